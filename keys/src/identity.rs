@@ -1,0 +1,257 @@
+use std::{fmt, str::FromStr};
+
+use libp2p_identity::{Keypair, PeerId, ed25519};
+use serde::{Deserialize, Serialize, de};
+use zeroize::Zeroizing;
+
+use crate::Random;
+
+/// A device: its Ed25519 public key, in text the libp2p PeerId of that key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct DeviceId([u8; 32]);
+
+impl DeviceId {
+    /// The device with this public key. Fails where the bytes are no point of the curve.
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
+        ed25519::PublicKey::try_from_bytes(&bytes).map_err(|_| IdError)?;
+        Ok(Self(bytes))
+    }
+
+    /// The device that libp2p calls `peer`; none where that is not an Ed25519 identity.
+    pub fn from_peer_id(peer: &PeerId) -> Option<Self> {
+        let multihash = peer.as_ref();
+        if multihash.code() != IDENTITY_MULTIHASH {
+            return None;
+        }
+        let key = libp2p_identity::PublicKey::try_decode_protobuf(multihash.digest()).ok()?;
+        Some(Self(key.try_into_ed25519().ok()?.to_bytes()))
+    }
+
+    /// The public key.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The name that libp2p knows the device by.
+    pub fn peer_id(&self) -> PeerId {
+        libp2p_identity::PublicKey::from(self.public_key()).to_peer_id()
+    }
+
+    /// The last six characters of the text form, enough to tell devices apart in a log.
+    pub fn short(&self) -> String {
+        let text = self.to_string();
+        text[text.len() - 6..].to_owned()
+    }
+
+    /// Whether `signature` is this device's over `message`, made for `kind`. [PROTO-1.1]
+    pub fn verify(
+        &self,
+        kind: &str,
+        message: &[u8],
+        signature: &Signature,
+    ) -> Result<(), SignatureError> {
+        if self.public_key().verify(&signed_bytes(kind, message), &signature.0) {
+            Ok(())
+        } else {
+            Err(SignatureError)
+        }
+    }
+
+    fn public_key(&self) -> ed25519::PublicKey {
+        ed25519::PublicKey::try_from_bytes(&self.0).expect("device ids are checked when made")
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.peer_id().fmt(f)
+    }
+}
+
+impl fmt::Debug for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let peer: PeerId = text.parse().map_err(|_| IdError)?;
+        Self::from_peer_id(&peer).ok_or(IdError)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_bytes(<[u8; 32]>::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// A device's secret key. Never leaves the device; wiped from memory when dropped.
+pub struct DeviceKey {
+    keypair: ed25519::Keypair,
+    id: DeviceId,
+}
+
+impl DeviceKey {
+    /// A new identity.
+    pub fn generate(random: &dyn Random) -> Self {
+        let mut secret = Zeroizing::new([0; 32]);
+        random.fill(secret.as_mut());
+        Self::from_secret(&secret)
+    }
+
+    /// The identity of this secret.
+    pub fn from_secret(secret: &[u8; 32]) -> Self {
+        let mut copy = Zeroizing::new(*secret);
+        let secret = ed25519::SecretKey::try_from_bytes(copy.as_mut())
+            .expect("any 32 bytes are an Ed25519 secret key");
+        let keypair = ed25519::Keypair::from(secret);
+        let id = DeviceId(keypair.public().to_bytes());
+        Self { keypair, id }
+    }
+
+    /// Who this is.
+    pub fn id(&self) -> DeviceId {
+        self.id
+    }
+
+    /// The secret, for the key file alone.
+    pub fn secret(&self) -> Zeroizing<[u8; 32]> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        bytes.copy_from_slice(self.keypair.secret().as_ref());
+        bytes
+    }
+
+    /// Signs `message` for `kind`. [PROTO-1.1]
+    pub fn sign(&self, kind: &str, message: &[u8]) -> Signature {
+        let signature = self.keypair.sign(&signed_bytes(kind, message));
+        Signature(signature.try_into().expect("an Ed25519 signature has 64 bytes"))
+    }
+
+    /// The key pair as libp2p wants it.
+    pub fn keypair(&self) -> Keypair {
+        self.keypair.clone().into()
+    }
+
+    /// A secret for one purpose, the same each time for this identity.
+    pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new_derive_key("hark 1 device key derivation");
+        hasher.update(self.secret().as_ref());
+        hasher.update(label.as_bytes());
+        Zeroizing::new(hasher.finalize().into())
+    }
+}
+
+/// An Ed25519 signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature([u8; 64]);
+
+impl Serialize for Signature {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (first, second) = self.0.split_at(32);
+        let halves: [[u8; 32]; 2] = [
+            first.try_into().expect("half of 64 bytes"),
+            second.try_into().expect("half of 64 bytes"),
+        ];
+        halves.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let halves = <[[u8; 32]; 2]>::deserialize(deserializer)?;
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(&halves[0]);
+        bytes[32..].copy_from_slice(&halves[1]);
+        Ok(Self(bytes))
+    }
+}
+
+/// A signature that is not the device's, or is for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("signature does not match")]
+pub struct SignatureError;
+
+/// Text or bytes that are no identifier of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid identifier")]
+pub struct IdError;
+
+macro_rules! hash_id {
+    ($(#[$doc:meta])* $name:ident, $length:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name([u8; $length]);
+
+        impl $name {
+            /// The identifier with these bytes.
+            pub const fn from_bytes(bytes: [u8; $length]) -> Self {
+                Self(bytes)
+            }
+
+            /// Its bytes.
+            pub const fn as_bytes(&self) -> &[u8; $length] {
+                &self.0
+            }
+
+            /// The first six characters of the text form.
+            pub fn short(&self) -> String {
+                self.to_string()[..6].to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&data_encoding::BASE32_NOPAD.encode(&self.0).to_lowercase())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let bytes = data_encoding::BASE32_NOPAD
+                    .decode(text.to_uppercase().as_bytes())
+                    .map_err(|_| IdError)?;
+                Ok(Self(bytes.try_into().map_err(|_| IdError)?))
+            }
+        }
+    };
+}
+
+hash_id!(
+    /// An organisation or squad: the hash of its founding root document. [PROTO-4.1]
+    OrganisationId,
+    32
+);
+hash_id!(
+    /// A person in an organisation, who may have several devices.
+    MemberId,
+    32
+);
+hash_id!(
+    /// A channel of an organisation.
+    ChannelId,
+    16
+);
+
+fn signed_bytes(kind: &str, message: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + kind.len() + message.len());
+    bytes.extend_from_slice(b"hark/1/");
+    bytes.extend_from_slice(kind.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(message);
+    bytes
+}
+
+/// Multihash code of an identity "hash", which holds the key itself.
+const IDENTITY_MULTIHASH: u64 = 0;
