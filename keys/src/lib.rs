@@ -6,9 +6,14 @@
 
 mod encoding;
 mod identity;
+pub mod keystore;
+pub mod media;
 mod random;
+pub mod seal;
 mod signed;
+pub mod ticket;
 mod time;
+mod words;
 
 pub use encoding::{DecodeError, decode, encode};
 pub use identity::{
@@ -17,3 +22,4 @@ pub use identity::{
 pub use random::{Random, SeededRandom};
 pub use signed::{Signable, Signed};
 pub use time::{Timestamp, UnixTime};
+pub use words::{device_words, verification_words};

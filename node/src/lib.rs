@@ -1,1 +1,8 @@
-//! .
+//! One participant of Hark.
+//!
+//! `engine` decides, `voice` turns sound into frames and back, `link` is the libp2p transport on
+//! QUIC, `device` is the sound card, `store` is the disk and `control` the local API. [`Node`] puts
+//! them together; the program `hark` is a thin shell around it.
+
+pub mod event;
+pub mod snapshot;

@@ -1,0 +1,396 @@
+//! Media keys: each device seals its own speech, RFC 9605 (SFrame) with sender keys that ratchet.
+//!
+//! A [`KeySecret`] is what travels to the devices that may hear. From it the sender makes a
+//! [`SenderKey`], a receiver a [`SenderKeyring`]. The key id says who, which generation and which
+//! ratchet step, so that no key is ever tried in vain ([PROTO-6.1]).
+
+use std::{collections::VecDeque, time::Duration};
+
+use ring::hkdf::{HKDF_SHA256, Salt};
+use serde::{Deserialize, Serialize};
+use sframe::{
+    CipherSuite,
+    crypto::{Aead, DecryptionBufferView, EncryptionBufferView, Kdf},
+    header::SframeHeader,
+    key::{GenericDecryptionKey, GenericEncryptionKey},
+};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{ChannelId, DeviceId, Random, Timestamp};
+
+/// What a device gives to those who may hear it: the key of one ratchet step.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct KeySecret {
+    /// Which base key; a generation never comes back, also after a restart. [PROTO-6.3]
+    pub generation: u16,
+    /// How often the base key was ratcheted, modulo 16.
+    pub step: u8,
+    base_key: [u8; BASE_KEY_LENGTH],
+}
+
+impl KeySecret {
+    /// A random key, at step 0.
+    pub fn generate(generation: u16, random: &dyn Random) -> Self {
+        let mut base_key = [0; BASE_KEY_LENGTH];
+        random.fill(&mut base_key);
+        Self { generation, step: 0, base_key }
+    }
+
+    /// The key one step on, from which this one cannot be found (RFC 9605, section 5.1; the sframe
+    /// crate's own ratchet gives a longer key than the RFC says).
+    #[must_use]
+    pub fn ratcheted(&self) -> Self {
+        let extracted = Salt::new(HKDF_SHA256, b"").extract(&self.base_key);
+        let mut base_key = [0; BASE_KEY_LENGTH];
+        extracted
+            .expand(&[b"SFrame 1.0 Ratchet"], HKDF_SHA256)
+            .and_then(|key| key.fill(&mut base_key))
+            .expect("the key has the length of the hash");
+        Self { generation: self.generation, step: (self.step + 1) % STEPS, base_key }
+    }
+
+    /// Whether the step is one that a key id can name: check it on what a peer sends.
+    pub fn is_valid(&self) -> bool {
+        self.step < STEPS
+    }
+}
+
+impl std::fmt::Debug for KeySecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeySecret({}.{})", self.generation, self.step)
+    }
+}
+
+/// The step in use has sealed as many frames as it may. Ratchet, then go on. [PROTO-6.2]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the sender key has sealed all the frames it may")]
+pub struct KeyExhausted;
+
+/// Seals the frames of this device with one ratchet step of its key.
+pub struct SenderKey {
+    key: GenericEncryptionKey<Aead, Kdf>,
+    metadata: Metadata,
+    counter: u64,
+}
+
+impl SenderKey {
+    /// A key that has sealed nothing. Make it once only from each [`KeySecret`]: two would use one
+    /// counter twice.
+    pub fn new(channel: ChannelId, device: DeviceId, secret: &KeySecret) -> Self {
+        let id = key_id(slot(channel, device), secret);
+        let key = GenericEncryptionKey::derive_from(SUITE, id, secret.base_key)
+            .expect("the suite is compiled in");
+        Self { key, metadata: metadata(channel, device), counter: FIRST_COUNTER }
+    }
+
+    /// Seals `plaintext` into `out`, whose earlier content is discarded, and returns its counter.
+    /// The sealed frame is [`SEALED_OVERHEAD`] bytes longer than the plaintext.
+    pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<u64, KeyExhausted> {
+        if self.counter >= END_OF_COUNTERS {
+            return Err(KeyExhausted);
+        }
+        let counter = self.counter;
+        self.counter += 1;
+        let header = SframeHeader::new(self.key.key_id(), counter);
+        let mut associated = [0; HEADER_LENGTH + METADATA_LENGTH];
+        header.serialize(&mut associated[..HEADER_LENGTH]).expect("the header has seven bytes");
+        associated[HEADER_LENGTH..].copy_from_slice(&self.metadata);
+        out.clear();
+        out.extend_from_slice(&associated[..HEADER_LENGTH]);
+        out.extend_from_slice(plaintext);
+        out.resize(HEADER_LENGTH + plaintext.len() + TAG_LENGTH, 0);
+        let (cipher_text, tag) = out[HEADER_LENGTH..].split_at_mut(plaintext.len());
+        let buffer = EncryptionBufferView { aad: &mut associated, data: cipher_text, tag };
+        self.key.encrypt(buffer, counter).expect("a frame is far shorter than the cipher's limit");
+        Ok(counter)
+    }
+
+    /// Whether anything was sealed with it.
+    pub fn is_used(&self) -> bool {
+        self.counter > FIRST_COUNTER
+    }
+}
+
+/// Why a frame was not opened. None of them changes what will open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenFrameError {
+    /// Sealed with a key that we have not, or have no more.
+    #[error("no key for this frame")]
+    UnknownKey,
+    /// Delivered before.
+    #[error("frame was delivered before")]
+    Replayed,
+    /// Too far behind the newest to know.
+    #[error("frame is too old")]
+    TooOld,
+    /// Not sealed by the holder of the key, or changed on its way.
+    #[error("frame is forged")]
+    Forged,
+    /// Not an SFrame of this suite and key.
+    #[error("malformed frame")]
+    Malformed,
+}
+
+/// Opens the frames of one sender in one channel.
+pub struct SenderKeyring {
+    slot: u32,
+    metadata: Metadata,
+    /// The newest step of each generation that we know, the newest generation last.
+    chains: VecDeque<Chain>,
+}
+
+impl SenderKeyring {
+    /// Opens nothing yet.
+    pub fn new(channel: ChannelId, sender: DeviceId) -> Self {
+        Self {
+            slot: slot(channel, sender),
+            metadata: metadata(channel, sender),
+            chains: VecDeque::new(),
+        }
+    }
+
+    /// Takes a key that the sender has given us. A step that we have already passed is ignored.
+    pub fn install(&mut self, now: Timestamp, secret: &KeySecret) {
+        if let Some(chain) =
+            self.chains.iter_mut().find(|chain| chain.newest.generation == secret.generation)
+        {
+            let ahead = steps_between(chain.newest.step, secret.step);
+            if ahead > 0 && ahead <= STEPS_AHEAD {
+                chain.advance(now, self.slot, secret.clone());
+            }
+            return;
+        }
+        for chain in &mut self.chains {
+            chain.superseded.get_or_insert(now);
+        }
+        if self.chains.len() == GENERATIONS_KEPT {
+            self.chains.pop_front();
+        }
+        self.chains.push_back(Chain::new(self.slot, secret.clone()));
+    }
+
+    /// Opens `sealed` into `out`, whose earlier content is discarded. [PROTO-6.7]
+    pub fn open(
+        &mut self,
+        now: Timestamp,
+        sealed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), OpenFrameError> {
+        self.forget(now);
+        let header = SframeHeader::deserialize(sealed).map_err(|_| OpenFrameError::Malformed)?;
+        if header.len() != HEADER_LENGTH || sealed.len() < HEADER_LENGTH + TAG_LENGTH {
+            return Err(OpenFrameError::Malformed);
+        }
+        let (id, counter) = (header.key_id(), header.counter());
+        if id >> 20 != u64::from(1 << 11 | self.slot) {
+            return Err(OpenFrameError::UnknownKey);
+        }
+        let generation = (id >> 4 & 0xffff) as u16;
+        let step = (id & 0xf) as u8;
+        let chain = self
+            .chains
+            .iter_mut()
+            .find(|chain| chain.newest.generation == generation)
+            .ok_or(OpenFrameError::UnknownKey)?;
+        let mut associated = [0; HEADER_LENGTH + METADATA_LENGTH];
+        associated[..HEADER_LENGTH].copy_from_slice(&sealed[..HEADER_LENGTH]);
+        associated[HEADER_LENGTH..].copy_from_slice(&self.metadata);
+        out.clear();
+        out.extend_from_slice(&sealed[HEADER_LENGTH..]);
+
+        if let Some(known) = chain.steps.iter_mut().find(|known| known.step == step) {
+            known.window.check(counter)?;
+            known.open(&mut associated, out, counter)?;
+            known.window.record(counter);
+            return Ok(());
+        }
+        // A step that we have not reached: go there, and stay only if the frame is genuine.
+        let ahead = steps_between(chain.newest.step, step);
+        if ahead == 0 || ahead > STEPS_AHEAD {
+            return Err(OpenFrameError::UnknownKey);
+        }
+        let mut secret = chain.newest.clone();
+        for _ in 0..ahead {
+            secret = secret.ratcheted();
+        }
+        let mut reached = Step::new(self.slot, &secret);
+        reached.open(&mut associated, out, counter)?;
+        reached.window.record(counter);
+        chain.push(now, reached, secret);
+        Ok(())
+    }
+
+    /// [PROTO-6.6] Erases keys that a later one has replaced for long enough.
+    fn forget(&mut self, now: Timestamp) {
+        let expired = |since: Option<Timestamp>| {
+            since.is_some_and(|since| now.saturating_duration_since(since) >= KEPT_AFTER)
+        };
+        self.chains.retain(|chain| !expired(chain.superseded));
+        for chain in &mut self.chains {
+            chain.steps.retain(|step| !expired(step.superseded));
+        }
+    }
+}
+
+/// One generation of a sender's key.
+struct Chain {
+    newest: KeySecret,
+    steps: VecDeque<Step>,
+    superseded: Option<Timestamp>,
+}
+
+impl Chain {
+    fn new(slot: u32, secret: KeySecret) -> Self {
+        let steps = VecDeque::from([Step::new(slot, &secret)]);
+        Self { newest: secret, steps, superseded: None }
+    }
+
+    fn advance(&mut self, now: Timestamp, slot: u32, secret: KeySecret) {
+        self.push(now, Step::new(slot, &secret), secret);
+    }
+
+    fn push(&mut self, now: Timestamp, step: Step, secret: KeySecret) {
+        for old in &mut self.steps {
+            old.superseded.get_or_insert(now);
+        }
+        // Sixteen steps later the same number comes back for another key.
+        while self.steps.len() >= usize::from(STEPS_AHEAD) {
+            self.steps.pop_front();
+        }
+        self.newest = secret;
+        self.steps.push_back(step);
+    }
+}
+
+/// One ratchet step, and which of its frames were delivered.
+struct Step {
+    step: u8,
+    key: GenericDecryptionKey<Aead, Kdf>,
+    window: ReplayWindow,
+    superseded: Option<Timestamp>,
+}
+
+impl Step {
+    fn new(slot: u32, secret: &KeySecret) -> Self {
+        let key = GenericDecryptionKey::derive_from(SUITE, key_id(slot, secret), secret.base_key)
+            .expect("the suite is compiled in");
+        Self { step: secret.step, key, window: ReplayWindow::default(), superseded: None }
+    }
+
+    /// Opens `data`, cipher text and tag, in place.
+    fn open(
+        &self,
+        associated: &mut [u8],
+        data: &mut Vec<u8>,
+        counter: u64,
+    ) -> Result<(), OpenFrameError> {
+        let buffer = DecryptionBufferView { aad: associated, data };
+        self.key.decrypt(buffer, counter).map_err(|_| OpenFrameError::Forged)?;
+        data.truncate(data.len() - TAG_LENGTH);
+        Ok(())
+    }
+}
+
+/// The counters that were delivered, of the last [`REPLAY_WINDOW`] ones. [PROTO-6.7]
+#[derive(Default)]
+struct ReplayWindow {
+    /// One more than the highest counter delivered.
+    next: u64,
+    delivered: [u64; REPLAY_WINDOW as usize / 64],
+}
+
+impl ReplayWindow {
+    fn check(&self, counter: u64) -> Result<(), OpenFrameError> {
+        if counter >= self.next {
+            return Ok(());
+        }
+        if self.next - counter > REPLAY_WINDOW {
+            return Err(OpenFrameError::TooOld);
+        }
+        let (word, bit) = place(counter);
+        if self.delivered[word] & bit != 0 { Err(OpenFrameError::Replayed) } else { Ok(()) }
+    }
+
+    fn record(&mut self, counter: u64) {
+        if counter >= self.next {
+            let first_cleared = self.next.max(counter.saturating_sub(REPLAY_WINDOW - 1));
+            for cleared in first_cleared..counter {
+                let (word, bit) = place(cleared);
+                self.delivered[word] &= !bit;
+            }
+            self.next = counter + 1;
+        }
+        let (word, bit) = place(counter);
+        self.delivered[word] |= bit;
+    }
+}
+
+fn place(counter: u64) -> (usize, u64) {
+    let position = counter % REPLAY_WINDOW;
+    ((position / 64) as usize, 1 << (position % 64))
+}
+
+type Metadata = [u8; METADATA_LENGTH];
+
+fn metadata(channel: ChannelId, device: DeviceId) -> Metadata {
+    let mut metadata = [0; METADATA_LENGTH];
+    metadata[..16].copy_from_slice(channel.as_bytes());
+    metadata[16..].copy_from_slice(device.as_bytes());
+    metadata
+}
+
+fn slot(channel: ChannelId, device: DeviceId) -> u32 {
+    let hash = blake3::hash(&metadata(channel, device));
+    let bytes = hash.as_bytes();
+    u32::from(u16::from_be_bytes([bytes[0], bytes[1]]) >> 5)
+}
+
+/// [PROTO-6.1]
+fn key_id(slot: u32, secret: &KeySecret) -> u64 {
+    let id = 1 << 31 | slot << 20 | u32::from(secret.generation) << 4 | u32::from(secret.step);
+    u64::from(id)
+}
+
+fn steps_between(from: u8, to: u8) -> u8 {
+    (to + STEPS - from) % STEPS
+}
+
+/// Bytes by which a sealed frame is longer than its plaintext: header and tag.
+pub const SEALED_OVERHEAD: usize = HEADER_LENGTH + TAG_LENGTH;
+
+const SUITE: CipherSuite = CipherSuite::AesCtr128HmacSha256_80;
+
+/// Config byte, four bytes of key id, two of counter: the same for every frame, as the key id's
+/// top bit is set and counters have two bytes. [PROTO-6.2]
+const HEADER_LENGTH: usize = 7;
+const TAG_LENGTH: usize = 10;
+const METADATA_LENGTH: usize = 16 + 32;
+
+/// The suite's hash length, which is what ratcheting gives.
+const BASE_KEY_LENGTH: usize = 32;
+
+/// The smallest counter of two bytes.
+const FIRST_COUNTER: u64 = 1 << 8;
+
+/// One more than the largest; then the key must ratchet.
+const END_OF_COUNTERS: u64 = 1 << 16;
+
+/// Steps until their number comes back.
+const STEPS: u8 = 16;
+
+/// Steps that a frame may be ahead of the newest that we know; frames further on are dropped until
+/// the sender gives us its key again. [PROTO-6.6]
+const STEPS_AHEAD: u8 = 7;
+
+/// Counters behind the newest in which a late frame is still told from a replayed one.
+const REPLAY_WINDOW: u64 = 1024;
+
+/// How long a replaced key still opens frames that were under way. [PROTO-6.6]
+const KEPT_AFTER: Duration = Duration::from_secs(10);
+
+/// Generations of one sender at a time; the oldest goes.
+const GENERATIONS_KEPT: usize = 4;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{DeviceKey, SeededRandom};
+
+fn pair() -> (ChannelId, DeviceId, KeySecret) {
+    let random = SeededRandom::new(1);
+    let device = DeviceKey::generate(&random).id();
+    (ChannelId::from_bytes([3; 16]), device, KeySecret::generate(7, &random))
+}
+
+fn sealed(key: &mut SenderKey, plaintext: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    key.seal(plaintext, &mut out).expect("the key is not exhausted");
+    out
+}
+
+fn opened(
+    keyring: &mut SenderKeyring,
+    now: Timestamp,
+    sealed: &[u8],
+) -> Result<Vec<u8>, OpenFrameError> {
+    let mut out = Vec::new();
+    keyring.open(now, sealed, &mut out).map(|()| out)
+}
+
+/// The vectors of RFC 9605, appendix C, for the suite that we offer, through the calls that
+/// [`SenderKey`] and [`SenderKeyring`] make.
+#[test]
+fn published_vectors() {
+    let file = include_str!("vectors.json");
+    let vectors: serde_json::Value = serde_json::from_str(file).expect("JSON");
+    let hex = |value: &serde_json::Value| {
+        data_encoding::HEXLOWER.decode(value.as_str().expect("hex").as_bytes()).expect("hex")
+    };
+    let mut checked = 0;
+    for vector in vectors["sframe"].as_array().expect("a list") {
+        assert_eq!(vector["cipher_suite"], 1);
+        let id = vector["kid"].as_u64().expect("a number");
+        let counter = vector["ctr"].as_u64().expect("a number");
+        let (metadata, plaintext, ciphertext) =
+            (hex(&vector["metadata"]), hex(&vector["pt"]), hex(&vector["ct"]));
+        let header = SframeHeader::new(id, counter);
+        let mut associated = vec![0; header.len()];
+        header.serialize(&mut associated).expect("room");
+        let mut frame = associated.clone();
+        associated.extend_from_slice(&metadata);
+
+        let base_key = hex(&vector["base_key"]);
+        let key: GenericEncryptionKey<Aead, Kdf> =
+            GenericEncryptionKey::derive_from(SUITE, id, &base_key).expect("a key");
+        let mut data = plaintext.clone();
+        let mut tag = [0; TAG_LENGTH];
+        let buffer = EncryptionBufferView { aad: &mut associated, data: &mut data, tag: &mut tag };
+        key.encrypt(buffer, counter).expect("sealed");
+        frame.extend_from_slice(&data);
+        frame.extend_from_slice(&tag);
+        assert_eq!(frame, ciphertext);
+
+        let key: GenericDecryptionKey<Aead, Kdf> =
+            GenericDecryptionKey::derive_from(SUITE, id, &base_key).expect("a key");
+        let mut data = ciphertext[header.len()..].to_vec();
+        let buffer = DecryptionBufferView { aad: &mut associated, data: &mut data };
+        key.decrypt(buffer, counter).expect("opened");
+        assert_eq!(data[..plaintext.len()], plaintext);
+        checked += 1;
+    }
+    assert_eq!(checked, 1);
+
+    let headers = vectors["header"].as_array().expect("a list");
+    assert_eq!(headers.len(), 289);
+    for vector in headers {
+        let (id, counter) = (vector["kid"].as_u64(), vector["ctr"].as_u64());
+        let encoded = hex(&vector["encoded"]);
+        let header = SframeHeader::new(id.expect("number"), counter.expect("number"));
+        let mut bytes = vec![0; header.len()];
+        header.serialize(&mut bytes).expect("room");
+        assert_eq!(bytes, encoded);
+        assert_eq!(SframeHeader::deserialize(&encoded).expect("a header"), header);
+    }
+}
+
+#[test]
+fn opens_what_was_sealed_for_this_sender_and_channel_only() {
+    let (channel, device, secret) = pair();
+    let mut key = SenderKey::new(channel, device, &secret);
+    let frame = sealed(&mut key, b"hello");
+    assert_eq!(frame.len(), 5 + SEALED_OVERHEAD);
+
+    let now = Timestamp::ZERO;
+    let keyring = |channel, device, secret: &KeySecret| {
+        let mut keyring = SenderKeyring::new(channel, device);
+        keyring.install(now, secret);
+        keyring
+    };
+    assert_eq!(opened(&mut keyring(channel, device, &secret), now, &frame), Ok(b"hello".to_vec()));
+    let stranger = DeviceKey::from_secret(&[9; 32]).id();
+    assert!(opened(&mut keyring(channel, stranger, &secret), now, &frame).is_err());
+    let elsewhere = ChannelId::from_bytes([4; 16]);
+    assert!(opened(&mut keyring(elsewhere, device, &secret), now, &frame).is_err());
+    let other = KeySecret::generate(7, &SeededRandom::new(2));
+    assert_eq!(
+        opened(&mut keyring(channel, device, &other), now, &frame),
+        Err(OpenFrameError::Forged)
+    );
+    let later = KeySecret::generate(8, &SeededRandom::new(2));
+    assert_eq!(
+        opened(&mut keyring(channel, device, &later), now, &frame),
+        Err(OpenFrameError::UnknownKey)
+    );
+}
+
+/// [PROTO-6.2] One size for all frames of a step, no counter twice, and an end.
+#[test]
+fn a_step_has_one_size_and_an_end() {
+    let (channel, device, secret) = pair();
+    let mut key = SenderKey::new(channel, device, &secret);
+    let mut out = Vec::new();
+    let mut counters = BTreeSet::new();
+    while let Ok(counter) = key.seal(&[0; 4], &mut out) {
+        assert_eq!(out.len(), 4 + SEALED_OVERHEAD);
+        assert!(out[1] >= 0x80, "the key id's top byte is never zero");
+        assert!(counters.insert(counter));
+    }
+    assert_eq!((counters.first(), counters.last()), (Some(&256), Some(&65_535)));
+}
+
+/// [PROTO-6.5] Who joins hears nothing of before; who was there goes on without a word.
+#[test]
+fn a_joiner_does_not_open_the_past() {
+    let (channel, device, secret) = pair();
+    let now = Timestamp::ZERO;
+    let mut member = SenderKeyring::new(channel, device);
+    member.install(now, &secret);
+    let before = sealed(&mut SenderKey::new(channel, device, &secret), b"before");
+    let next = secret.ratcheted();
+    let mut joiner = SenderKeyring::new(channel, device);
+    joiner.install(now, &next);
+    let after = sealed(&mut SenderKey::new(channel, device, &next), b"after");
+    assert_eq!(opened(&mut joiner, now, &before), Err(OpenFrameError::UnknownKey));
+    assert_eq!(opened(&mut joiner, now, &after), Ok(b"after".to_vec()));
+    assert_eq!(opened(&mut member, now, &after), Ok(b"after".to_vec()));
+    assert_eq!(opened(&mut member, now, &before), Ok(b"before".to_vec()));
+}
+
+/// [PROTO-6.6]
+#[test]
+fn an_old_step_is_erased_after_ten_seconds() {
+    let (channel, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(channel, device);
+    keyring.install(Timestamp::ZERO, &secret);
+    let mut key = SenderKey::new(channel, device, &secret);
+    let [early, late] = [sealed(&mut key, b"early"), sealed(&mut key, b"late")];
+    let mut next = secret.clone();
+    for _ in 0..7 {
+        next = next.ratcheted();
+    }
+    let ahead = sealed(&mut SenderKey::new(channel, device, &next), b"next");
+    let too_far = sealed(&mut SenderKey::new(channel, device, &next.ratcheted()), b"too far");
+    let at = Timestamp::from_millis;
+    assert_eq!(opened(&mut keyring, at(0), &too_far), Err(OpenFrameError::UnknownKey));
+    assert!(opened(&mut keyring, at(1_000), &ahead).is_ok());
+    assert!(opened(&mut keyring, at(10_999), &early).is_ok());
+    assert_eq!(opened(&mut keyring, at(11_000), &late), Err(OpenFrameError::UnknownKey));
+}
+
+/// [PROTO-6.7] A forgery moves neither the window nor the ratchet.
+#[test]
+fn forgeries_move_nothing() {
+    let (channel, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(channel, device);
+    keyring.install(Timestamp::ZERO, &secret);
+    let mut key = SenderKey::new(channel, device, &secret);
+    let frame = sealed(&mut key, b"genuine");
+    for byte in 0..frame.len() {
+        for bit in 0..8 {
+            let mut forged = frame.clone();
+            forged[byte] ^= 1 << bit;
+            assert!(opened(&mut keyring, Timestamp::ZERO, &forged).is_err());
+        }
+        assert!(opened(&mut keyring, Timestamp::ZERO, &frame[..byte]).is_err());
+    }
+    assert_eq!(keyring.chains[0].steps.len(), 1);
+    assert!(opened(&mut keyring, Timestamp::ZERO, &frame).is_ok());
+    assert_eq!(opened(&mut keyring, Timestamp::ZERO, &frame), Err(OpenFrameError::Replayed));
+}
+
+proptest! {
+    /// [PROTO-6.7] Against a set: every frame at most once, and each that is not too old.
+    #[test]
+    fn window_agrees_with_a_set(counters in prop::collection::vec(0_u64..5_000, 1..400)) {
+        let mut window = ReplayWindow::default();
+        let mut delivered = BTreeSet::new();
+        for counter in counters {
+            let newest = delivered.last().copied();
+            let expected = if newest.is_some_and(|newest| counter + REPLAY_WINDOW <= newest) {
+                Err(OpenFrameError::TooOld)
+            } else if delivered.contains(&counter) {
+                Err(OpenFrameError::Replayed)
+            } else {
+                Ok(())
+            };
+            prop_assert_eq!(window.check(counter), expected);
+            if expected.is_ok() {
+                window.record(counter);
+                delivered.insert(counter);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_fail_cleanly(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let (channel, device, secret) = pair();
+        let mut keyring = SenderKeyring::new(channel, device);
+        keyring.install(Timestamp::ZERO, &secret);
+        prop_assert!(opened(&mut keyring, Timestamp::ZERO, &bytes).is_err());
+    }
+}

@@ -1,0 +1,372 @@
+//! Invite tickets: what a newcomer pastes to be admitted.
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use data_encoding::BASE32_NOPAD;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{
+    DeviceId, DeviceKey, OrganisationId, Random, Signable, Signature, Signed, UnixTime, decode,
+    encode,
+};
+
+/// Who may be admitted by whom, signed by a member. [PROTO-4.3]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// Into which organisation.
+    pub organisation: OrganisationId,
+    /// The public half of the ticket's secret.
+    pub invite_key: DeviceId,
+    /// When it ends.
+    pub expires: UnixTime,
+    /// How often it may be redeemed; 0 is any number of times.
+    pub uses: u8,
+    /// The devices at which a limited invite is redeemed, at most [`DOOR_LIMIT`].
+    pub doors: Vec<DeviceId>,
+    /// The member's device that has signed it.
+    pub issuer: DeviceId,
+}
+
+impl Invite {
+    /// How many of the uses fall to `door`; none where it is not a door. The shares of all doors
+    /// add up to the uses, so that doors that cannot reach each other never overspend.
+    pub fn share_of(&self, door: DeviceId) -> Option<u8> {
+        let position = self.doors.iter().position(|device| *device == door)?;
+        let doors = u8::try_from(self.doors.len()).ok()?;
+        let extra = u8::try_from(position).ok()? < self.uses % doors;
+        Some(self.uses / doors + u8::from(extra))
+    }
+}
+
+impl Signable for Invite {
+    const KIND: &'static str = "invite";
+
+    fn signer(&self) -> DeviceId {
+        self.issuer
+    }
+}
+
+/// A device that can admit, and where it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// Which device.
+    pub device: DeviceId,
+    /// Where to try, at most [`ADDRESS_LIMIT`].
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// An invite with its secret, and where to redeem it. Whoever holds it can join. [PROTO-4.4]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// The organisation's name, for the newcomer to read.
+    pub name: String,
+    /// What was signed.
+    pub invite: Signed<Invite>,
+    /// Devices to try first.
+    pub doors: Vec<Door>,
+    secret: Secret,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+struct Secret([u8; 16]);
+
+impl Secret {
+    fn key(&self) -> DeviceKey {
+        let mut seed = blake3::derive_key("hark 1 invite key", &self.0);
+        let key = DeviceKey::from_secret(&seed);
+        seed.zeroize();
+        key
+    }
+}
+
+impl Ticket {
+    /// A new ticket of `issuer`. Where `uses` is limited, `doors` are the ones that redeem it.
+    pub fn issue(
+        issuer: &DeviceKey,
+        organisation: OrganisationId,
+        name: &str,
+        expires: UnixTime,
+        uses: u8,
+        doors: Vec<Door>,
+        random: &dyn Random,
+    ) -> Self {
+        let mut secret = Secret([0; 16]);
+        random.fill(&mut secret.0);
+        let named =
+            if uses == 0 { Vec::new() } else { doors.iter().map(|door| door.device).collect() };
+        let invite = Invite {
+            organisation,
+            invite_key: secret.key().id(),
+            expires,
+            uses,
+            doors: named,
+            issuer: issuer.id(),
+        };
+        Self { name: name.to_owned(), invite: Signed::sign(invite, issuer), doors, secret }
+    }
+
+    /// The invite; its signature was checked when the ticket was read.
+    pub fn invite(&self) -> &Invite {
+        self.invite.unverified()
+    }
+
+    /// What `device` shows at the door, worth something on the link with this `exporter` alone.
+    /// [PROTO-3.5]
+    pub fn redemption(&self, device: DeviceId, exporter: &[u8; 32]) -> Redemption {
+        let message = redeemed(self.invite().organisation, device, exporter);
+        Redemption {
+            invite: self.invite.clone(),
+            proof: self.secret.key().sign(REDEMPTION_KIND, &message),
+        }
+    }
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = encode(self);
+        let checksum = checksum(&bytes);
+        bytes.extend_from_slice(&checksum);
+        write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&bytes).to_lowercase())
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("invite", &self.invite).finish_non_exhaustive()
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let text = text.trim();
+        if text.len() > TEXT_LIMIT {
+            return Err(TicketError::TooLong);
+        }
+        let Some(rest) = text.strip_prefix(PREFIX) else {
+            let newer = text.strip_prefix("hark").is_some_and(|rest| {
+                rest.starts_with(|c: char| c.is_ascii_digit()) && rest.len() > 40
+            });
+            return Err(if newer { TicketError::OtherVersion } else { TicketError::NotATicket });
+        };
+        // One text for one ticket: capitals would be a second one.
+        if !rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+            return Err(TicketError::Damaged);
+        }
+        let bytes = BASE32_NOPAD
+            .decode(rest.to_uppercase().as_bytes())
+            .map_err(|_| TicketError::Damaged)?;
+        let (bytes, sum) = bytes.split_last_chunk::<4>().ok_or(TicketError::Damaged)?;
+        if checksum(bytes) != *sum {
+            return Err(TicketError::Damaged);
+        }
+        let ticket: Self = decode(bytes, TEXT_LIMIT).map_err(|_| TicketError::Malformed)?;
+        ticket.check()?;
+        Ok(ticket)
+    }
+}
+
+impl Ticket {
+    fn check(&self) -> Result<(), TicketError> {
+        let invite = self.invite.verify().map_err(|_| TicketError::Malformed)?;
+        let bounded = self.name.len() <= NAME_LIMIT
+            && self.doors.len() <= DOOR_LIMIT
+            && invite.doors.len() <= DOOR_LIMIT
+            && (invite.uses == 0) == invite.doors.is_empty()
+            && self.doors.iter().all(|door| door.addresses.len() <= ADDRESS_LIMIT);
+        if bounded && self.secret.key().id() == invite.invite_key {
+            Ok(())
+        } else {
+            Err(TicketError::Malformed)
+        }
+    }
+}
+
+/// Why a text is no ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TicketError {
+    /// Something else altogether.
+    #[error("this is no ticket: a ticket starts with \"hark1\"")]
+    NotATicket,
+    /// A letter was lost or changed.
+    #[error("the ticket is damaged: copy it again, whole")]
+    Damaged,
+    /// Of another version of Hark.
+    #[error("the ticket is of another version of Hark: update the older one")]
+    OtherVersion,
+    /// Longer than any ticket.
+    #[error("this is too long for a ticket")]
+    TooLong,
+    /// Undamaged, but no ticket that Hark makes.
+    #[error("the ticket is not valid: ask for a new one")]
+    Malformed,
+}
+
+/// An invite, and the proof that its holder has the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redemption {
+    /// The invite.
+    pub invite: Signed<Invite>,
+    /// The invite key's signature over organisation, device and link.
+    pub proof: Signature,
+}
+
+impl Redemption {
+    /// The invite, if `device` may use it now on the link with this `exporter`. Whether its issuer
+    /// may admit, and how often it was used, is for the caller to know.
+    pub fn verify(
+        &self,
+        organisation: OrganisationId,
+        device: DeviceId,
+        exporter: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<&Invite, RedemptionError> {
+        let invite = self.invite.verify().map_err(|_| RedemptionError::Invalid)?;
+        if invite.organisation != organisation || invite.doors.len() > DOOR_LIMIT {
+            return Err(RedemptionError::Invalid);
+        }
+        let message = redeemed(organisation, device, exporter);
+        invite
+            .invite_key
+            .verify(REDEMPTION_KIND, &message, &self.proof)
+            .map_err(|_| RedemptionError::Invalid)?;
+        // [PROTO-4.6]
+        if invite.expires <= now {
+            return Err(RedemptionError::Expired);
+        }
+        Ok(invite)
+    }
+}
+
+/// Why a ticket is not redeemed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedemptionError {
+    /// Its time is over.
+    #[error("the ticket has expired: ask for a new one")]
+    Expired,
+    /// Not signed as it should be, or for another organisation, device or link.
+    #[error("the ticket is not valid here")]
+    Invalid,
+}
+
+fn redeemed(organisation: OrganisationId, device: DeviceId, exporter: &[u8; 32]) -> Vec<u8> {
+    [&organisation.as_bytes()[..], device.as_bytes(), exporter].concat()
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let hash = blake3::hash(bytes);
+    hash.as_bytes()[..4].try_into().expect("four of 32 bytes")
+}
+
+const PREFIX: &str = "hark1";
+const REDEMPTION_KIND: &str = "redemption";
+
+/// Doors of a ticket; one with more is refused.
+pub const DOOR_LIMIT: usize = 4;
+
+/// Addresses of a door; a ticket with more is refused.
+pub const ADDRESS_LIMIT: usize = 6;
+
+/// Bytes of the organisation's name; a ticket with a longer one is refused.
+pub const NAME_LIMIT: usize = 64;
+
+/// Characters of a ticket; longer texts are refused unread.
+const TEXT_LIMIT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::SeededRandom;
+
+    fn ticket(uses: u8) -> (Ticket, DeviceKey) {
+        let random = SeededRandom::new(4);
+        let issuer = DeviceKey::generate(&random);
+        let door = Door {
+            device: issuer.id(),
+            addresses: vec!["192.0.2.7:4000".parse().expect("an address")],
+        };
+        let organisation = OrganisationId::from_bytes([9; 32]);
+        let expires = UnixTime::from_secs(1_000);
+        let ticket =
+            Ticket::issue(&issuer, organisation, "Kestrel", expires, uses, vec![door], &random);
+        (ticket, issuer)
+    }
+
+    #[test]
+    fn text_form_comes_back_and_is_pasteable() {
+        let (ticket, _) = ticket(3);
+        let text = ticket.to_string();
+        assert_eq!(text.parse::<Ticket>(), Ok(ticket.clone()));
+        assert_eq!(format!(" {text}\n").parse::<Ticket>(), Ok(ticket));
+        assert!(text.len() < 450, "{}", text.len());
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    }
+
+    /// [PROTO-4.4] There is one text for a ticket: not even another case of a letter passes.
+    #[test]
+    fn any_flipped_bit_is_refused() {
+        let text = ticket(0).0.to_string();
+        for position in 0..text.len() {
+            for bit in 0..8 {
+                let mut bytes = text.clone().into_bytes();
+                bytes[position] ^= 1 << bit;
+                let Ok(changed) = String::from_utf8(bytes) else { continue };
+                if changed.trim() != text {
+                    assert!(changed.parse::<Ticket>().is_err(), "{position} {bit}");
+                }
+            }
+            assert!(text[..position].parse::<Ticket>().is_err());
+        }
+        assert_eq!("hello".parse::<Ticket>(), Err(TicketError::NotATicket));
+        assert_eq!("a".repeat(2_000).parse::<Ticket>(), Err(TicketError::TooLong));
+    }
+
+    /// [PROTO-3.5] [PROTO-4.6]
+    #[test]
+    fn a_redemption_is_worth_something_once_and_here_only() {
+        let (ticket, _) = ticket(0);
+        let device = DeviceKey::from_secret(&[5; 32]).id();
+        let redemption = ticket.redemption(device, &[1; 32]);
+        let organisation = ticket.invite().organisation;
+        let early = UnixTime::from_secs(999);
+        let verify = |organisation, device, exporter: [u8; 32], now| {
+            redemption.verify(organisation, device, &exporter, now).map(|_| ())
+        };
+        assert_eq!(verify(organisation, device, [1; 32], early), Ok(()));
+        let late = UnixTime::from_secs(1_000);
+        assert_eq!(verify(organisation, device, [1; 32], late), Err(RedemptionError::Expired));
+        let invalid = Err(RedemptionError::Invalid);
+        assert_eq!(verify(organisation, device, [2; 32], early), invalid);
+        assert_eq!(verify(organisation, ticket.invite().issuer, [1; 32], early), invalid);
+        let other = OrganisationId::from_bytes([8; 32]);
+        assert_eq!(verify(other, device, [1; 32], early), invalid);
+    }
+
+    /// [PROTO-4.5] However the doors are cut off from each other, the uses are not exceeded.
+    #[test]
+    fn shares_of_the_doors_add_up_to_the_uses() {
+        let doors: Vec<_> = (1..=3).map(|n| DeviceKey::from_secret(&[n; 32]).id()).collect();
+        for uses in 1..=20 {
+            let (ticket, _) = ticket(1);
+            let invite = Invite { uses, doors: doors.clone(), ..ticket.invite().clone() };
+            let shares: Vec<_> =
+                doors.iter().map(|door| invite.share_of(*door).expect("a door")).collect();
+            assert_eq!(shares.iter().sum::<u8>(), uses);
+            assert!(shares[0] - shares[2] <= 1);
+            assert_eq!(invite.share_of(ticket.invite().issuer), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_parses_or_fails_cleanly(text in "hark1[a-z2-7]{0,1100}|.{0,80}") {
+            prop_assert!(text.parse::<Ticket>().is_err());
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The program `hark`.
+
+fn main() {}

@@ -1,0 +1,189 @@
+//! What a running node tells scripts: one JSON object a line.
+
+use hark_keys::DeviceId;
+use serde::{Serialize, Serializer};
+
+/// Something that happened, in the words that scripts rely on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The node listens and can be joined.
+    Ready {
+        /// This device.
+        device: DeviceText,
+        /// The organisation's id.
+        org: String,
+        /// Addresses that others can try, as multiaddrs.
+        listen: Vec<String>,
+        /// An invite that admits others.
+        ticket: String,
+    },
+    /// Sample 0 was taken from, or placed into, the file or device.
+    AudioStarted {
+        /// Which end.
+        direction: Direction,
+        /// CLOCK_MONOTONIC at that moment, in nanoseconds.
+        monotonic_ns: u64,
+    },
+    /// A sound device was lost or found again; silence meanwhile.
+    AudioDevice {
+        /// Which end.
+        direction: Direction,
+        /// Whether it works.
+        available: bool,
+        /// What happened, for a person.
+        detail: String,
+    },
+    /// A member can be heard and spoken to.
+    PeerUp {
+        /// Which device.
+        device: DeviceText,
+        /// Its member's name.
+        name: String,
+        /// How packets travel.
+        path: Path,
+        /// Where they go.
+        address: String,
+    },
+    /// A member cannot be reached any more.
+    PeerDown {
+        /// Which device.
+        device: DeviceText,
+        /// Its member's name.
+        name: String,
+        /// How packets travelled.
+        path: Path,
+        /// Where they went.
+        address: String,
+        /// `left`, `unreachable`, or what else ended the link.
+        reason: String,
+    },
+    /// A member's packets take another path from now on.
+    PathChanged {
+        /// Which device.
+        device: DeviceText,
+        /// The old path.
+        from: Path,
+        /// The new path.
+        to: Path,
+    },
+    /// A member began to speak.
+    TalkStarted {
+        /// Which device.
+        device: DeviceText,
+        /// Its member's name.
+        name: String,
+        /// The channels that it speaks to.
+        channels: Vec<String>,
+    },
+    /// A member stopped speaking.
+    TalkEnded {
+        /// Which device.
+        device: DeviceText,
+        /// Its member's name.
+        name: String,
+        /// The channels that it spoke to.
+        channels: Vec<String>,
+    },
+    /// Each second: how every connected member is heard.
+    Stats {
+        /// One entry a member.
+        peers: Vec<PeerStats>,
+        /// This process, in percent of one core over the last second.
+        cpu_percent: f64,
+    },
+    /// The devices that hold this device's key of a channel.
+    RosterChanged {
+        /// The channel's name.
+        channel: String,
+        /// The generation of the key.
+        epoch: u64,
+        /// Exactly those who hold the key, this device included.
+        devices: Vec<DeviceText>,
+    },
+    /// The organisation's charter is now this.
+    CharterChanged {
+        /// Version of the root document.
+        version: u32,
+        /// Newest operations, in hexadecimal.
+        heads: Vec<String>,
+    },
+    /// The last event.
+    Stopped {
+        /// `quit`, `signal`, `time`, or what failed.
+        reason: String,
+    },
+}
+
+/// How one member is heard: counters since the start.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeerStats {
+    /// Which device.
+    pub device: DeviceText,
+    /// How packets travel.
+    pub path: Path,
+    /// Round trip.
+    pub rtt_ms: f64,
+    /// Voice datagrams lost, of those sent to us over the last seconds.
+    pub loss_percent: f64,
+    /// Interarrival jitter (RFC 3550, section 6.4.1).
+    pub jitter_ms: f64,
+    /// How long the jitter buffer holds frames.
+    pub playout_delay_ms: f64,
+    /// Frames received, each counted once.
+    pub frames_received: u64,
+    /// Frames of speech made up because they were missing at their time.
+    pub frames_concealed: u64,
+    /// Frames that came after their time.
+    pub frames_late: u64,
+    /// Frames that came only as a copy.
+    pub frames_recovered: u64,
+}
+
+/// Which way sound goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Microphone.
+    Input,
+    /// Loudspeaker.
+    Output,
+}
+
+/// How packets reach a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Path {
+    /// Straight to an address of the member.
+    Direct,
+}
+
+impl Path {
+    /// The word shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// A device id that serialises as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceText(pub DeviceId);
+
+impl Serialize for DeviceText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// An event with the Unix time in microseconds at which it was published.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StampedEvent {
+    /// Unix time in microseconds.
+    pub at_us: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}

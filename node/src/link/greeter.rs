@@ -1,0 +1,148 @@
+//! The Hello: who a peer is to the organisation, settled before anything else of it is served.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use hark_keys::DeviceId;
+use hark_mesh::hello::{PeerHello, Refusal};
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::Mutex;
+
+use super::transport::LinkError;
+
+/// A refused Hello, with what to tell a person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub Refusal);
+
+/// Decides who is admitted. Implemented by the engine; called on the network thread.
+pub trait Admission: Send + Sync {
+    /// The dialler's message to `peer`, bound to this link by its `exporter`. [PROTO-3.1]
+    fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8>;
+
+    /// The listener's answer to `peer`, and whether it is admitted. The answer is sent in
+    /// both cases.
+    fn answer(
+        &self,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        greeting: &[u8],
+    ) -> (Vec<u8>, Result<PeerHello, Refusal>);
+
+    /// What the dialler makes of the answer.
+    fn conclude(
+        &self,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        answer: &[u8],
+    ) -> Result<PeerHello, Refusal>;
+}
+
+/// Runs the Hello on new connections.
+pub(super) struct Greeter {
+    admission: Arc<dyn Admission>,
+    /// One Hello at a time with each device that we dial: several addresses of it are tried side by
+    /// side, and only the first to get through shall become a link.
+    dialling: std::sync::Mutex<BTreeMap<DeviceId, Arc<Mutex<()>>>>,
+}
+
+impl Greeter {
+    pub(super) fn new(admission: Arc<dyn Admission>) -> Self {
+        Self { admission, dialling: std::sync::Mutex::default() }
+    }
+
+    /// As the dialler. `needless` tells that a link has come about meanwhile.
+    pub(super) async fn greet(
+        &self,
+        connection: &Connection,
+        needless: impl Fn(DeviceId) -> bool,
+    ) -> Result<PeerHello, LinkError> {
+        let device = device_of(connection)?;
+        let turn = self.turn(device);
+        let _turn = turn.lock().await;
+        if needless(device) {
+            return Err(LinkError::AlreadyLinked);
+        }
+        let exporter = exporter(connection)?;
+        let exchange = async {
+            let (mut send, mut receive) = connection.open_bi().await?;
+            write(&mut send, &self.admission.greeting(device, &exporter)).await?;
+            let answer = read(&mut receive).await?;
+            self.admission
+                .conclude(device, &exporter, &answer)
+                .map_err(|refusal| LinkError::Refused(Refused(refusal)))
+        };
+        tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| LinkError::Timeout)?
+    }
+
+    /// As the listener.
+    pub(super) async fn welcome(&self, connection: &Connection) -> Result<PeerHello, LinkError> {
+        let device = device_of(connection)?;
+        let exporter = exporter(connection)?;
+        let exchange = async {
+            let (mut send, mut receive) = connection.accept_bi().await?;
+            let greeting = read(&mut receive).await?;
+            let (answer, verdict) = self.admission.answer(device, &exporter, &greeting);
+            write(&mut send, &answer).await?;
+            match verdict {
+                Ok(hello) => Ok(hello),
+                Err(refusal) => {
+                    // The answer says why, so it must arrive before the connection ends.
+                    let _ = send.stopped().await;
+                    Err(LinkError::Refused(Refused(refusal)))
+                }
+            }
+        };
+        // [PROTO-2.3]
+        tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| LinkError::Timeout)?
+    }
+
+    fn turn(&self, device: DeviceId) -> Arc<Mutex<()>> {
+        let mut dialling = self.dialling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        dialling.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(dialling.entry(device).or_default())
+    }
+}
+
+/// The device that the handshake has proven.
+fn device_of(connection: &Connection) -> Result<DeviceId, LinkError> {
+    connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<DeviceId>().ok())
+        .map(|device| *device)
+        .ok_or(LinkError::NoIdentity)
+}
+
+fn exporter(connection: &Connection) -> Result<[u8; 32], LinkError> {
+    let mut bytes = [0; 32];
+    connection
+        .export_keying_material(&mut bytes, b"hark hello", b"")
+        .map_err(|_| LinkError::NoIdentity)?;
+    Ok(bytes)
+}
+
+async fn write(send: &mut SendStream, message: &[u8]) -> Result<(), LinkError> {
+    let length = u16::try_from(message.len()).expect("a Hello is at most 16 KiB");
+    send.write_all(&length.to_be_bytes()).await?;
+    send.write_all(message).await?;
+    // The stream may have been stopped by the other side already; it has what it wanted.
+    let _ = send.finish();
+    Ok(())
+}
+
+async fn read(receive: &mut RecvStream) -> Result<Vec<u8>, LinkError> {
+    let mut length = [0; 2];
+    receive.read_exact(&mut length).await?;
+    let length = usize::from(u16::from_be_bytes(length));
+    if length > HELLO_LIMIT {
+        return Err(LinkError::Malformed);
+    }
+    let mut message = vec![0; length];
+    receive.read_exact(&mut message).await?;
+    Ok(message)
+}
+
+/// [PROTO-2.3] A peer that takes longer loses its connection, which frees its place.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A longer Hello is refused before it is read.
+const HELLO_LIMIT: usize = 16 * 1024;

@@ -1,0 +1,312 @@
+//! The links that stand, by device, and which of two survives.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hark_keys::{DeviceId, Timestamp};
+use hark_mesh::hello::PeerHello;
+use quinn::{Connection, ConnectionError, SendDatagramError, VarInt};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::clock::Clock;
+
+/// Takes every datagram of an admitted link, on the network thread: it must not wait.
+pub type DatagramHandler = Arc<dyn Fn(Timestamp, DeviceId, Bytes) + Send + Sync>;
+
+/// A connection whose Hello was accepted.
+#[derive(Debug)]
+pub struct Link {
+    connection: Connection,
+    hello: PeerHello,
+    dialled: bool,
+    /// Microseconds of the [`Clock`] at which the last datagram came.
+    heard: AtomicU64,
+}
+
+impl Link {
+    pub(super) fn new(
+        connection: Connection,
+        hello: PeerHello,
+        dialled: bool,
+        now: Timestamp,
+    ) -> Self {
+        Self { connection, hello, dialled, heard: AtomicU64::new(micros(now)) }
+    }
+
+    /// The device at the other end, proven by the handshake.
+    pub fn device(&self) -> DeviceId {
+        self.hello.device
+    }
+
+    /// What the device said of itself when it was admitted.
+    pub fn hello(&self) -> &PeerHello {
+        &self.hello
+    }
+
+    /// When the last datagram came, or the link was made.
+    pub fn heard(&self) -> Timestamp {
+        Timestamp::from_micros(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// Where its packets go now.
+    pub fn address(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// QUIC's estimate of the round trip.
+    pub fn rtt(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Whether this link outlives `other` between the same two processes, in the eyes of the
+    /// device with the larger id. [PROTO-2.4]
+    fn outlives(&self, other: &Self, now: Timestamp) -> bool {
+        if other.is_silent(now) {
+            return true;
+        }
+        // The larger id decides, so a link that it did not dial was dialled by the smaller.
+        !self.dialled || other.dialled
+    }
+
+    fn is_silent(&self, now: Timestamp) -> bool {
+        now.saturating_duration_since(self.heard()) >= STALE_AFTER
+    }
+}
+
+/// Something that happened to the links of a device.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// The device has its first link, or one of a new incarnation.
+    Up(Arc<Link>),
+    /// The device has no link any more.
+    Down(DeviceId, LinkDown),
+}
+
+/// Why the last link of a device ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkDown {
+    /// It said goodbye.
+    Left,
+    /// It has not answered for 30 s.
+    Unreachable,
+    /// It runs anew, and a new link is on its way.
+    Restarted,
+    /// It broke the protocol, or one of us ended the link for another reason.
+    Closed,
+}
+
+/// Application error codes of the connection. [PROTO-2.9]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum CloseCode {
+    /// libp2p has no use for the connection any more.
+    Normal = 0,
+    /// The node leaves.
+    Left = 1,
+    /// The Hello was refused.
+    Refused = 2,
+    /// Another link between the same two survives.
+    Duplicate = 3,
+    /// A link with an earlier run of the peer.
+    OldIncarnation = 4,
+    /// Breach of the protocol.
+    Breach = 5,
+}
+
+impl CloseCode {
+    /// Ends `connection`; nothing if it has ended already.
+    pub(super) fn close(self, connection: &Connection) {
+        connection.close(VarInt::from_u32(self as u32), b"");
+    }
+}
+
+/// All links of a node.
+pub struct Links {
+    me: DeviceId,
+    clock: Clock,
+    standing: Mutex<BTreeMap<DeviceId, Vec<Arc<Link>>>>,
+    events: UnboundedSender<LinkEvent>,
+    handler: DatagramHandler,
+    dropped: AtomicU64,
+}
+
+impl Links {
+    /// No links yet. Their datagrams go to `handler`, their comings and goings to `events`, which
+    /// are as many as there are links: a few for each device, as connection limits have it.
+    pub fn new(
+        me: DeviceId,
+        clock: Clock,
+        events: UnboundedSender<LinkEvent>,
+        handler: DatagramHandler,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            me,
+            clock,
+            standing: Mutex::default(),
+            events,
+            handler,
+            dropped: AtomicU64::new(0),
+        })
+    }
+
+    /// Sends `datagram` to `device` on its best link. Never waits: the oldest datagram that is
+    /// still queued goes when the buffer is full, and is counted. [PROTO-2.8]
+    pub fn send(&self, device: DeviceId, datagram: Bytes) {
+        let Some(link) = self.best(device) else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let connection = &link.connection;
+        if connection.datagram_send_buffer_space() < datagram.len() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        match connection.send_datagram(datagram) {
+            Ok(()) | Err(SendDatagramError::ConnectionLost(_)) => {}
+            Err(error) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(device = ?link.device(), %error, "datagram not sent");
+            }
+        }
+    }
+
+    /// Ends all links with a goodbye.
+    pub fn leave(&self) {
+        for link in self.lock().values().flatten() {
+            CloseCode::Left.close(&link.connection);
+        }
+    }
+
+    /// The best link of each device.
+    pub fn all(&self) -> Vec<Arc<Link>> {
+        self.lock().values().filter_map(|links| links.last().cloned()).collect()
+    }
+
+    /// Datagrams that were dropped before they left.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether another link to `device` would be a needless one.
+    pub(super) fn has_fresh(&self, device: DeviceId) -> bool {
+        let now = self.clock.now();
+        self.best(device).is_some_and(|link| !link.is_silent(now))
+    }
+
+    /// Takes a link that the swarm has accepted, and ends those that it outlives.
+    pub(super) fn admit(self: &Arc<Self>, link: Arc<Link>) {
+        let now = self.clock.now();
+        let device = link.device();
+        let mut standing = self.lock();
+        let links = standing.entry(device).or_default();
+        let first = links.is_empty();
+        let mut replaced = false;
+        links.retain(|old| {
+            if old.hello.incarnation == link.hello.incarnation {
+                return true;
+            }
+            // [PROTO-2.5] The device has restarted: whatever the old link says, nobody is there.
+            CloseCode::OldIncarnation.close(&old.connection);
+            replaced = true;
+            false
+        });
+        // [PROTO-2.4] Only the device with the larger id decides; the other keeps both until then.
+        let mut survives = true;
+        if self.me > device {
+            links.retain(|old| {
+                if link.outlives(old, now) {
+                    CloseCode::Duplicate.close(&old.connection);
+                    return false;
+                }
+                survives = false;
+                true
+            });
+        }
+        if !survives {
+            CloseCode::Duplicate.close(&link.connection);
+            return;
+        }
+        // The last one is the best. With the smaller id, that is the one that we dialled, which the
+        // other side will keep; a silent one is never the best.
+        let position = links
+            .iter()
+            .position(|old| old.dialled && !link.dialled && !old.is_silent(now))
+            .unwrap_or(links.len());
+        links.insert(position, Arc::clone(&link));
+        drop(standing);
+        if first || replaced {
+            // The engine ends with the process; nobody else listens.
+            let _ = self.events.send(LinkEvent::Up(Arc::clone(&link)));
+        }
+        tokio::spawn(Arc::clone(self).read(link));
+    }
+
+    async fn read(self: Arc<Self>, link: Arc<Link>) {
+        let device = link.device();
+        let error = loop {
+            match link.connection.read_datagram().await {
+                Ok(datagram) => {
+                    let now = self.clock.now();
+                    link.heard.store(micros(now), Ordering::Relaxed);
+                    (self.handler)(now, device, datagram);
+                }
+                Err(error) => break error,
+            }
+        };
+        tracing::debug!(?device, %error, "link ended");
+        let mut standing = self.lock();
+        let Some(links) = standing.get_mut(&device) else { return };
+        let before = links.len();
+        links.retain(|other| !Arc::ptr_eq(other, &link));
+        if links.is_empty() {
+            standing.remove(&device);
+            if before > 0 {
+                let _ = self.events.send(LinkEvent::Down(device, reason(&error)));
+            }
+        }
+    }
+
+    fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
+        self.lock().get(&device)?.last().cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Vec<Arc<Link>>>> {
+        // The map is whole between any two statements that could panic.
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reason(error: &ConnectionError) -> LinkDown {
+    match error {
+        ConnectionError::ApplicationClosed(close)
+            if close.error_code == VarInt::from_u32(CloseCode::Left as u32) =>
+        {
+            LinkDown::Left
+        }
+        ConnectionError::TimedOut => LinkDown::Unreachable,
+        ConnectionError::Reset => LinkDown::Restarted,
+        _ => LinkDown::Closed,
+    }
+}
+
+fn micros(now: Timestamp) -> u64 {
+    u64::try_from(now.as_duration().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A link without a datagram for this long has missed a heartbeat and loses to a fresh one.
+const STALE_AFTER: Duration = Duration::from_millis(1_500);

@@ -1,0 +1,26 @@
+//! One QUIC link per pair of nodes: libp2p's streams and Hark's datagrams on one connection.
+//!
+//! ```text
+//!  libp2p swarm (identify, gossipsub, …)        voice, heartbeats
+//!         | streams                                  | datagrams by device
+//!      Muxer <───────────── quinn::Connection ─────> Link, in Links
+//!                    Noise handshake, then Hello
+//!                  Endpoint per address family
+//!                       Binder: the socket seam
+//! ```
+//!
+//! [`LinkTransport`] is a libp2p transport. A connection becomes a [`Link`] only after its Hello was
+//! accepted ([PROTO-2.2]) and the swarm, too, has taken it.
+
+mod congestion;
+mod greeter;
+mod links;
+mod muxer;
+mod socket;
+mod transport;
+
+pub use greeter::{Admission, Refused};
+pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
+pub use muxer::{Muxer, Stream};
+pub use socket::{Binder, Interfaces, UdpBinder};
+pub use transport::{LinkError, LinkTransport, address_of, multiaddr_of};

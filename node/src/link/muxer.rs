@@ -1,0 +1,139 @@
+//! A quinn connection as libp2p wants it: a source of streams.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures::{AsyncRead, AsyncWrite, FutureExt, future::BoxFuture};
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+
+use super::links::{CloseCode, Link, Links};
+
+type Pair = Result<(SendStream, RecvStream), ConnectionError>;
+
+/// The half of a link that belongs to libp2p.
+///
+/// Its first [`StreamMuxer::poll`] tells that the swarm has taken the connection: a connection that
+/// a behaviour denies is only ever closed. So that is when the link is handed to voice.
+pub struct Muxer {
+    connection: Connection,
+    waiting: Option<(Arc<Link>, Arc<Links>)>,
+    inbound: BoxFuture<'static, Pair>,
+    outbound: Option<BoxFuture<'static, Pair>>,
+}
+
+impl Muxer {
+    pub(super) fn new(link: Arc<Link>, links: Arc<Links>) -> Self {
+        let connection = link.connection().clone();
+        let inbound = accept(connection.clone());
+        Self { connection, waiting: Some((link, links)), inbound, outbound: None }
+    }
+}
+
+impl StreamMuxer for Muxer {
+    type Substream = Stream;
+    type Error = ConnectionError;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Stream, ConnectionError>> {
+        let pair = ready!(self.inbound.poll_unpin(cx));
+        self.inbound = accept(self.connection.clone());
+        Poll::Ready(pair.map(Stream::from))
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Stream, ConnectionError>> {
+        let connection = self.connection.clone();
+        let opening = self
+            .outbound
+            .get_or_insert_with(|| async move { connection.open_bi().await }.boxed());
+        let pair = ready!(opening.poll_unpin(cx));
+        self.outbound = None;
+        Poll::Ready(pair.map(Stream::from))
+    }
+
+    fn poll_close(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        CloseCode::Normal.close(&self.connection);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<StreamMuxerEvent, ConnectionError>> {
+        if let Some((link, links)) = self.waiting.take() {
+            links.admit(link);
+        }
+        // A change of the peer's address is quinn's affair; libp2p has no use for it.
+        Poll::Pending
+    }
+}
+
+impl Drop for Muxer {
+    fn drop(&mut self) {
+        // The link's own handle would otherwise keep a connection alive that the swarm has dropped.
+        CloseCode::Normal.close(&self.connection);
+    }
+}
+
+impl fmt::Debug for Muxer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Muxer").finish_non_exhaustive()
+    }
+}
+
+fn accept(connection: Connection) -> BoxFuture<'static, Pair> {
+    async move { connection.accept_bi().await }.boxed()
+}
+
+/// A bidirectional stream.
+#[derive(Debug)]
+pub struct Stream {
+    send: SendStream,
+    receive: RecvStream,
+}
+
+impl From<(SendStream, RecvStream)> for Stream {
+    fn from((send, receive): (SendStream, RecvStream)) -> Self {
+        Self { send, receive }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_close(Pin::new(&mut self.send), cx)
+    }
+}

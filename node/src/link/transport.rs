@@ -1,0 +1,473 @@
+//! The libp2p transport: Noise-encrypted QUIC on the sockets of a [`Binder`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use hark_keys::{DeviceId, DeviceKey, Random, noise};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{
+        multiaddr::Protocol,
+        transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent},
+    },
+};
+use quinn::{
+    ConnectError, Connection, ConnectionError, Endpoint, Incoming, ReadExactError, TokioRuntime,
+    TransportConfig, VarInt, WriteError,
+};
+
+use super::{
+    congestion::VoiceFloor,
+    greeter::{Admission, Greeter, Refused},
+    links::{CloseCode, Link, Links},
+    muxer::Muxer,
+    socket::{Binder, Interfaces},
+};
+
+/// Why a link did not come about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The socket could not be opened.
+    #[error("cannot open {address}: {error}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// QUIC cannot dial that address.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection ended.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The peer ended the Hello.
+    #[error("the Hello was cut off")]
+    CutOff,
+    /// The Hello took too long.
+    #[error("no Hello within 10 s")]
+    Timeout,
+    /// Bytes that are no Hello.
+    #[error("not a Hello")]
+    Malformed,
+    /// The handshake has proven no device.
+    #[error("the handshake proved no identity")]
+    NoIdentity,
+    /// One of the two did not want the other.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Another address of the same device was faster.
+    #[error("linked by another address")]
+    AlreadyLinked,
+    /// The endpoint is gone.
+    #[error("not listening any more")]
+    Closed,
+}
+
+impl From<WriteError> for LinkError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::ConnectionLost(error) => Self::Connection(error),
+            _ => Self::CutOff,
+        }
+    }
+}
+
+impl From<ReadExactError> for LinkError {
+    fn from(error: ReadExactError) -> Self {
+        match error {
+            ReadExactError::ReadError(quinn::ReadError::ConnectionLost(error)) => {
+                Self::Connection(error)
+            }
+            _ => Self::CutOff,
+        }
+    }
+}
+
+type Upgrade = BoxFuture<'static, Result<(PeerId, Muxer), LinkError>>;
+type Event = TransportEvent<Upgrade, LinkError>;
+
+/// QUIC with a Noise handshake and a Hello, as a libp2p transport.
+pub struct LinkTransport {
+    key: Arc<DeviceKey>,
+    random: Arc<dyn Random>,
+    binder: Box<dyn Binder>,
+    greeter: Arc<Greeter>,
+    links: Arc<Links>,
+    listeners: BTreeMap<u64, Listener>,
+    next_listener: u64,
+    /// Endpoints for dialling where nothing listens: one per address family.
+    diallers: BTreeMap<bool, Endpoint>,
+    interfaces: Option<Interfaces>,
+    addresses: BTreeSet<IpAddr>,
+    pending: VecDeque<Event>,
+    unproven: Arc<AtomicUsize>,
+    waker: Option<Waker>,
+}
+
+struct Listener {
+    id: ListenerId,
+    endpoint: Endpoint,
+    bound: SocketAddr,
+    accept: BoxFuture<'static, Option<Incoming>>,
+}
+
+impl LinkTransport {
+    /// A transport that listens nowhere yet.
+    pub fn new(
+        key: Arc<DeviceKey>,
+        random: Arc<dyn Random>,
+        binder: Box<dyn Binder>,
+        admission: Arc<dyn Admission>,
+        links: Arc<Links>,
+    ) -> Self {
+        Self {
+            key,
+            random,
+            binder,
+            greeter: Arc::new(Greeter::new(admission)),
+            links,
+            listeners: BTreeMap::new(),
+            next_listener: 0,
+            diallers: BTreeMap::new(),
+            interfaces: None,
+            addresses: BTreeSet::new(),
+            pending: VecDeque::new(),
+            unproven: Arc::default(),
+            waker: None,
+        }
+    }
+
+    fn bind(&mut self, address: SocketAddr, serve: bool) -> Result<Endpoint, LinkError> {
+        let bind = |binder: &mut dyn Binder| {
+            let socket = binder.bind(address)?;
+            let server = serve.then(|| {
+                let crypto = noise::server_config(&self.key, Arc::clone(&self.random));
+                let mut token_key = [0; 32];
+                self.random.fill(&mut token_key);
+                let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, b"hark retry")
+                    .extract(&token_key);
+                let mut config = quinn::ServerConfig::new(crypto, Arc::new(token_key));
+                config.transport_config(Arc::new(transport_config()));
+                config
+            });
+            let config = noise::endpoint_config(&self.key);
+            Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+        };
+        bind(&mut *self.binder).map_err(|error| LinkError::Bind { address, error })
+    }
+
+    /// An endpoint that can reach `address`, the listening one where there is one: the peer then
+    /// sees the address at which it could reach us.
+    fn dialler(&mut self, address: SocketAddr) -> Result<Endpoint, LinkError> {
+        let listening = self.listeners.values().find(|listener| {
+            let bound = listener.bound;
+            bound.is_ipv4() == address.is_ipv4()
+                && (!bound.ip().is_loopback() || address.ip().is_loopback())
+        });
+        if let Some(listener) = listening {
+            return Ok(listener.endpoint.clone());
+        }
+        if let Some(endpoint) = self.diallers.get(&address.is_ipv4()) {
+            return Ok(endpoint.clone());
+        }
+        let any: IpAddr = if address.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let endpoint = self.bind(SocketAddr::new(any, 0), false)?;
+        self.diallers.insert(address.is_ipv4(), endpoint.clone());
+        Ok(endpoint)
+    }
+
+    fn announce(&mut self, listener: u64) {
+        let Some(listener) = self.listeners.get(&listener) else { return };
+        let (id, bound) = (listener.id, listener.bound);
+        let addresses = if bound.ip().is_unspecified() {
+            self.addresses.iter().copied().filter(|ip| ip.is_ipv4() == bound.is_ipv4()).collect()
+        } else {
+            vec![bound.ip()]
+        };
+        for ip in addresses {
+            let listen_addr = multiaddr_of(SocketAddr::new(ip, bound.port()));
+            self.pending.push_back(TransportEvent::NewAddress { listener_id: id, listen_addr });
+        }
+    }
+
+    fn handle_interface(&mut self, ip: IpAddr, up: bool) {
+        let changed = if up { self.addresses.insert(ip) } else { self.addresses.remove(&ip) };
+        if !changed {
+            return;
+        }
+        for listener in self.listeners.values() {
+            let bound = listener.bound;
+            if !bound.ip().is_unspecified() || bound.is_ipv4() != ip.is_ipv4() {
+                continue;
+            }
+            let listener_id = listener.id;
+            let listen_addr = multiaddr_of(SocketAddr::new(ip, bound.port()));
+            self.pending.push_back(if up {
+                TransportEvent::NewAddress { listener_id, listen_addr }
+            } else {
+                TransportEvent::AddressExpired { listener_id, listen_addr }
+            });
+        }
+    }
+
+    fn upgrade(&self, incoming: Incoming) -> Upgrade {
+        let greeter = Arc::clone(&self.greeter);
+        let links = Arc::clone(&self.links);
+        let place = Place::take(&self.unproven);
+        async move {
+            let _place = place;
+            let connection = incoming.accept()?.await?;
+            let hello = greeter.welcome(&connection).await;
+            finish(connection, hello, &links, false)
+        }
+        .boxed()
+    }
+}
+
+impl Transport for LinkTransport {
+    type Output = (PeerId, Muxer);
+    type Error = LinkError;
+    type ListenerUpgrade = Upgrade;
+    type Dial = Upgrade;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<LinkError>> {
+        let Some((socket_address, _)) = address_of(&address) else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        let endpoint = self.bind(socket_address, true).map_err(TransportError::Other)?;
+        let bound = endpoint
+            .local_addr()
+            .map_err(|error| LinkError::Bind { address: socket_address, error })
+            .map_err(TransportError::Other)?;
+        if bound.ip().is_unspecified() && self.interfaces.is_none() {
+            let interfaces = self
+                .binder
+                .interfaces()
+                .map_err(|error| LinkError::Bind { address: bound, error })
+                .map_err(TransportError::Other)?;
+            self.interfaces = Some(interfaces);
+        }
+        let accept = accept(endpoint.clone());
+        let listener = self.next_listener;
+        self.next_listener += 1;
+        self.listeners.insert(listener, Listener { id, endpoint, bound, accept });
+        self.announce(listener);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        let before = self.listeners.len();
+        self.listeners.retain(|_, listener| listener.id != id);
+        let removed = self.listeners.len() < before;
+        if removed {
+            let closed = TransportEvent::ListenerClosed { listener_id: id, reason: Ok(()) };
+            self.pending.push_back(closed);
+        }
+        removed
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        _: DialOpts,
+    ) -> Result<Upgrade, TransportError<LinkError>> {
+        let Some((socket_address, expected)) = address_of(&address) else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        if socket_address.port() == 0 || socket_address.ip().is_unspecified() {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        }
+        let endpoint = self.dialler(socket_address).map_err(TransportError::Other)?;
+        let crypto = noise::client_config(&self.key, Arc::clone(&self.random), expected);
+        let mut config = quinn::ClientConfig::new(crypto);
+        config.version(noise::QUIC_VERSION);
+        config.transport_config(Arc::new(transport_config()));
+        let connecting = endpoint
+            .connect_with(config, socket_address, SERVER_NAME)
+            .map_err(|error| TransportError::Other(error.into()))?;
+        let greeter = Arc::clone(&self.greeter);
+        let links = Arc::clone(&self.links);
+        Ok(async move {
+            let connection = connecting.await?;
+            let hello = greeter.greet(&connection, |device| links.has_fresh(device)).await;
+            finish(connection, hello, &links, true)
+        }
+        .boxed())
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
+        let this = &mut *self;
+        loop {
+            if let Some(event) = this.pending.pop_front() {
+                return Poll::Ready(event);
+            }
+            if let Some(interfaces) = &mut this.interfaces
+                && let Poll::Ready(Some((ip, up))) = interfaces.poll_next_unpin(cx)
+            {
+                this.handle_interface(ip, up);
+                continue;
+            }
+            let mut arrived = None;
+            for listener in this.listeners.values_mut() {
+                if let Poll::Ready(incoming) = listener.accept.poll_unpin(cx) {
+                    listener.accept = accept(listener.endpoint.clone());
+                    arrived = incoming.map(|incoming| (listener.id, listener.bound, incoming));
+                    break;
+                }
+            }
+            let Some((listener_id, bound, incoming)) = arrived else { break };
+            let unproven = this.unproven.load(Ordering::Relaxed);
+            if unproven >= UNPROVEN_LIMIT {
+                incoming.ignore();
+            } else if unproven >= RETRY_FROM && incoming.may_retry() {
+                // It may not be retried twice, which `may_retry` has told.
+                let _ = incoming.retry();
+            } else {
+                let send_back_addr = multiaddr_of(incoming.remote_address());
+                let upgrade = this.upgrade(incoming);
+                return Poll::Ready(TransportEvent::Incoming {
+                    listener_id,
+                    upgrade,
+                    local_addr: multiaddr_of(bound),
+                    send_back_addr,
+                });
+            }
+        }
+        this.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// The socket address, and the device if named, of `/ip4|ip6/…/udp/P/quic-v1[/p2p/ID]`.
+pub fn address_of(address: &Multiaddr) -> Option<(SocketAddr, Option<DeviceId>)> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    let Protocol::Udp(port) = parts.next()? else { return None };
+    let Protocol::QuicV1 = parts.next()? else { return None };
+    let device = match parts.next() {
+        None => None,
+        Some(Protocol::P2p(peer)) => Some(DeviceId::from_peer_id(&peer)?),
+        Some(_) => return None,
+    };
+    parts.next().is_none().then_some((SocketAddr::new(ip, port), device))
+}
+
+/// The multiaddr of a Hark node at `address`.
+pub fn multiaddr_of(address: SocketAddr) -> Multiaddr {
+    Multiaddr::empty()
+        .with(address.ip().into())
+        .with(Protocol::Udp(address.port()))
+        .with(Protocol::QuicV1)
+}
+
+/// A handshake that has not proven itself yet: one of a bounded number.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn finish(
+    connection: Connection,
+    hello: Result<hark_mesh::hello::PeerHello, LinkError>,
+    links: &Arc<Links>,
+    dialled: bool,
+) -> Result<(PeerId, Muxer), LinkError> {
+    match hello {
+        Ok(hello) => {
+            let peer = hello.device.peer_id();
+            let link = Link::new(connection, hello, dialled, links.clock().now());
+            Ok((peer, Muxer::new(Arc::new(link), Arc::clone(links))))
+        }
+        Err(error) => {
+            CloseCode::Refused.close(&connection);
+            Err(error)
+        }
+    }
+}
+
+fn accept(endpoint: Endpoint) -> BoxFuture<'static, Option<Incoming>> {
+    async move { endpoint.accept().await }.boxed()
+}
+
+fn transport_config() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAM_LIMIT))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(4 * STREAM_WINDOW))
+        .send_window(u64::from(4 * STREAM_WINDOW))
+        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("30 s fit a QUIC idle timeout")))
+        .initial_rtt(INITIAL_RTT)
+        .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
+        .congestion_controller_factory(Arc::new(VoiceFloor::default()));
+    config
+}
+
+/// QUIC asks for a name; the Noise handshake has no use for it.
+const SERVER_NAME: &str = "hark";
+
+/// Handshakes long under way, as 30 % loss makes them, must not be cut off. [PROTO-2.7]
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Guess at the round trip before it is measured; higher makes lost handshake packets slow to come
+/// again, lower sends them twice on long paths.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// [PROTO-2.8] Bytes of datagrams waiting for the network, the oldest dropped: 100 ms of voice.
+const DATAGRAM_SEND_BUFFER: usize = 8 * 1024;
+
+/// Bytes of datagrams that wait for this program, the oldest dropped: a second of voice.
+const DATAGRAM_RECEIVE_BUFFER: usize = 64 * 1024;
+
+/// Streams that a peer may have open at once; more wait at the peer.
+const STREAM_LIMIT: u32 = 64;
+
+/// Bytes that a peer may have under way in one stream; more wait at the peer.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Handshakes under way from which a newcomer must first prove its address.
+const RETRY_FROM: usize = 32;
+
+/// Handshakes under way at which newcomers are ignored.
+const UNPROVEN_LIMIT: usize = 256;

@@ -1,0 +1,172 @@
+//! What of libp2p a node runs on its links.
+
+use std::time::Duration;
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use hark_keys::{DeviceKey, OrganisationId};
+use libp2p::{
+    PeerId, StreamProtocol, connection_limits, gossipsub, identify, mdns, ping,
+    request_response::{self, ProtocolSupport},
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+};
+
+/// All behaviours. They see admitted peers only, since the transport admits.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) messages: request_response::Behaviour<MessageCodec>,
+}
+
+impl Behaviour {
+    /// The behaviours of `key`'s device in an organisation. Fails where mDNS has no socket.
+    pub(super) fn new(
+        key: &DeviceKey,
+        organisation: OrganisationId,
+        with_mdns: bool,
+    ) -> anyhow::Result<Self> {
+        let keypair = key.keypair();
+        let peer = PeerId::from(keypair.public());
+        let limits = connection_limits::ConnectionLimits::default()
+            .with_max_pending_incoming(Some(PENDING_LIMIT))
+            .with_max_pending_outgoing(Some(PENDING_LIMIT))
+            .with_max_established_per_peer(Some(LINKS_PER_DEVICE))
+            .with_max_established(Some(LINK_LIMIT));
+        let identify = identify::Config::new(IDENTIFY_VERSION.to_owned(), keypair.public())
+            .with_agent_version(concat!("hark/", env!("CARGO_PKG_VERSION")).to_owned());
+        let mdns = if with_mdns {
+            let config =
+                mdns::Config { query_interval: MDNS_QUERY_INTERVAL, ..mdns::Config::default() };
+            Some(mdns::tokio::Behaviour::new(config, peer)?)
+        } else {
+            None
+        };
+        let authenticity = gossipsub::MessageAuthenticity::Signed(keypair);
+        let mut gossip = gossipsub::Behaviour::new(authenticity, gossip_config()?)
+            .map_err(|error| anyhow::anyhow!("gossip does not start: {error}"))?;
+        gossip.subscribe(&topic(organisation))?;
+        let messages = request_response::Behaviour::new(
+            [(MESSAGE_PROTOCOL, ProtocolSupport::Full)],
+            request_response::Config::default().with_request_timeout(MESSAGE_TIMEOUT),
+        );
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(limits),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+            mdns: mdns.into(),
+            gossip,
+            messages,
+        })
+    }
+}
+
+/// The gossip topic of an organisation: a keyed hash, so that its name tells nothing. [PROTO-5.2]
+pub(super) fn topic(organisation: OrganisationId) -> gossipsub::IdentTopic {
+    let name = blake3::keyed_hash(organisation.as_bytes(), b"gossip");
+    gossipsub::IdentTopic::new(name.to_hex().as_str())
+}
+
+fn gossip_config() -> anyhow::Result<gossipsub::Config> {
+    // Squads are smaller than the mesh that gossipsub was tuned for.
+    Ok(gossipsub::ConfigBuilder::default()
+        .mesh_outbound_min(1)
+        .mesh_n_low(2)
+        .mesh_n(4)
+        .mesh_n_high(8)
+        .heartbeat_initial_delay(Duration::from_millis(100))
+        .max_transmit_size(MESSAGE_LIMIT)
+        .validation_mode(gossipsub::ValidationMode::Strict)
+        .validate_messages()
+        .message_id_fn(|message| {
+            gossipsub::MessageId::from(blake3::hash(&message.data).as_bytes().to_vec())
+        })
+        .build()?)
+}
+
+/// Carries one message each way, as bytes that `mesh` understands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MessageCodec;
+
+impl request_response::Codec for MessageCodec {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        stream: &mut T,
+    ) -> std::io::Result<Vec<u8>> {
+        read(stream).await
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        stream: &mut T,
+    ) -> std::io::Result<Vec<u8>> {
+        read(stream).await
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        stream: &mut T,
+        message: Vec<u8>,
+    ) -> std::io::Result<()> {
+        write(stream, &message).await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        stream: &mut T,
+        message: Vec<u8>,
+    ) -> std::io::Result<()> {
+        write(stream, &message).await
+    }
+}
+
+/// [PROTO-1.3] Reads to the end of the stream, or fails at the limit.
+async fn read<T: AsyncRead + Unpin>(stream: &mut T) -> std::io::Result<Vec<u8>> {
+    let mut message = Vec::new();
+    let limit = u64::try_from(MESSAGE_LIMIT).expect("the limit is 32 KiB");
+    stream.take(limit + 1).read_to_end(&mut message).await?;
+    if message.len() > MESSAGE_LIMIT {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(message)
+}
+
+async fn write<T: AsyncWrite + Unpin>(stream: &mut T, message: &[u8]) -> std::io::Result<()> {
+    stream.write_all(message).await?;
+    stream.close().await
+}
+
+/// [PROTO-1.3] Longer messages are refused.
+pub(super) const MESSAGE_LIMIT: usize = 32 * 1024;
+
+const MESSAGE_PROTOCOL: StreamProtocol = StreamProtocol::new("/hark/message/1");
+const IDENTIFY_VERSION: &str = "/hark/1";
+
+/// A message that is not answered by then is sent again.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the LAN is asked who is there. mDNS also announces by itself, so that a newcomer is
+/// found at once; asking again finds those whose announcement was lost.
+const MDNS_QUERY_INTERVAL: Duration = Duration::from_secs(20);
+
+/// libp2p's own round trip, for its behaviours. Ours comes from QUIC.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Handshakes under way in each direction; more are refused.
+const PENDING_LIMIT: u32 = 256;
+
+/// Links with one device: two that were dialled at once, and one after a restart.
+const LINKS_PER_DEVICE: u32 = 4;
+
+/// Links altogether; more are refused.
+const LINK_LIMIT: u32 = 512;
