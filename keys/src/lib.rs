@@ -6,6 +6,7 @@
 
 mod encoding;
 mod identity;
+pub mod noise;
 mod random;
 mod signed;
 mod time;
