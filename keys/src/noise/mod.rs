@@ -126,3 +126,7 @@ fn supported(version: u32) -> Result<(), UnsupportedVersion> {
 fn shared(key: &DeviceKey) -> Arc<DeviceKey> {
     Arc::new(DeviceKey::from_secret(&key.secret()))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

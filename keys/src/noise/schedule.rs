@@ -189,3 +189,77 @@ const RETRY_TAG_LENGTH: usize = 16;
 
 /// As much as HKDF with SHA-256 can make; more is refused.
 const LONGEST_EXPORT: usize = 255 * 32;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+
+    fn agreement() -> Agreement {
+        let [client, server] = [1, 2].map(|byte| Zeroizing::new([byte; 32]));
+        Agreement { client, server, hash: [3; 32] }
+    }
+
+    /// The values of docs/noise.md, which were computed by another program. [NOISE-23]
+    #[test]
+    fn traffic_secrets_are_the_published_ones() {
+        let mut traffic = agreement().traffic(Side::Client);
+        assert_eq!(
+            HEXLOWER.encode(traffic.local.as_ref()),
+            "02114ce9821e84684e1ffbc7fa5ec82b52a487fca2c5beb9a554d1fa5d19d686"
+        );
+        assert_eq!(
+            HEXLOWER.encode(traffic.remote.as_ref()),
+            "c5708945c92cd491f41d98957df6614fbae37a5c170c3ee40e99cc49d9dca806"
+        );
+        let mut exported = [0; 32];
+        traffic.export(&mut exported, b"hark hello", b"context").unwrap();
+        assert_eq!(
+            HEXLOWER.encode(&exported),
+            "8649a42b77b6acd69c1f8acd6b969fd97fc04b30f35a1676eeef84e24521b12a"
+        );
+        let _keys = traffic.update();
+        assert_eq!(
+            HEXLOWER.encode(traffic.local.as_ref()),
+            "d2b50c726d25adf56cd4e568968bd942b16df18eabe167dc177b267729c86681"
+        );
+    }
+
+    /// What the client seals with Handshake keys opens with the published secret's keys alone.
+    /// [NOISE-22]
+    #[test]
+    fn handshake_secrets_are_the_published_ones() {
+        let published = |text: &str| {
+            let bytes = HEXLOWER.decode(text.as_bytes()).unwrap();
+            <[u8; 32]>::try_from(bytes).unwrap()
+        };
+        let client = published("c8402d24bb621866d72404ae635f0db02a66422733485daeb3e499880acda5c7");
+        let server = published("db50eb2b0e389832322195078a7dfa2fee8f65812eafdf3380e4f83462866b82");
+        let packets = agreement().handshake_keys(Side::Client).packet;
+        let other = NOISE.keys(&server, &client).packet;
+        let mut packet = vec![0; 20];
+        packets.local.encrypt(7, &mut packet, 0);
+        let mut payload = bytes::BytesMut::from(&packet[..]);
+        other.remote.decrypt(7, &[], &mut payload).unwrap();
+        assert_eq!(&payload[..], [0; 4]);
+        other.local.encrypt(7, &mut packet, 0);
+        packets.remote.decrypt(7, &[], &mut bytes::BytesMut::from(&packet[..])).unwrap();
+    }
+
+    #[test]
+    fn longer_exports_than_hkdf_makes_are_refused() {
+        let traffic = agreement().traffic(Side::Server);
+        assert!(traffic.export(&mut vec![0; LONGEST_EXPORT], b"label", b"").is_ok());
+        assert!(traffic.export(&mut vec![0; LONGEST_EXPORT + 1], b"label", b"").is_err());
+    }
+
+    #[test]
+    fn constants_come_from_their_names() {
+        let hash = |name: &str| digest::digest(&digest::SHA256, name.as_bytes());
+        assert_eq!(hash("hark 1 initial salt").as_ref()[..20], INITIAL_SALT);
+        assert_eq!(hash("hark 1 retry key").as_ref()[..16], RETRY.key);
+        assert_eq!(hash("hark 1 retry nonce").as_ref()[..12], RETRY.nonce);
+    }
+}
