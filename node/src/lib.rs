@@ -4,5 +4,11 @@
 //! QUIC, `device` is the sound card, `store` is the disk and `control` the local API. [`Node`] puts
 //! them together; the program `hark` is a thin shell around it.
 
+pub mod admission;
+pub mod clock;
 pub mod event;
+pub mod link;
+mod network;
+mod platform;
+pub mod random;
 pub mod snapshot;

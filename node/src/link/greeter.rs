@@ -3,16 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hark_keys::DeviceId;
-use hark_mesh::hello::{PeerHello, Refusal};
+use hark_mesh::hello::{HelloError, PeerHello, Refusal};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::Mutex;
 
 use super::transport::LinkError;
-
-/// A refused Hello, with what to tell a person.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(pub Refusal);
 
 /// Decides who is admitted. Implemented by the engine; called on the network thread.
 pub trait Admission: Send + Sync {
@@ -34,7 +29,7 @@ pub trait Admission: Send + Sync {
         peer: DeviceId,
         exporter: &[u8; 32],
         answer: &[u8],
-    ) -> Result<PeerHello, Refusal>;
+    ) -> Result<PeerHello, HelloError>;
 }
 
 /// Runs the Hello on new connections.
@@ -67,9 +62,7 @@ impl Greeter {
             let (mut send, mut receive) = connection.open_bi().await?;
             write(&mut send, &self.admission.greeting(device, &exporter)).await?;
             let answer = read(&mut receive).await?;
-            self.admission
-                .conclude(device, &exporter, &answer)
-                .map_err(|refusal| LinkError::Refused(Refused(refusal)))
+            Ok(self.admission.conclude(device, &exporter, &answer)?)
         };
         tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| LinkError::Timeout)?
     }
@@ -88,7 +81,7 @@ impl Greeter {
                 Err(refusal) => {
                     // The answer says why, so it must arrive before the connection ends.
                     let _ = send.stopped().await;
-                    Err(LinkError::Refused(Refused(refusal)))
+                    Err(HelloError::Refused(refusal).into())
                 }
             }
         };

@@ -19,7 +19,7 @@ mod muxer;
 mod socket;
 mod transport;
 
-pub use greeter::{Admission, Refused};
+pub use greeter::Admission;
 pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
 pub use muxer::{Muxer, Stream};
 pub use socket::{Binder, Interfaces, UdpBinder};

@@ -15,6 +15,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use hark_keys::{DeviceId, DeviceKey, Random, noise};
+use hark_mesh::hello::{HelloError, PeerHello};
 use libp2p::{
     Multiaddr, PeerId,
     core::{
@@ -29,7 +30,7 @@ use quinn::{
 
 use super::{
     congestion::VoiceFloor,
-    greeter::{Admission, Greeter, Refused},
+    greeter::{Admission, Greeter},
     links::{CloseCode, Link, Links},
     muxer::Muxer,
     socket::{Binder, Interfaces},
@@ -68,7 +69,7 @@ pub enum LinkError {
     NoIdentity,
     /// One of the two did not want the other.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Hello(#[from] HelloError),
     /// Another address of the same device was faster.
     #[error("linked by another address")]
     AlreadyLinked,
@@ -407,7 +408,7 @@ impl Drop for Place {
 
 fn finish(
     connection: Connection,
-    hello: Result<hark_mesh::hello::PeerHello, LinkError>,
+    hello: Result<PeerHello, LinkError>,
     links: &Arc<Links>,
     dialled: bool,
 ) -> Result<(PeerId, Muxer), LinkError> {

@@ -1,0 +1,236 @@
+//! Who is admitted: the Hello of `mesh` with this node's identity, charter and tickets.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hark_keys::{DeviceId, DeviceKey, Ticket, UnixTime};
+use hark_mesh::{
+    charter::{CertificateChain, Charter},
+    hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
+};
+
+use crate::{clock::Clock, link::Admission};
+
+/// Counts on disk the devices that a limited ticket has admitted. [PROTO-4.5]
+pub trait UseCounter: Send + Sync {
+    /// Whether `device` may be admitted by the invite, of which `share` uses fall to this device.
+    /// Once true for a device, always true for it; written to disk before it returns.
+    fn count(
+        &self,
+        invite_key: DeviceId,
+        expires: UnixTime,
+        share: u8,
+        device: DeviceId,
+    ) -> std::io::Result<bool>;
+}
+
+/// What a newcomer has become by its ticket.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The organisation.
+    pub charter: Charter,
+    /// The newcomer's certificates.
+    pub chain: CertificateChain,
+}
+
+/// What this node is to the organisation.
+enum Standing {
+    Newcomer(Box<Ticket>),
+    Member(Charter, CertificateChain),
+}
+
+/// This node's side of every Hello.
+pub struct Doorkeeper {
+    key: DeviceKey,
+    clock: Clock,
+    counter: Box<dyn UseCounter>,
+    state: Mutex<State>,
+}
+
+struct State {
+    standing: Standing,
+    presence: Presence,
+    /// Devices that are known to belong, as issuers of invites.
+    members: std::collections::BTreeSet<DeviceId>,
+    /// Greetings sent, until their answers come: one a device, since Hellos take turns.
+    sent: BTreeMap<(DeviceId, [u8; 32]), Greeting>,
+    admitted: Option<Admitted>,
+    /// The newest refusal, to be told to the person if nobody admits.
+    refused: Option<Refusal>,
+}
+
+impl Doorkeeper {
+    /// A member's doorkeeper.
+    pub fn member(
+        key: DeviceKey,
+        charter: Charter,
+        chain: CertificateChain,
+        presence: Presence,
+        clock: Clock,
+        counter: Box<dyn UseCounter>,
+    ) -> Self {
+        Self::new(key, Standing::Member(charter, chain), presence, clock, counter)
+    }
+
+    /// A newcomer's, who redeems `ticket` with whoever answers.
+    pub fn newcomer(
+        key: DeviceKey,
+        ticket: Ticket,
+        presence: Presence,
+        clock: Clock,
+        counter: Box<dyn UseCounter>,
+    ) -> Self {
+        Self::new(key, Standing::Newcomer(Box::new(ticket)), presence, clock, counter)
+    }
+
+    fn new(
+        key: DeviceKey,
+        standing: Standing,
+        presence: Presence,
+        clock: Clock,
+        counter: Box<dyn UseCounter>,
+    ) -> Self {
+        let state = State {
+            standing,
+            presence,
+            members: std::collections::BTreeSet::new(),
+            sent: BTreeMap::new(),
+            admitted: None,
+            refused: None,
+        };
+        Self { key, clock, counter, state: Mutex::new(state) }
+    }
+
+    /// Tells where this node can be reached, for the Hellos to come.
+    pub fn set_addresses(&self, addresses: Vec<SocketAddr>) {
+        self.lock().presence.addresses = addresses;
+    }
+
+    /// A device that belongs to the organisation.
+    pub fn add_member(&self, device: DeviceId) {
+        self.lock().members.insert(device);
+    }
+
+    /// What the ticket has brought, once.
+    pub fn take_admitted(&self) -> Option<Admitted> {
+        self.lock().admitted.take()
+    }
+
+    /// Why the last one who answered did not admit.
+    pub fn last_refusal(&self) -> Option<Refusal> {
+        self.lock().refused
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is a single assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(
+        &self,
+        state: &State,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        greeting: &[u8],
+    ) -> Result<(Vec<u8>, PeerHello), Refusal> {
+        // A newcomer can admit nobody.
+        let Standing::Member(charter, chain) = &state.standing else {
+            return Err(Refusal::NotADoor);
+        };
+        let listener = Listener { charter, key: &self.key, chain, presence: &state.presence };
+        let now = self.clock.unix();
+        let opened =
+            hello::open_greeting(now, &listener, exporter, peer, greeting, |device| {
+                charter.is_root(device)
+                    || device == self.key.id()
+                    || state.members.contains(&device)
+            })?;
+        if let Request::Redeem { invite_key, expires, share: Some(share), .. } = opened.request() {
+            let counted = self.counter.count(*invite_key, *expires, *share, peer);
+            match counted {
+                Ok(true) => {}
+                Ok(false) => return Err(Refusal::TicketUsedUp),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot count a ticket's use, so nobody is admitted");
+                    return Err(Refusal::Busy);
+                }
+            }
+        }
+        Ok(opened.accept(&listener))
+    }
+}
+
+impl Admission for Doorkeeper {
+    fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8> {
+        let mut state = self.lock();
+        let greeting = match &state.standing {
+            Standing::Member(charter, chain) => {
+                Ok(Greeting::member(charter, self.key.id(), chain, &state.presence, *exporter))
+            }
+            Standing::Newcomer(ticket) => Greeting::redeem(
+                self.clock.unix(),
+                ticket,
+                self.key.id(),
+                &state.presence,
+                *exporter,
+            ),
+        };
+        let Ok(greeting) = greeting else {
+            // The ticket has expired while we tried; the listener will say so, too.
+            state.refused = Some(Refusal::TicketExpired);
+            return Vec::new();
+        };
+        let bytes = greeting.bytes().to_vec();
+        if state.sent.len() >= SENT_LIMIT {
+            state.sent.pop_first();
+        }
+        state.sent.insert((peer, *exporter), greeting);
+        bytes
+    }
+
+    fn answer(
+        &self,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        greeting: &[u8],
+    ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
+        let state = self.lock();
+        match self.open(&state, peer, exporter, greeting) {
+            Ok((answer, hello)) => (answer, Ok(hello)),
+            Err(refusal) => (refusal.answer(), Err(refusal)),
+        }
+    }
+
+    fn conclude(
+        &self,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        answer: &[u8],
+    ) -> Result<PeerHello, HelloError> {
+        let mut state = self.lock();
+        let greeting = state.sent.remove(&(peer, *exporter)).ok_or(HelloError::Malformed)?;
+        match greeting.read_answer(peer, answer) {
+            Ok(welcome) => {
+                if let Standing::Newcomer(_) = state.standing {
+                    let (charter, chain) = (welcome.charter, welcome.chain);
+                    state.admitted =
+                        Some(Admitted { charter: charter.clone(), chain: chain.clone() });
+                    state.standing = Standing::Member(charter, chain);
+                }
+                Ok(welcome.peer)
+            }
+            Err(error) => {
+                if let HelloError::Refused(refusal) = error {
+                    state.refused = Some(refusal);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Greetings whose answers have not come; the oldest Hello then fails.
+const SENT_LIMIT: usize = 256;
