@@ -66,7 +66,7 @@ pub fn endpoint_config(key: &DeviceKey) -> EndpointConfig {
     config
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_ids)))
         .supported_versions(vec![QUIC_VERSION])
-        // First bytes below 0x40 stay free for what else arrives at the socket.
+        // [NOISE-2] First bytes below 0x40 stay free for what else arrives at the socket.
         .grease_quic_bit(false);
     config
 }

@@ -1,4 +1,4 @@
-//! Packet and header protection, RFC 9001 section 5, by ring.
+//! Packet and header protection, RFC 9001 section 5, by ring. [NOISE-2]
 
 use bytes::BytesMut;
 use quinn_proto::crypto::{self, CryptoError, KeyPair, Keys};
@@ -21,7 +21,7 @@ pub(super) struct Suite {
     integrity_limit: u64,
 }
 
-/// What Initial packets use, with the labels of RFC 9001 section 5.1. [NOISE-5]
+/// What Initial packets use, with the labels of RFC 9001 section 5.1. [NOISE-4] [NOISE-5]
 pub(super) static INITIAL: Suite = Suite {
     aead: &aead::AES_128_GCM,
     header: &aead::quic::AES_128,

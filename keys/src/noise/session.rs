@@ -1,4 +1,4 @@
-//! The state machine that QUIC feeds with CRYPTO bytes: frames, order of messages, keys.
+//! The state machine that QUIC feeds with CRYPTO bytes: frames, order of messages, keys. [NOISE-3]
 
 use std::{any::Any, collections::VecDeque, mem, ops::RangeInclusive, sync::Arc};
 
@@ -284,7 +284,7 @@ fn encoded(parameters: &TransportParameters) -> Vec<u8> {
     bytes
 }
 
-/// The length in front of each message, big-endian.
+/// The length in front of each message, big-endian. [NOISE-7]
 const FRAME_LENGTH: usize = 2;
 
 /// The longest message that is accepted, of which the transport parameters are the part that
