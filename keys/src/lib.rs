@@ -20,6 +20,7 @@ pub use encoding::{DecodeError, decode, encode};
 pub use identity::{
     ChannelId, DeviceId, DeviceKey, IdError, MemberId, OrganisationId, Signature, SignatureError,
 };
+pub use keystore::KeyFileError;
 pub use media::{KeyExhausted, KeySecret, OpenFrameError, SenderKey, SenderKeyring};
 pub use random::{Random, SeededRandom};
 pub use seal::{OpenError, open_once, seal_once};

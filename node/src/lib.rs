@@ -11,4 +11,5 @@ pub mod link;
 mod network;
 mod platform;
 pub mod random;
+pub mod store;
 pub mod snapshot;

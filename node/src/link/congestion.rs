@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc, time::Instant};
 
 use quinn_proto::{
     RttEstimator,
-    congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig},
+    congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig},
 };
 
 /// CUBIC (RFC 9438) with a floor under its window. [PROTO-2.8]

@@ -229,7 +229,7 @@ impl LinkTransport {
         }
     }
 
-    fn upgrade(&self, incoming: Incoming) -> Upgrade {
+    fn receive(&self, incoming: Incoming) -> Upgrade {
         let greeter = Arc::clone(&self.greeter);
         let links = Arc::clone(&self.links);
         let place = Place::take(&self.unproven);
@@ -350,7 +350,7 @@ impl Transport for LinkTransport {
                 let _ = incoming.retry();
             } else {
                 let send_back_addr = multiaddr_of(incoming.remote_address());
-                let upgrade = this.upgrade(incoming);
+                let upgrade = this.receive(incoming);
                 return Poll::Ready(TransportEvent::Incoming {
                     listener_id,
                     upgrade,

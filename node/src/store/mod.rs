@@ -1,0 +1,214 @@
+//! What a node keeps on disk.
+//!
+//! ```text
+//! HOME/version                         "hark home 1"
+//!      next.key                        the identity that the next organisation gets
+//!      organisations/<id>/device.key   this device's identity in the organisation
+//!                         charter      the signed root document
+//!                         certificates this device's certificate chain
+//!                         members      records of the members met, with their addresses
+//!                         generation   the last generation of the sender key
+//!                         uses         devices admitted by limited tickets
+//!                         lock         held by the process that runs this organisation
+//!                         control.json where the running node's local API is
+//! ```
+//!
+//! Each file is written whole to a temporary name, synced and renamed: a crash leaves the old or the
+//! new one. Nothing is read from a home that a newer version has written.
+
+mod files;
+mod organisation;
+
+use std::path::{Path, PathBuf};
+
+use hark_keys::{DeviceId, DeviceKey, KeyFileError, OrganisationId, Random, keystore};
+use hark_mesh::charter::{CertificateChain, Charter};
+
+pub use files::FileError;
+use files::{make_folder, read_bounded, read_text, write_atomic};
+pub use organisation::{Lock, OrganisationStore};
+
+/// Asks for the passphrase of a key file that has one.
+pub type AskPassphrase = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// Why something could not be read or kept, in one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk said no.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Written by a later Hark.
+    #[error("{0} was written by a newer version of Hark: update hark, or use another --home")]
+    NewerVersion(PathBuf),
+    /// The key file gives no key.
+    #[error("{path}: {error}")]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        error: KeyFileError,
+    },
+    /// A file is not what it was written as.
+    #[error("{0} is damaged: restore it from a backup, or join again with a new ticket")]
+    Damaged(PathBuf),
+    /// Another process runs this organisation.
+    #[error("hark runs here already (process {0}): stop it, or use another --home")]
+    Running(String),
+    /// No organisation of that name.
+    #[error("no organisation is called {0:?}: `hark id` lists those of this device")]
+    UnknownOrganisation(String),
+    /// More than one organisation, and none was named.
+    #[error("this device belongs to several organisations: choose one with --org ({0})")]
+    Ambiguous(String),
+}
+
+/// A person's folder: identities and organisations.
+pub struct Home {
+    path: PathBuf,
+    passphrase: AskPassphrase,
+}
+
+impl Home {
+    /// The platform's data folder for Hark, where `--home` and `HARK_HOME` say nothing else.
+    pub fn default_path() -> Option<PathBuf> {
+        directories::ProjectDirs::from("", "", "hark").map(|dirs| dirs.data_dir().to_owned())
+    }
+
+    /// Opens or makes the folder. Refuses one of a newer version before it touches anything.
+    pub fn open(path: &Path, passphrase: AskPassphrase) -> Result<Self, StoreError> {
+        let version = path.join("version");
+        match read_text(&version)? {
+            Some(text) if text.trim() == VERSION => {}
+            Some(_) => return Err(StoreError::NewerVersion(path.to_owned())),
+            None => {
+                make_folder(path)?;
+                write_atomic(&version, format!("{VERSION}\n").as_bytes())?;
+            }
+        }
+        make_folder(&path.join("organisations"))?;
+        Ok(Self { path: path.to_owned(), passphrase })
+    }
+
+    /// The identity that the next organisation gets; made now if there is none.
+    pub fn next_key(&self, random: &dyn Random) -> Result<DeviceKey, StoreError> {
+        let path = self.next_key_path();
+        if let Some(key) = self.read_key(&path)? {
+            return Ok(key);
+        }
+        let key = DeviceKey::generate(random);
+        write_atomic(&path, keystore::encode(&key, None, random).as_bytes())?;
+        Ok(key)
+    }
+
+    /// All organisations, by name.
+    pub fn organisations(&self) -> Result<Vec<OrganisationStore>, StoreError> {
+        let folder = self.path.join("organisations");
+        let entries = std::fs::read_dir(&folder).map_err(|error| FileError::new(&folder, error))?;
+        let mut found = Vec::new();
+        for entry in entries.flatten() {
+            if entry.path().join("charter").exists() {
+                found.push(OrganisationStore::open(&entry.path())?);
+            }
+        }
+        found.sort_by(|a, b| {
+            let name = |store: &OrganisationStore| store.charter().name().to_owned();
+            name(a).cmp(&name(b)).then(a.id().cmp(&b.id()))
+        });
+        Ok(found)
+    }
+
+    /// The organisation with this name or id, or the only one; none if there is none at all.
+    pub fn choose(&self, name: Option<&str>) -> Result<Option<OrganisationStore>, StoreError> {
+        let mut all = self.organisations()?;
+        if let Some(wanted) = name {
+            all.retain(|store| {
+                store.charter().name() == wanted || store.id().to_string().starts_with(wanted)
+            });
+            if all.is_empty() {
+                return Err(StoreError::UnknownOrganisation(wanted.to_owned()));
+            }
+        }
+        if all.len() > 1 {
+            let names: Vec<_> = all
+                .iter()
+                .map(|store| format!("{} {}", store.charter().name(), store.id().short()))
+                .collect();
+            return Err(StoreError::Ambiguous(names.join(", ")));
+        }
+        Ok(all.pop())
+    }
+
+    /// The organisation of this id, if this device belongs to it.
+    pub fn find(&self, id: OrganisationId) -> Result<Option<OrganisationStore>, StoreError> {
+        Ok(self.organisations()?.into_iter().find(|store| store.id() == id))
+    }
+
+    /// Keeps an organisation that the next identity has founded or joined. The identity goes with it.
+    pub fn keep(
+        &self,
+        charter: &Charter,
+        chain: &CertificateChain,
+    ) -> Result<OrganisationStore, StoreError> {
+        let folder = self.path.join("organisations").join(charter.organisation().to_string());
+        make_folder(&folder)?;
+        let key = self.next_key_path();
+        let text = read_text(&key)?.ok_or_else(|| StoreError::Damaged(key.clone()))?;
+        // The identity first, the charter last: the folder counts only from then on, and until
+        // then the identity is still the next one, too.
+        write_atomic(&folder.join("device.key"), text.as_bytes())?;
+        write_atomic(&folder.join("certificates"), &hark_keys::encode(chain))?;
+        write_atomic(&folder.join("charter"), &charter.to_bytes())?;
+        std::fs::remove_file(&key).map_err(|error| FileError::new(&key, error))?;
+        OrganisationStore::open(&folder)
+    }
+
+    /// The identity of this device in an organisation.
+    pub fn key(&self, store: &OrganisationStore) -> Result<DeviceKey, StoreError> {
+        let path = store.folder().join("device.key");
+        self.read_key(&path)?.ok_or(StoreError::Damaged(path))
+    }
+
+    /// Protects all key files with `passphrase`, or with none any more.
+    pub fn protect(
+        &self,
+        passphrase: Option<&str>,
+        random: &dyn Random,
+    ) -> Result<(), StoreError> {
+        let folders = self.organisations()?;
+        let mut paths: Vec<_> =
+            folders.iter().map(|store| store.folder().join("device.key")).collect();
+        paths.push(self.next_key_path());
+        for path in paths {
+            if let Some(key) = self.read_key(&path)? {
+                write_atomic(&path, keystore::encode(&key, passphrase, random).as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who this device is to people outside any organisation: in the only one, or the next.
+    pub fn device(&self, random: &dyn Random) -> Result<DeviceId, StoreError> {
+        match self.organisations()?.first() {
+            Some(store) => Ok(self.key(store)?.id()),
+            None => Ok(self.next_key(random)?.id()),
+        }
+    }
+
+    fn next_key_path(&self) -> PathBuf {
+        self.path.join("next.key")
+    }
+
+    fn read_key(&self, path: &Path) -> Result<Option<DeviceKey>, StoreError> {
+        let Some(text) = read_text(path)? else { return Ok(None) };
+        let passphrase = if keystore::is_protected(&text) { (self.passphrase)() } else { None };
+        keystore::decode(&text, passphrase.as_deref())
+            .map(Some)
+            .map_err(|error| StoreError::Key { path: path.to_owned(), error })
+    }
+}
+
+const VERSION: &str = "hark home 1";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+use hark_keys::{SeededRandom, UnixTime};
+
+use super::*;
+use crate::{admission::UseCounter, clock::Clock};
+
+fn home(path: &Path) -> Home {
+    Home::open(path, Box::new(|| Some("kestrel".to_owned()))).expect("a home")
+}
+
+fn founded(home: &Home, name: &str) -> OrganisationStore {
+    let random = SeededRandom::new(name.len() as u64);
+    let key = home.next_key(&random).expect("a key");
+    let charter = Charter::found(name, "squad", &key, &random);
+    let chain = charter.found_chain(&key).expect("the founder's own");
+    home.keep(&charter, &chain).expect("kept")
+}
+
+#[test]
+fn an_organisation_takes_the_next_identity_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = home(folder.path());
+    let random = SeededRandom::new(1);
+    let device = first.device(&random).expect("made on first use");
+    assert_eq!(first.device(&random).expect("the same again"), device);
+    let kestrel = founded(&first, "Kestrel");
+    let again = home(folder.path());
+    let found = again.choose(None).expect("one").expect("one");
+    assert_eq!(found.id(), kestrel.id());
+    assert_eq!(again.key(&found).expect("its key").id(), device);
+    assert_ne!(again.next_key(&random).expect("another").id(), device);
+
+    founded(&again, "Magpie wing");
+    assert!(matches!(again.choose(None), Err(StoreError::Ambiguous(_))));
+    let chosen = again.choose(Some("Kestrel")).expect("one").expect("one");
+    assert_eq!(chosen.id(), kestrel.id());
+    assert!(matches!(again.choose(Some("Heron")), Err(StoreError::UnknownOrganisation(_))));
+}
+
+#[test]
+fn a_home_of_a_newer_version_is_not_touched() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("version"), "hark home 2\n").expect("written");
+    let opened = Home::open(folder.path(), Box::new(|| None));
+    assert!(matches!(opened, Err(StoreError::NewerVersion(_))));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+}
+
+/// [PROTO-6.3]
+#[test]
+fn a_generation_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = founded(&home(folder.path()), "Kestrel");
+    assert_eq!(store.generation().expect("none yet"), 0);
+    store.keep_generation(41).expect("kept");
+    let again = home(folder.path()).choose(None).expect("one").expect("one");
+    assert_eq!(again.generation().expect("kept"), 41);
+}
+
+#[test]
+fn one_process_runs_an_organisation() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = founded(&home(folder.path()), "Kestrel");
+    let lock = store.lock().expect("free");
+    let Err(StoreError::Running(owner)) = store.lock() else { panic!("locked twice") };
+    assert_eq!(owner, std::process::id().to_string());
+    drop(lock);
+    store.lock().expect("free again");
+}
+
+/// [PROTO-4.5] Also after a restart, and not for the same device twice.
+#[test]
+fn uses_of_a_ticket_are_counted_on_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = founded(&home(folder.path()), "Kestrel");
+    let [invite, ann, bob, eve] =
+        [1, 2, 3, 4].map(|n| hark_keys::DeviceKey::from_secret(&[n; 32]).id());
+    let expires = UnixTime::from_secs(u64::MAX);
+    let count = |device| {
+        store.use_counter(Clock).count(invite, expires, 2, device).expect("the disk works")
+    };
+    assert_eq!([ann, bob, ann, eve, bob].map(count), [true, true, true, false, true]);
+    let other = hark_keys::DeviceKey::from_secret(&[5; 32]).id();
+    assert!(store.use_counter(Clock).count(other, expires, 1, eve).expect("the disk works"));
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("file");
+    write_atomic(&path, b"old").expect("written");
+    // A folder in the way of the temporary file stands for a disk that says no.
+    std::fs::create_dir(folder.path().join("file.new")).expect("made");
+    assert!(write_atomic(&path, b"new").is_err());
+    assert_eq!(std::fs::read(&path).expect("there"), b"old");
+    std::fs::remove_dir(folder.path().join("file.new")).expect("removed");
+    write_atomic(&path, b"new").expect("written");
+    assert_eq!(std::fs::read(&path).expect("there"), b"new");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn secrets_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let inner = folder.path().join("home");
+    let store = founded(&home(&inner), "Kestrel");
+    let mode = |path: &Path| {
+        std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&store.folder().join("device.key")), 0o600);
+    assert_eq!(mode(store.folder()), 0o700);
+    assert_eq!(mode(&inner), 0o700);
+}
+
+#[test]
+fn a_passphrase_protects_every_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = home(folder.path());
+    let store = founded(&open, "Kestrel");
+    let device = open.key(&store).expect("a key").id();
+    open.protect(Some("kestrel"), &SeededRandom::new(9)).expect("protected");
+    assert_eq!(open.key(&store).expect("its passphrase").id(), device);
+    let locked = Home::open(folder.path(), Box::new(|| None)).expect("a home");
+    assert!(matches!(
+        locked.key(&store),
+        Err(StoreError::Key { error: KeyFileError::PassphraseNeeded, .. })
+    ));
+}
