@@ -100,11 +100,6 @@ impl Dialling {
         }
     }
 
-    /// `address` has turned out to be nobody's or our own.
-    pub(crate) fn forget(&mut self, address: SocketAddr) {
-        self.targets.remove(&Target::Address(address));
-    }
-
     /// The next dial that is due.
     pub(crate) fn poll(&mut self, now: Timestamp) -> Option<Dial> {
         if self.dials_under_way() >= DIALS_MAX {
@@ -261,7 +256,6 @@ mod tests {
         dialling.connected(device, Some(address));
         assert_eq!(dialling.timeout(), None);
         // Never answered for: counts as failed in the end.
-        dialling.forget(address);
         dialling.discovered(at(0), None, &[address]);
         assert!(dialling.poll(at(0)).is_some());
         dialling.handle_timeout(at(30_000));

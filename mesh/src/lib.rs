@@ -9,10 +9,15 @@ pub mod charter;
 pub mod datagram;
 mod dialling;
 mod directory;
+pub mod hello;
 mod liveness;
+pub mod message;
 mod name;
+mod sender_keys;
+pub mod squad;
 pub mod topology;
 
 pub use bounded::List;
-pub use directory::{Directory, DirectoryError, MemberRecord};
+pub use dialling::Dial;
+pub use directory::{ADDRESSES_MAX, Directory, DirectoryError, MemberRecord, RECORDS_MAX};
 pub use name::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};

@@ -1,0 +1,396 @@
+//! The Hello: one message each way on a link's first stream, after which both know that the other
+//! belongs to the organisation. [section 3 of docs/protocol.md]
+//!
+//! ```text
+//! dialler                                            listener
+//! Greeting::member or ::redeem ── bytes ──>  open_greeting ─> Opened: who asks for what
+//!                                                      (a limited ticket is counted on disk here)
+//! Greeting::read_answer        <── bytes ──  Opened::accept, or Refusal::answer
+//! ```
+//!
+//! Messages here are without the two-byte length that goes before them on the stream. The side's
+//! name in the keys of a message is `dialler` or `listener`.
+
+mod refusal;
+
+use std::net::SocketAddr;
+
+use hark_keys::{
+    DeviceId, DeviceKey, MemberId, OrganisationId, Redemption, Signed, Ticket, UnixTime, decode,
+    encode, open_once, seal_once,
+};
+use serde::{Deserialize, Serialize};
+
+pub use refusal::{HelloError, Refusal};
+
+use crate::{
+    List,
+    charter::{CertificateChain, ChainError, Charter, RootDocument},
+    clean_name,
+    directory::ADDRESSES_MAX,
+};
+
+/// What a node says of itself besides its certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// A random number made at the node's start. [PROTO-2.5]
+    pub incarnation: u64,
+    /// What its person wants to be called.
+    pub name: String,
+    /// Where it listens; the first 16 count.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// What a Hello has proved of the peer, and what the peer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerHello {
+    /// The device at the other end of the link.
+    pub device: DeviceId,
+    /// The person it belongs to.
+    pub member: MemberId,
+    /// What proves that.
+    pub chain: CertificateChain,
+    /// Its name, fit to be shown. [PROTO-3.7]
+    pub name: String,
+    /// The number of its present run. [PROTO-2.5]
+    pub incarnation: u64,
+    /// Where it says that it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// What it knows of the charter.
+    pub heads: Vec<[u8; 32]>,
+}
+
+/// The dialler's side of a Hello.
+pub struct Greeting {
+    organisation: OrganisationId,
+    exporter: [u8; 32],
+    bytes: Vec<u8>,
+    /// What the dialler knew before; nothing when it redeems a ticket.
+    known: Option<(Charter, CertificateChain)>,
+    device: DeviceId,
+}
+
+/// What a dialler has after a Hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The organisation; new to a dialler that has redeemed a ticket.
+    pub charter: Charter,
+    /// The dialler's own certificates, the same.
+    pub chain: CertificateChain,
+    /// The listener.
+    pub peer: PeerHello,
+}
+
+impl Greeting {
+    /// The greeting of a member with `device` and `chain`, on the link with this `exporter`.
+    pub fn member(
+        charter: &Charter,
+        device: DeviceId,
+        chain: &CertificateChain,
+        presence: &Presence,
+        exporter: [u8; 32],
+    ) -> Self {
+        let organisation = charter.organisation();
+        let body = GreetingBody::Member(Introduction::new(charter, chain, presence));
+        let bytes = greeting(organisation, &exporter, &body);
+        let known = Some((charter.clone(), chain.clone()));
+        Self { organisation, exporter, bytes, known, device }
+    }
+
+    /// The greeting of a newcomer with `device` who redeems `ticket`.
+    ///
+    /// An expired ticket is not even shown. [PROTO-4.6]
+    pub fn redeem(
+        now: UnixTime,
+        ticket: &Ticket,
+        device: DeviceId,
+        presence: &Presence,
+        exporter: [u8; 32],
+    ) -> Result<Self, HelloError> {
+        if ticket.invite().expires <= now {
+            return Err(HelloError::Refused(Refusal::TicketExpired));
+        }
+        let organisation = ticket.invite().organisation;
+        let body = GreetingBody::Redeem {
+            redemption: ticket.redemption(device, &exporter),
+            incarnation: presence.incarnation,
+            name: clean_name(&presence.name),
+            addresses: List::truncated(presence.addresses.iter().copied()),
+        };
+        let bytes = greeting(organisation, &exporter, &body);
+        Ok(Self { organisation, exporter, bytes, known: None, device })
+    }
+
+    /// The message for the listener.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What `answer` of the listener, the device `remote`, says.
+    pub fn read_answer(self, remote: DeviceId, answer: &[u8]) -> Result<Welcome, HelloError> {
+        let (header, rest) =
+            answer.split_first_chunk::<ANSWER_HEADER>().ok_or(HelloError::Malformed)?;
+        if answer.len() > HELLO_MAX_BYTES || !header.starts_with(&MAGIC) {
+            return Err(HelloError::Malformed);
+        }
+        match (header[MAGIC.len()], rest) {
+            (0, [code]) => {
+                return Err(
+                    Refusal::from_code(*code).map_or(HelloError::Malformed, HelloError::Refused)
+                );
+            }
+            (VERSION, _) => {}
+            _ => return Err(HelloError::Malformed),
+        }
+        let key = side_key(self.organisation, b"body", LISTENER, &self.exporter);
+        let body = open_once(&key, header, rest).map_err(|_| HelloError::Malformed)?;
+        let body: AnswerBody = decode(&body, HELLO_MAX_BYTES).map_err(|_| HelloError::Malformed)?;
+        let (charter, chain) = match (self.known, body.admission) {
+            (Some(known), _) => known,
+            (None, None) => return Err(HelloError::Malformed),
+            (None, Some(admission)) => {
+                let charter =
+                    Charter::verify(admission.root).map_err(|_| HelloError::WrongOrganisation)?;
+                // The ticket is what a newcomer trusts; the listener may say anything.
+                if charter.organisation() != self.organisation {
+                    return Err(HelloError::WrongOrganisation);
+                }
+                charter.verify_chain(&admission.chain, self.device)?;
+                (charter, admission.chain)
+            }
+        };
+        let peer = body.listener.verified(&charter, remote)?;
+        Ok(Welcome { charter, chain, peer })
+    }
+}
+
+/// What a listener answers with.
+#[derive(Clone, Copy)]
+pub struct Listener<'a> {
+    /// The organisation that this link is for.
+    pub charter: &'a Charter,
+    /// The listener's own key, by which it admits.
+    pub key: &'a DeviceKey,
+    /// Its own certificates.
+    pub chain: &'a CertificateChain,
+    /// What it says of itself.
+    pub presence: &'a Presence,
+}
+
+/// Opens the greeting of the device `remote` on the link with this `exporter`.
+///
+/// `is_member` says whether a device is known to belong to the organisation: only such a one can
+/// have issued an invite. Send [`Refusal::answer`] where this fails.
+pub fn open_greeting(
+    now: UnixTime,
+    listener: &Listener<'_>,
+    exporter: &[u8; 32],
+    remote: DeviceId,
+    bytes: &[u8],
+    is_member: impl Fn(DeviceId) -> bool,
+) -> Result<Opened, Refusal> {
+    let organisation = listener.charter.organisation();
+    let (header, sealed) = bytes.split_first_chunk::<GREETING_HEADER>().ok_or(Refusal::Stranger)?;
+    if bytes.len() > HELLO_MAX_BYTES || !header.starts_with(&MAGIC) {
+        return Err(Refusal::Stranger);
+    }
+    let [lowest, highest] = [header[4], header[5]];
+    if !(lowest..=highest).contains(&VERSION) {
+        return Err(Refusal::Version);
+    }
+    // [PROTO-3.1] whoever does not know the organisation learns nothing of it.
+    if header[6..] != tag(organisation, DIALLER, exporter) {
+        return Err(Refusal::Stranger);
+    }
+    let key = side_key(organisation, b"body", DIALLER, exporter);
+    let body = open_once(&key, header, sealed).map_err(|_| Refusal::Stranger)?;
+    let body: GreetingBody = decode(&body, HELLO_MAX_BYTES).map_err(|_| Refusal::Certificate)?;
+    let request = match body {
+        GreetingBody::Member(introduction) => {
+            let peer = introduction.verified(listener.charter, remote);
+            Request::Member(peer.map_err(|_| Refusal::Certificate)?)
+        }
+        GreetingBody::Redeem { redemption, incarnation, name, addresses } => {
+            let invite = redemption.verify(organisation, remote, exporter, now)?;
+            if !is_member(invite.issuer) {
+                return Err(Refusal::TicketInvalid);
+            }
+            let own = listener.key.id();
+            // [PROTO-4.5]
+            let share = match invite.uses {
+                0 => None,
+                _ => Some(invite.share_of(own).ok_or(Refusal::NotADoor)?),
+            };
+            let chain = listener.charter.issue(listener.key, listener.chain, remote)?;
+            let peer = PeerHello {
+                device: remote,
+                member: listener.charter.member_of(remote),
+                chain,
+                name: clean_name(&name),
+                incarnation,
+                addresses: addresses.into_vec(),
+                heads: listener.charter.heads(),
+            };
+            Request::Redeem { invite_key: invite.invite_key, expires: invite.expires, share, peer }
+        }
+    };
+    Ok(Opened { exporter: *exporter, request })
+}
+
+/// A greeting that is in order.
+pub struct Opened {
+    exporter: [u8; 32],
+    request: Request,
+}
+
+/// What a dialler asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// It is a member already.
+    Member(PeerHello),
+    /// It redeems a ticket. Where `share` is a number, the door counts on disk, by `invite_key`,
+    /// the devices that it has admitted, and refuses a device that is one too many with
+    /// [`Refusal::TicketUsedUp`]; a device that is counted already is no other use. [PROTO-4.5]
+    Redeem {
+        /// What the ticket is called in the count.
+        invite_key: DeviceId,
+        /// When the count may be forgotten.
+        expires: UnixTime,
+        /// How many devices this door may admit; any number if absent.
+        share: Option<u8>,
+        /// The newcomer, with the certificates that it gets.
+        peer: PeerHello,
+    },
+}
+
+impl Opened {
+    /// What the dialler asks for.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Admits the dialler: the answer for it, and who it is.
+    pub fn accept(self, listener: &Listener<'_>) -> (Vec<u8>, PeerHello) {
+        let Listener { charter, chain, presence, .. } = listener;
+        let (peer, admission) = match self.request {
+            Request::Member(peer) => (peer, None),
+            Request::Redeem { peer, .. } => {
+                let chain = peer.chain.clone();
+                (peer, Some(Admission { chain, root: charter.root().clone() }))
+            }
+        };
+        let body = AnswerBody { listener: Introduction::new(charter, chain, presence), admission };
+        let mut answer = [&MAGIC[..], &[VERSION]].concat();
+        let key = side_key(charter.organisation(), b"body", LISTENER, &self.exporter);
+        let sealed = seal_once(&key, &answer, &encode(&body));
+        answer.extend(sealed);
+        (answer, peer)
+    }
+}
+
+/// [PROTO-3.3]
+#[derive(Serialize, Deserialize)]
+enum GreetingBody {
+    Member(Introduction),
+    Redeem {
+        redemption: Redemption,
+        incarnation: u64,
+        name: String,
+        addresses: List<SocketAddr, ADDRESSES_MAX>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswerBody {
+    listener: Introduction,
+    admission: Option<Admission>,
+}
+
+/// What a newcomer gets.
+#[derive(Serialize, Deserialize)]
+struct Admission {
+    chain: CertificateChain,
+    root: Signed<RootDocument>,
+}
+
+/// How a member introduces itself.
+#[derive(Serialize, Deserialize)]
+struct Introduction {
+    chain: CertificateChain,
+    incarnation: u64,
+    name: String,
+    addresses: List<SocketAddr, ADDRESSES_MAX>,
+    heads: List<[u8; 32], HEADS_MAX>,
+}
+
+impl Introduction {
+    fn new(charter: &Charter, chain: &CertificateChain, presence: &Presence) -> Self {
+        Self {
+            chain: chain.clone(),
+            incarnation: presence.incarnation,
+            name: clean_name(&presence.name),
+            addresses: List::truncated(presence.addresses.iter().copied()),
+            heads: List::truncated(charter.heads()),
+        }
+    }
+
+    /// [PROTO-3.4]
+    fn verified(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
+        Ok(PeerHello {
+            device,
+            member: charter.verify_chain(&self.chain, device)?,
+            chain: self.chain,
+            name: clean_name(&self.name),
+            incarnation: self.incarnation,
+            addresses: self.addresses.into_vec(),
+            heads: self.heads.into_vec(),
+        })
+    }
+}
+
+fn greeting(organisation: OrganisationId, exporter: &[u8; 32], body: &GreetingBody) -> Vec<u8> {
+    let tag = tag(organisation, DIALLER, exporter);
+    let mut bytes = [&MAGIC[..], &[VERSION, VERSION], &tag].concat();
+    let key = side_key(organisation, b"body", DIALLER, exporter);
+    let sealed = seal_once(&key, &bytes, &encode(body));
+    bytes.extend(sealed);
+    bytes
+}
+
+/// [PROTO-3.1]
+fn tag(organisation: OrganisationId, side: &[u8], exporter: &[u8; 32]) -> [u8; 16] {
+    let hash = side_key(organisation, b"tag", side, exporter);
+    *hash.first_chunk().expect("16 of 32 bytes")
+}
+
+/// [PROTO-3.1] [PROTO-3.2]
+fn side_key(
+    organisation: OrganisationId,
+    label: &[u8],
+    side: &[u8],
+    exporter: &[u8; 32],
+) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_keyed(organisation.as_bytes());
+    hasher.update(label);
+    hasher.update(side);
+    hasher.update(exporter);
+    hasher.finalize().into()
+}
+
+/// The protocol version spoken here.
+pub const VERSION: u8 = 1;
+
+/// Bytes of a greeting or answer; longer ones are refused. [section 3]
+pub const HELLO_MAX_BYTES: usize = 16 * 1024;
+
+/// Heads of a charter that a Hello can name; more are refused.
+const HEADS_MAX: usize = 16;
+
+const MAGIC: [u8; 4] = *b"HARK";
+const DIALLER: &[u8] = b"dialler";
+const LISTENER: &[u8] = b"listener";
+const GREETING_HEADER: usize = 4 + 2 + 16;
+const ANSWER_HEADER: usize = 4 + 1;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+use hark_keys::RedemptionError;
+
+use super::MAGIC;
+use crate::charter::{ChainError, IssueError};
+
+/// Why a listener does not accept a Hello, in words for the person who dialled. [PROTO-3.6]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// No version that both speak.
+    #[error("the other side speaks another version of Hark: update the older one")]
+    Version,
+    /// The listener does not know the dialler's organisation.
+    #[error("the other side does not belong to this organisation")]
+    Stranger,
+    /// The certificates do not prove that the dialler belongs.
+    #[error("the other side does not accept this device's certificate: ask for a new ticket")]
+    Certificate,
+    /// By the listener's clock.
+    #[error("the ticket has expired: ask for a new one")]
+    TicketExpired,
+    /// As many devices as it is for have come.
+    #[error("the ticket has been used as often as it may be: ask for a new one")]
+    TicketUsedUp,
+    /// Only certain devices redeem it, or the listener cannot admit at all.
+    #[error("this ticket is not redeemed by the other side: one of its doors has to be online")]
+    NotADoor,
+    /// Forged, or issued by somebody whom the listener does not know.
+    #[error("the ticket is not valid: ask for a new one")]
+    TicketInvalid,
+    /// No room at present.
+    #[error("the other side has no room for more at present: try again later")]
+    Busy,
+}
+
+impl Refusal {
+    /// The answer that says so.
+    pub fn answer(self) -> Vec<u8> {
+        [&MAGIC[..], &[0, self.code()]].concat()
+    }
+
+    /// The byte that stands for it. [PROTO-3.6]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Version => 1,
+            Self::Stranger => 2,
+            Self::Certificate => 3,
+            Self::TicketExpired => 4,
+            Self::TicketUsedUp => 5,
+            Self::NotADoor => 6,
+            Self::TicketInvalid => 7,
+            Self::Busy => 8,
+        }
+    }
+
+    /// What `code` stands for.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => Self::Version,
+            2 => Self::Stranger,
+            3 => Self::Certificate,
+            4 => Self::TicketExpired,
+            5 => Self::TicketUsedUp,
+            6 => Self::NotADoor,
+            7 => Self::TicketInvalid,
+            8 => Self::Busy,
+            _ => return None,
+        })
+    }
+}
+
+impl From<RedemptionError> for Refusal {
+    fn from(error: RedemptionError) -> Self {
+        match error {
+            RedemptionError::Expired => Self::TicketExpired,
+            _ => Self::TicketInvalid,
+        }
+    }
+}
+
+impl From<IssueError> for Refusal {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::NotMember | IssueError::TooFar => Self::NotADoor,
+        }
+    }
+}
+
+/// Why a dialler goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HelloError {
+    /// The listener does not want to.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The answer is none, or not of somebody who knows the organisation.
+    #[error("the other side gave no proper answer")]
+    Malformed,
+    /// The listener admits to another organisation than the ticket's.
+    #[error("the other side answered for another organisation than the ticket's")]
+    WrongOrganisation,
+    /// The listener does not prove that it belongs, or gave a certificate that proves nothing.
+    #[error("the other side is no member: {0}")]
+    Certificate(#[from] ChainError),
+}

@@ -1,0 +1,253 @@
+use std::time::Duration;
+
+use hark_keys::{Door, Invite, SeededRandom};
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: UnixTime = UnixTime::from_secs(1_000_000);
+const EXPORTER: [u8; 32] = [7; 32];
+
+struct Party {
+    key: DeviceKey,
+    chain: CertificateChain,
+    presence: Presence,
+}
+
+impl Party {
+    fn new(seed: u64, name: &str) -> Self {
+        let key = DeviceKey::generate(&SeededRandom::new(seed));
+        let presence = Presence {
+            incarnation: seed,
+            name: name.to_owned(),
+            addresses: vec!["192.0.2.1:7000".parse().unwrap()],
+        };
+        Self { key, chain: CertificateChain::default(), presence }
+    }
+
+    fn listener<'a>(&'a self, charter: &'a Charter) -> Listener<'a> {
+        Listener { charter, key: &self.key, chain: &self.chain, presence: &self.presence }
+    }
+}
+
+fn squad() -> (Charter, Party) {
+    let mut founder = Party::new(1, "Ann");
+    let charter = Charter::found("Squad", "Voice", &founder.key, &SeededRandom::new(5));
+    founder.chain = charter.found_chain(&founder.key).unwrap();
+    (charter, founder)
+}
+
+fn ticket(charter: &Charter, issuer: &Party, uses: u8, doors: &[&Party]) -> Ticket {
+    let doors = doors
+        .iter()
+        .map(|door| Door { device: door.key.id(), addresses: door.presence.addresses.clone() })
+        .collect();
+    let expires = NOW + Duration::from_secs(60);
+    let random = SeededRandom::new(77);
+    Ticket::issue(
+        &issuer.key,
+        charter.organisation(),
+        charter.name(),
+        expires,
+        uses,
+        doors,
+        &random,
+    )
+}
+
+fn redeem(ticket: &Ticket, party: &Party) -> Greeting {
+    Greeting::redeem(NOW, ticket, party.key.id(), &party.presence, EXPORTER).unwrap()
+}
+
+fn open(
+    charter: &Charter,
+    listener: &Party,
+    remote: &Party,
+    bytes: &[u8],
+) -> Result<Opened, Refusal> {
+    let founder = |device| charter.is_root(device);
+    open_greeting(NOW, &listener.listener(charter), &EXPORTER, remote.key.id(), bytes, founder)
+}
+
+#[test]
+fn a_newcomer_is_admitted_and_then_meets_others_as_a_member() {
+    let (charter, founder) = squad();
+    let mut bob = Party::new(2, "Bob\u{7}");
+    let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
+    let opened = open(&charter, &founder, &bob, greeting.bytes()).unwrap();
+    assert!(matches!(opened.request(), Request::Redeem { share: None, .. }));
+    let (answer, peer) = opened.accept(&founder.listener(&charter));
+    assert_eq!((peer.device, peer.name.as_str()), (bob.key.id(), "Bob\u{fffd}"));
+    let welcome = greeting.read_answer(founder.key.id(), &answer).unwrap();
+    assert_eq!((&welcome.charter, welcome.peer.name.as_str()), (&charter, "Ann"));
+    assert_eq!(welcome.peer.addresses, founder.presence.addresses);
+    bob.chain = welcome.chain;
+
+    // Bob admits Cid, and Cid meets the founder as a member.
+    let mut cid = Party::new(3, "Cid");
+    let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &cid);
+    let (answer, _) =
+        open(&charter, &bob, &cid, greeting.bytes()).unwrap().accept(&bob.listener(&charter));
+    cid.chain = greeting.read_answer(bob.key.id(), &answer).unwrap().chain;
+    assert_eq!(cid.chain.len(), 2);
+    let greeting = Greeting::member(&charter, cid.key.id(), &cid.chain, &cid.presence, EXPORTER);
+    let opened = open(&charter, &founder, &cid, greeting.bytes()).unwrap();
+    let Request::Member(peer) = opened.request() else { panic!("Cid is a member") };
+    assert_eq!((peer.incarnation, peer.member), (3, charter.member_of(cid.key.id())));
+    assert_eq!(peer.heads, charter.heads());
+    let (answer, _) = opened.accept(&founder.listener(&charter));
+    assert!(greeting.read_answer(founder.key.id(), &answer).is_ok());
+}
+
+/// [PROTO-3.6] [PROTO-4.5]
+#[test]
+fn each_refusal_has_its_reason() {
+    let (charter, founder) = squad();
+    let bob = Party::new(2, "Bob");
+    let refused =
+        |listener: &Party, bytes: &[u8]| open(&charter, listener, &bob, bytes).err().unwrap();
+    let good = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
+    let mut other_version = good.bytes().to_vec();
+    other_version[4..6].copy_from_slice(&[2, 9]);
+    assert_eq!(refused(&founder, &other_version), Refusal::Version);
+
+    let elsewhere = Charter::found("Squad", "Voice", &founder.key, &SeededRandom::new(6));
+    let stranger = redeem(&ticket(&elsewhere, &founder, 0, &[&founder]), &bob);
+    assert_eq!(refused(&founder, stranger.bytes()), Refusal::Stranger);
+
+    let liar = Greeting::member(&charter, bob.key.id(), &founder.chain, &bob.presence, EXPORTER);
+    assert_eq!(refused(&founder, liar.bytes()), Refusal::Certificate);
+
+    let late = open_greeting(
+        NOW + Duration::from_secs(60),
+        &founder.listener(&charter),
+        &EXPORTER,
+        bob.key.id(),
+        good.bytes(),
+        |_| true,
+    );
+    assert_eq!(late.err(), Some(Refusal::TicketExpired));
+
+    let mut door = Party::new(4, "Dora");
+    door.chain = charter.issue(&founder.key, &founder.chain, door.key.id()).unwrap();
+    let limited = redeem(&ticket(&charter, &founder, 3, &[&founder]), &bob);
+    assert_eq!(refused(&door, limited.bytes()), Refusal::NotADoor);
+    let opened = open(&charter, &founder, &bob, limited.bytes()).unwrap();
+    assert!(matches!(opened.request(), Request::Redeem { share: Some(3), .. }));
+
+    // Issued by somebody who is no member.
+    let forged = redeem(&ticket(&charter, &bob, 0, &[&bob]), &bob);
+    assert_eq!(refused(&founder, forged.bytes()), Refusal::TicketInvalid);
+
+    for code in 1..=8 {
+        let refusal = Refusal::from_code(code).unwrap();
+        assert_eq!(refusal.code(), code);
+        let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
+        let error = greeting.read_answer(founder.key.id(), &refusal.answer()).unwrap_err();
+        assert_eq!(error, HelloError::Refused(refusal));
+        assert_eq!(error.to_string(), refusal.to_string());
+    }
+    assert_eq!([Refusal::from_code(0), Refusal::from_code(9)], [None, None]);
+}
+
+/// [PROTO-3.5] [PROTO-3.2]
+#[test]
+fn nothing_of_a_hello_is_worth_anything_on_another_link() {
+    let (charter, founder) = squad();
+    let bob = Party::new(2, "Bob");
+    let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
+    let listener = founder.listener(&charter);
+    let elsewhere =
+        open_greeting(NOW, &listener, &[8; 32], bob.key.id(), greeting.bytes(), |_| true);
+    assert_eq!(elsewhere.err(), Some(Refusal::Stranger));
+    // The same link, as seen by a listener that would take another device for the newcomer.
+    let eve = Party::new(3, "Eve");
+    let other = open_greeting(NOW, &listener, &EXPORTER, eve.key.id(), greeting.bytes(), |_| true);
+    assert_eq!(other.err(), Some(Refusal::TicketInvalid));
+    let opened = open(&charter, &founder, &bob, greeting.bytes()).unwrap();
+    let (mut answer, _) = opened.accept(&listener);
+    *answer.last_mut().unwrap() ^= 1;
+    assert_eq!(greeting.read_answer(founder.key.id(), &answer).unwrap_err(), HelloError::Malformed);
+}
+
+/// A listener that knows the ticket's organisation id, but not the organisation.
+#[test]
+fn a_newcomer_trusts_the_ticket_and_not_the_listener() {
+    let (charter, founder) = squad();
+    let bob = Party::new(2, "Bob");
+    let greet = || redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
+    let answer = |root: &Charter, chain: &CertificateChain, newcomer: &CertificateChain| {
+        let body = AnswerBody {
+            listener: Introduction::new(&charter, chain, &founder.presence),
+            admission: Some(Admission { chain: newcomer.clone(), root: root.root().clone() }),
+        };
+        let header = [&MAGIC[..], &[VERSION]].concat();
+        let key = side_key(charter.organisation(), b"body", LISTENER, &EXPORTER);
+        [&header[..], &seal_once(&key, &header, &encode(&body))].concat()
+    };
+    let elsewhere = Charter::found("Squad", "Voice", &founder.key, &SeededRandom::new(6));
+    let admitted = charter.issue(&founder.key, &founder.chain, bob.key.id()).unwrap();
+    let read = |bytes: &[u8]| greet().read_answer(founder.key.id(), bytes).map(|_| ());
+    assert_eq!(read(&answer(&charter, &founder.chain, &admitted)), Ok(()));
+    assert_eq!(
+        read(&answer(&elsewhere, &founder.chain, &admitted)),
+        Err(HelloError::WrongOrganisation)
+    );
+    assert!(matches!(
+        read(&answer(&charter, &CertificateChain::default(), &admitted)),
+        Err(HelloError::Certificate(_))
+    ));
+    assert!(matches!(
+        read(&answer(&charter, &founder.chain, &founder.chain)),
+        Err(HelloError::Certificate(_))
+    ));
+    let expired = Greeting::redeem(
+        NOW + Duration::from_secs(60),
+        &ticket(&charter, &founder, 0, &[&founder]),
+        bob.key.id(),
+        &bob.presence,
+        EXPORTER,
+    );
+    assert_eq!(expired.err(), Some(HelloError::Refused(Refusal::TicketExpired)));
+}
+
+/// An invite is signed as a whole: more uses, another date or other doors make it worthless.
+#[test]
+fn an_invite_cannot_be_stretched() {
+    let (charter, founder) = squad();
+    let bob = Party::new(2, "Bob");
+    let ticket = ticket(&charter, &founder, 1, &[&founder]);
+    let redemption = ticket.redemption(bob.key.id(), &EXPORTER);
+    let stretched = Invite { uses: 0, ..ticket.invite().clone() };
+    let mut invite = encode(&stretched);
+    invite.extend_from_slice(&encode(&redemption.invite)[invite.len()..]);
+    let body = GreetingBody::Redeem {
+        redemption: Redemption { invite: decode(&invite, 4096).unwrap(), ..redemption },
+        incarnation: 1,
+        name: String::new(),
+        addresses: List::default(),
+    };
+    let bytes = greeting(charter.organisation(), &EXPORTER, &body);
+    assert_eq!(open(&charter, &founder, &bob, &bytes).err(), Some(Refusal::TicketInvalid));
+}
+
+proptest! {
+    /// Also where the sealing is right: the body may still be anything.
+    #[test]
+    fn any_bytes_are_refused(body in proptest::collection::vec(any::<u8>(), 0..400), sealed in any::<bool>()) {
+        let (charter, founder) = squad();
+        let bob = Party::new(2, "Bob");
+        let mut bytes = [&MAGIC[..], &[1, 1], &tag(charter.organisation(), DIALLER, &EXPORTER)].concat();
+        if sealed {
+            let key = side_key(charter.organisation(), b"body", DIALLER, &EXPORTER);
+            let body = seal_once(&key, &bytes, &body);
+            bytes.extend(body);
+        } else {
+            bytes.extend(&body);
+        }
+        prop_assert!(open(&charter, &founder, &bob, &bytes).is_err());
+        prop_assert!(open(&charter, &founder, &bob, &body).is_err());
+        let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
+        prop_assert!(greeting.read_answer(founder.key.id(), &body).is_err());
+    }
+}

@@ -1,0 +1,380 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, Random, Signed, Timestamp};
+use zeroize::Zeroizing;
+
+use crate::{
+    List,
+    message::{KeyMessage, Message, RECIPIENTS_MAX},
+};
+
+/// This device's own key in a channel: who holds it, who must get it, when it changes.
+/// [section 6 of docs/protocol.md]
+///
+/// A join ratchets the key a step, a leave replaces it. Each list of holders has a generation and
+/// step of its own, so that (generation, step) orders the lists, too.
+pub(crate) struct SenderKeys {
+    channel: ChannelId,
+    key: Arc<DeviceKey>,
+    random: Arc<dyn Random>,
+    /// Who ought to have the key.
+    members: BTreeSet<DeviceId>,
+    /// What speech is sealed with.
+    current: Option<Epoch>,
+    /// What replaces it, and when at the latest.
+    next: Option<(Epoch, Timestamp)>,
+    /// When those who left lose the key.
+    leave_at: Option<Timestamp>,
+    /// A new generation is due, and perhaps waits for the disk.
+    renewal_due: bool,
+    /// When the step in use has sealed for long enough.
+    step_ends: Option<Timestamp>,
+    generations: Generations,
+    deliveries: BTreeMap<DeviceId, Delivery>,
+    ready: BTreeSet<DeviceId>,
+    last_id: u64,
+    change: Option<KeyChange>,
+}
+
+/// One key and those who were given it.
+struct Epoch {
+    secret: KeySecret,
+    holders: BTreeSet<DeviceId>,
+    /// The key message, the same for all.
+    message: Zeroizing<Vec<u8>>,
+}
+
+/// Numbers of generations on their way from the disk to their one use. [PROTO-6.3]
+struct Generations {
+    /// The newest that may have been used.
+    used: u16,
+    /// The newest on disk: at most one more, ready for use.
+    persisted: u16,
+    /// The newest that was asked for.
+    asked: u16,
+}
+
+struct Delivery {
+    id: u64,
+    /// When to send it again; never, once it is acknowledged.
+    again_at: Option<Timestamp>,
+}
+
+/// The key in use has changed.
+pub(crate) struct KeyChange {
+    /// Seal with this from now on.
+    pub(crate) secret: KeySecret,
+    /// Who holds it.
+    pub(crate) holders: Vec<DeviceId>,
+}
+
+/// A key message that is due.
+pub(crate) struct KeyDelivery {
+    pub(crate) to: DeviceId,
+    pub(crate) id: u64,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+}
+
+impl SenderKeys {
+    /// No key yet; `last_generation` is the newest number that was written to disk, 0 at first.
+    pub(crate) fn new(
+        channel: ChannelId,
+        key: Arc<DeviceKey>,
+        random: Arc<dyn Random>,
+        last_generation: u16,
+    ) -> Self {
+        // The number on disk may have been used before a crash.
+        let generations = Generations {
+            used: last_generation,
+            persisted: last_generation,
+            asked: last_generation,
+        };
+        Self {
+            channel,
+            key,
+            random,
+            members: BTreeSet::new(),
+            current: None,
+            next: None,
+            leave_at: None,
+            renewal_due: true,
+            step_ends: None,
+            generations,
+            deliveries: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            last_id: 0,
+            change: None,
+        }
+    }
+
+    /// `device` is there and shall hear us. Says whether there is room for it.
+    ///
+    /// Also for one that has the key: it is given it again, as it may have lost it.
+    pub(crate) fn join(&mut self, now: Timestamp, device: DeviceId) -> bool {
+        if !self.members.contains(&device) && self.members.len() >= RECIPIENTS_MAX {
+            return false;
+        }
+        self.members.insert(device);
+        if self.newest().is_some_and(|epoch| epoch.holders.contains(&device)) {
+            self.deliver(device);
+        } else if self.newest().is_some() {
+            // [PROTO-6.5] one step first, so that it opens nothing of before.
+            self.step(now);
+        }
+        if !self.somebody_left() {
+            self.leave_at = None;
+        }
+        true
+    }
+
+    /// `device` is gone and shall hear us no more.
+    pub(crate) fn leave(&mut self, now: Timestamp, device: DeviceId) {
+        self.members.remove(&device);
+        self.deliveries.remove(&device);
+        self.ready.remove(&device);
+        if self.somebody_left() {
+            self.leave_at.get_or_insert(now + LEAVE_DEBOUNCE);
+        }
+        self.use_next_if_all_have_it();
+    }
+
+    /// The key in use has sealed its first frame.
+    pub(crate) fn handle_used(&mut self, now: Timestamp) {
+        self.step_ends.get_or_insert(now + STEP_MAX);
+    }
+
+    /// `generation` is on disk.
+    pub(crate) fn handle_persisted(&mut self, now: Timestamp, generation: u16) {
+        if generation <= self.generations.asked {
+            self.generations.persisted = self.generations.persisted.max(generation);
+        }
+        self.handle_timeout(now);
+    }
+
+    /// `device` has taken message `id`.
+    pub(crate) fn handle_delivered(&mut self, device: DeviceId, id: u64) {
+        if let Some(delivery) = self.deliveries.get_mut(&device)
+            && delivery.id == id
+        {
+            delivery.again_at = None;
+            self.ready.remove(&device);
+            self.use_next_if_all_have_it();
+        }
+    }
+
+    /// `device` has not taken message `id`.
+    pub(crate) fn handle_failed(&mut self, now: Timestamp, device: DeviceId, id: u64) {
+        if let Some(delivery) = self.deliveries.get_mut(&device)
+            && delivery.id == id
+            && delivery.again_at.is_some()
+        {
+            delivery.again_at = Some(now + RETRY_AFTER);
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        if self.step_ends.is_some_and(|at| at <= now) {
+            self.step_ends = None;
+            // A new generation on its way ends the step as well.
+            if self.next.is_none() {
+                self.step(now);
+            }
+        }
+        if self.leave_at.is_some_and(|at| at <= now) {
+            self.leave_at = None;
+            self.renewal_due = true;
+        }
+        self.renew_if_due(now);
+        if self.next.as_ref().is_some_and(|(_, at)| *at <= now) {
+            self.use_next();
+        }
+        for (device, delivery) in &self.deliveries {
+            if delivery.again_at.is_some_and(|at| at <= now) {
+                self.ready.insert(*device);
+            }
+        }
+    }
+
+    /// The next key message to be sent.
+    pub(crate) fn poll_delivery(&mut self, now: Timestamp) -> Option<KeyDelivery> {
+        while let Some(device) = self.ready.pop_first() {
+            let bytes = self.newest().map(|epoch| epoch.message.clone());
+            if let (Some(delivery), Some(bytes)) = (self.deliveries.get_mut(&device), bytes) {
+                delivery.again_at = Some(now + ANSWER_TIMEOUT);
+                return Some(KeyDelivery { to: device, id: delivery.id, bytes });
+            }
+        }
+        None
+    }
+
+    /// The next change of the key in use.
+    pub(crate) fn poll_change(&mut self) -> Option<KeyChange> {
+        self.change.take()
+    }
+
+    /// The generation to be written to disk before it can be used. [PROTO-6.3]
+    ///
+    /// One is always kept ready, so that a leave does not wait for the disk.
+    pub(crate) fn poll_persist(&mut self) -> Option<u16> {
+        self.generations.ask()
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Timestamp> {
+        let again = |(device, delivery): (&DeviceId, &Delivery)| {
+            delivery.again_at.filter(|_| !self.ready.contains(device))
+        };
+        let deliveries = self.deliveries.iter().filter_map(again);
+        let next = self.next.as_ref().map(|(_, at)| *at);
+        deliveries.chain(self.leave_at).chain(next).chain(self.step_ends).min()
+    }
+
+    /// Those who hold the key in use and are to hear us.
+    pub(crate) fn hearers(&self) -> impl Iterator<Item = DeviceId> {
+        let holders = self.current.iter().flat_map(|epoch| &epoch.holders);
+        holders.copied().filter(|device| self.members.contains(device))
+    }
+
+    fn newest(&self) -> Option<&Epoch> {
+        self.next.as_ref().map(|(epoch, _)| epoch).or(self.current.as_ref())
+    }
+
+    /// Whether anybody holds the newest key who should not hear us any more.
+    fn somebody_left(&self) -> bool {
+        self.newest().is_some_and(|epoch| !epoch.holders.is_subset(&self.members))
+    }
+
+    /// Gives the members the newest key one step on.
+    fn step(&mut self, now: Timestamp) {
+        let Some(newest) = self.newest() else { return };
+        // Those who left keep what they hold until the new generation is in use.
+        let holders = self.members.union(&newest.holders).copied().collect::<BTreeSet<_>>();
+        if newest.secret.step + 1 >= STEPS || holders.len() > RECIPIENTS_MAX {
+            self.renewal_due = true;
+            self.renew_if_due(now);
+            return;
+        }
+        let epoch = self.epoch(newest.secret.ratcheted(), holders);
+        match &mut self.next {
+            Some((next, _)) => *next = epoch,
+            None => {
+                self.current = Some(epoch);
+                self.step_ends = None;
+                self.announce_change();
+            }
+        }
+        self.deliver_to_all();
+    }
+
+    /// Gives the members a new generation, if one is due and the disk has its number.
+    fn renew_if_due(&mut self, now: Timestamp) {
+        if !self.renewal_due {
+            return;
+        }
+        let Some(generation) = self.generations.take() else { return };
+        self.renewal_due = false;
+        self.leave_at = None;
+        let secret = KeySecret::generate(generation, &*self.random);
+        let epoch = self.epoch(secret, self.members.clone());
+        // A second leave does not lengthen the time that the first one can still open us.
+        let use_at = self.next.as_ref().map_or(now + USE_AFTER, |(_, at)| *at);
+        let first = self.current.is_none();
+        self.next = Some((epoch, use_at));
+        self.deliver_to_all();
+        if first {
+            self.use_next();
+        } else {
+            self.use_next_if_all_have_it();
+        }
+    }
+
+    fn use_next_if_all_have_it(&mut self) {
+        if self.deliveries.values().all(|delivery| delivery.again_at.is_none()) {
+            self.use_next();
+        }
+    }
+
+    fn use_next(&mut self) {
+        if let Some((epoch, _)) = self.next.take() {
+            self.current = Some(epoch);
+            self.step_ends = None;
+            self.announce_change();
+        }
+    }
+
+    fn announce_change(&mut self) {
+        let Some(epoch) = &self.current else { return };
+        let holders = epoch.holders.iter().copied().collect();
+        // Only the newest counts for who has not looked in between.
+        self.change = Some(KeyChange { secret: epoch.secret.clone(), holders });
+    }
+
+    fn deliver_to_all(&mut self) {
+        for device in self.members.clone() {
+            self.deliver(device);
+        }
+    }
+
+    fn deliver(&mut self, device: DeviceId) {
+        self.last_id += 1;
+        let delivery = Delivery { id: self.last_id, again_at: Some(Timestamp::ZERO) };
+        self.deliveries.insert(device, delivery);
+        self.ready.insert(device);
+    }
+
+    fn epoch(&self, secret: KeySecret, holders: BTreeSet<DeviceId>) -> Epoch {
+        let message = KeyMessage {
+            channel: self.channel,
+            sender: self.key.id(),
+            secret: secret.clone(),
+            recipients: List::truncated(holders.iter().copied()),
+        };
+        let message = Message::Key(Signed::sign(message, &self.key));
+        Epoch { secret, holders, message: Zeroizing::new(message.encode()) }
+    }
+}
+
+impl Generations {
+    fn has_one(&self) -> bool {
+        self.persisted > self.used
+    }
+
+    fn take(&mut self) -> Option<u16> {
+        if !self.has_one() {
+            return None;
+        }
+        self.used = self.persisted;
+        Some(self.used)
+    }
+
+    fn ask(&mut self) -> Option<u16> {
+        if self.has_one() || self.asked > self.persisted {
+            return None;
+        }
+        // After the last number no key is made any more: better no speech than an old number.
+        self.asked = self.persisted.checked_add(1)?;
+        Some(self.asked)
+    }
+}
+
+/// Steps of a generation; then a new one begins. A receiver follows 8 steps at once [PROTO-6.6],
+/// so that whatever it has missed of a generation, it can follow.
+const STEPS: u8 = 8;
+
+/// How long one step seals. [PROTO-6.6]
+const STEP_MAX: Duration = Duration::from_secs(60);
+
+/// Leaves within this time are answered by one new key.
+const LEAVE_DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// A new generation is used then even if somebody has not confirmed it. [PROTO-6.5]
+const USE_AFTER: Duration = Duration::from_secs(1);
+
+/// Wait before a key message that was not taken is sent again.
+const RETRY_AFTER: Duration = Duration::from_millis(300);
+
+/// A key message of which nothing is heard by then is sent again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,199 @@
+use std::time::Duration;
+
+use hark_keys::{DeviceId, Signed, Timestamp};
+use zeroize::Zeroizing;
+
+use super::{Event, MessageError, Squad, Transmit};
+use crate::{
+    ADDRESSES_MAX, Directory, DirectoryError, List, MemberRecord,
+    charter::{CertificateChain, Charter},
+    message::Message,
+};
+
+/// The directory, and when others are told of it. [PROTO-5.2]
+pub(super) struct Records {
+    directory: Directory,
+    chain: CertificateChain,
+    /// When to exchange all records with one peer.
+    repair_at: Option<Timestamp>,
+    /// The peer of the last repair.
+    repaired: Option<DeviceId>,
+    /// When to gossip our own record.
+    announce_at: Option<Timestamp>,
+}
+
+impl Records {
+    pub(super) fn new(directory: Directory, chain: CertificateChain) -> Self {
+        Self { directory, chain, repair_at: None, repaired: None, announce_at: None }
+    }
+
+    pub(super) fn link_up(&mut self, now: Timestamp, device: DeviceId, first: bool) {
+        self.directory.met(now, device);
+        self.repair_at.get_or_insert(now + REPAIR_INTERVAL);
+        if first {
+            self.announce_at = Some(now + ANNOUNCE_DELAY);
+        }
+    }
+
+    pub(super) fn link_down(&mut self, now: Timestamp, device: DeviceId, last: bool) {
+        self.directory.met(now, device);
+        if last {
+            self.repair_at = None;
+            self.announce_at = None;
+        }
+    }
+
+    /// The peer, each in turn, that all records are due to.
+    pub(super) fn repair_due(
+        &mut self,
+        now: Timestamp,
+        peers: impl Iterator<Item = DeviceId> + Clone,
+    ) -> Option<DeviceId> {
+        self.repair_at.filter(|at| *at <= now)?;
+        self.repair_at = Some(now + REPAIR_INTERVAL);
+        let last = self.repaired;
+        let next = peers.clone().find(|peer| last.is_none_or(|last| *peer > last));
+        self.repaired = next.or_else(|| peers.clone().next());
+        self.repaired
+    }
+
+    pub(super) fn announcement_due(&mut self, now: Timestamp) -> bool {
+        self.announce_at.take_if(|at| *at <= now).is_some()
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        self.repair_at.into_iter().chain(self.announce_at).min()
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    pub(super) fn chain(&self) -> &CertificateChain {
+        &self.chain
+    }
+
+    /// Whether `device` is known to belong to the organisation.
+    pub(super) fn knows(&self, charter: &Charter, device: DeviceId) -> bool {
+        charter.is_root(device) || self.directory.record(device).is_some()
+    }
+}
+
+impl Squad {
+    /// Makes a new record of this device and tells others.
+    pub(super) fn update_record(&mut self, now: Timestamp) {
+        let own = self.key.id();
+        let last = self.records.directory.record(own).map_or(0, |record| record.sequence_number);
+        self.sign_record(now, last.saturating_add(1));
+    }
+
+    /// Takes records that somebody has sent.
+    pub(super) fn take_records(
+        &mut self,
+        now: Timestamp,
+        records: Vec<Signed<MemberRecord>>,
+    ) -> Result<(), MessageError> {
+        let mut changed = false;
+        let mut result = Ok(());
+        for record in records {
+            let claimed = record.unverified();
+            if claimed.device == self.key.id() {
+                self.take_own_record(now, &record)?;
+                continue;
+            }
+            let (device, name) = (claimed.device, claimed.shown_name());
+            let addresses = claimed.addresses.to_vec();
+            let links = &self.links;
+            let connected = |device| links.contains_key(&device);
+            match self.records.directory.insert(now, &self.charter, record, connected) {
+                Ok(false) => continue,
+                Ok(true) => {}
+                // No fault of the peer.
+                Err(DirectoryError::Full) => continue,
+                // Who sends one such record is not read any further.
+                Err(error) => {
+                    result = Err(error.into());
+                    break;
+                }
+            }
+            changed = true;
+            self.dialling.discovered(now, Some(device), &addresses);
+            if let Some(link) = self.links.get_mut(&device)
+                && link.name != name
+            {
+                link.name.clone_from(&name);
+                self.events.push_back(Event::PeerRenamed { device, name });
+            }
+        }
+        if changed {
+            self.events.push_back(Event::RecordsChanged);
+        }
+        result
+    }
+
+    /// Queues all records for the linked peer `to`.
+    pub(super) fn send_records(&mut self, to: DeviceId) {
+        for bytes in Message::of_records(self.records.directory.records()) {
+            self.push(Transmit::Message { to, id: RECORDS_ID, bytes: Zeroizing::new(bytes) });
+        }
+    }
+
+    /// Gossips the record of this device.
+    pub(super) fn announce(&mut self) {
+        let own = self.key.id();
+        let mut records = self.records.directory.records();
+        if let Some(record) = records.find(|record| record.unverified().device == own) {
+            let [bytes] = &mut Message::of_records([record])[..] else { return };
+            let bytes = std::mem::take(bytes);
+            drop(records);
+            self.push(Transmit::Gossip(bytes));
+        }
+    }
+
+    /// A record of our own that we know nothing of is from before our disk was lost: only with a
+    /// higher number do others listen to us again.
+    fn take_own_record(
+        &mut self,
+        now: Timestamp,
+        record: &Signed<MemberRecord>,
+    ) -> Result<(), MessageError> {
+        let known = self.records.directory.record(self.key.id());
+        if known == Some(record.unverified()) {
+            return Ok(());
+        }
+        let theirs = record.verify()?.sequence_number;
+        if known.is_none_or(|known| known.sequence_number <= theirs) {
+            self.sign_record(now, theirs.saturating_add(1));
+        }
+        Ok(())
+    }
+
+    fn sign_record(&mut self, now: Timestamp, sequence_number: u64) {
+        let record = MemberRecord {
+            device: self.key.id(),
+            name: self.presence.name.clone(),
+            addresses: List::<_, ADDRESSES_MAX>::truncated(self.presence.addresses.iter().copied()),
+            chain: self.records.chain.clone(),
+            sequence_number,
+        };
+        let record = Signed::sign(record, &self.key);
+        match self.records.directory.insert(now, &self.charter, record, |_| false) {
+            Ok(_) => self.events.push_back(Event::RecordsChanged),
+            Err(error) => tracing::error!(%error, "this device's own record is not valid"),
+        }
+        if !self.links.is_empty() {
+            self.records.announce_at = Some(now);
+        }
+    }
+}
+
+/// The number of messages that are not waited for.
+const RECORDS_ID: u64 = 0;
+
+/// How often all records are exchanged with one peer. [PROTO-5.2]
+///
+/// Mends what gossip has lost; longer costs less and mends later.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// After the first link, gossip needs a moment to know who listens.
+const ANNOUNCE_DELAY: Duration = Duration::from_secs(1);
