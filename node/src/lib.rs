@@ -6,3 +6,5 @@
 
 pub mod event;
 pub mod snapshot;
+#[cfg(feature = "voice")]
+pub mod voice;

@@ -81,8 +81,7 @@ impl Encoder {
     /// Forgets what was encoded before, so that nothing of it sounds in the next frame.
     pub fn reset(&mut self) {
         // SAFETY: the state is ours and alive; this request takes no argument.
-        let status =
-            unsafe { opus::opus_encoder_ctl(self.state.as_ptr(), opus::OPUS_RESET_STATE) };
+        let status = unsafe { opus::opus_encoder_ctl(self.state.as_ptr(), opus::OPUS_RESET_STATE) };
         debug_assert_eq!(status, opus::OPUS_OK, "a reset cannot fail");
     }
 
@@ -132,8 +131,7 @@ impl Decoder {
     pub fn new() -> Result<Self, CodecError> {
         let mut status = opus::OPUS_OK;
         // SAFETY: `status` outlives the call.
-        let state =
-            unsafe { opus::opus_decoder_create(SAMPLE_RATE as c_int, 1, &raw mut status) };
+        let state = unsafe { opus::opus_decoder_create(SAMPLE_RATE as c_int, 1, &raw mut status) };
         check(status)?;
         let state = NonNull::new(state).ok_or(CodecError::Library(opus::OPUS_ALLOC_FAIL))?;
         let decoder = Self { state };
@@ -167,8 +165,7 @@ impl Decoder {
     /// Forgets the talker's earlier sound.
     pub fn reset(&mut self) {
         // SAFETY: the state is ours and alive; this request takes no argument.
-        let status =
-            unsafe { opus::opus_decoder_ctl(self.state.as_ptr(), opus::OPUS_RESET_STATE) };
+        let status = unsafe { opus::opus_decoder_ctl(self.state.as_ptr(), opus::OPUS_RESET_STATE) };
         debug_assert_eq!(status, opus::OPUS_OK, "a reset cannot fail");
     }
 
@@ -267,7 +264,8 @@ mod tests {
 
     #[test]
     fn packets_have_one_size_and_sound_comes_back() {
-        for (low_delay, rate, bytes, lookahead) in [(false, 48_000, 60, 312), (true, 64_000, 40, 120)]
+        for (low_delay, rate, bytes, lookahead) in
+            [(false, 48_000, 60, 312), (true, 64_000, 40, 120)]
         {
             let mut encoder = Encoder::new(low_delay, rate).unwrap();
             let mut decoder = Decoder::new().unwrap();

@@ -219,7 +219,8 @@ mod tests {
     fn starts_with_a_frame_and_settles_on_what_the_line_needs() {
         let mut delays = ArrivalDelays::new();
         feed(&mut delays, 0, 10, |_| 5);
-        let millis = |delays: &ArrivalDelays| delays.target(Timestamp::from_millis(99_999)).as_millis();
+        let millis =
+            |delays: &ArrivalDelays| delays.target(Timestamp::from_millis(99_999)).as_millis();
         assert_eq!(millis(&delays), 10);
         feed(&mut delays, 10, 500, |_| 5);
         assert_eq!(millis(&delays), 5, "a steady line: half a frame");
