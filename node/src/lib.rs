@@ -13,3 +13,5 @@ mod platform;
 pub mod random;
 pub mod store;
 pub mod snapshot;
+#[cfg(feature = "voice")]
+pub mod voice;
