@@ -8,7 +8,8 @@ pub mod admission;
 pub mod clock;
 pub mod event;
 pub mod link;
-mod network;
+#[cfg(feature = "voice")]
+pub mod network;
 mod platform;
 pub mod random;
 pub mod store;

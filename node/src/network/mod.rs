@@ -16,15 +16,15 @@ use std::{
 };
 
 use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, KeySecret, OrganisationId, Ticket, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, Ticket, Timestamp};
 use hark_mesh::{
-    Directory,
+    Dial, Directory,
     hello::{Presence, Refusal},
     message::Acknowledgement,
     squad::{self, DownReason, Squad, SquadConfig, Transmit},
 };
 use libp2p::{
-    PeerId, Swarm, gossipsub, mdns,
+    Swarm, gossipsub, mdns,
     request_response::{self, OutboundRequestId},
     swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts, dial_opts::PeerCondition},
 };
@@ -36,10 +36,10 @@ use self::view::View;
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
-    event::{DeviceText, Event, Path},
+    event::Event,
     link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, address_of, multiaddr_of},
     random::SystemRandom,
-    snapshot::Command,
+    snapshot::{Command, TransmitMode},
     store::OrganisationStore,
     voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
 };
@@ -112,6 +112,8 @@ pub struct RunnerConfig {
     pub start_voice: StartVoice,
     /// Where events and snapshots go.
     pub publisher: Arc<Publisher>,
+    /// How the microphone opens at first.
+    pub transmit: TransmitMode,
     /// Reads time.
     pub clock: Clock,
 }
@@ -131,7 +133,7 @@ pub struct Runner {
     input_sender: UnboundedSender<Input>,
     topic: gossipsub::IdentTopic,
     requests: BTreeMap<OutboundRequestId, (DeviceId, u64)>,
-    dials: BTreeMap<ConnectionId, squad::Dial>,
+    dials: BTreeMap<ConnectionId, Dial>,
     heard: BTreeMap<DeviceId, Timestamp>,
     listen_addresses: BTreeSet<SocketAddr>,
     /// When `ready` is told, whatever addresses are still to come.
@@ -239,6 +241,7 @@ impl Runner {
                 clock,
             },
         };
+        runner.view.set_transmit(config.transmit);
         if let Some(store) = config.store {
             runner.begin(now, store)?;
         }
@@ -593,12 +596,12 @@ impl Runner {
             joining.discovered.iter().map(|(device, addresses)| (Some(*device), addresses.clone())),
         );
         for (device, addresses) in dials {
-            self.dial(squad::Dial { device, addresses });
+            self.dial(Dial { device, addresses });
         }
         Ok(())
     }
 
-    fn dial(&mut self, dial: squad::Dial) {
+    fn dial(&mut self, dial: Dial) {
         let addresses = dial.addresses.iter().copied().map(multiaddr_of);
         let options: Vec<DialOpts> = match dial.device {
             Some(device) => vec![
@@ -789,12 +792,6 @@ fn deepest(error: &dyn std::error::Error) -> String {
     deepest.to_string()
 }
 
-/// The name of a peer whose identity is no device of ours.
-#[allow(dead_code)]
-fn unknown_peer(peer: &PeerId) -> String {
-    peer.to_string()
-}
-
 /// An input's sender and receiver. Unbounded, as only this process fills it: with what one person
 /// does, and some hundred events a second at most.
 pub fn inputs() -> (UnboundedSender<Input>, UnboundedReceiver<Input>) {
@@ -828,8 +825,3 @@ const REQUEST_LIMIT: usize = 4096;
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(100);
-
-#[allow(unused_imports)]
-use KeySecret as _;
-#[allow(unused_imports)]
-use {DeviceText as _, Path as _};
