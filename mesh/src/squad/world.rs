@@ -373,7 +373,7 @@ impl World {
                 }
             }
             Happening::Dialled { from, incarnation, dial } => {
-                self.dialled(from, incarnation, &dial)
+                self.dialled(from, incarnation, &dial);
             }
             Happening::Ended { link, at, peer, reason } => {
                 // Unless a newer link has taken its place.
@@ -421,7 +421,7 @@ impl World {
         }
     }
 
-    fn hello(&mut self, index: usize) -> PeerHello {
+    pub(super) fn hello(&mut self, index: usize) -> PeerHello {
         let device = self.id(index);
         let squad = self.squad(index);
         let charter = squad.charter();
