@@ -484,6 +484,7 @@ mod tests {
         let (mut keys, devices) = started();
         keys.join(at(0), devices[0]);
         let held = change(&mut keys);
+        persist(&mut keys, at(0));
         keys.leave(at(10), devices[0]);
         keys.join(at(50), devices[0]);
         assert_eq!(deliver_all(&mut keys, at(50)), [devices[0]], "it may have lost the key");
