@@ -489,6 +489,7 @@ mod tests {
         keys.join(at(50), devices[0]);
         assert_eq!(deliver_all(&mut keys, at(50)), [devices[0]], "it may have lost the key");
         keys.handle_timeout(at(2_000));
+        assert_eq!(deliver_all(&mut keys, at(2_000)), []);
         assert_eq!(held, Some((7, 1, vec![devices[0]])));
         assert_eq!(change(&mut keys), None);
     }
