@@ -253,12 +253,12 @@ impl Pipeline {
     }
 
     /// All counters as they stand.
-    pub fn statistics(&self, now: Timestamp) -> VoiceStatistics {
+    pub fn statistics(&self) -> VoiceStatistics {
         let (frames_sent, frames_failed) = self.sender.frames();
         let own = OwnStatistics {
             level_dbfs: self.sender.level_dbfs(),
             transmitting: self.sender.is_transmitting(),
-            copies: self.sender.copies(now),
+            copies: self.sender.copies(),
             frames_sent,
             frames_failed,
         };
@@ -330,7 +330,7 @@ pub struct OwnStatistics {
     pub level_dbfs: f32,
     /// Whether a spurt is going out.
     pub transmitting: bool,
-    /// The largest number of copies that any listener gets.
+    /// The largest number of copies that any listener got with the newest frame.
     pub copies: u8,
     /// Frames sealed and sent.
     pub frames_sent: u64,

@@ -335,7 +335,7 @@ mod tests {
             let samples = pcm.samples();
             assert_eq!(samples.len() as isize, 480 + by);
             assert!(samples[0] < 2.0);
-            assert_eq!(samples[samples.len() - 1], 479.0);
+            assert!((samples[samples.len() - 1] - 479.0).abs() < 2.0);
             assert!(samples.windows(2).all(|pair| (pair[1] - pair[0]).abs() < 5.0), "{by}");
         }
     }

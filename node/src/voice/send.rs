@@ -31,6 +31,7 @@ pub struct Sender {
     media_time: u32,
     spurt: u8,
     in_spurt: bool,
+    copies: u8,
     frames_sent: u64,
     frames_failed: u64,
 }
@@ -56,6 +57,7 @@ impl Sender {
             media_time: 0,
             spurt: 0,
             in_spurt: false,
+            copies: 0,
             frames_sent: 0,
             frames_failed: 0,
         })
@@ -154,9 +156,9 @@ impl Sender {
         (self.frames_sent, self.frames_failed)
     }
 
-    /// The largest number of copies that any listener gets.
-    pub fn copies(&self, now: Timestamp) -> u8 {
-        self.listeners.iter().map(|listener| listener.copies(now)).max().unwrap_or(0)
+    /// The largest number of copies that any listener got with the newest frame.
+    pub fn copies(&self) -> u8 {
+        self.copies
     }
 
     fn on_frame(&mut self, now: Timestamp, outbox: &mut Outbox, events: &mut Events) {
@@ -200,6 +202,7 @@ impl Sender {
 
     fn end_spurt(&mut self, now: Timestamp, events: &mut Events) {
         self.in_spurt = false;
+        self.copies = 0;
         self.listeners.iter_mut().for_each(|listener| listener.end_spurt(now));
         events.push(VoiceEvent::OwnTalkEnded);
     }
@@ -227,6 +230,7 @@ impl Sender {
             return;
         }
         self.frames_sent += 1;
+        self.copies = self.listeners.iter().map(|it| it.copies(now)).max().unwrap_or(0);
         if std::mem::take(&mut self.key_is_new) {
             events.push(VoiceEvent::KeyUsed);
         }

@@ -33,11 +33,6 @@ impl WindowMinimum {
     pub(crate) fn minimum(&self) -> i64 {
         self.current.min(self.previous)
     }
-
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.window);
-    }
 }
 
 #[cfg(test)]
