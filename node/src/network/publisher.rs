@@ -15,6 +15,7 @@ pub struct Publisher {
     clock: Clock,
     state: Mutex<State>,
     snapshot: Mutex<Option<Arc<Snapshot>>>,
+    failure: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -66,6 +67,15 @@ impl Publisher {
     /// The newest state; none until the node is in its organisation.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the node has ended, if not on purpose.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_failure(&self, line: String) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
     }
 
     pub(super) fn set_snapshot(&self, snapshot: Snapshot) {
