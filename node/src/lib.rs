@@ -4,5 +4,10 @@
 //! QUIC, `device` is the sound card, `store` is the disk and `control` the local API. [`Node`] puts
 //! them together; the program `hark` is a thin shell around it.
 
+pub mod clock;
+#[cfg(feature = "device")]
+pub mod device;
 pub mod event;
 pub mod snapshot;
+#[cfg(feature = "voice")]
+pub mod wav;
