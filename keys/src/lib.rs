@@ -8,10 +8,11 @@ mod encoding;
 mod identity;
 pub mod keystore;
 pub mod media;
+pub mod noise;
 mod random;
-pub mod seal;
+mod seal;
 mod signed;
-pub mod ticket;
+mod ticket;
 mod time;
 mod words;
 
@@ -19,7 +20,10 @@ pub use encoding::{DecodeError, decode, encode};
 pub use identity::{
     ChannelId, DeviceId, DeviceKey, IdError, MemberId, OrganisationId, Signature, SignatureError,
 };
+pub use media::{KeyExhausted, KeySecret, OpenFrameError, SenderKey, SenderKeyring};
 pub use random::{Random, SeededRandom};
+pub use seal::{OpenError, open_once, seal_once};
 pub use signed::{Signable, Signed};
+pub use ticket::{Door, Invite, Redemption, RedemptionError, Ticket, TicketError};
 pub use time::{Timestamp, UnixTime};
 pub use words::{device_words, verification_words};

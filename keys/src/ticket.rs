@@ -22,7 +22,7 @@ pub struct Invite {
     pub expires: UnixTime,
     /// How often it may be redeemed; 0 is any number of times.
     pub uses: u8,
-    /// The devices at which a limited invite is redeemed, at most [`DOOR_LIMIT`].
+    /// The devices at which a limited invite is redeemed, at most 4.
     pub doors: Vec<DeviceId>,
     /// The member's device that has signed it.
     pub issuer: DeviceId,
@@ -52,7 +52,7 @@ impl Signable for Invite {
 pub struct Door {
     /// Which device.
     pub device: DeviceId,
-    /// Where to try, at most [`ADDRESS_LIMIT`].
+    /// Where to try, at most 6.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -266,13 +266,13 @@ const PREFIX: &str = "hark1";
 const REDEMPTION_KIND: &str = "redemption";
 
 /// Doors of a ticket; one with more is refused.
-pub const DOOR_LIMIT: usize = 4;
+const DOOR_LIMIT: usize = 4;
 
 /// Addresses of a door; a ticket with more is refused.
-pub const ADDRESS_LIMIT: usize = 6;
+const ADDRESS_LIMIT: usize = 6;
 
 /// Bytes of the organisation's name; a ticket with a longer one is refused.
-pub const NAME_LIMIT: usize = 64;
+const NAME_LIMIT: usize = 64;
 
 /// Characters of a ticket; longer texts are refused unread.
 const TEXT_LIMIT: usize = 1024;

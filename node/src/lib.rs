@@ -10,4 +10,6 @@ pub mod device;
 pub mod event;
 pub mod snapshot;
 #[cfg(feature = "voice")]
+pub mod voice;
+#[cfg(feature = "voice")]
 pub mod wav;

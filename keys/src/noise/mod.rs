@@ -1,0 +1,132 @@
+//! The Noise session that is the handshake of a QUIC link.
+//!
+//! `Noise_XX_25519_ChaChaPoly_SHA256` takes the place of TLS in quinn's state machine: both sides
+//! prove their device identity, and packets are protected by keys that only the two have. The
+//! specification, with the requirements that comments cite, is `docs/noise.md`.
+//!
+//! ```text
+//! CRYPTO bytes <-> session (order, frames) <-> handshake (Noise, identities)
+//!                     |
+//!                  schedule (keys) -> packet (sealing of packets and headers)
+//! ```
+//!
+//! To feed a session with arbitrary bytes, start one from [`server_config`] or [`client_config`]
+//! and use the [`Session`](crypto::Session) trait.
+
+mod handshake;
+mod packet;
+mod resolver;
+mod schedule;
+mod session;
+
+use std::sync::Arc;
+
+use quinn_proto::{
+    ConnectError, ConnectionId, EndpointConfig, HashedConnectionIdGenerator, Side,
+    crypto::{self, Keys, UnsupportedVersion},
+    transport_parameters::TransportParameters,
+};
+use ring::hmac;
+
+use self::session::Session;
+use crate::{DeviceId, DeviceKey, Random};
+
+/// The private QUIC version of this handshake: "HARK". [NOISE-1]
+pub const QUIC_VERSION: u32 = 0x4841_524b;
+
+/// What a dialler's connections need: `key` proves who it is, `random` gives all secrets, and a
+/// server other than `expected` is refused.
+///
+/// The `quinn_proto::ClientConfig` made of it must be told [`QUIC_VERSION`]. Sessions fill
+/// `Session::peer_identity` with a `Box<DeviceId>`.
+pub fn client_config(
+    key: &DeviceKey,
+    random: Arc<dyn Random>,
+    expected: Option<DeviceId>,
+) -> Arc<dyn crypto::ClientConfig> {
+    Arc::new(ClientConfig { key: shared(key), random, expected })
+}
+
+/// What a listener's connections need: `key` proves who it is, `random` gives all secrets.
+///
+/// Sessions fill `Session::peer_identity` with a `Box<DeviceId>`.
+pub fn server_config(key: &DeviceKey, random: Arc<dyn Random>) -> Arc<dyn crypto::ServerConfig> {
+    Arc::new(ServerConfig { key: shared(key), random })
+}
+
+/// An endpoint that speaks [`QUIC_VERSION`] alone, and knows the connections of its life before:
+/// it answers their packets with a stateless reset that the peer accepts. [NOISE-26]
+pub fn endpoint_config(key: &DeviceKey) -> EndpointConfig {
+    let reset = key.derive("quic stateless reset");
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref());
+    let connection_ids = key.derive("quic connection id");
+    let connection_ids = connection_ids.first_chunk().expect("a derived key has 32 bytes");
+    let connection_ids = u64::from_be_bytes(*connection_ids);
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_ids)))
+        .supported_versions(vec![QUIC_VERSION])
+        // First bytes below 0x40 stay free for what else arrives at the socket.
+        .grease_quic_bit(false);
+    config
+}
+
+struct ClientConfig {
+    key: Arc<DeviceKey>,
+    random: Arc<dyn Random>,
+    expected: Option<DeviceId>,
+}
+
+impl crypto::ClientConfig for ClientConfig {
+    /// Starts a session. The server's name plays no part: identities are keys.
+    fn start_session(
+        self: Arc<Self>,
+        version: u32,
+        _server_name: &str,
+        parameters: &TransportParameters,
+    ) -> Result<Box<dyn crypto::Session>, ConnectError> {
+        supported(version)?;
+        let key = Arc::clone(&self.key);
+        Ok(Box::new(Session::client(key, &self.random, self.expected, parameters)))
+    }
+}
+
+struct ServerConfig {
+    key: Arc<DeviceKey>,
+    random: Arc<dyn Random>,
+}
+
+impl crypto::ServerConfig for ServerConfig {
+    fn initial_keys(
+        &self,
+        version: u32,
+        destination: &ConnectionId,
+    ) -> Result<Keys, UnsupportedVersion> {
+        supported(version)?;
+        Ok(schedule::initial_keys(destination, Side::Server))
+    }
+
+    fn retry_tag(&self, _version: u32, original: &ConnectionId, packet: &[u8]) -> [u8; 16] {
+        schedule::RETRY.tag(original, packet)
+    }
+
+    fn start_session(
+        self: Arc<Self>,
+        _version: u32,
+        parameters: &TransportParameters,
+    ) -> Box<dyn crypto::Session> {
+        Box::new(Session::server(Arc::clone(&self.key), &self.random, parameters))
+    }
+}
+
+fn supported(version: u32) -> Result<(), UnsupportedVersion> {
+    if version == QUIC_VERSION { Ok(()) } else { Err(UnsupportedVersion) }
+}
+
+fn shared(key: &DeviceKey) -> Arc<DeviceKey> {
+    Arc::new(DeviceKey::from_secret(&key.secret()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

@@ -1,0 +1,215 @@
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use hark_keys::{DeviceId, Signable, SignatureError, Signed, Timestamp, decode, encode};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    List,
+    charter::{CertificateChain, ChainError, Charter},
+    clean_name,
+};
+
+/// What a member says of itself, signed. [PROTO-5.1]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// Whose record it is.
+    pub device: DeviceId,
+    /// What the member wants to be called, as sent; see [`Self::shown_name`].
+    pub name: String,
+    /// Where the device listens.
+    pub addresses: List<SocketAddr, ADDRESSES_MAX>,
+    /// What proves that it belongs to the organisation.
+    pub chain: CertificateChain,
+    /// The higher replaces the lower.
+    pub sequence_number: u64,
+}
+
+impl MemberRecord {
+    /// The name, fit to be shown. [PROTO-3.7]
+    pub fn shown_name(&self) -> String {
+        clean_name(&self.name)
+    }
+}
+
+impl Signable for MemberRecord {
+    const KIND: &'static str = "record";
+
+    fn signer(&self) -> DeviceId {
+        self.device
+    }
+}
+
+/// The newest record of each member that is known.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    entries: BTreeMap<DeviceId, Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    record: Signed<MemberRecord>,
+    /// When the member was last met, or the record came.
+    seen: Timestamp,
+}
+
+impl Directory {
+    /// The directory of a [`Self::snapshot`]. Records that are not of the organisation any more
+    /// are left out; bytes that are no snapshot give an empty directory.
+    pub fn restore(charter: &Charter, snapshot: &[u8]) -> Self {
+        let mut directory = Self::default();
+        let records: Snapshot = decode(snapshot, SNAPSHOT_MAX_BYTES).unwrap_or_default();
+        for record in records.into_vec() {
+            // What the disk has lost or what has become invalid is learnt again.
+            let _ = directory.insert(Timestamp::ZERO, charter, record, |_| false);
+        }
+        directory
+    }
+
+    /// Takes `record` if it is of a member and newer than what is known; says whether it was.
+    ///
+    /// Where 1,024 are known, the one of those not `connected` that was met the longest ago goes.
+    /// [PROTO-5.3]
+    pub fn insert(
+        &mut self,
+        now: Timestamp,
+        charter: &Charter,
+        record: Signed<MemberRecord>,
+        connected: impl Fn(DeviceId) -> bool,
+    ) -> Result<bool, DirectoryError> {
+        let MemberRecord { device, sequence_number, .. } = *record.unverified();
+        if self.sequence_number(device).is_some_and(|known| known >= sequence_number) {
+            return Ok(false);
+        }
+        charter.verify_chain(&record.unverified().chain, device)?;
+        record.verify()?;
+        if self.entries.len() >= RECORDS_MAX && !self.entries.contains_key(&device) {
+            let oldest = self
+                .entries
+                .iter()
+                .filter(|(device, _)| !connected(**device))
+                .min_by_key(|(_, entry)| entry.seen)
+                .map(|(device, _)| *device);
+            self.entries.remove(&oldest.ok_or(DirectoryError::Full)?);
+        }
+        self.entries.insert(device, Entry { record, seen: now });
+        Ok(true)
+    }
+
+    /// The member with `device` was met just now.
+    pub fn met(&mut self, now: Timestamp, device: DeviceId) {
+        if let Some(entry) = self.entries.get_mut(&device) {
+            entry.seen = now;
+        }
+    }
+
+    /// The record of `device`.
+    pub fn record(&self, device: DeviceId) -> Option<&MemberRecord> {
+        self.entries.get(&device).map(|entry| entry.record.unverified())
+    }
+
+    /// All records, with their signatures, by device.
+    pub fn records(&self) -> impl Iterator<Item = &Signed<MemberRecord>> {
+        self.entries.values().map(|entry| &entry.record)
+    }
+
+    /// The directory for the disk.
+    pub fn snapshot(&self) -> Vec<u8> {
+        encode(&Snapshot::truncated(self.records().cloned()))
+    }
+
+    fn sequence_number(&self, device: DeviceId) -> Option<u64> {
+        self.record(device).map(|record| record.sequence_number)
+    }
+}
+
+type Snapshot = List<Signed<MemberRecord>, RECORDS_MAX>;
+
+/// Why a record is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// Its device is no member.
+    #[error("record of a stranger: {0}")]
+    Chain(#[from] ChainError),
+    /// The device did not sign it.
+    #[error("record: {0}")]
+    Signature(#[from] SignatureError),
+    /// There is no room, and all whose records are known are connected.
+    #[error("directory is full")]
+    Full,
+}
+
+/// Listen addresses of a device; a record or Hello with more is refused. [PROTO-5.1]
+pub const ADDRESSES_MAX: usize = 16;
+
+/// Members whose records are kept; then the one met the longest ago goes. [PROTO-5.3]
+pub const RECORDS_MAX: usize = 1024;
+
+/// Bytes of a snapshot: a record has less than 3 KiB. A longer one counts as lost.
+const SNAPSHOT_MAX_BYTES: usize = RECORDS_MAX * 3 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, SeededRandom};
+
+    use super::*;
+
+    fn record(
+        charter: &Charter,
+        founder: &DeviceKey,
+        key: &DeviceKey,
+        number: u64,
+    ) -> Signed<MemberRecord> {
+        let own = charter.found_chain(founder).unwrap();
+        let record = MemberRecord {
+            device: key.id(),
+            name: "Ann\n".to_owned(),
+            addresses: List::truncated(["192.0.2.1:7000".parse().unwrap()]),
+            chain: charter.issue(founder, &own, key.id()).unwrap(),
+            sequence_number: number,
+        };
+        Signed::sign(record, key)
+    }
+
+    /// [PROTO-5.1]
+    #[test]
+    fn the_higher_sequence_number_replaces_the_lower() {
+        let random = SeededRandom::new(1);
+        let (founder, ann) = (DeviceKey::generate(&random), DeviceKey::generate(&random));
+        let charter = Charter::found("Squad", "Voice", &founder, &random);
+        let mut directory = Directory::default();
+        let mut insert = |number| {
+            let record = record(&charter, &founder, &ann, number);
+            directory.insert(Timestamp::ZERO, &charter, record, |_| false)
+        };
+        assert_eq!([2, 1, 2, 3].map(&mut insert), [Ok(true), Ok(false), Ok(false), Ok(true)]);
+        assert_eq!(directory.sequence_number(ann.id()), Some(3));
+        assert_eq!(directory.record(ann.id()).unwrap().shown_name(), "Ann");
+        let restored = Directory::restore(&charter, &directory.snapshot());
+        assert!(restored.records().eq(directory.records()));
+        let elsewhere = Charter::found("Squad", "Voice", &founder, &random);
+        assert_eq!(Directory::restore(&elsewhere, &directory.snapshot()).records().count(), 0);
+        assert_eq!(Directory::restore(&charter, b"\xff\xff").records().count(), 0);
+    }
+
+    /// [PROTO-5.3]
+    #[test]
+    fn the_member_met_the_longest_ago_makes_room() {
+        let random = SeededRandom::new(2);
+        let founder = DeviceKey::generate(&random);
+        let charter = Charter::found("Squad", "Voice", &founder, &random);
+        let keys: Vec<_> = (0..=RECORDS_MAX).map(|_| DeviceKey::generate(&random)).collect();
+        let mut directory = Directory::default();
+        for (second, key) in (0..).zip(&keys) {
+            let now = Timestamp::from_millis(second);
+            let record = record(&charter, &founder, key, 1);
+            // The very first stays because it is connected.
+            let connected = |device| device == keys[0].id();
+            assert_eq!(directory.insert(now, &charter, record, connected), Ok(true));
+        }
+        assert_eq!(directory.records().count(), RECORDS_MAX);
+        assert!(directory.record(keys[0].id()).is_some());
+        assert!(directory.record(keys[1].id()).is_none());
+        assert!(directory.record(keys[RECORDS_MAX].id()).is_some());
+    }
+}
