@@ -4,7 +4,10 @@ use libp2p_identity::{Keypair, PeerId, ed25519};
 use serde::{Deserialize, Serialize, de};
 use zeroize::Zeroizing;
 
-use crate::Random;
+use crate::{
+    Random,
+    encoding::{from_base32, to_base32},
+};
 
 /// A device: its Ed25519 public key, in text the libp2p PeerId of that key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -24,7 +27,9 @@ impl DeviceId {
             return None;
         }
         let key = libp2p_identity::PublicKey::try_decode_protobuf(multihash.digest()).ok()?;
-        Some(Self(key.try_into_ed25519().ok()?.to_bytes()))
+        let device = Self(key.try_into_ed25519().ok()?.to_bytes());
+        // The key inside may be written in several ways, but a device has one name.
+        (device.peer_id() == *peer).then_some(device)
     }
 
     /// The public key.
@@ -78,6 +83,9 @@ impl FromStr for DeviceId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
+        if text.len() > ID_TEXT_LIMIT {
+            return Err(IdError);
+        }
         let peer: PeerId = text.parse().map_err(|_| IdError)?;
         Self::from_peer_id(&peer).ok_or(IdError)
     }
@@ -205,7 +213,7 @@ macro_rules! hash_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&data_encoding::BASE32_NOPAD.encode(&self.0).to_lowercase())
+                f.write_str(&to_base32(&self.0))
             }
         }
 
@@ -219,9 +227,7 @@ macro_rules! hash_id {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                let bytes = data_encoding::BASE32_NOPAD
-                    .decode(text.to_uppercase().as_bytes())
-                    .map_err(|_| IdError)?;
+                let bytes = from_base32(text).ok_or(IdError)?;
                 Ok(Self(bytes.try_into().map_err(|_| IdError)?))
             }
         }
@@ -255,3 +261,109 @@ fn signed_bytes(kind: &str, message: &[u8]) -> Vec<u8> {
 
 /// Multihash code of an identity "hash", which holds the key itself.
 const IDENTITY_MULTIHASH: u64 = 0;
+
+/// Longer text is refused unread: a device id has 52 characters, and reading base58 takes time
+/// that grows with the square of the length.
+const ID_TEXT_LIMIT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{decode, encode};
+
+    fn hex<const N: usize>(text: &str) -> [u8; N] {
+        HEXLOWER.decode(text.as_bytes()).expect("hex").try_into().expect("the length")
+    }
+
+    /// RFC 8032, section 7.1, test 2.
+    #[test]
+    fn published_vector() {
+        let secret = hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
+        let key = DeviceKey::from_secret(&secret);
+        let public = hex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        assert_eq!(key.id().as_bytes(), &public);
+        assert_eq!(*key.secret(), secret);
+        let signature: [u8; 64] =
+            hex("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+             085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00");
+        assert_eq!(key.keypair().sign(&[0x72]).expect("signed"), signature);
+    }
+
+    /// [PROTO-1.1] What is signed is `hark/1/`, the kind, a zero byte and the message.
+    #[test]
+    fn a_signature_counts_for_its_kind_message_and_device_only() {
+        let key = DeviceKey::from_secret(&[1; 32]);
+        let signature = key.sign("kind", b"message");
+        let raw = key.keypair().sign(b"hark/1/kind\0message").expect("signed");
+        assert_eq!(signature.0[..], raw);
+        assert_eq!(key.id().verify("kind", b"message", &signature), Ok(()));
+        assert_eq!(key.id().verify("other", b"message", &signature), Err(SignatureError));
+        assert_eq!(key.id().verify("kind", b"massage", &signature), Err(SignatureError));
+        let other = DeviceKey::from_secret(&[2; 32]).id();
+        assert_eq!(other.verify("kind", b"message", &signature), Err(SignatureError));
+    }
+
+    #[test]
+    fn a_device_id_is_a_point_of_the_curve() {
+        let id = DeviceKey::from_secret(&[1; 32]).id();
+        assert_eq!(encode(&id), id.as_bytes());
+        assert_eq!(decode::<DeviceId>(id.as_bytes(), 32), Ok(id));
+        let mut no_point = [0; 32];
+        no_point[0] = 2;
+        assert_eq!(DeviceId::from_bytes(no_point), Err(IdError));
+        assert!(decode::<DeviceId>(&no_point, 32).is_err());
+        assert!(decode::<DeviceId>(&id.as_bytes()[..31], 32).is_err());
+    }
+
+    #[test]
+    fn only_ed25519_peers_are_devices_and_under_one_name() {
+        let id = DeviceKey::from_secret(&[1; 32]).id();
+        assert_eq!(DeviceId::from_peer_id(&id.peer_id()), Some(id));
+        let hashed = [&[0x12, 32][..], &[7; 32]].concat();
+        let hashed = PeerId::from_bytes(&hashed).expect("a peer id");
+        assert_eq!(DeviceId::from_peer_id(&hashed), None);
+        // An identity multihash of the same key with an unknown protobuf field after it.
+        let mut bytes = id.peer_id().to_bytes();
+        bytes.extend_from_slice(&[0x18, 0x00]);
+        bytes[1] += 2;
+        let alias = PeerId::from_bytes(&bytes).expect("a peer id");
+        assert_eq!(DeviceId::from_peer_id(&alias), None);
+        assert_eq!("1".repeat(1_000_000).parse::<DeviceId>(), Err(IdError));
+    }
+
+    #[test]
+    fn derived_secrets_differ_by_label_and_device() {
+        let [one, other] = [1, 2].map(|n| DeviceKey::from_secret(&[n; 32]));
+        assert_eq!(one.derive("a"), one.derive("a"));
+        assert_ne!(one.derive("a"), one.derive("b"));
+        assert_ne!(one.derive("a"), other.derive("a"));
+    }
+
+    proptest! {
+        #[test]
+        fn text_forms_come_back(secret in any::<[u8; 32]>()) {
+            let id = DeviceKey::from_secret(&secret).id();
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            prop_assert!(id.to_string().starts_with("12D3KooW"));
+            prop_assert!(id.to_string().ends_with(&id.short()));
+            let organisation = OrganisationId::from_bytes(secret);
+            let text = organisation.to_string();
+            prop_assert_eq!(text.parse(), Ok(organisation));
+            prop_assert!(text.starts_with(&organisation.short()));
+            prop_assert_eq!(text[1..].parse::<OrganisationId>(), Err(IdError));
+        }
+
+        #[test]
+        fn any_text_parses_or_fails_cleanly(text in ".{0,80}") {
+            if let Ok(id) = text.parse::<DeviceId>() {
+                prop_assert_eq!(id.to_string(), text.clone());
+            }
+            if let Ok(id) = text.parse::<ChannelId>() {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
+}

@@ -37,7 +37,7 @@ impl KeySecret {
     }
 
     /// The key one step on, from which this one cannot be found (RFC 9605, section 5.1; the sframe
-    /// crate's own ratchet gives a longer key than the RFC says).
+    /// crate's own ratchet gives a longer key than the RFC says, and under another label).
     #[must_use]
     pub fn ratcheted(&self) -> Self {
         let extracted = Salt::new(HKDF_SHA256, b"").extract(&self.base_key);
@@ -150,7 +150,8 @@ impl SenderKeyring {
         }
     }
 
-    /// Takes a key that the sender has given us. A step that we have already passed is ignored.
+    /// Takes a key that the sender has given us. A step that we have already passed is ignored, as
+    /// is an older generation than the newest: it would end the one in use.
     pub fn install(&mut self, now: Timestamp, secret: &KeySecret) {
         if let Some(chain) =
             self.chains.iter_mut().find(|chain| chain.newest.generation == secret.generation)
@@ -159,6 +160,9 @@ impl SenderKeyring {
             if ahead > 0 && ahead <= STEPS_AHEAD {
                 chain.advance(now, self.slot, secret.clone());
             }
+            return;
+        }
+        if self.chains.back().is_some_and(|chain| chain.newest.generation > secret.generation) {
             return;
         }
         for chain in &mut self.chains {
@@ -170,13 +174,15 @@ impl SenderKeyring {
         self.chains.push_back(Chain::new(self.slot, secret.clone()));
     }
 
-    /// Opens `sealed` into `out`, whose earlier content is discarded. [PROTO-6.7]
+    /// Opens `sealed` into `out`, whose earlier content is discarded; on failure nothing is left
+    /// in it. [PROTO-6.7]
     pub fn open(
         &mut self,
         now: Timestamp,
         sealed: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), OpenFrameError> {
+        out.clear();
         self.forget(now);
         let header = SframeHeader::deserialize(sealed).map_err(|_| OpenFrameError::Malformed)?;
         if header.len() != HEADER_LENGTH || sealed.len() < HEADER_LENGTH + TAG_LENGTH {
@@ -196,11 +202,9 @@ impl SenderKeyring {
         let mut associated = [0; HEADER_LENGTH + METADATA_LENGTH];
         associated[..HEADER_LENGTH].copy_from_slice(&sealed[..HEADER_LENGTH]);
         associated[HEADER_LENGTH..].copy_from_slice(&self.metadata);
-        out.clear();
-        out.extend_from_slice(&sealed[HEADER_LENGTH..]);
-
         if let Some(known) = chain.steps.iter_mut().find(|known| known.step == step) {
             known.window.check(counter)?;
+            out.extend_from_slice(&sealed[HEADER_LENGTH..]);
             known.open(&mut associated, out, counter)?;
             known.window.record(counter);
             return Ok(());
@@ -210,13 +214,20 @@ impl SenderKeyring {
         if ahead == 0 || ahead > STEPS_AHEAD {
             return Err(OpenFrameError::UnknownKey);
         }
-        let mut secret = chain.newest.clone();
+        let mut passed: Vec<KeySecret> = Vec::with_capacity(ahead.into());
         for _ in 0..ahead {
-            secret = secret.ratcheted();
+            let next = passed.last().unwrap_or(&chain.newest).ratcheted();
+            passed.push(next);
         }
+        let secret = passed.pop().expect("at least one step is ahead");
         let mut reached = Step::new(self.slot, &secret);
+        out.extend_from_slice(&sealed[HEADER_LENGTH..]);
         reached.open(&mut associated, out, counter)?;
         reached.window.record(counter);
+        // Frames of the steps between may still be under way.
+        for secret in passed {
+            chain.advance(now, self.slot, secret);
+        }
         chain.push(now, reached, secret);
         Ok(())
     }
@@ -255,7 +266,7 @@ impl Chain {
             old.superseded.get_or_insert(now);
         }
         // Sixteen steps later the same number comes back for another key.
-        while self.steps.len() >= usize::from(STEPS_AHEAD) {
+        while self.steps.len() > usize::from(STEPS_AHEAD) {
             self.steps.pop_front();
         }
         self.newest = secret;
@@ -286,18 +297,21 @@ impl Step {
         counter: u64,
     ) -> Result<(), OpenFrameError> {
         let buffer = DecryptionBufferView { aad: associated, data };
-        self.key.decrypt(buffer, counter).map_err(|_| OpenFrameError::Forged)?;
+        if self.key.decrypt(buffer, counter).is_err() {
+            data.clear();
+            return Err(OpenFrameError::Forged);
+        }
         data.truncate(data.len() - TAG_LENGTH);
         Ok(())
     }
 }
 
-/// The counters that were delivered, of the last [`REPLAY_WINDOW`] ones. [PROTO-6.7]
+/// The counters that were delivered, of the newest and the [`REPLAY_WINDOW`] before it. [PROTO-6.7]
 #[derive(Default)]
 struct ReplayWindow {
     /// One more than the highest counter delivered.
     next: u64,
-    delivered: [u64; REPLAY_WINDOW as usize / 64],
+    delivered: [u64; WINDOW_BITS as usize / 64],
 }
 
 impl ReplayWindow {
@@ -305,7 +319,7 @@ impl ReplayWindow {
         if counter >= self.next {
             return Ok(());
         }
-        if self.next - counter > REPLAY_WINDOW {
+        if self.next - counter > REPLAY_WINDOW + 1 {
             return Err(OpenFrameError::TooOld);
         }
         let (word, bit) = place(counter);
@@ -314,7 +328,7 @@ impl ReplayWindow {
 
     fn record(&mut self, counter: u64) {
         if counter >= self.next {
-            let first_cleared = self.next.max(counter.saturating_sub(REPLAY_WINDOW - 1));
+            let first_cleared = self.next.max(counter.saturating_sub(WINDOW_BITS - 1));
             for cleared in first_cleared..counter {
                 let (word, bit) = place(cleared);
                 self.delivered[word] &= !bit;
@@ -327,7 +341,7 @@ impl ReplayWindow {
 }
 
 fn place(counter: u64) -> (usize, u64) {
-    let position = counter % REPLAY_WINDOW;
+    let position = counter % WINDOW_BITS;
     ((position / 64) as usize, 1 << (position % 64))
 }
 
@@ -353,7 +367,7 @@ fn key_id(slot: u32, secret: &KeySecret) -> u64 {
 }
 
 fn steps_between(from: u8, to: u8) -> u8 {
-    (to + STEPS - from) % STEPS
+    to.wrapping_sub(from) % STEPS
 }
 
 /// Bytes by which a sealed frame is longer than its plaintext: header and tag.
@@ -385,6 +399,9 @@ const STEPS_AHEAD: u8 = 7;
 
 /// Counters behind the newest in which a late frame is still told from a replayed one.
 const REPLAY_WINDOW: u64 = 1024;
+
+/// One word more, so that the oldest counter of the window has a bit of its own.
+const WINDOW_BITS: u64 = REPLAY_WINDOW + 64;
 
 /// How long a replaced key still opens frames that were under way. [PROTO-6.6]
 const KEPT_AFTER: Duration = Duration::from_secs(10);

@@ -43,3 +43,57 @@ impl<T: Signable> Signed<T> {
         blake3::hash(&encode(&self.value)).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Note {
+        by: DeviceId,
+        text: String,
+    }
+
+    impl Signable for Note {
+        const KIND: &'static str = "note";
+
+        fn signer(&self) -> DeviceId {
+            self.by
+        }
+    }
+
+    /// The same fields under another kind.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Order(Note);
+
+    impl Signable for Order {
+        const KIND: &'static str = "order";
+
+        fn signer(&self) -> DeviceId {
+            self.0.by
+        }
+    }
+
+    /// [PROTO-1.1] [PROTO-1.2]
+    #[test]
+    fn counts_unchanged_and_for_its_own_kind_only() {
+        let key = DeviceKey::from_secret(&[1; 32]);
+        let note = Note { by: key.id(), text: "hello".to_owned() };
+        let signed = Signed::sign(note.clone(), &key);
+        assert_eq!(signed.verify(), Ok(&note));
+        assert_eq!(signed.hash(), *blake3::hash(&encode(&note)).as_bytes());
+
+        let bytes = encode(&signed);
+        assert_eq!(decode::<Signed<Note>>(&bytes, 200), Ok(signed));
+        let order: Signed<Order> = decode(&bytes, 200).expect("the fields are the same");
+        assert_eq!(order.verify(), Err(SignatureError));
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let accepted =
+                decode::<Signed<Note>>(&changed, 200).is_ok_and(|changed| changed.verify().is_ok());
+            assert!(!accepted, "bit {bit}");
+        }
+    }
+}

@@ -2,13 +2,13 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
-use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     DeviceId, DeviceKey, OrganisationId, Random, Signable, Signature, Signed, UnixTime, decode,
     encode,
+    encoding::{from_base32, to_base32},
 };
 
 /// Who may be admitted by whom, signed by a member. [PROTO-4.3]
@@ -81,16 +81,26 @@ impl Secret {
 }
 
 impl Ticket {
-    /// A new ticket of `issuer`. Where `uses` is limited, `doors` are the ones that redeem it.
+    /// A new ticket of `issuer`. Where `uses` is limited, `doors` are the ones that redeem it; at
+    /// least one is needed then. What a ticket has no room for is left out: doors after the fourth,
+    /// addresses after the sixth or so, the end of a long name.
     pub fn issue(
         issuer: &DeviceKey,
         organisation: OrganisationId,
         name: &str,
         expires: UnixTime,
         uses: u8,
-        doors: Vec<Door>,
+        mut doors: Vec<Door>,
         random: &dyn Random,
     ) -> Self {
+        doors.truncate(DOOR_LIMIT);
+        for door in &mut doors {
+            door.addresses.truncate(ADDRESS_LIMIT);
+            for address in &mut door.addresses {
+                // Flow and scope mean nothing to another machine, and have no encoding.
+                *address = SocketAddr::new(address.ip(), address.port());
+            }
+        }
         let mut secret = Secret([0; 16]);
         random.fill(&mut secret.0);
         let named =
@@ -103,7 +113,14 @@ impl Ticket {
             doors: named,
             issuer: issuer.id(),
         };
-        Self { name: name.to_owned(), invite: Signed::sign(invite, issuer), doors, secret }
+        let invite = Signed::sign(invite, issuer);
+        let mut ticket = Self { name: printable(name), invite, doors, secret };
+        while encode(&ticket).len() > BYTES_LIMIT {
+            let door = ticket.doors.iter_mut().max_by_key(|door| door.addresses.len());
+            let dropped = door.and_then(|door| door.addresses.pop());
+            dropped.expect("a ticket without addresses is short enough");
+        }
+        ticket
     }
 
     /// The invite; its signature was checked when the ticket was read.
@@ -127,7 +144,7 @@ impl fmt::Display for Ticket {
         let mut bytes = encode(self);
         let checksum = checksum(&bytes);
         bytes.extend_from_slice(&checksum);
-        write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&bytes).to_lowercase())
+        write!(f, "{PREFIX}{}", to_base32(&bytes))
     }
 }
 
@@ -152,12 +169,7 @@ impl FromStr for Ticket {
             return Err(if newer { TicketError::OtherVersion } else { TicketError::NotATicket });
         };
         // One text for one ticket: capitals would be a second one.
-        if !rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
-            return Err(TicketError::Damaged);
-        }
-        let bytes = BASE32_NOPAD
-            .decode(rest.to_uppercase().as_bytes())
-            .map_err(|_| TicketError::Damaged)?;
+        let bytes = from_base32(rest).ok_or(TicketError::Damaged)?;
         let (bytes, sum) = bytes.split_last_chunk::<4>().ok_or(TicketError::Damaged)?;
         if checksum(bytes) != *sum {
             return Err(TicketError::Damaged);
@@ -171,7 +183,7 @@ impl FromStr for Ticket {
 impl Ticket {
     fn check(&self) -> Result<(), TicketError> {
         let invite = self.invite.verify().map_err(|_| TicketError::Malformed)?;
-        let bounded = self.name.len() <= NAME_LIMIT
+        let bounded = self.name == printable(&self.name)
             && self.doors.len() <= DOOR_LIMIT
             && invite.doors.len() <= DOOR_LIMIT
             && (invite.uses == 0) == invite.doors.is_empty()
@@ -257,6 +269,13 @@ fn redeemed(organisation: OrganisationId, device: DeviceId, exporter: &[u8; 32])
     [&organisation.as_bytes()[..], device.as_bytes(), exporter].concat()
 }
 
+/// What a terminal can show as it is, and a ticket has room for.
+fn printable(name: &str) -> String {
+    let mut name = name.replace(char::is_control, "\u{FFFD}");
+    name.truncate(name.floor_char_boundary(NAME_LIMIT));
+    name
+}
+
 fn checksum(bytes: &[u8]) -> [u8; 4] {
     let hash = blake3::hash(bytes);
     hash.as_bytes()[..4].try_into().expect("four of 32 bytes")
@@ -276,6 +295,9 @@ const NAME_LIMIT: usize = 64;
 
 /// Characters of a ticket; longer texts are refused unread.
 const TEXT_LIMIT: usize = 1024;
+
+/// Bytes whose text with its checksum is not too long; addresses beyond are left out.
+const BYTES_LIMIT: usize = (TEXT_LIMIT - PREFIX.len()) * 5 / 8 - 4;
 
 #[cfg(test)]
 mod tests {
@@ -325,6 +347,30 @@ mod tests {
         }
         assert_eq!("hello".parse::<Ticket>(), Err(TicketError::NotATicket));
         assert_eq!("a".repeat(2_000).parse::<Ticket>(), Err(TicketError::TooLong));
+    }
+
+    /// [PROTO-4.4] Whatever is put into it, a ticket can be read.
+    #[test]
+    fn a_ticket_is_never_too_long_for_itself() {
+        let random = SeededRandom::new(4);
+        let issuer = DeviceKey::generate(&random);
+        let addresses = vec!["[2001:db8::1]:65535".parse().expect("an address"); 9];
+        let doors = vec![Door { device: issuer.id(), addresses }; 9];
+        let name = "\u{1b}[31m".to_owned() + &"\u{e4}".repeat(70);
+        for uses in [0, 255] {
+            let organisation = OrganisationId::from_bytes([9; 32]);
+            let expires = UnixTime::from_secs(u64::MAX);
+            let doors = doors.clone();
+            let ticket = Ticket::issue(&issuer, organisation, &name, expires, uses, doors, &random);
+            assert!(ticket.to_string().len() <= TEXT_LIMIT);
+            assert_eq!(ticket.to_string().parse(), Ok(ticket.clone()));
+            assert_eq!(ticket.doors.len(), DOOR_LIMIT);
+            assert!(ticket.doors.iter().all(|door| !door.addresses.is_empty()));
+            assert!(ticket.name.len() <= NAME_LIMIT && !ticket.name.contains('\u{1b}'));
+
+            let hostile = Ticket { name: "\u{1b}[31m".to_owned(), ..ticket };
+            assert_eq!(hostile.to_string().parse::<Ticket>(), Err(TicketError::Malformed));
+        }
     }
 
     /// [PROTO-3.5] [PROTO-4.6]
