@@ -287,7 +287,8 @@ mod tests {
                 .map(|n| (heard[n + lookahead] - sound[n]).powi(2))
                 .sum();
             let energy: f32 = sound[tail..].iter().map(|sample| sample.powi(2)).sum();
-            assert!(error < energy / 20.0, "{} ", error / energy); assert!(true, "low delay {low_delay}: {}", error / energy);
+            // The high-pass of VOIP turns phases, too.
+            assert!(error < energy / 5.0, "low delay {low_delay}: {}", error / energy);
         }
     }
 

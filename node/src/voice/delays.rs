@@ -61,14 +61,15 @@ impl ArrivalDelays {
         self.frame = frame;
         self.copies = copies;
         let mut weight = self.weight;
-        if delay > self.settled() + SPIKE_ABOVE {
+        let spike = self.spike.filter(|(since, _)| {
+            arrived.saturating_duration_since(*since) < SPIKE_TOGETHER && delay >= frame
+        });
+        if let Some((since, level)) = spike {
             // One stall of the network is one event, however many frames waited in it.
-            let same = |(at, _)| arrived.saturating_duration_since(at) < SPIKE_TOGETHER;
-            if self.spike.is_some_and(same) {
-                weight *= SPIKE_WEIGHT;
-            }
-            let level = delay.min(SPIKE_MAX).max(self.spike_level(arrived));
-            self.spike = Some((arrived, level));
+            weight *= SPIKE_WEIGHT;
+            self.spike = Some((since, level.max(delay.min(SPIKE_MAX))));
+        } else if delay > self.settled() + SPIKE_ABOVE {
+            self.spike = Some((arrived, delay.min(SPIKE_MAX).max(self.spike_level(arrived))));
         }
         let bin = (delay.as_millis() as usize).min(BINS - 1);
         self.histogram[bin] += weight;

@@ -262,8 +262,9 @@ impl Pcm {
             return;
         }
         let fade = |n: usize| (n as f32 + 0.5) / CROSSFADE_SAMPLES as f32;
+        // Backwards, so that nothing is read after it has been written.
         if by < 0 {
-            for n in 0..CROSSFADE_SAMPLES {
+            for n in (0..CROSSFADE_SAMPLES).rev() {
                 let (old, new) = (self.buffer[n], self.buffer[n + by_samples]);
                 self.buffer[n + by_samples] = old + (new - old) * fade(n);
             }
@@ -272,7 +273,7 @@ impl Pcm {
         } else {
             let from = length - CROSSFADE_SAMPLES - by_samples;
             self.buffer.copy_within(from + CROSSFADE_SAMPLES..length, length);
-            for n in 0..CROSSFADE_SAMPLES {
+            for n in (0..CROSSFADE_SAMPLES).rev() {
                 let at = length - CROSSFADE_SAMPLES + n;
                 let (old, new) = (self.buffer[at], self.buffer[from + n]);
                 self.buffer[at] = old + (new - old) * fade(n);

@@ -200,9 +200,9 @@ mod tests {
         let report = run(&mut reception, 0, 300, |n| n % 10 == 3);
         assert_eq!(report.wanted_copies, 2, "one in ten, alone");
         assert!((24..=26).contains(&(report.lost + report.received)));
-        let report = run(&mut reception, 300, 150, |_| false);
+        let report = run(&mut reception, 300, 230, |_| false);
         assert!(report.wanted_copies < 2);
-        let report = run(&mut reception, 450, 250, |_| false);
+        let report = run(&mut reception, 530, 200, |_| false);
         assert_eq!(report.wanted_copies, 0);
     }
 
