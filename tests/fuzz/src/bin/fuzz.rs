@@ -28,7 +28,8 @@ static ALLOCATOR: Bounded = Bounded;
 // SAFETY: every block comes from and goes back to `System`; null means that there is none.
 unsafe impl GlobalAlloc for Bounded {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() > ALLOCATION_MAX {
+        // A panic's own report reads all of the program's symbols.
+        if layout.size() > ALLOCATION_MAX && !std::thread::panicking() {
             return ptr::null_mut();
         }
         // SAFETY: the caller vouches for `layout`.
