@@ -1,0 +1,155 @@
+use hark_keys::{DeviceId, Door, SeededRandom, Ticket, UnixTime, open_once, seal_once};
+use hark_mesh::{
+    ADDRESSES_MAX, clean_name,
+    hello::{Greeting, HELLO_MAX_BYTES, Listener, PeerHello, Request, open_greeting},
+};
+
+use crate::world::{Member, WORLD, device};
+
+/// Both ends of a Hello: only a member, or who holds a ticket, gets through; who gets through gets
+/// an answer that it can read; and what a peer says of itself keeps its bounds.
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let Some((mode, rest)) = bytes.split_first() else { return false };
+    match mode % MODES {
+        GREETING => is_greeting(WORLD.cid.key.id(), rest),
+        GREETING_OF_MEMBER => is_greeting(WORLD.cid.key.id(), &sealed(&greeting_header(), rest)),
+        GREETING_OF_NEWCOMER => is_greeting(newcomer(), &sealed(&greeting_header(), rest)),
+        ANSWER => is_answer(member_greeting(), rest),
+        ANSWER_TO_MEMBER => is_answer(member_greeting(), &sealed(&ANSWER_HEADER, rest)),
+        _ => is_answer(newcomer_greeting(), &sealed(&ANSWER_HEADER, rest)),
+    }
+}
+
+fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
+    let charter = &WORLD.charter;
+    let listener = listener(&WORLD.founder);
+    let is_root = |device| charter.is_root(device);
+    let opened = open_greeting(NOW, &listener, &EXPORTER, remote, bytes, is_root);
+    let Ok(opened) = opened else { return false };
+    let greeting = match opened.request() {
+        Request::Member(peer) => {
+            assert_eq!(remote, WORLD.cid.key.id(), "a member has its own certificates");
+            check(peer);
+            member_greeting()
+        }
+        Request::Redeem { peer, expires, share, .. } => {
+            assert!(*expires > NOW && share.is_none());
+            check(peer);
+            newcomer_greeting()
+        }
+    };
+    let redeems = matches!(opened.request(), Request::Redeem { .. });
+    let (answer, peer) = opened.accept(&listener);
+    assert!(peer.device == remote && answer.len() <= HELLO_MAX_BYTES);
+    // A member that redeems a ticket is no newcomer to the greeting that we have at hand.
+    if redeems == (remote == newcomer()) {
+        let welcome = greeting.read_answer(WORLD.founder.key.id(), &answer);
+        let welcome = welcome.expect("who is accepted reads the answer");
+        assert_eq!(welcome.peer.name, WORLD.founder.presence.name);
+    }
+    true
+}
+
+fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
+    let Ok(welcome) = greeting.read_answer(WORLD.founder.key.id(), bytes) else { return false };
+    assert_eq!(welcome.charter, WORLD.charter, "there is one organisation of this id");
+    assert_eq!(welcome.peer.device, WORLD.founder.key.id());
+    check(&welcome.peer);
+    true
+}
+
+fn check(peer: &PeerHello) {
+    assert_eq!(WORLD.charter.verify_chain(&peer.chain, peer.device), Ok(peer.member));
+    assert_eq!(clean_name(&peer.name), peer.name);
+    assert!(peer.addresses.len() <= ADDRESSES_MAX && peer.heads.len() <= 16);
+}
+
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let listener = listener(&WORLD.founder);
+    let answer = |remote, greeting: &Greeting| {
+        let opened = open_greeting(NOW, &listener, &EXPORTER, remote, greeting.bytes(), |_| true);
+        opened.ok().expect("a good greeting").accept(&listener).0
+    };
+    let [member, newcomer_says] = [member_greeting(), newcomer_greeting()];
+    let to_member = answer(WORLD.cid.key.id(), &member);
+    let to_newcomer = answer(newcomer(), &newcomer_says);
+    let header = greeting_header().len();
+    let body = |mode, side, header: usize, bytes: &[u8]| {
+        let (header, sealed) = bytes.split_at(header);
+        let body = open_once(&side_key(b"body", side), header, sealed).expect("our own seal");
+        [&[mode][..], &body].concat()
+    };
+    vec![
+        ("greeting", [&[GREETING][..], member.bytes()].concat()),
+        ("greeting_of_member", body(GREETING_OF_MEMBER, DIALLER, header, member.bytes())),
+        (
+            "greeting_of_newcomer",
+            body(GREETING_OF_NEWCOMER, DIALLER, header, newcomer_says.bytes()),
+        ),
+        ("answer", [&[ANSWER][..], &to_member].concat()),
+        ("answer_to_member", body(ANSWER_TO_MEMBER, LISTENER, ANSWER_HEADER.len(), &to_member)),
+        (
+            "answer_to_newcomer",
+            body(ANSWER_TO_NEWCOMER, LISTENER, ANSWER_HEADER.len(), &to_newcomer),
+        ),
+    ]
+}
+
+fn listener(member: &'static Member) -> Listener<'static> {
+    let Member { key, chain, presence } = member;
+    Listener { charter: &WORLD.charter, key, chain, presence }
+}
+
+fn member_greeting() -> Greeting {
+    let Member { key, chain, presence } = &WORLD.cid;
+    Greeting::member(&WORLD.charter, key.id(), chain, presence, EXPORTER)
+}
+
+fn newcomer_greeting() -> Greeting {
+    let Member { key, presence, .. } = &WORLD.founder;
+    let door = Door { device: key.id(), addresses: presence.addresses.clone() };
+    let expires = UnixTime::from_secs(2_000);
+    let (organisation, random) = (WORLD.charter.organisation(), SeededRandom::new(5));
+    let ticket = Ticket::issue(key, organisation, "Squad", expires, 0, vec![door], &random);
+    Greeting::redeem(NOW, &ticket, newcomer(), &WORLD.bob.presence, EXPORTER)
+        .expect("the ticket has not expired")
+}
+
+fn newcomer() -> DeviceId {
+    device(9)
+}
+
+/// [PROTO-3.2]
+fn sealed(header: &[u8], body: &[u8]) -> Vec<u8> {
+    let side = if header.len() == ANSWER_HEADER.len() { LISTENER } else { DIALLER };
+    [header, &seal_once(&side_key(b"body", side), header, body)].concat()
+}
+
+fn greeting_header() -> Vec<u8> {
+    [b"HARK\x01\x01", &side_key(b"tag", DIALLER)[..16]].concat()
+}
+
+fn side_key(label: &[u8], side: &[u8]) -> [u8; 32] {
+    let input = [label, side, &EXPORTER].concat();
+    blake3::keyed_hash(WORLD.charter.organisation().as_bytes(), &input).into()
+}
+
+const NOW: UnixTime = UnixTime::from_secs(1_000);
+const EXPORTER: [u8; 32] = [7; 32];
+const ANSWER_HEADER: [u8; 5] = *b"HARK\x01";
+const DIALLER: &[u8] = b"dialler";
+const LISTENER: &[u8] = b"listener";
+
+/// The input is all of a greeting.
+const GREETING: u8 = 0;
+/// The input is the body of a greeting, which a member seals.
+const GREETING_OF_MEMBER: u8 = 1;
+/// The same, sealed by the holder of a ticket.
+const GREETING_OF_NEWCOMER: u8 = 2;
+/// The input is all of an answer.
+const ANSWER: u8 = 3;
+/// The input is the body of an answer to a member, which a listener seals.
+const ANSWER_TO_MEMBER: u8 = 4;
+/// The same, to the holder of a ticket.
+const ANSWER_TO_NEWCOMER: u8 = 5;
+const MODES: u8 = 6;

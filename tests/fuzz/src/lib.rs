@@ -1,0 +1,42 @@
+//! What becomes of hostile bytes: a fuzz target for each parser of the network or of a file.
+//!
+//! A target takes any bytes and panics where the code under test breaks a promise. `ci/fuzz` drives
+//! them by coverage, and the ordinary tests replay `corpus/`. Where a parser stands behind a
+//! signature or a seal, the first byte of the input chooses how far in it begins: the target then
+//! signs or seals the rest, as a member who means harm could.
+
+mod charter;
+mod datagram;
+mod hello;
+mod input;
+mod key_file;
+mod media;
+mod message;
+mod noise;
+mod squad;
+mod ticket;
+mod world;
+
+/// One parser under test.
+pub struct Target {
+    /// Also its folder's name in the corpus.
+    pub name: &'static str,
+    /// Tries these bytes; says whether they were accepted, by which the corpus proves its worth.
+    pub run: fn(&[u8]) -> bool,
+    /// Named inputs to begin with, made of real encodings. All are accepted.
+    pub seeds: fn() -> Vec<(&'static str, Vec<u8>)>,
+}
+
+/// All targets.
+pub const TARGETS: [Target; 10] = [
+    Target { name: "charter", run: charter::run, seeds: charter::seeds },
+    Target { name: "datagram", run: datagram::run, seeds: datagram::seeds },
+    Target { name: "hello", run: hello::run, seeds: hello::seeds },
+    Target { name: "key_file", run: key_file::run, seeds: key_file::seeds },
+    Target { name: "media_open", run: media::run, seeds: media::seeds },
+    Target { name: "message", run: message::run, seeds: message::seeds },
+    Target { name: "noise_client", run: noise::run_client, seeds: noise::client_seeds },
+    Target { name: "noise_server", run: noise::run_server, seeds: noise::server_seeds },
+    Target { name: "squad", run: squad::run, seeds: squad::seeds },
+    Target { name: "ticket", run: ticket::run, seeds: ticket::seeds },
+];

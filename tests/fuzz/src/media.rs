@@ -1,0 +1,158 @@
+use std::time::Duration;
+
+use hark_keys::{
+    ChannelId, DeviceId, KeySecret, SeededRandom, SenderKey, SenderKeyring, Timestamp,
+    media::SEALED_OVERHEAD,
+};
+
+use crate::{
+    input::{Input, piece},
+    world::device,
+};
+
+/// A sender and a listener, and between them somebody who repeats, changes and makes up frames.
+/// A frame opens once, unchanged, or not at all. [PROTO-6.7]
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let mut input = Input::new(bytes);
+    let mut call = Call::new();
+    for _ in 0..OPERATIONS_MAX {
+        let Some(operation) = input.next() else { break };
+        call.step(operation, &mut input);
+    }
+    call.frames.iter().any(|frame| frame.delivered)
+}
+
+struct Call {
+    random: SeededRandom,
+    secret: KeySecret,
+    sender: SenderKey,
+    listener: SenderKeyring,
+    frames: Vec<Frame>,
+    now: Timestamp,
+}
+
+struct Frame {
+    sealed: Vec<u8>,
+    plaintext: Vec<u8>,
+    delivered: bool,
+}
+
+impl Call {
+    fn new() -> Self {
+        let random = SeededRandom::new(1);
+        let secret = KeySecret::generate(7, &random);
+        let mut listener = SenderKeyring::new(CHANNEL, talker());
+        listener.install(Timestamp::ZERO, &secret);
+        let sender = SenderKey::new(CHANNEL, talker(), &secret);
+        Self { random, secret, sender, listener, frames: Vec::new(), now: Timestamp::ZERO }
+    }
+
+    fn step(&mut self, operation: u8, input: &mut Input<'_>) {
+        match operation % OPERATIONS {
+            SEAL => self.seal(input.piece()),
+            DELIVER => {
+                let frame = self.pick(input);
+                self.deliver(&frame);
+            }
+            CHANGE => {
+                let mut frame = self.pick(input);
+                let position = usize::from(input.byte());
+                if let Some(byte) = frame.get_mut(position) {
+                    *byte ^= input.byte();
+                }
+                self.deliver(&frame);
+            }
+            CUT => {
+                let frame = self.pick(input);
+                let length = usize::from(input.byte()).min(frame.len());
+                self.deliver(&frame[..length]);
+            }
+            MAKE_UP => {
+                self.deliver(input.piece());
+            }
+            // The sender takes eight steps, then a new generation.
+            STEP => {
+                self.secret = if self.secret.step < 7 {
+                    self.secret.ratcheted()
+                } else {
+                    KeySecret::generate(self.secret.generation.wrapping_add(1), &self.random)
+                };
+                self.sender = SenderKey::new(CHANNEL, talker(), &self.secret);
+            }
+            // Whatever the listener has missed: with the key it hears again.
+            GIVE_KEY => {
+                self.listener.install(self.now, &self.secret);
+                self.seal(b"fresh");
+                let frame = self.frames.last().expect("just sealed").sealed.clone();
+                assert!(self.deliver(&frame), "a fresh frame of a given key opens");
+            }
+            _ => self.now = self.now + Duration::from_millis(100) * u32::from(input.byte()),
+        }
+    }
+
+    fn seal(&mut self, plaintext: &[u8]) {
+        let mut sealed = Vec::new();
+        self.sender.seal(plaintext, &mut sealed).expect("far fewer frames than a step may have");
+        assert_eq!(sealed.len(), plaintext.len() + SEALED_OVERHEAD);
+        self.frames.push(Frame { sealed, plaintext: plaintext.to_vec(), delivered: false });
+    }
+
+    fn pick(&self, input: &mut Input<'_>) -> Vec<u8> {
+        let number = usize::from(input.byte()) % self.frames.len().max(1);
+        self.frames.get(number).map_or_else(Vec::new, |frame| frame.sealed.clone())
+    }
+
+    fn deliver(&mut self, sealed: &[u8]) -> bool {
+        let mut out = Vec::new();
+        if self.listener.open(self.now, sealed, &mut out).is_err() {
+            return false;
+        }
+        let genuine = self.frames.iter_mut().find(|frame| frame.sealed == sealed);
+        let frame = genuine.expect("only what the sender has sealed opens");
+        assert!(!frame.delivered, "a frame opens once");
+        assert_eq!(out, frame.plaintext);
+        frame.delivered = true;
+        true
+    }
+}
+
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let seal = [&[SEAL][..], &piece(b"hello")].concat();
+    // Of another key: a genuine frame would be one that this sender has not sealed in this run.
+    let mut foreign = Vec::new();
+    let secret = KeySecret::generate(7, &SeededRandom::new(2));
+    let mut sender = SenderKey::new(CHANNEL, talker(), &secret);
+    sender.seal(b"hello", &mut foreign).expect("a new key");
+    let foreign = [&[MAKE_UP][..], &piece(&foreign)].concat();
+    let steps = [STEP; 7];
+    vec![
+        ("in_order", [&seal[..], &[DELIVER, 0], &seal, &[DELIVER, 1, GIVE_KEY]].concat()),
+        ("replayed", [&seal[..], &[DELIVER, 0, DELIVER, 0, CHANGE, 0, 9, 1, CUT, 0, 8]].concat()),
+        ("ahead", [&steps[..], &seal, &[DELIVER, 0, GIVE_KEY]].concat()),
+        ("generation", [&steps[..], &[STEP, GIVE_KEY, PASS, 101], &seal, &[DELIVER, 1]].concat()),
+        (
+            "late",
+            [&seal[..], &[STEP, GIVE_KEY, PASS, 99, DELIVER, 0, PASS, 2, DELIVER, 0]].concat(),
+        ),
+        ("foreign", [&foreign[..], &seal, &[DELIVER, 0]].concat()),
+    ]
+}
+
+fn talker() -> DeviceId {
+    device(1)
+}
+
+const CHANNEL: ChannelId = ChannelId::from_bytes([3; 16]);
+
+const SEAL: u8 = 0;
+const DELIVER: u8 = 1;
+const CHANGE: u8 = 2;
+const CUT: u8 = 3;
+const MAKE_UP: u8 = 4;
+const STEP: u8 = 5;
+const GIVE_KEY: u8 = 6;
+const PASS: u8 = 7;
+const OPERATIONS: u8 = 8;
+
+/// More than that make a run slow and find nothing more.
+const OPERATIONS_MAX: usize = 64;

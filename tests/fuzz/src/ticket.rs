@@ -1,0 +1,125 @@
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use data_encoding::BASE32_NOPAD;
+use hark_keys::{
+    DeviceKey, Door, Invite, OrganisationId, Signed, Ticket, UnixTime, decode, encode,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::world::{device, key};
+
+/// A text that is a ticket is the only text of it, and keeps its bounds. [PROTO-4.4]
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let Some((mode, rest)) = bytes.split_first() else { return false };
+    match mode % MODES {
+        TEXT => str::from_utf8(rest).is_ok_and(is_ticket),
+        SUMMED => is_ticket(&text(rest)),
+        _ => {
+            let Ok(draft) = decode::<Draft>(rest, 4096) else { return false };
+            let text = draft.text();
+            let accepted = is_ticket(&text);
+            assert_eq!(accepted, draft.is_bounded() && text.len() <= 1024);
+            accepted
+        }
+    }
+}
+
+fn is_ticket(text: &str) -> bool {
+    let Ok(ticket) = text.parse::<Ticket>() else { return false };
+    assert_eq!(ticket.to_string(), text.trim());
+    let invite = ticket.invite();
+    let doors: BTreeSet<_> = invite.doors.iter().copied().collect();
+    let shares = doors.into_iter().filter_map(|door| invite.share_of(door)).map(u32::from);
+    assert!(shares.sum::<u32>() <= u32::from(invite.uses), "doors never overspend");
+    let newcomer = device(9);
+    let redemption = ticket.redemption(newcomer, &EXPORTER);
+    let redeemed =
+        |exporter| redemption.verify(invite.organisation, newcomer, exporter, UnixTime::default());
+    assert_eq!(redeemed(&EXPORTER).is_ok(), invite.expires > UnixTime::default());
+    assert!(redeemed(&[8; 32]).is_err(), "a redemption counts on its own link alone");
+    true
+}
+
+/// What the issuer signs: anything.
+#[derive(Serialize, Deserialize)]
+struct Draft {
+    name: String,
+    organisation: [u8; 32],
+    expires: u64,
+    uses: u8,
+    named: Vec<u8>,
+    doors: Vec<(u8, Vec<SocketAddr>)>,
+    secret: [u8; 16],
+}
+
+impl Draft {
+    fn text(&self) -> String {
+        let issuer = key(1);
+        let seed = blake3::derive_key("hark 1 invite key", &self.secret);
+        let invite = Invite {
+            organisation: OrganisationId::from_bytes(self.organisation),
+            invite_key: DeviceKey::from_secret(&seed).id(),
+            expires: UnixTime::from_secs(self.expires),
+            uses: self.uses,
+            doors: self.named.iter().map(|number| device(*number)).collect(),
+            issuer: issuer.id(),
+        };
+        let door = |(number, addresses): &(u8, Vec<SocketAddr>)| Door {
+            device: device(*number),
+            addresses: addresses.clone(),
+        };
+        let doors: Vec<_> = self.doors.iter().map(door).collect();
+        text(&encode(&(&self.name, Signed::sign(invite, &issuer), doors, self.secret)))
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.name.len() <= 64
+            && self.doors.len() <= 4
+            && self.named.len() <= 4
+            && self.named.is_empty() == (self.uses == 0)
+            && self.doors.iter().all(|(_, addresses)| addresses.len() <= 6)
+    }
+}
+
+/// `bytes` as a ticket's text, with a checksum that is right.
+fn text(bytes: &[u8]) -> String {
+    let sum = blake3::hash(bytes);
+    let bytes = [bytes, &sum.as_bytes()[..4]].concat();
+    format!("hark1{}", BASE32_NOPAD.encode(&bytes).to_lowercase())
+}
+
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let draft = |uses, named: &[u8]| Draft {
+        name: "Kestrel".to_owned(),
+        organisation: [9; 32],
+        expires: 1_000,
+        uses,
+        named: named.to_vec(),
+        doors: vec![(1, vec!["192.0.2.7:4000".parse().expect("an address")])],
+        secret: [4; 16],
+    };
+    let [any, limited] = [draft(0, &[]), draft(5, &[1, 2])];
+    let body = |draft: &Draft| {
+        let text = draft.text()[5..].to_uppercase();
+        let bytes = BASE32_NOPAD.decode(text.as_bytes()).expect("base32");
+        bytes[..bytes.len() - 4].to_vec()
+    };
+    vec![
+        ("text", [&[TEXT][..], any.text().as_bytes()].concat()),
+        ("text_limited", [&[TEXT][..], limited.text().as_bytes(), b"\n"].concat()),
+        ("summed", [&[SUMMED][..], &body(&any)].concat()),
+        ("summed_limited", [&[SUMMED][..], &body(&limited)].concat()),
+        ("signed", [&[SIGNED][..], &encode(&any)].concat()),
+        ("signed_limited", [&[SIGNED][..], &encode(&limited)].concat()),
+    ]
+}
+
+const EXPORTER: [u8; 32] = [7; 32];
+
+/// The input is a text.
+const TEXT: u8 = 0;
+/// The input is what a text stands for, without the checksum.
+const SUMMED: u8 = 1;
+/// The input is a [`Draft`], which is signed.
+const SIGNED: u8 = 2;
+const MODES: u8 = 3;
