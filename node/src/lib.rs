@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod control;
 pub mod event;
 pub mod link;
 mod network;
