@@ -47,7 +47,9 @@ impl Dialling {
         match device {
             Some(device) => self.add(now, Target::Device(device), addresses),
             None => {
-                addresses.for_each(|address| self.add(now, Target::Address(address), [address]))
+                for address in addresses {
+                    self.add(now, Target::Address(address), [address]);
+                }
             }
         }
     }

@@ -111,12 +111,12 @@ impl Greeting {
             return Err(HelloError::Refused(Refusal::TicketExpired));
         }
         let organisation = ticket.invite().organisation;
-        let body = GreetingBody::Redeem {
+        let body = GreetingBody::Redeem(Box::new(Newcomer {
             redemption: ticket.redemption(device, &exporter),
             incarnation: presence.incarnation,
             name: clean_name(&presence.name),
             addresses: List::truncated(presence.addresses.iter().copied()),
-        };
+        }));
         let bytes = greeting(organisation, &exporter, &body);
         Ok(Self { organisation, exporter, bytes, known: None, device })
     }
@@ -210,7 +210,8 @@ pub fn open_greeting(
             let peer = introduction.verified(listener.charter, remote);
             Request::Member(peer.map_err(|_| Refusal::Certificate)?)
         }
-        GreetingBody::Redeem { redemption, incarnation, name, addresses } => {
+        GreetingBody::Redeem(newcomer) => {
+            let Newcomer { redemption, incarnation, name, addresses } = *newcomer;
             let invite = redemption.verify(organisation, remote, exporter, now)?;
             if !is_member(invite.issuer) {
                 return Err(Refusal::TicketInvalid);
@@ -292,12 +293,16 @@ impl Opened {
 #[derive(Serialize, Deserialize)]
 enum GreetingBody {
     Member(Introduction),
-    Redeem {
-        redemption: Redemption,
-        incarnation: u64,
-        name: String,
-        addresses: List<SocketAddr, ADDRESSES_MAX>,
-    },
+    Redeem(Box<Newcomer>),
+}
+
+/// How somebody introduces itself who is no member yet.
+#[derive(Serialize, Deserialize)]
+struct Newcomer {
+    redemption: Redemption,
+    incarnation: u64,
+    name: String,
+    addresses: List<SocketAddr, ADDRESSES_MAX>,
 }
 
 #[derive(Serialize, Deserialize)]

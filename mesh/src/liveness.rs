@@ -28,11 +28,11 @@ pub(crate) enum Reach {
 }
 
 impl Liveness {
-    /// A link to `device` stands.
-    pub(crate) fn link_up(&mut self, now: Timestamp, device: DeviceId) {
-        self.peers.insert(device, Peer { heard: now, state: Reach::Reachable });
-        // At once, so that the peer need not take our silence for ours.
-        self.heartbeat_at = Some(now);
+    /// A link to `device` stands; how the peer stood by an earlier one.
+    pub(crate) fn link_up(&mut self, now: Timestamp, device: DeviceId) -> Option<Reach> {
+        self.heartbeat_at.get_or_insert(now);
+        let peer = Peer { heard: now, state: Reach::Reachable };
+        Some(self.peers.insert(device, peer)?.state)
     }
 
     /// The link to `device` has ended.

@@ -378,3 +378,143 @@ const RETRY_AFTER: Duration = Duration::from_millis(300);
 
 /// A key message of which nothing is heard by then is sent again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::SeededRandom;
+
+    use super::*;
+
+    fn at(milliseconds: u64) -> Timestamp {
+        Timestamp::from_millis(milliseconds)
+    }
+
+    fn started() -> (SenderKeys, Vec<DeviceId>) {
+        let random = Arc::new(SeededRandom::new(1));
+        let mut devices: Vec<_> = (0..70).map(|_| DeviceKey::generate(&*random).id()).collect();
+        devices.sort();
+        let key = Arc::new(DeviceKey::generate(&*random));
+        let mut keys = SenderKeys::new(ChannelId::from_bytes([1; 16]), key, random, 6);
+        persist(&mut keys, at(0));
+        (keys, devices)
+    }
+
+    fn persist(keys: &mut SenderKeys, now: Timestamp) {
+        while let Some(generation) = keys.poll_persist() {
+            keys.handle_persisted(now, generation);
+        }
+    }
+
+    fn change(keys: &mut SenderKeys) -> Option<(u16, u8, Vec<DeviceId>)> {
+        keys.poll_change()
+            .map(|change| (change.secret.generation, change.secret.step, change.holders))
+    }
+
+    fn deliver_all(keys: &mut SenderKeys, now: Timestamp) -> Vec<DeviceId> {
+        let sent: Vec<_> = std::iter::from_fn(|| keys.poll_delivery(now)).collect();
+        for delivery in &sent {
+            keys.handle_delivered(delivery.to, delivery.id);
+        }
+        sent.iter().map(|delivery| delivery.to).collect()
+    }
+
+    /// [PROTO-6.3]
+    #[test]
+    fn no_generation_is_used_before_it_is_on_disk() {
+        let random = Arc::new(SeededRandom::new(1));
+        let key = Arc::new(DeviceKey::generate(&*random));
+        let mut keys = SenderKeys::new(ChannelId::from_bytes([1; 16]), key, random, 6);
+        keys.handle_timeout(at(9_000));
+        assert_eq!(change(&mut keys), None);
+        assert_eq!((keys.poll_persist(), keys.poll_persist()), (Some(7), None));
+        keys.handle_persisted(at(9_000), 9);
+        assert_eq!(change(&mut keys), None, "a number that was not asked for");
+        keys.handle_persisted(at(9_000), 7);
+        assert_eq!(change(&mut keys), Some((7, 0, vec![])));
+        assert_eq!(keys.poll_persist(), Some(8), "the next is made ready");
+        keys.generations.persisted = u16::MAX;
+        keys.generations.used = u16::MAX;
+        assert_eq!(keys.poll_persist(), None, "numbers end rather than come back");
+    }
+
+    #[test]
+    fn who_comes_while_somebody_leaves_is_on_a_true_list() {
+        let (mut keys, devices) = started();
+        let [a, b, c] = [devices[0], devices[1], devices[2]];
+        keys.join(at(0), a);
+        keys.join(at(0), b);
+        assert_eq!(deliver_all(&mut keys, at(0)), [a, b]);
+        keys.leave(at(1_000), a);
+        keys.join(at(1_100), c);
+        // The one who left can ratchet on as well.
+        assert_eq!(change(&mut keys), Some((7, 3, vec![a, b, c])));
+        assert_eq!(deliver_all(&mut keys, at(1_100)), [b, c]);
+        assert!(keys.hearers().eq([b, c]));
+        assert_eq!(keys.timeout(), Some(at(1_200)));
+        keys.handle_timeout(at(1_200));
+        assert_eq!(change(&mut keys), None, "nobody has the new key yet");
+        assert_eq!(deliver_all(&mut keys, at(1_200)), [b, c]);
+        assert_eq!(change(&mut keys), Some((8, 0, vec![b, c])));
+        assert_eq!(keys.timeout(), None);
+    }
+
+    /// [PROTO-6.5]
+    #[test]
+    fn a_new_generation_waits_a_second_for_who_does_not_answer() {
+        let (mut keys, devices) = started();
+        keys.join(at(0), devices[0]);
+        keys.join(at(0), devices[1]);
+        deliver_all(&mut keys, at(0));
+        assert_eq!(change(&mut keys).map(|(generation, ..)| generation), Some(7));
+        keys.leave(at(0), devices[0]);
+        keys.handle_timeout(at(200));
+        let lost = keys.poll_delivery(at(200)).unwrap();
+        keys.handle_failed(at(210), lost.to, lost.id);
+        assert_eq!(keys.timeout(), Some(at(510)));
+        keys.handle_timeout(at(510));
+        assert_eq!(keys.poll_delivery(at(510)).unwrap().id, lost.id);
+        keys.handle_timeout(at(1_199));
+        assert_eq!(change(&mut keys), None);
+        keys.handle_timeout(at(1_200));
+        assert_eq!(change(&mut keys), Some((8, 0, vec![devices[1]])));
+    }
+
+    #[test]
+    fn who_comes_back_at_once_costs_no_new_generation() {
+        let (mut keys, devices) = started();
+        keys.join(at(0), devices[0]);
+        let held = change(&mut keys);
+        persist(&mut keys, at(0));
+        keys.leave(at(10), devices[0]);
+        keys.join(at(50), devices[0]);
+        assert_eq!(deliver_all(&mut keys, at(50)), [devices[0]], "it may have lost the key");
+        keys.handle_timeout(at(2_000));
+        assert_eq!(deliver_all(&mut keys, at(2_000)), []);
+        assert_eq!(held, Some((7, 1, vec![devices[0]])));
+        assert_eq!(change(&mut keys), None);
+    }
+
+    #[test]
+    fn a_generation_has_eight_steps_and_a_list_sixty_four_devices() {
+        let (mut keys, devices) = started();
+        for (step, device) in (1..8).zip(&devices) {
+            assert!(keys.join(at(0), *device));
+            assert_eq!(change(&mut keys).map(|(g, s, _)| (g, s)), Some((7, step)));
+        }
+        assert!(keys.join(at(0), devices[7]));
+        assert_eq!(deliver_all(&mut keys, at(0)), devices[..8]);
+        assert_eq!(change(&mut keys), Some((8, 0, devices[..8].to_vec())));
+        for device in &devices[8..64] {
+            assert!(keys.join(at(0), *device));
+            persist(&mut keys, at(0));
+        }
+        assert!(!keys.join(at(0), devices[64]));
+        // A place that has become free is free at once, though its last owner still has the key.
+        keys.leave(at(0), devices[0]);
+        assert!(keys.join(at(0), devices[64]));
+        persist(&mut keys, at(0));
+        deliver_all(&mut keys, at(0));
+        let (_, _, holders) = change(&mut keys).unwrap();
+        assert_eq!(holders, devices[1..65]);
+    }
+}

@@ -134,7 +134,9 @@ impl Squad {
         if self.links.insert(device, link).is_none() || restarted {
             self.events.push_back(Event::PeerUp { device, name, address });
         }
-        self.liveness.link_up(now, device);
+        if self.liveness.link_up(now, device).is_some_and(|reach| reach != Reach::Reachable) {
+            self.events.push_back(Event::PeerReachable { device });
+        }
         self.dialling.connected(device, address);
         self.dialling.discovered(now, Some(device), &addresses);
         self.dialling.discovered(now, Some(device), address.as_slice());
@@ -418,3 +420,8 @@ pub const LINKS_MAX: usize = RECIPIENTS_MAX;
 /// Things to send that wait for the driver, who takes all after each input. The oldest goes; keys
 /// and records are sent again.
 const TRANSMITS_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

@@ -9,8 +9,11 @@ pub mod clock;
 pub mod control;
 pub mod event;
 pub mod link;
-mod network;
+#[cfg(feature = "voice")]
+pub mod network;
 mod platform;
 pub mod random;
 pub mod store;
 pub mod snapshot;
+#[cfg(feature = "voice")]
+pub mod voice;

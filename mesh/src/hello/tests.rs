@@ -221,12 +221,12 @@ fn an_invite_cannot_be_stretched() {
     let stretched = Invite { uses: 0, ..ticket.invite().clone() };
     let mut invite = encode(&stretched);
     invite.extend_from_slice(&encode(&redemption.invite)[invite.len()..]);
-    let body = GreetingBody::Redeem {
+    let body = GreetingBody::Redeem(Box::new(Newcomer {
         redemption: Redemption { invite: decode(&invite, 4096).unwrap(), ..redemption },
         incarnation: 1,
         name: String::new(),
         addresses: List::default(),
-    };
+    }));
     let bytes = greeting(charter.organisation(), &EXPORTER, &body);
     assert_eq!(open(&charter, &founder, &bob, &bytes).err(), Some(Refusal::TicketInvalid));
 }

@@ -61,6 +61,11 @@ impl Link {
         self.connection.remote_address()
     }
 
+    /// Whether this side dialled.
+    pub fn was_dialled(&self) -> bool {
+        self.dialled
+    }
+
     /// QUIC's estimate of the round trip.
     pub fn rtt(&self) -> Duration {
         self.connection.rtt()

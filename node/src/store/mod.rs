@@ -25,7 +25,7 @@ use hark_keys::{DeviceId, DeviceKey, KeyFileError, OrganisationId, Random, keyst
 use hark_mesh::charter::{CertificateChain, Charter};
 
 pub use files::FileError;
-use files::{make_folder, read_bounded, read_text, write_atomic};
+use files::{make_folder, read_text, write_atomic};
 pub use organisation::{Lock, OrganisationStore};
 
 /// Asks for the passphrase of a key file that has one.

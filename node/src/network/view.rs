@@ -1,0 +1,343 @@
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use hark_keys::{DeviceId, OrganisationId, Timestamp};
+use hark_mesh::squad::{self, DownReason};
+
+use crate::{
+    event::{DeviceText, Event, Path, PeerStats},
+    link::{Link, Links, multiaddr_of},
+    platform,
+    snapshot::{Command, PeerView, Snapshot, TransmitMode},
+    store::OrganisationStore,
+    voice::{self, VoiceCommand, VoiceEvent, VoiceStatistics},
+};
+
+/// What people and programs see of the node, kept in step with what it does.
+pub(super) struct View {
+    device: DeviceId,
+    name: String,
+    organisation: Option<(OrganisationId, String)>,
+    channel: String,
+    heads: Vec<String>,
+    pub(super) ticket: String,
+    transmit: TransmitMode,
+    muted: bool,
+    deafened: bool,
+    trouble: Option<String>,
+    roster: Vec<DeviceText>,
+    peers: BTreeMap<DeviceId, Peer>,
+    cpu_percent: f64,
+    cpu_measured: Option<(Timestamp, std::time::Duration)>,
+}
+
+/// A member that was seen since the start.
+struct Peer {
+    name: String,
+    address: String,
+    /// Whether `peer_up` was told last, rather than `peer_down`.
+    up: bool,
+    volume: f32,
+}
+
+impl View {
+    pub(super) fn new(device: DeviceId, name: &str) -> Self {
+        Self {
+            device,
+            name: name.to_owned(),
+            organisation: None,
+            channel: String::new(),
+            heads: Vec::new(),
+            ticket: String::new(),
+            transmit: TransmitMode::Vad,
+            muted: false,
+            deafened: false,
+            trouble: None,
+            roster: vec![DeviceText(device)],
+            peers: BTreeMap::new(),
+            cpu_percent: 0.0,
+            cpu_measured: None,
+        }
+    }
+
+    pub(super) fn begin(&mut self, store: &OrganisationStore) {
+        let charter = store.charter();
+        self.organisation = Some((charter.organisation(), charter.name().to_owned()));
+        self.channel = charter.channel().name.clone();
+        let hex = |head: &[u8; 32]| blake3::Hash::from_bytes(*head).to_hex().to_string();
+        self.heads = charter.heads().iter().map(hex).collect();
+    }
+
+    pub(super) fn set_transmit(&mut self, mode: TransmitMode) {
+        self.transmit = mode;
+    }
+
+    pub(super) fn set_trouble(&mut self, trouble: Option<String>) {
+        self.trouble = trouble;
+    }
+
+    pub(super) fn organisation(&self) -> OrganisationId {
+        self.organisation.as_ref().expect("asked for once it has begun").0
+    }
+
+    pub(super) fn organisation_name(&self) -> &str {
+        self.organisation.as_ref().map_or("", |(_, name)| name)
+    }
+
+    /// What is told once the node can be joined.
+    pub(super) fn ready(&self, addresses: Vec<SocketAddr>) -> Vec<Event> {
+        let listen = addresses.into_iter().map(|address| {
+            let address = multiaddr_of(address);
+            format!("{address}/p2p/{}", self.device)
+        });
+        vec![
+            Event::Ready {
+                device: DeviceText(self.device),
+                org: self.organisation().to_string(),
+                listen: listen.collect(),
+                ticket: self.ticket.clone(),
+            },
+            Event::CharterChanged { version: 1, heads: self.heads.clone() },
+            self.roster_changed(0),
+        ]
+    }
+
+    /// What the voice thread is to do about it.
+    pub(super) fn handle_command(&mut self, command: Command) -> Option<VoiceCommand> {
+        Some(match command {
+            Command::Mute { on } => {
+                self.muted = on;
+                VoiceCommand::Mute(on)
+            }
+            Command::Deafen { on } => {
+                self.deafened = on;
+                VoiceCommand::Deafen(on)
+            }
+            Command::Ptt { down } => VoiceCommand::PushToTalk(down),
+            Command::Transmit { mode } => {
+                self.transmit = mode;
+                VoiceCommand::SetTransmit(mode.into())
+            }
+            Command::Volume { device, gain } => {
+                let device = self.device_called(&device)?;
+                let gain = if gain.is_finite() { gain.clamp(0.0, VOLUME_MAX) } else { 1.0 };
+                self.peers.get_mut(&device)?.volume = gain;
+                VoiceCommand::Volume { device, gain }
+            }
+            Command::Quit => return None,
+        })
+    }
+
+    pub(super) fn handle_voice(&mut self, event: VoiceEvent) -> Option<Event> {
+        let channels = vec![self.channel.clone()];
+        match event {
+            VoiceEvent::TalkStarted { device } => Some(Event::TalkStarted {
+                device: DeviceText(device),
+                name: self.name_of(device),
+                channels,
+            }),
+            VoiceEvent::TalkEnded { device } => Some(Event::TalkEnded {
+                device: DeviceText(device),
+                name: self.name_of(device),
+                channels,
+            }),
+            VoiceEvent::OwnTalkStarted => Some(Event::TalkStarted {
+                device: DeviceText(self.device),
+                name: self.name.clone(),
+                channels,
+            }),
+            VoiceEvent::OwnTalkEnded => Some(Event::TalkEnded {
+                device: DeviceText(self.device),
+                name: self.name.clone(),
+                channels,
+            }),
+            VoiceEvent::KeyUsed => None,
+        }
+    }
+
+    pub(super) fn link_up(&mut self, link: &Link) {
+        let hello = link.hello();
+        let peer = self.peer(hello.device);
+        peer.name.clone_from(&hello.name);
+        peer.address = multiaddr_of(link.address()).to_string();
+    }
+
+    pub(super) fn handle_squad(&mut self, event: squad::Event, links: &Links) -> Option<Event> {
+        match event {
+            squad::Event::PeerUp { device, name, .. } => {
+                self.peer(device).name = name;
+                self.set_up(device, links)
+            }
+            squad::Event::PeerReachable { device } => self.set_up(device, links),
+            squad::Event::PeerUnreachable { device } => self.set_down(device, "unreachable"),
+            squad::Event::PeerDown { device, reason } => {
+                let reason = match reason {
+                    DownReason::Left => "left",
+                    DownReason::Unreachable => "unreachable",
+                    DownReason::Refused => "closed",
+                    DownReason::Restarted => "restarted",
+                    DownReason::Breach => "breach of the protocol",
+                };
+                self.set_down(device, reason)
+            }
+            squad::Event::PeerRenamed { device, name } => {
+                self.peer(device).name = name;
+                None
+            }
+            squad::Event::RosterChanged { generation, step, devices, .. } => {
+                self.roster = devices.into_iter().map(DeviceText).collect();
+                self.roster.push(DeviceText(self.device));
+                self.roster.sort();
+                Some(self.roster_changed(u64::from(generation) * 16 + u64::from(step)))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn snapshot(
+        &mut self,
+        now: Timestamp,
+        links: &[Arc<Link>],
+        voice: &VoiceStatistics,
+        measure_cpu: bool,
+    ) -> Snapshot {
+        if measure_cpu {
+            self.measure_cpu(now);
+        }
+        for link in links {
+            self.peer(link.device()).address = multiaddr_of(link.address()).to_string();
+        }
+        let links: BTreeMap<_, _> = links.iter().map(|link| (link.device(), link)).collect();
+        let mut peers: Vec<_> = self
+            .peers
+            .iter()
+            .map(|(device, peer)| {
+                let link = links.get(device);
+                let talker = voice.talkers.get(device).copied().unwrap_or_default();
+                PeerView {
+                    name: peer.name.clone(),
+                    address: link.map(|_| peer.address.clone()).unwrap_or_default(),
+                    reachable: peer.up,
+                    talking: talker.talking,
+                    level_dbfs: talker.level_dbfs,
+                    volume: peer.volume,
+                    stats: PeerStats {
+                        device: DeviceText(*device),
+                        path: Path::Direct,
+                        rtt_ms: link.map_or(0.0, |link| link.rtt().as_secs_f64() * 1e3),
+                        loss_percent: talker.loss_percent.into(),
+                        jitter_ms: talker.jitter_ms.into(),
+                        playout_delay_ms: talker.playout_delay_ms.into(),
+                        frames_received: talker.frames_received,
+                        frames_concealed: talker.frames_concealed,
+                        frames_late: talker.frames_late,
+                        frames_recovered: talker.frames_recovered,
+                    },
+                }
+            })
+            .collect();
+        peers.sort_by_key(|peer| !peer.reachable);
+        Snapshot {
+            device: DeviceText(self.device),
+            name: self.name.clone(),
+            organisation: self.organisation_name().to_owned(),
+            organisation_id: self.organisation().to_string(),
+            channel: self.channel.clone(),
+            ticket: self.ticket.clone(),
+            transmit: self.transmit,
+            muted: self.muted,
+            deafened: self.deafened,
+            transmitting: voice.own.transmitting,
+            level_dbfs: voice.own.level_dbfs,
+            copies: voice.own.copies,
+            cpu_percent: self.cpu_percent,
+            peers,
+            roster: self.roster.clone(),
+            trouble: self.trouble.clone(),
+        }
+    }
+
+    pub(super) fn stats_event(&self, snapshot: &Snapshot) -> Event {
+        // Counters of those who have gone stay: somebody may add them up at the end.
+        let peers = snapshot.peers.iter().map(|peer| peer.stats.clone()).collect();
+        Event::Stats { peers, cpu_percent: snapshot.cpu_percent }
+    }
+
+    fn measure_cpu(&mut self, now: Timestamp) {
+        let cpu = platform::cpu_time();
+        if let Some((then, cpu_then)) = self.cpu_measured {
+            let span = now.saturating_duration_since(then).as_secs_f64();
+            if span > 0.0 {
+                self.cpu_percent = 100.0 * cpu.saturating_sub(cpu_then).as_secs_f64() / span;
+            }
+        }
+        self.cpu_measured = Some((now, cpu));
+    }
+
+    fn set_up(&mut self, device: DeviceId, links: &Links) -> Option<Event> {
+        if let Some(link) = links.all().iter().find(|link| link.device() == device) {
+            self.peer(device).address = multiaddr_of(link.address()).to_string();
+        }
+        let peer = self.peer(device);
+        peer.up = true;
+        Some(Event::PeerUp {
+            device: DeviceText(device),
+            name: peer.name.clone(),
+            path: Path::Direct,
+            address: peer.address.clone(),
+        })
+    }
+
+    fn set_down(&mut self, device: DeviceId, reason: &str) -> Option<Event> {
+        let peer = self.peer(device);
+        if !std::mem::take(&mut peer.up) {
+            return None;
+        }
+        Some(Event::PeerDown {
+            device: DeviceText(device),
+            name: peer.name.clone(),
+            path: Path::Direct,
+            address: peer.address.clone(),
+            reason: reason.to_owned(),
+        })
+    }
+
+    fn roster_changed(&self, epoch: u64) -> Event {
+        Event::RosterChanged { channel: self.channel.clone(), epoch, devices: self.roster.clone() }
+    }
+
+    fn peer(&mut self, device: DeviceId) -> &mut Peer {
+        self.peers.entry(device).or_insert_with(|| Peer {
+            name: device.short(),
+            address: String::new(),
+            up: false,
+            volume: 1.0,
+        })
+    }
+
+    /// The member's device with this id or, if it is the only one, this name.
+    fn device_called(&self, text: &str) -> Option<DeviceId> {
+        if let Ok(device) = text.parse() {
+            return Some(device);
+        }
+        let mut named = self.peers.iter().filter(|(_, peer)| peer.name == text);
+        let (device, _) = named.next()?;
+        named.next().is_none().then_some(*device)
+    }
+
+    fn name_of(&self, device: DeviceId) -> String {
+        self.peers.get(&device).map_or_else(|| device.short(), |peer| peer.name.clone())
+    }
+}
+
+impl From<TransmitMode> for voice::Transmit {
+    fn from(mode: TransmitMode) -> Self {
+        match mode {
+            TransmitMode::Open => Self::Open,
+            TransmitMode::Vad => Self::Voice,
+            TransmitMode::Ptt => Self::PushToTalk,
+        }
+    }
+}
+
+/// Louder than this distorts whatever was sent.
+const VOLUME_MAX: f32 = 4.0;

@@ -1,0 +1,116 @@
+//! Sound into sealed frames and back.
+//!
+//! ```text
+//! captured samples -> gate -> Opus -> seal -> a datagram for each listener, copies included
+//! datagrams -> open -> jitter buffer -> Opus, concealment -> mix -> samples to play
+//! ```
+//!
+//! Decides everything and does nothing itself: no clock, thread, socket or file. [`Pipeline`] is
+//! driven by whoever owns the sound device, in blocks of any length.
+
+pub mod codec;
+pub mod copies;
+pub mod delays;
+pub mod gate;
+pub mod jitter;
+pub mod mix;
+pub mod pipeline;
+pub mod receive;
+pub mod report;
+pub mod send;
+mod window;
+
+use std::{collections::VecDeque, time::Duration};
+
+use hark_keys::{DeviceId, Timestamp};
+use window::WindowMinimum;
+
+pub use codec::CodecError;
+pub use pipeline::{
+    OwnStatistics, Pipeline, PipelineConfig, TalkerStatistics, Transmit, VoiceCommand, VoiceEvent,
+    VoiceStatistics,
+};
+
+/// Samples a second, everywhere.
+pub const SAMPLE_RATE: u32 = 48_000;
+
+/// Samples in a unit of media time. [PROTO-7.5]
+pub const UNIT_SAMPLES: usize = 120;
+
+/// Root mean square of `samples` in decibels below full scale; -120 for silence.
+pub fn level_dbfs(samples: &[f32]) -> f32 {
+    let energy: f32 = samples.iter().map(|sample| sample * sample).sum();
+    let mean = energy / samples.len().max(1) as f32;
+    (10.0 * mean.max(1e-12).log10()).min(0.0)
+}
+
+/// Datagrams to send, whose buffers are used again and again.
+struct Outbox {
+    ready: VecDeque<(DeviceId, Vec<u8>)>,
+    spare: Vec<Vec<u8>>,
+    /// The one that was polled last.
+    polled: Vec<u8>,
+    dropped: u64,
+}
+
+impl Outbox {
+    fn new() -> Self {
+        let ready = VecDeque::with_capacity(OUTBOX_MAX);
+        Self { ready, spare: Vec::with_capacity(OUTBOX_MAX), polled: Vec::new(), dropped: 0 }
+    }
+
+    /// Makes room for a datagram to `device`, which the caller writes.
+    fn push(&mut self, device: DeviceId) -> &mut Vec<u8> {
+        let buffer = if self.ready.len() == OUTBOX_MAX {
+            self.dropped += 1;
+            self.ready.pop_front().map(|(_, buffer)| buffer)
+        } else {
+            self.spare.pop()
+        };
+        let mut buffer = buffer.unwrap_or_default();
+        buffer.clear();
+        self.ready.push_back((device, buffer));
+        &mut self.ready.back_mut().expect("a buffer was just queued").1
+    }
+
+    fn poll(&mut self) -> Option<(DeviceId, &[u8])> {
+        let (device, buffer) = self.ready.pop_front()?;
+        self.spare.push(std::mem::replace(&mut self.polled, buffer));
+        Some((device, &self.polled))
+    }
+}
+
+/// The time at which samples are asked for, without the unrest of the thread that asks.
+///
+/// Asked late once, a device catches up; what was planned with the late time would be asked for
+/// too early ever after. So the earliest time that a sample was asked for counts.
+struct PlayoutClock {
+    samples: u64,
+    /// Time of asking minus the time that the samples before take, in microseconds.
+    earliest: WindowMinimum,
+}
+
+impl PlayoutClock {
+    fn new() -> Self {
+        Self { samples: 0, earliest: WindowMinimum::new(PLAYOUT_WINDOW) }
+    }
+
+    /// The next `samples` are asked for at `now`.
+    fn tick(&mut self, now: Timestamp, samples: usize) -> Timestamp {
+        let played = (self.samples * 1_000_000 / u64::from(SAMPLE_RATE)) as i64;
+        let asked = i64::try_from(now.as_duration().as_micros()).unwrap_or(i64::MAX);
+        let earliest = self.earliest.update(now, asked - played);
+        self.samples += samples as u64;
+        Timestamp::from_micros(u64::try_from(earliest + played).unwrap_or(0))
+    }
+}
+
+/// Datagrams that wait to be polled; the oldest goes, counted.
+const OUTBOX_MAX: usize = 256;
+
+/// Half of what the earliest time is looked for in. Longer is slow where a device has stalled for
+/// good, shorter believes a stall that is caught up.
+const PLAYOUT_WINDOW: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! How long to wait for frames: the target delay, from how late they have come.
+//!
+//! A frame's delay is its arrival against the fastest one of the last seconds, by media time. A
+//! histogram of them, which forgets, gives the target: what 99.7 % of the frames keep to, and a
+//! margin. A frame that came as a copy came late, so copies raise the target by themselves; while
+//! they are announced, the target waits for the last of them.
+
+use std::time::Duration;
+
+use hark_keys::Timestamp;
+
+use super::window::WindowMinimum;
+
+/// Arrival statistics of one talker.
+pub struct ArrivalDelays {
+    /// Arrival minus media time, in microseconds.
+    fastest: WindowMinimum,
+    /// Weight of the delays in each millisecond; the last bin holds what is longer.
+    histogram: [f32; BINS],
+    total: f32,
+    /// Weight of the next entry: grows instead of all others shrinking.
+    weight: f32,
+    entries: u32,
+    /// A burst that came late together, and when: the target falls from there.
+    spike: Option<(Timestamp, Duration)>,
+    frame: Duration,
+    copies: u8,
+    quantile: Duration,
+    jitter: Jitter,
+}
+
+impl ArrivalDelays {
+    /// Statistics without entries, for frames of 10 ms until one came.
+    pub fn new() -> Self {
+        Self {
+            fastest: WindowMinimum::new(FASTEST_WINDOW),
+            histogram: [0.0; BINS],
+            total: 0.0,
+            weight: 1.0,
+            entries: 0,
+            spike: None,
+            frame: Duration::from_millis(10),
+            copies: 0,
+            quantile: Duration::ZERO,
+            jitter: Jitter::default(),
+        }
+    }
+
+    /// A frame of `frame` length, spoken at `media_us`, came for the first time, with so many
+    /// copies of earlier ones beside it; `recovered` if it was itself a copy.
+    pub fn handle_arrival(
+        &mut self,
+        arrived: Timestamp,
+        media_us: i64,
+        frame: Duration,
+        copies: u8,
+        recovered: bool,
+    ) {
+        let offset = micros(arrived) - media_us;
+        let delay = duration(offset - self.fastest.update(arrived, offset));
+        self.frame = frame;
+        self.copies = copies;
+        let mut weight = self.weight;
+        if delay > self.settled() + SPIKE_ABOVE {
+            // One stall of the network is one event, however many frames waited in it.
+            let same = |(at, _)| arrived.saturating_duration_since(at) < SPIKE_TOGETHER;
+            if self.spike.is_some_and(same) {
+                weight *= SPIKE_WEIGHT;
+            }
+            let level = delay.min(SPIKE_MAX).max(self.spike_level(arrived));
+            self.spike = Some((arrived, level));
+        }
+        let bin = (delay.as_millis() as usize).min(BINS - 1);
+        self.histogram[bin] += weight;
+        self.total += weight;
+        self.weight *= GROWTH;
+        self.entries = self.entries.saturating_add(1);
+        if self.weight > WEIGHT_MAX {
+            let scale = self.weight.recip();
+            self.histogram.iter_mut().for_each(|bin| *bin *= scale);
+            self.total *= scale;
+            self.weight = 1.0;
+        }
+        self.quantile = self.late_quantile();
+        if !recovered {
+            self.jitter.handle_arrival(offset);
+        }
+    }
+
+    /// Forgets everything: the talker's media time is another one.
+    pub fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    /// How long after the fastest arrival a frame is played.
+    pub fn target(&self, now: Timestamp) -> Duration {
+        self.settled().max(self.spike_level(now)).min(TARGET_MAX)
+    }
+
+    /// How long after its fastest possible arrival `now` is, for the frame spoken at `media_us`;
+    /// negative before.
+    pub fn waited_us(&self, now: Timestamp, media_us: i64) -> i64 {
+        micros(now).saturating_sub(media_us.saturating_add(self.fastest.minimum()))
+    }
+
+    /// Interarrival jitter (RFC 3550 section 6.4.1).
+    pub fn jitter(&self) -> Duration {
+        self.jitter.estimate()
+    }
+
+    /// The target without spikes.
+    fn settled(&self) -> Duration {
+        let covered = self.frame * u32::from(self.copies);
+        let mut target = self.quantile.max(covered) + MARGIN;
+        if self.entries < STARTING_ENTRIES {
+            target = target.max(self.frame);
+        }
+        target.max(self.frame / 2)
+    }
+
+    fn spike_level(&self, now: Timestamp) -> Duration {
+        let Some((at, level)) = self.spike else { return Duration::ZERO };
+        level.saturating_sub(now.saturating_duration_since(at) / SPIKE_FALL)
+    }
+
+    /// The upper edge of the bin that 99.7 % of the weight does not pass.
+    fn late_quantile(&self) -> Duration {
+        let allowed = self.total * LATE_SHARE;
+        let mut beyond = 0.0;
+        for (bin, weight) in self.histogram.iter().enumerate().rev() {
+            beyond += weight;
+            if beyond > allowed {
+                return Duration::from_millis(bin as u64 + 1);
+            }
+        }
+        Duration::ZERO
+    }
+}
+
+/// Interarrival jitter (RFC 3550 section 6.4.1).
+#[derive(Default)]
+struct Jitter {
+    last_offset: Option<i64>,
+    /// In sixteenths of a microsecond.
+    estimate: i64,
+}
+
+impl Jitter {
+    fn handle_arrival(&mut self, offset: i64) {
+        if let Some(last) = self.last_offset.replace(offset) {
+            let difference = (offset - last).abs().min(JITTER_STEP_MAX_US);
+            self.estimate += difference - (self.estimate + 8) / 16;
+        }
+    }
+
+    fn estimate(&self) -> Duration {
+        duration(self.estimate / 16)
+    }
+}
+
+fn micros(time: Timestamp) -> i64 {
+    i64::try_from(time.as_duration().as_micros()).unwrap_or(i64::MAX)
+}
+
+fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// Bins of one millisecond; longer delays count in the last one.
+const BINS: usize = 256;
+
+/// Half of what the fastest arrival is looked for in. Longer holds on to a path that is no more;
+/// shorter takes a slow second for a fast path.
+const FASTEST_WINDOW: Duration = Duration::from_secs(2);
+
+/// Share of the frames that may come after the target. Lower waits longer for everyone.
+const LATE_SHARE: f32 = 0.003;
+
+/// Added to the quantile: what the machine itself adds before a frame is asked for.
+const MARGIN: Duration = Duration::from_millis(2);
+
+/// By how much each entry weighs more than the one before: half is forgotten after 350.
+const GROWTH: f32 = 1.002;
+
+/// Where the weights are scaled back, long before they are too large for their type.
+const WEIGHT_MAX: f32 = 1e6;
+
+/// Until so many frames came, the target is a whole frame at least.
+const STARTING_ENTRIES: u32 = 50;
+
+/// A delay so far above the target is a spike: waited for at once, remembered little.
+const SPIKE_ABOVE: Duration = Duration::from_millis(20);
+
+/// Spikes so close together are one.
+const SPIKE_TOGETHER: Duration = Duration::from_millis(100);
+
+/// What the second and all further frames of a spike weigh.
+const SPIKE_WEIGHT: f32 = 0.05;
+
+/// The longest spike that is waited for; of a longer one the oldest frames are given up.
+const SPIKE_MAX: Duration = Duration::from_millis(120);
+
+/// A spike is forgotten in ten times its length.
+const SPIKE_FALL: u32 = 10;
+
+/// The longest target, whatever the network does; what comes later is lost.
+const TARGET_MAX: Duration = Duration::from_millis(200);
+
+/// A larger step is a pause of the machine, not jitter.
+const JITTER_STEP_MAX_US: i64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds frames of 10 ms whose delay is `delay(n)` ms, from frame `from` on.
+    fn feed(delays: &mut ArrivalDelays, from: i64, count: i64, delay: impl Fn(i64) -> u64) {
+        for n in from..from + count {
+            let arrived = Timestamp::from_millis(1_000 + 10 * n as u64 + delay(n));
+            delays.handle_arrival(arrived, 10_000 * n, Duration::from_millis(10), 0, false);
+        }
+    }
+
+    #[test]
+    fn starts_with_a_frame_and_settles_on_what_the_line_needs() {
+        let mut delays = ArrivalDelays::new();
+        feed(&mut delays, 0, 10, |_| 5);
+        let millis =
+            |delays: &ArrivalDelays| delays.target(Timestamp::from_millis(99_999)).as_millis();
+        assert_eq!(millis(&delays), 10);
+        feed(&mut delays, 10, 500, |_| 5);
+        assert_eq!(millis(&delays), 5, "a steady line: half a frame");
+        feed(&mut delays, 510, 2_000, |n| (n % 20) as u64);
+        assert_eq!(millis(&delays), 22, "19 ms, the edge of its bin, and the margin");
+        assert!(delays.jitter() > Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_spike_is_covered_at_once_and_forgotten_in_seconds() {
+        let mut delays = ArrivalDelays::new();
+        feed(&mut delays, 0, 500, |_| 0);
+        feed(&mut delays, 500, 8, |n| 80 - 10 * (n - 500) as u64);
+        let at = |ms| delays.target(Timestamp::from_millis(ms)).as_millis();
+        assert!((80..=83).contains(&at(6_080)), "{}", at(6_080));
+        feed(&mut delays, 508, 150, |_| 0);
+        let at = |ms| delays.target(Timestamp::from_millis(ms)).as_millis();
+        assert!(at(7_580) <= 5, "{}", at(7_580));
+    }
+
+    #[test]
+    fn copies_are_waited_for() {
+        let mut delays = ArrivalDelays::new();
+        let frame = Duration::from_millis(10);
+        delays.handle_arrival(Timestamp::from_millis(5), 0, frame, 2, false);
+        assert_eq!(delays.target(Timestamp::from_millis(5)), Duration::from_millis(22));
+    }
+}

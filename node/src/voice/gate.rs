@@ -1,0 +1,221 @@
+//! When to send: always, while someone speaks, or while a key is held.
+//!
+//! The voice gate delays nothing and keeps nothing back: sound that waited for a decision would
+//! make each spurt start late. Instead it opens early, on the loudest 2.5 ms of a frame a little
+//! above the noise, and the frame that opened it is sent whole. The noise floor is the quietest
+//! frame of the last 1.5 to 3 s.
+
+use std::time::Duration;
+
+use hark_keys::Timestamp;
+
+use super::{Transmit, level_dbfs, window::WindowMinimum};
+
+/// Decides for each captured frame whether it is sent.
+pub struct Gate {
+    transmit: Transmit,
+    muted: bool,
+    key: Key,
+    voice: Voice,
+}
+
+impl Gate {
+    /// A gate that has heard nothing yet, key up and not muted.
+    pub fn new(transmit: Transmit) -> Self {
+        Self { transmit, muted: false, key: Key::Up { released: None }, voice: Voice::new() }
+    }
+
+    /// Changes what opens the gate.
+    pub fn set_transmit(&mut self, transmit: Transmit) {
+        self.transmit = transmit;
+    }
+
+    /// Shuts the gate altogether, or no longer.
+    pub fn set_muted(&mut self, muted: bool) {
+        self.muted = muted;
+    }
+
+    /// The key to talk goes down or up.
+    pub fn set_key(&mut self, now: Timestamp, down: bool) {
+        self.key = match (self.key, down) {
+            (_, true) => Key::Down,
+            (Key::Down, false) => Key::Up { released: Some(now) },
+            (up @ Key::Up { .. }, false) => up,
+        };
+    }
+
+    /// Hears a frame that is complete at `now`, and says whether it is part of a spurt.
+    pub fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> Decision {
+        let voice = self.voice.handle_frame(now, samples);
+        if self.muted {
+            return Decision::Closed;
+        }
+        match self.transmit {
+            Transmit::Open => Decision::Send { last: false },
+            Transmit::Voice => voice,
+            Transmit::PushToTalk => match self.key {
+                Key::Down => Decision::Send { last: false },
+                Key::Up { released: Some(released) } => {
+                    let last = now.saturating_duration_since(released) >= RELEASE_TAIL;
+                    if last {
+                        self.key = Key::Up { released: None };
+                    }
+                    Decision::Send { last }
+                }
+                Key::Up { released: None } => Decision::Closed,
+            },
+        }
+    }
+
+    /// Level of the newest frame.
+    pub fn level_dbfs(&self) -> f32 {
+        self.voice.level_dbfs
+    }
+}
+
+/// What happens to a captured frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is sent; the last one of its spurt says so.
+    Send {
+        /// Whether the spurt ends with this frame.
+        last: bool,
+    },
+    /// Nothing of it may be sent, not even to end a spurt.
+    Closed,
+}
+
+#[derive(Clone, Copy)]
+enum Key {
+    Down,
+    Up { released: Option<Timestamp> },
+}
+
+struct Voice {
+    level_dbfs: f32,
+    floor: WindowMinimum,
+    /// When the frame came that was last loud enough; none while closed.
+    heard: Option<Timestamp>,
+}
+
+impl Voice {
+    fn new() -> Self {
+        Self { level_dbfs: SILENCE_DBFS, floor: WindowMinimum::new(FLOOR_WINDOW), heard: None }
+    }
+
+    fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> Decision {
+        self.level_dbfs = level_dbfs(samples);
+        // The floor is kept in hundredths of a decibel.
+        let level = (self.level_dbfs.max(SILENCE_DBFS) * 100.0) as i64;
+        let quietest = self.floor.update(now, level) as f32 / 100.0;
+        let floor = quietest.min(FLOOR_MAX_DBFS);
+        let peak = samples.chunks(ONSET_SAMPLES).map(level_dbfs).fold(SILENCE_DBFS, f32::max);
+        let threshold = match self.heard {
+            None => (floor + OPEN_ABOVE_DB).max(OPEN_DBFS),
+            Some(_) => (floor + KEEP_ABOVE_DB).max(KEEP_DBFS),
+        };
+        if peak >= threshold {
+            self.heard = Some(now);
+        }
+        match self.heard {
+            Some(heard) if now.saturating_duration_since(heard) >= HOLD => {
+                self.heard = None;
+                Decision::Send { last: true }
+            }
+            Some(_) => Decision::Send { last: false },
+            None => Decision::Closed,
+        }
+    }
+}
+
+/// How long the gate stays open after the voice: bridges the gaps between words. Lower cuts them.
+const HOLD: Duration = Duration::from_millis(200);
+
+/// How long push-to-talk goes on after the key: people let go before they have finished.
+const RELEASE_TAIL: Duration = Duration::from_millis(150);
+
+/// How far above the floor the voice opens the gate. Lower opens on breath, higher cuts onsets.
+const OPEN_ABOVE_DB: f32 = 8.0;
+
+/// How far above the floor it stays open.
+const KEEP_ABOVE_DB: f32 = 5.0;
+
+/// Never opens below this, however quiet the room.
+const OPEN_DBFS: f32 = -55.0;
+
+/// Never stays open below this.
+const KEEP_DBFS: f32 = -60.0;
+
+/// The floor never counts as louder: what is far above is not noise, however steady.
+const FLOOR_MAX_DBFS: f32 = -40.0;
+
+/// What counts as silence, where a microphone gives exact zeros.
+const SILENCE_DBFS: f32 = -100.0;
+
+/// Half of what the floor remembers.
+const FLOOR_WINDOW: Duration = Duration::from_millis(1_500);
+
+/// Parts of a frame that are looked at one by one, so that an onset in its last part opens.
+const ONSET_SAMPLES: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `milliseconds` of noise at `amplitude` and gives how many frames were sent.
+    fn feed(gate: &mut Gate, clock: &mut u64, milliseconds: u64, amplitude: f32) -> usize {
+        let mut state = 1u32;
+        (0..milliseconds / 10)
+            .filter(|_| {
+                let frame: Vec<f32> = (0..480)
+                    .map(|_| {
+                        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        amplitude * (state as f32 / u32::MAX as f32 * 2.0 - 1.0)
+                    })
+                    .collect();
+                *clock += 10;
+                let now = Timestamp::from_millis(*clock);
+                matches!(gate.handle_frame(now, &frame), Decision::Send { .. })
+            })
+            .count()
+    }
+
+    #[test]
+    fn voice_opens_at_once_and_closes_after_the_hold() {
+        let (mut gate, mut clock) = (Gate::new(Transmit::Voice), 0);
+        assert_eq!(feed(&mut gate, &mut clock, 1_000, 0.0), 0);
+        assert_eq!(feed(&mut gate, &mut clock, 500, 0.1), 50, "the first frame is sent, too");
+        assert_eq!(feed(&mut gate, &mut clock, 1_000, 0.0), 20);
+    }
+
+    #[test]
+    fn steady_noise_closes_and_a_voice_above_it_opens() {
+        let (mut gate, mut clock) = (Gate::new(Transmit::Voice), 0);
+        feed(&mut gate, &mut clock, 5_000, 0.01);
+        assert_eq!(feed(&mut gate, &mut clock, 2_000, 0.01), 0);
+        assert_eq!(feed(&mut gate, &mut clock, 300, 0.05), 30);
+        assert_eq!(feed(&mut gate, &mut clock, 2_000, 0.01), 20);
+    }
+
+    #[test]
+    fn a_key_opens_for_the_next_frame_and_leaves_a_tail() {
+        let (mut gate, mut clock) = (Gate::new(Transmit::PushToTalk), 0);
+        assert_eq!(feed(&mut gate, &mut clock, 100, 0.1), 0);
+        gate.set_key(Timestamp::from_millis(clock), true);
+        assert_eq!(feed(&mut gate, &mut clock, 100, 0.0), 10);
+        gate.set_key(Timestamp::from_millis(clock), false);
+        assert_eq!(feed(&mut gate, &mut clock, 1_000, 0.1), 15);
+    }
+
+    #[test]
+    fn mute_shuts_every_mode() {
+        for transmit in [Transmit::Open, Transmit::Voice, Transmit::PushToTalk] {
+            let (mut gate, mut clock) = (Gate::new(transmit), 0);
+            gate.set_key(Timestamp::ZERO, true);
+            gate.set_muted(true);
+            assert_eq!(feed(&mut gate, &mut clock, 100, 0.3), 0);
+            gate.set_muted(false);
+            assert_eq!(feed(&mut gate, &mut clock, 100, 0.3), 10);
+        }
+    }
+}

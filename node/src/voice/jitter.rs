@@ -1,0 +1,413 @@
+//! Puts the frames of one talker back in order and decides how long to hold them.
+//!
+//! Takes frames as the network delivers them and gives one back whenever one is due, or says that
+//! it is missing. Time is an argument, so recorded arrivals replay exactly; after the start nothing
+//! is allocated.
+//!
+//! Delay changes where nobody hears it: where a spurt starts, in quiet frames (the caller cuts or
+//! repeats a few milliseconds), and in holes that are concealed anyway.
+
+use std::time::Duration;
+
+use hark_keys::Timestamp;
+use hark_mesh::datagram::FrameHeader;
+
+use super::{SAMPLE_RATE, UNIT_SAMPLES, codec::PACKET_BYTES_MAX, delays::ArrivalDelays};
+
+/// The frames of one talker between arrival and playout.
+pub struct JitterBuffer {
+    slots: [Slot; SLOTS],
+    /// Packets, [`PACKET_BYTES_MAX`] for each slot.
+    packets: Vec<u8>,
+    held: usize,
+    delays: ArrivalDelays,
+    /// Units of 120 samples in a frame; zero before the first one.
+    frame_units: i64,
+    /// The newest media time that came, without wrapping.
+    newest: i64,
+    /// The media time that is played next.
+    next: i64,
+    /// Number of the spurt that is being played.
+    playing: Option<u8>,
+    /// Frames in a row that were missing.
+    missing: u32,
+    /// Of those, how many were played while still waiting for `next`.
+    waited: u32,
+    /// Frames in a row that were far from what could be played.
+    strays: u8,
+    /// Since when the delay has been longer than needed.
+    excess_since: Option<Timestamp>,
+    playout_delay_us: i64,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    /// None while empty.
+    media: Option<i64>,
+    length: u16,
+    spurt: u8,
+    last: bool,
+}
+
+/// What the talker's next frame is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// Nobody speaks.
+    Idle,
+    /// A frame.
+    Frame {
+        /// One Opus packet.
+        packet: &'a [u8],
+        /// The first that is played of its spurt.
+        starts: bool,
+        /// Samples to cut (negative) or to add, if the frame is quiet.
+        adjust: isize,
+    },
+    /// There should be a frame and there is none: so many samples are to be concealed.
+    Missing {
+        /// Samples of a frame.
+        samples: usize,
+        /// Frames missing in a row before this one.
+        run: u32,
+    },
+}
+
+/// What became of a frame that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It waits to be played.
+    Held,
+    /// Its turn has passed.
+    Late,
+    /// It is here already.
+    Repeated,
+    /// Its media time makes no sense.
+    Stray,
+}
+
+impl JitterBuffer {
+    /// An empty buffer.
+    pub fn new() -> Self {
+        Self {
+            slots: [Slot { media: None, length: 0, spurt: 0, last: false }; SLOTS],
+            packets: vec![0; SLOTS * PACKET_BYTES_MAX],
+            held: 0,
+            delays: ArrivalDelays::new(),
+            frame_units: 0,
+            newest: 0,
+            next: 0,
+            playing: None,
+            missing: 0,
+            waited: 0,
+            strays: 0,
+            excess_since: None,
+            playout_delay_us: 0,
+        }
+    }
+
+    /// A frame of `frame_samples` came. `copies` is how many its datagram held of earlier ones,
+    /// `recovered` says that it was itself one.
+    pub fn insert(
+        &mut self,
+        arrived: Timestamp,
+        header: FrameHeader,
+        packet: &[u8],
+        frame_samples: usize,
+        copies: u8,
+        recovered: bool,
+    ) -> Inserted {
+        let frame_units = (frame_samples / UNIT_SAMPLES) as i64;
+        if packet.len() > PACKET_BYTES_MAX || frame_units == 0 {
+            return Inserted::Stray;
+        }
+        let step = i64::from(header.media_time.wrapping_sub(self.newest as u32) as i32);
+        let mut media = self.newest + step;
+        if frame_units != self.frame_units {
+            // The first frame, or the talker has changed the mode.
+            self.restart(frame_units, media);
+        } else if self.delays.waited_us(arrived, media * UNIT_US).abs() > STRAY_US {
+            // In the middle of a spurt one such frame is an accident; some in a row, or one in
+            // silence, are another media time.
+            self.strays += 1;
+            if self.playing.is_some() && self.strays < STRAYS_MAX {
+                return Inserted::Stray;
+            }
+            media = i64::from(header.media_time);
+            self.restart(frame_units, media);
+        } else if media >= self.next + self.window_units() {
+            // A later spurt. Frames before this one may still come.
+            self.forget_held();
+            self.next = media - self.window_units() / 2;
+        }
+        self.strays = 0;
+        self.newest = self.newest.max(media);
+        let index = self.index(media);
+        if self.slots[index].media == Some(media) {
+            return Inserted::Repeated;
+        }
+        self.delays.handle_arrival(
+            arrived,
+            media * UNIT_US,
+            self.frame_length(),
+            copies,
+            recovered,
+        );
+        if media < self.next {
+            return Inserted::Late;
+        }
+        if self.slots[index].media.is_none() {
+            self.held += 1;
+        }
+        self.slots[index] = Slot {
+            media: Some(media),
+            length: packet.len() as u16,
+            spurt: header.spurt,
+            last: header.last,
+        };
+        let at = index * PACKET_BYTES_MAX;
+        self.packets[at..at + packet.len()].copy_from_slice(packet);
+        Inserted::Held
+    }
+
+    /// The frame that is due when a block of `block_samples` is filled at `now`. Asked again until
+    /// the block is full.
+    pub fn next(&mut self, now: Timestamp, block_samples: usize) -> Next<'_> {
+        let block_us = (block_samples as u64 * 1_000_000 / u64::from(SAMPLE_RATE)) as i64;
+        let mut starts = false;
+        if self.playing.is_none() {
+            if !self.start(now, block_us) {
+                return Next::Idle;
+            }
+            starts = true;
+        }
+        let target_us = self.target_us(now, block_us);
+        loop {
+            let index = self.index(self.next);
+            if self.slots[index].media == Some(self.next) {
+                let catching_up = self.waited > 0
+                    && self.delay_us(now) - self.frame_us() >= target_us
+                    && !self.slots[index].last;
+                if catching_up {
+                    self.waited -= 1;
+                    self.empty(index);
+                    self.next += self.frame_units;
+                    continue;
+                }
+                return self.take(now, index, starts, target_us, block_us);
+            }
+            let Some(later) = self.earliest() else {
+                // Lost, or late with all that follow: time will tell.
+                if self.run_is_over() {
+                    return Next::Idle;
+                }
+                self.waited += 1;
+                return self.conceal();
+            };
+            let (spurt, media) = (self.slots[later].spurt, self.slots[later].media);
+            if Some(spurt) != self.playing || self.run_is_over() {
+                // The rest of the spurt is lost; the frame that is here starts afresh.
+                self.playing = None;
+                self.next = media.unwrap_or(self.next);
+                return Next::Idle;
+            }
+            if self.delay_us(now) < target_us {
+                self.waited += 1;
+                return self.conceal();
+            }
+            self.next += self.frame_units;
+            if self.waited > 0 {
+                // Its time has already been filled.
+                self.waited -= 1;
+                continue;
+            }
+            return self.conceal();
+        }
+    }
+
+    /// Whether a spurt is being played.
+    pub fn is_playing(&self) -> bool {
+        self.playing.is_some()
+    }
+
+    /// How long frames are held beyond the fastest arrival, as last played.
+    pub fn playout_delay(&self) -> Duration {
+        Duration::from_micros(u64::try_from(self.playout_delay_us).unwrap_or(0))
+    }
+
+    /// Interarrival jitter (RFC 3550 section 6.4.1).
+    pub fn jitter(&self) -> Duration {
+        self.delays.jitter()
+    }
+
+    /// How long frames should be held beyond the fastest arrival.
+    pub fn target(&self, now: Timestamp) -> Duration {
+        self.delays.target(now)
+    }
+
+    /// Starts a spurt if its first frame has waited long enough.
+    fn start(&mut self, now: Timestamp, block_us: i64) -> bool {
+        let target_us = self.target_us(now, block_us);
+        let index = loop {
+            let Some(index) = self.earliest() else { return false };
+            self.next = self.slots[index].media.unwrap_or(self.next);
+            let excess = self.delay_us(now) - target_us;
+            if excess < 0 {
+                return false;
+            }
+            if excess < self.frame_us() + block_us || self.held == 1 {
+                break index;
+            }
+            // Came in one burst after a pause: what is too old would delay all the rest.
+            self.empty(index);
+        };
+        self.playing = Some(self.slots[index].spurt);
+        self.missing = 0;
+        self.waited = 0;
+        self.excess_since = None;
+        true
+    }
+
+    fn take(
+        &mut self,
+        now: Timestamp,
+        index: usize,
+        starts: bool,
+        target_us: i64,
+        block_us: i64,
+    ) -> Next<'_> {
+        let slot = self.slots[index];
+        self.playout_delay_us = self.delay_us(now);
+        let excess = self.playout_delay_us - target_us;
+        self.empty(index);
+        self.next += self.frame_units;
+        self.missing = 0;
+        self.waited = 0;
+        if slot.last {
+            self.playing = None;
+        }
+        let adjust = if starts { 0 } else { self.adjustment(now, excess, block_us) };
+        let at = index * PACKET_BYTES_MAX;
+        let packet = &self.packets[at..at + usize::from(slot.length)];
+        Next::Frame { packet, starts, adjust }
+    }
+
+    /// Samples by which the playout should move. Blocks are the grain of the delay, so less than
+    /// one too much is none.
+    fn adjustment(&mut self, now: Timestamp, excess_us: i64, block_us: i64) -> isize {
+        let surplus = excess_us - block_us;
+        if surplus < ADJUST_MIN_US {
+            self.excess_since = None;
+        }
+        let us = if excess_us < -ADJUST_MIN_US {
+            -excess_us
+        } else if surplus >= ADJUST_MIN_US {
+            let since = *self.excess_since.get_or_insert(now);
+            if now.saturating_duration_since(since) < EXCESS_HOLD {
+                return 0;
+            }
+            -surplus
+        } else {
+            return 0;
+        };
+        (us * i64::from(SAMPLE_RATE) / 1_000_000) as isize
+    }
+
+    fn conceal(&mut self) -> Next<'_> {
+        let run = self.missing;
+        self.missing += 1;
+        Next::Missing { samples: self.frame_units as usize * UNIT_SAMPLES, run }
+    }
+
+    /// Whether the spurt has been silent for so long that it counts as over.
+    fn run_is_over(&mut self) -> bool {
+        let over = self.frame_length() * self.missing >= SPURT_TIMEOUT;
+        if over {
+            self.playing = None;
+        }
+        over
+    }
+
+    /// How far behind its fastest arrival the next frame would be played.
+    fn delay_us(&self, now: Timestamp) -> i64 {
+        self.delays.waited_us(now, self.next * UNIT_US)
+    }
+
+    /// The target; where one block takes several frames, the last of them must be here, too.
+    fn target_us(&self, now: Timestamp, block_us: i64) -> i64 {
+        let target = self.delays.target(now).as_micros() as i64;
+        target + (block_us - self.frame_us()).clamp(0, BLOCK_EXTRA_MAX_US)
+    }
+
+    /// The slot with the smallest media time.
+    fn earliest(&self) -> Option<usize> {
+        if self.held == 0 {
+            return None;
+        }
+        let filled = self.slots.iter().enumerate().filter(|(_, slot)| slot.media.is_some());
+        filled.min_by_key(|(_, slot)| slot.media).map(|(index, _)| index)
+    }
+
+    fn restart(&mut self, frame_units: i64, media: i64) {
+        self.forget_held();
+        self.delays.clear();
+        self.frame_units = frame_units;
+        self.newest = media;
+        self.next = media;
+        self.strays = 0;
+    }
+
+    fn forget_held(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.media = None);
+        self.held = 0;
+        self.playing = None;
+    }
+
+    fn empty(&mut self, index: usize) {
+        self.slots[index].media = None;
+        self.held -= 1;
+    }
+
+    fn index(&self, media: i64) -> usize {
+        media.div_euclid(self.frame_units.max(1)).rem_euclid(SLOTS as i64) as usize
+    }
+
+    fn window_units(&self) -> i64 {
+        self.frame_units * SLOTS as i64
+    }
+
+    fn frame_us(&self) -> i64 {
+        self.frame_units * UNIT_US
+    }
+
+    fn frame_length(&self) -> Duration {
+        Duration::from_micros(self.frame_us() as u64)
+    }
+}
+
+/// Frames that are held: 1.28 s of 10 ms. One that is further ahead clears the others away.
+const SLOTS: usize = 128;
+
+/// Microseconds in a unit of media time.
+const UNIT_US: i64 = 2_500;
+
+/// A frame that comes so much earlier or later than the others is not late but a stray.
+const STRAY_US: i64 = 2_000_000;
+
+/// After so many strays in a row the buffer starts over with the last one.
+const STRAYS_MAX: u8 = 5;
+
+/// A spurt of which nothing has come for so long is over, though its last frame has not been seen.
+const SPURT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A smaller change of the delay is not worth touching the sound.
+const ADJUST_MIN_US: i64 = 2_500;
+
+/// How long the delay must have been too long before it is cut: targets come and go.
+const EXCESS_HOLD: Duration = Duration::from_millis(500);
+
+/// Blocks longer than this are not waited for; nobody uses them.
+const BLOCK_EXTRA_MAX_US: i64 = 100_000;
+
+#[cfg(test)]
+#[path = "jitter_tests.rs"]
+mod tests;

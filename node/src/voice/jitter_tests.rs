@@ -1,0 +1,195 @@
+use super::*;
+
+/// A buffer that is asked for 10 ms blocks, and a talker that counts its frames.
+struct Replay {
+    buffer: JitterBuffer,
+    /// What was played: the frame's number, or none where it was concealed.
+    played: Vec<Option<u32>>,
+}
+
+impl Replay {
+    fn new() -> Self {
+        Self { buffer: JitterBuffer::new(), played: Vec::new() }
+    }
+
+    fn insert(&mut self, at_us: u64, n: u32) -> Inserted {
+        let header = FrameHeader { first: false, last: false, spurt: 1, media_time: n * 4 };
+        self.insert_header(at_us, header, n)
+    }
+
+    fn insert_header(&mut self, at_us: u64, header: FrameHeader, n: u32) -> Inserted {
+        let packet = n.to_be_bytes();
+        self.buffer.insert(Timestamp::from_micros(at_us), header, &packet, 480, 0, false)
+    }
+
+    fn play(&mut self, at_us: u64) -> bool {
+        match self.buffer.next(Timestamp::from_micros(at_us), 480) {
+            Next::Idle => return false,
+            Next::Frame { packet, .. } => {
+                self.played.push(Some(u32::from_be_bytes(packet.try_into().unwrap())));
+            }
+            Next::Missing { samples, .. } => {
+                assert_eq!(samples, 480);
+                self.played.push(None);
+            }
+        }
+        true
+    }
+
+    /// Frames `0..count` with these delays in milliseconds, none being lost; blocks are played half
+    /// a millisecond after full tens.
+    fn run(&mut self, count: u32, delay_ms: impl Fn(u32) -> Option<u64>) {
+        let mut arrivals: Vec<(u64, u32)> =
+            (0..count).filter_map(|n| Some((u64::from(n) * 10 + delay_ms(n)?, n))).collect();
+        arrivals.sort_unstable();
+        let mut arrivals = arrivals.into_iter().peekable();
+        for block in 0..u64::from(count) + 30 {
+            let now = block * 10_000 + 500;
+            while let Some((at, n)) = arrivals.next_if(|(at, _)| at * 1_000 <= now) {
+                self.insert(1_000_000 + at * 1_000, n);
+            }
+            self.play(1_000_000 + now);
+        }
+    }
+}
+
+#[test]
+fn a_steady_line_plays_everything_after_one_frame() {
+    let mut replay = Replay::new();
+    replay.run(50, |_| Some(0));
+    let end = replay.played.iter().position(Option::is_none).unwrap();
+    let expected: Vec<Option<u32>> = (0..50).map(Some).collect();
+    assert_eq!(replay.played[..end], expected);
+    assert_eq!(replay.buffer.playout_delay(), Duration::from_micros(10_500));
+    assert_eq!(replay.played.len() - end, 20, "without a last frame it ends after 200 ms");
+}
+
+#[test]
+fn frames_are_put_in_order() {
+    let mut replay = Replay::new();
+    replay.run(40, |n| Some(if n == 20 { 10 } else { 0 }));
+    assert!(replay.played.iter().take(40).flatten().copied().eq(0..40));
+}
+
+#[test]
+fn a_lost_frame_is_concealed_once_and_the_delay_stays() {
+    let mut replay = Replay::new();
+    replay.run(200, |n| (n != 150).then_some(0));
+    assert_eq!(replay.played.iter().take(200).filter(|frame| frame.is_none()).count(), 1);
+    assert_eq!(replay.played[149], Some(149));
+    assert_eq!(replay.played[150], None);
+    assert_eq!(replay.played[151], Some(151));
+}
+
+#[test]
+fn what_a_stall_holds_back_is_played_after_it() {
+    let mut replay = Replay::new();
+    replay
+        .run(200, |n| Some(if (100..108).contains(&n) { 80 - u64::from(n - 100) * 10 } else { 0 }));
+    let frames: Vec<u32> = replay.played.iter().flatten().copied().collect();
+    assert!(frames.len() >= 198, "{}", frames.len());
+    let concealed = replay.played.iter().take(200).filter(|frame| frame.is_none()).count();
+    assert!((6..=8).contains(&concealed), "{concealed}");
+}
+
+#[test]
+fn the_end_of_a_spurt_is_no_loss() {
+    let mut replay = Replay::new();
+    for n in 0..10 {
+        let header = FrameHeader { first: n == 0, last: n == 9, spurt: 1, media_time: n * 4 };
+        replay.insert_header(1_000_000 + u64::from(n) * 10_000, header, n);
+        replay.play(1_000_500 + u64::from(n) * 10_000);
+    }
+    assert!(replay.play(1_100_500));
+    assert!(!replay.play(1_110_500));
+    assert!(replay.played.iter().all(Option::is_some));
+    // A second later the next one, whose media time has run on.
+    assert_eq!(replay.insert(3_000_000, 200), Inserted::Held);
+    assert!(!replay.play(3_009_000));
+    assert!(replay.play(3_010_000));
+    assert_eq!(replay.played.last(), Some(&Some(200)));
+}
+
+#[test]
+fn a_new_spurt_ends_one_whose_end_was_lost() {
+    let mut replay = Replay::new();
+    for n in 0..5 {
+        replay.insert(1_000_000 + u64::from(n) * 10_000, n);
+        replay.play(1_000_500 + u64::from(n) * 10_000);
+    }
+    let header = FrameHeader { first: true, last: false, spurt: 2, media_time: 4 * 8 };
+    replay.insert_header(1_080_000, header, 8);
+    for block in 5..12 {
+        replay.play(1_000_500 + block * 10_000);
+    }
+    assert_eq!(replay.played.last(), Some(&None), "the second spurt waits for its next frame");
+    assert!(replay.played.contains(&Some(8)));
+    let concealed = replay.played.iter().filter(|frame| frame.is_none()).count();
+    assert!(concealed <= 4, "{concealed}");
+}
+
+#[test]
+fn late_repeated_and_stray_frames_are_told_apart() {
+    let mut replay = Replay::new();
+    for n in 10..20 {
+        assert_eq!(replay.insert(1_000_000 + u64::from(n) * 10_000, n), Inserted::Held);
+        replay.play(1_000_500 + u64::from(n) * 10_000);
+    }
+    assert_eq!(replay.insert(1_200_000, 19), Inserted::Repeated);
+    assert_eq!(replay.insert(1_200_000, 12), Inserted::Late);
+    for far in [5_000, u32::MAX / 8, 900_000, 12_345_678] {
+        assert_eq!(replay.insert(1_200_000, far), Inserted::Stray);
+    }
+    assert_eq!(replay.insert(1_200_000, 20), Inserted::Held, "strays have moved nothing");
+    for n in 0..4 {
+        assert_eq!(replay.insert(1_210_000 + n * 10_000, 700_000 + n as u32), Inserted::Stray);
+    }
+    assert_eq!(replay.insert(1_250_000, 700_004), Inserted::Held, "but many in a row do");
+}
+
+#[test]
+fn media_time_wraps() {
+    let mut replay = Replay::new();
+    let from = u32::MAX / 4 - 20;
+    for n in 0..40u32 {
+        let media_time = (from + n).wrapping_mul(4);
+        let header = FrameHeader { first: false, last: false, spurt: 1, media_time };
+        replay.insert_header(1_000_000 + u64::from(n) * 10_000, header, n);
+        replay.play(1_000_500 + u64::from(n) * 10_000);
+    }
+    assert!(replay.played.iter().flatten().copied().eq(0..39));
+    assert!(replay.played.iter().all(Option::is_some));
+}
+
+/// The same arrivals give the same result, whatever they are; and the buffer never holds on for
+/// more than its longest target.
+#[test]
+fn random_arrivals_replay_and_stay_bounded() {
+    let run = || {
+        let mut replay = Replay::new();
+        let mut state = 1u64;
+        let mut roll = |sides: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % sides
+        };
+        for block in 0..5_000u64 {
+            for _ in 0..roll(4) {
+                let n = (block + roll(60)).saturating_sub(roll(100)) as u32;
+                let spurt = (roll(40) == 0) as u8;
+                let header = FrameHeader {
+                    first: roll(9) == 0,
+                    last: roll(50) == 0,
+                    spurt,
+                    media_time: n * 4 + u32::from(roll(30) == 0),
+                };
+                replay.insert_header(1_000_000 + block * 10_000, header, n);
+            }
+            replay.play(1_000_500 + block * 10_000);
+        }
+        assert!(replay.buffer.target(Timestamp::ZERO) <= Duration::from_millis(200));
+        replay.played
+    };
+    let played = run();
+    assert_eq!(played, run());
+    assert!(played.iter().flatten().count() > 500);
+}

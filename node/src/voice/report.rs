@@ -1,0 +1,227 @@
+//! The listener's side of redundancy: what got lost of a talker's datagrams, and how many copies
+//! would have covered it. [PROTO-7.4]
+
+use std::time::Duration;
+
+use hark_keys::Timestamp;
+use hark_mesh::datagram::{FRAMES_MAX, Report};
+
+/// Counts one talker's voice datagrams by their link sequence.
+pub struct Reception {
+    /// The newest sequence number; none before the first datagram.
+    highest: Option<u16>,
+    /// Whether each of the last datagrams came: bit 0 is the newest.
+    came: u128,
+    /// How many bits of `came` count.
+    known: u32,
+    heard: Timestamp,
+    reported: Timestamp,
+    /// Where the last report ended, and what came after it.
+    received: u16,
+    lost: u16,
+    wanted: u8,
+    /// When `wanted` was last confirmed or lowered.
+    wanted_since: Timestamp,
+}
+
+impl Reception {
+    /// Of a talker of whom nothing came yet.
+    pub fn new() -> Self {
+        Self {
+            highest: None,
+            came: 0,
+            known: 0,
+            heard: Timestamp::ZERO,
+            reported: Timestamp::ZERO,
+            received: 0,
+            lost: 0,
+            wanted: 0,
+            wanted_since: Timestamp::ZERO,
+        }
+    }
+
+    /// A datagram came. [PROTO-7.3]
+    pub fn handle_datagram(&mut self, arrived: Timestamp, sequence: u16) {
+        let step = match self.highest {
+            Some(highest) => sequence.wrapping_sub(highest) as i16,
+            None => i16::MAX,
+        };
+        let silent = arrived.saturating_duration_since(self.heard);
+        if self.highest.is_none() || silent > MEMORY || !(-STEP_MAX..=STEP_MAX).contains(&step) {
+            // The first one, or a link that has started over.
+            let reported = self.reported;
+            *self = Self { highest: Some(sequence), reported, ..Self::new() };
+            (self.came, self.known, self.received) = (1, 1, 1);
+        } else if step > 0 {
+            self.highest = Some(sequence);
+            self.came = self.came.checked_shl(u32::from(step.unsigned_abs())).unwrap_or(0) | 1;
+            self.known = (self.known + u32::from(step.unsigned_abs())).min(WINDOW);
+            self.received = self.received.saturating_add(1);
+            self.lost = self.lost.saturating_add(step.unsigned_abs() - 1);
+        } else {
+            let bit = 1u128.checked_shl(u32::from(step.unsigned_abs())).unwrap_or(0);
+            if self.came & bit == 0 && bit != 0 {
+                // It was counted as lost, but only came out of order.
+                self.came |= bit;
+                self.received = self.received.saturating_add(1);
+                self.lost = self.lost.saturating_sub(1);
+            }
+        }
+        self.heard = arrived;
+    }
+
+    /// When the next report is due; none while nobody is heard.
+    pub fn due(&self) -> Option<Timestamp> {
+        (self.received > 0).then(|| self.reported + REPORT_INTERVAL)
+    }
+
+    /// The report on what came since the last one.
+    pub fn report(&mut self, now: Timestamp, channel_tag: [u8; 4], jitter: Duration) -> Report {
+        let wanted = self.copies_needed();
+        if wanted >= self.wanted {
+            self.wanted = wanted;
+            self.wanted_since = now;
+        } else if now.saturating_duration_since(self.wanted_since) >= LOWER_INTERVAL {
+            self.wanted -= 1;
+            self.wanted_since = now;
+        }
+        let report = Report {
+            channel_tag,
+            highest_sequence: self.highest.unwrap_or(0),
+            received: self.received,
+            lost: self.lost,
+            longest_burst: self.longest_burst(),
+            jitter: u16::try_from(jitter.as_micros() / 100).unwrap_or(u16::MAX),
+            wanted_copies: self.wanted,
+        };
+        (self.received, self.lost) = (0, 0);
+        self.reported = now;
+        report
+    }
+
+    /// Share of the last datagrams that got lost; of the very last ones that is not known yet.
+    pub fn loss(&self) -> f32 {
+        match self.known.saturating_sub(REORDERED) {
+            0 => 0.0,
+            settled => (self.missing() >> REORDERED).count_ones() as f32 / settled as f32,
+        }
+    }
+
+    /// The fewest copies that leave at most [`RESIDUAL_LOSS`] uncovered.
+    ///
+    /// A frame is gone when its datagram and all that hold copies of it are: with loss `p`, and
+    /// `q` the chance that a loss is followed by another, a share of `p q^copies`. So few losses
+    /// say little of `q`: it counts as if some more had been seen that were no bursts, and never
+    /// as less than `p`.
+    fn copies_needed(&self) -> u8 {
+        let loss = self.loss();
+        let lost = self.missing() >> REORDERED;
+        let pairs = (lost & (lost >> 1)).count_ones() as f32;
+        let again = (pairs + loss * PRIOR_LOSSES) / (lost.count_ones() as f32 + PRIOR_LOSSES);
+        let again = again.max(loss);
+        let mut residual = loss;
+        let mut copies = 0;
+        while residual > RESIDUAL_LOSS && usize::from(copies) < FRAMES_MAX - 1 {
+            residual *= again;
+            copies += 1;
+        }
+        copies
+    }
+
+    fn longest_burst(&self) -> u8 {
+        let mut runs = self.missing();
+        let mut longest = 0;
+        while runs != 0 {
+            runs &= runs >> 1;
+            longest += 1;
+        }
+        longest
+    }
+
+    fn missing(&self) -> u128 {
+        !self.came & ((1 << self.known) - 1)
+    }
+}
+
+/// How often a listener reports while it hears a talker. [PROTO-7.4]
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Share of the frames that copies may leave uncovered. Lower costs bits, higher is heard.
+const RESIDUAL_LOSS: f32 = 0.002;
+
+/// Datagrams that loss is judged by: a second of 10 ms frames. Shorter forgets, longer is slow.
+const WINDOW: u32 = 100;
+
+/// A datagram that so many later ones have overtaken is lost, and not only out of order.
+const REORDERED: u32 = 3;
+
+/// How many losses without a burst are assumed besides those seen.
+const PRIOR_LOSSES: f32 = 2.0;
+
+/// Wanted copies fall by one at most this often: the loss might come back.
+const LOWER_INTERVAL: Duration = Duration::from_millis(1_000);
+
+/// What was heard longer ago says nothing of the link any more.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// A larger step of the sequence is no loss but another count.
+const STEP_MAX: i16 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `count` datagrams, 10 ms apart, of which `lost` says which are lost.
+    fn run(reception: &mut Reception, from: u32, count: u32, lost: impl Fn(u32) -> bool) -> Report {
+        let mut report = None;
+        for n in from..from + count {
+            let now = Timestamp::from_millis(1_000 + u64::from(n) * 10);
+            if !lost(n) {
+                reception.handle_datagram(now, n as u16);
+            }
+            if reception.due().is_some_and(|due| due <= now) {
+                report = Some(reception.report(now, [0; 4], Duration::ZERO));
+            }
+        }
+        report.expect("some reports are due")
+    }
+
+    #[test]
+    fn a_clean_link_wants_nothing() {
+        let mut reception = Reception::new();
+        let report = run(&mut reception, 65_400, 500, |_| false);
+        assert_eq!((report.lost, report.wanted_copies, report.longest_burst), (0, 0, 0));
+        assert_eq!(report.received, 25, "four reports a second, and sequences wrap");
+    }
+
+    #[test]
+    fn loss_asks_for_copies_and_its_end_takes_them_back_in_stages() {
+        let mut reception = Reception::new();
+        let report = run(&mut reception, 0, 300, |n| n % 10 == 3);
+        assert_eq!(report.wanted_copies, 2, "one in ten, alone");
+        assert!((24..=26).contains(&(report.lost + report.received)));
+        let report = run(&mut reception, 300, 150, |_| false);
+        assert!(report.wanted_copies < 2);
+        let report = run(&mut reception, 450, 250, |_| false);
+        assert_eq!(report.wanted_copies, 0);
+    }
+
+    #[test]
+    fn bursts_ask_for_more_copies_than_their_length_needs() {
+        let mut reception = Reception::new();
+        let report = run(&mut reception, 0, 400, |n| n % 25 < 2);
+        assert_eq!(report.longest_burst, 2);
+        assert!(report.wanted_copies >= 4, "{}", report.wanted_copies);
+    }
+
+    #[test]
+    fn reordered_and_repeated_datagrams_are_not_lost() {
+        let mut reception = Reception::new();
+        for sequence in [1, 3, 2, 2, 5, 4] {
+            reception.handle_datagram(Timestamp::from_millis(5), sequence);
+        }
+        let report = reception.report(Timestamp::from_millis(9), [0; 4], Duration::ZERO);
+        assert_eq!((report.highest_sequence, report.received, report.lost), (5, 5, 0));
+        assert_eq!(reception.loss(), 0.0);
+    }
+}
