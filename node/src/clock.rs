@@ -1,22 +1,20 @@
-//! The one clock of a node.
+//! The one place that reads the machine's clocks.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hark_keys::{Timestamp, UnixTime};
 
-use crate::platform;
-
-/// Reads the machine's clocks. All of a node reads time here, once a turn.
+/// The machine's monotonic clock: `CLOCK_MONOTONIC`, so that processes on one machine agree.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock;
 
 impl Clock {
-    /// Now, on CLOCK_MONOTONIC.
+    /// The moment of the call. Takes no lock and allocates nothing: audio callbacks may ask.
     pub fn now(self) -> Timestamp {
         Timestamp::from_duration(platform::monotonic())
     }
 
-    /// The calendar's now.
+    /// The calendar's now, as the machine's owner has set it.
     pub fn unix(self) -> UnixTime {
         UnixTime::from_secs(since_1970().as_secs())
     }
@@ -25,14 +23,83 @@ impl Clock {
     pub fn unix_micros(self) -> u64 {
         u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX)
     }
-}
 
-/// A timestamp as nanoseconds of CLOCK_MONOTONIC.
-pub fn monotonic_ns(timestamp: Timestamp) -> u64 {
-    u64::try_from(timestamp.as_duration().as_nanos()).unwrap_or(u64::MAX)
+    /// `moment` on the clock, in nanoseconds, as scripts see it; lasts for 584 years of uptime.
+    pub fn monotonic_ns(self, moment: Timestamp) -> u64 {
+        u64::try_from(moment.as_duration().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment that [`monotonic_ns`](Self::monotonic_ns) names.
+    pub fn timestamp(self, monotonic_ns: u64) -> Timestamp {
+        Timestamp::from_duration(Duration::from_nanos(monotonic_ns))
+    }
 }
 
 fn since_1970() -> Duration {
     // A clock before 1970 is as good as one at 1970.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(unix)]
+mod platform {
+    use super::Duration;
+
+    pub(super) fn monotonic() -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid place for the answer, and the call keeps no pointer to it.
+        let status = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+        assert_eq!(status, 0, "every Unix that Hark runs on has CLOCK_MONOTONIC");
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        )
+    }
+}
+
+#[cfg(windows)]
+mod platform {
+    use super::Duration;
+
+    #[link(name = "kernel32")]
+    unsafe extern "system" {
+        fn QueryPerformanceCounter(count: *mut i64) -> i32;
+        fn QueryPerformanceFrequency(frequency: *mut i64) -> i32;
+    }
+
+    /// The performance counter, which all processes share, as the time since its zero.
+    pub(super) fn monotonic() -> Duration {
+        let (mut count, mut frequency) = (0_i64, 0_i64);
+        // SAFETY: both pointers are valid for a write, and neither call keeps them. Since Windows
+        // XP neither fails.
+        unsafe {
+            QueryPerformanceCounter(&raw mut count);
+            QueryPerformanceFrequency(&raw mut frequency);
+        }
+        let (count, frequency) = (count.unsigned_abs(), frequency.unsigned_abs().max(1));
+        let fraction = u128::from(count % frequency) * 1_000_000_000 / u128::from(frequency);
+        Duration::new(count / frequency, u32::try_from(fraction).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_and_timestamps_name_the_same_moment() {
+        let moment = Timestamp::from_duration(Duration::new(12, 345_678_901));
+        assert_eq!(Clock.monotonic_ns(moment), 12_345_678_901);
+        assert_eq!(Clock.timestamp(12_345_678_901), moment);
+    }
+
+    #[test]
+    fn the_clock_never_runs_back() {
+        let mut last = Clock.now();
+        assert!(last > Timestamp::ZERO);
+        for _ in 0..1_000 {
+            let now = Clock.now();
+            assert!(now >= last);
+            last = now;
+        }
+    }
 }

@@ -1,19 +1,25 @@
 //! One participant of Hark.
 //!
-//! `engine` decides, `voice` turns sound into frames and back, `link` is the libp2p transport on
-//! QUIC, `device` is the sound card, `store` is the disk and `control` the local API. [`Node`] puts
-//! them together; the program `hark` is a thin shell around it.
+//! `network` decides and carries out, `voice` turns sound into frames and back, `link` is the libp2p
+//! transport on QUIC, `device` is the sound card, `store` is the disk and `control` the local API.
+//! [`node::Node`] puts them together; the program `hark` is a thin shell around it.
 
 pub mod admission;
 pub mod clock;
 pub mod control;
+#[cfg(feature = "device")]
+pub mod device;
 pub mod event;
 pub mod link;
 #[cfg(feature = "voice")]
 pub mod network;
+#[cfg(feature = "device")]
+pub mod node;
 mod platform;
 pub mod random;
-pub mod store;
 pub mod snapshot;
+pub mod store;
 #[cfg(feature = "voice")]
 pub mod voice;
+#[cfg(feature = "voice")]
+pub mod wav;

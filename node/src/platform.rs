@@ -1,17 +1,10 @@
-//! What each operating system says in its own way.
+//! What each operating system says of a process in its own way.
 
 use std::time::Duration;
 
 #[cfg(unix)]
 mod system {
     use super::Duration;
-
-    pub(super) fn monotonic() -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid place for the result, and the clock always exists.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-    }
 
     pub(super) fn cpu_time() -> Duration {
         // SAFETY: a C structure of numbers, for which zero is valid.
@@ -30,15 +23,9 @@ mod system {
 
 #[cfg(windows)]
 mod system {
-    use std::{ffi::c_void, sync::OnceLock, time::Instant};
+    use std::ffi::c_void;
 
     use super::Duration;
-
-    pub(super) fn monotonic() -> Duration {
-        // Windows has no clock that other programs number alike; since the first call will do.
-        static START: OnceLock<Instant> = OnceLock::new();
-        START.get_or_init(Instant::now).elapsed()
-    }
 
     #[repr(C)]
     #[derive(Clone, Copy, Default)]
@@ -70,11 +57,6 @@ mod system {
             .map(|hundred_ns| Duration::from_nanos(hundred_ns * 100))
             .sum()
     }
-}
-
-/// CLOCK_MONOTONIC, which other programs on the machine read alike.
-pub(crate) fn monotonic() -> Duration {
-    system::monotonic()
 }
 
 /// Processor time that this process has taken, on all cores.

@@ -1,0 +1,158 @@
+//! Reads a whole WAV file into memory: nothing on disk can then hold up the voice thread.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    path::Path,
+};
+
+use hound::{SampleFormat, WavReader};
+use rubato::{
+    Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction,
+    audioadapter_buffers::direct::InterleavedSlice,
+};
+
+use super::SAMPLE_RATE;
+
+/// Longest file in frames: an hour at 48 kHz, 690 MB in memory. Longer ones are refused.
+pub const MAX_FRAMES: usize = 3_600 * SAMPLE_RATE as usize;
+/// Highest rate that converters make. A header that claims more is taken for damage.
+const MAX_RATE: u32 = 768_000;
+/// Frames that the resampler takes at once; any number gives the same sound.
+const RESAMPLER_CHUNK: usize = 1_024;
+
+/// Why a file cannot be an input. The messages complete "PATH …".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WavError {
+    /// The file cannot be opened or read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// The file is something else, or a WAV file with a damaged header.
+    #[error("is no WAV file: {0}")]
+    NotWav(&'static str),
+    /// A coding other than plain integers of up to 32 bits or 32-bit floats.
+    #[error("is a WAV file of a kind that Hark cannot play: convert it to 16-bit PCM")]
+    Unsupported,
+    /// The header promises more sound than the file holds.
+    #[error("is cut off: its header promises {promised} samples and {found} are there")]
+    CutOff {
+        /// Samples that the header promises, over all channels.
+        promised: u32,
+        /// Samples that could be read.
+        found: usize,
+    },
+    /// There is nothing to play.
+    #[error("is a WAV file without sound")]
+    Empty,
+    /// More than [`MAX_FRAMES`].
+    #[error("is longer than an hour: cut it into pieces")]
+    TooLong,
+}
+
+/// The sound of the file at `path`: its channels' mean at 48 kHz, within [-1, 1].
+///
+/// Input frame k lies at output sample k x 48,000 / rate exactly: the resampling filter's delay is
+/// taken out.
+pub fn load(path: &Path) -> Result<Vec<f32>, WavError> {
+    let file = File::open(path).map_err(WavError::Unreadable)?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(WavError::Unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    read(BufReader::new(file))
+}
+
+/// The sound of a WAV file's bytes.
+pub(super) fn read(bytes: impl Read) -> Result<Vec<f32>, WavError> {
+    let reader = WavReader::new(bytes).map_err(WavError::from)?;
+    let spec = reader.spec();
+    if spec.channels == 0 {
+        return Err(WavError::NotWav("its header names no channel"));
+    }
+    if !(1..=MAX_RATE).contains(&spec.sample_rate) {
+        return Err(WavError::NotWav("its header names an impossible rate"));
+    }
+    let promised = reader.len();
+    let mono = match (spec.sample_format, spec.bits_per_sample) {
+        (SampleFormat::Float, 32) => mix(reader.into_samples::<f32>(), spec.channels, promised),
+        (SampleFormat::Int, bits @ 1..=32) => {
+            let scale = 1.0 / (1_u64 << (bits - 1)) as f32;
+            let samples = reader.into_samples::<i32>();
+            let samples = samples.map(|sample| sample.map(|value| value as f32 * scale));
+            mix(samples, spec.channels, promised)
+        }
+        _ => Err(WavError::Unsupported),
+    }?;
+    if mono.is_empty() {
+        return Err(WavError::Empty);
+    }
+    resample(mono, spec.sample_rate)
+}
+
+/// The mean of each frame's channels.
+fn mix(
+    samples: impl Iterator<Item = hound::Result<f32>>,
+    channels: u16,
+    promised: u32,
+) -> Result<Vec<f32>, WavError> {
+    let mut mono = Vec::new();
+    let (mut sum, mut filled) = (0.0, 0);
+    for (found, sample) in samples.enumerate() {
+        let sample = sample.map_err(|error| match error {
+            hound::Error::IoError(error) if is_short(&error) => WavError::CutOff { promised, found },
+            error => error.into(),
+        })?;
+        sum += if sample.is_finite() { sample } else { 0.0 };
+        filled += 1;
+        if filled == channels {
+            if mono.len() == MAX_FRAMES {
+                return Err(WavError::TooLong);
+            }
+            mono.push((sum / f32::from(channels)).clamp(-1.0, 1.0));
+            (sum, filled) = (0.0, 0);
+        }
+    }
+    Ok(mono)
+}
+
+fn resample(mono: Vec<f32>, rate: u32) -> Result<Vec<f32>, WavError> {
+    if rate == SAMPLE_RATE {
+        return Ok(mono);
+    }
+    let ratio = f64::from(SAMPLE_RATE) / f64::from(rate);
+    if mono.len() as f64 * ratio > MAX_FRAMES as f64 {
+        return Err(WavError::TooLong);
+    }
+    let filter = SincInterpolationParameters::new(128, WindowFunction::BlackmanHarris2);
+    let mut resampler =
+        Async::<f32>::new_sinc(ratio, 1.0, &filter, RESAMPLER_CHUNK, 1, FixedAsync::Input)
+            .expect("the rate is between 1 Hz and 768 kHz");
+    let input = InterleavedSlice::new(&mono, 1, mono.len()).expect("mono has one channel");
+    let output = resampler
+        .process_all(&input, mono.len(), None)
+        .expect("the input has the channel and length that it was declared with");
+    let mut samples = output.take_data();
+    // A steep edge rings beyond full scale.
+    samples.iter_mut().for_each(|sample| *sample = sample.clamp(-1.0, 1.0));
+    Ok(samples)
+}
+
+/// Whether the bytes ended too soon: hound says so by an error of kind `Other`.
+fn is_short(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof)
+}
+
+impl From<hound::Error> for WavError {
+    fn from(error: hound::Error) -> Self {
+        match error {
+            hound::Error::IoError(error) if is_short(&error) => {
+                Self::NotWav("it ends within its header")
+            }
+            hound::Error::IoError(error) => Self::Unreadable(error),
+            hound::Error::FormatError(reason) => Self::NotWav(reason),
+            hound::Error::Unsupported | hound::Error::InvalidSampleFormat => Self::Unsupported,
+            hound::Error::TooWide => Self::Unsupported,
+            hound::Error::UnfinishedSample => Self::NotWav("its last sample is incomplete"),
+        }
+    }
+}

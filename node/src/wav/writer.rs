@@ -1,0 +1,143 @@
+//! Writes a WAV file that is valid at every moment.
+
+use std::{
+    fs::File,
+    io::{self, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use super::SAMPLE_RATE;
+
+/// Samples that are kept back until they are written together: 100 ms, lost when the process is
+/// killed.
+pub const FLUSH_SAMPLES: usize = 4_800;
+/// Samples that a header can count, 12 hours. Later ones are refused.
+pub const MAX_SAMPLES: u64 = (u32::MAX as u64 - HEADER_BYTES) / SAMPLE_BYTES;
+
+const HEADER_BYTES: u64 = 44;
+const SAMPLE_BYTES: u64 = 2;
+
+/// A 48 kHz, 16-bit, mono WAV file that grows while it can be read.
+///
+/// The sound is written first and counted in the header afterwards, so a reader, or whoever finds
+/// the file after the process was killed, never sees a header that promises more than is there.
+/// Each sample keeps its place: those that could not be written are silence once later ones are.
+pub struct WavWriter<W: Write + Seek = File> {
+    file: W,
+    pending: Vec<u8>,
+    /// Place in the file of the first pending sample.
+    position: u64,
+    lost: u64,
+}
+
+impl WavWriter {
+    /// Makes the file, or empties the one that is there.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Self::new(File::create(path)?)
+    }
+}
+
+impl<W: Write + Seek> WavWriter<W> {
+    /// Starts a WAV file without sound in `file`, which is empty.
+    pub fn new(mut file: W) -> io::Result<Self> {
+        file.write_all(&header(0))?;
+        let room = FLUSH_SAMPLES * SAMPLE_BYTES as usize;
+        Ok(Self { file, pending: Vec::with_capacity(room), position: 0, lost: 0 })
+    }
+
+    /// Appends samples within [-1, 1]; louder ones are clipped.
+    ///
+    /// An error says that up to [`FLUSH_SAMPLES`] were lost, for example since the disk is full.
+    /// What was written stays valid, and the next call tries anew.
+    pub fn push(&mut self, samples: &[f32]) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for &sample in samples {
+            // The inverse of reading a 16-bit file, so that a copy is bit-exact.
+            let value = (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16;
+            self.pending.extend_from_slice(&value.to_le_bytes());
+            if self.pending.len() >= FLUSH_SAMPLES * SAMPLE_BYTES as usize {
+                outcome = outcome.and(self.flush());
+            }
+        }
+        outcome
+    }
+
+    /// Writes what was kept back.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let count = self.pending.len() as u64 / SAMPLE_BYTES;
+        if count == 0 {
+            return Ok(());
+        }
+        let outcome = self.write_pending(count);
+        if outcome.is_err() {
+            self.lost += count;
+        }
+        self.position += count;
+        self.pending.clear();
+        outcome
+    }
+
+    /// Samples accepted so far, written or not.
+    pub fn samples(&self) -> u64 {
+        self.position + self.pending.len() as u64 / SAMPLE_BYTES
+    }
+
+    /// Samples that could not be written.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// The file itself, without what was kept back.
+    #[cfg(test)]
+    pub(super) fn into_file(self) -> W {
+        self.file
+    }
+
+    #[cfg(test)]
+    pub(super) fn file(&self) -> &W {
+        &self.file
+    }
+
+    #[cfg(test)]
+    pub(super) fn file_mut(&mut self) -> &mut W {
+        &mut self.file
+    }
+
+    fn write_pending(&mut self, count: u64) -> io::Result<()> {
+        let end = self.position + count;
+        if end > MAX_SAMPLES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.file.seek(SeekFrom::Start(HEADER_BYTES + self.position * SAMPLE_BYTES))?;
+        self.file.write_all(&self.pending)?;
+        // One write, so that the two sizes in the header change together.
+        self.file.rewind()?;
+        self.file.write_all(&header(end))
+    }
+}
+
+/// The header of a file with `samples` samples, at most [`MAX_SAMPLES`].
+fn header(samples: u64) -> [u8; HEADER_BYTES as usize] {
+    let data_bytes = (samples * SAMPLE_BYTES) as u32;
+    let mut header = [0; HEADER_BYTES as usize];
+    let fields: [&[u8]; 13] = [
+        b"RIFF",
+        &(data_bytes + 36).to_le_bytes(),
+        b"WAVE",
+        b"fmt ",
+        &16_u32.to_le_bytes(),
+        &1_u16.to_le_bytes(), // plain integers
+        &1_u16.to_le_bytes(), // one channel
+        &SAMPLE_RATE.to_le_bytes(),
+        &(SAMPLE_RATE * SAMPLE_BYTES as u32).to_le_bytes(),
+        &(SAMPLE_BYTES as u16).to_le_bytes(),
+        &16_u16.to_le_bytes(), // bits a sample
+        b"data",
+        &data_bytes.to_le_bytes(),
+    ];
+    let mut rest = &mut header[..];
+    for field in fields {
+        rest.write_all(field).expect("the fields are 44 bytes together");
+    }
+    header
+}
