@@ -6,8 +6,5 @@ mod writer;
 pub use reader::{MAX_FRAMES, WavError, load};
 pub use writer::{FLUSH_SAMPLES, MAX_SAMPLES, WavWriter};
 
-/// Samples a second of all sound inside Hark.
-pub const SAMPLE_RATE: u32 = 48_000;
-
 #[cfg(test)]
 mod tests;

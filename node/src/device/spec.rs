@@ -121,10 +121,7 @@ mod tests {
         for text in ["speaker", "speaker:Head set", "file:/tmp/x.wav", "null"] {
             assert_eq!(text.parse::<OutputSpec>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "file:/a?loop".parse(),
-            Ok(InputSpec::File { path: "/a".into(), looped: true })
-        );
+        assert_eq!("file:/a?loop".parse(), Ok(InputSpec::File { path: "/a".into(), looped: true }));
         assert_eq!("mic:Desk".parse(), Ok(InputSpec::Microphone(Some("Desk".to_owned()))));
     }
 

@@ -12,7 +12,7 @@ use rubato::{
     audioadapter_buffers::direct::InterleavedSlice,
 };
 
-use super::SAMPLE_RATE;
+use crate::voice::SAMPLE_RATE;
 
 /// Longest file in frames: an hour at 48 kHz, 690 MB in memory. Longer ones are refused.
 pub const MAX_FRAMES: usize = 3_600 * SAMPLE_RATE as usize;
@@ -99,7 +99,9 @@ fn mix(
     let (mut sum, mut filled) = (0.0, 0);
     for (found, sample) in samples.enumerate() {
         let sample = sample.map_err(|error| match error {
-            hound::Error::IoError(error) if is_short(&error) => WavError::CutOff { promised, found },
+            hound::Error::IoError(error) if is_short(&error) => {
+                WavError::CutOff { promised, found }
+            }
             error => error.into(),
         })?;
         sum += if sample.is_finite() { sample } else { 0.0 };

@@ -98,9 +98,9 @@ fn a_click_keeps_its_place_through_resampling() {
 
 #[test]
 fn a_tone_keeps_its_level_through_resampling() {
-    let frames: Vec<f32> =
-        (0..44_100).map(|k| (k as f32 * 1_000.0 * std::f32::consts::TAU / 44_100.0).sin() * 0.5)
-            .collect();
+    let frames: Vec<f32> = (0..44_100)
+        .map(|k| (k as f32 * 1_000.0 * std::f32::consts::TAU / 44_100.0).sin() * 0.5)
+        .collect();
     let sound = read(Cursor::new(file(44_100, 1, 32, SampleFormat::Float, &frames))).unwrap();
     let middle = &sound[4_800..43_200];
     let power = middle.iter().map(|sample| f64::from(sample * sample)).sum::<f64>();

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::SAMPLE_RATE;
+use crate::voice::SAMPLE_RATE;
 
 /// Samples that are kept back until they are written together: 100 ms, lost when the process is
 /// killed.
@@ -27,6 +27,8 @@ pub struct WavWriter<W: Write + Seek = File> {
     pending: Vec<u8>,
     /// Place in the file of the first pending sample.
     position: u64,
+    /// Samples that the header counts.
+    written: u64,
     lost: u64,
 }
 
@@ -42,7 +44,7 @@ impl<W: Write + Seek> WavWriter<W> {
     pub fn new(mut file: W) -> io::Result<Self> {
         file.write_all(&header(0))?;
         let room = FLUSH_SAMPLES * SAMPLE_BYTES as usize;
-        Ok(Self { file, pending: Vec::with_capacity(room), position: 0, lost: 0 })
+        Ok(Self { file, pending: Vec::with_capacity(room), position: 0, written: 0, lost: 0 })
     }
 
     /// Appends samples within [-1, 1]; louder ones are clipped.
@@ -82,6 +84,11 @@ impl<W: Write + Seek> WavWriter<W> {
         self.position + self.pending.len() as u64 / SAMPLE_BYTES
     }
 
+    /// Samples that whoever opens the file finds.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Samples that could not be written.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -112,7 +119,9 @@ impl<W: Write + Seek> WavWriter<W> {
         self.file.write_all(&self.pending)?;
         // One write, so that the two sizes in the header change together.
         self.file.rewind()?;
-        self.file.write_all(&header(end))
+        self.file.write_all(&header(end))?;
+        self.written = end;
+        Ok(())
     }
 }
 

@@ -1,0 +1,183 @@
+//! The end that speaks.
+
+use std::{sync::Arc, sync::atomic::Ordering};
+
+use hark_keys::Timestamp;
+use ringbuf::HeapCons;
+
+use super::{
+    callback::{CaptureRing, CardCounters, CardFormat},
+    card::Watch,
+    convert::CaptureConverter,
+    shared::EndStatistics,
+    timeline::Timeline,
+};
+use crate::clock::Clock;
+
+/// What an end that the clock paces says.
+pub(super) enum Sound {
+    /// A file's samples, once or again and again; never empty if looped.
+    File {
+        samples: Vec<f32>,
+        looped: bool,
+    },
+    Silence,
+}
+
+/// A file or silence by the clock, or a microphone, which silence stands in for while it is lost.
+pub(super) struct CaptureEnd {
+    timed: Option<TimedCapture>,
+    live: Option<LiveCapture>,
+    /// Samples handed on at once.
+    block: usize,
+    /// When sample 0 was spoken, until that is told.
+    started_ns: Option<u64>,
+    started_told: bool,
+    statistics: EndStatistics,
+    lost_by_cards: u64,
+    buffer: Vec<f32>,
+}
+
+struct TimedCapture {
+    sound: Sound,
+    timeline: Timeline,
+    next: u64,
+    end: u64,
+}
+
+/// A microphone that is open.
+pub(super) struct LiveCapture {
+    ring: HeapCons<f32>,
+    counters: Arc<CardCounters>,
+    converter: CaptureConverter,
+    watch: Watch,
+}
+
+impl LiveCapture {
+    pub(super) fn new(format: CardFormat, (ring, counters): CaptureRing) -> Self {
+        Self { ring, counters, converter: CaptureConverter::new(format), watch: Watch::default() }
+    }
+}
+
+impl CaptureEnd {
+    /// An end that says `sound`, the first sample at `start`.
+    pub(super) fn timed(sound: Sound, start: Timestamp, block: usize) -> Self {
+        let timed =
+            TimedCapture { sound, timeline: Timeline::new(start), next: 0, end: block as u64 };
+        let started_ns = Some(Clock.monotonic_ns(start));
+        Self { timed: Some(timed), started_ns, ..Self::card(block) }
+    }
+
+    /// An end that a microphone will speak at.
+    pub(super) fn card(block: usize) -> Self {
+        Self {
+            timed: None,
+            live: None,
+            block,
+            started_ns: None,
+            started_told: false,
+            statistics: EndStatistics::default(),
+            lost_by_cards: 0,
+            buffer: Vec::with_capacity(4 * block),
+        }
+    }
+
+    /// The microphone is open.
+    pub(super) fn set_live(&mut self, live: LiveCapture) {
+        self.statistics.openings += 1;
+        self.timed = None;
+        self.live = Some(live);
+    }
+
+    /// The microphone is gone: silence from `now` on, its first block such that blocks stay whole.
+    pub(super) fn lose(&mut self, now: Timestamp) {
+        if let Some(live) = self.live.take() {
+            self.lost_by_cards += live.counters.lost.load(Ordering::Relaxed);
+        }
+        let block = self.block as u64;
+        self.timed = Some(TimedCapture {
+            sound: Sound::Silence,
+            timeline: Timeline::new(now),
+            next: 0,
+            end: block - self.statistics.samples % block,
+        });
+    }
+
+    /// Leaves out the sound whose time was more than a pause of the machine before `now`.
+    pub(super) fn skip_to(&mut self, now: Timestamp) {
+        let Some(timed) = &mut self.timed else { return };
+        let blocks =
+            timed.timeline.samples_before(now).saturating_sub(timed.end) / self.block as u64;
+        let skipped = blocks * self.block as u64;
+        timed.next += skipped;
+        timed.end += skipped;
+        self.statistics.lost += skipped;
+    }
+
+    /// The next block of an end that the clock paces; its samples have all been spoken.
+    pub(super) fn take_timed(&mut self) -> &[f32] {
+        self.buffer.clear();
+        if let Some(timed) = &mut self.timed {
+            timed.take(&mut self.buffer);
+            timed.end += self.block as u64;
+        }
+        self.statistics.samples += self.buffer.len() as u64;
+        &self.buffer
+    }
+
+    /// What the microphone has captured since the last call.
+    pub(super) fn take_live(&mut self) -> &[f32] {
+        self.buffer.clear();
+        if let Some(live) = &mut self.live {
+            live.converter.convert(&mut live.ring, &mut self.buffer);
+        }
+        self.statistics.samples += self.buffer.len() as u64;
+        &self.buffer
+    }
+
+    /// When sample 0 was spoken, once.
+    pub(super) fn poll_started(&mut self) -> Option<u64> {
+        if self.started_told {
+            return None;
+        }
+        let first = self.live.as_ref().map(|live| live.counters.first_ns.load(Ordering::Relaxed));
+        let started = self.started_ns.or(first.filter(|first| *first > 0));
+        self.started_told = started.is_some();
+        started
+    }
+
+    /// Whether the microphone is open but has been silent for seconds.
+    pub(super) fn stalled(&mut self, now: Timestamp) -> bool {
+        self.live.as_mut().is_some_and(|live| live.watch.stalled(now, &live.counters))
+    }
+
+    /// When the next block of an end that the clock paces has been spoken.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.timed.as_ref().map(|timed| timed.timeline.end_of(timed.end))
+    }
+
+    pub(super) fn statistics(&self) -> EndStatistics {
+        let card = self.live.as_ref().map_or(0, |live| live.counters.lost.load(Ordering::Relaxed));
+        EndStatistics { lost: self.statistics.lost + self.lost_by_cards + card, ..self.statistics }
+    }
+}
+
+impl TimedCapture {
+    fn take(&mut self, out: &mut Vec<f32>) {
+        let count = (self.end - self.next) as usize;
+        match &self.sound {
+            Sound::Silence => out.resize(count, 0.0),
+            Sound::File { samples, looped: false } => {
+                let from = usize::try_from(self.next).unwrap_or(usize::MAX).min(samples.len());
+                let to = (from + count).min(samples.len());
+                out.extend_from_slice(&samples[from..to]);
+                out.resize(count, 0.0);
+            }
+            Sound::File { samples, looped: true } => {
+                let from = (self.next % samples.len() as u64) as usize;
+                out.extend(samples.iter().cycle().skip(from).take(count));
+            }
+        }
+        self.next = self.end;
+    }
+}

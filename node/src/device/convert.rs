@@ -1,0 +1,186 @@
+//! Between a sound card's rate and channels and Hark's 48 kHz mono. Runs on the voice thread.
+
+use ringbuf::{
+    HeapCons, HeapProd,
+    traits::{Consumer, Observer, Producer},
+};
+use rubato::{
+    Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction,
+    audioadapter_buffers::direct::InterleavedSlice,
+};
+
+use super::callback::CardFormat;
+use crate::voice::SAMPLE_RATE;
+
+/// Points of the resampling filter: 0.7 ms of delay, and alias more than 60 dB down.
+const FILTER_POINTS: usize = 64;
+/// Resampled pieces a second: 5 ms each.
+const PIECES: u32 = 200;
+
+/// Captured frames to 48 kHz mono.
+pub(super) struct CaptureConverter {
+    channels: usize,
+    resampler: Option<Async<f32>>,
+    /// Mono at the card's rate, not yet resampled.
+    pending: Vec<f32>,
+    piece: Vec<f32>,
+}
+
+impl CaptureConverter {
+    pub(super) fn new(format: CardFormat) -> Self {
+        let resampler = resampler(format.rate, SAMPLE_RATE, format.rate, FixedAsync::Input);
+        let piece = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
+        Self { channels: format.channels, resampler, pending: Vec::new(), piece }
+    }
+
+    /// Appends all that `ring` holds to `out`; less than 5 ms may wait if the rate differs.
+    pub(super) fn convert(&mut self, ring: &mut HeapCons<f32>, out: &mut Vec<f32>) {
+        let frames = ring.occupied_len() / self.channels;
+        let mono = if self.resampler.is_some() { &mut self.pending } else { &mut *out };
+        let mut samples = ring.pop_iter();
+        for _ in 0..frames {
+            let sum: f32 = samples.by_ref().take(self.channels).sum();
+            mono.push(sum / self.channels as f32);
+        }
+        let Some(resampler) = &mut self.resampler else { return };
+        let mut used = 0;
+        loop {
+            let wanted = resampler.input_frames_next();
+            let Some(input) = self.pending.get(used..used + wanted) else { break };
+            let made = process(resampler, input, &mut self.piece);
+            out.extend_from_slice(&self.piece[..made]);
+            used += wanted;
+        }
+        self.pending.drain(..used);
+    }
+}
+
+/// 48 kHz mono to frames to play.
+pub(super) struct PlayoutConverter {
+    channels: usize,
+    resampler: Option<Async<f32>>,
+    mono: Vec<f32>,
+    piece: Vec<f32>,
+}
+
+impl PlayoutConverter {
+    pub(super) fn new(format: CardFormat) -> Self {
+        let resampler = resampler(SAMPLE_RATE, format.rate, format.rate, FixedAsync::Output);
+        let piece = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
+        Self { channels: format.channels, resampler, mono: Vec::new(), piece }
+    }
+
+    /// Has `mix` make sound until `ring` holds `target` frames. Returns the samples mixed.
+    pub(super) fn fill(
+        &mut self,
+        ring: &mut HeapProd<f32>,
+        target: usize,
+        mut mix: impl FnMut(&mut [f32]),
+    ) -> u64 {
+        let mut mixed = 0;
+        loop {
+            let missing = target.saturating_sub(ring.occupied_len() / self.channels);
+            let room = ring.vacant_len() / self.channels;
+            let wanted = match &self.resampler {
+                Some(resampler) if resampler.output_frames_next() <= room => {
+                    resampler.input_frames_next()
+                }
+                Some(_) => 0,
+                None => missing.min(room),
+            };
+            if missing == 0 || wanted == 0 {
+                return mixed;
+            }
+            self.mono.resize(wanted, 0.0);
+            mix(&mut self.mono);
+            mixed += wanted as u64;
+            let frames: &[f32] = match &mut self.resampler {
+                Some(resampler) => {
+                    let made = process(resampler, &self.mono, &mut self.piece);
+                    &self.piece[..made]
+                }
+                None => &self.mono,
+            };
+            let channels = self.channels;
+            ring.push_iter(frames.iter().flat_map(|&sample| std::iter::repeat_n(sample, channels)));
+        }
+    }
+}
+
+/// A resampler in pieces of 5 ms of `card_rate`, if the rates differ.
+fn resampler(from: u32, to: u32, card_rate: u32, fixed: FixedAsync) -> Option<Async<f32>> {
+    let filter = SincInterpolationParameters::new(FILTER_POINTS, WindowFunction::BlackmanHarris2);
+    let piece = (card_rate / PIECES).max(1) as usize;
+    let ratio = f64::from(to) / f64::from(from.max(1));
+    (from != to).then(|| {
+        Async::new_sinc(ratio, 1.0, &filter, piece, 1, fixed)
+            .expect("both rates are positive and the piece is not empty")
+    })
+}
+
+fn process(resampler: &mut Async<f32>, input: &[f32], output: &mut [f32]) -> usize {
+    let room = output.len();
+    let input = InterleavedSlice::new(input, 1, input.len()).expect("mono has one channel");
+    let mut output = InterleavedSlice::new_mut(output, 1, room).expect("mono has one channel");
+    let (_, made) = resampler
+        .process_into_buffer(&input, &mut output, None)
+        .expect("the buffers are as long as the resampler asked");
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use ringbuf::{HeapRb, traits::Split};
+
+    use super::*;
+
+    #[test]
+    fn channels_are_averaged_and_repeated() {
+        let format = CardFormat { rate: 48_000, channels: 2 };
+        let (mut producer, mut consumer) = HeapRb::new(100).split();
+        producer.push_slice(&[0.5, 0.0, -0.5, -0.5]);
+        let mut heard = Vec::new();
+        CaptureConverter::new(format).convert(&mut consumer, &mut heard);
+        assert_eq!(heard, [0.25, -0.5]);
+
+        let mixed = PlayoutConverter::new(format).fill(&mut producer, 3, |out| out.fill(0.125));
+        assert_eq!(mixed, 3);
+        assert_eq!(consumer.pop_iter().collect::<Vec<f32>>(), [0.125; 6]);
+    }
+
+    #[test]
+    fn a_card_of_another_rate_gives_and_takes_as_many_seconds() {
+        for rate in [16_000, 44_100, 96_000] {
+            let format = CardFormat { rate, channels: 1 };
+            let (mut producer, mut consumer) = HeapRb::new(rate as usize).split();
+            let mut capture = CaptureConverter::new(format);
+            let mut playout = PlayoutConverter::new(format);
+            let (mut spoken, mut mixed) = (Vec::new(), 0);
+            let mut phase = 0.0_f32;
+            for _ in 0..100 {
+                mixed += playout.fill(&mut producer, rate as usize / 100, |out| {
+                    for sample in out {
+                        phase = (phase + 0.05) % std::f32::consts::TAU;
+                        *sample = phase.sin() * 0.5;
+                    }
+                });
+                capture.convert(&mut consumer, &mut spoken);
+            }
+            let difference = spoken.len() as i64 - mixed as i64;
+            assert!((47_500..48_500).contains(&mixed), "{mixed} at {rate} Hz");
+            assert!(difference.abs() < 300, "{difference} at {rate} Hz");
+            let power: f32 = spoken[24_000..].iter().map(|s| s * s).sum();
+            let power = power / (spoken.len() - 24_000) as f32;
+            assert!((power - 0.125).abs() < 0.002, "{power} at {rate} Hz");
+        }
+    }
+
+    #[test]
+    fn a_full_ring_ends_the_filling() {
+        let format = CardFormat { rate: 44_100, channels: 2 };
+        let (mut producer, _consumer) = HeapRb::new(1_000).split();
+        let mixed = PlayoutConverter::new(format).fill(&mut producer, 9_999, |out| out.fill(0.0));
+        assert!(mixed > 0);
+        assert!(producer.occupied_len() <= 1_000);
+    }
+}

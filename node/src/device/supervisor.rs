@@ -1,0 +1,241 @@
+//! Opens sound cards, keeps them, and opens them again when they are lost.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    DeviceError,
+    callback::Waker,
+    capture::LiveCapture,
+    card::{self, Live},
+    playout::LivePlayout,
+};
+use crate::event::Direction;
+
+/// Pause between two tries to open a sound card that was lost.
+const RETRY: Duration = Duration::from_secs(1);
+/// Pause before the first of them: a change of the default card takes a moment.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// How long all cards may take to open, or to be given back. Then the sound system counts as dead,
+/// and its threads are left behind.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Which card is wanted where.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) direction: Direction,
+    pub(super) name: Option<String>,
+}
+
+/// What the voice thread is told.
+pub(super) enum CardNews {
+    CaptureOpened { live: LiveCapture, name: String },
+    PlayoutOpened { live: LivePlayout, name: String },
+    Lost { direction: Direction, reason: String },
+}
+
+/// A thread that owns the cards' streams.
+pub(super) struct Supervisor {
+    notices: mpsc::Sender<Notice>,
+    done: mpsc::Receiver<()>,
+}
+
+/// What the supervisor is told.
+enum Notice {
+    /// The card that was the `opening`th of its slot works no more.
+    Failed {
+        direction: Direction,
+        opening: u64,
+        reason: String,
+    },
+    /// The card is open but gives or takes nothing.
+    Stalled {
+        direction: Direction,
+    },
+    Stop,
+}
+
+/// Tells the supervisor of a card that stands still.
+#[derive(Clone)]
+pub(super) struct StallReporter(mpsc::Sender<Notice>);
+
+impl StallReporter {
+    pub(super) fn report(&self, direction: Direction) {
+        // A supervisor that has ended has nothing left to reopen.
+        let _ = self.0.send(Notice::Stalled { direction });
+    }
+}
+
+impl Supervisor {
+    /// Opens the cards that are wanted. Their ends are the first news.
+    pub(super) fn start(
+        wanted: Vec<Wanted>,
+        low_delay: bool,
+        waker: Waker,
+    ) -> Result<(Self, mpsc::Receiver<CardNews>), DeviceError> {
+        let (notices, inbox) = mpsc::channel();
+        let (news, news_inbox) = mpsc::channel();
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        let (ended, done) = mpsc::sync_channel(1);
+        let names: Vec<Wanted> = wanted.clone();
+        let slots = wanted.into_iter().map(Slot::new).collect();
+        let mut desk = Desk { slots, low_delay, waker, notices: notices.clone(), news };
+        let body = move || {
+            let opened = desk.slots.iter().map(|slot| slot.wanted.direction).collect::<Vec<_>>();
+            let outcome = opened.into_iter().try_for_each(|direction| desk.open(direction));
+            let works = outcome.is_ok();
+            if ready.send(outcome).is_ok() && works {
+                desk.run(&inbox);
+            }
+            drop(desk);
+            // Nobody waits any more where stopping has taken too long.
+            let _ = ended.send(());
+        };
+        thread::Builder::new()
+            .name("hark-cards".to_owned())
+            .spawn(body)
+            .map_err(DeviceError::Thread)?;
+        match is_ready.recv_timeout(PATIENCE) {
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                let first = names.into_iter().next();
+                let direction = first.as_ref().map_or(Direction::Input, |first| first.direction);
+                return Err(DeviceError::Unusable {
+                    direction,
+                    name: first.and_then(|first| first.name).unwrap_or_else(|| "default".into()),
+                    reason: "the sound system does not answer".to_owned(),
+                });
+            }
+        }
+        Ok((Self { notices, done }, news_inbox))
+    }
+
+    /// For the voice thread, which sees when a card stands still.
+    pub(super) fn stall_reporter(&self) -> StallReporter {
+        StallReporter(self.notices.clone())
+    }
+
+    /// Gives the cards back.
+    pub(super) fn stop(self) {
+        if self.notices.send(Notice::Stop).is_ok() && self.done.recv_timeout(PATIENCE).is_err() {
+            tracing::warn!("the sound system does not answer, its streams are left to it");
+        }
+    }
+}
+
+/// The supervisor's own state.
+struct Desk {
+    slots: Vec<Slot>,
+    low_delay: bool,
+    waker: Waker,
+    notices: mpsc::Sender<Notice>,
+    news: mpsc::Sender<CardNews>,
+}
+
+/// One card that is wanted.
+struct Slot {
+    wanted: Wanted,
+    stream: Option<cpal::Stream>,
+    openings: u64,
+    retry_at: Option<Instant>,
+}
+
+impl Slot {
+    fn new(wanted: Wanted) -> Self {
+        Self { wanted, stream: None, openings: 0, retry_at: None }
+    }
+}
+
+impl Desk {
+    fn run(&mut self, inbox: &mpsc::Receiver<Notice>) {
+        loop {
+            let retry_at = self.slots.iter().filter_map(|slot| slot.retry_at).min();
+            let notice = match retry_at {
+                None => inbox.recv().ok(),
+                Some(at) => {
+                    match inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                        Ok(notice) => Some(notice),
+                        Err(mpsc::RecvTimeoutError::Timeout) => {
+                            self.retry();
+                            continue;
+                        }
+                        Err(mpsc::RecvTimeoutError::Disconnected) => None,
+                    }
+                }
+            };
+            match notice {
+                Some(Notice::Failed { direction, opening, reason }) => {
+                    if self.slot(direction).is_some_and(|slot| slot.openings == opening) {
+                        self.lose(direction, reason);
+                    }
+                }
+                Some(Notice::Stalled { direction }) => {
+                    self.lose(direction, "it stands still".to_owned());
+                }
+                Some(Notice::Stop) | None => return,
+            }
+        }
+    }
+
+    fn retry(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Direction> = self
+            .slots
+            .iter()
+            .filter(|slot| slot.retry_at.is_some_and(|at| at <= now))
+            .map(|slot| slot.wanted.direction)
+            .collect();
+        for direction in due {
+            if let Err(error) = self.open(direction) {
+                tracing::debug!(%error, "sound card is still lost");
+                if let Some(slot) = self.slot(direction) {
+                    slot.retry_at = Some(Instant::now() + RETRY);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, direction: Direction) -> Result<(), DeviceError> {
+        let (low_delay, waker, notices) =
+            (self.low_delay, self.waker.clone(), self.notices.clone());
+        let Some(slot) = self.slot(direction) else { return Ok(()) };
+        slot.openings += 1;
+        let opening = slot.openings;
+        let failed = move |reason| {
+            // A supervisor that has ended has nothing left to reopen.
+            let _ = notices.send(Notice::Failed { direction, opening, reason });
+        };
+        let name = slot.wanted.name.clone();
+        let latency = Arc::default();
+        let card = card::open(direction, name.as_deref(), low_delay, waker, latency, failed)?;
+        slot.stream = Some(card.stream);
+        slot.retry_at = None;
+        let name = card.name;
+        self.tell(match card.live {
+            Live::Capture(live) => CardNews::CaptureOpened { live, name },
+            Live::Playout(live) => CardNews::PlayoutOpened { live, name },
+        });
+        Ok(())
+    }
+
+    fn lose(&mut self, direction: Direction, reason: String) {
+        let Some(slot) = self.slot(direction) else { return };
+        let Some(stream) = slot.stream.take() else { return };
+        slot.retry_at = Some(Instant::now() + FIRST_RETRY);
+        self.tell(CardNews::Lost { direction, reason });
+        drop(stream);
+    }
+
+    fn tell(&self, news: CardNews) {
+        // The voice thread outlives the supervisor except while both end.
+        let _ = self.news.send(news);
+        self.waker.wake();
+    }
+
+    fn slot(&mut self, direction: Direction) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.wanted.direction == direction)
+    }
+}

@@ -1,0 +1,293 @@
+//! The thread that owns the pipeline and both ends, paced by the ends.
+
+use std::{
+    sync::{Arc, atomic::Ordering, mpsc},
+    thread,
+    time::Duration,
+};
+
+use hark_keys::Timestamp;
+
+use super::{
+    DatagramSink, DeviceError, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoicePath,
+    VoiceThreadEvent, VoiceThreadStatistics,
+    capture::{CaptureEnd, Sound},
+    playout::{LEAD, PlayoutEnd},
+    shared::{Datagram, Shared, Waker},
+    supervisor::{CardNews, StallReporter, Supervisor, Wanted},
+};
+use crate::{
+    clock::Clock,
+    event::Direction,
+    wav::{self, WavWriter},
+};
+
+/// Samples that a file or silence speaks at once: a coded frame; half of it for low delay.
+const CAPTURE_BLOCK: usize = 480;
+/// Samples that a file or nothing hears at once: 5 ms; half of it for low delay. Smaller blocks
+/// let later packets into the mix and wake the thread more often.
+const PLAYOUT_BLOCK: usize = 240;
+/// How long the machine may stand still and all sound of that time is still made up for. Of a
+/// longer pause the older part is silence, counted.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How often counters are shown and cards are looked after.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
+/// Steps of a turn before commands and cards are looked at again: more than a whole pause and a
+/// full queue need.
+const STEPS_MAX: usize = 4_096;
+
+/// One thread that owns a pipeline and both ends of it.
+pub struct VoiceThread;
+
+impl VoiceThread {
+    /// Opens both ends and starts the thread.
+    ///
+    /// `events` is called on it and must not wait. Fails where an end cannot be used.
+    pub fn start<P: VoicePath>(
+        path: P,
+        ends: VoiceEnds,
+        clock: Clock,
+        sink: Box<dyn DatagramSink>,
+        events: impl FnMut(VoiceThreadEvent) + Send + 'static,
+    ) -> Result<VoiceHandle, DeviceError> {
+        let blocks = if ends.low_delay { 2 } else { 1 };
+        let (capture_block, playout_block) = (CAPTURE_BLOCK / blocks, PLAYOUT_BLOCK / blocks);
+        let sound = match &ends.input {
+            InputSpec::Microphone(_) => None,
+            InputSpec::Silence => Some(Sound::Silence),
+            InputSpec::File { path, looped } => {
+                let samples = wav::load(path)
+                    .map_err(|source| DeviceError::Input { path: path.clone(), source })?;
+                Some(Sound::File { samples, looped: *looped })
+            }
+        };
+        let file = match &ends.output {
+            OutputSpec::Speaker(_) | OutputSpec::Null => None,
+            OutputSpec::File { path } => {
+                let writer = WavWriter::create(path)
+                    .map_err(|source| DeviceError::Output { path: path.clone(), source })?;
+                Some((path.clone(), writer))
+            }
+        };
+        let waker = Waker::default();
+        let mut wanted = Vec::new();
+        if let InputSpec::Microphone(name) = ends.input {
+            wanted.push(Wanted { direction: Direction::Input, name });
+        }
+        let speaks = match ends.output {
+            OutputSpec::Speaker(name) => {
+                wanted.push(Wanted { direction: Direction::Output, name });
+                true
+            }
+            OutputSpec::File { .. } | OutputSpec::Null => false,
+        };
+        let (supervisor, news) = if wanted.is_empty() {
+            (None, None)
+        } else {
+            let (supervisor, news) = Supervisor::start(wanted, ends.low_delay, waker.clone())?;
+            (Some(supervisor), Some(news))
+        };
+        let stalls = supervisor.as_ref().map(Supervisor::stall_reporter);
+
+        // Sample 0 of both ends lies such that their blocks are due together: fewer wakes.
+        let start = clock.now();
+        let capture = match sound {
+            Some(sound) => CaptureEnd::timed(sound, start, capture_block),
+            None => CaptureEnd::card(capture_block),
+        };
+        let playout = if speaks {
+            PlayoutEnd::card(playout_block)
+        } else {
+            PlayoutEnd::timed(file, start + LEAD, playout_block)
+        };
+        let shared = Shared::new(waker.clone());
+        let mut voice = VoiceLoop {
+            path,
+            capture,
+            playout,
+            sink,
+            events: Box::new(events),
+            shared: shared.clone(),
+            cards: news.zip(stalls),
+            waiting: None,
+            latest: Timestamp::ZERO,
+            snapshot_at: start,
+        };
+        let thread = thread::Builder::new()
+            .name("hark-voice".to_owned())
+            .spawn(move || voice.run(clock))
+            .map_err(DeviceError::Thread)?;
+        waker.set(thread.thread().clone());
+        Ok(VoiceHandle::new(shared, thread, supervisor))
+    }
+}
+
+/// What the thread works on. Time is an argument of a turn.
+pub(super) struct VoiceLoop<P> {
+    pub(super) path: P,
+    pub(super) capture: CaptureEnd,
+    pub(super) playout: PlayoutEnd,
+    pub(super) sink: Box<dyn DatagramSink>,
+    pub(super) events: Box<dyn FnMut(VoiceThreadEvent) + Send>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) cards: Option<(mpsc::Receiver<CardNews>, StallReporter)>,
+    /// Taken from the queue, but later than what is done at the moment.
+    pub(super) waiting: Option<Datagram>,
+    /// The latest time that the pipeline has been told.
+    pub(super) latest: Timestamp,
+    pub(super) snapshot_at: Timestamp,
+}
+
+impl<P: VoicePath> VoiceLoop<P> {
+    fn run(&mut self, clock: Clock) {
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            let wake_at = self.turn(clock.now());
+            let pause = wake_at.saturating_duration_since(clock.now());
+            if !pause.is_zero() {
+                thread::park_timeout(pause);
+            }
+        }
+        self.turn(clock.now());
+        self.playout.finish();
+        self.publish();
+        self.show(clock.now());
+    }
+
+    /// Does all that is due at `now`, and says when the next turn is wanted.
+    pub(super) fn turn(&mut self, now: Timestamp) -> Timestamp {
+        self.handle_cards(now);
+        let oldest = Timestamp::from_duration(now.as_duration().saturating_sub(PAUSE_MAX));
+        self.capture.skip_to(oldest);
+        self.playout.skip_to(oldest);
+        while let Some(command) = self.shared.commands.pop() {
+            let now = self.not_before(now);
+            self.path.handle_command(now, command);
+        }
+        self.catch_up(now);
+        let now = self.not_before(now);
+        let spoken = self.capture.take_live();
+        if !spoken.is_empty() {
+            self.path.handle_capture(now, spoken);
+        }
+        self.transmit();
+        self.playout.fill_live(now, |out| self.path.playout(now, out));
+        if self.path.poll_timeout().is_some_and(|at| at <= now) {
+            self.path.handle_timeout(now);
+            self.transmit();
+        }
+        self.publish();
+        if now >= self.snapshot_at {
+            self.show(now);
+            self.snapshot_at = now + SNAPSHOT_INTERVAL;
+        }
+        // Asked last, so that nothing can move it.
+        [self.capture.due(), self.playout.due(), self.path.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .fold(self.snapshot_at, Timestamp::min)
+    }
+
+    /// Brings the ends that the clock paces up to `now`.
+    ///
+    /// Blocks and datagrams take their turn in the order of their times, not of this thread's: a
+    /// block is decided by what had arrived when it was due, however late the thread wakes.
+    fn catch_up(&mut self, now: Timestamp) {
+        for _ in 0..STEPS_MAX {
+            if self.waiting.is_none() {
+                self.waiting = self.shared.datagrams.pop();
+            }
+            let (spoken, heard) = (self.capture.due(), self.playout.due());
+            let due = [spoken, heard].into_iter().flatten().min().filter(|due| *due <= now);
+            let is_next = |datagram: &mut Datagram| due.is_none_or(|due| datagram.arrived <= due);
+            if let Some(datagram) = self.waiting.take_if(is_next) {
+                self.path.handle_datagram(datagram.arrived, datagram.from, &datagram.bytes);
+                continue;
+            }
+            let Some(due) = due else { break };
+            let at = self.not_before(due);
+            if spoken == Some(due) {
+                self.path.handle_capture(at, self.capture.take_timed());
+                self.transmit();
+            } else {
+                self.playout.fill_timed(|out| self.path.playout(at, out));
+            }
+        }
+    }
+
+    fn handle_cards(&mut self, now: Timestamp) {
+        let Some((news, stalls)) = &self.cards else { return };
+        while let Ok(news) = news.try_recv() {
+            let (direction, available, detail) = match news {
+                CardNews::CaptureOpened { live, name } => {
+                    self.capture.set_live(live);
+                    (Direction::Input, true, name)
+                }
+                CardNews::PlayoutOpened { live, name } => {
+                    self.playout.set_live(live);
+                    (Direction::Output, true, name)
+                }
+                CardNews::Lost { direction, reason } => {
+                    match direction {
+                        Direction::Input => self.capture.lose(now),
+                        Direction::Output => self.playout.lose(now),
+                    }
+                    (direction, false, reason)
+                }
+            };
+            (self.events)(VoiceThreadEvent::Device { direction, available, detail });
+        }
+        if self.capture.stalled(now) {
+            self.capture.lose(now);
+            stalls.report(Direction::Input);
+        }
+        if self.playout.stalled(now) {
+            self.playout.lose(now);
+            stalls.report(Direction::Output);
+        }
+    }
+
+    fn transmit(&mut self) {
+        while let Some((to, datagram)) = self.path.poll_transmit() {
+            self.sink.send(to, datagram);
+        }
+    }
+
+    fn publish(&mut self) {
+        let started = [
+            (Direction::Input, self.capture.poll_started()),
+            (Direction::Output, self.playout.poll_started()),
+        ];
+        for (direction, monotonic_ns) in started {
+            if let Some(monotonic_ns) = monotonic_ns {
+                (self.events)(VoiceThreadEvent::AudioStarted { direction, monotonic_ns });
+            }
+        }
+        if let Some((available, detail)) = self.playout.poll_file_news() {
+            let direction = Direction::Output;
+            (self.events)(VoiceThreadEvent::Device { direction, available, detail });
+        }
+        while let Some(event) = self.path.poll_event() {
+            (self.events)(VoiceThreadEvent::Voice(event));
+        }
+    }
+
+    fn show(&self, now: Timestamp) {
+        let statistics = VoiceThreadStatistics {
+            voice: self.path.statistics(now),
+            input: self.capture.statistics(),
+            output: self.playout.statistics(),
+            datagrams_dropped: self.shared.datagrams_dropped.load(Ordering::Relaxed),
+            commands_refused: self.shared.commands_refused.load(Ordering::Relaxed),
+        };
+        // Whoever reads holds the lock for a moment; this thread does not wait for it.
+        if let Ok(mut shown) = self.shared.statistics.try_lock() {
+            *shown = Arc::new(statistics);
+        }
+    }
+
+    /// `at`, or the latest time that the pipeline was told: its time never runs back.
+    fn not_before(&mut self, at: Timestamp) -> Timestamp {
+        self.latest = self.latest.max(at);
+        self.latest
+    }
+}
