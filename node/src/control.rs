@@ -18,6 +18,7 @@
 
 mod client;
 mod server;
+mod service;
 
 use std::{sync::Arc, sync::mpsc, time::Duration};
 
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ControlError};
 pub use server::Server;
+pub use service::Service;
 
 use crate::{
     event::StampedEvent,
@@ -34,8 +36,8 @@ use crate::{
 
 /// What the local API steers: a running node.
 pub trait Controlled: Send + Sync + 'static {
-    /// The newest state.
-    fn snapshot(&self) -> Arc<Snapshot>;
+    /// The newest state; none in the first moments.
+    fn snapshot(&self) -> Option<Arc<Snapshot>>;
 
     /// Does what was asked, soon.
     fn command(&self, command: Command);
@@ -43,8 +45,27 @@ pub trait Controlled: Send + Sync + 'static {
     /// Events from now on. The channel is bounded; what a slow reader misses is lost.
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
 
-    /// A new ticket; 0 uses are any number.
-    fn ticket(&self, uses: u8, expires_in: Duration) -> Ticket;
+    /// A new ticket; 0 uses are any number. None if the node has ended.
+    fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket>;
+}
+
+#[cfg(feature = "device")]
+impl Controlled for crate::node::NodeHandle {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        Self::snapshot(self)
+    }
+
+    fn command(&self, command: Command) {
+        Self::command(self, command);
+    }
+
+    fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {
+        Self::subscribe(self)
+    }
+
+    fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket> {
+        Self::ticket(self, uses, expires_in)
+    }
 }
 
 /// What `control.json` holds: where the API is, and the secret that opens it.

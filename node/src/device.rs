@@ -97,7 +97,7 @@ impl VoicePath for Pipeline {
     }
 
     fn statistics(&self, now: Timestamp) -> VoiceStatistics {
-        self.statistics(now)
+        Self::statistics(self)
     }
 }
 

@@ -190,7 +190,10 @@ fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
     };
     let id = request["id"].clone();
     match request["command"].as_str() {
-        Some("status") => (json!({"id": id, "ok": true, "status": &*node.snapshot()}), false),
+        Some("status") => match node.snapshot() {
+            Some(snapshot) => (json!({"id": id, "ok": true, "status": &*snapshot}), false),
+            None => (failure(id, "the node is starting: ask again in a moment"), false),
+        },
         Some("subscribe") => (json!({"id": id, "ok": true}), true),
         Some("invite") => (invite(node, id, &request), false),
         _ => (command(node, id, request), false),
@@ -208,7 +211,9 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
     let (Some(uses), Some(expires)) = (uses, expires) else {
         return failure(id, "uses are 0 to 255, expires_secs 1 to a year's");
     };
-    let ticket = node.ticket(uses, Duration::from_secs(expires));
+    let Some(ticket) = node.ticket(uses, Duration::from_secs(expires)) else {
+        return failure(id, "the node has ended");
+    };
     json!({
         "id": id,
         "ok": true,
@@ -225,7 +230,8 @@ fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
     };
     if let Command::Volume { device, gain } = &command {
         let known = Command::parse_device(device)
-            .is_some_and(|id| node.snapshot().peers.iter().any(|peer| peer.stats.device.0 == id));
+            .zip(node.snapshot())
+            .is_some_and(|(id, now)| now.peers.iter().any(|peer| peer.stats.device.0 == id));
         if !known {
             return failure(id, "nobody here has that device");
         }

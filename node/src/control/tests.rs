@@ -21,7 +21,7 @@ fn device(number: u8) -> DeviceId {
 }
 
 impl Controlled for Fake {
-    fn snapshot(&self) -> Arc<Snapshot> {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
         let stats = PeerStats {
             device: DeviceText(device(2)),
             path: Path::Direct,
@@ -43,7 +43,7 @@ impl Controlled for Fake {
             volume: 1.0,
             stats,
         };
-        Arc::new(Snapshot {
+        Some(Arc::new(Snapshot {
             device: DeviceText(device(1)),
             name: "Ann".to_owned(),
             organisation: "Kestrel".to_owned(),
@@ -60,7 +60,7 @@ impl Controlled for Fake {
             peers: vec![bob],
             roster: Vec::new(),
             trouble: None,
-        })
+        }))
     }
 
     fn command(&self, command: Command) {
@@ -75,9 +75,9 @@ impl Controlled for Fake {
         receiver
     }
 
-    fn ticket(&self, uses: u8, expires_in: Duration) -> Ticket {
+    fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket> {
         let door = hark_keys::Door { device: device(1), addresses: Vec::new() };
-        Ticket::issue(
+        Some(Ticket::issue(
             &DeviceKey::from_secret(&[1; 32]),
             OrganisationId::from_bytes([9; 32]),
             "Kestrel",
@@ -85,7 +85,7 @@ impl Controlled for Fake {
             uses,
             vec![door],
             &SeededRandom::new(3),
-        )
+        ))
     }
 }
 
