@@ -96,8 +96,8 @@ impl VoicePath for Pipeline {
         self.poll_timeout()
     }
 
-    fn statistics(&self, _: Timestamp) -> VoiceStatistics {
-        self.statistics()
+    fn statistics(&self, now: Timestamp) -> VoiceStatistics {
+        Self::statistics(self)
     }
 }
 

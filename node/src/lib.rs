@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod control;
 #[cfg(feature = "device")]
 pub mod device;
 pub mod event;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! HOME/version                         "hark home 1"
+//!      name                            shown to others
 //!      next.key                        the identity that the next organisation gets
 //!      organisations/<id>/device.key   this device's identity in the organisation
 //!                         charter      the signed root document
@@ -193,6 +194,16 @@ impl Home {
             Some(store) => Ok(self.key(store)?.id()),
             None => Ok(self.next_key(random)?.id()),
         }
+    }
+
+    /// The name that was last chosen to be shown to others.
+    pub fn name(&self) -> Result<Option<String>, StoreError> {
+        Ok(read_text(&self.path.join("name"))?.map(|name| name.trim().to_owned()))
+    }
+
+    /// Keeps the name that is shown to others.
+    pub fn keep_name(&self, name: &str) -> Result<(), StoreError> {
+        Ok(write_atomic(&self.path.join("name"), format!("{name}\n").as_bytes())?)
     }
 
     fn next_key_path(&self) -> PathBuf {

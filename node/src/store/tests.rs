@@ -127,3 +127,11 @@ fn a_passphrase_protects_every_key() {
         Err(StoreError::Key { error: KeyFileError::PassphraseNeeded, .. })
     ));
 }
+
+#[test]
+fn a_chosen_name_is_there_the_next_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(home(folder.path()).name().expect("none yet"), None);
+    home(folder.path()).keep_name("Ann").expect("kept");
+    assert_eq!(home(folder.path()).name().expect("kept").as_deref(), Some("Ann"));
+}

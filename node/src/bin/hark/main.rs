@@ -1,39 +1,138 @@
 //! The program `hark`: a thin shell around a node.
 
-mod arguments;
-mod organisation;
+mod ctl;
+mod demo;
+mod doctor;
+mod duration;
+mod membership;
+mod person;
+mod screen;
+mod stop;
 mod talk;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-use arguments::{Arguments, Verb};
+/// Voice for groups that play together, with no server required.
+#[derive(Parser)]
+#[command(name = "hark", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A squad on this machine: real nodes, real sockets, recorded speech, and what each heard
+    Demo(demo::DemoArguments),
+    /// This device's identity and verification words; made on first use
+    Id(membership::IdArguments),
+    /// Found an organisation or squad, and print its first invite ticket
+    New(membership::NewArguments),
+    /// Print an invite ticket
+    Invite(membership::InviteArguments),
+    /// Join an organisation by its ticket
+    Join(membership::JoinArguments),
+    /// Talk until stopped; join first if a ticket is given
+    Talk(talk::TalkArguments),
+    /// Steer a running node
+    Ctl(ctl::CtlArguments),
+    /// Check sound devices, network and clock, and say what to do about each
+    Doctor(doctor::DoctorArguments),
+}
+
+/// Where the state of this device is.
+#[derive(clap::Args)]
+struct HomeArguments {
+    /// State of this device [default: the platform's data directory]
+    #[arg(long, value_name = "DIR", env = "HARK_HOME", hide_env_values = true)]
+    home: Option<PathBuf>,
+}
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    start_log();
-    let outcome = match arguments.verb {
-        Verb::Id(arguments) => organisation::id(&arguments),
-        Verb::New(arguments) => organisation::new(&arguments),
-        Verb::Invite(arguments) => organisation::invite(&arguments),
-        Verb::Join(arguments) => organisation::join(arguments),
-        Verb::Talk(arguments) => talk::talk(arguments),
+    std::panic::set_hook(Box::new(|panic| {
+        screen::restore();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        person::complain(&format!("internal error at {place}: please report it"));
+    }));
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("HARK_LOG"))
+        .with_writer(std::io::stderr)
+        .init();
+    let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Id(arguments) => membership::id(arguments),
+        Command::New(arguments) => membership::new(arguments),
+        Command::Invite(arguments) => membership::invite(arguments),
+        Command::Join(arguments) => membership::join(arguments),
+        Command::Talk(arguments) => talk::run(arguments),
+        Command::Ctl(arguments) => ctl::run(arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, whatever the cause says.
-            let line = format!("{error:#}").replace('\n', " ");
-            eprintln!("hark: {line}");
+            person::complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Logs to standard error what `HARK_LOG` asks for; by default, what was lost.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HARK_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_commands_fit_together() {
+        Arguments::command().debug_assert();
+        for good in [
+            "hark talk",
+            "hark talk hark1abc --input file:a.wav?loop --output null --for 30s --events -",
+            "hark talk --listen 127.0.0.1:0 --listen [::1]:0 --peer 192.0.2.1:4000 --no-mdns",
+            "hark invite --uses 3 --expires 24h --org Kestrel --json",
+            "hark ctl volume Bob 0.5",
+            "hark ctl ptt down",
+            "hark demo --seconds 9 --out there",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_has_its_own_exit_status() {
+        for bad in [
+            "hark",
+            "hark dance",
+            "hark talk --transmit loud",
+            "hark talk --input tape:3",
+            "hark talk --for ever",
+            "hark talk --listen nowhere",
+            "hark invite --uses 256",
+            "hark ctl ptt sideways",
+            "hark new",
+        ] {
+            let Err(error) = parse(bad) else { panic!("{bad}") };
+            assert_eq!(error.exit_code(), 2, "{bad}");
+        }
+    }
+
+    /// A promise that is not kept yet is not made.
+    #[test]
+    fn help_shows_only_what_is_there() {
+        let mut command = Arguments::command();
+        let mut help = command.render_long_help().to_string();
+        for inner in command.get_subcommands_mut() {
+            help += &inner.render_long_help().to_string();
+        }
+        for absent in ["charter", "--relay-only", "--channel", "--talk-to", "--role"] {
+            assert!(!help.contains(absent), "{absent}");
+        }
+    }
 }

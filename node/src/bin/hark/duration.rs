@@ -1,0 +1,41 @@
+use std::time::Duration;
+
+/// A span of time as people write it: `30s`, `2m`, `24h`, `7d`, `500ms`.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let complaint = || format!("`{text}` is no span of time: write for instance 30s, 2m or 24h");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(complaint)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| complaint())?;
+    let factor_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(complaint()),
+    };
+    let millis = number.checked_mul(factor_ms).filter(|millis| *millis <= LONGEST_MS);
+    match millis {
+        Some(0) | None => Err(complaint()),
+        Some(millis) => Ok(Duration::from_millis(millis)),
+    }
+}
+
+/// A year: longer spans are mistakes, and would overflow somewhere.
+const LONGEST_MS: u64 = 366 * 86_400_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        assert_eq!(parse("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "30", "s", "0s", "-3s", "1.5h", "3 s", "99999999999999999999s", "9999d"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Who this device is, and to what it belongs: `id`, `new`, `invite`, `join`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use hark_keys::{Door, Ticket, device_words};
+use hark_mesh::{Directory, clean_name};
+use hark_node::{
+    clock::Clock,
+    control::{Client, ControlError},
+    device::{InputSpec, OutputSpec},
+    node::{Node, NodeConfig, found},
+    random::SystemRandom,
+    snapshot::TransmitMode,
+    store::{Home, OrganisationStore},
+};
+use serde_json::json;
+
+use crate::{
+    HomeArguments, duration,
+    person::{ask_passphrase, choose, home_path, open_home, say, say_json, shown_name, words},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct IdArguments {
+    #[command(flatten)]
+    home: HomeArguments,
+    /// Ask for a passphrase and protect the key files with it; an empty one ends the protection
+    #[arg(long)]
+    protect: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn id(arguments: IdArguments) -> anyhow::Result<()> {
+    let home = open_home(&arguments.home)?;
+    let device = home.device(&SystemRandom)?;
+    if arguments.protect {
+        let passphrase = new_passphrase()?;
+        home.protect(Some(&*passphrase).filter(|text| !text.is_empty()), &SystemRandom)?;
+    }
+    let mut organisations = Vec::new();
+    for store in home.organisations()? {
+        let device = home.key(&store)?.id();
+        organisations.push((store.charter().name().to_owned(), store.id(), device));
+    }
+    if arguments.json {
+        let organisations: Vec<_> = organisations
+            .iter()
+            .map(|(name, id, device)| {
+                json!({
+                    "name": name,
+                    "id": id.to_string(),
+                    "device": device.to_string(),
+                    "words": device_words(*device),
+                })
+            })
+            .collect();
+        say_json(&json!({
+            "device": device.to_string(),
+            "words": device_words(device),
+            "organisations": organisations,
+        }));
+        return Ok(());
+    }
+    if organisations.is_empty() {
+        say(&format!("device  {device}\nwords   {}", words(device)));
+        say("no organisation yet: `hark new NAME` founds one, `hark join TICKET` joins one");
+    }
+    for (name, id, device) in organisations {
+        say(&format!("{name}  ({})\n  device  {device}\n  words   {}", id.short(), words(device)));
+    }
+    Ok(())
+}
+
+fn new_passphrase() -> anyhow::Result<zeroize::Zeroizing<String>> {
+    let ask = |prompt| {
+        rpassword::prompt_password(prompt)
+            .map(zeroize::Zeroizing::new)
+            .context("a passphrase is asked for at a terminal")
+    };
+    let first = ask("New passphrase: ")?;
+    anyhow::ensure!(first == ask("The same again: ")?, "the two passphrases differ");
+    Ok(first)
+}
+
+#[derive(clap::Args)]
+pub(crate) struct NewArguments {
+    /// What the organisation is called
+    name: String,
+    #[command(flatten)]
+    home: HomeArguments,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !clean_name(&arguments.name).is_empty(),
+        "an organisation's name needs at least one letter"
+    );
+    let home = open_home(&arguments.home)?;
+    let store = found(&home, &arguments.name)?;
+    let ticket = issue(&home, &store, 0, DEFAULT_EXPIRY)?;
+    if arguments.json {
+        say_json(&json!({
+            "org": store.id().to_string(),
+            "name": store.charter().name(),
+            "ticket": ticket.to_string(),
+            "device": home.key(&store)?.id().to_string(),
+        }));
+    } else {
+        say(&format!("founded {} ({})", store.charter().name(), store.id().short()));
+        say("start `hark talk`, then others join within 24 h by:");
+        say(&format!("hark talk {ticket}"));
+    }
+    Ok(())
+}
+
+#[derive(clap::Args)]
+pub(crate) struct InviteArguments {
+    /// Which organisation, where there are several
+    #[arg(long, value_name = "NAME")]
+    org: Option<String>,
+    /// How many devices may join by it; 0 is any number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    uses: u8,
+    /// How long it is good for
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "24h")]
+    expires: Duration,
+    #[command(flatten)]
+    home: HomeArguments,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
+    anyhow::ensure!(arguments.expires >= Duration::from_secs(1), "a ticket lasts at least 1s");
+    let home = open_home(&arguments.home)?;
+    let store = choose(&home, arguments.org.as_deref())?;
+    // A running node knows best where it can be reached.
+    let ticket = match ask_running(&store, arguments.uses, arguments.expires)? {
+        Some(ticket) => ticket,
+        None => issue(&home, &store, arguments.uses, arguments.expires)?,
+    };
+    if arguments.json {
+        say_json(&json!({
+            "ticket": ticket.to_string(),
+            "expires": ticket.invite().expires.as_secs(),
+            "uses": ticket.invite().uses,
+        }));
+    } else {
+        say(&ticket.to_string());
+    }
+    Ok(())
+}
+
+fn ask_running(
+    store: &OrganisationStore,
+    uses: u8,
+    expires: Duration,
+) -> anyhow::Result<Option<Ticket>> {
+    let Some(description) = store.control()? else { return Ok(None) };
+    let mut client = match Client::connect(&description) {
+        Ok(client) => client,
+        Err(ControlError::NotRunning) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let request = json!({"command": "invite", "uses": uses, "expires_secs": expires.as_secs()});
+    let answer = client.request(request)?;
+    let ticket = answer["ticket"].as_str().unwrap_or_default();
+    Ok(Some(ticket.parse()?))
+}
+
+/// A ticket by the store alone, with the addresses that were good when the node last ran.
+fn issue(
+    home: &Home,
+    store: &OrganisationStore,
+    uses: u8,
+    expires: Duration,
+) -> anyhow::Result<Ticket> {
+    let key = home.key(store)?;
+    let members = Directory::restore(store.charter(), &store.members()?);
+    let addresses = |device| -> Vec<SocketAddr> {
+        let record = members.record(device);
+        record.map(|record| record.addresses.to_vec()).unwrap_or_default()
+    };
+    let own = Door { device: key.id(), addresses: bounded(addresses(key.id()), OWN_ADDRESSES) };
+    // A ticket with a number of uses is redeemed only where they are counted: here.
+    let others = members.records().filter(|_| uses == 0).map(|record| {
+        let device = record.unverified().device;
+        Door { device, addresses: bounded(addresses(device), OTHERS_ADDRESSES) }
+    });
+    let others = others.filter(|door| door.device != key.id() && !door.addresses.is_empty());
+    let doors = std::iter::once(own).chain(others).take(DOORS).collect();
+    let charter = store.charter();
+    let until = Clock.unix() + expires;
+    Ok(Ticket::issue(&key, store.id(), charter.name(), until, uses, doors, &SystemRandom))
+}
+
+fn bounded(mut addresses: Vec<SocketAddr>, limit: usize) -> Vec<SocketAddr> {
+    addresses.truncate(limit);
+    addresses
+}
+
+#[derive(clap::Args)]
+pub(crate) struct JoinArguments {
+    /// The invite
+    ticket: String,
+    #[command(flatten)]
+    home: HomeArguments,
+    /// The name shown to others, from now on
+    #[arg(long)]
+    name: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
+    let ticket: Ticket = arguments.ticket.parse()?;
+    let home = open_home(&arguments.home)?;
+    let organisation = ticket.invite().organisation;
+    if home.find(organisation)?.is_none() {
+        // Admission is all that is wanted of this node: it hears and says nothing.
+        let node = Node::start(NodeConfig {
+            home: home_path(&arguments.home)?,
+            passphrase: ask_passphrase(),
+            organisation: None,
+            ticket: Some(ticket),
+            name: shown_name(arguments.name.as_deref(), &home)?,
+            input: InputSpec::Silence,
+            output: OutputSpec::Null,
+            listen: Vec::new(),
+            peers: Vec::new(),
+            mdns: true,
+            transmit: TransmitMode::Ptt,
+            low_delay: false,
+        })?;
+        node.stop("quit")?;
+    }
+    let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
+    let device = home.key(&store)?.id();
+    if arguments.json {
+        say_json(&json!({
+            "org": store.id().to_string(),
+            "name": store.charter().name(),
+            "device": device.to_string(),
+        }));
+    } else {
+        say(&format!("joined {}: talk with `hark talk`", store.charter().name()));
+    }
+    Ok(())
+}
+
+const DEFAULT_EXPIRY: Duration = Duration::from_secs(24 * 3600);
+
+/// Doors of a ticket and addresses of each: more would be too long to paste.
+const DOORS: usize = 3;
+const OWN_ADDRESSES: usize = 6;
+const OTHERS_ADDRESSES: usize = 3;

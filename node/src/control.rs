@@ -1,0 +1,86 @@
+//! The local API: a WebSocket on the loopback interface, for overlays, stream decks and `hark ctl`.
+//!
+//! The running node writes `control.json` into its organisation's folder: `{"version": 1, "address":
+//! "127.0.0.1:PORT", "token": "…"}`. A client connects to `ws://ADDRESS/` and shows the token, as
+//! `Authorization: Bearer TOKEN` or in a first message `{"token": "…"}`. Then each message is one
+//! JSON request, and its answer repeats its `id`:
+//!
+//! ```text
+//! {"id": 1, "command": "status"}                                   {"id": 1, "ok": true, "status": {…}}
+//! {"id": 2, "command": "mute", "on": true}                         {"id": 2, "ok": true}
+//! {"id": 3, "command": "invite", "uses": 0, "expires_secs": 3600}  {"id": 3, "ok": true, "ticket": "…", …}
+//! {"id": 4, "command": "subscribe"}                                {"id": 4, "ok": true}, then events
+//! {"id": 5, "command": "dance"}                                    {"id": 5, "ok": false, "error": "…"}
+//! ```
+//!
+//! All of [`Command`] can be asked. Events are those of [`crate::event`], told apart by `event`.
+//! Web pages are kept out: a request that names an origin, or another host, is refused.
+
+mod client;
+mod server;
+mod service;
+
+use std::{sync::Arc, sync::mpsc, time::Duration};
+
+use hark_keys::Ticket;
+use serde::{Deserialize, Serialize};
+
+pub use client::{Client, ControlError};
+pub use server::Server;
+pub use service::Service;
+
+use crate::{
+    event::StampedEvent,
+    snapshot::{Command, Snapshot},
+};
+
+/// What the local API steers: a running node.
+pub trait Controlled: Send + Sync + 'static {
+    /// The newest state; none in the first moments.
+    fn snapshot(&self) -> Option<Arc<Snapshot>>;
+
+    /// Does what was asked, soon.
+    fn command(&self, command: Command);
+
+    /// Events from now on. The channel is bounded; what a slow reader misses is lost.
+    fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
+
+    /// A new ticket; 0 uses are any number. None if the node has ended.
+    fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket>;
+}
+
+#[cfg(feature = "device")]
+impl Controlled for crate::node::NodeHandle {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        Self::snapshot(self)
+    }
+
+    fn command(&self, command: Command) {
+        Self::command(self, command);
+    }
+
+    fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {
+        Self::subscribe(self)
+    }
+
+    fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket> {
+        Self::ticket(self, uses, expires_in)
+    }
+}
+
+/// What `control.json` holds: where the API is, and the secret that opens it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Description {
+    version: u32,
+    address: std::net::SocketAddr,
+    token: String,
+}
+
+/// Of the API, raised when old clients would misunderstand.
+const VERSION: u32 = 1;
+
+/// Bytes of one message, either way; a connection that sends a longer one is closed.
+const MESSAGE_LIMIT: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{
+        State,
+        ws::{Message, WebSocket, WebSocketUpgrade},
+    },
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use hark_keys::Random;
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+};
+
+use super::{Controlled, Description, MESSAGE_LIMIT, VERSION};
+use crate::{event::StampedEvent, snapshot::Command};
+
+/// The running local API; ends when dropped.
+pub struct Server {
+    description: Description,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens on a free port of the loopback interface. To be called within a tokio runtime.
+    pub async fn start(node: Arc<dyn Controlled>, random: &dyn Random) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let mut secret = [0; 32];
+        random.fill(&mut secret);
+        let token = blake3::Hash::from_bytes(secret).to_hex().to_string();
+        let address = listener.local_addr()?;
+        let door = Arc::new(Door {
+            node,
+            address,
+            token: blake3::hash(token.as_bytes()),
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        });
+        let router = Router::new().route("/", any(enter)).with_state(door);
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::warn!(%error, "the local API has ended");
+            }
+        });
+        Ok(Self { description: Description { version: VERSION, address, token }, task })
+    }
+
+    /// The text of `control.json`. It holds the token: for the owner's eyes only.
+    pub fn description(&self) -> String {
+        serde_json::to_string(&self.description).expect("text and numbers are JSON")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Door {
+    node: Arc<dyn Controlled>,
+    address: SocketAddr,
+    /// Of the token; comparing hashes of blake3 takes the same time whatever they are.
+    token: blake3::Hash,
+    places: Arc<Semaphore>,
+}
+
+impl Door {
+    fn opens_to(&self, token: &str) -> bool {
+        blake3::hash(token.as_bytes()) == self.token
+    }
+
+    /// Whether a program on this machine asks, not a web page in its browser: pages cannot leave
+    /// out their origin, and one that reaches us through a name of its own shows it as the host.
+    fn is_local(&self, headers: &HeaderMap) -> bool {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let port = self.address.port();
+        let host = text(header::HOST).is_some_and(|host| {
+            host == format!("127.0.0.1:{port}") || host == format!("localhost:{port}")
+        });
+        host && !headers.contains_key(header::ORIGIN)
+    }
+}
+
+async fn enter(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if !door.is_local(&headers) {
+        return (StatusCode::FORBIDDEN, "not for web pages\n").into_response();
+    }
+    let shown = headers.get(header::AUTHORIZATION).map(|value| {
+        let token = value.to_str().unwrap_or_default();
+        door.opens_to(token.strip_prefix("Bearer ").unwrap_or_default())
+    });
+    if shown == Some(false) {
+        return (StatusCode::UNAUTHORIZED, "wrong token\n").into_response();
+    }
+    let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
+    };
+    upgrade
+        .max_message_size(MESSAGE_LIMIT)
+        .max_frame_size(MESSAGE_LIMIT)
+        .on_upgrade(move |socket| serve(door, socket, shown.is_some(), place))
+}
+
+async fn serve(
+    door: Arc<Door>,
+    mut socket: WebSocket,
+    admitted: bool,
+    _place: OwnedSemaphorePermit,
+) {
+    if !admitted && !shows_token(&door, &mut socket).await {
+        return;
+    }
+    let mut events: Option<mpsc::Receiver<StampedEvent>> = None;
+    loop {
+        let text = tokio::select! {
+            message = socket.recv() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    let (answer, subscribes) = answer(&*door.node, &text);
+                    if subscribes && events.is_none() {
+                        events = Some(subscribe(&*door.node));
+                    }
+                    Some(answer.to_string())
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => None,
+            },
+            Some(event) = next(&mut events) => serde_json::to_string(&event).ok(),
+        };
+        let Some(text) = text else { continue };
+        if socket.send(Message::Text(text.into())).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn shows_token(door: &Door, socket: &mut WebSocket) -> bool {
+    let first = tokio::time::timeout(TOKEN_PATIENCE, socket.recv()).await;
+    let Ok(Some(Ok(Message::Text(text)))) = first else { return false };
+    let message: Value = serde_json::from_str(&text).unwrap_or_default();
+    let shown = message["token"].as_str().is_some_and(|token| door.opens_to(token));
+    if !shown {
+        let refusal = failure(Value::Null, "wrong token").to_string();
+        // Whoever does not wait for the refusal knows it anyway.
+        let _ = socket.send(Message::Text(refusal.into())).await;
+    }
+    shown
+}
+
+/// Events of the node, taken by a thread of their own, as the node's channel is a blocking one. The
+/// thread ends with the node or, at the next event, after the client.
+fn subscribe(node: &dyn Controlled) -> mpsc::Receiver<StampedEvent> {
+    let events = node.subscribe();
+    let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
+    std::thread::spawn(move || {
+        for event in events {
+            if sender.blocking_send(event).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+async fn next(events: &mut Option<mpsc::Receiver<StampedEvent>>) -> Option<StampedEvent> {
+    match events {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer to a request, and whether it asks for events.
+fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
+    let Ok(request) = serde_json::from_str::<Value>(text) else {
+        return (failure(Value::Null, "a request is one JSON object"), false);
+    };
+    let id = request["id"].clone();
+    match request["command"].as_str() {
+        Some("status") => match node.snapshot() {
+            Some(snapshot) => (json!({"id": id, "ok": true, "status": &*snapshot}), false),
+            None => (failure(id, "the node is starting: ask again in a moment"), false),
+        },
+        Some("subscribe") => (json!({"id": id, "ok": true}), true),
+        Some("invite") => (invite(node, id, &request), false),
+        _ => (command(node, id, request), false),
+    }
+}
+
+fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
+    let number = |name: &str, default: u64| match &request[name] {
+        Value::Null => Some(default),
+        value => value.as_u64(),
+    };
+    let uses = number("uses", 0).and_then(|uses| u8::try_from(uses).ok());
+    let expires = number("expires_secs", DEFAULT_EXPIRY_SECS)
+        .filter(|secs| (1..=LONGEST_EXPIRY_SECS).contains(secs));
+    let (Some(uses), Some(expires)) = (uses, expires) else {
+        return failure(id, "uses are 0 to 255, expires_secs 1 to a year's");
+    };
+    let Some(ticket) = node.ticket(uses, Duration::from_secs(expires)) else {
+        return failure(id, "the node has ended");
+    };
+    json!({
+        "id": id,
+        "ok": true,
+        "ticket": ticket.to_string(),
+        "expires": ticket.invite().expires.as_secs(),
+        "uses": ticket.invite().uses,
+    })
+}
+
+fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
+    let command: Command = match serde_json::from_value(request) {
+        Ok(command) => command,
+        Err(error) => return failure(id, &format!("no such command: {error}")),
+    };
+    if let Command::Volume { device, gain } = &command {
+        let known = Command::parse_device(device)
+            .zip(node.snapshot())
+            .is_some_and(|(id, now)| now.peers.iter().any(|peer| peer.stats.device.0 == id));
+        if !known {
+            return failure(id, "nobody here has that device");
+        }
+        if !(0.0..=VOLUME_MAX).contains(gain) {
+            return failure(id, "a volume is 0 to 4");
+        }
+    }
+    node.command(command);
+    json!({"id": id, "ok": true})
+}
+
+fn failure(id: Value, error: &str) -> Value {
+    json!({"id": id, "ok": false, "error": error})
+}
+
+/// Clients at once; one more is refused until another has gone.
+const CONNECTIONS_MAX: usize = 16;
+
+/// Events on their way to a client that reads slowly; then they wait in the node's own channel,
+/// which loses and counts what it cannot hold.
+const EVENTS_WAITING_MAX: usize = 64;
+
+/// How long a client may take to show its token before it is let go.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much louder than it is a member can be made.
+const VOLUME_MAX: f32 = 4.0;
+
+const DEFAULT_EXPIRY_SECS: u64 = 24 * 3600;
+const LONGEST_EXPIRY_SECS: u64 = 366 * 24 * 3600;

@@ -1,0 +1,41 @@
+use std::{sync::Arc, thread::JoinHandle};
+
+use tokio::sync::oneshot;
+
+use super::{Controlled, Server};
+use crate::{random::SystemRandom, store::OrganisationStore};
+
+/// The local API of a node on a thread of its own, announced in the organisation's folder for as
+/// long as it runs. Ends when dropped.
+pub struct Service {
+    store: OrganisationStore,
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Service {
+    /// Opens the API of `node`, which runs the organisation of `store`.
+    pub fn start(node: Arc<dyn Controlled>, store: OrganisationStore) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let server = runtime.block_on(Server::start(node, &SystemRandom))?;
+        store.keep_control(&server.description())?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread =
+            std::thread::Builder::new().name("hark-control".to_owned()).spawn(move || {
+                // The other end is only ever dropped.
+                let _ = runtime.block_on(stopped);
+                drop(server);
+            })?;
+        Ok(Self { store, running: Some((stop, thread)) })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.store.forget_control();
+        if let Some((stop, thread)) = self.running.take() {
+            drop(stop);
+            // A panic there has shown itself; here is nothing left to do about it.
+            let _ = thread.join();
+        }
+    }
+}
