@@ -82,11 +82,12 @@ impl CaptureEnd {
         }
     }
 
-    /// The microphone is open.
-    pub(super) fn set_live(&mut self, live: LiveCapture) {
+    /// The microphone is open, for how many times now.
+    pub(super) fn set_live(&mut self, live: LiveCapture) -> u64 {
         self.statistics.openings += 1;
         self.timed = None;
         self.live = Some(live);
+        self.statistics.openings
     }
 
     /// The microphone is gone: silence from `now` on, its first block such that blocks stay whole.

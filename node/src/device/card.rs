@@ -126,12 +126,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Whether it has not called for a while; said once a while.
     pub(super) fn stalled(&mut self, now: Timestamp, counters: &CardCounters) -> bool {
         let callbacks = counters.callbacks.load(Ordering::Relaxed);
         if callbacks != self.callbacks || self.since.is_none() {
             (self.callbacks, self.since) = (callbacks, Some(now));
         }
-        self.since.is_some_and(|since| now.saturating_duration_since(since) >= STALL)
+        let stalled = self.since.is_some_and(|since| now.saturating_duration_since(since) >= STALL);
+        if stalled {
+            self.since = Some(now);
+        }
+        stalled
     }
 }
 

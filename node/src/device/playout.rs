@@ -157,11 +157,12 @@ impl PlayoutEnd {
         }
     }
 
-    /// The speaker is open.
-    pub(super) fn set_live(&mut self, live: LivePlayout) {
+    /// The speaker is open, for how many times now.
+    pub(super) fn set_live(&mut self, live: LivePlayout) -> u64 {
         self.statistics.openings += 1;
         self.timed = None;
         self.live = Some(live);
+        self.statistics.openings
     }
 
     /// The speaker is gone: what is mixed from `now` on is heard nowhere.

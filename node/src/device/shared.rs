@@ -164,9 +164,7 @@ impl Owner {
         if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
             tracing::error!("the voice thread has panicked");
         }
-        if let Some(supervisor) = supervisor {
-            supervisor.stop();
-        }
+        drop(supervisor);
     }
 }
 

@@ -117,10 +117,14 @@ impl Supervisor {
     pub(super) fn stall_reporter(&self) -> StallReporter {
         StallReporter(self.notices.clone())
     }
+}
 
+impl Drop for Supervisor {
     /// Gives the cards back.
-    pub(super) fn stop(self) {
-        if self.notices.send(Notice::Stop).is_ok() && self.done.recv_timeout(PATIENCE).is_err() {
+    fn drop(&mut self) {
+        if self.notices.send(Notice::Stop).is_ok()
+            && self.done.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout)
+        {
             tracing::warn!("the sound system does not answer, its streams are left to it");
         }
     }

@@ -219,11 +219,15 @@ impl<P: VoicePath> VoiceLoop<P> {
         while let Ok(news) = news.try_recv() {
             let (direction, available, detail) = match news {
                 CardNews::CaptureOpened { live, name } => {
-                    self.capture.set_live(live);
+                    if self.capture.set_live(live) == 1 {
+                        continue;
+                    }
                     (Direction::Input, true, name)
                 }
                 CardNews::PlayoutOpened { live, name } => {
-                    self.playout.set_live(live);
+                    if self.playout.set_live(live) == 1 {
+                        continue;
+                    }
                     (Direction::Output, true, name)
                 }
                 CardNews::Lost { direction, reason } => {
@@ -237,11 +241,9 @@ impl<P: VoicePath> VoiceLoop<P> {
             (self.events)(VoiceThreadEvent::Device { direction, available, detail });
         }
         if self.capture.stalled(now) {
-            self.capture.lose(now);
             stalls.report(Direction::Input);
         }
         if self.playout.stalled(now) {
-            self.playout.lose(now);
             stalls.report(Direction::Output);
         }
     }

@@ -18,10 +18,6 @@ impl Timeline {
         Self { start }
     }
 
-    pub(super) fn start(self) -> Timestamp {
-        self.start
-    }
-
     /// When `sample` begins, rounded down: whoever is ready by then is not late.
     pub(super) fn time_of(self, sample: u64) -> Timestamp {
         self.start + Duration::from_nanos(sample * THREE_SAMPLES_NS / 3)
