@@ -122,7 +122,7 @@ fn limit_a_block(bencher: Bencher) {
 #[divan::bench(args = [1, 7])]
 fn talk(bencher: Bencher, listeners: u64) {
     let random = SeededRandom::new(1);
-    let mut device = || DeviceKey::generate(&random).id();
+    let device = || DeviceKey::generate(&random).id();
     let config = PipelineConfig {
         transmit: Transmit::Open,
         ..PipelineConfig::new(device(), ChannelId::from_bytes([1; 16]), [0; 4], false)

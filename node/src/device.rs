@@ -60,7 +60,7 @@ pub trait VoicePath: Send + 'static {
     /// When `handle_timeout` is wanted.
     fn poll_timeout(&self) -> Option<Timestamp>;
     /// All counters as they stand.
-    fn statistics(&self, now: Timestamp) -> VoiceStatistics;
+    fn statistics(&self) -> VoiceStatistics;
 }
 
 impl VoicePath for Pipeline {
@@ -96,8 +96,8 @@ impl VoicePath for Pipeline {
         self.poll_timeout()
     }
 
-    fn statistics(&self, now: Timestamp) -> VoiceStatistics {
-        Self::statistics(self)
+    fn statistics(&self) -> VoiceStatistics {
+        self.statistics()
     }
 }
 

@@ -74,13 +74,13 @@ impl VoicePath for Notebook {
     fn poll_timeout(&self) -> Option<Timestamp> {
         self.timeout
     }
-    fn statistics(&self, _: Timestamp) -> VoiceStatistics {
+    fn statistics(&self) -> VoiceStatistics {
         VoiceStatistics::default()
     }
 }
 
 fn device() -> DeviceId {
-    DeviceKey::from_secret([7; 32]).id()
+    DeviceKey::from_secret(&[7; 32]).id()
 }
 
 #[derive(Clone, Default)]
@@ -354,7 +354,7 @@ fn a_full_disk_is_told_once() {
         return;
     }
     let missing = WavWriter::create(Path::new("/dev/full")).err().unwrap();
-    assert_eq!(missing.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(missing.kind(), io::ErrorKind::StorageFull);
     let error = DeviceError::Output { path: "/dev/full".into(), source: missing };
     assert!(error.to_string().starts_with("/dev/full cannot be written: No space left"));
 }

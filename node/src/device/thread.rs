@@ -150,7 +150,7 @@ impl<P: VoicePath> VoiceLoop<P> {
         self.turn(clock.now());
         self.playout.finish();
         self.publish();
-        self.show(clock.now());
+        self.show();
     }
 
     /// Does all that is due at `now`, and says when the next turn is wanted.
@@ -177,7 +177,7 @@ impl<P: VoicePath> VoiceLoop<P> {
         }
         self.publish();
         if now >= self.snapshot_at {
-            self.show(now);
+            self.show();
             self.snapshot_at = now + SNAPSHOT_INTERVAL;
         }
         // Asked last, so that nothing can move it.
@@ -273,9 +273,9 @@ impl<P: VoicePath> VoiceLoop<P> {
         }
     }
 
-    fn show(&self, now: Timestamp) {
+    fn show(&self) {
         let statistics = VoiceThreadStatistics {
-            voice: self.path.statistics(now),
+            voice: self.path.statistics(),
             input: self.capture.statistics(),
             output: self.playout.statistics(),
             datagrams_dropped: self.shared.datagrams_dropped.load(Ordering::Relaxed),

@@ -73,13 +73,13 @@ fn uses_of_a_ticket_are_counted_on_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = founded(&home(folder.path()), "Kestrel");
     let [invite, ann, bob, eve] =
-        [1, 2, 3, 4].map(|n| hark_keys::DeviceKey::from_secret(&[n; 32]).id());
+        [1, 2, 3, 4].map(|n| DeviceKey::from_secret(&[n; 32]).id());
     let expires = UnixTime::from_secs(u64::MAX);
     let count = |device| {
         store.use_counter(Clock).count(invite, expires, 2, device).expect("the disk works")
     };
     assert_eq!([ann, bob, ann, eve, bob].map(count), [true, true, true, false, true]);
-    let other = hark_keys::DeviceKey::from_secret(&[5; 32]).id();
+    let other = DeviceKey::from_secret(&[5; 32]).id();
     assert!(store.use_counter(Clock).count(other, expires, 1, eve).expect("the disk works"));
 }
 

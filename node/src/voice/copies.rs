@@ -176,7 +176,7 @@ mod tests {
             let voice = Voice::parse(&out).unwrap();
             let held: Vec<u8> = voice.frames.iter().map(|frame| frame[0]).collect();
             assert_eq!(held, [n, n.saturating_sub(1), n.saturating_sub(2)]);
-            assert_eq!(voice.sequence, n.into());
+            assert_eq!(voice.sequence, u16::from(n));
         }
         listener.end_spurt(Timestamp::from_millis(1_200));
         let repeats: Vec<bool> = (0..3).map(|_| listener.take_repeat()).collect();

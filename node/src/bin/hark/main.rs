@@ -1,8 +1,6 @@
 //! The program `hark`: a thin shell around a node.
 
 mod ctl;
-mod demo;
-mod doctor;
 mod duration;
 mod membership;
 mod person;
@@ -24,8 +22,6 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A squad on this machine: real nodes, real sockets, recorded speech, and what each heard
-    Demo(demo::DemoArguments),
     /// This device's identity and verification words; made on first use
     Id(membership::IdArguments),
     /// Found an organisation or squad, and print its first invite ticket
@@ -38,8 +34,6 @@ enum Command {
     Talk(talk::TalkArguments),
     /// Steer a running node
     Ctl(ctl::CtlArguments),
-    /// Check sound devices, network and clock, and say what to do about each
-    Doctor(doctor::DoctorArguments),
 }
 
 /// Where the state of this device is.
@@ -56,19 +50,14 @@ fn main() -> ExitCode {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         person::complain(&format!("internal error at {place}: please report it"));
     }));
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("HARK_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
+    start_log();
     let outcome = match Arguments::parse().command {
-        Command::Demo(arguments) => demo::run(arguments),
         Command::Id(arguments) => membership::id(arguments),
         Command::New(arguments) => membership::new(arguments),
         Command::Invite(arguments) => membership::invite(arguments),
         Command::Join(arguments) => membership::join(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,6 +66,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Logs to standard error what `HARK_LOG` asks for; by default, what was lost.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HARK_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 #[cfg(test)]

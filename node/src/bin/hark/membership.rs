@@ -38,7 +38,7 @@ pub(crate) fn id(arguments: IdArguments) -> anyhow::Result<()> {
     let device = home.device(&SystemRandom)?;
     if arguments.protect {
         let passphrase = new_passphrase()?;
-        home.protect(Some(&*passphrase).filter(|text| !text.is_empty()), &SystemRandom)?;
+        home.protect(Some(passphrase.as_str()).filter(|text| !text.is_empty()), &SystemRandom)?;
     }
     let mut organisations = Vec::new();
     for store in home.organisations()? {

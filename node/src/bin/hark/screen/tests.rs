@@ -151,10 +151,10 @@ fn keys_ask_for_what_the_help_says() {
     let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert_eq!(state.press(control_c, &now), Some(Wish::Leave));
     state.press(key(KeyCode::Down, KeyEventKind::Press), &now);
-    let Some(Wish::Command(Command::Volume { device, gain })) = press(&mut state, &now, '+') else {
+    let Some(Wish::Command(Command::Volume { device: chosen, gain })) = press(&mut state, &now, '+') else {
         panic!("no volume");
     };
-    assert_eq!(device, super::tests::device(3).0.to_string());
+    assert_eq!(chosen, device(3).0.to_string());
     assert!((gain - 1.1).abs() < 1e-6);
     // Nobody is pressed twice by the release of a key.
     assert_eq!(state.press(key(KeyCode::Char('m'), KeyEventKind::Release), &now), None);
