@@ -142,12 +142,9 @@ impl Doorkeeper {
         };
         let listener = Listener { charter, key: &self.key, chain, presence: &state.presence };
         let now = self.clock.unix();
-        let opened =
-            hello::open_greeting(now, &listener, exporter, peer, greeting, |device| {
-                charter.is_root(device)
-                    || device == self.key.id()
-                    || state.members.contains(&device)
-            })?;
+        let opened = hello::open_greeting(now, &listener, exporter, peer, greeting, |device| {
+            charter.is_root(device) || device == self.key.id() || state.members.contains(&device)
+        })?;
         if let Request::Redeem { invite_key, expires, share: Some(share), .. } = opened.request() {
             let counted = self.counter.count(*invite_key, *expires, *share, peer);
             match counted {

@@ -23,7 +23,9 @@ use crate::{
     },
     event::{Event, StampedEvent},
     link::{LinkEvent, Links, UdpBinder},
-    network::{self, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, VoiceControl},
+    network::{
+        self, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, VoiceControl,
+    },
     random::SystemRandom,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home, Lock, OrganisationStore},
@@ -460,8 +462,7 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
                 plan.low_delay,
             )
         };
-        let ends =
-            VoiceEnds { input: plan.input, output: plan.output, low_delay: plan.low_delay };
+        let ends = VoiceEnds { input: plan.input, output: plan.output, low_delay: plan.low_delay };
         let handle = VoiceThread::start(
             Pipeline::new(config)?,
             ends,

@@ -55,7 +55,11 @@ pub trait VoiceControl: Send {
 
 /// Makes the voice side once the organisation is known. What happens there goes into the channel.
 pub type StartVoice = Box<
-    dyn FnOnce(&OrganisationStore, &Arc<Links>, UnboundedSender<Input>) -> anyhow::Result<Box<dyn VoiceControl>>
+    dyn FnOnce(
+            &OrganisationStore,
+            &Arc<Links>,
+            UnboundedSender<Input>,
+        ) -> anyhow::Result<Box<dyn VoiceControl>>
         + Send,
 >;
 
@@ -287,10 +291,7 @@ impl Runner {
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
             chain: store.chain().clone(),
-            presence: Presence {
-                addresses: self.own_addresses(),
-                ..self.config.presence.clone()
-            },
+            presence: Presence { addresses: self.own_addresses(), ..self.config.presence.clone() },
             directory,
             last_generation: store.generation()?,
             charter,
@@ -337,7 +338,9 @@ impl Runner {
                 }
             }
             // Without it no new key may be used, and the old ones would open to those who left.
-            Input::Persisted(_, Err(error)) => anyhow::bail!("cannot keep the key's number: {error}"),
+            Input::Persisted(_, Err(error)) => {
+                anyhow::bail!("cannot keep the key's number: {error}")
+            }
             Input::Ticket(uses, lasting, answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.try_send(self.issue_ticket(uses, lasting));
@@ -466,11 +469,7 @@ impl Runner {
         }
     }
 
-    fn handle_message(
-        &mut self,
-        now: Timestamp,
-        event: request_response::Event<Vec<u8>, Vec<u8>>,
-    ) {
+    fn handle_message(&mut self, now: Timestamp, event: request_response::Event<Vec<u8>, Vec<u8>>) {
         let Some(squad) = &mut self.squad else { return };
         match event {
             request_response::Event::Message { peer, message, .. } => match message {

@@ -171,11 +171,7 @@ impl Home {
     }
 
     /// Protects all key files with `passphrase`, or with none any more.
-    pub fn protect(
-        &self,
-        passphrase: Option<&str>,
-        random: &dyn Random,
-    ) -> Result<(), StoreError> {
+    pub fn protect(&self, passphrase: Option<&str>, random: &dyn Random) -> Result<(), StoreError> {
         let folders = self.organisations()?;
         let mut paths: Vec<_> =
             folders.iter().map(|store| store.folder().join("device.key")).collect();
