@@ -476,7 +476,7 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
                     }
                     VoiceThreadEvent::Device { direction, available, detail } => {
                         let trouble = (!available).then(|| detail.clone());
-                        let _ = inputs.send(Input::Trouble(trouble));
+                        let _ = inputs.send(Input::Trouble(direction, trouble));
                         Input::Publish(Event::AudioDevice { direction, available, detail })
                     }
                 };
