@@ -58,7 +58,7 @@ impl VoiceThread {
             InputSpec::Silence => Some(Sound::Silence),
             InputSpec::File { path, looped } => {
                 let samples = wav::load(path)
-                    .map_err(|source| DeviceError::Input { path: path.clone(), source })?;
+                    .map_err(|error| DeviceError::Input { path: path.clone(), error })?;
                 Some(Sound::File { samples, looped: *looped })
             }
         };
@@ -66,7 +66,7 @@ impl VoiceThread {
             OutputSpec::Speaker(_) | OutputSpec::Null => None,
             OutputSpec::File { path } => {
                 let writer = WavWriter::create(path)
-                    .map_err(|source| DeviceError::Output { path: path.clone(), source })?;
+                    .map_err(|error| DeviceError::Output { path: path.clone(), error })?;
                 Some((path.clone(), writer))
             }
         };
