@@ -87,9 +87,11 @@ fn device() -> DeviceId {
 struct Sent(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl DatagramSink for Sent {
-    fn send(&self, _: DeviceId, datagram: &[u8]) {
+    fn push(&self, _: DeviceId, datagram: &[u8]) {
         self.0.lock().unwrap().push(datagram.to_vec());
     }
+
+    fn flush(&self) {}
 }
 
 struct Bench {
