@@ -17,7 +17,7 @@ use hark_keys::Timestamp;
 use serde::Serialize;
 
 use super::{
-    DeviceError,
+    DeviceError, alsa,
     callback::{CaptureCallback, CardCounters, CardFormat, PlayoutCallback, Waker},
     capture::LiveCapture,
     playout::LivePlayout,
@@ -86,7 +86,7 @@ pub struct SelfTest {
 
 /// The sound cards that there are now.
 pub fn list_devices() -> DeviceList {
-    let host = cpal::default_host();
+    let host = host();
     DeviceList {
         microphones: infos(&host, Direction::Input),
         speakers: infos(&host, Direction::Output),
@@ -180,7 +180,7 @@ pub(super) fn open(
     latency: Arc<AtomicU64>,
     failed: impl Fn(String) + Send + 'static,
 ) -> Result<OpenCard, DeviceError> {
-    let host = cpal::default_host();
+    let host = host();
     let device = find(&host, direction, name)?;
     let shown = device.to_string();
     let unusable = |error: cpal::Error| DeviceError::Unusable {
@@ -206,6 +206,12 @@ pub(super) fn open(
     .map_err(&unusable)?;
     stream.play().map_err(&unusable)?;
     Ok(OpenCard { stream, live, format: card_format(config), counters, name: shown })
+}
+
+/// The sound system that answers.
+fn host() -> cpal::Host {
+    alsa::hush();
+    cpal::default_host()
 }
 
 /// The device called `name`, exactly or, where only one fits, in part.
