@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::Direction,
+    platform::{Urgency, prefer_this_thread},
     wav::{self, WavWriter},
 };
 
@@ -140,6 +141,7 @@ pub(super) struct VoiceLoop<P> {
 
 impl<P: VoicePath> VoiceLoop<P> {
     fn run(&mut self, clock: Clock) {
+        prefer_this_thread(Urgency::Sound);
         while !self.shared.stopping.load(Ordering::Acquire) {
             let wake_at = self.turn(clock.now());
             let pause = wake_at.saturating_duration_since(clock.now());
