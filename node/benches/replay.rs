@@ -26,8 +26,10 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let speech = speech::samples(SECONDS as f64)?;
-    println!("| network | delay median / 95th / 99th | lost | held | that is the | concealed |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| network | delay median / 95th / 99th | lost | held | that is the | concealed | limit |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     let recorded = arguments.iter().find(|argument| !argument.starts_with('-'));
     if let Some(path) = recorded {
         let text = std::fs::read_to_string(path).with_context(|| path.clone())?;
@@ -113,8 +115,15 @@ fn replay(name: &str, delays: &[Option<f64>], speech: &[f32]) -> anyhow::Result<
     let covered = above.iter().filter(|delay| **delay <= held).count() as f64;
     let heard = world.heard();
     let concealed = heard.frames_concealed as f64;
+    // What is lost has no delay that could be waited for.
+    let limit = if arrivals.len() == delays.len() {
+        let share = concealed / delays.len() as f64;
+        format!("{:.1} ms", quantile(&above, 1.0 - share))
+    } else {
+        String::new()
+    };
     println!(
-        "| {name} | {:.1} / {:.1} / {:.1} ms | {:.1} % | {held:.1} ms | {:.1}th | {:.2} % |",
+        "| {name} | {:.1} / {:.1} / {:.1} ms | {:.1} % | {held:.1} ms | {:.1}th | {:.2} % | {limit} |",
         quantile(&above, 0.5),
         quantile(&above, 0.95),
         quantile(&above, 0.99),
