@@ -127,6 +127,7 @@ async fn datagrams(table: &mut Table) -> anyhow::Result<()> {
     let datagram = Bytes::from_static(&[1; DATAGRAM_BYTES]);
 
     let mut delays = Vec::new();
+    let before = cpu();
     for number in 1..=SINGLES {
         let sent = Clock.now();
         from.send(to, datagram.clone());
@@ -134,6 +135,7 @@ async fn datagrams(table: &mut Table) -> anyhow::Result<()> {
         let arrived = Duration::from_micros(door.received.last_us.load(Ordering::Relaxed));
         delays.push(arrived.saturating_sub(sent.as_duration()).as_secs_f64() * 1e6);
     }
+    let alone = micros_each(before, SINGLES);
     let (start, before) = (Instant::now(), cpu());
     for batch in 1..=BATCHES {
         for _ in 0..BATCH {
@@ -148,12 +150,14 @@ async fn datagrams(table: &mut Table) -> anyhow::Result<()> {
     one.connect(other.local_addr()?).await?;
     let mut buffer = [0; 2_048];
     let mut bare_delays = Vec::new();
+    let before = cpu();
     for _ in 0..SINGLES {
         let sent = Instant::now();
         one.send(&datagram).await?;
         other.recv(&mut buffer).await?;
         bare_delays.push(sent.elapsed().as_secs_f64() * 1e6);
     }
+    let bare_alone = micros_each(before, SINGLES);
     let (start, before) = (Instant::now(), cpu());
     for _ in 0..BATCHES {
         for _ in 0..BATCH {
@@ -167,12 +171,13 @@ async fn datagrams(table: &mut Table) -> anyhow::Result<()> {
     let bare = micros_each(before, BATCHES * BATCH);
 
     let beside = |bare: f64, unit: &str| format!("bare UDP sockets: {bare:.1} {unit}");
-    let ratio = format!("{}, {:.1} times that", beside(bare, "µs"), link / bare);
-    table.shown("datagram of 100 bytes, sent and received", link, "µs of CPU", &ratio);
-    let limit = beside(bare_rate, "a second");
-    table.shown("datagrams, 16 at once", link_rate, "a second", &limit);
+    let limit = beside(bare_alone, "µs");
+    table.shown("datagram alone, sent and received", alone, "µs of CPU", &limit);
     let limit = beside(median(&bare_delays), "µs");
-    table.shown("one datagram, until it is there, median", median(&delays), "µs", &limit);
+    table.shown("the same, until it is there, median", median(&delays), "µs", &limit);
+    let limit = beside(bare, "µs");
+    table.shown("datagrams in turns of 16, each", link, "µs of CPU", &limit);
+    table.shown("the same, rate", link_rate, "a second", &beside(bare_rate, "a second"));
     Ok(())
 }
 
