@@ -24,7 +24,9 @@ use hark_node::{
 };
 
 use crate::{
-    HomeArguments, ctl::Mode, duration,
+    HomeArguments,
+    ctl::Mode,
+    duration,
     person::{ask_passphrase, complain, home_path, open_home, say, shown_name},
     screen::{Screen, Wish},
     stop::StopSignal,

@@ -95,7 +95,8 @@ fn the_own_state_is_plain_to_see() {
     let held = ViewState { talk_key: true, ..ViewState::default() };
     let lines = shown(100, 9, &snapshot, &held);
     let own = &lines[6];
-    for part in ["████████··", "push to talk", "TALKING", "HELD", "MUTED", "DEAFENED", "copies 2"] {
+    for part in ["████████··", "push to talk", "TALKING", "HELD", "MUTED", "DEAFENED", "copies 2"]
+    {
         assert!(own.contains(part), "{part} {lines:#?}");
     }
     assert_eq!(lines[7], " ! the microphone is gone");
@@ -141,17 +142,16 @@ fn keys_ask_for_what_the_help_says() {
     let wish = |command| Some(Wish::Command(command));
     assert_eq!(press(&mut state, &now, 'm'), wish(Command::Mute { on: false }));
     assert_eq!(press(&mut state, &now, 'd'), wish(Command::Deafen { on: true }));
-    assert_eq!(
-        press(&mut state, &now, 'v'),
-        wish(Command::Transmit { mode: TransmitMode::Ptt })
-    );
+    assert_eq!(press(&mut state, &now, 'v'), wish(Command::Transmit { mode: TransmitMode::Ptt }));
     assert_eq!(press(&mut state, &now, 'q'), Some(Wish::Leave));
     assert_eq!(press(&mut state, &now, 't'), None);
     assert!(state.show_ticket);
     let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert_eq!(state.press(control_c, &now), Some(Wish::Leave));
     state.press(key(KeyCode::Down, KeyEventKind::Press), &now);
-    let Some(Wish::Command(Command::Volume { device: chosen, gain })) = press(&mut state, &now, '+') else {
+    let Some(Wish::Command(Command::Volume { device: chosen, gain })) =
+        press(&mut state, &now, '+')
+    else {
         panic!("no volume");
     };
     assert_eq!(chosen, device(3).0.to_string());
