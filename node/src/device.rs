@@ -9,7 +9,6 @@
 //! [`VoiceThread`] owns the pipeline and both ends. The callbacks copy, count and wake it, and
 //! nothing else; a supervisor thread opens sound cards, and opens them again when they are lost.
 
-mod alsa;
 pub mod callback;
 mod capture;
 mod card;

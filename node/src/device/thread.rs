@@ -206,7 +206,8 @@ impl<P: VoicePath> VoiceLoop<P> {
             }
             let (spoken, heard) = (self.capture.due(), self.playout.due());
             let due = [spoken, heard].into_iter().flatten().min().filter(|due| *due <= now);
-            let is_next = |datagram: &mut Datagram| due.is_none_or(|due| datagram.arrived <= due);
+            let until = due.unwrap_or(now);
+            let is_next = |datagram: &mut Datagram| datagram.arrived <= until;
             if let Some(datagram) = self.waiting.take_if(is_next) {
                 self.path.handle_datagram(datagram.arrived, datagram.from, &datagram.bytes);
                 continue;
