@@ -1,7 +1,6 @@
 //! The end that is heard.
 
 use std::{
-    io,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -17,7 +16,7 @@ use super::{
     shared::EndStatistics,
     timeline::Timeline,
 };
-use crate::{clock::Clock, wav::WavWriter};
+use crate::{clock::Clock, wav::WavRecorder};
 
 /// How long before its first sample is heard a block by the clock is mixed, so that it is ready by
 /// then though the thread wakes a little late. More only delays.
@@ -51,10 +50,7 @@ struct TimedPlayout {
 
 struct OutputFile {
     path: PathBuf,
-    writer: WavWriter,
-    failing: bool,
-    /// What became of the file, not yet told: whether it works, and a line for people.
-    news: Option<(bool, String)>,
+    recorder: WavRecorder,
 }
 
 /// A speaker that is open.
@@ -128,12 +124,11 @@ impl LivePlayout {
 impl PlayoutEnd {
     /// An end by the clock, whose sample 0 is heard at `start`.
     pub(super) fn timed(
-        file: Option<(PathBuf, WavWriter)>,
+        file: Option<(PathBuf, WavRecorder)>,
         start: Timestamp,
         block: usize,
     ) -> Self {
-        let file =
-            file.map(|(path, writer)| OutputFile { path, writer, failing: false, news: None });
+        let file = file.map(|(path, recorder)| OutputFile { path, recorder });
         Self {
             timed: Some(TimedPlayout { timeline: Timeline::new(start), next: 0 }),
             file,
@@ -173,18 +168,17 @@ impl PlayoutEnd {
         self.timed = Some(TimedPlayout { timeline: Timeline::new(now + LEAD), next: 0 });
     }
 
-    /// Writes silence for the time more than a pause of the machine before `now`: nothing of it can
+    /// Leaves silence for the time more than a pause of the machine before `now`: nothing of it can
     /// be decided in time any more, but later sound keeps its place.
     pub(super) fn skip_to(&mut self, now: Timestamp) {
         let Some(timed) = &mut self.timed else { return };
         let behind = timed.timeline.samples_before(now).saturating_sub(timed.next);
-        self.buffer.fill(0.0);
-        for _ in 0..behind / self.block as u64 {
-            timed.next += self.block as u64;
-            self.statistics.lost += self.block as u64;
-            if let Some(file) = &mut self.file {
-                file.write(&self.buffer);
-            }
+        let skipped = behind / self.block as u64 * self.block as u64;
+        timed.next += skipped;
+        match &mut self.file {
+            // It counts them.
+            Some(file) => file.recorder.skip(skipped),
+            None => self.statistics.lost += skipped,
         }
     }
 
@@ -195,7 +189,7 @@ impl PlayoutEnd {
         timed.next += self.block as u64;
         self.statistics.samples += self.block as u64;
         if let Some(file) = &mut self.file {
-            file.write(&self.buffer);
+            file.recorder.push(&self.buffer);
         }
     }
 
@@ -212,8 +206,7 @@ impl PlayoutEnd {
     /// Writes what the file has kept back.
     pub(super) fn finish(&mut self) {
         if let Some(file) = &mut self.file {
-            let outcome = file.writer.flush();
-            file.note(outcome);
+            file.recorder.finish();
         }
     }
 
@@ -230,7 +223,14 @@ impl PlayoutEnd {
 
     /// Whether the file works, when that has changed, and a line for people.
     pub(super) fn poll_file_news(&mut self) -> Option<(bool, String)> {
-        self.file.as_mut()?.news.take()
+        let file = self.file.as_ref()?;
+        let path = file.path.display();
+        Some(match file.recorder.poll_outcome()? {
+            Ok(()) => (true, format!("{path} is written again, the gap is silence")),
+            Err(error) => {
+                (false, format!("{path} cannot be written: {error}; what it holds stays valid"))
+            }
+        })
     }
 
     /// Whether the speaker is open but has taken nothing for seconds.
@@ -247,35 +247,8 @@ impl PlayoutEnd {
 
     pub(super) fn statistics(&self) -> EndStatistics {
         let card = self.live.as_ref().map_or(0, |live| live.counters.lost.load(Ordering::Relaxed));
-        let file = self.file.as_ref().map_or(0, |file| file.writer.lost());
+        let file = self.file.as_ref().map_or(0, |file| file.recorder.lost());
         let lost = self.statistics.lost + self.lost_by_cards + card + file;
         EndStatistics { lost, ..self.statistics }
-    }
-}
-
-impl OutputFile {
-    fn write(&mut self, samples: &[f32]) {
-        let written = self.writer.written();
-        let outcome = self.writer.push(samples);
-        // Most blocks are only kept back, which says nothing about the disk.
-        if outcome.is_err() || self.writer.written() > written {
-            self.note(outcome);
-        }
-    }
-
-    fn note(&mut self, outcome: io::Result<()>) {
-        let path = self.path.display();
-        match (outcome, self.failing) {
-            (Err(error), false) => {
-                let line = format!("{path} cannot be written: {error}; what it holds stays valid");
-                self.news = Some((false, line));
-                self.failing = true;
-            }
-            (Ok(()), true) => {
-                self.news = Some((true, format!("{path} is written again, the gap is silence")));
-                self.failing = false;
-            }
-            (Err(_), true) | (Ok(()), false) => {}
-        }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     event::Direction,
     platform::{Urgency, prefer_this_thread},
-    wav::{self, WavWriter},
+    wav::{self, WavRecorder},
 };
 
 /// Samples that a file or silence speaks at once: a coded frame; half of it for low delay.
@@ -71,9 +71,9 @@ impl VoiceThread {
         let file = match &ends.output {
             OutputSpec::Speaker(_) | OutputSpec::Null => None,
             OutputSpec::File { path } => {
-                let writer = WavWriter::create(path)
+                let recorder = WavRecorder::create(path)
                     .map_err(|error| DeviceError::Output { path: path.clone(), error })?;
-                Some((path.clone(), writer))
+                Some((path.clone(), recorder))
             }
         };
         let waker = Waker::default();

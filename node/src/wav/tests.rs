@@ -1,6 +1,8 @@
 use std::{
+    fs::File,
     io::{self, Cursor, Seek, SeekFrom, Write},
     path::Path,
+    sync::{Arc, Mutex},
 };
 
 use hound::{SampleFormat, WavSpec, WavWriter as HoundWriter};
@@ -253,4 +255,67 @@ fn loud_samples_are_clipped() {
     writer.flush().unwrap();
     let sound = read(Cursor::new(writer.into_file().into_inner())).unwrap();
     assert_eq!(sound, [32_767.0 / 32_768.0, -1.0, 0.0]);
+}
+
+/// A disk that takes nothing until it is let go.
+struct SlowDisk {
+    disk: File,
+    gate: Arc<Mutex<()>>,
+}
+
+impl Write for SlowDisk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _open = self.gate.lock().unwrap();
+        self.disk.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.disk.flush()
+    }
+}
+
+impl Seek for SlowDisk {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.disk.seek(to)
+    }
+}
+
+#[test]
+fn whoever_records_never_waits_for_a_slow_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("heard.wav");
+    let gate = Arc::new(Mutex::new(()));
+    let disk = SlowDisk { disk: File::create(&path).unwrap(), gate: gate.clone() };
+    let mut recorder = WavRecorder::start(WavWriter::new(disk).unwrap()).unwrap();
+    let closed = gate.lock().unwrap();
+    let before = 200;
+    for block in 0..before {
+        recorder.push(&[(block + 1) as f32 / 1_024.0; FLUSH_SAMPLES]);
+    }
+    recorder.push(&[0.75; 480]);
+    drop(closed);
+    recorder.finish();
+    let heard = load(&path).unwrap();
+    let value = |block: usize| heard[block * FLUSH_SAMPLES];
+    assert_eq!(value(0), 1.0 / 1_024.0);
+    let gap: Vec<_> = (0..before).filter(|block| value(*block) == 0.0).collect();
+    // As many wait as there is room for, and the thread holds one more, if it has come to it.
+    assert!((before - 65..=before - 64).contains(&gap.len()), "{}", gap.len());
+    assert!((0..before).all(|k| value(k) == 0.0 || value(k) == (k + 1) as f32 / 1_024.0));
+    assert_eq!(recorder.lost(), (gap.len() * FLUSH_SAMPLES) as u64);
+    assert_eq!(heard[heard.len() - 480..], [0.75; 480], "later sound keeps its place");
+}
+
+#[test]
+fn a_full_disk_is_told_once_while_recording() {
+    let disk = Disk::new(44 + 2 * 6_000);
+    let mut recorder = WavRecorder::start(WavWriter::new(disk).unwrap()).unwrap();
+    for _ in 0..4 {
+        recorder.push(&[0.25; FLUSH_SAMPLES]);
+    }
+    recorder.finish();
+    let told = recorder.poll_outcome().unwrap().unwrap_err();
+    assert_eq!(told.kind(), io::ErrorKind::StorageFull);
+    assert!(recorder.poll_outcome().is_none());
+    assert_eq!(recorder.lost(), 3 * FLUSH_SAMPLES as u64);
 }

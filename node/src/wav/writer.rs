@@ -64,6 +64,14 @@ impl<W: Write + Seek> WavWriter<W> {
         outcome
     }
 
+    /// Leaves out, as silence, the samples before the one at `position`; they count as lost.
+    pub fn skip_to(&mut self, position: u64) -> io::Result<()> {
+        let outcome = self.flush();
+        self.lost += position.saturating_sub(self.position);
+        self.position = self.position.max(position);
+        outcome
+    }
+
     /// Writes what was kept back.
     pub fn flush(&mut self) -> io::Result<()> {
         let count = self.pending.len() as u64 / SAMPLE_BYTES;
