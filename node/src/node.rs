@@ -21,9 +21,11 @@ use crate::{
     device::{
         DatagramSink, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoiceThread, VoiceThreadEvent,
     },
-    event::{Event, StampedEvent},
+    event::{Direction, Event, StampedEvent},
     link::{LinkEvent, Links, UdpBinder},
-    network::{self, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, VoiceControl},
+    network::{
+        self, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, VoiceControl,
+    },
     random::SystemRandom,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home, Lock, OrganisationStore},
@@ -460,8 +462,8 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
                 plan.low_delay,
             )
         };
-        let ends =
-            VoiceEnds { input: plan.input, output: plan.output, low_delay: plan.low_delay };
+        let ends = VoiceEnds { input: plan.input, output: plan.output, low_delay: plan.low_delay };
+        let mut troubles = [None, None];
         let handle = VoiceThread::start(
             Pipeline::new(config)?,
             ends,
@@ -474,8 +476,14 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
                         Input::Publish(Event::AudioStarted { direction, monotonic_ns })
                     }
                     VoiceThreadEvent::Device { direction, available, detail } => {
-                        let trouble = (!available).then(|| detail.clone());
-                        let _ = inputs.send(Input::Trouble(trouble));
+                        let trouble = match direction {
+                            Direction::Input => &mut troubles[0],
+                            Direction::Output => &mut troubles[1],
+                        };
+                        *trouble = (!available).then(|| detail.clone());
+                        let all: Vec<_> = troubles.iter().flatten().cloned().collect();
+                        let all = (!all.is_empty()).then(|| all.join("; "));
+                        let _ = inputs.send(Input::Trouble(all));
                         Input::Publish(Event::AudioDevice { direction, available, detail })
                     }
                 };
