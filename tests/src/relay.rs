@@ -1,0 +1,89 @@
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+/// Where a datagram was going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the member behind the relay.
+    In,
+    /// From the member behind the relay.
+    Out,
+}
+
+/// Stands between a member and one that dials it, and sees all that goes over the wire.
+pub struct Relay {
+    front: SocketAddr,
+    back: UdpSocket,
+    target: SocketAddr,
+    seen: Arc<Mutex<Vec<(Direction, Vec<u8>)>>>,
+}
+
+impl Relay {
+    /// Passes on to `target` what one dialler sends, and back. Runs until the test ends.
+    pub fn before(target: SocketAddr) -> Self {
+        let socket = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let (front, back) = (socket(), socket());
+        let address = front.local_addr().expect("it is bound");
+        let seen = Arc::default();
+        let relay = Self { front: address, back: copy(&back), target, seen: Arc::clone(&seen) };
+        let dialler = Arc::new(Mutex::new(None));
+        {
+            let (front, back, seen) = (copy(&front), copy(&back), Arc::clone(&seen));
+            let dialler = Arc::clone(&dialler);
+            forward(front, seen, Direction::In, move |datagram, from| {
+                *dialler.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
+                // A datagram may get lost.
+                let _ = back.send_to(datagram, target);
+            });
+        }
+        forward(back, seen, Direction::Out, move |datagram, _| {
+            let dialler = *dialler.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(dialler) = dialler {
+                let _ = front.send_to(datagram, dialler);
+            }
+        });
+        relay
+    }
+
+    /// Where to dial.
+    pub fn address(&self) -> SocketAddr {
+        self.front
+    }
+
+    /// All datagrams so far.
+    pub fn seen(&self) -> Vec<(Direction, Vec<u8>)> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends this to the member behind it, from where its datagrams come, too.
+    pub fn inject(&self, datagram: &[u8]) {
+        // A datagram may get lost.
+        let _ = self.back.send_to(datagram, self.target);
+    }
+}
+
+fn copy(socket: &UdpSocket) -> UdpSocket {
+    socket.try_clone().expect("another handle of the socket")
+}
+
+fn forward(
+    socket: UdpSocket,
+    seen: Arc<Mutex<Vec<(Direction, Vec<u8>)>>>,
+    direction: Direction,
+    pass: impl Fn(&[u8], SocketAddr) + Send + 'static,
+) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        loop {
+            // A port that is closed now may be open soon.
+            let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+            let datagram = &buffer[..length];
+            pass(datagram, from);
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.push((direction, datagram.to_vec()));
+        }
+    });
+}
