@@ -26,6 +26,7 @@ use crate::{
     network::{
         self, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, VoiceControl,
     },
+    platform::{Urgency, prefer_this_thread},
     random::SystemRandom,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home, Lock, OrganisationStore},
@@ -307,6 +308,7 @@ fn run(
     inputs: UnboundedSender<Input>,
     input_receiver: tokio::sync::mpsc::UnboundedReceiver<Input>,
 ) {
+    prefer_this_thread(Urgency::Network);
     let slot = Arc::clone(&setup.voice_slot);
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
