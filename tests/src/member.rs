@@ -159,6 +159,15 @@ impl Member {
         assert!(wrong.is_empty(), "{names:?}: delays of {wrong:?} ms");
     }
 
+    /// Checks that what it has received of `talker` came in time. Nothing is lost on loopback, but
+    /// a busy machine may be late now and then.
+    #[track_caller]
+    pub fn has_concealed_little(&self, talker: &Self) {
+        let received = self.counter("frames_received", talker);
+        let concealed = self.counter("frames_concealed", talker);
+        assert!(concealed * 20 <= received, "{concealed} concealed, {received} received");
+    }
+
     /// All that it has told.
     pub fn events(&self) -> Vec<Event> {
         self.events.all()
