@@ -28,7 +28,8 @@ impl Lan {
         assert!(ip(&[&link[..], &peer].concat()), "no cable");
         for (name, number) in lan.names.iter().zip(1..) {
             for prefix in prefixes {
-                let address = format!("{prefix}{number}/{}", if prefix.contains(':') { 64 } else { 24 });
+                let address =
+                    format!("{prefix}{number}/{}", if prefix.contains(':') { 64 } else { 24 });
                 let add = ["-n", name, "address", "add", &address, "dev", "cable"];
                 // Without its check for duplicates an address is usable at once.
                 let nodad: &[&str] = if prefix.contains(':') { &["nodad"] } else { &[] };

@@ -123,17 +123,24 @@ impl Member {
         });
     }
 
+    /// How many frames of `talker` it has received.
+    pub fn received(&self, talker: &Self) -> u64 {
+        frames(&self.events(), &talker.device()).unwrap_or(0)
+    }
+
+    /// Waits until it has received so many frames of `talker`.
+    #[track_caller]
+    pub fn receives(&self, talker: &Self, total: u64) {
+        let device = talker.device();
+        self.wait(&format!("{total} frames of {}", talker.name), |events| {
+            (frames(events, &device)? >= total).then_some(())
+        });
+    }
+
     /// Waits until it has received `count` more frames of `talker`.
     #[track_caller]
     pub fn hears(&self, talker: &Self, count: u64) {
-        let device = talker.device();
-        let frames = |events: &[Event]| {
-            last_stats(events, &device).map(|peer| number(&peer, "frames_received"))
-        };
-        let before = frames(&self.events()).unwrap_or(0);
-        self.wait(&format!("{count} frames of {}", talker.name), |events| {
-            (frames(events)? >= before + count).then_some(())
-        });
+        self.receives(talker, self.received(talker) + count);
     }
 
     /// The delays in milliseconds of what it has heard of `talker`, a window of a second each, into
@@ -143,10 +150,32 @@ impl Member {
         let heard = heard.unwrap_or_else(|error| panic!("{}: {error}", self.output.display()));
         let speech = talker.speech.as_ref().expect("the talker speaks");
         let spoken = Recording::read(speech, talker.audio_start("input")).expect("speech is WAV");
-        let length = heard.samples.len() as f64 / f64::from(SAMPLE_RATE);
-        let end = Duration::from_nanos(heard.start_ns) + Duration::from_secs_f64(length);
-        let spoken = spoken.looped(end.saturating_sub(Duration::from_nanos(spoken.start_ns)));
-        delays(&spoken, &heard)
+        let spans = self.turns_of(talker).into_iter().map(|(from, to)| {
+            let heard = part(&heard, from.saturating_sub(MARGIN), to + MARGIN, false);
+            let spoken = part(&spoken, from.saturating_sub(MARGIN), to, true);
+            delays(&spoken, &heard)
+        });
+        spans.collect::<Vec<_>>().concat()
+    }
+
+    /// From when to when it was told that `talker` talks, by the clock of the recordings.
+    fn turns_of(&self, talker: &Self) -> Vec<(Duration, Duration)> {
+        let device = talker.device();
+        let events = self.events();
+        let started = events.iter().find(|event| event.is("audio_started")).expect("it has output");
+        let zero = started.at() - Duration::from_nanos(self.audio_start("output"));
+        let mut turns: Vec<(Duration, Duration)> = Vec::new();
+        for event in events.iter().filter(|event| event.is_about(&device)) {
+            let at = event.at().saturating_sub(zero);
+            if event.is("talk_started") {
+                turns.push((at, at + LONGEST_TURN));
+            } else if event.is("talk_ended")
+                && let Some((_, end)) = turns.last_mut()
+            {
+                *end = at;
+            }
+        }
+        turns
     }
 
     /// Checks that at least `windows` seconds of `talker` are in its output file, in time.
@@ -219,9 +248,8 @@ impl Member {
 
     fn audio_start(&self, direction: &str) -> u64 {
         self.wait("audio", |events| {
-            let started = |event: &&Event| {
-                event.is("audio_started") && event.text("direction") == direction
-            };
+            let started =
+                |event: &&Event| event.is("audio_started") && event.text("direction") == direction;
             events.iter().find(started)?["monotonic_ns"].as_u64()
         })
     }
@@ -235,6 +263,22 @@ impl Drop for Member {
     }
 }
 
+/// What of `recording` lies between two moments. Speech has no end, as it is looped.
+fn part(recording: &Recording, from: Duration, to: Duration, looped: bool) -> Recording {
+    let start = Duration::from_nanos(recording.start_ns);
+    let place = |moment: Duration| {
+        (moment.saturating_sub(start).as_secs_f64() * f64::from(SAMPLE_RATE)) as usize
+    };
+    let (from, to) = (place(from), place(to));
+    let length = if looped { to } else { to.min(recording.samples.len()) };
+    let samples = recording.samples.iter().copied().cycle();
+    let offset_ns = from as u64 * 1_000_000_000 / u64::from(SAMPLE_RATE);
+    Recording {
+        samples: samples.skip(from).take(length.saturating_sub(from)).collect(),
+        start_ns: recording.start_ns + offset_ns,
+    }
+}
+
 /// The devices whose newest event is `peer_up`, in order.
 fn reachable(events: &[Event]) -> Vec<String> {
     let mut newest = BTreeMap::new();
@@ -242,6 +286,10 @@ fn reachable(events: &[Event]) -> Vec<String> {
         newest.insert(event.text("device").to_owned(), event.is("peer_up"));
     }
     newest.into_iter().filter_map(|(device, up)| up.then_some(device)).collect()
+}
+
+fn frames(events: &[Event], device: &str) -> Option<u64> {
+    last_stats(events, device).map(|peer| number(&peer, "frames_received"))
 }
 
 fn last_stats(events: &[Event], device: &str) -> Option<Value> {
@@ -256,3 +304,9 @@ fn number(value: &Value, name: &str) -> u64 {
 /// From mouth to ear. Nothing is heard before it was spoken; far more than a busy machine takes means
 /// that buffers fill.
 const PLAUSIBLE_MS: std::ops::Range<f64> = 5.0..400.0;
+
+/// How much earlier or later than the events say speech may be found.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// A turn that has not ended is looked at for this long.
+const LONGEST_TURN: Duration = Duration::from_secs(10);

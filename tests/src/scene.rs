@@ -65,6 +65,7 @@ impl Scene {
             output_spec: format!("file:{}", output.display()),
             output,
             transmit: "open".to_owned(),
+            events: "-".into(),
             further: Vec::new(),
             before: Vec::new(),
             environment: Vec::new(),
@@ -84,6 +85,7 @@ pub struct Talk {
     output_spec: String,
     output: PathBuf,
     transmit: String,
+    events: PathBuf,
     further: Vec<String>,
     before: Vec<String>,
     environment: Vec<(String, String)>,
@@ -126,6 +128,12 @@ impl Talk {
     /// Listens where the program does by itself, or where these arguments say.
     pub fn listen(mut self, arguments: &[&str]) -> Self {
         self.listen = arguments.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Writes events here, and what people read to standard output. For [`Self::outcome`].
+    pub fn events(mut self, path: &Path) -> Self {
+        self.events = path.to_owned();
         self
     }
 
@@ -178,7 +186,8 @@ impl Talk {
             }
         };
         command.arg("talk").args(&self.ticket).arg("--home").arg(&self.home);
-        command.args(["--name", &self.name, "--events", "-", "--transmit", &self.transmit]);
+        command.args(["--name", &self.name, "--transmit", &self.transmit]);
+        command.arg("--events").arg(&self.events);
         command.args(["--input", &self.input, "--output", &self.output_spec]);
         command.args(&self.listen).args(&self.further);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

@@ -5,4 +5,6 @@
 
 #![cfg(unix)]
 
+mod control;
+mod doors;
 mod squad;

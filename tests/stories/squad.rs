@@ -138,16 +138,19 @@ fn take_turns(members: &[&Member]) {
         let mut others = members.to_vec();
         others.remove(index);
         let device = talker.device();
-        let counts: Vec<_> = others.iter().map(|other| other.count("talk_ended", talker)).collect();
+        let before: Vec<_> = others
+            .iter()
+            .map(|other| (other.received(talker), other.count("talk_ended", talker)))
+            .collect();
         talker.ctl(&["ptt", "down"]);
-        for other in &others {
-            other.hears(talker, TURN_FRAMES);
+        for (other, (received, _)) in others.iter().zip(&before) {
+            other.receives(talker, received + TURN_FRAMES);
         }
         talker.ctl(&["ptt", "up"]);
-        for (other, count) in others.iter().zip(counts) {
+        for (other, (_, ended)) in others.iter().zip(&before) {
             other.wait("end of the turn", |events| {
                 let ends = |event: &&Event| event.is("talk_ended") && event.is_about(&device);
-                events.iter().filter(ends).nth(count).map(|_| ())
+                events.iter().filter(ends).nth(*ended).map(|_| ())
             });
         }
     }

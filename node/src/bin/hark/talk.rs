@@ -186,11 +186,12 @@ impl Session {
     }
 
     fn handle(&mut self, event: &StampedEvent, node: Option<&Node>) -> anyhow::Result<()> {
-        if let Some(journal) = &mut self.journal {
-            journal.write(event)?;
-        }
+        // Whoever is told that the node is ready may steer it.
         if let (Event::Ready { org, .. }, Some(node)) = (&event.event, node) {
             self.open_control(org, node);
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.write(event)?;
         }
         if self.lines {
             if let Some(line) = describe(&event.event) {
