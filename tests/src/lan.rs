@@ -53,15 +53,14 @@ impl Lan {
     }
 
     /// Loses so many percent of all packets on their way to either machine.
-    #[must_use]
-    pub fn lose(&self, percent: u32) -> bool {
-        self.names.iter().all(|name| {
+    pub fn lose(&self, percent: u32) {
+        for name in &self.names {
             let rules = format!(
                 "table inet loss {{ chain input {{ type filter hook input priority 0; \
-                 iifname cable numgen random mod 100 < {percent} drop; }} }}"
+                 iifname cable numgen random mod 100 < {percent} drop; }}; }}"
             );
-            run("ip", &["netns", "exec", name, "nft", &rules])
-        })
+            assert!(run("ip", &["netns", "exec", name, "nft", &rules]), "no rules");
+        }
     }
 
     /// Loses nothing any more.

@@ -1,8 +1,12 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
+
+/// What has passed, in order.
+type Datagrams = Vec<(Direction, Vec<u8>)>;
 
 /// Where a datagram was going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +22,7 @@ pub struct Relay {
     front: SocketAddr,
     back: UdpSocket,
     target: SocketAddr,
-    seen: Arc<Mutex<Vec<(Direction, Vec<u8>)>>>,
+    seen: Seen,
 }
 
 impl Relay {
@@ -27,11 +31,11 @@ impl Relay {
         let socket = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let (front, back) = (socket(), socket());
         let address = front.local_addr().expect("it is bound");
-        let seen = Arc::default();
-        let relay = Self { front: address, back: copy(&back), target, seen: Arc::clone(&seen) };
+        let seen = Seen::default();
+        let relay = Self { front: address, back: copy(&back), target, seen: seen.clone() };
         let dialler = Arc::new(Mutex::new(None));
         {
-            let (front, back, seen) = (copy(&front), copy(&back), Arc::clone(&seen));
+            let (front, back, seen) = (copy(&front), copy(&back), seen.clone());
             let dialler = Arc::clone(&dialler);
             forward(front, seen, Direction::In, move |datagram, from| {
                 *dialler.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
@@ -54,8 +58,17 @@ impl Relay {
     }
 
     /// All datagrams so far.
-    pub fn seen(&self) -> Vec<(Direction, Vec<u8>)> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn seen(&self) -> Datagrams {
+        self.seen.lock().clone()
+    }
+
+    /// All datagrams, as soon as they are more than `count`.
+    pub fn wait_beyond(&self, count: usize) -> Datagrams {
+        let seen = self.seen.lock();
+        let wait = self.seen.0.1.wait_timeout_while(seen, PATIENCE, |seen| seen.len() <= count);
+        let (seen, wait) = wait.unwrap_or_else(PoisonError::into_inner);
+        assert!(!wait.timed_out(), "no more than {count} datagrams pass the relay");
+        seen.clone()
     }
 
     /// Sends this to the member behind it, from where its datagrams come, too.
@@ -65,13 +78,22 @@ impl Relay {
     }
 }
 
+#[derive(Clone, Default)]
+struct Seen(Arc<(Mutex<Datagrams>, Condvar)>);
+
+impl Seen {
+    fn lock(&self) -> MutexGuard<'_, Datagrams> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 fn copy(socket: &UdpSocket) -> UdpSocket {
     socket.try_clone().expect("another handle of the socket")
 }
 
 fn forward(
     socket: UdpSocket,
-    seen: Arc<Mutex<Vec<(Direction, Vec<u8>)>>>,
+    seen: Seen,
     direction: Direction,
     pass: impl Fn(&[u8], SocketAddr) + Send + 'static,
 ) {
@@ -82,8 +104,11 @@ fn forward(
             let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
             let datagram = &buffer[..length];
             pass(datagram, from);
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.push((direction, datagram.to_vec()));
+            seen.lock().push((direction, datagram.to_vec()));
+            seen.0.1.notify_all();
         }
     });
 }
+
+/// How long the next datagram may take. Heartbeats alone are more frequent.
+const PATIENCE: Duration = Duration::from_secs(20);

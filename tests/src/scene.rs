@@ -168,7 +168,11 @@ impl Talk {
     }
 
     /// Runs it to its end, which must come by itself.
-    pub fn outcome(self) -> Outcome {
+    pub fn outcome(mut self) -> Outcome {
+        if !self.further.iter().any(|argument| argument == "--for") {
+            // One that should have failed must not run for ever.
+            self = self.with(&["--for", "30s"]);
+        }
         self.command().stdin(Stdio::null()).output().expect("it starts").into()
     }
 

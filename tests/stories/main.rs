@@ -7,4 +7,7 @@
 
 mod control;
 mod doors;
+mod lan;
 mod squad;
+mod trouble;
+mod wire;
