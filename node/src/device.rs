@@ -141,20 +141,20 @@ pub enum VoiceThreadEvent {
 #[non_exhaustive]
 pub enum DeviceError {
     /// The input file cannot be played.
-    #[error("{} {source}", path.display())]
+    #[error("{} {error}", path.display())]
     Input {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: WavError,
+        error: WavError,
     },
     /// The output file cannot be made.
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("{} cannot be written: {error}", path.display())]
     Output {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The machine has no microphone, or no sound system that answers.
     #[error("there is no microphone: connect one, or use --input silence or --input file:PATH")]

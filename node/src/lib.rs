@@ -12,6 +12,8 @@ pub mod device;
 pub mod event;
 pub mod link;
 #[cfg(feature = "voice")]
+pub mod measure;
+#[cfg(feature = "voice")]
 pub mod network;
 #[cfg(feature = "device")]
 pub mod node;

@@ -21,11 +21,12 @@ use crate::{
     device::{
         DatagramSink, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoiceThread, VoiceThreadEvent,
     },
-    event::{Direction, Event, StampedEvent},
+    event::{Event, StampedEvent},
     link::{LinkEvent, Links, UdpBinder},
     network::{
         self, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, VoiceControl,
     },
+    platform::{Urgency, prefer_this_thread},
     random::SystemRandom,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home, Lock, OrganisationStore},
@@ -307,6 +308,7 @@ fn run(
     inputs: UnboundedSender<Input>,
     input_receiver: tokio::sync::mpsc::UnboundedReceiver<Input>,
 ) {
+    prefer_this_thread(Urgency::Network);
     let slot = Arc::clone(&setup.voice_slot);
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -463,7 +465,6 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
             )
         };
         let ends = VoiceEnds { input: plan.input, output: plan.output, low_delay: plan.low_delay };
-        let mut troubles = [None, None];
         let handle = VoiceThread::start(
             Pipeline::new(config)?,
             ends,
@@ -476,14 +477,8 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
                         Input::Publish(Event::AudioStarted { direction, monotonic_ns })
                     }
                     VoiceThreadEvent::Device { direction, available, detail } => {
-                        let trouble = match direction {
-                            Direction::Input => &mut troubles[0],
-                            Direction::Output => &mut troubles[1],
-                        };
-                        *trouble = (!available).then(|| detail.clone());
-                        let all: Vec<_> = troubles.iter().flatten().cloned().collect();
-                        let all = (!all.is_empty()).then(|| all.join("; "));
-                        let _ = inputs.send(Input::Trouble(all));
+                        let trouble = (!available).then(|| detail.clone());
+                        let _ = inputs.send(Input::Trouble(direction, trouble));
                         Input::Publish(Event::AudioDevice { direction, available, detail })
                     }
                 };

@@ -356,7 +356,7 @@ fn a_full_disk_is_told_once() {
     }
     let missing = WavWriter::create(Path::new("/dev/full")).err().unwrap();
     assert_eq!(missing.kind(), io::ErrorKind::StorageFull);
-    let error = DeviceError::Output { path: "/dev/full".into(), source: missing };
+    let error = DeviceError::Output { path: "/dev/full".into(), error: missing };
     assert!(error.to_string().starts_with("/dev/full cannot be written: No space left"));
 }
 

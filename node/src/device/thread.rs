@@ -20,6 +20,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::Direction,
+    platform::{Urgency, prefer_this_thread},
     wav::{self, WavWriter},
 };
 
@@ -58,7 +59,7 @@ impl VoiceThread {
             InputSpec::Silence => Some(Sound::Silence),
             InputSpec::File { path, looped } => {
                 let samples = wav::load(path)
-                    .map_err(|source| DeviceError::Input { path: path.clone(), source })?;
+                    .map_err(|error| DeviceError::Input { path: path.clone(), error })?;
                 Some(Sound::File { samples, looped: *looped })
             }
         };
@@ -66,7 +67,7 @@ impl VoiceThread {
             OutputSpec::Speaker(_) | OutputSpec::Null => None,
             OutputSpec::File { path } => {
                 let writer = WavWriter::create(path)
-                    .map_err(|source| DeviceError::Output { path: path.clone(), source })?;
+                    .map_err(|error| DeviceError::Output { path: path.clone(), error })?;
                 Some((path.clone(), writer))
             }
         };
@@ -141,6 +142,7 @@ pub(super) struct VoiceLoop<P> {
 
 impl<P: VoicePath> VoiceLoop<P> {
     fn run(&mut self, clock: Clock) {
+        prefer_this_thread(Urgency::Sound);
         while !self.shared.stopping.load(Ordering::Acquire) {
             let wake_at = self.turn(clock.now());
             let pause = wake_at.saturating_duration_since(clock.now());

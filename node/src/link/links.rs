@@ -1,7 +1,7 @@
 //! The links that stand, by device, and which of two survives.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -133,7 +133,10 @@ pub enum CloseCode {
 impl CloseCode {
     /// Ends `connection`; nothing if it has ended already.
     pub(super) fn close(self, connection: &Connection) {
-        connection.close(VarInt::from_u32(self as u32), b"");
+        // quinn would forget why the other side has ended it.
+        if connection.close_reason().is_none() {
+            connection.close(VarInt::from_u32(self as u32), b"");
+        }
     }
 }
 
@@ -196,6 +199,11 @@ impl Links {
     /// The best link of each device.
     pub fn all(&self) -> Vec<Arc<Link>> {
         self.lock().values().filter_map(|links| links.last().cloned()).collect()
+    }
+
+    /// The devices that have a link.
+    pub fn devices(&self) -> BTreeSet<DeviceId> {
+        self.lock().keys().copied().collect()
     }
 
     /// Datagrams that were dropped before they left.

@@ -52,18 +52,14 @@ impl StreamMuxer for Muxer {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Stream, ConnectionError>> {
         let connection = self.connection.clone();
-        let opening = self
-            .outbound
-            .get_or_insert_with(|| async move { connection.open_bi().await }.boxed());
+        let opening =
+            self.outbound.get_or_insert_with(|| async move { connection.open_bi().await }.boxed());
         let pair = ready!(opening.poll_unpin(cx));
         self.outbound = None;
         Poll::Ready(pair.map(Stream::from))
     }
 
-    fn poll_close(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Result<(), ConnectionError>> {
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         CloseCode::Normal.close(&self.connection);
         Poll::Ready(Ok(()))
     }

@@ -36,7 +36,7 @@ use self::view::View;
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
-    event::Event,
+    event::{Direction, Event},
     link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, address_of, multiaddr_of},
     random::SystemRandom,
     snapshot::{Command, TransmitMode},
@@ -55,7 +55,11 @@ pub trait VoiceControl: Send {
 
 /// Makes the voice side once the organisation is known. What happens there goes into the channel.
 pub type StartVoice = Box<
-    dyn FnOnce(&OrganisationStore, &Arc<Links>, UnboundedSender<Input>) -> anyhow::Result<Box<dyn VoiceControl>>
+    dyn FnOnce(
+            &OrganisationStore,
+            &Arc<Links>,
+            UnboundedSender<Input>,
+        ) -> anyhow::Result<Box<dyn VoiceControl>>
         + Send,
 >;
 
@@ -70,8 +74,8 @@ pub enum Input {
     Voice(VoiceEvent),
     /// Something to tell, as it is.
     Publish(Event),
-    /// A sound device, or another lasting trouble; none when it is over.
-    Trouble(Option<String>),
+    /// One end of the sound does not work, for this reason; none when it does again.
+    Trouble(Direction, Option<String>),
     /// A generation is on disk, or could not be written.
     Persisted(u16, Result<(), String>),
     /// A new ticket is wanted: uses, and how long it lasts.
@@ -272,6 +276,8 @@ impl Runner {
             }
             if let Some(squad) = &mut self.squad {
                 squad.handle_timeout(now);
+                let full = squad.is_full();
+                self.config.doorkeeper.set_full(full.then(|| self.links.devices()));
             }
             self.carry_out(now);
         }
@@ -287,10 +293,7 @@ impl Runner {
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
             chain: store.chain().clone(),
-            presence: Presence {
-                addresses: self.own_addresses(),
-                ..self.config.presence.clone()
-            },
+            presence: Presence { addresses: self.own_addresses(), ..self.config.presence.clone() },
             directory,
             last_generation: store.generation()?,
             charter,
@@ -330,14 +333,16 @@ impl Runner {
                 }
             }
             Input::Publish(event) => self.config.publisher.publish(event),
-            Input::Trouble(trouble) => self.view.set_trouble(trouble),
+            Input::Trouble(end, trouble) => self.view.set_trouble(end, trouble),
             Input::Persisted(generation, Ok(())) => {
                 if let Some(squad) = &mut self.squad {
                     squad.handle_persisted(now, generation);
                 }
             }
             // Without it no new key may be used, and the old ones would open to those who left.
-            Input::Persisted(_, Err(error)) => anyhow::bail!("cannot keep the key's number: {error}"),
+            Input::Persisted(_, Err(error)) => {
+                anyhow::bail!("cannot keep the key's number: {error}")
+            }
             Input::Ticket(uses, lasting, answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.try_send(self.issue_ticket(uses, lasting));
@@ -466,11 +471,7 @@ impl Runner {
         }
     }
 
-    fn handle_message(
-        &mut self,
-        now: Timestamp,
-        event: request_response::Event<Vec<u8>, Vec<u8>>,
-    ) {
+    fn handle_message(&mut self, now: Timestamp, event: request_response::Event<Vec<u8>, Vec<u8>>) {
         let Some(squad) = &mut self.squad else { return };
         match event {
             request_response::Event::Message { peer, message, .. } => match message {

@@ -62,9 +62,7 @@ pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, F
         Err(error) => return Err(FileError::new(path, error)),
     };
     let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| FileError::new(path, error))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| FileError::new(path, error))?;
     if bytes.len() as u64 > limit {
         return Err(FileError::new(path, io::ErrorKind::FileTooLarge.into()));
     }

@@ -72,8 +72,7 @@ fn one_process_runs_an_organisation() {
 fn uses_of_a_ticket_are_counted_on_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = founded(&home(folder.path()), "Kestrel");
-    let [invite, ann, bob, eve] =
-        [1, 2, 3, 4].map(|n| DeviceKey::from_secret(&[n; 32]).id());
+    let [invite, ann, bob, eve] = [1, 2, 3, 4].map(|n| DeviceKey::from_secret(&[n; 32]).id());
     let expires = UnixTime::from_secs(u64::MAX);
     let count = |device| {
         store.use_counter(Clock).count(invite, expires, 2, device).expect("the disk works")
@@ -105,9 +104,7 @@ fn secrets_are_for_their_owner_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let inner = folder.path().join("home");
     let store = founded(&home(&inner), "Kestrel");
-    let mode = |path: &Path| {
-        std::fs::metadata(path).expect("there").permissions().mode() & 0o777
-    };
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&store.folder().join("device.key")), 0o600);
     assert_eq!(mode(store.folder()), 0o700);
     assert_eq!(mode(&inner), 0o700);

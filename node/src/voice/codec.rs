@@ -33,7 +33,9 @@ impl Encoder {
         let (application, frame_samples) = if low_delay {
             (opus::OPUS_APPLICATION_RESTRICTED_LOWDELAY, 240)
         } else {
-            (opus::OPUS_APPLICATION_VOIP, 480)
+            // At our rate nearer to what was spoken than libopus's application for speech, which
+            // filters the low end out and lifts formants, for rates that are short of bits.
+            (opus::OPUS_APPLICATION_AUDIO, 480)
         };
         let bitrate = c_int::try_from(bitrate_bps).map_err(|_| CodecError::Bitrate)?;
         let packet_bytes = bitrate_bps as usize * frame_samples / 8 / SAMPLE_RATE as usize;

@@ -170,7 +170,8 @@ fn describe(status: &Value) -> String {
     own.extend(is("muted").then(|| "muted".to_owned()));
     own.extend(is("deafened").then(|| "deafened".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
-    let mut lines = vec![format!("{} in {}: {}", text("name"), text("organisation"), own.join(", "))];
+    let mut lines =
+        vec![format!("{} in {}: {}", text("name"), text("organisation"), own.join(", "))];
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
     for peer in status["peers"].as_array().unwrap_or(&Vec::new()) {
         let number = |name: &str| peer[name].as_f64().unwrap_or_default();

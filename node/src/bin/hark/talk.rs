@@ -206,14 +206,15 @@ impl Session {
         event: &StampedEvent,
         node: Option<&Node>,
     ) -> anyhow::Result<Option<String>> {
-        if let Some(journal) = &mut self.journal {
-            journal.write(event)?;
-        }
+        // Whoever is told that the node is ready may steer it.
         let trouble = match (&event.event, node) {
             (Event::Ready { org, .. }, Some(node)) => self.open_control(org, node).err(),
             _ => None,
         };
         let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error:#}"));
+        if let Some(journal) = &mut self.journal {
+            journal.write(event)?;
+        }
         // The screen shows the ticket in its own way.
         let is_ready = matches!(event.event, Event::Ready { .. });
         let line = describe(&event.event).filter(|_| !(is_ready && self.tell == Tell::Screen));
