@@ -1,1 +1,26 @@
-//! .
+//! Drives the program `hark` as people and scripts do: real processes, real sockets, real files.
+//!
+//! A [`Scene`] is a folder for the homes of some members. [`Scene::talk`] starts one, whose events
+//! are followed as they happen: a story waits for what must happen and never sleeps. What a member
+//! has heard is found in its output file by comparison with what the other has spoken.
+//!
+//! Every story has its own folder and free ports, so that all may run at once; how many do is said in
+//! `.config/nextest.toml`, as all of them work in real time.
+
+#![cfg(unix)]
+
+mod binary;
+mod events;
+#[cfg(target_os = "linux")]
+mod lan;
+mod member;
+mod relay;
+mod scene;
+
+pub use binary::{Outcome, is_root};
+pub use events::Event;
+#[cfg(target_os = "linux")]
+pub use lan::Lan;
+pub use member::Member;
+pub use relay::{Direction, Relay};
+pub use scene::{Scene, Talk, speech};

@@ -37,7 +37,7 @@ pub(super) struct Wanted {
 pub(super) enum CardNews {
     CaptureOpened { live: LiveCapture, name: String },
     PlayoutOpened { live: LivePlayout, name: String },
-    Lost { direction: Direction, reason: String },
+    Lost { direction: Direction, name: String, reason: String },
 }
 
 /// A thread that owns the cards' streams.
@@ -152,15 +152,22 @@ struct Desk {
 /// One card that is wanted.
 struct Slot {
     wanted: Wanted,
-    /// The card that is open, with the id that it has there.
-    stream: Option<(Box<dyn Any>, String)>,
+    open: Option<OpenSlot>,
     openings: u64,
     retry_at: Option<Instant>,
 }
 
+/// The card that is open.
+struct OpenSlot {
+    /// Runs until it is dropped.
+    stream: Box<dyn Any>,
+    id: String,
+    name: String,
+}
+
 impl Slot {
     fn new(wanted: Wanted) -> Self {
-        Self { wanted, stream: None, openings: 0, retry_at: None }
+        Self { wanted, open: None, openings: 0, retry_at: None }
     }
 }
 
@@ -195,13 +202,13 @@ impl Desk {
         self.look_at = Instant::now() + LOOK_AGAIN;
         let Some(system) = &self.system else { return };
         let changed = |slot: &Slot| {
-            let (_, id) = slot.stream.as_ref().filter(|_| slot.wanted.name.is_none())?;
+            let open = slot.open.as_ref().filter(|_| slot.wanted.name.is_none())?;
             let default = system.default_card(slot.wanted.direction)?;
-            (default.id != *id).then_some((slot.wanted.direction, default.name))
+            (default.id != open.id).then_some((slot.wanted.direction, default.name))
         };
         let changes: Vec<_> = self.slots.iter().filter_map(changed).collect();
         for (direction, name) in changes {
-            self.lose(direction, format!("the default is now {name}"));
+            self.lose(direction, format!("{name} has become the default"));
         }
     }
 
@@ -241,9 +248,9 @@ impl Desk {
         let system = self.system.get_or_insert_with(sound_system);
         let card = card::open(&**system, slot.wanted.name.as_deref(), opening)
             .inspect_err(|_| self.system = None)?;
-        slot.stream = Some((card.stream, card.id));
-        slot.retry_at = None;
         let name = card.name;
+        slot.open = Some(OpenSlot { stream: card.stream, id: card.id, name: name.clone() });
+        slot.retry_at = None;
         self.tell(match card.live {
             Live::Capture(live) => CardNews::CaptureOpened { live, name },
             Live::Playout(live) => CardNews::PlayoutOpened { live, name },
@@ -253,9 +260,9 @@ impl Desk {
 
     fn lose(&mut self, direction: Direction, reason: String) {
         let Some(slot) = self.slot(direction) else { return };
-        let Some((stream, _)) = slot.stream.take() else { return };
+        let Some(OpenSlot { stream, name, .. }) = slot.open.take() else { return };
         slot.retry_at = Some(Instant::now() + FIRST_RETRY);
-        self.tell(CardNews::Lost { direction, reason });
+        self.tell(CardNews::Lost { direction, name, reason });
         drop(stream);
     }
 

@@ -12,6 +12,7 @@ use super::{
     DatagramSink, DeviceError, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoicePath,
     VoiceThreadEvent, VoiceThreadStatistics,
     capture::{CaptureEnd, Sound},
+    kind,
     playout::{LEAD, PlayoutEnd},
     shared::{Datagram, Shared, Waker},
     supervisor::{CardNews, StallReporter, Supervisor, Wanted},
@@ -231,20 +232,21 @@ impl<P: VoicePath> VoiceLoop<P> {
                     if self.capture.set_live(live) == 1 {
                         continue;
                     }
-                    (Direction::Input, true, name)
+                    (Direction::Input, true, format!("the microphone is {name}"))
                 }
                 CardNews::PlayoutOpened { live, name } => {
                     if self.playout.set_live(live) == 1 {
                         continue;
                     }
-                    (Direction::Output, true, name)
+                    (Direction::Output, true, format!("the speaker is {name}"))
                 }
-                CardNews::Lost { direction, reason } => {
+                CardNews::Lost { direction, name, reason } => {
                     match direction {
                         Direction::Input => self.capture.lose(now),
                         Direction::Output => self.playout.lose(now),
                     }
-                    (direction, false, reason)
+                    let kind = kind(direction);
+                    (direction, false, format!("the {kind} {name} is not used now: {reason}"))
                 }
             };
             (self.events)(VoiceThreadEvent::Device { direction, available, detail });

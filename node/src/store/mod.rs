@@ -167,7 +167,12 @@ impl Home {
     /// The identity of this device in an organisation.
     pub fn key(&self, store: &OrganisationStore) -> Result<DeviceKey, StoreError> {
         let path = store.folder().join("device.key");
-        self.read_key(&path)?.ok_or(StoreError::Damaged(path))
+        let certified = store.chain().leaf().map(|certificate| certificate.device);
+        match self.read_key(&path)? {
+            Some(key) if Some(key.id()) == certified => Ok(key),
+            // Another key than the one that was admitted opens no door.
+            _ => Err(StoreError::Damaged(path)),
+        }
     }
 
     /// Protects all key files with `passphrase`, or with none any more.

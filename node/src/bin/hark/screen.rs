@@ -1,10 +1,15 @@
 //! The live screen of `talk`.
 
+mod clipboard;
 mod view;
 
 use std::{
+    collections::VecDeque,
     io::{self, Write},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +33,7 @@ use view::draw;
 /// The terminal, taken over until this is dropped.
 pub(crate) struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
+    events: Receiver<Event>,
     state: ViewState,
 }
 
@@ -36,6 +42,8 @@ pub(crate) struct Screen {
 pub(crate) enum Wish {
     /// Something of the node.
     Command(Command),
+    /// To have the ticket in the clipboard.
+    Copy,
     /// To end.
     Leave,
 }
@@ -45,6 +53,10 @@ pub(crate) enum Wish {
 pub(crate) struct ViewState {
     /// Whether the invite ticket covers the screen.
     show_ticket: bool,
+    /// Whether the ticket was handed to the clipboard since it is shown.
+    copied: bool,
+    /// What has happened, the newest last.
+    news: VecDeque<String>,
     /// Whether the terminal tells when a key is released. If not, space holds until pressed again.
     key_release: bool,
     /// Whether the push-to-talk key is down, or held by a press of space.
@@ -74,13 +86,29 @@ impl Screen {
         })();
         match opened {
             Ok(terminal) => {
-                Ok(Self { terminal, state: ViewState { key_release, ..ViewState::default() } })
+                let state = ViewState { key_release, ..ViewState::default() };
+                Ok(Self { terminal, events: read_events()?, state })
             }
             Err(error) => {
                 restore();
                 Err(error).context(context)
             }
         }
+    }
+
+    /// Has something that happened on the screen from now on, while there is room.
+    pub(crate) fn tell(&mut self, news: String) {
+        self.state.news.push_back(news);
+        if self.state.news.len() > NEWS_MAX {
+            self.state.news.pop_front();
+        }
+    }
+
+    /// Hands `text` to the terminal's clipboard, if it has one that programs may fill.
+    pub(crate) fn copy(&mut self, text: &str) -> anyhow::Result<()> {
+        clipboard::copy(&mut io::stdout(), text)?;
+        self.state.copied = true;
+        Ok(())
     }
 
     /// Shows the state.
@@ -91,27 +119,41 @@ impl Screen {
     }
 
     /// What the person presses within `patience`.
-    pub(crate) fn wishes(
-        &mut self,
-        snapshot: &Snapshot,
-        patience: Duration,
-    ) -> anyhow::Result<Vec<Wish>> {
+    pub(crate) fn wish(&mut self, snapshot: &Snapshot, patience: Duration) -> Option<Wish> {
+        // A panic in another thread has given the terminal back: there is nothing to go on with.
+        if !TAKEN.load(Ordering::Relaxed) {
+            return Some(Wish::Leave);
+        }
         let until = Instant::now() + patience;
-        let mut wishes = Vec::new();
-        while event::poll(until.saturating_duration_since(Instant::now()))? {
-            match event::read()? {
-                Event::Key(key) => wishes.extend(self.state.press(key, snapshot)),
-                // A new size is drawn at once.
-                Event::Resize(..) => break,
-                _ => {}
-            }
-            // What was pressed shows at once, too.
-            if !wishes.is_empty() {
-                break;
+        loop {
+            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Key(key)) => {
+                    // What was pressed shows at once.
+                    if let Some(wish) = self.state.press(key, snapshot) {
+                        return Some(wish);
+                    }
+                }
+                // A new size is drawn at once, too.
+                Ok(Event::Resize(..)) | Err(RecvTimeoutError::Timeout) => return None,
+                Ok(_) => {}
+                // The terminal is gone, and with it the person.
+                Err(RecvTimeoutError::Disconnected) => return Some(Wish::Leave),
             }
         }
-        Ok(wishes)
     }
+}
+
+/// Reads what happens at the terminal, on a thread of its own: of a terminal that is gone the
+/// reading never returns.
+fn read_events() -> anyhow::Result<Receiver<Event>> {
+    let (sender, events) = sync_channel(EVENTS_MAX);
+    let read = move || {
+        while let Ok(event) = event::read()
+            && sender.send(event).is_ok()
+        {}
+    };
+    std::thread::Builder::new().name("hark-keyboard".to_owned()).spawn(read)?;
+    Ok(events)
 }
 
 impl Drop for Screen {
@@ -158,8 +200,10 @@ impl ViewState {
             }
             KeyCode::Char('t') => {
                 self.show_ticket = !self.show_ticket;
+                self.copied = false;
                 return None;
             }
+            KeyCode::Char('c') => return Some(Wish::Copy),
             KeyCode::Esc => {
                 self.show_ticket = false;
                 return None;
@@ -215,6 +259,11 @@ fn next_mode(mode: TransmitMode) -> TransmitMode {
 /// any thread gives it back.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 static ENHANCED: AtomicBool = AtomicBool::new(false);
+
+/// Keys that wait to be looked at. Beyond them the terminal keeps what is typed.
+const EVENTS_MAX: usize = 64;
+/// Events that the screen remembers: as many as a tall terminal shows. The oldest go.
+const NEWS_MAX: usize = 50;
 
 const VOLUME_STEP: f32 = 0.1;
 const VOLUME_MAX: f32 = 4.0;

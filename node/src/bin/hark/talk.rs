@@ -84,12 +84,17 @@ impl From<Mode> for TransmitMode {
 }
 
 pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
-    let ticket = arguments.ticket.as_deref().map(str::parse::<Ticket>).transpose()?;
+    // Copied from a screen or a letter it may have been broken into lines.
+    let joined = |text: &str| text.split_whitespace().collect::<String>().parse::<Ticket>();
+    let ticket = arguments.ticket.as_deref().map(joined).transpose()?;
     let home = open_home(&arguments.home)?;
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let journal = arguments.events.map(Journal::open).transpose()?;
     let until = arguments.lasting.map(|lasting| Instant::now() + lasting);
     let stop = StopSignal::listen()?;
+    if ticket.is_some() && !to_stdout {
+        say("Looking for the squad …");
+    }
     let node = Node::start(NodeConfig {
         home: home_path(&arguments.home)?,
         passphrase: ask_passphrase(),
@@ -104,8 +109,8 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         transmit: arguments.transmit.into(),
         low_delay: arguments.low_delay,
     })?;
-    let mut session =
-        Session { events: node.subscribe(), journal, lines: !to_stdout, service: None, home };
+    let tell = if to_stdout { Tell::Nobody } else { Tell::Lines };
+    let mut session = Session { events: node.subscribe(), journal, tell, service: None, home };
     let on_screen = !to_stdout && io::stdout().is_terminal() && io::stdin().is_terminal();
     let reason = if on_screen {
         session.show(&node, &stop, until)?
@@ -118,19 +123,27 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         Some(reason) => node.stop(reason),
         None => node.wait(),
     };
-    session.lines = session.lines && !on_screen;
     while let Ok(event) = session.events.try_recv() {
         session.handle(&event, None)?;
     }
     ended
 }
 
+/// Who is told what happens, in words.
+#[derive(Clone, Copy, PartialEq)]
+enum Tell {
+    /// Whoever reads standard output.
+    Lines,
+    /// Whoever looks at the screen.
+    Screen,
+    Nobody,
+}
+
 /// One run of `talk`.
 struct Session {
     events: Receiver<StampedEvent>,
     journal: Option<Journal>,
-    /// Whether events are told as lines.
-    lines: bool,
+    tell: Tell,
     service: Option<Service>,
     home: Home,
 }
@@ -148,7 +161,7 @@ impl Session {
                 return Ok(end);
             }
             match self.events.recv_timeout(TURN) {
-                Ok(event) => self.handle(&event, Some(node))?,
+                Ok(event) => drop(self.handle(&event, Some(node))?),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
@@ -162,55 +175,64 @@ impl Session {
         stop: &StopSignal,
         until: Option<Instant>,
     ) -> anyhow::Result<Option<&'static str>> {
-        self.lines = false;
+        self.tell = Tell::Screen;
         let mut screen = Screen::open()?;
         loop {
             if let Some(end) = end(node, stop, until) {
                 return Ok(end);
             }
             while let Ok(event) = self.events.try_recv() {
-                self.handle(&event, Some(node))?;
+                if let Some(news) = self.handle(&event, Some(node))? {
+                    screen.tell(news);
+                }
             }
             let Some(snapshot) = node.snapshot() else {
                 std::thread::sleep(TURN);
                 continue;
             };
             screen.draw(&snapshot)?;
-            for wish in screen.wishes(&snapshot, TURN)? {
-                match wish {
-                    Wish::Leave => return Ok(Some("quit")),
-                    Wish::Command(command) => node.command(command),
-                }
+            match screen.wish(&snapshot, TURN) {
+                Some(Wish::Leave) => return Ok(Some("quit")),
+                Some(Wish::Copy) => screen.copy(&snapshot.ticket)?,
+                Some(Wish::Command(command)) => node.command(command),
+                None => {}
             }
         }
     }
 
-    fn handle(&mut self, event: &StampedEvent, node: Option<&Node>) -> anyhow::Result<()> {
+    /// Tells an event where it is to be told. What is for the screen is returned.
+    fn handle(
+        &mut self,
+        event: &StampedEvent,
+        node: Option<&Node>,
+    ) -> anyhow::Result<Option<String>> {
+        // Whoever is told that the node is ready may steer it.
+        let trouble = match (&event.event, node) {
+            (Event::Ready { org, .. }, Some(node)) => self.open_control(org, node).err(),
+            _ => None,
+        };
+        let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error:#}"));
         if let Some(journal) = &mut self.journal {
             journal.write(event)?;
         }
-        if let (Event::Ready { org, .. }, Some(node)) = (&event.event, node) {
-            self.open_control(org, node);
+        // The screen shows the ticket in its own way.
+        let is_ready = matches!(event.event, Event::Ready { .. });
+        let line = describe(&event.event).filter(|_| !(is_ready && self.tell == Tell::Screen));
+        match self.tell {
+            Tell::Screen => return Ok(trouble.or(line)),
+            Tell::Lines => line.iter().for_each(|line| say(line)),
+            Tell::Nobody => {}
         }
-        if self.lines
-            && let Some(line) = describe(&event.event)
-        {
-            say(&line);
-        }
-        Ok(())
+        trouble.iter().for_each(|trouble| complain(trouble));
+        Ok(None)
     }
 
     /// A node that cannot be steered still talks.
-    fn open_control(&mut self, organisation: &str, node: &Node) {
-        let opened = (|| {
-            let id = organisation.parse().context("an organisation's id")?;
-            let store = self.home.find(id)?.context("its folder is gone")?;
-            Service::start(Arc::new(node.handle()), store)
-        })();
-        match opened {
-            Ok(service) => self.service = Some(service),
-            Err(error) => complain(&format!("`hark ctl` will not work: {error:#}")),
-        }
+    fn open_control(&mut self, organisation: &str, node: &Node) -> anyhow::Result<()> {
+        let id = organisation.parse().context("an organisation's id")?;
+        let store = self.home.find(id)?.context("its folder is gone")?;
+        self.service = Some(Service::start(Arc::new(node.handle()), store)?);
+        Ok(())
     }
 }
 
@@ -253,22 +275,38 @@ impl Journal {
     }
 }
 
-/// What a person is told of an event, if anything.
+/// What a person is told of an event, if anything. Who speaks is not: it would be a line each
+/// few seconds.
 fn describe(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Ready { ticket, listen, .. } => {
-            format!("ready at {}\nothers join by: hark talk {ticket}", listen.join(", "))
-        }
+        // The ticket alone on its line, to be copied whole.
+        Event::Ready { ticket, .. } => format!(
+            "Others join with `hark talk TICKET`. Send them this ticket by a way that only they \
+             can read; it is good for 24 hours:\n\n{ticket}\n"
+        ),
         Event::PeerUp { name, path, address, .. } => {
-            format!("{name} is here ({} {address})", path.as_str())
+            format!("{name} is here ({}, {})", path.as_str(), plain_address(address))
         }
-        Event::PeerDown { name, reason, .. } => format!("{name} is gone ({reason})"),
-        Event::TalkStarted { name, .. } => format!("{name} talks"),
-        Event::TalkEnded { name, .. } => format!("{name} has spoken"),
+        Event::PeerDown { name, reason, .. } => match reason.as_str() {
+            "left" => format!("{name} has left"),
+            "unreachable" => format!("{name} is out of reach"),
+            reason => format!("{name} is gone ({reason})"),
+        },
         Event::AudioDevice { detail, .. } => detail.clone(),
         Event::Stopped { reason } => format!("stopped ({reason})"),
         _ => return None,
     })
+}
+
+/// The address and port of a multiaddr, as people write them; anything else as it is.
+pub(crate) fn plain_address(multiaddr: &str) -> String {
+    let mut parts = multiaddr.split('/').skip(1);
+    let (family, ip, port) = (parts.next(), parts.next(), parts.nth(1));
+    match (family, ip, port) {
+        (Some("ip4"), Some(ip), Some(port)) => format!("{ip}:{port}"),
+        (Some("ip6"), Some(ip), Some(port)) => format!("[{ip}]:{port}"),
+        _ => multiaddr.to_owned(),
+    }
 }
 
 /// How long a turn of the loop waits, and with it how often the screen is drawn.
@@ -276,6 +314,8 @@ const TURN: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
+    use hark_node::event::DeviceText;
+
     use super::*;
 
     #[test]
@@ -303,5 +343,26 @@ mod tests {
         let stopped = Event::Stopped { reason: "signal".to_owned() };
         assert_eq!(describe(&stopped).as_deref(), Some("stopped (signal)"));
         assert_eq!(describe(&Event::Stats { peers: Vec::new(), cpu_percent: 1.0 }), None);
+    }
+
+    #[test]
+    fn the_ticket_stands_alone_on_its_line() {
+        let device = hark_keys::DeviceKey::from_secret(&[7; 32]).id();
+        let ready = Event::Ready {
+            device: DeviceText(device),
+            org: String::new(),
+            listen: vec!["/ip4/192.0.2.7/udp/4000/quic-v1/p2p/12D3".to_owned()],
+            ticket: "hark1abc".to_owned(),
+        };
+        let text = describe(&ready).expect("told");
+        assert!(text.lines().any(|line| line == "hark1abc"), "{text}");
+        assert!(!text.contains("p2p"), "{text}");
+    }
+
+    #[test]
+    fn addresses_are_told_as_people_write_them() {
+        assert_eq!(plain_address("/ip4/192.0.2.7/udp/4000/quic-v1"), "192.0.2.7:4000");
+        assert_eq!(plain_address("/ip6/2001:db8::7/udp/4000/quic-v1"), "[2001:db8::7]:4000");
+        assert_eq!(plain_address("elsewhere"), "elsewhere");
     }
 }

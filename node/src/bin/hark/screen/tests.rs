@@ -67,18 +67,20 @@ fn shown(width: u16, height: u16, snapshot: &Snapshot, state: &ViewState) -> Vec
 
 #[test]
 fn members_are_shown_with_how_they_are_heard() {
-    let lines = shown(80, 8, &snapshot(), &ViewState::default());
+    let state = ViewState { news: ["Bob is here".to_owned()].into(), ..ViewState::default() };
+    let lines = shown(80, 11, &snapshot(), &state);
     assert!(lines[0].starts_with(" Kestrel  squad"), "{lines:#?}");
     assert!(lines[0].ends_with("Ann · 3 % CPU"), "{lines:#?}");
     assert!(lines[1].contains(" 2 here "), "{lines:#?}");
     assert!(lines[3].starts_with("› Bob"), "{lines:#?}");
-    for part in ["█████·····", "direct", "1.3", "2.5", "21", "100 %"] {
+    for part in ["█████─────", "direct", "1.3", "2.5", "21", "100 %"] {
         assert!(lines[3].contains(part), "{part} {lines:#?}");
     }
     assert!(lines[4].starts_with("  Cat") && lines[4].contains("away"), "{lines:#?}");
     assert!(!lines[4].contains("2.5") && !lines[4].contains('█'), "{lines:#?}");
-    assert!(lines[6].starts_with(" you  ··········  by voice"), "{lines:#?}");
-    assert!(lines[7].contains("q leave · m mute · d deafen · t ticket"), "{lines:#?}");
+    assert_eq!(lines[7], "  Bob is here");
+    assert!(lines[9].starts_with(" you  ████████──  by voice"), "{lines:#?}");
+    assert!(lines[10].contains("q leave · m mute · d deafen · t ticket"), "{lines:#?}");
 }
 
 #[test]
@@ -93,23 +95,39 @@ fn the_own_state_is_plain_to_see() {
         ..snapshot()
     };
     let held = ViewState { talk_key: true, ..ViewState::default() };
-    let lines = shown(100, 9, &snapshot, &held);
-    let own = &lines[6];
-    for part in ["████████··", "push to talk", "TALKING", "HELD", "MUTED", "DEAFENED", "copies 2"]
+    let lines = shown(100, 10, &snapshot, &held);
+    let own = &lines[7];
+    for part in ["████████──", "push to talk", "TALKING", "HELD", "MUTED", "DEAFENED", "copies 2"]
     {
         assert!(own.contains(part), "{part} {lines:#?}");
     }
-    assert_eq!(lines[7], " ! the microphone is gone");
-    assert!(lines[8].contains("m unmute · d undeafen · space talk on/off"), "{lines:#?}");
+    assert_eq!(lines[8], " ! the microphone is gone");
+    assert!(lines[9].contains("m unmute · d undeafen · space talk on/off"), "{lines:#?}");
 }
 
 #[test]
 fn the_ticket_is_shown_whole_and_without_borders_to_copy_around() {
     let snapshot = snapshot();
     let state = ViewState { show_ticket: true, ..ViewState::default() };
-    let lines = shown(80, 12, &snapshot, &state);
-    let copied: String = lines[2..9].concat();
-    assert_eq!(copied, snapshot.ticket);
+    for (width, height) in [(60, 15), (80, 12), (200, 50)] {
+        let lines = shown(width, height, &snapshot, &state);
+        let first = lines.iter().position(|line| line.starts_with("hark1")).expect("shown");
+        let rows = snapshot.ticket.len().div_ceil(width.into());
+        assert_eq!(lines[first..first + rows].concat(), snapshot.ticket, "{lines:#?}");
+    }
+}
+
+#[test]
+fn whoever_is_alone_sees_the_ticket_and_how_to_use_it() {
+    let away = snapshot().peers.split_off(1);
+    for peers in [Vec::new(), away] {
+        let lines = shown(80, 24, &Snapshot { peers, ..snapshot() }, &ViewState::default());
+        let text = lines.join("\n");
+        assert!(text.contains("hark talk TICKET"), "{text}");
+        assert!(text.replace('\n', "").contains(&snapshot().ticket), "{text}");
+    }
+    let text = shown(80, 24, &snapshot(), &ViewState::default()).concat();
+    assert!(!text.contains("hark1"), "{text}");
 }
 
 #[test]
@@ -117,14 +135,14 @@ fn any_size_can_be_drawn() {
     for width in [1, 2, 7, 25, 60, 200] {
         for height in [1, 2, 3, 5, 40] {
             for peers in [Vec::new(), snapshot().peers] {
-                let snapshot = Snapshot { peers, ..snapshot() };
-                shown(width, height, &snapshot, &ViewState::default());
+                for show_ticket in [true, false] {
+                    let state = ViewState { show_ticket, ..ViewState::default() };
+                    let snapshot = Snapshot { peers: peers.clone(), ..snapshot() };
+                    shown(width, height, &snapshot, &state);
+                }
             }
         }
     }
-    let empty = Snapshot { peers: Vec::new(), ..snapshot() };
-    let lines = shown(80, 8, &empty, &ViewState::default());
-    assert!(lines[2].contains("Press t for the ticket"), "{lines:#?}");
 }
 
 fn key(code: KeyCode, kind: KeyEventKind) -> KeyEvent {
@@ -144,6 +162,7 @@ fn keys_ask_for_what_the_help_says() {
     assert_eq!(press(&mut state, &now, 'd'), wish(Command::Deafen { on: true }));
     assert_eq!(press(&mut state, &now, 'v'), wish(Command::Transmit { mode: TransmitMode::Ptt }));
     assert_eq!(press(&mut state, &now, 'q'), Some(Wish::Leave));
+    assert_eq!(press(&mut state, &now, 'c'), Some(Wish::Copy));
     assert_eq!(press(&mut state, &now, 't'), None);
     assert!(state.show_ticket);
     let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);

@@ -1,13 +1,14 @@
 use hark_node::snapshot::{PeerView, Snapshot, TransmitMode};
 use ratatui::{
     Frame,
-    layout::{Constraint, Layout, Rect},
+    layout::{Constraint, Layout, Margin, Rect},
     style::{Color, Modifier, Style, Stylize},
     text::{Line, Span},
-    widgets::{Block, Borders, Cell, Clear, Padding, Paragraph, Row, Table, TableState, Wrap},
+    widgets::{Block, Borders, Cell, Paragraph, Row, Table, TableState, Wrap},
 };
 
 use super::ViewState;
+use crate::talk::plain_address;
 
 /// Draws the state; nothing else is known here.
 pub(super) fn draw(frame: &mut Frame, snapshot: &Snapshot, state: &ViewState) {
@@ -15,18 +16,29 @@ pub(super) fn draw(frame: &mut Frame, snapshot: &Snapshot, state: &ViewState) {
     let [title, members, own, trouble, help] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Min(0),
-        Constraint::Length(1),
+        Constraint::Length(2),
         Constraint::Length(trouble),
         Constraint::Length(1),
     ])
     .areas(frame.area());
     draw_title(frame, title, snapshot);
-    if state.show_ticket {
-        draw_ticket(frame, members, snapshot);
+    let alone = !snapshot.peers.iter().any(|peer| peer.reachable);
+    if state.show_ticket || snapshot.peers.is_empty() {
+        draw_ticket(frame, members, snapshot, state);
     } else {
+        let height = snapshot.peers.len().try_into().unwrap_or(u16::MAX).saturating_add(HEADER);
+        let below = if alone { Constraint::Min(0) } else { Constraint::Min(1) };
+        let [members, below] = Layout::vertical([Constraint::Length(height), below]).areas(members);
         draw_members(frame, members, snapshot, state);
+        // Whoever is alone needs the ticket more than the past.
+        if alone {
+            draw_ticket(frame, below, snapshot, state);
+        } else {
+            draw_news(frame, below, state);
+        }
     }
-    frame.render_widget(own_line(snapshot, state), own);
+    let own_line = Paragraph::new(own_line(snapshot, state));
+    frame.render_widget(own_line.block(rule("")), own);
     if let Some(text) = &snapshot.trouble {
         frame.render_widget(Line::from(format!(" ! {text}")).fg(Color::Yellow).bold(), trouble);
     }
@@ -34,27 +46,37 @@ pub(super) fn draw(frame: &mut Frame, snapshot: &Snapshot, state: &ViewState) {
 }
 
 fn draw_title(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
-    let left = Line::from(vec![
-        Span::from(format!(" {}", snapshot.organisation)).bold(),
-        Span::from(format!("  {}", snapshot.channel)).dim(),
-    ]);
+    let mut left = Line::from(format!(" {}", snapshot.organisation).bold());
+    if snapshot.channel != snapshot.organisation {
+        left.push_span(Span::from(format!("  {}", snapshot.channel)).dim());
+    }
     let right = format!("{} · {:.0} % CPU ", snapshot.name, snapshot.cpu_percent);
     frame.render_widget(left, area);
     frame.render_widget(Line::from(right).dim().right_aligned(), area);
 }
 
-fn draw_members(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
-    let here = snapshot.peers.iter().filter(|peer| peer.reachable).count();
-    let block = Block::new()
-        .borders(Borders::TOP | Borders::BOTTOM)
-        .border_style(Style::new().dim())
-        .title(format!(" {} here ", here + 1));
-    if snapshot.peers.is_empty() {
-        let text = "Nobody else is here yet. Press t for the ticket by which others join.";
-        let block = block.padding(Padding::horizontal(1));
-        frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }).block(block), area);
+/// A line above that names what follows.
+fn rule(title: impl Into<Line<'static>>) -> Block<'static> {
+    Block::new().borders(Borders::TOP).border_style(Style::new().dim()).title(title)
+}
+
+/// The newest of what has happened, at the bottom of `area`.
+fn draw_news(frame: &mut Frame, area: Rect, state: &ViewState) {
+    let room = usize::from(area.height.saturating_sub(1));
+    let shown = state.news.len().min(room);
+    if shown == 0 {
         return;
     }
+    let newest = state.news.iter().skip(state.news.len() - shown);
+    let lines: Vec<_> = newest.map(|news| Line::from(format!("  {news}")).dim()).collect();
+    let height = shown as u16;
+    let bottom = Rect { y: area.bottom() - height, height, ..area };
+    frame.render_widget(Paragraph::new(lines), bottom);
+}
+
+fn draw_members(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
+    let here = snapshot.peers.iter().filter(|peer| peer.reachable).count();
+    let block = rule(format!(" {} here ", here + 1));
     // What matters least goes first where the terminal is narrow.
     let columns = COLUMNS.iter().take_while(|column| column.from_width <= area.width);
     let columns: Vec<_> = columns.collect();
@@ -62,11 +84,16 @@ fn draw_members(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &View
         let style = if peer.reachable { Style::new() } else { Style::new().dim() };
         Row::new(columns.iter().map(|column| (column.cell)(peer))).style(style)
     });
-    let header = Row::new(columns.iter().map(|column| column.title)).dim();
+    let header = columns.iter().map(|column| {
+        let title = Line::from(column.title);
+        Cell::from(if column.is_number { title.right_aligned() } else { title })
+    });
+    let header = Row::new(header).dim();
     let widths = columns.iter().map(|column| column.width);
     let table = Table::new(rows, widths)
         .header(header)
         .block(block)
+        .column_spacing(2)
         .highlight_symbol("› ")
         .row_highlight_style(Style::new().add_modifier(Modifier::BOLD));
     let mut selection = TableState::new().with_selected(state.selected);
@@ -75,6 +102,7 @@ fn draw_members(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &View
 
 struct Column {
     title: &'static str,
+    is_number: bool,
     width: Constraint,
     /// Width of the terminal that shows it.
     from_width: u16,
@@ -84,69 +112,85 @@ struct Column {
 const COLUMNS: [Column; 8] = [
     Column {
         title: "name",
-        width: Constraint::Fill(1),
+        is_number: false,
+        // No wider, or the eye loses the row on a wide terminal.
+        width: Constraint::Max(28),
         from_width: 0,
         cell: |peer| Cell::from(peer.name.clone()),
     },
     Column {
         title: "voice",
+        is_number: false,
         width: Constraint::Length(BAR_CELLS),
         from_width: 24,
         cell: |peer| Cell::from(bar(peer.level_dbfs, peer.talking)),
     },
     Column {
         title: "path",
-        width: Constraint::Length(9),
+        is_number: false,
+        width: Constraint::Length(6),
         from_width: 38,
         cell: |peer| Cell::from(if peer.reachable { peer.stats.path.as_str() } else { "away" }),
     },
     Column {
         title: "trip ms",
+        is_number: true,
         width: Constraint::Length(7),
-        from_width: 48,
+        from_width: 50,
         cell: |peer| number(peer, peer.stats.rtt_ms, 1),
     },
     Column {
         title: "loss %",
+        is_number: true,
         width: Constraint::Length(6),
-        from_width: 56,
+        from_width: 58,
         cell: |peer| number(peer, peer.stats.loss_percent, 1),
     },
     Column {
         title: "delay ms",
+        is_number: true,
         width: Constraint::Length(8),
-        from_width: 66,
+        from_width: 68,
         cell: |peer| number(peer, peer.stats.playout_delay_ms, 0),
     },
     Column {
         title: "volume",
+        is_number: true,
         width: Constraint::Length(6),
-        from_width: 74,
-        cell: |peer| Cell::from(format!("{:.0} %", peer.volume * 100.0)),
+        from_width: 76,
+        cell: |peer| {
+            Cell::from(Line::from(format!("{:.0} %", peer.volume * 100.0)).right_aligned())
+        },
     },
     Column {
         title: "address",
-        width: Constraint::Length(30),
-        from_width: 110,
-        cell: |peer| Cell::from(peer.address.clone()),
+        is_number: false,
+        width: Constraint::Length(21),
+        from_width: 95,
+        cell: |peer| Cell::from(plain_address(&peer.address)).dim(),
     },
 ];
 
 fn number(peer: &PeerView, value: f64, digits: usize) -> Cell<'static> {
     let text = if peer.reachable { format!("{value:.digits$}") } else { String::new() };
-    Cell::from(text)
+    Cell::from(Line::from(text).right_aligned())
 }
 
-/// A level between the softest and the loudest that matter for speech.
+/// The level of a member who speaks.
 fn bar(level_dbfs: f32, active: bool) -> Line<'static> {
+    let lit = if active { lit_cells(level_dbfs).max(1) } else { 0 };
+    bar_of(lit, Style::new().fg(Color::Green))
+}
+
+/// Cells for a level between the softest and the loudest that matter for speech.
+fn lit_cells(level_dbfs: f32) -> usize {
     let share = (level_dbfs - SOFTEST_DBFS) / (LOUDEST_DBFS - SOFTEST_DBFS);
-    let lit = if active { (share.clamp(0.0, 1.0) * f32::from(BAR_CELLS)).round() } else { 0.0 };
-    let lit = (lit as usize).max(usize::from(active));
+    (share.clamp(0.0, 1.0) * f32::from(BAR_CELLS)).round() as usize
+}
+
+fn bar_of(lit: usize, style: Style) -> Line<'static> {
     let unlit = usize::from(BAR_CELLS) - lit;
-    Line::from(vec![
-        Span::from("█".repeat(lit)).fg(Color::Green),
-        Span::from("·".repeat(unlit)).dim(),
-    ])
+    Line::from(vec![Span::from("█".repeat(lit)).style(style), Span::from("─".repeat(unlit)).dim()])
 }
 
 fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
@@ -156,7 +200,9 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
         TransmitMode::Ptt => "push to talk",
     };
     let mut spans = vec![Span::from(" you  ")];
-    spans.extend(bar(snapshot.level_dbfs, snapshot.transmitting).spans);
+    // What the microphone hears is seen also while nobody is sent it.
+    let colour = if snapshot.transmitting { Color::Green } else { Color::DarkGray };
+    spans.extend(bar_of(lit_cells(snapshot.level_dbfs), Style::new().fg(colour)).spans);
     spans.push(Span::from(format!("  {mode}")));
     if snapshot.transmitting {
         spans.push(Span::from("  TALKING").fg(Color::Green).bold());
@@ -182,7 +228,11 @@ fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
         (TransmitMode::Ptt, false) => " · space talk on/off",
         _ => "",
     };
-    let ticket = if state.show_ticket { "t back" } else { "t ticket" };
+    let ticket = match (state.show_ticket, snapshot.peers.is_empty()) {
+        (_, true) => "c copy ticket",
+        (true, false) => "c copy ticket · t back",
+        (false, false) => "t ticket",
+    };
     let text = format!(
         " q leave · m {} · d {}{space} · {ticket} · v mode · ↑↓ +- volume",
         if snapshot.muted { "unmute" } else { "mute" },
@@ -191,17 +241,55 @@ fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     Line::from(text).dim()
 }
 
-/// Without side borders, so that it can be marked and copied.
-fn draw_ticket(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
-    let block = Block::new()
-        .borders(Borders::TOP | Borders::BOTTOM)
-        .border_style(Style::new().dim())
-        .title(" others join within a day by: hark talk TICKET ");
-    frame.render_widget(Clear, area);
-    let ticket = Paragraph::new(snapshot.ticket.as_str()).wrap(Wrap { trim: true });
-    frame.render_widget(ticket.block(block), area);
+/// Without side borders, so that the ticket can be marked and copied.
+fn draw_ticket(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
+    let title = if snapshot.peers.is_empty() { " nobody else is here yet " } else { " invite " };
+    let block = rule(title);
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    let copied =
+        if state.copied { "It is in your clipboard, if the terminal allows that. " } else { "" };
+    let before = "Send this ticket to those who are to join, by a way that only they can read:";
+    let after =
+        format!("{copied}They run `hark talk TICKET`. It is good for 24 hours; c copies it.");
+    let margin = Margin::new(1, 0);
+    let narrow = inner.inner(margin).width;
+    let heights = [(before, narrow), (&snapshot.ticket, inner.width), (&after, narrow)]
+        .map(|(text, width)| rows(text, usize::from(width.max(1))));
+    // Where the terminal is low the ticket comes first, whole.
+    let spare = heights.iter().fold(inner.height, |left, rows| left.saturating_sub(*rows));
+    let gap = u16::from(spare >= 2);
+    let [top, _, middle, _, bottom] = Layout::vertical([
+        Constraint::Max(heights[0]),
+        Constraint::Length(gap),
+        Constraint::Length(heights[1]),
+        Constraint::Length(gap),
+        Constraint::Max(heights[2]),
+    ])
+    .areas(inner);
+    let wrapped = |text: &str| Paragraph::new(text.to_owned()).wrap(Wrap { trim: true });
+    frame.render_widget(wrapped(before).dim(), top.inner(margin));
+    frame.render_widget(wrapped(&snapshot.ticket).fg(Color::Cyan), middle);
+    frame.render_widget(wrapped(&after).dim(), bottom.inner(margin));
 }
 
+/// Lines that `text` takes when it is wrapped.
+fn rows(text: &str, width: usize) -> u16 {
+    let (mut rows, mut used) = (1, 0);
+    for word in text.split_whitespace().map(str::len) {
+        let space = usize::from(used > 0);
+        if used + space + word <= width {
+            used += space + word;
+        } else {
+            rows += usize::from(used > 0) + word.saturating_sub(1) / width;
+            used = (word - 1) % width + 1;
+        }
+    }
+    rows.try_into().unwrap_or(u16::MAX)
+}
+
+/// Lines of the members' table beside the members.
+const HEADER: u16 = 2;
 const BAR_CELLS: u16 = 10;
 const SOFTEST_DBFS: f32 = -60.0;
 const LOUDEST_DBFS: f32 = -10.0;

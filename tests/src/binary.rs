@@ -1,0 +1,103 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+    time::SystemTime,
+};
+
+/// What a command that has ended left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The exit status; none where a signal ended it.
+    pub status: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// What was complained about: exit status 1 and one line that tells, without a panic.
+    #[track_caller]
+    pub fn complaint(&self) -> &str {
+        assert_eq!(self.status, Some(1), "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        let line = self.stderr.trim_end().strip_prefix("hark: ");
+        let line = line.unwrap_or_else(|| panic!("not a complaint: {self:?}"));
+        assert!(!line.contains("internal error"), "{self:?}");
+        line
+    }
+
+    /// Standard output of a command that worked and had nothing to complain about.
+    #[track_caller]
+    pub fn success(&self) -> &str {
+        assert_eq!((self.status, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        self.stdout.trim_end()
+    }
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// The command `hark`, free of what the caller's environment says to it.
+pub(crate) fn hark() -> Command {
+    let mut command = Command::new(path());
+    for variable in ["HARK_HOME", "HARK_LOG", "HARK_PASSPHRASE"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// The program, which lies beside this crate's tests. `cargo nextest run --workspace` has built it;
+/// where the tests of this crate run alone, it is built here if it is not there or out of date.
+pub(crate) fn path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let tests = std::env::current_exe().expect("a test has a path");
+        let profile = tests.ancestors().nth(2).expect("tests lie in PROFILE/deps");
+        let path = profile.join(format!("hark{}", std::env::consts::EXE_SUFFIX));
+        let built = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        if built.is_ok_and(|built| newest_source() <= built) {
+            return path;
+        }
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--package", "hark-node", "--bin", "hark"]);
+        cargo.arg("--target-dir").arg(profile.parent().expect("PROFILE lies in the target folder"));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().is_ok_and(|status| status.success()), "{cargo:?} failed");
+        path
+    })
+}
+
+/// When a source of the program was last changed.
+fn newest_source() -> SystemTime {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it lies in a workspace");
+    let mut newest = SystemTime::UNIX_EPOCH;
+    let mut folders: Vec<_> =
+        ["keys/src", "mesh/src", "node/src"].map(|folder| workspace.join(folder)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => newest = newest.max(metadata.modified().unwrap_or(newest)),
+                Err(_) => {}
+            }
+        }
+    }
+    newest
+}
+
+/// Whether this process may do what only root may.
+pub fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
+}

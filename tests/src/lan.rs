@@ -1,0 +1,93 @@
+use std::process::Command;
+
+use crate::{binary::is_root, scene::Talk};
+
+/// Two machines on one cable: network namespaces, gone when dropped.
+pub struct Lan {
+    names: [String; 2],
+}
+
+impl Lan {
+    /// Lays the cable, with addresses from `prefixes`, each of which needs the machine's number
+    /// behind it. None, and a line that says so, where this process may not.
+    pub fn lay(prefixes: &[&str]) -> Option<Self> {
+        if !is_root() {
+            println!("skipped: only root can make network namespaces");
+            return None;
+        }
+        let names = [1, 2].map(|number| format!("hark-test-{}-{number}", std::process::id()));
+        let lan = Self { names };
+        let [first, second] = &lan.names;
+        let made = ip(&["netns", "add", first]) && ip(&["netns", "add", second]);
+        if !made {
+            println!("skipped: this system has no network namespaces");
+            return None;
+        }
+        let link = ["link", "add", "cable", "netns", first, "type", "veth"];
+        let peer = ["peer", "name", "cable", "netns", second];
+        assert!(ip(&[&link[..], &peer].concat()), "no cable");
+        for (name, number) in lan.names.iter().zip(1..) {
+            for prefix in prefixes {
+                let address =
+                    format!("{prefix}{number}/{}", if prefix.contains(':') { 64 } else { 24 });
+                let add = ["-n", name, "address", "add", &address, "dev", "cable"];
+                // Without its check for duplicates an address is usable at once.
+                let nodad: &[&str] = if prefix.contains(':') { &["nodad"] } else { &[] };
+                assert!(ip(&[&add[..], nodad].concat()), "no address {address}");
+            }
+            assert!(ip(&["-n", name, "link", "set", "lo", "up"]), "no loopback");
+            assert!(ip(&["-n", name, "link", "set", "cable", "up"]), "no cable");
+        }
+        Some(lan)
+    }
+
+    /// Plugs the cable of machine 0 or 1 out or in again.
+    pub fn plug(&self, machine: usize, up: bool) {
+        let state = if up { "up" } else { "down" };
+        assert!(ip(&["-n", &self.names[machine], "link", "set", "cable", state]), "cable {state}");
+    }
+
+    /// Runs `talk` on machine 0 or 1, listening where the program does by itself.
+    pub fn talk(&self, machine: usize, talk: Talk) -> Talk {
+        talk.listen(&[]).through(&["ip", "netns", "exec", &self.names[machine]])
+    }
+
+    /// Loses so many percent of all packets on their way to either machine.
+    pub fn lose(&self, percent: u32) {
+        for name in &self.names {
+            let rules = format!(
+                "table inet loss {{ chain input {{ type filter hook input priority 0; \
+                 iifname cable numgen random mod 100 < {percent} drop; }}; }}"
+            );
+            assert!(run("ip", &["netns", "exec", name, "nft", &rules]), "no rules");
+        }
+    }
+
+    /// Loses nothing any more.
+    pub fn lose_nothing(&self) {
+        for name in &self.names {
+            assert!(run("ip", &["netns", "exec", name, "nft", "flush ruleset"]), "rules stay");
+        }
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        for name in &self.names {
+            ip(&["netns", "delete", name]);
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    let output = Command::new(program).args(arguments).output();
+    let worked = output.as_ref().is_ok_and(|output| output.status.success());
+    if !worked {
+        println!("{program} {arguments:?}: {output:?}");
+    }
+    worked
+}

@@ -1,0 +1,312 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::Duration,
+};
+
+use hark_node::{
+    measure::{Recording, delays},
+    voice::SAMPLE_RATE,
+};
+use serde_json::Value;
+
+use crate::{
+    binary::Outcome,
+    events::{Event, Events},
+    scene::run,
+};
+
+/// A running `hark talk`, or one that has ended. Killed when dropped.
+pub struct Member {
+    name: String,
+    home: PathBuf,
+    child: Child,
+    events: Events,
+    speech: Option<PathBuf>,
+    output: PathBuf,
+    errors: PathBuf,
+}
+
+impl Member {
+    pub(crate) fn new(
+        name: String,
+        home: PathBuf,
+        mut child: Child,
+        speech: Option<PathBuf>,
+        output: PathBuf,
+        errors: PathBuf,
+    ) -> Self {
+        let events = Events::follow(child.stdout.take().expect("its output is a pipe"));
+        Self { name, home, child, events, speech, output, errors }
+    }
+
+    /// Runs `hark ctl COMMAND …` against it, which must work, and returns what it prints.
+    #[track_caller]
+    pub fn ctl(&self, command: &[&str]) -> String {
+        self.try_ctl(command).success().to_owned()
+    }
+
+    /// Runs `hark ctl COMMAND …` against it.
+    pub fn try_ctl(&self, command: &[&str]) -> Outcome {
+        run(&self.home, &[&["ctl"], command].concat())
+    }
+
+    /// A new invite, from the running member.
+    pub fn invite(&self, arguments: &[&str]) -> String {
+        run(&self.home, &[&["invite"], arguments].concat()).success().to_owned()
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{} gets no SIG{name}", self.name);
+    }
+
+    /// Kills it as a crash would: it can say and write nothing more.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits until it has ended, without a complaint, and returns the reason that it tells.
+    #[track_caller]
+    pub fn ended(&mut self) -> String {
+        let stopped = self.wait("stopped", |events| {
+            events.iter().find(|event| event.is("stopped")).map(|e| e.text("reason").to_owned())
+        });
+        let status = self.child.wait().expect("it ends");
+        assert_eq!((status.code(), self.stderr().as_str()), (Some(0), ""), "{}", self.name);
+        stopped
+    }
+
+    /// Makes it leave, and waits until it has.
+    #[track_caller]
+    pub fn leave(&mut self) {
+        self.signal("TERM");
+        assert_eq!(self.ended(), "signal", "{}", self.name);
+    }
+
+    /// What `find` finds among all its events, as soon as it does.
+    #[track_caller]
+    pub fn wait<T>(&self, what: &str, find: impl Fn(&[Event]) -> Option<T>) -> T {
+        self.events.wait(find).unwrap_or_else(|events| {
+            let last = events.len().saturating_sub(25);
+            let last: Vec<_> = events[last..].iter().map(|event| format!("{event:?}")).collect();
+            let stderr = self.stderr();
+            panic!("{}: no {what}; it told:\n{}\n{stderr}", self.name, last.join("\n"))
+        })
+    }
+
+    /// Waits for an event after the first `from` ones.
+    #[track_caller]
+    pub fn wait_after(&self, from: usize, what: &str, is: impl Fn(&Event) -> bool) -> Event {
+        self.wait(what, |events| events[from..].iter().find(|event| is(event)).cloned())
+    }
+
+    /// Waits until exactly these can be heard and spoken to, and exactly they hold the key.
+    #[track_caller]
+    pub fn is_among(&self, others: &[&Self]) {
+        let mut devices: Vec<_> = others.iter().map(|other| other.device()).collect();
+        devices.sort();
+        let mut holders = devices.clone();
+        holders.push(self.device());
+        holders.sort();
+        self.wait("squad of the right members", |events| {
+            let roster = events.iter().rev().find(|event| event.is("roster_changed"))?;
+            let mut roster = roster.texts("devices");
+            roster.sort_unstable();
+            (reachable(events) == devices && roster == holders).then_some(())
+        });
+    }
+
+    /// How many frames of `talker` it has received.
+    pub fn received(&self, talker: &Self) -> u64 {
+        frames(&self.events(), &talker.device()).unwrap_or(0)
+    }
+
+    /// Waits until it has received so many frames of `talker`.
+    #[track_caller]
+    pub fn receives(&self, talker: &Self, total: u64) {
+        let device = talker.device();
+        self.wait(&format!("{total} frames of {}", talker.name), |events| {
+            (frames(events, &device)? >= total).then_some(())
+        });
+    }
+
+    /// Waits until it has received `count` more frames of `talker`.
+    #[track_caller]
+    pub fn hears(&self, talker: &Self, count: u64) {
+        self.receives(talker, self.received(talker) + count);
+    }
+
+    /// The delays in milliseconds of what it has heard of `talker`, a window of a second each, into
+    /// its output file. Windows that do not resemble what was spoken are left out.
+    pub fn heard(&self, talker: &Self) -> Vec<f64> {
+        let heard = Recording::read(&self.output, self.audio_start("output"));
+        let heard = heard.unwrap_or_else(|error| panic!("{}: {error}", self.output.display()));
+        let speech = talker.speech.as_ref().expect("the talker speaks");
+        let spoken = Recording::read(speech, talker.audio_start("input")).expect("speech is WAV");
+        let spans = self.turns_of(talker).into_iter().map(|(from, to)| {
+            let heard = part(&heard, from.saturating_sub(MARGIN), to + MARGIN, false);
+            let spoken = part(&spoken, from.saturating_sub(MARGIN), to, true);
+            delays(&spoken, &heard)
+        });
+        spans.collect::<Vec<_>>().concat()
+    }
+
+    /// From when to when it was told that `talker` talks, by the clock of the recordings.
+    fn turns_of(&self, talker: &Self) -> Vec<(Duration, Duration)> {
+        let device = talker.device();
+        let events = self.events();
+        let started = events.iter().find(|event| event.is("audio_started")).expect("it has output");
+        let zero = started.at() - Duration::from_nanos(self.audio_start("output"));
+        let mut turns: Vec<(Duration, Duration)> = Vec::new();
+        for event in events.iter().filter(|event| event.is_about(&device)) {
+            let at = event.at().saturating_sub(zero);
+            if event.is("talk_started") {
+                turns.push((at, at + LONGEST_TURN));
+            } else if event.is("talk_ended")
+                && let Some((_, end)) = turns.last_mut()
+            {
+                *end = at;
+            }
+        }
+        turns
+    }
+
+    /// Checks that at least `windows` seconds of `talker` are in its output file, in time.
+    #[track_caller]
+    pub fn has_heard(&self, talker: &Self, windows: usize) {
+        let delays = self.heard(talker);
+        let names = (&self.name, &talker.name);
+        assert!(delays.len() >= windows, "{names:?}: {} of {windows} windows", delays.len());
+        let wrong: Vec<_> = delays.iter().filter(|ms| !PLAUSIBLE_MS.contains(*ms)).collect();
+        assert!(wrong.is_empty(), "{names:?}: delays of {wrong:?} ms");
+    }
+
+    /// Checks that what it has received of `talker` came in time. Nothing is lost on loopback, but
+    /// a busy machine may be late now and then.
+    #[track_caller]
+    pub fn has_concealed_little(&self, talker: &Self) {
+        let received = self.counter("frames_received", talker);
+        let concealed = self.counter("frames_concealed", talker);
+        assert!(concealed * 20 <= received, "{concealed} concealed, {received} received");
+    }
+
+    /// All that it has told.
+    pub fn events(&self) -> Vec<Event> {
+        self.events.all()
+    }
+
+    /// How many events of this name it has told of `other`.
+    pub fn count(&self, name: &str, other: &Self) -> usize {
+        let device = other.device();
+        self.events().iter().filter(|event| event.is(name) && event.is_about(&device)).count()
+    }
+
+    /// The newest of a counter of `stats` for `other`.
+    pub fn counter(&self, name: &str, other: &Self) -> u64 {
+        let peer = last_stats(&self.events(), &other.device());
+        number(&peer.expect("it has stats of everyone it has met"), name)
+    }
+
+    /// Its device.
+    pub fn device(&self) -> String {
+        self.ready().text("device").to_owned()
+    }
+
+    /// The invite that it told when it started.
+    pub fn ticket(&self) -> String {
+        self.ready().text("ticket").to_owned()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        let ready = self.ready();
+        let parts: Vec<_> = ready.texts("listen")[0].split('/').collect();
+        let ["", _, ip, "udp", port, ..] = parts[..] else { panic!("{ready:?}") };
+        SocketAddr::new(ip.parse().expect("an address"), port.parse().expect("a port"))
+    }
+
+    /// Its standard error so far.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(&self.errors).expect("its standard error is a file")
+    }
+
+    /// Where it writes what it hears.
+    pub fn output(&self) -> &Path {
+        &self.output
+    }
+
+    fn ready(&self) -> Event {
+        self.wait("ready", |events| events.iter().find(|event| event.is("ready")).cloned())
+    }
+
+    fn audio_start(&self, direction: &str) -> u64 {
+        self.wait("audio", |events| {
+            let started =
+                |event: &&Event| event.is("audio_started") && event.text("direction") == direction;
+            events.iter().find(started)?["monotonic_ns"].as_u64()
+        })
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What of `recording` lies between two moments. Speech has no end, as it is looped.
+fn part(recording: &Recording, from: Duration, to: Duration, looped: bool) -> Recording {
+    let start = Duration::from_nanos(recording.start_ns);
+    let place = |moment: Duration| {
+        (moment.saturating_sub(start).as_secs_f64() * f64::from(SAMPLE_RATE)) as usize
+    };
+    let (from, to) = (place(from), place(to));
+    let length = if looped { to } else { to.min(recording.samples.len()) };
+    let samples = recording.samples.iter().copied().cycle();
+    let offset_ns = from as u64 * 1_000_000_000 / u64::from(SAMPLE_RATE);
+    Recording {
+        samples: samples.skip(from).take(length.saturating_sub(from)).collect(),
+        start_ns: recording.start_ns + offset_ns,
+    }
+}
+
+/// The devices whose newest event is `peer_up`, in order.
+fn reachable(events: &[Event]) -> Vec<String> {
+    let mut newest = BTreeMap::new();
+    for event in events.iter().filter(|event| event.is("peer_up") || event.is("peer_down")) {
+        newest.insert(event.text("device").to_owned(), event.is("peer_up"));
+    }
+    newest.into_iter().filter_map(|(device, up)| up.then_some(device)).collect()
+}
+
+fn frames(events: &[Event], device: &str) -> Option<u64> {
+    last_stats(events, device).map(|peer| number(&peer, "frames_received"))
+}
+
+fn last_stats(events: &[Event], device: &str) -> Option<Value> {
+    let stats = events.iter().rev().find(|event| event.is("stats"))?;
+    stats.peer(device).cloned()
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+/// From mouth to ear. Nothing is heard before it was spoken; far more than a busy machine takes means
+/// that buffers fill.
+const PLAUSIBLE_MS: std::ops::Range<f64> = 5.0..400.0;
+
+/// How much earlier or later than the events say speech may be found.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// A turn that has not ended is looked at for this long.
+const LONGEST_TURN: Duration = Duration::from_secs(10);

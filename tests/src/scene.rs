@@ -1,0 +1,214 @@
+use std::{
+    cell::Cell,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    binary::{Outcome, hark},
+    member::Member,
+};
+
+/// The folder in which a story takes place.
+pub struct Scene {
+    folder: TempDir,
+    /// Counts what was started, so that no run overwrites the files of another.
+    runs: Cell<usize>,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self { folder: TempDir::new().expect("a folder for the story"), runs: Cell::new(0) }
+    }
+}
+
+impl Scene {
+    /// A place of this name.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where the member of this name has its state.
+    pub fn home(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
+    /// Runs `hark COMMAND --home HOME …` for the member of this name to its end.
+    pub fn run(&self, name: &str, command: &[&str]) -> Outcome {
+        run(&self.home(name), command)
+    }
+
+    /// Founds an organisation in the member's home, without starting it; its first ticket, which
+    /// knows no address.
+    pub fn found(&self, name: &str, organisation: &str) -> String {
+        let founded = self.run(name, &["new", organisation, "--json"]);
+        let founded: serde_json::Value =
+            serde_json::from_str(founded.success()).expect("`new --json` prints JSON");
+        founded["ticket"].as_str().expect("it has a ticket").to_owned()
+    }
+
+    /// `hark talk` for the member of this name: on loopback, silent, always transmitting.
+    pub fn talk(&self, name: &str) -> Talk {
+        self.runs.set(self.runs.get() + 1);
+        let run = format!("{name}-{}", self.runs.get());
+        let output = self.path(&format!("{run}.wav"));
+        Talk {
+            name: name.to_owned(),
+            home: self.home(name),
+            ticket: None,
+            listen: vec!["--listen".to_owned(), "127.0.0.1:0".to_owned(), "--no-mdns".to_owned()],
+            input: "silence".to_owned(),
+            speech: None,
+            output_spec: format!("file:{}", output.display()),
+            output,
+            transmit: "open".to_owned(),
+            events: "-".into(),
+            further: Vec::new(),
+            before: Vec::new(),
+            environment: Vec::new(),
+            errors: self.path(&format!("{run}.err")),
+        }
+    }
+}
+
+/// A `hark talk` that is about to start.
+pub struct Talk {
+    name: String,
+    home: PathBuf,
+    ticket: Option<String>,
+    listen: Vec<String>,
+    input: String,
+    speech: Option<PathBuf>,
+    output_spec: String,
+    output: PathBuf,
+    transmit: String,
+    events: PathBuf,
+    further: Vec<String>,
+    before: Vec<String>,
+    environment: Vec<(String, String)>,
+    errors: PathBuf,
+}
+
+impl Talk {
+    /// Joins by this ticket.
+    pub fn ticket(mut self, ticket: &str) -> Self {
+        self.ticket = Some(ticket.to_owned());
+        self
+    }
+
+    /// Speaks the recording of this name, again and again.
+    pub fn speaking(mut self, name: &str) -> Self {
+        let path = speech(name);
+        self.input = format!("file:{}?loop", path.display());
+        self.speech = Some(path);
+        self
+    }
+
+    /// Takes its sound from this input.
+    pub fn input(mut self, spec: &str) -> Self {
+        self.input = spec.to_owned();
+        self
+    }
+
+    /// Gives its sound to this output.
+    pub fn output(mut self, spec: &str) -> Self {
+        self.output_spec = spec.to_owned();
+        self
+    }
+
+    /// Opens the microphone by this mode.
+    pub fn transmit(mut self, mode: &str) -> Self {
+        self.transmit = mode.to_owned();
+        self
+    }
+
+    /// Listens where the program does by itself, or where these arguments say.
+    pub fn listen(mut self, arguments: &[&str]) -> Self {
+        self.listen = arguments.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Writes events here, and what people read to standard output. For [`Self::outcome`].
+    pub fn events(mut self, path: &Path) -> Self {
+        self.events = path.to_owned();
+        self
+    }
+
+    /// Adds arguments.
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.further.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Runs through another command, which must become `hark` by exec.
+    pub fn through(mut self, command: &[&str]) -> Self {
+        self.before = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it, and waits until others can join it.
+    pub fn start(self) -> Member {
+        let errors = File::create(&self.errors).expect("a file for its standard error");
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let member =
+            Member::new(self.name, self.home, child, self.speech, self.output, self.errors);
+        member.wait("ready", |events| events.iter().find(|event| event.is("ready")).cloned());
+        member
+    }
+
+    /// Runs it to its end, which must come by itself.
+    pub fn outcome(mut self) -> Outcome {
+        if !self.further.iter().any(|argument| argument == "--for") {
+            // One that should have failed must not run for ever.
+            self = self.with(&["--for", "30s"]);
+        }
+        self.command().stdin(Stdio::null()).output().expect("it starts").into()
+    }
+
+    fn command(&self) -> Command {
+        let program = hark();
+        let mut command = match self.before.split_first() {
+            None => program,
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program.get_program());
+                for (name, _) in program.get_envs() {
+                    command.env_remove(name);
+                }
+                command
+            }
+        };
+        command.arg("talk").args(&self.ticket).arg("--home").arg(&self.home);
+        command.args(["--name", &self.name, "--transmit", &self.transmit]);
+        command.arg("--events").arg(&self.events);
+        command.args(["--input", &self.input, "--output", &self.output_spec]);
+        command.args(&self.listen).args(&self.further);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// One of the recordings that Hark ships.
+pub fn speech(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/assets/speech");
+    let path = folder.join(format!("{name}.wav"));
+    fs::canonicalize(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+pub(crate) fn run(home: &Path, command: &[&str]) -> Outcome {
+    let (name, rest) = command.split_first().expect("a command has a name");
+    let mut hark = hark();
+    hark.arg(name).arg("--home").arg(home).args(rest).stdin(Stdio::null());
+    hark.output().expect("it starts").into()
+}

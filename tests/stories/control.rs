@@ -1,0 +1,144 @@
+//! A running member is steered by `hark ctl`, and ends in good order.
+
+use std::fs;
+
+use hark_node::{
+    voice::level_dbfs,
+    wav::{WavError, load},
+};
+use hark_tests::{Member, Scene};
+use serde_json::Value;
+
+/// What is asked for by `hark ctl` is done, and shown.
+#[test]
+fn commands_are_done() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let mut wren =
+        scene.talk("Wren").ticket(&kestrel.ticket()).transmit("ptt").speaking("english").start();
+    kestrel.is_among(&[&wren]);
+    wren.is_among(&[&kestrel]);
+    let (mut started, mut ended) = (0, 0);
+    let mut talks = |command: &[&str], on: bool| {
+        wren.ctl(command);
+        let (event, count) =
+            if on { ("talk_started", &mut started) } else { ("talk_ended", &mut ended) };
+        let device = wren.device();
+        kestrel.wait(&format!("{event} by {command:?}"), |events| {
+            let told = |one: &&hark_tests::Event| one.is(event) && one.is_about(&device);
+            events.iter().filter(told).nth(*count).map(|_| ())
+        });
+        *count += 1;
+        shows(&wren, |status| status["transmitting"] == on);
+    };
+    talks(&["ptt", "down"], true);
+    talks(&["ptt", "up"], false);
+    talks(&["transmit", "open"], true);
+    talks(&["mute"], false);
+    talks(&["unmute"], true);
+    assert_eq!((started, ended), (3, 2));
+
+    let shown = status(&kestrel);
+    assert_eq!((&shown["name"], &shown["peers"][0]["name"]), (&"Kestrel".into(), &"Wren".into()));
+    assert_eq!(shown["peers"][0]["reachable"], true);
+    assert!(kestrel.ctl(&["status"]).contains("Wren: direct"));
+    assert!(kestrel.ctl(&["invite"]).starts_with("hark1"));
+
+    assert_eq!(wren.ctl(&["quit"]), "");
+    assert_eq!(wren.ended(), "quit");
+    assert!(wren.try_ctl(&["status"]).complaint().contains("no node runs here"));
+}
+
+/// A member that was turned down to nothing is not heard, and again once turned up.
+#[test]
+fn volume_of_one_member() {
+    let scene = Scene::default();
+    let mut kestrel = scene.talk("Kestrel").start();
+    let ticket = kestrel.ticket();
+    let wren = scene.talk("Wren").ticket(&ticket).transmit("ptt").speaking("english").start();
+    kestrel.is_among(&[&wren]);
+    wren.is_among(&[&kestrel]);
+    kestrel.ctl(&["volume", "wren", "0"]);
+    shows(&kestrel, |status| status["peers"][0]["volume"] == 0.0);
+    wren.ctl(&["ptt", "down"]);
+    kestrel.hears(&wren, 200);
+    let silent = load(kestrel.output()).expect("a WAV file");
+    assert_eq!(level_dbfs(&silent), -120.0);
+    kestrel.ctl(&["volume", &wren.device(), "1"]);
+    kestrel.hears(&wren, 300);
+    kestrel.leave();
+    kestrel.has_heard(&wren, 2);
+    let nobody = scene.talk("Heron").start();
+    let unknown = nobody.try_ctl(&["volume", "wren", "1"]);
+    assert!(unknown.complaint().contains("nobody here is called \"wren\""));
+}
+
+/// Only who can read the member's home can steer it.
+#[test]
+fn wrong_token() {
+    let scene = Scene::default();
+    let mut kestrel = scene.talk("Kestrel").start();
+    kestrel.ctl(&["status"]);
+    let organisations = scene.home("Kestrel").join("organisations");
+    let folder = fs::read_dir(organisations).expect("there").next().expect("one").expect("read");
+    let path = folder.path().join("control.json");
+    let text = fs::read_to_string(&path).expect("a running node has it");
+    let mut description: Value = serde_json::from_str(&text).expect("JSON");
+    let token = description["token"].as_str().expect("a token");
+    assert_eq!(token.len(), 64);
+    description["token"] = token.chars().rev().collect::<String>().into();
+    fs::write(&path, description.to_string()).expect("written");
+    kestrel.try_ctl(&["quit"]).complaint();
+    fs::write(&path, text).expect("written");
+    assert_eq!(status(&kestrel)["name"], "Kestrel");
+    kestrel.leave();
+    assert!(!path.exists());
+}
+
+/// However it is asked to end, it says why, and leaves whole files.
+#[test]
+fn ends_in_good_order() {
+    let scene = Scene::default();
+    let journal = scene.path("events");
+    let talk = scene.talk("Kestrel").with(&["--for", "1s"]).events(&journal);
+    let outcome = talk.output(&format!("file:{}", scene.path("out.wav").display())).outcome();
+    let told = outcome.success();
+    assert!(told.ends_with("stopped (time)"), "{told}");
+    let events = fs::read_to_string(&journal).expect("the journal");
+    let last: Value = serde_json::from_str(events.lines().last().expect("lines")).expect("JSON");
+    assert_eq!((&last["event"], &last["reason"]), (&"stopped".into(), &"time".into()));
+    let seconds = load(&scene.path("out.wav")).expect("a WAV file").len() as f64 / 48_000.0;
+    assert!((0.5..1.5).contains(&seconds), "{seconds}");
+
+    for signal in ["TERM", "INT", "HUP"] {
+        let mut member = scene.talk("Kestrel").start();
+        member.signal(signal);
+        assert_eq!(member.ended(), "signal", "{signal}");
+        load(member.output()).expect("a WAV file");
+    }
+}
+
+/// What was heard until a crash is in a whole file.
+#[test]
+fn crash_leaves_a_whole_recording() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").speaking("english").start();
+    let mut wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    wren.hears(&kestrel, 300);
+    wren.kill();
+    assert!(!matches!(load(wren.output()), Err(WavError::CutOff { .. })));
+    wren.has_heard(&kestrel, 2);
+}
+
+/// Waits until the status, which is made ten times a second, is like that.
+#[track_caller]
+fn shows(member: &Member, like: impl Fn(&Value) -> bool) {
+    let mut asked = (0..100).map(|_| status(member));
+    assert!(asked.any(|status| like(&status)), "{}", status(member));
+}
+
+fn status(member: &Member) -> Value {
+    let status = member.ctl(&["status", "--json"]);
+    let mut answer: Value = serde_json::from_str(&status).expect("JSON");
+    answer["status"].take()
+}

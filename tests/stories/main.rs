@@ -1,0 +1,13 @@
+//! What people do with Hark, from start to end.
+//!
+//! A story starts real members, waits for what they tell, and holds what they have heard against
+//! what was spoken.
+
+#![cfg(unix)]
+
+mod control;
+mod doors;
+mod lan;
+mod squad;
+mod trouble;
+mod wire;
