@@ -1,6 +1,6 @@
 //! What a frame costs on its way: coding, sealing, holding, mixing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use divan::{Bencher, counter::ItemsCount};
 use hark_keys::{
@@ -13,24 +13,83 @@ use hark_node::voice::{
     jitter::JitterBuffer,
     mix::Limiter,
 };
+use ring::aead;
 
-fn main() {
+#[allow(dead_code, reason = "the files are written for another benchmark")]
+#[path = "squad/speech.rs"]
+mod speech;
+#[allow(dead_code, reason = "the table has more than this benchmark says")]
+#[path = "squad/table.rs"]
+mod table;
+
+fn main() -> anyhow::Result<()> {
     divan::main();
+    // Without `--bench`, cargo only wants to know that it builds.
+    if std::env::args().any(|argument| argument == "--bench") {
+        let mut table = table::Table::default();
+        seal_beside_its_limit(&mut table)?;
+        table.print("Sealing, 65 bytes", "beside");
+    }
+    Ok(())
 }
 
-/// A tone that wavers, so that the encoder has something to do.
+/// Seals and opens a frame, and the same bytes with nothing but the machine's fastest cipher, in
+/// turns, so that whatever slows the machine slows both.
+fn seal_beside_its_limit(table: &mut table::Table) -> anyhow::Result<()> {
+    let random = SeededRandom::new(1);
+    let (device, channel) = (DeviceKey::generate(&random).id(), ChannelId::from_bytes([1; 16]));
+    let secret = KeySecret::generate(1, &random);
+    let mut key = SenderKey::new(channel, device, &secret);
+    let mut keyring = SenderKeyring::new(channel, device);
+    keyring.install(Timestamp::ZERO, &secret);
+    let bare = aead::UnboundKey::new(&aead::AES_128_GCM, &[7; 16]);
+    let bare = aead::LessSafeKey::new(bare.map_err(|_| anyhow::anyhow!("no key"))?);
+
+    let (mut sealed, mut opened) = (vec![Vec::new(); TURN], Vec::new());
+    let (mut seal, mut open, mut limit) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    for _ in 0..TURNS {
+        let start = Instant::now();
+        for frame in &mut sealed {
+            key.seal(&FRAME, frame)?;
+        }
+        seal += start.elapsed();
+        let start = Instant::now();
+        for frame in &sealed {
+            keyring.open(Timestamp::ZERO, frame, &mut opened)?;
+        }
+        open += start.elapsed();
+        let start = Instant::now();
+        for number in 0..TURN {
+            opened.clear();
+            opened.extend_from_slice(&FRAME);
+            let mut nonce = [0; aead::NONCE_LEN];
+            nonce[..8].copy_from_slice(&number.to_be_bytes());
+            let nonce = aead::Nonce::assume_unique_for_key(nonce);
+            bare.seal_in_place_append_tag(nonce, aead::Aad::empty(), &mut opened)
+                .map_err(|_| anyhow::anyhow!("not sealed"))?;
+            divan::black_box(&opened);
+        }
+        limit += start.elapsed();
+    }
+    let each = |all: Duration| all.as_secs_f64() * 1e9 / (TURN * TURNS) as f64;
+    let beside = |all: Duration| format!("{:.1} times the limit", each(all) / each(limit));
+    table.shown("AES-128-GCM alone, by ring", each(limit), "ns", "the machine's limit");
+    table.shown("seal a frame (SFrame, AES-128-CTR, HMAC)", each(seal), "ns", &beside(seal));
+    table.shown("open a frame, with its replay window", each(open), "ns", &beside(open));
+    Ok(())
+}
+
+/// Real speech.
 fn sound(samples: usize) -> Vec<f32> {
-    (0..samples)
-        .map(|n| {
-            let time = n as f32 / 48_000.0;
-            0.2 * (time * 900.0 + 3.0 * (time * 30.0).sin()).sin() + 0.1 * (time * 4_000.0).sin()
-        })
-        .collect()
+    let seconds = samples as f64 / 48_000.0;
+    // The recording begins with half a second that is softer than the rest.
+    speech::samples(seconds + 0.5).expect("shipped speech").split_off(24_000)
 }
 
 #[divan::bench(args = [false, true])]
 fn encode(bencher: Bencher, low_delay: bool) {
-    let mut encoder = Encoder::new(low_delay, 48_000).expect("a valid rate");
+    let rate = if low_delay { 64_000 } else { 48_000 };
+    let mut encoder = Encoder::new(low_delay, rate).expect("a valid rate");
     let (sound, frame) = (sound(48_000), encoder.frame_samples());
     let (mut packet, mut at) = (Vec::with_capacity(200), 0);
     bencher.bench_local(|| {
@@ -45,7 +104,7 @@ fn decode(bencher: Bencher, lost: bool) {
     let mut encoder = Encoder::new(false, 48_000).expect("a valid rate");
     let mut decoder = Decoder::new().expect("memory");
     let mut packet = Vec::new();
-    encoder.encode(&sound(480), &mut packet).expect("a whole frame");
+    encoder.encode(&sound(48_000)[24_000..24_480], &mut packet).expect("a whole frame");
     let mut out = [0.0; 480];
     bencher.bench_local(|| {
         if lost {
@@ -118,8 +177,8 @@ fn limit_a_block(bencher: Bencher) {
     bencher.bench_local(|| limiter.process(&mut block));
 }
 
-/// 10 ms of a talker with seven listeners, and of one of them.
-#[divan::bench(args = [1, 7])]
+/// 10 ms of a talker with so many listeners: coding, sealing, and a datagram for each.
+#[divan::bench(args = [1, 7, 31])]
 fn talk(bencher: Bencher, listeners: u64) {
     let random = SeededRandom::new(1);
     let device = || DeviceKey::generate(&random).id();
@@ -130,7 +189,7 @@ fn talk(bencher: Bencher, listeners: u64) {
     let mut pipeline = Pipeline::new(config).expect("a valid rate");
     let listeners = (0..listeners).map(|_| device()).collect();
     pipeline.handle_command(Timestamp::ZERO, VoiceCommand::SetListeners(listeners));
-    let block = sound(480);
+    let block = sound(48_000).split_off(47_520);
     let (mut now, mut frames) = (Timestamp::ZERO, 0u32);
     bencher.bench_local(|| {
         if frames % 60_000 == 0 {
@@ -145,3 +204,62 @@ fn talk(bencher: Bencher, listeners: u64) {
         }
     });
 }
+
+/// 10 ms of a listener of so many talkers: opening, holding, decoding and mixing.
+#[divan::bench(args = [1, 3, 7], sample_count = 100, sample_size = 100)]
+fn listen(bencher: Bencher, talkers: usize) {
+    let random = SeededRandom::new(1);
+    let channel = ChannelId::from_bytes([1; 16]);
+    let device = || DeviceKey::generate(&random).id();
+    let pipeline = |device| {
+        Pipeline::new(PipelineConfig {
+            transmit: Transmit::Open,
+            ..PipelineConfig::new(device, channel, [0; 4], false)
+        })
+        .expect("a valid rate")
+    };
+    let own = device();
+    let mut listener = pipeline(own);
+    let mut others: Vec<_> = (0..talkers)
+        .map(|_| {
+            let (device, secret) = (device(), KeySecret::generate(1, &random));
+            let mut talker = pipeline(device);
+            talker.handle_command(Timestamp::ZERO, VoiceCommand::UseKey(secret.clone()));
+            talker.handle_command(Timestamp::ZERO, VoiceCommand::SetListeners(vec![own]));
+            let install = VoiceCommand::InstallKey { device, secret };
+            listener.handle_command(Timestamp::ZERO, install);
+            (device, talker)
+        })
+        .collect();
+    let block = sound(48_000).split_off(47_520);
+    let (mut spoken, mut out) = (Timestamp::ZERO, [0.0; 240]);
+    bencher
+        .with_inputs(|| {
+            spoken = spoken + Duration::from_millis(10);
+            let mut said = Vec::new();
+            for (device, talker) in &mut others {
+                talker.handle_capture(spoken, &block);
+                while let Some((_, datagram)) = talker.poll_transmit() {
+                    said.push((*device, datagram.to_vec()));
+                }
+            }
+            (spoken, said)
+        })
+        .bench_local_refs(|(now, said)| {
+            for (device, datagram) in said.iter() {
+                listener.handle_datagram(*now, *device, datagram);
+            }
+            for half in [1, 6] {
+                listener.playout(*now + Duration::from_millis(half), &mut out);
+            }
+            while listener.poll_event().is_some() || listener.poll_transmit().is_some() {}
+            divan::black_box(out[0]);
+        });
+}
+
+/// A frame of 10 ms at 48 kbit/s with its header.
+const FRAME: [u8; 65] = [7; 65];
+
+/// Frames in a turn, and turns: together fewer than a step of a key has counters.
+const TURN: usize = 500;
+const TURNS: usize = 100;

@@ -37,8 +37,10 @@ use crate::{
 
 /// Takes the datagrams that voice makes. Called from the voice thread: never waits.
 pub trait DatagramSink: Send {
-    /// Sends `datagram` over the link to `to`, or drops it if there is none.
-    fn send(&self, to: DeviceId, datagram: &[u8]);
+    /// Has `datagram` sent over the link to `to` with the next flush, or drops it if there is none.
+    fn push(&self, to: DeviceId, datagram: &[u8]);
+    /// Sends what was pushed.
+    fn flush(&self);
 }
 
 /// What the voice thread drives; see [`Pipeline`] for what each call means.

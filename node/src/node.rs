@@ -496,8 +496,12 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
 struct Sink(Arc<Links>);
 
 impl DatagramSink for Sink {
-    fn send(&self, to: DeviceId, datagram: &[u8]) {
-        self.0.send(to, bytes::Bytes::copy_from_slice(datagram));
+    fn push(&self, to: DeviceId, datagram: &[u8]) {
+        self.0.push(to, bytes::Bytes::copy_from_slice(datagram));
+    }
+
+    fn flush(&self) {
+        self.0.flush();
     }
 }
 

@@ -158,7 +158,8 @@ mod tests {
             let (mut spoken, mut mixed) = (Vec::new(), 0);
             let mut phase = 0.0_f32;
             for _ in 0..100 {
-                mixed += playout.fill(&mut producer, rate as usize / 100, |out| {
+                // Two pieces, which are whole frames at any rate.
+                mixed += playout.fill(&mut producer, 2 * (rate / PIECES) as usize, |out| {
                     for sample in out {
                         phase = (phase + 0.05) % std::f32::consts::TAU;
                         *sample = phase.sin() * 0.5;

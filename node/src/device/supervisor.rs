@@ -1,6 +1,7 @@
 //! Opens sound cards, keeps them, and opens them again when they are lost.
 
 use std::{
+    any::Any,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use super::{
     DeviceError,
     callback::Waker,
     capture::LiveCapture,
-    card::{self, Live},
+    card::{self, Live, Opening, SoundSystem, sound_system},
     playout::LivePlayout,
 };
 use crate::event::Direction;
@@ -19,6 +20,8 @@ use crate::event::Direction;
 const RETRY: Duration = Duration::from_secs(1);
 /// Pause before the first of them: a change of the default card takes a moment.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// How often it is looked whether another card has become the default one.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long all cards may take to open, or to be given back. Then the sound system counts as dead,
 /// and its threads are left behind.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -81,9 +84,12 @@ impl Supervisor {
         let (ready, is_ready) = mpsc::sync_channel(1);
         let (ended, done) = mpsc::sync_channel(1);
         let names: Vec<Wanted> = wanted.clone();
-        let slots = wanted.into_iter().map(Slot::new).collect();
-        let mut desk = Desk { slots, low_delay, waker, notices: notices.clone(), news };
+        let desk_notices = notices.clone();
         let body = move || {
+            let slots = wanted.into_iter().map(Slot::new).collect();
+            let (system, look_at) = (None, Instant::now() + LOOK_AGAIN);
+            let notices = desk_notices;
+            let mut desk = Desk { slots, system, look_at, low_delay, waker, notices, news };
             let opened = desk.slots.iter().map(|slot| slot.wanted.direction).collect::<Vec<_>>();
             let outcome = opened.into_iter().try_for_each(|direction| desk.open(direction));
             let works = outcome.is_ok();
@@ -133,6 +139,10 @@ impl Drop for Supervisor {
 /// The supervisor's own state.
 struct Desk {
     slots: Vec<Slot>,
+    /// Looked for again where a card does not open: it may have been started anew.
+    system: Option<Box<dyn SoundSystem>>,
+    /// When to look for another default card.
+    look_at: Instant,
     low_delay: bool,
     waker: Waker,
     notices: mpsc::Sender<Notice>,
@@ -142,7 +152,8 @@ struct Desk {
 /// One card that is wanted.
 struct Slot {
     wanted: Wanted,
-    stream: Option<cpal::Stream>,
+    /// The card that is open, with the id that it has there.
+    stream: Option<(Box<dyn Any>, String)>,
     openings: u64,
     retry_at: Option<Instant>,
 }
@@ -156,31 +167,41 @@ impl Slot {
 impl Desk {
     fn run(&mut self, inbox: &mpsc::Receiver<Notice>) {
         loop {
-            let retry_at = self.slots.iter().filter_map(|slot| slot.retry_at).min();
-            let notice = match retry_at {
-                None => inbox.recv().ok(),
-                Some(at) => {
-                    match inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
-                        Ok(notice) => Some(notice),
-                        Err(mpsc::RecvTimeoutError::Timeout) => {
-                            self.retry();
-                            continue;
-                        }
-                        Err(mpsc::RecvTimeoutError::Disconnected) => None,
-                    }
-                }
-            };
-            match notice {
-                Some(Notice::Failed { direction, opening, reason }) => {
+            let wake_at =
+                self.slots.iter().filter_map(|slot| slot.retry_at).fold(self.look_at, Instant::min);
+            match inbox.recv_timeout(wake_at.saturating_duration_since(Instant::now())) {
+                Ok(Notice::Failed { direction, opening, reason }) => {
                     if self.slot(direction).is_some_and(|slot| slot.openings == opening) {
                         self.lose(direction, reason);
                     }
                 }
-                Some(Notice::Stalled { direction }) => {
+                Ok(Notice::Stalled { direction }) => {
                     self.lose(direction, "it stands still".to_owned());
                 }
-                Some(Notice::Stop) | None => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.retry();
+                    self.follow_default();
+                }
+                Ok(Notice::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Changes to the default card where that is wanted and has become another one.
+    fn follow_default(&mut self) {
+        if self.look_at > Instant::now() {
+            return;
+        }
+        self.look_at = Instant::now() + LOOK_AGAIN;
+        let Some(system) = &self.system else { return };
+        let changed = |slot: &Slot| {
+            let (_, id) = slot.stream.as_ref().filter(|_| slot.wanted.name.is_none())?;
+            let default = system.default_card(slot.wanted.direction)?;
+            (default.id != *id).then_some((slot.wanted.direction, default.name))
+        };
+        let changes: Vec<_> = self.slots.iter().filter_map(changed).collect();
+        for (direction, name) in changes {
+            self.lose(direction, format!("the default is now {name}"));
         }
     }
 
@@ -205,17 +226,22 @@ impl Desk {
     fn open(&mut self, direction: Direction) -> Result<(), DeviceError> {
         let (low_delay, waker, notices) =
             (self.low_delay, self.waker.clone(), self.notices.clone());
-        let Some(slot) = self.slot(direction) else { return Ok(()) };
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.wanted.direction == direction)
+        else {
+            return Ok(());
+        };
         slot.openings += 1;
         let opening = slot.openings;
         let failed = move |reason| {
             // A supervisor that has ended has nothing left to reopen.
             let _ = notices.send(Notice::Failed { direction, opening, reason });
         };
-        let name = slot.wanted.name.clone();
         let latency = Arc::default();
-        let card = card::open(direction, name.as_deref(), low_delay, waker, latency, failed)?;
-        slot.stream = Some(card.stream);
+        let opening = Opening { direction, low_delay, waker, latency, failed: Box::new(failed) };
+        let system = self.system.get_or_insert_with(sound_system);
+        let card = card::open(&**system, slot.wanted.name.as_deref(), opening)
+            .inspect_err(|_| self.system = None)?;
+        slot.stream = Some((card.stream, card.id));
         slot.retry_at = None;
         let name = card.name;
         self.tell(match card.live {
@@ -227,7 +253,7 @@ impl Desk {
 
     fn lose(&mut self, direction: Direction, reason: String) {
         let Some(slot) = self.slot(direction) else { return };
-        let Some(stream) = slot.stream.take() else { return };
+        let Some((stream, _)) = slot.stream.take() else { return };
         slot.retry_at = Some(Instant::now() + FIRST_RETRY);
         self.tell(CardNews::Lost { direction, reason });
         drop(stream);

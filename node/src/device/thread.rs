@@ -28,6 +28,8 @@ const CAPTURE_BLOCK: usize = 480;
 /// Samples that a file or nothing hears at once: 5 ms; half of it for low delay. Smaller blocks
 /// let later packets into the mix and wake the thread more often.
 const PLAYOUT_BLOCK: usize = 240;
+/// Samples that go nowhere at once: as nobody hears them, waking less is all that counts.
+const UNHEARD_BLOCK: usize = 480;
 /// How long the machine may stand still and all sound of that time is still made up for. Of a
 /// longer pause the older part is silence, counted.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -52,7 +54,11 @@ impl VoiceThread {
         events: impl FnMut(VoiceThreadEvent) + Send + 'static,
     ) -> Result<VoiceHandle, DeviceError> {
         let blocks = if ends.low_delay { 2 } else { 1 };
-        let (capture_block, playout_block) = (CAPTURE_BLOCK / blocks, PLAYOUT_BLOCK / blocks);
+        let capture_block = CAPTURE_BLOCK / blocks;
+        let playout_block = match ends.output {
+            OutputSpec::Null => UNHEARD_BLOCK,
+            _ => PLAYOUT_BLOCK / blocks,
+        };
         let sound = match &ends.input {
             InputSpec::Microphone(_) => None,
             InputSpec::Silence => Some(Sound::Silence),
@@ -200,7 +206,8 @@ impl<P: VoicePath> VoiceLoop<P> {
             }
             let (spoken, heard) = (self.capture.due(), self.playout.due());
             let due = [spoken, heard].into_iter().flatten().min().filter(|due| *due <= now);
-            let is_next = |datagram: &mut Datagram| due.is_none_or(|due| datagram.arrived <= due);
+            let until = due.unwrap_or(now);
+            let is_next = |datagram: &mut Datagram| datagram.arrived <= until;
             if let Some(datagram) = self.waiting.take_if(is_next) {
                 self.path.handle_datagram(datagram.arrived, datagram.from, &datagram.bytes);
                 continue;
@@ -251,8 +258,13 @@ impl<P: VoicePath> VoiceLoop<P> {
     }
 
     fn transmit(&mut self) {
+        let mut any = false;
         while let Some((to, datagram)) = self.path.poll_transmit() {
-            self.sink.send(to, datagram);
+            self.sink.push(to, datagram);
+            any = true;
+        }
+        if any {
+            self.sink.flush();
         }
     }
 

@@ -11,10 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use crossbeam_queue::ArrayQueue;
 use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::hello::PeerHello;
 use quinn::{Connection, ConnectionError, SendDatagramError, VarInt};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, mpsc::UnboundedSender};
 
 use crate::clock::Clock;
 
@@ -147,6 +148,8 @@ pub struct Links {
     standing: Mutex<BTreeMap<DeviceId, Vec<Arc<Link>>>>,
     events: UnboundedSender<LinkEvent>,
     handler: DatagramHandler,
+    outgoing: ArrayQueue<(DeviceId, Bytes)>,
+    flushed: Notify,
     dropped: AtomicU64,
 }
 
@@ -165,6 +168,8 @@ impl Links {
             standing: Mutex::default(),
             events,
             handler,
+            outgoing: ArrayQueue::new(OUTGOING_LIMIT),
+            flushed: Notify::new(),
             dropped: AtomicU64::new(0),
         })
     }
@@ -185,6 +190,30 @@ impl Links {
             Err(error) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(device = ?link.device(), %error, "datagram not sent");
+            }
+        }
+    }
+
+    /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
+    /// thousand wait, the oldest goes and is counted.
+    pub fn push(&self, device: DeviceId, datagram: Bytes) {
+        if self.outgoing.force_push((device, datagram)).is_some() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes the network thread once for all that was pushed: a frame for each of many listeners
+    /// would otherwise wake it as many times.
+    pub fn flush(&self) {
+        self.flushed.notify_one();
+    }
+
+    /// Sends what is pushed. Runs on the network thread for as long as there are links.
+    pub async fn forward(self: Arc<Self>) {
+        loop {
+            self.flushed.notified().await;
+            while let Some((device, datagram)) = self.outgoing.pop() {
+                self.send(device, datagram);
             }
         }
     }
@@ -320,6 +349,9 @@ fn reason(error: &ConnectionError) -> LinkDown {
 fn micros(now: Timestamp) -> u64 {
     u64::try_from(now.as_duration().as_micros()).unwrap_or(u64::MAX)
 }
+
+/// Datagrams that wait for the network thread: those of a tenth of a second to a hundred listeners.
+const OUTGOING_LIMIT: usize = 1024;
 
 /// A link without a datagram for this long has missed a heartbeat and loses to a fresh one.
 const STALE_AFTER: Duration = Duration::from_millis(1_500);

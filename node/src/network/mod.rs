@@ -215,6 +215,7 @@ impl Runner {
             discovered: BTreeMap::new(),
         });
         let device = config.key.id();
+        tokio::spawn(Arc::clone(&config.links).forward());
         let mut runner = Self {
             swarm,
             squad: None,

@@ -18,6 +18,8 @@ use crate::voice::SAMPLE_RATE;
 pub const MAX_FRAMES: usize = 3_600 * SAMPLE_RATE as usize;
 /// Highest rate that converters make. A header that claims more is taken for damage.
 const MAX_RATE: u32 = 768_000;
+/// Points of the resampling filter.
+const FILTER_POINTS: usize = 128;
 /// Frames that the resampler takes at once; any number gives the same sound.
 const RESAMPLER_CHUNK: usize = 1_024;
 
@@ -125,18 +127,31 @@ fn resample(mono: Vec<f32>, rate: u32) -> Result<Vec<f32>, WavError> {
     if mono.len() as f64 * ratio > MAX_FRAMES as f64 {
         return Err(WavError::TooLong);
     }
-    let filter = SincInterpolationParameters::new(128, WindowFunction::BlackmanHarris2);
+    let filter = SincInterpolationParameters::new(FILTER_POINTS, WindowFunction::BlackmanHarris2);
     let mut resampler =
         Async::<f32>::new_sinc(ratio, 1.0, &filter, RESAMPLER_CHUNK, 1, FixedAsync::Input)
             .expect("the rate is between 1 Hz and 768 kHz");
-    let input = InterleavedSlice::new(&mono, 1, mono.len()).expect("mono has one channel");
+    // The resampler takes out its delay in whole samples and counts it one short. With silence in
+    // front, such that the delay of both is whole, the rest can be taken out exactly.
+    let (rate, delay) = (rate as usize, FILTER_POINTS / 2);
+    let step = rate / greatest_common_divisor(rate, SAMPLE_RATE as usize);
+    let silence = step - delay % step;
+    let taken_out = (delay as f64 * ratio) as usize;
+    let skip = (silence + delay) * SAMPLE_RATE as usize / rate - 1 - taken_out;
+    let wanted = (mono.len() as f64 * ratio).round() as usize;
+    let padded = [vec![0.0; silence], mono].concat();
+    let input = InterleavedSlice::new(&padded, 1, padded.len()).expect("mono has one channel");
     let output = resampler
-        .process_all(&input, mono.len(), None)
+        .process_all(&input, padded.len(), None)
         .expect("the input has the channel and length that it was declared with");
-    let mut samples = output.take_data();
+    let mut samples: Vec<f32> = output.take_data().into_iter().skip(skip).take(wanted).collect();
     // A steep edge rings beyond full scale.
     samples.iter_mut().for_each(|sample| *sample = sample.clamp(-1.0, 1.0));
     Ok(samples)
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// Whether the bytes ended too soon: hound says so by an error of kind `Other`.

@@ -2,6 +2,7 @@
 
 mod ctl;
 mod demo;
+mod doctor;
 mod duration;
 mod membership;
 mod person;
@@ -38,6 +39,8 @@ enum Command {
     Talk(talk::TalkArguments),
     /// Steer a running node
     Ctl(ctl::CtlArguments),
+    /// Check sound devices, network, clock and home, and say what to do about each
+    Doctor(doctor::DoctorArguments),
 }
 
 /// Where the state of this device is.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Join(arguments) => membership::join(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,6 +105,7 @@ mod tests {
             "hark ctl volume Bob 0.5",
             "hark ctl ptt down",
             "hark demo",
+            "hark doctor --home there --json",
             "hark demo --seconds 9 --out there --json",
         ] {
             assert!(parse(good).is_ok(), "{good}");

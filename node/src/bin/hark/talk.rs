@@ -193,10 +193,10 @@ impl Session {
         if let Some(journal) = &mut self.journal {
             journal.write(event)?;
         }
-        if self.lines {
-            if let Some(line) = describe(&event.event) {
-                say(&line);
-            }
+        if self.lines
+            && let Some(line) = describe(&event.event)
+        {
+            say(&line);
         }
         Ok(())
     }

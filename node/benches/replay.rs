@@ -1,0 +1,221 @@
+//! Delay against concealment: real speech through two pipelines and a network that is a list of
+//! delays, in virtual time.
+//!
+//! `cargo bench --bench replay -- FILE` replays recorded delays: a line for each 10 ms, with the
+//! milliseconds that its datagram took, or `lost`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context;
+use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, Timestamp};
+use hark_node::voice::{Pipeline, PipelineConfig, TalkerStatistics, Transmit, VoiceCommand};
+
+#[allow(dead_code, reason = "the files are written for another benchmark")]
+#[path = "squad/speech.rs"]
+mod speech;
+#[allow(dead_code, reason = "the table is printed by other benchmarks")]
+#[path = "squad/table.rs"]
+mod table;
+
+use table::{mean, quantile};
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Without `--bench`, cargo only wants to know that it builds.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    let speech = speech::samples(SECONDS as f64)?;
+    println!(
+        "| network | delay median / 95th / 99th | lost | held | that is the | concealed | limit |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let recorded = arguments.iter().find(|argument| !argument.starts_with('-'));
+    if let Some(path) = recorded {
+        let text = std::fs::read_to_string(path).with_context(|| path.clone())?;
+        let delays: Vec<Option<f64>> = text.lines().map(|line| line.trim().parse().ok()).collect();
+        return replay(path, &delays, &speech);
+    }
+    let mut dice = Dice(1);
+    for (name, delay) in networks() {
+        let mut network = delay;
+        let delays: Vec<Option<f64>> =
+            (0..SECONDS * 100).map(|slot| network(slot, &mut dice)).collect();
+        replay(name, &delays, &speech)?;
+    }
+    Ok(())
+}
+
+type Network = Box<dyn FnMut(u64, &mut Dice) -> Option<f64>>;
+
+/// Networks with delays as measured on real ones; the number is that of the 10 ms.
+fn networks() -> Vec<(&'static str, Network)> {
+    let wired = |dice: &mut Dice| dice.exponential(2.0) + dice.exponential(2.0);
+    let wifi = move |dice: &mut Dice| {
+        // One in 300 meets a busy channel, and all behind it wait.
+        let busy = if dice.roll() < 0.003 { 20.0 / dice.roll().max(0.02).sqrt() } else { 0.0 };
+        wired(dice) + busy
+    };
+    let mut swell = 0.0;
+    let mobile = move |_, dice: &mut Dice| {
+        swell = 0.98 * swell + 0.18 * dice.normal();
+        Some(16.0 * f64::exp(swell))
+    };
+    let full_buffer = move |slot: u64, dice: &mut Dice| {
+        let at = slot % 1_000;
+        let queue = if at < 200 { at } else { 200_u64.saturating_sub((at - 200) * 2) };
+        Some(wired(dice) + 0.75 * queue as f64)
+    };
+    let mut bad = false;
+    let bursts = move |_, dice: &mut Dice| {
+        // Gilbert: 5 % lost, two in a row on average.
+        bad = dice.roll() < if bad { 0.5 } else { 0.026 };
+        (!bad).then(|| wired(dice))
+    };
+    vec![
+        ("steady", Box::new(|_, dice| Some(0.2 * dice.roll()))),
+        ("wired", Box::new(move |_, dice| Some(wired(dice)))),
+        ("Wi-Fi with busy moments", Box::new(move |_, dice| Some(wifi(dice)))),
+        ("mobile", Box::new(mobile)),
+        ("a buffer that fills and empties", Box::new(full_buffer)),
+        (
+            "all stands still for 80 ms, every 2 s",
+            Box::new(|slot, _| Some(8_u64.saturating_sub(slot % 200) as f64 * 10.0)),
+        ),
+        (
+            "wired, 10 % lost at random",
+            Box::new(move |_, dice| (dice.roll() >= 0.1).then(|| wired(dice))),
+        ),
+        ("wired, 5 % lost in bursts", Box::new(bursts)),
+    ]
+}
+
+/// Talks through a network and prints a row of what was heard.
+fn replay(name: &str, delays: &[Option<f64>], speech: &[f32]) -> anyhow::Result<()> {
+    let mut world = World::new()?;
+    let mut arrivals = Vec::new();
+    let mut last_arrival: f64 = 0.0;
+    let mut held = Vec::new();
+    for (slot, delay) in delays.iter().enumerate() {
+        let sent_ms = slot as f64 * 10.0;
+        // Networks keep the order of what goes one way.
+        let arrival = delay.map(|delay| (sent_ms + delay).max(last_arrival));
+        last_arrival = arrival.unwrap_or(last_arrival);
+        arrivals.extend(arrival.map(|arrival| arrival - sent_ms));
+        let block: Vec<f32> =
+            speech.iter().copied().cycle().skip(slot * 480 % speech.len()).take(480).collect();
+        world.step(slot as u64, &block, arrival);
+        if slot >= SETTLED && slot % 10 == 0 {
+            held.push(f64::from(world.heard().playout_delay_ms));
+        }
+    }
+    let fastest = quantile(&arrivals, 0.0);
+    let above: Vec<f64> = arrivals.iter().map(|delay| delay - fastest).collect();
+    let held = mean(&held);
+    let covered = above.iter().filter(|delay| **delay <= held).count() as f64;
+    let heard = world.heard();
+    let concealed = heard.frames_concealed as f64;
+    // What is lost has no delay that could be waited for.
+    let limit = if arrivals.len() == delays.len() {
+        let share = concealed / delays.len() as f64;
+        format!("{:.1} ms", quantile(&above, 1.0 - share))
+    } else {
+        String::new()
+    };
+    println!(
+        "| {name} | {:.1} / {:.1} / {:.1} ms | {:.1} % | {held:.1} ms | {:.1}th | {:.2} % | {limit} |",
+        quantile(&above, 0.5),
+        quantile(&above, 0.95),
+        quantile(&above, 0.99),
+        100.0 * (delays.len() - arrivals.len()) as f64 / delays.len() as f64,
+        100.0 * covered / above.len() as f64,
+        100.0 * concealed / (heard.frames_received as f64 + concealed),
+    );
+    Ok(())
+}
+
+/// A talker, a listener, and what is under way between them.
+struct World {
+    talker: Pipeline,
+    listener: Pipeline,
+    talker_id: DeviceId,
+    listener_id: DeviceId,
+    underway: BTreeMap<(Timestamp, u64), Vec<u8>>,
+    sent: u64,
+}
+
+impl World {
+    fn new() -> anyhow::Result<Self> {
+        let random = SeededRandom::new(7);
+        let [talker_id, listener_id] = [0, 1].map(|_| DeviceKey::generate(&random).id());
+        let pipeline = |device| {
+            Pipeline::new(PipelineConfig {
+                transmit: Transmit::Open,
+                ..PipelineConfig::new(device, ChannelId::from_bytes([3; 16]), [4; 4], false)
+            })
+        };
+        let (mut talker, mut listener) = (pipeline(talker_id)?, pipeline(listener_id)?);
+        let secret = KeySecret::generate(1, &random);
+        let now = Timestamp::ZERO;
+        talker.handle_command(now, VoiceCommand::UseKey(secret.clone()));
+        talker.handle_command(now, VoiceCommand::SetListeners(vec![listener_id]));
+        listener.handle_command(now, VoiceCommand::InstallKey { device: talker_id, secret });
+        Ok(Self { talker, listener, talker_id, listener_id, underway: BTreeMap::new(), sent: 0 })
+    }
+
+    /// 10 ms: `block` is spoken and its datagram arrives at `arrival`, in milliseconds, or never.
+    /// What the listener reports comes back at once.
+    fn step(&mut self, slot: u64, block: &[f32], arrival: Option<f64>) {
+        let start = Timestamp::from_millis(slot * 10);
+        self.talker.handle_capture(start, block);
+        while let Some((_, datagram)) = self.talker.poll_transmit() {
+            self.sent += 1;
+            if let Some(arrival) = arrival {
+                let at = Timestamp::from_micros((arrival * 1_000.0) as u64);
+                self.underway.insert((at, self.sent), datagram.to_vec());
+            }
+        }
+        let mut out = [0.0; 240];
+        for half in [5, 10] {
+            let now = start + Duration::from_millis(half);
+            while let Some(entry) = self.underway.first_entry().filter(|next| next.key().0 <= now) {
+                let ((at, _), datagram) = entry.remove_entry();
+                self.listener.handle_datagram(at, self.talker_id, &datagram);
+            }
+            self.listener.playout(now, &mut out);
+            self.listener.handle_timeout(now);
+            while let Some((_, report)) = self.listener.poll_transmit() {
+                self.talker.handle_datagram(now, self.listener_id, report);
+            }
+        }
+    }
+
+    fn heard(&self) -> TalkerStatistics {
+        self.listener.statistics().talkers.get(&self.talker_id).copied().unwrap_or_default()
+    }
+}
+
+/// A small generator, so that every run is the same.
+struct Dice(u64);
+
+impl Dice {
+    /// Evenly between 0 and 1.
+    fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as f64 / f64::from(1_u32 << 31)
+    }
+
+    fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.roll()).ln()
+    }
+
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.roll()).sum::<f64>() - 6.0
+    }
+}
+
+/// How long each network is talked through.
+const SECONDS: u64 = 120;
+
+/// 10 ms until the buffer has got used to the network.
+const SETTLED: usize = 500;

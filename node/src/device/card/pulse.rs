@@ -1,0 +1,269 @@
+//! Sound cards by PulseAudio's protocol, which PipeWire speaks, too.
+//!
+//! Not by cpal: that asks for a record buffer of one period, and of a source that gives uneven
+//! pieces the server then drops every third sample.
+
+use std::{
+    ffi::CString,
+    sync::{Arc, atomic::Ordering, mpsc},
+    thread,
+    time::Duration,
+};
+
+use futures::executor::block_on;
+use pulseaudio::{
+    AsPlaybackSource, Client, ClientError, PlaybackStream, RecordStream,
+    protocol::{
+        ChannelMap, PlaybackStreamParams, RecordStreamParams, SampleFormat, SampleSpec,
+        stream::{BufferAttr, StreamFlags},
+    },
+};
+
+use super::{CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, playout};
+use crate::{event::Direction, voice::SAMPLE_RATE};
+
+/// How long the server may take to let us in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a stream is looked after: it tells its delay, or that it is no more.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// Frames that a microphone gives at once: 10 ms, half of it for low delay.
+const FRAGMENT_FRAMES: u32 = 480;
+/// Frames that a speaker asks for at once: 5 ms, half of it for low delay. With each the ring holds
+/// as much more.
+const REQUEST_FRAMES: u32 = 240;
+/// Frames between our ring and the ear: 20 ms, half of it for low delay. The server gives the sound
+/// card what two requests leave over, halved, as its period. A longer one is more delay and no more
+/// safe: two requests are what either process may be late by.
+const TARGET_FRAMES: u32 = 960;
+/// Mono at our own rate: the server knows best how to convert for its cards.
+const FORMAT: CardFormat = CardFormat { rate: SAMPLE_RATE, channels: 1 };
+/// Bytes of a frame.
+const FRAME: u32 = 4;
+/// Frames that are converted at once.
+const PIECE: usize = 1_024;
+
+/// A connection to the server.
+pub(super) struct Pulse(Client);
+
+impl Pulse {
+    /// Connects to the server of this session, if there is one that answers.
+    pub(super) fn connect() -> Option<Self> {
+        let (sender, receiver) = mpsc::channel();
+        // A server that hangs keeps this thread and nobody else.
+        let connect = move || {
+            let _ = sender.send(Client::from_env(c"Hark"));
+        };
+        thread::Builder::new().name("hark-pulse".to_owned()).spawn(connect).ok()?;
+        receiver.recv_timeout(CONNECT_TIMEOUT).ok()?.ok().map(Self)
+    }
+
+    fn default_id(&self, direction: Direction) -> Option<String> {
+        let server = block_on(self.0.server_info()).ok()?;
+        let name = match direction {
+            Direction::Input => server.default_source_name,
+            Direction::Output => server.default_sink_name,
+        };
+        name.map(|name| name.to_string_lossy().into_owned())
+    }
+}
+
+impl SoundSystem for Pulse {
+    fn name(&self) -> String {
+        "PulseAudio".to_owned()
+    }
+
+    fn cards(&self, direction: Direction) -> Vec<DeviceInfo> {
+        let default = self.default_id(direction);
+        let info = |id: CString, description: Option<CString>| {
+            let id = id.to_string_lossy().into_owned();
+            let name = description.map(|name| name.to_string_lossy().into_owned());
+            let default = default.as_ref() == Some(&id);
+            DeviceInfo { name: name.unwrap_or_else(|| id.clone()), id, default }
+        };
+        match direction {
+            Direction::Input => {
+                let sources = block_on(self.0.list_sources()).unwrap_or_default();
+                sources.into_iter().map(|source| info(source.name, source.description)).collect()
+            }
+            Direction::Output => {
+                let sinks = block_on(self.0.list_sinks()).unwrap_or_default();
+                sinks.into_iter().map(|sink| info(sink.name, sink.description)).collect()
+            }
+        }
+    }
+
+    fn default_card(&self, direction: Direction) -> Option<DeviceInfo> {
+        self.cards(direction).into_iter().find(|card| card.default)
+    }
+
+    fn open(&self, card: &DeviceInfo, chosen: bool, opening: Opening) -> Result<Opened, String> {
+        let id = CString::new(card.id.as_str()).map_err(|error| error.to_string())?;
+        let flags = StreamFlags {
+            start_corked: true,
+            adjust_latency: true,
+            no_move: chosen,
+            ..StreamFlags::default()
+        };
+        match opening.direction {
+            Direction::Input => self.record(id, flags, opening),
+            Direction::Output => self.play(id, flags, opening),
+        }
+        .map_err(|error| error.to_string())
+    }
+}
+
+impl Pulse {
+    fn record(
+        &self,
+        id: CString,
+        flags: StreamFlags,
+        opening: Opening,
+    ) -> Result<Opened, ClientError> {
+        let (mut callback, live, counters) = capture(FORMAT, &opening);
+        let params = RecordStreamParams {
+            sample_spec: sample_spec(),
+            channel_map: ChannelMap::mono(),
+            source_name: Some(id),
+            buffer_attr: BufferAttr {
+                fragment_size: opening.shortened(FRAGMENT_FRAMES) * FRAME,
+                ..BufferAttr::default()
+            },
+            flags,
+            ..RecordStreamParams::default()
+        };
+        let latency = opening.latency.clone();
+        let mut piece = [0.0; PIECE];
+        let take = move |bytes: &[u8]| {
+            let age = Duration::from_nanos(latency.load(Ordering::Relaxed));
+            for samples in bytes.as_chunks().0.chunks(PIECE) {
+                for (value, bytes) in piece.iter_mut().zip(samples) {
+                    *value = f32::from_le_bytes(*bytes);
+                }
+                callback.handle(&piece[..samples.len()], age);
+            }
+        };
+        let stream = block_on(self.0.create_record_stream(params, take))?;
+        block_on(stream.uncork())?;
+        let stream = Box::new(Watched::new(AnyStream::Record(stream), opening));
+        Ok(Opened { stream, live, format: FORMAT, counters })
+    }
+
+    fn play(
+        &self,
+        id: CString,
+        flags: StreamFlags,
+        opening: Opening,
+    ) -> Result<Opened, ClientError> {
+        let request = opening.shortened(REQUEST_FRAMES);
+        let (mut callback, live, counters) = playout(FORMAT, request, &opening);
+        let params = PlaybackStreamParams {
+            sample_spec: sample_spec(),
+            channel_map: ChannelMap::mono(),
+            sink_name: Some(id),
+            buffer_attr: BufferAttr {
+                target_length: opening.shortened(TARGET_FRAMES) * FRAME,
+                minimum_request_length: request * FRAME,
+                ..BufferAttr::default()
+            },
+            flags,
+            ..PlaybackStreamParams::default()
+        };
+        let latency = opening.latency.clone();
+        let mut piece = [0.0_f32; PIECE];
+        let give = move |bytes: &mut [u8]| {
+            let delay = Duration::from_nanos(latency.load(Ordering::Relaxed));
+            for samples in bytes.as_chunks_mut().0.chunks_mut(PIECE) {
+                let values = &mut piece[..samples.len()];
+                callback.handle(values, delay);
+                for (bytes, value) in samples.iter_mut().zip(&*values) {
+                    *bytes = value.to_le_bytes();
+                }
+            }
+            bytes.len()
+        };
+        let stream = block_on(self.0.create_playback_stream(params, give.as_playback_source()))?;
+        block_on(stream.uncork())?;
+        let stream = Box::new(Watched::new(AnyStream::Playback(stream), opening));
+        Ok(Opened { stream, live, format: FORMAT, counters })
+    }
+}
+
+fn sample_spec() -> SampleSpec {
+    SampleSpec { format: SampleFormat::Float32Le, channels: 1, sample_rate: FORMAT.rate }
+}
+
+#[derive(Clone)]
+enum AnyStream {
+    Record(RecordStream),
+    Playback(PlaybackStream),
+}
+
+impl AnyStream {
+    /// From sound to us, or from us to sound; fails where the stream is no more.
+    fn latency(&self) -> Result<Duration, ClientError> {
+        let (micros, queued) = match self {
+            Self::Record(stream) => {
+                let timing = block_on(stream.timing_info())?;
+                (timing.source_usec, timing.write_offset - timing.read_offset)
+            }
+            Self::Playback(stream) => {
+                let timing = block_on(stream.timing_info())?;
+                (timing.sink_usec, timing.write_offset - timing.read_offset)
+            }
+        };
+        let queued = u64::try_from(queued).unwrap_or(0) / u64::from(FRAME);
+        Ok(Duration::from_micros(micros + queued * 1_000_000 / u64::from(FORMAT.rate)))
+    }
+}
+
+/// A stream and the thread that looks after it. Both end when this is dropped.
+struct Watched {
+    /// Its dropping wakes the thread.
+    running: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+    _stream: AnyStream,
+}
+
+impl Watched {
+    fn new(stream: AnyStream, opening: Opening) -> Self {
+        let (running, ended) = mpsc::channel::<()>();
+        let watched = stream.clone();
+        let Opening { latency, failed, .. } = opening;
+        let failed = Arc::new(failed);
+        let report = failed.clone();
+        let watch = move || {
+            loop {
+                match watched.latency() {
+                    Ok(span) => latency.store(span.as_nanos() as u64, Ordering::Relaxed),
+                    Err(error) => return report(reason(&error)),
+                }
+                if ended.recv_timeout(WATCH_INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("hark-pulse".to_owned()).spawn(watch);
+        if let Err(error) = &thread {
+            failed(error.to_string());
+        }
+        Self { running: Some(running), thread: thread.ok(), _stream: stream }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.running = None;
+        if let Some(thread) = self.thread.take() {
+            // It takes a round trip to the server at most, and has nothing to return.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why a stream is no more, for a person.
+fn reason(error: &ClientError) -> String {
+    match error {
+        ClientError::ServerError(_) => "it was unplugged".to_owned(),
+        error => format!("the sound system is gone: {error}"),
+    }
+}
