@@ -7,7 +7,7 @@ use hark_keys::{DeviceId, Timestamp};
 pub struct Dial {
     /// Who must answer; nobody in particular where only an address is known.
     pub device: Option<DeviceId>,
-    /// Where. Never empty.
+    /// Where. Never empty; some may be under way already, by an earlier dial.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -166,8 +166,9 @@ impl Dialling {
         }
         let excess = attempts.addresses.len().saturating_sub(TARGET_ADDRESSES_MAX);
         attempts.addresses.drain(..excess);
-        // An address that nobody has tried is tried at once, whatever became of the others.
-        if news && !attempts.connected && !attempts.dialled {
+        // An address that nobody has tried is tried at once, whatever becomes of the others.
+        if news && !attempts.connected {
+            attempts.dialled = false;
             attempts.failures = 0;
             attempts.next = Some(now);
         }
@@ -221,6 +222,23 @@ mod tests {
     }
 
     /// [PROTO-5.4]
+    /// A dial of an address where nobody answers takes half a minute.
+    #[test]
+    fn a_new_address_does_not_wait_for_a_dial_under_way() {
+        let device = DeviceKey::generate(&SeededRandom::new(1)).id();
+        let [old, new] = ["192.0.2.1:7000", "192.0.2.2:7000"].map(|text| text.parse().unwrap());
+        let mut dialling = Dialling::default();
+        dialling.discovered(at(0), Some(device), &[old]);
+        assert!(dialling.poll(at(0)).is_some());
+        dialling.discovered(at(500), Some(device), &[old]);
+        assert_eq!(dialling.poll(at(500)), None);
+        dialling.discovered(at(700), Some(device), &[new]);
+        dialling.handle_timeout(at(700));
+        let both = Dial { device: Some(device), addresses: vec![new, old] };
+        assert_eq!(dialling.poll(at(700)), Some(both));
+        assert_eq!(dialling.poll(at(800)), None);
+    }
+
     #[test]
     fn a_member_is_dialled_at_all_addresses_with_growing_waits() {
         let device = DeviceKey::generate(&SeededRandom::new(1)).id();

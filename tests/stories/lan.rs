@@ -27,6 +27,20 @@ fn mdns_alone() {
     kestrel.has_heard(&wren, 2);
 }
 
+/// A ticket admits on the LAN even if its addresses are out of date.
+#[test]
+fn newcomer_by_mdns() {
+    let Some(lan) = Lan::lay(&["192.0.2."]) else { return };
+    let scene = Scene::default();
+    let mut kestrel = scene.talk("Kestrel").start();
+    let ticket = kestrel.ticket();
+    kestrel.leave();
+    let kestrel = lan.talk(0, scene.talk("Kestrel")).start();
+    let wren = lan.talk(1, scene.talk("Wren").ticket(&ticket)).start();
+    kestrel.is_among(&[&wren]);
+    wren.is_among(&[&kestrel]);
+}
+
 /// A tenth of all packets is lost each way, and what was in them comes as copies.
 #[test]
 fn random_loss() {

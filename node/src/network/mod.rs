@@ -603,13 +603,23 @@ impl Runner {
         Ok(())
     }
 
-    fn dial(&mut self, dial: Dial) {
+    /// Dials the addresses that are not under way already: one where nobody answers holds up no
+    /// other. [PROTO-5.4]
+    fn dial(&mut self, mut dial: Dial) {
+        let under_way = |address: &SocketAddr| {
+            let mut dials = self.dials.values();
+            dials.any(|other| other.device == dial.device && other.addresses.contains(address))
+        };
+        dial.addresses = dial.addresses.iter().copied().filter(|a| !under_way(a)).collect();
+        if dial.addresses.is_empty() {
+            return;
+        }
         let addresses = dial.addresses.iter().copied().map(multiaddr_of);
         let options: Vec<DialOpts> = match dial.device {
             Some(device) => vec![
                 DialOpts::peer_id(device.peer_id())
                     .addresses(addresses.collect())
-                    .condition(PeerCondition::NotDialing)
+                    .condition(PeerCondition::Always)
                     .build(),
             ],
             None => addresses

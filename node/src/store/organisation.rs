@@ -33,8 +33,11 @@ impl OrganisationStore {
         };
         let charter = Charter::from_bytes(&read("charter")?)
             .map_err(|_| StoreError::Damaged(folder.join("charter")))?;
-        let chain = decode(&read("certificates")?, FILE_LIMIT as usize)
-            .map_err(|_| StoreError::Damaged(folder.join("certificates")))?;
+        let damaged = || StoreError::Damaged(folder.join("certificates"));
+        let chain: CertificateChain =
+            decode(&read("certificates")?, FILE_LIMIT as usize).map_err(|_| damaged())?;
+        let device = chain.leaf().ok_or_else(damaged)?.device;
+        charter.verify_chain(&chain, device).map_err(|_| damaged())?;
         Ok(Self { folder: folder.to_owned(), charter, chain })
     }
 
