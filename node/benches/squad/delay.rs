@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     node::{Node, Place, at_us, ms_between, unix_us},
     speech,
-    table::{Table, mean, median, quantile},
+    table::{Table, median, quantile},
 };
 
 pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
@@ -69,13 +69,13 @@ fn run(folder: &Path, table: &mut Table, low_delay: bool) -> anyhow::Result<()> 
     let samples_ms = |samples: usize| samples as f64 * 1_000.0 / f64::from(SAMPLE_RATE);
     let frame = samples_ms(encoder.frame_samples());
     let lookahead = samples_ms(encoder.lookahead());
-    let network = mean(&of_peers(&stats, "rtt_ms")) / 2.0;
-    let hold = mean(&of_peers(&stats, "playout_delay_ms"));
+    let network = median(&of_peers(&stats, "rtt_ms")) / 2.0;
+    let hold = median(&of_peers(&stats, "playout_delay_ms"));
     let part = |what: &str| format!("mouth to ear, {mode}, of which: {what}");
     table.shown(&part("until the frame is full"), frame, "ms", "length of a frame");
     table.shown(&part("codec lookahead"), lookahead, "ms", "fixed by Opus");
     table.shown(&part("on the way"), network, "ms", "half of QUIC's round trip");
-    table.shown(&part("jitter buffer"), hold, "ms", "mean of `playout_delay_ms`");
+    table.shown(&part("jitter buffer"), hold, "ms", "median of `playout_delay_ms`");
     table.shown(&part("output lead"), OUTPUT_LEAD_MS, "ms", "mixed before it is heard");
     let rest = measured - frame - lookahead - network - hold - OUTPUT_LEAD_MS;
     table.shown(&part("rest"), rest, "ms", "wakes, coding, sealing");
