@@ -100,13 +100,10 @@ impl Charter {
 
     /// What the datagrams of `channel` begin with. [PROTO-7.1]
     pub fn channel_tag(&self, channel: ChannelId) -> [u8; 4] {
-        let hash = self.keyed_hash(b"channel", channel.as_bytes());
+        let mut hasher = blake3::Hasher::new_keyed(self.organisation.as_bytes());
+        let hash = hasher.update(b"channel").update(channel.as_bytes()).finalize();
+        let hash = hash.as_bytes();
         [hash[0], hash[1], hash[2], hash[3]]
-    }
-
-    /// The gossip topic of the organisation, which tells an outsider nothing. [PROTO-5.2]
-    pub fn gossip_topic(&self) -> String {
-        OrganisationId::from_bytes(self.keyed_hash(b"gossip", &[])).to_string()
     }
 
     /// The person whose first device is `device`.
@@ -120,13 +117,6 @@ impl Charter {
     fn of(root: Signed<RootDocument>) -> Self {
         let organisation = OrganisationId::from_bytes(root.hash());
         Self { root, organisation }
-    }
-
-    fn keyed_hash(&self, label: &[u8], input: &[u8]) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_keyed(self.organisation.as_bytes());
-        hasher.update(label);
-        hasher.update(input);
-        hasher.finalize().into()
     }
 }
 

@@ -4,8 +4,6 @@
 //! there, who holds whose key and who sends to whom. Pure: no socket, clock, thread, file or async
 //! runtime; time and randomness are arguments, and media passes as sealed bytes.
 
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that finds nothing there fails"))]
-
 mod bounded;
 pub mod charter;
 pub mod datagram;

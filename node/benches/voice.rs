@@ -152,7 +152,7 @@ fn jitter_buffer(bencher: Bencher, trace: &str) {
         .collect();
     arrivals.sort_unstable();
     bencher
-        .with_inputs(JitterBuffer::new)
+        .with_inputs(JitterBuffer::default)
         .input_counter(|_| ItemsCount::new(1_000u32))
         .bench_local_refs(|buffer| {
             let mut coming = arrivals.iter().peekable();
@@ -172,7 +172,7 @@ fn jitter_buffer(bencher: Bencher, trace: &str) {
 
 #[divan::bench]
 fn limit_a_block(bencher: Bencher) {
-    let mut limiter = Limiter::new();
+    let mut limiter = Limiter::default();
     let mut block = sound(240);
     bencher.bench_local(|| limiter.process(&mut block));
 }

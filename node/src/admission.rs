@@ -1,7 +1,7 @@
 //! Who is admitted: the Hello of `mesh` with this node's identity, charter and tickets.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -39,7 +39,7 @@ pub struct Admitted {
 /// What this node is to the organisation.
 enum Standing {
     Newcomer(Box<Ticket>),
-    Member(Charter, CertificateChain),
+    Member(Box<(Charter, CertificateChain)>),
 }
 
 /// This node's side of every Hello.
@@ -54,7 +54,9 @@ struct State {
     standing: Standing,
     presence: Presence,
     /// Devices that are known to belong, as issuers of invites.
-    members: std::collections::BTreeSet<DeviceId>,
+    members: BTreeSet<DeviceId>,
+    /// Where there is no room for another: who is here.
+    full: Option<BTreeSet<DeviceId>>,
     /// Greetings sent, until their answers come: one a device, since Hellos take turns.
     sent: BTreeMap<(DeviceId, [u8; 32]), Greeting>,
     admitted: Option<Admitted>,
@@ -72,7 +74,7 @@ impl Doorkeeper {
         clock: Clock,
         counter: Box<dyn UseCounter>,
     ) -> Self {
-        Self::new(key, Standing::Member(charter, chain), presence, clock, counter)
+        Self::new(key, Standing::Member(Box::new((charter, chain))), presence, clock, counter)
     }
 
     /// A newcomer's, who redeems `ticket` with whoever answers.
@@ -96,7 +98,8 @@ impl Doorkeeper {
         let state = State {
             standing,
             presence,
-            members: std::collections::BTreeSet::new(),
+            members: BTreeSet::new(),
+            full: None,
             sent: BTreeMap::new(),
             admitted: None,
             refused: None,
@@ -112,6 +115,11 @@ impl Doorkeeper {
     /// A device that belongs to the organisation.
     pub fn add_member(&self, device: DeviceId) {
         self.lock().members.insert(device);
+    }
+
+    /// Tells who is here where there is no room for another; none where there is.
+    pub fn set_full(&self, here: Option<BTreeSet<DeviceId>>) {
+        self.lock().full = here;
     }
 
     /// What the ticket has brought, once.
@@ -137,9 +145,13 @@ impl Doorkeeper {
         greeting: &[u8],
     ) -> Result<(Vec<u8>, PeerHello), Refusal> {
         // A newcomer can admit nobody.
-        let Standing::Member(charter, chain) = &state.standing else {
+        let Standing::Member(member) = &state.standing else {
             return Err(Refusal::NotADoor);
         };
+        let (charter, chain) = &**member;
+        if state.full.as_ref().is_some_and(|here| !here.contains(&peer)) {
+            return Err(Refusal::Busy);
+        }
         let listener = Listener { charter, key: &self.key, chain, presence: &state.presence };
         let now = self.clock.unix();
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting, |device| {
@@ -164,7 +176,8 @@ impl Admission for Doorkeeper {
     fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8> {
         let mut state = self.lock();
         let greeting = match &state.standing {
-            Standing::Member(charter, chain) => {
+            Standing::Member(member) => {
+                let (charter, chain) = &**member;
                 Ok(Greeting::member(charter, self.key.id(), chain, &state.presence, *exporter))
             }
             Standing::Newcomer(ticket) => Greeting::redeem(
@@ -215,7 +228,7 @@ impl Admission for Doorkeeper {
                     let (charter, chain) = (welcome.charter, welcome.chain);
                     state.admitted =
                         Some(Admitted { charter: charter.clone(), chain: chain.clone() });
-                    state.standing = Standing::Member(charter, chain);
+                    state.standing = Standing::Member(Box::new((charter, chain)));
                 }
                 Ok(welcome.peer)
             }

@@ -9,6 +9,7 @@
 //! [`VoiceThread`] owns the pipeline and both ends. The callbacks copy, count and wake it, and
 //! nothing else; a supervisor thread opens sound cards, and opens them again when they are lost.
 
+mod alsa;
 pub mod callback;
 mod capture;
 mod card;
@@ -37,8 +38,10 @@ use crate::{
 
 /// Takes the datagrams that voice makes. Called from the voice thread: never waits.
 pub trait DatagramSink: Send {
-    /// Sends `datagram` over the link to `to`, or drops it if there is none.
-    fn send(&self, to: DeviceId, datagram: &[u8]);
+    /// Has `datagram` sent over the link to `to` with the next flush, or drops it if there is none.
+    fn push(&self, to: DeviceId, datagram: &[u8]);
+    /// Sends what was pushed.
+    fn flush(&self);
 }
 
 /// What the voice thread drives; see [`Pipeline`] for what each call means.
@@ -141,20 +144,20 @@ pub enum VoiceThreadEvent {
 #[non_exhaustive]
 pub enum DeviceError {
     /// The input file cannot be played.
-    #[error("{} {source}", path.display())]
+    #[error("{} {error}", path.display())]
     Input {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: WavError,
+        error: WavError,
     },
     /// The output file cannot be made.
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("{} cannot be written: {error}", path.display())]
     Output {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The machine has no microphone, or no sound system that answers.
     #[error("there is no microphone: connect one, or use --input silence or --input file:PATH")]

@@ -241,6 +241,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::voice::codec::{Decoder, Encoder};
 
     const START: u64 = 7_000_000_000_000;
     const NOTHING: [f64; 0] = [];
@@ -324,6 +325,24 @@ mod tests {
         let found = delays(&spoken, &noisy);
         assert_eq!(found.len(), clean);
         assert_all_near(&found, 2_000.0 / 48.0, 0.2);
+    }
+
+    /// What the encoder looks ahead is time that a listener waits.
+    #[test]
+    fn the_codecs_lookahead_counts() {
+        let spoken = speech("russian.wav");
+        let mut encoder = Encoder::new(false, 64_000).unwrap();
+        let mut decoder = Decoder::new().unwrap();
+        let mut samples = Vec::new();
+        for frame in spoken.samples.chunks_exact(encoder.frame_samples()) {
+            let (mut packet, mut sound) = (Vec::new(), [0.0; 480]);
+            encoder.encode(frame, &mut packet).unwrap();
+            decoder.decode(&packet, &mut sound).unwrap();
+            samples.extend(sound);
+        }
+        let found = delays(&spoken, &Recording { samples, start_ns: START });
+        assert!(found.len() >= 6, "{found:?}");
+        assert_all_near(&found, encoder.lookahead() as f64 / 48.0, 0.2);
     }
 
     #[test]

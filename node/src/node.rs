@@ -26,6 +26,7 @@ use crate::{
     network::{
         self, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, VoiceControl,
     },
+    platform::{Urgency, prefer_this_thread},
     random::SystemRandom,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home, Lock, OrganisationStore},
@@ -307,6 +308,7 @@ fn run(
     inputs: UnboundedSender<Input>,
     input_receiver: tokio::sync::mpsc::UnboundedReceiver<Input>,
 ) {
+    prefer_this_thread(Urgency::Network);
     let slot = Arc::clone(&setup.voice_slot);
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -476,7 +478,7 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
                     }
                     VoiceThreadEvent::Device { direction, available, detail } => {
                         let trouble = (!available).then(|| detail.clone());
-                        let _ = inputs.send(Input::Trouble(trouble));
+                        let _ = inputs.send(Input::Trouble(direction, trouble));
                         Input::Publish(Event::AudioDevice { direction, available, detail })
                     }
                 };
@@ -494,8 +496,12 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
 struct Sink(Arc<Links>);
 
 impl DatagramSink for Sink {
-    fn send(&self, to: DeviceId, datagram: &[u8]) {
-        self.0.send(to, bytes::Bytes::copy_from_slice(datagram));
+    fn push(&self, to: DeviceId, datagram: &[u8]) {
+        self.0.push(to, bytes::Bytes::copy_from_slice(datagram));
+    }
+
+    fn flush(&self) {
+        self.0.flush();
     }
 }
 

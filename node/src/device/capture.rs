@@ -57,6 +57,11 @@ impl LiveCapture {
     pub(super) fn new(format: CardFormat, (ring, counters): CaptureRing) -> Self {
         Self { ring, counters, converter: CaptureConverter::new(format), watch: Watch::default() }
     }
+
+    /// Appends what has been captured since the last call.
+    pub(super) fn take(&mut self, out: &mut Vec<f32>) {
+        self.converter.convert(&mut self.ring, out);
+    }
 }
 
 impl CaptureEnd {
@@ -130,7 +135,7 @@ impl CaptureEnd {
     pub(super) fn take_live(&mut self) -> &[f32] {
         self.buffer.clear();
         if let Some(live) = &mut self.live {
-            live.converter.convert(&mut live.ring, &mut self.buffer);
+            live.take(&mut self.buffer);
         }
         self.statistics.samples += self.buffer.len() as u64;
         &self.buffer

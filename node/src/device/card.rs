@@ -17,12 +17,16 @@ use hark_keys::Timestamp;
 use serde::Serialize;
 
 use super::{
-    DeviceError,
+    DeviceError, alsa,
     callback::{CaptureCallback, CardCounters, CardFormat, PlayoutCallback, Waker},
     capture::LiveCapture,
     playout::LivePlayout,
 };
-use crate::{clock::Clock, event::Direction, voice::SAMPLE_RATE};
+use crate::{
+    clock::Clock,
+    event::Direction,
+    voice::{SAMPLE_RATE, level_dbfs},
+};
 
 /// How long the sound system may take to open a sound card.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -31,6 +35,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 const STALL: Duration = Duration::from_secs(4);
 /// How long a self-test listens.
 const SELF_TEST: Duration = Duration::from_millis(600);
+/// How often it takes what a microphone gave: before the ring is full.
+const SELF_TEST_LOOKS: u32 = 6;
 /// Frames at once that cards are asked for: 10 ms at 48 kHz, half of it for low delay. Never left
 /// to the sound system: PulseAudio would choose two seconds.
 const PERIOD_FRAMES: u32 = 480;
@@ -74,11 +80,13 @@ pub struct SelfTest {
     pub measured_rate_hz: f64,
     /// From sound to the callback, or from the callback to sound, as the sound system believes.
     pub latency_ms: f64,
+    /// Level of what a microphone gave, in dB below full scale; -120 is nothing but zeros.
+    pub level_dbfs: Option<f32>,
 }
 
 /// The sound cards that there are now.
 pub fn list_devices() -> DeviceList {
-    let host = cpal::default_host();
+    let host = host();
     DeviceList {
         microphones: infos(&host, Direction::Input),
         speakers: infos(&host, Direction::Output),
@@ -97,8 +105,14 @@ pub fn self_test(
     let failure = Arc::new(Mutex::new(None));
     let noted = failure.clone();
     let failed = move |reason| *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-    let opened = open(direction, name, low_delay, Waker::default(), latency.clone(), failed)?;
-    std::thread::sleep(SELF_TEST);
+    let mut opened = open(direction, name, low_delay, Waker::default(), latency.clone(), failed)?;
+    let mut captured = Vec::new();
+    for _ in 0..SELF_TEST_LOOKS {
+        std::thread::sleep(SELF_TEST / SELF_TEST_LOOKS);
+        if let Live::Capture(live) = &mut opened.live {
+            live.take(&mut captured);
+        }
+    }
     if let Some(reason) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(DeviceError::Unusable { direction, name: opened.name, reason });
     }
@@ -114,6 +128,7 @@ pub fn self_test(
             / f64::from(opened.format.rate),
         measured_rate_hz: frames * 1e9 / since.max(1) as f64,
         latency_ms: latency.load(Ordering::Relaxed) as f64 / 1e6,
+        level_dbfs: (direction == Direction::Input).then(|| level_dbfs(&captured)),
         name: opened.name,
     })
 }
@@ -165,7 +180,7 @@ pub(super) fn open(
     latency: Arc<AtomicU64>,
     failed: impl Fn(String) + Send + 'static,
 ) -> Result<OpenCard, DeviceError> {
-    let host = cpal::default_host();
+    let host = host();
     let device = find(&host, direction, name)?;
     let shown = device.to_string();
     let unusable = |error: cpal::Error| DeviceError::Unusable {
@@ -191,6 +206,12 @@ pub(super) fn open(
     .map_err(&unusable)?;
     stream.play().map_err(&unusable)?;
     Ok(OpenCard { stream, live, format: card_format(config), counters, name: shown })
+}
+
+/// The sound system that answers.
+fn host() -> cpal::Host {
+    alsa::hush();
+    cpal::default_host()
 }
 
 /// The device called `name`, exactly or, where only one fits, in part.

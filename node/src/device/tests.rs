@@ -87,9 +87,11 @@ fn device() -> DeviceId {
 struct Sent(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl DatagramSink for Sent {
-    fn send(&self, _: DeviceId, datagram: &[u8]) {
+    fn push(&self, _: DeviceId, datagram: &[u8]) {
         self.0.lock().unwrap().push(datagram.to_vec());
     }
+
+    fn flush(&self) {}
 }
 
 struct Bench {
@@ -355,7 +357,7 @@ fn a_full_disk_is_told_once() {
     }
     let missing = WavWriter::create(Path::new("/dev/full")).err().unwrap();
     assert_eq!(missing.kind(), io::ErrorKind::StorageFull);
-    let error = DeviceError::Output { path: "/dev/full".into(), source: missing };
+    let error = DeviceError::Output { path: "/dev/full".into(), error: missing };
     assert!(error.to_string().starts_with("/dev/full cannot be written: No space left"));
 }
 

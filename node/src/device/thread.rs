@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::Direction,
+    platform::{Urgency, prefer_this_thread},
     wav::{self, WavWriter},
 };
 
@@ -27,6 +28,8 @@ const CAPTURE_BLOCK: usize = 480;
 /// Samples that a file or nothing hears at once: 5 ms; half of it for low delay. Smaller blocks
 /// let later packets into the mix and wake the thread more often.
 const PLAYOUT_BLOCK: usize = 240;
+/// Samples that go nowhere at once: as nobody hears them, waking less is all that counts.
+const UNHEARD_BLOCK: usize = 480;
 /// How long the machine may stand still and all sound of that time is still made up for. Of a
 /// longer pause the older part is silence, counted.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -51,13 +54,17 @@ impl VoiceThread {
         events: impl FnMut(VoiceThreadEvent) + Send + 'static,
     ) -> Result<VoiceHandle, DeviceError> {
         let blocks = if ends.low_delay { 2 } else { 1 };
-        let (capture_block, playout_block) = (CAPTURE_BLOCK / blocks, PLAYOUT_BLOCK / blocks);
+        let capture_block = CAPTURE_BLOCK / blocks;
+        let playout_block = match ends.output {
+            OutputSpec::Null => UNHEARD_BLOCK,
+            _ => PLAYOUT_BLOCK / blocks,
+        };
         let sound = match &ends.input {
             InputSpec::Microphone(_) => None,
             InputSpec::Silence => Some(Sound::Silence),
             InputSpec::File { path, looped } => {
                 let samples = wav::load(path)
-                    .map_err(|source| DeviceError::Input { path: path.clone(), source })?;
+                    .map_err(|error| DeviceError::Input { path: path.clone(), error })?;
                 Some(Sound::File { samples, looped: *looped })
             }
         };
@@ -65,7 +72,7 @@ impl VoiceThread {
             OutputSpec::Speaker(_) | OutputSpec::Null => None,
             OutputSpec::File { path } => {
                 let writer = WavWriter::create(path)
-                    .map_err(|source| DeviceError::Output { path: path.clone(), source })?;
+                    .map_err(|error| DeviceError::Output { path: path.clone(), error })?;
                 Some((path.clone(), writer))
             }
         };
@@ -140,6 +147,7 @@ pub(super) struct VoiceLoop<P> {
 
 impl<P: VoicePath> VoiceLoop<P> {
     fn run(&mut self, clock: Clock) {
+        prefer_this_thread(Urgency::Sound);
         while !self.shared.stopping.load(Ordering::Acquire) {
             let wake_at = self.turn(clock.now());
             let pause = wake_at.saturating_duration_since(clock.now());
@@ -249,8 +257,13 @@ impl<P: VoicePath> VoiceLoop<P> {
     }
 
     fn transmit(&mut self) {
+        let mut any = false;
         while let Some((to, datagram)) = self.path.poll_transmit() {
-            self.sink.send(to, datagram);
+            self.sink.push(to, datagram);
+            any = true;
+        }
+        if any {
+            self.sink.flush();
         }
     }
 

@@ -1,7 +1,7 @@
 //! The links that stand, by device, and which of two survives.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,10 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use crossbeam_queue::ArrayQueue;
 use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::hello::PeerHello;
 use quinn::{Connection, ConnectionError, SendDatagramError, VarInt};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, mpsc::UnboundedSender};
 
 use crate::clock::Clock;
 
@@ -133,7 +134,10 @@ pub enum CloseCode {
 impl CloseCode {
     /// Ends `connection`; nothing if it has ended already.
     pub(super) fn close(self, connection: &Connection) {
-        connection.close(VarInt::from_u32(self as u32), b"");
+        // quinn would forget why the other side has ended it.
+        if connection.close_reason().is_none() {
+            connection.close(VarInt::from_u32(self as u32), b"");
+        }
     }
 }
 
@@ -144,6 +148,8 @@ pub struct Links {
     standing: Mutex<BTreeMap<DeviceId, Vec<Arc<Link>>>>,
     events: UnboundedSender<LinkEvent>,
     handler: DatagramHandler,
+    outgoing: ArrayQueue<(DeviceId, Bytes)>,
+    flushed: Notify,
     dropped: AtomicU64,
 }
 
@@ -162,6 +168,8 @@ impl Links {
             standing: Mutex::default(),
             events,
             handler,
+            outgoing: ArrayQueue::new(OUTGOING_LIMIT),
+            flushed: Notify::new(),
             dropped: AtomicU64::new(0),
         })
     }
@@ -186,6 +194,30 @@ impl Links {
         }
     }
 
+    /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
+    /// thousand wait, the oldest goes and is counted.
+    pub fn push(&self, device: DeviceId, datagram: Bytes) {
+        if self.outgoing.force_push((device, datagram)).is_some() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes the network thread once for all that was pushed: a frame for each of many listeners
+    /// would otherwise wake it as many times.
+    pub fn flush(&self) {
+        self.flushed.notify_one();
+    }
+
+    /// Sends what is pushed. Runs on the network thread for as long as there are links.
+    pub async fn forward(self: Arc<Self>) {
+        loop {
+            self.flushed.notified().await;
+            while let Some((device, datagram)) = self.outgoing.pop() {
+                self.send(device, datagram);
+            }
+        }
+    }
+
     /// Ends all links with a goodbye.
     pub fn leave(&self) {
         for link in self.lock().values().flatten() {
@@ -196,6 +228,11 @@ impl Links {
     /// The best link of each device.
     pub fn all(&self) -> Vec<Arc<Link>> {
         self.lock().values().filter_map(|links| links.last().cloned()).collect()
+    }
+
+    /// The devices that have a link.
+    pub fn devices(&self) -> BTreeSet<DeviceId> {
+        self.lock().keys().copied().collect()
     }
 
     /// Datagrams that were dropped before they left.
@@ -312,6 +349,9 @@ fn reason(error: &ConnectionError) -> LinkDown {
 fn micros(now: Timestamp) -> u64 {
     u64::try_from(now.as_duration().as_micros()).unwrap_or(u64::MAX)
 }
+
+/// Datagrams that wait for the network thread: those of a tenth of a second to a hundred listeners.
+const OUTGOING_LIMIT: usize = 1024;
 
 /// A link without a datagram for this long has missed a heartbeat and loses to a fresh one.
 const STALE_AFTER: Duration = Duration::from_millis(1_500);

@@ -22,5 +22,5 @@ mod transport;
 pub use greeter::Admission;
 pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
 pub use muxer::{Muxer, Stream};
-pub use socket::{Binder, Interfaces, UdpBinder};
+pub use socket::{Binder, Interfaces, RECEIVE_BUFFER, UdpBinder};
 pub use transport::{LinkError, LinkTransport, address_of, multiaddr_of};

@@ -65,4 +65,4 @@ impl fmt::Debug for dyn Binder {
 }
 
 /// Bytes asked of the kernel for datagrams that we have not read yet: 2 s of eight talkers.
-const RECEIVE_BUFFER: usize = 4 << 20;
+pub const RECEIVE_BUFFER: usize = 4 << 20;

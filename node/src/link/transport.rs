@@ -24,8 +24,8 @@ use libp2p::{
     },
 };
 use quinn::{
-    ConnectError, Connection, ConnectionError, Endpoint, Incoming, ReadExactError, TokioRuntime,
-    TransportConfig, VarInt, WriteError,
+    AckFrequencyConfig, ConnectError, Connection, ConnectionError, Endpoint, Incoming,
+    ReadExactError, TokioRuntime, TransportConfig, VarInt, WriteError,
 };
 
 use super::{
@@ -441,9 +441,25 @@ fn transport_config() -> TransportConfig {
         .initial_rtt(INITIAL_RTT)
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
+        .ack_frequency_config(Some(acknowledgements()))
         .congestion_controller_factory(Arc::new(VoiceFloor::default()));
     config
 }
+
+/// Voice asks for no acknowledgements, and QUIC's default of one for two packets would cost as much
+/// as the voice itself. What is reliable is answered long before it would be acknowledged.
+fn acknowledgements() -> AckFrequencyConfig {
+    let mut config = AckFrequencyConfig::default();
+    config.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(ACK_DELAY));
+    config
+}
+
+/// Packets after which the peer acknowledges (draft-ietf-quic-ack-frequency). More would make the
+/// window for bulk streams grow in jumps.
+const ACK_THRESHOLD: u32 = 20;
+
+/// And after this long at the latest: lost packets of streams are found that much later.
+const ACK_DELAY: Duration = Duration::from_millis(100);
 
 /// QUIC asks for a name; the Noise handshake has no use for it.
 const SERVER_NAME: &str = "hark";

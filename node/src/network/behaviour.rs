@@ -142,8 +142,8 @@ async fn read<T: AsyncRead + Unpin>(stream: &mut T) -> std::io::Result<Vec<u8>> 
 }
 
 async fn write<T: AsyncWrite + Unpin>(stream: &mut T, message: &[u8]) -> std::io::Result<()> {
-    stream.write_all(message).await?;
-    stream.close().await
+    // The caller ends the stream.
+    stream.write_all(message).await
 }
 
 /// [PROTO-1.3] Longer messages are refused.

@@ -36,7 +36,7 @@ use self::view::View;
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
-    event::Event,
+    event::{Direction, Event},
     link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, address_of, multiaddr_of},
     random::SystemRandom,
     snapshot::{Command, TransmitMode},
@@ -74,8 +74,8 @@ pub enum Input {
     Voice(VoiceEvent),
     /// Something to tell, as it is.
     Publish(Event),
-    /// A sound device, or another lasting trouble; none when it is over.
-    Trouble(Option<String>),
+    /// One end of the sound does not work, for this reason; none when it does again.
+    Trouble(Direction, Option<String>),
     /// A generation is on disk, or could not be written.
     Persisted(u16, Result<(), String>),
     /// A new ticket is wanted: uses, and how long it lasts.
@@ -215,6 +215,7 @@ impl Runner {
             discovered: BTreeMap::new(),
         });
         let device = config.key.id();
+        tokio::spawn(Arc::clone(&config.links).forward());
         let mut runner = Self {
             swarm,
             squad: None,
@@ -276,6 +277,8 @@ impl Runner {
             }
             if let Some(squad) = &mut self.squad {
                 squad.handle_timeout(now);
+                let full = squad.is_full();
+                self.config.doorkeeper.set_full(full.then(|| self.links.devices()));
             }
             self.carry_out(now);
         }
@@ -331,7 +334,7 @@ impl Runner {
                 }
             }
             Input::Publish(event) => self.config.publisher.publish(event),
-            Input::Trouble(trouble) => self.view.set_trouble(trouble),
+            Input::Trouble(end, trouble) => self.view.set_trouble(end, trouble),
             Input::Persisted(generation, Ok(())) => {
                 if let Some(squad) = &mut self.squad {
                     squad.handle_persisted(now, generation);

@@ -1,15 +1,15 @@
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
 use hark_keys::{DeviceId, OrganisationId, Timestamp};
 use hark_mesh::squad::{self, DownReason};
 
 use crate::{
-    event::{DeviceText, Event, Path, PeerStats},
+    event::{DeviceText, Direction, Event, Path, PeerStats},
     link::{Link, Links, multiaddr_of},
     platform,
     snapshot::{Command, PeerView, Snapshot, TransmitMode},
     store::OrganisationStore,
-    voice::{self, VoiceCommand, VoiceEvent, VoiceStatistics},
+    voice::{self, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics},
 };
 
 /// What people and programs see of the node, kept in step with what it does.
@@ -23,7 +23,7 @@ pub(super) struct View {
     transmit: TransmitMode,
     muted: bool,
     deafened: bool,
-    trouble: Option<String>,
+    troubles: BTreeMap<Direction, String>,
     roster: Vec<DeviceText>,
     peers: BTreeMap<DeviceId, Peer>,
     cpu_percent: f64,
@@ -37,6 +37,53 @@ struct Peer {
     /// Whether `peer_up` was told last, rather than `peer_down`.
     up: bool,
     volume: f32,
+    frames: Frames,
+}
+
+/// How a member's frames fared since the start, across its comings and goings.
+#[derive(Default)]
+struct Frames {
+    /// Of its earlier stays.
+    before: FrameCounts,
+    now: FrameCounts,
+}
+
+#[derive(Clone, Copy, Default)]
+struct FrameCounts {
+    received: u64,
+    concealed: u64,
+    late: u64,
+    recovered: u64,
+}
+
+impl Frames {
+    /// The sums, now that the voice thread counts so many of the present stay.
+    fn update(&mut self, talker: &TalkerStatistics) -> FrameCounts {
+        // Counters that have gone back are those of another stay.
+        if talker.frames_received < self.now.received {
+            self.before = self.before + self.now;
+        }
+        self.now = FrameCounts {
+            received: talker.frames_received,
+            concealed: talker.frames_concealed,
+            late: talker.frames_late,
+            recovered: talker.frames_recovered,
+        };
+        self.before + self.now
+    }
+}
+
+impl Add for FrameCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            received: self.received + other.received,
+            concealed: self.concealed + other.concealed,
+            late: self.late + other.late,
+            recovered: self.recovered + other.recovered,
+        }
+    }
 }
 
 impl View {
@@ -51,7 +98,7 @@ impl View {
             transmit: TransmitMode::Vad,
             muted: false,
             deafened: false,
-            trouble: None,
+            troubles: BTreeMap::new(),
             roster: vec![DeviceText(device)],
             peers: BTreeMap::new(),
             cpu_percent: 0.0,
@@ -71,8 +118,11 @@ impl View {
         self.transmit = mode;
     }
 
-    pub(super) fn set_trouble(&mut self, trouble: Option<String>) {
-        self.trouble = trouble;
+    pub(super) fn set_trouble(&mut self, end: Direction, trouble: Option<String>) {
+        match trouble {
+            Some(trouble) => self.troubles.insert(end, trouble),
+            None => self.troubles.remove(&end),
+        };
     }
 
     pub(super) fn organisation(&self) -> OrganisationId {
@@ -97,7 +147,6 @@ impl View {
                 ticket: self.ticket.clone(),
             },
             Event::CharterChanged { version: 1, heads: self.heads.clone() },
-            self.roster_changed(0),
         ]
     }
 
@@ -209,10 +258,11 @@ impl View {
         let links: BTreeMap<_, _> = links.iter().map(|link| (link.device(), link)).collect();
         let mut peers: Vec<_> = self
             .peers
-            .iter()
+            .iter_mut()
             .map(|(device, peer)| {
                 let link = links.get(device);
                 let talker = voice.talkers.get(device).copied().unwrap_or_default();
+                let frames = peer.frames.update(&talker);
                 PeerView {
                     name: peer.name.clone(),
                     address: link.map(|_| peer.address.clone()).unwrap_or_default(),
@@ -227,10 +277,10 @@ impl View {
                         loss_percent: talker.loss_percent.into(),
                         jitter_ms: talker.jitter_ms.into(),
                         playout_delay_ms: talker.playout_delay_ms.into(),
-                        frames_received: talker.frames_received,
-                        frames_concealed: talker.frames_concealed,
-                        frames_late: talker.frames_late,
-                        frames_recovered: talker.frames_recovered,
+                        frames_received: frames.received,
+                        frames_concealed: frames.concealed,
+                        frames_late: frames.late,
+                        frames_recovered: frames.recovered,
                     },
                 }
             })
@@ -252,7 +302,8 @@ impl View {
             cpu_percent: self.cpu_percent,
             peers,
             roster: self.roster.clone(),
-            trouble: self.trouble.clone(),
+            trouble: (!self.troubles.is_empty())
+                .then(|| self.troubles.values().map(String::as_str).collect::<Vec<_>>().join("; ")),
         }
     }
 
@@ -311,6 +362,7 @@ impl View {
             address: String::new(),
             up: false,
             volume: 1.0,
+            frames: Frames::default(),
         })
     }
 

@@ -172,16 +172,23 @@ impl Home {
 
     /// Protects all key files with `passphrase`, or with none any more.
     pub fn protect(&self, passphrase: Option<&str>, random: &dyn Random) -> Result<(), StoreError> {
-        let folders = self.organisations()?;
-        let mut paths: Vec<_> =
-            folders.iter().map(|store| store.folder().join("device.key")).collect();
-        paths.push(self.next_key_path());
-        for path in paths {
+        for path in self.key_paths()? {
             if let Some(key) = self.read_key(&path)? {
                 write_atomic(&path, keystore::encode(&key, passphrase, random).as_bytes())?;
             }
         }
         Ok(())
+    }
+
+    /// Whether all key files need a passphrase; none if there is no key yet.
+    pub fn protected(&self) -> Result<Option<bool>, StoreError> {
+        let mut all = None;
+        for path in self.key_paths()? {
+            if let Some(text) = read_text(&path)? {
+                all = Some(all.unwrap_or(true) && keystore::is_protected(&text));
+            }
+        }
+        Ok(all)
     }
 
     /// Who this device is to people outside any organisation: in the only one, or the next.
@@ -200,6 +207,15 @@ impl Home {
     /// Keeps the name that is shown to others.
     pub fn keep_name(&self, name: &str) -> Result<(), StoreError> {
         Ok(write_atomic(&self.path.join("name"), format!("{name}\n").as_bytes())?)
+    }
+
+    /// Where key files are or will be.
+    fn key_paths(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let folders = self.organisations()?;
+        let mut paths: Vec<_> =
+            folders.iter().map(|store| store.folder().join("device.key")).collect();
+        paths.push(self.next_key_path());
+        Ok(paths)
     }
 
     fn next_key_path(&self) -> PathBuf {

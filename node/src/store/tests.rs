@@ -114,11 +114,14 @@ fn secrets_are_for_their_owner_alone() {
 fn a_passphrase_protects_every_key() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = home(folder.path());
+    assert_eq!(open.protected().expect("no key yet"), None);
     let store = founded(&open, "Kestrel");
     let device = open.key(&store).expect("a key").id();
+    assert_eq!(open.protected().expect("readable"), Some(false));
     open.protect(Some("kestrel"), &SeededRandom::new(9)).expect("protected");
     assert_eq!(open.key(&store).expect("its passphrase").id(), device);
     let locked = Home::open(folder.path(), Box::new(|| None)).expect("a home");
+    assert_eq!(locked.protected().expect("readable without it"), Some(true));
     assert!(matches!(
         locked.key(&store),
         Err(StoreError::Key { error: KeyFileError::PassphraseNeeded, .. })

@@ -33,7 +33,9 @@ impl Encoder {
         let (application, frame_samples) = if low_delay {
             (opus::OPUS_APPLICATION_RESTRICTED_LOWDELAY, 240)
         } else {
-            (opus::OPUS_APPLICATION_VOIP, 480)
+            // At our rate nearer to what was spoken than libopus's application for speech, which
+            // filters the low end out and lifts formants, for rates that are short of bits.
+            (opus::OPUS_APPLICATION_AUDIO, 480)
         };
         let bitrate = c_int::try_from(bitrate_bps).map_err(|_| CodecError::Bitrate)?;
         let packet_bytes = bitrate_bps as usize * frame_samples / 8 / SAMPLE_RATE as usize;
@@ -287,8 +289,7 @@ mod tests {
                 .map(|n| (heard[n + lookahead] - sound[n]).powi(2))
                 .sum();
             let energy: f32 = sound[tail..].iter().map(|sample| sample.powi(2)).sum();
-            // The high-pass of VOIP turns phases, too.
-            assert!(error < energy / 5.0, "low delay {low_delay}: {}", error / energy);
+            assert!(error < energy / 30.0, "low delay {low_delay}: {}", error / energy);
         }
     }
 

@@ -11,12 +11,14 @@ pub struct SealedFrames {
     count: usize,
 }
 
-impl SealedFrames {
+impl Default for SealedFrames {
     /// Before the first frame.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { frames: [const { Vec::new() }; FRAMES_MAX], count: 0 }
     }
+}
 
+impl SealedFrames {
     /// A new spurt begins.
     pub fn clear(&mut self) {
         self.count = 0;
@@ -165,7 +167,7 @@ mod tests {
     fn datagrams_have_one_size_per_number_of_copies() {
         let mut listener = listener();
         ask(&mut listener, 1_000, 2);
-        let mut frames = SealedFrames::new();
+        let mut frames = SealedFrames::default();
         for n in 0..5u8 {
             let frame = frames.push();
             frame.clear();

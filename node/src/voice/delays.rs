@@ -29,9 +29,9 @@ pub struct ArrivalDelays {
     jitter: Jitter,
 }
 
-impl ArrivalDelays {
+impl Default for ArrivalDelays {
     /// Statistics without entries, for frames of 10 ms until one came.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             fastest: WindowMinimum::new(FASTEST_WINDOW),
             histogram: [0.0; BINS],
@@ -45,7 +45,9 @@ impl ArrivalDelays {
             jitter: Jitter::default(),
         }
     }
+}
 
+impl ArrivalDelays {
     /// A frame of `frame` length, spoken at `media_us`, came for the first time, with so many
     /// copies of earlier ones beside it; `recovered` if it was itself a copy.
     pub fn handle_arrival(
@@ -90,7 +92,7 @@ impl ArrivalDelays {
 
     /// Forgets everything: the talker's media time is another one.
     pub fn clear(&mut self) {
-        *self = Self::new();
+        *self = Self::default();
     }
 
     /// How long after the fastest arrival a frame is played.
@@ -224,7 +226,7 @@ mod tests {
 
     #[test]
     fn starts_with_a_frame_and_settles_on_what_the_line_needs() {
-        let mut delays = ArrivalDelays::new();
+        let mut delays = ArrivalDelays::default();
         feed(&mut delays, 0, 10, |_| 5);
         let millis =
             |delays: &ArrivalDelays| delays.target(Timestamp::from_millis(99_999)).as_millis();
@@ -238,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_spike_is_covered_at_once_and_forgotten_in_seconds() {
-        let mut delays = ArrivalDelays::new();
+        let mut delays = ArrivalDelays::default();
         feed(&mut delays, 0, 500, |_| 0);
         feed(&mut delays, 500, 8, |n| 80 - 10 * (n - 500) as u64);
         let at = |ms| delays.target(Timestamp::from_millis(ms)).as_millis();
@@ -250,7 +252,7 @@ mod tests {
 
     #[test]
     fn copies_are_waited_for() {
-        let mut delays = ArrivalDelays::new();
+        let mut delays = ArrivalDelays::default();
         let frame = Duration::from_millis(10);
         delays.handle_arrival(Timestamp::from_millis(5), 0, frame, 2, false);
         assert_eq!(delays.target(Timestamp::from_millis(5)), Duration::from_millis(22));

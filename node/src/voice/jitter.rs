@@ -85,14 +85,14 @@ pub enum Inserted {
     Stray,
 }
 
-impl JitterBuffer {
+impl Default for JitterBuffer {
     /// An empty buffer.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             slots: [Slot { media: None, length: 0, spurt: 0, last: false }; SLOTS],
             packets: vec![0; SLOTS * PACKET_BYTES_MAX],
             held: 0,
-            delays: ArrivalDelays::new(),
+            delays: ArrivalDelays::default(),
             frame_units: 0,
             newest: 0,
             next: 0,
@@ -104,7 +104,9 @@ impl JitterBuffer {
             playout_delay_us: 0,
         }
     }
+}
 
+impl JitterBuffer {
     /// A frame of `frame_samples` came. `copies` is how many its datagram held of earlier ones,
     /// `recovered` says that it was itself one.
     pub fn insert(

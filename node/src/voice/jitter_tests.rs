@@ -9,7 +9,7 @@ struct Replay {
 
 impl Replay {
     fn new() -> Self {
-        Self { buffer: JitterBuffer::new(), played: Vec::new() }
+        Self { buffer: JitterBuffer::default(), played: Vec::new() }
     }
 
     fn insert(&mut self, at_us: u64, n: u32) -> Inserted {

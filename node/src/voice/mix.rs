@@ -9,12 +9,14 @@ pub struct Limiter {
     peak: f32,
 }
 
-impl Limiter {
+impl Default for Limiter {
     /// A limiter that turns nothing down.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { peak: 0.0 }
     }
+}
 
+impl Limiter {
     /// Limits `samples` to [`CEILING`]. What never passes it is not touched.
     pub fn process(&mut self, samples: &mut [f32]) {
         for sample in samples {
@@ -87,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_limiter_leaves_speech_alone_and_stops_peaks() {
-        let mut limiter = Limiter::new();
+        let mut limiter = Limiter::default();
         let mut samples = [0.5, -0.97, 0.1];
         limiter.process(&mut samples);
         assert_eq!(samples, [0.5, -0.97, 0.1]);

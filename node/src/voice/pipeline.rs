@@ -137,7 +137,7 @@ impl Pipeline {
             talkers: BTreeMap::new(),
             clock: PlayoutClock::new(),
             cues: Cues::new(config.cues),
-            limiter: Limiter::new(),
+            limiter: Limiter::default(),
             deafened: false,
             outbox: Outbox::new(),
             events: Events::default(),

@@ -41,9 +41,9 @@ impl Talker {
     pub fn new(channel: ChannelId, device: DeviceId) -> Result<Self, CodecError> {
         Ok(Self {
             keyring: SenderKeyring::new(channel, device),
-            jitter: JitterBuffer::new(),
+            jitter: JitterBuffer::default(),
             decoder: Decoder::new()?,
-            reception: Reception::new(),
+            reception: Reception::default(),
             keyless: VecDeque::new(),
             plaintext: Vec::new(),
             pcm: Pcm::new(),

@@ -24,9 +24,9 @@ pub struct Reception {
     wanted_since: Timestamp,
 }
 
-impl Reception {
+impl Default for Reception {
     /// Of a talker of whom nothing came yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             highest: None,
             came: 0,
@@ -39,7 +39,9 @@ impl Reception {
             wanted_since: Timestamp::ZERO,
         }
     }
+}
 
+impl Reception {
     /// A datagram came. [PROTO-7.3]
     pub fn handle_datagram(&mut self, arrived: Timestamp, sequence: u16) {
         let step = match self.highest {
@@ -50,7 +52,7 @@ impl Reception {
         if self.highest.is_none() || silent > MEMORY || !(-STEP_MAX..=STEP_MAX).contains(&step) {
             // The first one, or a link that has started over.
             let reported = self.reported;
-            *self = Self { highest: Some(sequence), reported, ..Self::new() };
+            *self = Self { highest: Some(sequence), reported, ..Self::default() };
             (self.came, self.known, self.received) = (1, 1, 1);
         } else if step > 0 {
             self.highest = Some(sequence);
@@ -188,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_clean_link_wants_nothing() {
-        let mut reception = Reception::new();
+        let mut reception = Reception::default();
         let report = run(&mut reception, 65_400, 500, |_| false);
         assert_eq!((report.lost, report.wanted_copies, report.longest_burst), (0, 0, 0));
         assert_eq!(report.received, 25, "four reports a second, and sequences wrap");
@@ -196,7 +198,7 @@ mod tests {
 
     #[test]
     fn loss_asks_for_copies_and_its_end_takes_them_back_in_stages() {
-        let mut reception = Reception::new();
+        let mut reception = Reception::default();
         let report = run(&mut reception, 0, 300, |n| n % 10 == 3);
         assert_eq!(report.wanted_copies, 2, "one in ten, alone");
         assert!((24..=26).contains(&(report.lost + report.received)));
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn bursts_ask_for_more_copies_than_their_length_needs() {
-        let mut reception = Reception::new();
+        let mut reception = Reception::default();
         let report = run(&mut reception, 0, 400, |n| n % 25 < 2);
         assert_eq!(report.longest_burst, 2);
         assert!(report.wanted_copies >= 4, "{}", report.wanted_copies);
@@ -216,7 +218,7 @@ mod tests {
 
     #[test]
     fn reordered_and_repeated_datagrams_are_not_lost() {
-        let mut reception = Reception::new();
+        let mut reception = Reception::default();
         for sequence in [1, 3, 2, 2, 5, 4] {
             reception.handle_datagram(Timestamp::from_millis(5), sequence);
         }

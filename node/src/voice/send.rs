@@ -53,7 +53,7 @@ impl Sender {
             block: Vec::with_capacity(frame_samples),
             silence: vec![0.0; frame_samples],
             plaintext: Vec::new(),
-            frames: SealedFrames::new(),
+            frames: SealedFrames::default(),
             media_time: 0,
             spurt: 0,
             in_spurt: false,

@@ -68,7 +68,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let listener = listener(&WORLD.founder);
     let answer = |remote, greeting: &Greeting| {
         let opened = open_greeting(NOW, &listener, &EXPORTER, remote, greeting.bytes(), |_| true);
-        opened.ok().expect("a good greeting").accept(&listener).0
+        opened.expect("a good greeting").accept(&listener).0
     };
     let [member, newcomer_says] = [member_greeting(), newcomer_greeting()];
     let to_member = answer(WORLD.cid.key.id(), &member);

@@ -82,7 +82,7 @@ impl Run {
                 self.met.insert(device);
             }
             LINK_DOWN => {
-                let left = input.byte() % 2 == 0;
+                let left = input.byte().is_multiple_of(2);
                 let reason = if left { DownReason::Left } else { DownReason::Unreachable };
                 self.linked.remove(&device);
                 self.squad.handle_link_down(now, device, reason);
@@ -120,7 +120,7 @@ impl Run {
             TALK => self.squad.handle_talked(now),
             DISCOVER => {
                 let addresses = &peer.presence.addresses;
-                let device = (input.byte() % 2 == 0).then_some(device);
+                let device = (input.byte().is_multiple_of(2)).then_some(device);
                 self.squad.handle_discovered(now, device, addresses);
                 self.squad.handle_dial_failed(now, device, &addresses[..1]);
             }

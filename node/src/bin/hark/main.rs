@@ -1,6 +1,8 @@
 //! The program `hark`: a thin shell around a node.
 
 mod ctl;
+mod demo;
+mod doctor;
 mod duration;
 mod membership;
 mod person;
@@ -22,6 +24,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// A squad on this machine: real nodes, real sockets, recorded speech; prints a table, writes what
+    /// each heard
+    Demo(demo::DemoArguments),
     /// This device's identity and verification words; made on first use
     Id(membership::IdArguments),
     /// Found an organisation or squad, and print its first invite ticket
@@ -34,6 +39,8 @@ enum Command {
     Talk(talk::TalkArguments),
     /// Steer a running node
     Ctl(ctl::CtlArguments),
+    /// Check sound devices, network, clock and home, and say what to do about each
+    Doctor(doctor::DoctorArguments),
 }
 
 /// Where the state of this device is.
@@ -52,12 +59,14 @@ fn main() -> ExitCode {
     }));
     start_log();
     let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(arguments),
         Command::Id(arguments) => membership::id(arguments),
         Command::New(arguments) => membership::new(arguments),
         Command::Invite(arguments) => membership::invite(arguments),
         Command::Join(arguments) => membership::join(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,7 +104,9 @@ mod tests {
             "hark invite --uses 3 --expires 24h --org Kestrel --json",
             "hark ctl volume Bob 0.5",
             "hark ctl ptt down",
-            "hark demo --seconds 9 --out there",
+            "hark demo",
+            "hark doctor --home there --json",
+            "hark demo --seconds 9 --out there --json",
         ] {
             assert!(parse(good).is_ok(), "{good}");
         }
@@ -113,6 +124,7 @@ mod tests {
             "hark invite --uses 256",
             "hark ctl ptt sideways",
             "hark new",
+            "hark demo --seconds 4",
         ] {
             let Err(error) = parse(bad) else { panic!("{bad}") };
             assert_eq!(error.exit_code(), 2, "{bad}");

@@ -192,10 +192,10 @@ impl Session {
         if let (Event::Ready { org, .. }, Some(node)) = (&event.event, node) {
             self.open_control(org, node);
         }
-        if self.lines {
-            if let Some(line) = describe(&event.event) {
-                say(&line);
-            }
+        if self.lines
+            && let Some(line) = describe(&event.event)
+        {
+            say(&line);
         }
         Ok(())
     }

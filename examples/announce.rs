@@ -1,0 +1,49 @@
+//! Joins a squad, says what is in a WAV file once, and leaves: a node without a person.
+//!
+//! ```sh
+//! cargo run -p hark-examples --bin announce -- TICKET FILE.wav
+//! ```
+//!
+//! It forgets the squad again: each run needs a ticket that still admits.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use hark_keys::Ticket;
+use hark_node::{
+    device::{InputSpec, OutputSpec},
+    node::{Node, NodeConfig},
+    snapshot::TransmitMode,
+    voice::SAMPLE_RATE,
+};
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(ticket), Some(file)) = (arguments.next(), arguments.next()) else {
+        anyhow::bail!("usage: announce TICKET FILE.wav");
+    };
+    let file = PathBuf::from(file);
+    let ticket: Ticket = ticket.to_str().context("a ticket is plain text")?.parse()?;
+    let home = std::env::temp_dir().join(format!("hark-announce-{}", std::process::id()));
+    let samples = hark_node::wav::load(&file).with_context(|| file.display().to_string())?;
+    let length = Duration::from_secs(samples.len() as u64) / SAMPLE_RATE;
+    let node = Node::start(NodeConfig {
+        home: home.clone(),
+        passphrase: Box::new(|| None),
+        organisation: None,
+        ticket: Some(ticket),
+        name: "Announcer".to_owned(),
+        input: InputSpec::File { path: file, looped: false },
+        output: OutputSpec::Null,
+        listen: Vec::new(),
+        peers: Vec::new(),
+        mdns: true,
+        transmit: TransmitMode::Open,
+        low_delay: false,
+    })?;
+    // The file begins when the node does; its end gets half a second to be heard everywhere.
+    std::thread::sleep(length + Duration::from_millis(500));
+    node.stop("said")?;
+    std::fs::remove_dir_all(home)?;
+    Ok(())
+}

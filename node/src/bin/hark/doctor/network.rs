@@ -1,0 +1,362 @@
+//! Addresses and sockets of this machine. Sends nothing beyond it but the wish to hear a multicast
+//! group.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use hark_node::link::{Binder, RECEIVE_BUFFER, UdpBinder};
+use serde_json::json;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Finding;
+
+pub(super) fn check() -> Vec<Finding> {
+    let addresses = match interfaces() {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            let advice = "nothing is known about networks: try as another user";
+            return vec![Finding::problem("addresses", error.to_string(), advice)];
+        }
+    };
+    let mut findings = vec![
+        judge_addresses(&addresses),
+        route("IPv4 route", SocketAddr::from((DOCUMENTATION_V4, 9))),
+        route("IPv6 route", SocketAddr::from((DOCUMENTATION_V6, 9))),
+    ];
+    findings.extend(judge_sockets(
+        exchange(Ipv4Addr::LOCALHOST.into()),
+        exchange(Ipv6Addr::LOCALHOST.into()),
+    ));
+    findings.push(match granted_buffer() {
+        Ok(bytes) => judge_buffer(bytes),
+        Err(error) => Finding::warning("receive buffer", error.to_string(), "see UDP above"),
+    });
+    findings.push(judge_mdns(&addresses, join_mdns));
+    findings
+}
+
+/// What can be told of an address by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Loopback,
+    LinkLocal,
+    /// Of a LAN.
+    Private,
+    /// Of a provider's own NAT (RFC 6598), or of a VPN that borrows its range.
+    Shared,
+    Public,
+}
+
+impl Kind {
+    fn of(address: IpAddr) -> Self {
+        match address {
+            address if address.is_loopback() => Self::Loopback,
+            IpAddr::V4(v4) if v4.is_link_local() => Self::LinkLocal,
+            IpAddr::V4(v4) if v4.is_private() => Self::Private,
+            IpAddr::V4(v4) if v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64 => Self::Shared,
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Self::LinkLocal,
+            IpAddr::V6(v6) if v6.is_unique_local() => Self::Private,
+            IpAddr::V4(_) | IpAddr::V6(_) => Self::Public,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Loopback => "this machine only",
+            Self::LinkLocal => "this link only",
+            Self::Private => "private",
+            Self::Shared => "shared",
+            Self::Public => "public",
+        }
+    }
+}
+
+/// The addresses that the node would see when it starts.
+fn interfaces() -> io::Result<Vec<IpAddr>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut stream = UdpBinder.interfaces()?;
+        let mut addresses = Vec::new();
+        while let Ok(Some((address, up))) = tokio::time::timeout(QUIET, stream.next()).await {
+            if up && addresses.len() < ADDRESSES_MAX {
+                addresses.push(address);
+            }
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ok(addresses)
+    })
+}
+
+fn judge_addresses(addresses: &[IpAddr]) -> Finding {
+    let check = "addresses";
+    let values: Vec<_> = addresses
+        .iter()
+        .map(|address| json!({"address": address, "kind": Kind::of(*address).word()}))
+        .collect();
+    let shown: Vec<_> = addresses
+        .iter()
+        .filter(|address| !matches!(Kind::of(**address), Kind::Loopback | Kind::LinkLocal))
+        .map(|address| format!("{address} ({})", Kind::of(*address).word()))
+        .collect();
+    let has = |kind| addresses.iter().any(|address| Kind::of(*address) == kind);
+    let mut finding = if shown.is_empty() {
+        let advice = "connect to a network: as it is, only programs on this machine can be reached";
+        Finding::problem(check, "none that others could reach", advice)
+    } else {
+        Finding::ok(check, shown.join(", "))
+    };
+    let hint = if has(Kind::Public) {
+        Some("a public address is reachable from everywhere if firewalls let UDP in (not checked)")
+    } else if has(Kind::Shared) {
+        Some(
+            "100.64.0.0/10 is what providers use behind a NAT of their own, where no port can be \
+             forwarded, and what some VPNs use, where others in the VPN reach you",
+        )
+    } else if has(Kind::Private) {
+        Some(
+            "reached from the same LAN or VPN; from elsewhere only if the router forwards a UDP \
+             port, which you then name with --listen and others with --peer",
+        )
+    } else {
+        None
+    };
+    if finding.advice.is_none() {
+        finding.advice = hint.map(str::to_owned);
+    }
+    finding.with(json!(values))
+}
+
+/// Asks the system which own address it would send from. Nothing is sent.
+fn route(check: &'static str, to: SocketAddr) -> Finding {
+    let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(to)?;
+        socket.local_addr()
+    });
+    match from {
+        Ok(from) if !from.ip().is_loopback() => {
+            Finding::ok(check, format!("to other networks from {}", from.ip()))
+                .with(json!({"from": from.ip()}))
+        }
+        // Squads on one LAN, or with the other family, need none.
+        _ => Finding::ok(check, "none to other networks").with(json!({"from": null})),
+    }
+}
+
+/// Sends a datagram to itself through a socket like a node's.
+fn exchange(address: IpAddr) -> io::Result<()> {
+    let any = if address.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let port = socket.local_addr()?.port();
+    socket.send_to(HELLO, (address, port))?;
+    let mut buffer = [0; HELLO.len()];
+    // Anybody may send to an open port; only our own word counts.
+    for _ in 0..STRAY_DATAGRAMS {
+        let (length, _) = socket.recv_from(&mut buffer)?;
+        if buffer[..length] == *HELLO {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("only datagrams of others arrive"))
+}
+
+fn judge_sockets(v4: io::Result<()>, v6: io::Result<()>) -> [Finding; 2] {
+    let values = |works: bool| json!({ "works": works });
+    let works = "a socket can be opened, and sends and receives on this machine";
+    let first = match &v4 {
+        Ok(()) => Finding::ok("UDP on IPv4", works),
+        Err(error) => {
+            let advice = if v6.is_ok() {
+                "allow UDP for hark in the firewall; until then use `hark talk --listen [::]:0`"
+            } else {
+                "allow UDP for hark in the firewall or sandbox that it runs in"
+            };
+            Finding::problem("UDP on IPv4", error.to_string(), advice)
+        }
+    };
+    let second = match &v6 {
+        Ok(()) => Finding::ok("UDP on IPv6", works),
+        Err(error) => {
+            let advice = "no harm where others have IPv4; else switch IPv6 on";
+            Finding::warning("UDP on IPv6", error.to_string(), advice)
+        }
+    };
+    [first.with(values(v4.is_ok())), second.with(values(v6.is_ok()))]
+}
+
+/// Bytes that the system grants to a socket like a node's.
+fn granted_buffer() -> io::Result<usize> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    // Less than asked for is no error; what is there afterwards counts.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let bytes = socket.recv_buffer_size()?;
+    // Linux counts its own bookkeeping, too, and doubles the number.
+    Ok(if cfg!(target_os = "linux") { bytes / 2 } else { bytes })
+}
+
+fn judge_buffer(bytes: usize) -> Finding {
+    let check = "receive buffer";
+    let found =
+        format!("{} KiB granted of the {} KiB asked for", bytes / 1024, RECEIVE_BUFFER / 1024);
+    let advice = if cfg!(target_os = "linux") {
+        format!("sudo sysctl -w net.core.rmem_max={RECEIVE_BUFFER}")
+    } else {
+        "raise the system's limit for the buffers of sockets".to_owned()
+    };
+    let finding = if bytes >= RECEIVE_BUFFER {
+        Finding::ok(check, found)
+    } else if bytes >= ENOUGH_BUFFER {
+        let advice = Some(format!("enough for a squad; to withstand floods: {advice}"));
+        Finding { advice, ..Finding::ok(check, found) }
+    } else {
+        Finding::warning(check, found, format!("speech may be lost at busy moments: {advice}"))
+    };
+    finding.with(json!({"granted_bytes": bytes, "asked_bytes": RECEIVE_BUFFER}))
+}
+
+/// Hears the group in which nodes of a LAN find each other, by the interface of `address`.
+fn join_mdns(address: Ipv4Addr) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, MDNS_PORT)).into())?;
+    socket.join_multicast_v4(&MDNS_GROUP, &address)
+}
+
+fn judge_mdns(addresses: &[IpAddr], join: impl Fn(Ipv4Addr) -> io::Result<()>) -> Finding {
+    let check = "mDNS";
+    let advice = "members on this LAN are not found by themselves: let UDP port 5353 through, or \
+        use tickets and --peer";
+    let lan: Vec<_> = addresses
+        .iter()
+        .filter_map(|address| match address {
+            IpAddr::V4(v4) if !v4.is_loopback() => Some(*v4),
+            _ => None,
+        })
+        .collect();
+    let joined: Vec<_> = lan.iter().map(|address| (address, join(*address))).collect();
+    let failed =
+        joined.iter().find_map(|(address, outcome)| Some((address, outcome.as_ref().err()?)));
+    match failed {
+        _ if lan.is_empty() => Finding::warning(check, "no IPv4 network to look in", advice),
+        Some((address, error)) => {
+            Finding::warning(check, format!("cannot listen at {address}: {error}"), advice)
+        }
+        None => {
+            let shown: Vec<_> = lan.iter().map(ToString::to_string).collect();
+            Finding::ok(check, format!("can listen for members on the LAN at {}", shown.join(", ")))
+        }
+    }
+}
+
+/// Addresses that no machine has (RFC 5737, RFC 3849): asking for the way to them disturbs nobody.
+const DOCUMENTATION_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const DOCUMENTATION_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
+const MDNS_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+const MDNS_PORT: u16 = 5353;
+
+/// How long interfaces may take to come one after another.
+const QUIET: Duration = Duration::from_millis(200);
+/// Addresses that are listed; further ones are left out.
+const ADDRESSES_MAX: usize = 64;
+/// How long a datagram may take from this machine to itself.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Datagrams of others that are passed over.
+const STRAY_DATAGRAMS: usize = 16;
+const HELLO: &[u8] = b"hark doctor";
+/// Holds 250 ms of eight talkers. Systems grant about this much by default.
+const ENOUGH_BUFFER: usize = 200 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    #[test]
+    fn an_address_tells_from_where_it_is_reached() {
+        for (text, kind) in [
+            ("127.0.0.2", Kind::Loopback),
+            ("::1", Kind::Loopback),
+            ("169.254.3.4", Kind::LinkLocal),
+            ("fe80::1", Kind::LinkLocal),
+            ("10.1.2.3", Kind::Private),
+            ("172.31.0.1", Kind::Private),
+            ("192.168.1.5", Kind::Private),
+            ("fd00::5", Kind::Private),
+            ("100.63.0.1", Kind::Public),
+            ("100.64.0.1", Kind::Shared),
+            ("100.127.255.254", Kind::Shared),
+            ("100.128.0.1", Kind::Public),
+            ("203.0.113.9", Kind::Public),
+            ("2001:db8::7", Kind::Public),
+        ] {
+            assert_eq!(Kind::of(text.parse().expect("an address")), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_come_with_what_they_are_good_for() {
+        let finding = judge_addresses(&addresses(&["127.0.0.1", "192.168.1.5", "fe80::1"]));
+        assert_eq!(finding.verdict, Verdict::Ok);
+        assert_eq!(finding.found, "192.168.1.5 (private)");
+        assert!(finding.advice.is_some_and(|advice| advice.contains("--listen")));
+        let finding = judge_addresses(&addresses(&["100.70.0.1"]));
+        assert!(finding.advice.is_some_and(|advice| advice.contains("100.64.0.0/10")));
+        let finding = judge_addresses(&addresses(&["192.168.1.5", "2001:db8::7"]));
+        assert!(finding.advice.is_some_and(|advice| advice.contains("firewalls")));
+        let finding = judge_addresses(&addresses(&["127.0.0.1", "::1"]));
+        assert_eq!(finding.verdict, Verdict::Problem);
+        assert_eq!(finding.values[0]["kind"], "this machine only");
+    }
+
+    #[test]
+    fn a_missing_family_is_as_bad_as_it_is() {
+        let refused = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        let verdicts = |v4, v6| judge_sockets(v4, v6).map(|finding| finding.verdict);
+        assert_eq!(verdicts(Ok(()), Ok(())), [Verdict::Ok, Verdict::Ok]);
+        assert_eq!(verdicts(Ok(()), refused()), [Verdict::Ok, Verdict::Warning]);
+        assert_eq!(verdicts(refused(), Ok(())), [Verdict::Problem, Verdict::Ok]);
+        let [v4, _] = judge_sockets(refused(), Ok(()));
+        assert!(v4.advice.is_some_and(|advice| advice.contains("--listen [::]:0")));
+    }
+
+    #[test]
+    fn a_datagram_to_oneself_arrives() {
+        exchange(Ipv4Addr::LOCALHOST.into()).expect("loopback works everywhere");
+    }
+
+    #[test]
+    fn a_small_receive_buffer_is_named_with_the_cure() {
+        assert_eq!(judge_buffer(RECEIVE_BUFFER).advice, None);
+        let usual = judge_buffer(212_992);
+        assert_eq!(usual.verdict, Verdict::Ok);
+        assert_eq!(usual.found, "208 KiB granted of the 4096 KiB asked for");
+        assert!(usual.advice.is_some());
+        assert_eq!(judge_buffer(16 * 1024).verdict, Verdict::Warning);
+    }
+
+    #[test]
+    fn mdns_is_tried_on_every_lan() {
+        let all = addresses(&["127.0.0.1", "192.168.1.5", "10.0.0.2", "fd00::5"]);
+        let finding = judge_mdns(&all, |_| Ok(()));
+        assert_eq!(finding.verdict, Verdict::Ok);
+        assert!(finding.found.ends_with("192.168.1.5, 10.0.0.2"), "{}", finding.found);
+        let finding = judge_mdns(&all, |address| {
+            assert!(!address.is_loopback());
+            Err(io::ErrorKind::AddrInUse.into())
+        });
+        assert_eq!(finding.verdict, Verdict::Warning);
+        let alone = judge_mdns(&addresses(&["127.0.0.1"]), |_| Ok(()));
+        assert_eq!(alone.verdict, Verdict::Warning);
+    }
+}

@@ -1,0 +1,238 @@
+//! Sound cards: which there are, and whether the default ones work.
+
+use hark_node::{
+    device::{DeviceError, DeviceInfo, SelfTest, list_devices, self_test},
+    event::Direction,
+};
+use serde_json::json;
+
+use super::{Finding, plural};
+
+pub(super) fn check() -> Vec<Finding> {
+    let devices = list_devices();
+    let list = |check, known: &[DeviceInfo]| {
+        let cards: Vec<_> = known.iter().filter(|info| is_card(&devices.host, info)).collect();
+        let finding = match cards.as_slice() {
+            [] => Finding::warning(check, "none", "see the next line"),
+            cards => Finding::ok(check, names(cards)),
+        };
+        finding.with(json!(known))
+    };
+    vec![
+        Finding::ok("sound system", devices.host.as_str()),
+        list("microphones", &devices.microphones),
+        tried(Direction::Input, self_test(Direction::Input, None, false)),
+        list("loudspeakers", &devices.speakers),
+        tried(Direction::Output, self_test(Direction::Output, None, false)),
+    ]
+}
+
+/// Whether this is a sound card. ALSA lists its plugins, too, of which only the default one may lead
+/// to a card.
+fn is_card(host: &str, info: &DeviceInfo) -> bool {
+    host != "ALSA" || info.default || info.id.contains("CARD=")
+}
+
+/// Names, the default one first, and not too many: ALSA has dozens.
+fn names(known: &[&DeviceInfo]) -> String {
+    let mut sorted = known.to_vec();
+    sorted.sort_by_key(|info| !info.default);
+    let name = |info: &&DeviceInfo| match info.default {
+        true => format!("{} (default)", info.name),
+        false => info.name.clone(),
+    };
+    let shown = sorted.iter().take(NAMES_MAX).map(name).collect::<Vec<_>>().join(", ");
+    match known.len().checked_sub(NAMES_MAX) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown}, and {more} more (--json has all)"),
+    }
+}
+
+/// What the self-test of a default sound card means.
+fn tried(direction: Direction, outcome: Result<SelfTest, DeviceError>) -> Finding {
+    let (check, without) = match direction {
+        Direction::Input => ("microphone", "`hark talk --input silence` to listen only"),
+        Direction::Output => ("loudspeaker", "`hark talk --output null` to speak only"),
+    };
+    let test = match outcome {
+        Ok(test) => test,
+        Err(error) => {
+            let advice = format!("{}; or use {without}", missing_sound());
+            return Finding::problem(check, error.to_string(), advice);
+        }
+    };
+    let mut found = format!(
+        "{}: opened at {} kHz with {}, blocks of {:.0} ms",
+        test.name,
+        f64::from(test.rate_hz) / 1_000.0,
+        plural(test.channels.into(), "channel"),
+        test.period_ms,
+    );
+    // Some sound systems do not know, and say 0.
+    if test.latency_ms > 0.0 {
+        found += &format!(", delay {:.0} ms", test.latency_ms);
+    }
+    if let Some(level) = test.level_dbfs {
+        found += &format!(", level {level:.0} dB");
+    }
+    let values = json!(test);
+    let finding = if test.callbacks == 0 {
+        let advice = "it opens but does not run: choose another in the system's sound settings, \
+            or by name with --input mic:NAME or --output speaker:NAME";
+        Finding::problem(check, found, advice)
+    } else if test.level_dbfs.is_some() && is_monitor(&test.name) {
+        let advice = "this records what the loudspeaker plays: choose a real microphone in the \
+            system's sound settings, or by --input mic:NAME";
+        Finding::warning(check, found, advice)
+    } else if test.level_dbfs.is_some_and(|level| level <= NOTHING_DBFS) {
+        let advice = "it gives nothing but zeros: unmute it in the system's sound settings, allow \
+            programs to use it, and look for a switch on the headset";
+        Finding::warning(check, found, advice)
+    } else if test.level_dbfs.is_some_and(|level| level >= LOUD_DBFS) {
+        let advice = "very loud: turn its level down in the system's sound settings";
+        Finding::warning(check, found, advice)
+    } else if test.period_ms > LONG_PERIOD_MS {
+        let advice = "it works in long blocks, which adds their length to the delay: prefer a wired \
+            sound card to Bluetooth";
+        Finding::warning(check, found, advice)
+    } else {
+        Finding::ok(check, found)
+    };
+    finding.with(values)
+}
+
+/// Whether a microphone's name is that of a loudspeaker listened to, as PulseAudio has them.
+fn is_monitor(name: &str) -> bool {
+    name.starts_with("Monitor of ") || name.ends_with(".monitor")
+}
+
+/// What to do where a sound card is missing, as far as this machine shows the reason.
+#[cfg(target_os = "linux")]
+fn missing_sound() -> String {
+    use std::{fs, path::PathBuf};
+
+    let server = std::env::var_os("PULSE_SERVER").is_some()
+        || std::env::var_os("XDG_RUNTIME_DIR")
+            .is_some_and(|folder| PathBuf::from(folder).join("pulse/native").exists());
+    let cards: Vec<_> = fs::read_dir("/dev/snd")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("pcm"))
+        .collect();
+    let readable = cards.iter().any(|card| fs::File::open(card.path()).is_ok());
+    advice(server, !cards.is_empty(), readable).to_owned()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn missing_sound() -> String {
+    "connect one, and choose it in the system's sound settings".to_owned()
+}
+
+/// What helps, by whether a sound server is there, and cards, and the right to use them.
+#[cfg(any(target_os = "linux", test))]
+fn advice(server: bool, cards: bool, readable: bool) -> &'static str {
+    match (server, cards, readable) {
+        (true, ..) => {
+            "a sound server (PulseAudio or PipeWire) is set up: choose a device in the system's \
+             sound settings, and see `pactl info` if none is shown"
+        }
+        (false, true, false) => {
+            "there are sound cards, but this account may not use them and no sound server runs: \
+             start one (`systemctl --user start pipewire-pulse`, or `pulseaudio --start`), or join \
+             the group `audio` (`sudo usermod -aG audio $USER`) and log in again"
+        }
+        (false, true, true) => {
+            "there are sound cards but no sound server: start one (`systemctl --user start \
+             pipewire-pulse`, or `pulseaudio --start`), or close the program that holds the card"
+        }
+        (false, false, _) => {
+            "Linux sees no sound card (nothing in /dev/snd) and no sound server runs: connect a \
+             headset, or start PipeWire or PulseAudio (`systemctl --user start pipewire-pulse`, or \
+             `pulseaudio --start`)"
+        }
+    }
+}
+
+/// Sound cards that are named; scripts get all.
+const NAMES_MAX: usize = 4;
+/// Level of zeros: even a quiet room is louder.
+const NOTHING_DBFS: f32 = -100.0;
+/// Level at which a microphone clips.
+const LOUD_DBFS: f32 = -6.0;
+/// Blocks of a sound card that can be heard as delay.
+const LONG_PERIOD_MS: f64 = 40.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    fn test(level_dbfs: Option<f32>) -> SelfTest {
+        SelfTest {
+            name: "Headset".to_owned(),
+            rate_hz: 44_100,
+            channels: 1,
+            callbacks: 60,
+            period_ms: 10.0,
+            measured_rate_hz: 44_100.0,
+            latency_ms: 12.4,
+            level_dbfs,
+        }
+    }
+
+    #[test]
+    fn a_working_microphone_is_told_with_its_level() {
+        let finding = tried(Direction::Input, Ok(test(Some(-47.6))));
+        assert_eq!(finding.verdict, Verdict::Ok);
+        assert_eq!(
+            finding.found,
+            "Headset: opened at 44.1 kHz with 1 channel, blocks of 10 ms, delay 12 ms, level -48 dB"
+        );
+        assert_eq!(finding.values["rate_hz"], 44_100);
+    }
+
+    #[test]
+    fn what_does_not_sound_right_gets_advice() {
+        let verdict = |test| {
+            let direction = Direction::Input;
+            let finding = tried(direction, Ok(test));
+            assert_eq!(finding.verdict == Verdict::Ok, finding.advice.is_none());
+            finding.verdict
+        };
+        assert_eq!(verdict(test(Some(-120.0))), Verdict::Warning);
+        assert_eq!(verdict(test(Some(-2.0))), Verdict::Warning);
+        assert_eq!(verdict(SelfTest { period_ms: 90.0, ..test(Some(-50.0)) }), Verdict::Warning);
+        assert_eq!(verdict(SelfTest { callbacks: 0, ..test(Some(-50.0)) }), Verdict::Problem);
+        let name = "Monitor of Headset".to_owned();
+        assert_eq!(verdict(SelfTest { name, ..test(Some(-50.0)) }), Verdict::Warning);
+        let speaker = tried(Direction::Output, Ok(SelfTest { latency_ms: 0.0, ..test(None) }));
+        assert_eq!(speaker.verdict, Verdict::Ok);
+        assert!(speaker.found.ends_with("blocks of 10 ms"), "{}", speaker.found);
+    }
+
+    #[test]
+    fn without_a_card_one_can_still_do_the_other_half() {
+        let finding = tried(Direction::Input, Err(DeviceError::NoMicrophone));
+        assert_eq!(finding.verdict, Verdict::Problem);
+        assert!(finding.advice.is_some_and(|advice| advice.contains("--input silence")));
+        let finding = tried(Direction::Output, Err(DeviceError::NoSpeaker));
+        assert!(finding.advice.is_some_and(|advice| advice.contains("--output null")));
+        assert!(advice(false, true, false).contains("usermod -aG audio"));
+        assert!(!advice(false, true, true).contains("usermod"));
+        assert!(advice(false, false, false).contains("/dev/snd"));
+    }
+
+    #[test]
+    fn the_default_card_is_marked() {
+        let card =
+            |name: &str, default| DeviceInfo { name: name.to_owned(), id: String::new(), default };
+        assert_eq!(names(&[&card("Desk", false), &card("Head", true)]), "Head (default), Desk");
+        assert_eq!(
+            names(&[&card("Desk", false); 7]),
+            "Desk, Desk, Desk, Desk, and 3 more (--json has all)"
+        );
+        assert!(is_card("ALSA", &card("Default", true)) && is_card("WASAPI", &card("Desk", false)));
+        assert!(!is_card("ALSA", &card("Rate converter", false)));
+    }
+}
