@@ -33,6 +33,10 @@ struct Attempts {
     next: Option<Timestamp>,
     connected: bool,
     dialled: bool,
+    /// Found while the others are being dialled, which may take long to come to nothing.
+    untried: Vec<SocketAddr>,
+    /// How many such addresses this dial has had.
+    latecomers: usize,
 }
 
 impl Dialling {
@@ -64,7 +68,7 @@ impl Dialling {
         attempts.connected = true;
         attempts.failures = 0;
         attempts.next = None;
-        attempts.dialled = false;
+        attempts.end_dial();
     }
 
     /// `device` is not connected any more; `left` if it said so itself, which is no reason to
@@ -95,7 +99,7 @@ impl Dialling {
             if let Some(attempts) = self.targets.get_mut(&target)
                 && attempts.dialled
             {
-                attempts.dialled = false;
+                attempts.end_dial();
                 attempts.next = Some(now + attempts.wait());
                 attempts.failures = attempts.failures.saturating_add(1);
             }
@@ -104,6 +108,11 @@ impl Dialling {
 
     /// The next dial that is due.
     pub(crate) fn poll(&mut self, now: Timestamp) -> Option<Dial> {
+        let late = self.targets.iter_mut().find(|(_, attempts)| !attempts.untried.is_empty());
+        if let Some((target, attempts)) = late {
+            let addresses = std::mem::take(&mut attempts.untried);
+            return Some(Dial { device: target.device(), addresses });
+        }
         if self.dials_under_way() >= DIALS_MAX {
             return None;
         }
@@ -114,12 +123,8 @@ impl Dialling {
             .min_by_key(|(target, attempts)| (attempts.next, **target))?;
         attempts.dialled = true;
         attempts.next = Some(now + DIAL_TIMEOUT);
-        let device = match target {
-            Target::Device(device) => Some(*device),
-            Target::Address(_) => None,
-        };
         let newest_first = attempts.addresses.iter().rev().copied().collect();
-        Some(Dial { device, addresses: newest_first })
+        Some(Dial { device: target.device(), addresses: newest_first })
     }
 
     /// When [`Self::handle_timeout`] or [`Self::poll`] has something to do.
@@ -133,7 +138,7 @@ impl Dialling {
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
         for attempts in self.targets.values_mut() {
             if attempts.dialled && attempts.next.is_some_and(|next| next <= now) {
-                attempts.dialled = false;
+                attempts.end_dial();
                 attempts.next = Some(now + attempts.wait());
                 attempts.failures = attempts.failures.saturating_add(1);
             }
@@ -158,17 +163,26 @@ impl Dialling {
             self.targets.remove(&hopeless);
         }
         let attempts = self.targets.entry(target).or_default();
-        let mut news = false;
+        let mut news = Vec::new();
         for address in addresses {
-            news |= !attempts.addresses.contains(&address);
+            if !attempts.addresses.contains(&address) {
+                news.push(address);
+            }
             attempts.addresses.retain(|known| *known != address);
             attempts.addresses.push(address);
         }
         let excess = attempts.addresses.len().saturating_sub(TARGET_ADDRESSES_MAX);
         attempts.addresses.drain(..excess);
-        // An address that nobody has tried is tried at once, whatever became of the others.
-        if news && !attempts.connected && !attempts.dialled {
-            attempts.failures = 0;
+        if news.is_empty() || attempts.connected {
+            return;
+        }
+        // An address that nobody has tried is tried at once, whatever becomes of the others.
+        attempts.failures = 0;
+        if attempts.dialled {
+            news.truncate(TARGET_ADDRESSES_MAX - attempts.latecomers);
+            attempts.latecomers += news.len();
+            attempts.untried.append(&mut news);
+        } else {
             attempts.next = Some(now);
         }
     }
@@ -178,7 +192,22 @@ impl Dialling {
     }
 }
 
+impl Target {
+    fn device(self) -> Option<DeviceId> {
+        match self {
+            Self::Device(device) => Some(device),
+            Self::Address(_) => None,
+        }
+    }
+}
+
 impl Attempts {
+    fn end_dial(&mut self) {
+        self.dialled = false;
+        self.untried.clear();
+        self.latecomers = 0;
+    }
+
     /// How long to wait after as many failures: 1 s, 2 s, 4 s … 30 s.
     fn wait(&self) -> Duration {
         FIRST_WAIT.saturating_mul(1 << self.failures.min(5)).min(LONGEST_WAIT)
@@ -207,7 +236,8 @@ const DIALS_MAX: usize = 16;
 /// Devices and addresses that are remembered; then the one that failed most often goes.
 const TARGETS_MAX: usize = 2048;
 
-/// Addresses of one device: what it announces and what has been seen. The oldest goes.
+/// Addresses of one device: what it announces and what has been seen. The oldest goes. As many
+/// are tried at once while others are being dialled; further ones wait for the next dial.
 const TARGET_ADDRESSES_MAX: usize = 32;
 
 #[cfg(test)]
@@ -246,6 +276,35 @@ mod tests {
         assert_eq!(dialling.timeout(), Some(now + FIRST_WAIT));
         dialling.disconnected(now, device, true);
         assert_eq!(dialling.timeout(), Some(now + LONGEST_WAIT));
+    }
+
+    /// [PROTO-5.4] Nobody may be there any more to say that the remembered address is useless.
+    #[test]
+    fn an_address_found_while_others_are_dialled_is_tried_at_once() {
+        let device = DeviceKey::generate(&SeededRandom::new(1)).id();
+        let [old, new]: [SocketAddr; 2] =
+            ["192.0.2.1:7000", "192.0.2.2:7000"].map(|text| text.parse().unwrap());
+        let mut dialling = Dialling::default();
+        dialling.discovered(at(0), Some(device), &[old]);
+        assert_eq!(dialling.poll(at(0)).unwrap().addresses, [old]);
+        dialling.discovered(at(10), Some(device), &[new, old]);
+        let dial = Dial { device: Some(device), addresses: vec![new] };
+        assert_eq!(dialling.poll(at(10)), Some(dial));
+        dialling.discovered(at(20), Some(device), &[new, old]);
+        assert_eq!(dialling.poll(at(20)), None);
+        // The next dial tries all of them, and a crowd of addresses is dialled once.
+        dialling.failed(at(30), Some(device), &[old]);
+        assert_eq!(dialling.poll(at(1_030)).unwrap().addresses, [old, new]);
+        for port in 1..=100 {
+            let crowd = SocketAddr::from(([192, 0, 2, 3], port));
+            dialling.discovered(at(2_000), Some(device), &[crowd]);
+        }
+        assert_eq!(dialling.poll(at(2_000)).unwrap().addresses.len(), TARGET_ADDRESSES_MAX);
+        assert_eq!(dialling.poll(at(2_000)), None);
+        // Connected, nobody wants to hear of others.
+        dialling.discovered(at(3_000), Some(device), &["192.0.2.4:1".parse().unwrap()]);
+        dialling.connected(device, None);
+        assert_eq!(dialling.poll(at(3_000)), None);
     }
 
     #[test]

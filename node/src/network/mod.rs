@@ -609,7 +609,8 @@ impl Runner {
             Some(device) => vec![
                 DialOpts::peer_id(device.peer_id())
                     .addresses(addresses.collect())
-                    .condition(PeerCondition::NotDialing)
+                    // The squad knows what is under way, and adds what it has just learned.
+                    .condition(PeerCondition::Always)
                     .build(),
             ],
             None => addresses
