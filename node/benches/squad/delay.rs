@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     node::{Node, Place, at_us, ms_between, unix_us},
     speech,
-    table::{Table, mean, median, quantile},
+    table::{Table, median, quantile},
 };
 
 pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
@@ -59,23 +59,25 @@ fn run(folder: &Path, table: &mut Table, low_delay: bool) -> anyhow::Result<()> 
     let during_start = concealed_at.iter().filter(|(ms, _)| *ms <= 200.0).map(|(_, n)| n);
     let after_start = concealed.saturating_sub(during_start.sum());
     table.held(&name("frames concealed after the first 200 ms"), after_start as f64, "", 0.0);
-    let moments: Vec<_> =
-        concealed_at.iter().map(|(ms, frames)| format!("{frames} by {ms:.0} ms")).collect();
+    let early = concealed_at.iter().map(|(ms, frames)| format!("{frames} by {ms:.0} ms"));
+    let late =
+        later(&stats, first_heard).into_iter().map(|(s, frames)| format!("{frames} by {s} s"));
+    let moments: Vec<_> = early.chain(late).take(MOMENTS_SHOWN).collect();
     if !moments.is_empty() {
-        table.said(&name("concealed in the first 5 s"), &moments.join(", "), "after first heard");
+        table.said(&name("when they were concealed"), &moments.join(", "), "after first heard");
     }
 
     let encoder = Encoder::new(low_delay, 48_000)?;
     let samples_ms = |samples: usize| samples as f64 * 1_000.0 / f64::from(SAMPLE_RATE);
     let frame = samples_ms(encoder.frame_samples());
     let lookahead = samples_ms(encoder.lookahead());
-    let network = mean(&of_peers(&stats, "rtt_ms")) / 2.0;
-    let hold = mean(&of_peers(&stats, "playout_delay_ms"));
+    let network = median(&of_peers(&stats, "rtt_ms")) / 2.0;
+    let hold = median(&of_peers(&stats, "playout_delay_ms"));
     let part = |what: &str| format!("mouth to ear, {mode}, of which: {what}");
     table.shown(&part("until the frame is full"), frame, "ms", "length of a frame");
     table.shown(&part("codec lookahead"), lookahead, "ms", "fixed by Opus");
     table.shown(&part("on the way"), network, "ms", "half of QUIC's round trip");
-    table.shown(&part("jitter buffer"), hold, "ms", "mean of `playout_delay_ms`");
+    table.shown(&part("jitter buffer"), hold, "ms", "median of `playout_delay_ms`");
     table.shown(&part("output lead"), OUTPUT_LEAD_MS, "ms", "mixed before it is heard");
     let rest = measured - frame - lookahead - network - hold - OUTPUT_LEAD_MS;
     table.shown(&part("rest"), rest, "ms", "wakes, coding, sealing");
@@ -106,6 +108,22 @@ fn watch_concealment(listener: &Node, since_us: u64) -> anyhow::Result<Vec<(f64,
     }
 }
 
+/// Seconds after `since_us`, and frames, of each rise after the first seconds.
+fn later(stats: &[Value], since_us: u64) -> Vec<(u64, u64)> {
+    let concealed = |event: &Value| -> u64 {
+        let peers = event["peers"].as_array().into_iter().flatten();
+        peers.filter_map(|peer| peer["frames_concealed"].as_u64()).sum()
+    };
+    let rises = stats.windows(2).map(|pair| {
+        let passed = ms_between(since_us, at_us(&pair[1]));
+        (passed, concealed(&pair[1]).saturating_sub(concealed(&pair[0])))
+    });
+    rises
+        .filter(|(passed, rise)| *rise > 0 && *passed > WATCHED_MS + 1_000.0)
+        .map(|(passed, rise)| ((passed / 1_000.0) as u64, rise))
+        .collect()
+}
+
 /// A number of each peer in each `stats` after the first seconds.
 fn of_peers(stats: &[Value], name: &str) -> Vec<f64> {
     let since = stats.first().map_or(0, at_us) + 5_000_000;
@@ -127,6 +145,9 @@ const SPEECH: Duration = Duration::from_secs(112);
 
 /// How long concealment is watched closely.
 const WATCHED_MS: f64 = 5_000.0;
+
+/// Moments of concealment that are listed.
+const MOMENTS_SHOWN: usize = 10;
 
 /// How long before it is heard a block for a file is mixed.
 const OUTPUT_LEAD_MS: f64 = 0.5;

@@ -33,7 +33,12 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
     let captured = folder.join("captured").display().to_string();
     flooder(&places[0], &program, &["capture", &captured])?;
-    for (kind, what) in [("garbage", "garbage"), (captured.as_str(), "replayed and truncated")] {
+    // Buffers that it has once needed a node may keep, so the first flood may cost some memory.
+    for (kind, what, growth_mib) in [
+        ("garbage", "garbage", 8.0),
+        ("garbage", "garbage again", 1.0),
+        (captured.as_str(), "replayed and truncated", 1.0),
+    ] {
         let frames = listener.frames()?;
         let memory = listener.memory("VmRSS")?;
         let cpu = listener.cpu()?;
@@ -50,7 +55,7 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
         let full = (counted.full - counters.full) / FLOOD.as_secs_f64();
         table.shown(&name("dropped by the kernel's full queue"), full, "a second", "");
         table.held(&name("concealed"), frames.concealed_percent(), "%", 2.0);
-        table.held(&name("memory grown by"), grown, "MiB", 1.0);
+        table.held(&name("memory grown by"), grown, "MiB", growth_mib);
         let share = 100.0 * cpu / FLOOD.as_secs_f64();
         table.shown(&name("the node"), share, "% of a core", "");
         std::thread::sleep(Duration::from_secs(3));

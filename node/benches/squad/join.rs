@@ -77,6 +77,8 @@ impl Meetings {
             let heard = node.told_of("talk_started", other, started)?;
             self.connected.push(ms_between(started, connected));
             self.heard.push(ms_between(started, heard));
+            // Only then can it be steered.
+            node.ready()?;
         }
         Ok(())
     }
