@@ -48,7 +48,9 @@ impl Portable {
     fn default_device(&self, direction: Direction) -> Option<cpal::Device> {
         // ALSA has a default also where there is no card at all.
         match direction {
-            Direction::Input => self.host.default_input_device().filter(DeviceTrait::supports_input),
+            Direction::Input => {
+                self.host.default_input_device().filter(DeviceTrait::supports_input)
+            }
             Direction::Output => {
                 self.host.default_output_device().filter(DeviceTrait::supports_output)
             }
