@@ -51,10 +51,13 @@ impl Pulse {
         let (sender, receiver) = mpsc::channel();
         // A server that hangs keeps this thread and nobody else.
         let connect = move || {
-            let _ = sender.send(Client::from_env(c"Hark"));
+            // A server may miss whose process we are if it is slow to accept, and refuse.
+            let client = Client::from_env(c"Hark").or_else(|_| Client::from_env(c"Hark"));
+            let _ = sender.send(client);
         };
         thread::Builder::new().name("hark-pulse".to_owned()).spawn(connect).ok()?;
-        receiver.recv_timeout(CONNECT_TIMEOUT).ok()?.ok().map(Self)
+        let connected = receiver.recv_timeout(CONNECT_TIMEOUT).ok()?;
+        connected.inspect_err(|error| tracing::debug!(%error, "no PulseAudio")).ok().map(Self)
     }
 
     fn default_id(&self, direction: Direction) -> Option<String> {
