@@ -125,7 +125,7 @@ fn send(pool: &[Vec<u8>], address: &str) -> anyhow::Result<()> {
     let mut pool = pool.iter().cycle();
     while start.elapsed() < FLOOD {
         let due = start.elapsed().as_micros() as u64 * RATE / 1_000_000;
-        while sent < due {
+        while sent < due && start.elapsed() < FLOOD {
             let datagram = pool.next().context("nothing to send")?;
             // A refusal that came back by ICMP, or a full queue: the next one may pass.
             let _ = socket.send(datagram);
