@@ -63,9 +63,9 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs this program as `flood …` in `place`.
+/// Runs this program as the flooder in `place`.
 fn flooder(place: &Place, program: &Path, words: &[&str]) -> anyhow::Result<String> {
-    let output = place.command(program).arg("flood").args(words).output()?;
+    let output = place.command(program).arg(FLOODER).args(words).output()?;
     if !output.status.success() || !output.stderr.is_empty() {
         bail!("flooding: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -93,8 +93,8 @@ impl Counters {
     }
 }
 
-/// `flood capture FILE` records for a second what comes and goes; `flood garbage ADDRESS` and
-/// `flood FILE ADDRESS` send.
+/// The flooder: `capture FILE` records for a second what comes and goes; `garbage ADDRESS` and
+/// `FILE ADDRESS` send.
 pub(crate) fn run(words: &[String]) -> anyhow::Result<()> {
     match words {
         [capture, file] if capture == "capture" => {
@@ -125,7 +125,7 @@ fn send(pool: &[Vec<u8>], address: &str) -> anyhow::Result<()> {
     let mut pool = pool.iter().cycle();
     while start.elapsed() < FLOOD {
         let due = start.elapsed().as_micros() as u64 * RATE / 1_000_000;
-        while sent < due {
+        while sent < due && start.elapsed() < FLOOD {
             let datagram = pool.next().context("nothing to send")?;
             // A refusal that came back by ICMP, or a full queue: the next one may pass.
             let _ = socket.send(datagram);
@@ -182,6 +182,9 @@ fn captured(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     }
     Ok(pool)
 }
+
+/// The first word for this program when it is to flood.
+pub(crate) const FLOODER: &str = "flooder";
 
 /// Where the flooded node listens.
 const TARGET: &str = "10.77.0.1:4400";

@@ -22,9 +22,9 @@ use table::Table;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // A part of a measure that has to run in another namespace.
-    if arguments.first().is_some_and(|first| first == "flood") {
+    if arguments.first().is_some_and(|first| first == flood::FLOODER) {
         if let Err(error) = flood::run(&arguments[1..]) {
-            eprintln!("flood: {error:#}");
+            eprintln!("{error:#}");
         }
         return;
     }
