@@ -229,7 +229,11 @@ impl Squad {
 
     /// Message `id` did not reach `device`, or was refused.
     pub fn handle_failed(&mut self, now: Timestamp, device: DeviceId, id: u64) {
-        self.sender_keys.handle_failed(now, device, id);
+        if id == records::RECORDS_ID {
+            self.records.failed(now, device);
+        } else {
+            self.sender_keys.handle_failed(now, device, id);
+        }
         self.settle(now);
     }
 

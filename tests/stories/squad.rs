@@ -38,21 +38,19 @@ fn founder_leaves_and_another_joins() {
     let scene = Scene::default();
     let mut kestrel = scene.talk("Kestrel").start();
     let ticket = kestrel.ticket();
-    let join = |name, speech| {
-        let talk = scene.talk(name).transmit("ptt").speaking(speech).ticket(&ticket);
-        let others = [&kestrel].map(|other| other.address().to_string());
-        talk.with(&["--peer", &others[0]]).start()
-    };
-    let mut wren = join("Wren", "english");
-    let mut heron = join("Heron", "french");
+    let talk = |name, speech| scene.talk(name).transmit("ptt").speaking(speech).ticket(&ticket);
+    // By ticket and by address: two links at once, of which one survives.
+    let peer = kestrel.address().to_string();
+    let mut wren = talk("Wren", "english").with(&["--peer", &peer]).start();
+    let mut heron = talk("Heron", "french").with(&["--peer", &peer]).start();
     wren.is_among(&[&kestrel, &heron]);
     kestrel.ctl(&["quit"]);
     assert_eq!(kestrel.ended(), "quit");
     wren.is_among(&[&heron]);
     heron.is_among(&[&wren]);
 
-    let talk = scene.talk("Ibis").transmit("ptt").speaking("russian").ticket(&ticket);
-    let mut ibis = talk.with(&["--peer", &wren.address().to_string()]).start();
+    let ibis = talk("Ibis", "russian").with(&["--peer", &wren.address().to_string()]);
+    let mut ibis = ibis.start();
     ibis.is_among(&[&wren, &heron]);
     take_turns(&[&wren, &heron, &ibis]);
     for (one, other) in [(&wren, &heron), (&heron, &wren)] {

@@ -18,13 +18,15 @@ pub(super) struct Records {
     repair_at: Option<Timestamp>,
     /// The peer of the last repair.
     repaired: Option<DeviceId>,
+    /// The peer whom the last exchange did not reach.
+    missed: Option<DeviceId>,
     /// When to gossip our own record.
     announce_at: Option<Timestamp>,
 }
 
 impl Records {
     pub(super) fn new(directory: Directory, chain: CertificateChain) -> Self {
-        Self { directory, chain, repair_at: None, repaired: None, announce_at: None }
+        Self { directory, chain, repair_at: None, repaired: None, missed: None, announce_at: None }
     }
 
     pub(super) fn link_up(&mut self, now: Timestamp, device: DeviceId, first: bool) {
@@ -51,10 +53,21 @@ impl Records {
     ) -> Option<DeviceId> {
         self.repair_at.filter(|at| *at <= now)?;
         self.repair_at = Some(now + REPAIR_INTERVAL);
+        if let Some(missed) = self.missed.take()
+            && peers.clone().any(|peer| peer == missed)
+        {
+            return Some(missed);
+        }
         let last = self.repaired;
         let next = peers.clone().find(|peer| last.is_none_or(|last| *peer > last));
         self.repaired = next.or_else(|| peers.clone().next());
         self.repaired
+    }
+
+    /// Records did not reach `peer`: the link that they took may be one that another replaced.
+    pub(super) fn failed(&mut self, now: Timestamp, peer: DeviceId) {
+        self.missed = Some(peer);
+        self.repair_at = self.repair_at.map(|at| at.min(now + REPAIR_RETRY));
     }
 
     pub(super) fn announcement_due(&mut self, now: Timestamp) -> bool {
@@ -188,12 +201,16 @@ impl Squad {
 }
 
 /// The number of messages that are not waited for.
-const RECORDS_ID: u64 = 0;
+pub(super) const RECORDS_ID: u64 = 0;
 
 /// How often all records are exchanged with one peer. [PROTO-5.2]
 ///
 /// Mends what gossip has lost; longer costs less and mends later.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How soon records are sent again that did not reach a peer. Less would be a burden on one that
+/// refuses them.
+const REPAIR_RETRY: Duration = Duration::from_secs(1);
 
 /// After the first link, gossip needs a moment to know who listens.
 const ANNOUNCE_DELAY: Duration = Duration::from_secs(1);

@@ -187,6 +187,26 @@ fn a_lost_disk_does_not_silence_a_member() {
     world.assert_all_hear_each_other();
 }
 
+/// Of two links that were made at once only one survives, perhaps not the one the records took.
+#[test]
+fn records_that_did_not_arrive_come_again_soon() {
+    let mut world = World::new(12, 2, 0);
+    world.start(1);
+    world.run_for(3 * SECOND);
+    let (now, peer) = (world.now, world.id(1));
+    let squad = world.squad(0);
+    let sends_records = |squad: &mut Squad, now| {
+        squad.handle_timeout(now);
+        let mut sent = std::iter::from_fn(|| squad.poll_transmit());
+        sent.any(|one| matches!(one, Transmit::Message { to, id: 0, .. } if to == peer))
+    };
+    assert!(!sends_records(squad, now + SECOND));
+    squad.handle_failed(now + SECOND, peer, 0);
+    assert!(!sends_records(squad, now + SECOND));
+    assert!(sends_records(squad, now + 2 * SECOND));
+    assert!(!sends_records(squad, now + 4 * SECOND));
+}
+
 #[test]
 fn keys_that_are_not_the_peers_own_are_refused() {
     let mut world = room(11, 3, 0);
