@@ -46,15 +46,22 @@ impl Portable {
     }
 
     fn default_device(&self, direction: Direction) -> Option<cpal::Device> {
-        // ALSA has a default also where there is no card at all.
-        match direction {
+        let (device, works) = match direction {
             Direction::Input => {
-                self.host.default_input_device().filter(DeviceTrait::supports_input)
+                let device = self.host.default_input_device()?;
+                let works =
+                    device.supported_input_configs().is_ok_and(|mut it| it.next().is_some());
+                (device, works)
             }
             Direction::Output => {
-                self.host.default_output_device().filter(DeviceTrait::supports_output)
+                let device = self.host.default_output_device()?;
+                let works =
+                    device.supported_output_configs().is_ok_and(|mut it| it.next().is_some());
+                (device, works)
             }
-        }
+        };
+        // ALSA has a default also where there is no card at all.
+        works.then_some(device)
     }
 }
 
