@@ -160,7 +160,8 @@ impl Session {
             if let Some(end) = end(node, stop, until) {
                 return Ok(end);
             }
-            match self.events.recv_timeout(TURN) {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            match self.events.recv_timeout(left.map_or(PATIENCE, |left| left.min(PATIENCE))) {
                 Ok(event) => drop(self.handle(&event, Some(node))?),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
@@ -311,6 +312,9 @@ pub(crate) fn plain_address(multiaddr: &str) -> String {
 
 /// How long a turn of the loop waits, and with it how often the screen is drawn.
 const TURN: Duration = Duration::from_millis(50);
+
+/// How soon a signal is noticed where there is no screen.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
