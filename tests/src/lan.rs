@@ -62,13 +62,6 @@ impl Lan {
             assert!(run("ip", &["netns", "exec", name, "nft", &rules]), "no rules");
         }
     }
-
-    /// Loses nothing any more.
-    pub fn lose_nothing(&self) {
-        for name in &self.names {
-            assert!(run("ip", &["netns", "exec", name, "nft", "flush ruleset"]), "rules stay");
-        }
-    }
 }
 
 impl Drop for Lan {

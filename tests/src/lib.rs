@@ -4,8 +4,8 @@
 //! are followed as they happen: a story waits for what must happen and never sleeps. What a member
 //! has heard is found in its output file by comparison with what the other has spoken.
 //!
-//! Every story has its own folder and free ports, so that all may run at once; how many do is said in
-//! `.config/nextest.toml`, as all of them work in real time.
+//! Every story has its own folder and free ports, so that all may run at once; how many do is said
+//! in `.config/nextest.toml`, as all of them work in real time.
 
 #![cfg(unix)]
 

@@ -301,8 +301,8 @@ fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
-/// From mouth to ear. Nothing is heard before it was spoken; far more than a busy machine takes means
-/// that buffers fill.
+/// From mouth to ear. Nothing is heard before it was spoken; far more than a busy machine takes
+/// means that buffers fill.
 const PLAUSIBLE_MS: std::ops::Range<f64> = 5.0..400.0;
 
 /// How much earlier or later than the events say speech may be found.

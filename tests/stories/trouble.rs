@@ -125,26 +125,17 @@ fn disks() {
     scene.found("Kestrel", "Nightingale");
     scene.talk("Kestrel").start().leave();
     let home = scene.home("Kestrel");
+    // Mounted for this process alone, so that nothing is left to clean up.
     let mounted = |script: &str| {
-        let script = format!("{script} && exec \"$@\"");
+        let script = format!("cd \"$0\" && {script} && cd / && exec \"$@\"");
         let home = home.display().to_string();
-        scene.talk("Kestrel").through(&[
-            "unshare",
-            "-m",
-            "env",
-            &format!("HOME_DIR={home}"),
-            "sh",
-            "-ec",
-            &script,
-            "sh",
-        ])
+        scene.talk("Kestrel").through(&["unshare", "-m", "sh", "-ec", &script, &home])
     };
-    let read_only =
-        "mount --bind \"$HOME_DIR\" \"$HOME_DIR\" && mount -o remount,ro,bind \"$HOME_DIR\"";
+    let read_only = "mount --bind . . && mount -o remount,ro,bind \"$PWD\"";
     is_told(&scene, mounted(read_only), "Read-only file system");
-    // A disk of the home's size with a copy of it, filled to the last byte.
-    let full = "cp -r \"$HOME_DIR\" \"$HOME_DIR.copy\" && mount -t tmpfs -o size=64k full \"$HOME_DIR\" \
-                && cp -r \"$HOME_DIR.copy\"/. \"$HOME_DIR\" && { cat /dev/zero > \"$HOME_DIR/fill\" || :; } 2>/dev/null";
+    // A small disk with a copy of the home, filled to the last byte.
+    let full = "cp -r . ../copy && mount -t tmpfs -o size=64k full . && cd \"$PWD\" \
+                && cp -r ../copy/. . && { cat /dev/zero > fill || :; } 2>/dev/null";
     is_told(&scene, mounted(full), "No space left");
     scene.talk("Kestrel").start().leave();
 }

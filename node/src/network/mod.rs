@@ -255,6 +255,8 @@ impl Runner {
 
     /// Works until told to stop, and returns why it has.
     pub async fn run(mut self) -> anyhow::Result<String> {
+        // Addresses come from now on, however long the voice side took to start.
+        self.ready_at = self.ready_at.map(|_| self.config.clock.now() + READY_TIMEOUT);
         loop {
             let wake_at = self.wake_at();
             let sleep = wake_at.saturating_duration_since(self.config.clock.now());
