@@ -1,7 +1,7 @@
 //! Sound cards by PulseAudio's protocol, which PipeWire speaks, too.
 //!
 //! Not by cpal: that asks for a record buffer of one period, and of a source that gives uneven
-//! pieces the server then drops every third sample.
+//! pieces the server then drops up to 40 %.
 
 use std::{
     ffi::CString,
