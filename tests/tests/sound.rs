@@ -160,6 +160,25 @@ fn the_default_card_changes() {
     assert_eq!(told.text("detail"), "the microphone is Monitor of other");
 }
 
+/// A sound server that ends takes the sound along, and when it is started again brings it back.
+#[test]
+fn the_sound_server_is_restarted() {
+    let Some(mut studio) = Studio::open() else { return };
+    let scene = Scene::default();
+    let (_kestrel, magpie) = pair(&studio, &scene, "silence", "speaker");
+    studio.hears("ear");
+    let seen = magpie.events().len();
+    studio.restart();
+    studio.card("ear", 48_000, 2);
+    let is = |available: bool| {
+        move |event: &Event| event.is("audio_device") && event["available"] == available
+    };
+    let lost = magpie.wait_after(seen, "lost", is(false));
+    assert!(lost.text("detail").contains("the sound system is gone"), "{lost:?}");
+    assert_eq!(magpie.wait_after(seen, "found", is(true)).text("detail"), "the speaker is ear");
+    studio.hears("ear");
+}
+
 /// A card that is not there gets one line that says which are.
 #[test]
 fn cards_that_are_not_there() {
@@ -224,8 +243,20 @@ impl Studio {
             return None;
         }
         let folder = TempDir::new().expect("a folder for the server");
-        let socket = folder.path().join("native");
-        let mut server = at_home(Command::new("pulseaudio"), folder.path())
+        let server = Self::serve(folder.path());
+        Some(Self { folder, server })
+    }
+
+    /// Starts the server anew, without a card.
+    fn restart(&mut self) {
+        self.server.kill().expect("it runs");
+        self.server.wait().expect("it ends");
+        self.server = Self::serve(self.folder.path());
+    }
+
+    fn serve(folder: &Path) -> Child {
+        let socket = folder.join("native");
+        let mut server = at_home(Command::new("pulseaudio"), folder)
             .args(["-n", "-v", "--daemonize=no", "--system=false", "--use-pid-file=no"])
             .args(["--exit-idle-time=-1", "--log-target=stderr"])
             .arg(format!("--load=module-native-protocol-unix socket={}", socket.display()))
@@ -240,7 +271,7 @@ impl Studio {
         }
         // Nobody reads on, and the server must not wait for that.
         thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Some(Self { folder, server })
+        server
     }
 
     /// Plugs in a card: a sink, and as its monitor a source. Returns its module.

@@ -158,10 +158,14 @@ pub(super) trait SoundSystem {
     fn name(&self) -> String;
     /// The cards of one direction; none where the sound system does not answer.
     fn cards(&self, direction: Direction) -> Vec<DeviceInfo>;
+    /// The id of the default card, as far as it is known without a try.
+    fn default_id(&self, direction: Direction) -> Option<String>;
     /// The card that is taken when no name is given.
     fn default_card(&self, direction: Direction) -> Option<DeviceInfo>;
     /// Opens and starts a card, or says why not. `chosen`: a person named it, so no other will do.
     fn open(&self, card: &DeviceInfo, chosen: bool, opening: Opening) -> Result<Opened, String>;
+    /// Turns to the sound system anew, if it is there: it may have been restarted.
+    fn reconnect(&mut self);
 }
 
 /// The sound system of this machine.

@@ -87,7 +87,7 @@ impl Supervisor {
         let desk_notices = notices.clone();
         let body = move || {
             let slots = wanted.into_iter().map(Slot::new).collect();
-            let (system, look_at) = (None, Instant::now() + LOOK_AGAIN);
+            let (system, look_at) = (sound_system(), Instant::now() + LOOK_AGAIN);
             let notices = desk_notices;
             let mut desk = Desk { slots, system, look_at, low_delay, waker, notices, news };
             let opened = desk.slots.iter().map(|slot| slot.wanted.direction).collect::<Vec<_>>();
@@ -139,8 +139,7 @@ impl Drop for Supervisor {
 /// The supervisor's own state.
 struct Desk {
     slots: Vec<Slot>,
-    /// Looked for again where a card does not open: it may have been started anew.
-    system: Option<Box<dyn SoundSystem>>,
+    system: Box<dyn SoundSystem>,
     /// When to look for another default card.
     look_at: Instant,
     low_delay: bool,
@@ -200,11 +199,15 @@ impl Desk {
             return;
         }
         self.look_at = Instant::now() + LOOK_AGAIN;
-        let Some(system) = &self.system else { return };
+        let system = &self.system;
         let changed = |slot: &Slot| {
             let open = slot.open.as_ref().filter(|_| slot.wanted.name.is_none())?;
-            let default = system.default_card(slot.wanted.direction)?;
-            (default.id != open.id).then_some((slot.wanted.direction, default.name))
+            let direction = slot.wanted.direction;
+            let default = system.default_id(direction)?;
+            if default == open.id {
+                return None;
+            }
+            Some((direction, system.default_card(direction)?.name))
         };
         let changes: Vec<_> = self.slots.iter().filter_map(changed).collect();
         for (direction, name) in changes {
@@ -245,9 +248,8 @@ impl Desk {
         };
         let latency = Arc::default();
         let opening = Opening { direction, low_delay, waker, latency, failed: Box::new(failed) };
-        let system = self.system.get_or_insert_with(sound_system);
-        let card = card::open(&**system, slot.wanted.name.as_deref(), opening)
-            .inspect_err(|_| self.system = None)?;
+        let card = card::open(&*self.system, slot.wanted.name.as_deref(), opening)
+            .inspect_err(|_| self.system.reconnect())?;
         let name = card.name;
         slot.open = Some(OpenSlot { stream: card.stream, id: card.id, name: name.clone() });
         slot.retry_at = None;

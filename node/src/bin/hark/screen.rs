@@ -107,7 +107,8 @@ impl Screen {
     /// Hands `text` to the terminal's clipboard, if it has one that programs may fill.
     pub(crate) fn copy(&mut self, text: &str) -> anyhow::Result<()> {
         clipboard::copy(&mut io::stdout(), text)?;
-        self.state.copied = true;
+        // Where it is seen what was copied, and that it was.
+        (self.state.show_ticket, self.state.copied) = (true, true);
         Ok(())
     }
 

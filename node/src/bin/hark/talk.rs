@@ -91,7 +91,6 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let journal = arguments.events.map(Journal::open).transpose()?;
     let until = arguments.lasting.map(|lasting| Instant::now() + lasting);
-    let stop = StopSignal::listen()?;
     if ticket.is_some() && !to_stdout {
         say("Looking for the squad …");
     }
@@ -109,6 +108,8 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         transmit: arguments.transmit.into(),
         low_delay: arguments.low_delay,
     })?;
+    // Not before: whoever tires of waiting for an answer ends the program at once.
+    let stop = StopSignal::listen()?;
     let tell = if to_stdout { Tell::Nobody } else { Tell::Lines };
     let mut session = Session { events: node.subscribe(), journal, tell, service: None, home };
     let on_screen = !to_stdout && io::stdout().is_terminal() && io::stdin().is_terminal();

@@ -76,6 +76,14 @@ impl SoundSystem for Portable {
         devices.iter().map(|device| info(device, default.as_ref() == Some(device))).collect()
     }
 
+    fn default_id(&self, direction: Direction) -> Option<String> {
+        let device = match direction {
+            Direction::Input => self.host.default_input_device(),
+            Direction::Output => self.host.default_output_device(),
+        };
+        device.as_ref().map(id)
+    }
+
     fn default_card(&self, direction: Direction) -> Option<DeviceInfo> {
         self.default_device(direction).map(|device| info(&device, true))
     }
@@ -89,6 +97,10 @@ impl SoundSystem for Portable {
         };
         let device = device.ok_or("it is gone")?;
         start(&device, opening).map_err(|error| error.to_string())
+    }
+
+    fn reconnect(&mut self) {
+        *self = Self::new();
     }
 }
 
