@@ -458,8 +458,8 @@ fn acknowledgements() -> AckFrequencyConfig {
 /// fill the floor of the window, so that bulk streams never wait.
 const ACK_THRESHOLD: u32 = 30;
 
-/// And after this long at the latest: about as often as a listener reports, so that most
-/// acknowledgements travel with reports. Lost packets of streams are found that much later.
+/// And after this long at the latest, or a round trip if that is less (quinn asks for no more): about
+/// as often as a listener reports. Lost packets of streams are found that much later.
 const ACK_DELAY: Duration = Duration::from_millis(250);
 
 /// QUIC asks for a name; the Noise handshake has no use for it.
