@@ -204,9 +204,14 @@ impl NodeHandle {
         self.publisher.snapshot()
     }
 
-    /// Does what a person or a program wants.
+    /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
+    /// it.
     pub fn command(&self, command: Command) {
+        let (told, settled) = sync_channel(1);
+        // A node that has ended does nothing, and drops both.
         let _ = self.inputs.send(Input::Command(command));
+        let _ = self.inputs.send(Input::Settled(told));
+        let _ = settled.recv();
     }
 
     /// Events from now on.

@@ -70,6 +70,8 @@ pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> anyhow::Result<Organisation
 pub enum Input {
     /// A person or a program wants something.
     Command(Command),
+    /// All that came before has been done, which the sender waits for.
+    Settled(std::sync::mpsc::SyncSender<()>),
     /// Something happened in the voice thread.
     Voice(VoiceEvent),
     /// Something to tell, as it is.
@@ -163,8 +165,7 @@ struct Joining {
     ticket: Ticket,
     keep: KeepAdmitted,
     next_dial: Timestamp,
-    /// When to give up.
-    until: Timestamp,
+    since: Timestamp,
     discovered: BTreeMap<DeviceId, Vec<SocketAddr>>,
 }
 
@@ -211,7 +212,7 @@ impl Runner {
             ticket,
             keep,
             next_dial: now,
-            until: now + JOIN_TIMEOUT,
+            since: now,
             discovered: BTreeMap::new(),
         });
         let device = config.key.id();
@@ -324,6 +325,11 @@ impl Runner {
                 {
                     voice.command(command);
                 }
+                self.show(now, false);
+            }
+            Input::Settled(told) => {
+                // Whoever waited may have gone.
+                let _ = told.try_send(());
             }
             Input::Voice(VoiceEvent::KeyUsed) => {
                 if let Some(squad) = &mut self.squad {
@@ -550,20 +556,26 @@ impl Runner {
                 }
             }
         }
-        let Some(voice) = &self.voice else { return Ok(()) };
-        let statistics = voice.statistics();
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
-        let snapshot = self.view.snapshot(now, &links, &statistics, second);
+        self.show(now, second);
         if second {
-            self.config.publisher.publish(self.view.stats_event(&snapshot));
             if self.ticks.is_multiple_of(10 * TICKS_A_SECOND) && self.ready_at.is_none() {
                 // Members who can admit have come and gone.
                 self.view.ticket = self.issue_ticket(0, TICKET_LASTS).to_string();
             }
             self.keep_records();
         }
-        self.config.publisher.set_snapshot(snapshot);
         Ok(())
+    }
+
+    /// Publishes the state and, each second, the statistics.
+    fn show(&mut self, now: Timestamp, second: bool) {
+        let Some(voice) = &self.voice else { return };
+        let snapshot = self.view.snapshot(now, &self.links.all(), &voice.statistics(), second);
+        if second {
+            self.config.publisher.publish(self.view.stats_event(&snapshot));
+        }
+        self.config.publisher.set_snapshot(snapshot);
     }
 
     /// Knocks at the doors of the ticket until one opens.
@@ -575,7 +587,8 @@ impl Runner {
         {
             anyhow::bail!("{refusal}");
         }
-        if now >= joining.until {
+        let patience = if refusal.is_some() { JOIN_REFUSED_TIMEOUT } else { JOIN_TIMEOUT };
+        if now >= joining.since + patience {
             match refusal {
                 Some(refusal) => anyhow::bail!("{refusal}"),
                 None => anyhow::bail!(
@@ -830,6 +843,9 @@ const TICKET_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// A newcomer knocks this often, and gives up after that long.
 const JOIN_RETRY: Duration = Duration::from_secs(1);
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// One that was refused at a door gives the other doors this long.
+const JOIN_REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Devices on the LAN that a newcomer tries; further ones are left out.
 const DISCOVERED_LIMIT: usize = 64;

@@ -18,7 +18,10 @@ use serde_json::json;
 
 use crate::{
     HomeArguments, duration,
-    person::{ask_passphrase, choose, home_path, open_home, say, say_json, shown_name, words},
+    person::{
+        ask_passphrase, choose, home_path, open_home, parse_ticket, say, say_json, shown_name,
+        words,
+    },
 };
 
 #[derive(clap::Args)]
@@ -221,7 +224,7 @@ pub(crate) struct JoinArguments {
 }
 
 pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
-    let ticket: Ticket = arguments.ticket.parse()?;
+    let ticket = parse_ticket(&arguments.ticket)?;
     let home = open_home(&arguments.home)?;
     let organisation = ticket.invite().organisation;
     if home.find(organisation)?.is_none() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::DeviceId;
+use hark_keys::{DeviceId, Ticket, TicketError};
 use hark_mesh::clean_name;
 use hark_node::store::{AskPassphrase, Home, OrganisationStore};
 use zeroize::Zeroizing;
@@ -91,6 +91,11 @@ pub(crate) fn shown_name(given: Option<&str>, home: &Home) -> anyhow::Result<Str
         Some(name) => Ok(name),
         None => Ok(format!("device-{}", home.device(&hark_node::random::SystemRandom)?.short())),
     }
+}
+
+/// The ticket of this text, which may have been broken into lines by a screen or a letter.
+pub(crate) fn parse_ticket(text: &str) -> Result<Ticket, TicketError> {
+    text.split_whitespace().collect::<String>().parse()
 }
 
 /// The words of a device, in one line.

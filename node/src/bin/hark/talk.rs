@@ -13,7 +13,6 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::Ticket;
 use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
@@ -27,7 +26,7 @@ use crate::{
     HomeArguments,
     ctl::Mode,
     duration,
-    person::{ask_passphrase, complain, home_path, open_home, say, shown_name},
+    person::{ask_passphrase, complain, home_path, open_home, parse_ticket, say, shown_name},
     screen::{Screen, Wish},
     stop::StopSignal,
 };
@@ -84,9 +83,7 @@ impl From<Mode> for TransmitMode {
 }
 
 pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
-    // Copied from a screen or a letter it may have been broken into lines.
-    let joined = |text: &str| text.split_whitespace().collect::<String>().parse::<Ticket>();
-    let ticket = arguments.ticket.as_deref().map(joined).transpose()?;
+    let ticket = arguments.ticket.as_deref().map(parse_ticket).transpose()?;
     let home = open_home(&arguments.home)?;
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let journal = arguments.events.map(Journal::open).transpose()?;
