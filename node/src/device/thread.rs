@@ -29,6 +29,9 @@ const CAPTURE_BLOCK: usize = 480;
 /// Samples that a file or nothing hears at once: 10 ms, half of it for low delay, as most sound cards
 /// take. Smaller blocks let later packets into the mix and wake the thread more often.
 const PLAYOUT_BLOCK: usize = 480;
+/// Samples of silence that are spoken, and of sound that goes nowhere, at once: 20 ms. Nobody hears
+/// the difference, and a machine that only listens, or only speaks, wakes half as often.
+const UNHEARD_BLOCK: usize = 960;
 /// How long the machine may stand still and all sound of that time is still made up for. Of a
 /// longer pause the older part is silence, counted.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -53,7 +56,14 @@ impl VoiceThread {
         events: impl FnMut(VoiceThreadEvent) + Send + 'static,
     ) -> Result<VoiceHandle, DeviceError> {
         let blocks = if ends.low_delay { 2 } else { 1 };
-        let (capture_block, playout_block) = (CAPTURE_BLOCK / blocks, PLAYOUT_BLOCK / blocks);
+        let capture_block = match ends.input {
+            InputSpec::Silence => UNHEARD_BLOCK,
+            _ => CAPTURE_BLOCK / blocks,
+        };
+        let playout_block = match ends.output {
+            OutputSpec::Null => UNHEARD_BLOCK,
+            _ => PLAYOUT_BLOCK / blocks,
+        };
         let sound = match &ends.input {
             InputSpec::Microphone(_) => None,
             InputSpec::Silence => Some(Sound::Silence),

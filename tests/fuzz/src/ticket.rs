@@ -74,6 +74,7 @@ impl Draft {
 
     fn is_bounded(&self) -> bool {
         self.name.len() <= 64
+            && !self.name.contains(char::is_control)
             && self.doors.len() <= 4
             && self.named.len() <= 4
             && self.named.is_empty() == (self.uses == 0)
