@@ -4,7 +4,9 @@ use std::time::Duration;
 
 #[cfg(unix)]
 mod system {
-    use super::{Duration, Urgency};
+    use super::Duration;
+    #[cfg(feature = "device")]
+    use super::Urgency;
 
     pub(super) fn cpu_time() -> Duration {
         // SAFETY: a C structure of numbers, for which zero is valid.
@@ -20,7 +22,7 @@ mod system {
             .sum()
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(feature = "device", target_os = "linux"))]
     pub(super) fn prefer_this_thread(urgency: Urgency) {
         if urgency == Urgency::Sound {
             let parameters = libc::sched_param { sched_priority: 1 };
@@ -36,7 +38,7 @@ mod system {
     }
 
     // Elsewhere `setpriority` is about the whole process.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(all(feature = "device", not(target_os = "linux")))]
     pub(super) fn prefer_this_thread(_: Urgency) {}
 }
 
@@ -44,7 +46,9 @@ mod system {
 mod system {
     use std::ffi::c_void;
 
-    use super::{Duration, Urgency};
+    use super::Duration;
+    #[cfg(feature = "device")]
+    use super::Urgency;
 
     #[repr(C)]
     #[derive(Clone, Copy, Default)]
@@ -79,6 +83,7 @@ mod system {
             .sum()
     }
 
+    #[cfg(feature = "device")]
     pub(super) fn prefer_this_thread(urgency: Urgency) {
         let priority = match urgency {
             Urgency::Sound => 15,  // time critical
@@ -96,6 +101,7 @@ pub(crate) fn cpu_time() -> Duration {
 }
 
 /// What a thread must not be kept from by programs that only compute.
+#[cfg(feature = "device")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
     /// Sound, which has a deadline every few milliseconds and takes little.
@@ -106,6 +112,7 @@ pub(crate) enum Urgency {
 
 /// Asks the system to run this thread before others, where it lets us: a game on all cores would
 /// otherwise delay speech by its time slices.
+#[cfg(feature = "device")]
 pub(crate) fn prefer_this_thread(urgency: Urgency) {
     system::prefer_this_thread(urgency);
 }

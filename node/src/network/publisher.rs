@@ -74,6 +74,7 @@ impl Publisher {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    #[cfg(feature = "device")]
     pub(crate) fn set_failure(&self, line: String) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
     }
