@@ -2,7 +2,8 @@
 //!
 //! `network` decides and carries out, `voice` turns sound into frames and back, `link` is the libp2p
 //! transport on QUIC, `device` is the sound card, `store` is the disk and `control` the local API.
-//! [`node::Node`] puts them together; the program `hark` is a thin shell around it.
+//! `launch` puts together what decides and talks; [`node::Node`] gives it threads, sockets and sound
+//! cards, and the program `hark` is a thin shell around that.
 
 pub mod admission;
 pub mod clock;
@@ -10,6 +11,8 @@ pub mod control;
 #[cfg(feature = "device")]
 pub mod device;
 pub mod event;
+#[cfg(feature = "voice")]
+pub mod launch;
 pub mod link;
 #[cfg(feature = "voice")]
 pub mod measure;

@@ -38,6 +38,11 @@ impl Recording {
 /// A window lasts 1 s and begins 0.5 s after the one before. Left out are windows with little
 /// speech, and those that `heard` does not resemble enough: lost, or spoken over by somebody else.
 pub fn delays(spoken: &Recording, heard: &Recording) -> Vec<f64> {
+    timed_delays(spoken, heard).into_iter().map(|(_, delay_ms)| delay_ms).collect()
+}
+
+/// The same with the time in `spoken`, in seconds, at which each window begins.
+pub fn timed_delays(spoken: &Recording, heard: &Recording) -> Vec<(f64, f64)> {
     let active: Vec<bool> =
         spoken.samples.chunks(BLOCK).map(|block| level_dbfs(block) >= SPEECH_DBFS).collect();
     let ahead_ns = i128::from(spoken.start_ns) - i128::from(heard.start_ns);
@@ -49,7 +54,10 @@ pub fn delays(spoken: &Recording, heard: &Recording) -> Vec<f64> {
             let blocks = &active[start / BLOCK..(start + WINDOW) / BLOCK];
             blocks.iter().filter(|active| **active).count() >= SPEECH_BLOCKS
         })
-        .filter_map(|start| pair.delay_ms(start))
+        .filter_map(|start| {
+            let at_s = start as f64 / f64::from(SAMPLE_RATE);
+            Some((at_s, pair.delay_ms(start)?))
+        })
         .collect()
 }
 

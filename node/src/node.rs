@@ -11,25 +11,21 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, Random, Ticket};
-use hark_mesh::{charter::Charter, hello::Presence};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use hark_keys::{DeviceId, Ticket};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    admission::{Doorkeeper, UseCounter},
     clock::Clock,
     device::{
         DatagramSink, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoiceThread, VoiceThreadEvent,
     },
     event::{Event, StampedEvent},
-    link::{LinkEvent, Links, UdpBinder},
-    network::{
-        self, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, VoiceControl,
-    },
+    launch::{Launch, Parts},
+    link::{Links, UdpBinder},
+    network::{self, Input, Publisher, StartVoice, VoiceControl},
     platform::{Urgency, prefer_this_thread},
-    random::SystemRandom,
     snapshot::{Command, Snapshot, TransmitMode},
-    store::{AskPassphrase, Home, Lock, OrganisationStore},
+    store::{AskPassphrase, Home},
     voice::{Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics},
 };
 
@@ -74,26 +70,24 @@ impl Node {
     pub fn start(config: NodeConfig) -> anyhow::Result<Self> {
         let clock = Clock;
         let home = Home::open(&config.home, config.passphrase)?;
-        let start = Start::find(&home, config.organisation.as_deref(), config.ticket, clock)?;
+        let launch = Launch::prepare(
+            home,
+            config.organisation.as_deref(),
+            config.ticket,
+            config.name,
+            clock,
+        )?;
         let publisher = Publisher::new(clock);
         let (inputs, input_receiver) = network::inputs();
         let (started, outcome) = sync_channel(1);
 
-        let mut incarnation = [0; 8];
-        SystemRandom.fill(&mut incarnation);
-        let presence = Presence {
-            incarnation: u64::from_be_bytes(incarnation),
-            name: config.name,
-            addresses: Vec::new(),
-        };
         let voice_slot = Arc::new(OnceLock::new());
-        let device = start.device;
         let start_voice = voice_starter(VoicePlan {
             input: config.input,
             output: config.output,
             transmit: config.transmit,
             low_delay: config.low_delay,
-            device,
+            device: launch.device(),
             clock,
             slot: Arc::clone(&voice_slot),
             started,
@@ -105,24 +99,30 @@ impl Node {
         } else {
             (config.listen, Vec::new())
         };
-        let setup = Setup {
-            start,
-            home,
-            presence,
+        let slot = Arc::clone(&voice_slot);
+        let parts = Parts {
             listen,
             listen_if_possible,
             peers: config.peers,
             mdns: config.mdns,
             transmit: config.transmit,
+            binder: Box::new(UdpBinder),
+            worker: Arc::new(|work| {
+                tokio::task::spawn_blocking(work);
+            }),
+            datagrams: Arc::new(move |arrived, from, datagram| {
+                if let Some(voice) = slot.get() {
+                    voice.datagram(arrived, from, datagram);
+                }
+            }),
             start_voice,
-            voice_slot,
+            publisher: Arc::clone(&publisher),
         };
         let thread = {
-            let publisher = Arc::clone(&publisher);
             let inputs = inputs.clone();
             std::thread::Builder::new()
                 .name("hark-network".to_owned())
-                .spawn(move || run(setup, clock, &publisher, inputs, input_receiver))?
+                .spawn(move || run(launch, parts, &voice_slot, inputs, input_receiver))?
         };
         let mut node = Self { inputs, publisher, thread: Some(thread) };
         // The sender is dropped when the thread ends early.
@@ -228,219 +228,6 @@ impl NodeHandle {
     }
 }
 
-/// Founds an organisation with one channel, whose root is this device.
-pub fn found(home: &Home, name: &str) -> anyhow::Result<OrganisationStore> {
-    let key = home.next_key(&SystemRandom)?;
-    let charter = Charter::found(name, FIRST_CHANNEL, &key, &SystemRandom);
-    let chain = charter.found_chain(&key)?;
-    Ok(home.keep(&charter, &chain)?)
-}
-
-/// Where a node starts from.
-struct Start {
-    device: DeviceId,
-    key: hark_keys::DeviceKey,
-    organisation: hark_keys::OrganisationId,
-    belongs: Option<(OrganisationStore, Lock)>,
-    ticket: Option<Ticket>,
-}
-
-impl Start {
-    fn find(
-        home: &Home,
-        organisation: Option<&str>,
-        ticket: Option<Ticket>,
-        clock: Clock,
-    ) -> anyhow::Result<Self> {
-        let store = match &ticket {
-            Some(ticket) => home.find(ticket.invite().organisation)?,
-            None => match home.choose(organisation)? {
-                Some(store) => Some(store),
-                None => Some(found(home, FIRST_SQUAD)?),
-            },
-        };
-        match (store, ticket) {
-            // Whoever belongs already finds the addresses of the ticket useful, and no more.
-            (Some(store), ticket) => {
-                let lock = store.lock()?;
-                let key = home.key(&store)?;
-                Ok(Self {
-                    device: key.id(),
-                    key,
-                    organisation: store.id(),
-                    belongs: Some((store, lock)),
-                    ticket,
-                })
-            }
-            (None, Some(ticket)) => {
-                let invite = ticket.invite();
-                // [PROTO-4.6]
-                if invite.expires <= clock.unix() {
-                    anyhow::bail!("the ticket has expired: ask for a new one");
-                }
-                let key = home.next_key(&SystemRandom)?;
-                Ok(Self {
-                    device: key.id(),
-                    key,
-                    organisation: invite.organisation,
-                    belongs: None,
-                    ticket: Some(ticket),
-                })
-            }
-            (None, None) => unreachable!("without a ticket there is an organisation"),
-        }
-    }
-}
-
-/// What the network thread begins with.
-struct Setup {
-    start: Start,
-    home: Home,
-    presence: Presence,
-    listen: Vec<SocketAddr>,
-    listen_if_possible: Vec<SocketAddr>,
-    peers: Vec<SocketAddr>,
-    mdns: bool,
-    transmit: TransmitMode,
-    start_voice: StartVoice,
-    voice_slot: Arc<OnceLock<VoiceHandle>>,
-}
-
-fn run(
-    setup: Setup,
-    clock: Clock,
-    publisher: &Arc<Publisher>,
-    inputs: UnboundedSender<Input>,
-    input_receiver: tokio::sync::mpsc::UnboundedReceiver<Input>,
-) {
-    prefer_this_thread(Urgency::Network);
-    let slot = Arc::clone(&setup.voice_slot);
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            runtime.block_on(async {
-                let (config, _lock) = setup.into_runner(clock, publisher);
-                Runner::new(config, input_receiver, inputs)?.run().await
-            })
-        });
-    if let Some(voice) = slot.get() {
-        voice.stop();
-    }
-    let reason = match outcome {
-        Ok(reason) => reason,
-        Err(error) => {
-            let line = format!("{error:#}");
-            publisher.set_failure(line.clone());
-            line
-        }
-    };
-    publisher.publish(Event::Stopped { reason });
-}
-
-impl Setup {
-    fn into_runner(
-        self,
-        clock: Clock,
-        publisher: &Arc<Publisher>,
-    ) -> (RunnerConfig, Arc<OnceLock<Lock>>) {
-        let Start { device, key, organisation, belongs, ticket } = self.start;
-        let secret = key.secret();
-        let own_key = || hark_keys::DeviceKey::from_secret(&secret);
-        let held = Arc::new(OnceLock::new());
-        let (link_sender, link_events) = unbounded_channel::<LinkEvent>();
-        let slot = Arc::clone(&self.voice_slot);
-        let links = Links::new(
-            device,
-            clock,
-            link_sender,
-            Arc::new(move |arrived, from, datagram| {
-                if let Some(voice) = slot.get() {
-                    voice.datagram(arrived, from, datagram);
-                }
-            }),
-        );
-        let mut peers = self.peers;
-        let (store, doorkeeper, ticket) = match (belongs, ticket) {
-            (Some((store, lock)), ticket) => {
-                let _ = held.set(lock);
-                if let Some(ticket) = ticket {
-                    let addresses = ticket.doors.iter().flat_map(|door| &door.addresses);
-                    peers.extend(addresses.copied());
-                }
-                let doorkeeper = Doorkeeper::member(
-                    own_key(),
-                    store.charter().clone(),
-                    store.chain().clone(),
-                    self.presence.clone(),
-                    clock,
-                    Box::new(store.use_counter(clock)),
-                );
-                (Some(store), doorkeeper, None)
-            }
-            (None, ticket) => {
-                let ticket = ticket.expect("a node without an organisation has a ticket");
-                let counter = Arc::new(OnceLock::new());
-                let doorkeeper = Doorkeeper::newcomer(
-                    own_key(),
-                    ticket.clone(),
-                    self.presence.clone(),
-                    clock,
-                    Box::new(LaterCounter(Arc::clone(&counter))),
-                );
-                let home = self.home;
-                let held = Arc::clone(&held);
-                let keep: KeepAdmitted = Box::new(move |admitted| {
-                    let store = home.keep(&admitted.charter, &admitted.chain)?;
-                    let _ = held.set(store.lock()?);
-                    let _ = counter.set(Box::new(store.use_counter(clock)) as Box<dyn UseCounter>);
-                    Ok(store)
-                });
-                (None, doorkeeper, Some((ticket, keep)))
-            }
-        };
-        let config = RunnerConfig {
-            key: Arc::new(key),
-            organisation,
-            store,
-            ticket,
-            presence: self.presence,
-            doorkeeper: Arc::new(doorkeeper),
-            listen: self.listen,
-            listen_if_possible: self.listen_if_possible,
-            peers,
-            mdns: self.mdns,
-            links,
-            link_events,
-            binder: Box::new(UdpBinder),
-            start_voice: self.start_voice,
-            publisher: Arc::clone(publisher),
-            transmit: self.transmit,
-            clock,
-        };
-        (config, held)
-    }
-}
-
-/// Counts once there is a folder to count in: nobody redeems a ticket before.
-struct LaterCounter(Arc<OnceLock<Box<dyn UseCounter>>>);
-
-impl UseCounter for LaterCounter {
-    fn count(
-        &self,
-        invite_key: DeviceId,
-        expires: hark_keys::UnixTime,
-        share: u8,
-        device: DeviceId,
-    ) -> std::io::Result<bool> {
-        match self.0.get() {
-            Some(counter) => counter.count(invite_key, expires, share, device),
-            None => Err(std::io::ErrorKind::NotFound.into()),
-        }
-    }
-}
-
 /// What the voice thread begins with, once the channel is known.
 struct VoicePlan {
     input: InputSpec,
@@ -498,6 +285,25 @@ fn voice_starter(plan: VoicePlan) -> StartVoice {
     })
 }
 
+fn run(
+    launch: Launch,
+    parts: Parts,
+    voice: &OnceLock<VoiceHandle>,
+    inputs: UnboundedSender<Input>,
+    input_receiver: tokio::sync::mpsc::UnboundedReceiver<Input>,
+) {
+    prefer_this_thread(Urgency::Network);
+    let publisher = Arc::clone(&parts.publisher);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(launch.run(parts, inputs, input_receiver)));
+    if let Some(voice) = voice.get() {
+        voice.stop();
+    }
+    publisher.end(outcome);
+}
+
 struct Sink(Arc<Links>);
 
 impl DatagramSink for Sink {
@@ -521,9 +327,3 @@ impl VoiceControl for Voice {
         self.0.statistics().voice.clone()
     }
 }
-
-/// What a squad is called that nobody gave a name.
-const FIRST_SQUAD: &str = "squad";
-
-/// And its only channel.
-const FIRST_CHANNEL: &str = "squad";

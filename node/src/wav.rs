@@ -4,7 +4,7 @@ mod reader;
 mod recorder;
 mod writer;
 
-pub use reader::{MAX_FRAMES, WavError, load};
+pub use reader::{MAX_FRAMES, WavError, load, read};
 pub use recorder::WavRecorder;
 pub use writer::{FLUSH_SAMPLES, MAX_SAMPLES, WavWriter};
 

@@ -66,6 +66,9 @@ pub type StartVoice = Box<
 /// Keeps an organisation that a ticket has led to.
 pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> anyhow::Result<OrganisationStore> + Send>;
 
+/// Does work that waits for the disk, away from the thread that decides.
+pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+
 /// What comes in from other threads.
 pub enum Input {
     /// A person or a program wants something.
@@ -114,6 +117,8 @@ pub struct RunnerConfig {
     pub link_events: UnboundedReceiver<LinkEvent>,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
+    /// Does what waits for the disk.
+    pub worker: Worker,
     /// Makes the voice side.
     pub start_voice: StartVoice,
     /// Where events and snapshots go.
@@ -157,6 +162,7 @@ struct Kept {
     doorkeeper: Arc<Doorkeeper>,
     peers: Vec<SocketAddr>,
     publisher: Arc<Publisher>,
+    worker: Worker,
     clock: Clock,
 }
 
@@ -244,6 +250,7 @@ impl Runner {
                 doorkeeper: config.doorkeeper,
                 peers: config.peers,
                 publisher: config.publisher,
+                worker: config.worker,
                 clock,
             },
         };
@@ -732,11 +739,11 @@ impl Runner {
     fn persist(&self, generation: u16) {
         let Some(store) = self.store.clone() else { return };
         let inputs = self.input_sender.clone();
-        tokio::task::spawn_blocking(move || {
+        (self.config.worker)(Box::new(move || {
             let kept = store.keep_generation(generation).map_err(|error| error.to_string());
             // The node may have ended meanwhile.
             let _ = inputs.send(Input::Persisted(generation, kept));
-        });
+        }));
     }
 
     fn keep_records(&mut self) {
@@ -745,11 +752,11 @@ impl Runner {
         }
         let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
         let snapshot = squad.directory().snapshot();
-        tokio::task::spawn_blocking(move || {
+        (self.config.worker)(Box::new(move || {
             if let Err(error) = store.keep_members(&snapshot) {
                 tracing::warn!(%error, "members are not remembered");
             }
-        });
+        }));
     }
 
     /// An invite by this device, with those who can admit, this device first.

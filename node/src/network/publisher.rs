@@ -74,7 +74,16 @@ impl Publisher {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    #[cfg(feature = "device")]
+    /// The last word of a node that has run: why it ended, or what failed.
+    pub fn end(&self, outcome: anyhow::Result<String>) {
+        let reason = outcome.unwrap_or_else(|error| {
+            let line = format!("{error:#}");
+            self.set_failure(line.clone());
+            line
+        });
+        self.publish(Event::Stopped { reason });
+    }
+
     pub(crate) fn set_failure(&self, line: String) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
     }

@@ -1,7 +1,11 @@
+//! Files that are there whole or not at all, on the machine's disk or on one that stands in for it.
+
 use std::{
+    fmt,
     fs::{File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A file that could not be read or written.
@@ -13,72 +17,181 @@ pub struct FileError {
 }
 
 impl FileError {
-    pub(super) fn new(path: &Path, error: io::Error) -> Self {
-        Self { path: path.to_owned(), error }
-    }
-
     /// What the system said.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()
     }
 }
 
-/// Writes the whole file so that a crash at any moment leaves the old one or the new one. Only the
-/// owner can read it.
-pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let failed = |error| FileError::new(path, error);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = folder.join(name);
-    let written = (|| {
-        let mut file = private_file(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        sync_folder(folder)
-    })();
-    if written.is_err() {
-        // The old file stands; what is left of the new one is of no use.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(failed)
+/// What a node asks of a disk: the seam beneath the store.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// The first `limit` bytes of the file; none if there is no such file.
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>;
+
+    /// Writes the whole file so that a crash at any moment leaves the old one or the new one. Only
+    /// the owner can read it.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Removes the file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the folder and those above it, for the owner alone, if it is not there.
+    fn make_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// The folders in this one, in a fixed order.
+    fn folders(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Holds the file for this process alone until the guard is dropped or the process ends.
+    fn lock(&self, path: &Path) -> Result<Box<dyn Guard>, LockError>;
 }
 
-/// The file's text; none if there is no such file.
-pub(super) fn read_text(path: &Path) -> Result<Option<String>, FileError> {
-    let Some(bytes) = read_bounded(path, TEXT_LIMIT)? else { return Ok(None) };
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(FileError::new(path, io::ErrorKind::InvalidData.into())),
+/// Holds what [`Disk::lock`] gave for as long as it lives.
+pub trait Guard: fmt::Debug + Send + Sync {}
+
+/// Why a file cannot be held.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another process holds it, the one that it says.
+    Held(String),
+    /// The disk said no.
+    Io(io::Error),
+}
+
+/// The machine's own disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let temporary = folder.join(name);
+        let written = (|| {
+            let mut file = private_file(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, path)?;
+            sync_folder(folder)
+        })();
+        if written.is_err() {
+            // The old file stands; what is left of the new one is of no use.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path)
+    }
+
+    fn folders(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut folders: Vec<_> =
+            std::fs::read_dir(path)?.flatten().map(|entry| entry.path()).collect();
+        folders.retain(|path| path.is_dir());
+        folders.sort();
+        Ok(folders)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn Guard>, LockError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path).map_err(LockError::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                let _ = file.take(20).read_to_string(&mut owner);
+                return Err(LockError::Held(owner.trim().to_owned()));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(LockError::Io(error)),
+        }
+        let owner = (|| {
+            file.set_len(0)?;
+            file.rewind()?;
+            write!(file, "{}", std::process::id())
+        })();
+        owner.map_err(LockError::Io)?;
+        Ok(Box::new(LockedFile { _file: file }))
     }
 }
 
-/// The file's bytes, of which at most `limit` are accepted; none if there is no such file.
-pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(FileError::new(path, error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| FileError::new(path, error))?;
-    if bytes.len() as u64 > limit {
-        return Err(FileError::new(path, io::ErrorKind::FileTooLarge.into()));
-    }
-    Ok(Some(bytes))
+#[derive(Debug)]
+struct LockedFile {
+    _file: File,
 }
 
-/// Makes the folder and those above it, for the owner alone, if it is not there.
-pub(super) fn make_folder(path: &Path) -> Result<(), FileError> {
-    if path.is_dir() {
-        return Ok(());
+impl Guard for LockedFile {}
+
+/// The files of a home.
+#[derive(Clone, Debug)]
+pub(super) struct Files(pub(super) Arc<dyn Disk>);
+
+impl Files {
+    /// The file's text; none if there is no such file.
+    pub(super) fn read_text(&self, path: &Path) -> Result<Option<String>, FileError> {
+        let Some(bytes) = self.read(path, TEXT_LIMIT)? else { return Ok(None) };
+        let text = String::from_utf8(bytes);
+        text.map(Some).map_err(|_| failed(path)(io::ErrorKind::InvalidData.into()))
     }
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|error| FileError::new(path, error))
+
+    /// The file's bytes, of which at most `limit` are accepted; none if there is no such file.
+    pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
+        let bytes = self.0.read(path, limit + 1).map_err(failed(path))?;
+        if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > limit) {
+            return Err(failed(path)(io::ErrorKind::FileTooLarge.into()));
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+        self.0.write(path, bytes).map_err(failed(path))
+    }
+
+    pub(super) fn remove(&self, path: &Path) -> Result<(), FileError> {
+        self.0.remove(path).map_err(failed(path))
+    }
+
+    pub(super) fn make_folder(&self, path: &Path) -> Result<(), FileError> {
+        self.0.make_folder(path).map_err(failed(path))
+    }
+
+    pub(super) fn folders(&self, path: &Path) -> Result<Vec<PathBuf>, FileError> {
+        self.0.folders(path).map_err(failed(path))
+    }
+
+    pub(super) fn lock(&self, path: &Path) -> Result<Box<dyn Guard>, super::StoreError> {
+        self.0.lock(path).map_err(|error| match error {
+            LockError::Held(owner) => super::StoreError::Running(owner),
+            LockError::Io(error) => failed(path)(error).into(),
+        })
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError + use<'_> {
+    |error| FileError { path: path.to_owned(), error }
 }
 
 fn private_file(path: &Path) -> io::Result<File> {

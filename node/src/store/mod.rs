@@ -20,13 +20,16 @@
 mod files;
 mod organisation;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hark_keys::{DeviceId, DeviceKey, KeyFileError, OrganisationId, Random, keystore};
 use hark_mesh::charter::{CertificateChain, Charter};
 
-pub use files::FileError;
-use files::{make_folder, read_text, write_atomic};
+use files::Files;
+pub use files::{Disk, FileError, Guard, LockError, SystemDisk};
 pub use organisation::{Lock, OrganisationStore};
 
 /// Asks for the passphrase of a key file that has one.
@@ -66,6 +69,7 @@ pub enum StoreError {
 
 /// A person's folder: identities and organisations.
 pub struct Home {
+    files: Files,
     path: PathBuf,
     passphrase: AskPassphrase,
 }
@@ -78,17 +82,27 @@ impl Home {
 
     /// Opens or makes the folder. Refuses one of a newer version before it touches anything.
     pub fn open(path: &Path, passphrase: AskPassphrase) -> Result<Self, StoreError> {
+        Self::open_on(Arc::new(SystemDisk), path, passphrase)
+    }
+
+    /// The same on a disk of the caller's.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        passphrase: AskPassphrase,
+    ) -> Result<Self, StoreError> {
+        let files = Files(disk);
         let version = path.join("version");
-        match read_text(&version)? {
+        match files.read_text(&version)? {
             Some(text) if text.trim() == VERSION => {}
             Some(_) => return Err(StoreError::NewerVersion(path.to_owned())),
             None => {
-                make_folder(path)?;
-                write_atomic(&version, format!("{VERSION}\n").as_bytes())?;
+                files.make_folder(path)?;
+                files.write(&version, format!("{VERSION}\n").as_bytes())?;
             }
         }
-        make_folder(&path.join("organisations"))?;
-        Ok(Self { path: path.to_owned(), passphrase })
+        files.make_folder(&path.join("organisations"))?;
+        Ok(Self { files, path: path.to_owned(), passphrase })
     }
 
     /// The identity that the next organisation gets; made now if there is none.
@@ -98,19 +112,15 @@ impl Home {
             return Ok(key);
         }
         let key = DeviceKey::generate(random);
-        write_atomic(&path, keystore::encode(&key, None, random).as_bytes())?;
+        self.files.write(&path, keystore::encode(&key, None, random).as_bytes())?;
         Ok(key)
     }
 
     /// All organisations, by name.
     pub fn organisations(&self) -> Result<Vec<OrganisationStore>, StoreError> {
-        let folder = self.path.join("organisations");
-        let entries = std::fs::read_dir(&folder).map_err(|error| FileError::new(&folder, error))?;
         let mut found = Vec::new();
-        for entry in entries.flatten() {
-            if entry.path().join("charter").exists() {
-                found.push(OrganisationStore::open(&entry.path())?);
-            }
+        for folder in self.files.folders(&self.path.join("organisations"))? {
+            found.extend(OrganisationStore::open(&self.files, &folder)?);
         }
         found.sort_by(|a, b| {
             let name = |store: &OrganisationStore| store.charter().name().to_owned();
@@ -152,16 +162,16 @@ impl Home {
         chain: &CertificateChain,
     ) -> Result<OrganisationStore, StoreError> {
         let folder = self.path.join("organisations").join(charter.organisation().to_string());
-        make_folder(&folder)?;
+        self.files.make_folder(&folder)?;
         let key = self.next_key_path();
-        let text = read_text(&key)?.ok_or_else(|| StoreError::Damaged(key.clone()))?;
+        let text = self.files.read_text(&key)?.ok_or_else(|| StoreError::Damaged(key.clone()))?;
         // The identity first, the charter last: the folder counts only from then on, and until
         // then the identity is still the next one, too.
-        write_atomic(&folder.join("device.key"), text.as_bytes())?;
-        write_atomic(&folder.join("certificates"), &hark_keys::encode(chain))?;
-        write_atomic(&folder.join("charter"), &charter.to_bytes())?;
-        std::fs::remove_file(&key).map_err(|error| FileError::new(&key, error))?;
-        OrganisationStore::open(&folder)
+        self.files.write(&folder.join("device.key"), text.as_bytes())?;
+        self.files.write(&folder.join("certificates"), &hark_keys::encode(chain))?;
+        self.files.write(&folder.join("charter"), &charter.to_bytes())?;
+        self.files.remove(&key)?;
+        OrganisationStore::open(&self.files, &folder)?.ok_or(StoreError::Damaged(folder))
     }
 
     /// The identity of this device in an organisation.
@@ -179,7 +189,7 @@ impl Home {
     pub fn protect(&self, passphrase: Option<&str>, random: &dyn Random) -> Result<(), StoreError> {
         for path in self.key_paths()? {
             if let Some(key) = self.read_key(&path)? {
-                write_atomic(&path, keystore::encode(&key, passphrase, random).as_bytes())?;
+                self.files.write(&path, keystore::encode(&key, passphrase, random).as_bytes())?;
             }
         }
         Ok(())
@@ -189,7 +199,7 @@ impl Home {
     pub fn protected(&self) -> Result<Option<bool>, StoreError> {
         let mut all = None;
         for path in self.key_paths()? {
-            if let Some(text) = read_text(&path)? {
+            if let Some(text) = self.files.read_text(&path)? {
                 all = Some(all.unwrap_or(true) && keystore::is_protected(&text));
             }
         }
@@ -206,12 +216,12 @@ impl Home {
 
     /// The name that was last chosen to be shown to others.
     pub fn name(&self) -> Result<Option<String>, StoreError> {
-        Ok(read_text(&self.path.join("name"))?.map(|name| name.trim().to_owned()))
+        Ok(self.files.read_text(&self.path.join("name"))?.map(|name| name.trim().to_owned()))
     }
 
     /// Keeps the name that is shown to others.
     pub fn keep_name(&self, name: &str) -> Result<(), StoreError> {
-        Ok(write_atomic(&self.path.join("name"), format!("{name}\n").as_bytes())?)
+        Ok(self.files.write(&self.path.join("name"), format!("{name}\n").as_bytes())?)
     }
 
     /// Where key files are or will be.
@@ -228,7 +238,7 @@ impl Home {
     }
 
     fn read_key(&self, path: &Path) -> Result<Option<DeviceKey>, StoreError> {
-        let Some(text) = read_text(path)? else { return Ok(None) };
+        let Some(text) = self.files.read_text(path)? else { return Ok(None) };
         let passphrase = if keystore::is_protected(&text) { (self.passphrase)() } else { None };
         keystore::decode(&text, passphrase.as_deref())
             .map(Some)

@@ -1,7 +1,6 @@
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{self, Read, Seek, Write},
+    io,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -12,33 +11,33 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     StoreError,
-    files::{FileError, read_bounded, read_text, write_atomic},
+    files::{Files, Guard},
 };
 use crate::{admission::UseCounter, clock::Clock};
 
 /// One organisation's folder.
 #[derive(Clone, Debug)]
 pub struct OrganisationStore {
+    files: Files,
     folder: PathBuf,
     charter: Charter,
     chain: CertificateChain,
 }
 
 impl OrganisationStore {
-    pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            let bytes = read_bounded(&path, FILE_LIMIT)?;
-            bytes.ok_or(StoreError::Damaged(path))
-        };
-        let charter = Charter::from_bytes(&read("charter")?)
+    /// What the folder holds; none if it is not yet an organisation's.
+    pub(super) fn open(files: &Files, folder: &Path) -> Result<Option<Self>, StoreError> {
+        let read = |name: &str| files.read(&folder.join(name), FILE_LIMIT);
+        let Some(charter) = read("charter")? else { return Ok(None) };
+        let charter = Charter::from_bytes(&charter)
             .map_err(|_| StoreError::Damaged(folder.join("charter")))?;
         let damaged = || StoreError::Damaged(folder.join("certificates"));
         let chain: CertificateChain =
-            decode(&read("certificates")?, FILE_LIMIT as usize).map_err(|_| damaged())?;
+            decode(&read("certificates")?.ok_or_else(damaged)?, FILE_LIMIT as usize)
+                .map_err(|_| damaged())?;
         let device = chain.leaf().ok_or_else(damaged)?.device;
         charter.verify_chain(&chain, device).map_err(|_| damaged())?;
-        Ok(Self { folder: folder.to_owned(), charter, chain })
+        Ok(Some(Self { files: files.clone(), folder: folder.to_owned(), charter, chain }))
     }
 
     /// Which organisation.
@@ -63,74 +62,51 @@ impl OrganisationStore {
 
     /// Makes this process the only one that runs the organisation from this folder.
     pub fn lock(&self) -> Result<Lock, StoreError> {
-        let path = self.folder.join("lock");
-        let failed = |error| FileError::new(&path, error);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                let _ = file.take(20).read_to_string(&mut owner);
-                return Err(StoreError::Running(owner.trim().to_owned()));
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error).into()),
-        }
-        let owner = (|| {
-            file.set_len(0)?;
-            file.rewind()?;
-            write!(file, "{}", std::process::id())
-        })();
-        owner.map_err(failed)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { _guard: self.files.lock(&self.folder.join("lock"))? })
     }
 
     /// What is known of the members, as the squad wrote it.
     pub fn members(&self) -> Result<Vec<u8>, StoreError> {
-        Ok(read_bounded(&self.folder.join("members"), FILE_LIMIT)?.unwrap_or_default())
+        Ok(self.files.read(&self.folder.join("members"), FILE_LIMIT)?.unwrap_or_default())
     }
 
     /// Keeps what is known of the members.
     pub fn keep_members(&self, snapshot: &[u8]) -> Result<(), StoreError> {
-        Ok(write_atomic(&self.folder.join("members"), snapshot)?)
+        Ok(self.files.write(&self.folder.join("members"), snapshot)?)
     }
 
     /// The last generation of the sender key that was used; 0 if none was.
     pub fn generation(&self) -> Result<u16, StoreError> {
         let path = self.folder.join("generation");
-        let Some(text) = read_text(&path)? else { return Ok(0) };
+        let Some(text) = self.files.read_text(&path)? else { return Ok(0) };
         text.trim().parse().map_err(|_| StoreError::Damaged(path))
     }
 
     /// Keeps a generation, which then never comes back. [PROTO-6.3]
     pub fn keep_generation(&self, generation: u16) -> Result<(), StoreError> {
-        Ok(write_atomic(&self.folder.join("generation"), generation.to_string().as_bytes())?)
+        Ok(self.files.write(&self.folder.join("generation"), generation.to_string().as_bytes())?)
     }
 
     /// Counts the uses of limited tickets.
     pub fn use_counter(&self, clock: Clock) -> impl UseCounter + use<> {
-        Uses { path: self.folder.join("uses"), clock, turn: Mutex::new(()) }
+        let path = self.folder.join("uses");
+        Uses { files: self.files.clone(), path, clock, turn: Mutex::new(()) }
     }
 
     /// Tells where the local API of the running node is.
     pub fn keep_control(&self, json: &str) -> Result<(), StoreError> {
-        Ok(write_atomic(&self.control_path(), json.as_bytes())?)
+        Ok(self.files.write(&self.control_path(), json.as_bytes())?)
     }
 
     /// Where the local API of the running node is, if one runs.
     pub fn control(&self) -> Result<Option<String>, StoreError> {
-        Ok(read_text(&self.control_path())?)
+        Ok(self.files.read_text(&self.control_path())?)
     }
 
     /// The node has ended.
     pub fn forget_control(&self) {
         // At worst a stale file is left, whose address nobody answers.
-        let _ = std::fs::remove_file(self.control_path());
+        let _ = self.files.remove(&self.control_path());
     }
 
     fn control_path(&self) -> PathBuf {
@@ -141,10 +117,11 @@ impl OrganisationStore {
 /// Held while a process runs the organisation; the system frees it when the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    _guard: Box<dyn Guard>,
 }
 
 struct Uses {
+    files: Files,
     path: PathBuf,
     clock: Clock,
     turn: Mutex<()>,
@@ -164,7 +141,7 @@ impl UseCounter for Uses {
     ) -> io::Result<bool> {
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let other = |error: StoreError| io::Error::other(error.to_string());
-        let bytes = read_bounded(&self.path, FILE_LIMIT).map_err(|error| other(error.into()))?;
+        let bytes = self.files.read(&self.path, FILE_LIMIT).map_err(|error| other(error.into()))?;
         let mut admissions: Admissions = match bytes {
             None => Admissions::default(),
             Some(bytes) => decode(&bytes, FILE_LIMIT as usize)
@@ -180,7 +157,8 @@ impl UseCounter for Uses {
             return Ok(false);
         }
         devices.push(device);
-        write_atomic(&self.path, &encode(&admissions)).map_err(|error| other(error.into()))?;
+        let written = self.files.write(&self.path, &encode(&admissions));
+        written.map_err(|error| other(error.into()))?;
         Ok(true)
     }
 }

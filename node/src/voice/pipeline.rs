@@ -343,6 +343,8 @@ pub struct OwnStatistics {
 pub struct TalkerStatistics {
     /// Frames that came for the first time, copies included.
     pub frames_received: u64,
+    /// Frames that were decoded and played.
+    pub frames_played: u64,
     /// Frames that were due within a spurt, but not there.
     pub frames_concealed: u64,
     /// Frames that came after their turn.

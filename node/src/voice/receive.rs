@@ -178,6 +178,7 @@ impl Talker {
         match self.jitter.next(now, block_samples) {
             Next::Idle => false,
             Next::Frame { packet, starts, adjust } => {
+                self.statistics.frames_played += 1;
                 if starts {
                     self.decoder.reset();
                 }

@@ -65,7 +65,7 @@ pub fn load(path: &Path) -> Result<Vec<f32>, WavError> {
 }
 
 /// The sound of a WAV file's bytes.
-pub(super) fn read(bytes: impl Read) -> Result<Vec<f32>, WavError> {
+pub fn read(bytes: impl Read) -> Result<Vec<f32>, WavError> {
     let reader = WavReader::new(bytes).map_err(WavError::from)?;
     let spec = reader.spec();
     if spec.channels == 0 {

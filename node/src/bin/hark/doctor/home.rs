@@ -150,7 +150,7 @@ mod tests {
         assert!(findings.iter().all(|finding| finding.verdict == Verdict::Ok));
         assert_eq!(findings[3].found, "none yet: it is made on first use");
 
-        hark_node::node::found(&home, "Kestrel").expect("founded");
+        hark_node::launch::found(&home, "Kestrel").expect("founded");
         let findings = check(&path);
         assert_eq!(findings[2].found, "belongs to Kestrel");
         assert!(findings[3].advice.as_ref().is_some_and(|advice| advice.contains("--protect")));

@@ -1,0 +1,219 @@
+//! From what is on disk to a running node, whatever threads, sockets and sound it gets.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, Ticket, UnixTime};
+use hark_mesh::{charter::Charter, hello::Presence};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::{
+    admission::{Doorkeeper, UseCounter},
+    clock::Clock,
+    link::{Binder, DatagramHandler, LinkEvent, Links},
+    network::{Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, Worker},
+    random::SystemRandom,
+    snapshot::TransmitMode,
+    store::{Home, Lock, OrganisationStore},
+};
+
+/// A node that knows its organisation, or the ticket that leads there.
+pub struct Launch {
+    home: Home,
+    key: DeviceKey,
+    organisation: OrganisationId,
+    belongs: Option<(OrganisationStore, Lock)>,
+    ticket: Option<Ticket>,
+    presence: Presence,
+    clock: Clock,
+}
+
+/// What a node is made of besides its identity: the seams to whoever runs it.
+pub struct Parts {
+    /// Where to listen; these must work.
+    pub listen: Vec<SocketAddr>,
+    /// Where to listen, too, if that works.
+    pub listen_if_possible: Vec<SocketAddr>,
+    /// Addresses worth trying.
+    pub peers: Vec<SocketAddr>,
+    /// Whether to look on the LAN.
+    pub mdns: bool,
+    /// How the microphone opens at first.
+    pub transmit: TransmitMode,
+    /// Makes sockets.
+    pub binder: Box<dyn Binder>,
+    /// Does what waits for the disk.
+    pub worker: Worker,
+    /// Takes the datagrams of voice.
+    pub datagrams: DatagramHandler,
+    /// Makes the voice side.
+    pub start_voice: StartVoice,
+    /// Where events and snapshots go.
+    pub publisher: Arc<Publisher>,
+}
+
+impl Launch {
+    /// Finds the organisation of this name or id, or the only one; founds one where there is none
+    /// and no ticket leads elsewhere. Fails with one line for the person.
+    pub fn prepare(
+        home: Home,
+        organisation: Option<&str>,
+        ticket: Option<Ticket>,
+        name: String,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let store = match &ticket {
+            Some(ticket) => home.find(ticket.invite().organisation)?,
+            None => match home.choose(organisation)? {
+                Some(store) => Some(store),
+                None => Some(found(&home, FIRST_SQUAD)?),
+            },
+        };
+        let mut incarnation = [0; 8];
+        SystemRandom.fill(&mut incarnation);
+        let incarnation = u64::from_be_bytes(incarnation);
+        let presence = Presence { incarnation, name, addresses: Vec::new() };
+        match (store, ticket) {
+            // Whoever belongs already finds the addresses of the ticket useful, and no more.
+            (Some(store), ticket) => {
+                let lock = store.lock()?;
+                let key = home.key(&store)?;
+                let organisation = store.id();
+                let belongs = Some((store, lock));
+                Ok(Self { home, key, organisation, belongs, ticket, presence, clock })
+            }
+            (None, Some(ticket)) => {
+                let invite = ticket.invite();
+                // [PROTO-4.6]
+                if invite.expires <= clock.unix() {
+                    anyhow::bail!("the ticket has expired: ask for a new one");
+                }
+                let organisation = invite.organisation;
+                let key = home.next_key(&SystemRandom)?;
+                let ticket = Some(ticket);
+                Ok(Self { home, key, organisation, belongs: None, ticket, presence, clock })
+            }
+            (None, None) => unreachable!("without a ticket there is an organisation"),
+        }
+    }
+
+    /// This device in the organisation.
+    pub fn device(&self) -> DeviceId {
+        self.key.id()
+    }
+
+    /// Runs the node until it is told to stop, and returns why it has. Must run on a
+    /// current-thread tokio runtime.
+    pub async fn run(
+        self,
+        parts: Parts,
+        inputs: UnboundedSender<Input>,
+        input_receiver: UnboundedReceiver<Input>,
+    ) -> anyhow::Result<String> {
+        let (config, _lock) = self.into_runner(parts);
+        Runner::new(config, input_receiver, inputs)?.run().await
+    }
+
+    /// The lock is held for as long as the node runs; a newcomer's comes with its admission.
+    fn into_runner(self, parts: Parts) -> (RunnerConfig, Arc<OnceLock<Lock>>) {
+        let Self { home, key, organisation, belongs, ticket, presence, clock } = self;
+        let secret = key.secret();
+        let own_key = || DeviceKey::from_secret(&secret);
+        let held = Arc::new(OnceLock::new());
+        let (link_sender, link_events) = unbounded_channel::<LinkEvent>();
+        let links = Links::new(key.id(), clock, link_sender, parts.datagrams);
+        let mut peers = parts.peers;
+        let (store, doorkeeper, ticket) = match (belongs, ticket) {
+            (Some((store, lock)), ticket) => {
+                let _ = held.set(lock);
+                if let Some(ticket) = ticket {
+                    let addresses = ticket.doors.iter().flat_map(|door| &door.addresses);
+                    peers.extend(addresses.copied());
+                }
+                let doorkeeper = Doorkeeper::member(
+                    own_key(),
+                    store.charter().clone(),
+                    store.chain().clone(),
+                    presence.clone(),
+                    clock,
+                    Box::new(store.use_counter(clock)),
+                );
+                (Some(store), doorkeeper, None)
+            }
+            (None, ticket) => {
+                let ticket = ticket.expect("a node without an organisation has a ticket");
+                let counter = Arc::new(OnceLock::new());
+                let doorkeeper = Doorkeeper::newcomer(
+                    own_key(),
+                    ticket.clone(),
+                    presence.clone(),
+                    clock,
+                    Box::new(LaterCounter(Arc::clone(&counter))),
+                );
+                let held = Arc::clone(&held);
+                let keep: KeepAdmitted = Box::new(move |admitted| {
+                    let store = home.keep(&admitted.charter, &admitted.chain)?;
+                    let _ = held.set(store.lock()?);
+                    let _ = counter.set(Box::new(store.use_counter(clock)) as Box<dyn UseCounter>);
+                    Ok(store)
+                });
+                (None, doorkeeper, Some((ticket, keep)))
+            }
+        };
+        let config = RunnerConfig {
+            key: Arc::new(key),
+            organisation,
+            store,
+            ticket,
+            presence,
+            doorkeeper: Arc::new(doorkeeper),
+            listen: parts.listen,
+            listen_if_possible: parts.listen_if_possible,
+            peers,
+            mdns: parts.mdns,
+            links,
+            link_events,
+            binder: parts.binder,
+            worker: parts.worker,
+            start_voice: parts.start_voice,
+            publisher: parts.publisher,
+            transmit: parts.transmit,
+            clock,
+        };
+        (config, held)
+    }
+}
+
+/// Founds an organisation with one channel, whose root is this device.
+pub fn found(home: &Home, name: &str) -> anyhow::Result<OrganisationStore> {
+    let key = home.next_key(&SystemRandom)?;
+    let charter = Charter::found(name, FIRST_CHANNEL, &key, &SystemRandom);
+    let chain = charter.found_chain(&key)?;
+    Ok(home.keep(&charter, &chain)?)
+}
+
+/// Counts once there is a folder to count in: nobody redeems a ticket before.
+struct LaterCounter(Arc<OnceLock<Box<dyn UseCounter>>>);
+
+impl UseCounter for LaterCounter {
+    fn count(
+        &self,
+        invite_key: DeviceId,
+        expires: UnixTime,
+        share: u8,
+        device: DeviceId,
+    ) -> std::io::Result<bool> {
+        match self.0.get() {
+            Some(counter) => counter.count(invite_key, expires, share, device),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// What a squad is called that nobody gave a name.
+const FIRST_SQUAD: &str = "squad";
+
+/// And its only channel.
+const FIRST_CHANNEL: &str = "squad";

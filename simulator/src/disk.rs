@@ -1,0 +1,135 @@
+//! A disk in memory that can be full, be lost, and go back to what it was.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use hark_node::store::{Disk, Guard, LockError};
+
+/// One machine's disk. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    files: Contents,
+    full: bool,
+    writes: u64,
+}
+
+/// What a disk holds.
+pub(crate) type Contents = BTreeMap<PathBuf, Vec<u8>>;
+
+impl MemoryDisk {
+    /// Whether anything more can be written.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.lock_state().full = full;
+    }
+
+    /// What it holds: every write is synced when it returns.
+    pub(crate) fn contents(&self) -> Contents {
+        self.lock_state().files.clone()
+    }
+
+    /// Makes it hold this and nothing else.
+    pub(crate) fn restore(&self, contents: Contents) {
+        self.lock_state().files = contents;
+    }
+
+    /// Files written since the start.
+    pub(crate) fn writes(&self) -> u64 {
+        self.lock_state().writes
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let state = self.lock_state();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(state.files.get(path).map(|bytes| bytes[..bytes.len().min(limit)].to_vec()))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.lock_state();
+        if state.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.writes += 1;
+        state.files.insert(path.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let removed = self.lock_state().files.remove(path);
+        removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn make_folder(&self, _: &Path) -> io::Result<()> {
+        // Folders are the names of their files.
+        Ok(())
+    }
+
+    fn folders(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let state = self.lock_state();
+        let inside = state.files.keys().filter_map(|file| file.strip_prefix(path).ok());
+        let mut folders: Vec<_> = inside
+            .filter(|rest| rest.components().count() > 1)
+            .filter_map(|rest| Some(path.join(rest.components().next()?)))
+            .collect();
+        folders.dedup();
+        Ok(folders)
+    }
+
+    fn lock(&self, _: &Path) -> Result<Box<dyn Guard>, LockError> {
+        // One process a machine, and a crash lets go of everything.
+        Ok(Box::new(Held))
+    }
+}
+
+#[derive(Debug)]
+struct Held;
+
+impl Guard for Held {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_keeps_what_it_has() {
+        let disk = MemoryDisk::default();
+        disk.write(Path::new("/a/b"), b"old").expect("room");
+        disk.set_full(true);
+        let error = disk.write(Path::new("/a/b"), b"new").expect_err("full");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.read(Path::new("/a/b"), 9).expect("read").expect("there"), b"old");
+    }
+
+    #[test]
+    fn folders_are_those_that_hold_files() {
+        let disk = MemoryDisk::default();
+        for file in ["/h/version", "/h/o/two/x", "/h/o/one/y", "/h/o/one/z"] {
+            disk.write(Path::new(file), b"").expect("room");
+        }
+        let folders = disk.folders(Path::new("/h/o")).expect("there");
+        assert_eq!(folders, [Path::new("/h/o/one"), Path::new("/h/o/two")]);
+    }
+
+    #[test]
+    fn an_earlier_state_comes_back_whole() {
+        let disk = MemoryDisk::default();
+        disk.write(Path::new("/kept"), b"1").expect("room");
+        let earlier = disk.contents();
+        disk.write(Path::new("/kept"), b"2").expect("room");
+        disk.write(Path::new("/later"), b"3").expect("room");
+        disk.restore(earlier.clone());
+        assert_eq!(disk.contents(), earlier);
+    }
+}

@@ -1,0 +1,256 @@
+//! Whether a run was as the scenario expects.
+
+use std::time::Duration;
+
+use crate::{
+    observation::Measured,
+    record::ExpectationRecord,
+    scenario::{Cast, Expectation, Names},
+};
+
+/// Every limit of every expectation, and how it turned out.
+pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> {
+    cast.scenario.expect.iter().flat_map(|it| Judge::new(cast, measured, it).judge()).collect()
+}
+
+struct Judge<'a> {
+    cast: &'a Cast,
+    measured: &'a Measured,
+    expectation: &'a Expectation,
+    names: Vec<&'a str>,
+    pairs: Vec<(usize, usize)>,
+    after: Duration,
+    before: Duration,
+}
+
+impl<'a> Judge<'a> {
+    fn new(cast: &'a Cast, measured: &'a Measured, expectation: &'a Expectation) -> Self {
+        let names: Vec<&str> = cast.actors.iter().map(|actor| actor.name.as_str()).collect();
+        let listeners = places(expectation.listener.as_ref(), &names, |_| true);
+        let speaks = |member: usize| !cast.actors[member].script.is_empty();
+        let talkers = places(expectation.talker.as_ref(), &names, speaks);
+        let pairs = listeners
+            .iter()
+            .flat_map(|listener| talkers.iter().map(|talker| (*listener, *talker)))
+            .filter(|(listener, talker)| listener != talker)
+            .collect();
+        let after = expectation.after.as_duration();
+        let before = expectation.before.unwrap_or(cast.scenario.duration).as_duration();
+        Self { cast, measured, expectation, names, pairs, after, before }
+    }
+
+    fn judge(&self) -> Vec<ExpectationRecord> {
+        let expectation = self.expectation;
+        let mut records = Vec::new();
+        if let Some(most) = expectation.concealed {
+            records.push(self.at_most("conceals at most", &most.to_string(), percent, |l, t| {
+                let hearing = self.hearing(l, t);
+                (hearing.concealed_share(), hearing.concealed_share() <= most.as_f64())
+            }));
+        }
+        if let Some(most) = expectation.silence {
+            let limit = most.as_duration();
+            records.push(self.at_most(
+                "is silent for at most",
+                &most.to_string(),
+                seconds,
+                |l, t| {
+                    let silence = self.hearing(l, t).longest_silence;
+                    (silence.as_secs_f64(), silence <= limit)
+                },
+            ));
+        }
+        let delays = [(expectation.delay, 50.0, "median"), (expectation.delay_p99, 99.0, "99th")];
+        for (most, rank, word) in delays {
+            let Some(most) = most else { continue };
+            let limit_ms = most.as_duration().as_secs_f64() * 1e3;
+            let text = format!("hears within ({word})");
+            records.push(self.at_most(&text, &most.to_string(), milliseconds, |l, t| {
+                let delays = self.measured.delays(l, t, self.after, self.before);
+                let delay = hark_node::measure::percentile(&delays, rank).unwrap_or(f64::INFINITY);
+                (delay, delay <= limit_ms)
+            }));
+        }
+        if let Some(most) = expectation.buffer {
+            let limit_ms = most.as_duration().as_secs_f64() * 1e3;
+            records.push(self.at_most(
+                "holds at the end",
+                &most.to_string(),
+                milliseconds,
+                |l, t| {
+                    let held = self.measured.buffer_ms(l, t);
+                    (held, held <= limit_ms)
+                },
+            ));
+        }
+        if let Some(least) = expectation.heard {
+            records.push(self.at_least("hears at least", &least.to_string(), percent, |l, t| {
+                let share = self.hearing(l, t).heard_share();
+                (share, share >= least.as_f64())
+            }));
+        }
+        if let Some(hears) = expectation.hears {
+            let text = if hears { "hears something" } else { "hears nothing" };
+            let frames = |value: f64| format!("{value} frames");
+            let worst = if hears { Self::at_least } else { Self::at_most };
+            records.push(worst(self, text, "", frames, |l, t| {
+                let played = self.hearing(l, t).played;
+                (played as f64, (played > 0) == hears)
+            }));
+        }
+        if let Some(most) = expectation.connected_within {
+            let limit = most.as_duration();
+            records.push(self.at_most(
+                "is connected within",
+                &most.to_string(),
+                seconds,
+                |l, t| {
+                    let time = self.measured.connect_time(l, t);
+                    (
+                        time.map_or(f64::INFINITY, |t| t.as_secs_f64()),
+                        time.is_some_and(|t| t <= limit),
+                    )
+                },
+            ));
+        }
+        if let Some(path) = &expectation.path {
+            let wrong: Vec<_> = self
+                .pairs
+                .iter()
+                .filter(|(l, t)| self.measured.path(*l, *t) != path.get_ref())
+                .map(|(l, t)| format!("{} from {}", self.names[*l], self.names[*t]))
+                .collect();
+            records.push(ExpectationRecord {
+                text: format!("{} by the path {}", self.who(), path.get_ref()),
+                holds: wrong.is_empty() && !self.pairs.is_empty(),
+                measured: if wrong.is_empty() { "all".to_owned() } else { few(&wrong) },
+            });
+        }
+        if let Some(converged) = expectation.converged {
+            let missing = self.measured.missing_at(converged.by.as_duration());
+            records.push(ExpectationRecord {
+                text: format!(
+                    "all who run are connected and hold each other's keys by {}",
+                    converged.by
+                ),
+                holds: missing.is_empty(),
+                measured: if missing.is_empty() { "they are".to_owned() } else { few(missing) },
+            });
+        }
+        if let Some(words) = &expectation.ends_with {
+            records.extend(self.ends_with(words));
+        }
+        records
+    }
+
+    fn ends_with(&self, words: &'a str) -> impl Iterator<Item = ExpectationRecord> + use<'_, 'a> {
+        let listeners = places(self.expectation.listener.as_ref(), &self.names, |_| true);
+        listeners.into_iter().map(move |member| {
+            let last_words = self.measured.last_words(member);
+            ExpectationRecord {
+                text: format!("{} ends with {words:?}", self.names[member]),
+                holds: last_words.is_some_and(|last| last.contains(words)),
+                measured: last_words.unwrap_or("it still runs").to_owned(),
+            }
+        })
+    }
+
+    fn hearing(&self, listener: usize, talker: usize) -> crate::observation::Hearing {
+        self.measured.hearing(listener, talker, self.after, self.before)
+    }
+
+    /// Judges all pairs; the one with the largest value is told.
+    fn at_most(
+        &self,
+        verb: &str,
+        limit: &str,
+        show: impl Fn(f64) -> String,
+        value: impl Fn(usize, usize) -> (f64, bool),
+    ) -> ExpectationRecord {
+        self.worst(verb, limit, show, value, 1.0)
+    }
+
+    /// The same, the smallest being told.
+    fn at_least(
+        &self,
+        verb: &str,
+        limit: &str,
+        show: impl Fn(f64) -> String,
+        value: impl Fn(usize, usize) -> (f64, bool),
+    ) -> ExpectationRecord {
+        self.worst(verb, limit, show, value, -1.0)
+    }
+
+    fn worst(
+        &self,
+        verb: &str,
+        limit: &str,
+        show: impl Fn(f64) -> String,
+        value: impl Fn(usize, usize) -> (f64, bool),
+        sign: f64,
+    ) -> ExpectationRecord {
+        let values = self.pairs.iter().map(|(listener, talker)| {
+            let (value, holds) = value(*listener, *talker);
+            (value, holds, *listener, *talker)
+        });
+        let values: Vec<_> = values.collect();
+        let worst = values
+            .iter()
+            .max_by(|a, b| (!a.1).cmp(&!b.1).then((sign * a.0).total_cmp(&(sign * b.0))));
+        let measured = worst.map_or("nobody speaks to anybody".to_owned(), |worst| {
+            let (listener, talker) = (self.names[worst.2], self.names[worst.3]);
+            format!("{} ({listener} from {talker})", show(worst.0))
+        });
+        let text = format!("{} {verb} {limit}{}", self.who(), self.when());
+        ExpectationRecord {
+            text: text.trim_end().to_owned(),
+            holds: worst.is_some_and(|worst| worst.1),
+            measured,
+        }
+    }
+
+    fn who(&self) -> String {
+        let name = |names: &Option<Names>| {
+            names.as_ref().map_or("all".to_owned(), std::string::ToString::to_string)
+        };
+        format!("{} from {}:", name(&self.expectation.listener), name(&self.expectation.talker))
+    }
+
+    fn when(&self) -> String {
+        let mut text = String::new();
+        if !self.after.is_zero() {
+            text.push_str(&format!(" after {}", self.expectation.after));
+        }
+        if let Some(before) = self.expectation.before {
+            text.push_str(&format!(" until {before}"));
+        }
+        if text.is_empty() && self.cast.actors.is_empty() { String::new() } else { text }
+    }
+}
+
+fn places(names: Option<&Names>, all: &[&str], default: impl Fn(usize) -> bool) -> Vec<usize> {
+    match names {
+        Some(names) => names.places(all),
+        None => (0..all.len()).filter(|place| default(*place)).collect(),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+fn seconds(value: f64) -> String {
+    if value.is_finite() { format!("{value:.2} s") } else { "never".to_owned() }
+}
+
+fn milliseconds(value: f64) -> String {
+    if value.is_finite() { format!("{value:.1} ms") } else { "not at all".to_owned() }
+}
+
+fn few(all: &[String]) -> String {
+    match all {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first}, and {} more", rest.len()),
+    }
+}

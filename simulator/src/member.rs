@@ -1,0 +1,210 @@
+//! A member of the squad: the real node on a simulated machine.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Receiver},
+};
+
+use hark_keys::DeviceId;
+use hark_node::{
+    clock::Clock,
+    event::StampedEvent,
+    launch::{Launch, Parts},
+    network::{self, Input, Publisher},
+    snapshot::TransmitMode,
+    store::Home,
+    voice::{Pipeline, PipelineConfig},
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{
+    context,
+    disk::MemoryDisk,
+    network::Fabric,
+    speech::Script,
+    voice::{Recording, Voice},
+};
+
+/// What of a machine outlives its processes, and the way in to the one that runs.
+pub(crate) struct Seat {
+    /// The member's name.
+    pub(crate) name: String,
+    /// Its machine on the network.
+    pub(crate) host: usize,
+    /// The network.
+    pub(crate) fabric: Fabric,
+    /// Its disk.
+    pub(crate) disk: MemoryDisk,
+    /// What it says.
+    pub(crate) script: Script,
+    /// How its microphone opens.
+    pub(crate) transmit: TransmitMode,
+    /// 5 ms frames.
+    pub(crate) low_delay: bool,
+    /// What it heard.
+    pub(crate) heard: Arc<Mutex<Recording>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ticket: Option<String>,
+    run: Option<Run>,
+}
+
+/// The process that runs.
+#[derive(Clone)]
+struct Run {
+    inputs: UnboundedSender<Input>,
+    events: Arc<Mutex<Receiver<StampedEvent>>>,
+    publisher: Arc<Publisher>,
+    device: Option<DeviceId>,
+    voice: Option<Voice>,
+}
+
+impl Seat {
+    /// An empty seat.
+    pub(crate) fn new(
+        name: String,
+        host: usize,
+        fabric: Fabric,
+        script: Script,
+        transmit: TransmitMode,
+        low_delay: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            host,
+            fabric,
+            disk: MemoryDisk::default(),
+            script,
+            transmit,
+            low_delay,
+            heard: Arc::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Gives it the ticket that it joins with.
+    pub(crate) fn set_ticket(&self, ticket: String) {
+        self.lock().ticket = Some(ticket);
+    }
+
+    /// Has its node do something; nothing if none runs.
+    pub(crate) fn send(&self, input: Input) {
+        if let Some(run) = &self.lock().run {
+            // It may have ended.
+            let _ = run.inputs.send(input);
+        }
+    }
+
+    /// Its device, while a process runs.
+    pub(crate) fn device(&self) -> Option<DeviceId> {
+        self.lock().run.as_ref()?.device
+    }
+
+    /// Its voice, while a process runs that is in the squad.
+    pub(crate) fn voice(&self) -> Option<Voice> {
+        self.lock().run.as_ref()?.voice.clone()
+    }
+
+    /// What has happened since the last call.
+    pub(crate) fn take_events(&self) -> Vec<StampedEvent> {
+        let Some(run) = self.lock().run.clone() else { return Vec::new() };
+        let events = run.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.try_iter().collect()
+    }
+
+    /// The process is gone.
+    pub(crate) fn clear(&self) {
+        self.lock().run = None;
+    }
+
+    /// A process, from its start to its end; what is on the seat's machine is all that it knows.
+    pub(crate) async fn live(self: Arc<Self>) {
+        context::enter_host(&self.name);
+        let publisher = Publisher::new(Clock);
+        let (inputs, input_receiver) = network::inputs();
+        self.lock().run = Some(Run {
+            inputs: inputs.clone(),
+            events: Arc::new(Mutex::new(publisher.subscribe())),
+            publisher: Arc::clone(&publisher),
+            device: None,
+            voice: None,
+        });
+        let outcome = match self.prepare() {
+            Ok(launch) => {
+                if let Some(run) = &mut self.lock().run {
+                    run.device = Some(launch.device());
+                }
+                let parts = self.parts(&launch, Arc::clone(&publisher));
+                launch.run(parts, inputs, input_receiver).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Some(run) = &mut self.lock().run {
+            run.voice = None;
+        }
+        publisher.end(outcome);
+    }
+
+    fn prepare(&self) -> anyhow::Result<Launch> {
+        let disk = Arc::new(self.disk.clone());
+        let home = Home::open_on(disk, Path::new(HOME), Box::new(|| None))?;
+        let ticket = self.lock().ticket.as_deref().map(str::parse).transpose()?;
+        Launch::prepare(home, None, ticket, self.name.clone(), Clock)
+    }
+
+    fn parts(self: &Arc<Self>, launch: &Launch, publisher: Arc<Publisher>) -> Parts {
+        let (seat, device) = (Arc::clone(self), launch.device());
+        let start_voice: network::StartVoice = Box::new(move |store, links, inputs| {
+            let charter = store.charter();
+            let channel = charter.channel().id;
+            let tag = charter.channel_tag(channel);
+            let config = PipelineConfig {
+                transmit: seat.transmit.into(),
+                ..PipelineConfig::new(device, channel, tag, seat.low_delay)
+            };
+            let voice = Voice::new(
+                Pipeline::new(config)?,
+                links,
+                inputs,
+                seat.script.clone(),
+                context::now(),
+                Arc::clone(&seat.heard),
+            );
+            tokio::spawn(voice.clone().run(seat.fabric.clone(), seat.host));
+            if let Some(run) = &mut seat.lock().run {
+                run.voice = Some(voice.clone());
+            }
+            Ok(Box::new(voice))
+        });
+        let seat = Arc::clone(self);
+        Parts {
+            listen: vec![([0, 0, 0, 0], 0).into()],
+            listen_if_possible: Vec::new(),
+            peers: Vec::new(),
+            mdns: false,
+            transmit: self.transmit,
+            binder: Box::new(self.fabric.binder(self.host)),
+            // A simulated disk answers at once, but not within the call that asks.
+            worker: Arc::new(|work| {
+                tokio::spawn(async move { work() });
+            }),
+            datagrams: Arc::new(move |arrived, from, bytes| {
+                if let Some(voice) = seat.voice() {
+                    voice.datagram(arrived, from, &bytes);
+                }
+            }),
+            start_voice,
+            publisher,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the node's folder is on every simulated disk.
+const HOME: &str = "/home/hark";

@@ -1,0 +1,19 @@
+//! The network between simulated machines: who hears whom, by which way, and when.
+//!
+//! ```text
+//!  member ── up ──> network ── NAT ── up ──> network ── … ── down ── NAT ──> network ── down ──> member
+//!  SimSocket  Link   Fabric     Nat   Link                                                SimSocket
+//! ```
+//!
+//! A packet is an event that moves from stage to stage in virtual time. Links delay and lose it,
+//! NATs write other addresses on it, and faults keep it from its way.
+
+mod fabric;
+pub mod link;
+pub mod nat;
+mod socket;
+mod topology;
+
+pub use fabric::{Fabric, FabricStatistics, PacketEvent, PacketWatcher};
+pub use socket::SimBinder;
+pub use topology::{HostPlan, NetworkId, NetworkPlan, Plan};

@@ -1,0 +1,61 @@
+//! What is connected to what, before anything moves.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    link::LinkModel,
+    nat::{FirewallModel, NatModel},
+};
+
+/// A network by its place in the plan.
+pub type NetworkId = usize;
+
+/// All networks and the hosts in them. Network 0 is the internet.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The networks; a network's parent comes before it.
+    pub networks: Vec<NetworkPlan>,
+    /// The hosts.
+    pub hosts: Vec<HostPlan>,
+}
+
+/// One network and its gateway to the one above.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkPlan {
+    /// Its name in the scenario.
+    pub name: String,
+    /// The network above; none for the internet.
+    pub parent: Option<NetworkId>,
+    /// How its gateway translates addresses, if it does.
+    pub nat: Option<NatModel>,
+    /// What its gateway lets through.
+    pub firewall: Option<FirewallModel>,
+    /// From the gateway to the network above.
+    pub up: LinkModel,
+    /// From the network above to the gateway.
+    pub down: LinkModel,
+}
+
+/// One machine.
+#[derive(Clone, Debug, Default)]
+pub struct HostPlan {
+    /// Its name in the scenario.
+    pub name: String,
+    /// The network that it is in at first.
+    pub network: NetworkId,
+    /// From the machine to its network.
+    pub up: LinkModel,
+    /// From its network to the machine.
+    pub down: LinkModel,
+}
+
+/// The address of the `index`th machine or gateway in a network: public ones in 198.18.0.0/15
+/// (RFC 2544), others in 10.0.0.0/8.
+pub(super) fn address(network: NetworkId, index: usize) -> Ipv4Addr {
+    let low = u8::try_from(index % 250 + 1).unwrap_or(1);
+    let high = u8::try_from(index / 250).unwrap_or(u8::MAX);
+    match network {
+        0 => Ipv4Addr::new(198, 18, high, low),
+        network => Ipv4Addr::new(10, u8::try_from(network).unwrap_or(u8::MAX), high, low),
+    }
+}

@@ -1,0 +1,396 @@
+//! Scenario files: who is where, what they say, what goes wrong, and what is expected.
+
+mod expectation;
+mod fault;
+mod names;
+mod problem;
+
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
+
+use hark_node::snapshot::TransmitMode;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use toml::Spanned;
+
+pub use self::{
+    expectation::{Expectation, Within},
+    fault::{Disk, Fault, FaultKind},
+    names::Names,
+    problem::Problem,
+};
+use crate::{
+    network::{
+        HostPlan, NetworkPlan, Plan,
+        link::LinkModel,
+        nat::{FirewallModel, NatModel},
+    },
+    speech::{Script, Sounds},
+    units::Span,
+};
+
+/// A scenario as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The file's name without its ending.
+    #[serde(skip)]
+    pub name: String,
+    /// What it shows, in a sentence.
+    pub purpose: String,
+    /// How long it lasts.
+    pub duration: Span,
+    /// Links that others name.
+    #[serde(default)]
+    links: BTreeMap<String, Ways>,
+    /// The links of everyone who says nothing else.
+    link: Option<Spanned<Road>>,
+    /// Networks besides the internet.
+    #[serde(default)]
+    networks: BTreeMap<String, Network>,
+    /// Everyone, the founder first.
+    pub members: Vec<Member>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// What must be true.
+    #[serde(default)]
+    pub expect: Vec<Expectation>,
+}
+
+/// The two directions of a link: the same both ways, or one by one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ways {
+    both: Option<LinkModel>,
+    up: Option<LinkModel>,
+    down: Option<LinkModel>,
+}
+
+/// A link by its name, or as it is.
+#[derive(Clone, Debug)]
+pub enum Road {
+    /// One of `links`.
+    Named(String),
+    /// This one.
+    Inline(Box<Ways>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Network {
+    within: Option<Spanned<String>>,
+    nat: Option<NatModel>,
+    firewall: Option<FirewallModel>,
+    link: Option<Spanned<Road>>,
+}
+
+/// One member, or several of a kind.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its name; several are called name-1, name-2 and so on.
+    pub name: Spanned<String>,
+    /// How many.
+    #[serde(default = "one")]
+    count: u16,
+    /// Where it is.
+    network: Option<Spanned<String>>,
+    /// How it is connected there.
+    link: Option<Spanned<Road>>,
+    /// When it starts.
+    #[serde(default)]
+    pub start: Span,
+    /// Whose ticket it has; the first member's if it says nothing.
+    joins: Option<Spanned<String>>,
+    /// Devices that its ticket admits; none is any number.
+    #[serde(default)]
+    pub ticket_uses: u8,
+    /// How long its ticket lasts.
+    pub ticket_lasts: Option<Span>,
+    /// How its microphone opens.
+    pub transmit: Option<TransmitMode>,
+    /// 5 ms frames.
+    #[serde(default)]
+    pub low_delay: bool,
+    /// What it says.
+    #[serde(default)]
+    says: Vec<Says>,
+    /// When its push-to-talk key is down.
+    #[serde(default)]
+    pub presses: Vec<Press>,
+    /// How its monotonic clock runs, in parts per million too fast.
+    #[serde(default)]
+    pub clock_skew_ppm: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Says {
+    at: Span,
+    #[serde(rename = "for")]
+    lasting: Option<Span>,
+    sound: Spanned<String>,
+}
+
+/// A key held.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Press {
+    /// From when.
+    pub at: Span,
+    /// How long.
+    #[serde(rename = "for")]
+    pub lasting: Span,
+}
+
+/// A scenario that can be played.
+#[derive(Debug)]
+pub struct Cast {
+    /// As it is written.
+    pub scenario: Scenario,
+    /// The network.
+    pub plan: Plan,
+    /// Everyone, in order; host n of the plan is actor n.
+    pub actors: Vec<Actor>,
+    /// What goes wrong, in order of time, with members as actors.
+    pub faults: Vec<(Duration, FaultKind)>,
+}
+
+/// One machine and who sits at it.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// Its name.
+    pub name: String,
+    /// As it is written.
+    pub member: Member,
+    /// What it says.
+    pub script: Script,
+    /// Whose ticket it joins with; none founds.
+    pub joins: Option<usize>,
+}
+
+impl<'de> Deserialize<'de> for Road {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrTable;
+
+        // Not `untagged`, which would forget what was wrong with the table.
+        impl<'de> Visitor<'de> for NameOrTable {
+            type Value = Road;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a link's name, or a table with `both`, `up` or `down`")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Road, E> {
+                Ok(Road::Named(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Road, A::Error> {
+                let ways = Ways::deserialize(MapAccessDeserializer::new(table))?;
+                Ok(Road::Inline(Box::new(ways)))
+            }
+        }
+
+        deserializer.deserialize_any(NameOrTable)
+    }
+}
+
+fn one() -> u16 {
+    1
+}
+
+impl Scenario {
+    /// Reads a scenario file.
+    pub fn read(path: &Path) -> Result<Cast, Problem> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Problem::whole(path, format!("cannot be read: {error}")))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Self::parse(path, name, &text, folder)
+    }
+
+    /// Understands the text of a scenario whose recordings lie in `folder`.
+    pub fn parse(path: &Path, name: String, text: &str, folder: &Path) -> Result<Cast, Problem> {
+        let mut scenario: Self =
+            toml::from_str(text).map_err(|error| Problem::from_toml(path, text, &error))?;
+        scenario.name = name;
+        let mut director = Director { path, text, sounds: Sounds::new(folder), folder, scenario };
+        director.cast()
+    }
+}
+
+/// Makes a cast of a scenario, or says where that cannot be.
+struct Director<'a> {
+    path: &'a Path,
+    text: &'a str,
+    folder: &'a Path,
+    sounds: Sounds,
+    scenario: Scenario,
+}
+
+impl Director<'_> {
+    fn cast(&mut self) -> Result<Cast, Problem> {
+        let mut plan = Plan { networks: vec![NetworkPlan::default()], hosts: Vec::new() };
+        plan.networks[0].name = INTERNET.to_owned();
+        self.place_networks(&mut plan)?;
+        let actors = self.place_members(&mut plan)?;
+        let cast = names::Cast {
+            members: actors.iter().map(|actor| actor.name.clone()).collect(),
+            networks: plan.networks.iter().map(|network| network.name.clone()).collect(),
+        };
+        for expectation in &self.scenario.expect {
+            expectation.check(&cast).map_err(|error| self.problem(error))?;
+        }
+        let mut faults = Vec::new();
+        for fault in &self.scenario.faults {
+            faults.push((
+                fault.at.as_duration(),
+                fault
+                    .resolve(&cast, |road| self.ways(road))
+                    .map_err(|error| self.problem(error))?,
+            ));
+        }
+        faults.sort_by_key(|(at, _)| *at);
+        Ok(Cast { scenario: self.scenario.clone(), plan, actors, faults })
+    }
+
+    fn place_networks(&self, plan: &mut Plan) -> Result<(), Problem> {
+        let mut left: Vec<_> = self.scenario.networks.iter().collect();
+        while !left.is_empty() {
+            let before = left.len();
+            let mut blocked = Vec::new();
+            for (name, network) in left {
+                let above = network.within.as_ref().map_or(INTERNET, |within| within.get_ref());
+                let parent = plan.networks.iter().position(|other| other.name == above);
+                let Some(parent) = parent else {
+                    blocked.push((name, network));
+                    continue;
+                };
+                let (up, down) = self.ways_or_default(network.link.as_ref(), false)?;
+                plan.networks.push(NetworkPlan {
+                    name: name.clone(),
+                    parent: Some(parent),
+                    nat: network.nat.clone(),
+                    firewall: network.firewall.clone(),
+                    up,
+                    down,
+                });
+            }
+            if blocked.len() == before {
+                let within = blocked.into_iter().find_map(|(_, network)| network.within.as_ref());
+                let Some(within) = within else { break };
+                let known: Vec<_> = self.scenario.networks.keys().cloned().collect();
+                return Err(self.problem(names::unknown("network", within, &known)));
+            }
+            left = blocked;
+        }
+        Ok(())
+    }
+
+    fn place_members(&mut self, plan: &mut Plan) -> Result<Vec<Actor>, Problem> {
+        let members = self.scenario.members.clone();
+        let mut actors: Vec<Actor> = Vec::new();
+        for member in members {
+            let network = match &member.network {
+                None => 0,
+                Some(name) => {
+                    let known: Vec<_> = plan.networks.iter().map(|n| n.name.clone()).collect();
+                    let place = known.iter().position(|known| known == name.get_ref());
+                    place.ok_or_else(|| self.problem(names::unknown("network", name, &known)))?
+                }
+            };
+            let joins = match &member.joins {
+                None => (!actors.is_empty()).then_some(0),
+                Some(name) => {
+                    let known: Vec<_> = actors.iter().map(|actor| actor.name.clone()).collect();
+                    let place = known.iter().position(|known| known == name.get_ref());
+                    let problem = || names::unknown("earlier member", name, &known);
+                    Some(place.ok_or_else(|| self.problem(problem()))?)
+                }
+            };
+            let script = self.script(&member)?;
+            let (up, down) = self.ways_or_default(member.link.as_ref(), true)?;
+            for number in 1..=member.count {
+                let base = member.name.get_ref();
+                let name = if member.count > 1 { format!("{base}-{number}") } else { base.clone() };
+                if actors.iter().any(|actor| actor.name == name) {
+                    let text = format!("two members are called {name:?}");
+                    return Err(self.problem((member.name.span(), text)));
+                }
+                plan.hosts.push(HostPlan {
+                    name: name.clone(),
+                    network,
+                    up: up.clone(),
+                    down: down.clone(),
+                });
+                actors.push(Actor { name, member: member.clone(), script: script.clone(), joins });
+            }
+        }
+        if actors.len() < 2 || actors.len() > MEMBERS_MAX {
+            let text = format!("there are 2 to {MEMBERS_MAX} members, not {}", actors.len());
+            return Err(Problem::whole(self.path, text));
+        }
+        Ok(actors)
+    }
+
+    fn script(&mut self, member: &Member) -> Result<Script, Problem> {
+        let mut script = Script::default();
+        for says in &member.says {
+            let sound = self.sounds.get(says.sound.get_ref());
+            let sound = sound.map_err(|e| self.problem((says.sound.span(), e.to_string())))?;
+            let from = says.at.as_duration();
+            let length = Duration::from_nanos(sound.len() as u64 * 62_500 / 3);
+            script.say(from, from + says.lasting.map_or(length, Duration::from), sound);
+        }
+        Ok(script)
+    }
+
+    fn ways_or_default(
+        &self,
+        road: Option<&Spanned<Road>>,
+        default: bool,
+    ) -> Result<(LinkModel, LinkModel), Problem> {
+        let road = road.or(self.scenario.link.as_ref().filter(|_| default));
+        let Some(road) = road else { return Ok(Default::default()) };
+        let (up, down) = self.ways(road).map_err(|error| self.problem(error))?;
+        Ok((up.unwrap_or_default(), down.unwrap_or_default()))
+    }
+
+    /// Both directions of a road, where it says something of them, with recordings loaded.
+    fn ways(&self, road: &Spanned<Road>) -> Result<TwoWays, names::Error> {
+        let ways = match road.get_ref() {
+            Road::Inline(ways) => ways,
+            Road::Named(name) => {
+                let known: Vec<_> = self.scenario.links.keys().cloned().collect();
+                let named = Spanned::new(road.span(), name.clone());
+                let ways = self.scenario.links.get(name);
+                ways.ok_or_else(|| names::unknown("link", &named, &known))?
+            }
+        };
+        let one = |way: &Option<LinkModel>| {
+            let Some(mut model) = way.clone().or(ways.both.clone()) else { return Ok(None) };
+            let loaded = model.load(self.folder);
+            loaded.map_err(|error| (road.span(), error.to_string()))?;
+            Ok(Some(model))
+        };
+        Ok((one(&ways.up)?, one(&ways.down)?))
+    }
+
+    fn problem(&self, (span, text): names::Error) -> Problem {
+        Problem::at(self.path, self.text, span, text)
+    }
+}
+
+/// What a link becomes, up and down.
+pub type TwoWays = (Option<LinkModel>, Option<LinkModel>);
+
+/// The network that is above all others.
+const INTERNET: &str = "internet";
+
+/// More members than this link all to all is no squad any more.
+const MEMBERS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! A member's mouth and ears: the node's own voice pipeline, with a script for a microphone and a
+//! recording for a loudspeaker.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, Timestamp};
+use hark_node::{
+    clock::Clock,
+    link::Links,
+    network::{Input, VoiceControl},
+    voice::{Pipeline, VoiceCommand, VoiceStatistics},
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{network::Fabric, speech::Script};
+
+/// Samples spoken and heard at once: 10 ms.
+pub const BLOCK: usize = 480;
+
+/// The voice of one incarnation of a member. Clones are the same voice.
+#[derive(Clone)]
+pub struct Voice(Arc<Mutex<State>>);
+
+struct State {
+    pipeline: Pipeline,
+    links: Weak<Links>,
+    inputs: UnboundedSender<Input>,
+    script: Script,
+    /// Virtual time of sample 0 of both ends.
+    start: Duration,
+    /// The same on the machine's own clock.
+    clock_start: Timestamp,
+    blocks: u64,
+    heard: Arc<Mutex<Recording>>,
+    played: Vec<f32>,
+    spoken: Vec<f32>,
+}
+
+/// What a member has heard since it was first there, silence where it was not.
+#[derive(Debug, Default)]
+pub struct Recording {
+    /// Samples at 48 kHz.
+    pub samples: Vec<f32>,
+}
+
+impl Recording {
+    /// Appends what is heard at virtual time `at`, after silence up to then.
+    fn push(&mut self, at: Duration, samples: &[f32]) {
+        let position = (at.as_nanos() * 3 / 62_500) as usize;
+        // Clocks that run apart by less than this leave no gap.
+        if position > self.samples.len() + BLOCK {
+            self.samples.resize(position, 0.0);
+        }
+        self.samples.extend_from_slice(samples);
+    }
+}
+
+impl Voice {
+    /// A voice that begins now. What it hears is appended to `heard`.
+    pub fn new(
+        pipeline: Pipeline,
+        links: &Arc<Links>,
+        inputs: UnboundedSender<Input>,
+        script: Script,
+        now: Duration,
+        heard: Arc<Mutex<Recording>>,
+    ) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            pipeline,
+            links: Arc::downgrade(links),
+            inputs,
+            script,
+            start: now,
+            clock_start: Clock.now(),
+            blocks: 0,
+            heard,
+            played: vec![0.0; BLOCK],
+            spoken: vec![0.0; BLOCK],
+        })))
+    }
+
+    /// Speaks and hears for as long as the member runs, by the machine's clock. While the machine
+    /// stands still nothing is done; of a long pause the older part is left out, as sound cards do.
+    pub async fn run(self, fabric: Fabric, host: usize) {
+        loop {
+            let due = self.lock().due();
+            tokio::time::sleep(due.saturating_duration_since(Clock.now())).await;
+            if fabric.is_paused(host) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            }
+            self.lock().turn();
+        }
+    }
+
+    /// Takes a datagram that has come over the link from a device.
+    pub fn datagram(&self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
+        let mut state = self.lock();
+        state.pipeline.handle_datagram(arrived, from, bytes);
+        state.pump();
+    }
+
+    /// All counters as they stand.
+    pub fn statistics(&self) -> VoiceStatistics {
+        self.lock().pipeline.statistics()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl VoiceControl for Voice {
+    fn command(&self, command: VoiceCommand) {
+        let mut state = self.lock();
+        state.pipeline.handle_command(Clock.now(), command);
+        state.pump();
+    }
+
+    fn statistics(&self) -> VoiceStatistics {
+        self.statistics()
+    }
+}
+
+impl State {
+    /// When the next block has been spoken, by the machine's clock.
+    fn due(&self) -> Timestamp {
+        self.clock_start + block_time(self.blocks + 1)
+    }
+
+    fn turn(&mut self) {
+        let now = Clock.now();
+        let late = now.saturating_duration_since(self.due());
+        if late > PAUSE_MAX {
+            self.blocks += (late - PAUSE_MAX).as_millis() as u64 / 10;
+        }
+        while self.due() <= now {
+            let at = self.due();
+            let spoken_at = self.start + block_time(self.blocks);
+            self.script.fill(spoken_at, &mut self.spoken);
+            self.pipeline.handle_capture(at, &self.spoken);
+            self.pump();
+            self.pipeline.playout(at, &mut self.played);
+            let heard_at = self.start + block_time(self.blocks + 1);
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.push(heard_at, &self.played);
+            self.blocks += 1;
+        }
+        if self.pipeline.poll_timeout().is_some_and(|due| due <= now) {
+            self.pipeline.handle_timeout(now);
+        }
+        self.pump();
+    }
+
+    /// Hands on what the pipeline has made.
+    fn pump(&mut self) {
+        let Some(links) = self.links.upgrade() else { return };
+        let mut pushed = false;
+        while let Some((to, datagram)) = self.pipeline.poll_transmit() {
+            links.push(to, bytes::Bytes::copy_from_slice(datagram));
+            pushed = true;
+        }
+        if pushed {
+            links.flush();
+        }
+        while let Some(event) = self.pipeline.poll_event() {
+            // The node may have ended.
+            let _ = self.inputs.send(Input::Voice(event));
+        }
+    }
+}
+
+fn block_time(blocks: u64) -> Duration {
+    Duration::from_millis(10 * blocks)
+}
+
+/// How long a machine may stand still and all sound of that time is still made up for.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How often a machine that stands still is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);

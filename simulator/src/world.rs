@@ -1,0 +1,495 @@
+//! Plays a scenario: steps all machines and the network through virtual time.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, sync_channel},
+    },
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, Ticket};
+use hark_node::{
+    event::{Event, StampedEvent},
+    network::Input,
+    snapshot::{Command, TransmitMode},
+};
+use turmoil::Sim;
+
+use crate::{
+    context::{self, HostClock},
+    disk::Contents,
+    judge,
+    member::Seat,
+    network::{Fabric, PacketWatcher, link::LinkModel},
+    observation::Observation,
+    record::RunRecord,
+    scenario::{Cast, Disk, FaultKind},
+    trace::Trace,
+    voice::Recording,
+};
+
+/// How a scenario is played.
+#[derive(Default)]
+pub struct Options {
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Where the trace goes; it is digested in any case.
+    pub trace: Option<Box<dyn std::io::Write + Send>>,
+    /// Told of every packet, besides the trace.
+    pub packets: Option<PacketWatcher>,
+    /// Told of the share that is done, now and then.
+    pub progress: Option<Box<dyn FnMut(f64)>>,
+    /// Whether to measure what only the report shows.
+    pub report: bool,
+}
+
+/// What a run has shown.
+pub struct Outcome {
+    /// All that was measured.
+    pub record: RunRecord,
+    /// What each member heard, in order.
+    pub heard: Vec<Arc<Mutex<Recording>>>,
+}
+
+/// Plays `cast`. One simulation a process: what it replaces is the process's own.
+pub fn play(cast: &Cast, options: Options) -> anyhow::Result<Outcome> {
+    context::begin(options.seed);
+    let mut world = World::new(cast, options);
+    world.run()?;
+    world.finish()
+}
+
+struct World<'a> {
+    cast: &'a Cast,
+    sim: Sim<'a>,
+    fabric: Fabric,
+    seats: Vec<Arc<Seat>>,
+    /// What each machine runs or is to run.
+    processes: Vec<Process>,
+    tickets: Vec<Option<String>>,
+    /// What is still to happen, by time and then in order.
+    agenda: BTreeMap<(Duration, usize), Action>,
+    planned: usize,
+    backups: BTreeMap<(Duration, usize), Contents>,
+    observation: Observation,
+    devices: BTreeMap<DeviceId, usize>,
+    trace: Arc<Mutex<Trace>>,
+    progress: Option<Box<dyn FnMut(f64)>>,
+    report: bool,
+    seed: u64,
+}
+
+/// A machine's process.
+#[derive(Debug, Default)]
+struct Process {
+    /// Whether turmoil knows the machine.
+    known: bool,
+    running: bool,
+    /// It is to start, and waits for its ticket.
+    waits: bool,
+    /// A limited ticket is on its way.
+    asked: Option<Receiver<Ticket>>,
+}
+
+/// Something that happens at a time.
+#[derive(Clone, Debug)]
+enum Action {
+    Start(usize),
+    Press {
+        member: usize,
+        down: bool,
+    },
+    Fault(FaultKind),
+    /// Links as they were.
+    Relink {
+        of: Result<usize, usize>,
+        up: Option<LinkModel>,
+        down: Option<LinkModel>,
+    },
+    Mend(Vec<(usize, usize)>),
+    Resume(usize),
+    EmptyDisk(usize),
+    Backup {
+        member: usize,
+        at: Duration,
+    },
+    Check(Duration),
+}
+
+impl<'a> World<'a> {
+    fn new(cast: &'a Cast, options: Options) -> Self {
+        let Options { seed, trace, packets, progress, report } = options;
+        let fabric = Fabric::new(seed, &cast.plan);
+        let names: Vec<_> = cast.actors.iter().map(|actor| actor.name.clone()).collect();
+        let trace = Arc::new(Mutex::new(Trace::new(trace, names)));
+        let traced = Arc::clone(&trace);
+        let mut packets = packets;
+        fabric.watch(Box::new(move |event| {
+            traced.lock().unwrap_or_else(PoisonError::into_inner).packet(event);
+            if let Some(packets) = &mut packets {
+                packets(event);
+            }
+        }));
+        let seats: Vec<_> = cast
+            .actors
+            .iter()
+            .enumerate()
+            .map(|(host, actor)| {
+                Seat::new(
+                    actor.name.clone(),
+                    host,
+                    fabric.clone(),
+                    actor.script.clone(),
+                    actor.member.transmit.unwrap_or(TransmitMode::Vad),
+                    actor.member.low_delay,
+                )
+            })
+            .collect();
+        let sim = turmoil::Builder::new()
+            .tick_duration(TICK)
+            .simulation_duration(FOREVER)
+            .rng_seed(seed)
+            .build();
+        let mut world = Self {
+            cast,
+            sim,
+            fabric,
+            processes: seats.iter().map(|_| Process::default()).collect(),
+            tickets: vec![None; seats.len()],
+            seats,
+            agenda: BTreeMap::new(),
+            planned: 0,
+            backups: BTreeMap::new(),
+            observation: Observation::new(cast),
+            devices: BTreeMap::new(),
+            trace,
+            progress,
+            report,
+            seed,
+        };
+        world.plan_agenda();
+        world
+    }
+
+    fn plan_agenda(&mut self) {
+        for (index, actor) in self.cast.actors.iter().enumerate() {
+            let member = &actor.member;
+            if member.clock_skew_ppm != 0.0 {
+                let clock = HostClock { skew_ppm: member.clock_skew_ppm, ..HostClock::default() };
+                context::set_clock(&actor.name, clock);
+            }
+            self.plan(member.start.as_duration(), Action::Start(index));
+            for press in &member.presses {
+                let (from, lasting) = (press.at.as_duration(), press.lasting.as_duration());
+                self.plan(from, Action::Press { member: index, down: true });
+                self.plan(from + lasting, Action::Press { member: index, down: false });
+            }
+        }
+        for (at, fault) in &self.cast.faults {
+            if let FaultKind::Crash { member, disk: Disk::AsOf(at), .. } = fault {
+                self.plan(*at, Action::Backup { member: *member, at: *at });
+            }
+            self.plan(*at, Action::Fault(fault.clone()));
+        }
+        for expectation in &self.cast.scenario.expect {
+            if let Some(converged) = expectation.converged {
+                let by = converged.by.as_duration();
+                self.plan(by, Action::Check(by));
+            }
+        }
+    }
+
+    fn plan(&mut self, at: Duration, action: Action) {
+        self.planned += 1;
+        self.agenda.insert((at, self.planned), action);
+    }
+
+    fn run(&mut self) -> anyhow::Result<()> {
+        let duration = self.cast.scenario.duration.as_duration();
+        let mut ticks = 0_u32;
+        loop {
+            let now = self.sim.elapsed();
+            context::set_between(now);
+            if now >= duration {
+                return Ok(());
+            }
+            self.fabric.run_until(now);
+            while let Some(entry) = self.agenda.first_entry() {
+                if entry.key().0 > now {
+                    break;
+                }
+                let action = entry.remove();
+                self.act(now, action)?;
+            }
+            self.start_waiting(now);
+            self.sim.step().map_err(|error| anyhow::anyhow!("a machine failed: {error}"))?;
+            self.take_events(now);
+            ticks += 1;
+            if ticks.is_multiple_of(SAMPLE_TICKS) {
+                self.observation.sample(now, &self.seats, &self.devices);
+            }
+            if ticks.is_multiple_of(PROGRESS_TICKS)
+                && let Some(progress) = &mut self.progress
+            {
+                progress(now.as_secs_f64() / duration.as_secs_f64());
+            }
+        }
+    }
+
+    fn act(&mut self, now: Duration, action: Action) -> anyhow::Result<()> {
+        match action {
+            Action::Start(member) => self.processes[member].waits = true,
+            Action::Press { member, down } => {
+                self.seats[member].send(Input::Command(Command::Ptt { down }));
+            }
+            Action::Relink { of, up, down } => self.relink(of, up, down),
+            Action::Mend(pairs) => {
+                pairs.iter().for_each(|(from, to)| self.fabric.set_cut(*from, *to, false));
+                self.tell(now, None, "the cut is mended");
+            }
+            Action::Resume(member) => {
+                self.fabric.set_paused(member, false);
+                self.tell(now, Some(member), "goes on");
+            }
+            Action::EmptyDisk(member) => {
+                self.seats[member].disk.set_full(false);
+                self.tell(now, Some(member), "has room on its disk again");
+            }
+            Action::Backup { member, at } => {
+                self.backups.insert((at, member), self.seats[member].disk.contents());
+            }
+            Action::Check(by) => self.observation.check_convergence(by, &self.seats),
+            Action::Fault(fault) => self.strike(now, fault),
+        }
+        Ok(())
+    }
+
+    fn strike(&mut self, now: Duration, fault: FaultKind) {
+        match fault {
+            FaultKind::Crash { member, restart_after, disk } => {
+                if self.processes[member].running {
+                    self.sim.crash(host_name(member).as_str());
+                    self.fabric.crash(member);
+                    self.seats[member].clear();
+                    self.processes[member].running = false;
+                    self.observation.stopped(now, member);
+                }
+                let name = match disk {
+                    Disk::Kept => "is killed",
+                    Disk::Lost => {
+                        self.seats[member].disk.restore(Contents::new());
+                        "is killed, and its disk is lost"
+                    }
+                    Disk::AsOf(at) => {
+                        let backup = self.backups.get(&(at, member)).cloned();
+                        self.seats[member].disk.restore(backup.unwrap_or_default());
+                        "is killed, and its disk goes back in time"
+                    }
+                };
+                self.tell(now, Some(member), name);
+                if let Some(after) = restart_after {
+                    self.plan(now + after, Action::Start(member));
+                }
+            }
+            FaultKind::Quit(member) => {
+                self.tell(now, Some(member), "leaves");
+                self.seats[member].send(Input::Command(Command::Quit));
+            }
+            FaultKind::Cut { pairs, lasting } => {
+                pairs.iter().for_each(|(from, to)| self.fabric.set_cut(*from, *to, true));
+                self.tell(now, None, &format!("cut: {}", self.describe(&pairs)));
+                if let Some(lasting) = lasting {
+                    self.plan(now + lasting, Action::Mend(pairs));
+                }
+            }
+            FaultKind::Roam { member, network } => {
+                let network = network.unwrap_or(self.cast.plan.hosts[member].network);
+                self.fabric.roam(member, network);
+                let address = self.fabric.address(member);
+                self.observation.moved(member, address);
+                self.tell(now, Some(member), &format!("moves to {address}"));
+            }
+            FaultKind::Pause { member, lasting } => {
+                self.fabric.set_paused(member, true);
+                self.tell(now, Some(member), &format!("stands still for {lasting:?}"));
+                self.plan(now + lasting, Action::Resume(member));
+            }
+            FaultKind::SetClock { member, ahead_s } => {
+                let skew_ppm = self.cast.actors[member].member.clock_skew_ppm;
+                let clock = HostClock { skew_ppm, calendar_ahead_s: ahead_s };
+                context::set_clock(&self.cast.actors[member].name, clock);
+                self.tell(now, Some(member), &format!("sets its calendar {ahead_s} s ahead"));
+            }
+            FaultKind::FillDisk { member, lasting } => {
+                self.seats[member].disk.set_full(true);
+                self.tell(now, Some(member), "has a full disk");
+                if let Some(lasting) = lasting {
+                    self.plan(now + lasting, Action::EmptyDisk(member));
+                }
+            }
+            FaultKind::Relink { of, ways, lasting } => {
+                let name = match of {
+                    Ok(member) => &self.cast.actors[member].name,
+                    Err(network) => &self.cast.plan.networks[network].name,
+                };
+                self.tell(now, of.ok(), &format!("the link of {name} changes"));
+                let (up, down) = *ways;
+                let before = self.fabric.models(of);
+                if let Some(lasting) = lasting {
+                    let up = up.is_some().then(|| before.0.clone());
+                    let down = down.is_some().then(|| before.1.clone());
+                    self.plan(now + lasting, Action::Relink { of, up, down });
+                }
+                self.relink(of, up, down);
+            }
+            FaultKind::RestartGateway(network) => {
+                let name = &self.cast.plan.networks[network].name;
+                self.tell(now, None, &format!("the gateway of {name} starts anew"));
+                self.fabric.restart_gateway(network);
+            }
+        }
+    }
+
+    fn relink(&mut self, of: Result<usize, usize>, up: Option<LinkModel>, down: Option<LinkModel>) {
+        match of {
+            Ok(member) => self.fabric.set_host_links(member, up, down),
+            Err(network) => self.fabric.set_network_links(network, up, down),
+        }
+    }
+
+    /// Starts everyone who is to start and has a ticket, if one is needed.
+    fn start_waiting(&mut self, now: Duration) {
+        for member in 0..self.seats.len() {
+            if !self.processes[member].waits || !self.has_ticket(member) {
+                continue;
+            }
+            self.processes[member].waits = false;
+            self.processes[member].running = true;
+            self.observation.started(now, member);
+            self.tell(now, Some(member), "starts");
+            if std::mem::replace(&mut self.processes[member].known, true) {
+                self.sim.bounce(host_name(member).as_str());
+                continue;
+            }
+            let seat = Arc::clone(&self.seats[member]);
+            self.sim.host(host_name(member).as_str(), move || {
+                let seat = Arc::clone(&seat);
+                async move {
+                    seat.live().await;
+                    Ok(())
+                }
+            });
+        }
+    }
+
+    fn has_ticket(&mut self, member: usize) -> bool {
+        let actor = &self.cast.actors[member];
+        let Some(door) = actor.joins else { return true };
+        let (uses, lasts) = (actor.member.ticket_uses, actor.member.ticket_lasts);
+        if uses == 0 && lasts.is_none() {
+            let Some(ticket) = self.tickets[door].clone() else { return false };
+            self.seats[member].set_ticket(ticket);
+            return true;
+        }
+        // Those who share a line of the scenario share its ticket.
+        let first = self
+            .cast
+            .actors
+            .iter()
+            .position(|other| other.member.name.get_ref() == actor.member.name.get_ref());
+        let first = first.unwrap_or(member);
+        if let Some(ticket) = self.observation.limited_ticket(first) {
+            self.seats[member].set_ticket(ticket);
+            return true;
+        }
+        match &self.processes[first].asked {
+            None if self.tickets[door].is_some() => {
+                let (sender, receiver) = sync_channel(1);
+                let lasts = lasts.map_or(Duration::from_secs(3_600), Duration::from);
+                self.seats[door].send(Input::Ticket(uses, lasts, sender));
+                self.processes[first].asked = Some(receiver);
+            }
+            None => {}
+            Some(receiver) => {
+                if let Ok(ticket) = receiver.try_recv() {
+                    self.observation.keep_limited_ticket(first, ticket.to_string());
+                }
+            }
+        }
+        false
+    }
+
+    fn take_events(&mut self, now: Duration) {
+        for member in 0..self.seats.len() {
+            for StampedEvent { at_us, event } in self.seats[member].take_events() {
+                let stamped = StampedEvent { at_us, event };
+                let line = serde_json::to_string(&stamped).unwrap_or_default();
+                self.lock_trace().event(now, Some(member), &line);
+                let event = stamped.event;
+                if let Event::Ready { device, ticket, .. } = &event {
+                    self.devices.insert(device.0, member);
+                    self.tickets[member] = Some(ticket.clone());
+                }
+                if let Event::Stopped { .. } = &event {
+                    self.processes[member].running = false;
+                    self.observation.stopped(now, member);
+                }
+                self.observation.handle(now, member, &event, &self.devices);
+            }
+            // Known from its first breath, not only when it is ready.
+            if let Some(device) = self.seats[member].device() {
+                self.devices.insert(device, member);
+            }
+        }
+    }
+
+    fn tell(&mut self, now: Duration, member: Option<usize>, text: &str) {
+        self.lock_trace().event(now, member, text);
+        self.observation.fault(now, member, text);
+    }
+
+    fn describe(&self, pairs: &[(usize, usize)]) -> String {
+        let name = |member: usize| self.cast.actors[member].name.as_str();
+        let shown =
+            pairs.iter().take(4).map(|(from, to)| format!("{} > {}", name(*from), name(*to)));
+        let mut text = shown.collect::<Vec<_>>().join(", ");
+        if pairs.len() > 4 {
+            text.push_str(&format!(" and {} more", pairs.len() - 4));
+        }
+        text
+    }
+
+    fn lock_trace(&self) -> std::sync::MutexGuard<'_, Trace> {
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(self) -> anyhow::Result<Outcome> {
+        let digest = self.lock_trace().finish()?;
+        let heard: Vec<_> = self.seats.iter().map(|seat| Arc::clone(&seat.heard)).collect();
+        let measured = self.observation.finish(self.cast, &heard, self.report);
+        let mut record = measured.record(self.cast, self.seed, digest);
+        record.links = self.fabric.link_records();
+        record.nats = self.fabric.nat_records();
+        record.expectations = judge::judge(self.cast, &measured);
+        Ok(Outcome { record, heard })
+    }
+}
+
+/// What turmoil calls a machine: names of people are no host names.
+fn host_name(member: usize) -> String {
+    format!("machine-{member}")
+}
+
+/// Machines take turns of this length; no packet travels faster.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Voice is looked at every 20 ms.
+const SAMPLE_TICKS: u32 = 20;
+
+/// Progress is told ten times a simulated second.
+const PROGRESS_TICKS: u32 = 100;
+
+/// Scenarios end by their own rules.
+const FOREVER: Duration = Duration::from_secs(1_000_000_000);
