@@ -17,7 +17,6 @@ pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
 struct State {
     files: Contents,
     full: bool,
-    writes: u64,
 }
 
 /// What a disk holds.
@@ -39,11 +38,6 @@ impl MemoryDisk {
         self.lock_state().files = contents;
     }
 
-    /// Files written since the start.
-    pub(crate) fn writes(&self) -> u64 {
-        self.lock_state().writes
-    }
-
     fn lock_state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,7 +55,6 @@ impl Disk for MemoryDisk {
         if state.full {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        state.writes += 1;
         state.files.insert(path.to_owned(), bytes.to_vec());
         Ok(())
     }

@@ -43,10 +43,15 @@ impl<'a> Judge<'a> {
         let expectation = self.expectation;
         let mut records = Vec::new();
         if let Some(most) = expectation.concealed {
-            records.push(self.at_most("conceals at most", &most.to_string(), percent, |l, t| {
-                let hearing = self.hearing(l, t);
-                (hearing.concealed_share(), hearing.concealed_share() <= most.as_f64())
-            }));
+            records.push(self.at_most(
+                "conceals at most",
+                &percent(most.as_f64()),
+                percent,
+                |l, t| {
+                    let hearing = self.hearing(l, t);
+                    (hearing.concealed_share(), hearing.concealed_share() <= most.as_f64())
+                },
+            ));
         }
         if let Some(most) = expectation.silence {
             let limit = most.as_duration();
@@ -84,10 +89,15 @@ impl<'a> Judge<'a> {
             ));
         }
         if let Some(least) = expectation.heard {
-            records.push(self.at_least("hears at least", &least.to_string(), percent, |l, t| {
-                let share = self.hearing(l, t).heard_share();
-                (share, share >= least.as_f64())
-            }));
+            records.push(self.at_least(
+                "hears at least",
+                &percent(least.as_f64()),
+                percent,
+                |l, t| {
+                    let share = self.hearing(l, t).heard_share();
+                    (share, share >= least.as_f64())
+                },
+            ));
         }
         if let Some(hears) = expectation.hears {
             let text = if hears { "hears something" } else { "hears nothing" };
@@ -210,9 +220,8 @@ impl<'a> Judge<'a> {
     }
 
     fn who(&self) -> String {
-        let name = |names: &Option<Names>| {
-            names.as_ref().map_or("all".to_owned(), std::string::ToString::to_string)
-        };
+        let name =
+            |names: &Option<Names>| names.as_ref().map_or("all".to_owned(), ToString::to_string);
         format!("{} from {}:", name(&self.expectation.listener), name(&self.expectation.talker))
     }
 
@@ -236,7 +245,8 @@ fn places(names: Option<&Names>, all: &[&str], default: impl Fn(usize) -> bool) 
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
+    let text = format!("{:.2}", 100.0 * share);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn seconds(value: f64) -> String {

@@ -16,7 +16,7 @@ mod random;
 pub mod record;
 pub mod report;
 pub mod scenario;
-mod speech;
+pub mod speech;
 mod trace;
 pub mod units;
 mod voice;

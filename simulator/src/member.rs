@@ -41,6 +41,8 @@ pub(crate) struct Seat {
     pub(crate) transmit: TransmitMode,
     /// 5 ms frames.
     pub(crate) low_delay: bool,
+    /// Whether what it hears is kept.
+    keeps_sound: bool,
     /// What it heard.
     pub(crate) heard: Arc<Mutex<Recording>>,
     state: Mutex<State>,
@@ -57,7 +59,6 @@ struct State {
 struct Run {
     inputs: UnboundedSender<Input>,
     events: Arc<Mutex<Receiver<StampedEvent>>>,
-    publisher: Arc<Publisher>,
     device: Option<DeviceId>,
     voice: Option<Voice>,
 }
@@ -71,6 +72,7 @@ impl Seat {
         script: Script,
         transmit: TransmitMode,
         low_delay: bool,
+        keeps_sound: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -80,6 +82,7 @@ impl Seat {
             script,
             transmit,
             low_delay,
+            keeps_sound,
             heard: Arc::default(),
             state: Mutex::default(),
         })
@@ -128,7 +131,6 @@ impl Seat {
         self.lock().run = Some(Run {
             inputs: inputs.clone(),
             events: Arc::new(Mutex::new(publisher.subscribe())),
-            publisher: Arc::clone(&publisher),
             device: None,
             voice: None,
         });
@@ -171,7 +173,7 @@ impl Seat {
                 inputs,
                 seat.script.clone(),
                 context::now(),
-                Arc::clone(&seat.heard),
+                seat.keeps_sound.then(|| Arc::clone(&seat.heard)),
             );
             tokio::spawn(voice.clone().run(seat.fabric.clone(), seat.host));
             if let Some(run) = &mut seat.lock().run {

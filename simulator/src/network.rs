@@ -13,7 +13,11 @@ pub mod link;
 pub mod nat;
 mod socket;
 mod topology;
+mod traffic;
 
 pub use fabric::{Fabric, FabricStatistics, PacketEvent, PacketWatcher};
 pub use socket::SimBinder;
 pub use topology::{HostPlan, NetworkId, NetworkPlan, Plan};
+
+#[cfg(test)]
+mod tests;

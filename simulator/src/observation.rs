@@ -17,7 +17,7 @@ use hark_node::{
 use crate::{
     member::Seat,
     record::{Distribution, EarRecord, EarSample, EventRecord, Interval, MemberRecord, RunRecord},
-    scenario::Cast,
+    scenario::{Cast, Expectation},
     voice::Recording,
 };
 
@@ -291,11 +291,8 @@ impl Observation {
         report: bool,
     ) -> Measured {
         let duration = cast.scenario.duration.as_duration();
-        let wanted = |expectation: &crate::scenario::Expectation| {
-            expectation.delay.is_some() || expectation.delay_p99.is_some()
-        };
         let mut delays = BTreeMap::new();
-        if report || cast.scenario.expect.iter().any(wanted) {
+        if report || cast.scenario.expect.iter().any(Expectation::needs_sound) {
             for (talker, actor) in cast.actors.iter().enumerate() {
                 if actor.script.is_empty() {
                     continue;

@@ -15,7 +15,7 @@ use hark_node::{
 
 /// Everything that one member says.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Script {
+pub struct Script {
     utterances: Vec<Utterance>,
 }
 
@@ -29,7 +29,7 @@ struct Utterance {
 
 /// Sounds by name, each read once.
 #[derive(Debug)]
-pub(crate) struct Sounds {
+pub struct Sounds {
     folder: PathBuf,
     known: BTreeMap<String, Arc<Vec<f32>>>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Sounds {
 /// A sound that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum SoundError {
+pub enum SoundError {
     /// Neither a recording nor a tone nor a file.
     #[error("no sound is called {0:?}: there is {names}, \"tone 440\" and \"file:PATH\"", names = names())]
     Unknown(String),
@@ -53,12 +53,12 @@ pub(crate) enum SoundError {
 
 impl Sounds {
     /// Files are looked for from `folder` on.
-    pub(crate) fn new(folder: &Path) -> Self {
+    pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), known: BTreeMap::new() }
     }
 
     /// The sound of this name: a recording, `tone HERTZ`, or `file:PATH`.
-    pub(crate) fn get(&mut self, name: &str) -> Result<Arc<Vec<f32>>, SoundError> {
+    pub fn get(&mut self, name: &str) -> Result<Arc<Vec<f32>>, SoundError> {
         if let Some(known) = self.known.get(name) {
             return Ok(Arc::clone(known));
         }
@@ -88,24 +88,18 @@ impl Sounds {
 
 impl Script {
     /// Has `sound` said from `from` until `until`, from its beginning and over and over.
-    pub(crate) fn say(&mut self, from: Duration, until: Duration, sound: Arc<Vec<f32>>) {
+    pub fn say(&mut self, from: Duration, until: Duration, sound: Arc<Vec<f32>>) {
         let utterance = Utterance { from: position(from), until: position(until), sound };
         self.utterances.push(utterance);
     }
 
     /// Whether anything is ever said.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.utterances.is_empty()
     }
 
-    /// When something is said.
-    pub(crate) fn spans(&self) -> Vec<(f64, f64)> {
-        let seconds = |position: u64| position as f64 / f64::from(SAMPLE_RATE);
-        self.utterances.iter().map(|u| (seconds(u.from), seconds(u.until))).collect()
-    }
-
     /// Fills `out` with what is said from virtual time `at` on.
-    pub(crate) fn fill(&self, at: Duration, out: &mut [f32]) {
+    pub fn fill(&self, at: Duration, out: &mut [f32]) {
         out.fill(0.0);
         let first = position(at);
         for utterance in &self.utterances {

@@ -18,11 +18,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::{network::Fabric, speech::Script};
 
 /// Samples spoken and heard at once: 10 ms.
-pub const BLOCK: usize = 480;
+const BLOCK: usize = 480;
 
 /// The voice of one incarnation of a member. Clones are the same voice.
 #[derive(Clone)]
-pub struct Voice(Arc<Mutex<State>>);
+pub(crate) struct Voice(Arc<Mutex<State>>);
 
 struct State {
     pipeline: Pipeline,
@@ -34,7 +34,7 @@ struct State {
     /// The same on the machine's own clock.
     clock_start: Timestamp,
     blocks: u64,
-    heard: Arc<Mutex<Recording>>,
+    heard: Option<Arc<Mutex<Recording>>>,
     played: Vec<f32>,
     spoken: Vec<f32>,
 }
@@ -59,14 +59,14 @@ impl Recording {
 }
 
 impl Voice {
-    /// A voice that begins now. What it hears is appended to `heard`.
-    pub fn new(
+    /// A voice that begins now. What it hears is appended to `heard`, if that is kept.
+    pub(crate) fn new(
         pipeline: Pipeline,
         links: &Arc<Links>,
         inputs: UnboundedSender<Input>,
         script: Script,
         now: Duration,
-        heard: Arc<Mutex<Recording>>,
+        heard: Option<Arc<Mutex<Recording>>>,
     ) -> Self {
         Self(Arc::new(Mutex::new(State {
             pipeline,
@@ -84,7 +84,7 @@ impl Voice {
 
     /// Speaks and hears for as long as the member runs, by the machine's clock. While the machine
     /// stands still nothing is done; of a long pause the older part is left out, as sound cards do.
-    pub async fn run(self, fabric: Fabric, host: usize) {
+    pub(crate) async fn run(self, fabric: Fabric, host: usize) {
         loop {
             let due = self.lock().due();
             tokio::time::sleep(due.saturating_duration_since(Clock.now())).await;
@@ -97,14 +97,14 @@ impl Voice {
     }
 
     /// Takes a datagram that has come over the link from a device.
-    pub fn datagram(&self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
+    pub(crate) fn datagram(&self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
         let mut state = self.lock();
         state.pipeline.handle_datagram(arrived, from, bytes);
         state.pump();
     }
 
     /// All counters as they stand.
-    pub fn statistics(&self) -> VoiceStatistics {
+    pub(crate) fn statistics(&self) -> VoiceStatistics {
         self.lock().pipeline.statistics()
     }
 
@@ -144,9 +144,11 @@ impl State {
             self.pipeline.handle_capture(at, &self.spoken);
             self.pump();
             self.pipeline.playout(at, &mut self.played);
-            let heard_at = self.start + block_time(self.blocks + 1);
-            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            heard.push(heard_at, &self.played);
+            if let Some(heard) = &self.heard {
+                let heard_at = self.start + block_time(self.blocks + 1);
+                let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.push(heard_at, &self.played);
+            }
             self.blocks += 1;
         }
         if self.pipeline.poll_timeout().is_some_and(|due| due <= now) {

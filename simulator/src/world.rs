@@ -22,10 +22,10 @@ use crate::{
     disk::Contents,
     judge,
     member::Seat,
-    network::{Fabric, PacketWatcher, link::LinkModel},
+    network::{Fabric, PacketWatcher},
     observation::Observation,
     record::RunRecord,
-    scenario::{Cast, Disk, FaultKind},
+    scenario::{Cast, Disk, Expectation, FaultKind, TwoWays},
     trace::Trace,
     voice::Recording,
 };
@@ -101,12 +101,11 @@ enum Action {
         member: usize,
         down: bool,
     },
-    Fault(FaultKind),
+    Fault(Box<FaultKind>),
     /// Links as they were.
     Relink {
         of: Result<usize, usize>,
-        up: Option<LinkModel>,
-        down: Option<LinkModel>,
+        ways: Box<TwoWays>,
     },
     Mend(Vec<(usize, usize)>),
     Resume(usize),
@@ -132,6 +131,7 @@ impl<'a> World<'a> {
                 packets(event);
             }
         }));
+        let keeps_sound = report || cast.scenario.expect.iter().any(Expectation::needs_sound);
         let seats: Vec<_> = cast
             .actors
             .iter()
@@ -144,6 +144,7 @@ impl<'a> World<'a> {
                     actor.script.clone(),
                     actor.member.transmit.unwrap_or(TransmitMode::Vad),
                     actor.member.low_delay,
+                    keeps_sound,
                 )
             })
             .collect();
@@ -191,7 +192,7 @@ impl<'a> World<'a> {
             if let FaultKind::Crash { member, disk: Disk::AsOf(at), .. } = fault {
                 self.plan(*at, Action::Backup { member: *member, at: *at });
             }
-            self.plan(*at, Action::Fault(fault.clone()));
+            self.plan(*at, Action::Fault(Box::new(fault.clone())));
         }
         for expectation in &self.cast.scenario.expect {
             if let Some(converged) = expectation.converged {
@@ -244,7 +245,7 @@ impl<'a> World<'a> {
             Action::Press { member, down } => {
                 self.seats[member].send(Input::Command(Command::Ptt { down }));
             }
-            Action::Relink { of, up, down } => self.relink(of, up, down),
+            Action::Relink { of, ways } => self.relink(of, *ways),
             Action::Mend(pairs) => {
                 pairs.iter().for_each(|(from, to)| self.fabric.set_cut(*from, *to, false));
                 self.tell(now, None, "the cut is mended");
@@ -261,7 +262,7 @@ impl<'a> World<'a> {
                 self.backups.insert((at, member), self.seats[member].disk.contents());
             }
             Action::Check(by) => self.observation.check_convergence(by, &self.seats),
-            Action::Fault(fault) => self.strike(now, fault),
+            Action::Fault(fault) => self.strike(now, *fault),
         }
         Ok(())
     }
@@ -335,14 +336,19 @@ impl<'a> World<'a> {
                     Err(network) => &self.cast.plan.networks[network].name,
                 };
                 self.tell(now, of.ok(), &format!("the link of {name} changes"));
-                let (up, down) = *ways;
-                let before = self.fabric.models(of);
                 if let Some(lasting) = lasting {
-                    let up = up.is_some().then(|| before.0.clone());
-                    let down = down.is_some().then(|| before.1.clone());
-                    self.plan(now + lasting, Action::Relink { of, up, down });
+                    let (up, down) = self.fabric.models(of);
+                    let up = ways.0.is_some().then_some(up);
+                    let down = ways.1.is_some().then_some(down);
+                    let ways = Box::new((up, down));
+                    self.plan(now + lasting, Action::Relink { of, ways });
                 }
-                self.relink(of, up, down);
+                self.relink(of, *ways);
+            }
+            FaultKind::Transfer { from, to, bytes } => {
+                let name = &self.cast.actors[to].name;
+                self.tell(now, Some(from), &format!("sends {bytes} bytes to {name}"));
+                self.fabric.transfer(from, to, bytes);
             }
             FaultKind::RestartGateway(network) => {
                 let name = &self.cast.plan.networks[network].name;
@@ -352,7 +358,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn relink(&mut self, of: Result<usize, usize>, up: Option<LinkModel>, down: Option<LinkModel>) {
+    fn relink(&self, of: Result<usize, usize>, (up, down): TwoWays) {
         match of {
             Ok(member) => self.fabric.set_host_links(member, up, down),
             Err(network) => self.fabric.set_network_links(network, up, down),

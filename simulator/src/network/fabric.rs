@@ -19,6 +19,7 @@ use super::{
     nat::{Firewall, Nat, NatDrop},
     socket::{Inbox, SimBinder, Sockets},
     topology::{NetworkId, Plan, address},
+    traffic::{ACKNOWLEDGEMENT, Flow, SEGMENT},
 };
 use crate::{
     context,
@@ -42,6 +43,7 @@ struct State {
     events: BinaryHeap<Reverse<Event>>,
     packets: u64,
     cuts: BTreeSet<(usize, usize)>,
+    flows: Vec<Flow>,
     statistics: FabricStatistics,
     watcher: Option<PacketWatcher>,
 }
@@ -106,7 +108,6 @@ struct Host {
     paused: bool,
     /// What a paused machine sends when it goes on.
     held: Vec<Packet>,
-    connected: bool,
 }
 
 /// A packet under way.
@@ -166,6 +167,7 @@ impl Fabric {
             events: BinaryHeap::new(),
             packets: 0,
             cuts: BTreeSet::new(),
+            flows: Vec::new(),
             statistics: FabricStatistics::default(),
             watcher: None,
         };
@@ -209,7 +211,6 @@ impl Fabric {
                 interfaces: None,
                 paused: false,
                 held: Vec::new(),
-                connected: true,
             });
         }
         Self(Arc::new(Mutex::new(state)))
@@ -284,6 +285,7 @@ impl Fabric {
             let Some(Reverse(event)) = state.events.pop() else { break };
             state.handle(event, &mut readers);
         }
+        state.send_flows(now);
         drop(state);
         // Outside the lock: a woken task may run into it.
         readers.iter().for_each(Inbox::wake);
@@ -321,6 +323,11 @@ impl Fabric {
         } else {
             state.cuts.remove(&(from, to));
         }
+    }
+
+    /// Has a machine send so many bytes to another, as fast as TCP would.
+    pub fn transfer(&self, from: usize, to: usize, bytes: u64) {
+        self.lock().flows.push(Flow::new(from, to, bytes));
     }
 
     /// Moves a machine to a network, where it gets a new address; in its own, too.
@@ -530,6 +537,11 @@ impl State {
         if machine.address != *packet.destination.ip() {
             return self.lose(at, &packet, "no such address");
         }
+        if packet.destination.port() >= FLOW_PORTS {
+            self.statistics.arrived += 1;
+            self.tell(at, &packet, Some(host), None);
+            return self.arrive_flow(at, host, &packet);
+        }
         let inbox = machine.sockets.get(&packet.destination.port()).cloned();
         let Some(inbox) = inbox else { return self.lose(at, &packet, "nobody listens") };
         if !inbox.push(packet.source, packet.payload.clone()) {
@@ -540,6 +552,57 @@ impl State {
             readers.push(inbox);
         }
         self.tell(at, &packet, Some(host), None);
+    }
+
+    /// Sends what transfers may send now.
+    fn send_flows(&mut self, now: Duration) {
+        for index in 0..self.flows.len() {
+            if self.flows[index].is_done() {
+                continue;
+            }
+            self.flows[index].handle_timeout(now);
+            while let Some(segment) = self.flows[index].poll_segment(now) {
+                let Flow { from, to, .. } = self.flows[index];
+                let destination = self.hosts[to].address;
+                self.send_flow(now, index, segment, from, destination, SEGMENT);
+            }
+        }
+    }
+
+    /// Puts a segment, or the answer to one, on its way.
+    fn send_flow(
+        &mut self,
+        now: Duration,
+        index: usize,
+        segment: u64,
+        origin: usize,
+        destination: Ipv4Addr,
+        length: usize,
+    ) {
+        let port = FLOW_PORTS + (index % FLOWS_MAX) as u16;
+        let mut payload = vec![0; length];
+        payload[..8].copy_from_slice(&segment.to_be_bytes());
+        let packet = Packet {
+            origin,
+            source: SocketAddrV4::new(self.hosts[origin].address, port),
+            destination: SocketAddrV4::new(destination, port),
+            payload: payload.into(),
+            hops: 0,
+        };
+        self.leave(now, packet);
+    }
+
+    fn arrive_flow(&mut self, at: Duration, host: usize, packet: &Packet) {
+        let index = usize::from(packet.destination.port() - FLOW_PORTS);
+        let Some(bytes) = packet.payload.first_chunk() else { return };
+        let segment = u64::from_be_bytes(*bytes);
+        let Some(flow) = self.flows.get_mut(index) else { return };
+        if flow.from == host {
+            flow.handle_acknowledgement(at, segment);
+        } else {
+            let back = *packet.source.ip();
+            self.send_flow(at, index, segment, host, back, ACKNOWLEDGEMENT);
+        }
     }
 
     /// Whether the address is inside a network, seen from the one above.
@@ -650,6 +713,12 @@ fn timestamp(at: Duration) -> Timestamp {
 
 /// Ports are given out from the one after this, as many systems do.
 const FIRST_PORT: u16 = 40_000;
+
+/// Ports from here on are those of transfers, one each.
+const FLOW_PORTS: u16 = 60_000;
+
+/// Transfers that can be told apart.
+const FLOWS_MAX: usize = 1_000;
 
 /// Stages that a packet may pass: more than four NATs on each side need.
 const HOPS_MAX: u8 = 32;

@@ -56,6 +56,11 @@ pub struct Within {
 }
 
 impl Expectation {
+    /// Whether it can only be judged by what was heard.
+    pub fn needs_sound(&self) -> bool {
+        self.delay.is_some() || self.delay_p99.is_some()
+    }
+
     pub(super) fn check(&self, cast: &Cast) -> Result<(), Error> {
         for names in [&self.listener, &self.talker].into_iter().flatten() {
             names.check(cast)?;

@@ -9,7 +9,7 @@ use super::{
     Road, TwoWays,
     names::{Cast, Error, Names},
 };
-use crate::units::Span;
+use crate::units::{Size, Span};
 
 /// A fault as it is written: a time and one thing that happens.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,6 +53,10 @@ pub struct Fault {
     link: Option<Spanned<Road>>,
     /// The gateway of a network forgets its table.
     restart_gateway: Option<Spanned<String>>,
+    /// A member's machine sends something large, as fast as TCP would.
+    transfer: Option<Spanned<String>>,
+    /// How large it is.
+    bytes: Option<Size>,
 }
 
 /// What happens, with members and networks by their places.
@@ -115,6 +119,15 @@ pub enum FaultKind {
     },
     /// A gateway forgets its table.
     RestartGateway(usize),
+    /// A machine sends something large to another.
+    Transfer {
+        /// Which machine.
+        from: usize,
+        /// To which.
+        to: usize,
+        /// How much.
+        bytes: u64,
+    },
 }
 
 /// What is on a disk when its machine comes back.
@@ -182,6 +195,12 @@ impl Fault {
         if let Some(name) = &self.restart_gateway {
             kinds.push(FaultKind::RestartGateway(cast.network(name)?));
         }
+        if let Some(name) = &self.transfer {
+            let bytes = self.bytes.ok_or_else(|| needs(name, "`bytes`"))?.as_bytes();
+            let to = self.to.as_ref().ok_or_else(|| needs(name, "`to`"))?;
+            let (from, to) = (cast.member(name)?, cast.member(to)?);
+            kinds.push(FaultKind::Transfer { from, to, bytes });
+        }
         let one = (kinds.len() == 1).then(|| kinds.pop()).flatten();
         one.ok_or_else(|| (0..0, format!("the fault at {} must be one thing: {KINDS}", self.at)))
     }
@@ -199,4 +218,5 @@ fn read_disk(text: &Spanned<String>) -> Result<Disk, Error> {
 }
 
 /// The things that can happen.
-const KINDS: &str = "crash, quit, cut, roam, pause, set_clock, fill_disk, relink, restart_gateway";
+const KINDS: &str = "crash, quit, cut, roam, pause, set_clock, fill_disk, relink, restart_gateway, \
+                     transfer";

@@ -1,1 +1,123 @@
-//! t
+use super::*;
+
+fn parse(text: &str) -> Result<Cast, String> {
+    let path = Path::new("story.toml");
+    let cast = Scenario::parse(path, "story".to_owned(), text, Path::new("."));
+    cast.map_err(|problem| problem.to_string())
+}
+
+fn problem(text: &str) -> String {
+    parse(text).expect_err("it is wrong")
+}
+
+const TWO: &str = r#"
+purpose = "Two talk."
+duration = "5s"
+[[members]]
+name = "Kestrel"
+says = [{ at = "1s", sound = "english" }]
+[[members]]
+name = "Wren"
+"#;
+
+#[test]
+fn the_first_member_founds_and_the_others_join_it() {
+    let cast = parse(TWO).expect("it is right");
+    let joins: Vec<_> = cast.actors.iter().map(|actor| actor.joins).collect();
+    assert_eq!(joins, [None, Some(0)]);
+    assert_eq!(cast.scenario.duration.as_duration(), Duration::from_secs(5));
+    assert!(!cast.actors[0].script.is_empty() && cast.actors[1].script.is_empty());
+}
+
+#[test]
+fn a_count_makes_several_of_a_kind() {
+    let cast = parse(&format!("{TWO}count = 3\n")).expect("it is right");
+    let names: Vec<_> = cast.actors.iter().map(|actor| actor.name.as_str()).collect();
+    assert_eq!(names, ["Kestrel", "Wren-1", "Wren-2", "Wren-3"]);
+}
+
+#[test]
+fn a_network_lies_in_the_one_above_however_they_are_written() {
+    let text = format!(
+        "{TWO}network = \"attic\"\n[networks.attic]\nwithin = \"carrier\"\nnat = \"home\"\n\
+         [networks.carrier]\nnat = \"carrier-grade\"\n"
+    );
+    let cast = parse(&text).expect("it is right");
+    let attic = cast.plan.hosts[1].network;
+    let carrier = cast.plan.networks[attic].parent.expect("it lies in one");
+    assert_eq!(cast.plan.networks[carrier].name, "carrier");
+    assert_eq!(cast.plan.networks[carrier].parent, Some(0));
+}
+
+#[test]
+fn an_unknown_key_is_answered_with_its_place_and_the_one_that_was_meant() {
+    let text = TWO.replace("sound =", "sond =");
+    assert_eq!(problem(&text), "story.toml:6:22: unknown field `sond`: did you mean `sound`?");
+}
+
+#[test]
+fn an_unknown_member_is_answered_with_its_place_and_the_one_that_was_meant() {
+    let text = format!("{TWO}[[expect]]\nlistener = \"Wern\"\n");
+    assert_eq!(
+        problem(&text),
+        "story.toml:10:12: no member is called \"Wern\": did you mean \"Wren\"?"
+    );
+    let text = format!("{TWO}[[faults]]\nat = \"1s\"\ncrash = \"Condor\"\n");
+    assert_eq!(
+        problem(&text),
+        "story.toml:11:9: no member is called \"Condor\": there is Kestrel, Wren"
+    );
+}
+
+#[test]
+fn an_unknown_sound_link_or_network_is_answered_with_its_place() {
+    let sound = problem(&TWO.replace("\"english\"", "\"klingon\""));
+    assert!(sound.starts_with("story.toml:6:30: no sound is called \"klingon\""), "{sound}");
+    let link = problem(&format!("{TWO}link = \"dsll\"\n[links.dsl]\nboth = {{}}\n"));
+    assert_eq!(link, "story.toml:9:8: no link is called \"dsll\": did you mean \"dsl\"?");
+    let network = problem(&format!("{TWO}network = \"flat\"\n"));
+    assert!(network.starts_with("story.toml:9:11: no network is called \"flat\""), "{network}");
+}
+
+#[test]
+fn a_mistake_within_a_link_keeps_its_place() {
+    let text = format!("{TWO}link = {{ both = {{ dealy = \"5ms\" }} }}\n");
+    assert_eq!(problem(&text), "story.toml:9:19: unknown field `dealy`: did you mean `delay`?");
+    let text = format!("{TWO}link.both.delay = \"5\"\n");
+    assert!(problem(&text).starts_with("story.toml:9:19: "), "{}", problem(&text));
+}
+
+#[test]
+fn networks_in_a_circle_are_refused() {
+    let text = format!("{TWO}[networks.a]\nwithin = \"b\"\n[networks.b]\nwithin = \"a\"\n");
+    assert!(problem(&text).contains("no network is called"), "{}", problem(&text));
+}
+
+#[test]
+fn a_fault_is_one_thing() {
+    let none = problem(&format!("{TWO}[[faults]]\nat = \"2s\"\n"));
+    assert!(none.contains("the fault at 2s must be one thing"), "{none}");
+    let both = format!("{TWO}[[faults]]\nat = \"2s\"\ncrash = \"Wren\"\nquit = \"Wren\"\n");
+    assert!(problem(&both).contains("must be one thing"), "{}", problem(&both));
+    let endless = problem(&format!("{TWO}[[faults]]\nat = \"2s\"\npause = \"Wren\"\n"));
+    assert_eq!(endless, "story.toml:11:9: needs `for`, the length of the pause");
+}
+
+#[test]
+fn a_cut_is_of_both_ways_unless_it_says_otherwise() {
+    let cut = |more: &str| {
+        let text = format!("{TWO}[[faults]]\nat = \"2s\"\ncut = \"Kestrel\"\n{more}");
+        match parse(&text).expect("it is right").faults.remove(0).1 {
+            FaultKind::Cut { pairs, .. } => pairs,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(cut(""), [(0, 1), (1, 0)]);
+    assert_eq!(cut("one_way = true\n"), [(0, 1)]);
+}
+
+#[test]
+fn one_alone_is_no_squad() {
+    let text = "purpose = \"p\"\nduration = \"1s\"\n[[members]]\nname = \"Kestrel\"\n";
+    assert_eq!(problem(text), "story.toml: there are 2 to 64 members, not 1");
+}

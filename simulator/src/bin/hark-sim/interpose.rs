@@ -34,7 +34,10 @@ fn answer<T>(simulated: impl FnOnce() -> T, system: impl FnOnce() -> T) -> T {
 ///
 /// As the system's: `time` is valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
+pub(crate) unsafe extern "C" fn clock_gettime(
+    clock: libc::clockid_t,
+    time: *mut libc::timespec,
+) -> c_int {
     let write = |now: Duration| {
         let (seconds, nanoseconds) = (now.as_secs() as libc::time_t, now.subsec_nanos().into());
         // SAFETY: the caller's promise.
@@ -50,13 +53,32 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::
     answer(simulated, system)
 }
 
+/// Stands before gettimeofday(2).
+///
+/// # Safety
+///
+/// As the system's: `time` is valid for a write, the time zone is not looked at.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn gettimeofday(time: *mut libc::timeval, _: *mut c_void) -> c_int {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place for the answer.
+    let status = unsafe { clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
+    // SAFETY: the caller's promise.
+    unsafe { *time = libc::timeval { tv_sec: now.tv_sec, tv_usec: now.tv_nsec / 1_000 } };
+    status
+}
+
 /// Stands before getrandom(2).
 ///
 /// # Safety
 ///
 /// As the system's: `buffer` is valid for writes of `length` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_uint) -> isize {
+pub(crate) unsafe extern "C" fn getrandom(
+    buffer: *mut c_void,
+    length: usize,
+    flags: c_uint,
+) -> isize {
     let simulated = || {
         // SAFETY: the caller's promise; bytes need no initial value to be written.
         context::fill(unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) });
@@ -74,7 +96,7 @@ pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_
 ///
 /// As the system's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn syscall(
+pub(crate) unsafe extern "C" fn syscall(
     number: c_long,
     a: c_long,
     b: c_long,
@@ -87,6 +109,10 @@ pub unsafe extern "C" fn syscall(
         // SAFETY: the caller's promise, handed on.
         return unsafe { getrandom(a as *mut c_void, b as usize, c as c_uint) } as c_long;
     }
+    if number == libc::SYS_clock_gettime {
+        // SAFETY: the caller's promise, handed on.
+        return unsafe { clock_gettime(a as libc::clockid_t, b as *mut libc::timespec) }.into();
+    }
     // SAFETY: the caller's promise, handed on.
     unsafe { raw(number, [a, b, c, d, e, f]) }
 }
@@ -97,7 +123,7 @@ pub unsafe extern "C" fn syscall(
 ///
 /// As the system's: `usage` is valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getrusage(who: c_int, usage: *mut libc::rusage) -> c_int {
+pub(crate) unsafe extern "C" fn getrusage(who: c_int, usage: *mut libc::rusage) -> c_int {
     let simulated = || {
         // SAFETY: the caller's promise; it is a structure of numbers.
         unsafe { usage.write_bytes(0, 1) };

@@ -1,6 +1,8 @@
 //! `hark-sim`: plays network scenarios with the real node, in virtual time, from a seed.
 
+mod explore;
 mod interpose;
+mod minimize;
 mod play;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -21,6 +23,10 @@ enum Command {
     Run(RunArguments),
     /// The scenarios that come with Hark.
     List,
+    /// Play a scenario with many seeds, and stop at the first that fails.
+    Explore(ExploreArguments),
+    /// Make a failing scenario as small as it can be and still fail.
+    Minimize(MinimizeArguments),
 }
 
 #[derive(Debug, Args)]
@@ -41,10 +47,46 @@ struct RunArguments {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct ExploreArguments {
+    /// The scenario.
+    scenario: PathBuf,
+    /// How many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Processes side by side; as many as there are cores if not said.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Go on after a failure, and count them.
+    #[arg(long)]
+    count: bool,
+}
+
+#[derive(Debug, Args)]
+struct MinimizeArguments {
+    /// A scenario that fails.
+    scenario: PathBuf,
+    /// With this seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the smallest goes; beside the scenario if not said.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command {
-        Command::Run(arguments) => play::run(&arguments),
-        Command::List => play::list(),
-    }
+    let outcome = match arguments.command {
+        Command::Run(arguments) => Ok(play::run(&arguments)),
+        Command::List => Ok(play::list()),
+        Command::Explore(arguments) => explore::explore(&arguments),
+        Command::Minimize(arguments) => minimize::minimize(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("hark-sim: {error:#}");
+        ExitCode::FAILURE
+    })
 }

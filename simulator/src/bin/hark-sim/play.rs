@@ -63,6 +63,7 @@ fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<Ru
         report: arguments.report.is_some(),
     };
     let Outcome { mut record, heard } = world::play(cast, options)?;
+    single_thread()?;
     let (took, cpu) = (real_elapsed() - begun, real_cpu_time() - cpu_begun);
     record.replay = format!("hark-sim run {} --seed {}", path.display(), arguments.seed);
     if let Some(folder) = &arguments.report {
@@ -98,6 +99,13 @@ fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<Ru
         writeln!(out, "report: {}", folder.join("report.html").display())?;
     }
     Ok(record)
+}
+
+/// A second thread would have its own idea of time, and the next run another result.
+fn single_thread() -> anyhow::Result<()> {
+    let threads = std::fs::read_dir("/proc/self/task").context("/proc")?.count();
+    anyhow::ensure!(threads == 1, "the node has started a thread: its work must go through a seam");
+    Ok(())
 }
 
 /// Writes what leaves each machine, with the addresses that it has there.
@@ -136,11 +144,12 @@ fn width() -> usize {
 }
 
 fn file_name(name: &str) -> String {
+    let name = name.to_lowercase();
     name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '-' }).collect()
 }
 
 /// The file, or the scenario of that name among those that come with Hark.
-fn find(scenario: &Path) -> PathBuf {
+pub(crate) fn find(scenario: &Path) -> PathBuf {
     if scenario.exists() {
         return scenario.to_owned();
     }

@@ -261,6 +261,8 @@ pub(super) const DEFAULT_TABLE_SIZE: u32 = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[derive(Debug, PartialEq, Deserialize, Serialize)]

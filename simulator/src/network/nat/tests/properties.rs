@@ -10,7 +10,7 @@ fn models() -> impl Strategy<Value = NatModel> {
         PortAssignment::Random,
     ]);
     let pooling = prop::sample::select(vec![Pooling::Paired, Pooling::Arbitrary]);
-    let flags = (any::<bool>(), 0..20_u64, 1..40_u32);
+    let flags = (any::<bool>(), 0..20_u32, 1..40_u32);
     (behaviour(), behaviour(), ports, pooling, flags).prop_map(
         |(mapping, filtering, ports, pooling, (refresh_inbound, rest, table_size))| NatModel {
             mapping,
