@@ -7,7 +7,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -21,11 +20,14 @@ thread_local! {
     static SIMULATION: RefCell<Option<Simulation>> = const { RefCell::new(None) };
     /// Virtual time between the turns of hosts.
     static BETWEEN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// The start of the simulation on tokio's clock.
+    static START: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Whether any host's clock differs from virtual time.
+    static CLOCKS_DIFFER: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Simulation {
     seed: u64,
-    start: Instant,
     /// Random bytes for what belongs to no host.
     process: ChaCha8Rng,
     hosts: Vec<Host>,
@@ -51,14 +53,9 @@ pub struct HostClock {
 /// Answers for the system on this thread from now on, with what follows from `seed`.
 pub fn begin(seed: u64) {
     let process = stream(seed, "process");
-    SIMULATION.set(Some(Simulation { seed, start: start(), process, hosts: Vec::new() }));
+    SIMULATION.set(Some(Simulation { seed, process, hosts: Vec::new() }));
     // From here on this asks the simulation, which is at its start.
-    let start = Instant::now();
-    SIMULATION.with_borrow_mut(|simulation| {
-        if let Some(simulation) = simulation {
-            simulation.start = start;
-        }
-    });
+    START.set(Some(Instant::now()));
 }
 
 /// Whether [`begin`] was called on this thread.
@@ -83,6 +80,7 @@ pub fn enter_host(name: &str) {
 
 /// Sets the clocks of a host.
 pub fn set_clock(name: &str, clock: HostClock) {
+    CLOCKS_DIFFER.set(true);
     with_host(name, |_, host| host.clock = clock);
 }
 
@@ -106,14 +104,12 @@ fn with_host(name: &str, change: impl FnOnce(u64, &mut Host)) {
 
 /// Virtual time since the start: that of the current host, or between hosts that of the simulation.
 pub fn now() -> Duration {
-    let between = BETWEEN.get();
-    if Handle::try_current().is_err() {
-        return between;
+    match START.get() {
+        Some(start) if Handle::try_current().is_ok() => {
+            tokio::time::Instant::now().into_std().saturating_duration_since(start)
+        }
+        _ => BETWEEN.get(),
     }
-    let start =
-        SIMULATION.with(|it| it.try_borrow().ok().and_then(|it| it.as_ref().map(|it| it.start)));
-    let Some(start) = start else { return between };
-    tokio::time::Instant::now().into_std().saturating_duration_since(start)
 }
 
 /// What CLOCK_MONOTONIC says to the current host.
@@ -151,6 +147,9 @@ pub fn fill(bytes: &mut [u8]) {
 }
 
 fn host_clock() -> HostClock {
+    if !CLOCKS_DIFFER.get() {
+        return HostClock::default();
+    }
     let Ok(handle) = Handle::try_current() else { return HostClock::default() };
     let id = Some(handle.id());
     SIMULATION.with(|simulation| {
@@ -158,12 +157,6 @@ fn host_clock() -> HostClock {
         let hosts = simulation.iter().flat_map(|simulation| &simulation.hosts);
         hosts.into_iter().find(|host| host.runtime == id).map(|host| host.clock).unwrap_or_default()
     })
-}
-
-/// Any moment: replaced by the simulation's first as soon as there is one.
-fn start() -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    *START.get_or_init(Instant::now)
 }
 
 /// What the monotonic clock says at the start: machines have been up for a while.

@@ -207,12 +207,7 @@ impl Observation {
     }
 
     /// Looks at everyone's voice; each [`SAMPLE`].
-    pub(crate) fn sample(
-        &mut self,
-        now: Duration,
-        seats: &[Arc<Seat>],
-        devices: &BTreeMap<DeviceId, usize>,
-    ) {
+    pub(crate) fn sample(&mut self, seats: &[Arc<Seat>], devices: &BTreeMap<DeviceId, usize>) {
         if self.samples == 0 {
             for (log, seat) in self.members.iter_mut().zip(seats) {
                 log.addresses.insert(0, seat.fabric.address(seat.host));
@@ -228,7 +223,6 @@ impl Observation {
             log.sent.push(sent);
             self.listen(listener, &statistics, devices);
         }
-        let _ = now;
     }
 
     fn listen(

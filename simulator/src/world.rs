@@ -229,7 +229,10 @@ impl<'a> World<'a> {
             self.take_events(now);
             ticks += 1;
             if ticks.is_multiple_of(SAMPLE_TICKS) {
-                self.observation.sample(now, &self.seats, &self.devices);
+                self.observation.sample(&self.seats, &self.devices);
+            }
+            if self.report && ticks.is_multiple_of(QUEUE_TICKS) {
+                self.fabric.sample_queues(now);
             }
             if ticks.is_multiple_of(PROGRESS_TICKS)
                 && let Some(progress) = &mut self.progress
@@ -493,6 +496,9 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// Voice is looked at every 20 ms.
 const SAMPLE_TICKS: u32 = 20;
+
+/// Queues are looked at ten times a simulated second.
+const QUEUE_TICKS: u32 = 100;
 
 /// Progress is told ten times a simulated second.
 const PROGRESS_TICKS: u32 = 100;

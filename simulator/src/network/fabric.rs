@@ -44,6 +44,8 @@ struct State {
     packets: u64,
     cuts: BTreeSet<(usize, usize)>,
     flows: Vec<Flow>,
+    /// How long each link's queue was, in milliseconds, at each second that was looked at.
+    queues: Vec<Vec<(f64, f64)>>,
     statistics: FabricStatistics,
     watcher: Option<PacketWatcher>,
 }
@@ -168,6 +170,7 @@ impl Fabric {
             packets: 0,
             cuts: BTreeSet::new(),
             flows: Vec::new(),
+            queues: Vec::new(),
             statistics: FabricStatistics::default(),
             watcher: None,
         };
@@ -246,16 +249,28 @@ impl Fabric {
         (up.model().clone(), down.model().clone())
     }
 
+    /// Notes how full every link's queue is.
+    pub fn sample_queues(&self, now: Duration) {
+        let mut state = self.lock();
+        let waits: Vec<_> = state.links().map(|(_, link)| link.backlog(timestamp(now))).collect();
+        state.queues.resize(waits.len(), Vec::new());
+        for (queue, wait) in state.queues.iter_mut().zip(waits) {
+            queue.push((now.as_secs_f64(), 1e3 * wait.as_secs_f64()));
+        }
+    }
+
     /// What every link has carried.
     pub fn link_records(&self) -> Vec<LinkRecord> {
-        let state = self.lock();
-        let networks = state.networks.iter().filter(|network| network.parent.is_some());
-        let networks = networks.map(|network| (&network.name, &network.up, &network.down));
-        let hosts = state.hosts.iter().map(|host| (&host.name, &host.up, &host.down));
-        let pair = |(name, up, down): (&String, &Link, &Link)| {
-            [link_record(format!("{name} up"), up), link_record(format!("{name} down"), down)]
+        let mut state = self.lock();
+        let mut queues = std::mem::take(&mut state.queues).into_iter();
+        let queue = |queue: Vec<(f64, f64)>| {
+            // A queue that was always empty says nothing.
+            if queue.iter().any(|(_, ms)| *ms > 0.0) { queue } else { Vec::new() }
         };
-        networks.chain(hosts).flat_map(pair).collect()
+        let links = state.links();
+        let records = links
+            .map(|(name, link)| link_record(name, link, queues.next().map_or(Vec::new(), queue)));
+        records.collect()
     }
 
     /// What every gateway that translates has done.
@@ -446,6 +461,16 @@ impl State {
         let network_state = &mut self.networks[network];
         network_state.addresses += 1;
         address(network, network_state.addresses - 1)
+    }
+
+    /// Every direction of every link with its name.
+    fn links(&self) -> impl Iterator<Item = (String, &Link)> {
+        let networks = self.networks.iter().filter(|network| network.parent.is_some());
+        let networks = networks.map(|network| (&network.name, &network.up, &network.down));
+        let hosts = self.hosts.iter().map(|host| (&host.name, &host.up, &host.down));
+        networks.chain(hosts).flat_map(|(name, up, down)| {
+            [(format!("{name} up"), up), (format!("{name} down"), down)]
+        })
     }
 
     fn leave(&mut self, now: Duration, packet: Packet) {
@@ -689,7 +714,7 @@ enum Road {
     NetworkDown(NetworkId),
 }
 
-fn link_record(name: String, link: &Link) -> LinkRecord {
+fn link_record(name: String, link: &Link, queue_ms: Vec<(f64, f64)>) -> LinkRecord {
     let statistics = link.statistics();
     let lost = [
         ("too long", statistics.lost_to_mtu.packets),
@@ -703,7 +728,7 @@ fn link_record(name: String, link: &Link) -> LinkRecord {
         delivered: statistics.delivered.packets + statistics.duplicated.packets,
         lost: lost.map(|(cause, packets)| (cause.to_owned(), packets)).collect(),
         bytes: statistics.delivered.bytes,
-        queue_ms: Vec::new(),
+        queue_ms,
     }
 }
 

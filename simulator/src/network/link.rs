@@ -9,7 +9,7 @@
 //! place in the queue before, as on a real one. Each kind of chance has its own random stream: a
 //! link that loses more packets delays the others no differently.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use hark_keys::Timestamp;
 use rand::{Rng, SeedableRng};
@@ -168,6 +168,11 @@ impl Link {
     /// What it did so far.
     pub fn statistics(&self) -> &LinkStatistics {
         &self.statistics
+    }
+
+    /// How long a packet given to it `now` waits for its turn.
+    pub fn backlog(&self, now: Timestamp) -> Duration {
+        self.transmitter.backlog(now)
     }
 
     /// What it does.

@@ -65,7 +65,7 @@ impl World {
         context::set_between(self.now);
         self.fabric.run_until(self.now);
         let mut arrivals = self.arrivals.lock().expect("one thread");
-        arrivals.drain(..).map(|(host, source, _)| (host, source)).last()
+        arrivals.drain(..).map(|(host, source, _)| (host, source)).next_back()
     }
 
     fn lost(&self, cause: &str) -> u64 {

@@ -109,6 +109,11 @@ impl Transmitter {
         });
     }
 
+    /// How long a packet that comes now waits.
+    pub(super) fn backlog(&self, now: Timestamp) -> Duration {
+        self.free_at.saturating_duration_since(now)
+    }
+
     /// When the last of `bytes` leaves; none where the queue is full.
     pub(super) fn send(
         &mut self,
