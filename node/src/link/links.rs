@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
+use futures::task::AtomicWaker;
 use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::hello::PeerHello;
 use quinn::{Connection, ConnectionError, SendDatagramError, VarInt};
@@ -28,8 +29,10 @@ pub struct Link {
     connection: Connection,
     hello: PeerHello,
     dialled: bool,
+    since: Timestamp,
     /// Microseconds of the [`Clock`] at which the last datagram came.
     heard: AtomicU64,
+    nudged: AtomicWaker,
 }
 
 impl Link {
@@ -39,7 +42,14 @@ impl Link {
         dialled: bool,
         now: Timestamp,
     ) -> Self {
-        Self { connection, hello, dialled, heard: AtomicU64::new(micros(now)) }
+        Self {
+            connection,
+            hello,
+            dialled,
+            since: now,
+            heard: AtomicU64::new(micros(now)),
+            nudged: AtomicWaker::new(),
+        }
     }
 
     /// The device at the other end, proven by the handshake.
@@ -72,6 +82,19 @@ impl Link {
         self.connection.rtt()
     }
 
+    /// Has libp2p look at the connection, whatever it waits for.
+    ///
+    /// Of several connections with a peer, gossipsub's queue wakes the one that asked first, and no
+    /// other when that one has ended (libp2p-gossipsub 0.50): messages would wait until something
+    /// else happens on the connection.
+    pub fn nudge(&self) {
+        self.nudged.wake();
+    }
+
+    pub(super) fn nudged(&self) -> &AtomicWaker {
+        &self.nudged
+    }
+
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -84,6 +107,12 @@ impl Link {
         }
         // The larger id decides, so a link that it did not dial was dialled by the smaller.
         !self.dialled || other.dialled
+    }
+
+    /// Whether it has stood for so long that another one was not dialled at the same time: whoever
+    /// dials again has lost it.
+    fn is_settled(&self, now: Timestamp) -> bool {
+        now.saturating_duration_since(self.since) >= SETTLED_AFTER
     }
 
     fn is_silent(&self, now: Timestamp) -> bool {
@@ -218,6 +247,20 @@ impl Links {
         }
     }
 
+    /// Counts the links that others have dialled as silent, and gives the devices with the addresses
+    /// that they have dialled from. One of our addresses is gone: QUIC carries a connection over to
+    /// another only for the side that has dialled it (RFC 9000 section 9).
+    pub fn forsake_accepted(&self) -> Vec<(DeviceId, SocketAddr)> {
+        let standing = self.lock();
+        let accepted = standing.values().flatten().filter(|link| !link.dialled);
+        accepted
+            .map(|link| {
+                link.heard.store(0, Ordering::Relaxed);
+                (link.device(), link.address())
+            })
+            .collect()
+    }
+
     /// Ends all links with a goodbye.
     pub fn leave(&self) {
         for link in self.lock().values().flatten() {
@@ -267,18 +310,18 @@ impl Links {
             replaced = true;
             false
         });
-        // [PROTO-2.4] Only the device with the larger id decides; the other keeps both until then.
+        // [PROTO-2.4] Of two dialled at the same time only the device with the larger id decides; the
+        // other keeps both until then.
+        let decides = self.me > device;
         let mut survives = true;
-        if self.me > device {
-            links.retain(|old| {
-                if link.outlives(old, now) {
-                    CloseCode::Duplicate.close(&old.connection);
-                    return false;
-                }
-                survives = false;
-                true
-            });
-        }
+        links.retain(|old| {
+            if old.is_settled(now) || (decides && link.outlives(old, now)) {
+                CloseCode::Duplicate.close(&old.connection);
+                return false;
+            }
+            survives &= !decides;
+            true
+        });
         if !survives {
             CloseCode::Duplicate.close(&link.connection);
             return;
@@ -352,6 +395,9 @@ fn micros(now: Timestamp) -> u64 {
 
 /// Datagrams that wait for the network thread: those of a tenth of a second to a hundred listeners.
 const OUTGOING_LIMIT: usize = 1024;
+
+/// A link that has stood for this long was not dialled at the same time as one that comes now.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 /// A link without a datagram for this long has missed a heartbeat and loses to a fresh one.
 const STALE_AFTER: Duration = Duration::from_millis(1_500);

@@ -21,7 +21,8 @@ type Pair = Result<(SendStream, RecvStream), ConnectionError>;
 /// a behaviour denies is only ever closed. So that is when the link is handed to voice.
 pub struct Muxer {
     connection: Connection,
-    waiting: Option<(Arc<Link>, Arc<Links>)>,
+    link: Arc<Link>,
+    waiting: Option<Arc<Links>>,
     inbound: BoxFuture<'static, Pair>,
     outbound: Option<BoxFuture<'static, Pair>>,
 }
@@ -30,7 +31,7 @@ impl Muxer {
     pub(super) fn new(link: Arc<Link>, links: Arc<Links>) -> Self {
         let connection = link.connection().clone();
         let inbound = accept(connection.clone());
-        Self { connection, waiting: Some((link, links)), inbound, outbound: None }
+        Self { connection, link, waiting: Some(links), inbound, outbound: None }
     }
 }
 
@@ -66,11 +67,12 @@ impl StreamMuxer for Muxer {
 
     fn poll(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<StreamMuxerEvent, ConnectionError>> {
-        if let Some((link, links)) = self.waiting.take() {
-            links.admit(link);
+        if let Some(links) = self.waiting.take() {
+            links.admit(Arc::clone(&self.link));
         }
+        self.link.nudged().register(cx.waker());
         // A change of the peer's address is quinn's affair; libp2p has no use for it.
         Poll::Pending
     }

@@ -147,6 +147,8 @@ pub struct Runner {
     dials: BTreeMap<ConnectionId, Dial>,
     heard: BTreeMap<DeviceId, Timestamp>,
     listen_addresses: BTreeSet<SocketAddr>,
+    /// An address is gone, and none has come since.
+    moved: bool,
     /// When `ready` is told, whatever addresses are still to come.
     ready_at: Option<Timestamp>,
     next_tick: Timestamp,
@@ -239,6 +241,7 @@ impl Runner {
             dials: BTreeMap::new(),
             heard: BTreeMap::new(),
             listen_addresses: BTreeSet::new(),
+            moved: false,
             ready_at: Some(now + READY_TIMEOUT),
             next_tick: now,
             ticks: 0,
@@ -410,12 +413,19 @@ impl Runner {
                     self.listen_addresses.insert(address);
                     self.ready_at = self.ready_at.map(|at| at.min(now + ADDRESSES_SETTLE));
                     self.handle_addresses(now);
+                    if std::mem::take(&mut self.moved) {
+                        self.redial_accepted();
+                    }
                 }
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 if let Some((address, _)) = address_of(&address) {
                     self.listen_addresses.remove(&address);
                     self.handle_addresses(now);
+                    self.moved = true;
+                    if !self.listen_addresses.is_empty() {
+                        self.redial_accepted();
+                    }
                 }
             }
             SwarmEvent::ConnectionEstablished { connection_id, .. } => {
@@ -529,6 +539,13 @@ impl Runner {
         }
     }
 
+    /// Dials those who have dialled us, from another address than the one that is gone. [PROTO-2.10]
+    fn redial_accepted(&mut self) {
+        for (device, address) in self.links.forsake_accepted() {
+            self.dial(Dial { device: Some(device), addresses: vec![address] });
+        }
+    }
+
     /// Where others can reach us: not by loopback, unless there is nothing else.
     fn own_addresses(&self) -> Vec<SocketAddr> {
         let useful = |address: &&SocketAddr| match address {
@@ -571,6 +588,7 @@ impl Runner {
                 self.view.ticket = self.issue_ticket(0, TICKET_LASTS).to_string();
             }
             self.keep_records();
+            links.iter().for_each(|link| link.nudge());
         }
         Ok(())
     }

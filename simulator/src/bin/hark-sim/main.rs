@@ -79,6 +79,10 @@ struct MinimizeArguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // The nodes' own logs, with virtual times.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HARK_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = match arguments.command {
         Command::Run(arguments) => Ok(play::run(&arguments)),
         Command::List => Ok(play::list()),
