@@ -174,6 +174,7 @@ impl Seat {
                 seat.script.clone(),
                 context::now(),
                 seat.keeps_sound.then(|| Arc::clone(&seat.heard)),
+                seat.low_delay,
             );
             tokio::spawn(voice.clone().run(seat.fabric.clone(), seat.host));
             if let Some(run) = &mut seat.lock().run {

@@ -46,7 +46,8 @@ struct MemberLog {
     sent_counter: Counter,
     /// The devices that hold its key, as it said last.
     roster: BTreeSet<String>,
-    connected: BTreeSet<usize>,
+    /// Whom it has a link to, by device: a member whose disk was lost has another one.
+    connected: BTreeMap<DeviceId, usize>,
     last_words: Option<String>,
 }
 
@@ -55,15 +56,22 @@ struct MemberLog {
 struct EarLog {
     played: Vec<u32>,
     concealed: Vec<u32>,
-    played_counter: Counter,
-    concealed_counter: Counter,
-    received: Counter,
-    late: Counter,
-    recovered: Counter,
+    /// By device of the talker.
+    counters: BTreeMap<DeviceId, EarCounters>,
     connected: Vec<(Duration, Option<Duration>)>,
     path: String,
     playout_delay_ms: f32,
     series: Vec<EarSample>,
+}
+
+/// What came of one device.
+#[derive(Clone, Copy, Debug, Default)]
+struct EarCounters {
+    played: Counter,
+    concealed: Counter,
+    received: Counter,
+    late: Counter,
+    recovered: Counter,
 }
 
 /// A counter that starts again with each process, summed over all of them.
@@ -111,7 +119,7 @@ impl Observation {
         if let Some((_, end @ None)) = self.members[member].running.last_mut() {
             *end = Some(now);
         }
-        for talker in std::mem::take(&mut self.members[member].connected) {
+        for talker in std::mem::take(&mut self.members[member].connected).into_values() {
             close(&mut self.ears[member][talker].connected, now);
         }
         self.members[member].roster.clear();
@@ -155,17 +163,22 @@ impl Observation {
             Event::PeerUp { device, name, path, address } => {
                 if let Some(talker) = devices.get(&device.0) {
                     let ear = &mut self.ears[member][*talker];
-                    if self.members[member].connected.insert(*talker) {
+                    let connected = &mut self.members[member].connected;
+                    if !connected.values().any(|other| other == talker) {
                         ear.connected.push((now, None));
                     }
+                    connected.insert(device.0, *talker);
                     ear.path = path.as_str().to_owned();
                 }
                 ("connected", format!("{name} at {address}"))
             }
             Event::PeerDown { device, name, reason, .. } => {
                 if let Some(talker) = devices.get(&device.0) {
-                    self.members[member].connected.remove(talker);
-                    close(&mut self.ears[member][*talker].connected, now);
+                    let connected = &mut self.members[member].connected;
+                    connected.remove(&device.0);
+                    if !connected.values().any(|other| other == talker) {
+                        close(&mut self.ears[member][*talker].connected, now);
+                    }
                 }
                 ("disconnected", format!("{name}: {reason}"))
             }
@@ -236,16 +249,18 @@ impl Observation {
             else {
                 continue;
             };
-            ear.received.update(talker.frames_received);
-            ear.late.update(talker.frames_late);
-            ear.recovered.update(talker.frames_recovered);
-            ear.played_counter.update(talker.frames_played);
-            ear.concealed_counter.update(talker.frames_concealed);
+            let counters = ear.counters.entry(*device).or_default();
+            counters.received.update(talker.frames_received);
+            counters.late.update(talker.frames_late);
+            counters.recovered.update(talker.frames_recovered);
+            counters.played.update(talker.frames_played);
+            counters.concealed.update(talker.frames_concealed);
             ear.playout_delay_ms = talker.playout_delay_ms;
         }
         for ear in &mut self.ears[listener] {
-            ear.played.push(u32::try_from(ear.played_counter.total()).unwrap_or(u32::MAX));
-            ear.concealed.push(u32::try_from(ear.concealed_counter.total()).unwrap_or(u32::MAX));
+            let (played, concealed) = (ear.total(|it| it.played), ear.total(|it| it.concealed));
+            ear.played.push(u32::try_from(played).unwrap_or(u32::MAX));
+            ear.concealed.push(u32::try_from(concealed).unwrap_or(u32::MAX));
         }
     }
 
@@ -262,7 +277,7 @@ impl Observation {
             let log = &self.members[*member];
             let name = &seats[*member].name;
             for other in &running {
-                if other != member && !log.connected.contains(other) {
+                if other != member && !log.connected.values().any(|linked| linked == other) {
                     missing.push(format!("{name} has no link to {}", seats[*other].name));
                 }
             }
@@ -296,7 +311,7 @@ impl Observation {
                 actor.script.fill(Duration::ZERO, &mut samples);
                 let spoken = measure::Recording { samples, start_ns: 0 };
                 for (listener, heard) in heard.iter().enumerate() {
-                    let played = self.ears[listener][talker].played_counter.total();
+                    let played = self.ears[listener][talker].total(|it| it.played);
                     if listener != talker && played > 0 {
                         let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
                         let samples = heard.samples.clone();
@@ -321,6 +336,11 @@ impl MemberLog {
 }
 
 impl EarLog {
+    /// A counter summed over the talker's devices.
+    fn total(&self, counter: impl Fn(&EarCounters) -> Counter) -> u64 {
+        self.counters.values().map(|counters| counter(counters).total()).sum()
+    }
+
     fn note(&mut self, now: Duration, stats: &PeerStats) {
         let concealed: u64 = self.series.iter().map(|sample| sample.concealed).sum();
         self.series.push(EarSample {
@@ -329,7 +349,7 @@ impl EarLog {
             jitter_ms: stats.jitter_ms,
             loss_percent: stats.loss_percent,
             rtt_ms: stats.rtt_ms,
-            concealed: self.concealed_counter.total().saturating_sub(concealed),
+            concealed: self.total(|it| it.concealed).saturating_sub(concealed),
         });
     }
 }
@@ -516,10 +536,10 @@ impl Measured {
                 connect_ms: self.connect_time(listener, talker).map(milliseconds),
                 path: ear.path.clone(),
                 heard: spans(&heard),
-                frames_received: ear.received.total(),
+                frames_received: ear.total(|it| it.received),
                 frames_concealed: hearing.concealed,
-                frames_late: ear.late.total(),
-                frames_recovered: ear.recovered.total(),
+                frames_late: ear.total(|it| it.late),
+                frames_recovered: ear.total(|it| it.recovered),
                 concealed_percent: 100.0 * hearing.concealed_share(),
                 delay_ms: distribution(&sorted),
                 delays: self.delays.get(&(listener, talker)).cloned().unwrap_or_default(),

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{network::Fabric, speech::Script};
 
-/// Samples spoken and heard at once: 10 ms.
+/// Samples spoken and heard at once: 10 ms, half of it for low delay.
 const BLOCK: usize = 480;
 
 /// The voice of one incarnation of a member. Clones are the same voice.
@@ -34,6 +34,7 @@ struct State {
     /// The same on the machine's own clock.
     clock_start: Timestamp,
     blocks: u64,
+    block: Duration,
     heard: Option<Arc<Mutex<Recording>>>,
     played: Vec<f32>,
     spoken: Vec<f32>,
@@ -67,7 +68,9 @@ impl Voice {
         script: Script,
         now: Duration,
         heard: Option<Arc<Mutex<Recording>>>,
+        low_delay: bool,
     ) -> Self {
+        let samples = if low_delay { BLOCK / 2 } else { BLOCK };
         Self(Arc::new(Mutex::new(State {
             pipeline,
             links: Arc::downgrade(links),
@@ -76,9 +79,10 @@ impl Voice {
             start: now,
             clock_start: Clock.now(),
             blocks: 0,
+            block: Duration::from_nanos(samples as u64 * 62_500 / 3),
             heard,
-            played: vec![0.0; BLOCK],
-            spoken: vec![0.0; BLOCK],
+            played: vec![0.0; samples],
+            spoken: vec![0.0; samples],
         })))
     }
 
@@ -128,24 +132,25 @@ impl VoiceControl for Voice {
 impl State {
     /// When the next block has been spoken, by the machine's clock.
     fn due(&self) -> Timestamp {
-        self.clock_start + block_time(self.blocks + 1)
+        self.clock_start + self.block_time(self.blocks + 1)
     }
 
     fn turn(&mut self) {
         let now = Clock.now();
         let late = now.saturating_duration_since(self.due());
         if late > PAUSE_MAX {
-            self.blocks += (late - PAUSE_MAX).as_millis() as u64 / 10;
+            let skipped = (late - PAUSE_MAX).as_nanos() / self.block.as_nanos();
+            self.blocks += u64::try_from(skipped).unwrap_or(0);
         }
         while self.due() <= now {
             let at = self.due();
-            let spoken_at = self.start + block_time(self.blocks);
+            let spoken_at = self.start + self.block_time(self.blocks);
             self.script.fill(spoken_at, &mut self.spoken);
             self.pipeline.handle_capture(at, &self.spoken);
             self.pump();
             self.pipeline.playout(at, &mut self.played);
             if let Some(heard) = &self.heard {
-                let heard_at = self.start + block_time(self.blocks + 1);
+                let heard_at = self.start + self.block_time(self.blocks + 1);
                 let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 heard.push(heard_at, &self.played);
             }
@@ -155,6 +160,10 @@ impl State {
             self.pipeline.handle_timeout(now);
         }
         self.pump();
+    }
+
+    fn block_time(&self, blocks: u64) -> Duration {
+        Duration::from_nanos(u64::try_from(self.block.as_nanos()).unwrap_or(0) * blocks)
     }
 
     /// Hands on what the pipeline has made.
@@ -173,10 +182,6 @@ impl State {
             let _ = self.inputs.send(Input::Voice(event));
         }
     }
-}
-
-fn block_time(blocks: u64) -> Duration {
-    Duration::from_millis(10 * blocks)
 }
 
 /// How long a machine may stand still and all sound of that time is still made up for.

@@ -40,7 +40,7 @@ pub struct Options {
     /// Told of every packet, besides the trace.
     pub packets: Option<PacketWatcher>,
     /// Told of the share that is done, now and then.
-    pub progress: Option<Box<dyn FnMut(f64)>>,
+    pub progress: Option<Box<dyn FnMut(f64) + Send>>,
     /// Whether to measure what only the report shows.
     pub report: bool,
 }
@@ -76,7 +76,7 @@ struct World<'a> {
     observation: Observation,
     devices: BTreeMap<DeviceId, usize>,
     trace: Arc<Mutex<Trace>>,
-    progress: Option<Box<dyn FnMut(f64)>>,
+    progress: Option<Box<dyn FnMut(f64) + Send>>,
     report: bool,
     seed: u64,
 }

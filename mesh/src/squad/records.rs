@@ -22,18 +22,29 @@ pub(super) struct Records {
     missed: Option<DeviceId>,
     /// When to gossip our own record.
     announce_at: Option<Timestamp>,
+    /// Whether to do so once more after that.
+    announce_again: bool,
 }
 
 impl Records {
     pub(super) fn new(directory: Directory, chain: CertificateChain) -> Self {
-        Self { directory, chain, repair_at: None, repaired: None, missed: None, announce_at: None }
+        Self {
+            directory,
+            chain,
+            repair_at: None,
+            repaired: None,
+            missed: None,
+            announce_at: None,
+            announce_again: false,
+        }
     }
 
     pub(super) fn link_up(&mut self, now: Timestamp, device: DeviceId, first: bool) {
         self.directory.met(now, device);
         self.repair_at.get_or_insert(now + REPAIR_INTERVAL);
         if first {
-            self.announce_at = Some(now + ANNOUNCE_DELAY);
+            self.announce_at = Some(now + ANNOUNCE_SOON);
+            self.announce_again = true;
         }
     }
 
@@ -71,7 +82,11 @@ impl Records {
     }
 
     pub(super) fn announcement_due(&mut self, now: Timestamp) -> bool {
-        self.announce_at.take_if(|at| *at <= now).is_some()
+        let due = self.announce_at.take_if(|at| *at <= now).is_some();
+        if due && std::mem::take(&mut self.announce_again) {
+            self.announce_at = Some(now + ANNOUNCE_AGAIN);
+        }
+        due
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
@@ -212,5 +227,9 @@ const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 /// refuses them.
 const REPAIR_RETRY: Duration = Duration::from_secs(1);
 
-/// After the first link, gossip needs a moment to know who listens.
-const ANNOUNCE_DELAY: Duration = Duration::from_secs(1);
+/// After the first link, gossip needs a moment to know who listens: some round trips. Others who
+/// join at the same time learn of us no sooner.
+const ANNOUNCE_SOON: Duration = Duration::from_millis(250);
+
+/// And on long paths a longer one.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(1_000);

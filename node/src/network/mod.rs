@@ -205,13 +205,25 @@ impl Runner {
             config.key.id().peer_id(),
             swarm_config,
         );
-        for address in &config.listen {
+        // Others remember the port of the last run, and routers may be set to it.
+        let last_port = config.store.as_ref().and_then(OrganisationStore::port);
+        let mut listen_again = |address: &SocketAddr| {
+            let same = last_port.filter(|_| address.port() == 0);
+            same.is_some_and(|port| {
+                swarm.listen_on(multiaddr_of(SocketAddr::new(address.ip(), port))).is_ok()
+            })
+        };
+        let listen: Vec<_> = config.listen.iter().filter(|it| !listen_again(it)).collect();
+        let listen_if_possible = config.listen_if_possible.iter();
+        let listen_if_possible: Vec<_> =
+            listen_if_possible.filter(|it| !listen_again(it)).collect();
+        for address in listen {
             swarm.listen_on(multiaddr_of(*address)).map_err(|error| {
                 let reason = deepest(&error);
                 anyhow::anyhow!("cannot listen on {address}: {reason}: choose another --listen")
             })?;
         }
-        for address in &config.listen_if_possible {
+        for address in listen_if_possible {
             if let Err(error) = swarm.listen_on(multiaddr_of(*address)) {
                 tracing::info!(%address, %error, "not listening there");
             }
@@ -770,8 +782,10 @@ impl Runner {
         }
         let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
         let snapshot = squad.directory().snapshot();
+        let port = self.listen_addresses.first().map(SocketAddr::port);
         (self.config.worker)(Box::new(move || {
-            if let Err(error) = store.keep_members(&snapshot) {
+            let kept = store.keep_members(&snapshot).and_then(|()| store.keep_port(port));
+            if let Err(error) = kept {
                 tracing::warn!(%error, "members are not remembered");
             }
         }));
@@ -823,15 +837,12 @@ impl Runner {
     }
 }
 
-/// Whether another door would say the same.
+/// Whether another door would say the same. Not of an expired ticket: by this device's clock it is
+/// good, so that door's clock may be wrong.
 fn is_final(refusal: Refusal) -> bool {
     matches!(
         refusal,
-        Refusal::TicketExpired
-            | Refusal::TicketUsedUp
-            | Refusal::TicketInvalid
-            | Refusal::Version
-            | Refusal::Certificate
+        Refusal::TicketUsedUp | Refusal::TicketInvalid | Refusal::Version | Refusal::Certificate
     )
 }
 

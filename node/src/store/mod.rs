@@ -9,6 +9,7 @@
 //!                         certificates this device's certificate chain
 //!                         members      records of the members met, with their addresses
 //!                         generation   the last generation of the sender key
+//!                         port         the port that was listened on last
 //!                         uses         devices admitted by limited tickets
 //!                         lock         held by the process that runs this organisation
 //!                         control.json where the running node's local API is

@@ -75,6 +75,22 @@ impl OrganisationStore {
         Ok(self.files.write(&self.folder.join("members"), snapshot)?)
     }
 
+    /// The port that was listened on last; none where that is not known.
+    pub fn port(&self) -> Option<u16> {
+        // It is only worth a try.
+        self.files.read_text(&self.folder.join("port")).ok()??.trim().parse().ok()
+    }
+
+    /// Keeps the port that is listened on, if it is another one than before.
+    pub fn keep_port(&self, port: Option<u16>) -> Result<(), StoreError> {
+        match port {
+            Some(port) if self.port() != Some(port) => {
+                Ok(self.files.write(&self.folder.join("port"), port.to_string().as_bytes())?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The last generation of the sender key that was used; 0 if none was.
     pub fn generation(&self) -> Result<u16, StoreError> {
         let path = self.folder.join("generation");

@@ -57,6 +57,18 @@ fn a_generation_is_there_after_a_restart() {
 }
 
 #[test]
+fn the_last_port_is_remembered_and_damage_to_it_is_no_harm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = founded(&home(folder.path()), "Kestrel");
+    assert_eq!(store.port(), None);
+    store.keep_port(Some(40_001)).expect("kept");
+    store.keep_port(None).expect("nothing to keep");
+    assert_eq!(store.port(), Some(40_001));
+    std::fs::write(store.folder().join("port"), "seventy thousand").expect("written");
+    assert_eq!(store.port(), None);
+}
+
+#[test]
 fn one_process_runs_an_organisation() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = founded(&home(folder.path()), "Kestrel");

@@ -105,9 +105,10 @@ impl Listener {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// The last frame of a spurt has been sent; again once per copy in use. [PROTO-7.6]
+    /// The last frame of a spurt has been sent; again once per copy in use, and once in any case: who
+    /// misses it would make up speech until it gives up. [PROTO-7.6]
     pub fn end_spurt(&mut self, now: Timestamp) {
-        self.repeats = self.copies(now);
+        self.repeats = self.copies(now).max(1);
     }
 
     /// Nothing is to be sent again: the next spurt begins.

@@ -2,7 +2,7 @@
 //!
 //! A frame's delay is its arrival against the fastest one of the last seconds, by media time. A
 //! histogram of them, which forgets, gives the target: what 99.7 % of the frames keep to, and a
-//! margin. A frame that came as a copy came late, so copies raise the target by themselves; while
+//! margin. It forgets slowly, so no more is waited for than any frame of the last seconds needed. A frame that came as a copy came late, so copies raise the target by themselves; while
 //! they are announced, the target waits for the last of them.
 
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct ArrivalDelays {
     /// Weight of the next entry: grows instead of all others shrinking.
     weight: f32,
     entries: u32,
+    /// The latest arrivals of the last frames, against media time like the fastest.
+    latest: RecentMaximum,
     /// A burst that came late together, and when: the target falls from there.
     spike: Option<(Timestamp, Duration)>,
     frame: Duration,
@@ -38,6 +40,7 @@ impl Default for ArrivalDelays {
             total: 0.0,
             weight: 1.0,
             entries: 0,
+            latest: RecentMaximum::default(),
             spike: None,
             frame: Duration::from_millis(10),
             copies: 0,
@@ -73,6 +76,21 @@ impl ArrivalDelays {
         } else if delay > self.settled() + SPIKE_ABOVE {
             self.spike = Some((arrived, delay.min(SPIKE_MAX).max(self.spike_level(arrived))));
         }
+        // What came later than anybody waits asks for nothing: after a pause of the talker's machine,
+        // or of the path, sound comes that is of no use any more.
+        if delay <= TARGET_MAX {
+            self.count(delay, weight);
+            self.latest.update(offset);
+        }
+        // Against today's fastest: where the path has become slower, what came late before is none.
+        let needed = duration(self.latest.maximum().saturating_sub(self.fastest.minimum()));
+        self.quantile = self.late_quantile().min(upper_edge(needed.as_millis() as u64));
+        if !recovered {
+            self.jitter.handle_arrival(offset);
+        }
+    }
+
+    fn count(&mut self, delay: Duration, weight: f32) {
         let bin = (delay.as_millis() as usize).min(BINS - 1);
         self.histogram[bin] += weight;
         self.total += weight;
@@ -83,10 +101,6 @@ impl ArrivalDelays {
             self.histogram.iter_mut().for_each(|bin| *bin *= scale);
             self.total *= scale;
             self.weight = 1.0;
-        }
-        self.quantile = self.late_quantile();
-        if !recovered {
-            self.jitter.handle_arrival(offset);
         }
     }
 
@@ -133,10 +147,39 @@ impl ArrivalDelays {
         for (bin, weight) in self.histogram.iter().enumerate().rev() {
             beyond += weight;
             if beyond > allowed {
-                return Duration::from_millis(bin as u64 + 1);
+                return upper_edge(bin as u64);
             }
         }
         Duration::ZERO
+    }
+}
+
+/// The largest of the last 600 to 800 values.
+#[derive(Clone, Copy)]
+struct RecentMaximum {
+    /// Of 200 values each, the newest first.
+    parts: [i64; 4],
+    count: u32,
+}
+
+impl Default for RecentMaximum {
+    fn default() -> Self {
+        Self { parts: [i64::MIN; 4], count: 0 }
+    }
+}
+
+impl RecentMaximum {
+    fn update(&mut self, value: i64) {
+        if self.count == RECENT_PART {
+            self.parts.rotate_right(1);
+            (self.parts[0], self.count) = (i64::MIN, 0);
+        }
+        self.parts[0] = self.parts[0].max(value);
+        self.count += 1;
+    }
+
+    fn maximum(&self) -> i64 {
+        self.parts.iter().copied().fold(i64::MIN, i64::max)
     }
 }
 
@@ -165,6 +208,11 @@ fn micros(time: Timestamp) -> i64 {
     i64::try_from(time.as_duration().as_micros()).unwrap_or(i64::MAX)
 }
 
+/// Of a bin of the histogram.
+fn upper_edge(bin: u64) -> Duration {
+    Duration::from_millis(bin + 1)
+}
+
 fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
@@ -178,6 +226,10 @@ const FASTEST_WINDOW: Duration = Duration::from_secs(2);
 
 /// Share of the frames that may come after the target. Lower waits longer for everyone.
 const LATE_SHARE: f32 = 0.003;
+
+/// Frames in a fourth of what the largest delay is looked for in: 8 s of speech together. Of so many
+/// some two are later than the share that may be; fewer would often miss them, more hold on longer.
+const RECENT_PART: u32 = 200;
 
 /// Added to the quantile: what the machine itself adds before a frame is asked for.
 const MARGIN: Duration = Duration::from_millis(2);
@@ -215,6 +267,24 @@ const JITTER_STEP_MAX_US: i64 = 1_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_bad_spell_is_forgotten_within_eight_seconds_of_speech() {
+        let mut delays = ArrivalDelays::default();
+        feed(&mut delays, 0, 1_200, |n| if n % 2 == 0 { 150 } else { 0 });
+        feed(&mut delays, 1_200, 810, |_| 1);
+        let now = Timestamp::from_millis(1_000_000);
+        assert!(delays.target(now) < Duration::from_millis(15), "{:?}", delays.target(now));
+    }
+
+    #[test]
+    fn a_path_that_becomes_slower_for_good_costs_no_delay_for_long() {
+        let mut delays = ArrivalDelays::default();
+        feed(&mut delays, 0, 500, |_| 0);
+        feed(&mut delays, 500, 500, |_| 400);
+        let now = Timestamp::from_millis(1_000_000);
+        assert!(delays.target(now) < Duration::from_millis(15), "{:?}", delays.target(now));
+    }
 
     /// Feeds frames of 10 ms whose delay is `delay(n)` ms, from frame `from` on.
     fn feed(delays: &mut ArrivalDelays, from: i64, count: i64, delay: impl Fn(i64) -> u64) {

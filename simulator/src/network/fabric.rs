@@ -588,7 +588,8 @@ impl State {
             self.flows[index].handle_timeout(now);
             while let Some(segment) = self.flows[index].poll_segment(now) {
                 let Flow { from, to, .. } = self.flows[index];
-                let destination = self.hosts[to].address;
+                let port = FLOW_PORTS + (index % FLOWS_MAX) as u16;
+                let destination = SocketAddrV4::new(self.hosts[to].address, port);
                 self.send_flow(now, index, segment, from, destination, SEGMENT);
             }
         }
@@ -601,7 +602,7 @@ impl State {
         index: usize,
         segment: u64,
         origin: usize,
-        destination: Ipv4Addr,
+        destination: SocketAddrV4,
         length: usize,
     ) {
         let port = FLOW_PORTS + (index % FLOWS_MAX) as u16;
@@ -610,7 +611,7 @@ impl State {
         let packet = Packet {
             origin,
             source: SocketAddrV4::new(self.hosts[origin].address, port),
-            destination: SocketAddrV4::new(destination, port),
+            destination,
             payload: payload.into(),
             hops: 0,
         };
@@ -625,8 +626,8 @@ impl State {
         if flow.from == host {
             flow.handle_acknowledgement(at, segment);
         } else {
-            let back = *packet.source.ip();
-            self.send_flow(at, index, segment, host, back, ACKNOWLEDGEMENT);
+            // A gateway may have written another port on it.
+            self.send_flow(at, index, segment, host, packet.source, ACKNOWLEDGEMENT);
         }
     }
 

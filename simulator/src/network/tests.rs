@@ -174,6 +174,16 @@ fn a_gateway_that_starts_anew_knows_nobody() {
 }
 
 #[test]
+fn a_transfer_gets_out_of_a_home_and_its_answers_get_in() {
+    let mut world = World::new(&[(0, Some("symmetric"))], &[0, 1]);
+    world.fabric.transfer(1, 0, 140_000);
+    for _ in 0..400 {
+        world.pass(MS);
+    }
+    assert_eq!(world.fabric.statistics().arrived, 200, "a hundred segments and their answers");
+}
+
+#[test]
 fn a_transfer_arrives_whole_and_fills_its_link() {
     let mut world = World::new(&[], &[0, 0]);
     let slow = link::LinkModel {

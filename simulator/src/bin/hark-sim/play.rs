@@ -36,11 +36,18 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     match play(arguments, &path, &cast) {
         Ok(record) if record.failed() == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
+        // Who reads no further has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hark-sim: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<RunRecord> {
@@ -62,8 +69,7 @@ fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<Ru
         progress: io::stderr().is_terminal().then(|| progress(cast)),
         report: arguments.report.is_some(),
     };
-    let Outcome { mut record, heard } = world::play(cast, options)?;
-    single_thread()?;
+    let Outcome { mut record, heard } = play_apart(cast, options)?;
     let (took, cpu) = (real_elapsed() - begun, real_cpu_time() - cpu_begun);
     record.replay = format!("hark-sim run {} --seed {}", path.display(), arguments.seed);
     if let Some(folder) = &arguments.report {
@@ -101,11 +107,20 @@ fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<Ru
     Ok(record)
 }
 
-/// A second thread would have its own idea of time, and the next run another result.
-fn single_thread() -> anyhow::Result<()> {
-    let threads = std::fs::read_dir("/proc/self/task").context("/proc")?.count();
-    anyhow::ensure!(threads == 1, "the node has started a thread: its work must go through a seam");
-    Ok(())
+/// Plays on a thread of its own, while this one waits: what the thread's hash tables and random
+/// number generators begin with then comes from the seed, whatever this program has done before.
+fn play_apart(cast: &Cast, options: Options) -> anyhow::Result<Outcome> {
+    std::thread::scope(|scope| {
+        let simulation =
+            std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
+                let outcome = world::play(cast, options)?;
+                let threads = std::fs::read_dir("/proc/self/task").context("/proc")?.count();
+                // Another one would have its own idea of time, and the next run another result.
+                anyhow::ensure!(threads == 2, "the node has started a thread, past its seams");
+                Ok(outcome)
+            })?;
+        simulation.join().unwrap_or_else(|_| anyhow::bail!("the simulation has panicked"))
+    })
 }
 
 /// Writes what leaves each machine, with the addresses that it has there.
@@ -121,7 +136,7 @@ fn capture(file: BufWriter<File>) -> anyhow::Result<PacketWatcher> {
 }
 
 /// Draws on the terminal how far it is; virtual time tells no program when to draw.
-fn progress(cast: &Cast) -> Box<dyn FnMut(f64)> {
+fn progress(cast: &Cast) -> Box<dyn FnMut(f64) + Send> {
     let name = cast.scenario.name.clone();
     let mut drawn = real_elapsed();
     Box::new(move |share| {
@@ -186,3 +201,6 @@ fn folder() -> PathBuf {
     }
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/scenarios")
 }
+
+/// Bytes of the simulation's stack: as many as a program's first thread has.
+const STACK: usize = 8 << 20;
