@@ -76,9 +76,9 @@ impl ArrivalDelays {
         } else if delay > self.settled() + SPIKE_ABOVE {
             self.spike = Some((arrived, delay.min(SPIKE_MAX).max(self.spike_level(arrived))));
         }
-        // What came later than anybody waits asks for nothing: after a pause of the talker's machine,
+        // What came much later than anybody waits asks for nothing: after a pause of the talker's machine,
         // or of the path, sound comes that is of no use any more.
-        if delay <= TARGET_MAX {
+        if delay <= HOPELESS {
             self.count(delay, weight);
             self.latest.update(offset);
         }
@@ -260,6 +260,9 @@ const SPIKE_FALL: u32 = 10;
 
 /// The longest target, whatever the network does; what comes later is lost.
 const TARGET_MAX: Duration = Duration::from_millis(200);
+
+/// A delay that no waiting would have helped against, nor half of it.
+const HOPELESS: Duration = Duration::from_millis(400);
 
 /// A larger step is a pause of the machine, not jitter.
 const JITTER_STEP_MAX_US: i64 = 1_000_000;
