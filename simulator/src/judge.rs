@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    observation::Measured,
+    measured::Measured,
     record::ExpectationRecord,
     scenario::{Cast, Expectation, Names},
 };
@@ -165,7 +165,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn hearing(&self, listener: usize, talker: usize) -> crate::observation::Hearing {
+    fn hearing(&self, listener: usize, talker: usize) -> crate::measured::Hearing {
         self.measured.hearing(listener, talker, self.after, self.before)
     }
 

@@ -21,6 +21,7 @@ use crate::{
     context::{self, HostClock},
     disk::Contents,
     judge,
+    measured::Measured,
     member::Seat,
     network::{Fabric, PacketWatcher},
     observation::Observation,
@@ -477,7 +478,7 @@ impl<'a> World<'a> {
     fn finish(self) -> anyhow::Result<Outcome> {
         let digest = self.lock_trace().finish()?;
         let heard: Vec<_> = self.seats.iter().map(|seat| Arc::clone(&seat.heard)).collect();
-        let measured = self.observation.finish(self.cast, &heard, self.report);
+        let measured = Measured::new(self.observation, self.cast, &heard, self.report);
         let mut record = measured.record(self.cast, self.seed, digest);
         record.links = self.fabric.link_records();
         record.nats = self.fabric.nat_records();

@@ -1,5 +1,7 @@
 //! Carries packets from stage to stage in virtual time.
 
+mod state;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -10,16 +12,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use hark_keys::Timestamp;
+use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use serde::Serialize;
 
+use self::state::{Host, Network, Packet, State, timestamp};
 use super::{
-    link::{Fate, Link, LinkModel, LossCause},
-    nat::{Firewall, Nat, NatDrop},
+    link::{Link, LinkModel},
+    nat::{Firewall, Nat},
     socket::{Inbox, SimBinder, Sockets},
-    topology::{NetworkId, Plan, address},
-    traffic::{ACKNOWLEDGEMENT, Flow, SEGMENT},
+    topology::{NetworkId, Plan},
+    traffic::Flow,
 };
 use crate::{
     context,
@@ -35,19 +37,6 @@ impl fmt::Debug for Fabric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fabric")
     }
-}
-
-struct State {
-    networks: Vec<Network>,
-    hosts: Vec<Host>,
-    events: BinaryHeap<Reverse<Event>>,
-    packets: u64,
-    cuts: BTreeSet<(usize, usize)>,
-    flows: Vec<Flow>,
-    /// How long each link's queue was, in milliseconds, at each second that was looked at.
-    queues: Vec<Vec<(f64, f64)>>,
-    statistics: FabricStatistics,
-    watcher: Option<PacketWatcher>,
 }
 
 /// Told of every packet that leaves a machine, arrives at one, or is lost.
@@ -81,83 +70,6 @@ pub struct FabricStatistics {
     pub arrived: u64,
     /// That did not arrive, by cause.
     pub lost: BTreeMap<&'static str, u64>,
-}
-
-struct Network {
-    parent: Option<NetworkId>,
-    /// Its gateway's address in the network above, where it translates.
-    external: Option<Ipv4Addr>,
-    nat: Option<Nat>,
-    firewall: Option<Firewall>,
-    up: Link,
-    down: Link,
-    name: String,
-    /// Addresses given out so far.
-    addresses: usize,
-    /// Packets that its gateway did not let through, by cause.
-    dropped: BTreeMap<String, u64>,
-}
-
-struct Host {
-    name: String,
-    network: NetworkId,
-    address: Ipv4Addr,
-    up: Link,
-    down: Link,
-    sockets: Sockets,
-    next_port: u16,
-    interfaces: Option<UnboundedSender<(Ipv4Addr, bool)>>,
-    paused: bool,
-    /// What a paused machine sends when it goes on.
-    held: Vec<Packet>,
-}
-
-/// A packet under way.
-#[derive(Clone, Debug)]
-struct Packet {
-    origin: usize,
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
-    payload: Bytes,
-    hops: u8,
-}
-
-/// What becomes of a packet next.
-#[derive(Clone, Copy, Debug)]
-enum Stage {
-    /// It is in a network and goes on to a machine or a gateway.
-    Switch(NetworkId),
-    /// It has come down to the gateway of a network.
-    Enter(NetworkId),
-    /// It has reached a machine.
-    Arrive(usize),
-}
-
-struct Event {
-    at: Duration,
-    sequence: u64,
-    stage: Stage,
-    packet: Packet,
-}
-
-impl PartialEq for Event {
-    fn eq(&self, other: &Self) -> bool {
-        self.sequence == other.sequence
-    }
-}
-
-impl Eq for Event {}
-
-impl PartialOrd for Event {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Event {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
 }
 
 impl Fabric {
@@ -456,265 +368,6 @@ impl Fabric {
     }
 }
 
-impl State {
-    fn next_address(&mut self, network: NetworkId) -> Ipv4Addr {
-        let network_state = &mut self.networks[network];
-        network_state.addresses += 1;
-        address(network, network_state.addresses - 1)
-    }
-
-    /// Every direction of every link with its name.
-    fn links(&self) -> impl Iterator<Item = (String, &Link)> {
-        let networks = self.networks.iter().filter(|network| network.parent.is_some());
-        let networks = networks.map(|network| (&network.name, &network.up, &network.down));
-        let hosts = self.hosts.iter().map(|host| (&host.name, &host.up, &host.down));
-        networks.chain(hosts).flat_map(|(name, up, down)| {
-            [(format!("{name} up"), up), (format!("{name} down"), down)]
-        })
-    }
-
-    fn leave(&mut self, now: Duration, packet: Packet) {
-        self.statistics.sent += 1;
-        self.tell(now, &packet, None, None);
-        let network = self.hosts[packet.origin].network;
-        self.carry(now, Road::HostUp(packet.origin), packet, Stage::Switch(network));
-    }
-
-    fn handle(&mut self, event: Event, readers: &mut Vec<Inbox>) {
-        let Event { at, stage, mut packet, .. } = event;
-        packet.hops += 1;
-        if packet.hops > HOPS_MAX {
-            return self.lose(at, &packet, "goes in circles");
-        }
-        match stage {
-            Stage::Switch(network) => self.switch(at, network, packet),
-            Stage::Enter(network) => self.enter(at, network, packet),
-            Stage::Arrive(host) => self.arrive(at, host, packet, readers),
-        }
-    }
-
-    /// A packet is in a network: to whom does it go?
-    fn switch(&mut self, at: Duration, network: NetworkId, mut packet: Packet) {
-        let destination = *packet.destination.ip();
-        if let Some(host) =
-            self.hosts.iter().position(|h| h.network == network && h.address == destination)
-        {
-            return self.carry(at, Road::HostDown(host), packet, Stage::Arrive(host));
-        }
-        let below = (0..self.networks.len()).find(|id| {
-            self.networks[*id].parent == Some(network) && self.leads_to(*id, destination)
-        });
-        if let Some(below) = below {
-            return self.carry(at, Road::NetworkDown(below), packet, Stage::Enter(below));
-        }
-        let Network { parent, external, nat, firewall, .. } = &mut self.networks[network];
-        let now = timestamp(at);
-        if *external == Some(destination) {
-            // [RFC 4787, section 6] To itself, from inside.
-            let Some(nat) = nat else { return };
-            match nat.hairpin(now, packet.source, packet.destination) {
-                Ok((source, inside)) => {
-                    (packet.source, packet.destination) = (source, inside);
-                    self.push(at, Stage::Switch(network), packet);
-                }
-                Err(cause) => self.refuse(at, network, &packet, cause),
-            }
-            return;
-        }
-        let Some(parent) = *parent else { return self.lose(at, &packet, "no such address") };
-        if let Some(firewall) = firewall
-            && firewall.outbound(now, packet.source.into(), packet.destination.into()).is_err()
-        {
-            return self.lose(at, &packet, "firewall");
-        }
-        if let Some(nat) = nat {
-            match nat.outbound(now, packet.source, packet.destination) {
-                Ok(source) => packet.source = source,
-                Err(cause) => return self.refuse(at, network, &packet, cause),
-            }
-        }
-        self.carry(at, Road::NetworkUp(network), packet, Stage::Switch(parent));
-    }
-
-    fn enter(&mut self, at: Duration, network: NetworkId, mut packet: Packet) {
-        let now = timestamp(at);
-        let Network { nat, firewall, .. } = &mut self.networks[network];
-        if let Some(nat) = nat {
-            match nat.inbound(now, packet.source, packet.destination) {
-                Ok(inside) => packet.destination = inside,
-                Err(cause) => return self.refuse(at, network, &packet, cause),
-            }
-        }
-        if let Some(firewall) = firewall
-            && firewall.inbound(now, packet.source.into(), packet.destination.into()).is_err()
-        {
-            return self.lose(at, &packet, "firewall");
-        }
-        self.switch(at, network, packet);
-    }
-
-    fn arrive(&mut self, at: Duration, host: usize, packet: Packet, readers: &mut Vec<Inbox>) {
-        if self.cuts.contains(&(packet.origin, host)) {
-            return self.lose(at, &packet, "partition");
-        }
-        let machine = &self.hosts[host];
-        // It may have moved away while the packet was under way.
-        if machine.address != *packet.destination.ip() {
-            return self.lose(at, &packet, "no such address");
-        }
-        if packet.destination.port() >= FLOW_PORTS {
-            self.statistics.arrived += 1;
-            self.tell(at, &packet, Some(host), None);
-            return self.arrive_flow(at, host, &packet);
-        }
-        let inbox = machine.sockets.get(&packet.destination.port()).cloned();
-        let Some(inbox) = inbox else { return self.lose(at, &packet, "nobody listens") };
-        if !inbox.push(packet.source, packet.payload.clone()) {
-            return self.lose(at, &packet, "receive buffer");
-        }
-        self.statistics.arrived += 1;
-        if !machine.paused {
-            readers.push(inbox);
-        }
-        self.tell(at, &packet, Some(host), None);
-    }
-
-    /// Sends what transfers may send now.
-    fn send_flows(&mut self, now: Duration) {
-        for index in 0..self.flows.len() {
-            if self.flows[index].is_done() {
-                continue;
-            }
-            self.flows[index].handle_timeout(now);
-            while let Some(segment) = self.flows[index].poll_segment(now) {
-                let Flow { from, to, .. } = self.flows[index];
-                let port = FLOW_PORTS + (index % FLOWS_MAX) as u16;
-                let destination = SocketAddrV4::new(self.hosts[to].address, port);
-                self.send_flow(now, index, segment, from, destination, SEGMENT);
-            }
-        }
-    }
-
-    /// Puts a segment, or the answer to one, on its way.
-    fn send_flow(
-        &mut self,
-        now: Duration,
-        index: usize,
-        segment: u64,
-        origin: usize,
-        destination: SocketAddrV4,
-        length: usize,
-    ) {
-        let port = FLOW_PORTS + (index % FLOWS_MAX) as u16;
-        let mut payload = vec![0; length];
-        payload[..8].copy_from_slice(&segment.to_be_bytes());
-        let packet = Packet {
-            origin,
-            source: SocketAddrV4::new(self.hosts[origin].address, port),
-            destination,
-            payload: payload.into(),
-            hops: 0,
-        };
-        self.leave(now, packet);
-    }
-
-    fn arrive_flow(&mut self, at: Duration, host: usize, packet: &Packet) {
-        let index = usize::from(packet.destination.port() - FLOW_PORTS);
-        let Some(bytes) = packet.payload.first_chunk() else { return };
-        let segment = u64::from_be_bytes(*bytes);
-        let Some(flow) = self.flows.get_mut(index) else { return };
-        if flow.from == host {
-            flow.handle_acknowledgement(at, segment);
-        } else {
-            // A gateway may have written another port on it.
-            self.send_flow(at, index, segment, host, packet.source, ACKNOWLEDGEMENT);
-        }
-    }
-
-    /// Whether the address is inside a network, seen from the one above.
-    fn leads_to(&self, network: NetworkId, destination: Ipv4Addr) -> bool {
-        if let Some(external) = self.networks[network].external {
-            return external == destination;
-        }
-        self.hosts.iter().any(|host| host.network == network && host.address == destination)
-            || (0..self.networks.len()).any(|id| {
-                self.networks[id].parent == Some(network) && self.leads_to(id, destination)
-            })
-    }
-
-    fn carry(&mut self, at: Duration, road: Road, packet: Packet, next: Stage) {
-        let link = match road {
-            Road::HostUp(host) => &mut self.hosts[host].up,
-            Road::HostDown(host) => &mut self.hosts[host].down,
-            Road::NetworkUp(network) => &mut self.networks[network].up,
-            Road::NetworkDown(network) => &mut self.networks[network].down,
-        };
-        let fate = link.transmit(timestamp(at), packet.payload.len());
-        if let Fate::Lost(cause) = fate {
-            let cause = match cause {
-                LossCause::Mtu => "too long",
-                LossCause::Queue => "queue full",
-                LossCause::Link => "link",
-            };
-            return self.lose(at, &packet, cause);
-        }
-        for delivery in fate.deliveries() {
-            let mut packet = packet.clone();
-            if delivery.flipped_bit.is_some() {
-                let mut payload = packet.payload.to_vec();
-                delivery.corrupt(&mut payload);
-                packet.payload = payload.into();
-            }
-            self.push(delivery.at.as_duration(), next, packet);
-        }
-    }
-
-    fn push(&mut self, at: Duration, stage: Stage, packet: Packet) {
-        self.packets += 1;
-        self.events.push(Reverse(Event { at, sequence: self.packets, stage, packet }));
-    }
-
-    /// A gateway lets a packet not through.
-    fn refuse(&mut self, at: Duration, network: NetworkId, packet: &Packet, cause: NatDrop) {
-        *self.networks[network].dropped.entry(cause.to_string()).or_default() += 1;
-        self.lose(at, packet, "gateway");
-    }
-
-    fn lose(&mut self, at: Duration, packet: &Packet, cause: &'static str) {
-        *self.statistics.lost.entry(cause).or_default() += 1;
-        self.tell(at, packet, None, Some(cause));
-    }
-
-    fn tell(
-        &mut self,
-        at: Duration,
-        packet: &Packet,
-        arrived: Option<usize>,
-        lost: Option<&'static str>,
-    ) {
-        if let Some(watcher) = &mut self.watcher {
-            watcher(&PacketEvent {
-                at,
-                origin: packet.origin,
-                arrived,
-                lost,
-                source: packet.source,
-                destination: packet.destination,
-                payload: &packet.payload,
-            });
-        }
-    }
-}
-
-/// One direction of one link.
-#[derive(Clone, Copy, Debug)]
-enum Road {
-    HostUp(usize),
-    HostDown(usize),
-    NetworkUp(NetworkId),
-    NetworkDown(NetworkId),
-}
-
 fn link_record(name: String, link: &Link, queue_ms: Vec<(f64, f64)>) -> LinkRecord {
     let statistics = link.statistics();
     let lost = [
@@ -733,18 +386,5 @@ fn link_record(name: String, link: &Link, queue_ms: Vec<(f64, f64)>) -> LinkReco
     }
 }
 
-fn timestamp(at: Duration) -> Timestamp {
-    Timestamp::from_duration(at)
-}
-
 /// Ports are given out from the one after this, as many systems do.
 const FIRST_PORT: u16 = 40_000;
-
-/// Ports from here on are those of transfers, one each.
-const FLOW_PORTS: u16 = 60_000;
-
-/// Transfers that can be told apart.
-const FLOWS_MAX: usize = 1_000;
-
-/// Stages that a packet may pass: more than four NATs on each side need.
-const HOPS_MAX: u8 = 32;

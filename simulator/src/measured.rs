@@ -1,0 +1,343 @@
+//! What a run has shown, measured when it is over.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hark_node::{
+    measure,
+    voice::{SAMPLE_RATE, level_dbfs},
+};
+
+use crate::{
+    observation::{Observation, SAMPLE},
+    record::{Distribution, EarRecord, Interval, MemberRecord, RunRecord},
+    scenario::{Cast, Expectation},
+    voice::Recording,
+};
+
+/// A run that is over, ready to be judged and reported.
+pub(crate) struct Measured {
+    log: Observation,
+    /// Delays from mouth to ear by listener and talker: seconds, milliseconds.
+    delays: BTreeMap<(usize, usize), Vec<(f64, f64)>>,
+    heard: Vec<Arc<Mutex<Recording>>>,
+}
+
+/// What was heard of one talker by one listener within a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Hearing {
+    /// Frames that the talker sent.
+    pub(crate) sent: u64,
+    /// Frames of them that were played.
+    pub(crate) played: u64,
+    /// Frames that were made up.
+    pub(crate) concealed: u64,
+    /// The longest time in which the talker spoke and nothing of it was played.
+    pub(crate) longest_silence: Duration,
+}
+
+impl Hearing {
+    /// The share of what was played that was made up.
+    pub(crate) fn concealed_share(&self) -> f64 {
+        self.concealed as f64 / (self.played + self.concealed).max(1) as f64
+    }
+
+    /// The share of what was said that was played.
+    pub(crate) fn heard_share(&self) -> f64 {
+        self.played as f64 / self.sent.max(1) as f64
+    }
+}
+
+impl Measured {
+    /// Measures what can only be measured afterwards.
+    pub(crate) fn new(
+        log: Observation,
+        cast: &Cast,
+        heard: &[Arc<Mutex<Recording>>],
+        report: bool,
+    ) -> Self {
+        let duration = cast.scenario.duration.as_duration();
+        let mut delays = BTreeMap::new();
+        if report || cast.scenario.expect.iter().any(Expectation::needs_sound) {
+            for (talker, actor) in cast.actors.iter().enumerate() {
+                if actor.script.is_empty() {
+                    continue;
+                }
+                let length = (duration.as_secs_f64() * f64::from(SAMPLE_RATE)) as usize;
+                let mut samples = vec![0.0; length];
+                actor.script.fill(Duration::ZERO, &mut samples);
+                let spoken = measure::Recording { samples, start_ns: 0 };
+                for (listener, heard) in heard.iter().enumerate() {
+                    let played = log.ears[listener][talker].total(|it| it.played);
+                    if listener != talker && played > 0 {
+                        let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                        let samples = heard.samples.clone();
+                        let heard = measure::Recording { samples, start_ns: 0 };
+                        delays.insert((listener, talker), measure::timed_delays(&spoken, &heard));
+                    }
+                }
+            }
+        }
+        Self { log, delays, heard: heard.to_vec() }
+    }
+
+    /// What `listener` heard of `talker` from `after` until `before`.
+    pub(crate) fn hearing(
+        &self,
+        listener: usize,
+        talker: usize,
+        after: Duration,
+        before: Duration,
+    ) -> Hearing {
+        let (log, ear) = (&self.log.members[talker], &self.log.ears[listener][talker]);
+        let range = sample_index(after)..sample_index(before).min(self.log.samples);
+        if range.is_empty() {
+            return Hearing::default();
+        }
+        let at = |index: usize| range.start + index;
+        let counted = |counts: &[u32]| {
+            let first = range.start.checked_sub(1).map_or(0, |index| counts[index]);
+            u64::from(counts[range.end - 1] - first)
+        };
+        let first_sent = range.start.checked_sub(1).map_or(0, |index| log.sent[index]);
+        let mut silence = 0;
+        let mut longest = 0;
+        for index in (0..range.len()).map(at) {
+            let played_before = index.checked_sub(1).map_or(0, |before| ear.played[before]);
+            let listens = self.log.members[listener].ran_at(SAMPLE * index as u32);
+            let silent = log.transmitting[index] && listens && ear.played[index] == played_before;
+            silence = if silent { silence + 1 } else { 0 };
+            longest = longest.max(silence);
+        }
+        Hearing {
+            sent: log.sent[range.end - 1] - first_sent,
+            played: counted(&ear.played),
+            concealed: counted(&ear.concealed),
+            longest_silence: SAMPLE * longest,
+        }
+    }
+
+    /// The delays from mouth to ear of windows within a time, in milliseconds, sorted.
+    pub(crate) fn delays(
+        &self,
+        listener: usize,
+        talker: usize,
+        after: Duration,
+        before: Duration,
+    ) -> Vec<f64> {
+        let (after, before) = (after.as_secs_f64(), before.as_secs_f64());
+        let windows = self.delays.get(&(listener, talker));
+        let within = windows.into_iter().flatten().filter(|(at, _)| *at >= after && *at < before);
+        let mut delays: Vec<f64> = within.map(|(_, delay)| *delay).collect();
+        delays.sort_by(f64::total_cmp);
+        delays
+    }
+
+    /// How long the jitter buffer held the talker's frames last.
+    pub(crate) fn buffer_ms(&self, listener: usize, talker: usize) -> f64 {
+        f64::from(self.log.ears[listener][talker].playout_delay_ms)
+    }
+
+    /// The time from the later start of the two until they were connected first.
+    pub(crate) fn connect_time(&self, listener: usize, talker: usize) -> Option<Duration> {
+        let start = |member: usize| self.log.members[member].running.first().map(|run| run.0);
+        let (connected, _) = self.log.ears[listener][talker].connected.first()?;
+        Some(connected.saturating_sub(start(listener)?.max(start(talker)?)))
+    }
+
+    /// The path last used.
+    pub(crate) fn path(&self, listener: usize, talker: usize) -> &str {
+        &self.log.ears[listener][talker].path
+    }
+
+    /// Who was not where it should be at a moment that was asked for.
+    pub(crate) fn missing_at(&self, by: Duration) -> &[String] {
+        self.log.convergence.get(&by).map_or(&[], Vec::as_slice)
+    }
+
+    /// Why a member's node ended.
+    pub(crate) fn last_words(&self, member: usize) -> Option<&str> {
+        self.log.members[member].last_words.as_deref()
+    }
+
+    /// The record of the run but for links, NATs and expectations.
+    pub(crate) fn record(&self, cast: &Cast, seed: u64, trace_digest: String) -> RunRecord {
+        let duration = cast.scenario.duration.as_duration();
+        let names: Vec<_> = cast.actors.iter().map(|actor| actor.name.clone()).collect();
+        let mut events = self.log.events.clone();
+        for event in &mut events {
+            let index = event.member.as_deref().and_then(|text| text.parse::<usize>().ok());
+            event.member = index.map(|index| names[index].clone());
+        }
+        RunRecord {
+            scenario: cast.scenario.name.clone(),
+            purpose: cast.scenario.purpose.clone(),
+            seed,
+            duration_s: duration.as_secs_f64(),
+            trace_digest,
+            members: (0..names.len()).map(|member| self.member(cast, member)).collect(),
+            ears: self.ears(cast, &names),
+            events,
+            ..RunRecord::default()
+        }
+    }
+
+    fn member(&self, cast: &Cast, member: usize) -> MemberRecord {
+        let actor = &cast.actors[member];
+        let duration = cast.scenario.duration.as_duration();
+        let log = &self.log.members[member];
+        let block = SAMPLE_RATE as usize / 10;
+        let mut spoken = vec![0.0; block];
+        let spoken_level = (0..(duration.as_millis() / 100) as u32).map(|index| {
+            actor.script.fill(Duration::from_millis(100) * index, &mut spoken);
+            level_dbfs(&spoken)
+        });
+        let heard = self.heard[member].lock().unwrap_or_else(PoisonError::into_inner);
+        MemberRecord {
+            name: actor.name.clone(),
+            addresses: log.addresses.iter().map(ToString::to_string).collect(),
+            running: log.running.iter().map(|span| interval(*span, duration)).collect(),
+            speaking: spans(&log.transmitting),
+            spoken_level: spoken_level.collect(),
+            level: heard.samples.chunks(block).map(level_dbfs).collect(),
+            sound: None,
+        }
+    }
+
+    fn ears(&self, cast: &Cast, names: &[String]) -> Vec<EarRecord> {
+        let duration = cast.scenario.duration.as_duration();
+        let pairs = (0..names.len())
+            .flat_map(|listener| (0..names.len()).map(move |talker| (listener, talker)));
+        let told = pairs.filter(|(listener, talker)| {
+            listener != talker && self.log.members[*talker].sent_counter.total() > 0
+        });
+        told.map(|(listener, talker)| {
+            let ear = &self.log.ears[listener][talker];
+            let hearing = self.hearing(listener, talker, Duration::ZERO, duration);
+            let sorted = self.delays(listener, talker, Duration::ZERO, duration);
+            let heard: Vec<bool> = (0..ear.played.len())
+                .map(|i| {
+                    i > 0
+                        && (ear.played[i] + ear.concealed[i])
+                            > (ear.played[i - 1] + ear.concealed[i - 1])
+                })
+                .collect();
+            EarRecord {
+                talker: names[talker].clone(),
+                listener: names[listener].clone(),
+                connected: ear.connected.iter().map(|span| interval(*span, duration)).collect(),
+                connect_ms: self.connect_time(listener, talker).map(milliseconds),
+                path: ear.path.clone(),
+                heard: spans(&heard),
+                frames_received: ear.total(|it| it.received),
+                frames_concealed: hearing.concealed,
+                frames_late: ear.total(|it| it.late),
+                frames_recovered: ear.total(|it| it.recovered),
+                concealed_percent: 100.0 * hearing.concealed_share(),
+                delay_ms: distribution(&sorted),
+                delays: self.delays.get(&(listener, talker)).cloned().unwrap_or_default(),
+                longest_silence_ms: milliseconds(hearing.longest_silence),
+                series: ear.series.clone(),
+            }
+        })
+        .collect()
+    }
+}
+
+fn distribution(sorted: &[f64]) -> Option<Distribution> {
+    Some(Distribution {
+        median: measure::percentile(sorted, 50.0)?,
+        p99: measure::percentile(sorted, 99.0)?,
+        max: *sorted.last()?,
+    })
+}
+
+fn interval((from, to): (Duration, Option<Duration>), end: Duration) -> Interval {
+    Interval { start_s: from.as_secs_f64(), end_s: to.unwrap_or(end).as_secs_f64() }
+}
+
+/// The times at which samples are true.
+fn spans(samples: &[bool]) -> Vec<Interval> {
+    let at = |index: usize| (SAMPLE * index as u32).as_secs_f64();
+    let mut spans: Vec<Interval> = Vec::new();
+    for (index, _) in samples.iter().enumerate().filter(|(_, is)| **is) {
+        match spans.last_mut() {
+            Some(last) if (last.end_s - at(index)).abs() < 1e-6 => last.end_s = at(index + 1),
+            _ => spans.push(Interval { start_s: at(index), end_s: at(index + 1) }),
+        }
+    }
+    spans
+}
+
+fn milliseconds(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e3
+}
+
+fn sample_index(at: Duration) -> usize {
+    usize::try_from(at.as_millis() / SAMPLE.as_millis()).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario::Scenario;
+
+    /// Kestrel speaks from 0.2 s to 1 s in frames of 10 ms; Wren, which runs from the start, plays
+    /// them 100 ms later but for a gap, of which half is made up.
+    fn measured() -> Measured {
+        let text =
+            "purpose = 'p'\nduration = '2s'\nmembers = [{ name = 'Kestrel' }, { name = 'Wren' }]";
+        let path = Path::new("story.toml");
+        let cast = Scenario::parse(path, String::new(), text, Path::new(".")).expect("it is right");
+        let mut log = Observation::new(&cast);
+        log.started(Duration::ZERO, 1);
+        let (mut sent, mut played, mut concealed) = (0, 0, 0);
+        for sample in 0..100 {
+            let speaks = (10..50).contains(&sample);
+            sent += u64::from(speaks) * 2;
+            let gap = (30..40).contains(&sample);
+            played += u32::from((15..55).contains(&sample) && !gap) * 2;
+            concealed += u32::from((30..35).contains(&sample)) * 2;
+            log.members[0].transmitting.push(speaks);
+            log.members[0].sent.push(sent);
+            log.ears[1][0].played.push(played);
+            log.ears[1][0].concealed.push(concealed);
+            log.samples += 1;
+        }
+        Measured { log, delays: BTreeMap::new(), heard: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_made_up_is_not_heard() {
+        let all = measured().hearing(1, 0, Duration::ZERO, Duration::from_secs(2));
+        assert_eq!((all.sent, all.played, all.concealed), (80, 60, 10));
+        assert_eq!(all.longest_silence, 10 * SAMPLE, "the gap; the first moments are shorter");
+        assert_eq!(all.concealed_share(), 10.0 / 70.0);
+        assert_eq!(all.heard_share(), 0.75);
+    }
+
+    #[test]
+    fn only_what_lies_within_the_time_counts() {
+        let measured = measured();
+        let ms = Duration::from_millis;
+        let start = measured.hearing(1, 0, Duration::ZERO, ms(600));
+        assert_eq!((start.sent, start.played, start.concealed), (40, 30, 0));
+        assert_eq!(start.longest_silence, 5 * SAMPLE, "the first moments");
+        let end = measured.hearing(1, 0, ms(800), ms(2_000));
+        assert_eq!((end.sent, end.played, end.concealed), (20, 30, 0));
+        assert_eq!(measured.hearing(1, 0, ms(1_990), ms(500)), Hearing::default());
+    }
+
+    #[test]
+    fn who_does_not_run_is_not_blamed_for_hearing_nothing() {
+        let mut measured = measured();
+        measured.log.stopped(Duration::from_millis(590), 1);
+        let all = measured.hearing(1, 0, Duration::ZERO, Duration::from_secs(2));
+        assert_eq!(all.longest_silence, 5 * SAMPLE);
+    }
+}
