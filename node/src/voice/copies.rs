@@ -163,6 +163,19 @@ mod tests {
         assert_eq!(listener.copies(at(3_200)), 0);
     }
 
+    /// [PROTO-7.6] Where the one last datagram was lost, listeners made up a fifth of a second.
+    #[test]
+    fn the_end_of_a_spurt_is_sent_again_even_on_a_clean_line() {
+        let mut listener = listener();
+        let repeats = |listener: &mut Listener, at_ms| {
+            listener.end_spurt(Timestamp::from_millis(at_ms));
+            (0..10).filter(|_| listener.take_repeat()).count()
+        };
+        assert_eq!(repeats(&mut listener, 0), 1);
+        ask(&mut listener, 1_000, 3);
+        assert_eq!(repeats(&mut listener, 1_100), 3);
+    }
+
     /// [PROTO-7.2]
     #[test]
     fn datagrams_have_one_size_per_number_of_copies() {

@@ -1,5 +1,8 @@
 //! `hark-sim`: plays network scenarios with the real node, in virtual time, from a seed.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("hark-sim runs on Linux: leave it out with --exclude hark-simulator");
+
 mod explore;
 mod interpose;
 mod minimize;
