@@ -81,6 +81,9 @@ struct MinimizeArguments {
 }
 
 fn main() -> ExitCode {
+    // As other tools do: who reads no further, as `head` does, has seen enough.
+    // SAFETY: no other thread runs yet, and no handler is set.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let arguments = Arguments::parse();
     // The nodes' own logs, with virtual times.
     let filter = tracing_subscriber::EnvFilter::try_from_env("HARK_LOG")

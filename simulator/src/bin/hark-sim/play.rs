@@ -36,18 +36,11 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     match play(arguments, &path, &cast) {
         Ok(record) if record.failed() == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
-        // Who reads no further has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hark-sim: {error:#}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<RunRecord> {
