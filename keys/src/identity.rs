@@ -37,9 +37,13 @@ impl DeviceId {
         &self.0
     }
 
-    /// The name that libp2p knows the device by.
+    /// The name that libp2p knows the device by: the identity multihash of the key's protobuf (libp2p
+    /// peer ids specification).
     pub fn peer_id(&self) -> PeerId {
-        libp2p_identity::PublicKey::from(self.public_key()).to_peer_id()
+        let mut bytes = [0; PEER_ID_PREFIX.len() + 32];
+        bytes[..PEER_ID_PREFIX.len()].copy_from_slice(&PEER_ID_PREFIX);
+        bytes[PEER_ID_PREFIX.len()..].copy_from_slice(&self.0);
+        PeerId::from_bytes(&bytes).expect("36 bytes by the identity hash are a peer id")
     }
 
     /// The last six characters of the text form, enough to tell devices apart in a log.
@@ -266,6 +270,10 @@ const IDENTITY_MULTIHASH: u64 = 0;
 /// that grows with the square of the length.
 const ID_TEXT_LIMIT: usize = 64;
 
+/// What comes before the key in the peer id of an Ed25519 key: identity hash, 36 bytes; key type
+/// Ed25519; 32 bytes of data.
+const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+
 #[cfg(test)]
 mod tests {
     use data_encoding::HEXLOWER;
@@ -279,6 +287,12 @@ mod tests {
     }
 
     /// RFC 8032, section 7.1, test 2.
+    #[test]
+    fn the_peer_id_is_the_one_that_libp2p_makes_of_the_key() {
+        let key = DeviceKey::generate(&crate::SeededRandom::new(7));
+        assert_eq!(key.id().peer_id(), PeerId::from(key.keypair().public()));
+    }
+
     #[test]
     fn published_vector() {
         let secret = hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
