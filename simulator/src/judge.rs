@@ -14,7 +14,6 @@ pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> 
 }
 
 struct Judge<'a> {
-    cast: &'a Cast,
     measured: &'a Measured,
     expectation: &'a Expectation,
     names: Vec<&'a str>,
@@ -36,7 +35,7 @@ impl<'a> Judge<'a> {
             .collect();
         let after = expectation.after.as_duration();
         let before = expectation.before.unwrap_or(cast.scenario.duration).as_duration();
-        Self { cast, measured, expectation, names, pairs, after, before }
+        Self { measured, expectation, names, pairs, after, before }
     }
 
     fn judge(&self) -> Vec<ExpectationRecord> {
@@ -233,7 +232,7 @@ impl<'a> Judge<'a> {
         if let Some(before) = self.expectation.before {
             text.push_str(&format!(" until {before}"));
         }
-        if text.is_empty() && self.cast.actors.is_empty() { String::new() } else { text }
+        text
     }
 }
 

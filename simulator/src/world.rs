@@ -223,7 +223,7 @@ impl<'a> World<'a> {
                     break;
                 }
                 let action = entry.remove();
-                self.act(now, action)?;
+                self.act(now, action);
             }
             self.start_waiting(now);
             self.sim.step().map_err(|error| anyhow::anyhow!("a machine failed: {error}"))?;
@@ -243,7 +243,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn act(&mut self, now: Duration, action: Action) -> anyhow::Result<()> {
+    fn act(&mut self, now: Duration, action: Action) {
         match action {
             Action::Start(member) => self.processes[member].waits = true,
             Action::Press { member, down } => {
@@ -268,7 +268,6 @@ impl<'a> World<'a> {
             Action::Check(by) => self.observation.check_convergence(by, &self.seats),
             Action::Fault(fault) => self.strike(now, *fault),
         }
-        Ok(())
     }
 
     fn strike(&mut self, now: Duration, fault: FaultKind) {

@@ -5,7 +5,10 @@
 //! back without a stop.
 
 mod behaviour;
+mod carry_out;
+mod dials;
 mod publisher;
+mod swarm;
 mod view;
 
 use std::{
@@ -19,25 +22,20 @@ use futures::StreamExt;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Ticket, Timestamp};
 use hark_mesh::{
     Dial, Directory,
-    hello::{Presence, Refusal},
-    message::Acknowledgement,
-    squad::{self, DownReason, Squad, SquadConfig, Transmit},
+    hello::Presence,
+    squad::{DownReason, Squad, SquadConfig},
 };
-use libp2p::{
-    Swarm, gossipsub, mdns,
-    request_response::{self, OutboundRequestId},
-    swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts, dial_opts::PeerCondition},
-};
+use libp2p::{Swarm, gossipsub, request_response::OutboundRequestId, swarm::ConnectionId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use self::behaviour::{Behaviour, BehaviourEvent};
+use self::behaviour::Behaviour;
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
     event::{Direction, Event},
-    link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, address_of, multiaddr_of},
+    link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
     snapshot::{Command, TransmitMode},
     store::OrganisationStore,
@@ -416,160 +414,6 @@ impl Runner {
         Ok(())
     }
 
-    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) -> anyhow::Result<()> {
-        let now = self.config.clock.now();
-        match event {
-            SwarmEvent::Behaviour(event) => self.handle_behaviour(now, event),
-            SwarmEvent::NewListenAddr { address, .. } => {
-                if let Some((address, _)) = address_of(&address) {
-                    self.listen_addresses.insert(address);
-                    self.ready_at = self.ready_at.map(|at| at.min(now + ADDRESSES_SETTLE));
-                    self.handle_addresses(now);
-                    if std::mem::take(&mut self.moved) {
-                        self.redial_accepted();
-                    }
-                }
-            }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                if let Some((address, _)) = address_of(&address) {
-                    self.listen_addresses.remove(&address);
-                    self.handle_addresses(now);
-                    self.moved = true;
-                    if !self.listen_addresses.is_empty() {
-                        self.redial_accepted();
-                    }
-                }
-            }
-            SwarmEvent::ConnectionEstablished { connection_id, .. } => {
-                self.dials.remove(&connection_id);
-            }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                tracing::debug!(%error, "dial failed");
-                if let Some(dial) = self.dials.remove(&connection_id)
-                    && let Some(squad) = &mut self.squad
-                {
-                    squad.handle_dial_failed(now, dial.device, &dial.addresses);
-                }
-            }
-            SwarmEvent::IncomingConnectionError { error, .. } => {
-                tracing::debug!(%error, "connection refused");
-            }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn handle_behaviour(&mut self, now: Timestamp, event: BehaviourEvent) {
-        match event {
-            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
-                let mut by_device: BTreeMap<DeviceId, Vec<SocketAddr>> = BTreeMap::new();
-                for (peer, address) in found {
-                    if let (Some(device), Some((address, _))) =
-                        (DeviceId::from_peer_id(&peer), address_of(&address))
-                    {
-                        by_device.entry(device).or_default().push(address);
-                    }
-                }
-                for (device, addresses) in by_device {
-                    match (&mut self.squad, &mut self.joining) {
-                        (Some(squad), _) => {
-                            squad.handle_discovered(now, Some(device), &addresses);
-                        }
-                        (None, Some(joining)) if joining.discovered.len() < DISCOVERED_LIMIT => {
-                            joining.discovered.insert(device, addresses);
-                            joining.next_dial = now;
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            BehaviourEvent::Gossip(gossipsub::Event::Message {
-                propagation_source,
-                message_id,
-                message,
-            }) => {
-                let Some(squad) = &mut self.squad else { return };
-                let acceptance = match squad.handle_gossip(now, &message.data) {
-                    Ok(()) => gossipsub::MessageAcceptance::Accept,
-                    Err(error) => {
-                        tracing::debug!(%error, "gossip refused");
-                        gossipsub::MessageAcceptance::Reject
-                    }
-                };
-                let gossip = &mut self.swarm.behaviour_mut().gossip;
-                gossip.report_message_validation_result(
-                    &message_id,
-                    &propagation_source,
-                    acceptance,
-                );
-            }
-            BehaviourEvent::Messages(event) => self.handle_message(now, event),
-            _ => {}
-        }
-    }
-
-    fn handle_message(&mut self, now: Timestamp, event: request_response::Event<Vec<u8>, Vec<u8>>) {
-        let Some(squad) = &mut self.squad else { return };
-        match event {
-            request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request { request, channel, .. } => {
-                    let Some(device) = DeviceId::from_peer_id(&peer) else { return };
-                    let result = squad.handle_message(now, device, &request);
-                    if let Err(error) = &result {
-                        tracing::debug!(?device, %error, "message refused");
-                    }
-                    let answer = Acknowledgement::from(&result).encode().to_vec();
-                    // The stream may have ended meanwhile; the sender then sends again.
-                    let _ = self.swarm.behaviour_mut().messages.send_response(channel, answer);
-                }
-                request_response::Message::Response { request_id, response } => {
-                    let Some((device, id)) = self.requests.remove(&request_id) else { return };
-                    if Acknowledgement::decode(&response) == Some(Acknowledgement::Taken) {
-                        squad.handle_delivered(now, device, id);
-                    } else {
-                        squad.handle_failed(now, device, id);
-                    }
-                }
-            },
-            request_response::Event::OutboundFailure { request_id, error, .. } => {
-                tracing::debug!(%error, "message not delivered");
-                if let Some((device, id)) = self.requests.remove(&request_id) {
-                    squad.handle_failed(now, device, id);
-                }
-            }
-            request_response::Event::InboundFailure { .. }
-            | request_response::Event::ResponseSent { .. } => {}
-        }
-    }
-
-    fn handle_addresses(&mut self, now: Timestamp) {
-        let addresses = self.own_addresses();
-        self.config.doorkeeper.set_addresses(addresses.clone());
-        if let Some(squad) = &mut self.squad {
-            squad.handle_addresses(now, addresses);
-        }
-    }
-
-    /// Dials those who have dialled us, from another address than the one that is gone. [PROTO-2.10]
-    fn redial_accepted(&mut self) {
-        for (device, address) in self.links.forsake_accepted() {
-            self.dial(Dial { device: Some(device), addresses: vec![address] });
-        }
-    }
-
-    /// Where others can reach us: not by loopback, unless there is nothing else.
-    fn own_addresses(&self) -> Vec<SocketAddr> {
-        let useful = |address: &&SocketAddr| match address {
-            SocketAddr::V4(address) => !address.ip().is_loopback(),
-            SocketAddr::V6(address) => {
-                !address.ip().is_loopback() && !address.ip().is_unicast_link_local()
-            }
-        };
-        let outside: Vec<_> = self.listen_addresses.iter().filter(useful).copied().collect();
-        if outside.is_empty() { self.listen_addresses.iter().copied().collect() } else { outside }
-    }
-
     /// Ten times a second.
     fn tick(&mut self, now: Timestamp) -> anyhow::Result<()> {
         self.next_tick = now + TICK;
@@ -613,182 +457,6 @@ impl Runner {
             self.config.publisher.publish(self.view.stats_event(&snapshot));
         }
         self.config.publisher.set_snapshot(snapshot);
-    }
-
-    /// Knocks at the doors of the ticket until one opens.
-    fn join(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let Some(joining) = &mut self.joining else { return Ok(()) };
-        let refusal = self.config.doorkeeper.last_refusal();
-        if let Some(refusal) = refusal
-            && is_final(refusal)
-        {
-            anyhow::bail!("{refusal}");
-        }
-        let patience = if refusal.is_some() { JOIN_REFUSED_TIMEOUT } else { JOIN_TIMEOUT };
-        if now >= joining.since + patience {
-            match refusal {
-                Some(refusal) => anyhow::bail!("{refusal}"),
-                None => anyhow::bail!(
-                    "nobody of {:?} answers: is one of its members running, and reachable from \
-                     here? --peer ADDR:PORT tries another address",
-                    joining.ticket.name
-                ),
-            }
-        }
-        if now < joining.next_dial {
-            return Ok(());
-        }
-        joining.next_dial = now + JOIN_RETRY;
-        let mut dials: Vec<_> = joining
-            .ticket
-            .doors
-            .iter()
-            .map(|door| (Some(door.device), door.addresses.clone()))
-            .collect();
-        dials.extend(self.config.peers.iter().map(|address| (None, vec![*address])));
-        dials.extend(
-            joining.discovered.iter().map(|(device, addresses)| (Some(*device), addresses.clone())),
-        );
-        for (device, addresses) in dials {
-            self.dial(Dial { device, addresses });
-        }
-        Ok(())
-    }
-
-    /// Dials the addresses that are not under way already: one where nobody answers holds up no
-    /// other. [PROTO-5.4]
-    fn dial(&mut self, mut dial: Dial) {
-        let under_way = |address: &SocketAddr| {
-            let mut dials = self.dials.values();
-            dials.any(|other| other.device == dial.device && other.addresses.contains(address))
-        };
-        dial.addresses = dial.addresses.iter().copied().filter(|a| !under_way(a)).collect();
-        if dial.addresses.is_empty() {
-            return;
-        }
-        let addresses = dial.addresses.iter().copied().map(multiaddr_of);
-        let options: Vec<DialOpts> = match dial.device {
-            Some(device) => vec![
-                DialOpts::peer_id(device.peer_id())
-                    .addresses(addresses.collect())
-                    .condition(PeerCondition::Always)
-                    .build(),
-            ],
-            None => addresses
-                .map(|address| DialOpts::unknown_peer_id().address(address).build())
-                .collect(),
-        };
-        for options in options {
-            let id = options.connection_id();
-            match self.swarm.dial(options) {
-                Ok(()) => {
-                    self.dials.insert(id, dial.clone());
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "not dialled");
-                    if let Some(squad) = &mut self.squad {
-                        let now = self.config.clock.now();
-                        squad.handle_dial_failed(now, dial.device, &dial.addresses);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Does what the squad wants done.
-    fn carry_out(&mut self, now: Timestamp) {
-        loop {
-            let Some(squad) = &mut self.squad else { return };
-            if let Some(event) = squad.poll_event() {
-                self.handle_squad(event);
-            } else if let Some(transmit) = squad.poll_transmit() {
-                self.transmit(now, transmit);
-            } else if let Some(dial) = squad.poll_dial(now) {
-                self.dial(dial);
-            } else if let Some(generation) = squad.poll_persist() {
-                self.persist(generation);
-            } else {
-                return;
-            }
-        }
-    }
-
-    fn transmit(&mut self, now: Timestamp, transmit: Transmit) {
-        match transmit {
-            Transmit::Message { to, id, bytes } => {
-                let messages = &mut self.swarm.behaviour_mut().messages;
-                let request = messages.send_request(&to.peer_id(), bytes.to_vec());
-                self.requests.insert(request, (to, id));
-                if self.requests.len() > REQUEST_LIMIT
-                    && let Some((_, (device, id))) = self.requests.pop_first()
-                    && let Some(squad) = &mut self.squad
-                {
-                    squad.handle_failed(now, device, id);
-                }
-            }
-            Transmit::Gossip(bytes) => {
-                let gossip = &mut self.swarm.behaviour_mut().gossip;
-                if let Err(error) = gossip.publish(self.topic.clone(), bytes) {
-                    // Nobody there yet, or said already; records are exchanged on each new link.
-                    tracing::debug!(%error, "not gossiped");
-                }
-            }
-            Transmit::Datagram { to, bytes } => self.links.send(to, bytes.into()),
-        }
-    }
-
-    fn handle_squad(&mut self, event: squad::Event) {
-        let command = match event {
-            squad::Event::OwnKey(secret) => Some(VoiceCommand::UseKey(secret)),
-            squad::Event::TalkerKey { device, secret } => {
-                Some(VoiceCommand::InstallKey { device, secret })
-            }
-            squad::Event::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
-            squad::Event::Listeners(devices) => Some(VoiceCommand::SetListeners(devices)),
-            squad::Event::RecordsChanged => {
-                self.records_changed = true;
-                if let Some(squad) = &self.squad {
-                    for record in squad.directory().records() {
-                        self.config.doorkeeper.add_member(record.unverified().device);
-                    }
-                }
-                None
-            }
-            event => {
-                if let Some(event) = self.view.handle_squad(event, &self.links) {
-                    self.config.publisher.publish(event);
-                }
-                None
-            }
-        };
-        if let (Some(command), Some(voice)) = (command, &self.voice) {
-            voice.command(command);
-        }
-    }
-
-    fn persist(&self, generation: u16) {
-        let Some(store) = self.store.clone() else { return };
-        let inputs = self.input_sender.clone();
-        (self.config.worker)(Box::new(move || {
-            let kept = store.keep_generation(generation).map_err(|error| error.to_string());
-            // The node may have ended meanwhile.
-            let _ = inputs.send(Input::Persisted(generation, kept));
-        }));
-    }
-
-    fn keep_records(&mut self) {
-        if !std::mem::take(&mut self.records_changed) {
-            return;
-        }
-        let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
-        let snapshot = squad.directory().snapshot();
-        let port = self.listen_addresses.first().map(SocketAddr::port);
-        (self.config.worker)(Box::new(move || {
-            let kept = store.keep_members(&snapshot).and_then(|()| store.keep_port(port));
-            if let Err(error) = kept {
-                tracing::warn!(%error, "members are not remembered");
-            }
-        }));
     }
 
     /// An invite by this device, with those who can admit, this device first.
@@ -837,15 +505,6 @@ impl Runner {
     }
 }
 
-/// Whether another door would say the same. Not of an expired ticket: by this device's clock it is
-/// good, so that door's clock may be wrong.
-fn is_final(refusal: Refusal) -> bool {
-    matches!(
-        refusal,
-        Refusal::TicketUsedUp | Refusal::TicketInvalid | Refusal::Version | Refusal::Certificate
-    )
-}
-
 /// What really went wrong: the last of a chain of causes.
 fn deepest(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
@@ -867,27 +526,11 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_A_SECOND: u64 = 10;
 
-/// Addresses of several interfaces come one by one; `ready` waits this long after one.
-const ADDRESSES_SETTLE: Duration = Duration::from_millis(50);
-
 /// And no longer than this for the first.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a squad's ticket admits.
 const TICKET_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A newcomer knocks this often, and gives up after that long.
-const JOIN_RETRY: Duration = Duration::from_secs(1);
-const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// One that was refused at a door gives the other doors this long.
-const JOIN_REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Devices on the LAN that a newcomer tries; further ones are left out.
-const DISCOVERED_LIMIT: usize = 64;
-
-/// Messages under way; the oldest counts as lost.
-const REQUEST_LIMIT: usize = 4096;
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(100);

@@ -155,13 +155,3 @@ fn a_gap_and_its_cause_are_told_apart() {
     }
     assert_eq!((paths(&record, "gap"), paths(&record, "apart")), (0, 20));
 }
-
-#[test]
-#[ignore = "writes pages into the temporary directory, to be looked at"]
-fn pages_to_look_at() {
-    for (name, record) in [("five", sample::squad_of_five()), ("crowd", sample::crowd(32, 60.0))] {
-        let file = std::env::temp_dir().join(format!("hark-report-{name}.html"));
-        std::fs::write(&file, page(&record)).unwrap();
-        println!("{}", file.display());
-    }
-}
