@@ -253,6 +253,18 @@ hash_id!(
     ChannelId,
     16
 );
+hash_id!(
+    /// What a talk spurt goes to: one channel, several at once, or a whisper. [PROTO-6.1]
+    TargetId,
+    16
+);
+
+impl TargetId {
+    /// The target that is `channel` alone; it has the channel's bytes.
+    pub const fn of_channel(channel: ChannelId) -> Self {
+        Self(channel.0)
+    }
+}
 
 fn signed_bytes(kind: &str, message: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + kind.len() + message.len());

@@ -19,6 +19,7 @@ mod words;
 pub use encoding::{DecodeError, decode, encode};
 pub use identity::{
     ChannelId, DeviceId, DeviceKey, IdError, MemberId, OrganisationId, Signature, SignatureError,
+    TargetId,
 };
 pub use keystore::KeyFileError;
 pub use media::{KeyExhausted, KeySecret, OpenFrameError, SenderKey, SenderKeyring};

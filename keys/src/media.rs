@@ -1,8 +1,9 @@
 //! Media keys: each device seals its own speech, RFC 9605 (SFrame) with sender keys that ratchet.
 //!
 //! A [`KeySecret`] is what travels to the devices that may hear. From it the sender makes a
-//! [`SenderKey`], a receiver a [`SenderKeyring`]. The key id says who, which generation and which
-//! ratchet step, so that no key is ever tried in vain ([PROTO-6.1]).
+//! [`SenderKey`], a receiver a [`SenderKeyring`]. A key belongs to one target: what is sealed for one
+//! opens for no other. The key id says who, which generation and which ratchet step, so that no key
+//! is ever tried in vain ([PROTO-6.1]).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,7 +17,7 @@ use sframe::{
 };
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::{ChannelId, DeviceId, Random, Timestamp};
+use crate::{DeviceId, Random, TargetId, Timestamp};
 
 /// What a device gives to those who may hear it: the key of one ratchet step.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -76,11 +77,11 @@ pub struct SenderKey {
 impl SenderKey {
     /// A key that has sealed nothing. Make it once only from each [`KeySecret`]: two would use one
     /// counter twice.
-    pub fn new(channel: ChannelId, device: DeviceId, secret: &KeySecret) -> Self {
-        let id = key_id(slot(channel, device), secret);
+    pub fn new(target: TargetId, device: DeviceId, secret: &KeySecret) -> Self {
+        let id = key_id(slot(target, device), secret);
         let key = GenericEncryptionKey::derive_from(SUITE, id, secret.base_key)
             .expect("the suite is compiled in");
-        Self { key, metadata: metadata(channel, device), counter: FIRST_COUNTER }
+        Self { key, metadata: metadata(target, device), counter: FIRST_COUNTER }
     }
 
     /// Seals `plaintext` into `out`, whose earlier content is discarded, and returns its counter.
@@ -132,7 +133,7 @@ pub enum OpenFrameError {
     Malformed,
 }
 
-/// Opens the frames of one sender in one channel.
+/// Opens the frames of one sender to one target.
 pub struct SenderKeyring {
     slot: u32,
     metadata: Metadata,
@@ -142,10 +143,10 @@ pub struct SenderKeyring {
 
 impl SenderKeyring {
     /// Opens nothing yet.
-    pub fn new(channel: ChannelId, sender: DeviceId) -> Self {
+    pub fn new(target: TargetId, sender: DeviceId) -> Self {
         Self {
-            slot: slot(channel, sender),
-            metadata: metadata(channel, sender),
+            slot: slot(target, sender),
+            metadata: metadata(target, sender),
             chains: VecDeque::new(),
         }
     }
@@ -347,15 +348,15 @@ fn place(counter: u64) -> (usize, u64) {
 
 type Metadata = [u8; METADATA_LENGTH];
 
-fn metadata(channel: ChannelId, device: DeviceId) -> Metadata {
+fn metadata(target: TargetId, device: DeviceId) -> Metadata {
     let mut metadata = [0; METADATA_LENGTH];
-    metadata[..16].copy_from_slice(channel.as_bytes());
+    metadata[..16].copy_from_slice(target.as_bytes());
     metadata[16..].copy_from_slice(device.as_bytes());
     metadata
 }
 
-fn slot(channel: ChannelId, device: DeviceId) -> u32 {
-    let hash = blake3::hash(&metadata(channel, device));
+fn slot(target: TargetId, device: DeviceId) -> u32 {
+    let hash = blake3::hash(&metadata(target, device));
     let bytes = hash.as_bytes();
     u32::from(u16::from_be_bytes([bytes[0], bytes[1]]) >> 5)
 }

@@ -7,7 +7,7 @@ mod certificate;
 
 use hark_keys::{
     ChannelId, DecodeError, DeviceId, DeviceKey, MemberId, OrganisationId, Random, Signable,
-    SignatureError, Signed, decode, encode,
+    SignatureError, Signed, TargetId, decode, encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -98,10 +98,10 @@ impl Charter {
         self.root.unverified().root_keys.contains(device)
     }
 
-    /// What the datagrams of `channel` begin with. [PROTO-7.1]
-    pub fn channel_tag(&self, channel: ChannelId) -> [u8; 4] {
+    /// What the voice datagrams to `target` are marked with. [PROTO-7.1]
+    pub fn target_tag(&self, target: TargetId) -> [u8; 4] {
         let mut hasher = blake3::Hasher::new_keyed(self.organisation.as_bytes());
-        let hash = hasher.update(b"channel").update(channel.as_bytes()).finalize();
+        let hash = hasher.update(b"target").update(target.as_bytes()).finalize();
         let hash = hash.as_bytes();
         [hash[0], hash[1], hash[2], hash[3]]
     }

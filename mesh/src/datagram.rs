@@ -31,8 +31,8 @@ impl<'a> Datagram<'a> {
 /// A sealed frame and copies of those before it. [PROTO-7.2]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Voice<'a> {
-    /// Which channel it is for. [PROTO-7.1]
-    pub channel_tag: [u8; 4],
+    /// Which target it is for. [PROTO-7.1]
+    pub target_tag: [u8; 4],
     /// Number of the voice datagram on this link; wraps. [PROTO-7.3]
     pub sequence: u16,
     /// Between one and six sealed frames, the newest first.
@@ -43,7 +43,7 @@ impl<'a> Voice<'a> {
     /// Parses a datagram of kind 1.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_VOICE, bytes)?;
-        let channel_tag = reader.take()?;
+        let target_tag = reader.take()?;
         let sequence = u16::from_be_bytes(reader.take()?);
         let [copies] = reader.take()?;
         let count = 1 + usize::from(copies);
@@ -59,19 +59,19 @@ impl<'a> Voice<'a> {
             *frame = reader.slice(length)?;
         }
         reader.end()?;
-        Ok(Self { channel_tag, sequence, frames })
+        Ok(Self { target_tag, sequence, frames })
     }
 
     /// Appends a datagram with `frames`, the newest first, to `out`. There must be one at least;
     /// of more than six the oldest are left out.
     pub fn encode<'f>(
-        channel_tag: [u8; 4],
+        target_tag: [u8; 4],
         sequence: u16,
         frames: impl IntoIterator<Item = &'f [u8]>,
         out: &mut Vec<u8>,
     ) {
         out.push(KIND_VOICE);
-        out.extend_from_slice(&channel_tag);
+        out.extend_from_slice(&target_tag);
         out.extend_from_slice(&sequence.to_be_bytes());
         let copies_at = out.len();
         out.push(0);
@@ -118,8 +118,8 @@ impl Eq for Frames<'_> {}
 /// What a listener says of a talker's datagrams. [PROTO-7.4]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Which channel it is about.
-    pub channel_tag: [u8; 4],
+    /// Target of the newest voice datagram that it counts.
+    pub target_tag: [u8; 4],
     /// Newest voice datagram that came.
     pub highest_sequence: u16,
     /// How many came since the spurt's last report.
@@ -138,7 +138,7 @@ impl Report {
     /// Parses a datagram of kind 2.
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_REPORT, bytes)?;
-        let channel_tag = reader.take()?;
+        let target_tag = reader.take()?;
         let highest_sequence = u16::from_be_bytes(reader.take()?);
         let received = u16::from_be_bytes(reader.take()?);
         let lost = u16::from_be_bytes(reader.take()?);
@@ -150,7 +150,7 @@ impl Report {
             return Err(DropReason::TooManyCopies);
         }
         Ok(Self {
-            channel_tag,
+            target_tag,
             highest_sequence,
             received,
             lost,
@@ -163,7 +163,7 @@ impl Report {
     /// Appends the datagram to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(KIND_REPORT);
-        out.extend_from_slice(&self.channel_tag);
+        out.extend_from_slice(&self.target_tag);
         out.extend_from_slice(&self.highest_sequence.to_be_bytes());
         out.extend_from_slice(&self.received.to_be_bytes());
         out.extend_from_slice(&self.lost.to_be_bytes());
@@ -269,9 +269,9 @@ pub enum DropReason {
     /// A frame with flags that this version does not know.
     #[error("unknown flags")]
     UnknownFlags,
-    /// For a channel that we are not in.
-    #[error("unknown channel")]
-    UnknownChannel,
+    /// About a target that we do not talk to.
+    #[error("unknown target")]
+    UnknownTarget,
     /// Sealed with a key that we have not been given, or not yet.
     #[error("unknown key")]
     UnknownKey,
@@ -299,7 +299,7 @@ impl DropReason {
             | Self::EmptyFrame
             | Self::Forged => Fault::Peer,
             Self::UnknownKind | Self::UnknownFlags => Fault::Version,
-            Self::UnknownChannel | Self::UnknownKey | Self::Repeated | Self::TooOld => {
+            Self::UnknownTarget | Self::UnknownKey | Self::Repeated | Self::TooOld => {
                 Fault::Network
             }
             Self::QueueFull => Fault::Ours,
@@ -377,7 +377,7 @@ mod tests {
         Voice::encode([1, 2, 3, 4], 0x0506, [&[7u8, 8][..], &[9]], &mut out);
         assert_eq!(out, [1, 1, 2, 3, 4, 5, 6, 1, 0, 2, 7, 8, 0, 1, 9]);
         let report = Report {
-            channel_tag: [1, 2, 3, 4],
+            target_tag: [1, 2, 3, 4],
             highest_sequence: 0x0506,
             received: 0x0708,
             lost: 0x090a,
@@ -426,7 +426,7 @@ mod tests {
             let Ok(Datagram::Voice(voice)) = Datagram::parse(&out) else {
                 return Err(TestCaseError::fail("voice parses as voice"));
             };
-            prop_assert_eq!((voice.channel_tag, voice.sequence), (tag, sequence));
+            prop_assert_eq!((voice.target_tag, voice.sequence), (tag, sequence));
             prop_assert_eq!(voice.frames.to_vec(), frames);
         }
 
@@ -452,7 +452,7 @@ mod tests {
             let mut out = Vec::new();
             match Datagram::parse(&bytes) {
                 Ok(Datagram::Voice(voice)) => Voice::encode(
-                    voice.channel_tag,
+                    voice.target_tag,
                     voice.sequence,
                     voice.frames.iter().copied(),
                     &mut out,

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
-use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
 use hark_node::voice::{Pipeline, PipelineConfig, TalkerStatistics, Transmit, VoiceCommand};
 
 #[allow(dead_code, reason = "the files are written for another benchmark")]
@@ -52,7 +52,7 @@ type Network = Box<dyn FnMut(u64, &mut Dice) -> Option<f64>>;
 fn networks() -> Vec<(&'static str, Network)> {
     let wired = |dice: &mut Dice| dice.exponential(2.0) + dice.exponential(2.0);
     let wifi = move |dice: &mut Dice| {
-        // One in 300 meets a busy channel, and all behind it wait.
+        // One in 300 meets a busy target, and all behind it wait.
         let busy = if dice.roll() < 0.003 { 20.0 / dice.roll().max(0.02).sqrt() } else { 0.0 };
         wired(dice) + busy
     };
@@ -151,7 +151,7 @@ impl World {
         let pipeline = |device| {
             Pipeline::new(PipelineConfig {
                 transmit: Transmit::Open,
-                ..PipelineConfig::new(device, ChannelId::from_bytes([3; 16]), [4; 4], false)
+                ..PipelineConfig::new(device, TargetId::from_bytes([3; 16]), [4; 4], false)
             })
         };
         let (mut talker, mut listener) = (pipeline(talker_id)?, pipeline(listener_id)?);

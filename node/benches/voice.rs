@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use divan::{Bencher, counter::ItemsCount};
 use hark_keys::{
-    ChannelId, DeviceKey, KeySecret, SeededRandom, SenderKey, SenderKeyring, Timestamp,
+    DeviceKey, KeySecret, SeededRandom, SenderKey, SenderKeyring, TargetId, Timestamp,
 };
 use hark_mesh::datagram::FrameHeader;
 use hark_node::voice::{
@@ -37,10 +37,10 @@ fn main() -> anyhow::Result<()> {
 /// turns, so that whatever slows the machine slows both.
 fn seal_beside_its_limit(table: &mut table::Table) -> anyhow::Result<()> {
     let random = SeededRandom::new(1);
-    let (device, channel) = (DeviceKey::generate(&random).id(), ChannelId::from_bytes([1; 16]));
+    let (device, target) = (DeviceKey::generate(&random).id(), TargetId::from_bytes([1; 16]));
     let secret = KeySecret::generate(1, &random);
-    let mut key = SenderKey::new(channel, device, &secret);
-    let mut keyring = SenderKeyring::new(channel, device);
+    let mut key = SenderKey::new(target, device, &secret);
+    let mut keyring = SenderKeyring::new(target, device);
     keyring.install(Timestamp::ZERO, &secret);
     let bare = aead::UnboundKey::new(&aead::AES_128_GCM, &[7; 16]);
     let bare = aead::LessSafeKey::new(bare.map_err(|_| anyhow::anyhow!("no key"))?);
@@ -119,15 +119,15 @@ fn decode(bencher: Bencher, conceal: bool) {
 #[divan::bench]
 fn seal_and_open(bencher: Bencher) {
     let random = SeededRandom::new(1);
-    let (device, channel) = (DeviceKey::generate(&random).id(), ChannelId::from_bytes([1; 16]));
+    let (device, target) = (DeviceKey::generate(&random).id(), TargetId::from_bytes([1; 16]));
     let (mut sealed, mut opened) = (Vec::with_capacity(200), Vec::with_capacity(200));
     // A step has counters for 65,280 frames, so each sample gets its own.
     bencher
         .with_inputs(|| {
             let secret = KeySecret::generate(1, &random);
-            let mut keyring = SenderKeyring::new(channel, device);
+            let mut keyring = SenderKeyring::new(target, device);
             keyring.install(Timestamp::ZERO, &secret);
-            (SenderKey::new(channel, device, &secret), keyring)
+            (SenderKey::new(target, device, &secret), keyring)
         })
         .input_counter(|_| ItemsCount::new(100u32))
         .bench_local_refs(|(key, keyring)| {
@@ -185,7 +185,7 @@ fn talk(bencher: Bencher, listeners: u64) {
     let device = || DeviceKey::generate(&random).id();
     let config = PipelineConfig {
         transmit: Transmit::Open,
-        ..PipelineConfig::new(device(), ChannelId::from_bytes([1; 16]), [0; 4], false)
+        ..PipelineConfig::new(device(), TargetId::from_bytes([1; 16]), [0; 4], false)
     };
     let mut pipeline = Pipeline::new(config).expect("a valid rate");
     let listeners = (0..listeners).map(|_| device()).collect();
@@ -210,12 +210,12 @@ fn talk(bencher: Bencher, listeners: u64) {
 #[divan::bench(args = [1, 3, 7], sample_count = 100, sample_size = 100)]
 fn listen(bencher: Bencher, talkers: usize) {
     let random = SeededRandom::new(1);
-    let channel = ChannelId::from_bytes([1; 16]);
+    let target = TargetId::from_bytes([1; 16]);
     let device = || DeviceKey::generate(&random).id();
     let pipeline = |device| {
         Pipeline::new(PipelineConfig {
             transmit: Transmit::Open,
-            ..PipelineConfig::new(device, channel, [0; 4], false)
+            ..PipelineConfig::new(device, target, [0; 4], false)
         })
         .expect("a valid rate")
     };

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Receiver},
 };
 
-use hark_keys::DeviceId;
+use hark_keys::{DeviceId, TargetId};
 use hark_node::{
     clock::Clock,
     event::StampedEvent,
@@ -161,11 +161,11 @@ impl Seat {
         let (seat, device) = (Arc::clone(self), launch.device());
         let start_voice: network::StartVoice = Box::new(move |store, links, inputs| {
             let charter = store.charter();
-            let channel = charter.channel().id;
-            let tag = charter.channel_tag(channel);
+            let target = TargetId::of_channel(charter.channel().id);
+            let tag = charter.target_tag(target);
             let config = PipelineConfig {
                 transmit: seat.transmit.into(),
-                ..PipelineConfig::new(device, channel, tag, seat.low_delay)
+                ..PipelineConfig::new(device, target, tag, seat.low_delay)
             };
             let voice = Voice::new(
                 Pipeline::new(config)?,

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{DeviceKey, SeededRandom};
 
-fn pair() -> (ChannelId, DeviceId, KeySecret) {
+fn pair() -> (TargetId, DeviceId, KeySecret) {
     let random = SeededRandom::new(1);
     let device = DeviceKey::generate(&random).id();
-    (ChannelId::from_bytes([3; 16]), device, KeySecret::generate(7, &random))
+    (TargetId::from_bytes([3; 16]), device, KeySecret::generate(7, &random))
 }
 
 fn sealed(key: &mut SenderKey, plaintext: &[u8]) -> Vec<u8> {
@@ -83,31 +83,31 @@ fn published_vectors() {
 }
 
 #[test]
-fn opens_what_was_sealed_for_this_sender_and_channel_only() {
-    let (channel, device, secret) = pair();
-    let mut key = SenderKey::new(channel, device, &secret);
+fn opens_what_was_sealed_for_this_sender_and_target_only() {
+    let (target, device, secret) = pair();
+    let mut key = SenderKey::new(target, device, &secret);
     let frame = sealed(&mut key, b"hello");
     assert_eq!(frame.len(), 5 + SEALED_OVERHEAD);
 
     let now = Timestamp::ZERO;
-    let keyring = |channel, device, secret: &KeySecret| {
-        let mut keyring = SenderKeyring::new(channel, device);
+    let keyring = |target, device, secret: &KeySecret| {
+        let mut keyring = SenderKeyring::new(target, device);
         keyring.install(now, secret);
         keyring
     };
-    assert_eq!(opened(&mut keyring(channel, device, &secret), now, &frame), Ok(b"hello".to_vec()));
+    assert_eq!(opened(&mut keyring(target, device, &secret), now, &frame), Ok(b"hello".to_vec()));
     let stranger = DeviceKey::from_secret(&[9; 32]).id();
-    assert!(opened(&mut keyring(channel, stranger, &secret), now, &frame).is_err());
-    let elsewhere = ChannelId::from_bytes([4; 16]);
+    assert!(opened(&mut keyring(target, stranger, &secret), now, &frame).is_err());
+    let elsewhere = TargetId::from_bytes([4; 16]);
     assert!(opened(&mut keyring(elsewhere, device, &secret), now, &frame).is_err());
     let other = KeySecret::generate(7, &SeededRandom::new(2));
     assert_eq!(
-        opened(&mut keyring(channel, device, &other), now, &frame),
+        opened(&mut keyring(target, device, &other), now, &frame),
         Err(OpenFrameError::Forged)
     );
     let later = KeySecret::generate(8, &SeededRandom::new(2));
     assert_eq!(
-        opened(&mut keyring(channel, device, &later), now, &frame),
+        opened(&mut keyring(target, device, &later), now, &frame),
         Err(OpenFrameError::UnknownKey)
     );
 }
@@ -115,8 +115,8 @@ fn opens_what_was_sealed_for_this_sender_and_channel_only() {
 /// [PROTO-6.2] One size for all frames of a step, no counter twice, and an end.
 #[test]
 fn a_step_has_one_size_and_an_end() {
-    let (channel, device, secret) = pair();
-    let mut key = SenderKey::new(channel, device, &secret);
+    let (target, device, secret) = pair();
+    let mut key = SenderKey::new(target, device, &secret);
     let mut out = Vec::new();
     let mut counters = BTreeSet::new();
     while let Ok(counter) = key.seal(&[0; 4], &mut out) {
@@ -130,15 +130,15 @@ fn a_step_has_one_size_and_an_end() {
 /// [PROTO-6.5] Who joins hears nothing of before; who was there goes on without a word.
 #[test]
 fn a_joiner_does_not_open_the_past() {
-    let (channel, device, secret) = pair();
+    let (target, device, secret) = pair();
     let now = Timestamp::ZERO;
-    let mut member = SenderKeyring::new(channel, device);
+    let mut member = SenderKeyring::new(target, device);
     member.install(now, &secret);
-    let before = sealed(&mut SenderKey::new(channel, device, &secret), b"before");
+    let before = sealed(&mut SenderKey::new(target, device, &secret), b"before");
     let next = secret.ratcheted();
-    let mut joiner = SenderKeyring::new(channel, device);
+    let mut joiner = SenderKeyring::new(target, device);
     joiner.install(now, &next);
-    let after = sealed(&mut SenderKey::new(channel, device, &next), b"after");
+    let after = sealed(&mut SenderKey::new(target, device, &next), b"after");
     assert_eq!(opened(&mut joiner, now, &before), Err(OpenFrameError::UnknownKey));
     assert_eq!(opened(&mut joiner, now, &after), Ok(b"after".to_vec()));
     assert_eq!(opened(&mut member, now, &after), Ok(b"after".to_vec()));
@@ -148,17 +148,17 @@ fn a_joiner_does_not_open_the_past() {
 /// [PROTO-6.6]
 #[test]
 fn an_old_step_is_erased_after_ten_seconds() {
-    let (channel, device, secret) = pair();
-    let mut keyring = SenderKeyring::new(channel, device);
+    let (target, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
     keyring.install(Timestamp::ZERO, &secret);
-    let mut key = SenderKey::new(channel, device, &secret);
+    let mut key = SenderKey::new(target, device, &secret);
     let [early, late] = [sealed(&mut key, b"early"), sealed(&mut key, b"late")];
     let mut next = secret.clone();
     for _ in 0..7 {
         next = next.ratcheted();
     }
-    let ahead = sealed(&mut SenderKey::new(channel, device, &next), b"next");
-    let too_far = sealed(&mut SenderKey::new(channel, device, &next.ratcheted()), b"too far");
+    let ahead = sealed(&mut SenderKey::new(target, device, &next), b"next");
+    let too_far = sealed(&mut SenderKey::new(target, device, &next.ratcheted()), b"too far");
     let at = Timestamp::from_millis;
     assert_eq!(opened(&mut keyring, at(0), &too_far), Err(OpenFrameError::UnknownKey));
     assert!(opened(&mut keyring, at(1_000), &ahead).is_ok());
@@ -169,12 +169,12 @@ fn an_old_step_is_erased_after_ten_seconds() {
 /// Frames of steps that were passed over may still be under way.
 #[test]
 fn a_frame_of_a_step_between_opens_late() {
-    let (channel, device, secret) = pair();
-    let mut keyring = SenderKeyring::new(channel, device);
+    let (target, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
     keyring.install(Timestamp::ZERO, &secret);
     let next = secret.ratcheted();
-    let between = sealed(&mut SenderKey::new(channel, device, &next), b"between");
-    let newest = sealed(&mut SenderKey::new(channel, device, &next.ratcheted()), b"newest");
+    let between = sealed(&mut SenderKey::new(target, device, &next), b"between");
+    let newest = sealed(&mut SenderKey::new(target, device, &next.ratcheted()), b"newest");
     let at = Timestamp::from_millis;
     assert_eq!(opened(&mut keyring, at(0), &newest), Ok(b"newest".to_vec()));
     assert_eq!(opened(&mut keyring, at(9_999), &between), Ok(b"between".to_vec()));
@@ -184,25 +184,25 @@ fn a_frame_of_a_step_between_opens_late() {
 /// A key message that was overtaken must not end the generation in use.
 #[test]
 fn an_older_generation_does_not_replace_a_newer_one() {
-    let (channel, device, older) = pair();
+    let (target, device, older) = pair();
     let newer = KeySecret::generate(older.generation + 1, &SeededRandom::new(2));
-    let mut keyring = SenderKeyring::new(channel, device);
+    let mut keyring = SenderKeyring::new(target, device);
     keyring.install(Timestamp::ZERO, &newer);
     keyring.install(Timestamp::ZERO, &older);
-    let frame = sealed(&mut SenderKey::new(channel, device, &newer), b"newer");
+    let frame = sealed(&mut SenderKey::new(target, device, &newer), b"newer");
     let later = Timestamp::from_millis(60_000);
     assert_eq!(opened(&mut keyring, later, &frame), Ok(b"newer".to_vec()));
-    let frame = sealed(&mut SenderKey::new(channel, device, &older), b"older");
+    let frame = sealed(&mut SenderKey::new(target, device, &older), b"older");
     assert_eq!(opened(&mut keyring, later, &frame), Err(OpenFrameError::UnknownKey));
 }
 
 /// [PROTO-6.6] The generation before opens what is under way for ten seconds.
 #[test]
 fn a_newer_generation_replaces_an_older_one_after_ten_seconds() {
-    let (channel, device, older) = pair();
-    let mut keyring = SenderKeyring::new(channel, device);
+    let (target, device, older) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
     keyring.install(Timestamp::ZERO, &older);
-    let mut key = SenderKey::new(channel, device, &older);
+    let mut key = SenderKey::new(target, device, &older);
     let [early, late] = [sealed(&mut key, b"early"), sealed(&mut key, b"late")];
     let newer = KeySecret::generate(older.generation + 1, &SeededRandom::new(2));
     keyring.install(Timestamp::from_millis(1_000), &newer);
@@ -237,8 +237,8 @@ fn a_secret_comes_back() {
     bytes[1] = u8::MAX;
     let unnameable = crate::decode::<KeySecret>(&bytes, 64).expect("a secret");
     assert!(!unnameable.is_valid());
-    let (channel, device, _) = pair();
-    let mut keyring = SenderKeyring::new(channel, device);
+    let (target, device, _) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
     keyring.install(Timestamp::ZERO, &secret);
     keyring.install(Timestamp::ZERO, &unnameable);
 }
@@ -246,10 +246,10 @@ fn a_secret_comes_back() {
 /// [PROTO-6.7] A forgery moves neither the window nor the ratchet.
 #[test]
 fn forgeries_move_nothing() {
-    let (channel, device, secret) = pair();
-    let mut keyring = SenderKeyring::new(channel, device);
+    let (target, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
     keyring.install(Timestamp::ZERO, &secret);
-    let mut key = SenderKey::new(channel, device, &secret);
+    let mut key = SenderKey::new(target, device, &secret);
     let frame = sealed(&mut key, b"genuine");
     let mut out = b"earlier".to_vec();
     let mut forged = frame.clone();
@@ -298,13 +298,13 @@ proptest! {
     fn a_keyring_agrees_with_a_set(
         arrivals in prop::collection::vec((0_usize..120, any::<bool>()), 1..300)
     ) {
-        let (channel, device, mut secret) = pair();
-        let mut keyring = SenderKeyring::new(channel, device);
+        let (target, device, mut secret) = pair();
+        let mut keyring = SenderKeyring::new(target, device);
         keyring.install(Timestamp::ZERO, &secret);
         // Seven steps in all, so that none is too far ahead of or behind any other.
         let mut frames = Vec::new();
         for _ in 0..6 {
-            let mut key = SenderKey::new(channel, device, &secret);
+            let mut key = SenderKey::new(target, device, &secret);
             frames.extend((0..20_u8).map(|n| sealed(&mut key, &[secret.step, n])));
             secret = secret.ratcheted();
         }
@@ -327,8 +327,8 @@ proptest! {
 
     #[test]
     fn any_bytes_fail_cleanly(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        let (channel, device, secret) = pair();
-        let mut keyring = SenderKeyring::new(channel, device);
+        let (target, device, secret) = pair();
+        let mut keyring = SenderKeyring::new(target, device);
         keyring.install(Timestamp::ZERO, &secret);
         prop_assert!(opened(&mut keyring, Timestamp::ZERO, &bytes).is_err());
     }

@@ -1,4 +1,4 @@
-use hark_keys::{DeviceKey, SeededRandom, Signed, encode};
+use hark_keys::{DeviceKey, SeededRandom, Signed, TargetId, encode};
 use proptest::prelude::*;
 
 use super::*;
@@ -23,7 +23,8 @@ fn the_organisation_is_the_hash_of_its_founding_document() {
     assert_eq!(Charter::from_bytes(&charter.to_bytes()), Ok(charter.clone()));
     let other = Charter::found("Night shift", "Bridge", &founder, &SeededRandom::new(10));
     assert_ne!(charter.organisation(), other.organisation());
-    assert_ne!(charter.channel_tag(charter.channel().id), charter.channel_tag(other.channel().id));
+    let tag = |channel: &Charter| charter.target_tag(TargetId::of_channel(channel.channel().id));
+    assert_ne!(tag(&charter), tag(&other));
 }
 
 #[test]

@@ -96,12 +96,12 @@ impl Listener {
     pub fn encode(
         &mut self,
         now: Timestamp,
-        channel_tag: [u8; 4],
+        target_tag: [u8; 4],
         frames: &SealedFrames,
         out: &mut Vec<u8>,
     ) {
         let frames = frames.newest(self.copies(now));
-        Voice::encode(channel_tag, self.sequence, frames, out);
+        Voice::encode(target_tag, self.sequence, frames, out);
         self.sequence = self.sequence.wrapping_add(1);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use hark_keys::{ChannelId, DeviceId, KeySecret, Timestamp};
+use hark_keys::{DeviceId, KeySecret, TargetId, Timestamp};
 use hark_mesh::datagram::{Datagram, DropReason, Voice};
 
 use super::{
@@ -34,10 +34,10 @@ pub struct Pipeline {
 pub struct PipelineConfig {
     /// This device.
     pub device: DeviceId,
-    /// The channel that is spoken to.
-    pub channel: ChannelId,
+    /// What is spoken to.
+    pub target: TargetId,
     /// What its datagrams are marked with. [PROTO-7.1]
-    pub channel_tag: [u8; 4],
+    pub target_tag: [u8; 4],
     /// What opens the gate at first.
     pub transmit: Transmit,
     /// Frames of 5 ms instead of 10 ms, and less lookahead.
@@ -49,17 +49,12 @@ pub struct PipelineConfig {
 }
 
 impl PipelineConfig {
-    /// The usual settings for `device` in `channel`: voice opens, 48 kbit/s, or 64 kbit/s with
+    /// The usual settings for `device` speaking to `target`: voice opens, 48 kbit/s, or 64 kbit/s with
     /// `low_delay`.
-    pub fn new(
-        device: DeviceId,
-        channel: ChannelId,
-        channel_tag: [u8; 4],
-        low_delay: bool,
-    ) -> Self {
+    pub fn new(device: DeviceId, target: TargetId, target_tag: [u8; 4], low_delay: bool) -> Self {
         let bitrate_bps = if low_delay { 64_000 } else { 48_000 };
         let transmit = Transmit::Voice;
-        Self { device, channel, channel_tag, transmit, low_delay, bitrate_bps, cues: false }
+        Self { device, target, target_tag, transmit, low_delay, bitrate_bps, cues: false }
     }
 }
 
@@ -177,13 +172,13 @@ impl Pipeline {
     /// dropped and counted. [PROTO-1.4]
     pub fn handle_datagram(&mut self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
         match Datagram::parse(bytes) {
-            Ok(Datagram::Voice(voice)) if voice.channel_tag == self.config.channel_tag => {
+            Ok(Datagram::Voice(voice)) if voice.target_tag == self.config.target_tag => {
                 self.handle_voice(arrived, from, &voice);
             }
-            Ok(Datagram::Report(report)) if report.channel_tag == self.config.channel_tag => {
+            Ok(Datagram::Report(report)) if report.target_tag == self.config.target_tag => {
                 self.sender.handle_report(arrived, from, &report);
             }
-            Ok(Datagram::Voice(_) | Datagram::Report(_)) => self.drop(DropReason::UnknownChannel),
+            Ok(Datagram::Voice(_) | Datagram::Report(_)) => self.drop(DropReason::UnknownTarget),
             Ok(Datagram::Heartbeat(_)) => self.drop(DropReason::UnknownKind),
             Err(reason) => self.drop(reason),
         }
@@ -225,7 +220,7 @@ impl Pipeline {
         for (device, talker) in &mut self.talkers {
             if talker.report_due().is_some_and(|due| due <= now) {
                 let jitter = talker.jitter();
-                let report = talker.reception().report(now, self.config.channel_tag, jitter);
+                let report = talker.reception().report(now, self.config.target_tag, jitter);
                 report.encode(self.outbox.push(*device));
             }
         }
@@ -288,7 +283,7 @@ impl Pipeline {
             if self.talkers.len() == TALKERS_MAX {
                 return None;
             }
-            let talker = Talker::new(self.config.channel, device).ok()?;
+            let talker = Talker::new(self.config.target, device).ok()?;
             self.talkers.insert(device, talker);
         }
         self.talkers.get_mut(&device)

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use hark_keys::{ChannelId, DeviceId, KeySecret, OpenFrameError, SenderKeyring, Timestamp};
+use hark_keys::{DeviceId, KeySecret, OpenFrameError, SenderKeyring, TargetId, Timestamp};
 use hark_mesh::datagram::{DropReason, FrameHeader, Voice};
 
 use super::{
@@ -38,9 +38,9 @@ struct Keyless {
 
 impl Talker {
     /// A talker of whom nothing came yet.
-    pub fn new(channel: ChannelId, device: DeviceId) -> Result<Self, CodecError> {
+    pub fn new(target: TargetId, device: DeviceId) -> Result<Self, CodecError> {
         Ok(Self {
-            keyring: SenderKeyring::new(channel, device),
+            keyring: SenderKeyring::new(target, device),
             jitter: JitterBuffer::default(),
             decoder: Decoder::new()?,
             reception: Reception::default(),

@@ -78,7 +78,7 @@ impl Reception {
     }
 
     /// The report on what came since the last one.
-    pub fn report(&mut self, now: Timestamp, channel_tag: [u8; 4], jitter: Duration) -> Report {
+    pub fn report(&mut self, now: Timestamp, target_tag: [u8; 4], jitter: Duration) -> Report {
         let wanted = self.copies_needed();
         if wanted >= self.wanted {
             self.wanted = wanted;
@@ -88,7 +88,7 @@ impl Reception {
             self.wanted_since = now;
         }
         let report = Report {
-            channel_tag,
+            target_tag,
             highest_sequence: self.highest.unwrap_or(0),
             received: self.received,
             lost: self.lost,

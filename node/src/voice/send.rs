@@ -1,6 +1,6 @@
 //! From captured samples to a datagram for each listener.
 
-use hark_keys::{ChannelId, DeviceId, KeySecret, SenderKey, Timestamp};
+use hark_keys::{DeviceId, KeySecret, SenderKey, TargetId, Timestamp};
 use hark_mesh::datagram::{FrameHeader, Report};
 
 use super::{
@@ -14,8 +14,8 @@ use super::{
 /// What a device does with its own voice.
 pub struct Sender {
     device: DeviceId,
-    channel: ChannelId,
-    channel_tag: [u8; 4],
+    target: TargetId,
+    target_tag: [u8; 4],
     gate: Gate,
     encoder: Encoder,
     key: Option<SenderKey>,
@@ -43,8 +43,8 @@ impl Sender {
         let frame_samples = encoder.frame_samples();
         Ok(Self {
             device: config.device,
-            channel: config.channel,
-            channel_tag: config.channel_tag,
+            target: config.target,
+            target_tag: config.target_tag,
             gate: Gate::new(config.transmit),
             encoder,
             key: None,
@@ -65,7 +65,7 @@ impl Sender {
 
     /// Seals with this key from the next frame on.
     pub fn use_key(&mut self, secret: &KeySecret) {
-        self.key = Some(SenderKey::new(self.channel, self.device, secret));
+        self.key = Some(SenderKey::new(self.target, self.device, secret));
         self.key_is_new = true;
     }
 
@@ -186,7 +186,7 @@ impl Sender {
                 for listener in &mut self.listeners {
                     if listener.take_repeat() {
                         let out = outbox.push(listener.device);
-                        listener.encode(now, self.channel_tag, &self.frames, out);
+                        listener.encode(now, self.target_tag, &self.frames, out);
                     }
                 }
             }
@@ -236,7 +236,7 @@ impl Sender {
         }
         for listener in &mut self.listeners {
             let out = outbox.push(listener.device);
-            listener.encode(now, self.channel_tag, &self.frames, out);
+            listener.encode(now, self.target_tag, &self.frames, out);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hark_keys::{ChannelId, DeviceKey, KeySecret, SeededRandom};
+use hark_keys::{DeviceKey, KeySecret, SeededRandom, TargetId};
 use hark_mesh::datagram::{Datagram, DropReason, KIND_REPORT, KIND_VOICE};
 use proptest::{collection::vec, prelude::*};
 
@@ -48,10 +48,10 @@ impl World {
         let random = SeededRandom::new(7);
         let (talker_id, listener_id) =
             (DeviceKey::generate(&random).id(), DeviceKey::generate(&random).id());
-        let channel = ChannelId::from_bytes([3; 16]);
+        let target = TargetId::from_bytes([3; 16]);
         let config = |device| PipelineConfig {
             transmit,
-            ..PipelineConfig::new(device, channel, TAG, low_delay)
+            ..PipelineConfig::new(device, target, TAG, low_delay)
         };
         let mut talker = Pipeline::new(config(talker_id)).unwrap();
         let mut listener = Pipeline::new(config(listener_id)).unwrap();

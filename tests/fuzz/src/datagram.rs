@@ -12,7 +12,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         Datagram::Voice(voice) => {
             assert!((1..=FRAMES_MAX).contains(&voice.frames.len()));
             let frames = voice.frames.iter().copied();
-            Voice::encode(voice.channel_tag, voice.sequence, frames, &mut out);
+            Voice::encode(voice.target_tag, voice.sequence, frames, &mut out);
         }
         Datagram::Report(report) => report.encode(&mut out),
         Datagram::Heartbeat(heartbeat) => heartbeat.encode(&mut out),

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use hark_keys::{
-    ChannelId, DeviceId, KeySecret, SeededRandom, SenderKey, SenderKeyring, Timestamp,
+    DeviceId, KeySecret, SeededRandom, SenderKey, SenderKeyring, TargetId, Timestamp,
     media::SEALED_OVERHEAD,
 };
 
@@ -45,9 +45,9 @@ impl Call {
         let seed = hash.as_bytes()[..8].try_into().expect("eight of 32 bytes");
         let random = SeededRandom::new(u64::from_le_bytes(seed));
         let secret = KeySecret::generate(7, &random);
-        let mut listener = SenderKeyring::new(CHANNEL, talker());
+        let mut listener = SenderKeyring::new(TARGET, talker());
         listener.install(Timestamp::ZERO, &secret);
-        let sender = SenderKey::new(CHANNEL, talker(), &secret);
+        let sender = SenderKey::new(TARGET, talker(), &secret);
         Self { random, secret, sender, listener, frames: Vec::new(), now: Timestamp::ZERO }
     }
 
@@ -81,7 +81,7 @@ impl Call {
                 } else {
                     KeySecret::generate(self.secret.generation.wrapping_add(1), &self.random)
                 };
-                self.sender = SenderKey::new(CHANNEL, talker(), &self.secret);
+                self.sender = SenderKey::new(TARGET, talker(), &self.secret);
             }
             // Whatever the listener has missed: with the key it hears again.
             GIVE_KEY => {
@@ -125,7 +125,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     // Of another key: a genuine frame would be one that this sender has not sealed in this run.
     let mut foreign = Vec::new();
     let secret = KeySecret::generate(7, &SeededRandom::new(2));
-    let mut sender = SenderKey::new(CHANNEL, talker(), &secret);
+    let mut sender = SenderKey::new(TARGET, talker(), &secret);
     sender.seal(b"hello", &mut foreign).expect("a new key");
     let foreign = [&[MAKE_UP][..], &piece(&foreign)].concat();
     let steps = [STEP; 7];
@@ -146,7 +146,7 @@ fn talker() -> DeviceId {
     device(1)
 }
 
-const CHANNEL: ChannelId = ChannelId::from_bytes([3; 16]);
+const TARGET: TargetId = TargetId::from_bytes([3; 16]);
 
 const SEAL: u8 = 0;
 const DELIVER: u8 = 1;
