@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use hark_keys::{DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
-use hark_node::voice::{Pipeline, PipelineConfig, TalkerStatistics, Transmit, VoiceCommand};
+use hark_node::voice::{Pipeline, PipelineConfig, SIDES, TalkerStatistics, Transmit, VoiceCommand};
 
 #[allow(dead_code, reason = "the files are written for another benchmark")]
 #[path = "squad/speech.rs"]
@@ -175,7 +175,7 @@ impl World {
                 self.underway.insert((at, self.sent), datagram.to_vec());
             }
         }
-        let mut out = [0.0; 240];
+        let mut out = [0.0; SIDES * 240];
         for half in [5, 10] {
             let now = start + Duration::from_millis(half);
             while let Some(entry) = self.underway.first_entry().filter(|next| next.key().0 <= now) {

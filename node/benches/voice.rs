@@ -8,7 +8,7 @@ use hark_keys::{
 };
 use hark_mesh::datagram::FrameHeader;
 use hark_node::voice::{
-    Pipeline, PipelineConfig, Transmit, VoiceCommand,
+    Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand,
     codec::{Decoder, Encoder},
     jitter::JitterBuffer,
     mix::Limiter,
@@ -174,7 +174,7 @@ fn jitter_buffer(bencher: Bencher, trace: &str) {
 #[divan::bench]
 fn limit_a_block(bencher: Bencher) {
     let mut limiter = Limiter::default();
-    let mut block = sound(240);
+    let mut block = sound(SIDES * 240);
     bencher.bench_local(|| limiter.process(&mut block));
 }
 
@@ -233,7 +233,7 @@ fn listen(bencher: Bencher, talkers: usize) {
         })
         .collect();
     let block = sound(48_000).split_off(47_520);
-    let (mut spoken, mut out) = (Timestamp::ZERO, [0.0; 240]);
+    let (mut spoken, mut out) = (Timestamp::ZERO, [0.0; SIDES * 240]);
     bencher
         .with_inputs(|| {
             spoken = spoken + Duration::from_millis(10);

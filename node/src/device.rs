@@ -51,7 +51,7 @@ pub trait VoicePath: Send + 'static {
     fn handle_datagram(&mut self, arrived: Timestamp, from: DeviceId, bytes: &[u8]);
     /// Takes captured samples.
     fn handle_capture(&mut self, now: Timestamp, samples: &[f32]);
-    /// Gives the next samples to play.
+    /// Gives the next samples to play, both sides interleaved.
     fn playout(&mut self, now: Timestamp, out: &mut [f32]);
     /// Does what has become due.
     fn handle_timeout(&mut self, now: Timestamp);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! captured samples -> gate -> Opus -> seal -> a datagram for each listener, copies included
-//! datagrams -> open -> jitter buffer -> Opus, concealment -> mix -> samples to play
+//! datagrams -> open -> jitter buffer -> Opus, concealment -> mix -> samples to play, both sides
 //! ```
 //!
 //! Decides everything and does nothing itself: no clock, thread, socket or file. [`Pipeline`] is
@@ -33,6 +33,9 @@ pub use pipeline::{
 
 /// Samples a second, everywhere.
 pub const SAMPLE_RATE: u32 = 48_000;
+
+/// Sides of what is played, interleaved: left, right.
+pub const SIDES: usize = 2;
 
 /// Samples in a unit of media time. [PROTO-7.5]
 pub const UNIT_SAMPLES: usize = 120;

@@ -11,7 +11,7 @@ use hark_node::{
     clock::Clock,
     link::Links,
     network::{Input, VoiceControl},
-    voice::{Pipeline, VoiceCommand, VoiceStatistics},
+    voice::{Pipeline, SIDES, VoiceCommand, VoiceStatistics, mix::mean},
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -43,19 +43,19 @@ struct State {
 /// What a member has heard since it was first there, silence where it was not.
 #[derive(Debug, Default)]
 pub struct Recording {
-    /// Samples at 48 kHz.
+    /// Samples at 48 kHz, the mean of both sides.
     pub samples: Vec<f32>,
 }
 
 impl Recording {
     /// Appends what is heard at virtual time `at`, after silence up to then.
-    fn push(&mut self, at: Duration, samples: &[f32]) {
+    fn push(&mut self, at: Duration, stereo: &[f32]) {
         let position = (at.as_nanos() * 3 / 62_500) as usize;
         // Clocks that run apart by less than this leave no gap.
         if position > self.samples.len() + BLOCK {
             self.samples.resize(position, 0.0);
         }
-        self.samples.extend_from_slice(samples);
+        self.samples.extend(mean(stereo));
     }
 }
 
@@ -81,7 +81,7 @@ impl Voice {
             blocks: 0,
             block: Duration::from_nanos(samples as u64 * 62_500 / 3),
             heard,
-            played: vec![0.0; samples],
+            played: vec![0.0; SIDES * samples],
             spoken: vec![0.0; samples],
         })))
     }

@@ -22,7 +22,7 @@ pub(crate) fn samples(seconds: f64) -> anyhow::Result<Vec<f32>> {
 /// Writes them to `folder/name`.
 pub(crate) fn write(folder: &Path, name: &str, seconds: f64) -> anyhow::Result<PathBuf> {
     let path = folder.join(name);
-    let mut writer = WavWriter::create(&path)?;
+    let mut writer = WavWriter::create(&path, 1)?;
     writer.push(&samples(seconds)?)?;
     writer.flush()?;
     Ok(path)

@@ -1,4 +1,5 @@
-//! Between a sound card's rate and channels and Hark's 48 kHz mono. Runs on the voice thread.
+//! Between a sound card's rate and channels and Hark's 48 kHz, mono in and both sides out. Runs on
+//! the voice thread.
 
 use ringbuf::{
     HeapCons, HeapProd,
@@ -10,7 +11,7 @@ use rubato::{
 };
 
 use super::callback::CardFormat;
-use crate::voice::SAMPLE_RATE;
+use crate::voice::{SAMPLE_RATE, SIDES, mix::mean};
 
 /// Points of the resampling filter: 0.7 ms of delay, and alias more than 60 dB down.
 const FILTER_POINTS: usize = 64;
@@ -28,7 +29,7 @@ pub(super) struct CaptureConverter {
 
 impl CaptureConverter {
     pub(super) fn new(format: CardFormat) -> Self {
-        let resampler = resampler(format.rate, SAMPLE_RATE, format.rate, FixedAsync::Input);
+        let resampler = resampler(format.rate, SAMPLE_RATE, format.rate, FixedAsync::Input, 1);
         let piece = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
         Self { channels: format.channels, resampler, pending: Vec::new(), piece }
     }
@@ -47,7 +48,7 @@ impl CaptureConverter {
         loop {
             let wanted = resampler.input_frames_next();
             let Some(input) = self.pending.get(used..used + wanted) else { break };
-            let made = process(resampler, input, &mut self.piece);
+            let made = process(resampler, input, &mut self.piece, 1);
             out.extend_from_slice(&self.piece[..made]);
             used += wanted;
         }
@@ -55,22 +56,37 @@ impl CaptureConverter {
     }
 }
 
-/// 48 kHz mono to frames to play.
+/// 48 kHz, both sides interleaved, to frames to play.
+///
+/// The sides go to a card's first two channels, and further ones are silent; a card with one channel
+/// gets their mean.
 pub(super) struct PlayoutConverter {
     channels: usize,
+    /// How many of the card's channels are not silent.
+    sides: usize,
     resampler: Option<Async<f32>>,
+    mixed: Vec<f32>,
     mono: Vec<f32>,
     piece: Vec<f32>,
 }
 
 impl PlayoutConverter {
     pub(super) fn new(format: CardFormat) -> Self {
-        let resampler = resampler(SAMPLE_RATE, format.rate, format.rate, FixedAsync::Output);
-        let piece = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
-        Self { channels: format.channels, resampler, mono: Vec::new(), piece }
+        let sides = format.channels.min(SIDES);
+        let resampler = resampler(SAMPLE_RATE, format.rate, format.rate, FixedAsync::Output, sides);
+        let piece = resampler.as_ref().map_or(0, Resampler::output_frames_max);
+        Self {
+            channels: format.channels,
+            sides,
+            resampler,
+            mixed: Vec::new(),
+            mono: Vec::new(),
+            piece: vec![0.0; sides * piece],
+        }
     }
 
-    /// Has `mix` make sound until `ring` holds `target` frames. Returns the samples mixed.
+    /// Has `mix` make sound until `ring` holds `target` frames. Returns the samples mixed for each
+    /// side.
     pub(super) fn fill(
         &mut self,
         ring: &mut HeapProd<f32>,
@@ -91,37 +107,61 @@ impl PlayoutConverter {
             if missing == 0 || wanted == 0 {
                 return mixed;
             }
-            self.mono.resize(wanted, 0.0);
-            mix(&mut self.mono);
+            self.mixed.resize(SIDES * wanted, 0.0);
+            mix(&mut self.mixed);
             mixed += wanted as u64;
-            let frames: &[f32] = match &mut self.resampler {
-                Some(resampler) => {
-                    let made = process(resampler, &self.mono, &mut self.piece);
-                    &self.piece[..made]
-                }
-                None => &self.mono,
+            let sound = if self.sides == SIDES {
+                &self.mixed
+            } else {
+                self.mono.clear();
+                self.mono.extend(mean(&self.mixed));
+                &self.mono
             };
-            let channels = self.channels;
-            ring.push_iter(frames.iter().flat_map(|&sample| std::iter::repeat_n(sample, channels)));
+            let sound: &[f32] = match &mut self.resampler {
+                Some(resampler) => {
+                    let made = process(resampler, sound, &mut self.piece, self.sides);
+                    &self.piece[..self.sides * made]
+                }
+                None => sound,
+            };
+            let silent = self.channels - self.sides;
+            ring.push_iter(
+                sound.chunks_exact(self.sides).flat_map(|frame| {
+                    frame.iter().copied().chain(std::iter::repeat_n(0.0, silent))
+                }),
+            );
         }
     }
 }
 
 /// A resampler in pieces of 5 ms of `card_rate`, if the rates differ.
-fn resampler(from: u32, to: u32, card_rate: u32, fixed: FixedAsync) -> Option<Async<f32>> {
+fn resampler(
+    from: u32,
+    to: u32,
+    card_rate: u32,
+    fixed: FixedAsync,
+    channels: usize,
+) -> Option<Async<f32>> {
     let filter = SincInterpolationParameters::new(FILTER_POINTS, WindowFunction::BlackmanHarris2);
     let piece = (card_rate / PIECES).max(1) as usize;
     let ratio = f64::from(to) / f64::from(from.max(1));
     (from != to).then(|| {
-        Async::new_sinc(ratio, 1.0, &filter, piece, 1, fixed)
+        Async::new_sinc(ratio, 1.0, &filter, piece, channels, fixed)
             .expect("both rates are positive and the piece is not empty")
     })
 }
 
-fn process(resampler: &mut Async<f32>, input: &[f32], output: &mut [f32]) -> usize {
-    let room = output.len();
-    let input = InterleavedSlice::new(input, 1, input.len()).expect("mono has one channel");
-    let mut output = InterleavedSlice::new_mut(output, 1, room).expect("mono has one channel");
+/// Resamples frames of so many channels; gives how many frames there are in `output`.
+fn process(
+    resampler: &mut Async<f32>,
+    input: &[f32],
+    output: &mut [f32],
+    channels: usize,
+) -> usize {
+    let (frames, room) = (input.len() / channels, output.len() / channels);
+    let input = InterleavedSlice::new(input, channels, frames).expect("the input is whole frames");
+    let mut output =
+        InterleavedSlice::new_mut(output, channels, room).expect("the output is whole frames");
     let (_, made) = resampler
         .process_into_buffer(&input, &mut output, None)
         .expect("the buffers are as long as the resampler asked");
@@ -135,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_are_averaged_and_repeated() {
+    fn captured_channels_are_averaged_and_played_ones_keep_their_side() {
         let format = CardFormat { rate: 48_000, channels: 2 };
         let (mut producer, mut consumer) = HeapRb::new(100).split();
         producer.push_slice(&[0.5, 0.0, -0.5, -0.5]);
@@ -143,9 +183,35 @@ mod tests {
         CaptureConverter::new(format).convert(&mut consumer, &mut heard);
         assert_eq!(heard, [0.25, -0.5]);
 
-        let mixed = PlayoutConverter::new(format).fill(&mut producer, 3, |out| out.fill(0.125));
-        assert_eq!(mixed, 3);
-        assert_eq!(consumer.pop_iter().collect::<Vec<f32>>(), [0.125; 6]);
+        let played: [(usize, &[f32]); 3] = [
+            (1, &[0.5; 2]),
+            (2, &[0.25, 0.75, 0.25, 0.75]),
+            (3, &[0.25, 0.75, 0.0, 0.25, 0.75, 0.0]),
+        ];
+        for (channels, expected) in played {
+            let format = CardFormat { rate: 48_000, channels };
+            let mixed = PlayoutConverter::new(format).fill(&mut producer, 2, |out| {
+                out.as_chunks_mut().0.fill([0.25, 0.75]);
+            });
+            assert_eq!(mixed, 2);
+            assert_eq!(consumer.pop_iter().collect::<Vec<f32>>(), expected);
+        }
+    }
+
+    #[test]
+    fn resampling_keeps_the_sides_apart() {
+        let format = CardFormat { rate: 44_100, channels: 2 };
+        let (mut producer, mut consumer) = HeapRb::new(44_100).split();
+        PlayoutConverter::new(format).fill(&mut producer, 4_410, |out| {
+            out.as_chunks_mut().0.fill([0.5, -0.25]);
+        });
+        let heard: Vec<f32> = consumer.pop_iter().skip(400).collect();
+        let sides = heard.as_chunks::<2>().0;
+        assert!(
+            sides
+                .iter()
+                .all(|[left, right]| { (left - 0.5).abs() < 1e-3 && (right + 0.25).abs() < 1e-3 })
+        );
     }
 
     #[test]
@@ -160,9 +226,9 @@ mod tests {
             for _ in 0..100 {
                 // Two pieces, which are whole frames at any rate.
                 mixed += playout.fill(&mut producer, 2 * (rate / PIECES) as usize, |out| {
-                    for sample in out {
+                    for sides in out.as_chunks_mut::<2>().0 {
                         phase = (phase + 0.05) % std::f32::consts::TAU;
-                        *sample = phase.sin() * 0.5;
+                        *sides = [phase.sin() * 0.5; 2];
                     }
                 });
                 capture.convert(&mut consumer, &mut spoken);

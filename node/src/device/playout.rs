@@ -16,7 +16,11 @@ use super::{
     shared::EndStatistics,
     timeline::Timeline,
 };
-use crate::{clock::Clock, wav::WavRecorder};
+use crate::{
+    clock::Clock,
+    voice::{SIDES, mix::mean},
+    wav::WavRecorder,
+};
 
 /// How long before its first sample is heard a block by the clock is mixed, so that it is ready by
 /// then though the thread wakes a little late. More only delays.
@@ -40,7 +44,9 @@ pub(super) struct PlayoutEnd {
     started_told: bool,
     statistics: EndStatistics,
     lost_by_cards: u64,
+    /// A block, both sides interleaved.
     buffer: Vec<f32>,
+    mono: Vec<f32>,
 }
 
 struct TimedPlayout {
@@ -148,7 +154,8 @@ impl PlayoutEnd {
             started_told: false,
             statistics: EndStatistics::default(),
             lost_by_cards: 0,
-            buffer: vec![0.0; block],
+            buffer: vec![0.0; SIDES * block],
+            mono: Vec::with_capacity(block),
         }
     }
 
@@ -188,8 +195,14 @@ impl PlayoutEnd {
         mix(&mut self.buffer);
         timed.next += self.block as u64;
         self.statistics.samples += self.block as u64;
-        if let Some(file) = &mut self.file {
-            file.recorder.push(&self.buffer);
+        match &mut self.file {
+            Some(file) if file.recorder.channels() == 1 => {
+                self.mono.clear();
+                self.mono.extend(mean(&self.buffer));
+                file.recorder.push(&self.mono);
+            }
+            Some(file) => file.recorder.push(&self.buffer),
+            None => {}
         }
     }
 
@@ -199,7 +212,7 @@ impl PlayoutEnd {
         let target = live.target(now);
         let block = self.block;
         self.statistics.samples += live.converter.fill(&mut live.ring, target, |out| {
-            out.chunks_mut(block).for_each(&mut mix);
+            out.chunks_mut(SIDES * block).for_each(&mut mix);
         });
     }
 

@@ -23,10 +23,12 @@ pub enum InputSpec {
 pub enum OutputSpec {
     /// `speaker`, or `speaker:NAME`: a sound card, by name or the system's default one.
     Speaker(Option<String>),
-    /// `file:PATH`: a 48 kHz WAV file in real time, silence included.
+    /// `file:PATH`, or `file:PATH?stereo`: a 48 kHz WAV file in real time, silence included.
     File {
         /// Which file; what it held is lost.
         path: PathBuf,
+        /// Whether it gets both sides, rather than their mean.
+        stereo: bool,
     },
     /// `null`: nowhere, in real time.
     Null,
@@ -40,7 +42,7 @@ pub enum SpecError {
     #[error("`{0}` is no input: use mic, mic:NAME, file:PATH, file:PATH?loop or silence")]
     Input(String),
     /// It is none of the known forms of an output.
-    #[error("`{0}` is no output: use speaker, speaker:NAME, file:PATH or null")]
+    #[error("`{0}` is no output: use speaker, speaker:NAME, file:PATH, file:PATH?stereo or null")]
     Output(String),
     /// A name or path was announced by a colon and is missing.
     #[error("`{0}` ends at its colon: a name or path must follow")]
@@ -71,7 +73,11 @@ impl FromStr for OutputSpec {
         match split(text)? {
             ("speaker", name) => Ok(Self::Speaker(name.map(str::to_owned))),
             ("null", None) => Ok(Self::Null),
-            ("file", Some(path)) => Ok(Self::File { path: path.into() }),
+            ("file", Some(path)) => match path.strip_suffix("?stereo") {
+                Some("") => Err(SpecError::Unfinished(text.to_owned())),
+                Some(path) => Ok(Self::File { path: path.into(), stereo: true }),
+                None => Ok(Self::File { path: path.into(), stereo: false }),
+            },
             _ => Err(SpecError::Output(text.to_owned())),
         }
     }
@@ -94,7 +100,8 @@ impl fmt::Display for OutputSpec {
         match self {
             Self::Speaker(None) => f.write_str("speaker"),
             Self::Speaker(Some(name)) => write!(f, "speaker:{name}"),
-            Self::File { path } => write!(f, "file:{}", path.display()),
+            Self::File { path, stereo: false } => write!(f, "file:{}", path.display()),
+            Self::File { path, stereo: true } => write!(f, "file:{}?stereo", path.display()),
             Self::Null => f.write_str("null"),
         }
     }
@@ -118,7 +125,9 @@ mod tests {
         for text in ["mic", "mic:USB: front", "file:a b.wav", "file:C:\\x.wav?loop", "silence"] {
             assert_eq!(text.parse::<InputSpec>().unwrap().to_string(), text);
         }
-        for text in ["speaker", "speaker:Head set", "file:/tmp/x.wav", "null"] {
+        for text in
+            ["speaker", "speaker:Head set", "file:/tmp/x.wav", "file:a b.wav?stereo", "null"]
+        {
             assert_eq!(text.parse::<OutputSpec>().unwrap().to_string(), text);
         }
         assert_eq!("file:/a?loop".parse(), Ok(InputSpec::File { path: "/a".into(), looped: true }));
@@ -139,6 +148,8 @@ mod tests {
         for text in ["mic:", "file:", "file:?loop"] {
             assert_eq!(text.parse::<InputSpec>(), Err(SpecError::Unfinished(text.to_owned())));
         }
-        assert_eq!("file:".parse::<OutputSpec>(), Err(SpecError::Unfinished("file:".to_owned())));
+        for text in ["file:", "file:?stereo"] {
+            assert_eq!(text.parse::<OutputSpec>(), Err(SpecError::Unfinished(text.to_owned())));
+        }
     }
 }

@@ -56,7 +56,7 @@ impl VoicePath for Notebook {
         self.outbox.push_back(samples.len().to_be_bytes().to_vec());
     }
     fn playout(&mut self, now: Timestamp, out: &mut [f32]) {
-        self.told.push(Told::Playout(now, out.len()));
+        self.told.push(Told::Playout(now, out.len() / 2));
         self.played += 1;
         out.fill(self.played as f32 / 1_024.0);
     }
@@ -214,7 +214,7 @@ fn a_late_thread_decides_as_a_punctual_one() {
 fn the_output_file_keeps_its_timeline_through_pauses() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("heard.wav");
-    let recorder = WavRecorder::create(&path).unwrap();
+    let recorder = WavRecorder::create(&path, 1).unwrap();
     let playout = PlayoutEnd::timed(Some((path.clone(), recorder)), START + LEAD, 240);
     let mut bench = Bench::new(CaptureEnd::timed(Sound::Silence, START, 480), playout);
     bench.voice.turn(after(0));
@@ -233,6 +233,31 @@ fn the_output_file_keeps_its_timeline_through_pauses() {
     assert_eq!(statistics.lost, 1_598 * 240);
     let lost = bench.voice.capture.statistics().lost;
     assert!((7_999 * 48 - 960..=8_000 * 48).contains(&lost), "{lost}");
+}
+
+/// One channel gets the mean of both sides; two get each its own.
+#[test]
+fn an_output_file_has_one_channel_or_both_sides() {
+    let folder = tempfile::tempdir().unwrap();
+    for channels in [1, 2] {
+        let path = folder.path().join(format!("{channels}.wav"));
+        let recorder = WavRecorder::create(&path, channels).unwrap();
+        let mut playout = PlayoutEnd::timed(Some((path.clone(), recorder)), START, 240);
+        playout.fill_timed(|out| out.as_chunks_mut().0.fill([0.5, 0.25]));
+        playout.skip_to(after(20_000));
+        playout.fill_timed(|out| out.as_chunks_mut().0.fill([0.125, 0.125]));
+        playout.finish();
+        let mut file = hound::WavReader::open(&path).unwrap();
+        assert_eq!(file.spec().channels, channels);
+        let samples: Vec<i16> = file.samples().map(Result::unwrap).collect();
+        let sides = usize::from(channels);
+        let first: &[i16] = if channels == 1 { &[12_288, 12_288] } else { &[16_384, 8_192] };
+        assert_eq!(samples[..2], *first);
+        assert_eq!(samples.len(), 5 * 240 * sides);
+        assert!(samples[240 * sides..4 * 240 * sides].iter().all(|sample| *sample == 0));
+        assert_eq!(samples[4 * 240 * sides..], vec![4_096; 240 * sides]);
+        assert_eq!(playout.statistics().lost, 3 * 240);
+    }
 }
 
 #[test]
@@ -355,7 +380,7 @@ fn a_full_disk_is_told_once() {
     if !Path::new("/dev/full").exists() {
         return;
     }
-    let missing = WavRecorder::create(Path::new("/dev/full")).err().unwrap();
+    let missing = WavRecorder::create(Path::new("/dev/full"), 1).err().unwrap();
     assert_eq!(missing.kind(), io::ErrorKind::StorageFull);
     let error = DeviceError::Output { path: "/dev/full".into(), error: missing };
     assert!(error.to_string().starts_with("/dev/full cannot be written: No space left"));

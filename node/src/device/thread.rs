@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     event::Direction,
     platform::{Urgency, prefer_this_thread},
+    voice::SIDES,
     wav::{self, WavRecorder},
 };
 
@@ -75,8 +76,9 @@ impl VoiceThread {
         };
         let file = match &ends.output {
             OutputSpec::Speaker(_) | OutputSpec::Null => None,
-            OutputSpec::File { path } => {
-                let recorder = WavRecorder::create(path)
+            OutputSpec::File { path, stereo } => {
+                let channels = if *stereo { SIDES } else { 1 };
+                let recorder = WavRecorder::create(path, channels as u16)
                     .map_err(|error| DeviceError::Output { path: path.clone(), error })?;
                 Some((path.clone(), recorder))
             }

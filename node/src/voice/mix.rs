@@ -1,8 +1,13 @@
-//! What is added to the talkers, and how the sum is kept within bounds.
+//! What is added to the talkers, and how the sum is kept within bounds. Both sides interleaved.
 
 use std::f32::consts::TAU;
 
-use super::SAMPLE_RATE;
+use super::{SAMPLE_RATE, SIDES};
+
+/// The two sides of `stereo` as one. A sound in the centre comes out bit for bit.
+pub fn mean(stereo: &[f32]) -> impl Iterator<Item = f32> {
+    stereo.as_chunks::<SIDES>().0.iter().map(|[left, right]| (left + right) / 2.0)
+}
 
 /// Keeps peaks below full scale: turns down at once, and up again slowly.
 pub struct Limiter {
@@ -17,12 +22,13 @@ impl Default for Limiter {
 }
 
 impl Limiter {
-    /// Limits `samples` to [`CEILING`]. What never passes it is not touched.
-    pub fn process(&mut self, samples: &mut [f32]) {
-        for sample in samples {
-            self.peak = (self.peak * RELEASE).max(sample.abs());
+    /// Limits `stereo` to [`CEILING`]. What never passes it is not touched. The louder side turns
+    /// both down, or talkers would wander while they are limited.
+    pub fn process(&mut self, stereo: &mut [f32]) {
+        for sides in stereo.as_chunks_mut::<SIDES>().0 {
+            self.peak = (self.peak * RELEASE).max(sides[0].abs()).max(sides[1].abs());
             if self.peak > CEILING {
-                *sample *= CEILING / self.peak;
+                sides.iter_mut().for_each(|sample| *sample *= CEILING / self.peak);
             }
         }
     }
@@ -52,13 +58,15 @@ impl Cues {
         self.play(END_HZ);
     }
 
-    /// Adds the tone to `out`.
+    /// Adds the tone to both sides of `out`.
     pub fn mix_into(&mut self, out: &mut [f32]) {
-        for sample in out.iter_mut().take(CUE_SAMPLES - self.position) {
+        let frames = out.as_chunks_mut::<SIDES>().0;
+        for sides in frames.iter_mut().take(CUE_SAMPLES - self.position) {
             let n = self.position as f32;
             let swell = (TAU / 2.0 * n / CUE_SAMPLES as f32).sin();
-            *sample +=
+            let tone =
                 CUE_AMPLITUDE * swell * (TAU * self.frequency * n / SAMPLE_RATE as f32).sin();
+            sides.iter_mut().for_each(|sample| *sample += tone);
             self.position += 1;
         }
     }
@@ -90,29 +98,47 @@ mod tests {
     #[test]
     fn the_limiter_leaves_speech_alone_and_stops_peaks() {
         let mut limiter = Limiter::default();
-        let mut samples = [0.5, -0.97, 0.1];
+        let mut samples = [0.5, -0.97, 0.1, 0.0];
         limiter.process(&mut samples);
-        assert_eq!(samples, [0.5, -0.97, 0.1]);
-        let mut samples = [3.0, -2.0, 0.5];
+        assert_eq!(samples, [0.5, -0.97, 0.1, 0.0]);
+        let mut samples = [3.0, -2.0, 0.5, 0.1];
         limiter.process(&mut samples);
         assert!(samples.iter().all(|sample| sample.abs() <= CEILING + 1e-6));
-        let mut later = [0.5; 24_000];
+        let mut later = [0.5; 48_000];
         limiter.process(&mut later);
-        assert_eq!(later[23_999], 0.5);
+        assert_eq!(later[47_999], 0.5);
+    }
+
+    /// A shout on one side does not pull a quiet voice across.
+    #[test]
+    fn the_limiter_keeps_each_voice_in_its_place() {
+        let mut limiter = Limiter::default();
+        let mut samples = [2.0, 0.5, 0.4, 0.4];
+        limiter.process(&mut samples);
+        assert!((samples[0] / samples[1] - 4.0).abs() < 1e-6);
+        assert_eq!(samples[2], samples[3]);
+    }
+
+    #[test]
+    fn a_voice_in_the_centre_is_the_same_in_one_channel() {
+        let said = [0.123_456_7, -1.0, 1e-20, f32::MIN_POSITIVE];
+        let stereo: Vec<f32> = said.iter().flat_map(|sample| [*sample; 2]).collect();
+        assert_eq!(mean(&stereo).collect::<Vec<f32>>(), said);
     }
 
     #[test]
     fn cues_are_short_and_off_unless_wanted() {
-        let mut out = [0.0; 4_800];
+        let mut out = [0.0; 9_600];
         let mut cues = Cues::new(false);
         cues.start_of_talk();
         cues.mix_into(&mut out);
-        assert_eq!(out, [0.0; 4_800]);
+        assert_eq!(out, [0.0; 9_600]);
         let mut cues = Cues::new(true);
         cues.start_of_talk();
         cues.mix_into(&mut out[..1_000]);
         cues.mix_into(&mut out[1_000..]);
-        assert!(out[..CUE_SAMPLES].iter().any(|sample| *sample > 0.04));
-        assert!(out[CUE_SAMPLES..].iter().all(|sample| *sample == 0.0));
+        assert!(out[..2 * CUE_SAMPLES].iter().any(|sample| *sample > 0.04));
+        assert!(out[2 * CUE_SAMPLES..].iter().all(|sample| *sample == 0.0));
+        assert!(out.as_chunks::<SIDES>().0.iter().all(|[left, right]| left == right));
     }
 }

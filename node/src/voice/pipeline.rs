@@ -6,7 +6,7 @@ use hark_keys::{DeviceId, KeySecret, TargetId, Timestamp};
 use hark_mesh::datagram::{Datagram, DropReason, Voice};
 
 use super::{
-    CodecError, Outbox, PlayoutClock,
+    CodecError, Outbox, PlayoutClock, SIDES,
     mix::{Cues, Limiter},
     receive::Talker,
     send::Sender,
@@ -195,13 +195,14 @@ impl Pipeline {
         }
     }
 
-    /// Fills `out` with the next samples to play, which are asked for at `now`.
+    /// Fills `out` with the next samples to play, both sides interleaved, which are asked for at
+    /// `now`.
     pub fn playout(&mut self, now: Timestamp, out: &mut [f32]) {
-        let now = self.clock.tick(now, out.len());
+        let now = self.clock.tick(now, out.len() / SIDES);
         out.fill(0.0);
         for (device, talker) in &mut self.talkers {
             let was_talking = talker.is_talking();
-            talker.mix_into(now, out.len(), out);
+            talker.mix_into(now, out);
             match (was_talking, talker.is_talking()) {
                 (false, true) => self.events.push(VoiceEvent::TalkStarted { device: *device }),
                 (true, false) => self.events.push(VoiceEvent::TalkEnded { device: *device }),

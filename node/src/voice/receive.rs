@@ -6,7 +6,7 @@ use hark_keys::{DeviceId, KeySecret, OpenFrameError, SenderKeyring, TargetId, Ti
 use hark_mesh::datagram::{DropReason, FrameHeader, Voice};
 
 use super::{
-    CodecError, SAMPLE_RATE, TalkerStatistics,
+    CodecError, SAMPLE_RATE, SIDES, TalkerStatistics,
     codec::{Decoder, FRAME_SAMPLES_MAX, packet_samples},
     jitter::{Inserted, JitterBuffer, Next},
     level_dbfs,
@@ -84,12 +84,12 @@ impl Talker {
         }
     }
 
-    /// Adds the talker's next `out.len()` samples to `out`, part of a block of `block_samples`
-    /// that is played at `now`.
-    pub fn mix_into(&mut self, now: Timestamp, block_samples: usize, out: &mut [f32]) {
+    /// Adds the talker's next samples to both sides of `out`, a block that is played at `now`.
+    pub fn mix_into(&mut self, now: Timestamp, out: &mut [f32]) {
+        let out = out.as_chunks_mut::<SIDES>().0;
         let mut filled = 0;
         while filled < out.len() {
-            if self.pcm.is_empty() && !self.refill(now, block_samples) {
+            if self.pcm.is_empty() && !self.refill(now, out.len()) {
                 break;
             }
             filled += self.pcm.mix_into(&mut out[filled..], self.gain);
@@ -245,11 +245,11 @@ impl Pcm {
     }
 
     /// Adds what fits to `out` and gives the number of samples.
-    fn mix_into(&mut self, out: &mut [f32], gain: f32) -> usize {
+    fn mix_into(&mut self, out: &mut [[f32; SIDES]], gain: f32) -> usize {
         let count = out.len().min(self.length - self.played);
         let samples = &self.buffer[self.played..self.played + count];
         for (out, sample) in out.iter_mut().zip(samples) {
-            *out += gain * sample;
+            out.iter_mut().for_each(|side| *side += gain * sample);
         }
         self.played += count;
         count

@@ -94,9 +94,9 @@ impl World {
             self.post(now);
             let now = Timestamp::from_micros(at_us + self.block_us() / 2);
             self.deliver(now);
-            let mut out = vec![0.0; self.block];
+            let mut out = vec![0.0; SIDES * self.block];
             self.listener.playout(now, &mut out);
-            self.heard.extend_from_slice(&out);
+            self.heard.extend(mix::mean(&out));
             for pipeline in [&mut self.talker, &mut self.listener] {
                 while let Some(event) = pipeline.poll_event() {
                     self.events.push((self.blocks * self.block as u64 / 48, event));

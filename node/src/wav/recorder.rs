@@ -16,8 +16,9 @@ use super::{FLUSH_SAMPLES, WavWriter};
 /// Blocks of [`FLUSH_SAMPLES`] wait for the thread. One that finds no room is lost and counted, and
 /// is silence in the file; later ones keep their place.
 pub struct WavRecorder {
+    channels: u16,
     pending: Vec<f32>,
-    /// Place of the first pending sample.
+    /// Place of the first pending sample, of all channels.
     position: u64,
     blocks: Option<SyncSender<Block>>,
     outcomes: Receiver<io::Result<()>>,
@@ -31,15 +32,16 @@ struct Block {
 }
 
 impl WavRecorder {
-    /// Makes the file, or empties the one that is there, and starts the thread.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Self::start(WavWriter::create(path)?)
+    /// Makes a file of so many channels, or empties the one that is there, and starts the thread.
+    pub fn create(path: &Path, channels: u16) -> io::Result<Self> {
+        Self::start(WavWriter::create(path, channels)?)
     }
 
     /// Starts the thread. Fails where the system refuses one.
     pub fn start<W: Write + Seek + Send + 'static>(mut writer: WavWriter<W>) -> io::Result<Self> {
         let (blocks, waiting) = sync_channel::<Block>(BLOCKS_WAITING_MAX);
         let (outcome_sender, outcomes) = channel();
+        let channels = writer.channels();
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
         let thread = thread::Builder::new().name("hark-wav".to_owned()).spawn(move || {
@@ -59,10 +61,11 @@ impl WavRecorder {
         })?;
         let pending = Vec::with_capacity(FLUSH_SAMPLES);
         let (blocks, thread) = (Some(blocks), Some(thread));
-        Ok(Self { pending, position: 0, blocks, outcomes, lost, thread })
+        Ok(Self { channels, pending, position: 0, blocks, outcomes, lost, thread })
     }
 
-    /// Appends samples within [-1, 1]; louder ones are clipped. Never waits.
+    /// Appends samples within [-1, 1], those of several channels interleaved; louder ones are
+    /// clipped. Never waits.
     pub fn push(&mut self, samples: &[f32]) {
         for part in samples.chunks(FLUSH_SAMPLES) {
             let room = FLUSH_SAMPLES - self.pending.len();
@@ -75,12 +78,17 @@ impl WavRecorder {
         }
     }
 
-    /// Leaves out, as silence, the next `samples`; they count as lost.
-    pub fn skip(&mut self, samples: u64) {
-        if samples > 0 {
+    /// Leaves out, as silence, the next `frames`, a sample of each channel; they count as lost.
+    pub fn skip(&mut self, frames: u64) {
+        if frames > 0 {
             self.hand_on();
-            self.position += samples;
+            self.position += frames * u64::from(self.channels);
         }
+    }
+
+    /// Samples of a frame.
+    pub fn channels(&self) -> u16 {
+        self.channels
     }
 
     /// Whether the file can be written, when that has changed.
@@ -88,9 +96,9 @@ impl WavRecorder {
         self.outcomes.try_recv().ok()
     }
 
-    /// Samples that could not be written.
+    /// Frames that could not be written.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.lost.load(Ordering::Relaxed) / u64::from(self.channels)
     }
 
     /// Writes what is still waiting, and ends the thread. What is pushed later is lost.

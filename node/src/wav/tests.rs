@@ -162,7 +162,7 @@ proptest! {
     fn a_sixteen_bit_file_is_copied_bit_exactly(
         values in proptest::collection::vec(any::<i16>(), 1..500),
     ) {
-        let mut writer = WavWriter::new(Cursor::new(Vec::new())).unwrap();
+        let mut writer = WavWriter::new(Cursor::new(Vec::new()), 1).unwrap();
         let sound: Vec<f32> = values.iter().map(|&value| f32::from(value) / 32_768.0).collect();
         writer.push(&sound).unwrap();
         writer.flush().unwrap();
@@ -208,7 +208,7 @@ impl Seek for Disk {
 
 #[test]
 fn the_file_is_valid_after_each_write() {
-    let mut writer = WavWriter::new(Disk::new(u64::MAX)).unwrap();
+    let mut writer = WavWriter::new(Disk::new(u64::MAX), 1).unwrap();
     let sound: Vec<f32> = (0..20_000).map(|k| (k % 1_000) as f32 / 1_024.0).collect();
     for block in sound.chunks(240) {
         writer.push(block).unwrap();
@@ -232,7 +232,7 @@ fn the_file_is_valid_after_each_write() {
 
 #[test]
 fn a_full_disk_costs_only_what_did_not_fit() {
-    let mut writer = WavWriter::new(Disk::new(44 + 2 * 6_000)).unwrap();
+    let mut writer = WavWriter::new(Disk::new(44 + 2 * 6_000), 1).unwrap();
     writer.push(&[0.25; FLUSH_SAMPLES]).unwrap();
     let error = writer.push(&[0.5; FLUSH_SAMPLES]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
@@ -250,7 +250,7 @@ fn a_full_disk_costs_only_what_did_not_fit() {
 
 #[test]
 fn loud_samples_are_clipped() {
-    let mut writer = WavWriter::new(Cursor::new(Vec::new())).unwrap();
+    let mut writer = WavWriter::new(Cursor::new(Vec::new()), 1).unwrap();
     writer.push(&[2.0, -2.0, f32::NAN]).unwrap();
     writer.flush().unwrap();
     let sound = read(Cursor::new(writer.into_file().into_inner())).unwrap();
@@ -286,7 +286,7 @@ fn whoever_records_never_waits_for_a_slow_disk() {
     let path = folder.path().join("heard.wav");
     let gate = Arc::new(Mutex::new(()));
     let disk = SlowDisk { disk: File::create(&path).unwrap(), gate: gate.clone() };
-    let mut recorder = WavRecorder::start(WavWriter::new(disk).unwrap()).unwrap();
+    let mut recorder = WavRecorder::start(WavWriter::new(disk, 1).unwrap()).unwrap();
     let closed = gate.lock().unwrap();
     let before = 200;
     for block in 0..before {
@@ -309,7 +309,7 @@ fn whoever_records_never_waits_for_a_slow_disk() {
 #[test]
 fn a_full_disk_is_told_once_while_recording() {
     let disk = Disk::new(44 + 2 * 6_000);
-    let mut recorder = WavRecorder::start(WavWriter::new(disk).unwrap()).unwrap();
+    let mut recorder = WavRecorder::start(WavWriter::new(disk, 1).unwrap()).unwrap();
     for _ in 0..4 {
         recorder.push(&[0.25; FLUSH_SAMPLES]);
     }

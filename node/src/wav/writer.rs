@@ -11,19 +11,20 @@ use crate::voice::SAMPLE_RATE;
 /// Samples that are kept back until they are written together: 100 ms, lost when the process is
 /// killed.
 pub const FLUSH_SAMPLES: usize = 4_800;
-/// Samples that a header can count, 12 hours. Later ones are refused.
+/// Samples that a header can count, of all channels: 12 hours of one. Later ones are refused.
 pub const MAX_SAMPLES: u64 = (u32::MAX as u64 - HEADER_BYTES) / SAMPLE_BYTES;
 
 const HEADER_BYTES: u64 = 44;
 const SAMPLE_BYTES: u64 = 2;
 
-/// A 48 kHz, 16-bit, mono WAV file that grows while it can be read.
+/// A 48 kHz, 16-bit WAV file that grows while it can be read.
 ///
 /// The sound is written first and counted in the header afterwards, so a reader, or whoever finds
 /// the file after the process was killed, never sees a header that promises more than is there.
 /// Each sample keeps its place: those that could not be written are silence once later ones are.
 pub struct WavWriter<W: Write + Seek = File> {
     file: W,
+    channels: u16,
     pending: Vec<u8>,
     /// Place in the file of the first pending sample.
     position: u64,
@@ -33,21 +34,23 @@ pub struct WavWriter<W: Write + Seek = File> {
 }
 
 impl WavWriter {
-    /// Makes the file, or empties the one that is there.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Self::new(File::create(path)?)
+    /// Makes a file of so many channels, or empties the one that is there.
+    pub fn create(path: &Path, channels: u16) -> io::Result<Self> {
+        Self::new(File::create(path)?, channels)
     }
 }
 
 impl<W: Write + Seek> WavWriter<W> {
-    /// Starts a WAV file without sound in `file`, which is empty.
-    pub fn new(mut file: W) -> io::Result<Self> {
-        file.write_all(&header(0))?;
-        let room = FLUSH_SAMPLES * SAMPLE_BYTES as usize;
-        Ok(Self { file, pending: Vec::with_capacity(room), position: 0, written: 0, lost: 0 })
+    /// Starts a WAV file without sound in `file`, which is empty. It has one channel at least.
+    pub fn new(mut file: W, channels: u16) -> io::Result<Self> {
+        let channels = channels.max(1);
+        file.write_all(&header(0, channels))?;
+        let pending = Vec::with_capacity(FLUSH_SAMPLES * SAMPLE_BYTES as usize);
+        Ok(Self { file, channels, pending, position: 0, written: 0, lost: 0 })
     }
 
-    /// Appends samples within [-1, 1]; louder ones are clipped.
+    /// Appends samples within [-1, 1], those of several channels interleaved; louder ones are
+    /// clipped.
     ///
     /// An error says that up to [`FLUSH_SAMPLES`] were lost, for example since the disk is full.
     /// What was written stays valid, and the next call tries anew.
@@ -85,6 +88,11 @@ impl<W: Write + Seek> WavWriter<W> {
         self.position += count;
         self.pending.clear();
         outcome
+    }
+
+    /// Samples of a frame.
+    pub fn channels(&self) -> u16 {
+        self.channels
     }
 
     /// Samples accepted so far, written or not.
@@ -127,15 +135,16 @@ impl<W: Write + Seek> WavWriter<W> {
         self.file.write_all(&self.pending)?;
         // One write, so that the two sizes in the header change together.
         self.file.rewind()?;
-        self.file.write_all(&header(end))?;
+        self.file.write_all(&header(end, self.channels))?;
         self.written = end;
         Ok(())
     }
 }
 
-/// The header of a file with `samples` samples, at most [`MAX_SAMPLES`].
-fn header(samples: u64) -> [u8; HEADER_BYTES as usize] {
+/// The header of a file with `samples` samples of all channels, at most [`MAX_SAMPLES`].
+fn header(samples: u64, channels: u16) -> [u8; HEADER_BYTES as usize] {
     let data_bytes = (samples * SAMPLE_BYTES) as u32;
+    let frame_bytes = u32::from(channels) * SAMPLE_BYTES as u32;
     let mut header = [0; HEADER_BYTES as usize];
     let fields: [&[u8]; 13] = [
         b"RIFF",
@@ -144,10 +153,10 @@ fn header(samples: u64) -> [u8; HEADER_BYTES as usize] {
         b"fmt ",
         &16_u32.to_le_bytes(),
         &1_u16.to_le_bytes(), // plain integers
-        &1_u16.to_le_bytes(), // one channel
+        &channels.to_le_bytes(),
         &SAMPLE_RATE.to_le_bytes(),
-        &(SAMPLE_RATE * SAMPLE_BYTES as u32).to_le_bytes(),
-        &(SAMPLE_BYTES as u16).to_le_bytes(),
+        &(SAMPLE_RATE * frame_bytes).to_le_bytes(),
+        &(frame_bytes as u16).to_le_bytes(),
         &16_u16.to_le_bytes(), // bits a sample
         b"data",
         &data_bytes.to_le_bytes(),

@@ -46,7 +46,7 @@ pub(crate) struct TalkArguments {
     /// mic, mic:NAME, file:PATH, file:PATH?loop or silence
     #[arg(long, value_name = "SPEC", default_value = "mic")]
     input: InputSpec,
-    /// speaker, speaker:NAME, file:PATH or null
+    /// speaker, speaker:NAME, file:PATH, file:PATH?stereo or null
     #[arg(long, value_name = "SPEC", default_value = "speaker")]
     output: OutputSpec,
     /// Listen here; repeatable [default: any address, any port, IPv4 and IPv6]

@@ -20,7 +20,10 @@ use pulseaudio::{
 };
 
 use super::{CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, playout};
-use crate::{event::Direction, voice::SAMPLE_RATE};
+use crate::{
+    event::Direction,
+    voice::{SAMPLE_RATE, SIDES},
+};
 
 /// How long the server may take to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,11 +38,12 @@ const REQUEST_FRAMES: u32 = 240;
 /// card what two requests leave over, halved, as its period. A longer one is more delay and no more
 /// safe: two requests are what either process may be late by.
 const TARGET_FRAMES: u32 = 960;
-/// Mono at our own rate: the server knows best how to convert for its cards.
-const FORMAT: CardFormat = CardFormat { rate: SAMPLE_RATE, channels: 1 };
-/// Bytes of a frame.
-const FRAME: u32 = 4;
-/// Frames that are converted at once.
+/// One channel in and two out, at our own rate: the server knows best how to convert for its cards.
+const CAPTURED: CardFormat = CardFormat { rate: SAMPLE_RATE, channels: 1 };
+const PLAYED: CardFormat = CardFormat { rate: SAMPLE_RATE, channels: SIDES };
+/// Bytes of a sample.
+const SAMPLE: u32 = 4;
+/// Samples that are converted at once: whole frames.
 const PIECE: usize = 1_024;
 
 /// A connection to the server.
@@ -132,13 +136,13 @@ impl Pulse {
         flags: StreamFlags,
         opening: Opening,
     ) -> Result<Opened, ClientError> {
-        let (mut callback, live, counters) = capture(FORMAT, &opening);
+        let (mut callback, live, counters) = capture(CAPTURED, &opening);
         let params = RecordStreamParams {
-            sample_spec: sample_spec(),
+            sample_spec: sample_spec(CAPTURED),
             channel_map: ChannelMap::mono(),
             source_name: Some(id),
             buffer_attr: BufferAttr {
-                fragment_size: opening.shortened(FRAGMENT_FRAMES) * FRAME,
+                fragment_size: opening.shortened(FRAGMENT_FRAMES) * SAMPLE,
                 ..BufferAttr::default()
             },
             flags,
@@ -158,7 +162,7 @@ impl Pulse {
         let stream = block_on(self.0.create_record_stream(params, take))?;
         block_on(stream.uncork())?;
         let stream = Box::new(Watched::new(AnyStream::Record(stream), opening));
-        Ok(Opened { stream, live, format: FORMAT, counters })
+        Ok(Opened { stream, live, format: CAPTURED, counters })
     }
 
     fn play(
@@ -168,14 +172,14 @@ impl Pulse {
         opening: Opening,
     ) -> Result<Opened, ClientError> {
         let request = opening.shortened(REQUEST_FRAMES);
-        let (mut callback, live, counters) = playout(FORMAT, request, &opening);
+        let (mut callback, live, counters) = playout(PLAYED, request, &opening);
         let params = PlaybackStreamParams {
-            sample_spec: sample_spec(),
-            channel_map: ChannelMap::mono(),
+            sample_spec: sample_spec(PLAYED),
+            channel_map: ChannelMap::stereo(),
             sink_name: Some(id),
             buffer_attr: BufferAttr {
-                target_length: opening.shortened(TARGET_FRAMES) * FRAME,
-                minimum_request_length: request * FRAME,
+                target_length: opening.shortened(TARGET_FRAMES) * frame_bytes(PLAYED),
+                minimum_request_length: request * frame_bytes(PLAYED),
                 ..BufferAttr::default()
             },
             flags,
@@ -197,12 +201,17 @@ impl Pulse {
         let stream = block_on(self.0.create_playback_stream(params, give.as_playback_source()))?;
         block_on(stream.uncork())?;
         let stream = Box::new(Watched::new(AnyStream::Playback(stream), opening));
-        Ok(Opened { stream, live, format: FORMAT, counters })
+        Ok(Opened { stream, live, format: PLAYED, counters })
     }
 }
 
-fn sample_spec() -> SampleSpec {
-    SampleSpec { format: SampleFormat::Float32Le, channels: 1, sample_rate: FORMAT.rate }
+fn sample_spec(format: CardFormat) -> SampleSpec {
+    let channels = format.channels as u8;
+    SampleSpec { format: SampleFormat::Float32Le, channels, sample_rate: format.rate }
+}
+
+fn frame_bytes(format: CardFormat) -> u32 {
+    format.channels as u32 * SAMPLE
 }
 
 #[derive(Clone)]
@@ -214,18 +223,18 @@ enum AnyStream {
 impl AnyStream {
     /// From sound to us, or from us to sound; fails where the stream is no more.
     fn latency(&self) -> Result<Duration, ClientError> {
-        let (micros, queued) = match self {
+        let (micros, queued, format) = match self {
             Self::Record(stream) => {
                 let timing = block_on(stream.timing_info())?;
-                (timing.source_usec, timing.write_offset - timing.read_offset)
+                (timing.source_usec, timing.write_offset - timing.read_offset, CAPTURED)
             }
             Self::Playback(stream) => {
                 let timing = block_on(stream.timing_info())?;
-                (timing.sink_usec, timing.write_offset - timing.read_offset)
+                (timing.sink_usec, timing.write_offset - timing.read_offset, PLAYED)
             }
         };
-        let queued = u64::try_from(queued).unwrap_or(0) / u64::from(FRAME);
-        Ok(Duration::from_micros(micros + queued * 1_000_000 / u64::from(FORMAT.rate)))
+        let queued = u64::try_from(queued).unwrap_or(0) / u64::from(frame_bytes(format));
+        Ok(Duration::from_micros(micros + queued * 1_000_000 / u64::from(SAMPLE_RATE)))
     }
 }
 

@@ -69,7 +69,7 @@ fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<Ru
         for (member, heard) in record.members.iter_mut().zip(&heard) {
             let name = format!("heard-by-{}.wav", file_name(&member.name));
             let recording = heard.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut wav = WavWriter::create(&folder.join(&name))?;
+            let mut wav = WavWriter::create(&folder.join(&name), 1)?;
             wav.push(&recording.samples)?;
             wav.flush()?;
             member.sound = Some(name);

@@ -70,7 +70,7 @@ impl Squad {
             let track = squad.script.track(index, lead);
             let home = scratch.join(name);
             let input = scratch.join(format!("{name}.wav"));
-            let mut writer = WavWriter::create(&input)?;
+            let mut writer = WavWriter::create(&input, 1)?;
             writer.push(&track).and_then(|()| writer.flush())?;
             let heard = out.join(format!("heard-by-{}.wav", name.to_lowercase()));
             let node = Node::start(NodeConfig {
@@ -80,7 +80,7 @@ impl Squad {
                 ticket: ticket.clone(),
                 name: name.to_owned(),
                 input: InputSpec::File { path: input, looped: false },
-                output: OutputSpec::File { path: heard.clone() },
+                output: OutputSpec::File { path: heard.clone(), stereo: false },
                 listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
                 peers: Vec::new(),
                 mdns: false,
