@@ -7,8 +7,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
-use hark_keys::{DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
-use hark_node::voice::{Pipeline, PipelineConfig, SIDES, TalkerStatistics, Transmit, VoiceCommand};
+use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
+use hark_node::voice::{
+    Net, NetSettings, Pipeline, PipelineConfig, SIDES, TalkerStatistics, Transmit, VoiceCommand,
+};
 
 #[allow(dead_code, reason = "the files are written for another benchmark")]
 #[path = "squad/speech.rs"]
@@ -151,15 +153,28 @@ impl World {
         let pipeline = |device| {
             Pipeline::new(PipelineConfig {
                 transmit: Transmit::Open,
-                ..PipelineConfig::new(device, TargetId::from_bytes([3; 16]), [4; 4], false)
+                ..PipelineConfig::new(device, false)
             })
         };
         let (mut talker, mut listener) = (pipeline(talker_id)?, pipeline(listener_id)?);
         let secret = KeySecret::generate(1, &random);
         let now = Timestamp::ZERO;
-        talker.handle_command(now, VoiceCommand::UseKey(secret.clone()));
-        talker.handle_command(now, VoiceCommand::SetListeners(vec![listener_id]));
-        listener.handle_command(now, VoiceCommand::InstallKey { device: talker_id, secret });
+        let channel = ChannelId::from_bytes([3; 16]);
+        let (target, tag, net) = (TargetId::of_channel(channel), [4; 4], Net::Channel(channel));
+        for command in [
+            VoiceCommand::UseKey { target, tag, secret: secret.clone() },
+            VoiceCommand::SetListeners { target, devices: vec![listener_id] },
+            VoiceCommand::SelectTarget(Some(target)),
+        ] {
+            talker.handle_command(now, command);
+        }
+        let (device, heard, priority) = (talker_id, vec![net], false);
+        for command in [
+            VoiceCommand::InstallKey { device, target, tag, heard, priority, secret },
+            VoiceCommand::SetNet { net, settings: NetSettings::default() },
+        ] {
+            listener.handle_command(now, command);
+        }
         Ok(Self { talker, listener, talker_id, listener_id, underway: BTreeMap::new(), sent: 0 })
     }
 
@@ -191,7 +206,7 @@ impl World {
     }
 
     fn heard(&self) -> TalkerStatistics {
-        self.listener.statistics().talkers.get(&self.talker_id).copied().unwrap_or_default()
+        self.listener.statistics().talkers.remove(&self.talker_id).unwrap_or_default()
     }
 }
 

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use divan::{Bencher, counter::ItemsCount};
 use hark_keys::{
-    DeviceKey, KeySecret, SeededRandom, SenderKey, SenderKeyring, TargetId, Timestamp,
+    ChannelId, DeviceKey, KeySecret, SeededRandom, SenderKey, SenderKeyring, TargetId, Timestamp,
 };
 use hark_mesh::datagram::FrameHeader;
 use hark_node::voice::{
-    Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand,
+    Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand,
     codec::{Decoder, Encoder},
-    jitter::JitterBuffer,
+    jitter::{Frame, JitterBuffer},
     mix::Limiter,
 };
 use ring::aead;
@@ -164,7 +164,15 @@ fn jitter_buffer(bencher: Bencher, trace: &str) {
                 {
                     let header =
                         FrameHeader { first: *n == 0, last: false, spurt: 1, media_time: n * 4 };
-                    buffer.insert(Timestamp::from_micros(*at), header, &[1; 60], 480, 0, false);
+                    let frame = Frame {
+                        header,
+                        packet: &[1; 60],
+                        samples: 480,
+                        target: TargetId::from_bytes([1; 16]),
+                        copies: 0,
+                        recovered: false,
+                    };
+                    buffer.insert(Timestamp::from_micros(*at), &frame);
                 }
                 divan::black_box(buffer.next(now, 480));
             }
@@ -183,19 +191,19 @@ fn limit_a_block(bencher: Bencher) {
 fn talk(bencher: Bencher, listeners: u64) {
     let random = SeededRandom::new(1);
     let device = || DeviceKey::generate(&random).id();
-    let config = PipelineConfig {
-        transmit: Transmit::Open,
-        ..PipelineConfig::new(device(), TargetId::from_bytes([1; 16]), [0; 4], false)
-    };
+    let config =
+        PipelineConfig { transmit: Transmit::Open, ..PipelineConfig::new(device(), false) };
     let mut pipeline = Pipeline::new(config).expect("a valid rate");
-    let listeners = (0..listeners).map(|_| device()).collect();
-    pipeline.handle_command(Timestamp::ZERO, VoiceCommand::SetListeners(listeners));
+    let devices = (0..listeners).map(|_| device()).collect();
+    let (target, tag) = (TargetId::from_bytes([1; 16]), [0; 4]);
+    pipeline.handle_command(Timestamp::ZERO, VoiceCommand::SetListeners { target, devices });
+    pipeline.handle_command(Timestamp::ZERO, VoiceCommand::SelectTarget(Some(target)));
     let block = sound(48_000).split_off(47_520);
     let (mut now, mut frames) = (Timestamp::ZERO, 0u32);
     bencher.bench_local(|| {
         if frames % 60_000 == 0 {
             let secret = KeySecret::generate(1, &random);
-            pipeline.handle_command(now, VoiceCommand::UseKey(secret));
+            pipeline.handle_command(now, VoiceCommand::UseKey { target, tag, secret });
         }
         frames += 1;
         now = now + Duration::from_millis(10);
@@ -210,24 +218,33 @@ fn talk(bencher: Bencher, listeners: u64) {
 #[divan::bench(args = [1, 3, 7], sample_count = 100, sample_size = 100)]
 fn listen(bencher: Bencher, talkers: usize) {
     let random = SeededRandom::new(1);
-    let target = TargetId::from_bytes([1; 16]);
+    let channel = ChannelId::from_bytes([1; 16]);
+    let (target, tag, net) = (TargetId::of_channel(channel), [0; 4], Net::Channel(channel));
     let device = || DeviceKey::generate(&random).id();
     let pipeline = |device| {
         Pipeline::new(PipelineConfig {
             transmit: Transmit::Open,
-            ..PipelineConfig::new(device, target, [0; 4], false)
+            ..PipelineConfig::new(device, false)
         })
         .expect("a valid rate")
     };
     let own = device();
     let mut listener = pipeline(own);
+    let settings = NetSettings::default();
+    listener.handle_command(Timestamp::ZERO, VoiceCommand::SetNet { net, settings });
     let mut others: Vec<_> = (0..talkers)
         .map(|_| {
             let (device, secret) = (device(), KeySecret::generate(1, &random));
             let mut talker = pipeline(device);
-            talker.handle_command(Timestamp::ZERO, VoiceCommand::UseKey(secret.clone()));
-            talker.handle_command(Timestamp::ZERO, VoiceCommand::SetListeners(vec![own]));
-            let install = VoiceCommand::InstallKey { device, secret };
+            for command in [
+                VoiceCommand::UseKey { target, tag, secret: secret.clone() },
+                VoiceCommand::SetListeners { target, devices: vec![own] },
+                VoiceCommand::SelectTarget(Some(target)),
+            ] {
+                talker.handle_command(Timestamp::ZERO, command);
+            }
+            let (heard, priority) = (vec![net], false);
+            let install = VoiceCommand::InstallKey { device, target, tag, heard, priority, secret };
             listener.handle_command(Timestamp::ZERO, install);
             (device, talker)
         })

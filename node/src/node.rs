@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, TargetId, Ticket};
+use hark_keys::{DeviceId, Ticket};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
@@ -241,15 +241,13 @@ struct VoicePlan {
 }
 
 fn voice_starter(plan: VoicePlan) -> StartVoice {
-    Box::new(move |store, links, inputs| {
-        let charter = store.charter();
-        let target = TargetId::of_channel(charter.channel().id);
+    Box::new(move |_, links, inputs| {
         let cues = matches!(plan.input, InputSpec::Microphone(_))
             && matches!(plan.output, OutputSpec::Speaker(_));
         let config = PipelineConfig {
             transmit: plan.transmit.into(),
             cues,
-            ..PipelineConfig::new(plan.device, target, charter.target_tag(target), plan.low_delay)
+            ..PipelineConfig::new(plan.device, plan.low_delay)
         };
         let ends = VoiceEnds { input: plan.input, output: plan.output, low_delay: plan.low_delay };
         let handle = VoiceThread::start(

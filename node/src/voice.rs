@@ -9,15 +9,22 @@
 //! driven by whoever owns the sound device, in blocks of any length.
 
 pub mod codec;
+mod command;
 pub mod copies;
 pub mod delays;
+mod fade;
 pub mod gate;
+mod hearing;
 pub mod jitter;
+pub mod keyrings;
 pub mod mix;
+pub mod nets;
+mod pcm;
 pub mod pipeline;
 pub mod receive;
 pub mod report;
 pub mod send;
+mod statistics;
 mod window;
 
 use std::{collections::VecDeque, time::Duration};
@@ -26,10 +33,12 @@ use hark_keys::{DeviceId, Timestamp};
 use window::WindowMinimum;
 
 pub use codec::CodecError;
-pub use pipeline::{
-    OwnStatistics, Pipeline, PipelineConfig, TalkerStatistics, Transmit, VoiceCommand, VoiceEvent,
-    VoiceStatistics,
-};
+pub use command::{Transmit, VoiceCommand, VoiceEvent};
+pub use nets::{Net, NetSettings};
+pub use pipeline::{Pipeline, PipelineConfig};
+pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};
+
+use command::Events;
 
 /// Samples a second, everywhere.
 pub const SAMPLE_RATE: u32 = 48_000;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Receiver},
 };
 
-use hark_keys::{DeviceId, TargetId};
+use hark_keys::DeviceId;
 use hark_node::{
     clock::Clock,
     event::StampedEvent,
@@ -159,13 +159,10 @@ impl Seat {
 
     fn parts(self: &Arc<Self>, launch: &Launch, publisher: Arc<Publisher>) -> Parts {
         let (seat, device) = (Arc::clone(self), launch.device());
-        let start_voice: network::StartVoice = Box::new(move |store, links, inputs| {
-            let charter = store.charter();
-            let target = TargetId::of_channel(charter.channel().id);
-            let tag = charter.target_tag(target);
+        let start_voice: network::StartVoice = Box::new(move |_, links, inputs| {
             let config = PipelineConfig {
                 transmit: seat.transmit.into(),
-                ..PipelineConfig::new(device, target, tag, seat.low_delay)
+                ..PipelineConfig::new(device, seat.low_delay)
             };
             let voice = Voice::new(
                 Pipeline::new(config)?,

@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
-use hark_keys::Timestamp;
+use hark_keys::{ChannelId, TargetId, Timestamp};
 use hark_mesh::squad::{self, Transmit};
 
 use super::{Input, Runner};
-use crate::voice::VoiceCommand;
+use crate::{
+    store::OrganisationStore,
+    voice::{Net, NetSettings, VoiceCommand},
+};
 
 impl Runner {
     /// Does what the squad wants done.
@@ -52,13 +55,23 @@ impl Runner {
     }
 
     fn handle_squad(&mut self, event: squad::Event) {
+        let Some(OnlyNet { channel, target, tag }) = self.store.as_ref().map(OnlyNet::of) else {
+            return;
+        };
         let command = match event {
-            squad::Event::OwnKey(secret) => Some(VoiceCommand::UseKey(secret)),
-            squad::Event::TalkerKey { device, secret } => {
-                Some(VoiceCommand::InstallKey { device, secret })
-            }
+            squad::Event::OwnKey(secret) => Some(VoiceCommand::UseKey { target, tag, secret }),
+            squad::Event::TalkerKey { device, secret } => Some(VoiceCommand::InstallKey {
+                device,
+                target,
+                tag,
+                heard: vec![Net::Channel(channel)],
+                priority: false,
+                secret,
+            }),
             squad::Event::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
-            squad::Event::Listeners(devices) => Some(VoiceCommand::SetListeners(devices)),
+            squad::Event::Listeners(devices) => {
+                Some(VoiceCommand::SetListeners { target, devices })
+            }
             squad::Event::RecordsChanged => {
                 self.records_changed = true;
                 if let Some(squad) = &self.squad {
@@ -103,6 +116,31 @@ impl Runner {
                 tracing::warn!(%error, "members are not remembered");
             }
         }));
+    }
+}
+
+/// The first channel, which is all that is talked to and listened to.
+pub(super) struct OnlyNet {
+    channel: ChannelId,
+    target: TargetId,
+    tag: [u8; 4],
+}
+
+impl OnlyNet {
+    pub(super) fn of(store: &OrganisationStore) -> Self {
+        let charter = store.charter();
+        let channel = charter.channel().id;
+        let target = TargetId::of_channel(channel);
+        Self { channel, target, tag: charter.target_tag(target) }
+    }
+
+    /// What the voice side begins with.
+    pub(super) fn commands(&self) -> [VoiceCommand; 2] {
+        let net = Net::Channel(self.channel);
+        [
+            VoiceCommand::SelectTarget(Some(self.target)),
+            VoiceCommand::SetNet { net, settings: NetSettings::default() },
+        ]
     }
 }
 

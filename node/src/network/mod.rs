@@ -28,9 +28,9 @@ use hark_mesh::{
 use libp2p::{Swarm, gossipsub, request_response::OutboundRequestId, swarm::ConnectionId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use self::behaviour::Behaviour;
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
+use self::{behaviour::Behaviour, carry_out::OnlyNet};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -328,7 +328,11 @@ impl Runner {
         }
         self.view.begin(&store);
         let start_voice = self.start_voice.take().expect("a node begins once");
-        self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
+        let voice = start_voice(&store, &self.links, self.input_sender.clone())?;
+        for command in OnlyNet::of(&store).commands() {
+            voice.command(command);
+        }
+        self.voice = Some(voice);
         self.squad = Some(squad);
         self.store = Some(store);
         Ok(())
@@ -351,7 +355,7 @@ impl Runner {
                 // Whoever waited may have gone.
                 let _ = told.try_send(());
             }
-            Input::Voice(VoiceEvent::KeyUsed) => {
+            Input::Voice(VoiceEvent::KeyUsed { .. }) => {
                 if let Some(squad) = &mut self.squad {
                     squad.handle_talked(now);
                 }

@@ -9,7 +9,7 @@ use crate::{
     platform,
     snapshot::{Command, PeerView, Snapshot, TransmitMode},
     store::OrganisationStore,
-    voice::{self, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics},
+    voice::{self, Net, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics},
 };
 
 /// What people and programs see of the node, kept in step with what it does.
@@ -179,17 +179,17 @@ impl View {
     pub(super) fn handle_voice(&mut self, event: VoiceEvent) -> Option<Event> {
         let channels = vec![self.channel.clone()];
         match event {
-            VoiceEvent::TalkStarted { device } => Some(Event::TalkStarted {
+            VoiceEvent::TalkStarted { device, nets } => Some(Event::TalkStarted {
                 device: DeviceText(device),
                 name: self.name_of(device),
-                channels,
+                channels: nets.into_iter().filter_map(|net| self.channel_of(net)).collect(),
             }),
             VoiceEvent::TalkEnded { device } => Some(Event::TalkEnded {
                 device: DeviceText(device),
                 name: self.name_of(device),
                 channels,
             }),
-            VoiceEvent::OwnTalkStarted => Some(Event::TalkStarted {
+            VoiceEvent::OwnTalkStarted { .. } => Some(Event::TalkStarted {
                 device: DeviceText(self.device),
                 name: self.name.clone(),
                 channels,
@@ -199,7 +199,7 @@ impl View {
                 name: self.name.clone(),
                 channels,
             }),
-            VoiceEvent::KeyUsed => None,
+            VoiceEvent::KeyUsed { .. } => None,
         }
     }
 
@@ -261,7 +261,7 @@ impl View {
             .iter_mut()
             .map(|(device, peer)| {
                 let link = links.get(device);
-                let talker = voice.talkers.get(device).copied().unwrap_or_default();
+                let talker = voice.talkers.get(device).cloned().unwrap_or_default();
                 let frames = peer.frames.update(&talker);
                 PeerView {
                     name: peer.name.clone(),
@@ -374,6 +374,13 @@ impl View {
         let mut named = self.peers.iter().filter(|(_, peer)| peer.name == text);
         let (device, _) = named.next()?;
         named.next().is_none().then_some(*device)
+    }
+
+    fn channel_of(&self, net: Net) -> Option<String> {
+        match net {
+            Net::Channel(_) => Some(self.channel.clone()),
+            Net::Whisper => None,
+        }
     }
 
     fn name_of(&self, device: DeviceId) -> String {

@@ -24,6 +24,11 @@ impl SealedFrames {
         self.count = 0;
     }
 
+    /// Whether nothing of the spurt could be sealed yet.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Makes room for the next frame, which the caller writes.
     pub fn push(&mut self) -> &mut Vec<u8> {
         self.frames.rotate_right(1);
@@ -47,24 +52,21 @@ impl SealedFrames {
 
 /// One device that hears us.
 pub struct Listener {
-    /// Who it is.
-    pub device: DeviceId,
     sequence: u16,
     /// What its last reports asked for, the newest last.
     asked: VecDeque<(Timestamp, u8)>,
     /// When it last asked for any, and how many.
     held: Option<(Timestamp, u8)>,
-    /// How often the last frame of the spurt is still to be sent again.
-    repeats: u8,
+}
+
+impl Default for Listener {
+    /// A listener that has not reported yet.
+    fn default() -> Self {
+        Self { sequence: 0, asked: VecDeque::with_capacity(REPORTS_KEPT), held: None }
+    }
 }
 
 impl Listener {
-    /// A listener that has not reported yet.
-    pub fn new(device: DeviceId) -> Self {
-        let asked = VecDeque::with_capacity(REPORTS_KEPT);
-        Self { device, sequence: 0, asked, held: None, repeats: 0 }
-    }
-
     /// What it says of our datagrams. [PROTO-7.4]
     pub fn handle_report(&mut self, now: Timestamp, report: &Report) {
         if self.asked.len() == REPORTS_KEPT {
@@ -92,7 +94,7 @@ impl Listener {
         recent.unwrap_or(held)
     }
 
-    /// Appends the datagram with the newest frame to `out`.
+    /// Appends the datagram with the newest of `frames` to `out`.
     pub fn encode(
         &mut self,
         now: Timestamp,
@@ -105,27 +107,86 @@ impl Listener {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// The last frame of a spurt has been sent; again once per copy in use, and once in any case: who
-    /// misses it would make up speech until it gives up. [PROTO-7.6]
-    pub fn end_spurt(&mut self, now: Timestamp) {
-        self.repeats = self.copies(now).max(1);
+    /// How often the last frame of a spurt is sent again: once per copy in use, and once in any case.
+    /// Who misses it would make up speech until it gives up. [PROTO-7.6]
+    pub fn repeats(&self, now: Timestamp) -> u8 {
+        self.copies(now).max(1)
+    }
+}
+
+/// Spurts whose last frame is still being sent again, each under its own tag. [PROTO-7.6]
+#[derive(Default)]
+pub struct EndedSpurts {
+    spurts: VecDeque<Ended>,
+    spare: Vec<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    tag: [u8; 4],
+    frames: SealedFrames,
+    /// Who gets the last frame again, and how often.
+    repeats: Vec<(DeviceId, u8)>,
+}
+
+impl EndedSpurts {
+    /// A spurt of `frames` has ended, which `repeats` are to hear so often. Takes the frames. Of more
+    /// than [`ENDED_MAX`] the oldest goes.
+    pub fn push(
+        &mut self,
+        tag: [u8; 4],
+        frames: &mut SealedFrames,
+        repeats: impl Iterator<Item = (DeviceId, u8)>,
+    ) {
+        if self.spurts.len() == ENDED_MAX {
+            self.spare.extend(self.spurts.pop_front());
+        }
+        let mut ended = self.spare.pop().unwrap_or_default();
+        ended.tag = tag;
+        std::mem::swap(&mut ended.frames, frames);
+        ended.repeats.clear();
+        ended.repeats.extend(repeats);
+        self.spurts.push_back(ended);
     }
 
-    /// Nothing is to be sent again: the next spurt begins.
-    pub fn start_spurt(&mut self) {
-        self.repeats = 0;
+    /// Another spurt begins, which tells `device` well enough that those before are over.
+    pub fn cancel(&mut self, device: DeviceId) {
+        for spurt in &mut self.spurts {
+            spurt.repeats.retain(|(listener, _)| *listener != device);
+        }
     }
 
-    /// Whether the last frame is to be sent once more; asked once for each frame of silence.
-    pub fn take_repeat(&mut self) -> bool {
-        let repeat = self.repeats > 0;
-        self.repeats = self.repeats.saturating_sub(1);
-        repeat
+    /// A frame has passed: has `send` send the last frames that are due again.
+    pub fn repeat(&mut self, mut send: impl FnMut(DeviceId, [u8; 4], &SealedFrames)) {
+        for spurt in &mut self.spurts {
+            for (device, left) in &mut spurt.repeats {
+                send(*device, spurt.tag, &spurt.frames);
+                *left -= 1;
+            }
+            spurt.repeats.retain(|(_, left)| *left > 0);
+        }
+        while self.spurts.front().is_some_and(|spurt| spurt.repeats.is_empty()) {
+            self.spare.extend(self.spurts.pop_front());
+        }
+    }
+
+    /// Whether `device` is still to be told that a spurt is over.
+    pub fn tells(&self, device: DeviceId) -> bool {
+        self.spurts.iter().any(|spurt| spurt.repeats.iter().any(|(it, _)| *it == device))
+    }
+
+    /// Whether one of the spurts went out under `tag`.
+    pub fn has_tag(&self, tag: [u8; 4]) -> bool {
+        self.spurts.iter().any(|spurt| spurt.tag == tag)
     }
 }
 
 /// Reports that are remembered: more than a second of them. The oldest goes.
 const REPORTS_KEPT: usize = 8;
+
+/// Spurts that have ended and are repeated: one is two frames at least, and is repeated for five, so
+/// no more come together. The oldest goes.
+const ENDED_MAX: usize = 4;
 
 /// How long a report counts.
 const REPORTS_COUNT: Duration = Duration::from_secs(1);
@@ -139,10 +200,6 @@ mod tests {
 
     use super::*;
 
-    fn listener() -> Listener {
-        Listener::new(DeviceKey::generate(&SeededRandom::new(1)).id())
-    }
-
     fn ask(listener: &mut Listener, at_ms: u64, wanted_copies: u8) {
         let report = Report { wanted_copies, ..Report::default() };
         listener.handle_report(Timestamp::from_millis(at_ms), &report);
@@ -150,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_largest_ask_of_a_second_counts_and_ends_after_two() {
-        let mut listener = listener();
+        let mut listener = Listener::default();
         let at = Timestamp::from_millis;
         assert_eq!(listener.copies(at(0)), 0);
         ask(&mut listener, 1_000, 3);
@@ -166,20 +223,42 @@ mod tests {
     /// [PROTO-7.6] Where the one last datagram was lost, listeners made up a fifth of a second.
     #[test]
     fn the_end_of_a_spurt_is_sent_again_even_on_a_clean_line() {
-        let mut listener = listener();
-        let repeats = |listener: &mut Listener, at_ms| {
-            listener.end_spurt(Timestamp::from_millis(at_ms));
-            (0..10).filter(|_| listener.take_repeat()).count()
-        };
-        assert_eq!(repeats(&mut listener, 0), 1);
+        let mut listener = Listener::default();
+        assert_eq!(listener.repeats(Timestamp::ZERO), 1);
         ask(&mut listener, 1_000, 3);
-        assert_eq!(repeats(&mut listener, 1_100), 3);
+        assert_eq!(listener.repeats(Timestamp::from_millis(1_100)), 3);
+    }
+
+    /// Several spurts may end shortly after each other: each is told under its own tag.
+    #[test]
+    fn ended_spurts_are_repeated_beside_each_other() {
+        let device = DeviceKey::generate(&SeededRandom::new(1)).id();
+        let mut ended = EndedSpurts::default();
+        let sent = |ended: &mut EndedSpurts| {
+            let mut sent = Vec::new();
+            ended.repeat(|_, tag, frames| sent.push((tag[0], frames.frames[0][0])));
+            sent
+        };
+        for n in 0..2 {
+            let mut frames = SealedFrames::default();
+            frames.push().push(n + 10);
+            ended.push([n; 4], &mut frames, [(device, 2)].into_iter());
+            assert_eq!(frames.count, 0);
+        }
+        assert!(ended.tells(device) && ended.has_tag([1; 4]) && !ended.has_tag([2; 4]));
+        assert_eq!(sent(&mut ended), [(0, 10), (1, 11)]);
+        assert_eq!(sent(&mut ended), [(0, 10), (1, 11)]);
+        assert_eq!(sent(&mut ended), []);
+        ended.push([7; 4], &mut SealedFrames::default(), [(device, 5)].into_iter());
+        ended.cancel(device);
+        assert_eq!(sent(&mut ended), []);
+        assert!(!ended.tells(device));
     }
 
     /// [PROTO-7.2]
     #[test]
     fn datagrams_have_one_size_per_number_of_copies() {
-        let mut listener = listener();
+        let mut listener = Listener::default();
         ask(&mut listener, 1_000, 2);
         let mut frames = SealedFrames::default();
         for n in 0..5u8 {
@@ -194,8 +273,5 @@ mod tests {
             assert_eq!(held, [n, n.saturating_sub(1), n.saturating_sub(2)]);
             assert_eq!(voice.sequence, u16::from(n));
         }
-        listener.end_spurt(Timestamp::from_millis(1_200));
-        let repeats: Vec<bool> = (0..3).map(|_| listener.take_repeat()).collect();
-        assert_eq!(repeats, [true, true, false]);
     }
 }

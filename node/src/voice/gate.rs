@@ -44,6 +44,18 @@ impl Gate {
         };
     }
 
+    /// What is said after the key is meant for where it went, and not for anywhere else.
+    pub fn end_tail(&mut self) {
+        if let Key::Up { released } = &mut self.key {
+            *released = None;
+        }
+    }
+
+    /// Whether it is shut altogether.
+    pub fn is_muted(&self) -> bool {
+        self.muted
+    }
+
     /// Hears a frame that is complete at `now`, and says whether it is part of a spurt.
     pub fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> Decision {
         let voice = self.voice.handle_frame(now, samples);

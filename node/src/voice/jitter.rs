@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use hark_keys::Timestamp;
+use hark_keys::{TargetId, Timestamp};
 use hark_mesh::datagram::FrameHeader;
 
 use super::{SAMPLE_RATE, UNIT_SAMPLES, codec::PACKET_BYTES_MAX, delays::ArrivalDelays};
@@ -44,9 +44,28 @@ pub struct JitterBuffer {
 struct Slot {
     /// None while empty.
     media: Option<i64>,
+    /// What its spurt went to.
+    target: TargetId,
     length: u16,
     spurt: u8,
     last: bool,
+}
+
+/// A frame that arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// What stood before the packet.
+    pub header: FrameHeader,
+    /// One Opus packet.
+    pub packet: &'a [u8],
+    /// Samples that it decodes to.
+    pub samples: usize,
+    /// What its spurt went to.
+    pub target: TargetId,
+    /// How many earlier frames its datagram held.
+    pub copies: u8,
+    /// Whether it was itself one of them.
+    pub recovered: bool,
 }
 
 /// What the talker's next frame is.
@@ -58,6 +77,8 @@ pub enum Next<'a> {
     Frame {
         /// One Opus packet.
         packet: &'a [u8],
+        /// What its spurt went to.
+        target: TargetId,
         /// The first that is played of its spurt.
         starts: bool,
         /// Samples to cut (negative) or to add, if the frame is quiet.
@@ -89,7 +110,7 @@ impl Default for JitterBuffer {
     /// An empty buffer.
     fn default() -> Self {
         Self {
-            slots: [Slot { media: None, length: 0, spurt: 0, last: false }; SLOTS],
+            slots: [EMPTY; SLOTS],
             packets: vec![0; SLOTS * PACKET_BYTES_MAX],
             held: 0,
             delays: ArrivalDelays::default(),
@@ -107,18 +128,10 @@ impl Default for JitterBuffer {
 }
 
 impl JitterBuffer {
-    /// A frame of `frame_samples` came. `copies` is how many its datagram held of earlier ones,
-    /// `recovered` says that it was itself one.
-    pub fn insert(
-        &mut self,
-        arrived: Timestamp,
-        header: FrameHeader,
-        packet: &[u8],
-        frame_samples: usize,
-        copies: u8,
-        recovered: bool,
-    ) -> Inserted {
-        let frame_units = (frame_samples / UNIT_SAMPLES) as i64;
+    /// A frame came.
+    pub fn insert(&mut self, arrived: Timestamp, frame: &Frame<'_>) -> Inserted {
+        let Frame { header, packet, target, .. } = *frame;
+        let frame_units = (frame.samples / UNIT_SAMPLES) as i64;
         if packet.len() > PACKET_BYTES_MAX || frame_units == 0 {
             return Inserted::Stray;
         }
@@ -151,8 +164,8 @@ impl JitterBuffer {
             arrived,
             media * UNIT_US,
             self.frame_length(),
-            copies,
-            recovered,
+            frame.copies,
+            frame.recovered,
         );
         if media < self.next {
             return Inserted::Late;
@@ -162,6 +175,7 @@ impl JitterBuffer {
         }
         self.slots[index] = Slot {
             media: Some(media),
+            target,
             length: packet.len() as u16,
             spurt: header.spurt,
             last: header.last,
@@ -195,6 +209,8 @@ impl JitterBuffer {
                     self.next += self.frame_units;
                     continue;
                 }
+                // The end of the spurt before may be lost.
+                starts |= Some(self.slots[index].spurt) != self.playing;
                 return self.take(now, index, starts, target_us, block_us);
             }
             let Some(later) = self.earliest() else {
@@ -284,13 +300,11 @@ impl JitterBuffer {
         self.next += self.frame_units;
         self.missing = 0;
         self.waited = 0;
-        if slot.last {
-            self.playing = None;
-        }
+        self.playing = (!slot.last).then_some(slot.spurt);
         let adjust = if starts { 0 } else { self.adjustment(now, excess, block_us) };
         let at = index * PACKET_BYTES_MAX;
         let packet = &self.packets[at..at + usize::from(slot.length)];
-        Next::Frame { packet, starts, adjust }
+        Next::Frame { packet, target: slot.target, starts, adjust }
     }
 
     /// Samples by which the playout should move. Blocks are the grain of the delay, so less than
@@ -385,6 +399,10 @@ impl JitterBuffer {
         Duration::from_micros(self.frame_us() as u64)
     }
 }
+
+/// A slot that holds nothing.
+const EMPTY: Slot =
+    Slot { media: None, target: TargetId::from_bytes([0; 16]), length: 0, spurt: 0, last: false };
 
 /// Frames that are held: 1.28 s of 10 ms. One that is further ahead clears the others away.
 const SLOTS: usize = 128;

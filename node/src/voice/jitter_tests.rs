@@ -18,8 +18,15 @@ impl Replay {
     }
 
     fn insert_header(&mut self, at_us: u64, header: FrameHeader, n: u32) -> Inserted {
-        let packet = n.to_be_bytes();
-        self.buffer.insert(Timestamp::from_micros(at_us), header, &packet, 480, 0, false)
+        let frame = Frame {
+            header,
+            packet: &n.to_be_bytes(),
+            samples: 480,
+            target: TargetId::from_bytes([header.spurt; 16]),
+            copies: 0,
+            recovered: false,
+        };
+        self.buffer.insert(Timestamp::from_micros(at_us), &frame)
     }
 
     fn play(&mut self, at_us: u64) -> bool {

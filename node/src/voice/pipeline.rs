@@ -1,25 +1,28 @@
 //! Everything between the sound device and the links.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use hark_keys::{DeviceId, KeySecret, TargetId, Timestamp};
+use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::datagram::{Datagram, DropReason, Voice};
 
 use super::{
-    CodecError, Outbox, PlayoutClock, SIDES,
+    CodecError, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit, VoiceCommand,
+    VoiceEvent, VoiceStatistics,
     mix::{Cues, Limiter},
+    nets::Nets,
     receive::Talker,
     send::Sender,
 };
 
-/// The voice of one device in one channel: what it says, and all that it hears.
+/// The voice of one device: what it says to one target after the other, and all that it hears of many
+/// nets at once.
 ///
 /// Commands, datagrams and captured samples go in; datagrams, events and samples to play come out.
 /// Any call is legal at any time.
 pub struct Pipeline {
-    config: PipelineConfig,
     sender: Sender,
     talkers: BTreeMap<DeviceId, Talker>,
+    nets: Nets,
     clock: PlayoutClock,
     cues: Cues,
     limiter: Limiter,
@@ -34,10 +37,6 @@ pub struct Pipeline {
 pub struct PipelineConfig {
     /// This device.
     pub device: DeviceId,
-    /// What is spoken to.
-    pub target: TargetId,
-    /// What its datagrams are marked with. [PROTO-7.1]
-    pub target_tag: [u8; 4],
     /// What opens the gate at first.
     pub transmit: Transmit,
     /// Frames of 5 ms instead of 10 ms, and less lookahead.
@@ -49,87 +48,20 @@ pub struct PipelineConfig {
 }
 
 impl PipelineConfig {
-    /// The usual settings for `device` speaking to `target`: voice opens, 48 kbit/s, or 64 kbit/s with
-    /// `low_delay`.
-    pub fn new(device: DeviceId, target: TargetId, target_tag: [u8; 4], low_delay: bool) -> Self {
+    /// The usual settings for `device`: voice opens, 48 kbit/s, or 64 kbit/s with `low_delay`.
+    pub fn new(device: DeviceId, low_delay: bool) -> Self {
         let bitrate_bps = if low_delay { 64_000 } else { 48_000 };
-        let transmit = Transmit::Voice;
-        Self { device, target, target_tag, transmit, low_delay, bitrate_bps, cues: false }
+        Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps, cues: false }
     }
 }
 
-/// What opens the gate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transmit {
-    /// It is always open.
-    Open,
-    /// Somebody speaks.
-    #[default]
-    Voice,
-    /// A key is held.
-    PushToTalk,
-}
-
-/// What the node and its user want.
-pub enum VoiceCommand {
-    /// Seal our frames with this key from now on.
-    UseKey(KeySecret),
-    /// A talker's key came.
-    InstallKey {
-        /// Whose key.
-        device: DeviceId,
-        /// The key.
-        secret: KeySecret,
-    },
-    /// Forget a talker, keys and all.
-    RemoveTalker(DeviceId),
-    /// Who hears us.
-    SetListeners(Vec<DeviceId>),
-    /// Change what opens the gate.
-    SetTransmit(Transmit),
-    /// The key to talk goes down (true) or up.
-    PushToTalk(bool),
-    /// Send nothing of our microphone, or do so again.
-    Mute(bool),
-    /// Hear nobody, or everybody again.
-    Deafen(bool),
-    /// How loud a talker is, 0 to 4, 1 being as sent.
-    Volume {
-        /// Which talker.
-        device: DeviceId,
-        /// Factor of the amplitude.
-        gain: f32,
-    },
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum VoiceEvent {
-    /// A talker is heard.
-    TalkStarted {
-        /// Who.
-        device: DeviceId,
-    },
-    /// A talker is heard no more.
-    TalkEnded {
-        /// Who.
-        device: DeviceId,
-    },
-    /// Our voice goes out.
-    OwnTalkStarted,
-    /// It does so no more.
-    OwnTalkEnded,
-    /// The first frame was sealed with the key last given by [`VoiceCommand::UseKey`].
-    KeyUsed,
-}
-
 impl Pipeline {
-    /// A pipeline without keys, listeners and talkers. Fails where the bit rate makes no sense.
+    /// A pipeline without targets, talkers and nets. Fails where the bit rate makes no sense.
     pub fn new(config: PipelineConfig) -> Result<Self, CodecError> {
         Ok(Self {
             sender: Sender::new(&config)?,
             talkers: BTreeMap::new(),
+            nets: Nets::default(),
             clock: PlayoutClock::new(),
             cues: Cues::new(config.cues),
             limiter: Limiter::default(),
@@ -137,25 +69,38 @@ impl Pipeline {
             outbox: Outbox::new(),
             events: Events::default(),
             drops: BTreeMap::new(),
-            config,
         })
     }
 
     /// Does what the node or its user wants.
     pub fn handle_command(&mut self, now: Timestamp, command: VoiceCommand) {
         match command {
-            VoiceCommand::UseKey(secret) => self.sender.use_key(&secret),
-            VoiceCommand::InstallKey { device, secret } => {
+            VoiceCommand::UseKey { target, tag, secret } => {
+                self.sender.use_key(target, tag, &secret);
+            }
+            VoiceCommand::SetListeners { target, devices } => {
+                self.sender.set_listeners(target, devices);
+            }
+            VoiceCommand::RemoveTarget(target) => self.sender.remove_target(target),
+            VoiceCommand::SelectTarget(target) => self.sender.select(target),
+            VoiceCommand::InstallKey { device, target, tag, heard, priority, secret } => {
                 if let Some(talker) = self.talker(device) {
-                    talker.install_key(now, &secret);
+                    talker.install_key(now, target, tag, heard, priority, &secret);
+                }
+            }
+            VoiceCommand::RemoveKey { device, target } => {
+                if let Some(talker) = self.talkers.get_mut(&device) {
+                    talker.remove_key(target);
                 }
             }
             VoiceCommand::RemoveTalker(device) => {
-                if self.talkers.remove(&device).is_some_and(|talker| talker.is_talking()) {
+                if self.talkers.remove(&device).is_some_and(|talker| !talker.nets().is_empty()) {
                     self.events.push(VoiceEvent::TalkEnded { device });
                 }
             }
-            VoiceCommand::SetListeners(devices) => self.sender.set_listeners(devices),
+            VoiceCommand::SetNet { net, settings } => self.nets.set(net, settings),
+            VoiceCommand::RemoveNet(net) => self.nets.remove(net),
+            VoiceCommand::SetDucking(decibels) => self.nets.set_ducking(decibels),
             VoiceCommand::SetTransmit(transmit) => self.sender.set_transmit(transmit),
             VoiceCommand::PushToTalk(down) => self.sender.set_key(now, down),
             VoiceCommand::Mute(muted) => self.sender.set_muted(muted),
@@ -172,13 +117,12 @@ impl Pipeline {
     /// dropped and counted. [PROTO-1.4]
     pub fn handle_datagram(&mut self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
         match Datagram::parse(bytes) {
-            Ok(Datagram::Voice(voice)) if voice.target_tag == self.config.target_tag => {
-                self.handle_voice(arrived, from, &voice);
+            Ok(Datagram::Voice(voice)) => self.handle_voice(arrived, from, &voice),
+            Ok(Datagram::Report(report)) => {
+                if !self.sender.handle_report(arrived, from, &report) {
+                    self.drop(DropReason::UnknownTarget);
+                }
             }
-            Ok(Datagram::Report(report)) if report.target_tag == self.config.target_tag => {
-                self.sender.handle_report(arrived, from, &report);
-            }
-            Ok(Datagram::Voice(_) | Datagram::Report(_)) => self.drop(DropReason::UnknownTarget),
             Ok(Datagram::Heartbeat(_)) => self.drop(DropReason::UnknownKind),
             Err(reason) => self.drop(reason),
         }
@@ -186,9 +130,9 @@ impl Pipeline {
 
     /// Takes captured samples: 48 kHz, mono, -1 to 1, any number of them.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
-        let was_transmitting = self.sender.is_transmitting();
+        let was_transmitting = self.sender.transmitting_to().is_some();
         self.sender.handle_capture(now, samples, &mut self.outbox, &mut self.events);
-        match (was_transmitting, self.sender.is_transmitting()) {
+        match (was_transmitting, self.sender.transmitting_to().is_some()) {
             (false, true) => self.cues.start_of_talk(),
             (true, false) => self.cues.end_of_talk(),
             _ => {}
@@ -200,15 +144,22 @@ impl Pipeline {
     pub fn playout(&mut self, now: Timestamp, out: &mut [f32]) {
         let now = self.clock.tick(now, out.len() / SIDES);
         out.fill(0.0);
+        let mut highest = None;
         for (device, talker) in &mut self.talkers {
-            let was_talking = talker.is_talking();
-            talker.mix_into(now, out);
-            match (was_talking, talker.is_talking()) {
-                (false, true) => self.events.push(VoiceEvent::TalkStarted { device: *device }),
-                (true, false) => self.events.push(VoiceEvent::TalkEnded { device: *device }),
-                _ => {}
+            let device = *device;
+            let was_heard = !talker.nets().is_empty();
+            if talker.mix_into(now, &self.nets, out) {
+                if was_heard {
+                    self.events.push(VoiceEvent::TalkEnded { device });
+                }
+                if !talker.nets().is_empty() {
+                    let nets = talker.nets().to_vec();
+                    self.events.push(VoiceEvent::TalkStarted { device, nets });
+                }
             }
+            highest = highest.max(talker.rank_heard());
         }
+        self.nets.set_highest(highest);
         if self.deafened {
             out.fill(0.0);
         }
@@ -220,9 +171,7 @@ impl Pipeline {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         for (device, talker) in &mut self.talkers {
             if talker.report_due().is_some_and(|due| due <= now) {
-                let jitter = talker.jitter();
-                let report = talker.reception().report(now, self.config.target_tag, jitter);
-                report.encode(self.outbox.push(*device));
+                talker.report(now).encode(self.outbox.push(*device));
             }
         }
     }
@@ -234,7 +183,7 @@ impl Pipeline {
 
     /// The next event; polled until there is none.
     pub fn poll_event(&mut self) -> Option<VoiceEvent> {
-        self.events.0.pop_front()
+        self.events.poll()
     }
 
     /// When [`Self::handle_timeout`] is wanted next.
@@ -253,7 +202,8 @@ impl Pipeline {
         let (frames_sent, frames_failed) = self.sender.frames();
         let own = OwnStatistics {
             level_dbfs: self.sender.level_dbfs(),
-            transmitting: self.sender.is_transmitting(),
+            transmitting: self.sender.transmitting_to().is_some(),
+            target: self.sender.transmitting_to(),
             copies: self.sender.copies(),
             frames_sent,
             frames_failed,
@@ -284,7 +234,7 @@ impl Pipeline {
             if self.talkers.len() == TALKERS_MAX {
                 return None;
             }
-            let talker = Talker::new(self.config.target, device).ok()?;
+            let talker = Talker::new(device).ok()?;
             self.talkers.insert(device, talker);
         }
         self.talkers.get_mut(&device)
@@ -295,72 +245,5 @@ impl Pipeline {
     }
 }
 
-/// Events that wait to be polled.
-#[derive(Default)]
-pub(super) struct Events(VecDeque<VoiceEvent>);
-
-impl Events {
-    pub(super) fn push(&mut self, event: VoiceEvent) {
-        if self.0.len() == EVENTS_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(event);
-    }
-}
-
-/// How voice is doing.
-#[derive(Clone, Debug, Default)]
-pub struct VoiceStatistics {
-    /// Our own voice.
-    pub own: OwnStatistics,
-    /// Each talker's.
-    pub talkers: BTreeMap<DeviceId, TalkerStatistics>,
-    /// Datagrams and frames that were not used, and why.
-    pub drops: BTreeMap<DropReason, u64>,
-}
-
-/// How our own voice goes out.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OwnStatistics {
-    /// Level of the newest captured frame, whether or not it is sent.
-    pub level_dbfs: f32,
-    /// Whether a spurt is going out.
-    pub transmitting: bool,
-    /// The largest number of copies that any listener got with the newest frame.
-    pub copies: u8,
-    /// Frames sealed and sent.
-    pub frames_sent: u64,
-    /// Frames that could not be: the key has no counters left, or the codec failed.
-    pub frames_failed: u64,
-}
-
-/// How one talker's voice comes in. Frames are counted since the talker is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TalkerStatistics {
-    /// Frames that came for the first time, copies included.
-    pub frames_received: u64,
-    /// Frames that were decoded and played.
-    pub frames_played: u64,
-    /// Frames that were due within a spurt, but not there.
-    pub frames_concealed: u64,
-    /// Frames that came after their turn.
-    pub frames_late: u64,
-    /// Frames that came in time, but only as a copy.
-    pub frames_recovered: u64,
-    /// Interarrival jitter (RFC 3550 section 6.4.1).
-    pub jitter_ms: f32,
-    /// How long frames are held beyond the fastest arrival.
-    pub playout_delay_ms: f32,
-    /// Share of the last hundred datagrams that did not come.
-    pub loss_percent: f32,
-    /// Level of the frame that is being played.
-    pub level_dbfs: f32,
-    /// Whether the talker is heard right now.
-    pub talking: bool,
-}
-
 /// Devices that are listened to; voice of further ones is dropped and counted.
 pub const TALKERS_MAX: usize = 64;
-
-/// Events that wait; the oldest goes.
-const EVENTS_MAX: usize = 1_024;

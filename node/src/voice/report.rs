@@ -10,6 +10,8 @@ use hark_mesh::datagram::{FRAMES_MAX, Report};
 pub struct Reception {
     /// The newest sequence number; none before the first datagram.
     highest: Option<u16>,
+    /// What that datagram was marked with.
+    newest_tag: [u8; 4],
     /// Whether each of the last datagrams came: bit 0 is the newest.
     came: u128,
     /// How many bits of `came` count.
@@ -29,6 +31,7 @@ impl Default for Reception {
     fn default() -> Self {
         Self {
             highest: None,
+            newest_tag: [0; 4],
             came: 0,
             known: 0,
             heard: Timestamp::ZERO,
@@ -42,8 +45,8 @@ impl Default for Reception {
 }
 
 impl Reception {
-    /// A datagram came. [PROTO-7.3]
-    pub fn handle_datagram(&mut self, arrived: Timestamp, sequence: u16) {
+    /// A datagram to the target with `tag` came. [PROTO-7.3]
+    pub fn handle_datagram(&mut self, arrived: Timestamp, tag: [u8; 4], sequence: u16) {
         let step = match self.highest {
             Some(highest) => sequence.wrapping_sub(highest) as i16,
             None => i16::MAX,
@@ -52,10 +55,10 @@ impl Reception {
         if self.highest.is_none() || silent > MEMORY || !(-STEP_MAX..=STEP_MAX).contains(&step) {
             // The first one, or a link that has started over.
             let reported = self.reported;
-            *self = Self { highest: Some(sequence), reported, ..Self::default() };
+            *self = Self { highest: Some(sequence), newest_tag: tag, reported, ..Self::default() };
             (self.came, self.known, self.received) = (1, 1, 1);
         } else if step > 0 {
-            self.highest = Some(sequence);
+            (self.highest, self.newest_tag) = (Some(sequence), tag);
             self.came = self.came.checked_shl(u32::from(step.unsigned_abs())).unwrap_or(0) | 1;
             self.known = (self.known + u32::from(step.unsigned_abs())).min(WINDOW);
             self.received = self.received.saturating_add(1);
@@ -78,7 +81,7 @@ impl Reception {
     }
 
     /// The report on what came since the last one.
-    pub fn report(&mut self, now: Timestamp, target_tag: [u8; 4], jitter: Duration) -> Report {
+    pub fn report(&mut self, now: Timestamp, jitter: Duration) -> Report {
         let wanted = self.copies_needed();
         if wanted >= self.wanted {
             self.wanted = wanted;
@@ -88,7 +91,7 @@ impl Reception {
             self.wanted_since = now;
         }
         let report = Report {
-            target_tag,
+            target_tag: self.newest_tag,
             highest_sequence: self.highest.unwrap_or(0),
             received: self.received,
             lost: self.lost,
@@ -179,10 +182,10 @@ mod tests {
         for n in from..from + count {
             let now = Timestamp::from_millis(1_000 + u64::from(n) * 10);
             if !lost(n) {
-                reception.handle_datagram(now, n as u16);
+                reception.handle_datagram(now, [1; 4], n as u16);
             }
             if reception.due().is_some_and(|due| due <= now) {
-                report = Some(reception.report(now, [0; 4], Duration::ZERO));
+                report = Some(reception.report(now, Duration::ZERO));
             }
         }
         report.expect("some reports are due")
@@ -220,10 +223,11 @@ mod tests {
     fn reordered_and_repeated_datagrams_are_not_lost() {
         let mut reception = Reception::default();
         for sequence in [1, 3, 2, 2, 5, 4] {
-            reception.handle_datagram(Timestamp::from_millis(5), sequence);
+            reception.handle_datagram(Timestamp::from_millis(5), [sequence as u8; 4], sequence);
         }
-        let report = reception.report(Timestamp::from_millis(9), [0; 4], Duration::ZERO);
+        let report = reception.report(Timestamp::from_millis(9), Duration::ZERO);
         assert_eq!((report.highest_sequence, report.received, report.lost), (5, 5, 0));
+        assert_eq!(report.target_tag, [5; 4], "the newest, not the last to come");
         assert_eq!(reception.loss(), 0.0);
     }
 }

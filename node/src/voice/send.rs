@@ -1,87 +1,151 @@
 //! From captured samples to a datagram for each listener.
+//!
+//! A spurt goes to the target that is selected when it begins, and to no other: where another is
+//! selected meanwhile, the spurt ends with a frame of silence, and what is said from then on goes
+//! into a spurt of its own.
+
+use std::collections::BTreeMap;
 
 use hark_keys::{DeviceId, KeySecret, SenderKey, TargetId, Timestamp};
 use hark_mesh::datagram::{FrameHeader, Report};
 
 use super::{
-    CodecError, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
+    CodecError, Events, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
     codec::Encoder,
-    copies::{Listener, SealedFrames},
+    copies::{EndedSpurts, Listener, SealedFrames},
     gate::{Decision, Gate},
-    pipeline::Events,
 };
 
 /// What a device does with its own voice.
 pub struct Sender {
     device: DeviceId,
-    target: TargetId,
-    target_tag: [u8; 4],
     gate: Gate,
     encoder: Encoder,
-    key: Option<SenderKey>,
-    /// The key was put in and has sealed nothing yet.
-    key_is_new: bool,
-    listeners: Vec<Listener>,
+    targets: BTreeMap<TargetId, Target>,
+    /// Where the next spurt goes.
+    selected: Option<TargetId>,
+    /// The devices of all targets, and those that are still to be told that a spurt is over.
+    listeners: BTreeMap<DeviceId, Listener>,
     /// The frame that is being captured.
     block: Vec<f32>,
     silence: Vec<f32>,
     plaintext: Vec<u8>,
+    /// Of the spurt that goes out.
     frames: SealedFrames,
+    ended: EndedSpurts,
     /// Media time of the frame that is being captured, in units.
     media_time: u32,
-    spurt: u8,
-    in_spurt: bool,
+    spurt_number: u8,
+    spurt: Option<Spurt>,
     copies: u8,
     frames_sent: u64,
     frames_failed: u64,
 }
 
+/// Whom a spurt can go to.
+#[derive(Default)]
+struct Target {
+    tag: [u8; 4],
+    key: Option<SenderKey>,
+    /// The key was put in and has sealed nothing yet.
+    key_is_new: bool,
+    listeners: Vec<DeviceId>,
+    /// It is there for the last frame of its spurt only.
+    removed: bool,
+}
+
+impl Target {
+    /// Whether anybody would hear a frame.
+    fn is_heard(&self) -> bool {
+        self.key.is_some() && !self.listeners.is_empty() && !self.removed
+    }
+}
+
+/// What is going out.
+#[derive(Clone, Copy)]
+struct Spurt {
+    target: TargetId,
+    /// Nothing was sent of it yet.
+    first: bool,
+    /// It ends with the frame that is being captured, of which nothing is sent.
+    over: bool,
+}
+
 impl Sender {
-    /// A sender without key and listeners.
+    /// A sender without targets.
     pub fn new(config: &PipelineConfig) -> Result<Self, CodecError> {
         let encoder = Encoder::new(config.low_delay, config.bitrate_bps)?;
         let frame_samples = encoder.frame_samples();
         Ok(Self {
             device: config.device,
-            target: config.target,
-            target_tag: config.target_tag,
             gate: Gate::new(config.transmit),
             encoder,
-            key: None,
-            key_is_new: false,
-            listeners: Vec::new(),
+            targets: BTreeMap::new(),
+            selected: None,
+            listeners: BTreeMap::new(),
             block: Vec::with_capacity(frame_samples),
             silence: vec![0.0; frame_samples],
             plaintext: Vec::new(),
             frames: SealedFrames::default(),
+            ended: EndedSpurts::default(),
             media_time: 0,
-            spurt: 0,
-            in_spurt: false,
+            spurt_number: 0,
+            spurt: None,
             copies: 0,
             frames_sent: 0,
             frames_failed: 0,
         })
     }
 
-    /// Seals with this key from the next frame on.
-    pub fn use_key(&mut self, secret: &KeySecret) {
-        self.key = Some(SenderKey::new(self.target, self.device, secret));
-        self.key_is_new = true;
+    /// Seals what goes to `target` with this key from the next frame on, and marks it with `tag`.
+    pub fn use_key(&mut self, target: TargetId, tag: [u8; 4], secret: &KeySecret) {
+        let device = self.device;
+        if let Some(place) = self.target(target) {
+            place.tag = tag;
+            place.key = Some(SenderKey::new(target, device, secret));
+            place.key_is_new = true;
+        }
     }
 
-    /// Who hears us; those who did go on with their sequence and copies. At most
-    /// [`LISTENERS_MAX`], further ones are left out.
-    pub fn set_listeners(&mut self, mut devices: Vec<DeviceId>) {
+    /// Who hears what goes to `target`; those who are known go on with their sequence and copies. At
+    /// most [`LISTENERS_MAX`], further ones are left out.
+    pub fn set_listeners(&mut self, target: TargetId, mut devices: Vec<DeviceId>) {
         devices.sort_unstable();
         devices.dedup();
         devices.truncate(LISTENERS_MAX);
-        let mut known = std::mem::take(&mut self.listeners);
+        let Some(place) = self.target(target) else { return };
+        place.listeners.clone_from(&devices);
         for device in devices {
-            let place = known.iter().position(|listener| listener.device == device);
-            self.listeners.push(match place {
-                Some(place) => known.swap_remove(place),
-                None => Listener::new(device),
-            });
+            self.listeners.entry(device).or_default();
+        }
+        self.forget_listeners();
+    }
+
+    /// Nothing goes to `target` any more; a spurt that does ends.
+    pub fn remove_target(&mut self, target: TargetId) {
+        match (&mut self.spurt, self.targets.get_mut(&target)) {
+            (Some(spurt), Some(place)) if spurt.target == target => {
+                spurt.over = true;
+                place.removed = true;
+            }
+            _ => {
+                self.targets.remove(&target);
+                self.forget_listeners();
+            }
+        }
+    }
+
+    /// Where the next spurt goes. One that is going out ends.
+    pub fn select(&mut self, target: Option<TargetId>) {
+        if self.selected == target {
+            return;
+        }
+        self.selected = target;
+        self.gate.end_tail();
+        match &mut self.spurt {
+            Some(spurt) => spurt.over = true,
+            // Said before, and so not for whom is selected now.
+            None => self.block.fill(0.0),
         }
     }
 
@@ -97,14 +161,25 @@ impl Sender {
 
     /// Sends nothing of our voice, or does so again.
     pub fn set_muted(&mut self, muted: bool) {
+        if self.gate.is_muted() && !muted {
+            // What was said until now is in the frame that may go out.
+            self.block.fill(0.0);
+        }
         self.gate.set_muted(muted);
     }
 
-    /// What a listener says of our datagrams. Those of others are not asked for.
-    pub fn handle_report(&mut self, now: Timestamp, from: DeviceId, report: &Report) {
-        if let Some(listener) = self.listeners.iter_mut().find(|it| it.device == from) {
+    /// What a listener says of our datagrams; those of others are not asked for. It speaks of the
+    /// link, whichever target its tag names. False where that is none of ours.
+    pub fn handle_report(&mut self, now: Timestamp, from: DeviceId, report: &Report) -> bool {
+        let tag = report.target_tag;
+        let ours = |target: &Target| target.key.is_some() && target.tag == tag;
+        if !self.targets.values().any(ours) && !self.ended.has_tag(tag) {
+            return false;
+        }
+        if let Some(listener) = self.listeners.get_mut(&from) {
             listener.handle_report(now, report);
         }
+        true
     }
 
     /// Takes captured samples; each frame that they complete goes at once.
@@ -146,9 +221,9 @@ impl Sender {
         self.gate.level_dbfs()
     }
 
-    /// Whether a spurt of ours is going out.
-    pub fn is_transmitting(&self) -> bool {
-        self.in_spurt
+    /// Where a spurt of ours is going, if one is.
+    pub fn transmitting_to(&self) -> Option<TargetId> {
+        self.spurt.map(|spurt| spurt.target)
     }
 
     /// Frames that were sealed, and those that could not be: no counters left, or a codec error.
@@ -163,61 +238,78 @@ impl Sender {
 
     fn on_frame(&mut self, now: Timestamp, outbox: &mut Outbox, events: &mut Events) {
         let decision = self.gate.handle_frame(now, &self.block);
-        let heard = self.key.is_some() && !self.listeners.is_empty();
+        if self.spurt.is_none() && decision == (Decision::Send { last: false }) {
+            self.start_spurt(events);
+        }
+        self.ended.repeat(|device, tag, frames| {
+            if let Some(listener) = self.listeners.get_mut(&device) {
+                listener.encode(now, tag, frames, outbox.push(device));
+            }
+        });
+        let Some(spurt) = self.spurt else { return };
+        let heard = self.targets.get(&spurt.target).is_some_and(Target::is_heard);
         match decision {
-            Decision::Send { last } if heard && (self.in_spurt || !last) => {
-                let first = !self.in_spurt;
-                if first {
-                    self.in_spurt = true;
-                    self.start_spurt();
-                    events.push(VoiceEvent::OwnTalkStarted);
-                }
-                self.send(now, first, last, false, outbox, events);
+            Decision::Send { last } if heard && !spurt.over => {
+                self.send(now, last, false, outbox, events);
                 if last {
                     self.end_spurt(now, events);
                 }
             }
             // What is said from now on is nobody's business, not even in the last frame.
-            _ if self.in_spurt => {
-                self.send(now, false, true, true, outbox, events);
+            Decision::Send { .. } | Decision::Closed => {
+                self.send(now, true, true, outbox, events);
                 self.end_spurt(now, events);
-            }
-            _ => {
-                for listener in &mut self.listeners {
-                    if listener.take_repeat() {
-                        let out = outbox.push(listener.device);
-                        listener.encode(now, self.target_tag, &self.frames, out);
-                    }
-                }
             }
         }
     }
 
-    fn start_spurt(&mut self) {
-        self.spurt = (self.spurt + 1) % 16;
+    fn start_spurt(&mut self, events: &mut Events) {
+        let Some(target) = self.selected else { return };
+        let Some(place) = self.targets.get(&target).filter(|place| place.is_heard()) else {
+            return;
+        };
+        place.listeners.iter().for_each(|device| self.ended.cancel(*device));
+        self.spurt = Some(Spurt { target, first: true, over: false });
+        self.spurt_number = (self.spurt_number + 1) % 16;
         self.frames.clear();
         self.encoder.reset();
-        self.listeners.iter_mut().for_each(Listener::start_spurt);
+        events.push(VoiceEvent::OwnTalkStarted { target });
     }
 
     fn end_spurt(&mut self, now: Timestamp, events: &mut Events) {
-        self.in_spurt = false;
+        let Some(Spurt { target, .. }) = self.spurt.take() else { return };
         self.copies = 0;
-        self.listeners.iter_mut().for_each(|listener| listener.end_spurt(now));
+        if let Some(place) = self.targets.get(&target) {
+            let listeners = &self.listeners;
+            let repeats = place.listeners.iter().filter_map(|device| {
+                let listener = listeners.get(device)?;
+                Some((*device, listener.repeats(now)))
+            });
+            if !self.frames.is_empty() {
+                self.ended.push(place.tag, &mut self.frames, repeats);
+            }
+            if place.removed {
+                self.targets.remove(&target);
+            }
+        }
+        self.forget_listeners();
         events.push(VoiceEvent::OwnTalkEnded);
     }
 
     fn send(
         &mut self,
         now: Timestamp,
-        first: bool,
         last: bool,
         silent: bool,
         outbox: &mut Outbox,
         events: &mut Events,
     ) {
-        let Some(key) = &mut self.key else { return };
-        let header = FrameHeader { first, last, spurt: self.spurt, media_time: self.media_time };
+        let Some(spurt) = &mut self.spurt else { return };
+        let Some(place) = self.targets.get_mut(&spurt.target) else { return };
+        let Some(key) = &mut place.key else { return };
+        let first = std::mem::take(&mut spurt.first);
+        let header =
+            FrameHeader { first, last, spurt: self.spurt_number, media_time: self.media_time };
         self.plaintext.clear();
         self.plaintext.extend_from_slice(&header.to_bytes());
         let samples = if silent { &self.silence } else { &self.block };
@@ -230,16 +322,43 @@ impl Sender {
             return;
         }
         self.frames_sent += 1;
-        self.copies = self.listeners.iter().map(|it| it.copies(now)).max().unwrap_or(0);
-        if std::mem::take(&mut self.key_is_new) {
-            events.push(VoiceEvent::KeyUsed);
+        if std::mem::take(&mut place.key_is_new) {
+            events.push(VoiceEvent::KeyUsed { target: spurt.target });
         }
-        for listener in &mut self.listeners {
-            let out = outbox.push(listener.device);
-            listener.encode(now, self.target_tag, &self.frames, out);
+        self.copies = 0;
+        for device in &place.listeners {
+            if let Some(listener) = self.listeners.get_mut(device) {
+                self.copies = self.copies.max(listener.copies(now));
+                listener.encode(now, place.tag, &self.frames, outbox.push(*device));
+            }
         }
     }
+
+    /// The target with this id, made if there is room; none where there are [`TARGETS_MAX`].
+    fn target(&mut self, target: TargetId) -> Option<&mut Target> {
+        if !self.targets.contains_key(&target) && self.targets.len() == TARGETS_MAX {
+            return None;
+        }
+        let place = self.targets.entry(target).or_default();
+        if place.removed {
+            // It is another one now, which those of before do not hear.
+            *place = Target::default();
+        }
+        Some(place)
+    }
+
+    /// Forgets those who hear nothing of us any more.
+    fn forget_listeners(&mut self) {
+        let (targets, ended) = (&self.targets, &self.ended);
+        self.listeners.retain(|device, _| {
+            let listens = |target: &Target| target.listeners.binary_search(device).is_ok();
+            targets.values().any(listens) || ended.tells(*device)
+        });
+    }
 }
+
+/// Targets that can be talked to; further ones are refused.
+pub const TARGETS_MAX: usize = 64;
 
 /// Devices that one voice is sent to; further ones do not hear it.
 pub const LISTENERS_MAX: usize = 64;

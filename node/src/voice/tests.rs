@@ -2,13 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use hark_keys::{DeviceKey, KeySecret, SeededRandom, TargetId};
+use hark_keys::{ChannelId, DeviceKey, KeySecret, SeededRandom, TargetId};
 use hark_mesh::datagram::{Datagram, DropReason, KIND_REPORT, KIND_VOICE};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-const TAG: [u8; 4] = *b"chan";
+const CHANNEL: ChannelId = ChannelId::from_bytes([3; 16]);
+const NET: Net = Net::Channel(CHANNEL);
+const TARGET: TargetId = TargetId::of_channel(CHANNEL);
+const TAG: [u8; 4] = *b"targ";
+
+fn use_key(secret: &KeySecret) -> VoiceCommand {
+    VoiceCommand::UseKey { target: TARGET, tag: TAG, secret: secret.clone() }
+}
+
+fn install_key(device: DeviceId, secret: &KeySecret) -> VoiceCommand {
+    VoiceCommand::InstallKey {
+        device,
+        target: TARGET,
+        tag: TAG,
+        heard: vec![NET],
+        priority: false,
+        secret: secret.clone(),
+    }
+}
 
 /// A small generator, so that every run is the same.
 struct Dice(u64);
@@ -48,18 +66,18 @@ impl World {
         let random = SeededRandom::new(7);
         let (talker_id, listener_id) =
             (DeviceKey::generate(&random).id(), DeviceKey::generate(&random).id());
-        let target = TargetId::from_bytes([3; 16]);
-        let config = |device| PipelineConfig {
-            transmit,
-            ..PipelineConfig::new(device, target, TAG, low_delay)
-        };
+        let config = |device| PipelineConfig { transmit, ..PipelineConfig::new(device, low_delay) };
         let mut talker = Pipeline::new(config(talker_id)).unwrap();
         let mut listener = Pipeline::new(config(listener_id)).unwrap();
         let secret = KeySecret::generate(1, &random);
         let now = Timestamp::ZERO;
-        talker.handle_command(now, VoiceCommand::UseKey(secret.clone()));
-        talker.handle_command(now, VoiceCommand::SetListeners(vec![listener_id]));
-        listener.handle_command(now, VoiceCommand::InstallKey { device: talker_id, secret });
+        talker.handle_command(now, use_key(&secret));
+        let devices = vec![listener_id];
+        talker.handle_command(now, VoiceCommand::SetListeners { target: TARGET, devices });
+        talker.handle_command(now, VoiceCommand::SelectTarget(Some(TARGET)));
+        listener.handle_command(now, install_key(talker_id, &secret));
+        let settings = NetSettings::default();
+        listener.handle_command(now, VoiceCommand::SetNet { net: NET, settings });
         Self {
             talker,
             listener,
@@ -140,7 +158,7 @@ impl World {
     }
 
     fn talker_statistics(&self) -> TalkerStatistics {
-        self.listener.statistics().talkers[&self.talker_id]
+        self.listener.statistics().talkers[&self.talker_id].clone()
     }
 
     /// By how many milliseconds playing lags behind capturing: where the two fit best.
@@ -339,13 +357,13 @@ fn spurts_follow_the_voice() {
     world.run(&noise(48_000));
     world.run(&vec![0.0; 48_000]);
     let device = world.talker_id;
-    let kinds: Vec<VoiceEvent> = world.events.iter().map(|(_, event)| *event).collect();
+    let kinds: Vec<VoiceEvent> = world.events.iter().map(|(_, event)| event.clone()).collect();
     assert_eq!(
         kinds,
         [
-            VoiceEvent::OwnTalkStarted,
-            VoiceEvent::KeyUsed,
-            VoiceEvent::TalkStarted { device },
+            VoiceEvent::OwnTalkStarted { target: TARGET },
+            VoiceEvent::KeyUsed { target: TARGET },
+            VoiceEvent::TalkStarted { device, nets: vec![NET] },
             VoiceEvent::OwnTalkEnded,
             VoiceEvent::TalkEnded { device },
         ]
@@ -397,12 +415,12 @@ fn frames_wait_a_little_for_their_key() {
     let mut world = World::new(Transmit::Open, false, lossless(1.0));
     world.run(&noise(9_600));
     let secret = KeySecret::generate(2, &SeededRandom::new(8));
-    world.talker.handle_command(Timestamp::ZERO, VoiceCommand::UseKey(secret.clone()));
+    world.talker.handle_command(Timestamp::ZERO, use_key(&secret));
     world.run(&noise(960));
     let before = world.talker_statistics().frames_received;
     let device = world.talker_id;
     let now = Timestamp::from_micros(1_000_000 + world.blocks * world.block_us());
-    world.listener.handle_command(now, VoiceCommand::InstallKey { device, secret });
+    world.listener.handle_command(now, install_key(device, &secret));
     assert_eq!(world.talker_statistics().frames_received, before + 2);
     assert_eq!(world.listener.statistics().drops[&DropReason::UnknownKey], 2);
     world.run(&noise(4_800));
@@ -439,9 +457,8 @@ fn a_restarted_talker_is_heard() {
     world.talker = again.talker;
     let secret = KeySecret::generate(2, &SeededRandom::new(8));
     let device = world.talker_id;
-    world.talker.handle_command(Timestamp::ZERO, VoiceCommand::UseKey(secret.clone()));
-    let install = VoiceCommand::InstallKey { device, secret };
-    world.listener.handle_command(Timestamp::ZERO, install);
+    world.talker.handle_command(Timestamp::ZERO, use_key(&secret));
+    world.listener.handle_command(Timestamp::ZERO, install_key(device, &secret));
     world.run(&noise(12_000));
     world.heard.clear();
     let before = world.talker_statistics();

@@ -1,0 +1,148 @@
+//! What the voice of a device is told to do, and what it tells.
+
+use std::collections::VecDeque;
+
+use hark_keys::{DeviceId, KeySecret, TargetId};
+
+use super::nets::{Net, NetSettings};
+
+/// What the node and its user want.
+pub enum VoiceCommand {
+    /// Seal what goes to a target with this key from now on. At most
+    /// [`TARGETS_MAX`](super::send::TARGETS_MAX) targets, further ones are refused.
+    UseKey {
+        /// Which target.
+        target: TargetId,
+        /// What its datagrams are marked with. [PROTO-7.1]
+        tag: [u8; 4],
+        /// The key. Used once, as two would seal two frames under one counter.
+        secret: KeySecret,
+    },
+    /// Who hears what goes to a target, however many nets of it reach them.
+    SetListeners {
+        /// Which target.
+        target: TargetId,
+        /// All who hear it.
+        devices: Vec<DeviceId>,
+    },
+    /// Nothing goes to a target any more, also nothing of a spurt that does now.
+    RemoveTarget(TargetId),
+    /// Where the next spurt goes; none: nobody hears us. A spurt that goes elsewhere ends at once,
+    /// its last words after the key included, and if the gate is open another begins.
+    SelectTarget(Option<TargetId>),
+    /// A talker's key came. At most
+    /// [`TALKER_TARGETS_MAX`](super::keyrings::TALKER_TARGETS_MAX) targets of one talker; then the
+    /// one used the longest ago goes.
+    InstallKey {
+        /// Whose key.
+        device: DeviceId,
+        /// What it talks to with it.
+        target: TargetId,
+        /// What its datagrams are marked with. [PROTO-7.1]
+        tag: [u8; 4],
+        /// The nets through which that reaches us, by the rights of both.
+        heard: Vec<Net>,
+        /// Whether it comes before all other targets.
+        priority: bool,
+        /// The key.
+        secret: KeySecret,
+    },
+    /// Forget a talker's keys to one target.
+    RemoveKey {
+        /// Whose keys.
+        device: DeviceId,
+        /// To what.
+        target: TargetId,
+    },
+    /// Forget a talker, keys and all.
+    RemoveTalker(DeviceId),
+    /// Listen to a net, or change how. Nets that were never set are not heard.
+    SetNet {
+        /// Which net.
+        net: Net,
+        /// How it is heard.
+        settings: NetSettings,
+    },
+    /// Listen to a net no more.
+    RemoveNet(Net),
+    /// By how many decibels talkers are turned down while one of a higher priority is heard, 0 to
+    /// -60.
+    SetDucking(f32),
+    /// Change what opens the gate.
+    SetTransmit(Transmit),
+    /// The key to talk goes down (true) or up.
+    PushToTalk(bool),
+    /// Send nothing of our microphone, or do so again.
+    Mute(bool),
+    /// Hear nobody, or everybody again.
+    Deafen(bool),
+    /// How loud a talker is, 0 to 4, 1 being as sent.
+    Volume {
+        /// Which talker.
+        device: DeviceId,
+        /// Factor of the amplitude.
+        gain: f32,
+    },
+}
+
+/// What opens the gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transmit {
+    /// It is always open.
+    Open,
+    /// Somebody speaks.
+    #[default]
+    Voice,
+    /// A key is held.
+    PushToTalk,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VoiceEvent {
+    /// A talker is heard, or speaks on nets that are muted.
+    TalkStarted {
+        /// Who.
+        device: DeviceId,
+        /// The nets that it is listened to on. Where they change, the talk ends and starts.
+        nets: Vec<Net>,
+    },
+    /// A talker is heard no more.
+    TalkEnded {
+        /// Who.
+        device: DeviceId,
+    },
+    /// Our voice goes out.
+    OwnTalkStarted {
+        /// Where to.
+        target: TargetId,
+    },
+    /// It does so no more.
+    OwnTalkEnded,
+    /// The first frame was sealed with the key last given by [`VoiceCommand::UseKey`].
+    KeyUsed {
+        /// For which target.
+        target: TargetId,
+    },
+}
+
+/// Events that wait to be polled.
+#[derive(Default)]
+pub(super) struct Events(VecDeque<VoiceEvent>);
+
+impl Events {
+    pub(super) fn push(&mut self, event: VoiceEvent) {
+        if self.0.len() == EVENTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(event);
+    }
+
+    pub(super) fn poll(&mut self) -> Option<VoiceEvent> {
+        self.0.pop_front()
+    }
+}
+
+/// Events that wait; the oldest goes.
+const EVENTS_MAX: usize = 1_024;

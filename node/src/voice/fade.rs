@@ -1,0 +1,130 @@
+//! Gains that move and never jump, and how ducking makes them move.
+
+use std::time::Duration;
+
+use super::{SAMPLE_RATE, SIDES};
+
+/// The gains of both sides. Within a spurt they move over a whole block; where a spurt begins they
+/// are set at once, as there is nothing before it that could be torn.
+#[derive(Default)]
+pub(super) struct Fader {
+    from: [f32; SIDES],
+    to: [f32; SIDES],
+    /// Samples of the block, and those that have passed.
+    length: usize,
+    passed: usize,
+}
+
+impl Fader {
+    /// A block of `length` samples begins, at whose end the gains are `to`.
+    pub(super) fn begin(&mut self, length: usize, to: [f32; SIDES]) {
+        *self = Self { from: self.to, to, length: length.max(1), passed: 0 };
+    }
+
+    /// The gains are `to` from here on.
+    pub(super) fn set(&mut self, to: [f32; SIDES]) {
+        (self.from, self.to) = (to, to);
+    }
+
+    /// Adds `samples`, the next of the block, to `out`.
+    pub(super) fn mix(&mut self, samples: &[f32], out: &mut [[f32; SIDES]]) {
+        for (out, sample) in out.iter_mut().zip(samples) {
+            self.passed += 1;
+            let part = self.passed as f32 / self.length as f32;
+            for (side, (from, to)) in out.iter_mut().zip(self.from.iter().zip(self.to)) {
+                // Where nothing moves this is the gain itself, to the last bit.
+                *side += (from + (to - from) * part) * sample;
+            }
+        }
+    }
+
+    /// Whether anything is heard of this block.
+    pub(super) fn is_open(&self) -> bool {
+        self.from.iter().chain(&self.to).any(|gain| *gain > 0.0)
+    }
+}
+
+/// How far one talker is turned down for another.
+#[derive(Default)]
+pub(super) struct Duck {
+    /// 0 is not at all, 1 all the way.
+    depth: f32,
+}
+
+impl Duck {
+    /// A block of `samples` passes, in which somebody of a higher rank is heard or not.
+    pub(super) fn pass(&mut self, samples: usize, ducked: bool) {
+        let span = if ducked { ATTACK } else { RELEASE };
+        let step = samples as f32 / (span.as_secs_f32() * SAMPLE_RATE as f32);
+        self.depth = (self.depth + if ducked { step } else { -step }).clamp(0.0, 1.0);
+    }
+
+    /// A spurt begins: what was never louder need not be turned down slowly.
+    pub(super) fn begin(&mut self, ducked: bool) {
+        if ducked {
+            self.depth = 1.0;
+        }
+    }
+
+    /// Factor of the amplitude, where all the way down is `decibels`.
+    pub(super) fn gain(&self, decibels: f32) -> f32 {
+        // Loudness follows decibels, so the way there is straight in them.
+        if self.depth == 0.0 { 1.0 } else { 10_f32.powf(decibels * self.depth / 20.0) }
+    }
+}
+
+/// How long it takes to turn a talker down. Shorter pumps, longer talks over the first word.
+const ATTACK: Duration = Duration::from_millis(50);
+
+/// How long it takes to come back. Shorter breathes in the pauses of the one who is heard.
+const RELEASE: Duration = Duration::from_millis(400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gains_move_in_even_steps_and_arrive() {
+        let mut fader = Fader::default();
+        fader.set([1.0, 0.5]);
+        fader.begin(4, [0.0, 0.5]);
+        let mut out = [[0.0; SIDES]; 4];
+        let (first, second) = out.split_at_mut(1);
+        fader.mix(&[1.0], first);
+        fader.mix(&[1.0; 3], second);
+        assert_eq!(out, [[0.75, 0.5], [0.5, 0.5], [0.25, 0.5], [0.0, 0.5]]);
+        assert!(fader.is_open());
+        fader.begin(4, [0.0; SIDES]);
+        fader.begin(4, [0.0; SIDES]);
+        assert!(!fader.is_open());
+    }
+
+    #[test]
+    fn gains_that_rest_are_exact() {
+        let mut fader = Fader::default();
+        let gain = 0.123_456_79;
+        fader.set([gain; SIDES]);
+        fader.begin(441, [gain; SIDES]);
+        let mut out = [[0.0; SIDES]; 441];
+        fader.mix(&[1.0; 441], &mut out);
+        assert!(out.iter().flatten().all(|sample| *sample == gain));
+    }
+
+    #[test]
+    fn ducking_takes_its_time_both_ways() {
+        let mut duck = Duck::default();
+        let time = |duck: &mut Duck, ducked: bool, until: f32| {
+            (1..).find(|_| {
+                duck.pass(48, ducked);
+                (duck.gain(-18.0) - until).abs() < 1e-4
+            })
+        };
+        let full = 10_f32.powf(-18.0 / 20.0);
+        let near = |found: Option<i32>, wanted: i32| (found.unwrap() - wanted).abs() <= 1;
+        assert!(near(time(&mut duck, true, full), 50), "attack in ms");
+        assert!(near(time(&mut duck, false, 1.0), 400), "release in ms");
+        duck.begin(true);
+        assert_eq!(duck.gain(-18.0), full);
+        assert_eq!(duck.gain(0.0), 1.0);
+    }
+}

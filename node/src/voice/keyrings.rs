@@ -1,0 +1,150 @@
+//! The keys of one talker: a ring for each target that it talks to, and what is heard of it.
+
+use hark_keys::{DeviceId, KeySecret, OpenFrameError, SenderKeyring, TargetId, Timestamp};
+
+use super::nets::Net;
+
+/// Opens what one device seals, and says through which nets it came.
+pub struct Keyrings {
+    device: DeviceId,
+    rings: Vec<Ring>,
+}
+
+struct Ring {
+    target: TargetId,
+    tag: [u8; 4],
+    keys: SenderKeyring,
+    /// The nets through which it reaches us.
+    heard: Vec<Net>,
+    /// Whether it comes before all others.
+    priority: bool,
+    /// When something was last opened with it, or put into it.
+    used: Timestamp,
+}
+
+impl Keyrings {
+    /// None of `device` yet.
+    pub fn new(device: DeviceId) -> Self {
+        Self { device, rings: Vec::new() }
+    }
+
+    /// Takes a key to `target`, and how that is heard from now on. Of more than
+    /// [`TALKER_TARGETS_MAX`] targets the one used the longest ago goes.
+    pub fn install(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        tag: [u8; 4],
+        mut heard: Vec<Net>,
+        priority: bool,
+        secret: &KeySecret,
+    ) {
+        heard.truncate(HEARD_MAX);
+        let place = self.rings.iter().position(|ring| ring.target == target);
+        let mut ring = match place {
+            Some(place) => self.rings.swap_remove(place),
+            None => {
+                let keys = SenderKeyring::new(target, self.device);
+                Ring { target, tag, keys, heard: Vec::new(), priority, used: now }
+            }
+        };
+        if self.rings.len() == TALKER_TARGETS_MAX {
+            let oldest = (0..self.rings.len()).min_by_key(|place| self.rings[*place].used);
+            oldest.map(|place| self.rings.swap_remove(place));
+        }
+        ring.keys.install(now, secret);
+        self.rings.push(Ring { tag, heard, priority, used: now.max(ring.used), ..ring });
+    }
+
+    /// Forgets the keys to `target`.
+    pub fn remove(&mut self, target: TargetId) {
+        self.rings.retain(|ring| ring.target != target);
+    }
+
+    /// Opens `sealed` into `out` with the keys to the target that `tag` stands for, and says which
+    /// that is. Two targets with one tag are told apart by their keys.
+    pub fn open(
+        &mut self,
+        now: Timestamp,
+        tag: [u8; 4],
+        sealed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<TargetId, OpenFrameError> {
+        let mut failure = OpenFrameError::UnknownKey;
+        for ring in self.rings.iter_mut().filter(|ring| ring.tag == tag) {
+            match ring.keys.open(now, sealed, out) {
+                Ok(()) => {
+                    ring.used = now;
+                    return Ok(ring.target);
+                }
+                Err(OpenFrameError::UnknownKey) => {}
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// The nets through which a spurt to `target` reaches us, and whether it comes before all
+    /// others; none where there is no key to it any more.
+    pub fn heard(&self, target: TargetId) -> (&[Net], bool) {
+        let ring = self.rings.iter().find(|ring| ring.target == target);
+        ring.map_or((&[], false), |ring| (&ring.heard, ring.priority))
+    }
+}
+
+/// Targets of one talker; of more the one used the longest ago goes.
+pub const TALKER_TARGETS_MAX: usize = 32;
+
+/// Nets of one target; further ones are not heard.
+const HEARD_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, SeededRandom, SenderKey};
+
+    use super::*;
+
+    #[test]
+    fn of_too_many_targets_the_longest_unused_goes() {
+        let random = SeededRandom::new(1);
+        let device = DeviceKey::generate(&random).id();
+        let secret = KeySecret::generate(1, &random);
+        let target = |n: u8| TargetId::from_bytes([n; 16]);
+        let mut rings = Keyrings::new(device);
+        let install = |rings: &mut Keyrings, at, n: u8| {
+            let now = Timestamp::from_millis(at);
+            rings.install(now, target(n), [n; 4], vec![Net::Whisper], false, &secret);
+        };
+        for n in 0..32 {
+            install(&mut rings, u64::from(n), n);
+        }
+        let mut sealed = Vec::new();
+        SenderKey::new(target(0), device, &secret).seal(b"used", &mut sealed).unwrap();
+        let now = Timestamp::from_millis(90);
+        assert_eq!(rings.open(now, [0; 4], &sealed, &mut Vec::new()), Ok(target(0)));
+        install(&mut rings, 100, 32);
+        install(&mut rings, 101, 32);
+        assert_eq!(rings.heard(target(1)), (&[][..], false));
+        for kept in [0, 2, 31, 32] {
+            assert_eq!(rings.heard(target(kept)), (&[Net::Whisper][..], false), "{kept}");
+        }
+        rings.remove(target(32));
+        assert_eq!(rings.heard(target(32)), (&[][..], false));
+    }
+
+    /// Four bytes may stand for two targets; the keys do not.
+    #[test]
+    fn targets_with_one_tag_are_told_apart() {
+        let random = SeededRandom::new(1);
+        let device = DeviceKey::generate(&random).id();
+        let mut rings = Keyrings::new(device);
+        let mut sealed = Vec::new();
+        for n in 0..2 {
+            let (target, secret) = (TargetId::from_bytes([n; 16]), KeySecret::generate(1, &random));
+            rings.install(Timestamp::ZERO, target, [7; 4], Vec::new(), false, &secret);
+            SenderKey::new(target, device, &secret).seal(b"hello", &mut sealed).unwrap();
+            let opened = rings.open(Timestamp::ZERO, [7; 4], &sealed, &mut Vec::new());
+            assert_eq!(opened, Ok(target));
+        }
+    }
+}
