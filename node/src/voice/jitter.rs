@@ -29,6 +29,8 @@ pub struct JitterBuffer {
     next: i64,
     /// Number of the spurt that is being played.
     playing: Option<u8>,
+    /// The last frame of a spurt was played just now.
+    ended: bool,
     /// Frames in a row that were missing.
     missing: u32,
     /// Of those, how many were played while still waiting for `next`.
@@ -118,6 +120,7 @@ impl Default for JitterBuffer {
             newest: 0,
             next: 0,
             playing: None,
+            ended: false,
             missing: 0,
             waited: 0,
             strays: 0,
@@ -191,7 +194,7 @@ impl JitterBuffer {
         let block_us = (block_samples as u64 * 1_000_000 / u64::from(SAMPLE_RATE)) as i64;
         let mut starts = false;
         if self.playing.is_none() {
-            if !self.start(now, block_us) {
+            if !self.follow() && !self.start(now, block_us) {
                 return Next::Idle;
             }
             starts = true;
@@ -262,6 +265,17 @@ impl JitterBuffer {
         self.delays.target(now)
     }
 
+    /// Goes on with a spurt that follows the one before without a pause, if it is here: there is
+    /// nothing to wait for that had not been waited for already.
+    fn follow(&mut self) -> bool {
+        let slot = self.slots[self.index(self.next)];
+        let follows = std::mem::take(&mut self.ended) && slot.media == Some(self.next);
+        if follows {
+            self.playing = Some(slot.spurt);
+        }
+        follows
+    }
+
     /// Starts a spurt if its first frame has waited long enough.
     fn start(&mut self, now: Timestamp, block_us: i64) -> bool {
         let target_us = self.target_us(now, block_us);
@@ -301,6 +315,7 @@ impl JitterBuffer {
         self.missing = 0;
         self.waited = 0;
         self.playing = (!slot.last).then_some(slot.spurt);
+        self.ended = slot.last;
         let adjust = if starts { 0 } else { self.adjustment(now, excess, block_us) };
         let at = index * PACKET_BYTES_MAX;
         let packet = &self.packets[at..at + usize::from(slot.length)];
@@ -376,6 +391,7 @@ impl JitterBuffer {
         self.slots.iter_mut().for_each(|slot| slot.media = None);
         self.held = 0;
         self.playing = None;
+        self.ended = false;
     }
 
     fn empty(&mut self, index: usize) {

@@ -60,6 +60,33 @@ impl Replay {
     }
 }
 
+/// Where a talker turns to somebody else, one spurt follows the other without a gap, also in a block
+/// that holds frames of both.
+#[test]
+fn a_spurt_that_follows_at_once_needs_no_wait() {
+    let mut replay = Replay::new();
+    for n in 0..8u32 {
+        let (spurt, first, last) = if n < 4 { (1, n == 0, n == 3) } else { (2, n == 4, n == 7) };
+        let header = FrameHeader { first, last, spurt, media_time: n * 4 };
+        replay.insert_header(1_000_000 + u64::from(n) * 10_000, header, n);
+    }
+    let mut played = Vec::new();
+    // Blocks of 20 ms, the first of which holds one frame of silence.
+    for block in 1..6u64 {
+        for _ in 0..2 {
+            let now = Timestamp::from_micros(1_000_000 + block * 20_000);
+            match replay.buffer.next(now, 960) {
+                Next::Frame { starts, target, .. } => played.push((starts, target.as_bytes()[0])),
+                Next::Idle => {}
+                Next::Missing { .. } => panic!("nothing is missing"),
+            }
+        }
+    }
+    let starts: Vec<usize> = (0..played.len()).filter(|n| played[*n].0).collect();
+    assert_eq!(starts, [0, 4]);
+    assert_eq!(played.iter().map(|it| it.1).collect::<Vec<_>>(), [1, 1, 1, 1, 2, 2, 2, 2]);
+}
+
 #[test]
 fn a_steady_line_plays_everything_after_one_frame() {
     let mut replay = Replay::new();

@@ -339,9 +339,16 @@ impl Sender {
         if !self.targets.contains_key(&target) && self.targets.len() == TARGETS_MAX {
             return None;
         }
-        let place = self.targets.entry(target).or_default();
+        let place = self.targets.entry(target).or_insert_with(|| {
+            if self.selected == Some(target) {
+                // What was said before it was there is not for it.
+                self.block.fill(0.0);
+            }
+            Target::default()
+        });
         if place.removed {
-            // It is another one now, which those of before do not hear.
+            // It is another one now, which those of before do not hear. Its spurt is over, and with
+            // it what was said until now.
             *place = Target::default();
         }
         Some(place)

@@ -1,0 +1,357 @@
+//! What is said to one target never reaches another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use hark_keys::{
+    DeviceId, DeviceKey, KeySecret, OpenFrameError, SeededRandom, SenderKeyring, TargetId,
+    Timestamp,
+};
+use hark_mesh::datagram::{FrameHeader, Voice};
+use proptest::{collection::vec, prelude::*};
+
+use super::world::Dice;
+use crate::voice::{
+    Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent,
+    codec::{Decoder, FRAME_SAMPLES_MAX},
+};
+
+/// What a person or the network does between two blocks.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Nothing,
+    Select(Option<u8>),
+    Key(bool),
+    Mute(bool),
+    Remove(u8),
+    Restore(u8),
+    Listeners(u8, bool),
+}
+
+/// The whole state that decides who may hear a block, kept apart from the code that is tested.
+struct Model {
+    selected: Option<u8>,
+    there: BTreeSet<u8>,
+    muted: bool,
+    down: bool,
+    released: Option<u64>,
+}
+
+impl Model {
+    fn act(&mut self, act: Act, now_us: u64) {
+        match act {
+            Act::Nothing | Act::Listeners(..) => {}
+            Act::Select(target) if target == self.selected => {}
+            Act::Select(target) => (self.selected, self.released) = (target, None),
+            Act::Key(true) => (self.down, self.released) = (true, None),
+            Act::Key(false) if self.down => (self.down, self.released) = (false, Some(now_us)),
+            Act::Key(false) => {}
+            Act::Mute(muted) => self.muted = muted,
+            Act::Remove(target) => drop(self.there.remove(&target)),
+            Act::Restore(target) => drop(self.there.insert(target)),
+        }
+    }
+
+    /// Whether `target` may hear a block of which this is the state.
+    fn may_hear(&self, target: u8) -> bool {
+        self.selected == Some(target) && self.there.contains(&target) && !self.muted
+    }
+
+    /// Whether the key lets the frame out that is complete now.
+    fn is_open(&mut self, now_us: u64) -> bool {
+        let open = self.down || self.released.is_some();
+        // The tail after the key is 150 ms.
+        self.released = self.released.filter(|released| now_us < released + 150_000);
+        open
+    }
+}
+
+/// A talker, and all that comes out of it for each target.
+struct Mouth {
+    pipeline: Pipeline,
+    random: SeededRandom,
+    /// Who hears each target, the last of whom hears all of them.
+    listeners: Vec<DeviceId>,
+    generation: u16,
+    rings: Vec<SenderKeyring>,
+    /// What each target was sent, decoded.
+    heard: Vec<Vec<f32>>,
+    decoders: Vec<Decoder>,
+    sequences: BTreeMap<DeviceId, u16>,
+    events: Vec<VoiceEvent>,
+    blocks: u64,
+}
+
+impl Mouth {
+    fn new() -> Self {
+        let random = SeededRandom::new(3);
+        let device = DeviceKey::generate(&random).id();
+        let config =
+            PipelineConfig { transmit: Transmit::PushToTalk, ..PipelineConfig::new(device, false) };
+        let mut mouth = Self {
+            pipeline: Pipeline::new(config).unwrap(),
+
+            listeners: (0..=TARGETS).map(|_| DeviceKey::generate(&random).id()).collect(),
+            random,
+            generation: 0,
+            rings: (0..TARGETS).map(|n| SenderKeyring::new(target(n), device)).collect(),
+            heard: vec![Vec::new(); TARGETS.into()],
+            decoders: (0..TARGETS).map(|_| Decoder::new().unwrap()).collect(),
+            sequences: BTreeMap::new(),
+            events: Vec::new(),
+            blocks: 0,
+        };
+        (0..TARGETS).for_each(|n| mouth.act(Act::Restore(n)));
+        mouth
+    }
+
+    fn now_us(&self) -> u64 {
+        1_000_000 + self.blocks * BLOCK_US
+    }
+
+    fn act(&mut self, act: Act) {
+        let now = Timestamp::from_micros(self.now_us());
+        let all = |n: u8| vec![self.listeners[usize::from(n)], self.listeners[TARGETS as usize]];
+        let command = match act {
+            Act::Nothing => return,
+            Act::Select(choice) => VoiceCommand::SelectTarget(choice.map(target)),
+            Act::Key(down) => VoiceCommand::PushToTalk(down),
+            Act::Mute(muted) => VoiceCommand::Mute(muted),
+            Act::Remove(n) => VoiceCommand::RemoveTarget(target(n)),
+            Act::Listeners(n, any) => VoiceCommand::SetListeners {
+                target: target(n),
+                devices: if any { all(n) } else { Vec::new() },
+            },
+            Act::Restore(n) => {
+                self.generation += 1;
+                let secret = KeySecret::generate(self.generation, &self.random);
+                self.rings[usize::from(n)].install(now, &secret);
+                let key = VoiceCommand::UseKey { target: target(n), tag: [n; 4], secret };
+                self.pipeline.handle_command(now, key);
+                VoiceCommand::SetListeners { target: target(n), devices: all(n) }
+            }
+        };
+        // Of a target that is not there, listeners would make a new one.
+        self.pipeline.handle_command(now, command);
+    }
+
+    fn say(&mut self, block: &[f32]) {
+        self.blocks += 1;
+        let now = Timestamp::from_micros(self.now_us());
+        self.pipeline.handle_capture(now, block);
+        while let Some((to, bytes)) = self.pipeline.poll_transmit() {
+            let voice = Voice::parse(bytes).unwrap();
+            let n = voice.target_tag[0];
+            let own = self.listeners[usize::from(n)];
+            assert!(to == own || to == self.listeners[TARGETS as usize], "for another target");
+            // Datagrams of one link are counted together, whatever they hold. [PROTO-7.3]
+            let expected = self.sequences.get(&to).map_or(0, |last| last.wrapping_add(1));
+            assert!(voice.sequence == expected || voice.sequence == 0);
+            self.sequences.insert(to, voice.sequence);
+            if to != own {
+                continue;
+            }
+            let mut plaintext = Vec::new();
+            for (other, ring) in self.rings.iter_mut().enumerate() {
+                let opened = ring.open(now, voice.frames[0], &mut plaintext);
+                if other != usize::from(n) {
+                    assert!(opened.is_err(), "opens for another target");
+                    continue;
+                }
+                if opened == Err(OpenFrameError::Replayed) {
+                    // The end of a spurt is repeated.
+                    continue;
+                }
+                assert_eq!(opened, Ok(()));
+                let (header, packet) = FrameHeader::parse(&plaintext).unwrap();
+                let decoder = &mut self.decoders[other];
+                if header.first {
+                    decoder.reset();
+                }
+                let mut out = [0.0; FRAME_SAMPLES_MAX];
+                let samples = decoder.decode(packet, &mut out).unwrap();
+                self.heard[other].extend_from_slice(&out[..samples]);
+            }
+        }
+        while let Some(event) = self.pipeline.poll_event() {
+            self.events.push(event);
+        }
+    }
+}
+
+/// 2.5 ms: commands come at any place of a frame.
+const BLOCK: usize = 120;
+const BLOCK_US: u64 = 2_500;
+const TARGETS: u8 = 4;
+
+fn target(n: u8) -> TargetId {
+    TargetId::from_bytes([n; 16])
+}
+
+fn loud(dice: &mut Dice) -> Vec<f32> {
+    (0..BLOCK).map(|_| (dice.roll() - 0.5) as f32).collect()
+}
+
+fn acts() -> impl Strategy<Value = Act> {
+    let one = || 0..TARGETS;
+    prop_oneof![
+        30 => Just(Act::Nothing),
+        4 => proptest::option::weighted(0.8, one()).prop_map(Act::Select),
+        4 => any::<bool>().prop_map(Act::Key),
+        1 => proptest::bool::weighted(0.3).prop_map(Act::Mute),
+        1 => one().prop_map(Act::Remove),
+        2 => one().prop_map(Act::Restore),
+        1 => (one(), proptest::bool::weighted(0.7)).prop_map(|(n, any)| Act::Listeners(n, any)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// [PROTO-7.7] Whatever is selected, pressed, removed and muted at whichever moment: while one
+    /// target may hear there is silence, and noise all other times. All that it hears is silence.
+    #[test]
+    fn no_target_hears_what_was_said_to_another(
+        acts in vec(acts(), 400),
+        chosen in 0..TARGETS,
+    ) {
+        let mut mouth = Mouth::new();
+        let mut model = Model {
+            selected: None,
+            there: (0..TARGETS).collect(),
+            muted: false,
+            down: false,
+            released: None,
+        };
+        let mut dice = Dice(7);
+        for frame in acts.as_chunks::<4>().0 {
+            let start_us = mouth.now_us();
+            let mut may_hear = [false; 4];
+            // The model runs a frame ahead: whether the key lets it out is known at its end.
+            let mut done = [Act::Nothing; 4];
+            for (n, act) in frame.iter().enumerate() {
+                // Without a target there are none to listen to it.
+                let known = !matches!(act, Act::Listeners(n, _) if !model.there.contains(n));
+                done[n] = if known { *act } else { Act::Nothing };
+                model.act(done[n], start_us + n as u64 * BLOCK_US);
+                may_hear[n] = model.may_hear(chosen);
+            }
+            let open = model.is_open(start_us + 4 * BLOCK_US);
+            for (act, may_hear) in done.into_iter().zip(may_hear) {
+                mouth.act(act);
+                let sound = loud(&mut dice);
+                mouth.say(if may_hear && open { &[0.0; BLOCK] } else { &sound });
+            }
+        }
+        let loudest = mouth.heard[usize::from(chosen)].iter().fold(0.0, |a: f32, b| a.max(b.abs()));
+        prop_assert!(loudest < 1e-3, "{loudest}");
+        let talks = mouth.events.iter().filter(|it| matches!(it, VoiceEvent::OwnTalkStarted { .. }));
+        let ends = mouth.events.iter().filter(|it| matches!(it, VoiceEvent::OwnTalkEnded));
+        prop_assert!((0..=1).contains(&(talks.count() - ends.count())));
+    }
+}
+
+/// One key after the other, held over all the time: each target hears all of its own part but the
+/// frame in which another was selected.
+#[test]
+fn a_spurt_follows_the_selection_without_a_pause() {
+    let mut mouth = Mouth::new();
+    let mut dice = Dice(1);
+    mouth.act(Act::Key(true));
+    for n in [0, 1, 2] {
+        mouth.act(Act::Select(Some(n)));
+        for _ in 0..40 {
+            mouth.say(&loud(&mut dice));
+        }
+    }
+    mouth.act(Act::Select(None));
+    for _ in 0..40 {
+        mouth.say(&loud(&mut dice));
+    }
+    // Each has a silent frame at its end, which the next one has not at its beginning.
+    assert_eq!([0, 1, 2].map(|n: usize| mouth.heard[n].len() / 480), [11, 10, 10]);
+    for n in 0..3 {
+        let heard = &mouth.heard[n];
+        let energy: f32 = heard[960..4_320].iter().map(|sample| sample * sample).sum();
+        assert!(energy / 3_360.0 > 0.02, "{n}");
+    }
+    use VoiceEvent::{KeyUsed, OwnTalkEnded, OwnTalkStarted};
+    let expected: Vec<VoiceEvent> = [0, 1, 2]
+        .map(target)
+        .into_iter()
+        .flat_map(|target| [OwnTalkStarted { target }, KeyUsed { target }, OwnTalkEnded])
+        .collect();
+    assert_eq!(mouth.events, expected);
+}
+
+/// The last words after the key are for whom it was held, and are cut where another is selected.
+#[test]
+fn the_tail_after_the_key_goes_nowhere_else() {
+    let mut mouth = Mouth::new();
+    let mut dice = Dice(1);
+    mouth.act(Act::Select(Some(0)));
+    mouth.act(Act::Key(true));
+    (0..40).for_each(|_| mouth.say(&loud(&mut dice)));
+    mouth.act(Act::Key(false));
+    (0..20).for_each(|_| mouth.say(&loud(&mut dice)));
+    mouth.act(Act::Select(Some(1)));
+    (0..80).for_each(|_| mouth.say(&loud(&mut dice)));
+    assert_eq!(mouth.heard[0].len() / 480, 10 + 5 + 1);
+    assert!(mouth.heard[1].is_empty());
+}
+
+/// [PROTO-7.6] The end of a spurt is told again to those who do not hear the next one, under the tag
+/// of the spurt that has ended.
+#[test]
+fn the_end_of_a_spurt_is_repeated_beside_the_next_one() {
+    let mut mouth = Mouth::new();
+    let mut dice = Dice(1);
+    mouth.act(Act::Select(Some(0)));
+    mouth.act(Act::Key(true));
+    (0..8).for_each(|_| mouth.say(&loud(&mut dice)));
+    mouth.act(Act::Select(Some(1)));
+    let (first, both) = (mouth.listeners[0], mouth.listeners[TARGETS as usize]);
+    let mut sent = Vec::new();
+    for _ in 0..12 {
+        mouth.blocks += 1;
+        let now = Timestamp::from_micros(mouth.now_us());
+        mouth.pipeline.handle_capture(now, &loud(&mut dice));
+        while let Some((to, bytes)) = mouth.pipeline.poll_transmit() {
+            let tag = Voice::parse(bytes).unwrap().target_tag[0];
+            sent.push((to, tag));
+        }
+    }
+    let to = |device: DeviceId| -> Vec<u8> {
+        sent.iter().filter(|(to, _)| *to == device).map(|(_, tag)| *tag).collect()
+    };
+    assert_eq!(to(first), [0, 0], "the last frame, and again");
+    assert_eq!(to(both), [0, 1, 1], "the next spurt tells it well enough");
+    assert_eq!(mouth.pipeline.statistics().own.target, Some(target(1)));
+}
+
+/// Where there are too many targets, further ones are refused and the others work on.
+#[test]
+fn too_many_targets_are_refused() {
+    let mut mouth = Mouth::new();
+    let devices = vec![mouth.listeners[0]];
+    for n in TARGETS..100 {
+        let now = Timestamp::ZERO + Duration::from_secs(1);
+        let target = target(n);
+        let secret = KeySecret::generate(1, &mouth.random);
+        mouth.pipeline.handle_command(now, VoiceCommand::UseKey { target, tag: [n; 4], secret });
+        let devices = devices.clone();
+        mouth.pipeline.handle_command(now, VoiceCommand::SetListeners { target, devices });
+    }
+    let transmits = |mouth: &mut Mouth, n| {
+        let command = VoiceCommand::SelectTarget(Some(target(n)));
+        mouth.pipeline.handle_command(Timestamp::from_millis(1_000), command);
+        (0..3).for_each(|_| {
+            mouth.pipeline.handle_capture(Timestamp::from_millis(1_000), &[0.1; 480]);
+        });
+        mouth.pipeline.statistics().own.target == Some(target(n))
+    };
+    mouth.act(Act::Key(true));
+    assert!(transmits(&mut mouth, 63) && !transmits(&mut mouth, 64) && transmits(&mut mouth, 0));
+}
