@@ -27,6 +27,18 @@ fn the_organisation_is_the_hash_of_its_founding_document() {
     assert_ne!(tag(&charter), tag(&other));
 }
 
+/// [PROTO-7.1]
+#[test]
+fn a_targets_tag_is_of_the_organisation_and_the_target() {
+    let [founder] = keys();
+    let charter = found(&founder);
+    let target = TargetId::of_channel(charter.channel().id);
+    let named = [b"target", &charter.channel().id.as_bytes()[..]].concat();
+    let hash = blake3::keyed_hash(charter.organisation().as_bytes(), &named);
+    assert_eq!(charter.target_tag(target), hash.as_bytes()[..4]);
+    assert_ne!(charter.target_tag(target), charter.target_tag(TargetId::from_bytes([0; 16])));
+}
+
 #[test]
 fn a_document_that_another_signed_is_refused() {
     let [founder, other] = keys();

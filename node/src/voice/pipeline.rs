@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hark_keys::{DeviceId, Timestamp};
+use hark_keys::{DeviceId, TargetId, Timestamp};
 use hark_mesh::datagram::{Datagram, DropReason, Voice};
 
 use super::{
@@ -25,6 +25,8 @@ pub struct Pipeline {
     nets: Nets,
     clock: PlayoutClock,
     cues: Cues,
+    /// Where our voice went when a cue was last considered.
+    cued: Option<TargetId>,
     limiter: Limiter,
     deafened: bool,
     outbox: Outbox,
@@ -64,6 +66,7 @@ impl Pipeline {
             nets: Nets::default(),
             clock: PlayoutClock::new(),
             cues: Cues::new(config.cues),
+            cued: None,
             limiter: Limiter::default(),
             deafened: false,
             outbox: Outbox::new(),
@@ -130,12 +133,14 @@ impl Pipeline {
 
     /// Takes captured samples: 48 kHz, mono, -1 to 1, any number of them.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
-        let was_transmitting = self.sender.transmitting_to().is_some();
         self.sender.handle_capture(now, samples, &mut self.outbox, &mut self.events);
-        match (was_transmitting, self.sender.transmitting_to().is_some()) {
-            (false, true) => self.cues.start_of_talk(),
-            (true, false) => self.cues.end_of_talk(),
-            _ => {}
+        let target = self.sender.transmitting_to();
+        if target != self.cued && !self.sender.is_turning() {
+            self.cued = target;
+            match target {
+                Some(_) => self.cues.start_of_talk(),
+                None => self.cues.end_of_talk(),
+            }
         }
     }
 

@@ -290,7 +290,7 @@ fn fade_out(samples: &mut [f32]) {
 /// Frames of a talker that wait for their key; the oldest goes.
 const KEYLESS_MAX: usize = 10;
 
-/// How long they wait: what is older would only delay what follows.
+/// How long they wait [PROTO-7.9]: what is older would only delay what follows.
 const KEYLESS_LIFETIME: Duration = Duration::from_millis(200);
 
 /// Concealment in a row, 100 ms; silence from there on.

@@ -37,6 +37,8 @@ pub struct Sender {
     media_time: u32,
     spurt_number: u8,
     spurt: Option<Spurt>,
+    /// A spurt has ended only since another target was selected, to which the next frame goes.
+    turning: bool,
     copies: u8,
     frames_sent: u64,
     frames_failed: u64,
@@ -91,6 +93,7 @@ impl Sender {
             media_time: 0,
             spurt_number: 0,
             spurt: None,
+            turning: false,
             copies: 0,
             frames_sent: 0,
             frames_failed: 0,
@@ -135,7 +138,7 @@ impl Sender {
         }
     }
 
-    /// Where the next spurt goes. One that is going out ends.
+    /// Where the next spurt goes. One that is going out ends. [PROTO-7.7]
     pub fn select(&mut self, target: Option<TargetId>) {
         if self.selected == target {
             return;
@@ -226,6 +229,11 @@ impl Sender {
         self.spurt.map(|spurt| spurt.target)
     }
 
+    /// Whether one spurt has just ended and another begins with the next frame.
+    pub fn is_turning(&self) -> bool {
+        self.turning
+    }
+
     /// Frames that were sealed, and those that could not be: no counters left, or a codec error.
     pub fn frames(&self) -> (u64, u64) {
         (self.frames_sent, self.frames_failed)
@@ -246,8 +254,10 @@ impl Sender {
                 listener.encode(now, tag, frames, outbox.push(device));
             }
         });
+        self.turning = false;
         let Some(spurt) = self.spurt else { return };
-        let heard = self.targets.get(&spurt.target).is_some_and(Target::is_heard);
+        let is_heard = |target| self.targets.get(&target).is_some_and(Target::is_heard);
+        let heard = is_heard(spurt.target);
         match decision {
             Decision::Send { last } if heard && !spurt.over => {
                 self.send(now, last, false, outbox, events);
@@ -257,6 +267,8 @@ impl Sender {
             }
             // What is said from now on is nobody's business, not even in the last frame.
             Decision::Send { .. } | Decision::Closed => {
+                let goes_on = decision == Decision::Send { last: false };
+                self.turning = goes_on && self.selected.is_some_and(is_heard);
                 self.send(now, true, true, outbox, events);
                 self.end_spurt(now, events);
             }
@@ -326,6 +338,7 @@ impl Sender {
             events.push(VoiceEvent::KeyUsed { target: spurt.target });
         }
         self.copies = 0;
+        // [PROTO-7.8] one copy for each, however many nets of the target reach it.
         for device in &place.listeners {
             if let Some(listener) = self.listeners.get_mut(device) {
                 self.copies = self.copies.max(listener.copies(now));

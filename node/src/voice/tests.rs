@@ -3,7 +3,7 @@ mod many;
 mod party;
 mod world;
 
-use hark_keys::{KeySecret, SeededRandom};
+use hark_keys::{DeviceKey, KeySecret, SeededRandom, TargetId};
 use hark_mesh::datagram::{Datagram, DropReason, KIND_REPORT, KIND_VOICE};
 use proptest::{collection::vec, prelude::*};
 
@@ -194,6 +194,38 @@ fn mute_ends_the_spurt_with_silence() {
     assert_eq!(world.talker.statistics().own.frames_sent, sent + 1);
     assert!(!world.talker_statistics().talking);
     assert_eq!(world.talker_statistics().frames_concealed, 0);
+}
+
+/// Who turns to another target while speaking hears that it begins, and not that it ends.
+#[test]
+fn a_cue_tells_of_another_target() {
+    let device = DeviceKey::generate(&SeededRandom::new(1)).id();
+    let usual = PipelineConfig::new(device, false);
+    let config = PipelineConfig { transmit: Transmit::Open, cues: true, ..usual };
+    let mut pipeline = Pipeline::new(config).unwrap();
+    let now = Timestamp::ZERO;
+    for n in 0..2 {
+        let (target, secret) =
+            (TargetId::from_bytes([n; 16]), KeySecret::generate(1, &SeededRandom::new(2)));
+        pipeline.handle_command(now, VoiceCommand::UseKey { target, tag: [n; 4], secret });
+        let devices = vec![device];
+        pipeline.handle_command(now, VoiceCommand::SetListeners { target, devices });
+    }
+    for (choice, begins, ends) in
+        [(Some(0), true, false), (Some(1), true, false), (None, false, true)]
+    {
+        let target = choice.map(|n| TargetId::from_bytes([n; 16]));
+        pipeline.handle_command(now, VoiceCommand::SelectTarget(target));
+        let mut heard = Vec::new();
+        for _ in 0..10 {
+            pipeline.handle_capture(now, &[0.0; 480]);
+            let mut out = [0.0; SIDES * 480];
+            pipeline.playout(now, &mut out);
+            heard.extend_from_slice(out.as_chunks().0);
+        }
+        let tone = |hertz| party::amplitude(&heard, hertz)[0] > 0.01;
+        assert_eq!((tone(880.0), tone(587.0)), (begins, ends), "{choice:?}");
+    }
 }
 
 /// Frames that came up to 200 ms before their key are held; without a key there is no sound.

@@ -260,7 +260,7 @@ fn a_centred_voice_is_played_bit_for_bit() {
     assert!(heard.iter().copied().zip(both).all(|(heard, decoded)| heard == decoded));
 }
 
-/// [PROTO-7.7] Frames to a target whose key is still on its way wait for it, and for no other.
+/// [PROTO-7.9] Frames to a target whose key is still on its way wait for it, and for no other.
 #[test]
 fn a_target_waits_for_its_own_key() {
     let mut party = Party::new(&[1_000.0], 480);

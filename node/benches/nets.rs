@@ -1,0 +1,142 @@
+//! What many nets at once cost a listener, as a share of a core.
+
+use std::time::{Duration, Instant};
+
+use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
+use hark_node::voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand};
+
+#[allow(dead_code, reason = "the files are written for another benchmark")]
+#[path = "squad/speech.rs"]
+mod speech;
+#[allow(dead_code, reason = "the table has more than this benchmark says")]
+#[path = "squad/table.rs"]
+mod table;
+
+fn main() -> anyhow::Result<()> {
+    // Without `--bench`, cargo only wants to know that it runs.
+    let (seconds, measured) = match std::env::args().any(|argument| argument == "--bench") {
+        true => (SECONDS, true),
+        false => (1, false),
+    };
+    let speech = speech::samples(20.0)?;
+    let mut table = table::Table::default();
+    let mut reference = f64::NAN;
+    for (talkers, muted) in [(1, false), (TALKERS, false), (TALKERS, true)] {
+        let share = Party::new(talkers, muted)?.listen(&speech, seconds)?;
+        match (talkers, muted) {
+            (1, _) => {
+                reference = share;
+                table.shown("one talker on two nets", share, "% of a core", "beside");
+            }
+            (_, false) => {
+                table.held("six talkers on twelve nets", share, "% of a core", BAR_PERCENT);
+                table.shown("the same, beside one talker", share / reference, "", "times");
+            }
+            (_, true) => {
+                let beside = "opened and held, not decoded";
+                table.shown("six talkers on twelve muted nets", share, "% of a core", beside);
+            }
+        }
+    }
+    if measured {
+        table.print("Listening to many nets", "bar");
+    }
+    Ok(())
+}
+
+/// A listener of twelve nets, and talkers that each talk to two of them.
+struct Party {
+    talkers: Vec<(DeviceId, Pipeline)>,
+    listener: Pipeline,
+}
+
+impl Party {
+    fn new(talkers: u8, muted: bool) -> anyhow::Result<Self> {
+        let random = SeededRandom::new(1);
+        let device = || DeviceKey::generate(&random).id();
+        let pipeline = |device| {
+            let usual = PipelineConfig::new(device, false);
+            Pipeline::new(PipelineConfig { transmit: Transmit::Open, ..usual })
+        };
+        let (own, now) = (device(), Timestamp::ZERO);
+        let mut listener = pipeline(own)?;
+        for n in 0..2 * TALKERS {
+            let (volume, pan) = (0.5 + 0.1 * f32::from(n), f32::from(n) / 6.0 - 1.0);
+            let settings = NetSettings { volume, pan, muted, priority: n / 2 };
+            listener.handle_command(now, VoiceCommand::SetNet { net: net(n), settings });
+        }
+        let mut others = Vec::new();
+        for n in 0..talkers {
+            let (target, tag) = (TargetId::from_bytes([n; 16]), [n; 4]);
+            let (device, secret) = (device(), KeySecret::generate(1, &random));
+            let mut talker = pipeline(device)?;
+            for command in [
+                VoiceCommand::UseKey { target, tag, secret: secret.clone() },
+                VoiceCommand::SetListeners { target, devices: vec![own] },
+                VoiceCommand::SelectTarget(Some(target)),
+            ] {
+                talker.handle_command(now, command);
+            }
+            let (heard, priority) = (vec![net(2 * n), net(2 * n + 1)], false);
+            for command in [
+                VoiceCommand::InstallKey { device, target, tag, heard, priority, secret },
+                VoiceCommand::Volume { device, gain: 0.9 },
+            ] {
+                listener.handle_command(now, command);
+            }
+            others.push((device, talker));
+        }
+        Ok(Self { talkers: others, listener })
+    }
+
+    /// All talkers speak for so many seconds, each at another place of `speech`. Gives the time that
+    /// the listener took for it, in percent.
+    fn listen(mut self, speech: &[f32], seconds: usize) -> anyhow::Result<f64> {
+        let mut out = [0.0; SIDES * BLOCK];
+        let mut taken = Duration::ZERO;
+        let mut loudest = 0.0_f32;
+        let blocks = speech.len() / BLOCK;
+        for slot in 0..100 * seconds {
+            let now = Timestamp::from_millis(slot as u64 * 10);
+            let mut said = Vec::new();
+            for (n, (device, talker)) in self.talkers.iter_mut().enumerate() {
+                let at = (slot + n * 190) % blocks * BLOCK;
+                talker.handle_capture(now, &speech[at..at + BLOCK]);
+                while let Some((_, datagram)) = talker.poll_transmit() {
+                    said.push((*device, datagram.to_vec()));
+                }
+            }
+            let start = Instant::now();
+            for (device, datagram) in &said {
+                self.listener.handle_datagram(now, *device, datagram);
+            }
+            self.listener.playout(now + Duration::from_millis(1), &mut out);
+            self.listener.handle_timeout(now);
+            while self.listener.poll_event().is_some() || self.listener.poll_transmit().is_some() {}
+            taken += start.elapsed();
+            loudest = out.iter().fold(loudest, |loudest, sample| loudest.max(sample.abs()));
+        }
+        let statistics = self.listener.statistics();
+        let played: u64 = statistics.talkers.values().map(|talker| talker.frames_played).sum();
+        let due = (100 * seconds - 10) * self.talkers.len();
+        anyhow::ensure!(played >= due as u64, "{played} of {due} frames were played");
+        divan::black_box(loudest);
+        Ok(100.0 * taken.as_secs_f64() / seconds as f64)
+    }
+}
+
+fn net(n: u8) -> Net {
+    Net::Channel(ChannelId::from_bytes([n; 16]))
+}
+
+/// Talkers at once, each on two nets of its own.
+const TALKERS: u8 = 6;
+
+/// What they may take of a core.
+const BAR_PERCENT: f64 = 8.0;
+
+/// 10 ms.
+const BLOCK: usize = 480;
+
+/// How long they talk.
+const SECONDS: usize = 60;
