@@ -130,8 +130,8 @@ struct Ended {
 }
 
 impl EndedSpurts {
-    /// A spurt of `frames` has ended, which `repeats` are to hear so often. Takes the frames. Of more
-    /// than [`ENDED_MAX`] the oldest goes.
+    /// A spurt of `frames` has ended, which `repeats` are to hear so often. Takes the frames. Of
+    /// too many spurts the oldest goes.
     pub fn push(
         &mut self,
         tag: [u8; 4],
