@@ -39,6 +39,9 @@ fn main() -> anyhow::Result<()> {
         peers: Vec::new(),
         mdns: true,
         transmit: TransmitMode::Open,
+        channels: Vec::new(),
+        talk_to: Vec::new(),
+        recovery: None,
         low_delay: false,
     })?;
     // The file begins when the node does; its end gets half a second to be heard everywhere.

@@ -254,6 +254,21 @@ hash_id!(
     16
 );
 hash_id!(
+    /// A role in an organisation.
+    RoleId,
+    16
+);
+hash_id!(
+    /// An operation preset of an organisation.
+    PresetId,
+    16
+);
+hash_id!(
+    /// BLAKE3-256 of a signed object's encoding, without its signatures.
+    ObjectHash,
+    32
+);
+hash_id!(
     /// What a talk spurt goes to: one channel, several at once, or a whisper. [PROTO-6.1]
     TargetId,
     16

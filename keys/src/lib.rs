@@ -4,6 +4,8 @@
 //! keys, invite tickets, the key file's format and verification words. Pure: no clock, socket,
 //! file or thread; time and randomness are arguments.
 
+mod bounded;
+mod cosigned;
 mod encoding;
 mod identity;
 pub mod keystore;
@@ -16,10 +18,12 @@ mod ticket;
 mod time;
 mod words;
 
+pub use bounded::List;
+pub use cosigned::{Cosignable, Cosigned, SIGNATURES_MAX};
 pub use encoding::{DecodeError, decode, encode};
 pub use identity::{
-    ChannelId, DeviceId, DeviceKey, IdError, MemberId, OrganisationId, Signature, SignatureError,
-    TargetId,
+    ChannelId, DeviceId, DeviceKey, IdError, MemberId, ObjectHash, OrganisationId, PresetId,
+    RoleId, Signature, SignatureError, TargetId,
 };
 pub use keystore::KeyFileError;
 pub use media::{KeyExhausted, KeySecret, OpenFrameError, SenderKey, SenderKeyring};
@@ -28,4 +32,4 @@ pub use seal::{OpenError, open_once, seal_once};
 pub use signed::{Signable, Signed};
 pub use ticket::{Door, Invite, Redemption, RedemptionError, Ticket, TicketError};
 pub use time::{Timestamp, UnixTime};
-pub use words::{device_words, verification_words};
+pub use words::{RecoverySecret, device_words, verification_words};

@@ -1,75 +1,305 @@
-//! The charter: what an organisation is, and who belongs to it.
+//! The charter: what an organisation is, who belongs to it, and who may do what.
 //!
-//! Today it is one root document, which the founder signs and which names the first channel. It
-//! grows by operations of officers; [`Charter::heads`] is what two members compare then.
+//! A set of signed pieces, taken in any order, from which every holder computes the same [`State`].
+//! Pure: no clock, no disk. [docs/charter.md]
+//!
+//! ```text
+//! Piece ── take ──> roots, certificates, operations ── replay ──> State, verdicts
+//!                                                                   │
+//! Change ── edit ──> an operation, signed, to be taken <── rights ──┘
+//! ```
 
 mod certificate;
+mod certificates;
+mod checkpoint;
+pub mod content;
+mod devices;
+mod edit;
+mod exchange;
+mod operation;
+pub mod pack;
+mod replay;
+mod root;
+mod state;
+mod storage;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use hark_keys::{
-    ChannelId, DecodeError, DeviceId, DeviceKey, MemberId, OrganisationId, Random, Signable,
-    SignatureError, Signed, TargetId, decode, encode,
+    ChannelId, Cosigned, DecodeError, DeviceId, DeviceKey, List, MemberId, ObjectHash,
+    OrganisationId, Random, RoleId, SignatureError, Signed, TargetId, decode, encode,
 };
 use serde::{Deserialize, Serialize};
 
 pub use certificate::{
-    CHAIN_MAX, CertificateChain, ChainError, IssueError, MemberCertificate, Role,
+    CERTIFICATE_MAX_BYTES, CHAIN_MAX, CertificateChain, MemberCertificate, Recovery, member_of,
 };
+pub use checkpoint::{CHECKPOINT_MAX_BYTES, Checkpoint, Covered};
+pub use edit::{EditError, IssueError};
+pub use exchange::Have;
+pub use operation::{Cosigner, Cut, OPERATION_MAX_BYTES, Operation, device_consent};
+pub use replay::{Denial, Level, Verdict, VoidReason};
+pub use root::{ROOT_KEYS_MAX, ROOT_MAX_BYTES, RootDocument, RootKeys};
+pub use state::{Decision, Policies, State};
+pub use storage::SnapshotError;
 
+use self::{
+    certificates::{Certificates, is_none, owns},
+    content::{Capabilities, Change, Channel, MEMBER_ROLE, Rank, Role},
+    replay::{Former, Pieces, Shield, Taken, reaches_back, replay, replay_last},
+    root::Roots,
+};
 use crate::clean_name;
 
-/// An organisation's charter, verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One signed piece of a charter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Piece {
+    /// A root document.
+    Root(Cosigned<RootDocument>),
+    /// A member's certificate.
+    Certificate(Signed<MemberCertificate>),
+    /// An operation.
+    Operation(Cosigned<Operation>),
+    /// A checkpoint.
+    Checkpoint(Cosigned<Checkpoint>),
+}
+
+impl Piece {
+    /// The piece of these bytes. [CHARTER-1.1]
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode(bytes, limit_of(bytes.first()))
+    }
+
+    /// The bytes of the piece.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+}
+
+/// Bytes of a piece that begins so.
+fn limit_of(kind: Option<&u8>) -> usize {
+    1 + match kind {
+        Some(0) => ROOT_MAX_BYTES,
+        Some(1) => CERTIFICATE_MAX_BYTES,
+        Some(2) => OPERATION_MAX_BYTES,
+        _ => CHECKPOINT_MAX_BYTES,
+    }
+}
+
+impl PartialEq for Charter {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
+    }
+}
+
+impl Eq for Charter {}
+
+/// An organisation's charter: all pieces that this device has taken, and what they say.
+#[derive(Clone, Debug)]
 pub struct Charter {
-    root: Signed<RootDocument>,
     organisation: OrganisationId,
+    roots: Roots,
+    certificates: Certificates,
+    /// What the checkpoint before the newest has settled.
+    base: Settled,
+    /// The newest checkpoint, and the state after what it covers.
+    newest: Option<(Cosigned<Checkpoint>, State)>,
+    operations: Vec<Taken>,
+    index: BTreeMap<ObjectHash, usize>,
+    heads: BTreeSet<ObjectHash>,
+    /// How many operations of each number are held.
+    numbers: BTreeMap<(DeviceId, u32, u64), usize>,
+    /// How many of a key and term are void as of the last replay, and such as came since and have
+    /// another's number.
+    surplus: BTreeMap<(DeviceId, u32), usize>,
+    state: State,
+    verdicts: Vec<Verdict>,
+    order: Vec<usize>,
+    shield: Shield,
+    /// Whether what was taken last is not in the state yet.
+    stale: bool,
+    /// Whether what is taken comes back from a snapshot that has forgotten what came before: it may
+    /// name that.
+    settled_before: bool,
+}
+
+/// A checkpoint whose operations are forgotten.
+#[derive(Clone, Debug, Default)]
+struct Settled {
+    checkpoint: Option<Cosigned<Checkpoint>>,
+    state: State,
+    /// The last operation of each key and term, ever.
+    last: BTreeMap<(DeviceId, u32), (u64, ObjectHash)>,
+}
+
+/// Why a piece is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PieceError {
+    /// Not the encoding of a piece.
+    #[error(transparent)]
+    Encoding(#[from] DecodeError),
+    /// A signature is not good.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// Not signed by enough of those who must.
+    #[error("not signed by those who must")]
+    Signatures,
+    /// Of another organisation.
+    #[error("of another organisation")]
+    Organisation,
+    /// It says what no such piece may say.
+    #[error("malformed")]
+    Malformed,
+    /// It leads to no root key.
+    #[error("leads to no root key")]
+    Rootless,
+    /// It waits for these.
+    #[error("waits for {} other pieces", .0.len())]
+    Missing(Vec<ObjectHash>),
+    /// Its author does not belong at present, or is frozen.
+    #[error("of somebody who does not belong")]
+    Stranger,
+    /// It is from before the last two checkpoints.
+    #[error("too late: a checkpoint has settled what it is about")]
+    Late,
+    /// The state after what a checkpoint covers is another one.
+    #[error("the checkpoint states another outcome")]
+    OtherOutcome,
+    /// There is no room.
+    #[error("there is no room for more")]
+    Full,
 }
 
 impl Charter {
-    /// Founds an organisation whose root is the device of `key`. Names are cleaned.
-    pub fn found(name: &str, channel_name: &str, key: &DeviceKey, random: &dyn Random) -> Self {
+    /// Founds an organisation whose roots are the device of `key` and `recovery`, with one open
+    /// channel on which all members may talk, and to which they may admit others. Names are cleaned;
+    /// a channel whose name is empty then is called `voice`.
+    pub fn found(
+        name: &str,
+        channel_name: &str,
+        key: &DeviceKey,
+        recovery: Option<DeviceId>,
+        random: &dyn Random,
+    ) -> Self {
         let mut channel = [0; 16];
         random.fill(&mut channel);
+        let member = Role {
+            id: MEMBER_ROLE,
+            name: "member".to_owned(),
+            rank: Rank::LOWEST,
+            capabilities: Capabilities::JOIN
+                | Capabilities::LISTEN
+                | Capabilities::SPEAK
+                | Capabilities::WHISPER
+                | Capabilities::ADMIT,
+        };
+        let channel_name = Some(clean_name(channel_name)).filter(|name| !name.is_empty());
+        let channel_name = channel_name.unwrap_or_else(|| "voice".to_owned());
+        let channel = Channel::open(ChannelId::from_bytes(channel), &channel_name);
+        let keys = std::iter::once(key.id()).chain(recovery);
         let document = RootDocument {
             version: 1,
-            name: clean_name(name),
-            root_keys: RootKeys(vec![key.id()]),
+            previous: ObjectHash::from_bytes([0; 32]),
+            name: Some(clean_name(name)).filter(|it| !it.is_empty()).unwrap_or(channel_name),
+            keys: RootKeys::try_from(List::truncated(keys)).expect("two keys that differ"),
             threshold: 1,
-            channel: Channel { id: ChannelId::from_bytes(channel), name: clean_name(channel_name) },
+            merges: List::default(),
+            cuts: List::default(),
+            content: List::truncated([Change::Role(member), Change::Channel(channel)]),
         };
-        Self::of(Signed::sign(document, key))
+        let founding = Cosigned::unsigned(document).signed(key);
+        let mut charter = Self::of(founding).expect("names are clean");
+        // The founder admits itself.
+        let organisation = charter.organisation;
+        let recovery = recovery.map(|recovery| Recovery::of(organisation, recovery, key));
+        let own = charter.issue(key, charter.member_of(key.id()), key.id(), recovery);
+        let own = Piece::Certificate(own.expect("a root key may admit"));
+        charter.take(own).expect("the founder's certificate is good");
+        charter
     }
 
-    /// The charter of a received root document, which its founder must have signed. Whoever learns
-    /// an organisation this way compares [`Self::organisation`] with the one that it expects.
-    pub fn verify(root: Signed<RootDocument>) -> Result<Self, CharterError> {
-        let document = root.verify()?;
-        let threshold = usize::from(document.threshold);
-        if document.version != 1 {
-            return Err(CharterError::Version);
+    /// The charter of a founding document alone. Whoever learns an organisation this way compares
+    /// [`Self::organisation`] with the one that it expects. [CHARTER-2.1]
+    pub fn of(document: Cosigned<RootDocument>) -> Result<Self, PieceError> {
+        let roots = Roots::found(document)?;
+        let mut charter = Self {
+            organisation: roots.organisation(),
+            roots,
+            certificates: Certificates::default(),
+            base: Settled::default(),
+            newest: None,
+            operations: Vec::new(),
+            index: BTreeMap::new(),
+            heads: BTreeSet::new(),
+            numbers: BTreeMap::new(),
+            surplus: BTreeMap::new(),
+            state: State::default(),
+            verdicts: Vec::new(),
+            order: Vec::new(),
+            shield: Shield::new(),
+            stale: false,
+            settled_before: false,
+        };
+        charter.replay();
+        Ok(charter)
+    }
+
+    /// Takes a piece that somebody offers; says whether it was new. One that
+    /// [`PieceError::Missing`] refuses can be offered again once the missing ones are there.
+    ///
+    /// What comes from somebody who does not belong at present is refused: nobody needs it.
+    pub fn take(&mut self, piece: Piece) -> Result<bool, PieceError> {
+        let welcome = match &piece {
+            Piece::Root(_) | Piece::Checkpoint(_) => true,
+            Piece::Certificate(certificate) => {
+                self.is_welcome_certificate(certificate.unverified())
+            }
+            Piece::Operation(operation) => self.is_welcome(operation.unverified()),
+        };
+        if !welcome {
+            return Err(PieceError::Stranger);
         }
-        // The founder's is the only signature, so more than that cannot be asked for.
-        if threshold != 1 || document.name != clean_name(&document.name) {
-            return Err(CharterError::Malformed);
+        let new = self.insert(piece)?;
+        self.settle_state();
+        Ok(new)
+    }
+
+    /// Takes pieces that belong together, as a comparison brings them, in an order in which each
+    /// comes after those that it needs. Who belongs is told from all of them; gives what became of
+    /// each.
+    pub fn take_all(
+        &mut self,
+        pieces: impl IntoIterator<Item = Piece>,
+    ) -> Vec<Result<bool, PieceError>> {
+        let results = pieces.into_iter().map(|piece| self.insert(piece)).collect();
+        self.settle_state();
+        results
+    }
+
+    fn insert(&mut self, piece: Piece) -> Result<bool, PieceError> {
+        // [CHARTER-1.1] what others would not read is not taken here either.
+        let bytes = piece.encode();
+        let (length, limit) = (bytes.len(), limit_of(bytes.first()));
+        if length > limit {
+            return Err(PieceError::Encoding(DecodeError::TooLong { length, limit }));
         }
-        if document.channel.name != clean_name(&document.channel.name) {
-            return Err(CharterError::Malformed);
+        match piece {
+            Piece::Root(document) => {
+                let new = self.roots.take(document)?;
+                self.stale |= new;
+                Ok(new)
+            }
+            Piece::Certificate(certificate) => self.certificates.take(certificate, &self.roots),
+            Piece::Operation(operation) => self.take_operation(operation),
+            Piece::Checkpoint(checkpoint) => self.take_checkpoint(checkpoint),
         }
-        Ok(Self::of(root))
     }
 
-    /// The charter of the bytes of [`Self::to_bytes`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CharterError> {
-        Self::verify(decode(bytes, ROOT_MAX_BYTES)?)
-    }
-
-    /// The charter for the disk and for others.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        encode(&self.root)
-    }
-
-    /// The root document with its signature.
-    pub fn root(&self) -> &Signed<RootDocument> {
-        &self.root
+    fn settle_state(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            self.replay();
+        }
     }
 
     /// The organisation: the hash of its founding root document. [PROTO-4.1]
@@ -79,137 +309,556 @@ impl Charter {
 
     /// What the organisation calls itself.
     pub fn name(&self) -> &str {
-        &self.root.unverified().name
+        &self.roots.newest().name
     }
 
-    /// Its first channel.
-    pub fn channel(&self) -> &Channel {
-        &self.root.unverified().channel
+    /// What the pieces say.
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
-    /// Hashes of the newest objects of the charter, by which two members see whether they know
-    /// the same.
-    pub fn heads(&self) -> Vec<[u8; 32]> {
-        vec![self.root.hash()]
+    /// The newest root document.
+    pub fn root(&self) -> &RootDocument {
+        self.roots.newest()
     }
 
-    /// Whether `device` is one of the root keys.
+    /// All root documents with their signatures, the founding one first.
+    pub fn roots(&self) -> impl Iterator<Item = &Cosigned<RootDocument>> {
+        self.roots.documents()
+    }
+
+    /// Whether there are several root documents of one version. [CHARTER-2.3]
+    pub fn is_forked(&self) -> bool {
+        self.roots.is_forked()
+    }
+
+    /// Operations that no other names as parent, in ascending order.
+    pub fn heads(&self) -> impl ExactSizeIterator<Item = ObjectHash> {
+        self.heads.iter().copied()
+    }
+
+    /// Operations since the checkpoint before the newest, in the order in which they count, with
+    /// what has become of each.
+    pub fn log(&self) -> impl DoubleEndedIterator<Item = (&Cosigned<Operation>, &Verdict)> {
+        self.order.iter().map(|index| (&self.operations[*index].signed, &self.verdicts[*index]))
+    }
+
+    /// How many operations are held.
+    pub fn operations(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// How many certificates are known.
+    pub fn certificates(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// The number of the newest checkpoint; 0 where there is none.
+    pub fn checkpoint(&self) -> u32 {
+        let newest = self.newest.as_ref().map(|(checkpoint, _)| checkpoint);
+        let newest = newest.or(self.base.checkpoint.as_ref());
+        newest.map_or(0, |checkpoint| checkpoint.unverified().number)
+    }
+
+    /// Whether a piece of this hash is there.
+    pub fn contains(&self, hash: &ObjectHash) -> bool {
+        self.index.contains_key(hash)
+            || self.certificates.certificate(hash).is_some()
+            || self.roots.contains(hash)
+            || self.base_is_known(hash)
+    }
+
+    /// A hash over all pieces: equal where two hold the same.
+    pub fn digest(&self) -> ObjectHash {
+        let mut hasher = blake3::Hasher::new_derive_key("hark 1 charter digest");
+        for document in self.roots.documents() {
+            hasher.update(document.hash().as_bytes());
+            hasher.update(&document.signers().len().to_be_bytes());
+        }
+        let checkpoints = [self.oldest_base(), self.newest_base()];
+        let hashes = checkpoints.iter().chain(self.certificates.hashes()).chain(self.index.keys());
+        for hash in hashes {
+            hasher.update(hash.as_bytes());
+        }
+        ObjectHash::from_bytes(hasher.finalize().into())
+    }
+
+    /// Whether `device` is one of the root keys at present.
     pub fn is_root(&self, device: DeviceId) -> bool {
-        self.root.unverified().root_keys.contains(device)
+        self.roots.newest().keys.contains(device)
+    }
+
+    /// The person whose first device is `device`.
+    pub fn member_of(&self, device: DeviceId) -> MemberId {
+        member_of(self.organisation, device)
+    }
+
+    /// Members whose certificates are good at present.
+    pub fn members(&self) -> impl Iterator<Item = MemberId> {
+        self.certificates.members().filter(|member| self.is_member(*member))
+    }
+
+    /// Whether somebody belongs, or once did.
+    pub fn is_known(&self, member: MemberId) -> bool {
+        self.certificates.members().any(|known| known == member)
+    }
+
+    /// Whether somebody belongs at present, as far as is known here.
+    pub fn is_member(&self, member: MemberId) -> bool {
+        self.certificates.good(member, &self.state, &self.roots).is_some()
+    }
+
+    /// Devices of a member: the first and those that it has added.
+    pub fn devices_of(&self, member: MemberId) -> Vec<DeviceId> {
+        let Some(hash) = self.certificates.good(member, &self.state, &self.roots) else {
+            return Vec::new();
+        };
+        let certificate = self.certificates.certificate(&hash).expect("a good one is known");
+        let first = Some(certificate.device).filter(|it| !self.state.is_retired(member, *it));
+        first.into_iter().chain(self.state.added_devices(member)).collect()
+    }
+
+    /// The certificate by which a member belongs at present.
+    pub fn certificate_of(&self, member: MemberId) -> Option<&Signed<MemberCertificate>> {
+        let hash = self.certificates.good(member, &self.state, &self.roots)?;
+        self.certificates.signed(&hash)
+    }
+
+    /// The chain of the certificate by which a member belongs at present; empty for nobody.
+    pub fn chain_of(&self, member: MemberId) -> CertificateChain {
+        let good = self.certificates.good(member, &self.state, &self.roots);
+        good.map(|hash| self.certificates.chain(hash)).unwrap_or_default()
+    }
+
+    /// What decides whether a member has a right at a place; none where it is no member.
+    /// [CHARTER-6.5]
+    pub fn why(
+        &self,
+        member: MemberId,
+        right: Capabilities,
+        at: content::Place,
+    ) -> Option<Decision> {
+        self.is_member(member).then(|| self.state.decide(member, right, at))
+    }
+
+    /// Whether a member has all of `rights` at a place.
+    pub fn allows(&self, member: MemberId, rights: Capabilities, at: content::Place) -> bool {
+        self.is_member(member) && self.state.allows(member, rights, at)
+    }
+
+    /// The member that `device` belongs to, if `chain` proves it by what is known here.
+    /// [PROTO-3.4] [CHARTER-3.2]
+    pub fn verify_chain(
+        &self,
+        chain: &CertificateChain,
+        device: DeviceId,
+    ) -> Result<MemberId, ChainError> {
+        let signed = chain.leaf().ok_or(ChainError::Rootless)?;
+        let leaf = signed.unverified();
+        // What the chain brings is weighed with what is known, and not kept yet. One that is not
+        // the known one to the last signature is weighed, too: others will be shown it.
+        let weighed;
+        let known = if self.certificates.chain(certificate::hash_of(signed)) == *chain {
+            &self.certificates
+        } else {
+            weighed = self.weigh(chain)?;
+            &weighed
+        };
+        if !owns(leaf, &self.state, device) {
+            return Err(ChainError::Device);
+        }
+        if !known.is_good(leaf, &self.state, &self.roots) {
+            return Err(ChainError::NotMember);
+        }
+        Ok(leaf.member())
+    }
+
+    fn weigh(&self, chain: &CertificateChain) -> Result<Certificates, ChainError> {
+        let mut certificates = Certificates::default();
+        for certificate in chain.iter().rev() {
+            certificates.take(certificate.clone(), &self.roots).map_err(|error| match error {
+                PieceError::Organisation => ChainError::Organisation,
+                PieceError::Signature(_) => ChainError::Signature,
+                PieceError::Missing(_) => ChainError::Broken,
+                _ => ChainError::Rootless,
+            })?;
+        }
+        let leaf = chain.leaf().map(certificate::hash_of).ok_or(ChainError::Rootless)?;
+        if certificates.chain(leaf) == *chain { Ok(certificates) } else { Err(ChainError::Broken) }
+    }
+
+    /// The charter of root documents, the founding one first, as a newcomer gets them.
+    pub fn of_roots(
+        documents: impl IntoIterator<Item = Cosigned<RootDocument>>,
+    ) -> Result<Self, PieceError> {
+        let mut documents = documents.into_iter();
+        let mut charter = Self::of(documents.next().ok_or(PieceError::Malformed)?)?;
+        for result in charter.take_all(documents.map(Piece::Root)) {
+            result?;
+        }
+        Ok(charter)
+    }
+
+    /// The member of a chain of good signatures that leads to a root key; whether it belongs at
+    /// present, only [`Self::verify_chain`] tells, from all pieces.
+    pub fn rooted_chain(
+        &self,
+        chain: &CertificateChain,
+        device: DeviceId,
+    ) -> Result<MemberId, ChainError> {
+        let leaf = chain.leaf().ok_or(ChainError::Rootless)?.unverified();
+        self.weigh(chain)?;
+        if leaf.device != device && !owns(leaf, &self.state, device) {
+            return Err(ChainError::Device);
+        }
+        Ok(leaf.member())
+    }
+
+    /// Takes the certificates of a chain.
+    pub fn take_chain(&mut self, chain: &CertificateChain) -> bool {
+        let certificates = chain.iter().rev().cloned().map(Piece::Certificate);
+        self.take_all(certificates).contains(&Ok(true))
+    }
+
+    /// The member who has `device`, as far as is known here.
+    pub fn owner(&self, device: DeviceId) -> Option<MemberId> {
+        let first = self.member_of(device);
+        if self.certificate_of(first).is_some_and(|it| owns(it.unverified(), &self.state, device)) {
+            return Some(first);
+        }
+        let mut owners = self.state.devices.keys().copied();
+        owners.find(|member| {
+            self.is_member(*member) && self.state.added_devices(*member).any(|it| it == device)
+        })
+    }
+
+    /// What a member who has settled nothing hears and talks to: the first channel, in the order
+    /// that officers gave them, that it may join.
+    pub fn first_channel(&self, member: MemberId) -> Option<&Channel> {
+        let rights = Capabilities::JOIN | Capabilities::LISTEN;
+        let may = |it: &&Channel| self.state.allows(member, rights, content::Place::Channel(it.id));
+        self.state.channels_in_order().into_iter().find(may)
     }
 
     /// What the voice datagrams to `target` are marked with. [PROTO-7.1]
     pub fn target_tag(&self, target: TargetId) -> [u8; 4] {
         let mut hasher = blake3::Hasher::new_keyed(self.organisation.as_bytes());
         let hash = hasher.update(b"target").update(target.as_bytes()).finalize();
-        let hash = hash.as_bytes();
-        [hash[0], hash[1], hash[2], hash[3]]
+        *hash.as_bytes().first_chunk().expect("four of 32 bytes")
     }
 
-    /// The person whose first device is `device`.
-    pub fn member_of(&self, device: DeviceId) -> MemberId {
-        let mut hasher = blake3::Hasher::new_derive_key("hark 1 member");
-        hasher.update(self.organisation.as_bytes());
-        hasher.update(device.as_bytes());
-        MemberId::from_bytes(hasher.finalize().into())
+    /// The role that people call so, where only one is.
+    pub fn role_named(&self, name: &str) -> Option<RoleId> {
+        let mut named = self.state.roles().filter(|role| role.name == name);
+        let role = named.next()?.id;
+        named.next().is_none().then_some(role)
     }
 
-    fn of(root: Signed<RootDocument>) -> Self {
-        let organisation = OrganisationId::from_bytes(root.hash());
-        Self { root, organisation }
-    }
-}
-
-/// What founds an organisation. [PROTO-4.1]
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RootDocument {
-    /// 1 for the founding document.
-    pub version: u32,
-    /// What the organisation calls itself.
-    pub name: String,
-    /// Devices that stand for the organisation; the founder's is the first.
-    pub root_keys: RootKeys,
-    /// How many of them must sign the next version.
-    pub threshold: u8,
-    /// Where members meet first.
-    pub channel: Channel,
-}
-
-impl Signable for RootDocument {
-    const KIND: &'static str = "root";
-
-    fn signer(&self) -> DeviceId {
-        self.root_keys.founder()
-    }
-}
-
-/// A place to talk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Channel {
-    /// Its number, drawn at random.
-    pub id: ChannelId,
-    /// What people call it.
-    pub name: String,
-}
-
-/// Between one and fifteen devices, none twice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "crate::List<DeviceId, ROOT_KEYS_MAX>", into = "Vec<DeviceId>")]
-pub struct RootKeys(Vec<DeviceId>);
-
-impl RootKeys {
-    /// The first of them.
-    pub fn founder(&self) -> DeviceId {
-        self.0[0]
+    fn is_welcome_certificate(&self, certificate: &MemberCertificate) -> bool {
+        let known = is_none(&certificate.issuer_certificate)
+            || self.certificates.certificate(&certificate.issuer_certificate).is_some();
+        !known || self.certificates.is_good(certificate, &self.state, &self.roots)
     }
 
-    /// Whether `device` is one of them.
-    pub fn contains(&self, device: DeviceId) -> bool {
-        self.0.contains(&device)
-    }
-}
-
-impl TryFrom<crate::List<DeviceId, ROOT_KEYS_MAX>> for RootKeys {
-    type Error = CharterError;
-
-    fn try_from(keys: crate::List<DeviceId, ROOT_KEYS_MAX>) -> Result<Self, CharterError> {
-        let mut seen = std::collections::BTreeSet::new();
-        if keys.is_empty() || !keys.iter().all(|key| seen.insert(*key)) {
-            return Err(CharterError::Malformed);
+    fn take_operation(&mut self, signed: Cosigned<Operation>) -> Result<bool, PieceError> {
+        let hash = signed.hash();
+        if self.index.contains_key(&hash) {
+            return Ok(false);
         }
-        Ok(Self(keys.into_vec()))
+        let operation = signed.unverified();
+        if operation.organisation != self.organisation {
+            return Err(PieceError::Organisation);
+        }
+        if !operation::is_sound(&signed, self.organisation) {
+            return Err(PieceError::Malformed);
+        }
+        if self.settled(operation.author, operation.term) >= operation.sequence
+            || !(self.settled_before || self.base_is_known(&operation.base))
+        {
+            return Err(PieceError::Late);
+        }
+        let (member, parents) = self.place(operation)?;
+        signed.verify()?;
+        for change in operation.changes.iter() {
+            if let Change::AddDevice { device, consent } = change
+                && !operation::consents(self.organisation, member, *device, consent)
+            {
+                return Err(PieceError::Malformed);
+            }
+        }
+        let (author, term, sequence) = (operation.author, operation.term, operation.sequence);
+        let certificate = self.certificates.certificate(&operation.certificate);
+        let recovers = certificate.is_some_and(|it| it.device != author && it.recovers(author));
+        let same = self.numbers.get(&(author, term, sequence)).copied().unwrap_or(0);
+        if self.operations.len() >= OPERATIONS_MAX
+            || sequence - self.settled(author, term) > CHAIN_OPERATIONS_MAX
+            || self.surplus.get(&(author, term)).is_some_and(|surplus| *surplus >= VOID_MAX)
+        {
+            return Err(PieceError::Full);
+        }
+        self.numbers.insert((author, term, sequence), same + 1);
+        if same > 0 {
+            *self.surplus.entry((author, term)).or_default() += 1;
+        }
+        for parent in operation.parents.iter() {
+            self.heads.remove(parent);
+        }
+        self.heads.insert(hash);
+        let index = self.operations.len();
+        self.index.insert(hash, index);
+        // Of those that were there before it, none can name it as parent.
+        self.operations.push(Taken { signed, hash, member, recovers, parents, segment: 1 });
+        if !self.stale && self.is_last(index) {
+            self.apply_last(index);
+        } else {
+            self.stale = true;
+        }
+        Ok(true)
+    }
+
+    /// The author's member and the places of the parents, if all that the operation names is here
+    /// and its numbers fit. [CHARTER-4.1] [CHARTER-4.2]
+    fn place(&self, operation: &Operation) -> Result<(MemberId, Vec<usize>), PieceError> {
+        let mut missing = Vec::new();
+        let signers = operation.cosigners.iter().map(|it| (it.key, it.certificate));
+        for (key, certificate) in
+            std::iter::once((operation.author, operation.certificate)).chain(signers)
+        {
+            if is_none(&certificate) {
+                if !self.roots.knows(key) {
+                    return Err(PieceError::Rootless);
+                }
+            } else if self.certificates.certificate(&certificate).is_none() {
+                missing.push(certificate);
+            }
+        }
+        let chain = (operation.author, operation.term);
+        let mut own = None;
+        let before = match operation.sequence {
+            1 => Some(0),
+            _ => match self.index.get(&operation.previous) {
+                Some(index) => {
+                    let previous = self.operations[*index].operation();
+                    if (previous.author, previous.term) != chain
+                        || previous.sequence + 1 != operation.sequence
+                    {
+                        return Err(PieceError::Malformed);
+                    }
+                    own = Some(*index);
+                    Some(previous.lamport)
+                }
+                None if self.base.last.get(&chain)
+                    == Some(&(operation.sequence - 1, operation.previous)) =>
+                {
+                    Some(0)
+                }
+                None => {
+                    missing.push(operation.previous);
+                    None
+                }
+            },
+        };
+        let mut parents = Vec::new();
+        let mut largest = None;
+        for parent in operation.parents.iter() {
+            match self.index.get(parent) {
+                Some(index) => {
+                    largest = largest.max(Some(self.operations[*index].operation().lamport));
+                    parents.push(*index);
+                }
+                None => missing.push(*parent),
+            }
+        }
+        if self.settled_before {
+            missing.retain(|hash| *hash == operation.certificate);
+        }
+        if !missing.is_empty() {
+            return Err(PieceError::Missing(missing));
+        }
+        let largest = largest.unwrap_or(self.base_lamport(&operation.base));
+        if (Some(operation.lamport) != largest.checked_add(1) && !self.settled_before)
+            || before.is_some_and(|before| operation.lamport <= before)
+        {
+            return Err(PieceError::Malformed);
+        }
+        // Whoever makes an operation knows its own.
+        parents.extend(own.filter(|own| !parents.contains(own)));
+        let certificate = self.certificates.certificate(&operation.certificate);
+        let member =
+            certificate.map_or_else(|| self.member_of(operation.author), MemberCertificate::member);
+        Ok((member, parents))
+    }
+
+    /// Whether an operation comes from somebody who belongs now. The first proof that its author
+    /// has equivocated is welcome, what follows is not.
+    fn is_welcome(&self, operation: &Operation) -> bool {
+        let chain = (operation.author, operation.term);
+        if self.state.frozen.get(&chain).is_some_and(|from| *from <= operation.sequence) {
+            return false;
+        }
+        let Some(certificate) = self.certificates.certificate(&operation.certificate) else {
+            // Of a root key; or it waits for its certificate.
+            return true;
+        };
+        // A recovery key may act when no device can.
+        (certificate.names(operation.author) || owns(certificate, &self.state, operation.author))
+            && self.certificates.is_good(certificate, &self.state, &self.roots)
+    }
+
+    fn take_checkpoint(&mut self, checkpoint: Cosigned<Checkpoint>) -> Result<bool, PieceError> {
+        let hash = checkpoint.hash();
+        let value = checkpoint.unverified();
+        if value.organisation != self.organisation || !value.covered.is_sorted_by(|a, b| a < b) {
+            return Err(PieceError::Malformed);
+        }
+        let root = self.roots.version(value.root).ok_or(PieceError::Signatures)?;
+        // The room for signatures is for those that count.
+        if checkpoint.signers().len() < usize::from(root.threshold)
+            || !checkpoint.signers().all(|key| root.keys.contains(key))
+        {
+            return Err(PieceError::Signatures);
+        }
+        if let Some((known, _)) = &mut self.newest
+            && known.hash() == hash
+        {
+            checkpoint.verify()?;
+            return Ok(known.merge(&checkpoint));
+        }
+        let next = value.number == self.checkpoint() + 1 && value.previous == self.newest_base();
+        // [CHARTER-7.2] the newest may give way to another of its number.
+        let other = value.number == self.checkpoint() && value.previous == self.oldest_base();
+        if !next && !other {
+            return Err(PieceError::Late);
+        }
+        checkpoint.verify()?;
+        if other && let Some((known, _)) = &self.newest {
+            let weight =
+                |it: &Cosigned<Checkpoint>| (std::cmp::Reverse(it.signers().len()), it.hash());
+            if weight(known) < weight(&checkpoint) {
+                return Ok(false);
+            }
+        }
+        let segments = self.segments(value, next)?;
+        let (state, lamport) = self.outcome_of(&segments, value.root, next);
+        if checkpoint::hash_of(&state) != value.state || lamport != value.lamport {
+            return Err(PieceError::OtherOutcome);
+        }
+        self.settle(checkpoint, state, &segments, next);
+        self.stale = false;
+        Ok(true)
+    }
+
+    /// The whole history anew.
+    fn replay(&mut self) {
+        let former = Former { ended: &self.state.ended, shield: &self.shield };
+        let outcome = replay(&self.pieces(), Some(former));
+        self.state = outcome.state;
+        self.shield = outcome.shield;
+        self.verdicts = outcome.verdicts;
+        self.order = outcome.order;
+        self.surplus.clear();
+        let judged = self.operations.iter().zip(&self.verdicts);
+        for (taken, _) in judged.filter(|(_, verdict)| matches!(verdict, Verdict::Void(_))) {
+            let operation = taken.operation();
+            *self.surplus.entry((operation.author, operation.term)).or_default() += 1;
+        }
+    }
+
+    /// Whether the operation at `index` comes after all others and changes nothing that is before
+    /// it, so that it can be applied to the present state.
+    fn is_last(&self, index: usize) -> bool {
+        let operation = self.operations[index].operation();
+        let last = self.order.last().map(|last| &self.operations[*last]);
+        !reaches_back(operation, self.knows_all(&self.operations[index]))
+            && last
+                .is_none_or(|last| last.segment < 1 || last.operation().lamport < operation.lamport)
+            && self.numbers.get(&(operation.author, operation.term, operation.sequence)) == Some(&1)
+    }
+
+    /// Whether an operation that is not applied yet is a descendant of all that stand.
+    fn knows_all(&self, taken: &Taken) -> bool {
+        let known: BTreeSet<_> = taken.parents.iter().collect();
+        self.standing_heads().all(|head| known.contains(&self.index[&head.hash]))
+    }
+
+    fn apply_last(&mut self, index: usize) {
+        let state = std::mem::take(&mut self.state);
+        let (state, verdict) = replay_last(&self.pieces(), state, index);
+        self.state = state;
+        self.verdicts.push(verdict);
+        self.order.push(index);
+    }
+
+    fn pieces(&self) -> Pieces<'_> {
+        Pieces {
+            roots: &self.roots,
+            certificates: &self.certificates,
+            base: &self.base.state,
+            operations: &self.operations,
+            index: &self.index,
+        }
+    }
+
+    /// The largest number of a chain that is settled and forgotten.
+    fn settled(&self, author: DeviceId, term: u32) -> u64 {
+        self.base.last.get(&(author, term)).map_or(0, |(sequence, _)| *sequence)
+    }
+
+    fn base_is_known(&self, base: &ObjectHash) -> bool {
+        *base == self.newest_base() || *base == self.oldest_base()
+    }
+
+    /// What an operation made now names as base. [CHARTER-4.3]
+    fn newest_base(&self) -> ObjectHash {
+        self.newest.as_ref().map_or_else(|| self.oldest_base(), |(newest, _)| newest.hash())
+    }
+
+    fn oldest_base(&self) -> ObjectHash {
+        match &self.base.checkpoint {
+            Some(checkpoint) => checkpoint.hash(),
+            None => ObjectHash::from_bytes(*self.organisation.as_bytes()),
+        }
+    }
+
+    fn base_lamport(&self, base: &ObjectHash) -> u64 {
+        match &self.newest {
+            Some((newest, _)) if newest.hash() == *base => newest.unverified().lamport,
+            _ => self.base.checkpoint.as_ref().map_or(0, |it| it.unverified().lamport),
+        }
     }
 }
 
-impl From<RootKeys> for Vec<DeviceId> {
-    fn from(keys: RootKeys) -> Self {
-        keys.0
-    }
-}
-
-/// Why a root document is no charter.
+/// Why a chain of certificates proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CharterError {
-    /// Not the encoding of a root document.
-    #[error("root document: {0}")]
-    Encoding(#[from] DecodeError),
-    /// Not signed by its founder.
-    #[error("root document: {0}")]
-    Signature(#[from] SignatureError),
-    /// A later version than this program understands.
-    #[error("the root document is of a newer version: update hark")]
-    Version,
-    /// It says what no root document may say.
-    #[error("root document is malformed")]
-    Malformed,
+pub enum ChainError {
+    /// It is of another organisation.
+    #[error("certificate of another organisation")]
+    Organisation,
+    /// A certificate is not followed by its issuer's.
+    #[error("certificates do not follow each other")]
+    Broken,
+    /// It does not end at a root key.
+    #[error("certificates lead to no root key")]
+    Rootless,
+    /// A signature is not its issuer's.
+    #[error("certificate with a wrong signature")]
+    Signature,
+    /// The device is not one of the member's.
+    #[error("the device is none of the member's")]
+    Device,
+    /// The member was removed, or was admitted by somebody who may not.
+    #[error("the member does not belong, or not any more")]
+    NotMember,
 }
 
-/// Root keys of an organisation; a document with more is refused.
-pub const ROOT_KEYS_MAX: usize = 15;
+/// Operations that are held at a time; further ones are refused until a checkpoint settles some.
+pub const OPERATIONS_MAX: usize = 16_384;
 
-/// Bytes of an encoded, signed root document; a longer one is refused.
-pub const ROOT_MAX_BYTES: usize = 1024;
+/// Operations of one key and term since the checkpoint before the newest; further ones are refused
+/// until the next one.
+pub const CHAIN_OPERATIONS_MAX: u64 = 4096;
 
-#[cfg(test)]
-mod tests;
+/// Void operations of one key and term, and such as share a number with another; further ones of it
+/// are refused, as nothing that counts needs them.
+pub const VOID_MAX: usize = 256;

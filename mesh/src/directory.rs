@@ -95,6 +95,13 @@ impl Directory {
         Ok(true)
     }
 
+    /// Forgets those who do not belong any more.
+    pub fn prune(&mut self, charter: &Charter) {
+        self.entries.retain(|device, entry| {
+            charter.verify_chain(&entry.record.unverified().chain, *device).is_ok()
+        });
+    }
+
     /// The member with `device` was met just now.
     pub fn met(&mut self, now: Timestamp, device: DeviceId) {
         if let Some(entry) = self.entries.get_mut(&device) {
@@ -160,12 +167,13 @@ mod tests {
         key: &DeviceKey,
         number: u64,
     ) -> Signed<MemberRecord> {
-        let own = charter.found_chain(founder).unwrap();
+        let founder_member = charter.member_of(founder.id());
+        let certificate = charter.issue(founder, founder_member, key.id(), None).unwrap();
         let record = MemberRecord {
             device: key.id(),
             name: "Ann\n".to_owned(),
             addresses: List::truncated(["192.0.2.1:7000".parse().unwrap()]),
-            chain: charter.issue(founder, &own, key.id()).unwrap(),
+            chain: charter.chain_with(certificate),
             sequence_number: number,
         };
         Signed::sign(record, key)
@@ -176,7 +184,7 @@ mod tests {
     fn the_higher_sequence_number_replaces_the_lower() {
         let random = SeededRandom::new(1);
         let (founder, ann) = (DeviceKey::generate(&random), DeviceKey::generate(&random));
-        let charter = Charter::found("Squad", "Voice", &founder, &random);
+        let charter = Charter::found("Squad", "Voice", &founder, None, &random);
         let mut directory = Directory::default();
         let mut insert = |number| {
             let record = record(&charter, &founder, &ann, number);
@@ -187,7 +195,7 @@ mod tests {
         assert_eq!(directory.record(ann.id()).unwrap().shown_name(), "Ann");
         let restored = Directory::restore(&charter, &directory.snapshot());
         assert!(restored.records().eq(directory.records()));
-        let elsewhere = Charter::found("Squad", "Voice", &founder, &random);
+        let elsewhere = Charter::found("Squad", "Voice", &founder, None, &random);
         assert_eq!(Directory::restore(&elsewhere, &directory.snapshot()).records().count(), 0);
         assert_eq!(Directory::restore(&charter, b"\xff\xff").records().count(), 0);
     }
@@ -197,7 +205,7 @@ mod tests {
     fn the_member_met_the_longest_ago_makes_room() {
         let random = SeededRandom::new(2);
         let founder = DeviceKey::generate(&random);
-        let charter = Charter::found("Squad", "Voice", &founder, &random);
+        let charter = Charter::found("Squad", "Voice", &founder, None, &random);
         let keys: Vec<_> = (0..=RECORDS_MAX).map(|_| DeviceKey::generate(&random)).collect();
         let mut directory = Directory::default();
         for (second, key) in (0..).zip(&keys) {

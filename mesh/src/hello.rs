@@ -16,8 +16,8 @@ mod refusal;
 use std::net::SocketAddr;
 
 use hark_keys::{
-    DeviceId, DeviceKey, MemberId, OrganisationId, Redemption, Signed, Ticket, UnixTime, decode,
-    encode, open_once, seal_once,
+    ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, OrganisationId, Redemption,
+    Ticket, UnixTime, decode, encode, open_once, seal_once,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +25,13 @@ pub use refusal::{HelloError, Refusal};
 
 use crate::{
     List,
-    charter::{CertificateChain, ChainError, Charter, RootDocument},
+    charter::{
+        CertificateChain, ChainError, Charter, Recovery, RootDocument,
+        content::{Capabilities, Place},
+    },
     clean_name,
     directory::ADDRESSES_MAX,
+    message::LISTENING_MAX,
 };
 
 /// What a node says of itself besides its certificates.
@@ -39,6 +43,8 @@ pub struct Presence {
     pub name: String,
     /// Where it listens; the first 16 count.
     pub addresses: Vec<SocketAddr>,
+    /// The channels that it hears, of those that all may know of, in ascending order.
+    pub listening: Vec<ChannelId>,
 }
 
 /// What a Hello has proved of the peer, and what the peer says of itself.
@@ -56,8 +62,10 @@ pub struct PeerHello {
     pub incarnation: u64,
     /// Where it says that it listens.
     pub addresses: Vec<SocketAddr>,
-    /// What it knows of the charter.
-    pub heads: Vec<[u8; 32]>,
+    /// A hash over what it knows of the charter.
+    pub digest: ObjectHash,
+    /// The channels that it hears, of those that all may know of.
+    pub listening: Vec<ChannelId>,
 }
 
 /// The dialler's side of a Hello.
@@ -97,13 +105,14 @@ impl Greeting {
         Self { organisation, exporter, bytes, known, device }
     }
 
-    /// The greeting of a newcomer with `device` who redeems `ticket`.
+    /// The greeting of a newcomer with `device`, and a printed `recovery` key, who redeems `ticket`.
     ///
     /// An expired ticket is not even shown. [PROTO-4.6]
     pub fn redeem(
         now: UnixTime,
         ticket: &Ticket,
         device: DeviceId,
+        recovery: Option<Recovery>,
         presence: &Presence,
         exporter: [u8; 32],
     ) -> Result<Self, HelloError> {
@@ -113,6 +122,7 @@ impl Greeting {
         let organisation = ticket.invite().organisation;
         let body = GreetingBody::Redeem(Box::new(Newcomer {
             redemption: ticket.redemption(device, &exporter),
+            recovery,
             incarnation: presence.incarnation,
             name: clean_name(&presence.name),
             addresses: List::truncated(presence.addresses.iter().copied()),
@@ -149,14 +159,19 @@ impl Greeting {
             (Some(known), _) => known,
             (None, None) => return Err(HelloError::Malformed),
             (None, Some(admission)) => {
-                let charter =
-                    Charter::verify(admission.root).map_err(|_| HelloError::WrongOrganisation)?;
+                let mut charter = Charter::of_roots(admission.roots.into_vec())
+                    .map_err(|_| HelloError::WrongOrganisation)?;
                 // The ticket is what a newcomer trusts; the listener may say anything.
                 if charter.organisation() != self.organisation {
                     return Err(HelloError::WrongOrganisation);
                 }
-                charter.verify_chain(&admission.chain, self.device)?;
-                (charter, admission.chain)
+                // Who may admit, the newcomer learns from the rest of the charter.
+                charter.rooted_chain(&admission.chain, self.device)?;
+                charter.rooted_chain(&body.listener.chain, remote)?;
+                charter.take_chain(&admission.chain);
+                charter.take_chain(&body.listener.chain);
+                let peer = body.listener.rooted(&charter, remote)?;
+                return Ok(Welcome { charter, chain: admission.chain, peer });
             }
         };
         let peer = body.listener.verified(&charter, remote)?;
@@ -171,23 +186,21 @@ pub struct Listener<'a> {
     pub charter: &'a Charter,
     /// The listener's own key, by which it admits.
     pub key: &'a DeviceKey,
-    /// Its own certificates.
-    pub chain: &'a CertificateChain,
+    /// The member whose device it is.
+    pub member: MemberId,
     /// What it says of itself.
     pub presence: &'a Presence,
 }
 
 /// Opens the greeting of the device `remote` on the link with this `exporter`.
 ///
-/// `is_member` says whether a device is known to belong to the organisation: only such a one can
-/// have issued an invite. Send [`Refusal::answer`] where this fails.
+/// Send [`Refusal::answer`] where this fails.
 pub fn open_greeting(
     now: UnixTime,
     listener: &Listener<'_>,
     exporter: &[u8; 32],
     remote: DeviceId,
     bytes: &[u8],
-    is_member: impl Fn(DeviceId) -> bool,
 ) -> Result<Opened, Refusal> {
     let organisation = listener.charter.organisation();
     let (header, sealed) = bytes.split_first_chunk::<GREETING_HEADER>().ok_or(Refusal::Stranger)?;
@@ -211,9 +224,12 @@ pub fn open_greeting(
             Request::Member(peer.map_err(|_| Refusal::Certificate)?)
         }
         GreetingBody::Redeem(newcomer) => {
-            let Newcomer { redemption, incarnation, name, addresses } = *newcomer;
+            let Newcomer { redemption, recovery, incarnation, name, addresses } = *newcomer;
             let invite = redemption.verify(organisation, remote, exporter, now)?;
-            if !is_member(invite.issuer) {
+            let charter = listener.charter;
+            // [PROTO-4.5] an invite is worth what its issuer may do now.
+            let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;
+            if !charter.allows(issuer, Capabilities::ADMIT, Place::Organisation) {
                 return Err(Refusal::TicketInvalid);
             }
             let own = listener.key.id();
@@ -222,15 +238,19 @@ pub fn open_greeting(
                 0 => None,
                 _ => Some(invite.share_of(own).ok_or(Refusal::NotADoor)?),
             };
-            let chain = listener.charter.issue(listener.key, listener.chain, remote)?;
+            let certificate = charter.issue(listener.key, listener.member, remote, recovery)?;
+            let member = certificate.unverified().member();
+            let first = charter.first_channel(member).map(|channel| channel.id);
             let peer = PeerHello {
                 device: remote,
-                member: listener.charter.member_of(remote),
-                chain,
+                member,
+                chain: charter.chain_with(certificate),
                 name: clean_name(&name),
                 incarnation,
                 addresses: addresses.into_vec(),
-                heads: listener.charter.heads(),
+                digest: charter.digest(),
+                // What it has not chosen yet, it hears the first channel.
+                listening: first.into_iter().collect(),
             };
             Request::Redeem { invite_key: invite.invite_key, expires: invite.expires, share, peer }
         }
@@ -272,15 +292,17 @@ impl Opened {
 
     /// Admits the dialler: the answer for it, and who it is.
     pub fn accept(self, listener: &Listener<'_>) -> (Vec<u8>, PeerHello) {
-        let Listener { charter, chain, presence, .. } = listener;
+        let Listener { charter, member, presence, .. } = listener;
         let (peer, admission) = match self.request {
             Request::Member(peer) => (peer, None),
             Request::Redeem { peer, .. } => {
                 let chain = peer.chain.clone();
-                (peer, Some(Admission { chain, root: charter.root().clone() }))
+                let roots = List::truncated(charter.roots().cloned());
+                (peer, Some(Admission { chain, roots }))
             }
         };
-        let body = AnswerBody { listener: Introduction::new(charter, chain, presence), admission };
+        let chain = charter.chain_of(*member);
+        let body = AnswerBody { listener: Introduction::new(charter, &chain, presence), admission };
         let mut answer = [&MAGIC[..], &[VERSION]].concat();
         let key = side_key(charter.organisation(), b"body", LISTENER, &self.exporter);
         let sealed = seal_once(&key, &answer, &encode(&body));
@@ -300,6 +322,7 @@ enum GreetingBody {
 #[derive(Serialize, Deserialize)]
 struct Newcomer {
     redemption: Redemption,
+    recovery: Option<Recovery>,
     incarnation: u64,
     name: String,
     addresses: List<SocketAddr, ADDRESSES_MAX>,
@@ -315,7 +338,8 @@ struct AnswerBody {
 #[derive(Serialize, Deserialize)]
 struct Admission {
     chain: CertificateChain,
-    root: Signed<RootDocument>,
+    /// All root documents, the founding one first.
+    roots: List<Cosigned<RootDocument>, ROOTS_MAX>,
 }
 
 /// How a member introduces itself.
@@ -325,7 +349,8 @@ struct Introduction {
     incarnation: u64,
     name: String,
     addresses: List<SocketAddr, ADDRESSES_MAX>,
-    heads: List<[u8; 32], HEADS_MAX>,
+    digest: ObjectHash,
+    listening: List<ChannelId, LISTENING_MAX>,
 }
 
 impl Introduction {
@@ -335,21 +360,34 @@ impl Introduction {
             incarnation: presence.incarnation,
             name: clean_name(&presence.name),
             addresses: List::truncated(presence.addresses.iter().copied()),
-            heads: List::truncated(charter.heads()),
+            digest: charter.digest(),
+            listening: List::truncated(presence.listening.iter().copied()),
         }
     }
 
     /// [PROTO-3.4]
     fn verified(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
-        Ok(PeerHello {
+        let member = charter.verify_chain(&self.chain, device)?;
+        Ok(self.of(member, device))
+    }
+
+    /// What a newcomer can tell, who knows no more of the charter than its root documents.
+    fn rooted(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
+        let member = charter.rooted_chain(&self.chain, device)?;
+        Ok(self.of(member, device))
+    }
+
+    fn of(self, member: MemberId, device: DeviceId) -> PeerHello {
+        PeerHello {
             device,
-            member: charter.verify_chain(&self.chain, device)?,
+            member,
             chain: self.chain,
             name: clean_name(&self.name),
             incarnation: self.incarnation,
             addresses: self.addresses.into_vec(),
-            heads: self.heads.into_vec(),
-        })
+            digest: self.digest,
+            listening: self.listening.into_vec(),
+        }
     }
 }
 
@@ -388,8 +426,8 @@ pub const VERSION: u8 = 1;
 /// Bytes of a greeting or answer; longer ones are refused. [section 3]
 pub const HELLO_MAX_BYTES: usize = 16 * 1024;
 
-/// Heads of a charter that a Hello can name; more are refused.
-const HEADS_MAX: usize = 16;
+/// Root documents that a newcomer gets at once; it learns of further ones later.
+const ROOTS_MAX: usize = 16;
 
 const MAGIC: [u8; 4] = *b"HARK";
 const DIALLER: &[u8] = b"dialler";

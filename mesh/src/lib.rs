@@ -4,7 +4,6 @@
 //! there, who holds whose key and who sends to whom. Pure: no socket, clock, thread, file or async
 //! runtime; time and randomness are arguments, and media passes as sealed bytes.
 
-mod bounded;
 pub mod charter;
 pub mod datagram;
 mod dialling;
@@ -15,9 +14,11 @@ pub mod message;
 mod name;
 mod sender_keys;
 pub mod squad;
+pub mod target;
 pub mod topology;
 
-pub use bounded::List;
 pub use dialling::Dial;
 pub use directory::{ADDRESSES_MAX, Directory, DirectoryError, MemberRecord, RECORDS_MAX};
+pub use hark_keys::List;
 pub use name::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};
+pub use target::Target;

@@ -80,6 +80,11 @@ impl Liveness {
         self.peers.get(&device).is_some_and(|peer| peer.state == Reach::Reachable)
     }
 
+    /// Whether `device` has been silent for so long that it counts as gone, though its link stands.
+    pub(crate) fn is_lost(&self, device: DeviceId) -> bool {
+        self.peers.get(&device).is_some_and(|peer| peer.state == Reach::Lost)
+    }
+
     /// When a heartbeat is due or a peer falls silent.
     pub(crate) fn timeout(&self) -> Option<Timestamp> {
         let silence = self.peers.values().filter_map(|peer| match peer.state {

@@ -1,12 +1,22 @@
-//! Control messages between members: sender keys and member records.
+//! Control messages between members: sender keys, member records, pieces of the charter.
 //!
 //! A message goes either as a request on a stream of the link, answered by an
-//! [`Acknowledgement`], or (records alone) by gossip.
+//! [`Acknowledgement`], or (records and pieces alone) by gossip.
 
-use hark_keys::{ChannelId, DecodeError, DeviceId, KeySecret, Signable, Signed, decode, encode};
+use std::fmt;
+
+use hark_keys::{
+    ChannelId, DecodeError, DeviceId, KeySecret, ObjectHash, Random, Signable, Signed, decode,
+    encode, open_once, seal_once,
+};
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::{List, MemberRecord};
+use crate::{
+    List, MemberRecord, Target,
+    charter::{Have, content::SealedName},
+    clean_name,
+};
 
 /// A control message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +25,16 @@ pub enum Message {
     Key(Signed<KeyMessage>),
     /// Records of members.
     Records(List<Signed<MemberRecord>, MESSAGE_RECORDS_MAX>),
+    /// The channels that the sender listens to and the receiver may know of.
+    Listening(Listening),
+    /// Keys of the names of hidden channels that the receiver may join.
+    Names(List<(ChannelId, NameKey), NAMES_MAX>),
+    /// A hash over the sender's charter. [CHARTER-8.2]
+    Digest(ObjectHash),
+    /// What the sender has of the charter, for others to send what it lacks.
+    Have(Have),
+    /// Pieces of the charter, each after those that it needs; packed.
+    Pieces(List<u8, MESSAGE_MAX_BYTES>),
 }
 
 impl Message {
@@ -51,11 +71,21 @@ impl Message {
     }
 }
 
-/// The key that the sender's speech is sealed with, and everybody who gets it. [PROTO-6.4]
+/// What a peer listens to; the higher number replaces the lower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// Counts from the sender's start.
+    pub number: u64,
+    /// In ascending order.
+    pub channels: List<ChannelId, LISTENING_MAX>,
+}
+
+/// The key that the sender's speech to a target is sealed with, and everybody who gets it.
+/// [PROTO-6.4]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyMessage {
-    /// For which channel.
-    pub channel: ChannelId,
+    /// For what it is.
+    pub target: Target,
     /// Whose key it is.
     pub sender: DeviceId,
     /// The key.
@@ -69,6 +99,45 @@ impl Signable for KeyMessage {
 
     fn signer(&self) -> DeviceId {
         self.sender
+    }
+}
+
+/// The key that a hidden channel's name is sealed under.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct NameKey([u8; 32]);
+
+impl NameKey {
+    /// A new one, for one name.
+    pub fn generate(random: &dyn Random) -> Self {
+        let mut key = [0; 32];
+        random.fill(&mut key);
+        Self(key)
+    }
+
+    /// Seals the name of `channel`; once for each key.
+    pub fn seal(&self, channel: ChannelId, name: &str) -> SealedName {
+        let sealed = seal_once(&self.0, channel.as_bytes(), clean_name(name).as_bytes());
+        SealedName { key_id: self.id(), sealed: List::truncated(sealed) }
+    }
+
+    /// The name of `channel`, if this key opens it.
+    pub fn open(&self, channel: ChannelId, name: &SealedName) -> Option<String> {
+        if name.key_id != self.id() {
+            return None;
+        }
+        let opened = open_once(&self.0, channel.as_bytes(), &name.sealed).ok()?;
+        String::from_utf8(opened).ok().map(|name| clean_name(&name))
+    }
+
+    fn id(&self) -> [u8; 8] {
+        let hash = blake3::derive_key("hark 1 name key", &self.0);
+        *hash.first_chunk().expect("8 of 32 bytes")
+    }
+}
+
+impl fmt::Debug for NameKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NameKey")
     }
 }
 
@@ -111,6 +180,12 @@ pub const MESSAGE_MAX_BYTES: usize = 32 * 1024;
 
 /// Devices that get one sender's key; further ones are not given it and do not hear.
 pub const RECIPIENTS_MAX: usize = 64;
+
+/// Channels that one device listens to; further ones are not heard.
+pub const LISTENING_MAX: usize = 64;
+
+/// Name keys of one message; further ones go in the next.
+const NAMES_MAX: usize = 256;
 
 /// Records of one message; further ones go in the next.
 pub const MESSAGE_RECORDS_MAX: usize = 256;

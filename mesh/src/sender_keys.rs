@@ -4,21 +4,21 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, Random, Signed, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, KeySecret, Random, Signed, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::{
-    List,
+    List, Target,
     message::{KeyMessage, Message, RECIPIENTS_MAX},
 };
 
-/// This device's own key in a channel: who holds it, who must get it, when it changes.
+/// This device's own key for a target: who holds it, who must get it, when it changes.
 /// [section 6 of docs/protocol.md]
 ///
 /// A join ratchets the key a step, a leave replaces it. Each list of holders has a generation and
 /// step of its own, so that (generation, step) orders the lists, too.
 pub(crate) struct SenderKeys {
-    channel: ChannelId,
+    target: Target,
     key: Arc<DeviceKey>,
     random: Arc<dyn Random>,
     /// Who ought to have the key.
@@ -82,7 +82,7 @@ pub(crate) struct KeyDelivery {
 impl SenderKeys {
     /// No key yet; `last_generation` is the newest number that was written to disk, 0 at first.
     pub(crate) fn new(
-        channel: ChannelId,
+        target: Target,
         key: Arc<DeviceKey>,
         random: Arc<dyn Random>,
         last_generation: u16,
@@ -94,7 +94,7 @@ impl SenderKeys {
             asked: last_generation,
         };
         Self {
-            channel,
+            target,
             key,
             random,
             members: BTreeSet::new(),
@@ -140,6 +140,22 @@ impl SenderKeys {
             self.leave_at.get_or_insert(now + LEAVE_DEBOUNCE);
         }
         self.use_next_if_all_have_it();
+    }
+
+    /// `devices` may hear us no more: the key is replaced at once, whether or not the others have
+    /// the new one yet. All together, so that none of them is given what replaces it. [PROTO-6.9]
+    pub(crate) fn revoke(&mut self, now: Timestamp, devices: impl IntoIterator<Item = DeviceId>) {
+        let mut revoked = false;
+        for device in devices {
+            self.leave(now, device);
+            revoked = true;
+        }
+        if revoked && self.somebody_left() {
+            self.leave_at = None;
+            self.renewal_due = true;
+            self.renew_if_due(now);
+            self.use_next();
+        }
     }
 
     /// The key in use has sealed its first frame.
@@ -230,6 +246,11 @@ impl SenderKeys {
         let deliveries = self.deliveries.iter().filter_map(again);
         let next = self.next.as_ref().map(|(_, at)| *at);
         deliveries.chain(self.leave_at).chain(next).chain(self.step_ends).min()
+    }
+
+    /// Those who are to hear us, whether or not they hold the key yet.
+    pub(crate) fn members(&self) -> &BTreeSet<DeviceId> {
+        &self.members
     }
 
     /// Those who hold the key in use and are to hear us.
@@ -327,7 +348,7 @@ impl SenderKeys {
 
     fn epoch(&self, secret: KeySecret, holders: BTreeSet<DeviceId>) -> Epoch {
         let message = KeyMessage {
-            channel: self.channel,
+            target: self.target.clone(),
             sender: self.key.id(),
             secret: secret.clone(),
             recipients: List::truncated(holders.iter().copied()),
@@ -381,7 +402,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use hark_keys::SeededRandom;
+    use hark_keys::{ChannelId, SeededRandom};
 
     use super::*;
 
@@ -394,7 +415,8 @@ mod tests {
         let mut devices: Vec<_> = (0..70).map(|_| DeviceKey::generate(&*random).id()).collect();
         devices.sort();
         let key = Arc::new(DeviceKey::generate(&*random));
-        let mut keys = SenderKeys::new(ChannelId::from_bytes([1; 16]), key, random, 6);
+        let target = Target::of_channel(ChannelId::from_bytes([1; 16]));
+        let mut keys = SenderKeys::new(target, key, random, 6);
         persist(&mut keys, at(0));
         (keys, devices)
     }
@@ -423,7 +445,8 @@ mod tests {
     fn no_generation_is_used_before_it_is_on_disk() {
         let random = Arc::new(SeededRandom::new(1));
         let key = Arc::new(DeviceKey::generate(&*random));
-        let mut keys = SenderKeys::new(ChannelId::from_bytes([1; 16]), key, random, 6);
+        let target = Target::of_channel(ChannelId::from_bytes([1; 16]));
+        let mut keys = SenderKeys::new(target, key, random, 6);
         keys.handle_timeout(at(9_000));
         assert_eq!(change(&mut keys), None);
         assert_eq!((keys.poll_persist(), keys.poll_persist()), (Some(7), None));

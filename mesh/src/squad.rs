@@ -16,78 +16,110 @@
 //! }
 //! ```
 
+mod names;
+mod nets;
 mod output;
 mod records;
+mod replication;
 mod talkers;
+mod targets;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
-use hark_keys::{DeviceId, DeviceKey, Random, Timestamp};
+use hark_keys::{
+    ChannelId, Cosigned, DeviceId, DeviceKey, List, MemberId, Random, TargetId, Timestamp,
+};
+use zeroize::Zeroizing;
 
-pub use output::{DownReason, Event, MessageError, Transmit};
+pub use output::{DownReason, Event, MessageError, Persist, Transmit};
 
 use crate::{
-    Dial, Directory,
-    charter::{CertificateChain, Charter},
+    Dial, Directory, Target,
+    charter::{
+        Charter, EditError, Operation, Piece, PieceError,
+        content::{Capabilities, Change, Channel, ChannelName, Place},
+    },
     clean_name,
     datagram::Heartbeat,
     dialling::Dialling,
     hello::{PeerHello, Presence},
     liveness::{Liveness, Reach},
-    message::{Message, RECIPIENTS_MAX},
-    sender_keys::SenderKeys,
-    topology,
+    message::{Message, NameKey, RECIPIENTS_MAX},
 };
+use names::Names;
+use nets::Nets;
 use records::Records;
-use talkers::Talkers;
+use replication::Replication;
+use talkers::{TalkerChange, Talkers};
+use targets::{Listener, Targets};
 
 /// What a [`Squad`] begins with.
 pub struct SquadConfig {
     /// The organisation.
-    pub charter: Charter,
+    pub charter: Arc<Charter>,
     /// This device.
     pub key: Arc<DeviceKey>,
-    /// What proves that it belongs.
-    pub chain: CertificateChain,
+    /// The member whose device it is.
+    pub member: MemberId,
     /// What it says of itself.
     pub presence: Presence,
     /// The members it knew when it stopped.
     pub directory: Directory,
-    /// The newest generation of sender keys on disk; 0 the first time.
-    pub last_generation: u16,
+    /// The newest generation of sender keys on disk, of each target.
+    pub generations: BTreeMap<TargetId, u16>,
+    /// Keys of hidden channels' names.
+    pub names: BTreeMap<ChannelId, NameKey>,
 }
 
 /// The members of one organisation, as this device sees them.
 pub struct Squad {
-    charter: Charter,
     key: Arc<DeviceKey>,
+    member: MemberId,
     presence: Presence,
     links: BTreeMap<DeviceId, Link>,
     liveness: Liveness,
     dialling: Dialling,
     records: Records,
-    sender_keys: SenderKeys,
+    replication: Replication,
+    nets: Nets,
+    names: Names,
+    targets: Targets,
     talkers: Talkers,
-    listeners: Vec<DeviceId>,
+    /// Messages under way, and what is to be done with their answers.
+    under_way: BTreeMap<(DeviceId, u64), Purpose>,
+    last_id: u64,
+    /// When certificates that this member has issued are to be listed. [CHARTER-3.2]
+    list_at: Option<Timestamp>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
+}
+
+/// What a message was for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Key(TargetId, u64),
+    Records,
+    Listening(u64),
+    Names,
+    Charter,
 }
 
 /// A peer whose Hello was accepted.
 struct Link {
     name: String,
     incarnation: u64,
+    member: MemberId,
 }
 
 impl Squad {
-    /// Nobody is there yet; all members it remembers are dialled.
+    /// Nobody is there yet; all members it remembers are dialled, and the relays of the charter.
     pub fn new(now: Timestamp, config: SquadConfig, random: Arc<dyn Random>) -> Self {
-        let SquadConfig { charter, key, chain, presence, directory, last_generation } = config;
-        let channel = charter.channel().id;
+        let SquadConfig { charter, key, member, presence, directory, generations, names } = config;
         let mut dialling = Dialling::default();
         for record in directory.records() {
             let record = record.unverified();
@@ -95,23 +127,28 @@ impl Squad {
                 dialling.discovered(now, Some(record.device), &record.addresses);
             }
         }
-        let sender_keys = SenderKeys::new(channel, Arc::clone(&key), random, last_generation);
         let presence = Presence { name: clean_name(&presence.name), ..presence };
         let mut squad = Self {
-            talkers: Talkers::new(channel, key.id()),
-            records: Records::new(directory, chain),
-            charter,
+            talkers: Talkers::new(key.id()),
+            records: Records::new(directory),
+            replication: Replication::new(charter),
+            nets: Nets::new(),
+            names: Names::new(names),
+            targets: Targets::new(Arc::clone(&key), random, generations),
             key,
+            member,
             presence,
             links: BTreeMap::new(),
             liveness: Liveness::default(),
             dialling,
-            sender_keys,
-            listeners: Vec::new(),
+            under_way: BTreeMap::new(),
+            last_id: 0,
+            list_at: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         };
         squad.update_record(now);
+        squad.apply_charter(now);
         squad
     }
 
@@ -119,18 +156,26 @@ impl Squad {
     /// side dialled it.
     ///
     /// Also when the link replaces another one to the same device. One that is too many (see
-    /// [`Self::is_full`]) is ignored.
+    /// [`Self::is_full`]) is ignored, and who does not belong any more is [`Event::Evicted`].
     pub fn handle_link_up(&mut self, now: Timestamp, peer: PeerHello, address: Option<SocketAddr>) {
-        let PeerHello { device, name, incarnation, addresses, .. } = peer;
+        let PeerHello { device, member, chain, name, incarnation, addresses, digest, listening } =
+            peer;
         let known = self.links.get(&device);
         if device == self.key.id() || (known.is_none() && self.is_full()) {
+            return;
+        }
+        // It may have been removed since its Hello was accepted.
+        self.replication.take_chain(&chain);
+        if !self.replication.taken().devices_of(member).contains(&device) {
+            self.targets.revoke(now, &[device]);
+            self.evict(now, device);
             return;
         }
         let restarted = known.is_some_and(|link| link.incarnation != incarnation);
         if restarted {
             self.forget_talker(device);
         }
-        let link = Link { name: name.clone(), incarnation };
+        let link = Link { name: name.clone(), incarnation, member };
         if self.links.insert(device, link).is_none() || restarted {
             self.events.push_back(Event::PeerUp { device, name, address });
         }
@@ -140,9 +185,17 @@ impl Squad {
         self.dialling.connected(device, address);
         self.dialling.discovered(now, Some(device), &addresses);
         self.dialling.discovered(now, Some(device), address.as_slice());
-        self.sender_keys.join(now, device);
+        self.under_way.retain(|(to, _), _| *to != device);
+        let differs = digest != self.charter().digest();
+        self.replication.link_up(now, device, differs);
+        self.nets.link_up(device, restarted, listening);
+        self.names.link_up(device);
+        self.targets.renew(now, device);
+        self.admit(now);
         self.records.link_up(now, device, self.links.len() == 1);
         self.send_records(device);
+        self.list_soon(now);
+        self.events.push_back(Event::NetsChanged);
         self.settle(now);
     }
 
@@ -153,10 +206,15 @@ impl Squad {
         }
         self.liveness.link_down(device);
         self.dialling.disconnected(now, device, reason == DownReason::Left);
-        self.sender_keys.leave(now, device);
+        self.targets.leave(now, device);
+        self.under_way.retain(|(to, _), _| *to != device);
+        self.replication.link_down(device);
+        self.nets.link_down(device);
+        self.names.link_down(device);
         self.records.link_down(now, device, self.links.is_empty());
         self.forget_talker(device);
         self.events.push_back(Event::PeerDown { device, reason });
+        self.events.push_back(Event::NetsChanged);
         self.settle(now);
     }
 
@@ -165,9 +223,7 @@ impl Squad {
         match self.liveness.heard(now, device) {
             None | Some(Reach::Reachable) => return,
             Some(Reach::Unreachable) => {}
-            Some(Reach::Lost) => {
-                self.sender_keys.join(now, device);
-            }
+            Some(Reach::Lost) => self.admit(now),
         }
         self.events.push_back(Event::PeerReachable { device });
         self.settle(now);
@@ -184,38 +240,59 @@ impl Squad {
         if !self.links.contains_key(&from) {
             return Err(MessageError::NotLinked);
         }
+        let mut result = Ok(());
         match Message::decode(bytes)? {
             Message::Key(message) => {
                 let message = message.verify()?;
-                if let Some(update) = self.talkers.take(from, message)? {
-                    let charter = &self.charter;
+                if self.talkers.take(from, message)? {
                     let known = |device: &DeviceId| {
                         *device == self.key.id()
                             || self.links.contains_key(device)
-                            || self.records.knows(charter, *device)
+                            || self.records.knows(self.charter(), *device)
                     };
-                    let unknown =
-                        update.recipients.iter().copied().filter(|id| !known(id)).collect();
-                    self.events.push_back(Event::TalkerKey { device: from, secret: update.secret });
-                    self.events.push_back(Event::TalkerRoster {
-                        device: from,
-                        devices: update.recipients,
-                        unknown,
-                    });
+                    let devices = message.recipients.to_vec();
+                    let unknown = devices.iter().copied().filter(|id| !known(id)).collect();
+                    self.weigh_talkers(Some(from));
+                    self.events.push_back(Event::TalkerRoster { device: from, devices, unknown });
                 }
             }
             Message::Records(records) => self.take_records(now, records.into_vec())?,
+            Message::Listening(listening) => {
+                if self.nets.take(from, listening) {
+                    self.events.push_back(Event::NetsChanged);
+                    self.admit(now);
+                }
+            }
+            Message::Names(keys) => {
+                let charter = Arc::clone(self.replication.charter());
+                if self.names.take(&charter, keys.into_vec().into_iter()) {
+                    self.events.push_back(Event::NamesChanged);
+                }
+            }
+            Message::Digest(digest) => self.replication.handle_digest(now, from, digest),
+            Message::Have(have) => self.replication.handle_have(now, from, &have),
+            Message::Pieces(packed) => result = self.replication.handle_pieces(from, &packed),
         }
         self.settle(now);
-        Ok(())
+        result
     }
 
-    /// A gossip message came; where it is refused it is not to be passed on.
-    pub fn handle_gossip(&mut self, now: Timestamp, bytes: &[u8]) -> Result<(), MessageError> {
+    /// A gossip message came, passed on by `from`; where it is refused it is not to be passed on.
+    pub fn handle_gossip(
+        &mut self,
+        now: Timestamp,
+        from: Option<DeviceId>,
+        bytes: &[u8],
+    ) -> Result<(), MessageError> {
         match Message::decode(bytes)? {
             Message::Records(records) => self.take_records(now, records.into_vec())?,
+            Message::Pieces(packed) => self.replication.handle_gossip(now, from, &packed)?,
             // [PROTO-6.4] a key travels only over the link that ends at its recipient.
-            Message::Key(_) => return Err(MessageError::KeyByGossip),
+            Message::Key(_)
+            | Message::Listening(_)
+            | Message::Names(_)
+            | Message::Digest(_)
+            | Message::Have(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())
@@ -223,18 +300,12 @@ impl Squad {
 
     /// `device` has answered message `id` with [`crate::message::Acknowledgement::Taken`].
     pub fn handle_delivered(&mut self, now: Timestamp, device: DeviceId, id: u64) {
-        self.sender_keys.handle_delivered(device, id);
-        self.settle(now);
+        self.handle_answer(now, device, id, true);
     }
 
     /// Message `id` did not reach `device`, or was refused.
     pub fn handle_failed(&mut self, now: Timestamp, device: DeviceId, id: u64) {
-        if id == records::RECORDS_ID {
-            self.records.failed(now, device);
-        } else {
-            self.sender_keys.handle_failed(now, device, id);
-        }
-        self.settle(now);
+        self.handle_answer(now, device, id, false);
     }
 
     /// This device listens at `addresses` now; the first 16 count.
@@ -252,6 +323,53 @@ impl Squad {
             self.presence.name = name;
             self.update_record(now);
         }
+    }
+
+    /// Hear these channels, as far as they are there and permitted, now or later. Until this is
+    /// said, the first channel is heard.
+    pub fn set_listening(&mut self, now: Timestamp, channels: impl IntoIterator<Item = ChannelId>) {
+        self.nets.want(channels);
+        self.permit_nets(now);
+        self.settle(now);
+    }
+
+    /// Have keys ready for these targets, as far as they are permitted, now or later. Until this is
+    /// said, that is the first channel.
+    pub fn set_targets(&mut self, now: Timestamp, targets: Vec<Target>) {
+        self.targets.want(targets);
+        self.permit_targets();
+        self.admit(now);
+        self.settle(now);
+    }
+
+    /// Makes changes to the charter; they count once they are on disk. [CHARTER-8.1]
+    pub fn edit(
+        &mut self,
+        now: Timestamp,
+        changes: Vec<Change>,
+    ) -> Result<Cosigned<Operation>, EditError> {
+        let operation = self.replication.edit(&self.key, self.member, changes)?;
+        self.settle(now);
+        Ok(operation)
+    }
+
+    /// Takes pieces of the charter that a person has brought, and tells others; says how many
+    /// were new.
+    pub fn bring(&mut self, now: Timestamp, pieces: Vec<Piece>) -> Result<usize, PieceError> {
+        let mut new = 0;
+        for piece in pieces {
+            new += usize::from(self.replication.take_own(piece)?);
+        }
+        self.settle(now);
+        Ok(new)
+    }
+
+    /// Keeps the key of a hidden channel's name, which those get who may join.
+    pub fn keep_name(&mut self, now: Timestamp, channel: ChannelId, key: NameKey) {
+        if self.names.keep(channel, key) {
+            self.events.push_back(Event::NamesChanged);
+        }
+        self.settle(now);
     }
 
     /// Somebody, `device` if that is known, can perhaps be reached at `addresses`.
@@ -280,15 +398,36 @@ impl Squad {
         self.dialling.failed(now, device, addresses);
     }
 
-    /// The key of the last [`Event::OwnKey`] has sealed its first frame. [PROTO-6.6]
-    pub fn handle_talked(&mut self, now: Timestamp) {
-        self.sender_keys.handle_used(now);
+    /// The key of the last [`Event::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
+    pub fn handle_talked(&mut self, now: Timestamp, target: TargetId) {
+        if let Some(keys) = self.targets.keys(target) {
+            keys.handle_used(now);
+        }
     }
 
-    /// The number that [`Self::poll_persist`] gave is on disk.
-    pub fn handle_persisted(&mut self, now: Timestamp, generation: u16) {
-        self.sender_keys.handle_persisted(now, generation);
+    /// The number that [`Self::poll_persist`] gave for a target is on disk.
+    pub fn handle_persisted(&mut self, now: Timestamp, target: TargetId, generation: u16) {
+        self.targets.handle_persisted(now, target, generation);
         self.settle(now);
+    }
+
+    /// The charter that [`Self::poll_persist`] gave is on disk: it is in force.
+    pub fn handle_charter_persisted(&mut self, now: Timestamp, number: u64) {
+        if let Some(news) = self.replication.handle_persisted(number) {
+            for bytes in news {
+                self.push(Transmit::Gossip(bytes));
+            }
+            self.apply_charter(now);
+            self.settle(now);
+        }
+    }
+
+    /// The charter that [`Self::poll_persist`] gave could not be written: it comes again.
+    pub fn handle_charter_unwritten(&mut self, now: Timestamp, number: u64) {
+        if self.replication.handle_unwritten(now, number) {
+            self.apply_charter(now);
+            self.settle(now);
+        }
     }
 
     /// Time has passed. Early and repeated calls do nothing.
@@ -297,7 +436,7 @@ impl Squad {
             match reach {
                 Reach::Reachable => {}
                 Reach::Unreachable => self.events.push_back(Event::PeerUnreachable { device }),
-                Reach::Lost => self.sender_keys.leave(now, device),
+                Reach::Lost => self.targets.leave(now, device),
             }
         }
         if let Some(number) = self.liveness.heartbeat(now) {
@@ -308,12 +447,16 @@ impl Squad {
             }
         }
         self.dialling.handle_timeout(now);
-        self.sender_keys.handle_timeout(now);
+        self.targets.handle_timeout(now);
+        self.replication.handle_timeout(now);
         if let Some(peer) = self.records.repair_due(now, self.links.keys().copied()) {
             self.send_records(peer);
         }
         if self.records.announcement_due(now) {
             self.announce();
+        }
+        if self.list_at.take_if(|at| *at <= now).is_some() {
+            self.list_certificates();
         }
         self.settle(now);
     }
@@ -329,10 +472,15 @@ impl Squad {
         if self.is_full() { None } else { self.dialling.poll(now) }
     }
 
-    /// The next number to be written to disk, told by [`Self::handle_persisted`] when it is there.
-    /// No key of that generation is used before. [PROTO-6.3]
-    pub fn poll_persist(&mut self) -> Option<u16> {
-        self.sender_keys.poll_persist()
+    /// The next thing to be written to disk, told by [`Self::handle_persisted`] or
+    /// [`Self::handle_charter_persisted`] when it is there. It is not acted on before.
+    /// [PROTO-6.3] [CHARTER-8.1]
+    pub fn poll_persist(&mut self) -> Option<Persist> {
+        if let Some((number, charter)) = self.replication.poll_persist() {
+            return Some(Persist::Charter(number, charter));
+        }
+        let (target, generation) = self.targets.poll_persist()?;
+        Some(Persist::Generation(target, generation))
     }
 
     /// The next thing that happened.
@@ -343,19 +491,32 @@ impl Squad {
     /// When [`Self::handle_timeout`] and the polls have something to do. Ask last.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let dialling = self.dialling.timeout().filter(|_| !self.is_full());
-        let timeouts =
-            [self.liveness.timeout(), self.sender_keys.timeout(), self.records.timeout(), dialling];
+        let timeouts = [
+            self.liveness.timeout(),
+            self.targets.timeout(),
+            self.records.timeout(),
+            self.replication.timeout(),
+            self.nets.timeout(),
+            self.names.timeout(),
+            self.list_at,
+            dialling,
+        ];
         timeouts.into_iter().flatten().min()
     }
 
-    /// The organisation.
-    pub fn charter(&self) -> &Charter {
-        &self.charter
+    /// The charter in force.
+    pub fn charter(&self) -> &Arc<Charter> {
+        self.replication.charter()
     }
 
-    /// What proves that this device belongs.
-    pub fn chain(&self) -> &CertificateChain {
-        self.records.chain()
+    /// The charter with what the disk does not have yet: what edits build upon.
+    pub fn charter_taken(&self) -> &Charter {
+        self.replication.taken()
+    }
+
+    /// The member whose device this is.
+    pub fn member(&self) -> MemberId {
+        self.member
     }
 
     /// What this device says of itself.
@@ -368,9 +529,47 @@ impl Squad {
         self.records.directory()
     }
 
-    /// Whether `device` is known to belong to the organisation.
-    pub fn is_member(&self, device: DeviceId) -> bool {
-        self.links.contains_key(&device) || self.records.knows(&self.charter, device)
+    /// What this device listens to.
+    pub fn listening(&self) -> &BTreeSet<ChannelId> {
+        self.nets.own()
+    }
+
+    /// What a linked peer listens to, as far as this device may know.
+    pub fn listening_of(&self, device: DeviceId) -> &BTreeSet<ChannelId> {
+        self.nets.of(device)
+    }
+
+    /// The member of a linked peer.
+    pub fn member_of(&self, device: DeviceId) -> Option<MemberId> {
+        self.links.get(&device).map(|link| link.member)
+    }
+
+    /// What of a wanted target is keyed, if any of it is permitted.
+    pub fn target(&self, target: &Target) -> Option<TargetId> {
+        self.targets.permitted(self.charter().state(), self.member, target)
+    }
+
+    /// The keyed target of this id.
+    pub fn target_of(&self, id: TargetId) -> Option<&Target> {
+        self.targets.target(id)
+    }
+
+    /// The name of a channel that this device may know of.
+    pub fn channel_name(&self, channel: &Channel) -> Option<String> {
+        match &channel.name {
+            ChannelName::Listed(name) => Some(name.clone()),
+            ChannelName::Hidden(sealed) => {
+                if !names::may_know(self.charter(), self.member, channel.id) {
+                    return None;
+                }
+                self.names.keys().get(&channel.id)?.open(channel.id, sealed)
+            }
+        }
+    }
+
+    /// Keys of hidden channels' names.
+    pub fn names(&self) -> &BTreeMap<ChannelId, NameKey> {
+        self.names.keys()
     }
 
     /// Whether there is room for no more peers: further ones are refused as
@@ -379,29 +578,182 @@ impl Squad {
         self.links.len() >= LINKS_MAX
     }
 
-    /// Passes on what the parts have decided.
-    fn settle(&mut self, now: Timestamp) {
-        if let Some(change) = self.sender_keys.poll_change() {
-            let (generation, step) = (change.secret.generation, change.secret.step);
-            self.events.push_back(Event::OwnKey(change.secret));
-            self.events.push_back(Event::RosterChanged {
-                channel: self.charter.channel().id,
-                generation,
-                step,
-                devices: change.holders,
+    fn handle_answer(&mut self, now: Timestamp, device: DeviceId, id: u64, taken: bool) {
+        let Some(purpose) = self.under_way.remove(&(device, id)) else { return };
+        match purpose {
+            Purpose::Key(target, id) => {
+                if let Some(keys) = self.targets.keys(target) {
+                    if taken {
+                        keys.handle_delivered(device, id);
+                    } else {
+                        keys.handle_failed(now, device, id);
+                    }
+                }
+            }
+            Purpose::Records if taken => {}
+            Purpose::Records => self.records.failed(now, device),
+            Purpose::Listening(number) => self.nets.handle_answer(now, device, number, taken),
+            Purpose::Names => self.names.handle_answer(now, device, taken),
+            Purpose::Charter => self.replication.handle_answer(device),
+        }
+        self.settle(now);
+    }
+
+    /// Does what another charter asks for: who does not belong goes, what is not permitted ends.
+    fn apply_charter(&mut self, now: Timestamp) {
+        let charter = Arc::clone(self.charter());
+        if !charter.devices_of(self.member).contains(&self.key.id()) {
+            self.events.push_back(Event::Removed);
+        }
+        // Who has just come may be on its way to the disk.
+        let taken = self.replication.taken();
+        let belongs =
+            |device: &DeviceId, link: &Link| taken.devices_of(link.member).contains(device);
+        let gone: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(device, link)| !belongs(device, link))
+            .map(|(device, _)| *device)
+            .collect();
+        // Whoever may not hear any more goes with those who are gone: none is given what replaces
+        // the others' key.
+        self.permit_targets();
+        self.admit_but(now, &gone);
+        for device in gone {
+            self.evict(now, device);
+        }
+        self.records.prune(&charter);
+        for relay in charter.state().relays() {
+            if relay.device != self.key.id() {
+                self.dialling.discovered(now, Some(relay.device), &relay.addresses);
+            }
+        }
+        self.permit_nets(now);
+        self.weigh_talkers(None);
+        self.admit(now);
+        self.list_soon(now);
+        self.events.push_back(Event::CharterChanged);
+    }
+
+    /// Ends all with a device that does not belong any more, and has lost our keys.
+    fn evict(&mut self, now: Timestamp, device: DeviceId) {
+        self.handle_link_down(now, device, DownReason::Refused);
+        self.events.push_back(Event::Evicted { device });
+    }
+
+    fn permit_nets(&mut self, now: Timestamp) {
+        let charter = Arc::clone(self.charter());
+        if self.nets.permit(&charter, self.member) {
+            self.presence.listening = self.nets.public(&charter);
+            self.weigh_talkers(None);
+            self.events.push_back(Event::NetsChanged);
+            self.admit(now);
+        }
+    }
+
+    fn permit_targets(&mut self) {
+        let charter = Arc::clone(self.charter());
+        for target in self.targets.permit(&charter, self.member) {
+            self.events.push_back(Event::TargetGone(target));
+        }
+    }
+
+    /// Gives our keys to those who may hear us, and takes them from the others.
+    fn admit(&mut self, now: Timestamp) {
+        self.admit_but(now, &[]);
+    }
+
+    /// The same, where `gone` do not belong any more.
+    fn admit_but(&mut self, now: Timestamp, gone: &[DeviceId]) {
+        let charter = Arc::clone(self.charter());
+        let listeners = self
+            .links
+            .iter()
+            .filter(|(device, _)| !self.liveness.is_lost(**device) && !gone.contains(device));
+        let listeners = listeners.map(|(device, link)| Listener {
+            device: *device,
+            member: link.member,
+            listening: self.nets.of(*device),
+        });
+        self.targets.admit(now, charter.state(), self.member, listeners, gone);
+    }
+
+    fn weigh_talkers(&mut self, device: Option<DeviceId>) {
+        let charter = Arc::clone(self.charter());
+        let links = &self.links;
+        let member = |device| links.get(&device).map(|link| link.member);
+        let (state, own) = (charter.state(), self.nets.own());
+        for change in self.talkers.weigh(device, state, self.member, own, member) {
+            self.events.push_back(match change {
+                TalkerChange::Install { device, target, hearing, secret } => {
+                    Event::TalkerKey { device, target, hearing, secret }
+                }
+                TalkerChange::Remove { device, target } => Event::TalkerKeyGone { device, target },
             });
         }
-        while let Some(delivery) = self.sender_keys.poll_delivery(now) {
-            let (to, id) = (delivery.to, delivery.id);
-            self.push(Transmit::Message { to, id, bytes: delivery.bytes });
+    }
+
+    /// Certificates of our own that others may have to rely on are listed, many at once.
+    fn list_soon(&mut self, now: Timestamp) {
+        if self.list_at.is_none() && !self.charter().unlisted(self.member).is_empty() {
+            self.list_at = Some(now + LIST_AFTER);
         }
-        let listeners = topology::listeners(self.sender_keys.hearers(), |device| {
-            self.liveness.is_reachable(device)
-        });
-        if listeners != self.listeners {
-            self.listeners.clone_from(&listeners);
-            self.events.push_back(Event::Listeners(listeners));
+    }
+
+    fn list_certificates(&mut self) {
+        let everywhere = Place::Organisation;
+        let unlisted = self.replication.taken().unlisted(self.member);
+        if unlisted.is_empty()
+            || !self.charter().allows(self.member, Capabilities::ADMIT, everywhere)
+        {
+            return;
         }
+        let change = Change::Admitted(List::truncated(unlisted));
+        if let Err(error) = self.replication.edit(&self.key, self.member, vec![change]) {
+            tracing::warn!(%error, "certificates are not listed");
+        }
+    }
+
+    /// Passes on what the parts have decided.
+    fn settle(&mut self, now: Timestamp) {
+        while let Some((target, change)) = self.targets.poll_change() {
+            let (generation, step) = (change.secret.generation, change.secret.step);
+            self.events.push_back(Event::OwnKey { target, secret: change.secret });
+            if let Some(target) = self.targets.target(target).cloned() {
+                let devices = change.holders;
+                self.events.push_back(Event::RosterChanged { target, generation, step, devices });
+            }
+        }
+        while let Some((target, delivery)) = self.targets.poll_delivery(now) {
+            self.send(delivery.to, Purpose::Key(target, delivery.id), delivery.bytes);
+        }
+        let charter = Arc::clone(self.charter());
+        let links: BTreeMap<_, _> =
+            self.links.iter().map(|(device, link)| (*device, link.member)).collect();
+        let member = |device| links.get(&device).copied();
+        while let Some((to, listening)) = self.nets.poll(now, &charter, member) {
+            let purpose = Purpose::Listening(listening.number);
+            self.send(to, purpose, Zeroizing::new(Message::Listening(listening).encode()));
+        }
+        while let Some((to, message)) = self.names.poll(now, &charter, member) {
+            self.send(to, Purpose::Names, Zeroizing::new(message.encode()));
+        }
+        while let Some((to, bytes)) = self.replication.poll_message() {
+            self.send(to, Purpose::Charter, Zeroizing::new(bytes));
+        }
+        let Self { targets, liveness, events, .. } = self;
+        while let Some((target, devices)) =
+            targets.poll_listeners(|device| liveness.is_reachable(device))
+        {
+            events.push_back(Event::Listeners { target, devices });
+        }
+    }
+
+    fn send(&mut self, to: DeviceId, purpose: Purpose, bytes: Zeroizing<Vec<u8>>) {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.under_way.insert((to, id), purpose);
+        self.push(Transmit::Message { to, id, bytes });
     }
 
     fn forget_talker(&mut self, device: DeviceId) {
@@ -424,6 +776,9 @@ pub const LINKS_MAX: usize = RECIPIENTS_MAX;
 /// Things to send that wait for the driver, who takes all after each input. The oldest goes; keys
 /// and records are sent again.
 const TRANSMITS_MAX: usize = 4096;
+
+/// How long certificates wait to be listed: many who come together are listed together.
+const LIST_AFTER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,10 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use futures::future::{join_all, poll_fn};
 use hark_keys::{DeviceId, DeviceKey, Random, UnixTime, noise};
-use hark_mesh::{charter::Charter, hello::Presence};
+use hark_mesh::{
+    charter::{Charter, Piece},
+    hello::Presence,
+};
 use hark_node::{
     admission::{Doorkeeper, UseCounter},
     clock::Clock,
@@ -284,21 +287,27 @@ struct Squad {
 impl Squad {
     fn found() -> anyhow::Result<Self> {
         let founder = DeviceKey::generate(&SystemRandom);
-        let charter = Charter::found("Aerie", "Main", &founder, &SystemRandom);
+        let charter = Charter::found("Aerie", "Main", &founder, None, &SystemRandom);
         Ok(Self { founder, charter })
     }
 
     /// A new member's end.
     fn end(&self, binder: impl Binder + 'static) -> anyhow::Result<End> {
         let key = DeviceKey::generate(&SystemRandom);
-        let own = self.charter.found_chain(&self.founder)?;
-        let chain = self.charter.issue(&self.founder, &own, key.id())?;
-        let presence =
-            Presence { incarnation: 1, name: "Kestrel".to_owned(), addresses: Vec::new() };
+        let mut charter = self.charter.clone();
+        let founder = charter.member_of(self.founder.id());
+        let certificate = charter.issue(&self.founder, founder, key.id(), None)?;
+        charter.take(Piece::Certificate(certificate))?;
+        let presence = Presence {
+            incarnation: 1,
+            name: "Kestrel".to_owned(),
+            addresses: Vec::new(),
+            listening: Vec::new(),
+        };
         let device = key.id();
         let shared = DeviceKey::from_secret(&key.secret());
-        let charter = self.charter.clone();
-        let door = Doorkeeper::member(key, charter, chain, presence, Clock, Box::new(NoTickets));
+        let (member, charter) = (charter.member_of(device), Arc::new(charter));
+        let door = Doorkeeper::member(key, charter, member, presence, Clock, Box::new(NoTickets));
         let (events, kept) = tokio::sync::mpsc::unbounded_channel();
         let received = Arc::new(Received::default());
         let counted = Arc::clone(&received);

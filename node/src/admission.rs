@@ -3,12 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hark_keys::{DeviceId, DeviceKey, Ticket, UnixTime};
+use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Ticket, UnixTime};
 use hark_mesh::{
-    charter::{CertificateChain, Charter},
+    charter::{Charter, Recovery},
     hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
 };
 
@@ -30,21 +30,23 @@ pub trait UseCounter: Send + Sync {
 /// What a newcomer has become by its ticket.
 #[derive(Clone, Debug)]
 pub struct Admitted {
-    /// The organisation.
+    /// The organisation, as far as the door has told it.
     pub charter: Charter,
-    /// The newcomer's certificates.
-    pub chain: CertificateChain,
+    /// Who the newcomer is there.
+    pub member: MemberId,
 }
 
 /// What this node is to the organisation.
 enum Standing {
     Newcomer(Box<Ticket>),
-    Member(Box<(Charter, CertificateChain)>),
+    Member(Arc<Charter>, MemberId),
 }
 
 /// This node's side of every Hello.
 pub struct Doorkeeper {
     key: DeviceKey,
+    /// A newcomer's printed key, if it has one.
+    recovery: Option<Recovery>,
     clock: Clock,
     counter: Box<dyn UseCounter>,
     state: Mutex<State>,
@@ -53,8 +55,6 @@ pub struct Doorkeeper {
 struct State {
     standing: Standing,
     presence: Presence,
-    /// Devices that are known to belong, as issuers of invites.
-    members: BTreeSet<DeviceId>,
     /// Where there is no room for another: who is here.
     full: Option<BTreeSet<DeviceId>>,
     /// Greetings sent, until their answers come: one a device, since Hellos take turns.
@@ -68,24 +68,28 @@ impl Doorkeeper {
     /// A member's doorkeeper.
     pub fn member(
         key: DeviceKey,
-        charter: Charter,
-        chain: CertificateChain,
+        charter: Arc<Charter>,
+        member: MemberId,
         presence: Presence,
         clock: Clock,
         counter: Box<dyn UseCounter>,
     ) -> Self {
-        Self::new(key, Standing::Member(Box::new((charter, chain))), presence, clock, counter)
+        Self::new(key, Standing::Member(charter, member), presence, clock, counter)
     }
 
-    /// A newcomer's, who redeems `ticket` with whoever answers.
+    /// A newcomer's, who redeems `ticket` with whoever answers, and has printed a `recovery` key.
     pub fn newcomer(
         key: DeviceKey,
+        recovery: Option<DeviceId>,
         ticket: Ticket,
         presence: Presence,
         clock: Clock,
         counter: Box<dyn UseCounter>,
     ) -> Self {
-        Self::new(key, Standing::Newcomer(Box::new(ticket)), presence, clock, counter)
+        let organisation = ticket.invite().organisation;
+        let recovery = recovery.map(|printed| Recovery::of(organisation, printed, &key));
+        let standing = Standing::Newcomer(Box::new(ticket));
+        Self { recovery, ..Self::new(key, standing, presence, clock, counter) }
     }
 
     fn new(
@@ -98,13 +102,12 @@ impl Doorkeeper {
         let state = State {
             standing,
             presence,
-            members: BTreeSet::new(),
             full: None,
             sent: BTreeMap::new(),
             admitted: None,
             refused: None,
         };
-        Self { key, clock, counter, state: Mutex::new(state) }
+        Self { key, recovery: None, clock, counter, state: Mutex::new(state) }
     }
 
     /// Tells where this node can be reached, for the Hellos to come.
@@ -112,9 +115,16 @@ impl Doorkeeper {
         self.lock().presence.addresses = addresses;
     }
 
-    /// A device that belongs to the organisation.
-    pub fn add_member(&self, device: DeviceId) {
-        self.lock().members.insert(device);
+    /// Tells the charter that decides from now on who belongs.
+    pub fn set_charter(&self, charter: &Arc<Charter>) {
+        if let Standing::Member(known, _) = &mut self.lock().standing {
+            *known = Arc::clone(charter);
+        }
+    }
+
+    /// Tells what this node hears of what all may know, for the Hellos to come.
+    pub fn set_listening(&self, channels: Vec<ChannelId>) {
+        self.lock().presence.listening = channels;
     }
 
     /// Tells who is here where there is no room for another; none where there is.
@@ -145,18 +155,16 @@ impl Doorkeeper {
         greeting: &[u8],
     ) -> Result<(Vec<u8>, PeerHello), Refusal> {
         // A newcomer can admit nobody.
-        let Standing::Member(member) = &state.standing else {
+        let Standing::Member(charter, member) = &state.standing else {
             return Err(Refusal::NotADoor);
         };
-        let (charter, chain) = &**member;
         if state.full.as_ref().is_some_and(|here| !here.contains(&peer)) {
             return Err(Refusal::Busy);
         }
-        let listener = Listener { charter, key: &self.key, chain, presence: &state.presence };
+        let (key, presence) = (&self.key, &state.presence);
+        let listener = Listener { charter, key, member: *member, presence };
         let now = self.clock.unix();
-        let opened = hello::open_greeting(now, &listener, exporter, peer, greeting, |device| {
-            charter.is_root(device) || device == self.key.id() || state.members.contains(&device)
-        })?;
+        let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
         if let Request::Redeem { invite_key, expires, share: Some(share), .. } = opened.request() {
             let counted = self.counter.count(*invite_key, *expires, *share, peer);
             match counted {
@@ -176,14 +184,15 @@ impl Admission for Doorkeeper {
     fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8> {
         let mut state = self.lock();
         let greeting = match &state.standing {
-            Standing::Member(member) => {
-                let (charter, chain) = &**member;
-                Ok(Greeting::member(charter, self.key.id(), chain, &state.presence, *exporter))
+            Standing::Member(charter, member) => {
+                let chain = charter.chain_of(*member);
+                Ok(Greeting::member(charter, self.key.id(), &chain, &state.presence, *exporter))
             }
             Standing::Newcomer(ticket) => Greeting::redeem(
                 self.clock.unix(),
                 ticket,
                 self.key.id(),
+                self.recovery,
                 &state.presence,
                 *exporter,
             ),
@@ -225,10 +234,11 @@ impl Admission for Doorkeeper {
         match greeting.read_answer(peer, answer) {
             Ok(welcome) => {
                 if let Standing::Newcomer(_) = state.standing {
-                    let (charter, chain) = (welcome.charter, welcome.chain);
-                    state.admitted =
-                        Some(Admitted { charter: charter.clone(), chain: chain.clone() });
-                    state.standing = Standing::Member(Box::new((charter, chain)));
+                    let leaf = welcome.chain.leaf().ok_or(HelloError::Malformed)?;
+                    let member = leaf.unverified().member();
+                    let charter = welcome.charter;
+                    state.admitted = Some(Admitted { charter: charter.clone(), member });
+                    state.standing = Standing::Member(Arc::new(charter), member);
                 }
                 Ok(welcome.peer)
             }

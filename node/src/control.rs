@@ -9,6 +9,7 @@
 //! {"id": 1, "command": "status"}                                   {"id": 1, "ok": true, "status": {…}}
 //! {"id": 2, "command": "mute", "on": true}                         {"id": 2, "ok": true}
 //! {"id": 3, "command": "invite", "uses": 0, "expires_secs": 3600}  {"id": 3, "ok": true, "ticket": "…", …}
+//! {"id": 4, "command": "charter", "request": "show"}               {"id": 4, "ok": true, "answer": {…}}
 //! {"id": 4, "command": "subscribe"}                                {"id": 4, "ok": true}, then events
 //! {"id": 5, "command": "dance"}                                    {"id": 5, "ok": false, "error": "…"}
 //! ```
@@ -30,6 +31,7 @@ pub use server::Server;
 pub use service::Service;
 
 use crate::{
+    commands::{Answer, Request},
     event::StampedEvent,
     snapshot::{Command, Snapshot},
 };
@@ -44,6 +46,9 @@ pub trait Controlled: Send + Sync + 'static {
 
     /// Events from now on. The channel is bounded; what a slow reader misses is lost.
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
+
+    /// Carries out what is wanted of the charter, or says in a line why not.
+    fn charter(&self, request: Request) -> Result<Answer, String>;
 
     /// A new ticket; 0 uses are any number. None if the node has ended.
     fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket>;
@@ -63,6 +68,10 @@ impl Controlled for crate::node::NodeHandle {
         Self::subscribe(self)
     }
 
+    fn charter(&self, request: Request) -> Result<Answer, String> {
+        Self::charter(self, request)
+    }
+
     fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket> {
         Self::ticket(self, uses, expires_in)
     }
@@ -80,7 +89,8 @@ struct Description {
 const VERSION: u32 = 1;
 
 /// Bytes of one message, either way; a connection that sends a longer one is closed.
-const MESSAGE_LIMIT: usize = 1 << 20;
+/// An exported charter is the longest.
+const MESSAGE_LIMIT: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests;

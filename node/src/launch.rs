@@ -27,6 +27,7 @@ pub struct Launch {
     belongs: Option<(OrganisationStore, Lock)>,
     ticket: Option<Ticket>,
     presence: Presence,
+    recovery: Option<DeviceId>,
     clock: Clock,
 }
 
@@ -42,6 +43,10 @@ pub struct Parts {
     pub mdns: bool,
     /// How the microphone opens at first.
     pub transmit: TransmitMode,
+    /// Channels to hear, by name; what the charter says where none is given.
+    pub channels: Vec<String>,
+    /// Channels to talk to, by name; what the charter says where none is given.
+    pub talk_to: Vec<String>,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
     /// Does what waits for the disk.
@@ -68,13 +73,14 @@ impl Launch {
             Some(ticket) => home.find(ticket.invite().organisation)?,
             None => match home.choose(organisation)? {
                 Some(store) => Some(store),
-                None => Some(found(&home, FIRST_SQUAD)?),
+                None => Some(found(&home, FIRST_SQUAD, None)?),
             },
         };
         let mut incarnation = [0; 8];
         SystemRandom.fill(&mut incarnation);
         let incarnation = u64::from_be_bytes(incarnation);
-        let presence = Presence { incarnation, name, addresses: Vec::new() };
+        let (addresses, listening) = (Vec::new(), Vec::new());
+        let presence = Presence { incarnation, name, addresses, listening };
         match (store, ticket) {
             // Whoever belongs already finds the addresses of the ticket useful, and no more.
             (Some(store), ticket) => {
@@ -82,7 +88,8 @@ impl Launch {
                 let key = home.key(&store)?;
                 let organisation = store.id();
                 let belongs = Some((store, lock));
-                Ok(Self { home, key, organisation, belongs, ticket, presence, clock })
+                let recovery = None;
+                Ok(Self { home, key, organisation, belongs, ticket, presence, recovery, clock })
             }
             (None, Some(ticket)) => {
                 let invite = ticket.invite();
@@ -93,10 +100,18 @@ impl Launch {
                 let organisation = invite.organisation;
                 let key = home.next_key(&SystemRandom)?;
                 let ticket = Some(ticket);
-                Ok(Self { home, key, organisation, belongs: None, ticket, presence, clock })
+                let (belongs, recovery) = (None, None);
+                Ok(Self { home, key, organisation, belongs, ticket, presence, recovery, clock })
             }
             (None, None) => unreachable!("without a ticket there is an organisation"),
         }
+    }
+
+    /// Has a newcomer admitted with this printed key, by which it can be restored.
+    #[must_use]
+    pub fn with_recovery(mut self, recovery: Option<DeviceId>) -> Self {
+        self.recovery = recovery;
+        self
     }
 
     /// This device in the organisation.
@@ -118,7 +133,7 @@ impl Launch {
 
     /// The lock is held for as long as the node runs; a newcomer's comes with its admission.
     fn into_runner(self, parts: Parts) -> (RunnerConfig, Arc<OnceLock<Lock>>) {
-        let Self { home, key, organisation, belongs, ticket, presence, clock } = self;
+        let Self { home, key, organisation, belongs, ticket, presence, recovery, clock } = self;
         let secret = key.secret();
         let own_key = || DeviceKey::from_secret(&secret);
         let held = Arc::new(OnceLock::new());
@@ -134,8 +149,8 @@ impl Launch {
                 }
                 let doorkeeper = Doorkeeper::member(
                     own_key(),
-                    store.charter().clone(),
-                    store.chain().clone(),
+                    Arc::clone(store.charter()),
+                    store.member(),
                     presence.clone(),
                     clock,
                     Box::new(store.use_counter(clock)),
@@ -147,6 +162,7 @@ impl Launch {
                 let counter = Arc::new(OnceLock::new());
                 let doorkeeper = Doorkeeper::newcomer(
                     own_key(),
+                    recovery,
                     ticket.clone(),
                     presence.clone(),
                     clock,
@@ -154,7 +170,7 @@ impl Launch {
                 );
                 let held = Arc::clone(&held);
                 let keep: KeepAdmitted = Box::new(move |admitted| {
-                    let store = home.keep(&admitted.charter, &admitted.chain)?;
+                    let store = home.keep(&admitted.charter, admitted.member)?;
                     let _ = held.set(store.lock()?);
                     let _ = counter.set(Box::new(store.use_counter(clock)) as Box<dyn UseCounter>);
                     Ok(store)
@@ -180,18 +196,23 @@ impl Launch {
             start_voice: parts.start_voice,
             publisher: parts.publisher,
             transmit: parts.transmit,
+            channels: parts.channels,
+            talk_to: parts.talk_to,
             clock,
         };
         (config, held)
     }
 }
 
-/// Founds an organisation with one channel, whose root is this device.
-pub fn found(home: &Home, name: &str) -> anyhow::Result<OrganisationStore> {
+/// Founds an organisation with one channel, whose roots are this device and a printed `recovery` key.
+pub fn found(
+    home: &Home,
+    name: &str,
+    recovery: Option<DeviceId>,
+) -> anyhow::Result<OrganisationStore> {
     let key = home.next_key(&SystemRandom)?;
-    let charter = Charter::found(name, FIRST_CHANNEL, &key, &SystemRandom);
-    let chain = charter.found_chain(&key)?;
-    Ok(home.keep(&charter, &chain)?)
+    let charter = Charter::found(name, FIRST_CHANNEL, &key, recovery, &SystemRandom);
+    Ok(home.keep(&charter, charter.member_of(key.id()))?)
 }
 
 /// Counts once there is a folder to count in: nobody redeems a ticket before.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     clock::Clock,
+    commands::{Answer, Request},
     device::{
         DatagramSink, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoiceThread, VoiceThreadEvent,
     },
@@ -53,6 +54,12 @@ pub struct NodeConfig {
     pub mdns: bool,
     /// How the microphone opens.
     pub transmit: TransmitMode,
+    /// Channels to hear, by name; what the charter says where none is given.
+    pub channels: Vec<String>,
+    /// Channels to talk to, by name; what the charter says where none is given.
+    pub talk_to: Vec<String>,
+    /// A newcomer's printed key, by which its membership can be restored.
+    pub recovery: Option<DeviceId>,
     /// 5 ms frames and the smallest buffers.
     pub low_delay: bool,
 }
@@ -76,7 +83,8 @@ impl Node {
             config.ticket,
             config.name,
             clock,
-        )?;
+        )?
+        .with_recovery(config.recovery);
         let publisher = Publisher::new(clock);
         let (inputs, input_receiver) = network::inputs();
         let (started, outcome) = sync_channel(1);
@@ -100,15 +108,23 @@ impl Node {
             (config.listen, Vec::new())
         };
         let slot = Arc::clone(&voice_slot);
+        let (work_sender, work) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        // One after the other: a later state of a file must not be overtaken by an earlier one.
+        let disk = std::thread::Builder::new()
+            .name("hark-disk".to_owned())
+            .spawn(move || work.into_iter().for_each(|work| work()))?;
         let parts = Parts {
             listen,
             listen_if_possible,
             peers: config.peers,
             mdns: config.mdns,
             transmit: config.transmit,
+            channels: config.channels,
+            talk_to: config.talk_to,
             binder: Box::new(UdpBinder),
-            worker: Arc::new(|work| {
-                tokio::task::spawn_blocking(work);
+            worker: Arc::new(move |work| {
+                // The thread ends only after the last of these has been dropped.
+                let _ = work_sender.send(work);
             }),
             datagrams: Arc::new(move |arrived, from, datagram| {
                 if let Some(voice) = slot.get() {
@@ -120,9 +136,12 @@ impl Node {
         };
         let thread = {
             let inputs = inputs.clone();
-            std::thread::Builder::new()
-                .name("hark-network".to_owned())
-                .spawn(move || run(launch, parts, &voice_slot, inputs, input_receiver))?
+            std::thread::Builder::new().name("hark-network".to_owned()).spawn(move || {
+                run(launch, parts, &voice_slot, inputs, input_receiver);
+                if disk.join().is_err() {
+                    tracing::error!("the thread that writes to disk has panicked");
+                }
+            })?
         };
         let mut node = Self { inputs, publisher, thread: Some(thread) };
         // The sender is dropped when the thread ends early.
@@ -217,6 +236,14 @@ impl NodeHandle {
     /// Events from now on.
     pub fn subscribe(&self) -> Receiver<StampedEvent> {
         self.publisher.subscribe()
+    }
+
+    /// Carries out what is wanted of the charter, or says in a line why not.
+    pub fn charter(&self, request: Request) -> Result<Answer, String> {
+        let (sender, receiver) = sync_channel(1);
+        let ended = || "the node has ended".to_owned();
+        self.inputs.send(Input::Charter(Box::new(request), sender)).map_err(|_| ended())?;
+        receiver.recv().map_err(|_| ended())?
     }
 
     /// A new ticket for `uses` devices (0: any number) that lasts as long; none if the node has

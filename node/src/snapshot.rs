@@ -16,8 +16,12 @@ pub struct Snapshot {
     pub organisation: String,
     /// Its id.
     pub organisation_id: String,
-    /// The channel that is listened to and spoken to.
-    pub channel: String,
+    /// Channels within reach, in the order that officers gave them, and how they are heard.
+    pub nets: Vec<NetView>,
+    /// What is spoken to now, or would be.
+    pub talk_to: Vec<String>,
+    /// Keys to talk that are bound to a target of their own.
+    pub keys: Vec<KeyView>,
     /// An invite that admits others.
     pub ticket: String,
     /// How the microphone opens.
@@ -42,6 +46,96 @@ pub struct Snapshot {
     pub trouble: Option<String>,
 }
 
+/// One channel within reach.
+#[derive(Clone, Debug, Serialize)]
+pub struct NetView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Whether it is heard.
+    pub listening: bool,
+    /// How loud, 1 being as sent.
+    pub volume: f32,
+    /// -1 left to 1 right.
+    pub pan: f32,
+    /// Whether it is heard by nobody but the screen.
+    pub muted: bool,
+    /// Higher ones turn lower ones down.
+    pub priority: u8,
+    /// Names of those who hear it, others than this device.
+    pub members: Vec<String>,
+    /// Names of those who talk on it now.
+    pub talking: Vec<String>,
+}
+
+/// A key to talk.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyView {
+    /// What it is called.
+    pub key: String,
+    /// What it talks to.
+    #[serde(flatten)]
+    pub to: TalkTo,
+    /// Whether it is held.
+    pub down: bool,
+}
+
+/// What is talked to, by name: channels, persons, roles.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TalkTo {
+    /// Channels.
+    #[serde(default)]
+    pub nets: Vec<String>,
+    /// Persons, by name or device.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+    /// Roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// Whether others are turned down meanwhile, where that is allowed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub priority: bool,
+}
+
+impl TalkTo {
+    /// Channels alone.
+    pub fn nets(nets: Vec<String>) -> Self {
+        Self { nets, ..Self::default() }
+    }
+}
+
+/// A change of how a net is heard; what is not named stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetChange {
+    /// 0 to 4, 1 being as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<f32>,
+    /// -1 left to 1 right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pan: Option<f32>,
+    /// Whether it is to be silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<bool>,
+    /// Higher ones turn lower ones down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+}
+
+#[cfg(feature = "voice")]
+impl NetChange {
+    /// Changes `settings`; what is out of range goes to its end.
+    pub fn apply(self, settings: &mut crate::voice::NetSettings) {
+        let within = |value: Option<f32>, low, high, before: f32| {
+            value.filter(|value| value.is_finite()).map_or(before, |it| it.clamp(low, high))
+        };
+        settings.volume = within(self.volume, 0.0, 4.0, settings.volume);
+        settings.pan = within(self.pan, -1.0, 1.0, settings.pan);
+        settings.muted = self.muted.unwrap_or(settings.muted);
+        settings.priority = self.priority.unwrap_or(settings.priority);
+    }
+}
+
 /// One member's device.
 #[derive(Clone, Debug, Serialize)]
 pub struct PeerView {
@@ -53,6 +147,8 @@ pub struct PeerView {
     pub reachable: bool,
     /// Whether it speaks now.
     pub talking: bool,
+    /// The channels that its voice comes in on.
+    pub talking_on: Vec<String>,
     /// Level of its speech, in dB below full scale.
     pub level_dbfs: f32,
     /// Own volume for it, 1 being unchanged.
@@ -88,10 +184,43 @@ pub enum Command {
         /// Whether to silence.
         on: bool,
     },
-    /// The push-to-talk key.
+    /// A push-to-talk key: the plain one, one that is bound, or the name of a net.
     Ptt {
         /// Whether it is down.
         down: bool,
+        /// Which; the plain one where none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// Hears a net, or no longer.
+    Listen {
+        /// Its name.
+        net: String,
+        /// Whether to hear it.
+        on: bool,
+    },
+    /// Changes how a net is heard.
+    Net {
+        /// Its name.
+        net: String,
+        /// What changes.
+        #[serde(flatten)]
+        change: NetChange,
+    },
+    /// What the plain key, or the voice, talks to.
+    TalkTo(TalkTo),
+    /// Gives a key to talk a target, or takes it away where none is given.
+    Key {
+        /// What the key is called.
+        key: String,
+        /// What it talks to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<TalkTo>,
+    },
+    /// How far lower nets are turned down while a higher one talks, in dB.
+    Ducking {
+        /// 0 is not at all; -18 is usual.
+        decibels: f32,
     },
     /// How the microphone opens.
     Transmit {

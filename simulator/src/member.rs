@@ -186,6 +186,8 @@ impl Seat {
             peers: Vec::new(),
             mdns: false,
             transmit: self.transmit,
+            channels: Vec::new(),
+            talk_to: Vec::new(),
             binder: Box::new(self.fabric.binder(self.host)),
             // A simulated disk answers at once, but not within the call that asks.
             worker: Arc::new(|work| {

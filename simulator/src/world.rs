@@ -247,7 +247,7 @@ impl<'a> World<'a> {
         match action {
             Action::Start(member) => self.processes[member].waits = true,
             Action::Press { member, down } => {
-                self.seats[member].send(Input::Command(Command::Ptt { down }));
+                self.seats[member].send(Input::Command(Command::Ptt { down, key: None }));
             }
             Action::Relink { of, ways } => self.relink(of, *ways),
             Action::Mend(pairs) => {

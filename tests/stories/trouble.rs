@@ -54,7 +54,7 @@ fn homes() {
     let version = home.join("version");
     with(
         &version,
-        |_| b"hark home 2\n".to_vec(),
+        |_| b"hark home 3\n".to_vec(),
         || {
             is_told(&scene, scene.talk("Kestrel"), "newer version of Hark");
             assert!(scene.run("Kestrel", &["id"]).complaint().contains("newer version"));
@@ -64,8 +64,8 @@ fn homes() {
     with(&charter, flip_middle, || {
         is_told(&scene, scene.talk("Kestrel"), "charter is damaged");
     });
-    with(&organisation.join("certificates"), flip_middle, || {
-        is_told(&scene, scene.talk("Kestrel"), "certificates is damaged");
+    with(&organisation.join("member"), flip_middle, || {
+        is_told(&scene, scene.talk("Kestrel"), "member is damaged");
     });
     let key = organisation.join("device.key");
     with(

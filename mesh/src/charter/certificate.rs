@@ -1,22 +1,68 @@
-use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, Signable, Signed};
+use hark_keys::{
+    DeviceId, DeviceKey, List, MemberId, ObjectHash, OrganisationId, Signable, Signature,
+    SignatureError, Signed, encode,
+};
 use serde::{Deserialize, Serialize};
 
-use super::Charter;
-use crate::List;
-
-/// Binds a device to a member of an organisation. [PROTO-4.2]
+/// Makes a device the first device of a member. [CHARTER-3.1]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberCertificate {
     /// Where the member belongs.
     pub organisation: OrganisationId,
-    /// The person.
-    pub member: MemberId,
-    /// The person's device.
+    /// The member's first device.
     pub device: DeviceId,
-    /// What the person is there.
-    pub role: Role,
+    /// The member's printed recovery key, if it has one.
+    pub recovery: Option<Recovery>,
+    /// How often the member was removed before.
+    pub admission: u32,
     /// Whose signature this carries.
     pub issuer: DeviceId,
+    /// Hash of the certificate of the issuer's member; zero where the issuer is a root key.
+    pub issuer_certificate: ObjectHash,
+}
+
+impl MemberCertificate {
+    /// The member that it is for.
+    pub fn member(&self) -> MemberId {
+        member_of(self.organisation, self.device)
+    }
+
+    /// Whether `key` is the member's by this certificate alone.
+    pub fn names(&self, key: DeviceId) -> bool {
+        self.device == key || self.recovers(key)
+    }
+}
+
+impl MemberCertificate {
+    /// Whether `key` is the member's recovery key by this certificate.
+    pub fn recovers(&self, key: DeviceId) -> bool {
+        self.recovery.is_some_and(|recovery| recovery.key == key)
+    }
+}
+
+/// A member's recovery key, and the word of its first device that it is: whoever issues a certificate
+/// could name a key of his own otherwise, and take the member over with it. [CHARTER-3.1]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// The key.
+    pub key: DeviceId,
+    /// The first device's signature over organisation and key.
+    pub consent: Signature,
+}
+
+impl Recovery {
+    /// What `device` says to whoever admits it.
+    pub fn of(organisation: OrganisationId, key: DeviceId, device: &DeviceKey) -> Self {
+        Self { key, consent: device.sign(RECOVERY_KIND, &encode(&(organisation, key))) }
+    }
+
+    pub(super) fn verify(
+        &self,
+        organisation: OrganisationId,
+        device: DeviceId,
+    ) -> Result<(), SignatureError> {
+        device.verify(RECOVERY_KIND, &encode(&(organisation, self.key)), &self.consent)
+    }
 }
 
 impl Signable for MemberCertificate {
@@ -27,25 +73,38 @@ impl Signable for MemberCertificate {
     }
 }
 
-/// What a member is in the organisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Role {
-    /// Belongs, and may admit others.
-    Member,
-    /// Holds a root key.
-    Founder,
+/// The person whose first device is `device`.
+pub fn member_of(organisation: OrganisationId, device: DeviceId) -> MemberId {
+    let mut hasher = blake3::Hasher::new_derive_key("hark 1 member");
+    hasher.update(organisation.as_bytes());
+    hasher.update(device.as_bytes());
+    MemberId::from_bytes(hasher.finalize().into())
 }
 
-/// Certificates that lead from a device to a root key: its own first, each issuer being the device
-/// of the next one, and the last issuer a root key. [PROTO-4.2]
+pub(super) fn hash_of(certificate: &Signed<MemberCertificate>) -> ObjectHash {
+    ObjectHash::from_bytes(certificate.hash())
+}
+
+/// Certificates that lead from a member to a root key: its own first, each followed by that of the
+/// issuer's member. [CHARTER-3.1]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CertificateChain(List<Signed<MemberCertificate>, CHAIN_MAX>);
 
 impl CertificateChain {
-    /// The certificate of the device itself; none in an empty chain, which proves nothing.
-    pub fn leaf(&self) -> Option<&MemberCertificate> {
-        self.0.first().map(Signed::unverified)
+    /// A chain of these, which [`super::Charter::verify_chain`] judges.
+    pub fn of(certificates: impl IntoIterator<Item = Signed<MemberCertificate>>) -> Self {
+        Self(List::truncated(certificates))
+    }
+
+    /// The member's own certificate; none in an empty chain, which proves nothing.
+    pub fn leaf(&self) -> Option<&Signed<MemberCertificate>> {
+        self.0.first()
+    }
+
+    /// All of them, the member's own first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Signed<MemberCertificate>> {
+        self.0.iter()
     }
 
     /// How many certificates it has.
@@ -59,120 +118,10 @@ impl CertificateChain {
     }
 }
 
-impl Charter {
-    /// The chain of a root key's own device: one certificate, which it issues to itself.
-    pub fn found_chain(&self, key: &DeviceKey) -> Result<CertificateChain, IssueError> {
-        if !self.is_root(key.id()) {
-            return Err(IssueError::NotMember);
-        }
-        Ok(chain([self.certificate(key, key.id(), Role::Founder)]))
-    }
-
-    /// Admits `device`: its chain, by a certificate that the member with `key` and `own` issues.
-    pub fn issue(
-        &self,
-        key: &DeviceKey,
-        own: &CertificateChain,
-        device: DeviceId,
-    ) -> Result<CertificateChain, IssueError> {
-        let role = if self.is_root(device) { Role::Founder } else { Role::Member };
-        let certificate = self.certificate(key, device, role);
-        if self.is_root(key.id()) {
-            return Ok(chain([certificate]));
-        }
-        self.verify_chain(own, key.id()).map_err(|_| IssueError::NotMember)?;
-        if own.len() >= CHAIN_MAX {
-            return Err(IssueError::TooFar);
-        }
-        Ok(chain(std::iter::once(certificate).chain(own.0.iter().cloned())))
-    }
-
-    /// The member that `device` belongs to, if `chain` proves it. [PROTO-3.4] [PROTO-4.2]
-    pub fn verify_chain(
-        &self,
-        chain: &CertificateChain,
-        device: DeviceId,
-    ) -> Result<MemberId, ChainError> {
-        let mut expected = device;
-        for certificate in chain.0.iter() {
-            let certificate = certificate.unverified();
-            if certificate.organisation != self.organisation() {
-                return Err(ChainError::Organisation);
-            }
-            if certificate.device != expected {
-                return Err(ChainError::Broken);
-            }
-            // Members have one device so far, and nobody makes others roots.
-            if certificate.member != self.member_of(certificate.device)
-                || (certificate.role == Role::Founder && !self.is_root(certificate.device))
-            {
-                return Err(ChainError::Claim);
-            }
-            expected = certificate.issuer;
-        }
-        if chain.is_empty() || !self.is_root(expected) {
-            return Err(ChainError::Rootless);
-        }
-        // Signatures last, as they cost the most.
-        for certificate in chain.0.iter() {
-            certificate.verify().map_err(|_| ChainError::Signature)?;
-        }
-        Ok(self.member_of(device))
-    }
-
-    fn certificate(
-        &self,
-        issuer: &DeviceKey,
-        device: DeviceId,
-        role: Role,
-    ) -> Signed<MemberCertificate> {
-        let certificate = MemberCertificate {
-            organisation: self.organisation(),
-            member: self.member_of(device),
-            device,
-            role,
-            issuer: issuer.id(),
-        };
-        Signed::sign(certificate, issuer)
-    }
-}
-
-fn chain(certificates: impl IntoIterator<Item = Signed<MemberCertificate>>) -> CertificateChain {
-    CertificateChain(List::truncated(certificates))
-}
-
-/// Why a chain of certificates proves nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChainError {
-    /// It is of another organisation.
-    #[error("certificate of another organisation")]
-    Organisation,
-    /// A certificate is not that of the device it should be of.
-    #[error("certificate of another device")]
-    Broken,
-    /// It gives a device a member or a role that is not its own.
-    #[error("certificate claims what its issuer cannot give")]
-    Claim,
-    /// It does not end at a root key.
-    #[error("certificates lead to no root key")]
-    Rootless,
-    /// A signature is not its issuer's.
-    #[error("certificate with a wrong signature")]
-    Signature,
-}
-
-/// Why a device cannot admit another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum IssueError {
-    /// It does not belong itself.
-    #[error("this device is no member")]
-    NotMember,
-    /// A chain through it would be too long.
-    #[error("this device is too many invitations away from the founder to admit others")]
-    TooFar,
-}
-
-/// Certificates of a chain; a device at its end cannot admit others, and longer ones are refused.
+/// Certificates of a chain; a member at its end cannot admit others, and longer ones are refused.
 pub const CHAIN_MAX: usize = 8;
+
+/// Bytes of a signed certificate; a longer one is refused. [CHARTER-1.1]
+pub const CERTIFICATE_MAX_BYTES: usize = 512;
+
+const RECOVERY_KIND: &str = "recovery consent";

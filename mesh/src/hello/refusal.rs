@@ -80,7 +80,7 @@ impl From<RedemptionError> for Refusal {
 impl From<IssueError> for Refusal {
     fn from(error: IssueError) -> Self {
         match error {
-            IssueError::NotMember | IssueError::TooFar => Self::NotADoor,
+            IssueError::NotMember | IssueError::Right | IssueError::TooFar => Self::NotADoor,
         }
     }
 }

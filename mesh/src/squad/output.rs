@@ -1,9 +1,13 @@
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
-use hark_keys::{ChannelId, DecodeError, DeviceId, KeySecret, SignatureError};
+use hark_keys::{DecodeError, DeviceId, KeySecret, SignatureError, TargetId};
 use zeroize::Zeroizing;
 
-use crate::DirectoryError;
+use crate::{
+    DirectoryError, Target,
+    charter::{Charter, PieceError},
+    target::Hearing,
+};
 
 /// Something to send.
 #[derive(Clone, PartialEq, Eq)]
@@ -77,10 +81,10 @@ pub enum Event {
         /// Its name, fit to be shown.
         name: String,
     },
-    /// Exactly these hold the key that our speech is sealed with. [PROTO-6.4]
+    /// Exactly these hold the key that our speech to a target is sealed with. [PROTO-6.4]
     RosterChanged {
-        /// In this channel.
-        channel: ChannelId,
+        /// Of this target.
+        target: Target,
         /// The key's generation.
         generation: u16,
         /// The key's step.
@@ -88,14 +92,39 @@ pub enum Event {
         /// In ascending order; not this device itself.
         devices: Vec<DeviceId>,
     },
-    /// Seal with this key from now on. Each comes once.
-    OwnKey(KeySecret),
-    /// The speech of `device` opens with this.
+    /// Seal what goes to the target with this key from now on. Each comes once.
+    OwnKey {
+        /// Which target.
+        target: TargetId,
+        /// The key.
+        secret: KeySecret,
+    },
+    /// Send each frame sealed for the target to these.
+    Listeners {
+        /// Which target.
+        target: TargetId,
+        /// In ascending order.
+        devices: Vec<DeviceId>,
+    },
+    /// Nothing may be said to this target any more.
+    TargetGone(TargetId),
+    /// What `device` says to the target opens with this, and reaches us so.
     TalkerKey {
         /// The talker.
         device: DeviceId,
+        /// What it talks to.
+        target: TargetId,
+        /// Through what we hear it; a later event replaces it.
+        hearing: Hearing,
         /// Its key.
         secret: KeySecret,
+    },
+    /// What `device` says to the target is not to be heard any more.
+    TalkerKeyGone {
+        /// The talker.
+        device: DeviceId,
+        /// What it talks to.
+        target: TargetId,
     },
     /// The talker `device` has signed that exactly these hold its key.
     TalkerRoster {
@@ -111,8 +140,20 @@ pub enum Event {
         /// The talker.
         device: DeviceId,
     },
-    /// Send each sealed frame to these.
-    Listeners(Vec<DeviceId>),
+    /// Who listens to what has changed, here or elsewhere.
+    NetsChanged,
+    /// The charter in force is another one; what it has done to our own nets and targets was told
+    /// before.
+    CharterChanged,
+    /// The keys of hidden names are worth writing to disk.
+    NamesChanged,
+    /// `device` does not belong any more: close its link.
+    Evicted {
+        /// The device.
+        device: DeviceId,
+    },
+    /// This device does not belong any more.
+    Removed,
     /// The directory is worth writing to disk.
     RecordsChanged,
 }
@@ -133,7 +174,7 @@ pub enum DownReason {
 }
 
 /// Why a control message is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
     /// No message of this protocol.
@@ -148,22 +189,31 @@ pub enum MessageError {
     /// A key that is not the peer's own. [PROTO-6.8]
     #[error("key of another sender than the peer")]
     OtherSender,
-    /// A key for a channel that we are not in.
-    #[error("key for an unknown channel")]
-    OtherChannel,
     /// A key that was not meant for us.
     #[error("key whose list of recipients does not name this device")]
     NotRecipient,
-    /// A key whose list is not in order, so that one list could have two forms.
-    #[error("key whose list of recipients is not in order")]
+    /// A key whose lists are not in order, so that one list could have two forms.
+    #[error("key whose lists are not in order")]
     Unordered,
     /// A key that cannot be.
     #[error("key that no key id can name")]
     Unnameable,
-    /// A key on a way that leads past others. [PROTO-6.4]
-    #[error("key by gossip")]
-    KeyByGossip,
+    /// What travels only over the link that ends at its recipient. [PROTO-6.4]
+    #[error("a message by gossip that is for one peer")]
+    ByGossip,
+    /// A piece of the charter that is none.
+    #[error("piece of the charter: {0}")]
+    Piece(PieceError),
     /// A record that is not a member's.
     #[error(transparent)]
     Record(#[from] DirectoryError),
+}
+
+/// Something to be written to disk before it is acted on.
+#[derive(Clone, Debug)]
+pub enum Persist {
+    /// A generation of the key for a target. [PROTO-6.3]
+    Generation(TargetId, u16),
+    /// The charter, and the number to tell when it is there. [CHARTER-8.1]
+    Charter(u64, Arc<Charter>),
 }

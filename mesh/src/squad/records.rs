@@ -3,17 +3,15 @@ use std::time::Duration;
 use hark_keys::{DeviceId, Signed, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, MessageError, Squad, Transmit};
+use super::{Event, MessageError, Purpose, Squad, Transmit};
 use crate::{
-    ADDRESSES_MAX, Directory, DirectoryError, List, MemberRecord,
-    charter::{CertificateChain, Charter},
+    ADDRESSES_MAX, Directory, DirectoryError, List, MemberRecord, charter::Charter,
     message::Message,
 };
 
 /// The directory, and when others are told of it. [PROTO-5.2]
 pub(super) struct Records {
     directory: Directory,
-    chain: CertificateChain,
     /// When to exchange all records with one peer.
     repair_at: Option<Timestamp>,
     /// The peer of the last repair.
@@ -27,10 +25,9 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn new(directory: Directory, chain: CertificateChain) -> Self {
+    pub(super) fn new(directory: Directory) -> Self {
         Self {
             directory,
-            chain,
             repair_at: None,
             repaired: None,
             missed: None,
@@ -97,13 +94,14 @@ impl Records {
         &self.directory
     }
 
-    pub(super) fn chain(&self) -> &CertificateChain {
-        &self.chain
-    }
-
     /// Whether `device` is known to belong to the organisation.
     pub(super) fn knows(&self, charter: &Charter, device: DeviceId) -> bool {
         charter.is_root(device) || self.directory.record(device).is_some()
+    }
+
+    /// Forgets those who do not belong any more.
+    pub(super) fn prune(&mut self, charter: &Charter) {
+        self.directory.prune(charter);
     }
 }
 
@@ -133,7 +131,9 @@ impl Squad {
             let addresses = claimed.addresses.to_vec();
             let links = &self.links;
             let connected = |device| links.contains_key(&device);
-            match self.records.directory.insert(now, &self.charter, record, connected) {
+            self.replication.take_chain(&record.unverified().chain);
+            let charter = self.replication.taken();
+            match self.records.directory.insert(now, charter, record, connected) {
                 Ok(false) => continue,
                 Ok(true) => {}
                 // No fault of the peer.
@@ -162,7 +162,7 @@ impl Squad {
     /// Queues all records for the linked peer `to`.
     pub(super) fn send_records(&mut self, to: DeviceId) {
         for bytes in Message::of_records(self.records.directory.records()) {
-            self.push(Transmit::Message { to, id: RECORDS_ID, bytes: Zeroizing::new(bytes) });
+            self.send(to, Purpose::Records, Zeroizing::new(bytes));
         }
     }
 
@@ -201,11 +201,12 @@ impl Squad {
             device: self.key.id(),
             name: self.presence.name.clone(),
             addresses: List::<_, ADDRESSES_MAX>::truncated(self.presence.addresses.iter().copied()),
-            chain: self.records.chain.clone(),
+            chain: self.charter().chain_of(self.member),
             sequence_number,
         };
         let record = Signed::sign(record, &self.key);
-        match self.records.directory.insert(now, &self.charter, record, |_| false) {
+        let charter = self.replication.taken();
+        match self.records.directory.insert(now, charter, record, |_| false) {
             Ok(_) => self.events.push_back(Event::RecordsChanged),
             Err(error) => tracing::error!(%error, "this device's own record is not valid"),
         }
@@ -214,9 +215,6 @@ impl Squad {
         }
     }
 }
-
-/// The number of messages that are not waited for.
-pub(super) const RECORDS_ID: u64 = 0;
 
 /// How often all records are exchanged with one peer. [PROTO-5.2]
 ///

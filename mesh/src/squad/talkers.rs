@@ -1,44 +1,52 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, DeviceId, KeySecret};
+use hark_keys::{ChannelId, DeviceId, KeySecret, MemberId, TargetId};
 
 use super::MessageError;
-use crate::message::KeyMessage;
+use crate::{Target, charter::State, message::KeyMessage, target::Hearing};
 
-/// The keys that linked peers have given us.
+/// The keys that linked peers have given us, by talker and target.
 pub(super) struct Talkers {
-    channel: ChannelId,
     own: DeviceId,
-    /// Generation and step of the newest key of each talker.
-    newest: BTreeMap<DeviceId, (u16, u8)>,
+    keys: BTreeMap<DeviceId, BTreeMap<TargetId, Held>>,
 }
 
-/// A key that was not known before.
-pub(super) struct TalkerUpdate {
-    pub(super) secret: KeySecret,
-    pub(super) recipients: Vec<DeviceId>,
+/// The newest key of a talker for a target.
+struct Held {
+    target: Target,
+    secret: KeySecret,
+    /// How it reaches us, as the voice side was told last.
+    told: Hearing,
+    /// Whether the key itself is still to be told.
+    fresh: bool,
+    /// Counts what came, so that the target unused the longest can go.
+    came: u64,
+}
+
+/// What the voice side must know.
+#[derive(Debug)]
+pub(super) enum TalkerChange {
+    Install { device: DeviceId, target: TargetId, hearing: Hearing, secret: KeySecret },
+    Remove { device: DeviceId, target: TargetId },
 }
 
 impl Talkers {
-    pub(super) fn new(channel: ChannelId, own: DeviceId) -> Self {
-        Self { channel, own, newest: BTreeMap::new() }
+    pub(super) fn new(own: DeviceId) -> Self {
+        Self { own, keys: BTreeMap::new() }
     }
 
-    /// Takes a key message, whose signature is good, from the linked peer `from`. An older key
-    /// than the newest was overtaken on its way and changes nothing.
+    /// Takes a key message, whose signature is good, from the linked peer `from`; says whether it
+    /// was new. An older key than the newest was overtaken on its way and changes nothing.
     pub(super) fn take(
         &mut self,
         from: DeviceId,
         message: &KeyMessage,
-    ) -> Result<Option<TalkerUpdate>, MessageError> {
-        let KeyMessage { channel, sender, secret, recipients } = message;
+    ) -> Result<bool, MessageError> {
+        let KeyMessage { target, sender, secret, recipients } = message;
         if *sender != from {
             return Err(MessageError::OtherSender);
         }
-        if *channel != self.channel {
-            return Err(MessageError::OtherChannel);
-        }
-        if !recipients.is_sorted_by(|a, b| a < b) {
+        if !recipients.is_sorted_by(|a, b| a < b) || !target.is_sound() {
             return Err(MessageError::Unordered);
         }
         if !recipients.contains(&self.own) {
@@ -47,16 +55,64 @@ impl Talkers {
         if !secret.is_valid() {
             return Err(MessageError::Unnameable);
         }
+        let targets = self.keys.entry(from).or_default();
         let number = (secret.generation, secret.step);
-        if self.newest.get(&from).is_some_and(|newest| *newest >= number) {
-            return Ok(None);
+        let id = target.id();
+        let known = targets.get(&id).map(|known| (known.secret.generation, known.secret.step));
+        if known.is_some_and(|known| known >= number) {
+            return Ok(false);
         }
-        self.newest.insert(from, number);
-        Ok(Some(TalkerUpdate { secret: secret.clone(), recipients: recipients.to_vec() }))
+        let came = targets.values().map(|it| it.came).max().unwrap_or(0) + 1;
+        let told = targets.remove(&id).map(|known| known.told).unwrap_or_default();
+        let (target, secret) = (target.clone(), secret.clone());
+        targets.insert(id, Held { target, secret, told, fresh: true, came });
+        Ok(true)
     }
 
-    /// Forgets the key of `device`; says whether there was one.
+    /// Weighs the keys of `device`, or of all, by what everyone may: what the voice side must be
+    /// told. Nothing is played of who may not speak. [PROTO-6.10]
+    pub(super) fn weigh(
+        &mut self,
+        device: Option<DeviceId>,
+        state: &State,
+        own: MemberId,
+        listening: &BTreeSet<ChannelId>,
+        member: impl Fn(DeviceId) -> Option<MemberId>,
+    ) -> Vec<TalkerChange> {
+        let mut changes = Vec::new();
+        let weighed = self.keys.iter_mut().filter(|(of, _)| device.is_none_or(|it| it == **of));
+        for (device, targets) in weighed {
+            let (device, speaker) = (*device, member(*device));
+            while targets.len() > TALKER_TARGETS_MAX {
+                let oldest = targets.iter().min_by_key(|(_, held)| held.came);
+                let Some(target) = oldest.map(|(target, _)| *target) else { break };
+                targets.remove(&target);
+                changes.push(TalkerChange::Remove { device, target });
+            }
+            for (target, held) in targets.iter_mut() {
+                let target = *target;
+                let hearing =
+                    speaker.map(|speaker| held.target.hearing(state, speaker, own, listening));
+                let hearing = hearing.unwrap_or_default();
+                if hearing.is_reached() && (held.fresh || hearing != held.told) {
+                    held.fresh = false;
+                    let (hearing, secret) = (hearing.clone(), held.secret.clone());
+                    changes.push(TalkerChange::Install { device, target, hearing, secret });
+                } else if !hearing.is_reached() && held.told.is_reached() {
+                    held.fresh = true;
+                    changes.push(TalkerChange::Remove { device, target });
+                }
+                held.told = hearing;
+            }
+        }
+        changes
+    }
+
+    /// Forgets the keys of `device`; says whether there were any.
     pub(super) fn remove(&mut self, device: DeviceId) -> bool {
-        self.newest.remove(&device).is_some()
+        self.keys.remove(&device).is_some()
     }
 }
+
+/// Targets of one talker whose keys are kept; the one that came the longest ago goes.
+const TALKER_TARGETS_MAX: usize = 32;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, DeviceKey, KeySecret, Random, SeededRandom, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, KeySecret, Random, SeededRandom, TargetId, Timestamp};
 
 use super::*;
 use crate::message::Acknowledgement;
@@ -22,15 +22,17 @@ pub(super) struct World {
     happened: u64,
     links: BTreeMap<(usize, usize), LinkState>,
     blocked: BTreeSet<(usize, usize)>,
+    /// Which gossip has been at which node.
+    passed: BTreeSet<(usize, Vec<u8>)>,
 }
 
 /// A person's device, through all its runs.
 pub(super) struct Node {
     pub(super) key: Arc<DeviceKey>,
-    chain: CertificateChain,
+    disk_charter: Arc<Charter>,
     pub(super) squad: Option<Squad>,
     incarnation: u64,
-    disk_generation: u16,
+    disk_generations: BTreeMap<TargetId, u16>,
     disk_directory: Vec<u8>,
     pub(super) own: Option<KeySecret>,
     /// Each key that it was ever told to seal with.
@@ -56,10 +58,10 @@ enum Happening {
     Message { link: u64, from: usize, to: usize, id: u64, bytes: Vec<u8> },
     Answer { link: u64, from: usize, to: usize, id: u64, taken: bool },
     Datagram { link: u64, from: usize, to: usize },
-    Gossip { link: u64, to: usize, bytes: Vec<u8> },
+    Gossip { link: u64, from: usize, to: usize, bytes: Vec<u8> },
     Dialled { from: usize, incarnation: u64, dial: Dial },
     Ended { link: u64, at: usize, peer: usize, reason: DownReason },
-    Persisted { node: usize, incarnation: u64, generation: u16 },
+    Persisted { node: usize, incarnation: u64, persist: Persist },
 }
 
 impl World {
@@ -67,22 +69,25 @@ impl World {
     pub(super) fn new(seed: u64, count: usize, loss: u64) -> Self {
         let random = Arc::new(SeededRandom::new(seed));
         let keys: Vec<_> = (0..count).map(|_| Arc::new(DeviceKey::generate(&*random))).collect();
-        let charter = Charter::found("Squad", "Voice", &keys[0], &*random);
+        let mut charter = Charter::found("Squad", "Voice", &keys[0], None, &*random);
         let mut nodes: Vec<Node> = Vec::new();
         for key in keys {
-            let chain = match nodes.last() {
-                None => charter.found_chain(&key).unwrap(),
-                Some(last) if nodes.len() < 5 => {
-                    charter.issue(&last.key, &last.chain, key.id()).unwrap()
-                }
-                Some(_) => charter.issue(&nodes[0].key, &nodes[0].chain, key.id()).unwrap(),
+            let issuer = match nodes.last() {
+                Some(last) if nodes.len() < 5 => Some(&last.key),
+                Some(_) => Some(&nodes[0].key),
+                None => None,
             };
+            if let Some(issuer) = issuer {
+                let member = charter.member_of(issuer.id());
+                let certificate = charter.issue(issuer, member, key.id(), None).unwrap();
+                charter.take(Piece::Certificate(certificate)).unwrap();
+            }
             nodes.push(Node {
                 key,
-                chain,
+                disk_charter: Arc::new(charter.clone()),
                 squad: None,
                 incarnation: 0,
-                disk_generation: 0,
+                disk_generations: BTreeMap::new(),
                 disk_directory: Vec::new(),
                 own: None,
                 sealed_with: BTreeSet::new(),
@@ -103,8 +108,9 @@ impl World {
             happened: 0,
             links: BTreeMap::new(),
             blocked: BTreeSet::new(),
+            passed: BTreeSet::new(),
         };
-        world.start_with(0, charter);
+        world.start_with(0);
         world
     }
 
@@ -113,33 +119,34 @@ impl World {
         if self.nodes[index].squad.is_some() {
             return;
         }
-        let charter =
-            self.nodes.iter().find_map(|node| Some(node.squad.as_ref()?.charter().clone()));
         let door = self.nodes.iter().position(|node| node.squad.is_some());
-        let (Some(charter), Some(door)) = (charter, door) else { return };
-        self.start_with(index, charter);
+        let Some(door) = door else { return };
+        self.start_with(index);
         let now = self.now;
         let squad = self.nodes[index].squad.as_mut().unwrap();
         squad.handle_discovered(now, None, &[address(door)]);
         self.pump();
     }
 
-    fn start_with(&mut self, index: usize, charter: Charter) {
+    fn start_with(&mut self, index: usize) {
         let incarnation = self.below(u64::MAX);
         let random: Arc<dyn Random> = Arc::clone(&self.random) as _;
         let node = &mut self.nodes[index];
         node.incarnation = incarnation;
+        let charter = Arc::clone(&node.disk_charter);
         let config = SquadConfig {
             directory: Directory::restore(&charter, &node.disk_directory),
+            member: charter.member_of(node.key.id()),
             charter,
             key: Arc::clone(&node.key),
-            chain: node.chain.clone(),
             presence: Presence {
                 incarnation,
                 name: format!("node {index}"),
                 addresses: vec![address(index)],
+                listening: Vec::new(),
             },
-            last_generation: node.disk_generation,
+            generations: node.disk_generations.clone(),
+            names: BTreeMap::new(),
         };
         node.squad = Some(Squad::new(self.now, config, random));
         self.pump();
@@ -189,7 +196,8 @@ impl World {
     pub(super) fn talk(&mut self, index: usize) {
         let now = self.now;
         if let Some(squad) = &mut self.nodes[index].squad {
-            squad.handle_talked(now);
+            let first = squad.charter().first_channel(squad.member()).unwrap().id;
+            squad.handle_talked(now, TargetId::of_channel(first));
         }
         self.pump();
     }
@@ -227,6 +235,10 @@ impl World {
 
     pub(super) fn id(&self, index: usize) -> DeviceId {
         self.nodes[index].key.id()
+    }
+
+    pub(super) fn member(&mut self, index: usize) -> MemberId {
+        self.squad(index).member()
     }
 
     /// The number that stands for a percent chance and the like.
@@ -366,10 +378,16 @@ impl World {
                     self.squad(to).handle_heard(now, device);
                 }
             }
-            Happening::Gossip { link, to, bytes } => {
+            Happening::Gossip { link, from, to, bytes } => {
                 let current = self.links.values().any(|state| state.number == link);
-                if current && self.below(100) >= self.loss && self.is_up(to) {
-                    assert_eq!(self.squad(to).handle_gossip(now, &bytes), Ok(()));
+                if current
+                    && self.below(100) >= self.loss
+                    && self.is_up(to)
+                    && self.passed.insert((to, bytes.clone()))
+                {
+                    let from = Some(self.id(from));
+                    assert_eq!(self.squad(to).handle_gossip(now, from, &bytes), Ok(()));
+                    self.gossip(to, &bytes);
                 }
             }
             Happening::Dialled { from, incarnation, dial } => {
@@ -383,14 +401,25 @@ impl World {
                     self.squad(at).handle_link_down(now, device, reason);
                 }
             }
-            Happening::Persisted { node, incarnation, generation } => {
+            Happening::Persisted { node, incarnation, persist } => {
                 let node = &mut self.nodes[node];
                 // A write that the crash overtook may still have happened.
-                node.disk_generation = node.disk_generation.max(generation);
+                match &persist {
+                    Persist::Generation(target, generation) => {
+                        let newest = node.disk_generations.entry(*target).or_default();
+                        *newest = (*newest).max(*generation);
+                    }
+                    Persist::Charter(_, charter) => node.disk_charter = Arc::clone(charter),
+                }
                 if let Some(squad) = &mut node.squad
                     && node.incarnation == incarnation
                 {
-                    squad.handle_persisted(now, generation);
+                    match persist {
+                        Persist::Generation(target, generation) => {
+                            squad.handle_persisted(now, target, generation);
+                        }
+                        Persist::Charter(number, _) => squad.handle_charter_persisted(now, number),
+                    }
                 }
             }
         }
@@ -428,11 +457,12 @@ impl World {
         PeerHello {
             device,
             member: charter.member_of(device),
-            chain: squad.chain().clone(),
+            chain: charter.chain_of(charter.member_of(device)),
             name: squad.presence().name.clone(),
             incarnation: squad.presence().incarnation,
             addresses: squad.presence().addresses.clone(),
-            heads: charter.heads(),
+            digest: charter.digest(),
+            listening: squad.presence().listening.clone(),
         }
     }
 
@@ -466,8 +496,8 @@ impl World {
             self.transmit(index, transmit);
         } else if let Some(dial) = squad.poll_dial(now) {
             self.after(5..200, Happening::Dialled { from: index, incarnation, dial });
-        } else if let Some(generation) = squad.poll_persist() {
-            self.after(1..30, Happening::Persisted { node: index, incarnation, generation });
+        } else if let Some(persist) = squad.poll_persist() {
+            self.after(1..30, Happening::Persisted { node: index, incarnation, persist });
         } else if let Some(event) = squad.poll_event() {
             self.nodes[index].observe(event);
         } else {
@@ -493,11 +523,18 @@ impl World {
                 }
             }
             Transmit::Gossip(bytes) => {
-                for to in 0..self.nodes.len() {
-                    if let Some(link) = self.link(from, to) {
-                        self.after(1..300, Happening::Gossip { link, to, bytes: bytes.clone() });
-                    }
-                }
+                self.passed.insert((from, bytes.clone()));
+                self.gossip(from, &bytes);
+            }
+        }
+    }
+
+    /// Passes gossip on to all peers.
+    fn gossip(&mut self, from: usize, bytes: &[u8]) {
+        for to in 0..self.nodes.len() {
+            if let Some(link) = self.link(from, to) {
+                let bytes = bytes.to_vec();
+                self.after(1..300, Happening::Gossip { link, from, to, bytes });
             }
         }
     }
@@ -520,9 +557,10 @@ impl World {
 impl Node {
     fn observe(&mut self, event: Event) {
         match event {
-            Event::OwnKey(secret) => {
+            Event::OwnKey { target, secret } => {
                 let number = (secret.generation, secret.step);
-                assert!(secret.generation <= self.disk_generation, "verify, persist, then act");
+                let on_disk = self.disk_generations.get(&target).copied().unwrap_or(0);
+                assert!(secret.generation <= on_disk, "verify, persist, then act");
                 assert!(self.sealed_with.last().is_none_or(|last| *last < number), "no key twice");
                 self.sealed_with.insert(number);
                 self.own = Some(secret);
@@ -532,7 +570,7 @@ impl Node {
                 assert_eq!((own.generation, own.step), (generation, step));
                 self.roster = devices;
             }
-            Event::TalkerKey { device, secret } => {
+            Event::TalkerKey { device, secret, .. } => {
                 let number = (secret.generation, secret.step);
                 let forbidden = self.forbidden.get(&device);
                 assert!(!forbidden.is_some_and(|list| list.contains(&number)), "key of the past");
@@ -543,14 +581,23 @@ impl Node {
             Event::TalkerGone { device } => {
                 self.opens.remove(&device).expect("only talkers go");
             }
-            Event::Listeners(listeners) => self.listeners = listeners,
+            Event::Listeners { devices, .. } => self.listeners = devices,
             Event::PeerUnreachable { device } => {
                 self.unreachable.insert(device);
             }
             Event::PeerReachable { device } | Event::PeerDown { device, .. } => {
                 self.unreachable.remove(&device);
             }
-            Event::PeerUp { .. } | Event::PeerRenamed { .. } | Event::RecordsChanged => {}
+            Event::TalkerKeyGone { .. }
+            | Event::Removed
+            | Event::Evicted { .. }
+            | Event::TargetGone(_) => panic!("nobody was removed here"),
+            Event::PeerUp { .. }
+            | Event::PeerRenamed { .. }
+            | Event::RecordsChanged
+            | Event::NetsChanged
+            | Event::NamesChanged
+            | Event::CharterChanged => {}
         }
     }
 }

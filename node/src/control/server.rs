@@ -196,6 +196,7 @@ fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
         },
         Some("subscribe") => (json!({"id": id, "ok": true}), true),
         Some("invite") => (invite(node, id, &request), false),
+        Some("charter") => (charter(node, id, request), false),
         _ => (command(node, id, request), false),
     }
 }
@@ -221,6 +222,16 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
         "expires": ticket.invite().expires.as_secs(),
         "uses": ticket.invite().uses,
     })
+}
+
+fn charter(node: &dyn Controlled, id: Value, mut request: Value) -> Value {
+    match serde_json::from_value(request["request"].take()) {
+        Ok(request) => match node.charter(request) {
+            Ok(answer) => json!({"id": id, "ok": true, "answer": answer}),
+            Err(error) => failure(id, &error),
+        },
+        Err(error) => failure(id, &format!("no such request: {error}")),
+    }
 }
 
 fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {

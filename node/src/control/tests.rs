@@ -39,6 +39,7 @@ impl Controlled for Fake {
             address: String::new(),
             reachable: true,
             talking: false,
+            talking_on: Vec::new(),
             level_dbfs: -90.0,
             volume: 1.0,
             stats,
@@ -48,7 +49,9 @@ impl Controlled for Fake {
             name: "Ann".to_owned(),
             organisation: "Kestrel".to_owned(),
             organisation_id: String::new(),
-            channel: "squad".to_owned(),
+            nets: Vec::new(),
+            talk_to: vec!["squad".to_owned()],
+            keys: Vec::new(),
             ticket: String::new(),
             transmit: TransmitMode::Vad,
             muted: false,
@@ -61,6 +64,10 @@ impl Controlled for Fake {
             roster: Vec::new(),
             trouble: None,
         }))
+    }
+
+    fn charter(&self, _: Request) -> Result<Answer, String> {
+        Err("this node has no charter".to_owned())
     }
 
     fn command(&self, command: Command) {

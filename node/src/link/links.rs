@@ -261,6 +261,13 @@ impl Links {
             .collect()
     }
 
+    /// Ends the links to a device that does not belong any more.
+    pub fn close(&self, device: DeviceId) {
+        for link in self.lock().get(&device).into_iter().flatten() {
+            CloseCode::Refused.close(&link.connection);
+        }
+    }
+
     /// Ends all links with a goodbye.
     pub fn leave(&self) {
         for link in self.lock().values().flatten() {

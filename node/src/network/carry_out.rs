@@ -2,14 +2,11 @@
 
 use std::net::SocketAddr;
 
-use hark_keys::{ChannelId, TargetId, Timestamp};
-use hark_mesh::squad::{self, Transmit};
+use hark_keys::Timestamp;
+use hark_mesh::squad::{self, Persist, Transmit};
 
-use super::{Input, Runner};
-use crate::{
-    store::OrganisationStore,
-    voice::{Net, NetSettings, VoiceCommand},
-};
+use super::{Input, Persisted, Runner};
+use crate::voice::{Net, VoiceCommand};
 
 impl Runner {
     /// Does what the squad wants done.
@@ -22,8 +19,10 @@ impl Runner {
                 self.transmit(now, transmit);
             } else if let Some(dial) = squad.poll_dial(now) {
                 self.dial(dial);
-            } else if let Some(generation) = squad.poll_persist() {
-                self.persist(generation);
+            } else if let Some(persist) = squad.poll_persist() {
+                self.persist(persist);
+            } else if std::mem::take(&mut self.unsettled) {
+                self.settle_radio(now);
             } else {
                 return;
             }
@@ -55,30 +54,70 @@ impl Runner {
     }
 
     fn handle_squad(&mut self, event: squad::Event) {
-        let Some(OnlyNet { channel, target, tag }) = self.store.as_ref().map(OnlyNet::of) else {
-            return;
-        };
+        let Some(squad) = &self.squad else { return };
+        let charter = squad.charter();
         let command = match event {
-            squad::Event::OwnKey(secret) => Some(VoiceCommand::UseKey { target, tag, secret }),
-            squad::Event::TalkerKey { device, secret } => Some(VoiceCommand::InstallKey {
-                device,
-                target,
-                tag,
-                heard: vec![Net::Channel(channel)],
-                priority: false,
-                secret,
-            }),
-            squad::Event::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
-            squad::Event::Listeners(devices) => {
+            squad::Event::OwnKey { target, secret } => {
+                Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
+            }
+            squad::Event::Listeners { target, devices } => {
                 Some(VoiceCommand::SetListeners { target, devices })
             }
+            squad::Event::TargetGone(target) => {
+                self.unsettled = true;
+                Some(VoiceCommand::RemoveTarget(target))
+            }
+            squad::Event::TalkerKey { device, target, hearing, secret } => {
+                let channels = hearing.channels.into_iter().map(Net::Channel);
+                Some(VoiceCommand::InstallKey {
+                    device,
+                    target,
+                    tag: charter.target_tag(target),
+                    heard: channels.chain(hearing.whisper.then_some(Net::Whisper)).collect(),
+                    priority: hearing.priority,
+                    secret,
+                })
+            }
+            squad::Event::TalkerKeyGone { device, target } => {
+                Some(VoiceCommand::RemoveKey { device, target })
+            }
+            squad::Event::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
             squad::Event::RecordsChanged => {
                 self.records_changed = true;
-                if let Some(squad) = &self.squad {
-                    for record in squad.directory().records() {
-                        self.config.doorkeeper.add_member(record.unverified().device);
-                    }
+                None
+            }
+            squad::Event::NetsChanged => {
+                self.config.doorkeeper.set_listening(squad.presence().listening.clone());
+                self.unsettled = true;
+                None
+            }
+            squad::Event::CharterChanged => {
+                self.config.doorkeeper.set_charter(charter);
+                self.unsettled = true;
+                self.view.set_charter(charter);
+                if self.ready_at.is_none() {
+                    self.config.publisher.publish(self.view.charter_changed());
                 }
+                None
+            }
+            squad::Event::NamesChanged => {
+                self.unsettled = true;
+                self.keep_names();
+                None
+            }
+            squad::Event::Evicted { device } => {
+                self.links.close(device);
+                None
+            }
+            squad::Event::Removed => {
+                self.removed = true;
+                None
+            }
+            squad::Event::RosterChanged { target, generation, step, devices } => {
+                let names = self.view.target_names(squad, &target);
+                let epoch = u64::from(generation) * 16 + u64::from(step);
+                let event = self.view.roster_changed(names, epoch, devices);
+                self.config.publisher.publish(event);
                 None
             }
             event => {
@@ -93,13 +132,50 @@ impl Runner {
         }
     }
 
-    fn persist(&self, generation: u16) {
+    /// Brings squad and voice in step with what the person wants to hear and talk to.
+    pub(super) fn settle_radio(&mut self, now: Timestamp) {
+        let Some(squad) = &mut self.squad else { return };
+        let commands = self.radio.settle(now, squad);
+        if let Some(voice) = &self.voice {
+            commands.into_iter().for_each(|command| voice.command(command));
+        }
+    }
+
+    fn persist(&mut self, persist: Persist) {
         let Some(store) = self.store.clone() else { return };
         let inputs = self.input_sender.clone();
+        match persist {
+            Persist::Charter(number, charter) => (self.config.worker)(Box::new(move || {
+                let kept = store.keep_charter(&charter).map_err(|error| error.to_string());
+                // The node may have ended meanwhile.
+                let _ = inputs.send(Input::Persisted(Persisted::Charter(number), kept));
+            })),
+            Persist::Generation(target, generation) => {
+                self.generations.insert(target, generation);
+                while self.generations.len() > GENERATIONS_MAX {
+                    let known = |target| self.squad.as_ref()?.target_of(target);
+                    let old = self.generations.keys().copied().find(|it| known(*it).is_none());
+                    let Some(old) = old else { break };
+                    self.generations.remove(&old);
+                }
+                let generations = self.generations.clone();
+                (self.config.worker)(Box::new(move || {
+                    let kept = store.keep_generations(&generations);
+                    let kept = kept.map_err(|error| error.to_string());
+                    let persisted = Persisted::Generation(target, generation);
+                    let _ = inputs.send(Input::Persisted(persisted, kept));
+                }));
+            }
+        }
+    }
+
+    fn keep_names(&self) {
+        let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
+        let names = squad.names().clone();
         (self.config.worker)(Box::new(move || {
-            let kept = store.keep_generation(generation).map_err(|error| error.to_string());
-            // The node may have ended meanwhile.
-            let _ = inputs.send(Input::Persisted(generation, kept));
+            if let Err(error) = store.keep_names(&names) {
+                tracing::warn!(%error, "names of hidden channels are not remembered");
+            }
         }));
     }
 
@@ -119,30 +195,8 @@ impl Runner {
     }
 }
 
-/// The first channel, which is all that is talked to and listened to.
-pub(super) struct OnlyNet {
-    channel: ChannelId,
-    target: TargetId,
-    tag: [u8; 4],
-}
-
-impl OnlyNet {
-    pub(super) fn of(store: &OrganisationStore) -> Self {
-        let charter = store.charter();
-        let channel = charter.channel().id;
-        let target = TargetId::of_channel(channel);
-        Self { channel, target, tag: charter.target_tag(target) }
-    }
-
-    /// What the voice side begins with.
-    pub(super) fn commands(&self) -> [VoiceCommand; 2] {
-        let net = Net::Channel(self.channel);
-        [
-            VoiceCommand::SelectTarget(Some(self.target)),
-            VoiceCommand::SetNet { net, settings: NetSettings::default() },
-        ]
-    }
-}
-
 /// Messages under way; the oldest counts as lost.
 const REQUEST_LIMIT: usize = 4096;
+
+/// Targets whose generations are kept; the keys of those that go begin anew, and are random.
+const GENERATIONS_MAX: usize = 1024;

@@ -7,7 +7,9 @@
 mod behaviour;
 mod carry_out;
 mod dials;
+mod host;
 mod publisher;
+mod radio;
 mod swarm;
 mod view;
 
@@ -19,7 +21,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, Ticket, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
     Dial, Directory,
     hello::Presence,
@@ -30,10 +32,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{behaviour::Behaviour, carry_out::OnlyNet};
+use self::{behaviour::Behaviour, host::Live, radio::Radio};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
+    commands::{self, Answer, Request},
     event::{Direction, Event},
     link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
@@ -64,7 +67,8 @@ pub type StartVoice = Box<
 /// Keeps an organisation that a ticket has led to.
 pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> anyhow::Result<OrganisationStore> + Send>;
 
-/// Does work that waits for the disk, away from the thread that decides.
+/// Does work that waits for the disk, away from the thread that decides, in the order in which it
+/// comes.
 pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// What comes in from other threads.
@@ -79,12 +83,23 @@ pub enum Input {
     Publish(Event),
     /// One end of the sound does not work, for this reason; none when it does again.
     Trouble(Direction, Option<String>),
-    /// A generation is on disk, or could not be written.
-    Persisted(u16, Result<(), String>),
+    /// Something is on disk, or could not be written.
+    Persisted(Persisted, Result<(), String>),
     /// A new ticket is wanted: uses, and how long it lasts.
     Ticket(u8, Duration, std::sync::mpsc::SyncSender<Ticket>),
+    /// Something is wanted of the charter.
+    Charter(Box<Request>, std::sync::mpsc::SyncSender<Result<Answer, String>>),
     /// End, for this reason.
     Stop(String),
+}
+
+/// What was written to disk.
+#[derive(Clone, Copy, Debug)]
+pub enum Persisted {
+    /// A generation of the key for a target.
+    Generation(TargetId, u16),
+    /// The charter with this number.
+    Charter(u64),
 }
 
 /// What the thread begins with.
@@ -123,6 +138,10 @@ pub struct RunnerConfig {
     pub publisher: Arc<Publisher>,
     /// How the microphone opens at first.
     pub transmit: TransmitMode,
+    /// Channels to hear, by name; what the charter says where none is given.
+    pub channels: Vec<String>,
+    /// Channels to talk to, by name; what the charter says where none is given.
+    pub talk_to: Vec<String>,
     /// Reads time.
     pub clock: Clock,
 }
@@ -152,6 +171,12 @@ pub struct Runner {
     next_tick: Timestamp,
     ticks: u64,
     records_changed: bool,
+    radio: Radio,
+    /// What is heard and talked to must be looked at again.
+    unsettled: bool,
+    generations: BTreeMap<TargetId, u16>,
+    /// This device does not belong any more.
+    removed: bool,
     view: View,
 }
 
@@ -256,6 +281,10 @@ impl Runner {
             next_tick: now,
             ticks: 0,
             records_changed: false,
+            radio: Radio::new(&config.channels, &config.talk_to),
+            unsettled: true,
+            generations: BTreeMap::new(),
+            removed: false,
             view: View::new(device, &config.presence.name),
             config: Kept {
                 key: config.key,
@@ -304,22 +333,26 @@ impl Runner {
                 self.config.doorkeeper.set_full(full.then(|| self.links.devices()));
             }
             self.carry_out(now);
+            if self.removed {
+                self.leave().await;
+                let organisation = self.view.organisation_name();
+                anyhow::bail!("this device does not belong to {organisation} any more");
+            }
         }
     }
 
     /// Goes to work in an organisation that this device belongs to.
     fn begin(&mut self, now: Timestamp, store: OrganisationStore) -> anyhow::Result<()> {
-        let charter = store.charter().clone();
+        let charter = Arc::clone(store.charter());
         let directory = Directory::restore(&charter, &store.members()?);
-        for record in directory.records() {
-            self.config.doorkeeper.add_member(record.unverified().device);
-        }
+        self.generations = store.generations()?;
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
-            chain: store.chain().clone(),
+            member: store.member(),
             presence: Presence { addresses: self.own_addresses(), ..self.config.presence.clone() },
             directory,
-            last_generation: store.generation()?,
+            generations: self.generations.clone(),
+            names: store.names()?,
             charter,
         };
         let mut squad = Squad::new(now, squad, Arc::new(SystemRandom));
@@ -328,11 +361,7 @@ impl Runner {
         }
         self.view.begin(&store);
         let start_voice = self.start_voice.take().expect("a node begins once");
-        let voice = start_voice(&store, &self.links, self.input_sender.clone())?;
-        for command in OnlyNet::of(&store).commands() {
-            voice.command(command);
-        }
-        self.voice = Some(voice);
+        self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
         self.squad = Some(squad);
         self.store = Some(store);
         Ok(())
@@ -344,37 +373,55 @@ impl Runner {
             Input::Stop(reason) => return Ok(Some(reason)),
             Input::Command(Command::Quit) => return Ok(Some("quit".to_owned())),
             Input::Command(command) => {
-                if let Some(command) = self.view.handle_command(command)
-                    && let Some(voice) = &self.voice
-                {
-                    voice.command(command);
-                }
+                self.handle_command(command);
+                self.carry_out(now);
                 self.show(now, false);
             }
             Input::Settled(told) => {
                 // Whoever waited may have gone.
                 let _ = told.try_send(());
             }
-            Input::Voice(VoiceEvent::KeyUsed { .. }) => {
+            Input::Voice(VoiceEvent::KeyUsed { target }) => {
                 if let Some(squad) = &mut self.squad {
-                    squad.handle_talked(now);
+                    squad.handle_talked(now, target);
                 }
             }
             Input::Voice(event) => {
-                if let Some(event) = self.view.handle_voice(event) {
+                if event == VoiceEvent::OwnTalkEnded {
+                    self.radio.handle_spurt_ended();
+                    self.unsettled = true;
+                }
+                if let Some(squad) = &self.squad
+                    && let Some(event) = self.view.handle_voice(squad, event)
+                {
                     self.config.publisher.publish(event);
                 }
             }
             Input::Publish(event) => self.config.publisher.publish(event),
             Input::Trouble(end, trouble) => self.view.set_trouble(end, trouble),
-            Input::Persisted(generation, Ok(())) => {
+            Input::Persisted(persisted, Ok(())) => match (&mut self.squad, persisted) {
+                (Some(squad), Persisted::Generation(target, generation)) => {
+                    squad.handle_persisted(now, target, generation);
+                }
+                (Some(squad), Persisted::Charter(number)) => {
+                    squad.handle_charter_persisted(now, number);
+                }
+                (None, _) => {}
+            },
+            // Without it no new key may be used, and the old ones would open to those who left.
+            Input::Persisted(Persisted::Generation(..), Err(error)) => {
+                anyhow::bail!("cannot keep the key's number: {error}")
+            }
+            Input::Persisted(Persisted::Charter(number), Err(error)) => {
+                tracing::warn!(%error, "the charter is not kept, and tried again");
                 if let Some(squad) = &mut self.squad {
-                    squad.handle_persisted(now, generation);
+                    squad.handle_charter_unwritten(now, number);
                 }
             }
-            // Without it no new key may be used, and the old ones would open to those who left.
-            Input::Persisted(_, Err(error)) => {
-                anyhow::bail!("cannot keep the key's number: {error}")
+            Input::Charter(request, answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.try_send(self.command_charter(now, *request));
+                self.carry_out(now);
             }
             Input::Ticket(uses, lasting, answer) => {
                 // Whoever asked may have gone.
@@ -399,7 +446,6 @@ impl Runner {
         let Some(squad) = &mut self.squad else { return Ok(()) };
         match event {
             LinkEvent::Up(link) => {
-                self.config.doorkeeper.add_member(link.device());
                 self.heard.insert(link.device(), link.heard());
                 self.view.link_up(&link);
                 let address = link.was_dialled().then(|| link.address());
@@ -416,6 +462,42 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let Some(squad) = &self.squad else { return };
+        let mut voice_command = None;
+        self.unsettled = true;
+        match command {
+            Command::Ptt { down, key } => {
+                let down = self.radio.press(key.as_deref(), down);
+                voice_command = Some(VoiceCommand::PushToTalk(down));
+            }
+            Command::Listen { net, on } => self.radio.listen(squad, &net, on),
+            Command::Net { net, change } => self.radio.set_net(squad, &net, change),
+            Command::TalkTo(to) => self.radio.talk_to(to),
+            Command::Key { key, to } => self.radio.bind(&key, to),
+            Command::Ducking { decibels } => {
+                voice_command = Some(VoiceCommand::SetDucking(decibels));
+            }
+            command => voice_command = self.view.handle_command(command),
+        }
+        // The target first: what is said from now on goes there.
+        if std::mem::take(&mut self.unsettled) {
+            let now = self.config.clock.now();
+            self.settle_radio(now);
+        }
+        if let (Some(command), Some(voice)) = (voice_command, &self.voice) {
+            voice.command(command);
+        }
+    }
+
+    fn command_charter(&mut self, now: Timestamp, request: Request) -> Result<Answer, String> {
+        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
+            return Err("the node is starting: ask again in a moment".to_owned());
+        };
+        let mut host = Live { now, squad, store, key: &self.config.key };
+        commands::execute(&mut host, request).map_err(|error| error.to_string())
     }
 
     /// Ten times a second.
@@ -455,8 +537,9 @@ impl Runner {
 
     /// Publishes the state and, each second, the statistics.
     fn show(&mut self, now: Timestamp, second: bool) {
-        let Some(voice) = &self.voice else { return };
-        let snapshot = self.view.snapshot(now, &self.links.all(), &voice.statistics(), second);
+        let (Some(voice), Some(squad)) = (&self.voice, &self.squad) else { return };
+        let (links, statistics) = (self.links.all(), voice.statistics());
+        let snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
         if second {
             self.config.publisher.publish(self.view.stats_event(&snapshot));
         }

@@ -84,7 +84,8 @@ impl Runner {
                 message,
             }) => {
                 let Some(squad) = &mut self.squad else { return };
-                let acceptance = match squad.handle_gossip(now, &message.data) {
+                let from = DeviceId::from_peer_id(&propagation_source);
+                let acceptance = match squad.handle_gossip(now, from, &message.data) {
                     Ok(()) => gossipsub::MessageAcceptance::Accept,
                     Err(error) => {
                         tracing::debug!(%error, "gossip refused");

@@ -1,15 +1,20 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
-use hark_keys::{DeviceId, OrganisationId, Timestamp};
-use hark_mesh::squad::{self, DownReason};
+use hark_keys::{DeviceId, ObjectHash, OrganisationId, Timestamp};
+use hark_mesh::{
+    Target,
+    charter::Charter,
+    squad::{self, DownReason, Squad},
+};
 
+use super::radio::{self, Radio};
 use crate::{
     event::{DeviceText, Direction, Event, Path, PeerStats},
     link::{Link, Links, multiaddr_of},
     platform,
-    snapshot::{Command, PeerView, Snapshot, TransmitMode},
+    snapshot::{Command, KeyView, NetView, PeerView, Snapshot, TransmitMode},
     store::OrganisationStore,
-    voice::{self, Net, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics},
+    voice::{self, Net, NetSettings, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics},
 };
 
 /// What people and programs see of the node, kept in step with what it does.
@@ -17,7 +22,7 @@ pub(super) struct View {
     device: DeviceId,
     name: String,
     organisation: Option<(OrganisationId, String)>,
-    channel: String,
+    version: u32,
     heads: Vec<String>,
     pub(super) ticket: String,
     transmit: TransmitMode,
@@ -25,6 +30,8 @@ pub(super) struct View {
     deafened: bool,
     troubles: BTreeMap<Direction, String>,
     roster: Vec<DeviceText>,
+    /// What this device talks to just now.
+    talking_to: Vec<String>,
     peers: BTreeMap<DeviceId, Peer>,
     cpu_percent: f64,
     cpu_measured: Option<(Timestamp, std::time::Duration)>,
@@ -37,6 +44,8 @@ struct Peer {
     /// Whether `peer_up` was told last, rather than `peer_down`.
     up: bool,
     volume: f32,
+    /// Channels that it is heard on just now.
+    talking_on: Vec<String>,
     frames: Frames,
 }
 
@@ -92,7 +101,7 @@ impl View {
             device,
             name: name.to_owned(),
             organisation: None,
-            channel: String::new(),
+            version: 1,
             heads: Vec::new(),
             ticket: String::new(),
             transmit: TransmitMode::Vad,
@@ -100,6 +109,7 @@ impl View {
             deafened: false,
             troubles: BTreeMap::new(),
             roster: vec![DeviceText(device)],
+            talking_to: Vec::new(),
             peers: BTreeMap::new(),
             cpu_percent: 0.0,
             cpu_measured: None,
@@ -107,11 +117,23 @@ impl View {
     }
 
     pub(super) fn begin(&mut self, store: &OrganisationStore) {
-        let charter = store.charter();
+        self.set_charter(store.charter());
+    }
+
+    pub(super) fn set_charter(&mut self, charter: &Charter) {
         self.organisation = Some((charter.organisation(), charter.name().to_owned()));
-        self.channel = charter.channel().name.clone();
-        let hex = |head: &[u8; 32]| blake3::Hash::from_bytes(*head).to_hex().to_string();
-        self.heads = charter.heads().iter().map(hex).collect();
+        self.version = charter.root().version;
+        let hex =
+            |head: ObjectHash| blake3::Hash::from_bytes(*head.as_bytes()).to_hex().to_string();
+        self.heads = charter.heads().map(hex).collect();
+        if self.heads.is_empty() {
+            // Before any operation the founding document is all there is.
+            self.heads = vec![hex(ObjectHash::from_bytes(*charter.organisation().as_bytes()))];
+        }
+    }
+
+    pub(super) fn charter_changed(&self) -> Event {
+        Event::CharterChanged { version: self.version, heads: self.heads.clone() }
     }
 
     pub(super) fn set_transmit(&mut self, mode: TransmitMode) {
@@ -146,7 +168,7 @@ impl View {
                 listen: listen.collect(),
                 ticket: self.ticket.clone(),
             },
-            Event::CharterChanged { version: 1, heads: self.heads.clone() },
+            self.charter_changed(),
         ]
     }
 
@@ -161,7 +183,6 @@ impl View {
                 self.deafened = on;
                 VoiceCommand::Deafen(on)
             }
-            Command::Ptt { down } => VoiceCommand::PushToTalk(down),
             Command::Transmit { mode } => {
                 self.transmit = mode;
                 VoiceCommand::SetTransmit(mode.into())
@@ -172,35 +193,59 @@ impl View {
                 self.peers.get_mut(&device)?.volume = gain;
                 VoiceCommand::Volume { device, gain }
             }
-            Command::Quit => return None,
+            Command::Ptt { .. }
+            | Command::Listen { .. }
+            | Command::Net { .. }
+            | Command::TalkTo(_)
+            | Command::Key { .. }
+            | Command::Ducking { .. }
+            | Command::Quit => return None,
         })
     }
 
-    pub(super) fn handle_voice(&mut self, event: VoiceEvent) -> Option<Event> {
-        let channels = vec![self.channel.clone()];
+    pub(super) fn handle_voice(&mut self, squad: &Squad, event: VoiceEvent) -> Option<Event> {
         match event {
-            VoiceEvent::TalkStarted { device, nets } => Some(Event::TalkStarted {
-                device: DeviceText(device),
-                name: self.name_of(device),
-                channels: nets.into_iter().filter_map(|net| self.channel_of(net)).collect(),
-            }),
-            VoiceEvent::TalkEnded { device } => Some(Event::TalkEnded {
-                device: DeviceText(device),
-                name: self.name_of(device),
-                channels,
-            }),
-            VoiceEvent::OwnTalkStarted { .. } => Some(Event::TalkStarted {
-                device: DeviceText(self.device),
-                name: self.name.clone(),
-                channels,
-            }),
+            VoiceEvent::TalkStarted { device, nets } => {
+                let channels: Vec<_> =
+                    nets.into_iter().filter_map(|net| net_name(squad, net)).collect();
+                self.peer(device).talking_on.clone_from(&channels);
+                let name = self.name_of(device);
+                Some(Event::TalkStarted { device: DeviceText(device), name, channels })
+            }
+            VoiceEvent::TalkEnded { device } => {
+                let channels = std::mem::take(&mut self.peer(device).talking_on);
+                let name = self.name_of(device);
+                Some(Event::TalkEnded { device: DeviceText(device), name, channels })
+            }
+            VoiceEvent::OwnTalkStarted { target } => {
+                let target = squad.target_of(target);
+                self.talking_to = target.map(|it| self.target_names(squad, it)).unwrap_or_default();
+                Some(Event::TalkStarted {
+                    device: DeviceText(self.device),
+                    name: self.name.clone(),
+                    channels: self.talking_to.clone(),
+                })
+            }
             VoiceEvent::OwnTalkEnded => Some(Event::TalkEnded {
                 device: DeviceText(self.device),
                 name: self.name.clone(),
-                channels,
+                channels: std::mem::take(&mut self.talking_to),
             }),
             VoiceEvent::KeyUsed { .. } => None,
         }
+    }
+
+    /// What people call what is talked to.
+    pub(super) fn target_names(&self, squad: &Squad, target: &Target) -> Vec<String> {
+        let channels = target.channels().iter().filter_map(|id| radio::name_of(squad, *id));
+        let members = target.members().iter().map(|member| {
+            let device = squad.charter().devices_of(*member).first().copied();
+            device.map_or_else(|| member.short(), |device| self.name_of(device))
+        });
+        let charter = squad.charter();
+        let roles =
+            target.roles().iter().filter_map(|id| Some(charter.state().role(*id)?.name.clone()));
+        channels.chain(members).chain(roles).collect()
     }
 
     pub(super) fn link_up(&mut self, link: &Link) {
@@ -232,12 +277,6 @@ impl View {
                 self.peer(device).name = name;
                 None
             }
-            squad::Event::RosterChanged { generation, step, devices, .. } => {
-                self.roster = devices.into_iter().map(DeviceText).collect();
-                self.roster.push(DeviceText(self.device));
-                self.roster.sort();
-                Some(self.roster_changed(u64::from(generation) * 16 + u64::from(step)))
-            }
             _ => None,
         }
     }
@@ -245,6 +284,8 @@ impl View {
     pub(super) fn snapshot(
         &mut self,
         now: Timestamp,
+        squad: &Squad,
+        radio: &Radio,
         links: &[Arc<Link>],
         voice: &VoiceStatistics,
         measure_cpu: bool,
@@ -268,6 +309,7 @@ impl View {
                     address: link.map(|_| peer.address.clone()).unwrap_or_default(),
                     reachable: peer.up,
                     talking: talker.talking,
+                    talking_on: peer.talking_on.clone(),
                     level_dbfs: talker.level_dbfs,
                     volume: peer.volume,
                     stats: PeerStats {
@@ -291,7 +333,14 @@ impl View {
             name: self.name.clone(),
             organisation: self.organisation_name().to_owned(),
             organisation_id: self.organisation().to_string(),
-            channel: self.channel.clone(),
+            nets: self.nets(squad, radio),
+            talk_to: radio
+                .talking_to(squad)
+                .map_or_else(Vec::new, |it| self.target_names(squad, &it)),
+            keys: radio
+                .keys()
+                .map(|(key, to, down)| KeyView { key: key.to_owned(), to: to.clone(), down })
+                .collect(),
             ticket: self.ticket.clone(),
             transmit: self.transmit,
             muted: self.muted,
@@ -352,8 +401,40 @@ impl View {
         })
     }
 
-    fn roster_changed(&self, epoch: u64) -> Event {
-        Event::RosterChanged { channel: self.channel.clone(), epoch, devices: self.roster.clone() }
+    /// Exactly these and this device hold the key of what is called `names`.
+    pub(super) fn roster_changed(
+        &mut self,
+        names: Vec<String>,
+        epoch: u64,
+        devices: Vec<DeviceId>,
+    ) -> Event {
+        self.roster = devices.into_iter().map(DeviceText).collect();
+        self.roster.push(DeviceText(self.device));
+        self.roster.sort();
+        Event::RosterChanged { channel: names.join("+"), epoch, devices: self.roster.clone() }
+    }
+
+    fn nets(&self, squad: &Squad, radio: &Radio) -> Vec<NetView> {
+        let within_reach = radio::nets_within_reach(squad).into_iter();
+        let nets = within_reach.map(|(id, name)| {
+            let heard = radio.heard().get(&Net::Channel(id)).copied();
+            let NetSettings { volume, pan, muted, priority } = heard.unwrap_or_default();
+            let up = self.peers.iter().filter(|(_, peer)| peer.up);
+            let on_it = up.clone().filter(|(device, _)| squad.listening_of(**device).contains(&id));
+            let talking = up.filter(|(_, peer)| peer.talking_on.contains(&name));
+            NetView {
+                members: on_it.map(|(_, peer)| peer.name.clone()).collect(),
+                talking: talking.map(|(_, peer)| peer.name.clone()).collect(),
+                id: id.to_string(),
+                listening: heard.is_some(),
+                name,
+                volume,
+                pan,
+                muted,
+                priority,
+            }
+        });
+        nets.collect()
     }
 
     fn peer(&mut self, device: DeviceId) -> &mut Peer {
@@ -362,6 +443,7 @@ impl View {
             address: String::new(),
             up: false,
             volume: 1.0,
+            talking_on: Vec::new(),
             frames: Frames::default(),
         })
     }
@@ -376,15 +458,15 @@ impl View {
         named.next().is_none().then_some(*device)
     }
 
-    fn channel_of(&self, net: Net) -> Option<String> {
-        match net {
-            Net::Channel(_) => Some(self.channel.clone()),
-            Net::Whisper => None,
-        }
-    }
-
     fn name_of(&self, device: DeviceId) -> String {
         self.peers.get(&device).map_or_else(|| device.short(), |peer| peer.name.clone())
+    }
+}
+
+fn net_name(squad: &Squad, net: Net) -> Option<String> {
+    match net {
+        Net::Channel(channel) => radio::name_of(squad, channel),
+        Net::Whisper => Some(WHISPER.to_owned()),
     }
 }
 
@@ -397,6 +479,9 @@ impl From<TransmitMode> for voice::Transmit {
         }
     }
 }
+
+/// How a whisper is called where channels are named.
+const WHISPER: &str = "whisper";
 
 /// Louder than this distorts whatever was sent.
 const VOLUME_MAX: f32 = 4.0;

@@ -1,14 +1,16 @@
 //! What a node keeps on disk.
 //!
 //! ```text
-//! HOME/version                         "hark home 1"
+//! HOME/version                         "hark home 2"
 //!      name                            shown to others
 //!      next.key                        the identity that the next organisation gets
 //!      organisations/<id>/device.key   this device's identity in the organisation
-//!                         charter      the signed root document
-//!                         certificates this device's certificate chain
+//!                         charter      all signed pieces of the charter
+//!                         member       whose device this is
+//!                         names        keys of hidden channels' names
+//!                         root-signed  root documents that this device has signed
 //!                         members      records of the members met, with their addresses
-//!                         generation   the last generation of the sender key
+//!                         generations  the last generation of the key of each target
 //!                         port         the port that was listened on last
 //!                         uses         devices admitted by limited tickets
 //!                         lock         held by the process that runs this organisation
@@ -26,8 +28,8 @@ use std::{
     sync::Arc,
 };
 
-use hark_keys::{DeviceId, DeviceKey, KeyFileError, OrganisationId, Random, keystore};
-use hark_mesh::charter::{CertificateChain, Charter};
+use hark_keys::{DeviceId, DeviceKey, KeyFileError, MemberId, OrganisationId, Random, keystore};
+use hark_mesh::charter::Charter;
 
 use files::Files;
 pub use files::{Disk, FileError, Guard, LockError, SystemDisk};
@@ -46,6 +48,11 @@ pub enum StoreError {
     /// Written by a later Hark.
     #[error("{0} was written by a newer version of Hark: update hark, or use another --home")]
     NewerVersion(PathBuf),
+    /// Written by an earlier Hark, whose organisations were made in another way.
+    #[error(
+        "{0} was written by an earlier version of Hark: use another --home, and found or join again"
+    )]
+    OlderVersion(PathBuf),
     /// The key file gives no key.
     #[error("{path}: {error}")]
     Key {
@@ -96,6 +103,9 @@ impl Home {
         let version = path.join("version");
         match files.read_text(&version)? {
             Some(text) if text.trim() == VERSION => {}
+            Some(text) if text.trim() == EARLIER => {
+                return Err(StoreError::OlderVersion(path.to_owned()));
+            }
             Some(_) => return Err(StoreError::NewerVersion(path.to_owned())),
             None => {
                 files.make_folder(path)?;
@@ -160,7 +170,7 @@ impl Home {
     pub fn keep(
         &self,
         charter: &Charter,
-        chain: &CertificateChain,
+        member: MemberId,
     ) -> Result<OrganisationStore, StoreError> {
         let folder = self.path.join("organisations").join(charter.organisation().to_string());
         self.files.make_folder(&folder)?;
@@ -169,8 +179,8 @@ impl Home {
         // The identity first, the charter last: the folder counts only from then on, and until
         // then the identity is still the next one, too.
         self.files.write(&folder.join("device.key"), text.as_bytes())?;
-        self.files.write(&folder.join("certificates"), &hark_keys::encode(chain))?;
-        self.files.write(&folder.join("charter"), &charter.to_bytes())?;
+        self.files.write(&folder.join("member"), member.to_string().as_bytes())?;
+        self.files.write(&folder.join("charter"), &charter.snapshot())?;
         self.files.remove(&key)?;
         OrganisationStore::open(&self.files, &folder)?.ok_or(StoreError::Damaged(folder))
     }
@@ -178,9 +188,16 @@ impl Home {
     /// The identity of this device in an organisation.
     pub fn key(&self, store: &OrganisationStore) -> Result<DeviceKey, StoreError> {
         let path = store.folder().join("device.key");
-        let certified = store.chain().leaf().map(|certificate| certificate.device);
+        let (charter, member) = (store.charter(), store.member());
+        let known = |device| {
+            let devices = charter.devices_of(member);
+            // Somebody who was removed, or retired the device, is told so later.
+            devices.is_empty()
+                || devices.contains(&device)
+                || charter.state().is_retired(member, device)
+        };
         match self.read_key(&path)? {
-            Some(key) if Some(key.id()) == certified => Ok(key),
+            Some(key) if known(key.id()) => Ok(key),
             // Another key than the one that was admitted opens no door.
             _ => Err(StoreError::Damaged(path)),
         }
@@ -247,7 +264,10 @@ impl Home {
     }
 }
 
-const VERSION: &str = "hark home 1";
+const VERSION: &str = "hark home 2";
+
+/// Of a home from before there were charters.
+const EARLIER: &str = "hark home 1";
 
 #[cfg(test)]
 mod tests;

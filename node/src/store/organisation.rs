@@ -2,11 +2,13 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
-use hark_keys::{DeviceId, OrganisationId, UnixTime, decode, encode};
-use hark_mesh::charter::{CertificateChain, Charter};
+use hark_keys::{
+    ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, UnixTime, decode, encode,
+};
+use hark_mesh::{charter::Charter, message::NameKey};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -20,8 +22,8 @@ use crate::{admission::UseCounter, clock::Clock};
 pub struct OrganisationStore {
     files: Files,
     folder: PathBuf,
-    charter: Charter,
-    chain: CertificateChain,
+    charter: Arc<Charter>,
+    member: MemberId,
 }
 
 impl OrganisationStore {
@@ -29,15 +31,16 @@ impl OrganisationStore {
     pub(super) fn open(files: &Files, folder: &Path) -> Result<Option<Self>, StoreError> {
         let read = |name: &str| files.read(&folder.join(name), FILE_LIMIT);
         let Some(charter) = read("charter")? else { return Ok(None) };
-        let charter = Charter::from_bytes(&charter)
-            .map_err(|_| StoreError::Damaged(folder.join("charter")))?;
-        let damaged = || StoreError::Damaged(folder.join("certificates"));
-        let chain: CertificateChain =
-            decode(&read("certificates")?.ok_or_else(damaged)?, FILE_LIMIT as usize)
-                .map_err(|_| damaged())?;
-        let device = chain.leaf().ok_or_else(damaged)?.device;
-        charter.verify_chain(&chain, device).map_err(|_| damaged())?;
-        Ok(Some(Self { files: files.clone(), folder: folder.to_owned(), charter, chain }))
+        let charter =
+            Charter::restore(&charter).map_err(|_| StoreError::Damaged(folder.join("charter")))?;
+        let damaged = || StoreError::Damaged(folder.join("member"));
+        let member = files.read_text(&folder.join("member"))?.ok_or_else(damaged)?;
+        let member = member.trim().parse().map_err(|_| damaged())?;
+        if !charter.is_known(member) {
+            return Err(damaged());
+        }
+        let charter = Arc::new(charter);
+        Ok(Some(Self { files: files.clone(), folder: folder.to_owned(), charter, member }))
     }
 
     /// Which organisation.
@@ -45,14 +48,30 @@ impl OrganisationStore {
         self.charter.organisation()
     }
 
-    /// What the organisation is.
-    pub fn charter(&self) -> &Charter {
+    /// What the organisation is, as it was when the store was opened.
+    pub fn charter(&self) -> &Arc<Charter> {
         &self.charter
     }
 
-    /// What proves that this device belongs.
-    pub fn chain(&self) -> &CertificateChain {
-        &self.chain
+    /// Keeps the charter; it is on disk when this returns. [CHARTER-8.1]
+    pub fn keep_charter(&self, charter: &Charter) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("charter"), &charter.snapshot())?)
+    }
+
+    /// Whose device this is.
+    pub fn member(&self) -> MemberId {
+        self.member
+    }
+
+    /// Keys of hidden channels' names; what cannot be read is learnt again.
+    pub fn names(&self) -> Result<BTreeMap<ChannelId, NameKey>, StoreError> {
+        let bytes = self.files.read(&self.folder.join("names"), FILE_LIMIT)?;
+        Ok(bytes.and_then(|bytes| decode(&bytes, FILE_LIMIT as usize).ok()).unwrap_or_default())
+    }
+
+    /// Keeps the keys of hidden channels' names.
+    pub fn keep_names(&self, names: &BTreeMap<ChannelId, NameKey>) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("names"), &encode(names))?)
     }
 
     /// Where all this is kept.
@@ -91,16 +110,38 @@ impl OrganisationStore {
         }
     }
 
-    /// The last generation of the sender key that was used; 0 if none was.
-    pub fn generation(&self) -> Result<u16, StoreError> {
-        let path = self.folder.join("generation");
-        let Some(text) = self.files.read_text(&path)? else { return Ok(0) };
-        text.trim().parse().map_err(|_| StoreError::Damaged(path))
+    /// The root document of this version that this device has signed, whatever became of it.
+    /// [CHARTER-2.4]
+    pub fn root_signed(&self, version: u32) -> Result<Option<ObjectHash>, StoreError> {
+        Ok(self.roots_signed()?.get(&version).copied())
     }
 
-    /// Keeps a generation, which then never comes back. [PROTO-6.3]
-    pub fn keep_generation(&self, generation: u16) -> Result<(), StoreError> {
-        Ok(self.files.write(&self.folder.join("generation"), generation.to_string().as_bytes())?)
+    /// Remembers for good, before it is signed, that this device signs a root document.
+    pub fn keep_root_signed(&self, version: u32, document: ObjectHash) -> Result<(), StoreError> {
+        let mut signed = self.roots_signed()?;
+        signed.entry(version).or_insert(document);
+        Ok(self.files.write(&self.folder.join("root-signed"), &encode(&signed))?)
+    }
+
+    fn roots_signed(&self) -> Result<BTreeMap<u32, ObjectHash>, StoreError> {
+        let path = self.folder.join("root-signed");
+        let Some(bytes) = self.files.read(&path, FILE_LIMIT)? else { return Ok(BTreeMap::new()) };
+        decode(&bytes, FILE_LIMIT as usize).map_err(|_| StoreError::Damaged(path))
+    }
+
+    /// The last generation of the key of each target that may have been used.
+    pub fn generations(&self) -> Result<BTreeMap<TargetId, u16>, StoreError> {
+        let path = self.folder.join("generations");
+        let Some(bytes) = self.files.read(&path, FILE_LIMIT)? else { return Ok(BTreeMap::new()) };
+        decode(&bytes, FILE_LIMIT as usize).map_err(|_| StoreError::Damaged(path))
+    }
+
+    /// Keeps generations, which then never come back. [PROTO-6.3]
+    pub fn keep_generations(
+        &self,
+        generations: &BTreeMap<TargetId, u16>,
+    ) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("generations"), &encode(generations))?)
     }
 
     /// Counts the uses of limited tickets.
@@ -179,5 +220,6 @@ impl UseCounter for Uses {
     }
 }
 
-/// Bytes of any of the files; a longer one is not ours. A thousand member records have some 500 kB.
-const FILE_LIMIT: u64 = 4 << 20;
+/// Bytes of any of the files; a longer one is not ours. The charter of ten thousand members has some
+/// 3 MB.
+const FILE_LIMIT: u64 = 32 << 20;

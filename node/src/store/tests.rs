@@ -1,4 +1,6 @@
-use hark_keys::{SeededRandom, UnixTime};
+use std::collections::BTreeMap;
+
+use hark_keys::{SeededRandom, TargetId, UnixTime};
 
 use super::*;
 use crate::{admission::UseCounter, clock::Clock};
@@ -10,9 +12,8 @@ fn home(path: &Path) -> Home {
 fn founded(home: &Home, name: &str) -> OrganisationStore {
     let random = SeededRandom::new(name.len() as u64);
     let key = home.next_key(&random).expect("a key");
-    let charter = Charter::found(name, "squad", &key, &random);
-    let chain = charter.found_chain(&key).expect("the founder's own");
-    home.keep(&charter, &chain).expect("kept")
+    let charter = Charter::found(name, "squad", &key, None, &random);
+    home.keep(&charter, charter.member_of(key.id())).expect("kept")
 }
 
 #[test]
@@ -39,9 +40,12 @@ fn an_organisation_takes_the_next_identity_with_it() {
 #[test]
 fn a_home_of_a_newer_version_is_not_touched() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("version"), "hark home 2\n").expect("written");
-    let opened = Home::open(folder.path(), Box::new(|| None));
-    assert!(matches!(opened, Err(StoreError::NewerVersion(_))));
+    let open = |version: &str| {
+        std::fs::write(folder.path().join("version"), version).expect("written");
+        Home::open(folder.path(), Box::new(|| None))
+    };
+    assert!(matches!(open("hark home 3\n"), Err(StoreError::NewerVersion(_))));
+    assert!(matches!(open("hark home 1\n"), Err(StoreError::OlderVersion(_))));
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
 }
 
@@ -50,10 +54,11 @@ fn a_home_of_a_newer_version_is_not_touched() {
 fn a_generation_is_there_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = founded(&home(folder.path()), "Kestrel");
-    assert_eq!(store.generation().expect("none yet"), 0);
-    store.keep_generation(41).expect("kept");
+    assert_eq!(store.generations().expect("none yet"), BTreeMap::new());
+    let generations = BTreeMap::from([(TargetId::from_bytes([1; 16]), 41)]);
+    store.keep_generations(&generations).expect("kept");
     let again = home(folder.path()).choose(None).expect("one").expect("one");
-    assert_eq!(again.generation().expect("kept"), 41);
+    assert_eq!(again.generations().expect("kept"), generations);
 }
 
 #[test]

@@ -2,6 +2,7 @@ use hark_keys::{DeviceId, Door, SeededRandom, Ticket, UnixTime, open_once, seal_
 use hark_mesh::{
     ADDRESSES_MAX, clean_name,
     hello::{Greeting, HELLO_MAX_BYTES, Listener, PeerHello, Request, open_greeting},
+    message::LISTENING_MAX,
 };
 
 use crate::world::{Member, WORLD, device};
@@ -21,10 +22,8 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
 }
 
 fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
-    let charter = &WORLD.charter;
     let listener = listener(&WORLD.founder);
-    let is_root = |device| charter.is_root(device);
-    let opened = open_greeting(NOW, &listener, &EXPORTER, remote, bytes, is_root);
+    let opened = open_greeting(NOW, &listener, &EXPORTER, remote, bytes);
     let Ok(opened) = opened else { return false };
     let greeting = match opened.request() {
         Request::Member(peer) => {
@@ -52,22 +51,34 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
 
 fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
     let Ok(welcome) = greeting.read_answer(WORLD.founder.key.id(), bytes) else { return false };
-    assert_eq!(welcome.charter, WORLD.charter, "there is one organisation of this id");
+    let charter = &welcome.charter;
+    assert_eq!(charter.organisation(), WORLD.charter.organisation());
+    assert!(charter.roots().eq(WORLD.charter.roots()), "there is one organisation of this id");
     assert_eq!(welcome.peer.device, WORLD.founder.key.id());
-    check(&welcome.peer);
+    // A newcomer knows the root documents alone, and learns the rest once it is there.
+    let peer = &welcome.peer;
+    assert_eq!(charter.rooted_chain(&peer.chain, peer.device), Ok(peer.member));
+    if *charter == *WORLD.charter {
+        check(peer);
+    }
+    check_bounds(peer);
     true
 }
 
 fn check(peer: &PeerHello) {
     assert_eq!(WORLD.charter.verify_chain(&peer.chain, peer.device), Ok(peer.member));
+    check_bounds(peer);
+}
+
+fn check_bounds(peer: &PeerHello) {
     assert_eq!(clean_name(&peer.name), peer.name);
-    assert!(peer.addresses.len() <= ADDRESSES_MAX && peer.heads.len() <= 16);
+    assert!(peer.addresses.len() <= ADDRESSES_MAX && peer.listening.len() <= LISTENING_MAX);
 }
 
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let listener = listener(&WORLD.founder);
     let answer = |remote, greeting: &Greeting| {
-        let opened = open_greeting(NOW, &listener, &EXPORTER, remote, greeting.bytes(), |_| true);
+        let opened = open_greeting(NOW, &listener, &EXPORTER, remote, greeting.bytes());
         opened.expect("a good greeting").accept(&listener).0
     };
     let [member, newcomer_says] = [member_greeting(), newcomer_greeting()];
@@ -96,12 +107,12 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn listener(member: &'static Member) -> Listener<'static> {
-    let Member { key, chain, presence } = member;
-    Listener { charter: &WORLD.charter, key, chain, presence }
+    let Member { key, member, presence, .. } = member;
+    Listener { charter: &WORLD.charter, key, member: *member, presence }
 }
 
 fn member_greeting() -> Greeting {
-    let Member { key, chain, presence } = &WORLD.cid;
+    let Member { key, chain, presence, .. } = &WORLD.cid;
     Greeting::member(&WORLD.charter, key.id(), chain, presence, EXPORTER)
 }
 
@@ -111,7 +122,8 @@ fn newcomer_greeting() -> Greeting {
     let expires = UnixTime::from_secs(2_000);
     let (organisation, random) = (WORLD.charter.organisation(), SeededRandom::new(5));
     let ticket = Ticket::issue(key, organisation, "Squad", expires, 0, vec![door], &random);
-    Greeting::redeem(NOW, &ticket, newcomer(), &WORLD.bob.presence, EXPORTER)
+    let presence = &WORLD.bob.presence;
+    Greeting::redeem(NOW, &ticket, newcomer(), None, presence, EXPORTER)
         .expect("the ticket has not expired")
 }
 

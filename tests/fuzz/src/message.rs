@@ -1,13 +1,15 @@
-use hark_keys::{KeySecret, SeededRandom, Signable, Signed, Timestamp, decode, encode};
+use hark_keys::{ChannelId, KeySecret, SeededRandom, Signable, Signed, Timestamp, decode, encode};
 use hark_mesh::{
-    ADDRESSES_MAX, Directory, List, MemberRecord, clean_name,
+    ADDRESSES_MAX, Directory, List, MemberRecord, Target,
+    charter::pack::{pack, unpack},
+    clean_name,
     message::{
-        Acknowledgement, KeyMessage, MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message,
-        RECIPIENTS_MAX,
+        Acknowledgement, KeyMessage, LISTENING_MAX, Listening, MESSAGE_MAX_BYTES,
+        MESSAGE_RECORDS_MAX, Message, NameKey, RECIPIENTS_MAX,
     },
 };
 
-use crate::world::{Member, WORLD};
+use crate::world::{ALPHA, GHOST, Member, PILOT, WING, WORLD};
 
 /// Messages come back as the same bytes, their lists keep their bounds, and what a directory took
 /// it still has after it was on disk.
@@ -40,9 +42,28 @@ fn is_message(bytes: &[u8]) -> bool {
     assert_eq!(message.encode(), bytes);
     match message {
         Message::Key(message) => {
-            assert!(message.unverified().recipients.len() <= RECIPIENTS_MAX);
+            let key = message.unverified();
+            assert!(key.recipients.len() <= RECIPIENTS_MAX);
+            check_target(&key.target);
             message.verify().is_ok()
         }
+        Message::Listening(listening) => {
+            assert!(listening.channels.len() <= LISTENING_MAX);
+            true
+        }
+        Message::Names(keys) => {
+            for (channel, key) in keys.iter() {
+                check_name(*channel, key);
+            }
+            true
+        }
+        Message::Digest(_) => true,
+        Message::Have(have) => {
+            let lacking = WORLD.charter.lacking(&have);
+            assert!(lacking.len() <= WORLD.charter.pieces_in_order().count());
+            true
+        }
+        Message::Pieces(packed) => unpack(&packed).is_ok(),
         Message::Records(records) => {
             assert!(records.len() <= MESSAGE_RECORDS_MAX);
             let mut directory = Directory::default();
@@ -56,6 +77,32 @@ fn is_message(bytes: &[u8]) -> bool {
             taken
         }
     }
+}
+
+/// A target that is sound has one form, and what is permitted of it is no more than it is.
+fn check_target(target: &Target) {
+    let (channels, members) = (target.channels(), target.members());
+    let roles = target.roles().iter().copied();
+    let mut again = Target::new(channels.iter().copied(), members.iter().copied(), roles);
+    again.priority = target.priority;
+    assert!(!target.is_sound() || again == *target && again.id() == target.id());
+    let (state, speaker) = (WORLD.charter.state(), WORLD.dora.member);
+    let permitted = target.permitted(state, speaker);
+    assert!(permitted.is_empty() || permitted.is_sound());
+    assert_eq!(permitted.permitted(state, speaker), permitted);
+    assert_eq!(permitted.union(&again).id(), again.id(), "nothing is added");
+    let listening = [WORLD.voice, WING].into();
+    let hearing = target.hearing(state, speaker, WORLD.founder.member, &listening);
+    assert!(hearing.channels.iter().all(|channel| listening.contains(channel)));
+    assert!(!permitted.is_empty() || !hearing.is_reached(), "who may not speak is not heard");
+}
+
+fn check_name(channel: ChannelId, key: &NameKey) {
+    let name = key.seal(channel, "Ghost\u{202e}");
+    let opened = key.open(channel, &name).expect("its own key opens a name");
+    assert_eq!(clean_name(&opened), opened);
+    let elsewhere = ChannelId::from_bytes(channel.as_bytes().map(|byte| byte ^ 1));
+    assert_eq!(key.open(elsewhere, &name), None, "a name is one channel's");
 }
 
 fn check_directory(directory: &Directory) {
@@ -83,8 +130,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let secret = KeySecret::generate(7, &SeededRandom::new(1));
     let mut recipients = [WORLD.founder.key.id(), WORLD.cid.key.id()];
     recipients.sort();
+    let mut target = Target::new([WORLD.voice, WING], [WORLD.cid.member], [PILOT]);
+    target.priority = true;
     let key = KeyMessage {
-        channel: WORLD.charter.channel().id,
+        target,
         sender: bob.key.id(),
         secret,
         recipients: List::truncated(recipients),
@@ -102,6 +151,20 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("bytes_key", message(Message::Key(Signed::sign(key.clone(), &bob.key)))),
         ("bytes_records", message(Message::Records(List::truncated(records)))),
+        (
+            "bytes_listening",
+            message(Message::Listening(Listening {
+                number: 7,
+                channels: List::truncated([ALPHA, WING]),
+            })),
+        ),
+        (
+            "bytes_names",
+            message(Message::Names(List::truncated([(GHOST, WORLD.name_key.clone())]))),
+        ),
+        ("bytes_digest", message(Message::Digest(WORLD.charter.digest()))),
+        ("bytes_have", message(Message::Have(WORLD.charter.have()))),
+        ("bytes_pieces", message(pack(WORLD.charter.pieces_in_order()).remove(0))),
         ("key", [&[KEY][..], &encode(&key)].concat()),
         ("record", [&[RECORD][..], &encode(&record(bob, 1))].concat()),
         ("snapshot", [&[SNAPSHOT][..], &snapshot].concat()),

@@ -4,21 +4,32 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, DeviceKey, KeySecret, SeededRandom, Signed, Timestamp};
+use hark_keys::{
+    ChannelId, DeviceId, KeySecret, MemberId, ObjectHash, SeededRandom, Signed, TargetId, Timestamp,
+};
 use hark_mesh::{
-    Directory, List, clean_name,
+    Directory, List, Target,
+    charter::{
+        Charter, Piece,
+        content::{ChannelName, Place},
+        pack::{pack, unpack},
+    },
+    clean_name,
     hello::PeerHello,
-    message::{KeyMessage, MESSAGE_MAX_BYTES, Message},
-    squad::{DownReason, Event, Squad, SquadConfig, Transmit},
+    message::{KeyMessage, Listening, MESSAGE_MAX_BYTES, Message, NameKey},
+    squad::{DownReason, Event, Persist, Squad, SquadConfig, Transmit},
+    target::{Hearing, LISTEN},
 };
 
 use crate::{
+    charter::change,
     input::{Input, piece},
     message::record,
-    world::{Member, WORLD},
+    world::{GHOST, Member, OFFICER, PILOT, WORLD},
 };
 
-/// One member's view of an organisation whose other members do and send anything, in any order.
+/// One member's view of an organisation whose other members do and send anything, in any order,
+/// while its own disk takes its time.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mut run = Run::new();
@@ -27,59 +38,81 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         let Some(operation) = input.next() else { break };
         run.step(operation, &mut input);
         run.settle();
+        if run.removed {
+            break;
+        }
     }
-    run.own_key.is_some()
+    !run.own_keys.is_empty()
 }
 
 struct Run {
     squad: Squad,
     now: Timestamp,
     random: SeededRandom,
-    linked: BTreeSet<DeviceId>,
-    met: BTreeSet<DeviceId>,
-    /// The generation that the disk is asked for, and the one that it has.
-    asked: Option<u16>,
-    on_disk: u16,
-    /// Generation and step of our newest key, and of each talker's.
-    own_key: Option<(u16, u8)>,
-    talker_keys: BTreeMap<DeviceId, (u16, u8)>,
+    linked: BTreeMap<DeviceId, MemberId>,
+    /// What the disk is asked for, and what it has.
+    asked: Vec<Persist>,
+    in_force: Arc<Charter>,
+    generations: BTreeMap<TargetId, u16>,
+    /// The charter as the others have it.
+    theirs: Charter,
+    /// Generation and step of our newest keys, and of each talker's, with what they are for.
+    own_keys: BTreeMap<TargetId, (u16, u8)>,
+    /// The targets that may be talked to at present.
+    keyed: BTreeSet<TargetId>,
+    talker_keys: BTreeMap<(DeviceId, TargetId), (u16, u8, Hearing)>,
+    talker_targets: BTreeMap<(DeviceId, TargetId), Target>,
+    /// Who was given a key of a generation, when it might hear.
+    holders: BTreeMap<(TargetId, u16), BTreeSet<DeviceId>>,
     last_id: u64,
+    /// Whether this device does not belong any more: the driver ends then.
+    removed: bool,
 }
 
 impl Run {
     fn new() -> Self {
         let own = &WORLD.bob;
+        let generations = BTreeMap::from([(TargetId::of_channel(WORLD.voice), 5)]);
         let config = SquadConfig {
-            charter: WORLD.charter.clone(),
-            key: Arc::new(DeviceKey::from_secret(&own.key.secret())),
-            chain: own.chain.clone(),
+            charter: Arc::clone(&WORLD.charter),
+            key: Arc::clone(&own.key),
+            member: own.member,
             presence: own.presence.clone(),
             directory: Directory::default(),
-            last_generation: 5,
+            generations: generations.clone(),
+            names: BTreeMap::new(),
         };
         Self {
             squad: Squad::new(Timestamp::ZERO, config, Arc::new(SeededRandom::new(1))),
             now: Timestamp::ZERO,
             random: SeededRandom::new(2),
-            linked: BTreeSet::new(),
-            met: BTreeSet::new(),
-            asked: None,
-            on_disk: 5,
-            own_key: None,
+            linked: BTreeMap::new(),
+            asked: Vec::new(),
+            in_force: Arc::clone(&WORLD.charter),
+            generations,
+            theirs: (*WORLD.charter).clone(),
+            own_keys: BTreeMap::new(),
+            keyed: BTreeSet::new(),
             talker_keys: BTreeMap::new(),
+            talker_targets: BTreeMap::new(),
+            holders: BTreeMap::new(),
             last_id: 0,
+            removed: false,
         }
     }
 
     fn step(&mut self, operation: u8, input: &mut Input<'_>) {
         let now = self.now;
-        let peer = member(input.byte());
+        let peer = WORLD.member(input.byte());
         let device = peer.key.id();
         match operation % OPERATIONS {
             LINK_UP => {
-                self.squad.handle_link_up(now, hello(peer, input.byte()), None);
-                self.linked.insert(device);
-                self.met.insert(device);
+                let (incarnation, heard) = (input.byte(), input.byte());
+                // Its Hello may have been accepted before it was removed.
+                self.squad.handle_link_up(now, self.hello(peer, incarnation, heard), None);
+                if self.squad.member_of(device).is_some() {
+                    self.linked.insert(device, peer.member);
+                }
             }
             LINK_DOWN => {
                 let left = input.byte().is_multiple_of(2);
@@ -88,12 +121,9 @@ impl Run {
                 self.squad.handle_link_down(now, device, reason);
             }
             HEARD => self.squad.handle_heard(now, device),
-            MESSAGE => {
-                let result = self.squad.handle_message(now, device, input.piece());
-                assert!(result.is_err() || self.linked.contains(&device));
-            }
+            MESSAGE => self.message(device, input.piece()),
             GOSSIP => {
-                let _result = self.squad.handle_gossip(now, input.piece());
+                let _result = self.squad.handle_gossip(now, Some(device), input.piece());
             }
             KEY => self.key(peer, input),
             RECORD => {
@@ -101,7 +131,7 @@ impl Run {
                 record.name = String::from_utf8_lossy(input.piece()).into_owned();
                 let record = Signed::sign(record, &peer.key);
                 let bytes = Message::Records(List::truncated([record])).encode();
-                let _result = self.squad.handle_gossip(now, &bytes);
+                let _result = self.squad.handle_gossip(now, None, &bytes);
             }
             ANSWER => {
                 let id = self.last_id.saturating_sub(u64::from(input.byte()));
@@ -111,13 +141,12 @@ impl Run {
                 let id = self.last_id.saturating_sub(u64::from(input.byte()));
                 self.squad.handle_failed(now, device, id);
             }
-            DISK => {
-                if let Some(generation) = self.asked.take() {
-                    self.on_disk = generation;
-                    self.squad.handle_persisted(now, generation);
-                }
+            DISK => self.disk(input.byte()),
+            TALK => {
+                let keyed = self.own_keys.keys().copied().nth(usize::from(input.byte() % 4));
+                let target = keyed.unwrap_or(TargetId::of_channel(WORLD.voice));
+                self.squad.handle_talked(now, target);
             }
-            TALK => self.squad.handle_talked(now),
             DISCOVER => {
                 let addresses = &peer.presence.addresses;
                 let device = (input.byte().is_multiple_of(2)).then_some(device);
@@ -128,8 +157,60 @@ impl Run {
                 self.squad.set_name(now, &String::from_utf8_lossy(input.piece()));
                 assert_eq!(clean_name(&self.squad.presence().name), self.squad.presence().name);
             }
+            LISTENING => {
+                let number = u64::from(input.byte());
+                let channels = List::truncated(channels(input.byte()));
+                let message = Message::Listening(Listening { number, channels });
+                self.message(device, &message.encode());
+            }
+            NAMES => {
+                let other = NameKey::generate(&self.random);
+                let name = if input.byte() == 0 { WORLD.name_key.clone() } else { other };
+                let names = List::truncated([(WORLD.channel(input.byte()), name)]);
+                self.message(device, &Message::Names(names).encode());
+            }
+            COMPARE => {
+                let message = match input.byte() % 3 {
+                    0 => Message::Digest(self.theirs.digest()),
+                    1 => Message::Have(self.theirs.have()),
+                    _ => Message::Have(WORLD.charter.have()),
+                };
+                self.message(device, &message.encode());
+            }
+            PIECES => {
+                for message in pack(self.theirs.lacking(&self.squad.charter_taken().have())) {
+                    self.message(device, &message.encode());
+                }
+            }
+            CHANGE => self.change(peer, input),
+            EDIT => {
+                let taken = self.squad.charter_taken();
+                let change = change(input.byte(), input.byte(), taken, WORLD.bob.member);
+                let _result = self.squad.edit(now, vec![change]);
+            }
+            LISTEN_TO => self.squad.set_listening(now, channels(input.byte())),
+            TALK_TO => {
+                let count = input.byte() % 4;
+                let targets = (0..count).map(|_| target(input)).collect();
+                self.squad.set_targets(now, targets);
+            }
+            KEEP_NAME => self.squad.keep_name(now, GHOST, WORLD.name_key.clone()),
+            BRING => {
+                let pieces = self.theirs.lacking(&self.squad.charter_taken().have());
+                let _result = self.squad.bring(now, pieces);
+            }
             _ => self.wait(input.byte()),
         }
+    }
+
+    /// `device` sends a message on its link.
+    fn message(&mut self, device: DeviceId, bytes: &[u8]) {
+        if let Ok(Message::Key(message)) = Message::decode(bytes) {
+            let target = message.unverified().target.clone();
+            self.talker_targets.insert((device, target.id()), target);
+        }
+        let result = self.squad.handle_message(self.now, device, bytes);
+        assert!(result.is_err() || self.linked.contains_key(&device));
     }
 
     /// A key as only its sender can make it.
@@ -137,20 +218,57 @@ impl Run {
         let mut secret = KeySecret::generate(u16::from(input.byte()), &self.random);
         secret.step = input.byte();
         let chosen = input.byte();
-        let mut recipients: Vec<_> = (0..3)
+        let target = target(input);
+        let mut recipients: Vec<_> = (0..4)
             .filter(|number| chosen & 1 << number != 0)
-            .map(|number| member(number).key.id())
+            .map(|number| WORLD.member(number).key.id())
             .collect();
         recipients.sort();
-        let message = KeyMessage {
-            channel: WORLD.charter.channel().id,
-            sender: peer.key.id(),
-            secret,
-            recipients: List::truncated(recipients),
-        };
+        let sender = peer.key.id();
+        let recipients = List::truncated(recipients);
+        let message = KeyMessage { target, sender, secret, recipients };
         let bytes = Message::Key(Signed::sign(message, &peer.key)).encode();
-        assert!(self.squad.handle_gossip(self.now, &bytes).is_err(), "keys do not gossip");
-        let _result = self.squad.handle_message(self.now, peer.key.id(), &bytes);
+        let gossiped = self.squad.handle_gossip(self.now, None, &bytes);
+        assert!(gossiped.is_err(), "keys do not gossip");
+        self.message(sender, &bytes);
+    }
+
+    /// `peer` changes the charter, and tells nobody, all, or us.
+    fn change(&mut self, peer: &Member, input: &mut Input<'_>) {
+        let how = input.byte();
+        let count = 1 + how / 64;
+        let changes = (0..count)
+            .map(|_| change(input.byte(), input.byte(), &self.theirs, peer.member))
+            .collect();
+        let Ok(operation) = self.theirs.edit(&peer.key, peer.member, changes) else { return };
+        let piece = Piece::Operation(operation);
+        assert_eq!(self.theirs.take(piece.clone()), Ok(true));
+        for message in pack([piece]) {
+            match how % 3 {
+                0 => {}
+                1 => {
+                    let from = Some(peer.key.id());
+                    let _result = self.squad.handle_gossip(self.now, from, &message.encode());
+                }
+                _ => self.message(peer.key.id(), &message.encode()),
+            }
+        }
+    }
+
+    /// Something that the disk was asked for is there.
+    fn disk(&mut self, which: u8) {
+        let Some(which) = usize::from(which).checked_rem(self.asked.len()) else { return };
+        match self.asked.remove(which) {
+            Persist::Generation(target, generation) => {
+                let newest = self.generations.entry(target).or_default();
+                *newest = generation.max(*newest);
+                self.squad.handle_persisted(self.now, target, generation);
+            }
+            Persist::Charter(number, charter) => {
+                self.in_force = charter;
+                self.squad.handle_charter_persisted(self.now, number);
+            }
+        }
     }
 
     fn wait(&mut self, steps: u8) {
@@ -163,6 +281,11 @@ impl Run {
 
     /// Takes all that there is to do, and looks at each.
     fn settle(&mut self) {
+        // [CHARTER-8.1]
+        assert!(Arc::ptr_eq(self.squad.charter(), &self.in_force), "nothing before it is kept");
+        while let Some(event) = self.squad.poll_event() {
+            self.check_event(event);
+        }
         while let Some(transmit) = self.squad.poll_transmit() {
             self.check_transmit(&transmit);
         }
@@ -171,118 +294,383 @@ impl Run {
             dials += 1;
             assert!(dials < 100, "a dial that was given is under way");
         }
-        if let Some(generation) = self.squad.poll_persist() {
-            assert!(generation > self.on_disk && self.asked.is_none());
-            self.asked = Some(generation);
+        while let Some(persist) = self.squad.poll_persist() {
+            self.check_persist(&persist);
+            self.asked.push(persist);
+            assert!(self.asked.len() < 100, "what the disk was asked for it is not asked again");
         }
-        while let Some(event) = self.squad.poll_event() {
-            self.check_event(event);
+        self.check_all();
+    }
+
+    fn check_persist(&self, persist: &Persist) {
+        match persist {
+            Persist::Generation(target, generation) => {
+                let newest = self.generations.get(target).copied().unwrap_or(0);
+                assert!(*generation > newest, "a number that may have been used");
+            }
+            Persist::Charter(_, charter) => {
+                assert_eq!(charter.organisation(), WORLD.charter.organisation());
+                let writing = |persist: &Persist| matches!(persist, Persist::Charter(..));
+                assert!(!self.asked.iter().any(writing), "one charter at a time");
+            }
         }
     }
 
     fn check_transmit(&mut self, transmit: &Transmit) {
         match transmit {
             Transmit::Message { to, id, bytes } => {
-                assert!(self.linked.contains(to) && bytes.len() <= MESSAGE_MAX_BYTES);
+                assert!(self.linked.contains_key(to) && bytes.len() <= MESSAGE_MAX_BYTES);
                 self.last_id = self.last_id.max(*id);
-                if let Ok(Message::Key(message)) = Message::decode(bytes) {
-                    let key = message.verify().expect("signed by us");
-                    assert!(key.recipients.contains(to), "a key goes to those it names");
+                self.check_message(*to, Message::decode(bytes).expect("our own message"));
+            }
+            Transmit::Gossip(bytes) => match Message::decode(bytes).expect("our own message") {
+                Message::Records(_) => assert!(bytes.len() <= MESSAGE_MAX_BYTES),
+                Message::Pieces(packed) => self.check_pieces(&packed),
+                other => panic!("{other:?} is not for all"),
+            },
+            Transmit::Datagram { to, .. } => assert!(self.linked.contains_key(to)),
+        }
+    }
+
+    fn check_message(&mut self, to: DeviceId, message: Message) {
+        let state = self.in_force.state();
+        let member = self.linked[&to];
+        match message {
+            Message::Key(message) => {
+                let key = message.verify().expect("signed by us");
+                assert!(key.recipients.contains(&to), "a key goes to those it names");
+                assert!(self.may_hear(&key.target, to), "a key for somebody who may not hear");
+                let target = key.target.clone();
+                self.check_holders(&target, key.secret.generation, &key.recipients);
+            }
+            Message::Records(_) => {}
+            Message::Listening(listening) => {
+                for channel in listening.channels.iter() {
+                    assert!(state.allows(member, LISTEN, Place::Channel(*channel)));
+                    assert!(self.squad.listening().contains(channel));
                 }
             }
-            Transmit::Gossip(bytes) => {
-                assert!(matches!(Message::decode(bytes), Ok(Message::Records(_))));
+            Message::Names(keys) => {
+                for (channel, key) in keys.iter() {
+                    let hidden = state.channel(*channel).expect("names are of channels");
+                    let ChannelName::Hidden(name) = &hidden.name else { panic!("no hidden name") };
+                    assert!(key.open(*channel, name).is_some());
+                    assert!(self.in_force.is_member(member));
+                }
             }
-            Transmit::Datagram { to, .. } => assert!(self.linked.contains(to)),
+            Message::Digest(digest) => assert_eq!(digest, self.in_force.digest()),
+            Message::Have(have) => assert_eq!(have, self.squad.charter_taken().have()),
+            Message::Pieces(packed) => self.check_pieces(&packed),
         }
+    }
+
+    /// [CHARTER-8.1] What goes out is on disk.
+    fn check_pieces(&mut self, packed: &[u8]) {
+        let pieces = unpack(packed).expect("our own packing");
+        for piece in &pieces {
+            let hash = match piece {
+                Piece::Root(document) => document.hash(),
+                Piece::Certificate(certificate) => ObjectHash::from_bytes(certificate.hash()),
+                Piece::Operation(operation) => operation.hash(),
+                Piece::Checkpoint(checkpoint) => checkpoint.hash(),
+            };
+            assert!(self.in_force.contains(&hash), "passed on before it is kept");
+        }
+        self.theirs.take_all(pieces);
+    }
+
+    /// Whoever holds a key of this generation might hear when it was given it. [PROTO-6.9]
+    fn check_holders(&mut self, target: &Target, generation: u16, devices: &[DeviceId]) {
+        let place = (target.id(), generation);
+        let known = self.holders.remove(&place).unwrap_or_default();
+        for device in devices {
+            assert!(known.contains(device) || self.may_hear(target, *device), "a hidden listener");
+        }
+        self.holders.insert(place, known.into_iter().chain(devices.iter().copied()).collect());
+    }
+
+    /// Whether a linked device may hear what we say to `target`, by the charter in force and by
+    /// what it listens to.
+    fn may_hear(&self, target: &Target, device: DeviceId) -> bool {
+        let Some(member) = self.linked.get(&device) else { return false };
+        let listening = self.squad.listening_of(device);
+        let state = self.in_force.state();
+        self.belongs(*member, device)
+            && target.hearing(state, WORLD.bob.member, *member, listening).is_reached()
+    }
+
+    /// Whether a device is a member's. Whoever has just come may be on its way to the disk.
+    fn belongs(&self, member: MemberId, device: DeviceId) -> bool {
+        let charters = [&self.in_force, self.squad.charter_taken()];
+        charters.into_iter().any(|charter| charter.devices_of(member).contains(&device))
     }
 
     fn check_event(&mut self, event: Event) {
         match event {
             // [PROTO-6.3]
-            Event::OwnKey(secret) => {
-                let number = Some((secret.generation, secret.step));
-                assert!(secret.is_valid() && secret.generation <= self.on_disk);
-                assert!(number > self.own_key, "no key comes twice");
-                self.own_key = number;
-            }
-            Event::RosterChanged { generation, step, devices, .. } => {
-                assert_eq!(Some((generation, step)), self.own_key);
-                assert!(devices.is_sorted_by(|a, b| a < b));
-                assert!(devices.iter().all(|device| self.met.contains(device)));
-            }
-            Event::TalkerKey { device, secret } => {
-                assert!(secret.is_valid() && self.linked.contains(&device));
+            Event::OwnKey { target, secret } => {
                 let number = (secret.generation, secret.step);
-                let before = self.talker_keys.insert(device, number);
-                assert!(before.is_none_or(|before| before < number));
+                let on_disk = self.generations.get(&target).copied().unwrap_or(0);
+                assert!(secret.is_valid() && secret.generation <= on_disk);
+                let before = self.own_keys.insert(target, number);
+                assert!(before.is_none_or(|before| before < number), "no key comes twice");
+                self.keyed.insert(target);
+            }
+            Event::RosterChanged { target, generation, step, devices } => {
+                assert_eq!(self.own_keys.get(&target.id()), Some(&(generation, step)));
+                assert!(devices.is_sorted_by(|a, b| a < b));
+                self.check_holders(&target, generation, &devices);
+            }
+            Event::Listeners { target, devices } => {
+                // One that is gone by now was told to be.
+                if let Some(target) = self.squad.target_of(target) {
+                    assert!(devices.iter().all(|device| self.may_hear(target, *device)));
+                }
+            }
+            Event::TargetGone(target) => {
+                assert!(self.squad.target_of(target).is_none());
+                self.keyed.remove(&target);
+            }
+            Event::TalkerKey { device, target, hearing, secret } => {
+                assert!(secret.is_valid());
+                let number = (secret.generation, secret.step);
+                let before =
+                    self.talker_keys.insert((device, target), (number.0, number.1, hearing));
+                assert!(before.is_none_or(|before| (before.0, before.1) <= number));
+            }
+            Event::TalkerKeyGone { device, target } => {
+                self.talker_keys.remove(&(device, target));
+            }
+            Event::TalkerGone { device } => {
+                self.talker_keys.retain(|(talker, _), _| *talker != device);
             }
             Event::TalkerRoster { devices, .. } => {
                 assert!(devices.contains(&WORLD.bob.key.id()));
                 assert!(devices.is_sorted_by(|a, b| a < b));
             }
-            Event::TalkerGone { device } => assert!(self.talker_keys.remove(&device).is_some()),
-            Event::Listeners(devices) => {
-                assert!(devices.iter().all(|device| self.linked.contains(device)));
-            }
             Event::PeerUp { name, .. } | Event::PeerRenamed { name, .. } => {
                 assert_eq!(clean_name(&name), name);
             }
             Event::PeerUnreachable { device } | Event::PeerReachable { device } => {
-                assert!(self.linked.contains(&device));
+                assert!(self.linked.contains_key(&device));
             }
-            Event::PeerDown { device, .. } => assert!(!self.linked.contains(&device)),
-            Event::RecordsChanged => {}
+            Event::PeerDown { device, .. } => assert!(self.squad.member_of(device).is_none()),
+            Event::Evicted { device } => {
+                assert!(self.squad.member_of(device).is_none());
+                self.linked.remove(&device);
+            }
+            Event::Removed => {
+                let devices = self.in_force.devices_of(WORLD.bob.member);
+                assert!(!devices.contains(&WORLD.bob.key.id()));
+                self.removed = true;
+            }
+            Event::NetsChanged
+            | Event::CharterChanged
+            | Event::NamesChanged
+            | Event::RecordsChanged => {}
+        }
+    }
+
+    /// What holds whenever there is nothing left to do.
+    fn check_all(&self) {
+        if self.removed {
+            return;
+        }
+        let state = self.in_force.state();
+        let own = WORLD.bob.member;
+        for (device, member) in &self.linked {
+            assert_eq!(self.squad.member_of(*device), Some(*member));
+            assert!(self.belongs(*member, *device), "a link with a stranger");
+        }
+        for target in &self.keyed {
+            let keyed = self.squad.target_of(*target).expect("what is gone is told");
+            assert_eq!(keyed.id(), *target);
+            assert_eq!(&keyed.permitted(state, own), keyed, "a key for what we may not say");
+        }
+        let listening = self.squad.listening();
+        for channel in listening {
+            assert!(state.allows(own, LISTEN, Place::Channel(*channel)));
+        }
+        assert!(self.squad.presence().listening.iter().all(|channel| {
+            let channel = state.channel(*channel);
+            channel.is_some_and(|channel| matches!(channel.name, ChannelName::Listed(_)))
+        }));
+        // [PROTO-6.10]
+        for ((device, target), (_, _, hearing)) in &self.talker_keys {
+            let speaker = self.linked[device];
+            let target = &self.talker_targets[&(*device, *target)];
+            assert!(hearing.is_reached());
+            assert_eq!(target.hearing(state, speaker, own, listening), *hearing);
+        }
+    }
+
+    /// What an accepted Hello of `peer` says.
+    fn hello(&self, peer: &Member, incarnation: u8, heard: u8) -> PeerHello {
+        let known = self.theirs.digest();
+        PeerHello {
+            device: peer.key.id(),
+            member: peer.member,
+            chain: peer.chain.clone(),
+            name: peer.presence.name.clone(),
+            incarnation: u64::from(incarnation),
+            addresses: peer.presence.addresses.clone(),
+            digest: known,
+            listening: channels(heard).collect(),
         }
     }
 }
 
-/// What an accepted Hello of `peer` says.
-fn hello(peer: &Member, incarnation: u8) -> PeerHello {
-    PeerHello {
-        device: peer.key.id(),
-        member: WORLD.charter.member_of(peer.key.id()),
-        chain: peer.chain.clone(),
-        name: peer.presence.name.clone(),
-        incarnation: u64::from(incarnation),
-        addresses: peer.presence.addresses.clone(),
-        heads: WORLD.charter.heads(),
-    }
+/// Those channels whose bits are set.
+fn channels(chosen: u8) -> impl Iterator<Item = ChannelId> {
+    let mut channels: Vec<_> = (0..6)
+        .filter(|number| chosen & 1 << number != 0)
+        .map(|number| WORLD.channel(number))
+        .collect();
+    channels.sort();
+    channels.into_iter()
 }
 
-/// The two peers are 0 and 1; 2 is this device itself, which is no peer of its own.
-fn member(number: u8) -> &'static Member {
-    match number % 3 {
-        0 => &WORLD.founder,
-        1 => &WORLD.cid,
-        _ => &WORLD.bob,
-    }
+/// The target of two bytes: channels, and persons, roles and priority.
+fn target(input: &mut Input<'_>) -> Target {
+    let (chosen, others) = (input.byte(), input.byte());
+    let members = (0..4).filter(|number| others & 1 << number != 0);
+    let members = members.map(|number| WORLD.member(number).member);
+    let roles = [(4, OFFICER), (5, PILOT)].into_iter();
+    let roles = roles.filter(|(bit, _)| others & 1 << bit != 0).map(|(_, role)| role);
+    let mut target = Target::new(channels(chosen), members, roles);
+    target.priority = others & 0x80 != 0;
+    target
 }
 
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let up = |peer| [LINK_UP, peer, 1];
+    let [founder, cid, dora] = [0, 1, 3];
+    let up = |peer| [LINK_UP, peer, 1, 0xff];
     let wait = |steps| [WAIT, 0, steps];
-    let disk = [DISK, 0];
+    let disk = [DISK, 0, 0];
     let name = piece("Ann\u{202e}".as_bytes());
     let name = [&[RENAME, 0][..], &name].concat();
-    let record = [&[RECORD, 1, 9][..], &piece(b"Cid")].concat();
+    let record = [&[RECORD, cid, 9][..], &piece(b"Cid")].concat();
+    let key = |generation, step| [KEY, founder, generation, step, 0xf, 0b1001, 0];
+    let change = |by, how, what: [u8; 2]| [&[CHANGE, by, how][..], &what].concat();
+    let answers: Vec<u8> = (0..6).flat_map(|id| [ANSWER, founder, id, ANSWER, cid, id]).collect();
+    let targets = [TALK_TO, 0, 3, 0b1001, 0, 0, 0b100010, 0b1, 0x80];
+    let mute = [19, 0x26];
     vec![
-        ("join", [&disk[..], &disk, &up(0), &up(1), &[ANSWER, 0, 0, ANSWER, 1, 1]].concat()),
+        ("join", [&disk[..], &disk, &up(founder), &up(cid), &answers].concat()),
         (
             "leave",
-            [&disk[..], &disk, &up(0), &up(1), &[LINK_DOWN, 1, 0], &wait(3), &disk, &wait(20)]
+            [&disk[..], &disk, &up(founder), &up(cid), &[LINK_DOWN, cid, 0], &wait(3), &disk]
                 .concat(),
         ),
         (
             "silence",
-            [&disk[..], &up(0), &wait(40), &[HEARD, 0], &wait(255), &wait(60), &[HEARD, 0]]
+            [&disk[..], &up(founder), &wait(40), &[HEARD, 0], &wait(255), &wait(60), &[HEARD, 0]]
                 .concat(),
         ),
-        ("talk", [&disk[..], &up(0), &[TALK, 0], &wait(255), &wait(255), &wait(255)].concat()),
-        ("keys", [&disk[..], &up(0), &[KEY, 0, 9, 0, 7, KEY, 0, 9, 1, 7, LINK_UP, 0, 2]].concat()),
-        ("records", [&disk[..], &up(1), &record, &name, &wait(20), &wait(101)].concat()),
-        ("dial", [&disk[..], &[DISCOVER, 0, 0, DISCOVER, 1, 1], &wait(20), &wait(40)].concat()),
-        ("retry", [&disk[..], &up(0), &[FAIL, 0, 0], &wait(4), &wait(60)].concat()),
+        (
+            "talk",
+            [&disk[..], &up(founder), &[TALK, 0, 0], &wait(255), &wait(255), &wait(255)].concat(),
+        ),
+        (
+            "keys",
+            [&disk[..], &up(founder), &key(9, 0), &key(9, 1), &[LISTEN_TO, 0, 0], &up(founder)]
+                .concat(),
+        ),
+        ("records", [&disk[..], &up(cid), &record, &name, &wait(20), &wait(101)].concat()),
+        (
+            "dial",
+            [&disk[..], &[DISCOVER, founder, 0, DISCOVER, cid, 1], &wait(20), &wait(40)].concat(),
+        ),
+        ("retry", [&disk[..], &up(founder), &[FAIL, founder, 0], &wait(4), &wait(60)].concat()),
+        (
+            "targets",
+            [&disk[..], &up(founder), &up(dora), &targets, &disk, &disk, &disk, &[TALK_TO, 0, 0]]
+                .concat(),
+        ),
+        (
+            "listening",
+            [&disk[..], &up(cid), &[LISTENING, cid, 1, 0b10, LISTENING, cid, 2, 1], &wait(9)]
+                .concat(),
+        ),
+        (
+            "names",
+            [&disk[..], &up(cid), &up(dora), &[NAMES, cid, 0, 4, KEEP_NAME, 0], &wait(60)].concat(),
+        ),
+        (
+            "compare",
+            [
+                &disk[..],
+                &up(cid),
+                &change(founder, 0, [5, 5]),
+                &[COMPARE, cid, 0, COMPARE, cid, 1, COMPARE, cid, 2, PIECES, cid],
+                &disk,
+                &wait(60),
+            ]
+            .concat(),
+        ),
+        (
+            "muted",
+            [
+                &disk[..],
+                &up(cid),
+                &up(dora),
+                &key(1, 0),
+                &change(founder, 1, mute),
+                &disk,
+                &disk,
+                &wait(3),
+                &disk,
+            ]
+            .concat(),
+        ),
+        (
+            "two_removed",
+            [
+                &disk[..],
+                &disk,
+                &up(cid),
+                &up(dora),
+                &change(founder, 64, [15, cid << 2])[..],
+                &[15, dora << 2],
+                &disk,
+                &disk,
+                &wait(3),
+            ]
+            .concat(),
+        ),
+        (
+            "removed_before_its_link",
+            [
+                &disk[..],
+                &change(founder, 1, [15, cid << 2]),
+                &disk,
+                &disk,
+                &up(cid),
+                &disk,
+                &wait(3),
+            ]
+            .concat(),
+        ),
+        (
+            "edit",
+            [
+                &disk[..],
+                &up(cid),
+                &[EDIT, 0, 5, 5],
+                &disk,
+                &disk,
+                &[EDIT, 0, 7, 0, LISTEN_TO, 0, 0xff],
+                &disk,
+                &wait(30),
+                &disk,
+                &wait(60),
+            ]
+            .concat(),
+        ),
+        (
+            "brought",
+            [&disk[..], &change(founder, 0, [15, dora << 2]), &[BRING, 0], &disk, &disk].concat(),
+        ),
     ]
 }
 
@@ -300,7 +688,22 @@ const TALK: u8 = 10;
 const DISCOVER: u8 = 11;
 const RENAME: u8 = 12;
 const WAIT: u8 = 13;
-const OPERATIONS: u8 = 14;
+/// A peer says what it listens to.
+const LISTENING: u8 = 14;
+/// A peer gives keys of hidden names.
+const NAMES: u8 = 15;
+/// A peer says what it has of the charter.
+const COMPARE: u8 = 16;
+/// A peer sends what we lack of the charter.
+const PIECES: u8 = 17;
+/// A peer changes the charter.
+const CHANGE: u8 = 18;
+const EDIT: u8 = 19;
+const LISTEN_TO: u8 = 20;
+const TALK_TO: u8 = 21;
+const KEEP_NAME: u8 = 22;
+const BRING: u8 = 23;
+const OPERATIONS: u8 = 24;
 
 /// More than that make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

@@ -32,10 +32,47 @@ enum Request {
     Mute,
     /// Open the microphone
     Unmute,
-    /// Press or release the push-to-talk key
+    /// Press or release a push-to-talk key: the plain one, one that is bound, or a net's name
     Ptt {
         #[arg(value_enum)]
-        key: Key,
+        state: Key,
+        /// The bound key, or the net
+        #[arg(value_name = "KEY-OR-NET")]
+        key: Option<String>,
+    },
+    /// Hear a net
+    Listen { net: String },
+    /// Hear a net no longer
+    Unlisten { net: String },
+    /// How a net is heard
+    Net {
+        net: String,
+        /// 0 to 4, 1 being as sent
+        #[arg(long, value_name = "GAIN")]
+        volume: Option<f32>,
+        /// -1 left to 1 right
+        #[arg(long, value_name = "SIDE", allow_hyphen_values = true)]
+        pan: Option<f32>,
+        /// Silence it, but show who talks
+        #[arg(long, value_name = "BOOL")]
+        mute: Option<bool>,
+        /// Higher nets turn lower ones down
+        #[arg(long, value_name = "0-255")]
+        priority: Option<u8>,
+    },
+    /// What the voice or the plain key talks to
+    TalkTo(TalkToArguments),
+    /// Bind a key to talk to nets, persons or roles of its own; with none, it is free again
+    Key {
+        /// What the key is called
+        key: String,
+        #[command(flatten)]
+        to: TalkToArguments,
+    },
+    /// How far lower nets are turned down while a higher one talks, in dB; 0 is not at all
+    Ducking {
+        #[arg(allow_hyphen_values = true)]
+        decibels: f32,
     },
     /// Silence the loudspeaker
     Deafen,
@@ -60,6 +97,36 @@ enum Request {
     Events,
     /// End the node
     Quit,
+}
+
+#[derive(clap::Args)]
+struct TalkToArguments {
+    /// Nets
+    nets: Vec<String>,
+    /// A person, by name or device; repeatable
+    #[arg(long, value_name = "PERSON")]
+    whisper: Vec<String>,
+    /// All who hold this role; repeatable
+    #[arg(long, value_name = "ROLE")]
+    role: Vec<String>,
+    /// Turn others down meanwhile, where the charter allows it
+    #[arg(long)]
+    priority: bool,
+}
+
+impl TalkToArguments {
+    fn json(&self) -> Value {
+        json!({
+            "nets": self.nets,
+            "members": self.whisper,
+            "roles": self.role,
+            "priority": self.priority,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nets.is_empty() && self.whisper.is_empty() && self.role.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -97,7 +164,40 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Unmute => json!({"command": "mute", "on": false}),
         Request::Deafen => json!({"command": "deafen", "on": true}),
         Request::Undeafen => json!({"command": "deafen", "on": false}),
-        Request::Ptt { key } => json!({"command": "ptt", "down": matches!(key, Key::Down)}),
+        Request::Ptt { state, ref key } => {
+            json!({"command": "ptt", "down": matches!(state, Key::Down), "key": key})
+        }
+        Request::Listen { ref net } => listen(&mut client, net, true)?,
+        Request::Unlisten { ref net } => listen(&mut client, net, false)?,
+        Request::Net { ref net, volume, pan, mute, priority } => {
+            let net = net_named(&mut client, net)?;
+            let request = json!({"command": "net", "net": net});
+            let changes = [
+                ("volume", volume.map(|it| json!(it))),
+                ("pan", pan.map(|it| json!(it))),
+                ("muted", mute.map(|it| json!(it))),
+                ("priority", priority.map(|it| json!(it))),
+            ];
+            changes.into_iter().fold(request, |mut request, (name, change)| {
+                if let Some(change) = change {
+                    request[name] = change;
+                }
+                request
+            })
+        }
+        Request::TalkTo(ref to) => {
+            if to.is_empty() {
+                bail!("name a net, or a person with --whisper, or a role with --role");
+            }
+            let mut request = to.json();
+            request["command"] = json!("talk_to");
+            request
+        }
+        Request::Key { ref key, ref to } => {
+            let to = (!to.is_empty()).then(|| to.json());
+            json!({"command": "key", "key": key, "to": to})
+        }
+        Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),
         Request::Invite => json!({"command": "invite"}),
         Request::Quit => json!({"command": "quit"}),
@@ -146,6 +246,21 @@ fn connect(arguments: &CtlArguments) -> anyhow::Result<Client> {
     }
 }
 
+fn listen(client: &mut Client, net: &str, on: bool) -> anyhow::Result<Value> {
+    Ok(json!({"command": "listen", "net": net_named(client, net)?, "on": on}))
+}
+
+/// The name of a net within reach, as the charter writes it.
+fn net_named(client: &mut Client, name: &str) -> anyhow::Result<String> {
+    let answer = client.request(json!({"command": "status"}))?;
+    let nets = answer["status"]["nets"].as_array().cloned().unwrap_or_default();
+    let names: Vec<_> = nets.iter().filter_map(|net| net["name"].as_str()).collect();
+    match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        Some(known) => Ok((*known).to_owned()),
+        None => bail!("no net within reach is called {name:?}: there are {}", names.join(", ")),
+    }
+}
+
 /// The device of the member of this name, or the device itself.
 fn device_of(status: &Value, who: &str) -> anyhow::Result<String> {
     let empty = Vec::new();
@@ -172,6 +287,9 @@ fn describe(status: &Value) -> String {
     own.extend(is("transmitting").then(|| "talking".to_owned()));
     let mut lines =
         vec![format!("{} in {}: {}", text("name"), text("organisation"), own.join(", "))];
+    for net in status["nets"].as_array().unwrap_or(&Vec::new()) {
+        lines.extend(describe_net(net));
+    }
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
     for peer in status["peers"].as_array().unwrap_or(&Vec::new()) {
         let number = |name: &str| peer[name].as_f64().unwrap_or_default();
@@ -191,6 +309,29 @@ fn describe(status: &Value) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// A net that is heard.
+fn describe_net(net: &Value) -> Option<String> {
+    if net["listening"] != true {
+        return None;
+    }
+    let names = |of: &str| {
+        let names = net[of].as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let mut line = format!("net {}", net["name"].as_str().unwrap_or_default());
+    if net["muted"] == true {
+        line.push_str(", muted");
+    }
+    let (members, talking) = (names("members"), names("talking"));
+    if !members.is_empty() {
+        line.push_str(&format!(": {members}"));
+    }
+    if !talking.is_empty() {
+        line.push_str(&format!("; {talking} talking"));
+    }
+    Some(line)
 }
 
 fn print_events(client: &mut Client) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use hark_keys::{Door, Ticket, device_words};
+use hark_keys::{Door, RecoverySecret, Ticket, device_words};
 use hark_mesh::{Directory, clean_name};
 use hark_node::{
     clock::Clock,
@@ -106,7 +106,8 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
         "an organisation's name needs at least one letter"
     );
     let home = open_home(&arguments.home)?;
-    let store = found(&home, &arguments.name)?;
+    let recovery = RecoverySecret::generate(&SystemRandom);
+    let store = found(&home, &arguments.name, Some(recovery.key().id()))?;
     let ticket = issue(&home, &store, 0, DEFAULT_EXPIRY)?;
     if arguments.json {
         say_json(&json!({
@@ -114,13 +115,26 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
             "name": store.charter().name(),
             "ticket": ticket.to_string(),
             "device": home.key(&store)?.id().to_string(),
+            "recovery": recovery.to_string(),
         }));
     } else {
         say(&format!("founded {} ({})", store.charter().name(), store.id().short()));
         say("start `hark talk`, then others join within 24 h by:");
         say(&format!("hark talk {ticket}"));
+        say_recovery(&recovery, "the organisation");
     }
     Ok(())
+}
+
+/// The printed key is shown once and kept nowhere.
+fn say_recovery(recovery: &RecoverySecret, what: &str) {
+    say(&format!("\nWrite these 24 words down: should this device be lost, they restore {what}."));
+    say("They are not kept on this device, and whoever has them can act for you.\n");
+    let words = recovery.to_string();
+    let words: Vec<_> = words.split(' ').collect();
+    for line in words.chunks(6) {
+        say(&format!("  {}", line.join(" ")));
+    }
 }
 
 #[derive(clap::Args)]
@@ -228,7 +242,9 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let ticket = parse_ticket(&arguments.ticket)?;
     let home = open_home(&arguments.home)?;
     let organisation = ticket.invite().organisation;
-    if home.find(organisation)?.is_none() {
+    let recovery = RecoverySecret::generate(&SystemRandom);
+    let newcomer = home.find(organisation)?.is_none();
+    if newcomer {
         // Admission is all that is wanted of this node: it hears and says nothing.
         let node = Node::start(NodeConfig {
             home: home_path(&arguments.home)?,
@@ -242,6 +258,9 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             peers: Vec::new(),
             mdns: true,
             transmit: TransmitMode::Ptt,
+            channels: Vec::new(),
+            talk_to: Vec::new(),
+            recovery: Some(recovery.key().id()),
             low_delay: false,
         })?;
         node.stop("quit")?;
@@ -253,9 +272,13 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             "org": store.id().to_string(),
             "name": store.charter().name(),
             "device": device.to_string(),
+            "recovery": newcomer.then(|| recovery.to_string()),
         }));
     } else {
         say(&format!("joined {}: talk with `hark talk`", store.charter().name()));
+        if newcomer {
+            say_recovery(&recovery, "your membership");
+        }
     }
     Ok(())
 }

@@ -244,7 +244,7 @@ impl ViewState {
             return None;
         }
         self.talk_key = down;
-        Some(Wish::Command(Command::Ptt { down }))
+        Some(Wish::Command(Command::Ptt { down, key: None }))
     }
 }
 

@@ -61,6 +61,12 @@ pub(crate) struct TalkArguments {
     /// How the microphone opens
     #[arg(long, value_enum, default_value = "vad")]
     transmit: Mode,
+    /// Hear this channel; repeatable [default: what the charter says]
+    #[arg(long, value_name = "NAME")]
+    channel: Vec<String>,
+    /// Talk to this channel; repeatable [default: what the charter says]
+    #[arg(long, value_name = "NAME")]
+    talk_to: Vec<String>,
     /// 5 ms frames, smallest buffers
     #[arg(long)]
     low_delay: bool,
@@ -103,6 +109,9 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         peers: arguments.peer,
         mdns: !arguments.no_mdns,
         transmit: arguments.transmit.into(),
+        channels: arguments.channel,
+        talk_to: arguments.talk_to,
+        recovery: None,
         low_delay: arguments.low_delay,
     })?;
     // Not before: whoever tires of waiting for an answer ends the program at once.

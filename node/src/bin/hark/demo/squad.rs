@@ -85,6 +85,9 @@ impl Squad {
                 peers: Vec::new(),
                 mdns: false,
                 transmit: TransmitMode::Vad,
+                channels: Vec::new(),
+                talk_to: Vec::new(),
+                recovery: None,
                 low_delay: false,
             })?;
             let events = node.subscribe();

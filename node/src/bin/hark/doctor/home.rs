@@ -150,7 +150,7 @@ mod tests {
         assert!(findings.iter().all(|finding| finding.verdict == Verdict::Ok));
         assert_eq!(findings[3].found, "none yet: it is made on first use");
 
-        hark_node::launch::found(&home, "Kestrel").expect("founded");
+        hark_node::launch::found(&home, "Kestrel", None).expect("founded");
         let findings = check(&path);
         assert_eq!(findings[2].found, "belongs to Kestrel");
         assert!(findings[3].advice.as_ref().is_some_and(|advice| advice.contains("--protect")));
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_home_of_a_newer_version_is_a_problem() {
         let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("version"), "hark home 2\n").expect("written");
+        fs::write(folder.path().join("version"), "hark home 3\n").expect("written");
         let findings = check(folder.path());
         let last = findings.last().expect("findings");
         assert_eq!((last.check, last.verdict), ("contents", Verdict::Problem));

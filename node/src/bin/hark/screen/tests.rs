@@ -1,7 +1,7 @@
 use hark_keys::DeviceKey;
 use hark_node::{
     event::{DeviceText, Path, PeerStats},
-    snapshot::PeerView,
+    snapshot::{NetView, PeerView},
 };
 use ratatui::backend::TestBackend;
 
@@ -17,6 +17,7 @@ fn peer(number: u8, name: &str, reachable: bool) -> PeerView {
         address: "192.0.2.7:4000".to_owned(),
         reachable,
         talking: reachable,
+        talking_on: Vec::new(),
         level_dbfs: -35.0,
         volume: 1.0,
         stats: PeerStats {
@@ -34,13 +35,30 @@ fn peer(number: u8, name: &str, reachable: bool) -> PeerView {
     }
 }
 
+fn net(name: &str, listening: bool, members: &[&str], talking: &[&str]) -> NetView {
+    let names = |of: &[&str]| of.iter().map(|name| (*name).to_owned()).collect();
+    NetView {
+        name: name.to_owned(),
+        id: String::new(),
+        listening,
+        volume: 1.0,
+        pan: 0.0,
+        muted: false,
+        priority: 0,
+        members: names(members),
+        talking: names(talking),
+    }
+}
+
 fn snapshot() -> Snapshot {
     Snapshot {
         device: device(1),
         name: "Ann".to_owned(),
         organisation: "Kestrel".to_owned(),
         organisation_id: String::new(),
-        channel: "squad".to_owned(),
+        nets: vec![net("squad", true, &["Bob"], &[])],
+        talk_to: vec!["squad".to_owned()],
+        keys: Vec::new(),
         ticket: format!("hark1{}", "abcdefgh".repeat(40)),
         transmit: TransmitMode::Vad,
         muted: false,
@@ -81,6 +99,22 @@ fn members_are_shown_with_how_they_are_heard() {
     assert_eq!(lines[7], "  Bob is here");
     assert!(lines[9].starts_with(" you  ████████──  by voice"), "{lines:#?}");
     assert!(lines[10].contains("q leave · m mute · d deafen · t ticket"), "{lines:#?}");
+}
+
+#[test]
+fn nets_are_shown_with_who_is_on_them_and_who_talks() {
+    let nets = vec![
+        net("Command", true, &["Bob", "Cat"], &["Bob"]),
+        net("Flight", true, &["Bob"], &[]),
+        net("Ground", false, &[], &[]),
+    ];
+    let snapshot = Snapshot { nets, talk_to: vec!["Flight".to_owned()], ..snapshot() };
+    let lines = shown(80, 14, &snapshot, &ViewState::default());
+    assert!(lines[0].starts_with(" Kestrel  "), "{lines:#?}");
+    assert!(lines[1].starts_with(" ● Command") && lines[1].ends_with("Bob"), "{lines:#?}");
+    assert!(lines[2].starts_with(" ○ Flight") && lines[2].ends_with("Bob"), "{lines:#?}");
+    assert!(lines[3].starts_with(" · Ground"), "{lines:#?}");
+    assert!(lines[4].contains(" 2 here "), "{lines:#?}");
 }
 
 #[test]
@@ -184,7 +218,7 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState { key_release: true, ..ViewState::default() };
     let space = |kind| key(KeyCode::Char(' '), kind);
-    let wish = |down| Some(Wish::Command(Command::Ptt { down }));
+    let wish = |down| Some(Wish::Command(Command::Ptt { down, key: None }));
     assert_eq!(state.press(space(KeyEventKind::Press), &ptt), wish(true));
     assert_eq!(state.press(space(KeyEventKind::Repeat), &ptt), None);
     assert_eq!(state.press(space(KeyEventKind::Release), &ptt), wish(false));
@@ -195,7 +229,7 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
 fn space_holds_where_the_terminal_cannot_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState::default();
-    let wish = |down| Some(Wish::Command(Command::Ptt { down }));
+    let wish = |down| Some(Wish::Command(Command::Ptt { down, key: None }));
     assert_eq!(press(&mut state, &ptt, ' '), wish(true));
     assert!(state.talk_key);
     assert_eq!(press(&mut state, &ptt, ' '), wish(false));

@@ -1,4 +1,4 @@
-use hark_node::snapshot::{PeerView, Snapshot, TransmitMode};
+use hark_node::snapshot::{NetView, PeerView, Snapshot, TransmitMode};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Margin, Rect},
@@ -28,7 +28,10 @@ pub(super) fn draw(frame: &mut Frame, snapshot: &Snapshot, state: &ViewState) {
     } else {
         let height = snapshot.peers.len().try_into().unwrap_or(u16::MAX).saturating_add(HEADER);
         let below = if alone { Constraint::Min(0) } else { Constraint::Min(1) };
-        let [members, below] = Layout::vertical([Constraint::Length(height), below]).areas(members);
+        let nets = Constraint::Length(nets_height(snapshot));
+        let parts = Layout::vertical([nets, Constraint::Length(height), below]);
+        let [nets, members, below] = parts.areas(members);
+        draw_nets(frame, nets, snapshot);
         draw_members(frame, members, snapshot, state);
         // Whoever is alone needs the ticket more than the past.
         if alone {
@@ -47,8 +50,8 @@ pub(super) fn draw(frame: &mut Frame, snapshot: &Snapshot, state: &ViewState) {
 
 fn draw_title(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
     let mut left = Line::from(format!(" {}", snapshot.organisation).bold());
-    if snapshot.channel != snapshot.organisation {
-        left.push_span(Span::from(format!("  {}", snapshot.channel)).dim());
+    if snapshot.nets.len() == 1 && snapshot.nets[0].name != snapshot.organisation {
+        left.push_span(Span::from(format!("  {}", snapshot.nets[0].name)).dim());
     }
     let right = format!("{} · {:.0} % CPU ", snapshot.name, snapshot.cpu_percent);
     frame.render_widget(left, area);
@@ -72,6 +75,49 @@ fn draw_news(frame: &mut Frame, area: Rect, state: &ViewState) {
     let height = shown as u16;
     let bottom = Rect { y: area.bottom() - height, height, ..area };
     frame.render_widget(Paragraph::new(lines), bottom);
+}
+
+/// Rows of the nets: none where there is but one.
+fn nets_height(snapshot: &Snapshot) -> u16 {
+    let nets = shown_nets(snapshot).count();
+    if snapshot.nets.len() < 2 { 0 } else { nets.try_into().unwrap_or(u16::MAX) }
+}
+
+/// Those that are heard first, then as many of the others as there is room for.
+fn shown_nets(snapshot: &Snapshot) -> impl Iterator<Item = &NetView> {
+    let heard = snapshot.nets.iter().filter(|net| net.listening);
+    heard.chain(snapshot.nets.iter().filter(|net| !net.listening)).take(NETS_SHOWN)
+}
+
+/// One line a net: whether it is talked to, who is on it, and who is heard on it.
+fn draw_nets(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
+    if area.height == 0 {
+        return;
+    }
+    let lines = shown_nets(snapshot).map(|net| {
+        let talks = snapshot.talk_to.contains(&net.name);
+        let own = talks && snapshot.transmitting;
+        let lamp = match (own, !net.talking.is_empty(), net.listening) {
+            (true, ..) => Span::from("●").fg(Color::Red),
+            (_, true, _) => Span::from("●").fg(Color::Green),
+            (_, _, true) => Span::from("○"),
+            (_, _, false) => Span::from("·").dim(),
+        };
+        let name = format!(" {:<20}", net.name);
+        let name = if talks { Span::from(name).bold() } else { Span::from(name) };
+        let name = if net.listening { name } else { name.dim() };
+        let mut line = Line::from(vec![Span::from(" "), lamp, name]);
+        if !net.talking.is_empty() {
+            line.push_span(Span::from(format!(" {}", net.talking.join(", "))).bold());
+        } else if net.listening {
+            line.push_span(Span::from(format!(" {}", net.members.join(", "))).dim());
+        }
+        if net.muted {
+            line.push_span(Span::from("  muted").fg(Color::Yellow));
+        }
+        line
+    });
+    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
 }
 
 fn draw_members(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
@@ -99,6 +145,9 @@ fn draw_members(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &View
     let mut selection = TableState::new().with_selected(state.selected);
     frame.render_stateful_widget(table, area, &mut selection);
 }
+
+/// Nets on the screen; `hark ctl status` tells of the others.
+const NETS_SHOWN: usize = 12;
 
 struct Column {
     title: &'static str,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A list of at most `MAX` items, also while it is decoded: a peer that states a longer one is
 /// refused before anything is allocated for it. [PROTO-1.3]
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct List<T, const MAX: usize>(Vec<T>);
 
@@ -68,9 +68,8 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MA
 
 #[cfg(test)]
 mod tests {
-    use hark_keys::{DecodeError, decode, encode};
-
     use super::*;
+    use crate::{DecodeError, decode, encode};
 
     #[test]
     fn a_list_takes_what_fits_and_refuses_more() {

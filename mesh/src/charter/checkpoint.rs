@@ -1,0 +1,218 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use hark_keys::{Cosignable, Cosigned, DeviceId, List, ObjectHash, OrganisationId, encode};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Charter, PieceError,
+    replay::{Pieces, Taken, replay},
+    state::State,
+};
+
+/// What is settled. [section 7 of docs/charter.md]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Where it belongs.
+    pub organisation: OrganisationId,
+    /// Counts from 1.
+    pub number: u32,
+    /// Hash of the checkpoint before; the organisation's id for the first.
+    pub previous: ObjectHash,
+    /// The version of the root document whose keys sign it.
+    pub root: u32,
+    /// The last operation of each key and term since the checkpoint before, in ascending order.
+    pub covered: List<Covered, COVERED_MAX>,
+    /// The largest lamport of what is covered.
+    pub lamport: u64,
+    /// BLAKE3 of the encoded state after all of it.
+    pub state: ObjectHash,
+}
+
+/// How far the operations of a key in a term are covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Covered {
+    /// Whose.
+    pub key: DeviceId,
+    /// In which term.
+    pub term: u32,
+    /// Up to this number.
+    pub sequence: u64,
+    /// Which is this operation.
+    pub hash: ObjectHash,
+}
+
+impl Cosignable for Checkpoint {
+    const KIND: &'static str = "checkpoint";
+}
+
+/// Bytes of a signed checkpoint; a longer one is refused. [CHARTER-1.1]
+pub const CHECKPOINT_MAX_BYTES: usize = 64 * 1024;
+
+/// Keys and terms that one checkpoint covers; those with more to cover come before the next.
+pub(super) const COVERED_MAX: usize = 512;
+
+/// Operations that a checkpoint covers: segment 0 of those held.
+pub(super) type Segments = Vec<u8>;
+
+impl Charter {
+    /// A checkpoint of all that is held, for the root keys to sign; none where nothing is new.
+    pub fn draft_checkpoint(&self) -> Option<Checkpoint> {
+        let mut covered: BTreeMap<(DeviceId, u32), (u64, ObjectHash)> = BTreeMap::new();
+        for taken in self.operations.iter().filter(|taken| taken.segment == 1) {
+            let operation = taken.operation();
+            let number = (operation.sequence, taken.hash);
+            let last = covered.entry((operation.author, operation.term)).or_insert(number);
+            *last = number.max(*last);
+        }
+        if covered.is_empty() || covered.len() > COVERED_MAX {
+            return None;
+        }
+        let covered = covered.into_iter().map(|((key, term), (sequence, hash))| Covered {
+            key,
+            term,
+            sequence,
+            hash,
+        });
+        let mut checkpoint = Checkpoint {
+            organisation: self.organisation,
+            number: self.checkpoint() + 1,
+            previous: self.newest_base(),
+            root: self.roots.newest().version,
+            covered: List::truncated(covered),
+            lamport: 0,
+            state: ObjectHash::from_bytes([0; 32]),
+        };
+        let segments = self.segments(&checkpoint, true).ok()?;
+        let (state, lamport) = self.outcome_of(&segments, checkpoint.root, true);
+        checkpoint.lamport = lamport;
+        checkpoint.state = hash_of(&state);
+        Some(checkpoint)
+    }
+
+    /// Which of the operations held are settled once `checkpoint` counts: 0 where it covers them, or
+    /// the one before does where it is the `next` and not another of the newest's number.
+    /// [CHARTER-7.1]
+    pub(super) fn segments(
+        &self,
+        checkpoint: &Checkpoint,
+        next: bool,
+    ) -> Result<Segments, PieceError> {
+        let mut missing = Vec::new();
+        let mut open = Vec::new();
+        for covered in checkpoint.covered.iter() {
+            let Some(index) = self.index.get(&covered.hash) else {
+                missing.push(covered.hash);
+                continue;
+            };
+            let operation = self.operations[*index].operation();
+            let place = (operation.author, operation.term, operation.sequence);
+            if place != (covered.key, covered.term, covered.sequence) {
+                return Err(PieceError::Malformed);
+            }
+            open.push(*index);
+        }
+        if !missing.is_empty() {
+            return Err(PieceError::Missing(missing));
+        }
+        let settled = |taken: &Taken| next && taken.segment == 0;
+        let mut segments: Segments =
+            self.operations.iter().map(|taken| u8::from(!settled(taken))).collect();
+        // The causal past of what is covered is covered as well.
+        while let Some(index) = open.pop() {
+            if std::mem::replace(&mut segments[index], 0) == 1 {
+                open.extend(&self.operations[index].parents);
+            }
+        }
+        Ok(segments)
+    }
+
+    /// The state after the operations of segment 0, and their largest lamport.
+    pub(super) fn outcome_of(&self, segments: &Segments, root: u32, next: bool) -> (State, u64) {
+        let mut place = BTreeMap::new();
+        let mut operations: Vec<Taken> = Vec::new();
+        for (index, taken) in self.operations.iter().enumerate() {
+            if segments[index] == 0 {
+                place.insert(index, operations.len());
+                let parents = taken.parents.iter().filter_map(|it| place.get(it).copied());
+                let parents = parents.collect();
+                let segment = if next { taken.segment } else { 1 };
+                operations.push(Taken { parents, segment, ..taken.clone() });
+            }
+        }
+        let index = operations.iter().enumerate().map(|(at, taken)| (taken.hash, at)).collect();
+        let pieces = Pieces {
+            roots: &self.roots.up_to(root),
+            certificates: &self.certificates,
+            base: &self.base.state,
+            operations: &operations,
+            index: &index,
+        };
+        let lamport = operations.iter().map(|taken| taken.operation().lamport).max();
+        let mut state = replay(&pieces, None).state;
+        state.prune();
+        (state, lamport.unwrap_or(0))
+    }
+
+    /// Makes `checkpoint` the newest. Where it is the `next`, what the one before covers is forgotten
+    /// but for its state; else it takes the newest's place.
+    pub(super) fn settle(
+        &mut self,
+        checkpoint: Cosigned<Checkpoint>,
+        state: State,
+        segments: &Segments,
+        next: bool,
+    ) {
+        let former = self.newest.replace((checkpoint, state)).filter(|_| next);
+        let held = std::mem::take(&mut self.operations);
+        let before =
+            former.as_ref().map_or_else(|| self.oldest_base(), |(former, _)| former.hash());
+        let known = [self.newest_base(), before];
+        let mut place = BTreeMap::new();
+        let mut late = BTreeSet::new();
+        for (index, (mut taken, segment)) in held.into_iter().zip(segments).enumerate() {
+            let operation = taken.operation();
+            if next && taken.segment == 0 {
+                // Settled by the checkpoint before, and now forgotten.
+                let number = (operation.sequence, taken.hash);
+                let chain = (operation.author, operation.term);
+                let last = self.base.last.entry(chain).or_insert(number);
+                if number.0 > last.0 {
+                    *last = number;
+                }
+                continue;
+            }
+            // [CHARTER-7.3] too late, and so is what comes after it.
+            let follows = taken.parents.iter().any(|parent| late.contains(parent));
+            if *segment == 1 && (follows || !known.contains(&operation.base)) {
+                late.insert(index);
+                continue;
+            }
+            taken.segment = *segment;
+            taken.parents = taken.parents.iter().filter_map(|it| place.get(it).copied()).collect();
+            place.insert(index, self.operations.len());
+            self.operations.push(taken);
+        }
+        if let Some((former, state)) = former {
+            self.base.checkpoint = Some(former);
+            self.base.state = state;
+        }
+        self.index =
+            self.operations.iter().enumerate().map(|(at, taken)| (taken.hash, at)).collect();
+        let named: BTreeSet<_> =
+            self.operations.iter().flat_map(|taken| taken.parents.iter().copied()).collect();
+        let heads = self.operations.iter().enumerate().filter(|(at, _)| !named.contains(at));
+        self.heads = heads.map(|(_, taken)| taken.hash).collect();
+        // Operations lie elsewhere now.
+        self.shield.clear();
+        self.numbers.clear();
+        for operation in self.operations.iter().map(Taken::operation) {
+            let number = (operation.author, operation.term, operation.sequence);
+            *self.numbers.entry(number).or_default() += 1;
+        }
+        self.replay();
+    }
+}
+
+pub(super) fn hash_of(state: &State) -> ObjectHash {
+    ObjectHash::from_bytes(blake3::hash(&encode(state)).into())
+}

@@ -1,0 +1,307 @@
+use std::collections::BTreeSet;
+
+use hark_keys::{Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, RoleId, Signed};
+
+use super::{
+    Charter, Cosigner, Cut, Denial, MemberCertificate, Operation, Piece, PieceError, Recovery,
+    Verdict, VoidReason,
+    certificate::{CHAIN_MAX, CertificateChain, hash_of},
+    content::{Capabilities, Change, Place, Role, Subject},
+    operation::{CUT_KEYS_MAX, CUTS_MAX, PARENTS_MAX},
+    replay::Taken,
+};
+
+impl Charter {
+    /// An operation of the member's device with `key` that makes `changes`, with the cuts that they
+    /// call for; fails where it would have no effect. Keep it on disk before anybody sees it, then
+    /// [`Self::take`] it. [CHARTER-8.1]
+    pub fn edit(
+        &self,
+        key: &DeviceKey,
+        member: MemberId,
+        changes: Vec<Change>,
+    ) -> Result<Cosigned<Operation>, EditError> {
+        let draft = self.draft(key.id(), member, Vec::new(), changes)?;
+        let signed = Cosigned::unsigned(draft).signed(key);
+        self.try_out(&signed)?;
+        Ok(signed)
+    }
+
+    /// The same to be signed by others, too: [`Self::try_out`] tells what it does once it is.
+    pub fn draft(
+        &self,
+        author: DeviceId,
+        member: MemberId,
+        mut cosigners: Vec<Cosigner>,
+        changes: Vec<Change>,
+    ) -> Result<Operation, EditError> {
+        let certificate = self.certificates.good(member, &self.state, &self.roots);
+        let certificate = match certificate {
+            Some(certificate) => certificate,
+            None if self.is_root(author) => NO_CERTIFICATE,
+            None => return Err(EditError::NotMember),
+        };
+        let term = self.state.term(member);
+        if self.state.frozen.contains_key(&(author, term)) {
+            return Err(EditError::Frozen);
+        }
+        let (sequence, previous) = self.last_of(author, term);
+        let mut parents: Vec<_> = self.standing_heads().collect();
+        parents.sort_by_key(|taken| std::cmp::Reverse(taken.operation().lamport));
+        // What the author made last may be covered, and yet be later than all that is not.
+        if let Some(last) = self.index.get(&previous).map(|index| &self.operations[*index])
+            && parents.first().is_some_and(|it| it.operation().lamport < last.operation().lamport)
+        {
+            parents.insert(0, last);
+        }
+        parents.truncate(PARENTS_MAX);
+        let base = self.newest_base();
+        // An own operation before it that is void is no head, yet comes before it.
+        let own = self.index.get(&previous).map(|index| &self.operations[*index]);
+        if let Some(own) = own.filter(|own| own.segment == 1)
+            && parents.first().is_none_or(|it| it.operation().lamport < own.operation().lamport)
+            && !parents.iter().any(|taken| taken.hash == own.hash)
+        {
+            parents.truncate(PARENTS_MAX - 1);
+            parents.insert(0, own);
+        }
+        let largest = parents.first().map(|taken| taken.operation().lamport);
+        let lamport = largest.unwrap_or_else(|| self.base_lamport(&base)) + 1;
+        let mut parents: Vec<_> = parents.into_iter().map(|taken| taken.hash).collect();
+        parents.sort_unstable();
+        cosigners.sort_unstable();
+        let cuts = self.cuts(member, &changes)?;
+        Ok(Operation {
+            organisation: self.organisation,
+            author,
+            certificate,
+            term,
+            sequence: sequence + 1,
+            previous,
+            base,
+            parents: List::truncated(parents),
+            lamport,
+            root: self.roots.newest().version,
+            cosigners: List::truncated(cosigners),
+            cuts: List::truncated(cuts),
+            changes: List::truncated(changes),
+        })
+    }
+
+    /// Ends the present term of a member: what it has done so far stands, and whatever its keys did
+    /// that nobody here knows is void. Lifts a freeze, too. [CHARTER-5.2]
+    pub fn cut(&self, member: MemberId) -> Cut {
+        let term = self.state.term(member);
+        let mut last: Vec<(DeviceId, u64)> = Vec::new();
+        for taken in self.operations.iter().filter(|taken| taken.member == member) {
+            let operation = taken.operation();
+            if operation.term == term {
+                let frozen = self.state.frozen.get(&(operation.author, term));
+                if frozen.is_none_or(|from| operation.sequence < *from) {
+                    last.push((operation.author, operation.sequence));
+                }
+            }
+        }
+        let settled = self.base.last.iter().filter(|((key, settled), _)| {
+            *settled == term && self.devices_of(member).contains(key)
+        });
+        last.extend(settled.map(|((key, _), (sequence, _))| (*key, *sequence)));
+        last.sort_unstable_by_key(|(key, sequence)| (*key, std::cmp::Reverse(*sequence)));
+        last.dedup_by_key(|(key, _)| *key);
+        last.truncate(CUT_KEYS_MAX);
+        Cut { member, term, last: List::truncated(last) }
+    }
+
+    /// What would become of an operation; fails where any of its changes would be denied.
+    pub fn try_out(&self, signed: &Cosigned<Operation>) -> Result<(), EditError> {
+        let mut trial = self.clone();
+        trial.take_all([Piece::Operation(signed.clone())]).remove(0)?;
+        let index = trial.index[&signed.hash()];
+        match &trial.verdicts[index] {
+            Verdict::Void(reason) => Err(EditError::Void(*reason)),
+            Verdict::Judged(_, judged) => match judged.iter().position(Result::is_err) {
+                Some(place) => {
+                    let denial = judged[place].expect_err("this one was denied");
+                    Err(EditError::Denied(place, denial))
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Admits `device` with its printed `recovery` key: a certificate that the member's device with
+    /// `key` issues.
+    pub fn issue(
+        &self,
+        key: &DeviceKey,
+        member: MemberId,
+        device: DeviceId,
+        recovery: Option<Recovery>,
+    ) -> Result<Signed<MemberCertificate>, IssueError> {
+        let issuer_certificate = if self.is_root(key.id()) {
+            NO_CERTIFICATE
+        } else {
+            let hash = self.certificates.good(member, &self.state, &self.roots);
+            let hash = hash.ok_or(IssueError::NotMember)?;
+            if !self.state.allows(member, Capabilities::ADMIT, Place::Organisation) {
+                return Err(IssueError::Right);
+            }
+            if self.certificates.chain(hash).len() >= CHAIN_MAX {
+                return Err(IssueError::TooFar);
+            }
+            hash
+        };
+        let certificate = MemberCertificate {
+            organisation: self.organisation,
+            device,
+            recovery,
+            admission: self.state.removals(self.member_of(device)),
+            issuer: key.id(),
+            issuer_certificate,
+        };
+        Ok(Signed::sign(certificate, key))
+    }
+
+    /// The chain of a certificate that is not kept yet.
+    pub fn chain_with(&self, certificate: Signed<MemberCertificate>) -> CertificateChain {
+        let above = self.certificates.chain(certificate.unverified().issuer_certificate);
+        CertificateChain::of(std::iter::once(certificate).chain(above.iter().cloned()))
+    }
+
+    /// Certificates that `member` has issued and that no operation lists yet: worth listing soon.
+    /// Those of a root key are good without.
+    pub fn unlisted(&self, member: MemberId) -> Vec<ObjectHash> {
+        let issued = self.certificates.iter().filter(|signed| {
+            let certificate = signed.unverified();
+            self.certificates.issuer(certificate) == member
+                && !self.is_root(certificate.issuer)
+                && !self.state.is_listed(hash_of(signed), member, certificate.member())
+        });
+        issued.map(hash_of).collect()
+    }
+
+    /// Operations since the newest checkpoint that stand and that no other that stands names: what
+    /// is void is nobody's parent, so that nobody needs it.
+    pub(super) fn standing_heads(&self) -> impl Iterator<Item = &Taken> {
+        let standing = || {
+            let judged = self.operations.iter().zip(&self.verdicts);
+            judged.filter(|(_, verdict)| matches!(verdict, Verdict::Judged(..)))
+        };
+        let mut named = vec![false; self.operations.len()];
+        for parent in standing().flat_map(|(taken, _)| &taken.parents) {
+            named[*parent] = true;
+        }
+        let heads = standing().filter(move |(taken, _)| !named[self.index[&taken.hash]]);
+        heads.map(|(taken, _)| taken).filter(|taken| taken.segment == 1)
+    }
+
+    /// The last number and operation of a key in a term.
+    fn last_of(&self, author: DeviceId, term: u32) -> (u64, ObjectHash) {
+        let made = self.operations.iter().filter(|taken| {
+            let operation = taken.operation();
+            operation.author == author && operation.term == term
+        });
+        let last = made.max_by_key(|taken| taken.operation().sequence);
+        match last {
+            Some(taken) => (taken.operation().sequence, taken.hash),
+            None => self.base.last.get(&(author, term)).copied().unwrap_or((0, NO_CERTIFICATE)),
+        }
+    }
+
+    /// The cuts that go with changes that lower somebody's rights. [CHARTER-5.6]
+    fn cuts(&self, author: MemberId, changes: &[Change]) -> Result<Vec<Cut>, EditError> {
+        let mut lowered = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::Remove { member, .. } => {
+                    lowered.insert(*member);
+                }
+                Change::Ungrant(grant) if self.administers(grant.role) => {
+                    lowered.extend(grant.members.iter());
+                }
+                Change::RemoveRole(role) if self.administers(*role) => {
+                    lowered.extend(self.holders_of(*role));
+                }
+                Change::Role(role) if self.lowers(role) => {
+                    lowered.extend(self.holders_of(role.id));
+                }
+                Change::Rule(rule) if !(rule.deny - Capabilities::ALL_OF_SPEECH).is_empty() => {
+                    match rule.subject {
+                        Subject::Member(member) => lowered.extend([member]),
+                        Subject::Role(role) => lowered.extend(self.holders_of(role)),
+                        Subject::Everyone => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        lowered.remove(&author);
+        let rank = self.state.rank(author, Place::Organisation);
+        lowered.retain(|member| rank < self.state.rank(*member, Place::Organisation));
+        if lowered.len() > CUTS_MAX {
+            return Err(EditError::TooMany);
+        }
+        Ok(lowered.into_iter().map(|member| self.cut(member)).collect())
+    }
+
+    fn administers(&self, role: RoleId) -> bool {
+        let role = self.state.role(role);
+        role.is_some_and(|it| !(it.capabilities - Capabilities::ALL_OF_SPEECH).is_empty())
+    }
+
+    fn lowers(&self, role: &Role) -> bool {
+        self.state.role(role.id).is_some_and(|before| {
+            let lost = before.capabilities - role.capabilities - Capabilities::ALL_OF_SPEECH;
+            !lost.is_empty() || before.rank < role.rank
+        })
+    }
+
+    fn holders_of(&self, role: RoleId) -> Vec<MemberId> {
+        let holds = |member: &MemberId| self.state.grants(*member).any(|(held, _)| held == role);
+        self.state.holders().filter(holds).collect()
+    }
+}
+
+/// Why an operation is not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EditError {
+    /// This device does not belong, or not any more.
+    #[error("this device is no member, or not any more")]
+    NotMember,
+    /// This device has signed two operations of one number.
+    #[error(
+        "this device is frozen, as its disk was once put back: somebody of higher rank can begin a \
+         new term for it"
+    )]
+    Frozen,
+    /// The change at this place would not be done.
+    #[error("{1}")]
+    Denied(usize, Denial),
+    /// It would be void.
+    #[error("it would be void: {}", .0.describe())]
+    Void(VoidReason),
+    /// It would be refused.
+    #[error(transparent)]
+    Refused(#[from] PieceError),
+    /// It concerns more officers than one operation can cut off.
+    #[error("this lowers the rights of more than 32 members at once: take their role first")]
+    TooMany,
+}
+
+/// Why a device cannot admit another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// It does not belong itself.
+    #[error("this device is no member")]
+    NotMember,
+    /// Its member has not the right to admit.
+    #[error("this member may not admit others")]
+    Right,
+    /// A chain through it would be too long.
+    #[error("this member is too many invitations away from the founder to admit others")]
+    TooFar,
+}
+
+const NO_CERTIFICATE: ObjectHash = ObjectHash::from_bytes([0; 32]);

@@ -1,0 +1,186 @@
+//! What one charter has and another lacks. [section 8 of docs/charter.md]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hark_keys::{DeviceId, List, ObjectHash};
+use serde::{Deserialize, Serialize};
+
+use super::{Charter, Piece, Taken, certificate::hash_of};
+
+/// How much of a charter somebody has: what it lacks can be told from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Have {
+    /// Root documents, each with its number of signatures.
+    roots: List<(ObjectHash, u8), ROOTS_MAX>,
+    /// The newest checkpoint's number.
+    checkpoint: u32,
+    /// How far the operations of each key and term are known.
+    operations: List<Chain, CHAINS_MAX>,
+    /// Sums of the hashes of certificates, as many as there are heaps by their first byte; none
+    /// where there are no certificates.
+    certificates: List<u64, 256>,
+}
+
+/// How far the operations of a key in a term are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Chain {
+    key: DeviceId,
+    term: u32,
+    /// The number of the last one.
+    last: u64,
+    /// The first bytes of its hash; the smallest where there are several of this number.
+    tip: [u8; 8],
+}
+
+/// The last number of each key and term, and its tip.
+type Chains = BTreeMap<(DeviceId, u32), (u64, [u8; 8])>;
+
+impl Charter {
+    /// What is held here.
+    pub fn have(&self) -> Have {
+        let heaps = match self.certificates.len() {
+            0 => 0,
+            1..=64 => 16,
+            _ => 256,
+        };
+        let roots = self.roots.documents().map(|it| (it.hash(), it.signers().len() as u8));
+        let operations = self.chains().into_iter();
+        Have {
+            roots: List::truncated(roots),
+            checkpoint: self.checkpoint(),
+            operations: List::truncated(operations.map(|((key, term), (last, tip))| Chain {
+                key,
+                term,
+                last,
+                tip,
+            })),
+            certificates: List::truncated(self.heaps(heaps)),
+        }
+    }
+
+    /// The pieces that somebody who has `have` lacks, each after those that it needs.
+    ///
+    /// Of certificates, those of a heap that differs are sent whole. Who is behind the checkpoint
+    /// before the newest gets everything that is still held, and the settled past from a snapshot.
+    pub fn lacking(&self, have: &Have) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let has_root = |hash: ObjectHash, signers: usize| {
+            have.roots.iter().any(|(it, count)| *it == hash && usize::from(*count) >= signers)
+        };
+        let roots = self.roots.documents();
+        let roots = roots.filter(|it| !has_root(it.hash(), it.signers().len()));
+        pieces.extend(roots.cloned().map(Piece::Root));
+        let heaps = have.certificates.len();
+        let own = self.heaps(heaps);
+        let certificates = self.certificates.iter().filter(|certificate| {
+            heaps == 0 || {
+                let heap = heap_of(&hash_of(certificate), heaps);
+                own[heap] != have.certificates[heap]
+            }
+        });
+        pieces.extend(certificates.cloned().map(Piece::Certificate));
+        let theirs: BTreeMap<_, _> =
+            have.operations.iter().map(|chain| ((chain.key, chain.term), chain)).collect();
+        let own = self.chains();
+        let tips = self.tips();
+        let operations = self.operations.iter().filter(|taken| {
+            let operation = taken.operation();
+            let chain = (operation.author, operation.term);
+            // Both of two of one number prove something, whoever has but one.
+            let frozen = self.state.frozen.get(&chain);
+            frozen.is_some_and(|from| *from <= operation.sequence)
+                || theirs.get(&chain).is_none_or(|theirs| {
+                    theirs.last < operation.sequence || self.is_parted(theirs, &own, &tips)
+                })
+        });
+        let (after, before): (Vec<_>, Vec<_>) = operations.partition(|taken| taken.segment == 1);
+        let operation = |taken: &Taken| Piece::Operation(taken.signed.clone());
+        pieces.extend(before.into_iter().map(operation));
+        if let Some((newest, _)) = &self.newest
+            && have.checkpoint < newest.unverified().number
+        {
+            // What comes after it names it as base.
+            pieces.push(Piece::Checkpoint(newest.clone()));
+        }
+        pieces.extend(after.into_iter().map(operation));
+        pieces
+    }
+
+    /// Whether somebody who has `have` may have something that is lacking here.
+    pub fn lacks_of(&self, have: &Have) -> bool {
+        let known = |(hash, signers): &(ObjectHash, u8)| {
+            let mut documents = self.roots.documents();
+            documents.any(|it| it.hash() == *hash && it.signers().len() >= usize::from(*signers))
+        };
+        let (own, tips) = (self.chains(), self.tips());
+        let behind = |chain: &Chain| {
+            own.get(&(chain.key, chain.term)).is_none_or(|(last, _)| *last < chain.last)
+                || self.is_parted(chain, &own, &tips)
+        };
+        !have.roots.iter().all(known)
+            || have.checkpoint > self.checkpoint()
+            || have.operations.iter().any(behind)
+            || *have.certificates != *self.heaps(have.certificates.len())
+    }
+
+    /// The last number of each key and term and its tip, forgotten operations included.
+    fn chains(&self) -> Chains {
+        let settled = self.base.last.iter();
+        let mut chains: Chains =
+            settled.map(|(chain, (last, hash))| (*chain, (*last, tip_of(hash)))).collect();
+        for (chain, (sequence, tip)) in self.tips() {
+            let last = chains.entry(chain).or_insert((sequence, tip));
+            if sequence > last.0 || (sequence == last.0 && tip < last.1) {
+                *last = (sequence, tip);
+            }
+        }
+        chains
+    }
+
+    /// All operations that are held, each of which somebody else may have as its last.
+    fn tips(&self) -> Tips {
+        let tips = self.operations.iter().map(|taken| {
+            let operation = taken.operation();
+            ((operation.author, operation.term), (operation.sequence, tip_of(&taken.hash)))
+        });
+        tips.collect()
+    }
+
+    /// Whether somebody has another operation of a number that is held here: its author has made
+    /// two, and each side has one.
+    fn is_parted(&self, theirs: &Chain, own: &Chains, tips: &Tips) -> bool {
+        let chain = (theirs.key, theirs.term);
+        let held = self.settled(theirs.key, theirs.term) + 1
+            ..=own.get(&chain).map_or(0, |(last, _)| *last);
+        held.contains(&theirs.last) && !tips.contains(&(chain, (theirs.last, theirs.tip)))
+    }
+
+    fn heaps(&self, count: usize) -> Vec<u64> {
+        let mut sums = vec![0_u64; count];
+        if count > 0 {
+            for hash in self.certificates.hashes() {
+                let (first, _) = hash.as_bytes().split_first_chunk().expect("32 bytes hold 8");
+                let sum = &mut sums[heap_of(hash, count)];
+                *sum = sum.wrapping_add(u64::from_be_bytes(*first));
+            }
+        }
+        sums
+    }
+}
+
+fn tip_of(hash: &ObjectHash) -> [u8; 8] {
+    *hash.as_bytes().first_chunk().expect("32 bytes hold 8")
+}
+
+fn heap_of(hash: &ObjectHash, count: usize) -> usize {
+    usize::from(hash.as_bytes()[0]) % count
+}
+
+/// Key and term, with number and the beginning of the hash of an operation that nothing follows.
+type Tips = BTreeSet<((DeviceId, u32), (u64, [u8; 8]))>;
+
+/// Root documents that are compared; those after them are sent again in vain.
+const ROOTS_MAX: usize = 64;
+
+/// Keys and terms that are compared; operations of further ones are sent again in vain.
+const CHAINS_MAX: usize = 512;

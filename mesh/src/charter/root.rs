@@ -1,0 +1,276 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use hark_keys::{Cosignable, Cosigned, DeviceId, List, ObjectHash, OrganisationId};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    PieceError,
+    content::Change,
+    operation::{CUTS_MAX, Cut},
+};
+use crate::clean_name;
+
+/// Who stands for the organisation. [section 2 of docs/charter.md]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootDocument {
+    /// 1 for the founding document.
+    pub version: u32,
+    /// Hash of the version before; zero for the first.
+    pub previous: ObjectHash,
+    /// What the organisation calls itself.
+    pub name: String,
+    /// The keys that stand for the organisation; the founder's device is the first of version 1.
+    pub keys: RootKeys,
+    /// How many of them must sign.
+    pub threshold: u8,
+    /// Documents of one version of which this one knows that they are several.
+    pub merges: List<ObjectHash, MERGES_MAX>,
+    /// Terms that end by it. [CHARTER-2.5]
+    pub cuts: List<Cut, CUTS_MAX>,
+    /// What holds before any operation; of version 1 alone.
+    pub content: List<Change, CONTENT_MAX>,
+}
+
+impl Cosignable for RootDocument {
+    const KIND: &'static str = "root";
+}
+
+/// Between one and fifteen keys, none twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "List<DeviceId, ROOT_KEYS_MAX>", into = "Vec<DeviceId>")]
+pub struct RootKeys(Vec<DeviceId>);
+
+impl RootKeys {
+    /// The first of them.
+    pub fn first(&self) -> DeviceId {
+        self.0[0]
+    }
+
+    /// Whether `key` is one of them.
+    pub fn contains(&self, key: DeviceId) -> bool {
+        self.0.contains(&key)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = DeviceId> + Clone {
+        self.0.iter().copied()
+    }
+}
+
+impl TryFrom<List<DeviceId, ROOT_KEYS_MAX>> for RootKeys {
+    type Error = PieceError;
+
+    fn try_from(keys: List<DeviceId, ROOT_KEYS_MAX>) -> Result<Self, PieceError> {
+        let mut seen = BTreeSet::new();
+        if keys.is_empty() || !keys.iter().all(|key| seen.insert(*key)) {
+            return Err(PieceError::Malformed);
+        }
+        Ok(Self(keys.into_vec()))
+    }
+}
+
+impl From<RootKeys> for Vec<DeviceId> {
+    fn from(keys: RootKeys) -> Self {
+        keys.0
+    }
+}
+
+/// All root documents that count, and which of them are chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Roots {
+    documents: BTreeMap<ObjectHash, Cosigned<RootDocument>>,
+    /// Version n is at n - 1.
+    chosen: Vec<ObjectHash>,
+}
+
+impl Roots {
+    /// The founding document alone. [CHARTER-2.1]
+    pub(super) fn found(document: Cosigned<RootDocument>) -> Result<Self, PieceError> {
+        let root = document.verify()?;
+        let sound = root.version == 1
+            && root.previous == ObjectHash::from_bytes([0; 32])
+            && root.merges.is_empty()
+            && root.cuts.is_empty()
+            && root.content.iter().all(Change::is_sound)
+            && is_sound(root);
+        if !sound {
+            return Err(PieceError::Malformed);
+        }
+        let founder = root.keys.first();
+        if !document.signers().any(|key| key == founder) || !only_by(&document, &[root]) {
+            return Err(PieceError::Signatures);
+        }
+        let hash = document.hash();
+        Ok(Self { documents: BTreeMap::from([(hash, document)]), chosen: vec![hash] })
+    }
+
+    /// Takes a later version, or more signatures of a known one; says whether anything changed.
+    /// [CHARTER-2.2]
+    pub(super) fn take(&mut self, document: Cosigned<RootDocument>) -> Result<bool, PieceError> {
+        let hash = document.hash();
+        let root = document.verify()?;
+        if let Some(known) = self.documents.get(&hash) {
+            let before = self.documents.get(&known.unverified().previous);
+            let before = before.map_or(root, Cosigned::unverified);
+            if !only_by(&document, &[before, root]) {
+                return Err(PieceError::Signatures);
+            }
+        }
+        if let Some(known) = self.documents.get_mut(&hash) {
+            let changed = known.merge(&document);
+            self.choose();
+            return Ok(changed);
+        }
+        if root.version < 2 || !root.content.is_empty() || !is_sound(root) {
+            return Err(PieceError::Malformed);
+        }
+        let Some(previous) = self.documents.get(&root.previous) else {
+            return Err(PieceError::Missing(vec![root.previous]));
+        };
+        let before = previous.unverified();
+        let counts = |of: &RootDocument| {
+            let signers = document.signers().filter(|key| of.keys.contains(*key)).count();
+            signers >= usize::from(of.threshold)
+        };
+        if root.version != before.version + 1
+            || !counts(before)
+            || !counts(root)
+            || !only_by(&document, &[before, root])
+        {
+            return Err(PieceError::Signatures);
+        }
+        if self.documents.len() >= ROOTS_MAX {
+            return Err(PieceError::Full);
+        }
+        self.documents.insert(hash, document);
+        self.choose();
+        Ok(true)
+    }
+
+    /// The founding document.
+    pub(super) fn first(&self) -> &RootDocument {
+        self.documents[&self.chosen[0]].unverified()
+    }
+
+    /// The newest chosen version.
+    pub(super) fn newest(&self) -> &RootDocument {
+        self.documents[self.chosen.last().expect("the founding document is chosen")].unverified()
+    }
+
+    /// The chosen document of a version.
+    pub(super) fn version(&self, version: u32) -> Option<&RootDocument> {
+        let hash = self.chosen.get(usize::try_from(version).ok()?.checked_sub(1)?)?;
+        Some(self.documents[hash].unverified())
+    }
+
+    /// What was chosen when `version` was the newest.
+    pub(super) fn up_to(&self, version: u32) -> Self {
+        let mut roots = self.clone();
+        roots.chosen.truncate(usize::try_from(version).unwrap_or(usize::MAX));
+        roots
+    }
+
+    /// All chosen documents, in order.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = &RootDocument> {
+        self.chosen.iter().map(|hash| self.documents[hash].unverified())
+    }
+
+    /// All documents with their signatures, the earlier versions first.
+    pub(super) fn documents(&self) -> impl Iterator<Item = &Cosigned<RootDocument>> {
+        let mut all: Vec<_> = self.documents.values().collect();
+        all.sort_by_key(|document| document.unverified().version);
+        all.into_iter()
+    }
+
+    /// Whether `key` is one of any document's that counts, chosen or not: what is taken does not
+    /// depend on what is chosen at the moment.
+    pub(super) fn knows(&self, key: DeviceId) -> bool {
+        self.documents.values().any(|document| document.unverified().keys.contains(key))
+    }
+
+    /// Whether `key` acts as root in an operation that names `version`, of which `listed` tells
+    /// whether a document's cuts let it stand: keys of that version, and of those dropped later the
+    /// ones of which the document that drops them lets the operation stand. [CHARTER-2.5]
+    pub(super) fn acts(
+        &self,
+        version: u32,
+        key: DeviceId,
+        listed: impl Fn(&RootDocument) -> bool,
+    ) -> bool {
+        if !self.version(version).is_some_and(|root| root.keys.contains(key)) {
+            return false;
+        }
+        let mut later = self.chosen().filter(|root| root.version > version);
+        later.find(|root| !root.keys.contains(key)).is_none_or(listed)
+    }
+
+    pub(super) fn contains(&self, hash: &ObjectHash) -> bool {
+        self.documents.contains_key(hash)
+    }
+
+    pub(super) fn organisation(&self) -> OrganisationId {
+        OrganisationId::from_bytes(*self.chosen[0].as_bytes())
+    }
+
+    /// Whether there are several documents of one version that no later one names. [CHARTER-2.3]
+    pub(super) fn is_forked(&self) -> bool {
+        let named: BTreeSet<_> = self.chosen().flat_map(|root| root.merges.iter()).collect();
+        self.chosen.iter().any(|parent| {
+            let children: Vec<_> = self.children(parent).map(|(hash, _)| hash).collect();
+            children.len() > 1 && !children.iter().all(|hash| named.contains(hash))
+        })
+    }
+
+    fn children<'a>(
+        &'a self,
+        parent: &'a ObjectHash,
+    ) -> impl Iterator<Item = (&'a ObjectHash, &'a Cosigned<RootDocument>)> {
+        self.documents.iter().filter(|(_, document)| document.unverified().previous == *parent)
+    }
+
+    /// [CHARTER-2.3]
+    fn choose(&mut self) {
+        let mut chosen = vec![self.chosen[0]];
+        while let Some(parent) = chosen.last() {
+            let old = &self.documents[parent].unverified().keys;
+            // Who proposes a document names its keys: those of the version before must tell.
+            let weight = |document: &Cosigned<RootDocument>| {
+                document.signers().filter(|key| old.contains(*key)).count()
+            };
+            let best = self
+                .children(parent)
+                .map(|(hash, document)| (std::cmp::Reverse(weight(document)), *hash))
+                .min();
+            let Some((_, next)) = best else { break };
+            chosen.push(next);
+        }
+        self.chosen = chosen;
+    }
+}
+
+/// Whether nobody else has signed: the room for signatures is for those that count.
+fn only_by(document: &Cosigned<RootDocument>, roots: &[&RootDocument]) -> bool {
+    document.signers().all(|key| roots.iter().any(|root| root.keys.contains(key)))
+}
+
+fn is_sound(root: &RootDocument) -> bool {
+    let threshold = usize::from(root.threshold);
+    (1..=root.keys.iter().len()).contains(&threshold)
+        && !root.name.is_empty()
+        && root.name == clean_name(&root.name)
+}
+
+/// Root keys of an organisation; a document with more is refused.
+pub const ROOT_KEYS_MAX: usize = 15;
+
+/// Bytes of a signed root document; a longer one is refused. [CHARTER-1.1]
+pub const ROOT_MAX_BYTES: usize = 16 * 1024;
+
+/// Documents that one names as being several of one version.
+pub(super) const MERGES_MAX: usize = 4;
+
+/// Changes of the founding document.
+pub(super) const CONTENT_MAX: usize = 64;
+
+/// Root documents of an organisation; further ones are refused.
+const ROOTS_MAX: usize = 256;

@@ -1,0 +1,634 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use hark_keys::{ChannelId, DeviceId, List, MemberId, ObjectHash, PresetId, RoleId};
+use serde::{Deserialize, Serialize};
+
+use super::content::{
+    Capabilities, Channel, ChannelMode, ChannelName, Layout, MEMBER_ROLE, Place, Policy, Preset,
+    Rank, Relay, Role, Subject,
+};
+
+/// What a charter says at present: the outcome of all that its pieces do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub(super) roles: BTreeMap<RoleId, Role>,
+    /// The operation or document that defined each role last.
+    pub(super) defined: BTreeMap<RoleId, ObjectHash>,
+    pub(super) channels: BTreeMap<ChannelId, ChannelEntry>,
+    pub(super) links: BTreeSet<(ChannelId, ChannelId)>,
+    pub(super) grants: BTreeMap<MemberId, BTreeMap<(Place, RoleId), Vec<GrantEntry>>>,
+    pub(super) rules: BTreeMap<Place, BTreeMap<Subject, Vec<RuleEntry>>>,
+    /// All versions of each preset since the last checkpoint, the latest in order last.
+    pub(super) presets: BTreeMap<PresetId, Vec<PresetVersion>>,
+    /// Presets in force, as they were when they were loaded.
+    pub(super) loads: BTreeMap<PresetId, Load>,
+    pub(super) relays: BTreeMap<DeviceId, Relay>,
+    pub(super) policies: Policies,
+    pub(super) removed: Removed,
+    pub(super) removals: BTreeMap<MemberId, Removals>,
+    /// How many removals there were, of anybody.
+    pub(super) removed_ever: u32,
+    /// Certificates by the member who has listed them, and how many removals came before.
+    pub(super) listed: BTreeMap<MemberId, BTreeMap<ObjectHash, u32>>,
+    /// Members who stand for the organisation alone. [CHARTER-6.1]
+    pub(super) roots: BTreeSet<MemberId>,
+    pub(super) devices: BTreeMap<MemberId, BTreeMap<DeviceId, DeviceEntry>>,
+    pub(super) ended: BTreeMap<(MemberId, u32), EndedTerm>,
+    pub(super) frozen: BTreeMap<(DeviceId, u32), u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ChannelEntry {
+    pub(super) channel: Channel,
+    /// The preset that it came with.
+    pub(super) preset: Option<PresetId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct GrantEntry {
+    pub(super) granted: bool,
+    pub(super) preset: Option<PresetId>,
+    pub(super) source: ObjectHash,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RuleEntry {
+    pub(super) allow: Capabilities,
+    pub(super) deny: Capabilities,
+    /// Of who set it, there.
+    pub(super) rank: Rank,
+    pub(super) preset: Option<PresetId>,
+    pub(super) source: ObjectHash,
+}
+
+/// What one edit made of a preset. [CHARTER-5.10]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PresetVersion {
+    pub(super) preset: Preset,
+    pub(super) source: ObjectHash,
+}
+
+/// A preset in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Load {
+    pub(super) preset: Preset,
+    /// Of who loaded it, everywhere.
+    pub(super) rank: Rank,
+}
+
+/// How often somebody was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Removals {
+    pub(super) count: u32,
+    /// How many removals of anybody there were with the last of these.
+    pub(super) last: u32,
+}
+
+/// What never comes back. [CHARTER-5.7]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Removed {
+    /// With the level of who removed it, and by which operation.
+    pub(super) roles: BTreeMap<RoleId, (u16, ObjectHash)>,
+    pub(super) channels: BTreeSet<ChannelId>,
+    pub(super) presets: BTreeMap<PresetId, ObjectHash>,
+}
+
+/// A device that a member has added, or the first where it was retired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeviceEntry {
+    pub(super) seniority: Seniority,
+    pub(super) retired: Option<Retired>,
+}
+
+/// The end of a device. [CHARTER-3.4]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Retired {
+    /// Term and number of the last operation that stands.
+    pub(super) last: (u32, u64),
+    /// The operation that ended it.
+    pub(super) by: ObjectHash,
+}
+
+/// Which of a member's keys may end which. [CHARTER-3.4]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Seniority {
+    /// Several where the first device has named several.
+    Recovery(DeviceId),
+    First,
+    /// Lamport of the operation that added it, and the device.
+    Added(u64, DeviceId),
+}
+
+/// A term that was cut. [CHARTER-5.2]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EndedTerm {
+    /// The smallest of the operations that cut it; 0 for a root document.
+    pub(super) lamport: u64,
+    /// The version of the root document that cut it; 0 where none did.
+    pub(super) root: u32,
+    /// What stands, by the level that the operation has at least: 0 for a root document's cut, one
+    /// more than the level of an operation's.
+    pub(super) from: BTreeMap<u16, Ending>,
+}
+
+/// What cuts of one level leave of a term.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ending {
+    /// What stands, by key.
+    pub(super) last: BTreeMap<DeviceId, u64>,
+    /// The operations that hold the cuts.
+    pub(super) sources: BTreeSet<ObjectHash>,
+}
+
+impl EndedTerm {
+    /// Whether an operation of this number and level is cut off.
+    pub(super) fn voids(&self, author: DeviceId, sequence: u64, level: u16) -> bool {
+        let mut endings = self.from.range(..=level);
+        endings.any(|(_, ending)| ending.last.get(&author).is_none_or(|last| *last < sequence))
+    }
+}
+
+/// Settings of the whole organisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// The longest that an invite may last, in hours; 0 is any time.
+    pub invite_hours_max: u32,
+    /// Operations of one author that are taken from gossip in a day. [CHARTER-8.3]
+    pub operations_per_day: u32,
+    /// Members of equal rank who together act half a rank higher. [CHARTER-5.1]
+    pub quorum: u8,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self { invite_hours_max: 0, operations_per_day: 200, quorum: 2 }
+    }
+}
+
+impl Policies {
+    pub(super) fn set(&mut self, policy: Policy) {
+        match policy {
+            Policy::InviteHoursMax(hours) => self.invite_hours_max = hours,
+            Policy::OperationsPerDay(operations) => self.operations_per_day = operations,
+            Policy::Quorum(quorum) => self.quorum = quorum,
+        }
+    }
+}
+
+/// What decided about a right. [CHARTER-6.4]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A root key may do everything but hear and talk.
+    Root,
+    /// A rule, the nearest that speaks of it.
+    Rule {
+        /// Whether it allows.
+        allows: bool,
+        /// Where it stands.
+        at: Place,
+        /// For whom.
+        subject: Subject,
+        /// The preset that it came with.
+        preset: Option<PresetId>,
+        /// The operation or document that set it.
+        source: ObjectHash,
+    },
+    /// A role has it.
+    Role {
+        /// Which.
+        role: RoleId,
+        /// Where it was granted.
+        at: Place,
+        /// The operation or document that granted it; none for what every member has.
+        source: Option<ObjectHash>,
+    },
+    /// Nothing gives it.
+    Nothing,
+    /// There is no such channel.
+    NoChannel,
+}
+
+impl Decision {
+    /// Whether the right is there.
+    pub fn allows(&self) -> bool {
+        match self {
+            Self::Root | Self::Role { .. } => true,
+            Self::Rule { allows, .. } => *allows,
+            Self::Nothing | Self::NoChannel => false,
+        }
+    }
+}
+
+impl State {
+    /// All channels, those of loaded presets among them. What hangs below a channel that has gone,
+    /// as with the preset it came with, is not there either.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.keys().filter_map(|id| self.channel(*id))
+    }
+
+    /// All channels as the tree shows them: each before those below it, siblings in the order that
+    /// officers gave them.
+    pub fn channels_in_order(&self) -> Vec<&Channel> {
+        let mut channels: Vec<_> = self.channels().collect();
+        channels.sort_by_cached_key(|channel| {
+            let path = self.path(Place::Channel(channel.id)).filter_map(|at| match at {
+                Place::Organisation => None,
+                Place::Channel(id) => Some((self.channel(id)?.order, id)),
+            });
+            let mut path: Vec<_> = path.collect();
+            path.reverse();
+            path
+        });
+        channels
+    }
+
+    /// The channel of this id.
+    pub fn channel(&self, id: ChannelId) -> Option<&Channel> {
+        let whole = self.path(Place::Channel(id)).all(|at| match at {
+            Place::Organisation => true,
+            Place::Channel(channel) => self.channels.contains_key(&channel),
+        });
+        self.channels.get(&id).filter(|_| whole).map(|entry| &entry.channel)
+    }
+
+    /// The preset that a channel came with.
+    pub fn preset_of(&self, id: ChannelId) -> Option<PresetId> {
+        self.channels.get(&id)?.preset
+    }
+
+    /// All roles.
+    pub fn roles(&self) -> impl Iterator<Item = &Role> {
+        self.roles.values()
+    }
+
+    /// The role of this id.
+    pub fn role(&self, id: RoleId) -> Option<&Role> {
+        self.roles.get(&id)
+    }
+
+    /// Roles granted to `member`, and where.
+    pub fn grants(&self, member: MemberId) -> impl Iterator<Item = (RoleId, Place)> {
+        let grants = self.grants.get(&member).into_iter().flatten();
+        grants.filter(|(_, entries)| is_granted(entries)).map(|((at, role), _)| (*role, *at))
+    }
+
+    /// Members who hold any role, with their grants.
+    pub fn holders(&self) -> impl Iterator<Item = MemberId> {
+        self.grants.keys().copied().filter(|member| self.grants(*member).next().is_some())
+    }
+
+    /// All rules.
+    pub fn rules(&self) -> impl Iterator<Item = (Place, Subject, Capabilities, Capabilities)> {
+        self.rules.iter().flat_map(|(at, subjects)| {
+            subjects.iter().flat_map(|(subject, entries)| {
+                entries.iter().map(|entry| (*at, *subject, entry.allow, entry.deny))
+            })
+        })
+    }
+
+    /// All presets.
+    pub fn presets(&self) -> impl Iterator<Item = &Preset> {
+        let there = self.presets.iter().filter(|(id, _)| !self.removed.presets.contains_key(id));
+        there.filter_map(|(_, versions)| versions.last().map(|version| &version.preset))
+    }
+
+    /// Presets in force, as they were when they were loaded.
+    pub fn loaded(&self) -> impl Iterator<Item = &Preset> {
+        self.loads.values().map(|load| &load.preset)
+    }
+
+    /// The layouts of loaded presets that are for `member`.
+    pub fn layouts(&self, member: MemberId) -> impl Iterator<Item = &Layout> {
+        let roles: BTreeSet<_> = self.grants(member).map(|(role, _)| role).collect();
+        self.loaded().flat_map(|preset| preset.layouts.iter()).filter(move |layout| {
+            match layout.subject {
+                Subject::Everyone => true,
+                Subject::Role(role) => roles.contains(&role),
+                Subject::Member(whose) => whose == member,
+            }
+        })
+    }
+
+    /// All relays.
+    pub fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.relays.values()
+    }
+
+    /// The settings.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// Channels linked with `channel`.
+    pub fn linked(&self, channel: ChannelId) -> impl Iterator<Item = ChannelId> {
+        self.links.iter().filter_map(move |(a, b)| match (*a == channel, *b == channel) {
+            (true, _) => Some(*b),
+            (_, true) => Some(*a),
+            _ => None,
+        })
+    }
+
+    /// Whether a certificate was listed by this member, after the last removal of whom it is for.
+    pub(super) fn is_listed(&self, hash: ObjectHash, by: MemberId, of: MemberId) -> bool {
+        let removed = self.removals.get(&of).map_or(0, |removals| removals.last);
+        self.listed
+            .get(&by)
+            .and_then(|listed| listed.get(&hash))
+            .is_some_and(|listed| *listed >= removed)
+    }
+
+    /// Those who hold `role` everywhere.
+    pub(super) fn holders_everywhere(&self, role: RoleId) -> impl Iterator<Item = MemberId> {
+        let place = (Place::Organisation, role);
+        let holds =
+            move |grants: &BTreeMap<_, Vec<_>>| grants.get(&place).is_some_and(|it| is_granted(it));
+        self.grants.iter().filter(move |(_, grants)| holds(grants)).map(|(member, _)| *member)
+    }
+
+    /// Those to whom a preset in force gives a role everywhere.
+    pub(super) fn holders_by(&self, preset: PresetId) -> impl Iterator<Item = MemberId> {
+        let grants = self.loads.get(&preset).into_iter().flat_map(|load| load.preset.grants.iter());
+        let everywhere = grants.filter(|grant| grant.at == Place::Organisation);
+        everywhere.flat_map(|grant| grant.members.iter().copied())
+    }
+
+    /// Leaves out what only operations before a checkpoint can need.
+    pub(super) fn prune(&mut self) {
+        for versions in self.presets.values_mut() {
+            versions.drain(..versions.len() - 1);
+        }
+        self.presets.retain(|id, _| !self.removed.presets.contains_key(id));
+    }
+
+    /// How often `member` was removed.
+    pub fn removals(&self, member: MemberId) -> u32 {
+        self.removals.get(&member).map_or(0, |removals| removals.count)
+    }
+
+    /// The member's present term. [CHARTER-5.3]
+    pub fn term(&self, member: MemberId) -> u32 {
+        let terms = self.ended.range((member, 0)..=(member, u32::MAX));
+        (0..).zip(terms).take_while(|(term, ((_, ended), _))| term == ended).count() as u32
+    }
+
+    /// Devices that `member` has added and not retired.
+    pub fn added_devices(&self, member: MemberId) -> impl Iterator<Item = DeviceId> {
+        let devices = self.devices.get(&member).into_iter().flatten();
+        let current = devices.filter(|(_, entry)| {
+            entry.retired.is_none() && matches!(entry.seniority, Seniority::Added(..))
+        });
+        current.map(|(device, _)| *device)
+    }
+
+    /// Whether `device` was once one of the member's and is not any more.
+    pub fn is_retired(&self, member: MemberId, device: DeviceId) -> bool {
+        let entry = self.devices.get(&member).and_then(|devices| devices.get(&device));
+        entry.is_some_and(|entry| entry.retired.is_some())
+    }
+
+    /// How high `member` stands at a place, by its roles there and above; at the organisation: by
+    /// those granted everywhere.
+    pub fn rank(&self, member: MemberId, at: Place) -> Rank {
+        if self.roots.contains(&member) {
+            return Rank::ROOT;
+        }
+        let Some(grants) = self.grants.get(&member) else { return Rank::LOWEST };
+        let rank_at = |at: Place| {
+            let there = grants.range((at, RoleId::from_bytes([0; 16]))..);
+            let there = there.take_while(move |((place, _), _)| *place == at);
+            let held = there.filter(|(_, entries)| is_granted(entries));
+            held.filter_map(|((_, role), _)| Some(self.roles.get(role)?.rank)).min()
+        };
+        self.path(at).filter_map(rank_at).min().unwrap_or(Rank::LOWEST)
+    }
+
+    /// What decides whether a member in good standing has a right at a place. [CHARTER-6.3]
+    pub fn decide(&self, member: MemberId, right: Capabilities, at: Place) -> Decision {
+        debug_assert_eq!(right.iter().count(), 1, "rights are asked for one by one");
+        if let Place::Channel(channel) = at
+            && self.channel(channel).is_none()
+        {
+            return Decision::NoChannel;
+        }
+        if self.roots.contains(&member) && !HEARD.contains(right) {
+            return Decision::Root;
+        }
+        let path: Vec<_> = self.path(at).collect();
+        if path.iter().any(|place| self.rules.contains_key(place))
+            && let Some(rule) = self.decide_by_rules(member, right, &path)
+        {
+            return rule;
+        }
+        let has = |(role, ..): &(RoleId, Place, Option<ObjectHash>)| {
+            self.roles.get(role).is_some_and(|role| role.capabilities.contains(right))
+        };
+        match self.held(member, &path).find(has) {
+            Some((role, at, source)) => Decision::Role { role, at, source },
+            None => Decision::Nothing,
+        }
+    }
+
+    /// The rule, of those at a place and above, that decides about a right.
+    fn decide_by_rules(
+        &self,
+        member: MemberId,
+        right: Capabilities,
+        path: &[Place],
+    ) -> Option<Decision> {
+        let held: Vec<_> = self.held(member, path).collect();
+        let rank = self.rank(member, path[0]);
+        for (depth, place) in path.iter().enumerate() {
+            let Some(rules) = self.rules.get(place) else { continue };
+            let above = &path[depth..];
+            let roles = held.iter().filter(|(_, at, _)| above.contains(at));
+            let subjects = [Subject::Member(member), Subject::Everyone]
+                .into_iter()
+                .chain(roles.map(|(role, ..)| Subject::Role(*role)));
+            let mut found = None;
+            for subject in subjects {
+                let entries = rules.get(&subject).into_iter().flatten();
+                for entry in entries.filter(|entry| entry.rank < rank) {
+                    let rule = |allows| Decision::Rule {
+                        allows,
+                        at: *place,
+                        subject,
+                        preset: entry.preset,
+                        source: entry.source,
+                    };
+                    if entry.deny.contains(right) {
+                        return Some(rule(false));
+                    }
+                    if entry.allow.contains(right) {
+                        found.get_or_insert(rule(true));
+                    }
+                }
+            }
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Roles that a member holds at a place, which are those granted there or further up.
+    fn held<'a>(
+        &'a self,
+        member: MemberId,
+        path: &'a [Place],
+    ) -> impl Iterator<Item = (RoleId, Place, Option<ObjectHash>)> + 'a {
+        let granted = self.grants.get(&member).into_iter().flat_map(move |grants| {
+            path.iter().flat_map(move |place| {
+                let there = grants.range((*place, RoleId::from_bytes([0; 16]))..);
+                there.take_while(move |((at, _), _)| at == place)
+            })
+        });
+        let granted = granted
+            .filter(|((_, role), entries)| is_granted(entries) && self.roles.contains_key(role));
+        let granted = granted
+            .map(|((at, role), entries)| (*role, *at, entries.last().map(|entry| entry.source)));
+        std::iter::once((MEMBER_ROLE, Place::Organisation, None)).chain(granted)
+    }
+
+    /// Whether a member in good standing has all of `rights` at a place.
+    pub fn allows(&self, member: MemberId, rights: Capabilities, at: Place) -> bool {
+        rights.iter().all(|right| self.decide(member, right, at).allows())
+    }
+
+    /// The place, what lies above it, and so on up to the organisation.
+    pub fn path(&self, at: Place) -> impl Iterator<Item = Place> {
+        std::iter::successors(Some(at), |place| match place {
+            Place::Organisation => None,
+            Place::Channel(channel) => {
+                Some(self.channels.get(channel).map_or(Place::Organisation, |it| it.channel.parent))
+            }
+        })
+    }
+
+    /// Channels below `channel`, itself among them.
+    pub(super) fn subtree(&self, channel: ChannelId) -> Vec<ChannelId> {
+        let below =
+            |id: &ChannelId| self.path(Place::Channel(*id)).any(|at| at == Place::Channel(channel));
+        self.channels.keys().copied().filter(below).collect()
+    }
+
+    /// Puts a preset into force. Nothing in it reaches further than `rank` and `rights`, those of
+    /// who loads it, everywhere.
+    pub(super) fn load(
+        &mut self,
+        preset: Preset,
+        rank: Rank,
+        rights: impl Fn(&Self, Capabilities) -> bool,
+        source: ObjectHash,
+    ) {
+        let id = preset.id;
+        self.unload(id);
+        let origin = Some(id);
+        for channel in preset.channels.iter() {
+            if !self.removed.channels.contains(&channel.id)
+                && !self.channels.contains_key(&channel.id)
+            {
+                let entry = ChannelEntry { channel: channel.clone(), preset: origin };
+                self.channels.insert(channel.id, entry);
+            }
+        }
+        // What hangs below something that is not there, or in a ring, hangs below the organisation.
+        for channel in preset.channels.iter() {
+            if !self.reaches_the_organisation(channel.id)
+                && let Some(entry) = self.channels.get_mut(&channel.id)
+                && entry.preset == origin
+            {
+                entry.channel.parent = Place::Organisation;
+            }
+        }
+        for rule in
+            preset.rules.iter().filter(|rule| rights(self, rule.allow)).copied().collect::<Vec<_>>()
+        {
+            let entry =
+                RuleEntry { allow: rule.allow, deny: rule.deny, rank, preset: origin, source };
+            self.rules.entry(rule.at).or_default().entry(rule.subject).or_default().push(entry);
+        }
+        for grant in preset.grants.iter() {
+            if self.roles.get(&grant.role).is_some_and(|role| rank < role.rank) {
+                for member in grant.members.iter() {
+                    let grants = self.grants.entry(*member).or_default();
+                    let entry = GrantEntry { granted: true, preset: origin, source };
+                    grants.entry((grant.at, grant.role)).or_default().push(entry);
+                }
+            }
+        }
+        self.loads.insert(id, Load { preset, rank });
+    }
+
+    /// Takes back all that a preset has brought.
+    pub(super) fn unload(&mut self, id: PresetId) {
+        if self.loads.remove(&id).is_none() {
+            return;
+        }
+        self.channels.retain(|_, entry| entry.preset != Some(id));
+        self.rules.retain(|_, subjects| {
+            subjects.retain(|_, entries| {
+                entries.retain(|entry| entry.preset != Some(id));
+                !entries.is_empty()
+            });
+            !subjects.is_empty()
+        });
+        self.grants.retain(|_, grants| {
+            grants.retain(|_, entries| {
+                entries.retain(|entry| entry.preset != Some(id));
+                !entries.is_empty()
+            });
+            !grants.is_empty()
+        });
+    }
+
+    fn reaches_the_organisation(&self, channel: ChannelId) -> bool {
+        let mut at = channel;
+        for _ in 0..=self.channels.len() {
+            match self.channels.get(&at).map(|entry| entry.channel.parent) {
+                Some(Place::Channel(parent)) => at = parent,
+                Some(Place::Organisation) => return true,
+                None => return false,
+            }
+        }
+        false
+    }
+}
+
+impl Channel {
+    /// An open channel without a limit.
+    pub fn open(id: ChannelId, name: &str) -> Self {
+        Self {
+            id,
+            parent: Place::Organisation,
+            name: ChannelName::Listed(name.to_owned()),
+            mode: ChannelMode::Open,
+            limit: 0,
+            order: 0,
+        }
+    }
+}
+
+impl Preset {
+    /// A preset with nothing in it.
+    pub fn empty(id: PresetId, name: &str) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            channels: List::default(),
+            rules: List::default(),
+            grants: List::default(),
+            layouts: List::default(),
+        }
+    }
+}
+
+/// Whether grants and ungrants that were made apart leave the role granted: the preset's grant
+/// stands beside what officers have said. [CHARTER-5.8]
+pub(super) fn is_granted(entries: &[GrantEntry]) -> bool {
+    let by_officers = entries.iter().filter(|entry| entry.preset.is_none());
+    entries.iter().any(|entry| entry.preset.is_some())
+        || (by_officers.clone().next().is_some() && by_officers.clone().all(|entry| entry.granted))
+}
+
+/// Rights that root keys have by their roles alone. [CHARTER-6.1]
+const HEARD: Capabilities = Capabilities::ALL_OF_SPEECH;

@@ -1,0 +1,150 @@
+//! A charter as bytes: for the disk, for a file, and for newcomers.
+
+use std::collections::BTreeMap;
+
+use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, decode, encode};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Charter, Piece, PieceError, Settled,
+    checkpoint::{self, Checkpoint},
+    state::State,
+};
+
+/// What a settled past leaves behind. [CHARTER-7.4]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Past {
+    checkpoint: Cosigned<Checkpoint>,
+    state: State,
+    last: BTreeMap<(DeviceId, u32), (u64, ObjectHash)>,
+}
+
+impl Charter {
+    /// All pieces, each after those that it needs.
+    pub fn pieces_in_order(&self) -> impl Iterator<Item = Piece> {
+        let roots = self.roots.documents().cloned().map(Piece::Root);
+        let certificates = self.certificates.iter().cloned().map(Piece::Certificate);
+        // What comes after a checkpoint names it as base.
+        let of_segment = |segment| {
+            let operations = self.operations.iter().filter(move |taken| taken.segment == segment);
+            operations.map(|taken| Piece::Operation(taken.signed.clone()))
+        };
+        let newest = self.newest.iter().map(|(newest, _)| Piece::Checkpoint(newest.clone()));
+        let operations = of_segment(0).chain(newest).chain(of_segment(1));
+        roots.chain(certificates).chain(operations)
+    }
+
+    /// All of it as one, for the disk or a file.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let past = self.base.checkpoint.clone().map(|checkpoint| Past {
+            checkpoint,
+            state: self.base.state.clone(),
+            last: self.base.last.clone(),
+        });
+        let mut bytes = SNAPSHOT_MAGIC.to_vec();
+        append(&mut bytes, &encode(&past));
+        for piece in self.pieces_in_order() {
+            append(&mut bytes, &piece.encode());
+        }
+        bytes
+    }
+
+    /// The charter of a snapshot, all signatures checked.
+    pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        let rest = snapshot.strip_prefix(SNAPSHOT_MAGIC).ok_or(SnapshotError::Foreign)?;
+        let mut records = records(rest);
+        let past: Option<Past> =
+            decode(records.next().ok_or(SnapshotError::Damaged)??, SNAPSHOT_MAX_BYTES)?;
+        let founding = Piece::decode(records.next().ok_or(SnapshotError::Damaged)??)?;
+        let Piece::Root(founding) = founding else { return Err(SnapshotError::Damaged) };
+        let mut charter = Self::of(founding).map_err(SnapshotError::Piece)?;
+        let mut pieces = Vec::new();
+        for record in records {
+            pieces.push(Piece::decode(record?)?);
+        }
+        let roots = pieces.iter().take_while(|piece| matches!(piece, Piece::Root(_))).count();
+        let rest = pieces.split_off(roots);
+        for result in charter.take_all(pieces) {
+            result.map_err(SnapshotError::Piece)?;
+        }
+        charter.settled_before = past.is_some();
+        if let Some(past) = past {
+            charter.begin_with(past)?;
+        }
+        for result in charter.take_all(rest) {
+            result.map_err(SnapshotError::Piece)?;
+        }
+        charter.settled_before = false;
+        Ok(charter)
+    }
+
+    /// Begins where a checkpoint has settled everything before it, if the root keys have said so.
+    /// [CHARTER-7.4]
+    fn begin_with(&mut self, past: Past) -> Result<(), SnapshotError> {
+        let value = past.checkpoint.verify().map_err(|it| SnapshotError::Piece(it.into()))?;
+        let root = self.roots.version(value.root);
+        let root = root.ok_or(SnapshotError::Piece(PieceError::Signatures))?;
+        let signers = past.checkpoint.signers().filter(|key| root.keys.contains(*key)).count();
+        if signers < usize::from(root.threshold) {
+            return Err(SnapshotError::Piece(PieceError::Signatures));
+        }
+        if value.organisation != self.organisation {
+            return Err(SnapshotError::Piece(PieceError::Organisation));
+        }
+        if checkpoint::hash_of(&past.state) != value.state {
+            return Err(SnapshotError::Piece(PieceError::OtherOutcome));
+        }
+        let Past { checkpoint, state, last } = past;
+        self.base = Settled { checkpoint: Some(checkpoint), state, last };
+        self.replay();
+        Ok(())
+    }
+}
+
+pub(super) fn append(bytes: &mut Vec<u8>, record: &[u8]) {
+    let length = u32::try_from(record.len()).expect("a record is far shorter than 4 GiB");
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(record);
+}
+
+fn records(mut bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], SnapshotError>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
+            bytes = &[];
+            return Some(Err(SnapshotError::Damaged));
+        };
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        let Some((record, rest)) = rest.split_at_checked(length) else {
+            bytes = &[];
+            return Some(Err(SnapshotError::Damaged));
+        };
+        bytes = rest;
+        Some(Ok(record))
+    })
+}
+
+/// Why a snapshot is no charter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Something else altogether, or of another version.
+    #[error("this is no charter that this version of hark can read")]
+    Foreign,
+    /// Cut off or changed.
+    #[error("the charter is damaged")]
+    Damaged,
+    /// A piece is no piece.
+    #[error("the charter is damaged: {0}")]
+    Encoding(#[from] DecodeError),
+    /// A piece is refused.
+    #[error("the charter holds what it may not: {0}")]
+    Piece(PieceError),
+}
+
+const SNAPSHOT_MAGIC: &[u8] = b"hark charter 1\n";
+
+/// Bytes of a snapshot; a longer one is refused.
+const SNAPSHOT_MAX_BYTES: usize = 32 << 20;

@@ -1,0 +1,311 @@
+//! What a charter does, by example. The rules in full are tested against a second model.
+
+use hark_keys::{
+    ChannelId, Cosigned, DeviceKey, List, MemberId, PresetId, RoleId, SeededRandom, decode, encode,
+};
+use hark_mesh::charter::{
+    CHAIN_MAX, CertificateChain, ChainError, Charter, Decision, Denial, EditError, IssueError,
+    Piece, SnapshotError,
+    content::{
+        Capabilities, Change, Channel, Grant, Place, Policy, Preset, Rank, Role, Rule, Subject,
+    },
+};
+
+/// An organisation with a founder and members of various ranks, all holding the same charter.
+struct World {
+    founder: Person,
+    random: SeededRandom,
+    charter: Charter,
+}
+
+struct Person {
+    key: DeviceKey,
+    member: MemberId,
+}
+
+impl World {
+    fn new() -> Self {
+        let random = SeededRandom::new(4);
+        let key = DeviceKey::generate(&random);
+        let charter = Charter::found("Night shift", "Bridge", &key, None, &random);
+        let member = charter.member_of(key.id());
+        Self { founder: Person { key, member }, random, charter }
+    }
+
+    /// Somebody whom the founder has admitted.
+    fn join(&mut self) -> Person {
+        let key = DeviceKey::generate(&self.random);
+        let by = &self.founder;
+        let certificate = self.charter.issue(&by.key, by.member, key.id(), None).unwrap();
+        assert_eq!(self.charter.take(Piece::Certificate(certificate)), Ok(true));
+        let member = self.charter.member_of(key.id());
+        assert!(self.charter.is_member(member));
+        Person { key, member }
+    }
+
+    fn officer(&mut self, rank: u8, capabilities: Capabilities) -> Person {
+        let person = self.join();
+        let role = Role {
+            id: RoleId::from_bytes([rank; 16]),
+            name: format!("rank {rank}"),
+            rank: Rank(rank),
+            capabilities,
+        };
+        let grant = grant(role.id, Place::Organisation, &[person.member]);
+        self.by_founder(vec![Change::Role(role), Change::Grant(grant)]);
+        assert_eq!(self.charter.state().rank(person.member, Place::Organisation), Rank(rank));
+        person
+    }
+
+    fn by_founder(&mut self, changes: Vec<Change>) {
+        let by = &self.founder;
+        let operation = self.charter.edit(&by.key, by.member, changes).unwrap();
+        assert_eq!(self.charter.take(Piece::Operation(operation)), Ok(true));
+    }
+
+    fn by(&mut self, person: &Person, changes: Vec<Change>) -> Result<(), EditError> {
+        let operation = self.charter.edit(&person.key, person.member, changes)?;
+        assert_eq!(self.charter.take(Piece::Operation(operation)), Ok(true));
+        Ok(())
+    }
+
+    fn bridge(&self) -> ChannelId {
+        self.charter.state().channels().next().unwrap().id
+    }
+
+    fn allows(&self, person: &Person, right: Capabilities, at: Place) -> bool {
+        self.charter.allows(person.member, right, at)
+    }
+}
+
+fn grant(role: RoleId, at: Place, members: &[MemberId]) -> Grant {
+    Grant { role, at, members: List::truncated(members.iter().copied()) }
+}
+
+fn channel(number: u8, parent: Place, name: &str) -> Channel {
+    Channel { parent, ..Channel::open(ChannelId::from_bytes([number; 16]), name) }
+}
+
+/// [PROTO-4.1]
+#[test]
+fn the_organisation_is_the_hash_of_its_founding_document() {
+    let world = World::new();
+    let document = world.charter.roots().next().unwrap();
+    assert_eq!(world.charter.organisation().as_bytes(), document.hash().as_bytes());
+    assert_eq!(world.charter.name(), "Night shift");
+    let again = Charter::found("Night shift", "Bridge", &world.founder.key, None, &world.random);
+    assert_ne!(again.organisation(), world.charter.organisation());
+}
+
+/// [CHARTER-6.2]
+#[test]
+fn a_squad_is_a_charter_in_which_all_may_talk_and_admit() {
+    let mut world = World::new();
+    let [ann, bob] = [world.join(), world.join()];
+    let bridge = Place::Channel(world.bridge());
+    assert!(world.allows(&ann, Capabilities::SPEAK, bridge));
+    assert!(!world.allows(&ann, Capabilities::MANAGE_CHANNELS, bridge));
+    assert!(world.allows(&world.founder, Capabilities::MANAGE_CHANNELS, bridge));
+    let change = Change::Channel(channel(7, Place::Organisation, "Own"));
+    let right = Denial::Right(Capabilities::MANAGE_CHANNELS, Place::Organisation);
+    assert_eq!(world.by(&ann, vec![change]), Err(EditError::Denied(0, right)));
+    // Nobody evicts an equal.
+    let remove = Change::Remove { member: bob.member, admission: 1 };
+    assert_eq!(world.by(&ann, vec![remove.clone()]), Err(EditError::Denied(0, Denial::Rank)));
+    world.by_founder(vec![remove]);
+    assert!(!world.charter.is_member(bob.member));
+    assert!(!world.allows(&bob, Capabilities::LISTEN, bridge));
+}
+
+/// [CHARTER-3.1]
+#[test]
+fn a_chain_grows_to_eight_certificates_and_no_further() {
+    let mut world = World::new();
+    let mut last = world.join();
+    for length in 2..=CHAIN_MAX + 1 {
+        let key = DeviceKey::generate(&world.random);
+        let issued = world.charter.issue(&last.key, last.member, key.id(), None);
+        if length > CHAIN_MAX {
+            assert_eq!(issued, Err(IssueError::TooFar));
+            break;
+        }
+        assert_eq!(world.charter.take(Piece::Certificate(issued.unwrap())), Ok(true));
+        let member = world.charter.member_of(key.id());
+        let chain = world.charter.chain_of(member);
+        assert_eq!(chain.len(), length);
+        assert_eq!(world.charter.verify_chain(&chain, key.id()), Ok(member));
+        assert_eq!(world.charter.verify_chain(&chain, last.key.id()), Err(ChainError::Device));
+        last = Person { key, member };
+    }
+}
+
+/// Others, who know less, would refuse what somebody here lets pass and passes on.
+#[test]
+fn a_known_certificate_does_not_vouch_for_a_chain_with_a_bad_signature() {
+    let mut world = World::new();
+    let ann = world.join();
+    let chain = world.charter.chain_of(ann.member);
+    assert_eq!(world.charter.verify_chain(&chain, ann.key.id()), Ok(ann.member));
+    let mut forged = encode(&chain);
+    *forged.last_mut().unwrap() ^= 1;
+    let forged: CertificateChain = decode(&forged, 4096).unwrap();
+    let verified = world.charter.verify_chain(&forged, ann.key.id());
+    assert_eq!(verified, Err(ChainError::Signature));
+    let twice = chain.iter().chain(chain.iter()).cloned();
+    let verified = world.charter.verify_chain(&CertificateChain::of(twice), ann.key.id());
+    assert_eq!(verified, Err(ChainError::Broken));
+}
+
+/// [CHARTER-6.3]
+#[test]
+fn the_nearest_rule_decides_and_a_denial_beats_an_allowance() {
+    let mut world = World::new();
+    let [ann, bob] = [world.join(), world.join()];
+    let flight = channel(1, Place::Organisation, "Flight");
+    let alpha = channel(2, Place::Channel(flight.id), "Alpha");
+    let (at_flight, at_alpha) = (Place::Channel(flight.id), Place::Channel(alpha.id));
+    let pilot = Role {
+        id: RoleId::from_bytes([9; 16]),
+        name: "pilot".to_owned(),
+        rank: Rank(100),
+        capabilities: Capabilities::NONE,
+    };
+    let rule = |at, subject, allow, deny| Change::Rule(Rule { at, subject, allow, deny });
+    let (speak, none) = (Capabilities::SPEAK, Capabilities::NONE);
+    world.by_founder(vec![
+        Change::Channel(flight),
+        Change::Channel(alpha),
+        Change::Role(pilot.clone()),
+        Change::Grant(grant(pilot.id, at_flight, &[ann.member])),
+        rule(at_flight, Subject::Everyone, none, speak),
+        rule(at_alpha, Subject::Role(pilot.id), speak, none),
+    ]);
+    assert!(!world.allows(&ann, speak, at_flight));
+    assert!(world.allows(&ann, speak, at_alpha));
+    assert!(!world.allows(&bob, speak, at_alpha));
+    world.by_founder(vec![rule(at_alpha, Subject::Member(ann.member), none, speak)]);
+    assert!(!world.allows(&ann, speak, at_alpha));
+    let why = world.charter.why(ann.member, speak, at_alpha).unwrap();
+    let Decision::Rule { allows: false, at, subject, .. } = why else { panic!("{why:?}") };
+    assert_eq!((at, subject), (at_alpha, Subject::Member(ann.member)));
+    // A rule without anything in it is none.
+    world.by_founder(vec![rule(at_alpha, Subject::Member(ann.member), none, none)]);
+    assert!(world.allows(&ann, speak, at_alpha));
+}
+
+/// [CHARTER-5.6] [CHARTER-5.2]
+#[test]
+fn a_demoted_officer_cannot_act_in_the_name_of_what_he_was() {
+    let mut world = World::new();
+    let officer = world.officer(10, Capabilities::ALL);
+    let before = world.charter.clone();
+    world.by(&officer, vec![Change::Channel(channel(1, Place::Organisation, "First"))]).unwrap();
+    let known = world.charter.clone();
+    let role = RoleId::from_bytes([10; 16]);
+    let taken = grant(role, Place::Organisation, &[officer.member]);
+    world.by_founder(vec![Change::Ungrant(taken)]);
+    // He goes on where he was, as if he knew nothing of it.
+    let late = Change::Channel(channel(2, Place::Organisation, "Late"));
+    let late = known.edit(&officer.key, officer.member, vec![late]).unwrap();
+    assert_eq!(world.charter.take(Piece::Operation(late)), Ok(true));
+    let backdated = Change::Channel(channel(3, Place::Organisation, "Backdated"));
+    let backdated = before.edit(&officer.key, officer.member, vec![backdated]).unwrap();
+    assert_eq!(world.charter.take(Piece::Operation(backdated)), Ok(true));
+    let names: Vec<_> = world.charter.state().channels().map(|it| it.name.clone()).collect();
+    assert_eq!(names.len(), 1, "two operations of one number: neither counts: {names:?}");
+    assert_eq!(world.charter.state().term(officer.member), 1);
+}
+
+/// [CHARTER-5.4]
+#[test]
+fn presets_come_and_go_as_one() {
+    let mut world = World::new();
+    let ann = world.join();
+    let id = PresetId::from_bytes([5; 16]);
+    let command = channel(1, Place::Organisation, "Command");
+    let strike = channel(2, Place::Channel(command.id), "Strike");
+    let at_command = Place::Channel(command.id);
+    let deny = Rule {
+        at: at_command,
+        subject: Subject::Everyone,
+        allow: Capabilities::NONE,
+        deny: Capabilities::LISTEN,
+    };
+    let preset = Preset {
+        channels: List::truncated([command, strike]),
+        rules: List::truncated([deny]),
+        ..Preset::empty(id, "Night raid")
+    };
+    world.by_founder(vec![Change::Preset(Box::new(preset))]);
+    let before = world.charter.state().channels().count();
+    world.by_founder(vec![Change::LoadPreset(id)]);
+    assert_eq!(world.charter.state().channels().count(), before + 2);
+    assert!(!world.allows(&ann, Capabilities::LISTEN, at_command));
+    world.by_founder(vec![Change::UnloadPreset(id)]);
+    assert_eq!(world.charter.state().channels().count(), before);
+    assert_eq!(world.charter.state().rules().count(), 0);
+}
+
+/// [CHARTER-8.1]
+#[test]
+fn a_snapshot_brings_everything_back() {
+    let mut world = World::new();
+    let officer = world.officer(10, Capabilities::ALL);
+    world.by(&officer, vec![Change::Channel(channel(1, Place::Organisation, "First"))]).unwrap();
+    world.by_founder(vec![Change::Policy(Policy::InviteHoursMax(48))]);
+    let restored = Charter::restore(&world.charter.snapshot()).unwrap();
+    assert_eq!(restored, world.charter);
+    assert_eq!(restored.state(), world.charter.state());
+    let mut damaged = world.charter.snapshot();
+    damaged.truncate(damaged.len() - 1);
+    assert_eq!(Charter::restore(&damaged).err(), Some(SnapshotError::Damaged));
+}
+
+/// The checkpoint came after the operations that name it, and what it had forgotten was missing.
+#[test]
+fn a_charter_with_checkpoints_comes_back_from_the_disk() {
+    let mut world = World::new();
+    let officer = world.officer(10, Capabilities::ALL);
+    for number in 1..=3 {
+        let before = world.charter.clone();
+        for place in [2 * number, 2 * number + 1] {
+            let change = Change::Channel(channel(place, Place::Organisation, "Net"));
+            world.by(&officer, vec![change]).unwrap();
+        }
+        let checkpoint = world.charter.draft_checkpoint().unwrap();
+        let checkpoint = Cosigned::unsigned(checkpoint).signed(&world.founder.key);
+        assert_eq!(world.charter.take(Piece::Checkpoint(checkpoint)), Ok(true));
+        // Made by somebody who had not heard of it.
+        let late = Change::Channel(channel(100 + number, Place::Organisation, "Late"));
+        let late = before.edit(&world.founder.key, world.founder.member, vec![late]).unwrap();
+        assert_eq!(world.charter.take(Piece::Operation(late)), Ok(true));
+        let again = Change::Channel(channel(50 + number, Place::Organisation, "Net"));
+        world.by(&officer, vec![again]).unwrap();
+        let restored = Charter::restore(&world.charter.snapshot()).unwrap();
+        assert_eq!(restored, world.charter);
+        assert_eq!(restored.state(), world.charter.state());
+        assert_eq!(restored.checkpoint(), u32::from(number));
+    }
+}
+
+/// Each side took the other's for its own, as their numbers are the same. [CHARTER-4.4]
+#[test]
+fn two_operations_of_one_number_are_found_where_each_side_has_one() {
+    let mut world = World::new();
+    let officer = world.officer(10, Capabilities::ALL);
+    let mut other = world.charter.clone();
+    for (charter, numbers) in [(&mut world.charter, 1..=2_u8), (&mut other, 3..=3)] {
+        for number in numbers {
+            let change = Change::Channel(channel(number, Place::Organisation, "Net"));
+            let operation = charter.edit(&officer.key, officer.member, vec![change]).unwrap();
+            assert_eq!(charter.take(Piece::Operation(operation)), Ok(true));
+        }
+    }
+    let own = &mut world.charter;
+    assert!(own.lacks_of(&other.have()));
+    other.take_all(own.lacking(&other.have()));
+    own.take_all(other.lacking(&own.have()));
+    assert_eq!(*own, other);
+    assert_eq!(own.operations(), 4, "the officer's role, and three operations");
+    assert!(!own.lacks_of(&other.have()) && !other.lacks_of(&own.have()));
+}

@@ -1,0 +1,442 @@
+//! Random histories: officers who work apart, and some who cheat. Whatever the order in which their
+//! pieces arrive, all say the same, and what the naive model says.
+
+use hark_keys::{Cosigned, List, ObjectHash};
+use hark_mesh::charter::{
+    Charter, Cut, Operation, Piece, PieceError,
+    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, Relay, Rule, Subject},
+};
+use proptest::prelude::*;
+
+use crate::world::{
+    ANN, BOB, CHIEF, CID, DAN, EVE, EVERYWHERE, FAY, FOUNDER, NONE, World, assert_as_model,
+    assert_same, blank, certificate, channel, channel_id, preset, preset_id, role, rule,
+    take_until_done,
+};
+
+/// One turn: somebody does something by what one of several copies says, or two copies meet.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    copy: usize,
+    who: usize,
+    what: u8,
+    whom: usize,
+    number: u8,
+    other: u8,
+    how: How,
+}
+
+/// Whether an operation is an honest one.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    /// With the cuts that it calls for, if it is allowed at all.
+    Honest,
+    /// As drafted, whether allowed or not.
+    Rash,
+    /// Signed by others, too.
+    Together(usize, usize),
+    /// By the second device.
+    Second,
+    /// By the recovery key.
+    Recovery,
+    /// In the name of the root keys alone.
+    Root(u32),
+    /// As if it knew only what an early operation knew.
+    Backdated(usize),
+    /// With the number of the operation before it.
+    Equivocating,
+    /// Of another term.
+    Term(u32),
+    /// Cutting somebody off wherever it likes.
+    Cutting(usize, u32, u64),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let who = prop_oneof![
+        2 => Just(FOUNDER),
+        4 => Just(CHIEF),
+        4 => Just(ANN),
+        4 => Just(BOB),
+        2 => Just(CID),
+        2 => Just(DAN),
+        1 => Just(EVE),
+    ];
+    let how = prop_oneof![
+        12 => Just(How::Honest),
+        4 => Just(How::Rash),
+        3 => (CHIEF..=DAN, CHIEF..=DAN).prop_map(|(one, other)| How::Together(one, other)),
+        2 => Just(How::Second),
+        1 => Just(How::Recovery),
+        1 => (0..4_u32).prop_map(How::Root),
+        3 => (0..40_usize).prop_map(How::Backdated),
+        1 => Just(How::Equivocating),
+        1 => (0..3_u32).prop_map(How::Term),
+        3 => (FOUNDER..=EVE, 0..3_u32, 0..4_u64).prop_map(|(who, term, last)| How::Cutting(who, term, last)),
+    ];
+    let turn = (0..COPIES, who, 0..26_u8, FOUNDER..=FAY, 1..6_u8, 0..8_u8, how);
+    let turn = turn.prop_map(|(copy, who, what, whom, number, other, how)| Turn {
+        copy,
+        who,
+        what,
+        whom,
+        number,
+        other,
+        how,
+    });
+    proptest::collection::vec(turn, 1..45)
+}
+
+const COPIES: usize = 3;
+
+/// A world, and copies of its charter that go their own ways.
+struct History {
+    world: World,
+    copies: Vec<Charter>,
+    /// All that anybody has made.
+    pieces: Vec<Piece>,
+}
+
+impl History {
+    fn of(quorum: bool, turns: &[Turn]) -> Self {
+        let world = World::new(quorum);
+        let copies = vec![world.charter.clone(); COPIES];
+        let pieces = world.charter.pieces_in_order().collect();
+        let mut history = Self { world, copies, pieces };
+        for turn in turns {
+            history.turn(*turn);
+        }
+        history
+    }
+
+    fn turn(&mut self, turn: Turn) {
+        match turn.what {
+            0 | 1 => {
+                let from: Vec<_> = self.copies[turn.whom % COPIES].pieces_in_order().collect();
+                take_until_done(&mut self.copies[turn.copy], from);
+            }
+            2 => self.admit(turn),
+            _ => self.operation(turn),
+        }
+    }
+
+    /// Admits somebody, perhaps once more.
+    fn admit(&mut self, turn: Turn) {
+        let issuer = &self.world.people[turn.who];
+        let device = &self.world.people[turn.whom].keys[usize::from(turn.other) % 2];
+        let copy = &self.copies[turn.copy];
+        if copy.certificate_of(issuer.member).is_none() {
+            return;
+        }
+        let made = certificate(copy, issuer, device, u32::from(turn.number) % 3);
+        let piece = Piece::Certificate(hark_keys::Signed::sign(made, issuer.key()));
+        self.offer(turn.copy, piece);
+    }
+
+    fn offer(&mut self, copy: usize, piece: Piece) {
+        match self.copies[copy].take_all([piece.clone()]).remove(0) {
+            Ok(true) => self.pieces.push(piece),
+            Ok(false) => {}
+            // What is nonsense is refused by everybody; see the end.
+            Err(PieceError::Malformed | PieceError::Rootless) => {}
+            Err(error) => panic!("{error:?}: {piece:?}"),
+        }
+    }
+
+    fn operation(&mut self, turn: Turn) {
+        let changes = vec![self.change(turn)];
+        let copy = &self.copies[turn.copy];
+        let person = &self.world.people[turn.who];
+        if let How::Honest = turn.how {
+            if let Ok(operation) = copy.edit(person.key(), person.member, changes) {
+                self.offer(turn.copy, Piece::Operation(operation));
+            }
+            return;
+        }
+        let cosigners = match turn.how {
+            How::Together(one, other) => [one, other]
+                .into_iter()
+                .filter(|it| *it != turn.who)
+                .map(|it| self.world.cosigner(copy, it))
+                .collect::<std::collections::BTreeSet<_>>(),
+            _ => Default::default(),
+        };
+        let key = match turn.how {
+            How::Second => &person.keys[1],
+            How::Recovery => &person.keys[2],
+            _ => person.key(),
+        };
+        let cosigners = cosigners.into_iter().collect();
+        let Ok(mut draft) = copy.draft(key.id(), person.member, cosigners, changes) else { return };
+        self.distort(turn, &mut draft);
+        let signed = self.world.sign(draft);
+        self.offer(turn.copy, Piece::Operation(signed));
+    }
+
+    fn distort(&self, turn: Turn, draft: &mut Operation) {
+        let copy = &self.copies[turn.copy];
+        let held: Vec<&Cosigned<Operation>> = copy.log().map(|(it, _)| it).collect();
+        match turn.how {
+            How::Root(version) => {
+                draft.certificate = NONE;
+                draft.root = version;
+            }
+            How::Backdated(at) => {
+                let parent = held[at % held.len()];
+                draft.parents = List::truncated([parent.hash()]);
+                draft.lamport = parent.unverified().lamport + 1;
+            }
+            How::Equivocating => {
+                let own = held
+                    .iter()
+                    .map(|it| it.unverified())
+                    .filter(|it| (it.author, it.term) == (draft.author, draft.term));
+                if let Some(last) = own.max_by_key(|it| it.sequence) {
+                    draft.sequence = last.sequence;
+                    draft.previous = last.previous;
+                }
+            }
+            How::Term(term) if term != draft.term => {
+                draft.term = term;
+                let own = held.iter().filter(|it| {
+                    let it = it.unverified();
+                    (it.author, it.term) == (draft.author, term)
+                });
+                let last = own.max_by_key(|it| it.unverified().sequence);
+                draft.sequence = last.map_or(1, |it| it.unverified().sequence + 1);
+                draft.previous = last.map_or(NONE, |it| it.hash());
+            }
+            How::Cutting(who, term, last) => {
+                let person = &self.world.people[who];
+                let mut keys: Vec<_> =
+                    person.keys.iter().map(|key| (key.id(), last)).filter(|it| it.1 > 0).collect();
+                keys.sort_unstable();
+                let cut = Cut { member: person.member, term, last: List::truncated(keys) };
+                draft.cuts = List::truncated([cut]);
+            }
+            _ => {}
+        }
+    }
+
+    fn change(&self, turn: Turn) -> Change {
+        let world = &self.world;
+        let rights = [
+            Capabilities::NONE,
+            Capabilities::SPEAK,
+            Capabilities::ADMIT,
+            Capabilities::MANAGE_ROLES,
+            Capabilities::MUTE,
+            Capabilities::APPOINT_RELAYS,
+            Capabilities::MANAGE_CHANNELS | Capabilities::EDIT_PRESETS,
+            Capabilities::ALL,
+        ];
+        let right = rights[usize::from(turn.other)];
+        let at = |number: u8| match number % 5 {
+            0 => EVERYWHERE,
+            number => Place::Channel(channel_id(number)),
+        };
+        let subject = match turn.number % 3 {
+            0 => Subject::Everyone,
+            1 => Subject::Member(world.member(turn.whom)),
+            _ => Subject::Role(world.grant_of(turn.number, EVERYWHERE, &[]).role),
+        };
+        let ranks = [5, 10, 11, 50, 51, 100, 200, 250];
+        let member = world.member(turn.whom);
+        match turn.what {
+            3 => Change::Role(role(
+                turn.number,
+                ranks[usize::from(turn.other)],
+                rights[usize::from(turn.other ^ turn.number)],
+            )),
+            4 => Change::RemoveRole(world.grant_of(turn.number, EVERYWHERE, &[]).role),
+            5 | 6 => world.grant(turn.number, &[turn.whom]),
+            7 | 8 => world.ungrant(turn.number, &[turn.whom]),
+            9 => Change::Grant(world.grant_of(turn.number, at(turn.other), &[turn.whom, EVE])),
+            10 => Change::Ungrant(world.grant_of(turn.number, at(turn.other), &[turn.whom])),
+            11 => rule(at(turn.other), subject, Capabilities::NONE, right),
+            12 => rule(at(turn.other), subject, right, Capabilities::NONE),
+            13 => Change::Channel(Channel {
+                order: turn.other.into(),
+                ..channel(turn.number, at(turn.other))
+            }),
+            14 => Change::MoveChannel { channel: channel_id(turn.number), parent: at(turn.other) },
+            15 if turn.other > 4 => Change::RemoveChannel(channel_id(turn.number)),
+            15 => Change::Link {
+                a: channel_id(turn.number),
+                b: channel_id(turn.number + 1 + turn.other % 2),
+                linked: turn.other > 1,
+            },
+            16 | 17 => {
+                let rule =
+                    Rule { at: at(turn.other), subject, allow: right, deny: Capabilities::SPEAK };
+                let grant = world.grant_of(turn.number, at(turn.whom as u8), &[turn.whom]);
+                let mut made = preset(turn.number % 2, &[rule], vec![grant]);
+                let channels =
+                    [channel(3, at(turn.other)), channel(4, Place::Channel(channel_id(3)))];
+                made.channels = List::truncated(channels);
+                Change::Preset(Box::new(made))
+            }
+            18 => Change::LoadPreset(preset_id(turn.number % 2)),
+            19 if turn.other == 0 => Change::RemovePreset(preset_id(turn.number % 2)),
+            19 => Change::UnloadPreset(preset_id(turn.number % 2)),
+            20 => Change::Relay(Relay {
+                device: world.people[turn.whom].key().id(),
+                name: "relay".to_owned(),
+                addresses: List::truncated(["[2001:db8::1]:7".parse().unwrap()]),
+                members_max: u16::from(turn.other),
+                rate_kbps: 0,
+            }),
+            21 => match turn.other {
+                0 => Change::RemoveRelay(world.people[turn.whom].key().id()),
+                1 => Change::Policy(Policy::Quorum(turn.number.max(2))),
+                2 => Change::Role(role(0, 251, rights[usize::from(turn.number)])),
+                _ => Change::Policy(Policy::InviteHoursMax(turn.number.into())),
+            },
+            22 => {
+                let removals = self.copies[turn.copy].state().removals(member);
+                Change::Remove { member, admission: removals + 1 }
+            }
+            23 => {
+                let hashes = self.copies[turn.copy].unlisted(world.member(turn.who));
+                Change::Admitted(List::truncated(hashes))
+            }
+            24 => world.add_device(turn.who, &world.people[turn.who].keys[1]),
+            _ => Change::RetireDevice {
+                device: world.people[turn.who].keys[usize::from(turn.other) % 3].id(),
+                term: u32::from(turn.number) % 2,
+                last: turn.other.into(),
+            },
+        }
+    }
+
+    /// A charter of all pieces, in the order in which they were made.
+    fn whole(&self) -> Charter {
+        let mut whole = blank(&self.world.charter);
+        for result in whole.take_all(self.pieces.iter().cloned()) {
+            assert!(result.is_ok(), "{result:?}");
+        }
+        whole
+    }
+}
+
+/// Offers pieces in any order as gossip does, and what is left over as a comparison does.
+fn by_gossip(charter: &mut Charter, mut pieces: Vec<Piece>) {
+    for _ in 0..3 {
+        pieces.retain(|piece| match charter.take(piece.clone()) {
+            Ok(_) => false,
+            Err(PieceError::Missing(_) | PieceError::Stranger | PieceError::Rootless) => true,
+            Err(error) => panic!("{error:?}"),
+        });
+    }
+    take_until_done(charter, pieces);
+}
+
+fn shuffled(pieces: &[Piece], seed: u64) -> Vec<Piece> {
+    let mut keyed: Vec<_> = pieces
+        .iter()
+        .map(|piece| (blake3::hash(&[&piece.encode()[..], &seed.to_be_bytes()].concat()), piece))
+        .collect();
+    keyed.sort_by_key(|(key, _)| *key.as_bytes());
+    keyed.into_iter().map(|(_, piece)| piece.clone()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(48), max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// [CHARTER-5.4] [CHARTER-5.5] The state is a function of the set of pieces, and the one that the
+    /// specification says.
+    #[test]
+    fn any_order_says_the_same_and_what_the_model_says(
+        turns in turns(),
+        quorum in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let history = History::of(quorum, &turns);
+        let whole = history.whole();
+        assert_as_model(&whole);
+
+        // Any order, everything twice.
+        let mut other = blank(&whole);
+        let mut pieces = shuffled(&history.pieces, seed);
+        pieces.extend(shuffled(&history.pieces, !seed));
+        take_until_done(&mut other, pieces);
+        assert_same(&whole, &other);
+
+        // One by one, as gossip brings them.
+        let mut gossip = blank(&whole);
+        by_gossip(&mut gossip, shuffled(&history.pieces, seed ^ 1));
+        assert_same(&whole, &gossip);
+
+        // Halves that have lived apart.
+        let mut copies = history.copies.clone();
+        for at in 0..copies.len() {
+            assert_as_model(&copies[at]);
+            let next: Vec<_> = copies[(at + 1) % COPIES].pieces_in_order().collect();
+            take_until_done(&mut copies[at], next);
+        }
+        for copy in &mut copies {
+            take_until_done(copy, history.pieces.clone());
+            assert_same(&whole, copy);
+        }
+
+        // [CHARTER-8.1] What is on the disk says the same.
+        assert_same(&whole, &Charter::restore(&whole.snapshot()).unwrap());
+    }
+
+    /// One operation after the other, each applied at once where that is possible, comes to the same
+    /// as all of them anew.
+    #[test]
+    fn step_by_step_is_as_all_at_once(turns in turns(), quorum in any::<bool>()) {
+        let history = History::of(quorum, &turns);
+        let mut step = blank(&history.world.charter);
+        let mut pieces: Vec<_> = history.whole().pieces_in_order().collect();
+        // Operations in the order of their lamports: each is the last when it comes.
+        pieces.sort_by_key(|piece| match piece {
+            Piece::Root(document) => (0, u64::from(document.unverified().version), NONE),
+            Piece::Certificate(_) => (1, 0, NONE),
+            Piece::Operation(operation) => (2, operation.unverified().lamport, operation.hash()),
+            Piece::Checkpoint(_) => (3, 0, NONE),
+        });
+        let mut taken = Vec::new();
+        let mut waiting = pieces;
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            waiting.retain(|piece| {
+                let took = step.take_all([piece.clone()]).remove(0) == Ok(true);
+                if took {
+                    taken.push(piece.clone());
+                }
+                !took && !step.contains(&hash_of(piece))
+            });
+            assert!(waiting.len() < before);
+        }
+        let mut anew = blank(&step);
+        anew.take_all(taken);
+        assert_same(&step, &anew);
+        assert_as_model(&step);
+    }
+}
+
+fn hash_of(piece: &Piece) -> ObjectHash {
+    match piece {
+        Piece::Root(it) => it.hash(),
+        Piece::Certificate(it) => ObjectHash::from_bytes(it.hash()),
+        Piece::Operation(it) => it.hash(),
+        Piece::Checkpoint(it) => it.hash(),
+    }
+}
+
+fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(usual)
+}
+
+/// The role that everybody has cannot be granted, so that it cannot be taken either.
+#[test]
+fn the_role_of_all_is_no_bodys_gift() {
+    let world = World::new(false);
+    let mut grant = world.grant_of(1, EVERYWHERE, &[EVE]);
+    grant.role = MEMBER_ROLE;
+    let draft = world.draft(FOUNDER, vec![Change::Ungrant(grant)]);
+    let mut charter = world.charter.clone();
+    let piece = Piece::Operation(world.sign(draft));
+    assert_eq!(charter.take(piece), Err(PieceError::Malformed));
+}

@@ -1,0 +1,100 @@
+//! Reading and editing the charter: of a running node through its local API, else of the store.
+
+mod stopped;
+
+use anyhow::{Context, ensure};
+use hark_keys::RecoverySecret;
+use hark_node::{
+    commands::{self, Answer, DeviceRequest, InputFile, Request, RootRequest},
+    control::{Client, ControlError},
+    random::SystemRandom,
+    store::{Home, OrganisationStore},
+};
+use serde_json::json;
+
+use self::stopped::Stopped;
+use crate::{
+    HomeArguments,
+    person::{choose, open_home, say, say_json},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct CharterArguments {
+    #[command(flatten)]
+    home: HomeArguments,
+    /// Which organisation, where there are several
+    #[arg(long, value_name = "NAME", global = true)]
+    org: Option<String>,
+    /// Print the answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Sign by the printed recovery key, whose words are asked for
+    #[arg(long)]
+    recovery: bool,
+    #[command(subcommand)]
+    request: Request,
+}
+
+pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
+    let mut request = arguments.request;
+    if let Some(input) = request.input() {
+        input.content = read(&input.path)?;
+    }
+    let home = open_home(&arguments.home)?;
+    let answer = match request {
+        Request::Sign { file } | Request::Root(RootRequest::Sign { file })
+            if arguments.recovery =>
+        {
+            sign_by_recovery_key(&file)?
+        }
+        _ if arguments.recovery => anyhow::bail!("--recovery goes with `sign` alone"),
+        // This device may belong nowhere yet.
+        Request::Device(DeviceRequest::Consent { code }) => {
+            let key = home.next_key(&SystemRandom)?;
+            commands::consent(&key, &code)?
+        }
+        request => carry_out(&home, &choose(&home, arguments.org.as_deref())?, request)?,
+    };
+    if let Some(file) = &answer.file {
+        std::fs::write(&file.path, &file.content)
+            .with_context(|| format!("cannot write {}", file.path))?;
+    }
+    if arguments.json {
+        say_json(&answer.json);
+    } else {
+        say(&answer.text);
+    }
+    Ok(())
+}
+
+/// By the running node, which everybody hears of at once, or on what is stored.
+fn carry_out(home: &Home, store: &OrganisationStore, request: Request) -> anyhow::Result<Answer> {
+    if let Some(description) = store.control()? {
+        match Client::connect(&description) {
+            Ok(mut client) => {
+                let answer = client.request(json!({"command": "charter", "request": request}))?;
+                return Ok(serde_json::from_value(answer["answer"].clone())?);
+            }
+            Err(ControlError::NotRunning) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(commands::execute(&mut Stopped::open(home, store)?, request)?)
+}
+
+fn sign_by_recovery_key(file: &InputFile) -> anyhow::Result<Answer> {
+    let words = rpassword::prompt_password("The 24 words of the recovery key: ")
+        .map(zeroize::Zeroizing::new)
+        .context("the words are asked for at a terminal")?;
+    let secret: RecoverySecret = words.trim().parse()?;
+    Ok(commands::sign_with(&secret.key(), file)?)
+}
+
+fn read(path: &str) -> anyhow::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {path}"))?;
+    ensure!(metadata.len() <= FILE_MAX_BYTES, "{path} is too long to be a charter");
+    std::fs::read(path).with_context(|| format!("cannot read {path}"))
+}
+
+/// Bytes of a file that is read: the longest charter.
+const FILE_MAX_BYTES: u64 = 32 << 20;

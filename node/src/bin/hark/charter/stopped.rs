@@ -1,0 +1,112 @@
+//! The charter of a node that does not run.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random};
+use hark_mesh::{
+    Directory,
+    charter::{
+        Charter, Piece,
+        content::{Channel, ChannelName, SealedName},
+    },
+    clean_name,
+    message::NameKey,
+};
+use hark_node::{
+    commands::Host,
+    random::SystemRandom,
+    store::{Home, Lock, OrganisationStore},
+};
+
+/// A stored charter. What is done to it is passed on when the node runs again.
+pub(super) struct Stopped {
+    store: OrganisationStore,
+    /// Keeps the node from starting meanwhile.
+    _lock: Lock,
+    key: DeviceKey,
+    charter: Charter,
+    directory: Directory,
+    own_name: Option<String>,
+    names: BTreeMap<ChannelId, NameKey>,
+}
+
+impl Stopped {
+    pub(super) fn open(home: &Home, store: &OrganisationStore) -> anyhow::Result<Self> {
+        let lock = store.lock()?;
+        // What stood there before the lock was taken may be of the node that has just ended.
+        let store = home.find(store.id())?.context("the organisation has gone from this home")?;
+        let charter = Charter::clone(store.charter());
+        Ok(Self {
+            _lock: lock,
+            key: home.key(&store)?,
+            directory: Directory::restore(&charter, &store.members()?),
+            own_name: home.name()?,
+            names: store.names()?,
+            charter,
+            store,
+        })
+    }
+}
+
+impl Host for Stopped {
+    fn charter(&self) -> &Charter {
+        &self.charter
+    }
+
+    fn member(&self) -> MemberId {
+        self.store.member()
+    }
+
+    fn key(&self) -> &DeviceKey {
+        &self.key
+    }
+
+    fn random(&self) -> &dyn Random {
+        &SystemRandom
+    }
+
+    fn name_of(&self, member: MemberId) -> Option<String> {
+        if member == self.member()
+            && let Some(name) = &self.own_name
+        {
+            return Some(clean_name(name));
+        }
+        let own = |device| self.charter.owner(device) == Some(member);
+        let mut records = self.directory.records().map(hark_keys::Signed::unverified);
+        records.find(|record| own(record.device)).map(hark_mesh::MemberRecord::shown_name)
+    }
+
+    fn channel_name(&self, channel: &Channel) -> Option<String> {
+        match &channel.name {
+            ChannelName::Listed(name) => Some(name.clone()),
+            ChannelName::Hidden(name) => self.names.get(&channel.id)?.open(channel.id, name),
+        }
+    }
+
+    fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName> {
+        let key = NameKey::generate(&SystemRandom);
+        let sealed = key.seal(channel, name);
+        self.names.insert(channel, key);
+        self.store.keep_names(&self.names)?;
+        Ok(sealed)
+    }
+
+    fn commit(&mut self, pieces: Vec<Piece>) -> anyhow::Result<()> {
+        let mut charter = self.charter.clone();
+        for result in charter.take_all(pieces) {
+            result?;
+        }
+        self.store.keep_charter(&charter)?;
+        self.charter = charter;
+        Ok(())
+    }
+
+    fn root_signed(&self, version: u32) -> anyhow::Result<Option<ObjectHash>> {
+        Ok(self.store.root_signed(version)?)
+    }
+
+    fn keep_root_signed(&mut self, version: u32, document: ObjectHash) -> anyhow::Result<()> {
+        Ok(self.store.keep_root_signed(version, document)?)
+    }
+}

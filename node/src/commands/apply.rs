@@ -1,0 +1,295 @@
+//! `hark charter apply`: makes the charter match a file.
+
+use std::collections::BTreeSet;
+
+use hark_keys::{ChannelId, RoleId};
+use hark_mesh::charter::content::{
+    Capabilities, Change, MEMBER_ROLE, Place, Rank, Role, Rule, Subject,
+};
+
+use super::{
+    Answer, CommandError, Host, How, InputFile,
+    channels::new_id,
+    document::{OrganisationFile, RoleEntry, Source},
+    edit::{Plan, perform},
+    names::{counted, listed},
+    presets::note_loaded,
+    resolve::Resolver,
+    roles::role_name,
+    rules::own_rule,
+    settings::{current, policy_named},
+    unchanged,
+};
+
+/// Makes the charter match `file`; with `prune` it also loses what the file does not name.
+pub(super) fn apply(
+    host: &mut dyn Host,
+    file: &InputFile,
+    prune: bool,
+    how: &How,
+) -> Result<Answer, CommandError> {
+    let source = Source::of(file)?;
+    let wanted: OrganisationFile = source.parse()?;
+    let mut plan = plan(host, source, &wanted, prune)?;
+    if plan.changes.is_empty() {
+        let mut answer = unchanged(format!("the charter matches {}", file.path));
+        for note in plan.notes {
+            answer.text += &format!("\n{note}");
+        }
+        return Ok(answer);
+    }
+    plan.json.insert("file".to_owned(), file.path.clone().into());
+    perform(host, plan, how)
+}
+
+fn plan(
+    host: &dyn Host,
+    source: Source<'_>,
+    wanted: &OrganisationFile,
+    prune: bool,
+) -> Result<Plan, CommandError> {
+    if let Some(name) = &wanted.organisation
+        && name.get_ref() != host.charter().name()
+    {
+        let (this, other) = (host.charter().name(), name.get_ref());
+        let message = format!("this file is for {other}, and this organisation is {this}");
+        return Err(source.wrong(name.span(), &message));
+    }
+    let mut applied = Applied { resolver: Resolver::new(host, source), plan: Plan::default() };
+    let roles = applied.roles(wanted)?;
+    let channels = applied.channels(wanted)?;
+    let links = applied.links(wanted)?;
+    let rules = applied.rules(wanted)?;
+    let presets = applied.presets(wanted)?;
+    applied.policies(wanted)?;
+    applied.rest(prune, &roles, &channels, &links, &rules, &presets);
+    Ok(applied.plan)
+}
+
+struct Applied<'a> {
+    resolver: Resolver<'a>,
+    plan: Plan,
+}
+
+impl Applied<'_> {
+    fn roles(&mut self, wanted: &OrganisationFile) -> Result<BTreeSet<RoleId>, CommandError> {
+        let mut named = BTreeSet::from([MEMBER_ROLE]);
+        for entry in &wanted.role {
+            let role = self.role(entry)?;
+            if !named.insert(role.id) && role.id != MEMBER_ROLE {
+                let message = format!("the role {} stands here twice", role.name);
+                return Err(self.resolver.source.wrong(entry.name.span(), &message));
+            }
+            if self.resolver.view.state.role(role.id) != Some(&role) {
+                self.plan.changes.push(Change::Role(role));
+            }
+        }
+        Ok(named)
+    }
+
+    fn role(&mut self, entry: &RoleEntry) -> Result<Role, CommandError> {
+        let source = self.resolver.source;
+        let name = source.at(entry.name.span(), role_name(entry.name.get_ref()))?;
+        let known = self.resolver.roles.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
+        let id = known.unwrap_or_else(|| RoleId::from_bytes(new_id(self.resolver.host)));
+        if known.is_none() {
+            self.resolver.roles.push((id, name.clone()));
+        }
+        let rank = match &entry.rank {
+            None if id == MEMBER_ROLE => Rank::LOWEST,
+            None => {
+                return Err(source.wrong(entry.name.span(), "a role needs a rank, from 1 to 250"));
+            }
+            Some(rank) if id == MEMBER_ROLE => {
+                return Err(source.wrong(rank.span(), "everybody has this role: it has no rank"));
+            }
+            Some(rank) if !(1..=250).contains(rank.get_ref()) => {
+                return Err(source.wrong(rank.span(), "a rank is 1 (the highest) to 250"));
+            }
+            Some(rank) => Rank(*rank.get_ref()),
+        };
+        Ok(Role { id, name, rank, capabilities: self.resolver.rights(&entry.can)? })
+    }
+
+    fn channels(&mut self, wanted: &OrganisationFile) -> Result<BTreeSet<ChannelId>, CommandError> {
+        let mut named = BTreeSet::new();
+        let mut parents: Vec<Place> = Vec::new();
+        for entry in &wanted.channel {
+            let (parent, name) = self.resolver.split(entry, &[])?;
+            let siblings = parents.iter().filter(|other| **other == parent).count();
+            parents.push(parent);
+            let path = entry.name.get_ref();
+            let known = self.resolver.channels.iter().find(|(known, _)| known == path);
+            let state = self.resolver.view.state;
+            let before = known.and_then(|(_, id)| state.channel(*id));
+            let order = u16::try_from(siblings).unwrap_or(u16::MAX);
+            let channel =
+                self.resolver.dress(&mut self.plan, entry, before, (parent, name, order))?;
+            if !named.insert(channel.id) || before.is_none() && known.is_some() {
+                let message = format!("the channel {path} stands here twice");
+                return Err(self.resolver.source.wrong(entry.name.span(), &message));
+            }
+            if known.is_none() {
+                self.resolver.channels.push((path.clone(), channel.id));
+            }
+            if before != Some(&channel) {
+                self.plan.changes.push(Change::Channel(channel));
+            }
+        }
+        Ok(named)
+    }
+
+    fn links(
+        &mut self,
+        wanted: &OrganisationFile,
+    ) -> Result<BTreeSet<(ChannelId, ChannelId)>, CommandError> {
+        let mut named = BTreeSet::new();
+        for entry in &wanted.link {
+            let [a, b] = &entry.between;
+            let (a, b) = (self.resolver.channel(a, &[])?, self.resolver.channel(b, &[])?);
+            if a == b {
+                let span = entry.between[1].span();
+                return Err(self.resolver.source.wrong(span, "a channel hears itself anyway"));
+            }
+            let (a, b) = (a.min(b), a.max(b));
+            let linked = self.resolver.view.state.linked(a).any(|other| other == b);
+            if named.insert((a, b)) && !linked {
+                self.plan.changes.push(Change::Link { a, b, linked: true });
+            }
+        }
+        Ok(named)
+    }
+
+    fn rules(
+        &mut self,
+        wanted: &OrganisationFile,
+    ) -> Result<BTreeSet<(Place, Subject)>, CommandError> {
+        let mut named = BTreeSet::new();
+        for entry in &wanted.rule {
+            let rule = self.resolver.rule(entry, &[])?;
+            if !named.insert((rule.at, rule.subject)) {
+                let message = "there is a rule for this subject and place above: join the two";
+                return Err(self.resolver.source.wrong(entry.subject.span(), message));
+            }
+            let before = own_rule(self.resolver.view.state, rule.at, rule.subject);
+            if before != Some((rule.allow, rule.deny)) {
+                self.plan.changes.push(Change::Rule(rule));
+            }
+        }
+        Ok(named)
+    }
+
+    fn presets(&mut self, wanted: &OrganisationFile) -> Result<BTreeSet<String>, CommandError> {
+        let mut named = BTreeSet::new();
+        for entry in &wanted.preset {
+            let preset = self.resolver.preset(&mut self.plan, entry)?;
+            if !named.insert(preset.name.clone()) {
+                let message = format!("the preset {} stands here twice", preset.name);
+                return Err(self.resolver.source.wrong(entry.name.span(), &message));
+            }
+            if self.resolver.view.state.presets().all(|known| *known != preset) {
+                note_loaded(&mut self.plan, self.resolver.host, &preset);
+                self.plan.changes.push(Change::Preset(Box::new(preset)));
+            }
+        }
+        Ok(named)
+    }
+
+    fn policies(&mut self, wanted: &OrganisationFile) -> Result<(), CommandError> {
+        let policies = [
+            ("invite-hours-max", &wanted.policy.invite_hours_max),
+            ("operations-per-day", &wanted.policy.operations_per_day),
+            ("quorum", &wanted.policy.quorum),
+        ];
+        for (name, value) in policies {
+            let Some(value) = value else { continue };
+            let policy = policy_named(name, *value.get_ref());
+            let policy = self.resolver.source.at(value.span(), policy)?;
+            if !current(self.resolver.host).contains(&policy) {
+                self.plan.changes.push(Change::Policy(policy));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the file does not name: removed, or only told.
+    fn rest(
+        &mut self,
+        prune: bool,
+        roles: &BTreeSet<RoleId>,
+        channels: &BTreeSet<ChannelId>,
+        links: &BTreeSet<(ChannelId, ChannelId)>,
+        rules: &BTreeSet<(Place, Subject)>,
+        presets: &BTreeSet<String>,
+    ) {
+        let view = &self.resolver.view;
+        let state = view.state;
+        let mut rest: Vec<Change> = Vec::new();
+        let lasting: Vec<_> = view.tree().into_iter().map(|(_, channel)| channel).collect();
+        let gone: Vec<ChannelId> = lasting
+            .iter()
+            .map(|channel| channel.id)
+            .filter(|id| state.preset_of(*id).is_none())
+            .filter(|id| {
+                let below = lasting.iter().filter(|other| {
+                    state.path(Place::Channel(other.id)).any(|at| at == Place::Channel(*id))
+                });
+                // What lies above a channel that stays, stays.
+                !below.clone().any(|other| channels.contains(&other.id))
+            })
+            .collect();
+        let goes =
+            |at: Place| state.path(at).any(|it| gone.iter().any(|id| it == Place::Channel(*id)));
+        let unnamed: BTreeSet<_> = state
+            .rules()
+            .map(|(at, subject, ..)| (at, subject))
+            .filter(|it| !rules.contains(it) && !goes(it.0) && view.sees_place(it.0))
+            .filter(|(at, subject)| own_rule(state, *at, *subject).is_some())
+            .collect();
+        rest.extend(unnamed.into_iter().map(|(at, subject)| {
+            let none = Capabilities::NONE;
+            Change::Rule(Rule { at, subject, allow: none, deny: none })
+        }));
+        for channel in &lasting {
+            let linked = state.linked(channel.id).filter(|other| channel.id < *other);
+            let linked =
+                linked.filter(|other| !links.contains(&(channel.id, *other)) && view.sees(*other));
+            let kept = linked
+                .filter(|other| !goes(Place::Channel(channel.id)) && !goes(Place::Channel(*other)));
+            rest.extend(kept.map(|other| Change::Link { a: channel.id, b: other, linked: false }));
+        }
+        let above_goes = |id: &ChannelId| {
+            state
+                .path(Place::Channel(*id))
+                .skip(1)
+                .any(|at| gone.iter().any(|it| at == Place::Channel(*it)))
+        };
+        rest.extend(gone.iter().filter(|id| !above_goes(id)).map(|id| Change::RemoveChannel(*id)));
+        let unnamed = state.roles().filter(|role| !roles.contains(&role.id));
+        rest.extend(unnamed.map(|role| Change::RemoveRole(role.id)));
+        let unnamed = state.presets().filter(|preset| !presets.contains(&preset.name));
+        rest.extend(unnamed.map(|preset| Change::RemovePreset(preset.id)));
+        if prune {
+            self.plan.changes.extend(rest);
+        } else if !rest.is_empty() {
+            self.plan.notes.push(self.tell_rest(&rest));
+        }
+    }
+
+    fn tell_rest(&self, rest: &[Change]) -> String {
+        let view = &self.resolver.view;
+        let name = |change: &Change| match change {
+            Change::RemoveChannel(id) => Some(format!("channel {}", view.channel(*id))),
+            Change::RemoveRole(id) => Some(format!("role {}", view.role(*id))),
+            Change::RemovePreset(id) => Some(format!("preset {}", view.preset(*id))),
+            _ => None,
+        };
+        let mut names: Vec<_> = rest.iter().filter_map(name).collect();
+        let count = |wanted: fn(&Change) -> bool| rest.iter().filter(|it| wanted(it)).count();
+        let rules = count(|it| matches!(it, Change::Rule(_)));
+        let links = count(|it| matches!(it, Change::Link { .. }));
+        names.extend((rules > 0).then(|| counted(rules, "rule")));
+        names.extend((links > 0).then(|| counted(links, "link")));
+        format!("not in the file, and kept: {} (--prune removes them)", listed(&names, "and"))
+    }
+}

@@ -1,0 +1,168 @@
+//! `hark charter channel …`
+
+use hark_keys::ChannelId;
+use hark_mesh::{
+    charter::content::{Change, Channel, ChannelMode, ChannelName, Place},
+    clean_name,
+};
+use serde_json::json;
+
+use super::{
+    Answer, ChannelLook, ChannelRequest, CommandError, Host, How, PairRequest,
+    edit::{Plan, perform},
+    overview,
+    view::View,
+};
+
+pub(super) fn execute(
+    host: &mut dyn Host,
+    request: ChannelRequest,
+) -> Result<Answer, CommandError> {
+    match request {
+        ChannelRequest::List => Ok(overview::channels(&View::new(host))),
+        ChannelRequest::Add { name, under, look, how } => {
+            add(host, &name, under.as_deref(), &look, &how)
+        }
+        ChannelRequest::Edit { channel, name, open, listed, look, how } => {
+            let view = View::new(host);
+            let mut edited = found(&view, &channel)?.clone();
+            let hidden = matches!(edited.name, ChannelName::Hidden(_));
+            let mut plan = Plan::default();
+            let called = name.as_deref().map(channel_name).transpose()?;
+            if called.is_some() || look.hidden != hidden && (look.hidden || listed) {
+                let called = called.unwrap_or_else(|| view.channel_name(&edited));
+                if called.starts_with('#') {
+                    return Err(CommandError::Input(
+                        "the name of this channel is not known here: give it with --name"
+                            .to_owned(),
+                    ));
+                }
+                edited.name = plan.name(edited.id, &called, (hidden || look.hidden) && !listed);
+            }
+            if open {
+                edited.mode = ChannelMode::Open;
+            }
+            dress(&mut edited, &look);
+            if let Some(preset) = view.state.preset_of(edited.id) {
+                plan.notes.push(format!(
+                    "it belongs to the preset {}: this lasts until that is unloaded",
+                    view.preset(preset)
+                ));
+            }
+            if view.state.channel(edited.id) != Some(&edited) {
+                plan.changes.push(Change::Channel(edited));
+            }
+            perform(host, plan, &how)
+        }
+        ChannelRequest::Move { channel, under, top: _, how } => {
+            let view = View::new(host);
+            let moved = found(&view, &channel)?;
+            let parent = view.find_place(under.as_deref())?;
+            let change = Change::MoveChannel { channel: moved.id, parent };
+            let stays = moved.parent == parent;
+            perform(host, Plan::of((!stays).then_some(change)), &how)
+        }
+        ChannelRequest::Remove { channel, how } => {
+            let id = View::new(host).find_channel(&channel)?;
+            perform(host, Plan::of([Change::RemoveChannel(id)]), &how)
+        }
+        ChannelRequest::Link(pair) => link(host, &pair, true),
+        ChannelRequest::Unlink(pair) => link(host, &pair, false),
+    }
+}
+
+fn add(
+    host: &mut dyn Host,
+    name: &str,
+    under: Option<&str>,
+    look: &ChannelLook,
+    how: &How,
+) -> Result<Answer, CommandError> {
+    let name = channel_name(name)?;
+    let view = View::new(host);
+    let parent = view.find_place(under)?;
+    let taken = view
+        .tree()
+        .into_iter()
+        .any(|(_, channel)| channel.parent == parent && view.channel_name(channel) == name);
+    if taken {
+        return Err(CommandError::Input(format!("there is a channel {name} already")));
+    }
+    let id = new_channel(host);
+    let mut plan = Plan::default();
+    let called = plan.name(id, &name, look.hidden);
+    let mut channel = Channel { parent, name: called, ..Channel::open(id, &name) };
+    dress(&mut channel, look);
+    plan.changes.push(Change::Channel(channel));
+    plan.json.insert("channel".to_owned(), json!(id.to_string()));
+    perform(host, plan, how)
+}
+
+fn link(host: &mut dyn Host, pair: &PairRequest, linked: bool) -> Result<Answer, CommandError> {
+    let view = View::new(host);
+    let (a, b) = (view.find_channel(&pair.a)?, view.find_channel(&pair.b)?);
+    if a == b {
+        return Err(CommandError::Input("a channel hears itself anyway".to_owned()));
+    }
+    let is_linked = view.state.linked(a).any(|other| other == b);
+    let change = Change::Link { a: a.min(b), b: a.max(b), linked };
+    perform(host, Plan::of((is_linked != linked).then_some(change)), &pair.how)
+}
+
+fn found<'a>(view: &View<'a>, channel: &str) -> Result<&'a Channel, CommandError> {
+    let id = view.find_channel(channel)?;
+    view.state.channel(id).ok_or_else(|| super::names::unknown("channel", channel, []))
+}
+
+fn dress(channel: &mut Channel, look: &ChannelLook) {
+    if let Some(most) = look.floor {
+        channel.mode = ChannelMode::Floor(most);
+    }
+    channel.limit = look.limit.unwrap_or(channel.limit);
+    channel.order = look.order.unwrap_or(channel.order);
+}
+
+/// A name that a channel can have: `/` and `#` would make it look like a path or an id.
+pub(super) fn channel_name(name: &str) -> Result<String, CommandError> {
+    let clean = named("channel", name)?;
+    if clean.contains(['/', '#']) || clean == "everywhere" {
+        return Err(CommandError::Input(format!(
+            "a channel cannot be called {clean:?}: / and # mean something in names of channels, and \
+             so does everywhere"
+        )));
+    }
+    Ok(clean)
+}
+
+/// A name as it will be shown.
+pub(super) fn named(what: &str, name: &str) -> Result<String, CommandError> {
+    let clean = clean_name(name);
+    if clean.is_empty() {
+        return Err(CommandError::Input(format!("the name of a {what} needs at least one letter")));
+    }
+    if clean != name.trim() {
+        return Err(CommandError::Input(format!(
+            "{name:?} is no name for a {what}: at most 32 characters, none of them invisible"
+        )));
+    }
+    Ok(clean)
+}
+
+pub(super) fn new_channel(host: &dyn Host) -> ChannelId {
+    ChannelId::from_bytes(new_id(host))
+}
+
+/// An id that nothing else has.
+pub(super) fn new_id(host: &dyn Host) -> [u8; 16] {
+    let mut id = [0; 16];
+    host.random().fill(&mut id);
+    id
+}
+
+/// Where a channel hangs, by its id.
+pub(super) fn parent_of(place: Place) -> Option<ChannelId> {
+    match place {
+        Place::Organisation => None,
+        Place::Channel(channel) => Some(channel),
+    }
+}

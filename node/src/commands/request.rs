@@ -1,0 +1,203 @@
+//! What can be asked of a charter, as it is typed and as it travels to a running node.
+
+mod parts;
+
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use hark_mesh::charter::content::{Capabilities, NAMES};
+use serde::{Deserialize, Serialize};
+
+pub use parts::{
+    ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, MuteRequest, NamedRequest,
+    PairRequest, PolicyRequest, PresetRequest, RelayRequest, RoleRequest, RootRequest, RuleRequest,
+};
+
+use super::{
+    file::InputFile,
+    names::{listed, nearest},
+};
+
+/// One command about the charter.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// The organisation at a glance
+    Show,
+    /// What was done, by whom, in the order in which it counts
+    Log {
+        /// Only the last N operations
+        #[arg(short = 'n', long = "last", value_name = "N")]
+        #[serde(default)]
+        last: Option<usize>,
+    },
+    /// Check all signatures and rights again
+    Verify,
+    /// Write all of the charter to a file
+    Export {
+        /// Where to
+        file: String,
+    },
+    /// Take what an exported charter or a signed draft holds
+    Import {
+        /// Where from
+        file: InputFile,
+        /// Say what it would do, and change nothing
+        #[arg(long)]
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Make the charter match a file: roles, channels, links, rules, presets, policies
+    Apply {
+        /// The organisation as TOML
+        file: InputFile,
+        /// Also remove, for good, what the file does not name
+        #[arg(long)]
+        #[serde(default)]
+        prune: bool,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Channels: the tree, and who may talk at once
+    #[command(subcommand)]
+    Channel(ChannelRequest),
+    /// Roles: bundles of rights with a rank
+    #[command(subcommand)]
+    Role(RoleRequest),
+    /// Give a role to people
+    Grant(GrantRequest),
+    /// Take a role from people
+    Revoke(GrantRequest),
+    /// Allow or deny rights at a channel, on top of roles
+    Rule(RuleRequest),
+    /// Take somebody's right to speak
+    Mute(MuteRequest),
+    /// Give it back
+    Unmute(MuteRequest),
+    /// End somebody's membership
+    Kick {
+        /// Names, name#id or devices
+        #[arg(required = true, value_name = "PERSON")]
+        people: Vec<String>,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Presets: plans for an operation, loaded and unloaded as one
+    #[command(subcommand)]
+    Preset(PresetRequest),
+    /// Relays that the organisation names
+    #[command(subcommand)]
+    Relay(RelayRequest),
+    /// Settings of the whole organisation
+    #[command(subcommand)]
+    Policy(PolicyRequest),
+    /// Your own devices
+    #[command(subcommand)]
+    Device(DeviceRequest),
+    /// The keys that stand for the organisation
+    #[command(subcommand)]
+    Root(RootRequest),
+    /// Put your signature under a draft
+    Sign {
+        /// The draft
+        file: InputFile,
+    },
+    /// Settle what was done so far, so that history stays short
+    Checkpoint {
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Why somebody may or may not do something
+    Why {
+        /// Name, name#id or device; me for yourself
+        person: String,
+        /// Such as speak
+        right: Right,
+        /// A channel, or everywhere
+        #[arg(value_name = "CHANNEL|everywhere")]
+        place: String,
+    },
+}
+
+/// How a change is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct How {
+    /// Say what it would do, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write a draft for others to sign instead of acting
+    #[arg(long, value_name = "FILE")]
+    pub draft: Option<String>,
+    /// Who signs the draft besides you; repeatable
+    #[arg(long, value_name = "PERSON", requires = "draft")]
+    pub cosigner: Vec<String>,
+}
+
+impl Request {
+    /// The file that is to be read before the request is carried out, where there is one.
+    pub fn input(&mut self) -> Option<&mut InputFile> {
+        match self {
+            Self::Import { file, .. }
+            | Self::Apply { file, .. }
+            | Self::Sign { file }
+            | Self::Preset(PresetRequest::Add { file, .. })
+            | Self::Root(RootRequest::Sign { file }) => Some(file),
+            _ => None,
+        }
+    }
+}
+
+/// One right by name, or several separated by commas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Right(pub Capabilities);
+
+impl Right {
+    /// All of several rights.
+    pub(super) fn all(rights: &[Self]) -> Capabilities {
+        rights.iter().fold(Capabilities::NONE, |all, right| all | right.0)
+    }
+
+    fn named(text: &str) -> Result<Self, String> {
+        let name = text.trim().to_lowercase();
+        match name.as_str() {
+            "none" => return Ok(Self(Capabilities::NONE)),
+            "all" => return Ok(Self(Capabilities::ALL)),
+            _ => {}
+        }
+        Capabilities::named(&name).map(Self).ok_or_else(|| match nearest(&name, NAMES).as_slice() {
+            [] => format!("there is no right {text:?}; there are {}", listed(&NAMES, "and")),
+            near => format!("there is no right {text:?}; did you mean {}?", listed(near, "or")),
+        })
+    }
+}
+
+impl FromStr for Right {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rights: Result<Vec<_>, _> = text.split(',').map(Self::named).collect();
+        Ok(Self(Self::all(&rights?)))
+    }
+}
+
+impl TryFrom<String> for Right {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Right> for String {
+    fn from(right: Right) -> Self {
+        right.0.to_string()
+    }
+}

@@ -1,0 +1,400 @@
+//! Commands about one kind of thing each.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use super::{How, Right};
+use crate::commands::file::InputFile;
+
+/// `hark charter channel …`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelRequest {
+    /// The tree
+    List,
+    /// Make a channel
+    Add {
+        /// What it is called
+        name: String,
+        /// The channel that it lies below
+        #[arg(long, value_name = "CHANNEL")]
+        #[serde(default)]
+        under: Option<String>,
+        /// What it is like.
+        #[command(flatten)]
+        #[serde(flatten)]
+        look: ChannelLook,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Change a channel
+    Edit {
+        /// Name, path or #id
+        channel: String,
+        /// Call it so from now on
+        #[arg(long)]
+        #[serde(default)]
+        name: Option<String>,
+        /// Everybody may talk at once
+        #[arg(long, conflicts_with = "floor")]
+        #[serde(default)]
+        open: bool,
+        /// Everybody sees its name
+        #[arg(long, conflicts_with = "hidden")]
+        #[serde(default)]
+        listed: bool,
+        /// What it is like.
+        #[command(flatten)]
+        #[serde(flatten)]
+        look: ChannelLook,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Put a channel elsewhere in the tree
+    #[command(group = clap::ArgGroup::new("where").required(true).args(["under", "top"]))]
+    Move {
+        /// Name, path or #id
+        channel: String,
+        /// Below this channel
+        #[arg(long, value_name = "CHANNEL")]
+        #[serde(default)]
+        under: Option<String>,
+        /// Below none
+        #[arg(long)]
+        #[serde(default)]
+        top: bool,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Remove a channel and all below it, for good
+    Remove {
+        /// Name, path or #id
+        channel: String,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Let two channels hear each other
+    Link(PairRequest),
+    /// End that
+    Unlink(PairRequest),
+}
+
+/// What a channel is like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelLook {
+    /// At most N talk at once, others wait
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub floor: Option<u8>,
+    /// At most N devices are on it; 0 is any number
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u16>,
+    /// Where it stands among its siblings, the lowest first
+    #[arg(long, value_name = "N")]
+    pub order: Option<u16>,
+    /// Only those see it who may join it
+    #[arg(long)]
+    pub hidden: bool,
+}
+
+/// Two channels.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub struct PairRequest {
+    /// One
+    pub a: String,
+    /// The other
+    pub b: String,
+    /// How it is made.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// `hark charter role …`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleRequest {
+    /// All roles, the highest first
+    List,
+    /// Define a role
+    Add {
+        /// What it is called
+        name: String,
+        /// 1 to 250, the smaller the higher
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=250))]
+        rank: u8,
+        /// What its holders may, separated by commas
+        #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
+        #[serde(default)]
+        can: Vec<Right>,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Change a role
+    Edit {
+        /// Which
+        role: String,
+        /// Call it so from now on
+        #[arg(long)]
+        #[serde(default)]
+        name: Option<String>,
+        /// 1 to 250, the smaller the higher
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=250))]
+        #[serde(default)]
+        rank: Option<u8>,
+        /// All that its holders may from now on, separated by commas; none for nothing
+        #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
+        #[serde(default)]
+        can: Option<Vec<Right>>,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Remove a role for good
+    Remove {
+        /// Which
+        role: String,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+}
+
+/// A role for people.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub struct GrantRequest {
+    /// Which role
+    pub role: String,
+    /// Names, name#id or devices; me for yourself
+    #[arg(required = true, value_name = "PERSON")]
+    pub people: Vec<String>,
+    /// Only in this channel and below
+    #[arg(long, value_name = "CHANNEL")]
+    #[serde(default)]
+    pub at: Option<String>,
+    /// How it is made.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// What a subject may at a place.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
+    .args(["allow", "deny", "unset", "clear"]))]
+pub struct RuleRequest {
+    /// everyone, role:NAME or a person
+    pub subject: String,
+    /// In this channel and below; everywhere if left out
+    #[arg(long, value_name = "CHANNEL")]
+    #[serde(default)]
+    pub at: Option<String>,
+    /// Rights to allow, separated by commas
+    #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
+    #[serde(default)]
+    pub allow: Vec<Right>,
+    /// Rights to deny
+    #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
+    #[serde(default)]
+    pub deny: Vec<Right>,
+    /// Rights of which the rule shall not speak any more
+    #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
+    #[serde(default)]
+    pub unset: Vec<Right>,
+    /// Forget what the rule said before
+    #[arg(long)]
+    #[serde(default)]
+    pub clear: bool,
+    /// How it is made.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// Somebody at a place.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub struct MuteRequest {
+    /// Name, name#id or device
+    pub person: String,
+    /// Only in this channel and below
+    #[arg(long, value_name = "CHANNEL")]
+    #[serde(default)]
+    pub at: Option<String>,
+    /// How it is made.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// `hark charter preset …`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PresetRequest {
+    /// All presets
+    List,
+    /// What a preset brings
+    Show {
+        /// Which
+        name: String,
+    },
+    /// Add a preset, or replace the one of its name
+    Add {
+        /// The preset as TOML
+        file: InputFile,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Put a preset into force
+    Load(NamedRequest),
+    /// Put it out of force
+    Unload(NamedRequest),
+    /// Remove a preset for good
+    Remove(NamedRequest),
+}
+
+/// Something by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub struct NamedRequest {
+    /// Which
+    pub name: String,
+    /// How it is made.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// `hark charter relay …`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RelayRequest {
+    /// All relays
+    List,
+    /// Name a relay, or change what is known of it
+    Add {
+        /// What it is called
+        name: String,
+        /// Its device id, as `hark-relay` prints it
+        device: String,
+        /// Where it listens; repeatable
+        #[arg(long, required = true, value_name = "ADDR:PORT")]
+        address: Vec<SocketAddr>,
+        /// Devices that it serves at once; 0 is any number
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        #[serde(default)]
+        members: u16,
+        /// What it may send, in kbit/s; 0 is any rate
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        #[serde(default)]
+        kbps: u32,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// Name it no longer
+    Remove(NamedRequest),
+}
+
+/// `hark charter policy …`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyRequest {
+    /// All settings
+    List,
+    /// Change one
+    Set {
+        /// Which, as `policy list` calls it
+        name: String,
+        /// A number
+        value: u32,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+}
+
+/// `hark charter device …`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceRequest {
+    /// Your devices, and the code by which another one consents
+    List,
+    /// On another machine: agree to be a device of whoever gave you this code
+    Consent {
+        /// What `device list` prints
+        code: String,
+    },
+    /// Add a device
+    Add {
+        /// What `device consent` printed on it
+        consent: String,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+    /// End a device for good
+    Retire {
+        /// Its id, or the end of it
+        device: String,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+}
+
+/// `hark charter root …`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootRequest {
+    /// The root keys, and how many of them must sign
+    Show,
+    /// Draft a new root document for the root keys to sign
+    Propose {
+        /// Devices that become root keys; repeatable
+        #[arg(long, value_name = "DEVICE")]
+        #[serde(default)]
+        add: Vec<String>,
+        /// Root keys that end; repeatable
+        #[arg(long, value_name = "DEVICE")]
+        #[serde(default)]
+        drop: Vec<String>,
+        /// How many of the keys must sign from then on
+        #[arg(long, value_name = "N")]
+        #[serde(default)]
+        threshold: Option<u8>,
+        /// What the organisation calls itself from then on
+        #[arg(long)]
+        #[serde(default)]
+        name: Option<String>,
+        /// Say what it would do, and write nothing
+        #[arg(long)]
+        #[serde(default)]
+        dry_run: bool,
+        /// Where the draft goes
+        file: String,
+    },
+    /// Put your signature under a draft
+    Sign {
+        /// The draft
+        file: InputFile,
+    },
+}

@@ -1,0 +1,128 @@
+//! `hark charter role …`, `grant`, `revoke`, `kick`
+
+use hark_keys::{List, RoleId};
+use hark_mesh::charter::content::{Change, GRANT_MEMBERS_MAX, Grant, MEMBER_ROLE, Rank, Role};
+use serde_json::json;
+
+use super::{
+    Answer, CommandError, GrantRequest, Host, How, Right, RoleRequest,
+    channels::{named, new_id},
+    edit::{Plan, perform},
+    overview,
+    view::View,
+};
+
+pub(super) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Answer, CommandError> {
+    match request {
+        RoleRequest::List => Ok(overview::roles(&View::new(host))),
+        RoleRequest::Add { name, rank, can, how } => {
+            let name = role_name(&name)?;
+            if host.charter().state().roles().any(|role| role.name == name) {
+                return Err(CommandError::Input(format!("there is a role {name} already")));
+            }
+            let id = RoleId::from_bytes(new_id(host));
+            let role = Role { id, name, rank: Rank(rank), capabilities: Right::all(&can) };
+            let mut plan = Plan::of([Change::Role(role)]);
+            plan.json.insert("role".to_owned(), json!(id.to_string()));
+            perform(host, plan, &how)
+        }
+        RoleRequest::Edit { role, name, rank, can, how } => {
+            let view = View::new(host);
+            let id = view.find_role(&role)?;
+            let Some(before) = view.state.role(id) else {
+                return Err(super::names::unknown("role", &role, []));
+            };
+            if id == MEMBER_ROLE && rank.is_some() {
+                return Err(CommandError::Input(
+                    "everybody has this role, and no rank by it".to_owned(),
+                ));
+            }
+            let mut after = before.clone();
+            after.name = name.map_or(Ok(after.name), |name| role_name(&name))?;
+            after.rank = rank.map_or(after.rank, Rank);
+            after.capabilities = can.map_or(after.capabilities, |can| Right::all(&can));
+            let changed = (*before != after).then_some(Change::Role(after));
+            perform(host, Plan::of(changed), &how)
+        }
+        RoleRequest::Remove { role, how } => {
+            let id = View::new(host).find_role(&role)?;
+            if id == MEMBER_ROLE {
+                return Err(CommandError::Input("everybody has this role: it stays".to_owned()));
+            }
+            perform(host, Plan::of([Change::RemoveRole(id)]), &how)
+        }
+    }
+}
+
+/// A name that a role can have: `:` and `#` would make it look like something else.
+pub(super) fn role_name(name: &str) -> Result<String, CommandError> {
+    let clean = named("role", name)?;
+    if clean.contains([':', '#']) {
+        return Err(CommandError::Input(format!(
+            "a role cannot be called {clean:?}: # and : mean something in names"
+        )));
+    }
+    Ok(clean)
+}
+
+/// Gives or takes a role.
+pub(super) fn grant(
+    host: &mut dyn Host,
+    request: &GrantRequest,
+    given: bool,
+) -> Result<Answer, CommandError> {
+    let view = View::new(host);
+    let role = view.find_role(&request.role)?;
+    if role == MEMBER_ROLE {
+        return Err(CommandError::Input("every member has this role anyway".to_owned()));
+    }
+    let at = view.find_place(request.at.as_deref())?;
+    let people = view.find_people(&request.people)?;
+    let has = |member| view.state.grants(member).any(|held| held == (role, at));
+    let mut plan = Plan::default();
+    let (done, open): (Vec<_>, Vec<_>) =
+        people.into_iter().partition(|member| has(*member) == given);
+    for member in done {
+        let (person, role, place) = (view.person(member), view.role(role), view.place(at));
+        let state = if given { "has" } else { "does not have" };
+        plan.notes.push(format!("{person} {state} the role {role} {place}{}", {
+            if given { " already" } else { "" }
+        }));
+    }
+    plan.changes.extend(open.chunks(GRANT_MEMBERS_MAX).map(|members| {
+        let grant = Grant { role, at, members: List::truncated(members.iter().copied()) };
+        if given { Change::Grant(grant) } else { Change::Ungrant(grant) }
+    }));
+    let by_preset = |member: &hark_keys::MemberId| {
+        view.state.loaded().any(|preset| {
+            preset
+                .grants
+                .iter()
+                .any(|grant| (grant.role, grant.at) == (role, at) && grant.members.contains(member))
+        })
+    };
+    if !given && open.iter().any(by_preset) {
+        plan.notes
+            .push("a loaded preset grants it, too: that stays until it is unloaded".to_owned());
+    }
+    perform(host, plan, &request.how)
+}
+
+/// Ends memberships.
+pub(super) fn kick(
+    host: &mut dyn Host,
+    people: &[String],
+    how: &How,
+) -> Result<Answer, CommandError> {
+    let view = View::new(host);
+    let people = view.find_people(people)?;
+    if people.contains(&host.member()) {
+        return Err(CommandError::Input("nobody ends their own membership".to_owned()));
+    }
+    let removal = |member| {
+        let admission = view.state.removals(member) + 1;
+        Change::Remove { member, admission }
+    };
+    let plan = Plan::of(people.into_iter().map(removal));
+    perform(host, plan, how)
+}

@@ -1,0 +1,264 @@
+//! `hark charter root …`
+
+use std::collections::BTreeSet;
+
+use hark_keys::{Cosigned, DeviceId, List, MemberId, ObjectHash};
+use hark_mesh::charter::{Charter, Piece, RootDocument, RootKeys};
+use serde_json::json;
+
+use super::{
+    Answer, CommandError, Host, OutputFile, RootRequest,
+    channels::named,
+    drafts,
+    names::{counted, listed, unknown},
+    overview::FORKED,
+    view::View,
+};
+
+pub(super) fn execute(host: &mut dyn Host, request: RootRequest) -> Result<Answer, CommandError> {
+    match request {
+        RootRequest::Show => Ok(keys(&View::new(host))),
+        RootRequest::Sign { file } => drafts::sign(host, &file),
+        RootRequest::Propose { add, drop, threshold, name, dry_run, file } => {
+            let wish = Wish { add, drop, threshold, name };
+            propose(host, &wish, dry_run, &file)
+        }
+    }
+}
+
+/// The root keys, and how many of them must sign.
+pub(super) fn keys(view: &View<'_>) -> Answer {
+    let charter = view.charter();
+    let root = charter.root();
+    let mut lines: Vec<_> =
+        root.keys.iter().map(|key| format!("{key}: {}", holder(view, key))).collect();
+    lines.push(format!(
+        "{} of {} must sign",
+        root.threshold,
+        counted(root.keys.iter().len(), "key")
+    ));
+    lines.push(format!("root document {}", root.version));
+    lines.extend(charter.is_forked().then(|| FORKED.to_owned()));
+    let keys: Vec<_> = root
+        .keys
+        .iter()
+        .map(|key| json!({"key": key.to_string(), "holder": holder(view, key)}))
+        .collect();
+    let json = json!({
+        "version": root.version,
+        "threshold": root.threshold,
+        "keys": keys,
+        "forked": charter.is_forked(),
+    });
+    Answer::new(lines.join("\n"), json)
+}
+
+/// Whose a root key is, in words.
+fn holder(view: &View<'_>, key: DeviceId) -> String {
+    let charter = view.charter();
+    let own = if view.host.key().id() == key { ", this device" } else { "" };
+    if let Some(owner) = charter.owner(key) {
+        return format!("a device of {}{own}", view.person(owner));
+    }
+    let recovers = |member: &MemberId| {
+        let certificate = charter.certificate_of(*member).map(hark_keys::Signed::unverified);
+        certificate.is_some_and(|certificate| {
+            certificate.recovery.is_some_and(|recovery| recovery.key == key)
+        })
+    };
+    match view.members().into_iter().find(recovers) {
+        Some(member) => format!("the printed recovery key of {}", view.person(member)),
+        None => format!("no member's{own}"),
+    }
+}
+
+/// What shall be different.
+struct Wish {
+    add: Vec<String>,
+    drop: Vec<String>,
+    threshold: Option<u8>,
+    name: Option<String>,
+}
+
+fn propose(
+    host: &mut dyn Host,
+    wish: &Wish,
+    dry_run: bool,
+    path: &str,
+) -> Result<Answer, CommandError> {
+    let document = next(host, wish)?;
+    let charter = host.charter();
+    let changes = tell(&View::new(host), charter.root(), &document);
+    if changes.is_empty() {
+        return Err(CommandError::Input(
+            "nothing would be different: say what shall be, with --add, --drop, --threshold or \
+             --name"
+                .to_owned(),
+        ));
+    }
+    let mut signed = Cosigned::unsigned(document);
+    if dry_run {
+        let text = format!("{path} would draft this:\n  {}", changes.join("\n  "));
+        let json = json!({"changed": false, "dry_run": true, "changes": changes});
+        return Ok(Answer::new(text, json));
+    }
+    let own = host.key().id();
+    if charter.is_root(own) || signed.unverified().keys.contains(own) {
+        signed = sign(host, signed)?;
+    }
+    let open = open(host.charter(), &signed);
+    let text = format!(
+        "{path} drafts this:\n  {}\n{}",
+        changes.join("\n  "),
+        drafts::next_step(path, &open)
+    );
+    let json = json!({"changed": false, "draft": path, "changes": changes, "missing": open});
+    let file = OutputFile::draft(path, &Piece::Root(signed));
+    Ok(Answer { file: Some(file), ..Answer::new(text, json) })
+}
+
+/// The document after the newest, as it was wished for.
+fn next(host: &dyn Host, wish: &Wish) -> Result<RootDocument, CommandError> {
+    let charter = host.charter();
+    let view = View::new(host);
+    let root = charter.root();
+    let mut keys: Vec<_> = root.keys.iter().collect();
+    let mut dropped = Vec::new();
+    for text in &wish.drop {
+        let key = root_key(&view, text)?;
+        keys.retain(|known| *known != key);
+        dropped.push(key);
+    }
+    for text in &wish.add {
+        let key = match text.parse() {
+            Ok(device) => device,
+            Err(_) => {
+                let member = view.find_person(text)?;
+                let device = charter.devices_of(member).first().copied();
+                device.ok_or_else(|| unknown("device", text, []))?
+            }
+        };
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let count = keys.len();
+    let keys = Some(List::truncated(keys)).filter(|list| list.len() == count);
+    let keys = keys.and_then(|list| RootKeys::try_from(list).ok());
+    let keys = keys
+        .ok_or_else(|| CommandError::Input("an organisation has 1 to 15 root keys".to_owned()))?;
+    let threshold = wish.threshold.unwrap_or(root.threshold);
+    if !(1..=count).contains(&threshold.into()) {
+        return Err(CommandError::Input(format!(
+            "{threshold} of {} cannot sign: set --threshold",
+            counted(count, "key")
+        )));
+    }
+    let name = wish.name.as_deref().map(|name| named("organisation", name)).transpose()?;
+    let owners = dropped
+        .iter()
+        .flat_map(|key| [Some(charter.member_of(*key)), charter.owner(*key)].into_iter().flatten());
+    let owners: BTreeSet<_> = owners.collect();
+    let previous = charter.roots().find(|it| it.unverified() == root);
+    let previous = previous.ok_or_else(|| CommandError::Refused("no root document".to_owned()))?;
+    Ok(RootDocument {
+        version: root.version + 1,
+        previous: previous.hash(),
+        name: name.unwrap_or_else(|| root.name.clone()),
+        keys,
+        threshold,
+        merges: List::truncated(branches(charter)),
+        cuts: List::truncated(owners.into_iter().map(|member| charter.cut(member))),
+        content: List::default(),
+    })
+}
+
+/// Documents of which there are several of one version.
+fn branches(charter: &Charter) -> Vec<ObjectHash> {
+    if !charter.is_forked() {
+        return Vec::new();
+    }
+    let documents: Vec<_> = charter.roots().collect();
+    let twin = |one: &&&Cosigned<RootDocument>| {
+        documents.iter().any(|other| {
+            other.unverified().previous == one.unverified().previous && other.hash() != one.hash()
+        })
+    };
+    documents.iter().filter(twin).map(|document| document.hash()).collect()
+}
+
+/// A root key by its id, the end of it, or whose it is.
+fn root_key(view: &View<'_>, text: &str) -> Result<DeviceId, CommandError> {
+    let keys: Vec<_> = view.charter().root().keys.iter().collect();
+    let ends = |key: &&DeviceId| text.len() >= 4 && key.to_string().ends_with(text);
+    if let Some(key) = keys.iter().find(ends) {
+        return Ok(*key);
+    }
+    let devices = view.find_person(text).map(|member| view.charter().devices_of(member));
+    let mut own = keys.iter().filter(|key| devices.as_ref().is_ok_and(|it| it.contains(key)));
+    match (own.next(), own.next()) {
+        (Some(key), None) => Ok(*key),
+        _ => Err(unknown("root key", text, [])),
+    }
+}
+
+/// What a new document makes different, in words.
+pub(super) fn tell(view: &View<'_>, before: &RootDocument, after: &RootDocument) -> Vec<String> {
+    let mut changes = Vec::new();
+    if before.name != after.name {
+        changes.push(format!("the organisation is called {}", after.name));
+    }
+    let words = |key: DeviceId| format!("{key}, {}", holder(view, key));
+    let new = after.keys.iter().filter(|key| !before.keys.contains(*key));
+    changes.extend(new.map(|key| format!("new root key: {}", words(key))));
+    let gone = before.keys.iter().filter(|key| !after.keys.contains(*key));
+    changes.extend(gone.map(|key| format!("no root key any more: {}", words(key))));
+    if before.threshold != after.threshold || before.keys.iter().len() != after.keys.iter().len() {
+        let keys = counted(after.keys.iter().len(), "root key");
+        changes.push(format!("{} of {keys} must sign", after.threshold));
+    }
+    if !after.merges.is_empty() {
+        changes.push(format!("{} are joined", counted(after.merges.len(), "root document")));
+    }
+    changes
+}
+
+/// Adds this device's signature, and remembers for good to what. [CHARTER-2.4]
+pub(super) fn sign(
+    host: &mut dyn Host,
+    document: Cosigned<RootDocument>,
+) -> Result<Cosigned<RootDocument>, CommandError> {
+    let (version, hash, own) = (document.unverified().version, document.hash(), host.key().id());
+    let other = host.charter().roots().find(|known| {
+        known.unverified().version == version
+            && known.hash() != hash
+            && known.signers().any(|key| key == own)
+    });
+    let before = host.root_signed(version)?.filter(|before| *before != hash);
+    if before.is_some() || other.is_some() {
+        return Err(CommandError::Refused(format!(
+            "this device has signed another root document {version}: two would divide the \
+             organisation"
+        )));
+    }
+    host.keep_root_signed(version, hash)?;
+    Ok(document.signed(host.key()))
+}
+
+/// Who could still sign what is missing, in words; none where nothing is missing. [CHARTER-2.2]
+pub(super) fn open(charter: &Charter, document: &Cosigned<RootDocument>) -> Option<String> {
+    let mut open = Vec::new();
+    for root in [charter.root(), document.unverified()] {
+        let signed = document.signers().filter(|key| root.keys.contains(*key)).count();
+        let missing = usize::from(root.threshold).saturating_sub(signed);
+        if missing > 0 {
+            let others = root.keys.iter().filter(|key| document.signers().all(|it| it != *key));
+            let names: Vec<_> = others.map(|key| key.short()).collect();
+            let words = format!("{missing} of {}", listed(&names, "and"));
+            if !open.contains(&words) {
+                open.push(words);
+            }
+        }
+    }
+    (!open.is_empty()).then(|| open.join(", and "))
+}

@@ -1,0 +1,103 @@
+//! `hark charter rule`, `mute`, `unmute`
+
+use hark_mesh::charter::{
+    State,
+    content::{Capabilities, Change, Place, Rule, Subject},
+};
+
+use super::{
+    Answer, CommandError, Host, MuteRequest, Right, RuleRequest,
+    edit::{Plan, perform},
+    unchanged,
+    view::View,
+};
+
+/// Sets what a subject may at a place.
+pub(super) fn rule(host: &mut dyn Host, request: &RuleRequest) -> Result<Answer, CommandError> {
+    let view = View::new(host);
+    let subject = view.find_subject(&request.subject)?;
+    let at = view.find_place(request.at.as_deref())?;
+    let [allow, deny, unset] =
+        [&request.allow, &request.deny, &request.unset].map(|it| Right::all(it));
+    if !common(allow, deny).is_empty() {
+        return Err(CommandError::Input(format!(
+            "a rule cannot both allow and deny {}",
+            common(allow, deny)
+        )));
+    }
+    let before = own_rule(view.state, at, subject);
+    let (mut kept_allow, mut kept_deny) = before.unwrap_or_default();
+    if request.clear {
+        (kept_allow, kept_deny) = Default::default();
+    }
+    let named = allow | deny | unset;
+    let rule =
+        Rule { at, subject, allow: (kept_allow - named) | allow, deny: (kept_deny - named) | deny };
+    let same = before.unwrap_or_default() == (rule.allow, rule.deny);
+    perform(host, Plan::of((!same).then_some(Change::Rule(rule))), &request.how)
+}
+
+/// Takes somebody's right to speak, or gives it back.
+pub(super) fn mute(
+    host: &mut dyn Host,
+    request: &MuteRequest,
+    muted: bool,
+) -> Result<Answer, CommandError> {
+    let view = View::new(host);
+    let member = view.find_person(&request.person)?;
+    let at = view.find_place(request.at.as_deref())?;
+    let subject = Subject::Member(member);
+    let (allow, deny) = own_rule(view.state, at, subject).unwrap_or_default();
+    let speak = Capabilities::SPEAK;
+    if deny.contains(speak) == muted {
+        let (person, place) = (view.person(member), view.place(at));
+        let state = if muted { "is muted" } else { "is not muted" };
+        return Ok(unchanged(format!("{person} {state} {place}: nothing to change")));
+    }
+    let rule = match muted {
+        true => Rule { at, subject, allow: allow - speak, deny: deny | speak },
+        false => Rule { at, subject, allow, deny: deny - speak },
+    };
+    let mut plan = Plan::of([Change::Rule(rule)]);
+    if at != Place::Organisation || !muted {
+        return perform(host, plan, &request.how);
+    }
+    // A rule that is nearer decides.
+    let nearer = view.state.rules().find(|(at, whom, allow, _)| {
+        *at != Place::Organisation
+            && view.sees_place(*at)
+            && *whom == subject
+            && allow.contains(speak)
+    });
+    if let Some((at, ..)) = nearer {
+        plan.notes.push(format!("a rule still allows it {}", view.place(at)));
+    }
+    perform(host, plan, &request.how)
+}
+
+/// The rule that officers have set for a subject at a place, without what loaded presets bring.
+pub(super) fn own_rule(
+    state: &State,
+    at: Place,
+    subject: Subject,
+) -> Option<(Capabilities, Capabilities)> {
+    let mut of_presets: Vec<_> = state
+        .loaded()
+        .flat_map(|preset| preset.rules.iter())
+        .filter(|rule| (rule.at, rule.subject) == (at, subject))
+        .map(|rule| (rule.allow, rule.deny))
+        .collect();
+    let there = state.rules().filter(|(place, whom, ..)| (*place, *whom) == (at, subject));
+    let own = there.map(|(_, _, allow, deny)| (allow, deny)).filter(|rule| {
+        let Some(of_preset) = of_presets.iter().position(|other| other == rule) else {
+            return true;
+        };
+        of_presets.swap_remove(of_preset);
+        false
+    });
+    own.reduce(|(allow, deny), (more, denied)| (allow | more, deny | denied))
+}
+
+fn common(a: Capabilities, b: Capabilities) -> Capabilities {
+    a - (a - b)
+}

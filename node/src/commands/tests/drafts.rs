@@ -1,0 +1,204 @@
+//! What several sign, and what is passed round as files.
+
+use super::*;
+
+/// The draft that a command has written.
+fn draft(answer: &Answer) -> Vec<u8> {
+    answer.file.clone().expect("a draft").content
+}
+
+#[test]
+fn a_root_of_two_keys_acts_by_drafts_that_both_have_signed() {
+    let (_world, [mut ann, mut bob, mut cat]) = World::three();
+    let device = bob.key.id();
+    let line = format!("root propose --add {device} --threshold 2 root.txt");
+    assert!(ann.would(&line).contains("2 of 3 root keys must sign"));
+    let proposed = ann.with(&line, &[]);
+    assert!(
+        proposed.text.contains(&format!("new root key: {device}, a device of Bob")),
+        "{}",
+        proposed.text
+    );
+    assert!(proposed.text.contains("still to sign: 1 of "), "{}", proposed.text);
+    assert!(
+        ann.cannot_with("import root.txt", &draft(&proposed)).contains("is not signed by all yet")
+    );
+    assert!(
+        cat.cannot_with("sign root.txt", &draft(&proposed))
+            .contains("does not ask for the signature")
+    );
+    // Two documents of one version would divide the organisation. [CHARTER-2.4]
+    let error = ann.cannot("root propose --name Other other.txt");
+    assert!(error.starts_with("this device has signed another root document 2"), "{error}");
+    let signed = bob.with("root sign root.txt", &draft(&proposed));
+    assert!(
+        signed.text.ends_with("all have signed: `hark charter import root.txt` makes it count"),
+        "{}",
+        signed.text
+    );
+    assert!(
+        cat.with("import root.txt", &draft(&signed)).text.contains("2 of 3 root keys must sign")
+    );
+    assert_eq!(cat.with("import root.txt", &draft(&signed)).text, "root.txt counts already");
+    assert_eq!(ann.json("root show")["threshold"], 2);
+
+    let error = ann.cannot("policy set quorum 3");
+    assert!(error.contains("you need 2 root keys to sign: write a draft with --draft and --cosigner; Ann or Bob could"), "{error}");
+    let written = ann.with("policy set quorum 3 --draft quorum.txt --cosigner Bob", &[]);
+    assert_eq!(
+        written.text,
+        "quorum.txt drafts this:\n  set quorum to 3\nBob has to sign it: `hark charter sign quorum.txt`"
+    );
+    assert!(ann.cannot_with("import quorum.txt", &draft(&written)).contains("Bob has not"));
+    assert!(cat.cannot_with("sign quorum.txt", &draft(&written)).contains("does not ask"));
+    let signed = bob.with("sign quorum.txt", &draft(&written));
+    assert!(
+        bob.with("sign quorum.txt", &draft(&signed)).text.contains("has signed quorum.txt before")
+    );
+    assert_eq!(
+        bob.with("import quorum.txt --dry-run", &draft(&signed)).text,
+        "this would\n  set quorum to 3"
+    );
+    assert_eq!(cat.with("import quorum.txt", &draft(&signed)).text, "set quorum to 3");
+    assert_eq!(ann.json("policy list")["quorum"], 3);
+    assert!(
+        ann.does("log -n 1").contains(" Ann with Bob, for the organisation\n  set quorum to 3")
+    );
+
+    assert!(ann.cannot("checkpoint").contains("a checkpoint needs more signatures"));
+    let written = ann.with("checkpoint --draft point.txt", &[]);
+    let signed = bob.with("sign point.txt", &draft(&written));
+    assert!(cat.with("import point.txt", &draft(&signed)).text.starts_with("settled all"));
+    assert_eq!(ann.charter.checkpoint(), 0);
+    ann.does("show");
+    assert_eq!(ann.charter.checkpoint(), 1);
+}
+
+#[test]
+fn equals_together_do_what_neither_could_alone() {
+    let (mut world, [mut ann, mut bob, _]) = World::three();
+    let mut dan = world.join("Dan");
+    let mut eve = world.join("Eve");
+    ann.does("grant officer Dan Eve");
+    assert!(bob.cannot("kick Eve").contains("you need a rank above 30; Ann could"));
+    let written = bob.with("kick Eve --draft kick.txt --cosigner Dan", &[]);
+    let signed = dan.with("sign kick.txt", &draft(&written));
+    assert!(
+        eve.with("import kick.txt", &draft(&signed))
+            .text
+            .starts_with("ended the membership of Eve")
+    );
+    assert!(!ann.shared().charter.is_member(eve.member));
+}
+
+#[test]
+fn a_draft_that_would_have_no_effect_is_not_completed() {
+    let (mut world, [_, mut bob, mut cat]) = World::three();
+    let _ = world.join("Dan");
+    let written = cat.with("channel add Den --draft den.txt --cosigner Bob", &[]);
+    let error = bob.cannot_with("sign den.txt", &draft(&written));
+    assert!(error.contains("you need the right manage-channels everywhere"), "{error}");
+    assert!(cat.cannot("channel add Den --draft den.txt").contains("manage-channels"));
+    let mut damaged = draft(&written);
+    let last = damaged.len() - 5;
+    damaged[last] = if damaged[last] == b'0' { b'1' } else { b'0' };
+    let error = bob.cannot_with("sign den.txt", &damaged);
+    assert!(error.starts_with("den.txt "), "{error}");
+    assert_eq!(bob.cannot_with("sign den.txt", b"hello"), "den.txt is no draft");
+}
+
+#[test]
+fn the_recovery_key_signs_without_a_node() {
+    let (_world, mut ann) = World::new();
+    let recovery = RecoverySecret::generate(&skipped()).key();
+    assert!(ann.charter.is_root(recovery.id()));
+    let proposed = ann.with("root propose --threshold 2 root.txt", &[]);
+    let file = InputFile { path: "root.txt".to_owned(), content: draft(&proposed) };
+    let signed = sign_with(&recovery, &file).unwrap();
+    assert!(
+        ann.with("import root.txt", &draft(&signed)).text.contains("2 of 2 root keys must sign")
+            || ann.charter.root().threshold == 2
+    );
+}
+
+/// The randomness after the founder's own key.
+fn skipped() -> SeededRandom {
+    let random = SeededRandom::new(11);
+    let _ = DeviceKey::generate(&random);
+    random
+}
+
+#[test]
+fn a_charter_is_exported_and_imported() {
+    let (mut world, [mut ann, _, mut cat]) = World::three();
+    let before = ann.shared().charter.clone();
+    ann.does("channel add Flight");
+    world.join("Dan");
+    let exported = cat.with("export all.hark", &[]);
+    assert!(exported.text.starts_with("all.hark holds all of Meridian Watch: "));
+    let content = draft(&exported);
+    assert_eq!(cat.with("import all.hark", &content).text, "nothing in all.hark is new");
+    let after = ann.shared().charter.digest();
+    ann.shared().charter = before;
+    assert_eq!(
+        cat.with("import all.hark --dry-run", &content).text,
+        "would take 2 new pieces from all.hark"
+    );
+    assert_eq!(cat.with("import all.hark", &content).text, "took 2 new pieces from all.hark");
+    assert_eq!(ann.shared().charter.digest(), after);
+    let other = Charter::found("Other", "x", &ann.key, None, &SeededRandom::new(9)).snapshot();
+    assert!(
+        cat.cannot_with("import o.hark", &other).contains("charter of another organisation, Other")
+    );
+    assert!(cat.cannot_with("import o.hark", &content[..90]).starts_with("o.hark is no use: "));
+}
+
+#[test]
+fn a_checkpoint_settles_and_needs_a_root_key() {
+    let (_world, [mut ann, mut bob, _]) = World::three();
+    assert!(bob.cannot("checkpoint").starts_with("a checkpoint needs 1 root key; held by Ann"));
+    assert_eq!(ann.would("checkpoint"), "this would\n  settle all that is known as checkpoint 1");
+    assert_eq!(ann.does("checkpoint"), "settled all that was known as checkpoint 1");
+    assert_eq!(ann.does("checkpoint"), "nothing is new since the last checkpoint");
+    assert!(ann.does("show").contains("checkpoint 1"));
+    bob.does("channel add Den");
+    assert!(bob.does("log").contains("made channel Den"));
+}
+
+/// Settling the past never costs the charter itself.
+#[test]
+fn whatever_is_settled_can_be_read_again() {
+    let (_world, [mut ann, mut bob, _]) = World::three();
+    for name in ["One", "Two", "Three"] {
+        bob.does(&format!("channel add {name}"));
+        let settled = ann.try_with("checkpoint", &[]);
+        assert_eq!(ann.json("verify")["holds"], true, "{name}: {settled:?}");
+        let exported = ann.with("export all.hark", &[]);
+        assert!(ann.with("import all.hark", &draft(&exported)).text.contains("nothing"), "{name}");
+    }
+    assert!(ann.shared().charter.checkpoint() > 0);
+}
+
+/// [CHARTER-2.3]
+#[test]
+fn a_fork_is_shown_to_all_until_a_proposal_joins_it() {
+    let (_world, [mut ann, mut bob, mut cat]) = World::three();
+    let recovery = RecoverySecret::generate(&skipped()).key();
+    let one = ann.with("root propose --name One one.txt", &[]);
+    // Somebody without a root key writes another one, which the recovery key signs.
+    let other = bob.with("root propose --name Other other.txt", &[]);
+    assert!(other.text.contains("still to sign: 1 of "), "{}", other.text);
+    let file = InputFile { path: "other.txt".to_owned(), content: draft(&other) };
+    let other = sign_with(&recovery, &file).unwrap();
+    assert_eq!(ann.with("import one.txt", &draft(&one)).text, "the organisation is called One");
+    assert!(!cat.does("show").contains("FORKED"));
+    cat.with("import other.txt", &draft(&other));
+    assert!(cat.does("show").contains("\n  FORKED: "));
+    assert!(cat.does("verify").contains("FORKED"));
+    assert_eq!(cat.json("root show")["forked"], true);
+    let joined = ann.with("root propose --name Both both.txt", &[]);
+    assert!(joined.text.contains("2 root documents are joined"), "{}", joined.text);
+    cat.with("import both.txt", &draft(&joined));
+    assert_eq!(cat.json("root show")["forked"], false);
+    assert!(cat.does("show").starts_with("Both\n"));
+}

@@ -1,0 +1,172 @@
+//! What is shown of the charter, and why.
+
+use super::*;
+
+#[test]
+fn the_organisation_at_a_glance() {
+    let (_world, [mut ann, _, mut cat]) = World::three();
+    ann.does("channel add Flight --floor 2");
+    let shown = cat.does("show");
+    for part in [
+        "Meridian Watch\n  id ",
+        "\n  3 members, 3 operations, no checkpoint yet\n",
+        "a device of Ann\n",
+        "the printed recovery key of Ann\n",
+        "  1 of 2 keys must sign\n",
+        "  officer: rank 30, may join, listen,",
+        "; held by Bob\n",
+        "  member: everybody, may join, listen, speak, whisper, admit\n",
+        "  Ann: stands for the organisation\n",
+        "  Bob: officer\n",
+        "  Cat: you\n",
+        "  Flight: 2 talk at a time\n",
+        "\nrules\n  no rules\n",
+        "\npresets\n  no presets\n",
+        "  quorum 2: members of equal rank",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains("FORKED"));
+    let json = cat.json("show");
+    assert_eq!((&json["name"], &json["forked"]), (&json!("Meridian Watch"), &json!(false)));
+    assert_eq!(json["channels"][1]["floor"], 2);
+    assert_eq!(json["members"][1]["roles"][0]["role"], "officer");
+}
+
+#[test]
+fn the_log_tells_who_did_what_and_what_was_denied() {
+    let (_world, [mut ann, mut bob, mut cat]) = World::three();
+    // Bob acts while Ann takes his role, and goes on after it.
+    let known = bob.shared().charter.clone();
+    bob.does("channel add Early");
+    ann.does("revoke officer Bob");
+    let mut late = bob.shared().charter.clone();
+    let change = {
+        use hark_mesh::charter::content::{Change, Channel};
+        Change::Channel(Channel::open(ChannelId::from_bytes([8; 16]), "Late"))
+    };
+    // As if he knew nothing of it: of the term that was cut.
+    let operation = known.edit(&bob.key, bob.member, vec![change]).unwrap();
+    late.take_all([Piece::Operation(operation)]);
+    bob.shared().charter = late;
+    let log = cat.does("log");
+    assert!(log.starts_with("founded by Ann\n  defined role member: everybody may join,"), "{log}");
+    assert!(log.contains(" Ann, for the organisation\n  defined role officer: rank 30"), "{log}");
+    assert!(
+        log.contains(
+            "  took the role officer everywhere from Bob\n  cut off Bob at what was known then"
+        ),
+        "{log}"
+    );
+    assert!(log.contains(" Bob: void, its author signed two operations of one number\n  not done: make channel Late: open"), "{log}");
+    let last = cat.json("log -n 1");
+    assert_eq!(last.as_array().unwrap().len(), 1);
+    assert_eq!(cat.json("log").as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn a_denied_change_is_told_with_its_reason() {
+    use hark_mesh::charter::content::{Change, Channel};
+    let (_world, [mut ann, _, mut cat]) = World::three();
+    let channel = Channel::open(ChannelId::from_bytes([8; 16]), "Den");
+    let charter = ann.shared().charter.clone();
+    let draft = charter.draft(cat.key.id(), cat.member, Vec::new(), vec![Change::Channel(channel)]);
+    let signed = hark_keys::Cosigned::unsigned(draft.unwrap()).signed(&cat.key);
+    ann.shared().charter.take(Piece::Operation(signed)).unwrap();
+    let log = ann.does("log -n 1");
+    let expected = " Cat, as a member\n  denied: make channel Den: open: needs the right \
+                    manage-channels everywhere";
+    assert!(log.ends_with(expected), "{log}");
+    assert_eq!(cat.json("verify")["denied"], 1);
+}
+
+#[test]
+fn verification_says_what_it_checked() {
+    let (_world, [mut ann, ..]) = World::three();
+    let text = ann.does("verify");
+    assert!(
+        text.starts_with("Meridian Watch holds: checked anew from its bytes\n  1 root document:"),
+        "{text}"
+    );
+    assert!(text.contains("  3 certificates: every signature"), "{text}");
+    assert!(
+        text.contains(
+            "  2 operations: every signature, number and parent; 0 void, 0 changes denied"
+        ),
+        "{text}"
+    );
+    assert_eq!(ann.json("verify")["holds"], true);
+}
+
+#[test]
+fn why_names_the_rule_the_role_the_root_or_nothing() {
+    let (_world, [mut ann, mut bob, mut cat]) = World::three();
+    bob.does("channel add Flight");
+    bob.does("channel add Alpha --under Flight");
+    bob.does("rule everyone --at Flight --deny speak");
+    let why = cat.does("why Cat speak Alpha");
+    let lines: Vec<_> = why.lines().collect();
+    assert_eq!(
+        lines[0],
+        "Cat may not speak in Flight/Alpha: the rule for everyone in Flight denies it"
+    );
+    assert!(lines[1].starts_with("  set by Bob, with rank 30, in operation "), "{why}");
+    assert_eq!(
+        lines[2..],
+        [
+            "looked at, the nearest first",
+            "  Flight/Alpha: no rule that speaks of it",
+            "  Flight: decided here: everyone denies speak",
+        ]
+    );
+    // Bob has set the rule himself: it binds those below him.
+    let why = cat.does("why Bob speak Alpha");
+    assert!(why.contains("Flight: does not bind Bob, who does not stand below whoever set it: everyone denies speak"), "{why}");
+    assert!(why.starts_with("Bob may speak in Flight/Alpha: "), "{why}");
+    assert!(why.contains("  everywhere: no rule that speaks of it\n  roles held there: member has it and officer has it"), "{why}");
+    let why = cat.does("why Bob mute everywhere");
+    assert!(why.starts_with("Bob may mute everywhere: the role officer, held everywhere, has it\n  set by Ann, for the organisation, in operation "), "{why}");
+    let why = cat.json("why Cat join everywhere");
+    assert_eq!(why["decided_by"], json!({"kind": "role", "role": "member", "at": null}));
+    let why = cat.does("why Ann manage-channels Alpha");
+    assert!(
+        why.starts_with("Ann may manage-channels in Flight/Alpha: stands for the organisation"),
+        "{why}"
+    );
+    let why = cat.does("why Cat move Alpha");
+    assert!(why.starts_with("Cat may not move in Flight/Alpha: no rule speaks of it, and no role held there has it\nlooked at"), "{why}");
+    assert_eq!(cat.json("why Cat move Alpha")["decided_by"]["kind"], "nothing");
+    assert_eq!(
+        cat.cannot("why Cta move Alpha"),
+        "there is no member called \"Cta\"; did you mean Cat?"
+    );
+    ann.does("kick Cat");
+    assert!(bob.cannot("why Cat move Alpha").starts_with("there is no member called \"Cat\""));
+}
+
+/// Each list by itself is the part that `show` has of it.
+#[test]
+fn lists_are_parts_of_the_whole() {
+    let (_world, [mut ann, ..]) = World::three();
+    ann.with("apply meridian-watch.toml", &example("meridian-watch.toml"));
+    ann.does("grant commander Ann");
+    ann.does("preset load patrol");
+    let whole = ann.with("show", &[]);
+    for (line, name) in [
+        ("channel list", "channels"),
+        ("role list", "roles"),
+        ("preset list", "presets"),
+        ("relay list", "relays"),
+        ("policy list", "policies"),
+        ("root show", "root"),
+    ] {
+        let part = ann.with(line, &[]);
+        assert_eq!(whole.json[name], part.json, "{line}");
+        for row in part.text.lines() {
+            assert!(
+                whole.text.contains(&format!("\n  {row}\n")) || whole.text.ends_with(row),
+                "{row}"
+            );
+        }
+    }
+}

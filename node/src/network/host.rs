@@ -1,0 +1,73 @@
+//! The charter of a running node, for the commands that read and edit it.
+
+use std::sync::Arc;
+
+use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, Timestamp};
+use hark_mesh::{
+    MemberRecord,
+    charter::{
+        Charter, Piece,
+        content::{Channel, SealedName},
+    },
+    message::NameKey,
+    squad::Squad,
+};
+
+use crate::{commands::Host, random::SystemRandom, store::OrganisationStore};
+
+/// A squad and its store, while a command is carried out.
+pub(super) struct Live<'a> {
+    pub(super) now: Timestamp,
+    pub(super) squad: &'a mut Squad,
+    pub(super) store: &'a OrganisationStore,
+    pub(super) key: &'a Arc<DeviceKey>,
+}
+
+impl Host for Live<'_> {
+    fn charter(&self) -> &Charter {
+        self.squad.charter_taken()
+    }
+
+    fn member(&self) -> MemberId {
+        self.squad.member()
+    }
+
+    fn key(&self) -> &DeviceKey {
+        self.key
+    }
+
+    fn random(&self) -> &dyn Random {
+        &SystemRandom
+    }
+
+    fn name_of(&self, member: MemberId) -> Option<String> {
+        let own = |record: &&MemberRecord| self.charter().owner(record.device) == Some(member);
+        let mut records = self.squad.directory().records().map(hark_keys::Signed::unverified);
+        records.find(own).map(MemberRecord::shown_name)
+    }
+
+    fn channel_name(&self, channel: &Channel) -> Option<String> {
+        self.squad.channel_name(channel)
+    }
+
+    fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName> {
+        let key = NameKey::generate(&SystemRandom);
+        let sealed = key.seal(channel, name);
+        self.squad.keep_name(self.now, channel, key);
+        self.store.keep_names(self.squad.names())?;
+        Ok(sealed)
+    }
+
+    fn commit(&mut self, pieces: Vec<Piece>) -> anyhow::Result<()> {
+        self.squad.bring(self.now, pieces)?;
+        Ok(())
+    }
+
+    fn root_signed(&self, version: u32) -> anyhow::Result<Option<ObjectHash>> {
+        Ok(self.store.root_signed(version)?)
+    }
+
+    fn keep_root_signed(&mut self, version: u32, document: ObjectHash) -> anyhow::Result<()> {
+        Ok(self.store.keep_root_signed(version, document)?)
+    }
+}
