@@ -572,9 +572,8 @@ impl Charter {
         if !operation::is_sound(&signed, self.organisation) {
             return Err(PieceError::Malformed);
         }
-        if self.settled(operation.author, operation.term) >= operation.sequence
-            || !(self.settled_before || self.base_is_known(&operation.base))
-        {
+        let settled = self.settled(operation.author, operation.term) >= operation.sequence;
+        if !self.settled_before && (settled || !self.base_is_known(&operation.base)) {
             return Err(PieceError::Late);
         }
         let (member, parents) = self.place(operation)?;
@@ -591,7 +590,7 @@ impl Charter {
         let recovers = certificate.is_some_and(|it| it.device != author && it.recovers(author));
         let same = self.numbers.get(&(author, term, sequence)).copied().unwrap_or(0);
         if self.operations.len() >= OPERATIONS_MAX
-            || sequence - self.settled(author, term) > CHAIN_OPERATIONS_MAX
+            || sequence.saturating_sub(self.settled(author, term)) > CHAIN_OPERATIONS_MAX
             || self.surplus.get(&(author, term)).is_some_and(|surplus| *surplus >= VOID_MAX)
         {
             return Err(PieceError::Full);

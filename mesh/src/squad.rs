@@ -95,6 +95,8 @@ pub struct Squad {
     last_id: u64,
     /// When certificates that this member has issued are to be listed. [CHARTER-3.2]
     list_at: Option<Timestamp>,
+    /// Devices that do not belong any more, and when their links are closed.
+    evicting: BTreeMap<DeviceId, Timestamp>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -144,6 +146,7 @@ impl Squad {
             under_way: BTreeMap::new(),
             last_id: 0,
             list_at: None,
+            evicting: BTreeMap::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -165,10 +168,14 @@ impl Squad {
             return;
         }
         // It may have been removed since its Hello was accepted.
+        self.evicting.remove(&device);
         self.replication.take_chain(&chain);
         if !self.replication.taken().devices_of(member).contains(&device) {
-            self.targets.revoke(now, &[device]);
-            self.evict(now, device);
+            if known.is_some() {
+                self.targets.revoke(now, &[device]);
+                self.handle_link_down(now, device, DownReason::Refused);
+            }
+            self.events.push_back(Event::Evicted { device });
             return;
         }
         let restarted = known.is_some_and(|link| link.incarnation != incarnation);
@@ -455,6 +462,9 @@ impl Squad {
         if self.records.announcement_due(now) {
             self.announce();
         }
+        for device in self.evicting.extract_if(.., |_, at| *at <= now).map(|(device, _)| device) {
+            self.events.push_back(Event::Evicted { device });
+        }
         if self.list_at.take_if(|at| *at <= now).is_some() {
             self.list_certificates();
         }
@@ -499,6 +509,7 @@ impl Squad {
             self.nets.timeout(),
             self.names.timeout(),
             self.list_at,
+            self.evicting.values().min().copied(),
             dialling,
         ];
         timeouts.into_iter().flatten().min()
@@ -638,7 +649,7 @@ impl Squad {
     /// Ends all with a device that does not belong any more, and has lost our keys.
     fn evict(&mut self, now: Timestamp, device: DeviceId) {
         self.handle_link_down(now, device, DownReason::Refused);
-        self.events.push_back(Event::Evicted { device });
+        self.evicting.insert(device, now + EVICT_AFTER);
     }
 
     fn permit_nets(&mut self, now: Timestamp) {
@@ -776,6 +787,10 @@ pub const LINKS_MAX: usize = RECIPIENTS_MAX;
 /// Things to send that wait for the driver, who takes all after each input. The oldest goes; keys
 /// and records are sent again.
 const TRANSMITS_MAX: usize = 4096;
+
+/// A device that was removed hears of that, by gossip, before its link is closed: it would not know
+/// why otherwise.
+const EVICT_AFTER: Duration = Duration::from_millis(500);
 
 /// How long certificates wait to be listed: many who come together are listed together.
 const LIST_AFTER: Duration = Duration::from_secs(2);

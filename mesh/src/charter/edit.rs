@@ -48,17 +48,11 @@ impl Charter {
         let (sequence, previous) = self.last_of(author, term);
         let mut parents: Vec<_> = self.standing_heads().collect();
         parents.sort_by_key(|taken| std::cmp::Reverse(taken.operation().lamport));
-        // What the author made last may be covered, and yet be later than all that is not.
-        if let Some(last) = self.index.get(&previous).map(|index| &self.operations[*index])
-            && parents.first().is_some_and(|it| it.operation().lamport < last.operation().lamport)
-        {
-            parents.insert(0, last);
-        }
         parents.truncate(PARENTS_MAX);
         let base = self.newest_base();
-        // An own operation before it that is void is no head, yet comes before it.
+        // An own operation before it that is void, or covered, is no head, yet comes before it.
         let own = self.index.get(&previous).map(|index| &self.operations[*index]);
-        if let Some(own) = own.filter(|own| own.segment == 1)
+        if let Some(own) = own.filter(|own| own.segment == 1 || !parents.is_empty())
             && parents.first().is_none_or(|it| it.operation().lamport < own.operation().lamport)
             && !parents.iter().any(|taken| taken.hash == own.hash)
         {

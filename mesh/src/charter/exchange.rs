@@ -32,8 +32,14 @@ struct Chain {
     tip: [u8; 8],
 }
 
-/// The last number of each key and term, and its tip.
-type Chains = BTreeMap<(DeviceId, u32), (u64, [u8; 8])>;
+/// The number of an operation, and the first bytes of its hash.
+type Tip = (u64, [u8; 8]);
+
+/// The last of each key and term.
+type Chains = BTreeMap<(DeviceId, u32), Tip>;
+
+/// All of each key and term.
+type Tips = BTreeSet<((DeviceId, u32), Tip)>;
 
 impl Charter {
     /// What is held here.
@@ -175,9 +181,6 @@ fn tip_of(hash: &ObjectHash) -> [u8; 8] {
 fn heap_of(hash: &ObjectHash, count: usize) -> usize {
     usize::from(hash.as_bytes()[0]) % count
 }
-
-/// Key and term, with number and the beginning of the hash of an operation that nothing follows.
-type Tips = BTreeSet<((DeviceId, u32), (u64, [u8; 8]))>;
 
 /// Root documents that are compared; those after them are sent again in vain.
 const ROOTS_MAX: usize = 64;

@@ -43,6 +43,7 @@ impl Charter {
         });
         let mut bytes = SNAPSHOT_MAGIC.to_vec();
         append(&mut bytes, &encode(&past));
+        append(&mut bytes, &encode(&self.newest.as_ref().map(|(_, state)| state)));
         for piece in self.pieces_in_order() {
             append(&mut bytes, &piece.encode());
         }
@@ -54,6 +55,8 @@ impl Charter {
         let rest = snapshot.strip_prefix(SNAPSHOT_MAGIC).ok_or(SnapshotError::Foreign)?;
         let mut records = records(rest);
         let past: Option<Past> =
+            decode(records.next().ok_or(SnapshotError::Damaged)??, SNAPSHOT_MAX_BYTES)?;
+        let mut newest: Option<State> =
             decode(records.next().ok_or(SnapshotError::Damaged)??, SNAPSHOT_MAX_BYTES)?;
         let founding = Piece::decode(records.next().ok_or(SnapshotError::Damaged)??)?;
         let Piece::Root(founding) = founding else { return Err(SnapshotError::Damaged) };
@@ -69,34 +72,51 @@ impl Charter {
         }
         charter.settled_before = past.is_some();
         if let Some(past) = past {
-            charter.begin_with(past)?;
+            charter.check_settled(&past.checkpoint, &past.state)?;
+            let Past { checkpoint, state, last } = past;
+            charter.base = Settled { checkpoint: Some(checkpoint), state, last };
+            charter.stale = true;
         }
-        for result in charter.take_all(rest) {
-            result.map_err(SnapshotError::Piece)?;
+        for piece in rest {
+            match piece {
+                // Its outcome may not come about again, once a fork has let other roots be chosen.
+                Piece::Checkpoint(checkpoint) => {
+                    let state = newest.take().ok_or(SnapshotError::Damaged)?;
+                    charter.check_settled(&checkpoint, &state)?;
+                    charter.operations.iter_mut().for_each(|taken| taken.segment = 0);
+                    charter.newest = Some((checkpoint, state));
+                    charter.stale = true;
+                }
+                piece => {
+                    charter.insert(piece).map_err(SnapshotError::Piece)?;
+                }
+            }
         }
         charter.settled_before = false;
+        charter.settle_state();
         Ok(charter)
     }
 
-    /// Begins where a checkpoint has settled everything before it, if the root keys have said so.
-    /// [CHARTER-7.4]
-    fn begin_with(&mut self, past: Past) -> Result<(), SnapshotError> {
-        let value = past.checkpoint.verify().map_err(|it| SnapshotError::Piece(it.into()))?;
-        let root = self.roots.version(value.root);
-        let root = root.ok_or(SnapshotError::Piece(PieceError::Signatures))?;
-        let signers = past.checkpoint.signers().filter(|key| root.keys.contains(*key)).count();
-        if signers < usize::from(root.threshold) {
+    /// Whether root keys have said that a checkpoint leads to this state. [CHARTER-7.4]
+    fn check_settled(
+        &self,
+        checkpoint: &Cosigned<Checkpoint>,
+        state: &State,
+    ) -> Result<(), SnapshotError> {
+        let value = checkpoint.verify().map_err(|it| SnapshotError::Piece(it.into()))?;
+        let signed = self.roots.documents().map(Cosigned::unverified).any(|root| {
+            let signers = checkpoint.signers().filter(|key| root.keys.contains(*key)).count();
+            root.version == value.root && signers >= usize::from(root.threshold)
+        });
+        if !signed {
             return Err(SnapshotError::Piece(PieceError::Signatures));
         }
         if value.organisation != self.organisation {
             return Err(SnapshotError::Piece(PieceError::Organisation));
         }
-        if checkpoint::hash_of(&past.state) != value.state {
+        if checkpoint::hash_of(state) != value.state {
             return Err(SnapshotError::Piece(PieceError::OtherOutcome));
         }
-        let Past { checkpoint, state, last } = past;
-        self.base = Settled { checkpoint: Some(checkpoint), state, last };
-        self.replay();
         Ok(())
     }
 }

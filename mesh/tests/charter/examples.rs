@@ -5,7 +5,7 @@ use hark_keys::{
 };
 use hark_mesh::charter::{
     CHAIN_MAX, CertificateChain, ChainError, Charter, Decision, Denial, EditError, IssueError,
-    Piece, SnapshotError,
+    Piece, RootDocument, SnapshotError,
     content::{
         Capabilities, Change, Channel, Grant, Place, Policy, Preset, Rank, Role, Rule, Subject,
     },
@@ -308,4 +308,36 @@ fn two_operations_of_one_number_are_found_where_each_side_has_one() {
     assert_eq!(*own, other);
     assert_eq!(own.operations(), 4, "the officer's role, and three operations");
     assert!(!own.lacks_of(&other.have()) && !other.lacks_of(&own.have()));
+}
+
+/// The checkpoint's outcome was computed anew, by roots that were not chosen when it was made.
+#[test]
+fn a_charter_that_was_forked_after_a_checkpoint_comes_back_from_the_disk() {
+    let mut world = World::new();
+    let officer = world.officer(10, Capabilities::ALL);
+    let founding = world.charter.roots().next().unwrap().clone();
+    let second = RootDocument {
+        version: 2,
+        previous: founding.hash(),
+        content: List::default(),
+        ..founding.unverified().clone()
+    };
+    let key = &world.founder.key;
+    let first = Cosigned::unsigned(second.clone()).signed(key);
+    let cuts = List::truncated([world.charter.cut(officer.member)]);
+    let chosen = (0..).find_map(|number| {
+        let name = format!("Shift {number}");
+        let document = RootDocument { name, cuts: cuts.clone(), ..second.clone() };
+        let document = Cosigned::unsigned(document).signed(key);
+        (document.hash() < first.hash()).then_some(document)
+    });
+    assert_eq!(world.charter.take(Piece::Root(first)), Ok(true));
+    let checkpoint = world.charter.draft_checkpoint().unwrap();
+    let checkpoint = Cosigned::unsigned(checkpoint).signed(key);
+    assert_eq!(world.charter.take(Piece::Checkpoint(checkpoint)), Ok(true));
+    assert_eq!(world.charter.take(Piece::Root(chosen.unwrap())), Ok(true));
+    assert!(world.charter.is_forked());
+    let restored = Charter::restore(&world.charter.snapshot()).unwrap();
+    assert_eq!(restored, world.charter);
+    assert_eq!(restored.state(), world.charter.state());
 }

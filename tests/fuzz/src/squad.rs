@@ -454,7 +454,11 @@ impl Run {
             Event::PeerUnreachable { device } | Event::PeerReachable { device } => {
                 assert!(self.linked.contains_key(&device));
             }
-            Event::PeerDown { device, .. } => assert!(self.squad.member_of(device).is_none()),
+            // Also of one that is to be evicted in a moment.
+            Event::PeerDown { device, .. } => {
+                assert!(self.squad.member_of(device).is_none());
+                self.linked.remove(&device);
+            }
             Event::Evicted { device } => {
                 assert!(self.squad.member_of(device).is_none());
                 self.linked.remove(&device);

@@ -371,10 +371,11 @@ fn a_kicked_member_loses_links_and_keys_and_is_told() {
     let (kicked, stays) = (world.id(1), world.id(3));
     assert_eq!(world.nodes[2].listeners[&target], [stays]);
     assert!(world.nodes[2].generations[&target] > before);
+    assert!(world.nodes[1].removed, "it is told");
+    world.wait(500);
     for index in [0, 2, 3] {
-        assert_eq!(world.nodes[index].evicted, [kicked]);
+        assert_eq!(world.nodes[index].evicted, [kicked], "and then its links are closed");
     }
-    assert!(world.nodes[1].removed);
 }
 
 #[test]
