@@ -80,6 +80,11 @@ impl Dialling {
         }
     }
 
+    /// `device` does not belong any more.
+    pub(crate) fn forget(&mut self, device: DeviceId) {
+        self.targets.remove(&Target::Device(device));
+    }
+
     /// A dial came to nothing.
     pub(crate) fn failed(
         &mut self,

@@ -649,6 +649,7 @@ impl Squad {
     /// Ends all with a device that does not belong any more, and has lost our keys.
     fn evict(&mut self, now: Timestamp, device: DeviceId) {
         self.handle_link_down(now, device, DownReason::Refused);
+        self.dialling.forget(device);
         self.evicting.insert(device, now + EVICT_AFTER);
     }
 

@@ -1,16 +1,46 @@
 //! Whether a run was as the scenario expects.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     measured::Measured,
     record::ExpectationRecord,
-    scenario::{Cast, Expectation, Names},
+    scenario::{Cast, Expectation, Instruction, Names},
 };
 
-/// Every limit of every expectation, and how it turned out.
+/// Every limit of every expectation, then every order, and how it turned out.
 pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> {
-    cast.scenario.expect.iter().flat_map(|it| Judge::new(cast, measured, it).judge()).collect()
+    let expectations = cast.scenario.expect.iter();
+    let expected = expectations.flat_map(|it| Judge::new(cast, measured, it).judge());
+    expected.chain(cast.orders.iter().enumerate().map(|it| order(cast, measured, it))).collect()
+}
+
+/// Whether an order was carried out, or refused as it should be.
+fn order(
+    cast: &Cast,
+    measured: &Measured,
+    (place, order): (usize, &Instruction),
+) -> ExpectationRecord {
+    let name = &cast.actors[order.member].name;
+    let at = order.at.as_secs_f64();
+    let (expected, answer) = (&order.refused, measured.order(place));
+    let ending = match expected {
+        Some(words) => format!(" is refused with {words:?}"),
+        None => " is carried out".to_owned(),
+    };
+    ExpectationRecord {
+        text: format!("{name} at {at} s: {}{ending}", order.text),
+        holds: match (expected, answer) {
+            (None, Some(Ok(()))) => true,
+            (Some(words), Some(Err(reason))) => reason.contains(words),
+            _ => false,
+        },
+        measured: match answer {
+            Some(Ok(())) => "it is carried out".to_owned(),
+            Some(Err(reason)) => reason.clone(),
+            None => "it is not answered".to_owned(),
+        },
+    }
 }
 
 struct Judge<'a> {
@@ -146,10 +176,39 @@ impl<'a> Judge<'a> {
                 measured: if missing.is_empty() { "they are".to_owned() } else { few(missing) },
             });
         }
+        if let Some(nets) = &expectation.nets {
+            records.push(self.on_nets(nets));
+        }
+        if let Some(charter) = expectation.charter {
+            let other = self.measured.other_charters_at(charter.by.as_duration());
+            records.push(ExpectationRecord {
+                text: format!("all who run have the same charter by {}", charter.by),
+                holds: other.is_empty(),
+                measured: if other.is_empty() { "they have".to_owned() } else { few(other) },
+            });
+        }
         if let Some(words) = &expectation.ends_with {
             records.extend(self.ends_with(words));
         }
         records
+    }
+
+    fn on_nets(&self, nets: &BTreeSet<String>) -> ExpectationRecord {
+        let told = |nets: &BTreeSet<String>| match nets.is_empty() {
+            true => "none".to_owned(),
+            false => nets.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+        };
+        let wrong = self.pairs.iter().filter_map(|(l, t)| {
+            let heard = self.measured.nets(*l, *t, self.after, self.before);
+            let pair = || format!("{} from {} on {}", self.names[*l], self.names[*t], told(&heard));
+            (heard != *nets).then(pair)
+        });
+        let wrong: Vec<_> = wrong.collect();
+        ExpectationRecord {
+            text: format!("{} on the nets {}{}", self.who(), told(nets), self.when()),
+            holds: wrong.is_empty() && !self.pairs.is_empty(),
+            measured: if wrong.is_empty() { "all".to_owned() } else { few(&wrong) },
+        }
     }
 
     fn ends_with(&self, words: &'a str) -> impl Iterator<Item = ExpectationRecord> + use<'_, 'a> {

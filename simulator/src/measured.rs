@@ -1,7 +1,7 @@
 //! What a run has shown, measured when it is over.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -156,6 +156,29 @@ impl Measured {
     /// Who was not where it should be at a moment that was asked for.
     pub(crate) fn missing_at(&self, by: Duration) -> &[String] {
         self.log.convergence.get(&by).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who had another charter at a moment that was asked for.
+    pub(crate) fn other_charters_at(&self, by: Duration) -> &[String] {
+        self.log.charters.get(&by).map_or(&[], Vec::as_slice)
+    }
+
+    /// What became of an order; none is no answer.
+    pub(crate) fn order(&self, order: usize) -> Option<&Result<(), String>> {
+        self.log.orders.get(&order)
+    }
+
+    /// The nets on which `listener` heard `talker` begin to speak from `after` until `before`.
+    pub(crate) fn nets(
+        &self,
+        listener: usize,
+        talker: usize,
+        after: Duration,
+        before: Duration,
+    ) -> BTreeSet<String> {
+        let started = self.log.ears[listener][talker].nets.iter();
+        let within = started.filter(|(at, _)| *at >= after && *at < before);
+        within.flat_map(|(_, nets)| nets.iter().cloned()).collect()
     }
 
     /// Why a member's node ended.

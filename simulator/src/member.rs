@@ -9,7 +9,7 @@ use hark_keys::DeviceId;
 use hark_node::{
     clock::Clock,
     event::StampedEvent,
-    launch::{Launch, Parts},
+    launch::{self, Launch, Parts},
     network::{self, Input, Publisher},
     snapshot::TransmitMode,
     store::Home,
@@ -21,26 +21,20 @@ use crate::{
     context,
     disk::MemoryDisk,
     network::Fabric,
-    speech::Script,
+    scenario::Actor,
     voice::{Recording, Voice},
 };
 
 /// What of a machine outlives its processes, and the way in to the one that runs.
 pub(crate) struct Seat {
-    /// The member's name.
-    pub(crate) name: String,
+    /// Who sits there.
+    pub(crate) actor: Actor,
     /// Its machine on the network.
     pub(crate) host: usize,
     /// The network.
     pub(crate) fabric: Fabric,
     /// Its disk.
     pub(crate) disk: MemoryDisk,
-    /// What it says.
-    pub(crate) script: Script,
-    /// How its microphone opens.
-    pub(crate) transmit: TransmitMode,
-    /// 5 ms frames.
-    pub(crate) low_delay: bool,
     /// Whether what it hears is kept.
     keeps_sound: bool,
     /// What it heard.
@@ -65,27 +59,21 @@ struct Run {
 
 impl Seat {
     /// An empty seat.
-    pub(crate) fn new(
-        name: String,
-        host: usize,
-        fabric: Fabric,
-        script: Script,
-        transmit: TransmitMode,
-        low_delay: bool,
-        keeps_sound: bool,
-    ) -> Arc<Self> {
+    pub(crate) fn new(actor: Actor, host: usize, fabric: Fabric, keeps_sound: bool) -> Arc<Self> {
         Arc::new(Self {
-            name,
+            actor,
             host,
             fabric,
             disk: MemoryDisk::default(),
-            script,
-            transmit,
-            low_delay,
             keeps_sound,
             heard: Arc::default(),
             state: Mutex::default(),
         })
+    }
+
+    /// The member's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.actor.name
     }
 
     /// Gives it the ticket that it joins with.
@@ -125,7 +113,7 @@ impl Seat {
 
     /// A process, from its start to its end; what is on the seat's machine is all that it knows.
     pub(crate) async fn live(self: Arc<Self>) {
-        context::enter_host(&self.name);
+        context::enter_host(self.name());
         let publisher = Publisher::new(Clock);
         let (inputs, input_receiver) = network::inputs();
         self.lock().run = Some(Run {
@@ -153,25 +141,30 @@ impl Seat {
     fn prepare(&self) -> anyhow::Result<Launch> {
         let disk = Arc::new(self.disk.clone());
         let home = Home::open_on(disk, Path::new(HOME), Box::new(|| None))?;
+        if let Some(name) = &self.actor.founds
+            && home.choose(None)?.is_none()
+        {
+            launch::found(&home, name, None)?;
+        }
         let ticket = self.lock().ticket.as_deref().map(str::parse).transpose()?;
-        Launch::prepare(home, None, ticket, self.name.clone(), Clock)
+        Launch::prepare(home, None, ticket, self.name().to_owned(), Clock)
     }
 
     fn parts(self: &Arc<Self>, launch: &Launch, publisher: Arc<Publisher>) -> Parts {
         let (seat, device) = (Arc::clone(self), launch.device());
         let start_voice: network::StartVoice = Box::new(move |_, links, inputs| {
             let config = PipelineConfig {
-                transmit: seat.transmit.into(),
-                ..PipelineConfig::new(device, seat.low_delay)
+                transmit: seat.transmit().into(),
+                ..PipelineConfig::new(device, seat.actor.member.low_delay)
             };
             let voice = Voice::new(
                 Pipeline::new(config)?,
                 links,
                 inputs,
-                seat.script.clone(),
+                seat.actor.script.clone(),
                 context::now(),
                 seat.keeps_sound.then(|| Arc::clone(&seat.heard)),
-                seat.low_delay,
+                seat.actor.member.low_delay,
             );
             tokio::spawn(voice.clone().run(seat.fabric.clone(), seat.host));
             if let Some(run) = &mut seat.lock().run {
@@ -185,9 +178,9 @@ impl Seat {
             listen_if_possible: Vec::new(),
             peers: Vec::new(),
             mdns: false,
-            transmit: self.transmit,
-            channels: Vec::new(),
-            talk_to: Vec::new(),
+            transmit: self.transmit(),
+            channels: self.actor.member.channels.clone(),
+            talk_to: self.actor.member.talk_to.clone(),
             binder: Box::new(self.fabric.binder(self.host)),
             // A simulated disk answers at once, but not within the call that asks.
             worker: Arc::new(|work| {
@@ -201,6 +194,10 @@ impl Seat {
             start_voice,
             publisher,
         }
+    }
+
+    fn transmit(&self) -> TransmitMode {
+        self.actor.member.transmit.unwrap_or(TransmitMode::Vad)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

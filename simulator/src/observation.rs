@@ -27,6 +27,10 @@ pub(crate) struct Observation {
     pub(crate) events: Vec<EventRecord>,
     /// Who was not where it should be, at the moments that were asked for.
     pub(crate) convergence: BTreeMap<Duration, Vec<String>>,
+    /// Who had another charter than others, at the moments that were asked for.
+    pub(crate) charters: BTreeMap<Duration, Vec<String>>,
+    /// What became of each order, by its place in the scenario.
+    pub(crate) orders: BTreeMap<usize, Result<(), String>>,
     pub(crate) limited_tickets: BTreeMap<usize, String>,
     pub(crate) samples: usize,
 }
@@ -44,6 +48,8 @@ pub(crate) struct MemberLog {
     pub(crate) sent_counter: Counter,
     /// The devices that hold its key, as it said last.
     pub(crate) roster: BTreeSet<String>,
+    /// Version and heads of its charter, as it said last.
+    pub(crate) charter: Option<(u32, BTreeSet<String>)>,
     /// Whom it has a link to, by device: a member whose disk was lost has another one.
     pub(crate) connected: BTreeMap<DeviceId, usize>,
     pub(crate) last_words: Option<String>,
@@ -57,6 +63,8 @@ pub(crate) struct EarLog {
     /// By device of the talker.
     pub(crate) counters: BTreeMap<DeviceId, EarCounters>,
     pub(crate) connected: Vec<(Duration, Option<Duration>)>,
+    /// When the talker began to speak, and the nets that it was heard on.
+    pub(crate) nets: Vec<(Duration, Vec<String>)>,
     pub(crate) path: String,
     pub(crate) playout_delay_ms: f32,
     pub(crate) series: Vec<EarSample>,
@@ -102,6 +110,8 @@ impl Observation {
             ears: (0..count).map(|_| (0..count).map(|_| EarLog::default()).collect()).collect(),
             events: Vec::new(),
             convergence: BTreeMap::new(),
+            charters: BTreeMap::new(),
+            orders: BTreeMap::new(),
             limited_tickets: BTreeMap::new(),
             samples: 0,
         }
@@ -121,6 +131,7 @@ impl Observation {
             close(&mut self.ears[member][talker].connected, now);
         }
         self.members[member].roster.clear();
+        self.members[member].charter = None;
     }
 
     /// It has another address.
@@ -136,6 +147,11 @@ impl Observation {
     /// The ticket that those share.
     pub(crate) fn limited_ticket(&self, first: usize) -> Option<String> {
         self.limited_tickets.get(&first).cloned()
+    }
+
+    /// An order was carried out, or not, for this reason.
+    pub(crate) fn answered(&mut self, order: usize, answer: Result<(), String>) {
+        self.orders.insert(order, answer);
     }
 
     /// The scenario did something.
@@ -191,8 +207,21 @@ impl Observation {
                     devices.iter().map(|device| device.0.to_string()).collect();
                 ("key", format!("generation {epoch}, held by {}", devices.len()))
             }
-            Event::TalkStarted { name, .. } => ("hears", format!("{name} begins")),
+            Event::TalkStarted { device, name, channels } => {
+                if let Some(talker) = devices.get(&device.0) {
+                    self.ears[member][*talker].nets.push((now, channels.clone()));
+                }
+                ("hears", format!("{name} begins on {}", channels.join(", ")))
+            }
             Event::TalkEnded { name, .. } => ("hears", format!("{name} ends")),
+            Event::CharterChanged { version, heads } => {
+                let heads: BTreeSet<String> = heads.iter().cloned().collect();
+                let short: Vec<_> =
+                    heads.iter().map(|head| head.get(..8).unwrap_or(head)).collect();
+                let text = format!("root {version}, heads {}", short.join(", "));
+                self.members[member].charter = Some((*version, heads));
+                ("charter", text)
+            }
             Event::Stats { peers, .. } => {
                 for peer in peers {
                     if let Some(talker) = devices.get(&peer.device.0) {
@@ -273,10 +302,10 @@ impl Observation {
         let mut missing = Vec::new();
         for member in &running {
             let log = &self.members[*member];
-            let name = &seats[*member].name;
+            let name = seats[*member].name();
             for other in &running {
                 if other != member && !log.connected.values().any(|linked| linked == other) {
-                    missing.push(format!("{name} has no link to {}", seats[*other].name));
+                    missing.push(format!("{name} has no link to {}", seats[*other].name()));
                 }
             }
             if log.roster != devices {
@@ -288,6 +317,24 @@ impl Observation {
             }
         }
         self.convergence.insert(by, missing);
+    }
+
+    /// Notes who has another charter than the first who runs.
+    pub(crate) fn check_charters(&mut self, by: Duration, seats: &[Arc<Seat>]) {
+        let running = || self.members.iter().zip(seats).filter(|(log, _)| log.runs());
+        let first = running().next();
+        let different = running().filter_map(|(log, seat)| {
+            let (first, example) = first?;
+            match &log.charter {
+                None => Some(format!("{} has told of no charter", seat.name())),
+                charter if *charter == first.charter => None,
+                Some(_) => {
+                    Some(format!("{} has another charter than {}", seat.name(), example.name()))
+                }
+            }
+        });
+        let different = different.collect();
+        self.charters.insert(by, different);
     }
 }
 

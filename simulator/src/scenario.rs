@@ -3,6 +3,7 @@
 mod expectation;
 mod fault;
 mod names;
+mod order;
 mod problem;
 
 use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
@@ -18,6 +19,7 @@ pub use self::{
     expectation::{Expectation, Within},
     fault::{Disk, Fault, FaultKind},
     names::Names,
+    order::{Instruction, InstructionKind, Order},
     problem::Problem,
 };
 use crate::{
@@ -41,6 +43,8 @@ pub struct Scenario {
     pub purpose: String,
     /// How long it lasts.
     pub duration: Span,
+    /// What its founder calls the organisation; what the node calls one if it says nothing.
+    organisation: Option<String>,
     /// Links that others name.
     #[serde(default)]
     links: BTreeMap<String, Ways>,
@@ -54,6 +58,9 @@ pub struct Scenario {
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,
+    /// What members do with the charter and their radios.
+    #[serde(default)]
+    orders: Vec<Order>,
     /// What must be true.
     #[serde(default)]
     pub expect: Vec<Expectation>,
@@ -111,13 +118,19 @@ pub struct Member {
     pub ticket_lasts: Option<Span>,
     /// How its microphone opens.
     pub transmit: Option<TransmitMode>,
+    /// Channels that it hears; what the charter says where none is given.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// Channels that it talks to; what the charter says where none is given.
+    #[serde(default)]
+    pub talk_to: Vec<String>,
     /// 5 ms frames.
     #[serde(default)]
     pub low_delay: bool,
     /// What it says.
     #[serde(default)]
     says: Vec<Says>,
-    /// When its push-to-talk key is down.
+    /// When its keys to talk are down.
     #[serde(default)]
     pub presses: Vec<Press>,
     /// How its monotonic clock runs, in parts per million too fast.
@@ -135,7 +148,7 @@ struct Says {
 }
 
 /// A key held.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Press {
     /// From when.
@@ -143,6 +156,8 @@ pub struct Press {
     /// How long.
     #[serde(rename = "for")]
     pub lasting: Span,
+    /// Which: one that is bound, or a net's name; the plain one where none is named.
+    pub key: Option<String>,
 }
 
 /// A scenario that can be played.
@@ -156,6 +171,8 @@ pub struct Cast {
     pub actors: Vec<Actor>,
     /// What goes wrong, in order of time, with members as actors.
     pub faults: Vec<(Duration, FaultKind)>,
+    /// What members do, in the order in which it is written.
+    pub orders: Vec<Instruction>,
 }
 
 /// One machine and who sits at it.
@@ -169,6 +186,8 @@ pub struct Actor {
     pub script: Script,
     /// Whose ticket it joins with; none founds.
     pub joins: Option<usize>,
+    /// What it calls the organisation that it founds, where it says.
+    pub founds: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Road {
@@ -253,7 +272,9 @@ impl Director<'_> {
             ));
         }
         faults.sort_by_key(|(at, _)| *at);
-        Ok(Cast { scenario: self.scenario.clone(), plan, actors, faults })
+        let orders = self.scenario.orders.iter().map(|order| order.resolve(&cast, self.folder));
+        let orders = orders.collect::<Result<_, _>>().map_err(|error| self.problem(error))?;
+        Ok(Cast { scenario: self.scenario.clone(), plan, actors, faults, orders })
     }
 
     fn place_networks(&self, plan: &mut Plan) -> Result<(), Problem> {
@@ -325,7 +346,9 @@ impl Director<'_> {
                     up: up.clone(),
                     down: down.clone(),
                 });
-                actors.push(Actor { name, member: member.clone(), script: script.clone(), joins });
+                let founds = self.scenario.organisation.clone().filter(|_| joins.is_none());
+                let (member, script) = (member.clone(), script.clone());
+                actors.push(Actor { name, member, script, joins, founds });
             }
         }
         if actors.len() < 2 || actors.len() > MEMBERS_MAX {

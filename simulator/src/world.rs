@@ -4,16 +4,17 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, sync_channel},
+        mpsc::{Receiver, TryRecvError, sync_channel},
     },
     time::Duration,
 };
 
 use hark_keys::{DeviceId, Ticket};
 use hark_node::{
+    commands::Answer,
     event::{Event, StampedEvent},
     network::Input,
-    snapshot::{Command, TransmitMode},
+    snapshot::Command,
 };
 use turmoil::Sim;
 
@@ -26,7 +27,7 @@ use crate::{
     network::{Fabric, PacketWatcher},
     observation::Observation,
     record::RunRecord,
-    scenario::{Cast, Disk, Expectation, FaultKind, TwoWays},
+    scenario::{Cast, Disk, Expectation, FaultKind, InstructionKind, TwoWays},
     trace::Trace,
     voice::Recording,
 };
@@ -76,6 +77,8 @@ struct World<'a> {
     backups: BTreeMap<(Duration, usize), Contents>,
     observation: Observation,
     devices: BTreeMap<DeviceId, usize>,
+    /// Orders whose answers are awaited.
+    asked: Vec<(usize, Receiver<Result<Answer, String>>)>,
     trace: Arc<Mutex<Trace>>,
     progress: Option<Box<dyn FnMut(f64) + Send>>,
     report: bool,
@@ -100,8 +103,10 @@ enum Action {
     Start(usize),
     Press {
         member: usize,
+        key: Option<String>,
         down: bool,
     },
+    Order(usize),
     Fault(Box<FaultKind>),
     /// Links as they were.
     Relink {
@@ -115,7 +120,8 @@ enum Action {
         member: usize,
         at: Duration,
     },
-    Check(Duration),
+    CheckConvergence(Duration),
+    CheckCharters(Duration),
 }
 
 impl<'a> World<'a> {
@@ -137,17 +143,7 @@ impl<'a> World<'a> {
             .actors
             .iter()
             .enumerate()
-            .map(|(host, actor)| {
-                Seat::new(
-                    actor.name.clone(),
-                    host,
-                    fabric.clone(),
-                    actor.script.clone(),
-                    actor.member.transmit.unwrap_or(TransmitMode::Vad),
-                    actor.member.low_delay,
-                    keeps_sound,
-                )
-            })
+            .map(|(host, actor)| Seat::new(actor.clone(), host, fabric.clone(), keeps_sound))
             .collect();
         let sim = turmoil::Builder::new()
             .tick_duration(TICK)
@@ -166,6 +162,7 @@ impl<'a> World<'a> {
             backups: BTreeMap::new(),
             observation: Observation::new(cast),
             devices: BTreeMap::new(),
+            asked: Vec::new(),
             trace,
             progress,
             report,
@@ -185,8 +182,9 @@ impl<'a> World<'a> {
             self.plan(member.start.as_duration(), Action::Start(index));
             for press in &member.presses {
                 let (from, lasting) = (press.at.as_duration(), press.lasting.as_duration());
-                self.plan(from, Action::Press { member: index, down: true });
-                self.plan(from + lasting, Action::Press { member: index, down: false });
+                let press = |down| Action::Press { member: index, key: press.key.clone(), down };
+                self.plan(from, press(true));
+                self.plan(from + lasting, press(false));
             }
         }
         for (at, fault) in &self.cast.faults {
@@ -195,10 +193,17 @@ impl<'a> World<'a> {
             }
             self.plan(*at, Action::Fault(Box::new(fault.clone())));
         }
+        for (index, order) in self.cast.orders.iter().enumerate() {
+            self.plan(order.at, Action::Order(index));
+        }
         for expectation in &self.cast.scenario.expect {
             if let Some(converged) = expectation.converged {
                 let by = converged.by.as_duration();
-                self.plan(by, Action::Check(by));
+                self.plan(by, Action::CheckConvergence(by));
+            }
+            if let Some(charter) = expectation.charter {
+                let by = charter.by.as_duration();
+                self.plan(by, Action::CheckCharters(by));
             }
         }
     }
@@ -228,6 +233,7 @@ impl<'a> World<'a> {
             self.start_waiting(now);
             self.sim.step().map_err(|error| anyhow::anyhow!("a machine failed: {error}"))?;
             self.take_events(now);
+            self.take_answers(now);
             ticks += 1;
             if ticks.is_multiple_of(SAMPLE_TICKS) {
                 self.observation.sample(&self.seats, &self.devices);
@@ -246,9 +252,10 @@ impl<'a> World<'a> {
     fn act(&mut self, now: Duration, action: Action) {
         match action {
             Action::Start(member) => self.processes[member].waits = true,
-            Action::Press { member, down } => {
-                self.seats[member].send(Input::Command(Command::Ptt { down, key: None }));
+            Action::Press { member, key, down } => {
+                self.seats[member].send(Input::Command(Command::Ptt { down, key }));
             }
+            Action::Order(index) => self.order(now, index),
             Action::Relink { of, ways } => self.relink(of, *ways),
             Action::Mend(pairs) => {
                 pairs.iter().for_each(|(from, to)| self.fabric.set_cut(*from, *to, false));
@@ -265,7 +272,8 @@ impl<'a> World<'a> {
             Action::Backup { member, at } => {
                 self.backups.insert((at, member), self.seats[member].disk.contents());
             }
-            Action::Check(by) => self.observation.check_convergence(by, &self.seats),
+            Action::CheckConvergence(by) => self.observation.check_convergence(by, &self.seats),
+            Action::CheckCharters(by) => self.observation.check_charters(by, &self.seats),
             Action::Fault(fault) => self.strike(now, *fault),
         }
     }
@@ -358,6 +366,50 @@ impl<'a> World<'a> {
                 self.tell(now, None, &format!("the gateway of {name} starts anew"));
                 self.fabric.restart_gateway(network);
             }
+        }
+    }
+
+    fn order(&mut self, now: Duration, index: usize) {
+        let order = &self.cast.orders[index];
+        self.tell(now, Some(order.member), &order.text);
+        if self.seats[order.member].voice().is_none() {
+            let absent = "it is not in the organisation at that time".to_owned();
+            return self.observation.answered(index, Err(absent));
+        }
+        let input = match &order.kind {
+            InstructionKind::Radio(command) => {
+                self.observation.answered(index, Ok(()));
+                Input::Command(command.clone())
+            }
+            InstructionKind::Charter(request) => {
+                let (sender, receiver) = sync_channel(1);
+                self.asked.push((index, receiver));
+                Input::Charter(request.clone(), sender)
+            }
+        };
+        self.seats[order.member].send(input);
+    }
+
+    /// Answers come within the turns of those who are asked: nothing waits for them.
+    fn take_answers(&mut self, now: Duration) {
+        for (index, receiver) in std::mem::take(&mut self.asked) {
+            let answer = match receiver.try_recv() {
+                Ok(answer) => answer,
+                Err(TryRecvError::Empty) => {
+                    self.asked.push((index, receiver));
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => Err("its node has ended".to_owned()),
+            };
+            let member = self.cast.orders[index].member;
+            match &answer {
+                Ok(answer) => {
+                    let line = answer.text.lines().next().unwrap_or_default();
+                    self.tell(now, Some(member), &format!("is answered: {line}"));
+                }
+                Err(reason) => self.tell(now, Some(member), &format!("is refused: {reason}")),
+            }
+            self.observation.answered(index, answer.map(|_| ()));
         }
     }
 

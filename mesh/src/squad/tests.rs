@@ -403,6 +403,19 @@ fn who_was_removed_before_its_link_stood_is_evicted() {
     assert_eq!(squad.poll_transmit(), None);
 }
 
+/// Everybody went on calling it, every half a minute for good.
+#[test]
+fn who_was_evicted_is_not_dialled() {
+    let mut world = room(23, 3, 0);
+    let (now, device) = (world.now, world.id(1));
+    let address = "192.0.2.7:40001".parse().unwrap();
+    world.squad(0).handle_discovered(now, Some(device), &[address]);
+    remove(&mut world, &[1]);
+    let squad = world.squad(0);
+    squad.handle_timeout(now + Duration::from_secs(40));
+    assert_eq!(squad.poll_dial(now + Duration::from_secs(40)), None);
+}
+
 /// Anybody could keep an officer's operations from passing, in his name.
 #[test]
 fn what_an_author_has_not_signed_does_not_count_against_it() {

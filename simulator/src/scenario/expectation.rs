@@ -1,5 +1,7 @@
 //! What must be true of a run.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -34,6 +36,8 @@ pub struct Expectation {
     pub heard: Option<Share>,
     /// Whether anything at all is heard.
     pub hears: Option<bool>,
+    /// The nets that the talker is heard on: all of these, and no other.
+    pub nets: Option<BTreeSet<String>>,
     /// The largest time that the jitter buffer may hold frames at the end.
     pub buffer: Option<Span>,
     /// The longest time from the later start of the two until they are connected.
@@ -43,6 +47,8 @@ pub struct Expectation {
     /// From `at` on, for as long as nothing goes wrong, all who run are connected to all, and each
     /// one's voice can be opened by exactly those.
     pub converged: Option<Within>,
+    /// At that time all who run have the same charter.
+    pub charter: Option<Within>,
     /// Those listeners' nodes ended, for a reason that has these words in it.
     pub ends_with: Option<String>,
 }

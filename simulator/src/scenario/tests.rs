@@ -1,3 +1,5 @@
+use hark_node::snapshot::{Command, TalkTo};
+
 use super::*;
 
 fn parse(text: &str) -> Result<Cast, String> {
@@ -120,4 +122,88 @@ fn a_cut_is_of_both_ways_unless_it_says_otherwise() {
 fn one_alone_is_no_squad() {
     let text = "purpose = \"p\"\nduration = \"1s\"\n[[members]]\nname = \"Kestrel\"\n";
     assert_eq!(problem(text), "story.toml: there are 2 to 64 members, not 1");
+}
+
+#[test]
+fn the_founder_alone_names_the_organisation() {
+    let cast = parse(&format!("organisation = \"Watch\"\n{TWO}")).expect("it is right");
+    let founds: Vec<_> = cast.actors.iter().map(|actor| actor.founds.as_deref()).collect();
+    assert_eq!(founds, [Some("Watch"), None]);
+}
+
+fn order(words: &str, more: &str) -> Result<Instruction, String> {
+    let text = format!("{TWO}[[orders]]\nat = \"2s\"\nby = \"Wren\"\ndo = {words}\n{more}");
+    parse(&text).map(|mut cast| cast.orders.remove(0))
+}
+
+#[test]
+fn an_order_is_in_the_words_of_the_charter_or_of_the_radio() {
+    let add = order(r#"["charter", "channel", "add", "Flight"]"#, "refused = \"right\"\n");
+    let add = add.expect("it is right");
+    assert_eq!((add.at, add.member), (Duration::from_secs(2), 1));
+    assert_eq!(add.text, "charter channel add Flight");
+    assert_eq!(add.refused.as_deref(), Some("right"));
+    assert!(matches!(add.kind, InstructionKind::Charter(_)), "{:?}", add.kind);
+    let nets = |nets: &[&str]| TalkTo::nets(nets.iter().map(ToString::to_string).collect());
+    let text = |text: &str| text.to_owned();
+    let both = nets(&["Flight", "Command"]);
+    let radio = [
+        (r#"["listen", "Flight"]"#, Command::Listen { net: text("Flight"), on: true }),
+        (r#"["unlisten", "Flight"]"#, Command::Listen { net: text("Flight"), on: false }),
+        (r#"["talk-to", "Flight", "Command"]"#, Command::TalkTo(both.clone())),
+        (r#"["key", "k", "Flight", "Command"]"#, Command::Key { key: text("k"), to: Some(both) }),
+        (r#"["key", "k"]"#, Command::Key { key: text("k"), to: None }),
+        (r#"["press", "k"]"#, Command::Ptt { down: true, key: Some(text("k")) }),
+        (r#"["release", "k"]"#, Command::Ptt { down: false, key: Some(text("k")) }),
+    ];
+    for (words, command) in radio {
+        match order(words, "").expect("it is right").kind {
+            InstructionKind::Radio(read) => assert_eq!(read, command, "{words}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_order_that_means_nothing_is_answered_with_its_place_and_what_was_meant() {
+    let problem = |words, more| order(words, more).expect_err("it is wrong");
+    assert_eq!(
+        problem(r#"["lisen", "Flight"]"#, ""),
+        "story.toml:12:6: no order is called \"lisen\": did you mean \"listen\"?"
+    );
+    assert_eq!(problem(r#"["unlisten"]"#, ""), "story.toml:12:6: the order is: unlisten NET");
+    let chanel = problem(r#"["charter", "chanel", "list"]"#, "");
+    assert!(chanel.starts_with("story.toml:12:6: unrecognized subcommand 'chanel'"), "{chanel}");
+    assert!(chanel.contains("'channel'"), "{chanel}");
+    let nothing = problem(r#"["charter", "channel", "add"]"#, "");
+    assert!(nothing.contains("<NAME>") && !nothing.contains("Usage"), "{nothing}");
+    assert_eq!(
+        problem(r#"["listen", "Flight"]"#, "refused = \"no\"\n"),
+        "story.toml:13:11: a radio refuses nothing: only the charter"
+    );
+    let text = format!("{TWO}[[orders]]\nat = \"2s\"\nby = \"Wern\"\ndo = [\"press\", \"k\"]\n");
+    assert!(parse(&text).expect_err("it is wrong").starts_with("story.toml:11:6: no member is"));
+}
+
+#[test]
+fn what_an_order_reads_is_read_with_the_scenario() {
+    let words = r#"["charter", "preset", "add", "no-such.toml"]"#;
+    let problem = order(words, "").expect_err("it is wrong");
+    assert!(problem.starts_with("story.toml:12:6: ./no-such.toml cannot be read"), "{problem}");
+    let here = order(r#"["charter", "apply", "Cargo.toml"]"#, "").expect("there is such a file");
+    let InstructionKind::Charter(mut request) = here.kind else { panic!("{:?}", here.kind) };
+    assert!(!request.input().expect("it reads one").content.is_empty());
+}
+
+#[test]
+fn a_radio_is_set_as_for_talk_and_a_press_names_its_key() {
+    let radio = "channels = [\"Flight\"]\ntalk_to = [\"Command\"]\n\
+                 presses = [{ at = \"1s\", for = \"1s\", key = \"Command\" }]\n";
+    let cast = parse(&format!("{TWO}{radio}")).expect("it is right");
+    let wren = &cast.actors[1].member;
+    assert_eq!(
+        (&wren.channels[..], &wren.talk_to[..]),
+        (&["Flight".into()][..], &["Command".into()][..])
+    );
+    assert_eq!(wren.presses[0].key.as_deref(), Some("Command"));
 }

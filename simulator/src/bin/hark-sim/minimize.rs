@@ -56,7 +56,7 @@ fn smaller_still_failing(
 /// Everything that is one step smaller, the largest steps first.
 fn candidates(table: &Table) -> Vec<Table> {
     let mut candidates = Vec::new();
-    for key in ["members", "faults", "expect"] {
+    for key in ["members", "faults", "orders", "expect"] {
         let length = table.get(key).and_then(Value::as_array).map_or(0, Vec::len);
         // From the end: what comes first often carries the rest.
         for index in (0..length).rev() {
