@@ -340,6 +340,13 @@ impl Squad {
         self.settle(now);
     }
 
+    /// Listen to the first channel, whichever that is, as before anything was said.
+    pub fn listen_to_first(&mut self, now: Timestamp) {
+        self.nets.want_first();
+        self.permit_nets(now);
+        self.settle(now);
+    }
+
     /// Have keys ready for these targets, as far as they are permitted, now or later. Until this is
     /// said, that is the first channel.
     pub fn set_targets(&mut self, now: Timestamp, targets: Vec<Target>) {

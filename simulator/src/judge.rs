@@ -6,6 +6,7 @@ use crate::{
     measured::Measured,
     record::ExpectationRecord,
     scenario::{Cast, Expectation, Instruction, Names},
+    units::Span,
 };
 
 /// Every limit of every expectation, then every order, and how it turned out.
@@ -180,12 +181,7 @@ impl<'a> Judge<'a> {
             records.push(self.on_nets(nets));
         }
         if let Some(charter) = expectation.charter {
-            let other = self.measured.other_charters_at(charter.by.as_duration());
-            records.push(ExpectationRecord {
-                text: format!("all who run have the same charter by {}", charter.by),
-                holds: other.is_empty(),
-                measured: if other.is_empty() { "they have".to_owned() } else { few(other) },
-            });
+            records.push(self.same_charter(charter.by));
         }
         if let Some(words) = &expectation.ends_with {
             records.extend(self.ends_with(words));
@@ -208,6 +204,31 @@ impl<'a> Judge<'a> {
             text: format!("{} on the nets {}{}", self.who(), told(nets), self.when()),
             holds: wrong.is_empty() && !self.pairs.is_empty(),
             measured: if wrong.is_empty() { "all".to_owned() } else { few(&wrong) },
+        }
+    }
+
+    fn same_charter(&self, by: Span) -> ExpectationRecord {
+        let members = places(self.expectation.listener.as_ref(), &self.names, |_| true);
+        let charters = self.measured.charters_at(by.as_duration());
+        let charters: Vec<_> = charters.filter(|(member, _)| members.contains(member)).collect();
+        let first = charters.first();
+        let wrong = charters.iter().filter_map(|(member, charter)| {
+            let (name, (other, expected)) = (self.names[*member], first?);
+            match charter {
+                None => Some(format!("{name} has told of no charter")),
+                charter if charter == expected => None,
+                _ => Some(format!("{name} has another charter than {}", self.names[*other])),
+            }
+        });
+        let wrong: Vec<_> = wrong.collect();
+        let who = self.expectation.listener.as_ref().map(|names| format!(" of {names}"));
+        ExpectationRecord {
+            text: format!("all{} who run have the same charter by {by}", who.unwrap_or_default()),
+            holds: wrong.is_empty() && !charters.is_empty(),
+            measured: match (wrong.as_slice(), charters.len()) {
+                ([], count) => format!("{count} have"),
+                (wrong, _) => few(wrong),
+            },
         }
     }
 

@@ -12,7 +12,7 @@ use hark_node::{
 };
 
 use crate::{
-    observation::{Observation, SAMPLE},
+    observation::{CharterHeads, Observation, SAMPLE},
     record::{Distribution, EarRecord, Interval, MemberRecord, RunRecord},
     scenario::{Cast, Expectation},
     voice::Recording,
@@ -158,9 +158,13 @@ impl Measured {
         self.log.convergence.get(&by).map_or(&[], Vec::as_slice)
     }
 
-    /// Who had another charter at a moment that was asked for.
-    pub(crate) fn other_charters_at(&self, by: Duration) -> &[String] {
-        self.log.charters.get(&by).map_or(&[], Vec::as_slice)
+    /// The charters of those who ran at a moment that was asked for.
+    pub(crate) fn charters_at(
+        &self,
+        by: Duration,
+    ) -> impl Iterator<Item = (usize, Option<&CharterHeads>)> {
+        let charters = self.log.charters.get(&by).into_iter().flatten();
+        charters.map(|(member, charter)| (*member, charter.as_ref()))
     }
 
     /// What became of an order; none is no answer.
@@ -307,6 +311,8 @@ fn sample_index(at: Duration) -> usize {
 mod tests {
     use std::path::Path;
 
+    use hark_node::event::Event;
+
     use super::*;
     use crate::scenario::Scenario;
 
@@ -362,5 +368,34 @@ mod tests {
         measured.log.stopped(Duration::from_millis(590), 1);
         let all = measured.hearing(1, 0, Duration::ZERO, Duration::from_secs(2));
         assert_eq!(all.longest_silence, 5 * SAMPLE);
+    }
+
+    #[test]
+    fn nets_are_those_on_which_a_voice_began_within_the_time() {
+        let mut measured = measured();
+        let ms = Duration::from_millis;
+        let (flight, command) = ("Flight".to_owned(), "Command".to_owned());
+        measured.log.ears[1][0].nets =
+            vec![(ms(200), vec![flight.clone(), command.clone()]), (ms(900), vec![flight.clone()])];
+        let both = BTreeSet::from([flight.clone(), command]);
+        assert_eq!(measured.nets(1, 0, ms(200), ms(900)), both);
+        assert_eq!(measured.nets(1, 0, ms(201), ms(2_000)), BTreeSet::from([flight]));
+        assert!(measured.nets(1, 0, ms(901), ms(2_000)).is_empty());
+    }
+
+    #[test]
+    fn heads_of_a_charter_have_no_order() {
+        let mut measured = measured();
+        let at = Duration::from_millis(700);
+        measured.log.started(Duration::ZERO, 0);
+        for (member, heads) in [(0, ["a1", "b2"]), (1, ["b2", "a1"])] {
+            let heads = heads.map(str::to_owned).to_vec();
+            let changed = Event::CharterChanged { version: 1, heads };
+            measured.log.handle(at, member, &changed, &BTreeMap::new());
+        }
+        measured.log.note_charters(at);
+        let charters: Vec<_> = measured.charters_at(at).map(|(_, charter)| charter).collect();
+        assert_eq!(charters.len(), 2);
+        assert!(charters[0].is_some() && charters[0] == charters[1]);
     }
 }

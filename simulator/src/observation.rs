@@ -27,8 +27,8 @@ pub(crate) struct Observation {
     pub(crate) events: Vec<EventRecord>,
     /// Who was not where it should be, at the moments that were asked for.
     pub(crate) convergence: BTreeMap<Duration, Vec<String>>,
-    /// Who had another charter than others, at the moments that were asked for.
-    pub(crate) charters: BTreeMap<Duration, Vec<String>>,
+    /// The charters of those who ran, at the moments that were asked for.
+    pub(crate) charters: BTreeMap<Duration, BTreeMap<usize, Option<CharterHeads>>>,
     /// What became of each order, by its place in the scenario.
     pub(crate) orders: BTreeMap<usize, Result<(), String>>,
     pub(crate) limited_tickets: BTreeMap<usize, String>,
@@ -49,11 +49,14 @@ pub(crate) struct MemberLog {
     /// The devices that hold its key, as it said last.
     pub(crate) roster: BTreeSet<String>,
     /// Version and heads of its charter, as it said last.
-    pub(crate) charter: Option<(u32, BTreeSet<String>)>,
+    pub(crate) charter: Option<CharterHeads>,
     /// Whom it has a link to, by device: a member whose disk was lost has another one.
     pub(crate) connected: BTreeMap<DeviceId, usize>,
     pub(crate) last_words: Option<String>,
 }
+
+/// The version of the root document, and the newest operations, in no order.
+pub(crate) type CharterHeads = (u32, BTreeSet<String>);
 
 /// What is seen of one pair.
 #[derive(Debug, Default)]
@@ -319,22 +322,11 @@ impl Observation {
         self.convergence.insert(by, missing);
     }
 
-    /// Notes who has another charter than the first who runs.
-    pub(crate) fn check_charters(&mut self, by: Duration, seats: &[Arc<Seat>]) {
-        let running = || self.members.iter().zip(seats).filter(|(log, _)| log.runs());
-        let first = running().next();
-        let different = running().filter_map(|(log, seat)| {
-            let (first, example) = first?;
-            match &log.charter {
-                None => Some(format!("{} has told of no charter", seat.name())),
-                charter if *charter == first.charter => None,
-                Some(_) => {
-                    Some(format!("{} has another charter than {}", seat.name(), example.name()))
-                }
-            }
-        });
-        let different = different.collect();
-        self.charters.insert(by, different);
+    /// Notes the charters of all who run.
+    pub(crate) fn note_charters(&mut self, by: Duration) {
+        let running = self.members.iter().enumerate().filter(|(_, log)| log.runs());
+        let charters = running.map(|(member, log)| (member, log.charter.clone())).collect();
+        self.charters.insert(by, charters);
     }
 }
 

@@ -121,7 +121,7 @@ enum Action {
         at: Duration,
     },
     CheckConvergence(Duration),
-    CheckCharters(Duration),
+    NoteCharters(Duration),
 }
 
 impl<'a> World<'a> {
@@ -203,7 +203,7 @@ impl<'a> World<'a> {
             }
             if let Some(charter) = expectation.charter {
                 let by = charter.by.as_duration();
-                self.plan(by, Action::CheckCharters(by));
+                self.plan(by, Action::NoteCharters(by));
             }
         }
     }
@@ -273,7 +273,7 @@ impl<'a> World<'a> {
                 self.backups.insert((at, member), self.seats[member].disk.contents());
             }
             Action::CheckConvergence(by) => self.observation.check_convergence(by, &self.seats),
-            Action::CheckCharters(by) => self.observation.check_charters(by, &self.seats),
+            Action::NoteCharters(by) => self.observation.note_charters(by),
             Action::Fault(fault) => self.strike(now, *fault),
         }
     }

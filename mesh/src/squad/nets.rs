@@ -47,6 +47,11 @@ impl Nets {
         self.wanted = Some(channels.into_iter().collect());
     }
 
+    /// Listen to the first channel, whichever that is.
+    pub(super) fn want_first(&mut self) {
+        self.wanted = None;
+    }
+
     /// Weighs what is wanted; says whether anything has changed.
     pub(super) fn permit(&mut self, charter: &Charter, own: MemberId) -> bool {
         let state = charter.state();

@@ -416,6 +416,20 @@ fn who_was_evicted_is_not_dialled() {
     assert_eq!(squad.poll_dial(now + Duration::from_secs(40)), None);
 }
 
+/// Whose nets had come from a preset heard nothing any more once it was unloaded.
+#[test]
+fn who_has_chosen_and_chooses_no_more_hears_the_first_channel() {
+    let mut world = room(29, 2, 0);
+    let now = world.now;
+    let squad = world.squad(0);
+    let first = squad.listening().clone();
+    assert_eq!(first.len(), 1);
+    squad.set_listening(now, []);
+    assert!(squad.listening().is_empty());
+    squad.listen_to_first(now);
+    assert_eq!(*squad.listening(), first);
+}
+
 /// Anybody could keep an officer's operations from passing, in his name.
 #[test]
 fn what_an_author_has_not_signed_does_not_count_against_it() {

@@ -149,6 +149,8 @@ impl Radio {
             squad.set_listening(now, channels);
         } else if !plan.nets.is_empty() {
             squad.set_listening(now, plan.nets.iter().map(|net| net.channel));
+        } else {
+            squad.listen_to_first(now);
         }
         let mut targets = self.targets(squad, &plan);
         let wanted = self.wanted(squad, &plan);

@@ -47,7 +47,7 @@ pub struct Expectation {
     /// From `at` on, for as long as nothing goes wrong, all who run are connected to all, and each
     /// one's voice can be opened by exactly those.
     pub converged: Option<Within>,
-    /// At that time all who run have the same charter.
+    /// At that time all of the listeners who run have the same charter.
     pub charter: Option<Within>,
     /// Those listeners' nodes ended, for a reason that has these words in it.
     pub ends_with: Option<String>,
