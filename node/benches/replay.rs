@@ -12,14 +12,12 @@ use hark_node::voice::{
     Net, NetSettings, Pipeline, PipelineConfig, SIDES, TalkerStatistics, Transmit, VoiceCommand,
 };
 
-#[allow(dead_code, reason = "the files are written for another benchmark")]
-#[path = "squad/speech.rs"]
+#[path = "shared/quantile.rs"]
+mod quantile;
+#[path = "shared/speech.rs"]
 mod speech;
-#[allow(dead_code, reason = "the table is printed by other benchmarks")]
-#[path = "squad/table.rs"]
-mod table;
 
-use table::{mean, quantile};
+use quantile::{median, quantile};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -113,7 +111,7 @@ fn replay(name: &str, delays: &[Option<f64>], speech: &[f32]) -> anyhow::Result<
     }
     let fastest = quantile(&arrivals, 0.0);
     let above: Vec<f64> = arrivals.iter().map(|delay| delay - fastest).collect();
-    let held = mean(&held);
+    let held = held.iter().sum::<f64>() / held.len() as f64;
     let covered = above.iter().filter(|delay| **delay <= held).count() as f64;
     let heard = world.heard();
     let concealed = heard.frames_concealed as f64;
@@ -126,7 +124,7 @@ fn replay(name: &str, delays: &[Option<f64>], speech: &[f32]) -> anyhow::Result<
     };
     println!(
         "| {name} | {:.1} / {:.1} / {:.1} ms | {:.1} % | {held:.1} ms | {:.1}th | {:.2} % | {limit} |",
-        quantile(&above, 0.5),
+        median(&above),
         quantile(&above, 0.95),
         quantile(&above, 0.99),
         100.0 * (delays.len() - arrivals.len()) as f64 / delays.len() as f64,

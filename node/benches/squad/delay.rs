@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use crate::{
     node::{Node, Place, at_us, ms_between, unix_us},
+    quantile::{median, quantile},
     speech,
-    table::{Table, median, quantile},
+    table::Table,
 };
 
 pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {

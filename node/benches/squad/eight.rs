@@ -3,9 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use crate::{
+    largest, mean,
     node::{Frames, Node, Place, ms_between, unix_us},
+    quantile::median,
     speech,
-    table::{Table, largest, mean, median},
+    table::Table,
 };
 
 pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use crate::{
+    largest,
     node::{Node, Place, ms_between},
+    quantile::median,
     speech,
-    table::{Table, largest, median},
+    table::Table,
 };
 
 pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {

@@ -4,9 +4,10 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     lan::places,
+    mean,
     node::{Node, Place, ms_between, unix_us},
     speech,
-    table::{Table, mean},
+    table::Table,
 };
 
 pub(crate) fn measure(folder: &Path, table: &mut Table) -> anyhow::Result<()> {

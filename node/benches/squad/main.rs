@@ -11,12 +11,18 @@ mod lan;
 mod loss;
 mod node;
 mod push_to_talk;
+#[path = "../shared/quantile.rs"]
+mod quantile;
+#[path = "../shared/speech.rs"]
+mod recordings;
 mod speech;
+#[path = "../shared/table.rs"]
 mod table;
 mod wire;
 
 use std::path::Path;
 
+use quantile::quantile;
 use table::Table;
 
 fn main() {
@@ -64,3 +70,13 @@ fn main() {
 
 /// Fills rows of the table; the folder is its own.
 type Measure = fn(&Path, &mut Table) -> anyhow::Result<()>;
+
+/// The largest value; none of no values.
+fn largest(values: &[f64]) -> f64 {
+    quantile(values, 1.0)
+}
+
+/// The mean; none of no values.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}

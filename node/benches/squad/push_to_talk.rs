@@ -5,9 +5,11 @@ use std::{path::Path, time::Duration};
 use serde_json::json;
 
 use crate::{
+    largest,
     node::{Node, Place, ms_between, unix_us},
+    quantile::median,
     speech,
-    table::{Table, largest, median},
+    table::Table,
     wire::{Capture, Seen},
 };
 

@@ -1,25 +1,12 @@
-//! What the talkers say: the recordings that Hark ships, one after another.
+//! Files of speech, for nodes to say.
 
 use std::path::{Path, PathBuf};
 
-use hark_node::{
-    voice::SAMPLE_RATE,
-    wav::{WavWriter, load},
-};
+use hark_node::wav::WavWriter;
 
-/// As many seconds of speech, which never say the same within 15 s.
-pub(crate) fn samples(seconds: f64) -> anyhow::Result<Vec<f32>> {
-    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/speech");
-    let mut all = Vec::new();
-    for clip in ["english", "italian", "french", "russian", "english-2"] {
-        all.extend(load(&assets.join(format!("{clip}.wav")))?);
-        all.resize(all.len() + PAUSE, 0.0);
-    }
-    let length = (seconds * f64::from(SAMPLE_RATE)) as usize;
-    Ok(all.into_iter().cycle().take(length).collect())
-}
+use crate::recordings::samples;
 
-/// Writes them to `folder/name`.
+/// Writes as many seconds of speech to `folder/name`.
 pub(crate) fn write(folder: &Path, name: &str, seconds: f64) -> anyhow::Result<PathBuf> {
     let path = folder.join(name);
     let mut writer = WavWriter::create(&path, 1)?;
@@ -27,6 +14,3 @@ pub(crate) fn write(folder: &Path, name: &str, seconds: f64) -> anyhow::Result<P
     writer.flush()?;
     Ok(path)
 }
-
-/// Samples between two recordings: 100 ms.
-const PAUSE: usize = SAMPLE_RATE as usize / 10;

@@ -165,7 +165,7 @@ fn spurts_follow_the_voice() {
 
 /// From the key to the first datagram is one frame at most; the spurt ends 150 ms after it.
 #[test]
-fn push_to_talk_is_prompt() {
+fn push_to_talk_is_quick() {
     let mut world = World::new(Transmit::PushToTalk, false, lossless(1.0));
     world.run(&noise(24_000 + 240));
     assert_eq!(world.first_voice_at, None);

@@ -79,8 +79,8 @@ pub(crate) fn id(arguments: IdArguments) -> anyhow::Result<()> {
 }
 
 fn new_passphrase() -> anyhow::Result<zeroize::Zeroizing<String>> {
-    let ask = |prompt| {
-        rpassword::prompt_password(prompt)
+    let ask = |question| {
+        rpassword::prompt_password(question)
             .map(zeroize::Zeroizing::new)
             .context("a passphrase is asked for at a terminal")
     };

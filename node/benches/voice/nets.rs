@@ -5,21 +5,12 @@ use std::time::{Duration, Instant};
 use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
 use hark_node::voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand};
 
-#[allow(dead_code, reason = "the files are written for another benchmark")]
-#[path = "squad/speech.rs"]
-mod speech;
-#[allow(dead_code, reason = "the table has more than this benchmark says")]
-#[path = "squad/table.rs"]
-mod table;
+use crate::{speech, table::Table};
 
-fn main() -> anyhow::Result<()> {
-    // Without `--bench`, cargo only wants to know that it runs.
-    let (seconds, measured) = match std::env::args().any(|argument| argument == "--bench") {
-        true => (SECONDS, true),
-        false => (1, false),
-    };
+/// Talks on many nets for so many seconds, and says what hearing it took.
+pub(crate) fn measure(seconds: usize) -> anyhow::Result<Table> {
     let speech = speech::samples(20.0)?;
-    let mut table = table::Table::default();
+    let mut table = Table::default();
     let mut reference = f64::NAN;
     for (talkers, muted) in [(1, false), (TALKERS, false), (TALKERS, true)] {
         let share = Party::new(talkers, muted)?.listen(&speech, seconds)?;
@@ -38,10 +29,7 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    if measured {
-        table.print("Listening to many nets", "bar");
-    }
-    Ok(())
+    Ok(table)
 }
 
 /// A listener of twelve nets, and talkers that each talk to two of them.
@@ -137,6 +125,3 @@ const BAR_PERCENT: f64 = 8.0;
 
 /// 10 ms.
 const BLOCK: usize = 480;
-
-/// How long they talk.
-const SECONDS: usize = 60;

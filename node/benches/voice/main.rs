@@ -1,4 +1,5 @@
-//! What a frame costs on its way: coding, sealing, holding, mixing.
+//! What a frame costs on its way, coding, sealing, holding, mixing, and what many nets cost a
+//! listener.
 
 use std::time::{Duration, Instant};
 
@@ -14,28 +15,31 @@ use hark_node::voice::{
     mix::Limiter,
 };
 use ring::aead;
+use table::Table;
 
-#[allow(dead_code, reason = "the files are written for another benchmark")]
-#[path = "squad/speech.rs"]
+mod nets;
+#[path = "../shared/speech.rs"]
 mod speech;
-#[allow(dead_code, reason = "the table has more than this benchmark says")]
-#[path = "squad/table.rs"]
+#[path = "../shared/table.rs"]
 mod table;
 
 fn main() -> anyhow::Result<()> {
     divan::main();
-    // Without `--bench`, cargo only wants to know that it builds.
-    if std::env::args().any(|argument| argument == "--bench") {
-        let mut table = table::Table::default();
-        seal_beside_its_limit(&mut table)?;
-        table.print("Sealing, 65 bytes", "beside");
+    // Without `--bench`, cargo only wants to know that it runs.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        nets::measure(1)?;
+        return Ok(());
     }
+    let mut table = Table::default();
+    seal_beside_its_limit(&mut table)?;
+    table.print("Sealing, 65 bytes", "beside");
+    nets::measure(60)?.print("Listening to many nets", "bar");
     Ok(())
 }
 
 /// Seals and opens a frame, and the same bytes with nothing but the machine's fastest cipher, in
 /// turns, so that whatever slows the machine slows both.
-fn seal_beside_its_limit(table: &mut table::Table) -> anyhow::Result<()> {
+fn seal_beside_its_limit(table: &mut Table) -> anyhow::Result<()> {
     let random = SeededRandom::new(1);
     let (device, target) = (DeviceKey::generate(&random).id(), TargetId::from_bytes([1; 16]));
     let secret = KeySecret::generate(1, &random);
