@@ -21,6 +21,7 @@ mod nets;
 mod output;
 mod records;
 mod replication;
+mod rights;
 mod talkers;
 mod targets;
 
@@ -28,12 +29,9 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
 };
 
-use hark_keys::{
-    ChannelId, Cosigned, DeviceId, DeviceKey, List, MemberId, Random, TargetId, Timestamp,
-};
+use hark_keys::{ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp};
 use zeroize::Zeroizing;
 
 pub use output::{DownReason, Event, MessageError, Persist, Transmit};
@@ -42,7 +40,7 @@ use crate::{
     Dial, Directory, Target,
     charter::{
         Charter, EditError, Operation, Piece, PieceError,
-        content::{Capabilities, Change, Channel, ChannelName, Place},
+        content::{Change, Channel, ChannelName},
     },
     clean_name,
     datagram::Heartbeat,
@@ -55,8 +53,8 @@ use names::Names;
 use nets::Nets;
 use records::Records;
 use replication::Replication;
-use talkers::{TalkerChange, Talkers};
-use targets::{Listener, Targets};
+use talkers::Talkers;
+use targets::Targets;
 
 /// What a [`Squad`] begins with.
 pub struct SquadConfig {
@@ -617,122 +615,6 @@ impl Squad {
         self.settle(now);
     }
 
-    /// Does what another charter asks for: who does not belong goes, what is not permitted ends.
-    fn apply_charter(&mut self, now: Timestamp) {
-        let charter = Arc::clone(self.charter());
-        if !charter.devices_of(self.member).contains(&self.key.id()) {
-            self.events.push_back(Event::Removed);
-        }
-        // Who has just come may be on its way to the disk.
-        let taken = self.replication.taken();
-        let belongs =
-            |device: &DeviceId, link: &Link| taken.devices_of(link.member).contains(device);
-        let gone: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(device, link)| !belongs(device, link))
-            .map(|(device, _)| *device)
-            .collect();
-        // Whoever may not hear any more goes with those who are gone: none is given what replaces
-        // the others' key.
-        self.permit_targets();
-        self.admit_but(now, &gone);
-        for device in gone {
-            self.evict(now, device);
-        }
-        self.records.prune(&charter);
-        for relay in charter.state().relays() {
-            if relay.device != self.key.id() {
-                self.dialling.discovered(now, Some(relay.device), &relay.addresses);
-            }
-        }
-        self.permit_nets(now);
-        self.weigh_talkers(None);
-        self.admit(now);
-        self.list_soon(now);
-        self.events.push_back(Event::CharterChanged);
-    }
-
-    /// Ends all with a device that does not belong any more, and has lost our keys.
-    fn evict(&mut self, now: Timestamp, device: DeviceId) {
-        self.handle_link_down(now, device, DownReason::Refused);
-        self.dialling.forget(device);
-        self.evicting.insert(device, now + EVICT_AFTER);
-    }
-
-    fn permit_nets(&mut self, now: Timestamp) {
-        let charter = Arc::clone(self.charter());
-        if self.nets.permit(&charter, self.member) {
-            self.presence.listening = self.nets.public(&charter);
-            self.weigh_talkers(None);
-            self.events.push_back(Event::NetsChanged);
-            self.admit(now);
-        }
-    }
-
-    fn permit_targets(&mut self) {
-        let charter = Arc::clone(self.charter());
-        for target in self.targets.permit(&charter, self.member) {
-            self.events.push_back(Event::TargetGone(target));
-        }
-    }
-
-    /// Gives our keys to those who may hear us, and takes them from the others.
-    fn admit(&mut self, now: Timestamp) {
-        self.admit_but(now, &[]);
-    }
-
-    /// The same, where `gone` do not belong any more.
-    fn admit_but(&mut self, now: Timestamp, gone: &[DeviceId]) {
-        let charter = Arc::clone(self.charter());
-        let listeners = self
-            .links
-            .iter()
-            .filter(|(device, _)| !self.liveness.is_lost(**device) && !gone.contains(device));
-        let listeners = listeners.map(|(device, link)| Listener {
-            device: *device,
-            member: link.member,
-            listening: self.nets.of(*device),
-        });
-        self.targets.admit(now, charter.state(), self.member, listeners, gone);
-    }
-
-    fn weigh_talkers(&mut self, device: Option<DeviceId>) {
-        let charter = Arc::clone(self.charter());
-        let links = &self.links;
-        let member = |device| links.get(&device).map(|link| link.member);
-        let (state, own) = (charter.state(), self.nets.own());
-        for change in self.talkers.weigh(device, state, self.member, own, member) {
-            self.events.push_back(match change {
-                TalkerChange::Install { device, target, hearing, secret } => {
-                    Event::TalkerKey { device, target, hearing, secret }
-                }
-                TalkerChange::Remove { device, target } => Event::TalkerKeyGone { device, target },
-            });
-        }
-    }
-
-    /// Certificates of our own that others may have to rely on are listed, many at once.
-    fn list_soon(&mut self, now: Timestamp) {
-        if self.list_at.is_none() && !self.charter().unlisted(self.member).is_empty() {
-            self.list_at = Some(now + LIST_AFTER);
-        }
-    }
-
-    fn list_certificates(&mut self) {
-        let everywhere = Place::Organisation;
-        let unlisted = self.replication.taken().unlisted(self.member);
-        if unlisted.is_empty()
-            || !self.charter().allows(self.member, Capabilities::ADMIT, everywhere)
-        {
-            return;
-        }
-        let change = Change::Admitted(List::truncated(unlisted));
-        if let Err(error) = self.replication.edit(&self.key, self.member, vec![change]) {
-            tracing::warn!(%error, "certificates are not listed");
-        }
-    }
-
     /// Passes on what the parts have decided.
     fn settle(&mut self, now: Timestamp) {
         while let Some((target, change)) = self.targets.poll_change() {
@@ -795,13 +677,6 @@ pub const LINKS_MAX: usize = RECIPIENTS_MAX;
 /// Things to send that wait for the driver, who takes all after each input. The oldest goes; keys
 /// and records are sent again.
 const TRANSMITS_MAX: usize = 4096;
-
-/// A device that was removed hears of that, by gossip, before its link is closed: it would not know
-/// why otherwise.
-const EVICT_AFTER: Duration = Duration::from_millis(500);
-
-/// How long certificates wait to be listed: many who come together are listed together.
-const LIST_AFTER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{world::World, *};
 use crate::{
     List,
-    charter::content::{Rule, Subject},
+    charter::content::{Capabilities, Place, Rule, Subject},
     message::KeyMessage,
 };
 

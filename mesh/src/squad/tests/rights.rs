@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use crate::{
-    charter::content::{Grant, Rank, Role, Rule, Subject},
+    charter::content::{Capabilities, Grant, Place, Rank, Role, Rule, Subject},
     target::Hearing,
 };
 
