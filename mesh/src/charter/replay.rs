@@ -240,6 +240,17 @@ fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: 
     });
 }
 
+/// Who makes a change, at which level, and with what.
+#[derive(Clone, Copy, Debug)]
+struct Author {
+    level: Level,
+    member: MemberId,
+    /// The operation or the first root document.
+    source: ObjectHash,
+    /// The operation's place; the root document has none.
+    index: Option<usize>,
+}
+
 /// What takes something from somebody, so that it must not reach those who stand as high.
 #[derive(Clone, Copy, Debug)]
 struct Act<'a> {
@@ -296,9 +307,10 @@ impl<'a> Run<'a> {
         let founder = member_of(self.pieces.roots.organisation(), root.keys.first());
         // The base of a checkpoint holds it already.
         if self.pieces.base == &State::default() {
+            let by = Author { level: Level(0), member: founder, source, index: None };
             for change in root.content.iter() {
                 // What the founder's own document gets wrong has no effect, and nobody to tell.
-                let _ = self.judge(Level(0), founder, change, source, None);
+                let _ = self.judge(by, change);
             }
         }
         let operations = self.pieces.operations;
@@ -354,13 +366,15 @@ impl<'a> Run<'a> {
                 *here = operation.lamport.min(*here);
             }
         }
+        let (member, source) = (taken.member, taken.hash);
+        let by = Author { level, member, source, index: Some(index) };
         let judged = operation.changes.iter().map(|change| {
             let devices = matches!(change, Change::AddDevice { .. } | Change::RetireDevice { .. });
             // [CHARTER-3.4] a recovery key is for devices alone.
             if recovers && level != Level(0) && !devices {
                 return Err(Denial::Recovery);
             }
-            self.judge(level, taken.member, change, taken.hash, Some(index))
+            self.judge(by, change)
         });
         self.verdicts[index] = Some(Verdict::Judged(level, judged.collect()));
     }
@@ -615,16 +629,9 @@ impl<'a> Run<'a> {
         false
     }
 
-    fn judge(
-        &mut self,
-        level: Level,
-        author: MemberId,
-        change: &Change,
-        source: ObjectHash,
-        index: Option<usize>,
-    ) -> Result<(), Denial> {
-        self.permit(level, author, change, index)?;
-        self.perform(level, author, change, source, index);
+    fn judge(&mut self, by: Author, change: &Change) -> Result<(), Denial> {
+        self.permit(by, change)?;
+        self.perform(by, change);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! else, since delays and losses are learned from it and it may be wanted the next moment; but it is
 //! neither decoded nor concealed.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use hark_keys::{DeviceId, KeySecret, OpenFrameError, TargetId, Timestamp};
 use hark_mesh::datagram::{DropReason, FrameHeader, Report, Voice};
@@ -30,7 +30,7 @@ pub struct Talker {
     decoder_is_behind: bool,
     reception: Reception,
     /// Frames that wait for their key.
-    keyless: VecDeque<Keyless>,
+    keyless: VecDeque<SealedFrame<'static>>,
     plaintext: Vec<u8>,
     pcm: Pcm,
     hearing: Hearing,
@@ -39,11 +39,14 @@ pub struct Talker {
     statistics: TalkerStatistics,
 }
 
-struct Keyless {
+/// A frame as it came.
+struct SealedFrame<'a> {
     arrived: Timestamp,
     tag: [u8; 4],
-    sealed: Vec<u8>,
+    bytes: Cow<'a, [u8]>,
+    /// How many older frames came with it in its datagram.
     copies: u8,
+    /// Whether it is such an older frame.
     recovered: bool,
 }
 
@@ -83,13 +86,7 @@ impl Talker {
             }
             if frame.tag == tag {
                 // Frames of yet another key wait on; other failures are of no use to anyone.
-                let _ = self.handle_frame(
-                    frame.arrived,
-                    tag,
-                    &frame.sealed,
-                    frame.copies,
-                    frame.recovered,
-                );
+                let _ = self.handle_frame(&frame);
             } else {
                 self.keyless.push_back(frame);
             }
@@ -112,7 +109,8 @@ impl Talker {
         self.reception.handle_datagram(arrived, tag, voice.sequence);
         let copies = voice.frames.len() as u8 - 1;
         for (age, sealed) in voice.frames.iter().enumerate().rev() {
-            match self.handle_frame(arrived, tag, sealed, copies, age > 0) {
+            let (bytes, recovered) = (Cow::Borrowed(*sealed), age > 0);
+            match self.handle_frame(&SealedFrame { arrived, tag, bytes, copies, recovered }) {
                 Ok(()) => {}
                 // Copies of what is here already are what copies are.
                 Err(DropReason::Repeated) if age > 0 => {}
@@ -177,18 +175,12 @@ impl Talker {
         }
     }
 
-    fn handle_frame(
-        &mut self,
-        arrived: Timestamp,
-        tag: [u8; 4],
-        sealed: &[u8],
-        copies: u8,
-        recovered: bool,
-    ) -> Result<(), DropReason> {
-        let opened = self.keyrings.open(arrived, tag, sealed, &mut self.plaintext);
+    fn handle_frame(&mut self, sealed: &SealedFrame<'_>) -> Result<(), DropReason> {
+        let &SealedFrame { arrived, tag, copies, recovered, .. } = sealed;
+        let opened = self.keyrings.open(arrived, tag, &sealed.bytes, &mut self.plaintext);
         let target = opened.map_err(|error| match error {
             OpenFrameError::UnknownKey => {
-                self.keep_for_key(arrived, tag, sealed, copies, recovered);
+                self.keep_for_key(sealed);
                 DropReason::UnknownKey
             }
             OpenFrameError::Replayed => DropReason::Repeated,
@@ -208,22 +200,16 @@ impl Talker {
         Ok(())
     }
 
-    fn keep_for_key(
-        &mut self,
-        arrived: Timestamp,
-        tag: [u8; 4],
-        sealed: &[u8],
-        copies: u8,
-        recovered: bool,
-    ) {
-        if self.keyless.iter().any(|frame| frame.sealed == sealed) {
+    fn keep_for_key(&mut self, frame: &SealedFrame<'_>) {
+        if self.keyless.iter().any(|kept| kept.bytes == frame.bytes) {
             return;
         }
         if self.keyless.len() == KEYLESS_MAX {
             self.keyless.pop_front();
         }
-        let sealed = sealed.to_vec();
-        self.keyless.push_back(Keyless { arrived, tag, sealed, copies, recovered });
+        let &SealedFrame { arrived, tag, copies, recovered, .. } = frame;
+        let bytes = Cow::Owned(frame.bytes.to_vec());
+        self.keyless.push_back(SealedFrame { arrived, tag, bytes, copies, recovered });
     }
 
     /// Has the next frame decoded or concealed, or left silent where nobody is to hear it; false

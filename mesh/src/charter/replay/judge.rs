@@ -2,7 +2,7 @@
 
 use hark_keys::{MemberId, ObjectHash, PresetId, RoleId};
 
-use super::{Act, Level, Run, Target, may};
+use super::{Act, Author, Level, Run, Target, may};
 use crate::charter::{
     content::{Capabilities, Change, Grant, MEMBER_ROLE, Place, Preset, Rank, Role, Rule, Subject},
     state::{ChannelEntry, GrantEntry, PresetVersion, Removals, RuleEntry, State},
@@ -37,13 +37,8 @@ pub enum Denial {
 
 impl Run<'_> {
     /// Whether an author may make a change, by what holds before it.
-    pub(super) fn permit(
-        &mut self,
-        level: Level,
-        author: MemberId,
-        change: &Change,
-        index: Option<usize>,
-    ) -> Result<(), Denial> {
+    pub(super) fn permit(&mut self, by: Author, change: &Change) -> Result<(), Denial> {
+        let Author { level, member: author, index, .. } = by;
         if let Some(index) = index
             && let Change::Grant(grant) = change
             && grant.at == Place::Organisation
@@ -276,14 +271,8 @@ fn rank_at(state: &State, level: Level, author: MemberId, at: Place) -> Rank {
 
 impl Run<'_> {
     /// Makes a permitted change.
-    pub(super) fn perform(
-        &mut self,
-        level: Level,
-        author: MemberId,
-        change: &Change,
-        source: ObjectHash,
-        index: Option<usize>,
-    ) {
+    pub(super) fn perform(&mut self, by: Author, change: &Change) {
+        let Author { level, member: author, source, index } = by;
         let state = &mut self.state;
         match change {
             Change::Role(role) => {
