@@ -1,19 +1,19 @@
 //! The charter once more, slowly: everything from the whole set of pieces, as `docs/charter.md` says
 //! it, with no regard for time. Knows no checkpoints.
 
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{
-    ChannelId, Cosigned, DeviceId, MemberId, ObjectHash, OrganisationId, PresetId, RoleId, Signed,
-};
+use hark_keys::{Cosigned, DeviceId, MemberId, ObjectHash, OrganisationId, RoleId, Signed};
 use hark_mesh::charter::{
-    Cut, MemberCertificate, Operation, Piece, Policies, RootDocument,
-    content::{
-        Capabilities, Change, Channel, Grant, MEMBER_ROLE, Place, Policy, Preset, Rank, Relay,
-        Role, Rule, Subject,
-    },
+    Cut, MemberCertificate, Operation, Piece, RootDocument,
+    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, Subject},
     member_of,
 };
+
+use view::CutFact;
+pub(crate) use view::{Device, RuleFact, View};
 
 /// What an operation came to: void, or its level and which of its changes were done.
 pub(crate) type Verdict = Option<(i32, Vec<bool>)>;
@@ -24,67 +24,6 @@ pub(crate) struct Outcome {
     /// In the order in which they count.
     pub(crate) verdicts: Vec<(ObjectHash, Verdict)>,
     pub(crate) members: BTreeSet<MemberId>,
-}
-
-/// The state, as lists of facts.
-#[derive(Clone, Default)]
-pub(crate) struct View {
-    pub(crate) roles: BTreeMap<RoleId, (Role, ObjectHash)>,
-    gone_roles: BTreeMap<RoleId, (i32, ObjectHash)>,
-    pub(crate) channels: BTreeMap<ChannelId, (Channel, Option<PresetId>)>,
-    gone_channels: BTreeSet<ChannelId>,
-    pub(crate) links: BTreeSet<(ChannelId, ChannelId)>,
-    grants: Vec<GrantFact>,
-    pub(crate) rules: Vec<RuleFact>,
-    presets: Vec<(Preset, ObjectHash)>,
-    gone_presets: BTreeMap<PresetId, ObjectHash>,
-    pub(crate) loads: BTreeMap<PresetId, (Preset, u8)>,
-    pub(crate) relays: BTreeMap<DeviceId, Relay>,
-    pub(crate) policies: Policies,
-    pub(crate) removals: BTreeMap<MemberId, u32>,
-    /// Members removed so far, one after the other.
-    removed: Vec<MemberId>,
-    listed: BTreeMap<(ObjectHash, MemberId), usize>,
-    roots: BTreeSet<MemberId>,
-    pub(crate) devices: BTreeMap<MemberId, Vec<Device>>,
-    cuts: Vec<CutFact>,
-}
-
-#[derive(Clone, PartialEq)]
-struct GrantFact {
-    member: MemberId,
-    at: Place,
-    role: RoleId,
-    granted: bool,
-    preset: Option<PresetId>,
-    source: ObjectHash,
-}
-
-#[derive(Clone, PartialEq)]
-pub(crate) struct RuleFact {
-    pub(crate) rule: Rule,
-    rank: u8,
-    preset: Option<PresetId>,
-    source: ObjectHash,
-}
-
-#[derive(Clone, PartialEq)]
-pub(crate) struct Device {
-    pub(crate) key: DeviceId,
-    /// 0 the recovery key, 1 the first, 2 those added.
-    pub(crate) kind: u8,
-    lamport: u64,
-    pub(crate) retired: Option<((u32, u64), ObjectHash)>,
-}
-
-/// A cut that counts: by a root document of a version, or by an operation.
-#[derive(Clone, PartialEq)]
-struct CutFact {
-    cut: Cut,
-    level: i32,
-    lamport: u64,
-    root: u32,
-    source: Option<ObjectHash>,
 }
 
 /// Something that takes from somebody.
@@ -889,184 +828,6 @@ impl Model {
                 allowed
             }
             Change::AddDevice { .. } | Change::RetireDevice { .. } => true,
-        }
-    }
-}
-
-impl View {
-    fn device(&self, member: MemberId, key: DeviceId) -> Option<&Device> {
-        self.devices.get(&member)?.iter().find(|device| device.key == key)
-    }
-
-    pub(crate) fn path(&self, at: Place) -> Vec<Place> {
-        let mut path = vec![at];
-        while let Some(Place::Channel(id)) = path.last() {
-            path.push(self.channels.get(id).map_or(EVERYWHERE, |(channel, _)| channel.parent));
-            assert!(path.len() <= self.channels.len() + 3, "channels lie in a ring");
-        }
-        path
-    }
-
-    pub(crate) fn is_there(&self, id: ChannelId) -> bool {
-        self.path(Place::Channel(id)).iter().all(|at| match at {
-            Place::Organisation => true,
-            Place::Channel(id) => self.channels.contains_key(id),
-        })
-    }
-
-    pub(crate) fn preset_list(&self) -> BTreeMap<PresetId, Preset> {
-        let there = self.presets.iter().filter(|(it, _)| !self.gone_presets.contains_key(&it.id));
-        there.map(|(preset, _)| (preset.id, preset.clone())).collect()
-    }
-
-    fn is_granted(&self, member: MemberId, at: Place, role: RoleId) -> bool {
-        let about = |fact: &&GrantFact| (fact.member, fact.at, fact.role) == (member, at, role);
-        let (presets, officers): (Vec<_>, Vec<_>) =
-            self.grants.iter().filter(about).partition(|fact| fact.preset.is_some());
-        !presets.is_empty() || (!officers.is_empty() && officers.iter().all(|fact| fact.granted))
-    }
-
-    /// Roles that a member holds at a place, by grants there and further up, and where.
-    pub(crate) fn held(&self, member: MemberId, at: Place) -> BTreeSet<(RoleId, Place)> {
-        let path = self.path(at);
-        let here =
-            self.grants.iter().filter(|fact| fact.member == member && path.contains(&fact.at));
-        let held = here.filter(|fact| self.is_granted(member, fact.at, fact.role));
-        held.map(|fact| (fact.role, fact.at)).collect()
-    }
-
-    pub(crate) fn all_held(&self, member: MemberId) -> BTreeSet<(RoleId, Place)> {
-        let own = self.grants.iter().filter(|fact| fact.member == member);
-        let held = own.filter(|fact| self.is_granted(member, fact.at, fact.role));
-        held.map(|fact| (fact.role, fact.at)).collect()
-    }
-
-    fn holders(&self, role: RoleId) -> BTreeSet<MemberId> {
-        let members: BTreeSet<_> = self.grants.iter().map(|fact| fact.member).collect();
-        members.into_iter().filter(|member| self.is_granted(*member, EVERYWHERE, role)).collect()
-    }
-
-    pub(crate) fn rank(&self, member: MemberId, at: Place) -> u8 {
-        if self.roots.contains(&member) {
-            return 0;
-        }
-        let held = self.held(member, at);
-        let ranks = held.iter().filter_map(|(role, _)| Some(self.roles.get(role)?.0.rank.0));
-        ranks.min().unwrap_or(Rank::LOWEST.0)
-    }
-
-    pub(crate) fn allows(&self, member: MemberId, right: Capabilities, at: Place) -> bool {
-        if matches!(at, Place::Channel(id) if !self.is_there(id)) {
-            return false;
-        }
-        if self.roots.contains(&member) && !Capabilities::ALL_OF_SPEECH.contains(right) {
-            return true;
-        }
-        let rank = self.rank(member, at);
-        for place in self.path(at) {
-            let held = self.held(member, place);
-            let mut about = self.rules.iter().filter(|fact| {
-                let for_them = match fact.rule.subject {
-                    Subject::Everyone => true,
-                    Subject::Member(who) => who == member,
-                    Subject::Role(role) => {
-                        role == MEMBER_ROLE
-                            || (self.roles.contains_key(&role)
-                                && held.iter().any(|(id, _)| *id == role))
-                    }
-                };
-                fact.rule.at == place && for_them && fact.rank < rank
-            });
-            if about.clone().any(|fact| fact.rule.deny.contains(right)) {
-                return false;
-            }
-            if about.any(|fact| fact.rule.allow.contains(right)) {
-                return true;
-            }
-        }
-        let held = self.held(member, at);
-        let roles = held.iter().map(|(role, _)| *role).chain([MEMBER_ROLE]);
-        let mut known = roles.filter_map(|role| self.roles.get(&role));
-        known.any(|(role, _)| role.capabilities.contains(right))
-    }
-
-    /// [CHARTER-5.8]
-    fn grant(
-        &mut self,
-        grant: &Grant,
-        granted: bool,
-        source: ObjectHash,
-        knew: impl Fn(&ObjectHash) -> bool,
-    ) {
-        for member in grant.members.iter().copied() {
-            let (at, role) = (grant.at, grant.role);
-            self.grants.retain(|fact| {
-                (fact.member, fact.at, fact.role) != (member, at, role)
-                    || fact.preset.is_some()
-                    || !knew(&fact.source)
-            });
-            self.grants.push(GrantFact { member, at, role, granted, preset: None, source });
-        }
-    }
-
-    fn load(
-        &mut self,
-        preset: Preset,
-        rank: u8,
-        rights: impl Fn(&Self, Capabilities) -> bool,
-        source: ObjectHash,
-    ) {
-        let id = Some(preset.id);
-        for channel in preset.channels.iter() {
-            if !self.gone_channels.contains(&channel.id) {
-                self.channels.entry(channel.id).or_insert_with(|| (channel.clone(), id));
-            }
-        }
-        for channel in preset.channels.iter() {
-            let mut at = Place::Channel(channel.id);
-            for _ in 0..=self.channels.len() {
-                at = match at {
-                    Place::Channel(one) => match self.channels.get(&one) {
-                        Some((channel, _)) => channel.parent,
-                        None => break,
-                    },
-                    Place::Organisation => break,
-                };
-            }
-            if at != EVERYWHERE
-                && let Some(entry) = self.channels.get_mut(&channel.id)
-                && entry.1 == id
-            {
-                entry.0.parent = EVERYWHERE;
-            }
-        }
-        let rules: Vec<_> = preset.rules.iter().filter(|it| rights(self, it.allow)).collect();
-        for rule in rules {
-            self.rules.push(RuleFact { rule: *rule, rank, preset: id, source });
-        }
-        for grant in preset.grants.iter() {
-            if self.roles.get(&grant.role).is_some_and(|(role, _)| rank < role.rank.0) {
-                for member in grant.members.iter().copied() {
-                    let (at, role) = (grant.at, grant.role);
-                    self.grants.push(GrantFact {
-                        member,
-                        at,
-                        role,
-                        granted: true,
-                        preset: id,
-                        source,
-                    });
-                }
-            }
-        }
-        self.loads.insert(preset.id, (preset, rank));
-    }
-
-    fn unload(&mut self, id: PresetId) {
-        if self.loads.remove(&id).is_some() {
-            self.channels.retain(|_, (_, preset)| *preset != Some(id));
-            self.rules.retain(|fact| fact.preset != Some(id));
-            self.grants.retain(|fact| fact.preset != Some(id));
         }
     }
 }

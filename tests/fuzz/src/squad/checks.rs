@@ -1,0 +1,227 @@
+//! What must hold of all that a squad gives out, and after each step.
+
+use hark_keys::{DeviceId, MemberId, ObjectHash};
+use hark_mesh::{
+    Target,
+    charter::{
+        Piece,
+        content::{ChannelName, Place},
+        pack::unpack,
+    },
+    clean_name,
+    message::{MESSAGE_MAX_BYTES, Message},
+    squad::{Event, Persist, Transmit},
+    target::LISTEN,
+};
+
+use crate::world::WORLD;
+
+use super::Run;
+
+impl Run {
+    pub(super) fn check_persist(&self, persist: &Persist) {
+        match persist {
+            Persist::Generation(target, generation) => {
+                let newest = self.generations.get(target).copied().unwrap_or(0);
+                assert!(*generation > newest, "a number that may have been used");
+            }
+            Persist::Charter(_, charter) => {
+                assert_eq!(charter.organisation(), WORLD.charter.organisation());
+                let writing = |persist: &Persist| matches!(persist, Persist::Charter(..));
+                assert!(!self.asked.iter().any(writing), "one charter at a time");
+            }
+        }
+    }
+
+    pub(super) fn check_transmit(&mut self, transmit: &Transmit) {
+        match transmit {
+            Transmit::Message { to, id, bytes } => {
+                assert!(self.linked.contains_key(to) && bytes.len() <= MESSAGE_MAX_BYTES);
+                self.last_id = self.last_id.max(*id);
+                self.check_message(*to, Message::decode(bytes).expect("our own message"));
+            }
+            Transmit::Gossip(bytes) => match Message::decode(bytes).expect("our own message") {
+                Message::Records(_) => assert!(bytes.len() <= MESSAGE_MAX_BYTES),
+                Message::Pieces(packed) => self.check_pieces(&packed),
+                other => panic!("{other:?} is not for all"),
+            },
+            Transmit::Datagram { to, .. } => assert!(self.linked.contains_key(to)),
+        }
+    }
+
+    pub(super) fn check_message(&mut self, to: DeviceId, message: Message) {
+        let state = self.in_force.state();
+        let member = self.linked[&to];
+        match message {
+            Message::Key(message) => {
+                let key = message.verify().expect("signed by us");
+                assert!(key.recipients.contains(&to), "a key goes to those it names");
+                assert!(self.may_hear(&key.target, to), "a key for somebody who may not hear");
+                let target = key.target.clone();
+                self.check_holders(&target, key.secret.generation, &key.recipients);
+            }
+            Message::Records(_) => {}
+            Message::Listening(listening) => {
+                for channel in listening.channels.iter() {
+                    assert!(state.allows(member, LISTEN, Place::Channel(*channel)));
+                    assert!(self.squad.listening().contains(channel));
+                }
+            }
+            Message::Names(keys) => {
+                for (channel, key) in keys.iter() {
+                    let hidden = state.channel(*channel).expect("names are of channels");
+                    let ChannelName::Hidden(name) = &hidden.name else { panic!("no hidden name") };
+                    assert!(key.open(*channel, name).is_some());
+                    assert!(self.in_force.is_member(member));
+                }
+            }
+            Message::Digest(digest) => assert_eq!(digest, self.in_force.digest()),
+            Message::Have(have) => assert_eq!(have, self.squad.charter_taken().have()),
+            Message::Pieces(packed) => self.check_pieces(&packed),
+        }
+    }
+
+    /// [CHARTER-8.1] What goes out is on disk.
+    pub(super) fn check_pieces(&mut self, packed: &[u8]) {
+        let pieces = unpack(packed).expect("our own packing");
+        for piece in &pieces {
+            let hash = match piece {
+                Piece::Root(document) => document.hash(),
+                Piece::Certificate(certificate) => ObjectHash::from_bytes(certificate.hash()),
+                Piece::Operation(operation) => operation.hash(),
+                Piece::Checkpoint(checkpoint) => checkpoint.hash(),
+            };
+            assert!(self.in_force.contains(&hash), "passed on before it is kept");
+        }
+        self.theirs.take_all(pieces);
+    }
+
+    /// Whoever holds a key of this generation might hear when it was given it. [PROTO-6.9]
+    pub(super) fn check_holders(&mut self, target: &Target, generation: u16, devices: &[DeviceId]) {
+        let place = (target.id(), generation);
+        let known = self.holders.remove(&place).unwrap_or_default();
+        for device in devices {
+            assert!(known.contains(device) || self.may_hear(target, *device), "a hidden listener");
+        }
+        self.holders.insert(place, known.into_iter().chain(devices.iter().copied()).collect());
+    }
+
+    /// Whether a linked device may hear what we say to `target`, by the charter in force and by
+    /// what it listens to.
+    pub(super) fn may_hear(&self, target: &Target, device: DeviceId) -> bool {
+        let Some(member) = self.linked.get(&device) else { return false };
+        let listening = self.squad.listening_of(device);
+        let state = self.in_force.state();
+        self.belongs(*member, device)
+            && target.hearing(state, WORLD.bob.member, *member, listening).is_reached()
+    }
+
+    /// Whether a device is a member's. Whoever has just come may be on its way to the disk.
+    pub(super) fn belongs(&self, member: MemberId, device: DeviceId) -> bool {
+        let charters = [&self.in_force, self.squad.charter_taken()];
+        charters.into_iter().any(|charter| charter.devices_of(member).contains(&device))
+    }
+
+    pub(super) fn check_event(&mut self, event: Event) {
+        match event {
+            // [PROTO-6.3]
+            Event::OwnKey { target, secret } => {
+                let number = (secret.generation, secret.step);
+                let on_disk = self.generations.get(&target).copied().unwrap_or(0);
+                assert!(secret.is_valid() && secret.generation <= on_disk);
+                let before = self.own_keys.insert(target, number);
+                assert!(before.is_none_or(|before| before < number), "no key comes twice");
+                self.keyed.insert(target);
+            }
+            Event::RosterChanged { target, generation, step, devices } => {
+                assert_eq!(self.own_keys.get(&target.id()), Some(&(generation, step)));
+                assert!(devices.is_sorted_by(|a, b| a < b));
+                self.check_holders(&target, generation, &devices);
+            }
+            Event::Listeners { target, devices } => {
+                // One that is gone by now was told to be.
+                if let Some(target) = self.squad.target_of(target) {
+                    assert!(devices.iter().all(|device| self.may_hear(target, *device)));
+                }
+            }
+            Event::TargetGone(target) => {
+                assert!(self.squad.target_of(target).is_none());
+                self.keyed.remove(&target);
+            }
+            Event::TalkerKey { device, target, hearing, secret } => {
+                assert!(secret.is_valid());
+                let number = (secret.generation, secret.step);
+                let before =
+                    self.talker_keys.insert((device, target), (number.0, number.1, hearing));
+                assert!(before.is_none_or(|before| (before.0, before.1) <= number));
+            }
+            Event::TalkerKeyGone { device, target } => {
+                self.talker_keys.remove(&(device, target));
+            }
+            Event::TalkerGone { device } => {
+                self.talker_keys.retain(|(talker, _), _| *talker != device);
+            }
+            Event::TalkerRoster { devices, .. } => {
+                assert!(devices.contains(&WORLD.bob.key.id()));
+                assert!(devices.is_sorted_by(|a, b| a < b));
+            }
+            Event::PeerUp { name, .. } | Event::PeerRenamed { name, .. } => {
+                assert_eq!(clean_name(&name), name);
+            }
+            Event::PeerUnreachable { device } | Event::PeerReachable { device } => {
+                assert!(self.linked.contains_key(&device));
+            }
+            // Also of one that is to be evicted in a moment.
+            Event::PeerDown { device, .. } => {
+                assert!(self.squad.member_of(device).is_none());
+                self.linked.remove(&device);
+            }
+            Event::Evicted { device } => {
+                assert!(self.squad.member_of(device).is_none());
+                self.linked.remove(&device);
+            }
+            Event::Removed => {
+                let devices = self.in_force.devices_of(WORLD.bob.member);
+                assert!(!devices.contains(&WORLD.bob.key.id()));
+                self.removed = true;
+            }
+            Event::NetsChanged
+            | Event::CharterChanged
+            | Event::NamesChanged
+            | Event::RecordsChanged => {}
+        }
+    }
+
+    /// What holds whenever there is nothing left to do.
+    pub(super) fn check_all(&self) {
+        if self.removed {
+            return;
+        }
+        let state = self.in_force.state();
+        let own = WORLD.bob.member;
+        for (device, member) in &self.linked {
+            assert_eq!(self.squad.member_of(*device), Some(*member));
+            assert!(self.belongs(*member, *device), "a link with a stranger");
+        }
+        for target in &self.keyed {
+            let keyed = self.squad.target_of(*target).expect("what is gone is told");
+            assert_eq!(keyed.id(), *target);
+            assert_eq!(&keyed.permitted(state, own), keyed, "a key for what we may not say");
+        }
+        let listening = self.squad.listening();
+        for channel in listening {
+            assert!(state.allows(own, LISTEN, Place::Channel(*channel)));
+        }
+        assert!(self.squad.presence().listening.iter().all(|channel| {
+            let channel = state.channel(*channel);
+            channel.is_some_and(|channel| matches!(channel.name, ChannelName::Listed(_)))
+        }));
+        // [PROTO-6.10]
+        for ((device, target), (_, _, hearing)) in &self.talker_keys {
+            let speaker = self.linked[device];
+            let target = &self.talker_targets[&(*device, *target)];
+            assert!(hearing.is_reached());
+            assert_eq!(target.hearing(state, speaker, own, listening), *hearing);
+        }
+    }
+}
