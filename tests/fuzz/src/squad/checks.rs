@@ -5,7 +5,7 @@ use hark_mesh::{
     Target,
     charter::{
         Piece,
-        content::{ChannelName, Place},
+        content::{Capabilities, ChannelName, Place},
         pack::unpack,
     },
     clean_name,
@@ -61,9 +61,13 @@ impl Run {
                 self.check_holders(&target, key.secret.generation, &key.recipients);
             }
             Message::Records(_) => {}
+            // [PROTO-6.13]
             Message::Listening(listening) => {
                 for channel in listening.channels.iter() {
-                    assert!(state.allows(member, LISTEN, Place::Channel(*channel)));
+                    let may = |rights, at| state.allows(member, rights, Place::Channel(at));
+                    let speaks = |at| may(Capabilities::SPEAK, at);
+                    let is_heard = speaks(*channel) || state.linked(*channel).any(speaks);
+                    assert!(may(LISTEN, *channel) || is_heard, "a hidden listener is told of");
                     assert!(self.squad.listening().contains(channel));
                 }
             }
