@@ -206,9 +206,15 @@ impl Squad {
 
     /// The last link to `device` has ended.
     pub fn handle_link_down(&mut self, now: Timestamp, device: DeviceId, reason: DownReason) {
-        if self.links.remove(&device).is_none() {
-            return;
+        if self.links.contains_key(&device) {
+            self.unlink(now, device, reason);
+            self.settle(now);
         }
+    }
+
+    /// Forgets a link and all that went over it; what follows for others is not sent yet.
+    fn unlink(&mut self, now: Timestamp, device: DeviceId, reason: DownReason) {
+        self.links.remove(&device);
         self.liveness.link_down(device);
         self.dialling.disconnected(now, device, reason == DownReason::Left);
         self.targets.leave(now, device);
@@ -220,7 +226,6 @@ impl Squad {
         self.forget_talker(device);
         self.events.push_back(Event::PeerDown { device, reason });
         self.events.push_back(Event::NetsChanged);
-        self.settle(now);
     }
 
     /// A datagram of any kind came from `device`. [PROTO-2.7]

@@ -45,8 +45,8 @@ impl Squad {
     }
 
     /// Ends all with a device that does not belong any more, and has lost our keys.
-    pub(super) fn evict(&mut self, now: Timestamp, device: DeviceId) {
-        self.handle_link_down(now, device, DownReason::Refused);
+    fn evict(&mut self, now: Timestamp, device: DeviceId) {
+        self.unlink(now, device, DownReason::Refused);
         self.dialling.forget(device);
         self.evicting.insert(device, now + EVICT_AFTER);
     }
