@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     let node = Node::start(NodeConfig {
         home: home.clone(),
         passphrase: Box::new(|| None),
-        organisation: None,
+        organisations: Vec::new(),
         ticket: Some(ticket),
         name: "Announcer".to_owned(),
         input: InputSpec::File { path: file, looped: false },

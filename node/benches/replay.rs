@@ -162,7 +162,7 @@ impl World {
         for command in [
             VoiceCommand::UseKey { target, tag, secret: secret.clone() },
             VoiceCommand::SetListeners { target, devices: vec![listener_id] },
-            VoiceCommand::SelectTarget(Some(target)),
+            VoiceCommand::SelectTarget { target: Some(target), keyed: false },
         ] {
             talker.handle_command(now, command);
         }

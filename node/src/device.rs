@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! sound card -> callback -> ring ─┐                         ┌─> ring -> callback -> sound card
-//!                                 ├─> VoiceThread, Pipeline ┤
+//!                                 ├─> VoiceThread, Desk ────┤
 //! WAV file, silence, by the clock ┘                         └─> WAV file, nothing, by the clock
 //! ```
 //!
-//! [`VoiceThread`] owns the pipeline and both ends. The callbacks copy, count and wake it, and
+//! [`VoiceThread`] owns the desk and both ends. The callbacks copy, count and wake it, and
 //! nothing else; a supervisor thread opens sound cards, and opens them again when they are lost.
 
 pub mod callback;
@@ -31,24 +31,25 @@ pub use thread::VoiceThread;
 
 use crate::{
     event::Direction,
-    voice::{Pipeline, VoiceCommand, VoiceEvent, VoiceStatistics},
+    voice::{Desk, Line, VoiceCommand, VoiceEvent, VoiceStatistics},
     wav::WavError,
 };
 
 /// Takes the datagrams that voice makes. Called from the voice thread: never waits.
 pub trait DatagramSink: Send {
-    /// Has `datagram` sent over the link to `to` with the next flush, or drops it if there is none.
-    fn push(&self, to: DeviceId, datagram: &[u8]);
+    /// Has `datagram` sent over the line's link to `to` with the next flush, or drops it if there is
+    /// none.
+    fn push(&self, line: Line, to: DeviceId, datagram: &[u8]);
     /// Sends what was pushed.
     fn flush(&self);
 }
 
-/// What the voice thread drives; see [`Pipeline`] for what each call means.
+/// What the voice thread drives; see [`Desk`] for what each call means.
 pub trait VoicePath: Send + 'static {
     /// Does what the node or its user wants.
-    fn handle_command(&mut self, now: Timestamp, command: VoiceCommand);
+    fn handle_command(&mut self, now: Timestamp, line: Line, command: VoiceCommand);
     /// Takes a datagram from the network.
-    fn handle_datagram(&mut self, arrived: Timestamp, from: DeviceId, bytes: &[u8]);
+    fn handle_datagram(&mut self, arrived: Timestamp, line: Line, from: DeviceId, bytes: &[u8]);
     /// Takes captured samples.
     fn handle_capture(&mut self, now: Timestamp, samples: &[f32]);
     /// Gives the next samples to play, both sides interleaved.
@@ -56,22 +57,22 @@ pub trait VoicePath: Send + 'static {
     /// Does what has become due.
     fn handle_timeout(&mut self, now: Timestamp);
     /// The next datagram to send.
-    fn poll_transmit(&mut self) -> Option<(DeviceId, &[u8])>;
+    fn poll_transmit(&mut self) -> Option<(Line, DeviceId, &[u8])>;
     /// The next event.
-    fn poll_event(&mut self) -> Option<VoiceEvent>;
+    fn poll_event(&mut self) -> Option<(Line, VoiceEvent)>;
     /// When `handle_timeout` is wanted.
     fn poll_timeout(&self) -> Option<Timestamp>;
-    /// All counters as they stand.
-    fn statistics(&self) -> VoiceStatistics;
+    /// All counters of each line as they stand.
+    fn statistics(&self) -> Vec<VoiceStatistics>;
 }
 
-impl VoicePath for Pipeline {
-    fn handle_command(&mut self, now: Timestamp, command: VoiceCommand) {
-        self.handle_command(now, command);
+impl VoicePath for Desk {
+    fn handle_command(&mut self, now: Timestamp, line: Line, command: VoiceCommand) {
+        self.handle_command(now, line, command);
     }
 
-    fn handle_datagram(&mut self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
-        self.handle_datagram(arrived, from, bytes);
+    fn handle_datagram(&mut self, arrived: Timestamp, line: Line, from: DeviceId, bytes: &[u8]) {
+        self.handle_datagram(arrived, line, from, bytes);
     }
 
     fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
@@ -86,11 +87,11 @@ impl VoicePath for Pipeline {
         self.handle_timeout(now);
     }
 
-    fn poll_transmit(&mut self) -> Option<(DeviceId, &[u8])> {
+    fn poll_transmit(&mut self) -> Option<(Line, DeviceId, &[u8])> {
         self.poll_transmit()
     }
 
-    fn poll_event(&mut self) -> Option<VoiceEvent> {
+    fn poll_event(&mut self) -> Option<(Line, VoiceEvent)> {
         self.poll_event()
     }
 
@@ -98,7 +99,7 @@ impl VoicePath for Pipeline {
         self.poll_timeout()
     }
 
-    fn statistics(&self) -> VoiceStatistics {
+    fn statistics(&self) -> Vec<VoiceStatistics> {
         self.statistics()
     }
 }
@@ -118,8 +119,8 @@ pub struct VoiceEnds {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum VoiceThreadEvent {
-    /// The pipeline said so.
-    Voice(VoiceEvent),
+    /// The pipeline of a line said so.
+    Voice(Line, VoiceEvent),
     /// Sample 0 was taken from, or placed into, the file or sound card.
     AudioStarted {
         /// Which end.

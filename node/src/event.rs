@@ -12,8 +12,6 @@ pub enum Event {
     Ready {
         /// This device.
         device: DeviceText,
-        /// The organisation's id.
-        org: String,
         /// Addresses that others can try, as multiaddrs.
         listen: Vec<String>,
         /// An invite that admits others.
@@ -186,4 +184,7 @@ pub struct StampedEvent {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
+    /// The id of the organisation in which it happened; none where that was never found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub org: Option<String>,
 }

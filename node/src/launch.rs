@@ -21,7 +21,7 @@ use crate::{
 
 /// A node that knows its organisation, or the ticket that leads there.
 pub struct Launch {
-    home: Home,
+    home: Arc<Home>,
     key: DeviceKey,
     organisation: OrganisationId,
     belongs: Option<(OrganisationStore, Lock)>,
@@ -63,7 +63,7 @@ impl Launch {
     /// Finds the organisation of this name or id, or the only one; founds one where there is none
     /// and no ticket leads elsewhere. Fails with one line for the person.
     pub fn prepare(
-        home: Home,
+        home: Arc<Home>,
         organisation: Option<&str>,
         ticket: Option<Ticket>,
         name: String,

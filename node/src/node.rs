@@ -1,18 +1,19 @@
 //! A whole node: its threads, put together and taken apart.
 
 use std::{
+    cell::Cell,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
-        mpsc::{Receiver, sync_channel},
+        Arc, OnceLock, Weak,
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
 use hark_keys::{DeviceId, Ticket};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::{
     clock::Clock,
@@ -27,7 +28,7 @@ use crate::{
     platform::{Urgency, prefer_this_thread},
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
-    voice::{Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics},
+    voice::{Desk, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics},
 };
 
 /// What a node is to do.
@@ -36,9 +37,10 @@ pub struct NodeConfig {
     pub home: PathBuf,
     /// Asks for the passphrase of the key file, if it has one.
     pub passphrase: AskPassphrase,
-    /// Which organisation, by name or id, where there are several.
-    pub organisation: Option<String>,
-    /// Join this one.
+    /// The organisations to be in at once, by name or id; none is the only one, or the one that the
+    /// ticket leads to. The first is in front.
+    pub organisations: Vec<String>,
+    /// Join this one, which is in front then.
     pub ticket: Option<Ticket>,
     /// The name shown to others.
     pub name: String,
@@ -46,7 +48,8 @@ pub struct NodeConfig {
     pub input: InputSpec,
     /// Where others' sound goes.
     pub output: OutputSpec,
-    /// Addresses to listen on; none is any address, any port, IPv4 and IPv6.
+    /// Addresses to listen on; none is any address, any port, IPv4 and IPv6. These, the addresses worth
+    /// trying and the channels are for the organisation in front.
     pub listen: Vec<SocketAddr>,
     /// Addresses worth trying.
     pub peers: Vec<SocketAddr>,
@@ -64,114 +67,132 @@ pub struct NodeConfig {
     pub low_delay: bool,
 }
 
-/// A running node. Dropping it stops it.
+/// A running node, in one organisation or in several at once. Dropping it stops it.
 pub struct Node {
-    inputs: UnboundedSender<Input>,
-    publisher: Arc<Publisher>,
+    stations: Arc<[Station]>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Node {
-    /// Starts a node: returns once it works in its organisation, or fails with one line for the
-    /// person. Joining by a ticket takes until a member has admitted this device, at most 20 s.
-    pub fn start(config: NodeConfig) -> anyhow::Result<Self> {
-        let clock = Clock;
-        let home = Home::open(&config.home, config.passphrase)?;
-        let launch = Launch::prepare(
-            home,
-            config.organisation.as_deref(),
-            config.ticket,
-            config.name,
-            clock,
-        )?
-        .with_recovery(config.recovery);
-        let publisher = Publisher::new(clock);
-        let (inputs, input_receiver) = network::inputs();
-        let (started, outcome) = sync_channel(1);
+/// A node in one of its organisations.
+struct Station {
+    inputs: UnboundedSender<Input>,
+    publisher: Arc<Publisher>,
+}
 
-        let voice_slot = Arc::new(OnceLock::new());
-        let start_voice = voice_starter(VoicePlan {
+impl Node {
+    /// Starts a node: returns once it works in all its organisations, or fails with one line for
+    /// the person. Joining by a ticket takes until a member has admitted this device, at most 20 s.
+    pub fn start(config: NodeConfig) -> anyhow::Result<Self> {
+        let home = Home::open(&config.home, config.passphrase)?;
+        let launches = launches(
+            home,
+            &config.organisations,
+            config.ticket.as_ref(),
+            &config.name,
+            config.recovery,
+        )?;
+        let first = Publisher::new(Clock);
+        let (mut stations, mut receivers) = (Vec::new(), Vec::new());
+        for line in 0..launches.len() {
+            let (inputs, receiver) = network::inputs();
+            let publisher = if line == 0 { Arc::clone(&first) } else { first.beside(line) };
+            stations.push(Station { inputs, publisher });
+            receivers.push(receiver);
+        }
+        let stations: Arc<[Station]> = stations.into();
+        let (started, outcome) = sync_channel(launches.len());
+        let voice = Arc::new(VoicePlan {
             input: config.input,
             output: config.output,
             transmit: config.transmit,
             low_delay: config.low_delay,
-            device: launch.device(),
-            clock,
-            slot: Arc::clone(&voice_slot),
-            started,
+            handle: OnceLock::new(),
+            lines: launches
+                .iter()
+                .zip(&*stations)
+                .map(|(launch, station)| LinePlan {
+                    device: launch.device(),
+                    inputs: station.inputs.clone(),
+                    begun: OnceLock::new(),
+                })
+                .collect(),
         });
-        let (listen, listen_if_possible) = if config.listen.is_empty() {
-            let any4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-            let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-            (vec![any4], vec![any6])
-        } else {
-            (config.listen, Vec::new())
-        };
-        let slot = Arc::clone(&voice_slot);
         let (work_sender, work) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
         // One after the other: a later state of a file must not be overtaken by an earlier one.
         let disk = std::thread::Builder::new()
             .name("hark-disk".to_owned())
             .spawn(move || work.into_iter().for_each(|work| work()))?;
-        let parts = Parts {
-            listen,
-            listen_if_possible,
-            peers: config.peers,
-            mdns: config.mdns,
-            transmit: config.transmit,
-            channels: config.channels,
-            talk_to: config.talk_to,
-            binder: Box::new(UdpBinder),
-            worker: Arc::new(move |work| {
-                // The thread ends only after the last of these has been dropped.
-                let _ = work_sender.send(work);
-            }),
-            datagrams: Arc::new(move |arrived, from, datagram| {
-                if let Some(voice) = slot.get() {
-                    voice.datagram(arrived, from, datagram);
-                }
-            }),
-            start_voice,
-            publisher: Arc::clone(&publisher),
-        };
-        let thread = {
-            let inputs = inputs.clone();
+        let worker: network::Worker = Arc::new(move |work| {
+            // The thread ends only after the last of these has been dropped.
+            let _ = work_sender.send(work);
+        });
+        let mut runs = Vec::new();
+        for (line, (launch, receiver)) in launches.into_iter().zip(receivers).enumerate() {
+            // What is said of one organisation is not for the others.
+            let own = line == 0;
+            let (listen, listen_if_possible) = sockets(&config.listen, own);
+            let datagrams = Arc::clone(&voice);
+            let parts = Parts {
+                listen,
+                listen_if_possible,
+                peers: if own { config.peers.clone() } else { Vec::new() },
+                mdns: config.mdns,
+                transmit: config.transmit,
+                channels: if own { config.channels.clone() } else { Vec::new() },
+                talk_to: if own { config.talk_to.clone() } else { Vec::new() },
+                binder: Box::new(UdpBinder),
+                worker: Arc::clone(&worker),
+                datagrams: Arc::new(move |arrived, from, datagram| {
+                    if let Some((_, voice)) = datagrams.lines[line].begun.get() {
+                        voice.datagram(arrived, from, datagram);
+                    }
+                }),
+                start_voice: voice_starter(Arc::clone(&voice), line, started.clone()),
+                publisher: Arc::clone(&stations[line].publisher),
+            };
+            runs.push((launch, parts, stations[line].inputs.clone(), receiver));
+        }
+        drop((started, worker));
+        let thread =
             std::thread::Builder::new().name("hark-network".to_owned()).spawn(move || {
-                run(launch, parts, &voice_slot, inputs, input_receiver);
+                run(runs, &voice);
+                drop(voice);
                 if disk.join().is_err() {
                     tracing::error!("the thread that writes to disk has panicked");
                 }
-            })?
-        };
-        let mut node = Self { inputs, publisher, thread: Some(thread) };
-        // The sender is dropped when the thread ends early.
-        if outcome.recv().is_err() {
-            node.join();
-            let failure = node.publisher.failure();
-            anyhow::bail!(failure.unwrap_or_else(|| "the node did not start".to_owned()));
+            })?;
+        let mut node = Self { stations, thread: Some(thread) };
+        for _ in 0..node.stations.len() {
+            // The senders are dropped where one ends early.
+            if outcome.recv().is_err() {
+                node.tell_all(|| Input::Stop("quit".to_owned()));
+                node.join();
+                let failure = node.failure();
+                anyhow::bail!(failure.unwrap_or_else(|| "the node did not start".to_owned()));
+            }
         }
         Ok(node)
     }
 
-    /// The newest state, made ten times a second; none in the first moments.
+    /// The newest state of the organisation in front, made ten times a second; none in the first
+    /// moments.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.publisher.snapshot()
+        self.front().snapshot()
     }
 
-    /// Does what a person or a program wants.
+    /// Does what a person or a program wants of the organisation in front, or of all.
     pub fn command(&self, command: Command) {
-        // A node that has ended does nothing.
-        let _ = self.inputs.send(Input::Command(command));
+        self.front().send(command);
     }
 
     /// Events from now on, and for the first who asks, from the start.
     pub fn subscribe(&self) -> Receiver<StampedEvent> {
-        self.publisher.subscribe()
+        self.handle(0).subscribe()
     }
 
-    /// A handle for other threads.
-    pub fn handle(&self) -> NodeHandle {
-        NodeHandle { inputs: self.inputs.clone(), publisher: Arc::clone(&self.publisher) }
+    /// Handles for other threads, one for each organisation, in the order of the configuration.
+    pub fn handles(&self) -> impl Iterator<Item = NodeHandle> {
+        (0..self.stations.len()).map(|line| self.handle(line))
     }
 
     /// Whether the node has ended, by a command or a failure.
@@ -182,7 +203,7 @@ impl Node {
     /// Waits until the node has ended; fails with one line where it did not end on purpose.
     pub fn wait(mut self) -> anyhow::Result<()> {
         self.join();
-        match self.publisher.failure() {
+        match self.failure() {
             Some(failure) => anyhow::bail!(failure),
             None => Ok(()),
         }
@@ -190,59 +211,87 @@ impl Node {
 
     /// Says goodbye, finishes files and ends.
     pub fn stop(self, reason: &str) -> anyhow::Result<()> {
-        let _ = self.inputs.send(Input::Stop(reason.to_owned()));
+        self.tell_all(|| Input::Stop(reason.to_owned()));
         self.wait()
+    }
+
+    fn front(&self) -> NodeHandle {
+        self.handle(self.stations[0].publisher.front())
+    }
+
+    fn handle(&self, line: Line) -> NodeHandle {
+        NodeHandle { stations: Arc::clone(&self.stations), line }
+    }
+
+    fn tell_all(&self, input: impl Fn() -> Input) {
+        for station in &*self.stations {
+            // One that has ended does nothing.
+            let _ = station.inputs.send(input());
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.stations.iter().find_map(|station| station.publisher.failure())
     }
 
     fn join(&mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            self.publisher.set_failure("the node stopped by an internal error".to_owned());
+            let line = "the node stopped by an internal error";
+            self.stations[0].publisher.set_failure(line.to_owned());
         }
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = self.inputs.send(Input::Stop("quit".to_owned()));
+        self.tell_all(|| Input::Stop("quit".to_owned()));
         self.join();
     }
 }
 
-/// What other threads may ask of a node.
+/// What other threads may ask of a node in one of its organisations.
 #[derive(Clone)]
 pub struct NodeHandle {
-    inputs: UnboundedSender<Input>,
-    publisher: Arc<Publisher>,
+    stations: Arc<[Station]>,
+    line: Line,
 }
 
 impl NodeHandle {
+    /// The id of the organisation, once it is known.
+    pub fn organisation(&self) -> Option<&str> {
+        self.own().publisher.organisation()
+    }
+
     /// The newest state.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.publisher.snapshot()
+        self.own().publisher.snapshot()
     }
 
     /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
     /// it.
     pub fn command(&self, command: Command) {
-        let (told, settled) = sync_channel(1);
-        // A node that has ended does nothing, and drops both.
-        let _ = self.inputs.send(Input::Command(command));
-        let _ = self.inputs.send(Input::Settled(told));
-        let _ = settled.recv();
+        self.send(command);
+        for station in &*self.stations {
+            let (told, settled) = sync_channel(1);
+            // One that has ended does nothing, and drops it.
+            let _ = station.inputs.send(Input::Settled(told));
+            let _ = settled.recv();
+        }
     }
 
-    /// Events from now on.
+    /// Events from now on, of all organisations of the node.
     pub fn subscribe(&self) -> Receiver<StampedEvent> {
-        self.publisher.subscribe()
+        self.own().publisher.subscribe()
     }
 
     /// Carries out what is wanted of the charter, or says in a line why not.
     pub fn charter(&self, request: Request) -> Result<Answer, String> {
         let (sender, receiver) = sync_channel(1);
         let ended = || "the node has ended".to_owned();
-        self.inputs.send(Input::Charter(Box::new(request), sender)).map_err(|_| ended())?;
+        let request = Input::Charter(Box::new(request), sender);
+        self.own().inputs.send(request).map_err(|_| ended())?;
         receiver.recv().map_err(|_| ended())?
     }
 
@@ -250,93 +299,222 @@ impl NodeHandle {
     /// ended.
     pub fn ticket(&self, uses: u8, lasting: Duration) -> Option<Ticket> {
         let (sender, receiver) = sync_channel(1);
-        self.inputs.send(Input::Ticket(uses, lasting, sender)).ok()?;
+        self.own().inputs.send(Input::Ticket(uses, lasting, sender)).ok()?;
         receiver.recv().ok()
+    }
+
+    fn own(&self) -> &Station {
+        &self.stations[self.line]
+    }
+
+    /// Has a command done by those whom it concerns.
+    fn send(&self, command: Command) {
+        let to = |line: Line, command| {
+            // One that has ended does nothing.
+            let _ = self.stations[line].inputs.send(Input::Command(command));
+        };
+        match command {
+            // There is one microphone, one loudspeaker and one end.
+            Command::Mute { .. }
+            | Command::Deafen { .. }
+            | Command::Ducking { .. }
+            | Command::Transmit { .. }
+            | Command::Quit => (0..self.stations.len()).for_each(|line| to(line, command.clone())),
+            Command::Ptt { key: None, .. } => to(self.own().publisher.front(), command),
+            Command::Front => self.come_to_front(to),
+            Command::TalkTo(_) => {
+                self.come_to_front(to);
+                to(self.line, command);
+            }
+            Command::Ptt { .. }
+            | Command::Listen { .. }
+            | Command::Net { .. }
+            | Command::Key { .. }
+            | Command::Volume { .. } => to(self.line, command),
+        }
+    }
+
+    fn come_to_front(&self, to: impl Fn(Line, Command)) {
+        let before = self.own().publisher.come_to_front();
+        if before != self.line {
+            // The plain key is let go there: what is said from now on is for others.
+            to(before, Command::Ptt { down: false, key: None });
+            to(self.line, Command::Front);
+        }
     }
 }
 
-/// What the voice thread begins with, once the channel is known.
+/// All that the node is to be in: what the ticket leads to, and the organisations that are named.
+fn launches(
+    home: Home,
+    wanted: &[String],
+    ticket: Option<&Ticket>,
+    name: &str,
+    recovery: Option<DeviceId>,
+) -> anyhow::Result<Vec<Launch>> {
+    let home = Arc::new(home);
+    let prepare = |organisation: Option<&str>, ticket| {
+        let home = Arc::clone(&home);
+        Launch::prepare(home, organisation, ticket, name.to_owned(), Clock)
+    };
+    let mut organisations = Vec::new();
+    for name in wanted {
+        let id = home.choose(Some(name))?.map(|store| store.id());
+        let joined = ticket.map(|ticket| ticket.invite().organisation);
+        if id != joined && !organisations.contains(&id) {
+            organisations.push(id);
+        }
+    }
+    let first = ticket.is_some() || organisations.is_empty();
+    let mut launches = Vec::new();
+    if first {
+        let launch = prepare(None, ticket.cloned())?;
+        launches.push(launch.with_recovery(recovery));
+    }
+    for id in organisations.into_iter().flatten() {
+        launches.push(prepare(Some(&id.to_string()), None)?);
+    }
+    Ok(launches)
+}
+
+/// Where to listen, and where if possible; what a person has chosen is for one organisation, and the
+/// others have ports of their own there.
+fn sockets(chosen: &[SocketAddr], own: bool) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let any_port = |address: &SocketAddr| SocketAddr::new(address.ip(), 0);
+    match chosen {
+        [] => {
+            let any4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+            let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+            (vec![any4], vec![any6])
+        }
+        chosen if own => (chosen.to_vec(), Vec::new()),
+        chosen => (chosen.iter().map(any_port).collect(), Vec::new()),
+    }
+}
+
+/// What the voice thread begins with, and where it is once it has begun.
 struct VoicePlan {
     input: InputSpec,
     output: OutputSpec,
     transmit: TransmitMode,
     low_delay: bool,
-    device: DeviceId,
-    clock: Clock,
-    slot: Arc<OnceLock<VoiceHandle>>,
-    started: std::sync::mpsc::SyncSender<()>,
+    handle: OnceLock<VoiceHandle>,
+    lines: Vec<LinePlan>,
 }
 
-fn voice_starter(plan: VoicePlan) -> StartVoice {
-    Box::new(move |_, links, inputs| {
-        let cues = matches!(plan.input, InputSpec::Microphone(_))
-            && matches!(plan.output, OutputSpec::Speaker(_));
-        let config = PipelineConfig {
-            transmit: plan.transmit.into(),
-            cues,
-            ..PipelineConfig::new(plan.device, plan.low_delay)
+/// What of it is one organisation's.
+struct LinePlan {
+    device: DeviceId,
+    inputs: UnboundedSender<Input>,
+    /// Its links and its line of the voice thread, once the node works in it.
+    begun: OnceLock<(Arc<Links>, VoiceHandle)>,
+}
+
+/// Starts the voice thread with the first organisation that the node works in.
+fn voice_starter(plan: Arc<VoicePlan>, line: Line, started: SyncSender<()>) -> StartVoice {
+    Box::new(move |_, links, _| {
+        let handle = match plan.handle.get() {
+            Some(handle) => handle.on(line),
+            None => {
+                let handle = start_voice(&plan)?;
+                plan.handle.get_or_init(|| handle).on(line)
+            }
         };
-        let ends = VoiceEnds { input: plan.input, output: plan.output, low_delay: plan.low_delay };
-        let handle = VoiceThread::start(
-            Pipeline::new(config)?,
-            ends,
-            plan.clock,
-            Box::new(Sink(Arc::clone(links))),
-            move |event| {
-                let input = match event {
-                    VoiceThreadEvent::Voice(event) => Input::Voice(event),
-                    VoiceThreadEvent::AudioStarted { direction, monotonic_ns } => {
-                        Input::Publish(Event::AudioStarted { direction, monotonic_ns })
-                    }
-                    VoiceThreadEvent::Device { direction, available, detail } => {
-                        let trouble = (!available).then(|| detail.clone());
-                        let _ = inputs.send(Input::Trouble(direction, trouble));
-                        Input::Publish(Event::AudioDevice { direction, available, detail })
-                    }
-                };
-                // The network thread may have ended first.
-                let _ = inputs.send(input);
-            },
-        )?;
-        let _ = plan.slot.set(handle.clone());
+        let _ = plan.lines[line].begun.set((Arc::clone(links), handle.clone()));
         // Whoever started the node waits for this.
-        let _ = plan.started.send(());
-        Ok(Box::new(Voice(handle)) as Box<dyn VoiceControl>)
+        let _ = started.send(());
+        Ok(Box::new(Voice(handle, line)) as Box<dyn VoiceControl>)
     })
 }
 
-fn run(
-    launch: Launch,
-    parts: Parts,
-    voice: &OnceLock<VoiceHandle>,
-    inputs: UnboundedSender<Input>,
-    input_receiver: tokio::sync::mpsc::UnboundedReceiver<Input>,
-) {
-    prefer_this_thread(Urgency::Network);
-    let publisher = Arc::clone(&parts.publisher);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(launch.run(parts, inputs, input_receiver)));
-    if let Some(voice) = voice.get() {
-        voice.stop();
-    }
-    publisher.end(outcome);
+fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
+    let cues = matches!(plan.input, InputSpec::Microphone(_))
+        && matches!(plan.output, OutputSpec::Speaker(_));
+    let pipelines = plan.lines.iter().map(|line| {
+        Pipeline::new(PipelineConfig {
+            transmit: plan.transmit.into(),
+            cues,
+            ..PipelineConfig::new(line.device, plan.low_delay)
+        })
+    });
+    let desk = Desk::new(pipelines.collect::<Result<_, _>>()?);
+    let ends = VoiceEnds {
+        input: plan.input.clone(),
+        output: plan.output.clone(),
+        low_delay: plan.low_delay,
+    };
+    let inputs: Vec<_> = plan.lines.iter().map(|line| line.inputs.clone()).collect();
+    let sink = Box::new(Sink(Arc::downgrade(plan)));
+    let handle = VoiceThread::start(desk, ends, Clock, sink, move |event| {
+        // The network thread may have ended first.
+        let tell = |line: Line, input| drop(inputs[line].send(input));
+        match event {
+            VoiceThreadEvent::Voice(line, event) => tell(line, Input::Voice(event)),
+            VoiceThreadEvent::AudioStarted { direction, monotonic_ns } => {
+                tell(0, Input::Publish(Event::AudioStarted { direction, monotonic_ns }));
+            }
+            VoiceThreadEvent::Device { direction, available, detail } => {
+                let trouble = (!available).then(|| detail.clone());
+                for line in 0..inputs.len() {
+                    tell(line, Input::Trouble(direction, trouble.clone()));
+                }
+                tell(0, Input::Publish(Event::AudioDevice { direction, available, detail }));
+            }
+        }
+    })?;
+    Ok(handle)
 }
 
-struct Sink(Arc<Links>);
+type Run = (Launch, Parts, UnboundedSender<Input>, UnboundedReceiver<Input>);
+
+/// Runs the node in all its organisations, until it has ended in the last one.
+fn run(runs: Vec<Run>, voice: &VoicePlan) {
+    prefer_this_thread(Urgency::Network);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let line = format!("cannot start the network: {error}");
+            runs.iter().for_each(|run| run.1.publisher.end(Err(anyhow::anyhow!(line.clone()))));
+            return;
+        }
+    };
+    let running = Cell::new(runs.len());
+    let runs = runs.into_iter().map(async |(launch, parts, inputs, receiver)| {
+        let publisher = Arc::clone(&parts.publisher);
+        let outcome = launch.run(parts, inputs, receiver).await;
+        running.set(running.get() - 1);
+        if running.get() == 0
+            && let Some(voice) = voice.handle.get()
+        {
+            voice.stop();
+        }
+        publisher.end(outcome);
+    });
+    runtime.block_on(futures::future::join_all(runs));
+}
+
+/// Does not keep the plan, which holds the handle of the thread that holds this.
+struct Sink(Weak<VoicePlan>);
 
 impl DatagramSink for Sink {
-    fn push(&self, to: DeviceId, datagram: &[u8]) {
-        self.0.push(to, bytes::Bytes::copy_from_slice(datagram));
+    fn push(&self, line: Line, to: DeviceId, datagram: &[u8]) {
+        if let Some(plan) = self.0.upgrade()
+            && let Some((links, _)) = plan.lines[line].begun.get()
+        {
+            links.push(to, bytes::Bytes::copy_from_slice(datagram));
+        }
     }
 
     fn flush(&self) {
-        self.0.flush();
+        if let Some(plan) = self.0.upgrade() {
+            let begun = plan.lines.iter().filter_map(|line| line.begun.get());
+            begun.for_each(|(links, _)| links.flush());
+        }
     }
 }
 
-struct Voice(VoiceHandle);
+/// The voice side of one organisation.
+struct Voice(VoiceHandle, Line);
 
 impl VoiceControl for Voice {
     fn command(&self, command: VoiceCommand) {
@@ -344,6 +522,7 @@ impl VoiceControl for Voice {
     }
 
     fn statistics(&self) -> VoiceStatistics {
-        self.0.statistics().voice.clone()
+        // None before the thread's first turn.
+        self.0.statistics().voice.get(self.1).cloned().unwrap_or_default()
     }
 }

@@ -16,6 +16,9 @@ pub struct Snapshot {
     pub organisation: String,
     /// Its id.
     pub organisation_id: String,
+    /// Whether what is said without a key of its own goes here, of the organisations that the node
+    /// is in.
+    pub front: bool,
     /// Channels within reach, in the order that officers gave them, and how they are heard.
     pub nets: Vec<NetView>,
     /// What is spoken to now, or would be.
@@ -207,7 +210,7 @@ pub enum Command {
         #[serde(flatten)]
         change: NetChange,
     },
-    /// What the plain key, or the voice, talks to.
+    /// What the plain key, or the voice, talks to; its organisation comes to the front.
     TalkTo(TalkTo),
     /// Gives a key to talk a target, or takes it away where none is given.
     Key {
@@ -234,6 +237,8 @@ pub enum Command {
         /// Factor.
         gain: f32,
     },
+    /// What is said without a key of its own goes to this organisation.
+    Front,
     /// Leave and end.
     Quit,
 }

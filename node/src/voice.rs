@@ -5,13 +5,15 @@
 //! datagrams -> open -> jitter buffer -> Opus, concealment -> mix -> samples to play, both sides
 //! ```
 //!
-//! Decides everything and does nothing itself: no clock, thread, socket or file. [`Pipeline`] is
-//! driven by whoever owns the sound device, in blocks of any length.
+//! Decides everything and does nothing itself: no clock, thread, socket or file. A [`Pipeline`] for
+//! each organisation, all of them on one [`Desk`], is driven by whoever owns the sound device, in blocks
+//! of any length.
 
 pub mod codec;
 mod command;
 pub mod copies;
 pub mod delays;
+mod desk;
 mod fade;
 pub mod gate;
 mod hearing;
@@ -34,6 +36,7 @@ use window::WindowMinimum;
 
 pub use codec::CodecError;
 pub use command::{Transmit, VoiceCommand, VoiceEvent};
+pub use desk::{Desk, Line};
 pub use nets::{Net, NetSettings};
 pub use pipeline::{Pipeline, PipelineConfig};
 pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};

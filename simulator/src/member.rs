@@ -147,7 +147,7 @@ impl Seat {
             launch::found(&home, name, None)?;
         }
         let ticket = self.lock().ticket.as_deref().map(str::parse).transpose()?;
-        Launch::prepare(home, None, ticket, self.name().to_owned(), Clock)
+        Launch::prepare(Arc::new(home), None, ticket, self.name().to_owned(), Clock)
     }
 
     fn parts(self: &Arc<Self>, launch: &Launch, publisher: Arc<Publisher>) -> Parts {

@@ -484,8 +484,8 @@ impl<'a> World<'a> {
 
     fn take_events(&mut self, now: Duration) {
         for member in 0..self.seats.len() {
-            for StampedEvent { at_us, event } in self.seats[member].take_events() {
-                let stamped = StampedEvent { at_us, event };
+            for StampedEvent { at_us, event, org } in self.seats[member].take_events() {
+                let stamped = StampedEvent { at_us, event, org };
                 let line = serde_json::to_string(&stamped).unwrap_or_default();
                 self.lock_trace().event(now, Some(member), &line);
                 let event = stamped.event;

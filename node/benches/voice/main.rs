@@ -201,7 +201,10 @@ fn talk(bencher: Bencher, listeners: u64) {
     let devices = (0..listeners).map(|_| device()).collect();
     let (target, tag) = (TargetId::from_bytes([1; 16]), [0; 4]);
     pipeline.handle_command(Timestamp::ZERO, VoiceCommand::SetListeners { target, devices });
-    pipeline.handle_command(Timestamp::ZERO, VoiceCommand::SelectTarget(Some(target)));
+    pipeline.handle_command(
+        Timestamp::ZERO,
+        VoiceCommand::SelectTarget { target: Some(target), keyed: false },
+    );
     let block = sound(48_000).split_off(47_520);
     let (mut now, mut frames) = (Timestamp::ZERO, 0u32);
     bencher.bench_local(|| {
@@ -243,7 +246,7 @@ fn listen(bencher: Bencher, talkers: usize) {
             for command in [
                 VoiceCommand::UseKey { target, tag, secret: secret.clone() },
                 VoiceCommand::SetListeners { target, devices: vec![own] },
-                VoiceCommand::SelectTarget(Some(target)),
+                VoiceCommand::SelectTarget { target: Some(target), keyed: false },
             ] {
                 talker.handle_command(Timestamp::ZERO, command);
             }

@@ -61,7 +61,7 @@ impl Party {
             for command in [
                 VoiceCommand::UseKey { target, tag, secret: secret.clone() },
                 VoiceCommand::SetListeners { target, devices: vec![own] },
-                VoiceCommand::SelectTarget(Some(target)),
+                VoiceCommand::SelectTarget { target: Some(target), keyed: false },
             ] {
                 talker.handle_command(now, command);
             }

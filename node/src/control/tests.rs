@@ -49,6 +49,7 @@ impl Controlled for Fake {
             name: "Ann".to_owned(),
             organisation: "Kestrel".to_owned(),
             organisation_id: String::new(),
+            front: true,
             nets: Vec::new(),
             talk_to: vec!["squad".to_owned()],
             keys: Vec::new(),
@@ -77,7 +78,7 @@ impl Controlled for Fake {
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {
         let (sender, receiver) = mpsc::sync_channel(8);
         let event = Event::Stopped { reason: "quit".to_owned() };
-        sender.send(StampedEvent { at_us: 7, event }).expect("room");
+        sender.send(StampedEvent { at_us: 7, event, org: None }).expect("room");
         self.subscribers.lock().expect("no test panics within").push(sender);
         receiver
     }

@@ -13,7 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use hark_keys::{DeviceId, Timestamp};
 
 use super::supervisor::Supervisor;
-use crate::voice::{VoiceCommand, VoiceStatistics};
+use crate::voice::{Line, VoiceCommand, VoiceStatistics};
 
 /// Datagrams that wait for the voice thread: a second of ten talkers. Beyond it the oldest go,
 /// counted.
@@ -26,6 +26,7 @@ const COMMANDS_MAX: usize = 1_024;
 pub struct VoiceHandle {
     shared: Arc<Shared>,
     owner: Arc<Owner>,
+    line: Line,
 }
 
 impl VoiceHandle {
@@ -36,13 +37,19 @@ impl VoiceHandle {
     ) -> Self {
         let owner =
             Owner { shared: shared.clone(), running: Mutex::new(Some((thread, supervisor))) };
-        Self { shared, owner: Arc::new(owner) }
+        Self { shared, owner: Arc::new(owner), line: 0 }
     }
 
-    /// Has the pipeline do `command` within a few milliseconds. False: refused, as over a thousand
+    /// The same for another line.
+    #[must_use]
+    pub fn on(&self, line: Line) -> Self {
+        Self { line, ..self.clone() }
+    }
+
+    /// Has the line's pipeline do `command` within a few milliseconds. False: refused, as over a thousand
     /// wait already.
     pub fn command(&self, command: VoiceCommand) -> bool {
-        let accepted = self.shared.commands.push(command).is_ok();
+        let accepted = self.shared.commands.push((self.line, command)).is_ok();
         if accepted {
             self.shared.waker.wake();
         } else {
@@ -55,7 +62,8 @@ impl VoiceHandle {
     ///
     /// It wakes nobody: it is looked at when the next block of sound is due.
     pub fn datagram(&self, arrived: Timestamp, from: DeviceId, bytes: Bytes) {
-        if self.shared.datagrams.force_push(Datagram { arrived, from, bytes }).is_some() {
+        let datagram = Datagram { arrived, line: self.line, from, bytes };
+        if self.shared.datagrams.force_push(datagram).is_some() {
             self.shared.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -74,8 +82,8 @@ impl VoiceHandle {
 /// How the voice thread and its ends are doing.
 #[derive(Clone, Debug, Default)]
 pub struct VoiceThreadStatistics {
-    /// The pipeline's own counters.
-    pub voice: VoiceStatistics,
+    /// The counters of each line.
+    pub voice: Vec<VoiceStatistics>,
     /// The end that speaks.
     pub input: EndStatistics,
     /// The end that is heard.
@@ -101,13 +109,14 @@ pub struct EndStatistics {
 /// A datagram on its way to the pipeline.
 pub(super) struct Datagram {
     pub(super) arrived: Timestamp,
+    pub(super) line: Line,
     pub(super) from: DeviceId,
     pub(super) bytes: Bytes,
 }
 
 /// What the voice thread and its handles have in common.
 pub(super) struct Shared {
-    pub(super) commands: ArrayQueue<VoiceCommand>,
+    pub(super) commands: ArrayQueue<(Line, VoiceCommand)>,
     pub(super) datagrams: ArrayQueue<Datagram>,
     pub(super) commands_refused: AtomicU64,
     pub(super) datagrams_dropped: AtomicU64,

@@ -45,10 +45,10 @@ struct Notebook {
 }
 
 impl VoicePath for Notebook {
-    fn handle_command(&mut self, now: Timestamp, _: VoiceCommand) {
+    fn handle_command(&mut self, now: Timestamp, _: Line, _: VoiceCommand) {
         self.told.push(Told::Command(now));
     }
-    fn handle_datagram(&mut self, arrived: Timestamp, _: DeviceId, bytes: &[u8]) {
+    fn handle_datagram(&mut self, arrived: Timestamp, _: Line, _: DeviceId, bytes: &[u8]) {
         self.told.push(Told::Datagram(arrived, bytes.to_vec()));
     }
     fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
@@ -64,18 +64,18 @@ impl VoicePath for Notebook {
         self.told.push(Told::Timeout(now));
         self.timeout = None;
     }
-    fn poll_transmit(&mut self) -> Option<(DeviceId, &[u8])> {
+    fn poll_transmit(&mut self) -> Option<(Line, DeviceId, &[u8])> {
         self.polled = self.outbox.pop_front()?;
-        Some((device(), &self.polled))
+        Some((0, device(), &self.polled))
     }
-    fn poll_event(&mut self) -> Option<VoiceEvent> {
+    fn poll_event(&mut self) -> Option<(Line, VoiceEvent)> {
         None
     }
     fn poll_timeout(&self) -> Option<Timestamp> {
         self.timeout
     }
-    fn statistics(&self) -> VoiceStatistics {
-        VoiceStatistics::default()
+    fn statistics(&self) -> Vec<VoiceStatistics> {
+        Vec::new()
     }
 }
 
@@ -87,7 +87,7 @@ fn device() -> DeviceId {
 struct Sent(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl DatagramSink for Sent {
-    fn push(&self, _: DeviceId, datagram: &[u8]) {
+    fn push(&self, _: Line, _: DeviceId, datagram: &[u8]) {
         self.0.lock().unwrap().push(datagram.to_vec());
     }
 
@@ -131,7 +131,7 @@ impl Bench {
     fn arrive(&self, at: Timestamp, byte: u8) {
         let bytes = Bytes::from(vec![byte]);
         let queue = &self.voice.shared.datagrams;
-        queue.force_push(Datagram { arrived: at, from: device(), bytes });
+        queue.force_push(Datagram { arrived: at, line: 0, from: device(), bytes });
     }
 }
 

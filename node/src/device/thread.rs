@@ -42,7 +42,7 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
 /// full queue need.
 const STEPS_MAX: usize = 4_096;
 
-/// One thread that owns a pipeline and both ends of it.
+/// One thread that owns a desk and both ends of it.
 pub struct VoiceThread;
 
 impl VoiceThread {
@@ -174,9 +174,9 @@ impl<P: VoicePath> VoiceLoop<P> {
         let oldest = Timestamp::from_duration(now.as_duration().saturating_sub(PAUSE_MAX));
         self.capture.skip_to(oldest);
         self.playout.skip_to(oldest);
-        while let Some(command) = self.shared.commands.pop() {
+        while let Some((line, command)) = self.shared.commands.pop() {
             let now = self.not_before(now);
-            self.path.handle_command(now, command);
+            self.path.handle_command(now, line, command);
         }
         self.catch_up(now);
         let now = self.not_before(now);
@@ -216,7 +216,8 @@ impl<P: VoicePath> VoiceLoop<P> {
             let until = due.unwrap_or(now);
             let is_next = |datagram: &mut Datagram| datagram.arrived <= until;
             if let Some(datagram) = self.waiting.take_if(is_next) {
-                self.path.handle_datagram(datagram.arrived, datagram.from, &datagram.bytes);
+                let Datagram { arrived, line, from, bytes } = datagram;
+                self.path.handle_datagram(arrived, line, from, &bytes);
                 continue;
             }
             let Some(due) = due else { break };
@@ -267,8 +268,8 @@ impl<P: VoicePath> VoiceLoop<P> {
 
     fn transmit(&mut self) {
         let mut any = false;
-        while let Some((to, datagram)) = self.path.poll_transmit() {
-            self.sink.push(to, datagram);
+        while let Some((line, to, datagram)) = self.path.poll_transmit() {
+            self.sink.push(line, to, datagram);
             any = true;
         }
         if any {
@@ -290,8 +291,8 @@ impl<P: VoicePath> VoiceLoop<P> {
             let direction = Direction::Output;
             (self.events)(VoiceThreadEvent::Device { direction, available, detail });
         }
-        while let Some(event) = self.path.poll_event() {
-            (self.events)(VoiceThreadEvent::Voice(event));
+        while let Some((line, event)) = self.path.poll_event() {
+            (self.events)(VoiceThreadEvent::Voice(line, event));
         }
     }
 

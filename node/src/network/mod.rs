@@ -259,6 +259,7 @@ impl Runner {
             discovered: BTreeMap::new(),
         });
         let device = config.key.id();
+        config.publisher.set_organisation(config.organisation);
         tokio::spawn(Arc::clone(&config.links).forward());
         let mut runner = Self {
             swarm,
@@ -387,9 +388,13 @@ impl Runner {
                 }
             }
             Input::Voice(event) => {
-                if event == VoiceEvent::OwnTalkEnded {
-                    self.radio.handle_spurt_ended();
-                    self.unsettled = true;
+                match event {
+                    VoiceEvent::OwnTalkStarted { .. } => self.radio.handle_spurt_started(),
+                    VoiceEvent::OwnTalkEnded => {
+                        self.radio.handle_spurt_ended();
+                        self.unsettled = true;
+                    }
+                    _ => {}
                 }
                 if let Some(squad) = &self.squad
                     && let Some(event) = self.view.handle_voice(squad, event)
@@ -480,6 +485,7 @@ impl Runner {
             Command::Ducking { decibels } => {
                 voice_command = Some(VoiceCommand::SetDucking(decibels));
             }
+            Command::Front => voice_command = Some(VoiceCommand::ComeToFront),
             command => voice_command = self.view.handle_command(command),
         }
         // The target first: what is said from now on goes there.

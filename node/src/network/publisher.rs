@@ -1,25 +1,38 @@
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
+    atomic::{AtomicUsize, Ordering},
     mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
+
+use hark_keys::OrganisationId;
 
 use crate::{
     clock::Clock,
     event::{Event, StampedEvent},
     snapshot::Snapshot,
+    voice::Line,
 };
 
-/// Hands events and snapshots to whoever wants them.
+/// Hands events and snapshots of one organisation to whoever wants them.
 #[derive(Default)]
 pub struct Publisher {
     clock: Clock,
-    state: Mutex<State>,
+    shared: Arc<Shared>,
+    line: Line,
+    organisation: OnceLock<String>,
     snapshot: Mutex<Option<Arc<Snapshot>>>,
     failure: Mutex<Option<String>>,
 }
 
+/// What the organisations of one node have in common.
 #[derive(Default)]
-struct State {
+struct Shared {
+    front: AtomicUsize,
+    subscriptions: Mutex<Subscriptions>,
+}
+
+#[derive(Default)]
+struct Subscriptions {
     subscribers: Vec<SyncSender<StampedEvent>>,
     /// What happened before anybody listened.
     early: Vec<StampedEvent>,
@@ -27,16 +40,43 @@ struct State {
 }
 
 impl Publisher {
-    /// Nothing has happened yet.
+    /// Nothing has happened yet. The first organisation of a node is in front.
     pub fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self { clock, ..Self::default() })
+    }
+
+    /// The same for another organisation of the node: subscribers hear of both.
+    pub fn beside(&self, line: Line) -> Arc<Self> {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(Self { clock: self.clock, shared, line, ..Self::default() })
+    }
+
+    /// Tells of which organisation the events are.
+    pub(super) fn set_organisation(&self, organisation: OrganisationId) {
+        // It stays the same.
+        let _ = self.organisation.set(organisation.to_string());
+    }
+
+    /// The id of the organisation, once it is known.
+    pub fn organisation(&self) -> Option<&str> {
+        self.organisation.get().map(String::as_str)
+    }
+
+    /// The organisation that hears what is said without a key of its own.
+    pub fn front(&self) -> Line {
+        self.shared.front.load(Ordering::Relaxed)
+    }
+
+    /// This organisation comes to the front; gives the one that was there.
+    pub fn come_to_front(&self) -> Line {
+        self.shared.front.swap(self.line, Ordering::Relaxed)
     }
 
     /// All events from now on; for the first who asks, from the start. A subscriber that does not
     /// keep up loses the newest, which is counted.
     pub fn subscribe(&self) -> Receiver<StampedEvent> {
         let (sender, receiver) = sync_channel(SUBSCRIPTION_LIMIT);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.subscriptions();
         for event in std::mem::take(&mut state.early) {
             // Early events are fewer than there is room for.
             let _ = sender.try_send(event);
@@ -47,8 +87,9 @@ impl Publisher {
 
     /// Tells everybody.
     pub fn publish(&self, event: Event) {
-        let event = StampedEvent { at_us: self.clock.unix_micros(), event };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let org = self.organisation.get().cloned();
+        let event = StampedEvent { at_us: self.clock.unix_micros(), event, org };
+        let mut state = self.subscriptions();
         if state.subscribers.is_empty() && state.early.len() < SUBSCRIPTION_LIMIT {
             state.early.push(event.clone());
         }
@@ -64,7 +105,7 @@ impl Publisher {
         state.lost += lost;
     }
 
-    /// The newest state; none until the node is in its organisation.
+    /// The newest state; none until the node is in its organisation, nor after its end.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -81,6 +122,7 @@ impl Publisher {
             self.set_failure(line.clone());
             line
         });
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.publish(Event::Stopped { reason });
     }
 
@@ -89,8 +131,12 @@ impl Publisher {
     }
 
     pub(super) fn set_snapshot(&self, snapshot: Snapshot) {
-        let snapshot = Some(Arc::new(snapshot));
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let snapshot = Snapshot { front: self.front() == self.line, ..snapshot };
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(snapshot));
+    }
+
+    fn subscriptions(&self) -> std::sync::MutexGuard<'_, Subscriptions> {
+        self.shared.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,8 +30,10 @@ pub(super) struct Radio {
     pressed: bool,
     /// Channels that the voice side hears, and how.
     heard: BTreeMap<Net, NetSettings>,
-    /// Where the voice side was told to talk.
-    selected: Option<TargetId>,
+    /// Where the voice side was told to talk, and whether a key is held for it.
+    selected: (Option<TargetId>, bool),
+    /// Our voice goes out.
+    talking: bool,
     /// Talks on to the target of a key that was let go, until the spurt has ended.
     trailing: bool,
 }
@@ -109,12 +111,18 @@ impl Radio {
             }
         }
         // The last words go where they were said to.
-        self.trailing = was_down && !self.is_down();
+        self.trailing = was_down && !self.is_down() && self.talking;
         self.is_down()
+    }
+
+    /// A spurt of ours has begun.
+    pub(super) fn handle_spurt_started(&mut self) {
+        self.talking = true;
     }
 
     /// Our spurt has ended.
     pub(super) fn handle_spurt_ended(&mut self) {
+        self.talking = false;
         self.trailing = false;
     }
 
@@ -160,10 +168,10 @@ impl Radio {
         squad.set_targets(now, targets);
         let mut commands = Vec::new();
         self.settle_nets(squad, &plan, &mut commands);
-        let selected = squad.target(&wanted);
-        if selected != self.selected && !self.trailing {
-            self.selected = selected;
-            commands.push(VoiceCommand::SelectTarget(selected));
+        let (target, keyed) = (squad.target(&wanted), self.is_down());
+        if (target, keyed) != self.selected && !self.trailing {
+            self.selected = (target, keyed);
+            commands.push(VoiceCommand::SelectTarget { target, keyed });
         }
         commands
     }

@@ -164,7 +164,6 @@ impl View {
         vec![
             Event::Ready {
                 device: DeviceText(self.device),
-                org: self.organisation().to_string(),
                 listen: listen.collect(),
                 ticket: self.ticket.clone(),
             },
@@ -199,6 +198,7 @@ impl View {
             | Command::TalkTo(_)
             | Command::Key { .. }
             | Command::Ducking { .. }
+            | Command::Front
             | Command::Quit => return None,
         })
     }
@@ -333,6 +333,8 @@ impl View {
             name: self.name.clone(),
             organisation: self.organisation_name().to_owned(),
             organisation_id: self.organisation().to_string(),
+            // Whoever publishes it knows.
+            front: false,
             nets: self.nets(squad, radio),
             talk_to: radio
                 .talking_to(squad)

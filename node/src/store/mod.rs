@@ -71,7 +71,7 @@ pub enum StoreError {
     #[error("no organisation is called {0:?}: `hark id` lists those of this device")]
     UnknownOrganisation(String),
     /// More than one organisation, and none was named.
-    #[error("this device belongs to several organisations: choose one with --org ({0})")]
+    #[error("this device belongs to several organisations: choose with --org ({0})")]
     Ambiguous(String),
 }
 

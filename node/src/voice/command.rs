@@ -29,7 +29,15 @@ pub enum VoiceCommand {
     RemoveTarget(TargetId),
     /// Where the next spurt goes; none: nobody hears us. A spurt that goes elsewhere ends at once,
     /// its last words after the key included, and if the gate is open another begins.
-    SelectTarget(Option<TargetId>),
+    SelectTarget {
+        /// Which target.
+        target: Option<TargetId>,
+        /// Whether a key to talk is held for it: then no other organisation hears what is said, but
+        /// for those with such a key of their own.
+        keyed: bool,
+    },
+    /// What is said without a key goes to this organisation, of those that the device is in.
+    ComeToFront,
     /// A talker's key came. At most
     /// [`TALKER_TARGETS_MAX`](super::keyrings::TALKER_TARGETS_MAX) targets of one talker; then the
     /// one used the longest ago goes.

@@ -85,7 +85,9 @@ impl Pipeline {
                 self.sender.set_listeners(target, devices);
             }
             VoiceCommand::RemoveTarget(target) => self.sender.remove_target(target),
-            VoiceCommand::SelectTarget(target) => self.sender.select(target),
+            VoiceCommand::SelectTarget { target, .. } => self.sender.select(target),
+            // That is for whoever has several pipelines.
+            VoiceCommand::ComeToFront => {}
             VoiceCommand::InstallKey { device, target, tag, heard, priority, secret } => {
                 if let Some(talker) = self.talker(device) {
                     talker.install_key(now, target, tag, heard, priority, &secret);

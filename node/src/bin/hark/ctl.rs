@@ -14,7 +14,7 @@ use crate::{
 pub(crate) struct CtlArguments {
     #[command(flatten)]
     home: HomeArguments,
-    /// Which organisation, where nodes of several run
+    /// Which organisation, where several run [default: the one in front]
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
     /// Print the answer as JSON
@@ -74,6 +74,8 @@ enum Request {
         #[arg(allow_hyphen_values = true)]
         decibels: f32,
     },
+    /// Be heard by this organisation, of those that the node is in
+    Front,
     /// Silence the loudspeaker
     Deafen,
     /// Open the loudspeaker
@@ -200,6 +202,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),
         Request::Invite => json!({"command": "invite"}),
+        Request::Front => json!({"command": "front"}),
         Request::Quit => json!({"command": "quit"}),
         Request::Volume { ref who, gain } => {
             let status = client.request(json!({"command": "status"}))?;
@@ -237,8 +240,17 @@ fn connect(arguments: &CtlArguments) -> anyhow::Result<Client> {
         }
     }
     if running.len() > 1 {
-        let names: Vec<_> = running.iter().map(|(name, _)| name.as_str()).collect();
-        bail!("nodes of several organisations run: choose one with --org ({})", names.join(", "));
+        let names: Vec<_> = running.iter().map(|(name, _)| name.clone()).collect();
+        // Of one node one is in front; of several nodes there is no telling which is meant.
+        let in_front = |(_, client): &mut (String, Client)| {
+            let answer = client.request(json!({"command": "status"}));
+            answer.is_ok_and(|answer| answer["status"]["front"] == true)
+        };
+        running =
+            running.into_iter().filter_map(|mut it| in_front(&mut it).then_some(it)).collect();
+        if running.len() != 1 {
+            bail!("several organisations run: choose one with --org ({})", names.join(", "));
+        }
     }
     match running.pop() {
         Some((_, client)) => Ok(client),
@@ -285,6 +297,7 @@ fn describe(status: &Value) -> String {
     own.extend(is("muted").then(|| "muted".to_owned()));
     own.extend(is("deafened").then(|| "deafened".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
+    own.extend((status["front"] == false).then(|| "another organisation is in front".to_owned()));
     let mut lines =
         vec![format!("{} in {}: {}", text("name"), text("organisation"), own.join(", "))];
     for net in status["nets"].as_array().unwrap_or(&Vec::new()) {

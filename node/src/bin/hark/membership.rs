@@ -249,7 +249,7 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
         let node = Node::start(NodeConfig {
             home: home_path(&arguments.home)?,
             passphrase: ask_passphrase(),
-            organisation: None,
+            organisations: Vec::new(),
             ticket: Some(ticket),
             name: shown_name(arguments.name.as_deref(), &home)?,
             input: InputSpec::Silence,

@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, Write},
     sync::{
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
@@ -44,6 +45,8 @@ pub(crate) enum Wish {
     Command(Command),
     /// To have the ticket in the clipboard.
     Copy,
+    /// To be heard by the next organisation.
+    NextOrganisation,
     /// To end.
     Leave,
 }
@@ -63,6 +66,8 @@ pub(crate) struct ViewState {
     talk_key: bool,
     /// The member that volume keys are for.
     selected: usize,
+    /// Organisations beside the one in front.
+    other_organisations: usize,
 }
 
 impl Screen {
@@ -112,10 +117,15 @@ impl Screen {
         Ok(())
     }
 
-    /// Shows the state.
-    pub(crate) fn draw(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+    /// Shows the state of the organisation in front, and in a line each that of the `others`.
+    pub(crate) fn draw(
+        &mut self,
+        snapshot: &Snapshot,
+        others: &[Arc<Snapshot>],
+    ) -> anyhow::Result<()> {
         self.state.selected = self.state.selected.min(snapshot.peers.len().saturating_sub(1));
-        self.terminal.draw(|frame| draw(frame, snapshot, &self.state))?;
+        self.state.other_organisations = others.len();
+        self.terminal.draw(|frame| draw(frame, snapshot, others, &self.state))?;
         Ok(())
     }
 
@@ -205,6 +215,10 @@ impl ViewState {
                 return None;
             }
             KeyCode::Char('c') => return Some(Wish::Copy),
+            KeyCode::Tab if self.other_organisations > 0 || !snapshot.front => {
+                self.talk_key = false;
+                return Some(Wish::NextOrganisation);
+            }
             KeyCode::Esc => {
                 self.show_ticket = false;
                 return None;

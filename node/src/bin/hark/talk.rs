@@ -1,6 +1,7 @@
 //! `hark talk`: a node in the foreground.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
@@ -17,8 +18,8 @@ use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
     event::{Event, StampedEvent},
-    node::{Node, NodeConfig},
-    snapshot::TransmitMode,
+    node::{Node, NodeConfig, NodeHandle},
+    snapshot::{Command, TransmitMode},
     store::Home,
 };
 
@@ -37,9 +38,10 @@ pub(crate) struct TalkArguments {
     ticket: Option<String>,
     #[command(flatten)]
     home: HomeArguments,
-    /// Which organisation, where there are several
+    /// Which organisation, where there are several; repeatable, to be in several at once: the first
+    /// hears you, until another comes to the front
     #[arg(long, value_name = "NAME")]
-    org: Option<String>,
+    org: Vec<String>,
     /// The name shown to others
     #[arg(long)]
     name: Option<String>,
@@ -100,7 +102,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     let node = Node::start(NodeConfig {
         home: home_path(&arguments.home)?,
         passphrase: ask_passphrase(),
-        organisation: arguments.org,
+        organisations: arguments.org,
         ticket,
         name: shown_name(arguments.name.as_deref(), &home)?,
         input: arguments.input,
@@ -117,7 +119,14 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     // Not before: whoever tires of waiting for an answer ends the program at once.
     let stop = StopSignal::listen()?;
     let tell = if to_stdout { Tell::Nobody } else { Tell::Lines };
-    let mut session = Session { events: node.subscribe(), journal, tell, service: None, home };
+    let mut session = Session {
+        events: node.subscribe(),
+        journal,
+        tell,
+        services: Vec::new(),
+        names: BTreeMap::new(),
+        home,
+    };
     let on_screen = !to_stdout && io::stdout().is_terminal() && io::stdin().is_terminal();
     let reason = if on_screen {
         session.show(&node, &stop, until)?
@@ -125,7 +134,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         session.print(&node, &stop, until)?
     };
     // Nobody is to steer a node that says goodbye.
-    session.service = None;
+    session.services.clear();
     let ended = match reason {
         Some(reason) => node.stop(reason),
         None => node.wait(),
@@ -151,7 +160,10 @@ struct Session {
     events: Receiver<StampedEvent>,
     journal: Option<Journal>,
     tell: Tell,
-    service: Option<Service>,
+    /// The local API of each organisation.
+    services: Vec<Service>,
+    /// What each organisation is called, where the node is in several.
+    names: BTreeMap<String, String>,
     home: Home,
 }
 
@@ -194,15 +206,29 @@ impl Session {
                     screen.tell(news);
                 }
             }
-            let Some(snapshot) = node.snapshot() else {
+            let handles: Vec<_> = node.handles().collect();
+            let mut others: Vec<_> = handles.iter().filter_map(NodeHandle::snapshot).collect();
+            if others.is_empty() {
                 std::thread::sleep(TURN);
                 continue;
-            };
-            screen.draw(&snapshot)?;
+            }
+            // None is in front where that organisation has ended.
+            let shown = others.iter().position(|other| other.front).unwrap_or_default();
+            let snapshot = others.remove(shown);
+            screen.draw(&snapshot, &others)?;
             match screen.wish(&snapshot, TURN) {
                 Some(Wish::Leave) => return Ok(Some("quit")),
                 Some(Wish::Copy) => screen.copy(&snapshot.ticket)?,
                 Some(Wish::Command(command)) => node.command(command),
+                Some(Wish::NextOrganisation) => {
+                    let own = |it: &NodeHandle| {
+                        it.organisation() == Some(snapshot.organisation_id.as_str())
+                    };
+                    let shown = handles.iter().position(own).unwrap_or_default();
+                    // The one that is shown, where it does not hear us.
+                    let next = shown + usize::from(snapshot.front);
+                    handles[next % handles.len()].command(Command::Front);
+                }
                 None => {}
             }
         }
@@ -215,8 +241,8 @@ impl Session {
         node: Option<&Node>,
     ) -> anyhow::Result<Option<String>> {
         // Whoever is told that the node is ready may steer it.
-        let trouble = match (&event.event, node) {
-            (Event::Ready { org, .. }, Some(node)) => self.open_control(org, node).err(),
+        let trouble = match (&event.event, &event.org, node) {
+            (Event::Ready { .. }, Some(org), Some(node)) => self.open_control(org, node).err(),
             _ => None,
         };
         let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error:#}"));
@@ -226,6 +252,11 @@ impl Session {
         // The screen shows the ticket in its own way.
         let is_ready = matches!(event.event, Event::Ready { .. });
         let line = describe(&event.event).filter(|_| !(is_ready && self.tell == Tell::Screen));
+        let name = event.org.as_deref().and_then(|org| self.names.get(org));
+        let line = line.map(|line| match name {
+            Some(name) => format!("{name}: {line}"),
+            None => line,
+        });
         match self.tell {
             Tell::Screen => return Ok(trouble.or(line)),
             Tell::Lines => line.iter().for_each(|line| say(line)),
@@ -239,7 +270,13 @@ impl Session {
     fn open_control(&mut self, organisation: &str, node: &Node) -> anyhow::Result<()> {
         let id = organisation.parse().context("an organisation's id")?;
         let store = self.home.find(id)?.context("its folder is gone")?;
-        self.service = Some(Service::start(Arc::new(node.handle()), store)?);
+        let mut handles = node.handles();
+        let handle = handles.find(|handle| handle.organisation() == Some(organisation));
+        let handle = handle.context("the node is not in it")?;
+        if node.handles().count() > 1 {
+            self.names.insert(organisation.to_owned(), store.charter().name().to_owned());
+        }
+        self.services.push(Service::start(Arc::new(handle), store)?);
         Ok(())
     }
 }
@@ -335,7 +372,7 @@ mod tests {
         let path = folder.path().join("events");
         let mut journal = Journal::open(path.clone()).expect("opened");
         let event = Event::Stopped { reason: "time".to_owned() };
-        let event = StampedEvent { at_us: 3, event };
+        let event = StampedEvent { at_us: 3, event, org: None };
         journal.write(&event).expect("written");
         let line = "{\"at_us\":3,\"event\":\"stopped\",\"reason\":\"time\"}\n";
         assert_eq!(std::fs::read_to_string(&path).expect("there"), line);
@@ -361,7 +398,6 @@ mod tests {
         let device = hark_keys::DeviceKey::from_secret(&[7; 32]).id();
         let ready = Event::Ready {
             device: DeviceText(device),
-            org: String::new(),
             listen: vec!["/ip4/192.0.2.7/udp/4000/quic-v1/p2p/12D3".to_owned()],
             ticket: "hark1abc".to_owned(),
         };

@@ -116,7 +116,9 @@ impl Mouth {
         let all = |n: u8| vec![self.listeners[usize::from(n)], self.listeners[TARGETS as usize]];
         let command = match act {
             Act::Nothing => return,
-            Act::Select(choice) => VoiceCommand::SelectTarget(choice.map(target)),
+            Act::Select(choice) => {
+                VoiceCommand::SelectTarget { target: choice.map(target), keyed: false }
+            }
             Act::Key(down) => VoiceCommand::PushToTalk(down),
             Act::Mute(muted) => VoiceCommand::Mute(muted),
             Act::Remove(n) => VoiceCommand::RemoveTarget(target(n)),
@@ -345,7 +347,7 @@ fn too_many_targets_are_refused() {
         mouth.pipeline.handle_command(now, VoiceCommand::SetListeners { target, devices });
     }
     let transmits = |mouth: &mut Mouth, n| {
-        let command = VoiceCommand::SelectTarget(Some(target(n)));
+        let command = VoiceCommand::SelectTarget { target: Some(target(n)), keyed: false };
         mouth.pipeline.handle_command(Timestamp::from_millis(1_000), command);
         (0..3).for_each(|_| {
             mouth.pipeline.handle_capture(Timestamp::from_millis(1_000), &[0.1; 480]);

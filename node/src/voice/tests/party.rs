@@ -95,7 +95,10 @@ impl Party {
     pub(super) fn talk(&mut self, k: usize, n: Option<u8>) {
         let now = self.now();
         let pipeline = &mut self.talkers[k].pipeline;
-        pipeline.handle_command(now, VoiceCommand::SelectTarget(n.map(target)));
+        pipeline.handle_command(
+            now,
+            VoiceCommand::SelectTarget { target: n.map(target), keyed: false },
+        );
         pipeline.handle_command(now, VoiceCommand::PushToTalk(n.is_some()));
     }
 

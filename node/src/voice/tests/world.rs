@@ -75,7 +75,8 @@ impl World {
         talker.handle_command(now, use_key(&secret));
         let devices = vec![listener_id];
         talker.handle_command(now, VoiceCommand::SetListeners { target: TARGET, devices });
-        talker.handle_command(now, VoiceCommand::SelectTarget(Some(TARGET)));
+        talker
+            .handle_command(now, VoiceCommand::SelectTarget { target: Some(TARGET), keyed: false });
         listener.handle_command(now, install_key(talker_id, &secret));
         let settings = NetSettings::default();
         listener.handle_command(now, VoiceCommand::SetNet { net: NET, settings });

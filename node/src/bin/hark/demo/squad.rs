@@ -76,7 +76,7 @@ impl Squad {
             let node = Node::start(NodeConfig {
                 home,
                 passphrase: Box::new(|| None),
-                organisation: None,
+                organisations: Vec::new(),
                 ticket: ticket.clone(),
                 name: name.to_owned(),
                 input: InputSpec::File { path: input, looped: false },

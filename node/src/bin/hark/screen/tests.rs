@@ -56,6 +56,7 @@ fn snapshot() -> Snapshot {
         name: "Ann".to_owned(),
         organisation: "Kestrel".to_owned(),
         organisation_id: String::new(),
+        front: true,
         nets: vec![net("squad", true, &["Bob"], &[])],
         talk_to: vec!["squad".to_owned()],
         keys: Vec::new(),
@@ -74,8 +75,18 @@ fn snapshot() -> Snapshot {
 }
 
 fn shown(width: u16, height: u16, snapshot: &Snapshot, state: &ViewState) -> Vec<String> {
+    shown_beside(width, height, snapshot, &[], state)
+}
+
+fn shown_beside(
+    width: u16,
+    height: u16,
+    snapshot: &Snapshot,
+    others: &[Arc<Snapshot>],
+    state: &ViewState,
+) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
-    terminal.draw(|frame| draw(frame, snapshot, state)).expect("drawn");
+    terminal.draw(|frame| draw(frame, snapshot, others, state)).expect("drawn");
     let buffer = terminal.backend().buffer();
     (0..height)
         .map(|y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>())
@@ -99,6 +110,35 @@ fn members_are_shown_with_how_they_are_heard() {
     assert_eq!(lines[7], "  Bob is here");
     assert!(lines[9].starts_with(" you  ████████──  by voice"), "{lines:#?}");
     assert!(lines[10].contains("q leave · m mute · d deafen · t ticket"), "{lines:#?}");
+}
+
+#[test]
+fn other_organisations_have_a_line_with_who_talks_there() {
+    let mut talks = peer(4, "Dan", true);
+    talks.talking_on = vec!["Command".to_owned()];
+    let escort = Snapshot { organisation: "Escort".to_owned(), peers: vec![talks], ..snapshot() };
+    let silent = Snapshot { organisation: "Miners".to_owned(), peers: Vec::new(), ..snapshot() };
+    let state = ViewState { other_organisations: 2, ..ViewState::default() };
+    let others = [Arc::new(escort), Arc::new(silent)];
+    let lines = shown_beside(100, 12, &snapshot(), &others, &state);
+    assert!(lines[0].starts_with(" Kestrel"), "{lines:#?}");
+    assert!(
+        lines[1].starts_with(" ● Escort") && lines[1].ends_with("Dan on Command"),
+        "{lines:#?}"
+    );
+    assert!(lines[2].starts_with(" ○ Miners") && lines[2].ends_with("1 here"), "{lines:#?}");
+    assert!(lines[11].contains("tab next organisation"), "{lines:#?}");
+}
+
+#[test]
+fn tab_is_for_those_who_are_in_several_organisations() {
+    let tab = KeyEvent::new(KeyCode::Tab, KeyModifiers::NONE);
+    let mut state = ViewState::default();
+    assert_eq!(state.press(tab, &snapshot()), None);
+    state.other_organisations = 1;
+    state.talk_key = true;
+    assert_eq!(state.press(tab, &snapshot()), Some(Wish::NextOrganisation));
+    assert!(!state.talk_key, "the key was for the organisation that was in front");
 }
 
 #[test]

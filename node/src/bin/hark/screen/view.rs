@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use hark_node::snapshot::{NetView, PeerView, Snapshot, TransmitMode};
 use ratatui::{
     Frame,
@@ -11,10 +13,16 @@ use super::ViewState;
 use crate::talk::plain_address;
 
 /// Draws the state; nothing else is known here.
-pub(super) fn draw(frame: &mut Frame, snapshot: &Snapshot, state: &ViewState) {
+pub(super) fn draw(
+    frame: &mut Frame,
+    snapshot: &Snapshot,
+    others: &[Arc<Snapshot>],
+    state: &ViewState,
+) {
     let trouble = u16::from(snapshot.trouble.is_some());
-    let [title, members, own, trouble, help] = Layout::vertical([
+    let [title, background, members, own, trouble, help] = Layout::vertical([
         Constraint::Length(1),
+        Constraint::Length(others.len().try_into().unwrap_or(u16::MAX)),
         Constraint::Min(0),
         Constraint::Length(2),
         Constraint::Length(trouble),
@@ -22,6 +30,7 @@ pub(super) fn draw(frame: &mut Frame, snapshot: &Snapshot, state: &ViewState) {
     ])
     .areas(frame.area());
     draw_title(frame, title, snapshot);
+    draw_others(frame, background, others);
     let alone = !snapshot.peers.iter().any(|peer| peer.reachable);
     if state.show_ticket || snapshot.peers.is_empty() {
         draw_ticket(frame, members, snapshot, state);
@@ -56,6 +65,36 @@ fn draw_title(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
     let right = format!("{} · {:.0} % CPU ", snapshot.name, snapshot.cpu_percent);
     frame.render_widget(left, area);
     frame.render_widget(Line::from(right).dim().right_aligned(), area);
+}
+
+/// A line for each organisation that is heard but does not hear us: who is there, and who talks.
+fn draw_others(frame: &mut Frame, area: Rect, others: &[Arc<Snapshot>]) {
+    let lines = others.iter().map(|other| {
+        let here = other.peers.iter().filter(|peer| peer.reachable).count();
+        let mut talking = other.peers.iter().filter(|peer| peer.talking).map(|peer| {
+            let nets = peer.talking_on.join(", ");
+            if nets.is_empty() { peer.name.clone() } else { format!("{} on {nets}", peer.name) }
+        });
+        let first = talking.next();
+        let lamp = if other.transmitting {
+            Span::from("●").fg(Color::Red)
+        } else if first.is_some() {
+            Span::from("●").fg(Color::Green)
+        } else {
+            Span::from("○").dim()
+        };
+        let name = Span::from(format!(" {:<20}", other.organisation)).dim();
+        let mut line = Line::from(vec![Span::from(" "), lamp, name]);
+        match first {
+            Some(first) => {
+                let all: Vec<_> = std::iter::once(first).chain(talking).collect();
+                line.push_span(Span::from(format!(" {}", all.join("; "))).bold());
+            }
+            None => line.push_span(Span::from(format!(" {} here", here + 1)).dim()),
+        }
+        line
+    });
+    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
 }
 
 /// A line above that names what follows.
@@ -259,6 +298,9 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     if state.talk_key && !state.key_release {
         spans.push(Span::from("  HELD: space ends").fg(Color::Yellow).bold());
     }
+    if !snapshot.front {
+        spans.push(Span::from("  NOBODY HEARS YOU: tab").fg(Color::Red).bold());
+    }
     if snapshot.muted {
         spans.push(Span::from("  MUTED").fg(Color::Red).bold());
     }
@@ -282,8 +324,13 @@ fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
         (true, false) => "c copy ticket · t back",
         (false, false) => "t ticket",
     };
+    let others = if state.other_organisations > 0 || !snapshot.front {
+        " · tab next organisation"
+    } else {
+        ""
+    };
     let text = format!(
-        " q leave · m {} · d {}{space} · {ticket} · v mode · ↑↓ +- volume",
+        " q leave · m {} · d {}{space}{others} · {ticket} · v mode · ↑↓ +- volume",
         if snapshot.muted { "unmute" } else { "mute" },
         if snapshot.deafened { "undeafen" } else { "deafen" },
     );

@@ -1,0 +1,140 @@
+//! One microphone and one loudspeaker for several organisations.
+
+use hark_keys::{DeviceId, TargetId, Timestamp};
+
+use super::{Pipeline, VoiceCommand, VoiceEvent, VoiceStatistics, mix::Limiter};
+
+/// Which of the organisations that a device is in at once: the first is 0.
+pub type Line = usize;
+
+/// The voice of one device in several organisations at once.
+///
+/// Each has a pipeline of its own, so that keys, nets and counters of two organisations never meet;
+/// what they play is added up. Our voice goes to the line in front, and while a key to talk is held
+/// on any line, to all lines with such a key and to no other.
+pub struct Desk {
+    lines: Vec<Connection>,
+    front: Line,
+    played: Vec<f32>,
+    limiter: Limiter,
+}
+
+struct Connection {
+    pipeline: Pipeline,
+    /// Where our voice is to go, and whether a key is held for it.
+    wanted: (Option<TargetId>, bool),
+    /// Where it goes.
+    selected: Option<TargetId>,
+}
+
+impl Desk {
+    /// A desk with a line for each pipeline; the first is in front.
+    pub fn new(pipelines: Vec<Pipeline>) -> Self {
+        let lines = pipelines.into_iter().map(|pipeline| Connection {
+            pipeline,
+            wanted: (None, false),
+            selected: None,
+        });
+        let (played, limiter) = (Vec::new(), Limiter::default());
+        Self { lines: lines.collect(), front: 0, played, limiter }
+    }
+
+    /// Does what the node or its user wants of a line.
+    pub fn handle_command(&mut self, now: Timestamp, line: Line, command: VoiceCommand) {
+        match command {
+            VoiceCommand::SelectTarget { target, keyed } => {
+                self.lines[line].wanted = (target, keyed);
+                self.select(now);
+            }
+            VoiceCommand::ComeToFront => {
+                self.front = line;
+                self.select(now);
+            }
+            command => self.lines[line].pipeline.handle_command(now, command),
+        }
+    }
+
+    /// A datagram of voice came over a link of this line.
+    pub fn handle_datagram(
+        &mut self,
+        arrived: Timestamp,
+        line: Line,
+        from: DeviceId,
+        bytes: &[u8],
+    ) {
+        self.lines[line].pipeline.handle_datagram(arrived, from, bytes);
+    }
+
+    /// Takes captured samples: 48 kHz, mono, -1 to 1, any number of them.
+    pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
+        for line in &mut self.lines {
+            line.pipeline.handle_capture(now, samples);
+        }
+    }
+
+    /// Fills `out` with the next samples to play, both sides interleaved, which are asked for at
+    /// `now`.
+    pub fn playout(&mut self, now: Timestamp, out: &mut [f32]) {
+        let [first, others @ ..] = &mut self.lines[..] else { return out.fill(0.0) };
+        first.pipeline.playout(now, out);
+        if others.is_empty() {
+            return;
+        }
+        self.played.resize(out.len(), 0.0);
+        for line in others {
+            line.pipeline.playout(now, &mut self.played);
+            out.iter_mut().zip(&self.played).for_each(|(sum, one)| *sum += one);
+        }
+        self.limiter.process(out);
+    }
+
+    /// Makes the reports that are due.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.lines.iter_mut().for_each(|line| line.pipeline.handle_timeout(now));
+    }
+
+    /// The next datagram to send, on which line and to whom; polled until there is none.
+    pub fn poll_transmit(&mut self) -> Option<(Line, DeviceId, &[u8])> {
+        let mut lines = self.lines.iter_mut().enumerate();
+        lines.find_map(|(number, line)| {
+            let (to, bytes) = line.pipeline.poll_transmit()?;
+            Some((number, to, bytes))
+        })
+    }
+
+    /// The next event, and of which line; polled until there is none.
+    pub fn poll_event(&mut self) -> Option<(Line, VoiceEvent)> {
+        let mut lines = self.lines.iter_mut().enumerate();
+        lines.find_map(|(number, line)| Some((number, line.pipeline.poll_event()?)))
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.lines.iter().filter_map(|line| line.pipeline.poll_timeout()).min()
+    }
+
+    /// All counters of each line as they stand.
+    pub fn statistics(&self) -> Vec<VoiceStatistics> {
+        self.lines.iter().map(|line| line.pipeline.statistics()).collect()
+    }
+
+    /// Tells each line where our voice goes; those that lose it first.
+    fn select(&mut self, now: Timestamp) {
+        let keyed = self.lines.iter().any(|line| line.wanted.1);
+        let front = self.front;
+        let wanted = move |number: Line, line: &Connection| {
+            let heard = if keyed { line.wanted.1 } else { number == front };
+            line.wanted.0.filter(|_| heard)
+        };
+        for gains in [false, true] {
+            for (number, line) in self.lines.iter_mut().enumerate() {
+                let target = wanted(number, line);
+                if target != line.selected && target.is_some() == gains {
+                    line.selected = target;
+                    let command = VoiceCommand::SelectTarget { target, keyed };
+                    line.pipeline.handle_command(now, command);
+                }
+            }
+        }
+    }
+}
