@@ -242,7 +242,8 @@ impl Member {
         &self.output
     }
 
-    fn ready(&self) -> Event {
+    /// What it told when it could be joined.
+    pub fn ready(&self) -> Event {
         self.wait("ready", |events| events.iter().find(|event| event.is("ready")).cloned())
     }
 
@@ -293,8 +294,9 @@ fn frames(events: &[Event], device: &str) -> Option<u64> {
 }
 
 fn last_stats(events: &[Event], device: &str) -> Option<Value> {
-    let stats = events.iter().rev().find(|event| event.is("stats"))?;
-    stats.peer(device).cloned()
+    // A member of several organisations tells of each.
+    let mut stats = events.iter().rev().filter(|event| event.is("stats"));
+    stats.find_map(|event| event.peer(device)).cloned()
 }
 
 fn number(value: &Value, name: &str) -> u64 {

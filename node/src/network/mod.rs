@@ -475,7 +475,8 @@ impl Runner {
         self.unsettled = true;
         match command {
             Command::Ptt { down, key } => {
-                let down = self.radio.press(key.as_deref(), down);
+                let opens = self.view.transmit() == TransmitMode::Ptt;
+                let down = self.radio.press(key.as_deref(), down, opens);
                 voice_command = Some(VoiceCommand::PushToTalk(down));
             }
             Command::Listen { net, on } => self.radio.listen(squad, &net, on),

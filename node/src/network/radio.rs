@@ -94,9 +94,9 @@ impl Radio {
         }
     }
 
-    /// A key goes down or up; one that is bound to nothing is a net's name. Says whether any is
-    /// down now.
-    pub(super) fn press(&mut self, key: Option<&str>, down: bool) -> bool {
+    /// A key goes down or up; one that is bound to nothing is a net's name. `opens` is whether keys
+    /// open the microphone, which then stays open for the last words. Says whether any is down now.
+    pub(super) fn press(&mut self, key: Option<&str>, down: bool, opens: bool) -> bool {
         let was_down = self.is_down();
         match key {
             None => self.pressed = down,
@@ -111,7 +111,7 @@ impl Radio {
             }
         }
         // The last words go where they were said to.
-        self.trailing = was_down && !self.is_down() && self.talking;
+        self.trailing = was_down && !self.is_down() && self.talking && opens;
         self.is_down()
     }
 

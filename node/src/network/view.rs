@@ -140,6 +140,10 @@ impl View {
         self.transmit = mode;
     }
 
+    pub(super) fn transmit(&self) -> TransmitMode {
+        self.transmit
+    }
+
     pub(super) fn set_trouble(&mut self, end: Direction, trouble: Option<String>) {
         match trouble {
             Some(trouble) => self.troubles.insert(end, trouble),
