@@ -216,7 +216,7 @@ fn a_cue_tells_of_another_target() {
         [(Some(0), true, false), (Some(1), true, false), (None, false, true)]
     {
         let target = choice.map(|n| TargetId::from_bytes([n; 16]));
-        pipeline.handle_command(now, VoiceCommand::SelectTarget { target: target, keyed: false });
+        pipeline.handle_command(now, VoiceCommand::SelectTarget { target, keyed: false });
         let mut heard = Vec::new();
         for _ in 0..10 {
             pipeline.handle_capture(now, &[0.0; 480]);
