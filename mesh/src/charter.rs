@@ -535,11 +535,15 @@ impl Charter {
     }
 
     /// What a member who has settled nothing hears and talks to: the first channel, in the order
-    /// that officers gave them, that it may join.
+    /// that officers gave them, that it may join; one of a preset only where there is no other.
     pub fn first_channel(&self, member: MemberId) -> Option<&Channel> {
         let rights = Capabilities::JOIN | Capabilities::LISTEN;
         let may = |it: &&Channel| self.state.allows(member, rights, content::Place::Channel(it.id));
-        self.state.channels_in_order().into_iter().find(may)
+        let preset = |it: &&Channel| self.state.preset_of(it.id).is_some();
+        let mut channels: Vec<_> = self.state.channels_in_order();
+        // Whoever has chosen nothing is not moved by a preset that says nothing of it.
+        channels.sort_by_key(preset);
+        channels.into_iter().find(may)
     }
 
     /// What the voice datagrams to `target` are marked with. [PROTO-7.1]

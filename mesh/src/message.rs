@@ -35,6 +35,8 @@ pub enum Message {
     Have(Have),
     /// Pieces of the charter, each after those that it needs; packed.
     Pieces(List<u8, MESSAGE_MAX_BYTES>),
+    /// The receiver is to hear another channel. [PROTO-6.14]
+    Move(Move),
 }
 
 impl Message {
@@ -78,6 +80,15 @@ pub struct Listening {
     pub number: u64,
     /// In ascending order.
     pub channels: List<ChannelId, LISTENING_MAX>,
+}
+
+/// Where a member is moved to, by somebody who may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// The channel to leave; none to leave none.
+    pub from: Option<ChannelId>,
+    /// The channel to hear and to talk to.
+    pub to: ChannelId,
 }
 
 /// The key that the sender's speech to a target is sealed with, and everybody who gets it.

@@ -16,6 +16,7 @@
 //! }
 //! ```
 
+mod moves;
 mod names;
 mod nets;
 mod output;
@@ -34,6 +35,7 @@ use std::{
 use hark_keys::{ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp};
 use zeroize::Zeroizing;
 
+pub use moves::MoveError;
 pub use output::{DownReason, Event, MessageError, Persist, Transmit};
 
 use crate::{
@@ -107,6 +109,7 @@ enum Purpose {
     Listening(u64),
     Names,
     Charter,
+    Move,
 }
 
 /// A peer whose Hello was accepted.
@@ -282,6 +285,7 @@ impl Squad {
             Message::Digest(digest) => self.replication.handle_digest(now, from, digest),
             Message::Have(have) => self.replication.handle_have(now, from, &have),
             Message::Pieces(packed) => result = self.replication.handle_pieces(from, &packed),
+            Message::Move(order) => self.take_move(from, order)?,
         }
         self.settle(now);
         result
@@ -302,7 +306,8 @@ impl Squad {
             | Message::Listening(_)
             | Message::Names(_)
             | Message::Digest(_)
-            | Message::Have(_) => return Err(MessageError::ByGossip),
+            | Message::Have(_)
+            | Message::Move(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())
@@ -616,6 +621,7 @@ impl Squad {
             Purpose::Listening(number) => self.nets.handle_answer(now, device, number, taken),
             Purpose::Names => self.names.handle_answer(now, device, taken),
             Purpose::Charter => self.replication.handle_answer(device),
+            Purpose::Move => {}
         }
         self.settle(now);
     }

@@ -41,8 +41,8 @@ pub trait Controlled: Send + Sync + 'static {
     /// The newest state; none in the first moments.
     fn snapshot(&self) -> Option<Arc<Snapshot>>;
 
-    /// Does what was asked, soon.
-    fn command(&self, command: Command);
+    /// Does what was asked, or says in a line why not.
+    fn command(&self, command: Command) -> Result<(), String>;
 
     /// Events from now on. The channel is bounded; what a slow reader misses is lost.
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
@@ -60,8 +60,8 @@ impl Controlled for crate::node::NodeHandle {
         Self::snapshot(self)
     }
 
-    fn command(&self, command: Command) {
-        Self::command(self, command);
+    fn command(&self, command: Command) -> Result<(), String> {
+        Self::command(self, command)
     }
 
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {

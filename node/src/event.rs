@@ -100,6 +100,18 @@ pub enum Event {
         /// Exactly those who hold the key, this device included.
         devices: Vec<DeviceText>,
     },
+    /// A member who may has moved this device's member to another channel.
+    Moved {
+        /// By which device.
+        device: DeviceText,
+        /// Its member's name.
+        name: String,
+        /// The channel that is not heard any more, if one was named.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// The channel that is heard and talked to.
+        to: String,
+    },
     /// The organisation's charter is now this.
     CharterChanged {
         /// Version of the root document.

@@ -182,7 +182,8 @@ impl Node {
 
     /// Does what a person or a program wants of the organisation in front, or of all.
     pub fn command(&self, command: Command) {
-        self.front().send(command);
+        // What is refused shows in the next snapshot.
+        drop(self.front().send(command));
     }
 
     /// Events from now on, and for the first who asks, from the start.
@@ -270,15 +271,10 @@ impl NodeHandle {
     }
 
     /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
-    /// it.
-    pub fn command(&self, command: Command) {
-        self.send(command);
-        for station in &*self.stations {
-            let (told, settled) = sync_channel(1);
-            // One that has ended does nothing, and drops it.
-            let _ = station.inputs.send(Input::Settled(told));
-            let _ = settled.recv();
-        }
+    /// it. What cannot be done is refused in a line.
+    pub fn command(&self, command: Command) -> Result<(), String> {
+        // One that has ended, or ends now, does nothing, and drops the other end.
+        self.send(command).into_iter().try_for_each(|done| done.recv().unwrap_or(Ok(())))
     }
 
     /// Events from now on, of all organisations of the node.
@@ -307,11 +303,14 @@ impl NodeHandle {
         &self.stations[self.line]
     }
 
-    /// Has a command done by those whom it concerns.
-    fn send(&self, command: Command) {
-        let to = |line: Line, command| {
+    /// Has a command done by those whom it concerns; tells where to wait for each.
+    fn send(&self, command: Command) -> Vec<Receiver<Result<(), String>>> {
+        let mut all_done = Vec::new();
+        let mut to = |line: Line, command| {
+            let (input, done) = Input::command(command);
             // One that has ended does nothing.
-            let _ = self.stations[line].inputs.send(Input::Command(command));
+            let _ = self.stations[line].inputs.send(input);
+            all_done.push(done);
         };
         match command {
             // There is one microphone, one loudspeaker and one end.
@@ -323,18 +322,20 @@ impl NodeHandle {
             Command::Ptt { key: None, .. } => to(self.own().publisher.front(), command),
             Command::Front => self.come_to_front(to),
             Command::TalkTo(_) => {
-                self.come_to_front(to);
+                self.come_to_front(&mut to);
                 to(self.line, command);
             }
             Command::Ptt { .. }
             | Command::Listen { .. }
             | Command::Net { .. }
             | Command::Key { .. }
+            | Command::Move { .. }
             | Command::Volume { .. } => to(self.line, command),
         }
+        all_done
     }
 
-    fn come_to_front(&self, to: impl Fn(Line, Command)) {
+    fn come_to_front(&self, mut to: impl FnMut(Line, Command)) {
         let before = self.own().publisher.come_to_front();
         if before != self.line {
             // The plain key is let go there: what is said from now on is for others.

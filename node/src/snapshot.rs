@@ -237,6 +237,16 @@ pub enum Command {
         /// Factor.
         gain: f32,
     },
+    /// Has a member hear and talk to another net; whoever asks needs the right to move.
+    Move {
+        /// The member's name or device.
+        person: String,
+        /// The net to leave; none to leave none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// The net to hear and to talk to.
+        to: String,
+    },
     /// What is said without a key of its own goes to this organisation.
     Front,
     /// Leave and end.

@@ -253,7 +253,7 @@ impl<'a> World<'a> {
         match action {
             Action::Start(member) => self.processes[member].waits = true,
             Action::Press { member, key, down } => {
-                self.seats[member].send(Input::Command(Command::Ptt { down, key }));
+                self.seats[member].send(Input::command(Command::Ptt { down, key }).0);
             }
             Action::Order(index) => self.order(now, index),
             Action::Relink { of, ways } => self.relink(of, *ways),
@@ -307,7 +307,7 @@ impl<'a> World<'a> {
             }
             FaultKind::Quit(member) => {
                 self.tell(now, Some(member), "leaves");
-                self.seats[member].send(Input::Command(Command::Quit));
+                self.seats[member].send(Input::command(Command::Quit).0);
             }
             FaultKind::Cut { pairs, lasting } => {
                 pairs.iter().for_each(|(from, to)| self.fabric.set_cut(*from, *to, true));
@@ -379,7 +379,7 @@ impl<'a> World<'a> {
         let input = match &order.kind {
             InstructionKind::Radio(command) => {
                 self.observation.answered(index, Ok(()));
-                Input::Command(command.clone())
+                Input::command(command.clone()).0
             }
             InstructionKind::Charter(request) => {
                 let (sender, receiver) = sync_channel(1);

@@ -49,6 +49,36 @@ fn commands_are_done() {
     assert!(wren.try_ctl(&["status"]).complaint().contains("no node runs here"));
 }
 
+/// An officer moves a member to another net; who may not is told so.
+#[test]
+fn a_member_is_moved_to_another_net() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&wren]);
+    scene.run("Kestrel", &["charter", "channel", "add", "Flight"]).success();
+    shows(&wren, |status| status["nets"].as_array().is_some_and(|nets| nets.len() == 2));
+    let refused = wren.try_ctl(&["move", "Kestrel", "Flight"]);
+    assert!(refused.complaint().contains("you may not move members there"));
+    assert!(kestrel.try_ctl(&["move", "Dodo", "Flight"]).complaint().contains("\"Dodo\""));
+    kestrel.ctl(&["move", "wren", "Flight", "--from", "squad"]);
+    let moved = wren.wait_after(0, "a move", |event| event.is("moved"));
+    assert_eq!(
+        (moved.text("name"), moved.text("from"), moved.text("to")),
+        ("Kestrel", "squad", "Flight")
+    );
+    shows(&wren, |status| {
+        let heard = |name: &str| {
+            let nets = status["nets"].as_array().expect("a list");
+            let net = nets.iter().find(|net| net["name"] == name).expect("within reach");
+            net["listening"] == true
+        };
+        !heard("squad") && heard("Flight") && status["talk_to"][0] == "Flight"
+    });
+    kestrel.ctl(&["listen", "Flight"]);
+    kestrel.hears(&wren, 50);
+}
+
 /// A member that was turned down to nothing is not heard, and again once turned up.
 #[test]
 fn volume_of_one_member() {

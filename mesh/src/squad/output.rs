@@ -1,8 +1,9 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use hark_keys::{DecodeError, DeviceId, KeySecret, SignatureError, TargetId};
+use hark_keys::{ChannelId, DecodeError, DeviceId, KeySecret, SignatureError, TargetId};
 use zeroize::Zeroizing;
 
+use super::MoveError;
 use crate::{
     DirectoryError, Target,
     charter::{Charter, PieceError},
@@ -140,6 +141,15 @@ pub enum Event {
         /// The talker.
         device: DeviceId,
     },
+    /// A member who may has moved us: hear `to` and talk to it, instead of `from`, or as well.
+    Moved {
+        /// By which device.
+        by: DeviceId,
+        /// What to leave; none to leave none.
+        from: Option<ChannelId>,
+        /// What to hear, which we may.
+        to: ChannelId,
+    },
     /// Who listens to what has changed, here or elsewhere.
     NetsChanged,
     /// The charter in force is another one; what it has done to our own nets and targets was told
@@ -201,6 +211,9 @@ pub enum MessageError {
     /// What travels only over the link that ends at its recipient. [PROTO-6.4]
     #[error("a message by gossip that is for one peer")]
     ByGossip,
+    /// A move that nobody has the right to.
+    #[error("move: {0}")]
+    Move(MoveError),
     /// A piece of the charter that is none.
     #[error("piece of the charter: {0}")]
     Piece(PieceError),

@@ -10,6 +10,7 @@ use crate::{
     message::KeyMessage,
 };
 
+mod moves;
 mod rights;
 
 const SECOND: Duration = Duration::from_secs(1);

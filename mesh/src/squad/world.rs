@@ -591,6 +591,7 @@ impl Node {
             Event::TalkerKeyGone { .. }
             | Event::Removed
             | Event::Evicted { .. }
+            | Event::Moved { .. }
             | Event::TargetGone(_) => panic!("nobody was removed here"),
             Event::PeerUp { .. }
             | Event::PeerRenamed { .. }

@@ -216,6 +216,27 @@ fn a_demoted_officer_cannot_act_in_the_name_of_what_he_was() {
     assert_eq!(world.charter.state().term(officer.member), 1);
 }
 
+/// Whoever has chosen nothing stays where it was, whatever the ids of a preset's channels are.
+#[test]
+fn a_preset_does_not_bring_the_first_channel() {
+    for byte in [0, 0xff] {
+        let mut world = World::new();
+        let ann = world.join();
+        let first = world.charter.first_channel(ann.member).unwrap().id;
+        let id = PresetId::from_bytes([5; 16]);
+        let channels = List::truncated([channel(byte, Place::Organisation, "Command")]);
+        let preset = Preset { channels, ..Preset::empty(id, "Night raid") };
+        world.by_founder(vec![Change::Preset(Box::new(preset)), Change::LoadPreset(id)]);
+        assert_eq!(world.charter.first_channel(ann.member).unwrap().id, first);
+        // Where there is no other, it is heard.
+        world.by_founder(vec![Change::RemoveChannel(first)]);
+        assert_eq!(
+            world.charter.first_channel(ann.member).unwrap().id,
+            ChannelId::from_bytes([byte; 16])
+        );
+    }
+}
+
 /// [CHARTER-5.4]
 #[test]
 fn presets_come_and_go_as_one() {

@@ -88,10 +88,13 @@ fn add(
     if taken {
         return Err(CommandError::Input(format!("there is a channel {name} already")));
     }
+    let siblings = view.state.channels().filter(|channel| channel.parent == parent);
+    // After all that are there: many hear the first.
+    let order = siblings.map(|channel| channel.order.saturating_add(1)).max().unwrap_or_default();
     let id = new_channel(host);
     let mut plan = Plan::default();
     let called = plan.name(id, &name, look.hidden);
-    let mut channel = Channel { parent, name: called, ..Channel::open(id, &name) };
+    let mut channel = Channel { parent, name: called, order, ..Channel::open(id, &name) };
     dress(&mut channel, look);
     plan.changes.push(Change::Channel(channel));
     plan.json.insert("channel".to_owned(), json!(id.to_string()));

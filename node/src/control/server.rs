@@ -250,8 +250,10 @@ fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
             return failure(id, "a volume is 0 to 4");
         }
     }
-    node.command(command);
-    json!({"id": id, "ok": true})
+    match node.command(command) {
+        Ok(()) => json!({"id": id, "ok": true}),
+        Err(error) => failure(id, &error),
+    }
 }
 
 fn failure(id: Value, error: &str) -> Value {

@@ -71,8 +71,12 @@ impl Controlled for Fake {
         Err("this node has no charter".to_owned())
     }
 
-    fn command(&self, command: Command) {
+    fn command(&self, command: Command) -> Result<(), String> {
+        if matches!(command, Command::Move { .. }) {
+            return Err("nobody here is called \"Cat\"".to_owned());
+        }
         self.commands.lock().expect("no test panics within").push(command);
+        Ok(())
     }
 
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {

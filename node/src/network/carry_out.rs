@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use hark_keys::Timestamp;
 use hark_mesh::squad::{self, Persist, Transmit};
 
-use super::{Input, Persisted, Runner};
+use super::{Input, Persisted, Runner, radio};
 use crate::voice::{Net, VoiceCommand};
 
 impl Runner {
@@ -98,6 +98,14 @@ impl Runner {
                 if self.ready_at.is_none() {
                     self.config.publisher.publish(self.view.charter_changed());
                 }
+                None
+            }
+            squad::Event::Moved { by, from, to } => {
+                self.radio.follow(squad, from, to);
+                self.unsettled = true;
+                let channel = |id| radio::name_of(squad, id).unwrap_or_default();
+                let moved = self.view.moved(by, from.map(channel), channel(to));
+                self.config.publisher.publish(moved);
                 None
             }
             squad::Event::NamesChanged => {

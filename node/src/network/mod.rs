@@ -8,6 +8,7 @@ mod behaviour;
 mod carry_out;
 mod dials;
 mod host;
+mod moves;
 mod publisher;
 mod radio;
 mod swarm;
@@ -16,7 +17,10 @@ mod view;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     time::Duration,
 };
 
@@ -73,10 +77,8 @@ pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// What comes in from other threads.
 pub enum Input {
-    /// A person or a program wants something.
-    Command(Command),
-    /// All that came before has been done, which the sender waits for.
-    Settled(std::sync::mpsc::SyncSender<()>),
+    /// A person or a program wants something, and may wait until it is done, or refused in a line.
+    Command(Command, SyncSender<Result<(), String>>),
     /// Something happened in the voice thread.
     Voice(VoiceEvent),
     /// Something to tell, as it is.
@@ -86,11 +88,19 @@ pub enum Input {
     /// Something is on disk, or could not be written.
     Persisted(Persisted, Result<(), String>),
     /// A new ticket is wanted: uses, and how long it lasts.
-    Ticket(u8, Duration, std::sync::mpsc::SyncSender<Ticket>),
+    Ticket(u8, Duration, SyncSender<Ticket>),
     /// Something is wanted of the charter.
-    Charter(Box<Request>, std::sync::mpsc::SyncSender<Result<Answer, String>>),
+    Charter(Box<Request>, SyncSender<Result<Answer, String>>),
     /// End, for this reason.
     Stop(String),
+}
+
+impl Input {
+    /// A command, and where to wait until it is done.
+    pub fn command(command: Command) -> (Self, Receiver<Result<(), String>>) {
+        let (told, done) = sync_channel(1);
+        (Self::Command(command, told), done)
+    }
 }
 
 /// What was written to disk.
@@ -372,15 +382,13 @@ impl Runner {
         let now = self.config.clock.now();
         match input {
             Input::Stop(reason) => return Ok(Some(reason)),
-            Input::Command(Command::Quit) => return Ok(Some("quit".to_owned())),
-            Input::Command(command) => {
-                self.handle_command(command);
+            Input::Command(Command::Quit, _) => return Ok(Some("quit".to_owned())),
+            Input::Command(command, told) => {
+                let done = self.handle_command(now, command);
                 self.carry_out(now);
                 self.show(now, false);
-            }
-            Input::Settled(told) => {
                 // Whoever waited may have gone.
-                let _ = told.try_send(());
+                let _ = told.try_send(done);
             }
             Input::Voice(VoiceEvent::KeyUsed { target }) => {
                 if let Some(squad) = &mut self.squad {
@@ -469,8 +477,8 @@ impl Runner {
         Ok(())
     }
 
-    fn handle_command(&mut self, command: Command) {
-        let Some(squad) = &self.squad else { return };
+    fn handle_command(&mut self, now: Timestamp, command: Command) -> Result<(), String> {
+        let Some(squad) = &mut self.squad else { return Ok(()) };
         let mut voice_command = None;
         self.unsettled = true;
         match command {
@@ -487,16 +495,19 @@ impl Runner {
                 voice_command = Some(VoiceCommand::SetDucking(decibels));
             }
             Command::Front => voice_command = Some(VoiceCommand::ComeToFront),
+            Command::Move { person, from, to } => {
+                return moves::order(now, squad, &person, from.as_deref(), &to);
+            }
             command => voice_command = self.view.handle_command(command),
         }
         // The target first: what is said from now on goes there.
         if std::mem::take(&mut self.unsettled) {
-            let now = self.config.clock.now();
             self.settle_radio(now);
         }
         if let (Some(command), Some(voice)) = (voice_command, &self.voice) {
             voice.command(command);
         }
+        Ok(())
     }
 
     fn command_charter(&mut self, now: Timestamp, request: Request) -> Result<Answer, String> {

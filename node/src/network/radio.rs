@@ -68,6 +68,31 @@ impl Radio {
         }
     }
 
+    /// Hears and talks to `to`, as somebody wants who may; instead of `from`, or as well.
+    pub(super) fn follow(&mut self, squad: &Squad, from: Option<ChannelId>, to: ChannelId) {
+        let Some(to) = name_of(squad, to) else { return };
+        let before = self.talking_to(squad);
+        self.listen(squad, &to, true);
+        let talk_to = match from {
+            None => TalkTo::nets(vec![to]),
+            Some(from) => {
+                if let Some(from) = name_of(squad, from) {
+                    self.listen(squad, &from, false);
+                }
+                let Some(before) = before.filter(|target| target.channels().contains(&from)) else {
+                    return;
+                };
+                let others = before.channels().iter().filter(|id| **id != from);
+                let others = others.filter_map(|id| name_of(squad, *id));
+                TalkTo {
+                    nets: others.chain([to]).collect(),
+                    ..self.talk_to.clone().unwrap_or_default()
+                }
+            }
+        };
+        self.talk_to(talk_to);
+    }
+
     /// Changes how a net is heard.
     pub(super) fn set_net(&mut self, squad: &Squad, net: &str, change: NetChange) {
         let now = channel_named(squad, net).and_then(|id| self.heard.get(&Net::Channel(id)));
@@ -272,7 +297,7 @@ pub(super) fn name_of(squad: &Squad, channel: ChannelId) -> Option<String> {
 }
 
 /// The member whose device was last seen under this name, or with this id.
-fn member_named(squad: &Squad, name: &str) -> Option<MemberId> {
+pub(super) fn member_named(squad: &Squad, name: &str) -> Option<MemberId> {
     let charter = squad.charter();
     if let Ok(device) = name.parse() {
         return charter.owner(device);

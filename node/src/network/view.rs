@@ -132,6 +132,10 @@ impl View {
         }
     }
 
+    pub(super) fn moved(&self, by: DeviceId, from: Option<String>, to: String) -> Event {
+        Event::Moved { device: DeviceText(by), name: self.name_of(by), from, to }
+    }
+
     pub(super) fn charter_changed(&self) -> Event {
         Event::CharterChanged { version: self.version, heads: self.heads.clone() }
     }
@@ -203,6 +207,7 @@ impl View {
             | Command::Key { .. }
             | Command::Ducking { .. }
             | Command::Front
+            | Command::Move { .. }
             | Command::Quit => return None,
         })
     }

@@ -5,7 +5,7 @@ use hark_mesh::{
     clean_name,
     message::{
         Acknowledgement, KeyMessage, LISTENING_MAX, Listening, MESSAGE_MAX_BYTES,
-        MESSAGE_RECORDS_MAX, Message, NameKey, RECIPIENTS_MAX,
+        MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX,
     },
 };
 
@@ -57,7 +57,7 @@ fn is_message(bytes: &[u8]) -> bool {
             }
             true
         }
-        Message::Digest(_) => true,
+        Message::Digest(_) | Message::Move(_) => true,
         Message::Have(have) => {
             let lacking = WORLD.charter.lacking(&have);
             assert!(lacking.len() <= WORLD.charter.pieces_in_order().count());
@@ -162,6 +162,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             "bytes_names",
             message(Message::Names(List::truncated([(GHOST, WORLD.name_key.clone())]))),
         ),
+        ("bytes_move", message(Message::Move(Move { from: Some(ALPHA), to: WING }))),
         ("bytes_digest", message(Message::Digest(WORLD.charter.digest()))),
         ("bytes_have", message(Message::Have(WORLD.charter.have()))),
         ("bytes_pieces", message(pack(WORLD.charter.pieces_in_order()).remove(0))),

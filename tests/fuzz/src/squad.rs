@@ -14,7 +14,7 @@ use hark_mesh::{
     charter::{Charter, Piece, pack::pack},
     clean_name,
     hello::PeerHello,
-    message::{KeyMessage, Listening, Message, NameKey},
+    message::{KeyMessage, Listening, Message, Move, NameKey},
     squad::{DownReason, Persist, Squad, SquadConfig},
     target::Hearing,
 };
@@ -193,6 +193,16 @@ impl Run {
                 self.squad.set_targets(now, targets);
             }
             KEEP_NAME => self.squad.keep_name(now, GHOST, WORLD.name_key.clone()),
+            MOVE => {
+                let from = (input.byte() % 2 == 0).then(|| WORLD.channel(input.byte()));
+                let to = WORLD.channel(input.byte());
+                let _result = self.squad.move_member(now, peer.member, from, to);
+            }
+            MOVED => {
+                let from = (input.byte() % 2 == 0).then(|| WORLD.channel(input.byte()));
+                let to = WORLD.channel(input.byte());
+                self.message(device, &Message::Move(Move { from, to }).encode());
+            }
             BRING => {
                 let pieces = self.theirs.lacking(&self.squad.charter_taken().have());
                 let _result = self.squad.bring(now, pieces);
@@ -464,6 +474,15 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             .concat(),
         ),
         (
+            "moved",
+            [
+                &disk[..],
+                &up(founder),
+                &[MOVED, founder, 0, 0, 1, MOVED, founder, 1, 1, MOVE, founder, 1, 1],
+            ]
+            .concat(),
+        ),
+        (
             "brought",
             [&disk[..], &change(founder, 0, [15, dora << 2]), &[BRING, 0], &disk, &disk].concat(),
         ),
@@ -499,7 +518,11 @@ const LISTEN_TO: u8 = 20;
 const TALK_TO: u8 = 21;
 const KEEP_NAME: u8 = 22;
 const BRING: u8 = 23;
-const OPERATIONS: u8 = 24;
+/// We move a peer.
+const MOVE: u8 = 24;
+/// A peer moves us.
+const MOVED: u8 = 25;
+const OPERATIONS: u8 = 26;
 
 /// More than that make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

@@ -16,15 +16,15 @@ use crate::{
 };
 
 /// Everyone is linked with everyone, but for those who are cut off.
-struct World {
-    now: Timestamp,
-    nodes: Vec<Node>,
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) nodes: Vec<Node>,
     apart: BTreeSet<(usize, usize)>,
 }
 
-struct Node {
+pub(super) struct Node {
     key: Arc<DeviceKey>,
-    squad: Squad,
+    pub(super) squad: Squad,
     /// By target: who is given each sealed frame.
     listeners: BTreeMap<TargetId, Vec<DeviceId>>,
     /// Generation of each own key.
@@ -33,11 +33,13 @@ struct Node {
     gossip: Vec<Vec<u8>>,
     evicted: Vec<DeviceId>,
     removed: bool,
+    /// By whom, from where and to where others have moved it.
+    pub(super) moved: Vec<(DeviceId, Option<ChannelId>, ChannelId)>,
 }
 
 impl World {
     /// A founder and `others`, on a charter with channels 1 to 3.
-    fn new(others: usize) -> Self {
+    pub(super) fn new(others: usize) -> Self {
         let random = Arc::new(SeededRandom::new(3));
         let keys: Vec<_> = (0..=others).map(|_| Arc::new(DeviceKey::generate(&*random))).collect();
         let mut charter = Charter::found("Squad", "Lobby", &keys[0], None, &*random);
@@ -75,6 +77,7 @@ impl World {
                 gossip: Vec::new(),
                 evicted: Vec::new(),
                 removed: false,
+                moved: Vec::new(),
             }
         });
         let mut world = Self { now, nodes: nodes.collect(), apart: BTreeSet::new() };
@@ -110,21 +113,21 @@ impl World {
         }
     }
 
-    fn id(&self, index: usize) -> DeviceId {
+    pub(super) fn id(&self, index: usize) -> DeviceId {
         self.nodes[index].key.id()
     }
 
-    fn member(&self, index: usize) -> MemberId {
+    pub(super) fn member(&self, index: usize) -> MemberId {
         self.nodes[index].squad.member()
     }
 
-    fn edit(&mut self, by: usize, changes: Vec<Change>) -> Result<(), EditError> {
+    pub(super) fn edit(&mut self, by: usize, changes: Vec<Change>) -> Result<(), EditError> {
         let result = self.nodes[by].squad.edit(self.now, changes).map(|_| ());
         self.settle();
         result
     }
 
-    fn listen(&mut self, index: usize, nets: &[u8]) {
+    pub(super) fn listen(&mut self, index: usize, nets: &[u8]) {
         let channels: Vec<_> = nets.iter().map(|n| net(*n)).collect();
         self.nodes[index].squad.set_listening(self.now, channels);
         self.settle();
@@ -165,7 +168,7 @@ impl World {
     }
 
     /// Carries everything until there is nothing left to do.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..10_000 {
             let busy = (0..self.nodes.len()).any(|index| self.step(index));
             if !busy {
@@ -282,16 +285,17 @@ impl Node {
             Event::TalkerGone { device } => self.hears.retain(|(talker, _), _| *talker != device),
             Event::Evicted { device } => self.evicted.push(device),
             Event::Removed => self.removed = true,
+            Event::Moved { by, from, to } => self.moved.push((by, from, to)),
             _ => {}
         }
     }
 }
 
-fn net(number: u8) -> ChannelId {
+pub(super) fn net(number: u8) -> ChannelId {
     ChannelId::from_bytes([number; 16])
 }
 
-fn rule(at: u8, subject: Subject, allow: Capabilities, deny: Capabilities) -> Change {
+pub(super) fn rule(at: u8, subject: Subject, allow: Capabilities, deny: Capabilities) -> Change {
     Change::Rule(Rule { at: Place::Channel(net(at)), subject, allow, deny })
 }
 

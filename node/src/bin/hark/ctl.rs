@@ -74,6 +74,16 @@ enum Request {
         #[arg(allow_hyphen_values = true)]
         decibels: f32,
     },
+    /// Have a member hear and talk to another net; needs the right to move
+    Move {
+        /// The member's name or device
+        person: String,
+        /// The net to hear and to talk to
+        net: String,
+        /// The net to leave for it
+        #[arg(long, value_name = "NET")]
+        from: Option<String>,
+    },
     /// Be heard by this organisation, of those that the node is in
     Front,
     /// Silence the loudspeaker
@@ -202,6 +212,9 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),
         Request::Invite => json!({"command": "invite"}),
+        Request::Move { ref person, ref net, ref from } => {
+            json!({"command": "move", "person": person, "to": net, "from": from})
+        }
         Request::Front => json!({"command": "front"}),
         Request::Quit => json!({"command": "quit"}),
         Request::Volume { ref who, gain } => {

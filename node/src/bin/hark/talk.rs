@@ -227,7 +227,8 @@ impl Session {
                     let shown = handles.iter().position(own).unwrap_or_default();
                     // The one that is shown, where it does not hear us.
                     let next = shown + usize::from(snapshot.front);
-                    handles[next % handles.len()].command(Command::Front);
+                    let next = &handles[next % handles.len()];
+                    next.command(Command::Front).map_err(anyhow::Error::msg)?;
                 }
                 None => {}
             }
@@ -338,6 +339,10 @@ fn describe(event: &Event) -> Option<String> {
             reason => format!("{name} is gone ({reason})"),
         },
         Event::AudioDevice { detail, .. } => detail.clone(),
+        Event::Moved { name, from: Some(from), to, .. } => {
+            format!("{name} has moved you from {from} to {to}")
+        }
+        Event::Moved { name, from: None, to, .. } => format!("{name} has moved you to {to}"),
         Event::Stopped { reason } => format!("stopped ({reason})"),
         _ => return None,
     })

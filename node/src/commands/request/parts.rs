@@ -99,7 +99,7 @@ pub struct ChannelLook {
     /// At most N devices are on it; 0 is any number
     #[arg(long, value_name = "N")]
     pub limit: Option<u16>,
-    /// Where it stands among its siblings, the lowest first
+    /// Where it stands among its siblings, the lowest first [default of a new one: the last]
     #[arg(long, value_name = "N")]
     pub order: Option<u16>,
     /// Only those see it who may join it

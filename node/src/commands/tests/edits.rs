@@ -9,6 +9,22 @@ fn paths(person: &mut Person) -> Vec<String> {
     channels.as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Else a new channel could become the first, by the luck of its id, and whoever has chosen nothing
+/// would find itself there.
+#[test]
+fn a_new_channel_comes_last() {
+    let (_world, [_, mut bob, _]) = World::three();
+    let names = ["Flight", "Ground", "Medics", "Escort", "Cargo", "Aft"];
+    for name in names {
+        bob.does(&format!("channel add {name}"));
+    }
+    let expected: Vec<_> = ["Bridge"].into_iter().chain(names).collect();
+    assert_eq!(paths(&mut bob), expected);
+    bob.does("channel add Front --order 0 --under Flight");
+    bob.does("channel add Rear --under Flight");
+    assert_eq!(paths(&mut bob)[1..4], ["Flight", "Flight/Front", "Flight/Rear"]);
+}
+
 #[test]
 fn channels_are_made_edited_moved_linked_and_removed() {
     let (_world, [_, mut bob, _]) = World::three();

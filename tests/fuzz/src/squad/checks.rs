@@ -81,6 +81,13 @@ impl Run {
             }
             Message::Digest(digest) => assert_eq!(digest, self.in_force.digest()),
             Message::Have(have) => assert_eq!(have, self.squad.charter_taken().have()),
+            // [PROTO-6.14]
+            Message::Move(order) => {
+                let may = |by, rights, at| state.allows(by, rights, Place::Channel(at));
+                let own = WORLD.bob.member;
+                assert!(order.from.is_none_or(|from| may(own, Capabilities::MOVE, from)));
+                assert!(may(own, Capabilities::MOVE, order.to) && may(member, LISTEN, order.to));
+            }
             Message::Pieces(packed) => self.check_pieces(&packed),
         }
     }
@@ -188,6 +195,14 @@ impl Run {
                 let devices = self.in_force.devices_of(WORLD.bob.member);
                 assert!(!devices.contains(&WORLD.bob.key.id()));
                 self.removed = true;
+            }
+            // [PROTO-6.14]
+            Event::Moved { by, from, to } => {
+                let state = self.in_force.state();
+                let may = |who, rights, at| state.allows(who, rights, Place::Channel(at));
+                let mover = self.linked[&by];
+                assert!(from.into_iter().chain([to]).all(|at| may(mover, Capabilities::MOVE, at)));
+                assert!(may(WORLD.bob.member, LISTEN, to));
             }
             Event::NetsChanged
             | Event::CharterChanged
