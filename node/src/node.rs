@@ -447,19 +447,22 @@ fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
     let inputs: Vec<_> = plan.lines.iter().map(|line| line.inputs.clone()).collect();
     let sink = Box::new(Sink(Arc::downgrade(plan)));
     let handle = VoiceThread::start(desk, ends, Clock, sink, move |event| {
-        // The network thread may have ended first.
+        // The network thread may have ended first, or the node in one organisation.
         let tell = |line: Line, input| drop(inputs[line].send(input));
+        let publish = |event: Event| {
+            let _ = inputs.iter().any(|line| line.send(Input::Publish(event.clone())).is_ok());
+        };
         match event {
             VoiceThreadEvent::Voice(line, event) => tell(line, Input::Voice(event)),
             VoiceThreadEvent::AudioStarted { direction, monotonic_ns } => {
-                tell(0, Input::Publish(Event::AudioStarted { direction, monotonic_ns }));
+                publish(Event::AudioStarted { direction, monotonic_ns });
             }
             VoiceThreadEvent::Device { direction, available, detail } => {
                 let trouble = (!available).then(|| detail.clone());
                 for line in 0..inputs.len() {
                     tell(line, Input::Trouble(direction, trouble.clone()));
                 }
-                tell(0, Input::Publish(Event::AudioDevice { direction, available, detail }));
+                publish(Event::AudioDevice { direction, available, detail });
             }
         }
     })?;
