@@ -194,12 +194,12 @@ impl Run {
             }
             KEEP_NAME => self.squad.keep_name(now, GHOST, WORLD.name_key.clone()),
             MOVE => {
-                let from = (input.byte() % 2 == 0).then(|| WORLD.channel(input.byte()));
+                let from = input.byte().is_multiple_of(2).then(|| WORLD.channel(input.byte()));
                 let to = WORLD.channel(input.byte());
                 let _result = self.squad.move_member(now, peer.member, from, to);
             }
             MOVED => {
-                let from = (input.byte() % 2 == 0).then(|| WORLD.channel(input.byte()));
+                let from = input.byte().is_multiple_of(2).then(|| WORLD.channel(input.byte()));
                 let to = WORLD.channel(input.byte());
                 self.message(device, &Message::Move(Move { from, to }).encode());
             }
