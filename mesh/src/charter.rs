@@ -15,6 +15,7 @@ mod checkpoint;
 pub mod content;
 mod devices;
 mod edit;
+mod ending;
 mod exchange;
 mod operation;
 pub mod pack;
@@ -37,6 +38,7 @@ pub use certificate::{
 };
 pub use checkpoint::{CHECKPOINT_MAX_BYTES, Checkpoint, Covered};
 pub use edit::{EditError, IssueError};
+pub use ending::{Ending, PROOF_PIECES_MAX};
 pub use exchange::Have;
 pub use operation::{Cosigner, Cut, OPERATION_MAX_BYTES, Operation, device_consent};
 pub use replay::{Denial, Level, Verdict, VoidReason};

@@ -26,7 +26,7 @@ pub use refusal::{HelloError, Refusal};
 use crate::{
     List,
     charter::{
-        CertificateChain, ChainError, Charter, Recovery, RootDocument,
+        CertificateChain, ChainError, Charter, PROOF_PIECES_MAX, Piece, Recovery, RootDocument,
         content::{Capabilities, Place},
     },
     clean_name,
@@ -144,6 +144,14 @@ impl Greeting {
             return Err(HelloError::Malformed);
         }
         match (header[MAGIC.len()], rest) {
+            (0, [REMOVED, proof @ ..]) if !proof.is_empty() => {
+                let key = side_key(self.organisation, b"body", LISTENER, &self.exporter);
+                let header = &answer[..=ANSWER_HEADER];
+                let pieces = open_once(&key, header, proof).map_err(|_| HelloError::Malformed)?;
+                let pieces: List<Piece, PROOF_PIECES_MAX> =
+                    decode(&pieces, HELLO_MAX_BYTES).map_err(|_| HelloError::Malformed)?;
+                return Err(HelloError::Ended(pieces.into_vec()));
+            }
             (0, [code]) => {
                 return Err(
                     Refusal::from_code(*code).map_or(HelloError::Malformed, HelloError::Refused)
@@ -194,7 +202,7 @@ pub struct Listener<'a> {
 
 /// Opens the greeting of the device `remote` on the link with this `exporter`.
 ///
-/// Send [`Refusal::answer`] where this fails.
+/// Send what [`refuse`] makes of it where this fails.
 pub fn open_greeting(
     now: UnixTime,
     listener: &Listener<'_>,
@@ -203,25 +211,16 @@ pub fn open_greeting(
     bytes: &[u8],
 ) -> Result<Opened, Refusal> {
     let organisation = listener.charter.organisation();
-    let (header, sealed) = bytes.split_first_chunk::<GREETING_HEADER>().ok_or(Refusal::Stranger)?;
-    if bytes.len() > HELLO_MAX_BYTES || !header.starts_with(&MAGIC) {
-        return Err(Refusal::Stranger);
-    }
-    let [lowest, highest] = [header[4], header[5]];
-    if !(lowest..=highest).contains(&VERSION) {
-        return Err(Refusal::Version);
-    }
-    // [PROTO-3.1] whoever does not know the organisation learns nothing of it.
-    if header[6..] != tag(organisation, DIALLER, exporter) {
-        return Err(Refusal::Stranger);
-    }
-    let key = side_key(organisation, b"body", DIALLER, exporter);
-    let body = open_once(&key, header, sealed).map_err(|_| Refusal::Stranger)?;
-    let body: GreetingBody = decode(&body, HELLO_MAX_BYTES).map_err(|_| Refusal::Certificate)?;
+    let body = open_body(organisation, exporter, bytes)?;
     let request = match body {
         GreetingBody::Member(introduction) => {
-            let peer = introduction.verified(listener.charter, remote);
-            Request::Member(peer.map_err(|_| Refusal::Certificate)?)
+            let charter = listener.charter;
+            let former = introduction.chain.leaf().map(|leaf| leaf.unverified().member());
+            let peer = introduction.verified(charter, remote);
+            Request::Member(peer.map_err(|_| {
+                let ended = former.and_then(|member| charter.ending(member, remote));
+                ended.map_or(Refusal::Certificate, |_| Refusal::Removed)
+            })?)
         }
         GreetingBody::Redeem(newcomer) => {
             let Newcomer { redemption, recovery, incarnation, name, addresses } = *newcomer;
@@ -256,6 +255,57 @@ pub fn open_greeting(
         }
     };
     Ok(Opened { exporter: *exporter, request })
+}
+
+/// The answer that says why the greeting of `remote` was refused: to one who was removed, with what
+/// proves it and is news to it. [PROTO-3.8]
+pub fn refuse(
+    refusal: Refusal,
+    charter: &Charter,
+    exporter: &[u8; 32],
+    remote: DeviceId,
+    bytes: &[u8],
+) -> Vec<u8> {
+    let mut answer = refusal.answer();
+    let organisation = charter.organisation();
+    if refusal == Refusal::Removed
+        && let Ok(GreetingBody::Member(introduction)) = open_body(organisation, exporter, bytes)
+        && let Some(leaf) = introduction.chain.leaf()
+        && let Some(pieces) = charter.proof_of_ending(
+            leaf.unverified().member(),
+            remote,
+            &introduction.heads,
+            PROOF_ROOM,
+        )
+    {
+        let pieces = List::<_, PROOF_PIECES_MAX>::truncated(pieces);
+        let key = side_key(organisation, b"body", LISTENER, exporter);
+        let sealed = seal_once(&key, &answer, &encode(&pieces));
+        answer.extend(sealed);
+    }
+    answer
+}
+
+fn open_body(
+    organisation: OrganisationId,
+    exporter: &[u8; 32],
+    bytes: &[u8],
+) -> Result<GreetingBody, Refusal> {
+    let (header, sealed) = bytes.split_first_chunk::<GREETING_HEADER>().ok_or(Refusal::Stranger)?;
+    if bytes.len() > HELLO_MAX_BYTES || !header.starts_with(&MAGIC) {
+        return Err(Refusal::Stranger);
+    }
+    let [lowest, highest] = [header[4], header[5]];
+    if !(lowest..=highest).contains(&VERSION) {
+        return Err(Refusal::Version);
+    }
+    // [PROTO-3.1] whoever does not know the organisation learns nothing of it.
+    if header[6..] != tag(organisation, DIALLER, exporter) {
+        return Err(Refusal::Stranger);
+    }
+    let key = side_key(organisation, b"body", DIALLER, exporter);
+    let body = open_once(&key, header, sealed).map_err(|_| Refusal::Stranger)?;
+    decode(&body, HELLO_MAX_BYTES).map_err(|_| Refusal::Certificate)
 }
 
 /// A greeting that is in order.
@@ -350,6 +400,8 @@ struct Introduction {
     name: String,
     addresses: List<SocketAddr, ADDRESSES_MAX>,
     digest: ObjectHash,
+    /// What it knows last of the charter. [PROTO-3.8]
+    heads: List<ObjectHash, HEADS_MAX>,
     listening: List<ChannelId, LISTENING_MAX>,
 }
 
@@ -361,6 +413,7 @@ impl Introduction {
             name: clean_name(&presence.name),
             addresses: List::truncated(presence.addresses.iter().copied()),
             digest: charter.digest(),
+            heads: List::truncated(charter.heads()),
             listening: List::truncated(presence.listening.iter().copied()),
         }
     }
@@ -428,6 +481,15 @@ pub const HELLO_MAX_BYTES: usize = 16 * 1024;
 
 /// Root documents that a newcomer gets at once; it learns of further ones later.
 const ROOTS_MAX: usize = 16;
+
+/// Heads of the charter that are told: those of a proof that builds upon others are told again.
+const HEADS_MAX: usize = 16;
+
+/// Bytes of the pieces that prove that somebody was removed: what an answer leaves to them.
+const PROOF_ROOM: usize = HELLO_MAX_BYTES - 64;
+
+/// The code of [`Refusal::Removed`].
+const REMOVED: u8 = Refusal::Removed.code();
 
 const MAGIC: [u8; 4] = *b"HARK";
 const DIALLER: &[u8] = b"dialler";

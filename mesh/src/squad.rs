@@ -381,6 +381,13 @@ impl Squad {
         Ok(new)
     }
 
+    /// Takes pieces that are to show that this device does not belong any more. They count as any
+    /// others do: [`Event::Removed`] follows if it is so. [PROTO-3.8]
+    pub fn handle_proof(&mut self, now: Timestamp, pieces: Vec<Piece>) {
+        self.replication.handle_proof(pieces);
+        self.settle(now);
+    }
+
     /// Keeps the key of a hidden channel's name, which those get who may join.
     pub fn keep_name(&mut self, now: Timestamp, channel: ChannelId, key: NameKey) {
         if self.names.keep(channel, key) {

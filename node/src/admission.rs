@@ -8,7 +8,7 @@ use std::{
 
 use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Ticket, UnixTime};
 use hark_mesh::{
-    charter::{Charter, Recovery},
+    charter::{Charter, Piece, Recovery},
     hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
 };
 
@@ -62,6 +62,10 @@ struct State {
     admitted: Option<Admitted>,
     /// The newest refusal, to be told to the person if nobody admits.
     refused: Option<Refusal>,
+    /// The same of a member, with who it was, until it is told.
+    turned_away: Option<(DeviceId, Refusal)>,
+    /// What the last one has shown who says that this device was removed.
+    proof: Vec<Piece>,
 }
 
 impl Doorkeeper {
@@ -106,6 +110,8 @@ impl Doorkeeper {
             sent: BTreeMap::new(),
             admitted: None,
             refused: None,
+            turned_away: None,
+            proof: Vec::new(),
         };
         Self { key, recovery: None, clock, counter, state: Mutex::new(state) }
     }
@@ -140,6 +146,17 @@ impl Doorkeeper {
     /// Why the last one who answered did not admit.
     pub fn last_refusal(&self) -> Option<Refusal> {
         self.lock().refused
+    }
+
+    /// Who has refused this member's device last, and why, once.
+    pub fn take_refusal(&self) -> Option<(DeviceId, Refusal)> {
+        self.lock().turned_away.take()
+    }
+
+    /// Pieces of the charter that are to show that this device was removed, once: the charter says
+    /// whether they do. [PROTO-3.8]
+    pub fn take_proof(&self) -> Vec<Piece> {
+        std::mem::take(&mut self.lock().proof)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -219,7 +236,15 @@ impl Admission for Doorkeeper {
         let state = self.lock();
         match self.open(&state, peer, exporter, greeting) {
             Ok((answer, hello)) => (answer, Ok(hello)),
-            Err(refusal) => (refusal.answer(), Err(refusal)),
+            Err(refusal) => {
+                let answer = match &state.standing {
+                    Standing::Member(charter, _) => {
+                        hello::refuse(refusal, charter, exporter, peer, greeting)
+                    }
+                    Standing::Newcomer(_) => refusal.answer(),
+                };
+                (answer, Err(refusal))
+            }
         }
     }
 
@@ -243,8 +268,15 @@ impl Admission for Doorkeeper {
                 Ok(welcome.peer)
             }
             Err(error) => {
-                if let HelloError::Refused(refusal) = error {
-                    state.refused = Some(refusal);
+                match &error {
+                    HelloError::Refused(refusal) => {
+                        state.refused = Some(*refusal);
+                        if matches!(state.standing, Standing::Member(..)) {
+                            state.turned_away = Some((peer, *refusal));
+                        }
+                    }
+                    HelloError::Ended(pieces) => state.proof.clone_from(pieces),
+                    _ => {}
                 }
                 Err(error)
             }

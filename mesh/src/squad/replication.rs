@@ -162,6 +162,12 @@ impl Replication {
         failure
     }
 
+    /// Takes what somebody shows who may be anybody: pieces speak for themselves.
+    pub(super) fn handle_proof(&mut self, pieces: Vec<Piece>) {
+        self.unwritten |= self.taken.take_all(pieces).contains(&Ok(true));
+        self.retry();
+    }
+
     /// A peer tells the hash over its charter.
     pub(super) fn handle_digest(&mut self, now: Timestamp, from: DeviceId, digest: ObjectHash) {
         if digest != self.charter.digest() {

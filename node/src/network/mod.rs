@@ -7,6 +7,7 @@
 mod behaviour;
 mod carry_out;
 mod dials;
+mod farewell;
 mod host;
 mod publisher;
 mod radio;
@@ -24,7 +25,7 @@ use futures::StreamExt;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
     Dial, Directory,
-    hello::Presence,
+    hello::{Presence, Refusal},
     squad::{DownReason, Squad, SquadConfig},
 };
 use libp2p::{Swarm, gossipsub, request_response::OutboundRequestId, swarm::ConnectionId};
@@ -177,6 +178,8 @@ pub struct Runner {
     generations: BTreeMap<TargetId, u16>,
     /// This device does not belong any more.
     removed: bool,
+    /// What those said last who refused this device.
+    refusals: BTreeMap<DeviceId, Refusal>,
     view: View,
 }
 
@@ -285,6 +288,7 @@ impl Runner {
             unsettled: true,
             generations: BTreeMap::new(),
             removed: false,
+            refusals: BTreeMap::new(),
             view: View::new(device, &config.presence.name),
             config: Kept {
                 key: config.key,
@@ -332,11 +336,11 @@ impl Runner {
                 let full = squad.is_full();
                 self.config.doorkeeper.set_full(full.then(|| self.links.devices()));
             }
+            self.weigh_refusals(now);
             self.carry_out(now);
             if self.removed {
                 self.leave().await;
-                let organisation = self.view.organisation_name();
-                anyhow::bail!("this device does not belong to {organisation} any more");
+                anyhow::bail!(self.farewell());
             }
         }
     }

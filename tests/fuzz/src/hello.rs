@@ -1,7 +1,9 @@
 use hark_keys::{DeviceId, Door, SeededRandom, Ticket, UnixTime, open_once, seal_once};
 use hark_mesh::{
     ADDRESSES_MAX, clean_name,
-    hello::{Greeting, HELLO_MAX_BYTES, Listener, PeerHello, Request, open_greeting},
+    hello::{
+        Greeting, HELLO_MAX_BYTES, HelloError, Listener, PeerHello, Request, open_greeting, refuse,
+    },
     message::LISTENING_MAX,
 };
 
@@ -24,7 +26,14 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
 fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
     let listener = listener(&WORLD.founder);
     let opened = open_greeting(NOW, &listener, &EXPORTER, remote, bytes);
-    let Ok(opened) = opened else { return false };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            let answer = refuse(refusal, &WORLD.charter, &EXPORTER, remote, bytes);
+            assert_eq!(answer, refusal.answer(), "nobody was removed");
+            return false;
+        }
+    };
     let greeting = match opened.request() {
         Request::Member(peer) => {
             assert_eq!(remote, WORLD.cid.key.id(), "a member has its own certificates");
@@ -50,7 +59,17 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
 }
 
 fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
-    let Ok(welcome) = greeting.read_answer(WORLD.founder.key.id(), bytes) else { return false };
+    let welcome = match greeting.read_answer(WORLD.founder.key.id(), bytes) {
+        Ok(welcome) => welcome,
+        Err(HelloError::Ended(pieces)) => {
+            // Nobody is removed in this world, whatever is shown for it.
+            let mut charter = WORLD.charter.clone();
+            charter.take_all(pieces);
+            assert!(charter.is_member(WORLD.cid.member));
+            return true;
+        }
+        Err(_) => return false,
+    };
     let charter = &welcome.charter;
     assert_eq!(charter.organisation(), WORLD.charter.organisation());
     assert!(charter.roots().eq(WORLD.charter.roots()), "there is one organisation of this id");
