@@ -26,7 +26,8 @@ pub use refusal::{HelloError, Refusal};
 use crate::{
     List,
     charter::{
-        CertificateChain, ChainError, Charter, PROOF_PIECES_MAX, Piece, Recovery, RootDocument,
+        CertificateChain, ChainError, Charter, INTRODUCTION_MAX, Operation, PROOF_PIECES_MAX,
+        Piece, Recovery, RootDocument,
         content::{Capabilities, Place},
     },
     clean_name,
@@ -56,6 +57,8 @@ pub struct PeerHello {
     pub member: MemberId,
     /// What proves that.
     pub chain: CertificateChain,
+    /// The operations that added the device, where it is not the member's first. [CHARTER-3.6]
+    pub added: Vec<Cosigned<Operation>>,
     /// Its name, fit to be shown. [PROTO-3.7]
     pub name: String,
     /// The number of its present run. [PROTO-2.5]
@@ -99,7 +102,7 @@ impl Greeting {
         exporter: [u8; 32],
     ) -> Self {
         let organisation = charter.organisation();
-        let body = GreetingBody::Member(Introduction::new(charter, chain, presence));
+        let body = GreetingBody::Member(Introduction::new(charter, device, chain, presence));
         let bytes = greeting(organisation, &exporter, &body);
         let known = Some((charter.clone(), chain.clone()));
         Self { organisation, exporter, bytes, known, device }
@@ -174,11 +177,12 @@ impl Greeting {
                     return Err(HelloError::WrongOrganisation);
                 }
                 // Who may admit, the newcomer learns from the rest of the charter.
-                charter.rooted_chain(&admission.chain, self.device)?;
-                charter.rooted_chain(&body.listener.chain, remote)?;
-                charter.take_chain(&admission.chain);
-                charter.take_chain(&body.listener.chain);
+                charter.rooted_chain(&admission.chain, self.device, &admission.added)?;
                 let peer = body.listener.rooted(&charter, remote)?;
+                charter.take_chain(&admission.chain);
+                charter.take_chain(&peer.chain);
+                charter.introduce(&admission.added);
+                charter.introduce(&peer.added);
                 return Ok(Welcome { charter, chain: admission.chain, peer });
             }
         };
@@ -244,6 +248,7 @@ pub fn open_greeting(
                 device: remote,
                 member,
                 chain: charter.chain_with(certificate),
+                added: Vec::new(),
                 name: clean_name(&name),
                 incarnation,
                 addresses: addresses.into_vec(),
@@ -342,17 +347,19 @@ impl Opened {
 
     /// Admits the dialler: the answer for it, and who it is.
     pub fn accept(self, listener: &Listener<'_>) -> (Vec<u8>, PeerHello) {
-        let Listener { charter, member, presence, .. } = listener;
+        let Listener { charter, key, member, presence } = listener;
         let (peer, admission) = match self.request {
             Request::Member(peer) => (peer, None),
             Request::Redeem { peer, .. } => {
                 let chain = peer.chain.clone();
+                let added = List::truncated(peer.added.iter().cloned());
                 let roots = List::truncated(charter.roots().cloned());
-                (peer, Some(Admission { chain, roots }))
+                (peer, Some(Admission { chain, added, roots }))
             }
         };
         let chain = charter.chain_of(*member);
-        let body = AnswerBody { listener: Introduction::new(charter, &chain, presence), admission };
+        let listener = Introduction::new(charter, key.id(), &chain, presence);
+        let body = AnswerBody { listener, admission };
         let mut answer = [&MAGIC[..], &[VERSION]].concat();
         let key = side_key(charter.organisation(), b"body", LISTENER, &self.exporter);
         let sealed = seal_once(&key, &answer, &encode(&body));
@@ -388,6 +395,8 @@ struct AnswerBody {
 #[derive(Serialize, Deserialize)]
 struct Admission {
     chain: CertificateChain,
+    /// What made it another device of a member.
+    added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
     /// All root documents, the founding one first.
     roots: List<Cosigned<RootDocument>, ROOTS_MAX>,
 }
@@ -396,6 +405,8 @@ struct Admission {
 #[derive(Serialize, Deserialize)]
 struct Introduction {
     chain: CertificateChain,
+    /// The operations that added the device, as far as there is room. [CHARTER-3.6]
+    added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
     incarnation: u64,
     name: String,
     addresses: List<SocketAddr, ADDRESSES_MAX>,
@@ -406,9 +417,18 @@ struct Introduction {
 }
 
 impl Introduction {
-    fn new(charter: &Charter, chain: &CertificateChain, presence: &Presence) -> Self {
+    fn new(
+        charter: &Charter,
+        device: DeviceId,
+        chain: &CertificateChain,
+        presence: &Presence,
+    ) -> Self {
+        let member = chain.leaf().map(|leaf| leaf.unverified().member());
+        let added = member.map(|member| charter.introduction_of(member, device));
+        let added = added.filter(|added| encode(added).len() <= ADDED_MAX_BYTES);
         Self {
             chain: chain.clone(),
+            added: List::truncated(added.unwrap_or_default()),
             incarnation: presence.incarnation,
             name: clean_name(&presence.name),
             addresses: List::truncated(presence.addresses.iter().copied()),
@@ -420,13 +440,13 @@ impl Introduction {
 
     /// [PROTO-3.4]
     fn verified(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
-        let member = charter.verify_chain(&self.chain, device)?;
+        let member = charter.verify_introduced(&self.chain, device, &self.added)?;
         Ok(self.of(member, device))
     }
 
     /// What a newcomer can tell, who knows no more of the charter than its root documents.
     fn rooted(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
-        let member = charter.rooted_chain(&self.chain, device)?;
+        let member = charter.rooted_chain(&self.chain, device, &self.added)?;
         Ok(self.of(member, device))
     }
 
@@ -435,6 +455,7 @@ impl Introduction {
             device,
             member,
             chain: self.chain,
+            added: self.added.into_vec(),
             name: clean_name(&self.name),
             incarnation: self.incarnation,
             addresses: self.addresses.into_vec(),
@@ -484,6 +505,10 @@ const ROOTS_MAX: usize = 16;
 
 /// Heads of the charter that are told: those of a proof that builds upon others are told again.
 const HEADS_MAX: usize = 16;
+
+/// Bytes of the operations that added a device, which are not told where they are longer: others
+/// learn them from who was there.
+const ADDED_MAX_BYTES: usize = 4 * 1024;
 
 /// Bytes of the pieces that prove that somebody was removed: what an answer leaves to them.
 const PROOF_ROOM: usize = HELLO_MAX_BYTES - 64;

@@ -40,7 +40,8 @@ impl Runner {
             Some(Ending::Removed(Some(by))) => {
                 let mut records = squad.directory().records().map(hark_keys::Signed::unverified);
                 let name = records.find(|record| charter.owner(record.device) == Some(by));
-                let name = name.map_or_else(|| "an officer".to_owned(), |it| it.shown_name());
+                let name = name
+                    .map_or_else(|| "an officer".to_owned(), hark_mesh::MemberRecord::shown_name);
                 format!("{end}: {name} has ended the membership")
             }
             Some(Ending::Removed(None)) => format!("{end}: the membership was ended"),

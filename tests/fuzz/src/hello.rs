@@ -1,6 +1,8 @@
 use hark_keys::{DeviceId, Door, SeededRandom, Ticket, UnixTime, open_once, seal_once};
 use hark_mesh::{
-    ADDRESSES_MAX, clean_name,
+    ADDRESSES_MAX,
+    charter::Charter,
+    clean_name,
     hello::{
         Greeting, HELLO_MAX_BYTES, HelloError, Listener, PeerHello, Request, open_greeting, refuse,
     },
@@ -63,7 +65,7 @@ fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
         Ok(welcome) => welcome,
         Err(HelloError::Ended(pieces)) => {
             // Nobody is removed in this world, whatever is shown for it.
-            let mut charter = WORLD.charter.clone();
+            let mut charter = Charter::clone(&WORLD.charter);
             charter.take_all(pieces);
             assert!(charter.is_member(WORLD.cid.member));
             return true;
@@ -76,7 +78,7 @@ fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
     assert_eq!(welcome.peer.device, WORLD.founder.key.id());
     // A newcomer knows the root documents alone, and learns the rest once it is there.
     let peer = &welcome.peer;
-    assert_eq!(charter.rooted_chain(&peer.chain, peer.device), Ok(peer.member));
+    assert_eq!(charter.rooted_chain(&peer.chain, peer.device, &peer.added), Ok(peer.member));
     if *charter == *WORLD.charter {
         check(peer);
     }
