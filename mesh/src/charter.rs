@@ -38,10 +38,12 @@ pub use certificate::{
     CERTIFICATE_MAX_BYTES, CHAIN_MAX, CertificateChain, MemberCertificate, Recovery, member_of,
 };
 pub use checkpoint::{CHECKPOINT_MAX_BYTES, Checkpoint, Covered};
+pub use devices::DEVICES_MAX;
 pub use edit::{EditError, IssueError};
 pub use ending::{Ending, PROOF_PIECES_MAX};
 pub use exchange::Have;
 pub use introduction::INTRODUCTION_MAX;
+pub(crate) use operation::consents;
 pub use operation::{Cosigner, Cut, OPERATION_MAX_BYTES, Operation, device_consent};
 pub use replay::{Denial, Level, Verdict, VoidReason};
 pub use root::{ROOT_KEYS_MAX, ROOT_MAX_BYTES, RootDocument, RootKeys};

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, OrganisationId, Redemption,
-    Ticket, UnixTime, decode, encode, open_once, seal_once,
+    Signature, Ticket, UnixTime, decode, encode, open_once, seal_once,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +26,10 @@ pub use refusal::{HelloError, Refusal};
 use crate::{
     List,
     charter::{
-        CertificateChain, ChainError, Charter, INTRODUCTION_MAX, Operation, PROOF_PIECES_MAX,
-        Piece, Recovery, RootDocument,
+        CertificateChain, ChainError, Charter, DEVICES_MAX, INTRODUCTION_MAX, Operation,
+        PROOF_PIECES_MAX, Piece, Recovery, RootDocument, consents,
         content::{Capabilities, Place},
+        device_consent,
     },
     clean_name,
     directory::ADDRESSES_MAX,
@@ -119,6 +120,31 @@ impl Greeting {
         presence: &Presence,
         exporter: [u8; 32],
     ) -> Result<Self, HelloError> {
+        Self::knock(now, ticket, device, (recovery, None), presence, exporter)
+    }
+
+    /// The greeting of a device with `key` that is to become one more of `member`'s, by a `ticket`
+    /// for that. [PROTO-4.7]
+    pub fn redeem_as_device(
+        now: UnixTime,
+        ticket: &Ticket,
+        key: &DeviceKey,
+        member: MemberId,
+        presence: &Presence,
+        exporter: [u8; 32],
+    ) -> Result<Self, HelloError> {
+        let consent = device_consent(ticket.invite().organisation, member, key);
+        Self::knock(now, ticket, key.id(), (None, Some(consent)), presence, exporter)
+    }
+
+    fn knock(
+        now: UnixTime,
+        ticket: &Ticket,
+        device: DeviceId,
+        (recovery, consent): (Option<Recovery>, Option<Signature>),
+        presence: &Presence,
+        exporter: [u8; 32],
+    ) -> Result<Self, HelloError> {
         if ticket.invite().expires <= now {
             return Err(HelloError::Refused(Refusal::TicketExpired));
         }
@@ -126,6 +152,7 @@ impl Greeting {
         let body = GreetingBody::Redeem(Box::new(Newcomer {
             redemption: ticket.redemption(device, &exporter),
             recovery,
+            consent,
             incarnation: presence.incarnation,
             name: clean_name(&presence.name),
             addresses: List::truncated(presence.addresses.iter().copied()),
@@ -226,40 +253,74 @@ pub fn open_greeting(
                 ended.map_or(Refusal::Certificate, |_| Refusal::Removed)
             })?)
         }
-        GreetingBody::Redeem(newcomer) => {
-            let Newcomer { redemption, recovery, incarnation, name, addresses } = *newcomer;
-            let invite = redemption.verify(organisation, remote, exporter, now)?;
-            let charter = listener.charter;
-            // [PROTO-4.5] an invite is worth what its issuer may do now.
-            let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;
-            if !charter.allows(issuer, Capabilities::ADMIT, Place::Organisation) {
-                return Err(Refusal::TicketInvalid);
-            }
-            let own = listener.key.id();
-            // [PROTO-4.5]
-            let share = match invite.uses {
-                0 => None,
-                _ => Some(invite.share_of(own).ok_or(Refusal::NotADoor)?),
-            };
-            let certificate = charter.issue(listener.key, listener.member, remote, recovery)?;
-            let member = certificate.unverified().member();
-            let first = charter.first_channel(member).map(|channel| channel.id);
-            let peer = PeerHello {
-                device: remote,
-                member,
-                chain: charter.chain_with(certificate),
-                added: Vec::new(),
-                name: clean_name(&name),
-                incarnation,
-                addresses: addresses.into_vec(),
-                digest: charter.digest(),
-                // What it has not chosen yet, it hears the first channel.
-                listening: first.into_iter().collect(),
-            };
-            Request::Redeem { invite_key: invite.invite_key, expires: invite.expires, share, peer }
-        }
+        GreetingBody::Redeem(newcomer) => redeemed(now, listener, exporter, remote, *newcomer)?,
     };
     Ok(Opened { exporter: *exporter, request })
+}
+
+/// What somebody asks for who shows a ticket.
+fn redeemed(
+    now: UnixTime,
+    listener: &Listener<'_>,
+    exporter: &[u8; 32],
+    remote: DeviceId,
+    newcomer: Newcomer,
+) -> Result<Request, Refusal> {
+    let Newcomer { redemption, recovery, consent, incarnation, name, addresses } = newcomer;
+    let charter = listener.charter;
+    let invite = redemption.verify(charter.organisation(), remote, exporter, now)?;
+    // [PROTO-4.5] an invite is worth what its issuer may do now.
+    let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;
+    let rights = match invite.member {
+        Some(member) => member == issuer,
+        None => charter.allows(issuer, Capabilities::ADMIT, Place::Organisation),
+    };
+    if !rights {
+        return Err(Refusal::TicketInvalid);
+    }
+    let own = listener.key.id();
+    // [PROTO-4.5]
+    let share = match invite.uses {
+        0 => None,
+        _ => Some(invite.share_of(own).ok_or(Refusal::NotADoor)?),
+    };
+    let (member, chain, addition) = match invite.member {
+        // [PROTO-4.7] nobody but one of its devices adds one to a member's.
+        Some(member) if member != listener.member => return Err(Refusal::NotADoor),
+        Some(member) => {
+            let agreed = |it: &Signature| consents(charter.organisation(), member, remote, it);
+            let consent = consent.filter(agreed).ok_or(Refusal::TicketInvalid)?;
+            let devices = charter.devices_of(member);
+            if charter.ending(member, remote).is_some() {
+                return Err(Refusal::TicketInvalid);
+            }
+            let is_new = !devices.contains(&remote);
+            if is_new && devices.len() >= DEVICES_MAX {
+                return Err(Refusal::Busy);
+            }
+            (member, charter.chain_of(member), is_new.then_some(consent))
+        }
+        None => {
+            let certificate = charter.issue(listener.key, listener.member, remote, recovery)?;
+            let member = certificate.unverified().member();
+            (member, charter.chain_with(certificate), None)
+        }
+    };
+    let first = charter.first_channel(member).map(|channel| channel.id);
+    let peer = PeerHello {
+        device: remote,
+        member,
+        chain,
+        added: charter.introduction_of(member, remote),
+        name: clean_name(&name),
+        incarnation,
+        addresses: addresses.into_vec(),
+        digest: charter.digest(),
+        // What it has not chosen yet, it hears the first channel.
+        listening: first.into_iter().collect(),
+    };
+    let (invite_key, expires) = (invite.invite_key, invite.expires);
+    Ok(Request::Redeem { invite_key, expires, share, addition, peer })
 }
 
 /// The answer that says why the greeting of `remote` was refused: to one who was removed, with what
@@ -334,6 +395,9 @@ pub enum Request {
         expires: UnixTime,
         /// How many devices this door may admit; any number if absent.
         share: Option<u8>,
+        /// The consent of a device that becomes one more of the door's member. The door adds it to
+        /// the charter, and refuses it with [`Refusal::Later`] until it is there.
+        addition: Option<Signature>,
         /// The newcomer, with the certificates that it gets.
         peer: PeerHello,
     },
@@ -380,6 +444,8 @@ enum GreetingBody {
 struct Newcomer {
     redemption: Redemption,
     recovery: Option<Recovery>,
+    /// Of a device that is to be one more of a member's, to that. [CHARTER-3.3]
+    consent: Option<Signature>,
     incarnation: u64,
     name: String,
     addresses: List<SocketAddr, ADDRESSES_MAX>,

@@ -34,6 +34,9 @@ pub enum Refusal {
     /// hint: [`HelloError::Ended`] comes with the proof. [PROTO-3.8]
     #[error("the other side says that this device was removed: ask for a new ticket")]
     Removed,
+    /// The door is still adding the device to its member's: the same again will do.
+    #[error("the other side has not added this device yet: try again")]
+    Later,
 }
 
 impl Refusal {
@@ -54,6 +57,7 @@ impl Refusal {
             Self::TicketInvalid => 7,
             Self::Busy => 8,
             Self::Removed => 9,
+            Self::Later => 10,
         }
     }
 
@@ -69,6 +73,7 @@ impl Refusal {
             7 => Self::TicketInvalid,
             8 => Self::Busy,
             9 => Self::Removed,
+            10 => Self::Later,
             _ => return None,
         })
     }

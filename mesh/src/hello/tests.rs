@@ -152,7 +152,7 @@ fn each_refusal_has_its_reason() {
     let forged = redeem(&ticket(&charter, &bob, 0, &[&bob]), &bob);
     assert_eq!(refused(&founder, forged.bytes()), Refusal::TicketInvalid);
 
-    for code in 1..=9 {
+    for code in 1..=10 {
         let refusal = Refusal::from_code(code).unwrap();
         assert_eq!(refusal.code(), code);
         let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
@@ -160,7 +160,7 @@ fn each_refusal_has_its_reason() {
         assert_eq!(error, HelloError::Refused(refusal));
         assert_eq!(error.to_string(), refusal.to_string());
     }
-    assert_eq!([Refusal::from_code(0), Refusal::from_code(10)], [None, None]);
+    assert_eq!([Refusal::from_code(0), Refusal::from_code(11)], [None, None]);
 }
 
 /// Makes `changes` at the device of `author`.
@@ -252,6 +252,7 @@ fn an_invite_cannot_be_stretched() {
     let body = GreetingBody::Redeem(Box::new(Newcomer {
         redemption: Redemption { invite: decode(&invite, 4096).unwrap(), ..redemption },
         recovery: None,
+        consent: None,
         incarnation: 1,
         name: String::new(),
         addresses: List::default(),

@@ -7,10 +7,10 @@
 mod behaviour;
 mod carry_out;
 mod dials;
-mod farewell;
 mod host;
 mod publisher;
 mod radio;
+mod standing;
 mod swarm;
 mod view;
 
@@ -337,6 +337,7 @@ impl Runner {
                 self.config.doorkeeper.set_full(full.then(|| self.links.devices()));
             }
             self.weigh_refusals(now);
+            self.add_devices(now);
             self.carry_out(now);
             if self.removed {
                 self.leave().await;

@@ -57,6 +57,7 @@ impl Draft {
         let issuer = key(1);
         let seed = blake3::derive_key("hark 1 invite key", &self.secret);
         let invite = Invite {
+            member: None,
             organisation: OrganisationId::from_bytes(self.organisation),
             invite_key: DeviceKey::from_secret(&seed).id(),
             expires: UnixTime::from_secs(self.expires),

@@ -136,3 +136,72 @@ fn a_newcomer_comes_in_through_a_second_device() {
     // By a certificate of a device that it knows only so.
     assert_eq!(welcome.charter.owner(cid.key.id()), Some(peer.member));
 }
+
+fn device_ticket(charter: &Charter, issuer: &Party, member: MemberId) -> Ticket {
+    let expires = NOW + Duration::from_secs(60);
+    let (organisation, random) = (charter.organisation(), SeededRandom::new(78));
+    let addresses = issuer.presence.addresses.clone();
+    Ticket::for_device(&issuer.key, organisation, "Squad", expires, member, addresses, &random)
+}
+
+fn redeem_as_device(ticket: &Ticket, member: MemberId, device: &Party) -> Greeting {
+    let presence = &device.presence;
+    Greeting::redeem_as_device(NOW, ticket, &device.key, member, presence, EXPORTER).unwrap()
+}
+
+/// [PROTO-4.7]
+#[test]
+fn by_a_ticket_for_it_a_device_becomes_one_more_of_a_members() {
+    let (mut charter, founder) = squad();
+    let member = charter.member_of(founder.key.id());
+    let phone = Party::new(7, "Ann on the road");
+    let ticket = device_ticket(&charter, &founder, member);
+    let greeting = redeem_as_device(&ticket, member, &phone);
+    let opened = open(&charter, &founder, &phone, greeting.bytes()).unwrap();
+    let Request::Redeem { share, addition, peer, .. } = opened.request() else { panic!("it asks") };
+    assert_eq!((*share, peer.member), (Some(1), member));
+    let consent = addition.expect("it is not there yet");
+    let add = Change::AddDevice { device: phone.key.id(), consent };
+    change(&mut charter, &founder.key, member, vec![add]);
+
+    let opened = open(&charter, &founder, &phone, greeting.bytes()).unwrap();
+    assert!(matches!(opened.request(), Request::Redeem { addition: None, .. }));
+    let (answer, _) = opened.accept(&founder.listener(&charter));
+    let welcome = greeting.read_answer(founder.key.id(), &answer).unwrap();
+    assert_eq!(welcome.chain.leaf().unwrap().unverified().member(), member);
+    assert_eq!(welcome.charter.owner(phone.key.id()), Some(member));
+    // What a machine that stops now has to go on with.
+    let restored = Charter::restore(&welcome.charter.snapshot()).unwrap();
+    assert!(restored.devices_of(member).contains(&phone.key.id()));
+}
+
+/// [PROTO-4.7]
+#[test]
+fn nobody_becomes_another_members_device() {
+    let (mut charter, founder, bob, of_bob) = with_bob();
+    let own = charter.member_of(founder.key.id());
+    let eve = Party::new(3, "Eve");
+    let refused = |charter: &Charter, listener: &Party, greeting: &Greeting| {
+        open(charter, listener, &eve, greeting.bytes()).err()
+    };
+    // Bob's ticket, for the founder's membership.
+    let ticket = device_ticket(&charter, &bob, own);
+    let greeting = redeem_as_device(&ticket, own, &eve);
+    assert_eq!(refused(&charter, &founder, &greeting), Some(Refusal::TicketInvalid));
+    assert_eq!(refused(&charter, &bob, &greeting), Some(Refusal::TicketInvalid));
+    // Bob's ticket where the founder listens.
+    let ticket = device_ticket(&charter, &bob, of_bob);
+    let greeting = redeem_as_device(&ticket, of_bob, &eve);
+    assert_eq!(refused(&charter, &founder, &greeting), Some(Refusal::NotADoor));
+    // Without the device's consent, or with one to something else.
+    assert_eq!(refused(&charter, &bob, &redeem(&ticket, &eve)), Some(Refusal::TicketInvalid));
+    let other = redeem_as_device(&ticket, own, &eve);
+    assert_eq!(refused(&charter, &bob, &other), Some(Refusal::TicketInvalid));
+    // A device that was retired stays so.
+    let add = addition(&charter, of_bob, &eve);
+    change(&mut charter, &bob.key, of_bob, add);
+    let retire = Change::RetireDevice { device: eve.key.id(), term: 0, last: 0 };
+    change(&mut charter, &bob.key, of_bob, vec![retire]);
+    let greeting = redeem_as_device(&ticket, of_bob, &eve);
+    assert_eq!(refused(&charter, &bob, &greeting), Some(Refusal::TicketInvalid));
+}

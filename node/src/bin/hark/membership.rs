@@ -1,9 +1,12 @@
 //! Who this device is, and to what it belongs: `id`, `new`, `invite`, `join`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use hark_keys::{Door, RecoverySecret, Ticket, device_words};
+use hark_keys::{Door, OrganisationId, RecoverySecret, Signed, Ticket, device_words};
 use hark_mesh::{Directory, clean_name};
 use hark_node::{
     clock::Clock,
@@ -176,7 +179,8 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ask_running(
+/// A ticket of the node that runs; none if none does.
+pub(crate) fn ask_running(
     store: &OrganisationStore,
     uses: u8,
     expires: Duration,
@@ -242,6 +246,7 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let ticket = parse_ticket(&arguments.ticket)?;
     let home = open_home(&arguments.home)?;
     let organisation = ticket.invite().organisation;
+    let as_device_of = ticket.invite().member;
     let recovery = RecoverySecret::generate(&SystemRandom);
     let newcomer = home.find(organisation)?.is_none();
     if newcomer {
@@ -260,13 +265,21 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             transmit: TransmitMode::Ptt,
             channels: Vec::new(),
             talk_to: Vec::new(),
-            recovery: Some(recovery.key().id()),
+            recovery: as_device_of.is_none().then(|| recovery.key().id()),
             low_delay: false,
         })?;
+        // The next time it finds the others by what it has learnt of them.
+        wait_until(|| knows_others(&home, organisation))?;
         node.stop("quit")?;
     }
     let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
+    anyhow::ensure!(
+        as_device_of.is_none_or(|member| member == store.member()),
+        "this home belongs to {} as somebody else: use another --home",
+        store.charter().name()
+    );
     let device = home.key(&store)?.id();
+    let newcomer = newcomer && as_device_of.is_none();
     if arguments.json {
         say_json(&json!({
             "org": store.id().to_string(),
@@ -275,13 +288,39 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             "recovery": newcomer.then(|| recovery.to_string()),
         }));
     } else {
-        say(&format!("joined {}: talk with `hark talk`", store.charter().name()));
+        let how = if as_device_of.is_some() { " as a further device of yours" } else { "" };
+        say(&format!("joined {}{how}: talk with `hark talk`", store.charter().name()));
         if newcomer {
             say_recovery(&recovery, "your membership");
         }
     }
     Ok(())
 }
+
+/// Whether this device has written down where another one is.
+fn knows_others(home: &Home, organisation: OrganisationId) -> anyhow::Result<bool> {
+    let Some(store) = home.find(organisation)? else { return Ok(false) };
+    let own = home.key(&store)?.id();
+    let known = Directory::restore(store.charter(), &store.members()?);
+    let mut records = known.records().map(Signed::unverified);
+    Ok(records.any(|record| record.device != own && !record.addresses.is_empty()))
+}
+
+/// Waits until it is so, or is not to be expected any more; says which.
+pub(crate) fn wait_until(mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    let end = Instant::now() + PATIENCE;
+    while !is_so()? {
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(TURN);
+    }
+    Ok(true)
+}
+
+/// How long a newcomer that was let in waits for what others tell it, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_millis(50);
 
 const DEFAULT_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 

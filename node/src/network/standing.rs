@@ -1,7 +1,10 @@
-//! The end of a membership, told to whom it concerns.
+//! Whose device this is and stays: refusals, the end of a membership, further devices.
 
 use hark_keys::Timestamp;
-use hark_mesh::{charter::Ending, squad::Squad};
+use hark_mesh::{
+    charter::{Ending, content::Change},
+    squad::Squad,
+};
 
 use super::Runner;
 use crate::event::{DeviceText, Event};
@@ -27,6 +30,20 @@ impl Runner {
                 name,
                 reason,
             });
+        }
+    }
+
+    /// Adds the devices that have redeemed a ticket of this member's. [PROTO-4.7]
+    pub(super) fn add_devices(&mut self, now: Timestamp) {
+        let Some(squad) = &mut self.squad else { return };
+        for (device, consent) in self.config.doorkeeper.take_additions() {
+            let added = squad.charter_taken().devices_of(squad.member()).contains(&device);
+            // It may be on its way to the disk.
+            if !added
+                && let Err(error) = squad.edit(now, vec![Change::AddDevice { device, consent }])
+            {
+                tracing::warn!(%error, "a device is not added");
+            }
         }
     }
 
