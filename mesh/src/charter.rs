@@ -429,6 +429,15 @@ impl Charter {
         first.into_iter().chain(self.state.added_devices(member)).collect()
     }
 
+    /// The member who belongs and whose printed recovery key is `key`.
+    pub fn member_recovered_by(&self, key: DeviceId) -> Option<MemberId> {
+        let mut members = self.members();
+        members.find(|member| {
+            let certificate = self.certificate_of(*member).map(Signed::unverified);
+            certificate.is_some_and(|certificate| certificate.recovers(key))
+        })
+    }
+
     /// The certificate by which a member belongs at present.
     pub fn certificate_of(&self, member: MemberId) -> Option<&Signed<MemberCertificate>> {
         let hash = self.certificates.good(member, &self.state, &self.roots)?;

@@ -62,3 +62,46 @@ fn a_member_that_was_removed_while_away() {
         assert!(line.contains(ends), "{line}");
     }
 }
+
+/// Whoever has lost every machine is the same member again with one command, any member's ticket and
+/// the printed words: with its roles, while the lost machine is told that it was retired.
+#[test]
+fn all_machines_lost() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let kestrel_does = |command: &[&str]| {
+        scene.run("Kestrel", &[&["charter"], command].concat()).success().to_owned()
+    };
+    let joined = scene.run("Heron", &["join", &kestrel.ticket(), "--name", "Heron", "--json"]);
+    let joined: serde_json::Value = serde_json::from_str(joined.success()).expect("JSON");
+    let words = joined["recovery"].as_str().expect("24 words");
+    kestrel_does(&["role", "add", "pilot", "--rank", "50", "--can", "mute"]);
+    kestrel_does(&["grant", "pilot", "Heron"]);
+
+    // Others come before, and one has no words.
+    let magpie = scene.talk("Magpie").ticket(&kestrel.ticket()).start();
+    let ticket = magpie.ticket();
+    let wrong = words.replacen(words.split(' ').next().expect("a word"), "zoo", 1);
+    for (input, reason) in [("swordfish", "these are not the 24 words"), (wrong.as_str(), "words")]
+    {
+        let outcome = scene.run_with("Heron anew", &["recover", &ticket], input);
+        assert!(outcome.complaint().contains(reason), "{}", outcome.complaint());
+    }
+    let outcome = scene.run_with("Heron anew", &["recover", &ticket, "--json"], words);
+    let recovered: serde_json::Value = serde_json::from_str(outcome.success()).expect("JSON");
+    assert_eq!(recovered["retired"], serde_json::json!([joined["device"]]));
+
+    let heron = scene.talk("Heron anew").start();
+    kestrel.is_among(&[&magpie, &heron]);
+    heron.is_among(&[&kestrel, &magpie]);
+    let device = heron.device();
+    assert!(kestrel_does(&["why", &device, "mute", "everywhere"]).contains("pilot"));
+    let shown: serde_json::Value =
+        serde_json::from_str(&kestrel_does(&["show", "--json"])).expect("JSON");
+    let members = shown["members"].as_array().expect("members");
+    assert_eq!(members.len(), 3, "{shown:#}");
+
+    let lost = scene.talk("Heron").outcome();
+    let line = lost.complaint();
+    assert!(line.ends_with("any more: another key of its member has retired it"), "{line}");
+}

@@ -63,6 +63,11 @@ impl OrganisationStore {
         self.member
     }
 
+    /// Keeps whose device this is from now on: a member that the charter knows.
+    pub fn keep_member(&self, member: MemberId) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("member"), member.to_string().as_bytes())?)
+    }
+
     /// Keys of hidden channels' names; what cannot be read is learnt again.
     pub fn names(&self) -> Result<BTreeMap<ChannelId, NameKey>, StoreError> {
         let bytes = self.files.read(&self.folder.join("names"), FILE_LIMIT)?;

@@ -8,6 +8,7 @@ mod doctor;
 mod duration;
 mod membership;
 mod person;
+mod recover;
 mod screen;
 mod stop;
 mod talk;
@@ -39,6 +40,8 @@ enum Command {
     Join(membership::JoinArguments),
     /// Your other machines: bring one in as yourself
     Device(device::DeviceArguments),
+    /// Be yourself again on a new machine, by the 24 words of your recovery key
+    Recover(recover::RecoverArguments),
     /// Talk until stopped; join first if a ticket is given
     Talk(talk::TalkArguments),
     /// Steer a running node
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Invite(arguments) => membership::invite(arguments),
         Command::Join(arguments) => membership::join(arguments),
         Command::Device(arguments) => device::run(arguments),
+        Command::Recover(arguments) => recover::run(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
         Command::Charter(arguments) => charter::run(*arguments),

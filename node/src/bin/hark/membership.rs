@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::{Door, OrganisationId, RecoverySecret, Signed, Ticket, device_words};
+use hark_keys::{DeviceId, Door, OrganisationId, RecoverySecret, Signed, Ticket, device_words};
 use hark_mesh::{Directory, clean_name};
 use hark_node::{
     clock::Clock,
@@ -250,27 +250,11 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let recovery = RecoverySecret::generate(&SystemRandom);
     let newcomer = home.find(organisation)?.is_none();
     if newcomer {
-        // Admission is all that is wanted of this node: it hears and says nothing.
-        let node = Node::start(NodeConfig {
-            home: home_path(&arguments.home)?,
-            passphrase: ask_passphrase(),
-            organisation: None,
-            ticket: Some(ticket),
-            name: shown_name(arguments.name.as_deref(), &home)?,
-            input: InputSpec::Silence,
-            output: OutputSpec::Null,
-            listen: Vec::new(),
-            peers: Vec::new(),
-            mdns: true,
-            transmit: TransmitMode::Ptt,
-            channels: Vec::new(),
-            talk_to: Vec::new(),
-            recovery: as_device_of.is_none().then(|| recovery.key().id()),
-            low_delay: false,
-        })?;
+        let printed = as_device_of.is_none().then(|| recovery.key().id());
+        let name = arguments.name.as_deref();
         // The next time it finds the others by what it has learnt of them.
-        wait_until(|| knows_others(&home, organisation))?;
-        node.stop("quit")?;
+        let ready = || knows_others(&home, organisation);
+        come_in(&arguments.home, &home, ticket, name, printed, ready)?;
     }
     let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
     anyhow::ensure!(
@@ -297,25 +281,47 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Has this device admitted by the ticket, and lets its node run until it has what is wanted of it,
+/// or is not to be expected to get it any more: it hears and says nothing meanwhile.
+pub(crate) fn come_in(
+    arguments: &HomeArguments,
+    home: &Home,
+    ticket: Ticket,
+    name: Option<&str>,
+    recovery: Option<DeviceId>,
+    mut is_ready: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let node = Node::start(NodeConfig {
+        home: home_path(arguments)?,
+        passphrase: ask_passphrase(),
+        organisation: None,
+        ticket: Some(ticket),
+        name: shown_name(name, home)?,
+        input: InputSpec::Silence,
+        output: OutputSpec::Null,
+        listen: Vec::new(),
+        peers: Vec::new(),
+        mdns: true,
+        transmit: TransmitMode::Ptt,
+        channels: Vec::new(),
+        talk_to: Vec::new(),
+        recovery,
+        low_delay: false,
+    })?;
+    let end = Instant::now() + PATIENCE;
+    while !is_ready()? && Instant::now() < end {
+        std::thread::sleep(TURN);
+    }
+    node.stop("quit")
+}
+
 /// Whether this device has written down where another one is.
-fn knows_others(home: &Home, organisation: OrganisationId) -> anyhow::Result<bool> {
+pub(crate) fn knows_others(home: &Home, organisation: OrganisationId) -> anyhow::Result<bool> {
     let Some(store) = home.find(organisation)? else { return Ok(false) };
     let own = home.key(&store)?.id();
     let known = Directory::restore(store.charter(), &store.members()?);
     let mut records = known.records().map(Signed::unverified);
     Ok(records.any(|record| record.device != own && !record.addresses.is_empty()))
-}
-
-/// Waits until it is so, or is not to be expected any more; says which.
-pub(crate) fn wait_until(mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
-    let end = Instant::now() + PATIENCE;
-    while !is_so()? {
-        if Instant::now() >= end {
-            return Ok(false);
-        }
-        std::thread::sleep(TURN);
-    }
-    Ok(true)
 }
 
 /// How long a newcomer that was let in waits for what others tell it, and how often it looks.
