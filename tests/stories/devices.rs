@@ -61,6 +61,15 @@ fn a_member_that_was_removed_while_away() {
         let ends = "does not belong to squad any more: Kestrel has ended the membership";
         assert!(line.contains(ends), "{line}");
     }
+
+    // A new ticket leads back, with a new member's rights and the same device.
+    let device = heron.device();
+    let joined = scene.run("Heron", &["join", &kestrel.ticket(), "--json"]);
+    let joined: serde_json::Value = serde_json::from_str(joined.success()).expect("JSON");
+    assert_eq!(joined["device"].as_str(), Some(device.as_str()));
+    let heron = scene.talk("Heron").start();
+    kestrel.is_among(&[&heron]);
+    heron.is_among(&[&kestrel]);
 }
 
 /// Whoever has lost every machine is the same member again with one command, any member's ticket and

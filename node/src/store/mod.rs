@@ -174,6 +174,8 @@ impl Home {
     }
 
     /// Keeps an organisation that the next identity has founded or joined. The identity goes with it.
+    /// Where this home has the organisation already, its identity has been admitted again: what
+    /// `charter` knows is added to what is kept.
     pub fn keep(
         &self,
         charter: &Charter,
@@ -181,6 +183,14 @@ impl Home {
     ) -> Result<OrganisationStore, StoreError> {
         let folder = self.path.join("organisations").join(charter.organisation().to_string());
         self.files.make_folder(&folder)?;
+        if let Some(known) = OrganisationStore::open(&self.files, &folder)? {
+            let mut merged = Charter::clone(known.charter());
+            merged.take_all(charter.pieces_in_order());
+            known.keep_charter(&merged)?;
+            known.keep_member(member)?;
+            return OrganisationStore::open(&self.files, &folder)?
+                .ok_or(StoreError::Damaged(folder));
+        }
         let key = self.next_key_path();
         let text = self.files.read_text(&key)?.ok_or_else(|| StoreError::Damaged(key.clone()))?;
         // The identity first, the charter last: the folder counts only from then on, and until

@@ -248,7 +248,14 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let organisation = ticket.invite().organisation;
     let as_device_of = ticket.invite().member;
     let recovery = RecoverySecret::generate(&SystemRandom);
-    let newcomer = home.find(organisation)?.is_none();
+    // Whoever was removed comes in anew.
+    let newcomer = match home.find(organisation)? {
+        Some(store) => {
+            let own = home.key(&store)?.id();
+            !store.charter().devices_of(store.member()).contains(&own)
+        }
+        None => true,
+    };
     if newcomer {
         let printed = as_device_of.is_none().then(|| recovery.key().id());
         let name = arguments.name.as_deref();
