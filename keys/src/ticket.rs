@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
-    DeviceId, DeviceKey, OrganisationId, Random, Signable, Signature, Signed, UnixTime, decode,
-    encode,
+    DeviceId, DeviceKey, MemberId, OrganisationId, Random, Signable, Signature, Signed, UnixTime,
+    decode, encode,
     encoding::{from_base32, to_base32},
 };
 
@@ -26,6 +26,8 @@ pub struct Invite {
     pub doors: Vec<DeviceId>,
     /// The member's device that has signed it.
     pub issuer: DeviceId,
+    /// Whose further device it admits; a new member where there is none. [PROTO-4.7]
+    pub member: Option<MemberId>,
 }
 
 impl Invite {
@@ -90,6 +92,34 @@ impl Ticket {
         name: &str,
         expires: UnixTime,
         uses: u8,
+        doors: Vec<Door>,
+        random: &dyn Random,
+    ) -> Self {
+        let invited = (expires, uses, None);
+        Self::issue_for(issuer, organisation, name, invited, doors, random)
+    }
+
+    /// A new ticket of `issuer`, a device of `member`, by which one more becomes that member's: the
+    /// issuer, which is to be found at `addresses`, admits it.
+    pub fn for_device(
+        issuer: &DeviceKey,
+        organisation: OrganisationId,
+        name: &str,
+        expires: UnixTime,
+        member: MemberId,
+        addresses: Vec<SocketAddr>,
+        random: &dyn Random,
+    ) -> Self {
+        let invited = (expires, 1, Some(member));
+        let doors = vec![Door { device: issuer.id(), addresses }];
+        Self::issue_for(issuer, organisation, name, invited, doors, random)
+    }
+
+    fn issue_for(
+        issuer: &DeviceKey,
+        organisation: OrganisationId,
+        name: &str,
+        (expires, uses, member): (UnixTime, u8, Option<MemberId>),
         mut doors: Vec<Door>,
         random: &dyn Random,
     ) -> Self {
@@ -112,6 +142,7 @@ impl Ticket {
             uses,
             doors: named,
             issuer: issuer.id(),
+            member,
         };
         let invite = Signed::sign(invite, issuer);
         let mut ticket = Self { name: printable(name), invite, doors, secret };
@@ -187,6 +218,7 @@ impl Ticket {
             && self.doors.len() <= DOOR_LIMIT
             && invite.doors.len() <= DOOR_LIMIT
             && (invite.uses == 0) == invite.doors.is_empty()
+            && (invite.member.is_none() || (invite.uses == 1 && *invite.doors == [invite.issuer]))
             && self.doors.iter().all(|door| door.addresses.len() <= ADDRESS_LIMIT);
         if bounded && self.secret.key().id() == invite.invite_key {
             Ok(())
@@ -370,6 +402,31 @@ mod tests {
 
             let hostile = Ticket { name: "\u{1b}[31m".to_owned(), ..ticket };
             assert_eq!(hostile.to_string().parse::<Ticket>(), Err(TicketError::Malformed));
+        }
+    }
+
+    /// [PROTO-4.7] It admits one device, where the issuer is.
+    #[test]
+    fn a_ticket_for_a_device_says_whose() {
+        let random = SeededRandom::new(4);
+        let issuer = DeviceKey::generate(&random);
+        let organisation = OrganisationId::from_bytes([9; 32]);
+        let member = MemberId::from_bytes([8; 32]);
+        let elsewhere = DeviceKey::from_secret(&[6; 32]).id();
+        let expires = UnixTime::from_secs(1_000);
+        let at = vec!["192.0.2.7:4000".parse().expect("an address")];
+        let ticket =
+            Ticket::for_device(&issuer, organisation, "Kestrel", expires, member, at, &random);
+        assert_eq!(ticket.to_string().parse(), Ok(ticket.clone()));
+        let invite = ticket.invite();
+        assert_eq!((invite.member, invite.uses), (Some(member), 1));
+        assert_eq!(invite.share_of(issuer.id()), Some(1));
+        for wider in [
+            Invite { uses: 2, ..invite.clone() },
+            Invite { doors: vec![elsewhere], ..invite.clone() },
+        ] {
+            let wider = Ticket { invite: Signed::sign(wider, &issuer), ..ticket.clone() };
+            assert_eq!(wider.to_string().parse::<Ticket>(), Err(TicketError::Malformed));
         }
     }
 

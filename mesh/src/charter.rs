@@ -15,7 +15,9 @@ mod checkpoint;
 pub mod content;
 mod devices;
 mod edit;
+mod ending;
 mod exchange;
+mod introduction;
 mod operation;
 pub mod pack;
 mod replay;
@@ -36,8 +38,12 @@ pub use certificate::{
     CERTIFICATE_MAX_BYTES, CHAIN_MAX, CertificateChain, MemberCertificate, Recovery, member_of,
 };
 pub use checkpoint::{CHECKPOINT_MAX_BYTES, Checkpoint, Covered};
+pub use devices::DEVICES_MAX;
 pub use edit::{EditError, IssueError};
+pub use ending::{Ending, PROOF_PIECES_MAX};
 pub use exchange::Have;
+pub use introduction::INTRODUCTION_MAX;
+pub(crate) use operation::consents;
 pub use operation::{Cosigner, Cut, OPERATION_MAX_BYTES, Operation, device_consent};
 pub use replay::{Denial, Level, Verdict, VoidReason};
 pub use root::{ROOT_KEYS_MAX, ROOT_MAX_BYTES, RootDocument, RootKeys};
@@ -118,6 +124,8 @@ pub struct Charter {
     verdicts: Vec<Verdict>,
     order: Vec<usize>,
     shield: Shield,
+    /// Operations that wait for others, and say meanwhile whose device somebody is. [CHARTER-3.6]
+    introduced: Vec<Cosigned<Operation>>,
     /// Whether what was taken last is not in the state yet.
     stale: bool,
     /// Whether what is taken comes back from a snapshot that has forgotten what came before: it may
@@ -240,6 +248,7 @@ impl Charter {
             verdicts: Vec::new(),
             order: Vec::new(),
             shield: Shield::new(),
+            introduced: Vec::new(),
             stale: false,
             settled_before: false,
         };
@@ -420,6 +429,15 @@ impl Charter {
         first.into_iter().chain(self.state.added_devices(member)).collect()
     }
 
+    /// The member who belongs and whose printed recovery key is `key`.
+    pub fn member_recovered_by(&self, key: DeviceId) -> Option<MemberId> {
+        let mut members = self.members();
+        members.find(|member| {
+            let certificate = self.certificate_of(*member).map(Signed::unverified);
+            certificate.is_some_and(|certificate| certificate.recovers(key))
+        })
+    }
+
     /// The certificate by which a member belongs at present.
     pub fn certificate_of(&self, member: MemberId) -> Option<&Signed<MemberCertificate>> {
         let hash = self.certificates.good(member, &self.state, &self.roots)?;
@@ -455,6 +473,16 @@ impl Charter {
         chain: &CertificateChain,
         device: DeviceId,
     ) -> Result<MemberId, ChainError> {
+        self.verify_introduced(chain, device, &[])
+    }
+
+    /// The same of a device that operations have `added` that may not be here yet. [CHARTER-3.6]
+    pub fn verify_introduced(
+        &self,
+        chain: &CertificateChain,
+        device: DeviceId,
+        added: &[Cosigned<Operation>],
+    ) -> Result<MemberId, ChainError> {
         let signed = chain.leaf().ok_or(ChainError::Rootless)?;
         let leaf = signed.unverified();
         // What the chain brings is weighed with what is known, and not kept yet. One that is not
@@ -466,7 +494,7 @@ impl Charter {
             weighed = self.weigh(chain)?;
             &weighed
         };
-        if !owns(leaf, &self.state, device) {
+        if !owns(leaf, &self.state, device) && !self.is_introduced(leaf, device, added) {
             return Err(ChainError::Device);
         }
         if !known.is_good(leaf, &self.state, &self.roots) {
@@ -501,16 +529,21 @@ impl Charter {
         Ok(charter)
     }
 
-    /// The member of a chain of good signatures that leads to a root key; whether it belongs at
-    /// present, only [`Self::verify_chain`] tells, from all pieces.
+    /// The member of a chain of good signatures that leads to a root key, and of a device that
+    /// operations have `added`; whether it belongs at present, only [`Self::verify_chain`] tells,
+    /// from all pieces.
     pub fn rooted_chain(
         &self,
         chain: &CertificateChain,
         device: DeviceId,
+        added: &[Cosigned<Operation>],
     ) -> Result<MemberId, ChainError> {
         let leaf = chain.leaf().ok_or(ChainError::Rootless)?.unverified();
         self.weigh(chain)?;
-        if leaf.device != device && !owns(leaf, &self.state, device) {
+        if leaf.device != device
+            && !owns(leaf, &self.state, device)
+            && !self.is_introduced(leaf, device, added)
+        {
             return Err(ChainError::Device);
         }
         Ok(leaf.member())
@@ -528,7 +561,8 @@ impl Charter {
         if self.certificate_of(first).is_some_and(|it| owns(it.unverified(), &self.state, device)) {
             return Some(first);
         }
-        let mut owners = self.state.devices.keys().copied();
+        let introduced = self.state.introduced.keys();
+        let mut owners = self.state.devices.keys().chain(introduced).copied();
         owners.find(|member| {
             self.is_member(*member) && self.state.added_devices(*member).any(|it| it == device)
         })
@@ -574,6 +608,7 @@ impl Charter {
             let operation = taken.operation();
             *self.surplus.entry((operation.author, operation.term)).or_default() += 1;
         }
+        self.settle_introduced();
     }
 
     /// Whether the operation at `index` comes after all others and changes nothing that is before
@@ -594,11 +629,14 @@ impl Charter {
     }
 
     fn apply_last(&mut self, index: usize) {
-        let state = std::mem::take(&mut self.state);
+        let mut state = std::mem::take(&mut self.state);
+        // The outcome is the same for whoever was introduced to nobody.
+        state.introduced.clear();
         let (state, verdict) = replay_last(&self.pieces(), state, index);
         self.state = state;
         self.verdicts.push(verdict);
         self.order.push(index);
+        self.settle_introduced();
     }
 
     fn pieces(&self) -> Pieces<'_> {

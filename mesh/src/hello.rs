@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, OrganisationId, Redemption,
-    Ticket, UnixTime, decode, encode, open_once, seal_once,
+    Signature, Ticket, UnixTime, decode, encode, open_once, seal_once,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +26,10 @@ pub use refusal::{HelloError, Refusal};
 use crate::{
     List,
     charter::{
-        CertificateChain, ChainError, Charter, Recovery, RootDocument,
+        CertificateChain, ChainError, Charter, DEVICES_MAX, INTRODUCTION_MAX, Operation,
+        PROOF_PIECES_MAX, Piece, Recovery, RootDocument, consents,
         content::{Capabilities, Place},
+        device_consent,
     },
     clean_name,
     directory::ADDRESSES_MAX,
@@ -56,6 +58,8 @@ pub struct PeerHello {
     pub member: MemberId,
     /// What proves that.
     pub chain: CertificateChain,
+    /// The operations that added the device, where it is not the member's first. [CHARTER-3.6]
+    pub added: Vec<Cosigned<Operation>>,
     /// Its name, fit to be shown. [PROTO-3.7]
     pub name: String,
     /// The number of its present run. [PROTO-2.5]
@@ -99,7 +103,7 @@ impl Greeting {
         exporter: [u8; 32],
     ) -> Self {
         let organisation = charter.organisation();
-        let body = GreetingBody::Member(Introduction::new(charter, chain, presence));
+        let body = GreetingBody::Member(Introduction::new(charter, device, chain, presence));
         let bytes = greeting(organisation, &exporter, &body);
         let known = Some((charter.clone(), chain.clone()));
         Self { organisation, exporter, bytes, known, device }
@@ -116,6 +120,31 @@ impl Greeting {
         presence: &Presence,
         exporter: [u8; 32],
     ) -> Result<Self, HelloError> {
+        Self::knock(now, ticket, device, (recovery, None), presence, exporter)
+    }
+
+    /// The greeting of a device with `key` that is to become one more of `member`'s, by a `ticket`
+    /// for that. [PROTO-4.7]
+    pub fn redeem_as_device(
+        now: UnixTime,
+        ticket: &Ticket,
+        key: &DeviceKey,
+        member: MemberId,
+        presence: &Presence,
+        exporter: [u8; 32],
+    ) -> Result<Self, HelloError> {
+        let consent = device_consent(ticket.invite().organisation, member, key);
+        Self::knock(now, ticket, key.id(), (None, Some(consent)), presence, exporter)
+    }
+
+    fn knock(
+        now: UnixTime,
+        ticket: &Ticket,
+        device: DeviceId,
+        (recovery, consent): (Option<Recovery>, Option<Signature>),
+        presence: &Presence,
+        exporter: [u8; 32],
+    ) -> Result<Self, HelloError> {
         if ticket.invite().expires <= now {
             return Err(HelloError::Refused(Refusal::TicketExpired));
         }
@@ -123,6 +152,7 @@ impl Greeting {
         let body = GreetingBody::Redeem(Box::new(Newcomer {
             redemption: ticket.redemption(device, &exporter),
             recovery,
+            consent,
             incarnation: presence.incarnation,
             name: clean_name(&presence.name),
             addresses: List::truncated(presence.addresses.iter().copied()),
@@ -144,6 +174,14 @@ impl Greeting {
             return Err(HelloError::Malformed);
         }
         match (header[MAGIC.len()], rest) {
+            (0, [REMOVED, proof @ ..]) if !proof.is_empty() => {
+                let key = side_key(self.organisation, b"body", LISTENER, &self.exporter);
+                let header = &answer[..=ANSWER_HEADER];
+                let pieces = open_once(&key, header, proof).map_err(|_| HelloError::Malformed)?;
+                let pieces: List<Piece, PROOF_PIECES_MAX> =
+                    decode(&pieces, HELLO_MAX_BYTES).map_err(|_| HelloError::Malformed)?;
+                return Err(HelloError::Ended(pieces.into_vec()));
+            }
             (0, [code]) => {
                 return Err(
                     Refusal::from_code(*code).map_or(HelloError::Malformed, HelloError::Refused)
@@ -166,11 +204,12 @@ impl Greeting {
                     return Err(HelloError::WrongOrganisation);
                 }
                 // Who may admit, the newcomer learns from the rest of the charter.
-                charter.rooted_chain(&admission.chain, self.device)?;
-                charter.rooted_chain(&body.listener.chain, remote)?;
-                charter.take_chain(&admission.chain);
-                charter.take_chain(&body.listener.chain);
+                charter.rooted_chain(&admission.chain, self.device, &admission.added)?;
                 let peer = body.listener.rooted(&charter, remote)?;
+                charter.take_chain(&admission.chain);
+                charter.take_chain(&peer.chain);
+                charter.introduce(&admission.added);
+                charter.introduce(&peer.added);
                 return Ok(Welcome { charter, chain: admission.chain, peer });
             }
         };
@@ -194,7 +233,7 @@ pub struct Listener<'a> {
 
 /// Opens the greeting of the device `remote` on the link with this `exporter`.
 ///
-/// Send [`Refusal::answer`] where this fails.
+/// Send what [`refuse`] makes of it where this fails.
 pub fn open_greeting(
     now: UnixTime,
     listener: &Listener<'_>,
@@ -203,6 +242,121 @@ pub fn open_greeting(
     bytes: &[u8],
 ) -> Result<Opened, Refusal> {
     let organisation = listener.charter.organisation();
+    let body = open_body(organisation, exporter, bytes)?;
+    let request = match body {
+        GreetingBody::Member(introduction) => {
+            let charter = listener.charter;
+            let former = introduction.chain.leaf().map(|leaf| leaf.unverified().member());
+            let peer = introduction.verified(charter, remote);
+            Request::Member(peer.map_err(|_| {
+                let ended = former.and_then(|member| charter.ending(member, remote));
+                ended.map_or(Refusal::Certificate, |_| Refusal::Removed)
+            })?)
+        }
+        GreetingBody::Redeem(newcomer) => redeemed(now, listener, exporter, remote, *newcomer)?,
+    };
+    Ok(Opened { exporter: *exporter, request })
+}
+
+/// What somebody asks for who shows a ticket.
+fn redeemed(
+    now: UnixTime,
+    listener: &Listener<'_>,
+    exporter: &[u8; 32],
+    remote: DeviceId,
+    newcomer: Newcomer,
+) -> Result<Request, Refusal> {
+    let Newcomer { redemption, recovery, consent, incarnation, name, addresses } = newcomer;
+    let charter = listener.charter;
+    let invite = redemption.verify(charter.organisation(), remote, exporter, now)?;
+    // [PROTO-4.5] an invite is worth what its issuer may do now.
+    let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;
+    let rights = match invite.member {
+        Some(member) => member == issuer,
+        None => charter.allows(issuer, Capabilities::ADMIT, Place::Organisation),
+    };
+    if !rights {
+        return Err(Refusal::TicketInvalid);
+    }
+    let own = listener.key.id();
+    // [PROTO-4.5]
+    let share = match invite.uses {
+        0 => None,
+        _ => Some(invite.share_of(own).ok_or(Refusal::NotADoor)?),
+    };
+    let (member, chain, addition) = match invite.member {
+        // [PROTO-4.7] nobody but one of its devices adds one to a member's.
+        Some(member) if member != listener.member => return Err(Refusal::NotADoor),
+        Some(member) => {
+            let agreed = |it: &Signature| consents(charter.organisation(), member, remote, it);
+            let consent = consent.filter(agreed).ok_or(Refusal::TicketInvalid)?;
+            let devices = charter.devices_of(member);
+            if charter.ending(member, remote).is_some() {
+                return Err(Refusal::TicketInvalid);
+            }
+            let is_new = !devices.contains(&remote);
+            if is_new && devices.len() >= DEVICES_MAX {
+                return Err(Refusal::Busy);
+            }
+            (member, charter.chain_of(member), is_new.then_some(consent))
+        }
+        None => {
+            let certificate = charter.issue(listener.key, listener.member, remote, recovery)?;
+            let member = certificate.unverified().member();
+            (member, charter.chain_with(certificate), None)
+        }
+    };
+    let first = charter.first_channel(member).map(|channel| channel.id);
+    let peer = PeerHello {
+        device: remote,
+        member,
+        chain,
+        added: charter.introduction_of(member, remote),
+        name: clean_name(&name),
+        incarnation,
+        addresses: addresses.into_vec(),
+        digest: charter.digest(),
+        // What it has not chosen yet, it hears the first channel.
+        listening: first.into_iter().collect(),
+    };
+    let (invite_key, expires) = (invite.invite_key, invite.expires);
+    Ok(Request::Redeem { invite_key, expires, share, addition, peer })
+}
+
+/// The answer that says why the greeting of `remote` was refused: to one who was removed, with what
+/// proves it and is news to it. [PROTO-3.8]
+pub fn refuse(
+    refusal: Refusal,
+    charter: &Charter,
+    exporter: &[u8; 32],
+    remote: DeviceId,
+    bytes: &[u8],
+) -> Vec<u8> {
+    let mut answer = refusal.answer();
+    let organisation = charter.organisation();
+    if refusal == Refusal::Removed
+        && let Ok(GreetingBody::Member(introduction)) = open_body(organisation, exporter, bytes)
+        && let Some(leaf) = introduction.chain.leaf()
+        && let Some(pieces) = charter.proof_of_ending(
+            leaf.unverified().member(),
+            remote,
+            &introduction.heads,
+            PROOF_ROOM,
+        )
+    {
+        let pieces = List::<_, PROOF_PIECES_MAX>::truncated(pieces);
+        let key = side_key(organisation, b"body", LISTENER, exporter);
+        let sealed = seal_once(&key, &answer, &encode(&pieces));
+        answer.extend(sealed);
+    }
+    answer
+}
+
+fn open_body(
+    organisation: OrganisationId,
+    exporter: &[u8; 32],
+    bytes: &[u8],
+) -> Result<GreetingBody, Refusal> {
     let (header, sealed) = bytes.split_first_chunk::<GREETING_HEADER>().ok_or(Refusal::Stranger)?;
     if bytes.len() > HELLO_MAX_BYTES || !header.starts_with(&MAGIC) {
         return Err(Refusal::Stranger);
@@ -217,45 +371,7 @@ pub fn open_greeting(
     }
     let key = side_key(organisation, b"body", DIALLER, exporter);
     let body = open_once(&key, header, sealed).map_err(|_| Refusal::Stranger)?;
-    let body: GreetingBody = decode(&body, HELLO_MAX_BYTES).map_err(|_| Refusal::Certificate)?;
-    let request = match body {
-        GreetingBody::Member(introduction) => {
-            let peer = introduction.verified(listener.charter, remote);
-            Request::Member(peer.map_err(|_| Refusal::Certificate)?)
-        }
-        GreetingBody::Redeem(newcomer) => {
-            let Newcomer { redemption, recovery, incarnation, name, addresses } = *newcomer;
-            let invite = redemption.verify(organisation, remote, exporter, now)?;
-            let charter = listener.charter;
-            // [PROTO-4.5] an invite is worth what its issuer may do now.
-            let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;
-            if !charter.allows(issuer, Capabilities::ADMIT, Place::Organisation) {
-                return Err(Refusal::TicketInvalid);
-            }
-            let own = listener.key.id();
-            // [PROTO-4.5]
-            let share = match invite.uses {
-                0 => None,
-                _ => Some(invite.share_of(own).ok_or(Refusal::NotADoor)?),
-            };
-            let certificate = charter.issue(listener.key, listener.member, remote, recovery)?;
-            let member = certificate.unverified().member();
-            let first = charter.first_channel(member).map(|channel| channel.id);
-            let peer = PeerHello {
-                device: remote,
-                member,
-                chain: charter.chain_with(certificate),
-                name: clean_name(&name),
-                incarnation,
-                addresses: addresses.into_vec(),
-                digest: charter.digest(),
-                // What it has not chosen yet, it hears the first channel.
-                listening: first.into_iter().collect(),
-            };
-            Request::Redeem { invite_key: invite.invite_key, expires: invite.expires, share, peer }
-        }
-    };
-    Ok(Opened { exporter: *exporter, request })
+    decode(&body, HELLO_MAX_BYTES).map_err(|_| Refusal::Certificate)
 }
 
 /// A greeting that is in order.
@@ -279,6 +395,9 @@ pub enum Request {
         expires: UnixTime,
         /// How many devices this door may admit; any number if absent.
         share: Option<u8>,
+        /// The consent of a device that becomes one more of the door's member. The door adds it to
+        /// the charter, and refuses it with [`Refusal::Later`] until it is there.
+        addition: Option<Signature>,
         /// The newcomer, with the certificates that it gets.
         peer: PeerHello,
     },
@@ -292,17 +411,19 @@ impl Opened {
 
     /// Admits the dialler: the answer for it, and who it is.
     pub fn accept(self, listener: &Listener<'_>) -> (Vec<u8>, PeerHello) {
-        let Listener { charter, member, presence, .. } = listener;
+        let Listener { charter, key, member, presence } = listener;
         let (peer, admission) = match self.request {
             Request::Member(peer) => (peer, None),
             Request::Redeem { peer, .. } => {
                 let chain = peer.chain.clone();
+                let added = List::truncated(peer.added.iter().cloned());
                 let roots = List::truncated(charter.roots().cloned());
-                (peer, Some(Admission { chain, roots }))
+                (peer, Some(Admission { chain, added, roots }))
             }
         };
         let chain = charter.chain_of(*member);
-        let body = AnswerBody { listener: Introduction::new(charter, &chain, presence), admission };
+        let listener = Introduction::new(charter, key.id(), &chain, presence);
+        let body = AnswerBody { listener, admission };
         let mut answer = [&MAGIC[..], &[VERSION]].concat();
         let key = side_key(charter.organisation(), b"body", LISTENER, &self.exporter);
         let sealed = seal_once(&key, &answer, &encode(&body));
@@ -323,6 +444,8 @@ enum GreetingBody {
 struct Newcomer {
     redemption: Redemption,
     recovery: Option<Recovery>,
+    /// Of a device that is to be one more of a member's, to that. [CHARTER-3.3]
+    consent: Option<Signature>,
     incarnation: u64,
     name: String,
     addresses: List<SocketAddr, ADDRESSES_MAX>,
@@ -338,6 +461,8 @@ struct AnswerBody {
 #[derive(Serialize, Deserialize)]
 struct Admission {
     chain: CertificateChain,
+    /// What made it another device of a member.
+    added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
     /// All root documents, the founding one first.
     roots: List<Cosigned<RootDocument>, ROOTS_MAX>,
 }
@@ -346,34 +471,48 @@ struct Admission {
 #[derive(Serialize, Deserialize)]
 struct Introduction {
     chain: CertificateChain,
+    /// The operations that added the device, as far as there is room. [CHARTER-3.6]
+    added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
     incarnation: u64,
     name: String,
     addresses: List<SocketAddr, ADDRESSES_MAX>,
     digest: ObjectHash,
+    /// What it knows last of the charter. [PROTO-3.8]
+    heads: List<ObjectHash, HEADS_MAX>,
     listening: List<ChannelId, LISTENING_MAX>,
 }
 
 impl Introduction {
-    fn new(charter: &Charter, chain: &CertificateChain, presence: &Presence) -> Self {
+    fn new(
+        charter: &Charter,
+        device: DeviceId,
+        chain: &CertificateChain,
+        presence: &Presence,
+    ) -> Self {
+        let member = chain.leaf().map(|leaf| leaf.unverified().member());
+        let added = member.map(|member| charter.introduction_of(member, device));
+        let added = added.filter(|added| encode(added).len() <= ADDED_MAX_BYTES);
         Self {
             chain: chain.clone(),
+            added: List::truncated(added.unwrap_or_default()),
             incarnation: presence.incarnation,
             name: clean_name(&presence.name),
             addresses: List::truncated(presence.addresses.iter().copied()),
             digest: charter.digest(),
+            heads: List::truncated(charter.heads()),
             listening: List::truncated(presence.listening.iter().copied()),
         }
     }
 
     /// [PROTO-3.4]
     fn verified(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
-        let member = charter.verify_chain(&self.chain, device)?;
+        let member = charter.verify_introduced(&self.chain, device, &self.added)?;
         Ok(self.of(member, device))
     }
 
     /// What a newcomer can tell, who knows no more of the charter than its root documents.
     fn rooted(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
-        let member = charter.rooted_chain(&self.chain, device)?;
+        let member = charter.rooted_chain(&self.chain, device, &self.added)?;
         Ok(self.of(member, device))
     }
 
@@ -382,6 +521,7 @@ impl Introduction {
             device,
             member,
             chain: self.chain,
+            added: self.added.into_vec(),
             name: clean_name(&self.name),
             incarnation: self.incarnation,
             addresses: self.addresses.into_vec(),
@@ -428,6 +568,19 @@ pub const HELLO_MAX_BYTES: usize = 16 * 1024;
 
 /// Root documents that a newcomer gets at once; it learns of further ones later.
 const ROOTS_MAX: usize = 16;
+
+/// Heads of the charter that are told: those of a proof that builds upon others are told again.
+const HEADS_MAX: usize = 16;
+
+/// Bytes of the operations that added a device, which are not told where they are longer: others
+/// learn them from who was there.
+const ADDED_MAX_BYTES: usize = 4 * 1024;
+
+/// Bytes of the pieces that prove that somebody was removed: what an answer leaves to them.
+const PROOF_ROOM: usize = HELLO_MAX_BYTES - 64;
+
+/// The code of [`Refusal::Removed`].
+const REMOVED: u8 = Refusal::Removed.code();
 
 const MAGIC: [u8; 4] = *b"HARK";
 const DIALLER: &[u8] = b"dialler";

@@ -162,8 +162,17 @@ impl Squad {
     /// Also when the link replaces another one to the same device. One that is too many (see
     /// [`Self::is_full`]) is ignored, and who does not belong any more is [`Event::Evicted`].
     pub fn handle_link_up(&mut self, now: Timestamp, peer: PeerHello, address: Option<SocketAddr>) {
-        let PeerHello { device, member, chain, name, incarnation, addresses, digest, listening } =
-            peer;
+        let PeerHello {
+            device,
+            member,
+            chain,
+            added,
+            name,
+            incarnation,
+            addresses,
+            digest,
+            listening,
+        } = peer;
         let known = self.links.get(&device);
         if device == self.key.id() || (known.is_none() && self.is_full()) {
             return;
@@ -171,6 +180,7 @@ impl Squad {
         // It may have been removed since its Hello was accepted.
         self.evicting.remove(&device);
         self.replication.take_chain(&chain);
+        self.replication.introduce(&added);
         if !self.replication.taken().devices_of(member).contains(&device) {
             if known.is_some() {
                 self.targets.revoke(now, &[device]);
@@ -384,6 +394,13 @@ impl Squad {
         }
         self.settle(now);
         Ok(new)
+    }
+
+    /// Takes pieces that are to show that this device does not belong any more. They count as any
+    /// others do: [`Event::Removed`] follows if it is so. [PROTO-3.8]
+    pub fn handle_proof(&mut self, now: Timestamp, pieces: Vec<Piece>) {
+        self.replication.handle_proof(pieces);
+        self.settle(now);
     }
 
     /// Keeps the key of a hidden channel's name, which those get who may join.

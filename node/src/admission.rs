@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Ticket, UnixTime};
+use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Signature, Ticket, UnixTime};
 use hark_mesh::{
-    charter::{Charter, Recovery},
+    charter::{Charter, Piece, Recovery},
     hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
 };
 
@@ -62,6 +62,12 @@ struct State {
     admitted: Option<Admitted>,
     /// The newest refusal, to be told to the person if nobody admits.
     refused: Option<Refusal>,
+    /// The same of a member, with who it was, until it is told.
+    turned_away: Option<(DeviceId, Refusal)>,
+    /// What the last one has shown who says that this device was removed.
+    proof: Vec<Piece>,
+    /// Devices that are to become this member's, with their consents, until they are added.
+    additions: BTreeMap<DeviceId, Signature>,
 }
 
 impl Doorkeeper {
@@ -106,6 +112,9 @@ impl Doorkeeper {
             sent: BTreeMap::new(),
             admitted: None,
             refused: None,
+            turned_away: None,
+            proof: Vec::new(),
+            additions: BTreeMap::new(),
         };
         Self { key, recovery: None, clock, counter, state: Mutex::new(state) }
     }
@@ -142,6 +151,23 @@ impl Doorkeeper {
         self.lock().refused
     }
 
+    /// Who has refused this member's device last, and why, once.
+    pub fn take_refusal(&self) -> Option<(DeviceId, Refusal)> {
+        self.lock().turned_away.take()
+    }
+
+    /// Pieces of the charter that are to show that this device was removed, once: the charter says
+    /// whether they do. [PROTO-3.8]
+    pub fn take_proof(&self) -> Vec<Piece> {
+        std::mem::take(&mut self.lock().proof)
+    }
+
+    /// Devices that have redeemed a ticket for a device of this member's, to be added to the charter
+    /// now: they ask again. [PROTO-4.7]
+    pub fn take_additions(&self) -> BTreeMap<DeviceId, Signature> {
+        std::mem::take(&mut self.lock().additions)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change of the state is a single assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -149,7 +175,7 @@ impl Doorkeeper {
 
     fn open(
         &self,
-        state: &State,
+        state: &mut State,
         peer: DeviceId,
         exporter: &[u8; 32],
         greeting: &[u8],
@@ -176,6 +202,13 @@ impl Doorkeeper {
                 }
             }
         }
+        if let Request::Redeem { addition: Some(consent), .. } = opened.request() {
+            // Whoever is one too many asks again.
+            if state.additions.len() < ADDITIONS_MAX {
+                state.additions.insert(peer, *consent);
+            }
+            return Err(Refusal::Later);
+        }
         Ok(opened.accept(&listener))
     }
 }
@@ -188,14 +221,22 @@ impl Admission for Doorkeeper {
                 let chain = charter.chain_of(*member);
                 Ok(Greeting::member(charter, self.key.id(), &chain, &state.presence, *exporter))
             }
-            Standing::Newcomer(ticket) => Greeting::redeem(
-                self.clock.unix(),
-                ticket,
-                self.key.id(),
-                self.recovery,
-                &state.presence,
-                *exporter,
-            ),
+            Standing::Newcomer(ticket) => {
+                let (now, presence) = (self.clock.unix(), &state.presence);
+                match ticket.invite().member {
+                    Some(member) => Greeting::redeem_as_device(
+                        now, ticket, &self.key, member, presence, *exporter,
+                    ),
+                    None => Greeting::redeem(
+                        now,
+                        ticket,
+                        self.key.id(),
+                        self.recovery,
+                        presence,
+                        *exporter,
+                    ),
+                }
+            }
         };
         let Ok(greeting) = greeting else {
             // The ticket has expired while we tried; the listener will say so, too.
@@ -216,10 +257,18 @@ impl Admission for Doorkeeper {
         exporter: &[u8; 32],
         greeting: &[u8],
     ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
-        let state = self.lock();
-        match self.open(&state, peer, exporter, greeting) {
+        let mut state = self.lock();
+        match self.open(&mut state, peer, exporter, greeting) {
             Ok((answer, hello)) => (answer, Ok(hello)),
-            Err(refusal) => (refusal.answer(), Err(refusal)),
+            Err(refusal) => {
+                let answer = match &state.standing {
+                    Standing::Member(charter, _) => {
+                        hello::refuse(refusal, charter, exporter, peer, greeting)
+                    }
+                    Standing::Newcomer(_) => refusal.answer(),
+                };
+                (answer, Err(refusal))
+            }
         }
     }
 
@@ -243,8 +292,15 @@ impl Admission for Doorkeeper {
                 Ok(welcome.peer)
             }
             Err(error) => {
-                if let HelloError::Refused(refusal) = error {
-                    state.refused = Some(refusal);
+                match &error {
+                    HelloError::Refused(refusal) => {
+                        state.refused = Some(*refusal);
+                        if matches!(state.standing, Standing::Member(..)) {
+                            state.turned_away = Some((peer, *refusal));
+                        }
+                    }
+                    HelloError::Ended(pieces) => state.proof.clone_from(pieces),
+                    _ => {}
                 }
                 Err(error)
             }
@@ -254,3 +310,6 @@ impl Admission for Doorkeeper {
 
 /// Greetings whose answers have not come; the oldest Hello then fails.
 const SENT_LIMIT: usize = 256;
+
+/// Devices that wait to be added at a time.
+const ADDITIONS_MAX: usize = 16;

@@ -57,6 +57,15 @@ pub enum Event {
         /// `left`, `unreachable`, or what else ended the link.
         reason: String,
     },
+    /// Somebody who was dialled does not let this device in; told once for each reason.
+    Refused {
+        /// Which device.
+        device: DeviceText,
+        /// Its member's name.
+        name: String,
+        /// Why, for a person.
+        reason: String,
+    },
     /// A member's packets take another path from now on.
     PathChanged {
         /// Which device.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, Ticket, UnixTime};
-use hark_mesh::{charter::Charter, hello::Presence};
+use hark_mesh::{
+    charter::{Charter, Ending},
+    hello::Presence,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
@@ -81,6 +84,25 @@ impl Launch {
         let incarnation = u64::from_be_bytes(incarnation);
         let (addresses, listening) = (Vec::new(), Vec::new());
         let presence = Presence { incarnation, name, addresses, listening };
+        if let (Some(store), Some(_)) = (&store, &ticket) {
+            let key = home.key(store)?;
+            let ending = store.charter().ending(store.member(), key.id());
+            // Whoever was removed comes in anew, as the same device.
+            if matches!(ending, Some(Ending::Removed(_))) {
+                let organisation = store.id();
+                let (belongs, recovery) = (None, None);
+                return Ok(Self {
+                    home,
+                    key,
+                    organisation,
+                    belongs,
+                    ticket,
+                    presence,
+                    recovery,
+                    clock,
+                });
+            }
+        }
         match (store, ticket) {
             // Whoever belongs already finds the addresses of the ticket useful, and no more.
             (Some(store), ticket) => {

@@ -24,6 +24,7 @@ pub mod network;
 pub mod node;
 mod platform;
 pub mod random;
+pub mod recovery;
 pub mod snapshot;
 pub mod store;
 #[cfg(feature = "voice")]

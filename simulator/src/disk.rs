@@ -69,6 +69,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn settle(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn folders(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let state = self.lock_state();
         let inside = state.files.keys().filter_map(|file| file.strip_prefix(path).ok());

@@ -199,6 +199,7 @@ impl Observation {
                 }
                 ("disconnected", format!("{name}: {reason}"))
             }
+            Event::Refused { name, reason, .. } => ("refused", format!("{name}: {reason}")),
             Event::PathChanged { device, from, to } => {
                 if let Some(talker) = devices.get(&device.0) {
                     self.ears[member][*talker].path = to.as_str().to_owned();

@@ -41,6 +41,14 @@ impl Scene {
         run(&self.home(name), command)
     }
 
+    /// The same with `input` as its standard input.
+    pub fn run_with(&self, name: &str, command: &[&str], input: &str) -> Outcome {
+        let path = self.path("input");
+        fs::write(&path, input).expect("a file for its input");
+        let input = File::open(&path).expect("it was written");
+        run_reading(&self.home(name), command, input.into())
+    }
+
     /// Founds an organisation in the member's home, without starting it; its first ticket, which
     /// knows no address.
     pub fn found(&self, name: &str, organisation: &str) -> String {
@@ -207,8 +215,12 @@ pub fn speech(name: &str) -> PathBuf {
 }
 
 pub(crate) fn run(home: &Path, command: &[&str]) -> Outcome {
+    run_reading(home, command, Stdio::null())
+}
+
+fn run_reading(home: &Path, command: &[&str], input: Stdio) -> Outcome {
     let (name, rest) = command.split_first().expect("a command has a name");
     let mut hark = hark();
-    hark.arg(name).arg("--home").arg(home).args(rest).stdin(Stdio::null());
+    hark.arg(name).arg("--home").arg(home).args(rest).stdin(input);
     hark.output().expect("it starts").into()
 }

@@ -6,6 +6,7 @@
 #![cfg(unix)]
 
 mod control;
+mod devices;
 mod doors;
 mod lan;
 mod organisations;

@@ -81,6 +81,10 @@ pub fn member_of(organisation: OrganisationId, device: DeviceId) -> MemberId {
     MemberId::from_bytes(hasher.finalize().into())
 }
 
+pub(super) fn content_hash(certificate: &MemberCertificate) -> ObjectHash {
+    ObjectHash::from_bytes(blake3::hash(&encode(certificate)).into())
+}
+
 pub(super) fn hash_of(certificate: &Signed<MemberCertificate>) -> ObjectHash {
     ObjectHash::from_bytes(certificate.hash())
 }

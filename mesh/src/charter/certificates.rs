@@ -4,7 +4,9 @@ use hark_keys::{DeviceId, MemberId, ObjectHash, Signed};
 
 use super::{
     PieceError,
-    certificate::{CHAIN_MAX, CertificateChain, MemberCertificate, hash_of, member_of},
+    certificate::{
+        CHAIN_MAX, CertificateChain, MemberCertificate, content_hash, hash_of, member_of,
+    },
     content::{Capabilities, Place},
     root::Roots,
     state::State,
@@ -220,10 +222,6 @@ pub(super) fn owns(certificate: &MemberCertificate, state: &State, device: Devic
 
 pub(super) fn is_none(hash: &ObjectHash) -> bool {
     *hash == ObjectHash::from_bytes([0; 32])
-}
-
-fn content_hash(certificate: &MemberCertificate) -> ObjectHash {
-    ObjectHash::from_bytes(blake3::hash(&hark_keys::encode(certificate)).into())
 }
 
 /// Certificates that are kept; further ones are refused.

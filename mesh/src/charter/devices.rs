@@ -123,4 +123,4 @@ impl Seniority {
 }
 
 /// Devices of a member at a time; further additions have no effect.
-pub(super) const DEVICES_MAX: usize = 16;
+pub const DEVICES_MAX: usize = 16;

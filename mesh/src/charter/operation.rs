@@ -95,7 +95,7 @@ pub fn device_consent(
     device.sign(CONSENT_KIND, &encode(&(organisation, member)))
 }
 
-pub(super) fn consents(
+pub(crate) fn consents(
     organisation: OrganisationId,
     member: MemberId,
     device: DeviceId,

@@ -3,9 +3,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use hark_keys::{ChannelId, DeviceId, List, MemberId, ObjectHash, PresetId, RoleId};
 use serde::{Deserialize, Serialize};
 
-use super::content::{
-    Capabilities, Channel, ChannelMode, ChannelName, Layout, MEMBER_ROLE, Place, Policy, Preset,
-    Rank, Relay, Role, Subject,
+use super::{
+    content::{
+        Capabilities, Channel, ChannelMode, ChannelName, Layout, MEMBER_ROLE, Place, Policy,
+        Preset, Rank, Relay, Role, Subject,
+    },
+    introduction::Introduced,
 };
 
 /// What a charter says at present: the outcome of all that its pieces do.
@@ -35,6 +38,10 @@ pub struct State {
     pub(super) devices: BTreeMap<MemberId, BTreeMap<DeviceId, DeviceEntry>>,
     pub(super) ended: BTreeMap<(MemberId, u32), EndedTerm>,
     pub(super) frozen: BTreeMap<(DeviceId, u32), u64>,
+    /// Devices that are known before what added them is taken: of whoever holds this, and no part of
+    /// the outcome. [CHARTER-3.6]
+    #[serde(skip)]
+    pub(super) introduced: Introduced,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -377,7 +384,8 @@ impl State {
         let current = devices.filter(|(_, entry)| {
             entry.retired.is_none() && matches!(entry.seniority, Seniority::Added(..))
         });
-        current.map(|(device, _)| *device)
+        let introduced = self.introduced.get(&member).into_iter().flatten();
+        current.map(|(device, _)| device).chain(introduced).copied()
     }
 
     /// Whether `device` was once one of the member's and is not any more.

@@ -47,6 +47,9 @@ impl Charter {
         for piece in self.pieces_in_order() {
             append(&mut bytes, &piece.encode());
         }
+        for operation in &self.introduced {
+            append(&mut bytes, &Piece::Operation(operation.clone()).encode());
+        }
         bytes
     }
 
@@ -77,6 +80,7 @@ impl Charter {
             charter.base = Settled { checkpoint: Some(checkpoint), state, last };
             charter.stale = true;
         }
+        let mut introduced = Vec::new();
         for piece in rest {
             match piece {
                 // Its outcome may not come about again, once a fork has let other roots be chosen.
@@ -87,13 +91,22 @@ impl Charter {
                     charter.newest = Some((checkpoint, state));
                     charter.stale = true;
                 }
-                piece => {
-                    charter.insert(piece).map_err(SnapshotError::Piece)?;
-                }
+                piece => match (charter.insert(piece.clone()), piece) {
+                    (
+                        Err(error @ (PieceError::Missing(_) | PieceError::Late)),
+                        Piece::Operation(waiting),
+                    ) => introduced.push((waiting, error)),
+                    (result, _) => drop(result.map_err(SnapshotError::Piece)?),
+                },
             }
         }
         charter.settled_before = false;
         charter.settle_state();
+        for (waiting, error) in introduced {
+            if !charter.introduce(&[waiting]) {
+                return Err(SnapshotError::Piece(error));
+            }
+        }
         Ok(charter)
     }
 

@@ -1,7 +1,7 @@
 use hark_keys::RedemptionError;
 
 use super::MAGIC;
-use crate::charter::{ChainError, IssueError};
+use crate::charter::{ChainError, IssueError, Piece};
 
 /// Why a listener does not accept a Hello, in words for the person who dialled. [PROTO-3.6]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
@@ -30,6 +30,13 @@ pub enum Refusal {
     /// No room at present.
     #[error("the other side has no room for more at present: try again later")]
     Busy,
+    /// The dialler was a member, or its device was a member's, and is not any more. By itself a
+    /// hint: [`HelloError::Ended`] comes with the proof. [PROTO-3.8]
+    #[error("the other side says that this device was removed: ask for a new ticket")]
+    Removed,
+    /// The door is still adding the device to its member's: the same again will do.
+    #[error("the other side has not added this device yet: try again")]
+    Later,
 }
 
 impl Refusal {
@@ -39,7 +46,7 @@ impl Refusal {
     }
 
     /// The byte that stands for it. [PROTO-3.6]
-    pub fn code(self) -> u8 {
+    pub const fn code(self) -> u8 {
         match self {
             Self::Version => 1,
             Self::Stranger => 2,
@@ -49,6 +56,8 @@ impl Refusal {
             Self::NotADoor => 6,
             Self::TicketInvalid => 7,
             Self::Busy => 8,
+            Self::Removed => 9,
+            Self::Later => 10,
         }
     }
 
@@ -63,6 +72,8 @@ impl Refusal {
             6 => Self::NotADoor,
             7 => Self::TicketInvalid,
             8 => Self::Busy,
+            9 => Self::Removed,
+            10 => Self::Later,
             _ => return None,
         })
     }
@@ -86,12 +97,16 @@ impl From<IssueError> for Refusal {
 }
 
 /// Why a dialler goes no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HelloError {
     /// The listener does not want to.
     #[error("{0}")]
     Refused(Refusal),
+    /// The listener says that the dialler was removed, and shows these pieces of the charter for it.
+    /// They are to be taken as any others are: it is so if the charter says so then. [PROTO-3.8]
+    #[error("{}", Refusal::Removed)]
+    Ended(Vec<Piece>),
     /// The answer is none, or not of somebody who knows the organisation.
     #[error("the other side gave no proper answer")]
     Malformed,

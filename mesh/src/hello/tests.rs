@@ -1,9 +1,13 @@
+mod devices;
+mod former;
+
 use std::time::Duration;
 
 use hark_keys::{Door, Invite, SeededRandom};
 use proptest::prelude::*;
 
 use super::*;
+use crate::charter::content::Change;
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 const EXPORTER: [u8; 32] = [7; 32];
@@ -136,7 +140,7 @@ fn each_refusal_has_its_reason() {
     let door = Party::new(4, "Dora");
     let issuer = charter.member_of(founder.key.id());
     let certificate = charter.issue(&founder.key, issuer, door.key.id(), None).unwrap();
-    charter.take(crate::charter::Piece::Certificate(certificate)).unwrap();
+    charter.take(Piece::Certificate(certificate)).unwrap();
     let refused =
         |listener: &Party, bytes: &[u8]| open(&charter, listener, &bob, bytes).err().unwrap();
     let limited = redeem(&ticket(&charter, &founder, 3, &[&founder]), &bob);
@@ -148,7 +152,7 @@ fn each_refusal_has_its_reason() {
     let forged = redeem(&ticket(&charter, &bob, 0, &[&bob]), &bob);
     assert_eq!(refused(&founder, forged.bytes()), Refusal::TicketInvalid);
 
-    for code in 1..=8 {
+    for code in 1..=10 {
         let refusal = Refusal::from_code(code).unwrap();
         assert_eq!(refusal.code(), code);
         let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
@@ -156,7 +160,24 @@ fn each_refusal_has_its_reason() {
         assert_eq!(error, HelloError::Refused(refusal));
         assert_eq!(error.to_string(), refusal.to_string());
     }
-    assert_eq!([Refusal::from_code(0), Refusal::from_code(9)], [None, None]);
+    assert_eq!([Refusal::from_code(0), Refusal::from_code(11)], [None, None]);
+}
+
+/// Makes `changes` at the device of `author`.
+fn change(charter: &mut Charter, author: &DeviceKey, member: MemberId, changes: Vec<Change>) {
+    let operation = charter.edit(author, member, changes).unwrap();
+    charter.take(Piece::Operation(operation)).unwrap();
+}
+
+/// A squad with Bob in it, and what Bob knows of it.
+fn with_bob() -> (Charter, Party, Party, MemberId) {
+    let (mut charter, founder) = squad();
+    let bob = Party::new(2, "Bob");
+    let own = charter.member_of(founder.key.id());
+    let certificate = charter.issue(&founder.key, own, bob.key.id(), None).unwrap();
+    charter.take(Piece::Certificate(certificate)).unwrap();
+    let member = charter.member_of(bob.key.id());
+    (charter, founder, bob, member)
 }
 
 /// [PROTO-3.5] [PROTO-3.2]
@@ -187,8 +208,8 @@ fn a_newcomer_trusts_the_ticket_and_not_the_listener() {
     let answer = |root: &Charter, chain: &CertificateChain, newcomer: &CertificateChain| {
         let roots = List::truncated(root.roots().cloned());
         let body = AnswerBody {
-            listener: Introduction::new(&charter, chain, &founder.presence),
-            admission: Some(Admission { chain: newcomer.clone(), roots }),
+            listener: Introduction::new(&charter, founder.key.id(), chain, &founder.presence),
+            admission: Some(Admission { chain: newcomer.clone(), added: List::default(), roots }),
         };
         let header = [&MAGIC[..], &[VERSION]].concat();
         let key = side_key(charter.organisation(), b"body", LISTENER, &EXPORTER);
@@ -231,6 +252,7 @@ fn an_invite_cannot_be_stretched() {
     let body = GreetingBody::Redeem(Box::new(Newcomer {
         redemption: Redemption { invite: decode(&invite, 4096).unwrap(), ..redemption },
         recovery: None,
+        consent: None,
         incarnation: 1,
         name: String::new(),
         addresses: List::default(),

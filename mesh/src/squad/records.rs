@@ -197,6 +197,10 @@ impl Squad {
     }
 
     fn sign_record(&mut self, now: Timestamp, sequence_number: u64) {
+        // Nobody looks for one who does not belong any more.
+        if !self.charter().devices_of(self.member).contains(&self.key.id()) {
+            return;
+        }
         let record = MemberRecord {
             device: self.key.id(),
             name: self.presence.name.clone(),

@@ -105,6 +105,11 @@ impl Replication {
         self.unwritten |= self.taken.take_chain(chain);
     }
 
+    /// Knows a peer's device by what added it. [CHARTER-3.6]
+    pub(super) fn introduce(&mut self, added: &[Cosigned<Operation>]) {
+        self.unwritten |= self.taken.introduce(added);
+    }
+
     /// Takes a piece that was gossiped; an error is for the one who passed it on. [CHARTER-8.2]
     pub(super) fn handle_gossip(
         &mut self,
@@ -160,6 +165,12 @@ impl Replication {
         }
         self.retry();
         failure
+    }
+
+    /// Takes what somebody shows who may be anybody: pieces speak for themselves.
+    pub(super) fn handle_proof(&mut self, pieces: Vec<Piece>) {
+        self.unwritten |= self.taken.take_all(pieces).contains(&Ok(true));
+        self.retry();
     }
 
     /// A peer tells the hash over its charter.

@@ -315,6 +315,7 @@ fn a_full_squad_takes_no_more() {
             device,
             member: charter.member_of(device),
             chain: charter.chain_with(issued.unwrap()),
+            added: Vec::new(),
             name: "somebody".to_owned(),
             incarnation: 1,
             addresses: Vec::new(),

@@ -458,6 +458,7 @@ impl World {
             device,
             member: charter.member_of(device),
             chain: charter.chain_of(charter.member_of(device)),
+            added: Vec::new(),
             name: squad.presence().name.clone(),
             incarnation: squad.presence().incarnation,
             addresses: squad.presence().addresses.clone(),

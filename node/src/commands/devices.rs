@@ -90,7 +90,8 @@ fn list(host: &dyn Host) -> Answer {
         recovery.map(|Recovery { key, .. }| format!("  {key}  (the printed recovery key)")),
     );
     let code = format!("{}.{member}", charter.organisation());
-    lines.push(format!("to add another one, run there: hark charter device consent {code}"));
+    lines.push("to add another one: hark device invite".to_owned());
+    lines.push(format!("or, where the two cannot meet, there: hark charter device consent {code}"));
     let devices: Vec<_> = devices.iter().map(DeviceId::to_string).collect();
     let json = json!({
         "member": member.to_string(),

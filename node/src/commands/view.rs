@@ -329,8 +329,14 @@ pub(super) fn unsealed() -> SealedName {
 /// Everybody who belongs, with names that tell them apart.
 fn people(host: &dyn Host) -> BTreeMap<MemberId, Candidate<MemberId>> {
     let name = |member| host.name_of(member).map(|name| clean_name(&name)).unwrap_or_default();
+    let charter = host.charter();
+    // Whoever has neither a device nor a printed key cannot come back.
+    let is_there = |member: &MemberId| {
+        let printed = || charter.certificate_of(*member).map(hark_keys::Signed::unverified);
+        !charter.devices_of(*member).is_empty() || printed().is_some_and(|it| it.recovery.is_some())
+    };
     let names: BTreeMap<_, _> =
-        host.charter().members().map(|member| (member, name(member))).collect();
+        charter.members().filter(is_there).map(|member| (member, name(member))).collect();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for name in names.values() {
         *counts.entry(name).or_default() += 1;

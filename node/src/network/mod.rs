@@ -11,6 +11,7 @@ mod host;
 mod moves;
 mod publisher;
 mod radio;
+mod standing;
 mod swarm;
 mod view;
 
@@ -28,7 +29,7 @@ use futures::StreamExt;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
     Dial, Directory,
-    hello::Presence,
+    hello::{Presence, Refusal},
     squad::{DownReason, Squad, SquadConfig},
 };
 use libp2p::{Swarm, gossipsub, request_response::OutboundRequestId, swarm::ConnectionId};
@@ -187,6 +188,8 @@ pub struct Runner {
     generations: BTreeMap<TargetId, u16>,
     /// This device does not belong any more.
     removed: bool,
+    /// What those said last who refused this device.
+    refusals: BTreeMap<DeviceId, Refusal>,
     view: View,
 }
 
@@ -296,6 +299,7 @@ impl Runner {
             unsettled: true,
             generations: BTreeMap::new(),
             removed: false,
+            refusals: BTreeMap::new(),
             view: View::new(device, &config.presence.name),
             config: Kept {
                 key: config.key,
@@ -343,11 +347,12 @@ impl Runner {
                 let full = squad.is_full();
                 self.config.doorkeeper.set_full(full.then(|| self.links.devices()));
             }
+            self.weigh_refusals(now);
+            self.add_devices(now);
             self.carry_out(now);
             if self.removed {
                 self.leave().await;
-                let organisation = self.view.organisation_name();
-                anyhow::bail!("this device does not belong to {organisation} any more");
+                anyhow::bail!(self.farewell());
             }
         }
     }

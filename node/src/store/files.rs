@@ -32,11 +32,16 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// the owner can read it.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
-    /// Removes the file.
+    /// Removes the file for good.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the folder and those above it, for the owner alone, if it is not there.
+    /// Makes the folder and those above it, for the owner alone, if it is not there. What is written
+    /// into it afterwards is not lost with it.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes last what a process that was killed has left in the folder: it can be read, and may
+    /// still be lost.
+    fn settle(&self, folder: &Path) -> io::Result<()>;
 
     /// The folders in this one, in a fixed order.
     fn folders(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
@@ -74,37 +79,19 @@ impl Disk for SystemDisk {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
-        let temporary = folder.join(name);
-        let written = (|| {
-            let mut file = private_file(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, path)?;
-            sync_folder(folder)
-        })();
-        if written.is_err() {
-            // The old file stands; what is left of the new one is of no use.
-            let _ = std::fs::remove_file(&temporary);
-        }
-        written
+        write_whole(self, path, bytes)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
+        remove_for_good(self, path)
     }
 
     fn make_folder(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path)
+        make_folder(self, path)
+    }
+
+    fn settle(&self, folder: &Path) -> io::Result<()> {
+        self.sync_folder(folder)
     }
 
     fn folders(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
@@ -138,12 +125,141 @@ impl Disk for SystemDisk {
     }
 }
 
+impl Steps for SystemDisk {
+    type File = File;
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)
+    }
+
+    fn append(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&self, file: &mut File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(path) {
+            // By another process, meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            made => made,
+        }
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        // Windows syncs the name with the file, and has no handle of a folder to sync.
+        if !cfg!(unix) {
+            return Ok(());
+        }
+        match File::open(folder) {
+            Ok(folder) => folder.sync_all(),
+            // Such as the folder that all homes are in: we have made nothing there.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct LockedFile {
     _file: File,
 }
 
 impl Guard for LockedFile {}
+
+/// The steps that changes are made of. The power may fail after each: what was not synced may be
+/// there then, or be there in part, or not be there.
+pub(super) trait Steps {
+    /// A file that is being written.
+    type File;
+
+    /// Makes the file or empties it.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Writes at its end.
+    fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes its bytes last, though not its name.
+    fn sync(&self, file: &mut Self::File) -> io::Result<()>;
+
+    /// Calls it otherwise in the same folder, in the place of what was called so.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Takes its name away.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether a folder is there.
+    fn is_folder(&self, path: &Path) -> bool;
+
+    /// Makes a folder in one that is there.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in the folder last.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+}
+
+/// [`Disk::write`] in steps.
+pub(super) fn write_whole(steps: &impl Steps, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let written = (|| {
+        let mut file = steps.create(&temporary)?;
+        steps.append(&mut file, bytes)?;
+        steps.sync(&mut file)?;
+        steps.rename(&temporary, path)?;
+        steps.sync_folder(folder_of(path))
+    })();
+    if written.is_err() {
+        // The old file stands; what is left of the new one is of no use.
+        let _ = steps.unlink(&temporary);
+    }
+    written
+}
+
+/// [`Disk::remove`] in steps.
+pub(super) fn remove_for_good(steps: &impl Steps, path: &Path) -> io::Result<()> {
+    steps.unlink(path)?;
+    steps.sync_folder(folder_of(path))
+}
+
+/// [`Disk::make_folder`] in steps.
+pub(super) fn make_folder(steps: &impl Steps, path: &Path) -> io::Result<()> {
+    if !steps.is_folder(path) {
+        let above = folder_of(path);
+        if above != path {
+            make_folder(steps, above)?;
+        }
+        steps.create_folder(path)?;
+    }
+    // Also where it is there: whoever made it may have been killed before this.
+    steps.sync_folder(folder_of(path))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
 
 /// The files of a home.
 #[derive(Clone, Debug)]
@@ -178,6 +294,10 @@ impl Files {
         self.0.make_folder(path).map_err(failed(path))
     }
 
+    pub(super) fn settle(&self, folder: &Path) -> Result<(), FileError> {
+        self.0.settle(folder).map_err(failed(folder))
+    }
+
     pub(super) fn folders(&self, path: &Path) -> Result<Vec<PathBuf>, FileError> {
         self.0.folders(path).map_err(failed(path))
     }
@@ -192,19 +312,6 @@ impl Files {
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError + use<'_> {
     |error| FileError { path: path.to_owned(), error }
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Windows syncs the name with the file, and has no handle of a folder to sync.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Bytes of a text file of ours; a longer one is not ours.

@@ -4,6 +4,7 @@
 //! HOME/version                         "hark home 2"
 //!      name                            shown to others
 //!      next.key                        the identity that the next organisation gets
+//!      protection                      all key files as they are to be, while they are written
 //!      organisations/<id>/device.key   this device's identity in the organisation
 //!                         charter      all signed pieces of the charter
 //!                         member       whose device this is
@@ -17,8 +18,8 @@
 //!                         control.json where the running node's local API is
 //! ```
 //!
-//! Each file is written whole to a temporary name, synced and renamed: a crash leaves the old or the
-//! new one. Nothing is read from a home that a newer version has written.
+//! Each file is written whole to a temporary name, synced and renamed, and the folder synced: a crash
+//! leaves the old or the new one, and what was kept stays. Nothing is read from a home that a newer version has written.
 
 mod files;
 mod organisation;
@@ -28,8 +29,11 @@ use std::{
     sync::Arc,
 };
 
-use hark_keys::{DeviceId, DeviceKey, KeyFileError, MemberId, OrganisationId, Random, keystore};
+use hark_keys::{
+    DeviceId, DeviceKey, KeyFileError, MemberId, OrganisationId, Random, decode, encode, keystore,
+};
 use hark_mesh::charter::Charter;
+use zeroize::Zeroizing;
 
 use files::Files;
 pub use files::{Disk, FileError, Guard, LockError, SystemDisk};
@@ -113,7 +117,10 @@ impl Home {
             }
         }
         files.make_folder(&path.join("organisations"))?;
-        Ok(Self { files, path: path.to_owned(), passphrase })
+        let home = Self { files, path: path.to_owned(), passphrase };
+        home.finish_keeping()?;
+        home.finish_protection()?;
+        Ok(home)
     }
 
     /// The identity that the next organisation gets; made now if there is none.
@@ -167,6 +174,8 @@ impl Home {
     }
 
     /// Keeps an organisation that the next identity has founded or joined. The identity goes with it.
+    /// Where this home has the organisation already, its identity has been admitted again: what
+    /// `charter` knows is added to what is kept.
     pub fn keep(
         &self,
         charter: &Charter,
@@ -174,6 +183,14 @@ impl Home {
     ) -> Result<OrganisationStore, StoreError> {
         let folder = self.path.join("organisations").join(charter.organisation().to_string());
         self.files.make_folder(&folder)?;
+        if let Some(known) = OrganisationStore::open(&self.files, &folder)? {
+            let mut merged = Charter::clone(known.charter());
+            merged.take_all(charter.pieces_in_order());
+            known.keep_charter(&merged)?;
+            known.keep_member(member)?;
+            return OrganisationStore::open(&self.files, &folder)?
+                .ok_or(StoreError::Damaged(folder));
+        }
         let key = self.next_key_path();
         let text = self.files.read_text(&key)?.ok_or_else(|| StoreError::Damaged(key.clone()))?;
         // The identity first, the charter last: the folder counts only from then on, and until
@@ -181,13 +198,28 @@ impl Home {
         self.files.write(&folder.join("device.key"), text.as_bytes())?;
         self.files.write(&folder.join("member"), member.to_string().as_bytes())?;
         self.files.write(&folder.join("charter"), &charter.snapshot())?;
-        self.files.remove(&key)?;
+        self.finish_keeping()?;
         OrganisationStore::open(&self.files, &folder)?.ok_or(StoreError::Damaged(folder))
+    }
+
+    /// An identity that an organisation has taken is not the next one's as well.
+    fn finish_keeping(&self) -> Result<(), StoreError> {
+        let next = self.next_key_path();
+        let Some(key) = self.files.read_text(&next)? else { return Ok(()) };
+        for folder in self.files.folders(&self.path.join("organisations"))? {
+            let taken = self.files.read_text(&folder.join("device.key"))?.as_ref() == Some(&key);
+            if taken && OrganisationStore::open(&self.files, &folder)?.is_some() {
+                // That it can be read does not say that it lasts.
+                self.files.settle(&folder)?;
+                self.files.remove(&next)?;
+            }
+        }
+        Ok(())
     }
 
     /// The identity of this device in an organisation.
     pub fn key(&self, store: &OrganisationStore) -> Result<DeviceKey, StoreError> {
-        let path = store.folder().join("device.key");
+        let path = store.key_path();
         let (charter, member) = (store.charter(), store.member());
         let known = |device| {
             let devices = charter.devices_of(member);
@@ -203,14 +235,36 @@ impl Home {
         }
     }
 
-    /// Protects all key files with `passphrase`, or with none any more.
+    /// Protects all key files with `passphrase`, or with none any more: all of them, or none where
+    /// this fails.
     pub fn protect(&self, passphrase: Option<&str>, random: &dyn Random) -> Result<(), StoreError> {
+        let mut texts = Zeroizing::new(Vec::new());
         for path in self.key_paths()? {
             if let Some(key) = self.read_key(&path)? {
-                self.files.write(&path, keystore::encode(&key, passphrase, random).as_bytes())?;
+                let text = keystore::encode(&key, passphrase, random);
+                let path = path.strip_prefix(&self.path).expect("key files are in the home");
+                let path = path.to_str().expect("names in the home are plain");
+                texts.push((path.to_owned(), String::clone(&text)));
             }
         }
-        Ok(())
+        // Several files, and one passphrase that has to open them all.
+        let bytes = Zeroizing::new(encode(&*texts));
+        self.files.write(&self.protection_path(), &bytes)?;
+        self.finish_protection()
+    }
+
+    /// Writes the key files that [`Self::protect`] has settled on.
+    fn finish_protection(&self) -> Result<(), StoreError> {
+        let path = self.protection_path();
+        let Some(bytes) = self.files.read(&path, PROTECTION_LIMIT)?.map(Zeroizing::new) else {
+            return Ok(());
+        };
+        let texts: Vec<(String, String)> = decode(&bytes, PROTECTION_LIMIT as usize)
+            .map_err(|_| StoreError::Damaged(path.clone()))?;
+        for (key, text) in &*Zeroizing::new(texts) {
+            self.files.write(&self.path.join(key), text.as_bytes())?;
+        }
+        Ok(self.files.remove(&path)?)
     }
 
     /// Whether all key files need a passphrase; none if there is no key yet.
@@ -245,14 +299,17 @@ impl Home {
     /// Where key files are or will be.
     fn key_paths(&self) -> Result<Vec<PathBuf>, StoreError> {
         let folders = self.organisations()?;
-        let mut paths: Vec<_> =
-            folders.iter().map(|store| store.folder().join("device.key")).collect();
+        let mut paths: Vec<_> = folders.iter().map(OrganisationStore::key_path).collect();
         paths.push(self.next_key_path());
         Ok(paths)
     }
 
     fn next_key_path(&self) -> PathBuf {
         self.path.join("next.key")
+    }
+
+    fn protection_path(&self) -> PathBuf {
+        self.path.join("protection")
     }
 
     fn read_key(&self, path: &Path) -> Result<Option<DeviceKey>, StoreError> {
@@ -269,5 +326,10 @@ const VERSION: &str = "hark home 2";
 /// Of a home from before there were charters.
 const EARLIER: &str = "hark home 1";
 
+/// Bytes of all key files together; more are not ours.
+const PROTECTION_LIMIT: u64 = 1 << 20;
+
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod tests;

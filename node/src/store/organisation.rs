@@ -63,6 +63,11 @@ impl OrganisationStore {
         self.member
     }
 
+    /// Keeps whose device this is from now on: a member that the charter knows.
+    pub fn keep_member(&self, member: MemberId) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("member"), member.to_string().as_bytes())?)
+    }
+
     /// Keys of hidden channels' names; what cannot be read is learnt again.
     pub fn names(&self) -> Result<BTreeMap<ChannelId, NameKey>, StoreError> {
         let bytes = self.files.read(&self.folder.join("names"), FILE_LIMIT)?;
@@ -81,7 +86,10 @@ impl OrganisationStore {
 
     /// Makes this process the only one that runs the organisation from this folder.
     pub fn lock(&self) -> Result<Lock, StoreError> {
-        Ok(Lock { _guard: self.files.lock(&self.folder.join("lock"))? })
+        let guard = self.files.lock(&self.folder.join("lock"))?;
+        // What is read from now on is relied on, whoever wrote it.
+        self.files.settle(&self.folder)?;
+        Ok(Lock { _guard: guard })
     }
 
     /// What is known of the members, as the squad wrote it.
@@ -164,6 +172,11 @@ impl OrganisationStore {
     pub fn forget_control(&self) {
         // At worst a stale file is left, whose address nobody answers.
         let _ = self.files.remove(&self.control_path());
+    }
+
+    /// Where this device's identity is.
+    pub(super) fn key_path(&self) -> PathBuf {
+        self.folder.join("device.key")
     }
 
     fn control_path(&self) -> PathBuf {

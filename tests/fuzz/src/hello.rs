@@ -1,11 +1,17 @@
-use hark_keys::{DeviceId, Door, SeededRandom, Ticket, UnixTime, open_once, seal_once};
+use hark_keys::{
+    DeviceId, Door, List, SeededRandom, Ticket, UnixTime, encode, open_once, seal_once,
+};
 use hark_mesh::{
-    ADDRESSES_MAX, clean_name,
-    hello::{Greeting, HELLO_MAX_BYTES, Listener, PeerHello, Request, open_greeting},
+    ADDRESSES_MAX,
+    charter::{Charter, PROOF_PIECES_MAX, Piece, content::Change},
+    clean_name,
+    hello::{
+        Greeting, HELLO_MAX_BYTES, HelloError, Listener, PeerHello, Request, open_greeting, refuse,
+    },
     message::LISTENING_MAX,
 };
 
-use crate::world::{Member, WORLD, device};
+use crate::world::{Member, WORLD, device, key};
 
 /// Both ends of a Hello: only a member, or who holds a ticket, gets through; who gets through gets
 /// an answer that it can read; and what a peer says of itself keeps its bounds.
@@ -16,6 +22,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         GREETING_OF_MEMBER => is_greeting(WORLD.cid.key.id(), &sealed(&greeting_header(), rest)),
         GREETING_OF_NEWCOMER => is_greeting(newcomer(), &sealed(&greeting_header(), rest)),
         ANSWER => is_answer(member_greeting(), rest),
+        ANSWER_WITH_PROOF => is_answer(member_greeting(), &sealed(&PROOF_HEADER, rest)),
         ANSWER_TO_MEMBER => is_answer(member_greeting(), &sealed(&ANSWER_HEADER, rest)),
         _ => is_answer(newcomer_greeting(), &sealed(&ANSWER_HEADER, rest)),
     }
@@ -24,16 +31,32 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
 fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
     let listener = listener(&WORLD.founder);
     let opened = open_greeting(NOW, &listener, &EXPORTER, remote, bytes);
-    let Ok(opened) = opened else { return false };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            let answer = refuse(refusal, &WORLD.charter, &EXPORTER, remote, bytes);
+            assert_eq!(answer, refusal.answer(), "nobody was removed");
+            return false;
+        }
+    };
     let greeting = match opened.request() {
         Request::Member(peer) => {
             assert_eq!(remote, WORLD.cid.key.id(), "a member has its own certificates");
             check(peer);
             member_greeting()
         }
-        Request::Redeem { peer, expires, share, .. } => {
-            assert!(*expires > NOW && share.is_none());
-            check(peer);
+        Request::Redeem { peer, expires, share, addition, .. } => {
+            assert!(*expires > NOW && share.is_some() == addition.is_some());
+            check_bounds(peer);
+            if let Some(consent) = addition {
+                // What it asks for is what it has agreed to, and the door can do.
+                let own = &WORLD.founder;
+                assert_eq!((peer.member, remote), (own.member, newcomer()));
+                let add = Change::AddDevice { device: remote, consent: *consent };
+                assert!(WORLD.charter.edit(&own.key, own.member, vec![add]).is_ok());
+                return true;
+            }
+            assert_eq!(WORLD.charter.verify_chain(&peer.chain, remote), Ok(peer.member));
             newcomer_greeting()
         }
     };
@@ -50,14 +73,24 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
 }
 
 fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
-    let Ok(welcome) = greeting.read_answer(WORLD.founder.key.id(), bytes) else { return false };
+    let welcome = match greeting.read_answer(WORLD.founder.key.id(), bytes) {
+        Ok(welcome) => welcome,
+        Err(HelloError::Ended(pieces)) => {
+            // Nobody is removed in this world, whatever is shown for it.
+            let mut charter = Charter::clone(&WORLD.charter);
+            charter.take_all(pieces);
+            assert!(charter.is_member(WORLD.cid.member));
+            return true;
+        }
+        Err(_) => return false,
+    };
     let charter = &welcome.charter;
     assert_eq!(charter.organisation(), WORLD.charter.organisation());
     assert!(charter.roots().eq(WORLD.charter.roots()), "there is one organisation of this id");
     assert_eq!(welcome.peer.device, WORLD.founder.key.id());
     // A newcomer knows the root documents alone, and learns the rest once it is there.
     let peer = &welcome.peer;
-    assert_eq!(charter.rooted_chain(&peer.chain, peer.device), Ok(peer.member));
+    assert_eq!(charter.rooted_chain(&peer.chain, peer.device, &peer.added), Ok(peer.member));
     if *charter == *WORLD.charter {
         check(peer);
     }
@@ -97,7 +130,12 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             "greeting_of_newcomer",
             body(GREETING_OF_NEWCOMER, DIALLER, header, newcomer_says.bytes()),
         ),
+        (
+            "greeting_of_device",
+            body(GREETING_OF_NEWCOMER, DIALLER, header, device_greeting().bytes()),
+        ),
         ("answer", [&[ANSWER][..], &to_member].concat()),
+        ("answer_with_proof", [&[ANSWER_WITH_PROOF][..], &proof()].concat()),
         ("answer_to_member", body(ANSWER_TO_MEMBER, LISTENER, ANSWER_HEADER.len(), &to_member)),
         (
             "answer_to_newcomer",
@@ -127,13 +165,29 @@ fn newcomer_greeting() -> Greeting {
         .expect("the ticket has not expired")
 }
 
+fn device_greeting() -> Greeting {
+    let Member { key: own, member, presence, .. } = &WORLD.founder;
+    let (organisation, random) = (WORLD.charter.organisation(), SeededRandom::new(5));
+    let (expires, at) = (UnixTime::from_secs(2_000), presence.addresses.clone());
+    let ticket = Ticket::for_device(own, organisation, "Squad", expires, *member, at, &random);
+    let presence = &WORLD.bob.presence;
+    Greeting::redeem_as_device(NOW, &ticket, &key(9), *member, presence, EXPORTER)
+        .expect("the ticket has not expired")
+}
+
+/// Pieces that are shown for something that has not happened.
+fn proof() -> Vec<u8> {
+    let pieces = WORLD.charter.pieces_in_order().take(4);
+    encode(&List::<Piece, PROOF_PIECES_MAX>::truncated(pieces))
+}
+
 fn newcomer() -> DeviceId {
     device(9)
 }
 
 /// [PROTO-3.2]
 fn sealed(header: &[u8], body: &[u8]) -> Vec<u8> {
-    let side = if header.len() == ANSWER_HEADER.len() { LISTENER } else { DIALLER };
+    let side = if header.len() == greeting_header().len() { DIALLER } else { LISTENER };
     [header, &seal_once(&side_key(b"body", side), header, body)].concat()
 }
 
@@ -149,6 +203,7 @@ fn side_key(label: &[u8], side: &[u8]) -> [u8; 32] {
 const NOW: UnixTime = UnixTime::from_secs(1_000);
 const EXPORTER: [u8; 32] = [7; 32];
 const ANSWER_HEADER: [u8; 5] = *b"HARK\x01";
+const PROOF_HEADER: [u8; 6] = *b"HARK\x00\x09";
 const DIALLER: &[u8] = b"dialler";
 const LISTENER: &[u8] = b"listener";
 
@@ -164,4 +219,6 @@ const ANSWER: u8 = 3;
 const ANSWER_TO_MEMBER: u8 = 4;
 /// The same, to the holder of a ticket.
 const ANSWER_TO_NEWCOMER: u8 = 5;
-const MODES: u8 = 6;
+/// The input is the body of a proof that a member was removed.
+const ANSWER_WITH_PROOF: u8 = 6;
+const MODES: u8 = 7;

@@ -317,6 +317,7 @@ impl Run {
             device: peer.key.id(),
             member: peer.member,
             chain: peer.chain.clone(),
+            added: Vec::new(),
             name: peer.presence.name.clone(),
             incarnation: u64::from(incarnation),
             addresses: peer.presence.addresses.clone(),

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use data_encoding::BASE32_NOPAD;
 use hark_keys::{
-    DeviceKey, Door, Invite, OrganisationId, Signed, Ticket, UnixTime, decode, encode,
+    DeviceKey, Door, Invite, MemberId, OrganisationId, Signed, Ticket, UnixTime, decode, encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,7 @@ struct Draft {
     expires: u64,
     uses: u8,
     named: Vec<u8>,
+    member: Option<[u8; 32]>,
     doors: Vec<(u8, Vec<SocketAddr>)>,
     secret: [u8; 16],
 }
@@ -63,6 +64,7 @@ impl Draft {
             uses: self.uses,
             doors: self.named.iter().map(|number| device(*number)).collect(),
             issuer: issuer.id(),
+            member: self.member.map(MemberId::from_bytes),
         };
         let door = |(number, addresses): &(u8, Vec<SocketAddr>)| Door {
             device: device(*number),
@@ -78,6 +80,7 @@ impl Draft {
             && self.doors.len() <= 4
             && self.named.len() <= 4
             && self.named.is_empty() == (self.uses == 0)
+            && (self.member.is_none() || (self.uses == 1 && self.named == [1]))
             && self.doors.iter().all(|(_, addresses)| addresses.len() <= 6)
     }
 }
@@ -90,16 +93,18 @@ fn text(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let draft = |uses, named: &[u8]| Draft {
+    let draft = |uses, named: &[u8], member| Draft {
         name: "Kestrel".to_owned(),
         organisation: [9; 32],
         expires: 1_000,
         uses,
         named: named.to_vec(),
+        member,
         doors: vec![(1, vec!["192.0.2.7:4000".parse().expect("an address")])],
         secret: [4; 16],
     };
-    let [any, limited] = [draft(0, &[]), draft(5, &[1, 2])];
+    let [any, limited] = [draft(0, &[], None), draft(5, &[1, 2], None)];
+    let device = draft(1, &[1], Some([8; 32]));
     let body = |draft: &Draft| {
         let text = draft.text()[5..].to_uppercase();
         let bytes = BASE32_NOPAD.decode(text.as_bytes()).expect("base32");
@@ -112,6 +117,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("summed_limited", [&[SUMMED][..], &body(&limited)].concat()),
         ("signed", [&[SIGNED][..], &encode(&any)].concat()),
         ("signed_limited", [&[SIGNED][..], &encode(&limited)].concat()),
+        ("signed_device", [&[SIGNED][..], &encode(&device)].concat()),
     ]
 }
 

@@ -105,6 +105,7 @@ impl World {
             device: node.key.id(),
             member,
             chain: charter.chain_of(member),
+            added: Vec::new(),
             name: "somebody".to_owned(),
             incarnation: 1,
             addresses: Vec::new(),

@@ -3,10 +3,12 @@
 mod charter;
 mod ctl;
 mod demo;
+mod device;
 mod doctor;
 mod duration;
 mod membership;
 mod person;
+mod recover;
 mod screen;
 mod stop;
 mod talk;
@@ -36,6 +38,10 @@ enum Command {
     Invite(membership::InviteArguments),
     /// Join an organisation by its ticket
     Join(membership::JoinArguments),
+    /// Your other machines: bring one in as yourself
+    Device(device::DeviceArguments),
+    /// Be yourself again on a new machine, by the 24 words of your recovery key
+    Recover(recover::RecoverArguments),
     /// Talk until stopped; join first if a ticket is given
     Talk(talk::TalkArguments),
     /// Steer a running node
@@ -67,6 +73,8 @@ fn main() -> ExitCode {
         Command::New(arguments) => membership::new(arguments),
         Command::Invite(arguments) => membership::invite(arguments),
         Command::Join(arguments) => membership::join(arguments),
+        Command::Device(arguments) => device::run(arguments),
+        Command::Recover(arguments) => recover::run(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
         Command::Charter(arguments) => charter::run(*arguments),
@@ -110,6 +118,7 @@ mod tests {
             "hark talk hark1abc --input file:a.wav?loop --output null --for 30s --events -",
             "hark talk --listen 127.0.0.1:0 --listen [::1]:0 --peer 192.0.2.1:4000 --no-mdns",
             "hark invite --uses 3 --expires 24h --org Kestrel --json",
+            "hark device invite --expires 5m --json",
             "hark ctl volume Bob 0.5",
             "hark ctl ptt down",
             "hark charter channel add Alpha --under Flight --floor 1 --json",

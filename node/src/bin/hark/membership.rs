@@ -1,9 +1,12 @@
 //! Who this device is, and to what it belongs: `id`, `new`, `invite`, `join`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use hark_keys::{Door, RecoverySecret, Ticket, device_words};
+use hark_keys::{DeviceId, Door, OrganisationId, RecoverySecret, Signed, Ticket, device_words};
 use hark_mesh::{Directory, clean_name};
 use hark_node::{
     clock::Clock,
@@ -176,7 +179,8 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ask_running(
+/// A ticket of the node that runs; none if none does.
+pub(crate) fn ask_running(
     store: &OrganisationStore,
     uses: u8,
     expires: Duration,
@@ -242,31 +246,31 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let ticket = parse_ticket(&arguments.ticket)?;
     let home = open_home(&arguments.home)?;
     let organisation = ticket.invite().organisation;
+    let as_device_of = ticket.invite().member;
     let recovery = RecoverySecret::generate(&SystemRandom);
-    let newcomer = home.find(organisation)?.is_none();
+    // Whoever was removed comes in anew.
+    let newcomer = match home.find(organisation)? {
+        Some(store) => {
+            let own = home.key(&store)?.id();
+            !store.charter().devices_of(store.member()).contains(&own)
+        }
+        None => true,
+    };
     if newcomer {
-        // Admission is all that is wanted of this node: it hears and says nothing.
-        let node = Node::start(NodeConfig {
-            home: home_path(&arguments.home)?,
-            passphrase: ask_passphrase(),
-            organisations: Vec::new(),
-            ticket: Some(ticket),
-            name: shown_name(arguments.name.as_deref(), &home)?,
-            input: InputSpec::Silence,
-            output: OutputSpec::Null,
-            listen: Vec::new(),
-            peers: Vec::new(),
-            mdns: true,
-            transmit: TransmitMode::Ptt,
-            channels: Vec::new(),
-            talk_to: Vec::new(),
-            recovery: Some(recovery.key().id()),
-            low_delay: false,
-        })?;
-        node.stop("quit")?;
+        let printed = as_device_of.is_none().then(|| recovery.key().id());
+        let name = arguments.name.as_deref();
+        // The next time it finds the others by what it has learnt of them.
+        let ready = || knows_others(&home, organisation);
+        come_in(&arguments.home, &home, ticket, name, printed, ready)?;
     }
     let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
+    anyhow::ensure!(
+        as_device_of.is_none_or(|member| member == store.member()),
+        "this home belongs to {} as somebody else: use another --home",
+        store.charter().name()
+    );
     let device = home.key(&store)?.id();
+    let newcomer = newcomer && as_device_of.is_none();
     if arguments.json {
         say_json(&json!({
             "org": store.id().to_string(),
@@ -275,13 +279,61 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             "recovery": newcomer.then(|| recovery.to_string()),
         }));
     } else {
-        say(&format!("joined {}: talk with `hark talk`", store.charter().name()));
+        let how = if as_device_of.is_some() { " as a further device of yours" } else { "" };
+        say(&format!("joined {}{how}: talk with `hark talk`", store.charter().name()));
         if newcomer {
             say_recovery(&recovery, "your membership");
         }
     }
     Ok(())
 }
+
+/// Has this device admitted by the ticket, and lets its node run until it has what is wanted of it,
+/// or is not to be expected to get it any more: it hears and says nothing meanwhile.
+pub(crate) fn come_in(
+    arguments: &HomeArguments,
+    home: &Home,
+    ticket: Ticket,
+    name: Option<&str>,
+    recovery: Option<DeviceId>,
+    mut is_ready: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let node = Node::start(NodeConfig {
+        home: home_path(arguments)?,
+        passphrase: ask_passphrase(),
+        organisations: Vec::new(),
+        ticket: Some(ticket),
+        name: shown_name(name, home)?,
+        input: InputSpec::Silence,
+        output: OutputSpec::Null,
+        listen: Vec::new(),
+        peers: Vec::new(),
+        mdns: true,
+        transmit: TransmitMode::Ptt,
+        channels: Vec::new(),
+        talk_to: Vec::new(),
+        recovery,
+        low_delay: false,
+    })?;
+    let end = Instant::now() + PATIENCE;
+    while !is_ready()? && Instant::now() < end {
+        std::thread::sleep(TURN);
+    }
+    node.stop("quit")
+}
+
+/// Whether this device has written down where another one is.
+pub(crate) fn knows_others(home: &Home, organisation: OrganisationId) -> anyhow::Result<bool> {
+    let Some(store) = home.find(organisation)? else { return Ok(false) };
+    let own = home.key(&store)?.id();
+    let known = Directory::restore(store.charter(), &store.members()?);
+    let mut records = known.records().map(Signed::unverified);
+    Ok(records.any(|record| record.device != own && !record.addresses.is_empty()))
+}
+
+/// How long a newcomer that was let in waits for what others tell it, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_millis(50);
 
 const DEFAULT_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 

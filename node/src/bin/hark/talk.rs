@@ -338,6 +338,9 @@ fn describe(event: &Event) -> Option<String> {
             "unreachable" => format!("{name} is out of reach"),
             reason => format!("{name} is gone ({reason})"),
         },
+        Event::Refused { name, reason, .. } => {
+            format!("{name} does not let this device in: {reason}")
+        }
         Event::AudioDevice { detail, .. } => detail.clone(),
         Event::Moved { name, from: Some(from), to, .. } => {
             format!("{name} has moved you from {from} to {to}")

@@ -1,0 +1,133 @@
+//! How a membership or a device ended, and what proves it to those who were away. [PROTO-3.8]
+
+use std::collections::BTreeSet;
+
+use hark_keys::{DeviceId, MemberId, ObjectHash};
+
+use super::{Change, Charter, Piece, Verdict};
+
+/// Why a device does not belong any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its member was removed, by this member where that is still known.
+    Removed(Option<MemberId>),
+    /// It was retired, by this key of the same member where that is still known.
+    Retired(Option<DeviceId>),
+}
+
+impl Charter {
+    /// Why `device` does not belong to `member` any more; none if it does, or never did.
+    pub fn ending(&self, member: MemberId, device: DeviceId) -> Option<Ending> {
+        let was_there = self.member_of(device) == member
+            || self.state.devices.get(&member).is_some_and(|known| known.contains_key(&device));
+        if !was_there {
+            return None;
+        }
+        if !self.is_member(member) && self.state.removals(member) > 0 {
+            let by = self.removal_of(member).map(|index| self.operations[index].member);
+            return Some(Ending::Removed(by));
+        }
+        let retired = self.state.is_retired(member, device);
+        retired.then(|| {
+            let by = self.retirement_of(member, device);
+            Ending::Retired(by.map(|index| self.operations[index].operation().author))
+        })
+    }
+
+    /// Pieces from which somebody who knows the operations `heads`, and what they know, comes to
+    /// the same: the operation that ended `device`, after those that it builds upon and what tells
+    /// who made them, as far as they fit into `room` bytes. Nothing that came later is among them.
+    /// None where nothing ended, or where a checkpoint has settled it.
+    pub fn proof_of_ending(
+        &self,
+        member: MemberId,
+        device: DeviceId,
+        heads: &[ObjectHash],
+        room: usize,
+    ) -> Option<Vec<Piece>> {
+        let end = match self.ending(member, device)? {
+            Ending::Removed(_) => self.removal_of(member)?,
+            Ending::Retired(_) => self.retirement_of(member, device)?,
+        };
+        let known =
+            self.with_ancestors(heads.iter().filter_map(|hash| self.index.get(hash).copied()));
+        // Each is in the list after those that it builds upon.
+        let lacking = self.with_ancestors([end]).into_iter().filter(|index| !known.contains(index));
+        let mut left = room;
+        let mut pieces = Vec::new();
+        let mut told = BTreeSet::new();
+        let mut settled = 0;
+        let later = self.roots.documents().skip(1).cloned().map(Piece::Root);
+        for piece in later {
+            if !add(&mut pieces, &mut left, vec![piece]) {
+                return Some(pieces);
+            }
+        }
+        for index in lacking {
+            let taken = &self.operations[index];
+            let operation = taken.operation();
+            let mut needed = Vec::new();
+            let cosigners = operation.cosigners.iter().map(|cosigner| cosigner.certificate);
+            for certificate in std::iter::once(operation.certificate).chain(cosigners) {
+                if told.insert(certificate) {
+                    let chain = self.certificates.chain(certificate);
+                    needed.extend(chain.iter().rev().cloned().map(Piece::Certificate));
+                }
+            }
+            if taken.segment > settled {
+                settled = taken.segment;
+                let newest = self.newest.iter().map(|(newest, _)| newest.clone());
+                needed.extend(newest.map(Piece::Checkpoint));
+            }
+            needed.push(Piece::Operation(taken.signed.clone()));
+            if !add(&mut pieces, &mut left, needed) {
+                break;
+            }
+        }
+        Some(pieces)
+    }
+
+    /// The operation that ended somebody's membership last, where it is still held.
+    fn removal_of(&self, member: MemberId) -> Option<usize> {
+        self.order.iter().rev().copied().find(|index| {
+            let Verdict::Judged(_, judged) = &self.verdicts[*index] else { return false };
+            let changes = self.operations[*index].operation().changes.iter();
+            changes.zip(judged).any(|(change, verdict)| {
+                verdict.is_ok()
+                    && matches!(change, Change::Remove { member: it, .. } if *it == member)
+            })
+        })
+    }
+
+    /// The operation that retired a device, where it is still held.
+    fn retirement_of(&self, member: MemberId, device: DeviceId) -> Option<usize> {
+        let retired = self.state.devices.get(&member)?.get(&device)?.retired?;
+        self.index.get(&retired.by).copied()
+    }
+
+    /// Operations with all that they build upon.
+    fn with_ancestors(&self, operations: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<_> = operations.into_iter().collect();
+        while let Some(index) = open.pop() {
+            if found.insert(index) {
+                open.extend(&self.operations[index].parents);
+            }
+        }
+        found
+    }
+}
+
+/// Adds pieces that belong together, if there is room.
+fn add(pieces: &mut Vec<Piece>, left: &mut usize, more: Vec<Piece>) -> bool {
+    let bytes: usize = more.iter().map(|piece| piece.encode().len()).sum();
+    let fits = bytes <= *left && pieces.len() + more.len() <= PROOF_PIECES_MAX;
+    if fits {
+        *left -= bytes;
+        pieces.extend(more);
+    }
+    fits
+}
+
+/// Pieces of a proof; what does not fit follows the next time.
+pub const PROOF_PIECES_MAX: usize = 128;

@@ -1,0 +1,130 @@
+//! Those who belonged once.
+
+use super::*;
+use crate::charter::{Ending, content::Channel, device_consent};
+
+fn rename(number: usize) -> Vec<Change> {
+    let id = ChannelId::from_bytes([9; 16]);
+    vec![Change::Channel(Channel::open(id, &format!("Net {number}")))]
+}
+
+/// Bob knocks with what he knows; gives what he is told.
+fn knock(
+    charter: &Charter,
+    founder: &Party,
+    known: &Charter,
+    bob: &Party,
+) -> (Refusal, HelloError) {
+    let member = known.member_of(bob.key.id());
+    let chain = known.chain_of(member);
+    let greeting = Greeting::member(known, bob.key.id(), &chain, &bob.presence, EXPORTER);
+    let refusal = open(charter, founder, bob, greeting.bytes()).err().unwrap();
+    let answer = refuse(refusal, charter, &EXPORTER, bob.key.id(), greeting.bytes());
+    assert!(answer.len() <= HELLO_MAX_BYTES);
+    (refusal, greeting.read_answer(founder.key.id(), &answer).unwrap_err())
+}
+
+/// [PROTO-3.8] However much has happened since, a bit more of the way at each knock.
+#[test]
+fn who_was_removed_while_away_is_shown_by_whom() {
+    let (mut charter, founder, bob, member) = with_bob();
+    let own = charter.member_of(founder.key.id());
+    let mut known = charter.clone();
+    for number in 0..100 {
+        change(&mut charter, &founder.key, own, rename(number));
+    }
+    let remove = vec![Change::Remove { member, admission: 1 }];
+    change(&mut charter, &founder.key, own, remove);
+    let removed = charter.operations();
+    change(&mut charter, &founder.key, own, rename(100));
+    let mut knocks = 0;
+    while known.is_member(member) {
+        let (refusal, told) = knock(&charter, &founder, &known, &bob);
+        assert_eq!(refusal, Refusal::Removed);
+        let HelloError::Ended(pieces) = told else { panic!("no proof: {told}") };
+        let before = known.operations();
+        assert!(known.take_all(pieces).iter().all(Result::is_ok));
+        assert!(known.operations() > before, "each knock brings news");
+        knocks += 1;
+    }
+    assert!((2..20).contains(&knocks), "{knocks}");
+    assert_eq!(known.operations(), removed, "nothing of what came later");
+    assert_eq!(known.ending(member, bob.key.id()), Some(Ending::Removed(Some(own))));
+}
+
+/// [PROTO-3.8] Of somebody who may not, of somebody else, and of somebody who has no part in it.
+#[test]
+fn nobody_is_thrown_out_by_words() {
+    let (mut charter, founder, bob, member) = with_bob();
+    let eve = Party::new(3, "Eve");
+    let own = charter.member_of(founder.key.id());
+    let certificate = charter.issue(&founder.key, own, eve.key.id(), None).unwrap();
+    charter.take(Piece::Certificate(certificate)).unwrap();
+    let of_eve = charter.member_of(eve.key.id());
+    // Eve has no rank: her charter takes the operation, and denies it.
+    let mut forged = charter.draft(eve.key.id(), of_eve, Vec::new(), Vec::new()).unwrap();
+    forged.changes = List::truncated([Change::Remove { member, admission: 1 }]);
+    let forged = Cosigned::unsigned(forged).signed(&eve.key);
+    let mut known = charter.clone();
+    known.take_all([Piece::Operation(forged)]);
+    assert!(known.is_member(member));
+    assert_eq!(known.ending(member, bob.key.id()), None);
+
+    // A code alone says nothing that would end anything.
+    let chain = charter.chain_of(member);
+    let greeting = Greeting::member(&charter, bob.key.id(), &chain, &bob.presence, EXPORTER);
+    let told = greeting.read_answer(founder.key.id(), &Refusal::Removed.answer());
+    assert_eq!(told.unwrap_err(), HelloError::Refused(Refusal::Removed));
+
+    // A stranger who shows Bob's certificate learns nothing of what became of Bob.
+    change(&mut charter, &founder.key, own, vec![Change::Remove { member, admission: 1 }]);
+    let stranger = Party::new(4, "Mallory");
+    let greeting = Greeting::member(&known, stranger.key.id(), &chain, &bob.presence, EXPORTER);
+    let refusal = open(&charter, &founder, &stranger, greeting.bytes()).err().unwrap();
+    assert_eq!(refusal, Refusal::Certificate);
+    let answer = refuse(refusal, &charter, &EXPORTER, stranger.key.id(), greeting.bytes());
+    assert_eq!(answer, Refusal::Certificate.answer());
+}
+
+/// [PROTO-3.8] What was sealed for one link is nothing on another.
+#[test]
+fn a_proof_is_read_by_whom_it_was_sealed_for() {
+    let (mut charter, founder, bob, member) = with_bob();
+    let own = charter.member_of(founder.key.id());
+    let known = charter.clone();
+    change(&mut charter, &founder.key, own, vec![Change::Remove { member, admission: 1 }]);
+    let greet = |exporter| {
+        let chain = known.chain_of(member);
+        Greeting::member(&known, bob.key.id(), &chain, &bob.presence, exporter)
+    };
+    let greeting = greet(EXPORTER);
+    let mut answer = refuse(Refusal::Removed, &charter, &EXPORTER, bob.key.id(), greeting.bytes());
+    let elsewhere = greet([8; 32]).read_answer(founder.key.id(), &answer).unwrap_err();
+    assert_eq!(elsewhere, HelloError::Malformed);
+    *answer.last_mut().unwrap() ^= 1;
+    let told = greeting.read_answer(founder.key.id(), &answer).unwrap_err();
+    assert_eq!(told, HelloError::Malformed);
+}
+
+/// [PROTO-3.8]
+#[test]
+fn a_retired_device_is_shown_that_it_was() {
+    let (mut charter, founder, bob, member) = with_bob();
+    let second = Party::new(7, "Bob at home");
+    let consent = device_consent(charter.organisation(), member, &second.key);
+    let add = Change::AddDevice { device: second.key.id(), consent };
+    change(&mut charter, &bob.key, member, vec![add]);
+    let mut known = charter.clone();
+    let retire = Change::RetireDevice { device: second.key.id(), term: 0, last: 0 };
+    change(&mut charter, &bob.key, member, vec![retire]);
+    let chain = known.chain_of(member);
+    let greeting = Greeting::member(&known, second.key.id(), &chain, &second.presence, EXPORTER);
+    let refusal = open(&charter, &founder, &second, greeting.bytes()).err().unwrap();
+    let answer = refuse(refusal, &charter, &EXPORTER, second.key.id(), greeting.bytes());
+    let told = greeting.read_answer(founder.key.id(), &answer).unwrap_err();
+    let HelloError::Ended(pieces) = told else { panic!("no proof: {told}") };
+    known.take_all(pieces);
+    let ending = known.ending(member, second.key.id());
+    assert_eq!(ending, Some(Ending::Retired(Some(bob.key.id()))));
+    assert_eq!(known.ending(member, bob.key.id()), None);
+}

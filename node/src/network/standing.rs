@@ -1,0 +1,80 @@
+//! Whose device this is and stays: refusals, the end of a membership, further devices.
+
+use hark_keys::Timestamp;
+use hark_mesh::{
+    charter::{Ending, content::Change},
+    squad::Squad,
+};
+
+use super::Runner;
+use crate::event::{DeviceText, Event};
+
+impl Runner {
+    /// Weighs what those who were dialled have said who do not let this member's device in.
+    pub(super) fn weigh_refusals(&mut self, now: Timestamp) {
+        let Some(squad) = &mut self.squad else { return };
+        let proof = self.config.doorkeeper.take_proof();
+        if !proof.is_empty() {
+            squad.handle_proof(now, proof);
+        }
+        let Some((device, refusal)) = self.config.doorkeeper.take_refusal() else { return };
+        // It is dialled again and again, and says the same.
+        if self.refusals.len() >= REFUSALS_MAX {
+            self.refusals.clear();
+        }
+        if self.refusals.insert(device, refusal) != Some(refusal) {
+            let name = name_of(squad, device);
+            let reason = refusal.to_string();
+            self.config.publisher.publish(Event::Refused {
+                device: DeviceText(device),
+                name,
+                reason,
+            });
+        }
+    }
+
+    /// Adds the devices that have redeemed a ticket of this member's. [PROTO-4.7]
+    pub(super) fn add_devices(&mut self, now: Timestamp) {
+        let Some(squad) = &mut self.squad else { return };
+        for (device, consent) in self.config.doorkeeper.take_additions() {
+            let added = squad.charter_taken().devices_of(squad.member()).contains(&device);
+            // It may be on its way to the disk.
+            if !added
+                && let Err(error) = squad.edit(now, vec![Change::AddDevice { device, consent }])
+            {
+                tracing::warn!(%error, "a device is not added");
+            }
+        }
+    }
+
+    /// Why this device does not belong any more, in one line.
+    pub(super) fn farewell(&self) -> String {
+        let organisation = self.view.organisation_name();
+        let end = format!("this device does not belong to {organisation} any more");
+        let Some(squad) = &self.squad else { return end };
+        let (charter, device) = (squad.charter(), self.config.key.id());
+        match charter.ending(squad.member(), device) {
+            Some(Ending::Removed(Some(by))) => {
+                let mut records = squad.directory().records().map(hark_keys::Signed::unverified);
+                let name = records.find(|record| charter.owner(record.device) == Some(by));
+                let name = name
+                    .map_or_else(|| "an officer".to_owned(), hark_mesh::MemberRecord::shown_name);
+                format!("{end}: {name} has ended the membership")
+            }
+            Some(Ending::Removed(None)) => format!("{end}: the membership was ended"),
+            Some(Ending::Retired(Some(by))) if by == device => {
+                format!("{end}: it has retired itself")
+            }
+            Some(Ending::Retired(_)) => format!("{end}: another key of its member has retired it"),
+            None => end,
+        }
+    }
+}
+
+fn name_of(squad: &Squad, device: hark_keys::DeviceId) -> String {
+    let record = squad.directory().record(device);
+    record.map_or_else(|| device.short(), hark_mesh::MemberRecord::shown_name)
+}
+
+/// Peers whose refusals are remembered, so that each is told once.
+const REFUSALS_MAX: usize = 256;
