@@ -10,6 +10,7 @@
 //! {"id": 2, "command": "mute", "on": true}                         {"id": 2, "ok": true}
 //! {"id": 3, "command": "invite", "uses": 0, "expires_secs": 3600}  {"id": 3, "ok": true, "ticket": "…", …}
 //! {"id": 4, "command": "charter", "request": "show"}               {"id": 4, "ok": true, "answer": {…}}
+//! {"id": 4, "command": "profile", "action": "use", "name": "pilot"}   {"id": 4, "ok": true}
 //! {"id": 4, "command": "subscribe"}                                {"id": 4, "ok": true}, then events
 //! {"id": 5, "command": "dance"}                                    {"id": 5, "ok": false, "error": "…"}
 //! ```

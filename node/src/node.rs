@@ -52,8 +52,10 @@ pub struct NodeConfig {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
-    /// How the microphone opens.
-    pub transmit: TransmitMode,
+    /// How the microphone opens; as the profile says where none is given.
+    pub transmit: Option<TransmitMode>,
+    /// The profile to use; the last one where none is given.
+    pub profile: Option<String>,
     /// Channels to hear, by name; what the charter says where none is given.
     pub channels: Vec<String>,
     /// Channels to talk to, by name; what the charter says where none is given.
@@ -93,7 +95,7 @@ impl Node {
         let start_voice = voice_starter(VoicePlan {
             input: config.input,
             output: config.output,
-            transmit: config.transmit,
+            transmit: config.transmit.unwrap_or_default(),
             low_delay: config.low_delay,
             device: launch.device(),
             clock,
@@ -119,6 +121,7 @@ impl Node {
             peers: config.peers,
             mdns: config.mdns,
             transmit: config.transmit,
+            profile: config.profile,
             channels: config.channels,
             talk_to: config.talk_to,
             binder: Box::new(UdpBinder),

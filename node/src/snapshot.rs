@@ -3,7 +3,10 @@
 use hark_keys::DeviceId;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{DeviceText, PeerStats};
+use crate::{
+    event::{DeviceText, PeerStats},
+    profile::ProfileAction,
+};
 
 /// Everything that a screen or the local API shows. Made ten times a second.
 #[derive(Clone, Debug, Serialize)]
@@ -18,6 +21,10 @@ pub struct Snapshot {
     pub organisation_id: String,
     /// Channels within reach, in the order that officers gave them, and how they are heard.
     pub nets: Vec<NetView>,
+    /// The profile in use: its settings of nets, keys and volumes are kept.
+    pub profile: String,
+    /// All profiles.
+    pub profiles: Vec<String>,
     /// What is spoken to now, or would be.
     pub talk_to: Vec<String>,
     /// Keys to talk that are bound to a target of their own.
@@ -122,15 +129,32 @@ pub struct NetChange {
     pub priority: Option<u8>,
 }
 
+impl NetChange {
+    /// What is out of range goes to its end, what is no number is left out.
+    #[must_use]
+    pub fn sane(self) -> Self {
+        let within = |value: Option<f32>, low, high| {
+            value.filter(|value| value.is_finite()).map(|it| it.clamp(low, high))
+        };
+        Self { volume: within(self.volume, 0.0, 4.0), pan: within(self.pan, -1.0, 1.0), ..self }
+    }
+
+    /// Adds a later change to this one.
+    pub fn merge(&mut self, later: Self) {
+        self.volume = later.volume.or(self.volume);
+        self.pan = later.pan.or(self.pan);
+        self.muted = later.muted.or(self.muted);
+        self.priority = later.priority.or(self.priority);
+    }
+}
+
 #[cfg(feature = "voice")]
 impl NetChange {
     /// Changes `settings`; what is out of range goes to its end.
     pub fn apply(self, settings: &mut crate::voice::NetSettings) {
-        let within = |value: Option<f32>, low, high, before: f32| {
-            value.filter(|value| value.is_finite()).map_or(before, |it| it.clamp(low, high))
-        };
-        settings.volume = within(self.volume, 0.0, 4.0, settings.volume);
-        settings.pan = within(self.pan, -1.0, 1.0, settings.pan);
+        let sane = self.sane();
+        settings.volume = sane.volume.unwrap_or(settings.volume);
+        settings.pan = sane.pan.unwrap_or(settings.pan);
         settings.muted = self.muted.unwrap_or(settings.muted);
         settings.priority = self.priority.unwrap_or(settings.priority);
     }
@@ -159,12 +183,13 @@ pub struct PeerView {
 }
 
 /// How the microphone opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransmitMode {
     /// Always.
     Open,
     /// By voice.
+    #[default]
     Vad,
     /// While the key is down.
     Ptt,
@@ -233,6 +258,13 @@ pub enum Command {
         device: String,
         /// Factor.
         gain: f32,
+    },
+    /// Uses, copies or removes a profile.
+    Profile {
+        /// What is done with it.
+        action: ProfileAction,
+        /// Its name.
+        name: String,
     },
     /// Leave and end.
     Quit,

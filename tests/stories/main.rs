@@ -8,6 +8,7 @@
 mod control;
 mod doors;
 mod lan;
+mod profiles;
 mod squad;
 mod trouble;
 mod wire;

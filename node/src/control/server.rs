@@ -192,7 +192,7 @@ fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
     match request["command"].as_str() {
         Some("status") => match node.snapshot() {
             Some(snapshot) => (json!({"id": id, "ok": true, "status": &*snapshot}), false),
-            None => (failure(id, "the node is starting: ask again in a moment"), false),
+            None => (failure(id, STARTING), false),
         },
         Some("subscribe") => (json!({"id": id, "ok": true}), true),
         Some("invite") => (invite(node, id, &request), false),
@@ -250,6 +250,12 @@ fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
             return failure(id, "a volume is 0 to 4");
         }
     }
+    if let Command::Profile { action, name } = &command {
+        let Some(now) = node.snapshot() else { return failure(id, STARTING) };
+        if let Err(error) = action.check(name, &now.profile, &now.profiles) {
+            return failure(id, &error.to_string());
+        }
+    }
     node.command(command);
     json!({"id": id, "ok": true})
 }
@@ -257,6 +263,9 @@ fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
 fn failure(id: Value, error: &str) -> Value {
     json!({"id": id, "ok": false, "error": error})
 }
+
+/// What is asked of a node that does not know its organisation yet.
+const STARTING: &str = "the node is starting: ask again in a moment";
 
 /// Clients at once; one more is refused until another has gone.
 const CONNECTIONS_MAX: usize = 16;

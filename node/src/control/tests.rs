@@ -50,6 +50,8 @@ impl Controlled for Fake {
             organisation: "Kestrel".to_owned(),
             organisation_id: String::new(),
             nets: Vec::new(),
+            profile: "default".to_owned(),
+            profiles: vec!["default".to_owned(), "pilot".to_owned()],
             talk_to: vec!["squad".to_owned()],
             keys: Vec::new(),
             ticket: String::new(),

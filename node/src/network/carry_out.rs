@@ -56,6 +56,7 @@ impl Runner {
     fn handle_squad(&mut self, event: squad::Event) {
         let Some(squad) = &self.squad else { return };
         let charter = squad.charter();
+        let mut after = None;
         let command = match event {
             squad::Event::OwnKey { target, secret } => {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
@@ -69,6 +70,8 @@ impl Runner {
             }
             squad::Event::TalkerKey { device, target, hearing, secret } => {
                 let channels = hearing.channels.into_iter().map(Net::Channel);
+                // The voice side forgets those who go.
+                after = self.volume_of(device);
                 Some(VoiceCommand::InstallKey {
                     device,
                     target,
@@ -127,8 +130,8 @@ impl Runner {
                 None
             }
         };
-        if let (Some(command), Some(voice)) = (command, &self.voice) {
-            voice.command(command);
+        if let Some(voice) = &self.voice {
+            command.into_iter().chain(after).for_each(|command| voice.command(command));
         }
     }
 

@@ -8,6 +8,7 @@ mod behaviour;
 mod carry_out;
 mod dials;
 mod host;
+mod keeping;
 mod publisher;
 mod radio;
 mod swarm;
@@ -32,7 +33,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{behaviour::Behaviour, host::Live, radio::Radio};
+use self::{behaviour::Behaviour, host::Live, keeping::Keeping, radio::Radio};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -100,6 +101,8 @@ pub enum Persisted {
     Generation(TargetId, u16),
     /// The charter with this number.
     Charter(u64),
+    /// The profiles.
+    Profiles,
 }
 
 /// What the thread begins with.
@@ -136,8 +139,10 @@ pub struct RunnerConfig {
     pub start_voice: StartVoice,
     /// Where events and snapshots go.
     pub publisher: Arc<Publisher>,
-    /// How the microphone opens at first.
-    pub transmit: TransmitMode,
+    /// How the microphone opens; as the profile says where none is given.
+    pub transmit: Option<TransmitMode>,
+    /// The profile to use; the last one where none is given.
+    pub profile: Option<String>,
     /// Channels to hear, by name; what the charter says where none is given.
     pub channels: Vec<String>,
     /// Channels to talk to, by name; what the charter says where none is given.
@@ -172,6 +177,7 @@ pub struct Runner {
     ticks: u64,
     records_changed: bool,
     radio: Radio,
+    keeping: Keeping,
     /// What is heard and talked to must be looked at again.
     unsettled: bool,
     generations: BTreeMap<TargetId, u16>,
@@ -186,6 +192,7 @@ struct Kept {
     presence: Presence,
     doorkeeper: Arc<Doorkeeper>,
     peers: Vec<SocketAddr>,
+    profile: Option<String>,
     publisher: Arc<Publisher>,
     worker: Worker,
     clock: Clock,
@@ -281,7 +288,8 @@ impl Runner {
             next_tick: now,
             ticks: 0,
             records_changed: false,
-            radio: Radio::new(&config.channels, &config.talk_to),
+            radio: Radio::new(&config.channels, &config.talk_to, config.transmit),
+            keeping: Keeping::default(),
             unsettled: true,
             generations: BTreeMap::new(),
             removed: false,
@@ -291,12 +299,12 @@ impl Runner {
                 presence: config.presence,
                 doorkeeper: config.doorkeeper,
                 peers: config.peers,
+                profile: config.profile,
                 publisher: config.publisher,
                 worker: config.worker,
                 clock,
             },
         };
-        runner.view.set_transmit(config.transmit);
         if let Some(store) = config.store {
             runner.begin(now, store)?;
         }
@@ -360,6 +368,7 @@ impl Runner {
             squad.handle_discovered(now, None, &[*address]);
         }
         self.view.begin(&store);
+        self.restore_profiles(&store)?;
         let start_voice = self.start_voice.take().expect("a node begins once");
         self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
         self.squad = Some(squad);
@@ -406,12 +415,14 @@ impl Runner {
                 (Some(squad), Persisted::Charter(number)) => {
                     squad.handle_charter_persisted(now, number);
                 }
+                (_, Persisted::Profiles) => self.handle_profiles_kept(Ok(())),
                 (None, _) => {}
             },
             // Without it no new key may be used, and the old ones would open to those who left.
             Input::Persisted(Persisted::Generation(..), Err(error)) => {
                 anyhow::bail!("cannot keep the key's number: {error}")
             }
+            Input::Persisted(Persisted::Profiles, kept) => self.handle_profiles_kept(kept),
             Input::Persisted(Persisted::Charter(number), Err(error)) => {
                 tracing::warn!(%error, "the charter is not kept, and tried again");
                 if let Some(squad) = &mut self.squad {
@@ -466,29 +477,41 @@ impl Runner {
 
     fn handle_command(&mut self, command: Command) {
         let Some(squad) = &self.squad else { return };
-        let mut voice_command = None;
+        let mut voice_commands = Vec::new();
+        let (was_down, mut is_ptt) = (self.radio.is_down(), false);
         self.unsettled = true;
+        self.keeping.changed();
         match command {
             Command::Ptt { down, key } => {
-                let down = self.radio.press(key.as_deref(), down);
-                voice_command = Some(VoiceCommand::PushToTalk(down));
+                self.radio.press(key.as_deref(), down);
+                is_ptt = true;
             }
             Command::Listen { net, on } => self.radio.listen(squad, &net, on),
-            Command::Net { net, change } => self.radio.set_net(squad, &net, change),
+            Command::Net { net, change } => self.radio.set_net(&net, change),
             Command::TalkTo(to) => self.radio.talk_to(to),
             Command::Key { key, to } => self.radio.bind(&key, to),
-            Command::Ducking { decibels } => {
-                voice_command = Some(VoiceCommand::SetDucking(decibels));
+            Command::Ducking { decibels } => self.radio.set_ducking(decibels),
+            Command::Transmit { mode } => self.radio.set_transmit(mode),
+            Command::Volume { device, gain } => {
+                let device = self.view.device_called(&device);
+                voice_commands.extend(device.map(|device| self.radio.set_volume(device, gain)));
             }
-            command => voice_command = self.view.handle_command(command),
+            Command::Profile { action, name } => {
+                voice_commands = self.change_profile(action, &name);
+            }
+            command => voice_commands.extend(self.view.handle_command(command)),
+        }
+        let is_down = self.radio.is_down();
+        if is_ptt || is_down != was_down {
+            voice_commands.push(VoiceCommand::PushToTalk(is_down));
         }
         // The target first: what is said from now on goes there.
         if std::mem::take(&mut self.unsettled) {
             let now = self.config.clock.now();
             self.settle_radio(now);
         }
-        if let (Some(command), Some(voice)) = (voice_command, &self.voice) {
-            voice.command(command);
+        if let Some(voice) = &self.voice {
+            voice_commands.into_iter().for_each(|command| voice.command(command));
         }
     }
 
@@ -523,6 +546,7 @@ impl Runner {
             }
         }
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
+        self.keep_profiles(second);
         self.show(now, second);
         if second {
             if self.ticks.is_multiple_of(10 * TICKS_A_SECOND) && self.ready_at.is_none() {
@@ -581,6 +605,7 @@ impl Runner {
         {
             tracing::warn!(%error, "members are not remembered");
         }
+        self.keep_last_profiles();
         self.links.leave();
         // What is still queued leaves with the next turns of the sockets.
         let goodbye = async {

@@ -91,12 +91,41 @@ enum Request {
         #[arg(value_enum)]
         mode: Mode,
     },
+    /// Profiles of what is heard and talked to, each with its own volumes and keys
+    Profile {
+        #[command(subcommand)]
+        request: Option<ProfileRequest>,
+    },
     /// Print an invite ticket
     Invite,
     /// Print events as they happen, as JSON lines
     Events,
     /// End the node
     Quit,
+}
+
+#[derive(Subcommand)]
+enum ProfileRequest {
+    /// All, with a mark at the one in use
+    List,
+    /// Go over to one; keys that are held are let go
+    Use { name: String },
+    /// Make another, like the one in use
+    Copy { name: String },
+    /// Forget one
+    Remove { name: String },
+}
+
+impl ProfileRequest {
+    fn json(&self) -> Value {
+        let (action, name) = match self {
+            Self::List => return json!({"command": "status"}),
+            Self::Use { name } => ("use", name),
+            Self::Copy { name } => ("copy", name),
+            Self::Remove { name } => ("remove", name),
+        };
+        json!({"command": "profile", "action": action, "name": name})
+    }
 }
 
 #[derive(clap::Args)]
@@ -199,6 +228,9 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         }
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),
+        Request::Profile { ref request } => {
+            request.as_ref().unwrap_or(&ProfileRequest::List).json()
+        }
         Request::Invite => json!({"command": "invite"}),
         Request::Quit => json!({"command": "quit"}),
         Request::Volume { ref who, gain } => {
@@ -213,6 +245,14 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
     };
     let answer = client.request(request)?;
     match arguments.request {
+        Request::Profile { request: None | Some(ProfileRequest::List) } => {
+            let status = &answer["status"];
+            if arguments.json {
+                say_json(&json!({"profile": status["profile"], "profiles": status["profiles"]}));
+            } else {
+                say(&describe_profiles(status));
+            }
+        }
         _ if arguments.json => say_json(&answer),
         Request::Status => say(&describe(&answer["status"])),
         Request::Invite => say(answer["ticket"].as_str().unwrap_or_default()),
@@ -282,6 +322,7 @@ fn describe(status: &Value) -> String {
     let text = |name: &str| status[name].as_str().unwrap_or_default();
     let is = |name: &str| status[name] == true;
     let mut own = vec![format!("transmit {}", text("transmit"))];
+    own.push(format!("profile {}", text("profile")));
     own.extend(is("muted").then(|| "muted".to_owned()));
     own.extend(is("deafened").then(|| "deafened".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
@@ -309,6 +350,13 @@ fn describe(status: &Value) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// All profiles, a line each.
+fn describe_profiles(status: &Value) -> String {
+    let names = status["profiles"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mark = |name| if status["profile"] == name { '*' } else { ' ' };
+    names.map(|name| format!("{} {name}", mark(name))).collect::<Vec<_>>().join("\n")
 }
 
 /// A net that is heard.
@@ -357,6 +405,7 @@ mod tests {
     fn status() -> Value {
         json!({
             "name": "Ann", "organisation": "Kestrel", "transmit": "vad", "muted": true,
+            "profile": "pilot", "profiles": ["default", "pilot"],
             "deafened": false, "transmitting": false, "trouble": null,
             "peers": [
                 {"device": "12D3a", "name": "Bob", "reachable": true, "path": "direct",
@@ -380,9 +429,14 @@ mod tests {
     fn the_status_is_told_in_a_few_lines() {
         assert_eq!(
             describe(&status()),
-            "Ann in Kestrel: transmit vad, muted\n  \
+            "Ann in Kestrel: transmit vad, profile pilot, muted\n  \
              Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, talking\n  \
              Cat: not reachable\n  cat: not reachable"
         );
+    }
+
+    #[test]
+    fn the_profile_in_use_is_marked() {
+        assert_eq!(describe_profiles(&status()), "  default\n* pilot");
     }
 }
