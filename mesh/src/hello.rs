@@ -16,8 +16,8 @@ mod refusal;
 use std::net::SocketAddr;
 
 use hark_keys::{
-    ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, OrganisationId, Redemption,
-    Ticket, UnixTime, decode, encode, open_once, seal_once,
+    ChannelId, Cosigned, DeviceId, DeviceKey, Invite, MemberId, ObjectHash, OrganisationId,
+    Redemption, RoleId, Ticket, UnixTime, decode, encode, open_once, seal_once,
 };
 use serde::{Deserialize, Serialize};
 
@@ -232,6 +232,11 @@ pub fn open_greeting(
             if !charter.allows(issuer, Capabilities::ADMIT, Place::Organisation) {
                 return Err(Refusal::TicketInvalid);
             }
+            // [PROTO-4.7] nobody gets by a ticket what its issuer, or its door, may not give.
+            if let Some(role) = invite.role {
+                charter.may_give(issuer, role).map_err(|_| Refusal::TicketRole)?;
+                charter.may_give(listener.member, role).map_err(|_| Refusal::NotADoor)?;
+            }
             let own = listener.key.id();
             // [PROTO-4.5]
             let share = match invite.uses {
@@ -252,7 +257,8 @@ pub fn open_greeting(
                 // What it has not chosen yet, it hears the first channel.
                 listening: first.into_iter().collect(),
             };
-            Request::Redeem { invite_key: invite.invite_key, expires: invite.expires, share, peer }
+            let Invite { invite_key, expires, role, .. } = *invite;
+            Request::Redeem { invite_key, expires, share, role, peer }
         }
     };
     Ok(Opened { exporter: *exporter, request })
@@ -279,6 +285,8 @@ pub enum Request {
         expires: UnixTime,
         /// How many devices this door may admit; any number if absent.
         share: Option<u8>,
+        /// The role that the door gives to the newcomer once it is linked. [PROTO-4.7]
+        role: Option<RoleId>,
         /// The newcomer, with the certificates that it gets.
         peer: PeerHello,
     },

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Ticket, UnixTime};
+use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, RoleId, Ticket, UnixTime};
 use hark_mesh::{
     charter::{Charter, Recovery},
     hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
@@ -60,6 +60,8 @@ struct State {
     /// Greetings sent, until their answers come: one a device, since Hellos take turns.
     sent: BTreeMap<(DeviceId, [u8; 32]), Greeting>,
     admitted: Option<Admitted>,
+    /// Roles of those who have been admitted by their tickets, and are not linked yet.
+    promised: BTreeMap<DeviceId, RoleId>,
     /// The newest refusal, to be told to the person if nobody admits.
     refused: Option<Refusal>,
 }
@@ -105,6 +107,7 @@ impl Doorkeeper {
             full: None,
             sent: BTreeMap::new(),
             admitted: None,
+            promised: BTreeMap::new(),
             refused: None,
         };
         Self { key, recovery: None, clock, counter, state: Mutex::new(state) }
@@ -137,6 +140,11 @@ impl Doorkeeper {
         self.lock().admitted.take()
     }
 
+    /// The role that a device that is linked now was promised by its ticket, once. [PROTO-4.7]
+    pub fn take_promised(&self, device: DeviceId) -> Option<RoleId> {
+        self.lock().promised.remove(&device)
+    }
+
     /// Why the last one who answered did not admit.
     pub fn last_refusal(&self) -> Option<Refusal> {
         self.lock().refused
@@ -149,7 +157,7 @@ impl Doorkeeper {
 
     fn open(
         &self,
-        state: &State,
+        state: &mut State,
         peer: DeviceId,
         exporter: &[u8; 32],
         greeting: &[u8],
@@ -165,7 +173,10 @@ impl Doorkeeper {
         let listener = Listener { charter, key, member: *member, presence };
         let now = self.clock.unix();
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
-        if let Request::Redeem { invite_key, expires, share: Some(share), .. } = opened.request() {
+        let Request::Redeem { invite_key, expires, share, role, .. } = opened.request() else {
+            return Ok(opened.accept(&listener));
+        };
+        if let Some(share) = share {
             let counted = self.counter.count(*invite_key, *expires, *share, peer);
             match counted {
                 Ok(true) => {}
@@ -176,7 +187,19 @@ impl Doorkeeper {
                 }
             }
         }
-        Ok(opened.accept(&listener))
+        let role = *role;
+        let accepted = opened.accept(&listener);
+        match role {
+            Some(role) => {
+                if state.promised.len() >= PROMISED_LIMIT {
+                    state.promised.pop_first();
+                }
+                state.promised.insert(peer, role);
+            }
+            // It asks again, by another ticket.
+            None => drop(state.promised.remove(&peer)),
+        }
+        Ok(accepted)
     }
 }
 
@@ -216,8 +239,8 @@ impl Admission for Doorkeeper {
         exporter: &[u8; 32],
         greeting: &[u8],
     ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
-        let state = self.lock();
-        match self.open(&state, peer, exporter, greeting) {
+        let mut state = self.lock();
+        match self.open(&mut state, peer, exporter, greeting) {
             Ok((answer, hello)) => (answer, Ok(hello)),
             Err(refusal) => (refusal.answer(), Err(refusal)),
         }
@@ -251,6 +274,9 @@ impl Admission for Doorkeeper {
         }
     }
 }
+
+/// Newcomers with a role who have been admitted and do not come; another one then gets none.
+const PROMISED_LIMIT: usize = 256;
 
 /// Greetings whose answers have not come; the oldest Hello then fails.
 const SENT_LIMIT: usize = 256;

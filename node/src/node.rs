@@ -8,7 +8,6 @@ use std::{
         mpsc::{Receiver, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use hark_keys::{DeviceId, Ticket};
@@ -25,7 +24,7 @@ use crate::{
     link::{Links, UdpBinder},
     network::{self, Input, Publisher, StartVoice, VoiceControl},
     platform::{Urgency, prefer_this_thread},
-    snapshot::{Command, Snapshot, TransmitMode},
+    snapshot::{Command, Snapshot, TicketRequest, TransmitMode},
     store::{AskPassphrase, Home},
     voice::{Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics},
 };
@@ -249,12 +248,12 @@ impl NodeHandle {
         receiver.recv().map_err(|_| ended())?
     }
 
-    /// A new ticket for `uses` devices (0: any number) that lasts as long; none if the node has
-    /// ended.
-    pub fn ticket(&self, uses: u8, lasting: Duration) -> Option<Ticket> {
+    /// A new ticket, or in a line why there is none.
+    pub fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
         let (sender, receiver) = sync_channel(1);
-        self.inputs.send(Input::Ticket(uses, lasting, sender)).ok()?;
-        receiver.recv().ok()
+        let ended = || "the node has ended".to_owned();
+        self.inputs.send(Input::Ticket(request, sender)).map_err(|_| ended())?;
+        receiver.recv().map_err(|_| ended())?
     }
 }
 

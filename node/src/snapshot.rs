@@ -1,5 +1,7 @@
 //! The state of a running node as people and programs see it, and what they may ask of it.
 
+use std::time::Duration;
+
 use hark_keys::DeviceId;
 use serde::{Deserialize, Serialize};
 
@@ -193,6 +195,17 @@ pub enum TransmitMode {
     Vad,
     /// While the key is down.
     Ptt,
+}
+
+/// What a ticket is to be good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TicketRequest {
+    /// How many devices may join by it; 0 is any number.
+    pub uses: u8,
+    /// How long.
+    pub lasting: Duration,
+    /// The name of the role that they get, everywhere.
+    pub role: Option<String>,
 }
 
 /// What a person or a program may ask of a running node.

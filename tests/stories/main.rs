@@ -9,6 +9,7 @@ mod control;
 mod doors;
 mod lan;
 mod profiles;
+mod roles;
 mod squad;
 mod trouble;
 mod wire;

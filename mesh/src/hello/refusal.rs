@@ -21,12 +21,15 @@ pub enum Refusal {
     /// As many devices as it is for have come.
     #[error("the ticket has been used as often as it may be: ask for a new one")]
     TicketUsedUp,
-    /// Only certain devices redeem it, or the listener cannot admit at all.
+    /// Only certain devices redeem it, or the listener cannot admit at all, or not give its role.
     #[error("this ticket is not redeemed by the other side: one of its doors has to be online")]
     NotADoor,
     /// Forged, or issued by somebody whom the listener does not know.
     #[error("the ticket is not valid: ask for a new one")]
     TicketInvalid,
+    /// Its issuer cannot give that role any more, or nobody can.
+    #[error("the ticket's role cannot be given any more: ask for a new ticket")]
+    TicketRole,
     /// No room at present.
     #[error("the other side has no room for more at present: try again later")]
     Busy,
@@ -49,6 +52,7 @@ impl Refusal {
             Self::NotADoor => 6,
             Self::TicketInvalid => 7,
             Self::Busy => 8,
+            Self::TicketRole => 9,
         }
     }
 
@@ -63,6 +67,7 @@ impl Refusal {
             6 => Self::NotADoor,
             7 => Self::TicketInvalid,
             8 => Self::Busy,
+            9 => Self::TicketRole,
             _ => return None,
         })
     }

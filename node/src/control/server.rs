@@ -24,7 +24,10 @@ use tokio::{
 };
 
 use super::{Controlled, Description, MESSAGE_LIMIT, VERSION};
-use crate::{event::StampedEvent, snapshot::Command};
+use crate::{
+    event::StampedEvent,
+    snapshot::{Command, TicketRequest},
+};
 
 /// The running local API; ends when dropped.
 pub struct Server {
@@ -212,8 +215,15 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
     let (Some(uses), Some(expires)) = (uses, expires) else {
         return failure(id, "uses are 0 to 255, expires_secs 1 to a year's");
     };
-    let Some(ticket) = node.ticket(uses, Duration::from_secs(expires)) else {
-        return failure(id, "the node has ended");
+    let role = match &request["role"] {
+        Value::Null => None,
+        Value::String(role) => Some(role.clone()),
+        _ => return failure(id, "a role is called by its name"),
+    };
+    let lasting = Duration::from_secs(expires);
+    let ticket = match node.ticket(TicketRequest { uses, lasting, role }) {
+        Ok(ticket) => ticket,
+        Err(error) => return failure(id, &error),
     };
     json!({
         "id": id,
@@ -221,6 +231,7 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
         "ticket": ticket.to_string(),
         "expires": ticket.invite().expires.as_secs(),
         "uses": ticket.invite().uses,
+        "role": ticket.invite().role.map(|role| role.to_string()),
     })
 }
 

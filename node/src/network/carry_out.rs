@@ -172,6 +172,21 @@ impl Runner {
         }
     }
 
+    /// What was learnt while the last write was under way is known after a restart, too.
+    pub(super) fn keep_last_charter(&self) {
+        let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
+        let taken = squad.charter_taken();
+        if taken.digest() == squad.charter().digest() {
+            return;
+        }
+        let taken = taken.clone();
+        (self.config.worker)(Box::new(move || {
+            if let Err(error) = store.keep_charter(&taken) {
+                tracing::warn!(%error, "the newest of the charter is not kept");
+            }
+        }));
+    }
+
     fn keep_names(&self) {
         let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
         let names = squad.names().clone();

@@ -11,6 +11,7 @@ mod host;
 mod keeping;
 mod publisher;
 mod radio;
+mod roles;
 mod swarm;
 mod view;
 
@@ -22,7 +23,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, RoleId, TargetId, Terms, Ticket, Timestamp};
 use hark_mesh::{
     Dial, Directory,
     hello::Presence,
@@ -39,9 +40,9 @@ use crate::{
     clock::Clock,
     commands::{self, Answer, Request},
     event::{Direction, Event},
-    link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
+    link::{Binder, Link, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
-    snapshot::{Command, TransmitMode},
+    snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
     voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
 };
@@ -86,8 +87,8 @@ pub enum Input {
     Trouble(Direction, Option<String>),
     /// Something is on disk, or could not be written.
     Persisted(Persisted, Result<(), String>),
-    /// A new ticket is wanted: uses, and how long it lasts.
-    Ticket(u8, Duration, std::sync::mpsc::SyncSender<Ticket>),
+    /// A new ticket is wanted.
+    Ticket(TicketRequest, std::sync::mpsc::SyncSender<Result<Ticket, String>>),
     /// Something is wanted of the charter.
     Charter(Box<Request>, std::sync::mpsc::SyncSender<Result<Answer, String>>),
     /// End, for this reason.
@@ -434,9 +435,9 @@ impl Runner {
                 let _ = answer.try_send(self.command_charter(now, *request));
                 self.carry_out(now);
             }
-            Input::Ticket(uses, lasting, answer) => {
+            Input::Ticket(request, answer) => {
                 // Whoever asked may have gone.
-                let _ = answer.try_send(self.issue_ticket(uses, lasting));
+                let _ = answer.try_send(self.wanted_ticket(now, &request));
             }
         }
         Ok(None)
@@ -460,7 +461,11 @@ impl Runner {
                 self.heard.insert(link.device(), link.heard());
                 self.view.link_up(&link);
                 let address = link.was_dialled().then(|| link.address());
+                let (device, member) = (link.device(), link.hello().member);
                 squad.handle_link_up(now, link.hello().clone(), address);
+                if let Some(role) = self.config.doorkeeper.take_promised(device) {
+                    self.give(now, member, role);
+                }
             }
             LinkEvent::Down(device, reason) => {
                 let reason = match reason {
@@ -530,7 +535,7 @@ impl Runner {
         self.join(now)?;
         if self.ready_at.is_some_and(|at| now >= at) && self.squad.is_some() {
             self.ready_at = None;
-            let ticket = self.issue_ticket(0, TICKET_LASTS);
+            let ticket = self.issue_ticket(0, TICKET_LASTS, None);
             self.view.ticket = ticket.to_string();
             for event in self.view.ready(self.own_addresses()) {
                 self.config.publisher.publish(event);
@@ -551,7 +556,7 @@ impl Runner {
         if second {
             if self.ticks.is_multiple_of(10 * TICKS_A_SECOND) && self.ready_at.is_none() {
                 // Members who can admit have come and gone.
-                self.view.ticket = self.issue_ticket(0, TICKET_LASTS).to_string();
+                self.view.ticket = self.issue_ticket(0, TICKET_LASTS, None).to_string();
             }
             self.keep_records();
             links.iter().for_each(|link| link.nudge());
@@ -570,14 +575,31 @@ impl Runner {
         self.config.publisher.set_snapshot(snapshot);
     }
 
+    fn wanted_ticket(&mut self, now: Timestamp, request: &TicketRequest) -> Result<Ticket, String> {
+        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
+            return Err("the node is starting: ask again in a moment".to_owned());
+        };
+        let host = Live { now, squad, store, key: &self.config.key };
+        let role = request.role.as_deref().map(|role| commands::role_to_give(&host, role));
+        let role = role.transpose().map_err(|error| error.to_string())?;
+        Ok(self.issue_ticket(request.uses, request.lasting, role))
+    }
+
     /// An invite by this device, with those who can admit, this device first.
-    fn issue_ticket(&self, uses: u8, lasting: Duration) -> Ticket {
+    fn issue_ticket(&self, uses: u8, lasting: Duration, role: Option<RoleId>) -> Ticket {
         let own = hark_keys::Door {
             device: self.config.key.id(),
             addresses: self.own_addresses().into_iter().take(6).collect(),
         };
         let others = self.links.all();
-        let others = others.iter().filter(|_| uses == 0).map(|link| hark_keys::Door {
+        let charter = self.squad.as_ref().map(Squad::charter);
+        let gives = |link: &Link| {
+            let may =
+                |role| charter.is_some_and(|it| it.may_give(link.hello().member, role).is_ok());
+            role.is_none_or(may)
+        };
+        let others = others.iter().filter(|link| uses == 0 && gives(link));
+        let others = others.map(|link| hark_keys::Door {
             device: link.device(),
             addresses: link.hello().addresses.iter().copied().take(3).collect(),
         });
@@ -586,8 +608,7 @@ impl Runner {
             &self.config.key,
             self.view.organisation(),
             self.view.organisation_name(),
-            self.config.clock.unix() + lasting,
-            uses,
+            Terms { expires: self.config.clock.unix() + lasting, uses, role },
             doors,
             &SystemRandom,
         )
@@ -606,6 +627,7 @@ impl Runner {
             tracing::warn!(%error, "members are not remembered");
         }
         self.keep_last_profiles();
+        self.keep_last_charter();
         self.links.leave();
         // What is still queued leaves with the next turns of the sockets.
         let goodbye = async {

@@ -1,4 +1,4 @@
-use hark_keys::{DeviceId, Door, SeededRandom, Ticket, UnixTime, open_once, seal_once};
+use hark_keys::{DeviceId, Door, SeededRandom, Terms, Ticket, UnixTime, open_once, seal_once};
 use hark_mesh::{
     ADDRESSES_MAX, clean_name,
     hello::{Greeting, HELLO_MAX_BYTES, Listener, PeerHello, Request, open_greeting},
@@ -31,7 +31,8 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
             check(peer);
             member_greeting()
         }
-        Request::Redeem { peer, expires, share, .. } => {
+        Request::Redeem { peer, expires, share, role, .. } => {
+            assert_eq!(*role, None, "no ticket that we have made promises one");
             assert!(*expires > NOW && share.is_none());
             check(peer);
             newcomer_greeting()
@@ -121,7 +122,8 @@ fn newcomer_greeting() -> Greeting {
     let door = Door { device: key.id(), addresses: presence.addresses.clone() };
     let expires = UnixTime::from_secs(2_000);
     let (organisation, random) = (WORLD.charter.organisation(), SeededRandom::new(5));
-    let ticket = Ticket::issue(key, organisation, "Squad", expires, 0, vec![door], &random);
+    let terms = Terms { expires, uses: 0, role: None };
+    let ticket = Ticket::issue(key, organisation, "Squad", terms, vec![door], &random);
     let presence = &WORLD.bob.presence;
     Greeting::redeem(NOW, &ticket, newcomer(), None, presence, EXPORTER)
         .expect("the ticket has not expired")

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use data_encoding::BASE32_NOPAD;
 use hark_keys::{
-    DeviceKey, Door, Invite, OrganisationId, Signed, Ticket, UnixTime, decode, encode,
+    DeviceKey, Door, Invite, OrganisationId, RoleId, Signed, Ticket, UnixTime, decode, encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,7 @@ struct Draft {
     named: Vec<u8>,
     doors: Vec<(u8, Vec<SocketAddr>)>,
     secret: [u8; 16],
+    role: Option<[u8; 16]>,
 }
 
 impl Draft {
@@ -63,6 +64,7 @@ impl Draft {
             uses: self.uses,
             doors: self.named.iter().map(|number| device(*number)).collect(),
             issuer: issuer.id(),
+            role: self.role.map(RoleId::from_bytes),
         };
         let door = |(number, addresses): &(u8, Vec<SocketAddr>)| Door {
             device: device(*number),
@@ -98,6 +100,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         named: named.to_vec(),
         doors: vec![(1, vec!["192.0.2.7:4000".parse().expect("an address")])],
         secret: [4; 16],
+        role: (uses > 0).then_some([6; 16]),
     };
     let [any, limited] = [draft(0, &[]), draft(5, &[1, 2])];
     let body = |draft: &Draft| {

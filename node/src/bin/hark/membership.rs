@@ -1,12 +1,16 @@
 //! Who this device is, and to what it belongs: `id`, `new`, `invite`, `join`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use hark_keys::{Door, RecoverySecret, Ticket, device_words};
+use hark_keys::{Door, MemberId, RecoverySecret, RoleId, Terms, Ticket, device_words};
 use hark_mesh::{Directory, clean_name};
 use hark_node::{
     clock::Clock,
+    commands::{Request, RoleRequest},
     control::{Client, ControlError},
     device::{InputSpec, OutputSpec},
     launch::found,
@@ -18,7 +22,9 @@ use hark_node::{
 use serde_json::json;
 
 use crate::{
-    HomeArguments, duration,
+    HomeArguments,
+    charter::role_to_give,
+    duration,
     person::{
         ask_passphrase, choose, home_path, open_home, parse_ticket, say, say_json, shown_name,
         words,
@@ -108,7 +114,7 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let recovery = RecoverySecret::generate(&SystemRandom);
     let store = found(&home, &arguments.name, Some(recovery.key().id()))?;
-    let ticket = issue(&home, &store, 0, DEFAULT_EXPIRY)?;
+    let ticket = issue(&home, &store, 0, DEFAULT_EXPIRY, None)?;
     if arguments.json {
         say_json(&json!({
             "org": store.id().to_string(),
@@ -142,6 +148,9 @@ pub(crate) struct InviteArguments {
     /// Which organisation, where there are several
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
+    /// Whoever joins by it gets this role, everywhere
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
     /// How many devices may join by it; 0 is any number
     #[arg(long, value_name = "N", default_value_t = 0)]
     uses: u8,
@@ -160,15 +169,20 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;
     // A running node knows best where it can be reached.
-    let ticket = match ask_running(&store, arguments.uses, arguments.expires)? {
+    let InviteArguments { uses, expires, role, .. } = &arguments;
+    let ticket = match ask_running(&store, *uses, *expires, role.as_deref())? {
         Some(ticket) => ticket,
-        None => issue(&home, &store, arguments.uses, arguments.expires)?,
+        None => {
+            let role = role.as_deref().map(|role| role_to_give(&home, &store, role)).transpose()?;
+            issue(&home, &store, *uses, *expires, role)?
+        }
     };
     if arguments.json {
         say_json(&json!({
             "ticket": ticket.to_string(),
             "expires": ticket.invite().expires.as_secs(),
             "uses": ticket.invite().uses,
+            "role": ticket.invite().role.map(|role| role.to_string()),
         }));
     } else {
         say(&ticket.to_string());
@@ -180,6 +194,7 @@ fn ask_running(
     store: &OrganisationStore,
     uses: u8,
     expires: Duration,
+    role: Option<&str>,
 ) -> anyhow::Result<Option<Ticket>> {
     let Some(description) = store.control()? else { return Ok(None) };
     let mut client = match Client::connect(&description) {
@@ -187,7 +202,8 @@ fn ask_running(
         Err(ControlError::NotRunning) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let request = json!({"command": "invite", "uses": uses, "expires_secs": expires.as_secs()});
+    let expires = expires.as_secs();
+    let request = json!({"command": "invite", "uses": uses, "expires_secs": expires, "role": role});
     let answer = client.request(request)?;
     let ticket = answer["ticket"].as_str().unwrap_or_default();
     Ok(Some(ticket.parse()?))
@@ -199,6 +215,7 @@ fn issue(
     store: &OrganisationStore,
     uses: u8,
     expires: Duration,
+    role: Option<RoleId>,
 ) -> anyhow::Result<Ticket> {
     let key = home.key(store)?;
     let members = Directory::restore(store.charter(), &store.members()?);
@@ -207,16 +224,21 @@ fn issue(
         record.map(|record| record.addresses.to_vec()).unwrap_or_default()
     };
     let own = Door { device: key.id(), addresses: bounded(addresses(key.id()), OWN_ADDRESSES) };
+    let charter = store.charter();
+    let gives = |device| match (role, charter.owner(device)) {
+        (None, _) => true,
+        (Some(role), Some(member)) => charter.may_give(member, role).is_ok(),
+        (Some(_), None) => false,
+    };
     // A ticket with a number of uses is redeemed only where they are counted: here.
-    let others = members.records().filter(|_| uses == 0).map(|record| {
-        let device = record.unverified().device;
-        Door { device, addresses: bounded(addresses(device), OTHERS_ADDRESSES) }
-    });
+    let others = members.records().map(|record| record.unverified().device);
+    let others = others
+        .filter(|device| uses == 0 && gives(*device))
+        .map(|device| Door { device, addresses: bounded(addresses(device), OTHERS_ADDRESSES) });
     let others = others.filter(|door| door.device != key.id() && !door.addresses.is_empty());
     let doors = std::iter::once(own).chain(others).take(DOORS).collect();
-    let charter = store.charter();
-    let until = Clock.unix() + expires;
-    Ok(Ticket::issue(&key, store.id(), charter.name(), until, uses, doors, &SystemRandom))
+    let terms = Terms { expires: Clock.unix() + expires, uses, role };
+    Ok(Ticket::issue(&key, store.id(), charter.name(), terms, doors, &SystemRandom))
 }
 
 fn bounded(mut addresses: Vec<SocketAddr>, limit: usize) -> Vec<SocketAddr> {
@@ -241,7 +263,8 @@ pub(crate) struct JoinArguments {
 pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let ticket = parse_ticket(&arguments.ticket)?;
     let home = open_home(&arguments.home)?;
-    let organisation = ticket.invite().organisation;
+    let (organisation, promised) = (ticket.invite().organisation, ticket.invite().role);
+    let mut role = None;
     let recovery = RecoverySecret::generate(&SystemRandom);
     let newcomer = home.find(organisation)?.is_none();
     if newcomer {
@@ -264,6 +287,9 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             recovery: Some(recovery.key().id()),
             low_delay: false,
         })?;
+        if let (Some(promised), Some(store)) = (promised, home.find(organisation)?) {
+            role = wait_for_role(&node, store.member(), promised);
+        }
         node.stop("quit")?;
     }
     let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
@@ -274,9 +300,14 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             "name": store.charter().name(),
             "device": device.to_string(),
             "recovery": newcomer.then(|| recovery.to_string()),
+            "role": role,
         }));
     } else {
-        say(&format!("joined {}: talk with `hark talk`", store.charter().name()));
+        let with = role.as_ref().map(|role| format!(" with the role {role}")).unwrap_or_default();
+        say(&format!("joined {}{with}: talk with `hark talk`", store.charter().name()));
+        if newcomer && promised.is_some() && role.is_none() {
+            say("the ticket's role has not come yet: `hark charter role list` says once it has");
+        }
         if newcomer {
             say_recovery(&recovery, "your membership");
         }
@@ -284,7 +315,26 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The name of the role that the ticket has promised, once the door has given it. [PROTO-4.7]
+fn wait_for_role(node: &Node, member: MemberId, promised: RoleId) -> Option<String> {
+    let (events, until) = (node.subscribe(), Instant::now() + ROLE_PATIENCE);
+    let [member, promised] = [member.to_string(), promised.to_string()];
+    loop {
+        let answer = node.handle().charter(Request::Role(RoleRequest::List)).ok()?;
+        let role = answer.json.as_array()?.iter().find(|role| role["id"] == promised);
+        if let Some(role) = role
+            && role["held"].as_array()?.iter().any(|held| held["member"] == member)
+        {
+            return role["name"].as_str().map(str::to_owned);
+        }
+        events.recv_timeout(until.saturating_duration_since(Instant::now())).ok()?;
+    }
+}
+
 const DEFAULT_EXPIRY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a newcomer waits for the role of its ticket, which it gets as soon as it is linked.
+const ROLE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Doors of a ticket and addresses of each: more would be too long to paste.
 const DOORS: usize = 3;
