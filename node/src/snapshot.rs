@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use hark_keys::DeviceId;
 use serde::{Deserialize, Serialize};
 
@@ -91,18 +92,21 @@ pub struct KeyView {
 }
 
 /// What is talked to, by name: channels, persons, roles.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub struct TalkTo {
-    /// Channels.
+    /// Nets
     #[serde(default)]
     pub nets: Vec<String>,
-    /// Persons, by name or device.
+    /// A person, by name or device; repeatable
+    #[arg(long = "whisper", value_name = "PERSON")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// Roles.
+    /// All who hold this role; repeatable
+    #[arg(long = "role", value_name = "ROLE")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// Whether others are turned down meanwhile, where that is allowed.
+    /// Turn others down meanwhile, where the charter allows it
+    #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub priority: bool,
 }
@@ -112,21 +116,30 @@ impl TalkTo {
     pub fn nets(nets: Vec<String>) -> Self {
         Self { nets, ..Self::default() }
     }
+
+    /// Whether it names nobody.
+    pub fn is_empty(&self) -> bool {
+        self.nets.is_empty() && self.members.is_empty() && self.roles.is_empty()
+    }
 }
 
 /// A change of how a net is heard; what is not named stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 pub struct NetChange {
-    /// 0 to 4, 1 being as sent.
+    /// 0 to 4, 1 being as sent
+    #[arg(long, value_name = "GAIN")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<f32>,
-    /// -1 left to 1 right.
+    /// -1 left to 1 right
+    #[arg(long, value_name = "SIDE", allow_hyphen_values = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pan: Option<f32>,
-    /// Whether it is to be silent.
+    /// Silence it, but show who talks
+    #[arg(long = "mute", value_name = "BOOL")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted: Option<bool>,
-    /// Higher ones turn lower ones down.
+    /// Higher nets turn lower ones down
+    #[arg(long, value_name = "0-255")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
 }

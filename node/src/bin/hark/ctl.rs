@@ -2,7 +2,10 @@
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
-use hark_node::control::{Client, ControlError};
+use hark_node::{
+    control::{Client, ControlError},
+    snapshot::{Command, NetChange, TalkTo},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,27 +50,17 @@ enum Request {
     /// How a net is heard
     Net {
         net: String,
-        /// 0 to 4, 1 being as sent
-        #[arg(long, value_name = "GAIN")]
-        volume: Option<f32>,
-        /// -1 left to 1 right
-        #[arg(long, value_name = "SIDE", allow_hyphen_values = true)]
-        pan: Option<f32>,
-        /// Silence it, but show who talks
-        #[arg(long, value_name = "BOOL")]
-        mute: Option<bool>,
-        /// Higher nets turn lower ones down
-        #[arg(long, value_name = "0-255")]
-        priority: Option<u8>,
+        #[command(flatten)]
+        change: NetChange,
     },
     /// What the voice or the plain key talks to
-    TalkTo(TalkToArguments),
+    TalkTo(TalkTo),
     /// Bind a key to talk to nets, persons or roles of its own; with none, it is free again
     Key {
         /// What the key is called
         key: String,
         #[command(flatten)]
-        to: TalkToArguments,
+        to: TalkTo,
     },
     /// How far lower nets are turned down while a higher one talks, in dB; 0 is not at all
     Ducking {
@@ -128,36 +121,6 @@ impl ProfileRequest {
     }
 }
 
-#[derive(clap::Args)]
-struct TalkToArguments {
-    /// Nets
-    nets: Vec<String>,
-    /// A person, by name or device; repeatable
-    #[arg(long, value_name = "PERSON")]
-    whisper: Vec<String>,
-    /// All who hold this role; repeatable
-    #[arg(long, value_name = "ROLE")]
-    role: Vec<String>,
-    /// Turn others down meanwhile, where the charter allows it
-    #[arg(long)]
-    priority: bool,
-}
-
-impl TalkToArguments {
-    fn json(&self) -> Value {
-        json!({
-            "nets": self.nets,
-            "members": self.whisper,
-            "roles": self.role,
-            "priority": self.priority,
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.nets.is_empty() && self.whisper.is_empty() && self.role.is_empty()
-    }
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum Key {
     Down,
@@ -198,33 +161,18 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         }
         Request::Listen { ref net } => listen(&mut client, net, true)?,
         Request::Unlisten { ref net } => listen(&mut client, net, false)?,
-        Request::Net { ref net, volume, pan, mute, priority } => {
-            let net = net_named(&mut client, net)?;
-            let request = json!({"command": "net", "net": net});
-            let changes = [
-                ("volume", volume.map(|it| json!(it))),
-                ("pan", pan.map(|it| json!(it))),
-                ("muted", mute.map(|it| json!(it))),
-                ("priority", priority.map(|it| json!(it))),
-            ];
-            changes.into_iter().fold(request, |mut request, (name, change)| {
-                if let Some(change) = change {
-                    request[name] = change;
-                }
-                request
-            })
+        Request::Net { ref net, change } => {
+            json!(Command::Net { net: net_named(&mut client, net)?, change })
         }
         Request::TalkTo(ref to) => {
             if to.is_empty() {
                 bail!("name a net, or a person with --whisper, or a role with --role");
             }
-            let mut request = to.json();
-            request["command"] = json!("talk_to");
-            request
+            json!(Command::TalkTo(to.clone()))
         }
         Request::Key { ref key, ref to } => {
-            let to = (!to.is_empty()).then(|| to.json());
-            json!({"command": "key", "key": key, "to": to})
+            let to = (!to.is_empty()).then(|| to.clone());
+            json!(Command::Key { key: key.clone(), to })
         }
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),

@@ -112,6 +112,8 @@ mod tests {
             "hark invite --role Pilot --uses 3 --expires 24h --org Kestrel --json",
             "hark ctl volume Bob 0.5",
             "hark ctl ptt down",
+            "hark ctl net Command --volume 1.5 --pan -0.3 --mute true --priority 5",
+            "hark ctl key medic --role medic --whisper Wren --priority",
             "hark ctl profile",
             "hark ctl profile copy pilot",
             "hark talk --profile pilot",
