@@ -6,7 +6,10 @@ use hark_keys::Timestamp;
 use hark_mesh::squad::{self, Persist, Transmit};
 
 use super::{Input, Persisted, Runner};
-use crate::voice::{Net, VoiceCommand};
+use crate::{
+    event::Event,
+    voice::{Net, VoiceCommand},
+};
 
 impl Runner {
     /// Does what the squad wants done.
@@ -66,6 +69,8 @@ impl Runner {
             }
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;
+                let gone = Event::TargetGone { target: target.to_string() };
+                self.config.publisher.publish(gone);
                 Some(VoiceCommand::RemoveTarget(target))
             }
             squad::Event::TalkerKey { device, target, hearing, secret } => {
@@ -119,7 +124,7 @@ impl Runner {
             squad::Event::RosterChanged { target, generation, step, devices } => {
                 let names = self.view.target_names(squad, &target);
                 let epoch = u64::from(generation) * 16 + u64::from(step);
-                let event = self.view.roster_changed(names, epoch, devices);
+                let event = self.view.roster_changed(&target, names, epoch, devices);
                 self.config.publisher.publish(event);
                 None
             }

@@ -9,7 +9,7 @@ use hark_mesh::{
 
 use super::radio::{self, Radio};
 use crate::{
-    event::{DeviceText, Direction, Event, Path, PeerStats},
+    event::{DeviceText, Direction, Event, Path, PeerStats, TargetText},
     link::{Link, Links, multiaddr_of},
     platform,
     snapshot::{Command, KeyView, NetView, PeerView, Snapshot, TransmitMode},
@@ -398,6 +398,7 @@ impl View {
     /// Exactly these and this device hold the key of what is called `names`.
     pub(super) fn roster_changed(
         &mut self,
+        target: &Target,
         names: Vec<String>,
         epoch: u64,
         devices: Vec<DeviceId>,
@@ -405,7 +406,12 @@ impl View {
         self.roster = devices.into_iter().map(DeviceText).collect();
         self.roster.push(DeviceText(self.device));
         self.roster.sort();
-        Event::RosterChanged { channel: names.join("+"), epoch, devices: self.roster.clone() }
+        Event::RosterChanged {
+            channel: names.join("+"),
+            target: TargetText::of(target),
+            epoch,
+            devices: self.roster.clone(),
+        }
     }
 
     fn nets(&self, squad: &Squad, radio: &Radio) -> Vec<NetView> {
