@@ -258,6 +258,8 @@ pub fn open_greeting(
                 listening: first.into_iter().collect(),
             };
             let Invite { invite_key, expires, role, .. } = *invite;
+            // A role that somebody has lost does not come back by the ticket it came with.
+            let role = role.filter(|_| !charter.is_member(member));
             Request::Redeem { invite_key, expires, share, role, peer }
         }
     };
@@ -285,7 +287,8 @@ pub enum Request {
         expires: UnixTime,
         /// How many devices this door may admit; any number if absent.
         share: Option<u8>,
-        /// The role that the door gives to the newcomer once it is linked. [PROTO-4.7]
+        /// The role that the door gives to the newcomer once it is linked; none to whoever belongs
+        /// already. [PROTO-4.7]
         role: Option<RoleId>,
         /// The newcomer, with the certificates that it gets.
         peer: PeerHello,

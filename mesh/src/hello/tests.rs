@@ -378,6 +378,21 @@ fn a_role_that_is_gone_is_not_given() {
     assert_eq!(ship.redeems(&ship.founder, &ship.founder, PILOT), role);
 }
 
+/// [PROTO-4.7] Else a role that was taken would come back by the ticket that it came with.
+#[test]
+fn a_ticket_gives_no_role_to_whoever_belongs() {
+    let ship = Ship::new();
+    let ticket = ticket_for(&ship.charter, &ship.founder, 1, &[&ship.founder], Some(PILOT));
+    let role_of = |party: &Party| {
+        let greeting = redeem(&ticket, party);
+        let opened = open(&ship.charter, &ship.founder, party, greeting.bytes()).unwrap();
+        let Request::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
+        *role
+    };
+    assert_eq!(role_of(&Party::new(9, "Nan")), Some(PILOT));
+    assert_eq!(role_of(&ship.hand), None);
+}
+
 /// What is asked before is what the charter judges after.
 #[test]
 fn who_may_give_a_role_is_not_denied_its_grant() {
