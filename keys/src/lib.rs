@@ -30,6 +30,6 @@ pub use media::{KeyExhausted, KeySecret, OpenFrameError, SenderKey, SenderKeyrin
 pub use random::{Random, SeededRandom};
 pub use seal::{OpenError, open_once, seal_once};
 pub use signed::{Signable, Signed};
-pub use ticket::{Door, Invite, Redemption, RedemptionError, Ticket, TicketError};
+pub use ticket::{Door, Invite, Redemption, RedemptionError, Terms, Ticket, TicketError};
 pub use time::{Timestamp, UnixTime};
 pub use words::{RecoverySecret, device_words, verification_words};

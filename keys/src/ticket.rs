@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
-    DeviceId, DeviceKey, MemberId, OrganisationId, Random, Signable, Signature, Signed, UnixTime,
-    decode, encode,
+    DeviceId, DeviceKey, MemberId, OrganisationId, Random, RoleId, Signable, Signature, Signed,
+    UnixTime, decode, encode,
     encoding::{from_base32, to_base32},
 };
 
@@ -26,8 +26,21 @@ pub struct Invite {
     pub doors: Vec<DeviceId>,
     /// The member's device that has signed it.
     pub issuer: DeviceId,
+    /// The role that whoever joins by it gets, everywhere. [PROTO-4.8]
+    pub role: Option<RoleId>,
     /// Whose further device it admits; a new member where there is none. [PROTO-4.7]
     pub member: Option<MemberId>,
+}
+
+/// What an invite is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// When it ends.
+    pub expires: UnixTime,
+    /// How often it may be redeemed; 0 is any number of times.
+    pub uses: u8,
+    /// The role that whoever joins by it gets, everywhere.
+    pub role: Option<RoleId>,
 }
 
 impl Invite {
@@ -83,20 +96,18 @@ impl Secret {
 }
 
 impl Ticket {
-    /// A new ticket of `issuer`. Where `uses` is limited, `doors` are the ones that redeem it; at
+    /// A new ticket of `issuer`. Where its uses are limited, `doors` are the ones that redeem it; at
     /// least one is needed then. What a ticket has no room for is left out: doors after the fourth,
     /// addresses after the sixth or so, the end of a long name.
     pub fn issue(
         issuer: &DeviceKey,
         organisation: OrganisationId,
         name: &str,
-        expires: UnixTime,
-        uses: u8,
+        terms: Terms,
         doors: Vec<Door>,
         random: &dyn Random,
     ) -> Self {
-        let invited = (expires, uses, None);
-        Self::issue_for(issuer, organisation, name, invited, doors, random)
+        Self::issue_for(issuer, organisation, name, (terms, None), doors, random)
     }
 
     /// A new ticket of `issuer`, a device of `member`, by which one more becomes that member's: the
@@ -110,7 +121,7 @@ impl Ticket {
         addresses: Vec<SocketAddr>,
         random: &dyn Random,
     ) -> Self {
-        let invited = (expires, 1, Some(member));
+        let invited = (Terms { expires, uses: 1, role: None }, Some(member));
         let doors = vec![Door { device: issuer.id(), addresses }];
         Self::issue_for(issuer, organisation, name, invited, doors, random)
     }
@@ -119,10 +130,11 @@ impl Ticket {
         issuer: &DeviceKey,
         organisation: OrganisationId,
         name: &str,
-        (expires, uses, member): (UnixTime, u8, Option<MemberId>),
+        (terms, member): (Terms, Option<MemberId>),
         mut doors: Vec<Door>,
         random: &dyn Random,
     ) -> Self {
+        let Terms { expires, uses, role } = terms;
         doors.truncate(DOOR_LIMIT);
         for door in &mut doors {
             door.addresses.truncate(ADDRESS_LIMIT);
@@ -142,6 +154,7 @@ impl Ticket {
             uses,
             doors: named,
             issuer: issuer.id(),
+            role,
             member,
         };
         let invite = Signed::sign(invite, issuer);
@@ -347,8 +360,8 @@ mod tests {
         };
         let organisation = OrganisationId::from_bytes([9; 32]);
         let expires = UnixTime::from_secs(1_000);
-        let ticket =
-            Ticket::issue(&issuer, organisation, "Kestrel", expires, uses, vec![door], &random);
+        let terms = Terms { expires, uses, role: None };
+        let ticket = Ticket::issue(&issuer, organisation, "Kestrel", terms, vec![door], &random);
         (ticket, issuer)
     }
 
@@ -389,11 +402,13 @@ mod tests {
         let addresses = vec!["[2001:db8::1]:65535".parse().expect("an address"); 9];
         let doors = vec![Door { device: issuer.id(), addresses }; 9];
         let name = "\u{1b}[31m".to_owned() + &"\u{e4}".repeat(70);
-        for uses in [0, 255] {
+        for (uses, role) in [(0, None), (255, Some(RoleId::from_bytes([255; 16])))] {
             let organisation = OrganisationId::from_bytes([9; 32]);
             let expires = UnixTime::from_secs(u64::MAX);
             let doors = doors.clone();
-            let ticket = Ticket::issue(&issuer, organisation, &name, expires, uses, doors, &random);
+            let terms = Terms { expires, uses, role };
+            let ticket = Ticket::issue(&issuer, organisation, &name, terms, doors, &random);
+            assert_eq!(ticket.invite().role, role);
             assert!(ticket.to_string().len() <= TEXT_LIMIT);
             assert_eq!(ticket.to_string().parse(), Ok(ticket.clone()));
             assert_eq!(ticket.doors.len(), DOOR_LIMIT);
@@ -467,6 +482,37 @@ mod tests {
     }
 
     proptest! {
+        /// [PROTO-4.3] [PROTO-4.4] What a ticket is for comes back with it, and is signed: with
+        /// another role it is worth nothing.
+        #[test]
+        fn whatever_a_ticket_is_for_comes_back(
+            name in "\\PC{0,80}",
+            expires in any::<u64>(),
+            uses in any::<u8>(),
+            role in proptest::option::of(any::<[u8; 16]>()),
+            other in proptest::option::of(any::<[u8; 16]>()),
+            doors in 1_usize..6,
+        ) {
+            let issuer = DeviceKey::from_secret(&[1; 32]);
+            let [role, other] = [role, other].map(|role| role.map(RoleId::from_bytes));
+            let terms = Terms { expires: UnixTime::from_secs(expires), uses, role };
+            let door = Door { device: issuer.id(), addresses: vec!["[::1]:1".parse().expect("one")] };
+            let organisation = OrganisationId::from_bytes([9; 32]);
+            let (doors, random) = (vec![door; doors], SeededRandom::new(expires));
+            let ticket = Ticket::issue(&issuer, organisation, &name, terms, doors, &random);
+            let read: Ticket = ticket.to_string().parse().expect("our own");
+            prop_assert_eq!(&read, &ticket);
+            let invite = read.invite();
+            prop_assert_eq!((invite.expires, invite.uses, invite.role), (terms.expires, uses, role));
+
+            let bytes = encode(&ticket.invite);
+            let signature = &bytes[encode(invite).len()..];
+            let forged = Invite { role: other, ..invite.clone() };
+            let forged: Signed<Invite> =
+                decode(&[&encode(&forged)[..], signature].concat(), 4096).expect("well formed");
+            prop_assert_eq!(forged.verify().is_ok(), other == role);
+        }
+
         #[test]
         fn any_text_parses_or_fails_cleanly(text in "hark1[a-z2-7]{0,1100}|.{0,80}") {
             prop_assert!(text.parse::<Ticket>().is_err());

@@ -466,6 +466,19 @@ impl Charter {
         self.is_member(member) && self.state.allows(member, rights, at)
     }
 
+    /// Whether a member may give a role, everywhere, to somebody who has none; or what is missing.
+    pub fn may_give(&self, member: MemberId, role: RoleId) -> Result<(), Denial> {
+        let (right, at) = (Capabilities::MANAGE_ROLES, content::Place::Organisation);
+        let role = self.state.role(role).ok_or(Denial::Absent)?;
+        if !self.allows(member, right, at) {
+            Err(Denial::Right(right, at))
+        } else if self.state.rank(member, at) < role.rank {
+            Ok(())
+        } else {
+            Err(Denial::Rank)
+        }
+    }
+
     /// The member that `device` belongs to, if `chain` proves it by what is known here.
     /// [PROTO-3.4] [CHARTER-3.2]
     pub fn verify_chain(

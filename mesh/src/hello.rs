@@ -16,8 +16,8 @@ mod refusal;
 use std::net::SocketAddr;
 
 use hark_keys::{
-    ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, OrganisationId, Redemption,
-    Signature, Ticket, UnixTime, decode, encode, open_once, seal_once,
+    ChannelId, Cosigned, DeviceId, DeviceKey, Invite, MemberId, ObjectHash, OrganisationId,
+    Redemption, RoleId, Signature, Ticket, UnixTime, decode, encode, open_once, seal_once,
 };
 use serde::{Deserialize, Serialize};
 
@@ -278,6 +278,11 @@ fn redeemed(
     if !rights {
         return Err(Refusal::TicketInvalid);
     }
+    // [PROTO-4.8] nobody gets by a ticket what its issuer, or its door, may not give.
+    if let Some(role) = invite.role {
+        charter.may_give(issuer, role).map_err(|_| Refusal::TicketRole)?;
+        charter.may_give(listener.member, role).map_err(|_| Refusal::NotADoor)?;
+    }
     let own = listener.key.id();
     // [PROTO-4.5]
     let share = match invite.uses {
@@ -319,8 +324,10 @@ fn redeemed(
         // What it has not chosen yet, it hears the first channel.
         listening: first.into_iter().collect(),
     };
-    let (invite_key, expires) = (invite.invite_key, invite.expires);
-    Ok(Request::Redeem { invite_key, expires, share, addition, peer })
+    let Invite { invite_key, expires, role, .. } = *invite;
+    // A role that somebody has lost does not come back by the ticket it came with.
+    let role = role.filter(|_| !charter.is_member(member));
+    Ok(Request::Redeem { invite_key, expires, share, addition, role, peer })
 }
 
 /// The answer that says why the greeting of `remote` was refused: to one who was removed, with what
@@ -398,6 +405,9 @@ pub enum Request {
         /// The consent of a device that becomes one more of the door's member. The door adds it to
         /// the charter, and refuses it with [`Refusal::Later`] until it is there.
         addition: Option<Signature>,
+        /// The role that the door gives to the newcomer once it is linked; none to whoever belongs
+        /// already. [PROTO-4.8]
+        role: Option<RoleId>,
         /// The newcomer, with the certificates that it gets.
         peer: PeerHello,
     },

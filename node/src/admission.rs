@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Signature, Ticket, UnixTime};
+use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, RoleId, Signature, Ticket, UnixTime};
 use hark_mesh::{
     charter::{Charter, Piece, Recovery},
     hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
@@ -60,6 +60,8 @@ struct State {
     /// Greetings sent, until their answers come: one a device, since Hellos take turns.
     sent: BTreeMap<(DeviceId, [u8; 32]), Greeting>,
     admitted: Option<Admitted>,
+    /// Roles of those who have been admitted by their tickets, and are not linked yet.
+    promised: BTreeMap<DeviceId, RoleId>,
     /// The newest refusal, to be told to the person if nobody admits.
     refused: Option<Refusal>,
     /// The same of a member, with who it was, until it is told.
@@ -111,6 +113,7 @@ impl Doorkeeper {
             full: None,
             sent: BTreeMap::new(),
             admitted: None,
+            promised: BTreeMap::new(),
             refused: None,
             turned_away: None,
             proof: Vec::new(),
@@ -144,6 +147,11 @@ impl Doorkeeper {
     /// What the ticket has brought, once.
     pub fn take_admitted(&self) -> Option<Admitted> {
         self.lock().admitted.take()
+    }
+
+    /// The role that a device that is linked now was promised by its ticket, once. [PROTO-4.8]
+    pub fn take_promised(&self, device: DeviceId) -> Option<RoleId> {
+        self.lock().promised.remove(&device)
     }
 
     /// Why the last one who answered did not admit.
@@ -191,7 +199,11 @@ impl Doorkeeper {
         let listener = Listener { charter, key, member: *member, presence };
         let now = self.clock.unix();
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
-        if let Request::Redeem { invite_key, expires, share: Some(share), .. } = opened.request() {
+        let Request::Redeem { invite_key, expires, share, addition, role, .. } = opened.request()
+        else {
+            return Ok(opened.accept(&listener));
+        };
+        if let Some(share) = share {
             let counted = self.counter.count(*invite_key, *expires, *share, peer);
             match counted {
                 Ok(true) => {}
@@ -202,14 +214,26 @@ impl Doorkeeper {
                 }
             }
         }
-        if let Request::Redeem { addition: Some(consent), .. } = opened.request() {
+        if let Some(consent) = addition {
             // Whoever is one too many asks again.
             if state.additions.len() < ADDITIONS_MAX {
                 state.additions.insert(peer, *consent);
             }
             return Err(Refusal::Later);
         }
-        Ok(opened.accept(&listener))
+        let role = *role;
+        let accepted = opened.accept(&listener);
+        match role {
+            Some(role) => {
+                if state.promised.len() >= PROMISED_LIMIT {
+                    state.promised.pop_first();
+                }
+                state.promised.insert(peer, role);
+            }
+            // It asks again, by another ticket.
+            None => drop(state.promised.remove(&peer)),
+        }
+        Ok(accepted)
     }
 }
 
@@ -307,6 +331,9 @@ impl Admission for Doorkeeper {
         }
     }
 }
+
+/// Newcomers with a role who have been admitted and do not come; another one then gets none.
+const PROMISED_LIMIT: usize = 256;
 
 /// Greetings whose answers have not come; the oldest Hello then fails.
 const SENT_LIMIT: usize = 256;

@@ -10,6 +10,7 @@
 //! {"id": 2, "command": "mute", "on": true}                         {"id": 2, "ok": true}
 //! {"id": 3, "command": "invite", "uses": 0, "expires_secs": 3600}  {"id": 3, "ok": true, "ticket": "…", …}
 //! {"id": 4, "command": "charter", "request": "show"}               {"id": 4, "ok": true, "answer": {…}}
+//! {"id": 4, "command": "profile", "action": "use", "name": "pilot"}   {"id": 4, "ok": true}
 //! {"id": 4, "command": "subscribe"}                                {"id": 4, "ok": true}, then events
 //! {"id": 5, "command": "dance"}                                    {"id": 5, "ok": false, "error": "…"}
 //! ```
@@ -21,7 +22,7 @@ mod client;
 mod server;
 mod service;
 
-use std::{sync::Arc, sync::mpsc, time::Duration};
+use std::{sync::Arc, sync::mpsc};
 
 use hark_keys::Ticket;
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ pub use service::Service;
 use crate::{
     commands::{Answer, Request},
     event::StampedEvent,
-    snapshot::{Command, Snapshot},
+    snapshot::{Command, Snapshot, TicketRequest},
 };
 
 /// What the local API steers: a running node.
@@ -50,8 +51,8 @@ pub trait Controlled: Send + Sync + 'static {
     /// Carries out what is wanted of the charter, or says in a line why not.
     fn charter(&self, request: Request) -> Result<Answer, String>;
 
-    /// A new ticket; 0 uses are any number. None if the node has ended.
-    fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket>;
+    /// A new ticket, or in a line why there is none.
+    fn ticket(&self, request: TicketRequest) -> Result<Ticket, String>;
 }
 
 #[cfg(feature = "device")]
@@ -72,8 +73,8 @@ impl Controlled for crate::node::NodeHandle {
         Self::charter(self, request)
     }
 
-    fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket> {
-        Self::ticket(self, uses, expires_in)
+    fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
+        Self::ticket(self, request)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a running node tells scripts: one JSON object a line.
 
 use hark_keys::DeviceId;
+use hark_mesh::Target;
 use serde::{Serialize, Serializer};
 
 /// Something that happened, in the words that scripts rely on.
@@ -100,10 +101,12 @@ pub enum Event {
         /// This process, in percent of one core over the last second.
         cpu_percent: f64,
     },
-    /// The devices that hold this device's key of a channel.
+    /// The devices that hold this device's key of what it talks to.
     RosterChanged {
-        /// The channel's name.
+        /// What that is called: a channel, or several things with `+` between them.
         channel: String,
+        /// The same by ids.
+        target: TargetText,
         /// The generation of the key.
         epoch: u64,
         /// Exactly those who hold the key, this device included.
@@ -121,6 +124,11 @@ pub enum Event {
         /// The channel that is heard and talked to.
         to: String,
     },
+    /// Nothing is said to a target any more, and its key is forgotten.
+    TargetGone {
+        /// The id that the target had in `roster_changed`.
+        target: String,
+    },
     /// The organisation's charter is now this.
     CharterChanged {
         /// Version of the root document.
@@ -133,6 +141,33 @@ pub enum Event {
         /// `quit`, `signal`, `time`, or what failed.
         reason: String,
     },
+}
+
+/// What a key to talk is for, by ids in ascending order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TargetText {
+    /// Its own id.
+    pub id: String,
+    /// Channels.
+    pub channels: Vec<String>,
+    /// Persons.
+    pub members: Vec<String>,
+    /// Roles.
+    pub roles: Vec<String>,
+}
+
+impl TargetText {
+    pub(crate) fn of(target: &Target) -> Self {
+        fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
+            ids.iter().map(ToString::to_string).collect()
+        }
+        Self {
+            id: target.id().to_string(),
+            channels: texts(target.channels()),
+            members: texts(target.members()),
+            roles: texts(target.roles()),
+        }
+    }
 }
 
 /// How one member is heard: counters since the start.

@@ -44,8 +44,10 @@ pub struct Parts {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
-    /// How the microphone opens at first.
-    pub transmit: TransmitMode,
+    /// How the microphone opens; as the profile says where none is given.
+    pub transmit: Option<TransmitMode>,
+    /// The profile to use; the last one where none is given.
+    pub profile: Option<String>,
     /// Channels to hear, by name; what the charter says where none is given.
     pub channels: Vec<String>,
     /// Channels to talk to, by name; what the charter says where none is given.
@@ -218,6 +220,7 @@ impl Launch {
             start_voice: parts.start_voice,
             publisher: parts.publisher,
             transmit: parts.transmit,
+            profile: parts.profile,
             channels: parts.channels,
             talk_to: parts.talk_to,
             clock,

@@ -23,6 +23,7 @@ pub mod network;
 #[cfg(feature = "device")]
 pub mod node;
 mod platform;
+pub mod profile;
 pub mod random;
 pub mod recovery;
 pub mod snapshot;

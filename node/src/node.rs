@@ -9,7 +9,6 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use hark_keys::{DeviceId, Ticket};
@@ -26,7 +25,7 @@ use crate::{
     link::{Links, UdpBinder},
     network::{self, Input, Publisher, StartVoice, VoiceControl},
     platform::{Urgency, prefer_this_thread},
-    snapshot::{Command, Snapshot, TransmitMode},
+    snapshot::{Command, Snapshot, TicketRequest, TransmitMode},
     store::{AskPassphrase, Home},
     voice::{Desk, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics},
 };
@@ -55,8 +54,10 @@ pub struct NodeConfig {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
-    /// How the microphone opens.
-    pub transmit: TransmitMode,
+    /// How the microphone opens; as the profile says where none is given.
+    pub transmit: Option<TransmitMode>,
+    /// The profile to use; the last one where none is given.
+    pub profile: Option<String>,
     /// Channels to hear, by name; what the charter says where none is given.
     pub channels: Vec<String>,
     /// Channels to talk to, by name; what the charter says where none is given.
@@ -104,7 +105,7 @@ impl Node {
         let voice = Arc::new(VoicePlan {
             input: config.input,
             output: config.output,
-            transmit: config.transmit,
+            transmit: config.transmit.unwrap_or_default(),
             low_delay: config.low_delay,
             handle: OnceLock::new(),
             lines: launches
@@ -138,6 +139,7 @@ impl Node {
                 peers: if own { config.peers.clone() } else { Vec::new() },
                 mdns: config.mdns,
                 transmit: config.transmit,
+                profile: config.profile.clone().filter(|_| own),
                 channels: if own { config.channels.clone() } else { Vec::new() },
                 talk_to: if own { config.talk_to.clone() } else { Vec::new() },
                 binder: Box::new(UdpBinder),
@@ -291,12 +293,12 @@ impl NodeHandle {
         receiver.recv().map_err(|_| ended())?
     }
 
-    /// A new ticket for `uses` devices (0: any number) that lasts as long; none if the node has
-    /// ended.
-    pub fn ticket(&self, uses: u8, lasting: Duration) -> Option<Ticket> {
+    /// A new ticket, or in a line why there is none.
+    pub fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
         let (sender, receiver) = sync_channel(1);
-        self.own().inputs.send(Input::Ticket(uses, lasting, sender)).ok()?;
-        receiver.recv().ok()
+        let ended = || "the node has ended".to_owned();
+        self.own().inputs.send(Input::Ticket(request, sender)).map_err(|_| ended())?;
+        receiver.recv().map_err(|_| ended())?
     }
 
     fn own(&self) -> &Station {
@@ -329,6 +331,7 @@ impl NodeHandle {
             | Command::Listen { .. }
             | Command::Net { .. }
             | Command::Key { .. }
+            | Command::Profile { .. }
             | Command::Move { .. }
             | Command::Volume { .. } => to(self.line, command),
         }

@@ -1,9 +1,15 @@
 //! The state of a running node as people and programs see it, and what they may ask of it.
 
+use std::time::Duration;
+
+use clap::Args;
 use hark_keys::DeviceId;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{DeviceText, PeerStats};
+use crate::{
+    event::{DeviceText, PeerStats},
+    profile::ProfileAction,
+};
 
 /// Everything that a screen or the local API shows. Made ten times a second.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +27,10 @@ pub struct Snapshot {
     pub front: bool,
     /// Channels within reach, in the order that officers gave them, and how they are heard.
     pub nets: Vec<NetView>,
+    /// The profile in use: its settings of nets, keys and volumes are kept.
+    pub profile: String,
+    /// All profiles.
+    pub profiles: Vec<String>,
     /// What is spoken to now, or would be.
     pub talk_to: Vec<String>,
     /// Keys to talk that are bound to a target of their own.
@@ -85,18 +95,21 @@ pub struct KeyView {
 }
 
 /// What is talked to, by name: channels, persons, roles.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub struct TalkTo {
-    /// Channels.
+    /// Nets
     #[serde(default)]
     pub nets: Vec<String>,
-    /// Persons, by name or device.
+    /// A person, by name or device; repeatable
+    #[arg(long = "whisper", value_name = "PERSON")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// Roles.
+    /// All who hold this role; repeatable
+    #[arg(long = "role", value_name = "ROLE")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// Whether others are turned down meanwhile, where that is allowed.
+    /// Turn others down meanwhile, where the charter allows it
+    #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub priority: bool,
 }
@@ -106,34 +119,60 @@ impl TalkTo {
     pub fn nets(nets: Vec<String>) -> Self {
         Self { nets, ..Self::default() }
     }
+
+    /// Whether it names nobody.
+    pub fn is_empty(&self) -> bool {
+        self.nets.is_empty() && self.members.is_empty() && self.roles.is_empty()
+    }
 }
 
 /// A change of how a net is heard; what is not named stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 pub struct NetChange {
-    /// 0 to 4, 1 being as sent.
+    /// 0 to 4, 1 being as sent
+    #[arg(long, value_name = "GAIN")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<f32>,
-    /// -1 left to 1 right.
+    /// -1 left to 1 right
+    #[arg(long, value_name = "SIDE", allow_hyphen_values = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pan: Option<f32>,
-    /// Whether it is to be silent.
+    /// Silence it, but show who talks
+    #[arg(long = "mute", value_name = "BOOL")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted: Option<bool>,
-    /// Higher ones turn lower ones down.
+    /// Higher nets turn lower ones down
+    #[arg(long, value_name = "0-255")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
+}
+
+impl NetChange {
+    /// What is out of range goes to its end, what is no number is left out.
+    #[must_use]
+    pub fn sane(self) -> Self {
+        let within = |value: Option<f32>, low, high| {
+            value.filter(|value| value.is_finite()).map(|it| it.clamp(low, high))
+        };
+        Self { volume: within(self.volume, 0.0, 4.0), pan: within(self.pan, -1.0, 1.0), ..self }
+    }
+
+    /// Adds a later change to this one.
+    pub fn merge(&mut self, later: Self) {
+        self.volume = later.volume.or(self.volume);
+        self.pan = later.pan.or(self.pan);
+        self.muted = later.muted.or(self.muted);
+        self.priority = later.priority.or(self.priority);
+    }
 }
 
 #[cfg(feature = "voice")]
 impl NetChange {
     /// Changes `settings`; what is out of range goes to its end.
     pub fn apply(self, settings: &mut crate::voice::NetSettings) {
-        let within = |value: Option<f32>, low, high, before: f32| {
-            value.filter(|value| value.is_finite()).map_or(before, |it| it.clamp(low, high))
-        };
-        settings.volume = within(self.volume, 0.0, 4.0, settings.volume);
-        settings.pan = within(self.pan, -1.0, 1.0, settings.pan);
+        let sane = self.sane();
+        settings.volume = sane.volume.unwrap_or(settings.volume);
+        settings.pan = sane.pan.unwrap_or(settings.pan);
         settings.muted = self.muted.unwrap_or(settings.muted);
         settings.priority = self.priority.unwrap_or(settings.priority);
     }
@@ -162,15 +201,27 @@ pub struct PeerView {
 }
 
 /// How the microphone opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransmitMode {
     /// Always.
     Open,
     /// By voice.
+    #[default]
     Vad,
     /// While the key is down.
     Ptt,
+}
+
+/// What a ticket is to be good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TicketRequest {
+    /// How many devices may join by it; 0 is any number.
+    pub uses: u8,
+    /// How long.
+    pub lasting: Duration,
+    /// The name of the role that they get, everywhere.
+    pub role: Option<String>,
 }
 
 /// What a person or a program may ask of a running node.
@@ -249,6 +300,13 @@ pub enum Command {
     },
     /// What is said without a key of its own goes to this organisation.
     Front,
+    /// Uses, copies or removes a profile.
+    Profile {
+        /// What is done with it.
+        action: ProfileAction,
+        /// Its name.
+        name: String,
+    },
     /// Leave and end.
     Quit,
 }

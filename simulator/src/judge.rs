@@ -170,7 +170,7 @@ impl<'a> Judge<'a> {
             let missing = self.measured.missing_at(converged.by.as_duration());
             records.push(ExpectationRecord {
                 text: format!(
-                    "all who run are connected and hold each other's keys by {}",
+                    "all who run are connected, and each key is held by those it reaches, by {}",
                     converged.by
                 ),
                 holds: missing.is_empty(),

@@ -1,11 +1,13 @@
 //! A member of the squad: the real node on a simulated machine.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Receiver},
 };
 
-use hark_keys::DeviceId;
+use hark_keys::{ChannelId, DeviceId};
+use hark_mesh::charter::Charter;
 use hark_node::{
     clock::Clock,
     event::StampedEvent,
@@ -52,6 +54,7 @@ struct State {
 #[derive(Clone)]
 struct Run {
     inputs: UnboundedSender<Input>,
+    publisher: Arc<Publisher>,
     events: Arc<Mutex<Receiver<StampedEvent>>>,
     device: Option<DeviceId>,
     voice: Option<Voice>,
@@ -94,6 +97,23 @@ impl Seat {
         self.lock().run.as_ref()?.device
     }
 
+    /// The nets that it listens to, while a process runs.
+    pub(crate) fn listening(&self) -> BTreeSet<ChannelId> {
+        let run = self.lock().run.clone();
+        let Some(snapshot) = run.and_then(|run| run.publisher.snapshot()) else {
+            return BTreeSet::new();
+        };
+        let nets = snapshot.nets.iter().filter(|net| net.listening);
+        nets.filter_map(|net| net.id.parse().ok()).collect()
+    }
+
+    /// The charter on its disk.
+    pub(crate) fn charter(&self) -> Option<Charter> {
+        let contents = self.disk.contents();
+        let file = contents.iter().find(|(path, _)| path.ends_with("charter"))?;
+        Charter::restore(file.1).ok()
+    }
+
     /// Its voice, while a process runs that is in the squad.
     pub(crate) fn voice(&self) -> Option<Voice> {
         self.lock().run.as_ref()?.voice.clone()
@@ -118,6 +138,7 @@ impl Seat {
         let (inputs, input_receiver) = network::inputs();
         self.lock().run = Some(Run {
             inputs: inputs.clone(),
+            publisher: Arc::clone(&publisher),
             events: Arc::new(Mutex::new(publisher.subscribe())),
             device: None,
             voice: None,
@@ -178,7 +199,8 @@ impl Seat {
             listen_if_possible: Vec::new(),
             peers: Vec::new(),
             mdns: false,
-            transmit: self.transmit(),
+            transmit: Some(self.transmit()),
+            profile: None,
             channels: self.actor.member.channels.clone(),
             talk_to: self.actor.member.talk_to.clone(),
             binder: Box::new(self.fabric.binder(self.host)),

@@ -1,5 +1,7 @@
 //! What is seen of a run while it lasts.
 
+mod convergence;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -9,7 +11,7 @@ use std::{
 
 use hark_keys::DeviceId;
 use hark_node::{
-    event::{Event, PeerStats},
+    event::{Event, PeerStats, TargetText},
     voice::VoiceStatistics,
 };
 
@@ -46,13 +48,23 @@ pub(crate) struct MemberLog {
     /// Frames sent, summed over all its processes, at each sample.
     pub(crate) sent: Vec<u64>,
     pub(crate) sent_counter: Counter,
-    /// The devices that hold its key, as it said last.
-    pub(crate) roster: BTreeSet<String>,
+    /// Its keys to talk by the id of what they are for, as it said last.
+    pub(crate) keys: BTreeMap<String, KeyLog>,
     /// Version and heads of its charter, as it said last.
     pub(crate) charter: Option<CharterHeads>,
     /// Whom it has a link to, by device: a member whose disk was lost has another one.
     pub(crate) connected: BTreeMap<DeviceId, usize>,
     pub(crate) last_words: Option<String>,
+}
+
+/// A key to talk, and who holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyLog {
+    /// What is talked to, by name and by ids.
+    pub(crate) name: String,
+    pub(crate) target: TargetText,
+    /// With the talker's own.
+    pub(crate) devices: BTreeSet<DeviceId>,
 }
 
 /// The version of the root document, and the newest operations, in no order.
@@ -133,7 +145,7 @@ impl Observation {
         for talker in std::mem::take(&mut self.members[member].connected).into_values() {
             close(&mut self.ears[member][talker].connected, now);
         }
-        self.members[member].roster.clear();
+        self.members[member].keys.clear();
         self.members[member].charter = None;
     }
 
@@ -206,10 +218,18 @@ impl Observation {
                 }
                 ("path", format!("{} instead of {}", to.as_str(), from.as_str()))
             }
-            Event::RosterChanged { devices, epoch, .. } => {
-                self.members[member].roster =
-                    devices.iter().map(|device| device.0.to_string()).collect();
+            Event::RosterChanged { channel, target, devices, epoch } => {
+                let key = KeyLog {
+                    name: channel.clone(),
+                    target: target.clone(),
+                    devices: devices.iter().map(|device| device.0).collect(),
+                };
+                self.members[member].keys.insert(target.id.clone(), key);
                 ("key", format!("generation {epoch}, held by {}", devices.len()))
+            }
+            Event::TargetGone { target } => {
+                self.members[member].keys.remove(target);
+                return;
             }
             Event::TalkStarted { device, name, channels } => {
                 if let Some(talker) = devices.get(&device.0) {
@@ -295,31 +315,10 @@ impl Observation {
         }
     }
 
-    /// Notes who is not connected, or not on the roster, that should be.
+    /// Notes who is not connected, or has a key too few or too many.
     pub(crate) fn check_convergence(&mut self, by: Duration, seats: &[Arc<Seat>]) {
-        let running: Vec<usize> =
-            (0..seats.len()).filter(|member| self.members[*member].runs()).collect();
-        let devices: BTreeSet<String> = running
-            .iter()
-            .filter_map(|member| seats[*member].device().map(|device| device.to_string()))
-            .collect();
-        let mut missing = Vec::new();
-        for member in &running {
-            let log = &self.members[*member];
-            let name = seats[*member].name();
-            for other in &running {
-                if other != member && !log.connected.values().any(|linked| linked == other) {
-                    missing.push(format!("{name} has no link to {}", seats[*other].name()));
-                }
-            }
-            if log.roster != devices {
-                missing.push(format!(
-                    "the key of {name} is held by {} devices, and {} are here",
-                    log.roster.len(),
-                    devices.len()
-                ));
-            }
-        }
+        let running = self.members.iter().zip(seats).filter(|(log, _)| log.runs());
+        let missing = convergence::missing(&running.collect::<Vec<_>>());
         self.convergence.insert(by, missing);
     }
 

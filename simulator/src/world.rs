@@ -14,7 +14,7 @@ use hark_node::{
     commands::Answer,
     event::{Event, StampedEvent},
     network::Input,
-    snapshot::Command,
+    snapshot::{Command, TicketRequest},
 };
 use turmoil::Sim;
 
@@ -94,7 +94,7 @@ struct Process {
     /// It is to start, and waits for its ticket.
     waits: bool,
     /// A limited ticket is on its way.
-    asked: Option<Receiver<Ticket>>,
+    asked: Option<Receiver<Result<Ticket, String>>>,
 }
 
 /// Something that happens at a time.
@@ -469,12 +469,13 @@ impl<'a> World<'a> {
             None if self.tickets[door].is_some() => {
                 let (sender, receiver) = sync_channel(1);
                 let lasts = lasts.map_or(Duration::from_secs(3_600), Duration::from);
-                self.seats[door].send(Input::Ticket(uses, lasts, sender));
+                let request = TicketRequest { uses, lasting: lasts, role: None };
+                self.seats[door].send(Input::Ticket(request, sender));
                 self.processes[first].asked = Some(receiver);
             }
             None => {}
             Some(receiver) => {
-                if let Ok(ticket) = receiver.try_recv() {
+                if let Ok(Ok(ticket)) = receiver.try_recv() {
                     self.observation.keep_limited_ticket(first, ticket.to_string());
                 }
             }

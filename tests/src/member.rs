@@ -214,6 +214,11 @@ impl Member {
         number(&peer.expect("it has stats of everyone it has met"), name)
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its device.
     pub fn device(&self) -> String {
         self.ready().text("device").to_owned()

@@ -72,7 +72,7 @@ impl Scene {
             speech: None,
             output_spec: format!("file:{}", output.display()),
             output,
-            transmit: "open".to_owned(),
+            transmit: Some("open".to_owned()),
             events: "-".into(),
             further: Vec::new(),
             before: Vec::new(),
@@ -92,7 +92,7 @@ pub struct Talk {
     speech: Option<PathBuf>,
     output_spec: String,
     output: PathBuf,
-    transmit: String,
+    transmit: Option<String>,
     events: PathBuf,
     further: Vec<String>,
     before: Vec<String>,
@@ -129,7 +129,13 @@ impl Talk {
 
     /// Opens the microphone by this mode.
     pub fn transmit(mut self, mode: &str) -> Self {
-        self.transmit = mode.to_owned();
+        self.transmit = Some(mode.to_owned());
+        self
+    }
+
+    /// Opens the microphone as was chosen when it ran last.
+    pub fn transmit_as_kept(mut self) -> Self {
+        self.transmit = None;
         self
     }
 
@@ -198,7 +204,8 @@ impl Talk {
             }
         };
         command.arg("talk").args(&self.ticket).arg("--home").arg(&self.home);
-        command.args(["--name", &self.name, "--transmit", &self.transmit]);
+        command.args(["--name", &self.name]);
+        command.args(self.transmit.iter().flat_map(|mode| ["--transmit", mode]));
         command.arg("--events").arg(&self.events);
         command.args(["--input", &self.input, "--output", &self.output_spec]);
         command.args(&self.listen).args(&self.further);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hark_keys::{DeviceKey, Door, Ticket, UnixTime};
+use hark_keys::{DeviceKey, Door, Terms, Ticket, UnixTime};
 use hark_node::random::SystemRandom;
 use hark_tests::{Member, Scene};
 
@@ -107,8 +107,7 @@ impl Squad {
             &stranger,
             invite.organisation,
             &ticket.name,
-            invite.expires,
-            0,
+            Terms { expires: invite.expires, uses: 0, role: None },
             vec![door],
             &SystemRandom,
         );

@@ -10,6 +10,8 @@ mod devices;
 mod doors;
 mod lan;
 mod organisations;
+mod profiles;
+mod roles;
 mod squad;
 mod trouble;
 mod wire;

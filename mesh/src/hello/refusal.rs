@@ -21,12 +21,15 @@ pub enum Refusal {
     /// As many devices as it is for have come.
     #[error("the ticket has been used as often as it may be: ask for a new one")]
     TicketUsedUp,
-    /// Only certain devices redeem it, or the listener cannot admit at all.
+    /// Only certain devices redeem it, or the listener cannot admit at all, or not give its role.
     #[error("this ticket is not redeemed by the other side: one of its doors has to be online")]
     NotADoor,
     /// Forged, or issued by somebody whom the listener does not know.
     #[error("the ticket is not valid: ask for a new one")]
     TicketInvalid,
+    /// Its issuer cannot give that role any more, or nobody can.
+    #[error("the ticket's role cannot be given any more: ask for a new ticket")]
+    TicketRole,
     /// No room at present.
     #[error("the other side has no room for more at present: try again later")]
     Busy,
@@ -58,6 +61,7 @@ impl Refusal {
             Self::Busy => 8,
             Self::Removed => 9,
             Self::Later => 10,
+            Self::TicketRole => 11,
         }
     }
 
@@ -74,6 +78,7 @@ impl Refusal {
             8 => Self::Busy,
             9 => Self::Removed,
             10 => Self::Later,
+            11 => Self::TicketRole,
             _ => return None,
         })
     }

@@ -3,11 +3,14 @@ mod former;
 
 use std::time::Duration;
 
-use hark_keys::{Door, Invite, SeededRandom};
+use hark_keys::{Door, Invite, RoleId, SeededRandom, Terms};
 use proptest::prelude::*;
 
 use super::*;
-use crate::charter::content::Change;
+use crate::charter::{
+    EditError,
+    content::{Change, Grant, MEMBER_ROLE, Rank, Role},
+};
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 const EXPORTER: [u8; 32] = [7; 32];
@@ -42,21 +45,24 @@ fn squad() -> (Charter, Party) {
 }
 
 fn ticket(charter: &Charter, issuer: &Party, uses: u8, doors: &[&Party]) -> Ticket {
+    ticket_for(charter, issuer, uses, doors, None)
+}
+
+fn ticket_for(
+    charter: &Charter,
+    issuer: &Party,
+    uses: u8,
+    doors: &[&Party],
+    role: Option<RoleId>,
+) -> Ticket {
     let doors = doors
         .iter()
         .map(|door| Door { device: door.key.id(), addresses: door.presence.addresses.clone() })
         .collect();
     let expires = NOW + Duration::from_secs(60);
     let random = SeededRandom::new(77);
-    Ticket::issue(
-        &issuer.key,
-        charter.organisation(),
-        charter.name(),
-        expires,
-        uses,
-        doors,
-        &random,
-    )
+    let (organisation, terms) = (charter.organisation(), Terms { expires, uses, role });
+    Ticket::issue(&issuer.key, organisation, charter.name(), terms, doors, &random)
 }
 
 fn redeem(ticket: &Ticket, party: &Party) -> Greeting {
@@ -152,7 +158,7 @@ fn each_refusal_has_its_reason() {
     let forged = redeem(&ticket(&charter, &bob, 0, &[&bob]), &bob);
     assert_eq!(refused(&founder, forged.bytes()), Refusal::TicketInvalid);
 
-    for code in 1..=10 {
+    for code in 1..=11 {
         let refusal = Refusal::from_code(code).unwrap();
         assert_eq!(refusal.code(), code);
         let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
@@ -160,7 +166,7 @@ fn each_refusal_has_its_reason() {
         assert_eq!(error, HelloError::Refused(refusal));
         assert_eq!(error.to_string(), refusal.to_string());
     }
-    assert_eq!([Refusal::from_code(0), Refusal::from_code(11)], [None, None]);
+    assert_eq!([Refusal::from_code(0), Refusal::from_code(12)], [None, None]);
 }
 
 /// Makes `changes` at the device of `author`.
@@ -280,4 +286,153 @@ proptest! {
         let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
         prop_assert!(greeting.read_answer(founder.key.id(), &body).is_err());
     }
+}
+
+/// An organisation of a founder, a captain (rank 10), a clerk who may admit and no more, and a
+/// deck hand, with the roles to give to newcomers.
+struct Ship {
+    charter: Charter,
+    founder: Party,
+    captain: Party,
+    clerk: Party,
+    hand: Party,
+}
+
+const CAPTAIN: RoleId = RoleId::from_bytes([10; 16]);
+const CLERK: RoleId = RoleId::from_bytes([20; 16]);
+const PILOT: RoleId = RoleId::from_bytes([30; 16]);
+
+impl Ship {
+    fn new() -> Self {
+        let (mut charter, founder) = squad();
+        let [captain, clerk, hand] =
+            [(2, "Cap"), (3, "Cleo"), (4, "Hal")].map(|(seed, name)| Party::new(seed, name));
+        let own = charter.member_of(founder.key.id());
+        for party in [&captain, &clerk, &hand] {
+            let certificate = charter.issue(&founder.key, own, party.key.id(), None).unwrap();
+            charter.take(Piece::Certificate(certificate)).unwrap();
+        }
+        let mut ship = Self { charter, founder, captain, clerk, hand };
+        let role = |id, name: &str, rank, capabilities| {
+            Change::Role(Role { id, name: name.to_owned(), rank: Rank(rank), capabilities })
+        };
+        let all = Capabilities::ADMIT | Capabilities::MANAGE_ROLES;
+        let grant = |role, party: &Party| grant(&ship.charter, role, party);
+        let changes = vec![
+            // As it is at first, whoever belongs may admit.
+            role(MEMBER_ROLE, "member", 251, Capabilities::JOIN | Capabilities::LISTEN),
+            role(CAPTAIN, "Captain", 10, all),
+            role(CLERK, "Clerk", 20, Capabilities::ADMIT),
+            role(PILOT, "Pilot", 30, Capabilities::SPEAK),
+            grant(CAPTAIN, &ship.captain),
+            grant(CLERK, &ship.clerk),
+        ];
+        ship.edit(Self::founder, changes);
+        ship
+    }
+
+    fn founder(&self) -> &Party {
+        &self.founder
+    }
+
+    fn edit(&mut self, by: fn(&Self) -> &Party, changes: Vec<Change>) {
+        let party = by(self);
+        let member = self.charter.member_of(party.key.id());
+        let operation = self.charter.edit(&party.key, member, changes).unwrap();
+        self.charter.take(Piece::Operation(operation)).unwrap();
+    }
+
+    /// What comes of a ticket of `issuer` with `role` that a newcomer shows to `door`.
+    fn redeems(&self, issuer: &Party, door: &Party, role: RoleId) -> Result<RoleId, Refusal> {
+        let newcomer = Party::new(9, "Nan");
+        let ticket = ticket_for(&self.charter, issuer, 0, &[door], Some(role));
+        let greeting = redeem(&ticket, &newcomer);
+        let opened = open(&self.charter, door, &newcomer, greeting.bytes())?;
+        let Request::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
+        Ok(role.expect("the ticket's"))
+    }
+}
+
+fn grant(charter: &Charter, role: RoleId, party: &Party) -> Change {
+    let members = List::truncated([charter.member_of(party.key.id())]);
+    Change::Grant(Grant { role, at: Place::Organisation, members })
+}
+
+/// [PROTO-4.8]
+#[test]
+fn nobody_gets_by_a_ticket_what_its_issuer_or_its_door_may_not_give() {
+    let ship = Ship::new();
+    let Ship { founder, captain, clerk, hand, .. } = &ship;
+    let role = Err(Refusal::TicketRole);
+    assert_eq!(ship.redeems(founder, founder, PILOT), Ok(PILOT));
+    assert_eq!(ship.redeems(captain, captain, PILOT), Ok(PILOT));
+    assert_eq!(ship.redeems(founder, captain, PILOT), Ok(PILOT));
+    assert_eq!(ship.redeems(captain, founder, PILOT), Ok(PILOT));
+    // A door that stands higher lends nothing to a ticket.
+    assert_eq!(ship.redeems(captain, founder, CAPTAIN), role);
+    assert_eq!(ship.redeems(clerk, founder, PILOT), role);
+    // And a ticket nothing to a door that stands lower.
+    assert_eq!(ship.redeems(founder, captain, CAPTAIN), Err(Refusal::NotADoor));
+    assert_eq!(ship.redeems(founder, clerk, PILOT), Err(Refusal::NotADoor));
+    // Who may not admit at all is no issuer, whatever the ticket says.
+    assert_eq!(ship.redeems(hand, founder, PILOT), Err(Refusal::TicketInvalid));
+    assert_eq!(ship.redeems(founder, founder, RoleId::from_bytes([99; 16])), role);
+}
+
+/// [PROTO-4.8] By what holds when it is shown, not when it was made.
+#[test]
+fn a_role_that_is_gone_is_not_given() {
+    let mut ship = Ship::new();
+    assert_eq!(ship.redeems(&ship.captain, &ship.founder, PILOT), Ok(PILOT));
+    let Change::Grant(captaincy) = grant(&ship.charter, CAPTAIN, &ship.captain) else {
+        panic!("it is a grant")
+    };
+    ship.edit(
+        Ship::founder,
+        vec![Change::Ungrant(captaincy.clone()), grant(&ship.charter, CLERK, &ship.captain)],
+    );
+    let role = Err(Refusal::TicketRole);
+    assert_eq!(ship.redeems(&ship.captain, &ship.founder, PILOT), role);
+    ship.edit(Ship::founder, vec![Change::Grant(captaincy)]);
+    assert_eq!(ship.redeems(&ship.captain, &ship.founder, PILOT), Ok(PILOT));
+    ship.edit(Ship::founder, vec![Change::RemoveRole(PILOT)]);
+    assert_eq!(ship.redeems(&ship.founder, &ship.founder, PILOT), role);
+}
+
+/// [PROTO-4.8] Else a role that was taken would come back by the ticket that it came with.
+#[test]
+fn a_ticket_gives_no_role_to_whoever_belongs() {
+    let ship = Ship::new();
+    let ticket = ticket_for(&ship.charter, &ship.founder, 1, &[&ship.founder], Some(PILOT));
+    let role_of = |party: &Party| {
+        let greeting = redeem(&ticket, party);
+        let opened = open(&ship.charter, &ship.founder, party, greeting.bytes()).unwrap();
+        let Request::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
+        *role
+    };
+    assert_eq!(role_of(&Party::new(9, "Nan")), Some(PILOT));
+    assert_eq!(role_of(&ship.hand), None);
+}
+
+/// What is asked before is what the charter judges after.
+#[test]
+fn who_may_give_a_role_is_not_denied_its_grant() {
+    let ship = Ship::new();
+    let mut outcomes = Vec::new();
+    for party in [&ship.founder, &ship.captain, &ship.clerk, &ship.hand] {
+        let member = ship.charter.member_of(party.key.id());
+        for role in [CAPTAIN, CLERK, PILOT, RoleId::from_bytes([99; 16])] {
+            let change = grant(&ship.charter, role, &ship.hand);
+            let denied = match ship.charter.edit(&party.key, member, vec![change]) {
+                Ok(_) => None,
+                Err(EditError::Denied(0, denial)) => Some(denial),
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(ship.charter.may_give(member, role).err().is_some(), denied.is_some());
+            outcomes.push(denied.is_none());
+        }
+    }
+    let [yes, no] = [true, false];
+    let expected = [yes, yes, yes, no, no, yes, yes, no, no, no, no, no, no, no, no, no];
+    assert_eq!(outcomes, expected);
 }

@@ -49,6 +49,7 @@ pub use request::{
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, Request, Right, RoleRequest,
     RootRequest, RuleRequest,
 };
+pub use roles::role_to_give;
 
 /// What commands need of whoever holds the charter: a stored one, or a running node.
 pub trait Host {

@@ -26,8 +26,18 @@ pub(super) fn refuse(view: &View<'_>, changes: &[Change], error: EditError) -> C
         Some(phrase) => format!("to {}", phrase.brief()),
         None => "for this".to_owned(),
     };
-    let who = who(view, change, denial);
-    CommandError::Refused(format!("{what}, {}; {who}", need(view, change, denial)))
+    refuse_to(view, &what, change, denial)
+}
+
+/// The refusal of `what` somebody wants, which takes what `change` would.
+pub(super) fn refuse_to(
+    view: &View<'_>,
+    what: &str,
+    change: &Change,
+    denial: Denial,
+) -> CommandError {
+    let (need, who) = (need(view, change, denial), who(view, change, denial));
+    CommandError::Refused(format!("{what}, {need}; {who}"))
 }
 
 /// What is missing.

@@ -1,7 +1,10 @@
 //! `hark charter role …`, `grant`, `revoke`, `kick`
 
 use hark_keys::{List, RoleId};
-use hark_mesh::charter::content::{Change, GRANT_MEMBERS_MAX, Grant, MEMBER_ROLE, Rank, Role};
+use hark_mesh::charter::{
+    Denial,
+    content::{Capabilities, Change, GRANT_MEMBERS_MAX, Grant, MEMBER_ROLE, Place, Rank, Role},
+};
 use serde_json::json;
 
 use super::{
@@ -9,6 +12,7 @@ use super::{
     channels::{named, new_id},
     edit::{Plan, perform},
     overview,
+    refusal::refuse_to,
     view::View,
 };
 
@@ -63,6 +67,26 @@ pub(super) fn role_name(name: &str) -> Result<String, CommandError> {
         )));
     }
     Ok(clean)
+}
+
+/// The role of this name, if whoever acts may have others join with it. [PROTO-4.8]
+pub fn role_to_give(host: &dyn Host, name: &str) -> Result<RoleId, CommandError> {
+    let view = View::new(host);
+    let role = view.find_role(name)?;
+    if role == MEMBER_ROLE {
+        return Err(CommandError::Input("every member has this role anyway".to_owned()));
+    }
+    let (admit, everywhere) = (Capabilities::ADMIT, Place::Organisation);
+    let admits = host.charter().allows(host.member(), admit, everywhere);
+    let (change, able) = if admits {
+        let members = List::truncated([]);
+        let grant = Grant { role, at: everywhere, members };
+        (Change::Grant(grant), host.charter().may_give(host.member(), role))
+    } else {
+        (Change::Admitted(List::default()), Err(Denial::Right(admit, everywhere)))
+    };
+    let what = format!("to invite with the role {}", view.role(role));
+    able.map(|()| role).map_err(|denial| refuse_to(&view, &what, &change, denial))
 }
 
 /// Gives or takes a role.

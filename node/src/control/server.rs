@@ -24,7 +24,10 @@ use tokio::{
 };
 
 use super::{Controlled, Description, MESSAGE_LIMIT, VERSION};
-use crate::{event::StampedEvent, snapshot::Command};
+use crate::{
+    event::StampedEvent,
+    snapshot::{Command, TicketRequest},
+};
 
 /// The running local API; ends when dropped.
 pub struct Server {
@@ -192,7 +195,7 @@ fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
     match request["command"].as_str() {
         Some("status") => match node.snapshot() {
             Some(snapshot) => (json!({"id": id, "ok": true, "status": &*snapshot}), false),
-            None => (failure(id, "the node is starting: ask again in a moment"), false),
+            None => (failure(id, STARTING), false),
         },
         Some("subscribe") => (json!({"id": id, "ok": true}), true),
         Some("invite") => (invite(node, id, &request), false),
@@ -212,8 +215,15 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
     let (Some(uses), Some(expires)) = (uses, expires) else {
         return failure(id, "uses are 0 to 255, expires_secs 1 to a year's");
     };
-    let Some(ticket) = node.ticket(uses, Duration::from_secs(expires)) else {
-        return failure(id, "the node has ended");
+    let role = match &request["role"] {
+        Value::Null => None,
+        Value::String(role) => Some(role.clone()),
+        _ => return failure(id, "a role is called by its name"),
+    };
+    let lasting = Duration::from_secs(expires);
+    let ticket = match node.ticket(TicketRequest { uses, lasting, role }) {
+        Ok(ticket) => ticket,
+        Err(error) => return failure(id, &error),
     };
     json!({
         "id": id,
@@ -221,6 +231,7 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
         "ticket": ticket.to_string(),
         "expires": ticket.invite().expires.as_secs(),
         "uses": ticket.invite().uses,
+        "role": ticket.invite().role.map(|role| role.to_string()),
     })
 }
 
@@ -250,6 +261,12 @@ fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
             return failure(id, "a volume is 0 to 4");
         }
     }
+    if let Command::Profile { action, name } = &command {
+        let Some(now) = node.snapshot() else { return failure(id, STARTING) };
+        if let Err(error) = action.check(name, &now.profile, &now.profiles) {
+            return failure(id, &error.to_string());
+        }
+    }
     match node.command(command) {
         Ok(()) => json!({"id": id, "ok": true}),
         Err(error) => failure(id, &error),
@@ -259,6 +276,9 @@ fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
 fn failure(id: Value, error: &str) -> Value {
     json!({"id": id, "ok": false, "error": error})
 }
+
+/// What is asked of a node that does not know its organisation yet.
+const STARTING: &str = "the node is starting: ask again in a moment";
 
 /// Clients at once; one more is refused until another has gone.
 const CONNECTIONS_MAX: usize = 16;

@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, sync::Mutex};
 
 use futures::{SinkExt, StreamExt};
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, SeededRandom, UnixTime};
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, SeededRandom, Terms, UnixTime};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
@@ -51,6 +51,8 @@ impl Controlled for Fake {
             organisation_id: String::new(),
             front: true,
             nets: Vec::new(),
+            profile: "default".to_owned(),
+            profiles: vec!["default".to_owned(), "pilot".to_owned()],
             talk_to: vec!["squad".to_owned()],
             keys: Vec::new(),
             ticket: String::new(),
@@ -87,14 +89,18 @@ impl Controlled for Fake {
         receiver
     }
 
-    fn ticket(&self, uses: u8, expires_in: Duration) -> Option<Ticket> {
+    fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
+        let TicketRequest { uses, lasting, role } = request;
+        if role.is_some_and(|role| role != "Pilot") {
+            return Err("there is no role called so".to_owned());
+        }
         let door = hark_keys::Door { device: device(1), addresses: Vec::new() };
-        Some(Ticket::issue(
+        let expires = UnixTime::from_secs(lasting.as_secs());
+        Ok(Ticket::issue(
             &DeviceKey::from_secret(&[1; 32]),
             OrganisationId::from_bytes([9; 32]),
             "Kestrel",
-            UnixTime::from_secs(expires_in.as_secs()),
-            uses,
+            Terms { expires, uses, role: None },
             vec![door],
             &SeededRandom::new(3),
         ))
@@ -221,6 +227,12 @@ fn nonsense_is_refused_and_ends_nothing() {
         json!({"command": "volume", "device": device(2).to_string(), "gain": 4.5}),
         json!({"command": "invite", "uses": 256}),
         json!({"command": "invite", "expires_secs": 0}),
+        json!({"command": "invite", "role": 7}),
+        json!({"command": "invite", "role": "Admiral"}),
+        json!({"command": "profile", "action": "use", "name": "medic"}),
+        json!({"command": "profile", "action": "remove", "name": "default"}),
+        json!({"command": "profile", "action": "copy", "name": "Pilot"}),
+        json!({"command": "profile", "action": "lose", "name": "pilot"}),
         json!({}),
     ];
     for request in nonsense {

@@ -6,7 +6,10 @@ use hark_keys::Timestamp;
 use hark_mesh::squad::{self, Persist, Transmit};
 
 use super::{Input, Persisted, Runner, radio};
-use crate::voice::{Net, VoiceCommand};
+use crate::{
+    event::Event,
+    voice::{Net, VoiceCommand},
+};
 
 impl Runner {
     /// Does what the squad wants done.
@@ -56,6 +59,7 @@ impl Runner {
     fn handle_squad(&mut self, event: squad::Event) {
         let Some(squad) = &self.squad else { return };
         let charter = squad.charter();
+        let mut after = None;
         let command = match event {
             squad::Event::OwnKey { target, secret } => {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
@@ -65,10 +69,14 @@ impl Runner {
             }
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;
+                let gone = Event::TargetGone { target: target.to_string() };
+                self.config.publisher.publish(gone);
                 Some(VoiceCommand::RemoveTarget(target))
             }
             squad::Event::TalkerKey { device, target, hearing, secret } => {
                 let channels = hearing.channels.into_iter().map(Net::Channel);
+                // The voice side forgets those who go.
+                after = self.volume_of(device);
                 Some(VoiceCommand::InstallKey {
                     device,
                     target,
@@ -102,6 +110,7 @@ impl Runner {
             }
             squad::Event::Moved { by, from, to } => {
                 self.radio.follow(squad, from, to);
+                self.keeping.changed();
                 self.unsettled = true;
                 let channel = |id| radio::name_of(squad, id).unwrap_or_default();
                 let moved = self.view.moved(by, from.map(channel), channel(to));
@@ -124,7 +133,7 @@ impl Runner {
             squad::Event::RosterChanged { target, generation, step, devices } => {
                 let names = self.view.target_names(squad, &target);
                 let epoch = u64::from(generation) * 16 + u64::from(step);
-                let event = self.view.roster_changed(names, epoch, devices);
+                let event = self.view.roster_changed(&target, names, epoch, devices);
                 self.config.publisher.publish(event);
                 None
             }
@@ -135,8 +144,8 @@ impl Runner {
                 None
             }
         };
-        if let (Some(command), Some(voice)) = (command, &self.voice) {
-            voice.command(command);
+        if let Some(voice) = &self.voice {
+            command.into_iter().chain(after).for_each(|command| voice.command(command));
         }
     }
 
@@ -175,6 +184,21 @@ impl Runner {
                 }));
             }
         }
+    }
+
+    /// What was learnt while the last write was under way is known after a restart, too.
+    pub(super) fn keep_last_charter(&self) {
+        let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
+        let taken = squad.charter_taken();
+        if taken.digest() == squad.charter().digest() {
+            return;
+        }
+        let taken = taken.clone();
+        (self.config.worker)(Box::new(move || {
+            if let Err(error) = store.keep_charter(&taken) {
+                tracing::warn!(%error, "the newest of the charter is not kept");
+            }
+        }));
     }
 
     fn keep_names(&self) {

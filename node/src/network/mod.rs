@@ -8,9 +8,11 @@ mod behaviour;
 mod carry_out;
 mod dials;
 mod host;
+mod keeping;
 mod moves;
 mod publisher;
 mod radio;
+mod roles;
 mod standing;
 mod swarm;
 mod view;
@@ -26,7 +28,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, RoleId, TargetId, Terms, Ticket, Timestamp};
 use hark_mesh::{
     Dial, Directory,
     hello::{Presence, Refusal},
@@ -37,15 +39,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{behaviour::Behaviour, host::Live, radio::Radio};
+use self::{behaviour::Behaviour, host::Live, keeping::Keeping, radio::Radio};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
     commands::{self, Answer, Request},
     event::{Direction, Event},
-    link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
+    link::{Binder, Link, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
-    snapshot::{Command, TransmitMode},
+    snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
     voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
 };
@@ -88,8 +90,8 @@ pub enum Input {
     Trouble(Direction, Option<String>),
     /// Something is on disk, or could not be written.
     Persisted(Persisted, Result<(), String>),
-    /// A new ticket is wanted: uses, and how long it lasts.
-    Ticket(u8, Duration, SyncSender<Ticket>),
+    /// A new ticket is wanted.
+    Ticket(TicketRequest, SyncSender<Result<Ticket, String>>),
     /// Something is wanted of the charter.
     Charter(Box<Request>, SyncSender<Result<Answer, String>>),
     /// End, for this reason.
@@ -111,6 +113,8 @@ pub enum Persisted {
     Generation(TargetId, u16),
     /// The charter with this number.
     Charter(u64),
+    /// The profiles.
+    Profiles,
 }
 
 /// What the thread begins with.
@@ -147,8 +151,10 @@ pub struct RunnerConfig {
     pub start_voice: StartVoice,
     /// Where events and snapshots go.
     pub publisher: Arc<Publisher>,
-    /// How the microphone opens at first.
-    pub transmit: TransmitMode,
+    /// How the microphone opens; as the profile says where none is given.
+    pub transmit: Option<TransmitMode>,
+    /// The profile to use; the last one where none is given.
+    pub profile: Option<String>,
     /// Channels to hear, by name; what the charter says where none is given.
     pub channels: Vec<String>,
     /// Channels to talk to, by name; what the charter says where none is given.
@@ -183,6 +189,7 @@ pub struct Runner {
     ticks: u64,
     records_changed: bool,
     radio: Radio,
+    keeping: Keeping,
     /// What is heard and talked to must be looked at again.
     unsettled: bool,
     generations: BTreeMap<TargetId, u16>,
@@ -199,6 +206,7 @@ struct Kept {
     presence: Presence,
     doorkeeper: Arc<Doorkeeper>,
     peers: Vec<SocketAddr>,
+    profile: Option<String>,
     publisher: Arc<Publisher>,
     worker: Worker,
     clock: Clock,
@@ -295,7 +303,8 @@ impl Runner {
             next_tick: now,
             ticks: 0,
             records_changed: false,
-            radio: Radio::new(&config.channels, &config.talk_to),
+            radio: Radio::new(&config.channels, &config.talk_to, config.transmit),
+            keeping: Keeping::default(),
             unsettled: true,
             generations: BTreeMap::new(),
             removed: false,
@@ -306,12 +315,12 @@ impl Runner {
                 presence: config.presence,
                 doorkeeper: config.doorkeeper,
                 peers: config.peers,
+                profile: config.profile,
                 publisher: config.publisher,
                 worker: config.worker,
                 clock,
             },
         };
-        runner.view.set_transmit(config.transmit);
         if let Some(store) = config.store {
             runner.begin(now, store)?;
         }
@@ -376,6 +385,7 @@ impl Runner {
             squad.handle_discovered(now, None, &[*address]);
         }
         self.view.begin(&store);
+        self.restore_profiles(&store)?;
         let start_voice = self.start_voice.take().expect("a node begins once");
         self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
         self.squad = Some(squad);
@@ -424,12 +434,14 @@ impl Runner {
                 (Some(squad), Persisted::Charter(number)) => {
                     squad.handle_charter_persisted(now, number);
                 }
+                (_, Persisted::Profiles) => self.handle_profiles_kept(Ok(())),
                 (None, _) => {}
             },
             // Without it no new key may be used, and the old ones would open to those who left.
             Input::Persisted(Persisted::Generation(..), Err(error)) => {
                 anyhow::bail!("cannot keep the key's number: {error}")
             }
+            Input::Persisted(Persisted::Profiles, kept) => self.handle_profiles_kept(kept),
             Input::Persisted(Persisted::Charter(number), Err(error)) => {
                 tracing::warn!(%error, "the charter is not kept, and tried again");
                 if let Some(squad) = &mut self.squad {
@@ -441,9 +453,9 @@ impl Runner {
                 let _ = answer.try_send(self.command_charter(now, *request));
                 self.carry_out(now);
             }
-            Input::Ticket(uses, lasting, answer) => {
+            Input::Ticket(request, answer) => {
                 // Whoever asked may have gone.
-                let _ = answer.try_send(self.issue_ticket(uses, lasting));
+                let _ = answer.try_send(self.wanted_ticket(now, &request));
             }
         }
         Ok(None)
@@ -467,7 +479,11 @@ impl Runner {
                 self.heard.insert(link.device(), link.heard());
                 self.view.link_up(&link);
                 let address = link.was_dialled().then(|| link.address());
+                let (device, member) = (link.device(), link.hello().member);
                 squad.handle_link_up(now, link.hello().clone(), address);
+                if let Some(role) = self.config.doorkeeper.take_promised(device) {
+                    self.give(now, member, role);
+                }
             }
             LinkEvent::Down(device, reason) => {
                 let reason = match reason {
@@ -484,33 +500,44 @@ impl Runner {
 
     fn handle_command(&mut self, now: Timestamp, command: Command) -> Result<(), String> {
         let Some(squad) = &mut self.squad else { return Ok(()) };
-        let mut voice_command = None;
+        let mut voice_commands = Vec::new();
+        let (was_down, mut is_ptt) = (self.radio.is_down(), false);
         self.unsettled = true;
+        self.keeping.changed();
         match command {
             Command::Ptt { down, key } => {
-                let opens = self.view.transmit() == TransmitMode::Ptt;
-                let down = self.radio.press(key.as_deref(), down, opens);
-                voice_command = Some(VoiceCommand::PushToTalk(down));
+                self.radio.press(key.as_deref(), down);
+                is_ptt = true;
             }
             Command::Listen { net, on } => self.radio.listen(squad, &net, on),
-            Command::Net { net, change } => self.radio.set_net(squad, &net, change),
+            Command::Net { net, change } => self.radio.set_net(&net, change),
             Command::TalkTo(to) => self.radio.talk_to(to),
             Command::Key { key, to } => self.radio.bind(&key, to),
-            Command::Ducking { decibels } => {
-                voice_command = Some(VoiceCommand::SetDucking(decibels));
+            Command::Ducking { decibels } => self.radio.set_ducking(decibels),
+            Command::Transmit { mode } => self.radio.set_transmit(mode),
+            Command::Volume { device, gain } => {
+                let device = self.view.device_called(&device);
+                voice_commands.extend(device.map(|device| self.radio.set_volume(device, gain)));
             }
-            Command::Front => voice_command = Some(VoiceCommand::ComeToFront),
+            Command::Front => voice_commands.push(VoiceCommand::ComeToFront),
             Command::Move { person, from, to } => {
                 return moves::order(now, squad, &person, from.as_deref(), &to);
             }
-            command => voice_command = self.view.handle_command(command),
+            Command::Profile { action, name } => {
+                voice_commands = self.change_profile(action, &name);
+            }
+            command => voice_commands.extend(self.view.handle_command(command)),
+        }
+        let is_down = self.radio.is_down();
+        if is_ptt || is_down != was_down {
+            voice_commands.push(VoiceCommand::PushToTalk(is_down));
         }
         // The target first: what is said from now on goes there.
         if std::mem::take(&mut self.unsettled) {
             self.settle_radio(now);
         }
-        if let (Some(command), Some(voice)) = (voice_command, &self.voice) {
-            voice.command(command);
+        if let Some(voice) = &self.voice {
+            voice_commands.into_iter().for_each(|command| voice.command(command));
         }
         Ok(())
     }
@@ -530,7 +557,7 @@ impl Runner {
         self.join(now)?;
         if self.ready_at.is_some_and(|at| now >= at) && self.squad.is_some() {
             self.ready_at = None;
-            let ticket = self.issue_ticket(0, TICKET_LASTS);
+            let ticket = self.issue_ticket(0, TICKET_LASTS, None);
             self.view.ticket = ticket.to_string();
             for event in self.view.ready(self.own_addresses()) {
                 self.config.publisher.publish(event);
@@ -546,11 +573,12 @@ impl Runner {
             }
         }
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
+        self.keep_profiles(second);
         self.show(now, second);
         if second {
             if self.ticks.is_multiple_of(10 * TICKS_A_SECOND) && self.ready_at.is_none() {
                 // Members who can admit have come and gone.
-                self.view.ticket = self.issue_ticket(0, TICKET_LASTS).to_string();
+                self.view.ticket = self.issue_ticket(0, TICKET_LASTS, None).to_string();
             }
             self.keep_records();
             links.iter().for_each(|link| link.nudge());
@@ -569,14 +597,31 @@ impl Runner {
         self.config.publisher.set_snapshot(snapshot);
     }
 
+    fn wanted_ticket(&mut self, now: Timestamp, request: &TicketRequest) -> Result<Ticket, String> {
+        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
+            return Err("the node is starting: ask again in a moment".to_owned());
+        };
+        let host = Live { now, squad, store, key: &self.config.key };
+        let role = request.role.as_deref().map(|role| commands::role_to_give(&host, role));
+        let role = role.transpose().map_err(|error| error.to_string())?;
+        Ok(self.issue_ticket(request.uses, request.lasting, role))
+    }
+
     /// An invite by this device, with those who can admit, this device first.
-    fn issue_ticket(&self, uses: u8, lasting: Duration) -> Ticket {
+    fn issue_ticket(&self, uses: u8, lasting: Duration, role: Option<RoleId>) -> Ticket {
         let own = hark_keys::Door {
             device: self.config.key.id(),
             addresses: self.own_addresses().into_iter().take(6).collect(),
         };
         let others = self.links.all();
-        let others = others.iter().filter(|_| uses == 0).map(|link| hark_keys::Door {
+        let charter = self.squad.as_ref().map(Squad::charter);
+        let gives = |link: &Link| {
+            let may =
+                |role| charter.is_some_and(|it| it.may_give(link.hello().member, role).is_ok());
+            role.is_none_or(may)
+        };
+        let others = others.iter().filter(|link| uses == 0 && gives(link));
+        let others = others.map(|link| hark_keys::Door {
             device: link.device(),
             addresses: link.hello().addresses.iter().copied().take(3).collect(),
         });
@@ -585,8 +630,7 @@ impl Runner {
             &self.config.key,
             self.view.organisation(),
             self.view.organisation_name(),
-            self.config.clock.unix() + lasting,
-            uses,
+            Terms { expires: self.config.clock.unix() + lasting, uses, role },
             doors,
             &SystemRandom,
         )
@@ -604,6 +648,8 @@ impl Runner {
         {
             tracing::warn!(%error, "members are not remembered");
         }
+        self.keep_last_profiles();
+        self.keep_last_charter();
         self.links.leave();
         // What is still queued leaves with the next turns of the sockets.
         let goodbye = async {

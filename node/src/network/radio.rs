@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, MemberId, RoleId, TargetId, Timestamp};
+use hark_keys::{ChannelId, DeviceId, MemberId, RoleId, TargetId, Timestamp};
 use hark_mesh::{
     Target,
     charter::content::{Layout, NetLayout},
@@ -12,19 +12,15 @@ use hark_mesh::{
 };
 
 use crate::{
-    snapshot::{NetChange, TalkTo},
-    voice::{Net, NetSettings, VoiceCommand},
+    profile::{KEYS_MAX, ProfileAction, ProfileError, Profiles},
+    snapshot::{NetChange, TalkTo, TransmitMode},
+    voice::{Net, NetSettings, VoiceCommand, nets::DUCKING_DB},
 };
 
 /// What a person has chosen, by names: a channel may come and go.
-#[derive(Default)]
 pub(super) struct Radio {
-    /// What to hear; the first channel, or what a loaded preset says, where nobody has chosen.
-    hear: Option<BTreeSet<String>>,
-    settings: BTreeMap<String, NetSettings>,
-    /// What is talked to where no key of its own is held; the first channel where nobody has chosen.
-    talk_to: Option<TalkTo>,
-    keys: BTreeMap<String, TalkTo>,
+    profiles: Profiles,
+    run: Run,
     held: BTreeSet<String>,
     /// Whether the plain key is held.
     pressed: bool,
@@ -32,10 +28,24 @@ pub(super) struct Radio {
     heard: BTreeMap<Net, NetSettings>,
     /// Where the voice side was told to talk, and whether a key is held for it.
     selected: (Option<TargetId>, bool),
+    /// How the voice side opens the microphone.
+    transmit: TransmitMode,
+    /// By how much it turns nets down.
+    ducking_db: f32,
     /// Our voice goes out.
     talking: bool,
     /// Talks on to the target of a key that was let go, until the spurt has ended.
     trailing: bool,
+}
+
+/// What holds for this run alone, and comes before the profile until the person chooses otherwise.
+#[derive(Default)]
+struct Run {
+    hear: Option<BTreeSet<String>>,
+    talk_to: Option<TalkTo>,
+    transmit: Option<TransmitMode>,
+    /// Nets that were pressed by name.
+    keys: BTreeMap<String, TalkTo>,
 }
 
 /// What of a loaded preset is for this member.
@@ -45,26 +55,67 @@ struct Plan {
 }
 
 impl Radio {
-    /// Starts with channels to hear and to talk to; none is what the charter says.
-    pub(super) fn new(hear: &[String], talk_to: &[String]) -> Self {
+    /// Starts with channels to hear and to talk to and a way to open the microphone, for this run;
+    /// none is what the profile says, or else the charter.
+    pub(super) fn new(hear: &[String], talk_to: &[String], transmit: Option<TransmitMode>) -> Self {
         let chosen = |names: &[String]| (!names.is_empty()).then(|| names.to_vec());
         // Who is talked to is heard as well.
         let hear = chosen(hear).map(|names| names.into_iter().chain(talk_to.iter().cloned()));
         Self {
-            hear: hear.map(Iterator::collect),
-            talk_to: chosen(talk_to).map(TalkTo::nets),
-            ..Self::default()
+            profiles: Profiles::default(),
+            run: Run {
+                hear: hear.map(Iterator::collect),
+                talk_to: chosen(talk_to).map(TalkTo::nets),
+                transmit,
+                keys: BTreeMap::new(),
+            },
+            held: BTreeSet::new(),
+            pressed: false,
+            heard: BTreeMap::new(),
+            selected: (None, false),
+            talking: false,
+            transmit: transmit.unwrap_or_default(),
+            ducking_db: DUCKING_DB,
+            trailing: false,
         }
+    }
+
+    /// Goes on with what was kept.
+    pub(super) fn restore(&mut self, profiles: Profiles) {
+        self.profiles = profiles;
+    }
+
+    /// What is to be kept.
+    pub(super) fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    /// Uses, copies or removes a profile.
+    pub(super) fn change_profile(
+        &mut self,
+        action: ProfileAction,
+        name: &str,
+    ) -> Result<(), ProfileError> {
+        self.profiles.change(action, name)?;
+        if action == ProfileAction::Use {
+            self.run = Run::default();
+            // What is held may mean something else now.
+            let was_down = self.is_down();
+            self.held.clear();
+            self.pressed = false;
+            self.trailing = self.trails(was_down);
+        }
+        Ok(())
     }
 
     /// Hears a net, or no longer.
     pub(super) fn listen(&mut self, squad: &Squad, net: &str, on: bool) {
-        let current = || squad.listening().iter().filter_map(|id| name_of(squad, *id)).collect();
-        let hear = self.hear.get_or_insert_with(current);
-        if on {
-            hear.insert(net.to_owned());
-        } else {
-            hear.retain(|name| !name.eq_ignore_ascii_case(net));
+        let run = self.run.hear.clone();
+        let heard = || squad.listening().iter().filter_map(|id| name_of(squad, *id)).collect();
+        // What this run began with goes on from here, and is the person's choice now.
+        let profile = self.profiles.current_mut();
+        if profile.listen(net, on, run, heard) {
+            self.run.hear = None;
         }
     }
 
@@ -86,7 +137,7 @@ impl Radio {
                 let others = others.filter_map(|id| name_of(squad, *id));
                 TalkTo {
                     nets: others.chain([to]).collect(),
-                    ..self.talk_to.clone().unwrap_or_default()
+                    ..self.chosen().cloned().unwrap_or_default()
                 }
             }
         };
@@ -94,40 +145,52 @@ impl Radio {
     }
 
     /// Changes how a net is heard.
-    pub(super) fn set_net(&mut self, squad: &Squad, net: &str, change: NetChange) {
-        let now = channel_named(squad, net).and_then(|id| self.heard.get(&Net::Channel(id)));
-        let before = now.copied().unwrap_or_default();
-        let settings = self.settings.entry(net.to_lowercase()).or_insert(before);
-        change.apply(settings);
+    pub(super) fn set_net(&mut self, net: &str, change: NetChange) {
+        self.profiles.current_mut().set_net(net, change);
     }
 
     /// What is talked to where no key of its own is held.
     pub(super) fn talk_to(&mut self, to: TalkTo) {
-        self.talk_to = Some(to);
+        if self.profiles.current_mut().set_talk_to(to) {
+            self.run.talk_to = None;
+        }
     }
 
     /// Gives a key to talk a target, or takes it away.
     pub(super) fn bind(&mut self, key: &str, to: Option<TalkTo>) {
-        match to {
-            Some(to) if self.keys.len() < KEYS_MAX => {
-                self.keys.insert(key.to_owned(), to);
-            }
-            _ => {
-                self.keys.remove(key);
-                self.held.remove(key);
-            }
+        if to.is_none() && self.held.remove(key) {
+            self.trailing = self.trails(true);
         }
+        self.run.keys.remove(key);
+        self.profiles.current_mut().bind(key, to);
     }
 
-    /// A key goes down or up; one that is bound to nothing is a net's name. `opens` is whether keys
-    /// open the microphone, which then stays open for the last words. Says whether any is down now.
-    pub(super) fn press(&mut self, key: Option<&str>, down: bool, opens: bool) -> bool {
+    /// By how many decibels nets are turned down while a higher one is heard.
+    pub(super) fn set_ducking(&mut self, decibels: f32) {
+        self.profiles.current_mut().set_ducking(decibels);
+    }
+
+    /// How the microphone opens.
+    pub(super) fn set_transmit(&mut self, mode: TransmitMode) {
+        self.run.transmit = None;
+        self.profiles.current_mut().set_transmit(mode);
+    }
+
+    /// How loud a device is; gives what the voice side is to do.
+    pub(super) fn set_volume(&mut self, device: DeviceId, gain: f32) -> VoiceCommand {
+        self.profiles.current_mut().set_volume(device, gain);
+        VoiceCommand::Volume { device, gain: self.volume(device) }
+    }
+
+    /// A key goes down or up; one that is bound to nothing is a net's name.
+    pub(super) fn press(&mut self, key: Option<&str>, down: bool) {
         let was_down = self.is_down();
         match key {
             None => self.pressed = down,
             Some(key) if down => {
-                if !self.keys.contains_key(key) {
-                    self.bind(key, Some(TalkTo::nets(vec![key.to_owned()])));
+                if self.bound(key).is_none() && self.keys().count() < KEYS_MAX {
+                    let net = TalkTo::nets(vec![key.to_owned()]);
+                    self.run.keys.insert(key.to_owned(), net);
                 }
                 self.held.insert(key.to_owned());
             }
@@ -135,9 +198,13 @@ impl Radio {
                 self.held.remove(key);
             }
         }
-        // The last words go where they were said to.
-        self.trailing = was_down && !self.is_down() && self.talking && opens;
-        self.is_down()
+        self.trailing = self.trails(was_down);
+    }
+
+    /// Whether the last words are still to go where they were said to: no key is held any more that
+    /// has opened the microphone.
+    fn trails(&self, was_down: bool) -> bool {
+        was_down && !self.is_down() && self.talking && self.transmit == TransmitMode::Ptt
     }
 
     /// A spurt of ours has begun.
@@ -156,6 +223,16 @@ impl Radio {
         self.pressed || !self.held.is_empty()
     }
 
+    /// How the microphone opens.
+    pub(super) fn transmit(&self) -> TransmitMode {
+        self.transmit
+    }
+
+    /// How loud a device is, 1 being as sent.
+    pub(super) fn volume(&self, device: DeviceId) -> f32 {
+        self.profiles.current().volumes().get(&device).copied().unwrap_or(1.0)
+    }
+
     /// What is heard, and how.
     pub(super) fn heard(&self) -> &BTreeMap<Net, NetSettings> {
         &self.heard
@@ -169,14 +246,19 @@ impl Radio {
 
     /// Keys to talk by name, each with whether it is held.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&str, &TalkTo, bool)> {
-        self.keys.iter().map(|(name, to)| (name.as_str(), to, self.held.contains(name)))
+        let kept = self.profiles.current().keys();
+        // A net's name may be bound in the profile that came into use after it was pressed.
+        let pressed = self.run.keys.iter().filter(|(name, _)| !kept.contains_key(*name));
+        let all = kept.iter().chain(pressed);
+        all.map(|(name, to)| (name.as_str(), to, self.held.contains(name)))
     }
 
     /// Brings the squad and the voice side in step with what is wanted; gives what the voice side
     /// is to do.
     pub(super) fn settle(&mut self, now: Timestamp, squad: &mut Squad) -> Vec<VoiceCommand> {
         let plan = Plan::of(squad);
-        if let Some(hear) = &self.hear {
+        let profile = self.profiles.current();
+        if let Some(hear) = self.run.hear.as_ref().or(profile.hear()) {
             let channels: BTreeSet<_> =
                 hear.iter().filter_map(|name| channel_named(squad, name)).collect();
             squad.set_listening(now, channels);
@@ -192,6 +274,7 @@ impl Radio {
         }
         squad.set_targets(now, targets);
         let mut commands = Vec::new();
+        self.settle_sound(&mut commands);
         self.settle_nets(squad, &plan, &mut commands);
         let (target, keyed) = (squad.target(&wanted), self.is_down());
         if (target, keyed) != self.selected && !self.trailing {
@@ -201,13 +284,26 @@ impl Radio {
         commands
     }
 
+    /// Before a target is selected: what is said must not open the microphone meanwhile.
+    fn settle_sound(&mut self, commands: &mut Vec<VoiceCommand>) {
+        let profile = self.profiles.current();
+        let transmit = self.run.transmit.or(profile.transmit()).unwrap_or_default();
+        let ducking_db = profile.ducking_db().unwrap_or(DUCKING_DB);
+        if std::mem::replace(&mut self.transmit, transmit) != transmit {
+            commands.push(VoiceCommand::SetTransmit(transmit.into()));
+        }
+        if std::mem::replace(&mut self.ducking_db, ducking_db) != ducking_db {
+            commands.push(VoiceCommand::SetDucking(ducking_db));
+        }
+    }
+
     fn settle_nets(&mut self, squad: &Squad, plan: &Plan, commands: &mut Vec<VoiceCommand>) {
         let mut heard = BTreeMap::from([(Net::Whisper, NetSettings::default())]);
         for channel in squad.listening() {
-            let name = name_of(squad, *channel).unwrap_or_default().to_lowercase();
+            let name = name_of(squad, *channel).unwrap_or_default();
             let planned = plan.nets.iter().find(|net| net.channel == *channel);
-            let settings = self.settings.get(&name).copied();
-            let settings = settings.or(planned.map(settings_of)).unwrap_or_default();
+            let mut settings = planned.map(settings_of).unwrap_or_default();
+            self.profiles.current().net(&name).apply(&mut settings);
             heard.insert(Net::Channel(*channel), settings);
         }
         for net in self.heard.keys().filter(|net| !heard.contains_key(net)) {
@@ -221,17 +317,27 @@ impl Radio {
         self.heard = heard;
     }
 
+    /// What is talked to without a key of its own, if the person has said so.
+    fn chosen(&self) -> Option<&TalkTo> {
+        self.run.talk_to.as_ref().or(self.profiles.current().talk_to())
+    }
+
+    /// What a key talks to.
+    fn bound(&self, key: &str) -> Option<&TalkTo> {
+        self.profiles.current().keys().get(key).or(self.run.keys.get(key))
+    }
+
     /// All that a key can be pressed for.
     fn targets(&self, squad: &Squad, plan: &Plan) -> Vec<Target> {
-        let own = self.keys.values().map(|to| resolve(squad, to));
+        let own = self.keys().map(|(_, to, _)| resolve(squad, to));
         plan.keys.iter().cloned().chain(own).filter(|target| !target.is_empty()).collect()
     }
 
     /// What is talked to now, or would be.
     fn wanted(&self, squad: &Squad, plan: &Plan) -> Target {
-        let held = self.held.iter().filter_map(|key| self.keys.get(key));
+        let held = self.held.iter().filter_map(|key| self.bound(key));
         let held = held.map(|to| resolve(squad, to)).reduce(|all, one| all.union(&one));
-        let main = || match &self.talk_to {
+        let main = || match self.chosen() {
             Some(to) => resolve(squad, to),
             None => plan.keys.first().cloned().unwrap_or_else(|| first(squad)),
         };
@@ -323,6 +429,3 @@ pub(super) fn nets_within_reach(squad: &Squad) -> Vec<(ChannelId, String)> {
     let named = channels.map(|channel| (channel.id, squad.channel_name(channel)));
     named.filter_map(|(id, name)| Some((id, name?))).collect()
 }
-
-/// Keys to talk; further ones are not bound.
-const KEYS_MAX: usize = 32;

@@ -9,7 +9,7 @@ use hark_mesh::{
 
 use super::radio::{self, Radio};
 use crate::{
-    event::{DeviceText, Direction, Event, Path, PeerStats},
+    event::{DeviceText, Direction, Event, Path, PeerStats, TargetText},
     link::{Link, Links, multiaddr_of},
     platform,
     snapshot::{Command, KeyView, NetView, PeerView, Snapshot, TransmitMode},
@@ -25,10 +25,11 @@ pub(super) struct View {
     version: u32,
     heads: Vec<String>,
     pub(super) ticket: String,
-    transmit: TransmitMode,
     muted: bool,
     deafened: bool,
     troubles: BTreeMap<Direction, String>,
+    /// Why what the person chooses is not kept.
+    pub(super) forgetful: Option<String>,
     roster: Vec<DeviceText>,
     /// What this device talks to just now.
     talking_to: Vec<String>,
@@ -43,7 +44,6 @@ struct Peer {
     address: String,
     /// Whether `peer_up` was told last, rather than `peer_down`.
     up: bool,
-    volume: f32,
     /// Channels that it is heard on just now.
     talking_on: Vec<String>,
     frames: Frames,
@@ -104,10 +104,10 @@ impl View {
             version: 1,
             heads: Vec::new(),
             ticket: String::new(),
-            transmit: TransmitMode::Vad,
             muted: false,
             deafened: false,
             troubles: BTreeMap::new(),
+            forgetful: None,
             roster: vec![DeviceText(device)],
             talking_to: Vec::new(),
             peers: BTreeMap::new(),
@@ -138,14 +138,6 @@ impl View {
 
     pub(super) fn charter_changed(&self) -> Event {
         Event::CharterChanged { version: self.version, heads: self.heads.clone() }
-    }
-
-    pub(super) fn set_transmit(&mut self, mode: TransmitMode) {
-        self.transmit = mode;
-    }
-
-    pub(super) fn transmit(&self) -> TransmitMode {
-        self.transmit
     }
 
     pub(super) fn set_trouble(&mut self, end: Direction, trouble: Option<String>) {
@@ -190,17 +182,10 @@ impl View {
                 self.deafened = on;
                 VoiceCommand::Deafen(on)
             }
-            Command::Transmit { mode } => {
-                self.transmit = mode;
-                VoiceCommand::SetTransmit(mode.into())
-            }
-            Command::Volume { device, gain } => {
-                let device = self.device_called(&device)?;
-                let gain = if gain.is_finite() { gain.clamp(0.0, VOLUME_MAX) } else { 1.0 };
-                self.peers.get_mut(&device)?.volume = gain;
-                VoiceCommand::Volume { device, gain }
-            }
-            Command::Ptt { .. }
+            Command::Transmit { .. }
+            | Command::Volume { .. }
+            | Command::Profile { .. }
+            | Command::Ptt { .. }
             | Command::Listen { .. }
             | Command::Net { .. }
             | Command::TalkTo(_)
@@ -320,7 +305,7 @@ impl View {
                     talking: talker.talking,
                     talking_on: peer.talking_on.clone(),
                     level_dbfs: talker.level_dbfs,
-                    volume: peer.volume,
+                    volume: radio.volume(*device),
                     stats: PeerStats {
                         device: DeviceText(*device),
                         path: Path::Direct,
@@ -345,6 +330,8 @@ impl View {
             // Whoever publishes it knows.
             front: false,
             nets: self.nets(squad, radio),
+            profile: radio.profiles().used().to_owned(),
+            profiles: radio.profiles().names().map(str::to_owned).collect(),
             talk_to: radio
                 .talking_to(squad)
                 .map_or_else(Vec::new, |it| self.target_names(squad, &it)),
@@ -353,7 +340,7 @@ impl View {
                 .map(|(key, to, down)| KeyView { key: key.to_owned(), to: to.clone(), down })
                 .collect(),
             ticket: self.ticket.clone(),
-            transmit: self.transmit,
+            transmit: radio.transmit(),
             muted: self.muted,
             deafened: self.deafened,
             transmitting: voice.own.transmitting,
@@ -362,8 +349,11 @@ impl View {
             cpu_percent: self.cpu_percent,
             peers,
             roster: self.roster.clone(),
-            trouble: (!self.troubles.is_empty())
-                .then(|| self.troubles.values().map(String::as_str).collect::<Vec<_>>().join("; ")),
+            trouble: {
+                let all = self.troubles.values().chain(&self.forgetful);
+                let all = all.map(String::as_str).collect::<Vec<_>>().join("; ");
+                (!all.is_empty()).then_some(all)
+            },
         }
     }
 
@@ -415,6 +405,7 @@ impl View {
     /// Exactly these and this device hold the key of what is called `names`.
     pub(super) fn roster_changed(
         &mut self,
+        target: &Target,
         names: Vec<String>,
         epoch: u64,
         devices: Vec<DeviceId>,
@@ -422,7 +413,12 @@ impl View {
         self.roster = devices.into_iter().map(DeviceText).collect();
         self.roster.push(DeviceText(self.device));
         self.roster.sort();
-        Event::RosterChanged { channel: names.join("+"), epoch, devices: self.roster.clone() }
+        Event::RosterChanged {
+            channel: names.join("+"),
+            target: TargetText::of(target),
+            epoch,
+            devices: self.roster.clone(),
+        }
     }
 
     fn nets(&self, squad: &Squad, radio: &Radio) -> Vec<NetView> {
@@ -453,16 +449,15 @@ impl View {
             name: device.short(),
             address: String::new(),
             up: false,
-            volume: 1.0,
             talking_on: Vec::new(),
             frames: Frames::default(),
         })
     }
 
-    /// The member's device with this id or, if it is the only one, this name.
-    fn device_called(&self, text: &str) -> Option<DeviceId> {
+    /// The device that was seen since the start with this id or, if it is the only one, this name.
+    pub(super) fn device_called(&self, text: &str) -> Option<DeviceId> {
         if let Ok(device) = text.parse() {
-            return Some(device);
+            return self.peers.contains_key(&device).then_some(device);
         }
         let mut named = self.peers.iter().filter(|(_, peer)| peer.name == text);
         let (device, _) = named.next()?;
@@ -493,6 +488,3 @@ impl From<TransmitMode> for voice::Transmit {
 
 /// How a whisper is called where channels are named.
 const WHISPER: &str = "whisper";
-
-/// Louder than this distorts whatever was sent.
-const VOLUME_MAX: f32 = 4.0;

@@ -12,6 +12,7 @@
 //!                         root-signed  root documents that this device has signed
 //!                         members      records of the members met, with their addresses
 //!                         generations  the last generation of the key of each target
+//!                         profiles.toml what the person hears and talks to, for the person to read
 //!                         port         the port that was listened on last
 //!                         uses         devices admitted by limited tickets
 //!                         lock         held by the process that runs this organisation
@@ -38,6 +39,8 @@ use zeroize::Zeroizing;
 use files::Files;
 pub use files::{Disk, FileError, Guard, LockError, SystemDisk};
 pub use organisation::{Lock, OrganisationStore};
+
+use crate::profile::ProfileError;
 
 /// Asks for the passphrase of a key file that has one.
 pub type AskPassphrase = Box<dyn Fn() -> Option<String> + Send + Sync>;
@@ -68,6 +71,9 @@ pub enum StoreError {
     /// A file is not what it was written as.
     #[error("{0} is damaged: restore it from a backup, or join again with a new ticket")]
     Damaged(PathBuf),
+    /// The file of the profiles cannot be read.
+    #[error(transparent)]
+    Profiles(#[from] ProfileError),
     /// Another process runs this organisation.
     #[error("hark runs here already (process {0}): stop it, or use another --home")]
     Running(String),

@@ -15,7 +15,11 @@ use super::{
     StoreError,
     files::{Files, Guard},
 };
-use crate::{admission::UseCounter, clock::Clock};
+use crate::{
+    admission::UseCounter,
+    clock::Clock,
+    profile::{self, ProfileError, Profiles},
+};
 
 /// One organisation's folder.
 #[derive(Clone, Debug)]
@@ -100,6 +104,25 @@ impl OrganisationStore {
     /// Keeps what is known of the members.
     pub fn keep_members(&self, snapshot: &[u8]) -> Result<(), StoreError> {
         Ok(self.files.write(&self.folder.join("members"), snapshot)?)
+    }
+
+    /// What the person has chosen to hear and to talk to, if that was ever kept.
+    pub fn profiles(&self) -> Result<Option<Profiles>, StoreError> {
+        let path = self.profiles_path();
+        let Some(bytes) = self.files.read(&path, profile::FILE_LIMIT)? else { return Ok(None) };
+        let text = String::from_utf8(bytes);
+        let text =
+            text.map_err(|_| ProfileError::File(format!("{} is no text", path.display())))?;
+        Ok(Some(Profiles::read(&path, &text)?))
+    }
+
+    /// Keeps what the person has chosen to hear and to talk to.
+    pub fn keep_profiles(&self, profiles: &Profiles) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.profiles_path(), profiles.to_text().as_bytes())?)
+    }
+
+    fn profiles_path(&self) -> PathBuf {
+        self.folder.join("profiles.toml")
     }
 
     /// The port that was listened on last; none where that is not known.

@@ -44,8 +44,9 @@ pub struct Expectation {
     pub connected_within: Option<Span>,
     /// The path that is in use at the end.
     pub path: Option<Spanned<String>>,
-    /// From `at` on, for as long as nothing goes wrong, all who run are connected to all, and each
-    /// one's voice can be opened by exactly those.
+    /// At that time all who run are connected to all, and each key that one of them talks with is
+    /// held by exactly those whom it reaches: by the charter, as they hold it together, and by the
+    /// nets that each listens to.
     pub converged: Option<Within>,
     /// At that time all of the listeners who run have the same charter.
     pub charter: Option<Within>,

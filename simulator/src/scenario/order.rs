@@ -5,12 +5,12 @@ use std::{path::Path, time::Duration};
 use clap::Parser;
 use hark_node::{
     commands::Request,
-    snapshot::{Command, TalkTo},
+    snapshot::{Command, NetChange, TalkTo},
 };
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::names::{Cast, Error, closest};
+use super::names::{Cast, Error};
 use crate::units::Span;
 
 /// An order as it is written: when, by whom, and the words.
@@ -57,12 +57,7 @@ impl Order {
     pub(super) fn resolve(&self, cast: &Cast, folder: &Path) -> Result<Instruction, Error> {
         let member = cast.member(&self.by)?;
         let words = self.words.get_ref();
-        let kind = match words.split_first() {
-            Some((first, rest)) if first == CHARTER => charter(rest, folder),
-            Some((first, rest)) => radio(first, rest).map(InstructionKind::Radio),
-            None => Err("an order has words".to_owned()),
-        };
-        let kind = kind.map_err(|text| (self.words.span(), text))?;
+        let kind = instruction(words, folder).map_err(|text| (self.words.span(), text))?;
         if let (InstructionKind::Radio(_), Some(refused)) = (&kind, &self.refused) {
             return Err((refused.span(), "a radio refuses nothing: only the charter".to_owned()));
         }
@@ -76,28 +71,64 @@ impl Order {
     }
 }
 
-/// The words after `hark charter`, without help: nobody would read it.
+/// The words of an order, without help: nobody would read it.
 #[derive(Parser)]
 #[command(
-    name = "charter",
+    name = "order",
     no_binary_name = true,
     disable_help_flag = true,
     disable_help_subcommand = true
 )]
-struct CharterWords {
-    #[command(subcommand)]
-    request: Request,
+enum Words {
+    #[command(subcommand, disable_help_subcommand = true)]
+    Charter(Box<Request>),
+    Listen {
+        net: String,
+    },
+    Unlisten {
+        net: String,
+    },
+    Net {
+        net: String,
+        #[command(flatten)]
+        change: NetChange,
+    },
+    TalkTo(TalkTo),
+    Key {
+        key: String,
+        #[command(flatten)]
+        to: TalkTo,
+    },
+    Press {
+        key: String,
+    },
+    Release {
+        key: String,
+    },
 }
 
-fn charter(words: &[String], folder: &Path) -> Result<InstructionKind, String> {
-    let parsed = CharterWords::try_parse_from(words).map_err(|error| brief(&error))?;
-    let mut request = parsed.request;
-    if let Some(input) = request.input() {
-        let path = folder.join(&input.path);
-        input.content = std::fs::read(&path)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    }
-    Ok(InstructionKind::Charter(Box::new(request)))
+fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, String> {
+    let command = match Words::try_parse_from(words).map_err(|error| brief(&error))? {
+        Words::Charter(mut request) => {
+            if let Some(input) = request.input() {
+                let path = folder.join(&input.path);
+                input.content = std::fs::read(&path)
+                    .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+            }
+            return Ok(InstructionKind::Charter(request));
+        }
+        Words::Listen { net } => Command::Listen { net, on: true },
+        Words::Unlisten { net } => Command::Listen { net, on: false },
+        Words::Net { net, change } => Command::Net { net, change },
+        Words::TalkTo(to) if to.is_empty() => {
+            return Err("name a net, or a person with --whisper, or a role with --role".to_owned());
+        }
+        Words::TalkTo(to) => Command::TalkTo(to),
+        Words::Key { key, to } => Command::Key { key, to: (!to.is_empty()).then_some(to) },
+        Words::Press { key } => Command::Ptt { down: true, key: Some(key) },
+        Words::Release { key } => Command::Ptt { down: false, key: Some(key) },
+    };
+    Ok(InstructionKind::Radio(command))
 }
 
 /// What is wrong, and the tip where there is one, in a line: usage fills a screen.
@@ -110,41 +141,3 @@ fn brief(error: &clap::Error) -> String {
     let line = words.collect::<Vec<_>>().join(" ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
-
-fn radio(verb: &str, words: &[String]) -> Result<Command, String> {
-    let nets = |words: &[String]| TalkTo::nets(words.to_vec());
-    Ok(match (verb, words) {
-        ("listen" | "unlisten", [net]) => {
-            Command::Listen { net: net.clone(), on: verb == "listen" }
-        }
-        ("talk-to", [_, ..]) => Command::TalkTo(nets(words)),
-        ("key", [key, to @ ..]) => {
-            Command::Key { key: key.clone(), to: (!to.is_empty()).then(|| nets(to)) }
-        }
-        ("press" | "release", [key]) => {
-            Command::Ptt { down: verb == "press", key: Some(key.clone()) }
-        }
-        _ => {
-            let usage = RADIO.iter().find(|usage| usage.split(' ').next() == Some(verb));
-            if let Some(usage) = usage {
-                return Err(format!("the order is: {usage}"));
-            }
-            let verbs = RADIO.iter().filter_map(|usage| usage.split(' ').next());
-            let known = std::iter::once(CHARTER).chain(verbs);
-            return Err(match closest(verb, known.clone()) {
-                Some(close) => format!("no order is called {verb:?}: did you mean {close:?}?"),
-                None => {
-                    let known = known.collect::<Vec<_>>().join(", ");
-                    format!("no order is called {verb:?}: there is {known}")
-                }
-            });
-        }
-    })
-}
-
-/// How orders about the charter begin.
-const CHARTER: &str = "charter";
-
-/// The words of a radio.
-const RADIO: [&str; 6] =
-    ["listen NET", "unlisten NET", "talk-to NET …", "key NAME NET …", "press KEY", "release KEY"];

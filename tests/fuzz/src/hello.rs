@@ -1,5 +1,5 @@
 use hark_keys::{
-    DeviceId, Door, List, SeededRandom, Ticket, UnixTime, encode, open_once, seal_once,
+    DeviceId, Door, List, SeededRandom, Terms, Ticket, UnixTime, encode, open_once, seal_once,
 };
 use hark_mesh::{
     ADDRESSES_MAX,
@@ -45,7 +45,8 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
             check(peer);
             member_greeting()
         }
-        Request::Redeem { peer, expires, share, addition, .. } => {
+        Request::Redeem { peer, expires, share, addition, role, .. } => {
+            assert_eq!(*role, None, "no ticket that we have made promises one");
             assert!(*expires > NOW && share.is_some() == addition.is_some());
             check_bounds(peer);
             if let Some(consent) = addition {
@@ -159,7 +160,8 @@ fn newcomer_greeting() -> Greeting {
     let door = Door { device: key.id(), addresses: presence.addresses.clone() };
     let expires = UnixTime::from_secs(2_000);
     let (organisation, random) = (WORLD.charter.organisation(), SeededRandom::new(5));
-    let ticket = Ticket::issue(key, organisation, "Squad", expires, 0, vec![door], &random);
+    let terms = Terms { expires, uses: 0, role: None };
+    let ticket = Ticket::issue(key, organisation, "Squad", terms, vec![door], &random);
     let presence = &WORLD.bob.presence;
     Greeting::redeem(NOW, &ticket, newcomer(), None, presence, EXPORTER)
         .expect("the ticket has not expired")

@@ -2,7 +2,8 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use data_encoding::BASE32_NOPAD;
 use hark_keys::{
-    DeviceKey, Door, Invite, MemberId, OrganisationId, Signed, Ticket, UnixTime, decode, encode,
+    DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Signed, Ticket, UnixTime, decode,
+    encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,7 @@ struct Draft {
     member: Option<[u8; 32]>,
     doors: Vec<(u8, Vec<SocketAddr>)>,
     secret: [u8; 16],
+    role: Option<[u8; 16]>,
 }
 
 impl Draft {
@@ -64,6 +66,7 @@ impl Draft {
             uses: self.uses,
             doors: self.named.iter().map(|number| device(*number)).collect(),
             issuer: issuer.id(),
+            role: self.role.map(RoleId::from_bytes),
             member: self.member.map(MemberId::from_bytes),
         };
         let door = |(number, addresses): &(u8, Vec<SocketAddr>)| Door {
@@ -102,6 +105,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         member,
         doors: vec![(1, vec!["192.0.2.7:4000".parse().expect("an address")])],
         secret: [4; 16],
+        role: (uses > 0).then_some([6; 16]),
     };
     let [any, limited] = [draft(0, &[], None), draft(5, &[1, 2], None)];
     let device = draft(1, &[1], Some([8; 32]));

@@ -3,7 +3,7 @@
 mod stopped;
 
 use anyhow::{Context, ensure};
-use hark_keys::RecoverySecret;
+use hark_keys::{RecoverySecret, RoleId};
 use hark_node::{
     commands::{self, Answer, DeviceRequest, InputFile, Request, RootRequest},
     control::{Client, ControlError},
@@ -80,6 +80,15 @@ fn carry_out(home: &Home, store: &OrganisationStore, request: Request) -> anyhow
         }
     }
     Ok(commands::execute(&mut Stopped::open(home, store)?, request)?)
+}
+
+/// The role of this name, if this device's member may have others join with it.
+pub(crate) fn role_to_give(
+    home: &Home,
+    store: &OrganisationStore,
+    role: &str,
+) -> anyhow::Result<RoleId> {
+    Ok(commands::role_to_give(&Stopped::open(home, store)?, role)?)
 }
 
 fn sign_by_recovery_key(file: &InputFile) -> anyhow::Result<Answer> {

@@ -2,7 +2,10 @@
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
-use hark_node::control::{Client, ControlError};
+use hark_node::{
+    control::{Client, ControlError},
+    snapshot::{Command, NetChange, TalkTo},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,27 +50,17 @@ enum Request {
     /// How a net is heard
     Net {
         net: String,
-        /// 0 to 4, 1 being as sent
-        #[arg(long, value_name = "GAIN")]
-        volume: Option<f32>,
-        /// -1 left to 1 right
-        #[arg(long, value_name = "SIDE", allow_hyphen_values = true)]
-        pan: Option<f32>,
-        /// Silence it, but show who talks
-        #[arg(long, value_name = "BOOL")]
-        mute: Option<bool>,
-        /// Higher nets turn lower ones down
-        #[arg(long, value_name = "0-255")]
-        priority: Option<u8>,
+        #[command(flatten)]
+        change: NetChange,
     },
     /// What the voice or the plain key talks to
-    TalkTo(TalkToArguments),
+    TalkTo(TalkTo),
     /// Bind a key to talk to nets, persons or roles of its own; with none, it is free again
     Key {
         /// What the key is called
         key: String,
         #[command(flatten)]
-        to: TalkToArguments,
+        to: TalkTo,
     },
     /// How far lower nets are turned down while a higher one talks, in dB; 0 is not at all
     Ducking {
@@ -103,6 +96,11 @@ enum Request {
         #[arg(value_enum)]
         mode: Mode,
     },
+    /// Profiles of what is heard and talked to, each with its own volumes and keys
+    Profile {
+        #[command(subcommand)]
+        request: Option<ProfileRequest>,
+    },
     /// Print an invite ticket
     Invite,
     /// Print events as they happen, as JSON lines
@@ -111,33 +109,27 @@ enum Request {
     Quit,
 }
 
-#[derive(clap::Args)]
-struct TalkToArguments {
-    /// Nets
-    nets: Vec<String>,
-    /// A person, by name or device; repeatable
-    #[arg(long, value_name = "PERSON")]
-    whisper: Vec<String>,
-    /// All who hold this role; repeatable
-    #[arg(long, value_name = "ROLE")]
-    role: Vec<String>,
-    /// Turn others down meanwhile, where the charter allows it
-    #[arg(long)]
-    priority: bool,
+#[derive(Subcommand)]
+enum ProfileRequest {
+    /// All, with a mark at the one in use
+    List,
+    /// Go over to one; keys that are held are let go
+    Use { name: String },
+    /// Make another, like the one in use
+    Copy { name: String },
+    /// Forget one
+    Remove { name: String },
 }
 
-impl TalkToArguments {
+impl ProfileRequest {
     fn json(&self) -> Value {
-        json!({
-            "nets": self.nets,
-            "members": self.whisper,
-            "roles": self.role,
-            "priority": self.priority,
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.nets.is_empty() && self.whisper.is_empty() && self.role.is_empty()
+        let (action, name) = match self {
+            Self::List => return json!({"command": "status"}),
+            Self::Use { name } => ("use", name),
+            Self::Copy { name } => ("copy", name),
+            Self::Remove { name } => ("remove", name),
+        };
+        json!({"command": "profile", "action": action, "name": name})
     }
 }
 
@@ -181,36 +173,24 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         }
         Request::Listen { ref net } => listen(&mut client, net, true)?,
         Request::Unlisten { ref net } => listen(&mut client, net, false)?,
-        Request::Net { ref net, volume, pan, mute, priority } => {
-            let net = net_named(&mut client, net)?;
-            let request = json!({"command": "net", "net": net});
-            let changes = [
-                ("volume", volume.map(|it| json!(it))),
-                ("pan", pan.map(|it| json!(it))),
-                ("muted", mute.map(|it| json!(it))),
-                ("priority", priority.map(|it| json!(it))),
-            ];
-            changes.into_iter().fold(request, |mut request, (name, change)| {
-                if let Some(change) = change {
-                    request[name] = change;
-                }
-                request
-            })
+        Request::Net { ref net, change } => {
+            json!(Command::Net { net: net_named(&mut client, net)?, change })
         }
         Request::TalkTo(ref to) => {
             if to.is_empty() {
                 bail!("name a net, or a person with --whisper, or a role with --role");
             }
-            let mut request = to.json();
-            request["command"] = json!("talk_to");
-            request
+            json!(Command::TalkTo(to.clone()))
         }
         Request::Key { ref key, ref to } => {
-            let to = (!to.is_empty()).then(|| to.json());
-            json!({"command": "key", "key": key, "to": to})
+            let to = (!to.is_empty()).then(|| to.clone());
+            json!(Command::Key { key: key.clone(), to })
         }
         Request::Ducking { decibels } => json!({"command": "ducking", "decibels": decibels}),
         Request::Transmit { mode } => json!({"command": "transmit", "mode": mode.as_str()}),
+        Request::Profile { ref request } => {
+            request.as_ref().unwrap_or(&ProfileRequest::List).json()
+        }
         Request::Invite => json!({"command": "invite"}),
         Request::Move { ref person, ref net, ref from } => {
             json!({"command": "move", "person": person, "to": net, "from": from})
@@ -229,6 +209,14 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
     };
     let answer = client.request(request)?;
     match arguments.request {
+        Request::Profile { request: None | Some(ProfileRequest::List) } => {
+            let status = &answer["status"];
+            if arguments.json {
+                say_json(&json!({"profile": status["profile"], "profiles": status["profiles"]}));
+            } else {
+                say(&describe_profiles(status));
+            }
+        }
         _ if arguments.json => say_json(&answer),
         Request::Status => say(&describe(&answer["status"])),
         Request::Invite => say(answer["ticket"].as_str().unwrap_or_default()),
@@ -307,6 +295,7 @@ fn describe(status: &Value) -> String {
     let text = |name: &str| status[name].as_str().unwrap_or_default();
     let is = |name: &str| status[name] == true;
     let mut own = vec![format!("transmit {}", text("transmit"))];
+    own.push(format!("profile {}", text("profile")));
     own.extend(is("muted").then(|| "muted".to_owned()));
     own.extend(is("deafened").then(|| "deafened".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
@@ -335,6 +324,13 @@ fn describe(status: &Value) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// All profiles, a line each.
+fn describe_profiles(status: &Value) -> String {
+    let names = status["profiles"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mark = |name| if status["profile"] == name { '*' } else { ' ' };
+    names.map(|name| format!("{} {name}", mark(name))).collect::<Vec<_>>().join("\n")
 }
 
 /// A net that is heard.
@@ -383,6 +379,7 @@ mod tests {
     fn status() -> Value {
         json!({
             "name": "Ann", "organisation": "Kestrel", "transmit": "vad", "muted": true,
+            "profile": "pilot", "profiles": ["default", "pilot"],
             "deafened": false, "transmitting": false, "trouble": null,
             "peers": [
                 {"device": "12D3a", "name": "Bob", "reachable": true, "path": "direct",
@@ -406,9 +403,14 @@ mod tests {
     fn the_status_is_told_in_a_few_lines() {
         assert_eq!(
             describe(&status()),
-            "Ann in Kestrel: transmit vad, muted\n  \
+            "Ann in Kestrel: transmit vad, profile pilot, muted\n  \
              Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, talking\n  \
              Cat: not reachable\n  cat: not reachable"
         );
+    }
+
+    #[test]
+    fn the_profile_in_use_is_marked() {
+        assert_eq!(describe_profiles(&status()), "  default\n* pilot");
     }
 }

@@ -75,7 +75,7 @@ fn issue(home: &Home, store: &OrganisationStore, expires: Duration) -> anyhow::R
         "you have {} devices, which is the most: `hark charter device retire` ends one",
         devices.len()
     );
-    let running = ask_running(store, 1, expires)?
+    let running = ask_running(store, 1, expires, None)?
         .context("this device lets the other one in: start `hark talk` here first")?;
     // It knows where it can be reached.
     let addresses = running

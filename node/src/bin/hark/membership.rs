@@ -6,10 +6,14 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::{DeviceId, Door, OrganisationId, RecoverySecret, Signed, Ticket, device_words};
+use hark_keys::{
+    DeviceId, Door, MemberId, OrganisationId, RecoverySecret, RoleId, Signed, Terms, Ticket,
+    device_words,
+};
 use hark_mesh::{Directory, clean_name};
 use hark_node::{
     clock::Clock,
+    commands::{Request, RoleRequest},
     control::{Client, ControlError},
     device::{InputSpec, OutputSpec},
     launch::found,
@@ -21,7 +25,9 @@ use hark_node::{
 use serde_json::json;
 
 use crate::{
-    HomeArguments, duration,
+    HomeArguments,
+    charter::role_to_give,
+    duration,
     person::{
         ask_passphrase, choose, home_path, open_home, parse_ticket, say, say_json, shown_name,
         words,
@@ -111,7 +117,7 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let recovery = RecoverySecret::generate(&SystemRandom);
     let store = found(&home, &arguments.name, Some(recovery.key().id()))?;
-    let ticket = issue(&home, &store, 0, DEFAULT_EXPIRY)?;
+    let ticket = issue(&home, &store, 0, DEFAULT_EXPIRY, None)?;
     if arguments.json {
         say_json(&json!({
             "org": store.id().to_string(),
@@ -145,6 +151,9 @@ pub(crate) struct InviteArguments {
     /// Which organisation, where there are several
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
+    /// Whoever joins by it gets this role, everywhere
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
     /// How many devices may join by it; 0 is any number
     #[arg(long, value_name = "N", default_value_t = 0)]
     uses: u8,
@@ -163,15 +172,20 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;
     // A running node knows best where it can be reached.
-    let ticket = match ask_running(&store, arguments.uses, arguments.expires)? {
+    let InviteArguments { uses, expires, role, .. } = &arguments;
+    let ticket = match ask_running(&store, *uses, *expires, role.as_deref())? {
         Some(ticket) => ticket,
-        None => issue(&home, &store, arguments.uses, arguments.expires)?,
+        None => {
+            let role = role.as_deref().map(|role| role_to_give(&home, &store, role)).transpose()?;
+            issue(&home, &store, *uses, *expires, role)?
+        }
     };
     if arguments.json {
         say_json(&json!({
             "ticket": ticket.to_string(),
             "expires": ticket.invite().expires.as_secs(),
             "uses": ticket.invite().uses,
+            "role": ticket.invite().role.map(|role| role.to_string()),
         }));
     } else {
         say(&ticket.to_string());
@@ -184,6 +198,7 @@ pub(crate) fn ask_running(
     store: &OrganisationStore,
     uses: u8,
     expires: Duration,
+    role: Option<&str>,
 ) -> anyhow::Result<Option<Ticket>> {
     let Some(description) = store.control()? else { return Ok(None) };
     let mut client = match Client::connect(&description) {
@@ -191,7 +206,8 @@ pub(crate) fn ask_running(
         Err(ControlError::NotRunning) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let request = json!({"command": "invite", "uses": uses, "expires_secs": expires.as_secs()});
+    let expires = expires.as_secs();
+    let request = json!({"command": "invite", "uses": uses, "expires_secs": expires, "role": role});
     let answer = client.request(request)?;
     let ticket = answer["ticket"].as_str().unwrap_or_default();
     Ok(Some(ticket.parse()?))
@@ -203,6 +219,7 @@ fn issue(
     store: &OrganisationStore,
     uses: u8,
     expires: Duration,
+    role: Option<RoleId>,
 ) -> anyhow::Result<Ticket> {
     let key = home.key(store)?;
     let members = Directory::restore(store.charter(), &store.members()?);
@@ -211,16 +228,21 @@ fn issue(
         record.map(|record| record.addresses.to_vec()).unwrap_or_default()
     };
     let own = Door { device: key.id(), addresses: bounded(addresses(key.id()), OWN_ADDRESSES) };
+    let charter = store.charter();
+    let gives = |device| match (role, charter.owner(device)) {
+        (None, _) => true,
+        (Some(role), Some(member)) => charter.may_give(member, role).is_ok(),
+        (Some(_), None) => false,
+    };
     // A ticket with a number of uses is redeemed only where they are counted: here.
-    let others = members.records().filter(|_| uses == 0).map(|record| {
-        let device = record.unverified().device;
-        Door { device, addresses: bounded(addresses(device), OTHERS_ADDRESSES) }
-    });
+    let others = members.records().map(|record| record.unverified().device);
+    let others = others
+        .filter(|device| uses == 0 && gives(*device))
+        .map(|device| Door { device, addresses: bounded(addresses(device), OTHERS_ADDRESSES) });
     let others = others.filter(|door| door.device != key.id() && !door.addresses.is_empty());
     let doors = std::iter::once(own).chain(others).take(DOORS).collect();
-    let charter = store.charter();
-    let until = Clock.unix() + expires;
-    Ok(Ticket::issue(&key, store.id(), charter.name(), until, uses, doors, &SystemRandom))
+    let terms = Terms { expires: Clock.unix() + expires, uses, role };
+    Ok(Ticket::issue(&key, store.id(), charter.name(), terms, doors, &SystemRandom))
 }
 
 fn bounded(mut addresses: Vec<SocketAddr>, limit: usize) -> Vec<SocketAddr> {
@@ -245,8 +267,9 @@ pub(crate) struct JoinArguments {
 pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let ticket = parse_ticket(&arguments.ticket)?;
     let home = open_home(&arguments.home)?;
-    let organisation = ticket.invite().organisation;
+    let (organisation, promised) = (ticket.invite().organisation, ticket.invite().role);
     let as_device_of = ticket.invite().member;
+    let mut role = None;
     let recovery = RecoverySecret::generate(&SystemRandom);
     // Whoever was removed comes in anew.
     let newcomer = match home.find(organisation)? {
@@ -260,8 +283,12 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
         let printed = as_device_of.is_none().then(|| recovery.key().id());
         let name = arguments.name.as_deref();
         // The next time it finds the others by what it has learnt of them.
-        let ready = || knows_others(&home, organisation);
-        come_in(&arguments.home, &home, ticket, name, printed, ready)?;
+        come_in(&arguments.home, &home, ticket, name, printed, |node| {
+            if let (Some(promised), Some(store)) = (promised, home.find(organisation)?) {
+                role = role.take().or(given_role(node, store.member(), promised));
+            }
+            Ok(knows_others(&home, organisation)? && role.is_some() == promised.is_some())
+        })?;
     }
     let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
     anyhow::ensure!(
@@ -277,10 +304,15 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             "name": store.charter().name(),
             "device": device.to_string(),
             "recovery": newcomer.then(|| recovery.to_string()),
+            "role": role,
         }));
     } else {
         let how = if as_device_of.is_some() { " as a further device of yours" } else { "" };
-        say(&format!("joined {}{how}: talk with `hark talk`", store.charter().name()));
+        let with = role.as_ref().map(|role| format!(" with the role {role}")).unwrap_or_default();
+        say(&format!("joined {}{how}{with}: talk with `hark talk`", store.charter().name()));
+        if newcomer && promised.is_some() && role.is_none() {
+            say("the ticket's role has not come yet: `hark charter role list` says once it has");
+        }
         if newcomer {
             say_recovery(&recovery, "your membership");
         }
@@ -296,7 +328,7 @@ pub(crate) fn come_in(
     ticket: Ticket,
     name: Option<&str>,
     recovery: Option<DeviceId>,
-    mut is_ready: impl FnMut() -> anyhow::Result<bool>,
+    mut is_ready: impl FnMut(&Node) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let node = Node::start(NodeConfig {
         home: home_path(arguments)?,
@@ -309,14 +341,15 @@ pub(crate) fn come_in(
         listen: Vec::new(),
         peers: Vec::new(),
         mdns: true,
-        transmit: TransmitMode::Ptt,
+        transmit: Some(TransmitMode::Ptt),
+        profile: None,
         channels: Vec::new(),
         talk_to: Vec::new(),
         recovery,
         low_delay: false,
     })?;
     let end = Instant::now() + PATIENCE;
-    while !is_ready()? && Instant::now() < end {
+    while !is_ready(&node)? && Instant::now() < end {
         std::thread::sleep(TURN);
     }
     node.stop("quit")
@@ -329,6 +362,15 @@ pub(crate) fn knows_others(home: &Home, organisation: OrganisationId) -> anyhow:
     let known = Directory::restore(store.charter(), &store.members()?);
     let mut records = known.records().map(Signed::unverified);
     Ok(records.any(|record| record.device != own && !record.addresses.is_empty()))
+}
+
+/// The name of the role that the ticket has promised, once the door has given it. [PROTO-4.8]
+fn given_role(node: &Node, member: MemberId, promised: RoleId) -> Option<String> {
+    let [member, promised] = [member.to_string(), promised.to_string()];
+    let answer = node.handles().next()?.charter(Request::Role(RoleRequest::List)).ok()?;
+    let role = answer.json.as_array()?.iter().find(|role| role["id"] == promised)?;
+    let holds = role["held"].as_array()?.iter().any(|held| held["member"] == member);
+    role["name"].as_str().filter(|_| holds).map(str::to_owned)
 }
 
 /// How long a newcomer that was let in waits for what others tell it, and how often it looks.

@@ -19,6 +19,7 @@ use hark_node::{
     device::{InputSpec, OutputSpec},
     event::{Event, StampedEvent},
     node::{Node, NodeConfig, NodeHandle},
+    profile::{ProfileError, check_profile_name},
     snapshot::{Command, TransmitMode},
     store::Home,
 };
@@ -60,13 +61,16 @@ pub(crate) struct TalkArguments {
     /// Do not look on the LAN
     #[arg(long)]
     no_mdns: bool,
-    /// How the microphone opens
-    #[arg(long, value_enum, default_value = "vad")]
-    transmit: Mode,
-    /// Hear this channel; repeatable [default: what the charter says]
+    /// How the microphone opens [default: as chosen last, at first vad]
+    #[arg(long, value_enum)]
+    transmit: Option<Mode>,
+    /// Go on with what was chosen in this profile, or begin it [default: the one used last]
+    #[arg(long, value_name = "NAME", value_parser = profile_name)]
+    profile: Option<String>,
+    /// Hear this channel; repeatable [default: as chosen last, at first what the charter says]
     #[arg(long, value_name = "NAME")]
     channel: Vec<String>,
-    /// Talk to this channel; repeatable [default: what the charter says]
+    /// Talk to this channel; repeatable [default: as chosen last, at first what the charter says]
     #[arg(long, value_name = "NAME")]
     talk_to: Vec<String>,
     /// 5 ms frames, smallest buffers
@@ -110,7 +114,8 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         listen: arguments.listen,
         peers: arguments.peer,
         mdns: !arguments.no_mdns,
-        transmit: arguments.transmit.into(),
+        transmit: arguments.transmit.map(Into::into),
+        profile: arguments.profile,
         channels: arguments.channel,
         talk_to: arguments.talk_to,
         recovery: None,
@@ -143,6 +148,10 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         session.handle(&event, None)?;
     }
     ended
+}
+
+fn profile_name(text: &str) -> Result<String, ProfileError> {
+    check_profile_name(text).map(|()| text.to_owned())
 }
 
 /// Who is told what happens, in words.

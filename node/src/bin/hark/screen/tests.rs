@@ -58,6 +58,8 @@ fn snapshot() -> Snapshot {
         organisation_id: String::new(),
         front: true,
         nets: vec![net("squad", true, &["Bob"], &[])],
+        profile: "default".to_owned(),
+        profiles: vec!["default".to_owned()],
         talk_to: vec!["squad".to_owned()],
         keys: Vec::new(),
         ticket: format!("hark1{}", "abcdefgh".repeat(40)),

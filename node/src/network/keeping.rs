@@ -1,0 +1,123 @@
+//! What the person chooses, kept on disk.
+
+use hark_keys::DeviceId;
+
+use super::{Input, Persisted, Runner};
+use crate::{
+    profile::{ProfileAction, Profiles},
+    store::OrganisationStore,
+    voice::VoiceCommand,
+};
+
+/// What of the profiles the disk does not have yet.
+#[derive(Default)]
+pub(super) struct Keeping {
+    /// There is a file that we cannot read, and so must not replace.
+    barred: bool,
+    changed: bool,
+    /// The disk is at it; what changes meanwhile is written after.
+    writing: bool,
+    /// The last attempt failed.
+    failed: bool,
+    /// What was written last.
+    kept: Option<Profiles>,
+}
+
+impl Keeping {
+    /// The person has done something.
+    pub(super) fn changed(&mut self) {
+        self.changed = true;
+    }
+}
+
+impl Runner {
+    /// Goes on with what was kept when the node ran last.
+    pub(super) fn restore_profiles(&mut self, store: &OrganisationStore) -> anyhow::Result<()> {
+        let kept = store.profiles();
+        let mut profiles = match kept {
+            Ok(profiles) => profiles.unwrap_or_default(),
+            Err(error) => {
+                let advice = "repair or remove it; until then nothing that you choose is kept";
+                let trouble = format!("{error}: {advice}");
+                tracing::error!("{trouble}");
+                self.view.forgetful = Some(trouble);
+                self.keeping.barred = true;
+                Profiles::default()
+            }
+        };
+        self.keeping.kept = Some(profiles.clone());
+        if let Some(name) = &self.config.profile {
+            profiles.start_with(name)?;
+        }
+        self.radio.restore(profiles);
+        self.keeping.changed();
+        Ok(())
+    }
+
+    /// Uses, copies or removes a profile; gives what the voice side is to do.
+    pub(super) fn change_profile(
+        &mut self,
+        action: ProfileAction,
+        name: &str,
+    ) -> Vec<VoiceCommand> {
+        let volumes = |runner: &Self| runner.radio.profiles().current().volumes().clone();
+        let before = volumes(self);
+        if let Err(error) = self.radio.change_profile(action, name) {
+            // Whoever asked was told before; another client was quicker.
+            tracing::debug!(%error, "the profiles stay as they are");
+            return Vec::new();
+        }
+        let after = volumes(self);
+        let devices: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let changed = devices.into_iter().filter(|device| before.get(device) != after.get(device));
+        changed.filter_map(|device| self.volume_of(*device)).collect()
+    }
+
+    /// Tells the voice side how loud a device is that can be heard.
+    pub(super) fn volume_of(&self, device: DeviceId) -> Option<VoiceCommand> {
+        let gain = self.radio.volume(device);
+        self.heard.contains_key(&device).then_some(VoiceCommand::Volume { device, gain })
+    }
+
+    /// Writes what has changed, away from this thread: at once, but no sooner than the disk has done
+    /// with what came before, and after a failure only once a second.
+    pub(super) fn keep_profiles(&mut self, second: bool) {
+        if !self.keeping.writing && (second || !self.keeping.failed) {
+            self.keep_last_profiles();
+        }
+    }
+
+    /// The same, whatever the disk is at.
+    pub(super) fn keep_last_profiles(&mut self) {
+        let keeping = &mut self.keeping;
+        let profiles = self.radio.profiles();
+        if keeping.barred || !std::mem::take(&mut keeping.changed) {
+            return;
+        }
+        let Some(store) = self.store.clone() else { return };
+        if keeping.kept.as_ref() == Some(profiles) {
+            return;
+        }
+        let profiles = profiles.clone();
+        keeping.kept = Some(profiles.clone());
+        keeping.writing = true;
+        let inputs = self.input_sender.clone();
+        (self.config.worker)(Box::new(move || {
+            let kept = store.keep_profiles(&profiles).map_err(|error| error.to_string());
+            // The node may have ended meanwhile.
+            let _ = inputs.send(Input::Persisted(Persisted::Profiles, kept));
+        }));
+    }
+
+    /// The disk has done it, or not.
+    pub(super) fn handle_profiles_kept(&mut self, kept: Result<(), String>) {
+        self.keeping.writing = false;
+        self.keeping.failed = kept.is_err();
+        self.view.forgetful = kept.err().map(|error| {
+            tracing::warn!(%error, "what was chosen is not kept, and tried again");
+            self.keeping.kept = None;
+            self.keeping.changed();
+            format!("what you choose is not kept: {error}")
+        });
+    }
+}

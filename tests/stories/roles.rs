@@ -1,0 +1,94 @@
+//! Whoever joins by a ticket with a role has it.
+
+use hark_tests::{Member, Scene};
+use serde_json::Value;
+
+/// The door gives the role to everybody who comes by the ticket, and all members know it.
+#[test]
+fn a_ticket_with_a_role() {
+    let scene = Scene::default();
+    let mut kestrel = organisation(&scene);
+    let ticket = kestrel.invite(&["--role", "pilot", "--uses", "2"]);
+    let joined = scene.run("Wren", &["join", &ticket, "--name", "Wren"]);
+    assert!(joined.success().contains("joined Meridian Watch with the role Pilot"));
+    let shown = scene.run("Wren", &["charter", "show"]);
+    let (shown, pilots) = (shown.success(), "Pilot: rank 30, may edit-presets; held by Wren");
+    assert!(shown.contains(pilots), "{shown}");
+    let heron = scene.talk("Heron").ticket(&ticket).start();
+    let peer = ["--peer", &kestrel.address().to_string()];
+    let wren = scene.talk("Wren").with(&peer).start();
+    for member in [&kestrel, &wren, &heron] {
+        has(&scene, member, &["Heron", "Wren"]);
+    }
+    let more = scene.talk("Owl").ticket(&ticket).outcome();
+    assert!(more.complaint().contains("used as often as it may be"), "{}", more.complaint());
+
+    // By the door's own store, too: it runs again.
+    kestrel.leave();
+    let shown = scene.run("Kestrel", &["charter", "show"]);
+    let shown = shown.success();
+    assert!(shown.contains(pilots) || shown.contains("held by Heron and Wren"), "{shown}");
+}
+
+/// What an issuer may not give is refused before there is a ticket, running or not.
+#[test]
+fn a_role_that_cannot_be_given() {
+    let scene = Scene::default();
+    let kestrel = organisation(&scene);
+    let mut wren = scene.talk("Wren").ticket(&kestrel.invite(&["--role", "Pilot"])).start();
+    has(&scene, &wren, &["Wren"]);
+    let refused = |role: &str| {
+        let outcome = scene.run("Wren", &["invite", "--role", role]);
+        outcome.complaint().to_owned()
+    };
+    let lacking = "to invite with the role Pilot, you need the right manage-roles everywhere";
+    assert!(refused("Pilot").contains(lacking), "{}", refused("Pilot"));
+    assert!(refused("Pilot").contains("Kestrel could"), "{}", refused("Pilot"));
+    let unknown = "there is no role called \"Pilto\"; did you mean Pilot?";
+    assert!(refused("Pilto").contains(unknown), "{}", refused("Pilto"));
+    assert!(refused("member").contains("every member has this role anyway"));
+    wren.leave();
+    assert!(refused("Pilot").contains(lacking), "{}", refused("Pilot"));
+    assert!(refused("Pilto").contains(unknown), "{}", refused("Pilto"));
+}
+
+/// A role that was removed meanwhile is not given, and the newcomer is told why he stays outside.
+#[test]
+fn a_role_that_was_removed() {
+    let scene = Scene::default();
+    let kestrel = organisation(&scene);
+    let ticket = kestrel.invite(&["--role", "Pilot"]);
+    scene.run("Kestrel", &["charter", "role", "remove", "Pilot"]).success();
+    let outcome = scene.talk("Wren").ticket(&ticket).outcome();
+    let line = outcome.complaint();
+    assert!(line.contains("the ticket's role cannot be given any more"), "{line}");
+}
+
+/// Kestrel's, where pilots may edit presets and no more than others otherwise.
+fn organisation(scene: &Scene) -> Member {
+    scene.found("Kestrel", "Meridian Watch");
+    let role = ["charter", "role", "add", "Pilot", "--rank", "30", "--can", "edit-presets"];
+    scene.run("Kestrel", &role).success();
+    scene.talk("Kestrel").start()
+}
+
+/// Waits until the member's charter says that exactly these hold the role.
+#[track_caller]
+fn has(scene: &Scene, member: &Member, holders: &[&str]) {
+    let name = member.name();
+    let list = || {
+        let list = scene.run(name, &["charter", "role", "list", "--json"]);
+        let list: Value = serde_json::from_str(list.success()).expect("JSON");
+        let mut roles = list.as_array().expect("a list").iter();
+        let pilot = roles.find(|role| role["name"] == "Pilot");
+        pilot.map(|role| role["held"].clone()).unwrap_or_default()
+    };
+    let is_so = |held: &Value| {
+        let held = held.as_array().cloned().unwrap_or_default();
+        let mut names: Vec<_> = held.iter().filter_map(|it| it["name"].as_str()).collect();
+        names.sort_unstable();
+        names == holders
+    };
+    // Each look takes as long as a program that starts and ends.
+    assert!((0..500).any(|_| is_so(&list())), "{name}: {}", list());
+}
