@@ -192,7 +192,10 @@ impl Radio {
                     let net = TalkTo::nets(vec![key.to_owned()]);
                     self.run.keys.insert(key.to_owned(), net);
                 }
-                self.held.insert(key.to_owned());
+                // One that is bound to nothing for want of room talks to nobody.
+                if self.bound(key).is_some() {
+                    self.held.insert(key.to_owned());
+                }
             }
             Some(key) => {
                 self.held.remove(key);
