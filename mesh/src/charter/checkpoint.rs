@@ -1,11 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hark_keys::{Cosignable, Cosigned, DeviceId, List, ObjectHash, OrganisationId, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, PieceError,
-    replay::{Pieces, Taken, replay},
+    Charter, PieceError, Stale,
+    replay::{Course, Pieces, Taken, replay},
+    shared::Shared,
     state::State,
 };
 
@@ -129,14 +133,14 @@ impl Charter {
     /// The state after the operations of segment 0, and their largest lamport.
     pub(super) fn outcome_of(&self, segments: &Segments, root: u32, next: bool) -> (State, u64) {
         let mut place = BTreeMap::new();
-        let mut operations: Vec<Taken> = Vec::new();
+        let mut operations: Vec<Arc<Taken>> = Vec::new();
         for (index, taken) in self.operations.iter().enumerate() {
             if segments[index] == 0 {
                 place.insert(index, operations.len());
                 let parents = taken.parents.iter().filter_map(|it| place.get(it).copied());
                 let parents = parents.collect();
                 let segment = if next { taken.segment } else { 1 };
-                operations.push(Taken { parents, segment, ..taken.clone() });
+                operations.push(Arc::new(Taken { parents, segment, ..(**taken).clone() }));
             }
         }
         let index = operations.iter().enumerate().map(|(at, taken)| (taken.hash, at)).collect();
@@ -148,7 +152,7 @@ impl Charter {
             index: &index,
         };
         let lamport = operations.iter().map(|taken| taken.operation().lamport).max();
-        let mut state = replay(&pieces, None).state;
+        let mut state = replay(&pieces, Course::default(), None).state;
         state.prune();
         (state, lamport.unwrap_or(0))
     }
@@ -162,14 +166,14 @@ impl Charter {
         segments: &Segments,
         next: bool,
     ) {
-        let former = self.newest.replace((checkpoint, state)).filter(|_| next);
+        let newest = Shared::new((checkpoint, state));
+        let former = self.newest.replace(newest).filter(|_| next);
         let held = std::mem::take(&mut self.operations);
-        let before =
-            former.as_ref().map_or_else(|| self.oldest_base(), |(former, _)| former.hash());
+        let before = former.as_ref().map_or_else(|| self.oldest_base(), |former| former.0.hash());
         let known = [self.newest_base(), before];
         let mut place = BTreeMap::new();
         let mut late = BTreeSet::new();
-        for (index, (mut taken, segment)) in held.into_iter().zip(segments).enumerate() {
+        for (index, (taken, segment)) in held.iter().zip(segments).enumerate() {
             let operation = taken.operation();
             if next && taken.segment == 0 {
                 // Settled by the checkpoint before, and now forgotten.
@@ -187,29 +191,30 @@ impl Charter {
                 late.insert(index);
                 continue;
             }
-            taken.segment = *segment;
-            taken.parents = taken.parents.iter().filter_map(|it| place.get(it).copied()).collect();
+            let parents = taken.parents.iter().filter_map(|it| place.get(it).copied()).collect();
             place.insert(index, self.operations.len());
-            self.operations.push(taken);
+            let taken = Taken { parents, segment: *segment, ..(**taken).clone() };
+            self.operations.push(Arc::new(taken));
         }
-        if let Some((former, state)) = former {
-            self.base.checkpoint = Some(former);
-            self.base.state = state;
+        if let Some(former) = former {
+            let (former, state) = &*former;
+            self.base.checkpoint = Some(former.clone());
+            self.base.state = state.clone();
         }
-        self.index =
-            self.operations.iter().enumerate().map(|(at, taken)| (taken.hash, at)).collect();
+        let places = self.operations.iter().enumerate().map(|(at, taken)| (taken.hash, at));
+        self.index = Shared::new(places.collect());
         let named: BTreeSet<_> =
             self.operations.iter().flat_map(|taken| taken.parents.iter().copied()).collect();
         let heads = self.operations.iter().enumerate().filter(|(at, _)| !named.contains(at));
-        self.heads = heads.map(|(_, taken)| taken.hash).collect();
-        // Operations lie elsewhere now.
-        self.shield.clear();
+        self.heads = Shared::new(heads.map(|(_, taken)| taken.hash).collect());
         self.numbers.clear();
-        for operation in self.operations.iter().map(Taken::operation) {
+        for operation in self.operations.iter().map(|taken| taken.operation()) {
             let number = (operation.author, operation.term, operation.sequence);
             *self.numbers.entry(number).or_default() += 1;
         }
-        self.replay();
+        self.course.displace();
+        self.stale = Stale::Everything;
+        self.settle_state();
     }
 }
 

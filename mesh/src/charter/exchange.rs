@@ -1,6 +1,9 @@
 //! What one charter has and another lacks. [section 8 of docs/charter.md]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hark_keys::{DeviceId, List, ObjectHash};
 use serde::{Deserialize, Serialize};
@@ -93,20 +96,20 @@ impl Charter {
             let operation = taken.operation();
             let chain = (operation.author, operation.term);
             // Both of two of one number prove something, whoever has but one.
-            let frozen = self.state.frozen.get(&chain);
+            let frozen = self.course.state.frozen.get(&chain);
             frozen.is_some_and(|from| *from <= operation.sequence)
                 || theirs.get(&chain).is_none_or(|theirs| {
                     theirs.last < operation.sequence || self.is_parted(theirs, &own, &tips)
                 })
         });
         let (after, before): (Vec<_>, Vec<_>) = operations.partition(|taken| taken.segment == 1);
-        let operation = |taken: &Taken| Piece::Operation(taken.signed.clone());
+        let operation = |taken: &Arc<Taken>| Piece::Operation(taken.signed.clone());
         pieces.extend(before.into_iter().map(operation));
-        if let Some((newest, _)) = &self.newest
-            && have.checkpoint < newest.unverified().number
+        if let Some(newest) = &self.newest
+            && have.checkpoint < newest.0.unverified().number
         {
             // What comes after it names it as base.
-            pieces.push(Piece::Checkpoint(newest.clone()));
+            pieces.push(Piece::Checkpoint(newest.0.clone()));
         }
         pieces.extend(after.into_iter().map(operation));
         pieces

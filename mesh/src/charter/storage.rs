@@ -1,13 +1,14 @@
 //! A charter as bytes: for the disk, for a file, and for newcomers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, Piece, PieceError, Settled,
+    Charter, Piece, PieceError, Settled, Stale,
     checkpoint::{self, Checkpoint},
+    shared::Shared,
     state::State,
 };
 
@@ -29,7 +30,7 @@ impl Charter {
             let operations = self.operations.iter().filter(move |taken| taken.segment == segment);
             operations.map(|taken| Piece::Operation(taken.signed.clone()))
         };
-        let newest = self.newest.iter().map(|(newest, _)| Piece::Checkpoint(newest.clone()));
+        let newest = self.newest.iter().map(|newest| Piece::Checkpoint(newest.0.clone()));
         let operations = of_segment(0).chain(newest).chain(of_segment(1));
         roots.chain(certificates).chain(operations)
     }
@@ -43,7 +44,7 @@ impl Charter {
         });
         let mut bytes = SNAPSHOT_MAGIC.to_vec();
         append(&mut bytes, &encode(&past));
-        append(&mut bytes, &encode(&self.newest.as_ref().map(|(_, state)| state)));
+        append(&mut bytes, &encode(&self.newest.as_ref().map(|newest| &newest.1)));
         for piece in self.pieces_in_order() {
             append(&mut bytes, &piece.encode());
         }
@@ -74,8 +75,8 @@ impl Charter {
         if let Some(past) = past {
             charter.check_settled(&past.checkpoint, &past.state)?;
             let Past { checkpoint, state, last } = past;
-            charter.base = Settled { checkpoint: Some(checkpoint), state, last };
-            charter.stale = true;
+            charter.base = Shared::new(Settled { checkpoint: Some(checkpoint), state, last });
+            charter.stale = Stale::Everything;
         }
         for piece in rest {
             match piece {
@@ -83,9 +84,11 @@ impl Charter {
                 Piece::Checkpoint(checkpoint) => {
                     let state = newest.take().ok_or(SnapshotError::Damaged)?;
                     charter.check_settled(&checkpoint, &state)?;
-                    charter.operations.iter_mut().for_each(|taken| taken.segment = 0);
-                    charter.newest = Some((checkpoint, state));
-                    charter.stale = true;
+                    for taken in charter.operations.iter_mut() {
+                        Arc::make_mut(taken).segment = 0;
+                    }
+                    charter.newest = Some(Shared::new((checkpoint, state)));
+                    charter.stale = Stale::Everything;
                 }
                 piece => {
                     charter.insert(piece).map_err(SnapshotError::Piece)?;

@@ -382,6 +382,35 @@ proptest! {
         assert_same(&whole, &Charter::restore(&whole.snapshot()).unwrap());
     }
 
+    /// What is told from what was told before is, after every single piece and wherever in the order
+    /// it falls, what is told from all of them anew.
+    #[test]
+    fn every_step_says_what_all_anew_says(
+        turns in turns(),
+        quorum in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let history = History::of(quorum, &turns);
+        let mut step = blank(&history.world.charter);
+        let mut waiting = shuffled(&history.pieces, seed);
+        loop {
+            let before = waiting.len();
+            waiting.retain(|piece| {
+                if step.take_all([piece.clone()]).remove(0).is_err() {
+                    return true;
+                }
+                let mut anew = blank(&step);
+                anew.take_all(step.pieces_in_order());
+                assert_same(&step, &anew);
+                false
+            });
+            if waiting.len() == before {
+                break;
+            }
+        }
+        prop_assert!(waiting.is_empty());
+    }
+
     /// One operation after the other, each applied at once where that is possible, comes to the same
     /// as all of them anew.
     #[test]
