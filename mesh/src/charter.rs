@@ -18,6 +18,7 @@ mod edit;
 mod exchange;
 mod operation;
 pub mod pack;
+mod past;
 mod replay;
 mod root;
 mod shared;
@@ -52,6 +53,7 @@ pub use taking::{CHAIN_OPERATIONS_MAX, OPERATIONS_MAX, VOID_MAX};
 use self::{
     certificates::{Certificates, owns},
     content::{Capabilities, Change, Channel, MEMBER_ROLE, Rank, Role},
+    past::Last,
     replay::{Course, Pieces, Position, Taken, replay},
     root::Roots,
     shared::Shared,
@@ -142,8 +144,7 @@ enum Stale {
 struct Settled {
     checkpoint: Option<Cosigned<Checkpoint>>,
     state: State,
-    /// The last operation of each key and term, ever.
-    last: BTreeMap<(DeviceId, u32), (u64, ObjectHash)>,
+    last: Last,
 }
 
 /// Why a piece is not taken.
@@ -356,7 +357,7 @@ impl Charter {
         self.roots.is_forked()
     }
 
-    /// Operations that no other names as parent, in ascending order.
+    /// Operations that no other names as parent or as its author's one before, in ascending order.
     pub fn heads(&self) -> impl ExactSizeIterator<Item = ObjectHash> {
         self.heads.iter().copied()
     }

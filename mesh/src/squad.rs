@@ -282,6 +282,7 @@ impl Squad {
             Message::Digest(digest) => self.replication.handle_digest(now, from, digest),
             Message::Have(have) => self.replication.handle_have(now, from, &have),
             Message::Pieces(packed) => result = self.replication.handle_pieces(from, &packed),
+            Message::Past(part) => result = self.replication.handle_past(now, from, part),
         }
         self.settle(now);
         result
@@ -302,7 +303,8 @@ impl Squad {
             | Message::Listening(_)
             | Message::Names(_)
             | Message::Digest(_)
-            | Message::Have(_) => return Err(MessageError::ByGossip),
+            | Message::Have(_)
+            | Message::Past(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Charter, PieceError, Stale,
+    past::Last,
     replay::{Course, Pieces, Taken, replay},
     shared::Shared,
     state::State,
@@ -28,7 +29,7 @@ pub struct Checkpoint {
     pub covered: List<Covered, COVERED_MAX>,
     /// The largest lamport of what is covered.
     pub lamport: u64,
-    /// BLAKE3 of the encoded state after all of it.
+    /// BLAKE3 of the encoded state after all of it, and of what is settled of each key. [CHARTER-7.1]
     pub state: ObjectHash,
 }
 
@@ -89,7 +90,7 @@ impl Charter {
         let segments = self.segments(&checkpoint, true).ok()?;
         let (state, lamport) = self.outcome_of(&segments, checkpoint.root, true);
         checkpoint.lamport = lamport;
-        checkpoint.state = hash_of(&state);
+        checkpoint.state = hash_of(&state, &self.last_after(&checkpoint));
         Some(checkpoint)
     }
 
@@ -177,12 +178,6 @@ impl Charter {
             let operation = taken.operation();
             if next && taken.segment == 0 {
                 // Settled by the checkpoint before, and now forgotten.
-                let number = (operation.sequence, taken.hash);
-                let chain = (operation.author, operation.term);
-                let last = self.base.last.entry(chain).or_insert(number);
-                if number.0 > last.0 {
-                    *last = number;
-                }
                 continue;
             }
             // [CHARTER-7.3] too late, and so is what comes after it.
@@ -198,6 +193,7 @@ impl Charter {
         }
         if let Some(former) = former {
             let (former, state) = &*former;
+            self.base.last.extend(former.unverified().last());
             self.base.checkpoint = Some(former.clone());
             self.base.state = state.clone();
         }
@@ -218,6 +214,18 @@ impl Charter {
     }
 }
 
-pub(super) fn hash_of(state: &State) -> ObjectHash {
-    ObjectHash::from_bytes(blake3::hash(&encode(state)).into())
+impl Checkpoint {
+    /// Whether it says that this is settled.
+    pub(super) fn states(&self, state: &State, last: &Last) -> bool {
+        // The first checkpoints did not tell what is settled of each key.
+        self.state == hash_of(state, last)
+            || self.state == ObjectHash::from_bytes(blake3::hash(&encode(state)).into())
+    }
+}
+
+/// [CHARTER-7.1]
+pub(super) fn hash_of(state: &State, last: &Last) -> ObjectHash {
+    let mut hasher = blake3::Hasher::new_derive_key("hark 1 settled");
+    hasher.update(&encode(&(state, last)));
+    ObjectHash::from_bytes(hasher.finalize().into())
 }

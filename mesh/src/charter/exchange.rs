@@ -44,6 +44,13 @@ type Chains = BTreeMap<(DeviceId, u32), Tip>;
 /// All of each key and term.
 type Tips = BTreeSet<((DeviceId, u32), Tip)>;
 
+impl Have {
+    /// The number of the newest checkpoint that is known.
+    pub(super) fn checkpoint(&self) -> u32 {
+        self.checkpoint
+    }
+}
+
 impl Charter {
     /// What is held here.
     pub fn have(&self) -> Have {
@@ -70,7 +77,7 @@ impl Charter {
     /// The pieces that somebody who has `have` lacks, each after those that it needs.
     ///
     /// Of certificates, those of a heap that differs are sent whole. Who is behind the checkpoint
-    /// before the newest gets everything that is still held, and the settled past from a snapshot.
+    /// before the newest gets no operations before it has taken [`Self::past`].
     pub fn lacking(&self, have: &Have) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let has_root = |hash: ObjectHash, signers: usize| {
@@ -88,6 +95,9 @@ impl Charter {
             }
         });
         pieces.extend(certificates.cloned().map(Piece::Certificate));
+        if self.tells_past(have) {
+            return pieces;
+        }
         let theirs: BTreeMap<_, _> =
             have.operations.iter().map(|chain| ((chain.key, chain.term), chain)).collect();
         let own = self.chains();

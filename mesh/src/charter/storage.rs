@@ -1,14 +1,12 @@
 //! A charter as bytes: for the disk, for a file, and for newcomers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, decode, encode};
+use hark_keys::{Cosigned, DecodeError, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, Piece, PieceError, Settled, Stale,
-    checkpoint::{self, Checkpoint},
-    shared::Shared,
+    Charter, Piece, PieceError, Settled, Stale, checkpoint::Checkpoint, past::Last, shared::Shared,
     state::State,
 };
 
@@ -17,7 +15,7 @@ use super::{
 struct Past {
     checkpoint: Cosigned<Checkpoint>,
     state: State,
-    last: BTreeMap<(DeviceId, u32), (u64, ObjectHash)>,
+    last: Last,
 }
 
 impl Charter {
@@ -73,7 +71,9 @@ impl Charter {
         }
         charter.settled_before = past.is_some();
         if let Some(past) = past {
-            charter.check_settled(&past.checkpoint, &past.state)?;
+            charter
+                .check_settled(&past.checkpoint, &past.state, &past.last)
+                .map_err(SnapshotError::Piece)?;
             let Past { checkpoint, state, last } = past;
             charter.base = Shared::new(Settled { checkpoint: Some(checkpoint), state, last });
             charter.stale = Stale::Everything;
@@ -83,7 +83,10 @@ impl Charter {
                 // Its outcome may not come about again, once a fork has let other roots be chosen.
                 Piece::Checkpoint(checkpoint) => {
                     let state = newest.take().ok_or(SnapshotError::Damaged)?;
-                    charter.check_settled(&checkpoint, &state)?;
+                    let last = charter.last_after(checkpoint.unverified());
+                    charter
+                        .check_settled(&checkpoint, &state, &last)
+                        .map_err(SnapshotError::Piece)?;
                     for taken in charter.operations.iter_mut() {
                         Arc::make_mut(taken).segment = 0;
                     }
@@ -100,25 +103,26 @@ impl Charter {
         Ok(charter)
     }
 
-    /// Whether root keys have said that a checkpoint leads to this state. [CHARTER-7.4]
-    fn check_settled(
+    /// Whether root keys have said that a checkpoint leads to this. [CHARTER-7.4]
+    pub(super) fn check_settled(
         &self,
         checkpoint: &Cosigned<Checkpoint>,
         state: &State,
-    ) -> Result<(), SnapshotError> {
-        let value = checkpoint.verify().map_err(|it| SnapshotError::Piece(it.into()))?;
+        last: &Last,
+    ) -> Result<(), PieceError> {
+        let value = checkpoint.verify()?;
         let signed = self.roots.documents().map(Cosigned::unverified).any(|root| {
             let signers = checkpoint.signers().filter(|key| root.keys.contains(*key)).count();
             root.version == value.root && signers >= usize::from(root.threshold)
         });
         if !signed {
-            return Err(SnapshotError::Piece(PieceError::Signatures));
+            return Err(PieceError::Signatures);
         }
         if value.organisation != self.organisation {
-            return Err(SnapshotError::Piece(PieceError::Organisation));
+            return Err(PieceError::Organisation);
         }
-        if checkpoint::hash_of(state) != value.state {
-            return Err(SnapshotError::Piece(PieceError::OtherOutcome));
+        if !value.states(state, last) {
+            return Err(PieceError::OtherOutcome);
         }
         Ok(())
     }

@@ -1,14 +1,14 @@
 //! Whether an operation or a checkpoint is taken, and where it belongs.
 //! [sections 4 and 7 of docs/charter.md]
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use hark_keys::{Cosigned, MemberId};
 
 use super::{
     Change, Charter, Checkpoint, MemberCertificate, Operation, PieceError, Stale,
     certificates::{is_none, owns},
-    checkpoint, operation,
+    operation,
     replay::Taken,
 };
 
@@ -61,8 +61,8 @@ impl Charter {
         if same > 0 {
             *self.surplus.entry((author, term)).or_default() += 1;
         }
-        for parent in operation.parents.iter() {
-            self.heads.remove(parent);
+        for parent in &parents {
+            self.heads.remove(&self.operations[*parent].hash);
         }
         self.heads.insert(hash);
         let index = self.operations.len();
@@ -207,8 +207,21 @@ impl Charter {
             }
         }
         let segments = self.segments(value, next)?;
+        // Of each key and term that it covers anything of it tells the last.
+        let told: BTreeMap<_, _> = value.last().collect();
+        let before = |taken: &Taken| next && taken.segment == 0;
+        let covered = self.operations.iter().zip(&segments);
+        let mut covered = covered.filter(|(taken, segment)| **segment == 0 && !before(taken));
+        let whole = covered.all(|(taken, _)| {
+            let operation = taken.operation();
+            let last = told.get(&(operation.author, operation.term));
+            last.is_some_and(|(last, _)| operation.sequence <= *last)
+        });
+        if !whole {
+            return Err(PieceError::Malformed);
+        }
         let (state, lamport) = self.outcome_of(&segments, value.root, next);
-        if checkpoint::hash_of(&state) != value.state || lamport != value.lamport {
+        if !value.states(&state, &self.last_after(value)) || lamport != value.lamport {
             return Err(PieceError::OtherOutcome);
         }
         self.settle(checkpoint, state, &segments, next);

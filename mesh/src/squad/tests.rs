@@ -7,9 +7,10 @@ use super::{world::World, *};
 use crate::{
     List,
     charter::content::{Capabilities, Place, Rule, Subject},
-    message::KeyMessage,
+    message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart},
 };
 
+mod past;
 mod rights;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -82,6 +82,10 @@ impl Run {
             Message::Digest(digest) => assert_eq!(digest, self.in_force.digest()),
             Message::Have(have) => assert_eq!(have, self.squad.charter_taken().have()),
             Message::Pieces(packed) => self.check_pieces(&packed),
+            Message::Past(part) => {
+                let past = self.in_force.past().expect("what is told is there");
+                assert!(Message::of_past(&past).contains(&Message::Past(part)));
+            }
         }
     }
 
