@@ -114,6 +114,8 @@ pub struct Charter {
     /// The newest checkpoint, and the state after what it covers.
     newest: Option<Shared<(Cosigned<Checkpoint>, State)>>,
     operations: Shared<Vec<Arc<Taken>>>,
+    /// How many of them the newest checkpoint covers.
+    covered: usize,
     index: Shared<BTreeMap<ObjectHash, usize>>,
     heads: Shared<BTreeSet<ObjectHash>>,
     /// How many operations of each number are held.
@@ -245,6 +247,7 @@ impl Charter {
             base: Shared::default(),
             newest: None,
             operations: Shared::default(),
+            covered: 0,
             index: Shared::default(),
             heads: Shared::default(),
             numbers: Shared::default(),

@@ -53,23 +53,33 @@ impl Cosignable for Checkpoint {
 /// Bytes of a signed checkpoint; a longer one is refused. [CHARTER-1.1]
 pub const CHECKPOINT_MAX_BYTES: usize = 64 * 1024;
 
-/// Keys and terms that one checkpoint covers; those with more to cover come before the next.
+/// Keys and terms that one checkpoint covers; the operations of more are left to the next.
 pub(super) const COVERED_MAX: usize = 512;
 
 /// Operations that a checkpoint covers: segment 0 of those held.
 pub(super) type Segments = Vec<u8>;
 
 impl Charter {
-    /// A checkpoint of all that is held, for the root keys to sign; none where nothing is new.
+    /// A checkpoint of all that is held, for the root keys to sign; none where nothing is new. Where
+    /// more keys have acted than one checkpoint can cover, it covers the first operations, and
+    /// another one what is left.
     pub fn draft_checkpoint(&self) -> Option<Checkpoint> {
         let mut covered: BTreeMap<(DeviceId, u32), (u64, ObjectHash)> = BTreeMap::new();
-        for taken in self.operations.iter().filter(|taken| taken.segment == 1) {
+        let new = self.operations.iter().filter(|taken| taken.segment == 1);
+        let mut new: Vec<_> = new.map(|taken| (taken.position(), taken.hash, taken)).collect();
+        // What an operation knows comes before it.
+        new.sort_unstable_by_key(|(position, hash, _)| (*position, *hash));
+        for (_, hash, taken) in new {
             let operation = taken.operation();
-            let number = (operation.sequence, taken.hash);
-            let last = covered.entry((operation.author, operation.term)).or_insert(number);
+            let chain = (operation.author, operation.term);
+            if covered.len() == COVERED_MAX && !covered.contains_key(&chain) {
+                break;
+            }
+            let number = (operation.sequence, hash);
+            let last = covered.entry(chain).or_insert(number);
             *last = number.max(*last);
         }
-        if covered.is_empty() || covered.len() > COVERED_MAX {
+        if covered.is_empty() {
             return None;
         }
         let covered = covered.into_iter().map(|((key, term), (sequence, hash))| Covered {
@@ -197,6 +207,7 @@ impl Charter {
             self.base.checkpoint = Some(former.clone());
             self.base.state = state.clone();
         }
+        self.covered = self.operations.iter().filter(|taken| taken.segment == 0).count();
         let places = self.operations.iter().enumerate().map(|(at, taken)| (taken.hash, at));
         self.index = Shared::new(places.collect());
         let named: BTreeSet<_> =

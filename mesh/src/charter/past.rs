@@ -94,6 +94,7 @@ impl Charter {
             base: Shared::new(Settled { checkpoint: Some(checkpoint), state, last }),
             newest: None,
             operations: Shared::default(),
+            covered: 0,
             index: Shared::default(),
             heads: Shared::default(),
             numbers: Shared::default(),

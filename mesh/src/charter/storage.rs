@@ -90,6 +90,7 @@ impl Charter {
                     for taken in charter.operations.iter_mut() {
                         Arc::make_mut(taken).segment = 0;
                     }
+                    charter.covered = charter.operations.len();
                     charter.newest = Some(Shared::new((checkpoint, state)));
                     charter.stale = Stale::Everything;
                 }

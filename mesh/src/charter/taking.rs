@@ -51,7 +51,7 @@ impl Charter {
         let certificate = self.certificates.certificate(&operation.certificate);
         let recovers = certificate.is_some_and(|it| it.device != author && it.recovers(author));
         let same = self.numbers.get(&(author, term, sequence)).copied().unwrap_or(0);
-        if self.operations.len() >= OPERATIONS_MAX
+        if self.operations.len() - self.covered >= OPERATIONS_MAX
             || sequence.saturating_sub(self.settled(author, term)) > CHAIN_OPERATIONS_MAX
             || self.surplus.get(&(author, term)).is_some_and(|surplus| *surplus >= VOID_MAX)
         {
@@ -229,7 +229,8 @@ impl Charter {
     }
 }
 
-/// Operations that are held at a time; further ones are refused until a checkpoint settles some.
+/// Operations that the newest checkpoint does not cover; further ones are refused until another one
+/// does. Those that it covers are not counted, or there would be no room for what the next is about.
 pub const OPERATIONS_MAX: usize = 16_384;
 
 /// Operations of one key and term since the checkpoint before the newest; further ones are refused

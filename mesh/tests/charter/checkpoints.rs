@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use hark_keys::{Cosigned, DeviceId, List, ObjectHash, decode, encode};
+use hark_keys::{Cosigned, DeviceId, List, ObjectHash, SeededRandom, decode, encode};
 use hark_mesh::charter::{
-    Charter, Checkpoint, Operation, Piece, PieceError, State, content::Change,
+    CHAIN_OPERATIONS_MAX, Charter, Checkpoint, EditError, OPERATIONS_MAX, Operation, Piece,
+    PieceError, State, content::Change,
 };
 
-use crate::world::{ANN, BOB, CHIEF, DAN, EVERYWHERE, FOUNDER, World, assert_same, blank, channel};
+use crate::world::{
+    ANN, BOB, CHIEF, CID, DAN, EVERYWHERE, FOUNDER, World, assert_same, blank, channel,
+};
 
 fn hidden(number: u8) -> Vec<Change> {
     vec![Change::Channel(channel(number, EVERYWHERE))]
@@ -375,4 +378,63 @@ fn a_past_is_told_by_the_newest_root_alone() {
     assert!(!world.charter.tells_past(&newcomer.have()));
     newcomer.take_all(world.charter.lacking(&newcomer.have()));
     assert_eq!(newcomer.take_past(&before), Err(PieceError::Signatures));
+}
+
+/// [CHARTER-7.1] The first operations are covered, and the rest by the next checkpoint.
+#[test]
+fn more_keys_than_a_checkpoint_covers_take_two() {
+    let mut world = World::new(false);
+    let random = SeededRandom::new(5);
+    let mut made = Vec::new();
+    for _ in 0..530 {
+        let who = world.join(&random);
+        made.push(world.sign(world.draft(who, vec![])));
+    }
+    // Each without knowing of the others, and then one who knows them all.
+    let results = world.charter.take_all(made.into_iter().map(Piece::Operation));
+    assert!(results.iter().all(|result| *result == Ok(true)));
+    world.by(BOB, hidden(9));
+    let (before, held) = (world.charter.state().clone(), world.charter.operations());
+    settle(&mut world);
+    assert_eq!((world.charter.checkpoint(), world.charter.operations()), (1, held));
+    settle(&mut world);
+    assert_eq!(world.charter.checkpoint(), 2);
+    assert!((1..=20).contains(&world.charter.operations()), "{}", world.charter.operations());
+    assert_eq!(*world.charter.state(), before);
+    assert_eq!(world.charter.draft_checkpoint(), None);
+    let mut newcomer = blank(&world.charter);
+    catch_up(&mut newcomer, &world.charter);
+    assert_same(&newcomer, &world.charter);
+}
+
+/// [CHARTER-8.3] There was no room for an operation that the next checkpoint could have been about, so
+/// that nothing could ever be forgotten.
+#[test]
+fn a_full_charter_has_room_again_after_a_checkpoint() {
+    let mut world = World::new(false);
+    let mut flood = Vec::new();
+    for who in [CHIEF, ANN, BOB, CID] {
+        let mut draft = world.draft(who, vec![]);
+        for _ in draft.sequence..=CHAIN_OPERATIONS_MAX {
+            let made = world.sign(draft.clone());
+            draft.previous = made.hash();
+            draft.parents = List::truncated([made.hash()]);
+            draft.sequence += 1;
+            draft.lamport += 1;
+            flood.push(Piece::Operation(made));
+        }
+    }
+    let results = world.charter.take_all(flood);
+    assert!(results.contains(&Err(PieceError::Full)));
+    assert_eq!(world.charter.operations(), OPERATIONS_MAX);
+    let founder = &world.people[FOUNDER];
+    let full = world.charter.edit(founder.key(), founder.member, hidden(9));
+    assert_eq!(full, Err(EditError::Refused(PieceError::Full)));
+    settle(&mut world);
+    world.by(FOUNDER, hidden(9));
+    let mut behind = Charter::restore(&world.charter.snapshot()).unwrap();
+    settle(&mut world);
+    assert_eq!(world.charter.operations(), 1);
+    catch_up(&mut behind, &world.charter);
+    assert_same(&behind, &world.charter);
 }
