@@ -1,7 +1,7 @@
 //! What checkpoints have settled, for those who were not there: others have forgotten the operations
 //! that it came of. [CHARTER-7.5]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, decode, encode};
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,9 @@ impl Charter {
         if newest_value.root != self.roots.newest().version {
             return Err(PieceError::Signatures);
         }
+        if !state.is_sound() || settled.lamport > u64::MAX / 2 {
+            return Err(PieceError::Malformed);
+        }
         if newest_value.previous != checkpoint.hash()
             || Some(newest_value.number) != settled.number.checked_add(1)
         {
@@ -90,6 +93,11 @@ impl Charter {
             return Err(PieceError::OtherOutcome);
         }
         self.check_settled(&checkpoint, &state, &last)?;
+        self.check_signed(&newest)?;
+        // Before each signature is checked, which takes its time.
+        if !are_covered(&operations, newest.unverified()) {
+            return Err(PieceError::Malformed);
+        }
         let mut next = Self {
             base: Shared::new(Settled { checkpoint: Some(checkpoint), state, last }),
             newest: None,
@@ -126,9 +134,6 @@ impl Charter {
             return Err(PieceError::Malformed);
         }
         next.take_checkpoint(newest)?;
-        if next.operations.iter().any(|taken| taken.segment != 0) {
-            return Err(PieceError::Malformed);
-        }
         *self = next;
         Ok(true)
     }
@@ -150,6 +155,22 @@ impl Checkpoint {
     pub(super) fn last(&self) -> impl Iterator<Item = ((DeviceId, u32), (u64, ObjectHash))> + '_ {
         self.covered.iter().map(|it| ((it.key, it.term), (it.sequence, it.hash)))
     }
+}
+
+/// Whether a checkpoint covers each of these, by itself or by what comes after it.
+fn are_covered(operations: &[Cosigned<Operation>], checkpoint: &Checkpoint) -> bool {
+    let held: BTreeMap<_, _> = operations.iter().map(|it| (it.hash(), it.unverified())).collect();
+    let mut open: Vec<_> = checkpoint.covered.iter().map(|covered| covered.hash).collect();
+    let mut covered = BTreeSet::new();
+    while let Some(hash) = open.pop() {
+        if let Some(operation) = held.get(&hash)
+            && covered.insert(hash)
+        {
+            open.extend(operation.parents.iter());
+            open.push(operation.previous);
+        }
+    }
+    covered.len() == operations.len()
 }
 
 const NOTHING: ObjectHash = ObjectHash::from_bytes([0; 32]);

@@ -360,6 +360,29 @@ impl State {
         everywhere.flat_map(|grant| grant.members.iter().copied())
     }
 
+    /// Whether a state that others tell of could have come of operations, as far as anything here
+    /// relies on that: each preset has a version, no channel lies below itself, and there is room to
+    /// count on.
+    pub(super) fn is_sound(&self) -> bool {
+        let mut ends = BTreeSet::new();
+        for channel in self.channels.keys() {
+            let mut above = BTreeSet::new();
+            let mut at = Place::Channel(*channel);
+            while let Place::Channel(channel) = at {
+                if ends.contains(&channel) {
+                    break;
+                }
+                if !above.insert(channel) {
+                    return false;
+                }
+                let entry = self.channels.get(&channel);
+                at = entry.map_or(Place::Organisation, |entry| entry.channel.parent);
+            }
+            ends.append(&mut above);
+        }
+        self.removed_ever < u32::MAX / 2 && self.presets.values().all(|it| !it.is_empty())
+    }
+
     /// Leaves out what only operations before a checkpoint can need.
     pub(super) fn prune(&mut self) {
         for versions in self.presets.values_mut() {

@@ -111,14 +111,8 @@ impl Charter {
         state: &State,
         last: &Last,
     ) -> Result<(), PieceError> {
-        let value = checkpoint.verify()?;
-        let signed = self.roots.documents().map(Cosigned::unverified).any(|root| {
-            let signers = checkpoint.signers().filter(|key| root.keys.contains(*key)).count();
-            root.version == value.root && signers >= usize::from(root.threshold)
-        });
-        if !signed {
-            return Err(PieceError::Signatures);
-        }
+        self.check_signed(checkpoint)?;
+        let value = checkpoint.unverified();
         if value.organisation != self.organisation {
             return Err(PieceError::Organisation);
         }
@@ -126,6 +120,17 @@ impl Charter {
             return Err(PieceError::OtherOutcome);
         }
         Ok(())
+    }
+
+    /// Whether as many root keys as it takes have signed a checkpoint, by any root document of the
+    /// version that it names.
+    pub(super) fn check_signed(&self, checkpoint: &Cosigned<Checkpoint>) -> Result<(), PieceError> {
+        let value = checkpoint.verify()?;
+        let signed = self.roots.documents().map(Cosigned::unverified).any(|root| {
+            let signers = checkpoint.signers().filter(|key| root.keys.contains(*key)).count();
+            root.version == value.root && signers >= usize::from(root.threshold)
+        });
+        if signed { Ok(()) } else { Err(PieceError::Signatures) }
     }
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use hark_keys::{Cosigned, DeviceId, List, ObjectHash, SeededRandom, decode, encode};
 use hark_mesh::charter::{
     CHAIN_OPERATIONS_MAX, Charter, Checkpoint, EditError, OPERATIONS_MAX, Operation, Piece,
-    PieceError, State, content::Change,
+    PieceError, State,
+    content::{Change, Place},
 };
 
 use crate::world::{
-    ANN, BOB, CHIEF, CID, DAN, EVERYWHERE, FOUNDER, World, assert_same, blank, channel,
+    ANN, BOB, CHIEF, CID, DAN, EVERYWHERE, FOUNDER, World, assert_same, blank, channel, channel_id,
 };
 
 fn hidden(number: u8) -> Vec<Change> {
@@ -362,6 +363,29 @@ fn a_checkpoint_that_leaves_out_a_key_is_refused() {
     checkpoint.covered = List::truncated(covered.collect::<Vec<_>>());
     let piece = signed(&world, checkpoint, &[0]);
     assert_eq!(world.charter.take(piece), Err(PieceError::Malformed));
+}
+
+/// [CHARTER-7.5] Even root keys cannot make a newcomer go round in circles.
+#[test]
+fn a_past_with_channels_in_a_ring_is_refused() {
+    let world = with_a_past();
+    let mut past = unpacked(&world.charter.past().unwrap());
+    // Channel 2 lies below channel 1, and then below itself.
+    let mut bytes = encode(&past.1);
+    let [below, ring] = [1, 2].map(|at| encode(&(channel_id(2), Place::Channel(channel_id(at)))));
+    let place = bytes.windows(below.len()).position(|it| it == below).unwrap();
+    bytes[place..place + below.len()].copy_from_slice(&ring);
+    past.1 = decode(&bytes, bytes.len()).unwrap();
+    let keys = world.people[FOUNDER].key();
+    let sign = |checkpoint: Checkpoint| Cosigned::unsigned(checkpoint).signed(keys);
+    let mut hasher = blake3::Hasher::new_derive_key("hark 1 settled");
+    hasher.update(&encode(&(&past.1, &past.2)));
+    let state = ObjectHash::from_bytes(hasher.finalize().into());
+    past.0 = sign(Checkpoint { state, ..past.0.unverified().clone() });
+    past.3 = sign(Checkpoint { previous: past.0.hash(), ..past.3.unverified().clone() });
+    let mut newcomer = blank(&world.charter);
+    newcomer.take_all(world.charter.lacking(&newcomer.have()));
+    assert_eq!(newcomer.take_past(&packed(&past)), Err(PieceError::Malformed));
 }
 
 /// [CHARTER-7.5] A key that was lost tells newcomers nothing.
