@@ -58,8 +58,8 @@ fn gossip(seeds: u64, table: &mut Table) -> anyhow::Result<()> {
         100.0 * count as f64 / delays.len() as f64
     };
     let measure = |what: &str| format!("a change among 32, 5 % lost: {what}");
-    table.shown(&measure("seeds"), seeds as f64, "", "of the scenario");
-    table.shown(&measure("changes times nodes"), delays.len() as f64, "", "");
+    table.said(&measure("seeds"), &seeds.to_string(), "of the scenario");
+    table.said(&measure("changes times nodes"), &delays.len().to_string(), "");
     table.shown(&measure("median"), median(&delays), "s", "");
     table.held(&measure("99 of 100 nodes"), quantile(&delays, 0.99), "s", 2.0);
     table.shown(&measure("nodes within 2 s"), within(2.0), "%", "99.0% at least");
@@ -80,7 +80,7 @@ fn halves(seeds: u64, table: &mut Table) -> anyhow::Result<()> {
         times.push(if agree { ends - MENDED_S } else { f64::INFINITY });
     }
     let measure = |what: &str| format!("halves that edited apart: {what}");
-    table.shown(&measure("seeds"), runs.len() as f64, "", "of the scenario");
+    table.said(&measure("seeds"), &runs.len().to_string(), "of the scenario");
     table.shown(&measure("one charter after, median"), median(&times), "s", "");
     table.held(&measure("one charter after, slowest"), quantile(&times, 1.0), "s", 10.0);
     Ok(())
