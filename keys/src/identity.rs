@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use libp2p_identity::{Keypair, PeerId, ed25519};
 use serde::{Deserialize, Serialize, de};
@@ -9,9 +9,32 @@ use crate::{
     encoding::{from_base32, to_base32},
 };
 
+/// The order of the bytes. Maps of identifiers compare far more often than they find, and the first
+/// eight bytes, as one number, nearly always tell.
+macro_rules! ordered_by_bytes {
+    ($name:ident) => {
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                let first = |id: &Self| {
+                    u64::from_be_bytes(*id.0.first_chunk().expect("ids have at least 16 bytes"))
+                };
+                first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+    };
+}
+
 /// A device: its Ed25519 public key, in text the libp2p PeerId of that key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct DeviceId([u8; 32]);
+
+ordered_by_bytes!(DeviceId);
 
 impl DeviceId {
     /// The device with this public key. Fails where the bytes are no point of the curve.
@@ -195,8 +218,10 @@ pub struct IdError;
 macro_rules! hash_id {
     ($(#[$doc:meta])* $name:ident, $length:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub struct $name([u8; $length]);
+
+        ordered_by_bytes!($name);
 
         impl $name {
             /// The identifier with these bytes.
@@ -384,6 +409,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ids_are_ordered_as_their_bytes(
+            one in any::<[u8; 32]>(),
+            other in any::<[u8; 32]>(),
+            alike in 0..=32_usize,
+        ) {
+            let mut other = other;
+            other[..alike].copy_from_slice(&one[..alike]);
+            let ids = [one, other].map(ObjectHash::from_bytes);
+            prop_assert_eq!(ids[0].cmp(&ids[1]), one.cmp(&other));
+            prop_assert_eq!(ids[0].partial_cmp(&ids[1]), Some(one.cmp(&other)));
+        }
+
         #[test]
         fn text_forms_come_back(secret in any::<[u8; 32]>()) {
             let id = DeviceKey::from_secret(&secret).id();

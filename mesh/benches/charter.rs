@@ -9,9 +9,13 @@ use divan::Bencher;
 use hark_keys::{
     ChannelId, Cosigned, DeviceKey, List, MemberId, ObjectHash, RoleId, SeededRandom, Signed,
 };
-use hark_mesh::charter::{
-    Charter, MemberCertificate, Operation, Piece, Verdict,
-    content::{Capabilities, Change, Channel, Grant, Place, Rank, Role, Rule, Subject},
+use hark_mesh::{
+    charter::{
+        Charter, MemberCertificate, Operation, Piece, Verdict,
+        content::{Capabilities, Change, Channel, Grant, Place, Rank, Role, Rule, Subject},
+        pack::{pack, unpack},
+    },
+    message::Message,
 };
 
 const MEMBERS: usize = 10_000;
@@ -21,26 +25,35 @@ const OFFICERS: usize = 30;
 
 fn main() {
     let organisation = organisation();
-    let bytes = |piece: &Piece| piece.encode().len();
-    let all: usize = organisation.pieces.iter().map(bytes).sum();
-    let operations = organisation.pieces.iter().filter(|it| matches!(it, Piece::Operation(_)));
-    let count = operations.clone().count();
+    let size = |pieces: &dyn Fn(&&Piece) -> bool| -> (usize, usize) {
+        let bytes = organisation.pieces.iter().filter(pieces).map(|piece| piece.encode().len());
+        (bytes.clone().count(), bytes.sum())
+    };
+    let (pieces, all) = size(&|_| true);
+    let (certificates, of_certificates) = size(&|it| matches!(it, Piece::Certificate(_)));
+    let (operations, of_operations) = size(&|it| matches!(it, Piece::Operation(_)));
     println!(
-        "{} pieces: {all} bytes, {count} operations of {}",
-        organisation.pieces.len(),
-        operations.map(bytes).sum::<usize>()
+        "{pieces} pieces of {all} bytes: {certificates} certificates of {of_certificates}, \
+         {operations} operations of {of_operations}"
+    );
+    let messages = &organisation.messages;
+    println!(
+        "cold sync: {} bytes in {} messages, 3 MB at most",
+        messages.iter().map(|message| message.encode().len()).sum::<usize>(),
+        messages.len()
     );
     let void = organisation.charter.log().filter(|(_, it)| matches!(it, Verdict::Void(_))).count();
     let apart = organisation.charter.log().filter(|(it, _)| it.unverified().parents.len() > 1);
     println!(
         "{} operations stand, {} join several, {} members",
-        count - void,
+        operations - void,
         apart.count(),
         organisation.charter.members().count()
     );
-    println!("snapshot: {} bytes", organisation.charter.snapshot().len());
+    let snapshot = organisation.charter.snapshot();
+    println!("snapshot: {} bytes", snapshot.len());
     let before = resident();
-    let copies: Vec<_> = (0..4).map(|_| organisation.charter.clone()).collect();
+    let copies: Vec<_> = (0..4).map(|_| Charter::restore(&snapshot)).collect();
     println!("memory of a charter: {} KiB", (resident() - before) / 4);
     drop(copies);
     divan::main();
@@ -57,10 +70,14 @@ fn resident() -> i64 {
 struct Organisation {
     charter: Charter,
     pieces: Vec<Piece>,
+    /// What a newcomer is sent who has the root documents alone.
+    messages: Vec<Message>,
     founder: (DeviceKey, MemberId),
-    /// An operation that comes last in order, and one that comes in the middle.
-    last: Piece,
-    middle: Piece,
+    /// An operation that comes last in order, one that comes in the middle, one that comes before
+    /// nearly all.
+    renames: [Piece; 3],
+    /// The same of those that remove a member who has done nothing, with the cut that this takes.
+    removals: [Piece; 3],
     members: Vec<MemberId>,
 }
 
@@ -182,18 +199,36 @@ fn build() -> Organisation {
         pending.push(Cosigned::unsigned(draft).signed(key));
     }
     charter.take_all(pending.into_iter().map(Piece::Operation));
-    let last =
-        charter.draft(founder.id(), own, Vec::new(), vec![rename(&charter)]).expect("it belongs");
-    let last = Piece::Operation(Cosigned::unsigned(last).signed(&founder));
-    let (middle, _) = charter.log().nth(OPERATIONS / 2).expect("so many");
-    let (key, member) = &officers[OFFICERS - 1];
-    let mut draft =
-        charter.draft(key.id(), *member, Vec::new(), vec![rename(&charter)]).expect("it belongs");
-    draft.parents = List::truncated([middle.hash()]);
-    draft.lamport = middle.unverified().lamport + 1;
-    let middle = Piece::Operation(Cosigned::unsigned(draft).signed(key));
-    let pieces = charter.pieces_in_order().collect();
-    Organisation { charter, pieces, founder: (founder, own), last, middle, members }
+    // The last officer has been out all the time.
+    let apart = &officers[OFFICERS - 1];
+    let whom = members[MEMBERS - 1];
+    let removal = Change::Remove { member: whom, admission: charter.state().removals(whom) + 1 };
+    let made = |change: &Change| {
+        [None, Some(OPERATIONS / 2), Some(OFFICERS + 2)]
+            .map(|after| late(&charter, apart, after, change.clone()))
+    };
+    let (renames, removals) = (made(&rename(&charter)), made(&removal));
+    let pieces: Vec<_> = charter.pieces_in_order().collect();
+    let newcomer = Charter::of_roots(charter.roots().cloned()).expect("sound");
+    let messages = pack(charter.lacking(&newcomer.have()));
+    Organisation { charter, pieces, messages, founder: (founder, own), renames, removals, members }
+}
+
+/// An operation of an officer who knew nothing that came after this place of the log.
+fn late(
+    charter: &Charter,
+    (key, member): &(DeviceKey, MemberId),
+    after: Option<usize>,
+    change: Change,
+) -> Piece {
+    let draft = charter.draft(key.id(), *member, Vec::new(), vec![change]);
+    let mut draft = draft.expect("it belongs");
+    if let Some(after) = after {
+        let (known, _) = charter.log().nth(after).expect("so many");
+        draft.parents = List::truncated([known.hash()]);
+        draft.lamport = known.unverified().lamport + 1;
+    }
+    Piece::Operation(Cosigned::unsigned(draft).signed(key))
 }
 
 fn rename(charter: &Charter) -> Change {
@@ -222,28 +257,36 @@ fn take(charter: &mut Charter, key: &DeviceKey, member: MemberId, changes: Vec<C
     charter.take(Piece::Operation(signed)).expect("it is in order");
 }
 
-/// All pieces from scratch, all signatures checked. 1.5 s at most.
+/// A newcomer takes what it is sent, message by message, all signatures checked. 1.5 s at most.
 #[divan::bench(sample_count = 5, sample_size = 1)]
-fn everything_from_scratch(bencher: Bencher<'_, '_>) {
-    let pieces = &organisation().pieces;
-    let Piece::Root(founding) = &pieces[0] else { unreachable!("roots come first") };
-    bencher.with_inputs(|| pieces.clone()).bench_local_values(|pieces| {
-        let mut charter = Charter::of(founding.clone()).expect("sound");
-        charter.take_all(pieces);
-        charter
+fn cold_sync(bencher: Bencher<'_, '_>) {
+    let Organisation { charter, messages, .. } = organisation();
+    bencher.bench_local(|| {
+        let mut newcomer = Charter::of_roots(charter.roots().cloned()).expect("sound");
+        for message in messages {
+            let Message::Pieces(packed) = message else { unreachable!("pieces are packed") };
+            let pieces = unpack(packed).expect("they were packed just so");
+            assert!(newcomer.take_all(pieces).iter().all(Result::is_ok));
+        }
+        assert_eq!(newcomer, *charter);
+        newcomer
     });
 }
 
-/// One operation that is the last in order. 5 ms at most.
-#[divan::bench(sample_count = 20, sample_size = 1)]
-fn one_more_at_the_end(bencher: Bencher<'_, '_>) {
-    merge(bencher, &organisation().last);
+/// One operation, where it falls in the order. 5 ms at most.
+#[divan::bench(args = ["the_end", "the_middle", "the_start"], sample_count = 40, sample_size = 1)]
+fn one_more(bencher: Bencher<'_, '_>, at: &str) {
+    merge(bencher, &organisation().renames[place(at)]);
 }
 
-/// One operation in the middle of the others. 5 ms at most.
-#[divan::bench(sample_count = 20, sample_size = 1)]
-fn one_more_in_the_middle(bencher: Bencher<'_, '_>) {
-    merge(bencher, &organisation().middle);
+/// One that removes somebody and cuts what he might have done. 5 ms at most.
+#[divan::bench(args = ["the_end", "the_middle", "the_start"], sample_count = 40, sample_size = 1)]
+fn one_removal(bencher: Bencher<'_, '_>, at: &str) {
+    merge(bencher, &organisation().removals[place(at)]);
+}
+
+fn place(at: &str) -> usize {
+    ["the_end", "the_middle", "the_start"].iter().position(|it| *it == at).expect("one of them")
 }
 
 fn merge(bencher: Bencher<'_, '_>, piece: &Piece) {

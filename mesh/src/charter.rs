@@ -20,13 +20,18 @@ mod exchange;
 mod introduction;
 mod operation;
 pub mod pack;
+mod past;
 mod replay;
 mod root;
+mod shared;
 mod state;
 mod storage;
 mod taking;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hark_keys::{
     ChannelId, Cosigned, DecodeError, DeviceId, DeviceKey, List, MemberId, ObjectHash,
@@ -54,8 +59,10 @@ pub use taking::{CHAIN_OPERATIONS_MAX, OPERATIONS_MAX, VOID_MAX};
 use self::{
     certificates::{Certificates, owns},
     content::{Capabilities, Change, Channel, MEMBER_ROLE, Rank, Role},
-    replay::{Former, Pieces, Shield, Taken, reaches_back, replay, replay_last},
+    past::Last,
+    replay::{Course, Pieces, Position, Taken, replay},
     root::Roots,
+    shared::Shared,
 };
 use crate::clean_name;
 
@@ -107,30 +114,39 @@ impl Eq for Charter {}
 pub struct Charter {
     organisation: OrganisationId,
     roots: Roots,
-    certificates: Certificates,
+    certificates: Shared<Certificates>,
     /// What the checkpoint before the newest has settled.
-    base: Settled,
+    base: Shared<Settled>,
     /// The newest checkpoint, and the state after what it covers.
-    newest: Option<(Cosigned<Checkpoint>, State)>,
-    operations: Vec<Taken>,
-    index: BTreeMap<ObjectHash, usize>,
-    heads: BTreeSet<ObjectHash>,
+    newest: Option<Shared<(Cosigned<Checkpoint>, State)>>,
+    operations: Shared<Vec<Arc<Taken>>>,
+    /// How many of them the newest checkpoint covers.
+    covered: usize,
+    index: Shared<BTreeMap<ObjectHash, usize>>,
+    heads: Shared<BTreeSet<ObjectHash>>,
     /// How many operations of each number are held.
-    numbers: BTreeMap<(DeviceId, u32, u64), usize>,
+    numbers: Shared<BTreeMap<(DeviceId, u32, u64), usize>>,
     /// How many of a key and term are void as of the last replay, and such as came since and have
     /// another's number.
     surplus: BTreeMap<(DeviceId, u32), usize>,
-    state: State,
-    verdicts: Vec<Verdict>,
-    order: Vec<usize>,
-    shield: Shield,
+    /// The operations in their order, and what they lead to.
+    course: Course,
     /// Operations that wait for others, and say meanwhile whose device somebody is. [CHARTER-3.6]
     introduced: Vec<Cosigned<Operation>>,
-    /// Whether what was taken last is not in the state yet.
-    stale: bool,
+    /// What of the pieces is not in the course yet.
+    stale: Stale,
     /// Whether what is taken comes back from a snapshot that has forgotten what came before: it may
     /// name that.
     settled_before: bool,
+}
+
+/// How much of what was told from the pieces has to be told anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stale {
+    Everything,
+    /// What comes at this position in the order or behind it.
+    Since(Position),
+    Nothing,
 }
 
 /// A checkpoint whose operations are forgotten.
@@ -138,8 +154,7 @@ pub struct Charter {
 struct Settled {
     checkpoint: Option<Cosigned<Checkpoint>>,
     state: State,
-    /// The last operation of each key and term, ever.
-    last: BTreeMap<(DeviceId, u32), (u64, ObjectHash)>,
+    last: Last,
 }
 
 /// Why a piece is not taken.
@@ -236,23 +251,21 @@ impl Charter {
         let mut charter = Self {
             organisation: roots.organisation(),
             roots,
-            certificates: Certificates::default(),
-            base: Settled::default(),
+            certificates: Shared::default(),
+            base: Shared::default(),
             newest: None,
-            operations: Vec::new(),
-            index: BTreeMap::new(),
-            heads: BTreeSet::new(),
-            numbers: BTreeMap::new(),
+            operations: Shared::default(),
+            covered: 0,
+            index: Shared::default(),
+            heads: Shared::default(),
+            numbers: Shared::default(),
             surplus: BTreeMap::new(),
-            state: State::default(),
-            verdicts: Vec::new(),
-            order: Vec::new(),
-            shield: Shield::new(),
+            course: Course::default(),
             introduced: Vec::new(),
-            stale: false,
+            stale: Stale::Everything,
             settled_before: false,
         };
-        charter.replay();
+        charter.settle_state();
         Ok(charter)
     }
 
@@ -298,7 +311,9 @@ impl Charter {
         match piece {
             Piece::Root(document) => {
                 let new = self.roots.take(document)?;
-                self.stale |= new;
+                if new {
+                    self.stale = Stale::Everything;
+                }
                 Ok(new)
             }
             Piece::Certificate(certificate) => self.certificates.take(certificate, &self.roots),
@@ -307,10 +322,24 @@ impl Charter {
         }
     }
 
+    /// Tells from the pieces what they say, as far as that is not known.
     fn settle_state(&mut self) {
-        if std::mem::take(&mut self.stale) {
-            self.replay();
+        let since = match std::mem::replace(&mut self.stale, Stale::Nothing) {
+            Stale::Everything => None,
+            Stale::Since(position) => Some(position),
+            Stale::Nothing => return,
+        };
+        let mut former = std::mem::take(&mut self.course);
+        // What comes out is the same for whoever was introduced to nobody.
+        former.state.introduced.clear();
+        self.course = replay(&self.pieces(), former, since);
+        self.surplus.clear();
+        let judged = self.course.order.iter().zip(&self.course.verdicts);
+        for (index, _) in judged.filter(|(_, verdict)| matches!(verdict, Verdict::Void(_))) {
+            let operation = self.operations[*index].operation();
+            *self.surplus.entry((operation.author, operation.term)).or_default() += 1;
         }
+        self.settle_introduced();
     }
 
     /// The organisation: the hash of its founding root document. [PROTO-4.1]
@@ -325,7 +354,7 @@ impl Charter {
 
     /// What the pieces say.
     pub fn state(&self) -> &State {
-        &self.state
+        &self.course.state
     }
 
     /// The newest root document.
@@ -343,7 +372,7 @@ impl Charter {
         self.roots.is_forked()
     }
 
-    /// Operations that no other names as parent, in ascending order.
+    /// Operations that no other names as parent or as its author's one before, in ascending order.
     pub fn heads(&self) -> impl ExactSizeIterator<Item = ObjectHash> {
         self.heads.iter().copied()
     }
@@ -351,7 +380,8 @@ impl Charter {
     /// Operations since the checkpoint before the newest, in the order in which they count, with
     /// what has become of each.
     pub fn log(&self) -> impl DoubleEndedIterator<Item = (&Cosigned<Operation>, &Verdict)> {
-        self.order.iter().map(|index| (&self.operations[*index].signed, &self.verdicts[*index]))
+        let judged = self.course.order.iter().zip(self.course.verdicts.iter());
+        judged.map(|(index, verdict)| (&self.operations[*index].signed, verdict))
     }
 
     /// How many operations are held.
@@ -366,7 +396,7 @@ impl Charter {
 
     /// The number of the newest checkpoint; 0 where there is none.
     pub fn checkpoint(&self) -> u32 {
-        let newest = self.newest.as_ref().map(|(checkpoint, _)| checkpoint);
+        let newest = self.newest.as_ref().map(|newest| &newest.0);
         let newest = newest.or(self.base.checkpoint.as_ref());
         newest.map_or(0, |checkpoint| checkpoint.unverified().number)
     }
@@ -411,22 +441,23 @@ impl Charter {
 
     /// Whether somebody belongs, or once did.
     pub fn is_known(&self, member: MemberId) -> bool {
-        self.certificates.members().any(|known| known == member)
+        self.certificates.knows(member)
     }
 
     /// Whether somebody belongs at present, as far as is known here.
     pub fn is_member(&self, member: MemberId) -> bool {
-        self.certificates.good(member, &self.state, &self.roots).is_some()
+        self.certificates.good(member, &self.course.state, &self.roots).is_some()
     }
 
     /// Devices of a member: the first and those that it has added.
     pub fn devices_of(&self, member: MemberId) -> Vec<DeviceId> {
-        let Some(hash) = self.certificates.good(member, &self.state, &self.roots) else {
+        let Some(hash) = self.certificates.good(member, &self.course.state, &self.roots) else {
             return Vec::new();
         };
         let certificate = self.certificates.certificate(&hash).expect("a good one is known");
-        let first = Some(certificate.device).filter(|it| !self.state.is_retired(member, *it));
-        first.into_iter().chain(self.state.added_devices(member)).collect()
+        let first =
+            Some(certificate.device).filter(|it| !self.course.state.is_retired(member, *it));
+        first.into_iter().chain(self.course.state.added_devices(member)).collect()
     }
 
     /// The member who belongs and whose printed recovery key is `key`.
@@ -440,13 +471,13 @@ impl Charter {
 
     /// The certificate by which a member belongs at present.
     pub fn certificate_of(&self, member: MemberId) -> Option<&Signed<MemberCertificate>> {
-        let hash = self.certificates.good(member, &self.state, &self.roots)?;
+        let hash = self.certificates.good(member, &self.course.state, &self.roots)?;
         self.certificates.signed(&hash)
     }
 
     /// The chain of the certificate by which a member belongs at present; empty for nobody.
     pub fn chain_of(&self, member: MemberId) -> CertificateChain {
-        let good = self.certificates.good(member, &self.state, &self.roots);
+        let good = self.certificates.good(member, &self.course.state, &self.roots);
         good.map(|hash| self.certificates.chain(hash)).unwrap_or_default()
     }
 
@@ -458,21 +489,21 @@ impl Charter {
         right: Capabilities,
         at: content::Place,
     ) -> Option<Decision> {
-        self.is_member(member).then(|| self.state.decide(member, right, at))
+        self.is_member(member).then(|| self.course.state.decide(member, right, at))
     }
 
     /// Whether a member has all of `rights` at a place.
     pub fn allows(&self, member: MemberId, rights: Capabilities, at: content::Place) -> bool {
-        self.is_member(member) && self.state.allows(member, rights, at)
+        self.is_member(member) && self.course.state.allows(member, rights, at)
     }
 
     /// Whether a member may give a role, everywhere, to somebody who has none; or what is missing.
     pub fn may_give(&self, member: MemberId, role: RoleId) -> Result<(), Denial> {
         let (right, at) = (Capabilities::MANAGE_ROLES, content::Place::Organisation);
-        let role = self.state.role(role).ok_or(Denial::Absent)?;
+        let role = self.course.state.role(role).ok_or(Denial::Absent)?;
         if !self.allows(member, right, at) {
             Err(Denial::Right(right, at))
-        } else if self.state.rank(member, at) < role.rank {
+        } else if self.course.state.rank(member, at) < role.rank {
             Ok(())
         } else {
             Err(Denial::Rank)
@@ -507,10 +538,10 @@ impl Charter {
             weighed = self.weigh(chain)?;
             &weighed
         };
-        if !owns(leaf, &self.state, device) && !self.is_introduced(leaf, device, added) {
+        if !owns(leaf, &self.course.state, device) && !self.is_introduced(leaf, device, added) {
             return Err(ChainError::Device);
         }
-        if !known.is_good(leaf, &self.state, &self.roots) {
+        if !known.is_good(leaf, &self.course.state, &self.roots) {
             return Err(ChainError::NotMember);
         }
         Ok(leaf.member())
@@ -554,7 +585,7 @@ impl Charter {
         let leaf = chain.leaf().ok_or(ChainError::Rootless)?.unverified();
         self.weigh(chain)?;
         if leaf.device != device
-            && !owns(leaf, &self.state, device)
+            && !owns(leaf, &self.course.state, device)
             && !self.is_introduced(leaf, device, added)
         {
             return Err(ChainError::Device);
@@ -571,13 +602,17 @@ impl Charter {
     /// The member who has `device`, as far as is known here.
     pub fn owner(&self, device: DeviceId) -> Option<MemberId> {
         let first = self.member_of(device);
-        if self.certificate_of(first).is_some_and(|it| owns(it.unverified(), &self.state, device)) {
+        if self
+            .certificate_of(first)
+            .is_some_and(|it| owns(it.unverified(), &self.course.state, device))
+        {
             return Some(first);
         }
-        let introduced = self.state.introduced.keys();
-        let mut owners = self.state.devices.keys().chain(introduced).copied();
+        let introduced = self.course.state.introduced.keys();
+        let mut owners = self.course.state.devices.keys().chain(introduced).copied();
         owners.find(|member| {
-            self.is_member(*member) && self.state.added_devices(*member).any(|it| it == device)
+            self.is_member(*member)
+                && self.course.state.added_devices(*member).any(|it| it == device)
         })
     }
 
@@ -585,9 +620,10 @@ impl Charter {
     /// that officers gave them, that it may join; one of a preset only where there is no other.
     pub fn first_channel(&self, member: MemberId) -> Option<&Channel> {
         let rights = Capabilities::JOIN | Capabilities::LISTEN;
-        let may = |it: &&Channel| self.state.allows(member, rights, content::Place::Channel(it.id));
-        let preset = |it: &&Channel| self.state.preset_of(it.id).is_some();
-        let mut channels: Vec<_> = self.state.channels_in_order();
+        let state = &self.course.state;
+        let may = |it: &&Channel| state.allows(member, rights, content::Place::Channel(it.id));
+        let preset = |it: &&Channel| state.preset_of(it.id).is_some();
+        let mut channels: Vec<_> = state.channels_in_order();
         // Whoever has chosen nothing is not moved by a preset that says nothing of it.
         channels.sort_by_key(preset);
         channels.into_iter().find(may)
@@ -602,54 +638,9 @@ impl Charter {
 
     /// The role that people call so, where only one is.
     pub fn role_named(&self, name: &str) -> Option<RoleId> {
-        let mut named = self.state.roles().filter(|role| role.name == name);
+        let mut named = self.course.state.roles().filter(|role| role.name == name);
         let role = named.next()?.id;
         named.next().is_none().then_some(role)
-    }
-
-    /// The whole history anew.
-    fn replay(&mut self) {
-        let former = Former { ended: &self.state.ended, shield: &self.shield };
-        let outcome = replay(&self.pieces(), Some(former));
-        self.state = outcome.state;
-        self.shield = outcome.shield;
-        self.verdicts = outcome.verdicts;
-        self.order = outcome.order;
-        self.surplus.clear();
-        let judged = self.operations.iter().zip(&self.verdicts);
-        for (taken, _) in judged.filter(|(_, verdict)| matches!(verdict, Verdict::Void(_))) {
-            let operation = taken.operation();
-            *self.surplus.entry((operation.author, operation.term)).or_default() += 1;
-        }
-        self.settle_introduced();
-    }
-
-    /// Whether the operation at `index` comes after all others and changes nothing that is before
-    /// it, so that it can be applied to the present state.
-    fn is_last(&self, index: usize) -> bool {
-        let operation = self.operations[index].operation();
-        let last = self.order.last().map(|last| &self.operations[*last]);
-        !reaches_back(operation, self.knows_all(&self.operations[index]))
-            && last
-                .is_none_or(|last| last.segment < 1 || last.operation().lamport < operation.lamport)
-            && self.numbers.get(&(operation.author, operation.term, operation.sequence)) == Some(&1)
-    }
-
-    /// Whether an operation that is not applied yet is a descendant of all that stand.
-    fn knows_all(&self, taken: &Taken) -> bool {
-        let known: BTreeSet<_> = taken.parents.iter().collect();
-        self.standing_heads().all(|head| known.contains(&self.index[&head.hash]))
-    }
-
-    fn apply_last(&mut self, index: usize) {
-        let mut state = std::mem::take(&mut self.state);
-        // The outcome is the same for whoever was introduced to nobody.
-        state.introduced.clear();
-        let (state, verdict) = replay_last(&self.pieces(), state, index);
-        self.state = state;
-        self.verdicts.push(verdict);
-        self.order.push(index);
-        self.settle_introduced();
     }
 
     fn pieces(&self) -> Pieces<'_> {
@@ -673,7 +664,7 @@ impl Charter {
 
     /// What an operation made now names as base. [CHARTER-4.3]
     fn newest_base(&self) -> ObjectHash {
-        self.newest.as_ref().map_or_else(|| self.oldest_base(), |(newest, _)| newest.hash())
+        self.newest.as_ref().map_or_else(|| self.oldest_base(), |newest| newest.0.hash())
     }
 
     fn oldest_base(&self) -> ObjectHash {
@@ -685,7 +676,7 @@ impl Charter {
 
     fn base_lamport(&self, base: &ObjectHash) -> u64 {
         match &self.newest {
-            Some((newest, _)) if newest.hash() == *base => newest.unverified().lamport,
+            Some(newest) if newest.0.hash() == *base => newest.0.unverified().lamport,
             _ => self.base.checkpoint.as_ref().map_or(0, |it| it.unverified().lamport),
         }
     }

@@ -37,6 +37,8 @@ pub enum Message {
     Pieces(List<u8, MESSAGE_MAX_BYTES>),
     /// The receiver is to hear another channel. [PROTO-6.14]
     Move(Move),
+    /// A part of what the sender's checkpoints have settled.
+    Past(PastPart),
 }
 
 impl Message {
@@ -48,6 +50,17 @@ impl Message {
     /// The bytes of the message.
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
+    }
+
+    /// Messages that hold all of a settled past. [CHARTER-7.5]
+    pub fn of_past(past: &[u8]) -> Vec<Self> {
+        let chunks = past.chunks(PAST_PART_BYTES);
+        let parts = u16::try_from(chunks.len()).unwrap_or(0);
+        let id = ObjectHash::from_bytes(blake3::hash(past).into());
+        let part = |(part, chunk): (u16, &[u8])| {
+            Self::Past(PastPart { id, part, parts, bytes: List::truncated(chunk.iter().copied()) })
+        };
+        (0..parts).zip(chunks).map(part).collect()
     }
 
     /// Messages that hold all of `records`, none longer than a message may be.
@@ -71,6 +84,19 @@ impl Message {
         }
         messages
     }
+}
+
+/// A part of a settled past, which is longer than a message may be. [CHARTER-7.5]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastPart {
+    /// BLAKE3 of all of it.
+    pub id: ObjectHash,
+    /// Which part this is, from 0.
+    pub part: u16,
+    /// How many there are: at most [`PAST_PARTS_MAX`].
+    pub parts: u16,
+    /// The bytes.
+    pub bytes: List<u8, PAST_PART_BYTES>,
 }
 
 /// What a peer listens to; the higher number replaces the lower.
@@ -188,6 +214,12 @@ impl<T, E> From<&Result<T, E>> for Acknowledgement {
 
 /// Bytes of a control message; longer ones are refused. [PROTO-1.3]
 pub const MESSAGE_MAX_BYTES: usize = 32 * 1024;
+
+/// Bytes of a part of a settled past, which leaves room for what stands around them.
+pub const PAST_PART_BYTES: usize = MESSAGE_MAX_BYTES - 64;
+
+/// Parts of a settled past; nobody keeps those of a longer one.
+pub const PAST_PARTS_MAX: u16 = 520;
 
 /// Devices that get one sender's key; further ones are not given it and do not hear.
 pub const RECIPIENTS_MAX: usize = 64;

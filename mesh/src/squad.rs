@@ -296,6 +296,7 @@ impl Squad {
             Message::Have(have) => self.replication.handle_have(now, from, &have),
             Message::Pieces(packed) => result = self.replication.handle_pieces(from, &packed),
             Message::Move(order) => self.take_move(from, order)?,
+            Message::Past(part) => result = self.replication.handle_past(now, from, part),
         }
         self.settle(now);
         result
@@ -317,7 +318,8 @@ impl Squad {
             | Message::Names(_)
             | Message::Digest(_)
             | Message::Have(_)
-            | Message::Move(_) => return Err(MessageError::ByGossip),
+            | Message::Move(_)
+            | Message::Past(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())

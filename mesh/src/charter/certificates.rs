@@ -1,4 +1,7 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hark_keys::{DeviceId, MemberId, ObjectHash, Signed};
 
@@ -15,8 +18,8 @@ use super::{
 /// All certificates that are known, by hash and by member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Certificates {
-    by_hash: BTreeMap<ObjectHash, Known>,
-    by_member: BTreeMap<MemberId, Vec<ObjectHash>>,
+    by_hash: BTreeMap<ObjectHash, Arc<Known>>,
+    by_member: BTreeSet<(MemberId, ObjectHash)>,
 }
 
 /// A certificate, and what else would have to be computed again and again.
@@ -48,8 +51,8 @@ impl Certificates {
             return Err(PieceError::Full);
         }
         let member = certificate.unverified().member();
-        self.by_member.entry(member).or_default().push(hash);
-        self.by_hash.insert(hash, Known { signed: certificate, member });
+        self.by_member.insert((member, hash));
+        self.by_hash.insert(hash, Arc::new(Known { signed: certificate, member }));
         Ok(true)
     }
 
@@ -83,7 +86,7 @@ impl Certificates {
     }
 
     pub(super) fn known(&self, hash: &ObjectHash) -> Option<&Known> {
-        self.by_hash.get(hash)
+        self.by_hash.get(hash).map(|known| &**known)
     }
 
     /// The member of a certificate that is known.
@@ -111,7 +114,20 @@ impl Certificates {
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = MemberId> {
-        self.by_member.keys().copied()
+        let mut last = None;
+        let members = self.by_member.iter().map(|(member, _)| *member);
+        members.filter(move |member| last.replace(*member) != Some(*member))
+    }
+
+    /// Whether there is any certificate of a member.
+    pub(super) fn knows(&self, member: MemberId) -> bool {
+        self.of(member).next().is_some()
+    }
+
+    /// Certificates of a member, those with the lowest hashes first.
+    fn of(&self, member: MemberId) -> impl Iterator<Item = &ObjectHash> {
+        let [first, last] = [[0; 32], [u8::MAX; 32]].map(ObjectHash::from_bytes);
+        self.by_member.range((member, first)..=(member, last)).map(|(_, hash)| hash)
     }
 
     /// The certificate by which somebody is a member at present: of good ones the one with the
@@ -122,9 +138,8 @@ impl Certificates {
         state: &State,
         roots: &Roots,
     ) -> Option<ObjectHash> {
-        let all = self.by_member.get(&member)?.iter();
-        let good = all.filter(|hash| self.is_known_good(hash, &self.by_hash[hash], state, roots));
-        good.min().copied()
+        let mut all = self.of(member);
+        all.find(|hash| self.is_known_good(hash, &self.by_hash[hash], state, roots)).copied()
     }
 
     /// The chain of a certificate that is known.

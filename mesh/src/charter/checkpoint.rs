@@ -1,11 +1,16 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hark_keys::{Cosignable, Cosigned, DeviceId, List, ObjectHash, OrganisationId, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, PieceError,
-    replay::{Pieces, Taken, replay},
+    Charter, PieceError, Stale,
+    past::Last,
+    replay::{Course, Pieces, Taken, replay},
+    shared::Shared,
     state::State,
 };
 
@@ -24,7 +29,7 @@ pub struct Checkpoint {
     pub covered: List<Covered, COVERED_MAX>,
     /// The largest lamport of what is covered.
     pub lamport: u64,
-    /// BLAKE3 of the encoded state after all of it.
+    /// BLAKE3 of the encoded state after all of it, and of what is settled of each key. [CHARTER-7.1]
     pub state: ObjectHash,
 }
 
@@ -48,23 +53,33 @@ impl Cosignable for Checkpoint {
 /// Bytes of a signed checkpoint; a longer one is refused. [CHARTER-1.1]
 pub const CHECKPOINT_MAX_BYTES: usize = 64 * 1024;
 
-/// Keys and terms that one checkpoint covers; those with more to cover come before the next.
+/// Keys and terms that one checkpoint covers; the operations of more are left to the next.
 pub(super) const COVERED_MAX: usize = 512;
 
 /// Operations that a checkpoint covers: segment 0 of those held.
 pub(super) type Segments = Vec<u8>;
 
 impl Charter {
-    /// A checkpoint of all that is held, for the root keys to sign; none where nothing is new.
+    /// A checkpoint of all that is held, for the root keys to sign; none where nothing is new. Where
+    /// more keys have acted than one checkpoint can cover, it covers the first operations, and
+    /// another one what is left.
     pub fn draft_checkpoint(&self) -> Option<Checkpoint> {
         let mut covered: BTreeMap<(DeviceId, u32), (u64, ObjectHash)> = BTreeMap::new();
-        for taken in self.operations.iter().filter(|taken| taken.segment == 1) {
+        let new = self.operations.iter().filter(|taken| taken.segment == 1);
+        let mut new: Vec<_> = new.map(|taken| (taken.position(), taken.hash, taken)).collect();
+        // What an operation knows comes before it.
+        new.sort_unstable_by_key(|(position, hash, _)| (*position, *hash));
+        for (_, hash, taken) in new {
             let operation = taken.operation();
-            let number = (operation.sequence, taken.hash);
-            let last = covered.entry((operation.author, operation.term)).or_insert(number);
+            let chain = (operation.author, operation.term);
+            if covered.len() == COVERED_MAX && !covered.contains_key(&chain) {
+                break;
+            }
+            let number = (operation.sequence, hash);
+            let last = covered.entry(chain).or_insert(number);
             *last = number.max(*last);
         }
-        if covered.is_empty() || covered.len() > COVERED_MAX {
+        if covered.is_empty() {
             return None;
         }
         let covered = covered.into_iter().map(|((key, term), (sequence, hash))| Covered {
@@ -85,7 +100,7 @@ impl Charter {
         let segments = self.segments(&checkpoint, true).ok()?;
         let (state, lamport) = self.outcome_of(&segments, checkpoint.root, true);
         checkpoint.lamport = lamport;
-        checkpoint.state = hash_of(&state);
+        checkpoint.state = hash_of(&state, &self.last_after(&checkpoint));
         Some(checkpoint)
     }
 
@@ -129,14 +144,14 @@ impl Charter {
     /// The state after the operations of segment 0, and their largest lamport.
     pub(super) fn outcome_of(&self, segments: &Segments, root: u32, next: bool) -> (State, u64) {
         let mut place = BTreeMap::new();
-        let mut operations: Vec<Taken> = Vec::new();
+        let mut operations: Vec<Arc<Taken>> = Vec::new();
         for (index, taken) in self.operations.iter().enumerate() {
             if segments[index] == 0 {
                 place.insert(index, operations.len());
                 let parents = taken.parents.iter().filter_map(|it| place.get(it).copied());
                 let parents = parents.collect();
                 let segment = if next { taken.segment } else { 1 };
-                operations.push(Taken { parents, segment, ..taken.clone() });
+                operations.push(Arc::new(Taken { parents, segment, ..(**taken).clone() }));
             }
         }
         let index = operations.iter().enumerate().map(|(at, taken)| (taken.hash, at)).collect();
@@ -148,7 +163,7 @@ impl Charter {
             index: &index,
         };
         let lamport = operations.iter().map(|taken| taken.operation().lamport).max();
-        let mut state = replay(&pieces, None).state;
+        let mut state = replay(&pieces, Course::default(), None).state;
         state.prune();
         (state, lamport.unwrap_or(0))
     }
@@ -162,23 +177,17 @@ impl Charter {
         segments: &Segments,
         next: bool,
     ) {
-        let former = self.newest.replace((checkpoint, state)).filter(|_| next);
+        let newest = Shared::new((checkpoint, state));
+        let former = self.newest.replace(newest).filter(|_| next);
         let held = std::mem::take(&mut self.operations);
-        let before =
-            former.as_ref().map_or_else(|| self.oldest_base(), |(former, _)| former.hash());
+        let before = former.as_ref().map_or_else(|| self.oldest_base(), |former| former.0.hash());
         let known = [self.newest_base(), before];
         let mut place = BTreeMap::new();
         let mut late = BTreeSet::new();
-        for (index, (mut taken, segment)) in held.into_iter().zip(segments).enumerate() {
+        for (index, (taken, segment)) in held.iter().zip(segments).enumerate() {
             let operation = taken.operation();
             if next && taken.segment == 0 {
                 // Settled by the checkpoint before, and now forgotten.
-                let number = (operation.sequence, taken.hash);
-                let chain = (operation.author, operation.term);
-                let last = self.base.last.entry(chain).or_insert(number);
-                if number.0 > last.0 {
-                    *last = number;
-                }
                 continue;
             }
             // [CHARTER-7.3] too late, and so is what comes after it.
@@ -187,32 +196,47 @@ impl Charter {
                 late.insert(index);
                 continue;
             }
-            taken.segment = *segment;
-            taken.parents = taken.parents.iter().filter_map(|it| place.get(it).copied()).collect();
+            let parents = taken.parents.iter().filter_map(|it| place.get(it).copied()).collect();
             place.insert(index, self.operations.len());
-            self.operations.push(taken);
+            let taken = Taken { parents, segment: *segment, ..(**taken).clone() };
+            self.operations.push(Arc::new(taken));
         }
-        if let Some((former, state)) = former {
-            self.base.checkpoint = Some(former);
-            self.base.state = state;
+        if let Some(former) = former {
+            let (former, state) = &*former;
+            self.base.last.extend(former.unverified().last());
+            self.base.checkpoint = Some(former.clone());
+            self.base.state = state.clone();
         }
-        self.index =
-            self.operations.iter().enumerate().map(|(at, taken)| (taken.hash, at)).collect();
+        self.covered = self.operations.iter().filter(|taken| taken.segment == 0).count();
+        let places = self.operations.iter().enumerate().map(|(at, taken)| (taken.hash, at));
+        self.index = Shared::new(places.collect());
         let named: BTreeSet<_> =
             self.operations.iter().flat_map(|taken| taken.parents.iter().copied()).collect();
         let heads = self.operations.iter().enumerate().filter(|(at, _)| !named.contains(at));
-        self.heads = heads.map(|(_, taken)| taken.hash).collect();
-        // Operations lie elsewhere now.
-        self.shield.clear();
+        self.heads = Shared::new(heads.map(|(_, taken)| taken.hash).collect());
         self.numbers.clear();
-        for operation in self.operations.iter().map(Taken::operation) {
+        for operation in self.operations.iter().map(|taken| taken.operation()) {
             let number = (operation.author, operation.term, operation.sequence);
             *self.numbers.entry(number).or_default() += 1;
         }
-        self.replay();
+        self.course.displace();
+        self.stale = Stale::Everything;
+        self.settle_state();
     }
 }
 
-pub(super) fn hash_of(state: &State) -> ObjectHash {
-    ObjectHash::from_bytes(blake3::hash(&encode(state)).into())
+impl Checkpoint {
+    /// Whether it says that this is settled.
+    pub(super) fn states(&self, state: &State, last: &Last) -> bool {
+        // The first checkpoints did not tell what is settled of each key.
+        self.state == hash_of(state, last)
+            || self.state == ObjectHash::from_bytes(blake3::hash(&encode(state)).into())
+    }
+}
+
+/// [CHARTER-7.1]
+pub(super) fn hash_of(state: &State, last: &Last) -> ObjectHash {
+    let mut hasher = blake3::Hasher::new_derive_key("hark 1 settled");
+    hasher.update(&encode(&(state, last)));
+    ObjectHash::from_bytes(hasher.finalize().into())
 }

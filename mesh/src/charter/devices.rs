@@ -20,16 +20,13 @@ pub(super) fn settle(
 ) {
     let mut by_member: BTreeMap<MemberId, Vec<&Taken>> = BTreeMap::new();
     for taken in pieces.operations {
-        let about_devices = |change: &Change| {
-            matches!(change, Change::AddDevice { .. } | Change::RetireDevice { .. })
-        };
         let operation = taken.operation();
         let stands = frozen
             .get(&(operation.author, operation.term))
             .is_none_or(|from| operation.sequence < *from);
         // A root key that acts by itself has no devices.
         let member = pieces.certificates.certificate(&operation.certificate).is_some();
-        if stands && member && operation.changes.iter().any(about_devices) {
+        if stands && member && taken.is_about_devices() {
             by_member.entry(taken.member).or_default().push(taken);
         }
     }

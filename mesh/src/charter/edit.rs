@@ -35,14 +35,14 @@ impl Charter {
         mut cosigners: Vec<Cosigner>,
         changes: Vec<Change>,
     ) -> Result<Operation, EditError> {
-        let certificate = self.certificates.good(member, &self.state, &self.roots);
+        let certificate = self.certificates.good(member, &self.course.state, &self.roots);
         let certificate = match certificate {
             Some(certificate) => certificate,
             None if self.is_root(author) => NO_CERTIFICATE,
             None => return Err(EditError::NotMember),
         };
-        let term = self.state.term(member);
-        if self.state.frozen.contains_key(&(author, term)) {
+        let term = self.course.state.term(member);
+        if self.course.state.frozen.contains_key(&(author, term)) {
             return Err(EditError::Frozen);
         }
         let (sequence, previous) = self.last_of(author, term);
@@ -51,7 +51,7 @@ impl Charter {
         parents.truncate(PARENTS_MAX);
         let base = self.newest_base();
         // An own operation before it that is void, or covered, is no head, yet comes before it.
-        let own = self.index.get(&previous).map(|index| &self.operations[*index]);
+        let own = self.index.get(&previous).map(|index| &*self.operations[*index]);
         if let Some(own) = own.filter(|own| own.segment == 1 || !parents.is_empty())
             && parents.first().is_none_or(|it| it.operation().lamport < own.operation().lamport)
             && !parents.iter().any(|taken| taken.hash == own.hash)
@@ -85,12 +85,12 @@ impl Charter {
     /// Ends the present term of a member: what it has done so far stands, and whatever its keys did
     /// that nobody here knows is void. Lifts a freeze, too. [CHARTER-5.2]
     pub fn cut(&self, member: MemberId) -> Cut {
-        let term = self.state.term(member);
+        let term = self.course.state.term(member);
         let mut last: Vec<(DeviceId, u64)> = Vec::new();
         for taken in self.operations.iter().filter(|taken| taken.member == member) {
             let operation = taken.operation();
             if operation.term == term {
-                let frozen = self.state.frozen.get(&(operation.author, term));
+                let frozen = self.course.state.frozen.get(&(operation.author, term));
                 if frozen.is_none_or(|from| operation.sequence < *from) {
                     last.push((operation.author, operation.sequence));
                 }
@@ -110,8 +110,10 @@ impl Charter {
     pub fn try_out(&self, signed: &Cosigned<Operation>) -> Result<(), EditError> {
         let mut trial = self.clone();
         trial.take_all([Piece::Operation(signed.clone())]).remove(0)?;
-        let index = trial.index[&signed.hash()];
-        match &trial.verdicts[index] {
+        let hash = signed.hash();
+        let mut log = trial.log().rev();
+        let (_, verdict) = log.find(|(it, _)| it.hash() == hash).expect("it was taken");
+        match verdict {
             Verdict::Void(reason) => Err(EditError::Void(*reason)),
             Verdict::Judged(_, judged) => match judged.iter().position(Result::is_err) {
                 Some(place) => {
@@ -135,9 +137,9 @@ impl Charter {
         let issuer_certificate = if self.is_root(key.id()) {
             NO_CERTIFICATE
         } else {
-            let hash = self.certificates.good(member, &self.state, &self.roots);
+            let hash = self.certificates.good(member, &self.course.state, &self.roots);
             let hash = hash.ok_or(IssueError::NotMember)?;
-            if !self.state.allows(member, Capabilities::ADMIT, Place::Organisation) {
+            if !self.course.state.allows(member, Capabilities::ADMIT, Place::Organisation) {
                 return Err(IssueError::Right);
             }
             if self.certificates.chain(hash).len() >= CHAIN_MAX {
@@ -149,7 +151,7 @@ impl Charter {
             organisation: self.organisation,
             device,
             recovery,
-            admission: self.state.removals(self.member_of(device)),
+            admission: self.course.state.removals(self.member_of(device)),
             issuer: key.id(),
             issuer_certificate,
         };
@@ -169,24 +171,25 @@ impl Charter {
             let certificate = signed.unverified();
             self.certificates.issuer(certificate) == member
                 && !self.is_root(certificate.issuer)
-                && !self.state.is_listed(hash_of(signed), member, certificate.member())
+                && !self.course.state.is_listed(hash_of(signed), member, certificate.member())
         });
         issued.map(hash_of).collect()
     }
 
     /// Operations since the newest checkpoint that stand and that no other that stands names: what
     /// is void is nobody's parent, so that nobody needs it.
-    pub(super) fn standing_heads(&self) -> impl Iterator<Item = &Taken> {
+    fn standing_heads(&self) -> impl Iterator<Item = &Taken> {
         let standing = || {
-            let judged = self.operations.iter().zip(&self.verdicts);
-            judged.filter(|(_, verdict)| matches!(verdict, Verdict::Judged(..)))
+            let judged = self.course.order.iter().zip(&self.course.verdicts);
+            let standing = judged.filter(|(_, verdict)| matches!(verdict, Verdict::Judged(..)));
+            standing.map(|(index, _)| (*index, &*self.operations[*index]))
         };
         let mut named = vec![false; self.operations.len()];
-        for parent in standing().flat_map(|(taken, _)| &taken.parents) {
+        for parent in standing().flat_map(|(_, taken)| &taken.parents) {
             named[*parent] = true;
         }
-        let heads = standing().filter(move |(taken, _)| !named[self.index[&taken.hash]]);
-        heads.map(|(taken, _)| taken).filter(|taken| taken.segment == 1)
+        let heads = standing().filter(move |(index, _)| !named[*index]);
+        heads.map(|(_, taken)| taken).filter(|taken| taken.segment == 1)
     }
 
     /// The last number and operation of a key in a term.
@@ -230,8 +233,8 @@ impl Charter {
             }
         }
         lowered.remove(&author);
-        let rank = self.state.rank(author, Place::Organisation);
-        lowered.retain(|member| rank < self.state.rank(*member, Place::Organisation));
+        let rank = self.course.state.rank(author, Place::Organisation);
+        lowered.retain(|member| rank < self.course.state.rank(*member, Place::Organisation));
         if lowered.len() > CUTS_MAX {
             return Err(EditError::TooMany);
         }
@@ -239,20 +242,21 @@ impl Charter {
     }
 
     fn administers(&self, role: RoleId) -> bool {
-        let role = self.state.role(role);
+        let role = self.course.state.role(role);
         role.is_some_and(|it| !(it.capabilities - Capabilities::ALL_OF_SPEECH).is_empty())
     }
 
     fn lowers(&self, role: &Role) -> bool {
-        self.state.role(role.id).is_some_and(|before| {
+        self.course.state.role(role.id).is_some_and(|before| {
             let lost = before.capabilities - role.capabilities - Capabilities::ALL_OF_SPEECH;
             !lost.is_empty() || before.rank < role.rank
         })
     }
 
     fn holders_of(&self, role: RoleId) -> Vec<MemberId> {
-        let holds = |member: &MemberId| self.state.grants(*member).any(|(held, _)| held == role);
-        self.state.holders().filter(holds).collect()
+        let holds =
+            |member: &MemberId| self.course.state.grants(*member).any(|(held, _)| held == role);
+        self.course.state.holders().filter(holds).collect()
     }
 }
 

@@ -19,15 +19,20 @@ impl Charter {
     /// Why `device` does not belong to `member` any more; none if it does, or never did.
     pub fn ending(&self, member: MemberId, device: DeviceId) -> Option<Ending> {
         let was_there = self.member_of(device) == member
-            || self.state.devices.get(&member).is_some_and(|known| known.contains_key(&device));
+            || self
+                .course
+                .state
+                .devices
+                .get(&member)
+                .is_some_and(|known| known.contains_key(&device));
         if !was_there {
             return None;
         }
-        if !self.is_member(member) && self.state.removals(member) > 0 {
+        if !self.is_member(member) && self.course.state.removals(member) > 0 {
             let by = self.removal_of(member).map(|index| self.operations[index].member);
             return Some(Ending::Removed(by));
         }
-        let retired = self.state.is_retired(member, device);
+        let retired = self.course.state.is_retired(member, device);
         retired.then(|| {
             let by = self.retirement_of(member, device);
             Ending::Retired(by.map(|index| self.operations[index].operation().author))
@@ -76,7 +81,7 @@ impl Charter {
             }
             if taken.segment > settled {
                 settled = taken.segment;
-                let newest = self.newest.iter().map(|(newest, _)| newest.clone());
+                let newest = self.newest.iter().map(|newest| newest.0.clone());
                 needed.extend(newest.map(Piece::Checkpoint));
             }
             needed.push(Piece::Operation(taken.signed.clone()));
@@ -89,19 +94,21 @@ impl Charter {
 
     /// The operation that ended somebody's membership last, where it is still held.
     fn removal_of(&self, member: MemberId) -> Option<usize> {
-        self.order.iter().rev().copied().find(|index| {
-            let Verdict::Judged(_, judged) = &self.verdicts[*index] else { return false };
-            let changes = self.operations[*index].operation().changes.iter();
-            changes.zip(judged).any(|(change, verdict)| {
+        let judged = self.course.order.iter().zip(&*self.course.verdicts).rev();
+        let mut removals = judged.filter(|(index, verdict)| {
+            let Verdict::Judged(_, judged) = verdict else { return false };
+            let changes = self.operations[**index].operation().changes.iter();
+            changes.zip(&**judged).any(|(change, verdict)| {
                 verdict.is_ok()
                     && matches!(change, Change::Remove { member: it, .. } if *it == member)
             })
-        })
+        });
+        removals.next().map(|(index, _)| *index)
     }
 
     /// The operation that retired a device, where it is still held.
     fn retirement_of(&self, member: MemberId, device: DeviceId) -> Option<usize> {
-        let retired = self.state.devices.get(&member)?.get(&device)?.retired?;
+        let retired = self.course.state.devices.get(&member)?.get(&device)?.retired?;
         self.index.get(&retired.by).copied()
     }
 

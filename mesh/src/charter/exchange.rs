@@ -1,6 +1,9 @@
 //! What one charter has and another lacks. [section 8 of docs/charter.md]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hark_keys::{DeviceId, List, ObjectHash};
 use serde::{Deserialize, Serialize};
@@ -41,6 +44,13 @@ type Chains = BTreeMap<(DeviceId, u32), Tip>;
 /// All of each key and term.
 type Tips = BTreeSet<((DeviceId, u32), Tip)>;
 
+impl Have {
+    /// The number of the newest checkpoint that is known.
+    pub(super) fn checkpoint(&self) -> u32 {
+        self.checkpoint
+    }
+}
+
 impl Charter {
     /// What is held here.
     pub fn have(&self) -> Have {
@@ -67,7 +77,7 @@ impl Charter {
     /// The pieces that somebody who has `have` lacks, each after those that it needs.
     ///
     /// Of certificates, those of a heap that differs are sent whole. Who is behind the checkpoint
-    /// before the newest gets everything that is still held, and the settled past from a snapshot.
+    /// before the newest gets no operations before it has taken [`Self::past`].
     pub fn lacking(&self, have: &Have) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let has_root = |hash: ObjectHash, signers: usize| {
@@ -85,6 +95,9 @@ impl Charter {
             }
         });
         pieces.extend(certificates.cloned().map(Piece::Certificate));
+        if self.tells_past(have) {
+            return pieces;
+        }
         let theirs: BTreeMap<_, _> =
             have.operations.iter().map(|chain| ((chain.key, chain.term), chain)).collect();
         let own = self.chains();
@@ -93,20 +106,20 @@ impl Charter {
             let operation = taken.operation();
             let chain = (operation.author, operation.term);
             // Both of two of one number prove something, whoever has but one.
-            let frozen = self.state.frozen.get(&chain);
+            let frozen = self.course.state.frozen.get(&chain);
             frozen.is_some_and(|from| *from <= operation.sequence)
                 || theirs.get(&chain).is_none_or(|theirs| {
                     theirs.last < operation.sequence || self.is_parted(theirs, &own, &tips)
                 })
         });
         let (after, before): (Vec<_>, Vec<_>) = operations.partition(|taken| taken.segment == 1);
-        let operation = |taken: &Taken| Piece::Operation(taken.signed.clone());
+        let operation = |taken: &Arc<Taken>| Piece::Operation(taken.signed.clone());
         pieces.extend(before.into_iter().map(operation));
-        if let Some((newest, _)) = &self.newest
-            && have.checkpoint < newest.unverified().number
+        if let Some(newest) = &self.newest
+            && have.checkpoint < newest.0.unverified().number
         {
             // What comes after it names it as base.
-            pieces.push(Piece::Checkpoint(newest.clone()));
+            pieces.push(Piece::Checkpoint(newest.0.clone()));
         }
         pieces.extend(after.into_iter().map(operation));
         pieces

@@ -33,7 +33,7 @@ impl Charter {
 
     fn addition_of(&self, member: MemberId, device: DeviceId) -> Option<&Cosigned<Operation>> {
         let mut taken = self.operations.iter().filter(|taken| taken.member == member);
-        let known = self.state.devices.get(&member).and_then(|devices| devices.get(&device));
+        let known = self.course.state.devices.get(&member).and_then(|devices| devices.get(&device));
         let taken = taken.find(|taken| {
             let lamport = known.map(|entry| entry.seniority.lamport());
             lamport == Some(taken.operation().lamport) && adds(taken.operation(), device)
@@ -75,8 +75,8 @@ impl Charter {
             !self.index.contains_key(&operation.hash()) && !self.is_settled(operation.unverified())
         });
         self.introduced = introduced;
-        self.state.introduced = Introduced::new();
-        self.state.introduced = self.introduced_by(self.introduced.iter(), None);
+        self.course.state.introduced = Introduced::new();
+        self.course.state.introduced = self.introduced_by(self.introduced.iter(), None);
     }
 
     /// Whether `added` makes `device` one of those of the member of `leaf`, by what is known here.
@@ -119,7 +119,7 @@ impl Charter {
     /// Whether all devices that an operation adds are known without it.
     fn is_settled(&self, operation: &Operation) -> bool {
         let member = self.certificates.member(&operation.certificate);
-        let settled = member.and_then(|member| self.state.devices.get(&member));
+        let settled = member.and_then(|member| self.course.state.devices.get(&member));
         operation.changes.iter().all(|change| match change {
             Change::AddDevice { device, .. } => settled.is_some_and(|it| it.contains_key(device)),
             _ => true,
@@ -136,7 +136,7 @@ impl Charter {
         for operation in operations.map(Cosigned::unverified) {
             let Some(certificate) = self.certificate_of_author(operation, leaf) else { continue };
             let member = certificate.member();
-            let settled = self.state.devices.get(&member);
+            let settled = self.course.state.devices.get(&member);
             let devices = introduced.entry(member).or_default();
             let number = (operation.term, operation.sequence);
             let author = operation.author;
@@ -144,7 +144,7 @@ impl Charter {
                 Some(entry) => entry.retired.is_none_or(|retired| number <= retired.last),
                 None => certificate.names(author) || devices.contains(&author),
             };
-            let frozen = self.state.frozen.get(&(author, operation.term));
+            let frozen = self.course.state.frozen.get(&(author, operation.term));
             if !may || frozen.is_some_and(|from| *from <= operation.sequence) {
                 continue;
             }
@@ -153,7 +153,7 @@ impl Charter {
                     && !certificate.names(*device)
                     // What the state says of a device, be it that it was retired, counts more.
                     && settled.is_none_or(|settled| !settled.contains_key(device))
-                    && self.state.added_devices(member).count() + devices.len() + 1 < DEVICES_MAX
+                    && self.course.state.added_devices(member).count() + devices.len() + 1 < DEVICES_MAX
                 {
                     devices.insert(*device);
                 }

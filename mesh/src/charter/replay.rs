@@ -1,21 +1,26 @@
 //! From the set of pieces to what they say. [section 5 of docs/charter.md]
 
+mod course;
 mod judge;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use hark_keys::{Cosigned, DeviceId, MemberId, ObjectHash, RoleId};
+use hark_keys::{Cosigned, DeviceId, MemberId, ObjectHash};
 
+pub(super) use course::{Course, replay};
 pub use judge::Denial;
 
+use self::course::{Act, Target};
 use super::{
-    certificate::{MemberCertificate, member_of},
+    certificate::MemberCertificate,
     certificates::Certificates,
     content::{Capabilities, Change, Place, Rank},
-    devices,
     operation::{Cut, Operation},
     root::{RootDocument, Roots},
-    state::{self, DeviceEntry, EndedTerm, Ending, Seniority, State},
+    state::{self, DeviceEntry, EndedTerm, Seniority, State},
 };
 
 /// All that the outcome depends on.
@@ -24,7 +29,7 @@ pub(super) struct Pieces<'a> {
     pub(super) certificates: &'a Certificates,
     /// What the checkpoint before the newest has settled.
     pub(super) base: &'a State,
-    pub(super) operations: &'a [Taken],
+    pub(super) operations: &'a [Arc<Taken>],
     /// Where each operation lies among them.
     pub(super) index: &'a BTreeMap<ObjectHash, usize>,
 }
@@ -48,7 +53,21 @@ impl Taken {
     pub(super) fn operation(&self) -> &Operation {
         self.signed.unverified()
     }
+
+    /// Whether it adds or retires any. [CHARTER-3.5]
+    pub(super) fn is_about_devices(&self) -> bool {
+        let mut changes = self.operation().changes.iter();
+        changes.any(|it| matches!(it, Change::AddDevice { .. } | Change::RetireDevice { .. }))
+    }
+
+    pub(super) fn position(&self) -> Position {
+        (self.segment, self.operation().lamport)
+    }
 }
+
+/// Where operations come in the order; several of one position lie by level and hash.
+/// [CHARTER-5.4]
+pub(super) type Position = (u8, u64);
 
 /// What an operation counts as; even numbers are twice a rank. [CHARTER-5.1]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +79,7 @@ pub enum Verdict {
     /// It is void, for this reason.
     Void(VoidReason),
     /// It stands, at this level; each of its changes was done or denied.
-    Judged(Level, Vec<Result<(), Denial>>),
+    Judged(Level, Arc<[Result<(), Denial>]>),
 }
 
 /// Why an operation is void.
@@ -91,155 +110,6 @@ impl VoidReason {
     }
 }
 
-/// The outcome: the state, and what has become of each operation.
-pub(super) struct Outcome {
-    pub(super) state: State,
-    pub(super) verdicts: Vec<Verdict>,
-    /// The operations in the order in which they count.
-    pub(super) order: Vec<usize>,
-    pub(super) shield: Shield,
-}
-
-/// What came out before, which mostly comes out again: terms that were ended, and what was shielded.
-#[derive(Clone, Copy)]
-pub(super) struct Former<'a> {
-    pub(super) ended: &'a BTreeMap<(MemberId, u32), EndedTerm>,
-    pub(super) shield: &'a Shield,
-}
-
-/// [CHARTER-5.4] [CHARTER-5.5]
-pub(super) fn replay(pieces: &Pieces<'_>, former: Option<Former<'_>>) -> Outcome {
-    let mut start = pieces.base.clone();
-    start.roots = root_members(pieces.roots);
-    freeze(&mut start.frozen, pieces.operations);
-    devices::settle(&mut start.devices, &start.frozen, pieces);
-    for root in pieces.roots.chosen() {
-        for cut in root.cuts.iter() {
-            end_term(&mut start.ended, cut, Ender::Root(root.version));
-        }
-    }
-    // What an act of one level does depends on smaller levels alone. So there is one way only in
-    // which cuts and shields make those operations count that hold just them, and where the former
-    // ones do, that is it.
-    if let Some(former) = former {
-        let mut guess = start.clone();
-        guess.ended.clone_from(former.ended);
-        let run = Run::new(pieces, guess, former.shield);
-        if let Some(outcome) = run.confirm(&start) {
-            return outcome;
-        }
-    }
-    let mut shield = Shield::new();
-    let mut floor = Level(0);
-    loop {
-        let mut run = Run::new(pieces, start.clone(), &shield);
-        run.everything();
-        let mut acts = std::mem::take(&mut run.acts);
-        acts.retain(|act| act.level >= floor);
-        acts.sort_by_key(|act| act.level);
-        let mut found = Shield::new();
-        let mut settled = None;
-        for acts in acts.chunk_by(|a, b| a.level == b.level) {
-            let before = start.ended.clone();
-            for act in acts {
-                if shield.contains(&(act.index, act.against)) {
-                    continue;
-                }
-                if run.is_shielded(act) {
-                    found.insert((act.index, act.against));
-                } else if let Some(cut) = act.cut {
-                    end_term(&mut start.ended, cut, run.ender(act));
-                }
-            }
-            if !found.is_empty() || start.ended != before {
-                settled = Some(acts[0].level);
-                break;
-            }
-        }
-        let Some(level) = settled else { return run.finish() };
-        shield.extend(found);
-        floor = level;
-    }
-}
-
-/// Applies one more operation to a state that all others have led to; only where it is the last in
-/// order and reaches back to none of them.
-pub(super) fn replay_last(pieces: &Pieces<'_>, state: State, index: usize) -> (State, Verdict) {
-    let shield = Shield::new();
-    let mut run = Run::new(pieces, state, &shield);
-    run.operation(index);
-    let verdict = run.verdicts[index].take().expect("an operation that was applied has a verdict");
-    (run.state, verdict)
-}
-
-/// Whether an operation may change what those before it in order have done: it cuts, is about
-/// devices, or lifts somebody whom operations that it did not know were about.
-pub(super) fn reaches_back(operation: &Operation, knows_all: bool) -> bool {
-    let reaches = |change: &Change| match change {
-        Change::AddDevice { .. } | Change::RetireDevice { .. } => true,
-        Change::Grant(_) | Change::Role(_) | Change::LoadPreset(_) => !knows_all,
-        _ => false,
-    };
-    !operation.cuts.is_empty() || operation.changes.iter().any(reaches)
-}
-
-/// [CHARTER-6.1]
-fn root_members(roots: &Roots) -> BTreeSet<MemberId> {
-    let root = roots.newest();
-    let organisation = roots.organisation();
-    if root.threshold == 1 {
-        root.keys.iter().map(|key| member_of(organisation, key)).collect()
-    } else {
-        BTreeSet::new()
-    }
-}
-
-/// [CHARTER-4.4]
-fn freeze(frozen: &mut BTreeMap<(DeviceId, u32), u64>, operations: &[Taken]) {
-    // Only asked what it holds: in which order it lies is of no matter.
-    let mut seen = HashSet::with_capacity(operations.len());
-    for operation in operations.iter().map(Taken::operation) {
-        let chain = (operation.author, operation.term);
-        if !seen.insert((chain, operation.sequence)) {
-            let from = frozen.entry(chain).or_insert(operation.sequence);
-            *from = operation.sequence.min(*from);
-        }
-    }
-}
-
-/// Who ends a term.
-enum Ender {
-    /// The root document of this version.
-    Root(u32),
-    /// An operation of this level, lamport and hash.
-    Operation(Level, u64, ObjectHash),
-}
-
-/// [CHARTER-5.2]
-fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: Ender) {
-    let (from, lamport, root, source) = match ender {
-        Ender::Root(version) => (0, 0, version, None),
-        Ender::Operation(level, lamport, hash) => (level.0 + 1, lamport, 0, Some(hash)),
-    };
-    let last: BTreeMap<_, _> = cut.last.iter().copied().collect();
-    let term = ended.entry((cut.member, cut.term)).or_insert_with(|| EndedTerm {
-        lamport,
-        root,
-        from: BTreeMap::new(),
-    });
-    term.lamport = term.lamport.min(lamport);
-    term.root = term.root.max(root);
-    let ending = term
-        .from
-        .entry(from)
-        .or_insert_with(|| Ending { last: last.clone(), sources: BTreeSet::new() });
-    ending.sources.extend(source);
-    ending.last.retain(|key, number| {
-        *number = last.get(key).map_or(0, |other| (*number).min(*other));
-        *number > 0
-    });
-}
-
 /// Who makes a change, at which level, and with what.
 #[derive(Clone, Copy, Debug)]
 struct Author {
@@ -251,118 +121,36 @@ struct Author {
     index: Option<usize>,
 }
 
-/// What takes something from somebody, so that it must not reach those who stand as high.
-#[derive(Clone, Copy, Debug)]
-struct Act<'a> {
-    index: usize,
-    level: Level,
-    against: Target,
-    /// The cut, where it is one.
-    cut: Option<&'a Cut>,
-}
-
-/// Whom an act meets: a member, or all who hold a role everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Target {
-    Member(MemberId),
-    Role(RoleId),
-}
-
-/// Operations that have no effect on some target: who stands as high by an operation that did not
-/// know of it keeps what it has. [CHARTER-5.11]
-pub(super) type Shield = BTreeSet<(usize, Target)>;
-
-/// One application of all operations in order.
+/// One application of operations in order.
 struct Run<'a> {
     pieces: &'a Pieces<'a>,
-    state: State,
-    shield: &'a Shield,
-    verdicts: Vec<Option<Verdict>>,
-    order: Vec<usize>,
-    /// What the operations of this run take from others.
-    acts: Vec<Act<'a>>,
-    /// Terms that cuts of this run end, with the smallest lamport of such a cut.
-    ended: BTreeMap<(MemberId, u32), u64>,
-    /// Roles that were given everywhere, even where the role was gone.
-    given: Vec<(MemberId, RoleId, usize)>,
+    course: Course,
 }
 
-impl<'a> Run<'a> {
-    fn new(pieces: &'a Pieces<'a>, state: State, shield: &'a Shield) -> Self {
-        Self {
-            pieces,
-            state,
-            shield,
-            verdicts: vec![None; pieces.operations.len()],
-            order: Vec::new(),
-            acts: Vec::new(),
-            ended: BTreeMap::new(),
-            given: Vec::new(),
-        }
-    }
-
-    fn everything(&mut self) {
-        let root = self.pieces.roots.first();
-        let source = ObjectHash::from_bytes(*self.pieces.roots.organisation().as_bytes());
-        let founder = member_of(self.pieces.roots.organisation(), root.keys.first());
-        // The base of a checkpoint holds it already.
-        if self.pieces.base == &State::default() {
-            let by = Author { level: Level(0), member: founder, source, index: None };
-            for change in root.content.iter() {
-                // What the founder's own document gets wrong has no effect, and nobody to tell.
-                let _ = self.judge(by, change);
-            }
-        }
-        let operations = self.pieces.operations;
-        let mut order: Vec<usize> = (0..operations.len()).collect();
-        let place = |index: &usize| {
-            let taken = &operations[*index];
-            (taken.segment, taken.operation().lamport)
-        };
-        order.sort_by_key(|index| (place(index), operations[*index].hash));
-        for group in order.chunk_by(|a, b| place(a) == place(b)) {
-            if let [index] = group {
-                self.operation(*index);
-                continue;
-            }
-            let mut levels: Vec<_> =
-                group.iter().map(|index| (self.standing(*index), *index)).collect();
-            levels.sort_by_key(|(standing, index)| {
-                (standing.unwrap_or(Level(u16::MAX)), operations[*index].hash)
-            });
-            for (standing, index) in levels {
-                self.apply(index, standing);
-            }
-        }
-    }
-
-    fn operation(&mut self, index: usize) {
-        let standing = self.standing(index);
-        self.apply(index, standing);
-    }
-
+impl Run<'_> {
     fn apply(&mut self, index: usize, standing: Result<Level, VoidReason>) {
         let pieces = self.pieces;
         let taken = &pieces.operations[index];
-        self.order.push(index);
+        self.course.order.push(index);
         let level = match standing {
             Ok(level) => level,
             Err(reason) => {
-                self.verdicts[index] = Some(Verdict::Void(reason));
+                self.course.verdicts.push(Verdict::Void(reason));
                 return;
             }
         };
         let operation = taken.operation();
         let recovers = taken.recovers;
-        for cut in operation.cuts.iter().filter(|_| !recovers || level == Level(0)) {
-            let rank = self.state.rank(cut.member, Place::Organisation);
+        let cuts = operation.cuts.iter().enumerate();
+        for (at, cut) in cuts.filter(|_| !recovers || level == Level(0)) {
+            let rank = self.course.state.rank(cut.member, Place::Organisation);
             let against = Target::Member(cut.member);
             if level.0 < 2 * u16::from(rank.0) && self.earlier_terms_ended(cut, operation.lamport) {
-                self.acts.push(Act { index, level, against, cut: Some(cut) });
-                if self.shield.contains(&(index, against)) {
+                self.course.acts.push(Act { index, level, against, cut: Some(at) });
+                if self.course.shield.contains(&(index, against)) {
                     continue;
                 }
-                let here = self.ended.entry((cut.member, cut.term)).or_insert(u64::MAX);
+                let here = self.course.ended.entry((cut.member, cut.term)).or_insert(u64::MAX);
                 *here = operation.lamport.min(*here);
             }
         }
@@ -376,15 +164,16 @@ impl<'a> Run<'a> {
             }
             self.judge(by, change)
         });
-        self.verdicts[index] = Some(Verdict::Judged(level, judged.collect()));
+        let judged = judged.collect();
+        self.course.verdicts.push(Verdict::Judged(level, judged));
     }
 
     /// [CHARTER-5.2] Terms are ended one after the other.
     fn earlier_terms_ended(&self, cut: &Cut, lamport: u64) -> bool {
         let Some(before) = cut.term.checked_sub(1) else { return true };
         let before = (cut.member, before);
-        self.state.ended.get(&before).is_some_and(|ended| ended.lamport < lamport)
-            || self.ended.get(&before).is_some_and(|ended| *ended < lamport)
+        self.course.state.ended.get(&before).is_some_and(|ended| ended.lamport < lamport)
+            || self.course.ended.get(&before).is_some_and(|ended| *ended < lamport)
     }
 
     /// The level of an operation by what holds before it. [CHARTER-4.7] [CHARTER-5.1]
@@ -392,18 +181,24 @@ impl<'a> Run<'a> {
         let taken = &self.pieces.operations[index];
         let operation = taken.operation();
         let (author, term) = (operation.author, operation.term);
-        if self.state.frozen.get(&(author, term)).is_some_and(|from| *from <= operation.sequence) {
+        if self
+            .course
+            .state
+            .frozen
+            .get(&(author, term))
+            .is_some_and(|from| *from <= operation.sequence)
+        {
             return Err(VoidReason::Equivocation);
         }
         self.author(index)?;
         let level = self.level(index);
-        if let Some(ended) = self.state.ended.get(&(taken.member, term))
+        if let Some(ended) = self.course.state.ended.get(&(taken.member, term))
             && ended.voids(author, operation.sequence, level.0)
         {
             return Err(VoidReason::Cut);
         }
         if let Some(before) = term.checked_sub(1) {
-            let begun = self.state.ended.get(&(taken.member, before)).is_some_and(|ended| {
+            let begun = self.course.state.ended.get(&(taken.member, before)).is_some_and(|ended| {
                 ended.lamport < operation.lamport && ended.root <= operation.root
             });
             if !begun {
@@ -440,7 +235,7 @@ impl<'a> Run<'a> {
             }
         }
         let (certificates, roots) = (self.pieces.certificates, self.pieces.roots);
-        if certificates.is_known_good(&operation.certificate, known, &self.state, roots) {
+        if certificates.is_known_good(&operation.certificate, known, &self.course.state, roots) {
             Ok(())
         } else {
             Err(VoidReason::NotMember)
@@ -448,7 +243,7 @@ impl<'a> Run<'a> {
     }
 
     fn device(&self, member: MemberId, key: DeviceId) -> Option<&DeviceEntry> {
-        self.state.devices.get(&member)?.get(&key)
+        self.course.state.devices.get(&member)?.get(&key)
     }
 
     /// [CHARTER-2.5]
@@ -470,7 +265,7 @@ impl<'a> Run<'a> {
                 return Level(0);
             }
         }
-        let rank = self.state.rank(taken.member, Place::Organisation);
+        let rank = self.course.state.rank(taken.member, Place::Organisation);
         let alone = Level(2 * u16::from(rank.0));
         // [CHARTER-5.1] members without a role are not made more by being several.
         if operation.cosigners.is_empty() || rank == Rank::ROOT || rank == Rank::LOWEST {
@@ -480,13 +275,17 @@ impl<'a> Run<'a> {
         let mut equals = BTreeSet::from([taken.member]);
         for cosigner in operation.cosigners.iter() {
             if let Some(certificate) = self.pieces.certificates.certificate(&cosigner.certificate)
-                && self.state.rank(certificate.member(), Place::Organisation) <= rank
+                && self.course.state.rank(certificate.member(), Place::Organisation) <= rank
                 && self.counts(index, cosigner.key, certificate, together)
             {
                 equals.insert(certificate.member());
             }
         }
-        if equals.len() >= usize::from(self.state.policies.quorum) { together } else { alone }
+        if equals.len() >= usize::from(self.course.state.policies.quorum) {
+            together
+        } else {
+            alone
+        }
     }
 
     /// Whether a cosigner lends an operation weight. Its signatures have no numbers: what it signed
@@ -513,7 +312,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let terms = self.state.ended.range((member, 0)..=(member, u32::MAX));
+        let terms = self.course.state.ended.range((member, 0)..=(member, u32::MAX));
         let apart = |ended: &EndedTerm| {
             let by_root = ended.root > operation.root
                 && !self.pieces.roots.version(ended.root).is_some_and(|it| listed_by(it, taken));
@@ -522,7 +321,7 @@ impl<'a> Run<'a> {
                 || sources.any(|cut| !self.knew(Some(index), cut) && !self.source_knew(cut, index))
         };
         !terms.into_iter().any(|(_, ended)| apart(ended))
-            && self.pieces.certificates.is_good(certificate, &self.state, self.pieces.roots)
+            && self.pieces.certificates.is_good(certificate, &self.course.state, self.pieces.roots)
     }
 
     /// Whether the operation of this hash knew that at `index`; a settled one did not.
@@ -534,7 +333,7 @@ impl<'a> Run<'a> {
     }
 
     /// Whether an act meets somebody who stands as high by what did not know of it. [CHARTER-5.11]
-    fn is_shielded(&self, act: &Act<'_>) -> bool {
+    fn is_shielded(&self, act: &Act) -> bool {
         if act.level == Level(0) {
             return false;
         }
@@ -543,8 +342,8 @@ impl<'a> Run<'a> {
             Target::Member(member) => self.stands_apart(member, act),
             Target::Role(role) => {
                 let holders =
-                    self.state.holders_everywhere(role).filter(|member| *member != author);
-                let mut given = self.given.iter().filter(|(member, given, by)| {
+                    self.course.state.holders_everywhere(role).filter(|member| *member != author);
+                let mut given = self.course.given.iter().filter(|(member, given, by)| {
                     *given == role && *member != author && !self.knows(*by, act.index)
                 });
                 holders.into_iter().any(|member| self.stands_apart(member, act))
@@ -554,21 +353,21 @@ impl<'a> Run<'a> {
     }
 
     fn stands_as_high(&self, member: MemberId, level: Level) -> bool {
-        2 * u16::from(self.state.rank(member, Place::Organisation).0) <= level.0
+        2 * u16::from(self.course.state.rank(member, Place::Organisation).0) <= level.0
     }
 
     /// Whether `member` has a role everywhere that lifts it as high as `act`, by an operation that
     /// did not know the act.
-    fn stands_apart(&self, member: MemberId, act: &Act<'_>) -> bool {
+    fn stands_apart(&self, member: MemberId, act: &Act) -> bool {
         if !self.stands_as_high(member, act.level) {
             return false;
         }
-        let grants = self.state.grants.get(&member).into_iter().flatten();
+        let grants = self.course.state.grants.get(&member).into_iter().flatten();
         let held = grants
             .filter(|((at, _), entries)| *at == Place::Organisation && state::is_granted(entries));
         held.into_iter().any(|((_, role), entries)| {
-            let Some(definition) = self.state.roles.get(role) else { return false };
-            let defined = self.state.defined.get(role);
+            let Some(definition) = self.course.state.roles.get(role) else { return false };
+            let defined = self.course.state.defined.get(role);
             let high = 2 * u16::from(definition.rank.0) <= act.level.0;
             high && entries.iter().any(|entry| {
                 let later = defined.into_iter().chain([&entry.source]);
@@ -595,7 +394,8 @@ impl<'a> Run<'a> {
         level == Level(0)
             || member == author
             || (!self.stands_as_high(member, level)
-                && index.is_none_or(|at| !self.shield.contains(&(at, Target::Member(member)))))
+                && index
+                    .is_none_or(|at| !self.course.shield.contains(&(at, Target::Member(member)))))
     }
 
     /// Whether what `source` has set was known to the operation at `index`. [CHARTER-5.8]
@@ -633,33 +433,6 @@ impl<'a> Run<'a> {
         self.permit(by, change)?;
         self.perform(by, change);
         Ok(())
-    }
-
-    fn ender(&self, act: &Act<'_>) -> Ender {
-        let taken = &self.pieces.operations[act.index];
-        Ender::Operation(act.level, taken.operation().lamport, taken.hash)
-    }
-
-    /// The outcome, if the cuts and shields that it began with are those that it comes to.
-    fn confirm(mut self, start: &State) -> Option<Outcome> {
-        self.everything();
-        let mut ended = start.ended.clone();
-        let mut shield = Shield::new();
-        for act in &self.acts {
-            if self.is_shielded(act) {
-                shield.insert((act.index, act.against));
-            } else if let Some(cut) = act.cut {
-                end_term(&mut ended, cut, self.ender(act));
-            }
-        }
-        (ended == self.state.ended && shield == *self.shield).then(|| self.finish())
-    }
-
-    fn finish(self) -> Outcome {
-        let verdicts = self.verdicts.into_iter();
-        let verdicts = verdicts.map(|it| it.expect("every operation was applied")).collect();
-        let shield = self.shield.clone();
-        Outcome { state: self.state, verdicts, order: self.order, shield }
     }
 }
 

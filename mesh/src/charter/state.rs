@@ -9,40 +9,47 @@ use super::{
         Preset, Rank, Relay, Role, Subject,
     },
     introduction::Introduced,
+    shared::Shared,
 };
 
 /// What a charter says at present: the outcome of all that its pieces do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    pub(super) roles: BTreeMap<RoleId, Role>,
+    pub(super) roles: Shared<BTreeMap<RoleId, Role>>,
     /// The operation or document that defined each role last.
-    pub(super) defined: BTreeMap<RoleId, ObjectHash>,
-    pub(super) channels: BTreeMap<ChannelId, ChannelEntry>,
-    pub(super) links: BTreeSet<(ChannelId, ChannelId)>,
-    pub(super) grants: BTreeMap<MemberId, BTreeMap<(Place, RoleId), Vec<GrantEntry>>>,
-    pub(super) rules: BTreeMap<Place, BTreeMap<Subject, Vec<RuleEntry>>>,
+    pub(super) defined: Shared<BTreeMap<RoleId, ObjectHash>>,
+    pub(super) channels: Shared<BTreeMap<ChannelId, ChannelEntry>>,
+    pub(super) links: Shared<BTreeSet<(ChannelId, ChannelId)>>,
+    pub(super) grants: Shared<BTreeMap<MemberId, Shared<Grants>>>,
+    pub(super) rules: Shared<BTreeMap<Place, Shared<Rules>>>,
     /// All versions of each preset since the last checkpoint, the latest in order last.
-    pub(super) presets: BTreeMap<PresetId, Vec<PresetVersion>>,
+    pub(super) presets: Shared<BTreeMap<PresetId, Vec<PresetVersion>>>,
     /// Presets in force, as they were when they were loaded.
-    pub(super) loads: BTreeMap<PresetId, Load>,
-    pub(super) relays: BTreeMap<DeviceId, Relay>,
+    pub(super) loads: Shared<BTreeMap<PresetId, Load>>,
+    pub(super) relays: Shared<BTreeMap<DeviceId, Relay>>,
     pub(super) policies: Policies,
-    pub(super) removed: Removed,
-    pub(super) removals: BTreeMap<MemberId, Removals>,
+    pub(super) removed: Shared<Removed>,
+    pub(super) removals: Shared<BTreeMap<MemberId, Removals>>,
     /// How many removals there were, of anybody.
     pub(super) removed_ever: u32,
     /// Certificates by the member who has listed them, and how many removals came before.
-    pub(super) listed: BTreeMap<MemberId, BTreeMap<ObjectHash, u32>>,
+    pub(super) listed: Shared<BTreeMap<MemberId, Shared<BTreeMap<ObjectHash, u32>>>>,
     /// Members who stand for the organisation alone. [CHARTER-6.1]
-    pub(super) roots: BTreeSet<MemberId>,
-    pub(super) devices: BTreeMap<MemberId, BTreeMap<DeviceId, DeviceEntry>>,
-    pub(super) ended: BTreeMap<(MemberId, u32), EndedTerm>,
-    pub(super) frozen: BTreeMap<(DeviceId, u32), u64>,
+    pub(super) roots: Shared<BTreeSet<MemberId>>,
+    pub(super) devices: Shared<BTreeMap<MemberId, BTreeMap<DeviceId, DeviceEntry>>>,
+    pub(super) ended: Shared<BTreeMap<(MemberId, u32), EndedTerm>>,
+    pub(super) frozen: Shared<BTreeMap<(DeviceId, u32), u64>>,
     /// Devices that are known before what added them is taken: of whoever holds this, and no part of
     /// the outcome. [CHARTER-3.6]
     #[serde(skip)]
     pub(super) introduced: Introduced,
 }
+
+/// Roles of one member, each at its place.
+pub(super) type Grants = BTreeMap<(Place, RoleId), Vec<GrantEntry>>;
+
+/// Rules of one place.
+pub(super) type Rules = BTreeMap<Subject, Vec<RuleEntry>>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChannelEntry {
@@ -251,11 +258,12 @@ impl State {
 
     /// The channel of this id.
     pub fn channel(&self, id: ChannelId) -> Option<&Channel> {
-        let whole = self.path(Place::Channel(id)).all(|at| match at {
-            Place::Organisation => true,
-            Place::Channel(channel) => self.channels.contains_key(&channel),
-        });
-        self.channels.get(&id).filter(|_| whole).map(|entry| &entry.channel)
+        let channel = &self.channels.get(&id)?.channel;
+        let mut above = channel.parent;
+        while let Place::Channel(parent) = above {
+            above = self.channels.get(&parent)?.channel.parent;
+        }
+        Some(channel)
     }
 
     /// The preset that a channel came with.
@@ -359,6 +367,29 @@ impl State {
         everywhere.flat_map(|grant| grant.members.iter().copied())
     }
 
+    /// Whether a state that others tell of could have come of operations, as far as anything here
+    /// relies on that: each preset has a version, no channel lies below itself, and there is room to
+    /// count on.
+    pub(super) fn is_sound(&self) -> bool {
+        let mut ends = BTreeSet::new();
+        for channel in self.channels.keys() {
+            let mut above = BTreeSet::new();
+            let mut at = Place::Channel(*channel);
+            while let Place::Channel(channel) = at {
+                if ends.contains(&channel) {
+                    break;
+                }
+                if !above.insert(channel) {
+                    return false;
+                }
+                let entry = self.channels.get(&channel);
+                at = entry.map_or(Place::Organisation, |entry| entry.channel.parent);
+            }
+            ends.append(&mut above);
+        }
+        self.removed_ever < u32::MAX / 2 && self.presets.values().all(|it| !it.is_empty())
+    }
+
     /// Leaves out what only operations before a checkpoint can need.
     pub(super) fn prune(&mut self) {
         for versions in self.presets.values_mut() {
@@ -413,15 +444,14 @@ impl State {
     /// What decides whether a member in good standing has a right at a place. [CHARTER-6.3]
     pub fn decide(&self, member: MemberId, right: Capabilities, at: Place) -> Decision {
         debug_assert_eq!(right.iter().count(), 1, "rights are asked for one by one");
-        if let Place::Channel(channel) = at
-            && self.channel(channel).is_none()
-        {
-            return Decision::NoChannel;
+        let mut path = vec![at];
+        while let Some(Place::Channel(channel)) = path.last() {
+            let Some(entry) = self.channels.get(channel) else { return Decision::NoChannel };
+            path.push(entry.channel.parent);
         }
         if self.roots.contains(&member) && !HEARD.contains(right) {
             return Decision::Root;
         }
-        let path: Vec<_> = self.path(at).collect();
         if path.iter().any(|place| self.rules.contains_key(place))
             && let Some(rule) = self.decide_by_rules(member, right, &path)
         {

@@ -1,13 +1,12 @@
 //! A charter as bytes: for the disk, for a file, and for newcomers.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, decode, encode};
+use hark_keys::{Cosigned, DecodeError, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, Piece, PieceError, Settled,
-    checkpoint::{self, Checkpoint},
+    Charter, Piece, PieceError, Settled, Stale, checkpoint::Checkpoint, past::Last, shared::Shared,
     state::State,
 };
 
@@ -16,7 +15,7 @@ use super::{
 struct Past {
     checkpoint: Cosigned<Checkpoint>,
     state: State,
-    last: BTreeMap<(DeviceId, u32), (u64, ObjectHash)>,
+    last: Last,
 }
 
 impl Charter {
@@ -29,7 +28,7 @@ impl Charter {
             let operations = self.operations.iter().filter(move |taken| taken.segment == segment);
             operations.map(|taken| Piece::Operation(taken.signed.clone()))
         };
-        let newest = self.newest.iter().map(|(newest, _)| Piece::Checkpoint(newest.clone()));
+        let newest = self.newest.iter().map(|newest| Piece::Checkpoint(newest.0.clone()));
         let operations = of_segment(0).chain(newest).chain(of_segment(1));
         roots.chain(certificates).chain(operations)
     }
@@ -43,7 +42,7 @@ impl Charter {
         });
         let mut bytes = SNAPSHOT_MAGIC.to_vec();
         append(&mut bytes, &encode(&past));
-        append(&mut bytes, &encode(&self.newest.as_ref().map(|(_, state)| state)));
+        append(&mut bytes, &encode(&self.newest.as_ref().map(|newest| &newest.1)));
         for piece in self.pieces_in_order() {
             append(&mut bytes, &piece.encode());
         }
@@ -75,10 +74,12 @@ impl Charter {
         }
         charter.settled_before = past.is_some();
         if let Some(past) = past {
-            charter.check_settled(&past.checkpoint, &past.state)?;
+            charter
+                .check_settled(&past.checkpoint, &past.state, &past.last)
+                .map_err(SnapshotError::Piece)?;
             let Past { checkpoint, state, last } = past;
-            charter.base = Settled { checkpoint: Some(checkpoint), state, last };
-            charter.stale = true;
+            charter.base = Shared::new(Settled { checkpoint: Some(checkpoint), state, last });
+            charter.stale = Stale::Everything;
         }
         let mut introduced = Vec::new();
         for piece in rest {
@@ -86,10 +87,16 @@ impl Charter {
                 // Its outcome may not come about again, once a fork has let other roots be chosen.
                 Piece::Checkpoint(checkpoint) => {
                     let state = newest.take().ok_or(SnapshotError::Damaged)?;
-                    charter.check_settled(&checkpoint, &state)?;
-                    charter.operations.iter_mut().for_each(|taken| taken.segment = 0);
-                    charter.newest = Some((checkpoint, state));
-                    charter.stale = true;
+                    let last = charter.last_after(checkpoint.unverified());
+                    charter
+                        .check_settled(&checkpoint, &state, &last)
+                        .map_err(SnapshotError::Piece)?;
+                    for taken in charter.operations.iter_mut() {
+                        Arc::make_mut(taken).segment = 0;
+                    }
+                    charter.covered = charter.operations.len();
+                    charter.newest = Some(Shared::new((checkpoint, state)));
+                    charter.stale = Stale::Everything;
                 }
                 piece => match (charter.insert(piece.clone()), piece) {
                     (
@@ -110,27 +117,33 @@ impl Charter {
         Ok(charter)
     }
 
-    /// Whether root keys have said that a checkpoint leads to this state. [CHARTER-7.4]
-    fn check_settled(
+    /// Whether root keys have said that a checkpoint leads to this. [CHARTER-7.4]
+    pub(super) fn check_settled(
         &self,
         checkpoint: &Cosigned<Checkpoint>,
         state: &State,
-    ) -> Result<(), SnapshotError> {
-        let value = checkpoint.verify().map_err(|it| SnapshotError::Piece(it.into()))?;
+        last: &Last,
+    ) -> Result<(), PieceError> {
+        self.check_signed(checkpoint)?;
+        let value = checkpoint.unverified();
+        if value.organisation != self.organisation {
+            return Err(PieceError::Organisation);
+        }
+        if !value.states(state, last) {
+            return Err(PieceError::OtherOutcome);
+        }
+        Ok(())
+    }
+
+    /// Whether as many root keys as it takes have signed a checkpoint, by any root document of the
+    /// version that it names.
+    pub(super) fn check_signed(&self, checkpoint: &Cosigned<Checkpoint>) -> Result<(), PieceError> {
+        let value = checkpoint.verify()?;
         let signed = self.roots.documents().map(Cosigned::unverified).any(|root| {
             let signers = checkpoint.signers().filter(|key| root.keys.contains(*key)).count();
             root.version == value.root && signers >= usize::from(root.threshold)
         });
-        if !signed {
-            return Err(SnapshotError::Piece(PieceError::Signatures));
-        }
-        if value.organisation != self.organisation {
-            return Err(SnapshotError::Piece(PieceError::Organisation));
-        }
-        if checkpoint::hash_of(state) != value.state {
-            return Err(SnapshotError::Piece(PieceError::OtherOutcome));
-        }
-        Ok(())
+        if signed { Ok(()) } else { Err(PieceError::Signatures) }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Whether an operation or a checkpoint is taken, and where it belongs.
 //! [sections 4 and 7 of docs/charter.md]
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use hark_keys::{Cosigned, MemberId};
 
 use super::{
-    Change, Charter, Checkpoint, MemberCertificate, Operation, PieceError,
+    Change, Charter, Checkpoint, MemberCertificate, Operation, PieceError, Stale,
     certificates::{is_none, owns},
-    checkpoint, operation,
+    operation,
     replay::Taken,
 };
 
@@ -14,7 +16,7 @@ impl Charter {
     pub(super) fn is_welcome_certificate(&self, certificate: &MemberCertificate) -> bool {
         let known = is_none(&certificate.issuer_certificate)
             || self.certificates.certificate(&certificate.issuer_certificate).is_some();
-        !known || self.certificates.is_good(certificate, &self.state, &self.roots)
+        !known || self.certificates.is_good(certificate, &self.course.state, &self.roots)
     }
 
     pub(super) fn take_operation(
@@ -49,7 +51,7 @@ impl Charter {
         let certificate = self.certificates.certificate(&operation.certificate);
         let recovers = certificate.is_some_and(|it| it.device != author && it.recovers(author));
         let same = self.numbers.get(&(author, term, sequence)).copied().unwrap_or(0);
-        if self.operations.len() >= OPERATIONS_MAX
+        if self.operations.len() - self.covered >= OPERATIONS_MAX
             || sequence.saturating_sub(self.settled(author, term)) > CHAIN_OPERATIONS_MAX
             || self.surplus.get(&(author, term)).is_some_and(|surplus| *surplus >= VOID_MAX)
         {
@@ -59,19 +61,22 @@ impl Charter {
         if same > 0 {
             *self.surplus.entry((author, term)).or_default() += 1;
         }
-        for parent in operation.parents.iter() {
-            self.heads.remove(parent);
+        for parent in &parents {
+            self.heads.remove(&self.operations[*parent].hash);
         }
         self.heads.insert(hash);
         let index = self.operations.len();
         self.index.insert(hash, index);
         // Of those that were there before it, none can name it as parent.
-        self.operations.push(Taken { signed, hash, member, recovers, parents, segment: 1 });
-        if !self.stale && self.is_last(index) {
-            self.apply_last(index);
+        let taken = Taken { signed, hash, member, recovers, parents, segment: 1 };
+        // Whose device is whose, and who has equivocated, is settled before everything else.
+        let stale = if same > 0 || taken.is_about_devices() {
+            Stale::Everything
         } else {
-            self.stale = true;
-        }
+            Stale::Since(taken.position())
+        };
+        self.stale = self.stale.min(stale);
+        self.operations.push(Arc::new(taken));
         Ok(true)
     }
 
@@ -152,7 +157,7 @@ impl Charter {
     /// has equivocated is welcome, what follows is not.
     pub(super) fn is_welcome(&self, operation: &Operation) -> bool {
         let chain = (operation.author, operation.term);
-        if self.state.frozen.get(&chain).is_some_and(|from| *from <= operation.sequence) {
+        if self.course.state.frozen.get(&chain).is_some_and(|from| *from <= operation.sequence) {
             return false;
         }
         let Some(certificate) = self.certificates.certificate(&operation.certificate) else {
@@ -160,8 +165,9 @@ impl Charter {
             return true;
         };
         // A recovery key may act when no device can.
-        (certificate.names(operation.author) || owns(certificate, &self.state, operation.author))
-            && self.certificates.is_good(certificate, &self.state, &self.roots)
+        (certificate.names(operation.author)
+            || owns(certificate, &self.course.state, operation.author))
+            && self.certificates.is_good(certificate, &self.course.state, &self.roots)
     }
 
     pub(super) fn take_checkpoint(
@@ -180,11 +186,11 @@ impl Charter {
         {
             return Err(PieceError::Signatures);
         }
-        if let Some((known, _)) = &mut self.newest
-            && known.hash() == hash
+        if let Some(known) = &mut self.newest
+            && known.0.hash() == hash
         {
             checkpoint.verify()?;
-            return Ok(known.merge(&checkpoint));
+            return Ok(known.0.merge(&checkpoint));
         }
         let next = value.number == self.checkpoint() + 1 && value.previous == self.newest_base();
         // [CHARTER-7.2] the newest may give way to another of its number.
@@ -193,25 +199,38 @@ impl Charter {
             return Err(PieceError::Late);
         }
         checkpoint.verify()?;
-        if other && let Some((known, _)) = &self.newest {
+        if other && let Some(known) = &self.newest {
             let weight =
                 |it: &Cosigned<Checkpoint>| (std::cmp::Reverse(it.signers().len()), it.hash());
-            if weight(known) < weight(&checkpoint) {
+            if weight(&known.0) < weight(&checkpoint) {
                 return Ok(false);
             }
         }
         let segments = self.segments(value, next)?;
+        // Of each key and term that it covers anything of it tells the last.
+        let told: BTreeMap<_, _> = value.last().collect();
+        let before = |taken: &Taken| next && taken.segment == 0;
+        let covered = self.operations.iter().zip(&segments);
+        let mut covered = covered.filter(|(taken, segment)| **segment == 0 && !before(taken));
+        let whole = covered.all(|(taken, _)| {
+            let operation = taken.operation();
+            let last = told.get(&(operation.author, operation.term));
+            last.is_some_and(|(last, _)| operation.sequence <= *last)
+        });
+        if !whole {
+            return Err(PieceError::Malformed);
+        }
         let (state, lamport) = self.outcome_of(&segments, value.root, next);
-        if checkpoint::hash_of(&state) != value.state || lamport != value.lamport {
+        if !value.states(&state, &self.last_after(value)) || lamport != value.lamport {
             return Err(PieceError::OtherOutcome);
         }
         self.settle(checkpoint, state, &segments, next);
-        self.stale = false;
         Ok(true)
     }
 }
 
-/// Operations that are held at a time; further ones are refused until a checkpoint settles some.
+/// Operations that the newest checkpoint does not cover; further ones are refused until another one
+/// does. Those that it covers are not counted, or there would be no room for what the next is about.
 pub const OPERATIONS_MAX: usize = 16_384;
 
 /// Operations of one key and term since the checkpoint before the newest; further ones are refused

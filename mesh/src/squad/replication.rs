@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, Timestamp};
+use hark_keys::{Cosigned, DecodeError, DeviceId, DeviceKey, MemberId, ObjectHash, Timestamp};
 
 use crate::{
     charter::{
@@ -15,7 +15,7 @@ use crate::{
         content::Change,
         pack::{pack, unpack},
     },
-    message::Message,
+    message::{Message, PAST_PARTS_MAX, PastPart},
     squad::MessageError,
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Replication {
     /// Pieces that wait for others, by who brought them. [CHARTER-8.3]
     waiting: BTreeMap<DeviceId, VecDeque<Piece>>,
     outgoing: BTreeMap<DeviceId, Outgoing>,
+    /// What a peer sends of a settled past.
+    incoming: Option<Incoming>,
     /// When to compare with one peer, and who was the last.
     compare_at: Option<Timestamp>,
     compared: Option<DeviceId>,
@@ -54,6 +56,16 @@ struct Outgoing {
     asked: Option<Timestamp>,
 }
 
+/// Parts of a settled past.
+struct Incoming {
+    from: DeviceId,
+    id: ObjectHash,
+    parts: u16,
+    /// When the last of them came.
+    at: Timestamp,
+    held: BTreeMap<u16, Vec<u8>>,
+}
+
 impl Replication {
     pub(super) fn new(charter: Arc<Charter>) -> Self {
         Self {
@@ -66,6 +78,7 @@ impl Replication {
             announced: VecDeque::new(),
             waiting: BTreeMap::new(),
             outgoing: BTreeMap::new(),
+            incoming: None,
             compare_at: None,
             compared: None,
             rates: BTreeMap::new(),
@@ -95,6 +108,7 @@ impl Replication {
     pub(super) fn link_down(&mut self, device: DeviceId) {
         self.outgoing.remove(&device);
         self.waiting.remove(&device);
+        self.incoming.take_if(|incoming| incoming.from == device);
         if self.outgoing.is_empty() {
             self.compare_at = None;
         }
@@ -139,6 +153,12 @@ impl Replication {
                         self.ask(now, from);
                     }
                 }
+                // Too late; or it builds upon a checkpoint that is not known here.
+                Err(PieceError::Late) => {
+                    if let Some(from) = from {
+                        self.ask(now, from);
+                    }
+                }
                 Err(error) => return Err(MessageError::Piece(error)),
             }
         }
@@ -173,6 +193,52 @@ impl Replication {
         self.retry();
     }
 
+    /// Takes a part of the settled past that a peer has sent because we were not there, and with the
+    /// last of them the whole. One peer's at a time. [CHARTER-7.5]
+    pub(super) fn handle_past(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        part: PastPart,
+    ) -> Result<(), MessageError> {
+        let PastPart { id, part, parts, bytes } = part;
+        if part >= parts || parts > PAST_PARTS_MAX {
+            return Err(DecodeError::Malformed.into());
+        }
+        let begins = match &self.incoming {
+            Some(incoming) if incoming.from == from => (incoming.id, incoming.parts) != (id, parts),
+            Some(incoming) => incoming.at + PAST_PATIENCE <= now,
+            None => true,
+        };
+        if begins {
+            self.incoming = Some(Incoming { from, id, parts, at: now, held: BTreeMap::new() });
+        }
+        let Some(incoming) = self.incoming.as_mut().filter(|it| it.from == from) else {
+            return Ok(());
+        };
+        incoming.at = now;
+        incoming.held.insert(part, bytes.into_vec());
+        if incoming.held.len() < usize::from(parts) {
+            return Ok(());
+        }
+        let past = incoming.held.values().flatten().copied().collect::<Vec<_>>();
+        self.incoming = None;
+        match self.taken.take_past(&past) {
+            Ok(true) => {
+                self.unwritten = true;
+                self.retry();
+                if let Some(outgoing) = self.outgoing.get_mut(&from) {
+                    outgoing.asked = None;
+                }
+                self.ask(now, from);
+                Ok(())
+            }
+            // What it needs may be under way; the next comparison brings it again.
+            Ok(false) | Err(PieceError::Missing(_)) => Ok(()),
+            Err(error) => Err(MessageError::Piece(error)),
+        }
+    }
+
     /// A peer tells the hash over its charter.
     pub(super) fn handle_digest(&mut self, now: Timestamp, from: DeviceId, digest: ObjectHash) {
         if digest != self.charter.digest() {
@@ -185,7 +251,12 @@ impl Replication {
         let Some(outgoing) = self.outgoing.get_mut(&from) else { return };
         // Who asks again while it is being answered asks in vain.
         if outgoing.messages.len() <= IN_FLIGHT_MAX {
-            let messages = pack(self.charter.lacking(have));
+            let mut messages = pack(self.charter.lacking(have));
+            if self.charter.tells_past(have)
+                && let Some(past) = self.charter.past()
+            {
+                messages.extend(Message::of_past(&past));
+            }
             outgoing.messages.extend(messages.iter().map(Message::encode));
         }
         if self.taken.lacks_of(have) {
@@ -348,6 +419,9 @@ impl Replication {
 
 /// How often the charter is compared with one peer. [CHARTER-8.2]
 const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A peer that has begun to send its settled past, and sends no more of it, makes way for another.
+const PAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Wait before the disk is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);

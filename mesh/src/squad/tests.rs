@@ -7,10 +7,11 @@ use super::{world::World, *};
 use crate::{
     List,
     charter::content::{Capabilities, Place, Rule, Subject},
-    message::KeyMessage,
+    message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart},
 };
 
 mod moves;
+mod past;
 mod rights;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -409,7 +409,7 @@ fn a_cosigner_voids_nothing() {
     let device = world.people[CID].key().id();
     world.by(CID, vec![Change::RetireDevice { device, term: 0, last: 1 }]);
     let Verdict::Judged(level, judged) = world.verdict(&made) else { panic!("it stands") };
-    assert_eq!((level.0, judged), (19, vec![Ok(())]));
+    assert_eq!((level.0, &*judged), (19, &[Ok(())][..]));
     // A device that was ended signs nothing along that its end did not know.
     let charter = &world.charter;
     let again = world.draft_with(charter, ANN, &[], vec![world.remove(FAY)]);

@@ -1,9 +1,17 @@
 //! What is settled stays settled.
 
-use hark_keys::{Cosigned, List, ObjectHash};
-use hark_mesh::charter::{Charter, Checkpoint, Piece, PieceError, content::Change};
+use std::collections::BTreeMap;
 
-use crate::world::{ANN, BOB, CHIEF, DAN, EVERYWHERE, FOUNDER, World, assert_same, channel};
+use hark_keys::{Cosigned, DeviceId, List, ObjectHash, SeededRandom, decode, encode};
+use hark_mesh::charter::{
+    CHAIN_OPERATIONS_MAX, Charter, Checkpoint, EditError, OPERATIONS_MAX, Operation, Piece,
+    PieceError, State,
+    content::{Change, Place},
+};
+
+use crate::world::{
+    ANN, BOB, CHIEF, CID, DAN, EVERYWHERE, FOUNDER, World, assert_same, blank, channel, channel_id,
+};
 
 fn hidden(number: u8) -> Vec<Change> {
     vec![Change::Channel(channel(number, EVERYWHERE))]
@@ -174,4 +182,283 @@ fn a_newcomer_with_a_settled_past_agrees() {
     }
     let newcomer = Charter::restore(&world.charter.snapshot()).unwrap();
     assert_same(&newcomer, &world.charter);
+}
+
+/// A settled past as it lies in its bytes.
+type Past = (
+    Cosigned<Checkpoint>,
+    State,
+    BTreeMap<(DeviceId, u32), (u64, ObjectHash)>,
+    Cosigned<Checkpoint>,
+    Vec<Cosigned<Operation>>,
+);
+
+fn unpacked(past: &[u8]) -> Past {
+    decode(&zstd::bulk::decompress(past, 1 << 20).unwrap(), 1 << 20).unwrap()
+}
+
+fn packed(past: &Past) -> Vec<u8> {
+    zstd::bulk::compress(&encode(past), 3).unwrap()
+}
+
+/// Takes what `other` has, as a comparison brings it.
+pub(crate) fn catch_up(charter: &mut Charter, other: &Charter) {
+    for _ in 0..3 {
+        let have = charter.have();
+        for result in charter.take_all(other.lacking(&have)) {
+            result.unwrap();
+        }
+        if other.tells_past(&have) {
+            assert_eq!(charter.take_past(&other.past().unwrap()), Ok(true));
+        }
+    }
+}
+
+/// A world in which the first operations are forgotten, the next ones are covered, and the last are
+/// not.
+fn with_a_past() -> World {
+    let mut world = World::new(false);
+    world.by(BOB, hidden(9));
+    settle(&mut world);
+    world.by(BOB, hidden(10));
+    world.by(ANN, hidden(11));
+    world.by(BOB, hidden(12));
+    settle(&mut world);
+    world.by(CHIEF, hidden(13));
+    world
+}
+
+/// [CHARTER-7.5] Others have forgotten what it would have to be told from.
+#[test]
+fn a_newcomer_is_told_the_settled_past() {
+    let world = with_a_past();
+    let mut newcomer = blank(&world.charter);
+    assert!(
+        world
+            .charter
+            .lacking(&newcomer.have())
+            .iter()
+            .all(|piece| { matches!(piece, Piece::Root(_) | Piece::Certificate(_)) })
+    );
+    catch_up(&mut newcomer, &world.charter);
+    assert_same(&newcomer, &world.charter);
+    assert!(!world.charter.lacks_of(&newcomer.have()) && !newcomer.lacks_of(&world.charter.have()));
+    // It tells others in turn, and goes on like everybody.
+    let mut second = blank(&newcomer);
+    catch_up(&mut second, &newcomer);
+    assert_same(&second, &world.charter);
+    let mut later = World { charter: second, ..world };
+    later.by(BOB, hidden(14));
+    let next = settle(&mut later);
+    newcomer.take_all(later.charter.lacking(&newcomer.have()));
+    assert!(newcomer.contains(&match next {
+        Piece::Checkpoint(next) => next.hash(),
+        _ => unreachable!(),
+    }));
+    assert_same(&newcomer, &later.charter);
+    assert_same(&Charter::restore(&newcomer.snapshot()).unwrap(), &newcomer);
+    // Who has it takes it no second time.
+    assert_eq!(newcomer.take_past(&later.charter.past().unwrap()), Ok(false));
+}
+
+/// [CHARTER-7.5] What it made meanwhile, and nobody knew, comes too late.
+#[test]
+fn who_was_away_for_two_checkpoints_is_told_what_it_missed() {
+    let mut world = World::new(false);
+    let mut away = world.charter.clone();
+    away.take(Piece::Operation(world.sign(world.draft_from(&away, DAN, hidden(15))))).unwrap();
+    for number in 9..12 {
+        world.by(BOB, hidden(number));
+        settle(&mut world);
+    }
+    world.by(ANN, hidden(12));
+    assert!(!away.tells_past(&world.charter.have()));
+    catch_up(&mut away, &world.charter);
+    assert_same(&away, &world.charter);
+}
+
+/// [CHARTER-7.5] Nobody is told anything that the root keys have not signed.
+#[test]
+fn a_past_that_was_changed_is_refused() {
+    let world = with_a_past();
+    let good = world.charter.past().unwrap();
+    let mut newcomer = blank(&world.charter);
+    newcomer.take_all(world.charter.lacking(&newcomer.have()));
+    let before = newcomer.clone();
+    let mut take = |change: &dyn Fn(&mut Past)| {
+        let mut past = unpacked(&good);
+        change(&mut past);
+        newcomer.take_past(&packed(&past)).unwrap_err()
+    };
+    assert_eq!(take(&|it| it.1 = world.charter.state().clone()), PieceError::OtherOutcome);
+    assert_eq!(take(&|it| it.2.clear()), PieceError::OtherOutcome);
+    assert_eq!(take(&|it| it.3 = it.0.clone()), PieceError::Malformed);
+    assert_eq!(take(&|it| it.0 = it.3.clone()), PieceError::Malformed);
+    let unsigned = |it: &Cosigned<Checkpoint>| Cosigned::unsigned(it.unverified().clone());
+    assert_eq!(take(&|it| it.0 = unsigned(&it.0)), PieceError::Signatures);
+    assert_eq!(take(&|it| it.3 = unsigned(&it.3)), PieceError::Signatures);
+    // Each operation that is left out is missed: by who made it, or by the checkpoint.
+    let count = unpacked(&good).4.len();
+    assert_eq!(count, 3);
+    for at in 0..count {
+        let error = take(&|it| drop(it.4.remove(at)));
+        assert!(matches!(error, PieceError::Malformed | PieceError::Missing(_)), "{at}: {error:?}");
+    }
+    // One that the checkpoint does not cover is one too many.
+    let (last, _) = world.charter.log().last().unwrap();
+    assert_eq!(take(&|it| it.4.push(last.clone())), PieceError::Malformed);
+    let stranger = &world.people[DAN];
+    let forged = |it: &mut Past| {
+        let mut operation = it.4[0].unverified().clone();
+        operation.author = stranger.key().id();
+        it.4[0] = Cosigned::unsigned(operation).signed(stranger.key());
+    };
+    take(&forged);
+    assert_eq!(
+        take(&|it| it.4[0] = Cosigned::unsigned(it.4[0].unverified().clone())),
+        PieceError::Malformed
+    );
+    assert_eq!(newcomer, before, "nothing of it was kept");
+    assert_eq!(
+        newcomer.take_past(&good[1..]),
+        Err(PieceError::Encoding(hark_keys::DecodeError::Malformed))
+    );
+    assert_eq!(newcomer.take_past(&good), Ok(true));
+}
+
+/// What is settled of each key was no part of what the first checkpoints said. Homes hold such ones;
+/// they count, and what they have settled is told to nobody, as nobody could check it.
+#[test]
+fn a_checkpoint_that_tells_the_state_alone_counts() {
+    let mut world = World::new(false);
+    for number in 9..12 {
+        world.by(BOB, hidden(number));
+        let mut checkpoint = world.charter.draft_checkpoint().unwrap();
+        let state = blake3::hash(&encode(world.charter.state()));
+        checkpoint.state = ObjectHash::from_bytes(state.into());
+        assert_eq!(world.charter.take(signed(&world, checkpoint, &[0])), Ok(true));
+    }
+    assert_same(&Charter::restore(&world.charter.snapshot()).unwrap(), &world.charter);
+    let newcomer = blank(&world.charter);
+    assert!(!world.charter.tells_past(&newcomer.have()));
+    // Two that tell all of it, and it can be told.
+    for number in 12..14 {
+        world.by(BOB, hidden(number));
+        settle(&mut world);
+    }
+    let mut newcomer = blank(&world.charter);
+    catch_up(&mut newcomer, &world.charter);
+    assert_same(&newcomer, &world.charter);
+}
+
+/// [CHARTER-7.1] Or two could come to different ends of one key's chain.
+#[test]
+fn a_checkpoint_that_leaves_out_a_key_is_refused() {
+    let mut world = World::new(false);
+    world.by(BOB, hidden(9));
+    world.by(ANN, hidden(10));
+    let mut checkpoint = world.charter.draft_checkpoint().unwrap();
+    let bob = world.people[BOB].key().id();
+    let covered = checkpoint.covered.iter().copied().filter(|covered| covered.key != bob);
+    checkpoint.covered = List::truncated(covered.collect::<Vec<_>>());
+    let piece = signed(&world, checkpoint, &[0]);
+    assert_eq!(world.charter.take(piece), Err(PieceError::Malformed));
+}
+
+/// [CHARTER-7.5] Even root keys cannot make a newcomer go round in circles.
+#[test]
+fn a_past_with_channels_in_a_ring_is_refused() {
+    let world = with_a_past();
+    let mut past = unpacked(&world.charter.past().unwrap());
+    // Channel 2 lies below channel 1, and then below itself.
+    let mut bytes = encode(&past.1);
+    let [below, ring] = [1, 2].map(|at| encode(&(channel_id(2), Place::Channel(channel_id(at)))));
+    let place = bytes.windows(below.len()).position(|it| it == below).unwrap();
+    bytes[place..place + below.len()].copy_from_slice(&ring);
+    past.1 = decode(&bytes, bytes.len()).unwrap();
+    let keys = world.people[FOUNDER].key();
+    let sign = |checkpoint: Checkpoint| Cosigned::unsigned(checkpoint).signed(keys);
+    let mut hasher = blake3::Hasher::new_derive_key("hark 1 settled");
+    hasher.update(&encode(&(&past.1, &past.2)));
+    let state = ObjectHash::from_bytes(hasher.finalize().into());
+    past.0 = sign(Checkpoint { state, ..past.0.unverified().clone() });
+    past.3 = sign(Checkpoint { previous: past.0.hash(), ..past.3.unverified().clone() });
+    let mut newcomer = blank(&world.charter);
+    newcomer.take_all(world.charter.lacking(&newcomer.have()));
+    assert_eq!(newcomer.take_past(&packed(&past)), Err(PieceError::Malformed));
+}
+
+/// [CHARTER-7.5] A key that was lost tells newcomers nothing.
+#[test]
+fn a_past_is_told_by_the_newest_root_alone() {
+    let mut world = with_a_past();
+    let before = world.charter.past().unwrap();
+    let document = world.next_root(&[world.people[CHIEF].key().id()], 1);
+    let document = Cosigned::unsigned(document)
+        .signed(world.people[FOUNDER].key())
+        .signed(world.people[CHIEF].key());
+    assert_eq!(world.charter.take(Piece::Root(document)), Ok(true));
+    let mut newcomer = blank(&world.charter);
+    assert!(!world.charter.tells_past(&newcomer.have()));
+    newcomer.take_all(world.charter.lacking(&newcomer.have()));
+    assert_eq!(newcomer.take_past(&before), Err(PieceError::Signatures));
+}
+
+/// [CHARTER-7.1] The first operations are covered, and the rest by the next checkpoint.
+#[test]
+fn more_keys_than_a_checkpoint_covers_take_two() {
+    let mut world = World::new(false);
+    let random = SeededRandom::new(5);
+    let mut made = Vec::new();
+    for _ in 0..530 {
+        let who = world.join(&random);
+        made.push(world.sign(world.draft(who, vec![])));
+    }
+    // Each without knowing of the others, and then one who knows them all.
+    let results = world.charter.take_all(made.into_iter().map(Piece::Operation));
+    assert!(results.iter().all(|result| *result == Ok(true)));
+    world.by(BOB, hidden(9));
+    let (before, held) = (world.charter.state().clone(), world.charter.operations());
+    settle(&mut world);
+    assert_eq!((world.charter.checkpoint(), world.charter.operations()), (1, held));
+    settle(&mut world);
+    assert_eq!(world.charter.checkpoint(), 2);
+    assert!((1..=20).contains(&world.charter.operations()), "{}", world.charter.operations());
+    assert_eq!(*world.charter.state(), before);
+    assert_eq!(world.charter.draft_checkpoint(), None);
+    let mut newcomer = blank(&world.charter);
+    catch_up(&mut newcomer, &world.charter);
+    assert_same(&newcomer, &world.charter);
+}
+
+/// [CHARTER-8.3] There was no room for an operation that the next checkpoint could have been about, so
+/// that nothing could ever be forgotten.
+#[test]
+fn a_full_charter_has_room_again_after_a_checkpoint() {
+    let mut world = World::new(false);
+    let mut flood = Vec::new();
+    for who in [CHIEF, ANN, BOB, CID] {
+        let mut draft = world.draft(who, vec![]);
+        for _ in draft.sequence..=CHAIN_OPERATIONS_MAX {
+            let made = world.sign(draft.clone());
+            draft.previous = made.hash();
+            draft.parents = List::truncated([made.hash()]);
+            draft.sequence += 1;
+            draft.lamport += 1;
+            flood.push(Piece::Operation(made));
+        }
+    }
+    let results = world.charter.take_all(flood);
+    assert!(results.contains(&Err(PieceError::Full)));
+    assert_eq!(world.charter.operations(), OPERATIONS_MAX);
+    let founder = &world.people[FOUNDER];
+    let full = world.charter.edit(founder.key(), founder.member, hidden(9));
+    assert_eq!(full, Err(EditError::Refused(PieceError::Full)));
+    settle(&mut world);
+    world.by(FOUNDER, hidden(9));
+    let mut behind = Charter::restore(&world.charter.snapshot()).unwrap();
+    settle(&mut world);
+    assert_eq!(world.charter.operations(), 1);
+    catch_up(&mut behind, &world.charter);
+    assert_same(&behind, &world.charter);
 }

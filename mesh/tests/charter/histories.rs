@@ -8,6 +8,7 @@ use hark_mesh::charter::{
 };
 use proptest::prelude::*;
 
+use crate::checkpoints::catch_up;
 use crate::world::{
     ANN, BOB, CHIEF, CID, DAN, EVE, EVERYWHERE, FAY, FOUNDER, NONE, World, assert_as_model,
     assert_same, blank, certificate, channel, channel_id, preset, preset_id, role, rule,
@@ -380,6 +381,72 @@ proptest! {
 
         // [CHARTER-8.1] What is on the disk says the same.
         assert_same(&whole, &Charter::restore(&whole.snapshot()).unwrap());
+    }
+
+    /// What is told from what was told before is, after every single piece and wherever in the order
+    /// it falls, what is told from all of them anew.
+    #[test]
+    fn every_step_says_what_all_anew_says(
+        turns in turns(),
+        quorum in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let history = History::of(quorum, &turns);
+        let mut step = blank(&history.world.charter);
+        let mut waiting = shuffled(&history.pieces, seed);
+        loop {
+            let before = waiting.len();
+            waiting.retain(|piece| {
+                if step.take_all([piece.clone()]).remove(0).is_err() {
+                    return true;
+                }
+                let mut anew = blank(&step);
+                anew.take_all(step.pieces_in_order());
+                assert_same(&step, &anew);
+                false
+            });
+            if waiting.len() == before {
+                break;
+            }
+        }
+        prop_assert!(waiting.is_empty());
+    }
+
+    /// [CHARTER-7.5] Who is told what checkpoints have settled comes to the same as who was there.
+    #[test]
+    fn a_settled_past_says_the_same(turns in turns(), quorum in any::<bool>(), seed in any::<u64>()) {
+        let history = History::of(quorum, &turns);
+        let people = &history.world.people;
+        let settle = |charter: &mut Charter| {
+            if let Some(checkpoint) = charter.draft_checkpoint() {
+                let unsigned = Cosigned::unsigned(checkpoint);
+                let roots = [FOUNDER, CHIEF].map(|who| people[who].key());
+                let roots = roots.into_iter().filter(|key| charter.is_root(key.id()));
+                let signed = Piece::Checkpoint(roots.fold(unsigned, Cosigned::signed));
+                assert_eq!(charter.take(signed), Ok(true));
+            }
+        };
+        let mut there = blank(&history.world.charter);
+        let pieces = shuffled(&history.pieces, seed);
+        let (first, second) = pieces.split_at(pieces.len() / 2);
+        // What comes too early waits, and comes again with the rest.
+        let waiting: Vec<_> = first
+            .iter()
+            .filter(|piece| there.take_all([(*piece).clone()]).remove(0).is_err())
+            .cloned()
+            .collect();
+        settle(&mut there);
+        take_until_done(&mut there, [&waiting[..], second].concat());
+        settle(&mut there);
+        let change = || vec![Change::Channel(channel(5, EVERYWHERE))];
+        let mut last = people.iter().map(|it| there.edit(it.key(), it.member, change()));
+        if let Some(last) = last.find_map(Result::ok) {
+            assert_eq!(there.take(Piece::Operation(last)), Ok(true));
+        }
+        let mut newcomer = blank(&there);
+        catch_up(&mut newcomer, &there);
+        assert_same(&newcomer, &there);
+        assert_same(&Charter::restore(&newcomer.snapshot()).unwrap(), &newcomer);
     }
 
     /// One operation after the other, each applied at once where that is possible, comes to the same

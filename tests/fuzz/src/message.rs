@@ -1,7 +1,13 @@
-use hark_keys::{ChannelId, KeySecret, SeededRandom, Signable, Signed, Timestamp, decode, encode};
+use hark_keys::{
+    ChannelId, Cosigned, KeySecret, SeededRandom, Signable, Signed, Timestamp, decode, encode,
+};
 use hark_mesh::{
     ADDRESSES_MAX, Directory, List, MemberRecord, Target,
-    charter::pack::{pack, unpack},
+    charter::{
+        Charter, Piece,
+        content::{Change, Channel},
+        pack::{pack, unpack},
+    },
     clean_name,
     message::{
         Acknowledgement, KeyMessage, LISTENING_MAX, Listening, MESSAGE_MAX_BYTES,
@@ -64,6 +70,13 @@ fn is_message(bytes: &[u8]) -> bool {
             true
         }
         Message::Pieces(packed) => unpack(&packed).is_ok(),
+        Message::Past(part) => {
+            // Nothing was settled here: whatever the bytes are, they are the past of a newcomer.
+            let mut charter = Charter::clone(&WORLD.charter);
+            let taken = charter.take_past(&part.bytes) == Ok(true);
+            assert_eq!(taken, charter != *WORLD.charter);
+            taken
+        }
         Message::Records(records) => {
             assert!(records.len() <= MESSAGE_RECORDS_MAX);
             let mut directory = Directory::default();
@@ -165,11 +178,28 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("bytes_move", message(Message::Move(Move { from: Some(ALPHA), to: WING }))),
         ("bytes_digest", message(Message::Digest(WORLD.charter.digest()))),
         ("bytes_have", message(Message::Have(WORLD.charter.have()))),
+        ("bytes_past", message(Message::of_past(&past()).remove(0))),
         ("bytes_pieces", message(pack(WORLD.charter.pieces_in_order()).remove(0))),
         ("key", [&[KEY][..], &encode(&key)].concat()),
         ("record", [&[RECORD][..], &encode(&record(bob, 1))].concat()),
         ("snapshot", [&[SNAPSHOT][..], &snapshot].concat()),
     ]
+}
+
+/// What two checkpoints settle.
+fn past() -> Vec<u8> {
+    let mut charter = Charter::clone(&WORLD.charter);
+    for id in [[1; 16], [2; 16]] {
+        let founder = &WORLD.founder;
+        let channel = Change::Channel(Channel::open(ChannelId::from_bytes(id), "Settled"));
+        let operation = charter.edit(&founder.key, founder.member, vec![channel]);
+        let operation = Piece::Operation(operation.expect("a root key may"));
+        assert_eq!(charter.take(operation), Ok(true));
+        let checkpoint = charter.draft_checkpoint().expect("something is new");
+        let checkpoint = Cosigned::unsigned(checkpoint).signed(&founder.key);
+        assert_eq!(charter.take(Piece::Checkpoint(checkpoint)), Ok(true));
+    }
+    charter.past().expect("there is one")
 }
 
 /// What `member` says of itself.

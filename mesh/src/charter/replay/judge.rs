@@ -42,16 +42,16 @@ impl Run<'_> {
         if let Some(index) = index
             && let Change::Grant(grant) = change
             && grant.at == Place::Organisation
-            && may(&self.state, level, author, Capabilities::MANAGE_ROLES, grant.at)
+            && may(&self.course.state, level, author, Capabilities::MANAGE_ROLES, grant.at)
         {
             let given = grant.members.iter().map(|member| (*member, grant.role, index));
-            self.given.extend(given);
+            self.course.given.extend(given);
         }
-        permit(&self.state, level, author, change)?;
+        permit(&self.course.state, level, author, change)?;
         match change {
             // [CHARTER-5.7] who knew that it is removed, or stands lower, does not bring it back.
             Change::Role(role) => {
-                if let Some((by, removal)) = self.state.removed.roles.get(&role.id)
+                if let Some((by, removal)) = self.course.state.removed.roles.get(&role.id)
                     && (level.0 > *by || self.knew(index, removal))
                 {
                     return Err(Denial::Absent);
@@ -69,10 +69,10 @@ impl Run<'_> {
             Change::Remove { member, .. } => vec![*member],
             Change::LoadPreset(preset) | Change::UnloadPreset(preset) => {
                 self.outranks_load(level, author, *preset)?;
-                self.state.holders_by(*preset).collect()
+                self.course.state.holders_by(*preset).collect()
             }
             Change::Role(role) => {
-                let before = self.state.roles.get(&role.id);
+                let before = self.course.state.roles.get(&role.id);
                 let lowers = before.is_some_and(|before| {
                     before.rank < role.rank || !role.capabilities.contains(before.capabilities)
                 });
@@ -84,7 +84,7 @@ impl Run<'_> {
         if let Some(index) = index {
             for member in met.iter().filter(|member| **member != author) {
                 let against = Target::Member(*member);
-                self.acts.push(Act { index, level, against, cut: None });
+                self.course.acts.push(Act { index, level, against, cut: None });
             }
         }
         let removes = matches!(change, Change::Remove { .. });
@@ -98,11 +98,11 @@ impl Run<'_> {
 
     /// What the loader of a preset knew it to be. [CHARTER-5.10]
     fn version(&self, preset: PresetId, index: Option<usize>) -> Option<&Preset> {
-        let removal = self.state.removed.presets.get(&preset);
+        let removal = self.course.state.removed.presets.get(&preset);
         if removal.is_some_and(|removal| self.knew(index, removal)) {
             return None;
         }
-        let mut versions = self.state.presets.get(&preset)?.iter().rev();
+        let mut versions = self.course.state.presets.get(&preset)?.iter().rev();
         let known = versions.find(|version| self.knew(index, &version.source));
         known.map(|version| &version.preset)
     }
@@ -114,8 +114,8 @@ impl Run<'_> {
         author: MemberId,
         preset: PresetId,
     ) -> Result<(), Denial> {
-        let rank = rank_at(&self.state, level, author, Place::Organisation);
-        let load = self.state.loads.get(&preset);
+        let rank = rank_at(&self.course.state, level, author, Place::Organisation);
+        let load = self.course.state.loads.get(&preset);
         if load.is_none_or(|load| rank <= load.rank) { Ok(()) } else { Err(Denial::Rank) }
     }
 
@@ -135,12 +135,12 @@ impl Run<'_> {
         }
         let against = Target::Role(role);
         if let Some(index) = index {
-            self.acts.push(Act { index, level, against, cut: None });
-            if self.shield.contains(&(index, against)) {
+            self.course.acts.push(Act { index, level, against, cut: None });
+            if self.course.shield.contains(&(index, against)) {
                 return Err(Denial::Rank);
             }
         }
-        let mut holders = self.state.holders_everywhere(role);
+        let mut holders = self.course.state.holders_everywhere(role);
         if holders.all(|member| self.may_meet(None, level, author, member)) {
             Ok(())
         } else {
@@ -273,7 +273,7 @@ impl Run<'_> {
     /// Makes a permitted change.
     pub(super) fn perform(&mut self, by: Author, change: &Change) {
         let Author { level, member: author, source, index } = by;
-        let state = &mut self.state;
+        let state = &mut self.course.state;
         match change {
             Change::Role(role) => {
                 state.removed.roles.remove(&role.id);
@@ -326,7 +326,7 @@ impl Run<'_> {
             }
             Change::LoadPreset(preset) => {
                 let Some(preset) = self.version(*preset, index).cloned() else { return };
-                let state = &mut self.state;
+                let state = &mut self.course.state;
                 let rank = rank_at(state, level, author, Place::Organisation);
                 let may_allow = |state: &State, rights: Capabilities| {
                     may(state, level, author, rights, Place::Organisation)
@@ -349,8 +349,14 @@ impl Run<'_> {
             }
             Change::Admitted(certificates) => {
                 let now = state.removed_ever;
-                let listed = state.listed.entry(author).or_default();
-                listed.extend(certificates.iter().map(|hash| (*hash, now)));
+                let listed = &mut **state.listed.entry(author).or_default();
+                let new = certificates.iter().map(|hash| (*hash, now));
+                // Many into few are merged faster than they are put in one by one.
+                if certificates.len() > listed.len() / 8 {
+                    listed.append(&mut new.collect());
+                } else {
+                    listed.extend(new);
+                }
             }
             Change::AddDevice { .. } | Change::RetireDevice { .. } => {}
         }
@@ -360,17 +366,18 @@ impl Run<'_> {
     fn grant(&mut self, grant: &Grant, granted: bool, source: ObjectHash, index: Option<usize>) {
         let place = (grant.at, grant.role);
         for member in grant.members.iter() {
-            let known = self.state.grants.get_mut(member).and_then(|grants| grants.remove(&place));
+            let known =
+                self.course.state.grants.get_mut(member).and_then(|grants| grants.remove(&place));
             let mut entries = known.unwrap_or_default();
             entries.retain(|entry| entry.preset.is_some() || !self.knew(index, &entry.source));
             entries.push(GrantEntry { granted, preset: None, source });
-            self.state.grants.entry(*member).or_default().insert(place, entries);
+            self.course.state.grants.entry(*member).or_default().insert(place, entries);
         }
     }
 
     /// [CHARTER-5.8]
     fn rule(&mut self, rule: &Rule, rank: Rank, source: ObjectHash, index: Option<usize>) {
-        let subjects = self.state.rules.entry(rule.at).or_default();
+        let subjects = self.course.state.rules.entry(rule.at).or_default();
         let mut entries = subjects.remove(&rule.subject).unwrap_or_default();
         // What somebody of higher rank has set stays.
         entries.retain(|entry| {
@@ -381,7 +388,7 @@ impl Run<'_> {
             entries.push(RuleEntry { allow, deny, rank, preset: None, source });
         }
         if !entries.is_empty() {
-            self.state.rules.entry(rule.at).or_default().insert(rule.subject, entries);
+            self.course.state.rules.entry(rule.at).or_default().insert(rule.subject, entries);
         }
     }
 }

@@ -89,6 +89,10 @@ impl Run {
                 assert!(may(own, Capabilities::MOVE, order.to) && may(member, LISTEN, order.to));
             }
             Message::Pieces(packed) => self.check_pieces(&packed),
+            Message::Past(part) => {
+                let past = self.in_force.past().expect("what is told is there");
+                assert!(Message::of_past(&past).contains(&Message::Past(part)));
+            }
         }
     }
 

@@ -1,0 +1,183 @@
+//! What checkpoints have settled, for those who were not there: others have forgotten the operations
+//! that it came of. [CHARTER-7.5]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, decode, encode};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Charter, Checkpoint, Have, Operation, Piece, PieceError, Settled, Stale, checkpoint,
+    shared::Shared, state::State,
+};
+
+/// The last operation of each key and term, ever.
+pub(super) type Last = BTreeMap<(DeviceId, u32), (u64, ObjectHash)>;
+
+/// What the checkpoint before the newest has settled, and all that the newest covers since.
+#[derive(Serialize, Deserialize)]
+struct Past {
+    checkpoint: Cosigned<Checkpoint>,
+    state: State,
+    last: Last,
+    newest: Cosigned<Checkpoint>,
+    /// By lamport and hash.
+    operations: Vec<Cosigned<Operation>>,
+}
+
+impl Charter {
+    /// Whether somebody who has `have` lacks operations that are forgotten here, and can be told what
+    /// they came to.
+    pub fn tells_past(&self, have: &Have) -> bool {
+        let Some(base) = &self.base.checkpoint else { return false };
+        let told = |checkpoint: &Checkpoint, state: &State, last: &Last| {
+            checkpoint.state == checkpoint::hash_of(state, last)
+        };
+        have.checkpoint() < base.unverified().number
+            && told(base.unverified(), &self.base.state, &self.base.last)
+            && self.newest.as_ref().is_some_and(|newest| {
+                let value = newest.0.unverified();
+                value.root == self.roots.newest().version
+                    && told(value, &newest.1, &self.last_after(value))
+            })
+    }
+
+    /// The settled past, packed; none where nothing is forgotten, or it is too long for a newcomer to
+    /// take.
+    pub fn past(&self) -> Option<Vec<u8>> {
+        let covered = self.operations.iter().filter(|taken| taken.segment == 0);
+        let mut covered: Vec<_> = covered.collect();
+        covered.sort_by_key(|taken| (taken.operation().lamport, taken.hash));
+        let past = Past {
+            checkpoint: self.base.checkpoint.clone()?,
+            state: self.base.state.clone(),
+            last: self.base.last.clone(),
+            newest: self.newest.as_ref()?.0.clone(),
+            operations: covered.into_iter().map(|taken| taken.signed.clone()).collect(),
+        };
+        let bytes = encode(&past);
+        if bytes.len() > PAST_MAX_BYTES {
+            return None;
+        }
+        Some(zstd::bulk::compress(&bytes, LEVEL).expect("memory is all that packing needs"))
+    }
+
+    /// Takes a settled past instead of what is held, if it is newer: operations that it does not
+    /// cover come too late, or come again. Root documents and certificates come before it. The keys
+    /// of the newest root document have signed all of it: the newest checkpoint, which names the one
+    /// before and by that its state; and by their hashes all operations since.
+    pub fn take_past(&mut self, packed: &[u8]) -> Result<bool, PieceError> {
+        let bytes = zstd::bulk::decompress(packed, PAST_MAX_BYTES);
+        let bytes = bytes.map_err(|_| DecodeError::Malformed)?;
+        let Past { checkpoint, state, last, newest, operations } = decode(&bytes, PAST_MAX_BYTES)?;
+        let (settled, newest_value) = (checkpoint.unverified(), newest.unverified());
+        if settled.organisation != self.organisation {
+            return Err(PieceError::Organisation);
+        }
+        if settled.number <= self.checkpoint() {
+            return Ok(false);
+        }
+        // Who has lost its place among the root keys could tell newcomers anything.
+        if newest_value.root != self.roots.newest().version {
+            return Err(PieceError::Signatures);
+        }
+        if !state.is_sound() || settled.lamport > u64::MAX / 2 {
+            return Err(PieceError::Malformed);
+        }
+        if newest_value.previous != checkpoint.hash()
+            || Some(newest_value.number) != settled.number.checked_add(1)
+        {
+            return Err(PieceError::Malformed);
+        }
+        if settled.state != checkpoint::hash_of(&state, &last) {
+            return Err(PieceError::OtherOutcome);
+        }
+        self.check_settled(&checkpoint, &state, &last)?;
+        self.check_signed(&newest)?;
+        // Before each signature is checked, which takes its time.
+        if !are_covered(&operations, newest.unverified()) {
+            return Err(PieceError::Malformed);
+        }
+        let mut next = Self {
+            base: Shared::new(Settled { checkpoint: Some(checkpoint), state, last }),
+            newest: None,
+            operations: Shared::default(),
+            covered: 0,
+            index: Shared::default(),
+            heads: Shared::default(),
+            numbers: Shared::default(),
+            surplus: BTreeMap::new(),
+            ..self.clone()
+        };
+        next.course.displace();
+        next.stale = Stale::Everything;
+        next.settled_before = true;
+        for operation in operations {
+            let cosigners = operation.unverified().cosigners.iter().map(|it| it.certificate);
+            let unknown = |hash: &ObjectHash| *hash != NOTHING && !self.contains(hash);
+            let missing: Vec<_> = cosigners.filter(unknown).collect();
+            if !missing.is_empty() {
+                return Err(PieceError::Missing(missing));
+            }
+            next.insert(Piece::Operation(operation))?;
+        }
+        next.settled_before = false;
+        // What a chain begins with follows what is forgotten, and nothing in between is left out.
+        let follows = next.operations.iter().all(|taken| {
+            let operation = taken.operation();
+            let chain = (operation.author, operation.term);
+            let before = (operation.sequence - 1, operation.previous);
+            next.index.contains_key(&operation.previous)
+                || next.base.last.get(&chain).copied().unwrap_or((0, NOTHING)) == before
+        });
+        if !follows {
+            return Err(PieceError::Malformed);
+        }
+        next.take_checkpoint(newest)?;
+        *self = next;
+        Ok(true)
+    }
+
+    /// The last operation of each key and term that is settled after `checkpoint`: the newest, another
+    /// of its number, or the next.
+    pub(super) fn last_after(&self, checkpoint: &Checkpoint) -> Last {
+        let newest = self.newest.as_ref().map(|newest| newest.0.unverified());
+        let newest = newest.filter(|newest| newest.number < checkpoint.number);
+        let covered = newest.into_iter().chain([checkpoint]).flat_map(Checkpoint::last);
+        let mut last = self.base.last.clone();
+        last.extend(covered);
+        last
+    }
+}
+
+impl Checkpoint {
+    /// The last operation that it covers of each key and term.
+    pub(super) fn last(&self) -> impl Iterator<Item = ((DeviceId, u32), (u64, ObjectHash))> + '_ {
+        self.covered.iter().map(|it| ((it.key, it.term), (it.sequence, it.hash)))
+    }
+}
+
+/// Whether a checkpoint covers each of these, by itself or by what comes after it.
+fn are_covered(operations: &[Cosigned<Operation>], checkpoint: &Checkpoint) -> bool {
+    let held: BTreeMap<_, _> = operations.iter().map(|it| (it.hash(), it.unverified())).collect();
+    let mut open: Vec<_> = checkpoint.covered.iter().map(|covered| covered.hash).collect();
+    let mut covered = BTreeSet::new();
+    while let Some(hash) = open.pop() {
+        if let Some(operation) = held.get(&hash)
+            && covered.insert(hash)
+        {
+            open.extend(operation.parents.iter());
+            open.push(operation.previous);
+        }
+    }
+    covered.len() == operations.len()
+}
+
+const NOTHING: ObjectHash = ObjectHash::from_bytes([0; 32]);
+
+/// Bytes of a settled past; nobody is sent or takes a longer one, and a charter with such a one is
+/// brought to newcomers as a file. A checkpoint for each two thousand operations keeps far from it.
+const PAST_MAX_BYTES: usize = 16 << 20;
+
+/// Of zstd: the usual one.
+const LEVEL: i32 = 3;

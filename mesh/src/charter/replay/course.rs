@@ -1,0 +1,384 @@
+//! From what came out before to what comes out now: only what may be different is applied again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use hark_keys::{DeviceId, MemberId, ObjectHash, RoleId};
+
+use super::{Author, Level, Pieces, Position, Run, Taken, Verdict};
+use crate::charter::{
+    certificate::member_of,
+    devices,
+    operation::Cut,
+    root::Roots,
+    shared::Shared,
+    state::{EndedTerm, Ending, State},
+};
+
+/// Operations in the order in which they were applied, and what came of it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::charter) struct Course {
+    /// What holds after all of them.
+    pub(in crate::charter) state: State,
+    pub(in crate::charter) order: Shared<Vec<usize>>,
+    /// What has become of each, in their order.
+    pub(in crate::charter) verdicts: Shared<Vec<Verdict>>,
+    pub(super) shield: Shared<Shield>,
+    /// What they take from others.
+    pub(super) acts: Shared<Vec<Act>>,
+    /// Terms that their cuts end, with the smallest lamport of such a cut.
+    pub(super) ended: Shared<BTreeMap<(MemberId, u32), u64>>,
+    /// Roles that were given everywhere, even where the role was gone.
+    pub(super) given: Shared<Vec<(MemberId, RoleId, usize)>>,
+    /// What it was like on the way.
+    saved: Shared<Vec<Saved>>,
+}
+
+/// A course after its first operations, so that the others can be applied anew.
+#[derive(Clone, Debug)]
+struct Saved {
+    applied: usize,
+    state: State,
+    acts: usize,
+    ended: Shared<BTreeMap<(MemberId, u32), u64>>,
+    given: usize,
+}
+
+/// What takes something from somebody, so that it must not reach those who stand as high.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Act {
+    pub(super) index: usize,
+    pub(super) level: Level,
+    pub(super) against: Target,
+    /// Which of the operation's cuts it is, where it is one.
+    pub(super) cut: Option<usize>,
+}
+
+/// Whom an act meets: a member, or all who hold a role everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Target {
+    Member(MemberId),
+    Role(RoleId),
+}
+
+/// Operations that have no effect on some target: who stands as high by an operation that did not
+/// know of it keeps what it has. [CHARTER-5.11]
+pub(super) type Shield = BTreeSet<(usize, Target)>;
+
+type EndedTerms = BTreeMap<(MemberId, u32), EndedTerm>;
+
+/// Which cuts and shields operations are applied with. Only with the right ones do they lead to the
+/// same again.
+#[derive(Clone, PartialEq, Eq)]
+struct Guess {
+    ended: Shared<EndedTerms>,
+    shield: Shared<Shield>,
+}
+
+impl Course {
+    /// The operations lie at other places among all than they did: all are to be applied anew.
+    pub(in crate::charter) fn displace(&mut self) {
+        let state = std::mem::take(&mut self.state);
+        *self = Self { state, ..Self::default() };
+    }
+}
+
+/// All operations in their order. `former` is what came out before, of the same operations and of
+/// none behind `since` but those that are new; where there is no `since`, all may be different.
+/// [CHARTER-5.4] [CHARTER-5.5]
+pub(in crate::charter) fn replay(
+    pieces: &Pieces<'_>,
+    former: Course,
+    mut since: Option<Position>,
+) -> Course {
+    let start = start(pieces, since.map(|_| &former.state));
+    let mut guess = Guess { ended: former.state.ended.clone(), shield: former.shield.clone() };
+    let mut run = Run { pieces, course: former };
+    // What an act of one level does depends on smaller levels alone. So there is one way only in
+    // which cuts and shields make those operations count that hold just them: where the former ones
+    // do, or those that come of them, that is it.
+    for _ in 0..GUESSES {
+        if !since.is_some_and(|since| run.rewind(since)) {
+            run.begin(&start);
+        }
+        run.course.state.ended.clone_from(&guess.ended);
+        run.course.shield.clone_from(&guess.shield);
+        run.everything();
+        let found = run.found(&start);
+        if found == guess {
+            return run.course;
+        }
+        since = Some(run.touched(&guess, &found));
+        guess = found;
+    }
+    run.by_strata(start)
+}
+
+/// What holds before any operation. Where the `former` state came of the same roots, and of
+/// operations that said the same of devices and numbers, that need not be told again.
+fn start(pieces: &Pieces<'_>, former: Option<&State>) -> State {
+    let mut start = pieces.base.clone();
+    start.roots = Shared::new(root_members(pieces.roots));
+    if let Some(former) = former {
+        start.frozen.clone_from(&former.frozen);
+        start.devices.clone_from(&former.devices);
+    } else {
+        freeze(&mut start.frozen, pieces.operations);
+        devices::settle(&mut start.devices, &start.frozen, pieces);
+    }
+    for root in pieces.roots.chosen() {
+        for cut in root.cuts.iter() {
+            end_term(&mut start.ended, cut, Ender::Root(root.version));
+        }
+    }
+    start
+}
+
+impl Run<'_> {
+    /// Takes all back. What is left is the founding content.
+    fn begin(&mut self, start: &State) {
+        self.course = Course { state: start.clone(), ..Course::default() };
+        // The base of a checkpoint holds it already.
+        if self.pieces.base == &State::default() {
+            let root = self.pieces.roots.first();
+            let source = ObjectHash::from_bytes(*self.pieces.roots.organisation().as_bytes());
+            let founder = member_of(self.pieces.roots.organisation(), root.keys.first());
+            let by = Author { level: Level(0), member: founder, source, index: None };
+            for change in root.content.iter() {
+                // What the founder's own document gets wrong has no effect, and nobody to tell.
+                let _ = self.judge(by, change);
+            }
+        }
+    }
+
+    /// Takes back what comes at `since` or behind it, and as much before it as was not saved; tells
+    /// whether anything is left.
+    fn rewind(&mut self, since: Position) -> bool {
+        let operations = self.pieces.operations;
+        let course = &mut self.course;
+        let reaches = |applied: usize| {
+            let last = course.order[..applied].last();
+            last.is_some_and(|last| operations[*last].position() < since)
+        };
+        if reaches(course.order.len()) {
+            return true;
+        }
+        let kept = course.saved.iter().rposition(|saved| reaches(saved.applied));
+        let Some(kept) = kept else { return false };
+        course.saved.truncate(kept + 1);
+        let saved = course.saved[kept].clone();
+        course.order.truncate(saved.applied);
+        course.verdicts.truncate(saved.applied);
+        course.acts.truncate(saved.acts);
+        course.given.truncate(saved.given);
+        course.ended = saved.ended;
+        course.state = saved.state;
+        true
+    }
+
+    /// Applies what has not been applied, all of which comes behind what has.
+    fn everything(&mut self) {
+        let operations = self.pieces.operations;
+        let mut applied = vec![false; operations.len()];
+        for index in &self.course.order {
+            applied[*index] = true;
+        }
+        let rest = (0..operations.len()).filter(|index| !applied[*index]);
+        let mut rest: Vec<_> = rest.map(|index| (operations[index].position(), index)).collect();
+        rest.sort_unstable();
+        for group in rest.chunk_by(|a, b| a.0 == b.0) {
+            if let [(_, index)] = group {
+                self.apply(*index, self.standing(*index));
+            } else {
+                let standings = group.iter().map(|(_, index)| (self.standing(*index), *index));
+                let mut levels: Vec<_> = standings.collect();
+                levels.sort_by_key(|(standing, index)| {
+                    (standing.unwrap_or(Level(u16::MAX)), operations[*index].hash)
+                });
+                for (standing, index) in levels {
+                    self.apply(index, standing);
+                }
+            }
+            self.save();
+        }
+    }
+
+    /// Keeps the course as it is, if it is some way behind what was kept last.
+    fn save(&mut self) {
+        let course = &mut self.course;
+        let applied = course.order.len();
+        let last = course.saved.last().map_or(0, |saved| saved.applied);
+        if applied - last <= self.pieces.operations.len() / SAVED_PARTS {
+            return;
+        }
+        let saved = Saved {
+            applied,
+            state: course.state.clone(),
+            acts: course.acts.len(),
+            ended: course.ended.clone(),
+            given: course.given.len(),
+        };
+        course.saved.push(saved);
+        if course.saved.len() > 2 * SAVED_PARTS {
+            let mut every_other = false;
+            course.saved.retain(|_| {
+                every_other = !every_other;
+                !every_other
+            });
+        }
+    }
+
+    /// The cuts and shields that the operations lead to.
+    fn found(&self, start: &State) -> Guess {
+        let mut ended = start.ended.clone();
+        let mut shield = Shared::<Shield>::default();
+        for act in &self.course.acts {
+            if self.is_shielded(act) {
+                shield.insert((act.index, act.against));
+            } else if let Some(cut) = self.cut(act) {
+                end_term(&mut ended, cut, self.ender(act));
+            }
+        }
+        Guess { ended, shield }
+    }
+
+    /// The first operations to which it matters which of two guesses holds.
+    fn touched(&self, one: &Guess, other: &Guess) -> Position {
+        let differs = |term: &&(MemberId, u32)| one.ended.get(term) != other.ended.get(term);
+        let terms = one.ended.keys().chain(other.ended.keys()).filter(differs);
+        let terms: BTreeSet<_> = terms.copied().collect();
+        // A term begins with the end of the one before.
+        let begins = |member, term: u32| {
+            term.checked_sub(1).is_some_and(|before| terms.contains(&(member, before)))
+        };
+        let any = |member| terms.range((member, 0)..=(member, u32::MAX)).next().is_some();
+        let concerns = |taken: &Taken| {
+            let operation = taken.operation();
+            let certificates = operation.cosigners.iter().map(|it| it.certificate);
+            let mut cosigners = certificates.filter_map(|it| self.pieces.certificates.member(&it));
+            terms.contains(&(taken.member, operation.term))
+                || begins(taken.member, operation.term)
+                || operation.cuts.iter().any(|cut| begins(cut.member, cut.term))
+                || cosigners.any(any)
+        };
+        let operations = self.pieces.operations;
+        let concerned = operations.iter().filter(|taken| concerns(taken));
+        let shielded = one.shield.symmetric_difference(&other.shield);
+        let shielded = shielded.map(|(index, _)| &operations[*index]);
+        let positions = concerned.chain(shielded).map(|taken| taken.position());
+        positions.min().unwrap_or((u8::MAX, u64::MAX))
+    }
+
+    /// Settles cuts and shields from above, whatever came out before. [CHARTER-5.5]
+    fn by_strata(mut self, mut start: State) -> Course {
+        let mut shield = Shield::new();
+        let mut floor = Level(0);
+        loop {
+            self.begin(&start);
+            self.course.shield = Shared::new(shield.clone());
+            self.everything();
+            let acts = self.course.acts.iter().filter(|act| act.level >= floor);
+            let mut acts: Vec<_> = acts.copied().collect();
+            acts.sort_by_key(|act| act.level);
+            let mut found = Shield::new();
+            let mut settled = None;
+            for acts in acts.chunk_by(|a, b| a.level == b.level) {
+                let before = start.ended.clone();
+                for act in acts {
+                    if shield.contains(&(act.index, act.against)) {
+                        continue;
+                    }
+                    if self.is_shielded(act) {
+                        found.insert((act.index, act.against));
+                    } else if let Some(cut) = self.cut(act) {
+                        end_term(&mut start.ended, cut, self.ender(act));
+                    }
+                }
+                if !found.is_empty() || start.ended != before {
+                    settled = Some(acts[0].level);
+                    break;
+                }
+            }
+            let Some(level) = settled else { return self.course };
+            shield.extend(found);
+            floor = level;
+        }
+    }
+
+    fn cut(&self, act: &Act) -> Option<&Cut> {
+        act.cut.map(|at| &self.pieces.operations[act.index].operation().cuts[at])
+    }
+
+    fn ender(&self, act: &Act) -> Ender {
+        let taken = &self.pieces.operations[act.index];
+        Ender::Operation(act.level, taken.operation().lamport, taken.hash)
+    }
+}
+
+/// [CHARTER-6.1]
+fn root_members(roots: &Roots) -> BTreeSet<MemberId> {
+    let root = roots.newest();
+    let organisation = roots.organisation();
+    if root.threshold == 1 {
+        root.keys.iter().map(|key| member_of(organisation, key)).collect()
+    } else {
+        BTreeSet::new()
+    }
+}
+
+/// [CHARTER-4.4]
+fn freeze(frozen: &mut BTreeMap<(DeviceId, u32), u64>, operations: &[Arc<Taken>]) {
+    // Only asked what it holds: in which order it lies is of no matter.
+    let mut seen = HashSet::with_capacity(operations.len());
+    for operation in operations.iter().map(|taken| taken.operation()) {
+        let chain = (operation.author, operation.term);
+        if !seen.insert((chain, operation.sequence)) {
+            let from = frozen.entry(chain).or_insert(operation.sequence);
+            *from = operation.sequence.min(*from);
+        }
+    }
+}
+
+/// Who ends a term.
+enum Ender {
+    /// The root document of this version.
+    Root(u32),
+    /// An operation of this level, lamport and hash.
+    Operation(Level, u64, ObjectHash),
+}
+
+/// [CHARTER-5.2]
+fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: Ender) {
+    let (from, lamport, root, source) = match ender {
+        Ender::Root(version) => (0, 0, version, None),
+        Ender::Operation(level, lamport, hash) => (level.0 + 1, lamport, 0, Some(hash)),
+    };
+    let last: BTreeMap<_, _> = cut.last.iter().copied().collect();
+    let term = ended.entry((cut.member, cut.term)).or_insert_with(|| EndedTerm {
+        lamport,
+        root,
+        from: BTreeMap::new(),
+    });
+    term.lamport = term.lamport.min(lamport);
+    term.root = term.root.max(root);
+    let ending = term
+        .from
+        .entry(from)
+        .or_insert_with(|| Ending { last: last.clone(), sources: BTreeSet::new() });
+    ending.sources.extend(source);
+    ending.last.retain(|key, number| {
+        *number = last.get(key).map_or(0, |other| (*number).min(*other));
+        *number > 0
+    });
+}
+
+/// Parts into which the operations are divided by what is saved on the way, twice as many at most:
+/// more of them cost memory, and time when all is applied anew; fewer, time when something comes in
+/// between.
+const SAVED_PARTS: usize = 4;
+
+/// Runs with cuts and shields that may be right, before they are settled one by one, which takes
+/// longer and always ends.
+const GUESSES: usize = 3;
