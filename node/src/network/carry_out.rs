@@ -153,6 +153,10 @@ impl Runner {
     pub(super) fn settle_radio(&mut self, now: Timestamp) {
         let Some(squad) = &mut self.squad else { return };
         let commands = self.radio.settle(now, squad);
+        self.tell_voice(commands);
+    }
+
+    pub(super) fn tell_voice(&self, commands: impl IntoIterator<Item = VoiceCommand>) {
         if let Some(voice) = &self.voice {
             commands.into_iter().for_each(|command| voice.command(command));
         }

@@ -529,16 +529,18 @@ impl Runner {
             command => voice_commands.extend(self.view.handle_command(command)),
         }
         let is_down = self.radio.is_down();
-        if is_ptt || is_down != was_down {
+        if was_down && !is_down {
+            // The key first: its last words are not for those who are talked to without it.
+            voice_commands.insert(0, VoiceCommand::PushToTalk(false));
+            self.tell_voice(voice_commands.drain(..));
+        } else if is_ptt {
             voice_commands.push(VoiceCommand::PushToTalk(is_down));
         }
         // The target first: what is said from now on goes there.
         if std::mem::take(&mut self.unsettled) {
             self.settle_radio(now);
         }
-        if let Some(voice) = &self.voice {
-            voice_commands.into_iter().for_each(|command| voice.command(command));
-        }
+        self.tell_voice(voice_commands);
         Ok(())
     }
 
