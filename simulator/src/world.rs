@@ -78,7 +78,7 @@ struct World<'a> {
     observation: Observation,
     devices: BTreeMap<DeviceId, usize>,
     /// Orders whose answers are awaited.
-    asked: Vec<(usize, Receiver<Result<Answer, String>>)>,
+    asked: Vec<(usize, Asked)>,
     trace: Arc<Mutex<Trace>>,
     progress: Option<Box<dyn FnMut(f64) + Send>>,
     report: bool,
@@ -95,6 +95,25 @@ struct Process {
     waits: bool,
     /// A limited ticket is on its way.
     asked: Option<Receiver<Result<Ticket, String>>>,
+}
+
+/// Where the answer to an order comes.
+enum Asked {
+    Radio(Receiver<Result<(), String>>),
+    Charter(Receiver<Result<Answer, String>>),
+}
+
+impl Asked {
+    /// The first line of the answer, if it has any, or why the order is refused.
+    fn answer(&self) -> Result<Result<Option<String>, String>, TryRecvError> {
+        match self {
+            Self::Radio(receiver) => Ok(receiver.try_recv()?.map(|()| None)),
+            Self::Charter(receiver) => {
+                let line = |answer: Answer| answer.text.lines().next().map(str::to_owned);
+                Ok(receiver.try_recv()?.map(|answer| Some(line(answer).unwrap_or_default())))
+            }
+        }
+    }
 }
 
 /// Something that happens at a time.
@@ -378,12 +397,13 @@ impl<'a> World<'a> {
         }
         let input = match &order.kind {
             InstructionKind::Radio(command) => {
-                self.observation.answered(index, Ok(()));
-                Input::command(command.clone()).0
+                let (input, receiver) = Input::command(command.clone());
+                self.asked.push((index, Asked::Radio(receiver)));
+                input
             }
             InstructionKind::Charter(request) => {
                 let (sender, receiver) = sync_channel(1);
-                self.asked.push((index, receiver));
+                self.asked.push((index, Asked::Charter(receiver)));
                 Input::Charter(request.clone(), sender)
             }
         };
@@ -393,7 +413,7 @@ impl<'a> World<'a> {
     /// Answers come within the turns of those who are asked: nothing waits for them.
     fn take_answers(&mut self, now: Duration) {
         for (index, receiver) in std::mem::take(&mut self.asked) {
-            let answer = match receiver.try_recv() {
+            let answer = match receiver.answer() {
                 Ok(answer) => answer,
                 Err(TryRecvError::Empty) => {
                     self.asked.push((index, receiver));
@@ -403,10 +423,8 @@ impl<'a> World<'a> {
             };
             let member = self.cast.orders[index].member;
             match &answer {
-                Ok(answer) => {
-                    let line = answer.text.lines().next().unwrap_or_default();
-                    self.tell(now, Some(member), &format!("is answered: {line}"));
-                }
+                Ok(None) => {}
+                Ok(Some(line)) => self.tell(now, Some(member), &format!("is answered: {line}")),
                 Err(reason) => self.tell(now, Some(member), &format!("is refused: {reason}")),
             }
             self.observation.answered(index, answer.map(|_| ()));

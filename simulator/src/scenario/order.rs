@@ -58,8 +58,10 @@ impl Order {
         let member = cast.member(&self.by)?;
         let words = self.words.get_ref();
         let kind = instruction(words, folder).map_err(|text| (self.words.span(), text))?;
-        if let (InstructionKind::Radio(_), Some(refused)) = (&kind, &self.refused) {
-            return Err((refused.span(), "a radio refuses nothing: only the charter".to_owned()));
+        let moves = matches!(kind, InstructionKind::Radio(Command::Move { .. }));
+        if let (InstructionKind::Radio(_), Some(refused), false) = (&kind, &self.refused, moves) {
+            let text = "a radio refuses nothing but moves: only the charter does";
+            return Err((refused.span(), text.to_owned()));
         }
         Ok(Instruction {
             at: self.at.as_duration(),
@@ -99,6 +101,12 @@ enum Words {
         #[command(flatten)]
         to: TalkTo,
     },
+    Move {
+        person: String,
+        net: String,
+        #[arg(long)]
+        from: Option<String>,
+    },
     Press {
         key: String,
     },
@@ -125,6 +133,7 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
         }
         Words::TalkTo(to) => Command::TalkTo(to),
         Words::Key { key, to } => Command::Key { key, to: (!to.is_empty()).then_some(to) },
+        Words::Move { person, net, from } => Command::Move { person, from, to: net },
         Words::Press { key } => Command::Ptt { down: true, key: Some(key) },
         Words::Release { key } => Command::Ptt { down: false, key: Some(key) },
     };

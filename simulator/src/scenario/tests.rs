@@ -199,7 +199,7 @@ fn an_order_that_means_nothing_is_answered_with_its_place_and_what_was_meant() {
     assert!(nothing.contains("<NAME>") && !nothing.contains("Usage"), "{nothing}");
     assert_eq!(
         problem(r#"["listen", "Flight"]"#, "refused = \"no\"\n"),
-        "story.toml:13:11: a radio refuses nothing: only the charter"
+        "story.toml:13:11: a radio refuses nothing but moves: only the charter does"
     );
     let text = format!("{TWO}[[orders]]\nat = \"2s\"\nby = \"Wern\"\ndo = [\"press\", \"k\"]\n");
     assert!(parse(&text).expect_err("it is wrong").starts_with("story.toml:11:6: no member is"));
