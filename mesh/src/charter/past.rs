@@ -59,7 +59,8 @@ impl Charter {
         if bytes.len() > PAST_MAX_BYTES {
             return None;
         }
-        Some(zstd::bulk::compress(&bytes, LEVEL).expect("memory is all that packing needs"))
+        let packed = zstd::bulk::compress(&bytes, LEVEL).expect("memory is all that packing needs");
+        Some(packed).filter(|packed| bytes.len() <= unpacked_max(packed))
     }
 
     /// Takes a settled past instead of what is held, if it is newer: operations that it does not
@@ -67,7 +68,7 @@ impl Charter {
     /// of the newest root document have signed all of it: the newest checkpoint, which names the one
     /// before and by that its state; and by their hashes all operations since.
     pub fn take_past(&mut self, packed: &[u8]) -> Result<bool, PieceError> {
-        let bytes = zstd::bulk::decompress(packed, PAST_MAX_BYTES);
+        let bytes = zstd::bulk::decompress(packed, unpacked_max(packed));
         let bytes = bytes.map_err(|_| DecodeError::Malformed)?;
         let Past { checkpoint, state, last, newest, operations } = decode(&bytes, PAST_MAX_BYTES)?;
         let (settled, newest_value) = (checkpoint.unverified(), newest.unverified());
@@ -157,6 +158,12 @@ impl Checkpoint {
     }
 }
 
+/// Bytes that a packed past may unpack to, in proportion to what came: a few bytes must not make room
+/// for millions. Ids, hashes and signatures hardly shrink.
+fn unpacked_max(packed: &[u8]) -> usize {
+    PAST_MAX_BYTES.min(packed.len().saturating_mul(EXPANSION_MAX))
+}
+
 /// Whether a checkpoint covers each of these, by itself or by what comes after it.
 fn are_covered(operations: &[Cosigned<Operation>], checkpoint: &Checkpoint) -> bool {
     let held: BTreeMap<_, _> = operations.iter().map(|it| (it.hash(), it.unverified())).collect();
@@ -178,6 +185,9 @@ const NOTHING: ObjectHash = ObjectHash::from_bytes([0; 32]);
 /// Bytes of a settled past; nobody is sent or takes a longer one, and a charter with such a one is
 /// brought to newcomers as a file. A checkpoint for each two thousand operations keeps far from it.
 const PAST_MAX_BYTES: usize = 16 << 20;
+
+/// How many times larger than what came the past may be.
+const EXPANSION_MAX: usize = 32;
 
 /// Of zstd: the usual one.
 const LEVEL: i32 = 3;
