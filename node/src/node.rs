@@ -1,12 +1,15 @@
 //! A whole node: its threads, put together and taken apart.
 
+mod handle;
+mod sound;
+
 use std::{
     cell::Cell,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{
-        Arc, OnceLock, Weak,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        Arc, OnceLock,
+        mpsc::{Receiver, sync_channel},
     },
     thread::JoinHandle,
 };
@@ -14,20 +17,22 @@ use std::{
 use hark_keys::{DeviceId, Ticket};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+pub use self::handle::NodeHandle;
+use self::{
+    handle::Station,
+    sound::{LinePlan, VoicePlan, voice_starter},
+};
 use crate::{
     clock::Clock,
-    commands::{Answer, Request},
-    device::{
-        DatagramSink, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoiceThread, VoiceThreadEvent,
-    },
-    event::{Event, StampedEvent},
+    device::{InputSpec, OutputSpec},
+    event::StampedEvent,
     launch::{Launch, Parts},
-    link::{Links, UdpBinder},
-    network::{self, Input, Publisher, StartVoice, VoiceControl},
+    link::UdpBinder,
+    network::{self, Input, Publisher},
     platform::{Urgency, prefer_this_thread},
-    snapshot::{Command, Snapshot, TicketRequest, TransmitMode},
+    snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
-    voice::{Desk, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics},
+    voice::Line,
 };
 
 /// What a node is to do.
@@ -72,12 +77,6 @@ pub struct NodeConfig {
 pub struct Node {
     stations: Arc<[Station]>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// A node in one of its organisations.
-struct Station {
-    inputs: UnboundedSender<Input>,
-    publisher: Arc<Publisher>,
 }
 
 impl Node {
@@ -254,100 +253,6 @@ impl Drop for Node {
     }
 }
 
-/// What other threads may ask of a node in one of its organisations.
-#[derive(Clone)]
-pub struct NodeHandle {
-    stations: Arc<[Station]>,
-    line: Line,
-}
-
-impl NodeHandle {
-    /// The id of the organisation, once it is known.
-    pub fn organisation(&self) -> Option<&str> {
-        self.own().publisher.organisation()
-    }
-
-    /// The newest state.
-    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.own().publisher.snapshot()
-    }
-
-    /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
-    /// it. What cannot be done is refused in a line.
-    pub fn command(&self, command: Command) -> Result<(), String> {
-        // One that has ended, or ends now, does nothing, and drops the other end.
-        self.send(command).into_iter().try_for_each(|done| done.recv().unwrap_or(Ok(())))
-    }
-
-    /// Events from now on, of all organisations of the node.
-    pub fn subscribe(&self) -> Receiver<StampedEvent> {
-        self.own().publisher.subscribe()
-    }
-
-    /// Carries out what is wanted of the charter, or says in a line why not.
-    pub fn charter(&self, request: Request) -> Result<Answer, String> {
-        let (sender, receiver) = sync_channel(1);
-        let ended = || "the node has ended".to_owned();
-        let request = Input::Charter(Box::new(request), sender);
-        self.own().inputs.send(request).map_err(|_| ended())?;
-        receiver.recv().map_err(|_| ended())?
-    }
-
-    /// A new ticket, or in a line why there is none.
-    pub fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
-        let (sender, receiver) = sync_channel(1);
-        let ended = || "the node has ended".to_owned();
-        self.own().inputs.send(Input::Ticket(request, sender)).map_err(|_| ended())?;
-        receiver.recv().map_err(|_| ended())?
-    }
-
-    fn own(&self) -> &Station {
-        &self.stations[self.line]
-    }
-
-    /// Has a command done by those whom it concerns; tells where to wait for each.
-    fn send(&self, command: Command) -> Vec<Receiver<Result<(), String>>> {
-        let mut all_done = Vec::new();
-        let mut to = |line: Line, command| {
-            let (input, done) = Input::command(command);
-            // One that has ended does nothing.
-            let _ = self.stations[line].inputs.send(input);
-            all_done.push(done);
-        };
-        match command {
-            // There is one microphone, one loudspeaker and one end.
-            Command::Mute { .. }
-            | Command::Deafen { .. }
-            | Command::Ducking { .. }
-            | Command::Transmit { .. }
-            | Command::Quit => (0..self.stations.len()).for_each(|line| to(line, command.clone())),
-            Command::Ptt { key: None, .. } => to(self.own().publisher.front(), command),
-            Command::Front => self.come_to_front(to),
-            Command::TalkTo(_) => {
-                self.come_to_front(&mut to);
-                to(self.line, command);
-            }
-            Command::Ptt { .. }
-            | Command::Listen { .. }
-            | Command::Net { .. }
-            | Command::Key { .. }
-            | Command::Profile { .. }
-            | Command::Move { .. }
-            | Command::Volume { .. } => to(self.line, command),
-        }
-        all_done
-    }
-
-    fn come_to_front(&self, mut to: impl FnMut(Line, Command)) {
-        let before = self.own().publisher.come_to_front();
-        if before != self.line {
-            // The plain key is let go there: what is said from now on is for others.
-            to(before, Command::Ptt { down: false, key: None });
-            to(self.line, Command::Front);
-        }
-    }
-}
-
 /// All that the node is to be in: what the ticket leads to, and the organisations that are named.
 fn launches(
     home: Home,
@@ -396,82 +301,6 @@ fn sockets(chosen: &[SocketAddr], own: bool) -> (Vec<SocketAddr>, Vec<SocketAddr
     }
 }
 
-/// What the voice thread begins with, and where it is once it has begun.
-struct VoicePlan {
-    input: InputSpec,
-    output: OutputSpec,
-    transmit: TransmitMode,
-    low_delay: bool,
-    handle: OnceLock<VoiceHandle>,
-    lines: Vec<LinePlan>,
-}
-
-/// What of it is one organisation's.
-struct LinePlan {
-    device: DeviceId,
-    inputs: UnboundedSender<Input>,
-    /// Its links and its line of the voice thread, once the node works in it.
-    begun: OnceLock<(Arc<Links>, VoiceHandle)>,
-}
-
-/// Starts the voice thread with the first organisation that the node works in.
-fn voice_starter(plan: Arc<VoicePlan>, line: Line, started: SyncSender<()>) -> StartVoice {
-    Box::new(move |_, links, _| {
-        let handle = match plan.handle.get() {
-            Some(handle) => handle.on(line),
-            None => {
-                let handle = start_voice(&plan)?;
-                plan.handle.get_or_init(|| handle).on(line)
-            }
-        };
-        let _ = plan.lines[line].begun.set((Arc::clone(links), handle.clone()));
-        // Whoever started the node waits for this.
-        let _ = started.send(());
-        Ok(Box::new(Voice(handle, line)) as Box<dyn VoiceControl>)
-    })
-}
-
-fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
-    let cues = matches!(plan.input, InputSpec::Microphone(_))
-        && matches!(plan.output, OutputSpec::Speaker(_));
-    let pipelines = plan.lines.iter().map(|line| {
-        Pipeline::new(PipelineConfig {
-            transmit: plan.transmit.into(),
-            cues,
-            ..PipelineConfig::new(line.device, plan.low_delay)
-        })
-    });
-    let desk = Desk::new(pipelines.collect::<Result<_, _>>()?);
-    let ends = VoiceEnds {
-        input: plan.input.clone(),
-        output: plan.output.clone(),
-        low_delay: plan.low_delay,
-    };
-    let inputs: Vec<_> = plan.lines.iter().map(|line| line.inputs.clone()).collect();
-    let sink = Box::new(Sink(Arc::downgrade(plan)));
-    let handle = VoiceThread::start(desk, ends, Clock, sink, move |event| {
-        // The network thread may have ended first, or the node in one organisation.
-        let tell = |line: Line, input| drop(inputs[line].send(input));
-        let publish = |event: Event| {
-            let _ = inputs.iter().any(|line| line.send(Input::Publish(event.clone())).is_ok());
-        };
-        match event {
-            VoiceThreadEvent::Voice(line, event) => tell(line, Input::Voice(event)),
-            VoiceThreadEvent::AudioStarted { direction, monotonic_ns } => {
-                publish(Event::AudioStarted { direction, monotonic_ns });
-            }
-            VoiceThreadEvent::Device { direction, available, detail } => {
-                let trouble = (!available).then(|| detail.clone());
-                for line in 0..inputs.len() {
-                    tell(line, Input::Trouble(direction, trouble.clone()));
-                }
-                publish(Event::AudioDevice { direction, available, detail });
-            }
-        }
-    })?;
-    Ok(handle)
-}
-
 type Run = (Launch, Parts, UnboundedSender<Input>, UnboundedReceiver<Input>);
 
 /// Runs the node in all its organisations, until it has ended in the last one.
@@ -498,38 +327,4 @@ fn run(runs: Vec<Run>, voice: &VoicePlan) {
         publisher.end(outcome);
     });
     runtime.block_on(futures::future::join_all(runs));
-}
-
-/// Does not keep the plan, which holds the handle of the thread that holds this.
-struct Sink(Weak<VoicePlan>);
-
-impl DatagramSink for Sink {
-    fn push(&self, line: Line, to: DeviceId, datagram: &[u8]) {
-        if let Some(plan) = self.0.upgrade()
-            && let Some((links, _)) = plan.lines[line].begun.get()
-        {
-            links.push(to, bytes::Bytes::copy_from_slice(datagram));
-        }
-    }
-
-    fn flush(&self) {
-        if let Some(plan) = self.0.upgrade() {
-            let begun = plan.lines.iter().filter_map(|line| line.begun.get());
-            begun.for_each(|(links, _)| links.flush());
-        }
-    }
-}
-
-/// The voice side of one organisation.
-struct Voice(VoiceHandle, Line);
-
-impl VoiceControl for Voice {
-    fn command(&self, command: VoiceCommand) {
-        self.0.command(command);
-    }
-
-    fn statistics(&self) -> VoiceStatistics {
-        // None before the thread's first turn.
-        self.0.statistics().voice.get(self.1).cloned().unwrap_or_default()
-    }
 }

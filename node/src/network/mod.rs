@@ -16,6 +16,7 @@ mod roles;
 mod standing;
 mod swarm;
 mod view;
+mod wishes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +29,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, RoleId, TargetId, Terms, Ticket, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
     Dial, Directory,
     hello::{Presence, Refusal},
@@ -39,13 +40,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{behaviour::Behaviour, host::Live, keeping::Keeping, radio::Radio};
+use self::{behaviour::Behaviour, keeping::Keeping, radio::Radio};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
-    commands::{self, Answer, Request},
+    commands::{Answer, Request},
     event::{Direction, Event},
-    link::{Binder, Link, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
+    link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
@@ -498,60 +499,6 @@ impl Runner {
         Ok(())
     }
 
-    fn handle_command(&mut self, now: Timestamp, command: Command) -> Result<(), String> {
-        let Some(squad) = &mut self.squad else { return Ok(()) };
-        let mut voice_commands = Vec::new();
-        let (was_down, mut is_ptt) = (self.radio.is_down(), false);
-        self.unsettled = true;
-        self.keeping.changed();
-        match command {
-            Command::Ptt { down, key } => {
-                self.radio.press(key.as_deref(), down);
-                is_ptt = true;
-            }
-            Command::Listen { net, on } => self.radio.listen(squad, &net, on),
-            Command::Net { net, change } => self.radio.set_net(&net, change),
-            Command::TalkTo(to) => self.radio.talk_to(to),
-            Command::Key { key, to } => self.radio.bind(&key, to),
-            Command::Ducking { decibels } => self.radio.set_ducking(decibels),
-            Command::Transmit { mode } => self.radio.set_transmit(mode),
-            Command::Volume { device, gain } => {
-                let device = self.view.device_called(&device);
-                voice_commands.extend(device.map(|device| self.radio.set_volume(device, gain)));
-            }
-            Command::Front => voice_commands.push(VoiceCommand::ComeToFront),
-            Command::Move { person, from, to } => {
-                return moves::order(now, squad, &person, from.as_deref(), &to);
-            }
-            Command::Profile { action, name } => {
-                voice_commands = self.change_profile(action, &name);
-            }
-            command => voice_commands.extend(self.view.handle_command(command)),
-        }
-        let is_down = self.radio.is_down();
-        if was_down && !is_down {
-            // The key first: its last words are not for those who are talked to without it.
-            voice_commands.insert(0, VoiceCommand::PushToTalk(false));
-            self.tell_voice(voice_commands.drain(..));
-        } else if is_ptt {
-            voice_commands.push(VoiceCommand::PushToTalk(is_down));
-        }
-        // The target first: what is said from now on goes there.
-        if std::mem::take(&mut self.unsettled) {
-            self.settle_radio(now);
-        }
-        self.tell_voice(voice_commands);
-        Ok(())
-    }
-
-    fn command_charter(&mut self, now: Timestamp, request: Request) -> Result<Answer, String> {
-        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err("the node is starting: ask again in a moment".to_owned());
-        };
-        let mut host = Live { now, squad, store, key: &self.config.key };
-        commands::execute(&mut host, request).map_err(|error| error.to_string())
-    }
-
     /// Ten times a second.
     fn tick(&mut self, now: Timestamp) -> anyhow::Result<()> {
         self.next_tick = now + TICK;
@@ -597,45 +544,6 @@ impl Runner {
             self.config.publisher.publish(self.view.stats_event(&snapshot));
         }
         self.config.publisher.set_snapshot(snapshot);
-    }
-
-    fn wanted_ticket(&mut self, now: Timestamp, request: &TicketRequest) -> Result<Ticket, String> {
-        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err("the node is starting: ask again in a moment".to_owned());
-        };
-        let host = Live { now, squad, store, key: &self.config.key };
-        let role = request.role.as_deref().map(|role| commands::role_to_give(&host, role));
-        let role = role.transpose().map_err(|error| error.to_string())?;
-        Ok(self.issue_ticket(request.uses, request.lasting, role))
-    }
-
-    /// An invite by this device, with those who can admit, this device first.
-    fn issue_ticket(&self, uses: u8, lasting: Duration, role: Option<RoleId>) -> Ticket {
-        let own = hark_keys::Door {
-            device: self.config.key.id(),
-            addresses: self.own_addresses().into_iter().take(6).collect(),
-        };
-        let others = self.links.all();
-        let charter = self.squad.as_ref().map(Squad::charter);
-        let gives = |link: &Link| {
-            let may =
-                |role| charter.is_some_and(|it| it.may_give(link.hello().member, role).is_ok());
-            role.is_none_or(may)
-        };
-        let others = others.iter().filter(|link| uses == 0 && gives(link));
-        let others = others.map(|link| hark_keys::Door {
-            device: link.device(),
-            addresses: link.hello().addresses.iter().copied().take(3).collect(),
-        });
-        let doors = std::iter::once(own).chain(others).take(3).collect();
-        Ticket::issue(
-            &self.config.key,
-            self.view.organisation(),
-            self.view.organisation_name(),
-            Terms { expires: self.config.clock.unix() + lasting, uses, role },
-            doors,
-            &SystemRandom,
-        )
     }
 
     fn wake_at(&self) -> Timestamp {

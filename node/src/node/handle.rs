@@ -1,0 +1,115 @@
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, sync_channel},
+};
+
+use hark_keys::Ticket;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{
+    commands::{Answer, Request},
+    event::StampedEvent,
+    network::{Input, Publisher},
+    snapshot::{Command, Snapshot, TicketRequest},
+    voice::Line,
+};
+
+/// A node in one of its organisations.
+pub(super) struct Station {
+    pub(super) inputs: UnboundedSender<Input>,
+    pub(super) publisher: Arc<Publisher>,
+}
+
+/// What other threads may ask of a node in one of its organisations.
+#[derive(Clone)]
+pub struct NodeHandle {
+    pub(super) stations: Arc<[Station]>,
+    pub(super) line: Line,
+}
+
+impl NodeHandle {
+    /// The id of the organisation, once it is known.
+    pub fn organisation(&self) -> Option<&str> {
+        self.own().publisher.organisation()
+    }
+
+    /// The newest state.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.own().publisher.snapshot()
+    }
+
+    /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
+    /// it. What cannot be done is refused in a line.
+    pub fn command(&self, command: Command) -> Result<(), String> {
+        // One that has ended, or ends now, does nothing, and drops the other end.
+        self.send(command).into_iter().try_for_each(|done| done.recv().unwrap_or(Ok(())))
+    }
+
+    /// Events from now on, of all organisations of the node.
+    pub fn subscribe(&self) -> Receiver<StampedEvent> {
+        self.own().publisher.subscribe()
+    }
+
+    /// Carries out what is wanted of the charter, or says in a line why not.
+    pub fn charter(&self, request: Request) -> Result<Answer, String> {
+        let (sender, receiver) = sync_channel(1);
+        let ended = || "the node has ended".to_owned();
+        let request = Input::Charter(Box::new(request), sender);
+        self.own().inputs.send(request).map_err(|_| ended())?;
+        receiver.recv().map_err(|_| ended())?
+    }
+
+    /// A new ticket, or in a line why there is none.
+    pub fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
+        let (sender, receiver) = sync_channel(1);
+        let ended = || "the node has ended".to_owned();
+        self.own().inputs.send(Input::Ticket(request, sender)).map_err(|_| ended())?;
+        receiver.recv().map_err(|_| ended())?
+    }
+
+    fn own(&self) -> &Station {
+        &self.stations[self.line]
+    }
+
+    /// Has a command done by those whom it concerns; tells where to wait for each.
+    pub(super) fn send(&self, command: Command) -> Vec<Receiver<Result<(), String>>> {
+        let mut all_done = Vec::new();
+        let mut to = |line: Line, command| {
+            let (input, done) = Input::command(command);
+            // One that has ended does nothing.
+            let _ = self.stations[line].inputs.send(input);
+            all_done.push(done);
+        };
+        match command {
+            // There is one microphone, one loudspeaker and one end.
+            Command::Mute { .. }
+            | Command::Deafen { .. }
+            | Command::Ducking { .. }
+            | Command::Transmit { .. }
+            | Command::Quit => (0..self.stations.len()).for_each(|line| to(line, command.clone())),
+            Command::Ptt { key: None, .. } => to(self.own().publisher.front(), command),
+            Command::Front => self.come_to_front(to),
+            Command::TalkTo(_) => {
+                self.come_to_front(&mut to);
+                to(self.line, command);
+            }
+            Command::Ptt { .. }
+            | Command::Listen { .. }
+            | Command::Net { .. }
+            | Command::Key { .. }
+            | Command::Profile { .. }
+            | Command::Move { .. }
+            | Command::Volume { .. } => to(self.line, command),
+        }
+        all_done
+    }
+
+    fn come_to_front(&self, mut to: impl FnMut(Line, Command)) {
+        let before = self.own().publisher.come_to_front();
+        if before != self.line {
+            // The plain key is let go there: what is said from now on is for others.
+            to(before, Command::Ptt { down: false, key: None });
+            to(self.line, Command::Front);
+        }
+    }
+}

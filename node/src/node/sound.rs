@@ -1,0 +1,132 @@
+//! One voice thread for all organisations of a node.
+
+use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
+
+use hark_keys::DeviceId;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{
+    clock::Clock,
+    device::{
+        DatagramSink, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoiceThread, VoiceThreadEvent,
+    },
+    event::Event,
+    link::Links,
+    network::{Input, StartVoice, VoiceControl},
+    snapshot::TransmitMode,
+    voice::{Desk, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics},
+};
+
+/// What the voice thread begins with, and where it is once it has begun.
+pub(super) struct VoicePlan {
+    pub(super) input: InputSpec,
+    pub(super) output: OutputSpec,
+    pub(super) transmit: TransmitMode,
+    pub(super) low_delay: bool,
+    pub(super) handle: OnceLock<VoiceHandle>,
+    pub(super) lines: Vec<LinePlan>,
+}
+
+/// What of it is one organisation's.
+pub(super) struct LinePlan {
+    pub(super) device: DeviceId,
+    pub(super) inputs: UnboundedSender<Input>,
+    /// Its links and its line of the voice thread, once the node works in it.
+    pub(super) begun: OnceLock<(Arc<Links>, VoiceHandle)>,
+}
+
+/// Starts the voice thread with the first organisation that the node works in.
+pub(super) fn voice_starter(
+    plan: Arc<VoicePlan>,
+    line: Line,
+    started: SyncSender<()>,
+) -> StartVoice {
+    Box::new(move |_, links, _| {
+        let handle = match plan.handle.get() {
+            Some(handle) => handle.on(line),
+            None => {
+                let handle = start_voice(&plan)?;
+                plan.handle.get_or_init(|| handle).on(line)
+            }
+        };
+        let _ = plan.lines[line].begun.set((Arc::clone(links), handle.clone()));
+        // Whoever started the node waits for this.
+        let _ = started.send(());
+        Ok(Box::new(Voice(handle, line)) as Box<dyn VoiceControl>)
+    })
+}
+
+fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
+    let cues = matches!(plan.input, InputSpec::Microphone(_))
+        && matches!(plan.output, OutputSpec::Speaker(_));
+    let pipelines = plan.lines.iter().map(|line| {
+        Pipeline::new(PipelineConfig {
+            transmit: plan.transmit.into(),
+            cues,
+            ..PipelineConfig::new(line.device, plan.low_delay)
+        })
+    });
+    let desk = Desk::new(pipelines.collect::<Result<_, _>>()?);
+    let ends = VoiceEnds {
+        input: plan.input.clone(),
+        output: plan.output.clone(),
+        low_delay: plan.low_delay,
+    };
+    let inputs: Vec<_> = plan.lines.iter().map(|line| line.inputs.clone()).collect();
+    let sink = Box::new(Sink(Arc::downgrade(plan)));
+    let handle = VoiceThread::start(desk, ends, Clock, sink, move |event| {
+        // The network thread may have ended first, or the node in one organisation.
+        let tell = |line: Line, input| drop(inputs[line].send(input));
+        let publish = |event: Event| {
+            let _ = inputs.iter().any(|line| line.send(Input::Publish(event.clone())).is_ok());
+        };
+        match event {
+            VoiceThreadEvent::Voice(line, event) => tell(line, Input::Voice(event)),
+            VoiceThreadEvent::AudioStarted { direction, monotonic_ns } => {
+                publish(Event::AudioStarted { direction, monotonic_ns });
+            }
+            VoiceThreadEvent::Device { direction, available, detail } => {
+                let trouble = (!available).then(|| detail.clone());
+                for line in 0..inputs.len() {
+                    tell(line, Input::Trouble(direction, trouble.clone()));
+                }
+                publish(Event::AudioDevice { direction, available, detail });
+            }
+        }
+    })?;
+    Ok(handle)
+}
+
+/// Does not keep the plan, which holds the handle of the thread that holds this.
+struct Sink(Weak<VoicePlan>);
+
+impl DatagramSink for Sink {
+    fn push(&self, line: Line, to: DeviceId, datagram: &[u8]) {
+        if let Some(plan) = self.0.upgrade()
+            && let Some((links, _)) = plan.lines[line].begun.get()
+        {
+            links.push(to, bytes::Bytes::copy_from_slice(datagram));
+        }
+    }
+
+    fn flush(&self) {
+        if let Some(plan) = self.0.upgrade() {
+            let begun = plan.lines.iter().filter_map(|line| line.begun.get());
+            begun.for_each(|(links, _)| links.flush());
+        }
+    }
+}
+
+/// The voice side of one organisation.
+struct Voice(VoiceHandle, Line);
+
+impl VoiceControl for Voice {
+    fn command(&self, command: VoiceCommand) {
+        self.0.command(command);
+    }
+
+    fn statistics(&self) -> VoiceStatistics {
+        // None before the thread's first turn.
+        self.0.statistics().voice.get(self.1).cloned().unwrap_or_default()
+    }
+}
