@@ -422,17 +422,18 @@ impl Opened {
     /// Admits the dialler: the answer for it, and who it is.
     pub fn accept(self, listener: &Listener<'_>) -> (Vec<u8>, PeerHello) {
         let Listener { charter, key, member, presence } = listener;
+        let chain = charter.chain_of(*member);
+        let listener = Introduction::new(charter, key.id(), &chain, presence);
         let (peer, admission) = match self.request {
             Request::Member(peer) => (peer, None),
             Request::Redeem { peer, .. } => {
                 let chain = peer.chain.clone();
                 let added = List::truncated(peer.added.iter().cloned());
-                let roots = List::truncated(charter.roots().cloned());
+                let taken = encode(&(&listener, &chain, &added)).len();
+                let roots = roots_within(charter, ROOTS_ROOM.saturating_sub(taken));
                 (peer, Some(Admission { chain, added, roots }))
             }
         };
-        let chain = charter.chain_of(*member);
-        let listener = Introduction::new(charter, key.id(), &chain, presence);
         let body = AnswerBody { listener, admission };
         let mut answer = [&MAGIC[..], &[VERSION]].concat();
         let key = side_key(charter.organisation(), b"body", LISTENER, &self.exporter);
@@ -465,6 +466,19 @@ struct Newcomer {
 struct AnswerBody {
     listener: Introduction,
     admission: Option<Admission>,
+}
+
+/// The founding root document, and as many later ones as there is room for; the others come by
+/// replication.
+fn roots_within(charter: &Charter, room: usize) -> List<Cosigned<RootDocument>, ROOTS_MAX> {
+    let mut left = room;
+    let fits = |root: &&Cosigned<RootDocument>| {
+        let length = encode(*root).len();
+        let fits = root.unverified().version == 1 || length <= left;
+        left = if fits { left.saturating_sub(length) } else { 0 };
+        fits
+    };
+    List::truncated(charter.roots().take_while(fits).cloned())
 }
 
 /// What a newcomer gets.
@@ -575,6 +589,10 @@ pub const VERSION: u8 = 1;
 
 /// Bytes of a greeting or answer; longer ones are refused. [section 3]
 pub const HELLO_MAX_BYTES: usize = 16 * 1024;
+
+/// Bytes of an answer that root documents may take, but for what else is in it: the header, the seal,
+/// and lengths of lists.
+const ROOTS_ROOM: usize = HELLO_MAX_BYTES - 64;
 
 /// Root documents that a newcomer gets at once; it learns of further ones later.
 const ROOTS_MAX: usize = 16;

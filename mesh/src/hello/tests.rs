@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::charter::{
-    EditError,
+    EditError, RootKeys,
     content::{Change, Grant, MEMBER_ROLE, Rank, Role},
 };
 
@@ -167,6 +167,41 @@ fn each_refusal_has_its_reason() {
         assert_eq!(error.to_string(), refusal.to_string());
     }
     assert_eq!([Refusal::from_code(0), Refusal::from_code(12)], [None, None]);
+}
+
+/// An organisation that has changed its root keys often still lets newcomers in.
+#[test]
+fn many_root_documents_leave_room_in_the_answer() {
+    let (mut charter, founder) = squad();
+    let others = (0..14).map(|seed| DeviceKey::generate(&SeededRandom::new(100 + seed)));
+    let others: Vec<_> = others.collect();
+    let mut ids: Vec<_> = others.iter().chain([&founder.key]).map(DeviceKey::id).collect();
+    ids.sort();
+    for version in 2..=16 {
+        let newest = charter.roots().last().unwrap();
+        let document = RootDocument {
+            version,
+            previous: newest.hash(),
+            keys: RootKeys::try_from(List::truncated(ids.iter().copied())).unwrap(),
+            threshold: 15,
+            content: List::default(),
+            ..newest.unverified().clone()
+        };
+        let signers = others.iter().chain([&founder.key]);
+        let signed = signers.fold(Cosigned::unsigned(document), |it, key| it.signed(key));
+        assert_eq!(charter.take(Piece::Root(signed)), Ok(true));
+    }
+    let all: usize = charter.roots().map(|root| encode(root).len()).sum();
+    assert!(all > HELLO_MAX_BYTES, "{all}");
+    let bob = Party::new(2, "Bob");
+    let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
+    let opened = open(&charter, &founder, &bob, greeting.bytes()).unwrap();
+    let (answer, _) = opened.accept(&founder.listener(&charter));
+    assert!(answer.len() <= HELLO_MAX_BYTES, "{}", answer.len());
+    let welcome = greeting.read_answer(founder.key.id(), &answer).unwrap();
+    let known = welcome.charter.roots().count();
+    assert!((8..16).contains(&known), "as many as there is room for: {known}");
+    assert_eq!(roots_within(&charter, 0).len(), 1, "without the founding one it is none");
 }
 
 /// Makes `changes` at the device of `author`.
