@@ -145,20 +145,22 @@ impl Charter {
     pub(super) fn outcome_of(&self, segments: &Segments, root: u32, next: bool) -> (State, u64) {
         let mut place = BTreeMap::new();
         let mut operations: Vec<Arc<Taken>> = Vec::new();
+        // The next one goes on from what the newest says, as all will who take it: nothing reaches
+        // behind that any more.
+        let before = self.newest.as_ref().filter(|_| next);
         for (index, taken) in self.operations.iter().enumerate() {
-            if segments[index] == 0 {
+            if segments[index] == 0 && (before.is_none() || taken.segment == 1) {
                 place.insert(index, operations.len());
                 let parents = taken.parents.iter().filter_map(|it| place.get(it).copied());
                 let parents = parents.collect();
-                let segment = if next { taken.segment } else { 1 };
-                operations.push(Arc::new(Taken { parents, segment, ..(**taken).clone() }));
+                operations.push(Arc::new(Taken { parents, segment: 1, ..(**taken).clone() }));
             }
         }
         let index = operations.iter().enumerate().map(|(at, taken)| (taken.hash, at)).collect();
         let pieces = Pieces {
             roots: &self.roots.up_to(root),
             certificates: &self.certificates,
-            base: &self.base.state,
+            base: before.map_or(&self.base.state, |newest| &newest.1),
             operations: &operations,
             index: &index,
         };

@@ -58,14 +58,27 @@ impl Charter {
             if known || !self.is_introduction(operation, None) {
                 continue;
             }
-            if self.introduced.len() == INTRODUCED_MAX {
-                self.introduced.remove(0);
-            }
             self.introduced.push(operation.clone());
             self.settle_introduced();
-            news = true;
+            // What adds nobody, by whoever has signed it, takes up no room.
+            if self.introduces(operation.unverified()) {
+                news = true;
+                if self.introduced.len() > INTRODUCED_MAX {
+                    self.introduced.remove(0);
+                    self.settle_introduced();
+                }
+            } else {
+                self.introduced.pop_if(|last| last.hash() == hash);
+            }
         }
         news
+    }
+
+    /// Whether a device is known by this operation.
+    fn introduces(&self, operation: &Operation) -> bool {
+        let member = self.certificates.member(&operation.certificate);
+        let devices = member.and_then(|member| self.course.state.introduced.get(&member));
+        devices.is_some_and(|devices| devices.iter().any(|device| adds(operation, *device)))
     }
 
     /// After every change of the state, which says more of the devices that it knows.

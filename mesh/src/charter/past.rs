@@ -123,13 +123,16 @@ impl Charter {
             next.insert(Piece::Operation(operation))?;
         }
         next.settled_before = false;
-        // What a chain begins with follows what is forgotten, and nothing in between is left out.
+        // What a chain begins with follows what is forgotten, and nothing in between is left out;
+        // or it shares a number with what is forgotten.
         let follows = next.operations.iter().all(|taken| {
             let operation = taken.operation();
             let chain = (operation.author, operation.term);
             let before = (operation.sequence - 1, operation.previous);
+            let last = next.base.last.get(&chain).copied().unwrap_or((0, NOTHING));
             next.index.contains_key(&operation.previous)
-                || next.base.last.get(&chain).copied().unwrap_or((0, NOTHING)) == before
+                || last == before
+                || operation.sequence <= last.0
         });
         if !follows {
             return Err(PieceError::Malformed);

@@ -6,8 +6,8 @@ use hark_keys::{Cosigned, DecodeError, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, Piece, PieceError, Settled, Stale, checkpoint::Checkpoint, past::Last, shared::Shared,
-    state::State,
+    Charter, OPERATION_MAX_BYTES, Piece, PieceError, Settled, Stale, checkpoint::Checkpoint,
+    past::Last, shared::Shared, state::State,
 };
 
 /// What a settled past leaves behind. [CHARTER-7.4]
@@ -46,8 +46,11 @@ impl Charter {
         for piece in self.pieces_in_order() {
             append(&mut bytes, &piece.encode());
         }
+        if !self.introduced.is_empty() {
+            append(&mut bytes, INTRODUCED);
+        }
         for operation in &self.introduced {
-            append(&mut bytes, &Piece::Operation(operation.clone()).encode());
+            append(&mut bytes, &encode(operation));
         }
         bytes
     }
@@ -64,8 +67,12 @@ impl Charter {
         let Piece::Root(founding) = founding else { return Err(SnapshotError::Damaged) };
         let mut charter = Self::of(founding).map_err(SnapshotError::Piece)?;
         let mut pieces = Vec::new();
-        for record in records {
-            pieces.push(Piece::decode(record?)?);
+        let mut introduced = Vec::new();
+        while let Some(record) = records.next() {
+            match record? {
+                INTRODUCED => introduced.extend(records.by_ref().flatten()),
+                piece => pieces.push(Piece::decode(piece)?),
+            }
         }
         let roots = pieces.iter().take_while(|piece| matches!(piece, Piece::Root(_))).count();
         let rest = pieces.split_off(roots);
@@ -81,7 +88,6 @@ impl Charter {
             charter.base = Shared::new(Settled { checkpoint: Some(checkpoint), state, last });
             charter.stale = Stale::Everything;
         }
-        let mut introduced = Vec::new();
         for piece in rest {
             match piece {
                 // Its outcome may not come about again, once a fork has let other roots be chosen.
@@ -98,20 +104,15 @@ impl Charter {
                     charter.newest = Some(Shared::new((checkpoint, state)));
                     charter.stale = Stale::Everything;
                 }
-                piece => match (charter.insert(piece.clone()), piece) {
-                    (
-                        Err(error @ (PieceError::Missing(_) | PieceError::Late)),
-                        Piece::Operation(waiting),
-                    ) => introduced.push((waiting, error)),
-                    (result, _) => drop(result.map_err(SnapshotError::Piece)?),
-                },
+                piece => drop(charter.insert(piece).map_err(SnapshotError::Piece)?),
             }
         }
         charter.settled_before = false;
         charter.settle_state();
-        for (waiting, error) in introduced {
-            if !charter.introduce(&[waiting]) {
-                return Err(SnapshotError::Piece(error));
+        for operation in introduced {
+            // Whoever was introduced will be again: nothing of it is worth losing the charter for.
+            if let Ok(operation) = decode(operation, OPERATION_MAX_BYTES) {
+                charter.introduce(&[operation]);
             }
         }
         Ok(charter)
@@ -189,6 +190,9 @@ pub enum SnapshotError {
     #[error("the charter holds what it may not: {0}")]
     Piece(PieceError),
 }
+
+/// The record behind the pieces, before operations that introduce devices: no piece is so short.
+const INTRODUCED: &[u8] = &[];
 
 const SNAPSHOT_MAGIC: &[u8] = b"hark charter 1\n";
 

@@ -415,38 +415,7 @@ proptest! {
     /// [CHARTER-7.5] Who is told what checkpoints have settled comes to the same as who was there.
     #[test]
     fn a_settled_past_says_the_same(turns in turns(), quorum in any::<bool>(), seed in any::<u64>()) {
-        let history = History::of(quorum, &turns);
-        let people = &history.world.people;
-        let settle = |charter: &mut Charter| {
-            if let Some(checkpoint) = charter.draft_checkpoint() {
-                let unsigned = Cosigned::unsigned(checkpoint);
-                let roots = [FOUNDER, CHIEF].map(|who| people[who].key());
-                let roots = roots.into_iter().filter(|key| charter.is_root(key.id()));
-                let signed = Piece::Checkpoint(roots.fold(unsigned, Cosigned::signed));
-                assert_eq!(charter.take(signed), Ok(true));
-            }
-        };
-        let mut there = blank(&history.world.charter);
-        let pieces = shuffled(&history.pieces, seed);
-        let (first, second) = pieces.split_at(pieces.len() / 2);
-        // What comes too early waits, and comes again with the rest.
-        let waiting: Vec<_> = first
-            .iter()
-            .filter(|piece| there.take_all([(*piece).clone()]).remove(0).is_err())
-            .cloned()
-            .collect();
-        settle(&mut there);
-        take_until_done(&mut there, [&waiting[..], second].concat());
-        settle(&mut there);
-        let change = || vec![Change::Channel(channel(5, EVERYWHERE))];
-        let mut last = people.iter().map(|it| there.edit(it.key(), it.member, change()));
-        if let Some(last) = last.find_map(Result::ok) {
-            assert_eq!(there.take(Piece::Operation(last)), Ok(true));
-        }
-        let mut newcomer = blank(&there);
-        catch_up(&mut newcomer, &there);
-        assert_same(&newcomer, &there);
-        assert_same(&Charter::restore(&newcomer.snapshot()).unwrap(), &newcomer);
+        assert_settled_past_says_the_same(&turns, quorum, seed);
     }
 
     /// One operation after the other, each applied at once where that is possible, comes to the same
@@ -506,4 +475,59 @@ fn the_role_of_all_is_no_bodys_gift() {
     let mut charter = world.charter.clone();
     let piece = Piece::Operation(world.sign(draft));
     assert_eq!(charter.take(piece), Err(PieceError::Malformed));
+}
+
+fn assert_settled_past_says_the_same(turns: &[Turn], quorum: bool, seed: u64) {
+    let history = History::of(quorum, turns);
+    let people = &history.world.people;
+    let settle = |charter: &mut Charter| {
+        if let Some(checkpoint) = charter.draft_checkpoint() {
+            let unsigned = Cosigned::unsigned(checkpoint);
+            let roots = [FOUNDER, CHIEF].map(|who| people[who].key());
+            let roots = roots.into_iter().filter(|key| charter.is_root(key.id()));
+            let signed = Piece::Checkpoint(roots.fold(unsigned, Cosigned::signed));
+            assert_eq!(charter.take(signed), Ok(true));
+        }
+    };
+    let mut there = blank(&history.world.charter);
+    let pieces = shuffled(&history.pieces, seed);
+    let (first, second) = pieces.split_at(pieces.len() / 2);
+    // What comes too early waits, and comes again with the rest.
+    let waiting: Vec<_> = first
+        .iter()
+        .filter(|piece| there.take_all([(*piece).clone()]).remove(0).is_err())
+        .cloned()
+        .collect();
+    settle(&mut there);
+    take_until_done(&mut there, [&waiting[..], second].concat());
+    settle(&mut there);
+    let change = || vec![Change::Channel(channel(5, EVERYWHERE))];
+    let mut last = people.iter().map(|it| there.edit(it.key(), it.member, change()));
+    if let Some(last) = last.find_map(Result::ok) {
+        assert_eq!(there.take(Piece::Operation(last)), Ok(true));
+    }
+    let mut newcomer = blank(&there);
+    catch_up(&mut newcomer, &there);
+    assert_same(&newcomer, &there);
+    assert_same(&Charter::restore(&newcomer.snapshot()).unwrap(), &newcomer);
+}
+
+/// [CHARTER-7.5] One of them is covered by the first checkpoint and forgotten, the other by the next.
+#[test]
+fn a_settled_past_with_two_of_one_number_is_told() {
+    let turn = |copy, who, what, whom, number, other, how| Turn {
+        copy,
+        who,
+        what,
+        whom,
+        number,
+        other,
+        how,
+    };
+    let turns = [
+        turn(2, 2, 16, 4, 5, 7, How::Backdated(6)),
+        turn(0, 2, 3, 0, 1, 0, How::Cutting(0, 0, 0)),
+        turn(0, 0, 0, 0, 1, 0, How::Honest),
+    ];
+    assert_settled_past_says_the_same(&turns, false, 18371278988159757032);
 }

@@ -34,6 +34,15 @@ pub(in crate::charter) struct Course {
     pub(super) given: Shared<Vec<(MemberId, RoleId, usize)>>,
     /// What it was like on the way.
     saved: Shared<Vec<Saved>>,
+    /// The passes before this one.
+    passes: Vec<Pass>,
+}
+
+/// The operations as they come with the cuts and shields that were settled before.
+#[derive(Clone, Debug)]
+struct Pass {
+    settled: Settled,
+    course: Course,
 }
 
 /// A course after its first operations, so that the others can be applied anew.
@@ -69,10 +78,9 @@ pub(super) type Shield = BTreeSet<(usize, Target)>;
 
 type EndedTerms = BTreeMap<(MemberId, u32), EndedTerm>;
 
-/// Which cuts and shields operations are applied with. Only with the right ones do they lead to the
-/// same again.
-#[derive(Clone, PartialEq, Eq)]
-struct Guess {
+/// Which cuts and shields operations are applied with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settled {
     ended: Shared<EndedTerms>,
     shield: Shared<Shield>,
 }
@@ -85,35 +93,54 @@ impl Course {
     }
 }
 
-/// All operations in their order. `former` is what came out before, of the same operations and of
-/// none behind `since` but those that are new; where there is no `since`, all may be different.
-/// [CHARTER-5.4] [CHARTER-5.5]
+/// All operations in their order: cuts and shields are settled from above, one level after the other,
+/// each by a pass with those that were settled before. `former` is what came out before, of the same
+/// operations and of none behind `since` but those that are new; where there is no `since`, all may be
+/// different. Each pass applies only what may be different. [CHARTER-5.4] [CHARTER-5.5]
 pub(in crate::charter) fn replay(
     pieces: &Pieces<'_>,
-    former: Course,
-    mut since: Option<Position>,
+    mut former: Course,
+    since: Option<Position>,
 ) -> Course {
     let start = start(pieces, since.map(|_| &former.state));
-    let mut guess = Guess { ended: former.state.ended.clone(), shield: former.shield.clone() };
-    let mut run = Run { pieces, course: former };
-    // What an act of one level does depends on smaller levels alone. So there is one way only in
-    // which cuts and shields make those operations count that hold just them: where the former ones
-    // do, or those that come of them, that is it.
-    for _ in 0..GUESSES {
+    let mut known = Vec::new();
+    if since.is_some() {
+        known = std::mem::take(&mut former.passes);
+        let settled = Settled { ended: former.state.ended.clone(), shield: former.shield.clone() };
+        known.push(Pass { settled, course: former });
+    }
+    let mut known = known.into_iter();
+    let mut passes: Vec<Pass> = Vec::new();
+    let mut settled = Settled { ended: start.ended.clone(), shield: Shared::default() };
+    let mut floor = Level(0);
+    loop {
+        let same = known.next().filter(|pass| pass.settled == settled);
+        let mut run = Run { pieces, course: Course::default() };
+        let since = match (same, passes.last()) {
+            (Some(pass), _) => {
+                run.course = pass.course;
+                since
+            }
+            (None, Some(pass)) => {
+                run.course = pass.course.clone();
+                Some(run.touched(&pass.settled, &settled))
+            }
+            (None, None) => None,
+        };
         if !since.is_some_and(|since| run.rewind(since)) {
             run.begin(&start);
         }
-        run.course.state.ended.clone_from(&guess.ended);
-        run.course.shield.clone_from(&guess.shield);
+        run.course.state.ended.clone_from(&settled.ended);
+        run.course.shield.clone_from(&settled.shield);
         run.everything();
-        let found = run.found(&start);
-        if found == guess {
+        let Some((level, next)) = run.next_settled(&settled, floor) else {
+            passes.truncate(PASSES_KEPT);
+            run.course.passes = passes;
             return run.course;
-        }
-        since = Some(run.touched(&guess, &found));
-        guess = found;
+        };
+        floor = level;
+        passes.push(Pass { settled: std::mem::replace(&mut settled, next), course: run.course });
     }
-    run.by_strata(start)
 }
 
 /// What holds before any operation. Where the `former` state came of the same roots, and of
@@ -230,22 +257,33 @@ impl Run<'_> {
         }
     }
 
-    /// The cuts and shields that the operations lead to.
-    fn found(&self, start: &State) -> Guess {
-        let mut ended = start.ended.clone();
-        let mut shield = Shared::<Shield>::default();
-        for act in &self.course.acts {
-            if self.is_shielded(act) {
-                shield.insert((act.index, act.against));
-            } else if let Some(cut) = self.cut(act) {
-                end_term(&mut ended, cut, self.ender(act));
+    /// What is settled next: the cuts and shields of the lowest level, from `floor` on, that has any
+    /// which were not. None where all were.
+    fn next_settled(&self, settled: &Settled, floor: Level) -> Option<(Level, Settled)> {
+        let acts = self.course.acts.iter().filter(|act| act.level >= floor);
+        let mut acts: Vec<_> = acts.copied().collect();
+        acts.sort_by_key(|act| act.level);
+        for acts in acts.chunk_by(|a, b| a.level == b.level) {
+            let mut next = settled.clone();
+            for act in acts {
+                if settled.shield.contains(&(act.index, act.against)) {
+                    continue;
+                }
+                if self.is_shielded(act) {
+                    next.shield.insert((act.index, act.against));
+                } else if let Some(cut) = self.cut(act) {
+                    end_term(&mut next.ended, cut, self.ender(act));
+                }
+            }
+            if next != *settled {
+                return Some((acts[0].level, next));
             }
         }
-        Guess { ended, shield }
+        None
     }
 
-    /// The first operations to which it matters which of two guesses holds.
-    fn touched(&self, one: &Guess, other: &Guess) -> Position {
+    /// The first operations to which it matters which of two is settled.
+    fn touched(&self, one: &Settled, other: &Settled) -> Position {
         let differs = |term: &&(MemberId, u32)| one.ended.get(term) != other.ended.get(term);
         let terms = one.ended.keys().chain(other.ended.keys()).filter(differs);
         let terms: BTreeSet<_> = terms.copied().collect();
@@ -269,42 +307,6 @@ impl Run<'_> {
         let shielded = shielded.map(|(index, _)| &operations[*index]);
         let positions = concerned.chain(shielded).map(|taken| taken.position());
         positions.min().unwrap_or((u8::MAX, u64::MAX))
-    }
-
-    /// Settles cuts and shields from above, whatever came out before. [CHARTER-5.5]
-    fn by_strata(mut self, mut start: State) -> Course {
-        let mut shield = Shield::new();
-        let mut floor = Level(0);
-        loop {
-            self.begin(&start);
-            self.course.shield = Shared::new(shield.clone());
-            self.everything();
-            let acts = self.course.acts.iter().filter(|act| act.level >= floor);
-            let mut acts: Vec<_> = acts.copied().collect();
-            acts.sort_by_key(|act| act.level);
-            let mut found = Shield::new();
-            let mut settled = None;
-            for acts in acts.chunk_by(|a, b| a.level == b.level) {
-                let before = start.ended.clone();
-                for act in acts {
-                    if shield.contains(&(act.index, act.against)) {
-                        continue;
-                    }
-                    if self.is_shielded(act) {
-                        found.insert((act.index, act.against));
-                    } else if let Some(cut) = self.cut(act) {
-                        end_term(&mut start.ended, cut, self.ender(act));
-                    }
-                }
-                if !found.is_empty() || start.ended != before {
-                    settled = Some(acts[0].level);
-                    break;
-                }
-            }
-            let Some(level) = settled else { return self.course };
-            shield.extend(found);
-            floor = level;
-        }
     }
 
     fn cut(&self, act: &Act) -> Option<&Cut> {
@@ -379,6 +381,6 @@ fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: 
 /// between.
 const SAVED_PARTS: usize = 4;
 
-/// Runs with cuts and shields that may be right, before they are settled one by one, which takes
-/// longer and always ends.
-const GUESSES: usize = 3;
+/// Passes that are kept, to be gone on from: more levels than organisations have. Those behind are
+/// made anew.
+const PASSES_KEPT: usize = 16;

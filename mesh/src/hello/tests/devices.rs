@@ -1,7 +1,7 @@
 //! Members with several devices.
 
 use super::*;
-use crate::charter::{content::Channel, device_consent};
+use crate::charter::{Operation, content::Channel, device_consent};
 
 fn rename(number: u8) -> Vec<Change> {
     let id = ChannelId::from_bytes([number; 16]);
@@ -204,4 +204,45 @@ fn nobody_becomes_another_members_device() {
     change(&mut charter, &bob.key, of_bob, vec![retire]);
     let greeting = redeem_as_device(&ticket, of_bob, &eve);
     assert_eq!(refused(&charter, &bob, &greeting), Some(Refusal::TicketInvalid));
+}
+
+/// [CHARTER-3.6] What can never be taken introduces a device all the same, and spoils no disk.
+#[test]
+fn an_introduction_that_could_not_be_taken_does_not_spoil_what_is_kept() {
+    let (behind, known, _, bob, second, member) = added_while_away();
+    let add = addition(&behind, member, &second);
+    let mut draft = behind.draft(bob.key.id(), member, Vec::new(), add).unwrap();
+    draft.lamport = 99;
+    let impossible = Cosigned::unsigned(draft).signed(&bob.key);
+    let mut knows = behind.clone();
+    assert!(knows.take(Piece::Operation(impossible.clone())).is_err());
+    assert!(knows.introduce(&[impossible]));
+    let restored = Charter::restore(&knows.snapshot()).unwrap();
+    assert_eq!(restored.owner(second.key.id()), Some(member));
+    assert_eq!(restored.digest(), behind.digest());
+    let mut restored = restored;
+    for result in restored.take_all(known.pieces_in_order()) {
+        result.unwrap();
+    }
+    assert_eq!(
+        restored.state().rank(member, Place::Organisation),
+        known.state().rank(member, Place::Organisation)
+    );
+    assert_eq!(restored.digest(), known.digest());
+}
+
+/// [CHARTER-3.6] Nobody takes up room for what adds nobody.
+#[test]
+fn an_introduction_by_a_key_of_nobody_is_not_kept() {
+    let (behind, _, _, _, second, member) = added_while_away();
+    let stranger = Party::new(77, "Cuckoo");
+    let bob = behind.chain_of(member).leaf().unwrap().clone();
+    let add = addition(&behind, member, &second);
+    let founder_draft = behind.draft(bob.unverified().device, member, Vec::new(), add).unwrap();
+    let draft = Operation { author: stranger.key.id(), ..founder_draft };
+    let forged = Cosigned::unsigned(draft).signed(&stranger.key);
+    let mut knows = behind.clone();
+    assert!(!knows.introduce(&[forged]));
+    assert_eq!(knows.owner(second.key.id()), None);
+    assert_eq!(knows.snapshot(), behind.snapshot());
 }
