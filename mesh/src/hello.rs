@@ -326,7 +326,8 @@ fn redeemed(
     };
     let Invite { invite_key, expires, role, .. } = *invite;
     // A role that somebody has lost does not come back by the ticket it came with.
-    let role = role.filter(|_| !charter.is_member(member));
+    let is_new = !charter.is_member(member) && charter.state().removals(member) == 0;
+    let role = role.filter(|_| is_new);
     Ok(Request::Redeem { invite_key, expires, share, addition, role, peer })
 }
 

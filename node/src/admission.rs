@@ -201,6 +201,8 @@ impl Doorkeeper {
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
         let Request::Redeem { invite_key, expires, share, addition, role, .. } = opened.request()
         else {
+            // It has come in elsewhere, and has there what it was promised.
+            state.promised.remove(&peer);
             return Ok(opened.accept(&listener));
         };
         if let Some(share) = share {

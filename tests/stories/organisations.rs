@@ -38,6 +38,9 @@ fn two_organisations_at_once() {
             |event: &&hark_tests::Event| event.is("talk_ended") && event.is_about(&in_meridian);
         events.iter().any(|event| ended(&event)).then_some(())
     });
+    // The numbers of the second in which it fell silent may be those of before.
+    let told = kestrel.events().len();
+    kestrel.wait_after(told, "numbers of the next second", |event| event.is("stats"));
     let before = received(&kestrel, &in_meridian);
     heron.ctl(&["unmute"]);
     hears(&wren, &in_escort, 50);

@@ -188,7 +188,7 @@ fn many_root_documents_leave_room_in_the_answer() {
             ..newest.unverified().clone()
         };
         let signers = others.iter().chain([&founder.key]);
-        let signed = signers.fold(Cosigned::unsigned(document), |it, key| it.signed(key));
+        let signed = signers.fold(Cosigned::unsigned(document), Cosigned::signed);
         assert_eq!(charter.take(Piece::Root(signed)), Ok(true));
     }
     let all: usize = charter.roots().map(|root| encode(root).len()).sum();

@@ -553,6 +553,12 @@ impl Runner {
 
     /// Says goodbye.
     async fn leave(&mut self) {
+        // Our voice goes elsewhere, where there is another organisation.
+        let target = None;
+        self.tell_voice([
+            VoiceCommand::PushToTalk(false),
+            VoiceCommand::SelectTarget { target, keyed: false },
+        ]);
         if let (Some(store), Some(squad)) = (&self.store, &self.squad)
             && let Err(error) = store.keep_members(&squad.directory().snapshot())
         {

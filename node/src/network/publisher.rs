@@ -67,6 +67,11 @@ impl Publisher {
         self.shared.front.load(Ordering::Relaxed)
     }
 
+    /// Whether it is this one.
+    pub(super) fn is_in_front(&self) -> bool {
+        self.front() == self.line
+    }
+
     /// This organisation comes to the front; gives the one that was there.
     pub fn come_to_front(&self) -> Line {
         self.shared.front.swap(self.line, Ordering::Relaxed)
@@ -131,7 +136,7 @@ impl Publisher {
     }
 
     pub(super) fn set_snapshot(&self, snapshot: Snapshot) {
-        let snapshot = Snapshot { front: self.front() == self.line, ..snapshot };
+        let snapshot = Snapshot { front: self.is_in_front(), ..snapshot };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(snapshot));
     }
 

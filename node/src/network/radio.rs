@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hark_keys::{ChannelId, DeviceId, MemberId, RoleId, TargetId, Timestamp};
 use hark_mesh::{
     Target,
-    charter::content::{Layout, NetLayout},
+    charter::content::{Channel, Layout, NetLayout},
     squad::Squad,
     target::LISTEN,
 };
@@ -173,6 +173,8 @@ impl Radio {
     /// How the microphone opens.
     pub(super) fn set_transmit(&mut self, mode: TransmitMode) {
         self.run.transmit = None;
+        // Nobody lets a key go that means nothing in the other mode.
+        self.pressed = false;
         self.profiles.current_mut().set_transmit(mode);
     }
 
@@ -293,6 +295,8 @@ impl Radio {
         let transmit = self.run.transmit.or(profile.transmit()).unwrap_or_default();
         let ducking_db = profile.ducking_db().unwrap_or(DUCKING_DB);
         if std::mem::replace(&mut self.transmit, transmit) != transmit {
+            // There are no last words where no key closes the microphone: they would never end.
+            self.trailing = false;
             commands.push(VoiceCommand::SetTransmit(transmit.into()));
         }
         if std::mem::replace(&mut self.ducking_db, ducking_db) != ducking_db {
@@ -389,15 +393,18 @@ fn resolve(squad: &Squad, to: &TalkTo) -> Target {
     target
 }
 
-/// The channel that people call so, capitals or not; of several the first.
+/// The channel that people call so, capitals or not; of several the first. Or the one whose id begins
+/// so, where none is called so.
 pub(super) fn channel_named(squad: &Squad, name: &str) -> Option<ChannelId> {
     let channels = squad.charter().state().channels_in_order();
-    let mut named = channels.into_iter().filter(|channel| {
+    let is_called = |channel: &&&Channel| {
         let known = squad.channel_name(channel);
         known.is_some_and(|known| known.eq_ignore_ascii_case(name))
-            || channel.id.to_string().starts_with(name)
-    });
-    named.next().map(|channel| channel.id)
+    };
+    let has_id =
+        |channel: &&&Channel| name.len() >= ID_MIN && channel.id.to_string().starts_with(name);
+    let found = channels.iter().find(is_called).or_else(|| channels.iter().find(has_id));
+    found.map(|channel| channel.id)
 }
 
 /// What people call a channel that they may know of.
@@ -432,3 +439,6 @@ pub(super) fn nets_within_reach(squad: &Squad) -> Vec<(ChannelId, String)> {
     let named = channels.map(|channel| (channel.id, squad.channel_name(channel)));
     named.filter_map(|(id, name)| Some((id, name?))).collect()
 }
+
+/// Characters of an id that name a channel: less could be anybody's choice.
+const ID_MIN: usize = 8;

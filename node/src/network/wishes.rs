@@ -41,7 +41,10 @@ impl Runner {
                 let device = self.view.device_called(&device);
                 voice_commands.extend(device.map(|device| self.radio.set_volume(device, gain)));
             }
-            Command::Front => voice_commands.push(VoiceCommand::ComeToFront),
+            // Another one may have come to the front since.
+            Command::Front if self.config.publisher.is_in_front() => {
+                voice_commands.push(VoiceCommand::ComeToFront);
+            }
             Command::Move { person, from, to } => {
                 return moves::order(now, squad, &person, from.as_deref(), &to);
             }

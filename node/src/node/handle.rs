@@ -33,6 +33,11 @@ impl NodeHandle {
         self.own().publisher.organisation()
     }
 
+    /// Whether the node works in the organisation still.
+    pub fn is_running(&self) -> bool {
+        !self.own().inputs.is_closed()
+    }
+
     /// The newest state.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.own().publisher.snapshot()
@@ -41,6 +46,9 @@ impl NodeHandle {
     /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
     /// it. What cannot be done is refused in a line.
     pub fn command(&self, command: Command) -> Result<(), String> {
+        if !self.is_running() {
+            return Err("the node has ended in this organisation".to_owned());
+        }
         // One that has ended, or ends now, does nothing, and drops the other end.
         self.send(command).into_iter().try_for_each(|done| done.recv().unwrap_or(Ok(())))
     }

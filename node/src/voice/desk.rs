@@ -25,6 +25,8 @@ struct Connection {
     wanted: (Option<TargetId>, bool),
     /// Where it goes.
     selected: Option<TargetId>,
+    /// Whether a key is down, and not just let go.
+    down: bool,
 }
 
 impl Desk {
@@ -34,6 +36,7 @@ impl Desk {
             pipeline,
             wanted: (None, false),
             selected: None,
+            down: false,
         });
         let (played, limiter) = (Vec::new(), Limiter::default());
         Self { lines: lines.collect(), front: 0, played, limiter }
@@ -48,7 +51,17 @@ impl Desk {
             }
             VoiceCommand::ComeToFront => {
                 self.front = line;
-                self.select(now);
+                self.end_tails(now);
+            }
+            VoiceCommand::PushToTalk(down) => {
+                self.lines[line].down = down;
+                if down {
+                    self.end_tails(now);
+                }
+                self.lines[line].pipeline.handle_command(now, command);
+                if self.lines.iter().any(|line| line.down) {
+                    self.end_tails(now);
+                }
             }
             command => self.lines[line].pipeline.handle_command(now, command),
         }
@@ -116,6 +129,12 @@ impl Desk {
     /// All counters of each line as they stand.
     pub fn statistics(&self) -> Vec<VoiceStatistics> {
         self.lines.iter().map(|line| line.pipeline.statistics()).collect()
+    }
+
+    /// What is said from now on is not for those whose key was let go, not even as last words.
+    fn end_tails(&mut self, now: Timestamp) {
+        self.lines.iter_mut().filter(|line| !line.down).for_each(|line| line.wanted.1 = false);
+        self.select(now);
     }
 
     /// Tells each line where our voice goes; those that lose it first.

@@ -128,7 +128,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         events: node.subscribe(),
         journal,
         tell,
-        services: Vec::new(),
+        services: BTreeMap::new(),
         names: BTreeMap::new(),
         home,
     };
@@ -170,7 +170,7 @@ struct Session {
     journal: Option<Journal>,
     tell: Tell,
     /// The local API of each organisation.
-    services: Vec<Service>,
+    services: BTreeMap<String, Service>,
     /// What each organisation is called, where the node is in several.
     names: BTreeMap<String, String>,
     home: Home,
@@ -215,7 +215,7 @@ impl Session {
                     screen.tell(news);
                 }
             }
-            let handles: Vec<_> = node.handles().collect();
+            let handles: Vec<_> = node.handles().filter(NodeHandle::is_running).collect();
             let mut others: Vec<_> = handles.iter().filter_map(NodeHandle::snapshot).collect();
             if others.is_empty() {
                 std::thread::sleep(TURN);
@@ -251,6 +251,9 @@ impl Session {
         node: Option<&Node>,
     ) -> anyhow::Result<Option<String>> {
         // Whoever is told that the node is ready may steer it.
+        if let (Event::Stopped { .. }, Some(org)) = (&event.event, &event.org) {
+            self.services.remove(org);
+        }
         let trouble = match (&event.event, &event.org, node) {
             (Event::Ready { .. }, Some(org), Some(node)) => self.open_control(org, node).err(),
             _ => None,
@@ -286,7 +289,8 @@ impl Session {
         if node.handles().count() > 1 {
             self.names.insert(organisation.to_owned(), store.charter().name().to_owned());
         }
-        self.services.push(Service::start(Arc::new(handle), store)?);
+        let service = Service::start(Arc::new(handle), store)?;
+        self.services.insert(organisation.to_owned(), service);
         Ok(())
     }
 }

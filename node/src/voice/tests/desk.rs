@@ -205,6 +205,37 @@ fn keys_held_in_both_talk_to_both() {
     assert_eq!(office.levels().map(is_heard), [true, true]);
 }
 
+/// The microphone stays open for the last words after a key was let go; what is said with another
+/// organisation's key is none of them.
+#[test]
+fn the_last_words_for_one_organisation_end_with_a_key_of_another() {
+    let mut office = Office::new(Transmit::PushToTalk);
+    let press = |office: &mut Office, line, down| {
+        if down {
+            office.select(line, Some(TARGET), true);
+        }
+        office.tell(line, VoiceCommand::PushToTalk(down));
+    };
+    press(&mut office, 1, true);
+    // What is on the way then is silence.
+    office.say(&[&noise(48_000)[..], &[0.0; 24_000]].concat());
+    press(&mut office, 1, false);
+    press(&mut office, 0, true);
+    office.levels();
+    office.say(&noise(24_000));
+    let [first, second] = office.levels();
+    assert!(is_heard(first) && second < -100.0, "{first} {second}");
+
+    // Of two keys that are held one is let go.
+    press(&mut office, 1, true);
+    office.say(&[&noise(24_000)[..], &[0.0; 24_000]].concat());
+    assert_eq!(office.levels().map(is_heard), [true, true]);
+    press(&mut office, 1, false);
+    office.say(&noise(24_000));
+    let [first, second] = office.levels();
+    assert!(is_heard(first) && second < -100.0, "{first} {second}");
+}
+
 /// Members of both talk at once, and both are heard, though their targets and nets have the same
 /// ids; a line whose nets are left falls silent alone.
 #[test]
