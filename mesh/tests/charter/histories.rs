@@ -531,3 +531,37 @@ fn a_settled_past_with_two_of_one_number_is_told() {
     ];
     assert_settled_past_says_the_same(&turns, false, 18371278988159757032);
 }
+
+/// [CHARTER-5.5] Ann has removed Dan, and Dan, whose role was then made higher by somebody who did not
+/// know that, has removed Ann. Either would make the other void: it is settled from above, not by who
+/// came first.
+#[test]
+fn two_who_would_void_each_other_do_not_depend_on_the_order_of_arrival() {
+    let world = World::new(false);
+    let edit = |charter: &mut Charter, who: usize, changes| {
+        let person = &world.people[who];
+        let operation = charter.edit(person.key(), person.member, changes).unwrap();
+        let piece = Piece::Operation(operation);
+        assert_eq!(charter.take(piece.clone()), Ok(true));
+        piece
+    };
+    let removal = edit(&mut world.charter.clone(), ANN, vec![world.remove(DAN)]);
+    let mut raised = world.charter.clone();
+    let higher = vec![
+        edit(&mut raised, FOUNDER, vec![Change::Channel(channel(7, EVERYWHERE))]),
+        edit(&mut raised, FOUNDER, vec![Change::Role(role(3, 4, Capabilities::ALL))]),
+        edit(&mut raised, DAN, vec![world.remove(ANN)]),
+    ];
+    let later = [&higher[..], &[removal.clone()]].concat();
+    let earlier = [&[removal][..], &higher].concat();
+    let orders = [later, earlier].map(|pieces| {
+        let mut step = world.charter.clone();
+        for piece in pieces {
+            assert_eq!(step.take_all([piece]), [Ok(true)]);
+        }
+        step
+    });
+    assert_same(&orders[0], &orders[1]);
+    assert_same(&orders[0], &Charter::restore(&orders[0].snapshot()).unwrap());
+    assert_as_model(&orders[0]);
+}
