@@ -104,6 +104,17 @@ impl Charter {
         Some(checkpoint)
     }
 
+    /// Whether `checkpoint`, a draft of the next, brings back what cuts and proofs of equivocation have
+    /// made void that the newest covers: they reach behind that no more. [CHARTER-7.4]
+    pub fn brings_back(&self, checkpoint: &Checkpoint) -> bool {
+        let Ok(segments) = self.segments(checkpoint, true) else { return false };
+        let everything = segments.iter().all(|segment| *segment == 0);
+        let mut now = self.course.state.clone();
+        now.introduced.clear();
+        now.prune();
+        everything && self.outcome_of(&segments, checkpoint.root, true).0 != now
+    }
+
     /// Which of the operations held are settled once `checkpoint` counts: 0 where it covers them, or
     /// the one before does where it is the `next` and not another of the newest's number.
     /// [CHARTER-7.1]

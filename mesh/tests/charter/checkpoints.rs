@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hark_keys::{Cosigned, DeviceId, List, ObjectHash, SeededRandom, decode, encode};
 use hark_mesh::charter::{
-    CHAIN_OPERATIONS_MAX, Charter, Checkpoint, EditError, OPERATIONS_MAX, Operation, Piece,
+    CHAIN_OPERATIONS_MAX, Charter, Checkpoint, Cut, EditError, OPERATIONS_MAX, Operation, Piece,
     PieceError, State,
     content::{Change, Place},
 };
@@ -461,4 +461,30 @@ fn a_full_charter_has_room_again_after_a_checkpoint() {
     assert_eq!(world.charter.operations(), 1);
     catch_up(&mut behind, &world.charter);
     assert_same(&behind, &world.charter);
+}
+
+/// [CHARTER-7.4] What the newest checkpoint covers can be cut off until there is the next one, which
+/// goes on from what the newest says; whoever makes it is told.
+#[test]
+fn the_next_checkpoint_goes_on_from_what_the_newest_says() {
+    let mut world = World::new(false);
+    let before = world.draft(ANN, vec![]);
+    world.by(ANN, hidden(9));
+    settle(&mut world);
+    let draft = |world: &World| world.charter.draft_checkpoint().unwrap();
+    world.by(BOB, hidden(10));
+    assert!(!world.charter.brings_back(&draft(&world)));
+    let mut cut = world.draft(CHIEF, hidden(11));
+    let member = world.member(ANN);
+    let last = List::truncated([(before.author, before.sequence - 1)]);
+    cut.cuts = List::truncated([Cut { member, term: 0, last }]);
+    assert_eq!(world.take(cut), Ok(true));
+    let has = |world: &World, number| world.charter.state().channel(channel_id(number)).is_some();
+    assert!(!has(&world, 9) && has(&world, 11), "the cut reaches behind the newest");
+    assert!(world.charter.brings_back(&draft(&world)));
+    settle(&mut world);
+    assert!(has(&world, 9) && has(&world, 11), "and no more");
+    let mut newcomer = blank(&world.charter);
+    catch_up(&mut newcomer, &world.charter);
+    assert_same(&newcomer, &world.charter);
 }

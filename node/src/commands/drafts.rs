@@ -173,8 +173,17 @@ pub(super) fn checkpoint(host: &mut dyn Host, how: &How) -> Result<Answer, Comma
             listed(&holders, "and")
         )));
     }
-    let words = tell_checkpoint(&checkpoint);
+    let mut words = tell_checkpoint(&checkpoint);
     let number = checkpoint.number;
+    if charter.brings_back(&checkpoint) {
+        let note = format!(
+            "\nnote: what checkpoint {} says stands, also where it was cut off since: look through it, \
+             and undo by ordinary changes what should not be",
+            number - 1
+        );
+        words.0.push_str(&note);
+        words.1.push_str(&note);
+    }
     let signed = Cosigned::unsigned(checkpoint).signed(host.key());
     let open = open_checkpoint(charter, &signed);
     if how.dry_run {
