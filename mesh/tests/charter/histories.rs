@@ -552,7 +552,7 @@ fn two_who_would_void_each_other_do_not_depend_on_the_order_of_arrival() {
         edit(&mut raised, FOUNDER, vec![Change::Role(role(3, 4, Capabilities::ALL))]),
         edit(&mut raised, DAN, vec![world.remove(ANN)]),
     ];
-    let later = [&higher[..], &[removal.clone()]].concat();
+    let later = [&higher[..], std::slice::from_ref(&removal)].concat();
     let earlier = [&[removal][..], &higher].concat();
     let orders = [later, earlier].map(|pieces| {
         let mut step = world.charter.clone();
