@@ -33,8 +33,8 @@ pub struct OrganisationStore {
 impl OrganisationStore {
     /// What the folder holds; none if it is not yet an organisation's.
     pub(super) fn open(files: &Files, folder: &Path) -> Result<Option<Self>, StoreError> {
-        let read = |name: &str| files.read(&folder.join(name), FILE_LIMIT);
-        let Some(charter) = read("charter")? else { return Ok(None) };
+        let charter = files.read(&folder.join("charter"), CHARTER_LIMIT)?;
+        let Some(charter) = charter else { return Ok(None) };
         let charter =
             Charter::restore(&charter).map_err(|_| StoreError::Damaged(folder.join("charter")))?;
         let damaged = || StoreError::Damaged(folder.join("member"));
@@ -256,6 +256,10 @@ impl UseCounter for Uses {
     }
 }
 
-/// Bytes of any of the files; a longer one is not ours. The charter of ten thousand members has some
-/// 3 MB.
+/// Bytes of any of the files but the charter; a longer one is not ours.
 const FILE_LIMIT: u64 = 32 << 20;
+
+/// Bytes of the charter: of ten thousand members it has some 3 MB, and with as many operations and
+/// certificates as are ever taken, each as long as may be, less than this. What was written must be
+/// readable.
+const CHARTER_LIMIT: u64 = 1 << 30;
