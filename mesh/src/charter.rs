@@ -18,6 +18,7 @@ mod edit;
 mod ending;
 mod exchange;
 mod introduction;
+mod members;
 mod operation;
 pub mod pack;
 mod past;
@@ -34,8 +35,8 @@ use std::{
 };
 
 use hark_keys::{
-    ChannelId, Cosigned, DecodeError, DeviceId, DeviceKey, List, MemberId, ObjectHash,
-    OrganisationId, Random, RoleId, SignatureError, Signed, TargetId, decode, encode,
+    ChannelId, Cosigned, DecodeError, DeviceId, DeviceKey, List, ObjectHash, OrganisationId,
+    Random, RoleId, SignatureError, Signed, TargetId, decode, encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,7 @@ pub use edit::{EditError, IssueError};
 pub use ending::{Ending, PROOF_PIECES_MAX};
 pub use exchange::Have;
 pub use introduction::INTRODUCTION_MAX;
+pub use members::ChainError;
 pub(crate) use operation::consents;
 pub use operation::{Cosigner, Cut, OPERATION_MAX_BYTES, Operation, device_consent};
 pub use replay::{Denial, Level, Verdict, VoidReason};
@@ -57,7 +59,7 @@ pub use storage::SnapshotError;
 pub use taking::{CHAIN_OPERATIONS_MAX, OPERATIONS_MAX, VOID_MAX};
 
 use self::{
-    certificates::{Certificates, owns},
+    certificates::Certificates,
     content::{Capabilities, Change, Channel, MEMBER_ROLE, Rank, Role},
     past::Last,
     replay::{Course, Pieces, Position, Taken, replay},
@@ -247,8 +249,14 @@ impl Charter {
     /// The charter of a founding document alone. Whoever learns an organisation this way compares
     /// [`Self::organisation`] with the one that it expects. [CHARTER-2.1]
     pub fn of(document: Cosigned<RootDocument>) -> Result<Self, PieceError> {
-        let roots = Roots::found(document)?;
-        let mut charter = Self {
+        let mut charter = Self::blank(Roots::found(document)?);
+        charter.settle_state();
+        Ok(charter)
+    }
+
+    /// Of what only the root documents are known.
+    fn blank(roots: Roots) -> Self {
+        Self {
             organisation: roots.organisation(),
             roots,
             certificates: Shared::default(),
@@ -264,9 +272,7 @@ impl Charter {
             introduced: Vec::new(),
             stale: Stale::Everything,
             settled_before: false,
-        };
-        charter.settle_state();
-        Ok(charter)
+        }
     }
 
     /// Takes a piece that somebody offers; says whether it was new. One that
@@ -424,211 +430,6 @@ impl Charter {
         ObjectHash::from_bytes(hasher.finalize().into())
     }
 
-    /// Whether `device` is one of the root keys at present.
-    pub fn is_root(&self, device: DeviceId) -> bool {
-        self.roots.newest().keys.contains(device)
-    }
-
-    /// The person whose first device is `device`.
-    pub fn member_of(&self, device: DeviceId) -> MemberId {
-        member_of(self.organisation, device)
-    }
-
-    /// Members whose certificates are good at present.
-    pub fn members(&self) -> impl Iterator<Item = MemberId> {
-        self.certificates.members().filter(|member| self.is_member(*member))
-    }
-
-    /// Whether somebody belongs, or once did.
-    pub fn is_known(&self, member: MemberId) -> bool {
-        self.certificates.knows(member)
-    }
-
-    /// Whether somebody belongs at present, as far as is known here.
-    pub fn is_member(&self, member: MemberId) -> bool {
-        self.certificates.good(member, &self.course.state, &self.roots).is_some()
-    }
-
-    /// Devices of a member: the first and those that it has added.
-    pub fn devices_of(&self, member: MemberId) -> Vec<DeviceId> {
-        let Some(hash) = self.certificates.good(member, &self.course.state, &self.roots) else {
-            return Vec::new();
-        };
-        let certificate = self.certificates.certificate(&hash).expect("a good one is known");
-        let first =
-            Some(certificate.device).filter(|it| !self.course.state.is_retired(member, *it));
-        first.into_iter().chain(self.course.state.added_devices(member)).collect()
-    }
-
-    /// The member who belongs and whose printed recovery key is `key`.
-    pub fn member_recovered_by(&self, key: DeviceId) -> Option<MemberId> {
-        let mut members = self.members();
-        members.find(|member| {
-            let certificate = self.certificate_of(*member).map(Signed::unverified);
-            certificate.is_some_and(|certificate| certificate.recovers(key))
-        })
-    }
-
-    /// The certificate by which a member belongs at present.
-    pub fn certificate_of(&self, member: MemberId) -> Option<&Signed<MemberCertificate>> {
-        let hash = self.certificates.good(member, &self.course.state, &self.roots)?;
-        self.certificates.signed(&hash)
-    }
-
-    /// The chain of the certificate by which a member belongs at present; empty for nobody.
-    pub fn chain_of(&self, member: MemberId) -> CertificateChain {
-        let good = self.certificates.good(member, &self.course.state, &self.roots);
-        good.map(|hash| self.certificates.chain(hash)).unwrap_or_default()
-    }
-
-    /// What decides whether a member has a right at a place; none where it is no member.
-    /// [CHARTER-6.5]
-    pub fn why(
-        &self,
-        member: MemberId,
-        right: Capabilities,
-        at: content::Place,
-    ) -> Option<Decision> {
-        self.is_member(member).then(|| self.course.state.decide(member, right, at))
-    }
-
-    /// Whether a member has all of `rights` at a place.
-    pub fn allows(&self, member: MemberId, rights: Capabilities, at: content::Place) -> bool {
-        self.is_member(member) && self.course.state.allows(member, rights, at)
-    }
-
-    /// Whether a member may give a role, everywhere, to somebody who has none; or what is missing.
-    pub fn may_give(&self, member: MemberId, role: RoleId) -> Result<(), Denial> {
-        let (right, at) = (Capabilities::MANAGE_ROLES, content::Place::Organisation);
-        let role = self.course.state.role(role).ok_or(Denial::Absent)?;
-        if !self.allows(member, right, at) {
-            Err(Denial::Right(right, at))
-        } else if self.course.state.rank(member, at) < role.rank {
-            Ok(())
-        } else {
-            Err(Denial::Rank)
-        }
-    }
-
-    /// The member that `device` belongs to, if `chain` proves it by what is known here.
-    /// [PROTO-3.4] [CHARTER-3.2]
-    pub fn verify_chain(
-        &self,
-        chain: &CertificateChain,
-        device: DeviceId,
-    ) -> Result<MemberId, ChainError> {
-        self.verify_introduced(chain, device, &[])
-    }
-
-    /// The same of a device that operations have `added` that may not be here yet. [CHARTER-3.6]
-    pub fn verify_introduced(
-        &self,
-        chain: &CertificateChain,
-        device: DeviceId,
-        added: &[Cosigned<Operation>],
-    ) -> Result<MemberId, ChainError> {
-        let signed = chain.leaf().ok_or(ChainError::Rootless)?;
-        let leaf = signed.unverified();
-        // What the chain brings is weighed with what is known, and not kept yet. One that is not
-        // the known one to the last signature is weighed, too: others will be shown it.
-        let weighed;
-        let known = if self.certificates.chain(certificate::hash_of(signed)) == *chain {
-            &self.certificates
-        } else {
-            weighed = self.weigh(chain)?;
-            &weighed
-        };
-        if !owns(leaf, &self.course.state, device) && !self.is_introduced(leaf, device, added) {
-            return Err(ChainError::Device);
-        }
-        if !known.is_good(leaf, &self.course.state, &self.roots) {
-            return Err(ChainError::NotMember);
-        }
-        Ok(leaf.member())
-    }
-
-    fn weigh(&self, chain: &CertificateChain) -> Result<Certificates, ChainError> {
-        let mut certificates = Certificates::default();
-        for certificate in chain.iter().rev() {
-            certificates.take(certificate.clone(), &self.roots).map_err(|error| match error {
-                PieceError::Organisation => ChainError::Organisation,
-                PieceError::Signature(_) => ChainError::Signature,
-                PieceError::Missing(_) => ChainError::Broken,
-                _ => ChainError::Rootless,
-            })?;
-        }
-        let leaf = chain.leaf().map(certificate::hash_of).ok_or(ChainError::Rootless)?;
-        if certificates.chain(leaf) == *chain { Ok(certificates) } else { Err(ChainError::Broken) }
-    }
-
-    /// The charter of root documents, the founding one first, as a newcomer gets them.
-    pub fn of_roots(
-        documents: impl IntoIterator<Item = Cosigned<RootDocument>>,
-    ) -> Result<Self, PieceError> {
-        let mut documents = documents.into_iter();
-        let mut charter = Self::of(documents.next().ok_or(PieceError::Malformed)?)?;
-        for result in charter.take_all(documents.map(Piece::Root)) {
-            result?;
-        }
-        Ok(charter)
-    }
-
-    /// The member of a chain of good signatures that leads to a root key, and of a device that
-    /// operations have `added`; whether it belongs at present, only [`Self::verify_chain`] tells,
-    /// from all pieces.
-    pub fn rooted_chain(
-        &self,
-        chain: &CertificateChain,
-        device: DeviceId,
-        added: &[Cosigned<Operation>],
-    ) -> Result<MemberId, ChainError> {
-        let leaf = chain.leaf().ok_or(ChainError::Rootless)?.unverified();
-        self.weigh(chain)?;
-        if leaf.device != device
-            && !owns(leaf, &self.course.state, device)
-            && !self.is_introduced(leaf, device, added)
-        {
-            return Err(ChainError::Device);
-        }
-        Ok(leaf.member())
-    }
-
-    /// Takes the certificates of a chain.
-    pub fn take_chain(&mut self, chain: &CertificateChain) -> bool {
-        let certificates = chain.iter().rev().cloned().map(Piece::Certificate);
-        self.take_all(certificates).contains(&Ok(true))
-    }
-
-    /// The member who has `device`, as far as is known here.
-    pub fn owner(&self, device: DeviceId) -> Option<MemberId> {
-        let first = self.member_of(device);
-        if self
-            .certificate_of(first)
-            .is_some_and(|it| owns(it.unverified(), &self.course.state, device))
-        {
-            return Some(first);
-        }
-        let introduced = self.course.state.introduced.keys();
-        let mut owners = self.course.state.devices.keys().chain(introduced).copied();
-        owners.find(|member| {
-            self.is_member(*member)
-                && self.course.state.added_devices(*member).any(|it| it == device)
-        })
-    }
-
-    /// What a member who has settled nothing hears and talks to: the first channel, in the order
-    /// that officers gave them, that it may join; one of a preset only where there is no other.
-    pub fn first_channel(&self, member: MemberId) -> Option<&Channel> {
-        let rights = Capabilities::JOIN | Capabilities::LISTEN;
-        let state = &self.course.state;
-        let may = |it: &&Channel| state.allows(member, rights, content::Place::Channel(it.id));
-        let preset = |it: &&Channel| state.preset_of(it.id).is_some();
-        let mut channels: Vec<_> = state.channels_in_order();
-        // Whoever has chosen nothing is not moved by a preset that says nothing of it.
-        channels.sort_by_key(preset);
-        channels.into_iter().find(may)
-    }
-
     /// What the voice datagrams to `target` are marked with. [PROTO-7.1]
     pub fn target_tag(&self, target: TargetId) -> [u8; 4] {
         let mut hasher = blake3::Hasher::new_keyed(self.organisation.as_bytes());
@@ -680,28 +481,4 @@ impl Charter {
             _ => self.base.checkpoint.as_ref().map_or(0, |it| it.unverified().lamport),
         }
     }
-}
-
-/// Why a chain of certificates proves nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChainError {
-    /// It is of another organisation.
-    #[error("certificate of another organisation")]
-    Organisation,
-    /// A certificate is not followed by its issuer's.
-    #[error("certificates do not follow each other")]
-    Broken,
-    /// It does not end at a root key.
-    #[error("certificates lead to no root key")]
-    Rootless,
-    /// A signature is not its issuer's.
-    #[error("certificate with a wrong signature")]
-    Signature,
-    /// The device is not one of the member's.
-    #[error("the device is none of the member's")]
-    Device,
-    /// The member was removed, or was admitted by somebody who may not.
-    #[error("the member does not belong, or not any more")]
-    NotMember,
 }

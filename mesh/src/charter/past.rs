@@ -7,8 +7,8 @@ use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, Checkpoint, Have, Operation, Piece, PieceError, Settled, Stale, checkpoint,
-    shared::Shared, state::State,
+    Charter, Checkpoint, Have, Operation, Piece, PieceError, Settled, checkpoint, shared::Shared,
+    state::State,
 };
 
 /// The last operation of each key and term, ever.
@@ -100,19 +100,12 @@ impl Charter {
             return Err(PieceError::Malformed);
         }
         let mut next = Self {
+            certificates: self.certificates.clone(),
             base: Shared::new(Settled { checkpoint: Some(checkpoint), state, last }),
-            newest: None,
-            operations: Shared::default(),
-            covered: 0,
-            index: Shared::default(),
-            heads: Shared::default(),
-            numbers: Shared::default(),
-            surplus: BTreeMap::new(),
-            ..self.clone()
+            introduced: self.introduced.clone(),
+            settled_before: true,
+            ..Self::blank(self.roots.clone())
         };
-        next.course.displace();
-        next.stale = Stale::Everything;
-        next.settled_before = true;
         for operation in operations {
             let cosigners = operation.unverified().cosigners.iter().map(|it| it.certificate);
             let unknown = |hash: &ObjectHash| *hash != NOTHING && !self.contains(hash);
