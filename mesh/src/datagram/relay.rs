@@ -109,8 +109,8 @@ pub struct Forward<'a> {
 }
 
 impl<'a> Forward<'a> {
-    /// Bytes before the frames.
-    pub(crate) const HEADER: usize = 9;
+    /// Bytes before what a relay passes on as it is.
+    pub(crate) const BODY_AT: usize = 2;
 
     /// Parses a datagram of kind 4.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
@@ -164,6 +164,14 @@ impl<'a> Forwarded<'a> {
         let voice = Voice::take(&mut reader)?;
         reader.end()?;
         Ok(Self { slot, voice })
+    }
+
+    /// Makes `out` a datagram with what follows the level of one of kind 4.
+    pub(crate) fn begin(slot: Slot, body: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        out.push(KIND_FORWARDED);
+        slot.put(out);
+        out.extend_from_slice(body);
     }
 
     /// Appends a datagram with `frames`, as [`Voice::encode`] does.

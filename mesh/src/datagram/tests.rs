@@ -107,7 +107,10 @@ fn layouts_of_relays_are_those_of_the_protocol() {
     let forwarded = encoded(&|out| Forwarded::encode(slot, [1, 2, 3, 4], 0x0506, frames(), out));
     assert_eq!(forwarded, [5, 1, 2, 1, 2, 3, 4, 5, 6, 1, 0, 2, 7, 8, 0, 1, 9]);
     // What a relay does with one to make the other.
-    assert_eq!(forward[Forward::HEADER..], forwarded[Forwarded::HEADER..]);
+    let mut made = Vec::new();
+    Forwarded::begin(slot, &forward[Forward::BODY_AT..], &mut made);
+    assert_eq!(made, forwarded);
+    assert_eq!(forwarded[Forwarded::HEADER..], [0, 2, 7, 8, 0, 1, 9]);
     assert_eq!(forwarded[Forwarded::COPIES_AT], 1);
     let tunnel = encoded(&|out| Tunnel { slot, packet: &[64, 3] }.encode(out));
     assert_eq!(tunnel, [6, 1, 2, 64, 3]);
