@@ -52,7 +52,7 @@ impl Runner {
                     tracing::debug!(%error, "not gossiped");
                 }
             }
-            Transmit::Datagram { to, bytes } => self.links.send(to, bytes.into()),
+            Transmit::Datagram { to, bytes } => self.links.send_by_quic(to, bytes.into()),
         }
     }
 
