@@ -114,7 +114,10 @@ pub(super) fn read(transmit: Transmit<'_>) -> Vec<Got> {
     match FromRelay::parse(transmit.bytes).expect("a relay sends what parses") {
         FromRelay::Forwarded(part) => vec![got(part)],
         FromRelay::Bundle(bundle) => bundle.iter().map(got).collect(),
-        FromRelay::Tunnel(_) | FromRelay::Seen(_) | FromRelay::Pulse(_) => Vec::new(),
+        FromRelay::Tunnel(_)
+        | FromRelay::Seen(_)
+        | FromRelay::Pulse(_)
+        | FromRelay::Introduction(_) => Vec::new(),
     }
 }
 

@@ -30,6 +30,7 @@ impl Squad {
                 // Whoever has heard an offer of an earlier run takes higher numbers only.
                 let serving = Serving::volunteer(now, self.presence.incarnation >> 1, rate);
                 self.serving = Some(serving);
+                self.leave_volunteers();
                 for (device, link) in self
                     .links
                     .iter()
@@ -96,7 +97,7 @@ impl Squad {
         if self.serving.is_some() {
             self.serve(device, member);
         }
-        if self.member.is_some() && (member.is_none() || self.relays.offers(now, device)) {
+        if member.is_none() && self.member.is_some() || self.uses_volunteer(now, device) {
             self.use_relay(device);
         }
     }
@@ -162,6 +163,20 @@ impl Squad {
         }
     }
 
+    fn leave_volunteers(&mut self) {
+        let state = Arc::clone(self.charter());
+        for relay in self.relays.volunteers(state.state()) {
+            self.relays.link_down(relay);
+            self.events.push_back(Event::Slots { relay, slots: None });
+        }
+    }
+
+    /// Whether a member's offer is of use. One who relays for others itself needs no volunteer, and
+    /// what comes of one would look as if it were to be forwarded.
+    fn uses_volunteer(&self, now: Timestamp, device: DeviceId) -> bool {
+        self.member.is_some() && self.serving.is_none() && self.relays.offers(now, device)
+    }
+
     fn use_relay(&mut self, relay: DeviceId) {
         self.relays.link_up(relay);
         self.tell_slots(relay);
@@ -183,10 +198,9 @@ impl Squad {
             return Ok(());
         }
         let offer = offer.verify()?;
-        if self.member.is_some()
-            && self.relays.take_offer(now, offer)
-            && self.relays.offers(now, device)
+        if self.relays.take_offer(now, offer)
             && self.links.contains_key(&device)
+            && self.uses_volunteer(now, device)
             && !self.relays.contains(device)
         {
             self.use_relay(device);

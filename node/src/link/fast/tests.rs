@@ -163,7 +163,7 @@ impl Admission for Everybody {
 fn hello(device: DeviceId) -> PeerHello {
     PeerHello {
         device,
-        member: MemberId::from_bytes([1; 32]),
+        member: Some(MemberId::from_bytes([1; 32])),
         chain: CertificateChain::default(),
         added: Vec::new(),
         name: "Kestrel".to_owned(),
