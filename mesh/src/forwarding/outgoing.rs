@@ -34,10 +34,11 @@ impl Forwarder {
         for _ in 0..LOOKS_MAX {
             let id = match self.current {
                 Some(id) => id,
-                None => self.next_frame()?,
+                None => self.next_frame(now)?,
             };
             let frame = self.frames.get(id);
-            if now.saturating_duration_since(frame.arrived) > LATE_AFTER {
+            if now.saturating_duration_since(frame.arrived) > CUT_AFTER {
+                self.current = None;
                 self.drop_late(now, id);
                 continue;
             }
@@ -106,22 +107,32 @@ impl Forwarder {
         Some(Picked::Spare { to, start: full.start, deliveries: full.count as u64 })
     }
 
-    /// The oldest frame of the talker whose turn it is.
-    fn next_frame(&mut self) -> Option<u32> {
-        let slot = self.ready.pop_front()?;
-        let session = self.sessions.get_mut(slot).expect("who is gone has no turn");
-        let id = session.queue.pop_front().expect("who has nothing has no turn");
-        if !session.queue.is_empty() {
-            self.ready.push_back(slot);
+    /// The oldest frame that is not late of the talker whose turn it is. Late ones cost no turn:
+    /// else those whose frames come just after their turn would never be heard.
+    fn next_frame(&mut self, now: Timestamp) -> Option<u32> {
+        while let Some(slot) = self.ready.front().copied() {
+            let session = self.sessions.get_mut(slot).expect("who is gone has no turn");
+            let Some(id) = session.queue.pop_front() else {
+                self.ready.pop_front();
+                continue;
+            };
+            if now.saturating_duration_since(self.frames.get(id).arrived) > LATE_AFTER {
+                self.drop_late(now, id);
+                continue;
+            }
+            self.ready.pop_front();
+            if !session.queue.is_empty() {
+                self.ready.push_back(slot);
+            }
+            self.current = Some(id);
+            return Some(id);
         }
-        self.current = Some(id);
-        Some(id)
+        None
     }
 
     fn drop_late(&mut self, now: Timestamp, id: u32) {
         let frame = self.frames.get(id);
         let (left, from) = (frame.left(), frame.from);
-        self.current = None;
         self.frames.release(id);
         let session = self.sessions.at(from);
         let member = session.and_then(|it| it.member).map(|(_, number)| number);
@@ -205,9 +216,12 @@ const SPURT_OVER: Duration = Duration::from_millis(200);
 /// A talker sends the copies that one in so many of its listeners wants.
 const LISTENERS_PER_WISH: usize = 20;
 
-/// A frame, or the rest of its listeners, is dropped when it is older than this as its turn comes:
-/// longer, and speech is late for everybody when there is more than can be sent. [PROTO-8.13]
+/// A frame is dropped when it is older than this as its turn comes: longer, and speech is late for
+/// everybody when there is more than can be sent. [PROTO-8.13]
 const LATE_AFTER: Duration = Duration::from_millis(60);
+
+/// One that has begun is sent to all, unless that takes until then: nothing is ever later.
+const CUT_AFTER: Duration = Duration::from_millis(90);
 
 /// Talkers whose listeners are told that they are still there; others' are not.
 const STALLED_MAX: usize = 4 * PULSE_SPURTS_MAX;
