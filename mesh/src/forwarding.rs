@@ -17,6 +17,7 @@
 mod bundle;
 mod frames;
 mod incoming;
+mod introductions;
 mod limits;
 mod loudest;
 mod outgoing;
@@ -76,6 +77,9 @@ pub struct Forwarder {
     talkers: Vec<Slot>,
     tick_at: Option<Timestamp>,
     signals: VecDeque<Signal>,
+    /// Who is to be told whose slot which is, and whether the last to be sent was one of these.
+    introductions: VecDeque<(Place, Slot, DeviceId)>,
+    introduced: bool,
     /// Talkers of whom nothing has come lately: highest sequence, and who would hear them.
     stalled: Vec<(Slot, u16, Arc<Vec<Place>>)>,
     out: Bucket,
@@ -151,6 +155,8 @@ impl Forwarder {
             talkers: Vec::new(),
             tick_at: None,
             signals: VecDeque::new(),
+            introductions: VecDeque::new(),
+            introduced: false,
             stalled: Vec::new(),
             out: Bucket::default(),
             waited_at: None,
@@ -325,7 +331,8 @@ impl Forwarder {
 
     /// When [`Self::poll_transmit`] may have something next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let waits = self.current.is_some() || !self.ready.is_empty();
+        let waits =
+            self.current.is_some() || !self.ready.is_empty() || !self.introductions.is_empty();
         let held = self.held.front().map(|(due, _)| *due);
         let due = if waits { Some(self.now) } else { held };
         let due = due.map(|due| due.max(self.out.ready_at(OUT_BURST)));

@@ -41,6 +41,10 @@ impl Forwarder {
         session.route = found;
         session.uplink.take(now, tag, forward.voice.sequence)?;
         session.hearers.clone_from(hearers);
+        let device = session.device;
+        for to in session.introductions.begin(now, slot, hearers) {
+            self.introductions.push_back((to, slot, device));
+        }
         if !session.talking {
             session.talking = true;
             self.talkers.push(slot);

@@ -10,7 +10,7 @@ use super::{
     limits::OUT_BURST,
     sessions::{Place, Want, millis},
 };
-use crate::datagram::{DropReason, FRAMES_MAX, PULSE_SPURTS_MAX, Pulse};
+use crate::datagram::{DropReason, FRAMES_MAX, Introduction, PULSE_SPURTS_MAX, Pulse};
 
 impl Forwarder {
     pub(super) fn pick(&mut self, now: Timestamp) -> Option<Picked> {
@@ -20,6 +20,13 @@ impl Forwarder {
         if self.out.ready_at(OUT_BURST) > now {
             self.waited_at = Some(now);
             return None;
+        }
+        // In turn with voice, which must not wait until all are introduced.
+        self.introduced = !self.introduced;
+        if self.introduced
+            && let Some(picked) = self.pick_introduction()
+        {
+            return Some(picked);
         }
         while let Some((due, place)) = self.held.pop_front_if(|(due, _)| *due <= now) {
             let outlet = &mut self.sessions.outlets[usize::from(place.index)];
@@ -34,7 +41,10 @@ impl Forwarder {
         for _ in 0..LOOKS_MAX {
             let id = match self.current {
                 Some(id) => id,
-                None => self.next_frame(now)?,
+                None => match self.next_frame(now) {
+                    Some(id) => id,
+                    None => break,
+                },
             };
             let frame = self.frames.get(id);
             if now.saturating_duration_since(frame.arrived) > CUT_AFTER {
@@ -69,6 +79,17 @@ impl Forwarder {
                         return Some(picked);
                     }
                 }
+            }
+        }
+        self.pick_introduction()
+    }
+
+    fn pick_introduction(&mut self) -> Option<Picked> {
+        while let Some((to, slot, device)) = self.introductions.pop_front() {
+            if self.sessions.at(to).is_some() {
+                self.spare.clear();
+                Introduction { slot, device }.encode(&mut self.spare);
+                return Some(Picked::Spare { to, start: 0, deliveries: 0 });
             }
         }
         None
@@ -159,6 +180,8 @@ impl Forwarder {
                 session.hearers = Arc::default();
                 return false;
             }
+            let again = session.introductions.again();
+            self.introductions.extend(again.map(|to| (to, *slot, session.device)));
             // Once more after the last frame.
             if silence < 2 * TICK {
                 let mut seen = session.uplink.seen(now);

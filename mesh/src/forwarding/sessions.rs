@@ -6,7 +6,7 @@ use std::{
 
 use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 
-use super::{bundle::Outlet, limits::Bucket, uplink::Uplink};
+use super::{bundle::Outlet, introductions::Introductions, limits::Bucket, uplink::Uplink};
 use crate::datagram::Slot;
 
 /// Who is attached, by slot and by device.
@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) talking: bool,
     /// While it talks: who hears it.
     pub(super) hearers: Arc<Vec<Place>>,
+    /// Which of them know whose slot it is.
+    pub(super) introductions: Introductions,
     /// Which of its routes it has used last.
     pub(super) route: usize,
     pub(super) voice: Bucket,
@@ -111,6 +113,7 @@ impl Sessions {
             uplink: Uplink::default(),
             talking: false,
             hearers: Arc::default(),
+            introductions: Introductions::default(),
             route: 0,
             voice: Bucket::default(),
             tunnels: Bucket::default(),
