@@ -1,6 +1,6 @@
 //! What becomes of a datagram that has come.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hark_keys::Timestamp;
 
@@ -40,7 +40,7 @@ impl Forwarder {
         let session = self.sessions.get_mut(slot).expect("it was there above");
         session.route = found;
         session.uplink.take(now, tag, forward.voice.sequence)?;
-        session.hearers.clone_from(hearers);
+        session.hearers = Some(Arc::clone(hearers));
         if !session.talking {
             session.talking = true;
             self.talkers.push(slot);

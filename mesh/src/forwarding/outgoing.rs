@@ -156,18 +156,19 @@ impl Forwarder {
             let silence = session.uplink.silence(now);
             if silence >= SPURT_OVER {
                 session.talking = false;
-                session.hearers = Arc::default();
+                session.hearers = None;
                 return false;
             }
+            let Some(hearers) = &session.hearers else { return false };
             // Once more after the last frame.
             if silence < 2 * TICK {
                 let mut seen = session.uplink.seen(now);
-                let wanted = wanted_by_listeners(&session.hearers, &session.wants, milliseconds);
+                let wanted = wanted_by_listeners(hearers, &session.wants, milliseconds);
                 seen.wanted_copies = seen.wanted_copies.max(wanted);
                 self.signals.push_back(Signal::Seen(session.place, seen));
             }
             if silence >= TICK && self.stalled.len() < STALLED_MAX {
-                let hearers = Arc::clone(&session.hearers);
+                let hearers = Arc::clone(hearers);
                 self.stalled.push((*slot, session.uplink.highest(), hearers));
             }
             true

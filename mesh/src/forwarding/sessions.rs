@@ -41,8 +41,8 @@ pub(super) struct Session {
     pub(super) listening: BTreeSet<ChannelId>,
     pub(super) uplink: Uplink,
     pub(super) talking: bool,
-    /// While it talks: who hears it.
-    pub(super) hearers: Arc<Vec<Place>>,
+    /// Who hears it, while it talks.
+    pub(super) hearers: Option<Arc<Vec<Place>>>,
     /// Which of its routes it has used last.
     pub(super) route: usize,
     pub(super) voice: Bucket,
@@ -110,7 +110,7 @@ impl Sessions {
             listening: BTreeSet::new(),
             uplink: Uplink::default(),
             talking: false,
-            hearers: Arc::default(),
+            hearers: None,
             route: 0,
             voice: Bucket::default(),
             tunnels: Bucket::default(),
