@@ -1,5 +1,5 @@
 //! What a relay does with voice: one copy comes in, and each listener who is attached gets one.
-//! [section 8 of docs/protocol.md]
+//! [section 9 of docs/protocol.md]
 //!
 //! A [`Forwarder`] serves one organisation. It reads headers and knows no key. The control side
 //! tells it who is attached, what each listens to, what the charter says and which routes talkers
@@ -173,7 +173,7 @@ impl Forwarder {
     }
 
     /// Attaches a device, that of a member in good standing or of nobody: such a one is only told
-    /// things, it neither talks nor hears. One that is attached keeps its slot. [PROTO-8.1]
+    /// things, it neither talks nor hears. One that is attached keeps its slot. [PROTO-9.1]
     pub fn attach(
         &mut self,
         now: Timestamp,
@@ -241,7 +241,7 @@ impl Forwarder {
     }
 
     /// Only so many talkers of a channel are forwarded at once, the loudest; all, where it is none.
-    /// [PROTO-8.14]
+    /// [PROTO-9.14]
     pub fn set_loudest(&mut self, channel: ChannelId, places: Option<u8>) {
         match places {
             None => {
@@ -254,7 +254,7 @@ impl Forwarder {
         }
     }
 
-    /// Declares a route, in place of the one with the same tag if there is one. [PROTO-8.9]
+    /// Declares a route, in place of the one with the same tag if there is one. [PROTO-9.9]
     pub fn set_route(&mut self, slot: Slot, route: Route) -> Result<(), RouteError> {
         let session = self.sessions.get(slot).ok_or(RouteError::NotAttached)?;
         if !route.target.is_sound() {
@@ -378,5 +378,5 @@ impl Forwarder {
     }
 }
 
-/// How often talkers hear what came, and listeners something. [PROTO-8.6]
+/// How often talkers hear what came, and listeners something. [PROTO-9.6]
 const TICK: Duration = Duration::from_millis(50);

@@ -5,7 +5,7 @@ use hark_keys::Timestamp;
 use super::sessions::Place;
 use crate::datagram::Slot;
 
-/// Which listeners of a talker were told whose slot it is. [PROTO-9.9]
+/// Which listeners of a talker were told whose slot it is. [PROTO-9.15]
 #[derive(Default)]
 pub(super) struct Introductions {
     /// Whom the talker's last frame was for.
@@ -18,44 +18,40 @@ pub(super) struct Introductions {
 }
 
 impl Introductions {
-    /// A frame of `talker` for `hearers` has come: those of them who are to be told first.
+    /// A frame of `talker` for `hearers` has come: tells those of them who are to be told first.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
         talker: Slot,
         hearers: &Arc<Vec<Place>>,
-    ) -> Vec<Place> {
+        mut tell: impl FnMut(Place),
+    ) {
         let due = self.all_at.is_none_or(|at| now.saturating_duration_since(at) >= ALL_EVERY);
         if !due && Arc::ptr_eq(&self.known, hearers) {
-            return Vec::new();
+            return;
         }
-        let is_new = |place: &&Place| {
-            place.slot != talker && (due || self.known.binary_search(place).is_err())
-        };
-        let newcomers: Vec<_> = hearers.iter().filter(is_new).copied().collect();
         if due {
             self.all_at = Some(now);
             self.newcomers.clear();
         }
-        if !newcomers.is_empty() {
-            self.newcomers.extend(&newcomers);
-            self.rounds = ROUNDS;
+        for place in hearers.iter().filter(|place| place.slot != talker) {
+            if due || self.known.binary_search(place).is_err() {
+                tell(*place);
+                self.newcomers.push(*place);
+                self.rounds = ROUNDS;
+            }
         }
         self.known = Arc::clone(hearers);
-        newcomers
     }
 
-    /// Those who are to be told once more.
-    pub(super) fn again(&mut self) -> impl Iterator<Item = Place> {
+    /// Tells those who are to be told once more.
+    pub(super) fn again(&mut self, tell: impl FnMut(Place)) {
         self.rounds = self.rounds.saturating_sub(1);
-        let again = if self.rounds == 0 {
-            Vec::new()
-        } else if self.rounds == 1 {
-            std::mem::take(&mut self.newcomers)
+        if self.rounds > 0 {
+            self.newcomers.iter().copied().for_each(tell);
         } else {
-            self.newcomers.clone()
-        };
-        again.into_iter()
+            self.newcomers.clear();
+        }
     }
 }
 
@@ -74,21 +70,30 @@ mod tests {
         Arc::new(numbers.iter().map(place).collect())
     }
 
-    /// [PROTO-9.9]
+    /// [PROTO-9.15]
     #[test]
     fn whoever_is_new_is_told_three_times_and_the_others_every_ten_seconds() {
         let at = Timestamp::from_millis;
-        let told = |places: Vec<Place>| -> Vec<u16> { places.iter().map(|it| it.index).collect() };
         let mut introductions = Introductions::default();
         let own = Slot::new(9).unwrap();
         let (few, more) = (places(&[1, 2, 9]), places(&[1, 2, 5, 9]));
-        assert_eq!(told(introductions.begin(at(0), own, &few)), [1, 2]);
-        assert_eq!(told(introductions.begin(at(10), own, &few)), []);
-        assert_eq!(told(introductions.again().collect()), [1, 2]);
-        assert_eq!(told(introductions.again().collect()), [1, 2]);
-        assert_eq!(told(introductions.again().collect()), []);
-        assert_eq!(told(introductions.begin(at(20), own, &more)), [5]);
-        assert_eq!(told(introductions.again().collect()), [5]);
-        assert_eq!(told(introductions.begin(at(10_000), own, &more)), [1, 2, 5]);
+        let begin = |introductions: &mut Introductions, now, hearers| {
+            let mut told = Vec::new();
+            introductions.begin(at(now), own, hearers, |place| told.push(place.index));
+            told
+        };
+        let again = |introductions: &mut Introductions| {
+            let mut told = Vec::new();
+            introductions.again(|place| told.push(place.index));
+            told
+        };
+        assert_eq!(begin(&mut introductions, 0, &few), [1, 2]);
+        assert_eq!(begin(&mut introductions, 10, &few), []);
+        assert_eq!(again(&mut introductions), [1, 2]);
+        assert_eq!(again(&mut introductions), [1, 2]);
+        assert_eq!(again(&mut introductions), []);
+        assert_eq!(begin(&mut introductions, 20, &more), [5]);
+        assert_eq!(again(&mut introductions), [5]);
+        assert_eq!(begin(&mut introductions, 10_000, &more), [1, 2, 5]);
     }
 }

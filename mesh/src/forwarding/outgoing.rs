@@ -86,7 +86,8 @@ impl Forwarder {
 
     fn pick_introduction(&mut self) -> Option<Picked> {
         while let Some((to, slot, device)) = self.introductions.pop_front() {
-            if self.sessions.at(to).is_some() {
+            let is_here = self.sessions.get(slot).is_some_and(|it| it.device == device);
+            if is_here && self.sessions.at(to).is_some() {
                 self.spare.clear();
                 Introduction { slot, device }.encode(&mut self.spare);
                 return Some(Picked::Spare { to, start: 0, deliveries: 0 });
@@ -167,7 +168,7 @@ impl Forwarder {
     }
 
     /// Tells talkers what came, and listeners who hear nothing that they miss nothing.
-    /// [PROTO-8.6] [PROTO-8.7]
+    /// [PROTO-9.6] [PROTO-9.7]
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.signals.clear();
         self.stalled.clear();
@@ -177,20 +178,21 @@ impl Forwarder {
             let silence = session.uplink.silence(now);
             if silence >= SPURT_OVER {
                 session.talking = false;
-                session.hearers = Arc::default();
+                session.hearers = None;
                 return false;
             }
-            let again = session.introductions.again();
-            self.introductions.extend(again.map(|to| (to, *slot, session.device)));
+            let (queue, device) = (&mut self.introductions, session.device);
+            session.introductions.again(|to| queue.push_back((to, *slot, device)));
+            let Some(hearers) = &session.hearers else { return false };
             // Once more after the last frame.
             if silence < 2 * TICK {
                 let mut seen = session.uplink.seen(now);
-                let wanted = wanted_by_listeners(&session.hearers, &session.wants, milliseconds);
+                let wanted = wanted_by_listeners(hearers, &session.wants, milliseconds);
                 seen.wanted_copies = seen.wanted_copies.max(wanted);
                 self.signals.push_back(Signal::Seen(session.place, seen));
             }
             if silence >= TICK && self.stalled.len() < STALLED_MAX {
-                let hearers = Arc::clone(&session.hearers);
+                let hearers = Arc::clone(hearers);
                 self.stalled.push((*slot, session.uplink.highest(), hearers));
             }
             true
@@ -212,7 +214,7 @@ impl Forwarder {
 }
 
 /// As many copies as one in twenty listeners wants, or more; of fewer than 40, a single one. Whoever
-/// did not ask gets none either way: this costs the talker only. [PROTO-8.12]
+/// did not ask gets none either way: this costs the talker only. [PROTO-9.12]
 fn wanted_by_listeners(hearers: &[Place], wants: &[Want], now: u64) -> u8 {
     if wants.is_empty() {
         return 0;
@@ -240,7 +242,7 @@ const SPURT_OVER: Duration = Duration::from_millis(200);
 const LISTENERS_PER_WISH: usize = 20;
 
 /// A frame is dropped when it is older than this as its turn comes: longer, and speech is late for
-/// everybody when there is more than can be sent. [PROTO-8.13]
+/// everybody when there is more than can be sent. [PROTO-9.13]
 const LATE_AFTER: Duration = Duration::from_millis(60);
 
 /// One that has begun is sent to all, unless that takes until then: nothing is ever later.

@@ -196,7 +196,7 @@ impl Overload {
     }
 }
 
-/// [PROTO-8.13] Under twice the load nothing is late, everybody loses alike, and when the load is gone
+/// [PROTO-9.13] Under twice the load nothing is late, everybody loses alike, and when the load is gone
 /// so is the delay.
 #[test]
 fn overload_loses_frames_and_is_never_late() {
