@@ -155,7 +155,7 @@ impl Forwarder {
             talkers: Vec::new(),
             tick_at: None,
             signals: VecDeque::new(),
-            introductions: VecDeque::new(),
+            introductions: VecDeque::with_capacity(INTRODUCTIONS_MAX),
             introduced: false,
             stalled: Vec::new(),
             out: Bucket::default(),
@@ -370,6 +370,18 @@ impl Forwarder {
         Statistics { sessions, talkers, total, members }
     }
 
+    fn introduce(
+        queue: &mut VecDeque<(Place, Slot, DeviceId)>,
+        slot: Slot,
+        device: DeviceId,
+    ) -> impl FnMut(Place) {
+        move |to| {
+            if queue.len() < INTRODUCTIONS_MAX {
+                queue.push_back((to, slot, device));
+            }
+        }
+    }
+
     fn drop(&mut self, member: Option<usize>, reason: DropReason, count: usize) {
         self.total.drop(reason, count);
         if let Some(number) = member {
@@ -377,6 +389,9 @@ impl Forwarder {
         }
     }
 }
+
+/// Introductions that wait to be sent; further ones are made in the next round.
+const INTRODUCTIONS_MAX: usize = 4_096;
 
 /// How often talkers hear what came, and listeners something. [PROTO-9.6]
 const TICK: Duration = Duration::from_millis(50);
