@@ -64,8 +64,9 @@ pub struct SquadConfig {
     pub charter: Arc<Charter>,
     /// This device.
     pub key: Arc<DeviceKey>,
-    /// The member whose device it is.
-    pub member: MemberId,
+    /// The member whose device it is; none of an infrastructure relay, which hears nothing, says
+    /// nothing and gets no key.
+    pub member: Option<MemberId>,
     /// What it says of itself.
     pub presence: Presence,
     /// The members it knew when it stopped.
@@ -79,7 +80,7 @@ pub struct SquadConfig {
 /// The members of one organisation, as this device sees them.
 pub struct Squad {
     key: Arc<DeviceKey>,
-    member: MemberId,
+    member: Option<MemberId>,
     presence: Presence,
     links: BTreeMap<DeviceId, Link>,
     liveness: Liveness,
@@ -116,7 +117,8 @@ enum Purpose {
 struct Link {
     name: String,
     incarnation: u64,
-    member: MemberId,
+    /// None of an infrastructure relay.
+    member: Option<MemberId>,
 }
 
 impl Squad {
@@ -181,7 +183,7 @@ impl Squad {
         self.evicting.remove(&device);
         self.replication.take_chain(&chain);
         self.replication.introduce(&added);
-        if !self.replication.taken().devices_of(member).contains(&device) {
+        if !self.belongs(device, member) {
             if known.is_some() {
                 self.targets.revoke(now, &[device]);
                 self.handle_link_down(now, device, DownReason::Refused);
@@ -194,8 +196,11 @@ impl Squad {
             self.forget_talker(device);
         }
         let link = Link { name: name.clone(), incarnation, member };
-        if self.links.insert(device, link).is_none() || restarted {
+        let is_new = self.links.insert(device, link).is_none() || restarted;
+        if is_new && member.is_some() {
             self.events.push_back(Event::PeerUp { device, name, address });
+        } else if is_new {
+            self.events.push_back(Event::RelayUp { device, name, address });
         }
         if self.liveness.link_up(now, device).is_some_and(|reach| reach != Reach::Reachable) {
             self.events.push_back(Event::PeerReachable { device });
@@ -227,6 +232,7 @@ impl Squad {
 
     /// Forgets a link and all that went over it; what follows for others is not sent yet.
     fn unlink(&mut self, now: Timestamp, device: DeviceId, reason: DownReason) {
+        let was_relay = self.is_relay(device);
         self.links.remove(&device);
         self.liveness.link_down(device);
         self.dialling.disconnected(now, device, reason == DownReason::Left);
@@ -237,7 +243,11 @@ impl Squad {
         self.names.link_down(device);
         self.records.link_down(now, device, self.links.is_empty());
         self.forget_talker(device);
-        self.events.push_back(Event::PeerDown { device, reason });
+        self.events.push_back(if was_relay {
+            Event::RelayDown { device, reason }
+        } else {
+            Event::PeerDown { device, reason }
+        });
         self.events.push_back(Event::NetsChanged);
     }
 
@@ -260,11 +270,14 @@ impl Squad {
         from: DeviceId,
         bytes: &[u8],
     ) -> Result<(), MessageError> {
-        if !self.links.contains_key(&from) {
-            return Err(MessageError::NotLinked);
-        }
+        let Some(link) = self.links.get(&from) else { return Err(MessageError::NotLinked) };
         let mut result = Ok(());
         match Message::decode(bytes)? {
+            Message::Key(_) | Message::Listening(_) | Message::Names(_) | Message::Move(_)
+                if link.member.is_none() =>
+            {
+                return Err(MessageError::NotMember);
+            }
             Message::Key(message) => {
                 let message = message.verify()?;
                 if self.talkers.take(from, message)? {
@@ -382,7 +395,8 @@ impl Squad {
         now: Timestamp,
         changes: Vec<Change>,
     ) -> Result<Cosigned<Operation>, EditError> {
-        let operation = self.replication.edit(&self.key, self.member, changes)?;
+        let member = self.member.ok_or(EditError::NotMember)?;
+        let operation = self.replication.edit(&self.key, member, changes)?;
         self.settle(now);
         Ok(operation)
     }
@@ -559,8 +573,8 @@ impl Squad {
         self.replication.taken()
     }
 
-    /// The member whose device this is.
-    pub fn member(&self) -> MemberId {
+    /// The member whose device this is; none of an infrastructure relay.
+    pub fn member(&self) -> Option<MemberId> {
         self.member
     }
 
@@ -586,12 +600,17 @@ impl Squad {
 
     /// The member of a linked peer.
     pub fn member_of(&self, device: DeviceId) -> Option<MemberId> {
-        self.links.get(&device).map(|link| link.member)
+        self.links.get(&device)?.member
+    }
+
+    /// Whether a linked peer is an infrastructure relay.
+    pub fn is_relay(&self, device: DeviceId) -> bool {
+        self.links.get(&device).is_some_and(|link| link.member.is_none())
     }
 
     /// What of a wanted target is keyed, if any of it is permitted.
     pub fn target(&self, target: &Target) -> Option<TargetId> {
-        self.targets.permitted(self.charter().state(), self.member, target)
+        self.targets.permitted(self.charter().state(), self.member?, target)
     }
 
     /// The keyed target of this id.
@@ -604,7 +623,7 @@ impl Squad {
         match &channel.name {
             ChannelName::Listed(name) => Some(name.clone()),
             ChannelName::Hidden(sealed) => {
-                if !names::may_know(self.charter(), self.member, channel.id) {
+                if !names::may_know(self.charter(), self.member?, channel.id) {
                     return None;
                 }
                 self.names.keys().get(&channel.id)?.open(channel.id, sealed)
@@ -620,7 +639,8 @@ impl Squad {
     /// Whether there is room for no more peers: further ones are refused as
     /// [`crate::hello::Refusal::Busy`].
     pub fn is_full(&self) -> bool {
-        self.links.len() >= LINKS_MAX
+        let limit = if self.member.is_some() { LINKS_MAX } else { RELAY_LINKS_MAX };
+        self.links.len() >= limit
     }
 
     fn handle_answer(&mut self, now: Timestamp, device: DeviceId, id: u64, taken: bool) {
@@ -661,8 +681,10 @@ impl Squad {
         let charter = Arc::clone(self.charter());
         let links: BTreeMap<_, _> =
             self.links.iter().map(|(device, link)| (*device, link.member)).collect();
-        let member = |device| links.get(&device).copied();
-        while let Some((to, listening)) = self.nets.poll(now, &charter, member) {
+        let member = |device| links.get(&device).copied().flatten();
+        while self.member.is_some()
+            && let Some((to, listening)) = self.nets.poll(now, &charter, &links)
+        {
             let purpose = Purpose::Listening(listening.number);
             self.send(to, purpose, Zeroizing::new(Message::Listening(listening).encode()));
         }
@@ -703,6 +725,9 @@ impl Squad {
 
 /// Links at a time: as many as can be given a key. Further peers are not served.
 pub const LINKS_MAX: usize = RECIPIENTS_MAX;
+
+/// Links of an infrastructure relay at a time.
+pub const RELAY_LINKS_MAX: usize = 4096;
 
 /// Things to send that wait for the driver, who takes all after each input. The oldest goes; keys
 /// and records are sent again.

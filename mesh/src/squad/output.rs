@@ -58,6 +58,22 @@ pub enum Event {
         /// Where it was dialled, if this side did.
         address: Option<SocketAddr>,
     },
+    /// An infrastructure relay is linked, or has restarted.
+    RelayUp {
+        /// Its device.
+        device: DeviceId,
+        /// What it calls itself, fit to be shown.
+        name: String,
+        /// Where it was dialled, if this side did.
+        address: Option<SocketAddr>,
+    },
+    /// An infrastructure relay is linked no more.
+    RelayDown {
+        /// Its device.
+        device: DeviceId,
+        /// Why.
+        reason: DownReason,
+    },
     /// A peer is silent. Its link still stands. [PROTO-2.7]
     PeerUnreachable {
         /// Its device.
@@ -196,6 +212,9 @@ pub enum MessageError {
     /// From somebody without a link.
     #[error("message of a peer without a link")]
     NotLinked,
+    /// From a relay, what only members send.
+    #[error("message of a relay that only members send")]
+    NotMember,
     /// A key that is not the peer's own. [PROTO-6.8]
     #[error("key of another sender than the peer")]
     OtherSender,

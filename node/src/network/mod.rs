@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
     Directory,
     hello::{Presence, Refusal},
@@ -339,7 +339,7 @@ impl Runner {
         self.generations = store.generations()?;
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
-            member: store.member(),
+            member: Some(store.member()),
             presence: Presence {
                 addresses: self.wires.own_addresses(),
                 ..self.config.presence.clone()
@@ -450,7 +450,8 @@ impl Runner {
                 let address = link.was_dialled().then(|| link.address());
                 let (device, member) = (link.device(), link.hello().member);
                 squad.handle_link_up(now, link.hello().clone(), address);
-                if let Some(role) = self.config.doorkeeper.take_promised(device) {
+                let promised = self.config.doorkeeper.take_promised(device);
+                if let (Some(role), Some(member)) = (promised, member) {
                     self.give(now, member, role);
                 }
             }
@@ -558,6 +559,11 @@ impl Runner {
         self.keep_last_charter();
         self.wires.leave().await;
     }
+}
+
+/// The member whose node this is.
+fn own_member(squad: &Squad) -> MemberId {
+    squad.member().expect("whose squad it is was settled when the node began")
 }
 
 /// An input's sender and receiver. Unbounded, as only this process fills it: with what one person

@@ -244,6 +244,9 @@ impl View {
 
     pub(super) fn link_up(&mut self, link: &Link) {
         let hello = link.hello();
+        if hello.member.is_none() {
+            return;
+        }
         let peer = self.peer(hello.device);
         peer.name.clone_from(&hello.name);
         peer.address = multiaddr_of(link.address()).to_string();
@@ -254,6 +257,12 @@ impl View {
             squad::Event::PeerUp { device, name, .. } => {
                 self.peer(device).name = name;
                 self.set_up(device, links)
+            }
+            // A relay is nobody to be heard.
+            squad::Event::PeerReachable { device } | squad::Event::PeerUnreachable { device }
+                if !self.peers.contains_key(&device) =>
+            {
+                None
             }
             squad::Event::PeerReachable { device } => self.set_up(device, links),
             squad::Event::PeerUnreachable { device } => self.set_down(device, "unreachable"),
@@ -288,7 +297,9 @@ impl View {
             self.measure_cpu(now);
         }
         for link in links {
-            self.peer(link.device()).address = multiaddr_of(link.address()).to_string();
+            if let Some(peer) = self.peers.get_mut(&link.device()) {
+                peer.address = multiaddr_of(link.address()).to_string();
+            }
         }
         let links: BTreeMap<_, _> = links.iter().map(|link| (link.device(), link)).collect();
         let mut peers: Vec<_> = self

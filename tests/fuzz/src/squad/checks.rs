@@ -183,6 +183,9 @@ impl Run {
             Event::PeerUp { name, .. } | Event::PeerRenamed { name, .. } => {
                 assert_eq!(clean_name(&name), name);
             }
+            Event::RelayUp { .. } | Event::RelayDown { .. } => {
+                panic!("no relay is named in this world");
+            }
             Event::PeerUnreachable { device } | Event::PeerReachable { device } => {
                 assert!(self.linked.contains_key(&device));
             }
