@@ -28,6 +28,7 @@ mod platform;
 pub mod profile;
 pub mod random;
 pub mod recovery;
+pub mod relay;
 pub mod snapshot;
 pub mod store;
 pub mod swarm;

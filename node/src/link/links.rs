@@ -1,7 +1,8 @@
 //! The links that stand, by device, and which of two survives.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,20 +14,22 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use futures::task::AtomicWaker;
-use hark_keys::{DeviceId, Timestamp};
+use hark_keys::{DeviceId, Timestamp, fast};
 use hark_mesh::hello::PeerHello;
-use quinn::{Connection, ConnectionError, SendDatagramError, VarInt};
+use quinn::{Connection, ConnectionError, VarInt};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
 
+use super::fast::{FastPath, Opened, Outlet};
 use crate::clock::Clock;
 
-/// Takes every datagram of an admitted link, on the network thread: it must not wait.
+/// Takes every datagram of an admitted link, on the network thread: it must not wait. It may send, but
+/// neither dial nor listen: the endpoint that has received the datagram may be at work.
 pub type DatagramHandler = Arc<dyn Fn(Timestamp, DeviceId, Bytes) + Send + Sync>;
 
 /// A connection whose Hello was accepted.
-#[derive(Debug)]
 pub struct Link {
     connection: Connection,
+    fast: FastPath,
     hello: PeerHello,
     dialled: bool,
     since: Timestamp,
@@ -38,12 +41,14 @@ pub struct Link {
 impl Link {
     pub(super) fn new(
         connection: Connection,
+        fast: FastPath,
         hello: PeerHello,
         dialled: bool,
         now: Timestamp,
     ) -> Self {
         Self {
             connection,
+            fast,
             hello,
             dialled,
             since: now,
@@ -91,6 +96,12 @@ impl Link {
         self.nudged.wake();
     }
 
+    /// Ends it; nothing if it has ended already.
+    pub(super) fn close(&self, code: CloseCode) {
+        self.fast.end();
+        code.close(&self.connection);
+    }
+
     pub(super) fn nudged(&self) -> &AtomicWaker {
         &self.nudged
     }
@@ -117,6 +128,15 @@ impl Link {
 
     fn is_silent(&self, now: Timestamp) -> bool {
         now.saturating_duration_since(self.heard()) >= STALE_AFTER
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("device", &self.device())
+            .field("dialled", &self.dialled)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,11 +195,13 @@ pub struct Links {
     me: DeviceId,
     clock: Clock,
     standing: Mutex<BTreeMap<DeviceId, Vec<Arc<Link>>>>,
+    /// Those that stand, by the index of their fast packets.
+    fast: Mutex<BTreeMap<u32, Arc<Link>>>,
     events: UnboundedSender<LinkEvent>,
     handler: DatagramHandler,
     outgoing: ArrayQueue<(DeviceId, Bytes)>,
     flushed: Notify,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
 }
 
 impl Links {
@@ -195,32 +217,43 @@ impl Links {
             me,
             clock,
             standing: Mutex::default(),
+            fast: Mutex::default(),
             events,
             handler,
             outgoing: ArrayQueue::new(OUTGOING_LIMIT),
             flushed: Notify::new(),
-            dropped: AtomicU64::new(0),
+            dropped: Arc::default(),
         })
     }
 
-    /// Sends `datagram` to `device` on its best link. Never waits: the oldest datagram that is
-    /// still queued goes when the buffer is full, and is counted. [PROTO-2.8]
+    /// Sends `datagram` to `device` on its best link: by the fast path where it works, else by QUIC.
+    /// Never waits: where the socket has no room it is dropped, and of those that QUIC has not sent
+    /// yet the oldest goes when the buffer is full. Both are counted. [PROTO-2.8]
     pub fn send(&self, device: DeviceId, datagram: Bytes) {
         let Some(link) = self.best(device) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let connection = &link.connection;
-        if connection.datagram_send_buffer_space() < datagram.len() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let outlet = link.fast.outlet();
+        if !outlet.send_fast(&datagram) {
+            outlet.send_by_quic(datagram);
         }
-        match connection.send_datagram(datagram) {
-            Ok(()) | Err(SendDatagramError::ConnectionLost(_)) => {}
-            Err(error) => {
+    }
+
+    /// The same, but always by QUIC, which so knows that the peer lives, and where. [PROTO-8.8]
+    pub fn send_by_quic(&self, device: DeviceId, datagram: Bytes) {
+        match self.best(device) {
+            Some(link) => link.fast.outlet().send_by_quic(datagram),
+            None => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(device = ?link.device(), %error, "datagram not sent");
             }
         }
+    }
+
+    /// What sends on the best link of `device`, for those who send much: it need not be looked up
+    /// each time. Good until that link ends or is replaced.
+    pub fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
+        Some(Arc::clone(self.best(device)?.fast.outlet()))
     }
 
     /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
@@ -264,14 +297,14 @@ impl Links {
     /// Ends the links to a device that does not belong any more.
     pub fn close(&self, device: DeviceId) {
         for link in self.lock().get(&device).into_iter().flatten() {
-            CloseCode::Refused.close(&link.connection);
+            link.close(CloseCode::Refused);
         }
     }
 
     /// Ends all links with a goodbye.
     pub fn leave(&self) {
         for link in self.lock().values().flatten() {
-            CloseCode::Left.close(&link.connection);
+            link.close(CloseCode::Left);
         }
     }
 
@@ -288,6 +321,24 @@ impl Links {
     /// Datagrams that were dropped before they left.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The count of [`dropped`](Self::dropped), for what sends on its own.
+    pub(super) fn drops(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+
+    /// Takes a packet that is not QUIC's, from a socket of ours.
+    pub(super) fn handle_fast(&self, packet: &mut [u8], from: SocketAddr) {
+        let Some(index) = fast::index_of(packet) else { return };
+        // [PROTO-8.6] Only of links that stand.
+        let Some(link) = lock(&self.fast).get(&index).cloned() else { return };
+        let now = self.clock.now();
+        let Some(opened) = link.fast.open(now, packet, from) else { return };
+        link.heard.store(micros(now), Ordering::Relaxed);
+        if let Opened::Datagram(datagram) = opened {
+            (self.handler)(now, link.device(), Bytes::copy_from_slice(datagram));
+        }
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -313,7 +364,7 @@ impl Links {
                 return true;
             }
             // [PROTO-2.5] The device has restarted: whatever the old link says, nobody is there.
-            CloseCode::OldIncarnation.close(&old.connection);
+            old.close(CloseCode::OldIncarnation);
             replaced = true;
             false
         });
@@ -323,14 +374,14 @@ impl Links {
         let mut survives = true;
         links.retain(|old| {
             if old.is_settled(now) || (decides && link.outlives(old, now)) {
-                CloseCode::Duplicate.close(&old.connection);
+                old.close(CloseCode::Duplicate);
                 return false;
             }
             survives &= !decides;
             true
         });
         if !survives {
-            CloseCode::Duplicate.close(&link.connection);
+            link.close(CloseCode::Duplicate);
             return;
         }
         // The last one is the best. With the smaller id, that is the one that we dialled, which the
@@ -345,6 +396,12 @@ impl Links {
             // The engine ends with the process; nobody else listens.
             let _ = self.events.send(LinkEvent::Up(Arc::clone(&link)));
         }
+        // [PROTO-8.2] Two of one index are so rare that the newer one does without.
+        if let Entry::Vacant(place) = lock(&self.fast).entry(link.fast.index()) {
+            place.insert(Arc::clone(&link));
+        }
+        let (kept, clock) = (Arc::clone(&link), self.clock);
+        tokio::spawn(async move { kept.fast.keep(clock).await });
         tokio::spawn(Arc::clone(self).read(link));
     }
 
@@ -355,11 +412,13 @@ impl Links {
                 Ok(datagram) => {
                     let now = self.clock.now();
                     link.heard.store(micros(now), Ordering::Relaxed);
+                    link.fast.handle_quic();
                     (self.handler)(now, device, datagram);
                 }
                 Err(error) => break error,
             }
         };
+        self.end_fast(&link);
         tracing::debug!(?device, %error, "link ended");
         let mut standing = self.lock();
         let Some(links) = standing.get_mut(&device) else { return };
@@ -373,14 +432,27 @@ impl Links {
         }
     }
 
+    fn end_fast(&self, link: &Arc<Link>) {
+        link.fast.end();
+        if let Entry::Occupied(place) = lock(&self.fast).entry(link.fast.index())
+            && Arc::ptr_eq(place.get(), link)
+        {
+            place.remove();
+        }
+    }
+
     fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
         self.lock().get(&device)?.last().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Vec<Arc<Link>>>> {
-        // The map is whole between any two statements that could panic.
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.standing)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The maps are whole between any two statements that could panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn reason(error: &ConnectionError) -> LinkDown {

@@ -30,10 +30,11 @@ use quinn::{
 
 use super::{
     congestion::VoiceFloor,
+    fast::{FastPath, FastSocket},
     greeter::{Admission, Greeter},
     links::{CloseCode, Link, Links},
     muxer::Muxer,
-    socket::{Binder, Interfaces},
+    socket::{Binder, BoundSocket, Interfaces},
 };
 
 /// Why a link did not come about.
@@ -111,7 +112,7 @@ pub struct LinkTransport {
     listeners: BTreeMap<u64, Listener>,
     next_listener: u64,
     /// Endpoints for dialling where nothing listens: one per address family.
-    diallers: BTreeMap<bool, Endpoint>,
+    diallers: BTreeMap<bool, Port>,
     interfaces: Option<Interfaces>,
     addresses: BTreeSet<IpAddr>,
     pending: VecDeque<Event>,
@@ -119,9 +120,16 @@ pub struct LinkTransport {
     waker: Option<Waker>,
 }
 
+/// An endpoint and the socket that it is on.
+#[derive(Clone)]
+struct Port {
+    endpoint: Endpoint,
+    socket: BoundSocket,
+}
+
 struct Listener {
     id: ListenerId,
-    endpoint: Endpoint,
+    port: Port,
     bound: SocketAddr,
     accept: BoxFuture<'static, Option<Incoming>>,
 }
@@ -152,9 +160,10 @@ impl LinkTransport {
         }
     }
 
-    fn bind(&mut self, address: SocketAddr, serve: bool) -> Result<Endpoint, LinkError> {
+    fn bind(&mut self, address: SocketAddr, serve: bool) -> Result<Port, LinkError> {
         let bind = |binder: &mut dyn Binder| {
-            let socket = binder.bind(address)?;
+            let socket = binder.bind_plain(address)?;
+            let shared = FastSocket::new(Arc::clone(&socket.0), &self.links);
             let server = serve.then(|| {
                 let crypto = noise::server_config(&self.key, Arc::clone(&self.random));
                 let mut token_key = [0; 32];
@@ -166,33 +175,35 @@ impl LinkTransport {
                 config
             });
             let config = noise::endpoint_config(&self.key);
-            Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+            let (shared, runtime) = (Arc::new(shared), Arc::new(TokioRuntime));
+            let endpoint = Endpoint::new_with_abstract_socket(config, server, shared, runtime)?;
+            Ok(Port { endpoint, socket })
         };
         bind(&mut *self.binder).map_err(|error| LinkError::Bind { address, error })
     }
 
     /// An endpoint that can reach `address`, the listening one where there is one: the peer then
     /// sees the address at which it could reach us.
-    fn dialler(&mut self, address: SocketAddr) -> Result<Endpoint, LinkError> {
+    fn dialler(&mut self, address: SocketAddr) -> Result<Port, LinkError> {
         let listening = self.listeners.values().find(|listener| {
             let bound = listener.bound;
             bound.is_ipv4() == address.is_ipv4()
                 && (!bound.ip().is_loopback() || address.ip().is_loopback())
         });
         if let Some(listener) = listening {
-            return Ok(listener.endpoint.clone());
+            return Ok(listener.port.clone());
         }
-        if let Some(endpoint) = self.diallers.get(&address.is_ipv4()) {
-            return Ok(endpoint.clone());
+        if let Some(port) = self.diallers.get(&address.is_ipv4()) {
+            return Ok(port.clone());
         }
         let any: IpAddr = if address.is_ipv4() {
             Ipv4Addr::UNSPECIFIED.into()
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        let endpoint = self.bind(SocketAddr::new(any, 0), false)?;
-        self.diallers.insert(address.is_ipv4(), endpoint.clone());
-        Ok(endpoint)
+        let port = self.bind(SocketAddr::new(any, 0), false)?;
+        self.diallers.insert(address.is_ipv4(), port.clone());
+        Ok(port)
     }
 
     fn announce(&mut self, listener: u64) {
@@ -229,17 +240,22 @@ impl LinkTransport {
         }
     }
 
-    fn receive(&self, incoming: Incoming) -> Upgrade {
+    fn receive(&self, incoming: Incoming, socket: BoundSocket) -> Upgrade {
         let greeter = Arc::clone(&self.greeter);
-        let links = Arc::clone(&self.links);
+        let ends = self.ends(socket);
         let place = Place::take(&self.unproven);
         async move {
             let _place = place;
             let connection = incoming.accept()?.await?;
             let hello = greeter.welcome(&connection).await;
-            finish(connection, hello, &links, false)
+            ends.finish(connection, hello, false)
         }
         .boxed()
+    }
+
+    fn ends(&self, socket: BoundSocket) -> Ends {
+        let (links, random) = (Arc::clone(&self.links), Arc::clone(&self.random));
+        Ends { socket, links, random }
     }
 }
 
@@ -257,8 +273,9 @@ impl Transport for LinkTransport {
         let Some((socket_address, _)) = address_of(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
-        let endpoint = self.bind(socket_address, true).map_err(TransportError::Other)?;
-        let bound = endpoint
+        let port = self.bind(socket_address, true).map_err(TransportError::Other)?;
+        let bound = port
+            .endpoint
             .local_addr()
             .map_err(|error| LinkError::Bind { address: socket_address, error })
             .map_err(TransportError::Other)?;
@@ -270,10 +287,10 @@ impl Transport for LinkTransport {
                 .map_err(TransportError::Other)?;
             self.interfaces = Some(interfaces);
         }
-        let accept = accept(endpoint.clone());
+        let accept = accept(port.endpoint.clone());
         let listener = self.next_listener;
         self.next_listener += 1;
-        self.listeners.insert(listener, Listener { id, endpoint, bound, accept });
+        self.listeners.insert(listener, Listener { id, port, bound, accept });
         self.announce(listener);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -303,20 +320,21 @@ impl Transport for LinkTransport {
         if socket_address.port() == 0 || socket_address.ip().is_unspecified() {
             return Err(TransportError::MultiaddrNotSupported(address));
         }
-        let endpoint = self.dialler(socket_address).map_err(TransportError::Other)?;
+        let port = self.dialler(socket_address).map_err(TransportError::Other)?;
         let crypto = noise::client_config(&self.key, Arc::clone(&self.random), expected);
         let mut config = quinn::ClientConfig::new(crypto);
         config.version(noise::QUIC_VERSION);
         config.transport_config(Arc::new(transport_config()));
-        let connecting = endpoint
+        let connecting = port
+            .endpoint
             .connect_with(config, socket_address, SERVER_NAME)
             .map_err(|error| TransportError::Other(error.into()))?;
         let greeter = Arc::clone(&self.greeter);
-        let links = Arc::clone(&self.links);
+        let ends = self.ends(port.socket);
         Ok(async move {
             let connection = connecting.await?;
-            let hello = greeter.greet(&connection, |device| links.has_fresh(device)).await;
-            finish(connection, hello, &links, true)
+            let hello = greeter.greet(&connection, |device| ends.links.has_fresh(device)).await;
+            ends.finish(connection, hello, true)
         }
         .boxed())
     }
@@ -336,12 +354,14 @@ impl Transport for LinkTransport {
             let mut arrived = None;
             for listener in this.listeners.values_mut() {
                 if let Poll::Ready(incoming) = listener.accept.poll_unpin(cx) {
-                    listener.accept = accept(listener.endpoint.clone());
-                    arrived = incoming.map(|incoming| (listener.id, listener.bound, incoming));
+                    listener.accept = accept(listener.port.endpoint.clone());
+                    let (id, bound) = (listener.id, listener.bound);
+                    let socket = &listener.port.socket;
+                    arrived = incoming.map(|incoming| (id, bound, socket.clone(), incoming));
                     break;
                 }
             }
-            let Some((listener_id, bound, incoming)) = arrived else { break };
+            let Some((listener_id, bound, socket, incoming)) = arrived else { break };
             let unproven = this.unproven.load(Ordering::Relaxed);
             if unproven >= UNPROVEN_LIMIT {
                 incoming.ignore();
@@ -350,7 +370,7 @@ impl Transport for LinkTransport {
                 let _ = incoming.retry();
             } else {
                 let send_back_addr = multiaddr_of(incoming.remote_address());
-                let upgrade = this.receive(incoming);
+                let upgrade = this.receive(incoming, socket);
                 return Poll::Ready(TransportEvent::Incoming {
                     listener_id,
                     upgrade,
@@ -406,21 +426,37 @@ impl Drop for Place {
     }
 }
 
-fn finish(
-    connection: Connection,
-    hello: Result<PeerHello, LinkError>,
-    links: &Arc<Links>,
-    dialled: bool,
-) -> Result<(PeerId, Muxer), LinkError> {
-    match hello {
-        Ok(hello) => {
-            let peer = hello.device.peer_id();
-            let link = Link::new(connection, hello, dialled, links.clock().now());
-            Ok((peer, Muxer::new(Arc::new(link), Arc::clone(links))))
-        }
-        Err(error) => {
-            CloseCode::Refused.close(&connection);
-            Err(error)
+/// What a new connection becomes part of.
+struct Ends {
+    socket: BoundSocket,
+    links: Arc<Links>,
+    random: Arc<dyn Random>,
+}
+
+impl Ends {
+    fn finish(
+        self,
+        connection: Connection,
+        hello: Result<PeerHello, LinkError>,
+        dialled: bool,
+    ) -> Result<(PeerId, Muxer), LinkError> {
+        let now = self.links.clock().now();
+        let ready = hello.and_then(|hello| {
+            let (random, drops) = (self.random, self.links.drops());
+            let connection = connection.clone();
+            let fast = FastPath::new(connection, dialled, self.socket, random, drops, now)?;
+            Ok((hello, fast))
+        });
+        match ready {
+            Ok((hello, fast)) => {
+                let peer = hello.device.peer_id();
+                let link = Link::new(connection, fast, hello, dialled, now);
+                Ok((peer, Muxer::new(Arc::new(link), self.links)))
+            }
+            Err(error) => {
+                CloseCode::Refused.close(&connection);
+                Err(error)
+            }
         }
     }
 }

@@ -40,9 +40,10 @@ impl Runner {
             squad::Event::OwnKey { target, secret } => {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
             }
-            squad::Event::Listeners { target, devices } => {
-                Some(VoiceCommand::SetListeners { target, devices })
+            squad::Event::Listeners { target, plan } => {
+                Some(VoiceCommand::SetListeners { target, plan })
             }
+            squad::Event::Slots { relay, slots } => Some(VoiceCommand::SetSlots { relay, slots }),
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;
                 let gone = Event::TargetGone { target: target.to_string() };

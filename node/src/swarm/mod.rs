@@ -149,7 +149,7 @@ impl Wires {
                     tracing::debug!(%error, "not gossiped");
                 }
             }
-            Transmit::Datagram { to, bytes } => self.links.send(to, bytes.into()),
+            Transmit::Datagram { to, bytes } => self.links.send_by_quic(to, bytes.into()),
         }
     }
 
