@@ -79,7 +79,7 @@ pub struct Snapshot {
     /// What was carried since the carrier started.
     pub traffic: Traffic,
     /// Packets that were not, since then, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: BTreeMap<String, u64>,
     /// Whether it takes nothing new, and nothing is under way any more.
     pub drained: bool,
     /// Why it has ended, if it has.

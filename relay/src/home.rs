@@ -21,8 +21,9 @@ use std::{
 };
 
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random};
+use hark_mesh::charter::Charter;
 use hark_node::{
-    store::{AskPassphrase, FileError, Files, Guard, StoreError, SystemDisk},
+    store::{AskPassphrase, CHARTER_LIMIT, FileError, Files, Guard, StoreError, SystemDisk},
     token::Token,
 };
 
@@ -151,6 +152,28 @@ impl RelayHome {
 }
 
 impl TenantStore {
+    /// The organisation's charter, if a member has brought it.
+    pub fn charter(&self) -> Result<Option<Charter>, StoreError> {
+        let path = self.folder.join("charter");
+        let Some(bytes) = self.files.read(&path, CHARTER_LIMIT)? else { return Ok(None) };
+        Charter::restore(&bytes).map(Some).map_err(|_| StoreError::Damaged(path))
+    }
+
+    /// Keeps it; it is on disk when this returns. [CHARTER-8.1]
+    pub fn keep_charter(&self, charter: &Charter) -> Result<(), FileError> {
+        self.files.write(&self.folder.join("charter"), &charter.snapshot())
+    }
+
+    /// What is known of the members, as the squad wrote it.
+    pub fn members(&self) -> Result<Vec<u8>, StoreError> {
+        Ok(self.files.read(&self.folder.join("members"), FILE_LIMIT)?.unwrap_or_default())
+    }
+
+    /// Keeps it.
+    pub fn keep_members(&self, snapshot: &[u8]) -> Result<(), FileError> {
+        self.files.write(&self.folder.join("members"), snapshot)
+    }
+
     /// What was carried.
     pub fn metering(&self) -> Result<Metering, StoreError> {
         let path = self.folder.join("metering.json");
@@ -169,8 +192,8 @@ impl TenantStore {
 
 const VERSION: &str = "hark relay home 1";
 
-/// Bytes of a JSON file of ours; a longer one is not ours.
-const FILE_LIMIT: u64 = 16 << 20;
+/// Bytes of any of the files but the charter; a longer one is not ours.
+const FILE_LIMIT: u64 = 32 << 20;
 
 /// Bytes of the audit log before another file begins; with the one before it, some 100,000 changes.
 const AUDIT_LIMIT: u64 = 16 << 20;

@@ -19,6 +19,7 @@ pub mod event;
 pub mod home;
 pub mod metering;
 pub mod program;
+pub mod runner;
 pub mod state;
 pub mod tenants;
 pub mod text;

@@ -55,8 +55,10 @@ pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
     let listen = match options.listen.or(options.config.listen) {
         Some(address) => vec![address],
         None => {
-            let all = [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()];
-            all.map(|ip| SocketAddr::new(ip, PORT)).to_vec()
+            let any = [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()];
+            // Some machines have only one of the two.
+            let there = any.into_iter().filter(|ip| UdpSocket::bind((*ip, 0)).is_ok());
+            there.map(|ip| SocketAddr::new(ip, PORT)).collect()
         }
     };
     let tenants = Arc::new(Tenants::start(TenantsConfig {

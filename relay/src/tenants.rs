@@ -82,7 +82,7 @@ pub struct View {
     /// What was carried since it started.
     pub traffic: Traffic,
     /// Packets that were not, since then, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// What was carried, by day and month, UTC.

@@ -441,7 +441,8 @@ impl Links {
         }
     }
 
-    fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
+    /// The best link of `device`.
+    pub fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
         self.lock().get(&device)?.last().cloned()
     }
 

@@ -37,7 +37,7 @@ use hark_mesh::charter::Charter;
 use zeroize::Zeroizing;
 
 pub use files::{Disk, FileError, Files, Guard, LockError, SystemDisk};
-pub use organisation::{Lock, OrganisationStore};
+pub use organisation::{CHARTER_LIMIT, Lock, OrganisationStore};
 
 use crate::profile::ProfileError;
 

@@ -135,7 +135,7 @@ impl Tables {
                 self.bytes.get_or_create(&labels).inc_by(bytes);
             }
             for (reason, packets) in &view.dropped {
-                self.dropped.get_or_create(&of(Some(("reason", *reason)))).inc_by(*packets);
+                self.dropped.get_or_create(&of(Some(("reason", reason.as_str())))).inc_by(*packets);
             }
         }
     }

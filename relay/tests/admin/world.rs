@@ -201,5 +201,5 @@ pub(crate) fn busy(snapshot: &mut Snapshot) {
         .to_vec();
     snapshot.channels = vec![Occupancy { channel, name: Some("Alpha".to_owned()), listeners: 2 }];
     snapshot.traffic = traffic(3);
-    snapshot.dropped = BTreeMap::from([("late", 14)]);
+    snapshot.dropped = BTreeMap::from([("late".to_owned(), 14)]);
 }
