@@ -1,8 +1,8 @@
-//! What forwarding costs a relay besides sealing and sending: one copy of an 80-byte frame, and a
-//! join among a thousand.
+//! What forwarding costs a relay besides sealing and sending: one delivery of an 80-byte frame,
+//! and a join among a thousand.
 //!
-//! `cargo bench -p hark-mesh --bench forwarding`. Times are of one delivery, and of one join with
-//! all that follows from it.
+//! `cargo bench -p hark-mesh --bench forwarding`. Times are of a round, in which each talker's
+//! frame goes to everyone; rates are of deliveries.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! What a relay does with voice: one copy comes in, and each listener who is attached gets one.
+//! What a relay does with voice: one datagram comes in, and each listener who is attached gets it.
 //! [section 9 of docs/protocol.md]
 //!
 //! A [`Forwarder`] serves one organisation. It reads headers and knows no key. The control side
 //! tells it who is attached, what each listens to, what the charter says and which routes talkers
-//! have declared; the lists of listeners follow from these, and are found before they are needed.
+//! have declared; the lists of listeners follow from these, and are kept until something changes.
 //!
 //! ```text
 //! handle_datagram ──> parse ── rate ── route ── seen before? ── loudest? ──> queue of the talker

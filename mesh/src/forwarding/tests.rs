@@ -199,7 +199,7 @@ fn unlimited() -> Limits {
 }
 
 #[test]
-fn one_copy_goes_to_each_who_listens_and_none_to_who_speaks() {
+fn one_delivery_goes_to_each_who_listens_and_none_to_who_speaks() {
     let mut world = World::new(Limits::default());
     let ann = world.talker(1);
     let bob = world.attach(2);
@@ -219,7 +219,7 @@ fn one_copy_goes_to_each_who_listens_and_none_to_who_speaks() {
         // Nobody has asked for the copy.
         assert_eq!((it.from, it.sequence, it.frames), (ann.number(), 7, vec![frame(7)]));
     }
-    // Reached in several ways, and still one copy.
+    // Reached in several ways, and still once.
     assert_eq!(world.send(ann, 2, 8, 0), Ok(()));
     assert_eq!(world.heard(), [(1, 2), (1, 3), (1, 4), (1, 5)]);
     let statistics = world.forwarder.statistics();

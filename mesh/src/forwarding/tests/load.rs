@@ -1,5 +1,7 @@
 //! Limits, bundles, and more than can be sent.
 
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
 use crate::datagram::{BUNDLE_MAX_BYTES, KIND_BUNDLE, KIND_FORWARDED, KIND_INTRODUCTION};
 
@@ -342,4 +344,44 @@ fn a_full_bundle_does_not_wait() {
     assert_eq!([poll(&mut world), poll(&mut world)], [Some((12, 0)), Some((6, 0))]);
     assert_eq!(poll(&mut world), None);
     assert_eq!(world.drops(DropReason::Late), 8);
+}
+
+proptest! {
+    /// However much comes, and however seldom the driver has time: each delivery is made once, or
+    /// counted as dropped.
+    #[test]
+    fn no_delivery_is_lost_from_the_books(
+        steps in vec((0..8_u64, 0..6_usize, 0..40_usize), 1..150),
+        bundles in any::<bool>(),
+        packets_per_second in prop_oneof![Just(0_u32), 50..2_000_u32],
+    ) {
+        let out = Rate { packets_per_second, kbps: 0 };
+        let hold = if bundles { Duration::from_millis(5) } else { Duration::ZERO };
+        let mut world =
+            World::new(Limits { out, bundle_above: 100, bundle_hold: hold, ..unlimited() });
+        let talkers = [1, 2, 3].map(|number| world.talker(number));
+        for number in 4..12 {
+            world.attach(number);
+        }
+        let mut got = BTreeMap::<(u16, u16, u16), u32>::new();
+        let mut taken = 0;
+        for (wait, frames, polls) in steps.into_iter().chain([(200, 0, usize::MAX)]) {
+            world.wait(wait * wait);
+            for number in 0..frames {
+                taken += u64::from(world.say(talkers[number % 3], 1).is_ok());
+            }
+            for _ in 0..polls {
+                let Some(transmit) = world.forwarder.poll_transmit(world.now) else { break };
+                for it in read(transmit) {
+                    *got.entry((it.from, it.to, it.sequence)).or_default() += 1;
+                }
+            }
+        }
+        prop_assert!(got.values().all(|times| *times == 1));
+        let dropped = world.drops(DropReason::Late) + world.drops(DropReason::OverQuota);
+        let whole = world.drops(DropReason::QueueFull);
+        prop_assert_eq!((taken - whole) * 10, got.len() as u64 + dropped);
+        let deliveries = world.forwarder.statistics().total.deliveries;
+        prop_assert_eq!(deliveries, got.len() as u64);
+    }
 }
