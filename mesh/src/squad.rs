@@ -20,6 +20,7 @@ mod moves;
 mod names;
 mod nets;
 mod output;
+mod paths;
 mod records;
 mod replication;
 mod rights;
@@ -37,6 +38,7 @@ use zeroize::Zeroizing;
 
 pub use moves::MoveError;
 pub use output::{DownReason, Event, MessageError, Persist, Transmit};
+pub use paths::Seen;
 
 use crate::{
     Dial, Directory, Target,
@@ -53,6 +55,7 @@ use crate::{
 };
 use names::Names;
 use nets::Nets;
+use paths::Paths;
 use records::Records;
 use replication::Replication;
 use talkers::Talkers;
@@ -84,6 +87,7 @@ pub struct Squad {
     links: BTreeMap<DeviceId, Link>,
     liveness: Liveness,
     dialling: Dialling,
+    paths: Paths,
     records: Records,
     replication: Replication,
     nets: Nets,
@@ -110,6 +114,7 @@ enum Purpose {
     Names,
     Charter,
     Move,
+    Path,
 }
 
 /// A peer whose Hello was accepted.
@@ -144,6 +149,7 @@ impl Squad {
             links: BTreeMap::new(),
             liveness: Liveness::default(),
             dialling,
+            paths: Paths::default(),
             under_way: BTreeMap::new(),
             last_id: 0,
             list_at: None,
@@ -200,6 +206,7 @@ impl Squad {
         if self.liveness.link_up(now, device).is_some_and(|reach| reach != Reach::Reachable) {
             self.events.push_back(Event::PeerReachable { device });
         }
+        self.paths.link_down(device);
         self.dialling.connected(device, address);
         self.dialling.discovered(now, Some(device), &addresses);
         self.dialling.discovered(now, Some(device), address.as_slice());
@@ -235,6 +242,7 @@ impl Squad {
         self.replication.link_down(device);
         self.nets.link_down(device);
         self.names.link_down(device);
+        self.paths.link_down(device);
         self.records.link_down(now, device, self.links.is_empty());
         self.forget_talker(device);
         self.events.push_back(Event::PeerDown { device, reason });
@@ -248,6 +256,7 @@ impl Squad {
             Some(Reach::Unreachable) => {}
             Some(Reach::Lost) => self.admit(now),
         }
+        self.settle_dialling(now, device);
         self.events.push_back(Event::PeerReachable { device });
         self.settle(now);
     }
@@ -297,6 +306,8 @@ impl Squad {
             Message::Pieces(packed) => result = self.replication.handle_pieces(from, &packed),
             Message::Move(order) => self.take_move(from, order)?,
             Message::Past(part) => result = self.replication.handle_past(now, from, part),
+            Message::Observed(address) => self.take_observed(now, from, address),
+            Message::Candidates(theirs) => self.take_candidates(now, from, theirs),
         }
         self.settle(now);
         result
@@ -319,7 +330,9 @@ impl Squad {
             | Message::Digest(_)
             | Message::Have(_)
             | Message::Move(_)
-            | Message::Past(_) => return Err(MessageError::ByGossip),
+            | Message::Past(_)
+            | Message::Observed(_)
+            | Message::Candidates(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())
@@ -430,13 +443,8 @@ impl Squad {
     }
 
     /// A dial of [`Self::poll_dial`] came to nothing.
-    pub fn handle_dial_failed(
-        &mut self,
-        now: Timestamp,
-        device: Option<DeviceId>,
-        addresses: &[SocketAddr],
-    ) {
-        self.dialling.failed(now, device, addresses);
+    pub fn handle_dial_failed(&mut self, now: Timestamp, dial: &Dial) {
+        self.dialling.failed(now, dial);
     }
 
     /// The key of the last [`Event::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
@@ -476,7 +484,10 @@ impl Squad {
         for (device, reach) in self.liveness.fallen_silent(now) {
             match reach {
                 Reach::Reachable => {}
-                Reach::Unreachable => self.events.push_back(Event::PeerUnreachable { device }),
+                Reach::Unreachable => {
+                    self.dialling.silent(now, device);
+                    self.events.push_back(Event::PeerUnreachable { device });
+                }
                 Reach::Lost => self.targets.leave(now, device),
             }
         }
@@ -488,6 +499,7 @@ impl Squad {
             }
         }
         self.dialling.handle_timeout(now);
+        self.paths.handle_timeout(now);
         self.targets.handle_timeout(now);
         self.replication.handle_timeout(now);
         if let Some(peer) = self.records.repair_due(now, self.links.keys().copied()) {
@@ -513,7 +525,12 @@ impl Squad {
     /// The next dial to make; its end is told by [`Self::handle_link_up`] or
     /// [`Self::handle_dial_failed`].
     pub fn poll_dial(&mut self, now: Timestamp) -> Option<Dial> {
-        if self.is_full() { None } else { self.dialling.poll(now) }
+        if let Some(dial) = self.paths.poll_dial() {
+            return Some(dial);
+        }
+        let dial = if self.is_full() { None } else { self.dialling.poll(now) };
+        dial.as_ref().into_iter().for_each(|dial| self.begin_upgrade(dial));
+        dial
     }
 
     /// The next thing to be written to disk, told by [`Self::handle_persisted`] or
@@ -542,6 +559,7 @@ impl Squad {
             self.replication.timeout(),
             self.nets.timeout(),
             self.names.timeout(),
+            self.paths.timeout(),
             self.list_at,
             self.evicting.values().min().copied(),
             dialling,
@@ -640,7 +658,7 @@ impl Squad {
             Purpose::Listening(number) => self.nets.handle_answer(now, device, number, taken),
             Purpose::Names => self.names.handle_answer(now, device, taken),
             Purpose::Charter => self.replication.handle_answer(device),
-            Purpose::Move => {}
+            Purpose::Move | Purpose::Path => {}
         }
         self.settle(now);
     }

@@ -52,7 +52,8 @@ impl Runner {
                     tracing::debug!(%error, "not gossiped");
                 }
             }
-            Transmit::Datagram { to, bytes } => self.links.send(to, bytes.into()),
+            // Heartbeats: the squad sends no other datagrams.
+            Transmit::Datagram { to, bytes } => self.links.send_on_all(to, &bytes.into()),
         }
     }
 

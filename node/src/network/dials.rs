@@ -1,13 +1,13 @@
 //! Dials, and a newcomer's way in.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use hark_keys::Timestamp;
-use hark_mesh::{Dial, hello::Refusal};
+use hark_mesh::{Dial, Way, hello::Refusal};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 
 use super::Runner;
-use crate::link::multiaddr_of;
+use crate::link::{multiaddr_of, relayed_address};
 
 impl Runner {
     /// Knocks at the doors of the ticket until one opens.
@@ -45,7 +45,7 @@ impl Runner {
             joining.discovered.iter().map(|(device, addresses)| (Some(*device), addresses.clone())),
         );
         for (device, addresses) in dials {
-            self.dial(Dial { device, addresses });
+            self.dial(Dial { device, addresses, way: Way::Direct });
         }
         Ok(())
     }
@@ -53,22 +53,35 @@ impl Runner {
     /// Dials the addresses that are not under way already: one where nobody answers holds up no
     /// other. [PROTO-5.4]
     pub(super) fn dial(&mut self, mut dial: Dial) {
-        let under_way = |address: &SocketAddr| {
-            let mut dials = self.dials.values();
-            dials.any(|other| other.device == dial.device && other.addresses.contains(address))
-        };
-        dial.addresses = dial.addresses.iter().copied().filter(|a| !under_way(a)).collect();
-        if dial.addresses.is_empty() {
+        let mut alike = self
+            .dials
+            .values()
+            .filter(|other| (other.device, other.way) == (dial.device, dial.way));
+        if dial.way == Way::Relay && alike.next().is_some() {
+            return;
+        }
+        let under_way: Vec<_> = alike.flat_map(|other| other.addresses.iter().copied()).collect();
+        dial.addresses.retain(|address| !under_way.contains(address));
+        if dial.addresses.is_empty() && dial.way != Way::Relay {
             return;
         }
         let addresses = dial.addresses.iter().copied().map(multiaddr_of);
         let options: Vec<DialOpts> = match dial.device {
-            Some(device) => vec![
-                DialOpts::peer_id(device.peer_id())
-                    .addresses(addresses.collect())
-                    .condition(PeerCondition::Always)
-                    .build(),
-            ],
+            Some(device) => {
+                let addresses = match dial.way {
+                    Way::Relay => vec![relayed_address(device)],
+                    Way::Direct | Way::Aside => addresses.collect(),
+                };
+                let options = DialOpts::peer_id(device.peer_id())
+                    .addresses(addresses)
+                    .condition(PeerCondition::Always);
+                if dial.way == Way::Aside {
+                    self.links.expect_punched(device);
+                    vec![options.allocate_new_port().build()]
+                } else {
+                    vec![options.build()]
+                }
+            }
             None => addresses
                 .map(|address| DialOpts::unknown_peer_id().address(address).build())
                 .collect(),
@@ -83,7 +96,7 @@ impl Runner {
                     tracing::debug!(%error, "not dialled");
                     if let Some(squad) = &mut self.squad {
                         let now = self.config.clock.now();
-                        squad.handle_dial_failed(now, dial.device, &dial.addresses);
+                        squad.handle_dial_failed(now, &dial);
                     }
                 }
             }

@@ -33,7 +33,7 @@ use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp
 use hark_mesh::{
     Dial, Directory,
     hello::{Presence, Refusal},
-    squad::{DownReason, Squad, SquadConfig},
+    squad::{DownReason, Seen, Squad, SquadConfig},
 };
 use libp2p::{Swarm, gossipsub, request_response::OutboundRequestId, swarm::ConnectionId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -45,8 +45,8 @@ use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
     commands::{Answer, Request},
-    event::{Direction, Event},
-    link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
+    event::{Direction, Event, Path},
+    link::{Binder, Link, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
@@ -478,14 +478,16 @@ impl Runner {
         match event {
             LinkEvent::Up(link) => {
                 self.heard.insert(link.device(), link.heard());
-                self.view.link_up(&link);
-                let address = link.was_dialled().then(|| link.address());
+                self.view.link_up(&link, &self.links);
+                let address = link.address().filter(|_| link.was_dialled());
                 let (device, member) = (link.device(), link.hello().member);
                 squad.handle_link_up(now, link.hello().clone(), address);
+                self.handle_path(now, &link);
                 if let Some(role) = self.config.doorkeeper.take_promised(device) {
                     self.give(now, member, role);
                 }
             }
+            LinkEvent::Changed(link) => self.handle_path(now, &link),
             LinkEvent::Down(device, reason) => {
                 let reason = match reason {
                     LinkDown::Left => DownReason::Left,
@@ -497,6 +499,21 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Packets of a linked member come by this link.
+    fn handle_path(&mut self, now: Timestamp, link: &Link) {
+        let seen = match (link.address(), link.path()) {
+            (Some(address), Path::Direct) => Seen::Direct(address),
+            (Some(address), _) => Seen::Punched(address),
+            (None, _) => Seen::Relayed,
+        };
+        if let Some(squad) = &mut self.squad {
+            squad.handle_path(now, link.device(), seen);
+        }
+        if let Some(event) = self.view.link_used(link, &self.links) {
+            self.config.publisher.publish(event);
+        }
     }
 
     /// Ten times a second.
@@ -513,6 +530,8 @@ impl Runner {
             }
         }
         let links = self.links.all();
+        // A peer's address, and which of its links is silent, change without an event.
+        links.iter().for_each(|link| self.handle_path(now, link));
         if let Some(squad) = &mut self.squad {
             for link in &links {
                 let heard = link.heard();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use hark_keys::{DeviceId, Timestamp};
-use hark_mesh::{Dial, message::Acknowledgement};
+use hark_mesh::{Dial, Way, message::Acknowledgement};
 use libp2p::{gossipsub, mdns, request_response, swarm::SwarmEvent};
 
 use super::{Runner, behaviour::BehaviourEvent};
@@ -42,7 +42,7 @@ impl Runner {
                 if let Some(dial) = self.dials.remove(&connection_id)
                     && let Some(squad) = &mut self.squad
                 {
-                    squad.handle_dial_failed(now, dial.device, &dial.addresses);
+                    squad.handle_dial_failed(now, &dial);
                 }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
@@ -149,7 +149,7 @@ impl Runner {
     /// Dials those who have dialled us, from another address than the one that is gone. [PROTO-2.10]
     fn redial_accepted(&mut self) {
         for (device, address) in self.links.forsake_accepted() {
-            self.dial(Dial { device: Some(device), addresses: vec![address] });
+            self.dial(Dial { device: Some(device), addresses: vec![address], way: Way::Direct });
         }
     }
 

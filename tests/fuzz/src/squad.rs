@@ -10,7 +10,7 @@ use hark_keys::{
     ChannelId, DeviceId, KeySecret, MemberId, SeededRandom, Signed, TargetId, Timestamp,
 };
 use hark_mesh::{
-    Directory, List, Target,
+    Dial, Directory, List, Target, Way,
     charter::{Charter, Piece, pack::pack},
     clean_name,
     hello::PeerHello,
@@ -149,7 +149,8 @@ impl Run {
                 let addresses = &peer.presence.addresses;
                 let device = (input.byte().is_multiple_of(2)).then_some(device);
                 self.squad.handle_discovered(now, device, addresses);
-                self.squad.handle_dial_failed(now, device, &addresses[..1]);
+                let addresses = addresses[..1].to_vec();
+                self.squad.handle_dial_failed(now, &Dial { device, addresses, way: Way::Direct });
             }
             RENAME => {
                 self.squad.set_name(now, &String::from_utf8_lossy(input.piece()));
