@@ -21,10 +21,14 @@ mod names;
 mod nets;
 mod output;
 mod records;
+mod relaying;
+mod relays;
 mod replication;
 mod rights;
+mod serving;
 mod talkers;
 mod targets;
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -36,7 +40,7 @@ use hark_keys::{ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, Targ
 use zeroize::Zeroizing;
 
 pub use moves::MoveError;
-pub use output::{DownReason, Event, MessageError, Persist, Transmit};
+pub use output::{DownReason, Event, MessageError, Persist, Service, Transmit};
 
 use crate::{
     Dial, Directory, Target,
@@ -54,7 +58,9 @@ use crate::{
 use names::Names;
 use nets::Nets;
 use records::Records;
+use relays::Relays;
 use replication::Replication;
+use serving::Serving;
 use talkers::Talkers;
 use targets::Targets;
 
@@ -91,6 +97,11 @@ pub struct Squad {
     names: Names,
     targets: Targets,
     talkers: Talkers,
+    relays: Relays,
+    /// What this device does for others as a relay, if it is one.
+    serving: Option<Serving>,
+    /// Linked peers whose link goes through a relay.
+    relayed: BTreeSet<DeviceId>,
     /// Messages under way, and what is to be done with their answers.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
@@ -111,6 +122,10 @@ enum Purpose {
     Names,
     Charter,
     Move,
+    Wanted(u64),
+    Route(TargetId, u64),
+    Roster(u64),
+    Draining(u64),
 }
 
 /// A peer whose Hello was accepted.
@@ -141,8 +156,11 @@ impl Squad {
             names: Names::new(names),
             targets: Targets::new(Arc::clone(&key), random, generations),
             key,
+            serving: member.is_none().then(Serving::infrastructure),
             member,
             presence,
+            relays: Relays::default(),
+            relayed: BTreeSet::new(),
             links: BTreeMap::new(),
             liveness: Liveness::default(),
             dialling,
@@ -216,6 +234,7 @@ impl Squad {
         self.targets.renew(now, device);
         self.admit(now);
         self.records.link_up(now, device, self.links.len() == 1);
+        self.link_up_relaying(now, device, member);
         self.send_records(device);
         self.list_soon(now);
         self.events.push_back(Event::NetsChanged);
@@ -242,6 +261,7 @@ impl Squad {
         self.nets.link_down(device);
         self.names.link_down(device);
         self.records.link_down(now, device, self.links.is_empty());
+        self.link_down_relaying(device);
         self.forget_talker(device);
         self.events.push_back(if was_relay {
             Event::RelayDown { device, reason }
@@ -296,6 +316,7 @@ impl Squad {
             Message::Listening(listening) => {
                 if self.nets.take(from, listening) {
                     self.events.push_back(Event::NetsChanged);
+                    self.tell_listening(from);
                     self.admit(now);
                 }
             }
@@ -310,6 +331,11 @@ impl Squad {
             Message::Pieces(packed) => result = self.replication.handle_pieces(from, &packed),
             Message::Move(order) => self.take_move(from, order)?,
             Message::Past(part) => result = self.replication.handle_past(now, from, part),
+            Message::Wanted(wanted) => self.take_wanted(from, &wanted)?,
+            Message::Route(route) => self.take_route(from, route)?,
+            Message::Roster(roster) => self.take_roster(from, &roster),
+            Message::Draining(draining) => self.relays.set_draining(from, draining),
+            Message::Offer(_) => return Err(MessageError::ByStream),
         }
         self.settle(now);
         result
@@ -325,6 +351,7 @@ impl Squad {
         match Message::decode(bytes)? {
             Message::Records(records) => self.take_records(now, records.into_vec())?,
             Message::Pieces(packed) => self.replication.handle_gossip(now, from, &packed)?,
+            Message::Offer(offer) => self.take_offer(now, &offer)?,
             // [PROTO-6.4] a key travels only over the link that ends at its recipient.
             Message::Key(_)
             | Message::Listening(_)
@@ -332,7 +359,11 @@ impl Squad {
             | Message::Digest(_)
             | Message::Have(_)
             | Message::Move(_)
-            | Message::Past(_) => return Err(MessageError::ByGossip),
+            | Message::Past(_)
+            | Message::Wanted(_)
+            | Message::Route(_)
+            | Message::Roster(_)
+            | Message::Draining(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())
@@ -510,6 +541,7 @@ impl Squad {
         if self.records.announcement_due(now) {
             self.announce();
         }
+        self.handle_relaying_timeout(now);
         for device in self.evicting.extract_if(.., |_, at| *at <= now).map(|(device, _)| device) {
             self.events.push_back(Event::Evicted { device });
         }
@@ -557,6 +589,8 @@ impl Squad {
             self.nets.timeout(),
             self.names.timeout(),
             self.list_at,
+            self.relays.timeout(),
+            self.serving.as_ref().and_then(Serving::timeout),
             self.evicting.values().min().copied(),
             dialling,
         ];
@@ -661,6 +695,20 @@ impl Squad {
             Purpose::Names => self.names.handle_answer(now, device, taken),
             Purpose::Charter => self.replication.handle_answer(device),
             Purpose::Move => {}
+            Purpose::Wanted(number) => self.relays.handle_wanted(now, device, number, taken),
+            Purpose::Route(target, number) => {
+                self.relays.handle_route(now, device, (target, number), taken);
+            }
+            Purpose::Roster(number) => {
+                if let Some(serving) = &mut self.serving {
+                    serving.handle_roster(now, device, number, taken);
+                }
+            }
+            Purpose::Draining(number) => {
+                if let Some(serving) = &mut self.serving {
+                    serving.handle_draining(now, device, number, taken);
+                }
+            }
         }
         self.settle(now);
     }
@@ -678,27 +726,28 @@ impl Squad {
         while let Some((target, delivery)) = self.targets.poll_delivery(now) {
             self.send(delivery.to, Purpose::Key(target, delivery.id), delivery.bytes);
         }
-        let charter = Arc::clone(self.charter());
-        let links: BTreeMap<_, _> =
-            self.links.iter().map(|(device, link)| (*device, link.member)).collect();
-        let member = |device| links.get(&device).copied().flatten();
-        while self.member.is_some()
-            && let Some((to, listening)) = self.nets.poll(now, &charter, &links)
-        {
-            let purpose = Purpose::Listening(listening.number);
-            self.send(to, purpose, Zeroizing::new(Message::Listening(listening).encode()));
-        }
-        while let Some((to, message)) = self.names.poll(now, &charter, member) {
-            self.send(to, Purpose::Names, Zeroizing::new(message.encode()));
+        // A relay listens to nothing, and knows no names.
+        if self.member.is_some() {
+            self.tell_nets(now);
         }
         while let Some((to, bytes)) = self.replication.poll_message() {
             self.send(to, Purpose::Charter, Zeroizing::new(bytes));
         }
-        let Self { targets, liveness, events, .. } = self;
-        while let Some((target, devices)) =
-            targets.poll_listeners(|device| liveness.is_reachable(device))
-        {
-            events.push_back(Event::Listeners { target, devices });
+        self.settle_relaying(now);
+    }
+
+    /// Tells peers what we listen to, and the names that they may know.
+    fn tell_nets(&mut self, now: Timestamp) {
+        let charter = Arc::clone(self.charter());
+        let links: BTreeMap<_, _> =
+            self.links.iter().map(|(device, link)| (*device, link.member)).collect();
+        while let Some((to, listening)) = self.nets.poll(now, &charter, &links) {
+            let purpose = Purpose::Listening(listening.number);
+            self.send(to, purpose, Zeroizing::new(Message::Listening(listening).encode()));
+        }
+        let member = |device| links.get(&device).copied().flatten();
+        while let Some((to, message)) = self.names.poll(now, &charter, member) {
+            self.send(to, Purpose::Names, Zeroizing::new(message.encode()));
         }
     }
 

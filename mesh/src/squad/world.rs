@@ -582,7 +582,7 @@ impl Node {
             Event::TalkerGone { device } => {
                 self.opens.remove(&device).expect("only talkers go");
             }
-            Event::Listeners { devices, .. } => self.listeners = devices,
+            Event::Listeners { plan, .. } => self.listeners = plan.listeners(),
             Event::PeerUnreachable { device } => {
                 self.unreachable.insert(device);
             }
@@ -597,6 +597,8 @@ impl Node {
             Event::PeerUp { .. }
             | Event::RelayUp { .. }
             | Event::RelayDown { .. }
+            | Event::Serve(_)
+            | Event::Slots { .. }
             | Event::PeerRenamed { .. }
             | Event::RecordsChanged
             | Event::NetsChanged

@@ -268,7 +268,8 @@ impl World {
 impl Node {
     fn observe(&mut self, event: Event) {
         match event {
-            Event::Listeners { target, devices } => {
+            Event::Listeners { target, plan } => {
+                let devices = plan.listeners();
                 self.listeners.insert(target, devices);
             }
             Event::TargetGone(target) => {
