@@ -39,6 +39,16 @@ pub enum Message {
     Move(Move),
     /// A part of what the sender's checkpoints have settled.
     Past(PastPart),
+    /// To a relay: whose slots there the sender wants to know. [PROTO-9.2]
+    Wanted(Wanted),
+    /// Of a relay: the slots of those wanted. [PROTO-9.2]
+    Roster(Roster),
+    /// To a relay: whom a target is to be forwarded to. [PROTO-9.3]
+    Route(Route),
+    /// Of a relay: whether it takes no more on, as it is about to leave. [PROTO-9.6]
+    Draining(bool),
+    /// A member's offer to relay, by gossip. [PROTO-9.5]
+    Offer(Signed<Offer>),
     /// Where the sender sees the receiver. [PROTO-5.6]
     Observed(SocketAddr),
     /// Where others see the sender, for both to dial at one time. [PROTO-5.6]
@@ -128,6 +138,57 @@ pub struct Move {
     pub from: Option<ChannelId>,
     /// The channel to hear and to talk to.
     pub to: ChannelId,
+}
+
+/// The devices that a member would reach through a relay; the higher number replaces the lower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Counts from the link's start.
+    pub number: u64,
+    /// In ascending order.
+    pub devices: List<DeviceId, WANTED_MAX>,
+}
+
+/// The slots of those who are wanted and attached; the higher number replaces the lower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// Counts from the link's start.
+    pub number: u64,
+    /// Each device with its slot, in ascending order of devices.
+    pub slots: List<(DeviceId, u16), WANTED_MAX>,
+}
+
+/// Where frames of a member's target go from a relay; the higher number replaces the lower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Counts the sender's routes from the link's start.
+    pub number: u64,
+    /// What is talked to.
+    pub target: Target,
+    /// To whom of those who hear it; to all of them where none are named; to nobody any more where
+    /// the list is empty.
+    pub only: Option<List<DeviceId, RECIPIENTS_MAX>>,
+}
+
+/// What a member's node would carry for others, until its lease ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Whose node.
+    pub device: DeviceId,
+    /// The higher replaces the lower.
+    pub number: u64,
+    /// Seconds that it counts for, from when it came.
+    pub lease_seconds: u16,
+    /// What it may send, in kbit/s; 0 is any rate.
+    pub rate_kbps: u32,
+}
+
+impl Signable for Offer {
+    const KIND: &'static str = "offer";
+
+    fn signer(&self) -> DeviceId {
+        self.device
+    }
 }
 
 /// The key that the sender's speech to a target is sealed with, and everybody who gets it.
@@ -236,6 +297,9 @@ pub const PAST_PARTS_MAX: u16 = 520;
 
 /// Devices that get one sender's key; further ones are not given it and do not hear.
 pub const RECIPIENTS_MAX: usize = 64;
+
+/// Devices that a member wants to reach through a relay; further ones are not asked for.
+pub const WANTED_MAX: usize = 256;
 
 /// Channels that one device listens to; further ones are not heard.
 pub const LISTENING_MAX: usize = 64;

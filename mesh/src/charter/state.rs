@@ -324,6 +324,11 @@ impl State {
         })
     }
 
+    /// What is known of the relay with this device.
+    pub fn relay(&self, device: DeviceId) -> Option<&Relay> {
+        self.relays.get(&device)
+    }
+
     /// All relays.
     pub fn relays(&self) -> impl Iterator<Item = &Relay> {
         self.relays.values()

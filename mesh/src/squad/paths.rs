@@ -29,8 +29,10 @@ pub enum Seen {
 /// [PROTO-5.5]
 #[derive(Default)]
 pub(super) struct Paths {
-    /// The relays that this device is attached to, and whom they lead to.
-    relays: BTreeMap<DeviceId, BTreeSet<DeviceId>>,
+    /// Those whom relays lead to.
+    led: BTreeSet<DeviceId>,
+    /// Relays may lead to others now.
+    stale: bool,
     /// How linked peers are seen.
     seen: BTreeMap<DeviceId, Seen>,
     /// Where linked peers see this device's socket that listens.
@@ -54,6 +56,10 @@ impl Paths {
         self.seen.remove(&device);
         self.observed.remove(&device);
         self.rounds.remove(&device);
+    }
+
+    pub(super) fn relays_changed(&mut self) {
+        self.stale = true;
     }
 
     pub(super) fn poll_dial(&mut self) -> Option<Dial> {
@@ -83,10 +89,14 @@ impl Paths {
 
     /// Addresses at which this device's socket is seen from outside: those that a relay tells, or
     /// two others.
-    fn candidates(&self, own: &[SocketAddr]) -> List<SocketAddr, CANDIDATES_MAX> {
+    fn candidates(
+        &self,
+        own: &[SocketAddr],
+        is_relay: impl Fn(DeviceId) -> bool,
+    ) -> List<SocketAddr, CANDIDATES_MAX> {
         let mut votes: BTreeMap<SocketAddr, usize> = BTreeMap::new();
         for (device, address) in &self.observed {
-            let weight = if self.relays.contains_key(device) { 2 } else { 1 };
+            let weight = if is_relay(*device) { 2 } else { 1 };
             *votes.entry(*address).or_default() += weight;
         }
         let confirmed = votes.into_iter().filter(|(address, votes)| {
@@ -95,17 +105,22 @@ impl Paths {
         List::truncated(confirmed.map(|(address, _)| address))
     }
 
-    fn is_relayed(&self, device: DeviceId) -> bool {
+    pub(super) fn is_relayed(&self, device: DeviceId) -> bool {
         self.seen.get(&device) == Some(&Seen::Relayed)
     }
 }
 
 impl Squad {
-    /// This device is attached to exactly these relays, each of which leads to these devices.
-    pub fn set_relays(&mut self, now: Timestamp, relays: BTreeMap<DeviceId, BTreeSet<DeviceId>>) {
-        let led: BTreeSet<_> = relays.values().flatten().copied().collect();
-        let before: BTreeSet<_> = self.paths.relays.values().flatten().copied().collect();
-        self.paths.relays = relays;
+    /// Has those dialled by relays whom relays lead to.
+    pub(super) fn settle_paths(&mut self, now: Timestamp) {
+        if !std::mem::take(&mut self.paths.stale) {
+            return;
+        }
+        // What goes through a relay finds no room in a tunnel.
+        let relays = self.relays.all().filter(|relay| !self.paths.is_relayed(*relay));
+        let slots = relays.flat_map(|relay| self.relays.slots(relay));
+        let led: BTreeSet<_> = slots.map(|(_, device)| device).collect();
+        let before = std::mem::replace(&mut self.paths.led, led.clone());
         for device in before.difference(&led) {
             self.dialling.set_led(now, *device, false);
         }
@@ -122,11 +137,13 @@ impl Squad {
         if self.paths.seen.insert(device, seen) == Some(seen) {
             return;
         }
+        self.paths.stale |= self.relays.contains(device);
         self.settle_dialling(now, device);
         if let Seen::Direct(address) | Seen::Punched(address) = seen {
             let message = Message::Observed(address).encode();
             self.send(device, Purpose::Path, Zeroizing::new(message));
         }
+        self.settle(now);
     }
 
     /// A linked peer that has been heard is dialled only where a relay leads to it.
@@ -165,10 +182,9 @@ impl Squad {
         if !listens || !can_be_dialled(address) {
             return;
         }
-        let own = &self.presence.addresses;
-        let before = self.paths.candidates(own);
+        let before = self.candidates();
         self.paths.observed.insert(from, address);
-        if self.paths.candidates(own) != before {
+        if self.candidates() != before {
             self.dialling.upgrade(now);
         }
     }
@@ -195,8 +211,12 @@ impl Squad {
         self.paths.rounds.insert(from, Round { began: now, candidates, first_half: true });
     }
 
+    fn candidates(&self) -> List<SocketAddr, CANDIDATES_MAX> {
+        self.paths.candidates(&self.presence.addresses, |device| self.relays.contains(device))
+    }
+
     fn send_candidates(&mut self, to: DeviceId, answer: bool) {
-        let addresses = self.paths.candidates(&self.presence.addresses);
+        let addresses = self.candidates();
         let message = Message::Candidates(Candidates { answer, addresses }).encode();
         self.send(to, Purpose::Path, Zeroizing::new(message));
     }

@@ -65,8 +65,19 @@ impl Runner {
             squad::Event::OwnKey { target, secret } => {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
             }
-            squad::Event::Listeners { target, devices } => {
-                Some(VoiceCommand::SetListeners { target, devices })
+            squad::Event::Listeners { target, plan } => {
+                Some(VoiceCommand::SetListeners { target, devices: plan.listeners() })
+            }
+            squad::Event::Slots { relay, slots } => {
+                let tunnels = self.links.tunnels();
+                if slots.is_empty() {
+                    tunnels.remove_relay(relay);
+                } else {
+                    // Those of the charter come first.
+                    let rank = usize::from(!squad.is_relay(relay));
+                    tunnels.set_relay(relay, rank, slots.into_iter().collect());
+                }
+                None
             }
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;

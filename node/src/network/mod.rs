@@ -29,7 +29,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
     Dial, Directory,
     hello::{Presence, Refusal},
@@ -374,7 +374,7 @@ impl Runner {
         self.generations = store.generations()?;
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
-            member: store.member(),
+            member: Some(store.member()),
             presence: Presence { addresses: self.own_addresses(), ..self.config.presence.clone() },
             directory,
             generations: self.generations.clone(),
@@ -483,7 +483,8 @@ impl Runner {
                 let (device, member) = (link.device(), link.hello().member);
                 squad.handle_link_up(now, link.hello().clone(), address);
                 self.handle_path(now, &link);
-                if let Some(role) = self.config.doorkeeper.take_promised(device) {
+                let promised = self.config.doorkeeper.take_promised(device);
+                if let (Some(role), Some(member)) = (promised, member) {
                     self.give(now, member, role);
                 }
             }
@@ -594,6 +595,11 @@ impl Runner {
         };
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
+}
+
+/// The member whose node this is.
+fn own_member(squad: &Squad) -> MemberId {
+    squad.member().expect("whose squad it is was settled when the node began")
 }
 
 /// What really went wrong: the last of a chain of causes.

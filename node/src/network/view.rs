@@ -245,6 +245,9 @@ impl View {
 
     pub(super) fn link_up(&mut self, link: &Link, links: &Links) {
         let hello = link.hello();
+        if hello.member.is_none() {
+            return;
+        }
         let peer = self.peer(hello.device);
         peer.name.clone_from(&hello.name);
         peer.address = links.place_of(link).to_string();
@@ -253,7 +256,7 @@ impl View {
 
     /// Packets of a member take this link now; tells if its path is another one.
     pub(super) fn link_used(&mut self, link: &Link, links: &Links) -> Option<Event> {
-        let peer = self.peer(link.device());
+        let peer = self.peers.get_mut(&link.device())?;
         peer.address = links.place_of(link).to_string();
         let from = std::mem::replace(&mut peer.path, link.path());
         let (device, to) = (DeviceText(link.device()), peer.path);
@@ -265,6 +268,12 @@ impl View {
             squad::Event::PeerUp { device, name, .. } => {
                 self.peer(device).name = name;
                 self.set_up(device, links)
+            }
+            // A relay is nobody to be heard.
+            squad::Event::PeerReachable { device } | squad::Event::PeerUnreachable { device }
+                if !self.peers.contains_key(&device) =>
+            {
+                None
             }
             squad::Event::PeerReachable { device } => self.set_up(device, links),
             squad::Event::PeerUnreachable { device } => self.set_down(device, "unreachable"),

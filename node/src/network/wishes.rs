@@ -105,8 +105,8 @@ impl Runner {
         let others = self.links.all();
         let charter = self.squad.as_ref().map(Squad::charter);
         let gives = |link: &Link| {
-            let may =
-                |role| charter.is_some_and(|it| it.may_give(link.hello().member, role).is_ok());
+            let Some(member) = link.hello().member else { return false };
+            let may = |role| charter.is_some_and(|it| it.may_give(member, role).is_ok());
             role.is_none_or(may)
         };
         let others = others.iter().filter(|link| uses == 0 && gives(link));

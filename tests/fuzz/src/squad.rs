@@ -74,7 +74,7 @@ impl Run {
         let config = SquadConfig {
             charter: Arc::clone(&WORLD.charter),
             key: Arc::clone(&own.key),
-            member: own.member,
+            member: Some(own.member),
             presence: own.presence.clone(),
             directory: Directory::default(),
             generations: generations.clone(),
@@ -316,7 +316,7 @@ impl Run {
         let known = self.theirs.digest();
         PeerHello {
             device: peer.key.id(),
-            member: peer.member,
+            member: Some(peer.member),
             chain: peer.chain.clone(),
             added: Vec::new(),
             name: peer.presence.name.clone(),

@@ -153,9 +153,10 @@ impl Run {
                 assert!(devices.is_sorted_by(|a, b| a < b));
                 self.check_holders(&target, generation, &devices);
             }
-            Event::Listeners { target, devices } => {
+            Event::Listeners { target, plan } => {
                 // One that is gone by now was told to be.
                 if let Some(target) = self.squad.target_of(target) {
+                    let devices = plan.listeners();
                     assert!(devices.iter().all(|device| self.may_hear(target, *device)));
                 }
             }
@@ -183,6 +184,10 @@ impl Run {
             Event::PeerUp { name, .. } | Event::PeerRenamed { name, .. } => {
                 assert_eq!(clean_name(&name), name);
             }
+            Event::RelayUp { .. } | Event::RelayDown { .. } => {
+                panic!("no relay is named in this world");
+            }
+            Event::Serve(_) | Event::Slots { .. } => {}
             Event::PeerUnreachable { device } | Event::PeerReachable { device } => {
                 assert!(self.linked.contains_key(&device));
             }
