@@ -154,8 +154,10 @@ impl Dialling {
             attempts.linked = Linked::Not;
             attempts.direct = Series::failing(now, failures);
             attempts.relayed = Series::default();
-            if attempts.led {
+            if attempts.led && left {
                 attempts.relayed = Series::failing(now, failures);
+            } else if attempts.led {
+                attempts.relayed.next = Some(now);
             }
             if attempts.is_pointless() {
                 self.targets.remove(&target);
