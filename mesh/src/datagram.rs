@@ -11,7 +11,8 @@ mod voice;
 
 pub use relay::{
     BUNDLE_FRAMES_MAX, BUNDLE_MAX_BYTES, Bundle, Forward, Forwarded, ForwardedReport, FromMember,
-    FromRelay, PULSE_SPURTS_MAX, Pulse, SILENCE, Seen, Slot, TUNNEL_MAX_BYTES, Tunnel,
+    FromRelay, Introduction, PULSE_SPURTS_MAX, Pulse, SILENCE, Seen, Slot, TUNNEL_MAX_BYTES,
+    Tunnel,
 };
 pub use report::{Heartbeat, Report};
 pub use voice::{FrameHeader, Frames, Voice};
@@ -190,6 +191,8 @@ pub const KIND_SEEN: u8 = 8;
 pub const KIND_PULSE: u8 = 9;
 /// First byte of a report on forwarded voice.
 pub const KIND_FORWARDED_REPORT: u8 = 10;
+/// First byte of an introduction.
+pub const KIND_INTRODUCTION: u8 = 11;
 
 /// Frames of a voice datagram: the frame and five copies. One with more is dropped.
 pub const FRAMES_MAX: usize = 6;

@@ -24,7 +24,20 @@ pub struct Hop {
     pub devices: Vec<DeviceId>,
 }
 
+impl From<Vec<DeviceId>> for Plan {
+    /// Copies to each of these.
+    fn from(devices: Vec<DeviceId>) -> Self {
+        let direct: BTreeSet<_> = devices.into_iter().collect();
+        Self { direct: direct.into_iter().collect(), hops: Vec::new() }
+    }
+}
+
 impl Plan {
+    /// Whether it reaches nobody.
+    pub fn is_empty(&self) -> bool {
+        self.direct.is_empty() && self.hops.is_empty()
+    }
+
     /// All who are sent to, in ascending order.
     pub fn listeners(&self) -> Vec<DeviceId> {
         let relayed = self.hops.iter().flat_map(|hop| &hop.devices);

@@ -26,6 +26,7 @@ mod platform;
 pub mod profile;
 pub mod random;
 pub mod recovery;
+pub mod relay;
 pub mod snapshot;
 pub mod store;
 #[cfg(feature = "voice")]

@@ -348,6 +348,16 @@ impl State {
         })
     }
 
+    /// Whether by `other` everybody has the same rights at the same channels, linked alike.
+    pub fn permits_like(&self, other: &Self) -> bool {
+        self.roots == other.roots
+            && self.roles == other.roles
+            && self.channels == other.channels
+            && self.links == other.links
+            && self.rules == other.rules
+            && self.grants == other.grants
+    }
+
     /// Whether a certificate was listed by this member, after the last removal of whom it is for.
     pub(super) fn is_listed(&self, hash: ObjectHash, by: MemberId, of: MemberId) -> bool {
         let removed = self.removals.get(&of).map_or(0, |removals| removals.last);

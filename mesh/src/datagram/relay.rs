@@ -2,9 +2,11 @@
 
 use std::{fmt, num::NonZeroU16};
 
+use hark_keys::DeviceId;
+
 use super::{
-    DropReason, KIND_BUNDLE, KIND_FORWARD, KIND_FORWARDED, KIND_FORWARDED_REPORT, KIND_PULSE,
-    KIND_SEEN, KIND_TUNNEL, Reader, Report, Voice,
+    DropReason, KIND_BUNDLE, KIND_FORWARD, KIND_FORWARDED, KIND_FORWARDED_REPORT,
+    KIND_INTRODUCTION, KIND_PULSE, KIND_SEEN, KIND_TUNNEL, Reader, Report, Voice,
 };
 
 /// What a relay calls a device that is attached to it, from 1. [PROTO-8.1]
@@ -77,10 +79,12 @@ pub enum FromRelay<'a> {
     Seen(Seen),
     /// Which spurts go on.
     Pulse(Pulse<'a>),
+    /// Whose slot a talker's is.
+    Introduction(Introduction),
 }
 
 impl<'a> FromRelay<'a> {
-    /// Parses a datagram of kind 5 to 9.
+    /// Parses a datagram of kind 5 to 9, or 11.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         match bytes.first() {
             Some(&KIND_FORWARDED) => Forwarded::parse(bytes).map(Self::Forwarded),
@@ -88,6 +92,7 @@ impl<'a> FromRelay<'a> {
             Some(&KIND_BUNDLE) => Bundle::parse(bytes).map(Self::Bundle),
             Some(&KIND_SEEN) => Seen::parse(bytes).map(Self::Seen),
             Some(&KIND_PULSE) => Pulse::parse(bytes).map(Self::Pulse),
+            Some(&KIND_INTRODUCTION) => Introduction::parse(bytes).map(Self::Introduction),
             Some(_) => Err(DropReason::UnknownKind),
             None => Err(DropReason::TooShort),
         }
@@ -104,8 +109,8 @@ pub struct Forward<'a> {
 }
 
 impl<'a> Forward<'a> {
-    /// Bytes before the frames.
-    pub(crate) const HEADER: usize = 9;
+    /// Bytes before what a relay passes on as it is.
+    pub(crate) const BODY_AT: usize = 2;
 
     /// Parses a datagram of kind 4.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
@@ -159,6 +164,14 @@ impl<'a> Forwarded<'a> {
         let voice = Voice::take(&mut reader)?;
         reader.end()?;
         Ok(Self { slot, voice })
+    }
+
+    /// Makes `out` a datagram with what follows the level of one of kind 4.
+    pub(crate) fn begin(slot: Slot, body: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        out.push(KIND_FORWARDED);
+        slot.put(out);
+        out.extend_from_slice(body);
     }
 
     /// Appends a datagram with `frames`, as [`Voice::encode`] does.
@@ -349,6 +362,33 @@ impl<'a> Pulse<'a> {
 impl fmt::Debug for Pulse<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Whose slot a talker's is, before its voice and once a second of it. [PROTO-8.9]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The talker's slot.
+    pub slot: Slot,
+    /// The device that has it.
+    pub device: DeviceId,
+}
+
+impl Introduction {
+    /// Parses a datagram of kind 11.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_INTRODUCTION, bytes)?;
+        let slot = Slot::take(&mut reader)?;
+        let device = DeviceId::from_bytes(reader.take()?).map_err(|_| DropReason::UnknownSlot)?;
+        reader.end()?;
+        Ok(Self { slot, device })
+    }
+
+    /// Appends the datagram to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(KIND_INTRODUCTION);
+        self.slot.put(out);
+        out.extend_from_slice(self.device.as_bytes());
     }
 }
 

@@ -107,7 +107,10 @@ fn layouts_of_relays_are_those_of_the_protocol() {
     let forwarded = encoded(&|out| Forwarded::encode(slot, [1, 2, 3, 4], 0x0506, frames(), out));
     assert_eq!(forwarded, [5, 1, 2, 1, 2, 3, 4, 5, 6, 1, 0, 2, 7, 8, 0, 1, 9]);
     // What a relay does with one to make the other.
-    assert_eq!(forward[Forward::HEADER..], forwarded[Forwarded::HEADER..]);
+    let mut made = Vec::new();
+    Forwarded::begin(slot, &forward[Forward::BODY_AT..], &mut made);
+    assert_eq!(made, forwarded);
+    assert_eq!(forwarded[Forwarded::HEADER..], [0, 2, 7, 8, 0, 1, 9]);
     assert_eq!(forwarded[Forwarded::COPIES_AT], 1);
     let tunnel = encoded(&|out| Tunnel { slot, packet: &[64, 3] }.encode(out));
     assert_eq!(tunnel, [6, 1, 2, 64, 3]);
@@ -143,10 +146,10 @@ fn what_breaks_the_layout_of_a_relay_is_dropped_with_its_reason() {
     let down = |bytes: &[u8]| FromRelay::parse(bytes).unwrap_err();
     assert_eq!((up(&[]), down(&[])), (DropReason::TooShort, DropReason::TooShort));
     // Each end says what is its part only; kind 6 goes both ways.
-    for kind in [1, 2, 3, 5, 7, 8, 9, 11] {
+    for kind in [1, 2, 3, 5, 7, 8, 9, 11, 12] {
         assert_eq!(up(&[kind, 0, 1, 9]), DropReason::UnknownKind);
     }
-    for kind in [1, 2, 3, 4, 10, 11] {
+    for kind in [1, 2, 3, 4, 10, 12] {
         assert_eq!(down(&[kind, 0, 1, 9]), DropReason::UnknownKind);
     }
     assert_eq!(up(&[4, 128, 1, 2, 3, 4, 5, 6, 0, 0, 1, 9]), DropReason::UnknownFlags);
@@ -236,6 +239,7 @@ fn encoded_again(bytes: &[u8]) -> Option<Vec<u8>> {
         }
         FromRelay::Seen(seen) => seen.encode(&mut out),
         FromRelay::Pulse(pulse) => Pulse::encode(pulse.iter(), &mut out),
+        FromRelay::Introduction(introduction) => introduction.encode(&mut out),
     }
     Some(out)
 }

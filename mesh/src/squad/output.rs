@@ -128,8 +128,8 @@ pub enum Event {
     Slots {
         /// Which relay.
         relay: DeviceId,
-        /// All of them; none when the relay is gone.
-        slots: Vec<(u16, DeviceId)>,
+        /// All of them; none at all when it is used no more.
+        slots: Option<Vec<(u16, DeviceId)>>,
     },
     /// As a relay, do this for somebody.
     Serve(Service),

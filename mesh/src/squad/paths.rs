@@ -203,7 +203,8 @@ impl Squad {
         }
         let candidates: Vec<_> =
             theirs.addresses.iter().copied().filter(|it| can_be_dialled(*it)).collect();
-        if candidates.is_empty() {
+        // One who dials alone opens nothing, and may spoil what both could open later.
+        if candidates.is_empty() || self.candidates().is_empty() {
             return;
         }
         let aside = Dial { device: Some(from), addresses: candidates.clone(), way: Way::Aside };

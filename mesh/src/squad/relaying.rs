@@ -30,6 +30,7 @@ impl Squad {
                 // Whoever has heard an offer of an earlier run takes higher numbers only.
                 let serving = Serving::volunteer(now, self.presence.incarnation >> 1, rate);
                 self.serving = Some(serving);
+                self.leave_volunteers();
                 for (device, link) in self
                     .links
                     .iter()
@@ -84,15 +85,15 @@ impl Squad {
         if self.serving.is_some() {
             self.serve(device, member);
         }
-        if self.member.is_some() && (member.is_none() || self.relays.offers(now, device)) {
-            self.relays.link_up(device);
+        if member.is_none() && self.member.is_some() || self.uses_volunteer(now, device) {
+            self.use_relay(device);
         }
     }
 
     pub(super) fn link_down_relaying(&mut self, device: DeviceId) {
         if self.relays.link_down(device) {
             self.paths.relays_changed();
-            self.events.push_back(Event::Slots { relay: device, slots: Vec::new() });
+            self.events.push_back(Event::Slots { relay: device, slots: None });
         }
         if let Some(serving) = &mut self.serving {
             serving.link_down(device);
@@ -150,9 +151,29 @@ impl Squad {
         }
     }
 
+    fn leave_volunteers(&mut self) {
+        let state = Arc::clone(self.charter());
+        for relay in self.relays.volunteers(state.state()) {
+            self.relays.link_down(relay);
+            self.paths.relays_changed();
+            self.events.push_back(Event::Slots { relay, slots: None });
+        }
+    }
+
+    /// Whether a member's offer is of use. One who relays for others itself needs no volunteer, and
+    /// what comes of one would look as if it were to be forwarded.
+    fn uses_volunteer(&self, now: Timestamp, device: DeviceId) -> bool {
+        self.member.is_some() && self.serving.is_none() && self.relays.offers(now, device)
+    }
+
+    fn use_relay(&mut self, relay: DeviceId) {
+        self.relays.link_up(relay);
+        self.tell_slots(relay);
+    }
+
     fn tell_slots(&mut self, relay: DeviceId) {
         self.paths.relays_changed();
-        let slots = self.relays.slots(relay).collect();
+        let slots = Some(self.relays.slots(relay).collect());
         self.events.push_back(Event::Slots { relay, slots });
     }
 
@@ -167,13 +188,12 @@ impl Squad {
             return Ok(());
         }
         let offer = offer.verify()?;
-        if self.member.is_some()
-            && self.relays.take_offer(now, offer)
-            && self.relays.offers(now, device)
+        if self.relays.take_offer(now, offer)
             && self.links.contains_key(&device)
+            && self.uses_volunteer(now, device)
             && !self.relays.contains(device)
         {
-            self.relays.link_up(device);
+            self.use_relay(device);
         }
         Ok(())
     }
@@ -183,7 +203,7 @@ impl Squad {
         for device in self.relays.lapsed(now, self.charter().clone().state()) {
             self.relays.link_down(device);
             self.paths.relays_changed();
-            self.events.push_back(Event::Slots { relay: device, slots: Vec::new() });
+            self.events.push_back(Event::Slots { relay: device, slots: None });
         }
         if let Some(serving) = &mut self.serving {
             serving.handle_timeout(now);

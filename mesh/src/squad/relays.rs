@@ -105,11 +105,16 @@ impl Relays {
         self.offers.get(&device).is_some_and(|offered| offered.until > now)
     }
 
+    /// Relays in use that the charter does not name.
+    pub(super) fn volunteers(&self, state: &State) -> Vec<DeviceId> {
+        self.attached.keys().copied().filter(|device| state.relay(*device).is_none()).collect()
+    }
+
     /// Volunteers whose lease has ended.
     pub(super) fn lapsed(&self, now: Timestamp, state: &State) -> Vec<DeviceId> {
-        let lapsed =
-            |device: &DeviceId| state.relay(*device).is_none() && !self.offers(now, *device);
-        self.attached.keys().copied().filter(lapsed).collect()
+        let mut volunteers = self.volunteers(state);
+        volunteers.retain(|device| !self.offers(now, *device));
+        volunteers
     }
 
     /// A relay says whose slots are which.

@@ -1,7 +1,8 @@
 //! The links that stand, by device, and which of two survives.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,25 +14,27 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use futures::task::AtomicWaker;
-use hark_keys::{DeviceId, Timestamp};
+use hark_keys::{DeviceId, Timestamp, fast};
 use hark_mesh::hello::PeerHello;
 use libp2p::{Multiaddr, core::multiaddr::Protocol};
-use quinn::{Connection, ConnectionError, SendDatagramError, VarInt};
+use quinn::{Connection, ConnectionError, VarInt};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
 
 use super::{
+    fast::{FastPath, Opened, Outlet},
     transport::multiaddr_of,
     tunnel::{self, Tunnels},
 };
 use crate::{clock::Clock, event::Path};
 
-/// Takes every datagram of an admitted link, on the network thread: it must not wait.
+/// Takes every datagram of an admitted link, on the network thread: it must not wait. It may send, but
+/// neither dial nor listen: the endpoint that has received the datagram may be at work.
 pub type DatagramHandler = Arc<dyn Fn(Timestamp, DeviceId, Bytes) + Send + Sync>;
 
 /// A connection whose Hello was accepted.
-#[derive(Debug)]
 pub struct Link {
     connection: Connection,
+    fast: FastPath,
     hello: PeerHello,
     dialled: bool,
     path: Path,
@@ -44,6 +47,7 @@ pub struct Link {
 impl Link {
     pub(super) fn new(
         connection: Connection,
+        fast: FastPath,
         hello: PeerHello,
         dialled: bool,
         path: Path,
@@ -51,6 +55,7 @@ impl Link {
     ) -> Self {
         Self {
             connection,
+            fast,
             hello,
             dialled,
             path,
@@ -108,6 +113,12 @@ impl Link {
         self.nudged.wake();
     }
 
+    /// Ends it; nothing if it has ended already.
+    pub(super) fn close(&self, code: CloseCode) {
+        self.fast.end();
+        code.close(&self.connection);
+    }
+
     pub(super) fn nudged(&self) -> &AtomicWaker {
         &self.nudged
     }
@@ -145,6 +156,15 @@ impl Link {
 
     fn is_silent(&self, now: Timestamp) -> bool {
         now.saturating_duration_since(self.heard()) >= STALE_AFTER
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("device", &self.device())
+            .field("dialled", &self.dialled)
+            .finish_non_exhaustive()
     }
 }
 
@@ -205,11 +225,13 @@ pub struct Links {
     me: DeviceId,
     clock: Clock,
     standing: Mutex<BTreeMap<DeviceId, Vec<Arc<Link>>>>,
+    /// Those that stand, by the index of their fast packets.
+    fast: Mutex<BTreeMap<u32, Arc<Link>>>,
     events: UnboundedSender<LinkEvent>,
     handler: DatagramHandler,
     outgoing: ArrayQueue<(DeviceId, Bytes)>,
     flushed: Notify,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
     tunnels: Arc<Tunnels>,
     /// Devices whose NATs and ours are being opened, until when.
     punching: Mutex<BTreeMap<DeviceId, Timestamp>>,
@@ -228,45 +250,44 @@ impl Links {
             me,
             clock,
             standing: Mutex::default(),
+            fast: Mutex::default(),
             events,
             handler,
             outgoing: ArrayQueue::new(OUTGOING_LIMIT),
             flushed: Notify::new(),
-            dropped: AtomicU64::new(0),
+            dropped: Arc::default(),
             tunnels: Tunnels::new(me),
             punching: Mutex::default(),
         })
     }
 
-    /// Sends `datagram` to `device` on its best link. Never waits: the oldest datagram that is
-    /// still queued goes when the buffer is full, and is counted. [PROTO-2.8]
+    /// Sends `datagram` to `device` on its best link: by the fast path where it works, else by QUIC.
+    /// Never waits: where the socket has no room it is dropped, and of those that QUIC has not sent
+    /// yet the oldest goes when the buffer is full. Both are counted. [PROTO-2.8]
     pub fn send(&self, device: DeviceId, datagram: Bytes) {
         let Some(link) = self.best(device) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        self.send_on(&link, datagram);
-    }
-
-    fn send_on(&self, link: &Link, datagram: Bytes) {
-        let connection = &link.connection;
-        if connection.datagram_send_buffer_space() < datagram.len() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        match connection.send_datagram(datagram) {
-            Ok(()) | Err(SendDatagramError::ConnectionLost(_)) => {}
-            Err(error) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(device = ?link.device(), %error, "datagram not sent");
-            }
+        let outlet = link.fast.outlet();
+        if !outlet.send_fast(&datagram) {
+            outlet.send_by_quic(datagram);
         }
     }
 
-    /// Sends `datagram` on every link to `device`: whichever of them hears the other side stays in
-    /// use. [PROTO-2.7]
-    pub fn send_on_all(&self, device: DeviceId, datagram: &Bytes) {
+    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use. By
+    /// QUIC, which so knows that the peer lives, and where. [PROTO-2.7] [PROTO-8.8]
+    pub fn send_heartbeat(&self, device: DeviceId, datagram: &Bytes) {
         let links = self.lock().get(&device).cloned().unwrap_or_default();
-        links.iter().for_each(|link| self.send_on(link, datagram.clone()));
+        for link in links {
+            link.fast.outlet().send_by_quic(datagram.clone());
+        }
+    }
+
+    /// What sends on the best link of `device`, for those who send much: it need not be looked up
+    /// each time. Good until that link ends or is replaced.
+    pub fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
+        Some(Arc::clone(self.best(device)?.fast.outlet()))
     }
 
     /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
@@ -311,14 +332,14 @@ impl Links {
     /// Ends the links to a device that does not belong any more.
     pub fn close(&self, device: DeviceId) {
         for link in self.lock().get(&device).into_iter().flatten() {
-            CloseCode::Refused.close(&link.connection);
+            link.close(CloseCode::Refused);
         }
     }
 
     /// Ends all links with a goodbye.
     pub fn leave(&self) {
         for link in self.lock().values().flatten() {
-            CloseCode::Left.close(&link.connection);
+            link.close(CloseCode::Left);
         }
     }
 
@@ -349,7 +370,7 @@ impl Links {
     /// opening their NATs.
     pub fn expect_punched(&self, device: DeviceId) {
         let now = self.clock.now();
-        let mut punching = self.punching.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut punching = lock(&self.punching);
         punching.retain(|_, until| *until > now);
         punching.insert(device, now + PUNCHED_WITHIN);
     }
@@ -362,6 +383,30 @@ impl Links {
     /// Datagrams that were dropped before they left.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The count of [`dropped`](Self::dropped), for what sends on its own.
+    pub(super) fn drops(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+
+    /// Takes a packet that is not QUIC's, from a socket of ours.
+    pub(super) fn handle_fast(&self, packet: &mut [u8], from: SocketAddr) {
+        let Some(index) = fast::index_of(packet) else { return };
+        // [PROTO-8.6] Only of links that stand.
+        let Some(link) = lock(&self.fast).get(&index).cloned() else { return };
+        let now = self.clock.now();
+        let Some(opened) = link.fast.open(now, packet, from) else { return };
+        link.heard.store(micros(now), Ordering::Relaxed);
+        if let Opened::Datagram(datagram) = opened {
+            self.handle_datagram(now, link.device(), Bytes::copy_from_slice(datagram));
+        }
+    }
+
+    fn handle_datagram(&self, now: Timestamp, from: DeviceId, datagram: Bytes) {
+        if !self.tunnels.receive(now, from, &datagram) {
+            (self.handler)(now, from, datagram);
+        }
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -378,7 +423,7 @@ impl Links {
             return Path::Relay;
         }
         let now = self.clock.now();
-        let punching = self.punching.lock().unwrap_or_else(PoisonError::into_inner);
+        let punching = lock(&self.punching);
         if punching.get(&device).is_some_and(|until| *until > now) {
             Path::Punched
         } else {
@@ -408,7 +453,7 @@ impl Links {
                 return true;
             }
             // [PROTO-2.5] The device has restarted: whatever the old link says, nobody is there.
-            CloseCode::OldIncarnation.close(&old.connection);
+            old.close(CloseCode::OldIncarnation);
             replaced = true;
             false
         });
@@ -425,14 +470,14 @@ impl Links {
             let spared = link.is_relayed() && !old.is_relayed() && !old.is_silent(now);
             let settled = old.is_settled(now) && !spared;
             if settled || (decides && link.outlives(old, now)) {
-                CloseCode::Duplicate.close(&old.connection);
+                old.close(CloseCode::Duplicate);
                 return false;
             }
             survives &= !decides;
             true
         });
         if !survives {
-            CloseCode::Duplicate.close(&link.connection);
+            link.close(CloseCode::Duplicate);
             return;
         }
         // The last one is the best.
@@ -449,6 +494,15 @@ impl Links {
         if !relayed.is_empty() {
             tokio::spawn(retire(relayed, Arc::clone(&link)));
         }
+        // What a relay passes on stays with QUIC.
+        if !link.is_relayed() {
+            // [PROTO-8.2] Two of one index are so rare that the newer one does without.
+            if let Entry::Vacant(place) = lock(&self.fast).entry(link.fast.index()) {
+                place.insert(Arc::clone(&link));
+            }
+            let (kept, clock) = (Arc::clone(&link), self.clock);
+            tokio::spawn(async move { kept.fast.keep(clock).await });
+        }
         tokio::spawn(Arc::clone(self).read(link));
     }
 
@@ -459,13 +513,13 @@ impl Links {
                 Ok(datagram) => {
                     let now = self.clock.now();
                     link.heard.store(micros(now), Ordering::Relaxed);
-                    if !self.tunnels.receive(now, device, &datagram) {
-                        (self.handler)(now, device, datagram);
-                    }
+                    link.fast.handle_quic();
+                    self.handle_datagram(now, device, datagram);
                 }
                 Err(error) => break error,
             }
         };
+        self.end_fast(&link);
         tracing::debug!(?device, %error, "link ended");
         let mut standing = self.lock();
         let Some(links) = standing.get_mut(&device) else { return };
@@ -484,6 +538,15 @@ impl Links {
         }
     }
 
+    fn end_fast(&self, link: &Arc<Link>) {
+        link.fast.end();
+        if let Entry::Occupied(place) = lock(&self.fast).entry(link.fast.index())
+            && Arc::ptr_eq(place.get(), link)
+        {
+            place.remove();
+        }
+    }
+
     fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
         match &self.lock().get(&device)?[..] {
             [only] => Some(Arc::clone(only)),
@@ -492,9 +555,13 @@ impl Links {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Vec<Arc<Link>>>> {
-        // The map is whole between any two statements that could panic.
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.standing)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The maps are whole between any two statements that could panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The link that packets take: the last that is not silent.
@@ -509,7 +576,7 @@ async fn retire(relayed: Vec<Arc<Link>>, direct: Arc<Link>) {
         tokio::time::sleep(RETIRED_AFTER).await;
         if direct.heard() > direct.since {
             for link in &relayed {
-                CloseCode::Duplicate.close(&link.connection);
+                link.close(CloseCode::Duplicate);
             }
             return;
         }

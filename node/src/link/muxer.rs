@@ -66,7 +66,7 @@ impl StreamMuxer for Muxer {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
-        CloseCode::Normal.close(&self.connection);
+        self.link.close(CloseCode::Normal);
         Poll::Ready(Ok(()))
     }
 
@@ -86,7 +86,7 @@ impl StreamMuxer for Muxer {
 impl Drop for Muxer {
     fn drop(&mut self) {
         // The link's own handle would otherwise keep a connection alive that the swarm has dropped.
-        CloseCode::Normal.close(&self.connection);
+        self.link.close(CloseCode::Normal);
     }
 }
 

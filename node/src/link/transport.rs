@@ -30,10 +30,11 @@ use quinn::{
 
 use super::{
     congestion::VoiceFloor,
+    fast::{FastPath, FastSocket},
     greeter::{Admission, Greeter},
     links::{CloseCode, Link, Links},
     muxer::Muxer,
-    socket::{Binder, Interfaces},
+    socket::{Binder, BoundSocket, Interfaces},
     tunnel::{INNER_MTU, TunnelSocket, is_virtual, virtual_address},
 };
 
@@ -115,7 +116,7 @@ pub struct LinkTransport {
     tunnel: Listener,
     /// Endpoints that only dial, one per address family: where nothing listens, and where the
     /// listening port is not to be used.
-    diallers: BTreeMap<bool, Endpoint>,
+    diallers: BTreeMap<bool, Port>,
     interfaces: Option<Interfaces>,
     addresses: BTreeSet<IpAddr>,
     pending: VecDeque<Event>,
@@ -123,9 +124,16 @@ pub struct LinkTransport {
     waker: Option<Waker>,
 }
 
+/// An endpoint and the socket that it is on.
+#[derive(Clone)]
+struct Port {
+    endpoint: Endpoint,
+    socket: BoundSocket,
+}
+
 struct Listener {
     id: ListenerId,
-    endpoint: Endpoint,
+    port: Port,
     bound: SocketAddr,
     accept: BoxFuture<'static, Option<Incoming>>,
 }
@@ -159,37 +167,39 @@ impl LinkTransport {
         }
     }
 
-    fn bind(&mut self, address: SocketAddr, serve: bool) -> Result<Endpoint, LinkError> {
+    fn bind(&mut self, address: SocketAddr, serve: bool) -> Result<Port, LinkError> {
         let bind = |binder: &mut dyn Binder| {
-            let socket = binder.bind(address)?;
+            let socket = binder.bind_plain(address)?;
+            let shared = FastSocket::new(Arc::clone(&socket.0), &self.links);
             let server = serve.then(|| server_config(&self.key, &self.random, outer_config()));
-            endpoint(noise::endpoint_config(&self.key), server, socket)
+            let config = noise::endpoint_config(&self.key);
+            Ok(Port { endpoint: endpoint(config, server, Arc::new(shared))?, socket })
         };
         bind(&mut *self.binder).map_err(|error| LinkError::Bind { address, error })
     }
 
     /// An endpoint that can reach `address`, the listening one where there is one: the peer then
     /// sees the address at which it could reach us. `aside` from that one, NATs open no way to it.
-    fn dialler(&mut self, address: SocketAddr, aside: bool) -> Result<Endpoint, LinkError> {
+    fn dialler(&mut self, address: SocketAddr, aside: bool) -> Result<Port, LinkError> {
         let listening = self.listeners.values().find(|listener| {
             let bound = listener.bound;
             bound.is_ipv4() == address.is_ipv4()
                 && (!bound.ip().is_loopback() || address.ip().is_loopback())
         });
         if let Some(listener) = listening.filter(|_| !aside) {
-            return Ok(listener.endpoint.clone());
+            return Ok(listener.port.clone());
         }
-        if let Some(endpoint) = self.diallers.get(&address.is_ipv4()) {
-            return Ok(endpoint.clone());
+        if let Some(port) = self.diallers.get(&address.is_ipv4()) {
+            return Ok(port.clone());
         }
         let any: IpAddr = if address.is_ipv4() {
             Ipv4Addr::UNSPECIFIED.into()
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        let endpoint = self.bind(SocketAddr::new(any, 0), false)?;
-        self.diallers.insert(address.is_ipv4(), endpoint.clone());
-        Ok(endpoint)
+        let port = self.bind(SocketAddr::new(any, 0), false)?;
+        self.diallers.insert(address.is_ipv4(), port.clone());
+        Ok(port)
     }
 
     fn announce(&mut self, listener: u64) {
@@ -226,17 +236,22 @@ impl LinkTransport {
         }
     }
 
-    fn receive(&self, incoming: Incoming) -> Upgrade {
+    fn receive(&self, incoming: Incoming, socket: BoundSocket) -> Upgrade {
         let greeter = Arc::clone(&self.greeter);
-        let links = Arc::clone(&self.links);
+        let ends = self.ends(socket);
         let place = Place::take(&self.unproven);
         async move {
             let _place = place;
             let connection = incoming.accept()?.await?;
             let hello = greeter.welcome(&connection).await;
-            finish(connection, hello, &links, false)
+            ends.finish(connection, hello, false)
         }
         .boxed()
+    }
+
+    fn ends(&self, socket: BoundSocket) -> Ends {
+        let (links, random) = (Arc::clone(&self.links), Arc::clone(&self.random));
+        Ends { socket, links, random }
     }
 }
 
@@ -254,8 +269,9 @@ impl Transport for LinkTransport {
         let Some((socket_address, _)) = address_of(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
-        let endpoint = self.bind(socket_address, true).map_err(TransportError::Other)?;
-        let bound = endpoint
+        let port = self.bind(socket_address, true).map_err(TransportError::Other)?;
+        let bound = port
+            .endpoint
             .local_addr()
             .map_err(|error| LinkError::Bind { address: socket_address, error })
             .map_err(TransportError::Other)?;
@@ -267,10 +283,10 @@ impl Transport for LinkTransport {
                 .map_err(TransportError::Other)?;
             self.interfaces = Some(interfaces);
         }
-        let accept = accept(endpoint.clone());
+        let accept = accept(port.endpoint.clone());
         let listener = self.next_listener;
         self.next_listener += 1;
-        self.listeners.insert(listener, Listener { id, endpoint, bound, accept });
+        self.listeners.insert(listener, Listener { id, port, bound, accept });
         self.announce(listener);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -306,8 +322,8 @@ impl Transport for LinkTransport {
             return Err(TransportError::MultiaddrNotSupported(address));
         }
         let relayed = relayed.is_some();
-        let endpoint = if relayed {
-            self.tunnel.endpoint.clone()
+        let port = if relayed {
+            self.tunnel.port.clone()
         } else {
             let aside = options.port_use == PortUse::New;
             self.dialler(socket_address, aside).map_err(TransportError::Other)?
@@ -317,16 +333,17 @@ impl Transport for LinkTransport {
         config.version(noise::QUIC_VERSION);
         let transport = if relayed { inner_config() } else { outer_config() };
         config.transport_config(Arc::new(transport));
-        let connecting = endpoint
+        let connecting = port
+            .endpoint
             .connect_with(config, socket_address, SERVER_NAME)
             .map_err(|error| TransportError::Other(error.into()))?;
         let greeter = Arc::clone(&self.greeter);
-        let links = Arc::clone(&self.links);
+        let ends = self.ends(port.socket);
         Ok(async move {
             let connection = connecting.await?;
-            let needless = |device| links.has_fresh(device, relayed);
+            let needless = |device| ends.links.has_fresh(device, relayed);
             let hello = greeter.greet(&connection, relayed, needless).await;
-            finish(connection, hello, &links, true)
+            ends.finish(connection, hello, true)
         }
         .boxed())
     }
@@ -346,12 +363,14 @@ impl Transport for LinkTransport {
             let mut arrived = None;
             for listener in this.listeners.values_mut().chain([&mut this.tunnel]) {
                 if let Poll::Ready(incoming) = listener.accept.poll_unpin(cx) {
-                    listener.accept = accept(listener.endpoint.clone());
-                    arrived = incoming.map(|incoming| (listener.id, listener.bound, incoming));
+                    listener.accept = accept(listener.port.endpoint.clone());
+                    let (id, bound) = (listener.id, listener.bound);
+                    let socket = &listener.port.socket;
+                    arrived = incoming.map(|incoming| (id, bound, socket.clone(), incoming));
                     break;
                 }
             }
-            let Some((listener_id, bound, incoming)) = arrived else { break };
+            let Some((listener_id, bound, socket, incoming)) = arrived else { break };
             let unproven = this.unproven.load(Ordering::Relaxed);
             if unproven >= UNPROVEN_LIMIT {
                 incoming.ignore();
@@ -365,7 +384,7 @@ impl Transport for LinkTransport {
                     false => multiaddr_of(address),
                 };
                 let send_back_addr = multiaddr(incoming.remote_address());
-                let upgrade = this.receive(incoming);
+                let upgrade = this.receive(incoming, socket);
                 return Poll::Ready(TransportEvent::Incoming {
                     listener_id,
                     upgrade,
@@ -435,22 +454,38 @@ impl Drop for Place {
     }
 }
 
-fn finish(
-    connection: Connection,
-    hello: Result<PeerHello, LinkError>,
-    links: &Arc<Links>,
-    dialled: bool,
-) -> Result<(PeerId, Muxer), LinkError> {
-    match hello {
-        Ok(hello) => {
-            let peer = hello.device.peer_id();
-            let path = links.path_of(hello.device, &connection);
-            let link = Link::new(connection, hello, dialled, path, links.clock().now());
-            Ok((peer, Muxer::new(Arc::new(link), Arc::clone(links))))
-        }
-        Err(error) => {
-            CloseCode::Refused.close(&connection);
-            Err(error)
+/// What a new connection becomes part of.
+struct Ends {
+    socket: BoundSocket,
+    links: Arc<Links>,
+    random: Arc<dyn Random>,
+}
+
+impl Ends {
+    fn finish(
+        self,
+        connection: Connection,
+        hello: Result<PeerHello, LinkError>,
+        dialled: bool,
+    ) -> Result<(PeerId, Muxer), LinkError> {
+        let now = self.links.clock().now();
+        let ready = hello.and_then(|hello| {
+            let (random, drops) = (self.random, self.links.drops());
+            let connection = connection.clone();
+            let fast = FastPath::new(connection, dialled, self.socket, random, drops, now)?;
+            Ok((hello, fast))
+        });
+        match ready {
+            Ok((hello, fast)) => {
+                let peer = hello.device.peer_id();
+                let path = self.links.path_of(hello.device, &connection);
+                let link = Link::new(connection, fast, hello, dialled, path, now);
+                Ok((peer, Muxer::new(Arc::new(link), self.links)))
+            }
+            Err(error) => {
+                CloseCode::Refused.close(&connection);
+                Err(error)
+            }
         }
     }
 }
@@ -465,10 +500,11 @@ fn inner_endpoint(key: &Arc<DeviceKey>, random: &Arc<dyn Random>, links: &Arc<Li
     config.max_udp_payload_size(INNER_MTU).expect("QUIC allows 1,200 bytes");
     let server = server_config(key, random, inner_config());
     let socket = TunnelSocket::new(Arc::clone(links));
-    let endpoint = endpoint(config, Some(server), socket).expect("it has an address");
+    let endpoint = endpoint(config, Some(server), Arc::clone(&socket) as _);
+    let endpoint = endpoint.expect("it has an address");
     let accept = accept(endpoint.clone());
-    let bound = virtual_address(links.me());
-    Listener { id: ListenerId::next(), endpoint, bound, accept }
+    let (bound, port) = (virtual_address(links.me()), Port { endpoint, socket: (socket, None) });
+    Listener { id: ListenerId::next(), port, bound, accept }
 }
 
 fn endpoint(

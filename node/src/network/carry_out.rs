@@ -53,7 +53,7 @@ impl Runner {
                 }
             }
             // Heartbeats: the squad sends no other datagrams.
-            Transmit::Datagram { to, bytes } => self.links.send_on_all(to, &bytes.into()),
+            Transmit::Datagram { to, bytes } => self.links.send_heartbeat(to, &bytes.into()),
         }
     }
 
@@ -66,18 +66,19 @@ impl Runner {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
             }
             squad::Event::Listeners { target, plan } => {
-                Some(VoiceCommand::SetListeners { target, devices: plan.listeners() })
+                Some(VoiceCommand::SetListeners { target, plan })
             }
             squad::Event::Slots { relay, slots } => {
                 let tunnels = self.links.tunnels();
-                if slots.is_empty() {
-                    tunnels.remove_relay(relay);
-                } else {
-                    // Those of the charter come first.
-                    let rank = usize::from(!squad.is_relay(relay));
-                    tunnels.set_relay(relay, rank, slots.into_iter().collect());
+                match &slots {
+                    None => tunnels.remove_relay(relay),
+                    Some(slots) => {
+                        // Those of the charter come first.
+                        let rank = usize::from(!squad.is_relay(relay));
+                        tunnels.set_relay(relay, rank, slots.iter().copied().collect());
+                    }
                 }
-                None
+                Some(VoiceCommand::SetSlots { relay, slots })
             }
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;

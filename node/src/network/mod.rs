@@ -411,6 +411,11 @@ impl Runner {
                     squad.handle_talked(now, target);
                 }
             }
+            Input::Voice(VoiceEvent::RelaySilent { relay }) => {
+                if let Some(squad) = &mut self.squad {
+                    squad.handle_relay_silent(now, relay);
+                }
+            }
             Input::Voice(event) => {
                 match event {
                     VoiceEvent::OwnTalkStarted { .. } => self.radio.handle_spurt_started(),

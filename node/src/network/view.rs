@@ -226,7 +226,7 @@ impl View {
                 name: self.name.clone(),
                 channels: std::mem::take(&mut self.talking_to),
             }),
-            VoiceEvent::KeyUsed { .. } => None,
+            VoiceEvent::KeyUsed { .. } | VoiceEvent::RelaySilent { .. } => None,
         }
     }
 

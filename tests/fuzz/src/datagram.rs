@@ -54,6 +54,7 @@ fn from_relay(bytes: &[u8], out: &mut Vec<u8>) {
         }
         Ok(FromRelay::Seen(seen)) => seen.encode(out),
         Ok(FromRelay::Pulse(pulse)) => Pulse::encode(pulse.iter(), out),
+        Ok(FromRelay::Introduction(introduction)) => introduction.encode(out),
         Err(_) => {}
     }
 }

@@ -11,7 +11,7 @@ use hark_mesh::{
     clean_name,
     message::{
         Acknowledgement, KeyMessage, LISTENING_MAX, Listening, MESSAGE_MAX_BYTES,
-        MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX,
+        MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX, WANTED_MAX,
     },
 };
 
@@ -63,7 +63,14 @@ fn is_message(bytes: &[u8]) -> bool {
             }
             true
         }
-        Message::Digest(_) | Message::Move(_) => true,
+        Message::Digest(_) | Message::Move(_) | Message::Draining(_) => true,
+        Message::Wanted(wanted) => wanted.devices.len() <= WANTED_MAX,
+        Message::Roster(roster) => roster.slots.len() <= WANTED_MAX,
+        Message::Route(route) => {
+            check_target(&route.target);
+            route.only.is_none_or(|only| only.len() <= RECIPIENTS_MAX)
+        }
+        Message::Offer(offer) => offer.verify().is_ok(),
         Message::Have(have) => {
             let lacking = WORLD.charter.lacking(&have);
             assert!(lacking.len() <= WORLD.charter.pieces_in_order().count());

@@ -105,9 +105,14 @@ fn an_address_counts_that_two_others_have_seen() {
 /// A peer that asks again and again makes us dial no more often, nor where nobody can be.
 #[test]
 fn a_peer_makes_us_dial_no_crowds() {
-    let mut world = World::new(1);
+    let mut world = World::new(3);
     let (now, peer) = (world.now, world.id(0));
     see(&mut world, 1, 0, Seen::Relayed);
+    for witness in [2, 3] {
+        see(&mut world, 1, witness, Seen::Direct(at(witness, 7_000)));
+        see(&mut world, witness, 1, Seen::Direct(at(1, 7_000)));
+    }
+    world.settle();
     let wild = ["0.0.0.0:1", "224.0.0.1:7", "255.255.255.255:7", "203.0.113.9:0"];
     let ask = |world: &mut World, addresses: &[SocketAddr]| {
         let addresses = List::truncated(addresses.iter().copied());

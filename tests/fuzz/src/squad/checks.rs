@@ -88,6 +88,18 @@ impl Run {
                 assert!(order.from.is_none_or(|from| may(own, Capabilities::MOVE, from)));
                 assert!(may(own, Capabilities::MOVE, order.to) && may(member, LISTEN, order.to));
             }
+            Message::Wanted(wanted) => {
+                assert!(!wanted.devices.contains(&WORLD.bob.key.id()), "nobody reaches itself so");
+            }
+            // [PROTO-9.3]
+            Message::Route(route) => {
+                let only = route.only.expect("we say for whom");
+                let is_keyed = self.squad.target_of(route.target.id()).is_some();
+                assert!(is_keyed || only.is_empty(), "a way to nothing");
+            }
+            Message::Roster(_) | Message::Draining(_) | Message::Offer(_) => {
+                panic!("this device is no relay");
+            }
             Message::Pieces(packed) => self.check_pieces(&packed),
             Message::Past(part) => {
                 let past = self.in_force.past().expect("what is told is there");
