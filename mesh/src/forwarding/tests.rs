@@ -220,10 +220,11 @@ fn one_copy_goes_to_each_who_listens_and_none_to_who_speaks() {
     let bytes: usize = [voice(1, 7, 1, 30), voice(2, 8, 0, 30)].iter().map(Vec::len).sum();
     assert_eq!(statistics.members[&member(1)].bytes_in, bytes as u64);
     let body = |number| (Forwarded::HEADER + 2 + frame(number).len()) as u64;
-    assert_eq!(statistics.total.bytes_out, 3 * body(7) + 4 * body(8));
+    // Each is told once whose voice it is, in 35 bytes.
+    assert_eq!(statistics.total.bytes_out, 3 * body(7) + 4 * body(8) + 4 * 35);
 }
 
-/// [PROTO-8.9] What the charter does not permit is neither forwarded nor delivered.
+/// [PROTO-9.9] What the charter does not permit is neither forwarded nor delivered.
 #[test]
 fn rights_decide_who_is_heard_and_who_hears() {
     const MAY_NOT_SPEAK: u16 = 2;
@@ -346,7 +347,7 @@ fn a_frame_ends_with_its_talker() {
     assert_eq!(world.heard(), [(2, 3)]);
 }
 
-/// [PROTO-8.1] A slot is nobody's for a minute after its device has left.
+/// [PROTO-9.1] A slot is nobody's for a minute after its device has left.
 #[test]
 fn slots_rest_before_they_are_given_again() {
     let mut world = World::new(Limits { sessions: 3, ..Limits::default() });
@@ -417,7 +418,7 @@ fn routes_are_limited_replaced_and_removed() {
     assert_eq!(world.heard(), [(1, 2)]);
 }
 
-/// [PROTO-8.10]
+/// [PROTO-9.10]
 #[test]
 fn what_came_before_is_not_forwarded_again() {
     let mut world = World::new(unlimited());
@@ -451,7 +452,7 @@ fn what_came_before_is_not_forwarded_again() {
     assert_eq!(world.send(ann, 1, 1, 0), Ok(()));
 }
 
-/// [PROTO-8.11] Each listener gets the copies that it has asked for of this talker lately.
+/// [PROTO-9.11] Each listener gets the copies that it has asked for of this talker lately.
 #[test]
 fn copies_are_for_those_who_ask() {
     let mut world = World::new(unlimited());
@@ -499,7 +500,7 @@ pub(super) fn ask(world: &mut World, listener: Slot, talker: Slot, wanted_copies
     assert_eq!(world.forwarder.handle_datagram(world.now, listener, &out), Ok(()));
 }
 
-/// [PROTO-8.4]
+/// [PROTO-9.4]
 #[test]
 fn tunnels_go_to_one_and_say_whose_they_are() {
     let mut world = World::new(Limits::default());
@@ -530,7 +531,7 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
     assert_eq!(send(&mut world, bob, ann, &packet), Ok(()));
 }
 
-/// [PROTO-8.14]
+/// [PROTO-9.14]
 #[test]
 fn only_the_loudest_are_forwarded_where_the_channel_says_so() {
     let mut world = World::new(unlimited());

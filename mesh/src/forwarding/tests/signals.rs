@@ -24,7 +24,7 @@ impl World {
     }
 }
 
-/// [PROTO-8.6]
+/// [PROTO-9.6]
 #[test]
 fn a_talker_hears_every_50_ms_what_came() {
     let mut world = World::new(unlimited());
@@ -64,7 +64,7 @@ fn a_talker_hears_every_50_ms_what_came() {
     assert_eq!(world.forwarder.statistics().talkers, 0);
 }
 
-/// [PROTO-8.12] One listener of many that hears badly does not make a talker send copies; one in
+/// [PROTO-9.12] One listener of many that hears badly does not make a talker send copies; one in
 /// twenty does, and so does one of a few.
 #[test]
 fn talkers_send_the_copies_that_enough_listeners_want() {
@@ -92,7 +92,7 @@ fn talkers_send_the_copies_that_enough_listeners_want() {
     assert_eq!(wanted(99, &[5, 5, 5, 1, 1]), 1);
 }
 
-/// [PROTO-8.7]
+/// [PROTO-9.7]
 #[test]
 fn listeners_are_told_that_a_talker_of_whom_nothing_comes_is_still_there() {
     let mut world = World::new(unlimited());
