@@ -382,10 +382,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts. [PROTO-5.4]
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// How long the addresses are tried alone before a relay leads the way. [PROTO-5.5]
+/// How long the addresses are tried alone before a relay leads the way. [PROTO-5.6]
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// Waits between attempts to do without a relay, the last one again and again. [PROTO-5.5]
+/// Waits between attempts to do without a relay, the last one again and again. [PROTO-5.6]
 const UPGRADE_WAITS: [Duration; 4] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
@@ -477,7 +477,7 @@ mod tests {
         assert_eq!(dialling.timeout(), Some(at(31_000)));
     }
 
-    /// [PROTO-5.5]
+    /// [PROTO-5.6]
     #[test]
     fn a_relay_leads_the_way_where_no_address_has_answered_for_a_moment() {
         let device = DeviceKey::generate(&SeededRandom::new(1)).id();

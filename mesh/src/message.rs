@@ -49,9 +49,9 @@ pub enum Message {
     Draining(bool),
     /// A member's offer to relay, by gossip. [PROTO-10.5]
     Offer(Signed<Offer>),
-    /// Where the sender sees the receiver. [PROTO-5.6]
+    /// Where the sender sees the receiver. [PROTO-5.7]
     Observed(SocketAddr),
-    /// Where others see the sender, for both to dial at one time. [PROTO-5.6]
+    /// Where others see the sender, for both to dial at one time. [PROTO-5.7]
     Candidates(Candidates),
 }
 

@@ -26,7 +26,7 @@ pub enum Seen {
 }
 
 /// Ways to peers: by relays that lead there, and without them where NATs can be opened.
-/// [PROTO-5.5]
+/// [PROTO-5.6]
 #[derive(Default)]
 pub(super) struct Paths {
     /// Those whom relays lead to.
@@ -227,7 +227,7 @@ impl Squad {
 ///
 /// Who lets in anybody answers the first, and must not have sent itself: some NATs would answer from
 /// another port then. Less than a round trip would be too short for that.
-const FIRST_HALF: Duration = Duration::from_millis(700);
+const FIRST_HALF: Duration = Duration::from_millis(500);
 
 /// A peer makes us dial no more often.
 const ROUND_INTERVAL: Duration = Duration::from_millis(1_500);

@@ -422,13 +422,13 @@ impl Links {
         if tunnel::is_virtual(connection.remote_address()) {
             return Path::Relay;
         }
+        if self.is_punching(device) { Path::Punched } else { Path::Direct }
+    }
+
+    /// Whether NATs are being opened for `device`.
+    pub(super) fn is_punching(&self, device: DeviceId) -> bool {
         let now = self.clock.now();
-        let punching = lock(&self.punching);
-        if punching.get(&device).is_some_and(|until| *until > now) {
-            Path::Punched
-        } else {
-            Path::Direct
-        }
+        lock(&self.punching).get(&device).is_some_and(|until| *until > now)
     }
 
     /// Whether another link to `device` would be a needless one: a relayed one beside any that

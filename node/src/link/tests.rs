@@ -113,7 +113,7 @@ async fn a_direct_link_takes_over_and_the_relayed_one_stays_until_it_has_worked(
     assert!(refused.is_err(), "a relayed link beside a direct one that works");
 }
 
-/// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.6]
+/// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.7]
 #[tokio::test]
 async fn a_dial_aside_comes_from_another_port() {
     let squad = Squad::found();

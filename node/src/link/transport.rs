@@ -331,7 +331,10 @@ impl Transport for LinkTransport {
         let crypto = noise::client_config(&self.key, Arc::clone(&self.random), expected);
         let mut config = quinn::ClientConfig::new(crypto);
         config.version(noise::QUIC_VERSION);
-        let transport = if relayed { inner_config() } else { outer_config() };
+        let mut transport = if relayed { inner_config() } else { outer_config() };
+        if expected.is_some_and(|device| !relayed && self.links.is_punching(device)) {
+            transport.initial_rtt(PUNCHING_RTT);
+        }
         config.transport_config(Arc::new(transport));
         let connecting = port
             .endpoint
@@ -592,6 +595,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Guess at the round trip before it is measured; higher makes lost handshake packets slow to come
 /// again, lower sends them twice on long paths.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// The same where the first packets only open our own NAT, unless the other side was first: they
+/// come again after 100, 300 and 700 ms. [PROTO-5.7]
+const PUNCHING_RTT: Duration = Duration::from_millis(33);
 
 /// [PROTO-2.8] Bytes of datagrams waiting for the network, the oldest dropped: 100 ms of voice.
 const DATAGRAM_SEND_BUFFER: usize = 8 * 1024;

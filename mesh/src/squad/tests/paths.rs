@@ -41,7 +41,7 @@ fn dials(world: &mut World, index: usize) -> Vec<Dial> {
     dials
 }
 
-/// [PROTO-5.6] Both dial where two others see the other: at once aside from the socket that listens,
+/// [PROTO-5.7] Both dial where two others see the other: at once aside from the socket that listens,
 /// and a moment later from that one.
 #[test]
 fn two_behind_nats_dial_each_other_at_one_time() {
@@ -55,7 +55,7 @@ fn two_behind_nats_dial_each_other_at_one_time() {
         let dial = |way| Dial { device: Some(ids[peer]), addresses: vec![other], way };
         assert_eq!(dials(&mut world, index)[..1], [dial(Way::Aside)]);
     }
-    world.wait(650);
+    world.wait(450);
     assert!([0, 1].iter().all(|index| dials(&mut world, *index).is_empty()));
     world.wait(50);
     for (index, peer) in [(1, 0), (0, 1)] {
@@ -71,7 +71,7 @@ fn two_behind_nats_dial_each_other_at_one_time() {
     assert!([0, 1].iter().all(|index| dials(&mut world, *index).is_empty()));
 }
 
-/// [PROTO-5.6] One peer alone could make us tell others of any address; of what a punched link sees,
+/// [PROTO-5.7] One peer alone could make us tell others of any address; of what a punched link sees,
 /// nobody else can make use.
 #[test]
 fn an_address_counts_that_two_others_have_seen() {
@@ -132,7 +132,7 @@ fn a_peer_makes_us_dial_no_crowds() {
     assert_eq!(gossiped, Err(MessageError::ByGossip));
 }
 
-/// [PROTO-5.5] Whoever is attached to the same relay is dialled through it.
+/// [PROTO-5.6] Whoever is attached to the same relay is dialled through it.
 #[test]
 fn a_relay_leads_to_whom_it_has_a_slot_for() {
     let mut world = World::new(2);
