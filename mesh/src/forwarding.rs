@@ -155,7 +155,7 @@ impl Forwarder {
             talkers: Vec::new(),
             tick_at: None,
             signals: VecDeque::new(),
-            introductions: VecDeque::new(),
+            introductions: VecDeque::with_capacity(INTRODUCTIONS_MAX),
             introduced: false,
             stalled: Vec::new(),
             out: Bucket::default(),
@@ -172,8 +172,9 @@ impl Forwarder {
         self.out = Bucket::default();
     }
 
-    /// Attaches a device, that of a member in good standing or of nobody: such a one is only told
-    /// things, it neither talks nor hears. One that is attached keeps its slot. [PROTO-9.1]
+    /// Attaches a device, that of a member in good standing or of nobody: such a one neither talks
+    /// nor hears. One that is attached keeps its slot, unless it is somebody else's now.
+    /// [PROTO-9.1]
     pub fn attach(
         &mut self,
         now: Timestamp,
@@ -181,7 +182,10 @@ impl Forwarder {
         member: Option<MemberId>,
     ) -> Result<Slot, AttachError> {
         if let Some(slot) = self.sessions.slot_of(device) {
-            return Ok(slot);
+            if self.member_of(slot) == member {
+                return Ok(slot);
+            }
+            self.detach(now, device);
         }
         if self.sessions.len() >= usize::from(self.limits.sessions) {
             return Err(AttachError::Full);
@@ -229,8 +233,10 @@ impl Forwarder {
 
     /// What a device listens to; of more than 64 channels the last are left out.
     pub fn set_listening(&mut self, slot: Slot, channels: impl IntoIterator<Item = ChannelId>) {
-        if let Some(session) = self.sessions.get_mut(slot) {
-            session.listening = channels.into_iter().take(LISTENING_MAX).collect();
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let listening = channels.into_iter().take(LISTENING_MAX).collect();
+        if session.listening != listening {
+            session.listening = listening;
             self.fan_outs.note(slot);
         }
     }
@@ -370,6 +376,18 @@ impl Forwarder {
         Statistics { sessions, talkers, total, members }
     }
 
+    fn introduce(
+        queue: &mut VecDeque<(Place, Slot, DeviceId)>,
+        slot: Slot,
+        device: DeviceId,
+    ) -> impl FnMut(Place) {
+        move |to| {
+            if queue.len() < INTRODUCTIONS_MAX {
+                queue.push_back((to, slot, device));
+            }
+        }
+    }
+
     fn drop(&mut self, member: Option<usize>, reason: DropReason, count: usize) {
         self.total.drop(reason, count);
         if let Some(number) = member {
@@ -377,6 +395,9 @@ impl Forwarder {
         }
     }
 }
+
+/// Introductions that wait to be sent; further ones are made in the next round.
+const INTRODUCTIONS_MAX: usize = 4_096;
 
 /// How often talkers hear what came, and listeners something. [PROTO-9.6]
 const TICK: Duration = Duration::from_millis(50);

@@ -106,5 +106,5 @@ fn report(
     bytes.clear();
     let report = Report { wanted_copies: 1, ..Report::default() };
     ForwardedReport { slot, report }.encode(bytes);
-    forwarder.handle_datagram(now, listener, bytes).unwrap();
+    forwarder.handle_datagram(now, listener, bytes).expect("a report is taken");
 }

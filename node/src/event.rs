@@ -156,8 +156,8 @@ pub struct TargetText {
     pub roles: Vec<String>,
 }
 
-impl TargetText {
-    pub(crate) fn of(target: &Target) -> Self {
+impl From<&Target> for TargetText {
+    fn from(target: &Target) -> Self {
         fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
             ids.iter().map(ToString::to_string).collect()
         }

@@ -115,6 +115,9 @@ impl<'a> Forward<'a> {
     /// Parses a datagram of kind 4.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_FORWARD, bytes)?;
+        if bytes.len() > FORWARD_MAX_BYTES {
+            return Err(DropReason::TooMuch);
+        }
         let [level] = reader.take()?;
         if level > SILENCE {
             return Err(DropReason::UnknownFlags);
@@ -421,6 +424,10 @@ impl ForwardedReport {
 
 /// The level of silence; there is nothing beyond.
 pub const SILENCE: u8 = 127;
+
+/// Bytes of a datagram that is to be forwarded: with one more, it is as long as one of a tunnel at
+/// most. A longer one is dropped.
+pub const FORWARD_MAX_BYTES: usize = TUNNEL_MAX_BYTES + 2;
 
 /// Bytes of a packet in a tunnel. A longer one is dropped.
 pub const TUNNEL_MAX_BYTES: usize = 1_232;

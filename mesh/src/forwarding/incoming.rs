@@ -42,8 +42,8 @@ impl Forwarder {
         session.uplink.take(now, tag, forward.voice.sequence)?;
         session.hearers = Some(Arc::clone(hearers));
         let device = session.device;
-        let queue = &mut self.introductions;
-        session.introductions.begin(now, slot, hearers, |to| queue.push_back((to, slot, device)));
+        let introduce = Self::introduce(&mut self.introductions, slot, device);
+        session.introductions.begin(now, slot, hearers, introduce);
         if !session.talking {
             session.talking = true;
             self.talkers.push(slot);

@@ -10,7 +10,7 @@ use super::{
     limits::OUT_BURST,
     sessions::{Place, Want, millis},
 };
-use crate::datagram::{DropReason, FRAMES_MAX, Introduction, PULSE_SPURTS_MAX, Pulse};
+use crate::datagram::{DropReason, FRAMES_MAX, Introduction, PULSE_SPURTS_MAX, Pulse, Slot};
 
 impl Forwarder {
     pub(super) fn pick(&mut self, now: Timestamp) -> Option<Picked> {
@@ -181,13 +181,13 @@ impl Forwarder {
                 session.hearers = None;
                 return false;
             }
-            let (queue, device) = (&mut self.introductions, session.device);
-            session.introductions.again(|to| queue.push_back((to, *slot, device)));
+            let introduce = Self::introduce(&mut self.introductions, *slot, session.device);
+            session.introductions.again(introduce);
             let Some(hearers) = &session.hearers else { return false };
             // Once more after the last frame.
             if silence < 2 * TICK {
                 let mut seen = session.uplink.seen(now);
-                let wanted = wanted_by_listeners(hearers, &session.wants, milliseconds);
+                let wanted = wanted_by_listeners(*slot, hearers, &session.wants, milliseconds);
                 seen.wanted_copies = seen.wanted_copies.max(wanted);
                 self.signals.push_back(Signal::Seen(session.place, seen));
             }
@@ -202,7 +202,7 @@ impl Forwarder {
             for place in hearers.iter().filter(|it| it.slot != *talker) {
                 let outlet = &mut self.sessions.outlets[usize::from(place.index)];
                 if outlet.slot == Some(place.slot)
-                    && now.saturating_duration_since(outlet.sent_at) >= TICK
+                    && now.saturating_duration_since(outlet.sent_at) >= QUIET
                 {
                     // Also keeps it from being told twice.
                     outlet.sent_at = now;
@@ -215,16 +215,18 @@ impl Forwarder {
 
 /// As many copies as one in twenty listeners wants, or more; of fewer than 40, a single one. Whoever
 /// did not ask gets none either way: this costs the talker only. [PROTO-9.12]
-fn wanted_by_listeners(hearers: &[Place], wants: &[Want], now: u64) -> u8 {
+fn wanted_by_listeners(talker: Slot, hearers: &[Place], wants: &[Want], now: u64) -> u8 {
     if wants.is_empty() {
         return 0;
     }
     let mut counts = [0_usize; FRAMES_MAX];
-    for place in hearers {
+    let mut listeners = 0;
+    for place in hearers.iter().filter(|it| it.slot != talker) {
+        listeners += 1;
         let want = wants.get(usize::from(place.index)).copied().unwrap_or_default();
         counts[usize::from(want.copies(now))] += 1;
     }
-    let enough = (hearers.len() / LISTENERS_PER_WISH).max(1);
+    let enough = (listeners / LISTENERS_PER_WISH).max(1);
     let mut wishes = 0;
     for copies in (0..counts.len()).rev() {
         wishes += counts[copies];
@@ -237,6 +239,10 @@ fn wanted_by_listeners(hearers: &[Place], wants: &[Want], now: u64) -> u8 {
 
 /// A talker of whom nothing has come for so long talks no more.
 const SPURT_OVER: Duration = Duration::from_millis(200);
+
+/// Who was sent something within that time needs no pulse. Less than [`TICK`]: a pulse itself goes
+/// out a little after it.
+const QUIET: Duration = Duration::from_millis(25);
 
 /// A talker sends the copies that one in so many of its listeners wants.
 const LISTENERS_PER_WISH: usize = 20;

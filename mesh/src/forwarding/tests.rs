@@ -4,14 +4,14 @@ mod load;
 mod model;
 mod signals;
 
-use hark_keys::{DeviceKey, List, SeededRandom};
+use hark_keys::{DeviceKey, List, RoleId, SeededRandom};
 
 use super::*;
 use crate::{
     Target,
     charter::{
         Charter, Piece,
-        content::{Capabilities, Change, Channel, Place as At, Rule, Subject},
+        content::{Capabilities, Change, Channel, Grant, Place as At, Rank, Role, Rule, Subject},
     },
     datagram::{Forward, Forwarded, FromRelay, Report, SILENCE},
 };
@@ -164,6 +164,14 @@ pub(super) fn state(denied: &[(u16, u8, Capabilities)]) -> State {
         allow: Capabilities::PRIORITY,
         deny: Capabilities::NONE,
     }));
+    changes.push(Change::Role(Role {
+        id: CREW,
+        name: "crew".to_owned(),
+        rank: Rank(100),
+        capabilities: Capabilities::NONE,
+    }));
+    let members = List::truncated([member(2), member(5)]);
+    changes.push(Change::Grant(Grant { role: CREW, at: At::Organisation, members }));
     changes.extend(denied.iter().map(|(whose, at, deny)| {
         Change::Rule(Rule {
             at: At::Channel(net(*at)),
@@ -176,6 +184,9 @@ pub(super) fn state(denied: &[(u16, u8, Capabilities)]) -> State {
     charter.take(Piece::Operation(operation)).unwrap();
     charter.state().clone()
 }
+
+/// The role of members 2 and 5.
+pub(super) const CREW: RoleId = RoleId::from_bytes([9; 16]);
 
 fn unlimited() -> Limits {
     Limits {
@@ -355,7 +366,7 @@ fn slots_rest_before_they_are_given_again() {
     assert_eq!(slots, [1, 2, 3]);
     assert_eq!(world.forwarder.attach(world.now, device(4), None), Err(AttachError::Full));
     // Who is attached already keeps its slot.
-    assert_eq!(world.forwarder.attach(world.now, device(2), None).unwrap().number(), 2);
+    assert_eq!(world.attach(2).number(), 2);
     assert_eq!(world.forwarder.slot_of(device(2)), Slot::new(2));
     assert_eq!(world.forwarder.device_of(Slot::new(2).unwrap()), Some(device(2)));
     assert_eq!(world.forwarder.member_of(Slot::new(2).unwrap()), Some(member(2)));
@@ -371,6 +382,9 @@ fn slots_rest_before_they_are_given_again() {
     assert_eq!(world.attach(2).number(), 2);
     world.forwarder.detach(world.now, device(1));
     assert_eq!(world.attach(1).number(), 4);
+    // One that turns out to be somebody else's is another.
+    assert_eq!(world.attach_to(1, 7, &[1]).number(), 6);
+    assert_eq!(world.forwarder.statistics().sessions, 3);
 }
 
 /// Whoever comes and goes all the time runs out of slots, and takes nobody else's.

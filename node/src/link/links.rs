@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use futures::task::AtomicWaker;
 use hark_keys::{DeviceId, Timestamp, fast};
-use hark_mesh::hello::PeerHello;
+use hark_mesh::{hello::PeerHello, squad::Seen};
 use libp2p::{Multiaddr, core::multiaddr::Protocol};
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
@@ -88,6 +88,15 @@ impl Link {
     /// How its packets travel.
     pub fn path(&self) -> Path {
         self.path
+    }
+
+    /// The same for the squad.
+    pub fn seen(&self) -> Seen {
+        match (self.address(), self.path) {
+            (Some(address), Path::Direct) => Seen::Direct(address),
+            (Some(address), _) => Seen::Punched(address),
+            (None, _) => Seen::Relayed,
+        }
     }
 
     pub(super) fn is_relayed(&self) -> bool {
@@ -547,7 +556,8 @@ impl Links {
         }
     }
 
-    fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
+    /// The best link of `device`.
+    pub fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
         match &self.lock().get(&device)?[..] {
             [only] => Some(Arc::clone(only)),
             links => best_of(links, self.clock.now()).cloned(),

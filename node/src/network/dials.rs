@@ -1,13 +1,11 @@
-//! Dials, and a newcomer's way in.
+//! A newcomer's way in.
 
 use std::time::Duration;
 
 use hark_keys::Timestamp;
 use hark_mesh::{Dial, Way, hello::Refusal};
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 
 use super::Runner;
-use crate::link::{multiaddr_of, relayed_address};
 
 impl Runner {
     /// Knocks at the doors of the ticket until one opens.
@@ -45,62 +43,9 @@ impl Runner {
             joining.discovered.iter().map(|(device, addresses)| (Some(*device), addresses.clone())),
         );
         for (device, addresses) in dials {
-            self.dial(Dial { device, addresses, way: Way::Direct });
+            self.wires.dial(now, Dial { device, addresses, way: Way::Direct }, None);
         }
         Ok(())
-    }
-
-    /// Dials the addresses that are not under way already: one where nobody answers holds up no
-    /// other. [PROTO-5.4]
-    pub(super) fn dial(&mut self, mut dial: Dial) {
-        let mut alike = self
-            .dials
-            .values()
-            .filter(|other| (other.device, other.way) == (dial.device, dial.way));
-        if dial.way == Way::Relay && alike.next().is_some() {
-            return;
-        }
-        let under_way: Vec<_> = alike.flat_map(|other| other.addresses.iter().copied()).collect();
-        dial.addresses.retain(|address| !under_way.contains(address));
-        if dial.addresses.is_empty() && dial.way != Way::Relay {
-            return;
-        }
-        let addresses = dial.addresses.iter().copied().map(multiaddr_of);
-        let options: Vec<DialOpts> = match dial.device {
-            Some(device) => {
-                let addresses = match dial.way {
-                    Way::Relay => vec![relayed_address(device)],
-                    Way::Direct | Way::Aside => addresses.collect(),
-                };
-                let options = DialOpts::peer_id(device.peer_id())
-                    .addresses(addresses)
-                    .condition(PeerCondition::Always);
-                if dial.way == Way::Aside {
-                    self.links.expect_punched(device);
-                    vec![options.allocate_new_port().build()]
-                } else {
-                    vec![options.build()]
-                }
-            }
-            None => addresses
-                .map(|address| DialOpts::unknown_peer_id().address(address).build())
-                .collect(),
-        };
-        for options in options {
-            let id = options.connection_id();
-            match self.swarm.dial(options) {
-                Ok(()) => {
-                    self.dials.insert(id, dial.clone());
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "not dialled");
-                    if let Some(squad) = &mut self.squad {
-                        let now = self.config.clock.now();
-                        squad.handle_dial_failed(now, &dial);
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -4,7 +4,6 @@
 //! then carried out here. Voice passes by: its datagrams go from the links to the voice thread and
 //! back without a stop.
 
-mod behaviour;
 mod carry_out;
 mod dials;
 mod host;
@@ -14,12 +13,11 @@ mod publisher;
 mod radio;
 mod roles;
 mod standing;
-mod swarm;
 mod view;
 mod wishes;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -28,28 +26,27 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
 use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
-    Dial, Directory,
+    Directory,
     hello::{Presence, Refusal},
-    squad::{DownReason, Seen, Squad, SquadConfig},
+    squad::{DownReason, Squad, SquadConfig},
 };
-use libp2p::{Swarm, gossipsub, request_response::OutboundRequestId, swarm::ConnectionId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{behaviour::Behaviour, keeping::Keeping, radio::Radio};
+use self::{keeping::Keeping, radio::Radio};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
     commands::{Answer, Request},
-    event::{Direction, Event, Path},
-    link::{Binder, Link, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
+    event::{Direction, Event},
+    link::{Binder, Link, LinkDown, LinkEvent, Links},
     random::SystemRandom,
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
+    swarm::{News, Wires, WiresConfig},
     voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
 };
 
@@ -166,7 +163,7 @@ pub struct RunnerConfig {
 
 /// One node at work. Lives on the runtime of its thread.
 pub struct Runner {
-    swarm: Swarm<Behaviour>,
+    wires: Wires,
     config: Kept,
     squad: Option<Squad>,
     store: Option<OrganisationStore>,
@@ -177,13 +174,7 @@ pub struct Runner {
     link_events: UnboundedReceiver<LinkEvent>,
     inputs: UnboundedReceiver<Input>,
     input_sender: UnboundedSender<Input>,
-    topic: gossipsub::IdentTopic,
-    requests: BTreeMap<OutboundRequestId, (DeviceId, u64)>,
-    dials: BTreeMap<ConnectionId, Dial>,
     heard: BTreeMap<DeviceId, Timestamp>,
-    listen_addresses: BTreeSet<SocketAddr>,
-    /// An address is gone, and none has come since.
-    moved: bool,
     /// When `ready` is told, whatever addresses are still to come.
     ready_at: Option<Timestamp>,
     next_tick: Timestamp,
@@ -231,45 +222,24 @@ impl Runner {
     ) -> anyhow::Result<Self> {
         let clock = config.clock;
         let now = clock.now();
-        let behaviour = Behaviour::new(&config.key, config.organisation, config.mdns)?;
-        let transport = LinkTransport::new(
-            Arc::clone(&config.key),
-            Arc::new(SystemRandom),
-            config.binder,
-            Arc::clone(&config.doorkeeper) as _,
-            Arc::clone(&config.links),
-        );
-        let transport = libp2p::Transport::map(transport, |(peer, muxer), _| {
-            (peer, libp2p::core::muxing::StreamMuxerBox::new(muxer))
-        });
-        let swarm_config =
-            libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(FOREVER);
-        let mut swarm = Swarm::new(
-            libp2p::Transport::boxed(transport),
-            behaviour,
-            config.key.id().peer_id(),
-            swarm_config,
-        );
-        // Others remember the port of the last run, and routers may be set to it.
+        let mut wires = Wires::new(WiresConfig {
+            key: Arc::clone(&config.key),
+            organisation: config.organisation,
+            mdns: config.mdns,
+            links_max: LINKS_MAX,
+            binder: config.binder,
+            admission: Arc::clone(&config.doorkeeper) as _,
+            links: Arc::clone(&config.links),
+            clock,
+        })?;
         let last_port = config.store.as_ref().and_then(OrganisationStore::port);
-        let mut listen_again = |address: &SocketAddr| {
-            let same = last_port.filter(|_| address.port() == 0);
-            same.is_some_and(|port| {
-                swarm.listen_on(multiaddr_of(SocketAddr::new(address.ip(), port))).is_ok()
-            })
-        };
-        let listen: Vec<_> = config.listen.iter().filter(|it| !listen_again(it)).collect();
-        let listen_if_possible = config.listen_if_possible.iter();
-        let listen_if_possible: Vec<_> =
-            listen_if_possible.filter(|it| !listen_again(it)).collect();
-        for address in listen {
-            swarm.listen_on(multiaddr_of(*address)).map_err(|error| {
-                let reason = deepest(&error);
+        for address in config.listen {
+            wires.listen(address, last_port).map_err(|reason| {
                 anyhow::anyhow!("cannot listen on {address}: {reason}: choose another --listen")
             })?;
         }
-        for address in listen_if_possible {
-            if let Err(error) = swarm.listen_on(multiaddr_of(*address)) {
+        for address in config.listen_if_possible {
+            if let Err(error) = wires.listen(address, last_port) {
                 tracing::info!(%address, %error, "not listening there");
             }
         }
@@ -284,7 +254,7 @@ impl Runner {
         config.publisher.set_organisation(config.organisation);
         tokio::spawn(Arc::clone(&config.links).forward());
         let mut runner = Self {
-            swarm,
+            wires,
             squad: None,
             store: None,
             joining,
@@ -294,12 +264,7 @@ impl Runner {
             link_events: config.link_events,
             inputs,
             input_sender,
-            topic: behaviour::topic(config.organisation),
-            requests: BTreeMap::new(),
-            dials: BTreeMap::new(),
             heard: BTreeMap::new(),
-            listen_addresses: BTreeSet::new(),
-            moved: false,
             ready_at: Some(now + READY_TIMEOUT),
             next_tick: now,
             ticks: 0,
@@ -345,7 +310,7 @@ impl Runner {
                     }
                 }
                 Some(event) = self.link_events.recv() => self.handle_link(event)?,
-                event = self.swarm.select_next_some() => self.handle_swarm(event)?,
+                news = self.wires.next(self.squad.as_mut()) => self.handle_news(news),
                 () = tokio::time::sleep(sleep) => {}
             }
             let now = self.config.clock.now();
@@ -375,7 +340,10 @@ impl Runner {
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
             member: Some(store.member()),
-            presence: Presence { addresses: self.own_addresses(), ..self.config.presence.clone() },
+            presence: Presence {
+                addresses: self.wires.own_addresses(),
+                ..self.config.presence.clone()
+            },
             directory,
             generations: self.generations.clone(),
             names: store.names()?,
@@ -509,16 +477,33 @@ impl Runner {
 
     /// Packets of a linked member come by this link.
     fn handle_path(&mut self, now: Timestamp, link: &Link) {
-        let seen = match (link.address(), link.path()) {
-            (Some(address), Path::Direct) => Seen::Direct(address),
-            (Some(address), _) => Seen::Punched(address),
-            (None, _) => Seen::Relayed,
-        };
         if let Some(squad) = &mut self.squad {
-            squad.handle_path(now, link.device(), seen);
+            squad.handle_path(now, link.device(), link.seen());
         }
         if let Some(event) = self.view.link_used(link, &self.links) {
             self.config.publisher.publish(event);
+        }
+    }
+
+    fn handle_news(&mut self, news: News) {
+        let now = self.config.clock.now();
+        match news {
+            News::Addresses { new } => {
+                if new {
+                    self.ready_at = self.ready_at.map(|at| at.min(now + ADDRESSES_SETTLE));
+                }
+                self.config.doorkeeper.set_addresses(self.wires.own_addresses());
+            }
+            News::Discovered(found) => {
+                let Some(joining) = &mut self.joining else { return };
+                for (device, addresses) in found {
+                    if joining.discovered.len() < DISCOVERED_LIMIT {
+                        joining.discovered.insert(device, addresses);
+                        joining.next_dial = now;
+                    }
+                }
+            }
+            News::Nothing => {}
         }
     }
 
@@ -531,7 +516,7 @@ impl Runner {
             self.ready_at = None;
             let ticket = self.issue_ticket(0, TICKET_LASTS, None);
             self.view.ticket = ticket.to_string();
-            for event in self.view.ready(self.own_addresses()) {
+            for event in self.view.ready(self.wires.own_addresses()) {
                 self.config.publisher.publish(event);
             }
         }
@@ -591,14 +576,7 @@ impl Runner {
         }
         self.keep_last_profiles();
         self.keep_last_charter();
-        self.links.leave();
-        // What is still queued leaves with the next turns of the sockets.
-        let goodbye = async {
-            loop {
-                let _ = self.swarm.select_next_some().await;
-            }
-        };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        self.wires.leave().await;
     }
 }
 
@@ -607,23 +585,11 @@ fn own_member(squad: &Squad) -> MemberId {
     squad.member().expect("whose squad it is was settled when the node began")
 }
 
-/// What really went wrong: the last of a chain of causes.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
-}
-
 /// An input's sender and receiver. Unbounded, as only this process fills it: with what one person
 /// does, and some hundred events a second at most.
 pub fn inputs() -> (UnboundedSender<Input>, UnboundedReceiver<Input>) {
     unbounded_channel()
 }
-
-/// Links end by their own rules, not by libp2p's idea of idleness.
-const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_A_SECOND: u64 = 10;
@@ -634,5 +600,11 @@ const READY_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a squad's ticket admits.
 const TICKET_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the goodbye may take.
-const GOODBYE: Duration = Duration::from_millis(100);
+/// Addresses of several interfaces come one by one; `ready` waits this long after one.
+const ADDRESSES_SETTLE: Duration = Duration::from_millis(50);
+
+/// Devices on the LAN that a newcomer tries; further ones are left out.
+const DISCOVERED_LIMIT: usize = 64;
+
+/// Links altogether; more are refused.
+const LINKS_MAX: u32 = 512;

@@ -435,7 +435,7 @@ impl View {
         self.roster.sort();
         Event::RosterChanged {
             channel: names.join("+"),
-            target: TargetText::of(target),
+            target: TargetText::from(target),
             epoch,
             devices: self.roster.clone(),
         }

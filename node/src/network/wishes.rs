@@ -100,7 +100,7 @@ impl Runner {
     pub(super) fn issue_ticket(&self, uses: u8, lasting: Duration, role: Option<RoleId>) -> Ticket {
         let own = hark_keys::Door {
             device: self.config.key.id(),
-            addresses: self.own_addresses().into_iter().take(6).collect(),
+            addresses: self.wires.own_addresses().into_iter().take(6).collect(),
         };
         let others = self.links.all();
         let charter = self.squad.as_ref().map(Squad::charter);

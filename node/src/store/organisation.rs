@@ -262,4 +262,4 @@ const FILE_LIMIT: u64 = 32 << 20;
 /// Bytes of the charter: of ten thousand members it has some 3 MB, and with as many operations and
 /// certificates as are ever taken, each as long as may be, less than this. What was written must be
 /// readable.
-const CHARTER_LIMIT: u64 = 1 << 30;
+pub const CHARTER_LIMIT: u64 = 1 << 30;

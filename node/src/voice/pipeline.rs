@@ -243,7 +243,7 @@ impl Pipeline {
         }
         match FromRelay::parse(bytes) {
             Ok(FromRelay::Forwarded(forwarded)) => {
-                self.handle_forwarded(arrived, relay, &forwarded)
+                self.handle_forwarded(arrived, relay, &forwarded);
             }
             Ok(FromRelay::Bundle(bundle)) => {
                 bundle.iter().for_each(|it| self.handle_forwarded(arrived, relay, &it));

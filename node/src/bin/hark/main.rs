@@ -5,7 +5,6 @@ mod ctl;
 mod demo;
 mod device;
 mod doctor;
-mod duration;
 mod membership;
 mod person;
 mod recover;
