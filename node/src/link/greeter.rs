@@ -37,7 +37,7 @@ pub(super) struct Greeter {
     admission: Arc<dyn Admission>,
     /// One Hello at a time with each device that we dial: several addresses of it are tried side by
     /// side, and only the first to get through shall become a link, and one by a relay.
-    dialling: std::sync::Mutex<BTreeMap<(DeviceId, bool), Arc<Mutex<()>>>>,
+    dialling: std::sync::Mutex<BTreeMap<(DeviceId, bool), Turn>>,
 }
 
 impl Greeter {
@@ -90,12 +90,15 @@ impl Greeter {
         tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| LinkError::Timeout)?
     }
 
-    fn turn(&self, device: DeviceId, relayed: bool) -> Arc<Mutex<()>> {
+    fn turn(&self, device: DeviceId, relayed: bool) -> Turn {
         let mut dialling = self.dialling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         dialling.retain(|_, turn| Arc::strong_count(turn) > 1);
         Arc::clone(dialling.entry((device, relayed)).or_default())
     }
 }
+
+/// Whoever holds it is at its Hello.
+type Turn = Arc<Mutex<()>>;
 
 /// The device that the handshake has proven.
 fn device_of(connection: &Connection) -> Result<DeviceId, LinkError> {
