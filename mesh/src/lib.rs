@@ -18,7 +18,7 @@ pub mod squad;
 pub mod target;
 pub mod topology;
 
-pub use dialling::Dial;
+pub use dialling::{Dial, Way};
 pub use directory::{ADDRESSES_MAX, Directory, DirectoryError, MemberRecord, RECORDS_MAX};
 pub use hark_keys::List;
 pub use name::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};

@@ -3,7 +3,7 @@
 //! A message goes either as a request on a stream of the link, answered by an
 //! [`Acknowledgement`], or (records and pieces alone) by gossip.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use hark_keys::{
     ChannelId, DecodeError, DeviceId, KeySecret, ObjectHash, Random, Signable, Signed, decode,
@@ -49,6 +49,10 @@ pub enum Message {
     Draining(bool),
     /// A member's offer to relay, by gossip. [PROTO-10.5]
     Offer(Signed<Offer>),
+    /// Where the sender sees the receiver. [PROTO-5.7]
+    Observed(SocketAddr),
+    /// Where others see the sender, for both to dial at one time. [PROTO-5.7]
+    Candidates(Candidates),
 }
 
 impl Message {
@@ -116,6 +120,15 @@ pub struct Listening {
     pub number: u64,
     /// In ascending order.
     pub channels: List<ChannelId, LISTENING_MAX>,
+}
+
+/// Where a peer that a relay leads to can perhaps be reached without one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// Whether this answers the receiver's own.
+    pub answer: bool,
+    /// Where others see the sender's socket.
+    pub addresses: List<SocketAddr, CANDIDATES_MAX>,
 }
 
 /// Where a member is moved to, by somebody who may.
@@ -290,6 +303,9 @@ pub const WANTED_MAX: usize = 256;
 
 /// Channels that one device listens to; further ones are not heard.
 pub const LISTENING_MAX: usize = 64;
+
+/// Addresses at which others see a device; further ones are left out.
+pub const CANDIDATES_MAX: usize = 8;
 
 /// Name keys of one message; further ones go in the next.
 const NAMES_MAX: usize = 256;

@@ -20,6 +20,7 @@ mod moves;
 mod names;
 mod nets;
 mod output;
+mod paths;
 mod records;
 mod relaying;
 mod relays;
@@ -41,6 +42,7 @@ use zeroize::Zeroizing;
 
 pub use moves::MoveError;
 pub use output::{DownReason, Event, MessageError, Persist, Service, Transmit};
+pub use paths::Seen;
 
 use crate::{
     Dial, Directory, Target,
@@ -57,6 +59,7 @@ use crate::{
 };
 use names::Names;
 use nets::Nets;
+use paths::Paths;
 use records::Records;
 use relays::Relays;
 use replication::Replication;
@@ -91,6 +94,7 @@ pub struct Squad {
     links: BTreeMap<DeviceId, Link>,
     liveness: Liveness,
     dialling: Dialling,
+    paths: Paths,
     records: Records,
     replication: Replication,
     nets: Nets,
@@ -100,8 +104,6 @@ pub struct Squad {
     relays: Relays,
     /// What this device does for others as a relay, if it is one.
     serving: Option<Serving>,
-    /// Linked peers whose link goes through a relay.
-    relayed: BTreeSet<DeviceId>,
     /// Messages under way, and what is to be done with their answers.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
@@ -126,6 +128,7 @@ enum Purpose {
     Route(TargetId, u64),
     Roster(u64),
     Draining(u64),
+    Path,
 }
 
 /// A peer whose Hello was accepted.
@@ -160,10 +163,10 @@ impl Squad {
             member,
             presence,
             relays: Relays::default(),
-            relayed: BTreeSet::new(),
             links: BTreeMap::new(),
             liveness: Liveness::default(),
             dialling,
+            paths: Paths::default(),
             under_way: BTreeMap::new(),
             last_id: 0,
             list_at: None,
@@ -223,6 +226,7 @@ impl Squad {
         if self.liveness.link_up(now, device).is_some_and(|reach| reach != Reach::Reachable) {
             self.events.push_back(Event::PeerReachable { device });
         }
+        self.paths.link_down(device);
         self.dialling.connected(device, address);
         self.dialling.discovered(now, Some(device), &addresses);
         self.dialling.discovered(now, Some(device), address.as_slice());
@@ -260,6 +264,7 @@ impl Squad {
         self.replication.link_down(device);
         self.nets.link_down(device);
         self.names.link_down(device);
+        self.paths.link_down(device);
         self.records.link_down(now, device, self.links.is_empty());
         self.link_down_relaying(device);
         self.forget_talker(device);
@@ -278,6 +283,7 @@ impl Squad {
             Some(Reach::Unreachable) => {}
             Some(Reach::Lost) => self.admit(now),
         }
+        self.settle_dialling(now, device);
         self.events.push_back(Event::PeerReachable { device });
         self.settle(now);
     }
@@ -336,6 +342,8 @@ impl Squad {
             Message::Roster(roster) => self.take_roster(from, &roster),
             Message::Draining(draining) => self.relays.set_draining(from, draining),
             Message::Offer(_) => return Err(MessageError::ByStream),
+            Message::Observed(address) => self.take_observed(now, from, address),
+            Message::Candidates(theirs) => self.take_candidates(now, from, theirs),
         }
         self.settle(now);
         result
@@ -363,7 +371,9 @@ impl Squad {
             | Message::Wanted(_)
             | Message::Route(_)
             | Message::Roster(_)
-            | Message::Draining(_) => return Err(MessageError::ByGossip),
+            | Message::Draining(_)
+            | Message::Observed(_)
+            | Message::Candidates(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())
@@ -475,13 +485,8 @@ impl Squad {
     }
 
     /// A dial of [`Self::poll_dial`] came to nothing.
-    pub fn handle_dial_failed(
-        &mut self,
-        now: Timestamp,
-        device: Option<DeviceId>,
-        addresses: &[SocketAddr],
-    ) {
-        self.dialling.failed(now, device, addresses);
+    pub fn handle_dial_failed(&mut self, now: Timestamp, dial: &Dial) {
+        self.dialling.failed(now, dial);
     }
 
     /// The key of the last [`Event::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
@@ -521,7 +526,10 @@ impl Squad {
         for (device, reach) in self.liveness.fallen_silent(now) {
             match reach {
                 Reach::Reachable => {}
-                Reach::Unreachable => self.events.push_back(Event::PeerUnreachable { device }),
+                Reach::Unreachable => {
+                    self.dialling.silent(now, device);
+                    self.events.push_back(Event::PeerUnreachable { device });
+                }
                 Reach::Lost => self.targets.leave(now, device),
             }
         }
@@ -533,6 +541,7 @@ impl Squad {
             }
         }
         self.dialling.handle_timeout(now);
+        self.paths.handle_timeout(now);
         self.targets.handle_timeout(now);
         self.replication.handle_timeout(now);
         if let Some(peer) = self.records.repair_due(now, self.links.keys().copied()) {
@@ -559,7 +568,12 @@ impl Squad {
     /// The next dial to make; its end is told by [`Self::handle_link_up`] or
     /// [`Self::handle_dial_failed`].
     pub fn poll_dial(&mut self, now: Timestamp) -> Option<Dial> {
-        if self.is_full() { None } else { self.dialling.poll(now) }
+        if let Some(dial) = self.paths.poll_dial() {
+            return Some(dial);
+        }
+        let dial = if self.is_full() { None } else { self.dialling.poll(now) };
+        dial.as_ref().into_iter().for_each(|dial| self.begin_upgrade(dial));
+        dial
     }
 
     /// The next thing to be written to disk, told by [`Self::handle_persisted`] or
@@ -588,6 +602,7 @@ impl Squad {
             self.replication.timeout(),
             self.nets.timeout(),
             self.names.timeout(),
+            self.paths.timeout(),
             self.list_at,
             self.relays.timeout(),
             self.serving.as_ref().and_then(Serving::timeout),
@@ -694,7 +709,7 @@ impl Squad {
             Purpose::Listening(number) => self.nets.handle_answer(now, device, number, taken),
             Purpose::Names => self.names.handle_answer(now, device, taken),
             Purpose::Charter => self.replication.handle_answer(device),
-            Purpose::Move => {}
+            Purpose::Move | Purpose::Path => {}
             Purpose::Wanted(number) => self.relays.handle_wanted(now, device, number, taken),
             Purpose::Route(target, number) => {
                 self.relays.handle_route(now, device, (target, number), taken);

@@ -222,6 +222,10 @@ pub enum Direction {
 pub enum Path {
     /// Straight to an address of the member.
     Direct,
+    /// Straight, through NATs that both sides have opened at the same time.
+    Punched,
+    /// Through a relay.
+    Relay,
 }
 
 impl Path {
@@ -229,6 +233,8 @@ impl Path {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Punched => "punched",
+            Self::Relay => "relay",
         }
     }
 }

@@ -187,6 +187,9 @@ pub struct PeerView {
     pub address: String,
     /// Whether it is connected and not silent.
     pub reachable: bool,
+    /// Why a relay passes its packets on, for a person; none where they come straight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_relayed: Option<String>,
     /// Whether it speaks now.
     pub talking: bool,
     /// The channels that its voice comes in on.

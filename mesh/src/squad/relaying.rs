@@ -70,18 +70,6 @@ impl Squad {
         self.settle(now);
     }
 
-    /// The best link to `device` goes through a relay, or does so no more.
-    pub fn handle_path(&mut self, now: Timestamp, device: DeviceId, relayed: bool) {
-        let changed = if relayed && self.links.contains_key(&device) {
-            self.relayed.insert(device)
-        } else {
-            self.relayed.remove(&device)
-        };
-        if changed {
-            self.settle(now);
-        }
-    }
-
     /// A relay that we send to does not say that anything comes: others are used for a while.
     pub fn handle_relay_silent(&mut self, now: Timestamp, relay: DeviceId) {
         self.relays.silent(now, relay);
@@ -103,8 +91,8 @@ impl Squad {
     }
 
     pub(super) fn link_down_relaying(&mut self, device: DeviceId) {
-        self.relayed.remove(&device);
         if self.relays.link_down(device) {
+            self.paths.relays_changed();
             self.events.push_back(Event::Slots { relay: device, slots: None });
         }
         if let Some(serving) = &mut self.serving {
@@ -167,6 +155,7 @@ impl Squad {
         let state = Arc::clone(self.charter());
         for relay in self.relays.volunteers(state.state()) {
             self.relays.link_down(relay);
+            self.paths.relays_changed();
             self.events.push_back(Event::Slots { relay, slots: None });
         }
     }
@@ -183,6 +172,7 @@ impl Squad {
     }
 
     fn tell_slots(&mut self, relay: DeviceId) {
+        self.paths.relays_changed();
         let slots = Some(self.relays.slots(relay).collect());
         self.events.push_back(Event::Slots { relay, slots });
     }
@@ -212,6 +202,7 @@ impl Squad {
         self.relays.handle_timeout(now);
         for device in self.relays.lapsed(now, self.charter().clone().state()) {
             self.relays.link_down(device);
+            self.paths.relays_changed();
             self.events.push_back(Event::Slots { relay: device, slots: None });
         }
         if let Some(serving) = &mut self.serving {
@@ -242,6 +233,7 @@ impl Squad {
                 self.send(to, purpose, Zeroizing::new(message.encode()));
             }
         }
+        self.settle_paths(now);
         if self.member.is_some() {
             self.plan(now);
         }
@@ -254,9 +246,11 @@ impl Squad {
             let reachable = |device: DeviceId| self.liveness.is_reachable(device);
             let hearers: Vec<_> = hearers
                 .filter(|device| reachable(*device))
-                .map(|device| (device, !self.relayed.contains(&device)))
+                .map(|device| (device, !self.paths.is_relayed(device)))
                 .collect();
-            let ranking = self.relays.ranking(now, charter.state(), id, reachable);
+            // A relay behind a relay would carry everything twice.
+            let usable = |device| reachable(device) && !self.paths.is_relayed(device);
+            let ranking = self.relays.ranking(now, charter.state(), id, usable);
             let relayed = self.targets.is_relayed(id);
             let plan = topology::plan(&hearers, &ranking, DIRECT_FANOUT_MAX, relayed);
             plans.insert(id, (target.clone(), plan));

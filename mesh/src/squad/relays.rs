@@ -151,6 +151,11 @@ impl Relays {
         slots.map(|(device, slot)| (*slot, *device))
     }
 
+    /// The relays that are linked.
+    pub(super) fn all(&self) -> impl Iterator<Item = DeviceId> {
+        self.attached.keys().copied()
+    }
+
     /// Relays for `target`, the best first, as all see it: those of the charter, then volunteers by
     /// what they can carry; equals by rendezvous hash.
     pub(super) fn ranking<'a>(

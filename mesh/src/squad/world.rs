@@ -437,7 +437,7 @@ impl World {
             (expected && open).then_some((to, *address))
         });
         let Some((to, address)) = found.filter(|_| self.below(100) >= self.loss) else {
-            self.squad(from).handle_dial_failed(now, dial.device, &dial.addresses);
+            self.squad(from).handle_dial_failed(now, dial);
             return;
         };
         self.happened += 1;

@@ -15,12 +15,17 @@ use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use futures::task::AtomicWaker;
 use hark_keys::{DeviceId, Timestamp, fast};
-use hark_mesh::hello::PeerHello;
+use hark_mesh::{hello::PeerHello, squad::Seen};
+use libp2p::{Multiaddr, core::multiaddr::Protocol};
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
 
-use super::fast::{FastPath, Opened, Outlet};
-use crate::clock::Clock;
+use super::{
+    fast::{FastPath, Opened, Outlet},
+    transport::multiaddr_of,
+    tunnel::{self, Tunnels},
+};
+use crate::{clock::Clock, event::Path};
 
 /// Takes every datagram of an admitted link, on the network thread: it must not wait. It may send, but
 /// neither dial nor listen: the endpoint that has received the datagram may be at work.
@@ -32,6 +37,7 @@ pub struct Link {
     fast: FastPath,
     hello: PeerHello,
     dialled: bool,
+    path: Path,
     since: Timestamp,
     /// Microseconds of the [`Clock`] at which the last datagram came.
     heard: AtomicU64,
@@ -44,6 +50,7 @@ impl Link {
         fast: FastPath,
         hello: PeerHello,
         dialled: bool,
+        path: Path,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -51,6 +58,7 @@ impl Link {
             fast,
             hello,
             dialled,
+            path,
             since: now,
             heard: AtomicU64::new(micros(now)),
             nudged: AtomicWaker::new(),
@@ -72,9 +80,27 @@ impl Link {
         Timestamp::from_micros(self.heard.load(Ordering::Relaxed))
     }
 
-    /// Where its packets go now.
-    pub fn address(&self) -> SocketAddr {
-        self.connection.remote_address()
+    /// Where its packets go now; none where a relay passes them on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        (!self.is_relayed()).then(|| self.connection.remote_address())
+    }
+
+    /// How its packets travel.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// The same for the squad.
+    pub fn seen(&self) -> Seen {
+        match (self.address(), self.path) {
+            (Some(address), Path::Direct) => Seen::Direct(address),
+            (Some(address), _) => Seen::Punched(address),
+            (None, _) => Seen::Relayed,
+        }
+    }
+
+    pub(super) fn is_relayed(&self) -> bool {
+        self.path == Path::Relay
     }
 
     /// Whether this side dialled.
@@ -110,14 +136,25 @@ impl Link {
         &self.connection
     }
 
-    /// Whether this link outlives `other` between the same two processes, in the eyes of the
-    /// device with the larger id. [PROTO-2.4]
+    /// Whether this link, the newer, outlives `other` between the same two processes, in the eyes
+    /// of the device with the larger id. [PROTO-2.4]
     fn outlives(&self, other: &Self, now: Timestamp) -> bool {
         if other.is_silent(now) {
             return true;
         }
         // The larger id decides, so a link that it did not dial was dialled by the smaller.
-        !self.dialled || other.dialled
+        self.is_relayed() == other.is_relayed() && (!self.dialled || other.dialled)
+    }
+
+    /// Whether packets rather take `other`, which is older.
+    fn yields_to(&self, other: &Self, now: Timestamp) -> bool {
+        let better = if self.is_relayed() == other.is_relayed() {
+            // With the smaller id, the one that we dialled is what the other side will keep.
+            other.dialled && !self.dialled
+        } else {
+            self.is_relayed()
+        };
+        better && !other.is_silent(now)
     }
 
     /// Whether it has stood for so long that another one was not dialled at the same time: whoever
@@ -145,6 +182,8 @@ impl fmt::Debug for Link {
 pub enum LinkEvent {
     /// The device has its first link, or one of a new incarnation.
     Up(Arc<Link>),
+    /// Packets to the device take another one of its links.
+    Changed(Arc<Link>),
     /// The device has no link any more.
     Down(DeviceId, LinkDown),
 }
@@ -202,6 +241,9 @@ pub struct Links {
     outgoing: ArrayQueue<(DeviceId, Bytes)>,
     flushed: Notify,
     dropped: Arc<AtomicU64>,
+    tunnels: Arc<Tunnels>,
+    /// Devices whose NATs and ours are being opened, until when.
+    punching: Mutex<BTreeMap<DeviceId, Timestamp>>,
 }
 
 impl Links {
@@ -223,6 +265,8 @@ impl Links {
             outgoing: ArrayQueue::new(OUTGOING_LIMIT),
             flushed: Notify::new(),
             dropped: Arc::default(),
+            tunnels: Tunnels::new(me),
+            punching: Mutex::default(),
         })
     }
 
@@ -240,13 +284,12 @@ impl Links {
         }
     }
 
-    /// The same, but always by QUIC, which so knows that the peer lives, and where. [PROTO-8.8]
-    pub fn send_by_quic(&self, device: DeviceId, datagram: Bytes) {
-        match self.best(device) {
-            Some(link) => link.fast.outlet().send_by_quic(datagram),
-            None => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
+    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use. By
+    /// QUIC, which so knows that the peer lives, and where. [PROTO-2.7] [PROTO-8.8]
+    pub fn send_heartbeat(&self, device: DeviceId, datagram: &Bytes) {
+        let links = self.lock().get(&device).cloned().unwrap_or_default();
+        for link in links {
+            link.fast.outlet().send_by_quic(datagram.clone());
         }
     }
 
@@ -287,9 +330,10 @@ impl Links {
         let standing = self.lock();
         let accepted = standing.values().flatten().filter(|link| !link.dialled);
         accepted
-            .map(|link| {
+            .filter_map(|link| {
+                let address = link.address()?;
                 link.heard.store(0, Ordering::Relaxed);
-                (link.device(), link.address())
+                Some((link.device(), address))
             })
             .collect()
     }
@@ -310,7 +354,34 @@ impl Links {
 
     /// The best link of each device.
     pub fn all(&self) -> Vec<Arc<Link>> {
-        self.lock().values().filter_map(|links| links.last().cloned()).collect()
+        let now = self.clock.now();
+        self.lock().values().filter_map(|links| best_of(links, now).cloned()).collect()
+    }
+
+    /// Which relay leads where.
+    pub fn tunnels(&self) -> &Arc<Tunnels> {
+        &self.tunnels
+    }
+
+    /// Where the packets of a link go, for people and programs.
+    pub fn place_of(&self, link: &Link) -> Multiaddr {
+        match (link.address(), self.tunnels.relay_to(link.device())) {
+            (Some(address), _) => multiaddr_of(address),
+            (None, Some(relay)) => {
+                let relay = Multiaddr::empty().with(Protocol::P2p(relay.peer_id()));
+                relay.with(Protocol::P2pCircuit)
+            }
+            (None, None) => Multiaddr::empty().with(Protocol::P2pCircuit),
+        }
+    }
+
+    /// A direct link to `device` that comes about within the next seconds owes that to both sides'
+    /// opening their NATs.
+    pub fn expect_punched(&self, device: DeviceId) {
+        let now = self.clock.now();
+        let mut punching = lock(&self.punching);
+        punching.retain(|_, until| *until > now);
+        punching.insert(device, now + PUNCHED_WITHIN);
     }
 
     /// The devices that have a link.
@@ -337,7 +408,13 @@ impl Links {
         let Some(opened) = link.fast.open(now, packet, from) else { return };
         link.heard.store(micros(now), Ordering::Relaxed);
         if let Opened::Datagram(datagram) = opened {
-            (self.handler)(now, link.device(), Bytes::copy_from_slice(datagram));
+            self.handle_datagram(now, link.device(), Bytes::copy_from_slice(datagram));
+        }
+    }
+
+    fn handle_datagram(&self, now: Timestamp, from: DeviceId, datagram: Bytes) {
+        if !self.tunnels.receive(now, from, &datagram) {
+            (self.handler)(now, from, datagram);
         }
     }
 
@@ -345,10 +422,31 @@ impl Links {
         &self.clock
     }
 
-    /// Whether another link to `device` would be a needless one.
-    pub(super) fn has_fresh(&self, device: DeviceId) -> bool {
+    pub(super) fn me(&self) -> DeviceId {
+        self.me
+    }
+
+    /// How the packets of a connection with `device` travel.
+    pub(super) fn path_of(&self, device: DeviceId, connection: &Connection) -> Path {
+        if tunnel::is_virtual(connection.remote_address()) {
+            return Path::Relay;
+        }
+        if self.is_punching(device) { Path::Punched } else { Path::Direct }
+    }
+
+    /// Whether NATs are being opened for `device`.
+    pub(super) fn is_punching(&self, device: DeviceId) -> bool {
         let now = self.clock.now();
-        self.best(device).is_some_and(|link| !link.is_silent(now))
+        lock(&self.punching).get(&device).is_some_and(|until| *until > now)
+    }
+
+    /// Whether another link to `device` would be a needless one: a relayed one beside any that
+    /// works, a direct one beside a direct one.
+    pub(super) fn has_fresh(&self, device: DeviceId, relayed: bool) -> bool {
+        let now = self.clock.now();
+        let standing = self.lock();
+        let links = standing.get(&device).into_iter().flatten();
+        links.filter(|link| relayed || !link.is_relayed()).any(|link| !link.is_silent(now))
     }
 
     /// Takes a link that the swarm has accepted, and ends those that it outlives.
@@ -372,8 +470,15 @@ impl Links {
         // other keeps both until then.
         let decides = self.me > device;
         let mut survives = true;
+        let mut relayed = Vec::new();
         links.retain(|old| {
-            if old.is_settled(now) || (decides && link.outlives(old, now)) {
+            if old.is_relayed() && !link.is_relayed() {
+                relayed.push(Arc::clone(old));
+                return true;
+            }
+            let spared = link.is_relayed() && !old.is_relayed() && !old.is_silent(now);
+            let settled = old.is_settled(now) && !spared;
+            if settled || (decides && link.outlives(old, now)) {
                 old.close(CloseCode::Duplicate);
                 return false;
             }
@@ -384,24 +489,29 @@ impl Links {
             link.close(CloseCode::Duplicate);
             return;
         }
-        // The last one is the best. With the smaller id, that is the one that we dialled, which the
-        // other side will keep; a silent one is never the best.
-        let position = links
-            .iter()
-            .position(|old| old.dialled && !link.dialled && !old.is_silent(now))
-            .unwrap_or(links.len());
-        links.insert(position, Arc::clone(&link));
+        // The last one is the best.
+        let position = links.iter().position(|old| link.yields_to(old, now));
+        let best = position.is_none();
+        links.insert(position.unwrap_or(links.len()), Arc::clone(&link));
         drop(standing);
+        // The engine ends with the process; nobody else listens.
         if first || replaced {
-            // The engine ends with the process; nobody else listens.
             let _ = self.events.send(LinkEvent::Up(Arc::clone(&link)));
+        } else if best {
+            let _ = self.events.send(LinkEvent::Changed(Arc::clone(&link)));
         }
-        // [PROTO-8.2] Two of one index are so rare that the newer one does without.
-        if let Entry::Vacant(place) = lock(&self.fast).entry(link.fast.index()) {
-            place.insert(Arc::clone(&link));
+        if !relayed.is_empty() {
+            tokio::spawn(retire(relayed, Arc::clone(&link)));
         }
-        let (kept, clock) = (Arc::clone(&link), self.clock);
-        tokio::spawn(async move { kept.fast.keep(clock).await });
+        // What a relay passes on stays with QUIC.
+        if !link.is_relayed() {
+            // [PROTO-8.2] Two of one index are so rare that the newer one does without.
+            if let Entry::Vacant(place) = lock(&self.fast).entry(link.fast.index()) {
+                place.insert(Arc::clone(&link));
+            }
+            let (kept, clock) = (Arc::clone(&link), self.clock);
+            tokio::spawn(async move { kept.fast.keep(clock).await });
+        }
         tokio::spawn(Arc::clone(self).read(link));
     }
 
@@ -413,7 +523,7 @@ impl Links {
                     let now = self.clock.now();
                     link.heard.store(micros(now), Ordering::Relaxed);
                     link.fast.handle_quic();
-                    (self.handler)(now, device, datagram);
+                    self.handle_datagram(now, device, datagram);
                 }
                 Err(error) => break error,
             }
@@ -423,12 +533,17 @@ impl Links {
         let mut standing = self.lock();
         let Some(links) = standing.get_mut(&device) else { return };
         let before = links.len();
+        let was_best = links.last().is_some_and(|best| Arc::ptr_eq(best, &link));
         links.retain(|other| !Arc::ptr_eq(other, &link));
-        if links.is_empty() {
-            standing.remove(&device);
-            if before > 0 {
-                let _ = self.events.send(LinkEvent::Down(device, reason(&error)));
+        if let Some(best) = links.last() {
+            if was_best {
+                let _ = self.events.send(LinkEvent::Changed(Arc::clone(best)));
             }
+            return;
+        }
+        standing.remove(&device);
+        if before > 0 {
+            let _ = self.events.send(LinkEvent::Down(device, reason(&error)));
         }
     }
 
@@ -443,7 +558,10 @@ impl Links {
 
     /// The best link of `device`.
     pub fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
-        self.lock().get(&device)?.last().cloned()
+        match &self.lock().get(&device)?[..] {
+            [only] => Some(Arc::clone(only)),
+            links => best_of(links, self.clock.now()).cloned(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Vec<Arc<Link>>>> {
@@ -454,6 +572,25 @@ impl Links {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The maps are whole between any two statements that could panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The link that packets take: the last that is not silent.
+fn best_of(links: &[Arc<Link>], now: Timestamp) -> Option<&Arc<Link>> {
+    links.iter().rev().find(|link| !link.is_silent(now)).or(links.last())
+}
+
+/// Ends relayed links once a `direct` one has carried a datagram, and not before what is under way
+/// on them has arrived. [PROTO-2.4]
+async fn retire(relayed: Vec<Arc<Link>>, direct: Arc<Link>) {
+    while direct.connection.close_reason().is_none() {
+        tokio::time::sleep(RETIRED_AFTER).await;
+        if direct.heard() > direct.since {
+            for link in &relayed {
+                link.close(CloseCode::Duplicate);
+            }
+            return;
+        }
+    }
 }
 
 fn reason(error: &ConnectionError) -> LinkDown {
@@ -478,6 +615,12 @@ const OUTGOING_LIMIT: usize = 1024;
 
 /// A link that has stood for this long was not dialled at the same time as one that comes now.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+/// How long relayed links stay beside a direct one, and how often is looked whether that works.
+const RETIRED_AFTER: Duration = Duration::from_secs(1);
+
+/// A direct link that comes this much later has come about without the other side's help.
+const PUNCHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A link without a datagram for this long has missed a heartbeat and loses to a fresh one.
 const STALE_AFTER: Duration = Duration::from_millis(1_500);

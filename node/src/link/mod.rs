@@ -20,10 +20,15 @@ mod links;
 mod muxer;
 mod socket;
 mod transport;
+mod tunnel;
 
 pub use fast::Outlet;
 pub use greeter::Admission;
 pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
 pub use muxer::{Muxer, Stream};
 pub use socket::{Binder, BoundSocket, Interfaces, PlainSocket, RECEIVE_BUFFER, UdpBinder};
-pub use transport::{LinkError, LinkTransport, address_of, multiaddr_of};
+pub use transport::{LinkError, LinkTransport, address_of, multiaddr_of, relayed_address};
+pub use tunnel::Tunnels;
+
+#[cfg(test)]
+mod tests;

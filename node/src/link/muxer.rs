@@ -33,6 +33,11 @@ impl Muxer {
         let inbound = accept(connection.clone());
         Self { connection, link, waiting: Some(links), inbound, outbound: None }
     }
+
+    #[cfg(test)]
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
 }
 
 impl StreamMuxer for Muxer {

@@ -52,7 +52,18 @@ impl Runner {
                 self.serve(service);
                 None
             }
-            squad::Event::Slots { relay, slots } => Some(VoiceCommand::SetSlots { relay, slots }),
+            squad::Event::Slots { relay, slots } => {
+                let tunnels = self.links.tunnels();
+                match &slots {
+                    None => tunnels.remove_relay(relay),
+                    Some(slots) => {
+                        // Those of the charter come first.
+                        let rank = usize::from(!squad.is_relay(relay));
+                        tunnels.set_relay(relay, rank, slots.iter().copied().collect());
+                    }
+                }
+                Some(VoiceCommand::SetSlots { relay, slots })
+            }
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;
                 let gone = Event::TargetGone { target: target.to_string() };

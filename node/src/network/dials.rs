@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hark_keys::Timestamp;
-use hark_mesh::{Dial, hello::Refusal};
+use hark_mesh::{Dial, Way, hello::Refusal};
 
 use super::Runner;
 
@@ -43,7 +43,7 @@ impl Runner {
             joining.discovered.iter().map(|(device, addresses)| (Some(*device), addresses.clone())),
         );
         for (device, addresses) in dials {
-            self.wires.dial(now, Dial { device, addresses }, None);
+            self.wires.dial(now, Dial { device, addresses, way: Way::Direct }, None);
         }
         Ok(())
     }

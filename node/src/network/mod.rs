@@ -43,7 +43,7 @@ use crate::{
     clock::Clock,
     commands::{Answer, Request},
     event::{Direction, Event},
-    link::{Binder, LinkDown, LinkEvent, Links},
+    link::{Binder, Link, LinkDown, LinkEvent, Links},
     random::SystemRandom,
     relay::Relay,
     snapshot::{Command, TicketRequest, TransmitMode},
@@ -460,16 +460,18 @@ impl Runner {
         match event {
             LinkEvent::Up(link) => {
                 self.heard.insert(link.device(), link.heard());
-                self.view.link_up(&link);
-                let address = link.was_dialled().then(|| link.address());
+                self.view.link_up(&link, &self.links);
+                let address = link.address().filter(|_| link.was_dialled());
                 let (device, member) = (link.device(), link.hello().member);
                 self.config.relay.renew_outlets(&self.links);
                 squad.handle_link_up(now, link.hello().clone(), address);
+                self.handle_path(now, &link);
                 let promised = self.config.doorkeeper.take_promised(device);
                 if let (Some(role), Some(member)) = (promised, member) {
                     self.give(now, member, role);
                 }
             }
+            LinkEvent::Changed(link) => self.handle_path(now, &link),
             LinkEvent::Down(device, reason) => {
                 let reason = match reason {
                     LinkDown::Left => DownReason::Left,
@@ -481,6 +483,16 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Packets of a linked member come by this link.
+    fn handle_path(&mut self, now: Timestamp, link: &Link) {
+        if let Some(squad) = &mut self.squad {
+            squad.handle_path(now, link.device(), link.seen());
+        }
+        if let Some(event) = self.view.link_used(link, &self.links) {
+            self.config.publisher.publish(event);
+        }
     }
 
     fn handle_news(&mut self, news: News) {
@@ -519,6 +531,8 @@ impl Runner {
             }
         }
         let links = self.links.all();
+        // A peer's address, and which of its links is silent, change without an event.
+        links.iter().for_each(|link| self.handle_path(now, link));
         if let Some(squad) = &mut self.squad {
             for link in &links {
                 let heard = link.heard();

@@ -45,6 +45,7 @@ pub(super) struct View {
 struct Peer {
     name: String,
     address: String,
+    path: Path,
     /// Whether `peer_up` was told last, rather than `peer_down`.
     up: bool,
     /// Channels that it is heard on just now.
@@ -247,14 +248,24 @@ impl View {
         channels.chain(members).chain(roles).collect()
     }
 
-    pub(super) fn link_up(&mut self, link: &Link) {
+    pub(super) fn link_up(&mut self, link: &Link, links: &Links) {
         let hello = link.hello();
         if hello.member.is_none() {
             return;
         }
         let peer = self.peer(hello.device);
         peer.name.clone_from(&hello.name);
-        peer.address = multiaddr_of(link.address()).to_string();
+        peer.address = links.place_of(link).to_string();
+        peer.path = link.path();
+    }
+
+    /// Packets of a member take this link now; tells if its path is another one.
+    pub(super) fn link_used(&mut self, link: &Link, links: &Links) -> Option<Event> {
+        let peer = self.peers.get_mut(&link.device())?;
+        peer.address = links.place_of(link).to_string();
+        let from = std::mem::replace(&mut peer.path, link.path());
+        let (device, to) = (DeviceText(link.device()), peer.path);
+        (peer.up && from != to).then_some(Event::PathChanged { device, from, to })
     }
 
     pub(super) fn handle_squad(&mut self, event: squad::Event, links: &Links) -> Option<Event> {
@@ -301,11 +312,6 @@ impl View {
         if measure_cpu {
             self.measure_cpu(now);
         }
-        for link in links {
-            if let Some(peer) = self.peers.get_mut(&link.device()) {
-                peer.address = multiaddr_of(link.address()).to_string();
-            }
-        }
         let links: BTreeMap<_, _> = links.iter().map(|link| (link.device(), link)).collect();
         let mut peers: Vec<_> = self
             .peers
@@ -318,13 +324,16 @@ impl View {
                     name: peer.name.clone(),
                     address: link.map(|_| peer.address.clone()).unwrap_or_default(),
                     reachable: peer.up,
+                    why_relayed: link
+                        .filter(|link| link.path() == Path::Relay)
+                        .map(|_| why_relayed(squad, *device)),
                     talking: talker.talking,
                     talking_on: peer.talking_on.clone(),
                     level_dbfs: talker.level_dbfs,
                     volume: radio.volume(*device),
                     stats: PeerStats {
                         device: DeviceText(*device),
-                        path: Path::Direct,
+                        path: peer.path,
                         rtt_ms: link.map_or(0.0, |link| link.rtt().as_secs_f64() * 1e3),
                         loss_percent: talker.loss_percent.into(),
                         jitter_ms: talker.jitter_ms.into(),
@@ -392,14 +401,14 @@ impl View {
 
     fn set_up(&mut self, device: DeviceId, links: &Links) -> Option<Event> {
         if let Some(link) = links.all().iter().find(|link| link.device() == device) {
-            self.peer(device).address = multiaddr_of(link.address()).to_string();
+            self.link_used(link, links);
         }
         let peer = self.peer(device);
         peer.up = true;
         Some(Event::PeerUp {
             device: DeviceText(device),
             name: peer.name.clone(),
-            path: Path::Direct,
+            path: peer.path,
             address: peer.address.clone(),
         })
     }
@@ -412,7 +421,7 @@ impl View {
         Some(Event::PeerDown {
             device: DeviceText(device),
             name: peer.name.clone(),
-            path: Path::Direct,
+            path: peer.path,
             address: peer.address.clone(),
             reason: reason.to_owned(),
         })
@@ -494,6 +503,7 @@ impl View {
         self.peers.entry(device).or_insert_with(|| Peer {
             name: device.short(),
             address: String::new(),
+            path: Path::Direct,
             up: false,
             talking_on: Vec::new(),
             frames: Frames::default(),
@@ -512,6 +522,19 @@ impl View {
 
     fn name_of(&self, device: DeviceId) -> String {
         self.peers.get(&device).map_or_else(|| device.short(), |peer| peer.name.clone())
+    }
+}
+
+/// Why packets of a member do not come straight.
+fn why_relayed(squad: &Squad, device: DeviceId) -> String {
+    match squad.direct_attempts(device) {
+        (0, _) => "none of its addresses is known".to_owned(),
+        (1, 1) => "its address was tried once without an answer".to_owned(),
+        (1, attempts) => format!("its address was tried {attempts} times without an answer"),
+        (addresses, 1) => format!("{addresses} addresses were tried once without an answer"),
+        (addresses, attempts) => {
+            format!("{addresses} addresses were tried {attempts} times without an answer")
+        }
     }
 }
 

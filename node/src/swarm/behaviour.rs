@@ -166,5 +166,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Handshakes under way in each direction; more are refused.
 const PENDING_LIMIT: u32 = 256;
 
-/// Links with one device: two that were dialled at once, and one after a restart.
-const LINKS_PER_DEVICE: u32 = 4;
+/// Links with one device: two by relays that were dialled at once, four that take their place, and
+/// one after a restart.
+const LINKS_PER_DEVICE: u32 = 8;

@@ -13,7 +13,7 @@ use std::{
 use futures::StreamExt;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Timestamp};
 use hark_mesh::{
-    Dial,
+    Dial, Way,
     message::Acknowledgement,
     squad::{Squad, Transmit},
 };
@@ -149,7 +149,8 @@ impl Wires {
                     tracing::debug!(%error, "not gossiped");
                 }
             }
-            Transmit::Datagram { to, bytes } => self.links.send_by_quic(to, bytes.into()),
+            // Heartbeats: the squad sends no other datagrams.
+            Transmit::Datagram { to, bytes } => self.links.send_heartbeat(to, &bytes.into()),
         }
     }
 
@@ -215,7 +216,7 @@ impl Wires {
                 if let Some(dial) = self.dials.remove(&connection_id)
                     && let Some(squad) = squad
                 {
-                    squad.handle_dial_failed(now, dial.device, &dial.addresses);
+                    squad.handle_dial_failed(now, &dial);
                 }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
@@ -325,7 +326,8 @@ impl Wires {
         }
         if redial {
             for (device, address) in self.links.forsake_accepted() {
-                let dial = Dial { device: Some(device), addresses: vec![address] };
+                let addresses = vec![address];
+                let dial = Dial { device: Some(device), addresses, way: Way::Direct };
                 self.dial(now, dial, squad.as_deref_mut());
             }
         }

@@ -17,7 +17,7 @@ use hark_mesh::{
 use hark_node::{
     admission::Doorkeeper,
     clock::Clock,
-    link::{LinkDown, LinkEvent, Links, UdpBinder},
+    link::{Link, LinkDown, LinkEvent, Links, UdpBinder},
     random::SystemRandom,
     relay::Relay,
     swarm::{News, Wires, WiresConfig},
@@ -265,8 +265,13 @@ impl Core {
         match event {
             LinkEvent::Up(link) => {
                 self.heard.insert(link.device(), link.heard());
-                let address = link.was_dialled().then(|| link.address());
+                let address = link.address().filter(|_| link.was_dialled());
                 squad.handle_link_up(now, link.hello().clone(), address);
+                squad.handle_path(now, link.device(), link.seen());
+                self.relay.renew_outlets(&self.links);
+            }
+            LinkEvent::Changed(link) => {
+                squad.handle_path(now, link.device(), link.seen());
                 self.relay.renew_outlets(&self.links);
             }
             LinkEvent::Down(device, reason) => {
@@ -345,7 +350,7 @@ impl Core {
                 if dial.device.is_some_and(|device| relays.relay(device).is_some()) {
                     self.wires.dial(now, dial, Some(squad));
                 } else {
-                    squad.handle_dial_failed(now, dial.device, &dial.addresses);
+                    squad.handle_dial_failed(now, &dial);
                 }
             } else if let Some(persist) = squad.poll_persist() {
                 self.persist(persist);
@@ -395,7 +400,7 @@ impl Core {
         vacant.insert(self.clock.unix());
         let Some(link) = self.links.best(device) else { return };
         let member = link.hello().member.map(Text);
-        let address = link.address().to_string();
+        let address = address_text(&link);
         (self.tell)(&Event::SessionUp { device: Text(device), member, address });
     }
 
@@ -463,6 +468,8 @@ impl Core {
                 if self.heard.insert(link.device(), heard).is_none_or(|before| before < heard) {
                     squad.handle_heard(heard, link.device());
                 }
+                // A member may come from another address without an event.
+                squad.handle_path(now, link.device(), link.seen());
             }
         }
         if !self.ticks.is_multiple_of(TICKS_A_SECOND) {
@@ -521,7 +528,7 @@ impl Core {
             Some(Session {
                 device: Text(device),
                 member: member.map(Text),
-                address: link.address().to_string(),
+                address: address_text(link),
                 since: *self.attached.get(&device)?,
                 channels: self.channels.heard(device).into_iter().map(Text).collect(),
                 traffic: carried.map(traffic).unwrap_or_default(),
@@ -598,6 +605,11 @@ fn traffic(carried: &hark_mesh::forwarding::Traffic) -> Traffic {
         packets_out: carried.datagrams_out,
         bytes_out: carried.bytes_out,
     }
+}
+
+/// Where a session's packets come from; nothing leads to a relay but its own address.
+fn address_text(link: &Link) -> String {
+    link.address().map(|address| address.to_string()).unwrap_or_default()
 }
 
 fn word(reason: DownReason) -> &'static str {

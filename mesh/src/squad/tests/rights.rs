@@ -158,7 +158,7 @@ impl World {
         self.settle();
     }
 
-    fn wait(&mut self, milliseconds: u64) {
+    pub(super) fn wait(&mut self, milliseconds: u64) {
         for _ in 0..milliseconds / 50 {
             self.now = self.now + Duration::from_millis(50);
             for node in &mut self.nodes {

@@ -264,7 +264,7 @@ async fn the_fast_path_follows_a_peer_to_another_address() {
     assert_eq!(outlet.address(), before);
 
     // [PROTO-8.8] A heartbeat tells QUIC.
-    pair.guest.links.send_by_quic(pair.door.device, Bytes::from_static(b"heartbeat"));
+    pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
     assert_eq!(pair.door.hear().await, "heartbeat");
     until("the door follows", || outlet.address() != before && outlet.is_fast()).await;
     assert_eq!(outlet.address(), there.address());
@@ -288,7 +288,7 @@ async fn strangers_get_no_answer() {
     let held: Vec<_> = there.last(2);
     let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     stranger.set_nonblocking(true).unwrap();
-    let door = pair.guest.links.all()[0].address();
+    let door = pair.guest.links.all()[0].address().unwrap();
     let mut forged = held[0].clone();
     *forged.last_mut().unwrap() ^= 1;
     stranger.send_to(&forged, door).unwrap();

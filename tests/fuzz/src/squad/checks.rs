@@ -100,6 +100,12 @@ impl Run {
             Message::Roster(_) | Message::Draining(_) | Message::Offer(_) => {
                 panic!("this device is no relay");
             }
+            // [PROTO-5.7]
+            Message::Observed(address) => {
+                assert!(!self.squad.is_relayed(to), "its address is the relay's");
+                assert_eq!(address.port(), 7, "where it is seen");
+            }
+            Message::Candidates(_) => {}
             Message::Pieces(packed) => self.check_pieces(&packed),
             Message::Past(part) => {
                 let past = self.in_force.past().expect("what is told is there");
