@@ -213,6 +213,9 @@ impl Squad {
     }
 
     fn candidates(&self) -> List<SocketAddr, CANDIDATES_MAX> {
+        if self.relay_only {
+            return List::default();
+        }
         self.paths.candidates(&self.presence.addresses, |device| self.relays.contains(device))
     }
 
