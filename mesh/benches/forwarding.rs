@@ -39,14 +39,14 @@ impl Relay {
         let mut relay =
             Self { forwarder, now, channel, slots: Vec::new(), sequence: 0, datagram: Vec::new() };
         for number in 0..members {
-            let slot = relay.join(number as u16);
+            let slot = relay.join(device(number as u16), number as u16);
             relay.slots.push(slot);
         }
         relay
     }
 
-    fn join(&mut self, number: u16) -> Slot {
-        let slot = self.forwarder.attach(self.now, device(number), Some(member(number)));
+    fn join(&mut self, device: DeviceId, number: u16) -> Slot {
+        let slot = self.forwarder.attach(self.now, device, Some(member(number)));
         let slot = slot.expect("there is room");
         self.forwarder.set_listening(slot, [self.channel]);
         let target = Target::of_channel(self.channel);
@@ -150,12 +150,13 @@ fn delivery_in_bundles(bencher: Bencher<'_, '_>, members: usize) {
 fn frames_after_a_join_among_1000(bencher: Bencher<'_, '_>) {
     let mut relay = Relay::new(1_000, limits());
     relay.round(5, 0);
-    let mut number = 1_000;
+    let devices = [999, 1_000].map(device);
+    let mut number = 0;
     bencher.bench_local(|| {
         // One leaves for each that comes: there are always a thousand.
-        relay.forwarder.detach(relay.now, device(number - 1));
-        relay.join(number);
+        relay.forwarder.detach(relay.now, devices[number % 2]);
         number += 1;
+        relay.join(devices[number % 2], 999 + number as u16 % 2);
         relay.round(5, 0)
     });
 }

@@ -10,9 +10,9 @@ mod tests;
 mod voice;
 
 pub use relay::{
-    BUNDLE_FRAMES_MAX, BUNDLE_MAX_BYTES, Bundle, Forward, Forwarded, ForwardedReport, FromMember,
-    FromRelay, Introduction, PULSE_SPURTS_MAX, Pulse, SILENCE, Seen, Slot, TUNNEL_MAX_BYTES,
-    Tunnel,
+    BUNDLE_FRAMES_MAX, BUNDLE_MAX_BYTES, Bundle, FORWARD_MAX_BYTES, Forward, Forwarded,
+    ForwardedReport, FromMember, FromRelay, Introduction, PULSE_SPURTS_MAX, Pulse, SILENCE, Seen,
+    Slot, TUNNEL_MAX_BYTES, Tunnel,
 };
 pub use report::{Heartbeat, Report};
 pub use voice::{FrameHeader, Frames, Voice};
@@ -81,7 +81,7 @@ pub enum DropReason {
     /// A queue of ours was full, and the oldest went.
     #[error("queue full")]
     QueueFull,
-    /// Holds more than a bundle, a pulse or a tunnel may.
+    /// Holds more than a datagram of its kind to or from a relay may.
     #[error("too much in one datagram")]
     TooMuch,
     /// Names a slot that nobody has.

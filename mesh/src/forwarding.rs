@@ -1,5 +1,5 @@
 //! What a relay does with voice: one copy comes in, and each listener who is attached gets one.
-//! [section 8 of docs/protocol.md]
+//! [section 9 of docs/protocol.md]
 //!
 //! A [`Forwarder`] serves one organisation. It reads headers and knows no key. The control side
 //! tells it who is attached, what each listens to, what the charter says and which routes talkers
@@ -17,6 +17,7 @@
 mod bundle;
 mod frames;
 mod incoming;
+mod introductions;
 mod limits;
 mod loudest;
 mod outgoing;
@@ -76,6 +77,9 @@ pub struct Forwarder {
     talkers: Vec<Slot>,
     tick_at: Option<Timestamp>,
     signals: VecDeque<Signal>,
+    /// Who is to be told whose slot which is, and whether the last to be sent was one of these.
+    introductions: VecDeque<(Place, Slot, DeviceId)>,
+    introduced: bool,
     /// Talkers of whom nothing has come lately: highest sequence, and who would hear them.
     stalled: Vec<(Slot, u16, Arc<Vec<Place>>)>,
     out: Bucket,
@@ -151,6 +155,8 @@ impl Forwarder {
             talkers: Vec::new(),
             tick_at: None,
             signals: VecDeque::new(),
+            introductions: VecDeque::with_capacity(INTRODUCTIONS_MAX),
+            introduced: false,
             stalled: Vec::new(),
             out: Bucket::default(),
             waited_at: None,
@@ -166,8 +172,9 @@ impl Forwarder {
         self.out = Bucket::default();
     }
 
-    /// Attaches a device, that of a member in good standing or of nobody: such a one is only told
-    /// things, it neither talks nor hears. One that is attached keeps its slot. [PROTO-8.1]
+    /// Attaches a device, that of a member in good standing or of nobody: such a one neither talks
+    /// nor hears. One that is attached keeps its slot, unless it is somebody else's now.
+    /// [PROTO-9.1]
     pub fn attach(
         &mut self,
         now: Timestamp,
@@ -175,7 +182,10 @@ impl Forwarder {
         member: Option<MemberId>,
     ) -> Result<Slot, AttachError> {
         if let Some(slot) = self.sessions.slot_of(device) {
-            return Ok(slot);
+            if self.member_of(slot) == member {
+                return Ok(slot);
+            }
+            self.detach(now, device);
         }
         if self.sessions.len() >= usize::from(self.limits.sessions) {
             return Err(AttachError::Full);
@@ -223,8 +233,10 @@ impl Forwarder {
 
     /// What a device listens to; of more than 64 channels the last are left out.
     pub fn set_listening(&mut self, slot: Slot, channels: impl IntoIterator<Item = ChannelId>) {
-        if let Some(session) = self.sessions.get_mut(slot) {
-            session.listening = channels.into_iter().take(LISTENING_MAX).collect();
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let listening = channels.into_iter().take(LISTENING_MAX).collect();
+        if session.listening != listening {
+            session.listening = listening;
             self.fan_outs.note(slot);
         }
     }
@@ -235,7 +247,7 @@ impl Forwarder {
     }
 
     /// Only so many talkers of a channel are forwarded at once, the loudest; all, where it is none.
-    /// [PROTO-8.14]
+    /// [PROTO-9.14]
     pub fn set_loudest(&mut self, channel: ChannelId, places: Option<u8>) {
         match places {
             None => {
@@ -248,7 +260,7 @@ impl Forwarder {
         }
     }
 
-    /// Declares a route, in place of the one with the same tag if there is one. [PROTO-8.9]
+    /// Declares a route, in place of the one with the same tag if there is one. [PROTO-9.9]
     pub fn set_route(&mut self, slot: Slot, route: Route) -> Result<(), RouteError> {
         let session = self.sessions.get(slot).ok_or(RouteError::NotAttached)?;
         if !route.target.is_sound() {
@@ -325,7 +337,8 @@ impl Forwarder {
 
     /// When [`Self::poll_transmit`] may have something next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let waits = self.current.is_some() || !self.ready.is_empty();
+        let waits =
+            self.current.is_some() || !self.ready.is_empty() || !self.introductions.is_empty();
         let held = self.held.front().map(|(due, _)| *due);
         let due = if waits { Some(self.now) } else { held };
         let due = due.map(|due| due.max(self.out.ready_at(OUT_BURST)));
@@ -363,6 +376,18 @@ impl Forwarder {
         Statistics { sessions, talkers, total, members }
     }
 
+    fn introduce(
+        queue: &mut VecDeque<(Place, Slot, DeviceId)>,
+        slot: Slot,
+        device: DeviceId,
+    ) -> impl FnMut(Place) {
+        move |to| {
+            if queue.len() < INTRODUCTIONS_MAX {
+                queue.push_back((to, slot, device));
+            }
+        }
+    }
+
     fn drop(&mut self, member: Option<usize>, reason: DropReason, count: usize) {
         self.total.drop(reason, count);
         if let Some(number) = member {
@@ -371,5 +396,8 @@ impl Forwarder {
     }
 }
 
-/// How often talkers hear what came, and listeners something. [PROTO-8.6]
+/// Introductions that wait to be sent; further ones are made in the next round.
+const INTRODUCTIONS_MAX: usize = 4_096;
+
+/// How often talkers hear what came, and listeners something. [PROTO-9.6]
 const TICK: Duration = Duration::from_millis(50);

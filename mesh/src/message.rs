@@ -39,15 +39,15 @@ pub enum Message {
     Move(Move),
     /// A part of what the sender's checkpoints have settled.
     Past(PastPart),
-    /// To a relay: whose slots there the sender wants to know. [PROTO-9.2]
+    /// To a relay: whose slots there the sender wants to know. [PROTO-10.2]
     Wanted(Wanted),
-    /// Of a relay: the slots of those wanted. [PROTO-9.2]
+    /// Of a relay: the slots of those wanted. [PROTO-10.2]
     Roster(Roster),
-    /// To a relay: whom a target is to be forwarded to. [PROTO-9.3]
+    /// To a relay: whom a target is to be forwarded to. [PROTO-10.3]
     Route(Route),
-    /// Of a relay: whether it takes no more on, as it is about to leave. [PROTO-9.6]
+    /// Of a relay: whether it takes no more on, as it is about to leave. [PROTO-10.6]
     Draining(bool),
-    /// A member's offer to relay, by gossip. [PROTO-9.5]
+    /// A member's offer to relay, by gossip. [PROTO-10.5]
     Offer(Signed<Offer>),
 }
 

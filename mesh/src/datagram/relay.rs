@@ -1,4 +1,4 @@
-//! What a member and a relay send each other. [section 8 of docs/protocol.md]
+//! What a member and a relay send each other. [section 9 of docs/protocol.md]
 
 use std::{fmt, num::NonZeroU16};
 
@@ -9,7 +9,7 @@ use super::{
     KIND_INTRODUCTION, KIND_PULSE, KIND_SEEN, KIND_TUNNEL, Reader, Report, Voice,
 };
 
-/// What a relay calls a device that is attached to it, from 1. [PROTO-8.1]
+/// What a relay calls a device that is attached to it, from 1. [PROTO-9.1]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(NonZeroU16);
 
@@ -99,7 +99,7 @@ impl<'a> FromRelay<'a> {
     }
 }
 
-/// Voice that a relay is to forward. [PROTO-8.2]
+/// Voice that a relay is to forward. [PROTO-9.2]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward<'a> {
     /// How loud it is, in -dBov (RFC 6464): 0 is the loudest, [`SILENCE`] none.
@@ -115,6 +115,9 @@ impl<'a> Forward<'a> {
     /// Parses a datagram of kind 4.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_FORWARD, bytes)?;
+        if bytes.len() > FORWARD_MAX_BYTES {
+            return Err(DropReason::TooMuch);
+        }
         let [level] = reader.take()?;
         if level > SILENCE {
             return Err(DropReason::UnknownFlags);
@@ -137,7 +140,7 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// Voice that a relay has forwarded. [PROTO-8.3]
+/// Voice that a relay has forwarded. [PROTO-9.3]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forwarded<'a> {
     /// Whose it is, by the relay's word.
@@ -188,7 +191,7 @@ impl<'a> Forwarded<'a> {
     }
 }
 
-/// A packet of a link between two who are attached. [PROTO-8.4]
+/// A packet of a link between two who are attached. [PROTO-9.4]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunnel<'a> {
     /// On the way to the relay, whom it is for; from there, whose it is.
@@ -217,7 +220,7 @@ impl<'a> Tunnel<'a> {
     }
 }
 
-/// Voice of several talkers, or several frames of one, for one listener. [PROTO-8.5]
+/// Voice of several talkers, or several frames of one, for one listener. [PROTO-9.5]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bundle<'a> {
     /// What follows the kind; every part of it parses.
@@ -271,7 +274,7 @@ impl fmt::Debug for Bundle<'_> {
     }
 }
 
-/// What a relay tells a talker of what came. [PROTO-8.6]
+/// What a relay tells a talker of what came. [PROTO-9.6]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Target of the newest datagram that came.
@@ -313,7 +316,7 @@ impl Seen {
     }
 }
 
-/// Which spurts go on though nothing comes of them. [PROTO-8.7]
+/// Which spurts go on though nothing comes of them. [PROTO-9.7]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Pulse<'a> {
     /// Slot and highest sequence of each spurt; no slot is 0.
@@ -365,7 +368,7 @@ impl fmt::Debug for Pulse<'_> {
     }
 }
 
-/// Whose slot a talker's is, before its voice and once a second of it. [PROTO-8.9]
+/// Whose slot a talker's is, before its voice, and again now and then. [PROTO-9.15]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introduction {
     /// The talker's slot.
@@ -392,7 +395,7 @@ impl Introduction {
     }
 }
 
-/// What a listener tells a relay of a talker's forwarded voice. [PROTO-8.8]
+/// What a listener tells a relay of a talker's forwarded voice. [PROTO-9.8]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardedReport {
     /// The talker.
@@ -421,6 +424,10 @@ impl ForwardedReport {
 
 /// The level of silence; there is nothing beyond.
 pub const SILENCE: u8 = 127;
+
+/// Bytes of a datagram that is to be forwarded: with one more, it is as long as one of a tunnel at
+/// most. A longer one is dropped.
+pub const FORWARD_MAX_BYTES: usize = TUNNEL_MAX_BYTES + 2;
 
 /// Bytes of a packet in a tunnel. A longer one is dropped.
 pub const TUNNEL_MAX_BYTES: usize = 1_232;

@@ -154,6 +154,13 @@ fn what_breaks_the_layout_of_a_relay_is_dropped_with_its_reason() {
     }
     assert_eq!(up(&[4, 128, 1, 2, 3, 4, 5, 6, 0, 0, 1, 9]), DropReason::UnknownFlags);
     assert_eq!(up(&[4, 127, 1, 2, 3, 4, 5, 6, 0, 0, 1, 9, 9]), DropReason::TooLong);
+    let forward = |bytes: usize| {
+        let mut out = Vec::new();
+        Forward::encode(1, [1; 4], 1, [&vec![9; bytes - 11][..]], &mut out);
+        out
+    };
+    assert!(FromMember::parse(&forward(FORWARD_MAX_BYTES)).is_ok());
+    assert_eq!(up(&forward(FORWARD_MAX_BYTES + 1)), DropReason::TooMuch);
     assert_eq!(up(&[6, 0, 0, 9]), DropReason::UnknownSlot);
     assert_eq!(up(&[6, 0, 1]), DropReason::TooShort);
     let tunnel = |bytes: usize| [&[6, 0, 1][..], &vec![9; bytes]].concat();

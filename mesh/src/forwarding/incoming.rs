@@ -1,6 +1,6 @@
 //! What becomes of a datagram that has come.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hark_keys::Timestamp;
 
@@ -40,7 +40,10 @@ impl Forwarder {
         let session = self.sessions.get_mut(slot).expect("it was there above");
         session.route = found;
         session.uplink.take(now, tag, forward.voice.sequence)?;
-        session.hearers.clone_from(hearers);
+        session.hearers = Some(Arc::clone(hearers));
+        let device = session.device;
+        let introduce = Self::introduce(&mut self.introductions, slot, device);
+        session.introductions.begin(now, slot, hearers, introduce);
         if !session.talking {
             session.talking = true;
             self.talkers.push(slot);
@@ -108,7 +111,7 @@ impl Forwarder {
             }
             talker.wants.resize(length, Want::default());
         }
-        // [PROTO-8.11] What was asked for holds for its time, unless more is asked for.
+        // [PROTO-9.11] What was asked for holds for its time, unless more is asked for.
         let want = &mut talker.wants[index];
         if copies >= want.copies(millis(now)) {
             *want = Want::new(copies, now + WANT_KEPT);
@@ -135,7 +138,7 @@ impl Forwarder {
     }
 }
 
-/// How long the copies that a report asks for are sent. [PROTO-8.11]
+/// How long the copies that a report asks for are sent. [PROTO-9.11]
 const WANT_KEPT: Duration = Duration::from_secs(2);
 
 /// Frames of one sender that wait; of more the oldest goes and is counted.

@@ -4,7 +4,7 @@ use hark_keys::Timestamp;
 
 use crate::datagram::{SILENCE, Slot};
 
-/// Who of a channel's talkers is forwarded, where only the loudest are. [PROTO-8.14]
+/// Who of a channel's talkers is forwarded, where only the loudest are. [PROTO-9.14]
 #[derive(Debug)]
 pub(super) struct Contest {
     pub(super) places: u8,

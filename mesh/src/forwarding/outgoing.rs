@@ -10,7 +10,7 @@ use super::{
     limits::OUT_BURST,
     sessions::{Place, Want, millis},
 };
-use crate::datagram::{DropReason, FRAMES_MAX, PULSE_SPURTS_MAX, Pulse};
+use crate::datagram::{DropReason, FRAMES_MAX, Introduction, PULSE_SPURTS_MAX, Pulse, Slot};
 
 impl Forwarder {
     pub(super) fn pick(&mut self, now: Timestamp) -> Option<Picked> {
@@ -20,6 +20,13 @@ impl Forwarder {
         if self.out.ready_at(OUT_BURST) > now {
             self.waited_at = Some(now);
             return None;
+        }
+        // In turn with voice, which must not wait until all are introduced.
+        self.introduced = !self.introduced;
+        if self.introduced
+            && let Some(picked) = self.pick_introduction()
+        {
+            return Some(picked);
         }
         while let Some((due, place)) = self.held.pop_front_if(|(due, _)| *due <= now) {
             let outlet = &mut self.sessions.outlets[usize::from(place.index)];
@@ -34,7 +41,10 @@ impl Forwarder {
         for _ in 0..LOOKS_MAX {
             let id = match self.current {
                 Some(id) => id,
-                None => self.next_frame(now)?,
+                None => match self.next_frame(now) {
+                    Some(id) => id,
+                    None => break,
+                },
             };
             let frame = self.frames.get(id);
             if now.saturating_duration_since(frame.arrived) > CUT_AFTER {
@@ -69,6 +79,18 @@ impl Forwarder {
                         return Some(picked);
                     }
                 }
+            }
+        }
+        self.pick_introduction()
+    }
+
+    fn pick_introduction(&mut self) -> Option<Picked> {
+        while let Some((to, slot, device)) = self.introductions.pop_front() {
+            let is_here = self.sessions.get(slot).is_some_and(|it| it.device == device);
+            if is_here && self.sessions.at(to).is_some() {
+                self.spare.clear();
+                Introduction { slot, device }.encode(&mut self.spare);
+                return Some(Picked::Spare { to, start: 0, deliveries: 0 });
             }
         }
         None
@@ -146,7 +168,7 @@ impl Forwarder {
     }
 
     /// Tells talkers what came, and listeners who hear nothing that they miss nothing.
-    /// [PROTO-8.6] [PROTO-8.7]
+    /// [PROTO-9.6] [PROTO-9.7]
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.signals.clear();
         self.stalled.clear();
@@ -156,18 +178,21 @@ impl Forwarder {
             let silence = session.uplink.silence(now);
             if silence >= SPURT_OVER {
                 session.talking = false;
-                session.hearers = Arc::default();
+                session.hearers = None;
                 return false;
             }
+            let introduce = Self::introduce(&mut self.introductions, *slot, session.device);
+            session.introductions.again(introduce);
+            let Some(hearers) = &session.hearers else { return false };
             // Once more after the last frame.
             if silence < 2 * TICK {
                 let mut seen = session.uplink.seen(now);
-                let wanted = wanted_by_listeners(&session.hearers, &session.wants, milliseconds);
+                let wanted = wanted_by_listeners(*slot, hearers, &session.wants, milliseconds);
                 seen.wanted_copies = seen.wanted_copies.max(wanted);
                 self.signals.push_back(Signal::Seen(session.place, seen));
             }
             if silence >= TICK && self.stalled.len() < STALLED_MAX {
-                let hearers = Arc::clone(&session.hearers);
+                let hearers = Arc::clone(hearers);
                 self.stalled.push((*slot, session.uplink.highest(), hearers));
             }
             true
@@ -177,7 +202,7 @@ impl Forwarder {
             for place in hearers.iter().filter(|it| it.slot != *talker) {
                 let outlet = &mut self.sessions.outlets[usize::from(place.index)];
                 if outlet.slot == Some(place.slot)
-                    && now.saturating_duration_since(outlet.sent_at) >= TICK
+                    && now.saturating_duration_since(outlet.sent_at) >= QUIET
                 {
                     // Also keeps it from being told twice.
                     outlet.sent_at = now;
@@ -189,17 +214,19 @@ impl Forwarder {
 }
 
 /// As many copies as one in twenty listeners wants, or more; of fewer than 40, a single one. Whoever
-/// did not ask gets none either way: this costs the talker only. [PROTO-8.12]
-fn wanted_by_listeners(hearers: &[Place], wants: &[Want], now: u64) -> u8 {
+/// did not ask gets none either way: this costs the talker only. [PROTO-9.12]
+fn wanted_by_listeners(talker: Slot, hearers: &[Place], wants: &[Want], now: u64) -> u8 {
     if wants.is_empty() {
         return 0;
     }
     let mut counts = [0_usize; FRAMES_MAX];
-    for place in hearers {
+    let mut listeners = 0;
+    for place in hearers.iter().filter(|it| it.slot != talker) {
+        listeners += 1;
         let want = wants.get(usize::from(place.index)).copied().unwrap_or_default();
         counts[usize::from(want.copies(now))] += 1;
     }
-    let enough = (hearers.len() / LISTENERS_PER_WISH).max(1);
+    let enough = (listeners / LISTENERS_PER_WISH).max(1);
     let mut wishes = 0;
     for copies in (0..counts.len()).rev() {
         wishes += counts[copies];
@@ -213,11 +240,15 @@ fn wanted_by_listeners(hearers: &[Place], wants: &[Want], now: u64) -> u8 {
 /// A talker of whom nothing has come for so long talks no more.
 const SPURT_OVER: Duration = Duration::from_millis(200);
 
+/// Who was sent something within that time needs no pulse. Less than [`TICK`]: a pulse itself goes
+/// out a little after it.
+const QUIET: Duration = Duration::from_millis(25);
+
 /// A talker sends the copies that one in so many of its listeners wants.
 const LISTENERS_PER_WISH: usize = 20;
 
 /// A frame is dropped when it is older than this as its turn comes: longer, and speech is late for
-/// everybody when there is more than can be sent. [PROTO-8.13]
+/// everybody when there is more than can be sent. [PROTO-9.13]
 const LATE_AFTER: Duration = Duration::from_millis(60);
 
 /// One that has begun is sent to all, unless that takes until then: nothing is ever later.

@@ -8,7 +8,7 @@ use hark_keys::{DeviceId, List, MemberId};
 use super::sessions::{Place, Session, Sessions};
 use crate::{Target, charter::State, datagram::Slot};
 
-/// What a talker wants to reach through a relay, declared before it talks. [PROTO-8.9]
+/// What a talker wants to reach through a relay, declared before it talks. [PROTO-9.9]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// By which its datagrams name it.

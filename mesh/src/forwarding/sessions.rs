@@ -6,7 +6,7 @@ use std::{
 
 use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 
-use super::{bundle::Outlet, limits::Bucket, uplink::Uplink};
+use super::{bundle::Outlet, introductions::Introductions, limits::Bucket, uplink::Uplink};
 use crate::datagram::Slot;
 
 /// Who is attached, by slot and by device.
@@ -41,8 +41,10 @@ pub(super) struct Session {
     pub(super) listening: BTreeSet<ChannelId>,
     pub(super) uplink: Uplink,
     pub(super) talking: bool,
-    /// While it talks: who hears it.
-    pub(super) hearers: Arc<Vec<Place>>,
+    /// Who hears it, while it talks.
+    pub(super) hearers: Option<Arc<Vec<Place>>>,
+    /// Which of them know whose slot it is.
+    pub(super) introductions: Introductions,
     /// Which of its routes it has used last.
     pub(super) route: usize,
     pub(super) voice: Bucket,
@@ -110,7 +112,8 @@ impl Sessions {
             listening: BTreeSet::new(),
             uplink: Uplink::default(),
             talking: false,
-            hearers: Arc::default(),
+            hearers: None,
+            introductions: Introductions::default(),
             route: 0,
             voice: Bucket::default(),
             tunnels: Bucket::default(),
@@ -190,5 +193,5 @@ impl Sessions {
 }
 
 /// How long a slot is nobody's after a session's end: by then nobody takes what is said of it for
-/// somebody else's. [PROTO-8.1]
+/// somebody else's. [PROTO-9.1]
 const SLOT_REST: Duration = Duration::from_secs(60);

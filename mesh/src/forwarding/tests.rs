@@ -4,14 +4,14 @@ mod load;
 mod model;
 mod signals;
 
-use hark_keys::{DeviceKey, List, SeededRandom};
+use hark_keys::{DeviceKey, List, RoleId, SeededRandom};
 
 use super::*;
 use crate::{
     Target,
     charter::{
         Charter, Piece,
-        content::{Capabilities, Change, Channel, Place as At, Rule, Subject},
+        content::{Capabilities, Change, Channel, Grant, Place as At, Rank, Role, Rule, Subject},
     },
     datagram::{Forward, Forwarded, FromRelay, Report, SILENCE},
 };
@@ -164,6 +164,14 @@ pub(super) fn state(denied: &[(u16, u8, Capabilities)]) -> State {
         allow: Capabilities::PRIORITY,
         deny: Capabilities::NONE,
     }));
+    changes.push(Change::Role(Role {
+        id: CREW,
+        name: "crew".to_owned(),
+        rank: Rank(100),
+        capabilities: Capabilities::NONE,
+    }));
+    let members = List::truncated([member(2), member(5)]);
+    changes.push(Change::Grant(Grant { role: CREW, at: At::Organisation, members }));
     changes.extend(denied.iter().map(|(whose, at, deny)| {
         Change::Rule(Rule {
             at: At::Channel(net(*at)),
@@ -176,6 +184,9 @@ pub(super) fn state(denied: &[(u16, u8, Capabilities)]) -> State {
     charter.take(Piece::Operation(operation)).unwrap();
     charter.state().clone()
 }
+
+/// The role of members 2 and 5.
+pub(super) const CREW: RoleId = RoleId::from_bytes([9; 16]);
 
 fn unlimited() -> Limits {
     Limits {
@@ -220,10 +231,11 @@ fn one_copy_goes_to_each_who_listens_and_none_to_who_speaks() {
     let bytes: usize = [voice(1, 7, 1, 30), voice(2, 8, 0, 30)].iter().map(Vec::len).sum();
     assert_eq!(statistics.members[&member(1)].bytes_in, bytes as u64);
     let body = |number| (Forwarded::HEADER + 2 + frame(number).len()) as u64;
-    assert_eq!(statistics.total.bytes_out, 3 * body(7) + 4 * body(8));
+    // Each is told once whose voice it is, in 35 bytes.
+    assert_eq!(statistics.total.bytes_out, 3 * body(7) + 4 * body(8) + 4 * 35);
 }
 
-/// [PROTO-8.9] What the charter does not permit is neither forwarded nor delivered.
+/// [PROTO-9.9] What the charter does not permit is neither forwarded nor delivered.
 #[test]
 fn rights_decide_who_is_heard_and_who_hears() {
     const MAY_NOT_SPEAK: u16 = 2;
@@ -346,7 +358,7 @@ fn a_frame_ends_with_its_talker() {
     assert_eq!(world.heard(), [(2, 3)]);
 }
 
-/// [PROTO-8.1] A slot is nobody's for a minute after its device has left.
+/// [PROTO-9.1] A slot is nobody's for a minute after its device has left.
 #[test]
 fn slots_rest_before_they_are_given_again() {
     let mut world = World::new(Limits { sessions: 3, ..Limits::default() });
@@ -354,7 +366,7 @@ fn slots_rest_before_they_are_given_again() {
     assert_eq!(slots, [1, 2, 3]);
     assert_eq!(world.forwarder.attach(world.now, device(4), None), Err(AttachError::Full));
     // Who is attached already keeps its slot.
-    assert_eq!(world.forwarder.attach(world.now, device(2), None).unwrap().number(), 2);
+    assert_eq!(world.attach(2).number(), 2);
     assert_eq!(world.forwarder.slot_of(device(2)), Slot::new(2));
     assert_eq!(world.forwarder.device_of(Slot::new(2).unwrap()), Some(device(2)));
     assert_eq!(world.forwarder.member_of(Slot::new(2).unwrap()), Some(member(2)));
@@ -370,6 +382,9 @@ fn slots_rest_before_they_are_given_again() {
     assert_eq!(world.attach(2).number(), 2);
     world.forwarder.detach(world.now, device(1));
     assert_eq!(world.attach(1).number(), 4);
+    // One that turns out to be somebody else's is another.
+    assert_eq!(world.attach_to(1, 7, &[1]).number(), 6);
+    assert_eq!(world.forwarder.statistics().sessions, 3);
 }
 
 /// Whoever comes and goes all the time runs out of slots, and takes nobody else's.
@@ -417,7 +432,7 @@ fn routes_are_limited_replaced_and_removed() {
     assert_eq!(world.heard(), [(1, 2)]);
 }
 
-/// [PROTO-8.10]
+/// [PROTO-9.10]
 #[test]
 fn what_came_before_is_not_forwarded_again() {
     let mut world = World::new(unlimited());
@@ -451,7 +466,7 @@ fn what_came_before_is_not_forwarded_again() {
     assert_eq!(world.send(ann, 1, 1, 0), Ok(()));
 }
 
-/// [PROTO-8.11] Each listener gets the copies that it has asked for of this talker lately.
+/// [PROTO-9.11] Each listener gets the copies that it has asked for of this talker lately.
 #[test]
 fn copies_are_for_those_who_ask() {
     let mut world = World::new(unlimited());
@@ -499,7 +514,7 @@ pub(super) fn ask(world: &mut World, listener: Slot, talker: Slot, wanted_copies
     assert_eq!(world.forwarder.handle_datagram(world.now, listener, &out), Ok(()));
 }
 
-/// [PROTO-8.4]
+/// [PROTO-9.4]
 #[test]
 fn tunnels_go_to_one_and_say_whose_they_are() {
     let mut world = World::new(Limits::default());
@@ -530,7 +545,7 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
     assert_eq!(send(&mut world, bob, ann, &packet), Ok(()));
 }
 
-/// [PROTO-8.14]
+/// [PROTO-9.14]
 #[test]
 fn only_the_loudest_are_forwarded_where_the_channel_says_so() {
     let mut world = World::new(unlimited());

@@ -23,7 +23,7 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    /// A voice datagram has come. [PROTO-8.10]
+    /// A voice datagram has come. [PROTO-9.10]
     pub(super) fn take(
         &mut self,
         now: Timestamp,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hark_keys::DeviceId;
 use hark_mesh::datagram::Slot;
 
-/// Who has which slot at the relays that we use. [PROTO-8.1]
+/// Who has which slot at the relays that we use. [PROTO-9.1]
 #[derive(Default)]
 pub(super) struct Slots {
     relays: BTreeMap<DeviceId, BTreeMap<Slot, DeviceId>>,
@@ -24,7 +24,7 @@ impl Slots {
         }
     }
 
-    /// A relay says whose slot this is. [PROTO-8.9]
+    /// A relay says whose slot this is. [PROTO-9.15]
     pub(super) fn introduce(&mut self, relay: DeviceId, slot: Slot, device: DeviceId) {
         if let Some(known) = self.relays.get_mut(&relay) {
             put(known, Some(slot), device);

@@ -1,5 +1,5 @@
 //! The relays that we send to: whether they say that anything comes, and who takes their place.
-//! [PROTO-8.6]
+//! [PROTO-9.6]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -105,7 +105,7 @@ mod tests {
         Timestamp::from_millis(milliseconds)
     }
 
-    /// [PROTO-8.6]
+    /// [PROTO-9.6]
     #[test]
     fn a_relay_that_says_nothing_is_left_for_its_standby() {
         let [relay, other] = [1, 2].map(|n| DeviceKey::generate(&SeededRandom::new(n)).id());

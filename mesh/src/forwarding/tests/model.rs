@@ -38,8 +38,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let who = || 1..7_u8;
     let nets = || vec(1..4_u8, 0..3);
-    let target = (nets(), vec(who(), 0..2)).prop_map(|(nets, members)| {
-        Target::new(nets.into_iter().map(net), members.into_iter().map(|it| member(it.into())), [])
+    let target = (nets(), vec(who(), 0..2), proptest::option::weighted(0.2, Just(CREW)));
+    let target = target.prop_map(|(nets, members, role)| {
+        let members = members.into_iter().map(|it| member(it.into()));
+        Target::new(nets.into_iter().map(net), members, role)
     });
     let only = proptest::option::weighted(0.3, vec(who(), 0..4));
     let say = (who(), 0..3_u8, 0..6_u8, proptest::option::weighted(0.2, 1..200_u8));

@@ -91,7 +91,7 @@ impl Run {
             Message::Wanted(wanted) => {
                 assert!(!wanted.devices.contains(&WORLD.bob.key.id()), "nobody reaches itself so");
             }
-            // [PROTO-9.3]
+            // [PROTO-10.3]
             Message::Route(route) => {
                 let only = route.only.expect("we say for whom");
                 let is_keyed = self.squad.target_of(route.target.id()).is_some();
