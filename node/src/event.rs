@@ -112,6 +112,17 @@ pub enum Event {
         /// Exactly those who hold the key, this device included.
         devices: Vec<DeviceText>,
     },
+    /// What this device says to a target goes through another relay now, or through none.
+    RelayChanged {
+        /// What that is called: a channel, or several things with `+` between them.
+        channel: String,
+        /// The same by ids.
+        target: TargetText,
+        /// The relay; none where each listener is sent a copy.
+        relay: Option<DeviceText>,
+        /// Why.
+        reason: String,
+    },
     /// A member who may has moved this device's member to another channel.
     Moved {
         /// By which device.

@@ -8,6 +8,7 @@ use std::{
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, Ticket, UnixTime};
 use hark_mesh::{
     charter::{Charter, Ending},
+    forwarding::Limits,
     hello::Presence,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -18,6 +19,7 @@ use crate::{
     link::{Binder, DatagramHandler, LinkEvent, Links},
     network::{Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, Worker},
     random::SystemRandom,
+    relay::Relay,
     snapshot::TransmitMode,
     store::{Home, Lock, OrganisationStore},
 };
@@ -162,7 +164,16 @@ impl Launch {
         let own_key = || DeviceKey::from_secret(&secret);
         let held = Arc::new(OnceLock::new());
         let (link_sender, link_events) = unbounded_channel::<LinkEvent>();
-        let links = Links::new(key.id(), clock, link_sender, parts.datagrams);
+        let relay = Relay::new(clock, Limits::default());
+        let (forwards, hears) = (Arc::clone(&relay), parts.datagrams);
+        let handler: DatagramHandler = Arc::new(move |now, device, datagram| {
+            if Relay::is_for_relays(&datagram) {
+                forwards.handle(now, device, &datagram);
+            } else {
+                hears(now, device, datagram);
+            }
+        });
+        let links = Links::new(key.id(), clock, link_sender, handler);
         let mut peers = parts.peers;
         let (store, doorkeeper, ticket) = match (belongs, ticket) {
             (Some((store, lock)), ticket) => {
@@ -215,6 +226,7 @@ impl Launch {
             mdns: parts.mdns,
             links,
             link_events,
+            relay,
             binder: parts.binder,
             worker: parts.worker,
             start_voice: parts.start_voice,

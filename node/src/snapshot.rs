@@ -281,6 +281,14 @@ pub enum Command {
         /// The mode.
         mode: TransmitMode,
     },
+    /// Be a relay for others, or none any more.
+    Volunteer {
+        /// Whether to be one.
+        on: bool,
+        /// What may be sent for others, in kbit/s; 0 is any rate.
+        #[serde(default)]
+        kbps: u32,
+    },
     /// The volume of one member, 0 to 4.
     Volume {
         /// The member's device, as text.

@@ -41,7 +41,16 @@ impl Runner {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
             }
             squad::Event::Listeners { target, plan } => {
+                if let Some(known) = squad.target_of(target) {
+                    let names = self.view.target_names(squad, known);
+                    let changed = self.view.relay_changed(target, known, names, &plan);
+                    changed.into_iter().for_each(|event| self.config.publisher.publish(event));
+                }
                 Some(VoiceCommand::SetListeners { target, plan })
+            }
+            squad::Event::Serve(service) => {
+                self.serve(service);
+                None
             }
             squad::Event::Slots { relay, slots } => Some(VoiceCommand::SetSlots { relay, slots }),
             squad::Event::TargetGone(target) => {
@@ -77,6 +86,7 @@ impl Runner {
                 None
             }
             squad::Event::CharterChanged => {
+                self.config.relay.set_charter(charter);
                 self.config.doorkeeper.set_charter(charter);
                 self.unsettled = true;
                 self.view.set_charter(charter);

@@ -14,6 +14,7 @@ mod radio;
 mod roles;
 mod standing;
 mod view;
+mod volunteering;
 mod wishes;
 
 use std::{
@@ -44,6 +45,7 @@ use crate::{
     event::{Direction, Event},
     link::{Binder, LinkDown, LinkEvent, Links},
     random::SystemRandom,
+    relay::Relay,
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
     swarm::{News, Wires, WiresConfig},
@@ -141,6 +143,8 @@ pub struct RunnerConfig {
     pub links: Arc<Links>,
     /// Their comings and goings.
     pub link_events: UnboundedReceiver<LinkEvent>,
+    /// Forwards for others, where this node relays.
+    pub relay: Arc<Relay>,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
     /// Does what waits for the disk.
@@ -197,6 +201,7 @@ struct Kept {
     key: Arc<DeviceKey>,
     presence: Presence,
     doorkeeper: Arc<Doorkeeper>,
+    relay: Arc<Relay>,
     peers: Vec<SocketAddr>,
     profile: Option<String>,
     publisher: Arc<Publisher>,
@@ -280,6 +285,7 @@ impl Runner {
                 key: config.key,
                 presence: config.presence,
                 doorkeeper: config.doorkeeper,
+                relay: config.relay,
                 peers: config.peers,
                 profile: config.profile,
                 publisher: config.publisher,
@@ -295,6 +301,7 @@ impl Runner {
 
     /// Works until told to stop, and returns why it has.
     pub async fn run(mut self) -> anyhow::Result<String> {
+        tokio::spawn(Arc::clone(&self.config.relay).run());
         // Addresses come from now on, however long the voice side took to start.
         self.ready_at = self.ready_at.map(|_| self.config.clock.now() + READY_TIMEOUT);
         loop {
@@ -357,6 +364,8 @@ impl Runner {
         self.restore_profiles(&store)?;
         let start_voice = self.start_voice.take().expect("a node begins once");
         self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
+        squad.volunteer(now, store.volunteers());
+        self.limit_relay(store.volunteers());
         self.squad = Some(squad);
         self.store = Some(store);
         Ok(())
@@ -454,6 +463,7 @@ impl Runner {
                 self.view.link_up(&link);
                 let address = link.was_dialled().then(|| link.address());
                 let (device, member) = (link.device(), link.hello().member);
+                self.config.relay.renew_outlets(&self.links);
                 squad.handle_link_up(now, link.hello().clone(), address);
                 let promised = self.config.doorkeeper.take_promised(device);
                 if let (Some(role), Some(member)) = (promised, member) {
@@ -521,6 +531,7 @@ impl Runner {
         self.keep_profiles(second);
         self.show(now, second);
         if second {
+            self.config.relay.renew_outlets(&self.links);
             if self.ticks.is_multiple_of(10 * TICKS_A_SECOND) && self.ready_at.is_none() {
                 // Members who can admit have come and gone.
                 self.view.ticket = self.issue_ticket(0, TICKET_LASTS, None).to_string();

@@ -1,10 +1,11 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
-use hark_keys::{DeviceId, ObjectHash, OrganisationId, Timestamp};
+use hark_keys::{DeviceId, ObjectHash, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
     Target,
     charter::Charter,
     squad::{self, DownReason, Squad},
+    topology::{DIRECT_FANOUT_MAX, Plan},
 };
 
 use super::radio::{self, Radio};
@@ -34,6 +35,8 @@ pub(super) struct View {
     /// What this device talks to just now.
     talking_to: Vec<String>,
     peers: BTreeMap<DeviceId, Peer>,
+    /// Through which relay what goes to a target goes first.
+    relays: BTreeMap<TargetId, DeviceId>,
     cpu_percent: f64,
     cpu_measured: Option<(Timestamp, std::time::Duration)>,
 }
@@ -111,6 +114,7 @@ impl View {
             roster: vec![DeviceText(device)],
             talking_to: Vec::new(),
             peers: BTreeMap::new(),
+            relays: BTreeMap::new(),
             cpu_percent: 0.0,
             cpu_measured: None,
         }
@@ -184,6 +188,7 @@ impl View {
             }
             Command::Transmit { .. }
             | Command::Volume { .. }
+            | Command::Volunteer { .. }
             | Command::Profile { .. }
             | Command::Ptt { .. }
             | Command::Listen { .. }
@@ -430,6 +435,36 @@ impl View {
             epoch,
             devices: self.roster.clone(),
         }
+    }
+
+    /// What goes to `target` travels by `plan` now; the event where it is another relay than before.
+    pub(super) fn relay_changed(
+        &mut self,
+        id: TargetId,
+        target: &Target,
+        names: Vec<String>,
+        plan: &Plan,
+    ) -> Option<Event> {
+        let relay = plan.hops.first().map(|hop| hop.relay);
+        let before = match relay {
+            Some(relay) => self.relays.insert(id, relay),
+            None => self.relays.remove(&id),
+        };
+        if before == relay {
+            return None;
+        }
+        let reason = match (before, relay) {
+            (_, None) => "every listener is sent a copy",
+            (Some(_), Some(_)) => "it is the best that serves the listeners",
+            (None, Some(_)) if plan.listeners().len() > DIRECT_FANOUT_MAX => "many listen",
+            (None, Some(_)) => "not every listener can be reached directly",
+        };
+        Some(Event::RelayChanged {
+            channel: names.join("+"),
+            target: TargetText::from(target),
+            relay: relay.map(DeviceText),
+            reason: reason.to_owned(),
+        })
     }
 
     fn nets(&self, squad: &Squad, radio: &Radio) -> Vec<NetView> {

@@ -48,6 +48,7 @@ impl Runner {
             Command::Move { person, from, to } => {
                 return moves::order(now, squad, &person, from.as_deref(), &to);
             }
+            Command::Volunteer { on, kbps } => return self.volunteer(now, on.then_some(kbps)),
             Command::Profile { action, name } => {
                 voice_commands = self.change_profile(action, &name);
             }

@@ -141,6 +141,19 @@ impl OrganisationStore {
         }
     }
 
+    /// What this device would carry for others as a relay, in kbit/s, 0 being any rate; none where it
+    /// does not want to.
+    pub fn volunteers(&self) -> Option<u32> {
+        self.files.read_text(&self.folder.join("volunteer")).ok()??.trim().parse().ok()
+    }
+
+    /// Keeps what this device would carry for others.
+    pub fn keep_volunteer(&self, rate_kbps: Option<u32>) -> Result<(), StoreError> {
+        // Whoever reads no number there finds no volunteer.
+        let text = rate_kbps.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
+        Ok(self.files.write(&self.folder.join("volunteer"), text.as_bytes())?)
+    }
+
     /// The root document of this version that this device has signed, whatever became of it.
     /// [CHARTER-2.4]
     pub fn root_signed(&self, version: u32) -> Result<Option<ObjectHash>, StoreError> {
