@@ -96,6 +96,10 @@ impl Link {
         self.nudged.wake();
     }
 
+    pub(super) fn outlet(&self) -> &Arc<Outlet> {
+        self.fast.outlet()
+    }
+
     /// Ends it; nothing if it has ended already.
     pub(super) fn close(&self, code: CloseCode) {
         self.fast.end();
@@ -234,7 +238,7 @@ impl Links {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let outlet = link.fast.outlet();
+        let outlet = link.outlet();
         if !outlet.send_fast(&datagram) {
             outlet.send_by_quic(datagram);
         }
@@ -243,7 +247,7 @@ impl Links {
     /// The same, but always by QUIC, which so knows that the peer lives, and where. [PROTO-8.8]
     pub fn send_by_quic(&self, device: DeviceId, datagram: Bytes) {
         match self.best(device) {
-            Some(link) => link.fast.outlet().send_by_quic(datagram),
+            Some(link) => link.outlet().send_by_quic(datagram),
             None => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
@@ -253,7 +257,7 @@ impl Links {
     /// What sends on the best link of `device`, for those who send much: it need not be looked up
     /// each time. Good until that link ends or is replaced.
     pub fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
-        Some(Arc::clone(self.best(device)?.fast.outlet()))
+        Some(Arc::clone(self.best(device)?.outlet()))
     }
 
     /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
@@ -413,7 +417,10 @@ impl Links {
                     let now = self.clock.now();
                     link.heard.store(micros(now), Ordering::Relaxed);
                     link.fast.handle_quic();
-                    (self.handler)(now, device, datagram);
+                    // [PROTO-8.9] An empty one says nothing but where the peer is.
+                    if !datagram.is_empty() {
+                        (self.handler)(now, device, datagram);
+                    }
                 }
                 Err(error) => break error,
             }
