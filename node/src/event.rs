@@ -157,6 +157,7 @@ pub struct TargetText {
 }
 
 impl TargetText {
+    #[cfg_attr(not(feature = "voice"), expect(dead_code, reason = "only a running node asks"))]
     pub(crate) fn of(target: &Target) -> Self {
         fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
             ids.iter().map(ToString::to_string).collect()

@@ -18,6 +18,7 @@ use crate::{
     link::{Binder, DatagramHandler, LinkEvent, Links},
     network::{Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, Worker},
     random::SystemRandom,
+    reach::ports::Surroundings,
     snapshot::TransmitMode,
     store::{Home, Lock, OrganisationStore},
 };
@@ -44,6 +45,8 @@ pub struct Parts {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Where to ask the router for a port, if it is to be asked.
+    pub port_mapping: Option<Box<dyn Surroundings>>,
     /// How the microphone opens; as the profile says where none is given.
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
@@ -213,6 +216,7 @@ impl Launch {
             listen_if_possible: parts.listen_if_possible,
             peers,
             mdns: parts.mdns,
+            port_mapping: parts.port_mapping,
             links,
             link_events,
             binder: parts.binder,

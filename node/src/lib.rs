@@ -25,6 +25,7 @@ pub mod node;
 mod platform;
 pub mod profile;
 pub mod random;
+pub mod reach;
 pub mod recovery;
 pub mod snapshot;
 pub mod store;

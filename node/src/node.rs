@@ -30,6 +30,7 @@ use crate::{
     link::UdpBinder,
     network::{self, Input, Publisher},
     platform::{Urgency, prefer_this_thread},
+    reach::ports::System,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
     voice::Line,
@@ -59,6 +60,8 @@ pub struct NodeConfig {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Whether to ask the router for a port that the outside can reach.
+    pub port_mapping: bool,
     /// How the microphone opens; as the profile says where none is given.
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
@@ -137,6 +140,7 @@ impl Node {
                 listen_if_possible,
                 peers: if own { config.peers.clone() } else { Vec::new() },
                 mdns: config.mdns,
+                port_mapping: config.port_mapping.then(|| Box::new(System) as _),
                 transmit: config.transmit,
                 profile: config.profile.clone().filter(|_| own),
                 channels: if own { config.channels.clone() } else { Vec::new() },

@@ -13,6 +13,7 @@ mod moves;
 mod publisher;
 mod radio;
 mod roles;
+mod router;
 mod standing;
 mod swarm;
 mod view;
@@ -40,7 +41,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{behaviour::Behaviour, keeping::Keeping, radio::Radio};
+use self::{behaviour::Behaviour, keeping::Keeping, radio::Radio, router::Router};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -48,6 +49,7 @@ use crate::{
     event::{Direction, Event},
     link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
+    reach::ports::{self, Surroundings},
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
     voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
@@ -93,6 +95,8 @@ pub enum Input {
     Persisted(Persisted, Result<(), String>),
     /// A new ticket is wanted.
     Ticket(TicketRequest, SyncSender<Result<Ticket, String>>),
+    /// What has come of asking the router for a port.
+    Router(ports::Report),
     /// Something is wanted of the charter.
     Charter(Box<Request>, SyncSender<Result<Answer, String>>),
     /// End, for this reason.
@@ -140,6 +144,8 @@ pub struct RunnerConfig {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Where to ask the router for a port, if it is to be asked.
+    pub port_mapping: Option<Box<dyn Surroundings>>,
     /// All links.
     pub links: Arc<Links>,
     /// Their comings and goings.
@@ -182,6 +188,7 @@ pub struct Runner {
     dials: BTreeMap<ConnectionId, Dial>,
     heard: BTreeMap<DeviceId, Timestamp>,
     listen_addresses: BTreeSet<SocketAddr>,
+    router: Option<Router>,
     /// An address is gone, and none has come since.
     moved: bool,
     /// When `ready` is told, whatever addresses are still to come.
@@ -280,6 +287,9 @@ impl Runner {
             since: now,
             discovered: BTreeMap::new(),
         });
+        let router = config
+            .port_mapping
+            .map(|surroundings| Router::ask(surroundings, config.clock, input_sender.clone()));
         let device = config.key.id();
         config.publisher.set_organisation(config.organisation);
         tokio::spawn(Arc::clone(&config.links).forward());
@@ -299,6 +309,7 @@ impl Runner {
             dials: BTreeMap::new(),
             heard: BTreeMap::new(),
             listen_addresses: BTreeSet::new(),
+            router,
             moved: false,
             ready_at: Some(now + READY_TIMEOUT),
             next_tick: now,
@@ -454,6 +465,7 @@ impl Runner {
                 let _ = answer.try_send(self.command_charter(now, *request));
                 self.carry_out(now);
             }
+            Input::Router(report) => self.handle_router(now, report),
             Input::Ticket(request, answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.try_send(self.wanted_ticket(now, &request));
@@ -539,7 +551,8 @@ impl Runner {
     fn show(&mut self, now: Timestamp, second: bool) {
         let (Some(voice), Some(squad)) = (&self.voice, &self.squad) else { return };
         let (links, statistics) = (self.links.all(), voice.statistics());
-        let snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
+        let mut snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
+        snapshot.router = self.router.as_ref().map(Router::report);
         if second {
             self.config.publisher.publish(self.view.stats_event(&snapshot));
         }
@@ -567,13 +580,20 @@ impl Runner {
         self.keep_last_profiles();
         self.keep_last_charter();
         self.links.leave();
+        let router = self.router.take();
         // What is still queued leaves with the next turns of the sockets.
         let goodbye = async {
             loop {
                 let _ = self.swarm.select_next_some().await;
             }
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let goodbye = tokio::time::timeout(GOODBYE, goodbye);
+        let router = async {
+            if let Some(router) = router {
+                router.leave().await;
+            }
+        };
+        let _ = futures::future::join(goodbye, router).await;
     }
 }
 

@@ -6,7 +6,7 @@ use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::{Dial, message::Acknowledgement};
 use libp2p::{gossipsub, mdns, request_response, swarm::SwarmEvent};
 
-use super::{Runner, behaviour::BehaviourEvent};
+use super::{Runner, behaviour::BehaviourEvent, router::Router};
 use crate::link::address_of;
 
 impl Runner {
@@ -138,7 +138,10 @@ impl Runner {
         }
     }
 
-    fn handle_addresses(&mut self, now: Timestamp) {
+    pub(super) fn handle_addresses(&mut self, now: Timestamp) {
+        if let Some(router) = &self.router {
+            router.set_listening(&self.listen_addresses);
+        }
         let addresses = self.own_addresses();
         self.config.doorkeeper.set_addresses(addresses.clone());
         if let Some(squad) = &mut self.squad {
@@ -153,7 +156,8 @@ impl Runner {
         }
     }
 
-    /// Where others can reach us: not by loopback, unless there is nothing else.
+    /// Where others can reach us, where the router has opened a port first: not by loopback, unless
+    /// there is nothing else. [PROTO-5.5]
     pub(super) fn own_addresses(&self) -> Vec<SocketAddr> {
         let useful = |address: &&SocketAddr| match address {
             SocketAddr::V4(address) => !address.ip().is_loopback(),
@@ -161,7 +165,9 @@ impl Runner {
                 !address.ip().is_loopback() && !address.ip().is_unicast_link_local()
             }
         };
-        let outside: Vec<_> = self.listen_addresses.iter().filter(useful).copied().collect();
+        let mapped = self.router.as_ref().and_then(Router::reachable);
+        let listening = self.listen_addresses.iter().filter(useful).copied();
+        let outside: Vec<_> = mapped.into_iter().chain(listening).collect();
         if outside.is_empty() { self.listen_addresses.iter().copied().collect() } else { outside }
     }
 }

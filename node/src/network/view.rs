@@ -349,6 +349,7 @@ impl View {
             cpu_percent: self.cpu_percent,
             peers,
             roster: self.roster.clone(),
+            router: None,
             trouble: {
                 let all = self.troubles.values().chain(&self.forgetful);
                 let all = all.map(String::as_str).collect::<Vec<_>>().join("; ");

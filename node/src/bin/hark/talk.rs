@@ -61,6 +61,9 @@ pub(crate) struct TalkArguments {
     /// Do not look on the LAN
     #[arg(long)]
     no_mdns: bool,
+    /// Do not ask the router for a port that the outside can reach
+    #[arg(long)]
+    no_port_mapping: bool,
     /// How the microphone opens [default: as chosen last, at first vad]
     #[arg(long, value_enum)]
     transmit: Option<Mode>,
@@ -114,6 +117,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         listen: arguments.listen,
         peers: arguments.peer,
         mdns: !arguments.no_mdns,
+        port_mapping: !arguments.no_port_mapping,
         transmit: arguments.transmit.map(Into::into),
         profile: arguments.profile,
         channels: arguments.channel,
