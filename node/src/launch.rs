@@ -18,7 +18,7 @@ use crate::{
     link::{Binder, DatagramHandler, LinkEvent, Links},
     network::{Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, Worker},
     random::SystemRandom,
-    reach::ports::Surroundings,
+    reach::{names::Names, ports::Surroundings},
     snapshot::TransmitMode,
     store::{Home, Lock, OrganisationStore},
 };
@@ -41,8 +41,8 @@ pub struct Parts {
     pub listen: Vec<SocketAddr>,
     /// Where to listen, too, if that works.
     pub listen_if_possible: Vec<SocketAddr>,
-    /// Addresses worth trying.
-    pub peers: Vec<SocketAddr>,
+    /// Addresses and names worth trying.
+    pub names: Option<Names>,
     /// Whether to look on the LAN.
     pub mdns: bool,
     /// Where to ask the router for a port, if it is to be asked.
@@ -166,7 +166,7 @@ impl Launch {
         let held = Arc::new(OnceLock::new());
         let (link_sender, link_events) = unbounded_channel::<LinkEvent>();
         let links = Links::new(key.id(), clock, link_sender, parts.datagrams);
-        let mut peers = parts.peers;
+        let mut peers = Vec::new();
         let (store, doorkeeper, ticket) = match (belongs, ticket) {
             (Some((store, lock)), ticket) => {
                 let _ = held.set(lock);
@@ -215,6 +215,7 @@ impl Launch {
             listen: parts.listen,
             listen_if_possible: parts.listen_if_possible,
             peers,
+            names: parts.names,
             mdns: parts.mdns,
             port_mapping: parts.port_mapping,
             links,

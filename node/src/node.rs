@@ -30,7 +30,10 @@ use crate::{
     link::UdpBinder,
     network::{self, Input, Publisher},
     platform::{Urgency, prefer_this_thread},
-    reach::ports::System,
+    reach::{
+        names::{Dns, Names, Place},
+        ports::System,
+    },
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
     voice::Line,
@@ -56,8 +59,8 @@ pub struct NodeConfig {
     /// Addresses to listen on; none is any address, any port, IPv4 and IPv6. These, the addresses worth
     /// trying and the channels are for the organisation in front.
     pub listen: Vec<SocketAddr>,
-    /// Addresses worth trying.
-    pub peers: Vec<SocketAddr>,
+    /// Addresses and names worth trying.
+    pub peers: Vec<Place>,
     /// Whether to look on the LAN.
     pub mdns: bool,
     /// Whether to ask the router for a port that the outside can reach.
@@ -138,7 +141,10 @@ impl Node {
             let parts = Parts {
                 listen,
                 listen_if_possible,
-                peers: if own { config.peers.clone() } else { Vec::new() },
+                names: (own && !config.peers.is_empty()).then(|| Names {
+                    places: config.peers.clone(),
+                    source: Arc::new(Dns::default()),
+                }),
                 mdns: config.mdns,
                 port_mapping: config.port_mapping.then(|| Box::new(System) as _),
                 transmit: config.transmit,

@@ -197,7 +197,7 @@ impl Seat {
         Parts {
             listen: vec![([0, 0, 0, 0], 0).into()],
             listen_if_possible: Vec::new(),
-            peers: Vec::new(),
+            names: None,
             mdns: false,
             port_mapping: None,
             transmit: Some(self.transmit()),

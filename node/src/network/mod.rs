@@ -49,7 +49,10 @@ use crate::{
     event::{Direction, Event},
     link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
-    reach::ports::{self, Surroundings},
+    reach::{
+        names::{Found, Names},
+        ports::{self, Surroundings},
+    },
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
     voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
@@ -95,6 +98,8 @@ pub enum Input {
     Persisted(Persisted, Result<(), String>),
     /// A new ticket is wanted.
     Ticket(TicketRequest, SyncSender<Result<Ticket, String>>),
+    /// Names lead there.
+    Found(Vec<Found>),
     /// What has come of asking the router for a port.
     Router(ports::Report),
     /// Something is wanted of the charter.
@@ -142,6 +147,8 @@ pub struct RunnerConfig {
     pub listen_if_possible: Vec<SocketAddr>,
     /// Addresses worth trying.
     pub peers: Vec<SocketAddr>,
+    /// Others, and names, which are looked up.
+    pub names: Option<Names>,
     /// Whether to look on the LAN.
     pub mdns: bool,
     /// Where to ask the router for a port, if it is to be asked.
@@ -290,6 +297,13 @@ impl Runner {
         let router = config
             .port_mapping
             .map(|surroundings| Router::ask(surroundings, config.clock, input_sender.clone()));
+        if let Some(names) = config.names {
+            let inputs = input_sender.clone();
+            tokio::spawn(names.run(move |found| {
+                // The node may have ended meanwhile.
+                let _ = inputs.send(Input::Found(found));
+            }));
+        }
         let device = config.key.id();
         config.publisher.set_organisation(config.organisation);
         tokio::spawn(Arc::clone(&config.links).forward());
@@ -465,6 +479,7 @@ impl Runner {
                 let _ = answer.try_send(self.command_charter(now, *request));
                 self.carry_out(now);
             }
+            Input::Found(found) => self.handle_found(now, found),
             Input::Router(report) => self.handle_router(now, report),
             Input::Ticket(request, answer) => {
                 // Whoever asked may have gone.

@@ -7,7 +7,7 @@ use hark_mesh::{Dial, message::Acknowledgement};
 use libp2p::{gossipsub, mdns, request_response, swarm::SwarmEvent};
 
 use super::{Runner, behaviour::BehaviourEvent, router::Router};
-use crate::link::address_of;
+use crate::{link::address_of, reach::names::Found};
 
 impl Runner {
     pub(super) fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) -> anyhow::Result<()> {
@@ -101,6 +101,21 @@ impl Runner {
             }
             BehaviourEvent::Messages(event) => self.handle_message(now, event),
             _ => {}
+        }
+    }
+
+    /// Names lead to these addresses. [PROTO-5.6]
+    pub(super) fn handle_found(&mut self, now: Timestamp, found: Vec<Found>) {
+        for Found { device, address } in found {
+            match (&mut self.squad, &mut self.joining) {
+                (Some(squad), _) => squad.handle_discovered(now, device, &[address]),
+                (None, Some(joining)) if !self.config.peers.contains(&address) => {
+                    // Whoever is there, and the ticket says who may answer.
+                    self.config.peers.push(address);
+                    joining.next_dial = now;
+                }
+                _ => {}
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use hark_node::{
     event::{Event, StampedEvent},
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
+    reach::names::Place,
     snapshot::{Command, TransmitMode},
     store::Home,
 };
@@ -55,9 +56,10 @@ pub(crate) struct TalkArguments {
     /// Listen here; repeatable [default: any address, any port, IPv4 and IPv6]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
-    /// An address worth trying; repeatable
-    #[arg(long, value_name = "ADDR:PORT")]
-    peer: Vec<SocketAddr>,
+    /// An address worth trying, or a host with its port, or a name whose DNS records (dnsaddr) name
+    /// addresses; repeatable
+    #[arg(long, value_name = "ADDR:PORT|NAME")]
+    peer: Vec<Place>,
     /// Do not look on the LAN
     #[arg(long)]
     no_mdns: bool,

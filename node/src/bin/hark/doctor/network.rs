@@ -1,6 +1,7 @@
 //! Addresses and sockets of this machine, and its router. Sends nothing beyond them but the wish to hear
 //! a multicast group.
 
+mod names;
 mod router;
 
 use std::{
@@ -12,14 +13,14 @@ use std::{
 use futures::StreamExt;
 use hark_node::{
     link::{Binder, RECEIVE_BUFFER, UdpBinder},
-    reach::AddressKind,
+    reach::{AddressKind, names::Place},
 };
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Finding;
 
-pub(super) fn check() -> Vec<Finding> {
+pub(super) fn check(places: &[Place]) -> Vec<Finding> {
     let addresses = match interfaces() {
         Ok(addresses) => addresses,
         Err(error) => {
@@ -42,6 +43,7 @@ pub(super) fn check() -> Vec<Finding> {
     });
     findings.push(judge_mdns(&addresses, join_mdns));
     findings.push(router::check(&addresses));
+    findings.extend(names::check(places));
     findings
 }
 
