@@ -290,8 +290,12 @@ impl Session {
                 on = &mut goes => break on,
                 datagram = self.receive(&mut buffer) => match datagram {
                     Ok(length) => client.handle_input(self.clock.now(), &buffer[..length]),
-                    // A router that refuses by ICMP is asked again as one that is silent.
-                    Err(error) => tracing::debug!(%error, "from the router"),
+                    // A router that refuses by ICMP is asked again as one that is silent; a socket
+                    // that fails without end must not keep us busy.
+                    Err(error) => {
+                        tracing::debug!(%error, "from the router");
+                        tokio::time::sleep(AFTER_AN_ERROR).await;
+                    }
                 },
                 Ok(()) = upnp_says.changed() => {}
                 never = &mut keep => match never {},
@@ -345,6 +349,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long PCP and NAT-PMP may take before UPnP is asked for a port.
 const UPNP_AFTER: Duration = Duration::from_secs(2);
+
+/// How long to leave a socket alone that has failed.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(100);
 
 /// Longer datagrams are cut off, and so refused (RFC 6887, 7).
 const DATAGRAM_MAX: usize = 1101;

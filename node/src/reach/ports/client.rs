@@ -196,8 +196,12 @@ impl PortClient {
     fn handle_pcp(&mut self, now: Timestamp, response: pcp::Response) {
         let lifetime = Duration::from_secs(response.lifetime.into());
         match response.about {
-            // Some routers answer so to all that they do not understand.
-            _ if response.result == UNSUPPORTED_VERSION => self.pcp_is_unsupported(now),
+            // It speaks PCP, so it is NAT-PMP that it does not. (RFC 6887, 9)
+            _ if response.result == UNSUPPORTED_VERSION => {
+                if self.nat_pmp == Answer::Awaited {
+                    self.nat_pmp = Answer::Unsupported;
+                }
+            }
             pcp::About::Announce if response.result == 0 => {
                 if self.keeps(Protocol::Pcp) && self.has_lost(now, response.epoch) {
                     self.begin(now);

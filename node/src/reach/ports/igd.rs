@@ -108,8 +108,10 @@ impl Igd {
                 return Answer::Refused(Refusal::NoNetwork);
             }
         };
-        let had = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let wish = had.map_or(self.own.port(), |(_, port)| port);
+        let wish = {
+            let had = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            had.as_ref().map_or(self.own.port(), |(_, port)| *port)
+        };
         match self.add(router, wish).await {
             Ok(port) => {
                 let open = Some((router.clone(), port));

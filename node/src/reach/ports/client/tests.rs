@@ -137,6 +137,21 @@ fn a_router_that_speaks_nat_pmp_alone_gives_its_port_by_that() {
     );
 }
 
+/// RFC 6887, 9: what such a router says of our NAT-PMP is no word against PCP.
+#[test]
+fn a_router_that_speaks_pcp_alone_is_asked_by_pcp_again() {
+    let mut client = client();
+    let request = sent(&mut client).remove(0);
+    assert_eq!(pass(&mut client, 250).len(), 2);
+    let mut version = vec![2, 0x80, 0, 1];
+    version.resize(24, 0);
+    client.handle_input(at(255), &version);
+    assert_eq!((client.pcp(), client.nat_pmp()), (Answer::Awaited, Answer::Unsupported));
+    assert_eq!(pass(&mut client, 750), [(750, request.clone())]);
+    client.handle_input(at(755), &granted(&request, EXTERNAL, 7200, 1000));
+    assert_eq!(client.pcp(), Answer::Mapped(EXTERNAL));
+}
+
 #[test]
 fn a_port_by_nat_pmp_is_given_back() {
     let mut client = client();
