@@ -1,12 +1,13 @@
 //! Who a device is, and how bytes are sealed for others.
 //!
-//! Identity, signed objects, the Noise session that is the handshake of a QUIC link, SFrame media
-//! keys, invite tickets, the key file's format and verification words. Pure: no clock, socket,
-//! file or thread; time and randomness are arguments.
+//! Identity, signed objects, the Noise session that is the handshake of a QUIC link, the sealing of
+//! a link's fast packets, SFrame media keys, invite tickets, the key file's format and verification
+//! words. Pure: no clock, socket, file or thread; time and randomness are arguments.
 
 mod bounded;
 mod cosigned;
 mod encoding;
+pub mod fast;
 mod identity;
 pub mod keystore;
 pub mod media;

@@ -54,8 +54,8 @@ pub struct Presence {
 pub struct PeerHello {
     /// The device at the other end of the link.
     pub device: DeviceId,
-    /// The person it belongs to.
-    pub member: MemberId,
+    /// The person it belongs to; none of an infrastructure relay, which the charter names. [PROTO-3.9]
+    pub member: Option<MemberId>,
     /// What proves that.
     pub chain: CertificateChain,
     /// The operations that added the device, where it is not the member's first. [CHARTER-3.6]
@@ -102,9 +102,45 @@ impl Greeting {
         presence: &Presence,
         exporter: [u8; 32],
     ) -> Self {
+        let introduction = Introduction::new(charter, device, chain, presence);
+        let body = GreetingBody::Member(introduction, List::default());
+        Self::of_body(charter, device, chain, exporter, &body)
+    }
+
+    /// The same for a relay, which may know no more than the organisation's id. [PROTO-3.9]
+    pub fn member_to_relay(
+        charter: &Charter,
+        device: DeviceId,
+        chain: &CertificateChain,
+        presence: &Presence,
+        exporter: [u8; 32],
+    ) -> Self {
+        let introduction = Introduction::new(charter, device, chain, presence);
+        let taken = encode(&introduction).len();
+        let roots = roots_within(charter, ROOTS_ROOM.saturating_sub(taken));
+        Self::of_body(charter, device, chain, exporter, &GreetingBody::Member(introduction, roots))
+    }
+
+    /// The greeting of the relay `device`, which the charter names. [PROTO-3.9]
+    pub fn relay(
+        charter: &Charter,
+        device: DeviceId,
+        presence: &Presence,
+        exporter: [u8; 32],
+    ) -> Self {
+        let body = GreetingBody::Relay(RelayIntroduction::new(charter, presence));
+        Self::of_body(charter, device, &CertificateChain::default(), exporter, &body)
+    }
+
+    fn of_body(
+        charter: &Charter,
+        device: DeviceId,
+        chain: &CertificateChain,
+        exporter: [u8; 32],
+        body: &GreetingBody,
+    ) -> Self {
         let organisation = charter.organisation();
-        let body = GreetingBody::Member(Introduction::new(charter, device, chain, presence));
-        let bytes = greeting(organisation, &exporter, &body);
+        let bytes = greeting(organisation, &exporter, body);
         let known = Some((charter.clone(), chain.clone()));
         Self { organisation, exporter, bytes, known, device }
     }
@@ -205,7 +241,10 @@ impl Greeting {
                 }
                 // Who may admit, the newcomer learns from the rest of the charter.
                 charter.rooted_chain(&admission.chain, self.device, &admission.added)?;
-                let peer = body.listener.rooted(&charter, remote)?;
+                let Introduced::Member(listener) = body.listener else {
+                    return Err(HelloError::Malformed);
+                };
+                let peer = listener.rooted(&charter, remote)?;
                 charter.take_chain(&admission.chain);
                 charter.take_chain(&peer.chain);
                 charter.introduce(&admission.added);
@@ -213,7 +252,13 @@ impl Greeting {
                 return Ok(Welcome { charter, chain: admission.chain, peer });
             }
         };
-        let peer = body.listener.verified(&charter, remote)?;
+        let peer = match body.listener {
+            Introduced::Member(listener) => listener.verified(&charter, remote)?,
+            Introduced::Relay(listener) => {
+                charter.state().relay(remote).ok_or(HelloError::NotRelay)?;
+                listener.of(remote)
+            }
+        };
         Ok(Welcome { charter, chain, peer })
     }
 }
@@ -225,8 +270,8 @@ pub struct Listener<'a> {
     pub charter: &'a Charter,
     /// The listener's own key, by which it admits.
     pub key: &'a DeviceKey,
-    /// The member whose device it is.
-    pub member: MemberId,
+    /// The member whose device it is; none of a relay.
+    pub member: Option<MemberId>,
     /// What it says of itself.
     pub presence: &'a Presence,
 }
@@ -244,7 +289,11 @@ pub fn open_greeting(
     let organisation = listener.charter.organisation();
     let body = open_body(organisation, exporter, bytes)?;
     let request = match body {
-        GreetingBody::Member(introduction) => {
+        GreetingBody::Relay(introduction) => {
+            listener.charter.state().relay(remote).ok_or(Refusal::Stranger)?;
+            Request::Member(introduction.of(remote))
+        }
+        GreetingBody::Member(introduction, _) => {
             let charter = listener.charter;
             let former = introduction.chain.leaf().map(|leaf| leaf.unverified().member());
             let peer = introduction.verified(charter, remote);
@@ -258,6 +307,26 @@ pub fn open_greeting(
     Ok(Opened { exporter: *exporter, request })
 }
 
+/// Opens the greeting of a member for a relay that knows no more than the organisation's id: the
+/// charter begins with the root documents that the greeting brings. [PROTO-3.9]
+pub fn open_first_greeting(
+    organisation: OrganisationId,
+    exporter: &[u8; 32],
+    remote: DeviceId,
+    bytes: &[u8],
+) -> Result<(Charter, Opened), Refusal> {
+    let body = open_body(organisation, exporter, bytes)?;
+    let GreetingBody::Member(introduction, roots) = body else { return Err(Refusal::Later) };
+    let mut charter = Charter::of_roots(roots.into_vec()).map_err(|_| Refusal::Certificate)?;
+    if charter.organisation() != organisation {
+        return Err(Refusal::Certificate);
+    }
+    let peer = introduction.rooted(&charter, remote).map_err(|_| Refusal::Certificate)?;
+    charter.take_chain(&peer.chain);
+    charter.introduce(&peer.added);
+    Ok((charter, Opened { exporter: *exporter, request: Request::Member(peer) }))
+}
+
 /// What somebody asks for who shows a ticket.
 fn redeemed(
     now: UnixTime,
@@ -268,6 +337,7 @@ fn redeemed(
 ) -> Result<Request, Refusal> {
     let Newcomer { redemption, recovery, consent, incarnation, name, addresses } = newcomer;
     let charter = listener.charter;
+    let door = listener.member.ok_or(Refusal::NotADoor)?;
     let invite = redemption.verify(charter.organisation(), remote, exporter, now)?;
     // [PROTO-4.5] an invite is worth what its issuer may do now.
     let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;
@@ -281,7 +351,7 @@ fn redeemed(
     // [PROTO-4.8] nobody gets by a ticket what its issuer, or its door, may not give.
     if let Some(role) = invite.role {
         charter.may_give(issuer, role).map_err(|_| Refusal::TicketRole)?;
-        charter.may_give(listener.member, role).map_err(|_| Refusal::NotADoor)?;
+        charter.may_give(door, role).map_err(|_| Refusal::NotADoor)?;
     }
     let own = listener.key.id();
     // [PROTO-4.5]
@@ -291,7 +361,7 @@ fn redeemed(
     };
     let (member, chain, addition) = match invite.member {
         // [PROTO-4.7] nobody but one of its devices adds one to a member's.
-        Some(member) if member != listener.member => return Err(Refusal::NotADoor),
+        Some(member) if member != door => return Err(Refusal::NotADoor),
         Some(member) => {
             let agreed = |it: &Signature| consents(charter.organisation(), member, remote, it);
             let consent = consent.filter(agreed).ok_or(Refusal::TicketInvalid)?;
@@ -306,7 +376,7 @@ fn redeemed(
             (member, charter.chain_of(member), is_new.then_some(consent))
         }
         None => {
-            let certificate = charter.issue(listener.key, listener.member, remote, recovery)?;
+            let certificate = charter.issue(listener.key, door, remote, recovery)?;
             let member = certificate.unverified().member();
             (member, charter.chain_with(certificate), None)
         }
@@ -314,7 +384,7 @@ fn redeemed(
     let first = charter.first_channel(member).map(|channel| channel.id);
     let peer = PeerHello {
         device: remote,
-        member,
+        member: Some(member),
         chain,
         added: charter.introduction_of(member, remote),
         name: clean_name(&name),
@@ -343,7 +413,7 @@ pub fn refuse(
     let mut answer = refusal.answer();
     let organisation = charter.organisation();
     if refusal == Refusal::Removed
-        && let Ok(GreetingBody::Member(introduction)) = open_body(organisation, exporter, bytes)
+        && let Ok(GreetingBody::Member(introduction, _)) = open_body(organisation, exporter, bytes)
         && let Some(leaf) = introduction.chain.leaf()
         && let Some(pieces) = charter.proof_of_ending(
             leaf.unverified().member(),
@@ -423,8 +493,13 @@ impl Opened {
     /// Admits the dialler: the answer for it, and who it is.
     pub fn accept(self, listener: &Listener<'_>) -> (Vec<u8>, PeerHello) {
         let Listener { charter, key, member, presence } = listener;
-        let chain = charter.chain_of(*member);
-        let listener = Introduction::new(charter, key.id(), &chain, presence);
+        let listener = match member {
+            Some(member) => {
+                let chain = charter.chain_of(*member);
+                Introduced::Member(Introduction::new(charter, key.id(), &chain, presence))
+            }
+            None => Introduced::Relay(RelayIntroduction::new(charter, presence)),
+        };
         let (peer, admission) = match self.request {
             Request::Member(peer) => (peer, None),
             Request::Redeem { peer, .. } => {
@@ -447,8 +522,51 @@ impl Opened {
 /// [PROTO-3.3]
 #[derive(Serialize, Deserialize)]
 enum GreetingBody {
-    Member(Introduction),
+    /// With the root documents where the listener is a relay.
+    Member(Introduction, List<Cosigned<RootDocument>, ROOTS_MAX>),
     Redeem(Box<Newcomer>),
+    Relay(RelayIntroduction),
+}
+
+/// How a listener introduces itself.
+#[derive(Serialize, Deserialize)]
+enum Introduced {
+    Member(Introduction),
+    Relay(RelayIntroduction),
+}
+
+/// How a relay introduces itself, which has no certificate: the charter names its device.
+#[derive(Serialize, Deserialize)]
+struct RelayIntroduction {
+    incarnation: u64,
+    name: String,
+    addresses: List<SocketAddr, ADDRESSES_MAX>,
+    digest: ObjectHash,
+}
+
+impl RelayIntroduction {
+    fn new(charter: &Charter, presence: &Presence) -> Self {
+        Self {
+            incarnation: presence.incarnation,
+            name: clean_name(&presence.name),
+            addresses: List::truncated(presence.addresses.iter().copied()),
+            digest: charter.digest(),
+        }
+    }
+
+    fn of(self, device: DeviceId) -> PeerHello {
+        PeerHello {
+            device,
+            member: None,
+            chain: CertificateChain::default(),
+            added: Vec::new(),
+            name: clean_name(&self.name),
+            incarnation: self.incarnation,
+            addresses: self.addresses.into_vec(),
+            digest: self.digest,
+            listening: Vec::new(),
+        }
+    }
 }
 
 /// How somebody introduces itself who is no member yet.
@@ -465,7 +583,7 @@ struct Newcomer {
 
 #[derive(Serialize, Deserialize)]
 struct AnswerBody {
-    listener: Introduction,
+    listener: Introduced,
     admission: Option<Admission>,
 }
 
@@ -544,7 +662,7 @@ impl Introduction {
     fn of(self, member: MemberId, device: DeviceId) -> PeerHello {
         PeerHello {
             device,
-            member,
+            member: Some(member),
             chain: self.chain,
             added: self.added.into_vec(),
             name: clean_name(&self.name),

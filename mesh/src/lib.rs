@@ -1,13 +1,14 @@
 //! The protocol of Hark as deterministic state machines.
 //!
-//! Wire formats, the charter, the Hello that admits a peer, and the [`squad`] that keeps who is
-//! there, who holds whose key and who sends to whom. Pure: no socket, clock, thread, file or async
+//! Wire formats, the charter, the Hello that admits a peer, the [`squad`] that keeps who is there,
+//! who holds whose key and who sends to whom, and the [`forwarding`] of a relay. Pure: no socket, clock, thread, file or async
 //! runtime; time and randomness are arguments, and media passes as sealed bytes.
 
 pub mod charter;
 pub mod datagram;
 mod dialling;
 mod directory;
+pub mod forwarding;
 pub mod hello;
 mod liveness;
 pub mod message;
@@ -17,7 +18,7 @@ pub mod squad;
 pub mod target;
 pub mod topology;
 
-pub use dialling::Dial;
+pub use dialling::{Dial, Way};
 pub use directory::{ADDRESSES_MAX, Directory, DirectoryError, MemberRecord, RECORDS_MAX};
 pub use hark_keys::List;
 pub use name::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};

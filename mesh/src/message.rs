@@ -3,7 +3,7 @@
 //! A message goes either as a request on a stream of the link, answered by an
 //! [`Acknowledgement`], or (records and pieces alone) by gossip.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use hark_keys::{
     ChannelId, DecodeError, DeviceId, KeySecret, ObjectHash, Random, Signable, Signed, decode,
@@ -39,6 +39,20 @@ pub enum Message {
     Move(Move),
     /// A part of what the sender's checkpoints have settled.
     Past(PastPart),
+    /// To a relay: whose slots there the sender wants to know. [PROTO-10.2]
+    Wanted(Wanted),
+    /// Of a relay: the slots of those wanted. [PROTO-10.2]
+    Roster(Roster),
+    /// To a relay: whom a target is to be forwarded to. [PROTO-10.3]
+    Route(Route),
+    /// Of a relay: whether it takes no more on, as it is about to leave. [PROTO-10.6]
+    Draining(bool),
+    /// A member's offer to relay, by gossip. [PROTO-10.5]
+    Offer(Signed<Offer>),
+    /// Where the sender sees the receiver. [PROTO-5.7]
+    Observed(SocketAddr),
+    /// Where others see the sender, for both to dial at one time. [PROTO-5.7]
+    Candidates(Candidates),
 }
 
 impl Message {
@@ -108,6 +122,15 @@ pub struct Listening {
     pub channels: List<ChannelId, LISTENING_MAX>,
 }
 
+/// Where a peer that a relay leads to can perhaps be reached without one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// Whether this answers the receiver's own.
+    pub answer: bool,
+    /// Where others see the sender's socket.
+    pub addresses: List<SocketAddr, CANDIDATES_MAX>,
+}
+
 /// Where a member is moved to, by somebody who may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
@@ -115,6 +138,57 @@ pub struct Move {
     pub from: Option<ChannelId>,
     /// The channel to hear and to talk to.
     pub to: ChannelId,
+}
+
+/// The devices that a member would reach through a relay; the higher number replaces the lower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Counts from the link's start.
+    pub number: u64,
+    /// In ascending order.
+    pub devices: List<DeviceId, WANTED_MAX>,
+}
+
+/// The slots of those who are wanted and attached; the higher number replaces the lower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// Counts from the link's start.
+    pub number: u64,
+    /// Each device with its slot, in ascending order of devices.
+    pub slots: List<(DeviceId, u16), WANTED_MAX>,
+}
+
+/// Where frames of a member's target go from a relay; the higher number replaces the lower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Counts the sender's routes from the link's start.
+    pub number: u64,
+    /// What is talked to.
+    pub target: Target,
+    /// To whom of those who hear it; to all of them where none are named; to nobody any more where
+    /// the list is empty.
+    pub only: Option<List<DeviceId, RECIPIENTS_MAX>>,
+}
+
+/// What a member's node would carry for others, until its lease ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Whose node.
+    pub device: DeviceId,
+    /// The higher replaces the lower.
+    pub number: u64,
+    /// Seconds that it counts for, from when it came.
+    pub lease_seconds: u16,
+    /// What it may send, in kbit/s; 0 is any rate.
+    pub rate_kbps: u32,
+}
+
+impl Signable for Offer {
+    const KIND: &'static str = "offer";
+
+    fn signer(&self) -> DeviceId {
+        self.device
+    }
 }
 
 /// The key that the sender's speech to a target is sealed with, and everybody who gets it.
@@ -224,8 +298,14 @@ pub const PAST_PARTS_MAX: u16 = 520;
 /// Devices that get one sender's key; further ones are not given it and do not hear.
 pub const RECIPIENTS_MAX: usize = 64;
 
+/// Devices that a member wants to reach through a relay; further ones are not asked for.
+pub const WANTED_MAX: usize = 256;
+
 /// Channels that one device listens to; further ones are not heard.
 pub const LISTENING_MAX: usize = 64;
+
+/// Addresses at which others see a device; further ones are left out.
+pub const CANDIDATES_MAX: usize = 8;
 
 /// Name keys of one message; further ones go in the next.
 const NAMES_MAX: usize = 256;

@@ -20,11 +20,16 @@ mod moves;
 mod names;
 mod nets;
 mod output;
+mod paths;
 mod records;
+mod relaying;
+mod relays;
 mod replication;
 mod rights;
+mod serving;
 mod talkers;
 mod targets;
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -36,7 +41,8 @@ use hark_keys::{ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, Targ
 use zeroize::Zeroizing;
 
 pub use moves::MoveError;
-pub use output::{DownReason, Event, MessageError, Persist, Transmit};
+pub use output::{DownReason, Event, MessageError, Persist, Service, Transmit};
+pub use paths::Seen;
 
 use crate::{
     Dial, Directory, Target,
@@ -53,8 +59,11 @@ use crate::{
 };
 use names::Names;
 use nets::Nets;
+use paths::Paths;
 use records::Records;
+use relays::Relays;
 use replication::Replication;
+use serving::Serving;
 use talkers::Talkers;
 use targets::Targets;
 
@@ -64,8 +73,9 @@ pub struct SquadConfig {
     pub charter: Arc<Charter>,
     /// This device.
     pub key: Arc<DeviceKey>,
-    /// The member whose device it is.
-    pub member: MemberId,
+    /// The member whose device it is; none of an infrastructure relay, which hears nothing, says
+    /// nothing and gets no key.
+    pub member: Option<MemberId>,
     /// What it says of itself.
     pub presence: Presence,
     /// The members it knew when it stopped.
@@ -79,17 +89,21 @@ pub struct SquadConfig {
 /// The members of one organisation, as this device sees them.
 pub struct Squad {
     key: Arc<DeviceKey>,
-    member: MemberId,
+    member: Option<MemberId>,
     presence: Presence,
     links: BTreeMap<DeviceId, Link>,
     liveness: Liveness,
     dialling: Dialling,
+    paths: Paths,
     records: Records,
     replication: Replication,
     nets: Nets,
     names: Names,
     targets: Targets,
     talkers: Talkers,
+    relays: Relays,
+    /// What this device does for others as a relay, if it is one.
+    serving: Option<Serving>,
     /// Messages under way, and what is to be done with their answers.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
@@ -110,13 +124,19 @@ enum Purpose {
     Names,
     Charter,
     Move,
+    Wanted(u64),
+    Route(TargetId, u64),
+    Roster(u64),
+    Draining(u64),
+    Path,
 }
 
 /// A peer whose Hello was accepted.
 struct Link {
     name: String,
     incarnation: u64,
-    member: MemberId,
+    /// None of an infrastructure relay.
+    member: Option<MemberId>,
 }
 
 impl Squad {
@@ -139,11 +159,14 @@ impl Squad {
             names: Names::new(names),
             targets: Targets::new(Arc::clone(&key), random, generations),
             key,
+            serving: member.is_none().then(Serving::infrastructure),
             member,
             presence,
+            relays: Relays::default(),
             links: BTreeMap::new(),
             liveness: Liveness::default(),
             dialling,
+            paths: Paths::default(),
             under_way: BTreeMap::new(),
             last_id: 0,
             list_at: None,
@@ -181,7 +204,7 @@ impl Squad {
         self.evicting.remove(&device);
         self.replication.take_chain(&chain);
         self.replication.introduce(&added);
-        if !self.replication.taken().devices_of(member).contains(&device) {
+        if !self.belongs(device, member) {
             if known.is_some() {
                 self.targets.revoke(now, &[device]);
                 self.handle_link_down(now, device, DownReason::Refused);
@@ -194,12 +217,16 @@ impl Squad {
             self.forget_talker(device);
         }
         let link = Link { name: name.clone(), incarnation, member };
-        if self.links.insert(device, link).is_none() || restarted {
+        let is_new = self.links.insert(device, link).is_none() || restarted;
+        if is_new && member.is_some() {
             self.events.push_back(Event::PeerUp { device, name, address });
+        } else if is_new {
+            self.events.push_back(Event::RelayUp { device, name, address });
         }
         if self.liveness.link_up(now, device).is_some_and(|reach| reach != Reach::Reachable) {
             self.events.push_back(Event::PeerReachable { device });
         }
+        self.paths.link_down(device);
         self.dialling.connected(device, address);
         self.dialling.discovered(now, Some(device), &addresses);
         self.dialling.discovered(now, Some(device), address.as_slice());
@@ -211,6 +238,7 @@ impl Squad {
         self.targets.renew(now, device);
         self.admit(now);
         self.records.link_up(now, device, self.links.len() == 1);
+        self.link_up_relaying(now, device, member);
         self.send_records(device);
         self.list_soon(now);
         self.events.push_back(Event::NetsChanged);
@@ -227,6 +255,7 @@ impl Squad {
 
     /// Forgets a link and all that went over it; what follows for others is not sent yet.
     fn unlink(&mut self, now: Timestamp, device: DeviceId, reason: DownReason) {
+        let was_relay = self.is_relay(device);
         self.links.remove(&device);
         self.liveness.link_down(device);
         self.dialling.disconnected(now, device, reason == DownReason::Left);
@@ -235,9 +264,15 @@ impl Squad {
         self.replication.link_down(device);
         self.nets.link_down(device);
         self.names.link_down(device);
+        self.paths.link_down(device);
         self.records.link_down(now, device, self.links.is_empty());
+        self.link_down_relaying(device);
         self.forget_talker(device);
-        self.events.push_back(Event::PeerDown { device, reason });
+        self.events.push_back(if was_relay {
+            Event::RelayDown { device, reason }
+        } else {
+            Event::PeerDown { device, reason }
+        });
         self.events.push_back(Event::NetsChanged);
     }
 
@@ -248,6 +283,7 @@ impl Squad {
             Some(Reach::Unreachable) => {}
             Some(Reach::Lost) => self.admit(now),
         }
+        self.settle_dialling(now, device);
         self.events.push_back(Event::PeerReachable { device });
         self.settle(now);
     }
@@ -260,11 +296,14 @@ impl Squad {
         from: DeviceId,
         bytes: &[u8],
     ) -> Result<(), MessageError> {
-        if !self.links.contains_key(&from) {
-            return Err(MessageError::NotLinked);
-        }
+        let Some(link) = self.links.get(&from) else { return Err(MessageError::NotLinked) };
         let mut result = Ok(());
         match Message::decode(bytes)? {
+            Message::Key(_) | Message::Listening(_) | Message::Names(_) | Message::Move(_)
+                if link.member.is_none() =>
+            {
+                return Err(MessageError::NotMember);
+            }
             Message::Key(message) => {
                 let message = message.verify()?;
                 if self.talkers.take(from, message)? {
@@ -283,6 +322,7 @@ impl Squad {
             Message::Listening(listening) => {
                 if self.nets.take(from, listening) {
                     self.events.push_back(Event::NetsChanged);
+                    self.tell_listening(from);
                     self.admit(now);
                 }
             }
@@ -297,6 +337,13 @@ impl Squad {
             Message::Pieces(packed) => result = self.replication.handle_pieces(from, &packed),
             Message::Move(order) => self.take_move(from, order)?,
             Message::Past(part) => result = self.replication.handle_past(now, from, part),
+            Message::Wanted(wanted) => self.take_wanted(from, &wanted)?,
+            Message::Route(route) => self.take_route(from, route)?,
+            Message::Roster(roster) => self.take_roster(from, &roster),
+            Message::Draining(draining) => self.relays.set_draining(from, draining),
+            Message::Offer(_) => return Err(MessageError::ByStream),
+            Message::Observed(address) => self.take_observed(now, from, address),
+            Message::Candidates(theirs) => self.take_candidates(now, from, theirs),
         }
         self.settle(now);
         result
@@ -312,6 +359,7 @@ impl Squad {
         match Message::decode(bytes)? {
             Message::Records(records) => self.take_records(now, records.into_vec())?,
             Message::Pieces(packed) => self.replication.handle_gossip(now, from, &packed)?,
+            Message::Offer(offer) => self.take_offer(now, &offer)?,
             // [PROTO-6.4] a key travels only over the link that ends at its recipient.
             Message::Key(_)
             | Message::Listening(_)
@@ -319,7 +367,13 @@ impl Squad {
             | Message::Digest(_)
             | Message::Have(_)
             | Message::Move(_)
-            | Message::Past(_) => return Err(MessageError::ByGossip),
+            | Message::Past(_)
+            | Message::Wanted(_)
+            | Message::Route(_)
+            | Message::Roster(_)
+            | Message::Draining(_)
+            | Message::Observed(_)
+            | Message::Candidates(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())
@@ -382,7 +436,8 @@ impl Squad {
         now: Timestamp,
         changes: Vec<Change>,
     ) -> Result<Cosigned<Operation>, EditError> {
-        let operation = self.replication.edit(&self.key, self.member, changes)?;
+        let member = self.member.ok_or(EditError::NotMember)?;
+        let operation = self.replication.edit(&self.key, member, changes)?;
         self.settle(now);
         Ok(operation)
     }
@@ -430,13 +485,8 @@ impl Squad {
     }
 
     /// A dial of [`Self::poll_dial`] came to nothing.
-    pub fn handle_dial_failed(
-        &mut self,
-        now: Timestamp,
-        device: Option<DeviceId>,
-        addresses: &[SocketAddr],
-    ) {
-        self.dialling.failed(now, device, addresses);
+    pub fn handle_dial_failed(&mut self, now: Timestamp, dial: &Dial) {
+        self.dialling.failed(now, dial);
     }
 
     /// The key of the last [`Event::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
@@ -476,7 +526,10 @@ impl Squad {
         for (device, reach) in self.liveness.fallen_silent(now) {
             match reach {
                 Reach::Reachable => {}
-                Reach::Unreachable => self.events.push_back(Event::PeerUnreachable { device }),
+                Reach::Unreachable => {
+                    self.dialling.silent(now, device);
+                    self.events.push_back(Event::PeerUnreachable { device });
+                }
                 Reach::Lost => self.targets.leave(now, device),
             }
         }
@@ -488,6 +541,7 @@ impl Squad {
             }
         }
         self.dialling.handle_timeout(now);
+        self.paths.handle_timeout(now);
         self.targets.handle_timeout(now);
         self.replication.handle_timeout(now);
         if let Some(peer) = self.records.repair_due(now, self.links.keys().copied()) {
@@ -496,6 +550,7 @@ impl Squad {
         if self.records.announcement_due(now) {
             self.announce();
         }
+        self.handle_relaying_timeout(now);
         for device in self.evicting.extract_if(.., |_, at| *at <= now).map(|(device, _)| device) {
             self.events.push_back(Event::Evicted { device });
         }
@@ -513,7 +568,12 @@ impl Squad {
     /// The next dial to make; its end is told by [`Self::handle_link_up`] or
     /// [`Self::handle_dial_failed`].
     pub fn poll_dial(&mut self, now: Timestamp) -> Option<Dial> {
-        if self.is_full() { None } else { self.dialling.poll(now) }
+        if let Some(dial) = self.paths.poll_dial() {
+            return Some(dial);
+        }
+        let dial = if self.is_full() { None } else { self.dialling.poll(now) };
+        dial.as_ref().into_iter().for_each(|dial| self.begin_upgrade(dial));
+        dial
     }
 
     /// The next thing to be written to disk, told by [`Self::handle_persisted`] or
@@ -542,7 +602,10 @@ impl Squad {
             self.replication.timeout(),
             self.nets.timeout(),
             self.names.timeout(),
+            self.paths.timeout(),
             self.list_at,
+            self.relays.timeout(),
+            self.serving.as_ref().and_then(Serving::timeout),
             self.evicting.values().min().copied(),
             dialling,
         ];
@@ -559,8 +622,8 @@ impl Squad {
         self.replication.taken()
     }
 
-    /// The member whose device this is.
-    pub fn member(&self) -> MemberId {
+    /// The member whose device this is; none of an infrastructure relay.
+    pub fn member(&self) -> Option<MemberId> {
         self.member
     }
 
@@ -586,12 +649,17 @@ impl Squad {
 
     /// The member of a linked peer.
     pub fn member_of(&self, device: DeviceId) -> Option<MemberId> {
-        self.links.get(&device).map(|link| link.member)
+        self.links.get(&device)?.member
+    }
+
+    /// Whether a linked peer is an infrastructure relay.
+    pub fn is_relay(&self, device: DeviceId) -> bool {
+        self.links.get(&device).is_some_and(|link| link.member.is_none())
     }
 
     /// What of a wanted target is keyed, if any of it is permitted.
     pub fn target(&self, target: &Target) -> Option<TargetId> {
-        self.targets.permitted(self.charter().state(), self.member, target)
+        self.targets.permitted(self.charter().state(), self.member?, target)
     }
 
     /// The keyed target of this id.
@@ -604,7 +672,7 @@ impl Squad {
         match &channel.name {
             ChannelName::Listed(name) => Some(name.clone()),
             ChannelName::Hidden(sealed) => {
-                if !names::may_know(self.charter(), self.member, channel.id) {
+                if !names::may_know(self.charter(), self.member?, channel.id) {
                     return None;
                 }
                 self.names.keys().get(&channel.id)?.open(channel.id, sealed)
@@ -620,7 +688,8 @@ impl Squad {
     /// Whether there is room for no more peers: further ones are refused as
     /// [`crate::hello::Refusal::Busy`].
     pub fn is_full(&self) -> bool {
-        self.links.len() >= LINKS_MAX
+        let limit = if self.member.is_some() { LINKS_MAX } else { RELAY_LINKS_MAX };
+        self.links.len() >= limit
     }
 
     fn handle_answer(&mut self, now: Timestamp, device: DeviceId, id: u64, taken: bool) {
@@ -640,7 +709,21 @@ impl Squad {
             Purpose::Listening(number) => self.nets.handle_answer(now, device, number, taken),
             Purpose::Names => self.names.handle_answer(now, device, taken),
             Purpose::Charter => self.replication.handle_answer(device),
-            Purpose::Move => {}
+            Purpose::Move | Purpose::Path => {}
+            Purpose::Wanted(number) => self.relays.handle_wanted(now, device, number, taken),
+            Purpose::Route(target, number) => {
+                self.relays.handle_route(now, device, (target, number), taken);
+            }
+            Purpose::Roster(number) => {
+                if let Some(serving) = &mut self.serving {
+                    serving.handle_roster(now, device, number, taken);
+                }
+            }
+            Purpose::Draining(number) => {
+                if let Some(serving) = &mut self.serving {
+                    serving.handle_draining(now, device, number, taken);
+                }
+            }
         }
         self.settle(now);
     }
@@ -658,25 +741,28 @@ impl Squad {
         while let Some((target, delivery)) = self.targets.poll_delivery(now) {
             self.send(delivery.to, Purpose::Key(target, delivery.id), delivery.bytes);
         }
-        let charter = Arc::clone(self.charter());
-        let links: BTreeMap<_, _> =
-            self.links.iter().map(|(device, link)| (*device, link.member)).collect();
-        let member = |device| links.get(&device).copied();
-        while let Some((to, listening)) = self.nets.poll(now, &charter, member) {
-            let purpose = Purpose::Listening(listening.number);
-            self.send(to, purpose, Zeroizing::new(Message::Listening(listening).encode()));
-        }
-        while let Some((to, message)) = self.names.poll(now, &charter, member) {
-            self.send(to, Purpose::Names, Zeroizing::new(message.encode()));
+        // A relay listens to nothing, and knows no names.
+        if self.member.is_some() {
+            self.tell_nets(now);
         }
         while let Some((to, bytes)) = self.replication.poll_message() {
             self.send(to, Purpose::Charter, Zeroizing::new(bytes));
         }
-        let Self { targets, liveness, events, .. } = self;
-        while let Some((target, devices)) =
-            targets.poll_listeners(|device| liveness.is_reachable(device))
-        {
-            events.push_back(Event::Listeners { target, devices });
+        self.settle_relaying(now);
+    }
+
+    /// Tells peers what we listen to, and the names that they may know.
+    fn tell_nets(&mut self, now: Timestamp) {
+        let charter = Arc::clone(self.charter());
+        let links: BTreeMap<_, _> =
+            self.links.iter().map(|(device, link)| (*device, link.member)).collect();
+        while let Some((to, listening)) = self.nets.poll(now, &charter, &links) {
+            let purpose = Purpose::Listening(listening.number);
+            self.send(to, purpose, Zeroizing::new(Message::Listening(listening).encode()));
+        }
+        let member = |device| links.get(&device).copied().flatten();
+        while let Some((to, message)) = self.names.poll(now, &charter, member) {
+            self.send(to, Purpose::Names, Zeroizing::new(message.encode()));
         }
     }
 
@@ -703,6 +789,9 @@ impl Squad {
 
 /// Links at a time: as many as can be given a key. Further peers are not served.
 pub const LINKS_MAX: usize = RECIPIENTS_MAX;
+
+/// Links of an infrastructure relay at a time.
+pub const RELAY_LINKS_MAX: usize = 4096;
 
 /// Things to send that wait for the driver, who takes all after each input. The oldest goes; keys
 /// and records are sent again.

@@ -122,6 +122,23 @@ impl Target {
         Self { priority, ..permitted }
     }
 
+    /// Whether `listener`, who has chosen to hear the channels `listening`, is reached by what is
+    /// said to this target, all of which its speaker is permitted. [`Self::hearing`] says how.
+    pub fn reaches(
+        &self,
+        state: &State,
+        listener: MemberId,
+        listening: &BTreeSet<ChannelId>,
+    ) -> bool {
+        let hears = |channel: ChannelId| {
+            listening.contains(&channel) && state.allows(listener, LISTEN, Place::Channel(channel))
+        };
+        self.members.contains(&listener)
+            || self.channels.iter().any(|it| hears(*it) || state.linked(*it).any(hears))
+            || (!self.roles.is_empty()
+                && state.grants(listener).any(|(role, _)| self.roles.contains(&role)))
+    }
+
     /// How `listener`, who has chosen to hear the channels `listening`, hears what `speaker` says
     /// to this target; both are members in good standing.
     pub fn hearing(

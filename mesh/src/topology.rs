@@ -1,14 +1,179 @@
-//! Who sends to whom.
-//!
-//! Every talker sends a copy to each listener itself. This is the place where relays come in.
+//! Who sends to whom: each listener is sent a copy, or a relay makes the copies.
 
-use hark_keys::DeviceId;
+use std::collections::BTreeSet;
 
-/// The devices that a talker sends its frames to: those of `holders`, who have its key, that are
-/// `reachable` now.
-pub fn listeners(
-    holders: impl IntoIterator<Item = DeviceId>,
-    reachable: impl Fn(DeviceId) -> bool,
-) -> Vec<DeviceId> {
-    holders.into_iter().filter(|device| reachable(*device)).collect()
+use hark_keys::{DeviceId, TargetId};
+
+/// How what goes to one target travels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Each of these gets a copy on its own link, in ascending order.
+    pub direct: Vec<DeviceId>,
+    /// Relays that copy for the others.
+    pub hops: Vec<Hop>,
+}
+
+/// One relay of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Which relay.
+    pub relay: DeviceId,
+    /// Who takes its place when it falls silent.
+    pub standby: Option<DeviceId>,
+    /// Whom it copies for, in ascending order.
+    pub devices: Vec<DeviceId>,
+}
+
+impl From<Vec<DeviceId>> for Plan {
+    /// Copies to each of these.
+    fn from(devices: Vec<DeviceId>) -> Self {
+        let direct: BTreeSet<_> = devices.into_iter().collect();
+        Self { direct: direct.into_iter().collect(), hops: Vec::new() }
+    }
+}
+
+impl Plan {
+    /// Whether it reaches nobody.
+    pub fn is_empty(&self) -> bool {
+        self.direct.is_empty() && self.hops.is_empty()
+    }
+
+    /// All who are sent to, in ascending order.
+    pub fn listeners(&self) -> Vec<DeviceId> {
+        let relayed = self.hops.iter().flat_map(|hop| &hop.devices);
+        let listeners: BTreeSet<_> = self.direct.iter().chain(relayed).copied().collect();
+        listeners.into_iter().collect()
+    }
+}
+
+/// A relay that can be used, and whom it can reach.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Which relay.
+    pub relay: DeviceId,
+    /// Those attached to it.
+    pub serves: &'a BTreeSet<DeviceId>,
+}
+
+/// The plan for those who are to hear a target, each with whether its link goes there directly.
+///
+/// With more than `fanout_max` listeners all go through relays, the first of `candidates` that serve
+/// them; else those that cannot be reached directly. Whom no relay serves gets a copy on its link. A
+/// target that was `relayed` before goes back to direct copies two listeners later, so that one
+/// listener who comes and goes does not change the way of all others.
+pub fn plan(
+    hearers: &[(DeviceId, bool)],
+    candidates: &[Candidate<'_>],
+    fanout_max: usize,
+    relayed: bool,
+) -> Plan {
+    let limit = if relayed { fanout_max.saturating_sub(BACK_BELOW) } else { fanout_max };
+    let is_large = hearers.len() > limit;
+    let mut left: BTreeSet<DeviceId> = hearers
+        .iter()
+        .filter(|(_, direct)| is_large || !direct)
+        .map(|(device, _)| *device)
+        .collect();
+    let is_direct = |device: &DeviceId| hearers.contains(&(*device, true));
+    let mut hops = Vec::new();
+    for (place, candidate) in candidates.iter().enumerate() {
+        if hops.len() == HOPS_MAX {
+            break;
+        }
+        let devices: Vec<_> = left.intersection(candidate.serves).copied().collect();
+        // One copy saves nothing over another.
+        let saves = devices.len() > 1 || devices.iter().any(|device| !is_direct(device));
+        if !saves {
+            continue;
+        }
+        for device in &devices {
+            left.remove(device);
+        }
+        let serves = |it: &&Candidate<'_>| devices.iter().all(|device| it.serves.contains(device));
+        let standby = candidates[place + 1..].iter().find(serves);
+        let standby = standby.or_else(|| candidates[..place].iter().find(serves));
+        hops.push(Hop { relay: candidate.relay, standby: standby.map(|it| it.relay), devices });
+    }
+    let relayed: BTreeSet<_> = hops.iter().flat_map(|hop| hop.devices.iter().copied()).collect();
+    let direct: BTreeSet<_> =
+        hearers.iter().map(|(device, _)| *device).filter(|it| !relayed.contains(it)).collect();
+    Plan { direct: direct.into_iter().collect(), hops }
+}
+
+/// A number by which all rank relays alike for a target, and otherwise for another: rendezvous
+/// hashing (Thaler and Ravishankar, 1998). The higher comes first.
+pub fn rendezvous(target: TargetId, relay: DeviceId) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(target.as_bytes()).update(relay.as_bytes());
+    u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("8 of 32 bytes"))
+}
+
+/// Listeners to whom a talker sends its own copies; for more it uses a relay where there is one.
+pub const DIRECT_FANOUT_MAX: usize = 8;
+
+/// Relays that one talker sends a spurt to.
+const HOPS_MAX: usize = 3;
+
+/// By how many listeners a relayed target falls below the limit before it is direct again.
+const BACK_BELOW: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(number: u8) -> DeviceId {
+        use hark_keys::{DeviceKey, SeededRandom};
+        DeviceKey::generate(&SeededRandom::new(number.into())).id()
+    }
+
+    fn set(devices: &[DeviceId]) -> BTreeSet<DeviceId> {
+        devices.iter().copied().collect()
+    }
+
+    fn sorted(devices: &[DeviceId]) -> Vec<DeviceId> {
+        set(devices).into_iter().collect()
+    }
+
+    #[test]
+    fn few_who_can_be_reached_get_a_copy_each() {
+        let [a, b, r] = [1, 2, 9].map(device);
+        let serves = set(&[a, b]);
+        let candidates = [Candidate { relay: r, serves: &serves }];
+        let all = plan(&[(a, true), (b, true)], &candidates, 8, false);
+        assert_eq!(all, Plan { direct: sorted(&[a, b]), hops: Vec::new() });
+        let one = plan(&[(a, true), (b, false)], &candidates, 8, false);
+        let hop = Hop { relay: r, standby: None, devices: vec![b] };
+        assert_eq!(one, Plan { direct: vec![a], hops: vec![hop] });
+        // Without a relay that serves it, it gets its copy on the link that it has.
+        let none = plan(&[(a, true), (b, false)], &[], 8, false);
+        assert_eq!(none, Plan { direct: sorted(&[a, b]), hops: Vec::new() });
+    }
+
+    #[test]
+    fn many_go_through_relays_that_serve_them_and_the_rest_direct() {
+        let hearers: Vec<_> = (1..=12).map(|number| (device(number), true)).collect();
+        let ids: Vec<_> = hearers.iter().map(|(device, _)| *device).collect();
+        let [r, s] = [101, 102].map(device);
+        let (first, second) = (set(&ids[..6]), set(&ids[..11]));
+        let candidates =
+            [Candidate { relay: r, serves: &first }, Candidate { relay: s, serves: &second }];
+        let plan = plan(&hearers, &candidates, 8, false);
+        assert_eq!(plan.direct, vec![ids[11]]);
+        let hop =
+            |relay, standby, devices: &[DeviceId]| Hop { relay, standby, devices: sorted(devices) };
+        assert_eq!(plan.hops, vec![hop(r, Some(s), &ids[..6]), hop(s, None, &ids[6..11])]);
+        assert_eq!(plan.listeners(), sorted(&ids));
+    }
+
+    #[test]
+    fn a_relayed_target_goes_back_to_direct_two_listeners_later() {
+        let serves: BTreeSet<_> = (1..=9).map(device).collect();
+        let candidates = [Candidate { relay: device(100), serves: &serves }];
+        let hops = |count, relayed| {
+            let hearers: Vec<_> = (1..=count).map(|number| (device(number), true)).collect();
+            plan(&hearers, &candidates, 8, relayed).hops.len()
+        };
+        assert_eq!([hops(8, false), hops(9, false), hops(8, true), hops(7, true)], [0, 1, 1, 1]);
+        assert_eq!(hops(6, true), 0);
+    }
 }

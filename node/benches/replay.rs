@@ -161,7 +161,7 @@ impl World {
         let (target, tag, net) = (TargetId::of_channel(channel), [4; 4], Net::Channel(channel));
         for command in [
             VoiceCommand::UseKey { target, tag, secret: secret.clone() },
-            VoiceCommand::SetListeners { target, devices: vec![listener_id] },
+            VoiceCommand::SetListeners { target, plan: vec![listener_id].into() },
             VoiceCommand::SelectTarget { target: Some(target), keyed: false },
         ] {
             talker.handle_command(now, command);

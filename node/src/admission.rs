@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, RoleId, Signature, Ticket, UnixTime};
+use hark_keys::{
+    ChannelId, DeviceId, DeviceKey, MemberId, OrganisationId, RoleId, Signature, Ticket, UnixTime,
+};
 use hark_mesh::{
     charter::{Charter, Piece, Recovery},
     hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
@@ -40,6 +42,9 @@ pub struct Admitted {
 enum Standing {
     Newcomer(Box<Ticket>),
     Member(Arc<Charter>, MemberId),
+    /// A relay of this organisation that has not heard of its charter.
+    NewRelay(OrganisationId),
+    Relay(Arc<Charter>),
 }
 
 /// This node's side of every Hello.
@@ -60,6 +65,8 @@ struct State {
     /// Greetings sent, until their answers come: one a device, since Hellos take turns.
     sent: BTreeMap<(DeviceId, [u8; 32]), Greeting>,
     admitted: Option<Admitted>,
+    /// The charter that a relay without one has begun with.
+    begun: Option<Charter>,
     /// Roles of those who have been admitted by their tickets, and are not linked yet.
     promised: BTreeMap<DeviceId, RoleId>,
     /// The newest refusal, to be told to the person if nobody admits.
@@ -100,6 +107,19 @@ impl Doorkeeper {
         Self { recovery, ..Self::new(key, standing, presence, clock, counter) }
     }
 
+    /// A relay's, which belongs to no member, and learns of the `charter` from the first that comes
+    /// where it knows the organisation's id alone. [PROTO-3.9]
+    pub fn relay(
+        key: DeviceKey,
+        organisation: OrganisationId,
+        charter: Option<Arc<Charter>>,
+        presence: Presence,
+        clock: Clock,
+    ) -> Self {
+        let standing = charter.map_or(Standing::NewRelay(organisation), Standing::Relay);
+        Self::new(key, standing, presence, clock, Box::new(NoTickets))
+    }
+
     fn new(
         key: DeviceKey,
         standing: Standing,
@@ -113,6 +133,7 @@ impl Doorkeeper {
             full: None,
             sent: BTreeMap::new(),
             admitted: None,
+            begun: None,
             promised: BTreeMap::new(),
             refused: None,
             turned_away: None,
@@ -129,8 +150,9 @@ impl Doorkeeper {
 
     /// Tells the charter that decides from now on who belongs.
     pub fn set_charter(&self, charter: &Arc<Charter>) {
-        if let Standing::Member(known, _) = &mut self.lock().standing {
-            *known = Arc::clone(charter);
+        match &mut self.lock().standing {
+            Standing::Member(known, _) | Standing::Relay(known) => *known = Arc::clone(charter),
+            Standing::Newcomer(_) | Standing::NewRelay(_) => {}
         }
     }
 
@@ -147,6 +169,11 @@ impl Doorkeeper {
     /// What the ticket has brought, once.
     pub fn take_admitted(&self) -> Option<Admitted> {
         self.lock().admitted.take()
+    }
+
+    /// The charter that a relay without one has begun with, once.
+    pub fn take_begun(&self) -> Option<Charter> {
+        self.lock().begun.take()
     }
 
     /// The role that a device that is linked now was promised by its ticket, once. [PROTO-4.8]
@@ -188,15 +215,27 @@ impl Doorkeeper {
         exporter: &[u8; 32],
         greeting: &[u8],
     ) -> Result<(Vec<u8>, PeerHello), Refusal> {
-        // A newcomer can admit nobody.
-        let Standing::Member(charter, member) = &state.standing else {
-            return Err(Refusal::NotADoor);
+        let (charter, member) = match &state.standing {
+            // A newcomer can admit nobody.
+            Standing::Newcomer(_) => return Err(Refusal::NotADoor),
+            Standing::Member(charter, member) => (charter, Some(*member)),
+            Standing::Relay(charter) => (charter, None),
+            Standing::NewRelay(organisation) => {
+                let opened = hello::open_first_greeting(*organisation, exporter, peer, greeting)?;
+                let (charter, opened) = opened;
+                let (key, presence) = (&self.key, &state.presence);
+                let listener = Listener { charter: &charter, key, member: None, presence };
+                let accepted = opened.accept(&listener);
+                state.begun = Some(charter.clone());
+                state.standing = Standing::Relay(Arc::new(charter));
+                return Ok(accepted);
+            }
         };
         if state.full.as_ref().is_some_and(|here| !here.contains(&peer)) {
             return Err(Refusal::Busy);
         }
         let (key, presence) = (&self.key, &state.presence);
-        let listener = Listener { charter, key, member: *member, presence };
+        let listener = Listener { charter, key, member, presence };
         let now = self.clock.unix();
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
         let Request::Redeem { invite_key, expires, share, addition, role, .. } = opened.request()
@@ -245,8 +284,17 @@ impl Admission for Doorkeeper {
         let greeting = match &state.standing {
             Standing::Member(charter, member) => {
                 let chain = charter.chain_of(*member);
-                Ok(Greeting::member(charter, self.key.id(), &chain, &state.presence, *exporter))
+                let greet = match charter.state().relay(peer) {
+                    Some(_) => Greeting::member_to_relay,
+                    None => Greeting::member,
+                };
+                Ok(greet(charter, self.key.id(), &chain, &state.presence, *exporter))
             }
+            Standing::Relay(charter) => {
+                Ok(Greeting::relay(charter, self.key.id(), &state.presence, *exporter))
+            }
+            // It waits for who dials it.
+            Standing::NewRelay(_) => return Vec::new(),
             Standing::Newcomer(ticket) => {
                 let (now, presence) = (self.clock.unix(), &state.presence);
                 match ticket.invite().member {
@@ -288,10 +336,10 @@ impl Admission for Doorkeeper {
             Ok((answer, hello)) => (answer, Ok(hello)),
             Err(refusal) => {
                 let answer = match &state.standing {
-                    Standing::Member(charter, _) => {
+                    Standing::Member(charter, _) | Standing::Relay(charter) => {
                         hello::refuse(refusal, charter, exporter, peer, greeting)
                     }
-                    Standing::Newcomer(_) => refusal.answer(),
+                    Standing::Newcomer(_) | Standing::NewRelay(_) => refusal.answer(),
                 };
                 (answer, Err(refusal))
             }
@@ -331,6 +379,15 @@ impl Admission for Doorkeeper {
                 Err(error)
             }
         }
+    }
+}
+
+/// Of a relay, which is no door.
+struct NoTickets;
+
+impl UseCounter for NoTickets {
+    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> std::io::Result<bool> {
+        Ok(false)
     }
 }
 

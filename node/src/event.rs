@@ -112,6 +112,17 @@ pub enum Event {
         /// Exactly those who hold the key, this device included.
         devices: Vec<DeviceText>,
     },
+    /// What this device says to a target goes through another relay now, or through none.
+    RelayChanged {
+        /// What that is called: a channel, or several things with `+` between them.
+        channel: String,
+        /// The same by ids.
+        target: TargetText,
+        /// The relay; none where each listener is sent a copy.
+        relay: Option<DeviceText>,
+        /// Why.
+        reason: String,
+    },
     /// A member who may has moved this device's member to another channel.
     Moved {
         /// By which device.
@@ -156,9 +167,8 @@ pub struct TargetText {
     pub roles: Vec<String>,
 }
 
-impl TargetText {
-    #[cfg_attr(not(feature = "voice"), expect(dead_code, reason = "only a running node asks"))]
-    pub(crate) fn of(target: &Target) -> Self {
+impl From<&Target> for TargetText {
+    fn from(target: &Target) -> Self {
         fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
             ids.iter().map(ToString::to_string).collect()
         }
@@ -212,6 +222,10 @@ pub enum Direction {
 pub enum Path {
     /// Straight to an address of the member.
     Direct,
+    /// Straight, through NATs that both sides have opened at the same time.
+    Punched,
+    /// Through a relay.
+    Relay,
 }
 
 impl Path {
@@ -219,6 +233,8 @@ impl Path {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Punched => "punched",
+            Self::Relay => "relay",
         }
     }
 }

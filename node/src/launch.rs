@@ -8,6 +8,7 @@ use std::{
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, Ticket, UnixTime};
 use hark_mesh::{
     charter::{Charter, Ending},
+    forwarding::Limits,
     hello::Presence,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -19,6 +20,7 @@ use crate::{
     network::{Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, Worker},
     random::SystemRandom,
     reach::{names::Names, ports::Surroundings},
+    relay::Relay,
     snapshot::TransmitMode,
     store::{Home, Lock, OrganisationStore},
 };
@@ -165,7 +167,16 @@ impl Launch {
         let own_key = || DeviceKey::from_secret(&secret);
         let held = Arc::new(OnceLock::new());
         let (link_sender, link_events) = unbounded_channel::<LinkEvent>();
-        let links = Links::new(key.id(), clock, link_sender, parts.datagrams);
+        let relay = Relay::new(clock, Limits::default());
+        let (forwards, hears) = (Arc::clone(&relay), parts.datagrams);
+        let handler: DatagramHandler = Arc::new(move |now, device, datagram| {
+            if Relay::is_for_relays(&datagram) {
+                forwards.handle(now, device, &datagram);
+            } else {
+                hears(now, device, datagram);
+            }
+        });
+        let links = Links::new(key.id(), clock, link_sender, handler);
         let mut peers = Vec::new();
         let (store, doorkeeper, ticket) = match (belongs, ticket) {
             (Some((store, lock)), ticket) => {
@@ -220,6 +231,7 @@ impl Launch {
             port_mapping: parts.port_mapping,
             links,
             link_events,
+            relay,
             binder: parts.binder,
             worker: parts.worker,
             start_voice: parts.start_voice,

@@ -1,6 +1,6 @@
 //! One participant of Hark.
 //!
-//! `network` decides and carries out, `voice` turns sound into frames and back, `link` is the libp2p
+//! `swarm` is libp2p and what a squad wants of it, `network` decides and carries out, `voice` turns sound into frames and back, `link` is the libp2p
 //! transport on QUIC, `device` is the sound card, `store` is the disk and `control` the local API,
 //! `commands` are those by which officers read and edit the charter.
 //! `launch` puts together what decides and talks; [`node::Node`] gives it threads, sockets and sound
@@ -12,6 +12,7 @@ pub mod commands;
 pub mod control;
 #[cfg(feature = "device")]
 pub mod device;
+pub mod duration;
 pub mod event;
 #[cfg(feature = "voice")]
 pub mod launch;
@@ -22,13 +23,17 @@ pub mod measure;
 pub mod network;
 #[cfg(feature = "device")]
 pub mod node;
+#[cfg(feature = "voice")]
 mod platform;
 pub mod profile;
 pub mod random;
 pub mod reach;
 pub mod recovery;
+pub mod relay;
 pub mod snapshot;
 pub mod store;
+pub mod swarm;
+pub mod token;
 #[cfg(feature = "voice")]
 pub mod voice;
 #[cfg(feature = "voice")]

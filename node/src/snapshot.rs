@@ -190,6 +190,9 @@ pub struct PeerView {
     pub address: String,
     /// Whether it is connected and not silent.
     pub reachable: bool,
+    /// Why a relay passes its packets on, for a person; none where they come straight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_relayed: Option<String>,
     /// Whether it speaks now.
     pub talking: bool,
     /// The channels that its voice comes in on.
@@ -283,6 +286,14 @@ pub enum Command {
     Transmit {
         /// The mode.
         mode: TransmitMode,
+    },
+    /// Be a relay for others, or none any more.
+    Volunteer {
+        /// Whether to be one.
+        on: bool,
+        /// What may be sent for others, in kbit/s; 0 is any rate.
+        #[serde(default)]
+        kbps: u32,
     },
     /// The volume of one member, 0 to 4.
     Volume {

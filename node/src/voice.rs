@@ -26,7 +26,9 @@ pub mod pipeline;
 pub mod receive;
 pub mod report;
 pub mod send;
+mod slots;
 mod statistics;
+mod uplinks;
 mod window;
 
 use std::{collections::VecDeque, time::Duration};

@@ -28,6 +28,7 @@ use quinn_proto::{
 };
 use ring::hmac;
 
+pub(crate) use self::schedule::{Secret, expand_label};
 use self::session::Session;
 use crate::{DeviceId, DeviceKey, Random};
 

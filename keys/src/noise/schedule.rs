@@ -136,10 +136,10 @@ impl Retry {
     }
 }
 
-pub(super) type Secret = Zeroizing<[u8; 32]>;
+pub(crate) type Secret = Zeroizing<[u8; 32]>;
 
 /// HKDF-Expand-Label of RFC 8446 section 7.1, with the whole label, prefix included, given.
-pub(super) fn expand_label(secret: &[u8; 32], label: &[u8], context: &[u8], out: &mut [u8]) {
+pub(crate) fn expand_label(secret: &[u8; 32], label: &[u8], context: &[u8], out: &mut [u8]) {
     let length = u16::try_from(out.len()).expect("no key is that long").to_be_bytes();
     let label_length = [u8::try_from(label.len()).expect("labels are short")];
     let context_length = [u8::try_from(context.len()).expect("contexts are hashes")];
@@ -219,6 +219,14 @@ mod tests {
         assert_eq!(
             HEXLOWER.encode(&exported),
             "8649a42b77b6acd69c1f8acd6b969fd97fc04b30f35a1676eeef84e24521b12a"
+        );
+        // [PROTO-8.2]
+        let mut exported = [0; crate::fast::EXPORT_LENGTH];
+        traffic.export(&mut exported, crate::fast::EXPORT_LABEL, b"").unwrap();
+        assert_eq!(
+            HEXLOWER.encode(&exported),
+            "a64abf3dee5634146efb38f8944a4b3967bcece0d94f974174618b20909757832c667c9cee355287\
+             b7bef8ae1a64f4f0877e2f921a7671379ca5f8255d3cd3bd18768bb252e437f8"
         );
         let _keys = traffic.update();
         assert_eq!(

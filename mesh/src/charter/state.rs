@@ -324,6 +324,11 @@ impl State {
         })
     }
 
+    /// What is known of the relay with this device.
+    pub fn relay(&self, device: DeviceId) -> Option<&Relay> {
+        self.relays.get(&device)
+    }
+
     /// All relays.
     pub fn relays(&self) -> impl Iterator<Item = &Relay> {
         self.relays.values()
@@ -341,6 +346,16 @@ impl State {
             (_, true) => Some(*a),
             _ => None,
         })
+    }
+
+    /// Whether by `other` everybody has the same rights at the same channels, linked alike.
+    pub fn permits_like(&self, other: &Self) -> bool {
+        self.roots == other.roots
+            && self.roles == other.roles
+            && self.channels == other.channels
+            && self.links == other.links
+            && self.rules == other.rules
+            && self.grants == other.grants
     }
 
     /// Whether a certificate was listed by this member, after the last removal of whom it is for.

@@ -118,6 +118,9 @@ pub enum HelloError {
     /// The listener admits to another organisation than the ticket's.
     #[error("the other side answered for another organisation than the ticket's")]
     WrongOrganisation,
+    /// The listener says that it is a relay, and the charter does not name it.
+    #[error("the other side is no relay of the organisation")]
+    NotRelay,
     /// The listener does not prove that it belongs, or gave a certificate that proves nothing.
     #[error("the other side is no member: {0}")]
     Certificate(#[from] ChainError),

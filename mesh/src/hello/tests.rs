@@ -1,5 +1,6 @@
 mod devices;
 mod former;
+mod relays;
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ impl Party {
 
     fn listener<'a>(&'a self, charter: &'a Charter) -> Listener<'a> {
         let member = charter.member_of(self.key.id());
-        Listener { charter, key: &self.key, member, presence: &self.presence }
+        Listener { charter, key: &self.key, member: Some(member), presence: &self.presence }
     }
 }
 
@@ -105,7 +106,7 @@ fn a_newcomer_is_admitted_and_then_meets_others_as_a_member() {
         Greeting::member(&welcome.charter, cid.key.id(), &welcome.chain, &cid.presence, EXPORTER);
     let opened = open(&charter, &founder, &cid, greeting.bytes()).unwrap();
     let Request::Member(peer) = opened.request() else { panic!("Cid is a member") };
-    assert_eq!((peer.incarnation, peer.member), (3, charter.member_of(cid.key.id())));
+    assert_eq!((peer.incarnation, peer.member), (3, Some(charter.member_of(cid.key.id()))));
     assert_eq!(peer.listening, cid.presence.listening);
     assert_eq!(peer.digest, welcome.charter.digest());
     assert_ne!(peer.digest, charter.digest(), "the founder does not know Cid yet");
@@ -248,8 +249,9 @@ fn a_newcomer_trusts_the_ticket_and_not_the_listener() {
     let greet = || redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
     let answer = |root: &Charter, chain: &CertificateChain, newcomer: &CertificateChain| {
         let roots = List::truncated(root.roots().cloned());
+        let listener = Introduction::new(&charter, founder.key.id(), chain, &founder.presence);
         let body = AnswerBody {
-            listener: Introduction::new(&charter, founder.key.id(), chain, &founder.presence),
+            listener: Introduced::Member(listener),
             admission: Some(Admission { chain: newcomer.clone(), added: List::default(), roots }),
         };
         let header = [&MAGIC[..], &[VERSION]].concat();

@@ -39,8 +39,9 @@ impl Squad {
         to: ChannelId,
     ) -> Result<(), MoveError> {
         let order = Move { from, to };
-        check(self.charter(), self.member, member, &order)?;
-        let of = self.links.iter().filter(|(_, link)| link.member == member);
+        let by = self.member.ok_or(MoveError::MayNot)?;
+        check(self.charter(), by, member, &order)?;
+        let of = self.links.iter().filter(|(_, link)| link.member == Some(member));
         let devices: Vec<_> = of.map(|(device, _)| *device).collect();
         if devices.is_empty() {
             return Err(MoveError::NotHere);
@@ -55,8 +56,9 @@ impl Squad {
 
     /// `by` wants us to hear another channel.
     pub(super) fn take_move(&mut self, by: DeviceId, order: Move) -> Result<(), MessageError> {
-        let mover = self.links.get(&by).ok_or(MessageError::NotLinked)?.member;
-        check(self.charter(), mover, self.member, &order).map_err(MessageError::Move)?;
+        let mover = self.member_of(by).ok_or(MessageError::NotLinked)?;
+        let own = self.member.ok_or(MessageError::NotMember)?;
+        check(self.charter(), mover, own, &order).map_err(MessageError::Move)?;
         // Who has left it meanwhile is where it wants to be.
         if order.from.is_none_or(|from| self.nets.own().contains(&from)) {
             self.events.push_back(Event::Moved { by, from: order.from, to: order.to });

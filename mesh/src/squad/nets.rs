@@ -125,15 +125,16 @@ impl Nets {
         self.peers.get(&device).map_or(&NOTHING, |peer| &peer.listening)
     }
 
-    /// The next peer that is to be told what we listen to: all that it may know of.
+    /// The next of `peers` that is to be told what we listen to: all that its member may know of, and
+    /// to a relay, which is no member's, everything, since it could not forward it otherwise.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
         charter: &Charter,
-        member: impl Fn(DeviceId) -> Option<MemberId>,
+        peers: &BTreeMap<DeviceId, Option<MemberId>>,
     ) -> Option<(DeviceId, Listening)> {
         for (device, peer) in &mut self.peers {
-            let Some(member) = member(*device) else { continue };
+            let Some(member) = peers.get(device) else { continue };
             let due = peer.again_at.is_some_and(|at| at <= now);
             if !due
                 && peer
@@ -143,8 +144,8 @@ impl Nets {
             {
                 continue;
             }
-            let known: BTreeSet<_> =
-                self.own.iter().copied().filter(|it| may_know(charter, member, *it)).collect();
+            let knows = |it: &ChannelId| member.is_none_or(|member| may_know(charter, member, *it));
+            let known: BTreeSet<_> = self.own.iter().copied().filter(knows).collect();
             if peer.told.as_ref() == Some(&known) && !due {
                 continue;
             }

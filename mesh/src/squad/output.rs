@@ -1,6 +1,6 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use hark_keys::{ChannelId, DecodeError, DeviceId, KeySecret, SignatureError, TargetId};
+use hark_keys::{ChannelId, DecodeError, DeviceId, KeySecret, MemberId, SignatureError, TargetId};
 use zeroize::Zeroizing;
 
 use super::MoveError;
@@ -8,6 +8,7 @@ use crate::{
     DirectoryError, Target,
     charter::{Charter, PieceError},
     target::Hearing,
+    topology::Plan,
 };
 
 /// Something to send.
@@ -58,6 +59,22 @@ pub enum Event {
         /// Where it was dialled, if this side did.
         address: Option<SocketAddr>,
     },
+    /// An infrastructure relay is linked, or has restarted.
+    RelayUp {
+        /// Its device.
+        device: DeviceId,
+        /// What it calls itself, fit to be shown.
+        name: String,
+        /// Where it was dialled, if this side did.
+        address: Option<SocketAddr>,
+    },
+    /// An infrastructure relay is linked no more.
+    RelayDown {
+        /// Its device.
+        device: DeviceId,
+        /// Why.
+        reason: DownReason,
+    },
     /// A peer is silent. Its link still stands. [PROTO-2.7]
     PeerUnreachable {
         /// Its device.
@@ -100,13 +117,22 @@ pub enum Event {
         /// The key.
         secret: KeySecret,
     },
-    /// Send each frame sealed for the target to these.
+    /// Send each frame sealed for the target so.
     Listeners {
         /// Which target.
         target: TargetId,
-        /// In ascending order.
-        devices: Vec<DeviceId>,
+        /// To whom, and by which relays.
+        plan: Plan,
     },
+    /// Those with a slot at a relay, of those whom we would reach.
+    Slots {
+        /// Which relay.
+        relay: DeviceId,
+        /// All of them; none at all when it is used no more.
+        slots: Option<Vec<(u16, DeviceId)>>,
+    },
+    /// As a relay, do this for somebody.
+    Serve(Service),
     /// Nothing may be said to this target any more.
     TargetGone(TargetId),
     /// What `device` says to the target opens with this, and reaches us so.
@@ -168,6 +194,38 @@ pub enum Event {
     RecordsChanged,
 }
 
+/// What a relay does for those who are linked to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Give the device a slot, told by [`super::Squad::handle_attached`].
+    Attach {
+        /// Which device.
+        device: DeviceId,
+        /// Whose it is; none of another relay.
+        member: Option<MemberId>,
+    },
+    /// The device is gone, with all that was done for it.
+    Detach(DeviceId),
+    /// What the device listens to.
+    Listening {
+        /// Which device.
+        device: DeviceId,
+        /// All of it.
+        channels: Vec<ChannelId>,
+    },
+    /// Forward what the device says to a target to those who may hear it.
+    Route {
+        /// Which device.
+        device: DeviceId,
+        /// What it talks to.
+        target: Target,
+        /// To these of them alone, if it names any: to none any more where it is empty.
+        only: Option<Vec<DeviceId>>,
+    },
+    /// Forward for nobody any more.
+    Stop,
+}
+
 /// Why a link has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DownReason {
@@ -196,6 +254,9 @@ pub enum MessageError {
     /// From somebody without a link.
     #[error("message of a peer without a link")]
     NotLinked,
+    /// From a relay, what only members send.
+    #[error("message of a relay that only members send")]
+    NotMember,
     /// A key that is not the peer's own. [PROTO-6.8]
     #[error("key of another sender than the peer")]
     OtherSender,
@@ -211,6 +272,15 @@ pub enum MessageError {
     /// What travels only over the link that ends at its recipient. [PROTO-6.4]
     #[error("a message by gossip that is for one peer")]
     ByGossip,
+    /// What travels only by gossip.
+    #[error("a message for one peer that is for all")]
+    ByStream,
+    /// What is asked of a relay, which this device is not.
+    #[error("this device is no relay")]
+    NotRelaying,
+    /// More than a relay does for one peer.
+    #[error("too many targets to forward")]
+    TooManyRoutes,
     /// A move that nobody has the right to.
     #[error("move: {0}")]
     Move(MoveError),

@@ -198,14 +198,15 @@ impl Squad {
 
     fn sign_record(&mut self, now: Timestamp, sequence_number: u64) {
         // Nobody looks for one who does not belong any more.
-        if !self.charter().devices_of(self.member).contains(&self.key.id()) {
+        let Some(member) = self.member else { return };
+        if !self.charter().devices_of(member).contains(&self.key.id()) {
             return;
         }
         let record = MemberRecord {
             device: self.key.id(),
             name: self.presence.name.clone(),
             addresses: List::<_, ADDRESSES_MAX>::truncated(self.presence.addresses.iter().copied()),
-            chain: self.charter().chain_of(self.member),
+            chain: self.charter().chain_of(member),
             sequence_number,
         };
         let record = Signed::sign(record, &self.key);

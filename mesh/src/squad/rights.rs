@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hark_keys::{DeviceId, List, Timestamp};
+use hark_keys::{DeviceId, List, MemberId, Timestamp};
 
 use super::{DownReason, Event, Link, Squad, talkers::TalkerChange, targets::Listener};
 use crate::charter::content::{Capabilities, Change, Place};
@@ -11,17 +11,14 @@ impl Squad {
     /// Does what another charter asks for: who does not belong goes, what is not permitted ends.
     pub(super) fn apply_charter(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
-        if !charter.devices_of(self.member).contains(&self.key.id()) {
+        let own = self.key.id();
+        if self.member.is_some_and(|member| !charter.devices_of(member).contains(&own)) {
             self.events.push_back(Event::Removed);
         }
-        // Who has just come may be on its way to the disk.
-        let taken = self.replication.taken();
-        let belongs =
-            |device: &DeviceId, link: &Link| taken.devices_of(link.member).contains(device);
         let gone: Vec<_> = self
             .links
             .iter()
-            .filter(|(device, link)| !belongs(device, link))
+            .filter(|(device, link)| !self.belongs(**device, link.member))
             .map(|(device, _)| *device)
             .collect();
         // Whoever may not hear any more goes with those who are gone: none is given what replaces
@@ -44,6 +41,16 @@ impl Squad {
         self.events.push_back(Event::CharterChanged);
     }
 
+    /// Whether `device` is one of `member`'s, or a relay that the charter names. Who has just come
+    /// may be on its way to the disk.
+    pub(super) fn belongs(&self, device: DeviceId, member: Option<MemberId>) -> bool {
+        let taken = self.replication.taken();
+        match member {
+            Some(member) => taken.devices_of(member).contains(&device),
+            None => taken.state().relay(device).is_some(),
+        }
+    }
+
     /// Ends all with a device that does not belong any more, and has lost our keys.
     fn evict(&mut self, now: Timestamp, device: DeviceId) {
         self.unlink(now, device, DownReason::Refused);
@@ -52,8 +59,9 @@ impl Squad {
     }
 
     pub(super) fn permit_nets(&mut self, now: Timestamp) {
+        let Some(member) = self.member else { return };
         let charter = Arc::clone(self.charter());
-        if self.nets.permit(&charter, self.member) {
+        if self.nets.permit(&charter, member) {
             self.presence.listening = self.nets.public(&charter);
             self.weigh_talkers(None);
             self.events.push_back(Event::NetsChanged);
@@ -62,8 +70,9 @@ impl Squad {
     }
 
     pub(super) fn permit_targets(&mut self) {
+        let Some(member) = self.member else { return };
         let charter = Arc::clone(self.charter());
-        for target in self.targets.permit(&charter, self.member) {
+        for target in self.targets.permit(&charter, member) {
             self.events.push_back(Event::TargetGone(target));
         }
     }
@@ -75,25 +84,27 @@ impl Squad {
 
     /// The same, where `gone` do not belong any more.
     pub(super) fn admit_but(&mut self, now: Timestamp, gone: &[DeviceId]) {
+        let Some(own) = self.member else { return };
         let charter = Arc::clone(self.charter());
         let listeners = self
             .links
             .iter()
             .filter(|(device, _)| !self.liveness.is_lost(**device) && !gone.contains(device));
-        let listeners = listeners.map(|(device, link)| Listener {
-            device: *device,
-            member: link.member,
-            listening: self.nets.of(*device),
+        // A relay is no member: whatever it says that it listens to, it gets no key.
+        let listeners = listeners.filter_map(|(device, link)| {
+            let listening = self.nets.of(*device);
+            link.member.map(|member| Listener { device: *device, member, listening })
         });
-        self.targets.admit(now, charter.state(), self.member, listeners, gone);
+        self.targets.admit(now, charter.state(), own, listeners, gone);
     }
 
     pub(super) fn weigh_talkers(&mut self, device: Option<DeviceId>) {
+        let Some(listener) = self.member else { return };
         let charter = Arc::clone(self.charter());
         let links = &self.links;
-        let member = |device| links.get(&device).map(|link| link.member);
+        let member = |device| links.get(&device).and_then(|link: &Link| link.member);
         let (state, own) = (charter.state(), self.nets.own());
-        for change in self.talkers.weigh(device, state, self.member, own, member) {
+        for change in self.talkers.weigh(device, state, listener, own, member) {
             self.events.push_back(match change {
                 TalkerChange::Install { device, target, hearing, secret } => {
                     Event::TalkerKey { device, target, hearing, secret }
@@ -105,21 +116,22 @@ impl Squad {
 
     /// Certificates of our own that others may have to rely on are listed, many at once.
     pub(super) fn list_soon(&mut self, now: Timestamp) {
-        if self.list_at.is_none() && !self.charter().unlisted(self.member).is_empty() {
+        if self.list_at.is_none()
+            && self.member.is_some_and(|member| !self.charter().unlisted(member).is_empty())
+        {
             self.list_at = Some(now + LIST_AFTER);
         }
     }
 
     pub(super) fn list_certificates(&mut self) {
         let everywhere = Place::Organisation;
-        let unlisted = self.replication.taken().unlisted(self.member);
-        if unlisted.is_empty()
-            || !self.charter().allows(self.member, Capabilities::ADMIT, everywhere)
-        {
+        let Some(member) = self.member else { return };
+        let unlisted = self.replication.taken().unlisted(member);
+        if unlisted.is_empty() || !self.charter().allows(member, Capabilities::ADMIT, everywhere) {
             return;
         }
         let change = Change::Admitted(List::truncated(unlisted));
-        if let Err(error) = self.replication.edit(&self.key, self.member, vec![change]) {
+        if let Err(error) = self.replication.edit(&self.key, member, vec![change]) {
             tracing::warn!(%error, "certificates are not listed");
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     charter::{Charter, State},
     message::RECIPIENTS_MAX,
     sender_keys::{KeyChange, KeyDelivery, SenderKeys},
+    topology::Plan,
 };
 
 /// The targets that are keyed in advance, so that pressing a key to talk waits for nothing.
@@ -28,7 +29,7 @@ pub(super) struct Targets {
 struct Keyed {
     target: Target,
     keys: SenderKeys,
-    listeners: Vec<DeviceId>,
+    plan: Plan,
 }
 
 /// Somebody who may hear: a device, its member, and what it listens to.
@@ -74,7 +75,7 @@ impl Targets {
                 let last = generations.get(&id).copied().unwrap_or(0);
                 let keys =
                     SenderKeys::new(target.clone(), Arc::clone(key), Arc::clone(random), last);
-                Keyed { target, keys, listeners: Vec::new() }
+                Keyed { target, keys, plan: Plan::default() }
             });
         }
         gone
@@ -190,19 +191,24 @@ impl Targets {
         self.keyed.iter_mut().find_map(|(id, keyed)| Some((*id, keyed.keys.poll_persist()?)))
     }
 
-    /// The next target whose listeners are others now.
-    pub(super) fn poll_listeners(
-        &mut self,
-        reachable: impl Fn(DeviceId) -> bool,
-    ) -> Option<(TargetId, Vec<DeviceId>)> {
-        self.keyed.iter_mut().find_map(|(id, keyed)| {
-            let listeners = crate::topology::listeners(keyed.keys.hearers(), &reachable);
-            if listeners == keyed.listeners {
-                return None;
-            }
-            keyed.listeners.clone_from(&listeners);
-            Some((*id, listeners))
-        })
+    /// All targets with those who are to hear them now.
+    pub(super) fn hearers(
+        &self,
+    ) -> impl Iterator<Item = (TargetId, &Target, impl Iterator<Item = DeviceId>)> {
+        self.keyed.iter().map(|(id, keyed)| (*id, &keyed.target, keyed.keys.hearers()))
+    }
+
+    /// Whether what goes to `target` went through a relay until now.
+    pub(super) fn is_relayed(&self, target: TargetId) -> bool {
+        self.keyed.get(&target).is_some_and(|keyed| !keyed.plan.hops.is_empty())
+    }
+
+    /// What goes to `target` travels so from now on; says whether that is new.
+    pub(super) fn set_plan(&mut self, target: TargetId, plan: &Plan) -> bool {
+        let Some(keyed) = self.keyed.get_mut(&target) else { return false };
+        let changed = keyed.plan != *plan;
+        keyed.plan.clone_from(plan);
+        changed
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {

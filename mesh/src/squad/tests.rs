@@ -12,6 +12,7 @@ use crate::{
 
 mod moves;
 mod past;
+mod paths;
 mod rights;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -230,7 +231,7 @@ fn keys_that_are_not_the_peers_own_are_refused() {
     let mut world = room(11, 3, 0);
     let (now, own, peer, other) = (world.now, world.id(0), world.id(1), world.id(2));
     let member = world.squad(0).member();
-    let channel = world.squad(0).charter().first_channel(member).unwrap().id;
+    let channel = world.squad(0).charter().first_channel(member.unwrap()).unwrap().id;
     let target = Target::of_channel(channel);
     let key = Arc::clone(&world.nodes[1].key);
     let random = SeededRandom::new(12);
@@ -286,7 +287,7 @@ fn an_unknown_recipient_is_reported() {
     let mut recipients = vec![own, stranger];
     recipients.sort();
     let member = world.squad(0).member();
-    let channel = world.squad(0).charter().first_channel(member).unwrap().id;
+    let channel = world.squad(0).charter().first_channel(member.unwrap()).unwrap().id;
     let message = KeyMessage {
         target: Target::of_channel(channel),
         sender: peer,
@@ -314,7 +315,7 @@ fn a_full_squad_takes_no_more() {
         let issued = charter.issue(&key, charter.member_of(key.id()), device, None);
         PeerHello {
             device,
-            member: charter.member_of(device),
+            member: Some(charter.member_of(device)),
             chain: charter.chain_with(issued.unwrap()),
             added: Vec::new(),
             name: "somebody".to_owned(),
@@ -441,7 +442,8 @@ fn what_an_author_has_not_signed_does_not_count_against_it() {
     let squad = world.squad(0);
     let channel = |number| Channel::open(ChannelId::from_bytes([number; 16]), "Alpha");
     let charter = Arc::clone(squad.charter());
-    let good = charter.edit(&founder, squad.member(), vec![Change::Channel(channel(1))]).unwrap();
+    let good =
+        charter.edit(&founder, squad.member().unwrap(), vec![Change::Channel(channel(1))]).unwrap();
     let gossip = |squad: &mut Squad, operation| {
         let [message] = &crate::charter::pack::pack([Piece::Operation(operation)])[..] else {
             panic!("one piece fits one message");

@@ -136,7 +136,7 @@ impl World {
         let charter = Arc::clone(&node.disk_charter);
         let config = SquadConfig {
             directory: Directory::restore(&charter, &node.disk_directory),
-            member: charter.member_of(node.key.id()),
+            member: Some(charter.member_of(node.key.id())),
             charter,
             key: Arc::clone(&node.key),
             presence: Presence {
@@ -196,7 +196,7 @@ impl World {
     pub(super) fn talk(&mut self, index: usize) {
         let now = self.now;
         if let Some(squad) = &mut self.nodes[index].squad {
-            let first = squad.charter().first_channel(squad.member()).unwrap().id;
+            let first = squad.charter().first_channel(squad.member().unwrap()).unwrap().id;
             squad.handle_talked(now, TargetId::of_channel(first));
         }
         self.pump();
@@ -238,7 +238,7 @@ impl World {
     }
 
     pub(super) fn member(&mut self, index: usize) -> MemberId {
-        self.squad(index).member()
+        self.squad(index).member().expect("a member's node")
     }
 
     /// The number that stands for a percent chance and the like.
@@ -437,7 +437,7 @@ impl World {
             (expected && open).then_some((to, *address))
         });
         let Some((to, address)) = found.filter(|_| self.below(100) >= self.loss) else {
-            self.squad(from).handle_dial_failed(now, dial.device, &dial.addresses);
+            self.squad(from).handle_dial_failed(now, dial);
             return;
         };
         self.happened += 1;
@@ -456,7 +456,7 @@ impl World {
         let charter = squad.charter();
         PeerHello {
             device,
-            member: charter.member_of(device),
+            member: Some(charter.member_of(device)),
             chain: charter.chain_of(charter.member_of(device)),
             added: Vec::new(),
             name: squad.presence().name.clone(),
@@ -582,7 +582,7 @@ impl Node {
             Event::TalkerGone { device } => {
                 self.opens.remove(&device).expect("only talkers go");
             }
-            Event::Listeners { devices, .. } => self.listeners = devices,
+            Event::Listeners { plan, .. } => self.listeners = plan.listeners(),
             Event::PeerUnreachable { device } => {
                 self.unreachable.insert(device);
             }
@@ -595,6 +595,10 @@ impl Node {
             | Event::Moved { .. }
             | Event::TargetGone(_) => panic!("nobody was removed here"),
             Event::PeerUp { .. }
+            | Event::RelayUp { .. }
+            | Event::RelayDown { .. }
+            | Event::Serve(_)
+            | Event::Slots { .. }
             | Event::PeerRenamed { .. }
             | Event::RecordsChanged
             | Event::NetsChanged

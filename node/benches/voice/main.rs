@@ -198,9 +198,12 @@ fn talk(bencher: Bencher, listeners: u64) {
     let config =
         PipelineConfig { transmit: Transmit::Open, ..PipelineConfig::new(device(), false) };
     let mut pipeline = Pipeline::new(config).expect("a valid rate");
-    let devices = (0..listeners).map(|_| device()).collect();
+    let devices: Vec<_> = (0..listeners).map(|_| device()).collect();
     let (target, tag) = (TargetId::from_bytes([1; 16]), [0; 4]);
-    pipeline.handle_command(Timestamp::ZERO, VoiceCommand::SetListeners { target, devices });
+    pipeline.handle_command(
+        Timestamp::ZERO,
+        VoiceCommand::SetListeners { target, plan: devices.into() },
+    );
     pipeline.handle_command(
         Timestamp::ZERO,
         VoiceCommand::SelectTarget { target: Some(target), keyed: false },
@@ -245,7 +248,7 @@ fn listen(bencher: Bencher, talkers: usize) {
             let mut talker = pipeline(device);
             for command in [
                 VoiceCommand::UseKey { target, tag, secret: secret.clone() },
-                VoiceCommand::SetListeners { target, devices: vec![own] },
+                VoiceCommand::SetListeners { target, plan: vec![own].into() },
                 VoiceCommand::SelectTarget { target: Some(target), keyed: false },
             ] {
                 talker.handle_command(Timestamp::ZERO, command);

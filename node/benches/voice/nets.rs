@@ -60,7 +60,7 @@ impl Party {
             let mut talker = pipeline(device)?;
             for command in [
                 VoiceCommand::UseKey { target, tag, secret: secret.clone() },
-                VoiceCommand::SetListeners { target, devices: vec![own] },
+                VoiceCommand::SetListeners { target, plan: vec![own].into() },
                 VoiceCommand::SelectTarget { target: Some(target), keyed: false },
             ] {
                 talker.handle_command(now, command);

@@ -27,6 +27,7 @@ use super::{Controlled, Description, MESSAGE_LIMIT, VERSION};
 use crate::{
     event::StampedEvent,
     snapshot::{Command, TicketRequest},
+    token::Token,
 };
 
 /// The running local API; ends when dropped.
@@ -39,23 +40,18 @@ impl Server {
     /// Listens on a free port of the loopback interface. To be called within a tokio runtime.
     pub async fn start(node: Arc<dyn Controlled>, random: &dyn Random) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let mut secret = [0; 32];
-        random.fill(&mut secret);
-        let token = blake3::Hash::from_bytes(secret).to_hex().to_string();
+        let token = Token::generate(random);
         let address = listener.local_addr()?;
-        let door = Arc::new(Door {
-            node,
-            address,
-            token: blake3::hash(token.as_bytes()),
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        });
+        let description = Description { version: VERSION, address, token: token.text().to_owned() };
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let door = Arc::new(Door { node, address, token, places });
         let router = Router::new().route("/", any(enter)).with_state(door);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::warn!(%error, "the local API has ended");
             }
         });
-        Ok(Self { description: Description { version: VERSION, address, token }, task })
+        Ok(Self { description, task })
     }
 
     /// The text of `control.json`. It holds the token: for the owner's eyes only.
@@ -73,16 +69,11 @@ impl Drop for Server {
 struct Door {
     node: Arc<dyn Controlled>,
     address: SocketAddr,
-    /// Of the token; comparing hashes of blake3 takes the same time whatever they are.
-    token: blake3::Hash,
+    token: Token,
     places: Arc<Semaphore>,
 }
 
 impl Door {
-    fn opens_to(&self, token: &str) -> bool {
-        blake3::hash(token.as_bytes()) == self.token
-    }
-
     /// Whether a program on this machine asks, not a web page in its browser: pages cannot leave
     /// out their origin, and one that reaches us through a name of its own shows it as the host.
     fn is_local(&self, headers: &HeaderMap) -> bool {
@@ -103,10 +94,7 @@ async fn enter(
     if !door.is_local(&headers) {
         return (StatusCode::FORBIDDEN, "not for web pages\n").into_response();
     }
-    let shown = headers.get(header::AUTHORIZATION).map(|value| {
-        let token = value.to_str().unwrap_or_default();
-        door.opens_to(token.strip_prefix("Bearer ").unwrap_or_default())
-    });
+    let shown = door.token.is_shown(&headers);
     if shown == Some(false) {
         return (StatusCode::UNAUTHORIZED, "wrong token\n").into_response();
     }
@@ -155,7 +143,7 @@ async fn shows_token(door: &Door, socket: &mut WebSocket) -> bool {
     let first = tokio::time::timeout(TOKEN_PATIENCE, socket.recv()).await;
     let Ok(Some(Ok(Message::Text(text)))) = first else { return false };
     let message: Value = serde_json::from_str(&text).unwrap_or_default();
-    let shown = message["token"].as_str().is_some_and(|token| door.opens_to(token));
+    let shown = message["token"].as_str().is_some_and(|token| door.token.is(token));
     if !shown {
         let refusal = failure(Value::Null, "wrong token").to_string();
         // Whoever does not wait for the refusal knows it anyway.

@@ -38,6 +38,7 @@ impl Controlled for Fake {
             name: "Bob".to_owned(),
             address: String::new(),
             reachable: true,
+            why_relayed: None,
             talking: false,
             talking_on: Vec::new(),
             level_dbfs: -90.0,

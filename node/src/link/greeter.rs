@@ -36,8 +36,8 @@ pub trait Admission: Send + Sync {
 pub(super) struct Greeter {
     admission: Arc<dyn Admission>,
     /// One Hello at a time with each device that we dial: several addresses of it are tried side by
-    /// side, and only the first to get through shall become a link.
-    dialling: std::sync::Mutex<BTreeMap<DeviceId, Arc<Mutex<()>>>>,
+    /// side, and only the first to get through shall become a link, and one by a relay.
+    dialling: std::sync::Mutex<BTreeMap<(DeviceId, bool), Turn>>,
 }
 
 impl Greeter {
@@ -45,14 +45,15 @@ impl Greeter {
         Self { admission, dialling: std::sync::Mutex::default() }
     }
 
-    /// As the dialler. `needless` tells that a link has come about meanwhile.
+    /// As the dialler, by a relay or not. `needless` tells that a link has come about meanwhile.
     pub(super) async fn greet(
         &self,
         connection: &Connection,
+        relayed: bool,
         needless: impl Fn(DeviceId) -> bool,
     ) -> Result<PeerHello, LinkError> {
         let device = device_of(connection)?;
-        let turn = self.turn(device);
+        let turn = self.turn(device, relayed);
         let _turn = turn.lock().await;
         if needless(device) {
             return Err(LinkError::AlreadyLinked);
@@ -89,12 +90,15 @@ impl Greeter {
         tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| LinkError::Timeout)?
     }
 
-    fn turn(&self, device: DeviceId) -> Arc<Mutex<()>> {
+    fn turn(&self, device: DeviceId, relayed: bool) -> Turn {
         let mut dialling = self.dialling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         dialling.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(dialling.entry(device).or_default())
+        Arc::clone(dialling.entry((device, relayed)).or_default())
     }
 }
+
+/// Whoever holds it is at its Hello.
+type Turn = Arc<Mutex<()>>;
 
 /// The device that the handshake has proven.
 fn device_of(connection: &Connection) -> Result<DeviceId, LinkError> {

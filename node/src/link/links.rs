@@ -1,7 +1,8 @@
 //! The links that stand, by device, and which of two survives.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,22 +14,30 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use futures::task::AtomicWaker;
-use hark_keys::{DeviceId, Timestamp};
-use hark_mesh::hello::PeerHello;
-use quinn::{Connection, ConnectionError, SendDatagramError, VarInt};
+use hark_keys::{DeviceId, Timestamp, fast};
+use hark_mesh::{hello::PeerHello, squad::Seen};
+use libp2p::{Multiaddr, core::multiaddr::Protocol};
+use quinn::{Connection, ConnectionError, VarInt};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
 
-use crate::clock::Clock;
+use super::{
+    fast::{FastPath, Opened, Outlet},
+    transport::multiaddr_of,
+    tunnel::{self, Tunnels},
+};
+use crate::{clock::Clock, event::Path};
 
-/// Takes every datagram of an admitted link, on the network thread: it must not wait.
+/// Takes every datagram of an admitted link, on the network thread: it must not wait. It may send, but
+/// neither dial nor listen: the endpoint that has received the datagram may be at work.
 pub type DatagramHandler = Arc<dyn Fn(Timestamp, DeviceId, Bytes) + Send + Sync>;
 
 /// A connection whose Hello was accepted.
-#[derive(Debug)]
 pub struct Link {
     connection: Connection,
+    fast: FastPath,
     hello: PeerHello,
     dialled: bool,
+    path: Path,
     since: Timestamp,
     /// Microseconds of the [`Clock`] at which the last datagram came.
     heard: AtomicU64,
@@ -38,14 +47,18 @@ pub struct Link {
 impl Link {
     pub(super) fn new(
         connection: Connection,
+        fast: FastPath,
         hello: PeerHello,
         dialled: bool,
+        path: Path,
         now: Timestamp,
     ) -> Self {
         Self {
             connection,
+            fast,
             hello,
             dialled,
+            path,
             since: now,
             heard: AtomicU64::new(micros(now)),
             nudged: AtomicWaker::new(),
@@ -67,9 +80,27 @@ impl Link {
         Timestamp::from_micros(self.heard.load(Ordering::Relaxed))
     }
 
-    /// Where its packets go now.
-    pub fn address(&self) -> SocketAddr {
-        self.connection.remote_address()
+    /// Where its packets go now; none where a relay passes them on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        (!self.is_relayed()).then(|| self.connection.remote_address())
+    }
+
+    /// How its packets travel.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// The same for the squad.
+    pub fn seen(&self) -> Seen {
+        match (self.address(), self.path) {
+            (Some(address), Path::Direct) => Seen::Direct(address),
+            (Some(address), _) => Seen::Punched(address),
+            (None, _) => Seen::Relayed,
+        }
+    }
+
+    pub(super) fn is_relayed(&self) -> bool {
+        self.path == Path::Relay
     }
 
     /// Whether this side dialled.
@@ -91,6 +122,12 @@ impl Link {
         self.nudged.wake();
     }
 
+    /// Ends it; nothing if it has ended already.
+    pub(super) fn close(&self, code: CloseCode) {
+        self.fast.end();
+        code.close(&self.connection);
+    }
+
     pub(super) fn nudged(&self) -> &AtomicWaker {
         &self.nudged
     }
@@ -99,14 +136,25 @@ impl Link {
         &self.connection
     }
 
-    /// Whether this link outlives `other` between the same two processes, in the eyes of the
-    /// device with the larger id. [PROTO-2.4]
+    /// Whether this link, the newer, outlives `other` between the same two processes, in the eyes
+    /// of the device with the larger id. [PROTO-2.4]
     fn outlives(&self, other: &Self, now: Timestamp) -> bool {
         if other.is_silent(now) {
             return true;
         }
         // The larger id decides, so a link that it did not dial was dialled by the smaller.
-        !self.dialled || other.dialled
+        self.is_relayed() == other.is_relayed() && (!self.dialled || other.dialled)
+    }
+
+    /// Whether packets rather take `other`, which is older.
+    fn yields_to(&self, other: &Self, now: Timestamp) -> bool {
+        let better = if self.is_relayed() == other.is_relayed() {
+            // With the smaller id, the one that we dialled is what the other side will keep.
+            other.dialled && !self.dialled
+        } else {
+            self.is_relayed()
+        };
+        better && !other.is_silent(now)
     }
 
     /// Whether it has stood for so long that another one was not dialled at the same time: whoever
@@ -120,11 +168,22 @@ impl Link {
     }
 }
 
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("device", &self.device())
+            .field("dialled", &self.dialled)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Something that happened to the links of a device.
 #[derive(Debug)]
 pub enum LinkEvent {
     /// The device has its first link, or one of a new incarnation.
     Up(Arc<Link>),
+    /// Packets to the device take another one of its links.
+    Changed(Arc<Link>),
     /// The device has no link any more.
     Down(DeviceId, LinkDown),
 }
@@ -175,11 +234,16 @@ pub struct Links {
     me: DeviceId,
     clock: Clock,
     standing: Mutex<BTreeMap<DeviceId, Vec<Arc<Link>>>>,
+    /// Those that stand, by the index of their fast packets.
+    fast: Mutex<BTreeMap<u32, Arc<Link>>>,
     events: UnboundedSender<LinkEvent>,
     handler: DatagramHandler,
     outgoing: ArrayQueue<(DeviceId, Bytes)>,
     flushed: Notify,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
+    tunnels: Arc<Tunnels>,
+    /// Devices whose NATs and ours are being opened, until when.
+    punching: Mutex<BTreeMap<DeviceId, Timestamp>>,
 }
 
 impl Links {
@@ -195,32 +259,44 @@ impl Links {
             me,
             clock,
             standing: Mutex::default(),
+            fast: Mutex::default(),
             events,
             handler,
             outgoing: ArrayQueue::new(OUTGOING_LIMIT),
             flushed: Notify::new(),
-            dropped: AtomicU64::new(0),
+            dropped: Arc::default(),
+            tunnels: Tunnels::new(me),
+            punching: Mutex::default(),
         })
     }
 
-    /// Sends `datagram` to `device` on its best link. Never waits: the oldest datagram that is
-    /// still queued goes when the buffer is full, and is counted. [PROTO-2.8]
+    /// Sends `datagram` to `device` on its best link: by the fast path where it works, else by QUIC.
+    /// Never waits: where the socket has no room it is dropped, and of those that QUIC has not sent
+    /// yet the oldest goes when the buffer is full. Both are counted. [PROTO-2.8]
     pub fn send(&self, device: DeviceId, datagram: Bytes) {
         let Some(link) = self.best(device) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let connection = &link.connection;
-        if connection.datagram_send_buffer_space() < datagram.len() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let outlet = link.fast.outlet();
+        if !outlet.send_fast(&datagram) {
+            outlet.send_by_quic(datagram);
         }
-        match connection.send_datagram(datagram) {
-            Ok(()) | Err(SendDatagramError::ConnectionLost(_)) => {}
-            Err(error) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(device = ?link.device(), %error, "datagram not sent");
-            }
+    }
+
+    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use. By
+    /// QUIC, which so knows that the peer lives, and where. [PROTO-2.7] [PROTO-8.8]
+    pub fn send_heartbeat(&self, device: DeviceId, datagram: &Bytes) {
+        let links = self.lock().get(&device).cloned().unwrap_or_default();
+        for link in links {
+            link.fast.outlet().send_by_quic(datagram.clone());
         }
+    }
+
+    /// What sends on the best link of `device`, for those who send much: it need not be looked up
+    /// each time. Good until that link ends or is replaced.
+    pub fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
+        Some(Arc::clone(self.best(device)?.fast.outlet()))
     }
 
     /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
@@ -254,9 +330,10 @@ impl Links {
         let standing = self.lock();
         let accepted = standing.values().flatten().filter(|link| !link.dialled);
         accepted
-            .map(|link| {
+            .filter_map(|link| {
+                let address = link.address()?;
                 link.heard.store(0, Ordering::Relaxed);
-                (link.device(), link.address())
+                Some((link.device(), address))
             })
             .collect()
     }
@@ -264,20 +341,47 @@ impl Links {
     /// Ends the links to a device that does not belong any more.
     pub fn close(&self, device: DeviceId) {
         for link in self.lock().get(&device).into_iter().flatten() {
-            CloseCode::Refused.close(&link.connection);
+            link.close(CloseCode::Refused);
         }
     }
 
     /// Ends all links with a goodbye.
     pub fn leave(&self) {
         for link in self.lock().values().flatten() {
-            CloseCode::Left.close(&link.connection);
+            link.close(CloseCode::Left);
         }
     }
 
     /// The best link of each device.
     pub fn all(&self) -> Vec<Arc<Link>> {
-        self.lock().values().filter_map(|links| links.last().cloned()).collect()
+        let now = self.clock.now();
+        self.lock().values().filter_map(|links| best_of(links, now).cloned()).collect()
+    }
+
+    /// Which relay leads where.
+    pub fn tunnels(&self) -> &Arc<Tunnels> {
+        &self.tunnels
+    }
+
+    /// Where the packets of a link go, for people and programs.
+    pub fn place_of(&self, link: &Link) -> Multiaddr {
+        match (link.address(), self.tunnels.relay_to(link.device())) {
+            (Some(address), _) => multiaddr_of(address),
+            (None, Some(relay)) => {
+                let relay = Multiaddr::empty().with(Protocol::P2p(relay.peer_id()));
+                relay.with(Protocol::P2pCircuit)
+            }
+            (None, None) => Multiaddr::empty().with(Protocol::P2pCircuit),
+        }
+    }
+
+    /// A direct link to `device` that comes about within the next seconds owes that to both sides'
+    /// opening their NATs.
+    pub fn expect_punched(&self, device: DeviceId) {
+        let now = self.clock.now();
+        let mut punching = lock(&self.punching);
+        punching.retain(|_, until| *until > now);
+        punching.insert(device, now + PUNCHED_WITHIN);
     }
 
     /// The devices that have a link.
@@ -290,14 +394,59 @@ impl Links {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// The count of [`dropped`](Self::dropped), for what sends on its own.
+    pub(super) fn drops(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+
+    /// Takes a packet that is not QUIC's, from a socket of ours.
+    pub(super) fn handle_fast(&self, packet: &mut [u8], from: SocketAddr) {
+        let Some(index) = fast::index_of(packet) else { return };
+        // [PROTO-8.6] Only of links that stand.
+        let Some(link) = lock(&self.fast).get(&index).cloned() else { return };
+        let now = self.clock.now();
+        let Some(opened) = link.fast.open(now, packet, from) else { return };
+        link.heard.store(micros(now), Ordering::Relaxed);
+        if let Opened::Datagram(datagram) = opened {
+            self.handle_datagram(now, link.device(), Bytes::copy_from_slice(datagram));
+        }
+    }
+
+    fn handle_datagram(&self, now: Timestamp, from: DeviceId, datagram: Bytes) {
+        if !self.tunnels.receive(now, from, &datagram) {
+            (self.handler)(now, from, datagram);
+        }
+    }
+
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Whether another link to `device` would be a needless one.
-    pub(super) fn has_fresh(&self, device: DeviceId) -> bool {
+    pub(super) fn me(&self) -> DeviceId {
+        self.me
+    }
+
+    /// How the packets of a connection with `device` travel.
+    pub(super) fn path_of(&self, device: DeviceId, connection: &Connection) -> Path {
+        if tunnel::is_virtual(connection.remote_address()) {
+            return Path::Relay;
+        }
+        if self.is_punching(device) { Path::Punched } else { Path::Direct }
+    }
+
+    /// Whether NATs are being opened for `device`.
+    pub(super) fn is_punching(&self, device: DeviceId) -> bool {
         let now = self.clock.now();
-        self.best(device).is_some_and(|link| !link.is_silent(now))
+        lock(&self.punching).get(&device).is_some_and(|until| *until > now)
+    }
+
+    /// Whether another link to `device` would be a needless one: a relayed one beside any that
+    /// works, a direct one beside a direct one.
+    pub(super) fn has_fresh(&self, device: DeviceId, relayed: bool) -> bool {
+        let now = self.clock.now();
+        let standing = self.lock();
+        let links = standing.get(&device).into_iter().flatten();
+        links.filter(|link| relayed || !link.is_relayed()).any(|link| !link.is_silent(now))
     }
 
     /// Takes a link that the swarm has accepted, and ends those that it outlives.
@@ -313,7 +462,7 @@ impl Links {
                 return true;
             }
             // [PROTO-2.5] The device has restarted: whatever the old link says, nobody is there.
-            CloseCode::OldIncarnation.close(&old.connection);
+            old.close(CloseCode::OldIncarnation);
             replaced = true;
             false
         });
@@ -321,29 +470,47 @@ impl Links {
         // other keeps both until then.
         let decides = self.me > device;
         let mut survives = true;
+        let mut relayed = Vec::new();
         links.retain(|old| {
-            if old.is_settled(now) || (decides && link.outlives(old, now)) {
-                CloseCode::Duplicate.close(&old.connection);
+            if old.is_relayed() && !link.is_relayed() {
+                relayed.push(Arc::clone(old));
+                return true;
+            }
+            let spared = link.is_relayed() && !old.is_relayed() && !old.is_silent(now);
+            let settled = old.is_settled(now) && !spared;
+            if settled || (decides && link.outlives(old, now)) {
+                old.close(CloseCode::Duplicate);
                 return false;
             }
             survives &= !decides;
             true
         });
         if !survives {
-            CloseCode::Duplicate.close(&link.connection);
+            link.close(CloseCode::Duplicate);
             return;
         }
-        // The last one is the best. With the smaller id, that is the one that we dialled, which the
-        // other side will keep; a silent one is never the best.
-        let position = links
-            .iter()
-            .position(|old| old.dialled && !link.dialled && !old.is_silent(now))
-            .unwrap_or(links.len());
-        links.insert(position, Arc::clone(&link));
+        // The last one is the best.
+        let position = links.iter().position(|old| link.yields_to(old, now));
+        let best = position.is_none();
+        links.insert(position.unwrap_or(links.len()), Arc::clone(&link));
         drop(standing);
+        // The engine ends with the process; nobody else listens.
         if first || replaced {
-            // The engine ends with the process; nobody else listens.
             let _ = self.events.send(LinkEvent::Up(Arc::clone(&link)));
+        } else if best {
+            let _ = self.events.send(LinkEvent::Changed(Arc::clone(&link)));
+        }
+        if !relayed.is_empty() {
+            tokio::spawn(retire(relayed, Arc::clone(&link)));
+        }
+        // What a relay passes on stays with QUIC.
+        if !link.is_relayed() {
+            // [PROTO-8.2] Two of one index are so rare that the newer one does without.
+            if let Entry::Vacant(place) = lock(&self.fast).entry(link.fast.index()) {
+                place.insert(Arc::clone(&link));
+            }
+            let (kept, clock) = (Arc::clone(&link), self.clock);
+            tokio::spawn(async move { kept.fast.keep(clock).await });
         }
         tokio::spawn(Arc::clone(self).read(link));
     }
@@ -355,31 +522,74 @@ impl Links {
                 Ok(datagram) => {
                     let now = self.clock.now();
                     link.heard.store(micros(now), Ordering::Relaxed);
-                    (self.handler)(now, device, datagram);
+                    link.fast.handle_quic();
+                    self.handle_datagram(now, device, datagram);
                 }
                 Err(error) => break error,
             }
         };
+        self.end_fast(&link);
         tracing::debug!(?device, %error, "link ended");
         let mut standing = self.lock();
         let Some(links) = standing.get_mut(&device) else { return };
         let before = links.len();
+        let was_best = links.last().is_some_and(|best| Arc::ptr_eq(best, &link));
         links.retain(|other| !Arc::ptr_eq(other, &link));
-        if links.is_empty() {
-            standing.remove(&device);
-            if before > 0 {
-                let _ = self.events.send(LinkEvent::Down(device, reason(&error)));
+        if let Some(best) = links.last() {
+            if was_best {
+                let _ = self.events.send(LinkEvent::Changed(Arc::clone(best)));
             }
+            return;
+        }
+        standing.remove(&device);
+        if before > 0 {
+            let _ = self.events.send(LinkEvent::Down(device, reason(&error)));
         }
     }
 
-    fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
-        self.lock().get(&device)?.last().cloned()
+    fn end_fast(&self, link: &Arc<Link>) {
+        link.fast.end();
+        if let Entry::Occupied(place) = lock(&self.fast).entry(link.fast.index())
+            && Arc::ptr_eq(place.get(), link)
+        {
+            place.remove();
+        }
+    }
+
+    /// The best link of `device`.
+    pub fn best(&self, device: DeviceId) -> Option<Arc<Link>> {
+        match &self.lock().get(&device)?[..] {
+            [only] => Some(Arc::clone(only)),
+            links => best_of(links, self.clock.now()).cloned(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Vec<Arc<Link>>>> {
-        // The map is whole between any two statements that could panic.
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.standing)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The maps are whole between any two statements that could panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The link that packets take: the last that is not silent.
+fn best_of(links: &[Arc<Link>], now: Timestamp) -> Option<&Arc<Link>> {
+    links.iter().rev().find(|link| !link.is_silent(now)).or(links.last())
+}
+
+/// Ends relayed links once a `direct` one has carried a datagram, and not before what is under way
+/// on them has arrived. [PROTO-2.4]
+async fn retire(relayed: Vec<Arc<Link>>, direct: Arc<Link>) {
+    while direct.connection.close_reason().is_none() {
+        tokio::time::sleep(RETIRED_AFTER).await;
+        if direct.heard() > direct.since {
+            for link in &relayed {
+                link.close(CloseCode::Duplicate);
+            }
+            return;
+        }
     }
 }
 
@@ -405,6 +615,12 @@ const OUTGOING_LIMIT: usize = 1024;
 
 /// A link that has stood for this long was not dialled at the same time as one that comes now.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+/// How long relayed links stay beside a direct one, and how often is looked whether that works.
+const RETIRED_AFTER: Duration = Duration::from_secs(1);
+
+/// A direct link that comes this much later has come about without the other side's help.
+const PUNCHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A link without a datagram for this long has missed a heartbeat and loses to a fresh one.
 const STALE_AFTER: Duration = Duration::from_millis(1_500);

@@ -4,8 +4,9 @@
 //!  libp2p swarm (identify, gossipsub, …)        voice, heartbeats
 //!         | streams                                  | datagrams by device
 //!      Muxer <───────────── quinn::Connection ─────> Link, in Links
-//!                    Noise handshake, then Hello
-//!                  Endpoint per address family
+//!                    Noise handshake, then Hello        | fast packets: datagrams beside QUIC
+//!                  Endpoint per address family          |
+//!                       FastSocket <────────────────────┘
 //!                       Binder: the socket seam
 //! ```
 //!
@@ -13,14 +14,21 @@
 //! accepted ([PROTO-2.2]) and the swarm, too, has taken it.
 
 mod congestion;
+mod fast;
 mod greeter;
 mod links;
 mod muxer;
 mod socket;
 mod transport;
+mod tunnel;
 
+pub use fast::Outlet;
 pub use greeter::Admission;
 pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
 pub use muxer::{Muxer, Stream};
-pub use socket::{Binder, Interfaces, RECEIVE_BUFFER, UdpBinder};
-pub use transport::{LinkError, LinkTransport, address_of, multiaddr_of};
+pub use socket::{Binder, BoundSocket, Interfaces, PlainSocket, RECEIVE_BUFFER, UdpBinder};
+pub use transport::{LinkError, LinkTransport, address_of, multiaddr_of, relayed_address};
+pub use tunnel::Tunnels;
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,11 @@ impl Muxer {
         let inbound = accept(connection.clone());
         Self { connection, link, waiting: Some(links), inbound, outbound: None }
     }
+
+    #[cfg(test)]
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
 }
 
 impl StreamMuxer for Muxer {
@@ -61,7 +66,7 @@ impl StreamMuxer for Muxer {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
-        CloseCode::Normal.close(&self.connection);
+        self.link.close(CloseCode::Normal);
         Poll::Ready(Ok(()))
     }
 
@@ -81,7 +86,7 @@ impl StreamMuxer for Muxer {
 impl Drop for Muxer {
     fn drop(&mut self) {
         // The link's own handle would otherwise keep a connection alive that the swarm has dropped.
-        CloseCode::Normal.close(&self.connection);
+        self.link.close(CloseCode::Normal);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use futures::{Stream, StreamExt};
 use if_watch::IfEvent;
 use quinn::AsyncUdpSocket;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// The addresses of this machine as they come (true) and go (false).
 pub type Interfaces = Pin<Box<dyn Stream<Item = (IpAddr, bool)> + Send>>;
@@ -20,8 +20,26 @@ pub trait Binder: Send {
     /// A socket bound to `address`, port 0 being any.
     fn bind(&mut self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
 
+    /// The same, and with it a shorter way for single packets, where the system has one.
+    fn bind_plain(&mut self, address: SocketAddr) -> io::Result<BoundSocket> {
+        Ok((self.bind(address)?, None))
+    }
+
     /// The machine's addresses, for sockets bound to all of them.
     fn interfaces(&mut self) -> io::Result<Interfaces>;
+}
+
+/// A socket as quinn wants it, and the same one for single packets.
+pub type BoundSocket = (Arc<dyn AsyncUdpSocket>, Option<Arc<dyn PlainSocket>>);
+
+/// A UDP socket that sends one packet with nothing said of it but where to: the cheapest call that
+/// the system has.
+pub trait PlainSocket: Send + Sync + fmt::Debug {
+    /// Sends `packet` to `address`; never waits.
+    fn send_to(&self, packet: &[u8], address: &SockAddr) -> io::Result<()>;
+
+    /// The address of ours that packets to `address` come from, where the system chooses it.
+    fn source_towards(&self, address: SocketAddr) -> Option<IpAddr>;
 }
 
 /// Real UDP sockets.
@@ -30,6 +48,10 @@ pub struct UdpBinder;
 
 impl Binder for UdpBinder {
     fn bind(&mut self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(self.bind_plain(address)?.0)
+    }
+
+    fn bind_plain(&mut self, address: SocketAddr) -> io::Result<BoundSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -77,7 +99,7 @@ mod platform {
     use std::{
         future::Future,
         io::{self, ErrorKind, IoSliceMut},
-        net::{SocketAddr, UdpSocket},
+        net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
         pin::Pin,
         sync::{
             Arc,
@@ -91,18 +113,22 @@ mod platform {
         AsyncUdpSocket, UdpPoller,
         udp::{RecvMeta, Transmit, UdpSocketState},
     };
+    use socket2::{SockAddr, SockRef};
     use tokio::{
         io::{Interest, unix::AsyncFd},
         time::{Instant, Sleep, sleep},
     };
 
-    pub(super) fn wrap(socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    use super::{BoundSocket, PlainSocket};
+
+    pub(super) fn wrap(socket: UdpSocket) -> io::Result<BoundSocket> {
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new((&socket).into())?;
         // SAFETY: a std socket owns its descriptor, gives always the same one, and closes it only
         // when the `AsyncFd` that it is moved into is dropped; nothing here takes it out again.
         let io = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Arc::new(ReadableSocket { io, state, full: AtomicBool::new(false) }))
+        let socket = Arc::new(ReadableSocket { io, state, full: AtomicBool::new(false) });
+        Ok((Arc::clone(&socket) as Arc<_>, Some(socket as Arc<_>)))
     }
 
     #[derive(Debug)]
@@ -162,6 +188,27 @@ mod platform {
         }
     }
 
+    impl PlainSocket for ReadableSocket {
+        fn send_to(&self, packet: &[u8], address: &SockAddr) -> io::Result<()> {
+            SockRef::from(self.io.get_ref()).send_to(packet, address).map(|_| ())
+        }
+
+        fn source_towards(&self, address: SocketAddr) -> Option<IpAddr> {
+            let bound = self.local_addr().ok()?.ip();
+            if !bound.is_unspecified() {
+                return Some(bound);
+            }
+            let any: IpAddr = match address {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            // Connecting sends nothing; it only asks for the route.
+            let asking = UdpSocket::bind((any, 0)).ok()?;
+            asking.connect(address).ok()?;
+            Some(asking.local_addr().ok()?.ip())
+        }
+    }
+
     /// Waits for room to send.
     #[derive(Debug)]
     struct Room {
@@ -193,11 +240,32 @@ mod platform {
 /// Elsewhere tokio's own socket is as good as any.
 #[cfg(not(unix))]
 mod platform {
-    use std::{io, net::UdpSocket, sync::Arc};
+    use std::{io, net::UdpSocket};
 
-    use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
+    use quinn::{Runtime, TokioRuntime};
 
-    pub(super) fn wrap(socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
+    use super::BoundSocket;
+
+    pub(super) fn wrap(socket: UdpSocket) -> io::Result<BoundSocket> {
+        Ok((TokioRuntime.wrap_udp_socket(socket)?, None))
+    }
+}
+
+#[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// What a packet to a neighbour or to ourselves comes from, without having been sent.
+    #[tokio::test]
+    async fn the_system_says_which_address_it_would_choose() {
+        let loopback = Some(IpAddr::from(Ipv4Addr::LOCALHOST));
+        for bound in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST] {
+            let (_, plain) = UdpBinder.bind_plain((bound, 0).into()).unwrap();
+            let towards = (Ipv4Addr::new(127, 1, 2, 3), 9).into();
+            assert_eq!(plain.unwrap().source_towards(towards), loopback);
+        }
     }
 }

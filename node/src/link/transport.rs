@@ -20,20 +20,22 @@ use libp2p::{
     Multiaddr, PeerId,
     core::{
         multiaddr::Protocol,
-        transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent},
+        transport::{DialOpts, ListenerId, PortUse, Transport, TransportError, TransportEvent},
     },
 };
 use quinn::{
-    AckFrequencyConfig, ConnectError, Connection, ConnectionError, Endpoint, Incoming,
-    ReadExactError, TokioRuntime, TransportConfig, VarInt, WriteError,
+    AckFrequencyConfig, AsyncUdpSocket, ConnectError, Connection, ConnectionError, Endpoint,
+    EndpointConfig, Incoming, ReadExactError, TokioRuntime, TransportConfig, VarInt, WriteError,
 };
 
 use super::{
     congestion::VoiceFloor,
+    fast::{FastPath, FastSocket},
     greeter::{Admission, Greeter},
     links::{CloseCode, Link, Links},
     muxer::Muxer,
-    socket::{Binder, Interfaces},
+    socket::{Binder, BoundSocket, Interfaces},
+    tunnel::{INNER_MTU, TunnelSocket, is_virtual, virtual_address},
 };
 
 /// Why a link did not come about.
@@ -110,8 +112,11 @@ pub struct LinkTransport {
     links: Arc<Links>,
     listeners: BTreeMap<u64, Listener>,
     next_listener: u64,
-    /// Endpoints for dialling where nothing listens: one per address family.
-    diallers: BTreeMap<bool, Endpoint>,
+    /// Where connections come and go that relays pass on.
+    tunnel: Listener,
+    /// Endpoints that only dial, one per address family: where nothing listens, and where the
+    /// listening port is not to be used.
+    diallers: BTreeMap<bool, Port>,
     interfaces: Option<Interfaces>,
     addresses: BTreeSet<IpAddr>,
     pending: VecDeque<Event>,
@@ -119,15 +124,23 @@ pub struct LinkTransport {
     waker: Option<Waker>,
 }
 
+/// An endpoint and the socket that it is on.
+#[derive(Clone)]
+struct Port {
+    endpoint: Endpoint,
+    socket: BoundSocket,
+}
+
 struct Listener {
     id: ListenerId,
-    endpoint: Endpoint,
+    port: Port,
     bound: SocketAddr,
     accept: BoxFuture<'static, Option<Incoming>>,
 }
 
 impl LinkTransport {
-    /// A transport that listens nowhere yet.
+    /// A transport that listens nowhere yet but at the relays of `links`. Must be made on the runtime
+    /// that drives it.
     pub fn new(
         key: Arc<DeviceKey>,
         random: Arc<dyn Random>,
@@ -135,7 +148,9 @@ impl LinkTransport {
         admission: Arc<dyn Admission>,
         links: Arc<Links>,
     ) -> Self {
+        let tunnel = inner_endpoint(&key, &random, &links);
         Self {
+            tunnel,
             key,
             random,
             binder,
@@ -152,47 +167,39 @@ impl LinkTransport {
         }
     }
 
-    fn bind(&mut self, address: SocketAddr, serve: bool) -> Result<Endpoint, LinkError> {
+    fn bind(&mut self, address: SocketAddr, serve: bool) -> Result<Port, LinkError> {
         let bind = |binder: &mut dyn Binder| {
-            let socket = binder.bind(address)?;
-            let server = serve.then(|| {
-                let crypto = noise::server_config(&self.key, Arc::clone(&self.random));
-                let mut token_key = [0; 32];
-                self.random.fill(&mut token_key);
-                let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, b"hark retry")
-                    .extract(&token_key);
-                let mut config = quinn::ServerConfig::new(crypto, Arc::new(token_key));
-                config.transport_config(Arc::new(transport_config()));
-                config
-            });
+            let socket = binder.bind_plain(address)?;
+            let shared = FastSocket::new(Arc::clone(&socket.0), &self.links);
+            let server = serve.then(|| server_config(&self.key, &self.random, outer_config()));
             let config = noise::endpoint_config(&self.key);
-            Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+            Ok(Port { endpoint: endpoint(config, server, Arc::new(shared))?, socket })
         };
         bind(&mut *self.binder).map_err(|error| LinkError::Bind { address, error })
     }
 
     /// An endpoint that can reach `address`, the listening one where there is one: the peer then
-    /// sees the address at which it could reach us.
-    fn dialler(&mut self, address: SocketAddr) -> Result<Endpoint, LinkError> {
+    /// sees the address at which it could reach us. `aside` from that one, NATs open no way to it.
+    fn dialler(&mut self, address: SocketAddr, aside: bool) -> Result<Port, LinkError> {
         let listening = self.listeners.values().find(|listener| {
             let bound = listener.bound;
             bound.is_ipv4() == address.is_ipv4()
                 && (!bound.ip().is_loopback() || address.ip().is_loopback())
         });
-        if let Some(listener) = listening {
-            return Ok(listener.endpoint.clone());
+        if let Some(listener) = listening.filter(|_| !aside) {
+            return Ok(listener.port.clone());
         }
-        if let Some(endpoint) = self.diallers.get(&address.is_ipv4()) {
-            return Ok(endpoint.clone());
+        if let Some(port) = self.diallers.get(&address.is_ipv4()) {
+            return Ok(port.clone());
         }
         let any: IpAddr = if address.is_ipv4() {
             Ipv4Addr::UNSPECIFIED.into()
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        let endpoint = self.bind(SocketAddr::new(any, 0), false)?;
-        self.diallers.insert(address.is_ipv4(), endpoint.clone());
-        Ok(endpoint)
+        let port = self.bind(SocketAddr::new(any, 0), false)?;
+        self.diallers.insert(address.is_ipv4(), port.clone());
+        Ok(port)
     }
 
     fn announce(&mut self, listener: u64) {
@@ -229,17 +236,22 @@ impl LinkTransport {
         }
     }
 
-    fn receive(&self, incoming: Incoming) -> Upgrade {
+    fn receive(&self, incoming: Incoming, socket: BoundSocket) -> Upgrade {
         let greeter = Arc::clone(&self.greeter);
-        let links = Arc::clone(&self.links);
+        let ends = self.ends(socket);
         let place = Place::take(&self.unproven);
         async move {
             let _place = place;
             let connection = incoming.accept()?.await?;
             let hello = greeter.welcome(&connection).await;
-            finish(connection, hello, &links, false)
+            ends.finish(connection, hello, false)
         }
         .boxed()
+    }
+
+    fn ends(&self, socket: BoundSocket) -> Ends {
+        let (links, random) = (Arc::clone(&self.links), Arc::clone(&self.random));
+        Ends { socket, links, random }
     }
 }
 
@@ -257,8 +269,9 @@ impl Transport for LinkTransport {
         let Some((socket_address, _)) = address_of(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
-        let endpoint = self.bind(socket_address, true).map_err(TransportError::Other)?;
-        let bound = endpoint
+        let port = self.bind(socket_address, true).map_err(TransportError::Other)?;
+        let bound = port
+            .endpoint
             .local_addr()
             .map_err(|error| LinkError::Bind { address: socket_address, error })
             .map_err(TransportError::Other)?;
@@ -270,10 +283,10 @@ impl Transport for LinkTransport {
                 .map_err(TransportError::Other)?;
             self.interfaces = Some(interfaces);
         }
-        let accept = accept(endpoint.clone());
+        let accept = accept(port.endpoint.clone());
         let listener = self.next_listener;
         self.next_listener += 1;
-        self.listeners.insert(listener, Listener { id, endpoint, bound, accept });
+        self.listeners.insert(listener, Listener { id, port, bound, accept });
         self.announce(listener);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -295,28 +308,45 @@ impl Transport for LinkTransport {
     fn dial(
         &mut self,
         address: Multiaddr,
-        _: DialOpts,
+        options: DialOpts,
     ) -> Result<Upgrade, TransportError<LinkError>> {
-        let Some((socket_address, expected)) = address_of(&address) else {
+        let relayed = relayed_device(&address);
+        let target = match relayed {
+            Some(device) => Some((virtual_address(device), Some(device))),
+            None => address_of(&address),
+        };
+        let Some((socket_address, expected)) = target else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
         if socket_address.port() == 0 || socket_address.ip().is_unspecified() {
             return Err(TransportError::MultiaddrNotSupported(address));
         }
-        let endpoint = self.dialler(socket_address).map_err(TransportError::Other)?;
+        let relayed = relayed.is_some();
+        let port = if relayed {
+            self.tunnel.port.clone()
+        } else {
+            let aside = options.port_use == PortUse::New;
+            self.dialler(socket_address, aside).map_err(TransportError::Other)?
+        };
         let crypto = noise::client_config(&self.key, Arc::clone(&self.random), expected);
         let mut config = quinn::ClientConfig::new(crypto);
         config.version(noise::QUIC_VERSION);
-        config.transport_config(Arc::new(transport_config()));
-        let connecting = endpoint
+        let mut transport = if relayed { inner_config() } else { outer_config() };
+        if expected.is_some_and(|device| !relayed && self.links.is_punching(device)) {
+            transport.initial_rtt(PUNCHING_RTT);
+        }
+        config.transport_config(Arc::new(transport));
+        let connecting = port
+            .endpoint
             .connect_with(config, socket_address, SERVER_NAME)
             .map_err(|error| TransportError::Other(error.into()))?;
         let greeter = Arc::clone(&self.greeter);
-        let links = Arc::clone(&self.links);
+        let ends = self.ends(port.socket);
         Ok(async move {
             let connection = connecting.await?;
-            let hello = greeter.greet(&connection, |device| links.has_fresh(device)).await;
-            finish(connection, hello, &links, true)
+            let needless = |device| ends.links.has_fresh(device, relayed);
+            let hello = greeter.greet(&connection, relayed, needless).await;
+            ends.finish(connection, hello, true)
         }
         .boxed())
     }
@@ -334,14 +364,16 @@ impl Transport for LinkTransport {
                 continue;
             }
             let mut arrived = None;
-            for listener in this.listeners.values_mut() {
+            for listener in this.listeners.values_mut().chain([&mut this.tunnel]) {
                 if let Poll::Ready(incoming) = listener.accept.poll_unpin(cx) {
-                    listener.accept = accept(listener.endpoint.clone());
-                    arrived = incoming.map(|incoming| (listener.id, listener.bound, incoming));
+                    listener.accept = accept(listener.port.endpoint.clone());
+                    let (id, bound) = (listener.id, listener.bound);
+                    let socket = &listener.port.socket;
+                    arrived = incoming.map(|incoming| (id, bound, socket.clone(), incoming));
                     break;
                 }
             }
-            let Some((listener_id, bound, incoming)) = arrived else { break };
+            let Some((listener_id, bound, socket, incoming)) = arrived else { break };
             let unproven = this.unproven.load(Ordering::Relaxed);
             if unproven >= UNPROVEN_LIMIT {
                 incoming.ignore();
@@ -349,12 +381,17 @@ impl Transport for LinkTransport {
                 // It may not be retried twice, which `may_retry` has told.
                 let _ = incoming.retry();
             } else {
-                let send_back_addr = multiaddr_of(incoming.remote_address());
-                let upgrade = this.receive(incoming);
+                // The tunnel's listener has announced no address: none would lead here.
+                let multiaddr = |address| match is_virtual(address) {
+                    true => Multiaddr::empty().with(Protocol::P2pCircuit),
+                    false => multiaddr_of(address),
+                };
+                let send_back_addr = multiaddr(incoming.remote_address());
+                let upgrade = this.receive(incoming, socket);
                 return Poll::Ready(TransportEvent::Incoming {
                     listener_id,
                     upgrade,
-                    local_addr: multiaddr_of(bound),
+                    local_addr: multiaddr(bound),
                     send_back_addr,
                 });
             }
@@ -382,6 +419,20 @@ pub fn address_of(address: &Multiaddr) -> Option<(SocketAddr, Option<DeviceId>)>
     parts.next().is_none().then_some((SocketAddr::new(ip, port), device))
 }
 
+/// The device of `/p2p-circuit/p2p/ID`: to be reached by whichever relay leads there.
+fn relayed_device(address: &Multiaddr) -> Option<DeviceId> {
+    let mut parts = address.iter();
+    let (Protocol::P2pCircuit, Protocol::P2p(peer)) = (parts.next()?, parts.next()?) else {
+        return None;
+    };
+    DeviceId::from_peer_id(&peer).filter(|_| parts.next().is_none())
+}
+
+/// Where to dial `device` by whichever relay leads there.
+pub fn relayed_address(device: DeviceId) -> Multiaddr {
+    Multiaddr::empty().with(Protocol::P2pCircuit).with(Protocol::P2p(device.peer_id()))
+}
+
 /// The multiaddr of a Hark node at `address`.
 pub fn multiaddr_of(address: SocketAddr) -> Multiaddr {
     Multiaddr::empty()
@@ -406,27 +457,95 @@ impl Drop for Place {
     }
 }
 
-fn finish(
-    connection: Connection,
-    hello: Result<PeerHello, LinkError>,
-    links: &Arc<Links>,
-    dialled: bool,
-) -> Result<(PeerId, Muxer), LinkError> {
-    match hello {
-        Ok(hello) => {
-            let peer = hello.device.peer_id();
-            let link = Link::new(connection, hello, dialled, links.clock().now());
-            Ok((peer, Muxer::new(Arc::new(link), Arc::clone(links))))
-        }
-        Err(error) => {
-            CloseCode::Refused.close(&connection);
-            Err(error)
+/// What a new connection becomes part of.
+struct Ends {
+    socket: BoundSocket,
+    links: Arc<Links>,
+    random: Arc<dyn Random>,
+}
+
+impl Ends {
+    fn finish(
+        self,
+        connection: Connection,
+        hello: Result<PeerHello, LinkError>,
+        dialled: bool,
+    ) -> Result<(PeerId, Muxer), LinkError> {
+        let now = self.links.clock().now();
+        let ready = hello.and_then(|hello| {
+            let (random, drops) = (self.random, self.links.drops());
+            let connection = connection.clone();
+            let fast = FastPath::new(connection, dialled, self.socket, random, drops, now)?;
+            Ok((hello, fast))
+        });
+        match ready {
+            Ok((hello, fast)) => {
+                let peer = hello.device.peer_id();
+                let path = self.links.path_of(hello.device, &connection);
+                let link = Link::new(connection, fast, hello, dialled, path, now);
+                Ok((peer, Muxer::new(Arc::new(link), self.links)))
+            }
+            Err(error) => {
+                CloseCode::Refused.close(&connection);
+                Err(error)
+            }
         }
     }
 }
 
 fn accept(endpoint: Endpoint) -> BoxFuture<'static, Option<Incoming>> {
     async move { endpoint.accept().await }.boxed()
+}
+
+/// Where connections come and go that relays pass on.
+fn inner_endpoint(key: &Arc<DeviceKey>, random: &Arc<dyn Random>, links: &Arc<Links>) -> Listener {
+    let mut config = noise::endpoint_config(key);
+    config.max_udp_payload_size(INNER_MTU).expect("QUIC allows 1,200 bytes");
+    let server = server_config(key, random, inner_config());
+    let socket = TunnelSocket::new(Arc::clone(links));
+    let endpoint = endpoint(config, Some(server), Arc::clone(&socket) as _);
+    let endpoint = endpoint.expect("it has an address");
+    let accept = accept(endpoint.clone());
+    let (bound, port) = (virtual_address(links.me()), Port { endpoint, socket: (socket, None) });
+    Listener { id: ListenerId::next(), port, bound, accept }
+}
+
+fn endpoint(
+    config: EndpointConfig,
+    server: Option<quinn::ServerConfig>,
+    socket: Arc<dyn AsyncUdpSocket>,
+) -> io::Result<Endpoint> {
+    Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+}
+
+fn server_config(
+    key: &DeviceKey,
+    random: &Arc<dyn Random>,
+    transport: TransportConfig,
+) -> quinn::ServerConfig {
+    let crypto = noise::server_config(key, Arc::clone(random));
+    let mut token_key = [0; 32];
+    random.fill(&mut token_key);
+    let token_key =
+        ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, b"hark retry").extract(&token_key);
+    let mut config = quinn::ServerConfig::new(crypto, Arc::new(token_key));
+    config.transport_config(Arc::new(transport));
+    config
+}
+
+/// Connections whose packets have sockets of their own. A tunnel's packet fits theirs from the
+/// start.
+fn outer_config() -> TransportConfig {
+    let mut config = transport_config();
+    config.initial_mtu(OUTER_MTU).congestion_controller_factory(Arc::new(VoiceFloor::default()));
+    config
+}
+
+/// Connections that relays pass on: they carry no voice, and leave room for it.
+fn inner_config() -> TransportConfig {
+    let mut config = transport_config();
+    config.initial_mtu(INNER_MTU).mtu_discovery_config(None);
+    config
 }
 
 fn transport_config() -> TransportConfig {
@@ -441,8 +560,7 @@ fn transport_config() -> TransportConfig {
         .initial_rtt(INITIAL_RTT)
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
-        .ack_frequency_config(Some(acknowledgements()))
-        .congestion_controller_factory(Arc::new(VoiceFloor::default()));
+        .ack_frequency_config(Some(acknowledgements()));
     config
 }
 
@@ -464,6 +582,10 @@ const ACK_THRESHOLD: u32 = 2;
 /// that or 25 ms. Lost packets of streams are found that much later.
 const ACK_DELAY: Duration = Duration::from_millis(250);
 
+/// UDP payload that a path is taken to carry until more is measured: what IPv4 leaves of 1,280
+/// bytes. Where it does not, quinn falls back to 1,200.
+const OUTER_MTU: u16 = 1_252;
+
 /// QUIC asks for a name; the Noise handshake has no use for it.
 const SERVER_NAME: &str = "hark";
 
@@ -473,6 +595,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Guess at the round trip before it is measured; higher makes lost handshake packets slow to come
 /// again, lower sends them twice on long paths.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// The same where the first packets only open our own NAT, unless the other side was first: they
+/// come again after 100, 300 and 700 ms. [PROTO-5.7]
+const PUNCHING_RTT: Duration = Duration::from_millis(33);
 
 /// [PROTO-2.8] Bytes of datagrams waiting for the network, the oldest dropped: 100 ms of voice.
 const DATAGRAM_SEND_BUFFER: usize = 8 * 1024;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use hark_keys::Timestamp;
-use hark_mesh::squad::{self, Persist, Transmit};
+use hark_mesh::squad::{self, Persist};
 
 use super::{Input, Persisted, Runner, radio};
 use crate::{
@@ -19,9 +19,9 @@ impl Runner {
             if let Some(event) = squad.poll_event() {
                 self.handle_squad(event);
             } else if let Some(transmit) = squad.poll_transmit() {
-                self.transmit(now, transmit);
+                self.wires.transmit(now, transmit, squad);
             } else if let Some(dial) = squad.poll_dial(now) {
-                self.dial(dial);
+                self.wires.dial(now, dial, Some(squad));
             } else if let Some(persist) = squad.poll_persist() {
                 self.persist(persist);
             } else if std::mem::take(&mut self.unsettled) {
@@ -29,30 +29,6 @@ impl Runner {
             } else {
                 return;
             }
-        }
-    }
-
-    fn transmit(&mut self, now: Timestamp, transmit: Transmit) {
-        match transmit {
-            Transmit::Message { to, id, bytes } => {
-                let messages = &mut self.swarm.behaviour_mut().messages;
-                let request = messages.send_request(&to.peer_id(), bytes.to_vec());
-                self.requests.insert(request, (to, id));
-                if self.requests.len() > REQUEST_LIMIT
-                    && let Some((_, (device, id))) = self.requests.pop_first()
-                    && let Some(squad) = &mut self.squad
-                {
-                    squad.handle_failed(now, device, id);
-                }
-            }
-            Transmit::Gossip(bytes) => {
-                let gossip = &mut self.swarm.behaviour_mut().gossip;
-                if let Err(error) = gossip.publish(self.topic.clone(), bytes) {
-                    // Nobody there yet, or said already; records are exchanged on each new link.
-                    tracing::debug!(%error, "not gossiped");
-                }
-            }
-            Transmit::Datagram { to, bytes } => self.links.send(to, bytes.into()),
         }
     }
 
@@ -64,8 +40,29 @@ impl Runner {
             squad::Event::OwnKey { target, secret } => {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
             }
-            squad::Event::Listeners { target, devices } => {
-                Some(VoiceCommand::SetListeners { target, devices })
+            squad::Event::Listeners { target, plan } => {
+                if let Some(known) = squad.target_of(target) {
+                    let names = self.view.target_names(squad, known);
+                    let changed = self.view.relay_changed(target, known, names, &plan);
+                    changed.into_iter().for_each(|event| self.config.publisher.publish(event));
+                }
+                Some(VoiceCommand::SetListeners { target, plan })
+            }
+            squad::Event::Serve(service) => {
+                self.serve(service);
+                None
+            }
+            squad::Event::Slots { relay, slots } => {
+                let tunnels = self.links.tunnels();
+                match &slots {
+                    None => tunnels.remove_relay(relay),
+                    Some(slots) => {
+                        // Those of the charter come first.
+                        let rank = usize::from(!squad.is_relay(relay));
+                        tunnels.set_relay(relay, rank, slots.iter().copied().collect());
+                    }
+                }
+                Some(VoiceCommand::SetSlots { relay, slots })
             }
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;
@@ -100,6 +97,7 @@ impl Runner {
                 None
             }
             squad::Event::CharterChanged => {
+                self.config.relay.set_charter(charter);
                 self.config.doorkeeper.set_charter(charter);
                 self.unsettled = true;
                 self.view.set_charter(charter);
@@ -221,7 +219,7 @@ impl Runner {
         }
         let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
         let snapshot = squad.directory().snapshot();
-        let port = self.listen_addresses.first().map(SocketAddr::port);
+        let port = self.wires.listen_addresses().first().map(SocketAddr::port);
         (self.config.worker)(Box::new(move || {
             let kept = store.keep_members(&snapshot).and_then(|()| store.keep_port(port));
             if let Err(error) = kept {
@@ -230,9 +228,6 @@ impl Runner {
         }));
     }
 }
-
-/// Messages under way; the oldest counts as lost.
-const REQUEST_LIMIT: usize = 4096;
 
 /// Targets whose generations are kept; the keys of those that go begin anew, and are random.
 const GENERATIONS_MAX: usize = 1024;

@@ -1,13 +1,11 @@
-//! Dials, and a newcomer's way in.
+//! A newcomer's way in.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use hark_keys::Timestamp;
-use hark_mesh::{Dial, hello::Refusal};
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use hark_mesh::{Dial, Way, hello::Refusal};
 
 use super::Runner;
-use crate::link::multiaddr_of;
 
 impl Runner {
     /// Knocks at the doors of the ticket until one opens.
@@ -45,49 +43,9 @@ impl Runner {
             joining.discovered.iter().map(|(device, addresses)| (Some(*device), addresses.clone())),
         );
         for (device, addresses) in dials {
-            self.dial(Dial { device, addresses });
+            self.wires.dial(now, Dial { device, addresses, way: Way::Direct }, None);
         }
         Ok(())
-    }
-
-    /// Dials the addresses that are not under way already: one where nobody answers holds up no
-    /// other. [PROTO-5.4]
-    pub(super) fn dial(&mut self, mut dial: Dial) {
-        let under_way = |address: &SocketAddr| {
-            let mut dials = self.dials.values();
-            dials.any(|other| other.device == dial.device && other.addresses.contains(address))
-        };
-        dial.addresses = dial.addresses.iter().copied().filter(|a| !under_way(a)).collect();
-        if dial.addresses.is_empty() {
-            return;
-        }
-        let addresses = dial.addresses.iter().copied().map(multiaddr_of);
-        let options: Vec<DialOpts> = match dial.device {
-            Some(device) => vec![
-                DialOpts::peer_id(device.peer_id())
-                    .addresses(addresses.collect())
-                    .condition(PeerCondition::Always)
-                    .build(),
-            ],
-            None => addresses
-                .map(|address| DialOpts::unknown_peer_id().address(address).build())
-                .collect(),
-        };
-        for options in options {
-            let id = options.connection_id();
-            match self.swarm.dial(options) {
-                Ok(()) => {
-                    self.dials.insert(id, dial.clone());
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "not dialled");
-                    if let Some(squad) = &mut self.squad {
-                        let now = self.config.clock.now();
-                        squad.handle_dial_failed(now, dial.device, &dial.addresses);
-                    }
-                }
-            }
-        }
     }
 }
 

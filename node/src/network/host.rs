@@ -13,6 +13,7 @@ use hark_mesh::{
     squad::Squad,
 };
 
+use super::own_member;
 use crate::{commands::Host, random::SystemRandom, store::OrganisationStore};
 
 /// A squad and its store, while a command is carried out.
@@ -29,7 +30,7 @@ impl Host for Live<'_> {
     }
 
     fn member(&self) -> MemberId {
-        self.squad.member()
+        own_member(self.squad)
     }
 
     fn key(&self) -> &DeviceKey {

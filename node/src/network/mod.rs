@@ -4,7 +4,6 @@
 //! then carried out here. Voice passes by: its datagrams go from the links to the voice thread and
 //! back without a stop.
 
-mod behaviour;
 mod carry_out;
 mod dials;
 mod host;
@@ -15,12 +14,12 @@ mod radio;
 mod roles;
 mod router;
 mod standing;
-mod swarm;
 mod view;
+mod volunteering;
 mod wishes;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -29,32 +28,32 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Ticket, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
-    Dial, Directory,
+    Directory,
     hello::{Presence, Refusal},
     squad::{DownReason, Squad, SquadConfig},
 };
-use libp2p::{Swarm, gossipsub, request_response::OutboundRequestId, swarm::ConnectionId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{behaviour::Behaviour, keeping::Keeping, radio::Radio, router::Router};
+use self::{keeping::Keeping, radio::Radio, router::Router};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
     commands::{Answer, Request},
     event::{Direction, Event},
-    link::{Binder, LinkDown, LinkEvent, LinkTransport, Links, multiaddr_of},
+    link::{Binder, Link, LinkDown, LinkEvent, Links},
     random::SystemRandom,
     reach::{
         names::{Found, Names},
         ports::{self, Surroundings},
     },
+    relay::Relay,
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
+    swarm::{News, Wires, WiresConfig},
     voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
 };
 
@@ -157,6 +156,8 @@ pub struct RunnerConfig {
     pub links: Arc<Links>,
     /// Their comings and goings.
     pub link_events: UnboundedReceiver<LinkEvent>,
+    /// Forwards for others, where this node relays.
+    pub relay: Arc<Relay>,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
     /// Does what waits for the disk.
@@ -179,7 +180,7 @@ pub struct RunnerConfig {
 
 /// One node at work. Lives on the runtime of its thread.
 pub struct Runner {
-    swarm: Swarm<Behaviour>,
+    wires: Wires,
     config: Kept,
     squad: Option<Squad>,
     store: Option<OrganisationStore>,
@@ -190,14 +191,8 @@ pub struct Runner {
     link_events: UnboundedReceiver<LinkEvent>,
     inputs: UnboundedReceiver<Input>,
     input_sender: UnboundedSender<Input>,
-    topic: gossipsub::IdentTopic,
-    requests: BTreeMap<OutboundRequestId, (DeviceId, u64)>,
-    dials: BTreeMap<ConnectionId, Dial>,
     heard: BTreeMap<DeviceId, Timestamp>,
-    listen_addresses: BTreeSet<SocketAddr>,
     router: Option<Router>,
-    /// An address is gone, and none has come since.
-    moved: bool,
     /// When `ready` is told, whatever addresses are still to come.
     ready_at: Option<Timestamp>,
     next_tick: Timestamp,
@@ -220,6 +215,7 @@ struct Kept {
     key: Arc<DeviceKey>,
     presence: Presence,
     doorkeeper: Arc<Doorkeeper>,
+    relay: Arc<Relay>,
     peers: Vec<SocketAddr>,
     profile: Option<String>,
     publisher: Arc<Publisher>,
@@ -245,45 +241,24 @@ impl Runner {
     ) -> anyhow::Result<Self> {
         let clock = config.clock;
         let now = clock.now();
-        let behaviour = Behaviour::new(&config.key, config.organisation, config.mdns)?;
-        let transport = LinkTransport::new(
-            Arc::clone(&config.key),
-            Arc::new(SystemRandom),
-            config.binder,
-            Arc::clone(&config.doorkeeper) as _,
-            Arc::clone(&config.links),
-        );
-        let transport = libp2p::Transport::map(transport, |(peer, muxer), _| {
-            (peer, libp2p::core::muxing::StreamMuxerBox::new(muxer))
-        });
-        let swarm_config =
-            libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(FOREVER);
-        let mut swarm = Swarm::new(
-            libp2p::Transport::boxed(transport),
-            behaviour,
-            config.key.id().peer_id(),
-            swarm_config,
-        );
-        // Others remember the port of the last run, and routers may be set to it.
+        let mut wires = Wires::new(WiresConfig {
+            key: Arc::clone(&config.key),
+            organisation: config.organisation,
+            mdns: config.mdns,
+            links_max: LINKS_MAX,
+            binder: config.binder,
+            admission: Arc::clone(&config.doorkeeper) as _,
+            links: Arc::clone(&config.links),
+            clock,
+        })?;
         let last_port = config.store.as_ref().and_then(OrganisationStore::port);
-        let mut listen_again = |address: &SocketAddr| {
-            let same = last_port.filter(|_| address.port() == 0);
-            same.is_some_and(|port| {
-                swarm.listen_on(multiaddr_of(SocketAddr::new(address.ip(), port))).is_ok()
-            })
-        };
-        let listen: Vec<_> = config.listen.iter().filter(|it| !listen_again(it)).collect();
-        let listen_if_possible = config.listen_if_possible.iter();
-        let listen_if_possible: Vec<_> =
-            listen_if_possible.filter(|it| !listen_again(it)).collect();
-        for address in listen {
-            swarm.listen_on(multiaddr_of(*address)).map_err(|error| {
-                let reason = deepest(&error);
+        for address in config.listen {
+            wires.listen(address, last_port).map_err(|reason| {
                 anyhow::anyhow!("cannot listen on {address}: {reason}: choose another --listen")
             })?;
         }
-        for address in listen_if_possible {
-            if let Err(error) = swarm.listen_on(multiaddr_of(*address)) {
+        for address in config.listen_if_possible {
+            if let Err(error) = wires.listen(address, last_port) {
                 tracing::info!(%address, %error, "not listening there");
             }
         }
@@ -308,7 +283,7 @@ impl Runner {
         config.publisher.set_organisation(config.organisation);
         tokio::spawn(Arc::clone(&config.links).forward());
         let mut runner = Self {
-            swarm,
+            wires,
             squad: None,
             store: None,
             joining,
@@ -318,13 +293,8 @@ impl Runner {
             link_events: config.link_events,
             inputs,
             input_sender,
-            topic: behaviour::topic(config.organisation),
-            requests: BTreeMap::new(),
-            dials: BTreeMap::new(),
             heard: BTreeMap::new(),
-            listen_addresses: BTreeSet::new(),
             router,
-            moved: false,
             ready_at: Some(now + READY_TIMEOUT),
             next_tick: now,
             ticks: 0,
@@ -340,6 +310,7 @@ impl Runner {
                 key: config.key,
                 presence: config.presence,
                 doorkeeper: config.doorkeeper,
+                relay: config.relay,
                 peers: config.peers,
                 profile: config.profile,
                 publisher: config.publisher,
@@ -355,6 +326,7 @@ impl Runner {
 
     /// Works until told to stop, and returns why it has.
     pub async fn run(mut self) -> anyhow::Result<String> {
+        tokio::spawn(Arc::clone(&self.config.relay).run());
         // Addresses come from now on, however long the voice side took to start.
         self.ready_at = self.ready_at.map(|_| self.config.clock.now() + READY_TIMEOUT);
         loop {
@@ -370,7 +342,7 @@ impl Runner {
                     }
                 }
                 Some(event) = self.link_events.recv() => self.handle_link(event)?,
-                event = self.swarm.select_next_some() => self.handle_swarm(event)?,
+                news = self.wires.next(self.squad.as_mut()) => self.handle_news(news),
                 () = tokio::time::sleep(sleep) => {}
             }
             let now = self.config.clock.now();
@@ -399,8 +371,11 @@ impl Runner {
         self.generations = store.generations()?;
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
-            member: store.member(),
-            presence: Presence { addresses: self.own_addresses(), ..self.config.presence.clone() },
+            member: Some(store.member()),
+            presence: Presence {
+                addresses: self.wires.own_addresses(),
+                ..self.config.presence.clone()
+            },
             directory,
             generations: self.generations.clone(),
             names: store.names()?,
@@ -414,6 +389,8 @@ impl Runner {
         self.restore_profiles(&store)?;
         let start_voice = self.start_voice.take().expect("a node begins once");
         self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
+        squad.volunteer(now, store.volunteers());
+        self.limit_relay(store.volunteers());
         self.squad = Some(squad);
         self.store = Some(store);
         Ok(())
@@ -434,6 +411,11 @@ impl Runner {
             Input::Voice(VoiceEvent::KeyUsed { target }) => {
                 if let Some(squad) = &mut self.squad {
                     squad.handle_talked(now, target);
+                }
+            }
+            Input::Voice(VoiceEvent::RelaySilent { relay }) => {
+                if let Some(squad) = &mut self.squad {
+                    squad.handle_relay_silent(now, relay);
                 }
             }
             Input::Voice(event) => {
@@ -505,14 +487,18 @@ impl Runner {
         match event {
             LinkEvent::Up(link) => {
                 self.heard.insert(link.device(), link.heard());
-                self.view.link_up(&link);
-                let address = link.was_dialled().then(|| link.address());
+                self.view.link_up(&link, &self.links);
+                let address = link.address().filter(|_| link.was_dialled());
                 let (device, member) = (link.device(), link.hello().member);
+                self.config.relay.renew_outlets(&self.links);
                 squad.handle_link_up(now, link.hello().clone(), address);
-                if let Some(role) = self.config.doorkeeper.take_promised(device) {
+                self.handle_path(now, &link);
+                let promised = self.config.doorkeeper.take_promised(device);
+                if let (Some(role), Some(member)) = (promised, member) {
                     self.give(now, member, role);
                 }
             }
+            LinkEvent::Changed(link) => self.handle_path(now, &link),
             LinkEvent::Down(device, reason) => {
                 let reason = match reason {
                     LinkDown::Left => DownReason::Left,
@@ -526,6 +512,41 @@ impl Runner {
         Ok(())
     }
 
+    /// Packets of a linked member come by this link.
+    fn handle_path(&mut self, now: Timestamp, link: &Link) {
+        if let Some(squad) = &mut self.squad {
+            squad.handle_path(now, link.device(), link.seen());
+        }
+        if let Some(event) = self.view.link_used(link, &self.links) {
+            self.config.publisher.publish(event);
+        }
+    }
+
+    fn handle_news(&mut self, news: News) {
+        let now = self.config.clock.now();
+        match news {
+            News::Addresses { new } => {
+                if new {
+                    self.ready_at = self.ready_at.map(|at| at.min(now + ADDRESSES_SETTLE));
+                }
+                if let Some(router) = &self.router {
+                    router.set_listening(self.wires.listen_addresses());
+                }
+                self.config.doorkeeper.set_addresses(self.wires.own_addresses());
+            }
+            News::Discovered(found) => {
+                let Some(joining) = &mut self.joining else { return };
+                for (device, addresses) in found {
+                    if joining.discovered.len() < DISCOVERED_LIMIT {
+                        joining.discovered.insert(device, addresses);
+                        joining.next_dial = now;
+                    }
+                }
+            }
+            News::Nothing => {}
+        }
+    }
+
     /// Ten times a second.
     fn tick(&mut self, now: Timestamp) -> anyhow::Result<()> {
         self.next_tick = now + TICK;
@@ -535,11 +556,13 @@ impl Runner {
             self.ready_at = None;
             let ticket = self.issue_ticket(0, TICKET_LASTS, None);
             self.view.ticket = ticket.to_string();
-            for event in self.view.ready(self.own_addresses()) {
+            for event in self.view.ready(self.wires.own_addresses()) {
                 self.config.publisher.publish(event);
             }
         }
         let links = self.links.all();
+        // A peer's address, and which of its links is silent, change without an event.
+        links.iter().for_each(|link| self.handle_path(now, link));
         if let Some(squad) = &mut self.squad {
             for link in &links {
                 let heard = link.heard();
@@ -552,6 +575,7 @@ impl Runner {
         self.keep_profiles(second);
         self.show(now, second);
         if second {
+            self.config.relay.renew_outlets(&self.links);
             if self.ticks.is_multiple_of(10 * TICKS_A_SECOND) && self.ready_at.is_none() {
                 // Members who can admit have come and gone.
                 self.view.ticket = self.issue_ticket(0, TICKET_LASTS, None).to_string();
@@ -594,31 +618,19 @@ impl Runner {
         }
         self.keep_last_profiles();
         self.keep_last_charter();
-        self.links.leave();
         let router = self.router.take();
-        // What is still queued leaves with the next turns of the sockets.
-        let goodbye = async {
-            loop {
-                let _ = self.swarm.select_next_some().await;
-            }
-        };
-        let goodbye = tokio::time::timeout(GOODBYE, goodbye);
         let router = async {
             if let Some(router) = router {
                 router.leave().await;
             }
         };
-        let _ = futures::future::join(goodbye, router).await;
+        futures::future::join(self.wires.leave(), router).await;
     }
 }
 
-/// What really went wrong: the last of a chain of causes.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
+/// The member whose node this is.
+fn own_member(squad: &Squad) -> MemberId {
+    squad.member().expect("whose squad it is was settled when the node began")
 }
 
 /// An input's sender and receiver. Unbounded, as only this process fills it: with what one person
@@ -626,9 +638,6 @@ fn deepest(error: &dyn std::error::Error) -> String {
 pub fn inputs() -> (UnboundedSender<Input>, UnboundedReceiver<Input>) {
     unbounded_channel()
 }
-
-/// Links end by their own rules, not by libp2p's idea of idleness.
-const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_A_SECOND: u64 = 10;
@@ -639,5 +648,11 @@ const READY_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a squad's ticket admits.
 const TICKET_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the goodbye may take.
-const GOODBYE: Duration = Duration::from_millis(100);
+/// Addresses of several interfaces come one by one; `ready` waits this long after one.
+const ADDRESSES_SETTLE: Duration = Duration::from_millis(50);
+
+/// Devices on the LAN that a newcomer tries; further ones are left out.
+const DISCOVERED_LIMIT: usize = 64;
+
+/// Links altogether; more are refused.
+const LINKS_MAX: u32 = 512;

@@ -11,6 +11,7 @@ use hark_mesh::{
     target::LISTEN,
 };
 
+use super::own_member;
 use crate::{
     profile::{KEYS_MAX, ProfileAction, ProfileError, Profiles},
     snapshot::{NetChange, TalkTo, TransmitMode},
@@ -359,7 +360,7 @@ impl Radio {
 impl Plan {
     fn of(squad: &Squad) -> Self {
         let charter = squad.charter();
-        let layouts: Vec<&Layout> = charter.state().layouts(squad.member()).collect();
+        let layouts: Vec<&Layout> = charter.state().layouts(own_member(squad)).collect();
         let nets = layouts.iter().flat_map(|layout| layout.nets.iter().copied()).collect();
         let keys = layouts.iter().flat_map(|layout| layout.keys.iter());
         let keys = keys.map(|channels| Target::new(channels.iter().copied(), [], []));
@@ -377,7 +378,7 @@ fn settings_of(net: &NetLayout) -> NetSettings {
 }
 
 fn first(squad: &Squad) -> Target {
-    let channel = squad.charter().first_channel(squad.member()).map(|channel| channel.id);
+    let channel = squad.charter().first_channel(own_member(squad)).map(|channel| channel.id);
     Target::new(channel, [], [])
 }
 
@@ -433,7 +434,7 @@ pub(super) fn nets_within_reach(squad: &Squad) -> Vec<(ChannelId, String)> {
     let state = charter.state();
     let may = |id| {
         let at = hark_mesh::charter::content::Place::Channel(id);
-        state.allows(squad.member(), LISTEN, at)
+        state.allows(own_member(squad), LISTEN, at)
     };
     let channels = state.channels_in_order().into_iter().filter(|channel| may(channel.id));
     let named = channels.map(|channel| (channel.id, squad.channel_name(channel)));

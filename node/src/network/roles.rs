@@ -6,7 +6,7 @@ use hark_mesh::charter::{
     content::{Change, Grant, Place},
 };
 
-use super::Runner;
+use super::{Runner, own_member};
 
 impl Runner {
     /// Gives a newcomer the role of its ticket, everywhere. [PROTO-4.8]
@@ -18,7 +18,7 @@ impl Runner {
             return;
         }
         let change = Change::Grant(Grant { role, at, members: List::truncated([member]) });
-        let given = charter.edit(&self.config.key, squad.member(), vec![change]);
+        let given = charter.edit(&self.config.key, own_member(squad), vec![change]);
         let given = given
             .map_err(anyhow::Error::from)
             .and_then(|operation| Ok(squad.bring(now, vec![Piece::Operation(operation)])?));

@@ -12,7 +12,10 @@ use super::{Input, Runner};
 use crate::{
     clock::Clock,
     random::SystemRandom,
-    reach::ports::{self, Report, Surroundings},
+    reach::{
+        names::Found,
+        ports::{self, Report, Surroundings},
+    },
 };
 
 /// The router, asked beside all else.
@@ -50,11 +53,6 @@ impl Router {
         });
     }
 
-    /// Where others reach us through it.
-    pub(super) fn reachable(&self) -> Option<SocketAddr> {
-        self.report.reachable()
-    }
-
     /// What has come of it.
     pub(super) fn report(&self) -> Report {
         self.report
@@ -82,7 +80,23 @@ impl Runner {
             }
         }
         if before.reachable() != report.reachable() {
-            self.handle_addresses(now);
+            self.wires.set_mapped(now, report.reachable(), self.squad.as_mut());
+            self.config.doorkeeper.set_addresses(self.wires.own_addresses());
+        }
+    }
+
+    /// Names lead to these addresses. [PROTO-5.8]
+    pub(super) fn handle_found(&mut self, now: Timestamp, found: Vec<Found>) {
+        for Found { device, address } in found {
+            match (&mut self.squad, &mut self.joining) {
+                (Some(squad), _) => squad.handle_discovered(now, device, &[address]),
+                (None, Some(joining)) if !self.config.peers.contains(&address) => {
+                    // Whoever is there, and the ticket says who may answer.
+                    self.config.peers.push(address);
+                    joining.next_dial = now;
+                }
+                _ => {}
+            }
         }
     }
 }

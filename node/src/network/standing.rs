@@ -6,7 +6,7 @@ use hark_mesh::{
     squad::Squad,
 };
 
-use super::Runner;
+use super::{Runner, own_member};
 use crate::event::{DeviceText, Event};
 
 impl Runner {
@@ -37,7 +37,7 @@ impl Runner {
     pub(super) fn add_devices(&mut self, now: Timestamp) {
         let Some(squad) = &mut self.squad else { return };
         for (device, consent) in self.config.doorkeeper.take_additions() {
-            let added = squad.charter_taken().devices_of(squad.member()).contains(&device);
+            let added = squad.charter_taken().devices_of(own_member(squad)).contains(&device);
             // It may be on its way to the disk.
             if !added
                 && let Err(error) = squad.edit(now, vec![Change::AddDevice { device, consent }])
@@ -53,7 +53,7 @@ impl Runner {
         let end = format!("this device does not belong to {organisation} any more");
         let Some(squad) = &self.squad else { return end };
         let (charter, device) = (squad.charter(), self.config.key.id());
-        match charter.ending(squad.member(), device) {
+        match charter.ending(own_member(squad), device) {
             Some(Ending::Removed(Some(by))) => {
                 let mut records = squad.directory().records().map(hark_keys::Signed::unverified);
                 let name = records.find(|record| charter.owner(record.device) == Some(by));

@@ -1,10 +1,11 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
-use hark_keys::{DeviceId, ObjectHash, OrganisationId, Timestamp};
+use hark_keys::{DeviceId, ObjectHash, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
     Target,
     charter::Charter,
     squad::{self, DownReason, Squad},
+    topology::{DIRECT_FANOUT_MAX, Plan},
 };
 
 use super::radio::{self, Radio};
@@ -34,6 +35,8 @@ pub(super) struct View {
     /// What this device talks to just now.
     talking_to: Vec<String>,
     peers: BTreeMap<DeviceId, Peer>,
+    /// Through which relay what goes to a target goes first.
+    relays: BTreeMap<TargetId, DeviceId>,
     cpu_percent: f64,
     cpu_measured: Option<(Timestamp, std::time::Duration)>,
 }
@@ -42,6 +45,7 @@ pub(super) struct View {
 struct Peer {
     name: String,
     address: String,
+    path: Path,
     /// Whether `peer_up` was told last, rather than `peer_down`.
     up: bool,
     /// Channels that it is heard on just now.
@@ -111,6 +115,7 @@ impl View {
             roster: vec![DeviceText(device)],
             talking_to: Vec::new(),
             peers: BTreeMap::new(),
+            relays: BTreeMap::new(),
             cpu_percent: 0.0,
             cpu_measured: None,
         }
@@ -184,6 +189,7 @@ impl View {
             }
             Command::Transmit { .. }
             | Command::Volume { .. }
+            | Command::Volunteer { .. }
             | Command::Profile { .. }
             | Command::Ptt { .. }
             | Command::Listen { .. }
@@ -225,7 +231,7 @@ impl View {
                 name: self.name.clone(),
                 channels: std::mem::take(&mut self.talking_to),
             }),
-            VoiceEvent::KeyUsed { .. } => None,
+            VoiceEvent::KeyUsed { .. } | VoiceEvent::RelaySilent { .. } => None,
         }
     }
 
@@ -242,11 +248,24 @@ impl View {
         channels.chain(members).chain(roles).collect()
     }
 
-    pub(super) fn link_up(&mut self, link: &Link) {
+    pub(super) fn link_up(&mut self, link: &Link, links: &Links) {
         let hello = link.hello();
+        if hello.member.is_none() {
+            return;
+        }
         let peer = self.peer(hello.device);
         peer.name.clone_from(&hello.name);
-        peer.address = multiaddr_of(link.address()).to_string();
+        peer.address = links.place_of(link).to_string();
+        peer.path = link.path();
+    }
+
+    /// Packets of a member take this link now; tells if its path is another one.
+    pub(super) fn link_used(&mut self, link: &Link, links: &Links) -> Option<Event> {
+        let peer = self.peers.get_mut(&link.device())?;
+        peer.address = links.place_of(link).to_string();
+        let from = std::mem::replace(&mut peer.path, link.path());
+        let (device, to) = (DeviceText(link.device()), peer.path);
+        (peer.up && from != to).then_some(Event::PathChanged { device, from, to })
     }
 
     pub(super) fn handle_squad(&mut self, event: squad::Event, links: &Links) -> Option<Event> {
@@ -254,6 +273,12 @@ impl View {
             squad::Event::PeerUp { device, name, .. } => {
                 self.peer(device).name = name;
                 self.set_up(device, links)
+            }
+            // A relay is nobody to be heard.
+            squad::Event::PeerReachable { device } | squad::Event::PeerUnreachable { device }
+                if !self.peers.contains_key(&device) =>
+            {
+                None
             }
             squad::Event::PeerReachable { device } => self.set_up(device, links),
             squad::Event::PeerUnreachable { device } => self.set_down(device, "unreachable"),
@@ -287,9 +312,6 @@ impl View {
         if measure_cpu {
             self.measure_cpu(now);
         }
-        for link in links {
-            self.peer(link.device()).address = multiaddr_of(link.address()).to_string();
-        }
         let links: BTreeMap<_, _> = links.iter().map(|link| (link.device(), link)).collect();
         let mut peers: Vec<_> = self
             .peers
@@ -302,13 +324,16 @@ impl View {
                     name: peer.name.clone(),
                     address: link.map(|_| peer.address.clone()).unwrap_or_default(),
                     reachable: peer.up,
+                    why_relayed: link
+                        .filter(|link| link.path() == Path::Relay)
+                        .map(|_| why_relayed(squad, *device)),
                     talking: talker.talking,
                     talking_on: peer.talking_on.clone(),
                     level_dbfs: talker.level_dbfs,
                     volume: radio.volume(*device),
                     stats: PeerStats {
                         device: DeviceText(*device),
-                        path: Path::Direct,
+                        path: peer.path,
                         rtt_ms: link.map_or(0.0, |link| link.rtt().as_secs_f64() * 1e3),
                         loss_percent: talker.loss_percent.into(),
                         jitter_ms: talker.jitter_ms.into(),
@@ -377,14 +402,14 @@ impl View {
 
     fn set_up(&mut self, device: DeviceId, links: &Links) -> Option<Event> {
         if let Some(link) = links.all().iter().find(|link| link.device() == device) {
-            self.peer(device).address = multiaddr_of(link.address()).to_string();
+            self.link_used(link, links);
         }
         let peer = self.peer(device);
         peer.up = true;
         Some(Event::PeerUp {
             device: DeviceText(device),
             name: peer.name.clone(),
-            path: Path::Direct,
+            path: peer.path,
             address: peer.address.clone(),
         })
     }
@@ -397,7 +422,7 @@ impl View {
         Some(Event::PeerDown {
             device: DeviceText(device),
             name: peer.name.clone(),
-            path: Path::Direct,
+            path: peer.path,
             address: peer.address.clone(),
             reason: reason.to_owned(),
         })
@@ -416,10 +441,40 @@ impl View {
         self.roster.sort();
         Event::RosterChanged {
             channel: names.join("+"),
-            target: TargetText::of(target),
+            target: TargetText::from(target),
             epoch,
             devices: self.roster.clone(),
         }
+    }
+
+    /// What goes to `target` travels by `plan` now; the event where it is another relay than before.
+    pub(super) fn relay_changed(
+        &mut self,
+        id: TargetId,
+        target: &Target,
+        names: Vec<String>,
+        plan: &Plan,
+    ) -> Option<Event> {
+        let relay = plan.hops.first().map(|hop| hop.relay);
+        let before = match relay {
+            Some(relay) => self.relays.insert(id, relay),
+            None => self.relays.remove(&id),
+        };
+        if before == relay {
+            return None;
+        }
+        let reason = match (before, relay) {
+            (_, None) => "every listener is sent a copy",
+            (Some(_), Some(_)) => "it is the best that serves the listeners",
+            (None, Some(_)) if plan.listeners().len() > DIRECT_FANOUT_MAX => "many listen",
+            (None, Some(_)) => "not every listener can be reached directly",
+        };
+        Some(Event::RelayChanged {
+            channel: names.join("+"),
+            target: TargetText::from(target),
+            relay: relay.map(DeviceText),
+            reason: reason.to_owned(),
+        })
     }
 
     fn nets(&self, squad: &Squad, radio: &Radio) -> Vec<NetView> {
@@ -449,6 +504,7 @@ impl View {
         self.peers.entry(device).or_insert_with(|| Peer {
             name: device.short(),
             address: String::new(),
+            path: Path::Direct,
             up: false,
             talking_on: Vec::new(),
             frames: Frames::default(),
@@ -467,6 +523,19 @@ impl View {
 
     fn name_of(&self, device: DeviceId) -> String {
         self.peers.get(&device).map_or_else(|| device.short(), |peer| peer.name.clone())
+    }
+}
+
+/// Why packets of a member do not come straight.
+fn why_relayed(squad: &Squad, device: DeviceId) -> String {
+    match squad.direct_attempts(device) {
+        (0, _) => "none of its addresses is known".to_owned(),
+        (1, 1) => "its address was tried once without an answer".to_owned(),
+        (1, attempts) => format!("its address was tried {attempts} times without an answer"),
+        (addresses, 1) => format!("{addresses} addresses were tried once without an answer"),
+        (addresses, attempts) => {
+            format!("{addresses} addresses were tried {attempts} times without an answer")
+        }
     }
 }
 

@@ -48,6 +48,7 @@ impl Runner {
             Command::Move { person, from, to } => {
                 return moves::order(now, squad, &person, from.as_deref(), &to);
             }
+            Command::Volunteer { on, kbps } => return self.volunteer(now, on.then_some(kbps)),
             Command::Profile { action, name } => {
                 voice_commands = self.change_profile(action, &name);
             }
@@ -100,13 +101,13 @@ impl Runner {
     pub(super) fn issue_ticket(&self, uses: u8, lasting: Duration, role: Option<RoleId>) -> Ticket {
         let own = hark_keys::Door {
             device: self.config.key.id(),
-            addresses: self.own_addresses().into_iter().take(6).collect(),
+            addresses: self.wires.own_addresses().into_iter().take(6).collect(),
         };
         let others = self.links.all();
         let charter = self.squad.as_ref().map(Squad::charter);
         let gives = |link: &Link| {
-            let may =
-                |role| charter.is_some_and(|it| it.may_give(link.hello().member, role).is_ok());
+            let Some(member) = link.hello().member else { return false };
+            let may = |role| charter.is_some_and(|it| it.may_give(member, role).is_ok());
             role.is_none_or(may)
         };
         let others = others.iter().filter(|link| uses == 0 && gives(link));

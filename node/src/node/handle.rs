@@ -107,6 +107,7 @@ impl NodeHandle {
             | Command::Key { .. }
             | Command::Profile { .. }
             | Command::Move { .. }
+            | Command::Volunteer { .. }
             | Command::Volume { .. } => to(self.line, command),
         }
         all_done

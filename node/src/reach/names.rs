@@ -1,4 +1,4 @@
-//! Finds addresses worth trying by name. [PROTO-5.6]
+//! Finds addresses worth trying by name. [PROTO-5.8]
 //!
 //! What comes of it is no more than that: whoever answers there must prove who it is.
 

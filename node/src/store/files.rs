@@ -8,6 +8,10 @@ use std::{
     sync::Arc,
 };
 
+use hark_keys::{DeviceKey, Random, keystore};
+
+use super::{AskPassphrase, StoreError};
+
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {error}")]
@@ -263,18 +267,18 @@ fn folder_of(path: &Path) -> &Path {
 
 /// The files of a home.
 #[derive(Clone, Debug)]
-pub(super) struct Files(pub(super) Arc<dyn Disk>);
+pub struct Files(pub Arc<dyn Disk>);
 
 impl Files {
-    /// The file's text; none if there is no such file.
-    pub(super) fn read_text(&self, path: &Path) -> Result<Option<String>, FileError> {
+    /// The file's text, of at most 64 KiB; none if there is no such file.
+    pub fn read_text(&self, path: &Path) -> Result<Option<String>, FileError> {
         let Some(bytes) = self.read(path, TEXT_LIMIT)? else { return Ok(None) };
         let text = String::from_utf8(bytes);
         text.map(Some).map_err(|_| failed(path)(io::ErrorKind::InvalidData.into()))
     }
 
     /// The file's bytes, of which at most `limit` are accepted; none if there is no such file.
-    pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
         let bytes = self.0.read(path, limit + 1).map_err(failed(path))?;
         if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > limit) {
             return Err(failed(path)(io::ErrorKind::FileTooLarge.into()));
@@ -282,16 +286,47 @@ impl Files {
         Ok(bytes)
     }
 
-    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    /// Writes the whole file, or leaves the old one.
+    pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         self.0.write(path, bytes).map_err(failed(path))
+    }
+
+    /// The identity in a key file, whose passphrase `ask` knows if it has one; none if there is no
+    /// such file.
+    pub fn read_key(
+        &self,
+        path: &Path,
+        ask: &AskPassphrase,
+    ) -> Result<Option<DeviceKey>, StoreError> {
+        let Some(text) = self.read_text(path)? else { return Ok(None) };
+        let passphrase = if keystore::is_protected(&text) { ask() } else { None };
+        keystore::decode(&text, passphrase.as_deref())
+            .map(Some)
+            .map_err(|error| StoreError::Key { path: path.to_owned(), error })
+    }
+
+    /// A new identity, in a key file without a passphrase.
+    pub fn make_key(&self, path: &Path, random: &dyn Random) -> Result<DeviceKey, StoreError> {
+        let key = DeviceKey::generate(random);
+        self.write(path, keystore::encode(&key, None, random).as_bytes())?;
+        Ok(key)
+    }
+
+    /// Makes the folder and those above it.
+    pub fn make_folder(&self, path: &Path) -> Result<(), FileError> {
+        self.0.make_folder(path).map_err(failed(path))
+    }
+
+    /// Makes this process the only one that uses what the file stands for.
+    pub fn lock(&self, path: &Path) -> Result<Box<dyn Guard>, StoreError> {
+        self.0.lock(path).map_err(|error| match error {
+            LockError::Held(owner) => StoreError::Running(owner),
+            LockError::Io(error) => failed(path)(error).into(),
+        })
     }
 
     pub(super) fn remove(&self, path: &Path) -> Result<(), FileError> {
         self.0.remove(path).map_err(failed(path))
-    }
-
-    pub(super) fn make_folder(&self, path: &Path) -> Result<(), FileError> {
-        self.0.make_folder(path).map_err(failed(path))
     }
 
     pub(super) fn settle(&self, folder: &Path) -> Result<(), FileError> {
@@ -300,13 +335,6 @@ impl Files {
 
     pub(super) fn folders(&self, path: &Path) -> Result<Vec<PathBuf>, FileError> {
         self.0.folders(path).map_err(failed(path))
-    }
-
-    pub(super) fn lock(&self, path: &Path) -> Result<Box<dyn Guard>, super::StoreError> {
-        self.0.lock(path).map_err(|error| match error {
-            LockError::Held(owner) => super::StoreError::Running(owner),
-            LockError::Io(error) => failed(path)(error).into(),
-        })
     }
 }
 

@@ -36,9 +36,8 @@ use hark_keys::{
 use hark_mesh::charter::Charter;
 use zeroize::Zeroizing;
 
-use files::Files;
-pub use files::{Disk, FileError, Guard, LockError, SystemDisk};
-pub use organisation::{Lock, OrganisationStore};
+pub use files::{Disk, FileError, Files, Guard, LockError, SystemDisk};
+pub use organisation::{CHARTER_LIMIT, Lock, OrganisationStore};
 
 use crate::profile::ProfileError;
 
@@ -132,12 +131,10 @@ impl Home {
     /// The identity that the next organisation gets; made now if there is none.
     pub fn next_key(&self, random: &dyn Random) -> Result<DeviceKey, StoreError> {
         let path = self.next_key_path();
-        if let Some(key) = self.read_key(&path)? {
-            return Ok(key);
+        match self.read_key(&path)? {
+            Some(key) => Ok(key),
+            None => self.files.make_key(&path, random),
         }
-        let key = DeviceKey::generate(random);
-        self.files.write(&path, keystore::encode(&key, None, random).as_bytes())?;
-        Ok(key)
     }
 
     /// All organisations, by name.
@@ -319,11 +316,7 @@ impl Home {
     }
 
     fn read_key(&self, path: &Path) -> Result<Option<DeviceKey>, StoreError> {
-        let Some(text) = self.files.read_text(path)? else { return Ok(None) };
-        let passphrase = if keystore::is_protected(&text) { (self.passphrase)() } else { None };
-        keystore::decode(&text, passphrase.as_deref())
-            .map(Some)
-            .map_err(|error| StoreError::Key { path: path.to_owned(), error })
+        self.files.read_key(path, &self.passphrase)
     }
 }
 

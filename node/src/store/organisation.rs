@@ -141,6 +141,19 @@ impl OrganisationStore {
         }
     }
 
+    /// What this device would carry for others as a relay, in kbit/s, 0 being any rate; none where it
+    /// does not want to.
+    pub fn volunteers(&self) -> Option<u32> {
+        self.files.read_text(&self.folder.join("volunteer")).ok()??.trim().parse().ok()
+    }
+
+    /// Keeps what this device would carry for others.
+    pub fn keep_volunteer(&self, rate_kbps: Option<u32>) -> Result<(), StoreError> {
+        // Whoever reads no number there finds no volunteer.
+        let text = rate_kbps.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
+        Ok(self.files.write(&self.folder.join("volunteer"), text.as_bytes())?)
+    }
+
     /// The root document of this version that this device has signed, whatever became of it.
     /// [CHARTER-2.4]
     pub fn root_signed(&self, version: u32) -> Result<Option<ObjectHash>, StoreError> {
@@ -262,4 +275,4 @@ const FILE_LIMIT: u64 = 32 << 20;
 /// Bytes of the charter: of ten thousand members it has some 3 MB, and with as many operations and
 /// certificates as are ever taken, each as long as may be, less than this. What was written must be
 /// readable.
-const CHARTER_LIMIT: u64 = 1 << 30;
+pub const CHARTER_LIMIT: u64 = 1 << 30;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use hark_keys::{DeviceId, KeySecret, TargetId};
+use hark_mesh::topology::Plan;
 
 use super::nets::{Net, NetSettings};
 
@@ -22,8 +23,15 @@ pub enum VoiceCommand {
     SetListeners {
         /// Which target.
         target: TargetId,
-        /// All who hear it.
-        devices: Vec<DeviceId>,
+        /// To whom copies go, and by which relays.
+        plan: Plan,
+    },
+    /// Those with a slot at a relay that we use; none at all where we use it no more.
+    SetSlots {
+        /// Which relay.
+        relay: DeviceId,
+        /// All that are known.
+        slots: Option<Vec<(u16, DeviceId)>>,
     },
     /// Nothing goes to a target any more, also nothing of a spurt that does now.
     RemoveTarget(TargetId),
@@ -128,6 +136,11 @@ pub enum VoiceEvent {
     },
     /// It does so no more.
     OwnTalkEnded,
+    /// A relay that we send to does not say that anything comes.
+    RelaySilent {
+        /// Which relay.
+        relay: DeviceId,
+    },
     /// The first frame was sealed with the key last given by [`VoiceCommand::UseKey`].
     KeyUsed {
         /// For which target.

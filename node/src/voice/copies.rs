@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use hark_keys::{DeviceId, Timestamp};
-use hark_mesh::datagram::{FRAMES_MAX, Report, Voice};
+use hark_mesh::datagram::{FRAMES_MAX, Forward, Voice};
 
 /// The last sealed frames of a spurt, the newest first.
 pub struct SealedFrames {
@@ -50,7 +50,25 @@ impl SealedFrames {
     }
 }
 
-/// One device that hears us.
+/// How a datagram of ours travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// On the link to the one who hears it.
+    Link(DeviceId),
+    /// To a relay, for many.
+    Relay(DeviceId),
+}
+
+impl Way {
+    /// The device at the other end of the link that it takes.
+    pub fn device(self) -> DeviceId {
+        match self {
+            Self::Link(device) | Self::Relay(device) => device,
+        }
+    }
+}
+
+/// One device that hears us, or a relay that copies for others.
 pub struct Listener {
     sequence: u16,
     /// What its last reports asked for, the newest last.
@@ -68,13 +86,13 @@ impl Default for Listener {
 
 impl Listener {
     /// What it says of our datagrams. [PROTO-7.4]
-    pub fn handle_report(&mut self, now: Timestamp, report: &Report) {
+    pub fn handle_report(&mut self, now: Timestamp, wanted_copies: u8) {
         if self.asked.len() == REPORTS_KEPT {
             self.asked.pop_front();
         }
-        self.asked.push_back((now, report.wanted_copies));
-        if report.wanted_copies > 0 {
-            self.held = Some((now, report.wanted_copies));
+        self.asked.push_back((now, wanted_copies));
+        if wanted_copies > 0 {
+            self.held = Some((now, wanted_copies));
         }
     }
 
@@ -94,16 +112,20 @@ impl Listener {
         recent.unwrap_or(held)
     }
 
-    /// Appends the datagram with the newest of `frames` to `out`.
+    /// Appends the datagram with the newest of `frames`, `level` below full scale, to `out`.
     pub fn encode(
         &mut self,
         now: Timestamp,
-        target_tag: [u8; 4],
+        way: Way,
+        (target_tag, level): ([u8; 4], u8),
         frames: &SealedFrames,
         out: &mut Vec<u8>,
     ) {
         let frames = frames.newest(self.copies(now));
-        Voice::encode(target_tag, self.sequence, frames, out);
+        match way {
+            Way::Link(_) => Voice::encode(target_tag, self.sequence, frames, out),
+            Way::Relay(_) => Forward::encode(level, target_tag, self.sequence, frames, out),
+        }
         self.sequence = self.sequence.wrapping_add(1);
     }
 
@@ -126,7 +148,7 @@ struct Ended {
     tag: [u8; 4],
     frames: SealedFrames,
     /// Who gets the last frame again, and how often.
-    repeats: Vec<(DeviceId, u8)>,
+    repeats: Vec<(Way, u8)>,
 }
 
 impl EndedSpurts {
@@ -136,7 +158,7 @@ impl EndedSpurts {
         &mut self,
         tag: [u8; 4],
         frames: &mut SealedFrames,
-        repeats: impl Iterator<Item = (DeviceId, u8)>,
+        repeats: impl Iterator<Item = (Way, u8)>,
     ) {
         if self.spurts.len() == ENDED_MAX {
             self.spare.extend(self.spurts.pop_front());
@@ -149,18 +171,18 @@ impl EndedSpurts {
         self.spurts.push_back(ended);
     }
 
-    /// Another spurt begins, which tells `device` well enough that those before are over.
-    pub fn cancel(&mut self, device: DeviceId) {
+    /// Another spurt begins, which tells this way well enough that those before are over.
+    pub fn cancel(&mut self, way: Way) {
         for spurt in &mut self.spurts {
-            spurt.repeats.retain(|(listener, _)| *listener != device);
+            spurt.repeats.retain(|(listener, _)| *listener != way);
         }
     }
 
     /// A frame has passed: has `send` send the last frames that are due again.
-    pub fn repeat(&mut self, mut send: impl FnMut(DeviceId, [u8; 4], &SealedFrames)) {
+    pub fn repeat(&mut self, mut send: impl FnMut(Way, [u8; 4], &SealedFrames)) {
         for spurt in &mut self.spurts {
-            for (device, left) in &mut spurt.repeats {
-                send(*device, spurt.tag, &spurt.frames);
+            for (way, left) in &mut spurt.repeats {
+                send(*way, spurt.tag, &spurt.frames);
                 *left -= 1;
             }
             spurt.repeats.retain(|(_, left)| *left > 0);
@@ -170,9 +192,9 @@ impl EndedSpurts {
         }
     }
 
-    /// Whether `device` is still to be told that a spurt is over.
-    pub fn tells(&self, device: DeviceId) -> bool {
-        self.spurts.iter().any(|spurt| spurt.repeats.iter().any(|(it, _)| *it == device))
+    /// Whether this way is still to be told that a spurt is over.
+    pub fn tells(&self, way: Way) -> bool {
+        self.spurts.iter().any(|spurt| spurt.repeats.iter().any(|(it, _)| *it == way))
     }
 
     /// Whether one of the spurts went out under `tag`.
@@ -201,8 +223,7 @@ mod tests {
     use super::*;
 
     fn ask(listener: &mut Listener, at_ms: u64, wanted_copies: u8) {
-        let report = Report { wanted_copies, ..Report::default() };
-        listener.handle_report(Timestamp::from_millis(at_ms), &report);
+        listener.handle_report(Timestamp::from_millis(at_ms), wanted_copies);
     }
 
     #[test]
@@ -232,7 +253,7 @@ mod tests {
     /// Several spurts may end shortly after each other: each is told under its own tag.
     #[test]
     fn ended_spurts_are_repeated_beside_each_other() {
-        let device = DeviceKey::generate(&SeededRandom::new(1)).id();
+        let device = Way::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
         let mut ended = EndedSpurts::default();
         let sent = |ended: &mut EndedSpurts| {
             let mut sent = Vec::new();
@@ -259,6 +280,7 @@ mod tests {
     #[test]
     fn datagrams_have_one_size_per_number_of_copies() {
         let mut listener = Listener::default();
+        let way = Way::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
         ask(&mut listener, 1_000, 2);
         let mut frames = SealedFrames::default();
         for n in 0..5u8 {
@@ -266,7 +288,7 @@ mod tests {
             frame.clear();
             frame.extend_from_slice(&[n; 82]);
             let mut out = Vec::new();
-            listener.encode(Timestamp::from_millis(1_100), [9; 4], &frames, &mut out);
+            listener.encode(Timestamp::from_millis(1_100), way, ([9; 4], 0), &frames, &mut out);
             assert_eq!(out.len(), 8 + 3 * 84);
             let voice = Voice::parse(&out).unwrap();
             let held: Vec<u8> = voice.frames.iter().map(|frame| frame[0]).collect();

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use hark_keys::{DeviceId, TargetId, Timestamp};
-use hark_mesh::datagram::{Datagram, DropReason, Voice};
+use hark_mesh::datagram::{
+    Datagram, DropReason, Forwarded, ForwardedReport, FromRelay, Introduction, Slot, Voice,
+};
 
 use super::{
     CodecError, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit, VoiceCommand,
@@ -12,6 +14,7 @@ use super::{
     nets::Nets,
     receive::Talker,
     send::Sender,
+    slots::Slots,
 };
 
 /// The voice of one device: what it says to one target after the other, and all that it hears of many
@@ -22,6 +25,8 @@ use super::{
 pub struct Pipeline {
     sender: Sender,
     talkers: BTreeMap<DeviceId, Talker>,
+    /// Who has which slot at the relays that we use.
+    slots: Slots,
     nets: Nets,
     clock: PlayoutClock,
     cues: Cues,
@@ -63,6 +68,7 @@ impl Pipeline {
         Ok(Self {
             sender: Sender::new(&config)?,
             talkers: BTreeMap::new(),
+            slots: Slots::default(),
             nets: Nets::default(),
             clock: PlayoutClock::new(),
             cues: Cues::new(config.cues),
@@ -81,9 +87,8 @@ impl Pipeline {
             VoiceCommand::UseKey { target, tag, secret } => {
                 self.sender.use_key(target, tag, &secret);
             }
-            VoiceCommand::SetListeners { target, devices } => {
-                self.sender.set_listeners(target, devices);
-            }
+            VoiceCommand::SetListeners { target, plan } => self.sender.set_listeners(target, plan),
+            VoiceCommand::SetSlots { relay, slots } => self.slots.set(relay, slots),
             VoiceCommand::RemoveTarget(target) => self.sender.remove_target(target),
             VoiceCommand::SelectTarget { target, .. } => self.sender.select(target),
             // That is for whoever has several pipelines.
@@ -118,11 +123,12 @@ impl Pipeline {
         }
     }
 
-    /// A datagram of kind 1 or 2 came over the link that ends at `from`. One that is of no use is
+    /// A datagram of voice came over the link that ends at `from`. One that is of no use is
     /// dropped and counted. [PROTO-1.4]
     pub fn handle_datagram(&mut self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
         match Datagram::parse(bytes) {
-            Ok(Datagram::Voice(voice)) => self.handle_voice(arrived, from, &voice),
+            Err(DropReason::UnknownKind) => self.handle_relayed(arrived, from, bytes),
+            Ok(Datagram::Voice(voice)) => self.handle_voice(arrived, from, None, &voice),
             Ok(Datagram::Report(report)) => {
                 if !self.sender.handle_report(arrived, from, &report) {
                     self.drop(DropReason::UnknownTarget);
@@ -178,7 +184,13 @@ impl Pipeline {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         for (device, talker) in &mut self.talkers {
             if talker.report_due().is_some_and(|due| due <= now) {
-                talker.report(now).encode(self.outbox.push(*device));
+                let report = talker.report(now);
+                match talker.via() {
+                    Some((relay, slot)) => {
+                        ForwardedReport { slot, report }.encode(self.outbox.push(relay));
+                    }
+                    None => report.encode(self.outbox.push(*device)),
+                }
             }
         }
     }
@@ -224,12 +236,50 @@ impl Pipeline {
         VoiceStatistics { own, talkers, drops }
     }
 
-    fn handle_voice(&mut self, arrived: Timestamp, from: DeviceId, voice: &Voice<'_>) {
+    /// A datagram of a kind that relays send; of others than those that we use none counts.
+    fn handle_relayed(&mut self, arrived: Timestamp, relay: DeviceId, bytes: &[u8]) {
+        if !self.slots.contains(relay) {
+            return self.drop(DropReason::UnknownKind);
+        }
+        match FromRelay::parse(bytes) {
+            Ok(FromRelay::Forwarded(forwarded)) => {
+                self.handle_forwarded(arrived, relay, &forwarded);
+            }
+            Ok(FromRelay::Bundle(bundle)) => {
+                bundle.iter().for_each(|it| self.handle_forwarded(arrived, relay, &it));
+            }
+            Ok(FromRelay::Introduction(Introduction { slot, device })) => {
+                self.slots.introduce(relay, slot, device);
+            }
+            Ok(FromRelay::Seen(seen)) => self.sender.handle_seen(arrived, relay, &seen),
+            Ok(FromRelay::Pulse(_)) => {}
+            Ok(FromRelay::Tunnel(_)) => self.drop(DropReason::UnknownKind),
+            Err(reason) => self.drop(reason),
+        }
+    }
+
+    fn handle_forwarded(&mut self, arrived: Timestamp, relay: DeviceId, forwarded: &Forwarded<'_>) {
+        match self.slots.device(relay, forwarded.slot) {
+            Some(device) => {
+                let via = Some((relay, forwarded.slot));
+                self.handle_voice(arrived, device, via, &forwarded.voice);
+            }
+            None => self.drop(DropReason::UnknownSlot),
+        }
+    }
+
+    fn handle_voice(
+        &mut self,
+        arrived: Timestamp,
+        from: DeviceId,
+        via: Option<(DeviceId, Slot)>,
+        voice: &Voice<'_>,
+    ) {
         if self.talker(from).is_none() {
             return self.drop(DropReason::QueueFull);
         }
         if let Some(talker) = self.talkers.get_mut(&from) {
-            talker.handle_voice(arrived, voice, |reason| {
+            talker.handle_voice(arrived, via, voice, |reason| {
                 *self.drops.entry(reason).or_default() += 1;
             });
         }

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use hark_keys::{DeviceId, KeySecret, OpenFrameError, TargetId, Timestamp};
-use hark_mesh::datagram::{DropReason, FrameHeader, Report, Voice};
+use hark_mesh::datagram::{DropReason, FrameHeader, Report, Slot, Voice};
 
 use super::{
     CodecError, SAMPLE_RATE, SIDES, TalkerStatistics,
@@ -29,6 +29,8 @@ pub struct Talker {
     /// The decoder has missed frames that nobody was to hear.
     decoder_is_behind: bool,
     reception: Reception,
+    /// By which relay, and as whose slot there, it is heard; none where it sends to us itself.
+    via: Option<(DeviceId, Slot)>,
     /// Frames that wait for their key.
     keyless: VecDeque<SealedFrame<'static>>,
     plaintext: Vec<u8>,
@@ -59,6 +61,7 @@ impl Talker {
             decoder: Decoder::new()?,
             decoder_is_behind: false,
             reception: Reception::default(),
+            via: None,
             keyless: VecDeque::new(),
             plaintext: Vec::new(),
             pcm: Pcm::new(),
@@ -98,15 +101,24 @@ impl Talker {
         self.keyrings.remove(target);
     }
 
-    /// A voice datagram came. `dropped` hears of what was not used of it.
+    /// A voice datagram came, `via` a relay or from the talker itself. `dropped` hears of what was
+    /// not used of it.
     pub fn handle_voice(
         &mut self,
         arrived: Timestamp,
+        via: Option<(DeviceId, Slot)>,
         voice: &Voice<'_>,
         mut dropped: impl FnMut(DropReason),
     ) {
         let tag = voice.target_tag;
-        self.reception.handle_datagram(arrived, tag, voice.sequence);
+        // Each way has sequence numbers of its own; while two bring the same, one is counted.
+        if via != self.via && self.reception.is_silent(arrived) {
+            self.via = via;
+            self.reception.begin_anew();
+        }
+        if via == self.via {
+            self.reception.handle_datagram(arrived, tag, voice.sequence);
+        }
         let copies = voice.frames.len() as u8 - 1;
         for (age, sealed) in voice.frames.iter().enumerate().rev() {
             let (bytes, recovered) = (Cow::Borrowed(*sealed), age > 0);
@@ -146,6 +158,11 @@ impl Talker {
     /// The report to the talker, which is due.
     pub fn report(&mut self, now: Timestamp) -> Report {
         self.reception.report(now, self.jitter.jitter())
+    }
+
+    /// By which relay, and as whose slot there, the talker is heard; none where it sends to us itself.
+    pub fn via(&self) -> Option<(DeviceId, Slot)> {
+        self.via
     }
 
     /// When the next report to the talker is due.

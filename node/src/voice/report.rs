@@ -54,8 +54,8 @@ impl Reception {
         let silent = arrived.saturating_duration_since(self.heard);
         if self.highest.is_none() || silent > MEMORY || !(-STEP_MAX..=STEP_MAX).contains(&step) {
             // The first one, or a link that has started over.
-            let reported = self.reported;
-            *self = Self { highest: Some(sequence), newest_tag: tag, reported, ..Self::default() };
+            self.begin_anew();
+            (self.highest, self.newest_tag) = (Some(sequence), tag);
             (self.came, self.known, self.received) = (1, 1, 1);
         } else if step > 0 {
             (self.highest, self.newest_tag) = (Some(sequence), tag);
@@ -73,6 +73,16 @@ impl Reception {
             }
         }
         self.heard = arrived;
+    }
+
+    /// Whether nothing has come for so long that the talker's voice may come another way now.
+    pub fn is_silent(&self, now: Timestamp) -> bool {
+        self.highest.is_none() || now.saturating_duration_since(self.heard) > SILENT_AFTER
+    }
+
+    /// What comes from now on is counted from another number.
+    pub fn begin_anew(&mut self) {
+        *self = Self { reported: self.reported, ..Self::default() };
     }
 
     /// When the next report is due; none while nobody is heard.
@@ -171,6 +181,9 @@ const MEMORY: Duration = Duration::from_secs(10);
 
 /// A larger step of the sequence is no loss but another count.
 const STEP_MAX: i16 = 1_000;
+
+/// Nothing came for several frames.
+const SILENT_AFTER: Duration = Duration::from_millis(60);
 
 #[cfg(test)]
 mod tests {

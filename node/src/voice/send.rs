@@ -7,13 +7,17 @@
 use std::collections::BTreeMap;
 
 use hark_keys::{DeviceId, KeySecret, SenderKey, TargetId, Timestamp};
-use hark_mesh::datagram::{FrameHeader, Report};
+use hark_mesh::{
+    datagram::{FRAMES_MAX, FrameHeader, Report, SILENCE, Seen},
+    topology::Plan,
+};
 
 use super::{
     CodecError, Events, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
     codec::Encoder,
-    copies::{EndedSpurts, Listener, SealedFrames},
+    copies::{EndedSpurts, Listener, SealedFrames, Way},
     gate::{Decision, Gate},
+    uplinks::Uplinks,
 };
 
 /// What a device does with its own voice.
@@ -24,8 +28,11 @@ pub struct Sender {
     targets: BTreeMap<TargetId, Target>,
     /// Where the next spurt goes.
     selected: Option<TargetId>,
-    /// The devices of all targets, and those that are still to be told that a spurt is over.
-    listeners: BTreeMap<DeviceId, Listener>,
+    /// The ways to all targets, and those by which it is still to be told that a spurt is over.
+    listeners: BTreeMap<Way, Listener>,
+    uplinks: Uplinks,
+    /// The ways that a frame takes.
+    ways: Vec<Way>,
     /// The frame that is being captured.
     block: Vec<f32>,
     silence: Vec<f32>,
@@ -51,7 +58,7 @@ struct Target {
     key: Option<SenderKey>,
     /// The key was put in and has sealed nothing yet.
     key_is_new: bool,
-    listeners: Vec<DeviceId>,
+    plan: Plan,
     /// It is there for the last frame of its spurt only.
     removed: bool,
 }
@@ -59,7 +66,7 @@ struct Target {
 impl Target {
     /// Whether anybody would hear a frame.
     fn is_heard(&self) -> bool {
-        self.key.is_some() && !self.listeners.is_empty() && !self.removed
+        self.key.is_some() && !self.plan.is_empty() && !self.removed
     }
 }
 
@@ -85,6 +92,8 @@ impl Sender {
             targets: BTreeMap::new(),
             selected: None,
             listeners: BTreeMap::new(),
+            uplinks: Uplinks::default(),
+            ways: Vec::new(),
             block: Vec::with_capacity(frame_samples),
             silence: vec![0.0; frame_samples],
             plaintext: Vec::new(),
@@ -110,17 +119,16 @@ impl Sender {
         }
     }
 
-    /// Who hears what goes to `target`; those who are known go on with their sequence and copies. At
-    /// most [`LISTENERS_MAX`], further ones are left out.
-    pub fn set_listeners(&mut self, target: TargetId, mut devices: Vec<DeviceId>) {
-        devices.sort_unstable();
-        devices.dedup();
-        devices.truncate(LISTENERS_MAX);
+    /// How what goes to `target` travels; ways that are known go on with their sequence and copies.
+    /// At most [`LISTENERS_MAX`] copies of our own, further ones are left out.
+    pub fn set_listeners(&mut self, target: TargetId, mut plan: Plan) {
+        plan.direct.truncate(LISTENERS_MAX);
         let Some(place) = self.target(target) else { return };
-        place.listeners.clone_from(&devices);
-        for device in devices {
-            self.listeners.entry(device).or_default();
+        place.plan.clone_from(&plan);
+        for way in ways_of(&plan) {
+            self.listeners.entry(way).or_default();
         }
+        self.uplinks.retain(self.targets.values().map(|place| &place.plan));
         self.forget_listeners();
     }
 
@@ -179,10 +187,18 @@ impl Sender {
         if !self.targets.values().any(ours) && !self.ended.has_tag(tag) {
             return false;
         }
-        if let Some(listener) = self.listeners.get_mut(&from) {
-            listener.handle_report(now, report);
+        if let Some(listener) = self.listeners.get_mut(&Way::Link(from)) {
+            listener.handle_report(now, report.wanted_copies);
         }
         true
+    }
+
+    /// What a relay says of our datagrams, and of what those want whom it copies for.
+    pub fn handle_seen(&mut self, now: Timestamp, relay: DeviceId, seen: &Seen) {
+        self.uplinks.handle_seen(now, relay);
+        if let Some(listener) = self.listeners.get_mut(&Way::Relay(relay)) {
+            listener.handle_report(now, seen.wanted_copies);
+        }
     }
 
     /// Takes captured samples; each frame that they complete goes at once.
@@ -249,9 +265,9 @@ impl Sender {
         if self.spurt.is_none() && decision == (Decision::Send { last: false }) {
             self.start_spurt(events);
         }
-        self.ended.repeat(|device, tag, frames| {
-            if let Some(listener) = self.listeners.get_mut(&device) {
-                listener.encode(now, tag, frames, outbox.push(device));
+        self.ended.repeat(|way, tag, frames| {
+            if let Some(listener) = self.listeners.get_mut(&way) {
+                listener.encode(now, way, (tag, SILENCE), frames, outbox.push(way.device()));
             }
         });
         self.turning = false;
@@ -280,7 +296,8 @@ impl Sender {
         let Some(place) = self.targets.get(&target).filter(|place| place.is_heard()) else {
             return;
         };
-        place.listeners.iter().for_each(|device| self.ended.cancel(*device));
+        ways_of(&place.plan).for_each(|way| self.ended.cancel(way));
+        self.uplinks.begin();
         self.spurt = Some(Spurt { target, first: true, over: false });
         self.spurt_number = (self.spurt_number + 1) % 16;
         self.frames.clear();
@@ -293,9 +310,9 @@ impl Sender {
         self.copies = 0;
         if let Some(place) = self.targets.get(&target) {
             let listeners = &self.listeners;
-            let repeats = place.listeners.iter().filter_map(|device| {
-                let listener = listeners.get(device)?;
-                Some((*device, listener.repeats(now)))
+            let repeats = self.ways.iter().filter_map(|way| {
+                let listener = listeners.get(way)?;
+                Some((*way, listener.repeats(now)))
             });
             if !self.frames.is_empty() {
                 self.ended.push(place.tag, &mut self.frames, repeats);
@@ -338,11 +355,26 @@ impl Sender {
             events.push(VoiceEvent::KeyUsed { target: spurt.target });
         }
         self.copies = 0;
+        self.ways.clear();
         // [PROTO-7.8] one copy for each, however many nets of the target reach it.
-        for device in &place.listeners {
-            if let Some(listener) = self.listeners.get_mut(device) {
+        self.ways.extend(place.plan.direct.iter().copied().map(Way::Link));
+        for hop in &place.plan.hops {
+            let (way, silent) = self.uplinks.way(now, hop);
+            if let Some(relay) = silent {
+                events.push(VoiceEvent::RelaySilent { relay });
+                // What the silent one was sent last is sent once more.
+                if let Some(standby) = self.listeners.get_mut(&way) {
+                    standby.handle_report(now, COPIES_MAX);
+                }
+            }
+            self.ways.push(way);
+        }
+        let level = if silent { SILENCE } else { level_of(self.gate.level_dbfs()) };
+        for way in &self.ways {
+            if let Some(listener) = self.listeners.get_mut(way) {
                 self.copies = self.copies.max(listener.copies(now));
-                listener.encode(now, place.tag, &self.frames, outbox.push(*device));
+                let out = outbox.push(way.device());
+                listener.encode(now, *way, (place.tag, level), &self.frames, out);
             }
         }
     }
@@ -370,12 +402,30 @@ impl Sender {
     /// Forgets those who hear nothing of us any more.
     fn forget_listeners(&mut self) {
         let (targets, ended) = (&self.targets, &self.ended);
-        self.listeners.retain(|device, _| {
-            let listens = |target: &Target| target.listeners.binary_search(device).is_ok();
-            targets.values().any(listens) || ended.tells(*device)
+        self.listeners.retain(|way, _| {
+            let takes = |target: &Target| match way {
+                Way::Link(device) => target.plan.direct.binary_search(device).is_ok(),
+                Way::Relay(_) => ways_of(&target.plan).any(|it| it == *way),
+            };
+            targets.values().any(takes) || ended.tells(*way)
         });
     }
 }
+
+/// All ways that a plan may take.
+fn ways_of(plan: &Plan) -> impl Iterator<Item = Way> {
+    let relays = plan.hops.iter().flat_map(|hop| [Some(hop.relay), hop.standby]);
+    plan.direct.iter().copied().map(Way::Link).chain(relays.flatten().map(Way::Relay))
+}
+
+/// A level as relays read it: -dBov (RFC 6464).
+fn level_of(dbfs: f32) -> u8 {
+    // Of NaN, too, it makes a number within bounds.
+    (-dbfs).clamp(0.0, SILENCE.into()) as u8
+}
+
+/// The most copies that a datagram holds.
+const COPIES_MAX: u8 = FRAMES_MAX as u8 - 1;
 
 /// Targets that can be talked to; further ones are refused.
 pub const TARGETS_MAX: usize = 64;

@@ -210,7 +210,7 @@ fn a_cue_tells_of_another_target() {
             (TargetId::from_bytes([n; 16]), KeySecret::generate(1, &SeededRandom::new(2)));
         pipeline.handle_command(now, VoiceCommand::UseKey { target, tag: [n; 4], secret });
         let devices = vec![device];
-        pipeline.handle_command(now, VoiceCommand::SetListeners { target, devices });
+        pipeline.handle_command(now, VoiceCommand::SetListeners { target, plan: devices.into() });
     }
     for (choice, begins, ends) in
         [(Some(0), true, false), (Some(1), true, false), (None, false, true)]

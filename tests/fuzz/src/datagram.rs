@@ -1,4 +1,7 @@
-use hark_mesh::datagram::{Datagram, FRAMES_MAX, FrameHeader, Heartbeat, Report, Voice};
+use hark_mesh::datagram::{
+    Bundle, Datagram, FRAMES_MAX, Forward, Forwarded, ForwardedReport, FrameHeader, FromMember,
+    FromRelay, Heartbeat, Pulse, Report, Seen, Slot, Tunnel, Voice,
+};
 
 /// What parses encodes to the same bytes.
 pub(crate) fn run(bytes: &[u8]) -> bool {
@@ -6,19 +9,54 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         assert!(!packet.is_empty() && header.spurt < 16);
         assert_eq!([&header.to_bytes()[..], packet].concat(), bytes);
     }
-    let Ok(datagram) = Datagram::parse(bytes) else { return false };
     let mut out = Vec::new();
-    match datagram {
-        Datagram::Voice(voice) => {
+    match Datagram::parse(bytes) {
+        Ok(Datagram::Voice(voice)) => {
             assert!((1..=FRAMES_MAX).contains(&voice.frames.len()));
             let frames = voice.frames.iter().copied();
             Voice::encode(voice.target_tag, voice.sequence, frames, &mut out);
         }
-        Datagram::Report(report) => report.encode(&mut out),
-        Datagram::Heartbeat(heartbeat) => heartbeat.encode(&mut out),
+        Ok(Datagram::Report(report)) => report.encode(&mut out),
+        Ok(Datagram::Heartbeat(heartbeat)) => heartbeat.encode(&mut out),
+        Err(_) => {}
+    }
+    match FromMember::parse(bytes) {
+        Ok(FromMember::Forward(Forward { level, voice })) => {
+            let frames = voice.frames.iter().copied();
+            Forward::encode(level, voice.target_tag, voice.sequence, frames, &mut out);
+        }
+        Ok(FromMember::Tunnel(tunnel)) => tunnel.encode(&mut out),
+        Ok(FromMember::Report(report)) => report.encode(&mut out),
+        Err(_) => from_relay(bytes, &mut out),
+    }
+    if out.is_empty() {
+        return false;
     }
     assert_eq!(out, bytes);
     true
+}
+
+fn from_relay(bytes: &[u8], out: &mut Vec<u8>) {
+    let forwarded = |Forwarded { slot, voice }: Forwarded<'_>, out: &mut Vec<u8>| {
+        let frames = voice.frames.iter().copied();
+        Forwarded::encode(slot, voice.target_tag, voice.sequence, frames, out);
+    };
+    match FromRelay::parse(bytes) {
+        Ok(FromRelay::Forwarded(part)) => forwarded(part, out),
+        Ok(FromRelay::Tunnel(tunnel)) => tunnel.encode(out),
+        Ok(FromRelay::Bundle(bundle)) => {
+            Bundle::begin(out);
+            for part in bundle.iter() {
+                let mut datagram = Vec::new();
+                forwarded(part, &mut datagram);
+                Bundle::put(&datagram, out);
+            }
+        }
+        Ok(FromRelay::Seen(seen)) => seen.encode(out),
+        Ok(FromRelay::Pulse(pulse)) => Pulse::encode(pulse.iter(), out),
+        Ok(FromRelay::Introduction(introduction)) => introduction.encode(out),
+        Err(_) => {}
+    }
 }
 
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
@@ -30,6 +68,15 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let voice = |frames: &[&[u8]]| {
         encoded(&|out| Voice::encode([1, 2, 3, 4], 513, frames.iter().copied(), out))
     };
+    let slot = Slot::new(258).expect("not zero");
+    let frames = || [&b"newest"[..], b"older"];
+    let forwarded = encoded(&|out| Forwarded::encode(slot, [1, 2, 3, 4], 513, frames(), out));
+    let bundle = encoded(&|out| {
+        Bundle::begin(out);
+        Bundle::put(&forwarded, out);
+        Bundle::put(&forwarded, out);
+    });
+    let report = ForwardedReport { slot, report: Report { wanted_copies: 3, ..Report::default() } };
     let header = FrameHeader { first: true, last: false, spurt: 9, media_time: 7 };
     vec![
         ("voice", voice(&[b"newest frame"])),
@@ -37,6 +84,13 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("opened", [&voice(&[b"frame"])[..0], &[1, 0, 0, 0, 7, 0, 0, 0, 0, 1, 9]].concat()),
         ("report", encoded(&|out| Report { wanted_copies: 5, ..Report::default() }.encode(out))),
         ("heartbeat", encoded(&|out| Heartbeat { number: 3 }.encode(out))),
+        ("forward", encoded(&|out| Forward::encode(30, [1, 2, 3, 4], 513, frames(), out))),
+        ("forwarded", forwarded.clone()),
+        ("tunnel", encoded(&|out| Tunnel { slot, packet: b"QUIC" }.encode(out))),
+        ("bundle", bundle),
+        ("seen", encoded(&|out| Seen { wanted_copies: 5, ..Seen::default() }.encode(out))),
+        ("pulse", encoded(&|out| Pulse::encode([(slot, 513), (slot, 3)], out))),
+        ("forwarded_report", encoded(&|out| report.encode(out))),
         ("header", voice(&[&[&header.to_bytes()[..], b"opus"].concat()])),
     ]
 }

@@ -7,6 +7,8 @@
 
 mod charter;
 mod datagram;
+mod fast;
+mod forwarding;
 mod hello;
 mod input;
 mod key_file;
@@ -29,9 +31,11 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "charter", run: charter::run, seeds: charter::seeds },
     Target { name: "datagram", run: datagram::run, seeds: datagram::seeds },
+    Target { name: "fast", run: fast::run, seeds: fast::seeds },
+    Target { name: "forwarding", run: forwarding::run, seeds: forwarding::seeds },
     Target { name: "hello", run: hello::run, seeds: hello::seeds },
     Target { name: "key_file", run: key_file::run, seeds: key_file::seeds },
     Target { name: "media_open", run: media::run, seeds: media::seeds },

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use hark_keys::{
     ChannelId, Cosigned, KeySecret, SeededRandom, Signable, Signed, Timestamp, decode, encode,
 };
@@ -10,8 +12,8 @@ use hark_mesh::{
     },
     clean_name,
     message::{
-        Acknowledgement, KeyMessage, LISTENING_MAX, Listening, MESSAGE_MAX_BYTES,
-        MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX,
+        Acknowledgement, CANDIDATES_MAX, Candidates, KeyMessage, LISTENING_MAX, Listening,
+        MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX, WANTED_MAX,
     },
 };
 
@@ -63,7 +65,15 @@ fn is_message(bytes: &[u8]) -> bool {
             }
             true
         }
-        Message::Digest(_) | Message::Move(_) => true,
+        Message::Digest(_) | Message::Move(_) | Message::Draining(_) | Message::Observed(_) => true,
+        Message::Candidates(candidates) => candidates.addresses.len() <= CANDIDATES_MAX,
+        Message::Wanted(wanted) => wanted.devices.len() <= WANTED_MAX,
+        Message::Roster(roster) => roster.slots.len() <= WANTED_MAX,
+        Message::Route(route) => {
+            check_target(&route.target);
+            route.only.is_none_or(|only| only.len() <= RECIPIENTS_MAX)
+        }
+        Message::Offer(offer) => offer.verify().is_ok(),
         Message::Have(have) => {
             let lacking = WORLD.charter.lacking(&have);
             assert!(lacking.len() <= WORLD.charter.pieces_in_order().count());
@@ -159,6 +169,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         assert_eq!(taken, Ok(true));
     }
     let message = |message: Message| [&[BYTES][..], &message.encode()].concat();
+    let seen = SocketAddr::from(([203, 0, 113, 9], 7));
+    let candidates = Candidates { answer: true, addresses: List::truncated([seen]) };
     let snapshot = directory.snapshot();
     assert!(decode::<List<Signed<MemberRecord>, 3>>(&snapshot, snapshot.len()).is_ok());
     vec![
@@ -176,6 +188,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             message(Message::Names(List::truncated([(GHOST, WORLD.name_key.clone())]))),
         ),
         ("bytes_move", message(Message::Move(Move { from: Some(ALPHA), to: WING }))),
+        ("bytes_observed", message(Message::Observed(seen))),
+        ("bytes_candidates", message(Message::Candidates(candidates))),
         ("bytes_digest", message(Message::Digest(WORLD.charter.digest()))),
         ("bytes_have", message(Message::Have(WORLD.charter.have()))),
         ("bytes_past", message(Message::of_past(&past()).remove(0))),

@@ -2,6 +2,7 @@ mod checks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -10,12 +11,12 @@ use hark_keys::{
     ChannelId, DeviceId, KeySecret, MemberId, SeededRandom, Signed, TargetId, Timestamp,
 };
 use hark_mesh::{
-    Directory, List, Target,
+    Dial, Directory, List, Target, Way,
     charter::{Charter, Piece, pack::pack},
     clean_name,
     hello::PeerHello,
-    message::{KeyMessage, Listening, Message, Move, NameKey},
-    squad::{DownReason, Persist, Squad, SquadConfig},
+    message::{Candidates, KeyMessage, Listening, Message, Move, NameKey},
+    squad::{DownReason, Persist, Seen, Squad, SquadConfig},
     target::Hearing,
 };
 
@@ -74,7 +75,7 @@ impl Run {
         let config = SquadConfig {
             charter: Arc::clone(&WORLD.charter),
             key: Arc::clone(&own.key),
-            member: own.member,
+            member: Some(own.member),
             presence: own.presence.clone(),
             directory: Directory::default(),
             generations: generations.clone(),
@@ -149,7 +150,8 @@ impl Run {
                 let addresses = &peer.presence.addresses;
                 let device = (input.byte().is_multiple_of(2)).then_some(device);
                 self.squad.handle_discovered(now, device, addresses);
-                self.squad.handle_dial_failed(now, device, &addresses[..1]);
+                let addresses = addresses[..1].to_vec();
+                self.squad.handle_dial_failed(now, &Dial { device, addresses, way: Way::Direct });
             }
             RENAME => {
                 self.squad.set_name(now, &String::from_utf8_lossy(input.piece()));
@@ -206,6 +208,21 @@ impl Run {
             BRING => {
                 let pieces = self.theirs.lacking(&self.squad.charter_taken().have());
                 let _result = self.squad.bring(now, pieces);
+            }
+            PATH => {
+                let address = SocketAddr::from(([203, 0, 113, input.byte()], 7));
+                let addresses = List::truncated([address]);
+                match input.byte() % 5 {
+                    0 => self.squad.handle_path(now, device, Seen::Direct(address)),
+                    1 => self.squad.handle_path(now, device, Seen::Punched(address)),
+                    2 => self.squad.handle_path(now, device, Seen::Relayed),
+                    3 => self.message(device, &Message::Observed(address).encode()),
+                    _ => {
+                        let answer = input.byte().is_multiple_of(2);
+                        let candidates = Message::Candidates(Candidates { answer, addresses });
+                        self.message(device, &candidates.encode());
+                    }
+                }
             }
             _ => self.wait(input.byte()),
         }
@@ -315,7 +332,7 @@ impl Run {
         let known = self.theirs.digest();
         PeerHello {
             device: peer.key.id(),
-            member: peer.member,
+            member: Some(peer.member),
             chain: peer.chain.clone(),
             added: Vec::new(),
             name: peer.presence.name.clone(),
@@ -523,7 +540,9 @@ const BRING: u8 = 23;
 const MOVE: u8 = 24;
 /// A peer moves us.
 const MOVED: u8 = 25;
-const OPERATIONS: u8 = 26;
+/// How a peer is seen, what it sees, and where it would be dialled.
+const PATH: u8 = 26;
+const OPERATIONS: u8 = 27;
 
 /// More than that make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

@@ -41,7 +41,7 @@ fn a_second_device_brings_what_added_it() {
     let greeting = greet(&known, member, &second);
     let opened = open(&behind, &founder, &second, greeting.bytes()).unwrap();
     let Request::Member(peer) = opened.request() else { panic!("it is a member") };
-    assert_eq!((peer.member, peer.device), (member, second.key.id()));
+    assert_eq!((peer.member, peer.device), (Some(member), second.key.id()));
     assert_eq!(peer.added, known.introduction_of(member, second.key.id()));
 
     // Until the rest comes it is known by that alone, and afterwards it makes no difference.
@@ -66,7 +66,7 @@ fn a_second_device_brings_what_added_it() {
     let greeting = greet(&further, member, &third);
     let opened = open(&behind, &founder, &third, greeting.bytes()).unwrap();
     let Request::Member(peer) = opened.request() else { panic!("it is a member") };
-    assert_eq!((peer.member, peer.added.len()), (member, 2));
+    assert_eq!((peer.member, peer.added.len()), (Some(member), 2));
 }
 
 /// [CHARTER-3.6] Nobody becomes another's device by himself, or after that was ended.
@@ -126,15 +126,19 @@ fn a_newcomer_comes_in_through_a_second_device() {
     let (_, known, founder, _, second, member) = added_while_away();
     let cid = Party::new(4, "Cid");
     let greeting = redeem(&ticket(&known, &founder, 0, &[&founder]), &cid);
-    let listener =
-        Listener { charter: &known, key: &second.key, member, presence: &second.presence };
+    let listener = Listener {
+        charter: &known,
+        key: &second.key,
+        member: Some(member),
+        presence: &second.presence,
+    };
     let opened = open_greeting(NOW, &listener, &EXPORTER, cid.key.id(), greeting.bytes()).unwrap();
     let (answer, peer) = opened.accept(&listener);
     let welcome = greeting.read_answer(second.key.id(), &answer).unwrap();
-    assert_eq!(welcome.peer.member, member);
+    assert_eq!(welcome.peer.member, Some(member));
     assert_eq!(welcome.charter.owner(second.key.id()), Some(member));
     // By a certificate of a device that it knows only so.
-    assert_eq!(welcome.charter.owner(cid.key.id()), Some(peer.member));
+    assert_eq!(welcome.charter.owner(cid.key.id()), peer.member);
 }
 
 fn device_ticket(charter: &Charter, issuer: &Party, member: MemberId) -> Ticket {
@@ -159,7 +163,7 @@ fn by_a_ticket_for_it_a_device_becomes_one_more_of_a_members() {
     let greeting = redeem_as_device(&ticket, member, &phone);
     let opened = open(&charter, &founder, &phone, greeting.bytes()).unwrap();
     let Request::Redeem { share, addition, peer, .. } = opened.request() else { panic!("it asks") };
-    assert_eq!((*share, peer.member), (Some(1), member));
+    assert_eq!((*share, peer.member), (Some(1), Some(member)));
     let consent = addition.expect("it is not there yet");
     let add = Change::AddDevice { device: phone.key.id(), consent };
     change(&mut charter, &founder.key, member, vec![add]);

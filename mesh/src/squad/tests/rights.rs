@@ -56,7 +56,7 @@ impl World {
         let nodes = keys.into_iter().map(|key| {
             let config = SquadConfig {
                 charter: Arc::clone(&charter),
-                member: charter.member_of(key.id()),
+                member: Some(charter.member_of(key.id())),
                 key: Arc::clone(&key),
                 presence: Presence {
                     incarnation: 1,
@@ -103,7 +103,7 @@ impl World {
         let member = charter.member_of(node.key.id());
         PeerHello {
             device: node.key.id(),
-            member,
+            member: Some(member),
             chain: charter.chain_of(member),
             added: Vec::new(),
             name: "somebody".to_owned(),
@@ -119,7 +119,7 @@ impl World {
     }
 
     pub(super) fn member(&self, index: usize) -> MemberId {
-        self.nodes[index].squad.member()
+        self.nodes[index].squad.member().expect("a member's node")
     }
 
     pub(super) fn edit(&mut self, by: usize, changes: Vec<Change>) -> Result<(), EditError> {
@@ -158,7 +158,7 @@ impl World {
         self.settle();
     }
 
-    fn wait(&mut self, milliseconds: u64) {
+    pub(super) fn wait(&mut self, milliseconds: u64) {
         for _ in 0..milliseconds / 50 {
             self.now = self.now + Duration::from_millis(50);
             for node in &mut self.nodes {
@@ -244,7 +244,7 @@ impl World {
                 for device in listeners {
                     let member = node.squad.member_of(*device).expect("who is sent to is linked");
                     let listening = node.squad.listening_of(*device);
-                    let own = node.squad.member();
+                    let own = node.squad.member().expect("a member");
                     let hearing = target.hearing(charter.state(), own, member, listening);
                     assert!(hearing.is_reached(), "a listener that the charter does not allow");
                 }
@@ -268,7 +268,8 @@ impl World {
 impl Node {
     fn observe(&mut self, event: Event) {
         match event {
-            Event::Listeners { target, devices } => {
+            Event::Listeners { target, plan } => {
+                let devices = plan.listeners();
                 self.listeners.insert(target, devices);
             }
             Event::TargetGone(target) => {
@@ -493,7 +494,7 @@ proptest! {
                         continue;
                     }
                     let own = listener.squad.listening();
-                    let (from, to) = (talker.squad.member(), listener.squad.member());
+                    let [from, to] = [talker, listener].map(|node| node.squad.member().expect("a member"));
                     let expected = target.hearing(state, from, to, own);
                     prop_assert_eq!(listeners.contains(&device), expected.is_reached());
                     let heard = listener.hears.get(&(talker.key.id(), *id));

@@ -316,8 +316,9 @@ fn describe(status: &Value) -> String {
             continue;
         }
         lines.push(format!(
-            "  {name}: {}, round trip {:.1} ms, loss {:.1} %, delay {:.0} ms, volume {}{}",
+            "  {name}: {}{}, round trip {:.1} ms, loss {:.1} %, delay {:.0} ms, volume {}{}",
             peer["path"].as_str().unwrap_or_default(),
+            peer["why_relayed"].as_str().map(|why| format!(" ({why})")).unwrap_or_default(),
             number("rtt_ms"),
             number("loss_percent"),
             number("playout_delay_ms"),

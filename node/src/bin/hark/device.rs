@@ -6,13 +6,14 @@ use anyhow::Context;
 use hark_keys::Ticket;
 use hark_node::{
     clock::Clock,
+    duration,
     random::SystemRandom,
     store::{Home, OrganisationStore},
 };
 use serde_json::json;
 
 use crate::{
-    HomeArguments, duration,
+    HomeArguments,
     membership::ask_running,
     person::{choose, open_home, say, say_json},
 };

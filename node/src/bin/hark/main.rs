@@ -5,10 +5,10 @@ mod ctl;
 mod demo;
 mod device;
 mod doctor;
-mod duration;
 mod membership;
 mod person;
 mod recover;
+mod relay;
 mod screen;
 mod stop;
 mod talk;
@@ -48,6 +48,8 @@ enum Command {
     Ctl(ctl::CtlArguments),
     /// Read and change the organisation's charter
     Charter(Box<charter::CharterArguments>),
+    /// Relay for others on this device
+    Relay(relay::RelayArguments),
     /// Check sound devices, network, clock and home, and say what to do about each
     Doctor(doctor::DoctorArguments),
 }
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
         Command::Charter(arguments) => charter::run(*arguments),
+        Command::Relay(arguments) => relay::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
     };
     match outcome {

@@ -16,6 +16,7 @@ use hark_node::{
     commands::{Request, RoleRequest},
     control::{Client, ControlError},
     device::{InputSpec, OutputSpec},
+    duration,
     launch::found,
     node::{Node, NodeConfig},
     random::SystemRandom,
@@ -27,7 +28,6 @@ use serde_json::json;
 use crate::{
     HomeArguments,
     charter::role_to_give,
-    duration,
     person::{
         ask_passphrase, choose, home_path, open_home, parse_ticket, say, say_json, shown_name,
         words,

@@ -17,6 +17,7 @@ use anyhow::Context;
 use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
+    duration,
     event::{Event, StampedEvent},
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
@@ -28,7 +29,6 @@ use hark_node::{
 use crate::{
     HomeArguments,
     ctl::Mode,
-    duration,
     person::{ask_passphrase, complain, home_path, open_home, parse_ticket, say, shown_name},
     screen::{Screen, Wish},
     stop::StopSignal,

@@ -56,7 +56,7 @@ impl Office {
                 secret: secret.clone(),
             };
             let listeners =
-                |device| VoiceCommand::SetListeners { target: TARGET, devices: vec![device] };
+                |device| VoiceCommand::SetListeners { target: TARGET, plan: vec![device].into() };
             for command in [
                 use_key(&keys[0]),
                 listeners(others[line]),

@@ -9,7 +9,10 @@ use hark_keys::{
     DeviceId, DeviceKey, KeySecret, OpenFrameError, SeededRandom, SenderKeyring, TargetId,
     Timestamp,
 };
-use hark_mesh::datagram::{FrameHeader, Voice};
+use hark_mesh::{
+    datagram::{FrameHeader, Voice},
+    topology::Plan,
+};
 use proptest::{collection::vec, prelude::*};
 
 use super::world::Dice;
@@ -124,7 +127,7 @@ impl Mouth {
             Act::Remove(n) => VoiceCommand::RemoveTarget(target(n)),
             Act::Listeners(n, any) => VoiceCommand::SetListeners {
                 target: target(n),
-                devices: if any { all(n) } else { Vec::new() },
+                plan: if any { all(n).into() } else { Plan::default() },
             },
             Act::Restore(n) => {
                 self.generation += 1;
@@ -132,7 +135,7 @@ impl Mouth {
                 self.rings[usize::from(n)].install(now, &secret);
                 let key = VoiceCommand::UseKey { target: target(n), tag: [n; 4], secret };
                 self.pipeline.handle_command(now, key);
-                VoiceCommand::SetListeners { target: target(n), devices: all(n) }
+                VoiceCommand::SetListeners { target: target(n), plan: all(n).into() }
             }
         };
         // Of a target that is not there, listeners would make a new one.
@@ -344,7 +347,9 @@ fn too_many_targets_are_refused() {
         let secret = KeySecret::generate(1, &mouth.random);
         mouth.pipeline.handle_command(now, VoiceCommand::UseKey { target, tag: [n; 4], secret });
         let devices = devices.clone();
-        mouth.pipeline.handle_command(now, VoiceCommand::SetListeners { target, devices });
+        mouth
+            .pipeline
+            .handle_command(now, VoiceCommand::SetListeners { target, plan: devices.into() });
     }
     let transmits = |mouth: &mut Mouth, n| {
         let command = VoiceCommand::SelectTarget { target: Some(target(n)), keyed: false };

@@ -85,7 +85,9 @@ impl Party {
         let key = VoiceCommand::UseKey { target, tag, secret: secret.clone() };
         talker.pipeline.handle_command(now, key);
         let devices = vec![self.own];
-        talker.pipeline.handle_command(now, VoiceCommand::SetListeners { target, devices });
+        talker
+            .pipeline
+            .handle_command(now, VoiceCommand::SetListeners { target, plan: devices.into() });
         let (device, heard) = (talker.device, heard.to_vec());
         let key = VoiceCommand::InstallKey { device, target, tag, heard, priority, secret };
         self.command(key);

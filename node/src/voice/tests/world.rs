@@ -74,7 +74,10 @@ impl World {
         let now = Timestamp::ZERO;
         talker.handle_command(now, use_key(&secret));
         let devices = vec![listener_id];
-        talker.handle_command(now, VoiceCommand::SetListeners { target: TARGET, devices });
+        talker.handle_command(
+            now,
+            VoiceCommand::SetListeners { target: TARGET, plan: devices.into() },
+        );
         talker
             .handle_command(now, VoiceCommand::SelectTarget { target: Some(TARGET), keyed: false });
         listener.handle_command(now, install_key(talker_id, &secret));

@@ -88,6 +88,24 @@ impl Run {
                 assert!(order.from.is_none_or(|from| may(own, Capabilities::MOVE, from)));
                 assert!(may(own, Capabilities::MOVE, order.to) && may(member, LISTEN, order.to));
             }
+            Message::Wanted(wanted) => {
+                assert!(!wanted.devices.contains(&WORLD.bob.key.id()), "nobody reaches itself so");
+            }
+            // [PROTO-10.3]
+            Message::Route(route) => {
+                let only = route.only.expect("we say for whom");
+                let is_keyed = self.squad.target_of(route.target.id()).is_some();
+                assert!(is_keyed || only.is_empty(), "a way to nothing");
+            }
+            Message::Roster(_) | Message::Draining(_) | Message::Offer(_) => {
+                panic!("this device is no relay");
+            }
+            // [PROTO-5.7]
+            Message::Observed(address) => {
+                assert!(!self.squad.is_relayed(to), "its address is the relay's");
+                assert_eq!(address.port(), 7, "where it is seen");
+            }
+            Message::Candidates(_) => {}
             Message::Pieces(packed) => self.check_pieces(&packed),
             Message::Past(part) => {
                 let past = self.in_force.past().expect("what is told is there");
@@ -153,9 +171,10 @@ impl Run {
                 assert!(devices.is_sorted_by(|a, b| a < b));
                 self.check_holders(&target, generation, &devices);
             }
-            Event::Listeners { target, devices } => {
+            Event::Listeners { target, plan } => {
                 // One that is gone by now was told to be.
                 if let Some(target) = self.squad.target_of(target) {
+                    let devices = plan.listeners();
                     assert!(devices.iter().all(|device| self.may_hear(target, *device)));
                 }
             }
@@ -183,6 +202,10 @@ impl Run {
             Event::PeerUp { name, .. } | Event::PeerRenamed { name, .. } => {
                 assert_eq!(clean_name(&name), name);
             }
+            Event::RelayUp { .. } | Event::RelayDown { .. } => {
+                panic!("no relay is named in this world");
+            }
+            Event::Serve(_) | Event::Slots { .. } => {}
             Event::PeerUnreachable { device } | Event::PeerReachable { device } => {
                 assert!(self.linked.contains_key(&device));
             }

@@ -16,6 +16,7 @@ fn peer(number: u8, name: &str, reachable: bool) -> PeerView {
         name: name.to_owned(),
         address: "192.0.2.7:4000".to_owned(),
         reachable,
+        why_relayed: None,
         talking: reachable,
         talking_on: Vec::new(),
         level_dbfs: -35.0,

@@ -216,7 +216,7 @@ const COLUMNS: [Column; 8] = [
     Column {
         title: "path",
         is_number: false,
-        width: Constraint::Length(6),
+        width: Constraint::Length(7),
         from_width: 38,
         cell: |peer| Cell::from(if peer.reachable { peer.stats.path.as_str() } else { "away" }),
     },

@@ -27,6 +27,7 @@ impl Behaviour {
         key: &DeviceKey,
         organisation: OrganisationId,
         with_mdns: bool,
+        links_max: u32,
     ) -> anyhow::Result<Self> {
         let keypair = key.keypair();
         let peer = PeerId::from(keypair.public());
@@ -34,7 +35,7 @@ impl Behaviour {
             .with_max_pending_incoming(Some(PENDING_LIMIT))
             .with_max_pending_outgoing(Some(PENDING_LIMIT))
             .with_max_established_per_peer(Some(LINKS_PER_DEVICE))
-            .with_max_established(Some(LINK_LIMIT));
+            .with_max_established(Some(links_max));
         let identify = identify::Config::new(IDENTIFY_VERSION.to_owned(), keypair.public())
             .with_agent_version(concat!("hark/", env!("CARGO_PKG_VERSION")).to_owned());
         let mdns = if with_mdns {
@@ -147,7 +148,7 @@ async fn write<T: AsyncWrite + Unpin>(stream: &mut T, message: &[u8]) -> std::io
 }
 
 /// [PROTO-1.3] Longer messages are refused.
-pub(super) const MESSAGE_LIMIT: usize = 32 * 1024;
+const MESSAGE_LIMIT: usize = 32 * 1024;
 
 const MESSAGE_PROTOCOL: StreamProtocol = StreamProtocol::new("/hark/message/1");
 const IDENTIFY_VERSION: &str = "/hark/1";
@@ -165,8 +166,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Handshakes under way in each direction; more are refused.
 const PENDING_LIMIT: u32 = 256;
 
-/// Links with one device: two that were dialled at once, and one after a restart.
-const LINKS_PER_DEVICE: u32 = 4;
-
-/// Links altogether; more are refused.
-const LINK_LIMIT: u32 = 512;
+/// Links with one device: two by relays that were dialled at once, four that take their place, and
+/// one after a restart.
+const LINKS_PER_DEVICE: u32 = 8;

@@ -1,7 +1,10 @@
+//! Spans of time as people write them.
+
 use std::time::Duration;
 
-/// A span of time as people write it: `30s`, `2m`, `24h`, `7d`, `500ms`.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+/// A span of time as people write it: `30s`, `2m`, `24h`, `7d`, `500ms`; 1 ms to a year, or an error
+/// that says how to write one.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let complaint = || format!("`{text}` is no span of time: write for instance 30s, 2m or 24h");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(complaint)?;
     let (number, unit) = text.split_at(digits);

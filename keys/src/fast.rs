@@ -1,0 +1,290 @@
+//! Sealing of the packets of the fast path: a link's datagrams beside QUIC, on the same socket.
+//!
+//! The keys come from the link's Noise handshake, one for each direction, and are replaced as often
+//! as AES-GCM wants it. Layout and numbers are those of `docs/protocol.md`, section 8. Knows nothing
+//! of sockets or of which path works.
+//!
+//! ```text
+//!  exporter of the link ── keys ─┬─ Sealer    what we send: counts, seals
+//!                                └─ Opener    what comes: opens, once each
+//! ```
+
+mod window;
+
+use ring::aead;
+use zeroize::Zeroizing;
+
+use self::window::Window;
+use crate::noise::{Secret, expand_label};
+
+/// What a fast packet is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// One datagram of the link.
+    Datagram = 0x20,
+    /// Asks whether packets arrive: a token of [`TOKEN_LENGTH`] bytes.
+    Probe = 0x21,
+    /// Tells that a probe has arrived: its token.
+    Answer = 0x22,
+}
+
+/// What a probe holds and its answer repeats.
+pub type Token = [u8; TOKEN_LENGTH];
+
+/// Why a packet was not opened. Whoever sent it, nothing has changed by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Too short, of an unknown kind, or for another link.
+    #[error("no fast packet of this link")]
+    Malformed,
+    /// Opened before, or too old to tell.
+    #[error("a fast packet came twice, or too late")]
+    Replayed,
+    /// Sealed by nobody who has the key.
+    #[error("a fast packet is not authentic")]
+    Forged,
+}
+
+/// The two ends of a link's fast path, made of [`EXPORT_LENGTH`] bytes that the link has exported
+/// with the label [`EXPORT_LABEL`] and no context. [PROTO-8.2]
+pub fn keys(exported: &[u8; EXPORT_LENGTH], dialled: bool) -> (Sealer, Opener) {
+    let (secrets, indices) = exported.split_at(64);
+    let secret = |number: usize| {
+        let mut secret = Zeroizing::new([0; 32]);
+        secret.copy_from_slice(&secrets[32 * number..][..32]);
+        secret
+    };
+    let index =
+        |number: usize| u32::from_be_bytes(std::array::from_fn(|byte| indices[4 * number + byte]));
+    let (ours, theirs) = if dialled { (0, 1) } else { (1, 0) };
+    (Sealer::new(secret(ours), index(ours)), Opener::new(secret(theirs), index(theirs)))
+}
+
+/// The index of the link that `packet` claims to be for, where it has the form of a fast packet.
+pub fn index_of(packet: &[u8]) -> Option<u32> {
+    Header::parse(packet).map(|header| header.index)
+}
+
+/// Seals what goes to the other end of a link. Not to be cloned: no counter is used twice.
+pub struct Sealer {
+    index: u32,
+    /// Of the next packet.
+    counter: u64,
+    key: Key,
+    /// Of the generation of `key`.
+    secret: Secret,
+}
+
+impl Sealer {
+    fn new(secret: Secret, index: u32) -> Self {
+        Self { index, counter: 0, key: Key::of(&secret), secret }
+    }
+
+    /// Writes the packet that holds `payload` to the front of `out`, which has at least
+    /// [`OVERHEAD`] bytes more than `payload`, and gives its length.
+    ///
+    /// # Panics
+    ///
+    /// If `out` is too short.
+    #[inline]
+    pub fn seal(&mut self, kind: Kind, payload: &[u8], out: &mut [u8]) -> usize {
+        let counter = self.counter;
+        // [PROTO-8.4] A key seals 2^22 packets.
+        if counter != 0 && counter.is_multiple_of(GENERATION) {
+            self.advance();
+        }
+        self.counter += 1;
+        let (header, rest) = out.split_at_mut(HEADER_LENGTH);
+        header[0] = kind as u8;
+        header[1..5].copy_from_slice(&self.index.to_be_bytes());
+        // [PROTO-8.3] The lower half is told, the upper half is known.
+        header[5..].copy_from_slice(&counter.to_be_bytes()[4..]);
+        let (sealed, rest) = rest.split_at_mut(payload.len());
+        sealed.copy_from_slice(payload);
+        let tag = self
+            .key
+            .cipher
+            .seal_in_place_separate_tag(self.key.nonce(counter), aead::Aad::from(header), sealed)
+            .expect("a packet is far shorter than the AEAD's limit");
+        rest[..TAG_LENGTH].copy_from_slice(tag.as_ref());
+        payload.len() + OVERHEAD
+    }
+
+    /// How many packets were sealed.
+    pub fn sealed(&self) -> u64 {
+        self.counter
+    }
+
+    #[cold]
+    fn advance(&mut self) {
+        self.secret = next(&self.secret);
+        self.key = Key::of(&self.secret);
+    }
+}
+
+/// Opens what comes from the other end of a link, each packet once.
+pub struct Opener {
+    index: u32,
+    window: Window,
+    /// Of the newest packet that was authentic.
+    generation: u64,
+    /// The keys of the generation before, while packets of it may come, of this one and of the next.
+    previous: Option<Key>,
+    key: Key,
+    next: Key,
+    /// Of the generation of `next`.
+    secret: Secret,
+}
+
+impl Opener {
+    fn new(secret: Secret, index: u32) -> Self {
+        let key = Key::of(&secret);
+        let secret = next(&secret);
+        let (window, next) = (Window::default(), Key::of(&secret));
+        Self { index, window, generation: 0, previous: None, key, next, secret }
+    }
+
+    /// The index that packets for here carry.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Opens `packet` in place and gives what it holds.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`]; the window and the keys are then as before. [PROTO-8.5]
+    pub fn open<'a>(&mut self, packet: &'a mut [u8]) -> Result<(Kind, &'a mut [u8]), Refused> {
+        let header = Header::parse(packet).ok_or(Refused::Malformed)?;
+        if header.index != self.index {
+            return Err(Refused::Malformed);
+        }
+        let counter = self.window.expand(header.counter);
+        if !self.window.is_new(counter) {
+            return Err(Refused::Replayed);
+        }
+        let generation = counter / GENERATION;
+        let key = if generation == self.generation {
+            &self.key
+        } else if generation == self.generation + 1 {
+            &self.next
+        } else if generation + 1 == self.generation {
+            self.previous.as_ref().ok_or(Refused::Replayed)?
+        } else {
+            // So many packets never get lost while the path is in use.
+            return Err(Refused::Forged);
+        };
+        let (header_bytes, sealed) = packet.split_at_mut(HEADER_LENGTH);
+        let payload = key
+            .cipher
+            .open_in_place(key.nonce(counter), aead::Aad::from(header_bytes), sealed)
+            .map_err(|_| Refused::Forged)?;
+        self.window.take(counter);
+        if generation > self.generation {
+            self.advance();
+        } else if generation == self.generation && counter % GENERATION > window::LONGEST {
+            // Nothing of the generation before is in the window any more.
+            self.previous = None;
+        }
+        Ok((header.kind, payload))
+    }
+
+    #[cold]
+    fn advance(&mut self) {
+        self.generation += 1;
+        self.secret = next(&self.secret);
+        let key = std::mem::replace(&mut self.next, Key::of(&self.secret));
+        self.previous = Some(std::mem::replace(&mut self.key, key));
+    }
+}
+
+/// What can be read of a packet without a key.
+struct Header {
+    kind: Kind,
+    index: u32,
+    counter: u32,
+}
+
+impl Header {
+    fn parse(packet: &[u8]) -> Option<Self> {
+        let (header, rest) = packet.split_first_chunk::<HEADER_LENGTH>()?;
+        if rest.len() < TAG_LENGTH || packet.len() > PACKET_MAX {
+            return None;
+        }
+        let [kind, i0, i1, i2, i3, c0, c1, c2, c3] = *header;
+        let kind = match kind {
+            0x20 => Kind::Datagram,
+            0x21 => Kind::Probe,
+            0x22 => Kind::Answer,
+            _ => return None,
+        };
+        let (index, counter) = ([i0, i1, i2, i3], [c0, c1, c2, c3]);
+        Some(Self { kind, index: u32::from_be_bytes(index), counter: u32::from_be_bytes(counter) })
+    }
+}
+
+/// AES-128-GCM under the key of one generation of one direction.
+struct Key {
+    cipher: aead::LessSafeKey,
+    iv: Zeroizing<[u8; aead::NONCE_LEN]>,
+}
+
+impl Key {
+    fn of(secret: &Secret) -> Self {
+        let mut key = Zeroizing::new([0; 16]);
+        expand_label(secret, b"hark1 fast key", &[], key.as_mut());
+        let mut iv = Zeroizing::new([0; aead::NONCE_LEN]);
+        expand_label(secret, b"hark1 fast iv", &[], iv.as_mut());
+        let key = aead::UnboundKey::new(&aead::AES_128_GCM, key.as_ref());
+        Self { cipher: aead::LessSafeKey::new(key.expect("the key has 16 bytes")), iv }
+    }
+
+    #[inline]
+    fn nonce(&self, counter: u64) -> aead::Nonce {
+        let mut nonce = *self.iv;
+        for (byte, number) in nonce[4..].iter_mut().zip(counter.to_be_bytes()) {
+            *byte ^= number;
+        }
+        aead::Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// The secret of the generation after that of `secret`.
+fn next(secret: &Secret) -> Secret {
+    let mut next = Zeroizing::new([0; 32]);
+    expand_label(secret, b"hark1 fast ku", &[], next.as_mut());
+    next
+}
+
+/// What the link's exporter is asked for. [PROTO-8.2]
+pub const EXPORT_LABEL: &[u8] = b"hark fast";
+
+/// Bytes exported: two secrets, two indices.
+pub const EXPORT_LENGTH: usize = 2 * 32 + 2 * 4;
+
+/// Bytes of a probe's token.
+pub const TOKEN_LENGTH: usize = 8;
+
+/// Bytes that a packet has beside what it holds.
+pub const OVERHEAD: usize = HEADER_LENGTH + TAG_LENGTH;
+
+/// Bytes of the longest packet: one frame of Ethernet takes it, by IPv6, too. [PROTO-8.1]
+pub const PACKET_MAX: usize = 1_452;
+
+/// Bytes of the longest datagram that a packet can hold.
+pub const PAYLOAD_MAX: usize = PACKET_MAX - OVERHEAD;
+
+/// Kind, index, counter.
+const HEADER_LENGTH: usize = 1 + 4 + 4;
+
+const TAG_LENGTH: usize = 16;
+
+/// Packets that one key seals. RFC 9001 allows 2^23 of any size (section 6.6) and 2^28 of ours
+/// (appendix B.1.1); forgeries that one key may see are 2^52 and more, which nobody can send.
+const GENERATION: u64 = 1 << 22;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

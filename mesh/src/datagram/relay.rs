@@ -1,0 +1,442 @@
+//! What a member and a relay send each other. [section 9 of docs/protocol.md]
+
+use std::{fmt, num::NonZeroU16};
+
+use hark_keys::DeviceId;
+
+use super::{
+    DropReason, KIND_BUNDLE, KIND_FORWARD, KIND_FORWARDED, KIND_FORWARDED_REPORT,
+    KIND_INTRODUCTION, KIND_PULSE, KIND_SEEN, KIND_TUNNEL, Reader, Report, Voice,
+};
+
+/// What a relay calls a device that is attached to it, from 1. [PROTO-9.1]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(NonZeroU16);
+
+impl Slot {
+    /// The slot of this number; none of 0.
+    pub const fn new(number: u16) -> Option<Self> {
+        match NonZeroU16::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        self.0.get()
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DropReason> {
+        Self::new(u16::from_be_bytes(reader.take()?)).ok_or(DropReason::UnknownSlot)
+    }
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.number().to_be_bytes());
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slot({})", self.0)
+    }
+}
+
+/// What a datagram of a member to a relay holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromMember<'a> {
+    /// Voice to be forwarded.
+    Forward(Forward<'a>),
+    /// A packet for another who is attached.
+    Tunnel(Tunnel<'a>),
+    /// How well forwarded voice arrives.
+    Report(ForwardedReport),
+}
+
+impl<'a> FromMember<'a> {
+    /// Parses a datagram of kind 4, 6 or 10.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        match bytes.first() {
+            Some(&KIND_FORWARD) => Forward::parse(bytes).map(Self::Forward),
+            Some(&KIND_TUNNEL) => Tunnel::parse(bytes).map(Self::Tunnel),
+            Some(&KIND_FORWARDED_REPORT) => ForwardedReport::parse(bytes).map(Self::Report),
+            Some(_) => Err(DropReason::UnknownKind),
+            None => Err(DropReason::TooShort),
+        }
+    }
+}
+
+/// What a datagram of a relay to a member holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromRelay<'a> {
+    /// Voice of one talker.
+    Forwarded(Forwarded<'a>),
+    /// A packet of another who is attached.
+    Tunnel(Tunnel<'a>),
+    /// Voice of several talkers.
+    Bundle(Bundle<'a>),
+    /// What came of one's own voice.
+    Seen(Seen),
+    /// Which spurts go on.
+    Pulse(Pulse<'a>),
+    /// Whose slot a talker's is.
+    Introduction(Introduction),
+}
+
+impl<'a> FromRelay<'a> {
+    /// Parses a datagram of kind 5 to 9, or 11.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        match bytes.first() {
+            Some(&KIND_FORWARDED) => Forwarded::parse(bytes).map(Self::Forwarded),
+            Some(&KIND_TUNNEL) => Tunnel::parse(bytes).map(Self::Tunnel),
+            Some(&KIND_BUNDLE) => Bundle::parse(bytes).map(Self::Bundle),
+            Some(&KIND_SEEN) => Seen::parse(bytes).map(Self::Seen),
+            Some(&KIND_PULSE) => Pulse::parse(bytes).map(Self::Pulse),
+            Some(&KIND_INTRODUCTION) => Introduction::parse(bytes).map(Self::Introduction),
+            Some(_) => Err(DropReason::UnknownKind),
+            None => Err(DropReason::TooShort),
+        }
+    }
+}
+
+/// Voice that a relay is to forward. [PROTO-9.2]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward<'a> {
+    /// How loud it is, in -dBov (RFC 6464): 0 is the loudest, [`SILENCE`] none.
+    pub level: u8,
+    /// Target tag, number of the datagram on the way to this relay, frames.
+    pub voice: Voice<'a>,
+}
+
+impl<'a> Forward<'a> {
+    /// Bytes before what a relay passes on as it is.
+    pub(crate) const BODY_AT: usize = 2;
+
+    /// Parses a datagram of kind 4.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_FORWARD, bytes)?;
+        if bytes.len() > FORWARD_MAX_BYTES {
+            return Err(DropReason::TooMuch);
+        }
+        let [level] = reader.take()?;
+        if level > SILENCE {
+            return Err(DropReason::UnknownFlags);
+        }
+        let voice = Voice::take(&mut reader)?;
+        reader.end()?;
+        Ok(Self { level, voice })
+    }
+
+    /// Appends a datagram with `frames`, as [`Voice::encode`] does.
+    pub fn encode<'f>(
+        level: u8,
+        target_tag: [u8; 4],
+        sequence: u16,
+        frames: impl IntoIterator<Item = &'f [u8]>,
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(&[KIND_FORWARD, level]);
+        Voice::put(target_tag, sequence, frames, out);
+    }
+}
+
+/// Voice that a relay has forwarded. [PROTO-9.3]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded<'a> {
+    /// Whose it is, by the relay's word.
+    pub slot: Slot,
+    /// As the talker has sent it, perhaps with fewer copies.
+    pub voice: Voice<'a>,
+}
+
+impl<'a> Forwarded<'a> {
+    /// Where the number of copies stands.
+    pub(crate) const COPIES_AT: usize = 9;
+
+    /// Bytes before the frames.
+    pub(crate) const HEADER: usize = 10;
+
+    /// Parses a datagram of kind 5.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        Self::take(Reader::of_kind(KIND_FORWARDED, bytes)?)
+    }
+
+    /// What follows the kind, up to the end.
+    fn take(mut reader: Reader<'a>) -> Result<Self, DropReason> {
+        let slot = Slot::take(&mut reader)?;
+        let voice = Voice::take(&mut reader)?;
+        reader.end()?;
+        Ok(Self { slot, voice })
+    }
+
+    /// Makes `out` a datagram with what follows the level of one of kind 4.
+    pub(crate) fn begin(slot: Slot, body: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        out.push(KIND_FORWARDED);
+        slot.put(out);
+        out.extend_from_slice(body);
+    }
+
+    /// Appends a datagram with `frames`, as [`Voice::encode`] does.
+    pub fn encode<'f>(
+        slot: Slot,
+        target_tag: [u8; 4],
+        sequence: u16,
+        frames: impl IntoIterator<Item = &'f [u8]>,
+        out: &mut Vec<u8>,
+    ) {
+        out.push(KIND_FORWARDED);
+        slot.put(out);
+        Voice::put(target_tag, sequence, frames, out);
+    }
+}
+
+/// A packet of a link between two who are attached. [PROTO-9.4]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel<'a> {
+    /// On the way to the relay, whom it is for; from there, whose it is.
+    pub slot: Slot,
+    /// Between 1 and [`TUNNEL_MAX_BYTES`] bytes.
+    pub packet: &'a [u8],
+}
+
+impl<'a> Tunnel<'a> {
+    /// Parses a datagram of kind 6.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_TUNNEL, bytes)?;
+        let slot = Slot::take(&mut reader)?;
+        match reader.bytes.len() {
+            0 => Err(DropReason::TooShort),
+            1..=TUNNEL_MAX_BYTES => Ok(Self { slot, packet: reader.bytes }),
+            _ => Err(DropReason::TooMuch),
+        }
+    }
+
+    /// Appends the datagram to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(KIND_TUNNEL);
+        self.slot.put(out);
+        out.extend_from_slice(self.packet);
+    }
+}
+
+/// Voice of several talkers, or several frames of one, for one listener. [PROTO-9.5]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Bundle<'a> {
+    /// What follows the kind; every part of it parses.
+    parts: &'a [u8],
+}
+
+impl<'a> Bundle<'a> {
+    /// Parses a datagram of kind 7 with all that it holds.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_BUNDLE, bytes)?;
+        let parts = reader.bytes;
+        let mut count = 0;
+        while count == 0 || !reader.bytes.is_empty() {
+            if count == BUNDLE_FRAMES_MAX {
+                return Err(DropReason::TooMuch);
+            }
+            Self::take(&mut reader)?;
+            count += 1;
+        }
+        Ok(Self { parts })
+    }
+
+    fn take(reader: &mut Reader<'a>) -> Result<Forwarded<'a>, DropReason> {
+        let length = usize::from(u16::from_be_bytes(reader.take()?));
+        Forwarded::take(Reader { bytes: reader.slice(length)? })
+    }
+
+    /// What it holds, in the order in which it came to the relay.
+    pub fn iter(&self) -> impl Iterator<Item = Forwarded<'a>> + use<'a> {
+        let mut reader = Reader { bytes: self.parts };
+        std::iter::from_fn(move || Self::take(&mut reader).ok())
+    }
+
+    /// Begins a datagram in `out`, which is empty.
+    pub fn begin(out: &mut Vec<u8>) {
+        out.push(KIND_BUNDLE);
+    }
+
+    /// Appends a datagram of kind 5 to the bundle in `out`; there must be room.
+    pub fn put(forwarded: &[u8], out: &mut Vec<u8>) {
+        let part = &forwarded[1..];
+        let length = u16::try_from(part.len()).expect("a part fits a datagram");
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(part);
+    }
+}
+
+impl fmt::Debug for Bundle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// What a relay tells a talker of what came. [PROTO-9.6]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Target of the newest datagram that came.
+    pub target_tag: [u8; 4],
+    /// Number of the newest one.
+    pub highest_sequence: u16,
+    /// How many came since this was said last.
+    pub received: u16,
+    /// How many did not.
+    pub lost: u16,
+    /// How many copies the relay, or who listens through it, wants: 0 to 5.
+    pub wanted_copies: u8,
+}
+
+impl Seen {
+    /// Parses a datagram of kind 8.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_SEEN, bytes)?;
+        let target_tag = reader.take()?;
+        let highest_sequence = u16::from_be_bytes(reader.take()?);
+        let received = u16::from_be_bytes(reader.take()?);
+        let lost = u16::from_be_bytes(reader.take()?);
+        let [wanted_copies] = reader.take()?;
+        reader.end()?;
+        if usize::from(wanted_copies) >= super::FRAMES_MAX {
+            return Err(DropReason::TooManyCopies);
+        }
+        Ok(Self { target_tag, highest_sequence, received, lost, wanted_copies })
+    }
+
+    /// Appends the datagram to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(KIND_SEEN);
+        out.extend_from_slice(&self.target_tag);
+        out.extend_from_slice(&self.highest_sequence.to_be_bytes());
+        out.extend_from_slice(&self.received.to_be_bytes());
+        out.extend_from_slice(&self.lost.to_be_bytes());
+        out.push(self.wanted_copies);
+    }
+}
+
+/// Which spurts go on though nothing comes of them. [PROTO-9.7]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Pulse<'a> {
+    /// Slot and highest sequence of each spurt; no slot is 0.
+    spurts: &'a [u8],
+}
+
+impl<'a> Pulse<'a> {
+    /// Parses a datagram of kind 9.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_PULSE, bytes)?;
+        let [count] = reader.take()?;
+        if usize::from(count) > PULSE_SPURTS_MAX {
+            return Err(DropReason::TooMuch);
+        }
+        let spurts = reader.bytes;
+        for _ in 0..count {
+            Self::take(&mut reader)?;
+        }
+        reader.end()?;
+        Ok(Self { spurts })
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<(Slot, u16), DropReason> {
+        Ok((Slot::take(reader)?, u16::from_be_bytes(reader.take()?)))
+    }
+
+    /// The talker of each spurt, and the number of the newest datagram of its that came.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, u16)> + use<'a> {
+        let mut reader = Reader { bytes: self.spurts };
+        std::iter::from_fn(move || Self::take(&mut reader).ok())
+    }
+
+    /// Appends a datagram to `out`; of more than [`PULSE_SPURTS_MAX`] the last are left out.
+    pub fn encode(spurts: impl IntoIterator<Item = (Slot, u16)>, out: &mut Vec<u8>) {
+        out.push(KIND_PULSE);
+        let count_at = out.len();
+        out.push(0);
+        for (slot, sequence) in spurts.into_iter().take(PULSE_SPURTS_MAX) {
+            slot.put(out);
+            out.extend_from_slice(&sequence.to_be_bytes());
+            out[count_at] += 1;
+        }
+    }
+}
+
+impl fmt::Debug for Pulse<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Whose slot a talker's is, before its voice, and again now and then. [PROTO-9.15]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The talker's slot.
+    pub slot: Slot,
+    /// The device that has it.
+    pub device: DeviceId,
+}
+
+impl Introduction {
+    /// Parses a datagram of kind 11.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_INTRODUCTION, bytes)?;
+        let slot = Slot::take(&mut reader)?;
+        let device = DeviceId::from_bytes(reader.take()?).map_err(|_| DropReason::UnknownSlot)?;
+        reader.end()?;
+        Ok(Self { slot, device })
+    }
+
+    /// Appends the datagram to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(KIND_INTRODUCTION);
+        self.slot.put(out);
+        out.extend_from_slice(self.device.as_bytes());
+    }
+}
+
+/// What a listener tells a relay of a talker's forwarded voice. [PROTO-9.8]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardedReport {
+    /// The talker.
+    pub slot: Slot,
+    /// How well its voice arrives.
+    pub report: Report,
+}
+
+impl ForwardedReport {
+    /// Parses a datagram of kind 10.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_FORWARDED_REPORT, bytes)?;
+        let slot = Slot::take(&mut reader)?;
+        let report = Report::take(&mut reader)?;
+        reader.end()?;
+        Ok(Self { slot, report })
+    }
+
+    /// Appends the datagram to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(KIND_FORWARDED_REPORT);
+        self.slot.put(out);
+        self.report.put(out);
+    }
+}
+
+/// The level of silence; there is nothing beyond.
+pub const SILENCE: u8 = 127;
+
+/// Bytes of a datagram that is to be forwarded: with one more, it is as long as one of a tunnel at
+/// most. A longer one is dropped.
+pub const FORWARD_MAX_BYTES: usize = TUNNEL_MAX_BYTES + 2;
+
+/// Bytes of a packet in a tunnel. A longer one is dropped.
+pub const TUNNEL_MAX_BYTES: usize = 1_232;
+
+/// Parts of a bundle. One with more is dropped.
+pub const BUNDLE_FRAMES_MAX: usize = 32;
+
+/// Bytes of a bundle that a relay makes; what has no room goes in the next.
+pub const BUNDLE_MAX_BYTES: usize = 1_200;
+
+/// Spurts of a pulse. One with more is dropped.
+pub const PULSE_SPURTS_MAX: usize = 32;

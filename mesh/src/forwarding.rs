@@ -1,0 +1,403 @@
+//! What a relay does with voice: one datagram comes in, and each listener who is attached gets it.
+//! [section 9 of docs/protocol.md]
+//!
+//! A [`Forwarder`] serves one organisation. It reads headers and knows no key. The control side
+//! tells it who is attached, what each listens to, what the charter says and which routes talkers
+//! have declared; the lists of listeners follow from these, and are kept until something changes.
+//!
+//! ```text
+//! handle_datagram ──> parse ── rate ── route ── seen before? ── loudest? ──> queue of the talker
+//!                                                                                   │ in turn
+//! poll_transmit <── bundle of the listener <── copies it wants <── next listener <──┘ not if late
+//! ```
+//!
+//! A driver polls until there is nothing to send, and looks at its socket and its clock in between:
+//! a frame for a thousand listeners is a thousand polls.
+
+mod bundle;
+mod frames;
+mod incoming;
+mod introductions;
+mod limits;
+mod loudest;
+mod outgoing;
+mod routes;
+mod sessions;
+mod statistics;
+#[cfg(test)]
+mod tests;
+mod uplink;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
+
+use self::{
+    frames::Frames,
+    limits::{Bucket, OUT_BURST},
+    loudest::Contest,
+    routes::{Declared, FanOuts},
+    sessions::{Place, Sessions},
+    statistics::Members,
+};
+pub use self::{
+    limits::{Limits, Rate},
+    routes::{ONLY_MAX, ROUTES_MAX, Route},
+    statistics::{Statistics, Traffic},
+};
+use crate::{
+    charter::State,
+    datagram::{DropReason, FromMember, Seen, Slot},
+    message::LISTENING_MAX,
+};
+
+/// Forwards the voice, and the tunnels, of one organisation.
+pub struct Forwarder {
+    limits: Limits,
+    sessions: Sessions,
+    /// Of each session, by its index.
+    routes: Vec<Vec<Declared>>,
+    fan_outs: FanOuts,
+    /// Channels where only the loudest are forwarded.
+    contests: BTreeMap<ChannelId, Contest>,
+    members: Members,
+    departures: u64,
+    frames: Frames,
+    /// Talkers with frames in their queues; each has its turn with one frame.
+    ready: VecDeque<Slot>,
+    /// The frame that is being sent.
+    current: Option<u32>,
+    /// Bundles that wait, in the order in which they are due.
+    held: VecDeque<(Timestamp, Place)>,
+    /// Those who talk, and when they and their listeners are told of it.
+    talkers: Vec<Slot>,
+    tick_at: Option<Timestamp>,
+    signals: VecDeque<Signal>,
+    /// Who is to be told whose slot which is, and whether the last to be sent was one of these.
+    introductions: VecDeque<(Place, Slot, DeviceId)>,
+    introduced: bool,
+    /// Talkers of whom nothing has come lately: highest sequence, and who would hear them.
+    stalled: Vec<(Slot, u16, Arc<Vec<Place>>)>,
+    out: Bucket,
+    /// When something had last to wait for the organisation's rate.
+    waited_at: Option<Timestamp>,
+    /// What is sent next where it is no frame by itself.
+    spare: Vec<u8>,
+    /// Of all, without what is still counted with the sessions.
+    total: Traffic,
+    now: Timestamp,
+}
+
+/// A datagram that is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit<'a> {
+    /// To whom.
+    pub to: Slot,
+    /// Of kind 5 to 9.
+    pub bytes: &'a [u8],
+}
+
+/// Why a device was not attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// As many as may be are attached, or too many have left within a minute.
+    #[error("too many devices are attached")]
+    Full,
+}
+
+/// Why a route was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// Of a device that is not attached.
+    #[error("not attached")]
+    NotAttached,
+    /// There are [`ROUTES_MAX`] already.
+    #[error("too many routes")]
+    TooMany,
+    /// Its lists are not in order, or it reaches nobody.
+    #[error("a target that makes no sense")]
+    Unsound,
+}
+
+/// Something that the relay itself has to say.
+enum Signal {
+    Seen(Place, Seen),
+    Pulse(Place),
+}
+
+/// What is sent next: where its bytes are, and how many deliveries it holds.
+enum Picked {
+    Frame { to: Place, id: u32, length: usize, deliveries: u64 },
+    Spare { to: Place, start: usize, deliveries: u64 },
+}
+
+impl Forwarder {
+    /// Nobody is attached, and nobody may do anything.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            sessions: Sessions::default(),
+            routes: Vec::new(),
+            fan_outs: FanOuts::default(),
+            contests: BTreeMap::new(),
+            members: Members::default(),
+            departures: 0,
+            frames: Frames::default(),
+            ready: VecDeque::new(),
+            current: None,
+            held: VecDeque::new(),
+            talkers: Vec::new(),
+            tick_at: None,
+            signals: VecDeque::new(),
+            introductions: VecDeque::with_capacity(INTRODUCTIONS_MAX),
+            introduced: false,
+            stalled: Vec::new(),
+            out: Bucket::default(),
+            waited_at: None,
+            spare: Vec::new(),
+            total: Traffic::default(),
+            now: Timestamp::ZERO,
+        }
+    }
+
+    /// Limits from now on. Who is attached stays, even where it is one too many now.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.out = Bucket::default();
+    }
+
+    /// Attaches a device, that of a member in good standing or of nobody: such a one neither talks
+    /// nor hears. One that is attached keeps its slot, unless it is somebody else's now.
+    /// [PROTO-9.1]
+    pub fn attach(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        member: Option<MemberId>,
+    ) -> Result<Slot, AttachError> {
+        if let Some(slot) = self.sessions.slot_of(device) {
+            if self.member_of(slot) == member {
+                return Ok(slot);
+            }
+            self.detach(now, device);
+        }
+        if self.sessions.len() >= usize::from(self.limits.sessions) {
+            return Err(AttachError::Full);
+        }
+        let sessions_max = usize::from(self.limits.sessions);
+        let member = member.map(|id| (id, self.members.enter(id, sessions_max)));
+        let Some(place) = self.sessions.attach(now, device, member) else {
+            if let Some((_, number)) = member {
+                self.members.leave(number, self.departures);
+            }
+            return Err(AttachError::Full);
+        };
+        if self.routes.len() <= usize::from(place.index) {
+            self.routes.push(Vec::new());
+        }
+        self.fan_outs.note(place.slot);
+        Ok(place.slot)
+    }
+
+    /// Ends what a device has here: its routes, and what of it or for it has not been sent.
+    pub fn detach(&mut self, now: Timestamp, device: DeviceId) {
+        let Some(slot) = self.sessions.slot_of(device) else { return };
+        let Some(session) = self.sessions.get(slot) else { return };
+        let outlet = &self.sessions.outlets[usize::from(session.place.index)];
+        let went = (outlet.datagrams, outlet.bytes, outlet.deliveries);
+        let Some(session) = self.sessions.detach(now, slot) else { return };
+        self.total.went(went.0, went.1, went.2);
+        if let Some((_, number)) = session.member {
+            self.members.get_mut(number).traffic.went(went.0, went.1, went.2);
+            self.departures += 1;
+            self.members.leave(number, self.departures);
+        }
+        for declared in std::mem::take(&mut self.routes[usize::from(session.place.index)]) {
+            self.fan_outs.release(&declared);
+        }
+        let current = self.current.take_if(|id| self.frames.get(*id).from.slot == slot);
+        for id in session.queue.into_iter().chain(current) {
+            self.frames.release(id);
+        }
+        self.ready.retain(|ready| *ready != slot);
+        self.talkers.retain(|talker| *talker != slot);
+        self.stalled.retain(|(talker, ..)| *talker != slot);
+        self.fan_outs.note(slot);
+    }
+
+    /// What a device listens to; of more than 64 channels the last are left out.
+    pub fn set_listening(&mut self, slot: Slot, channels: impl IntoIterator<Item = ChannelId>) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let listening = channels.into_iter().take(LISTENING_MAX).collect();
+        if session.listening != listening {
+            session.listening = listening;
+            self.fan_outs.note(slot);
+        }
+    }
+
+    /// What the charter says now. Devices that belong no more are to be detached besides.
+    pub fn set_state(&mut self, state: &State) {
+        self.fan_outs.set_state(state.clone());
+    }
+
+    /// Only so many talkers of a channel are forwarded at once, the loudest; all, where it is none.
+    /// [PROTO-9.14]
+    pub fn set_loudest(&mut self, channel: ChannelId, places: Option<u8>) {
+        match places {
+            None => {
+                self.contests.remove(&channel);
+            }
+            Some(places) => {
+                self.contests.entry(channel).or_insert_with(|| Contest::new(places)).places =
+                    places;
+            }
+        }
+    }
+
+    /// Declares a route, in place of the one with the same tag if there is one. [PROTO-9.9]
+    pub fn set_route(&mut self, slot: Slot, route: Route) -> Result<(), RouteError> {
+        let session = self.sessions.get(slot).ok_or(RouteError::NotAttached)?;
+        if !route.target.is_sound() {
+            return Err(RouteError::Unsound);
+        }
+        let routes = &mut self.routes[usize::from(session.place.index)];
+        match routes.iter().position(|it| it.route.tag == route.tag) {
+            Some(at) if routes[at].route == route => {}
+            Some(at) => {
+                self.fan_outs.release(&routes[at]);
+                routes[at] = Declared::new(route);
+            }
+            None if routes.len() == ROUTES_MAX => return Err(RouteError::TooMany),
+            None => routes.push(Declared::new(route)),
+        }
+        Ok(())
+    }
+
+    /// Forgets a route; frames that have come by it are still sent.
+    pub fn remove_route(&mut self, slot: Slot, tag: [u8; 4]) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        let routes = &mut self.routes[usize::from(session.place.index)];
+        if let Some(at) = routes.iter().position(|it| it.route.tag == tag) {
+            self.fan_outs.release(&routes.remove(at));
+        }
+    }
+
+    /// A datagram of kind 4, 6 or 10 has come from a device. What is dropped is counted.
+    pub fn handle_datagram(
+        &mut self,
+        now: Timestamp,
+        slot: Slot,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
+        self.now = now;
+        self.total.came(bytes.len());
+        let member = self.sessions.get(slot).and_then(|session| session.member);
+        if let Some((_, number)) = member {
+            self.members.get_mut(number).traffic.came(bytes.len());
+        }
+        let result = match FromMember::parse(bytes) {
+            Ok(FromMember::Forward(forward)) => self.forward(now, slot, bytes, &forward),
+            Ok(FromMember::Tunnel(tunnel)) => self.tunnel(now, slot, bytes.len(), &tunnel),
+            Ok(FromMember::Report(report)) => self.report(now, slot, bytes.len(), &report),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = result {
+            self.drop(member.map(|(_, number)| number), reason, 1);
+        }
+        result
+    }
+
+    /// The next datagram to send; none where there is nothing more for now. To be called again
+    /// after [`Self::handle_datagram`], and at [`Self::poll_timeout`].
+    pub fn poll_transmit(&mut self, now: Timestamp) -> Option<Transmit<'_>> {
+        self.now = now;
+        if self.tick_at.is_some_and(|at| at <= now) {
+            self.tick(now);
+        }
+        let (to, bytes, deliveries) = match self.pick(now)? {
+            Picked::Frame { to, id, length, deliveries } => {
+                (to, &self.frames.get(id).bytes[..length], deliveries)
+            }
+            Picked::Spare { to, start, deliveries } => (to, &self.spare[start..], deliveries),
+        };
+        let outlet = &mut self.sessions.outlets[usize::from(to.index)];
+        outlet.sent_at = now;
+        outlet.datagrams += 1;
+        outlet.bytes += bytes.len() as u64;
+        outlet.deliveries += deliveries;
+        self.out.charge(now, self.limits.out, bytes.len());
+        Some(Transmit { to: to.slot, bytes })
+    }
+
+    /// When [`Self::poll_transmit`] may have something next.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let waits =
+            self.current.is_some() || !self.ready.is_empty() || !self.introductions.is_empty();
+        let held = self.held.front().map(|(due, _)| *due);
+        let due = if waits { Some(self.now) } else { held };
+        let due = due.map(|due| due.max(self.out.ready_at(OUT_BURST)));
+        let signal = (!self.signals.is_empty()).then_some(self.now);
+        [due, signal, self.tick_at].into_iter().flatten().min()
+    }
+
+    /// The slot of a device.
+    pub fn slot_of(&self, device: DeviceId) -> Option<Slot> {
+        self.sessions.slot_of(device)
+    }
+
+    /// The device of a slot.
+    pub fn device_of(&self, slot: Slot) -> Option<DeviceId> {
+        self.sessions.get(slot).map(|session| session.device)
+    }
+
+    /// The member whose device has a slot.
+    pub fn member_of(&self, slot: Slot) -> Option<MemberId> {
+        self.sessions.get(slot)?.member.map(|(member, _)| member)
+    }
+
+    /// What was carried.
+    pub fn statistics(&self) -> Statistics {
+        let mut total = self.total.clone();
+        let mut members = self.members.traffic();
+        for session in self.sessions.iter() {
+            let outlet = &self.sessions.outlets[usize::from(session.place.index)];
+            total.went(outlet.datagrams, outlet.bytes, outlet.deliveries);
+            if let Some(traffic) = session.member.and_then(|(id, _)| members.get_mut(&id)) {
+                traffic.went(outlet.datagrams, outlet.bytes, outlet.deliveries);
+            }
+        }
+        let (sessions, talkers) = (self.sessions.len(), self.talkers.len());
+        Statistics { sessions, talkers, total, members }
+    }
+
+    fn introduce(
+        queue: &mut VecDeque<(Place, Slot, DeviceId)>,
+        slot: Slot,
+        device: DeviceId,
+    ) -> impl FnMut(Place) {
+        move |to| {
+            if queue.len() < INTRODUCTIONS_MAX {
+                queue.push_back((to, slot, device));
+            }
+        }
+    }
+
+    fn drop(&mut self, member: Option<usize>, reason: DropReason, count: usize) {
+        self.total.drop(reason, count);
+        if let Some(number) = member {
+            self.members.get_mut(number).traffic.drop(reason, count);
+        }
+    }
+}
+
+/// Introductions that wait to be sent; further ones are made in the next round.
+const INTRODUCTIONS_MAX: usize = 4_096;
+
+/// How often talkers hear what came, and listeners something. [PROTO-9.6]
+const TICK: Duration = Duration::from_millis(50);

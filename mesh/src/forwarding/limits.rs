@@ -1,0 +1,110 @@
+use std::time::Duration;
+
+use hark_keys::Timestamp;
+
+/// What a relay carries for one organisation at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Devices that are attached at once, up to 65,535. Further ones are refused.
+    pub sessions: u16,
+    /// Voice that one device sends; what is more is dropped.
+    pub voice: Rate,
+    /// Voice that all devices of one member send.
+    pub voice_of_member: Rate,
+    /// Packets of tunnels that one device sends; what is more is dropped.
+    pub tunnels: Rate,
+    /// All that is sent. What has to wait for it too long is dropped.
+    pub out: Rate,
+    /// A listener for whom more voice datagrams than this come each second gets them in bundles.
+    pub bundle_above: u32,
+    /// How long a voice datagram waits for others to share a bundle with. Longer saves more
+    /// datagrams and costs as much delay; zero bundles nothing.
+    pub bundle_hold: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 1_024,
+            voice: Rate { packets_per_second: 240, kbps: 1_024 },
+            voice_of_member: Rate { packets_per_second: 480, kbps: 2_048 },
+            tunnels: Rate { packets_per_second: 0, kbps: 256 },
+            out: Rate::UNLIMITED,
+            bundle_above: 400,
+            bundle_hold: Duration::from_millis(5),
+        }
+    }
+}
+
+/// A limit by number and by size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Datagrams a second; 0 is any number.
+    pub packets_per_second: u32,
+    /// 1,000 bits a second of datagrams, without what UDP and IP add; 0 is any rate.
+    pub kbps: u32,
+}
+
+impl Rate {
+    /// No limit.
+    pub const UNLIMITED: Self = Self { packets_per_second: 0, kbps: 0 };
+}
+
+/// What has been used of a rate: until when it is paid for. Up to `burst` in advance is granted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bucket {
+    packets_until: Timestamp,
+    bits_until: Timestamp,
+}
+
+impl Bucket {
+    /// Whether one datagram of `bytes` may go now, which is then charged.
+    pub(super) fn take(
+        &mut self,
+        now: Timestamp,
+        rate: Rate,
+        burst: Duration,
+        bytes: usize,
+    ) -> bool {
+        let mut after = *self;
+        after.charge(now, rate, bytes);
+        let within = after.ready_at(burst) <= now;
+        if within {
+            *self = after;
+        }
+        within
+    }
+
+    /// One datagram of `bytes` goes, whether or not it may.
+    pub(super) fn charge(&mut self, now: Timestamp, rate: Rate, bytes: usize) {
+        if rate.packets_per_second > 0 {
+            let cost = NANOS / u64::from(rate.packets_per_second);
+            self.packets_until = self.packets_until.max(now) + Duration::from_nanos(cost);
+        }
+        if rate.kbps > 0 {
+            let cost = bytes as u64 * 8 * NANOS / (u64::from(rate.kbps) * 1_000);
+            self.bits_until = self.bits_until.max(now) + Duration::from_nanos(cost);
+        }
+    }
+
+    /// From when on no more than `burst` is granted in advance.
+    pub(super) fn ready_at(&self, burst: Duration) -> Timestamp {
+        let until = self.packets_until.max(self.bits_until);
+        Timestamp::from_duration(until.as_duration().saturating_sub(burst))
+    }
+}
+
+const NANOS: u64 = 1_000_000_000;
+
+/// Voice that a sender may send ahead of its rate: what a network has held up comes at once.
+pub(super) const VOICE_BURST: Duration = Duration::from_millis(500);
+
+/// Tunnelled packets that a sender may send ahead of its rate: a handshake is a burst.
+pub(super) const TUNNEL_BURST: Duration = Duration::from_secs(1);
+
+/// What may be sent ahead of the organisation's rate: one frame for a thousand at a rate that
+/// allows 5,000 a second.
+pub(super) const OUT_BURST: Duration = Duration::from_millis(200);
+
+/// Reports that one device may send: four a second for each of 64 talkers.
+pub(super) const REPORTS: Rate = Rate { packets_per_second: 256, kbps: 0 };

@@ -1,0 +1,203 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use hark_keys::{DeviceId, List, MemberId};
+
+use super::sessions::{Place, Session, Sessions};
+use crate::{Target, charter::State, datagram::Slot};
+
+/// What a talker wants to reach through a relay, declared before it talks. [PROTO-9.9]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// By which its datagrams name it.
+    pub tag: [u8; 4],
+    /// Whom they are for, as far as the charter permits.
+    pub target: Target,
+    /// If there: none but these devices.
+    pub only: Option<List<DeviceId, ONLY_MAX>>,
+}
+
+/// A route as its session keeps it.
+pub(super) struct Declared {
+    pub(super) route: Route,
+    fan_out: Option<usize>,
+    /// Which state of the charter `fan_out` is by; none where it was not needed yet.
+    state: Option<u64>,
+}
+
+impl Declared {
+    pub(super) fn new(route: Route) -> Self {
+        Self { route, fan_out: None, state: None }
+    }
+}
+
+/// Who hears what, found when it is first needed after a change and kept from then on.
+///
+/// Talkers who reach the same share one list. It takes in whoever has changed since it was last
+/// used, one by one, so that somebody who comes costs each list that is in use one check.
+#[derive(Default)]
+pub(super) struct FanOuts {
+    lists: Vec<FanOut>,
+    free: Vec<usize>,
+    index: BTreeMap<(Target, Option<List<DeviceId, ONLY_MAX>>), usize>,
+    state: State,
+    /// Counts the states of the charter.
+    number: u64,
+    /// Slots of sessions that have changed, and how many changes there were before the first.
+    changes: VecDeque<Slot>,
+    forgotten: u64,
+}
+
+struct FanOut {
+    /// All of it is permitted.
+    target: Target,
+    only: Option<List<DeviceId, ONLY_MAX>>,
+    /// In ascending order. Shared with the frames that are on their way.
+    hearers: Arc<Vec<Place>>,
+    /// By which state of the charter, and after how many changes; none before its first use.
+    as_of: Option<(u64, u64)>,
+    routes: u32,
+}
+
+impl FanOuts {
+    /// The charter says this now.
+    pub(super) fn set_state(&mut self, state: State) {
+        if !self.state.permits_like(&state) {
+            self.number += 1;
+        }
+        self.state = state;
+    }
+
+    /// A session has come, gone, or chosen to hear something else.
+    pub(super) fn note(&mut self, slot: Slot) {
+        if self.changes.len() == CHANGES_MAX {
+            self.changes.pop_front();
+            self.forgotten += 1;
+        }
+        self.changes.push_back(slot);
+    }
+
+    /// Lets go of what a route refers to.
+    pub(super) fn release(&mut self, declared: &Declared) {
+        let Some(number) = declared.fan_out else { return };
+        let list = &mut self.lists[number];
+        list.routes -= 1;
+        if list.routes == 0 {
+            list.hearers = Arc::default();
+            list.as_of = None;
+            self.index.remove(&(list.target.clone(), list.only.take()));
+            self.free.push(number);
+        }
+    }
+
+    /// What of a route its talker is permitted, and who hears it; none where nothing is permitted.
+    pub(super) fn hearers(
+        &mut self,
+        sessions: &Sessions,
+        speaker: MemberId,
+        declared: &mut Declared,
+    ) -> Option<(&Target, &Arc<Vec<Place>>)> {
+        if declared.state != Some(self.number) {
+            self.release(declared);
+            declared.fan_out = self.find(speaker, &declared.route);
+            declared.state = Some(self.number);
+        }
+        let number = declared.fan_out?;
+        self.refresh(sessions, number);
+        let list = &self.lists[number];
+        Some((&list.target, &list.hearers))
+    }
+
+    fn find(&mut self, speaker: MemberId, route: &Route) -> Option<usize> {
+        let target = route.target.permitted(&self.state, speaker);
+        if target.is_empty() {
+            return None;
+        }
+        let key = (target, route.only.clone());
+        let number = match self.index.get(&key) {
+            Some(number) => *number,
+            None => {
+                let list = FanOut {
+                    target: key.0.clone(),
+                    only: key.1.clone(),
+                    hearers: Arc::default(),
+                    as_of: None,
+                    routes: 0,
+                };
+                let number = self.free.pop().unwrap_or(self.lists.len());
+                if number == self.lists.len() {
+                    self.lists.push(list);
+                } else {
+                    self.lists[number] = list;
+                }
+                self.index.insert(key, number);
+                number
+            }
+        };
+        self.lists[number].routes += 1;
+        Some(number)
+    }
+
+    fn is_current(&self, list: &FanOut) -> bool {
+        list.as_of == Some((self.number, self.forgotten + self.changes.len() as u64))
+    }
+
+    fn refresh(&mut self, sessions: &Sessions, number: usize) {
+        if self.is_current(&self.lists[number]) {
+            return;
+        }
+        let changes = self.forgotten + self.changes.len() as u64;
+        let list = &mut self.lists[number];
+        let missed = match list.as_of {
+            Some((state, seen)) if state == self.number && seen >= self.forgotten => {
+                (seen - self.forgotten) as usize..self.changes.len()
+            }
+            _ => 0..usize::MAX,
+        };
+        if missed.len() < sessions.len() {
+            for slot in self.changes.range(missed) {
+                let session = sessions.get(*slot).filter(|it| list.is_heard_by(&self.state, it));
+                let at = list.hearers.binary_search_by_key(slot, |it| it.slot);
+                match (session, at) {
+                    (Some(session), Ok(at)) => {
+                        if list.hearers[at] != session.place {
+                            Arc::make_mut(&mut list.hearers)[at] = session.place;
+                        }
+                    }
+                    (Some(session), Err(at)) => {
+                        Arc::make_mut(&mut list.hearers).insert(at, session.place);
+                    }
+                    (None, Ok(at)) => {
+                        Arc::make_mut(&mut list.hearers).remove(at);
+                    }
+                    (None, Err(_)) => {}
+                }
+            }
+        } else {
+            let heard = sessions.iter().filter(|it| list.is_heard_by(&self.state, it));
+            let mut hearers: Vec<_> = heard.map(|it| it.place).collect();
+            hearers.sort_unstable();
+            list.hearers = Arc::new(hearers);
+        }
+        list.as_of = Some((self.number, changes));
+    }
+}
+
+impl FanOut {
+    fn is_heard_by(&self, state: &State, session: &Session) -> bool {
+        let named = self.only.as_ref().is_none_or(|only| only.contains(&session.device));
+        let Some((member, _)) = session.member else { return false };
+        named && self.target.reaches(state, member, &session.listening)
+    }
+}
+
+/// Devices that a route names at most.
+pub const ONLY_MAX: usize = 64;
+
+/// Routes of one device. A further one is refused.
+pub const ROUTES_MAX: usize = 64;
+
+/// Changes that a list of listeners catches up with one by one; after more it is made anew.
+const CHANGES_MAX: usize = 4_096;

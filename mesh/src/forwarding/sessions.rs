@@ -1,0 +1,197 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
+
+use super::{bundle::Outlet, introductions::Introductions, limits::Bucket, uplink::Uplink};
+use crate::datagram::Slot;
+
+/// Who is attached, by slot and by device.
+#[derive(Default)]
+pub(super) struct Sessions {
+    /// What is to be looked at for each listener of each frame, by [`Place::index`].
+    pub(super) outlets: Vec<Outlet>,
+    /// All else, by the same index.
+    entries: Vec<Option<Box<Session>>>,
+    free: Vec<u16>,
+    /// By the slot's number less one: index and one, or 0.
+    indices: Vec<u16>,
+    /// Slots that were left, and when they may be given again.
+    resting: VecDeque<(Timestamp, Slot)>,
+    devices: BTreeMap<DeviceId, Slot>,
+}
+
+/// A slot, and where its session stands. The index is another's soon after a session's end, the
+/// slot is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) slot: Slot,
+    pub(super) index: u16,
+}
+
+/// A device that is attached.
+pub(super) struct Session {
+    pub(super) place: Place,
+    pub(super) device: DeviceId,
+    /// Its member, and where that is counted; none of a device that is no member's.
+    pub(super) member: Option<(MemberId, usize)>,
+    pub(super) listening: BTreeSet<ChannelId>,
+    pub(super) uplink: Uplink,
+    pub(super) talking: bool,
+    /// Who hears it, while it talks.
+    pub(super) hearers: Option<Arc<Vec<Place>>>,
+    /// Which of them know whose slot it is.
+    pub(super) introductions: Introductions,
+    /// Which of its routes it has used last.
+    pub(super) route: usize,
+    pub(super) voice: Bucket,
+    pub(super) tunnels: Bucket,
+    pub(super) reports: Bucket,
+    /// Frames of its that wait to be sent, the oldest first.
+    pub(super) queue: VecDeque<u32>,
+    /// Copies that listeners want of its voice, by their index; empty where nobody ever wanted any.
+    pub(super) wants: Vec<Want>,
+}
+
+/// How many copies a listener wants, and until when, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Want(u64);
+
+impl Want {
+    pub(super) fn new(copies: u8, until: Timestamp) -> Self {
+        Self(millis(until) << 3 | u64::from(copies))
+    }
+
+    /// The copies wanted at `now`, in milliseconds.
+    pub(super) fn copies(self, now: u64) -> u8 {
+        if self.0 >> 3 > now { (self.0 & 7) as u8 } else { 0 }
+    }
+}
+
+pub(super) fn millis(time: Timestamp) -> u64 {
+    time.as_duration().as_millis() as u64
+}
+
+impl Sessions {
+    /// Gives a device that is not attached the slot that has been free for longest, or a new one;
+    /// none where all are in use or rest.
+    pub(super) fn attach(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        member: Option<(MemberId, usize)>,
+    ) -> Option<Place> {
+        let slot = match self.resting.front() {
+            Some((from, slot)) if *from <= now => {
+                let slot = *slot;
+                self.resting.pop_front();
+                slot
+            }
+            _ => {
+                let slot = Slot::new(u16::try_from(self.indices.len() + 1).ok()?)?;
+                self.indices.push(0);
+                slot
+            }
+        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.outlets.push(Outlet::default());
+            self.entries.push(None);
+            (self.entries.len() - 1) as u16
+        });
+        let place = Place { slot, index };
+        self.indices[usize::from(slot.number()) - 1] = index + 1;
+        self.devices.insert(device, slot);
+        self.outlets[usize::from(index)].reset(Some(slot));
+        self.entries[usize::from(index)] = Some(Box::new(Session {
+            place,
+            device,
+            member,
+            listening: BTreeSet::new(),
+            uplink: Uplink::default(),
+            talking: false,
+            hearers: None,
+            introductions: Introductions::default(),
+            route: 0,
+            voice: Bucket::default(),
+            tunnels: Bucket::default(),
+            reports: Bucket::default(),
+            queue: VecDeque::new(),
+            wants: Vec::new(),
+        }));
+        Some(place)
+    }
+
+    /// Ends a session; its slot rests for [`SLOT_REST`].
+    pub(super) fn detach(&mut self, now: Timestamp, slot: Slot) -> Option<Box<Session>> {
+        let index = self.index(slot)?;
+        let session = self.entries[index].take()?;
+        self.outlets[index].reset(None);
+        self.free.push(session.place.index);
+        self.indices[usize::from(slot.number()) - 1] = 0;
+        self.devices.remove(&session.device);
+        self.resting.push_back((now + SLOT_REST, slot));
+        for session in self.entries.iter_mut().flatten() {
+            if let Some(want) = session.wants.get_mut(index) {
+                *want = Want::default();
+            }
+        }
+        Some(session)
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Session> {
+        self.entries[self.index(slot)?].as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Session> {
+        let index = self.index(slot)?;
+        self.entries[index].as_deref_mut()
+    }
+
+    /// The session at a place, if it is still there.
+    pub(super) fn at(&self, place: Place) -> Option<&Session> {
+        let session = self.entries.get(usize::from(place.index))?.as_deref()?;
+        (session.place.slot == place.slot).then_some(session)
+    }
+
+    pub(super) fn at_mut(&mut self, place: Place) -> Option<&mut Session> {
+        let session = self.entries.get_mut(usize::from(place.index))?.as_deref_mut()?;
+        (session.place.slot == place.slot).then_some(session)
+    }
+
+    /// How many copies of a talker's earlier frames a listener gets with a frame that has so many;
+    /// none where it is gone.
+    pub(super) fn copies(&self, from: Place, to: Place, copies: u8, now_ms: u64) -> Option<u8> {
+        if self.outlets.get(usize::from(to.index))?.slot != Some(to.slot) {
+            return None;
+        }
+        if copies == 0 {
+            return Some(0);
+        }
+        let want = self.at(from)?.wants.get(usize::from(to.index)).copied().unwrap_or_default();
+        Some(want.copies(now_ms).min(copies))
+    }
+
+    pub(super) fn slot_of(&self, device: DeviceId) -> Option<Slot> {
+        self.devices.get(&device).copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.entries.iter().flatten().map(|it| &**it)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    fn index(&self, slot: Slot) -> Option<usize> {
+        let index = self.indices.get(usize::from(slot.number()) - 1)?.checked_sub(1)?;
+        Some(usize::from(index))
+    }
+}
+
+/// How long a slot is nobody's after a session's end: by then nobody takes what is said of it for
+/// somebody else's. [PROTO-9.1]
+const SLOT_REST: Duration = Duration::from_secs(60);

@@ -1,0 +1,164 @@
+//! What a relay says of itself: `seen` and `pulse`.
+
+use super::*;
+use crate::datagram::{KIND_PULSE, Seen};
+
+/// A `seen`, or the spurts of a pulse.
+type Said = Result<Seen, Vec<(u16, u16)>>;
+
+impl World {
+    /// What is said now: to whom, of which talkers; voice left out.
+    fn signals(&mut self) -> Vec<(u16, Said)> {
+        let mut signals = Vec::new();
+        while let Some(transmit) = self.forwarder.poll_transmit(self.now) {
+            match FromRelay::parse(transmit.bytes).unwrap() {
+                FromRelay::Seen(seen) => signals.push((transmit.to.number(), Ok(seen))),
+                FromRelay::Pulse(pulse) => {
+                    let spurts = pulse.iter().map(|it| (it.0.number(), it.1)).collect();
+                    signals.push((transmit.to.number(), Err(spurts)));
+                }
+                _ => {}
+            }
+        }
+        signals
+    }
+}
+
+/// [PROTO-9.6]
+#[test]
+fn a_talker_hears_every_50_ms_what_came() {
+    let mut world = World::new(unlimited());
+    let ann = world.talker(1);
+    let mut said = Vec::new();
+    // 30 frames, of which 3 to 5 and 12 do not come.
+    for number in 0..30_u16 {
+        if !(3..6).contains(&number) && number != 12 {
+            assert_eq!(world.send(ann, 1, 65_530_u16.wrapping_add(number), 0), Ok(()));
+        }
+        for _ in 0..10 {
+            assert!(world.forwarder.poll_timeout().is_some());
+            let at = world.now.as_duration().as_millis() as u64 - 5_000;
+            for (to, signal) in world.signals() {
+                assert_eq!(to, 1);
+                said.push((at, signal.unwrap()));
+            }
+            world.wait(1);
+        }
+    }
+    let counts: Vec<_> =
+        said.iter().map(|(at, it)| (*at, it.highest_sequence, it.received, it.lost)).collect();
+    let expected =
+        [(50, 65_532, 3, 0), (100, 4, 5, 3), (150, 9, 4, 1), (200, 14, 5, 0), (250, 19, 5, 0)];
+    assert_eq!(counts, expected);
+    assert!(said.iter().all(|it| it.1.target_tag == [1; 4]));
+    assert_eq!(said[0].1.wanted_copies, 0);
+    assert!(said[1].1.wanted_copies >= 2, "a burst takes copies: {said:?}");
+    // Once more after the last frame, then never again.
+    let mut after = Vec::new();
+    for _ in 0..1_000 {
+        after.extend(world.signals().into_iter().map(|it| it.1.unwrap().received));
+        world.wait(1);
+    }
+    assert_eq!(after, [4, 0]);
+    assert_eq!(world.forwarder.poll_timeout(), None);
+    assert_eq!(world.forwarder.statistics().talkers, 0);
+}
+
+/// [PROTO-9.12] One listener of many that hears badly does not make a talker send copies; one in
+/// twenty does, and so does one of a few.
+#[test]
+fn talkers_send_the_copies_that_enough_listeners_want() {
+    let wanted = |listeners: u16, wishes: &[u8]| {
+        let mut world = World::new(unlimited());
+        let ann = world.talker(1);
+        let slots: Vec<_> = (0..listeners).map(|it| world.attach(100 + it)).collect();
+        for (slot, copies) in slots.into_iter().zip(wishes) {
+            ask(&mut world, slot, ann, *copies);
+        }
+        // Who does not listen has no say.
+        let deaf = world.attach_to(2, 2, &[]);
+        ask(&mut world, deaf, ann, 5);
+        world.send(ann, 1, 1, 0).unwrap();
+        world.wait(50);
+        let signals = world.signals();
+        signals.into_iter().find_map(|it| it.1.ok()).unwrap().wanted_copies
+    };
+    assert_eq!(wanted(5, &[]), 0);
+    assert_eq!(wanted(5, &[3]), 3);
+    assert_eq!(wanted(30, &[0, 4]), 4);
+    assert_eq!(wanted(60, &[5]), 0);
+    assert_eq!(wanted(60, &[5, 4, 2, 1]), 2);
+    assert_eq!(wanted(39, &[4]), 4);
+    assert_eq!(wanted(40, &[4]), 0);
+    assert_eq!(wanted(99, &[5, 5, 5]), 0);
+    assert_eq!(wanted(99, &[5, 5, 5, 1]), 1);
+}
+
+/// [PROTO-9.7]
+#[test]
+fn listeners_are_told_that_a_talker_of_whom_nothing_comes_is_still_there() {
+    let mut world = World::new(unlimited());
+    let [ann, bob] = [1, 2].map(|number| world.talker(number));
+    let cid = world.attach(3);
+    world.attach_to(4, 4, &[2]);
+    let mut pulses = Vec::new();
+    // Both talk, then nothing comes of Ann, then of nobody.
+    for millisecond in 0..600_u16 {
+        if millisecond % 20 == 0 {
+            if millisecond < 200 {
+                assert_eq!(world.send(ann, 1, millisecond / 20, 0), Ok(()));
+            }
+            if millisecond < 400 {
+                assert_eq!(world.send(bob, 1, 100 + millisecond / 20, 0), Ok(()));
+            }
+        }
+        for (to, signal) in world.signals() {
+            if let Err(spurts) = signal {
+                pulses.push((millisecond, to, spurts));
+            }
+        }
+        world.wait(1);
+    }
+    // Who hears Bob needs no word of Ann; Bob himself, who hears nobody any more, does. The last
+    // frames came at 180 and 380 ms, and 200 ms later it is over.
+    let ann_to_bob = [250, 300, 350].map(|at| (at, bob.number(), vec![(1, 9)]));
+    let of_bob = |at| [1, cid.number()].map(|to| (at, to, vec![(2, 119)]));
+    let of_bob = [450, 500, 550].into_iter().flat_map(of_bob);
+    assert_eq!(pulses, ann_to_bob.into_iter().chain(of_bob).collect::<Vec<_>>());
+}
+
+/// A driver needs a moment to send what was due: that does not make every second pulse fall out.
+#[test]
+fn pulses_go_on_though_each_is_sent_a_little_late() {
+    let mut world = World::new(unlimited());
+    let ann = world.talker(1);
+    world.attach(2);
+    assert_eq!(world.say(ann, 1), Ok(()));
+    let mut pulses = 0;
+    while let Some(due) = world.forwarder.poll_timeout() {
+        world.now = world.now.max(due);
+        let transmit = world.forwarder.poll_transmit(world.now);
+        pulses += usize::from(transmit.is_some_and(|it| it.bytes[0] == KIND_PULSE));
+        world.wait(1);
+    }
+    assert_eq!(pulses, 3);
+}
+
+/// A pulse that names too many would not be understood.
+#[test]
+fn a_pulse_names_at_most_32() {
+    let mut world = World::new(unlimited());
+    let talkers: Vec<_> = (1..=40).map(|number| world.talker(number)).collect();
+    let listener = world.attach(50);
+    for talker in &talkers {
+        assert_eq!(world.send(*talker, 1, 7, 0), Ok(()));
+    }
+    world.signals();
+    world.wait(50);
+    world.signals();
+    world.wait(50);
+    let signals = world.signals();
+    let spurts = signals.iter().find(|it| it.0 == listener.number()).unwrap();
+    let expected: Vec<_> = talkers[..32].iter().map(|it| (it.number(), 7)).collect();
+    assert_eq!(spurts.1, Err(expected));
+}

@@ -1,0 +1,233 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, Timestamp};
+use zeroize::Zeroizing;
+
+use super::{Purpose, Squad};
+use crate::{
+    Dial, List, Way,
+    dialling::can_be_dialled,
+    message::{CANDIDATES_MAX, Candidates, Message},
+};
+
+/// How the packets of a linked peer come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Straight from this address.
+    Direct(SocketAddr),
+    /// Straight from this address, through NATs that were opened on purpose.
+    Punched(SocketAddr),
+    /// By a relay.
+    Relayed,
+}
+
+/// Ways to peers: by relays that lead there, and without them where NATs can be opened.
+/// [PROTO-5.6]
+#[derive(Default)]
+pub(super) struct Paths {
+    /// Those whom relays lead to.
+    led: BTreeSet<DeviceId>,
+    /// Relays may lead to others now.
+    stale: bool,
+    /// How linked peers are seen.
+    seen: BTreeMap<DeviceId, Seen>,
+    /// Where linked peers see this device's socket that listens.
+    observed: BTreeMap<DeviceId, SocketAddr>,
+    /// The last attempt with each peer to open the NATs between.
+    rounds: BTreeMap<DeviceId, Round>,
+    dials: VecDeque<Dial>,
+}
+
+/// An attempt to open the NATs between this device and a peer.
+struct Round {
+    began: Timestamp,
+    /// Where others see the peer.
+    candidates: Vec<SocketAddr>,
+    /// Whether the second half is still to come.
+    first_half: bool,
+}
+
+impl Paths {
+    pub(super) fn link_down(&mut self, device: DeviceId) {
+        self.seen.remove(&device);
+        self.observed.remove(&device);
+        self.rounds.remove(&device);
+    }
+
+    pub(super) fn relays_changed(&mut self) {
+        self.stale = true;
+    }
+
+    pub(super) fn poll_dial(&mut self) -> Option<Dial> {
+        self.dials.pop_front()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        for (device, round) in &mut self.rounds {
+            if round.first_half && now >= round.began + FIRST_HALF {
+                round.first_half = false;
+                if self.seen.get(device) == Some(&Seen::Relayed) {
+                    let addresses = std::mem::take(&mut round.candidates);
+                    self.dials.push_back(Dial {
+                        device: Some(*device),
+                        addresses,
+                        way: Way::Direct,
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        let open = self.rounds.values().filter(|round| round.first_half);
+        open.map(|round| round.began + FIRST_HALF).min()
+    }
+
+    /// Addresses at which this device's socket is seen from outside: those that a relay tells, or
+    /// two others.
+    fn candidates(
+        &self,
+        own: &[SocketAddr],
+        is_relay: impl Fn(DeviceId) -> bool,
+    ) -> List<SocketAddr, CANDIDATES_MAX> {
+        let mut votes: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+        for (device, address) in &self.observed {
+            let weight = if is_relay(*device) { 2 } else { 1 };
+            *votes.entry(*address).or_default() += weight;
+        }
+        let confirmed = votes.into_iter().filter(|(address, votes)| {
+            *votes >= 2 && !own.contains(address) && can_be_dialled(*address)
+        });
+        List::truncated(confirmed.map(|(address, _)| address))
+    }
+
+    pub(super) fn is_relayed(&self, device: DeviceId) -> bool {
+        self.seen.get(&device) == Some(&Seen::Relayed)
+    }
+}
+
+impl Squad {
+    /// Has those dialled by relays whom relays lead to.
+    pub(super) fn settle_paths(&mut self, now: Timestamp) {
+        if !std::mem::take(&mut self.paths.stale) {
+            return;
+        }
+        // What goes through a relay finds no room in a tunnel.
+        let relays = self.relays.all().filter(|relay| !self.paths.is_relayed(*relay));
+        let slots = relays.flat_map(|relay| self.relays.slots(relay));
+        let led: BTreeSet<_> = slots.map(|(_, device)| device).collect();
+        let before = std::mem::replace(&mut self.paths.led, led.clone());
+        for device in before.difference(&led) {
+            self.dialling.set_led(now, *device, false);
+        }
+        for device in led.difference(&before).filter(|device| **device != self.key.id()) {
+            self.dialling.set_led(now, *device, true);
+        }
+    }
+
+    /// The packets of the linked peer `device` come this way from now on.
+    pub fn handle_path(&mut self, now: Timestamp, device: DeviceId, seen: Seen) {
+        if !self.links.contains_key(&device) {
+            return;
+        }
+        if self.paths.seen.insert(device, seen) == Some(seen) {
+            return;
+        }
+        self.paths.stale |= self.relays.contains(device);
+        self.settle_dialling(now, device);
+        if let Seen::Direct(address) | Seen::Punched(address) = seen {
+            let message = Message::Observed(address).encode();
+            self.send(device, Purpose::Path, Zeroizing::new(message));
+        }
+        self.settle(now);
+    }
+
+    /// A linked peer that has been heard is dialled only where a relay leads to it.
+    pub(super) fn settle_dialling(&mut self, now: Timestamp, device: DeviceId) {
+        if self.paths.is_relayed(device) {
+            self.dialling.relayed(now, device);
+        } else {
+            self.dialling.connected(device, None);
+        }
+    }
+
+    /// Whether a relay passes on the packets of a linked peer.
+    pub fn is_relayed(&self, device: DeviceId) -> bool {
+        self.paths.is_relayed(device)
+    }
+
+    /// How many addresses of `device` are known, and how often all were dialled since the last
+    /// direct link.
+    pub fn direct_attempts(&self, device: DeviceId) -> (usize, u32) {
+        self.dialling.direct_attempts(device)
+    }
+
+    /// A direct dial sets out. To one whom a relay leads to, it sets out from both sides.
+    pub(super) fn begin_upgrade(&mut self, dial: &Dial) {
+        if let Some(device) = dial.device
+            && self.paths.is_relayed(device)
+        {
+            self.send_candidates(device, false);
+        }
+    }
+
+    /// `from` says where it sees this device. Believed for nothing but where to be dialled.
+    pub(super) fn take_observed(&mut self, now: Timestamp, from: DeviceId, address: SocketAddr) {
+        // Whoever is reached aside from the socket that listens sees another one.
+        let listens = matches!(self.paths.seen.get(&from), Some(Seen::Direct(_)));
+        if !listens || !can_be_dialled(address) {
+            return;
+        }
+        let before = self.candidates();
+        self.paths.observed.insert(from, address);
+        if self.candidates() != before {
+            self.dialling.upgrade(now);
+        }
+    }
+
+    /// `from`, whom a relay leads to, says where others see it, so that both dial at one time.
+    pub(super) fn take_candidates(&mut self, now: Timestamp, from: DeviceId, theirs: Candidates) {
+        if !self.paths.is_relayed(from) {
+            return;
+        }
+        if !theirs.answer {
+            self.send_candidates(from, true);
+        }
+        let last = self.paths.rounds.get(&from);
+        if last.is_some_and(|last| now < last.began + ROUND_INTERVAL) {
+            return;
+        }
+        let candidates: Vec<_> =
+            theirs.addresses.iter().copied().filter(|it| can_be_dialled(*it)).collect();
+        // One who dials alone opens nothing, and may spoil what both could open later.
+        if candidates.is_empty() || self.candidates().is_empty() {
+            return;
+        }
+        let aside = Dial { device: Some(from), addresses: candidates.clone(), way: Way::Aside };
+        self.paths.dials.push_back(aside);
+        self.paths.rounds.insert(from, Round { began: now, candidates, first_half: true });
+    }
+
+    fn candidates(&self) -> List<SocketAddr, CANDIDATES_MAX> {
+        self.paths.candidates(&self.presence.addresses, |device| self.relays.contains(device))
+    }
+
+    fn send_candidates(&mut self, to: DeviceId, answer: bool) {
+        let addresses = self.candidates();
+        let message = Message::Candidates(Candidates { answer, addresses }).encode();
+        self.send(to, Purpose::Path, Zeroizing::new(message));
+    }
+}
+
+/// How long a round dials aside from the socket that listens, before it dials from that one.
+///
+/// Who lets in anybody answers the first, and must not have sent itself: some NATs would answer from
+/// another port then. Less than a round trip would be too short for that.
+const FIRST_HALF: Duration = Duration::from_millis(500);
+
+/// A peer makes us dial no more often.
+const ROUND_INTERVAL: Duration = Duration::from_millis(1_500);

@@ -1,0 +1,297 @@
+//! Relays in a squad: those that this device uses, and what it does as one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use hark_keys::{DeviceId, List, MemberId, Signed, Timestamp};
+use zeroize::Zeroizing;
+
+use super::{
+    Event, MessageError, Purpose, Service, Squad, Transmit,
+    relays::{self, RelayOrder},
+    serving::{Notice, Serving},
+};
+use crate::{
+    message::{Message, Offer, Roster, Route, WANTED_MAX, Wanted},
+    topology::{self, DIRECT_FANOUT_MAX},
+};
+
+impl Squad {
+    /// Be a relay for the others, with `rate_kbps` to send, 0 being any rate; or be none any more.
+    /// An infrastructure relay always is one.
+    pub fn volunteer(&mut self, now: Timestamp, rate_kbps: Option<u32>) {
+        if self.member.is_none() {
+            return;
+        }
+        match (rate_kbps, &self.serving) {
+            (Some(rate), None) => {
+                // Whoever has heard an offer of an earlier run takes higher numbers only.
+                let serving = Serving::volunteer(now, self.presence.incarnation >> 1, rate);
+                self.serving = Some(serving);
+                self.leave_volunteers();
+                for (device, link) in self
+                    .links
+                    .iter()
+                    .map(|(device, link)| (*device, link.member))
+                    .collect::<Vec<_>>()
+                {
+                    self.serve(device, link);
+                }
+            }
+            (None, Some(_)) => {
+                self.set_draining(now, true);
+                self.serving = None;
+                self.events.push_back(Event::Serve(Service::Stop));
+            }
+            _ => {}
+        }
+        self.settle(now);
+    }
+
+    /// Take nothing more on as a relay, and have those who use us go elsewhere; or do so again.
+    pub fn set_draining(&mut self, now: Timestamp, draining: bool) {
+        let Some(serving) = &mut self.serving else { return };
+        serving.set_draining(draining);
+        if self.member.is_some() && draining {
+            let offer =
+                relays::offer(&self.key, serving.offers() + 1, std::time::Duration::ZERO, 0);
+            self.push(Transmit::Gossip(Message::Offer(offer).encode()));
+        }
+        self.settle(now);
+    }
+
+    /// As a relay: `device` has this slot.
+    pub fn handle_attached(&mut self, now: Timestamp, device: DeviceId, slot: u16) {
+        if let Some(serving) = &mut self.serving {
+            serving.attached(device, slot);
+        }
+        self.settle(now);
+    }
+
+    /// A relay that we send to does not say that anything comes: others are used for a while.
+    pub fn handle_relay_silent(&mut self, now: Timestamp, relay: DeviceId) {
+        self.relays.silent(now, relay);
+        self.settle(now);
+    }
+
+    pub(super) fn link_up_relaying(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        member: Option<MemberId>,
+    ) {
+        if self.serving.is_some() {
+            self.serve(device, member);
+        }
+        if member.is_none() && self.member.is_some() || self.uses_volunteer(now, device) {
+            self.use_relay(device);
+        }
+    }
+
+    pub(super) fn link_down_relaying(&mut self, device: DeviceId) {
+        if self.relays.link_down(device) {
+            self.paths.relays_changed();
+            self.events.push_back(Event::Slots { relay: device, slots: None });
+        }
+        if let Some(serving) = &mut self.serving {
+            serving.link_down(device);
+            self.events.push_back(Event::Serve(Service::Detach(device)));
+        }
+    }
+
+    /// Whoever is linked is attached.
+    fn serve(&mut self, device: DeviceId, member: Option<MemberId>) {
+        let Some(serving) = &mut self.serving else { return };
+        serving.link_up(device);
+        self.events.push_back(Event::Serve(Service::Attach { device, member }));
+        self.tell_listening(device);
+    }
+
+    /// As a relay: what a peer listens to is known.
+    pub(super) fn tell_listening(&mut self, device: DeviceId) {
+        if self.serving.is_some() {
+            let channels = self.nets.of(device).iter().copied().collect();
+            self.events.push_back(Event::Serve(Service::Listening { device, channels }));
+        }
+    }
+
+    pub(super) fn take_wanted(
+        &mut self,
+        from: DeviceId,
+        wanted: &Wanted,
+    ) -> Result<(), MessageError> {
+        let serving = self.serving.as_mut().ok_or(MessageError::NotRelaying)?;
+        serving.take_wanted(from, wanted);
+        Ok(())
+    }
+
+    pub(super) fn take_route(
+        &mut self,
+        device: DeviceId,
+        route: Route,
+    ) -> Result<(), MessageError> {
+        if !route.target.is_sound() {
+            return Err(MessageError::Unordered);
+        }
+        let serving = self.serving.as_mut().ok_or(MessageError::NotRelaying)?;
+        let new = serving.take_route(device, route.target.id(), &route);
+        if new.ok_or(MessageError::TooManyRoutes)? {
+            let Route { target, only, .. } = route;
+            let only = only.map(List::into_vec);
+            self.events.push_back(Event::Serve(Service::Route { device, target, only }));
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_roster(&mut self, relay: DeviceId, roster: &Roster) {
+        if self.relays.take_roster(relay, roster) {
+            self.tell_slots(relay);
+        }
+    }
+
+    fn leave_volunteers(&mut self) {
+        let state = Arc::clone(self.charter());
+        for relay in self.relays.volunteers(state.state()) {
+            self.relays.link_down(relay);
+            self.paths.relays_changed();
+            self.events.push_back(Event::Slots { relay, slots: None });
+        }
+    }
+
+    /// Whether a member's offer is of use. One who relays for others itself needs no volunteer, and
+    /// what comes of one would look as if it were to be forwarded.
+    fn uses_volunteer(&self, now: Timestamp, device: DeviceId) -> bool {
+        self.member.is_some() && self.serving.is_none() && self.relays.offers(now, device)
+    }
+
+    fn use_relay(&mut self, relay: DeviceId) {
+        self.relays.link_up(relay);
+        self.tell_slots(relay);
+    }
+
+    fn tell_slots(&mut self, relay: DeviceId) {
+        self.paths.relays_changed();
+        let slots = Some(self.relays.slots(relay).collect());
+        self.events.push_back(Event::Slots { relay, slots });
+    }
+
+    /// An offer counts if it is of a member.
+    pub(super) fn take_offer(
+        &mut self,
+        now: Timestamp,
+        offer: &Signed<Offer>,
+    ) -> Result<(), MessageError> {
+        let device = offer.unverified().device;
+        if device == self.key.id() || self.charter().owner(device).is_none() {
+            return Ok(());
+        }
+        let offer = offer.verify()?;
+        if self.relays.take_offer(now, offer)
+            && self.links.contains_key(&device)
+            && self.uses_volunteer(now, device)
+            && !self.relays.contains(device)
+        {
+            self.use_relay(device);
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_relaying_timeout(&mut self, now: Timestamp) {
+        self.relays.handle_timeout(now);
+        for device in self.relays.lapsed(now, self.charter().clone().state()) {
+            self.relays.link_down(device);
+            self.paths.relays_changed();
+            self.events.push_back(Event::Slots { relay: device, slots: None });
+        }
+        if let Some(serving) = &mut self.serving {
+            serving.handle_timeout(now);
+            if let Some((number, lease, rate)) = serving.offer_due(now) {
+                let offer = relays::offer(&self.key, number, lease, rate);
+                self.push(Transmit::Gossip(Message::Offer(offer).encode()));
+            }
+        }
+    }
+
+    /// Brings the ways of all targets, the routes at relays, and what relays tell in step.
+    pub(super) fn settle_relaying(&mut self, now: Timestamp) {
+        if let Some(serving) = &mut self.serving {
+            let mut notices = Vec::new();
+            while let Some(notice) = serving.poll(now) {
+                notices.push(notice);
+            }
+            for (to, notice) in notices {
+                let (purpose, message) = match notice {
+                    Notice::Roster(roster) => {
+                        (Purpose::Roster(roster.number), Message::Roster(roster))
+                    }
+                    Notice::Draining(number, draining) => {
+                        (Purpose::Draining(number), Message::Draining(draining))
+                    }
+                };
+                self.send(to, purpose, Zeroizing::new(message.encode()));
+            }
+        }
+        self.settle_paths(now);
+        if self.member.is_some() {
+            self.plan(now);
+        }
+    }
+
+    fn plan(&mut self, now: Timestamp) {
+        let charter = Arc::clone(self.charter());
+        let mut plans = BTreeMap::new();
+        for (id, target, hearers) in self.targets.hearers() {
+            let reachable = |device: DeviceId| self.liveness.is_reachable(device);
+            let hearers: Vec<_> = hearers
+                .filter(|device| reachable(*device))
+                .map(|device| (device, !self.paths.is_relayed(device)))
+                .collect();
+            // A relay behind a relay would carry everything twice.
+            let usable = |device| reachable(device) && !self.paths.is_relayed(device);
+            let ranking = self.relays.ranking(now, charter.state(), id, usable);
+            let relayed = self.targets.is_relayed(id);
+            let plan = topology::plan(&hearers, &ranking, DIRECT_FANOUT_MAX, relayed);
+            plans.insert(id, (target.clone(), plan));
+        }
+        self.relays.want_routes(&plans);
+        if !self.relays.is_empty() {
+            self.tell_relays(now);
+        }
+        for (target, (_, wanted)) in plans {
+            let plan = self.relays.agreed(target, &wanted);
+            if self.targets.set_plan(target, &plan) {
+                self.events.push_back(Event::Listeners { target, plan });
+            }
+        }
+    }
+
+    fn tell_relays(&mut self, now: Timestamp) {
+        let wanted = self.wanted_through_relays();
+        while let Some((relay, order)) = self.relays.poll(now, &wanted) {
+            let (purpose, message) = match order {
+                RelayOrder::Wanted(wanted) => {
+                    (Purpose::Wanted(wanted.number), Message::Wanted(wanted))
+                }
+                RelayOrder::Route(target, route) => {
+                    (Purpose::Route(target, route.number), Message::Route(route))
+                }
+            };
+            self.send(relay, purpose, Zeroizing::new(message.encode()));
+        }
+    }
+
+    /// Whom this device would reach through relays: whoever is linked, and those of whom a record is
+    /// known who are not, as many as can be asked for.
+    fn wanted_through_relays(&self) -> BTreeSet<DeviceId> {
+        let linked = self.links.keys().copied();
+        let known = self.records.directory().records().map(|record| record.unverified().device);
+        let own = self.key.id();
+        linked
+            .chain(known.filter(|device| !self.links.contains_key(device)))
+            .filter(|device| *device != own && !self.relays.contains(*device))
+            .take(WANTED_MAX)
+            .collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! What this device does for others as a relay: who is attached, and who wants to reach whom.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, List, TargetId, Timestamp};
+
+use super::telling::Telling;
+use crate::message::{Roster, Route, WANTED_MAX, Wanted};
+
+/// A relay's side: slots are given by whoever forwards.
+#[derive(Default)]
+pub(super) struct Serving {
+    draining: bool,
+    slots: BTreeMap<DeviceId, u16>,
+    peers: BTreeMap<DeviceId, Peer>,
+    /// Peers whose rosters may be others now.
+    stale: BTreeSet<DeviceId>,
+    /// When this device's offer is made again, and what was offered last.
+    offer_at: Option<Timestamp>,
+    offers: u64,
+    rate_kbps: u32,
+}
+
+/// A linked peer that may use us.
+#[derive(Default)]
+struct Peer {
+    /// The newest of what it has said.
+    wanted_number: u64,
+    wanted: BTreeSet<DeviceId>,
+    routes: BTreeMap<TargetId, u64>,
+    roster: Telling<Vec<(DeviceId, u16)>>,
+    draining: Telling<bool>,
+}
+
+/// Something to tell a peer.
+pub(super) enum Notice {
+    Roster(Roster),
+    Draining(u64, bool),
+}
+
+impl Serving {
+    /// An infrastructure relay, which makes no offer: the charter does.
+    pub(super) fn infrastructure() -> Self {
+        Self::default()
+    }
+
+    /// A volunteer, who can send `rate_kbps`, 0 being any rate; the first of its offers has a higher
+    /// number than `after`.
+    pub(super) fn volunteer(now: Timestamp, after: u64, rate_kbps: u32) -> Self {
+        Self { offer_at: Some(now), offers: after, rate_kbps, ..Self::default() }
+    }
+
+    pub(super) fn link_up(&mut self, device: DeviceId) {
+        self.peers.insert(device, Peer::default());
+    }
+
+    pub(super) fn link_down(&mut self, device: DeviceId) {
+        self.peers.remove(&device);
+        self.stale.remove(&device);
+        self.slots.remove(&device);
+        self.mark(device);
+    }
+
+    /// `device` has this slot.
+    pub(super) fn attached(&mut self, device: DeviceId, slot: u16) {
+        if self.peers.contains_key(&device) {
+            self.slots.insert(device, slot);
+            self.mark(device);
+        }
+    }
+
+    pub(super) fn set_draining(&mut self, draining: bool) {
+        if self.draining != draining {
+            self.draining = draining;
+            self.stale.extend(self.peers.keys().copied());
+        }
+    }
+
+    /// A peer says whom it would reach.
+    pub(super) fn take_wanted(&mut self, from: DeviceId, wanted: &Wanted) {
+        if let Some(peer) = self.peers.get_mut(&from)
+            && wanted.number > peer.wanted_number
+        {
+            peer.wanted_number = wanted.number;
+            peer.wanted = wanted.devices.iter().copied().collect();
+            self.stale.insert(from);
+        }
+    }
+
+    /// A peer says where its frames are to go; whether that is news. Of too many targets further
+    /// ones are refused.
+    pub(super) fn take_route(
+        &mut self,
+        from: DeviceId,
+        id: TargetId,
+        route: &Route,
+    ) -> Option<bool> {
+        let peer = self.peers.get_mut(&from)?;
+        let closes = route.only.as_ref().is_some_and(|only| only.is_empty());
+        match peer.routes.get(&id) {
+            Some(known) if *known >= route.number => return Some(false),
+            Some(_) => {}
+            None if closes => return Some(false),
+            None if peer.routes.len() >= ROUTES_MAX => return None,
+            None => {}
+        }
+        peer.routes.insert(id, route.number);
+        Some(true)
+    }
+
+    /// The next notice for a peer.
+    pub(super) fn poll(&mut self, now: Timestamp) -> Option<(DeviceId, Notice)> {
+        while let Some(device) = self.stale.first().copied() {
+            let Some(peer) = self.peers.get_mut(&device) else {
+                self.stale.remove(&device);
+                continue;
+            };
+            // Nobody is told of a drain that never was.
+            let draining = self.draining || peer.draining.told().is_some();
+            if draining && let Some(number) = peer.draining.poll(now, &self.draining) {
+                return Some((device, Notice::Draining(number, self.draining)));
+            }
+            let slots: Vec<_> = peer
+                .wanted
+                .iter()
+                .filter_map(|device| Some((*device, *self.slots.get(device)?)))
+                .collect();
+            self.stale.remove(&device);
+            if (peer.wanted_number > 0 || peer.roster.told().is_some())
+                && let Some(number) = peer.roster.poll(now, &slots)
+            {
+                let slots = List::<_, WANTED_MAX>::truncated(slots);
+                return Some((device, Notice::Roster(Roster { number, slots })));
+            }
+        }
+        None
+    }
+
+    pub(super) fn handle_roster(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        number: u64,
+        taken: bool,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&device) {
+            peer.roster.handle_answer(now, number, taken);
+        }
+    }
+
+    pub(super) fn handle_draining(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        number: u64,
+        taken: bool,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&device) {
+            peer.draining.handle_answer(now, number, taken);
+        }
+    }
+
+    /// The number, lease and rate of the offer that is due.
+    pub(super) fn offer_due(&mut self, now: Timestamp) -> Option<(u64, Duration, u32)> {
+        self.offer_at.filter(|at| *at <= now)?;
+        self.offer_at = Some(now + OFFER_INTERVAL);
+        self.offers += 1;
+        let lease = if self.draining { Duration::ZERO } else { LEASE };
+        Some((self.offers, lease, self.rate_kbps))
+    }
+
+    /// The number of the last offer.
+    pub(super) fn offers(&self) -> u64 {
+        self.offers
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        let again = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| due(peer.roster.timeout()) || due(peer.draining.timeout()));
+        self.stale.extend(again.map(|(device, _)| *device));
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        let peers = self.peers.values();
+        let peers = peers.flat_map(|peer| [peer.roster.timeout(), peer.draining.timeout()]);
+        peers.flatten().chain(self.offer_at).min()
+    }
+
+    /// Whoever wants to reach `device` is told anew.
+    fn mark(&mut self, device: DeviceId) {
+        let wants = self.peers.iter().filter(|(_, peer)| peer.wanted.contains(&device));
+        self.stale.extend(wants.map(|(peer, _)| *peer));
+    }
+}
+
+/// Targets of one peer that are forwarded.
+const ROUTES_MAX: usize = 64;
+
+/// How often an offer is made again.
+const OFFER_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long an offer counts for: gossip may lose one.
+const LEASE: Duration = Duration::from_secs(30);

@@ -1,0 +1,62 @@
+//! What a peer is told until it has taken it.
+
+use std::time::Duration;
+
+use hark_keys::Timestamp;
+
+/// Something that a peer is to be told, and again whenever it changes.
+#[derive(Debug)]
+pub(super) struct Telling<T> {
+    told: Option<T>,
+    number: u64,
+    again_at: Option<Timestamp>,
+}
+
+impl<T> Default for Telling<T> {
+    /// The peer was told nothing.
+    fn default() -> Self {
+        Self { told: None, number: 0, again_at: None }
+    }
+}
+
+impl<T: PartialEq + Clone> Telling<T> {
+    /// The number under which the peer is to be told `wanted` now, if it is.
+    pub(super) fn poll(&mut self, now: Timestamp, wanted: &T) -> Option<u64> {
+        let due = self.again_at.is_some_and(|at| at <= now);
+        if self.told.as_ref() == Some(wanted) && !due {
+            return None;
+        }
+        self.told = Some(wanted.clone());
+        self.again_at = Some(now + ANSWER_TIMEOUT);
+        self.number += 1;
+        Some(self.number)
+    }
+
+    /// The peer has taken, or not, what it was told under `number`.
+    pub(super) fn handle_answer(&mut self, now: Timestamp, number: u64, taken: bool) {
+        if self.number == number {
+            self.again_at = if taken { None } else { Some(now + RETRY_AFTER) };
+        }
+    }
+
+    /// When it is to be told again.
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        self.again_at
+    }
+
+    /// What the peer was told last, whether or not it has taken it.
+    pub(super) fn told(&self) -> Option<&T> {
+        self.told.as_ref()
+    }
+
+    /// Whether the peer has taken what it was told last.
+    pub(super) fn is_taken(&self) -> bool {
+        self.told.is_some() && self.again_at.is_none()
+    }
+}
+
+/// Wait before a peer that did not take it is told again.
+const RETRY_AFTER: Duration = Duration::from_millis(300);
+
+/// A message of which nothing is heard by then is sent again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

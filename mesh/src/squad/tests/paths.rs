@@ -1,0 +1,151 @@
+use std::net::SocketAddr;
+
+use super::rights::World;
+use crate::{
+    Dial, List, Way,
+    message::{Candidates, Message},
+    squad::{DownReason, MessageError, Seen},
+};
+
+/// Where a device is seen: its host number and port.
+fn at(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, host], port))
+}
+
+/// A founder and three more, all linked; the first two by a relay, all others directly.
+fn world() -> World {
+    let mut world = World::new(3);
+    for a in 0..4 {
+        for b in (0..4).filter(|b| *b != a) {
+            let seen = match (a, b) {
+                (0 | 1, 0 | 1) => Seen::Relayed,
+                _ => Seen::Direct(at(b, 7_000)),
+            };
+            see(&mut world, a, b, seen);
+        }
+    }
+    world.settle();
+    world
+}
+
+fn see(world: &mut World, a: u8, b: u8, seen: Seen) {
+    let (now, peer) = (world.now, world.id(b.into()));
+    world.nodes[usize::from(a)].squad.handle_path(now, peer, seen);
+}
+
+/// What `index` dials now, after all that it says has arrived.
+fn dials(world: &mut World, index: usize) -> Vec<Dial> {
+    let now = world.now;
+    let dials = std::iter::from_fn(|| world.nodes[index].squad.poll_dial(now)).collect();
+    world.settle();
+    dials
+}
+
+/// [PROTO-5.7] Both dial where two others see the other: at once aside from the socket that listens,
+/// and a moment later from that one.
+#[test]
+fn two_behind_nats_dial_each_other_at_one_time() {
+    let mut world = world();
+    let ids = [world.id(0), world.id(1)];
+    assert!(world.nodes[0].squad.is_relayed(ids[1]));
+    dials(&mut world, 0);
+    // What each has as its candidate: where 2 and 3 see it.
+    for (index, peer) in [(1, 0), (0, 1)] {
+        let other = at(u8::try_from(peer).unwrap(), 7_000);
+        let dial = |way| Dial { device: Some(ids[peer]), addresses: vec![other], way };
+        assert_eq!(dials(&mut world, index)[..1], [dial(Way::Aside)]);
+    }
+    world.wait(450);
+    assert!([0, 1].iter().all(|index| dials(&mut world, *index).is_empty()));
+    world.wait(50);
+    for (index, peer) in [(1, 0), (0, 1)] {
+        let other = at(u8::try_from(peer).unwrap(), 7_000);
+        let dial = Dial { device: Some(ids[peer]), addresses: vec![other], way: Way::Direct };
+        assert_eq!(dials(&mut world, index), [dial]);
+    }
+    // Once they are there, nothing more is tried.
+    see(&mut world, 0, 1, Seen::Punched(at(1, 7_000)));
+    see(&mut world, 1, 0, Seen::Punched(at(0, 7_000)));
+    world.settle();
+    world.wait(3_000);
+    assert!([0, 1].iter().all(|index| dials(&mut world, *index).is_empty()));
+}
+
+/// [PROTO-5.7] One peer alone could make us tell others of any address; of what a punched link sees,
+/// nobody else can make use.
+#[test]
+fn an_address_counts_that_two_others_have_seen() {
+    let mut world = world();
+    dials(&mut world, 0);
+    dials(&mut world, 1);
+    world.wait(2_000);
+    for index in [0, 1] {
+        dials(&mut world, index);
+    }
+    let candidates = |world: &mut World| {
+        world.wait(16_000);
+        dials(world, 0);
+        let dials = dials(world, 1);
+        let aside = dials.into_iter().find(|dial| dial.way == Way::Aside);
+        aside.map(|dial| dial.addresses)
+    };
+    see(&mut world, 2, 0, Seen::Direct(at(0, 7_001)));
+    world.settle();
+    assert_eq!(candidates(&mut world), None, "2 and 3 see different addresses");
+    see(&mut world, 3, 0, Seen::Direct(at(0, 7_001)));
+    world.settle();
+    assert_eq!(candidates(&mut world), Some(vec![at(0, 7_001)]));
+    see(&mut world, 0, 2, Seen::Punched(at(2, 7_000)));
+    see(&mut world, 2, 0, Seen::Direct(at(0, 7_002)));
+    see(&mut world, 3, 0, Seen::Direct(at(0, 7_002)));
+    world.settle();
+    assert_eq!(candidates(&mut world), None);
+}
+
+/// A peer that asks again and again makes us dial no more often, nor where nobody can be.
+#[test]
+fn a_peer_makes_us_dial_no_crowds() {
+    let mut world = World::new(3);
+    let (now, peer) = (world.now, world.id(0));
+    see(&mut world, 1, 0, Seen::Relayed);
+    for witness in [2, 3] {
+        see(&mut world, 1, witness, Seen::Direct(at(witness, 7_000)));
+        see(&mut world, witness, 1, Seen::Direct(at(1, 7_000)));
+    }
+    world.settle();
+    let wild = ["0.0.0.0:1", "224.0.0.1:7", "255.255.255.255:7", "203.0.113.9:0"];
+    let ask = |world: &mut World, addresses: &[SocketAddr]| {
+        let addresses = List::truncated(addresses.iter().copied());
+        let bytes = Message::Candidates(Candidates { answer: true, addresses }).encode();
+        let now = world.now;
+        world.nodes[1].squad.handle_message(now, peer, &bytes).unwrap();
+        let squad = &mut world.nodes[1].squad;
+        std::iter::from_fn(|| squad.poll_dial(now)).filter(|it| it.way == Way::Aside).count()
+    };
+    assert_eq!(ask(&mut world, &wild.map(|text| text.parse().unwrap())), 0);
+    assert_eq!(ask(&mut world, &[at(9, 7)]), 1);
+    assert_eq!(ask(&mut world, &[at(9, 8)]), 0);
+    world.wait(1_500);
+    assert_eq!(ask(&mut world, &[at(9, 8)]), 1);
+    let bytes = Message::Observed(at(9, 9)).encode();
+    let gossiped = world.nodes[1].squad.handle_gossip(now, Some(peer), &bytes);
+    assert_eq!(gossiped, Err(MessageError::ByGossip));
+}
+
+/// [PROTO-5.6] Whoever is attached to the same relay is dialled through it.
+#[test]
+fn a_relay_leads_to_whom_it_has_a_slot_for() {
+    let mut world = World::new(2);
+    let (now, ids) = (world.now, [0, 1, 2].map(|index| world.id(index)));
+    world.nodes[2].squad.volunteer(now, Some(0));
+    world.wait(50);
+    for (slot, device) in [(1, ids[0]), (2, ids[1])] {
+        world.nodes[2].squad.handle_attached(world.now, device, slot);
+    }
+    world.settle();
+    assert_eq!(dials(&mut world, 0), [], "there are links");
+    world.nodes[0].squad.handle_link_down(world.now, ids[1], DownReason::Unreachable);
+    world.settle();
+    let relayed = Dial { device: Some(ids[1]), addresses: Vec::new(), way: Way::Relay };
+    assert_eq!(dials(&mut world, 0), [relayed]);
+}

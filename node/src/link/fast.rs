@@ -1,0 +1,222 @@
+//! The fast path: a link's datagrams as packets of their own, beside QUIC on the same socket.
+//!
+//! ```text
+//!  Links::send, Outlet::send ──> Outlet ── seal ──> socket ──> …
+//!                                  └─ where it does not work: QUIC
+//!  … ──> FastSocket ──┬─ QUIC's packets ──> quinn
+//!                     └─ ours ──> Links ── open ──> DatagramHandler
+//!                                           └─ probes, answers ──> Probing: does it work?
+//! ```
+//!
+//! Specified in `docs/protocol.md`, section 8.
+
+mod outlet;
+mod probing;
+mod socket;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use hark_keys::{
+    Random, Timestamp,
+    fast::{self, EXPORT_LABEL, EXPORT_LENGTH, Kind, Opener, Token},
+};
+use quinn::{AsyncUdpSocket, Connection};
+use tokio::{sync::Notify, time::sleep};
+use zeroize::Zeroizing;
+
+pub use self::outlet::Outlet;
+use self::probing::Probing;
+pub(super) use self::socket::FastSocket;
+use super::{socket::PlainSocket, transport::LinkError};
+use crate::clock::Clock;
+
+/// The fast path of one link.
+pub(super) struct FastPath {
+    connection: Connection,
+    random: Arc<dyn Random>,
+    index: u32,
+    opener: Mutex<Opener>,
+    outlet: Arc<Outlet>,
+    state: Mutex<State>,
+    /// Something has happened that [`keep`](Self::keep) did not expect.
+    look: Notify,
+}
+
+/// What changes with the path.
+struct State {
+    probing: Probing,
+    /// Datagrams that had been sent when it last answered.
+    sent: u64,
+    /// Answers to QUIC's path challenges while the address was the one that we send to.
+    validations: u64,
+    /// Whether QUIC has left that address since.
+    astray: bool,
+}
+
+impl FastPath {
+    /// Of a connection whose packets come and go by `socket`.
+    pub(super) fn new(
+        connection: Connection,
+        dialled: bool,
+        (socket, plain): (Arc<dyn AsyncUdpSocket>, Option<Arc<dyn PlainSocket>>),
+        random: Arc<dyn Random>,
+        dropped: Arc<AtomicU64>,
+        now: Timestamp,
+    ) -> Result<Self, LinkError> {
+        let mut exported = Zeroizing::new([0; EXPORT_LENGTH]);
+        connection
+            .export_keying_material(exported.as_mut(), EXPORT_LABEL, b"")
+            .map_err(|_| LinkError::NoIdentity)?;
+        let (sealer, opener) = fast::keys(&exported, dialled);
+        let outlet = Outlet::new(connection.clone(), socket, plain, sealer, dropped);
+        let validations = validations(&connection);
+        let state = State { probing: Probing::new(now), sent: 0, validations, astray: false };
+        Ok(Self {
+            connection,
+            random,
+            index: opener.index(),
+            opener: Mutex::new(opener),
+            outlet: Arc::new(outlet),
+            state: Mutex::new(state),
+            look: Notify::new(),
+        })
+    }
+
+    /// The index of packets that come to this end.
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(super) fn outlet(&self) -> &Arc<Outlet> {
+        &self.outlet
+    }
+
+    /// Opens a packet in place; the datagram in it, if it is one. None where it was not authentic:
+    /// then nothing has changed.
+    pub(super) fn open<'a>(
+        &self,
+        now: Timestamp,
+        packet: &'a mut [u8],
+        from: SocketAddr,
+    ) -> Option<Opened<'a>> {
+        if self.outlet.has_ended() {
+            return None;
+        }
+        let (kind, payload) = match lock(&self.opener).open(packet) {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::trace!(%error, "fast packet refused");
+                return None;
+            }
+        };
+        if from != self.outlet.address() {
+            // Perhaps QUIC knows more of it. [PROTO-8.6]
+            self.look.notify_one();
+        }
+        if kind == Kind::Datagram {
+            return Some(Opened::Datagram(payload));
+        }
+        let token = Token::try_from(&*payload).ok()?;
+        let mut state = lock(&self.state);
+        if kind == Kind::Probe {
+            state.probing.handle_probe(now);
+            self.look.notify_one();
+            // [PROTO-8.7] To the connection's address, wherever the probe came from.
+            self.outlet.answer(token);
+        } else if state.probing.handle_answer(now, token) && !state.astray {
+            state.sent = self.outlet.sent();
+            if !self.outlet.is_fast() {
+                tracing::debug!(address = %self.outlet.address(), "fast path works");
+            }
+            self.outlet.set_works(true);
+        }
+        Some(Opened::Other)
+    }
+
+    /// QUIC has received something, perhaps from elsewhere than before.
+    pub(super) fn handle_quic(&self) {
+        if self.connection.remote_address() != self.outlet.address() {
+            self.look.notify_one();
+        }
+    }
+
+    /// Asks the other end whether packets get through, for as long as the link stands.
+    pub(super) async fn keep(&self, clock: Clock) {
+        while !self.outlet.has_ended() {
+            let now = clock.now();
+            let pause = self.step(now).saturating_duration_since(now);
+            tokio::select! {
+                biased;
+                () = self.look.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Nothing more is taken or sent.
+    pub(super) fn end(&self) {
+        self.outlet.end();
+        self.look.notify_one();
+    }
+
+    /// Does what is due, and tells when something will be again.
+    fn step(&self, now: Timestamp) -> Timestamp {
+        let mut state = lock(&self.state);
+        let address = self.connection.remote_address();
+        let validations = validations(&self.connection);
+        if address != self.outlet.address() {
+            self.outlet.set_works(false);
+            state.astray = true;
+            if validations == state.validations {
+                // [PROTO-8.6] QUIC has asked there, too, and waits for an answer.
+                return now + AWAIT_VALIDATION;
+            }
+            tracing::debug!(%address, "fast path follows");
+            self.outlet.turn_to(address);
+        }
+        state.validations = validations;
+        if std::mem::take(&mut state.astray) {
+            state.probing = Probing::new(now);
+        }
+        self.outlet.set_longest(self.connection.max_datagram_size().unwrap_or(0));
+        let in_use = self.outlet.sent() != state.sent;
+        let rtt = self.connection.rtt();
+        if let Some(token) = state.probing.poll(now, rtt, in_use, &*self.random) {
+            self.outlet.probe(token);
+        }
+        if !state.probing.works() && self.outlet.is_fast() {
+            tracing::debug!(%address, "fast path does not work any more");
+            self.outlet.set_works(false);
+        }
+        state.probing.due()
+    }
+}
+
+/// What an authentic packet was.
+pub(super) enum Opened<'a> {
+    /// A datagram of the link.
+    Datagram(&'a [u8]),
+    /// The fast path's own affair.
+    Other,
+}
+
+/// How many answers to its path challenges QUIC has had.
+fn validations(connection: &Connection) -> u64 {
+    connection.stats().frame_rx.path_response
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind them is whole between any two statements that could panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long to wait before looking again whether QUIC has validated a new address.
+const AWAIT_VALIDATION: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

@@ -1,0 +1,343 @@
+mod tap;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    pin::Pin,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use futures::future::poll_fn;
+use hark_keys::{DeviceId, DeviceKey, MemberId, ObjectHash, SeededRandom};
+use hark_mesh::{
+    charter::CertificateChain,
+    hello::{HelloError, PeerHello, Refusal},
+};
+use libp2p::core::{
+    Endpoint as Role,
+    muxing::StreamMuxer,
+    transport::{DialOpts, ListenerId, PortUse, Transport, TransportEvent},
+};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use self::tap::Tap;
+use super::*;
+use crate::link::{
+    Admission, Binder, LinkEvent, LinkTransport, Links, Muxer, UdpBinder, address_of, multiaddr_of,
+};
+
+/// One node's transport, without a swarm.
+struct End {
+    device: DeviceId,
+    transport: LinkTransport,
+    links: Arc<Links>,
+    datagrams: UnboundedReceiver<(DeviceId, Bytes)>,
+    _events: UnboundedReceiver<LinkEvent>,
+}
+
+impl End {
+    fn new(number: u8, binder: impl Binder + 'static) -> Self {
+        let key = DeviceKey::from_secret(&[number; 32]);
+        let device = key.id();
+        let (events, kept) = unbounded_channel();
+        let (handed, datagrams) = unbounded_channel();
+        let handler = Arc::new(move |_: Timestamp, device, datagram| {
+            let _ = handed.send((device, datagram));
+        });
+        let links = Links::new(device, Clock, events, handler);
+        let random = Arc::new(SeededRandom::new(u64::from(number)));
+        let shared = Arc::clone(&links);
+        let (binder, admission) = (Box::new(binder), Arc::new(Everybody));
+        let transport = LinkTransport::new(Arc::new(key), random, binder, admission, shared);
+        Self { device, transport, links, datagrams, _events: kept }
+    }
+
+    async fn listen(&mut self) -> SocketAddr {
+        let loopback = multiaddr_of((Ipv4Addr::LOCALHOST, 0).into());
+        self.transport.listen_on(ListenerId::next(), loopback).unwrap();
+        loop {
+            let event = poll_fn(|cx| Pin::new(&mut self.transport).poll(cx)).await;
+            if let TransportEvent::NewAddress { listen_addr, .. } = event {
+                return address_of(&listen_addr).unwrap().0;
+            }
+        }
+    }
+
+    async fn accept(&mut self) -> Muxer {
+        loop {
+            let event = poll_fn(|cx| Pin::new(&mut self.transport).poll(cx)).await;
+            if let TransportEvent::Incoming { upgrade, .. } = event {
+                return upgrade.await.unwrap().1;
+            }
+        }
+    }
+
+    async fn dial(&mut self, address: SocketAddr) -> Muxer {
+        let options = DialOpts { role: Role::Dialer, port_use: PortUse::Reuse };
+        self.transport.dial(multiaddr_of(address), options).unwrap().await.unwrap().1
+    }
+
+    fn outlet(&self, to: &Self) -> Arc<Outlet> {
+        self.links.outlet(to.device).unwrap()
+    }
+
+    /// The next datagram.
+    async fn hear(&mut self) -> Bytes {
+        tokio::time::timeout(PATIENCE, self.datagrams.recv()).await.unwrap().unwrap().1
+    }
+}
+
+/// Two that are linked; the first has been dialled.
+struct Pair {
+    door: End,
+    guest: End,
+    _muxers: [Muxer; 2],
+}
+
+impl Pair {
+    async fn new(door: impl Binder + 'static, guest: impl Binder + 'static) -> Self {
+        let (mut door, mut guest) = (End::new(1, door), End::new(2, guest));
+        let address = door.listen().await;
+        let (accepted, dialled) = tokio::join!(door.accept(), guest.dial(address));
+        let muxers = [taken(accepted).await, taken(dialled).await];
+        Self { door, guest, _muxers: muxers }
+    }
+
+    async fn until_fast(&self) {
+        let outlets = [self.door.outlet(&self.guest), self.guest.outlet(&self.door)];
+        until("the fast path works", || outlets.iter().all(|outlet| outlet.is_fast())).await;
+    }
+
+    /// A datagram each way, each of which must arrive.
+    async fn talk(&mut self) {
+        self.door.links.send(self.guest.device, Bytes::from_static(b"to the guest"));
+        assert_eq!(self.guest.hear().await, "to the guest");
+        self.guest.outlet(&self.door).send(b"to the door");
+        assert_eq!(self.door.hear().await, "to the door");
+    }
+}
+
+/// Polls `muxer` as a swarm does that takes it.
+async fn taken(mut muxer: Muxer) -> Muxer {
+    poll_fn(|cx| {
+        let _ = Pin::new(&mut muxer).poll(cx);
+        Poll::Ready(())
+    })
+    .await;
+    muxer
+}
+
+/// Waits for something that comes by itself.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        let mut turns = tokio::time::interval(Duration::from_millis(2));
+        while !condition() {
+            turns.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "in vain: {what}");
+}
+
+/// Lets everybody in.
+struct Everybody;
+
+impl Admission for Everybody {
+    fn greeting(&self, _: DeviceId, _: &[u8; 32]) -> Vec<u8> {
+        b"let me in".to_vec()
+    }
+
+    fn answer(
+        &self,
+        peer: DeviceId,
+        _: &[u8; 32],
+        _: &[u8],
+    ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
+        (b"come in".to_vec(), Ok(hello(peer)))
+    }
+
+    fn conclude(&self, peer: DeviceId, _: &[u8; 32], _: &[u8]) -> Result<PeerHello, HelloError> {
+        Ok(hello(peer))
+    }
+}
+
+fn hello(device: DeviceId) -> PeerHello {
+    PeerHello {
+        device,
+        member: Some(MemberId::from_bytes([1; 32])),
+        chain: CertificateChain::default(),
+        added: Vec::new(),
+        name: "Kestrel".to_owned(),
+        incarnation: 1,
+        addresses: Vec::new(),
+        digest: ObjectHash::from_bytes([1; 32]),
+        listening: Vec::new(),
+    }
+}
+
+/// [PROTO-8.7] By the system's own sockets, plain sendto included.
+#[tokio::test]
+async fn two_who_are_linked_find_the_fast_path() {
+    let mut pair = Pair::new(UdpBinder, UdpBinder).await;
+    pair.until_fast().await;
+    pair.talk().await;
+    let longest = vec![7; pair.guest.outlet(&pair.door).longest()];
+    assert!((1_240..=fast::PAYLOAD_MAX).contains(&longest.len()));
+    pair.guest.links.send(pair.door.device, longest.clone().into());
+    assert_eq!(pair.door.hear().await, longest);
+    assert_eq!(pair.guest.links.dropped() + pair.door.links.dropped(), 0);
+}
+
+/// [PROTO-8.1] QUIC has no part in what goes by the fast path, and everything arrives once.
+#[tokio::test]
+async fn datagrams_go_beside_quic() {
+    let (here, there) = (Tap::default(), Tap::default());
+    let mut pair = Pair::new(here.clone(), there.clone()).await;
+    pair.until_fast().await;
+    let before = here.sent(|packet| packet[0] == 0x20);
+    assert_eq!(before, 0, "nothing was sent yet but probes");
+    let outlet = pair.door.outlet(&pair.guest);
+    for number in 0..500_u16 {
+        outlet.send(&number.to_be_bytes());
+    }
+    for number in 0..500_u16 {
+        assert_eq!(pair.guest.hear().await, number.to_be_bytes()[..]);
+    }
+    let fast = |packet: &[u8]| packet[0] == 0x20 && packet.len() == 2 + fast::OVERHEAD;
+    assert_eq!(here.sent(fast), 500);
+    assert!(pair.guest.datagrams.try_recv().is_err());
+    // [PROTO-2.7] They show that the peer is there.
+    let link = pair.guest.links.all().remove(0);
+    assert!(link.heard() > Timestamp::ZERO);
+    pair.guest.links.forsake_accepted();
+    let heard = link.heard();
+    pair.talk().await;
+    assert!(link.heard() > heard);
+}
+
+/// [PROTO-8.7] Where only QUIC gets through, datagrams are QUIC's.
+#[tokio::test]
+async fn what_blocks_fast_packets_costs_no_datagrams() {
+    let (here, there) = (Tap::default(), Tap::default());
+    here.block_fast(true);
+    let mut pair = Pair::new(here.clone(), there.clone()).await;
+    pair.talk().await;
+    until("probes are sent and sent again", || there.sent(|packet| packet[0] == 0x21) > 1).await;
+    pair.talk().await;
+    assert!(!pair.guest.outlet(&pair.door).is_fast() && !pair.door.outlet(&pair.guest).is_fast());
+    assert_eq!(there.sent(|packet| packet[0] == 0x20), 0);
+
+    here.block_fast(false);
+    pair.until_fast().await;
+    pair.talk().await;
+    assert_eq!(there.sent(|packet| packet[0] == 0x20), 1);
+
+    // One way is not enough.
+    here.block_fast(true);
+    let outlets = [pair.door.outlet(&pair.guest), pair.guest.outlet(&pair.door)];
+    until("both have noticed", || {
+        // What is not used is not asked for so soon.
+        outlets.iter().for_each(|outlet| outlet.send(b"anybody there?"));
+        !outlets.iter().any(|outlet| outlet.is_fast())
+    })
+    .await;
+    let last = async {
+        outlets.iter().for_each(|outlet| outlet.send(b"by QUIC"));
+        while pair.guest.hear().await != "by QUIC" {}
+        while pair.door.hear().await != "by QUIC" {}
+    };
+    last.await;
+}
+
+/// [PROTO-8.6] The fast path follows QUIC to where the peer is now.
+#[tokio::test]
+async fn the_fast_path_follows_a_peer_to_another_address() {
+    let (here, there) = (Tap::default(), Tap::default());
+    let mut pair = Pair::new(here.clone(), there.clone()).await;
+    pair.until_fast().await;
+    let outlet = pair.door.outlet(&pair.guest);
+    let before = outlet.address();
+
+    there.rebind();
+    // Fast packets are taken from anywhere, and nobody is believed for it.
+    pair.guest.outlet(&pair.door).send(b"from elsewhere");
+    assert_eq!(pair.door.hear().await, "from elsewhere");
+    assert_eq!(outlet.address(), before);
+
+    // [PROTO-8.8] A heartbeat tells QUIC.
+    pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
+    assert_eq!(pair.door.hear().await, "heartbeat");
+    until("the door follows", || outlet.address() != before && outlet.is_fast()).await;
+    assert_eq!(outlet.address(), there.address());
+    pair.talk().await;
+    let fast_to = |to: SocketAddr| here.sent_to(to, |packet| packet[0] == 0x20);
+    assert_eq!((fast_to(before), fast_to(there.address())), (0, 1));
+}
+
+/// [PROTO-8.5] [PROTO-8.6] Who only repeats or makes up packets hears and changes nothing.
+#[tokio::test]
+async fn strangers_get_no_answer() {
+    let (here, there) = (Tap::default(), Tap::default());
+    let mut pair = Pair::new(here.clone(), there.clone()).await;
+    pair.until_fast().await;
+    // Genuine packets that have not arrived, so that the stranger's are the first.
+    there.block_fast(true);
+    let outlet = pair.guest.outlet(&pair.door);
+    outlet.send(b"held back");
+    outlet.probe([9; 8]);
+    there.block_fast(false);
+    let held: Vec<_> = there.last(2);
+    let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let door = pair.guest.links.all()[0].address().unwrap();
+    let mut forged = held[0].clone();
+    *forged.last_mut().unwrap() ^= 1;
+    stranger.send_to(&forged, door).unwrap();
+    stranger.send_to(&[0x21; 33], door).unwrap();
+    stranger.send_to(&[0x00; 33], door).unwrap();
+    for packet in [&held[0], &held[0], &held[1], &held[1]] {
+        stranger.send_to(packet, door).unwrap();
+    }
+    assert_eq!(pair.door.hear().await, "held back", "whoever carries it");
+    // The answer to the probe goes to where the link is, and there is one.
+    until("the probe is answered", || here.sent(|packet| packet[0] == 0x22) >= 2).await;
+    pair.talk().await;
+    assert!(pair.door.datagrams.try_recv().is_err(), "once only");
+    assert!(stranger.recv(&mut [0; 2_000]).is_err(), "the stranger got something");
+    let guest = there.address();
+    assert_eq!(here.sent(|packet| packet[0] < 0x40), here.sent_to(guest, |it| it[0] < 0x40));
+}
+
+/// [PROTO-8.6] Before the swarm takes a link and after it has ended, its packets are nobody's.
+#[tokio::test]
+async fn only_links_that_stand_have_a_fast_path() {
+    let (here, there) = (Tap::default(), Tap::default());
+    let (mut door, mut guest) = (End::new(1, here.clone()), End::new(2, there.clone()));
+    let address = door.listen().await;
+    let (accepted, dialled) = tokio::join!(door.accept(), guest.dial(address));
+    let dialled = taken(dialled).await;
+    let outlet = guest.outlet(&door);
+    until("the guest probes", || there.sent(|packet| packet[0] == 0x21) >= 2).await;
+    assert_eq!(here.sent(|packet| packet[0] < 0x40), 0, "nothing is answered yet");
+    assert!(!outlet.is_fast());
+
+    let mut pair = Pair { door, guest, _muxers: [taken(accepted).await, dialled] };
+    pair.until_fast().await;
+    pair.talk().await;
+    there.block_fast(true);
+    outlet.send(b"too late");
+    there.block_fast(false);
+    let late = there.last(1).remove(0);
+    let from = there.address();
+    pair.door.links.close(pair.guest.device);
+    // At once, not only when QUIC has said goodbye.
+    pair.door.links.handle_fast(&mut late.clone(), from);
+    assert!(pair.door.datagrams.try_recv().is_err());
+    until("the guest has noticed", || pair.guest.links.outlet(pair.door.device).is_none()).await;
+    let (sent, dropped) = (there.sent(|_| true), pair.guest.links.dropped());
+    outlet.send(b"to nobody");
+    assert_eq!(there.sent(|_| true), sent);
+    assert_eq!(pair.guest.links.dropped(), dropped + 1);
+}
+
+/// Longer than anything here takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,348 @@
+//! Transports without a swarm, on real sockets, and a relay between them.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::poll_fn;
+use hark_keys::{DeviceId, DeviceKey, SeededRandom, UnixTime};
+use hark_mesh::{
+    charter::{Charter, Piece},
+    hello::Presence,
+};
+use libp2p::{
+    Multiaddr,
+    core::{
+        Endpoint as Role,
+        muxing::StreamMuxer,
+        transport::{DialOpts, ListenerId, PortUse, Transport, TransportEvent},
+    },
+};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
+};
+
+use super::{
+    Link, LinkEvent, LinkTransport, Links, Muxer, UdpBinder, address_of, multiaddr_of,
+    relayed_address,
+};
+use crate::{
+    admission::{Doorkeeper, UseCounter},
+    clock::Clock,
+    event::Path,
+    random::SystemRandom,
+};
+
+/// [PROTO-2.11] Hello, streams and datagrams go through a relay, which sees none of them.
+#[tokio::test]
+async fn a_link_through_a_relay_is_an_ordinary_link() {
+    let (relay, [mut one, mut other]) = attached(1).await;
+    let (accepted, dialled) = relayed_link(&mut one, &mut other).await;
+    for (link, peer, end) in [(&dialled, &other, &one), (&accepted, &one, &other)] {
+        assert_eq!((link.device(), link.path()), (peer.device, Path::Relay));
+        assert_eq!(link.address(), None);
+        let place = format!("/p2p/{}/p2p-circuit", relay[0].device);
+        assert_eq!(end.links.place_of(link).to_string(), place);
+    }
+    let said = Bytes::from_static(&[1; 1_100]);
+    one.links.send(other.device, said.clone());
+    assert_eq!(other.datagram().await, (one.device, said));
+    let passed = relay[0].passed.lock().unwrap();
+    assert!(passed.len() > 5, "{}", passed.len());
+    assert!(passed.iter().all(|datagram| !datagram.windows(32).any(|it| it == [1; 32])));
+}
+
+/// [PROTO-2.11] The inner connection does not notice which relay it takes.
+#[tokio::test]
+async fn a_relayed_link_outlives_its_relay() {
+    let (relays, [mut one, mut other]) = attached(2).await;
+    let (accepted, dialled) = relayed_link(&mut one, &mut other).await;
+    let lost = one.links.tunnels().relay_to(other.device).unwrap();
+    for end in [&one, &other] {
+        end.links.tunnels().remove_relay(lost);
+    }
+    let (taken, left) = match &relays[..] {
+        [first, second] if first.device == lost => (second, first),
+        [first, _] => (first, &relays[1]),
+        _ => unreachable!("there are two"),
+    };
+    left.passed.lock().unwrap().clear();
+    let before = taken.passed.lock().unwrap().len();
+    one.links.send(other.device, Bytes::from_static(b"\x01still there"));
+    assert_eq!(other.datagram().await.1, b"\x01still there"[..]);
+    other.links.send(one.device, Bytes::from_static(b"\x01and you"));
+    assert_eq!(one.datagram().await.1, b"\x01and you"[..]);
+    assert!(taken.passed.lock().unwrap().len() >= before + 2);
+    assert!(left.passed.lock().unwrap().is_empty());
+    assert!(Arc::ptr_eq(&one.links.all()[0], &dialled) || one.links.all().len() > 1);
+    assert_eq!(accepted.connection().close_reason(), None);
+}
+
+/// [PROTO-2.4] A direct link takes the place of a relayed one, which ends only once the direct one
+/// has carried a datagram; and no relayed one takes the place of a direct one that works.
+#[tokio::test]
+async fn a_direct_link_takes_over_and_the_relayed_one_stays_until_it_has_worked() {
+    let (_relay, [mut one, mut other]) = attached(1).await;
+    let (_, relayed) = relayed_link(&mut one, &mut other).await;
+    one.events_of(other.device).await;
+    let address = other.address.unwrap();
+    let (accepted, dialled) = tokio::join!(other.accept(), one.dial(multiaddr_of(address)));
+    let direct = &dialled.unwrap();
+    assert_eq!(direct.path(), Path::Direct);
+    let changed = one.events_of(other.device).await;
+    assert!(matches!(changed, LinkEvent::Changed(link) if Arc::ptr_eq(&link, direct)));
+    assert_eq!(one.best(other.device).path(), Path::Direct);
+    assert_eq!(relayed.connection().close_reason(), None);
+    for (from, to) in [(&one, &other), (&other, &one)] {
+        from.links.send(to.device, Bytes::from_static(b"\x01direct"));
+    }
+    assert_eq!(one.datagram().await.1, b"\x01direct"[..]);
+    timeout(PATIENCE, relayed.connection().closed()).await.unwrap();
+    assert_eq!(direct.connection().close_reason(), None);
+    drop(accepted);
+
+    let dial = one.dial(relayed_address(other.device));
+    let (_, refused) = tokio::join!(timeout(Duration::ZERO, other.accept()), dial);
+    assert!(refused.is_err(), "a relayed link beside a direct one that works");
+}
+
+/// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.7]
+#[tokio::test]
+async fn a_dial_aside_comes_from_another_port() {
+    let squad = Squad::found();
+    let (mut one, mut other) = (squad.end(), squad.end());
+    let (own, address) = (one.listen().await, other.listen().await);
+    one.links.expect_punched(other.device);
+    let options = DialOpts { role: Role::Dialer, port_use: PortUse::New };
+    let dialled = one.transport.dial(multiaddr_of(address), options).unwrap();
+    let (accepted, dialled) = tokio::join!(other.accept(), dialled);
+    let (accepted, dialled) = (accepted.unwrap(), taken(dialled.unwrap().1).await);
+    assert_ne!(accepted.address().unwrap().port(), own.port());
+    assert_eq!((accepted.path(), dialled.link().path()), (Path::Direct, Path::Punched));
+}
+
+/// Two ends attached to so many relays, at slots 1 and 2.
+async fn attached(relays: usize) -> (Vec<Relay>, [End; 2]) {
+    let squad = Squad::found();
+    let (mut one, mut other) = (squad.end(), squad.end());
+    one.listen().await;
+    other.listen().await;
+    let mut all = Vec::new();
+    for rank in 0..relays {
+        let mut relay = squad.relay();
+        let address = relay.end.listen().await;
+        for (slot, end) in [(1, &mut one), (2, &mut other)] {
+            let dial = end.dial(multiaddr_of(address));
+            let (accepted, dialled) = tokio::join!(relay.end.accept(), dial);
+            accepted.unwrap();
+            dialled.unwrap();
+            relay.slots.lock().unwrap().push((slot, end.device));
+        }
+        one.links.tunnels().set_relay(relay.device, rank, [(2, other.device)].into());
+        other.links.tunnels().set_relay(relay.device, rank, [(1, one.device)].into());
+        all.push(relay);
+    }
+    (all, [one, other])
+}
+
+/// A link that `one` has dialled by a relay: as `other` has it, and as `one` has it.
+async fn relayed_link(one: &mut End, other: &mut End) -> (Arc<Link>, Arc<Link>) {
+    let dial = one.dial(relayed_address(other.device));
+    let (accepted, dialled) =
+        timeout(PATIENCE, async { tokio::join!(other.accept(), dial) }).await.unwrap();
+    (accepted.unwrap(), dialled.unwrap())
+}
+
+/// A node that passes on tunnel datagrams by slot, and knows nothing else.
+struct Relay {
+    device: DeviceId,
+    end: End,
+    slots: Arc<Mutex<Vec<(u16, DeviceId)>>>,
+    passed: Arc<Mutex<Vec<Bytes>>>,
+}
+
+/// Members of one organisation, as many as are wanted.
+struct Squad {
+    founder: DeviceKey,
+    charter: Charter,
+}
+
+impl Squad {
+    fn found() -> Self {
+        let founder = DeviceKey::generate(&SystemRandom);
+        let charter = Charter::found("Aerie", "Main", &founder, None, &SystemRandom);
+        Self { founder, charter }
+    }
+
+    fn end(&self) -> End {
+        let (datagrams, received) = unbounded_channel();
+        let mut end = self.end_with(Arc::new(move |_, from, datagram| {
+            let _ = datagrams.send((from, datagram));
+        }));
+        end.received = Some(received);
+        end
+    }
+
+    fn relay(&self) -> Relay {
+        let links: Arc<OnceLock<Arc<Links>>> = Arc::default();
+        let slots: Arc<Mutex<Vec<(u16, DeviceId)>>> = Arc::default();
+        let passed: Arc<Mutex<Vec<Bytes>>> = Arc::default();
+        let (own, known, seen) = (Arc::clone(&links), Arc::clone(&slots), Arc::clone(&passed));
+        let end = self.end_with(Arc::new(move |_, from, datagram: Bytes| {
+            let known = known.lock().unwrap();
+            let [6, high, low] = datagram[..3] else { return };
+            let slot = u16::from_be_bytes([high, low]);
+            let to = known.iter().find(|(it, _)| *it == slot).map(|(_, device)| *device);
+            let from = known.iter().find(|(_, it)| *it == from).map(|(slot, _)| *slot);
+            let (Some(to), Some(from)) = (to, from) else { return };
+            let down = [&[6], &from.to_be_bytes()[..], &datagram[3..]].concat();
+            own.get().unwrap().send(to, down.into());
+            seen.lock().unwrap().push(datagram);
+        }));
+        assert!(links.set(Arc::clone(&end.links)).is_ok());
+        Relay { device: end.device, end, slots, passed }
+    }
+
+    fn end_with(&self, handler: super::DatagramHandler) -> End {
+        let key = DeviceKey::generate(&SystemRandom);
+        let mut charter = self.charter.clone();
+        let founder = charter.member_of(self.founder.id());
+        let certificate = charter.issue(&self.founder, founder, key.id(), None).unwrap();
+        charter.take(Piece::Certificate(certificate)).unwrap();
+        End::new(key, charter, handler)
+    }
+}
+
+/// One of an organisation of its own, that nobody talks to.
+pub(super) fn end_of_nobody() -> End {
+    let key = DeviceKey::generate(&SeededRandom::new(1));
+    let charter = Charter::found("Aerie", "Main", &key, None, &SystemRandom);
+    End::new(key, charter, Arc::new(|_, _, _| {}))
+}
+
+/// One node's transport, without a swarm.
+pub(super) struct End {
+    device: DeviceId,
+    transport: LinkTransport,
+    pub(super) links: Arc<Links>,
+    address: Option<SocketAddr>,
+    received: Option<UnboundedReceiver<(DeviceId, Bytes)>>,
+    events: UnboundedReceiver<LinkEvent>,
+    /// Connections end with these.
+    muxers: Vec<Muxer>,
+}
+
+impl End {
+    fn new(key: DeviceKey, charter: Charter, handler: super::DatagramHandler) -> Self {
+        let device = key.id();
+        let presence = Presence {
+            incarnation: 1,
+            name: "Kestrel".to_owned(),
+            addresses: Vec::new(),
+            listening: Vec::new(),
+        };
+        let shared = DeviceKey::from_secret(&key.secret());
+        let (member, charter) = (charter.member_of(device), Arc::new(charter));
+        let door = Doorkeeper::member(key, charter, member, presence, Clock, Box::new(NoTickets));
+        let (sender, events) = unbounded_channel();
+        let links = Links::new(device, Clock, sender, handler);
+        tokio::spawn(Arc::clone(&links).forward());
+        let transport = LinkTransport::new(
+            Arc::new(shared),
+            Arc::new(SystemRandom),
+            Box::new(UdpBinder),
+            Arc::new(door),
+            Arc::clone(&links),
+        );
+        Self { device, transport, links, address: None, received: None, events, muxers: Vec::new() }
+    }
+
+    async fn listen(&mut self) -> SocketAddr {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.transport.listen_on(ListenerId::next(), multiaddr_of(loopback)).unwrap();
+        loop {
+            let event = poll_fn(|cx| Pin::new(&mut self.transport).poll(cx)).await;
+            if let TransportEvent::NewAddress { listen_addr, .. } = event {
+                let (address, _) = address_of(&listen_addr).unwrap();
+                self.address = Some(address);
+                return address;
+            }
+        }
+    }
+
+    /// The next link that somebody dials.
+    async fn accept(&mut self) -> Result<Arc<Link>, super::LinkError> {
+        loop {
+            let event = poll_fn(|cx| Pin::new(&mut self.transport).poll(cx)).await;
+            if let TransportEvent::Incoming { upgrade, .. } = event {
+                let (_, muxer) = upgrade.await?;
+                return Ok(self.keep(muxer).await);
+            }
+        }
+    }
+
+    async fn dial(&mut self, address: Multiaddr) -> Result<Arc<Link>, super::LinkError> {
+        let options = DialOpts { role: Role::Dialer, port_use: PortUse::Reuse };
+        let dial = self.transport.dial(address, options).unwrap();
+        let (_, muxer) = dial.await?;
+        Ok(self.keep(muxer).await)
+    }
+
+    async fn keep(&mut self, muxer: Muxer) -> Arc<Link> {
+        let muxer = taken(muxer).await;
+        let link = Arc::clone(muxer.link());
+        self.muxers.push(muxer);
+        link
+    }
+
+    async fn datagram(&mut self) -> (DeviceId, Bytes) {
+        let received = self.received.as_mut().unwrap();
+        timeout(PATIENCE, received.recv()).await.unwrap().unwrap()
+    }
+
+    /// The next thing that happened to the links of `device`.
+    async fn events_of(&mut self, device: DeviceId) -> LinkEvent {
+        loop {
+            let event = timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap();
+            let of = match &event {
+                LinkEvent::Up(link) | LinkEvent::Changed(link) => link.device(),
+                LinkEvent::Down(device, _) => *device,
+            };
+            if of == device {
+                return event;
+            }
+        }
+    }
+
+    fn best(&self, device: DeviceId) -> Arc<Link> {
+        self.links.all().into_iter().find(|link| link.device() == device).unwrap()
+    }
+}
+
+/// Polls `muxer` as a swarm does that takes it.
+async fn taken(mut muxer: Muxer) -> Muxer {
+    poll_fn(|cx| {
+        let _ = Pin::new(&mut muxer).poll(cx);
+        Poll::Ready(())
+    })
+    .await;
+    muxer
+}
+
+struct NoTickets;
+
+impl UseCounter for NoTickets {
+    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// What has not happened by then never will.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,43 @@
+//! This node as a relay for others.
+
+use std::sync::Arc;
+
+use hark_keys::Timestamp;
+use hark_mesh::{
+    forwarding::{Limits, Rate},
+    squad::Service,
+};
+
+use super::Runner;
+
+impl Runner {
+    /// Be a relay with so much to send, in kbit/s, 0 being any rate; or none any more. It stays so
+    /// after a restart.
+    pub(super) fn volunteer(
+        &mut self,
+        now: Timestamp,
+        rate_kbps: Option<u32>,
+    ) -> Result<(), String> {
+        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else { return Ok(()) };
+        store.keep_volunteer(rate_kbps).map_err(|error| error.to_string())?;
+        squad.volunteer(now, rate_kbps);
+        self.limit_relay(rate_kbps);
+        self.carry_out(now);
+        Ok(())
+    }
+
+    pub(super) fn limit_relay(&self, rate_kbps: Option<u32>) {
+        let out = Rate { packets_per_second: 0, kbps: rate_kbps.unwrap_or(0) };
+        self.config.relay.set_limits(Limits { out, ..Limits::default() });
+    }
+
+    /// Does what the squad wants done for others.
+    pub(super) fn serve(&mut self, service: Service) {
+        let Some(squad) = &mut self.squad else { return };
+        let charter = Arc::clone(squad.charter());
+        let slot = self.config.relay.serve(service, &charter, &self.links);
+        if let Some((device, slot)) = slot {
+            squad.handle_attached(self.config.clock.now(), device, slot);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What a node does for others as a relay: a [`Forwarder`] on its links.
+//!
+//! ```text
+//! link ─> Relay::handle ─> Forwarder ─> outlets of the listeners     on the network thread
+//!              squad ─> Relay::serve ─────┘ who is attached, who may hear whom
+//! ```
+//!
+//! A datagram is forwarded in the turn in which it comes. Where that takes longer than half a
+//! millisecond, [`Relay::run`] goes on with it in turns of its own, so that whatever else comes is
+//! looked at in between.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, List, Timestamp};
+use hark_mesh::{
+    charter::Charter,
+    datagram::{KIND_FORWARD, KIND_FORWARDED_REPORT, KIND_TUNNEL, Slot},
+    forwarding::{Forwarder, Limits, Route, Statistics},
+    squad::Service,
+};
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Clock,
+    link::{Links, Outlet},
+};
+
+/// Forwards the voice and the tunnels of one organisation.
+pub struct Relay {
+    clock: Clock,
+    state: Mutex<State>,
+    /// There is more to send than the last turn had time for.
+    more: Notify,
+}
+
+struct State {
+    forwarder: Forwarder,
+    /// What sends to each slot.
+    outlets: Vec<Option<(DeviceId, Arc<Outlet>)>>,
+    /// When [`Relay::run`] looks next; none where it waits to be told.
+    looks_at: Option<Timestamp>,
+}
+
+impl Relay {
+    /// Nobody is attached.
+    pub fn new(clock: Clock, limits: Limits) -> Arc<Self> {
+        let state =
+            State { forwarder: Forwarder::new(limits), outlets: Vec::new(), looks_at: None };
+        Arc::new(Self { clock, state: Mutex::new(state), more: Notify::new() })
+    }
+
+    /// Whether a datagram from a peer is for a relay.
+    pub fn is_for_relays(datagram: &[u8]) -> bool {
+        matches!(datagram.first(), Some(&(KIND_FORWARD | KIND_FORWARDED_REPORT | KIND_TUNNEL)))
+    }
+
+    /// Takes a datagram of [`Self::is_for_relays`] that came from `device`. One from a device that is
+    /// not attached is dropped.
+    pub fn handle(&self, now: Timestamp, device: DeviceId, datagram: &[u8]) {
+        let mut state = self.lock();
+        if let Some(slot) = state.forwarder.slot_of(device) {
+            // What is dropped is counted there.
+            let _ = state.forwarder.handle_datagram(now, slot, datagram);
+            self.send(&mut state, now);
+            let due = state.forwarder.poll_timeout();
+            if due.is_some_and(|due| state.looks_at.is_none_or(|looks| due < looks)) {
+                self.more.notify_one();
+            }
+        }
+    }
+
+    /// Does what a squad wants done as a relay, and gives the slot of a device that it has attached;
+    /// none where there is no room.
+    pub fn serve(
+        &self,
+        service: Service,
+        charter: &Charter,
+        links: &Links,
+    ) -> Option<(DeviceId, u16)> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let State { forwarder, outlets, .. } = &mut *state;
+        match service {
+            Service::Attach { device, member } => {
+                // A link that took the place of another knows of no routes.
+                forwarder.detach(now, device);
+                forwarder.set_state(charter.state());
+                let slot = forwarder.attach(now, device, member).ok()?;
+                put(outlets, slot, device, links);
+                return Some((device, slot.number()));
+            }
+            Service::Detach(device) => {
+                if let Some(slot) = forwarder.slot_of(device) {
+                    outlets[usize::from(slot.number())] = None;
+                }
+                forwarder.detach(now, device);
+            }
+            Service::Listening { device, channels } => {
+                if let Some(slot) = forwarder.slot_of(device) {
+                    forwarder.set_listening(slot, channels);
+                }
+            }
+            Service::Route { device, target, only } => {
+                let tag = charter.target_tag(target.id());
+                let slot = forwarder.slot_of(device)?;
+                match only {
+                    Some(only) if only.is_empty() => forwarder.remove_route(slot, tag),
+                    only => {
+                        let only = only.map(List::truncated);
+                        // The squad counts routes as well, and refuses the same.
+                        if let Err(error) = forwarder.set_route(slot, Route { tag, target, only }) {
+                            tracing::debug!(%error, "route not taken");
+                        }
+                    }
+                }
+            }
+            Service::Stop => {
+                for (device, _) in outlets.drain(..).flatten() {
+                    forwarder.detach(now, device);
+                }
+            }
+        }
+        None
+    }
+
+    /// Who may do what from now on.
+    pub fn set_charter(&self, charter: &Charter) {
+        self.lock().forwarder.set_state(charter.state());
+    }
+
+    /// How much may be carried from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.lock().forwarder.set_limits(limits);
+    }
+
+    /// Links may have been replaced by others to the same device: sends on those. To be called after
+    /// a link has come, and each second.
+    pub fn renew_outlets(&self, links: &Links) {
+        for (device, outlet) in self.lock().outlets.iter_mut().flatten() {
+            if let Some(newest) = links.outlet(*device) {
+                *outlet = newest;
+            }
+        }
+    }
+
+    /// What was carried.
+    pub fn statistics(&self) -> Statistics {
+        self.lock().forwarder.statistics()
+    }
+
+    /// Sends what waits, for as long as the node relays.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let now = self.clock.now();
+            let due = {
+                let mut state = self.lock();
+                self.send(&mut state, now);
+                state.looks_at = state.forwarder.poll_timeout();
+                state.looks_at
+            };
+            match due {
+                None => self.more.notified().await,
+                Some(due) if due <= now => tokio::task::yield_now().await,
+                Some(due) => {
+                    tokio::select! {
+                        () = self.more.notified() => {}
+                        () = tokio::time::sleep(due.saturating_duration_since(now)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is due, for one turn at most.
+    fn send(&self, state: &mut State, now: Timestamp) {
+        let State { forwarder, outlets, .. } = state;
+        let mut sent = 0_u32;
+        while let Some(transmit) = forwarder.poll_transmit(now) {
+            if let Some(Some((_, outlet))) = outlets.get(usize::from(transmit.to.number())) {
+                outlet.send(transmit.bytes);
+            }
+            sent += 1;
+            let looks = sent.is_multiple_of(LOOK_EVERY);
+            if looks && self.clock.now().saturating_duration_since(now) >= TURN {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The forwarder is whole between any two of its calls.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn put(
+    outlets: &mut Vec<Option<(DeviceId, Arc<Outlet>)>>,
+    slot: Slot,
+    device: DeviceId,
+    links: &Links,
+) {
+    let place = usize::from(slot.number());
+    if outlets.len() <= place {
+        outlets.resize(place + 1, None);
+    }
+    outlets[place] = links.outlet(device).map(|outlet| (device, outlet));
+}
+
+/// How long one turn sends: a datagram for 150 listeners.
+const TURN: Duration = Duration::from_micros(500);
+
+/// How many are sent between two looks at the clock.
+const LOOK_EVERY: u32 = 32;

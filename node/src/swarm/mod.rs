@@ -1,0 +1,369 @@
+//! libp2p's swarm, and all that a squad wants of it: links, messages, gossip.
+
+mod behaviour;
+mod dials;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, Timestamp};
+use hark_mesh::{
+    Dial, Way,
+    message::Acknowledgement,
+    squad::{Squad, Transmit},
+};
+use libp2p::{
+    Swarm, gossipsub, mdns,
+    request_response::{self, OutboundRequestId},
+    swarm::{ConnectionId, SwarmEvent},
+};
+
+use self::behaviour::{Behaviour, BehaviourEvent};
+use crate::{
+    clock::Clock,
+    link::{Admission, Binder, LinkTransport, Links, address_of, multiaddr_of},
+    random::SystemRandom,
+};
+
+/// What a swarm begins with.
+pub struct WiresConfig {
+    /// This device.
+    pub key: Arc<DeviceKey>,
+    /// Which organisation the links are for.
+    pub organisation: OrganisationId,
+    /// Whether to look on the LAN.
+    pub mdns: bool,
+    /// Links altogether; more are refused.
+    pub links_max: u32,
+    /// Makes sockets.
+    pub binder: Box<dyn Binder>,
+    /// Decides about Hellos.
+    pub admission: Arc<dyn Admission>,
+    /// All links.
+    pub links: Arc<Links>,
+    /// Reads time.
+    pub clock: Clock,
+}
+
+/// The swarm of one device in one organisation. Lives on the tokio runtime that it was made on.
+pub struct Wires {
+    swarm: Swarm<Behaviour>,
+    links: Arc<Links>,
+    clock: Clock,
+    topic: gossipsub::IdentTopic,
+    requests: BTreeMap<OutboundRequestId, (DeviceId, u64)>,
+    dials: BTreeMap<ConnectionId, Dial>,
+    listen_addresses: BTreeSet<SocketAddr>,
+    /// Where the router lets others reach us.
+    mapped: Option<SocketAddr>,
+    /// An address is gone, and none has come since.
+    moved: bool,
+}
+
+/// What the swarm has to say that is not the squad's alone.
+#[derive(Debug)]
+pub enum News {
+    /// An address that we listen on has come or gone; the squad has been told.
+    Addresses {
+        /// Whether it has come.
+        new: bool,
+    },
+    /// Devices on the LAN, while there is no squad that could be told.
+    Discovered(BTreeMap<DeviceId, Vec<SocketAddr>>),
+    /// What was to be done is done.
+    Nothing,
+}
+
+impl Wires {
+    /// Listens nowhere yet. Fails where mDNS has no socket.
+    pub fn new(config: WiresConfig) -> anyhow::Result<Self> {
+        let WiresConfig { key, organisation, mdns, links_max, binder, admission, links, clock } =
+            config;
+        let behaviour = Behaviour::new(&key, organisation, mdns, links_max)?;
+        let peer = key.id().peer_id();
+        let transport =
+            LinkTransport::new(key, Arc::new(SystemRandom), binder, admission, Arc::clone(&links));
+        let transport = libp2p::Transport::map(transport, |(peer, muxer), _| {
+            (peer, libp2p::core::muxing::StreamMuxerBox::new(muxer))
+        });
+        let swarm_config =
+            libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(FOREVER);
+        let transport = libp2p::Transport::boxed(transport);
+        Ok(Self {
+            swarm: Swarm::new(transport, behaviour, peer, swarm_config),
+            links,
+            clock,
+            topic: behaviour::topic(organisation),
+            requests: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            listen_addresses: BTreeSet::new(),
+            mapped: None,
+            moved: false,
+        })
+    }
+
+    /// Listens on `address`; where its port is 0, on `last_port` if that is free. Fails with what
+    /// the system says.
+    pub fn listen(
+        &mut self,
+        address: SocketAddr,
+        last_port: Option<u16>,
+    ) -> Result<(), anyhow::Error> {
+        // Others remember the port of the last run, and routers may be set to it.
+        if let Some(port) = last_port.filter(|_| address.port() == 0)
+            && self.swarm.listen_on(multiaddr_of(SocketAddr::new(address.ip(), port))).is_ok()
+        {
+            return Ok(());
+        }
+        match self.swarm.listen_on(multiaddr_of(address)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(anyhow::Error::msg(deepest(&error))),
+        }
+    }
+
+    /// Waits for the next thing that happens, and tells the squad. Safe to cancel.
+    pub async fn next(&mut self, squad: Option<&mut Squad>) -> News {
+        let event = self.swarm.select_next_some().await;
+        self.handle(self.clock.now(), event, squad)
+    }
+
+    /// Sends what the squad wants sent.
+    pub fn transmit(&mut self, now: Timestamp, transmit: Transmit, squad: &mut Squad) {
+        match transmit {
+            Transmit::Message { to, id, bytes } => {
+                let messages = &mut self.swarm.behaviour_mut().messages;
+                let request = messages.send_request(&to.peer_id(), bytes.to_vec());
+                self.requests.insert(request, (to, id));
+                if self.requests.len() > REQUEST_LIMIT
+                    && let Some((_, (device, id))) = self.requests.pop_first()
+                {
+                    squad.handle_failed(now, device, id);
+                }
+            }
+            Transmit::Gossip(bytes) => {
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                if let Err(error) = gossip.publish(self.topic.clone(), bytes) {
+                    // Nobody there yet, or said already; records are exchanged on each new link.
+                    tracing::debug!(%error, "not gossiped");
+                }
+            }
+            // Heartbeats: the squad sends no other datagrams.
+            Transmit::Datagram { to, bytes } => self.links.send_heartbeat(to, &bytes.into()),
+        }
+    }
+
+    /// Ends all links with a goodbye, as the last thing.
+    pub async fn leave(&mut self) {
+        self.links.leave();
+        // What is still queued leaves with the next turns of the sockets.
+        let goodbye = async {
+            loop {
+                let _ = self.swarm.select_next_some().await;
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+
+    /// All addresses that we listen on.
+    pub fn listen_addresses(&self) -> &BTreeSet<SocketAddr> {
+        &self.listen_addresses
+    }
+
+    /// Has others reach us at the address that the router has given, or at none any more. [PROTO-5.5]
+    pub fn set_mapped(
+        &mut self,
+        now: Timestamp,
+        mapped: Option<SocketAddr>,
+        squad: Option<&mut Squad>,
+    ) {
+        self.mapped = mapped;
+        self.handle_addresses(now, squad, false);
+    }
+
+    /// Where others can reach us, where the router has opened a port first: not by loopback, unless
+    /// there is nothing else.
+    pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        let useful = |address: &&SocketAddr| match address {
+            SocketAddr::V4(address) => !address.ip().is_loopback(),
+            SocketAddr::V6(address) => {
+                !address.ip().is_loopback() && !address.ip().is_unicast_link_local()
+            }
+        };
+        let listening = self.listen_addresses.iter().filter(useful).copied();
+        let outside: Vec<_> = self.mapped.into_iter().chain(listening).collect();
+        if outside.is_empty() { self.listen_addresses.iter().copied().collect() } else { outside }
+    }
+
+    fn handle(
+        &mut self,
+        now: Timestamp,
+        event: SwarmEvent<BehaviourEvent>,
+        squad: Option<&mut Squad>,
+    ) -> News {
+        match event {
+            SwarmEvent::Behaviour(event) => return self.handle_behaviour(now, event, squad),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                if let Some((address, _)) = address_of(&address) {
+                    self.listen_addresses.insert(address);
+                    let moved = std::mem::take(&mut self.moved);
+                    self.handle_addresses(now, squad, moved);
+                    return News::Addresses { new: true };
+                }
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                if let Some((address, _)) = address_of(&address) {
+                    self.listen_addresses.remove(&address);
+                    self.moved = true;
+                    let elsewhere = !self.listen_addresses.is_empty();
+                    self.handle_addresses(now, squad, elsewhere);
+                    return News::Addresses { new: false };
+                }
+            }
+            SwarmEvent::ConnectionEstablished { connection_id, .. } => {
+                self.dials.remove(&connection_id);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                tracing::debug!(%error, "dial failed");
+                if let Some(dial) = self.dials.remove(&connection_id)
+                    && let Some(squad) = squad
+                {
+                    squad.handle_dial_failed(now, &dial);
+                }
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "connection refused");
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
+            _ => {}
+        }
+        News::Nothing
+    }
+
+    fn handle_behaviour(
+        &mut self,
+        now: Timestamp,
+        event: BehaviourEvent,
+        squad: Option<&mut Squad>,
+    ) -> News {
+        match (event, squad) {
+            (BehaviourEvent::Mdns(mdns::Event::Discovered(found)), squad) => {
+                let mut by_device: BTreeMap<DeviceId, Vec<SocketAddr>> = BTreeMap::new();
+                for (peer, address) in found {
+                    if let (Some(device), Some((address, _))) =
+                        (DeviceId::from_peer_id(&peer), address_of(&address))
+                    {
+                        by_device.entry(device).or_default().push(address);
+                    }
+                }
+                let Some(squad) = squad else { return News::Discovered(by_device) };
+                for (device, addresses) in by_device {
+                    squad.handle_discovered(now, Some(device), &addresses);
+                }
+            }
+            (
+                BehaviourEvent::Gossip(gossipsub::Event::Message {
+                    propagation_source,
+                    message_id,
+                    message,
+                }),
+                Some(squad),
+            ) => {
+                let from = DeviceId::from_peer_id(&propagation_source);
+                let acceptance = match squad.handle_gossip(now, from, &message.data) {
+                    Ok(()) => gossipsub::MessageAcceptance::Accept,
+                    Err(error) => {
+                        tracing::debug!(%error, "gossip refused");
+                        gossipsub::MessageAcceptance::Reject
+                    }
+                };
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                gossip.report_message_validation_result(
+                    &message_id,
+                    &propagation_source,
+                    acceptance,
+                );
+            }
+            (BehaviourEvent::Messages(event), Some(squad)) => {
+                self.handle_message(now, event, squad);
+            }
+            _ => {}
+        }
+        News::Nothing
+    }
+
+    fn handle_message(
+        &mut self,
+        now: Timestamp,
+        event: request_response::Event<Vec<u8>, Vec<u8>>,
+        squad: &mut Squad,
+    ) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                request_response::Message::Request { request, channel, .. } => {
+                    let Some(device) = DeviceId::from_peer_id(&peer) else { return };
+                    let result = squad.handle_message(now, device, &request);
+                    if let Err(error) = &result {
+                        tracing::debug!(?device, %error, "message refused");
+                    }
+                    let answer = Acknowledgement::from(&result).encode().to_vec();
+                    // The stream may have ended meanwhile; the sender then sends again.
+                    let _ = self.swarm.behaviour_mut().messages.send_response(channel, answer);
+                }
+                request_response::Message::Response { request_id, response } => {
+                    let Some((device, id)) = self.requests.remove(&request_id) else { return };
+                    if Acknowledgement::decode(&response) == Some(Acknowledgement::Taken) {
+                        squad.handle_delivered(now, device, id);
+                    } else {
+                        squad.handle_failed(now, device, id);
+                    }
+                }
+            },
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
+                tracing::debug!(%error, "message not delivered");
+                if let Some((device, id)) = self.requests.remove(&request_id) {
+                    squad.handle_failed(now, device, id);
+                }
+            }
+            request_response::Event::InboundFailure { .. }
+            | request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// Tells where we are now, and dials those who have dialled us where an address is gone: from
+    /// another one. [PROTO-2.10]
+    fn handle_addresses(&mut self, now: Timestamp, mut squad: Option<&mut Squad>, redial: bool) {
+        if let Some(squad) = &mut squad {
+            squad.handle_addresses(now, self.own_addresses());
+        }
+        if redial {
+            for (device, address) in self.links.forsake_accepted() {
+                let addresses = vec![address];
+                let dial = Dial { device: Some(device), addresses, way: Way::Direct };
+                self.dial(now, dial, squad.as_deref_mut());
+            }
+        }
+    }
+}
+
+/// What really went wrong: the last of a chain of causes.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+/// Links end by their own rules, not by libp2p's idea of idleness.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_millis(100);
+
+/// Messages under way; the oldest counts as lost.
+const REQUEST_LIMIT: usize = 4096;

@@ -1,0 +1,78 @@
+//! Whose voice it is that a relay has forwarded.
+
+use std::collections::BTreeMap;
+
+use hark_keys::DeviceId;
+use hark_mesh::datagram::Slot;
+
+/// Who has which slot at the relays that we use. [PROTO-9.1]
+#[derive(Default)]
+pub(super) struct Slots {
+    relays: BTreeMap<DeviceId, BTreeMap<Slot, DeviceId>>,
+}
+
+impl Slots {
+    /// The slots that a relay has told; none at all where it is used no more.
+    pub(super) fn set(&mut self, relay: DeviceId, slots: Option<Vec<(u16, DeviceId)>>) {
+        let Some(slots) = slots else {
+            self.relays.remove(&relay);
+            return;
+        };
+        let known = self.relays.entry(relay).or_default();
+        for (slot, device) in slots {
+            put(known, Slot::new(slot), device);
+        }
+    }
+
+    /// A relay says whose slot this is. [PROTO-9.15]
+    pub(super) fn introduce(&mut self, relay: DeviceId, slot: Slot, device: DeviceId) {
+        if let Some(known) = self.relays.get_mut(&relay) {
+            put(known, Some(slot), device);
+        }
+    }
+
+    /// Whether we use this relay.
+    pub(super) fn contains(&self, relay: DeviceId) -> bool {
+        self.relays.contains_key(&relay)
+    }
+
+    /// Who has the slot.
+    pub(super) fn device(&self, relay: DeviceId, slot: Slot) -> Option<DeviceId> {
+        self.relays.get(&relay)?.get(&slot).copied()
+    }
+}
+
+/// Of too many slots the lowest goes: it is introduced again with its next words.
+fn put(known: &mut BTreeMap<Slot, DeviceId>, slot: Option<Slot>, device: DeviceId) {
+    let Some(slot) = slot else { return };
+    known.insert(slot, device);
+    if known.len() > SLOTS_MAX {
+        known.pop_first();
+    }
+}
+
+/// Slots of one relay that are remembered.
+const SLOTS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, SeededRandom};
+
+    use super::*;
+
+    #[test]
+    fn slots_count_only_at_relays_that_are_used() {
+        let [relay, other, ann, bob] =
+            [1, 2, 3, 4].map(|n| DeviceKey::generate(&SeededRandom::new(n)).id());
+        let slot = |number| Slot::new(number).unwrap();
+        let mut slots = Slots::default();
+        slots.introduce(relay, slot(1), ann);
+        assert_eq!(slots.device(relay, slot(1)), None);
+        slots.set(relay, Some(vec![(1, ann), (0, bob)]));
+        slots.introduce(relay, slot(2), bob);
+        let at = |relay, number| slots.device(relay, slot(number));
+        assert_eq!([at(relay, 1), at(relay, 2), at(other, 1)], [Some(ann), Some(bob), None]);
+        slots.set(relay, None);
+        assert!(!slots.contains(relay) && slots.device(relay, slot(1)).is_none());
+    }
+}

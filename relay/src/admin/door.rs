@@ -1,0 +1,82 @@
+//! Who may come in.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use hark_keys::Timestamp;
+
+/// Addresses that have shown a wrong token lately.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<BTreeMap<IpAddr, Failed>>);
+
+struct Failed {
+    since: Timestamp,
+    times: u32,
+}
+
+impl Failures {
+    /// Counts one more; says whether it was one too many for now.
+    pub(super) fn add(&self, now: Timestamp, from: IpAddr) -> bool {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = |it: &Failed| now.saturating_duration_since(it.since) < WINDOW;
+        if failed.len() >= ADDRESSES_MAX && !failed.contains_key(&from) {
+            failed.retain(|_, it| recent(it));
+            if failed.len() >= ADDRESSES_MAX {
+                return true;
+            }
+        }
+        let entry = failed.entry(from).or_insert(Failed { since: now, times: 0 });
+        if !recent(entry) {
+            *entry = Failed { since: now, times: 0 };
+        }
+        entry.times = entry.times.saturating_add(1);
+        entry.times > FAILURES_MAX
+    }
+}
+
+/// How long wrong tokens are remembered.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
+
+/// Wrong tokens from one address in that time; further ones are answered with 429. The right token
+/// is always let in.
+pub(super) const FAILURES_MAX: u32 = 10;
+
+/// Addresses that are remembered; others count as if they had failed too often.
+const ADDRESSES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_wrong_tokens_a_minute_are_answered() {
+        let failures = Failures::default();
+        let [one, other] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+        let start = Timestamp::from_millis(5);
+        for _ in 0..FAILURES_MAX {
+            assert!(!failures.add(start, one));
+        }
+        assert!(failures.add(start, one));
+        assert!(!failures.add(start, other));
+        assert!(failures.add(start + (WINDOW - Duration::from_millis(1)), one));
+        assert!(!failures.add(start + WINDOW, one));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let failures = Failures::default();
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        let start = Timestamp::from_millis(5);
+        let full = u32::try_from(ADDRESSES_MAX).expect("it is small");
+        for number in 0..full {
+            assert!(!failures.add(start, address(number)));
+        }
+        assert!(failures.add(start, address(full)));
+        assert!(!failures.add(start + WINDOW, address(full)));
+        assert_eq!(failures.0.lock().expect("no test panics within").len(), 1);
+    }
+}

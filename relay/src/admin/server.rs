@@ -1,0 +1,169 @@
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde_json::json;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+
+use super::{Admin, api, door, metrics, socket};
+
+/// The running API; ends when dropped.
+pub struct Server {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote(pub(super) IpAddr);
+
+impl Server {
+    /// Listens on `address`. To be called within a tokio runtime.
+    pub async fn start(admin: Arc<Admin>, address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let inside = Router::new()
+            .route("/metrics", get(metrics::answer))
+            .route("/api/v1/events", get(socket::answer))
+            .route("/api/v1/{*path}", any(api::answer))
+            .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is nothing here") })
+            .layer(from_fn_with_state(Arc::clone(&admin), enter));
+        let router = Router::new()
+            .route("/healthz", get(health))
+            .method_not_allowed_fallback(|| async {
+                failure(StatusCode::METHOD_NOT_ALLOWED, "this is only there to be read")
+            })
+            .merge(inside)
+            .with_state(admin);
+        Ok(Self { address, task: tokio::spawn(serve(listener, router)) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Something that went wrong, as clients are told.
+pub(super) fn failure(status: StatusCode, error: &str) -> Response {
+    answer(status, json!({"error": error}).to_string())
+}
+
+/// An answer in JSON.
+pub(super) fn answer(status: StatusCode, text: String) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    (status, [(header::CONTENT_TYPE, json)], text + "\n").into_response()
+}
+
+/// Takes connections, a bounded number at a time; others wait.
+async fn serve(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await;
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Such as too many open files: it passes.
+                tracing::warn!(%error, "no connection to the admin API");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let router = router.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(Remote(remote.ip()));
+                let answered = hyper::service::Service::call(
+                    &TowerToHyperService::new(router.clone()),
+                    request.map(Body::new),
+                );
+                async move {
+                    let late = || failure(StatusCode::REQUEST_TIMEOUT, "that took too long");
+                    let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await;
+                    Ok::<_, Infallible>(answered.map_or_else(|_| late(), |Ok(answer)| answer))
+                }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_PATIENCE)
+                .max_buf_size(HEAD_LIMIT)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%remote, %error, "connection to the admin API");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn health(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.tenants.ended().as_slice() {
+        [] => answer(StatusCode::OK, json!({"status": "ok"}).to_string()),
+        // Which they are is nothing for everybody.
+        _ => failure(StatusCode::SERVICE_UNAVAILABLE, "an organisation is not carried"),
+    }
+}
+
+/// Lets in who shows the token.
+async fn enter(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let shown = admin.token.is_shown(request.headers());
+    if shown == Some(true) {
+        return next.run(request).await;
+    }
+    admin.refused.fetch_add(1, Ordering::Relaxed);
+    let from = request.extensions().get::<Remote>().map(|remote| remote.0);
+    let too_often = from.is_none_or(|from| admin.failures.add(admin.clock.now(), from));
+    if too_often {
+        let mut refusal = failure(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens");
+        let seconds = HeaderValue::from(door::WINDOW.as_secs());
+        refusal.headers_mut().insert(header::RETRY_AFTER, seconds);
+        return refusal;
+    }
+    tracing::warn!(?from, "somebody came to the admin API without its token");
+    let what =
+        if shown.is_some() { "wrong token" } else { "no token: Authorization: Bearer TOKEN" };
+    let mut refusal = failure(StatusCode::UNAUTHORIZED, what);
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal
+}
+
+/// Connections at a time; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long the head of a request may take to come.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of the head of a request; a longer one is refused.
+const HEAD_LIMIT: usize = 16 * 1024;
+
+/// How long a request may take altogether.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Before another connection is accepted after one could not be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

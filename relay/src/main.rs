@@ -1,0 +1,127 @@
+//! The program `hark-relay`: a thin shell around a relay.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use hark_node::duration;
+use hark_relay::{
+    config::{Config, LogFormat},
+    home::RelayHome,
+    program::{self, Options},
+    runner,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Forwards the voice of organisations whose charters name it, and cannot open it.
+#[derive(Parser)]
+#[command(name = "hark-relay", version, max_term_width = 100)]
+struct Arguments {
+    /// Identities, token, metering, audit log [default: the platform's data directory]
+    #[arg(long, value_name = "DIR", env = "HARK_RELAY_HOME", hide_env_values = true)]
+    home: Option<PathBuf>,
+    /// Organisations and their quotas [default: none but those added over the admin API]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where organisations listen by UDP, the first on this port, others on those after it
+    /// [default: any address, port 7300]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where the admin API listens [default: 127.0.0.1:7301]
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<SocketAddr>,
+    /// Write events as JSON lines; - is standard output
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+    /// Stop by itself (30s, 2m)
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    lasting: Option<Duration>,
+}
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        complain(&format!("internal error at {place}: please report it"));
+    }));
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = match &arguments.config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
+    start_log(config.log);
+    let home = arguments.home.or_else(RelayHome::default_path);
+    let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let options = Options {
+        home: home.context("this account has no home directory: use --home")?,
+        config,
+        listen: arguments.listen,
+        admin: arguments.admin,
+        events: arguments.events,
+        lasting: arguments.lasting,
+        passphrase: Box::new(|| std::env::var("HARK_PASSPHRASE").ok()),
+        say: if to_stdout { |_| () } else { say },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(program::run(options, Box::new(runner::start)))
+}
+
+/// Logs to standard error what `HARK_LOG` asks for; by default, what an operator should know.
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("HARK_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,hark_relay=info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Plain => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// One line on standard error.
+fn complain(line: &str) {
+    // There is nowhere else to complain.
+    let _ = writeln!(io::stderr(), "hark-relay: {}", line.replace('\n', " "));
+}
+
+/// One line on standard output. Whoever has stopped reading is not told.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_what_scripts_rely_on() {
+        Arguments::command().debug_assert();
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        for good in [
+            "hark-relay",
+            "hark-relay --home there --config relay.toml --listen 0.0.0.0:7300 \
+             --admin 127.0.0.1:7301 --events - --for 30s",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in ["hark-relay --listen 7300", "hark-relay --for ever", "hark-relay start"] {
+            let Err(error) = parse(bad) else { panic!("{bad}") };
+            assert_eq!(error.exit_code(), 2, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A relay from its start to its end.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use hark_keys::DeviceId;
+use hark_node::{clock::Clock, random::SystemRandom, store::AskPassphrase};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::{
+    admin::{Admin, Server},
+    carrier::StartCarrier,
+    config::Config,
+    event::{Event, Events},
+    home::RelayHome,
+    tenants::{Tenants, TenantsConfig},
+};
+
+/// What the program is told when it is started.
+pub struct Options {
+    /// Where all is kept.
+    pub home: PathBuf,
+    /// The configuration file.
+    pub config: Config,
+    /// Instead of what the file says.
+    pub listen: Option<SocketAddr>,
+    /// Instead of what the file says.
+    pub admin: Option<SocketAddr>,
+    /// Where events are written, `-` being standard output.
+    pub events: Option<PathBuf>,
+    /// When to stop by itself.
+    pub lasting: Option<Duration>,
+    /// Opens key files that have a passphrase.
+    pub passphrase: AskPassphrase,
+    /// Says a line to the person who has started it.
+    pub say: fn(&str),
+}
+
+/// Runs a relay until it is told to stop. Fails with one line for the operator. Must run on a tokio
+/// runtime.
+pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
+    let clock = Clock;
+    let say = options.say;
+    let until = options.lasting.map(|lasting| Instant::now() + lasting);
+    let mut signals = Signals::new().context("cannot listen to signals")?;
+    let home = RelayHome::open(&options.home, options.passphrase)?;
+    let (token, new) = home.token(&SystemRandom)?;
+    let (token_path, audit) = (home.token_path(), home.audit());
+    let (events, journal) = Events::new(clock, options.events.as_deref())?;
+    let listen = match options.listen.or(options.config.listen) {
+        Some(address) => vec![address],
+        None => {
+            let any = [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()];
+            // Some machines have only one of the two.
+            let there = any.into_iter().filter(|ip| UdpSocket::bind((*ip, 0)).is_ok());
+            there.map(|ip| SocketAddr::new(ip, PORT)).collect()
+        }
+    };
+    let tenants = Arc::new(Tenants::start(TenantsConfig {
+        home,
+        organisations: options.config.organisations,
+        listen: listen.clone(),
+        start,
+        events: Arc::clone(&events),
+        clock,
+    })?);
+    let text = token.text().to_owned();
+    let admin = Admin::new(Arc::clone(&tenants), Arc::clone(&events), audit, token, clock);
+    let address = options.admin.or(options.config.admin).unwrap_or(ADMIN);
+    let server = Server::start(admin, address).await.with_context(|| {
+        format!("the admin API cannot listen on {address}: choose another --admin")
+    })?;
+    let api = server.address();
+    say(&format!("admin API: http://{api}, token in {}", token_path.display()));
+    if new {
+        say(&format!("token: {text}"));
+    }
+    for line in welcome(&tenants, &listen, api, &token_path)? {
+        say(&line);
+    }
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    events.publish(None, &Event::Started { admin: api.to_string(), version });
+
+    let reason = work(&tenants, &mut signals, until).await;
+    tenants.retire();
+    let patience = Instant::now() + DRAIN_PATIENCE;
+    while !tenants.are_drained() && Instant::now() < patience {
+        tokio::select! {
+            () = tokio::time::sleep(DRAIN_TURN) => {}
+            () = signals.next() => break,
+        }
+    }
+    drop(server);
+    tenants.stop(reason);
+    events.publish(None, &Event::Stopped { reason: reason.to_owned() });
+    // The journal ends with the last that could write to it.
+    drop((tenants, events));
+    if let Some(journal) = journal {
+        tokio::task::spawn_blocking(|| journal.finish()).await?.context("events")?;
+    }
+    Ok(())
+}
+
+/// Until there is a reason to stop.
+async fn work(tenants: &Tenants, signals: &mut Signals, until: Option<Instant>) -> &'static str {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = async move {
+        match until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => tenants.tick(),
+            () = signals.next() => return "signal",
+            () = &mut end => return "time",
+        }
+    }
+}
+
+/// What whoever has started the relay has to know.
+fn welcome(
+    tenants: &Tenants,
+    listen: &[SocketAddr],
+    api: SocketAddr,
+    token: &Path,
+) -> anyhow::Result<Vec<String>> {
+    let own = own_addresses(listen);
+    let officer = |device: DeviceId, port: u16| {
+        let port = if port == 0 { "PORT".to_owned() } else { port.to_string() };
+        let mut line = format!("  an officer names it: hark charter relay add NAME {device}");
+        for ip in &own {
+            let address = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+            line += &format!(" --address {address}:{port}");
+        }
+        if own.is_empty() {
+            line += &format!(" --address ADDRESS:{port}");
+        }
+        line
+    };
+    let mut lines = Vec::new();
+    let served = tenants.list();
+    for view in &served {
+        let called = view.name.clone().unwrap_or_else(|| view.id.0.short());
+        let address: Option<SocketAddr> = view.listen.first().and_then(|it| it.parse().ok());
+        let port = address.map_or(0, |address| address.port());
+        lines.push(format!("organisation {called}: device {}, UDP port {port}", view.device.0));
+        if !view.named {
+            lines.push(officer(view.device.0, port));
+        }
+    }
+    if served.is_empty() {
+        let (device, port) = tenants.next()?;
+        let token = token.display();
+        lines.extend([
+            format!("no organisation yet; the first gets device {device}, UDP port {port}"),
+            officer(device, port),
+            "  and tells you the organisation's id: hark charter show".to_owned(),
+            format!(
+                "  you serve it: curl -H \"Authorization: Bearer $(cat {token})\" \
+                 -d '{{\"id\": \"ID\"}}' http://{api}/api/v1/organisations"
+            ),
+        ]);
+    }
+    Ok(lines)
+}
+
+/// Where others reach this machine, as far as it knows itself: a router in between has another one.
+fn own_addresses(listen: &[SocketAddr]) -> Vec<IpAddr> {
+    let known = listen.iter().filter_map(|address| {
+        if !address.ip().is_unspecified() {
+            return Some(address.ip());
+        }
+        // Nothing is sent: it asks which address would be used.
+        let (any, outside): (IpAddr, IpAddr) = if address.is_ipv6() {
+            (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into())
+        } else {
+            (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
+        };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((outside, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    known.filter(|ip| !ip.is_unspecified()).collect()
+}
+
+/// What asks the program to end: Ctrl-C, SIGTERM, the closing of its terminal.
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 3]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC, tokio::signal::windows::CtrlClose);
+
+#[cfg(windows)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(tokio::signal::windows::ctrl_c()?, tokio::signal::windows::ctrl_close()?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+/// Where the first organisation listens, by UDP.
+pub const PORT: u16 = 7300;
+
+/// Where the admin API listens: not for others, unless the operator says so.
+pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7301);
+
+/// How often metering is written.
+const TICK: Duration = Duration::from_secs(60);
+
+/// How long devices may take to go elsewhere before the end; a second signal ends it at once.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+const DRAIN_TURN: Duration = Duration::from_millis(50);

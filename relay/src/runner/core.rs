@@ -1,0 +1,644 @@
+//! The turns of a carrier's thread.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, Timestamp, UnixTime};
+use hark_mesh::{
+    Directory,
+    charter::Charter,
+    forwarding::{Limits, Rate, Statistics},
+    hello::Presence,
+    squad::{self, DownReason, Persist, RELAY_LINKS_MAX, Service, Squad, SquadConfig},
+};
+use hark_node::{
+    admission::Doorkeeper,
+    clock::Clock,
+    link::{Link, LinkDown, LinkEvent, Links, UdpBinder},
+    random::SystemRandom,
+    relay::Relay,
+    swarm::{News, Wires, WiresConfig},
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{Order, Shown, channels::Channels, gate::Gate};
+use crate::{
+    carrier::{Assignment, Command, Occupancy, Session, Snapshot, Tell},
+    event::Event,
+    home::TenantStore,
+    metering::Traffic,
+    state::Quotas,
+    text::Text,
+};
+
+/// One organisation, carried.
+pub(super) struct Core {
+    organisation: OrganisationId,
+    key: Arc<DeviceKey>,
+    store: TenantStore,
+    presence: Presence,
+    clock: Clock,
+    wires: Wires,
+    links: Arc<Links>,
+    link_events: UnboundedReceiver<LinkEvent>,
+    gate: Arc<Gate>,
+    relay: Arc<Relay>,
+    /// None until a member has brought the charter.
+    squad: Option<Squad>,
+    orders: UnboundedReceiver<Order>,
+    to_self: UnboundedSender<Order>,
+    disk: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    tell: Tell,
+    shown: Shown,
+    quotas: Quotas,
+    channels: Channels,
+    /// Attached devices, and since when.
+    attached: BTreeMap<DeviceId, UnixTime>,
+    heard: BTreeMap<DeviceId, Timestamp>,
+    draining_since: Option<Timestamp>,
+    told_drained: bool,
+    /// Whether a limit has been told to be reached, until it is out of reach again.
+    told: BTreeMap<&'static str, bool>,
+    /// What was carried when it was looked at last.
+    counted: Statistics,
+    records_changed: bool,
+    next_tick: Timestamp,
+    ticks: u64,
+}
+
+impl Core {
+    /// Opens the sockets. To be called on the runtime of its thread.
+    pub(super) fn new(
+        assignment: Assignment,
+        to_self: UnboundedSender<Order>,
+        orders: UnboundedReceiver<Order>,
+        shown: Shown,
+    ) -> anyhow::Result<Self> {
+        let Assignment { organisation, key, store, listen, quotas, banned, draining, tell } =
+            assignment;
+        let clock = Clock;
+        let mut incarnation = [0; 8];
+        SystemRandom.fill(&mut incarnation);
+        let presence = Presence {
+            incarnation: u64::from_be_bytes(incarnation),
+            name: NAME.to_owned(),
+            addresses: Vec::new(),
+            listening: Vec::new(),
+        };
+        let charter = store.charter()?.map(Arc::new);
+        let doorkeeper = Doorkeeper::relay(
+            DeviceKey::from_secret(&key.secret()),
+            organisation,
+            charter.clone(),
+            presence.clone(),
+            clock,
+        );
+        let gate = Arc::new(Gate::new(doorkeeper, banned));
+        let relay = Relay::new(clock, limits(quotas));
+        let (link_sender, link_events) = unbounded_channel();
+        let takes = Arc::clone(&relay);
+        let handler = Arc::new(move |now, device, datagram: axum::body::Bytes| {
+            if Relay::is_for_relays(&datagram) {
+                takes.handle(now, device, &datagram);
+            }
+        });
+        let links = Links::new(key.id(), clock, link_sender, handler);
+        let key = Arc::new(key);
+        let mut wires = Wires::new(WiresConfig {
+            key: Arc::clone(&key),
+            organisation,
+            mdns: false,
+            links_max: CONNECTIONS_MAX,
+            binder: Box::new(UdpBinder),
+            admission: Arc::clone(&gate) as _,
+            links: Arc::clone(&links),
+            clock,
+        })?;
+        for address in listen {
+            wires.listen(address, None).map_err(|reason| {
+                anyhow::anyhow!("cannot listen on {address}: {reason}: choose another port")
+            })?;
+        }
+        tokio::spawn(Arc::clone(&links).forward());
+        tokio::spawn(Arc::clone(&relay).run());
+        let now = clock.now();
+        let mut core = Self {
+            organisation,
+            key,
+            store,
+            presence,
+            clock,
+            wires,
+            links,
+            link_events,
+            gate,
+            relay,
+            squad: None,
+            orders,
+            to_self,
+            disk: disk()?,
+            tell,
+            shown,
+            quotas,
+            channels: Channels::default(),
+            attached: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            draining_since: None,
+            told_drained: false,
+            told: BTreeMap::new(),
+            counted: Statistics::default(),
+            records_changed: false,
+            next_tick: now,
+            ticks: 0,
+        };
+        core.channels.set_max(quotas.channels as usize);
+        if let Some(charter) = charter {
+            core.begin(now, charter)?;
+        }
+        if draining {
+            core.drain(now, true);
+        }
+        Ok(core)
+    }
+
+    /// Waits until it is known where we listen.
+    pub(super) async fn settle_in(&mut self) {
+        let first = self.clock.now() + READY_TIMEOUT;
+        let mut until = first;
+        loop {
+            let left = until.saturating_duration_since(self.clock.now());
+            tokio::select! {
+                news = self.wires.next(self.squad.as_mut()) => {
+                    if matches!(news, News::Addresses { .. }) {
+                        until = first.min(self.clock.now() + ADDRESSES_SETTLE);
+                    }
+                    self.handle_news(&news);
+                }
+                () = tokio::time::sleep(left) => break,
+            }
+        }
+        self.show();
+        let listen = self.wires.own_addresses().iter().map(ToString::to_string).collect();
+        (self.tell)(&Event::Ready { device: Text(self.key.id()), listen });
+    }
+
+    /// Works until told to stop, and returns why it has.
+    pub(super) async fn run(&mut self) -> anyhow::Result<String> {
+        loop {
+            let squad = self.squad.as_ref().and_then(Squad::poll_timeout);
+            let wake_at = squad.map_or(self.next_tick, |at| at.min(self.next_tick));
+            let sleep = wake_at.saturating_duration_since(self.clock.now());
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => {
+                    let now = self.clock.now();
+                    match order {
+                        Some(Order::Do(command)) => self.handle_command(now, command),
+                        Some(Order::Persisted(number, kept)) => {
+                            self.handle_persisted(now, number, kept);
+                        }
+                        Some(Order::Stop(reason)) => return Ok(self.leave(reason).await),
+                        None => return Ok(self.leave("the program has ended".to_owned()).await),
+                    }
+                }
+                Some(event) = self.link_events.recv() => self.handle_link(event)?,
+                news = self.wires.next(self.squad.as_mut()) => self.handle_news(&news),
+                () = tokio::time::sleep(sleep) => {}
+            }
+            let now = self.clock.now();
+            if now >= self.next_tick {
+                self.tick(now);
+            }
+            if let Some(squad) = &mut self.squad {
+                squad.handle_timeout(now);
+            }
+            self.carry_out(now);
+        }
+    }
+
+    /// What was carried since the start.
+    pub(super) fn traffic(&self) -> Traffic {
+        traffic(&self.relay.statistics().total)
+    }
+
+    /// Goes to work with the charter that was kept, or brought.
+    fn begin(&mut self, now: Timestamp, charter: Arc<Charter>) -> anyhow::Result<()> {
+        let directory = Directory::restore(&charter, &self.store.members()?);
+        self.relay.set_charter(&charter);
+        let addresses = self.wires.own_addresses();
+        let squad = SquadConfig {
+            key: Arc::clone(&self.key),
+            member: None,
+            presence: Presence { addresses, ..self.presence.clone() },
+            directory,
+            generations: BTreeMap::new(),
+            names: BTreeMap::new(),
+            charter,
+        };
+        let mut squad = Squad::new(now, squad, Arc::new(SystemRandom));
+        squad.set_draining(now, self.draining_since.is_some());
+        self.squad = Some(squad);
+        self.carry_out(now);
+        Ok(())
+    }
+
+    fn handle_news(&mut self, news: &News) {
+        if matches!(news, News::Addresses { .. }) {
+            self.gate.doorkeeper.set_addresses(self.wires.own_addresses());
+        }
+    }
+
+    fn handle_link(&mut self, event: LinkEvent) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        if self.squad.is_none()
+            && let Some(charter) = self.gate.doorkeeper.take_begun()
+        {
+            // Before anything is done by it. [CHARTER-8.1]
+            self.store.keep_charter(&charter)?;
+            self.begin(now, Arc::new(charter))?;
+            tracing::info!(organisation = ?self.organisation, "a member has brought the charter");
+        }
+        let Some(squad) = &mut self.squad else { return Ok(()) };
+        match event {
+            LinkEvent::Up(link) => {
+                self.heard.insert(link.device(), link.heard());
+                let address = link.address().filter(|_| link.was_dialled());
+                squad.handle_link_up(now, link.hello().clone(), address);
+                squad.handle_path(now, link.device(), link.seen());
+                self.relay.renew_outlets(&self.links);
+            }
+            LinkEvent::Changed(link) => {
+                squad.handle_path(now, link.device(), link.seen());
+                self.relay.renew_outlets(&self.links);
+            }
+            LinkEvent::Down(device, reason) => {
+                self.heard.remove(&device);
+                let reason = match reason {
+                    LinkDown::Left => DownReason::Left,
+                    LinkDown::Unreachable => DownReason::Unreachable,
+                    LinkDown::Restarted => DownReason::Restarted,
+                    LinkDown::Closed => DownReason::Refused,
+                };
+                squad.handle_link_down(now, device, reason);
+            }
+        }
+        self.carry_out(now);
+        self.weigh_room();
+        Ok(())
+    }
+
+    fn handle_command(&mut self, now: Timestamp, command: Command) {
+        match command {
+            Command::SetQuotas(quotas) => {
+                self.quotas = quotas;
+                self.relay.set_limits(limits(quotas));
+                let changed = self.channels.set_max(quotas.channels as usize);
+                self.tell_listening(changed);
+                self.weigh_room();
+            }
+            Command::SetBans(banned) => {
+                banned.iter().for_each(|device| self.links.close(*device));
+                self.gate.set_banned(banned);
+            }
+            Command::Drain(on) => {
+                self.drain(now, on);
+                self.weigh_room();
+            }
+            Command::Disconnect(device) => self.links.close(device),
+        }
+    }
+
+    fn handle_persisted(&mut self, now: Timestamp, number: u64, kept: Result<(), String>) {
+        let Some(squad) = &mut self.squad else { return };
+        match kept {
+            Ok(()) => squad.handle_charter_persisted(now, number),
+            Err(error) => {
+                tracing::warn!(%error, "the charter is not kept, and tried again");
+                squad.handle_charter_unwritten(now, number);
+            }
+        }
+    }
+
+    fn drain(&mut self, now: Timestamp, on: bool) {
+        self.draining_since = on.then(|| self.draining_since.unwrap_or(now));
+        self.told_drained = false;
+        if let Some(squad) = &mut self.squad {
+            squad.set_draining(now, on);
+        }
+    }
+
+    /// Whether others have moved all that we carried.
+    fn is_drained(&self, now: Timestamp) -> bool {
+        let told = |since| now.saturating_duration_since(since) >= DRAIN_NOTICE;
+        self.draining_since.is_some_and(told) && self.counted.talkers == 0
+    }
+
+    /// Does what the squad wants done.
+    fn carry_out(&mut self, now: Timestamp) {
+        loop {
+            let Some(squad) = &mut self.squad else { return };
+            if let Some(event) = squad.poll_event() {
+                self.handle_squad(now, event);
+            } else if let Some(transmit) = squad.poll_transmit() {
+                self.wires.transmit(now, transmit, squad);
+            } else if let Some(dial) = squad.poll_dial(now) {
+                // Members come to us; only other relays are dialled.
+                let relays = squad.charter().state();
+                if dial.device.is_some_and(|device| relays.relay(device).is_some()) {
+                    self.wires.dial(now, dial, Some(squad));
+                } else {
+                    squad.handle_dial_failed(now, &dial);
+                }
+            } else if let Some(persist) = squad.poll_persist() {
+                self.persist(persist);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn handle_squad(&mut self, now: Timestamp, event: squad::Event) {
+        let Some(squad) = &mut self.squad else { return };
+        match event {
+            squad::Event::Serve(Service::Listening { device, channels }) => {
+                let changed = self.channels.set(device, channels.into_iter().collect());
+                self.tell_listening(changed);
+            }
+            squad::Event::Serve(service) => {
+                if let Service::Detach(device) = service {
+                    let changed = self.channels.set(device, Default::default());
+                    self.tell_listening(changed);
+                }
+                let Some(squad) = &mut self.squad else { return };
+                let charter = Arc::clone(squad.charter());
+                if let Some((device, slot)) = self.relay.serve(service, &charter, &self.links) {
+                    squad.handle_attached(now, device, slot);
+                    self.handle_attached(device);
+                }
+            }
+            squad::Event::CharterChanged => {
+                self.gate.doorkeeper.set_charter(squad.charter());
+                self.relay.set_charter(squad.charter());
+            }
+            squad::Event::PeerDown { device, reason }
+            | squad::Event::RelayDown { device, reason } => {
+                self.forget(device, reason);
+            }
+            squad::Event::Evicted { device } => self.links.close(device),
+            squad::Event::RecordsChanged => self.records_changed = true,
+            // What else a squad has to say is for those who hear and talk.
+            _ => {}
+        }
+    }
+
+    fn handle_attached(&mut self, device: DeviceId) {
+        // A link that takes the place of another is the same session.
+        let Entry::Vacant(vacant) = self.attached.entry(device) else { return };
+        vacant.insert(self.clock.unix());
+        let Some(link) = self.links.best(device) else { return };
+        let member = link.hello().member.map(Text);
+        let address = address_text(&link);
+        (self.tell)(&Event::SessionUp { device: Text(device), member, address });
+    }
+
+    fn forget(&mut self, device: DeviceId, reason: DownReason) {
+        if self.attached.remove(&device).is_some() {
+            let reason = word(reason).to_owned();
+            (self.tell)(&Event::SessionDown { device: Text(device), reason });
+        }
+    }
+
+    /// Tells the forwarder what devices hear of what is carried.
+    fn tell_listening(&mut self, changed: BTreeMap<DeviceId, Vec<hark_keys::ChannelId>>) {
+        let Some(squad) = &self.squad else { return };
+        for (device, channels) in changed {
+            let service = Service::Listening { device, channels };
+            self.relay.serve(service, squad.charter(), &self.links);
+        }
+        self.reached("channels", self.channels.are_full());
+    }
+
+    /// Lets nobody in for whom there is no room.
+    fn weigh_room(&mut self) {
+        let max = self.quotas.members as usize;
+        let full = max > 0 && self.attached.len() >= max;
+        self.reached("members", full);
+        let squad_full = self.squad.as_ref().is_some_and(Squad::is_full);
+        let closed = full || squad_full || self.draining_since.is_some();
+        self.gate.doorkeeper.set_full(closed.then(|| self.links.devices()));
+    }
+
+    /// Tells once that a limit is reached.
+    fn reached(&mut self, quota: &'static str, is: bool) {
+        if self.told.insert(quota, is) != Some(is) && is {
+            (self.tell)(&Event::QuotaReached { quota: quota.to_owned() });
+        }
+    }
+
+    fn persist(&self, persist: Persist) {
+        match persist {
+            Persist::Charter(number, charter) => {
+                let (store, to_self) = (self.store.clone(), self.to_self.clone());
+                self.write(move || {
+                    let kept = store.keep_charter(&charter).map_err(|error| error.to_string());
+                    // The carrier may have ended meanwhile.
+                    let _ = to_self.send(Order::Persisted(number, kept));
+                });
+            }
+            // Who belongs to nobody has no key to talk.
+            Persist::Generation(..) => {}
+        }
+    }
+
+    fn write(&self, work: impl FnOnce() + Send + 'static) {
+        // The thread ends only after this.
+        let _ = self.disk.send(Box::new(work));
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        self.next_tick = now + TICK;
+        self.ticks += 1;
+        let links = self.links.all();
+        if let Some(squad) = &mut self.squad {
+            for link in &links {
+                let heard = link.heard();
+                if self.heard.insert(link.device(), heard).is_none_or(|before| before < heard) {
+                    squad.handle_heard(heard, link.device());
+                }
+                // A member may come from another address without an event.
+                squad.handle_path(now, link.device(), link.seen());
+            }
+        }
+        if !self.ticks.is_multiple_of(TICKS_A_SECOND) {
+            return;
+        }
+        self.relay.renew_outlets(&self.links);
+        self.watch_rates();
+        self.show();
+        if self.is_drained(now) && !std::mem::replace(&mut self.told_drained, true) {
+            (self.tell)(&Event::Drained);
+        }
+        if self.ticks.is_multiple_of(TICKS_A_SECOND * RECORDS_EVERY) {
+            links.iter().for_each(|link| link.nudge());
+            self.keep_records();
+        }
+    }
+
+    /// Each second: what was dropped for want of quota, and which.
+    fn watch_rates(&mut self) {
+        let now = self.relay.statistics();
+        let dropped = |it: &Statistics| {
+            it.total.dropped.get(&hark_mesh::datagram::DropReason::OverQuota).copied()
+        };
+        let over = dropped(&now) > dropped(&self.counted);
+        let sent = now.total.datagrams_out.saturating_sub(self.counted.total.datagrams_out);
+        let packets = u64::from(self.quotas.packets);
+        let by_packets = packets > 0 && (self.quotas.kbps == 0 || sent >= packets * 9 / 10);
+        self.counted = now;
+        self.reached("packets", over && by_packets);
+        self.reached("kbps", over && !by_packets);
+    }
+
+    fn keep_records(&mut self) {
+        if !std::mem::take(&mut self.records_changed) {
+            return;
+        }
+        let Some(squad) = &self.squad else { return };
+        let (store, snapshot) = (self.store.clone(), squad.directory().snapshot());
+        self.write(move || {
+            if let Err(error) = store.keep_members(&snapshot) {
+                tracing::warn!(%error, "members are not remembered");
+            }
+        });
+    }
+
+    fn show(&mut self) {
+        let now = self.clock.now();
+        let statistics = &self.counted;
+        let squad = self.squad.as_ref();
+        let charter = squad.map(Squad::charter);
+        let links = self.links.all();
+        let sessions = links.iter().filter_map(|link| {
+            let device = link.device();
+            let member = link.hello().member;
+            let carried = member.and_then(|member| statistics.members.get(&member));
+            Some(Session {
+                device: Text(device),
+                member: member.map(Text),
+                address: address_text(link),
+                since: *self.attached.get(&device)?,
+                channels: self.channels.heard(device).into_iter().map(Text).collect(),
+                traffic: carried.map(traffic).unwrap_or_default(),
+                dropped: carried.map_or(0, |it| it.dropped.values().sum()),
+            })
+        });
+        let channels = self.channels.carried().iter().map(|(id, listeners)| {
+            let channel = charter.and_then(|charter| charter.state().channel(*id));
+            let name = channel.zip(squad).and_then(|(channel, squad)| squad.channel_name(channel));
+            Occupancy { channel: Text(*id), name, listeners: *listeners }
+        });
+        let dropped = statistics.total.dropped.iter();
+        let snapshot = Snapshot {
+            name: charter.map(|charter| charter.name().to_owned()),
+            named: charter.is_some_and(|it| it.state().relay(self.key.id()).is_some()),
+            listen: self.wires.own_addresses(),
+            sessions: sessions.collect(),
+            channels: channels.collect(),
+            traffic: traffic(&statistics.total),
+            dropped: dropped.map(|(reason, count)| (reason.to_string(), *count)).collect(),
+            drained: self.is_drained(now),
+            ended: None,
+        };
+        self.shown.set(snapshot);
+    }
+
+    /// Says goodbye.
+    async fn leave(&mut self, reason: String) -> String {
+        if let Some(squad) = &self.squad {
+            // What is to be written already comes before what is written here.
+            let (done, written) = mpsc::channel::<()>();
+            self.write(move || drop(done));
+            let _ = written.recv();
+            if let Err(error) = self.store.keep_members(&squad.directory().snapshot()) {
+                tracing::warn!(%error, "members are not remembered");
+            }
+            // What was learnt while the last write was under way.
+            let taken = squad.charter_taken();
+            if taken.digest() != squad.charter().digest()
+                && let Err(error) = self.store.keep_charter(taken)
+            {
+                tracing::warn!(%error, "the newest of the charter is not kept");
+            }
+        }
+        self.wires.leave().await;
+        reason
+    }
+}
+
+/// A thread that writes one thing after the other: a later state of a file must not be overtaken by
+/// an earlier one.
+fn disk() -> anyhow::Result<mpsc::Sender<Box<dyn FnOnce() + Send>>> {
+    let (sender, work) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    let thread = std::thread::Builder::new().name("hark-disk".to_owned());
+    thread.spawn(move || work.into_iter().for_each(|work| work()))?;
+    Ok(sender)
+}
+
+/// What the forwarder holds an organisation to.
+fn limits(quotas: Quotas) -> Limits {
+    let most = u32::try_from(RELAY_LINKS_MAX).unwrap_or(u32::MAX);
+    let sessions = if quotas.members == 0 { most } else { quotas.members.min(most) };
+    Limits {
+        sessions: u16::try_from(sessions).unwrap_or(u16::MAX),
+        out: Rate { packets_per_second: quotas.packets, kbps: quotas.kbps },
+        ..Limits::default()
+    }
+}
+
+fn traffic(carried: &hark_mesh::forwarding::Traffic) -> Traffic {
+    Traffic {
+        packets_in: carried.datagrams_in,
+        bytes_in: carried.bytes_in,
+        packets_out: carried.datagrams_out,
+        bytes_out: carried.bytes_out,
+    }
+}
+
+/// Where a session's packets come from; nothing leads to a relay but its own address.
+fn address_text(link: &Link) -> String {
+    link.address().map(|address| address.to_string()).unwrap_or_default()
+}
+
+fn word(reason: DownReason) -> &'static str {
+    match reason {
+        DownReason::Left => "left",
+        DownReason::Unreachable => "unreachable",
+        DownReason::Restarted => "restarted",
+        DownReason::Refused | DownReason::Breach => "closed",
+    }
+}
+
+/// What a relay calls itself; its charter has another name for it.
+const NAME: &str = "relay";
+
+/// Connections altogether: links, and those that replace one. More are refused.
+const CONNECTIONS_MAX: u32 = 2 * RELAY_LINKS_MAX as u32;
+
+/// How often links are looked at for signs of life.
+const TICK: Duration = Duration::from_millis(500);
+const TICKS_A_SECOND: u64 = 2;
+
+/// Seconds between two writes of what members have said of themselves.
+const RECORDS_EVERY: u64 = 10;
+
+/// Addresses of several interfaces come one by one; `ready` waits this long after one.
+const ADDRESSES_SETTLE: Duration = Duration::from_millis(50);
+
+/// And no longer than this for the first.
+const READY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long it takes until all have been told that they are to go elsewhere.
+const DRAIN_NOTICE: Duration = Duration::from_secs(1);

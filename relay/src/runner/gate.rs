@@ -1,0 +1,59 @@
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use hark_keys::DeviceId;
+use hark_mesh::hello::{HelloError, PeerHello, Refusal};
+use hark_node::{admission::Doorkeeper, link::Admission};
+
+/// The doorkeeper of an organisation, and who is kept out by the operator.
+pub(super) struct Gate {
+    pub(super) doorkeeper: Doorkeeper,
+    banned: Mutex<BTreeSet<DeviceId>>,
+}
+
+impl Gate {
+    pub(super) fn new(doorkeeper: Doorkeeper, banned: BTreeSet<DeviceId>) -> Self {
+        Self { doorkeeper, banned: Mutex::new(banned) }
+    }
+
+    pub(super) fn set_banned(&self, banned: BTreeSet<DeviceId>) {
+        *self.banned.lock().unwrap_or_else(PoisonError::into_inner) = banned;
+    }
+
+    fn keeps_out(&self, device: DeviceId) -> bool {
+        self.banned.lock().unwrap_or_else(PoisonError::into_inner).contains(&device)
+    }
+}
+
+impl Admission for Gate {
+    fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8> {
+        self.doorkeeper.greeting(peer, exporter)
+    }
+
+    fn answer(
+        &self,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        greeting: &[u8],
+    ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
+        if self.keeps_out(peer) {
+            // For this relay there is no room for it; it is a member all the same.
+            return (Refusal::Busy.answer(), Err(Refusal::Busy));
+        }
+        self.doorkeeper.answer(peer, exporter, greeting)
+    }
+
+    fn conclude(
+        &self,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        answer: &[u8],
+    ) -> Result<PeerHello, HelloError> {
+        if self.keeps_out(peer) {
+            return Err(HelloError::Refused(Refusal::Busy));
+        }
+        self.doorkeeper.conclude(peer, exporter, answer)
+    }
+}

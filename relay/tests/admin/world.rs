@@ -1,0 +1,205 @@
+//! A relay without a network: all but the carriers is the program's own.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
+};
+
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, SeededRandom, UnixTime};
+use hark_node::clock::Clock;
+use hark_relay::{
+    admin::{Admin, Server},
+    carrier::{Assignment, Carrier, Command, Occupancy, Session, Snapshot, StartCarrier},
+    config::OrganisationConfig,
+    event::{Event, Events},
+    home::RelayHome,
+    metering::Traffic,
+    tenants::{Tenants, TenantsConfig},
+    text::Text,
+};
+use serde_json::Value;
+
+use crate::http::{self, Answer};
+
+/// What one organisation's carrier was told, and what it says.
+pub(crate) struct Fake {
+    pub(crate) assignment: Assignment,
+    pub(crate) commands: Mutex<Vec<Command>>,
+    pub(crate) snapshot: Mutex<Snapshot>,
+    pub(crate) stopped: Mutex<Option<String>>,
+}
+
+struct FakeCarrier(Arc<Fake>);
+
+impl Carrier for FakeCarrier {
+    fn command(&self, command: Command) {
+        self.0.commands.lock().expect("unpoisoned").push(command);
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(self.0.snapshot.lock().expect("unpoisoned").clone())
+    }
+
+    fn stop(self: Box<Self>, reason: &str) -> Traffic {
+        *self.0.stopped.lock().expect("unpoisoned") = Some(reason.to_owned());
+        self.0.snapshot.lock().expect("unpoisoned").traffic
+    }
+}
+
+pub(crate) type Fakes = Arc<Mutex<BTreeMap<OrganisationId, Arc<Fake>>>>;
+
+pub(crate) struct World {
+    pub(crate) fakes: Fakes,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) token: String,
+    pub(crate) address: SocketAddr,
+    running: Option<(tokio::sync::oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+/// The port that no carrier can have.
+pub(crate) const TAKEN: u16 = 9;
+
+impl World {
+    pub(crate) fn start(
+        home: &Path,
+        organisations: &[(OrganisationId, OrganisationConfig)],
+    ) -> Self {
+        let home = RelayHome::open(home, Box::new(|| None)).expect("a home");
+        let (token, _) = home.token(&SeededRandom::new(1)).expect("a token");
+        let audit = home.audit();
+        let (events, _) = Events::new(Clock, None).expect("no file");
+        let fakes = Fakes::default();
+        let known = Arc::clone(&fakes);
+        let start: StartCarrier = Box::new(move |assignment| {
+            let listen = assignment.listen.clone();
+            if listen.iter().any(|address| address.port() == TAKEN) {
+                anyhow::bail!("cannot listen on port {TAKEN}");
+            }
+            let organisation = assignment.organisation;
+            let fake = Arc::new(Fake {
+                assignment,
+                commands: Mutex::default(),
+                snapshot: Mutex::new(Snapshot { listen, ..Snapshot::default() }),
+                stopped: Mutex::default(),
+            });
+            known.lock().expect("unpoisoned").insert(organisation, Arc::clone(&fake));
+            Ok(Box::new(FakeCarrier(fake)))
+        });
+        let tenants = Tenants::start(TenantsConfig {
+            home,
+            organisations: organisations.iter().cloned().collect(),
+            listen: vec!["192.0.2.1:7300".parse().expect("an address")],
+            start,
+            events: Arc::clone(&events),
+            clock: Clock,
+        });
+        let tenants = Arc::new(tenants.expect("all start"));
+        let text = token.text().to_owned();
+        let admin = Admin::new(Arc::clone(&tenants), Arc::clone(&events), audit, token, Clock);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (sender, address) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let any = "127.0.0.1:0".parse().expect("an address");
+                let server = Server::start(admin, any).await.expect("a free port");
+                sender.send(server.address()).expect("awaited");
+                let _ = stopped.await;
+            });
+        });
+        let address = address.recv().expect("started");
+        let running = Some((stop, thread));
+        Self { fakes, tenants, events, token: text, address, running }
+    }
+
+    /// Ends as the program does.
+    pub(crate) fn stop(mut self) {
+        let (stop, thread) = self.running.take().expect("stopped once");
+        drop(stop);
+        thread.join().expect("ends well");
+        self.tenants.stop("signal");
+        // The home is another one's from here on.
+        let tenants = Arc::try_unwrap(self.tenants);
+        assert!(tenants.is_ok(), "nobody holds the tenants any more");
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        http::ask(self.address, Some(&self.token), method, path, body)
+    }
+
+    /// What is read there.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let answer = self.ask("GET", path, "");
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    /// Has it done.
+    pub(crate) fn done(&self, method: &str, path: &str, body: &str) -> Value {
+        let answer = self.ask(method, path, body);
+        assert_eq!(answer.status, 200, "{method} {path}: {answer:?}");
+        answer.json()
+    }
+
+    pub(crate) fn fake(&self, id: OrganisationId) -> Arc<Fake> {
+        Arc::clone(&self.fakes.lock().expect("unpoisoned")[&id])
+    }
+
+    /// What the carrier was told since this was asked last.
+    pub(crate) fn commands(&self, id: OrganisationId) -> Vec<Command> {
+        std::mem::take(&mut *self.fake(id).commands.lock().expect("unpoisoned"))
+    }
+
+    pub(crate) fn publish(&self, id: OrganisationId, event: &Event) {
+        self.events.publish(Some(id), event);
+    }
+}
+
+pub(crate) fn organisation(number: u8) -> OrganisationId {
+    OrganisationId::from_bytes([number; 32])
+}
+
+pub(crate) fn device(number: u8) -> DeviceId {
+    DeviceKey::from_secret(&[number; 32]).id()
+}
+
+/// An organisation of the configuration file, with a name and nothing else.
+pub(crate) fn named(number: u8, name: &str) -> (OrganisationId, OrganisationConfig) {
+    let config =
+        OrganisationConfig { name: Some(name.to_owned()), ..OrganisationConfig::default() };
+    (organisation(number), config)
+}
+
+pub(crate) fn traffic(packets: u64) -> Traffic {
+    Traffic {
+        packets_in: packets,
+        bytes_in: 100 * packets,
+        packets_out: 3 * packets,
+        bytes_out: 300 * packets,
+    }
+}
+
+/// Two devices on one channel.
+pub(crate) fn busy(snapshot: &mut Snapshot) {
+    let channel = Text(hark_keys::ChannelId::from_bytes([5; 16]));
+    snapshot.name = Some("Falcon".to_owned());
+    snapshot.named = true;
+    snapshot.sessions = [1, 2]
+        .map(|number| Session {
+            device: Text(device(number)),
+            member: None,
+            address: format!("192.0.2.{number}:40000"),
+            since: UnixTime::from_secs(1_795_219_200),
+            channels: vec![channel],
+            traffic: traffic(number.into()),
+            dropped: 7,
+        })
+        .to_vec();
+    snapshot.channels = vec![Occupancy { channel, name: Some("Alpha".to_owned()), listeners: 2 }];
+    snapshot.traffic = traffic(3);
+    snapshot.dropped = BTreeMap::from([("late".to_owned(), 14)]);
+}

@@ -1,0 +1,252 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
+use hark_mesh::{
+    List, Target,
+    charter::State,
+    datagram::{
+        BUNDLE_MAX_BYTES, Forward, ForwardedReport, FromMember, FromRelay, Report, Slot, Tunnel,
+    },
+    forwarding::{Forwarder, Limits, Rate, Route},
+};
+
+use crate::{
+    input::{Input, piece},
+    world::{OFFICER, WORLD},
+};
+
+/// A relay to which members do and send anything, in any order.
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let mut input = Input::new(bytes);
+    let mut run = Run::new(input.byte());
+    for _ in 0..OPERATIONS_MAX {
+        let Some(operation) = input.next() else { break };
+        run.step(operation, &mut input);
+        run.settle();
+    }
+    run.delivered
+}
+
+struct Run {
+    forwarder: Forwarder,
+    now: Timestamp,
+    state: State,
+    /// What is delivered is checked by the rights of the moment, which bundles outlive.
+    bundles: bool,
+    attached: BTreeMap<Slot, Attached>,
+    delivered: bool,
+}
+
+struct Attached {
+    device: DeviceId,
+    member: MemberId,
+    listening: BTreeSet<ChannelId>,
+    routes: BTreeMap<[u8; 4], Route>,
+}
+
+impl Run {
+    fn new(mode: u8) -> Self {
+        let bundles = mode & 1 != 0;
+        let rate = |on: bool| {
+            if on { Rate { packets_per_second: 20, kbps: 64 } } else { Rate::UNLIMITED }
+        };
+        let limits = Limits {
+            sessions: 3,
+            voice: rate(mode & 2 != 0),
+            out: rate(mode & 4 != 0),
+            bundle_above: 10,
+            bundle_hold: Duration::from_millis(if bundles { 5 } else { 0 }),
+            ..Limits::default()
+        };
+        let state = WORLD.charter.state().clone();
+        let mut forwarder = Forwarder::new(limits);
+        forwarder.set_state(&state);
+        let now = Timestamp::from_millis(1_000);
+        Self { forwarder, now, state, bundles, attached: BTreeMap::new(), delivered: false }
+    }
+
+    fn step(&mut self, operation: u8, input: &mut Input<'_>) {
+        let who = WORLD.member(input.byte());
+        let device = who.key.id();
+        let slot = self.forwarder.slot_of(device);
+        match operation % OPERATIONS {
+            ATTACH => {
+                let taken = self.forwarder.attach(self.now, device, Some(who.member));
+                assert_eq!(taken.is_ok(), slot.is_some() || self.attached.len() < 3);
+                let Ok(taken) = taken else { return };
+                assert!(slot.is_none_or(|slot| slot == taken));
+                assert_eq!(self.forwarder.device_of(taken), Some(device));
+                let attached = self.attached.entry(taken).or_insert_with(|| Attached {
+                    device,
+                    member: who.member,
+                    listening: BTreeSet::new(),
+                    routes: BTreeMap::new(),
+                });
+                attached.listening = channels(input.byte());
+                self.forwarder.set_listening(taken, attached.listening.clone());
+            }
+            DETACH => {
+                self.forwarder.detach(self.now, device);
+                self.attached.retain(|_, it| it.device != device);
+            }
+            ROUTE => {
+                let tag = [input.byte() % 4; 4];
+                let members = [WORLD.bob.member, WORLD.dora.member];
+                let (nets, whispers) = (input.byte(), input.byte());
+                let members = members.into_iter().take(usize::from(whispers & 3));
+                let roles = [OFFICER].into_iter().filter(|_| whispers & 4 != 0);
+                let target = Target::new(channels(nets), members, roles);
+                let only = (whispers & 8 != 0)
+                    .then(|| List::truncated([WORLD.bob.key.id(), WORLD.cid.key.id()]));
+                let route = Route { tag, target, only };
+                let Some(slot) = slot else { return };
+                if self.forwarder.set_route(slot, route.clone()).is_ok() {
+                    let attached = self.attached.get_mut(&slot).expect("it has a slot");
+                    attached.routes.insert(tag, route);
+                }
+            }
+            UNROUTE => {
+                let (Some(slot), tag) = (slot, [input.byte() % 4; 4]) else { return };
+                self.forwarder.remove_route(slot, tag);
+                self.attached.get_mut(&slot).expect("it has a slot").routes.remove(&tag);
+            }
+            // Without the rules that shut most of them out, and with them again.
+            CHARTER => {
+                let charter = WORLD.charter.state();
+                self.state = if input.byte() & 1 == 0 { State::default() } else { charter.clone() };
+                self.forwarder.set_state(&self.state);
+            }
+            LOUDEST => {
+                let places = input.byte() % 4;
+                let places = (places < 3).then_some(places);
+                self.forwarder.set_loudest(WORLD.channel(input.byte()), places);
+            }
+            WAIT => {
+                let milliseconds = u64::from(input.byte()).pow(2);
+                self.now = self.now + Duration::from_millis(milliseconds);
+            }
+            _ => {
+                let slot = slot.or_else(|| Slot::new(input.byte().into()));
+                let bytes = input.piece();
+                let Some(slot) = slot else { return };
+                let parsed = FromMember::parse(bytes);
+                let taken = self.forwarder.handle_datagram(self.now, slot, bytes);
+                assert!(parsed.is_ok() || taken == Err(parsed.expect_err("it is not ok")));
+                assert!(taken.is_err() || self.attached.contains_key(&slot));
+            }
+        }
+    }
+
+    /// Everything that is to be sent goes to who may have it.
+    fn settle(&mut self) {
+        let mut looks = 0;
+        loop {
+            while let Some(transmit) = self.forwarder.poll_transmit(self.now) {
+                looks += 1;
+                assert!(looks < 1_000, "polls come to an end");
+                let to = self.attached.get(&transmit.to).expect("who is gone gets nothing");
+                let from = |slot| self.attached.get(&slot);
+                match FromRelay::parse(transmit.bytes).expect("a relay sends what parses") {
+                    FromRelay::Forwarded(part) => {
+                        assert_ne!(part.slot, transmit.to);
+                        let tag = part.voice.target_tag;
+                        if !self.bundles {
+                            let talker = from(part.slot).expect("it has just talked");
+                            let route = &talker.routes[&tag];
+                            let (speaker, hears) = (talker.member, &to.listening);
+                            let hearing =
+                                route.target.hearing(&self.state, speaker, to.member, hears);
+                            assert!(hearing.is_reached());
+                            assert!(route.only.as_ref().is_none_or(|it| it.contains(&to.device)));
+                        }
+                        self.delivered = true;
+                    }
+                    FromRelay::Bundle(bundle) => {
+                        assert!(self.bundles && transmit.bytes.len() <= BUNDLE_MAX_BYTES);
+                        assert!(bundle.iter().count() > 1);
+                        assert!(bundle.iter().all(|part| part.slot != transmit.to));
+                        self.delivered = true;
+                    }
+                    FromRelay::Tunnel(tunnel) => assert_ne!(tunnel.slot, transmit.to),
+                    FromRelay::Seen(seen) => assert!(seen.wanted_copies <= 5),
+                    FromRelay::Introduction(it) => {
+                        assert_ne!(it.slot, transmit.to);
+                        assert_eq!(from(it.slot).expect("it is here").device, it.device);
+                    }
+                    FromRelay::Pulse(pulse) => {
+                        assert!(pulse.iter().count() > 0);
+                        assert!(pulse.iter().all(|it| it.0 != transmit.to));
+                        assert!(pulse.iter().all(|it| from(it.0).is_some()));
+                    }
+                }
+            }
+            looks += 1;
+            assert!(looks < 1_000, "polls come to an end");
+            // What waits for the organisation's rate is the one thing that is left.
+            if self.forwarder.poll_timeout().is_none_or(|at| at > self.now) {
+                break;
+            }
+        }
+        let statistics = self.forwarder.statistics();
+        assert_eq!(statistics.sessions, self.attached.len());
+        assert!(statistics.talkers <= statistics.sessions);
+    }
+}
+
+/// The channels of these bits.
+fn channels(bits: u8) -> BTreeSet<ChannelId> {
+    (0..6).filter(|bit| bits & (1 << bit) != 0).map(|bit| WORLD.channel(bit)).collect()
+}
+
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let voice = |tag: u8, sequence, copies: usize| {
+        let mut out = Vec::new();
+        let frames = (0..=copies).map(|_| &b"frame"[..]);
+        Forward::encode(30, [tag; 4], sequence, frames, &mut out);
+        out
+    };
+    let send = |who: u8, datagram: &[u8]| [&[SEND, who][..], &piece(datagram)].concat();
+    let slot = Slot::new(1).expect("not zero");
+    let mut report = Vec::new();
+    ForwardedReport { slot, report: Report { wanted_copies: 2, ..Report::default() } }
+        .encode(&mut report);
+    let mut tunnel = Vec::new();
+    Tunnel { slot, packet: b"QUIC" }.encode(&mut tunnel);
+    // Ann and Bob on the first channel, Ann with a route to it.
+    let begin = |mode: u8| vec![mode, ATTACH, 0, 1, ATTACH, 2, 1, ROUTE, 0, 1, 1, 0];
+    let many = |mode: u8| {
+        let frames = (0..20).flat_map(|number| send(0, &voice(1, number, 0)));
+        [begin(mode), frames.collect(), vec![WAIT, 0, 3, WAIT, 0, 10]].concat()
+    };
+    let tick = [WAIT, 0, 8];
+    let leave = [DETACH, 0, ATTACH, 1, 1, DETACH, 2];
+    let whisper = [ROUTE, 0, 2, 0, 12, UNROUTE, 0, 1, CHARTER, 0, 1];
+    let loudest = [LOUDEST, 0, 1, 0];
+    vec![
+        ("voice", [begin(0), send(0, &voice(1, 1, 0)), tick.to_vec(), tick.to_vec()].concat()),
+        ("copies", [begin(0), send(2, &report), send(0, &voice(1, 1, 3)), tick.to_vec()].concat()),
+        ("tunnel", [begin(0), send(2, &tunnel), send(0, &voice(1, 1, 0))].concat()),
+        ("bundles", many(1)),
+        ("limits", many(2)),
+        ("quota", many(4)),
+        ("leave", [begin(0), send(0, &voice(1, 1, 0)), leave.to_vec()].concat()),
+        ("whisper", [&begin(0)[..], &whisper, &send(0, &voice(2, 1, 0))].concat()),
+        ("loudest", [&begin(0)[..], &loudest, &send(0, &voice(1, 1, 0))].concat()),
+    ]
+}
+
+const ATTACH: u8 = 0;
+const DETACH: u8 = 1;
+const ROUTE: u8 = 2;
+const UNROUTE: u8 = 3;
+const CHARTER: u8 = 4;
+const LOUDEST: u8 = 5;
+const WAIT: u8 = 6;
+const SEND: u8 = 7;
+const OPERATIONS: u8 = 10;
+
+/// Operations of one input; more are not looked at.
+const OPERATIONS_MAX: usize = 400;
