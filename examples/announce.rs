@@ -39,6 +39,7 @@ fn main() -> anyhow::Result<()> {
         peers: Vec::new(),
         mdns: true,
         relay_only: false,
+        port_mapping: false,
         transmit: Some(TransmitMode::Open),
         profile: None,
         channels: Vec::new(),

@@ -374,6 +374,7 @@ impl View {
             cpu_percent: self.cpu_percent,
             peers,
             roster: self.roster.clone(),
+            router: None,
             trouble: {
                 let hidden = squad.lacks_relays().then_some(HIDDEN);
                 let all = self.troubles.values().chain(&self.forgetful);

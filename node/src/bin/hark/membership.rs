@@ -342,6 +342,7 @@ pub(crate) fn come_in(
         peers: Vec::new(),
         mdns: true,
         relay_only: false,
+        port_mapping: false,
         transmit: Some(TransmitMode::Ptt),
         profile: None,
         channels: Vec::new(),

@@ -85,6 +85,7 @@ impl Squad {
                 peers: Vec::new(),
                 mdns: false,
                 relay_only: false,
+                port_mapping: false,
                 transmit: Some(TransmitMode::Vad),
                 profile: None,
                 channels: Vec::new(),
