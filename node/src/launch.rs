@@ -46,6 +46,9 @@ pub struct Parts {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Whether no member is to learn where this device is: it listens nowhere then, and does not look
+    /// on the LAN.
+    pub relay_only: bool,
     /// How the microphone opens; as the profile says where none is given.
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
@@ -153,6 +156,12 @@ impl Launch {
         inputs: UnboundedSender<Input>,
         input_receiver: UnboundedReceiver<Input>,
     ) -> anyhow::Result<String> {
+        if parts.relay_only && self.belongs.is_none() {
+            anyhow::bail!(
+                "whoever joins is seen by a member: run `hark join TICKET` where that may be, and \
+                 --relay-only from then on"
+            );
+        }
         let (config, _lock) = self.into_runner(parts);
         Runner::new(config, input_receiver, inputs)?.run().await
     }
@@ -220,10 +229,15 @@ impl Launch {
             ticket,
             presence,
             doorkeeper: Arc::new(doorkeeper),
-            listen: parts.listen,
-            listen_if_possible: parts.listen_if_possible,
+            listen: if parts.relay_only { Vec::new() } else { parts.listen },
+            listen_if_possible: if parts.relay_only {
+                Vec::new()
+            } else {
+                parts.listen_if_possible
+            },
             peers,
-            mdns: parts.mdns,
+            mdns: parts.mdns && !parts.relay_only,
+            relay_only: parts.relay_only,
             links,
             link_events,
             relay,

@@ -59,6 +59,9 @@ pub struct NodeConfig {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Whether no member is to learn where this device is: it is linked with members by the charter's
+    /// relays alone.
+    pub relay_only: bool,
     /// How the microphone opens; as the profile says where none is given.
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
@@ -137,6 +140,7 @@ impl Node {
                 listen_if_possible,
                 peers: if own { config.peers.clone() } else { Vec::new() },
                 mdns: config.mdns,
+                relay_only: config.relay_only,
                 transmit: config.transmit,
                 profile: config.profile.clone().filter(|_| own),
                 channels: if own { config.channels.clone() } else { Vec::new() },

@@ -199,6 +199,7 @@ impl Seat {
             listen_if_possible: Vec::new(),
             peers: Vec::new(),
             mdns: false,
+            relay_only: false,
             transmit: Some(self.transmit()),
             profile: None,
             channels: self.actor.member.channels.clone(),

@@ -208,6 +208,9 @@ impl Squad {
     }
 
     fn candidates(&self) -> List<SocketAddr, CANDIDATES_MAX> {
+        if self.relay_only {
+            return List::default();
+        }
         self.paths.candidates(|device| self.relays.contains(device))
     }
 

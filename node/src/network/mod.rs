@@ -139,6 +139,8 @@ pub struct RunnerConfig {
     pub peers: Vec<SocketAddr>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Whether no member is to learn where this device is.
+    pub relay_only: bool,
     /// All links.
     pub links: Arc<Links>,
     /// Their comings and goings.
@@ -202,6 +204,7 @@ struct Kept {
     presence: Presence,
     doorkeeper: Arc<Doorkeeper>,
     relay: Arc<Relay>,
+    relay_only: bool,
     peers: Vec<SocketAddr>,
     profile: Option<String>,
     publisher: Arc<Publisher>,
@@ -286,6 +289,7 @@ impl Runner {
                 presence: config.presence,
                 doorkeeper: config.doorkeeper,
                 relay: config.relay,
+                relay_only: config.relay_only,
                 peers: config.peers,
                 profile: config.profile,
                 publisher: config.publisher,
@@ -347,6 +351,7 @@ impl Runner {
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
             member: Some(store.member()),
+            relay_only: self.config.relay_only,
             presence: Presence {
                 addresses: self.wires.own_addresses(),
                 ..self.config.presence.clone()

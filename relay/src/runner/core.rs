@@ -232,6 +232,7 @@ impl Core {
         let squad = SquadConfig {
             key: Arc::clone(&self.key),
             member: None,
+            relay_only: false,
             presence: Presence { addresses, ..self.presence.clone() },
             directory,
             generations: BTreeMap::new(),

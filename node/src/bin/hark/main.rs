@@ -171,7 +171,7 @@ mod tests {
         for inner in command.get_subcommands_mut() {
             help += &inner.render_long_help().to_string();
         }
-        for absent in ["--relay-only", "--proximity"] {
+        for absent in ["--proximity"] {
             assert!(!help.contains(absent), "{absent}");
         }
     }

@@ -341,6 +341,7 @@ pub(crate) fn come_in(
         listen: Vec::new(),
         peers: Vec::new(),
         mdns: true,
+        relay_only: false,
         transmit: Some(TransmitMode::Ptt),
         profile: None,
         channels: Vec::new(),

@@ -61,6 +61,9 @@ pub(crate) struct TalkArguments {
     /// Do not look on the LAN
     #[arg(long)]
     no_mdns: bool,
+    /// Never reveal this device's address to members: be linked by the charter's relays alone
+    #[arg(long, conflicts_with_all = ["listen", "peer"])]
+    relay_only: bool,
     /// How the microphone opens [default: as chosen last, at first vad]
     #[arg(long, value_enum)]
     transmit: Option<Mode>,
@@ -114,6 +117,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         listen: arguments.listen,
         peers: arguments.peer,
         mdns: !arguments.no_mdns,
+        relay_only: arguments.relay_only,
         transmit: arguments.transmit.map(Into::into),
         profile: arguments.profile,
         channels: arguments.channel,

@@ -84,6 +84,7 @@ impl Squad {
                 listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
                 peers: Vec::new(),
                 mdns: false,
+                relay_only: false,
                 transmit: Some(TransmitMode::Vad),
                 profile: None,
                 channels: Vec::new(),
