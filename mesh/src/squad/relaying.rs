@@ -82,7 +82,8 @@ impl Squad {
         device: DeviceId,
         member: Option<MemberId>,
     ) {
-        if self.serving.is_some() {
+        if let Some(serving) = &mut self.serving {
+            serving.offer_soon(now);
             self.serve(device, member);
         }
         if member.is_none() && self.member.is_some() || self.uses_volunteer(now, device) {

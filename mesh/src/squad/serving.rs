@@ -20,6 +20,8 @@ pub(super) struct Serving {
     stale: BTreeSet<DeviceId>,
     /// When this device's offer is made again, and what was offered last.
     offer_at: Option<Timestamp>,
+    /// Whether that is made once more soon after: gossip may not have known yet who listens.
+    offer_again: bool,
     offers: u64,
     rate_kbps: u32,
 }
@@ -55,6 +57,12 @@ impl Serving {
 
     pub(super) fn link_up(&mut self, device: DeviceId) {
         self.peers.insert(device, Peer::default());
+    }
+
+    /// Somebody has come who has heard no offer.
+    pub(super) fn offer_soon(&mut self, now: Timestamp) {
+        self.offer_at = self.offer_at.map(|at| at.min(now + OFFER_SOON));
+        self.offer_again = true;
     }
 
     pub(super) fn link_down(&mut self, device: DeviceId) {
@@ -166,7 +174,8 @@ impl Serving {
     /// The number, lease and rate of the offer that is due.
     pub(super) fn offer_due(&mut self, now: Timestamp) -> Option<(u64, Duration, u32)> {
         self.offer_at.filter(|at| *at <= now)?;
-        self.offer_at = Some(now + OFFER_INTERVAL);
+        let again = std::mem::take(&mut self.offer_again);
+        self.offer_at = Some(now + if again { OFFER_AGAIN } else { OFFER_INTERVAL });
         self.offers += 1;
         let lease = if self.draining { Duration::ZERO } else { LEASE };
         Some((self.offers, lease, self.rate_kbps))
@@ -201,6 +210,10 @@ impl Serving {
 
 /// Targets of one peer that are forwarded.
 const ROUTES_MAX: usize = 64;
+
+/// How soon an offer is made to whoever has come, and once more after that.
+const OFFER_SOON: Duration = Duration::from_millis(250);
+const OFFER_AGAIN: Duration = Duration::from_millis(1_000);
 
 /// How often an offer is made again.
 const OFFER_INTERVAL: Duration = Duration::from_secs(10);

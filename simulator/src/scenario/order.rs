@@ -107,6 +107,10 @@ enum Words {
         #[arg(long)]
         from: Option<String>,
     },
+    Volunteer {
+        #[arg(long, default_value_t = 0)]
+        kbps: u32,
+    },
     Press {
         key: String,
     },
@@ -134,6 +138,7 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
         Words::TalkTo(to) => Command::TalkTo(to),
         Words::Key { key, to } => Command::Key { key, to: (!to.is_empty()).then_some(to) },
         Words::Move { person, net, from } => Command::Move { person, from, to: net },
+        Words::Volunteer { kbps } => Command::Volunteer { on: true, kbps },
         Words::Press { key } => Command::Ptt { down: true, key: Some(key) },
         Words::Release { key } => Command::Ptt { down: false, key: Some(key) },
     };
