@@ -278,9 +278,10 @@ pub enum MessageError {
     /// What is asked of a relay, which this device is not.
     #[error("this device is no relay")]
     NotRelaying,
-    /// More than a relay does for one peer.
-    #[error("too many targets to forward")]
-    TooManyRoutes,
+    /// One target more than a relay forwards for one peer, or something that a later message has
+    /// overtaken.
+    #[error("a target too many to forward, or a route that a later one has overtaken")]
+    Route,
     /// A move that nobody has the right to.
     #[error("move: {0}")]
     Move(MoveError),

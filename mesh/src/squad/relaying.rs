@@ -137,12 +137,12 @@ impl Squad {
             return Err(MessageError::Unordered);
         }
         let serving = self.serving.as_mut().ok_or(MessageError::NotRelaying)?;
-        let new = serving.take_route(device, route.target.id(), &route);
-        if new.ok_or(MessageError::TooManyRoutes)? {
-            let Route { target, only, .. } = route;
-            let only = only.map(List::into_vec);
-            self.events.push_back(Event::Serve(Service::Route { device, target, only }));
+        if !serving.take_route(device, route.target.id(), &route) {
+            return Err(MessageError::Route);
         }
+        let Route { target, only, .. } = route;
+        let only = only.map(List::into_vec);
+        self.events.push_back(Event::Serve(Service::Route { device, target, only }));
         Ok(())
     }
 

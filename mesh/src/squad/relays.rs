@@ -26,6 +26,8 @@ pub(super) struct Relays {
 /// What this device knows of, and has told, a relay that it has a link to.
 #[derive(Default)]
 struct Attachment {
+    /// The last number of what it was told.
+    numbers: u64,
     wanted: Telling<BTreeSet<DeviceId>>,
     /// The newest roster, and who is on it.
     roster: u64,
@@ -243,12 +245,14 @@ impl Relays {
         wanted: &BTreeSet<DeviceId>,
     ) -> Option<(DeviceId, RelayOrder)> {
         for (relay, attached) in &mut self.attached {
-            if let Some(number) = attached.wanted.poll(now, wanted) {
+            if let Some(number) = attached.wanted.poll(now, wanted, &mut attached.numbers) {
                 let devices = List::<_, WANTED_MAX>::truncated(wanted.iter().copied());
                 return Some((*relay, RelayOrder::Wanted(Wanted { number, devices })));
             }
             for (id, routed) in &mut attached.routes {
-                if let Some(number) = routed.telling.poll(now, &routed.wanted) {
+                if let Some(number) =
+                    routed.telling.poll(now, &routed.wanted, &mut attached.numbers)
+                {
                     let only = List::<_, RECIPIENTS_MAX>::truncated(routed.wanted.iter().copied());
                     let target = routed.target.clone();
                     let route = Route { number, target, only: Some(only) };
@@ -329,3 +333,133 @@ const LEASE_MAX: Duration = Duration::from_secs(120);
 
 /// How long a relay is not used that did not answer a talker.
 const SILENT_FOR: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{ChannelId, DeviceKey, SeededRandom};
+
+    use super::*;
+    use crate::{squad::serving::Serving, topology::Hop};
+
+    fn device(number: u64) -> DeviceId {
+        DeviceKey::generate(&SeededRandom::new(number)).id()
+    }
+
+    /// A talker and a relay that serves `listeners`, told of each other without a network.
+    struct Pair {
+        now: Timestamp,
+        talker: Relays,
+        relay: Serving,
+    }
+
+    const TALKER: u64 = 1;
+    const RELAY: u64 = 2;
+
+    impl Pair {
+        fn new() -> Self {
+            let mut relay = Serving::infrastructure();
+            relay.link_up(device(TALKER));
+            let mut talker = Relays::default();
+            talker.link_up(device(RELAY));
+            Self { now: Timestamp::from_millis(1_000), talker, relay }
+        }
+
+        /// Wants one target forwarded to these, and says to whom of them the relay does.
+        fn want(&mut self, channel: u8, listeners: &[DeviceId]) -> Vec<DeviceId> {
+            let target = Target::of_channel(ChannelId::from_bytes([channel; 16]));
+            let hop = Hop { relay: device(RELAY), standby: None, devices: listeners.to_vec() };
+            let hops = if listeners.is_empty() { Vec::new() } else { vec![hop] };
+            let plan = Plan { direct: Vec::new(), hops };
+            let id = target.id();
+            self.talker.want_routes(&[(id, (target, plan.clone()))].into());
+            while let Some((_, order)) = self.talker.poll(self.now, &BTreeSet::new()) {
+                match order {
+                    RelayOrder::Wanted(wanted) => {
+                        self.relay.take_wanted(device(TALKER), &wanted);
+                        self.talker.handle_wanted(self.now, device(RELAY), wanted.number, true);
+                    }
+                    RelayOrder::Route(id, route) => {
+                        let taken = self.relay.take_route(device(TALKER), id, &route);
+                        let of = (id, route.number);
+                        self.talker.handle_route(self.now, device(RELAY), of, taken);
+                    }
+                }
+            }
+            let agreed = self.talker.agreed(id, &plan);
+            agreed.hops.into_iter().flat_map(|hop| hop.devices).collect()
+        }
+    }
+
+    /// A relay once took the second declaration of a route for an old one, and dropped all that came.
+    #[test]
+    fn a_route_that_was_closed_is_opened_again() {
+        let mut pair = Pair::new();
+        let listeners = [device(3)];
+        assert_eq!(pair.want(1, &listeners), listeners);
+        assert_eq!(pair.want(1, &[]), []);
+        assert_eq!(pair.want(1, &listeners), listeners);
+        let target = Target::of_channel(ChannelId::from_bytes([1; 16]));
+        let route = |number, only: &[DeviceId]| Route {
+            number,
+            target: target.clone(),
+            only: Some(List::truncated(only.iter().copied())),
+        };
+        let mut take =
+            |number, only| pair.relay.take_route(device(TALKER), target.id(), &route(number, only));
+        // What was sent before comes late, and opens or closes nothing.
+        assert!(!take(1, &listeners[..]) && !take(3, &[]));
+        assert!(take(20, &[]) && !take(19, &listeners) && take(21, &listeners));
+    }
+
+    #[test]
+    fn a_relay_forwards_64_targets_of_one_peer() {
+        let mut pair = Pair::new();
+        let listeners = [device(3)];
+        let target = |number: u8| Target::of_channel(ChannelId::from_bytes([number; 16]));
+        let mut take = |number: u64, channel, only: &[DeviceId]| {
+            let only = Some(List::truncated(only.iter().copied()));
+            let target = target(channel);
+            let id = target.id();
+            pair.relay.take_route(device(TALKER), id, &Route { number, target, only })
+        };
+        for channel in 1..=64 {
+            assert!(take(channel.into(), channel, &listeners));
+        }
+        assert!(!take(65, 65, &listeners));
+        assert!(take(66, 7, &[]) && take(67, 65, &listeners));
+    }
+
+    /// [PROTO-10.4]
+    #[test]
+    fn relays_of_the_charter_come_before_volunteers_and_these_by_what_they_carry() {
+        let random = SeededRandom::new(9);
+        let founder = DeviceKey::generate(&random);
+        let charter = crate::charter::Charter::found("Squad", "Voice", &founder, None, &random);
+        let now = Timestamp::from_millis(1_000);
+        let mut relays = Relays::default();
+        let offer =
+            |device, number, rate_kbps| Offer { device, number, lease_seconds: 30, rate_kbps };
+        for (number, rate) in [(1, 500), (2, 0), (3, 9_000)] {
+            relays.link_up(device(number));
+            assert!(relays.take_offer(now, &offer(device(number), 1, rate)));
+        }
+        assert!(!relays.take_offer(now, &offer(device(1), 1, 7_000)), "said before");
+        let target = Target::of_channel(ChannelId::from_bytes([1; 16])).id();
+        let ranked = |relays: &Relays, now| -> Vec<DeviceId> {
+            let ranking = relays.ranking(now, charter.state(), target, |_| true);
+            ranking.iter().map(|candidate| candidate.relay).collect()
+        };
+        assert_eq!(ranked(&relays, now), [2, 3, 1].map(device));
+        // One that does not answer rests for five seconds, one that drains for as long as it says so.
+        relays.silent(now, device(2));
+        relays.set_draining(device(3), true);
+        assert_eq!(ranked(&relays, now), [device(1)]);
+        relays.set_draining(device(3), false);
+        let later = now + SILENT_FOR;
+        assert_eq!(ranked(&relays, later), [2, 3, 1].map(device));
+        // Their leases end.
+        let end = now + Duration::from_secs(30);
+        assert!(relays.lapsed(later, charter.state()).is_empty());
+        assert_eq!(relays.lapsed(end, charter.state()).len(), 3);
+    }
+}

@@ -33,6 +33,10 @@ struct Peer {
     wanted_number: u64,
     wanted: BTreeSet<DeviceId>,
     routes: BTreeMap<TargetId, u64>,
+    /// The newest number of a route that was closed.
+    closed: u64,
+    /// The last number of what it was told.
+    numbers: u64,
     roster: Telling<Vec<(DeviceId, u16)>>,
     draining: Telling<bool>,
 }
@@ -98,25 +102,23 @@ impl Serving {
         }
     }
 
-    /// A peer says where its frames are to go; whether that is news. Of too many targets further
-    /// ones are refused.
-    pub(super) fn take_route(
-        &mut self,
-        from: DeviceId,
-        id: TargetId,
-        route: &Route,
-    ) -> Option<bool> {
-        let peer = self.peers.get_mut(&from)?;
-        let closes = route.only.as_ref().is_some_and(|only| only.is_empty());
-        match peer.routes.get(&id) {
-            Some(known) if *known >= route.number => return Some(false),
-            Some(_) => {}
-            None if closes => return Some(false),
-            None if peer.routes.len() >= ROUTES_MAX => return None,
-            None => {}
+    /// A peer says where its frames are to go; false where it must say so again: something later has
+    /// overtaken it, or it has too many targets.
+    pub(super) fn take_route(&mut self, from: DeviceId, id: TargetId, route: &Route) -> bool {
+        let Some(peer) = self.peers.get_mut(&from) else { return false };
+        let newest = peer.routes.get(&id).copied().unwrap_or(peer.closed);
+        if route.number <= newest {
+            return false;
         }
-        peer.routes.insert(id, route.number);
-        Some(true)
+        if route.only.as_ref().is_some_and(|only| only.is_empty()) {
+            peer.routes.remove(&id);
+            peer.closed = peer.closed.max(route.number);
+        } else if peer.routes.len() < ROUTES_MAX || peer.routes.contains_key(&id) {
+            peer.routes.insert(id, route.number);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// The next notice for a peer.
@@ -128,7 +130,9 @@ impl Serving {
             };
             // Nobody is told of a drain that never was.
             let draining = self.draining || peer.draining.told().is_some();
-            if draining && let Some(number) = peer.draining.poll(now, &self.draining) {
+            if draining
+                && let Some(number) = peer.draining.poll(now, &self.draining, &mut peer.numbers)
+            {
                 return Some((device, Notice::Draining(number, self.draining)));
             }
             let slots: Vec<_> = peer
@@ -138,7 +142,7 @@ impl Serving {
                 .collect();
             self.stale.remove(&device);
             if (peer.wanted_number > 0 || peer.roster.told().is_some())
-                && let Some(number) = peer.roster.poll(now, &slots)
+                && let Some(number) = peer.roster.poll(now, &slots, &mut peer.numbers)
             {
                 let slots = List::<_, WANTED_MAX>::truncated(slots);
                 return Some((device, Notice::Roster(Roster { number, slots })));

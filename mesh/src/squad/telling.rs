@@ -20,15 +20,17 @@ impl<T> Default for Telling<T> {
 }
 
 impl<T: PartialEq + Clone> Telling<T> {
-    /// The number under which the peer is to be told `wanted` now, if it is.
-    pub(super) fn poll(&mut self, now: Timestamp, wanted: &T) -> Option<u64> {
+    /// The number under which the peer is to be told `wanted` now, if it is: the next of all that it
+    /// was told, since one that is told something anew must not take it for something old.
+    pub(super) fn poll(&mut self, now: Timestamp, wanted: &T, numbers: &mut u64) -> Option<u64> {
         let due = self.again_at.is_some_and(|at| at <= now);
         if self.told.as_ref() == Some(wanted) && !due {
             return None;
         }
         self.told = Some(wanted.clone());
         self.again_at = Some(now + ANSWER_TIMEOUT);
-        self.number += 1;
+        *numbers += 1;
+        self.number = *numbers;
         Some(self.number)
     }
 
