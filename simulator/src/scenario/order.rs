@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use hark_node::{
     commands::Request,
     snapshot::{Command, NetChange, TalkTo},
@@ -113,6 +113,26 @@ enum Words {
     Release {
         key: String,
     },
+    Volunteer {
+        #[arg(value_enum)]
+        state: Switch,
+        #[arg(long, default_value_t = 0)]
+        kbps: u32,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+/// A command about the charter that reads no files.
+pub(super) fn charter<'a>(words: impl Iterator<Item = &'a str>) -> Option<Box<Request>> {
+    match Words::try_parse_from(words).ok()? {
+        Words::Charter(request) => Some(request),
+        _ => None,
+    }
 }
 
 fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, String> {
@@ -135,6 +155,7 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
         Words::Key { key, to } => Command::Key { key, to: (!to.is_empty()).then_some(to) },
         Words::Move { person, net, from } => Command::Move { person, from, to: net },
         Words::Press { key } => Command::Ptt { down: true, key: Some(key) },
+        Words::Volunteer { state, kbps } => Command::Volunteer { on: state == Switch::On, kbps },
         Words::Release { key } => Command::Ptt { down: false, key: Some(key) },
     };
     Ok(InstructionKind::Radio(command))
