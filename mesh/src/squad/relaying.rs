@@ -226,6 +226,10 @@ impl Squad {
                     Notice::Roster(roster) => {
                         (Purpose::Roster(roster.number), Message::Roster(roster))
                     }
+                    Notice::Offer { told, number, lease, rate } => {
+                        let offer = relays::offer(&self.key, number, lease, rate);
+                        (Purpose::Offer(told), Message::Offer(offer))
+                    }
                     Notice::Draining(number, draining) => {
                         (Purpose::Draining(number), Message::Draining(draining))
                     }

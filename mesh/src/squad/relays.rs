@@ -13,7 +13,7 @@ use crate::{
     Target,
     charter::State,
     message::{Offer, RECIPIENTS_MAX, Roster, Route, WANTED_MAX, Wanted},
-    topology::{Candidate, Plan, rendezvous},
+    topology::{Candidate, Hop, Plan, rendezvous},
 };
 
 /// Relays that are linked, and offers to be one.
@@ -36,6 +36,8 @@ struct Attachment {
     /// It did not answer a talker; not used until then.
     silent_until: Option<Timestamp>,
     routes: BTreeMap<TargetId, Routed>,
+    /// The highest number of a route that is closed and forgotten: the relay remembers it.
+    closed: u64,
 }
 
 /// A target that a relay forwards.
@@ -193,17 +195,22 @@ impl Relays {
         };
         let mut direct: BTreeSet<_> = wanted.direct.iter().copied().collect();
         let mut hops = Vec::new();
+        let all = |relay: &DeviceId, devices: &[DeviceId]| {
+            taken(*relay).is_some_and(|taken| devices.iter().all(|it| taken.contains(it)))
+        };
         for hop in &wanted.hops {
+            let ready = hop.standby.filter(|standby| all(standby, &hop.devices));
+            // What takes the relay's place is better than many copies of our own until it agrees.
+            let relay = ready.filter(|_| !all(&hop.relay, &hop.devices)).unwrap_or(hop.relay);
             let serves =
-                |device: &DeviceId| taken(hop.relay).is_some_and(|taken| taken.contains(device));
+                |device: &DeviceId| taken(relay).is_some_and(|taken| taken.contains(device));
             let (served, others): (Vec<_>, Vec<_>) =
                 hop.devices.iter().copied().partition(|device| serves(device));
             direct.extend(others);
             if !served.is_empty() {
-                let standby = hop.standby.filter(|standby| {
-                    taken(*standby).is_some_and(|taken| served.iter().all(|it| taken.contains(it)))
-                });
-                hops.push(crate::topology::Hop { relay: hop.relay, standby, devices: served });
+                let other = hop.standby.filter(|standby| *standby != relay);
+                let standby = other.filter(|standby| all(standby, &served));
+                hops.push(Hop { relay, standby, devices: served });
             }
         }
         Plan { direct: direct.into_iter().collect(), hops }
@@ -212,6 +219,7 @@ impl Relays {
     /// The routes that the plans of all targets want.
     pub(super) fn want_routes(&mut self, plans: &BTreeMap<TargetId, (Target, Plan)>) {
         for (relay, attached) in &mut self.attached {
+            let closed = attached.closed;
             for (id, (target, plan)) in plans {
                 let hops = plan.hops.iter();
                 let hops = hops.filter(|hop| hop.relay == *relay || hop.standby == Some(*relay));
@@ -223,7 +231,7 @@ impl Relays {
                 let routed = attached.routes.entry(*id).or_insert_with(|| Routed {
                     target: target.clone(),
                     wanted: BTreeSet::new(),
-                    telling: Telling::default(),
+                    telling: Telling::after(closed),
                     taken: BTreeSet::new(),
                 });
                 routed.wanted = devices;
@@ -288,6 +296,7 @@ impl Relays {
         }
         routed.taken = routed.telling.told().cloned().unwrap_or_default();
         if routed.taken.is_empty() && routed.wanted.is_empty() {
+            attached.closed = attached.closed.max(routed.telling.number());
             attached.routes.remove(&target);
         }
         true
@@ -329,3 +338,79 @@ const LEASE_MAX: Duration = Duration::from_secs(120);
 
 /// How long a relay is not used that did not answer a talker.
 const SILENT_FOR: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{ChannelId, DeviceKey, SeededRandom};
+
+    use super::*;
+    use crate::squad::serving::Serving;
+
+    const NOW: Timestamp = Timestamp::from_millis(0);
+
+    fn device(number: u64) -> DeviceId {
+        DeviceKey::generate(&SeededRandom::new(number)).id()
+    }
+
+    fn target() -> Target {
+        Target::new([ChannelId::from_bytes([7; 16])], [], [])
+    }
+
+    fn plans(hops: Vec<Hop>) -> BTreeMap<TargetId, (Target, Plan)> {
+        [(target().id(), (target(), Plan { direct: Vec::new(), hops }))].into()
+    }
+
+    /// All that is to be told of routes now, taken by whom it is for.
+    fn tell(relays: &mut Relays) -> Vec<(DeviceId, Route)> {
+        let mut told = Vec::new();
+        while let Some((relay, order)) = relays.poll(NOW, &BTreeSet::new()) {
+            match order {
+                RelayOrder::Wanted(wanted) => {
+                    relays.handle_wanted(NOW, relay, wanted.number, true);
+                }
+                RelayOrder::Route(id, route) => {
+                    relays.handle_route(NOW, relay, (id, route.number), true);
+                    told.push((relay, route));
+                }
+            }
+        }
+        told
+    }
+
+    /// A relay that was drained and used again took the new route for an old one, and forwarded
+    /// nothing.
+    #[test]
+    fn a_route_that_was_closed_opens_again() {
+        let (relay, talker) = (device(1), device(2));
+        let mut relays = Relays::default();
+        relays.link_up(relay);
+        let mut serving = Serving::infrastructure();
+        serving.link_up(talker);
+        let hop = Hop { relay, standby: None, devices: vec![device(3)] };
+        for hops in [vec![hop.clone()], Vec::new(), vec![hop]] {
+            relays.want_routes(&plans(hops));
+            let told = tell(&mut relays);
+            assert_eq!(told.len(), 1);
+            let (_, route) = &told[0];
+            assert_eq!(serving.take_route(talker, target().id(), route), Some(true), "news");
+        }
+    }
+
+    /// Each change of the first relay sent everybody a copy for a round trip.
+    #[test]
+    fn the_standby_goes_on_until_the_first_has_agreed() {
+        let (first, second, ears) = (device(1), device(2), vec![device(3), device(4)]);
+        let mut relays = Relays::default();
+        [first, second].into_iter().for_each(|relay| relays.link_up(relay));
+        let hop = |relay, standby| Hop { relay, standby, devices: ears.clone() };
+        relays.want_routes(&plans(vec![hop(second, None)]));
+        assert_eq!(tell(&mut relays).len(), 1);
+        let back = plans(vec![hop(first, Some(second))]);
+        let wanted = &back[&target().id()].1;
+        relays.want_routes(&back);
+        let agreed = relays.agreed(target().id(), wanted);
+        assert_eq!(agreed, Plan { direct: Vec::new(), hops: vec![hop(second, None)] });
+        tell(&mut relays);
+        assert_eq!(relays.agreed(target().id(), wanted), *wanted);
+    }
+}

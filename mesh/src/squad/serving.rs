@@ -30,15 +30,31 @@ struct Peer {
     /// The newest of what it has said.
     wanted_number: u64,
     wanted: BTreeSet<DeviceId>,
-    routes: BTreeMap<TargetId, u64>,
+    /// Those that are closed among them, so that nothing old opens them again.
+    routes: BTreeMap<TargetId, Declared>,
     roster: Telling<Vec<(DeviceId, u16)>>,
     draining: Telling<bool>,
+    /// That we relay.
+    offer: Telling<()>,
+}
+
+/// The newest that a peer has said of a route.
+struct Declared {
+    number: u64,
+    is_open: bool,
 }
 
 /// Something to tell a peer.
 pub(super) enum Notice {
     Roster(Roster),
     Draining(u64, bool),
+    /// What is gossiped comes every 10 s, and not to one whom the swarm knows too little of yet.
+    Offer {
+        told: u64,
+        number: u64,
+        lease: Duration,
+        rate: u32,
+    },
 }
 
 impl Serving {
@@ -55,6 +71,7 @@ impl Serving {
 
     pub(super) fn link_up(&mut self, device: DeviceId) {
         self.peers.insert(device, Peer::default());
+        self.stale.insert(device);
     }
 
     pub(super) fn link_down(&mut self, device: DeviceId) {
@@ -99,15 +116,21 @@ impl Serving {
         route: &Route,
     ) -> Option<bool> {
         let peer = self.peers.get_mut(&from)?;
-        let closes = route.only.as_ref().is_some_and(|only| only.is_empty());
-        match peer.routes.get(&id) {
-            Some(known) if *known >= route.number => return Some(false),
-            Some(_) => {}
-            None if closes => return Some(false),
-            None if peer.routes.len() >= ROUTES_MAX => return None,
-            None => {}
+        let is_open = !route.only.as_ref().is_some_and(|only| only.is_empty());
+        let known = peer.routes.get(&id);
+        if known.is_some_and(|known| known.number >= route.number) || known.is_none() && !is_open {
+            return Some(false);
         }
-        peer.routes.insert(id, route.number);
+        let others = peer.routes.iter().filter(|(other, it)| it.is_open && **other != id).count();
+        if is_open && others >= ROUTES_MAX {
+            return None;
+        }
+        peer.routes.insert(id, Declared { number: route.number, is_open });
+        if peer.routes.len() > DECLARED_MAX {
+            let closed = peer.routes.iter().filter(|(_, it)| !it.is_open);
+            let oldest = closed.min_by_key(|(_, it)| it.number).map(|(id, _)| *id);
+            oldest.and_then(|id| peer.routes.remove(&id));
+        }
         Some(true)
     }
 
@@ -122,6 +145,11 @@ impl Serving {
             let draining = self.draining || peer.draining.told().is_some();
             if draining && let Some(number) = peer.draining.poll(now, &self.draining) {
                 return Some((device, Notice::Draining(number, self.draining)));
+            }
+            let offers = self.offer_at.is_some() && !self.draining;
+            if offers && let Some(told) = peer.offer.poll(now, &()) {
+                let (number, rate) = (self.offers, self.rate_kbps);
+                return Some((device, Notice::Offer { told, number, lease: LEASE, rate }));
             }
             let slots: Vec<_> = peer
                 .wanted
@@ -148,6 +176,18 @@ impl Serving {
     ) {
         if let Some(peer) = self.peers.get_mut(&device) {
             peer.roster.handle_answer(now, number, taken);
+        }
+    }
+
+    pub(super) fn handle_offer(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        number: u64,
+        taken: bool,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&device) {
+            peer.offer.handle_answer(now, number, taken);
         }
     }
 
@@ -179,17 +219,13 @@ impl Serving {
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-        let again = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| due(peer.roster.timeout()) || due(peer.draining.timeout()));
+        let again = self.peers.iter().filter(|(_, peer)| peer.timeouts().any(due));
         self.stale.extend(again.map(|(device, _)| *device));
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let peers = self.peers.values();
-        let peers = peers.flat_map(|peer| [peer.roster.timeout(), peer.draining.timeout()]);
-        peers.flatten().chain(self.offer_at).min()
+        peers.flat_map(|peer| peer.timeouts().flatten()).chain(self.offer_at).min()
     }
 
     /// Whoever wants to reach `device` is told anew.
@@ -199,8 +235,18 @@ impl Serving {
     }
 }
 
+impl Peer {
+    /// When it is to be told each thing again.
+    fn timeouts(&self) -> impl Iterator<Item = Option<Timestamp>> {
+        [self.roster.timeout(), self.draining.timeout(), self.offer.timeout()].into_iter()
+    }
+}
+
 /// Targets of one peer that are forwarded.
 const ROUTES_MAX: usize = 64;
+
+/// Routes of one peer that are remembered, with those that are closed: the oldest of these goes.
+const DECLARED_MAX: usize = 2 * ROUTES_MAX;
 
 /// How often an offer is made again.
 const OFFER_INTERVAL: Duration = Duration::from_secs(10);

@@ -20,6 +20,16 @@ impl<T> Default for Telling<T> {
 }
 
 impl<T: PartialEq + Clone> Telling<T> {
+    /// The same, with numbers that are higher than this.
+    pub(super) fn after(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
+    /// The number under which the peer was told last.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The number under which the peer is to be told `wanted` now, if it is.
     pub(super) fn poll(&mut self, now: Timestamp, wanted: &T) -> Option<u64> {
         let due = self.again_at.is_some_and(|at| at <= now);
