@@ -38,6 +38,8 @@ fn main() -> anyhow::Result<()> {
         listen: Vec::new(),
         peers: Vec::new(),
         mdns: true,
+        relay_only: false,
+        port_mapping: false,
         transmit: Some(TransmitMode::Open),
         profile: None,
         channels: Vec::new(),

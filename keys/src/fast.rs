@@ -27,6 +27,8 @@ pub enum Kind {
     Probe = 0x21,
     /// Tells that a probe has arrived: its token.
     Answer = 0x22,
+    /// Tells the side that has dialled that it is seen at another address than QUIC knows: nothing.
+    Notice = 0x23,
 }
 
 /// What a probe holds and its answer repeats.
@@ -218,6 +220,7 @@ impl Header {
             0x20 => Kind::Datagram,
             0x21 => Kind::Probe,
             0x22 => Kind::Answer,
+            0x23 => Kind::Notice,
             _ => return None,
         };
         let (index, counter) = ([i0, i1, i2, i3], [c0, c1, c2, c3]);

@@ -76,6 +76,9 @@ pub struct SquadConfig {
     /// The member whose device it is; none of an infrastructure relay, which hears nothing, says
     /// nothing and gets no key.
     pub member: Option<MemberId>,
+    /// Whether no member is to learn where this device is: it is linked with members by the charter's
+    /// relays alone.
+    pub relay_only: bool,
     /// What it says of itself.
     pub presence: Presence,
     /// The members it knew when it stopped.
@@ -90,6 +93,7 @@ pub struct SquadConfig {
 pub struct Squad {
     key: Arc<DeviceKey>,
     member: Option<MemberId>,
+    relay_only: bool,
     presence: Presence,
     links: BTreeMap<DeviceId, Link>,
     liveness: Liveness,
@@ -143,11 +147,21 @@ struct Link {
 impl Squad {
     /// Nobody is there yet; all members it remembers are dialled, and the relays of the charter.
     pub fn new(now: Timestamp, config: SquadConfig, random: Arc<dyn Random>) -> Self {
-        let SquadConfig { charter, key, member, presence, directory, generations, names } = config;
+        let SquadConfig {
+            charter,
+            key,
+            member,
+            relay_only,
+            presence,
+            directory,
+            generations,
+            names,
+        } = config;
         let mut dialling = Dialling::default();
         for record in directory.records() {
             let record = record.unverified();
-            if record.device != key.id() {
+            let may = !relay_only || is_infrastructure(&charter, record.device);
+            if record.device != key.id() && may {
                 dialling.discovered(now, Some(record.device), &record.addresses);
             }
         }
@@ -162,6 +176,7 @@ impl Squad {
             key,
             serving: member.is_none().then(Serving::infrastructure),
             member,
+            relay_only,
             presence,
             relays: Relays::default(),
             links: BTreeMap::new(),
@@ -229,8 +244,8 @@ impl Squad {
         }
         self.paths.link_down(device);
         self.dialling.connected(device, address);
-        self.dialling.discovered(now, Some(device), &addresses);
-        self.dialling.discovered(now, Some(device), address.as_slice());
+        self.learn(now, Some(device), &addresses);
+        self.learn(now, Some(device), address.as_slice());
         self.under_way.retain(|(to, _), _| *to != device);
         let differs = digest != self.charter().digest();
         self.replication.link_up(now, device, differs);
@@ -392,7 +407,7 @@ impl Squad {
 
     /// This device listens at `addresses` now; the first 16 count.
     pub fn handle_addresses(&mut self, now: Timestamp, addresses: Vec<SocketAddr>) {
-        if self.presence.addresses != addresses {
+        if self.presence.addresses != addresses && !self.relay_only {
             self.presence.addresses = addresses;
             self.update_record(now);
         }
@@ -482,7 +497,15 @@ impl Squad {
         let own = &self.presence.addresses;
         let addresses: Vec<_> =
             addresses.iter().copied().filter(|address| !own.contains(address)).collect();
-        self.dialling.discovered(now, device, &addresses);
+        self.learn(now, device, &addresses);
+    }
+
+    /// Addresses of a device are worth trying, unless that would tell a member where we are.
+    fn learn(&mut self, now: Timestamp, device: Option<DeviceId>, addresses: &[SocketAddr]) {
+        let relay = device.is_some_and(|device| is_infrastructure(self.charter(), device));
+        if !self.relay_only || relay {
+            self.dialling.discovered(now, device, addresses);
+        }
     }
 
     /// A dial of [`Self::poll_dial`] came to nothing.
@@ -626,6 +649,14 @@ impl Squad {
     /// The member whose device this is; none of an infrastructure relay.
     pub fn member(&self) -> Option<MemberId> {
         self.member
+    }
+
+    /// Why nobody can be reached, where that is so: this device is to use the charter's relays alone,
+    /// and there is none.
+    pub fn lacks_relays(&self) -> bool {
+        let charter = self.charter();
+        self.relay_only
+            && !charter.state().relays().any(|relay| is_infrastructure(charter, relay.device))
     }
 
     /// What this device says of itself.
@@ -791,6 +822,11 @@ impl Squad {
         }
         self.transmits.push_back(transmit);
     }
+}
+
+/// Whether `device` is a relay of the charter's, and no member's.
+fn is_infrastructure(charter: &Charter, device: DeviceId) -> bool {
+    charter.state().relay(device).is_some() && charter.owner(device).is_none()
 }
 
 /// Links at a time: as many as can be given a key. Further peers are not served.

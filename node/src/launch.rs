@@ -19,6 +19,7 @@ use crate::{
     link::{Binder, DatagramHandler, LinkEvent, Links},
     network::{Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, Worker},
     random::SystemRandom,
+    reach::{names::Names, ports::Surroundings},
     relay::Relay,
     snapshot::TransmitMode,
     store::{Home, Lock, OrganisationStore},
@@ -42,10 +43,15 @@ pub struct Parts {
     pub listen: Vec<SocketAddr>,
     /// Where to listen, too, if that works.
     pub listen_if_possible: Vec<SocketAddr>,
-    /// Addresses worth trying.
-    pub peers: Vec<SocketAddr>,
+    /// Addresses and names worth trying.
+    pub names: Option<Names>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Whether no member is to learn where this device is: it listens nowhere then, and does not look
+    /// on the LAN.
+    pub relay_only: bool,
+    /// Where to ask the router for a port, if it is to be asked.
+    pub port_mapping: Option<Box<dyn Surroundings>>,
     /// How the microphone opens; as the profile says where none is given.
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
@@ -153,6 +159,12 @@ impl Launch {
         inputs: UnboundedSender<Input>,
         input_receiver: UnboundedReceiver<Input>,
     ) -> anyhow::Result<String> {
+        if parts.relay_only && self.belongs.is_none() {
+            anyhow::bail!(
+                "whoever joins is seen by a member: run `hark join TICKET` where that may be, and \
+                 --relay-only from then on"
+            );
+        }
         let (config, _lock) = self.into_runner(parts);
         Runner::new(config, input_receiver, inputs)?.run().await
     }
@@ -174,7 +186,7 @@ impl Launch {
             }
         });
         let links = Links::new(key.id(), clock, link_sender, handler);
-        let mut peers = parts.peers;
+        let mut peers = Vec::new();
         let (store, doorkeeper, ticket) = match (belongs, ticket) {
             (Some((store, lock)), ticket) => {
                 let _ = held.set(lock);
@@ -220,10 +232,17 @@ impl Launch {
             ticket,
             presence,
             doorkeeper: Arc::new(doorkeeper),
-            listen: parts.listen,
-            listen_if_possible: parts.listen_if_possible,
+            listen: if parts.relay_only { Vec::new() } else { parts.listen },
+            listen_if_possible: if parts.relay_only {
+                Vec::new()
+            } else {
+                parts.listen_if_possible
+            },
             peers,
-            mdns: parts.mdns,
+            names: parts.names.filter(|_| !parts.relay_only),
+            mdns: parts.mdns && !parts.relay_only,
+            port_mapping: parts.port_mapping.filter(|_| !parts.relay_only),
+            relay_only: parts.relay_only,
             links,
             link_events,
             relay,

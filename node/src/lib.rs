@@ -27,6 +27,7 @@ pub mod node;
 mod platform;
 pub mod profile;
 pub mod random;
+pub mod reach;
 pub mod recovery;
 pub mod relay;
 pub mod snapshot;

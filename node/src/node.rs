@@ -30,6 +30,10 @@ use crate::{
     link::UdpBinder,
     network::{self, Input, Publisher},
     platform::{Urgency, prefer_this_thread},
+    reach::{
+        names::{Dns, Names, Place},
+        ports::System,
+    },
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
     voice::Line,
@@ -55,10 +59,15 @@ pub struct NodeConfig {
     /// Addresses to listen on; none is any address, any port, IPv4 and IPv6. These, the addresses worth
     /// trying and the channels are for the organisation in front.
     pub listen: Vec<SocketAddr>,
-    /// Addresses worth trying.
-    pub peers: Vec<SocketAddr>,
+    /// Addresses and names worth trying.
+    pub peers: Vec<Place>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Whether no member is to learn where this device is: it is linked with members by the charter's
+    /// relays alone.
+    pub relay_only: bool,
+    /// Whether to ask the router for a port that the outside can reach.
+    pub port_mapping: bool,
     /// How the microphone opens; as the profile says where none is given.
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
@@ -135,8 +144,13 @@ impl Node {
             let parts = Parts {
                 listen,
                 listen_if_possible,
-                peers: if own { config.peers.clone() } else { Vec::new() },
+                names: (own && !config.peers.is_empty()).then(|| Names {
+                    places: config.peers.clone(),
+                    source: Arc::new(Dns::default()),
+                }),
                 mdns: config.mdns,
+                relay_only: config.relay_only,
+                port_mapping: config.port_mapping.then(|| Box::new(System) as _),
                 transmit: config.transmit,
                 profile: config.profile.clone().filter(|_| own),
                 channels: if own { config.channels.clone() } else { Vec::new() },

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{DeviceText, PeerStats},
     profile::ProfileAction,
+    reach::ports::Report,
 };
 
 /// Everything that a screen or the local API shows. Made ten times a second.
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub peers: Vec<PeerView>,
     /// Devices that hold the own key, this one included.
     pub roster: Vec<DeviceText>,
+    /// What has come of asking the router for a port; none where it is not to be asked.
+    pub router: Option<Report>,
     /// A sound device that is lost, or another lasting trouble, for a person.
     pub trouble: Option<String>,
 }

@@ -233,6 +233,29 @@ mod tests {
         }
     }
 
+    /// As it is, and with everything in it that is commented out.
+    #[test]
+    fn the_example_is_what_a_relay_reads() {
+        let example = include_str!("../packaging/relay.toml");
+        assert_eq!(read(example), Ok(Config::default()));
+        let all: Vec<_> = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)
+            })
+            .collect();
+        let all = read(&all.join("\n")).expect("it is well formed");
+        assert_eq!(all.admin, Some(crate::program::ADMIN));
+        assert_eq!(all.listen.map(|address| address.port()), Some(crate::program::PORT));
+        assert_eq!(all.log, LogFormat::default());
+        let [organisation] = &all.organisations.into_values().collect::<Vec<_>>()[..] else {
+            panic!("the example has one organisation");
+        };
+        assert_eq!(organisation.name.as_deref(), Some("Kestrel"));
+        let quotas = Quotas { members: 200, channels: 50, kbps: 20_000, packets: 50_000 };
+        assert_eq!((organisation.port, organisation.quotas), (Some(7_300), quotas));
+    }
+
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let error = Config::load(Path::new("no/such.toml")).expect_err("it is not there");

@@ -38,6 +38,12 @@ pub enum Event {
         /// Where it listens, as `ADDR:PORT`.
         listen: Vec<String>,
     },
+    /// The organisation's charter names this relay, as far as members have brought that; or does so
+    /// no longer.
+    Named {
+        /// Which of the two.
+        named: bool,
+    },
     /// A device has attached.
     SessionUp {
         /// Which.

@@ -419,7 +419,7 @@ impl Tenants {
         let mut state = self.lock().state.clone();
         let id = OrganisationId::from_bytes([0; 32]);
         self.give_port(id, &mut state);
-        let port = state.organisations[&Text(id)].port.unwrap_or_default();
+        let port = self.port_in(&state, id).unwrap_or_default();
         Ok((self.home.next_device(&SystemRandom)?, port))
     }
 

@@ -197,8 +197,10 @@ impl Seat {
         Parts {
             listen: vec![([0, 0, 0, 0], 0).into()],
             listen_if_possible: Vec::new(),
-            peers: Vec::new(),
+            names: None,
             mdns: false,
+            relay_only: false,
+            port_mapping: None,
             transmit: Some(self.transmit()),
             profile: None,
             channels: self.actor.member.channels.clone(),

@@ -49,8 +49,19 @@ impl From<Output> for Outcome {
 
 /// The command `hark`, free of what the caller's environment says to it.
 pub(crate) fn hark() -> Command {
-    let mut command = Command::new(path());
-    for variable in ["HARK_HOME", "HARK_LOG", "HARK_PASSPHRASE"] {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    plain(PATH.get_or_init(|| path("hark-node", "hark", &["keys", "mesh", "node"])))
+}
+
+/// The command `hark-relay`, likewise.
+pub(crate) fn hark_relay() -> Command {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    plain(PATH.get_or_init(|| path("hark-relay", "hark-relay", &["keys", "mesh", "node", "relay"])))
+}
+
+fn plain(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    for variable in ["HARK_HOME", "HARK_RELAY_HOME", "HARK_LOG", "HARK_PASSPHRASE"] {
         command.env_remove(variable);
     }
     command
@@ -58,33 +69,29 @@ pub(crate) fn hark() -> Command {
 
 /// The program, which lies beside this crate's tests. `cargo nextest run --workspace` has built it;
 /// where the tests of this crate run alone, it is built here if it is not there or out of date.
-pub(crate) fn path() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let tests = std::env::current_exe().expect("a test has a path");
-        let profile = tests.ancestors().nth(2).expect("tests lie in PROFILE/deps");
-        let path = profile.join(format!("hark{}", std::env::consts::EXE_SUFFIX));
-        let built = fs::metadata(&path).and_then(|metadata| metadata.modified());
-        if built.is_ok_and(|built| newest_source() <= built) {
-            return path;
-        }
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "hark-node", "--bin", "hark"]);
-        cargo.arg("--target-dir").arg(profile.parent().expect("PROFILE lies in the target folder"));
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().is_ok_and(|status| status.success()), "{cargo:?} failed");
-        path
-    })
+fn path(package: &str, program: &str, sources: &[&str]) -> PathBuf {
+    let tests = std::env::current_exe().expect("a test has a path");
+    let profile = tests.ancestors().nth(2).expect("tests lie in PROFILE/deps");
+    let path = profile.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+    let built = fs::metadata(&path).and_then(|metadata| metadata.modified());
+    if built.is_ok_and(|built| newest_source(sources) <= built) {
+        return path;
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", package, "--bin", program]);
+    cargo.arg("--target-dir").arg(profile.parent().expect("PROFILE lies in the target folder"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().is_ok_and(|status| status.success()), "{cargo:?} failed");
+    path
 }
 
-/// When a source of the program was last changed.
-fn newest_source() -> SystemTime {
+/// When a source of a program was last changed.
+fn newest_source(crates: &[&str]) -> SystemTime {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it lies in a workspace");
     let mut newest = SystemTime::UNIX_EPOCH;
-    let mut folders: Vec<_> =
-        ["keys/src", "mesh/src", "node/src"].map(|folder| workspace.join(folder)).into();
+    let mut folders: Vec<_> = crates.iter().map(|name| workspace.join(name).join("src")).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             match entry.metadata() {

@@ -11,6 +11,7 @@
 
 mod binary;
 mod events;
+mod hub;
 #[cfg(target_os = "linux")]
 mod lan;
 mod member;
@@ -19,6 +20,7 @@ mod scene;
 
 pub use binary::{Outcome, is_root};
 pub use events::Event;
+pub use hub::Hub;
 #[cfg(target_os = "linux")]
 pub use lan::Lan;
 pub use member::Member;

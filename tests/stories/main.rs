@@ -11,6 +11,7 @@ mod doors;
 mod lan;
 mod organisations;
 mod profiles;
+mod relays;
 mod roles;
 mod squad;
 mod trouble;

@@ -89,19 +89,14 @@ impl Paths {
 
     /// Addresses at which this device's socket is seen from outside: those that a relay tells, or
     /// two others.
-    fn candidates(
-        &self,
-        own: &[SocketAddr],
-        is_relay: impl Fn(DeviceId) -> bool,
-    ) -> List<SocketAddr, CANDIDATES_MAX> {
+    fn candidates(&self, is_relay: impl Fn(DeviceId) -> bool) -> List<SocketAddr, CANDIDATES_MAX> {
         let mut votes: BTreeMap<SocketAddr, usize> = BTreeMap::new();
         for (device, address) in &self.observed {
             let weight = if is_relay(*device) { 2 } else { 1 };
             *votes.entry(*address).or_default() += weight;
         }
-        let confirmed = votes.into_iter().filter(|(address, votes)| {
-            *votes >= 2 && !own.contains(address) && can_be_dialled(*address)
-        });
+        let confirmed =
+            votes.into_iter().filter(|(address, votes)| *votes >= 2 && can_be_dialled(*address));
         List::truncated(confirmed.map(|(address, _)| address))
     }
 
@@ -213,7 +208,10 @@ impl Squad {
     }
 
     fn candidates(&self) -> List<SocketAddr, CANDIDATES_MAX> {
-        self.paths.candidates(&self.presence.addresses, |device| self.relays.contains(device))
+        if self.relay_only {
+            return List::default();
+        }
+        self.paths.candidates(|device| self.relays.contains(device))
     }
 
     fn send_candidates(&mut self, to: DeviceId, answer: bool) {

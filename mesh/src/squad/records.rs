@@ -145,7 +145,7 @@ impl Squad {
                 }
             }
             changed = true;
-            self.dialling.discovered(now, Some(device), &addresses);
+            self.learn(now, Some(device), &addresses);
             if let Some(link) = self.links.get_mut(&device)
                 && link.name != name
             {

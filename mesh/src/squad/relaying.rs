@@ -22,7 +22,7 @@ impl Squad {
     /// Be a relay for the others, with `rate_kbps` to send, 0 being any rate; or be none any more.
     /// An infrastructure relay always is one.
     pub fn volunteer(&mut self, now: Timestamp, rate_kbps: Option<u32>) {
-        if self.member.is_none() {
+        if self.member.is_none() || self.relay_only {
             return;
         }
         match (rate_kbps, &self.serving) {
@@ -163,7 +163,8 @@ impl Squad {
     /// Whether a member's offer is of use. One who relays for others itself needs no volunteer, and
     /// what comes of one would look as if it were to be forwarded.
     fn uses_volunteer(&self, now: Timestamp, device: DeviceId) -> bool {
-        self.member.is_some() && self.serving.is_none() && self.relays.offers(now, device)
+        let may = self.member.is_some() && self.serving.is_none() && !self.relay_only;
+        may && self.relays.offers(now, device)
     }
 
     fn use_relay(&mut self, relay: DeviceId) {

@@ -31,7 +31,7 @@ impl Squad {
         self.records.prune(&charter);
         for relay in charter.state().relays() {
             if relay.device != self.key.id() {
-                self.dialling.discovered(now, Some(relay.device), &relay.addresses);
+                self.learn(now, Some(relay.device), &relay.addresses);
             }
         }
         self.permit_nets(now);

@@ -135,6 +135,7 @@ impl World {
         node.incarnation = incarnation;
         let charter = Arc::clone(&node.disk_charter);
         let config = SquadConfig {
+            relay_only: false,
             directory: Directory::restore(&charter, &node.disk_directory),
             member: Some(charter.member_of(node.key.id())),
             charter,

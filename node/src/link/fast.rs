@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use hark_keys::{
     Random, Timestamp,
     fast::{self, EXPORT_LABEL, EXPORT_LENGTH, Kind, Opener, Token},
@@ -37,6 +38,7 @@ use crate::clock::Clock;
 /// The fast path of one link.
 pub(super) struct FastPath {
     connection: Connection,
+    dialled: bool,
     random: Arc<dyn Random>,
     index: u32,
     opener: Mutex<Opener>,
@@ -55,6 +57,20 @@ struct State {
     validations: u64,
     /// Whether QUIC has left that address since.
     astray: bool,
+    /// When the last notice was sent or heeded.
+    noticed: Option<Timestamp>,
+}
+
+impl State {
+    /// Whether a notice may be sent or heeded again.
+    fn notice_is_due(&mut self, now: Timestamp) -> bool {
+        let due =
+            self.noticed.is_none_or(|last| now.saturating_duration_since(last) >= BETWEEN_NOTICES);
+        if due {
+            self.noticed = Some(now);
+        }
+        due
+    }
 }
 
 impl FastPath {
@@ -74,9 +90,11 @@ impl FastPath {
         let (sealer, opener) = fast::keys(&exported, dialled);
         let outlet = Outlet::new(connection.clone(), socket, plain, sealer, dropped);
         let validations = validations(&connection);
-        let state = State { probing: Probing::new(now), sent: 0, validations, astray: false };
+        let probing = Probing::new(now);
+        let state = State { probing, sent: 0, validations, astray: false, noticed: None };
         Ok(Self {
             connection,
+            dialled,
             random,
             index: opener.index(),
             opener: Mutex::new(opener),
@@ -106,6 +124,7 @@ impl FastPath {
         if self.outlet.has_ended() {
             return None;
         }
+        let length = packet.len();
         let (kind, payload) = match lock(&self.opener).open(packet) {
             Ok(opened) => opened,
             Err(error) => {
@@ -113,28 +132,53 @@ impl FastPath {
                 return None;
             }
         };
-        if from != self.outlet.address() {
-            // Perhaps QUIC knows more of it. [PROTO-8.6]
-            self.look.notify_one();
+        // Only who has dialled can take a QUIC connection elsewhere.
+        if self.outlet.handle_source(from, length, !self.dialled) {
+            self.on_elsewhere(now, from);
         }
         if kind == Kind::Datagram {
             return Some(Opened::Datagram(payload));
         }
-        let token = Token::try_from(&*payload).ok()?;
         let mut state = lock(&self.state);
-        if kind == Kind::Probe {
-            state.probing.handle_probe(now);
-            self.look.notify_one();
-            // [PROTO-8.7] To the connection's address, wherever the probe came from.
-            self.outlet.answer(token);
-        } else if state.probing.handle_answer(now, token) && !state.astray {
-            state.sent = self.outlet.sent();
-            if !self.outlet.is_fast() {
-                tracing::debug!(address = %self.outlet.address(), "fast path works");
+        match (kind, Token::try_from(&*payload)) {
+            (Kind::Probe, Ok(token)) => {
+                state.probing.handle_probe(now);
+                self.look.notify_one();
+                // [PROTO-8.7] To the connection's address, wherever the probe came from.
+                self.outlet.answer(token);
             }
-            self.outlet.set_works(true);
+            (Kind::Answer, Ok(token)) => {
+                let asked = state.probing.handle_answer(now, token);
+                self.on_answer(&mut state, asked);
+            }
+            // [PROTO-8.9] Where a packet of QUIC comes from, QUIC knows where we are.
+            (Kind::Notice, _) if self.dialled && state.notice_is_due(now) => {
+                self.outlet.send_by_quic(Bytes::new());
+            }
+            _ => {}
         }
         Some(Opened::Other)
+    }
+
+    fn on_answer(&self, state: &mut State, asked: bool) {
+        if !asked || state.astray {
+            return;
+        }
+        state.sent = self.outlet.sent();
+        if !self.outlet.is_fast() {
+            tracing::debug!(address = %self.outlet.address(), "fast path works");
+        }
+        self.outlet.set_works(true);
+    }
+
+    /// An authentic packet has come from where we do not send to.
+    fn on_elsewhere(&self, now: Timestamp, from: SocketAddr) {
+        if self.connection.remote_address() == from {
+            self.look.notify_one();
+        } else if !self.dialled && lock(&self.state).notice_is_due(now) {
+            // [PROTO-8.9]
+            self.outlet.notice(from);
+        }
     }
 
     /// QUIC has received something, perhaps from elsewhere than before.
@@ -213,6 +257,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is behind them is whole between any two statements that could panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The least time between two notices. Lower finds a peer sooner whose notices get lost.
+const BETWEEN_NOTICES: Duration = Duration::from_millis(100);
 
 /// How long to wait before looking again whether QUIC has validated a new address.
 const AWAIT_VALIDATION: Duration = Duration::from_millis(50);

@@ -122,6 +122,10 @@ impl Link {
         self.nudged.wake();
     }
 
+    pub(super) fn outlet(&self) -> &Arc<Outlet> {
+        self.fast.outlet()
+    }
+
     /// Ends it; nothing if it has ended already.
     pub(super) fn close(&self, code: CloseCode) {
         self.fast.end();
@@ -278,7 +282,7 @@ impl Links {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let outlet = link.fast.outlet();
+        let outlet = link.outlet();
         if !outlet.send_fast(&datagram) {
             outlet.send_by_quic(datagram);
         }
@@ -289,14 +293,14 @@ impl Links {
     pub fn send_heartbeat(&self, device: DeviceId, datagram: &Bytes) {
         let links = self.lock().get(&device).cloned().unwrap_or_default();
         for link in links {
-            link.fast.outlet().send_by_quic(datagram.clone());
+            link.outlet().send_by_quic(datagram.clone());
         }
     }
 
     /// What sends on the best link of `device`, for those who send much: it need not be looked up
     /// each time. Good until that link ends or is replaced.
     pub fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
-        Some(Arc::clone(self.best(device)?.fast.outlet()))
+        Some(Arc::clone(self.best(device)?.outlet()))
     }
 
     /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
@@ -523,7 +527,10 @@ impl Links {
                     let now = self.clock.now();
                     link.heard.store(micros(now), Ordering::Relaxed);
                     link.fast.handle_quic();
-                    self.handle_datagram(now, device, datagram);
+                    // [PROTO-8.9] An empty one says nothing but where the peer is.
+                    if !datagram.is_empty() {
+                        self.handle_datagram(now, device, datagram);
+                    }
                 }
                 Err(error) => break error,
             }

@@ -11,7 +11,10 @@ use futures::{AsyncRead, AsyncWrite, FutureExt, future::BoxFuture};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
-use super::links::{CloseCode, Link, Links};
+use super::{
+    fast::Outlet,
+    links::{CloseCode, Link, Links},
+};
 
 type Pair = Result<(SendStream, RecvStream), ConnectionError>;
 
@@ -50,7 +53,7 @@ impl StreamMuxer for Muxer {
     ) -> Poll<Result<Stream, ConnectionError>> {
         let pair = ready!(self.inbound.poll_unpin(cx));
         self.inbound = accept(self.connection.clone());
-        Poll::Ready(pair.map(Stream::from))
+        Poll::Ready(pair.map(|pair| Stream::new(pair, &self.link)))
     }
 
     fn poll_outbound(
@@ -62,7 +65,7 @@ impl StreamMuxer for Muxer {
             self.outbound.get_or_insert_with(|| async move { connection.open_bi().await }.boxed());
         let pair = ready!(opening.poll_unpin(cx));
         self.outbound = None;
-        Poll::Ready(pair.map(Stream::from))
+        Poll::Ready(pair.map(|pair| Stream::new(pair, &self.link)))
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
@@ -105,11 +108,12 @@ fn accept(connection: Connection) -> BoxFuture<'static, Pair> {
 pub struct Stream {
     send: SendStream,
     receive: RecvStream,
+    outlet: Arc<Outlet>,
 }
 
-impl From<(SendStream, RecvStream)> for Stream {
-    fn from((send, receive): (SendStream, RecvStream)) -> Self {
-        Self { send, receive }
+impl Stream {
+    fn new((send, receive): (SendStream, RecvStream), link: &Link) -> Self {
+        Self { send, receive, outlet: Arc::clone(link.outlet()) }
     }
 }
 
@@ -129,7 +133,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buffer)
+        let written = ready!(AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buffer));
+        self.outlet.follow();
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,6 +143,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outlet.follow();
         AsyncWrite::poll_close(Pin::new(&mut self.send), cx)
     }
 }

@@ -12,6 +12,7 @@ mod moves;
 mod publisher;
 mod radio;
 mod roles;
+mod router;
 mod standing;
 mod view;
 mod volunteering;
@@ -37,7 +38,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{keeping::Keeping, radio::Radio};
+use self::{keeping::Keeping, radio::Radio, router::Router};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -45,6 +46,10 @@ use crate::{
     event::{Direction, Event},
     link::{Binder, Link, LinkDown, LinkEvent, Links},
     random::SystemRandom,
+    reach::{
+        names::{Found, Names},
+        ports::{self, Surroundings},
+    },
     relay::Relay,
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
@@ -92,6 +97,10 @@ pub enum Input {
     Persisted(Persisted, Result<(), String>),
     /// A new ticket is wanted.
     Ticket(TicketRequest, SyncSender<Result<Ticket, String>>),
+    /// Names lead there.
+    Found(Vec<Found>),
+    /// What has come of asking the router for a port.
+    Router(ports::Report),
     /// Something is wanted of the charter.
     Charter(Box<Request>, SyncSender<Result<Answer, String>>),
     /// End, for this reason.
@@ -137,8 +146,14 @@ pub struct RunnerConfig {
     pub listen_if_possible: Vec<SocketAddr>,
     /// Addresses worth trying.
     pub peers: Vec<SocketAddr>,
+    /// Others, and names, which are looked up.
+    pub names: Option<Names>,
     /// Whether to look on the LAN.
     pub mdns: bool,
+    /// Whether no member is to learn where this device is.
+    pub relay_only: bool,
+    /// Where to ask the router for a port, if it is to be asked.
+    pub port_mapping: Option<Box<dyn Surroundings>>,
     /// All links.
     pub links: Arc<Links>,
     /// Their comings and goings.
@@ -179,6 +194,7 @@ pub struct Runner {
     inputs: UnboundedReceiver<Input>,
     input_sender: UnboundedSender<Input>,
     heard: BTreeMap<DeviceId, Timestamp>,
+    router: Option<Router>,
     /// When `ready` is told, whatever addresses are still to come.
     ready_at: Option<Timestamp>,
     next_tick: Timestamp,
@@ -202,6 +218,7 @@ struct Kept {
     presence: Presence,
     doorkeeper: Arc<Doorkeeper>,
     relay: Arc<Relay>,
+    relay_only: bool,
     peers: Vec<SocketAddr>,
     profile: Option<String>,
     publisher: Arc<Publisher>,
@@ -255,6 +272,16 @@ impl Runner {
             since: now,
             discovered: BTreeMap::new(),
         });
+        let router = config
+            .port_mapping
+            .map(|surroundings| Router::ask(surroundings, config.clock, input_sender.clone()));
+        if let Some(names) = config.names {
+            let inputs = input_sender.clone();
+            tokio::spawn(names.run(move |found| {
+                // The node may have ended meanwhile.
+                let _ = inputs.send(Input::Found(found));
+            }));
+        }
         let device = config.key.id();
         config.publisher.set_organisation(config.organisation);
         tokio::spawn(Arc::clone(&config.links).forward());
@@ -270,6 +297,7 @@ impl Runner {
             inputs,
             input_sender,
             heard: BTreeMap::new(),
+            router,
             ready_at: Some(now + READY_TIMEOUT),
             next_tick: now,
             ticks: 0,
@@ -286,6 +314,7 @@ impl Runner {
                 presence: config.presence,
                 doorkeeper: config.doorkeeper,
                 relay: config.relay,
+                relay_only: config.relay_only,
                 peers: config.peers,
                 profile: config.profile,
                 publisher: config.publisher,
@@ -347,6 +376,7 @@ impl Runner {
         let squad = SquadConfig {
             key: Arc::clone(&self.config.key),
             member: Some(store.member()),
+            relay_only: self.config.relay_only,
             presence: Presence {
                 addresses: self.wires.own_addresses(),
                 ..self.config.presence.clone()
@@ -436,6 +466,8 @@ impl Runner {
                 let _ = answer.try_send(self.command_charter(now, *request));
                 self.carry_out(now);
             }
+            Input::Found(found) => self.handle_found(now, found),
+            Input::Router(report) => self.handle_router(now, report),
             Input::Ticket(request, answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.try_send(self.wanted_ticket(now, &request));
@@ -502,6 +534,9 @@ impl Runner {
                 if new {
                     self.ready_at = self.ready_at.map(|at| at.min(now + ADDRESSES_SETTLE));
                 }
+                if let Some(router) = &self.router {
+                    router.set_listening(self.wires.listen_addresses());
+                }
                 self.config.doorkeeper.set_addresses(self.wires.own_addresses());
             }
             News::Discovered(found) => {
@@ -560,7 +595,8 @@ impl Runner {
     fn show(&mut self, now: Timestamp, second: bool) {
         let (Some(voice), Some(squad)) = (&self.voice, &self.squad) else { return };
         let (links, statistics) = (self.links.all(), voice.statistics());
-        let snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
+        let mut snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
+        snapshot.router = self.router.as_ref().map(Router::report);
         if second {
             self.config.publisher.publish(self.view.stats_event(&snapshot));
         }
@@ -587,7 +623,13 @@ impl Runner {
         }
         self.keep_last_profiles();
         self.keep_last_charter();
-        self.wires.leave().await;
+        let router = self.router.take();
+        let router = async {
+            if let Some(router) = router {
+                router.leave().await;
+            }
+        };
+        futures::future::join(self.wires.leave(), router).await;
     }
 }
 

@@ -374,9 +374,11 @@ impl View {
             cpu_percent: self.cpu_percent,
             peers,
             roster: self.roster.clone(),
+            router: None,
             trouble: {
+                let hidden = squad.lacks_relays().then_some(HIDDEN);
                 let all = self.troubles.values().chain(&self.forgetful);
-                let all = all.map(String::as_str).collect::<Vec<_>>().join("; ");
+                let all = all.map(String::as_str).chain(hidden).collect::<Vec<_>>().join("; ");
                 (!all.is_empty()).then_some(all)
             },
         }
@@ -557,3 +559,6 @@ impl From<TransmitMode> for voice::Transmit {
 
 /// How a whisper is called where channels are named.
 const WHISPER: &str = "whisper";
+
+/// What is told where nobody can be reached.
+const HIDDEN: &str = "--relay-only, and the charter names no relay: nobody can be reached";

@@ -18,6 +18,9 @@ impl Runner {
         now: Timestamp,
         rate_kbps: Option<u32>,
     ) -> Result<(), String> {
+        if self.config.relay_only && rate_kbps.is_some() {
+            return Err("--relay-only hides this device, which cannot relay for others then".into());
+        }
         let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else { return Ok(()) };
         store.keep_volunteer(rate_kbps).map_err(|error| error.to_string())?;
         squad.volunteer(now, rate_kbps);

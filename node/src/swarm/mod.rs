@@ -59,6 +59,8 @@ pub struct Wires {
     requests: BTreeMap<OutboundRequestId, (DeviceId, u64)>,
     dials: BTreeMap<ConnectionId, Dial>,
     listen_addresses: BTreeSet<SocketAddr>,
+    /// Where the router lets others reach us.
+    mapped: Option<SocketAddr>,
     /// An address is gone, and none has come since.
     moved: bool,
 }
@@ -100,6 +102,7 @@ impl Wires {
             requests: BTreeMap::new(),
             dials: BTreeMap::new(),
             listen_addresses: BTreeSet::new(),
+            mapped: None,
             moved: false,
         })
     }
@@ -171,7 +174,19 @@ impl Wires {
         &self.listen_addresses
     }
 
-    /// Where others can reach us: not by loopback, unless there is nothing else.
+    /// Has others reach us at the address that the router has given, or at none any more. [PROTO-5.5]
+    pub fn set_mapped(
+        &mut self,
+        now: Timestamp,
+        mapped: Option<SocketAddr>,
+        squad: Option<&mut Squad>,
+    ) {
+        self.mapped = mapped;
+        self.handle_addresses(now, squad, false);
+    }
+
+    /// Where others can reach us, where the router has opened a port first: not by loopback, unless
+    /// there is nothing else.
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
         let useful = |address: &&SocketAddr| match address {
             SocketAddr::V4(address) => !address.ip().is_loopback(),
@@ -179,7 +194,8 @@ impl Wires {
                 !address.ip().is_loopback() && !address.ip().is_unicast_link_local()
             }
         };
-        let outside: Vec<_> = self.listen_addresses.iter().filter(useful).copied().collect();
+        let listening = self.listen_addresses.iter().filter(useful).copied();
+        let outside: Vec<_> = self.mapped.into_iter().chain(listening).collect();
         if outside.is_empty() { self.listen_addresses.iter().copied().collect() } else { outside }
     }
 

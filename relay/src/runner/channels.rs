@@ -36,15 +36,14 @@ impl Channels {
             }
         }
         for channel in &channels {
-            if let Some(listeners) = self.carried.get_mut(channel) {
-                *listeners += 1;
-            } else if self.has_room() {
-                self.carried.insert(*channel, 1);
-            } else {
-                self.left_out.insert(*channel);
+            match self.carried.get_mut(channel) {
+                Some(listeners) => *listeners += 1,
+                None => {
+                    self.left_out.insert(*channel);
+                }
             }
         }
-        let mut changed = if self.fill() { self.all() } else { BTreeMap::new() };
+        let mut changed = self.fill();
         changed.insert(device, self.heard(device));
         changed
     }
@@ -57,7 +56,7 @@ impl Channels {
             self.left_out.insert(last.0);
         }
         self.fill();
-        self.all()
+        self.wanted.keys().map(|device| (*device, self.heard(*device))).collect()
     }
 
     /// What a device hears of what is carried.
@@ -76,28 +75,24 @@ impl Channels {
         !self.left_out.is_empty()
     }
 
-    fn has_room(&self) -> bool {
-        self.max == 0 || self.carried.len() < self.max
-    }
-
-    /// Takes in what was left out, as far as there is room; says whether that was anything.
-    fn fill(&mut self) -> bool {
-        let mut filled = false;
+    /// Takes in what is left out, as far as there is room; gives all that those hear whom that
+    /// concerns.
+    fn fill(&mut self) -> BTreeMap<DeviceId, Vec<ChannelId>> {
+        let mut concerned = BTreeSet::new();
         for channel in std::mem::take(&mut self.left_out) {
-            let heard = |wanted: &&BTreeSet<ChannelId>| wanted.contains(&channel);
-            let listeners = self.wanted.values().filter(heard).count();
-            if listeners > 0 && self.has_room() {
-                self.carried.insert(channel, listeners);
-                filled = true;
-            } else if listeners > 0 {
+            let wants = |it: &(&DeviceId, &BTreeSet<ChannelId>)| it.1.contains(&channel);
+            let listeners: Vec<_> = self.wanted.iter().filter(wants).map(|it| *it.0).collect();
+            if listeners.is_empty() {
+                continue;
+            }
+            if self.max == 0 || self.carried.len() < self.max {
+                self.carried.insert(channel, listeners.len());
+                concerned.extend(listeners);
+            } else {
                 self.left_out.insert(channel);
             }
         }
-        filled
-    }
-
-    fn all(&self) -> BTreeMap<DeviceId, Vec<ChannelId>> {
-        self.wanted.keys().map(|device| (*device, self.heard(*device))).collect()
+        concerned.into_iter().map(|device| (device, self.heard(device))).collect()
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) struct Core {
     heard: BTreeMap<DeviceId, Timestamp>,
     draining_since: Option<Timestamp>,
     told_drained: bool,
+    named: bool,
     /// Whether a limit has been told to be reached, until it is out of reach again.
     told: BTreeMap<&'static str, bool>,
     /// What was carried when it was looked at last.
@@ -150,6 +151,7 @@ impl Core {
             heard: BTreeMap::new(),
             draining_since: None,
             told_drained: false,
+            named: false,
             told: BTreeMap::new(),
             counted: Statistics::default(),
             records_changed: false,
@@ -234,6 +236,7 @@ impl Core {
         let squad = SquadConfig {
             key: Arc::clone(&self.key),
             member: None,
+            relay_only: false,
             presence: Presence { addresses, ..self.presence.clone() },
             directory,
             generations: BTreeMap::new(),
@@ -243,6 +246,7 @@ impl Core {
         let mut squad = Squad::new(now, squad, Arc::new(SystemRandom));
         squad.set_draining(now, self.draining_since.is_some());
         self.squad = Some(squad);
+        self.handle_charter();
         self.carry_out(now);
         Ok(())
     }
@@ -384,6 +388,7 @@ impl Core {
             squad::Event::CharterChanged => {
                 self.gate.doorkeeper.set_charter(squad.charter());
                 self.relay.set_charter(squad.charter());
+                self.handle_charter();
             }
             squad::Event::PeerDown { device, reason }
             | squad::Event::RelayDown { device, reason } => {
@@ -404,6 +409,15 @@ impl Core {
         let member = link.hello().member.map(Text);
         let address = address_text(&link);
         (self.tell)(&Event::SessionUp { device: Text(device), member, address });
+    }
+
+    /// Shows at once what the organisation is called, and whether it is ours to serve.
+    fn handle_charter(&mut self) {
+        self.show();
+        let named = self.shown.get().named;
+        if std::mem::replace(&mut self.named, named) != named {
+            (self.tell)(&Event::Named { named });
+        }
     }
 
     fn forget(&mut self, device: DeviceId, reason: DownReason) {

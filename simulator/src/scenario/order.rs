@@ -114,7 +114,7 @@ enum Words {
         key: String,
     },
     Volunteer {
-        #[arg(value_enum)]
+        #[arg(value_enum, default_value_t = Switch::On)]
         state: Switch,
         #[arg(long, default_value_t = 0)]
         kbps: u32,

@@ -43,7 +43,7 @@ impl Path {
     fn step(&mut self, operation: u8, input: &mut Input<'_>) {
         match operation % OPERATIONS {
             SEAL => {
-                let kind = [Kind::Datagram, Kind::Probe, Kind::Answer];
+                let kind = [Kind::Datagram, Kind::Probe, Kind::Answer, Kind::Notice];
                 let kind = kind[usize::from(input.byte()) % kind.len()];
                 self.seal(kind, input.piece());
             }

@@ -34,8 +34,9 @@ struct Run {
     forwarder: Forwarder,
     now: Timestamp,
     state: State,
-    /// What is delivered is checked by the rights of the moment, which bundles outlive.
     bundles: bool,
+    /// Whether nothing waits, so that what is delivered can be held to the rights of the moment.
+    at_once: bool,
     attached: BTreeMap<Slot, Attached>,
     delivered: bool,
 }
@@ -65,7 +66,15 @@ impl Run {
         let mut forwarder = Forwarder::new(limits);
         forwarder.set_state(&state);
         let now = Timestamp::from_millis(1_000);
-        Self { forwarder, now, state, bundles, attached: BTreeMap::new(), delivered: false }
+        Self {
+            forwarder,
+            now,
+            state,
+            bundles,
+            at_once: mode & 5 == 0,
+            attached: BTreeMap::new(),
+            delivered: false,
+        }
     }
 
     fn step(&mut self, operation: u8, input: &mut Input<'_>) {
@@ -153,7 +162,7 @@ impl Run {
                     FromRelay::Forwarded(part) => {
                         assert_ne!(part.slot, transmit.to);
                         let tag = part.voice.target_tag;
-                        if !self.bundles {
+                        if self.at_once {
                             let talker = from(part.slot).expect("it has just talked");
                             let route = &talker.routes[&tag];
                             let (speaker, hears) = (talker.member, &to.listening);

@@ -15,6 +15,7 @@ mod key_file;
 mod media;
 mod message;
 mod noise;
+mod port_mapping;
 mod squad;
 mod ticket;
 mod world;
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "charter", run: charter::run, seeds: charter::seeds },
     Target { name: "datagram", run: datagram::run, seeds: datagram::seeds },
     Target { name: "fast", run: fast::run, seeds: fast::seeds },
@@ -41,6 +42,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "message", run: message::run, seeds: message::seeds },
     Target { name: "noise_client", run: noise::run_client, seeds: noise::client_seeds },
     Target { name: "noise_server", run: noise::run_server, seeds: noise::server_seeds },
+    Target { name: "port_mapping", run: port_mapping::run, seeds: port_mapping::seeds },
     Target { name: "squad", run: squad::run, seeds: squad::seeds },
     Target { name: "ticket", run: ticket::run, seeds: ticket::seeds },
 ];

@@ -73,6 +73,7 @@ impl Run {
         let own = &WORLD.bob;
         let generations = BTreeMap::from([(TargetId::of_channel(WORLD.voice), 5)]);
         let config = SquadConfig {
+            relay_only: false,
             charter: Arc::clone(&WORLD.charter),
             key: Arc::clone(&own.key),
             member: Some(own.member),

@@ -55,6 +55,7 @@ impl World {
         let now = Timestamp::from_millis(1_000);
         let nodes = keys.into_iter().map(|key| {
             let config = SquadConfig {
+                relay_only: false,
                 charter: Arc::clone(&charter),
                 member: Some(charter.member_of(key.id())),
                 key: Arc::clone(&key),

@@ -4,6 +4,7 @@ use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
 use hark_node::{
     control::{Client, ControlError},
+    reach::ports::Report,
     snapshot::{Command, NetChange, TalkTo},
 };
 use serde_json::{Value, json};
@@ -305,6 +306,7 @@ fn describe(status: &Value) -> String {
     for net in status["nets"].as_array().unwrap_or(&Vec::new()) {
         lines.extend(describe_net(net));
     }
+    lines.extend(describe_router(&status["router"]));
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
     for peer in status["peers"].as_array().unwrap_or(&Vec::new()) {
         let number = |name: &str| peer[name].as_f64().unwrap_or_default();
@@ -332,6 +334,14 @@ fn describe_profiles(status: &Value) -> String {
     let names = status["profiles"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let mark = |name| if status["profile"] == name { '*' } else { ' ' };
     names.map(|name| format!("{} {name}", mark(name))).collect::<Vec<_>>().join("\n")
+}
+
+/// The port that the router gives, if it does.
+fn describe_router(router: &Value) -> Option<String> {
+    let report: Report = serde_json::from_value(router.clone()).ok()?;
+    let (by, external) = report.mapped()?;
+    let worth = if report.is_double_nat() { ", but is behind another NAT" } else { "" };
+    Some(format!("router gives {external} by {by}{worth}"))
 }
 
 /// A net that is heard.
@@ -382,6 +392,9 @@ mod tests {
             "name": "Ann", "organisation": "Kestrel", "transmit": "vad", "muted": true,
             "profile": "pilot", "profiles": ["default", "pilot"],
             "deafened": false, "transmitting": false, "trouble": null,
+            "router": {"gateway": "192.168.1.1", "pcp": {"answer": "unsupported"},
+                "nat_pmp": {"answer": "mapped", "detail": "203.0.113.9:4000"},
+                "upnp": {"answer": "spare"}},
             "peers": [
                 {"device": "12D3a", "name": "Bob", "reachable": true, "path": "direct",
                  "rtt_ms": 1.25, "loss_percent": 0.0, "playout_delay_ms": 21.4, "volume": 1.0,
@@ -404,7 +417,8 @@ mod tests {
     fn the_status_is_told_in_a_few_lines() {
         assert_eq!(
             describe(&status()),
-            "Ann in Kestrel: transmit vad, profile pilot, muted\n  \
+            "Ann in Kestrel: transmit vad, profile pilot, muted\n\
+             router gives 203.0.113.9:4000 by NAT-PMP\n  \
              Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, talking\n  \
              Cat: not reachable\n  cat: not reachable"
         );

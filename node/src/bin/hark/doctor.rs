@@ -1,7 +1,7 @@
 //! `hark doctor`: what this machine has of all that talking needs, and what to do about the rest.
 //!
-//! Says only what was really tried here. Nothing is sent to any server, so what lies beyond this
-//! machine's own addresses stays unknown and is not guessed at.
+//! Says only what was really tried here. Of others, nobody but the router of this network is asked, and
+//! name servers for names that are given; what lies beyond stays unknown and is not guessed at.
 
 mod home;
 mod machine;
@@ -10,6 +10,7 @@ mod sound;
 
 use std::io::{self, IsTerminal};
 
+use hark_node::reach::names::Place;
 use ratatui::crossterm::{style::Stylize, terminal};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ use crate::{
 pub(crate) struct DoctorArguments {
     #[command(flatten)]
     home: HomeArguments,
+    /// Look up where this name leads, as `hark talk` would; repeatable
+    #[arg(long, value_name = "ADDR:PORT|NAME")]
+    peer: Vec<Place>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -77,7 +81,7 @@ pub(crate) fn run(arguments: DoctorArguments) -> anyhow::Result<()> {
     let path = home_path(&arguments.home)?;
     let areas: [(&str, &dyn Fn() -> Vec<Finding>); 4] = [
         ("sound", &sound::check),
-        ("network", &network::check),
+        ("network", &|| network::check(&arguments.peer)),
         ("machine", &machine::check),
         ("home", &|| home::check(&path)),
     ];

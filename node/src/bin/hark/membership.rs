@@ -341,6 +341,8 @@ pub(crate) fn come_in(
         listen: Vec::new(),
         peers: Vec::new(),
         mdns: true,
+        relay_only: false,
+        port_mapping: false,
         transmit: Some(TransmitMode::Ptt),
         profile: None,
         channels: Vec::new(),

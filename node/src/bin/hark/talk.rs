@@ -21,6 +21,7 @@ use hark_node::{
     event::{Event, StampedEvent},
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
+    reach::names::Place,
     snapshot::{Command, TransmitMode},
     store::Home,
 };
@@ -55,12 +56,19 @@ pub(crate) struct TalkArguments {
     /// Listen here; repeatable [default: any address, any port, IPv4 and IPv6]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
-    /// An address worth trying; repeatable
-    #[arg(long, value_name = "ADDR:PORT")]
-    peer: Vec<SocketAddr>,
+    /// An address worth trying, or a host with its port, or a name whose DNS records (dnsaddr) name
+    /// addresses; repeatable
+    #[arg(long, value_name = "ADDR:PORT|NAME")]
+    peer: Vec<Place>,
     /// Do not look on the LAN
     #[arg(long)]
     no_mdns: bool,
+    /// Never reveal this device's address to members: be linked by the charter's relays alone
+    #[arg(long, conflicts_with_all = ["listen", "peer"])]
+    relay_only: bool,
+    /// Do not ask the router for a port that the outside can reach
+    #[arg(long)]
+    no_port_mapping: bool,
     /// How the microphone opens [default: as chosen last, at first vad]
     #[arg(long, value_enum)]
     transmit: Option<Mode>,
@@ -114,6 +122,8 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         listen: arguments.listen,
         peers: arguments.peer,
         mdns: !arguments.no_mdns,
+        relay_only: arguments.relay_only,
+        port_mapping: !arguments.no_port_mapping,
         transmit: arguments.transmit.map(Into::into),
         profile: arguments.profile,
         channels: arguments.channel,

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -25,7 +25,8 @@ pub struct Outlet {
     socket: Arc<dyn AsyncUdpSocket>,
     plain: Option<Arc<dyn PlainSocket>>,
     way: Mutex<Way>,
-    works: AtomicBool,
+    /// How many of the next datagrams are QUIC's: none, a few, or [`ALL`] while nothing else works.
+    by_quic: AtomicU32,
     ended: AtomicBool,
     /// Longest datagram that the path takes.
     longest: AtomicUsize,
@@ -43,6 +44,9 @@ struct Way {
     plain: Option<SockAddr>,
     /// From where, where the machine has several addresses.
     source: Option<IpAddr>,
+    /// Where the last authentic packet came from, if from elsewhere, and how many bytes may go there
+    /// before QUIC has validated it.
+    visit: Option<(SocketAddr, usize)>,
 }
 
 impl Outlet {
@@ -54,13 +58,13 @@ impl Outlet {
         dropped: Arc<AtomicU64>,
     ) -> Self {
         let address = connection.remote_address();
-        let way = Way { sealer, others: 0, address, plain: None, source: None };
+        let way = Way { sealer, others: 0, address, plain: None, source: None, visit: None };
         let outlet = Self {
             connection,
             socket,
             plain,
             way: Mutex::new(way),
-            works: AtomicBool::new(false),
+            by_quic: AtomicU32::new(ALL),
             ended: AtomicBool::new(false),
             longest: AtomicUsize::new(PAYLOAD_ALWAYS),
             dropped,
@@ -90,18 +94,26 @@ impl Outlet {
 
     /// Whether datagrams now go by the fast path.
     pub fn is_fast(&self) -> bool {
-        self.works.load(Ordering::Relaxed)
+        self.by_quic.load(Ordering::Relaxed) != ALL
     }
 
     /// Sends `datagram` where the fast path works and takes it; false where it is left to QUIC.
     #[inline]
     pub(in super::super) fn send_fast(&self, datagram: &[u8]) -> bool {
-        let fits = datagram.len() <= self.longest.load(Ordering::Relaxed);
-        if !fits || !self.is_fast() {
+        if self.by_quic.load(Ordering::Relaxed) != 0 && self.is_follower(datagram) {
+            return false;
+        }
+        if datagram.len() > self.longest.load(Ordering::Relaxed) {
             return false;
         }
         self.send_packet(Kind::Datagram, datagram);
         true
+    }
+
+    /// Something was written to a stream: QUIC sees that it is lost when the packets after it arrive,
+    /// so the next datagrams are QUIC's. [PROTO-8.10]
+    pub(in super::super) fn follow(&self) {
+        self.change(|left| (left != ALL).then_some(FOLLOWERS));
     }
 
     /// Sends `datagram` as QUIC's. When its buffer is full the oldest one goes and is counted.
@@ -130,10 +142,28 @@ impl Outlet {
         self.send_packet(Kind::Answer, &token);
     }
 
+    /// Tells the other end that it is seen at `address`. Whoever is there can do nothing with it.
+    pub(super) fn notice(&self, address: SocketAddr) {
+        let mut buffer = [0; OVERHEAD];
+        let mut way = self.way();
+        way.others += 1;
+        let length = way.sealer.seal(Kind::Notice, &[], &mut buffer);
+        let sent = self.socket.try_send(&Transmit {
+            destination: address,
+            ecn: None,
+            contents: &buffer[..length],
+            segment_size: None,
+            src_ip: way.source,
+        });
+        if let Err(error) = sent {
+            tracing::trace!(%error, "notice not sent");
+        }
+    }
+
     /// Nothing more is sent.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
-        self.works.store(false, Ordering::Relaxed);
+        self.by_quic.store(ALL, Ordering::Relaxed);
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -141,7 +171,11 @@ impl Outlet {
     }
 
     pub(super) fn set_works(&self, works: bool) {
-        self.works.store(works && !self.has_ended(), Ordering::Relaxed);
+        if !works {
+            self.by_quic.store(ALL, Ordering::Relaxed);
+        } else if !self.has_ended() {
+            self.change(|left| (left == ALL).then_some(0));
+        }
     }
 
     /// Takes over what QUIC has found out about the path: a datagram that it would send fits here.
@@ -158,7 +192,24 @@ impl Outlet {
         });
         let plain = plain.map(|_| SockAddr::from(address));
         let mut way = self.way();
-        (way.address, way.plain, way.source) = (address, plain, source);
+        (way.address, way.plain, way.source, way.visit) = (address, plain, source, None);
+    }
+
+    /// An authentic packet of `length` bytes has come from `from`; says whether that is elsewhere than
+    /// where packets go. Where the peer may have moved there, datagrams go after it, three bytes for
+    /// one, as QUIC does. [PROTO-8.6]
+    pub(super) fn handle_source(&self, from: SocketAddr, length: usize, may_move: bool) -> bool {
+        let mut way = self.way();
+        if from == way.address {
+            way.visit = None;
+            return false;
+        }
+        if may_move {
+            let before = way.visit.filter(|(address, _)| *address == from);
+            let before = before.map_or(0, |(_, allowance)| allowance);
+            way.visit = Some((from, (before + 3 * length).min(ALLOWANCE_MAX)));
+        }
+        true
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -169,6 +220,18 @@ impl Outlet {
     pub(super) fn sent(&self) -> u64 {
         let way = self.way();
         way.sealer.sealed() - way.others
+    }
+
+    /// Whether `datagram` is to be QUIC's.
+    #[cold]
+    fn is_follower(&self, datagram: &[u8]) -> bool {
+        // Longer ones might not fit.
+        let fits = datagram.len() <= FOLLOWER_MAX;
+        !self.is_fast() || fits && self.change(|left| (left != ALL).then(|| left.checked_sub(1))?)
+    }
+
+    fn change(&self, change: impl FnMut(u32) -> Option<u32>) -> bool {
+        self.by_quic.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
     }
 
     #[inline]
@@ -194,10 +257,17 @@ impl Outlet {
         }
         let length = way.sealer.seal(kind, payload, buffer);
         let contents = &buffer[..length];
+        let visit = way.visit.as_mut().filter(|_| kind == Kind::Datagram);
+        let elsewhere = visit.and_then(|(address, allowance)| {
+            *allowance = allowance.checked_sub(length)?;
+            Some(*address)
+        });
         let sent = match (&self.plain, &way.plain) {
-            (Some(socket), Some(address)) => socket.send_to(contents, address),
+            (Some(socket), Some(address)) if elsewhere.is_none() => {
+                socket.send_to(contents, address)
+            }
             _ => self.socket.try_send(&Transmit {
-                destination: way.address,
+                destination: elsewhere.unwrap_or(way.address),
                 ecn: None,
                 contents,
                 segment_size: None,
@@ -238,6 +308,19 @@ impl fmt::Debug for Outlet {
 /// Bytes of a datagram that is sent whatever QUIC knows of the path: a packet of a link inside
 /// another one, with what stands before it. [PROTO-8.1]
 const PAYLOAD_ALWAYS: usize = 1_240;
+
+/// Bytes that may go to an address at most before QUIC has validated it.
+const ALLOWANCE_MAX: usize = 8 * 1024;
+
+/// What stands for more datagrams than there will be.
+const ALL: u32 = u32::MAX;
+
+/// Datagrams by QUIC after something was written to a stream: a lost packet is found when three
+/// after it have arrived (RFC 9002 section 6.1.1), and the first of these may share its packet.
+const FOLLOWERS: u32 = 4;
+
+/// Bytes of a datagram that fits into a packet of QUIC on any path.
+const FOLLOWER_MAX: usize = 1_000;
 
 /// Bytes of a packet that counts as short.
 const SHORT: usize = 256;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::poll_fn;
+use futures::{AsyncWriteExt, future::poll_fn};
 use hark_keys::{DeviceId, DeviceKey, MemberId, ObjectHash, SeededRandom};
 use hark_mesh::{
     charter::CertificateChain,
@@ -91,7 +91,7 @@ impl End {
 struct Pair {
     door: End,
     guest: End,
-    _muxers: [Muxer; 2],
+    muxers: [Muxer; 2],
 }
 
 impl Pair {
@@ -100,7 +100,7 @@ impl Pair {
         let address = door.listen().await;
         let (accepted, dialled) = tokio::join!(door.accept(), guest.dial(address));
         let muxers = [taken(accepted).await, taken(dialled).await];
-        Self { door, guest, _muxers: muxers }
+        Self { door, guest, muxers }
     }
 
     async fn until_fast(&self) {
@@ -214,6 +214,34 @@ async fn datagrams_go_beside_quic() {
     assert!(link.heard() > heard);
 }
 
+/// [PROTO-8.10] What was written to a stream is followed by datagrams of QUIC's, but for long ones.
+#[tokio::test]
+async fn a_message_is_followed_by_a_few_datagrams_of_quics() {
+    let (here, there) = (Tap::default(), Tap::default());
+    let mut pair = Pair::new(here.clone(), there.clone()).await;
+    pair.until_fast().await;
+    let (outlet, muxer) = (pair.guest.outlet(&pair.door), &mut pair.muxers[1]);
+    let mut stream = poll_fn(|cx| Pin::new(&mut *muxer).poll_outbound(cx)).await.unwrap();
+    let fast = || there.sent(|packet| packet[0] == 0x20);
+    for _ in 0..2 {
+        let before = fast();
+        stream.write_all(b"a message").await.unwrap();
+        outlet.send(&[1; 1_001]);
+        assert_eq!(fast() - before, 1);
+        for number in 0..6 {
+            outlet.send(&[number]);
+        }
+        assert_eq!(fast() - before, 3, "the last two are fast again");
+        let mut heard = Vec::new();
+        for _ in 0..7 {
+            heard.push(pair.door.hear().await[0]);
+        }
+        heard.sort_unstable();
+        assert_eq!(heard, [0, 1, 1, 2, 3, 4, 5]);
+    }
+    assert!(outlet.is_fast());
+}
+
 /// [PROTO-8.7] Where only QUIC gets through, datagrams are QUIC's.
 #[tokio::test]
 async fn what_blocks_fast_packets_costs_no_datagrams() {
@@ -258,24 +286,39 @@ async fn the_fast_path_follows_a_peer_to_another_address() {
     let before = outlet.address();
 
     there.rebind();
-    // Fast packets are taken from anywhere, and nobody is believed for it.
+    // Fast packets are taken from anywhere. [PROTO-8.9] A notice has the guest tell QUIC.
     pair.guest.outlet(&pair.door).send(b"from elsewhere");
     assert_eq!(pair.door.hear().await, "from elsewhere");
-    assert_eq!(outlet.address(), before);
+    // [PROTO-8.6] Until QUIC has followed, three bytes for one go after it.
+    let fast_to = |to: SocketAddr| here.sent_to(to, |packet| packet[0] == 0x20);
+    assert!(outlet.is_fast() && outlet.address() == before, "QUIC knows nothing yet");
+    for _ in 0..6 {
+        outlet.send(b"to elsewhere");
+    }
+    assert_eq!((fast_to(before), fast_to(there.address())), (3, 3));
+    for _ in 0..3 {
+        assert_eq!(pair.guest.hear().await, "to elsewhere");
+    }
+    until("the door follows", || outlet.address() != before && outlet.is_fast()).await;
+    assert_eq!(outlet.address(), there.address());
+    pair.talk().await;
+    assert_eq!((fast_to(before), fast_to(there.address())), (3, 4));
+    assert_eq!(here.sent(|packet| packet[0] == 0x23), 1);
+    assert!(pair.door.datagrams.try_recv().is_err(), "what was for QUIC alone is handed to nobody");
 
-    // [PROTO-8.8] A heartbeat tells QUIC.
+    // [PROTO-8.8] And so does a heartbeat, where nothing else is sent.
+    let before = outlet.address();
+    there.rebind();
     pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
     assert_eq!(pair.door.hear().await, "heartbeat");
     until("the door follows", || outlet.address() != before && outlet.is_fast()).await;
     assert_eq!(outlet.address(), there.address());
     pair.talk().await;
-    let fast_to = |to: SocketAddr| here.sent_to(to, |packet| packet[0] == 0x20);
-    assert_eq!((fast_to(before), fast_to(there.address())), (0, 1));
 }
 
 /// [PROTO-8.5] [PROTO-8.6] Who only repeats or makes up packets hears and changes nothing.
 #[tokio::test]
-async fn strangers_get_no_answer() {
+async fn strangers_get_a_notice_at_most() {
     let (here, there) = (Tap::default(), Tap::default());
     let mut pair = Pair::new(here.clone(), there.clone()).await;
     pair.until_fast().await;
@@ -300,11 +343,16 @@ async fn strangers_get_no_answer() {
     assert_eq!(pair.door.hear().await, "held back", "whoever carries it");
     // The answer to the probe goes to where the link is, and there is one.
     until("the probe is answered", || here.sent(|packet| packet[0] == 0x22) >= 2).await;
+    // What the guest itself sends puts that right.
+    outlet.send(b"here I am");
+    assert_eq!(pair.door.hear().await, "here I am");
     pair.talk().await;
     assert!(pair.door.datagrams.try_recv().is_err(), "once only");
-    assert!(stranger.recv(&mut [0; 2_000]).is_err(), "the stranger got something");
-    let guest = there.address();
-    assert_eq!(here.sent(|packet| packet[0] < 0x40), here.sent_to(guest, |it| it[0] < 0x40));
+    // [PROTO-8.9] That is all that a packet brings whoever passes it on.
+    let stranger = stranger.local_addr().unwrap();
+    assert_eq!(here.sent_to(stranger, |_| true), 1);
+    assert_eq!(here.sent_to(stranger, |packet| packet[0] == 0x23 && packet.len() == 25), 1);
+    assert_eq!(pair.door.outlet(&pair.guest).address(), there.address());
 }
 
 /// [PROTO-8.6] Before the swarm takes a link and after it has ended, its packets are nobody's.
@@ -320,7 +368,7 @@ async fn only_links_that_stand_have_a_fast_path() {
     assert_eq!(here.sent(|packet| packet[0] < 0x40), 0, "nothing is answered yet");
     assert!(!outlet.is_fast());
 
-    let mut pair = Pair { door, guest, _muxers: [taken(accepted).await, dialled] };
+    let mut pair = Pair { door, guest, muxers: [taken(accepted).await, dialled] };
     pair.until_fast().await;
     pair.talk().await;
     there.block_fast(true);

@@ -84,6 +84,8 @@ impl Squad {
                 listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
                 peers: Vec::new(),
                 mdns: false,
+                relay_only: false,
+                port_mapping: false,
                 transmit: Some(TransmitMode::Vad),
                 profile: None,
                 channels: Vec::new(),

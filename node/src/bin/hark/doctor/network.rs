@@ -1,5 +1,8 @@
-//! Addresses and sockets of this machine. Sends nothing beyond it but the wish to hear a multicast
-//! group.
+//! Addresses and sockets of this machine, and its router. Sends nothing beyond them but the wish to hear
+//! a multicast group.
+
+mod names;
+mod router;
 
 use std::{
     io,
@@ -8,13 +11,16 @@ use std::{
 };
 
 use futures::StreamExt;
-use hark_node::link::{Binder, RECEIVE_BUFFER, UdpBinder};
+use hark_node::{
+    link::{Binder, RECEIVE_BUFFER, UdpBinder},
+    reach::{AddressKind, names::Place},
+};
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Finding;
 
-pub(super) fn check() -> Vec<Finding> {
+pub(super) fn check(places: &[Place]) -> Vec<Finding> {
     let addresses = match interfaces() {
         Ok(addresses) => addresses,
         Err(error) => {
@@ -36,43 +42,9 @@ pub(super) fn check() -> Vec<Finding> {
         Err(error) => Finding::warning("receive buffer", error.to_string(), "see UDP above"),
     });
     findings.push(judge_mdns(&addresses, join_mdns));
+    findings.push(router::check(&addresses));
+    findings.extend(names::check(places));
     findings
-}
-
-/// What can be told of an address by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Loopback,
-    LinkLocal,
-    /// Of a LAN.
-    Private,
-    /// Of a provider's own NAT (RFC 6598), or of a VPN that borrows its range.
-    Shared,
-    Public,
-}
-
-impl Kind {
-    fn of(address: IpAddr) -> Self {
-        match address {
-            address if address.is_loopback() => Self::Loopback,
-            IpAddr::V4(v4) if v4.is_link_local() => Self::LinkLocal,
-            IpAddr::V4(v4) if v4.is_private() => Self::Private,
-            IpAddr::V4(v4) if v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64 => Self::Shared,
-            IpAddr::V6(v6) if v6.is_unicast_link_local() => Self::LinkLocal,
-            IpAddr::V6(v6) if v6.is_unique_local() => Self::Private,
-            IpAddr::V4(_) | IpAddr::V6(_) => Self::Public,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Loopback => "this machine only",
-            Self::LinkLocal => "this link only",
-            Self::Private => "private",
-            Self::Shared => "shared",
-            Self::Public => "public",
-        }
-    }
 }
 
 /// The addresses that the node would see when it starts.
@@ -96,32 +68,31 @@ fn judge_addresses(addresses: &[IpAddr]) -> Finding {
     let check = "addresses";
     let values: Vec<_> = addresses
         .iter()
-        .map(|address| json!({"address": address, "kind": Kind::of(*address).word()}))
+        .map(|address| json!({"address": address, "kind": AddressKind::of(*address).word()}))
         .collect();
     let shown: Vec<_> = addresses
         .iter()
-        .filter(|address| !matches!(Kind::of(**address), Kind::Loopback | Kind::LinkLocal))
-        .map(|address| format!("{address} ({})", Kind::of(*address).word()))
+        .filter(|address| {
+            !matches!(AddressKind::of(**address), AddressKind::Loopback | AddressKind::LinkLocal)
+        })
+        .map(|address| format!("{address} ({})", AddressKind::of(*address).word()))
         .collect();
-    let has = |kind| addresses.iter().any(|address| Kind::of(*address) == kind);
+    let has = |kind| addresses.iter().any(|address| AddressKind::of(*address) == kind);
     let mut finding = if shown.is_empty() {
         let advice = "connect to a network: as it is, only programs on this machine can be reached";
         Finding::problem(check, "none that others could reach", advice)
     } else {
         Finding::ok(check, shown.join(", "))
     };
-    let hint = if has(Kind::Public) {
+    let hint = if has(AddressKind::Public) {
         Some("a public address is reachable from everywhere if firewalls let UDP in (not checked)")
-    } else if has(Kind::Shared) {
+    } else if has(AddressKind::Shared) {
         Some(
             "100.64.0.0/10 is what providers use behind a NAT of their own, where no port can be \
              forwarded, and what some VPNs use, where others in the VPN reach you",
         )
-    } else if has(Kind::Private) {
-        Some(
-            "reached from the same LAN or VPN; from elsewhere only if the router forwards a UDP \
-             port, which you then name with --listen and others with --peer",
-        )
+    } else if has(AddressKind::Private) {
+        Some("reached from the same LAN or VPN; from elsewhere as the router allows, see below")
     } else {
         None
     };
@@ -283,33 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_tells_from_where_it_is_reached() {
-        for (text, kind) in [
-            ("127.0.0.2", Kind::Loopback),
-            ("::1", Kind::Loopback),
-            ("169.254.3.4", Kind::LinkLocal),
-            ("fe80::1", Kind::LinkLocal),
-            ("10.1.2.3", Kind::Private),
-            ("172.31.0.1", Kind::Private),
-            ("192.168.1.5", Kind::Private),
-            ("fd00::5", Kind::Private),
-            ("100.63.0.1", Kind::Public),
-            ("100.64.0.1", Kind::Shared),
-            ("100.127.255.254", Kind::Shared),
-            ("100.128.0.1", Kind::Public),
-            ("203.0.113.9", Kind::Public),
-            ("2001:db8::7", Kind::Public),
-        ] {
-            assert_eq!(Kind::of(text.parse().expect("an address")), kind, "{text}");
-        }
-    }
-
-    #[test]
     fn addresses_come_with_what_they_are_good_for() {
         let finding = judge_addresses(&addresses(&["127.0.0.1", "192.168.1.5", "fe80::1"]));
         assert_eq!(finding.verdict, Verdict::Ok);
         assert_eq!(finding.found, "192.168.1.5 (private)");
-        assert!(finding.advice.is_some_and(|advice| advice.contains("--listen")));
+        assert!(finding.advice.is_some_and(|advice| advice.contains("router")));
         let finding = judge_addresses(&addresses(&["100.70.0.1"]));
         assert!(finding.advice.is_some_and(|advice| advice.contains("100.64.0.0/10")));
         let finding = judge_addresses(&addresses(&["192.168.1.5", "2001:db8::7"]));

@@ -1,0 +1,105 @@
+//! The port that the router of this network gives to the node.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use hark_keys::Timestamp;
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    task::JoinHandle,
+};
+
+use super::{Input, Runner};
+use crate::{
+    clock::Clock,
+    random::SystemRandom,
+    reach::{
+        names::Found,
+        ports::{self, Report, Surroundings},
+    },
+};
+
+/// The router, asked beside all else.
+pub(super) struct Router {
+    listening: watch::Sender<Vec<SocketAddr>>,
+    task: JoinHandle<()>,
+    report: Report,
+}
+
+impl Router {
+    /// Asks from now on; what comes of it arrives as inputs.
+    pub(super) fn ask(
+        surroundings: Box<dyn Surroundings>,
+        clock: Clock,
+        inputs: UnboundedSender<Input>,
+    ) -> Self {
+        let (listening, receiver) = watch::channel(Vec::new());
+        let tell = move |report| {
+            // The node may have ended meanwhile.
+            let _ = inputs.send(Input::Router(report));
+        };
+        let random = Arc::new(SystemRandom);
+        let task = tokio::spawn(ports::run(surroundings, receiver, random, clock, tell));
+        Self { listening, task, report: Report::default() }
+    }
+
+    /// Where the node listens.
+    pub(super) fn set_listening(&self, addresses: &BTreeSet<SocketAddr>) {
+        self.listening.send_if_modified(|known| {
+            let changed = !known.iter().eq(addresses);
+            if changed {
+                *known = addresses.iter().copied().collect();
+            }
+            changed
+        });
+    }
+
+    /// What has come of it.
+    pub(super) fn report(&self) -> Report {
+        self.report
+    }
+
+    /// Gives the port back.
+    pub(super) async fn leave(self) {
+        drop(self.listening);
+        // A router that is slow to answer forgets the port by itself, later.
+        let _ = tokio::time::timeout(GOODBYE, self.task).await;
+    }
+}
+
+impl Runner {
+    pub(super) fn handle_router(&mut self, now: Timestamp, report: Report) {
+        let Some(router) = &mut self.router else { return };
+        let before = std::mem::replace(&mut router.report, report);
+        if before.mapped() != report.mapped() {
+            match report.mapped() {
+                Some((by, external)) if report.is_double_nat() => tracing::info!(
+                    %external, by, "the router gives a port and is behind another NAT itself"
+                ),
+                Some((by, external)) => tracing::info!(%external, by, "the router gives a port"),
+                None => tracing::info!("the router gives no port any more"),
+            }
+        }
+        if before.reachable() != report.reachable() {
+            self.wires.set_mapped(now, report.reachable(), self.squad.as_mut());
+            self.config.doorkeeper.set_addresses(self.wires.own_addresses());
+        }
+    }
+
+    /// Names lead to these addresses. [PROTO-5.8]
+    pub(super) fn handle_found(&mut self, now: Timestamp, found: Vec<Found>) {
+        for Found { device, address } in found {
+            match (&mut self.squad, &mut self.joining) {
+                (Some(squad), _) => squad.handle_discovered(now, device, &[address]),
+                (None, Some(joining)) if !self.config.peers.contains(&address) => {
+                    // Whoever is there, and the ticket says who may answer.
+                    self.config.peers.push(address);
+                    joining.next_dial = now;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// How long giving back a port may take.
+const GOODBYE: Duration = Duration::from_millis(600);

@@ -1,0 +1,360 @@
+//! Asks the router of this machine's network for a port that the outside can reach. [PROTO-5.5]
+//!
+//! PCP and NAT-PMP go by a client of our own, UPnP by a library. All are asked side by side; where
+//! PCP or NAT-PMP give a port, UPnP is not asked for another.
+//!
+//! ```text
+//!  Runner ── where it listens ──> run ──> PortClient ── PCP, NAT-PMP ──> router
+//!    ^                             │  └─> igd ───────── UPnP ──────────> router
+//!    └────────── Report ───────────┘
+//! ```
+
+pub mod client;
+mod igd;
+pub mod nat_pmp;
+pub mod pcp;
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io::{self, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
+
+use hark_keys::Random;
+use quinn::{AsyncUdpSocket, udp};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use self::{client::PortClient, igd::Igd};
+use super::AddressKind;
+use crate::{
+    clock::Clock,
+    link::{Binder, UdpBinder},
+    platform,
+};
+
+/// The way out of this machine's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Where the router takes requests of PCP and NAT-PMP.
+    pub router: SocketAddrV4,
+    /// This machine, as the router sees it.
+    pub own: Ipv4Addr,
+    /// Where routers that speak UPnP are searched for.
+    pub search: SocketAddr,
+}
+
+impl Gateway {
+    /// A router at the ports that the protocols name.
+    pub fn new(router: Ipv4Addr, own: Ipv4Addr) -> Self {
+        let router = SocketAddrV4::new(router, MAPPING_PORT);
+        Self { router, own, search: SEARCH_GROUP.into() }
+    }
+}
+
+/// The seam to the machine and its network.
+pub trait Surroundings: Send {
+    /// The way that leads to most of the internet, if there is one.
+    fn gateway(&mut self) -> io::Result<Option<Gateway>>;
+
+    /// A socket for what is sent to the router.
+    fn socket(&mut self, own: Ipv4Addr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
+}
+
+/// The real ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Surroundings for System {
+    fn gateway(&mut self) -> io::Result<Option<Gateway>> {
+        let gateway = platform::default_gateway()?;
+        Ok(gateway.map(|(router, own)| Gateway::new(router, own)))
+    }
+
+    fn socket(&mut self, own: Ipv4Addr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        UdpBinder.bind(SocketAddr::new(own.into(), 0))
+    }
+}
+
+/// What has come of asking by one protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer", content = "detail")]
+pub enum Answer {
+    /// Nothing yet.
+    #[default]
+    Awaited,
+    /// There was no answer.
+    Silent,
+    /// The router does not speak it.
+    Unsupported,
+    /// The router speaks it, and another has given a port.
+    Spare,
+    /// The router gives no port.
+    Refused(Refusal),
+    /// Others reach us here.
+    Mapped(SocketAddrV4),
+}
+
+/// Why a router gives no port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// It is switched off there, or not for us.
+    NotAllowed,
+    /// It has no address outside itself.
+    NoNetwork,
+    /// It has given out all that it has.
+    Full,
+    /// It sees us at another address than our own.
+    AnotherNat,
+    /// As numbered by the protocol.
+    Code(u16),
+}
+
+impl Refusal {
+    fn of_pcp(result: u8) -> Self {
+        match result {
+            2 => Self::NotAllowed,
+            7 | 11 => Self::NoNetwork,
+            8 | 10 => Self::Full,
+            12 => Self::AnotherNat,
+            other => Self::Code(other.into()),
+        }
+    }
+
+    fn of_nat_pmp(result: u16) -> Self {
+        match result {
+            2 => Self::NotAllowed,
+            3 => Self::NoNetwork,
+            4 => Self::Full,
+            other => Self::Code(other),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAllowed => f.write_str("it does not allow it"),
+            Self::NoNetwork => f.write_str("it has no address outside"),
+            Self::Full => f.write_str("it has no port left"),
+            Self::AnotherNat => f.write_str("another NAT is between"),
+            Self::Code(code) => write!(f, "it says no (code {code})"),
+        }
+    }
+}
+
+/// What has come of asking the router.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The router; none where none is known.
+    pub gateway: Option<Ipv4Addr>,
+    /// By PCP.
+    pub pcp: Answer,
+    /// By NAT-PMP.
+    pub nat_pmp: Answer,
+    /// By UPnP.
+    pub upnp: Answer,
+}
+
+impl Report {
+    /// The external address that the router has given, and by what.
+    pub fn mapped(&self) -> Option<(&'static str, SocketAddrV4)> {
+        let answers = [("PCP", self.pcp), ("NAT-PMP", self.nat_pmp), ("UPnP", self.upnp)];
+        answers.into_iter().find_map(|(by, answer)| match answer {
+            Answer::Mapped(external) => Some((by, external)),
+            _ => None,
+        })
+    }
+
+    /// That address, if others can reach it: not where the router is behind another NAT.
+    pub fn reachable(&self) -> Option<SocketAddr> {
+        let (_, external) = self.mapped()?;
+        is_public(external).then_some(external.into())
+    }
+
+    /// Whether the router that gives a port is itself behind a NAT.
+    pub fn is_double_nat(&self) -> bool {
+        let between = Answer::Refused(Refusal::AnotherNat);
+        self.pcp == between || self.mapped().is_some_and(|(_, external)| !is_public(external))
+    }
+
+    /// Whether nothing more is to be expected soon.
+    pub fn is_complete(&self) -> bool {
+        let answers = [self.pcp, self.nat_pmp];
+        let given = answers.iter().any(|answer| matches!(answer, Answer::Mapped(_)));
+        self.upnp != Answer::Awaited && (given || !answers.contains(&Answer::Awaited))
+    }
+}
+
+fn is_public(address: SocketAddrV4) -> bool {
+    AddressKind::of(IpAddr::V4(*address.ip())) == AddressKind::Public
+}
+
+/// Keeps a port for the node that listens at the addresses in `listening`, and tells what has come
+/// of it. Gives the port back when the other end of `listening` is dropped, and then returns.
+pub async fn run(
+    mut surroundings: Box<dyn Surroundings>,
+    mut listening: watch::Receiver<Vec<SocketAddr>>,
+    random: Arc<dyn Random>,
+    clock: Clock,
+    tell: impl Fn(Report),
+) {
+    loop {
+        let gateway = surroundings.gateway().unwrap_or_else(|error| {
+            tracing::info!(%error, "the router is not known");
+            None
+        });
+        let own = gateway.and_then(|gateway| {
+            let addresses = listening.borrow_and_update();
+            let ports = addresses.iter().filter(|it| it.ip() == gateway.own).map(SocketAddr::port);
+            ports.min().map(|port| (gateway, SocketAddrV4::new(gateway.own, port)))
+        });
+        tell(Report { gateway: gateway.map(|it| *it.router.ip()), ..Report::default() });
+        let Some((gateway, own)) = own else {
+            // A router may come with no change of our own addresses.
+            match tokio::time::timeout(LOOK_AGAIN, listening.changed()).await {
+                Ok(Err(_)) => return,
+                Ok(Ok(())) | Err(_) => continue,
+            }
+        };
+        let stays = |addresses: &Vec<SocketAddr>| addresses.contains(&SocketAddr::V4(own));
+        let goes = listening.wait_for(|addresses| !stays(addresses));
+        let session = match surroundings.socket(gateway.own) {
+            Ok(socket) => Session { gateway, own, socket, clock },
+            Err(error) => {
+                tracing::info!(%error, "the router cannot be asked");
+                match tokio::time::timeout(LOOK_AGAIN, goes).await {
+                    Ok(Err(_)) => return,
+                    Ok(Ok(_)) | Err(_) => continue,
+                }
+            }
+        };
+        let goes = async { goes.await.is_ok() };
+        if !session.run(&random, &tell, goes).await {
+            return;
+        }
+    }
+}
+
+/// One port, one router.
+struct Session {
+    gateway: Gateway,
+    own: SocketAddrV4,
+    socket: Arc<dyn AsyncUdpSocket>,
+    clock: Clock,
+}
+
+impl Session {
+    /// Keeps the port until `goes`, and gives it back; returns what that has said.
+    async fn run(
+        &self,
+        random: &Arc<dyn Random>,
+        tell: impl Fn(Report),
+        goes: impl Future<Output = bool>,
+    ) -> bool {
+        let mut client = PortClient::new(self.clock.now(), self.own, random);
+        let upnp = Igd::new(self.gateway, self.own);
+        let (needed, is_needed) = watch::channel(false);
+        let (upnp_tells, mut upnp_says) = watch::channel(Answer::Awaited);
+        let mut goes = std::pin::pin!(goes);
+        let mut keep = std::pin::pin!(upnp.keep(is_needed, upnp_tells));
+        let grace = self.clock.now() + UPNP_AFTER;
+        let (mut told, mut buffer) = (Report::default(), [0; DATAGRAM_MAX]);
+        let on = loop {
+            while let Some(datagram) = client.poll_transmit() {
+                self.send(&datagram);
+            }
+            let now = self.clock.now();
+            let answers = [client.pcp(), client.nat_pmp()];
+            let given = answers.iter().any(|answer| matches!(answer, Answer::Mapped(_)));
+            let awaited = answers.contains(&Answer::Awaited) && now < grace;
+            needed.send_if_modified(|needed| {
+                let before = std::mem::replace(needed, !given && !awaited);
+                before != *needed
+            });
+            let gateway = Some(*self.gateway.router.ip());
+            let upnp = *upnp_says.borrow_and_update();
+            let report = Report { gateway, pcp: answers[0], nat_pmp: answers[1], upnp };
+            if told != report {
+                told = report;
+                tell(report);
+            }
+            let wake_at = client.poll_timeout().into_iter().chain((now < grace).then_some(grace));
+            let sleep = wake_at.min().map(|at| at.saturating_duration_since(now));
+            tokio::select! {
+                biased;
+                on = &mut goes => break on,
+                datagram = self.receive(&mut buffer) => match datagram {
+                    Ok(length) => client.handle_input(self.clock.now(), &buffer[..length]),
+                    // A router that refuses by ICMP is asked again as one that is silent; a socket
+                    // that fails without end must not keep us busy.
+                    Err(error) => {
+                        tracing::debug!(%error, "from the router");
+                        tokio::time::sleep(AFTER_AN_ERROR).await;
+                    }
+                },
+                Ok(()) = upnp_says.changed() => {}
+                never = &mut keep => match never {},
+                () = tokio::time::sleep(sleep.unwrap_or(UPNP_AFTER)), if sleep.is_some() => {
+                    client.handle_timeout(self.clock.now());
+                }
+            }
+        };
+        client.release();
+        while let Some(datagram) = client.poll_transmit() {
+            self.send(&datagram);
+        }
+        upnp.release().await;
+        on
+    }
+
+    fn send(&self, datagram: &[u8]) {
+        let sent = self.socket.try_send(&udp::Transmit {
+            destination: self.gateway.router.into(),
+            ecn: None,
+            contents: datagram,
+            segment_size: None,
+            src_ip: None,
+        });
+        if let Err(error) = sent {
+            tracing::debug!(%error, "to the router");
+        }
+    }
+
+    /// The length of the next datagram of the router; others are passed over.
+    async fn receive(&self, buffer: &mut [u8; DATAGRAM_MAX]) -> io::Result<usize> {
+        loop {
+            let mut meta = [udp::RecvMeta::default()];
+            poll_fn(|cx| self.socket.poll_recv(cx, &mut [IoSliceMut::new(buffer)], &mut meta))
+                .await?;
+            if meta[0].addr == SocketAddr::V4(self.gateway.router) {
+                return Ok(meta[0].len.min(meta[0].stride));
+            }
+        }
+    }
+}
+
+/// Where routers take requests of PCP and NAT-PMP.
+const MAPPING_PORT: u16 = 5351;
+
+/// Where routers that speak UPnP listen.
+const SEARCH_GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 250), 1900);
+
+/// How often to look for a router where there was none.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long PCP and NAT-PMP may take before UPnP is asked for a port.
+const UPNP_AFTER: Duration = Duration::from_secs(2);
+
+/// How long to leave a socket alone that has failed.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(100);
+
+/// Longer datagrams are cut off, and so refused (RFC 6887, 7).
+const DATAGRAM_MAX: usize = 1101;
+
+#[cfg(test)]
+mod tests;

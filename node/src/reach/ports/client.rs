@@ -1,0 +1,400 @@
+//! Asks a router for one port and keeps it: by PCP, or NAT-PMP where that is all it speaks.
+//!
+//! Decides only: datagrams and time come in, datagrams go out. Whoever drives it hands in nothing
+//! but what the router has sent.
+//!
+//! ```text
+//!  Asking ──granted──> Kept ──epoch lost, or expired──> Asking
+//!    │  ^                                          (any) ──release──> Released
+//!    └──┴─ Pausing (refused, or no answer)
+//! ```
+
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
+
+use hark_keys::{Random, Timestamp};
+
+use super::{Answer, Refusal, nat_pmp, pcp};
+
+/// A client of one router, for one UDP port.
+pub struct PortClient {
+    own: SocketAddrV4,
+    nonce: pcp::Nonce,
+    phase: Phase,
+    pcp: Answer,
+    nat_pmp: Answer,
+    /// The external address by NAT-PMP, which tells it apart from the port.
+    address: Option<Ipv4Addr>,
+    /// What we had last, and would like again.
+    wish: SocketAddrV4,
+    epoch: Option<Epoch>,
+    outbox: VecDeque<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Pcp,
+    NatPmp,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Asks, again at `next`.
+    Asking {
+        attempts: u32,
+        next: Timestamp,
+    },
+    /// Has a port until `expires`; asks for more time at `renew`, and whether the router still knows
+    /// it at `check`.
+    Kept {
+        by: Protocol,
+        expires: Timestamp,
+        renew: Timestamp,
+        check: Timestamp,
+    },
+    /// Asks anew at `until`.
+    Pausing {
+        until: Timestamp,
+    },
+    Released,
+}
+
+/// The router's clock, as last told, and when.
+#[derive(Clone, Copy, Debug)]
+struct Epoch {
+    seconds: u32,
+    told: Timestamp,
+}
+
+impl PortClient {
+    /// Asks for the UDP port of `own`, the address that the router sees us at.
+    pub fn new(now: Timestamp, own: SocketAddrV4, random: &Arc<dyn Random>) -> Self {
+        let mut nonce = pcp::Nonce::default();
+        random.fill(&mut nonce);
+        let mut client = Self {
+            own,
+            nonce,
+            phase: Phase::Asking { attempts: 0, next: now },
+            pcp: Answer::Awaited,
+            nat_pmp: Answer::Awaited,
+            address: None,
+            wish: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, own.port()),
+            epoch: None,
+            outbox: VecDeque::new(),
+        };
+        client.handle_timeout(now);
+        client
+    }
+
+    /// What the router has sent.
+    pub fn handle_input(&mut self, now: Timestamp, datagram: &[u8]) {
+        if matches!(self.phase, Phase::Released) {
+            return;
+        }
+        if let Ok(response) = pcp::Response::decode(datagram) {
+            self.handle_pcp(now, response);
+        } else if let Ok(response) = nat_pmp::Response::decode(datagram) {
+            self.handle_nat_pmp(now, response);
+        }
+    }
+
+    /// Gives the port back. Nothing happens afterwards.
+    pub fn release(&mut self) {
+        match self.phase {
+            Phase::Kept { by, .. } => self.ask(by, 0),
+            // The answer may be under way.
+            Phase::Asking { .. } if self.pcp == Answer::Awaited => self.ask(Protocol::Pcp, 0),
+            _ => {}
+        }
+        self.phase = Phase::Released;
+    }
+
+    /// Call at [`Self::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        match &mut self.phase {
+            Phase::Asking { attempts, next } if *next <= now => {
+                *attempts += 1;
+                if *attempts > ATTEMPTS {
+                    for answer in [&mut self.pcp, &mut self.nat_pmp] {
+                        if *answer == Answer::Awaited {
+                            *answer = Answer::Silent;
+                        }
+                    }
+                    self.phase = Phase::Pausing { until: now + PAUSE };
+                    return;
+                }
+                let attempts = *attempts;
+                *next = now + FIRST_WAIT * (1 << (attempts - 1));
+                if self.pcp == Answer::Awaited {
+                    self.ask(Protocol::Pcp, LIFETIME);
+                }
+                // PCP first: a router that speaks both is not to give two ports.
+                if self.nat_pmp == Answer::Awaited && (attempts > 1 || self.pcp != Answer::Awaited)
+                {
+                    self.ask_by_nat_pmp();
+                }
+            }
+            Phase::Kept { expires, .. } if *expires <= now => self.begin(now),
+            Phase::Kept { by, expires, renew, check } => {
+                let by = *by;
+                if *renew <= now {
+                    // At 1/2, 3/4, 7/8 … of the lifetime. (RFC 6887, 11.2.1)
+                    let left = expires.saturating_duration_since(now);
+                    *renew = now + (left / 2).max(RENEWAL_SPACING);
+                    *check = now + CHECK_INTERVAL;
+                    self.ask(by, LIFETIME);
+                } else if *check <= now {
+                    *check = now + CHECK_INTERVAL;
+                    let client = *self.own.ip();
+                    self.send(match by {
+                        Protocol::Pcp => pcp::Request::Announce { client }.encode(),
+                        Protocol::NatPmp => nat_pmp::Request::Address.encode(),
+                    });
+                }
+            }
+            Phase::Pausing { until } if *until <= now => self.begin(now),
+            Phase::Asking { .. } | Phase::Pausing { .. } | Phase::Released => {}
+        }
+    }
+
+    /// The next datagram for the router.
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.outbox.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Asking { next, .. } => Some(next),
+            Phase::Kept { expires, renew, check, .. } => Some(expires.min(renew).min(check)),
+            Phase::Pausing { until } => Some(until),
+            Phase::Released => None,
+        }
+    }
+
+    /// What has come of PCP.
+    pub fn pcp(&self) -> Answer {
+        self.pcp
+    }
+
+    /// What has come of NAT-PMP, which is asked only where PCP does not answer at once.
+    pub fn nat_pmp(&self) -> Answer {
+        self.nat_pmp
+    }
+
+    fn begin(&mut self, now: Timestamp) {
+        (self.pcp, self.nat_pmp) = (Answer::Awaited, Answer::Awaited);
+        (self.address, self.epoch) = (None, None);
+        self.phase = Phase::Asking { attempts: 0, next: now };
+        self.handle_timeout(now);
+    }
+
+    fn handle_pcp(&mut self, now: Timestamp, response: pcp::Response) {
+        let lifetime = Duration::from_secs(response.lifetime.into());
+        match response.about {
+            // It speaks PCP, so it is NAT-PMP that it does not. (RFC 6887, 9)
+            _ if response.result == UNSUPPORTED_VERSION => {
+                if self.nat_pmp == Answer::Awaited {
+                    self.nat_pmp = Answer::Unsupported;
+                }
+            }
+            pcp::About::Announce if response.result == 0 => {
+                if self.keeps(Protocol::Pcp) && self.has_lost(now, response.epoch) {
+                    self.begin(now);
+                }
+            }
+            pcp::About::Announce => {}
+            pcp::About::Map { nonce, port, external } => {
+                // [PROTO-5.5] Somebody else's. (RFC 6887, 11.4)
+                if nonce != self.nonce || port != self.own.port() || self.keeps(Protocol::NatPmp) {
+                    return;
+                }
+                match external {
+                    Some(external) if response.result == 0 && usable(external, lifetime) => {
+                        self.pcp = Answer::Mapped(external);
+                        self.keep(now, Protocol::Pcp, external, lifetime);
+                        self.epoch = Some(Epoch { seconds: response.epoch, told: now });
+                    }
+                    _ => {
+                        self.pcp = match response.result {
+                            4 => Answer::Unsupported,
+                            result => Answer::Refused(Refusal::of_pcp(result)),
+                        };
+                        self.was_refused(now, Protocol::Pcp, lifetime);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_nat_pmp(&mut self, now: Timestamp, response: nat_pmp::Response) {
+        if response.result == u16::from(UNSUPPORTED_VERSION) {
+            // It is PCP that this router does not speak.
+            return self.pcp_is_unsupported(now);
+        }
+        if self.keeps(Protocol::Pcp) || self.nat_pmp == Answer::Silent {
+            return;
+        }
+        match response.about {
+            _ if response.result != 0 => {
+                self.nat_pmp = match response.result {
+                    5 => Answer::Unsupported,
+                    result => Answer::Refused(Refusal::of_nat_pmp(result)),
+                };
+                self.was_refused(now, Protocol::NatPmp, Duration::ZERO);
+            }
+            Some(nat_pmp::About::Address(address)) => {
+                let news = self.address.replace(address) != Some(address);
+                if self.keeps(Protocol::NatPmp) {
+                    if self.has_lost(now, response.epoch) || news {
+                        self.begin(now);
+                    }
+                } else if matches!(self.phase, Phase::Asking { .. }) {
+                    self.epoch = Some(Epoch { seconds: response.epoch, told: now });
+                    self.ask(Protocol::NatPmp, LIFETIME);
+                }
+            }
+            Some(nat_pmp::About::Map { port, external, lifetime }) => {
+                let Some(address) = self.address.filter(|_| port == self.own.port()) else {
+                    return;
+                };
+                let (external, lifetime) =
+                    (SocketAddrV4::new(address, external), Duration::from_secs(lifetime.into()));
+                if usable(external, lifetime) {
+                    self.nat_pmp = Answer::Mapped(external);
+                    self.keep(now, Protocol::NatPmp, external, lifetime);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Goes on with NAT-PMP at once.
+    fn pcp_is_unsupported(&mut self, now: Timestamp) {
+        if self.pcp == Answer::Awaited {
+            self.pcp = Answer::Unsupported;
+            if let Phase::Asking { attempts: 1, .. } = self.phase {
+                self.phase = Phase::Asking { attempts: 0, next: now };
+                self.handle_timeout(now);
+            }
+        }
+    }
+
+    fn keep(&mut self, now: Timestamp, by: Protocol, external: SocketAddrV4, lifetime: Duration) {
+        self.wish = external;
+        self.phase = Phase::Kept {
+            by,
+            expires: now + lifetime,
+            renew: now + lifetime / 2,
+            check: now + CHECK_INTERVAL,
+        };
+    }
+
+    fn was_refused(&mut self, now: Timestamp, by: Protocol, lasting: Duration) {
+        let over = match self.phase {
+            Phase::Asking { .. } => self.pcp != Answer::Awaited && self.nat_pmp != Answer::Awaited,
+            Phase::Kept { by: kept, .. } => kept == by,
+            Phase::Pausing { .. } | Phase::Released => false,
+        };
+        if over {
+            self.phase = Phase::Pausing { until: now + lasting.clamp(PAUSE, LONGEST_PAUSE) };
+        } else if let Phase::Asking { attempts: 1, .. } = self.phase {
+            self.phase = Phase::Asking { attempts: 0, next: now };
+            self.handle_timeout(now);
+        }
+    }
+
+    fn keeps(&self, protocol: Protocol) -> bool {
+        matches!(self.phase, Phase::Kept { by, .. } if by == protocol)
+    }
+
+    /// Whether the router has begun anew since the last word of its clock. (RFC 6887, 8.5)
+    fn has_lost(&mut self, now: Timestamp, seconds: u32) -> bool {
+        let Some(before) = self.epoch.replace(Epoch { seconds, told: now }) else { return false };
+        let ours = now.saturating_duration_since(before.told).as_secs();
+        let Some(theirs) = seconds.checked_sub(before.seconds) else {
+            return before.seconds - seconds > 1;
+        };
+        let theirs = u64::from(theirs);
+        ours + 2 < theirs - theirs / 16 || theirs + 2 < ours - ours / 16
+    }
+
+    fn ask_by_nat_pmp(&mut self) {
+        if self.address.is_some() {
+            self.ask(Protocol::NatPmp, LIFETIME);
+        } else {
+            self.send(nat_pmp::Request::Address.encode());
+        }
+    }
+
+    fn ask(&mut self, by: Protocol, lifetime: u32) {
+        let port = self.own.port();
+        self.send(match by {
+            Protocol::Pcp => pcp::Request::Map {
+                client: *self.own.ip(),
+                nonce: self.nonce,
+                port,
+                suggested: self.wish,
+                lifetime,
+            }
+            .encode(),
+            Protocol::NatPmp => {
+                // (RFC 6886, 3.4)
+                let suggested = if lifetime == 0 { 0 } else { self.wish.port() };
+                nat_pmp::Request::Map { port, suggested, lifetime }.encode()
+            }
+        });
+    }
+
+    fn send(&mut self, datagram: Vec<u8>) {
+        if self.outbox.len() == OUTBOX_MAX {
+            self.outbox.pop_front();
+        }
+        self.outbox.push_back(datagram);
+    }
+}
+
+/// Whether a grant is worth anything.
+fn usable(external: SocketAddrV4, lifetime: Duration) -> bool {
+    external.port() != 0
+        && !external.ip().is_unspecified()
+        && !external.ip().is_broadcast()
+        && !external.ip().is_multicast()
+        && !lifetime.is_zero()
+}
+
+/// In both protocols.
+const UNSUPPORTED_VERSION: u8 = 1;
+
+/// Seconds that we ask for (RFC 6886, 3.3). Whoever is killed leaves a hole for that long.
+const LIFETIME: u32 = 7200;
+
+/// Wait after the first request, doubled each time (RFC 6886, 3.1): PCP's own 3 s would be long for
+/// a router one hop away.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// Requests before we call it silent, after 16 s.
+const ATTEMPTS: u32 = 6;
+
+/// How long a router is left alone that is silent or refuses. Lower finds sooner that somebody has
+/// switched it on.
+const PAUSE: Duration = Duration::from_secs(300);
+
+/// And however long it says that a refusal lasts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
+
+/// Between renewals that are not answered. (RFC 6887, 11.2.1)
+const RENEWAL_SPACING: Duration = Duration::from_secs(4);
+
+/// How soon we notice that the router has restarted, for one small datagram each time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Datagrams that wait for the driver; the oldest is dropped, as any would be sent again.
+const OUTBOX_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Asks a router for a port by UPnP.
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr, SocketAddrV4},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use igd_next::{
+    AddAnyPortError, AddPortError, GatewayIpVersion, PortMappingProtocol, SearchOptions,
+    aio::{
+        Gateway as Router,
+        tokio::{Tokio, search_gateway},
+    },
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::{Answer, Gateway, Refusal};
+
+/// One port by UPnP, given back by [`Igd::release`].
+pub(super) struct Igd {
+    gateway: Gateway,
+    own: SocketAddrV4,
+    open: Mutex<Option<(Router<Tokio>, u16)>>,
+}
+
+impl Igd {
+    /// For the UDP port of `own`.
+    pub(super) fn new(gateway: Gateway, own: SocketAddrV4) -> Self {
+        Self { gateway, own, open: Mutex::default() }
+    }
+
+    /// Looks for the router at once, and keeps a port from when one is needed. Never returns.
+    pub(super) async fn keep(
+        &self,
+        mut needed: watch::Receiver<bool>,
+        tell: watch::Sender<Answer>,
+    ) -> Infallible {
+        loop {
+            let pause = match self.find().await {
+                None => {
+                    tell.send_replace(Answer::Silent);
+                    PAUSE
+                }
+                Some(router) => {
+                    if !*needed.borrow() {
+                        tell.send_replace(Answer::Spare);
+                    }
+                    // The driver holds the other end for as long as this runs.
+                    let _ = needed.wait_for(|needed| *needed).await;
+                    loop {
+                        let answer = self.open(&router).await;
+                        tell.send_replace(answer);
+                        if !matches!(answer, Answer::Mapped(_)) {
+                            break;
+                        }
+                        sleep(RENEW_AFTER).await;
+                    }
+                    PAUSE
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Gives the port back, if the router answers soon.
+    pub(super) async fn release(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((router, port)) = open else { return };
+        let removed = timeout(RELEASE, router.remove_port(PortMappingProtocol::UDP, port)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::debug!(port, "the router was not told that the port is free again");
+        }
+    }
+
+    async fn find(&self) -> Option<Router<Tokio>> {
+        let mut options = SearchOptions::default();
+        options.bind_addr = SocketAddr::new((*self.own.ip()).into(), 0);
+        options.broadcast_address = self.gateway.search;
+        options.timeout = Some(SEARCH);
+        options.single_search_timeout = Some(SEARCH);
+        options.gateway_ip_version = GatewayIpVersion::V4;
+        options.allowed_gateway_ips = vec![(*self.gateway.router.ip()).into()];
+        match search_gateway(options).await {
+            // Another device of the LAN leads nowhere, or means no good.
+            Ok(router) if router.addr.ip() == *self.gateway.router.ip() => Some(router),
+            Ok(router) => {
+                tracing::debug!(address = %router.addr, "speaks UPnP and is not the router");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no router by UPnP");
+                None
+            }
+        }
+    }
+
+    /// Opens the port, or has it stay open.
+    async fn open(&self, router: &Router<Tokio>) -> Answer {
+        let external = match router.get_external_ip().await {
+            Ok(IpAddr::V4(ip)) if !ip.is_unspecified() => ip,
+            outcome => {
+                tracing::debug!(?outcome, "no external address by UPnP");
+                return Answer::Refused(Refusal::NoNetwork);
+            }
+        };
+        let wish = {
+            let had = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            had.as_ref().map_or(self.own.port(), |(_, port)| *port)
+        };
+        match self.add(router, wish).await {
+            Ok(port) => {
+                let open = Some((router.clone(), port));
+                *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+                Answer::Mapped(SocketAddrV4::new(external, port))
+            }
+            Err(refusal) => Answer::Refused(refusal),
+        }
+    }
+
+    /// The external port: `wish` where it is free.
+    async fn add(&self, router: &Router<Tokio>, wish: u16) -> Result<u16, Refusal> {
+        let own = self.own.into();
+        let mut lease = LEASE;
+        for _ in 0..2 {
+            let udp = PortMappingProtocol::UDP;
+            match router.add_port(udp, wish, own, lease, DESCRIPTION).await {
+                Ok(()) => return Ok(wish),
+                // Old routers know no others: one that we do not give back stays.
+                Err(AddPortError::OnlyPermanentLeasesSupported) => lease = 0,
+                Err(AddPortError::PortInUse | AddPortError::SamePortValuesRequired) => {
+                    let any = router.add_any_port(udp, own, lease, DESCRIPTION).await;
+                    return any.map_err(|error| {
+                        tracing::debug!(%error, "no port by UPnP");
+                        match error {
+                            AddAnyPortError::ActionNotAuthorized => Refusal::NotAllowed,
+                            _ => Refusal::Full,
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no port by UPnP");
+                    return Err(match error {
+                        AddPortError::ActionNotAuthorized => Refusal::NotAllowed,
+                        _ => Refusal::Code(ACTION_FAILED),
+                    });
+                }
+            }
+        }
+        Err(Refusal::Code(ACTION_FAILED))
+    }
+}
+
+/// Seconds that a port stays open without us.
+const LEASE: u32 = 3600;
+
+/// Renewed long before that; less would be a burden on small routers. A router that restarts has
+/// forgotten the port for that long.
+const RENEW_AFTER: Duration = Duration::from_secs(600);
+
+/// How long routers may take to say that they are there; they are asked to take at most 3 s.
+const SEARCH: Duration = Duration::from_secs(4);
+
+/// How long a router is left alone that is silent or refuses.
+const PAUSE: Duration = Duration::from_secs(300);
+
+/// How long a goodbye may take.
+const RELEASE: Duration = Duration::from_millis(500);
+
+/// How routers list the port for whoever looks.
+const DESCRIPTION: &str = "Hark";
+
+/// UPnP's word for a failure without a reason.
+const ACTION_FAILED: u16 = 501;

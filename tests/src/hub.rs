@@ -1,0 +1,100 @@
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Scene,
+    binary::hark_relay,
+    events::{Event, Events},
+};
+
+/// A running `hark-relay`. Killed when dropped.
+pub struct Hub {
+    child: Child,
+    events: Events,
+    admin: SocketAddr,
+    token: String,
+}
+
+impl Hub {
+    /// Starts one on loopback, which serves nobody yet.
+    pub fn start(scene: &Scene) -> Self {
+        let home = scene.path("hub");
+        let mut command = hark_relay();
+        command.arg("--home").arg(&home).args(["--listen", "127.0.0.1:0", "--events", "-"]);
+        command.args(["--admin", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let events = Events::follow(child.stdout.take().expect("its output is a pipe"));
+        let started = events.wait(|events| events.iter().find(|it| it.is("started")).cloned());
+        let started = started.expect("it tells that it has started");
+        let token = fs::read_to_string(home.join("token")).expect("it has a token");
+        let admin = started.text("admin").parse().expect("an address");
+        Self { child, events, admin, token: token.trim().to_owned() }
+    }
+
+    /// Serves the organisation that this member has founded, whose charter names it from now on.
+    #[track_caller]
+    pub fn serve(&self, scene: &Scene, founder: &str) {
+        let shown = scene.run(founder, &["charter", "show", "--json"]);
+        let shown: Value = serde_json::from_str(shown.success()).expect("JSON");
+        let served = self.ask("POST", "organisations", &json!({"id": shown["id"]}));
+        let device = served["device"].as_str().expect("text");
+        let address = served["listen"][0].as_str().expect("text");
+        let named =
+            scene.run(founder, &["charter", "relay", "add", "Hub", device, "--address", address]);
+        assert!(named.success().contains("named relay Hub"), "{named:?}");
+    }
+
+    /// What the admin API answers under `/api/v1/`, which must work.
+    #[track_caller]
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = TcpStream::connect(self.admin).expect("it answers");
+        write!(
+            stream,
+            "{method} /api/v1/{path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\
+             Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
+            self.token,
+            body.len(),
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{method} {path}: {answer}");
+        let (_, text) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    /// Waits for an event after the first `from` ones.
+    #[track_caller]
+    pub fn wait_after(&self, from: usize, what: &str, is: impl Fn(&Event) -> bool) -> Event {
+        let found = self.events.wait(|events| events[from..].iter().find(|it| is(it)).cloned());
+        found.unwrap_or_else(|events| panic!("no {what} after the first {from} of {events:#?}"))
+    }
+
+    /// How much it has told.
+    pub fn told(&self) -> usize {
+        self.events.all().len()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn end(&mut self) {
+        let id = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(asked.is_ok_and(|status| status.success()));
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(0));
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

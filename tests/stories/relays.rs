@@ -1,0 +1,70 @@
+//! Members and the relay that their charter names.
+
+use hark_tests::{Event, Hub, Member, Scene};
+use serde_json::{Value, json};
+
+fn is_up(member: &Member) -> impl Fn(&Event) -> bool {
+    let device = member.device();
+    move |event| event.is("session_up") && event.is_about(&device)
+}
+
+/// A relay that knows no more than an organisation's id learns of it from the first who comes. Who is
+/// banned there goes, and comes back when the ban has ended; members hear each other meanwhile.
+#[test]
+fn members_attach_and_one_is_kept_out_for_a_while() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Falconry");
+    let mut hub = Hub::start(&scene);
+    hub.serve(&scene, "Kestrel");
+    let mut kestrel = scene.talk("Kestrel").speaking("english").start();
+    hub.wait_after(0, "Kestrel", is_up(&kestrel));
+    let mut wren = scene.talk("Wren").ticket(&kestrel.ticket()).speaking("french").start();
+    hub.wait_after(0, "Wren", is_up(&wren));
+    hub.wait_after(0, "its name in the charter", |event| event.is("named"));
+    let organisation = &hub.ask("GET", "organisations/Falconry", &Value::Null);
+    assert_eq!(
+        (&organisation["named"], &organisation["status"]),
+        (&json!(true), &json!("running"))
+    );
+
+    let told = hub.told();
+    let ban = json!({"device": wren.device()});
+    hub.ask("POST", "organisations/Falconry/bans", &ban);
+    hub.wait_after(told, "Wren's end", |event| {
+        event.is("session_down") && event.is_about(&wren.device())
+    });
+    wren.wait_after(0, "refusal", |event| event.is("refused"));
+    kestrel.hears(&wren, 100);
+    wren.hears(&kestrel, 100);
+
+    let told = hub.told();
+    hub.ask("DELETE", &format!("organisations/Falconry/bans/{}", wren.device()), &Value::Null);
+    hub.wait_after(told, "Wren again", is_up(&wren));
+    hub.end();
+    kestrel.leave();
+    wren.leave();
+    assert_eq!(kestrel.count("peer_down", &wren), 0);
+}
+
+/// One more than the quota allows is turned away, until there is room.
+#[test]
+fn one_too_many_waits_for_room() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Falconry");
+    let hub = Hub::start(&scene);
+    hub.serve(&scene, "Kestrel");
+    let kestrel = scene.talk("Kestrel").start();
+    hub.wait_after(0, "Kestrel", is_up(&kestrel));
+    let one = hub.ask("PUT", "organisations/Falconry/quotas", &json!({"members": 1}));
+    assert_eq!(one["members"], 1);
+    hub.wait_after(0, "quota", |event| {
+        event.is("quota_reached") && event.text("quota") == "members"
+    });
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    let refused = wren.wait_after(0, "refusal", |event| event.is("refused"));
+    assert!(refused.text("reason").contains("no room"), "{refused:?}");
+    wren.is_among(&[&kestrel]);
+    let told = hub.told();
+    hub.ask("PUT", "organisations/Falconry/quotas", &json!({"members": 2}));
+    hub.wait_after(told, "Wren", is_up(&wren));
+}
