@@ -132,6 +132,7 @@ enum Purpose {
     Route(TargetId, u64),
     Roster(u64),
     Draining(u64),
+    Offer(u64),
     Path,
 }
 
@@ -356,7 +357,7 @@ impl Squad {
             Message::Route(route) => self.take_route(from, route)?,
             Message::Roster(roster) => self.take_roster(from, &roster),
             Message::Draining(draining) => self.relays.set_draining(from, draining),
-            Message::Offer(_) => return Err(MessageError::ByStream),
+            Message::Offer(offer) => self.take_offer(now, &offer)?,
             Message::Observed(address) => self.take_observed(now, from, address),
             Message::Candidates(theirs) => self.take_candidates(now, from, theirs),
         }
@@ -748,6 +749,11 @@ impl Squad {
             Purpose::Roster(number) => {
                 if let Some(serving) = &mut self.serving {
                     serving.handle_roster(now, device, number, taken);
+                }
+            }
+            Purpose::Offer(number) => {
+                if let Some(serving) = &mut self.serving {
+                    serving.handle_offer(now, device, number, taken);
                 }
             }
             Purpose::Draining(number) => {

@@ -76,7 +76,7 @@ pub fn plan(
         .collect();
     let is_direct = |device: &DeviceId| hearers.contains(&(*device, true));
     let mut hops = Vec::new();
-    for (place, candidate) in candidates.iter().enumerate() {
+    for candidate in candidates {
         if hops.len() == HOPS_MAX {
             break;
         }
@@ -89,10 +89,15 @@ pub fn plan(
         for device in &devices {
             left.remove(device);
         }
-        let serves = |it: &&Candidate<'_>| devices.iter().all(|device| it.serves.contains(device));
-        let standby = candidates[place + 1..].iter().find(serves);
-        let standby = standby.or_else(|| candidates[..place].iter().find(serves));
-        hops.push(Hop { relay: candidate.relay, standby: standby.map(|it| it.relay), devices });
+        hops.push(Hop { relay: candidate.relay, standby: None, devices });
+    }
+    // One that forwards to some would forward to all whom it stands by for as well, each frame.
+    let is_used = |relay| hops.iter().any(|hop: &Hop| hop.relay == relay);
+    let idle: Vec<_> = candidates.iter().filter(|it| !is_used(it.relay)).collect();
+    for hop in &mut hops {
+        let serves =
+            |it: &&&Candidate<'_>| hop.devices.iter().all(|device| it.serves.contains(device));
+        hop.standby = idle.iter().find(serves).map(|it| it.relay);
     }
     let relayed: BTreeSet<_> = hops.iter().flat_map(|hop| hop.devices.iter().copied()).collect();
     let direct: BTreeSet<_> =
@@ -161,8 +166,23 @@ mod tests {
         assert_eq!(plan.direct, vec![ids[11]]);
         let hop =
             |relay, standby, devices: &[DeviceId]| Hop { relay, standby, devices: sorted(devices) };
-        assert_eq!(plan.hops, vec![hop(r, Some(s), &ids[..6]), hop(s, None, &ids[6..11])]);
+        assert_eq!(plan.hops, vec![hop(r, None, &ids[..6]), hop(s, None, &ids[6..11])]);
         assert_eq!(plan.listeners(), sorted(&ids));
+    }
+
+    /// A relay that stood by for another one's listeners sent them all that it sent its own.
+    #[test]
+    fn who_forwards_to_some_stands_by_for_no_others() {
+        let hearers: Vec<_> = (1..=12).map(|number| (device(number), true)).collect();
+        let ids: Vec<_> = hearers.iter().map(|(device, _)| *device).collect();
+        let [first, all] = [set(&ids[..6]), set(&ids)];
+        let candidates = [(101, &first), (102, &all), (103, &all)];
+        let candidates =
+            candidates.map(|(relay, serves)| Candidate { relay: device(relay), serves });
+        let plan = plan(&hearers, &candidates, 8, false);
+        let hops = plan.hops.iter().map(|hop| (hop.relay, hop.standby, hop.devices.len()));
+        let [one, two, idle] = [101, 102, 103].map(device);
+        assert_eq!(hops.collect::<Vec<_>>(), [(one, Some(idle), 6), (two, Some(idle), 6)]);
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl RelayHome {
 
     /// What is kept of an organisation that has an identity here.
     pub fn tenant(&self, id: OrganisationId) -> TenantStore {
-        TenantStore { files: self.files.clone(), folder: self.folder(id) }
+        TenantStore::new(self.files.clone(), self.folder(id))
     }
 
     /// What was changed over the admin API.
@@ -152,6 +152,11 @@ impl RelayHome {
 }
 
 impl TenantStore {
+    /// What is kept of an organisation in a folder that is there.
+    pub fn new(files: Files, folder: PathBuf) -> Self {
+        Self { files, folder }
+    }
+
     /// The organisation's charter, if a member has brought it.
     pub fn charter(&self) -> Result<Option<Charter>, StoreError> {
         let path = self.folder.join("charter");

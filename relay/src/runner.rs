@@ -1,4 +1,5 @@
-//! A carrier that carries: swarm, squad and forwarder of one organisation on a thread.
+//! A carrier that carries: swarm, squad and forwarder of one organisation, on a thread or wherever
+//! else time passes.
 //!
 //! ```text
 //!  links ── datagrams ─> Relay (Forwarder) ─> links        each in the turn in which it comes
@@ -12,13 +13,14 @@ mod gate;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{SyncSender, sync_channel},
+        mpsc::{SyncSender, channel, sync_channel},
     },
     thread::JoinHandle,
 };
 
 use anyhow::Context;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use hark_node::link::{Binder, UdpBinder};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::core::Core;
 use crate::{
@@ -27,7 +29,7 @@ use crate::{
     metering::Traffic,
 };
 
-/// What comes to the thread from others.
+/// What comes to a carrier from others.
 enum Order {
     Do(Command),
     /// The charter with this number is on disk, or could not be written.
@@ -36,10 +38,60 @@ enum Order {
     Stop(String),
 }
 
-/// A running carrier.
-struct Running {
+/// Does what waits for the disk, one thing after the other, after the call.
+pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+
+/// What a carrier asks of the machine that it runs on.
+pub struct Machine {
+    /// Makes its sockets.
+    pub binder: Box<dyn Binder>,
+    /// Writes.
+    pub worker: Worker,
+}
+
+/// The way to a carrier, wherever it runs. Clones lead to the same one.
+#[derive(Clone)]
+pub struct Remote {
     orders: UnboundedSender<Order>,
     shown: Shown,
+}
+
+/// The carrier's end of it.
+pub struct Control {
+    orders: UnboundedReceiver<Order>,
+    to_self: UnboundedSender<Order>,
+    shown: Shown,
+}
+
+/// Both ends, for a carrier that is yet to run.
+pub fn remote() -> (Remote, Control) {
+    let (orders, received) = unbounded_channel();
+    let shown = Shown::default();
+    let control = Control { orders: received, to_self: orders.clone(), shown: shown.clone() };
+    (Remote { orders, shown }, control)
+}
+
+impl Remote {
+    /// Has it do something soon.
+    pub fn command(&self, command: Command) {
+        // One that has ended shows that.
+        let _ = self.orders.send(Order::Do(command));
+    }
+
+    /// How it stands; at most a second old.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shown.get()
+    }
+
+    /// Has it say goodbye to all devices and end.
+    pub fn stop(&self, reason: &str) {
+        let _ = self.orders.send(Order::Stop(reason.to_owned()));
+    }
+}
+
+/// A carrier on a thread.
+struct Running {
+    remote: Remote,
     thread: JoinHandle<Traffic>,
 }
 
@@ -59,30 +111,27 @@ impl Shown {
 
 impl Carrier for Running {
     fn command(&self, command: Command) {
-        // One that has ended shows that.
-        let _ = self.orders.send(Order::Do(command));
+        self.remote.command(command);
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        self.shown.get()
+        self.remote.snapshot()
     }
 
     fn stop(self: Box<Self>, reason: &str) -> Traffic {
-        let _ = self.orders.send(Order::Stop(reason.to_owned()));
+        self.remote.stop(reason);
         // A panic there has shown itself.
         self.thread.join().unwrap_or_default()
     }
 }
 
-/// Starts a carrier, and returns once it listens.
+/// Starts a carrier on a thread of its own, and returns once it listens.
 pub fn start(assignment: Assignment) -> anyhow::Result<Box<dyn Carrier>> {
-    let (orders, received) = unbounded_channel();
+    let (remote, control) = remote();
     let (started, outcome) = sync_channel::<Result<(), String>>(1);
-    let shown = Shown::default();
-    let (to_core, to_show) = (orders.clone(), shown.clone());
     let thread = std::thread::Builder::new().name("hark-carrier".to_owned()).spawn(move || {
         let tell = Arc::clone(&assignment.tell);
-        let traffic = run(assignment, to_core, received, to_show, started);
+        let traffic = run(assignment, control, started);
         let reason = traffic.as_ref().map_or_else(|error| format!("{error:#}"), |it| it.1.clone());
         if traffic.is_err() {
             tracing::error!("an organisation is not carried any more: {reason}");
@@ -92,37 +141,59 @@ pub fn start(assignment: Assignment) -> anyhow::Result<Box<dyn Carrier>> {
     });
     let thread = thread.context("no thread for another organisation")?;
     match outcome.recv() {
-        Ok(Ok(())) => Ok(Box::new(Running { orders, shown, thread })),
+        Ok(Ok(())) => Ok(Box::new(Running { remote, thread })),
         Ok(Err(error)) => Err(anyhow::Error::msg(error)),
         Err(_) => anyhow::bail!("the organisation's carrier has failed: its message stands above"),
     }
 }
 
-/// Carries until told to stop; gives what was carried, and why it has ended.
+/// Carries on a runtime of its own until told to stop.
 fn run(
     assignment: Assignment,
-    orders: UnboundedSender<Order>,
-    received: tokio::sync::mpsc::UnboundedReceiver<Order>,
-    shown: Shown,
+    control: Control,
     started: SyncSender<Result<(), String>>,
 ) -> anyhow::Result<(Traffic, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut core = match Core::new(assignment, orders, received, shown.clone()) {
-            Ok(core) => core,
-            Err(error) => {
-                let _ = started.send(Err(format!("{error:#}")));
-                return Ok((Traffic::default(), "it did not start".to_owned()));
-            }
-        };
-        core.settle_in().await;
-        let _ = started.send(Ok(()));
-        let ended = core.run().await;
-        let (traffic, reason) = (
-            core.traffic(),
-            ended.as_ref().map_or_else(|error| format!("{error:#}"), String::clone),
-        );
-        shown.set(Snapshot { traffic, ended: Some(reason), ..Snapshot::default() });
-        ended.map(|reason| (traffic, reason))
-    })
+    let machine = Machine { binder: Box::new(UdpBinder), worker: disk()? };
+    // Whoever started it waits for that.
+    runtime.block_on(carry(assignment, machine, control, |outcome| {
+        let _ = started.send(outcome);
+    }))
+}
+
+/// Carries on this runtime until told to stop; gives what was carried, and why it has ended.
+/// `started` is told once that it listens, or why it does not.
+pub async fn carry(
+    assignment: Assignment,
+    machine: Machine,
+    control: Control,
+    started: impl FnOnce(Result<(), String>),
+) -> anyhow::Result<(Traffic, String)> {
+    let shown = control.shown.clone();
+    let mut core = match Core::new(assignment, machine, control) {
+        Ok(core) => core,
+        Err(error) => {
+            started(Err(format!("{error:#}")));
+            return Ok((Traffic::default(), "it did not start".to_owned()));
+        }
+    };
+    core.settle_in().await;
+    started(Ok(()));
+    let ended = core.run().await;
+    let (traffic, reason) =
+        (core.traffic(), ended.as_ref().map_or_else(|error| format!("{error:#}"), String::clone));
+    shown.set(Snapshot { traffic, ended: Some(reason), ..Snapshot::default() });
+    ended.map(|reason| (traffic, reason))
+}
+
+/// A thread that writes one thing after the other: a later state of a file must not be overtaken by
+/// an earlier one.
+fn disk() -> anyhow::Result<Worker> {
+    let (sender, work) = channel::<Box<dyn FnOnce() + Send>>();
+    let thread = std::thread::Builder::new().name("hark-disk".to_owned());
+    thread.spawn(move || work.into_iter().for_each(|work| work()))?;
+    Ok(Arc::new(move |work| {
+        // The thread ends only after this.
+        let _ = sender.send(work);
+    }))
 }

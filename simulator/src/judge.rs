@@ -153,18 +153,31 @@ impl<'a> Judge<'a> {
                 },
             ));
         }
-        if let Some(path) = &expectation.path {
-            let wrong: Vec<_> = self
-                .pairs
-                .iter()
-                .filter(|(l, t)| self.measured.path(*l, *t) != path.get_ref())
-                .map(|(l, t)| format!("{} from {}", self.names[*l], self.names[*t]))
-                .collect();
-            records.push(ExpectationRecord {
-                text: format!("{} by the path {}", self.who(), path.get_ref()),
-                holds: wrong.is_empty() && !self.pairs.is_empty(),
-                measured: if wrong.is_empty() { "all".to_owned() } else { few(&wrong) },
-            });
+        if let Some(paths) = &expectation.path {
+            records.extend(self.paths(paths.get_ref().list()));
+        }
+        if let Some(through) = &expectation.through {
+            records.push(self.same_set("heard through", through, |l, t| {
+                self.measured.ways(l, t, self.after, self.before)
+            }));
+        }
+        if let Some(most) = expectation.lost {
+            let frames = |value: f64| format!("{value} frames");
+            records.push(self.at_most("lacks at most", &frames(most.into()), frames, |l, t| {
+                let hearing = self.hearing(l, t);
+                let lost = hearing.sent as f64 - hearing.received as f64;
+                (lost, lost <= most.into())
+            }));
+        }
+        let per_frame = [(expectation.uplink, false), (expectation.downlink, true)];
+        for (most, down) in per_frame {
+            let Some(most) = most else { continue };
+            let text = if down { "each frame comes at most" } else { "each frame is sent at most" };
+            records.push(self.at_most(text, &times(most), times, |l, t| {
+                let listener = down.then_some(l);
+                let value = self.measured.per_frame(listener, t, self.after, self.before);
+                (value, value <= most)
+            }));
         }
         if let Some(converged) = expectation.converged {
             let missing = self.measured.missing_at(converged.by.as_duration());
@@ -189,19 +202,54 @@ impl<'a> Judge<'a> {
         records
     }
 
+    fn paths(&self, paths: &[String]) -> Vec<ExpectationRecord> {
+        let wrong = self.pairs.iter().filter_map(|(l, t)| {
+            let path = self.measured.path(*l, *t);
+            let path = if path.is_empty() { "none" } else { path };
+            let is_wrong = !paths.iter().any(|it| it == path);
+            is_wrong.then(|| format!("{} from {}: {path}", self.names[*l], self.names[*t]))
+        });
+        let wrong: Vec<_> = wrong.collect();
+        let path = paths.join(" or ");
+        let mut records = vec![ExpectationRecord {
+            text: format!("{} by the path {path}", self.who()),
+            holds: wrong.is_empty() && !self.pairs.is_empty(),
+            measured: if wrong.is_empty() { "all".to_owned() } else { few(&wrong) },
+        }];
+        if let Some(within) = self.expectation.path_within {
+            let text = format!("has the path {path} within");
+            records.push(self.at_most(&text, &within.to_string(), seconds, |l, t| {
+                let time = self.measured.path_time(l, t, paths);
+                let time = time.map_or(f64::INFINITY, |time| time.as_secs_f64());
+                (time, time <= within.as_duration().as_secs_f64())
+            }));
+        }
+        records
+    }
+
     fn on_nets(&self, nets: &BTreeSet<String>) -> ExpectationRecord {
+        self.same_set("on the nets", nets, |l, t| self.measured.nets(l, t, self.after, self.before))
+    }
+
+    /// Judges that something is this set for each pair.
+    fn same_set(
+        &self,
+        what: &str,
+        wanted: &BTreeSet<String>,
+        found: impl Fn(usize, usize) -> BTreeSet<String>,
+    ) -> ExpectationRecord {
         let told = |nets: &BTreeSet<String>| match nets.is_empty() {
             true => "none".to_owned(),
             false => nets.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
         };
         let wrong = self.pairs.iter().filter_map(|(l, t)| {
-            let heard = self.measured.nets(*l, *t, self.after, self.before);
-            let pair = || format!("{} from {} on {}", self.names[*l], self.names[*t], told(&heard));
-            (heard != *nets).then(pair)
+            let found = found(*l, *t);
+            let pair = || format!("{} from {}: {}", self.names[*l], self.names[*t], told(&found));
+            (found != *wanted).then(pair)
         });
         let wrong: Vec<_> = wrong.collect();
         ExpectationRecord {
-            text: format!("{} on the nets {}{}", self.who(), told(nets), self.when()),
+            text: format!("{} {what} {}{}", self.who(), told(wanted), self.when()),
             holds: wrong.is_empty() && !self.pairs.is_empty(),
             measured: if wrong.is_empty() { "all".to_owned() } else { few(&wrong) },
         }
@@ -326,6 +374,10 @@ fn places(names: Option<&Names>, all: &[&str], default: impl Fn(usize) -> bool) 
 fn percent(share: f64) -> String {
     let text = format!("{:.2}", 100.0 * share);
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn times(value: f64) -> String {
+    format!("{value:.2} times")
 }
 
 fn seconds(value: f64) -> String {

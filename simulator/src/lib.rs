@@ -15,6 +15,7 @@ pub mod network;
 mod observation;
 mod random;
 pub mod record;
+mod relay;
 pub mod report;
 pub mod scenario;
 pub mod speech;

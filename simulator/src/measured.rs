@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use hark_keys::DeviceId;
 use hark_node::{
     measure,
     voice::{SAMPLE_RATE, level_dbfs},
@@ -24,6 +25,8 @@ pub(crate) struct Measured {
     /// Delays from mouth to ear by listener and talker: seconds, milliseconds.
     delays: BTreeMap<(usize, usize), Vec<(f64, f64)>>,
     heard: Vec<Arc<Mutex<Recording>>>,
+    /// Relays and members.
+    machines: BTreeMap<DeviceId, String>,
 }
 
 /// What was heard of one talker by one listener within a time.
@@ -33,6 +36,8 @@ pub(crate) struct Hearing {
     pub(crate) sent: u64,
     /// Frames of them that were played.
     pub(crate) played: u64,
+    /// Frames of them that came.
+    pub(crate) received: u64,
     /// Frames that were made up.
     pub(crate) concealed: u64,
     /// The longest time in which the talker spoke and nothing of it was played.
@@ -57,6 +62,7 @@ impl Measured {
         log: Observation,
         cast: &Cast,
         heard: &[Arc<Mutex<Recording>>],
+        machines: BTreeMap<DeviceId, String>,
         report: bool,
     ) -> Self {
         let duration = cast.scenario.duration.as_duration();
@@ -81,7 +87,7 @@ impl Measured {
                 }
             }
         }
-        Self { log, delays, heard: heard.to_vec() }
+        Self { log, delays, heard: heard.to_vec(), machines }
     }
 
     /// What `listener` heard of `talker` from `after` until `before`.
@@ -115,6 +121,7 @@ impl Measured {
         Hearing {
             sent: log.sent[range.end - 1] - first_sent,
             played: counted(&ear.played),
+            received: counted(&ear.received),
             concealed: counted(&ear.concealed),
             longest_silence: SAMPLE * longest,
         }
@@ -150,7 +157,62 @@ impl Measured {
 
     /// The path last used.
     pub(crate) fn path(&self, listener: usize, talker: usize) -> &str {
-        &self.log.ears[listener][talker].path
+        self.log.ears[listener][talker].paths.last().map_or("", |(_, path)| path)
+    }
+
+    /// The time from the later start of the two until one of these paths was in use first.
+    pub(crate) fn path_time(
+        &self,
+        listener: usize,
+        talker: usize,
+        paths: &[String],
+    ) -> Option<Duration> {
+        let start = |member: usize| self.log.members[member].running.first().map(|run| run.0);
+        let mut had = self.log.ears[listener][talker].paths.iter();
+        let (at, _) = had.find(|(_, path)| paths.contains(path))?;
+        Some(at.saturating_sub(start(listener)?.max(start(talker)?)))
+    }
+
+    /// Who brought `talker` to `listener` from `after` until `before`: relays, and the talker itself.
+    pub(crate) fn ways(
+        &self,
+        listener: usize,
+        talker: usize,
+        after: Duration,
+        before: Duration,
+    ) -> BTreeSet<String> {
+        let ear = &self.log.ears[listener][talker];
+        let (first, end) = (sample_index(after), sample_index(before).min(self.log.samples));
+        let ends = ear.ways.iter().skip(1).map(|(from, _)| *from).chain([end]);
+        let stretches = ear.ways.iter().zip(ends);
+        let heard = stretches.filter(|((from, _), to)| {
+            let (from, to) = (first.max(*from), end.min(*to));
+            let until = |sample: usize| sample.checked_sub(1).map_or(0, |it| ear.received[it]);
+            from < to && until(to) > until(from)
+        });
+        let name = |way: DeviceId| self.machines.get(&way).cloned().unwrap_or_else(|| way.short());
+        heard.map(|((_, way), _)| way.map_or(ITSELF.to_owned(), name)).collect()
+    }
+
+    /// Voice datagrams for each frame that `talker` sent from `after` until `before`: those that it
+    /// sent, or those that came to `listener`.
+    pub(crate) fn per_frame(
+        &self,
+        listener: Option<usize>,
+        talker: usize,
+        after: Duration,
+        before: Duration,
+    ) -> f64 {
+        let (first, end) = (sample_index(after), sample_index(before).min(self.log.samples));
+        let within = |counts: &[u64]| {
+            let until = |sample: usize| sample.checked_sub(1).map_or(0, |it| counts[it]);
+            until(end).saturating_sub(until(first)) as f64
+        };
+        let datagrams = match listener {
+            Some(listener) => within(&self.log.members[listener].downlink),
+            None => within(&self.log.members[talker].uplink),
+        };
+        datagrams / within(&self.log.members[talker].sent)
     }
 
     /// Who was not where it should be at a moment that was asked for.
@@ -193,11 +255,12 @@ impl Measured {
     /// The record of the run but for links, NATs and expectations.
     pub(crate) fn record(&self, cast: &Cast, seed: u64, trace_digest: String) -> RunRecord {
         let duration = cast.scenario.duration.as_duration();
-        let names: Vec<_> = cast.actors.iter().map(|actor| actor.name.clone()).collect();
+        let machines = cast.plan.hosts.iter().map(|host| host.name.clone()).collect::<Vec<_>>();
+        let names = &machines[..cast.actors.len()];
         let mut events = self.log.events.clone();
         for event in &mut events {
             let index = event.member.as_deref().and_then(|text| text.parse::<usize>().ok());
-            event.member = index.map(|index| names[index].clone());
+            event.member = index.map(|index| machines[index].clone());
         }
         RunRecord {
             scenario: cast.scenario.name.clone(),
@@ -206,7 +269,7 @@ impl Measured {
             duration_s: duration.as_secs_f64(),
             trace_digest,
             members: (0..names.len()).map(|member| self.member(cast, member)).collect(),
-            ears: self.ears(cast, &names),
+            ears: self.ears(cast, names),
             events,
             ..RunRecord::default()
         }
@@ -257,7 +320,7 @@ impl Measured {
                 listener: names[listener].clone(),
                 connected: ear.connected.iter().map(|span| interval(*span, duration)).collect(),
                 connect_ms: self.connect_time(listener, talker).map(milliseconds),
-                path: ear.path.clone(),
+                path: self.path(listener, talker).to_owned(),
                 heard: spans(&heard),
                 frames_received: ear.total(|it| it.received),
                 frames_concealed: hearing.concealed,
@@ -303,6 +366,9 @@ fn milliseconds(span: Duration) -> f64 {
     span.as_secs_f64() * 1e3
 }
 
+/// A talker that is heard without a relay.
+const ITSELF: &str = "no relay";
+
 fn sample_index(at: Duration) -> usize {
     usize::try_from(at.as_millis() / SAMPLE.as_millis()).unwrap_or(usize::MAX)
 }
@@ -336,9 +402,10 @@ mod tests {
             log.members[0].sent.push(sent);
             log.ears[1][0].played.push(played);
             log.ears[1][0].concealed.push(concealed);
+            log.ears[1][0].received.push(played);
             log.samples += 1;
         }
-        Measured { log, delays: BTreeMap::new(), heard: Vec::new() }
+        Measured { log, delays: BTreeMap::new(), heard: Vec::new(), machines: BTreeMap::new() }
     }
 
     #[test]

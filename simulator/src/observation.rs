@@ -48,6 +48,11 @@ pub(crate) struct MemberLog {
     /// Frames sent, summed over all its processes, at each sample.
     pub(crate) sent: Vec<u64>,
     pub(crate) sent_counter: Counter,
+    /// Voice datagrams that crossed its link, sent and received, at each sample.
+    pub(crate) uplink: Vec<u64>,
+    pub(crate) downlink: Vec<u64>,
+    pub(crate) uplink_counter: Counter,
+    pub(crate) downlink_counter: Counter,
     /// Its keys to talk by the id of what they are for, as it said last.
     pub(crate) keys: BTreeMap<String, KeyLog>,
     /// Version and heads of its charter, as it said last.
@@ -80,7 +85,12 @@ pub(crate) struct EarLog {
     pub(crate) connected: Vec<(Duration, Option<Duration>)>,
     /// When the talker began to speak, and the nets that it was heard on.
     pub(crate) nets: Vec<(Duration, Vec<String>)>,
-    pub(crate) path: String,
+    /// The paths that it had, and from when on.
+    pub(crate) paths: Vec<(Duration, String)>,
+    /// Frames received, at each sample.
+    pub(crate) received: Vec<u32>,
+    /// By whom the talker was heard, and from which sample on: a relay, or none for itself.
+    pub(crate) ways: Vec<(usize, Option<DeviceId>)>,
     pub(crate) playout_delay_ms: f32,
     pub(crate) series: Vec<EarSample>,
 }
@@ -197,7 +207,7 @@ impl Observation {
                         ear.connected.push((now, None));
                     }
                     connected.insert(device.0, *talker);
-                    ear.path = path.as_str().to_owned();
+                    ear.paths.push((now, path.as_str().to_owned()));
                 }
                 ("connected", format!("{name} at {address}"))
             }
@@ -214,7 +224,7 @@ impl Observation {
             Event::Refused { name, reason, .. } => ("refused", format!("{name}: {reason}")),
             Event::PathChanged { device, from, to } => {
                 if let Some(talker) = devices.get(&device.0) {
-                    self.ears[member][*talker].path = to.as_str().to_owned();
+                    self.ears[member][*talker].paths.push((now, to.as_str().to_owned()));
                 }
                 ("path", format!("{} instead of {}", to.as_str(), from.as_str()))
             }
@@ -285,6 +295,9 @@ impl Observation {
             log.transmitting.push(own.transmitting);
             let sent = log.sent_counter.update(own.frames_sent);
             log.sent.push(sent);
+            let datagrams = seat.voice().map(|voice| voice.datagrams()).unwrap_or_default();
+            log.uplink.push(log.uplink_counter.update(datagrams.sent));
+            log.downlink.push(log.downlink_counter.update(datagrams.came));
             self.listen(listener, &statistics, devices);
         }
     }
@@ -307,8 +320,15 @@ impl Observation {
             counters.played.update(talker.frames_played);
             counters.concealed.update(talker.frames_concealed);
             ear.playout_delay_ms = talker.playout_delay_ms;
+            if talker.frames_received > 0
+                && ear.ways.last().is_none_or(|(_, way)| *way != talker.via)
+            {
+                ear.ways.push((self.samples - 1, talker.via));
+            }
         }
         for ear in &mut self.ears[listener] {
+            let received = ear.total(|it| it.received);
+            ear.received.push(u32::try_from(received).unwrap_or(u32::MAX));
             let (played, concealed) = (ear.total(|it| it.played), ear.total(|it| it.concealed));
             ear.played.push(u32::try_from(played).unwrap_or(u32::MAX));
             ear.concealed.push(u32::try_from(concealed).unwrap_or(u32::MAX));

@@ -5,6 +5,7 @@ mod fault;
 mod names;
 mod order;
 mod problem;
+mod relay;
 
 use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
@@ -16,11 +17,12 @@ use serde::{
 use toml::Spanned;
 
 pub use self::{
-    expectation::{Expectation, Within},
+    expectation::{Expectation, Paths, Within},
     fault::{Disk, Fault, FaultKind},
     names::Names,
     order::{Instruction, InstructionKind, Order},
     problem::Problem,
+    relay::Relay,
 };
 use crate::{
     network::{
@@ -55,6 +57,9 @@ pub struct Scenario {
     networks: BTreeMap<String, Network>,
     /// Everyone, the founder first.
     pub members: Vec<Member>,
+    /// Rented relays.
+    #[serde(default)]
+    pub relays: Vec<Relay>,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -127,6 +132,9 @@ pub struct Member {
     /// 5 ms frames.
     #[serde(default)]
     pub low_delay: bool,
+    /// It relays for the others from when it is in the organisation.
+    #[serde(default)]
+    pub volunteer: bool,
     /// What it says.
     #[serde(default)]
     says: Vec<Says>,
@@ -167,7 +175,7 @@ pub struct Cast {
     pub scenario: Scenario,
     /// The network.
     pub plan: Plan,
-    /// Everyone, in order; host n of the plan is actor n.
+    /// Everyone, in order; host n of the plan is actor n, and the relays come after them.
     pub actors: Vec<Actor>,
     /// What goes wrong, in order of time, with members as actors.
     pub faults: Vec<(Duration, FaultKind)>,
@@ -255,8 +263,10 @@ impl Director<'_> {
         plan.networks[0].name = INTERNET.to_owned();
         self.place_networks(&mut plan)?;
         let actors = self.place_members(&mut plan)?;
+        self.place_relays(&mut plan)?;
         let cast = names::Cast {
             members: actors.iter().map(|actor| actor.name.clone()).collect(),
+            relays: self.scenario.relays.iter().map(|it| it.name.get_ref().clone()).collect(),
             networks: plan.networks.iter().map(|network| network.name.clone()).collect(),
         };
         for expectation in &self.scenario.expect {
@@ -314,14 +324,7 @@ impl Director<'_> {
         let members = self.scenario.members.clone();
         let mut actors: Vec<Actor> = Vec::new();
         for member in members {
-            let network = match &member.network {
-                None => 0,
-                Some(name) => {
-                    let known: Vec<_> = plan.networks.iter().map(|n| n.name.clone()).collect();
-                    let place = known.iter().position(|known| known == name.get_ref());
-                    place.ok_or_else(|| self.problem(names::unknown("network", name, &known)))?
-                }
-            };
+            let network = self.network(plan, member.network.as_ref())?;
             let joins = match &member.joins {
                 None => (!actors.is_empty()).then_some(0),
                 Some(name) => {
@@ -356,6 +359,27 @@ impl Director<'_> {
             return Err(Problem::whole(self.path, text));
         }
         Ok(actors)
+    }
+
+    fn place_relays(&self, plan: &mut Plan) -> Result<(), Problem> {
+        for relay in &self.scenario.relays {
+            let (name, span) = (relay.name.get_ref(), relay.name.span());
+            if plan.hosts.iter().any(|host| host.name == *name) {
+                return Err(self.problem((span, format!("two machines are called {name:?}"))));
+            }
+            let network = self.network(plan, relay.network.as_ref())?;
+            let (up, down) = self.ways_or_default(relay.link.as_ref(), true)?;
+            plan.hosts.push(HostPlan { name: name.clone(), network, up, down });
+        }
+        Ok(())
+    }
+
+    /// A network by its name; the internet where none is named.
+    fn network(&self, plan: &Plan, name: Option<&Spanned<String>>) -> Result<usize, Problem> {
+        let Some(name) = name else { return Ok(0) };
+        let known: Vec<_> = plan.networks.iter().map(|network| network.name.clone()).collect();
+        let place = known.iter().position(|known| known == name.get_ref());
+        place.ok_or_else(|| self.problem(names::unknown("network", name, &known)))
     }
 
     fn script(&mut self, member: &Member) -> Result<Script, Problem> {

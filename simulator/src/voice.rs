@@ -7,6 +7,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, Timestamp};
+use hark_mesh::datagram::{Bundle, KIND_BUNDLE, KIND_FORWARD, KIND_FORWARDED, KIND_VOICE};
 use hark_node::{
     clock::Clock,
     link::Links,
@@ -38,6 +39,16 @@ struct State {
     heard: Option<Arc<Mutex<Recording>>>,
     played: Vec<f32>,
     spoken: Vec<f32>,
+    datagrams: Datagrams,
+}
+
+/// Voice datagrams on a member's own link.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Datagrams {
+    /// Of its own voice, to members and relays.
+    pub(crate) sent: u64,
+    /// Of others' voice, from members and relays.
+    pub(crate) came: u64,
 }
 
 /// What a member has heard since it was first there, silence where it was not.
@@ -83,6 +94,7 @@ impl Voice {
             heard,
             played: vec![0.0; SIDES * samples],
             spoken: vec![0.0; samples],
+            datagrams: Datagrams::default(),
         })))
     }
 
@@ -103,6 +115,7 @@ impl Voice {
     /// Takes a datagram that has come over the link from a device.
     pub(crate) fn datagram(&self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
         let mut state = self.lock();
+        state.datagrams.came += voices_in(bytes);
         state.pipeline.handle_datagram(arrived, from, bytes);
         state.pump();
     }
@@ -110,6 +123,11 @@ impl Voice {
     /// All counters as they stand.
     pub(crate) fn statistics(&self) -> VoiceStatistics {
         self.lock().pipeline.statistics()
+    }
+
+    /// Voice datagrams that were sent and that came.
+    pub(crate) fn datagrams(&self) -> Datagrams {
+        self.lock().datagrams
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -171,6 +189,7 @@ impl State {
         let Some(links) = self.links.upgrade() else { return };
         let mut pushed = false;
         while let Some((to, datagram)) = self.pipeline.poll_transmit() {
+            self.datagrams.sent += voices_in(datagram);
             links.push(to, bytes::Bytes::copy_from_slice(datagram));
             pushed = true;
         }
@@ -181,6 +200,15 @@ impl State {
             // The node may have ended.
             let _ = self.inputs.send(Input::Voice(event));
         }
+    }
+}
+
+/// How many voice datagrams there are in one: bundles hold several.
+fn voices_in(datagram: &[u8]) -> u64 {
+    match datagram.first() {
+        Some(&(KIND_VOICE | KIND_FORWARD | KIND_FORWARDED)) => 1,
+        Some(&KIND_BUNDLE) => Bundle::parse(datagram).map_or(0, |it| it.iter().count() as u64),
+        _ => 0,
     }
 }
 

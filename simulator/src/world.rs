@@ -20,13 +20,14 @@ use turmoil::Sim;
 
 use crate::{
     context::{self, HostClock},
-    disk::Contents,
+    disk::{Contents, MemoryDisk},
     judge,
     measured::Measured,
     member::Seat,
     network::{Fabric, PacketWatcher},
     observation::Observation,
     record::RunRecord,
+    relay::{self, Station},
     scenario::{Cast, Disk, Expectation, FaultKind, InstructionKind, TwoWays},
     trace::Trace,
     voice::Recording,
@@ -68,6 +69,10 @@ struct World<'a> {
     sim: Sim<'a>,
     fabric: Fabric,
     seats: Vec<Arc<Seat>>,
+    /// The machines after those of members.
+    stations: Vec<Arc<Station>>,
+    /// Answers to who named the relays.
+    naming: Vec<Receiver<Result<Answer, String>>>,
     /// What each machine runs or is to run.
     processes: Vec<Process>,
     tickets: Vec<Option<String>>,
@@ -135,6 +140,7 @@ enum Action {
     Mend(Vec<(usize, usize)>),
     Resume(usize),
     EmptyDisk(usize),
+    EndDrain(usize),
     Backup {
         member: usize,
         at: Duration,
@@ -147,7 +153,7 @@ impl<'a> World<'a> {
     fn new(cast: &'a Cast, options: Options) -> Self {
         let Options { seed, trace, packets, progress, report } = options;
         let fabric = Fabric::new(seed, &cast.plan);
-        let names: Vec<_> = cast.actors.iter().map(|actor| actor.name.clone()).collect();
+        let names: Vec<_> = cast.plan.hosts.iter().map(|host| host.name.clone()).collect();
         let trace = Arc::new(Mutex::new(Trace::new(trace, names)));
         let traced = Arc::clone(&trace);
         let mut packets = packets;
@@ -164,6 +170,9 @@ impl<'a> World<'a> {
             .enumerate()
             .map(|(host, actor)| Seat::new(actor.clone(), host, fabric.clone(), keeps_sound))
             .collect();
+        let relays = cast.scenario.relays.iter().zip(seats.len()..);
+        let stations: Vec<_> =
+            relays.map(|(relay, host)| Station::new(relay, host, fabric.clone(), seed)).collect();
         let sim = turmoil::Builder::new()
             .tick_duration(TICK)
             .simulation_duration(FOREVER)
@@ -173,7 +182,9 @@ impl<'a> World<'a> {
             cast,
             sim,
             fabric,
-            processes: seats.iter().map(|_| Process::default()).collect(),
+            processes: cast.plan.hosts.iter().map(|_| Process::default()).collect(),
+            stations,
+            naming: Vec::new(),
             tickets: vec![None; seats.len()],
             seats,
             agenda: BTreeMap::new(),
@@ -205,6 +216,10 @@ impl<'a> World<'a> {
                 self.plan(from, press(true));
                 self.plan(from + lasting, press(false));
             }
+        }
+        for (place, relay) in self.cast.scenario.relays.iter().enumerate() {
+            let machine = self.cast.actors.len() + place;
+            self.plan(relay.start.as_duration(), Action::Start(machine));
         }
         for (at, fault) in &self.cast.faults {
             if let FaultKind::Crash { member, disk: Disk::AsOf(at), .. } = fault {
@@ -252,7 +267,9 @@ impl<'a> World<'a> {
             self.start_waiting(now);
             self.sim.step().map_err(|error| anyhow::anyhow!("a machine failed: {error}"))?;
             self.take_events(now);
+            self.take_relay_events(now);
             self.take_answers(now);
+            self.take_naming()?;
             ticks += 1;
             if ticks.is_multiple_of(SAMPLE_TICKS) {
                 self.observation.sample(&self.seats, &self.devices);
@@ -284,12 +301,16 @@ impl<'a> World<'a> {
                 self.fabric.set_paused(member, false);
                 self.tell(now, Some(member), "goes on");
             }
+            Action::EndDrain(relay) => {
+                self.stations[relay].command(relay::Command::Drain(false));
+                self.tell(now, Some(self.seats.len() + relay), "takes others on again");
+            }
             Action::EmptyDisk(member) => {
                 self.seats[member].disk.set_full(false);
                 self.tell(now, Some(member), "has room on its disk again");
             }
             Action::Backup { member, at } => {
-                self.backups.insert((at, member), self.seats[member].disk.contents());
+                self.backups.insert((at, member), self.disk(member).contents());
             }
             Action::CheckConvergence(by) => self.observation.check_convergence(by, &self.seats),
             Action::NoteCharters(by) => self.observation.note_charters(by),
@@ -303,19 +324,24 @@ impl<'a> World<'a> {
                 if self.processes[member].running {
                     self.sim.crash(host_name(member).as_str());
                     self.fabric.crash(member);
-                    self.seats[member].clear();
                     self.processes[member].running = false;
-                    self.observation.stopped(now, member);
+                    match self.station(member) {
+                        Some(station) => station.clear(),
+                        None => {
+                            self.seats[member].clear();
+                            self.observation.stopped(now, member);
+                        }
+                    }
                 }
                 let name = match disk {
                     Disk::Kept => "is killed",
                     Disk::Lost => {
-                        self.seats[member].disk.restore(Contents::new());
+                        self.disk(member).restore(Contents::new());
                         "is killed, and its disk is lost"
                     }
                     Disk::AsOf(at) => {
                         let backup = self.backups.get(&(at, member)).cloned();
-                        self.seats[member].disk.restore(backup.unwrap_or_default());
+                        self.disk(member).restore(backup.unwrap_or_default());
                         "is killed, and its disk goes back in time"
                     }
                 };
@@ -326,7 +352,17 @@ impl<'a> World<'a> {
             }
             FaultKind::Quit(member) => {
                 self.tell(now, Some(member), "leaves");
-                self.seats[member].send(Input::command(Command::Quit).0);
+                match self.station(member) {
+                    Some(station) => station.stop(),
+                    None => self.seats[member].send(Input::command(Command::Quit).0),
+                }
+            }
+            FaultKind::Drain { relay, lasting } => {
+                self.stations[relay].command(relay::Command::Drain(true));
+                self.tell(now, Some(self.seats.len() + relay), "takes nothing more on");
+                if let Some(lasting) = lasting {
+                    self.plan(now + lasting, Action::EndDrain(relay));
+                }
             }
             FaultKind::Cut { pairs, lasting } => {
                 pairs.iter().for_each(|(from, to)| self.fabric.set_cut(*from, *to, true));
@@ -362,7 +398,7 @@ impl<'a> World<'a> {
             }
             FaultKind::Relink { of, ways, lasting } => {
                 let name = match of {
-                    Ok(member) => &self.cast.actors[member].name,
+                    Ok(machine) => &self.cast.plan.hosts[machine].name,
                     Err(network) => &self.cast.plan.networks[network].name,
                 };
                 self.tell(now, of.ok(), &format!("the link of {name} changes"));
@@ -440,27 +476,93 @@ impl<'a> World<'a> {
 
     /// Starts everyone who is to start and has a ticket, if one is needed.
     fn start_waiting(&mut self, now: Duration) {
-        for member in 0..self.seats.len() {
-            if !self.processes[member].waits || !self.has_ticket(member) {
+        for machine in 0..self.processes.len() {
+            let station = self.station(machine).cloned();
+            let may_start = match &station {
+                Some(station) => self.has_organisation(station),
+                None => self.processes[machine].waits && self.has_ticket(machine),
+            };
+            if !self.processes[machine].waits || !may_start {
                 continue;
             }
-            self.processes[member].waits = false;
-            self.processes[member].running = true;
-            self.observation.started(now, member);
-            self.tell(now, Some(member), "starts");
-            if std::mem::replace(&mut self.processes[member].known, true) {
-                self.sim.bounce(host_name(member).as_str());
+            self.processes[machine].waits = false;
+            self.processes[machine].running = true;
+            if station.is_none() {
+                self.observation.started(now, machine);
+            }
+            self.tell(now, Some(machine), "starts");
+            if std::mem::replace(&mut self.processes[machine].known, true) {
+                self.sim.bounce(host_name(machine).as_str());
                 continue;
             }
-            let seat = Arc::clone(&self.seats[member]);
-            self.sim.host(host_name(member).as_str(), move || {
-                let seat = Arc::clone(&seat);
-                async move {
-                    seat.live().await;
-                    Ok(())
-                }
-            });
+            let Some(station) = station else {
+                let seat = Arc::clone(&self.seats[machine]);
+                self.host(machine, move || Arc::clone(&seat).live());
+                continue;
+            };
+            self.name_relay(machine);
+            self.host(machine, move || Arc::clone(&station).live());
         }
+    }
+
+    /// Has turmoil run what `live` does on a machine, each time that it starts.
+    fn host<F: Future<Output = ()> + 'static>(
+        &mut self,
+        machine: usize,
+        live: impl Fn() -> F + 'static,
+    ) {
+        self.sim.host(host_name(machine).as_str(), move || {
+            let living = live();
+            async move {
+                living.await;
+                Ok(())
+            }
+        });
+    }
+
+    /// The relay of a machine that is no member's.
+    fn station(&self, machine: usize) -> Option<&Arc<Station>> {
+        self.stations.get(machine.checked_sub(self.seats.len())?)
+    }
+
+    fn disk(&self, machine: usize) -> &MemoryDisk {
+        self.station(machine).map_or_else(|| &self.seats[machine].disk, |station| &station.disk)
+    }
+
+    /// Whether there is an organisation that a relay can relay for.
+    fn has_organisation(&self, station: &Station) -> bool {
+        let ticket = self.tickets[0].as_ref().and_then(|ticket| ticket.parse::<Ticket>().ok());
+        let organisation = ticket.map(|ticket| ticket.invite().organisation);
+        organisation.is_some_and(|organisation| {
+            station.assign(organisation);
+            true
+        })
+    }
+
+    /// The founder names a relay in the charter.
+    fn name_relay(&mut self, machine: usize) {
+        let place = machine - self.seats.len();
+        let station = &self.stations[place];
+        let (device, address) = (station.device().to_string(), station.address().to_string());
+        let request = self.cast.scenario.relays[place].named(device, address);
+        let (sender, receiver) = sync_channel(1);
+        self.seats[0].send(Input::Charter(request, sender));
+        self.naming.push(receiver);
+    }
+
+    /// Fails where the founder could not name a relay.
+    fn take_naming(&mut self) -> anyhow::Result<()> {
+        for answer in std::mem::take(&mut self.naming) {
+            match answer.try_recv() {
+                Ok(Ok(_)) => {}
+                Ok(Err(reason)) => anyhow::bail!("the founder cannot name a relay: {reason}"),
+                Err(TryRecvError::Empty) => self.naming.push(answer),
+                Err(TryRecvError::Disconnected) => {
+                    anyhow::bail!("the founder has ended before it named all relays")
+                }
+            }
+        }
+        Ok(())
     }
 
     fn has_ticket(&mut self, member: usize) -> bool {
@@ -510,7 +612,11 @@ impl<'a> World<'a> {
                 let event = stamped.event;
                 if let Event::Ready { device, ticket, .. } = &event {
                     self.devices.insert(device.0, member);
-                    self.tickets[member] = Some(ticket.clone());
+                    let first = self.tickets[member].replace(ticket.clone()).is_none();
+                    if first && self.cast.actors[member].member.volunteer {
+                        let volunteer = Command::Volunteer { on: true, kbps: 0 };
+                        self.seats[member].send(Input::command(volunteer).0);
+                    }
                 }
                 if let Event::Stopped { .. } = &event {
                     self.processes[member].running = false;
@@ -525,13 +631,27 @@ impl<'a> World<'a> {
         }
     }
 
+    fn take_relay_events(&mut self, now: Duration) {
+        for (place, station) in self.stations.iter().enumerate() {
+            let machine = self.seats.len() + place;
+            for event in station.take_events() {
+                if matches!(event, relay::Event::Stopped { .. }) {
+                    self.processes[machine].running = false;
+                }
+                let line = serde_json::to_string(&event).unwrap_or_default();
+                let mut trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+                trace.event(now, Some(machine), &line);
+            }
+        }
+    }
+
     fn tell(&mut self, now: Duration, member: Option<usize>, text: &str) {
         self.lock_trace().event(now, member, text);
         self.observation.fault(now, member, text);
     }
 
     fn describe(&self, pairs: &[(usize, usize)]) -> String {
-        let name = |member: usize| self.cast.actors[member].name.as_str();
+        let name = |machine: usize| self.cast.plan.hosts[machine].name.as_str();
         let shown =
             pairs.iter().take(4).map(|(from, to)| format!("{} > {}", name(*from), name(*to)));
         let mut text = shown.collect::<Vec<_>>().join(", ");
@@ -548,7 +668,12 @@ impl<'a> World<'a> {
     fn finish(self) -> anyhow::Result<Outcome> {
         let digest = self.lock_trace().finish()?;
         let heard: Vec<_> = self.seats.iter().map(|seat| Arc::clone(&seat.heard)).collect();
-        let measured = Measured::new(self.observation, self.cast, &heard, self.report);
+        let members = self.devices.iter().map(|(device, member)| (*device, *member));
+        let relays = self.stations.iter().map(|station| station.device()).zip(self.seats.len()..);
+        let name =
+            |(device, machine): (_, usize)| (device, self.cast.plan.hosts[machine].name.clone());
+        let machines = members.chain(relays).map(name).collect();
+        let measured = Measured::new(self.observation, self.cast, &heard, machines, self.report);
         let mut record = measured.record(self.cast, self.seed, digest);
         record.links = self.fabric.link_records();
         record.nats = self.fabric.nat_records();

@@ -272,9 +272,6 @@ pub enum MessageError {
     /// What travels only over the link that ends at its recipient. [PROTO-6.4]
     #[error("a message by gossip that is for one peer")]
     ByGossip,
-    /// What travels only by gossip.
-    #[error("a message for one peer that is for all")]
-    ByStream,
     /// What is asked of a relay, which this device is not.
     #[error("this device is no relay")]
     NotRelaying,

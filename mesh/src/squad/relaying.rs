@@ -82,8 +82,7 @@ impl Squad {
         device: DeviceId,
         member: Option<MemberId>,
     ) {
-        if let Some(serving) = &mut self.serving {
-            serving.offer_soon(now);
+        if self.serving.is_some() {
             self.serve(device, member);
         }
         if member.is_none() && self.member.is_some() || self.uses_volunteer(now, device) {
@@ -227,6 +226,10 @@ impl Squad {
                 let (purpose, message) = match notice {
                     Notice::Roster(roster) => {
                         (Purpose::Roster(roster.number), Message::Roster(roster))
+                    }
+                    Notice::Offer { told, number, lease, rate } => {
+                        let offer = relays::offer(&self.key, number, lease, rate);
+                        (Purpose::Offer(told), Message::Offer(offer))
                     }
                     Notice::Draining(number, draining) => {
                         (Purpose::Draining(number), Message::Draining(draining))

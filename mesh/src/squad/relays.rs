@@ -13,7 +13,7 @@ use crate::{
     Target,
     charter::State,
     message::{Offer, RECIPIENTS_MAX, Roster, Route, WANTED_MAX, Wanted},
-    topology::{Candidate, Plan, rendezvous},
+    topology::{Candidate, Hop, Plan, rendezvous},
 };
 
 /// Relays that are linked, and offers to be one.
@@ -195,17 +195,22 @@ impl Relays {
         };
         let mut direct: BTreeSet<_> = wanted.direct.iter().copied().collect();
         let mut hops = Vec::new();
+        let all = |relay: &DeviceId, devices: &[DeviceId]| {
+            taken(*relay).is_some_and(|taken| devices.iter().all(|it| taken.contains(it)))
+        };
         for hop in &wanted.hops {
+            let ready = hop.standby.filter(|standby| all(standby, &hop.devices));
+            // What takes the relay's place is better than many copies of our own until it agrees.
+            let relay = ready.filter(|_| !all(&hop.relay, &hop.devices)).unwrap_or(hop.relay);
             let serves =
-                |device: &DeviceId| taken(hop.relay).is_some_and(|taken| taken.contains(device));
+                |device: &DeviceId| taken(relay).is_some_and(|taken| taken.contains(device));
             let (served, others): (Vec<_>, Vec<_>) =
                 hop.devices.iter().copied().partition(|device| serves(device));
             direct.extend(others);
             if !served.is_empty() {
-                let standby = hop.standby.filter(|standby| {
-                    taken(*standby).is_some_and(|taken| served.iter().all(|it| taken.contains(it)))
-                });
-                hops.push(crate::topology::Hop { relay: hop.relay, standby, devices: served });
+                let other = hop.standby.filter(|standby| *standby != relay);
+                let standby = other.filter(|standby| all(standby, &served));
+                hops.push(Hop { relay, standby, devices: served });
             }
         }
         Plan { direct: direct.into_iter().collect(), hops }
@@ -409,6 +414,38 @@ mod tests {
         // What was sent before comes late, and opens or closes nothing.
         assert!(!take(1, &listeners[..]) && !take(3, &[]));
         assert!(take(20, &[]) && !take(19, &listeners) && take(21, &listeners));
+    }
+
+    /// Each change of the first relay sent everybody a copy for a round trip.
+    #[test]
+    fn the_standby_goes_on_until_the_first_has_agreed() {
+        let now = Timestamp::from_millis(1_000);
+        let (first, second, ears) = (device(1), device(2), vec![device(3), device(4)]);
+        let target = Target::of_channel(ChannelId::from_bytes([7; 16]));
+        let mut relays = Relays::default();
+        [first, second].into_iter().for_each(|relay| relays.link_up(relay));
+        let tell = |relays: &mut Relays| {
+            let mut routes = 0;
+            while let Some((relay, order)) = relays.poll(now, &BTreeSet::new()) {
+                if let RelayOrder::Route(id, route) = order {
+                    relays.handle_route(now, relay, (id, route.number), true);
+                    routes += 1;
+                }
+            }
+            routes
+        };
+        let hop = |relay, standby| Hop { relay, standby, devices: ears.clone() };
+        let plan = |hop| Plan { direct: Vec::new(), hops: vec![hop] };
+        let want = |relays: &mut Relays, plan: &Plan| {
+            relays.want_routes(&[(target.id(), (target.clone(), plan.clone()))].into());
+        };
+        want(&mut relays, &plan(hop(second, None)));
+        assert_eq!(tell(&mut relays), 1);
+        let wanted = plan(hop(first, Some(second)));
+        want(&mut relays, &wanted);
+        assert_eq!(relays.agreed(target.id(), &wanted), plan(hop(second, None)));
+        tell(&mut relays);
+        assert_eq!(relays.agreed(target.id(), &wanted), wanted);
     }
 
     #[test]

@@ -20,8 +20,6 @@ pub(super) struct Serving {
     stale: BTreeSet<DeviceId>,
     /// When this device's offer is made again, and what was offered last.
     offer_at: Option<Timestamp>,
-    /// Whether that is made once more soon after: gossip may not have known yet who listens.
-    offer_again: bool,
     offers: u64,
     rate_kbps: u32,
 }
@@ -39,12 +37,21 @@ struct Peer {
     numbers: u64,
     roster: Telling<Vec<(DeviceId, u16)>>,
     draining: Telling<bool>,
+    /// That we relay.
+    offer: Telling<()>,
 }
 
 /// Something to tell a peer.
 pub(super) enum Notice {
     Roster(Roster),
     Draining(u64, bool),
+    /// What is gossiped comes every 10 s, and not to one whom the swarm knows too little of yet.
+    Offer {
+        told: u64,
+        number: u64,
+        lease: Duration,
+        rate: u32,
+    },
 }
 
 impl Serving {
@@ -61,12 +68,7 @@ impl Serving {
 
     pub(super) fn link_up(&mut self, device: DeviceId) {
         self.peers.insert(device, Peer::default());
-    }
-
-    /// Somebody has come who has heard no offer.
-    pub(super) fn offer_soon(&mut self, now: Timestamp) {
-        self.offer_at = self.offer_at.map(|at| at.min(now + OFFER_SOON));
-        self.offer_again = true;
+        self.stale.insert(device);
     }
 
     pub(super) fn link_down(&mut self, device: DeviceId) {
@@ -135,6 +137,11 @@ impl Serving {
             {
                 return Some((device, Notice::Draining(number, self.draining)));
             }
+            let offers = self.offer_at.is_some() && !self.draining;
+            if offers && let Some(told) = peer.offer.poll(now, &(), &mut peer.numbers) {
+                let (number, rate) = (self.offers, self.rate_kbps);
+                return Some((device, Notice::Offer { told, number, lease: LEASE, rate }));
+            }
             let slots: Vec<_> = peer
                 .wanted
                 .iter()
@@ -163,6 +170,18 @@ impl Serving {
         }
     }
 
+    pub(super) fn handle_offer(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        number: u64,
+        taken: bool,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&device) {
+            peer.offer.handle_answer(now, number, taken);
+        }
+    }
+
     pub(super) fn handle_draining(
         &mut self,
         now: Timestamp,
@@ -178,8 +197,7 @@ impl Serving {
     /// The number, lease and rate of the offer that is due.
     pub(super) fn offer_due(&mut self, now: Timestamp) -> Option<(u64, Duration, u32)> {
         self.offer_at.filter(|at| *at <= now)?;
-        let again = std::mem::take(&mut self.offer_again);
-        self.offer_at = Some(now + if again { OFFER_AGAIN } else { OFFER_INTERVAL });
+        self.offer_at = Some(now + OFFER_INTERVAL);
         self.offers += 1;
         let lease = if self.draining { Duration::ZERO } else { LEASE };
         Some((self.offers, lease, self.rate_kbps))
@@ -192,17 +210,13 @@ impl Serving {
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-        let again = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| due(peer.roster.timeout()) || due(peer.draining.timeout()));
+        let again = self.peers.iter().filter(|(_, peer)| peer.timeouts().any(due));
         self.stale.extend(again.map(|(device, _)| *device));
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let peers = self.peers.values();
-        let peers = peers.flat_map(|peer| [peer.roster.timeout(), peer.draining.timeout()]);
-        peers.flatten().chain(self.offer_at).min()
+        peers.flat_map(|peer| peer.timeouts().flatten()).chain(self.offer_at).min()
     }
 
     /// Whoever wants to reach `device` is told anew.
@@ -212,12 +226,15 @@ impl Serving {
     }
 }
 
+impl Peer {
+    /// When it is to be told each thing again.
+    fn timeouts(&self) -> impl Iterator<Item = Option<Timestamp>> {
+        [self.roster.timeout(), self.draining.timeout(), self.offer.timeout()].into_iter()
+    }
+}
+
 /// Targets of one peer that are forwarded.
 const ROUTES_MAX: usize = 64;
-
-/// How soon an offer is made to whoever has come, and once more after that.
-const OFFER_SOON: Duration = Duration::from_millis(250);
-const OFFER_AGAIN: Duration = Duration::from_millis(1_000);
 
 /// How often an offer is made again.
 const OFFER_INTERVAL: Duration = Duration::from_secs(10);

@@ -186,6 +186,7 @@ impl Talker {
             jitter_ms: self.jitter.jitter().as_secs_f32() * 1e3,
             playout_delay_ms: self.jitter.playout_delay().as_secs_f32() * 1e3,
             loss_percent: self.reception.loss() * 100.0,
+            via: self.via.map(|(relay, _)| relay),
             talking: !self.nets().is_empty(),
             nets: self.nets().to_vec(),
             ..self.statistics.clone()

@@ -38,6 +38,8 @@ pub struct OwnStatistics {
 /// How one talker's voice comes in. Frames are counted since the talker is known.
 #[derive(Clone, Debug, Default)]
 pub struct TalkerStatistics {
+    /// The relay by which it is heard; none where it sends to us itself.
+    pub via: Option<DeviceId>,
     /// Frames that came for the first time, copies included.
     pub frames_received: u64,
     /// Frames whose turn came: decoded and played, or left silent where nobody was to hear them.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::{Arc, mpsc},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,14 +17,17 @@ use hark_mesh::{
 use hark_node::{
     admission::Doorkeeper,
     clock::Clock,
-    link::{Link, LinkDown, LinkEvent, Links, UdpBinder},
+    link::{Link, LinkDown, LinkEvent, Links},
     random::SystemRandom,
     relay::Relay,
     swarm::{News, Wires, WiresConfig},
 };
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    oneshot,
+};
 
-use super::{Order, Shown, channels::Channels, gate::Gate};
+use super::{Control, Machine, Order, Shown, Worker, channels::Channels, gate::Gate};
 use crate::{
     carrier::{Assignment, Command, Occupancy, Session, Snapshot, Tell},
     event::Event,
@@ -50,7 +53,7 @@ pub(super) struct Core {
     squad: Option<Squad>,
     orders: UnboundedReceiver<Order>,
     to_self: UnboundedSender<Order>,
-    disk: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    worker: Worker,
     tell: Tell,
     shown: Shown,
     quotas: Quotas,
@@ -71,12 +74,11 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// Opens the sockets. To be called on the runtime of its thread.
+    /// Opens the sockets. To be called on the runtime that it runs on.
     pub(super) fn new(
         assignment: Assignment,
-        to_self: UnboundedSender<Order>,
-        orders: UnboundedReceiver<Order>,
-        shown: Shown,
+        Machine { binder, worker }: Machine,
+        Control { orders, to_self, shown }: Control,
     ) -> anyhow::Result<Self> {
         let Assignment { organisation, key, store, listen, quotas, banned, draining, tell } =
             assignment;
@@ -113,7 +115,7 @@ impl Core {
             organisation,
             mdns: false,
             links_max: CONNECTIONS_MAX,
-            binder: Box::new(UdpBinder),
+            binder,
             admission: Arc::clone(&gate) as _,
             links: Arc::clone(&links),
             clock,
@@ -140,7 +142,7 @@ impl Core {
             squad: None,
             orders,
             to_self,
-            disk: disk()?,
+            worker,
             tell,
             shown,
             quotas,
@@ -456,20 +458,15 @@ impl Core {
         match persist {
             Persist::Charter(number, charter) => {
                 let (store, to_self) = (self.store.clone(), self.to_self.clone());
-                self.write(move || {
+                (self.worker)(Box::new(move || {
                     let kept = store.keep_charter(&charter).map_err(|error| error.to_string());
                     // The carrier may have ended meanwhile.
                     let _ = to_self.send(Order::Persisted(number, kept));
-                });
+                }));
             }
             // Who belongs to nobody has no key to talk.
             Persist::Generation(..) => {}
         }
-    }
-
-    fn write(&self, work: impl FnOnce() + Send + 'static) {
-        // The thread ends only after this.
-        let _ = self.disk.send(Box::new(work));
     }
 
     fn tick(&mut self, now: Timestamp) {
@@ -522,11 +519,11 @@ impl Core {
         }
         let Some(squad) = &self.squad else { return };
         let (store, snapshot) = (self.store.clone(), squad.directory().snapshot());
-        self.write(move || {
+        (self.worker)(Box::new(move || {
             if let Err(error) = store.keep_members(&snapshot) {
                 tracing::warn!(%error, "members are not remembered");
             }
-        });
+        }));
     }
 
     fn show(&mut self) {
@@ -573,9 +570,9 @@ impl Core {
     async fn leave(&mut self, reason: String) -> String {
         if let Some(squad) = &self.squad {
             // What is to be written already comes before what is written here.
-            let (done, written) = mpsc::channel::<()>();
-            self.write(move || drop(done));
-            let _ = written.recv();
+            let (done, written) = oneshot::channel::<()>();
+            (self.worker)(Box::new(move || drop(done)));
+            let _ = written.await;
             if let Err(error) = self.store.keep_members(&squad.directory().snapshot()) {
                 tracing::warn!(%error, "members are not remembered");
             }
@@ -590,15 +587,6 @@ impl Core {
         self.wires.leave().await;
         reason
     }
-}
-
-/// A thread that writes one thing after the other: a later state of a file must not be overtaken by
-/// an earlier one.
-fn disk() -> anyhow::Result<mpsc::Sender<Box<dyn FnOnce() + Send>>> {
-    let (sender, work) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
-    let thread = std::thread::Builder::new().name("hark-disk".to_owned());
-    thread.spawn(move || work.into_iter().for_each(|work| work()))?;
-    Ok(sender)
 }
 
 /// What the forwarder holds an organisation to.

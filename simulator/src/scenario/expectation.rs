@@ -42,8 +42,21 @@ pub struct Expectation {
     pub buffer: Option<Span>,
     /// The longest time from the later start of the two until they are connected.
     pub connected_within: Option<Span>,
-    /// The path that is in use at the end.
-    pub path: Option<Spanned<String>>,
+    /// The path that is in use at the end: this, or one of these.
+    pub path: Option<Spanned<Paths>>,
+    /// The longest time from the later start of the two until such a path is in use.
+    pub path_within: Option<Span>,
+    /// Through whom the talker is heard, all of them and nobody else: relays, volunteers, and
+    /// `"no relay"` where it sends to the listener itself.
+    pub through: Option<BTreeSet<String>>,
+    /// The most of the talker's frames that may not come. Such as are on their way at either end of
+    /// the time count.
+    pub lost: Option<u32>,
+    /// How often the talker sends each of its frames on the average, to members and relays, at most.
+    pub uplink: Option<f64>,
+    /// How often the listener is sent each of the talker's frames on the average, at most, where it
+    /// hears nobody else.
+    pub downlink: Option<f64>,
     /// At that time all who run are connected to all, and each key that one of them talks with is
     /// held by exactly those whom it reaches: by the charter, as they hold it together, and by the
     /// nets that each listens to.
@@ -54,6 +67,26 @@ pub struct Expectation {
     pub ends_with: Option<String>,
 }
 
+/// One path, or several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Paths {
+    /// This one.
+    One(String),
+    /// Any of these.
+    Any(Vec<String>),
+}
+
+impl Paths {
+    /// All of them.
+    pub fn list(&self) -> &[String] {
+        match self {
+            Self::One(path) => std::slice::from_ref(path),
+            Self::Any(paths) => paths,
+        }
+    }
+}
+
 /// By when.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +94,9 @@ pub struct Within {
     /// By this time of the run.
     pub by: Span,
 }
+
+/// How packets between two can travel.
+const PATHS: [&str; 3] = ["direct", "punched", "relay"];
 
 impl Expectation {
     /// Whether it can only be judged by what was heard.
@@ -71,6 +107,15 @@ impl Expectation {
     pub(super) fn check(&self, cast: &Cast) -> Result<(), Error> {
         for names in [&self.listener, &self.talker].into_iter().flatten() {
             names.check(cast)?;
+        }
+        if let Some(paths) = &self.path
+            && let Some(wrong) = paths.get_ref().list().iter().find(|it| !PATHS.contains(&&***it))
+        {
+            let text = format!("no path is called {wrong:?}: there is {}", PATHS.join(", "));
+            return Err((paths.span(), text));
+        }
+        for name in self.through.iter().flatten().filter(|name| *name != "no relay") {
+            cast.machine(&Spanned::new(0..0, name.clone()))?;
         }
         Ok(())
     }

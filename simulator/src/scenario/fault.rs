@@ -22,6 +22,8 @@ pub struct Fault {
     lasting: Option<Span>,
     /// The process is killed.
     crash: Option<Spanned<String>>,
+    /// A rented relay takes nothing more on, and has those who use it go elsewhere.
+    drain: Option<Spanned<String>>,
     /// It is started again so much later.
     restart_after: Option<Span>,
     /// What the disk holds then.
@@ -71,8 +73,15 @@ pub enum FaultKind {
         /// What its disk holds then.
         disk: Disk,
     },
-    /// A member leaves.
+    /// A member leaves, or a relay's operator stops it.
     Quit(usize),
+    /// A rented relay takes nothing more on.
+    Drain {
+        /// Which, by its place among those.
+        relay: usize,
+        /// For how long.
+        lasting: Option<Duration>,
+    },
     /// Nothing passes from any of the first to any of the second.
     Cut {
         /// Pairs of origin and destination.
@@ -152,19 +161,22 @@ impl Fault {
         let mut kinds = Vec::new();
         if let Some(name) = &self.crash {
             kinds.push(FaultKind::Crash {
-                member: cast.member(name)?,
+                member: cast.machine(name)?,
                 restart_after: self.restart_after.map(Duration::from),
                 disk: self.disk.as_ref().map_or(Ok(Disk::Kept), read_disk)?,
             });
         }
         if let Some(name) = &self.quit {
-            kinds.push(FaultKind::Quit(cast.member(name)?));
+            kinds.push(FaultKind::Quit(cast.machine(name)?));
+        }
+        if let Some(name) = &self.drain {
+            kinds.push(FaultKind::Drain { relay: cast.relay(name)?, lasting });
         }
         if let Some(names) = &self.cut {
-            let from = names.check(cast)?;
+            let from = names.machines(cast)?;
             let to = match &self.and {
-                Some(names) => names.check(cast)?,
-                None => (0..cast.members.len()).filter(|member| !from.contains(member)).collect(),
+                Some(names) => names.machines(cast)?,
+                None => (0..cast.machines()).filter(|member| !from.contains(member)).collect(),
             };
             let there = from.iter().flat_map(|from| to.iter().map(|to| (*from, *to)));
             let back = there.clone().filter(|_| !self.one_way).map(|(from, to)| (to, from));
@@ -177,7 +189,7 @@ impl Fault {
         }
         if let Some(name) = &self.pause {
             let lasting = lasting.ok_or_else(|| needs(name, "`for`, the length of the pause"))?;
-            kinds.push(FaultKind::Pause { member: cast.member(name)?, lasting });
+            kinds.push(FaultKind::Pause { member: cast.machine(name)?, lasting });
         }
         if let Some(name) = &self.set_clock {
             let ahead = self.ahead.ok_or_else(|| needs(name, "`ahead`"))?.as_duration();
@@ -188,7 +200,7 @@ impl Fault {
             kinds.push(FaultKind::FillDisk { member: cast.member(name)?, lasting });
         }
         if let Some(name) = &self.relink {
-            let of = cast.member_or_network(name)?;
+            let of = cast.machine_or_network(name)?;
             let link = self.link.as_ref().ok_or_else(|| needs(name, "`link`"))?;
             kinds.push(FaultKind::Relink { of, ways: Box::new(ways(link)?), lasting });
         }
@@ -218,5 +230,5 @@ fn read_disk(text: &Spanned<String>) -> Result<Disk, Error> {
 }
 
 /// The things that can happen.
-const KINDS: &str = "crash, quit, cut, roam, pause, set_clock, fill_disk, relink, restart_gateway, \
+const KINDS: &str = "crash, quit, drain, cut, roam, pause, set_clock, fill_disk, relink, restart_gateway, \
                      transfer";

@@ -11,6 +11,7 @@ pub(super) type Error = (Range<usize>, String);
 /// Who and what there is.
 pub(super) struct Cast {
     pub(super) members: Vec<String>,
+    pub(super) relays: Vec<String>,
     pub(super) networks: Vec<String>,
 }
 
@@ -20,8 +21,27 @@ impl Cast {
         place.ok_or_else(|| unknown("member", name, &self.members))
     }
 
-    /// A member, or a network besides the internet.
-    pub(super) fn member_or_network(
+    /// A member's machine, or a relay's after those.
+    pub(super) fn machine(&self, name: &Spanned<String>) -> Result<usize, Error> {
+        match self.relays.iter().position(|known| known == name.get_ref()) {
+            Some(place) => Ok(self.members.len() + place),
+            None => self.member(name),
+        }
+    }
+
+    /// A rented relay, by its place among those.
+    pub(super) fn relay(&self, name: &Spanned<String>) -> Result<usize, Error> {
+        let place = self.relays.iter().position(|known| known == name.get_ref());
+        place.ok_or_else(|| unknown("relay", name, &self.relays))
+    }
+
+    /// How many machines there are.
+    pub(super) fn machines(&self) -> usize {
+        self.members.len() + self.relays.len()
+    }
+
+    /// A machine, or a network besides the internet.
+    pub(super) fn machine_or_network(
         &self,
         name: &Spanned<String>,
     ) -> Result<Result<usize, usize>, Error> {
@@ -29,7 +49,7 @@ impl Cast {
         {
             return Ok(Err(place + 1));
         }
-        self.member(name).map(Ok)
+        self.machine(name).map(Ok)
     }
 
     pub(super) fn network(&self, name: &Spanned<String>) -> Result<usize, Error> {
@@ -59,11 +79,23 @@ impl Names {
     }
 
     pub(super) fn check(&self, cast: &Cast) -> Result<Vec<usize>, Error> {
+        self.resolve(cast, |name| cast.member(name))
+    }
+
+    /// The machines of members and relays.
+    pub(super) fn machines(&self, cast: &Cast) -> Result<Vec<usize>, Error> {
+        self.resolve(cast, |name| cast.machine(name))
+    }
+
+    fn resolve(
+        &self,
+        cast: &Cast,
+        place: impl Fn(&Spanned<String>) -> Result<usize, Error>,
+    ) -> Result<Vec<usize>, Error> {
         if self.list().iter().any(|name| name == ALL) {
             return Ok((0..cast.members.len()).collect());
         }
-        let spanned = |name: &String| Spanned::new(self.0.span(), name.clone());
-        self.list().iter().map(|name| cast.member(&spanned(name))).collect()
+        self.list().iter().map(|name| place(&Spanned::new(self.0.span(), name.clone()))).collect()
     }
 
     fn list(&self) -> &[String] {

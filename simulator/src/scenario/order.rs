@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use hark_node::{
     commands::Request,
     snapshot::{Command, NetChange, TalkTo},
@@ -107,16 +107,32 @@ enum Words {
         #[arg(long)]
         from: Option<String>,
     },
-    Volunteer {
-        #[arg(long, default_value_t = 0)]
-        kbps: u32,
-    },
     Press {
         key: String,
     },
     Release {
         key: String,
     },
+    Volunteer {
+        #[arg(value_enum, default_value_t = Switch::On)]
+        state: Switch,
+        #[arg(long, default_value_t = 0)]
+        kbps: u32,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+/// A command about the charter that reads no files.
+pub(super) fn charter<'a>(words: impl Iterator<Item = &'a str>) -> Option<Box<Request>> {
+    match Words::try_parse_from(words).ok()? {
+        Words::Charter(request) => Some(request),
+        _ => None,
+    }
 }
 
 fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, String> {
@@ -138,8 +154,8 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
         Words::TalkTo(to) => Command::TalkTo(to),
         Words::Key { key, to } => Command::Key { key, to: (!to.is_empty()).then_some(to) },
         Words::Move { person, net, from } => Command::Move { person, from, to: net },
-        Words::Volunteer { kbps } => Command::Volunteer { on: true, kbps },
         Words::Press { key } => Command::Ptt { down: true, key: Some(key) },
+        Words::Volunteer { state, kbps } => Command::Volunteer { on: state == Switch::On, kbps },
         Words::Release { key } => Command::Ptt { down: false, key: Some(key) },
     };
     Ok(InstructionKind::Radio(command))

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use super::rights::World;
 use crate::{
@@ -148,4 +148,18 @@ fn a_relay_leads_to_whom_it_has_a_slot_for() {
     world.settle();
     let relayed = Dial { device: Some(ids[1]), addresses: Vec::new(), way: Way::Relay };
     assert_eq!(dials(&mut world, 0), [relayed]);
+}
+
+/// [PROTO-10.5] Who came between two rounds of gossip did not know of a volunteer for 10 s.
+#[test]
+fn a_newcomer_hears_of_a_volunteer_at_once() {
+    let mut world = crate::squad::world::World::new(1, 3, 0);
+    world.start(1);
+    world.run_for(Duration::from_secs(2));
+    let (now, volunteer) = (world.now, world.id(1));
+    world.squad(1).volunteer(now, Some(0));
+    world.run_for(Duration::from_secs(3));
+    world.start(2);
+    world.run_for(Duration::from_secs(1));
+    assert!([0, 2].map(|index| world.squad(index).relays.contains(volunteer)) == [true, true]);
 }

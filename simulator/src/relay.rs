@@ -1,0 +1,129 @@
+//! A rented relay: the real carrier of `hark-relay` on a simulated machine.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use hark_keys::{DeviceId, DeviceKey, OrganisationId};
+use hark_node::store::Files;
+use hark_relay::{
+    carrier::Assignment,
+    home::TenantStore,
+    runner::{self, Machine, Remote},
+    state::Quotas,
+};
+pub(crate) use hark_relay::{carrier::Command, event::Event};
+use rand::RngCore;
+
+use crate::{context, disk::MemoryDisk, network::Fabric, random::stream, scenario::Relay};
+
+/// What of a relay's machine outlives its processes, and the way in to the one that runs.
+pub(crate) struct Station {
+    name: String,
+    quotas: Quotas,
+    secret: [u8; 32],
+    host: usize,
+    fabric: Fabric,
+    /// Its disk.
+    pub(crate) disk: MemoryDisk,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    organisation: Option<OrganisationId>,
+    run: Option<Remote>,
+    events: Vec<Event>,
+}
+
+impl Station {
+    /// A machine on which nothing runs yet.
+    pub(crate) fn new(relay: &Relay, host: usize, fabric: Fabric, seed: u64) -> Arc<Self> {
+        let name = relay.name.get_ref().clone();
+        let mut secret = [0; 32];
+        stream(seed, &format!("relay {name}")).fill_bytes(&mut secret);
+        let quotas =
+            Quotas { members: relay.members.into(), kbps: relay.kbps, ..Quotas::default() };
+        let (disk, state) = (MemoryDisk::default(), Mutex::default());
+        Arc::new(Self { name, quotas, secret, host, fabric, disk, state })
+    }
+
+    /// Its identity in the organisation.
+    pub(crate) fn device(&self) -> DeviceId {
+        DeviceKey::from_secret(&self.secret).id()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (self.fabric.address(self.host), PORT).into()
+    }
+
+    /// Whom it relays for from its next start on.
+    pub(crate) fn assign(&self, organisation: OrganisationId) {
+        self.lock().organisation = Some(organisation);
+    }
+
+    /// Has it do something; nothing where it does not run.
+    pub(crate) fn command(&self, command: Command) {
+        if let Some(run) = &self.lock().run {
+            run.command(command);
+        }
+    }
+
+    /// Has it say goodbye and end.
+    pub(crate) fn stop(&self) {
+        if let Some(run) = &self.lock().run {
+            run.stop("signal");
+        }
+    }
+
+    /// The process is gone.
+    pub(crate) fn clear(&self) {
+        self.lock().run = None;
+    }
+
+    /// What has happened since the last call.
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.lock().events)
+    }
+
+    /// A process, from its start to its end.
+    pub(crate) async fn live(self: Arc<Self>) {
+        context::enter_host(&self.name);
+        let Some(organisation) = self.lock().organisation else { return };
+        let (remote, control) = runner::remote();
+        self.lock().run = Some(remote);
+        let station = Arc::clone(&self);
+        let assignment = Assignment {
+            organisation,
+            key: DeviceKey::from_secret(&self.secret),
+            store: TenantStore::new(Files(Arc::new(self.disk.clone())), PathBuf::from(FOLDER)),
+            listen: vec![(Ipv4Addr::UNSPECIFIED, PORT).into()],
+            quotas: self.quotas,
+            banned: Default::default(),
+            draining: false,
+            tell: Arc::new(move |event| station.lock().events.push(event.clone())),
+        };
+        let machine = Machine {
+            binder: Box::new(self.fabric.binder(self.host)),
+            worker: Arc::new(|work| {
+                tokio::spawn(async move { work() });
+            }),
+        };
+        let ended = runner::carry(assignment, machine, control, |_| ()).await;
+        let reason = ended.map_or_else(|error| format!("{error:#}"), |(_, reason)| reason);
+        self.lock().events.push(Event::Stopped { reason });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where every relay listens.
+const PORT: u16 = 4_870;
+
+/// The folder of the organisation on its disk.
+const FOLDER: &str = "/var/lib/hark-relay";
