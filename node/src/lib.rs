@@ -23,7 +23,6 @@ pub mod measure;
 pub mod network;
 #[cfg(feature = "device")]
 pub mod node;
-#[cfg(feature = "voice")]
 mod platform;
 pub mod profile;
 pub mod random;
