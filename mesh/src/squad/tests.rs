@@ -12,6 +12,7 @@ use crate::{
 
 mod moves;
 mod past;
+mod records;
 mod rights;
 
 const SECOND: Duration = Duration::from_secs(1);
