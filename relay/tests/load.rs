@@ -1,5 +1,6 @@
 //! The load tool's members on a relay that runs: everyone hears every talker.
 #![cfg(target_os = "linux")]
+#![allow(dead_code, reason = "the benchmark uses more of what they share")]
 
 #[path = "../benches/load/clock.rs"]
 mod clock;
@@ -27,7 +28,7 @@ fn everyone_hears_every_talker_once() {
     room.fill(10).expect("members");
     let (mut expected, mut frames, mut whole) = (0, 0, false);
     // The relay drops what a busy machine has made late, and has to find the fast path first.
-    for _ in 0..TRIES {
+    for round in 0..TRIES {
         let speech = Speech { talkers: 2, lasting: Duration::from_secs(2), at_once: false };
         let delivery = room.talk(speech).expect("speech");
         assert_eq!(delivery.expected, 2 * 100 * 9);
@@ -35,7 +36,7 @@ fn everyone_hears_every_talker_once() {
         frames += delivery.frames;
         assert!(frames <= expected, "something came twice");
         assert_eq!(room.downs(), 0);
-        whole = delivery.frames == delivery.expected;
+        whole = round > 0 && delivery.frames == delivery.expected;
         if whole {
             // The one who looks at what it hears talks itself, and does not hear that.
             assert_eq!(delivery.ages.len(), 100);

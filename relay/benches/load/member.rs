@@ -142,7 +142,8 @@ impl Member {
         };
         let record = Message::of_records([&Signed::sign(record, key)]).swap_remove(0);
         let counter = Box::new(NoTickets);
-        let door = Doorkeeper::member(copy(), Arc::clone(charter), member, presence, Clock, counter);
+        let door =
+            Doorkeeper::member(copy(), Arc::clone(charter), member, presence, Clock, counter);
         let (events, mut happened) = unbounded_channel();
         let came = Arc::clone(&socket);
         let handler = Arc::new(move |_: Timestamp, _: DeviceId, datagram: bytes::Bytes| {
@@ -151,9 +152,10 @@ impl Member {
         let links = Links::new(key.id(), Clock, events, handler);
         let (binder, shared) = (Box::new(OneSocket(Arc::clone(&socket))), Arc::clone(&links));
         let random = Arc::new(SystemRandom);
-        let transport = LinkTransport::new(Arc::new(copy()), random, binder, Arc::new(door), shared)
-            .map(|(peer, muxer), _| (peer, libp2p::core::muxing::StreamMuxerBox::new(muxer)))
-            .boxed();
+        let transport =
+            LinkTransport::new(Arc::new(copy()), random, binder, Arc::new(door), shared)
+                .map(|(peer, muxer), _| (peer, libp2p::core::muxing::StreamMuxerBox::new(muxer)))
+                .boxed();
         let behaviour = Behaviour::new(key, charter.organisation(), false, 8)?;
         let config = libp2p::swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(Duration::from_secs(1 << 20));
@@ -174,8 +176,14 @@ impl Member {
             }
         });
         let topic = topic(charter.organisation());
-        let driver =
-            Driver { swarm, links: Arc::clone(&links), relay, topic, record: record.clone(), waiting };
+        let driver = Driver {
+            swarm,
+            links: Arc::clone(&links),
+            relay,
+            topic,
+            record: record.clone(),
+            waiting,
+        };
         tokio::spawn(driver.run());
         let patience = tokio::time::timeout(PATIENCE, linked).await;
         patience.context("the relay does not take a link")??;

@@ -26,7 +26,9 @@ impl Process {
         let mut total = 0;
         for task in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
             // A thread may end meanwhile.
-            let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
+                continue;
+            };
             let ran = text.split(' ').next().and_then(|it| it.parse::<u64>().ok());
             total += ran.context("schedstat is not as expected")?;
         }

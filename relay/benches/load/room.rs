@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
-use hark_keys::DeviceId;
+use hark_keys::{DeviceId, DeviceKey};
 use hark_mesh::Target;
 use hark_node::link::Outlet;
 use tokio::runtime::Handle;
@@ -83,7 +83,7 @@ impl Room {
         let links = runtime.handle().clone();
         // The thread that talks, and the one that reads, are others. It ends with the program.
         std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-        let talking = organisation.members.iter().take(talkers_max).map(|key| key.id());
+        let talking = organisation.members.iter().take(talkers_max).map(DeviceKey::id);
         let heard = Heard::new(talking.collect::<Vec<DeviceId>>());
         let charter = Arc::new(organisation.charter.clone());
         let (members, talkers, sweeper) = (Vec::new(), Vec::new(), Sweeper::start());
@@ -171,10 +171,7 @@ impl Room {
         let tallies = self.members.iter().map(|member| &member.socket.tally);
         tallies.fold((0, 0), |(frames, packets), tally| {
             let more = (&tally.frames, &tally.packets);
-            (
-                frames + more.0.load(Ordering::Relaxed),
-                packets + more.1.load(Ordering::Relaxed),
-            )
+            (frames + more.0.load(Ordering::Relaxed), packets + more.1.load(Ordering::Relaxed))
         })
     }
 }

@@ -102,7 +102,9 @@ impl MemberSocket {
         if let [FAST, a, b, c, d, stamp @ ..] = packet {
             if [*a, *b, *c, *d] == BARE_INDEX {
                 self.tally.bare.fetch_add(1, Ordering::Relaxed);
-                if self.sampled && let Some(sent) = stamp.first_chunk() {
+                if self.sampled
+                    && let Some(sent) = stamp.first_chunk()
+                {
                     ages.push(age_of(u32::from_be_bytes(*sent), came));
                 }
                 return;
