@@ -128,6 +128,8 @@ fn used(room: &Room, lasting: Duration) -> anyhow::Result<f64> {
 }
 
 fn idle(table: &mut Table, room: &Room, lasting: Duration) -> anyhow::Result<()> {
+    // Those who have just come are still gossiped about.
+    sleep(Duration::from_secs(20));
     let name = format!("{} silent members", room.members.len());
     table.held(&name, used(room, lasting)? * 100.0, "% of a core", 2.0);
     Ok(())
