@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Bound};
 
 use hark_keys::{DeviceId, Signable, SignatureError, Signed, Timestamp, decode, encode};
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,15 @@ impl Directory {
         self.entries.values().map(|entry| &entry.record)
     }
 
+    /// The same, beginning after `device` and going round.
+    pub(crate) fn records_after(
+        &self,
+        device: DeviceId,
+    ) -> impl Iterator<Item = &Signed<MemberRecord>> {
+        let after = self.entries.range((Bound::Excluded(device), Bound::Unbounded));
+        after.chain(self.entries.range(..=device)).map(|(_, entry)| &entry.record)
+    }
+
     /// The directory for the disk.
     pub fn snapshot(&self) -> Vec<u8> {
         encode(&Snapshot::truncated(self.records().cloned()))
@@ -198,6 +207,30 @@ mod tests {
         let elsewhere = Charter::found("Squad", "Voice", &founder, None, &random);
         assert_eq!(Directory::restore(&elsewhere, &directory.snapshot()).records().count(), 0);
         assert_eq!(Directory::restore(&charter, b"\xff\xff").records().count(), 0);
+    }
+
+    /// [PROTO-5.2]
+    #[test]
+    fn records_after_a_device_go_round_and_are_all() {
+        let random = SeededRandom::new(3);
+        let founder = DeviceKey::generate(&random);
+        let charter = Charter::found("Squad", "Voice", &founder, None, &random);
+        let mut directory = Directory::default();
+        let mut devices = Vec::new();
+        for key in (0..5).map(|_| DeviceKey::generate(&random)) {
+            let record = record(&charter, &founder, &key, 1);
+            directory.insert(Timestamp::ZERO, &charter, record, |_| false).unwrap();
+            devices.push(key.id());
+        }
+        devices.sort_unstable();
+        let after = |device| -> Vec<_> {
+            directory.records_after(device).map(|it| it.unverified().device).collect()
+        };
+        let [a, b, c, d, e] = devices[..] else { unreachable!() };
+        assert_eq!(after(c), [d, e, a, b, c]);
+        assert_eq!(after(e), [a, b, c, d, e]);
+        let stranger = founder.id();
+        assert_eq!(after(stranger).len(), 5);
     }
 
     /// [PROTO-5.3]

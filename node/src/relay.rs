@@ -136,8 +136,8 @@ impl Relay {
         self.lock().forwarder.set_limits(limits);
     }
 
-    /// Links may have been replaced by others to the same device: sends on those. To be called after
-    /// a link has come, and each second.
+    /// Links may have been replaced by others to the same device: sends on those. To be called
+    /// each second.
     pub fn renew_outlets(&self, links: &Links) {
         for (device, outlet) in self.lock().outlets.iter_mut().flatten() {
             if let Some(newest) = links.outlet(*device) {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use hark_keys::{DeviceId, Signed, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, MessageError, Purpose, Squad, Transmit};
+use super::{Event, LINKS_MAX, MessageError, Purpose, Squad, Transmit};
 use crate::{
     ADDRESSES_MAX, Directory, DirectoryError, List, MemberRecord, charter::Charter,
     message::Message,
@@ -159,9 +159,12 @@ impl Squad {
         result
     }
 
-    /// Queues all records for the linked peer `to`.
+    /// Queues all records for the linked peer `to`; of a relay, which may know a thousand, as many as
+    /// the peer could use: each of a thousand who come would otherwise cost as much as all of them.
     pub(super) fn send_records(&mut self, to: DeviceId) {
-        for bytes in Message::of_records(self.records.directory.records()) {
+        let most = if self.member.is_some() { usize::MAX } else { LINKS_MAX };
+        let records = self.records.directory.records_after(to).take(most);
+        for bytes in Message::of_records(records) {
             self.send(to, Purpose::Records, Zeroizing::new(bytes));
         }
     }

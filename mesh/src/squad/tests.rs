@@ -13,6 +13,7 @@ use crate::{
 mod moves;
 mod past;
 mod paths;
+mod records;
 mod rights;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! What of libp2p a node runs on its links.
 
+#![allow(missing_docs, reason = "the derive's variants, named as the fields that they are of")]
+
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -12,18 +14,24 @@ use libp2p::{
 
 /// All behaviours. They see admitted peers only, since the transport admits.
 #[derive(NetworkBehaviour)]
-pub(super) struct Behaviour {
-    pub(super) limits: connection_limits::Behaviour,
-    pub(super) identify: identify::Behaviour,
-    pub(super) ping: ping::Behaviour,
-    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
-    pub(super) gossip: gossipsub::Behaviour,
-    pub(super) messages: request_response::Behaviour<MessageCodec>,
+pub struct Behaviour {
+    /// How many connections there may be.
+    pub limits: connection_limits::Behaviour,
+    /// Who the other side is, as libp2p asks.
+    pub identify: identify::Behaviour,
+    /// libp2p's own round trips.
+    pub ping: ping::Behaviour,
+    /// Who is on the LAN.
+    pub mdns: Toggle<mdns::tokio::Behaviour>,
+    /// What all are told.
+    pub gossip: gossipsub::Behaviour,
+    /// Control messages, each answered.
+    pub messages: request_response::Behaviour<MessageCodec>,
 }
 
 impl Behaviour {
     /// The behaviours of `key`'s device in an organisation. Fails where mDNS has no socket.
-    pub(super) fn new(
+    pub fn new(
         key: &DeviceKey,
         organisation: OrganisationId,
         with_mdns: bool,
@@ -65,7 +73,7 @@ impl Behaviour {
 }
 
 /// The gossip topic of an organisation: a keyed hash, so that its name tells nothing. [PROTO-5.2]
-pub(super) fn topic(organisation: OrganisationId) -> gossipsub::IdentTopic {
+pub fn topic(organisation: OrganisationId) -> gossipsub::IdentTopic {
     let name = blake3::keyed_hash(organisation.as_bytes(), b"gossip");
     gossipsub::IdentTopic::new(name.to_hex().as_str())
 }
@@ -89,7 +97,7 @@ fn gossip_config() -> anyhow::Result<gossipsub::Config> {
 
 /// Carries one message each way, as bytes that `mesh` understands.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct MessageCodec;
+pub struct MessageCodec;
 
 impl request_response::Codec for MessageCodec {
     type Protocol = StreamProtocol;

@@ -1,6 +1,6 @@
 //! libp2p's swarm, and all that a squad wants of it: links, messages, gossip.
 
-mod behaviour;
+pub mod behaviour;
 mod dials;
 
 use std::{

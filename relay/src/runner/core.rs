@@ -71,6 +71,9 @@ pub(super) struct Core {
     records_changed: bool,
     next_tick: Timestamp,
     ticks: u64,
+    /// When the squad has something to do, as it said last, and when it did.
+    due: Option<Timestamp>,
+    asked: Timestamp,
 }
 
 impl Core {
@@ -157,6 +160,8 @@ impl Core {
             records_changed: false,
             next_tick: now,
             ticks: 0,
+            due: None,
+            asked: now,
         };
         core.channels.set_max(quotas.channels as usize);
         if let Some(charter) = charter {
@@ -192,9 +197,18 @@ impl Core {
     /// Works until told to stop, and returns why it has.
     pub(super) async fn run(&mut self) -> anyhow::Result<String> {
         loop {
-            let squad = self.squad.as_ref().and_then(Squad::poll_timeout);
-            let wake_at = squad.map_or(self.next_tick, |at| at.min(self.next_tick));
-            let sleep = wake_at.saturating_duration_since(self.clock.now());
+            let now = self.clock.now();
+            let ask_at = self.asked + ASK_EVERY;
+            // Whatever happens may change it, and it asks about all devices.
+            let due = if now >= ask_at {
+                self.asked = now;
+                self.due = self.squad.as_ref().and_then(Squad::poll_timeout);
+                self.due
+            } else {
+                Some(self.due.map_or(ask_at, |due| due.min(ask_at)))
+            };
+            let wake_at = due.map_or(self.next_tick, |at| at.min(self.next_tick));
+            let sleep = wake_at.saturating_duration_since(now);
             tokio::select! {
                 biased;
                 order = self.orders.recv() => {
@@ -216,8 +230,11 @@ impl Core {
             if now >= self.next_tick {
                 self.tick(now);
             }
-            if let Some(squad) = &mut self.squad {
+            if self.due.take_if(|due| *due <= now).is_some()
+                && let Some(squad) = &mut self.squad
+            {
                 squad.handle_timeout(now);
+                self.dial(now);
             }
             self.carry_out(now);
         }
@@ -274,7 +291,6 @@ impl Core {
                 let address = link.address().filter(|_| link.was_dialled());
                 squad.handle_link_up(now, link.hello().clone(), address);
                 squad.handle_path(now, link.device(), link.seen());
-                self.relay.renew_outlets(&self.links);
             }
             LinkEvent::Changed(link) => {
                 squad.handle_path(now, link.device(), link.seen());
@@ -350,18 +366,23 @@ impl Core {
                 self.handle_squad(now, event);
             } else if let Some(transmit) = squad.poll_transmit() {
                 self.wires.transmit(now, transmit, squad);
-            } else if let Some(dial) = squad.poll_dial(now) {
-                // Members come to us; only other relays are dialled.
-                let relays = squad.charter().state();
-                if dial.device.is_some_and(|device| relays.relay(device).is_some()) {
-                    self.wires.dial(now, dial, Some(squad));
-                } else {
-                    squad.handle_dial_failed(now, &dial);
-                }
             } else if let Some(persist) = squad.poll_persist() {
                 self.persist(persist);
             } else {
                 return;
+            }
+        }
+    }
+
+    /// Dials other relays; members come to us.
+    fn dial(&mut self, now: Timestamp) {
+        let Some(squad) = &mut self.squad else { return };
+        while let Some(dial) = squad.poll_dial(now) {
+            let relays = squad.charter().state();
+            if dial.device.is_some_and(|device| relays.relay(device).is_some()) {
+                self.wires.dial(now, dial, Some(squad));
+            } else {
+                squad.handle_dial_failed(now, &dial);
             }
         }
     }
@@ -628,6 +649,9 @@ const NAME: &str = "relay";
 
 /// Connections altogether: links, and those that replace one. More are refused.
 const CONNECTIONS_MAX: u32 = 2 * RELAY_LINKS_MAX as u32;
+
+/// How often the squad is asked, at most, when it has something to do.
+const ASK_EVERY: Duration = Duration::from_millis(1);
 
 /// How often links are looked at for signs of life.
 const TICK: Duration = Duration::from_millis(500);

@@ -1,0 +1,122 @@
+//! Who is told of whom.
+
+use super::*;
+use crate::{MemberRecord, charter::CertificateChain};
+
+struct Crowd {
+    random: Arc<SeededRandom>,
+    charter: Charter,
+    relay: Arc<DeviceKey>,
+    members: Vec<DeviceKey>,
+}
+
+impl Crowd {
+    fn new(count: usize) -> Self {
+        let random = Arc::new(SeededRandom::new(1));
+        let key = || DeviceKey::generate(&*random);
+        let (founder, relay) = (key(), Arc::new(key()));
+        let mut charter = Charter::found("Squad", "Voice", &founder, None, &*random);
+        let founding = charter.member_of(founder.id());
+        let named = Change::Relay(crate::charter::content::Relay {
+            device: relay.id(),
+            name: "Eyrie".to_owned(),
+            addresses: List::truncated(["192.0.2.1:7300".parse().unwrap()]),
+            members_max: 0,
+            rate_kbps: 0,
+        });
+        let named = charter.edit(&founder, founding, vec![named]).unwrap();
+        charter.take(Piece::Operation(named)).unwrap();
+        let members: Vec<_> = (0..count).map(|_| key()).collect();
+        for member in &members {
+            let certificate = charter.issue(&founder, founding, member.id(), None).unwrap();
+            charter.take(Piece::Certificate(certificate)).unwrap();
+        }
+        Self { random, charter, relay, members }
+    }
+
+    fn chain_of(&self, key: &DeviceKey) -> CertificateChain {
+        self.charter.chain_of(self.charter.member_of(key.id()))
+    }
+
+    /// The relay, or a member, which knows the records of all.
+    fn squad(&self, key: &Arc<DeviceKey>, member: Option<MemberId>) -> Squad {
+        let mut directory = Directory::default();
+        for key in &self.members {
+            let record = MemberRecord {
+                device: key.id(),
+                name: "Kestrel".to_owned(),
+                addresses: List::default(),
+                chain: self.chain_of(key),
+                sequence_number: 1,
+            };
+            let record = Signed::sign(record, key);
+            directory.insert(Timestamp::ZERO, &self.charter, record, |_| false).unwrap();
+        }
+        let presence = Presence {
+            incarnation: 1,
+            name: "Eyrie".to_owned(),
+            addresses: Vec::new(),
+            listening: Vec::new(),
+        };
+        let config = SquadConfig {
+            relay_only: false,
+            charter: Arc::new(self.charter.clone()),
+            key: Arc::clone(key),
+            member,
+            presence,
+            directory,
+            generations: BTreeMap::new(),
+            names: BTreeMap::new(),
+        };
+        Squad::new(Timestamp::ZERO, config, self.random.clone())
+    }
+
+    /// Of whom `squad` tells this member when it comes.
+    fn told(&self, squad: &mut Squad, newcomer: &DeviceKey) -> BTreeSet<DeviceId> {
+        let hello = PeerHello {
+            device: newcomer.id(),
+            member: Some(self.charter.member_of(newcomer.id())),
+            chain: self.chain_of(newcomer),
+            added: Vec::new(),
+            name: "Kestrel".to_owned(),
+            incarnation: 1,
+            addresses: Vec::new(),
+            digest: self.charter.digest(),
+            listening: Vec::new(),
+        };
+        squad.handle_link_up(Timestamp::ZERO, hello, None);
+        let mut told = BTreeSet::new();
+        while let Some(transmit) = squad.poll_transmit() {
+            if let Transmit::Message { to, bytes, .. } = transmit
+                && to == newcomer.id()
+                && let Ok(Message::Records(records)) = Message::decode(&bytes)
+            {
+                told.extend(records.iter().map(|record| record.unverified().device));
+            }
+        }
+        told
+    }
+}
+
+/// [PROTO-5.2]
+#[test]
+fn a_relay_tells_newcomers_of_as_many_as_they_can_use_and_each_of_others() {
+    let crowd = Crowd::new(100);
+    let mut relay = crowd.squad(&crowd.relay, None);
+    let mut all = BTreeSet::new();
+    for newcomer in &crowd.members[..20] {
+        let told = crowd.told(&mut relay, newcomer);
+        assert_eq!(told.len(), LINKS_MAX);
+        all.extend(told);
+    }
+    assert_eq!(all.len(), 100, "somebody tells of everybody");
+}
+
+/// [PROTO-5.2]
+#[test]
+fn a_member_tells_newcomers_of_everybody() {
+    let crowd = Crowd::new(100);
+    let key = Arc::new(DeviceKey::from_secret(&crowd.members[0].secret()));
+    let mut squad = crowd.squad(&key, Some(crowd.charter.member_of(key.id())));
+    assert_eq!(crowd.told(&mut squad, &crowd.members[1]).len(), 100);
+}

@@ -1,0 +1,20 @@
+//! Times that the kernel and both processes agree on.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Nanoseconds since 1970, as the kernel stamps packets.
+pub(crate) fn stamp() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The same in microseconds, of which 32 bits are enough to tell an age.
+pub(crate) fn short(stamp: u64) -> u32 {
+    (stamp / 1_000) as u32
+}
+
+/// Microseconds from `sent` to `came`; none where the clocks are said to run backwards.
+pub(crate) fn age_of(sent: u32, came: u64) -> u32 {
+    let age = short(came).wrapping_sub(sent);
+    if age > u32::MAX / 2 { 0 } else { age }
+}

@@ -1,0 +1,186 @@
+//! A relay with its members, and what it did while they talked.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use futures::{StreamExt, TryStreamExt, stream};
+use hark_keys::{DeviceId, DeviceKey};
+use hark_mesh::Target;
+use hark_node::link::Outlet;
+use tokio::runtime::Handle;
+
+use crate::{
+    member::{Heard, Member},
+    process::{Organisation, RunningRelay, start},
+    sockets::Sweeper,
+    talk::{Speech, Talker, report},
+};
+
+/// A relay that runs, and those who are attached to it. The first talk, all hear.
+pub(crate) struct Room {
+    // Ends first, so that nobody waits for goodbyes.
+    pub(crate) relay: RunningRelay,
+    organisation: Organisation,
+    charter: Arc<hark_mesh::charter::Charter>,
+    pub(crate) members: Vec<Member>,
+    talkers: Vec<Talker>,
+    talkers_max: usize,
+    pub(crate) heard: Arc<Heard>,
+    pub(crate) sweeper: Sweeper,
+    /// Where the links live.
+    links: Handle,
+    /// How often a second each listener reports on each talker.
+    pub(crate) reports: u32,
+}
+
+/// What a spurt of all talkers came to.
+pub(crate) struct Delivery {
+    /// Frames that should have come, and that have.
+    pub(crate) expected: u64,
+    pub(crate) frames: u64,
+    /// Packets they came in.
+    pub(crate) packets: u64,
+    pub(crate) lasted: Duration,
+    /// The relay's time on the processor.
+    pub(crate) cpu: Duration,
+    /// From sending to coming, in microseconds, of some of the listeners.
+    pub(crate) ages: Vec<u32>,
+}
+
+impl Delivery {
+    /// Seconds on the processor for a million frames delivered.
+    pub(crate) fn cost(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.frames as f64
+    }
+
+    /// In percent.
+    pub(crate) fn loss(&self) -> f64 {
+        (1.0 - self.frames as f64 / self.expected as f64) * 100.0
+    }
+
+    pub(crate) fn rate(&self) -> f64 {
+        self.frames as f64 / self.lasted.as_secs_f64()
+    }
+}
+
+impl Room {
+    /// Starts `program`, a relay, in `home` for as many members, of whom so many talk; nobody has
+    /// come yet.
+    pub(crate) fn open(
+        (program, home): (&Path, &Path),
+        members: usize,
+        talkers_max: usize,
+    ) -> anyhow::Result<Self> {
+        let (organisation, relay) = start(program, home, members)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let links = runtime.handle().clone();
+        // The thread that talks, and the one that reads, are others. It ends with the program.
+        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        let talking = organisation.members.iter().take(talkers_max).map(DeviceKey::id);
+        let heard = Heard::new(talking.collect::<Vec<DeviceId>>());
+        let charter = Arc::new(organisation.charter.clone());
+        let (members, talkers, sweeper) = (Vec::new(), Vec::new(), Sweeper::start());
+        let (talkers_max, reports) = (talkers_max, 4);
+        Ok(Self {
+            relay,
+            organisation,
+            charter,
+            members,
+            talkers,
+            talkers_max,
+            heard,
+            sweeper,
+            links,
+            reports,
+        })
+    }
+
+    /// Has members come until there are `count`, some at a time.
+    pub(crate) fn fill(&mut self, count: usize) -> anyhow::Result<()> {
+        let from = self.members.len();
+        let (keys, relay) = (&self.organisation.members, (self.relay.key, self.relay.address));
+        let joining = (from..count).map(|number| {
+            let heard = Arc::clone(&self.heard);
+            let sampled = number.is_multiple_of(SAMPLED);
+            Member::join(&keys[number], &self.charter, relay, heard, (&self.sweeper, sampled))
+        });
+        let channel = self.organisation.channel;
+        let (talkers, talkers_max) = (&mut self.talkers, self.talkers_max);
+        let tag = self.charter.target_tag(Target::of_channel(channel).id());
+        let relay = self.relay.key;
+        let joined = self.links.block_on(async {
+            let joined: Vec<_> = stream::iter(joining).buffered(AT_ONCE).try_collect().await?;
+            for (number, member) in (from..).zip(&joined) {
+                member.until_fast().await?;
+                if number < talkers_max {
+                    member.route(Target::of_channel(channel)).await?;
+                    let outlet = member.links.outlet(relay).context("the link has ended")?;
+                    talkers.push(Talker::new(outlet, tag));
+                }
+            }
+            anyhow::Ok(joined)
+        })?;
+        self.members.extend(joined);
+        Ok(())
+    }
+
+    /// All talkers talk, and all members listen.
+    pub(crate) fn talk(&mut self, speech: Speech) -> anyhow::Result<Delivery> {
+        let relay = self.relay.key;
+        let outlets: Option<Vec<Arc<Outlet>>> =
+            self.members.iter().map(|member| member.links.outlet(relay)).collect();
+        let outlets = outlets.context("a member has lost its link")?;
+        let over = AtomicBool::new(false);
+        self.heard.take_ages();
+        let (before, cpu, begun) = (self.counted(), self.relay.process.cpu()?, Instant::now());
+        let (heard, talkers, rate) = (&self.heard, &mut self.talkers, self.reports);
+        let (spoken, lasted) = std::thread::scope(|scope| {
+            scope.spawn(|| report(&outlets, heard, rate, &over));
+            let spoken = speech.run(|talker| talkers[talker].send(talker, heard));
+            let lasted = begun.elapsed();
+            over.store(true, Ordering::Relaxed);
+            (spoken, lasted)
+        });
+        std::thread::sleep(STRAGGLERS);
+        let cpu = self.relay.process.cpu()?.saturating_sub(cpu);
+        let after = self.counted();
+        Ok(Delivery {
+            expected: spoken * (self.members.len() as u64 - 1),
+            frames: after.0 - before.0,
+            packets: after.1 - before.1,
+            lasted,
+            cpu,
+            ages: self.heard.take_ages(),
+        })
+    }
+
+    /// How often members have lost their links.
+    pub(crate) fn downs(&self) -> u64 {
+        self.members.iter().map(Member::downs).sum()
+    }
+
+    /// Frames and packets that have come.
+    fn counted(&self) -> (u64, u64) {
+        let tallies = self.members.iter().map(|member| &member.socket.tally);
+        tallies.fold((0, 0), |(frames, packets), tally| {
+            let more = (&tally.frames, &tally.packets);
+            (frames + more.0.load(Ordering::Relaxed), packets + more.1.load(Ordering::Relaxed))
+        })
+    }
+}
+
+/// One listener in so many looks at what is in the packets.
+pub(crate) const SAMPLED: usize = 16;
+
+/// Members that come at the same time.
+const AT_ONCE: usize = 8;
+
+/// How long after the last frame what is on its way is awaited.
+const STRAGGLERS: Duration = Duration::from_millis(300);

@@ -1,0 +1,240 @@
+//! What is measured, one after the other.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::atomic::Ordering,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    bare::Bare,
+    quantile::{median, quantile},
+    room::{Delivery, Room},
+    table::Table,
+    talk::Speech,
+};
+
+/// What to measure.
+#[derive(clap::Parser)]
+pub(crate) struct Options {
+    /// As cargo says it.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// One room of so many members, instead of the table
+    #[arg(long)]
+    members: Option<usize>,
+    /// Members of it who talk
+    #[arg(long, default_value_t = 5)]
+    talkers: usize,
+    /// How long each measurement lasts
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Have all talkers send at the same moment
+    #[arg(long)]
+    at_once: bool,
+    /// Measurements of the relay, each with one of the bare loop
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Reports of each listener on each talker, each second [PROTO-7.4]
+    #[arg(long, default_value_t = 4)]
+    reports: u32,
+    /// Only say nothing for the given time, and measure that
+    #[arg(long)]
+    silent: bool,
+    /// Another build of the relay than the one beside this
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_hark-relay"))]
+    program: PathBuf,
+}
+
+/// Measures, and prints a table.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let mut table = Table::default();
+    let home = tempfile::tempdir()?;
+    let relay = (options.program.as_path(), home.path());
+    match options.members {
+        Some(members) => {
+            let mut room = Room::open(relay, members, options.talkers)?;
+            room.reports = options.reports;
+            joins(&mut table, &mut room, members)?;
+            if options.silent {
+                idle(&mut table, &room, options.lasting())?;
+            } else {
+                let speech = options.speech(options.talkers, options.at_once);
+                compare(&mut table, &mut room, speech, options.rounds)?;
+            }
+        }
+        None => all(&mut table, &mut Room::open(relay, 1_000, OVERLOAD)?, options)?,
+    }
+    table.print("The relay, over loopback", "bar");
+    Ok(())
+}
+
+impl Options {
+    fn lasting(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    fn speech(&self, talkers: usize, at_once: bool) -> Speech {
+        Speech { talkers, lasting: self.lasting(), at_once }
+    }
+}
+
+fn all(table: &mut Table, room: &mut Room, options: &Options) -> anyhow::Result<()> {
+    room.reports = options.reports;
+    let mut joined = joins(table, room, 100)?;
+    compare(table, room, options.speech(5, false), options.rounds)?;
+    compare(table, room, options.speech(20, true), options.rounds)?;
+    joined.extend(joins(table, room, 500)?);
+    idle(table, room, 2 * options.lasting())?;
+    compare(table, room, options.speech(5, false), options.rounds)?;
+    joined.extend(joins(table, room, 1_000)?);
+    compare(table, room, options.speech(5, false), options.rounds)?;
+    overload(table, room, options.speech(OVERLOAD, false))
+}
+
+/// Members come; gives for each hundred what one of them has cost, in milliseconds of the relay.
+fn joins(table: &mut Table, room: &mut Room, until: usize) -> anyhow::Result<Vec<f64>> {
+    let (from, memory) = (room.members.len(), room.relay.process.memory()?);
+    let mut costs = Vec::new();
+    while room.members.len() < until {
+        let before = room.members.len();
+        let idle = used(room, Duration::from_secs(1))?;
+        let (begun, cpu) = (Instant::now(), room.relay.process.cpu()?);
+        room.fill(until.min(before + 100))?;
+        // Gossip goes on for a moment.
+        sleep(Duration::from_secs(2));
+        let cpu = room.relay.process.cpu()?.saturating_sub(cpu).as_secs_f64();
+        let more = cpu - idle * begun.elapsed().as_secs_f64();
+        costs.push(more * 1_000.0 / (room.members.len() - before) as f64);
+        eprintln!("  {} are there, {:.2} ms each", room.members.len(), costs[costs.len() - 1]);
+    }
+    let largest = costs.iter().copied().fold(f64::NAN, f64::max);
+    let name = format!("members {} to {until}: CPU of a join, the dearest hundred", from + 1);
+    table.held(&name, largest, "ms", 2.0);
+    let memory = room.relay.process.memory()?.saturating_sub(memory) as f64 / 1_024.0;
+    let name = format!("members {} to {until}: memory each", from + 1);
+    table.held(&name, memory / (until - from) as f64, "KiB", 96.0);
+    Ok(costs)
+}
+
+/// Share of a core that the relay uses.
+fn used(room: &Room, lasting: Duration) -> anyhow::Result<f64> {
+    let (begun, cpu) = (Instant::now(), room.relay.process.cpu()?);
+    sleep(lasting);
+    let cpu = room.relay.process.cpu()?.saturating_sub(cpu);
+    Ok(cpu.as_secs_f64() / begun.elapsed().as_secs_f64())
+}
+
+fn idle(table: &mut Table, room: &Room, lasting: Duration) -> anyhow::Result<()> {
+    // Those who have just come are still gossiped about.
+    sleep(Duration::from_secs(20));
+    let name = format!("{} silent members", room.members.len());
+    table.held(&name, used(room, lasting)? * 100.0, "% of a core", 2.0);
+    Ok(())
+}
+
+/// The relay and the bare loop in turns.
+fn compare(
+    table: &mut Table,
+    room: &mut Room,
+    speech: Speech,
+    rounds: usize,
+) -> anyhow::Result<()> {
+    let addresses: Result<Vec<SocketAddr>, _> =
+        room.members.iter().map(|member| member.socket.address()).collect();
+    let bare = Bare::start(&addresses?)?;
+    // Introductions, and what is done once for a fan-out.
+    room.talk(Speech { lasting: Duration::from_secs(1), ..speech })?;
+    let (mut deliveries, mut alone, mut ages) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let delivery = room.talk(speech)?;
+        let (cost, more) = bare_cost(room, &bare, speech)?;
+        let (rate, loss) = (delivery.rate(), delivery.loss());
+        let own = delivery.cost();
+        eprintln!("  round {round}: {rate:.0}/s, {own:.3} and {cost:.3} CPU-s/M, loss {loss:.3} %");
+        deliveries.push(delivery);
+        alone.push(cost);
+        ages.extend(more);
+    }
+    let (members, phases) = (room.members.len(), if speech.at_once { " at once" } else { "" });
+    let name = format!("{members} members, {} talkers{phases}", speech.talkers);
+    let each = |of: fn(&Delivery) -> f64| median(&deliveries.iter().map(of).collect::<Vec<_>>());
+    let ratios: Vec<_> =
+        deliveries.iter().zip(&alone).map(|(delivery, alone)| delivery.cost() / alone).collect();
+    let limit = format!("the bare loop: {:.2}", median(&alone));
+    if speech.at_once {
+        table.held(&format!("{name}: CPU-s/M"), each(Delivery::cost), "", 1.5);
+    } else {
+        table.shown(&format!("{name}: CPU-s/M"), each(Delivery::cost), "", &limit);
+        table.held(&format!("{name}: times the bare loop"), median(&ratios), "", 1.1);
+    }
+    table.shown(&format!("{name}: frames delivered"), each(Delivery::rate), "a second", "");
+    let packets = each(|it| it.frames as f64 / it.packets as f64);
+    table.shown(&format!("{name}: frames in a packet"), packets, "", "");
+    let lost: u64 = deliveries.iter().map(|it| it.expected.saturating_sub(it.frames)).sum();
+    let all: u64 = deliveries.iter().map(|it| it.expected).sum();
+    table.held(&format!("{name}: lost of {all}"), lost as f64, "", 0.0);
+    let own: Vec<u32> = deliveries.into_iter().flat_map(|it| it.ages).collect();
+    for (share, which, bar) in [(0.5, "median", 1.0), (0.99, "99th", 3.0)] {
+        let limit = in_ms(&ages, share);
+        let (name, age) = (format!("{name}: added delay, {which}"), in_ms(&own, share));
+        if members == 500 {
+            table.held(&name, age, "ms", bar);
+        } else {
+            table.shown(&name, age, "ms", &format!("the bare loop: {limit:.2} ms"));
+        }
+    }
+    Ok(())
+}
+
+/// What the bare loop needs for a million packets, in seconds, and how old they were.
+fn bare_cost(room: &Room, bare: &Bare, speech: Speech) -> anyhow::Result<(f64, Vec<u32>)> {
+    let came = || -> u64 {
+        room.members.iter().map(|it| it.socket.tally.bare.load(Ordering::Relaxed)).sum()
+    };
+    room.sweeper.take_ages();
+    let (before, cpu) = (came(), bare.process.cpu()?);
+    let mut result = Ok(());
+    speech.run(|talker| {
+        if let Err(error) = bare.send(talker) {
+            result = Err(error);
+        }
+    });
+    result?;
+    sleep(Duration::from_millis(300));
+    let cpu = bare.process.cpu()?.saturating_sub(cpu);
+    let came = came() - before;
+    Ok((cpu.as_secs_f64() * 1e6 / came as f64, room.sweeper.take_ages()))
+}
+
+/// More talkers than can be sent to all: at most what is fresh gets through, and nobody is lost.
+fn overload(table: &mut Table, room: &mut Room, speech: Speech) -> anyhow::Result<()> {
+    let downs = room.downs();
+    let delivery = room.talk(speech)?;
+    let (asked, rate) = (delivery.expected as f64 / delivery.lasted.as_secs_f64(), delivery.rate());
+    let name = format!("{} members, {} talkers", room.members.len(), speech.talkers);
+    let beside = format!("{asked:.0} a second are asked for");
+    table.shown(&format!("{name}: frames delivered"), rate, "a second", &beside);
+    let busy = delivery.cpu.as_secs_f64() / delivery.lasted.as_secs_f64() * 100.0;
+    table.shown(&format!("{name}: the relay's time"), busy, "% of a core", "");
+    table.held(&format!("{name}: oldest when it came"), in_ms(&delivery.ages, 1.0), "ms", 100.0);
+    let age = in_ms(&delivery.ages, 0.99);
+    table.shown(&format!("{name}: added delay, 99th"), age, "ms", "");
+    let after = room.talk(Speech { talkers: 5, lasting: Duration::from_secs(1), ..speech })?;
+    let lost = after.expected.saturating_sub(after.frames) as f64;
+    table.held(&format!("the second after, 5 talkers: lost of {}", after.expected), lost, "", 0.0);
+    table.shown("the second after: oldest", in_ms(&after.ages, 1.0), "ms", "");
+    table.held(&format!("{name}: links lost"), (room.downs() - downs) as f64, "", 0.0);
+    Ok(())
+}
+
+/// What a share of ages in microseconds does not exceed.
+fn in_ms(ages: &[u32], share: f64) -> f64 {
+    let ages: Vec<_> = ages.iter().map(|age| f64::from(*age) / 1_000.0).collect();
+    quantile(&ages, share)
+}
+
+/// Talkers that are more than one core can send to a thousand.
+const OVERLOAD: usize = 60;
