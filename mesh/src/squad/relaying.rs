@@ -44,6 +44,12 @@ impl Squad {
                 self.set_draining(now, true);
                 self.serving = None;
                 self.events.push_back(Event::Serve(Service::Stop));
+                // The others send to us by volunteers from now on, as to anybody.
+                for device in self.links.keys().copied().collect::<Vec<_>>() {
+                    if self.uses_volunteer(now, device) && !self.relays.contains(device) {
+                        self.use_relay(device);
+                    }
+                }
             }
             _ => {}
         }

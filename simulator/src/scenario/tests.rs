@@ -227,3 +227,32 @@ fn a_radio_is_set_as_for_talk_and_a_press_names_its_key() {
     );
     assert_eq!(wren.presses[0].key.as_deref(), Some("Command"));
 }
+
+#[test]
+fn relays_are_machines_after_those_of_members() {
+    let text = format!(
+        "{TWO}[[relays]]\nname = \"Beacon\"\nkbps = 500\n[[faults]]\nat = \"2s\"\ncrash = \"Beacon\"\n\
+         [[faults]]\nat = \"3s\"\ncut = [\"Beacon\"]\n[[faults]]\nat = \"4s\"\ndrain = \"Beacon\"\n"
+    );
+    let cast = parse(&text).expect("it is right");
+    assert_eq!(cast.plan.hosts[2].name, "Beacon");
+    let faults: Vec<_> = cast.faults.iter().map(|(_, fault)| fault).collect();
+    assert!(matches!(faults[0], FaultKind::Crash { member: 2, .. }));
+    let FaultKind::Cut { pairs, .. } = faults[1] else { panic!("{faults:?}") };
+    assert_eq!(*pairs, [(2, 0), (2, 1), (0, 2), (1, 2)]);
+    assert!(matches!(faults[2], FaultKind::Drain { relay: 0, lasting: None }));
+    let relay = &cast.scenario.relays[0];
+    let founder = hark_keys::DeviceKey::from_secret(&[1; 32]).id();
+    let request = relay.named(founder.to_string(), "198.18.0.3:4870".to_owned());
+    assert!(format!("{request:?}").contains("kbps: 500"), "{request:?}");
+    assert!(problem(&text.replace("crash = \"Beacon\"", "crash = \"Beaco\"")).contains("Beaco"));
+    let twin = text.replace("[[relays]]\nname = \"Beacon\"", "[[relays]]\nname = \"Wren\"");
+    assert!(problem(&twin).contains("two machines are called \"Wren\""));
+}
+
+#[test]
+fn a_path_that_there_is_not_is_answered_with_those_that_there_are() {
+    let text = format!("{TWO}[[expect]]\npath = [\"direct\", \"tunnel\"]\n");
+    let told = "no path is called \"tunnel\": there is direct, punched, relay";
+    assert!(problem(&text).ends_with(told), "{}", problem(&text));
+}

@@ -163,3 +163,20 @@ fn a_newcomer_hears_of_a_volunteer_at_once() {
     world.run_for(Duration::from_secs(1));
     assert!([0, 2].map(|index| world.squad(index).relays.contains(volunteer)) == [true, true]);
 }
+
+/// Whoever had relayed itself heard nothing of what came by the volunteers that were left.
+#[test]
+fn who_relays_no_more_uses_the_volunteers_that_are_left() {
+    let mut world = crate::squad::world::World::new(1, 3, 0);
+    [1, 2].into_iter().for_each(|index| world.start(index));
+    world.run_for(Duration::from_secs(3));
+    for index in [1, 2] {
+        let now = world.now;
+        world.squad(index).volunteer(now, Some(0));
+    }
+    world.run_for(Duration::from_secs(2));
+    let (now, other) = (world.now, world.id(2));
+    assert!(!world.squad(1).relays.contains(other), "it relays itself");
+    world.squad(1).volunteer(now, None);
+    assert!(world.squad(1).relays.contains(other));
+}
