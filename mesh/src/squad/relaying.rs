@@ -25,8 +25,9 @@ impl Squad {
         if self.member.is_none() || self.relay_only {
             return;
         }
-        match (rate_kbps, &self.serving) {
+        match (rate_kbps, self.serving.as_ref().filter(|serving| !serving.is_ending())) {
             (Some(rate), None) => {
+                self.stop_serving();
                 // Whoever has heard an offer of an earlier run takes higher numbers only.
                 let serving = Serving::volunteer(now, self.presence.incarnation >> 1, rate);
                 self.serving = Some(serving);
@@ -42,8 +43,8 @@ impl Squad {
             }
             (None, Some(_)) => {
                 self.set_draining(now, true);
-                self.serving = None;
-                self.events.push_back(Event::Serve(Service::Stop));
+                // What is said just now goes on by us until its talkers have heard of that.
+                self.serving.iter_mut().for_each(|serving| serving.end(now));
                 // The others send to us by volunteers from now on, as to anybody.
                 for device in self.links.keys().copied().collect::<Vec<_>>() {
                     if self.uses_volunteer(now, device) && !self.relays.contains(device) {
@@ -54,6 +55,13 @@ impl Squad {
             _ => {}
         }
         self.settle(now);
+    }
+
+    /// Forwards for nobody any more.
+    fn stop_serving(&mut self) {
+        if self.serving.take().is_some() {
+            self.events.push_back(Event::Serve(Service::Stop));
+        }
     }
 
     /// Take nothing more on as a relay, and have those who use us go elsewhere; or do so again.
@@ -169,7 +177,8 @@ impl Squad {
     /// Whether a member's offer is of use. One who relays for others itself needs no volunteer, and
     /// what comes of one would look as if it were to be forwarded.
     fn uses_volunteer(&self, now: Timestamp, device: DeviceId) -> bool {
-        let may = self.member.is_some() && self.serving.is_none() && !self.relay_only;
+        let may = self.member.is_some() && !self.relay_only;
+        let may = may && self.serving.as_ref().is_none_or(Serving::is_ending);
         may && self.relays.offers(now, device)
     }
 
@@ -211,6 +220,9 @@ impl Squad {
             self.relays.link_down(device);
             self.paths.relays_changed();
             self.events.push_back(Event::Slots { relay: device, slots: None });
+        }
+        if self.serving.as_ref().is_some_and(|serving| serving.has_ended(now)) {
+            self.stop_serving();
         }
         if let Some(serving) = &mut self.serving {
             serving.handle_timeout(now);

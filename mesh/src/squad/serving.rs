@@ -14,6 +14,8 @@ use crate::message::{Roster, Route, WANTED_MAX, Wanted};
 #[derive(Default)]
 pub(super) struct Serving {
     draining: bool,
+    /// When it is over.
+    ends_at: Option<Timestamp>,
     slots: BTreeMap<DeviceId, u16>,
     peers: BTreeMap<DeviceId, Peer>,
     /// Peers whose rosters may be others now.
@@ -84,6 +86,19 @@ impl Serving {
             self.slots.insert(device, slot);
             self.mark(device);
         }
+    }
+
+    /// It is over soon.
+    pub(super) fn end(&mut self, now: Timestamp) {
+        self.ends_at = Some(now + END_AFTER);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ends_at.is_some()
+    }
+
+    pub(super) fn has_ended(&self, now: Timestamp) -> bool {
+        self.ends_at.is_some_and(|at| at <= now)
     }
 
     pub(super) fn set_draining(&mut self, draining: bool) {
@@ -216,7 +231,11 @@ impl Serving {
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let peers = self.peers.values();
-        peers.flat_map(|peer| peer.timeouts().flatten()).chain(self.offer_at).min()
+        peers
+            .flat_map(|peer| peer.timeouts().flatten())
+            .chain(self.offer_at)
+            .chain(self.ends_at)
+            .min()
     }
 
     /// Whoever wants to reach `device` is told anew.
@@ -235,6 +254,10 @@ impl Peer {
 
 /// Targets of one peer that are forwarded.
 const ROUTES_MAX: usize = 64;
+
+/// How long a volunteer who stops goes on forwarding: talkers hear of it at once, by messages that may
+/// have to be sent again.
+const END_AFTER: Duration = Duration::from_secs(2);
 
 /// How often an offer is made again.
 const OFFER_INTERVAL: Duration = Duration::from_secs(10);

@@ -14,6 +14,7 @@ mod moves;
 mod past;
 mod paths;
 mod records;
+mod relaying;
 mod rights;
 
 const SECOND: Duration = Duration::from_secs(1);
