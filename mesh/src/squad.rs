@@ -551,7 +551,10 @@ impl Squad {
             match reach {
                 Reach::Reachable => {}
                 Reach::Unreachable => {
-                    self.dialling.silent(now, device);
+                    // A direct link comes back by itself; by a relay, another way may be open.
+                    if self.paths.is_relayed(device) {
+                        self.dialling.silent(now, device);
+                    }
                     self.events.push_back(Event::PeerUnreachable { device });
                 }
                 Reach::Lost => self.targets.leave(now, device),
