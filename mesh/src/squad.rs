@@ -551,8 +551,8 @@ impl Squad {
             match reach {
                 Reach::Reachable => {}
                 Reach::Unreachable => {
-                    // A direct link comes back by itself; by a relay, another way may be open.
-                    if self.paths.is_relayed(device) {
+                    // A direct link comes back by itself; by a relay, or to one, another may be sooner.
+                    if self.paths.is_relayed(device) || self.relays.contains(device) {
                         self.dialling.silent(now, device);
                     }
                     self.events.push_back(Event::PeerUnreachable { device });
