@@ -111,6 +111,8 @@ pub struct Squad {
     /// Messages under way, and what is to be done with their answers.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
+    /// The last number of what any peer was told that is told again whenever it changes.
+    numbers: u64,
     /// When certificates that this member has issued are to be listed. [CHARTER-3.2]
     list_at: Option<Timestamp>,
     /// Devices that do not belong any more, and when their links are closed.
@@ -128,11 +130,10 @@ enum Purpose {
     Names,
     Charter,
     Move,
-    Wanted(u64),
-    Route(TargetId, u64),
-    Roster(u64),
-    Draining(u64),
-    Offer(u64),
+    /// To a relay that we use.
+    Order(u64),
+    /// To one who uses us as a relay.
+    Notice(u64),
     Path,
 }
 
@@ -185,6 +186,7 @@ impl Squad {
             paths: Paths::default(),
             under_way: BTreeMap::new(),
             last_id: 0,
+            numbers: 0,
             list_at: None,
             evicting: BTreeMap::new(),
             transmits: VecDeque::new(),
@@ -254,7 +256,7 @@ impl Squad {
         self.targets.renew(now, device);
         self.admit(now);
         self.records.link_up(now, device, self.links.len() == 1);
-        self.link_up_relaying(now, device, member);
+        self.link_up_relaying(now, device, member, restarted);
         self.send_records(device);
         self.list_soon(now);
         self.events.push_back(Event::NetsChanged);
@@ -551,10 +553,7 @@ impl Squad {
             match reach {
                 Reach::Reachable => {}
                 Reach::Unreachable => {
-                    // A direct link comes back by itself; by a relay, or to one, another may be sooner.
-                    if self.paths.is_relayed(device) || self.relays.contains(device) {
-                        self.dialling.silent(now, device);
-                    }
+                    self.dialling.silent(now, device);
                     self.events.push_back(Event::PeerUnreachable { device });
                 }
                 Reach::Lost => self.targets.leave(now, device),
@@ -745,23 +744,10 @@ impl Squad {
             Purpose::Names => self.names.handle_answer(now, device, taken),
             Purpose::Charter => self.replication.handle_answer(device),
             Purpose::Move | Purpose::Path => {}
-            Purpose::Wanted(number) => self.relays.handle_wanted(now, device, number, taken),
-            Purpose::Route(target, number) => {
-                self.relays.handle_route(now, device, (target, number), taken);
-            }
-            Purpose::Roster(number) => {
+            Purpose::Order(number) => self.relays.handle_answer(now, device, number, taken),
+            Purpose::Notice(number) => {
                 if let Some(serving) = &mut self.serving {
-                    serving.handle_roster(now, device, number, taken);
-                }
-            }
-            Purpose::Offer(number) => {
-                if let Some(serving) = &mut self.serving {
-                    serving.handle_offer(now, device, number, taken);
-                }
-            }
-            Purpose::Draining(number) => {
-                if let Some(serving) = &mut self.serving {
-                    serving.handle_draining(now, device, number, taken);
+                    serving.handle_answer(now, device, number, taken);
                 }
             }
         }
@@ -796,7 +782,7 @@ impl Squad {
         let charter = Arc::clone(self.charter());
         let links: BTreeMap<_, _> =
             self.links.iter().map(|(device, link)| (*device, link.member)).collect();
-        while let Some((to, listening)) = self.nets.poll(now, &charter, &links) {
+        while let Some((to, listening)) = self.nets.poll(now, &charter, &links, &mut self.numbers) {
             let purpose = Purpose::Listening(listening.number);
             self.send(to, purpose, Zeroizing::new(Message::Listening(listening).encode()));
         }

@@ -85,8 +85,6 @@ impl Relay {
         let State { forwarder, outlets, .. } = &mut *state;
         match service {
             Service::Attach { device, member } => {
-                // A link that took the place of another knows of no routes.
-                forwarder.detach(now, device);
                 forwarder.set_state(charter.state());
                 let slot = forwarder.attach(now, device, member).ok()?;
                 put(outlets, slot, device, links);

@@ -1,12 +1,10 @@
 //! Who listens to what.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use hark_keys::{ChannelId, DeviceId, List, MemberId, Timestamp};
 
+use super::telling::Telling;
 use crate::{
     charter::{
         Charter,
@@ -30,11 +28,7 @@ pub(super) struct Nets {
 struct Peer {
     number: u64,
     listening: BTreeSet<ChannelId>,
-    told: Option<BTreeSet<ChannelId>>,
-    /// How often it was told something else.
-    told_number: u64,
-    /// When to say it again; never, once it is acknowledged.
-    again_at: Option<Timestamp>,
+    telling: Telling<BTreeSet<ChannelId>>,
 }
 
 impl Nets {
@@ -84,8 +78,7 @@ impl Nets {
         if peer.number == 0 {
             peer.listening = listening.into_iter().collect();
         }
-        // What it was told may have gone another way.
-        peer.told = None;
+        peer.telling.link_up();
     }
 
     pub(super) fn link_down(&mut self, device: DeviceId) {
@@ -132,28 +125,18 @@ impl Nets {
         now: Timestamp,
         charter: &Charter,
         peers: &BTreeMap<DeviceId, Option<MemberId>>,
+        numbers: &mut u64,
     ) -> Option<(DeviceId, Listening)> {
         for (device, peer) in &mut self.peers {
             let Some(member) = peers.get(device) else { continue };
-            let due = peer.again_at.is_some_and(|at| at <= now);
-            if !due
-                && peer
-                    .told
-                    .as_ref()
-                    .is_some_and(|told| told == &self.own && peer.again_at.is_none())
-            {
+            if peer.telling.is_taken() && peer.telling.told() == Some(&self.own) {
                 continue;
             }
             let knows = |it: &ChannelId| member.is_none_or(|member| may_know(charter, member, *it));
             let known: BTreeSet<_> = self.own.iter().copied().filter(knows).collect();
-            if peer.told.as_ref() == Some(&known) && !due {
-                continue;
+            if let Some(number) = peer.telling.poll(now, &known, numbers) {
+                return Some((*device, Listening { number, channels: List::truncated(known) }));
             }
-            peer.told_number += 1;
-            peer.again_at = Some(now + ANSWER_TIMEOUT);
-            let channels = List::truncated(known.iter().copied());
-            peer.told = Some(known);
-            return Some((*device, Listening { number: peer.told_number, channels }));
         }
         None
     }
@@ -166,15 +149,13 @@ impl Nets {
         number: u64,
         taken: bool,
     ) {
-        if let Some(peer) = self.peers.get_mut(&device)
-            && peer.told_number == number
-        {
-            peer.again_at = if taken { None } else { Some(now + RETRY_AFTER) };
+        if let Some(peer) = self.peers.get_mut(&device) {
+            peer.telling.handle_answer(now, number, taken);
         }
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
-        self.peers.values().filter_map(|peer| peer.again_at).min()
+        self.peers.values().filter_map(|peer| peer.telling.timeout()).min()
     }
 }
 
@@ -188,9 +169,3 @@ fn may_know(charter: &Charter, member: MemberId, channel: ChannelId) -> bool {
     let speaks = |at| state.allows(member, Capabilities::SPEAK, Place::Channel(at));
     may(charter, member, channel) || speaks(channel) || state.linked(channel).any(speaks)
 }
-
-/// Wait before a peer that did not take it is told again.
-const RETRY_AFTER: Duration = Duration::from_millis(300);
-
-/// A message of which nothing is heard by then is sent again.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

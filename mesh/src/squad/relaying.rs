@@ -38,7 +38,7 @@ impl Squad {
                     .map(|(device, link)| (*device, link.member))
                     .collect::<Vec<_>>()
                 {
-                    self.serve(device, link);
+                    self.serve(device, link, false);
                 }
             }
             (None, Some(_)) => {
@@ -48,7 +48,7 @@ impl Squad {
                 // The others send to us by volunteers from now on, as to anybody.
                 for device in self.links.keys().copied().collect::<Vec<_>>() {
                     if self.uses_volunteer(now, device) && !self.relays.contains(device) {
-                        self.use_relay(device);
+                        self.use_relay(device, false);
                     }
                 }
             }
@@ -95,12 +95,13 @@ impl Squad {
         now: Timestamp,
         device: DeviceId,
         member: Option<MemberId>,
+        restarted: bool,
     ) {
         if self.serving.is_some() {
-            self.serve(device, member);
+            self.serve(device, member, restarted);
         }
         if member.is_none() && self.member.is_some() || self.uses_volunteer(now, device) {
-            self.use_relay(device);
+            self.use_relay(device, restarted);
         }
     }
 
@@ -116,9 +117,12 @@ impl Squad {
     }
 
     /// Whoever is linked is attached.
-    fn serve(&mut self, device: DeviceId, member: Option<MemberId>) {
+    fn serve(&mut self, device: DeviceId, member: Option<MemberId>, restarted: bool) {
         let Some(serving) = &mut self.serving else { return };
-        serving.link_up(device);
+        serving.link_up(device, restarted);
+        if restarted {
+            self.events.push_back(Event::Serve(Service::Detach(device)));
+        }
         self.events.push_back(Event::Serve(Service::Attach { device, member }));
         self.tell_listening(device);
     }
@@ -182,8 +186,8 @@ impl Squad {
         may && self.relays.offers(now, device)
     }
 
-    fn use_relay(&mut self, relay: DeviceId) {
-        self.relays.link_up(relay);
+    fn use_relay(&mut self, relay: DeviceId, restarted: bool) {
+        self.relays.link_up(relay, restarted);
         self.tell_slots(relay);
     }
 
@@ -209,7 +213,7 @@ impl Squad {
             && self.uses_volunteer(now, device)
             && !self.relays.contains(device)
         {
-            self.use_relay(device);
+            self.use_relay(device, false);
         }
         Ok(())
     }
@@ -237,23 +241,19 @@ impl Squad {
     pub(super) fn settle_relaying(&mut self, now: Timestamp) {
         if let Some(serving) = &mut self.serving {
             let mut notices = Vec::new();
-            while let Some(notice) = serving.poll(now) {
+            while let Some(notice) = serving.poll(now, &mut self.numbers) {
                 notices.push(notice);
             }
             for (to, notice) in notices {
-                let (purpose, message) = match notice {
-                    Notice::Roster(roster) => {
-                        (Purpose::Roster(roster.number), Message::Roster(roster))
-                    }
+                let (told, message) = match notice {
+                    Notice::Roster(roster) => (roster.number, Message::Roster(roster)),
                     Notice::Offer { told, number, lease, rate } => {
                         let offer = relays::offer(&self.key, number, lease, rate);
-                        (Purpose::Offer(told), Message::Offer(offer))
+                        (told, Message::Offer(offer))
                     }
-                    Notice::Draining(number, draining) => {
-                        (Purpose::Draining(number), Message::Draining(draining))
-                    }
+                    Notice::Draining(told, draining) => (told, Message::Draining(draining)),
                 };
-                self.send(to, purpose, Zeroizing::new(message.encode()));
+                self.send(to, Purpose::Notice(told), Zeroizing::new(message.encode()));
             }
         }
         self.settle_paths(now);
@@ -292,16 +292,12 @@ impl Squad {
 
     fn tell_relays(&mut self, now: Timestamp) {
         let wanted = self.wanted_through_relays();
-        while let Some((relay, order)) = self.relays.poll(now, &wanted) {
-            let (purpose, message) = match order {
-                RelayOrder::Wanted(wanted) => {
-                    (Purpose::Wanted(wanted.number), Message::Wanted(wanted))
-                }
-                RelayOrder::Route(target, route) => {
-                    (Purpose::Route(target, route.number), Message::Route(route))
-                }
+        while let Some((relay, order)) = self.relays.poll(now, &wanted, &mut self.numbers) {
+            let (told, message) = match order {
+                RelayOrder::Wanted(wanted) => (wanted.number, Message::Wanted(wanted)),
+                RelayOrder::Route(route) => (route.number, Message::Route(route)),
             };
-            self.send(relay, purpose, Zeroizing::new(message.encode()));
+            self.send(relay, Purpose::Order(told), Zeroizing::new(message.encode()));
         }
     }
 

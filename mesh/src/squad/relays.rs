@@ -26,8 +26,6 @@ pub(super) struct Relays {
 /// What this device knows of, and has told, a relay that it has a link to.
 #[derive(Default)]
 struct Attachment {
-    /// The last number of what it was told.
-    numbers: u64,
     wanted: Telling<BTreeSet<DeviceId>>,
     /// The newest roster, and who is on it.
     roster: u64,
@@ -60,13 +58,23 @@ struct Offered {
 /// Something to tell a relay.
 pub(super) enum RelayOrder {
     Wanted(Wanted),
-    Route(TargetId, Route),
+    Route(Route),
 }
 
 impl Relays {
-    /// There is a link to a relay, or a new one: it knows nothing of what was told before.
-    pub(super) fn link_up(&mut self, relay: DeviceId) {
-        self.attached.insert(relay, Attachment::default());
+    /// There is a link to a relay, or a new one: it may know nothing of what was told before.
+    pub(super) fn link_up(&mut self, relay: DeviceId, restarted: bool) {
+        let attached = self.attached.entry(relay).or_default();
+        if restarted {
+            *attached = Attachment::default();
+        }
+        // One that drains says so again.
+        attached.draining = false;
+        attached.wanted.link_up();
+        for routed in attached.routes.values_mut() {
+            routed.telling.link_up();
+            routed.taken.clear();
+        }
     }
 
     pub(super) fn link_down(&mut self, relay: DeviceId) -> bool {
@@ -248,58 +256,49 @@ impl Relays {
         &mut self,
         now: Timestamp,
         wanted: &BTreeSet<DeviceId>,
+        numbers: &mut u64,
     ) -> Option<(DeviceId, RelayOrder)> {
         for (relay, attached) in &mut self.attached {
-            if let Some(number) = attached.wanted.poll(now, wanted, &mut attached.numbers) {
+            if let Some(number) = attached.wanted.poll(now, wanted, numbers) {
                 let devices = List::<_, WANTED_MAX>::truncated(wanted.iter().copied());
                 return Some((*relay, RelayOrder::Wanted(Wanted { number, devices })));
             }
-            for (id, routed) in &mut attached.routes {
-                if let Some(number) =
-                    routed.telling.poll(now, &routed.wanted, &mut attached.numbers)
-                {
+            for routed in attached.routes.values_mut() {
+                if let Some(number) = routed.telling.poll(now, &routed.wanted, numbers) {
                     let only = List::<_, RECIPIENTS_MAX>::truncated(routed.wanted.iter().copied());
                     let target = routed.target.clone();
                     let route = Route { number, target, only: Some(only) };
-                    return Some((*relay, RelayOrder::Route(*id, route)));
+                    return Some((*relay, RelayOrder::Route(route)));
                 }
             }
         }
         None
     }
 
-    /// A relay has taken, or not, whom we want to reach.
-    pub(super) fn handle_wanted(
+    /// A relay has taken, or not, what it was told under `number`.
+    pub(super) fn handle_answer(
         &mut self,
         now: Timestamp,
         relay: DeviceId,
         number: u64,
         taken: bool,
     ) {
-        if let Some(attached) = self.attached.get_mut(&relay) {
-            attached.wanted.handle_answer(now, number, taken);
+        let Some(attached) = self.attached.get_mut(&relay) else { return };
+        if attached.wanted.handle_answer(now, number, taken) {
+            return;
         }
-    }
-
-    /// A relay has taken, or not, a route; says whether that changes what it does for us.
-    pub(super) fn handle_route(
-        &mut self,
-        now: Timestamp,
-        relay: DeviceId,
-        (target, number): (TargetId, u64),
-        taken: bool,
-    ) -> bool {
-        let Some(attached) = self.attached.get_mut(&relay) else { return false };
-        let Some(routed) = attached.routes.get_mut(&target) else { return false };
-        routed.telling.handle_answer(now, number, taken);
-        if !routed.telling.is_taken() {
-            return false;
+        let mut routes = attached.routes.iter_mut();
+        let Some((target, routed)) = routes.find_map(|(target, routed)| {
+            routed.telling.handle_answer(now, number, taken).then_some((*target, routed))
+        }) else {
+            return;
+        };
+        if routed.telling.is_taken() {
+            routed.taken = routed.telling.told().cloned().unwrap_or_default();
+            if routed.taken.is_empty() && routed.wanted.is_empty() {
+                attached.routes.remove(&target);
+            }
         }
-        routed.taken = routed.telling.told().cloned().unwrap_or_default();
-        if routed.taken.is_empty() && routed.wanted.is_empty() {
-            attached.routes.remove(&target);
-        }
-        true
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
@@ -353,6 +352,7 @@ mod tests {
     /// A talker and a relay that serves `listeners`, told of each other without a network.
     struct Pair {
         now: Timestamp,
+        numbers: u64,
         talker: Relays,
         relay: Serving,
     }
@@ -363,10 +363,10 @@ mod tests {
     impl Pair {
         fn new() -> Self {
             let mut relay = Serving::infrastructure();
-            relay.link_up(device(TALKER));
+            relay.link_up(device(TALKER), false);
             let mut talker = Relays::default();
-            talker.link_up(device(RELAY));
-            Self { now: Timestamp::from_millis(1_000), talker, relay }
+            talker.link_up(device(RELAY), false);
+            Self { now: Timestamp::from_millis(1_000), numbers: 0, talker, relay }
         }
 
         /// Wants one target forwarded to these, and says to whom of them the relay does.
@@ -377,18 +377,20 @@ mod tests {
             let plan = Plan { direct: Vec::new(), hops };
             let id = target.id();
             self.talker.want_routes(&[(id, (target, plan.clone()))].into());
-            while let Some((_, order)) = self.talker.poll(self.now, &BTreeSet::new()) {
-                match order {
+            while let Some((_, order)) =
+                self.talker.poll(self.now, &BTreeSet::new(), &mut self.numbers)
+            {
+                let (number, taken) = match order {
                     RelayOrder::Wanted(wanted) => {
                         self.relay.take_wanted(device(TALKER), &wanted);
-                        self.talker.handle_wanted(self.now, device(RELAY), wanted.number, true);
+                        (wanted.number, true)
                     }
-                    RelayOrder::Route(id, route) => {
-                        let taken = self.relay.take_route(device(TALKER), id, &route);
-                        let of = (id, route.number);
-                        self.talker.handle_route(self.now, device(RELAY), of, taken);
+                    RelayOrder::Route(route) => {
+                        let id = route.target.id();
+                        (route.number, self.relay.take_route(device(TALKER), id, &route))
                     }
-                }
+                };
+                self.talker.handle_answer(self.now, device(RELAY), number, taken);
             }
             let agreed = self.talker.agreed(id, &plan);
             agreed.hops.into_iter().flat_map(|hop| hop.devices).collect()
@@ -416,6 +418,23 @@ mod tests {
         assert!(take(20, &[]) && !take(19, &listeners) && take(21, &listeners));
     }
 
+    /// The relay had replaced the link, the talker had lost it: what it declared anew counted as old.
+    #[test]
+    fn a_route_is_declared_again_to_a_relay_that_keeps_what_the_talker_has_lost() {
+        let mut pair = Pair::new();
+        let listeners = [device(3)];
+        assert_eq!(pair.want(1, &listeners), listeners);
+        pair.talker.link_down(device(RELAY));
+        pair.talker.link_up(device(RELAY), false);
+        pair.relay.link_up(device(TALKER), false);
+        assert_eq!(pair.want(1, &listeners), listeners);
+        // And the other way round.
+        pair.relay.link_down(device(TALKER));
+        pair.relay.link_up(device(TALKER), false);
+        pair.talker.link_up(device(RELAY), false);
+        assert_eq!(pair.want(1, &listeners), listeners);
+    }
+
     /// Each change of the first relay sent everybody a copy for a round trip.
     #[test]
     fn the_standby_goes_on_until_the_first_has_agreed() {
@@ -423,12 +442,13 @@ mod tests {
         let (first, second, ears) = (device(1), device(2), vec![device(3), device(4)]);
         let target = Target::of_channel(ChannelId::from_bytes([7; 16]));
         let mut relays = Relays::default();
-        [first, second].into_iter().for_each(|relay| relays.link_up(relay));
-        let tell = |relays: &mut Relays| {
+        [first, second].into_iter().for_each(|relay| relays.link_up(relay, false));
+        let mut numbers = 0;
+        let mut tell = |relays: &mut Relays| {
             let mut routes = 0;
-            while let Some((relay, order)) = relays.poll(now, &BTreeSet::new()) {
-                if let RelayOrder::Route(id, route) = order {
-                    relays.handle_route(now, relay, (id, route.number), true);
+            while let Some((relay, order)) = relays.poll(now, &BTreeSet::new(), &mut numbers) {
+                if let RelayOrder::Route(route) = order {
+                    relays.handle_answer(now, relay, route.number, true);
                     routes += 1;
                 }
             }
@@ -477,7 +497,7 @@ mod tests {
         let offer =
             |device, number, rate_kbps| Offer { device, number, lease_seconds: 30, rate_kbps };
         for (number, rate) in [(1, 500), (2, 0), (3, 9_000)] {
-            relays.link_up(device(number));
+            relays.link_up(device(number), false);
             assert!(relays.take_offer(now, &offer(device(number), 1, rate)));
         }
         assert!(!relays.take_offer(now, &offer(device(1), 1, 7_000)), "said before");

@@ -35,8 +35,6 @@ struct Peer {
     routes: BTreeMap<TargetId, u64>,
     /// The newest number of a route that was closed.
     closed: u64,
-    /// The last number of what it was told.
-    numbers: u64,
     roster: Telling<Vec<(DeviceId, u16)>>,
     draining: Telling<bool>,
     /// That we relay.
@@ -68,8 +66,16 @@ impl Serving {
         Self { offer_at: Some(now), offers: after, rate_kbps, ..Self::default() }
     }
 
-    pub(super) fn link_up(&mut self, device: DeviceId) {
-        self.peers.insert(device, Peer::default());
+    /// There is a link to `device`, or a new one: what it has said counts on unless it has restarted,
+    /// and it is told everything again.
+    pub(super) fn link_up(&mut self, device: DeviceId, restarted: bool) {
+        let peer = self.peers.entry(device).or_default();
+        if restarted {
+            *peer = Peer::default();
+        }
+        peer.roster.link_up();
+        peer.draining.link_up();
+        peer.offer.link_up();
         self.stale.insert(device);
     }
 
@@ -139,7 +145,7 @@ impl Serving {
     }
 
     /// The next notice for a peer.
-    pub(super) fn poll(&mut self, now: Timestamp) -> Option<(DeviceId, Notice)> {
+    pub(super) fn poll(&mut self, now: Timestamp, numbers: &mut u64) -> Option<(DeviceId, Notice)> {
         while let Some(device) = self.stale.first().copied() {
             let Some(peer) = self.peers.get_mut(&device) else {
                 self.stale.remove(&device);
@@ -147,13 +153,11 @@ impl Serving {
             };
             // Nobody is told of a drain that never was.
             let draining = self.draining || peer.draining.told().is_some();
-            if draining
-                && let Some(number) = peer.draining.poll(now, &self.draining, &mut peer.numbers)
-            {
+            if draining && let Some(number) = peer.draining.poll(now, &self.draining, numbers) {
                 return Some((device, Notice::Draining(number, self.draining)));
             }
             let offers = self.offer_at.is_some() && !self.draining;
-            if offers && let Some(told) = peer.offer.poll(now, &(), &mut peer.numbers) {
+            if offers && let Some(told) = peer.offer.poll(now, &(), numbers) {
                 let (number, rate) = (self.offers, self.rate_kbps);
                 return Some((device, Notice::Offer { told, number, lease: LEASE, rate }));
             }
@@ -164,7 +168,7 @@ impl Serving {
                 .collect();
             self.stale.remove(&device);
             if (peer.wanted_number > 0 || peer.roster.told().is_some())
-                && let Some(number) = peer.roster.poll(now, &slots, &mut peer.numbers)
+                && let Some(number) = peer.roster.poll(now, &slots, numbers)
             {
                 let slots = List::<_, WANTED_MAX>::truncated(slots);
                 return Some((device, Notice::Roster(Roster { number, slots })));
@@ -173,7 +177,8 @@ impl Serving {
         None
     }
 
-    pub(super) fn handle_roster(
+    /// A peer has taken, or not, what it was told under `number`.
+    pub(super) fn handle_answer(
         &mut self,
         now: Timestamp,
         device: DeviceId,
@@ -181,31 +186,9 @@ impl Serving {
         taken: bool,
     ) {
         if let Some(peer) = self.peers.get_mut(&device) {
-            peer.roster.handle_answer(now, number, taken);
-        }
-    }
-
-    pub(super) fn handle_offer(
-        &mut self,
-        now: Timestamp,
-        device: DeviceId,
-        number: u64,
-        taken: bool,
-    ) {
-        if let Some(peer) = self.peers.get_mut(&device) {
-            peer.offer.handle_answer(now, number, taken);
-        }
-    }
-
-    pub(super) fn handle_draining(
-        &mut self,
-        now: Timestamp,
-        device: DeviceId,
-        number: u64,
-        taken: bool,
-    ) {
-        if let Some(peer) = self.peers.get_mut(&device) {
-            peer.draining.handle_answer(now, number, taken);
+            let _ = peer.roster.handle_answer(now, number, taken)
+                || peer.draining.handle_answer(now, number, taken)
+                || peer.offer.handle_answer(now, number, taken);
         }
     }
 

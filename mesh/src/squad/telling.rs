@@ -20,8 +20,9 @@ impl<T> Default for Telling<T> {
 }
 
 impl<T: PartialEq + Clone> Telling<T> {
-    /// The number under which the peer is to be told `wanted` now, if it is: the next of all that it
-    /// was told, since one that is told something anew must not take it for something old.
+    /// The number under which the peer is to be told `wanted` now, if it is: the next of all that
+    /// this device has told anybody, so that no peer takes what is new for something old, whichever
+    /// links have come and gone meanwhile.
     pub(super) fn poll(&mut self, now: Timestamp, wanted: &T, numbers: &mut u64) -> Option<u64> {
         let due = self.again_at.is_some_and(|at| at <= now);
         if self.told.as_ref() == Some(wanted) && !due {
@@ -34,11 +35,18 @@ impl<T: PartialEq + Clone> Telling<T> {
         Some(self.number)
     }
 
-    /// The peer has taken, or not, what it was told under `number`.
-    pub(super) fn handle_answer(&mut self, now: Timestamp, number: u64, taken: bool) {
-        if self.number == number {
-            self.again_at = if taken { None } else { Some(now + RETRY_AFTER) };
+    /// The peer has taken, or not, what it was told under `number`; says whether that was this.
+    pub(super) fn handle_answer(&mut self, now: Timestamp, number: u64, taken: bool) -> bool {
+        if self.number != number {
+            return false;
         }
+        self.again_at = if taken { None } else { Some(now + RETRY_AFTER) };
+        true
+    }
+
+    /// There is a new link: what the peer was told may be lost, or forgotten with the old one.
+    pub(super) fn link_up(&mut self) {
+        self.told = None;
     }
 
     /// When it is to be told again.

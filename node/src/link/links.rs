@@ -184,9 +184,10 @@ impl fmt::Debug for Link {
 /// Something that happened to the links of a device.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// The device has its first link, or one of a new incarnation.
+    /// The device has a new link, the first or one more. The other end may have lost those before
+    /// it, and all that it was told by them.
     Up(Arc<Link>),
-    /// Packets to the device take another one of its links.
+    /// A link has ended, and packets to the device take this older one.
     Changed(Arc<Link>),
     /// The device has no link any more.
     Down(DeviceId, LinkDown),
@@ -459,15 +460,12 @@ impl Links {
         let device = link.device();
         let mut standing = self.lock();
         let links = standing.entry(device).or_default();
-        let first = links.is_empty();
-        let mut replaced = false;
         links.retain(|old| {
             if old.hello.incarnation == link.hello.incarnation {
                 return true;
             }
             // [PROTO-2.5] The device has restarted: whatever the old link says, nobody is there.
             old.close(CloseCode::OldIncarnation);
-            replaced = true;
             false
         });
         // [PROTO-2.4] Of two dialled at the same time only the device with the larger id decides; the
@@ -495,15 +493,10 @@ impl Links {
         }
         // The last one is the best.
         let position = links.iter().position(|old| link.yields_to(old, now));
-        let best = position.is_none();
         links.insert(position.unwrap_or(links.len()), Arc::clone(&link));
         drop(standing);
         // The engine ends with the process; nobody else listens.
-        if first || replaced {
-            let _ = self.events.send(LinkEvent::Up(Arc::clone(&link)));
-        } else if best {
-            let _ = self.events.send(LinkEvent::Changed(Arc::clone(&link)));
-        }
+        let _ = self.events.send(LinkEvent::Up(Arc::clone(&link)));
         if !relayed.is_empty() {
             tokio::spawn(retire(relayed, Arc::clone(&link)));
         }

@@ -97,7 +97,7 @@ async fn a_direct_link_takes_over_and_the_relayed_one_stays_until_it_has_worked(
     let direct = &dialled.unwrap();
     assert_eq!(direct.path(), Path::Direct);
     let changed = one.events_of(other.device).await;
-    assert!(matches!(changed, LinkEvent::Changed(link) if Arc::ptr_eq(&link, direct)));
+    assert!(matches!(changed, LinkEvent::Up(link) if Arc::ptr_eq(&link, direct)));
     assert_eq!(one.best(other.device).path(), Path::Direct);
     assert_eq!(relayed.connection().close_reason(), None);
     for (from, to) in [(&one, &other), (&other, &one)] {

@@ -497,13 +497,18 @@ impl Runner {
                 let (device, member) = (link.device(), link.hello().member);
                 self.config.relay.renew_outlets(&self.links);
                 squad.handle_link_up(now, link.hello().clone(), address);
-                self.handle_path(now, &link);
+                if let Some(best) = self.links.best(device) {
+                    self.handle_path(now, &best);
+                }
                 let promised = self.config.doorkeeper.take_promised(device);
                 if let (Some(role), Some(member)) = (promised, member) {
                     self.give(now, member, role);
                 }
             }
-            LinkEvent::Changed(link) => self.handle_path(now, &link),
+            LinkEvent::Changed(link) => {
+                self.config.relay.renew_outlets(&self.links);
+                self.handle_path(now, &link);
+            }
             LinkEvent::Down(device, reason) => {
                 let reason = match reason {
                     LinkDown::Left => DownReason::Left,

@@ -255,8 +255,10 @@ impl View {
         }
         let peer = self.peer(hello.device);
         peer.name.clone_from(&hello.name);
-        peer.address = links.place_of(link).to_string();
-        peer.path = link.path();
+        if !peer.up {
+            peer.address = links.place_of(link).to_string();
+            peer.path = link.path();
+        }
     }
 
     /// Packets of a member take this link now; tells if its path is another one.

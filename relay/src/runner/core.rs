@@ -289,8 +289,11 @@ impl Core {
             LinkEvent::Up(link) => {
                 self.heard.insert(link.device(), link.heard());
                 let address = link.address().filter(|_| link.was_dialled());
+                self.relay.renew_outlets(&self.links);
                 squad.handle_link_up(now, link.hello().clone(), address);
-                squad.handle_path(now, link.device(), link.seen());
+                if let Some(best) = self.links.best(link.device()) {
+                    squad.handle_path(now, best.device(), best.seen());
+                }
             }
             LinkEvent::Changed(link) => {
                 squad.handle_path(now, link.device(), link.seen());

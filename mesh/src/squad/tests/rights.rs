@@ -318,6 +318,32 @@ fn a_listener_of_two_nets_of_one_target_is_reached_once_and_told_both() {
     assert_eq!(world.hears(2, 0, target), [net(3)]);
 }
 
+/// A second link took the place of the first at one end; the other, which had lost the first before
+/// it had the second, was not given keys and nets again, and what it said counted as old.
+#[test]
+fn who_lost_the_link_that_the_other_end_replaced_is_told_everything_again() {
+    let mut world = World::new(1);
+    let [one, other] = [0, 1].map(|index| world.id(index));
+    for index in [0, 1] {
+        world.listen(index, &[1]);
+        world.listen(index, &[1, 2]);
+    }
+    let target = world.talk_to(0, &[1]);
+    assert_eq!(world.talk_to(1, &[1]), target);
+    let hellos = [0, 1].map(|index| world.hello(index));
+    let [hello_of_one, hello_of_other] = hellos;
+    let now = world.now;
+    world.nodes[0].squad.handle_link_down(now, other, DownReason::Refused);
+    world.nodes[0].squad.handle_link_up(now, hello_of_other, None);
+    world.nodes[1].squad.handle_link_up(now, hello_of_one, None);
+    world.settle();
+    assert_eq!(world.hears(0, 1, target), [net(1)]);
+    assert_eq!(world.hears(1, 0, target), [net(1)]);
+    world.listen(0, &[3]);
+    assert_eq!(world.nodes[1].squad.listening_of(one), &BTreeSet::from([net(3)]));
+    assert_eq!(world.hears(0, 1, target), []);
+}
+
 /// [PROTO-6.9]
 #[test]
 fn who_loses_the_right_to_listen_is_sent_nothing_and_the_key_is_replaced_at_once() {
