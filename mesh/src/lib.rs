@@ -13,6 +13,7 @@ pub mod hello;
 mod liveness;
 pub mod message;
 mod name;
+pub mod redundancy;
 mod sender_keys;
 pub mod squad;
 pub mod target;

@@ -29,6 +29,7 @@ pub mod random;
 pub mod reach;
 pub mod recovery;
 pub mod relay;
+pub mod signals;
 pub mod snapshot;
 pub mod store;
 pub mod swarm;

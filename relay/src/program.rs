@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use hark_keys::DeviceId;
-use hark_node::{clock::Clock, random::SystemRandom, store::AskPassphrase};
+use hark_node::{clock::Clock, random::SystemRandom, signals::EndSignals, store::AskPassphrase};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::{
@@ -47,7 +47,7 @@ pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
     let clock = Clock;
     let say = options.say;
     let until = options.lasting.map(|lasting| Instant::now() + lasting);
-    let mut signals = Signals::new().context("cannot listen to signals")?;
+    let mut signals = EndSignals::listen().context("cannot listen to signals")?;
     let home = RelayHome::open(&options.home, options.passphrase)?;
     let (token, new) = home.token(&SystemRandom)?;
     let (token_path, audit) = (home.token_path(), home.audit());
@@ -107,7 +107,7 @@ pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
 }
 
 /// Until there is a reason to stop.
-async fn work(tenants: &Tenants, signals: &mut Signals, until: Option<Instant>) -> &'static str {
+async fn work(tenants: &Tenants, signals: &mut EndSignals, until: Option<Instant>) -> &'static str {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = async move {
@@ -190,46 +190,6 @@ fn own_addresses(listen: &[SocketAddr]) -> Vec<IpAddr> {
         Some(socket.local_addr().ok()?.ip())
     });
     known.filter(|ip| !ip.is_unspecified()).collect()
-}
-
-/// What asks the program to end: Ctrl-C, SIGTERM, the closing of its terminal.
-#[cfg(unix)]
-struct Signals([tokio::signal::unix::Signal; 3]);
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [interrupt, terminate, hangup] = kinds.map(signal);
-        Ok(Self([interrupt?, terminate?, hangup?]))
-    }
-
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-}
-
-#[cfg(windows)]
-struct Signals(tokio::signal::windows::CtrlC, tokio::signal::windows::CtrlClose);
-
-#[cfg(windows)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self(tokio::signal::windows::ctrl_c()?, tokio::signal::windows::ctrl_close()?))
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
-        }
-    }
 }
 
 /// Where the first organisation listens, by UDP.

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use hark_keys::Timestamp;
-use hark_mesh::datagram::{FRAMES_MAX, Report};
+use hark_mesh::{
+    datagram::Report,
+    redundancy::{Arrivals, Late, WantedCopies},
+};
 
 /// Counts one talker's voice datagrams by their link sequence.
 pub struct Reception {
@@ -12,18 +15,13 @@ pub struct Reception {
     highest: Option<u16>,
     /// What that datagram was marked with.
     newest_tag: [u8; 4],
-    /// Whether each of the last datagrams came: bit 0 is the newest.
-    came: u128,
-    /// How many bits of `came` count.
-    known: u32,
+    arrivals: Arrivals,
     heard: Timestamp,
     reported: Timestamp,
     /// Where the last report ended, and what came after it.
     received: u16,
     lost: u16,
-    wanted: u8,
-    /// When `wanted` was last confirmed or lowered.
-    wanted_since: Timestamp,
+    wanted: WantedCopies,
 }
 
 impl Default for Reception {
@@ -32,14 +30,12 @@ impl Default for Reception {
         Self {
             highest: None,
             newest_tag: [0; 4],
-            came: 0,
-            known: 0,
+            arrivals: Arrivals::default(),
             heard: Timestamp::ZERO,
             reported: Timestamp::ZERO,
             received: 0,
             lost: 0,
-            wanted: 0,
-            wanted_since: Timestamp::ZERO,
+            wanted: WantedCopies::default(),
         }
     }
 }
@@ -56,21 +52,16 @@ impl Reception {
             // The first one, or a link that has started over.
             self.begin_anew();
             (self.highest, self.newest_tag) = (Some(sequence), tag);
-            (self.came, self.known, self.received) = (1, 1, 1);
+            (self.arrivals, self.received) = (Arrivals::first(), 1);
         } else if step > 0 {
             (self.highest, self.newest_tag) = (Some(sequence), tag);
-            self.came = self.came.checked_shl(u32::from(step.unsigned_abs())).unwrap_or(0) | 1;
-            self.known = (self.known + u32::from(step.unsigned_abs())).min(WINDOW);
+            self.arrivals.advance(step.unsigned_abs());
             self.received = self.received.saturating_add(1);
             self.lost = self.lost.saturating_add(step.unsigned_abs() - 1);
-        } else {
-            let bit = 1u128.checked_shl(u32::from(step.unsigned_abs())).unwrap_or(0);
-            if self.came & bit == 0 && bit != 0 {
-                // It was counted as lost, but only came out of order.
-                self.came |= bit;
-                self.received = self.received.saturating_add(1);
-                self.lost = self.lost.saturating_sub(1);
-            }
+        } else if self.arrivals.fill(step.unsigned_abs()) == Late::Missed {
+            // It was counted as lost, but only came out of order.
+            self.received = self.received.saturating_add(1);
+            self.lost = self.lost.saturating_sub(1);
         }
         self.heard = arrived;
     }
@@ -92,22 +83,14 @@ impl Reception {
 
     /// The report on what came since the last one.
     pub fn report(&mut self, now: Timestamp, jitter: Duration) -> Report {
-        let wanted = self.copies_needed();
-        if wanted >= self.wanted {
-            self.wanted = wanted;
-            self.wanted_since = now;
-        } else if now.saturating_duration_since(self.wanted_since) >= LOWER_INTERVAL {
-            self.wanted -= 1;
-            self.wanted_since = now;
-        }
         let report = Report {
             target_tag: self.newest_tag,
             highest_sequence: self.highest.unwrap_or(0),
             received: self.received,
             lost: self.lost,
-            longest_burst: self.longest_burst(),
+            longest_burst: self.arrivals.longest_burst(),
             jitter: u16::try_from(jitter.as_micros() / 100).unwrap_or(u16::MAX),
-            wanted_copies: self.wanted,
+            wanted_copies: self.wanted.update(now, self.arrivals.copies_needed()),
         };
         (self.received, self.lost) = (0, 0);
         self.reported = now;
@@ -116,65 +99,12 @@ impl Reception {
 
     /// Share of the last datagrams that got lost; of the very last ones that is not known yet.
     pub fn loss(&self) -> f32 {
-        match self.known.saturating_sub(REORDERED) {
-            0 => 0.0,
-            settled => (self.missing() >> REORDERED).count_ones() as f32 / settled as f32,
-        }
-    }
-
-    /// The fewest copies that leave at most [`RESIDUAL_LOSS`] uncovered.
-    ///
-    /// A frame is gone when its datagram and all that hold copies of it are: with loss `p`, and
-    /// `q` the chance that a loss is followed by another, a share of `p q^copies`. So few losses
-    /// say little of `q`: it counts as if some more had been seen that were no bursts, and never
-    /// as less than `p`.
-    fn copies_needed(&self) -> u8 {
-        let loss = self.loss();
-        let lost = self.missing() >> REORDERED;
-        let pairs = (lost & (lost >> 1)).count_ones() as f32;
-        let again = (pairs + loss * PRIOR_LOSSES) / (lost.count_ones() as f32 + PRIOR_LOSSES);
-        let again = again.max(loss);
-        let mut residual = loss;
-        let mut copies = 0;
-        while residual > RESIDUAL_LOSS && usize::from(copies) < FRAMES_MAX - 1 {
-            residual *= again;
-            copies += 1;
-        }
-        copies
-    }
-
-    fn longest_burst(&self) -> u8 {
-        let mut runs = self.missing();
-        let mut longest = 0;
-        while runs != 0 {
-            runs &= runs >> 1;
-            longest += 1;
-        }
-        longest
-    }
-
-    fn missing(&self) -> u128 {
-        !self.came & ((1 << self.known) - 1)
+        self.arrivals.loss()
     }
 }
 
 /// How often a listener reports while it hears a talker. [PROTO-7.4]
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Share of the frames that copies may leave uncovered. Lower costs bits, higher is heard.
-const RESIDUAL_LOSS: f32 = 0.002;
-
-/// Datagrams that loss is judged by: a second of 10 ms frames. Shorter forgets, longer is slow.
-const WINDOW: u32 = 100;
-
-/// A datagram that so many later ones have overtaken is lost, and not only out of order.
-const REORDERED: u32 = 3;
-
-/// How many losses without a burst are assumed besides those seen.
-const PRIOR_LOSSES: f32 = 2.0;
-
-/// Wanted copies fall by one at most this often: the loss might come back.
-const LOWER_INTERVAL: Duration = Duration::from_millis(1_000);
 
 /// What was heard longer ago says nothing of the link any more.
 const MEMORY: Duration = Duration::from_secs(10);
