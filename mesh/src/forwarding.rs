@@ -50,7 +50,7 @@ pub use self::{
     statistics::{Statistics, Traffic},
 };
 use crate::{
-    charter::State,
+    charter::{State, content::ChannelMode},
     datagram::{DropReason, FromMember, Seen, Slot},
     message::LISTENING_MAX,
 };
@@ -243,21 +243,18 @@ impl Forwarder {
 
     /// What the charter says now. Devices that belong no more are to be detached besides.
     pub fn set_state(&mut self, state: &State) {
-        self.fan_outs.set_state(state.clone());
-    }
-
-    /// Only so many talkers of a channel are forwarded at once, the loudest; all, where it is none.
-    /// [PROTO-9.14]
-    pub fn set_loudest(&mut self, channel: ChannelId, places: Option<u8>) {
-        match places {
-            None => {
-                self.contests.remove(&channel);
-            }
-            Some(places) => {
+        let places = |channel: ChannelId| match state.channel(channel)?.mode {
+            ChannelMode::Loudest(places) => Some(places),
+            ChannelMode::Open | ChannelMode::Floor(_) => None,
+        };
+        self.contests.retain(|channel, _| places(*channel).is_some());
+        for channel in state.channels().map(|channel| channel.id) {
+            if let Some(places) = places(channel) {
                 self.contests.entry(channel).or_insert_with(|| Contest::new(places)).places =
                     places;
             }
         }
+        self.fan_outs.set_state(state.clone());
     }
 
     /// Declares a route, in place of the one with the same tag if there is one. [PROTO-9.9]

@@ -219,6 +219,8 @@ pub enum ChannelMode {
     Open,
     /// At most so many, at least one; who comes later waits.
     Floor(u8),
+    /// Everybody, and relays pass on the so many loudest, at least one. [PROTO-9.14]
+    Loudest(u8),
 }
 
 /// What a subject may and may not at a place, on top of its roles.
@@ -440,7 +442,8 @@ fn is_channel(channel: &Channel) -> bool {
         ChannelName::Listed(name) => is_name(name),
         ChannelName::Hidden(name) => !name.sealed.is_empty(),
     };
-    named && channel.mode != ChannelMode::Floor(0) && channel.parent != Place::Channel(channel.id)
+    let nobody = matches!(channel.mode, ChannelMode::Floor(0) | ChannelMode::Loudest(0));
+    named && !nobody && channel.parent != Place::Channel(channel.id)
 }
 
 fn is_preset(preset: &Preset) -> bool {

@@ -11,7 +11,10 @@ use crate::{
     Target,
     charter::{
         Charter, Piece,
-        content::{Capabilities, Change, Channel, Grant, Place as At, Rank, Role, Rule, Subject},
+        content::{
+            Capabilities, Change, Channel, ChannelMode, Grant, Place as At, Rank, Role, Rule,
+            Subject,
+        },
     },
     datagram::{Forward, Forwarded, FromRelay, Report, SILENCE},
 };
@@ -151,12 +154,17 @@ pub(super) fn net(number: u8) -> ChannelId {
 
 /// Nets 1 to 3, of which 2 and 3 are linked; `denied` are rights that members have not on a net.
 pub(super) fn state(denied: &[(u16, u8, Capabilities)]) -> State {
+    state_of(ChannelMode::Open, denied)
+}
+
+/// The same with another mode of the nets.
+fn state_of(mode: ChannelMode, denied: &[(u16, u8, Capabilities)]) -> State {
     let random = SeededRandom::new(3);
     let founder = DeviceKey::generate(&random);
     let mut charter = Charter::found("Squad", "Lobby", &founder, None, &random);
     let own = charter.member_of(founder.id());
-    let nets = (1..=3).map(|n| Change::Channel(Channel::open(net(n), &format!("Net {n}"))));
-    let mut changes: Vec<_> = nets.collect();
+    let channel = |n| Channel { mode, ..Channel::open(net(n), &format!("Net {n}")) };
+    let mut changes: Vec<_> = (1..=3).map(|n| Change::Channel(channel(n))).collect();
     changes.push(Change::Link { a: net(2), b: net(3), linked: true });
     changes.push(Change::Rule(Rule {
         at: At::Organisation,
@@ -550,7 +558,7 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
 fn only_the_loudest_are_forwarded_where_the_channel_says_so() {
     let mut world = World::new(unlimited());
     world.attach(9);
-    world.forwarder.set_loudest(net(1), Some(2));
+    world.forwarder.set_state(&state_of(ChannelMode::Loudest(2), &[]));
     let talkers = [1, 2, 3].map(|number| world.talker(number));
     let mut sequence = 0;
     let mut round = |world: &mut World, levels: [Option<u8>; 3]| {
@@ -595,7 +603,7 @@ fn only_the_loudest_are_forwarded_where_the_channel_says_so() {
         assert_eq!(passed.is_ok(), tag != 1, "by route {tag}");
     }
     // All are, again.
-    world.forwarder.set_loudest(net(1), None);
+    world.forwarder.set_state(&state(&[]));
     let datagram = voice(1, 2_000, 0, SILENCE);
     assert_eq!(world.forwarder.handle_datagram(world.now, talkers[2], &datagram), Ok(()));
 }

@@ -121,6 +121,9 @@ fn dress(channel: &mut Channel, look: &ChannelLook) {
     if let Some(most) = look.floor {
         channel.mode = ChannelMode::Floor(most);
     }
+    if let Some(most) = look.loudest {
+        channel.mode = ChannelMode::Loudest(most);
+    }
     channel.limit = look.limit.unwrap_or(channel.limit);
     channel.order = look.order.unwrap_or(channel.order);
 }

@@ -52,6 +52,8 @@ pub(super) struct ChannelEntry {
     pub(super) name: Spanned<String>,
     /// How many talk at once; any number where it is left out.
     pub(super) floor: Option<Spanned<u8>>,
+    /// How many relays pass on, the loudest; all where it is left out.
+    pub(super) loudest: Option<Spanned<u8>>,
     #[serde(default)]
     pub(super) limit: u16,
     /// Where it stands among its siblings; as in the file where it is left out.

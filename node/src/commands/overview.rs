@@ -156,8 +156,12 @@ fn channel_json(view: &View<'_>, channel: &Channel) -> Value {
         "path": view.channel(channel.id),
         "under": parent_of(channel.parent).map(|parent| view.channel(parent)),
         "floor": match channel.mode {
-            ChannelMode::Open => None,
+            ChannelMode::Open | ChannelMode::Loudest(_) => None,
             ChannelMode::Floor(most) => Some(most),
+        },
+        "loudest": match channel.mode {
+            ChannelMode::Open | ChannelMode::Floor(_) => None,
+            ChannelMode::Loudest(most) => Some(most),
         },
         "limit": channel.limit,
         "order": channel.order,

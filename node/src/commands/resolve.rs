@@ -173,12 +173,17 @@ impl<'a> Resolver<'a> {
             let hidden = matches!(before.name, ChannelName::Hidden(_));
             hidden == entry.hidden && self.view.channel_name(before) == name
         });
-        let mode = match &entry.floor {
-            None => ChannelMode::Open,
-            Some(floor) if *floor.get_ref() == 0 => {
-                return Err(self.source.wrong(floor.span(), "a floor is for one talker or more"));
+        let mode = match (&entry.floor, &entry.loudest) {
+            (None, None) => ChannelMode::Open,
+            (Some(most), None) | (None, Some(most)) if *most.get_ref() == 0 => {
+                return Err(self.source.wrong(most.span(), "this is for one talker or more"));
             }
-            Some(floor) => ChannelMode::Floor(*floor.get_ref()),
+            (Some(most), None) => ChannelMode::Floor(*most.get_ref()),
+            (None, Some(most)) => ChannelMode::Loudest(*most.get_ref()),
+            (Some(_), Some(most)) => {
+                let message = "a channel has a floor, or passes on the loudest, not both";
+                return Err(self.source.wrong(most.span(), message));
+            }
         };
         let name = match kept {
             Some(kept) => kept.name.clone(),

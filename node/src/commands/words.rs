@@ -219,6 +219,8 @@ pub(super) fn tell_channel(channel: &Channel) -> String {
         ChannelMode::Open => "open".to_owned(),
         ChannelMode::Floor(1) => "one talks at a time".to_owned(),
         ChannelMode::Floor(most) => format!("{most} talk at a time"),
+        ChannelMode::Loudest(1) => "relays pass on the loudest".to_owned(),
+        ChannelMode::Loudest(most) => format!("relays pass on the {most} loudest"),
     }];
     look.extend(
         (channel.limit > 0).then(|| format!("at most {}", counted(channel.limit.into(), "device"))),

@@ -1,12 +1,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
     time::Duration,
 };
 
 use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 use hark_mesh::{
     List, Target,
-    charter::State,
+    charter::{
+        Charter, Piece, State,
+        content::{Change, Channel, ChannelMode},
+    },
     datagram::{
         BUNDLE_MAX_BYTES, Forward, ForwardedReport, FromMember, FromRelay, Report, Slot, Tunnel,
     },
@@ -129,9 +133,8 @@ impl Run {
                 self.forwarder.set_state(&self.state);
             }
             LOUDEST => {
-                let places = input.byte() % 4;
-                let places = (places < 3).then_some(places);
-                self.forwarder.set_loudest(WORLD.channel(input.byte()), places);
+                self.state = LOUDEST_STATES[usize::from(input.byte() % 2)].clone();
+                self.forwarder.set_state(&self.state);
             }
             WAIT => {
                 let milliseconds = u64::from(input.byte()).pow(2);
@@ -233,7 +236,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let tick = [WAIT, 0, 8];
     let leave = [DETACH, 0, ATTACH, 1, 1, DETACH, 2];
     let whisper = [ROUTE, 0, 2, 0, 12, UNROUTE, 0, 1, CHARTER, 0, 1];
-    let loudest = [LOUDEST, 0, 1, 0];
+    let loudest = [LOUDEST, 0, 0];
     vec![
         ("voice", [begin(0), send(0, &voice(1, 1, 0)), tick.to_vec(), tick.to_vec()].concat()),
         ("copies", [begin(0), send(2, &report), send(0, &voice(1, 1, 3)), tick.to_vec()].concat()),
@@ -246,6 +249,22 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("loudest", [&begin(0)[..], &loudest, &send(0, &voice(1, 1, 0))].concat()),
     ]
 }
+
+/// The charter with channels of which the loudest talker, or the two loudest, are passed on.
+static LOUDEST_STATES: LazyLock<[State; 2]> = LazyLock::new(|| {
+    [1, 2].map(|places| {
+        let mut charter = Charter::clone(&WORLD.charter);
+        let channels = charter.state().channels().cloned();
+        let mode = ChannelMode::Loudest(places);
+        let changes =
+            channels.map(|channel| Change::Channel(Channel { mode, ..channel })).collect();
+        let founder = &WORLD.founder;
+        let edit = charter.edit(&founder.key, founder.member, changes);
+        let edit = edit.expect("the founder may do everything");
+        assert_eq!(charter.take(Piece::Operation(edit)), Ok(true));
+        charter.state().clone()
+    })
+});
 
 const ATTACH: u8 = 0;
 const DETACH: u8 = 1;

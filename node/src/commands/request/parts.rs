@@ -40,7 +40,7 @@ pub enum ChannelRequest {
         #[serde(default)]
         name: Option<String>,
         /// Everybody may talk at once
-        #[arg(long, conflicts_with = "floor")]
+        #[arg(long, conflicts_with_all = ["floor", "loudest"])]
         #[serde(default)]
         open: bool,
         /// Everybody sees its name
@@ -96,6 +96,10 @@ pub struct ChannelLook {
     /// At most N talk at once, others wait
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub floor: Option<u8>,
+    /// All may talk, and relays pass on the N loudest
+    #[arg(long, value_name = "N", conflicts_with = "floor")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..))]
+    pub loudest: Option<u8>,
     /// At most N devices are on it; 0 is any number
     #[arg(long, value_name = "N")]
     pub limit: Option<u16>,

@@ -24,7 +24,7 @@ fn the_example_is_applied_once_and_then_matches() {
     // Whoever cannot read the name of a hidden channel cannot tell that it is there already.
     let error = ann.cannot_with("apply it.toml", &file);
     assert!(
-        error.starts_with("it.toml, line 83, column 8: there is a hidden channel here already, #"),
+        error.starts_with("it.toml, line 84, column 8: there is a hidden channel here already, #"),
         "{error}"
     );
     ann.does("grant commander Ann");

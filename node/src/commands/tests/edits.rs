@@ -46,6 +46,11 @@ fn channels_are_made_edited_moved_linked_and_removed() {
         bob.does("channel edit Flight/Alpha --open --limit 4 --name Anvil"),
         "changed channel Flight/Alpha: called Anvil, open, at most 4 devices"
     );
+    assert_eq!(
+        bob.does("channel edit Anvil --loudest 3"),
+        "changed channel Flight/Anvil: relays pass on the 3 loudest, at most 4 devices"
+    );
+    bob.does("channel edit Anvil --open");
     let answer = bob.with("channel edit Anvil --open", &[]);
     assert_eq!(
         (answer.text.as_str(), &answer.json["changed"]),

@@ -441,7 +441,8 @@ fn preset(id: PresetId, about: u8, grant: Grant) -> Preset {
     let other = WORLD.channel(about >> 4);
     let ring = Channel { parent: Place::Channel(own), ..Channel::open(other, "Ring") };
     let parent = if about & 8 == 0 { Place::Channel(other) } else { Place::Organisation };
-    let mode = ChannelMode::Floor(1 + about % 3);
+    let most = 1 + about % 3;
+    let mode = if about & 1 == 0 { ChannelMode::Floor(most) } else { ChannelMode::Loudest(most) };
     let mut channels = vec![ring, Channel { parent, mode, ..Channel::open(own, "Own") }];
     channels.sort_by_key(|channel| channel.id);
     let deny = Capabilities::LISTEN;
