@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -57,6 +58,22 @@ pub(crate) fn hark() -> Command {
 pub(crate) fn hark_relay() -> Command {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     plain(PATH.get_or_init(|| path("hark-relay", "hark-relay", &["keys", "mesh", "node", "relay"])))
+}
+
+/// The same command, started by another one that becomes it.
+pub(crate) fn through(before: &[impl AsRef<OsStr>], command: &Command) -> Command {
+    let Some((first, rest)) = before.split_first() else {
+        panic!("nothing to start {command:?} by")
+    };
+    let mut whole = Command::new(first);
+    whole.args(rest).arg(command.get_program()).args(command.get_args());
+    for (variable, value) in command.get_envs() {
+        match value {
+            Some(value) => whole.env(variable, value),
+            None => whole.env_remove(variable),
+        };
+    }
+    whole
 }
 
 fn plain(path: &Path) -> Command {

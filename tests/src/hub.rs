@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+#[cfg(target_os = "linux")]
+use crate::{Internet, binary::through};
 use crate::{
     Scene,
     binary::hark_relay,
@@ -24,10 +26,30 @@ pub struct Hub {
 impl Hub {
     /// Starts one on loopback, which serves nobody yet.
     pub fn start(scene: &Scene) -> Self {
-        let home = scene.path("hub");
         let mut command = hark_relay();
-        command.arg("--home").arg(&home).args(["--listen", "127.0.0.1:0", "--events", "-"]);
-        command.args(["--admin", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(["--listen", "127.0.0.1:0"]);
+        Self::run(scene, command)
+    }
+
+    /// Starts one on the street, which serves the organisation that this member has founded.
+    #[cfg(target_os = "linux")]
+    #[track_caller]
+    pub fn outside(internet: &Internet, scene: &Scene, founder: &str) -> Self {
+        let config = scene.path("relay.toml");
+        let organisation = format!("[[organisation]]\nid = {}\n", organisation_of(scene, founder));
+        fs::write(&config, organisation).expect("a file for its configuration");
+        let mut command = through(&internet.outside(), &hark_relay());
+        command.args(["--listen", "192.0.2.1:7300"]).arg("--config").arg(config);
+        let hub = Self::run(scene, command);
+        let ready = hub.wait_after(0, "organisation", |event| event.is("ready"));
+        name(scene, founder, ready.text("device"), "192.0.2.1:7300");
+        hub
+    }
+
+    fn run(scene: &Scene, mut command: Command) -> Self {
+        let home = scene.path("hub");
+        command.arg("--home").arg(&home).args(["--admin", "127.0.0.1:0", "--events", "-"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let events = Events::follow(child.stdout.take().expect("its output is a pipe"));
         let started = events.wait(|events| events.iter().find(|it| it.is("started")).cloned());
@@ -40,14 +62,10 @@ impl Hub {
     /// Serves the organisation that this member has founded, whose charter names it from now on.
     #[track_caller]
     pub fn serve(&self, scene: &Scene, founder: &str) {
-        let shown = scene.run(founder, &["charter", "show", "--json"]);
-        let shown: Value = serde_json::from_str(shown.success()).expect("JSON");
-        let served = self.ask("POST", "organisations", &json!({"id": shown["id"]}));
+        let id = organisation_of(scene, founder);
+        let served = self.ask("POST", "organisations", &json!({"id": id}));
         let device = served["device"].as_str().expect("text");
-        let address = served["listen"][0].as_str().expect("text");
-        let named =
-            scene.run(founder, &["charter", "relay", "add", "Hub", device, "--address", address]);
-        assert!(named.success().contains("named relay Hub"), "{named:?}");
+        name(scene, founder, device, served["listen"][0].as_str().expect("text"));
     }
 
     /// What the admin API answers under `/api/v1/`, which must work.
@@ -97,4 +115,19 @@ impl Drop for Hub {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The id of the organisation that this member belongs to.
+fn organisation_of(scene: &Scene, member: &str) -> Value {
+    let shown = scene.run(member, &["charter", "show", "--json"]);
+    let mut shown: Value = serde_json::from_str(shown.success()).expect("JSON");
+    shown["id"].take()
+}
+
+/// Has the charter of an officer name a relay.
+#[track_caller]
+fn name(scene: &Scene, officer: &str, device: &str, address: &str) {
+    let add = ["charter", "relay", "add", "Hub", device, "--address", address];
+    let named = scene.run(officer, &add);
+    assert!(named.success().contains("named relay Hub"), "{named:?}");
 }

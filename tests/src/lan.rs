@@ -72,11 +72,11 @@ impl Drop for Lan {
     }
 }
 
-fn ip(arguments: &[&str]) -> bool {
+pub(crate) fn ip(arguments: &[&str]) -> bool {
     run("ip", arguments)
 }
 
-fn run(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> bool {
     let output = Command::new(program).args(arguments).output();
     let worked = output.as_ref().is_ok_and(|output| output.status.success());
     if !worked {

@@ -13,6 +13,8 @@ mod binary;
 mod events;
 mod hub;
 #[cfg(target_os = "linux")]
+mod internet;
+#[cfg(target_os = "linux")]
 mod lan;
 mod member;
 mod relay;
@@ -21,6 +23,8 @@ mod scene;
 pub use binary::{Outcome, is_root};
 pub use events::Event;
 pub use hub::Hub;
+#[cfg(target_os = "linux")]
+pub use internet::{Internet, Nat};
 #[cfg(target_os = "linux")]
 pub use lan::Lan;
 pub use member::Member;

@@ -8,7 +8,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    binary::{Outcome, hark},
+    binary::{Outcome, hark, through},
     member::Member,
 };
 
@@ -191,17 +191,9 @@ impl Talk {
     }
 
     fn command(&self) -> Command {
-        let program = hark();
-        let mut command = match self.before.split_first() {
-            None => program,
-            Some((first, rest)) => {
-                let mut command = Command::new(first);
-                command.args(rest).arg(program.get_program());
-                for (name, _) in program.get_envs() {
-                    command.env_remove(name);
-                }
-                command
-            }
+        let mut command = match &self.before[..] {
+            [] => hark(),
+            before => through(before, &hark()),
         };
         command.arg("talk").args(&self.ticket).arg("--home").arg(&self.home);
         command.args(["--name", &self.name]);

@@ -9,6 +9,7 @@ mod control;
 mod devices;
 mod doors;
 mod lan;
+mod nats;
 mod organisations;
 mod profiles;
 mod relays;

@@ -1,0 +1,199 @@
+use std::{
+    process::Command,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    binary::is_root,
+    lan::{ip, run},
+    scene::Talk,
+};
+
+/// Homes behind routers of their own, and the street between these: namespaces of this machine,
+/// gone when dropped. Nothing of it reaches any other network.
+///
+/// ```text
+///  home 0 ─── router 0 ───┐             ┌─── router 1 ─── home 1
+///  10.1.0.2     192.0.2.11 ── street ── 192.0.2.12     10.2.0.2
+///                            192.0.2.1
+/// ```
+pub struct Internet {
+    street: String,
+    homes: Vec<String>,
+    routers: Vec<String>,
+}
+
+/// How a router gives its home's packets its own address. Packets come in only from where a socket
+/// has sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nat {
+    /// A socket has one port, whoever it sends to: its own, where nobody else has it. What the
+    /// kernel does by itself.
+    KeepsPorts,
+    /// Each other end sees another port, which nobody can foretell.
+    RandomPorts,
+}
+
+impl Internet {
+    /// A home behind each of these. None, and a line that says so, where this process may not, or
+    /// the system has not what it takes.
+    pub fn lay(nats: &[Nat]) -> Option<Self> {
+        if !is_root() {
+            println!("skipped: only root can make network namespaces");
+            return None;
+        }
+        // Tests of one process may run side by side.
+        static LAID: AtomicU64 = AtomicU64::new(0);
+        let laid = LAID.fetch_add(1, Ordering::Relaxed);
+        let name = |what: &str| format!("hark-test-{}-{laid}-{what}", std::process::id());
+        let mut this = Self { street: name("street"), homes: Vec::new(), routers: Vec::new() };
+        if !ip(&["netns", "add", &this.street]) {
+            println!("skipped: this system has no network namespaces");
+            return None;
+        }
+        if !run("ip", &["netns", "exec", &this.street, "nft", "list", "ruleset"]) {
+            println!("skipped: this system has no nftables");
+            return None;
+        }
+        let street = this.street.clone();
+        must(&street, &["link", "add", "road", "type", "bridge", "forward_delay", "0"]);
+        must(&street, &["address", "add", "192.0.2.1/24", "dev", "road"]);
+        must(&street, &["link", "set", "road", "up"]);
+        for (nat, number) in nats.iter().zip(1..) {
+            let (home, router) =
+                (name(&format!("home-{number}")), name(&format!("router-{number}")));
+            let port = port(number - 1);
+            for namespace in [&home, &router] {
+                assert!(ip(&["netns", "add", namespace]), "no {namespace}");
+            }
+            this.homes.push(home.clone());
+            this.routers.push(router.clone());
+            let outside = ["link", "add", &port, "type", "veth", "peer", "name", "outside"];
+            must(&street, &[&outside[..], &["netns", &router]].concat());
+            must(&street, &["link", "set", &port, "master", "road", "up"]);
+            let inside = ["link", "add", "inside", "type", "veth", "peer", "name", "cable"];
+            must(&router, &[&inside[..], &["netns", &home]].concat());
+            let gate = format!("10.{number}.0.1");
+            let addresses = [
+                (&router, "outside", format!("192.0.2.{}/24", 10 + number)),
+                (&router, "inside", format!("{gate}/24")),
+                (&home, "cable", format!("10.{number}.0.2/24")),
+            ];
+            for (namespace, device, address) in addresses {
+                must(namespace, &["address", "add", &address, "dev", device]);
+                must(namespace, &["link", "set", device, "up"]);
+            }
+            must(&home, &["route", "add", "default", "via", &gate]);
+            let forward = ["netns", "exec", &router, "sysctl", "-qw", "net.ipv4.ip_forward=1"];
+            assert!(ip(&forward), "no forwarding");
+            rules(&router, &nat.rules());
+        }
+        for namespace in this.namespaces() {
+            must(namespace, &["link", "set", "lo", "up"]);
+        }
+        Some(this)
+    }
+
+    /// Runs `talk` in a home, listening where the program does by itself.
+    pub fn talk(&self, home: usize, talk: Talk) -> Talk {
+        talk.listen(&["--no-mdns"]).through(&["ip", "netns", "exec", &self.homes[home]])
+    }
+
+    /// Runs `talk` on the street, where everybody reaches it.
+    pub fn talk_outside(&self, talk: Talk) -> Talk {
+        let listen = ["--no-mdns", "--listen", "192.0.2.1:7400"];
+        talk.listen(&listen).through(&self.outside())
+    }
+
+    /// What runs a command on the street.
+    pub fn outside(&self) -> [&str; 4] {
+        ["ip", "netns", "exec", &self.street]
+    }
+
+    /// A home's own address, and the one that others see.
+    pub fn addresses_of(home: usize) -> [[u8; 4]; 2] {
+        let number = u8::try_from(home + 1).expect("few homes");
+        [[10, number, 0, 2], [192, 0, 2, 10 + number]]
+    }
+
+    /// Lets nothing more pass between the routers, as where a provider keeps its customers apart.
+    pub fn part_neighbours(&self) {
+        let ports: Vec<_> = (0..self.homes.len()).map(port).collect();
+        self.between("part", &ports.join(", "), &ports.join(", "), "drop");
+    }
+
+    /// Has what passes between each home's router and the others counted from now on.
+    pub fn count_neighbours(&self) {
+        let ports: Vec<_> = (0..self.homes.len()).map(port).collect();
+        for port in &ports {
+            self.between(&format!("{port}-out"), port, &ports.join(", "), "counter");
+            self.between(&format!("{port}-in"), &ports.join(", "), port, "counter");
+        }
+    }
+
+    /// How many packets have passed between a home's router and the others since
+    /// [`Self::count_neighbours`].
+    pub fn counted(&self, home: usize) -> u64 {
+        let count = |direction: &str| {
+            let table = format!("{}-{direction}", port(home));
+            let list = ["nft", "list", "table", "bridge", &table];
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &self.street]).args(list);
+            let output = command.output().expect("it starts");
+            let text = String::from_utf8_lossy(&output.stdout);
+            let count = text.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+            let count: Option<u64> = count.and_then(|count| count.parse().ok());
+            count.unwrap_or_else(|| panic!("{output:?}"))
+        };
+        count("out") + count("in")
+    }
+
+    /// What becomes of IPv4 packets that come by one of these ports and leave by one of those.
+    fn between(&self, table: &str, from: &str, to: &str, verdict: &str) {
+        let which = format!("ether type ip iifname {{ {from} }} oifname {{ {to} }}");
+        let chain = format!("type filter hook forward priority 0; {which} {verdict};");
+        rules(&self.street, &format!("table bridge {table} {{ chain forward {{ {chain} }}; }}"));
+    }
+
+    fn namespaces(&self) -> impl Iterator<Item = &String> {
+        self.homes.iter().chain(&self.routers).chain([&self.street])
+    }
+}
+
+impl Drop for Internet {
+    fn drop(&mut self) {
+        for name in self.namespaces() {
+            ip(&["netns", "delete", name]);
+        }
+    }
+}
+
+impl Nat {
+    /// As routers have it: what nobody inside has asked for is dropped, and not answered.
+    fn rules(self) -> String {
+        let masquerade = match self {
+            Self::KeepsPorts => "masquerade",
+            Self::RandomPorts => "masquerade random,fully-random",
+        };
+        format!(
+            "table ip home {{ \
+             chain leave {{ type nat hook postrouting priority 100; oifname outside {masquerade}; }}; \
+             chain pass {{ type filter hook forward priority 0; \
+             iifname outside ct state != {{ established, related }} drop; }}; \
+             chain arrive {{ type filter hook input priority 0; iifname outside drop; }}; }}"
+        )
+    }
+}
+
+/// The street's end of a router's cable.
+fn port(home: usize) -> String {
+    format!("port{home}")
+}
+
+fn must(namespace: &str, arguments: &[&str]) {
+    assert!(ip(&[&["-n", namespace], arguments].concat()), "{namespace}: {arguments:?}");
+}
+
+fn rules(namespace: &str, rules: &str) {
+    assert!(run("ip", &["netns", "exec", namespace, "nft", rules]), "{namespace}: {rules}");
+}

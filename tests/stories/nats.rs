@@ -1,0 +1,191 @@
+//! Members behind the kernel's own NATs, each in a home of its own.
+#![cfg(target_os = "linux")]
+
+use std::{fs, path::Path};
+
+use hark_tests::{Event, Hub, Internet, Member, Nat, Scene};
+
+/// Two whose NATs keep ports meet by the relay of their charter and come to talk without it.
+#[test]
+fn neighbours_open_their_nats() {
+    let Some((_internet, _scene, _hub, kestrel, wren)) = by_a_relay([Nat::KeepsPorts; 2]) else {
+        return;
+    };
+    for (here, there) in [(&kestrel, &wren), (&wren, &kestrel)] {
+        waits_for_path(here, there, |path| path != "relay");
+        here.hears(there, 200);
+    }
+    let paths = [(&kestrel, &wren), (&wren, &kestrel)]
+        .map(|(here, there)| newest_path(&here.events(), &there.device()));
+    assert!(paths.contains(&"punched".to_owned()), "{paths:?}");
+    kestrel.has_heard(&wren, 2);
+}
+
+/// Ports that nobody can foretell leave the relay.
+#[test]
+fn a_nat_with_random_ports() {
+    by_relay_alone([Nat::RandomPorts, Nat::KeepsPorts], |_| ());
+}
+
+#[test]
+fn both_nats_with_random_ports() {
+    by_relay_alone([Nat::RandomPorts; 2], |_| ());
+}
+
+/// NATs that could be opened do not help where nothing passes between them.
+#[test]
+fn a_provider_that_keeps_its_customers_apart() {
+    by_relay_alone([Nat::KeepsPorts; 2], Internet::part_neighbours);
+}
+
+/// A member whom all reach relays for those whose NATs do not open.
+#[test]
+fn a_volunteer_between_nats_with_random_ports() {
+    let Some(internet) = Internet::lay(&[Nat::RandomPorts; 2]) else { return };
+    let scene = Scene::default();
+    scene.found("Osprey", "Falconry");
+    acquaint(&internet, &scene, &["Osprey", "Kestrel", "Wren"]);
+    scene.run("Osprey", &["relay", "volunteer", "on"]).success();
+    let osprey = internet.talk_outside(scene.talk("Osprey")).start();
+    let [kestrel, wren] = ["Kestrel", "Wren"].map(|name| scene.talk(name));
+    let [kestrel, wren] =
+        [(0, kestrel, "english"), (1, wren, "french")].map(|(home, it, sound)| {
+            internet.talk(home, it.speaking(sound)).with(&["--peer", "192.0.2.1:7400"]).start()
+        });
+    for (here, there) in [(&kestrel, &wren), (&wren, &kestrel)] {
+        waits_for_path(here, there, |path| path == "relay");
+        here.hears(there, 200);
+        assert_eq!(newest_path(&here.events(), &osprey.device()), "direct");
+    }
+}
+
+/// A member who hides where it is exchanges packets with the relay alone, and nobody else comes to
+/// know its address. [PROTO-2.11]
+#[test]
+fn relay_only_hides_the_address() {
+    let Some(internet) = Internet::lay(&[Nat::KeepsPorts; 3]) else { return };
+    let scene = Scene::default();
+    scene.found("Kestrel", "Falconry");
+    let _hub = Hub::outside(&internet, &scene, "Kestrel");
+    acquaint(&internet, &scene, &["Kestrel", "Wren", "Heron"]);
+    internet.count_neighbours();
+    let kestrel = scene.talk("Kestrel").speaking("english");
+    let kestrel = internet.talk(0, kestrel).with(&["--relay-only"]).start();
+    let wren = internet.talk(1, scene.talk("Wren").speaking("french")).start();
+    let heron = internet.talk(2, scene.talk("Heron")).start();
+    for other in [&wren, &heron] {
+        waits_for_path(&kestrel, other, |path| path == "relay");
+        other.hears(&kestrel, 200);
+    }
+    kestrel.hears(&wren, 200);
+    // They open their NATs for each other, and would for Kestrel.
+    waits_for_path(&heron, &wren, |path| path != "relay");
+    heron.hears(&wren, 200);
+    assert!(internet.counted(1) > 200);
+    assert_eq!(internet.counted(0), 0);
+    for member in [&wren, &heron] {
+        assert_eq!(newest_path(&member.events(), &kestrel.device()), "relay");
+        let told = format!("{:?}{}", member.events(), member.stderr());
+        let kept = kept(&scene.home(member.name()));
+        let knows = |home| {
+            let known = Internet::addresses_of(home).map(|address| {
+                let [a, b, c, d] = address;
+                told.contains(&format!("{a}.{b}.{c}.{d}"))
+                    || kept.windows(address.len()).any(|bytes| bytes == address)
+            });
+            known.contains(&true)
+        };
+        assert!(!knows(0), "{} knows where Kestrel is", member.name());
+        assert!(knows(if member.name() == "Wren" { 2 } else { 1 }), "it would be found");
+    }
+}
+
+/// Two in homes of their own, whose charter names a relay on the street, talk.
+fn by_a_relay(nats: [Nat; 2]) -> Option<(Internet, Scene, Hub, Member, Member)> {
+    by_a_relay_where(nats, |_| ())
+}
+
+fn by_a_relay_where(
+    nats: [Nat; 2],
+    prepare: impl FnOnce(&Internet),
+) -> Option<(Internet, Scene, Hub, Member, Member)> {
+    let internet = Internet::lay(&nats)?;
+    prepare(&internet);
+    let scene = Scene::default();
+    scene.found("Kestrel", "Falconry");
+    let hub = Hub::outside(&internet, &scene, "Kestrel");
+    acquaint(&internet, &scene, &["Kestrel", "Wren"]);
+    let kestrel = internet.talk(0, scene.talk("Kestrel").speaking("english")).start();
+    let wren = internet.talk(1, scene.talk("Wren").speaking("french")).start();
+    Some((internet, scene, hub, kestrel, wren))
+}
+
+/// The two hear each other, and never without the relay.
+fn by_relay_alone(nats: [Nat; 2], prepare: impl FnOnce(&Internet)) {
+    let Some((_internet, _scene, _hub, kestrel, wren)) = by_a_relay_where(nats, prepare) else {
+        return;
+    };
+    for (here, there) in [(&kestrel, &wren), (&wren, &kestrel)] {
+        waits_for_path(here, there, |path| path == "relay");
+        // By then they have tried to open their NATs more than once.
+        here.hears(there, 400);
+        let device = there.device();
+        let paths = here.events();
+        let mut paths = paths.iter().filter_map(|event| path_of(event, &device));
+        assert!(paths.all(|path| path == "relay"), "{:?}", here.events());
+    }
+    kestrel.has_heard(&wren, 2);
+    wren.has_heard(&kestrel, 2);
+}
+
+/// Has the others join the squad of the first, on one machine: where they were then is of no use
+/// later.
+fn acquaint(internet: &Internet, scene: &Scene, names: &[&str]) {
+    let (first, others) = names.split_first().expect("somebody has founded it");
+    let talk = |name| scene.talk(name).through(&internet.outside());
+    let mut founder = talk(first).start();
+    for name in others {
+        let mut joined = talk(name).ticket(&founder.ticket()).start();
+        joined.is_among(&[&founder]);
+        joined.leave();
+    }
+    founder.leave();
+}
+
+#[track_caller]
+fn waits_for_path(here: &Member, there: &Member, is: impl Fn(&str) -> bool) {
+    let device = there.device();
+    here.wait(&format!("path to {}", there.name()), |events| {
+        is(&newest_path(events, &device)).then_some(())
+    });
+}
+
+/// The path to a device that it told of last.
+fn newest_path(events: &[Event], device: &str) -> String {
+    let newest = events.iter().rev().find_map(|event| path_of(event, device));
+    newest.unwrap_or_default().to_owned()
+}
+
+/// The path to a device that this event tells of.
+fn path_of<'a>(event: &'a Event, device: &str) -> Option<&'a str> {
+    if !event.is_about(device) {
+        return None;
+    }
+    match (event.is("peer_up"), event.is("path_changed")) {
+        (true, _) => Some(event.text("path")),
+        (_, true) => Some(event.text("to")),
+        _ => None,
+    }
+}
+
+/// All that a member keeps, one file after the other.
+fn kept(folder: &Path) -> Vec<u8> {
+    let entries =
+        fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it is read"));
+    let parts = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => kept(&path),
+        // The socket of a local API is no file.
+        path => fs::read(path).unwrap_or_default(),
+    });
+    parts.collect::<Vec<_>>().concat()
+}
