@@ -134,7 +134,8 @@ enum Purpose {
     Order(u64),
     /// To one who uses us as a relay.
     Notice(u64),
-    Path,
+    Observed(u64),
+    Candidates,
 }
 
 /// A peer whose Hello was accepted.
@@ -244,7 +245,7 @@ impl Squad {
         if self.liveness.link_up(now, device).is_some_and(|reach| reach != Reach::Reachable) {
             self.events.push_back(Event::PeerReachable { device });
         }
-        self.paths.link_down(device);
+        self.paths.link_up(device);
         self.dialling.connected(device, address);
         self.learn(now, Some(device), &addresses);
         self.learn(now, Some(device), address.as_slice());
@@ -743,7 +744,8 @@ impl Squad {
             Purpose::Listening(number) => self.nets.handle_answer(now, device, number, taken),
             Purpose::Names => self.names.handle_answer(now, device, taken),
             Purpose::Charter => self.replication.handle_answer(device),
-            Purpose::Move | Purpose::Path => {}
+            Purpose::Move | Purpose::Candidates => {}
+            Purpose::Observed(number) => self.paths.handle_answer(now, device, number, taken),
             Purpose::Order(number) => self.relays.handle_answer(now, device, number, taken),
             Purpose::Notice(number) => {
                 if let Some(serving) = &mut self.serving {
@@ -774,6 +776,7 @@ impl Squad {
         while let Some((to, bytes)) = self.replication.poll_message() {
             self.send(to, Purpose::Charter, Zeroizing::new(bytes));
         }
+        self.tell_observed(now);
         self.settle_relaying(now);
     }
 

@@ -7,7 +7,7 @@ use std::{
 use hark_keys::{DeviceId, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Purpose, Squad};
+use super::{Purpose, Squad, telling::Telling};
 use crate::{
     Dial, List, Way,
     dialling::can_be_dialled,
@@ -34,12 +34,18 @@ pub(super) struct Paths {
     /// Relays may lead to others now.
     stale: bool,
     /// How linked peers are seen.
-    seen: BTreeMap<DeviceId, Seen>,
+    seen: BTreeMap<DeviceId, Sight>,
     /// Where linked peers see this device's socket that listens.
     observed: BTreeMap<DeviceId, SocketAddr>,
     /// The last attempt with each peer to open the NATs between.
     rounds: BTreeMap<DeviceId, Round>,
     dials: VecDeque<Dial>,
+}
+
+/// How a linked peer is seen, and where it was told that it is.
+struct Sight {
+    seen: Seen,
+    told: Telling<SocketAddr>,
 }
 
 /// An attempt to open the NATs between this device and a peer.
@@ -52,10 +58,16 @@ struct Round {
 }
 
 impl Paths {
-    pub(super) fn link_down(&mut self, device: DeviceId) {
+    /// There is a new link: how it is seen is yet to be told. What the peer has said holds on, as it
+    /// may see no new link.
+    pub(super) fn link_up(&mut self, device: DeviceId) {
         self.seen.remove(&device);
-        self.observed.remove(&device);
         self.rounds.remove(&device);
+    }
+
+    pub(super) fn link_down(&mut self, device: DeviceId) {
+        self.link_up(device);
+        self.observed.remove(&device);
     }
 
     pub(super) fn relays_changed(&mut self) {
@@ -70,7 +82,8 @@ impl Paths {
         for (device, round) in &mut self.rounds {
             if round.first_half && now >= round.began + FIRST_HALF {
                 round.first_half = false;
-                if self.seen.get(device) == Some(&Seen::Relayed) {
+                let sight = self.seen.get(device);
+                if sight.is_some_and(|sight| sight.seen == Seen::Relayed) {
                     let addresses = std::mem::take(&mut round.candidates);
                     self.dials.push_back(Dial {
                         device: Some(*device),
@@ -84,7 +97,34 @@ impl Paths {
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let open = self.rounds.values().filter(|round| round.first_half);
-        open.map(|round| round.began + FIRST_HALF).min()
+        let halves = open.map(|round| round.began + FIRST_HALF);
+        halves.chain(self.seen.values().filter_map(|sight| sight.told.timeout())).min()
+    }
+
+    /// The next one to be told where this device sees it, and under which number. [PROTO-5.7]
+    fn poll_observed(
+        &mut self,
+        now: Timestamp,
+        numbers: &mut u64,
+    ) -> Option<(DeviceId, u64, SocketAddr)> {
+        self.seen.iter_mut().find_map(|(device, sight)| {
+            let (Seen::Direct(address) | Seen::Punched(address)) = sight.seen else { return None };
+            let number = sight.told.poll(now, &address, numbers)?;
+            Some((*device, number, address))
+        })
+    }
+
+    /// A peer has taken, or not, what it was told under `number`.
+    pub(super) fn handle_answer(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        number: u64,
+        taken: bool,
+    ) {
+        if let Some(sight) = self.seen.get_mut(&device) {
+            sight.told.handle_answer(now, number, taken);
+        }
     }
 
     /// Addresses at which this device's socket is seen from outside: those that a relay tells, or
@@ -101,7 +141,7 @@ impl Paths {
     }
 
     pub(super) fn is_relayed(&self, device: DeviceId) -> bool {
-        self.seen.get(&device) == Some(&Seen::Relayed)
+        self.seen.get(&device).is_some_and(|sight| sight.seen == Seen::Relayed)
     }
 }
 
@@ -129,16 +169,22 @@ impl Squad {
         if !self.links.contains_key(&device) {
             return;
         }
-        if self.paths.seen.insert(device, seen) == Some(seen) {
-            return;
+        match self.paths.seen.get_mut(&device) {
+            Some(sight) if sight.seen == seen => return,
+            Some(sight) => sight.seen = seen,
+            None => drop(self.paths.seen.insert(device, Sight { seen, told: Telling::default() })),
         }
         self.paths.stale |= self.relays.contains(device);
         self.settle_dialling(now, device);
-        if let Seen::Direct(address) | Seen::Punched(address) = seen {
-            let message = Message::Observed(address).encode();
-            self.send(device, Purpose::Path, Zeroizing::new(message));
-        }
         self.settle(now);
+    }
+
+    /// Tells peers where they are seen, until they have taken it.
+    pub(super) fn tell_observed(&mut self, now: Timestamp) {
+        while let Some((to, number, address)) = self.paths.poll_observed(now, &mut self.numbers) {
+            let message = Message::Observed(address).encode();
+            self.send(to, Purpose::Observed(number), Zeroizing::new(message));
+        }
     }
 
     /// A linked peer that has been heard is dialled only where a relay leads to it.
@@ -173,7 +219,8 @@ impl Squad {
     /// `from` says where it sees this device. Believed for nothing but where to be dialled.
     pub(super) fn take_observed(&mut self, now: Timestamp, from: DeviceId, address: SocketAddr) {
         // Whoever is reached aside from the socket that listens sees another one.
-        let listens = matches!(self.paths.seen.get(&from), Some(Seen::Direct(_)));
+        let sight = self.paths.seen.get(&from);
+        let listens = sight.is_some_and(|sight| matches!(sight.seen, Seen::Direct(_)));
         if !listens || !can_be_dialled(address) {
             return;
         }
@@ -217,7 +264,7 @@ impl Squad {
     fn send_candidates(&mut self, to: DeviceId, answer: bool) {
         let addresses = self.candidates();
         let message = Message::Candidates(Candidates { answer, addresses }).encode();
-        self.send(to, Purpose::Path, Zeroizing::new(message));
+        self.send(to, Purpose::Candidates, Zeroizing::new(message));
     }
 }
 

@@ -4,7 +4,7 @@ use super::rights::World;
 use crate::{
     Dial, List, Way,
     message::{Candidates, Message},
-    squad::{DownReason, MessageError, Seen},
+    squad::{DownReason, MessageError, Seen, Transmit},
 };
 
 /// Where a device is seen: its host number and port.
@@ -179,4 +179,24 @@ fn who_relays_no_more_uses_the_volunteers_that_are_left() {
     assert!(!world.squad(1).relays.contains(other), "it relays itself");
     world.squad(1).volunteer(now, None);
     assert!(world.squad(1).relays.contains(other));
+}
+
+/// A peer that could not take it once never came to know where it was seen, and opened no NAT.
+#[test]
+fn where_a_peer_is_seen_is_told_until_it_is_taken() {
+    let mut world = world();
+    let now = world.now;
+    for witness in [2, 3] {
+        see(&mut world, witness, 0, Seen::Direct(at(0, 7_001)));
+        let squad = &mut world.nodes[usize::from(witness)].squad;
+        while let Some(transmit) = squad.poll_transmit() {
+            if let Transmit::Message { to, id, .. } = transmit {
+                squad.handle_failed(now, to, id);
+            }
+        }
+    }
+    world.wait(300);
+    dials(&mut world, 0);
+    let aside = dials(&mut world, 1).into_iter().find(|dial| dial.way == Way::Aside);
+    assert_eq!(aside.map(|dial| dial.addresses), Some(vec![at(0, 7_001)]));
 }
