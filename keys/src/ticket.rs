@@ -78,7 +78,7 @@ pub struct Ticket {
     pub name: String,
     /// What was signed.
     pub invite: Signed<Invite>,
-    /// Devices to try first.
+    /// Devices to try first: those that admit, and relays that lead to them.
     pub doors: Vec<Door>,
     secret: Secret,
 }
@@ -124,6 +124,23 @@ impl Ticket {
         let invited = (Terms { expires, uses: 1, role: None }, Some(member));
         let doors = vec![Door { device: issuer.id(), addresses }];
         Self::issue_for(issuer, organisation, name, invited, doors, random)
+    }
+
+    /// The same ticket with relays behind its doors, that lead a newcomer to these where it cannot
+    /// reach them: as many as there is room for. [PROTO-3.10]
+    pub fn led_by(mut self, relays: impl IntoIterator<Item = Door>) -> Self {
+        for mut relay in relays {
+            relay.addresses.truncate(RELAY_ADDRESS_LIMIT);
+            let known = self.doors.iter().any(|door| door.device == relay.device);
+            if known || self.doors.len() == DOOR_LIMIT {
+                continue;
+            }
+            self.doors.push(relay);
+            if encode(&self).len() > BYTES_LIMIT {
+                self.doors.pop();
+            }
+        }
+        self
     }
 
     fn issue_for(
@@ -332,6 +349,9 @@ const REDEMPTION_KIND: &str = "redemption";
 /// Doors of a ticket; one with more is refused.
 const DOOR_LIMIT: usize = 4;
 
+/// Addresses of a relay that a ticket is made with; it is reached by any of them.
+const RELAY_ADDRESS_LIMIT: usize = 2;
+
 /// Addresses of a door; a ticket with more is refused.
 const ADDRESS_LIMIT: usize = 6;
 
@@ -392,6 +412,37 @@ mod tests {
         }
         assert_eq!("hello".parse::<Ticket>(), Err(TicketError::NotATicket));
         assert_eq!("a".repeat(2_000).parse::<Ticket>(), Err(TicketError::TooLong));
+    }
+
+    /// [PROTO-3.10] Relays come behind the doors, as far as there is room, and redeem nothing.
+    #[test]
+    fn relays_lead_to_the_doors_of_a_ticket() {
+        let random = SeededRandom::new(5);
+        let relay = || Door {
+            device: DeviceKey::generate(&random).id(),
+            addresses: vec!["192.0.2.9:7300".parse().expect("an address"); 5],
+        };
+        let (plain, issuer) = ticket(3);
+        let own = Door { device: issuer.id(), addresses: Vec::new() };
+        let relays = [own, relay(), relay(), relay(), relay()];
+        let led = plain.clone().led_by(relays.clone());
+        let devices: Vec<_> = led.doors.iter().map(|door| door.device).collect();
+        let expected = [&relays[0], &relays[1], &relays[2], &relays[3]].map(|door| door.device);
+        assert_eq!(devices, expected);
+        assert_eq!(led.doors[1].addresses.len(), RELAY_ADDRESS_LIMIT);
+        assert_eq!(led.invite(), plain.invite());
+        assert_eq!(led.to_string().parse(), Ok(led));
+        // A ticket that is full stays as it was.
+        let long = "[2001:db8::1]:65535".parse().expect("an address");
+        let doors = std::iter::repeat_with(relay).take(3);
+        let doors = doors.map(|door| Door { addresses: vec![long; ADDRESS_LIMIT], ..door });
+        let terms = Terms { expires: UnixTime::from_secs(1_000), uses: 3, role: None };
+        let organisation = OrganisationId::from_bytes([9; 32]);
+        let name = "n".repeat(NAME_LIMIT);
+        let full = Ticket::issue(&issuer, organisation, &name, terms, doors.collect(), &random);
+        let led = full.clone().led_by([relay()]);
+        assert!(led.to_string().len() <= TEXT_LIMIT);
+        assert_eq!(led.to_string().parse(), Ok(led));
     }
 
     /// [PROTO-4.4] Whatever is put into it, a ticket can be read.

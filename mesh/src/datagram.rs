@@ -11,8 +11,8 @@ mod voice;
 
 pub use relay::{
     BUNDLE_FRAMES_MAX, BUNDLE_MAX_BYTES, Bundle, FORWARD_MAX_BYTES, Forward, Forwarded,
-    ForwardedReport, FromMember, FromRelay, Introduction, PULSE_SPURTS_MAX, Pulse, SILENCE, Seen,
-    Slot, TUNNEL_MAX_BYTES, Tunnel,
+    ForwardedReport, FromMember, FromRelay, Introduction, Knock, PULSE_SPURTS_MAX, Pulse, SILENCE,
+    Seen, Slot, TUNNEL_MAX_BYTES, Tunnel,
 };
 pub use report::{Heartbeat, Report};
 pub use voice::{FrameHeader, Frames, Voice};
@@ -193,6 +193,9 @@ pub const KIND_PULSE: u8 = 9;
 pub const KIND_FORWARDED_REPORT: u8 = 10;
 /// First byte of an introduction.
 pub const KIND_INTRODUCTION: u8 = 11;
+
+/// First byte of a knock.
+pub const KIND_KNOCK: u8 = 12;
 
 /// Frames of a voice datagram: the frame and five copies. One with more is dropped.
 pub const FRAMES_MAX: usize = 6;

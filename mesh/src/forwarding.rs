@@ -80,6 +80,8 @@ pub struct Forwarder {
     /// Who is to be told whose slot which is, and whether the last to be sent was one of these.
     introductions: VecDeque<(Place, Slot, DeviceId)>,
     introduced: bool,
+    /// The same of newcomers and doors at which they knock.
+    knocks: VecDeque<(Place, Slot, DeviceId)>,
     /// Talkers of whom nothing has come lately: highest sequence, and who would hear them.
     stalled: Vec<(Slot, u16, Arc<Vec<Place>>)>,
     out: Bucket,
@@ -97,7 +99,7 @@ pub struct Forwarder {
 pub struct Transmit<'a> {
     /// To whom.
     pub to: Slot,
-    /// Of kind 5 to 9.
+    /// Of kind 5 to 9, 11 or 12.
     pub bytes: &'a [u8],
 }
 
@@ -157,6 +159,7 @@ impl Forwarder {
             signals: VecDeque::new(),
             introductions: VecDeque::with_capacity(INTRODUCTIONS_MAX),
             introduced: false,
+            knocks: VecDeque::new(),
             stalled: Vec::new(),
             out: Bucket::default(),
             waited_at: None,
@@ -203,6 +206,28 @@ impl Forwarder {
         }
         self.fan_outs.note(place.slot);
         Ok(place.slot)
+    }
+
+    /// Attaches a newcomer, who may exchange packets with members at whom it knocks, and no more than
+    /// that; not one that is attached as something else. [PROTO-9.16]
+    pub fn attach_newcomer(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+    ) -> Result<Slot, AttachError> {
+        if self.sessions.slot_of(device).is_some() && !self.is_newcomer(device) {
+            return Err(AttachError::Full);
+        }
+        let slot = self.attach(now, device, None)?;
+        let session = self.sessions.get_mut(slot).expect("it was attached just now");
+        session.doors.get_or_insert_default();
+        Ok(slot)
+    }
+
+    /// Whether a device is attached as a newcomer.
+    pub fn is_newcomer(&self, device: DeviceId) -> bool {
+        let session = self.sessions.slot_of(device).and_then(|slot| self.sessions.get(slot));
+        session.is_some_and(|session| session.doors.is_some())
     }
 
     /// Ends what a device has here: its routes, and what of it or for it has not been sent.
@@ -285,7 +310,7 @@ impl Forwarder {
         }
     }
 
-    /// A datagram of kind 4, 6 or 10 has come from a device. What is dropped is counted.
+    /// A datagram of kind 4, 6, 10 or 12 has come from a device. What is dropped is counted.
     pub fn handle_datagram(
         &mut self,
         now: Timestamp,
@@ -302,6 +327,7 @@ impl Forwarder {
             Ok(FromMember::Forward(forward)) => self.forward(now, slot, bytes, &forward),
             Ok(FromMember::Tunnel(tunnel)) => self.tunnel(now, slot, bytes.len(), &tunnel),
             Ok(FromMember::Report(report)) => self.report(now, slot, bytes.len(), &report),
+            Ok(FromMember::Knock(knock)) => self.knock(now, slot, bytes.len(), knock.device),
             Err(reason) => Err(reason),
         };
         if let Err(reason) = result {
@@ -334,8 +360,8 @@ impl Forwarder {
 
     /// When [`Self::poll_transmit`] may have something next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let waits =
-            self.current.is_some() || !self.ready.is_empty() || !self.introductions.is_empty();
+        let introduces = !self.introductions.is_empty() || !self.knocks.is_empty();
+        let waits = self.current.is_some() || !self.ready.is_empty() || introduces;
         let held = self.held.front().map(|(due, _)| *due);
         let due = if waits { Some(self.now) } else { held };
         let due = due.map(|due| due.max(self.out.ready_at(OUT_BURST)));

@@ -337,7 +337,6 @@ fn redeemed(
 ) -> Result<Request, Refusal> {
     let Newcomer { redemption, recovery, consent, incarnation, name, addresses } = newcomer;
     let charter = listener.charter;
-    let door = listener.member.ok_or(Refusal::NotADoor)?;
     let invite = redemption.verify(charter.organisation(), remote, exporter, now)?;
     // [PROTO-4.5] an invite is worth what its issuer may do now.
     let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;
@@ -351,6 +350,10 @@ fn redeemed(
     // [PROTO-4.8] nobody gets by a ticket what its issuer, or its door, may not give.
     if let Some(role) = invite.role {
         charter.may_give(issuer, role).map_err(|_| Refusal::TicketRole)?;
+    }
+    // [PROTO-3.10]
+    let door = listener.member.ok_or(Refusal::Leads)?;
+    if let Some(role) = invite.role {
         charter.may_give(door, role).map_err(|_| Refusal::NotADoor)?;
     }
     let own = listener.key.id();

@@ -7,7 +7,8 @@ use std::{
 };
 
 use hark_keys::{
-    ChannelId, DeviceId, DeviceKey, MemberId, OrganisationId, RoleId, Signature, Ticket, UnixTime,
+    ChannelId, DeviceId, DeviceKey, Door, MemberId, OrganisationId, RoleId, Signature, Ticket,
+    UnixTime,
 };
 use hark_mesh::{
     charter::{Charter, Piece, Recovery},
@@ -367,6 +368,8 @@ impl Admission for Doorkeeper {
             }
             Err(error) => {
                 match &error {
+                    // Its doors are yet to be heard.
+                    HelloError::Refused(Refusal::Leads) => {}
                     HelloError::Refused(refusal) => {
                         state.refused = Some(*refusal);
                         if matches!(state.standing, Standing::Member(..)) {
@@ -380,6 +383,14 @@ impl Admission for Doorkeeper {
             }
         }
     }
+}
+
+/// The relays of a charter, for tickets: they lead newcomers to doors. [PROTO-3.10]
+pub fn relays_of(charter: &Charter) -> impl Iterator<Item = Door> {
+    charter
+        .state()
+        .relays()
+        .map(|relay| Door { device: relay.device, addresses: relay.addresses.to_vec() })
 }
 
 /// Of a relay, which is no door.

@@ -17,7 +17,7 @@ use std::{
 use hark_keys::{DeviceId, List, Timestamp};
 use hark_mesh::{
     charter::Charter,
-    datagram::{KIND_FORWARD, KIND_FORWARDED_REPORT, KIND_TUNNEL, Slot},
+    datagram::{KIND_FORWARD, KIND_FORWARDED_REPORT, KIND_KNOCK, KIND_TUNNEL, Slot},
     forwarding::{Forwarder, Limits, Route, Statistics},
     squad::Service,
 };
@@ -54,7 +54,8 @@ impl Relay {
 
     /// Whether a datagram from a peer is for a relay.
     pub fn is_for_relays(datagram: &[u8]) -> bool {
-        matches!(datagram.first(), Some(&(KIND_FORWARD | KIND_FORWARDED_REPORT | KIND_TUNNEL)))
+        let kinds = [KIND_FORWARD, KIND_FORWARDED_REPORT, KIND_TUNNEL, KIND_KNOCK];
+        datagram.first().is_some_and(|kind| kinds.contains(kind))
     }
 
     /// Takes a datagram of [`Self::is_for_relays`] that came from `device`. One from a device that is
@@ -122,6 +123,26 @@ impl Relay {
             }
         }
         None
+    }
+
+    /// A newcomer is to be led to doors, where there is room for it. [PROTO-9.16]
+    pub fn lead(&self, device: DeviceId, links: &Links) {
+        let mut state = self.lock();
+        let State { forwarder, outlets, .. } = &mut *state;
+        if let Ok(slot) = forwarder.attach_newcomer(self.clock.now(), device) {
+            put(outlets, slot, device, links);
+        }
+    }
+
+    /// It is gone, or has become something else.
+    pub fn lead_no_more(&self, device: DeviceId) {
+        let mut state = self.lock();
+        if state.forwarder.is_newcomer(device)
+            && let Some(slot) = state.forwarder.slot_of(device)
+        {
+            state.outlets[usize::from(slot.number())] = None;
+            state.forwarder.detach(self.clock.now(), device);
+        }
     }
 
     /// Who may do what from now on.

@@ -2,7 +2,12 @@
 //!
 //! Each test has one kind of NAT on one side and all nine on the other. One simulation a process.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 
@@ -68,6 +73,25 @@ fn row(first: usize) {
     }
 }
 
+/// [PROTO-3.10] A founder behind each kind of NAT, and newcomers behind all nine: each comes in by a relay
+/// that the charter names, where it cannot otherwise.
+#[test]
+fn newcomers_behind_all_kinds_come_in_to_a_door_behind_each() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for door in KINDS {
+        let mut story = JOINING.to_owned() + &network("door", door);
+        for (number, kind) in KINDS.iter().enumerate() {
+            story += &network(&format!("home{number}"), kind);
+            story += &format!(
+                "[[members]]\nname = \"Wren-{number}\"\nnetwork = \"home{number}\"\n\
+                 start = \"3s\"\nticket_uses = 1\ntransmit = \"ptt\"\n"
+            );
+        }
+        let output = play(folder.path(), &story);
+        assert!(output.status.success(), "{door}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
 /// Which of the nine kinds can punch with this one, as the documented table has it. That one side must
 /// send first is no hindrance: whoever lets in anybody is dialled before it sends.
 fn reachable(row: usize) -> Vec<bool> {
@@ -91,20 +115,8 @@ struct End {
 }
 
 fn run(folder: &Path, first: usize, second: usize) -> [End; 2] {
-    let nat = |name, kind: &str| {
-        let (mapping, filtering) = kind.split_once(' ').expect("two behaviours");
-        let ports = "ports = \"random\", hairpinning = false";
-        format!(
-            "[networks.{name}]\nnat = {{ mapping = {mapping:?}, filtering = {filtering:?}, {ports} }}\n"
-        )
-    };
-    let story = format!("{STORY}{}{}", nat("north", KINDS[first]), nat("south", KINDS[second]));
-    fs::write(folder.join("story.toml"), story).expect("written");
-    let output = Command::new(env!("CARGO_BIN_EXE_hark-sim"))
-        .args(["run", "story.toml", "--seed", "1", "--trace", "trace"])
-        .current_dir(folder)
-        .output()
-        .expect("it starts");
+    let (north, south) = (network("north", KINDS[first]), network("south", KINDS[second]));
+    let output = play(folder, &format!("{STORY}{north}{south}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let trace = fs::read_to_string(folder.join("trace")).expect("a trace");
 
@@ -150,6 +162,23 @@ fn run(folder: &Path, first: usize, second: usize) -> [End; 2] {
     ends
 }
 
+fn network(name: &str, kind: &str) -> String {
+    let (mapping, filtering) = kind.split_once(' ').expect("two behaviours");
+    let ports = "ports = \"random\", hairpinning = false";
+    format!(
+        "[networks.{name}]\nnat = {{ mapping = {mapping:?}, filtering = {filtering:?}, {ports} }}\n"
+    )
+}
+
+fn play(folder: &Path, story: &str) -> Output {
+    fs::write(folder.join("story.toml"), story).expect("written");
+    Command::new(env!("CARGO_BIN_EXE_hark-sim"))
+        .args(["run", "story.toml", "--seed", "1", "--trace", "trace"])
+        .current_dir(folder)
+        .output()
+        .expect("it starts")
+}
+
 /// Mapping and filtering, as scenarios and as the table call them.
 const KINDS: [&str; 9] = [
     "endpoint-independent endpoint-independent",
@@ -183,4 +212,19 @@ name = "Wren"
 network = "south"
 start = "4s"
 transmit = "ptt"
+"#;
+
+const JOINING: &str = r#"
+purpose = "Whoever has a ticket comes in, whatever NATs the newcomer and the door are behind."
+duration = "8s"
+link.both = { delay.normal = { mean = "15ms", deviation = "1ms" } }
+[[relays]]
+name = "Beacon"
+[[members]]
+name = "Kestrel"
+network = "door"
+transmit = "ptt"
+[[expect]]
+talker = "Kestrel"
+connected_within = "2s"
 "#;

@@ -59,6 +59,25 @@ fn a_volunteer_between_nats_with_random_ports() {
     }
 }
 
+/// A newcomer and the only door of its ticket are behind NATs that nothing opens: the relay that the
+/// ticket names leads to the door. [PROTO-3.10]
+#[test]
+fn a_newcomer_is_led_to_a_door_behind_a_nat() {
+    let Some(internet) = Internet::lay(&[Nat::RandomPorts; 2]) else { return };
+    let scene = Scene::default();
+    scene.found("Kestrel", "Falconry");
+    let _hub = Hub::outside(&internet, &scene, "Kestrel");
+    let kestrel = internet.talk(0, scene.talk("Kestrel").speaking("english")).start();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).speaking("french");
+    let wren = internet.talk(1, wren).start();
+    for (here, there) in [(&kestrel, &wren), (&wren, &kestrel)] {
+        here.is_among(&[there]);
+        here.hears(there, 200);
+        assert_eq!(newest_path(&here.events(), &there.device()), "relay");
+        assert_eq!(here.count("peer_down", there), 0);
+    }
+}
+
 /// A member who hides where it is exchanges packets with the relay alone, and nobody else comes to
 /// know its address. [PROTO-2.11]
 #[test]

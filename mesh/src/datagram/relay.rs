@@ -6,7 +6,7 @@ use hark_keys::DeviceId;
 
 use super::{
     DropReason, KIND_BUNDLE, KIND_FORWARD, KIND_FORWARDED, KIND_FORWARDED_REPORT,
-    KIND_INTRODUCTION, KIND_PULSE, KIND_SEEN, KIND_TUNNEL, Reader, Report, Voice,
+    KIND_INTRODUCTION, KIND_KNOCK, KIND_PULSE, KIND_SEEN, KIND_TUNNEL, Reader, Report, Voice,
 };
 
 /// What a relay calls a device that is attached to it, from 1. [PROTO-9.1]
@@ -51,15 +51,18 @@ pub enum FromMember<'a> {
     Tunnel(Tunnel<'a>),
     /// How well forwarded voice arrives.
     Report(ForwardedReport),
+    /// Whom a newcomer would reach.
+    Knock(Knock),
 }
 
 impl<'a> FromMember<'a> {
-    /// Parses a datagram of kind 4, 6 or 10.
+    /// Parses a datagram of kind 4, 6, 10 or 12.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         match bytes.first() {
             Some(&KIND_FORWARD) => Forward::parse(bytes).map(Self::Forward),
             Some(&KIND_TUNNEL) => Tunnel::parse(bytes).map(Self::Tunnel),
             Some(&KIND_FORWARDED_REPORT) => ForwardedReport::parse(bytes).map(Self::Report),
+            Some(&KIND_KNOCK) => Knock::parse(bytes).map(Self::Knock),
             Some(_) => Err(DropReason::UnknownKind),
             None => Err(DropReason::TooShort),
         }
@@ -81,10 +84,12 @@ pub enum FromRelay<'a> {
     Pulse(Pulse<'a>),
     /// Whose slot a talker's is.
     Introduction(Introduction),
+    /// A newcomer knocks, or the door is there at which it does.
+    Knock(Knock),
 }
 
 impl<'a> FromRelay<'a> {
-    /// Parses a datagram of kind 5 to 9, or 11.
+    /// Parses a datagram of kind 5 to 9, 11 or 12.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         match bytes.first() {
             Some(&KIND_FORWARDED) => Forwarded::parse(bytes).map(Self::Forwarded),
@@ -93,6 +98,7 @@ impl<'a> FromRelay<'a> {
             Some(&KIND_SEEN) => Seen::parse(bytes).map(Self::Seen),
             Some(&KIND_PULSE) => Pulse::parse(bytes).map(Self::Pulse),
             Some(&KIND_INTRODUCTION) => Introduction::parse(bytes).map(Self::Introduction),
+            Some(&KIND_KNOCK) => Knock::parse(bytes).map(Self::Knock),
             Some(_) => Err(DropReason::UnknownKind),
             None => Err(DropReason::TooShort),
         }
@@ -391,6 +397,34 @@ impl Introduction {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(KIND_INTRODUCTION);
         self.slot.put(out);
+        out.extend_from_slice(self.device.as_bytes());
+    }
+}
+
+/// A newcomer at a relay would reach a door; the relay tells each of the two of the other.
+/// [PROTO-9.16]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Knock {
+    /// On the way from the relay, whose slot is `device`'s; none to the relay.
+    pub slot: Option<Slot>,
+    /// To the relay, the door; from there, the door or the newcomer.
+    pub device: DeviceId,
+}
+
+impl Knock {
+    /// Parses a datagram of kind 12.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
+        let mut reader = Reader::of_kind(KIND_KNOCK, bytes)?;
+        let slot = Slot::new(u16::from_be_bytes(reader.take()?));
+        let device = DeviceId::from_bytes(reader.take()?).map_err(|_| DropReason::UnknownSlot)?;
+        reader.end()?;
+        Ok(Self { slot, device })
+    }
+
+    /// Appends the datagram to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(KIND_KNOCK);
+        out.extend_from_slice(&self.slot.map_or(0, Slot::number).to_be_bytes());
         out.extend_from_slice(self.device.as_bytes());
     }
 }

@@ -146,10 +146,10 @@ fn what_breaks_the_layout_of_a_relay_is_dropped_with_its_reason() {
     let down = |bytes: &[u8]| FromRelay::parse(bytes).unwrap_err();
     assert_eq!((up(&[]), down(&[])), (DropReason::TooShort, DropReason::TooShort));
     // Each end says what is its part only; kind 6 goes both ways.
-    for kind in [1, 2, 3, 5, 7, 8, 9, 11, 12] {
+    for kind in [1, 2, 3, 5, 7, 8, 9, 11, 13] {
         assert_eq!(up(&[kind, 0, 1, 9]), DropReason::UnknownKind);
     }
-    for kind in [1, 2, 3, 4, 10, 12] {
+    for kind in [1, 2, 3, 4, 10, 13] {
         assert_eq!(down(&[kind, 0, 1, 9]), DropReason::UnknownKind);
     }
     assert_eq!(up(&[4, 128, 1, 2, 3, 4, 5, 6, 0, 0, 1, 9]), DropReason::UnknownFlags);
@@ -184,7 +184,7 @@ fn what_breaks_the_layout_of_a_relay_is_dropped_with_its_reason() {
 proptest! {
     #[test]
     fn any_bytes_between_member_and_relay_parse_to_what_encodes_to_them(
-        kind in 4..12u8,
+        kind in 4..13u8,
         rest in vec(prop_oneof![3 => 0..4u8, 1 => any::<u8>()], 0..60),
     ) {
         let bytes = [&[kind], &rest[..]].concat();
@@ -224,6 +224,7 @@ fn encoded_again(bytes: &[u8]) -> Option<Vec<u8>> {
         }
         Ok(FromMember::Tunnel(tunnel)) => tunnel.encode(&mut out),
         Ok(FromMember::Report(report)) => report.encode(&mut out),
+        Ok(FromMember::Knock(knock)) => knock.encode(&mut out),
         Err(_) => {}
     }
     if !out.is_empty() {
@@ -247,6 +248,7 @@ fn encoded_again(bytes: &[u8]) -> Option<Vec<u8>> {
         FromRelay::Seen(seen) => seen.encode(&mut out),
         FromRelay::Pulse(pulse) => Pulse::encode(pulse.iter(), &mut out),
         FromRelay::Introduction(introduction) => introduction.encode(&mut out),
+        FromRelay::Knock(knock) => knock.encode(&mut out),
     }
     Some(out)
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hark_keys::Timestamp;
+use hark_keys::{DeviceId, Timestamp};
 
 use super::{
     Forwarder, TICK,
@@ -75,19 +75,52 @@ impl Forwarder {
         bytes: usize,
         tunnel: &Tunnel<'_>,
     ) -> Result<(), DropReason> {
+        let session = self.sessions.get(slot).ok_or(DropReason::UnknownSlot)?;
         let other = self.sessions.get(tunnel.slot).filter(|it| it.place.slot != slot);
-        let other = other.map(|it| (it.place, it.member));
+        let other = other.map(|it| (it.place, session.tunnels_to(it)));
         let session = self.sessions.get_mut(slot).ok_or(DropReason::UnknownSlot)?;
         if !session.tunnels.take(now, self.limits.tunnels, TUNNEL_BURST, bytes) {
             return Err(DropReason::RateLimited);
         }
-        let (to, member) = other.ok_or(DropReason::UnknownSlot)?;
-        if session.member.is_none() || member.is_none() {
+        let (to, permitted) = other.ok_or(DropReason::UnknownSlot)?;
+        if !permitted {
             return Err(DropReason::NotPermitted);
         }
         let place = session.place;
         let frame = self.frames.put_tunnel(now, place, tunnel.packet, to);
         self.queue(place, frame)
+    }
+
+    /// A newcomer would reach a door: tells both of the other's slot. [PROTO-9.16]
+    pub(super) fn knock(
+        &mut self,
+        now: Timestamp,
+        slot: Slot,
+        bytes: usize,
+        door: DeviceId,
+    ) -> Result<(), DropReason> {
+        let other = self.sessions.slot_of(door).and_then(|slot| self.sessions.get(slot));
+        let other = other.filter(|it| it.member.is_some()).map(|it| it.place);
+        let guest = self.sessions.get_mut(slot).ok_or(DropReason::UnknownSlot)?;
+        let (place, device) = (guest.place, guest.device);
+        let doors = guest.doors.as_mut().ok_or(DropReason::NotPermitted)?;
+        if !guest.tunnels.take(now, self.limits.tunnels, TUNNEL_BURST, bytes) {
+            return Err(DropReason::RateLimited);
+        }
+        let other = other.ok_or(DropReason::UnknownSlot)?;
+        if !doors.contains(&door) {
+            if doors.len() == DOORS_MAX {
+                return Err(DropReason::RateLimited);
+            }
+            doors.push(door);
+        }
+        if self.knocks.len() >= KNOCKS_MAX {
+            return Err(DropReason::QueueFull);
+        }
+        // The door first: it is to know whose packets are to come.
+        self.knocks.push_back((other, slot, device));
+        self.knocks.push_back((place, other.slot, door));
+        Ok(())
     }
 
     pub(super) fn report(
@@ -140,6 +173,12 @@ impl Forwarder {
 
 /// How long the copies that a report asks for are sent. [PROTO-9.11]
 const WANT_KEPT: Duration = Duration::from_secs(2);
+
+/// Doors that one newcomer knocks at; at further ones it does not.
+const DOORS_MAX: usize = 4;
+
+/// Knocks that wait to be passed on; newcomers knock again.
+const KNOCKS_MAX: usize = 256;
 
 /// Frames of one sender that wait; of more the oldest goes and is counted.
 const QUEUE_MAX: usize = 32;

@@ -10,7 +10,7 @@ use super::{
     limits::OUT_BURST,
     sessions::{Place, Want, millis},
 };
-use crate::datagram::{DropReason, FRAMES_MAX, Introduction, PULSE_SPURTS_MAX, Pulse, Slot};
+use crate::datagram::{DropReason, FRAMES_MAX, Introduction, Knock, PULSE_SPURTS_MAX, Pulse, Slot};
 
 impl Forwarder {
     pub(super) fn pick(&mut self, now: Timestamp) -> Option<Picked> {
@@ -85,6 +85,14 @@ impl Forwarder {
     }
 
     fn pick_introduction(&mut self) -> Option<Picked> {
+        while let Some((to, slot, device)) = self.knocks.pop_front() {
+            let is_here = self.sessions.get(slot).is_some_and(|it| it.device == device);
+            if is_here && self.sessions.at(to).is_some() {
+                self.spare.clear();
+                Knock { slot: Some(slot), device }.encode(&mut self.spare);
+                return Some(Picked::Spare { to, start: 0, deliveries: 0 });
+            }
+        }
         while let Some((to, slot, device)) = self.introductions.pop_front() {
             let is_here = self.sessions.get(slot).is_some_and(|it| it.device == device);
             if is_here && self.sessions.at(to).is_some() {

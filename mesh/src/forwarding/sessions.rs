@@ -38,6 +38,8 @@ pub(super) struct Session {
     pub(super) device: DeviceId,
     /// Its member, and where that is counted; none of a device that is no member's.
     pub(super) member: Option<(MemberId, usize)>,
+    /// Of a newcomer: whom it may exchange packets with.
+    pub(super) doors: Option<Vec<DeviceId>>,
     pub(super) listening: BTreeSet<ChannelId>,
     pub(super) uplink: Uplink,
     pub(super) talking: bool,
@@ -75,6 +77,17 @@ pub(super) fn millis(time: Timestamp) -> u64 {
     time.as_duration().as_millis() as u64
 }
 
+impl Session {
+    /// Whether packets of tunnels go between the two. [PROTO-9.4] [PROTO-9.16]
+    pub(super) fn tunnels_to(&self, other: &Self) -> bool {
+        let led = |from: &Self, to: &Self| {
+            to.member.is_some() && from.doors.as_ref().is_some_and(|it| it.contains(&to.device))
+        };
+        let members = self.member.is_some() && other.member.is_some();
+        members || led(self, other) || led(other, self)
+    }
+}
+
 impl Sessions {
     /// Gives a device that is not attached the slot that has been free for longest, or a new one;
     /// none where all are in use or rest.
@@ -109,6 +122,7 @@ impl Sessions {
             place,
             device,
             member,
+            doors: None,
             listening: BTreeSet::new(),
             uplink: Uplink::default(),
             talking: false,

@@ -16,7 +16,7 @@ use crate::{
             Subject,
         },
     },
-    datagram::{Forward, Forwarded, FromRelay, Report, SILENCE},
+    datagram::{Forward, Forwarded, FromRelay, Knock, Report, SILENCE, Tunnel},
 };
 
 /// A forwarder, and whom a test has attached.
@@ -120,7 +120,8 @@ pub(super) fn read(transmit: Transmit<'_>) -> Vec<Got> {
         FromRelay::Tunnel(_)
         | FromRelay::Seen(_)
         | FromRelay::Pulse(_)
-        | FromRelay::Introduction(_) => Vec::new(),
+        | FromRelay::Introduction(_)
+        | FromRelay::Knock(_) => Vec::new(),
     }
 }
 
@@ -530,7 +531,7 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
     let stranger = world.forwarder.attach(world.now, device(3), None).unwrap();
     let send = |world: &mut World, from: Slot, slot: Slot, packet: &[u8]| {
         let mut out = Vec::new();
-        crate::datagram::Tunnel { slot, packet }.encode(&mut out);
+        Tunnel { slot, packet }.encode(&mut out);
         world.forwarder.handle_datagram(world.now, from, &out)
     };
     assert_eq!(send(&mut world, ann, bob, b"packet"), Ok(()));
@@ -606,4 +607,86 @@ fn only_the_loudest_are_forwarded_where_the_channel_says_so() {
     world.forwarder.set_state(&state(&[]));
     let datagram = voice(1, 2_000, 0, SILENCE);
     assert_eq!(world.forwarder.handle_datagram(world.now, talkers[2], &datagram), Ok(()));
+}
+
+/// What a newcomer or a door was told, in order: to whom, whose slot, whose it is.
+fn knocks(world: &mut World) -> Vec<(u16, u16, DeviceId)> {
+    let mut knocks = Vec::new();
+    while let Some(transmit) = world.forwarder.poll_transmit(world.now) {
+        if let Ok(FromRelay::Knock(Knock { slot: Some(slot), device })) =
+            FromRelay::parse(transmit.bytes)
+        {
+            knocks.push((transmit.to.number(), slot.number(), device));
+        }
+    }
+    knocks
+}
+
+/// [PROTO-9.16] A newcomer reaches members at whom it has knocked, and nobody else; they reach it.
+#[test]
+fn a_newcomer_is_led_to_doors_and_nowhere_else() {
+    let mut world = World::new(Limits::default());
+    let [door, other] = [1, 2].map(|number| world.attach(number));
+    let guest = world.forwarder.attach_newcomer(world.now, device(9)).unwrap();
+    let second = world.forwarder.attach_newcomer(world.now, device(8)).unwrap();
+    let send = |world: &mut World, from: Slot, to: Slot| {
+        let mut datagram = Vec::new();
+        Tunnel { slot: to, packet: b"packet" }.encode(&mut datagram);
+        let sent = world.forwarder.handle_datagram(world.now, from, &datagram);
+        let went = std::iter::from_fn(|| {
+            world.forwarder.poll_transmit(world.now).map(|transmit| transmit.to)
+        });
+        sent.map(|()| went.last())
+    };
+    let knock = |world: &mut World, from: Slot, at: u16| {
+        let mut datagram = Vec::new();
+        Knock { slot: None, device: device(at) }.encode(&mut datagram);
+        world.forwarder.handle_datagram(world.now, from, &datagram)
+    };
+    assert_eq!(send(&mut world, guest, door), Err(DropReason::NotPermitted));
+    assert_eq!(send(&mut world, door, guest), Err(DropReason::NotPermitted));
+    assert_eq!(knock(&mut world, guest, 1), Ok(()));
+    assert!(world.forwarder.poll_timeout().is_some());
+    let told =
+        [(door.number(), guest.number(), device(9)), (guest.number(), door.number(), device(1))];
+    assert_eq!(knocks(&mut world), told);
+    assert_eq!(send(&mut world, guest, door), Ok(Some(door)));
+    assert_eq!(send(&mut world, door, guest), Ok(Some(guest)));
+    assert_eq!(send(&mut world, guest, other), Err(DropReason::NotPermitted));
+    assert_eq!(send(&mut world, second, door), Err(DropReason::NotPermitted));
+    // Nor at one who is not here, at another newcomer, or as a member.
+    assert_eq!(knock(&mut world, guest, 7), Err(DropReason::UnknownSlot));
+    assert_eq!(knock(&mut world, guest, 8), Err(DropReason::UnknownSlot));
+    assert_eq!(knock(&mut world, other, 1), Err(DropReason::NotPermitted));
+    // It neither speaks nor hears.
+    world.route(guest, 1, Target::of_channel(net(1)));
+    assert_eq!(world.say(guest, 1), Err(DropReason::NotPermitted));
+    let talker = world.talker(3);
+    assert_eq!(world.say(talker, 1), Ok(()));
+    assert!(world.heard().iter().all(|(_, to)| *to != guest.number()));
+    // It is a member now, and no newcomer any more.
+    assert!(world.forwarder.attach_newcomer(world.now, device(1)).is_err());
+    world.forwarder.detach(world.now, device(9));
+    let member = world.attach(9);
+    assert!(!world.forwarder.is_newcomer(device(9)));
+    assert_eq!(send(&mut world, member, other), Ok(Some(other)));
+}
+
+/// A newcomer that knocks at everybody is led to four.
+#[test]
+fn a_newcomer_knocks_at_four_doors() {
+    let mut world = World::new(Limits::default());
+    for number in 1..=6 {
+        world.attach(number);
+    }
+    let guest = world.forwarder.attach_newcomer(world.now, device(9)).unwrap();
+    let results: Vec<_> = (1..=6)
+        .map(|number| {
+            let mut datagram = Vec::new();
+            Knock { slot: None, device: device(number) }.encode(&mut datagram);
+            world.forwarder.handle_datagram(world.now, guest, &datagram).is_ok()
+        })
+        .collect();
+    assert_eq!(results, [true, true, true, true, false, false]);
+    assert_eq!(knocks(&mut world).len(), 8);
 }

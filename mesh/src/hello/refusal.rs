@@ -37,6 +37,11 @@ pub enum Refusal {
     /// hint: [`HelloError::Ended`] comes with the proof. [PROTO-3.8]
     #[error("the other side says that this device was removed: ask for a new ticket")]
     Removed,
+    /// The listener is a relay: it admits nobody, and leads to members who do. [PROTO-3.10]
+    #[error(
+        "the other side is a relay, which admits nobody: one of the ticket's doors has to be online"
+    )]
+    Leads,
     /// The door is still adding the device to its member's: the same again will do.
     #[error("the other side has not added this device yet: try again")]
     Later,
@@ -62,6 +67,7 @@ impl Refusal {
             Self::Removed => 9,
             Self::Later => 10,
             Self::TicketRole => 11,
+            Self::Leads => 12,
         }
     }
 
@@ -79,6 +85,7 @@ impl Refusal {
             9 => Self::Removed,
             10 => Self::Later,
             11 => Self::TicketRole,
+            12 => Self::Leads,
             _ => return None,
         })
     }

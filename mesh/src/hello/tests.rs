@@ -159,7 +159,7 @@ fn each_refusal_has_its_reason() {
     let forged = redeem(&ticket(&charter, &bob, 0, &[&bob]), &bob);
     assert_eq!(refused(&founder, forged.bytes()), Refusal::TicketInvalid);
 
-    for code in 1..=11 {
+    for code in 1..=12 {
         let refusal = Refusal::from_code(code).unwrap();
         assert_eq!(refusal.code(), code);
         let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
@@ -167,7 +167,7 @@ fn each_refusal_has_its_reason() {
         assert_eq!(error, HelloError::Refused(refusal));
         assert_eq!(error.to_string(), refusal.to_string());
     }
-    assert_eq!([Refusal::from_code(0), Refusal::from_code(12)], [None, None]);
+    assert_eq!([Refusal::from_code(0), Refusal::from_code(13)], [None, None]);
 }
 
 /// An organisation that has changed its root keys often still lets newcomers in.

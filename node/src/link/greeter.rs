@@ -101,7 +101,7 @@ impl Greeter {
 type Turn = Arc<Mutex<()>>;
 
 /// The device that the handshake has proven.
-fn device_of(connection: &Connection) -> Result<DeviceId, LinkError> {
+pub(super) fn device_of(connection: &Connection) -> Result<DeviceId, LinkError> {
     connection
         .peer_identity()
         .and_then(|identity| identity.downcast::<DeviceId>().ok())

@@ -24,6 +24,7 @@ use super::{
     fast::{FastPath, Opened, Outlet},
     transport::multiaddr_of,
     tunnel::{self, Tunnels},
+    visits::Visits,
 };
 use crate::{clock::Clock, event::Path};
 
@@ -191,6 +192,10 @@ pub enum LinkEvent {
     Changed(Arc<Link>),
     /// The device has no link any more.
     Down(DeviceId, LinkDown),
+    /// A newcomer is to be led to doors. [PROTO-3.10]
+    Visit(DeviceId),
+    /// It is not any more.
+    VisitEnded(DeviceId),
 }
 
 /// Why the last link of a device ended.
@@ -247,6 +252,7 @@ pub struct Links {
     flushed: Notify,
     dropped: Arc<AtomicU64>,
     tunnels: Arc<Tunnels>,
+    visits: Visits,
     /// Devices whose NATs and ours are being opened, until when.
     punching: Mutex<BTreeMap<DeviceId, Timestamp>>,
 }
@@ -271,6 +277,7 @@ impl Links {
             flushed: Notify::new(),
             dropped: Arc::default(),
             tunnels: Tunnels::new(me),
+            visits: Visits::default(),
             punching: Mutex::default(),
         })
     }
@@ -279,11 +286,10 @@ impl Links {
     /// Never waits: where the socket has no room it is dropped, and of those that QUIC has not sent
     /// yet the oldest goes when the buffer is full. Both are counted. [PROTO-2.8]
     pub fn send(&self, device: DeviceId, datagram: Bytes) {
-        let Some(link) = self.best(device) else {
+        let Some(outlet) = self.outlet(device) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let outlet = link.outlet();
         if !outlet.send_fast(&datagram) {
             outlet.send_by_quic(datagram);
         }
@@ -298,10 +304,11 @@ impl Links {
         }
     }
 
-    /// What sends on the best link of `device`, for those who send much: it need not be looked up
-    /// each time. Good until that link ends or is replaced.
+    /// What sends on the best link of `device`, or to one that visits or is visited, for those who
+    /// send much: it need not be looked up each time. Good until that link ends or is replaced.
     pub fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
-        Some(Arc::clone(self.best(device)?.outlet()))
+        let link = self.best(device).map(|link| Arc::clone(link.outlet()));
+        link.or_else(|| self.visits.outlet(device))
     }
 
     /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
@@ -419,8 +426,22 @@ impl Links {
 
     fn handle_datagram(&self, now: Timestamp, from: DeviceId, datagram: Bytes) {
         if !self.tunnels.receive(now, from, &datagram) {
-            (self.handler)(now, from, datagram);
+            self.handle(now, from, datagram);
         }
+    }
+
+    /// Takes a datagram that is not the tunnels'.
+    pub(super) fn handle(&self, now: Timestamp, from: DeviceId, datagram: Bytes) {
+        (self.handler)(now, from, datagram);
+    }
+
+    pub(super) fn tell(&self, event: LinkEvent) {
+        // The engine ends with the process; nobody else listens.
+        let _ = self.events.send(event);
+    }
+
+    pub(super) fn visits(&self) -> &Visits {
+        &self.visits
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -495,8 +516,8 @@ impl Links {
         let position = links.iter().position(|old| link.yields_to(old, now));
         links.insert(position.unwrap_or(links.len()), Arc::clone(&link));
         drop(standing);
-        // The engine ends with the process; nobody else listens.
-        let _ = self.events.send(LinkEvent::Up(Arc::clone(&link)));
+        self.visits.end(device);
+        self.tell(LinkEvent::Up(Arc::clone(&link)));
         if !relayed.is_empty() {
             tokio::spawn(retire(relayed, Arc::clone(&link)));
         }

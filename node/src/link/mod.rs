@@ -25,6 +25,7 @@ mod muxer;
 mod socket;
 mod transport;
 mod tunnel;
+mod visits;
 
 pub use fast::Outlet;
 pub use greeter::Admission;

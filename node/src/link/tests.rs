@@ -313,7 +313,9 @@ impl End {
             let event = timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap();
             let of = match &event {
                 LinkEvent::Up(link) | LinkEvent::Changed(link) => link.device(),
-                LinkEvent::Down(device, _) => *device,
+                LinkEvent::Down(device, _)
+                | LinkEvent::Visit(device)
+                | LinkEvent::VisitEnded(device) => *device,
             };
             if of == device {
                 return event;

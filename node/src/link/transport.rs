@@ -15,7 +15,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use hark_keys::{DeviceId, DeviceKey, Random, noise};
-use hark_mesh::hello::{HelloError, PeerHello};
+use hark_mesh::hello::{HelloError, PeerHello, Refusal};
 use libp2p::{
     Multiaddr, PeerId,
     core::{
@@ -31,11 +31,12 @@ use quinn::{
 use super::{
     congestion::VoiceFloor,
     fast::{FastPath, FastSocket},
-    greeter::{Admission, Greeter},
+    greeter::{Admission, Greeter, device_of},
     links::{CloseCode, Link, Links},
     muxer::Muxer,
     socket::{Binder, BoundSocket, Interfaces},
     tunnel::{INNER_MTU, TunnelSocket, is_virtual, virtual_address},
+    visits::Visit,
 };
 
 /// Why a link did not come about.
@@ -472,12 +473,24 @@ impl Ends {
         dialled: bool,
     ) -> Result<(PeerId, Muxer), LinkError> {
         let now = self.links.clock().now();
-        let ready = hello.and_then(|hello| {
+        let visit = matches!(hello, Err(LinkError::Hello(HelloError::Refused(Refusal::Leads))));
+        let fast = if hello.is_ok() || visit {
             let (random, drops) = (self.random, self.links.drops());
-            let connection = connection.clone();
-            let fast = FastPath::new(connection, dialled, self.socket, random, drops, now)?;
-            Ok((hello, fast))
-        });
+            FastPath::new(connection.clone(), dialled, self.socket, random, drops, now).map(Some)
+        } else {
+            Ok(None)
+        };
+        let ready = match (hello, fast) {
+            (Ok(hello), Ok(Some(fast))) => Ok((hello, fast)),
+            // [PROTO-3.10] The swarm has nothing of it.
+            (Err(error), Ok(Some(fast))) => {
+                let device = device_of(&connection)?;
+                self.links.admit_visit(Visit::new(device, connection, fast, dialled));
+                return Err(error);
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(_), Ok(None)) => unreachable!("a link has its fast path"),
+        };
         match ready {
             Ok((hello, fast)) => {
                 let peer = hello.device.peer_id();

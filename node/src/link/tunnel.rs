@@ -19,6 +19,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hark_keys::{DeviceId, Timestamp};
+use hark_mesh::datagram::{KIND_KNOCK, Knock};
 use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
@@ -50,6 +51,21 @@ struct Relay {
     rank: usize,
     roster: BTreeMap<u16, DeviceId>,
     slots: BTreeMap<DeviceId, u16>,
+    /// Newcomers that it has told of, or the doors that it leads a newcomer to; the newest last.
+    /// [PROTO-9.16]
+    knocks: VecDeque<(u16, DeviceId)>,
+}
+
+impl Relay {
+    fn device_at(&self, slot: u16) -> Option<DeviceId> {
+        let knocked = || self.knocks.iter().rev().find(|it| it.0 == slot).map(|it| it.1);
+        self.roster.get(&slot).copied().or_else(knocked)
+    }
+
+    fn slot_of(&self, device: DeviceId) -> Option<u16> {
+        let knocked = || self.knocks.iter().rev().find(|it| it.1 == device).map(|it| it.0);
+        self.slots.get(&device).copied().or_else(knocked)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -69,8 +85,9 @@ impl Tunnels {
     pub fn set_relay(&self, relay: DeviceId, rank: usize, roster: BTreeMap<u16, DeviceId>) {
         let mut state = self.lock();
         let slots = roster.iter().map(|(slot, device)| (*device, *slot)).collect();
-        state.relays.retain(|known| known.device != relay);
-        state.relays.push(Relay { device: relay, rank, roster, slots });
+        let known = state.relays.extract_if(.., |known| known.device == relay).next();
+        let knocks = known.map(|known| known.knocks).unwrap_or_default();
+        state.relays.push(Relay { device: relay, rank, roster, slots, knocks });
         state.relays.sort_by_key(|relay| (relay.rank, relay.device));
         state.settle();
     }
@@ -94,13 +111,16 @@ impl Tunnels {
 
     /// Takes a tunnel datagram that `relay` has brought; false where it is none of a relay of ours.
     pub(super) fn receive(&self, now: Timestamp, relay: DeviceId, datagram: &Bytes) -> bool {
+        if datagram.first() == Some(&KIND_KNOCK) {
+            return self.knocked(relay, datagram);
+        }
         let Some((&[KIND, high, low], _)) = datagram.split_first_chunk() else { return false };
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(known) = state.relays.iter().find(|known| known.device == relay) else {
             return false;
         };
-        let Some(device) = known.roster.get(&u16::from_be_bytes([high, low])).copied() else {
+        let Some(device) = known.device_at(u16::from_be_bytes([high, low])) else {
             // Its roster is still on its way.
             state.dropped += 1;
             return true;
@@ -121,6 +141,23 @@ impl Tunnels {
         drop(guard);
         if let Some(reader) = reader {
             reader.wake();
+        }
+        true
+    }
+
+    /// A relay tells of a newcomer, or of a door. Who that is, the inner handshake proves.
+    fn knocked(&self, relay: DeviceId, datagram: &[u8]) -> bool {
+        let mut state = self.lock();
+        let Some(known) = state.relays.iter_mut().find(|known| known.device == relay) else {
+            return false;
+        };
+        if let Ok(Knock { slot: Some(slot), device }) = Knock::parse(datagram) {
+            known.knocks.retain(|it| it.1 != device);
+            if known.knocks.len() == KNOCKS_MAX {
+                known.knocks.pop_front();
+            }
+            known.knocks.push_back((slot.number(), device));
+            state.settle();
         }
         true
     }
@@ -158,19 +195,20 @@ impl State {
     /// The relays are others now: forgets ways that lead nowhere any more.
     fn settle(&mut self) {
         let relays = &self.relays;
-        let devices = relays.iter().flat_map(|relay| relay.slots.keys());
-        self.devices = devices.map(|device| (virtual_address(*device), *device)).collect();
+        let knocked = relays.iter().flat_map(|relay| relay.knocks.iter().map(|it| it.1));
+        let devices = relays.iter().flat_map(|relay| relay.slots.keys().copied()).chain(knocked);
+        self.devices = devices.map(|device| (virtual_address(device), device)).collect();
         self.ways.retain(|device, way| {
-            relays.iter().any(|it| it.device == way.relay && it.slots.contains_key(device))
+            relays.iter().any(|it| it.device == way.relay && it.slot_of(*device).is_some())
         });
     }
 
     fn way_to(&self, device: DeviceId) -> Option<(&Relay, u16)> {
         let chosen = self.ways.get(&device).map(|way| way.relay);
-        let leads = |relay: &&Relay| relay.slots.contains_key(&device);
+        let leads = |relay: &&Relay| relay.slot_of(device).is_some();
         let chosen = self.relays.iter().filter(leads).find(|it| Some(it.device) == chosen);
         let relay = chosen.or_else(|| self.relays.iter().find(leads))?;
-        Some((relay, *relay.slots.get(&device)?))
+        Some((relay, relay.slot_of(device)?))
     }
 }
 
@@ -272,6 +310,9 @@ const VIRTUAL_PORT: u16 = 1;
 /// Packets that wait for the inner connections, the oldest dropped: 300 KiB.
 const INCOMING_MAX: usize = 256;
 
+/// Newcomers of one relay that are remembered, the oldest forgotten: they knock again.
+const KNOCKS_MAX: usize = 16;
+
 /// A relay that has brought nothing of a device for this long, while another does, is left.
 const SILENT_AFTER: Duration = Duration::from_millis(500);
 
@@ -351,6 +392,41 @@ mod tests {
         assert!(tunnels.receive(at(0), relay, &from_slot(2, b"packet")));
         assert_eq!(tunnels.dropped(), 1);
         assert!(tunnels.lock().incoming.is_empty());
+    }
+
+    fn knock(slot: u16, device: DeviceId) -> Bytes {
+        let mut datagram = Vec::new();
+        let slot = hark_mesh::datagram::Slot::new(slot);
+        Knock { slot, device }.encode(&mut datagram);
+        datagram.into()
+    }
+
+    /// [PROTO-9.16] A newcomer that a relay of ours has told of is answered by that relay, until the
+    /// roster has another slot for it; of many the oldest is forgotten.
+    #[test]
+    fn newcomers_who_knock_are_reached() {
+        let (tunnels, peer, [relay, stranger]) = four();
+        tunnels.set_relay(relay, 0, BTreeMap::new());
+        assert!(!tunnels.receive(at(0), stranger, &knock(7, peer)));
+        assert_eq!(tunnels.relay_to(peer), None);
+        assert!(tunnels.receive(at(0), relay, &knock(7, peer)));
+        assert!(tunnels.receive(at(0), relay, &from_slot(7, b"packet")));
+        assert_eq!(tunnels.lock().incoming.len(), 1);
+        let address = virtual_address(peer);
+        assert_eq!(tunnels.wrap(address, b"packet"), Some((relay, from_slot(7, b"packet"))));
+        tunnels.set_relay(relay, 0, [(9, peer)].into());
+        assert_eq!(tunnels.wrap(address, b"packet"), Some((relay, from_slot(9, b"packet"))));
+        tunnels.set_relay(relay, 0, BTreeMap::new());
+        assert_eq!(tunnels.wrap(address, b"packet"), Some((relay, from_slot(7, b"packet"))));
+        let random = SeededRandom::new(2);
+        for slot in 100..100 + u16::try_from(KNOCKS_MAX).unwrap() {
+            let device = DeviceKey::generate(&random).id();
+            assert!(tunnels.receive(at(0), relay, &knock(slot, device)));
+        }
+        assert_eq!(tunnels.relay_to(peer), None);
+        assert_eq!(tunnels.lock().relays[0].knocks.len(), KNOCKS_MAX);
+        tunnels.remove_relay(relay);
+        assert!(!tunnels.receive(at(0), relay, &knock(7, peer)));
     }
 
     /// A flood by a relay pushes out the oldest, and what is read has its sender's address.

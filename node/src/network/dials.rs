@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hark_keys::Timestamp;
-use hark_mesh::{Dial, Way, hello::Refusal};
+use hark_mesh::{Dial, Way, datagram::Knock, hello::Refusal};
 
 use super::Runner;
 
@@ -28,6 +28,11 @@ impl Runner {
                 ),
             }
         }
+        let since = joining.since;
+        if now >= since + LED_AFTER {
+            self.knock(now);
+        }
+        let Some(joining) = &mut self.joining else { return Ok(()) };
         if now < joining.next_dial {
             return Ok(());
         }
@@ -42,10 +47,34 @@ impl Runner {
         dials.extend(
             joining.discovered.iter().map(|(device, addresses)| (Some(*device), addresses.clone())),
         );
+        let visited = self.links.visited();
+        dials.retain(|(device, _)| device.is_none_or(|device| !visited.contains(&device)));
         for (device, addresses) in dials {
             self.wires.dial(now, Dial { device, addresses, way: Way::Direct }, None);
         }
         Ok(())
+    }
+
+    /// Knocks at the ticket's doors by the relays that lead there, and dials those that have heard it.
+    /// [PROTO-3.10]
+    fn knock(&mut self, now: Timestamp) {
+        let Some(joining) = &self.joining else { return };
+        let relays = self.links.visited();
+        let doors = joining.ticket.doors.iter().map(|door| door.device);
+        let doors: Vec<_> = doors.filter(|device| !relays.contains(device)).collect();
+        for device in doors {
+            if self.links.tunnels().relay_to(device).is_some() {
+                let dial = Dial { device: Some(device), addresses: Vec::new(), way: Way::Relay };
+                self.wires.dial(now, dial, None);
+                continue;
+            }
+            for relay in &relays {
+                let mut knock = Vec::new();
+                Knock { slot: None, device }.encode(&mut knock);
+                self.links.push(*relay, knock.into());
+            }
+        }
+        self.links.flush();
     }
 }
 
@@ -61,6 +90,9 @@ fn is_final(refusal: Refusal) -> bool {
 /// A newcomer knocks this often, and gives up after that long.
 const JOIN_RETRY: Duration = Duration::from_secs(1);
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What can be reached directly is, so relays are used this much later.
+const LED_AFTER: Duration = Duration::from_millis(300);
 
 /// One that was refused at a door gives the other doors this long.
 const JOIN_REFUSED_TIMEOUT: Duration = Duration::from_secs(5);

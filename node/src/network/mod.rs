@@ -518,6 +518,8 @@ impl Runner {
                 };
                 squad.handle_link_down(now, device, reason);
             }
+            // A member is a door itself.
+            LinkEvent::Visit(_) | LinkEvent::VisitEnded(_) => {}
         }
         Ok(())
     }

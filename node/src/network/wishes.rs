@@ -7,6 +7,7 @@ use hark_mesh::squad::Squad;
 
 use super::{Runner, host::Live, moves};
 use crate::{
+    admission::relays_of,
     commands::{self, Answer, Request},
     link::Link,
     random::SystemRandom,
@@ -116,13 +117,14 @@ impl Runner {
             addresses: link.hello().addresses.iter().copied().take(3).collect(),
         });
         let doors = std::iter::once(own).chain(others).take(3).collect();
-        Ticket::issue(
+        let ticket = Ticket::issue(
             &self.config.key,
             self.view.organisation(),
             self.view.organisation_name(),
             Terms { expires: self.config.clock.unix() + lasting, uses, role },
             doors,
             &SystemRandom,
-        )
+        );
+        ticket.led_by(charter.into_iter().flat_map(|charter| relays_of(charter)))
     }
 }

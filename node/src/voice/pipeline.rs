@@ -253,7 +253,7 @@ impl Pipeline {
             }
             Ok(FromRelay::Seen(seen)) => self.sender.handle_seen(arrived, relay, &seen),
             Ok(FromRelay::Pulse(_)) => {}
-            Ok(FromRelay::Tunnel(_)) => self.drop(DropReason::UnknownKind),
+            Ok(FromRelay::Tunnel(_) | FromRelay::Knock(_)) => self.drop(DropReason::UnknownKind),
             Err(reason) => self.drop(reason),
         }
     }

@@ -171,7 +171,7 @@ impl Member {
             while let Some(event) = happened.recv().await {
                 match event {
                     LinkEvent::Up(_) => drop(up.take().map(|up| up.send(()))),
-                    LinkEvent::Changed(_) => {}
+                    LinkEvent::Changed(_) | LinkEvent::Visit(_) | LinkEvent::VisitEnded(_) => {}
                     LinkEvent::Down(..) => drop(downs.fetch_add(1, Ordering::Relaxed)),
                 }
             }

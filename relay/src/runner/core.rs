@@ -309,6 +309,8 @@ impl Core {
                 };
                 squad.handle_link_down(now, device, reason);
             }
+            LinkEvent::Visit(device) => self.relay.lead(device, &self.links),
+            LinkEvent::VisitEnded(device) => self.relay.lead_no_more(device),
         }
         self.carry_out(now);
         self.weigh_room();

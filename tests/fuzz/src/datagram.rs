@@ -27,6 +27,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         }
         Ok(FromMember::Tunnel(tunnel)) => tunnel.encode(&mut out),
         Ok(FromMember::Report(report)) => report.encode(&mut out),
+        Ok(FromMember::Knock(knock)) => knock.encode(&mut out),
         Err(_) => from_relay(bytes, &mut out),
     }
     if out.is_empty() {
@@ -55,6 +56,7 @@ fn from_relay(bytes: &[u8], out: &mut Vec<u8>) {
         Ok(FromRelay::Seen(seen)) => seen.encode(out),
         Ok(FromRelay::Pulse(pulse)) => Pulse::encode(pulse.iter(), out),
         Ok(FromRelay::Introduction(introduction)) => introduction.encode(out),
+        Ok(FromRelay::Knock(knock)) => knock.encode(out),
         Err(_) => {}
     }
 }

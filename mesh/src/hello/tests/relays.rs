@@ -86,7 +86,7 @@ fn only_a_device_that_the_charter_names_is_a_relay() {
     assert_eq!(refused.err(), Some(Refusal::Stranger));
 }
 
-/// A relay is no door.
+/// [PROTO-3.10] A relay is no door, and leads those to doors whose ticket is good.
 #[test]
 fn a_relay_redeems_no_ticket() {
     let (charter, founder, _, _, relay) = with_relay();
@@ -95,7 +95,19 @@ fn a_relay_redeems_no_ticket() {
     let knock = redeem(&ticket, &cid);
     let listener = as_relay(&charter, &relay);
     let opened = open_greeting(NOW, &listener, &EXPORTER, cid.key.id(), knock.bytes());
-    assert_eq!(opened.err(), Some(Refusal::NotADoor));
+    assert_eq!(opened.err(), Some(Refusal::Leads));
+    let answer = knock.read_answer(relay.key.id(), &Refusal::Leads.answer());
+    assert_eq!(answer, Err(HelloError::Refused(Refusal::Leads)));
+    let refused = |ticket: &Ticket, now| {
+        let knock = redeem(ticket, &cid);
+        open_greeting(now, &listener, &EXPORTER, cid.key.id(), knock.bytes()).err()
+    };
+    // Issued by somebody who is no member.
+    let forged = super::ticket(&charter, &cid, 0, &[&founder]);
+    assert_eq!(refused(&forged, NOW), Some(Refusal::TicketInvalid));
+    let expired = NOW + Duration::from_secs(60);
+    assert_eq!(refused(&ticket, expired), Some(Refusal::TicketExpired));
+    let knock = redeem(&ticket, &cid);
     let first = open_first_greeting(charter.organisation(), &EXPORTER, cid.key.id(), knock.bytes());
     assert_eq!(first.err(), Some(Refusal::Later));
 }

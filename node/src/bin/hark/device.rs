@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use hark_keys::Ticket;
 use hark_node::{
+    admission::relays_of,
     clock::Clock,
     duration,
     random::SystemRandom,
@@ -84,7 +85,7 @@ fn issue(home: &Home, store: &OrganisationStore, expires: Duration) -> anyhow::R
         .into_iter()
         .filter(|door| door.device == key.id())
         .flat_map(|door| door.addresses);
-    Ok(Ticket::for_device(
+    let ticket = Ticket::for_device(
         &key,
         store.id(),
         charter.name(),
@@ -92,5 +93,6 @@ fn issue(home: &Home, store: &OrganisationStore, expires: Duration) -> anyhow::R
         member,
         addresses.collect(),
         &SystemRandom,
-    ))
+    );
+    Ok(ticket.led_by(relays_of(charter)))
 }

@@ -12,6 +12,7 @@ use hark_keys::{
 };
 use hark_mesh::{Directory, clean_name};
 use hark_node::{
+    admission::relays_of,
     clock::Clock,
     commands::{Request, RoleRequest},
     control::{Client, ControlError},
@@ -242,7 +243,8 @@ fn issue(
     let others = others.filter(|door| door.device != key.id() && !door.addresses.is_empty());
     let doors = std::iter::once(own).chain(others).take(DOORS).collect();
     let terms = Terms { expires: Clock.unix() + expires, uses, role };
-    Ok(Ticket::issue(&key, store.id(), charter.name(), terms, doors, &SystemRandom))
+    let ticket = Ticket::issue(&key, store.id(), charter.name(), terms, doors, &SystemRandom);
+    Ok(ticket.led_by(relays_of(charter)))
 }
 
 fn bounded(mut addresses: Vec<SocketAddr>, limit: usize) -> Vec<SocketAddr> {
