@@ -216,7 +216,7 @@ transmit = "ptt"
 
 const JOINING: &str = r#"
 purpose = "Whoever has a ticket comes in, whatever NATs the newcomer and the door are behind."
-duration = "8s"
+duration = "5s"
 link.both = { delay.normal = { mean = "15ms", deviation = "1ms" } }
 [[relays]]
 name = "Beacon"

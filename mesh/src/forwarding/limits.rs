@@ -28,7 +28,7 @@ impl Default for Limits {
             sessions: 1_024,
             voice: Rate { packets_per_second: 240, kbps: 1_024 },
             voice_of_member: Rate { packets_per_second: 480, kbps: 2_048 },
-            tunnels: Rate { packets_per_second: 0, kbps: 256 },
+            tunnels: Rate { packets_per_second: 0, kbps: 1_024 },
             out: Rate::UNLIMITED,
             bundle_above: 400,
             bundle_hold: Duration::from_millis(5),
@@ -99,8 +99,9 @@ const NANOS: u64 = 1_000_000_000;
 /// Voice that a sender may send ahead of its rate: what a network has held up comes at once.
 pub(super) const VOICE_BURST: Duration = Duration::from_millis(500);
 
-/// Tunnelled packets that a sender may send ahead of its rate: a handshake is a burst.
-pub(super) const TUNNEL_BURST: Duration = Duration::from_secs(1);
+/// Tunnelled packets that a sender may send ahead of its rate: a handshake is a burst, and whoever
+/// comes to a crowd makes one with everybody, some 15 kB each.
+pub(super) const TUNNEL_BURST: Duration = Duration::from_secs(2);
 
 /// What may be sent ahead of the organisation's rate: one frame for a thousand at a rate that
 /// allows 5,000 a second.
