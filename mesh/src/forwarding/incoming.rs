@@ -86,7 +86,10 @@ impl Forwarder {
         if !permitted {
             return Err(DropReason::NotPermitted);
         }
-        let place = session.place;
+        let (place, device) = (session.place, session.device);
+        if session.introduces(now, to.slot) && self.knocks.len() < KNOCKS_MAX {
+            self.knocks.push_back((to, slot, device));
+        }
         let frame = self.frames.put_tunnel(now, place, tunnel.packet, to);
         self.queue(place, frame)
     }
@@ -114,12 +117,11 @@ impl Forwarder {
             }
             doors.push(door);
         }
-        if self.knocks.len() >= KNOCKS_MAX {
-            return Err(DropReason::QueueFull);
+        if guest.introduces(now, other.slot) && self.knocks.len() < KNOCKS_MAX {
+            // The door first: it is to know whose packets are to come.
+            self.knocks.push_back((other, slot, device));
+            self.knocks.push_back((place, other.slot, door));
         }
-        // The door first: it is to know whose packets are to come.
-        self.knocks.push_back((other, slot, device));
-        self.knocks.push_back((place, other.slot, door));
         Ok(())
     }
 
@@ -177,8 +179,8 @@ const WANT_KEPT: Duration = Duration::from_secs(2);
 /// Doors that one newcomer knocks at; at further ones it does not.
 const DOORS_MAX: usize = 4;
 
-/// Knocks that wait to be passed on; newcomers knock again.
-const KNOCKS_MAX: usize = 256;
+/// Knocks that wait to be passed on; who is not told now is told later.
+const KNOCKS_MAX: usize = 1_024;
 
 /// Frames of one sender that wait; of more the oldest goes and is counted.
 const QUEUE_MAX: usize = 32;

@@ -21,6 +21,10 @@ impl Forwarder {
             self.waited_at = Some(now);
             return None;
         }
+        // Before the packets that they are about. Each pair has few.
+        if let Some(picked) = self.pick_knock() {
+            return Some(picked);
+        }
         // In turn with voice, which must not wait until all are introduced.
         self.introduced = !self.introduced;
         if self.introduced
@@ -84,7 +88,7 @@ impl Forwarder {
         self.pick_introduction()
     }
 
-    fn pick_introduction(&mut self) -> Option<Picked> {
+    fn pick_knock(&mut self) -> Option<Picked> {
         while let Some((to, slot, device)) = self.knocks.pop_front() {
             let is_here = self.sessions.get(slot).is_some_and(|it| it.device == device);
             if is_here && self.sessions.at(to).is_some() {
@@ -93,6 +97,10 @@ impl Forwarder {
                 return Some(Picked::Spare { to, start: 0, deliveries: 0 });
             }
         }
+        None
+    }
+
+    fn pick_introduction(&mut self) -> Option<Picked> {
         while let Some((to, slot, device)) = self.introductions.pop_front() {
             let is_here = self.sessions.get(slot).is_some_and(|it| it.device == device);
             if is_here && self.sessions.at(to).is_some() {

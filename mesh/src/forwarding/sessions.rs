@@ -40,6 +40,8 @@ pub(super) struct Session {
     pub(super) member: Option<(MemberId, usize)>,
     /// Of a newcomer: whom it may exchange packets with.
     pub(super) doors: Option<Vec<DeviceId>>,
+    /// To whom it has sent packets of tunnels lately, and when these were told whose they are.
+    pub(super) tunnelled: VecDeque<Told>,
     pub(super) listening: BTreeSet<ChannelId>,
     pub(super) uplink: Uplink,
     pub(super) talking: bool,
@@ -86,6 +88,33 @@ impl Session {
         let members = self.member.is_some() && other.member.is_some();
         members || led(self, other) || led(other, self)
     }
+
+    /// Whether `other` is to be told now whose the packets are that it gets from this session: soon
+    /// again at first, as what says it may be lost, and then now and then. [PROTO-9.4]
+    pub(super) fn introduces(&mut self, now: Timestamp, other: Slot) -> bool {
+        let found = self.tunnelled.iter_mut().find(|told| told.to == other);
+        if let Some(told) = found {
+            let pause = if told.times < TOLD_SOON { TOLD_SOON_AFTER } else { TOLD_EVERY };
+            if now.saturating_duration_since(told.at) < pause {
+                return false;
+            }
+            told.at = now;
+            told.times = told.times.saturating_add(1);
+            return true;
+        }
+        if self.tunnelled.len() == TUNNELLED_MAX {
+            self.tunnelled.pop_front();
+        }
+        self.tunnelled.push_back(Told { to: other, at: now, times: 1 });
+        true
+    }
+}
+
+/// When somebody was told last whose the packets of a tunnel are, and how often.
+pub(super) struct Told {
+    to: Slot,
+    at: Timestamp,
+    times: u8,
 }
 
 impl Sessions {
@@ -123,6 +152,7 @@ impl Sessions {
             device,
             member,
             doors: None,
+            tunnelled: VecDeque::new(),
             listening: BTreeSet::new(),
             uplink: Uplink::default(),
             talking: false,
@@ -205,6 +235,16 @@ impl Sessions {
         Some(usize::from(index))
     }
 }
+
+/// So often somebody is told at first whose packets of a tunnel are, this long apart, and then as
+/// seldom as that.
+const TOLD_SOON: u8 = 3;
+const TOLD_SOON_AFTER: Duration = Duration::from_millis(100);
+const TOLD_EVERY: Duration = Duration::from_secs(30);
+
+/// Others to whom one sends packets that are kept in mind; those with whom it was longest ago are told
+/// once more.
+const TUNNELLED_MAX: usize = 256;
 
 /// How long a slot is nobody's after a session's end: by then nobody takes what is said of it for
 /// somebody else's. [PROTO-9.1]

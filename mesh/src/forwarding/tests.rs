@@ -535,6 +535,11 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
         world.forwarder.handle_datagram(world.now, from, &out)
     };
     assert_eq!(send(&mut world, ann, bob, b"packet"), Ok(()));
+    // Bob may have no idea whose slot it is.
+    let transmit = world.forwarder.poll_transmit(world.now).unwrap();
+    let whose = Knock { slot: Some(ann), device: device(1) };
+    assert_eq!(FromRelay::parse(transmit.bytes), Ok(FromRelay::Knock(whose)));
+    assert_eq!(transmit.to, bob);
     let transmit = world.forwarder.poll_transmit(world.now).unwrap();
     assert_eq!((transmit.to, transmit.bytes), (bob, &b"\x06\0\x01packet"[..]));
     assert_eq!(world.forwarder.poll_transmit(world.now), None);
@@ -542,16 +547,33 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
     assert_eq!(send(&mut world, ann, Slot::new(9).unwrap(), b"x"), Err(DropReason::UnknownSlot));
     assert_eq!(send(&mut world, ann, stranger, b"packet"), Err(DropReason::NotPermitted));
     assert_eq!(send(&mut world, stranger, ann, b"packet"), Err(DropReason::NotPermitted));
-    // 32 KiB a second, and as much at once.
+    // 128 kB a second, and twice as much at once.
     let packet = [64; 1_000];
-    let taken = (0..100).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
-    assert_eq!(taken, 31);
-    assert_eq!(world.drops(DropReason::RateLimited), 69);
+    let taken = (0..300).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
+    assert_eq!(taken, 255);
+    assert_eq!(world.drops(DropReason::RateLimited), 45);
     world.wait(1_000);
-    let taken = (0..100).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
-    assert_eq!(taken, 31);
+    let taken = (0..300).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
+    assert_eq!(taken, 127);
     // Nobody else is held back by it.
     assert_eq!(send(&mut world, bob, ann, &packet), Ok(()));
+}
+
+/// [PROTO-9.4] Some datagrams are lost, so it is said again; not with each packet.
+#[test]
+fn whose_the_packets_of_a_tunnel_are_is_said_three_times_and_then_now_and_then() {
+    let mut world = World::new(Limits::default());
+    let [ann, bob] = [1, 2].map(|number| world.attach(number));
+    let mut told = Vec::new();
+    for tenth in 0..320 {
+        let mut datagram = Vec::new();
+        Tunnel { slot: bob, packet: b"packet" }.encode(&mut datagram);
+        world.forwarder.handle_datagram(world.now, ann, &datagram).unwrap();
+        told.extend(knocks(&mut world).into_iter().map(|knock| (tenth, knock)));
+        world.wait(100);
+    }
+    let whose = (bob.number(), ann.number(), device(1));
+    assert_eq!(told, [0, 1, 2, 302].map(|tenth| (tenth, whose)));
 }
 
 /// [PROTO-9.14]

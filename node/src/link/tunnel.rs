@@ -51,8 +51,8 @@ struct Relay {
     rank: usize,
     roster: BTreeMap<u16, DeviceId>,
     slots: BTreeMap<DeviceId, u16>,
-    /// Newcomers that it has told of, or the doors that it leads a newcomer to; the newest last.
-    /// [PROTO-9.16]
+    /// Whose packets of tunnels are to come, as it has told, or the doors that it leads a newcomer to;
+    /// the newest last. [PROTO-9.4] [PROTO-9.16]
     knocks: VecDeque<(u16, DeviceId)>,
 }
 
@@ -151,7 +151,9 @@ impl Tunnels {
         let Some(known) = state.relays.iter_mut().find(|known| known.device == relay) else {
             return false;
         };
-        if let Ok(Knock { slot: Some(slot), device }) = Knock::parse(datagram) {
+        if let Ok(Knock { slot: Some(slot), device }) = Knock::parse(datagram)
+            && known.slot_of(device) != Some(slot.number())
+        {
             known.knocks.retain(|it| it.1 != device);
             if known.knocks.len() == KNOCKS_MAX {
                 known.knocks.pop_front();
@@ -310,8 +312,8 @@ const VIRTUAL_PORT: u16 = 1;
 /// Packets that wait for the inner connections, the oldest dropped: 300 KiB.
 const INCOMING_MAX: usize = 256;
 
-/// Newcomers of one relay that are remembered, the oldest forgotten: they knock again.
-const KNOCKS_MAX: usize = 16;
+/// Those of whom one relay has told beside its roster, the oldest forgotten: it tells again.
+const KNOCKS_MAX: usize = 256;
 
 /// A relay that has brought nothing of a device for this long, while another does, is left.
 const SILENT_AFTER: Duration = Duration::from_millis(500);
