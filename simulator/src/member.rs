@@ -200,7 +200,10 @@ impl Seat {
             names: None,
             mdns: false,
             relay_only: false,
-            port_mapping: None,
+            port_mapping: self
+                .fabric
+                .router(self.host)
+                .map(|_| Box::new(self.fabric.binder(self.host)) as _),
             transmit: Some(self.transmit()),
             profile: None,
             channels: self.actor.member.channels.clone(),

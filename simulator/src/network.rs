@@ -11,6 +11,7 @@
 mod fabric;
 pub mod link;
 pub mod nat;
+mod router;
 mod socket;
 mod topology;
 mod traffic;

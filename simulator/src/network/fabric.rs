@@ -20,7 +20,7 @@ use super::{
     link::{Link, LinkModel},
     nat::{Firewall, Nat},
     socket::{Inbox, SimBinder, Sockets},
-    topology::{NetworkId, Plan},
+    topology::{NetworkId, Plan, router},
     traffic::Flow,
 };
 use crate::{
@@ -308,6 +308,14 @@ impl Fabric {
         host.interfaces = None;
         host.held.clear();
         host.paused = false;
+    }
+
+    /// Where a machine asks the gateway of its network for a port, if that gives any.
+    pub(crate) fn router(&self, host: usize) -> Option<Ipv4Addr> {
+        let state = self.lock();
+        let network = state.hosts[host].network;
+        let gives = state.networks[network].nat.as_ref().is_some_and(Nat::maps_ports);
+        gives.then(|| router(network))
     }
 
     pub(super) fn open(

@@ -169,6 +169,11 @@ impl Nat {
         Ok((shown, self.inbound(now, shown, destination)?))
     }
 
+    /// Whether inside hosts may ask for mappings.
+    pub fn maps_ports(&self) -> bool {
+        self.model.port_mapping
+    }
+
     /// An inside host asks for a mapping that anybody may send to: the external endpoint it gets.
     ///
     /// As in PCP (RFC 6887, section 11) the wanted port is a suggestion, zero is none, and asking

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     io::{self, IoSliceMut},
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -12,7 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
-use hark_node::link::{Binder, Interfaces};
+use hark_node::{
+    link::{Binder, Interfaces},
+    reach::ports::{Gateway, Surroundings},
+};
 use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
@@ -40,6 +43,17 @@ impl Binder for SimBinder {
     fn interfaces(&mut self) -> io::Result<Interfaces> {
         let changes: UnboundedReceiver<_> = self.fabric.interfaces(self.host);
         Ok(changes.map(|(address, up)| (IpAddr::V4(address), up)).boxed())
+    }
+}
+
+impl Surroundings for SimBinder {
+    fn gateway(&mut self) -> io::Result<Option<Gateway>> {
+        let router = self.fabric.router(self.host);
+        Ok(router.map(|router| Gateway::new(router, self.fabric.address(self.host))))
+    }
+
+    fn socket(&mut self, own: Ipv4Addr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        self.bind(SocketAddr::new(own.into(), 0))
     }
 }
 

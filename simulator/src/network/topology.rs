@@ -49,6 +49,11 @@ pub struct HostPlan {
     pub down: LinkModel,
 }
 
+/// Where a network's gateway is asked for ports.
+pub(super) fn router(network: NetworkId) -> Ipv4Addr {
+    Ipv4Addr::new(10, u8::try_from(network).unwrap_or(u8::MAX), u8::MAX, u8::MAX - 1)
+}
+
 /// The address of the `index`th machine or gateway in a network: public ones in 198.18.0.0/15
 /// (RFC 2544), others in 10.0.0.0/8.
 pub(super) fn address(network: NetworkId, index: usize) -> Ipv4Addr {

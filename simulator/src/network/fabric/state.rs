@@ -15,8 +15,9 @@ use super::{FabricStatistics, PacketEvent, PacketWatcher};
 use crate::network::{
     link::{Fate, Link, LossCause},
     nat::{Firewall, Nat, NatDrop},
+    router,
     socket::{Inbox, Sockets},
-    topology::{NetworkId, address},
+    topology::{self, NetworkId, address},
     traffic::{ACKNOWLEDGEMENT, Flow, SEGMENT},
 };
 
@@ -172,6 +173,16 @@ impl State {
                     self.push(at, Stage::Switch(network), packet);
                 }
                 Err(cause) => self.refuse(at, network, &packet, cause),
+            }
+            return;
+        }
+        if let Some(nat) = nat
+            && packet.destination == SocketAddrV4::new(topology::router(network), MAPPING_PORT)
+        {
+            if let Some(answer) = router::answer(nat, now, packet.source, &packet.payload) {
+                (packet.source, packet.destination) = (packet.destination, packet.source);
+                packet.payload = answer.into();
+                self.push(at, Stage::Switch(network), packet);
             }
             return;
         }
@@ -378,6 +389,9 @@ const FLOW_PORTS: u16 = 60_000;
 
 /// Transfers that can be told apart.
 const FLOWS_MAX: usize = 1_000;
+
+/// Where gateways are asked for ports (RFC 6887, section 19).
+const MAPPING_PORT: u16 = 5_351;
 
 /// Stages that a packet may pass: more than four NATs on each side need.
 const HOPS_MAX: u8 = 32;
