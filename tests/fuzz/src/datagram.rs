@@ -1,6 +1,7 @@
+use hark_keys::{DeviceKey, SeededRandom};
 use hark_mesh::datagram::{
     Bundle, Datagram, FRAMES_MAX, Forward, Forwarded, ForwardedReport, FrameHeader, FromMember,
-    FromRelay, Heartbeat, Pulse, Report, Seen, Slot, Tunnel, Voice,
+    FromRelay, Heartbeat, Knock, Pulse, Report, Seen, Slot, Tunnel, Voice,
 };
 
 /// What parses encodes to the same bytes.
@@ -79,6 +80,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         Bundle::put(&forwarded, out);
     });
     let report = ForwardedReport { slot, report: Report { wanted_copies: 3, ..Report::default() } };
+    let door = DeviceKey::generate(&SeededRandom::new(7)).id();
     let header = FrameHeader { first: true, last: false, spurt: 9, media_time: 7 };
     vec![
         ("voice", voice(&[b"newest frame"])),
@@ -89,6 +91,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("forward", encoded(&|out| Forward::encode(30, [1, 2, 3, 4], 513, frames(), out))),
         ("forwarded", forwarded.clone()),
         ("tunnel", encoded(&|out| Tunnel { slot, packet: b"QUIC" }.encode(out))),
+        ("knock", encoded(&|out| Knock { slot: Some(slot), device: door }.encode(out))),
         ("bundle", bundle),
         ("seen", encoded(&|out| Seen { wanted_copies: 5, ..Seen::default() }.encode(out))),
         ("pulse", encoded(&|out| Pulse::encode([(slot, 513), (slot, 3)], out))),

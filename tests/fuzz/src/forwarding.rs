@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
+use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, SeededRandom, Timestamp};
 use hark_mesh::{
     List, Target,
     charter::{
@@ -12,7 +12,8 @@ use hark_mesh::{
         content::{Change, Channel, ChannelMode},
     },
     datagram::{
-        BUNDLE_MAX_BYTES, Forward, ForwardedReport, FromMember, FromRelay, Report, Slot, Tunnel,
+        BUNDLE_MAX_BYTES, Forward, ForwardedReport, FromMember, FromRelay, Knock, Report, Slot,
+        Tunnel,
     },
     forwarding::{Forwarder, Limits, Rate, Route},
 };
@@ -47,6 +48,7 @@ struct Run {
 
 struct Attached {
     device: DeviceId,
+    newcomer: bool,
     member: MemberId,
     listening: BTreeSet<ChannelId>,
     routes: BTreeMap<[u8; 4], Route>,
@@ -94,12 +96,28 @@ impl Run {
                 assert_eq!(self.forwarder.device_of(taken), Some(device));
                 let attached = self.attached.entry(taken).or_insert_with(|| Attached {
                     device,
+                    newcomer: false,
                     member: who.member,
                     listening: BTreeSet::new(),
                     routes: BTreeMap::new(),
                 });
                 attached.listening = channels(input.byte());
                 self.forwarder.set_listening(taken, attached.listening.clone());
+            }
+            NEWCOMER => {
+                let device = NEWCOMERS[usize::from(input.byte() % 2)];
+                let slot = self.forwarder.slot_of(device);
+                let taken = self.forwarder.attach_newcomer(self.now, device);
+                assert_eq!(taken.is_ok(), slot.is_some() || self.attached.len() < 3);
+                let Ok(taken) = taken else { return };
+                assert!(self.forwarder.is_newcomer(device));
+                self.attached.entry(taken).or_insert_with(|| Attached {
+                    device,
+                    newcomer: true,
+                    member: who.member,
+                    listening: BTreeSet::new(),
+                    routes: BTreeMap::new(),
+                });
             }
             DETACH => {
                 self.forwarder.detach(self.now, device);
@@ -163,7 +181,7 @@ impl Run {
                 let from = |slot| self.attached.get(&slot);
                 match FromRelay::parse(transmit.bytes).expect("a relay sends what parses") {
                     FromRelay::Forwarded(part) => {
-                        assert_ne!(part.slot, transmit.to);
+                        assert!(part.slot != transmit.to && !to.newcomer);
                         let tag = part.voice.target_tag;
                         if self.at_once {
                             let talker = from(part.slot).expect("it has just talked");
@@ -182,7 +200,17 @@ impl Run {
                         assert!(bundle.iter().all(|part| part.slot != transmit.to));
                         self.delivered = true;
                     }
-                    FromRelay::Tunnel(tunnel) => assert_ne!(tunnel.slot, transmit.to),
+                    FromRelay::Tunnel(tunnel) => {
+                        assert_ne!(tunnel.slot, transmit.to);
+                        // Newcomers have nothing to do with each other.
+                        let from = from(tunnel.slot);
+                        assert!(!to.newcomer || from.is_none_or(|from| !from.newcomer));
+                    }
+                    FromRelay::Knock(it) => {
+                        let slot = it.slot.expect("a relay names it");
+                        assert_ne!(slot, transmit.to);
+                        assert_eq!(from(slot).expect("it is here").device, it.device);
+                    }
                     FromRelay::Seen(seen) => assert!(seen.wanted_copies <= 5),
                     FromRelay::Introduction(it) => {
                         assert_ne!(it.slot, transmit.to);
@@ -227,6 +255,9 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         .encode(&mut report);
     let mut tunnel = Vec::new();
     Tunnel { slot, packet: b"QUIC" }.encode(&mut tunnel);
+    let mut knock = Vec::new();
+    Knock { slot: None, device: WORLD.bob.key.id() }.encode(&mut knock);
+    let newcomer = [&[NEWCOMER, 0, 0, SEND, 1, 3][..], &piece(&knock)].concat();
     // Ann and Bob on the first channel, Ann with a route to it.
     let begin = |mode: u8| vec![mode, ATTACH, 0, 1, ATTACH, 2, 1, ROUTE, 0, 1, 1, 0];
     let many = |mode: u8| {
@@ -241,6 +272,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("voice", [begin(0), send(0, &voice(1, 1, 0)), tick.to_vec(), tick.to_vec()].concat()),
         ("copies", [begin(0), send(2, &report), send(0, &voice(1, 1, 3)), tick.to_vec()].concat()),
         ("tunnel", [begin(0), send(2, &tunnel), send(0, &voice(1, 1, 0))].concat()),
+        ("newcomer", [begin(0), newcomer, send(2, &tunnel)].concat()),
         ("bundles", many(1)),
         ("limits", many(2)),
         ("quota", many(4)),
@@ -249,6 +281,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("loudest", [&begin(0)[..], &loudest, &send(0, &voice(1, 1, 0))].concat()),
     ]
 }
+
+/// Two devices that are nobody's yet.
+static NEWCOMERS: LazyLock<[DeviceId; 2]> =
+    LazyLock::new(|| [61, 62].map(|seed| DeviceKey::generate(&SeededRandom::new(seed)).id()));
 
 /// The charter with channels of which the loudest talker, or the two loudest, are passed on.
 static LOUDEST_STATES: LazyLock<[State; 2]> = LazyLock::new(|| {
@@ -274,6 +310,7 @@ const CHARTER: u8 = 4;
 const LOUDEST: u8 = 5;
 const WAIT: u8 = 6;
 const SEND: u8 = 7;
+const NEWCOMER: u8 = 9;
 const OPERATIONS: u8 = 10;
 
 /// Operations of one input; more are not looked at.
