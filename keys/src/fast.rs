@@ -29,6 +29,8 @@ pub enum Kind {
     Answer = 0x22,
     /// Tells the side that has dialled that it is seen at another address than QUIC knows: nothing.
     Notice = 0x23,
+    /// A sign of life each second: four bytes of [`Opener::next`], of the packets of the other side.
+    Heartbeat = 0x24,
 }
 
 /// What a probe holds and its answer repeats.
@@ -153,6 +155,11 @@ impl Opener {
         self.index
     }
 
+    /// One more than the highest number of a packet that was opened; 0 before the first.
+    pub fn next(&self) -> u64 {
+        self.window.next()
+    }
+
     /// Opens `packet` in place and gives what it holds.
     ///
     /// # Errors
@@ -221,6 +228,7 @@ impl Header {
             0x21 => Kind::Probe,
             0x22 => Kind::Answer,
             0x23 => Kind::Notice,
+            0x24 => Kind::Heartbeat,
             _ => return None,
         };
         let (index, counter) = ([i0, i1, i2, i3], [c0, c1, c2, c3]);

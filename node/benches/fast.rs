@@ -132,7 +132,9 @@ async fn send_by_quic(links: &Links, packets: u64) {
     let devices = links.devices();
     for _ in 0..packets {
         for device in &devices {
-            links.send_heartbeat(*device, &Bytes::from_static(&PAYLOAD));
+            if let Some(outlet) = links.outlet(*device) {
+                outlet.send_by_quic(Bytes::from_static(&PAYLOAD));
+            }
         }
         // Each connection's task sends what it has before this one goes on: the runtime comes back
         // here after some of them.

@@ -128,14 +128,14 @@ async fn datagrams(table: &mut Table) -> anyhow::Result<()> {
     let address = door.listen().await?;
     let (accepted, dialled) = tokio::join!(door.accept(), guest.dial(address));
     let _muxers = (accepted?, dialled?);
-    let (to, from) = (door.device, &guest.links);
+    let outlet = guest.links.outlet(door.device).context("no link")?;
     let datagram = Bytes::from_static(&[1; DATAGRAM_BYTES]);
 
     let mut delays = Vec::new();
     let before = cpu();
     for number in 1..=SINGLES {
         let sent = Clock.now();
-        from.send_heartbeat(to, &datagram);
+        outlet.send_by_quic(datagram.clone());
         door.received.reach(number).await?;
         let arrived = Duration::from_micros(door.received.last_us.load(Ordering::Relaxed));
         delays.push(arrived.saturating_sub(sent.as_duration()).as_secs_f64() * 1e6);
@@ -144,7 +144,7 @@ async fn datagrams(table: &mut Table) -> anyhow::Result<()> {
     let (start, before) = (Instant::now(), cpu());
     for batch in 1..=BATCHES {
         for _ in 0..BATCH {
-            from.send_heartbeat(to, &datagram);
+            outlet.send_by_quic(datagram.clone());
         }
         door.received.reach(SINGLES + batch * BATCH).await?;
     }

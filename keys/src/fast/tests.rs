@@ -50,7 +50,7 @@ fn packets_are_the_published_ones() {
 fn each_side_opens_what_the_other_seals() {
     let ((mut dialler, mut from_listener), (mut listener, mut from_dialler)) =
         (ends(true), ends(false));
-    for kind in [Kind::Datagram, Kind::Probe, Kind::Answer, Kind::Notice] {
+    for kind in KINDS {
         let packet = sealed(&mut dialler, kind, b"to the listener");
         assert_eq!(index_of(&packet), Some(from_dialler.index()));
         assert_eq!(opened(&mut from_dialler, &packet), Ok((kind, b"to the listener".to_vec())));
@@ -59,7 +59,8 @@ fn each_side_opens_what_the_other_seals() {
         // What is sent back to its sender is for nobody.
         assert_eq!(opened(&mut from_dialler, &packet), Err(Refused::Malformed));
     }
-    assert_eq!((dialler.sealed(), listener.sealed()), (4, 4));
+    assert_eq!((dialler.sealed(), listener.sealed()), (5, 5));
+    assert_eq!((from_dialler.next(), from_listener.next()), (5, 5));
 }
 
 /// [PROTO-8.5]
@@ -136,7 +137,7 @@ fn what_is_too_short_or_too_long_or_of_no_kind_is_refused() {
         assert_eq!(index_of(&packet), None);
         assert_eq!(opened(&mut opener, &packet), Err(Refused::Malformed));
     }
-    for kind in (0..=u8::MAX).filter(|kind| !(0x20..=0x23).contains(kind)) {
+    for kind in (0..=u8::MAX).filter(|kind| !(0x20..=0x24).contains(kind)) {
         assert_eq!(index_of(&[kind; 60]), None);
     }
     assert_eq!(index_of(&[0x22; PACKET_MAX]), Some(0x2222_2222));
@@ -145,10 +146,12 @@ fn what_is_too_short_or_too_long_or_of_no_kind_is_refused() {
 /// [PROTO-8.1] QUIC packets of ours never look like ours of this kind.
 #[test]
 fn kinds_leave_out_the_bits_of_quic() {
-    for kind in [Kind::Datagram, Kind::Probe, Kind::Answer, Kind::Notice] {
+    for kind in KINDS {
         assert!((kind as u8) < 0x40);
     }
 }
+
+const KINDS: [Kind; 5] = [Kind::Datagram, Kind::Probe, Kind::Answer, Kind::Notice, Kind::Heartbeat];
 
 proptest! {
     #[test]

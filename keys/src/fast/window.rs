@@ -45,6 +45,11 @@ impl Window {
         self.words[place(counter)] |= bit(counter);
     }
 
+    /// One more than the highest counter that was taken; 0 before the first.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     fn highest_word(&self) -> u64 {
         self.next.saturating_sub(1) / 64
     }

@@ -69,7 +69,7 @@ impl Report {
     }
 }
 
-/// A sign of life, sent each second on every link. [PROTO-2.7]
+/// A sign of life, sent each second on every link whose fast path does not bring one. [PROTO-2.7]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Counts the heartbeats of the sender; wraps.

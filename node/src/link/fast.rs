@@ -51,14 +51,14 @@ pub(super) struct FastPath {
 /// What changes with the path.
 struct State {
     probing: Probing,
-    /// Datagrams that had been sent when it last answered.
-    sent: u64,
     /// Answers to QUIC's path challenges while the address was the one that we send to.
     validations: u64,
     /// Whether QUIC has left that address since.
     astray: bool,
     /// When the last notice was sent or heeded.
     noticed: Option<Timestamp>,
+    /// How many heartbeats were sent.
+    heartbeats: u32,
 }
 
 impl State {
@@ -91,12 +91,15 @@ impl FastPath {
         let outlet = Outlet::new(connection.clone(), socket, plain, sealer, dropped);
         let validations = validations(&connection);
         let probing = Probing::new(now);
-        let state = State { probing, sent: 0, validations, astray: false, noticed: None };
+        let index = opener.index();
+        // Those of many links that came about together are QUIC's at different times.
+        let heartbeats = index % LISTENERS_QUIC_EVERY;
+        let state = State { probing, validations, astray: false, noticed: None, heartbeats };
         Ok(Self {
             connection,
             dialled,
             random,
-            index: opener.index(),
+            index,
             opener: Mutex::new(opener),
             outlet: Arc::new(outlet),
             state: Mutex::new(state),
@@ -140,6 +143,13 @@ impl FastPath {
             return Some(Opened::Datagram(payload));
         }
         let mut state = lock(&self.state);
+        if kind == Kind::Heartbeat {
+            if let Some(next) = payload.first_chunk() {
+                let (rtt, next) = (self.connection.rtt(), u32::from_be_bytes(*next));
+                state.probing.handle_heartbeat(now, rtt, next);
+            }
+            return Some(Opened::Other);
+        }
         match (kind, Token::try_from(&*payload)) {
             (Kind::Probe, Ok(token)) => {
                 state.probing.handle_probe(now);
@@ -148,7 +158,7 @@ impl FastPath {
                 self.outlet.answer(token);
             }
             (Kind::Answer, Ok(token)) => {
-                let asked = state.probing.handle_answer(now, token);
+                let asked = state.probing.handle_answer(now, self.connection.rtt(), token);
                 self.on_answer(&mut state, asked);
             }
             // [PROTO-8.9] Where a packet of QUIC comes from, QUIC knows where we are.
@@ -164,7 +174,6 @@ impl FastPath {
         if !asked || state.astray {
             return;
         }
-        state.sent = self.outlet.sent();
         if !self.outlet.is_fast() {
             tracing::debug!(address = %self.outlet.address(), "fast path works");
         }
@@ -188,15 +197,40 @@ impl FastPath {
         }
     }
 
-    /// Asks the other end whether packets get through, for as long as the link stands.
+    /// Sends a sign of life, by the fast path where that works. Where it does not, or may not, and
+    /// now and then, `datagram` goes by QUIC, so that QUIC knows that the peer lives, and where. To be
+    /// called each second. [PROTO-2.7] [PROTO-8.8]
+    pub(super) fn send_heartbeat(&self, now: Timestamp, datagram: &Bytes) {
+        if self.step(now).is_some() {
+            self.look.notify_one();
+        }
+        let next = lock(&self.opener).next();
+        let mut state = lock(&self.state);
+        state.heartbeats = state.heartbeats.wrapping_add(1);
+        let is_fast = self.outlet.is_fast();
+        if is_fast {
+            // The lower half is enough to tell which it is.
+            let ours = self.outlet.heartbeat(next as u32);
+            state.probing.handle_sent(now, ours);
+        }
+        let every = if self.dialled { DIALLERS_QUIC_EVERY } else { LISTENERS_QUIC_EVERY };
+        if !is_fast || state.probing.asks() || state.heartbeats.is_multiple_of(every) {
+            self.outlet.send_by_quic(datagram.clone());
+        }
+    }
+
+    /// Asks the other end whether packets get through where its heartbeats do not say so, for as
+    /// long as the link stands.
     pub(super) async fn keep(&self, clock: Clock) {
         while !self.outlet.has_ended() {
             let now = clock.now();
-            let pause = self.step(now).saturating_duration_since(now);
-            tokio::select! {
-                biased;
-                () = self.look.notified() => {}
-                () = sleep(pause) => {}
+            match self.step(now) {
+                Some(due) => tokio::select! {
+                    biased;
+                    () = self.look.notified() => {}
+                    () = sleep(due.saturating_duration_since(now)) => {}
+                },
+                None => self.look.notified().await,
             }
         }
     }
@@ -207,8 +241,9 @@ impl FastPath {
         self.look.notify_one();
     }
 
-    /// Does what is due, and tells when something will be again.
-    fn step(&self, now: Timestamp) -> Timestamp {
+    /// Does what is due, and tells when something will be again; none where the next heartbeat is
+    /// soon enough to look.
+    fn step(&self, now: Timestamp) -> Option<Timestamp> {
         let mut state = lock(&self.state);
         let address = self.connection.remote_address();
         let validations = validations(&self.connection);
@@ -217,7 +252,7 @@ impl FastPath {
             state.astray = true;
             if validations == state.validations {
                 // [PROTO-8.6] QUIC has asked there, too, and waits for an answer.
-                return now + AWAIT_VALIDATION;
+                return Some(now + AWAIT_VALIDATION);
             }
             tracing::debug!(%address, "fast path follows");
             self.outlet.turn_to(address);
@@ -227,16 +262,15 @@ impl FastPath {
             state.probing = Probing::new(now);
         }
         self.outlet.set_longest(self.connection.max_datagram_size().unwrap_or(0));
-        let in_use = self.outlet.sent() != state.sent;
-        let rtt = self.connection.rtt();
-        if let Some(token) = state.probing.poll(now, rtt, in_use, &*self.random) {
+        if let Some(token) = state.probing.poll(now, self.connection.rtt(), &*self.random) {
             self.outlet.probe(token);
         }
         if !state.probing.works() && self.outlet.is_fast() {
             tracing::debug!(%address, "fast path does not work any more");
             self.outlet.set_works(false);
         }
-        state.probing.due()
+        let awaits = state.probing.asks() || !state.probing.works();
+        awaits.then(|| state.probing.due())
     }
 }
 
@@ -260,6 +294,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The least time between two notices. Lower finds a peer sooner whose notices get lost.
 const BETWEEN_NOTICES: Duration = Duration::from_millis(100);
+
+/// Of so many heartbeats of the side that has dialled one goes by QUIC, too. The idle timeout at
+/// both ends has room for three, as each is acknowledged; each costs as much as ten by the fast path.
+const DIALLERS_QUIC_EVERY: u32 = 10;
+
+/// The same for the other side, which needs them for its round trip only.
+const LISTENERS_QUIC_EVERY: u32 = 30;
 
 /// How long to wait before looking again whether QUIC has validated a new address.
 const AWAIT_VALIDATION: Duration = Duration::from_millis(50);

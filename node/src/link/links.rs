@@ -295,12 +295,17 @@ impl Links {
         }
     }
 
-    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use. By
-    /// QUIC, which so knows that the peer lives, and where. [PROTO-2.7] [PROTO-8.8]
+    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use. To
+    /// be called each second, with what goes by QUIC where it does. [PROTO-2.7] [PROTO-8.8]
     pub fn send_heartbeat(&self, device: DeviceId, datagram: &Bytes) {
+        let now = self.clock.now();
         let links = self.lock().get(&device).cloned().unwrap_or_default();
         for link in links {
-            link.outlet().send_by_quic(datagram.clone());
+            if link.is_relayed() {
+                link.outlet().send_by_quic(datagram.clone());
+            } else {
+                link.fast.send_heartbeat(now, datagram);
+            }
         }
     }
 

@@ -36,8 +36,6 @@ pub struct Outlet {
 /// What each packet needs.
 struct Way {
     sealer: Sealer,
-    /// How many of the sealed packets were no datagrams.
-    others: u64,
     /// Where packets go: an address that QUIC has validated.
     address: SocketAddr,
     /// The same as the system wants it, where no more need be said than that.
@@ -58,7 +56,7 @@ impl Outlet {
         dropped: Arc<AtomicU64>,
     ) -> Self {
         let address = connection.remote_address();
-        let way = Way { sealer, others: 0, address, plain: None, source: None, visit: None };
+        let way = Way { sealer, address, plain: None, source: None, visit: None };
         let outlet = Self {
             connection,
             socket,
@@ -116,9 +114,9 @@ impl Outlet {
         self.change(|left| (left != ALL).then_some(FOLLOWERS));
     }
 
-    /// Sends `datagram` as QUIC's. When its buffer is full the oldest one goes and is counted.
-    /// [PROTO-2.8]
-    pub(in super::super) fn send_by_quic(&self, datagram: Bytes) {
+    /// Sends `datagram` as QUIC's, whether the fast path works or not. When QUIC's buffer is full the
+    /// oldest one goes and is counted. [PROTO-2.8]
+    pub fn send_by_quic(&self, datagram: Bytes) {
         if self.connection.datagram_send_buffer_space() < datagram.len() {
             self.count_dropped();
         }
@@ -142,11 +140,17 @@ impl Outlet {
         self.send_packet(Kind::Answer, &token);
     }
 
+    /// Tells the other end which number is expected of it next, and gives the one after this packet's
+    /// own.
+    pub(super) fn heartbeat(&self, next: u32) -> u64 {
+        self.send_packet(Kind::Heartbeat, &next.to_be_bytes());
+        self.way().sealer.sealed()
+    }
+
     /// Tells the other end that it is seen at `address`. Whoever is there can do nothing with it.
     pub(super) fn notice(&self, address: SocketAddr) {
         let mut buffer = [0; OVERHEAD];
         let mut way = self.way();
-        way.others += 1;
         let length = way.sealer.seal(Kind::Notice, &[], &mut buffer);
         let sent = self.socket.try_send(&Transmit {
             destination: address,
@@ -216,12 +220,6 @@ impl Outlet {
         self.way().address
     }
 
-    /// How many datagrams were sent by the fast path.
-    pub(super) fn sent(&self) -> u64 {
-        let way = self.way();
-        way.sealer.sealed() - way.others
-    }
-
     /// Whether `datagram` is to be QUIC's.
     #[cold]
     fn is_follower(&self, datagram: &[u8]) -> bool {
@@ -252,9 +250,6 @@ impl Outlet {
     #[inline]
     fn seal_and_send(&self, kind: Kind, payload: &[u8], buffer: &mut [u8]) {
         let mut way = self.way();
-        if kind != Kind::Datagram {
-            way.others += 1;
-        }
         let length = way.sealer.seal(kind, payload, buffer);
         let contents = &buffer[..length];
         let visit = way.visit.as_mut().filter(|_| kind == Kind::Datagram);

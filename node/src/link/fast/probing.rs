@@ -13,41 +13,69 @@ pub(super) struct Probing {
     tries: u32,
     /// When to look again.
     due: Timestamp,
-    /// When the last answer came, as long as the path works.
-    answered: Option<Timestamp>,
+    /// Whether the last question was answered.
+    works: bool,
     /// Before the next try of a path that does not work.
     pause: Duration,
+    /// The last two heartbeats that were sent, the newest first.
+    beats: [Option<Beat>; 2],
+}
+
+/// A heartbeat that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Beat {
+    at: Timestamp,
+    /// What the other side's next number is once it has arrived: the lower half.
+    next: u32,
 }
 
 impl Probing {
     /// Of a path that nobody has tried yet.
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { token: None, tries: 0, due: now, answered: None, pause: FIRST_PAUSE }
+        let beats = [None; 2];
+        Self { token: None, tries: 0, due: now, works: false, pause: FIRST_PAUSE, beats }
     }
 
     /// The other side has asked: what did not work before may work now.
     pub(super) fn handle_probe(&mut self, now: Timestamp) {
-        if self.answered.is_none() && self.token.is_none() {
+        if !self.works && self.token.is_none() {
             self.due = self.due.min(now);
         }
     }
 
     /// Whether it is what was asked for.
-    pub(super) fn handle_answer(&mut self, now: Timestamp, token: Token) -> bool {
+    pub(super) fn handle_answer(&mut self, now: Timestamp, rtt: Duration, token: Token) -> bool {
         if self.token != Some(token) {
             return false;
         }
-        *self = Self { answered: Some(now), due: now + ACTIVE, ..Self::new(now) };
+        *self = Self { works: true, due: proven_until(now, rtt), ..Self::new(now) };
         true
     }
 
-    /// The token to send now, if any. The path is in use if datagrams were sent by it since the last
-    /// answer.
+    /// A heartbeat was sent, in the packet before the one numbered `next`.
+    pub(super) fn handle_sent(&mut self, now: Timestamp, next: u64) {
+        // The lower half is all that comes back.
+        self.beats = [Some(Beat { at: now, next: next as u32 }), self.beats[0]];
+    }
+
+    /// A heartbeat of the other side says that it expects this number next: what was sent before
+    /// has arrived, and so the path works both ways.
+    pub(super) fn handle_heartbeat(&mut self, now: Timestamp, rtt: Duration, next: u32) {
+        let arrived = |beat: &&Beat| next.wrapping_sub(beat.next) <= u32::MAX / 2;
+        let newest = self.beats.iter().flatten().find(arrived);
+        let Some(until) = newest.map(|beat| proven_until(beat.at, rtt)) else { return };
+        // A path that does not work has to answer.
+        if self.works && until > now {
+            self.token = None;
+            self.due = until;
+        }
+    }
+
+    /// The token to send now, if any.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
         rtt: Duration,
-        in_use: bool,
         random: &dyn Random,
     ) -> Option<Token> {
         if now < self.due {
@@ -55,14 +83,9 @@ impl Probing {
         }
         if self.token.is_some() && self.tries == TRIES {
             self.token = None;
-            self.answered = None;
+            self.works = false;
             self.due = now + self.pause;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            return None;
-        }
-        let rests = |answered| !in_use && now.saturating_duration_since(answered) < IDLE;
-        if self.token.is_none() && self.answered.is_some_and(rests) {
-            self.due = now + ACTIVE;
             return None;
         }
         let token = *self.token.get_or_insert_with(|| {
@@ -82,16 +105,24 @@ impl Probing {
     }
 
     pub(super) fn works(&self) -> bool {
-        self.answered.is_some()
+        self.works
+    }
+
+    /// Whether an answer is awaited.
+    pub(super) fn asks(&self) -> bool {
+        self.token.is_some()
     }
 }
 
-/// How often a path that carries datagrams is tried: lower finds out sooner that it has ended, and
-/// costs two packets each time.
-const ACTIVE: Duration = Duration::from_secs(1);
+/// Until when a path need not be asked that has carried a packet then.
+fn proven_until(then: Timestamp, rtt: Duration) -> Timestamp {
+    then + PROVEN + rtt * 3 / 2
+}
 
-/// How often one is tried that carries none.
-const IDLE: Duration = Duration::from_secs(15);
+/// How long what was sent shows that the path works, besides the way there and back: until a
+/// heartbeat has gone out, and one has come. Lower finds out sooner that it has ended, and asks for
+/// nothing when a heartbeat is late.
+const PROVEN: Duration = Duration::from_millis(2_250);
 
 /// Probes without an answer after which the path counts as broken. Of a path that loses 10 % each
 /// way, so many get lost together once in a thousand times.
@@ -119,17 +150,16 @@ mod tests {
         probing: Probing,
         now: Timestamp,
         random: SeededRandom,
-        in_use: bool,
     }
 
     impl World {
         fn new() -> Self {
             let (now, random) = (Timestamp::from_millis(5_000), SeededRandom::new(1));
-            Self { probing: Probing::new(now), now, random, in_use: true }
+            Self { probing: Probing::new(now), now, random }
         }
 
         fn poll(&mut self) -> Option<Token> {
-            let token = self.probing.poll(self.now, RTT, self.in_use, &self.random);
+            let token = self.probing.poll(self.now, RTT, &self.random);
             assert!(self.probing.due() > self.now, "a driver would turn for ever");
             token
         }
@@ -146,7 +176,7 @@ mod tests {
         }
 
         fn answer(&mut self, token: Token) -> bool {
-            self.probing.handle_answer(self.now, token)
+            self.probing.handle_answer(self.now, RTT, token)
         }
     }
 
@@ -160,7 +190,7 @@ mod tests {
         assert!(world.answer(token) && world.probing.works());
         assert!(!world.answer(token), "an answer counts once");
         let (after, other) = world.next();
-        assert_eq!(after, 1_000);
+        assert_eq!(after, 2_280, "two heartbeats, and one and a half round trips");
         assert_ne!(token, other);
     }
 
@@ -180,7 +210,7 @@ mod tests {
         }
         assert!(world.answer(token));
         let (_, token) = world.next();
-        assert_eq!(world.now.saturating_duration_since(start), Duration::from_millis(1_900));
+        assert_eq!(world.now.saturating_duration_since(start), Duration::from_millis(3_180));
         let start = world.now;
         while world.probing.works() {
             world.now = world.probing.due();
@@ -211,17 +241,51 @@ mod tests {
         assert_eq!(world.next().0, 0, "the other side has found a way");
     }
 
+    /// [PROTO-8.7] Heartbeats of the other side say what has arrived, and nobody asks.
     #[test]
-    fn a_path_that_is_not_in_use_is_tried_rarely() {
+    fn heartbeats_prove_a_path() {
         let mut world = World::new();
         let (_, token) = world.next();
         world.answer(token);
-        world.in_use = false;
-        let (after, token) = world.next();
-        assert_eq!(after, 15_000);
-        world.answer(token);
-        world.probing.handle_probe(world.now);
-        assert_eq!(world.next().0, 15_000, "it is known to work");
+        // Beyond where the lower half begins anew.
+        let first = (1_u64 << 32) - 20;
+        let mut expected = first as u32;
+        for number in 0..40 {
+            world.probing.handle_sent(world.now, first + number);
+            world.now = world.now + Duration::from_millis(900);
+            // What was sent last is still under way.
+            world.probing.handle_heartbeat(world.now, RTT, expected);
+            expected = expected.wrapping_add(1);
+            world.now = world.now + Duration::from_millis(100);
+            assert!(world.poll().is_none(), "{number}");
+        }
+        // Nothing of ours arrives any more, though the other side's heartbeats do.
+        let start = world.now;
+        let stuck = expected.wrapping_sub(1);
+        let asked = loop {
+            let now = world.now;
+            world.probing.handle_sent(now, first + 1_000);
+            world.probing.handle_heartbeat(now, RTT, stuck);
+            if world.poll().is_some() {
+                break now.saturating_duration_since(start);
+            }
+            world.now = now + Duration::from_millis(100);
+        };
+        assert!(asked <= Duration::from_millis(1_300), "{asked:?} after the one that arrived last");
+        assert!(world.probing.asks() && world.probing.works());
+        // One that has arrived is as good as the answer.
+        world.probing.handle_heartbeat(world.now, RTT, (first + 1_000) as u32);
+        assert!(!world.probing.asks() && world.probing.works());
+        assert_eq!(world.next().0, 2_280);
+    }
+
+    #[test]
+    fn a_heartbeat_does_not_mend_a_path_that_does_not_work() {
+        let mut world = World::new();
+        world.probing.handle_sent(world.now, 5);
+        world.probing.handle_heartbeat(world.now, RTT, 5);
+        assert!(!world.probing.works());
+        assert_eq!(world.next().0, 0);
     }
 
     /// An answer that takes as long as the way there and back is waited for.
@@ -230,7 +294,7 @@ mod tests {
         let mut probing = Probing::new(Timestamp::ZERO);
         let random = SeededRandom::new(1);
         let rtt = Duration::from_secs(2);
-        assert!(probing.poll(Timestamp::ZERO, rtt, true, &random).is_some());
+        assert!(probing.poll(Timestamp::ZERO, rtt, &random).is_some());
         assert_eq!(probing.due(), Timestamp::from_millis(3_000));
     }
 }

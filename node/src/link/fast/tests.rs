@@ -108,6 +108,13 @@ impl Pair {
         until("the fast path works", || outlets.iter().all(|outlet| outlet.is_fast())).await;
     }
 
+    /// A sign of life each way.
+    fn heartbeats(&self) {
+        let bytes = Bytes::from_static(b"heartbeat");
+        self.door.links.send_heartbeat(self.guest.device, &bytes);
+        self.guest.links.send_heartbeat(self.door.device, &bytes);
+    }
+
     /// A datagram each way, each of which must arrive.
     async fn talk(&mut self) {
         self.door.links.send(self.guest.device, Bytes::from_static(b"to the guest"));
@@ -263,8 +270,8 @@ async fn what_blocks_fast_packets_costs_no_datagrams() {
     here.block_fast(true);
     let outlets = [pair.door.outlet(&pair.guest), pair.guest.outlet(&pair.door)];
     until("both have noticed", || {
-        // What is not used is not asked for so soon.
-        outlets.iter().for_each(|outlet| outlet.send(b"anybody there?"));
+        // Each asks once no heartbeat tells it that its own arrive.
+        pair.heartbeats();
         !outlets.iter().any(|outlet| outlet.is_fast())
     })
     .await;
@@ -274,6 +281,31 @@ async fn what_blocks_fast_packets_costs_no_datagrams() {
         while pair.door.hear().await != "by QUIC" {}
     };
     last.await;
+}
+
+/// [PROTO-2.7] [PROTO-8.7] [PROTO-8.8] Heartbeats go by the fast path, few of them by QUIC as well, and
+/// show that packets arrive, so that nobody asks.
+#[tokio::test]
+async fn heartbeats_show_that_the_fast_path_works() {
+    let (here, there) = (Tap::default(), Tap::default());
+    let mut pair = Pair::new(here.clone(), there.clone()).await;
+    pair.until_fast().await;
+    let asked = || here.sent(|packet| packet[0] == 0x21) + there.sent(|packet| packet[0] == 0x21);
+    let before = asked();
+    let link = pair.guest.links.all().remove(0);
+    for number in 1..=30 {
+        let heard = link.heard();
+        pair.door.links.send_heartbeat(pair.guest.device, &Bytes::from_static(b"heartbeat"));
+        until("it is heard", || link.heard() > heard).await;
+        assert_eq!(here.sent(|packet| packet[0] == 0x24), number);
+        pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
+    }
+    for _ in 0..3 {
+        assert_eq!(pair.door.hear().await, "heartbeat", "one in ten of who has dialled");
+    }
+    assert_eq!(pair.guest.hear().await, "heartbeat", "one in thirty of the other");
+    assert!(pair.door.datagrams.try_recv().is_err() && pair.guest.datagrams.try_recv().is_err());
+    assert_eq!(asked(), before);
 }
 
 /// [PROTO-8.6] The fast path follows QUIC to where the peer is now.
@@ -309,9 +341,14 @@ async fn the_fast_path_follows_a_peer_to_another_address() {
     // [PROTO-8.8] And so does a heartbeat, where nothing else is sent.
     let before = outlet.address();
     there.rebind();
-    pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
-    assert_eq!(pair.door.hear().await, "heartbeat");
-    until("the door follows", || outlet.address() != before && outlet.is_fast()).await;
+    until("the door follows", || {
+        // Notices are rare.
+        pair.heartbeats();
+        outlet.address() != before && outlet.is_fast()
+    })
+    .await;
+    while pair.door.datagrams.try_recv().is_ok() {}
+    while pair.guest.datagrams.try_recv().is_ok() {}
     assert_eq!(outlet.address(), there.address());
     pair.talk().await;
 }
