@@ -186,6 +186,8 @@ impl Pipeline {
             if talker.report_due().is_some_and(|due| due <= now) {
                 let report = talker.report(now);
                 match talker.via() {
+                    // [PROTO-9.8] What is not asked for ends by itself.
+                    Some(_) if report.wanted_copies == 0 => {}
                     Some((relay, slot)) => {
                         ForwardedReport { slot, report }.encode(self.outbox.push(relay));
                     }

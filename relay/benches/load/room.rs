@@ -87,7 +87,7 @@ impl Room {
         let heard = Heard::new(talking.collect::<Vec<DeviceId>>());
         let charter = Arc::new(organisation.charter.clone());
         let (members, talkers, sweeper) = (Vec::new(), Vec::new(), Sweeper::start());
-        let (talkers_max, reports) = (talkers_max, 4);
+        let (talkers_max, reports) = (talkers_max, 0);
         Ok(Self {
             relay,
             organisation,

@@ -37,12 +37,15 @@ pub(crate) struct Options {
     /// Measurements of the relay, each with one of the bare loop
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Reports of each listener on each talker, each second [PROTO-7.4]
-    #[arg(long, default_value_t = 4)]
+    /// Reports of each listener on each talker, each second, as where voice gets lost [PROTO-9.8]
+    #[arg(long, default_value_t = 0)]
     reports: u32,
     /// Only say nothing for the given time, and measure that
     #[arg(long)]
     silent: bool,
+    /// Have them say more than can be sent, and look at how old it is when it comes
+    #[arg(long)]
+    overload: bool,
     /// Another build of the relay than the one beside this
     #[arg(long, default_value = env!("CARGO_BIN_EXE_hark-relay"))]
     program: PathBuf,
@@ -60,6 +63,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             joins(&mut table, &mut room, members)?;
             if options.silent {
                 idle(&mut table, &room, options.lasting())?;
+            } else if options.overload {
+                overload(&mut table, &mut room, options.speech(options.talkers, false))?;
             } else {
                 let speech = options.speech(options.talkers, options.at_once);
                 compare(&mut table, &mut room, speech, options.rounds)?;

@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hark_mesh::datagram::FromRelay;
 use hark_node::link::{Binder, Interfaces};
 use quinn::{
     AsyncUdpSocket, UdpPoller,
@@ -35,6 +36,23 @@ pub(crate) struct Tally {
     pub(crate) packets: AtomicU64,
     /// Packets of the bare loop.
     pub(crate) bare: AtomicU64,
+}
+
+impl Tally {
+    /// A datagram has come to a link.
+    pub(crate) fn count(&self, datagram: &[u8]) {
+        let frames = match FromRelay::parse(datagram) {
+            Ok(FromRelay::Forwarded(_)) => 1,
+            Ok(FromRelay::Bundle(bundle)) => bundle.iter().count() as u64,
+            _ => return,
+        };
+        self.add(frames);
+    }
+
+    fn add(&self, frames: u64) {
+        self.frames.fetch_add(frames, Ordering::Relaxed);
+        self.packets.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// One member's socket.
@@ -109,12 +127,11 @@ impl MemberSocket {
                 }
                 return;
             }
+            // What else comes, such as what the relay sends by QUIC, goes to the link, and is counted
+            // there.
             let frames = frames_in(packet.len());
-            if frames > 0 {
-                self.tally.frames.fetch_add(frames, Ordering::Relaxed);
-                self.tally.packets.fetch_add(1, Ordering::Relaxed);
-            }
-            if !self.sampled {
+            if frames > 0 && !self.sampled {
+                self.tally.add(frames);
                 return;
             }
         }
