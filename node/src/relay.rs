@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A datagram is forwarded in the turn in which it comes. Where that takes longer than half a
-//! millisecond, [`Relay::run`] goes on with it in turns of its own, so that whatever else comes is
-//! looked at in between.
+//! millisecond, [`Relay::run`] goes on with it in turns of its own, and until it is done what comes
+//! is only taken in: what waits in the kernel would grow old there without anybody knowing, and in
+//! the forwarder it is dropped when it is late.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -42,13 +43,15 @@ struct State {
     outlets: Vec<Option<(DeviceId, Arc<Outlet>)>>,
     /// When [`Relay::run`] looks next; none where it waits to be told.
     looks_at: Option<Timestamp>,
+    /// Whether there is more to send than the last turn had time for.
+    behind: bool,
 }
 
 impl Relay {
     /// Nobody is attached.
     pub fn new(clock: Clock, limits: Limits) -> Arc<Self> {
-        let state =
-            State { forwarder: Forwarder::new(limits), outlets: Vec::new(), looks_at: None };
+        let forwarder = Forwarder::new(limits);
+        let state = State { forwarder, outlets: Vec::new(), looks_at: None, behind: false };
         Arc::new(Self { clock, state: Mutex::new(state), more: Notify::new() })
     }
 
@@ -65,6 +68,9 @@ impl Relay {
         if let Some(slot) = state.forwarder.slot_of(device) {
             // What is dropped is counted there.
             let _ = state.forwarder.handle_datagram(now, slot, datagram);
+            if state.behind {
+                return;
+            }
             self.send(&mut state, now);
             let due = state.forwarder.poll_timeout();
             if due.is_some_and(|due| state.looks_at.is_none_or(|looks| due < looks)) {
@@ -195,7 +201,8 @@ impl Relay {
 
     /// Sends what is due, for one turn at most.
     fn send(&self, state: &mut State, now: Timestamp) {
-        let State { forwarder, outlets, .. } = state;
+        let State { forwarder, outlets, behind, .. } = state;
+        *behind = false;
         let mut sent = 0_u32;
         while let Some(transmit) = forwarder.poll_transmit(now) {
             if let Some(Some((_, outlet))) = outlets.get(usize::from(transmit.to.number())) {
@@ -204,6 +211,7 @@ impl Relay {
             sent += 1;
             let looks = sent.is_multiple_of(LOOK_EVERY);
             if looks && self.clock.now().saturating_duration_since(now) >= TURN {
+                *behind = true;
                 return;
             }
         }
