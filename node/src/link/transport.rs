@@ -619,8 +619,9 @@ const DATAGRAM_SEND_BUFFER: usize = 8 * 1024;
 /// Bytes of datagrams that wait for this program, the oldest dropped: a second of voice.
 const DATAGRAM_RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// Streams that a peer may have open at once; more wait at the peer.
-const STREAM_LIMIT: u32 = 64;
+/// Streams that a peer may have open at once; more wait at the peer. quinn keeps a place for each,
+/// on every link.
+const STREAM_LIMIT: u32 = 24;
 
 /// Bytes that a peer may have under way in one stream; more wait at the peer.
 const STREAM_WINDOW: u32 = 256 * 1024;

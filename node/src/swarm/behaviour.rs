@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use hark_keys::{DeviceKey, OrganisationId};
 use libp2p::{
-    PeerId, StreamProtocol, connection_limits, gossipsub, identify, mdns, ping,
+    PeerId, StreamProtocol, connection_limits, gossipsub, identify, mdns,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
@@ -19,8 +19,6 @@ pub struct Behaviour {
     pub limits: connection_limits::Behaviour,
     /// Who the other side is, as libp2p asks.
     pub identify: identify::Behaviour,
-    /// libp2p's own round trips.
-    pub ping: ping::Behaviour,
     /// Who is on the LAN.
     pub mdns: Toggle<mdns::tokio::Behaviour>,
     /// What all are told.
@@ -64,7 +62,6 @@ impl Behaviour {
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
             identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             mdns: mdns.into(),
             gossip,
             messages,
@@ -86,6 +83,7 @@ fn gossip_config() -> anyhow::Result<gossipsub::Config> {
         .mesh_n(4)
         .mesh_n_high(8)
         .heartbeat_initial_delay(Duration::from_millis(100))
+        .max_control_messages_sent(OFFERED_MAX)
         .max_transmit_size(MESSAGE_LIMIT)
         .validation_mode(gossipsub::ValidationMode::Strict)
         .validate_messages()
@@ -155,6 +153,10 @@ async fn write<T: AsyncWrite + Unpin>(stream: &mut T, message: &[u8]) -> std::io
     stream.write_all(message).await
 }
 
+/// Messages that gossipsub offers to one peer at once, beyond those that it is sent anyway. Whoever
+/// asks for all of them has them wait in a queue that keeps its size for as long as the link stands.
+const OFFERED_MAX: usize = 16;
+
 /// [PROTO-1.3] Longer messages are refused.
 const MESSAGE_LIMIT: usize = 32 * 1024;
 
@@ -167,9 +169,6 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the LAN is asked who is there. mDNS also announces by itself, so that a newcomer is
 /// found at once; asking again finds those whose announcement was lost.
 const MDNS_QUERY_INTERVAL: Duration = Duration::from_secs(20);
-
-/// libp2p's own round trip, for its behaviours. Ours comes from QUIC.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Handshakes under way in each direction; more are refused.
 const PENDING_LIMIT: u32 = 256;

@@ -1,6 +1,7 @@
 //! libp2p's swarm, and all that a squad wants of it: links, messages, gossip.
 
 pub mod behaviour;
+pub mod compact;
 mod dials;
 
 use std::{
@@ -23,7 +24,10 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent},
 };
 
-use self::behaviour::{Behaviour, BehaviourEvent};
+use self::{
+    behaviour::{Behaviour, BehaviourEvent},
+    compact::Compact,
+};
 use crate::{
     clock::Clock,
     link::{Admission, Binder, LinkTransport, Links, address_of, multiaddr_of},
@@ -52,7 +56,7 @@ pub struct WiresConfig {
 
 /// The swarm of one device in one organisation. Lives on the tokio runtime that it was made on.
 pub struct Wires {
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Compact<Behaviour>>,
     links: Arc<Links>,
     clock: Clock,
     topic: gossipsub::IdentTopic,
@@ -84,7 +88,7 @@ impl Wires {
     pub fn new(config: WiresConfig) -> anyhow::Result<Self> {
         let WiresConfig { key, organisation, mdns, links_max, binder, admission, links, clock } =
             config;
-        let behaviour = Behaviour::new(&key, organisation, mdns, links_max)?;
+        let behaviour = Compact(Behaviour::new(&key, organisation, mdns, links_max)?);
         let peer = key.id().peer_id();
         let transport =
             LinkTransport::new(key, Arc::new(SystemRandom), binder, admission, Arc::clone(&links));

@@ -25,7 +25,10 @@ use hark_node::{
     clock::Clock,
     link::{LinkEvent, LinkTransport, Links, multiaddr_of},
     random::SystemRandom,
-    swarm::behaviour::{Behaviour, BehaviourEvent, topic},
+    swarm::{
+        behaviour::{Behaviour, BehaviourEvent, topic},
+        compact::Compact,
+    },
 };
 use libp2p::{
     Swarm, Transport, gossipsub, request_response,
@@ -147,6 +150,7 @@ impl Member {
         let (events, mut happened) = unbounded_channel();
         let came = Arc::clone(&socket);
         let handler = Arc::new(move |_: Timestamp, _: DeviceId, datagram: bytes::Bytes| {
+            came.tally.count(&datagram);
             heard.take(&datagram, came.came.load(Ordering::Relaxed));
         });
         let links = Links::new(key.id(), Clock, events, handler);
@@ -156,7 +160,7 @@ impl Member {
             LinkTransport::new(Arc::new(copy()), random, binder, Arc::new(door), shared)
                 .map(|(peer, muxer), _| (peer, libp2p::core::muxing::StreamMuxerBox::new(muxer)))
                 .boxed();
-        let behaviour = Behaviour::new(key, charter.organisation(), false, 8)?;
+        let behaviour = Compact(Behaviour::new(key, charter.organisation(), false, 8)?);
         let config = libp2p::swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(Duration::from_secs(1 << 20));
         let mut swarm = Swarm::new(transport, behaviour, key.id().peer_id(), config);
@@ -224,7 +228,7 @@ impl Member {
 
 /// Does on a link what a node would do.
 struct Driver {
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Compact<Behaviour>>,
     links: Arc<Links>,
     relay: DeviceId,
     topic: gossipsub::IdentTopic,

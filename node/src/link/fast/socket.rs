@@ -63,8 +63,10 @@ impl AsyncUdpSocket for FastSocket {
         self.socket.local_addr()
     }
 
+    /// Each connection keeps room for as many packets as it may send at once, and what QUIC sends
+    /// is little.
     fn max_transmit_segments(&self) -> usize {
-        self.socket.max_transmit_segments()
+        1
     }
 
     fn max_receive_segments(&self) -> usize {
