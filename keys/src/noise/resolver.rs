@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use curve25519_dalek::MontgomeryPoint;
 use snow::{
     Error,
     params::{CipherChoice, DHChoice, HashChoice},
     resolvers::{CryptoResolver, DefaultResolver},
     types::{Cipher, Dh, Hash, Random},
 };
+use zeroize::Zeroizing;
 
 /// Gives snow randomness from a [`crate::Random`], and primitives that wipe their keys.
 pub(super) struct Resolver(pub(super) Arc<dyn crate::Random>);
@@ -18,7 +20,8 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        Some(Box::new(CheckedDh(DefaultResolver.resolve_dh(choice)?)))
+        // The only one that a handshake of ours names.
+        matches!(choice, DHChoice::Curve25519).then(|| Box::<CheckedDh>::default() as _)
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -40,49 +43,60 @@ impl Random for Source {
 }
 
 /// X25519 that refuses the points of low order, as RFC 7748 section 6.1 allows: with them the
-/// peer, or anyone between, would decide the shared secret. Wipes its secret key.
-struct CheckedDh(Box<dyn Dh>);
+/// peer, or anyone between, would decide the shared secret. Wipes its secret key, which snow's own
+/// could only by setting another one and computing its public key: two for each handshake.
+#[derive(Default)]
+struct CheckedDh {
+    secret: Zeroizing<[u8; 32]>,
+    public: [u8; 32],
+}
 
-impl Dh for CheckedDh {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn pub_len(&self) -> usize {
-        self.0.pub_len()
-    }
-
-    fn priv_len(&self) -> usize {
-        self.0.priv_len()
-    }
-
-    fn set(&mut self, secret: &[u8]) {
-        self.0.set(secret);
-    }
-
-    fn generate(&mut self, random: &mut dyn Random) -> Result<(), Error> {
-        self.0.generate(random)
-    }
-
-    fn pubkey(&self) -> &[u8] {
-        self.0.pubkey()
-    }
-
-    fn privkey(&self) -> &[u8] {
-        self.0.privkey()
-    }
-
-    fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
-        self.0.dh(public, out)?;
-        // [NOISE-16] Without a branch on single bytes: what differs is only whether all are zero.
-        let any = out[..self.dh_len()].iter().fold(0, |any, byte| any | byte);
-        if any == 0 { Err(Error::Dh) } else { Ok(()) }
+impl CheckedDh {
+    fn derive(&mut self) {
+        self.public = MontgomeryPoint::mul_base_clamped(*self.secret).to_bytes();
     }
 }
 
-impl Drop for CheckedDh {
-    fn drop(&mut self) {
-        self.0.set(&[0; 32]);
+impl Dh for CheckedDh {
+    fn name(&self) -> &'static str {
+        "25519"
+    }
+
+    fn pub_len(&self) -> usize {
+        self.public.len()
+    }
+
+    fn priv_len(&self) -> usize {
+        self.secret.len()
+    }
+
+    fn set(&mut self, secret: &[u8]) {
+        self.secret.copy_from_slice(secret);
+        self.derive();
+    }
+
+    fn generate(&mut self, random: &mut dyn Random) -> Result<(), Error> {
+        random.try_fill_bytes(&mut *self.secret)?;
+        self.derive();
+        Ok(())
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn privkey(&self) -> &[u8] {
+        &*self.secret
+    }
+
+    fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        let public = public.first_chunk().ok_or(Error::Dh)?;
+        let shared = MontgomeryPoint(*public).mul_clamped(*self.secret);
+        let shared = Zeroizing::new(shared.to_bytes());
+        out[..shared.len()].copy_from_slice(&*shared);
+        // [NOISE-16] Without a branch on single bytes: what differs is only whether all are zero.
+        let any = shared.iter().fold(0, |any, byte| any | byte);
+        if any == 0 { Err(Error::Dh) } else { Ok(()) }
     }
 }
 

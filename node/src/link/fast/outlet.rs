@@ -95,6 +95,19 @@ impl Outlet {
         self.by_quic.load(Ordering::Relaxed) != ALL
     }
 
+    /// Has the processor fetch what sending needs, for whoever sends to one after the other: of
+    /// hundreds of outlets, none is in its nearer caches when its turn comes.
+    #[inline]
+    pub fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        for offset in (0..size_of::<Self>()).step_by(CACHE_LINE) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let line = std::ptr::from_ref(self).cast::<i8>().wrapping_add(offset);
+            // SAFETY: a hint, by which nothing is read; the address lies within `self` besides.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+        }
+    }
+
     /// Sends `datagram` where the fast path works and takes it; false where it is left to QUIC.
     #[inline]
     pub(in super::super) fn send_fast(&self, datagram: &[u8]) -> bool {
@@ -316,6 +329,10 @@ const FOLLOWERS: u32 = 4;
 
 /// Bytes of a datagram that fits into a packet of QUIC on any path.
 const FOLLOWER_MAX: usize = 1_000;
+
+/// Bytes that the processor fetches at once.
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
 
 /// Bytes of a packet that counts as short.
 const SHORT: usize = 256;
