@@ -15,7 +15,8 @@ pub struct Limits {
     pub tunnels: Rate,
     /// All that is sent. What has to wait for it too long is dropped.
     pub out: Rate,
-    /// A listener for whom more voice datagrams than this come each second gets them in bundles.
+    /// A listener for whom more voice datagrams than this come each second gets them in bundles; so
+    /// do all of what has waited for [`Self::bundle_hold`] before.
     pub bundle_above: u32,
     /// How long a voice datagram waits for others to share a bundle with. Longer saves more
     /// datagrams and costs as much delay; zero bundles nothing.

@@ -69,10 +69,16 @@ impl Forwarder {
             let tunnel = frame.is_tunnel();
             let alone = Picked::Frame { to: place, id, length, deliveries: u64::from(!tunnel) };
             let outlet: &mut Outlet = &mut self.sessions.outlets[usize::from(place.index)];
-            if tunnel || !outlet.count(now, &self.limits) {
+            if tunnel {
                 return Some(alone);
             }
             let hold = self.limits.bundle_hold;
+            // A relay that is behind sends fewer frames to each listener than would be bundled, and
+            // would stay behind.
+            let behind = !hold.is_zero() && now.saturating_duration_since(frame.arrived) >= hold;
+            if !outlet.count(now, &self.limits) && !behind {
+                return Some(alone);
+            }
             let bytes = &frame.bytes[..length];
             match outlet.hold(now, hold, bytes, frame.arrived, &mut self.spare) {
                 Outcome::Alone => return Some(alone),

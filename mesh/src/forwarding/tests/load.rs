@@ -300,6 +300,32 @@ fn many_talkers_are_bundled_and_few_are_not() {
     assert_eq!(to_listener.deliveries, 350 + 1_000 + 350);
 }
 
+/// [PROTO-9.5] However few talk: what has waited because there was more to send than could be goes
+/// together, so that a relay that is behind catches up.
+#[test]
+fn what_has_waited_is_bundled() {
+    let mut world = World::new(Limits::default());
+    let talkers: Vec<_> = (1..=6).map(|number| world.talker(number)).collect();
+    let listener = world.attach(30);
+    for (talker, sequence) in talkers.iter().zip(1..) {
+        assert_eq!(world.send(*talker, 1, sequence, 0), Ok(()));
+    }
+    // Nobody has asked for anything to be sent meanwhile.
+    world.wait(5);
+    let mut datagrams = Vec::new();
+    for _ in 0..2 {
+        while let Some(transmit) = world.forwarder.poll_transmit(world.now) {
+            if transmit.to == listener {
+                let kind = transmit.bytes[0];
+                datagrams.push((kind, read(transmit).len()));
+            }
+        }
+        world.wait(5);
+    }
+    datagrams.retain(|(kind, _)| [KIND_FORWARDED, KIND_BUNDLE].contains(kind));
+    assert_eq!(datagrams, [(KIND_BUNDLE, 6)]);
+}
+
 /// A bundle that is full goes at once, and what is too large for any goes by itself.
 #[test]
 fn a_full_bundle_does_not_wait() {
