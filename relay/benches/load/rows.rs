@@ -242,4 +242,4 @@ fn in_ms(ages: &[u32], share: f64) -> f64 {
 }
 
 /// Talkers that are more than one core can send to a thousand.
-const OVERLOAD: usize = 60;
+const OVERLOAD: usize = 120;
