@@ -184,6 +184,18 @@ impl DeviceKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature([u8; 64]);
 
+impl Signature {
+    /// The signature with these bytes, whatever it is worth.
+    pub fn from_bytes(bytes: [u8; 64]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(&self) -> [u8; 64] {
+        self.0
+    }
+}
+
 impl Serialize for Signature {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (first, second) = self.0.split_at(32);

@@ -27,7 +27,7 @@ pub use identity::{
     RoleId, Signature, SignatureError, TargetId,
 };
 pub use keystore::KeyFileError;
-pub use media::{KeyExhausted, KeySecret, OpenFrameError, SenderKey, SenderKeyring};
+pub use media::{FrameNumber, KeyExhausted, KeySecret, OpenFrameError, SenderKey, SenderKeyring};
 pub use random::{Random, SeededRandom};
 pub use seal::{OpenError, open_once, seal_once};
 pub use signed::{Signable, Signed};

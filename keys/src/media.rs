@@ -110,6 +110,56 @@ impl SenderKey {
     pub fn is_used(&self) -> bool {
         self.counter > FIRST_COUNTER
     }
+
+    /// What has been sealed with it.
+    pub fn sealed(&self) -> Sealed {
+        Sealed { key: self.key.key_id(), end: self.counter }
+    }
+}
+
+/// Which frame it is, of one sender and one target: its key's id and its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FrameNumber {
+    /// Id of the key, with its step.
+    pub key: u64,
+    /// Counter under that key.
+    pub counter: u16,
+}
+
+impl FrameNumber {
+    /// Of a sealed frame; none where that is no frame of this protocol.
+    pub fn of(sealed: &[u8]) -> Option<Self> {
+        let header = SframeHeader::deserialize(sealed).ok()?;
+        let (key, counter) = (header.key_id(), header.counter());
+        Some(Self { key, counter: counter.try_into().ok()? })
+            .filter(|_| header.len() == HEADER_LENGTH)
+    }
+}
+
+/// How far a key has been used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    key: u64,
+    /// One more than the last counter.
+    end: u64,
+}
+
+impl Sealed {
+    /// Id of the key.
+    pub fn key(self) -> u64 {
+        self.key
+    }
+
+    /// Whether the frame was sealed with it; none where it has another key that may have been used.
+    /// Those of the steps ahead, which whoever has this one can find, have not.
+    pub fn has(self, frame: FrameNumber) -> Option<bool> {
+        if frame.key == self.key {
+            return Some(u64::from(frame.counter) < self.end);
+        }
+        let ahead = steps_between((self.key & 0xf) as u8, (frame.key & 0xf) as u8);
+        let is_ahead = frame.key >> 4 == self.key >> 4 && (1..=STEPS_AHEAD).contains(&ahead);
+        is_ahead.then_some(false)
+    }
 }
 
 /// Why a frame was not opened. None of them changes what will open.
@@ -119,6 +169,9 @@ pub enum OpenFrameError {
     /// Sealed with a key that we have not, or have no more.
     #[error("no key for this frame")]
     UnknownKey,
+    /// Sealed with the key of another sender, or for another target.
+    #[error("another sender's frame")]
+    OtherSender,
     /// Delivered before.
     #[error("frame was delivered before")]
     Replayed,
@@ -191,7 +244,7 @@ impl SenderKeyring {
         }
         let (id, counter) = (header.key_id(), header.counter());
         if id >> 20 != u64::from(1 << 11 | self.slot) {
-            return Err(OpenFrameError::UnknownKey);
+            return Err(OpenFrameError::OtherSender);
         }
         let generation = (id >> 4 & 0xffff) as u16;
         let step = (id & 0xf) as u8;

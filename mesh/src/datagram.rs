@@ -3,12 +3,16 @@
 //!
 //! Parsed in place, without allocation; frames stay sealed.
 
+mod account;
+mod proof;
 mod relay;
 mod report;
 #[cfg(test)]
 mod tests;
 mod voice;
 
+pub use account::Account;
+pub use proof::{FrameHash, HASHES_MAX, Proof, Question, hash_of};
 pub use relay::{
     BUNDLE_FRAMES_MAX, BUNDLE_MAX_BYTES, Bundle, FORWARD_MAX_BYTES, Forward, Forwarded,
     ForwardedReport, FromMember, FromRelay, Introduction, Knock, PULSE_SPURTS_MAX, Pulse, SILENCE,
@@ -26,6 +30,12 @@ pub enum Datagram<'a> {
     Report(Report),
     /// Nothing but a sign of life.
     Heartbeat(Heartbeat),
+    /// How well speech arrives by a relay.
+    Account(Account),
+    /// Whether a frame is the receiver's.
+    Question(Question),
+    /// That frames are the sender's, or one is not.
+    Proof(Proof<'a>),
 }
 
 impl<'a> Datagram<'a> {
@@ -35,6 +45,9 @@ impl<'a> Datagram<'a> {
             Some(&KIND_VOICE) => Voice::parse(bytes).map(Self::Voice),
             Some(&KIND_REPORT) => Report::parse(bytes).map(Self::Report),
             Some(&KIND_HEARTBEAT) => Heartbeat::parse(bytes).map(Self::Heartbeat),
+            Some(&KIND_ACCOUNT) => Account::parse(bytes).map(Self::Account),
+            Some(&KIND_QUESTION) => Question::parse(bytes).map(Self::Question),
+            Some(&KIND_PROOF) => Proof::parse(bytes).map(Self::Proof),
             Some(_) => Err(DropReason::UnknownKind),
             None => Err(DropReason::TooShort),
         }
@@ -193,9 +206,14 @@ pub const KIND_PULSE: u8 = 9;
 pub const KIND_FORWARDED_REPORT: u8 = 10;
 /// First byte of an introduction.
 pub const KIND_INTRODUCTION: u8 = 11;
-
 /// First byte of a knock.
 pub const KIND_KNOCK: u8 = 12;
+/// First byte of a listener's account of a relay.
+pub const KIND_ACCOUNT: u8 = 13;
+/// First byte of a question to a talker.
+pub const KIND_QUESTION: u8 = 14;
+/// First byte of a talk proof, also in the place of a frame.
+pub const KIND_PROOF: u8 = 15;
 
 /// Frames of a voice datagram: the frame and five copies. One with more is dropped.
 pub const FRAMES_MAX: usize = 6;

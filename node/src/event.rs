@@ -123,6 +123,18 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A member who relays has put words into another's mouth: it is used as a relay no more for as long
+    /// as this node runs.
+    RelayForges {
+        /// The relay.
+        device: DeviceText,
+        /// Its member's name.
+        name: String,
+        /// In whose name it spoke.
+        talker: DeviceText,
+        /// That one's name.
+        talker_name: String,
+    },
     /// A member who may has moved this device's member to another channel.
     Moved {
         /// By which device.

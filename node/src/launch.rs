@@ -20,7 +20,7 @@ use crate::{
     network::{Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, Worker},
     random::SystemRandom,
     reach::{names::Names, ports::Surroundings},
-    relay::Relay,
+    relay::{Egress, Relay},
     snapshot::TransmitMode,
     store::{Home, Lock, OrganisationStore},
 };
@@ -62,6 +62,8 @@ pub struct Parts {
     pub talk_to: Vec<String>,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
+    /// Hands on what this node relays.
+    pub egress: Arc<dyn Egress>,
     /// Does what waits for the disk.
     pub worker: Worker,
     /// Takes the datagrams of voice.
@@ -176,7 +178,7 @@ impl Launch {
         let own_key = || DeviceKey::from_secret(&secret);
         let held = Arc::new(OnceLock::new());
         let (link_sender, link_events) = unbounded_channel::<LinkEvent>();
-        let relay = Relay::new(clock, Limits::default());
+        let relay = Relay::new(clock, Limits::default(), parts.egress);
         let (forwards, hears) = (Arc::clone(&relay), parts.datagrams);
         let handler: DatagramHandler = Arc::new(move |now, device, datagram| {
             if Relay::is_for_relays(&datagram) {

@@ -34,6 +34,7 @@ use crate::{
         names::{Dns, Names, Place},
         ports::System,
     },
+    relay::Faithful,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
     voice::Line,
@@ -156,6 +157,7 @@ impl Node {
                 channels: if own { config.channels.clone() } else { Vec::new() },
                 talk_to: if own { config.talk_to.clone() } else { Vec::new() },
                 binder: Box::new(UdpBinder),
+                egress: Arc::new(Faithful),
                 worker: Arc::clone(&worker),
                 datagrams: Arc::new(move |arrived, from, datagram| {
                     if let Some((_, voice)) = datagrams.lines[line].begun.get() {

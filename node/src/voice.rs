@@ -9,6 +9,7 @@
 //! each organisation, all of them on one [`Desk`], is driven by whoever owns the sound device, in blocks
 //! of any length.
 
+mod accounts;
 pub mod codec;
 mod command;
 pub mod copies;
@@ -23,6 +24,7 @@ pub mod mix;
 pub mod nets;
 mod pcm;
 pub mod pipeline;
+mod proofs;
 pub mod receive;
 pub mod report;
 pub mod send;

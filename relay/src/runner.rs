@@ -19,7 +19,10 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_node::link::{Binder, UdpBinder};
+use hark_node::{
+    link::{Binder, UdpBinder},
+    relay::{Egress, Faithful},
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::core::Core;
@@ -45,6 +48,8 @@ pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 pub struct Machine {
     /// Makes its sockets.
     pub binder: Box<dyn Binder>,
+    /// Hands on what it relays.
+    pub egress: Arc<dyn Egress>,
     /// Writes.
     pub worker: Worker,
 }
@@ -154,7 +159,8 @@ fn run(
     started: SyncSender<Result<(), String>>,
 ) -> anyhow::Result<(Traffic, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let machine = Machine { binder: Box::new(UdpBinder), worker: disk()? };
+    let machine =
+        Machine { binder: Box::new(UdpBinder), egress: Arc::new(Faithful), worker: disk()? };
     // Whoever started it waits for that.
     runtime.block_on(carry(assignment, machine, control, |outcome| {
         let _ = started.send(outcome);

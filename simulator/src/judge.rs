@@ -169,6 +169,18 @@ impl<'a> Judge<'a> {
                 (lost, lost <= most.into())
             }));
         }
+        if let Some(most) = expectation.forged {
+            let frames = |value: f64| format!("{value} frames");
+            let text = "takes beyond what was sent at most";
+            records.push(self.at_most(text, &frames(most.into()), frames, |l, t| {
+                let hearing = self.hearing(l, t);
+                let forged = (hearing.received as f64 - hearing.sent as f64).max(0.0);
+                (forged, forged <= most.into())
+            }));
+        }
+        if let Some(flags) = &expectation.flags {
+            records.push(self.flags(flags.relay.get_ref(), flags.by));
+        }
         let per_frame = [(expectation.uplink, false), (expectation.downlink, true)];
         for (most, down) in per_frame {
             let Some(most) = most else { continue };
@@ -277,6 +289,33 @@ impl<'a> Judge<'a> {
                 ([], count) => format!("{count} have"),
                 (wrong, _) => few(wrong),
             },
+        }
+    }
+
+    fn flags(&self, relay: &str, by: Span) -> ExpectationRecord {
+        let members = places(self.expectation.listener.as_ref(), &self.names, |_| true);
+        let wrong = members.iter().filter_map(|member| {
+            let flagged = self.measured.flagged(*member);
+            let right =
+                |(at, it): &(Duration, usize)| *at <= by.as_duration() && self.names[*it] == relay;
+            let name = self.names[*member];
+            match flagged {
+                [] => Some(format!("{name}: nobody")),
+                all if all.iter().all(right) => None,
+                all => {
+                    let told = all.iter().map(|(at, it)| {
+                        format!("{} at {:.2} s", self.names[*it], at.as_secs_f64())
+                    });
+                    Some(format!("{name}: {}", told.collect::<Vec<_>>().join(", ")))
+                }
+            }
+        });
+        let wrong: Vec<_> = wrong.collect();
+        let who = self.expectation.listener.as_ref().map_or("all".to_owned(), ToString::to_string);
+        ExpectationRecord {
+            text: format!("{who}: found out by {by} that {relay} forges"),
+            holds: wrong.is_empty() && !members.is_empty(),
+            measured: if wrong.is_empty() { "all".to_owned() } else { few(&wrong) },
         }
     }
 

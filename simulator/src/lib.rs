@@ -9,6 +9,7 @@
 pub mod context;
 mod disk;
 mod judge;
+mod malice;
 mod measured;
 mod member;
 pub mod network;

@@ -248,6 +248,10 @@ impl Measured {
     }
 
     /// Why a member's node ended.
+    pub(crate) fn flagged(&self, member: usize) -> &[(Duration, usize)] {
+        &self.log.members[member].flagged
+    }
+
     pub(crate) fn last_words(&self, member: usize) -> Option<&str> {
         self.log.members[member].last_words.as_deref()
     }

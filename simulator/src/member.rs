@@ -13,6 +13,7 @@ use hark_node::{
     event::StampedEvent,
     launch::{self, Launch, Parts},
     network::{self, Input, Publisher},
+    relay::Egress,
     snapshot::TransmitMode,
     store::Home,
     voice::{Pipeline, PipelineConfig},
@@ -22,6 +23,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::{
     context,
     disk::MemoryDisk,
+    malice::{self, Loot, People},
     network::Fabric,
     scenario::Actor,
     voice::{Recording, Voice},
@@ -39,6 +41,9 @@ pub(crate) struct Seat {
     pub(crate) disk: MemoryDisk,
     /// Whether what it hears is kept.
     keeps_sound: bool,
+    egress: Arc<dyn Egress>,
+    /// The keys that it was given.
+    loot: Loot,
     /// What it heard.
     pub(crate) heard: Arc<Mutex<Recording>>,
     state: Mutex<State>,
@@ -62,8 +67,19 @@ struct Run {
 
 impl Seat {
     /// An empty seat.
-    pub(crate) fn new(actor: Actor, host: usize, fabric: Fabric, keeps_sound: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        actor: Actor,
+        host: usize,
+        fabric: Fabric,
+        keeps_sound: bool,
+        people: &People,
+        seed: u64,
+    ) -> Arc<Self> {
+        let loot = Loot::default();
+        let malice = actor.member.malice.as_ref();
         Arc::new(Self {
+            egress: malice::egress(&actor.name, malice, people, &loot, seed),
+            loot,
             actor,
             host,
             fabric,
@@ -178,15 +194,10 @@ impl Seat {
                 transmit: seat.transmit().into(),
                 ..PipelineConfig::new(device, seat.actor.member.low_delay)
             };
-            let voice = Voice::new(
-                Pipeline::new(config)?,
-                links,
-                inputs,
-                seat.actor.script.clone(),
-                context::now(),
-                seat.keeps_sound.then(|| Arc::clone(&seat.heard)),
-                seat.actor.member.low_delay,
-            );
+            let heard = seat.keeps_sound.then(|| Arc::clone(&seat.heard));
+            let (pipeline, loot) = (Pipeline::new(config)?, seat.loot.clone());
+            let voice =
+                Voice::new(pipeline, links, inputs, &seat.actor, context::now(), heard, loot);
             tokio::spawn(voice.clone().run(seat.fabric.clone(), seat.host));
             if let Some(run) = &mut seat.lock().run {
                 run.voice = Some(voice.clone());
@@ -209,6 +220,7 @@ impl Seat {
             channels: self.actor.member.channels.clone(),
             talk_to: self.actor.member.talk_to.clone(),
             binder: Box::new(self.fabric.binder(self.host)),
+            egress: Arc::clone(&self.egress),
             // A simulated disk answers at once, but not within the call that asks.
             worker: Arc::new(|work| {
                 tokio::spawn(async move { work() });

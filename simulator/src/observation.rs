@@ -60,6 +60,8 @@ pub(crate) struct MemberLog {
     /// Whom it has a link to, by device: a member whose disk was lost has another one.
     pub(crate) connected: BTreeMap<DeviceId, usize>,
     pub(crate) last_words: Option<String>,
+    /// Whose relays it has found to forge, and when.
+    pub(crate) flagged: Vec<(Duration, usize)>,
 }
 
 /// A key to talk, and who holds it.
@@ -227,6 +229,12 @@ impl Observation {
                     self.ears[member][*talker].paths.push((now, to.as_str().to_owned()));
                 }
                 ("path", format!("{} instead of {}", to.as_str(), from.as_str()))
+            }
+            Event::RelayForges { device, name, talker_name, .. } => {
+                if let Some(relay) = devices.get(&device.0) {
+                    self.members[member].flagged.push((now, *relay));
+                }
+                ("relay", format!("{name} forges {talker_name}"))
             }
             Event::RosterChanged { channel, target, devices, epoch } => {
                 let key = KeyLog {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, DeviceKey, OrganisationId};
-use hark_node::store::Files;
+use hark_node::{relay::Egress, store::Files};
 use hark_relay::{
     carrier::Assignment,
     home::TenantStore,
@@ -17,7 +17,14 @@ use hark_relay::{
 pub(crate) use hark_relay::{carrier::Command, event::Event};
 use rand::RngCore;
 
-use crate::{context, disk::MemoryDisk, network::Fabric, random::stream, scenario::Relay};
+use crate::{
+    context,
+    disk::MemoryDisk,
+    malice::{self, Loot, People},
+    network::Fabric,
+    random::stream,
+    scenario::Relay,
+};
 
 /// What of a relay's machine outlives its processes, and the way in to the one that runs.
 pub(crate) struct Station {
@@ -26,6 +33,7 @@ pub(crate) struct Station {
     secret: [u8; 32],
     host: usize,
     fabric: Fabric,
+    egress: Arc<dyn Egress>,
     /// Its disk.
     pub(crate) disk: MemoryDisk,
     state: Mutex<State>,
@@ -40,14 +48,21 @@ struct State {
 
 impl Station {
     /// A machine on which nothing runs yet.
-    pub(crate) fn new(relay: &Relay, host: usize, fabric: Fabric, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        relay: &Relay,
+        host: usize,
+        fabric: Fabric,
+        people: &People,
+        seed: u64,
+    ) -> Arc<Self> {
         let name = relay.name.get_ref().clone();
         let mut secret = [0; 32];
         stream(seed, &format!("relay {name}")).fill_bytes(&mut secret);
         let quotas =
             Quotas { members: relay.members.into(), kbps: relay.kbps, ..Quotas::default() };
         let (disk, state) = (MemoryDisk::default(), Mutex::default());
-        Arc::new(Self { name, quotas, secret, host, fabric, disk, state })
+        let egress = malice::egress(&name, relay.malice.as_ref(), people, &Loot::default(), seed);
+        Arc::new(Self { name, quotas, secret, host, fabric, egress, disk, state })
     }
 
     /// Its identity in the organisation.
@@ -108,6 +123,7 @@ impl Station {
         };
         let machine = Machine {
             binder: Box::new(self.fabric.binder(self.host)),
+            egress: Arc::clone(&self.egress),
             worker: Arc::new(|work| {
                 tokio::spawn(async move { work() });
             }),

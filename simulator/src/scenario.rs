@@ -2,6 +2,7 @@
 
 mod expectation;
 mod fault;
+mod malice;
 mod names;
 mod order;
 mod problem;
@@ -17,8 +18,9 @@ use serde::{
 use toml::Spanned;
 
 pub use self::{
-    expectation::{Expectation, Paths, Within},
+    expectation::{Expectation, Flags, Paths, Within},
     fault::{Disk, Fault, FaultKind},
+    malice::Malice,
     names::Names,
     order::{Instruction, InstructionKind, Order},
     problem::Problem,
@@ -135,6 +137,12 @@ pub struct Member {
     /// It relays for the others from when it is in the organisation.
     #[serde(default)]
     pub volunteer: bool,
+    /// What it does to those for whom it relays.
+    pub malice: Option<Malice>,
+    /// When it sends far more than it says.
+    pub floods: Option<Flood>,
+    /// When it goes on and off a net, again and again.
+    pub churns: Option<Churn>,
     /// What it says.
     #[serde(default)]
     says: Vec<Says>,
@@ -153,6 +161,34 @@ struct Says {
     #[serde(rename = "for")]
     lasting: Option<Span>,
     sound: Spanned<String>,
+}
+
+/// Every voice datagram goes out many times, each time under another number.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flood {
+    /// From when.
+    pub at: Span,
+    /// How long.
+    #[serde(rename = "for")]
+    pub lasting: Span,
+    /// How many times.
+    pub times: u16,
+}
+
+/// A net is listened to and left, in turn.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Churn {
+    /// Which net.
+    pub net: String,
+    /// From when.
+    pub at: Span,
+    /// How long.
+    #[serde(rename = "for")]
+    pub lasting: Span,
+    /// How long from coming to leaving, and to coming again.
+    pub every: Span,
 }
 
 /// A key held.
@@ -271,6 +307,11 @@ impl Director<'_> {
         };
         for expectation in &self.scenario.expect {
             expectation.check(&cast).map_err(|error| self.problem(error))?;
+        }
+        let members = self.scenario.members.iter().filter_map(|it| it.malice.as_ref());
+        let relays = self.scenario.relays.iter().filter_map(|it| it.malice.as_ref());
+        for malice in members.chain(relays) {
+            malice.check(&cast).map_err(|error| self.problem(error))?;
         }
         let mut faults = Vec::new();
         for fault in &self.scenario.faults {

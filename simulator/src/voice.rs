@@ -16,7 +16,13 @@ use hark_node::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{network::Fabric, speech::Script};
+use crate::{
+    context,
+    malice::Loot,
+    network::Fabric,
+    scenario::{Actor, Flood},
+    speech::Script,
+};
 
 /// Samples spoken and heard at once: 10 ms, half of it for low delay.
 const BLOCK: usize = 480;
@@ -40,6 +46,8 @@ struct State {
     played: Vec<f32>,
     spoken: Vec<f32>,
     datagrams: Datagrams,
+    loot: Loot,
+    floods: Option<Flood>,
 }
 
 /// Voice datagrams on a member's own link.
@@ -71,22 +79,22 @@ impl Recording {
 }
 
 impl Voice {
-    /// A voice that begins now. What it hears is appended to `heard`, if that is kept.
+    /// The voice of `actor`, which begins now; `loot` is told of the keys that it is given. What it hears is appended to `heard`, if that is kept.
     pub(crate) fn new(
         pipeline: Pipeline,
         links: &Arc<Links>,
         inputs: UnboundedSender<Input>,
-        script: Script,
+        actor: &Actor,
         now: Duration,
         heard: Option<Arc<Mutex<Recording>>>,
-        low_delay: bool,
+        loot: Loot,
     ) -> Self {
-        let samples = if low_delay { BLOCK / 2 } else { BLOCK };
+        let samples = if actor.member.low_delay { BLOCK / 2 } else { BLOCK };
         Self(Arc::new(Mutex::new(State {
             pipeline,
             links: Arc::downgrade(links),
             inputs,
-            script,
+            script: actor.script.clone(),
             start: now,
             clock_start: Clock.now(),
             blocks: 0,
@@ -95,6 +103,8 @@ impl Voice {
             played: vec![0.0; SIDES * samples],
             spoken: vec![0.0; samples],
             datagrams: Datagrams::default(),
+            loot,
+            floods: actor.member.floods,
         })))
     }
 
@@ -138,6 +148,7 @@ impl Voice {
 impl VoiceControl for Voice {
     fn command(&self, command: VoiceCommand) {
         let mut state = self.lock();
+        state.loot.note(&command);
         state.pipeline.handle_command(Clock.now(), command);
         state.pump();
     }
@@ -190,7 +201,9 @@ impl State {
         let mut pushed = false;
         while let Some((to, datagram)) = self.pipeline.poll_transmit() {
             self.datagrams.sent += voices_in(datagram);
-            links.push(to, bytes::Bytes::copy_from_slice(datagram));
+            for datagram in flood(self.floods, datagram) {
+                links.push(to, datagram.into());
+            }
             pushed = true;
         }
         if pushed {
@@ -201,6 +214,29 @@ impl State {
             let _ = self.inputs.send(Input::Voice(event));
         }
     }
+}
+
+/// What goes out for a datagram: itself, or while its sender floods many that differ by their numbers.
+fn flood(floods: Option<Flood>, datagram: &[u8]) -> Vec<Vec<u8>> {
+    let now = context::now();
+    let rages = |it: &Flood| {
+        let since = now.checked_sub(it.at.as_duration());
+        since.is_some_and(|since| since < it.lasting.as_duration())
+    };
+    let number_at = match datagram.first() {
+        Some(&KIND_VOICE) => 5,
+        Some(&KIND_FORWARD) => 6,
+        _ => return vec![datagram.to_vec()],
+    };
+    let Some(flood) = floods.filter(rages) else { return vec![datagram.to_vec()] };
+    let number = u16::from_be_bytes([datagram[number_at], datagram[number_at + 1]]);
+    let numbers = (0..flood.times).map(|n| number.wrapping_mul(flood.times).wrapping_add(n));
+    let renumbered = numbers.map(|number| {
+        let mut datagram = datagram.to_vec();
+        datagram[number_at..number_at + 2].copy_from_slice(&number.to_be_bytes());
+        datagram
+    });
+    renumbered.collect()
 }
 
 /// How many voice datagrams there are in one: bundles hold several.

@@ -22,6 +22,7 @@ use crate::{
     context::{self, HostClock},
     disk::{Contents, MemoryDisk},
     judge,
+    malice::People,
     measured::Measured,
     member::Seat,
     network::{Fabric, PacketWatcher},
@@ -82,6 +83,7 @@ struct World<'a> {
     backups: BTreeMap<(Duration, usize), Contents>,
     observation: Observation,
     devices: BTreeMap<DeviceId, usize>,
+    people: People,
     /// Orders whose answers are awaited.
     asked: Vec<(usize, Asked)>,
     trace: Arc<Mutex<Trace>>,
@@ -130,6 +132,11 @@ enum Action {
         key: Option<String>,
         down: bool,
     },
+    Churn {
+        member: usize,
+        net: String,
+        on: bool,
+    },
     Order(usize),
     Fault(Box<FaultKind>),
     /// Links as they were.
@@ -164,15 +171,19 @@ impl<'a> World<'a> {
             }
         }));
         let keeps_sound = report || cast.scenario.expect.iter().any(Expectation::needs_sound);
+        let people = People::default();
         let seats: Vec<_> = cast
             .actors
             .iter()
             .enumerate()
-            .map(|(host, actor)| Seat::new(actor.clone(), host, fabric.clone(), keeps_sound))
+            .map(|(host, actor)| {
+                Seat::new(actor.clone(), host, fabric.clone(), keeps_sound, &people, seed)
+            })
             .collect();
         let relays = cast.scenario.relays.iter().zip(seats.len()..);
-        let stations: Vec<_> =
-            relays.map(|(relay, host)| Station::new(relay, host, fabric.clone(), seed)).collect();
+        let stations =
+            relays.map(|(relay, host)| Station::new(relay, host, fabric.clone(), &people, seed));
+        let stations = stations.collect();
         let sim = turmoil::Builder::new()
             .tick_duration(TICK)
             .simulation_duration(FOREVER)
@@ -192,6 +203,7 @@ impl<'a> World<'a> {
             backups: BTreeMap::new(),
             observation: Observation::new(cast),
             devices: BTreeMap::new(),
+            people,
             asked: Vec::new(),
             trace,
             progress,
@@ -215,6 +227,15 @@ impl<'a> World<'a> {
                 let press = |down| Action::Press { member: index, key: press.key.clone(), down };
                 self.plan(from, press(true));
                 self.plan(from + lasting, press(false));
+            }
+        }
+        for (index, actor) in self.cast.actors.iter().enumerate() {
+            let Some(churn) = &actor.member.churns else { continue };
+            let end = churn.at.as_duration() + churn.lasting.as_duration();
+            let (mut at, mut on) = (churn.at.as_duration(), false);
+            while at < end || !on {
+                self.plan(at, Action::Churn { member: index, net: churn.net.clone(), on });
+                (at, on) = (at + churn.every.as_duration(), !on);
             }
         }
         for (place, relay) in self.cast.scenario.relays.iter().enumerate() {
@@ -290,6 +311,9 @@ impl<'a> World<'a> {
             Action::Start(member) => self.processes[member].waits = true,
             Action::Press { member, key, down } => {
                 self.seats[member].send(Input::command(Command::Ptt { down, key }).0);
+            }
+            Action::Churn { member, net, on } => {
+                self.seats[member].send(Input::command(Command::Listen { net, on }).0);
             }
             Action::Order(index) => self.order(now, index),
             Action::Relink { of, ways } => self.relink(of, *ways),
@@ -627,6 +651,8 @@ impl<'a> World<'a> {
             // Known from its first breath, not only when it is ready.
             if let Some(device) = self.seats[member].device() {
                 self.devices.insert(device, member);
+                let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+                people.insert(self.cast.actors[member].name.clone(), device);
             }
         }
     }

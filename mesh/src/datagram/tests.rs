@@ -1,6 +1,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use hark_keys::{DeviceKey, FrameNumber};
 
 #[test]
 fn layouts_are_those_of_the_protocol() {
@@ -22,6 +23,28 @@ fn layouts_are_those_of_the_protocol() {
     out.clear();
     Heartbeat { number: 0x0102_0304 }.encode(&mut out);
     assert_eq!(out, [3, 1, 2, 3, 4]);
+    out.clear();
+    let relay = DeviceKey::from_secret(&[1; 32]).id();
+    let account = Account {
+        relay,
+        target_tag: [1, 2, 3, 4],
+        highest_sequence: 0x0506,
+        received: 0x0708,
+        lost: 0x090a,
+        spoilt: 0x0b0c,
+    };
+    account.encode(&mut out);
+    assert_eq!(out[..33], [&[13], &relay.as_bytes()[..]].concat());
+    assert_eq!(out[33..], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(Datagram::parse(&out), Ok(Datagram::Account(account)));
+    assert_eq!(Datagram::parse(&[&out[..], &[0]].concat()), Err(DropReason::TooLong));
+    assert_eq!(Datagram::parse(&out[..44]), Err(DropReason::TooShort));
+    out.clear();
+    let frame = FrameNumber { key: 0x05_0607_0809, counter: 0x0a0b };
+    let question = Question { target_tag: [1, 2, 3, 4], frame };
+    question.encode(&mut out);
+    assert_eq!(out, [14, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(Datagram::parse(&out), Ok(Datagram::Question(question)));
     let header = FrameHeader { first: true, last: false, spurt: 9, media_time: 0x0102_0304 };
     assert_eq!(header.to_bytes(), [0x91, 1, 2, 3, 4]);
 }
@@ -87,6 +110,10 @@ proptest! {
             ),
             Ok(Datagram::Report(report)) => report.encode(&mut out),
             Ok(Datagram::Heartbeat(heartbeat)) => heartbeat.encode(&mut out),
+            Ok(Datagram::Account(account)) => account.encode(&mut out),
+            Ok(Datagram::Question(question)) => question.encode(&mut out),
+            // Only its talker can write it.
+            Ok(Datagram::Proof(_)) => return Ok(()),
             Err(_) => return Ok(()),
         }
         prop_assert_eq!(out, bytes);
@@ -251,4 +278,39 @@ fn encoded_again(bytes: &[u8]) -> Option<Vec<u8>> {
         FromRelay::Knock(knock) => knock.encode(&mut out),
     }
     Some(out)
+}
+
+/// [PROTO-10.9]
+#[test]
+fn talk_proofs_are_those_of_the_protocol() {
+    let key = DeviceKey::from_secret(&[1; 32]);
+    let first = FrameNumber { key: 0x05_0607_0809, counter: 0x0a0b };
+    let frames = [&b"one"[..], b"two", b"three"].map(FrameHash::of);
+    let mut out = Vec::new();
+    Proof::encode(&key, [1, 2, 3, 4], first, 2, &frames, &mut out);
+    assert_eq!(out[..14], [15, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 3, 2]);
+    let hash = |frames: &[&[u8]]| {
+        let short: Vec<u8> =
+            frames.iter().flat_map(|it| blake3::hash(it).as_bytes()[..16].to_vec()).collect();
+        blake3::hash(&short).as_bytes()[..8].to_vec()
+    };
+    assert_eq!(out[14..22], hash(&[b"one", b"two"]));
+    assert_eq!(out[22..30], hash(&[b"three"]));
+    assert_eq!(out.len(), 30 + 64);
+    let Ok(Datagram::Proof(proof)) = Datagram::parse(&out) else { panic!("a proof") };
+    assert!(proof.is_of(key.id()) && !proof.is_of(DeviceKey::from_secret(&[2; 32]).id()));
+    let groups: Vec<_> = proof.groups().map(|(it, count, _)| (it.counter, count)).collect();
+    assert_eq!(groups, [(0x090a, 2), (0x090c, 1)]);
+    // Nothing of it may be another, and none may be too long.
+    for bit in 0..out.len() * 8 {
+        let mut changed = out.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let good = |it: &[u8]| matches!(Datagram::parse(it), Ok(Datagram::Proof(proof)) if proof.is_of(key.id()));
+        assert!(!good(&changed), "bit {bit}");
+    }
+    let parse = |bytes: &[u8]| Datagram::parse(bytes).unwrap_err();
+    assert_eq!(parse(&[&out[..], &[0]].concat()), DropReason::TooLong);
+    assert_eq!(parse(&out[..out.len() - 1]), DropReason::TooShort);
+    assert_eq!(parse(&[14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]), DropReason::TooMuch);
+    assert_eq!(parse(&[14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 33, 1]), DropReason::TooMuch);
 }

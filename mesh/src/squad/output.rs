@@ -275,10 +275,15 @@ pub enum MessageError {
     /// What is asked of a relay, which this device is not.
     #[error("this device is no relay")]
     NotRelaying,
-    /// One target more than a relay forwards for one peer, or something that a later message has
-    /// overtaken.
-    #[error("a target too many to forward, or a route that a later one has overtaken")]
+    /// One target more than a relay forwards for one peer, something that a later message has overtaken,
+    /// or more of such than a peer may say.
+    #[error(
+        "a target too many to forward, a route that a later one has overtaken, or too many at once"
+    )]
     Route,
+    /// More of whom it would reach than a peer may say.
+    #[error("more than a peer may ask of a relay")]
+    TooMuch,
     /// A move that nobody has the right to.
     #[error("move: {0}")]
     Move(MoveError),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     message::{Message, Offer, Roster, Route, WANTED_MAX, Wanted},
-    topology::{self, DIRECT_FANOUT_MAX},
+    topology::{self, Candidate, DIRECT_FANOUT_MAX},
 };
 
 impl Squad {
@@ -90,6 +90,24 @@ impl Squad {
         self.settle(now);
     }
 
+    /// What we say by a relay does not reach a listener as it should: that one is served otherwise for
+    /// a while.
+    pub fn handle_relay_fails(&mut self, now: Timestamp, relay: DeviceId, listener: DeviceId) {
+        if self.relays.fails(now, relay, listener) {
+            self.settle(now);
+        }
+    }
+
+    /// A member's relay has brought what a talker never sealed: it is used no more.
+    pub fn handle_relay_forges(&mut self, now: Timestamp, relay: DeviceId) {
+        self.relays.distrust(relay);
+        if self.relays.link_down(relay) {
+            self.paths.relays_changed();
+            self.events.push_back(Event::Slots { relay, slots: None });
+        }
+        self.settle(now);
+    }
+
     pub(super) fn link_up_relaying(
         &mut self,
         now: Timestamp,
@@ -137,16 +155,17 @@ impl Squad {
 
     pub(super) fn take_wanted(
         &mut self,
+        now: Timestamp,
         from: DeviceId,
         wanted: &Wanted,
     ) -> Result<(), MessageError> {
         let serving = self.serving.as_mut().ok_or(MessageError::NotRelaying)?;
-        serving.take_wanted(from, wanted);
-        Ok(())
+        if serving.take_wanted(now, from, wanted) { Ok(()) } else { Err(MessageError::TooMuch) }
     }
 
     pub(super) fn take_route(
         &mut self,
+        now: Timestamp,
         device: DeviceId,
         route: Route,
     ) -> Result<(), MessageError> {
@@ -154,7 +173,7 @@ impl Squad {
             return Err(MessageError::Unordered);
         }
         let serving = self.serving.as_mut().ok_or(MessageError::NotRelaying)?;
-        if !serving.take_route(device, route.target.id(), &route) {
+        if !serving.take_route(now, device, route.target.id(), &route) {
             return Err(MessageError::Route);
         }
         let Route { target, only, .. } = route;
@@ -183,7 +202,7 @@ impl Squad {
     fn uses_volunteer(&self, now: Timestamp, device: DeviceId) -> bool {
         let may = self.member.is_some() && !self.relay_only;
         let may = may && self.serving.as_ref().is_none_or(Serving::is_ending);
-        may && self.relays.offers(now, device)
+        may && self.relays.offers(now, device) && !self.relays.is_distrusted(device)
     }
 
     fn use_relay(&mut self, relay: DeviceId, restarted: bool) {
@@ -275,7 +294,11 @@ impl Squad {
             let usable = |device| reachable(device) && !self.paths.is_relayed(device);
             let ranking = self.relays.ranking(now, charter.state(), id, usable);
             let relayed = self.targets.is_relayed(id);
-            let plan = topology::plan(&hearers, &ranking, DIRECT_FANOUT_MAX, relayed);
+            let candidates: Vec<_> = ranking
+                .iter()
+                .map(|(relay, serves)| Candidate { relay: *relay, serves: serves.as_ref() })
+                .collect();
+            let plan = topology::plan(&hearers, &candidates, DIRECT_FANOUT_MAX, relayed);
             plans.insert(id, (target.clone(), plan));
         }
         self.relays.want_routes(&plans);

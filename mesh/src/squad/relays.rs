@@ -1,6 +1,7 @@
 //! The relays that this device can use: whom each reaches, what it is to forward, who comes first.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -13,7 +14,7 @@ use crate::{
     Target,
     charter::State,
     message::{Offer, RECIPIENTS_MAX, Roster, Route, WANTED_MAX, Wanted},
-    topology::{Candidate, Hop, Plan, rendezvous},
+    topology::{Hop, Plan, rendezvous},
 };
 
 /// Relays that are linked, and offers to be one.
@@ -21,6 +22,20 @@ use crate::{
 pub(super) struct Relays {
     attached: BTreeMap<DeviceId, Attachment>,
     offers: BTreeMap<DeviceId, Offered>,
+    /// Relays by which our voice did not reach a listener as it should.
+    failed: BTreeMap<(DeviceId, DeviceId), Failed>,
+    /// Members who have forged as relays. As many as belong, at most.
+    distrusted: BTreeSet<DeviceId>,
+    /// When it was looked what time has ended.
+    looked: Timestamp,
+}
+
+/// For whom a relay is not used.
+#[derive(Clone, Copy)]
+struct Failed {
+    until: Timestamp,
+    /// For how long; twice as long the next time.
+    pause: Duration,
 }
 
 /// What this device knows of, and has told, a relay that it has a link to.
@@ -155,6 +170,50 @@ impl Relays {
         }
     }
 
+    /// A relay does not bring our voice to a listener: it is not used for that one for a while, and for
+    /// twice as long each time; whether that was not known. [PROTO-10.8]
+    pub(super) fn fails(&mut self, now: Timestamp, relay: DeviceId, listener: DeviceId) -> bool {
+        let before = self.failed.get(&(relay, listener)).copied();
+        if before.is_some_and(|before| before.until > now) {
+            return false;
+        }
+        let pause = before.map_or(FAILED_FOR, |before| (before.pause * 2).min(FAILED_FOR_MAX));
+        if before.is_none() && self.failed.len() >= FAILED_MAX {
+            let first = self.failed.iter().min_by_key(|(_, failed)| failed.until);
+            if let Some(first) = first.map(|(pair, _)| *pair) {
+                self.failed.remove(&first);
+            }
+        }
+        self.failed.insert((relay, listener), Failed { until: now + pause, pause });
+        true
+    }
+
+    /// A relay has forged: it is not used again.
+    pub(super) fn distrust(&mut self, relay: DeviceId) {
+        self.distrusted.insert(relay);
+    }
+
+    pub(super) fn is_distrusted(&self, relay: DeviceId) -> bool {
+        self.distrusted.contains(&relay)
+    }
+
+    /// Whom of those attached to a relay our voice may reach by it.
+    fn serves<'a>(
+        &'a self,
+        now: Timestamp,
+        relay: DeviceId,
+        attached: &'a Attachment,
+    ) -> Cow<'a, BTreeSet<DeviceId>> {
+        let failed = |device: &DeviceId| {
+            self.failed.get(&(relay, *device)).is_some_and(|failed| failed.until > now)
+        };
+        if attached.serves.iter().any(failed) {
+            Cow::Owned(attached.serves.iter().copied().filter(|it| !failed(it)).collect())
+        } else {
+            Cow::Borrowed(&attached.serves)
+        }
+    }
+
     /// The slots of those attached to a relay, as far as they are wanted.
     pub(super) fn slots(&self, relay: DeviceId) -> impl Iterator<Item = (u16, DeviceId)> {
         let slots = self.attached.get(&relay).into_iter().flat_map(|attached| &attached.slots);
@@ -166,7 +225,7 @@ impl Relays {
         self.attached.keys().copied()
     }
 
-    /// Relays for `target`, the best first, as all see it: those of the charter, then volunteers by
+    /// Relays for `target`, each with those whom it can serve, the best first, as all see it: those of the charter, then volunteers by
     /// what they can carry; equals by rendezvous hash.
     pub(super) fn ranking<'a>(
         &'a self,
@@ -174,7 +233,7 @@ impl Relays {
         state: &State,
         target: TargetId,
         reachable: impl Fn(DeviceId) -> bool,
-    ) -> Vec<Candidate<'a>> {
+    ) -> Vec<(DeviceId, Cow<'a, BTreeSet<DeviceId>>)> {
         let usable = |(relay, attached): &(&DeviceId, &Attachment)| {
             let silent = attached.silent_until.is_some_and(|until| until > now);
             !attached.draining && !silent && reachable(**relay)
@@ -187,11 +246,10 @@ impl Relays {
             let rate = rate.map_or(0, |offered| offered.rate_kbps.wrapping_sub(1));
             Reverse((named, rate, rendezvous(target, **relay)))
         });
-        let candidate = |(relay, attached): (&DeviceId, &'a Attachment)| Candidate {
-            relay: *relay,
-            serves: &attached.serves,
+        let serves = |(relay, attached): (&DeviceId, &'a Attachment)| {
+            (*relay, self.serves(now, *relay, attached))
         };
-        usable.into_iter().map(candidate).collect()
+        usable.into_iter().map(serves).collect()
     }
 
     /// What of a wanted plan the relays have agreed to: whoever they do not forward to yet gets its
@@ -307,7 +365,9 @@ impl Relays {
             routes.chain(attached.wanted.timeout()).chain(attached.silent_until)
         });
         let offers = self.offers.iter().filter(|(device, _)| self.attached.contains_key(device));
-        attached.chain(offers.map(|(_, offered)| offered.until)).min()
+        let failed = self.failed.values().map(|failed| failed.until);
+        let offers = offers.map(|(_, offered)| offered.until);
+        attached.chain(offers).chain(failed.filter(|until| *until > self.looked)).min()
     }
 
     /// Forgets what time has ended.
@@ -315,6 +375,8 @@ impl Relays {
         for attached in self.attached.values_mut() {
             attached.silent_until.take_if(|until| *until <= now);
         }
+        self.looked = now;
+        self.failed.retain(|_, failed| now < failed.until + FAILED_FOR_MAX);
     }
 }
 
@@ -335,188 +397,15 @@ const OFFERS_MAX: usize = 64;
 /// The longest that an offer counts for without being made again.
 const LEASE_MAX: Duration = Duration::from_secs(120);
 
+/// How long a relay is not used at first for a listener whom it failed, and at most.
+const FAILED_FOR: Duration = Duration::from_secs(10);
+const FAILED_FOR_MAX: Duration = Duration::from_secs(600);
+
+/// Failures that are remembered; the one that ends first goes.
+const FAILED_MAX: usize = 1_024;
+
 /// How long a relay is not used that did not answer a talker.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests {
-    use hark_keys::{ChannelId, DeviceKey, SeededRandom};
-
-    use super::*;
-    use crate::{squad::serving::Serving, topology::Hop};
-
-    fn device(number: u64) -> DeviceId {
-        DeviceKey::generate(&SeededRandom::new(number)).id()
-    }
-
-    /// A talker and a relay that serves `listeners`, told of each other without a network.
-    struct Pair {
-        now: Timestamp,
-        numbers: u64,
-        talker: Relays,
-        relay: Serving,
-    }
-
-    const TALKER: u64 = 1;
-    const RELAY: u64 = 2;
-
-    impl Pair {
-        fn new() -> Self {
-            let mut relay = Serving::infrastructure();
-            relay.link_up(device(TALKER), false);
-            let mut talker = Relays::default();
-            talker.link_up(device(RELAY), false);
-            Self { now: Timestamp::from_millis(1_000), numbers: 0, talker, relay }
-        }
-
-        /// Wants one target forwarded to these, and says to whom of them the relay does.
-        fn want(&mut self, channel: u8, listeners: &[DeviceId]) -> Vec<DeviceId> {
-            let target = Target::of_channel(ChannelId::from_bytes([channel; 16]));
-            let hop = Hop { relay: device(RELAY), standby: None, devices: listeners.to_vec() };
-            let hops = if listeners.is_empty() { Vec::new() } else { vec![hop] };
-            let plan = Plan { direct: Vec::new(), hops };
-            let id = target.id();
-            self.talker.want_routes(&[(id, (target, plan.clone()))].into());
-            while let Some((_, order)) =
-                self.talker.poll(self.now, &BTreeSet::new(), &mut self.numbers)
-            {
-                let (number, taken) = match order {
-                    RelayOrder::Wanted(wanted) => {
-                        self.relay.take_wanted(device(TALKER), &wanted);
-                        (wanted.number, true)
-                    }
-                    RelayOrder::Route(route) => {
-                        let id = route.target.id();
-                        (route.number, self.relay.take_route(device(TALKER), id, &route))
-                    }
-                };
-                self.talker.handle_answer(self.now, device(RELAY), number, taken);
-            }
-            let agreed = self.talker.agreed(id, &plan);
-            agreed.hops.into_iter().flat_map(|hop| hop.devices).collect()
-        }
-    }
-
-    /// A relay once took the second declaration of a route for an old one, and dropped all that came.
-    #[test]
-    fn a_route_that_was_closed_is_opened_again() {
-        let mut pair = Pair::new();
-        let listeners = [device(3)];
-        assert_eq!(pair.want(1, &listeners), listeners);
-        assert_eq!(pair.want(1, &[]), []);
-        assert_eq!(pair.want(1, &listeners), listeners);
-        let target = Target::of_channel(ChannelId::from_bytes([1; 16]));
-        let route = |number, only: &[DeviceId]| Route {
-            number,
-            target: target.clone(),
-            only: Some(List::truncated(only.iter().copied())),
-        };
-        let mut take =
-            |number, only| pair.relay.take_route(device(TALKER), target.id(), &route(number, only));
-        // What was sent before comes late, and opens or closes nothing.
-        assert!(!take(1, &listeners[..]) && !take(3, &[]));
-        assert!(take(20, &[]) && !take(19, &listeners) && take(21, &listeners));
-    }
-
-    /// The relay had replaced the link, the talker had lost it: what it declared anew counted as old.
-    #[test]
-    fn a_route_is_declared_again_to_a_relay_that_keeps_what_the_talker_has_lost() {
-        let mut pair = Pair::new();
-        let listeners = [device(3)];
-        assert_eq!(pair.want(1, &listeners), listeners);
-        pair.talker.link_down(device(RELAY));
-        pair.talker.link_up(device(RELAY), false);
-        pair.relay.link_up(device(TALKER), false);
-        assert_eq!(pair.want(1, &listeners), listeners);
-        // And the other way round.
-        pair.relay.link_down(device(TALKER));
-        pair.relay.link_up(device(TALKER), false);
-        pair.talker.link_up(device(RELAY), false);
-        assert_eq!(pair.want(1, &listeners), listeners);
-    }
-
-    /// Each change of the first relay sent everybody a copy for a round trip.
-    #[test]
-    fn the_standby_goes_on_until_the_first_has_agreed() {
-        let now = Timestamp::from_millis(1_000);
-        let (first, second, ears) = (device(1), device(2), vec![device(3), device(4)]);
-        let target = Target::of_channel(ChannelId::from_bytes([7; 16]));
-        let mut relays = Relays::default();
-        [first, second].into_iter().for_each(|relay| relays.link_up(relay, false));
-        let mut numbers = 0;
-        let mut tell = |relays: &mut Relays| {
-            let mut routes = 0;
-            while let Some((relay, order)) = relays.poll(now, &BTreeSet::new(), &mut numbers) {
-                if let RelayOrder::Route(route) = order {
-                    relays.handle_answer(now, relay, route.number, true);
-                    routes += 1;
-                }
-            }
-            routes
-        };
-        let hop = |relay, standby| Hop { relay, standby, devices: ears.clone() };
-        let plan = |hop| Plan { direct: Vec::new(), hops: vec![hop] };
-        let want = |relays: &mut Relays, plan: &Plan| {
-            relays.want_routes(&[(target.id(), (target.clone(), plan.clone()))].into());
-        };
-        want(&mut relays, &plan(hop(second, None)));
-        assert_eq!(tell(&mut relays), 1);
-        let wanted = plan(hop(first, Some(second)));
-        want(&mut relays, &wanted);
-        assert_eq!(relays.agreed(target.id(), &wanted), plan(hop(second, None)));
-        tell(&mut relays);
-        assert_eq!(relays.agreed(target.id(), &wanted), wanted);
-    }
-
-    #[test]
-    fn a_relay_forwards_64_targets_of_one_peer() {
-        let mut pair = Pair::new();
-        let listeners = [device(3)];
-        let target = |number: u8| Target::of_channel(ChannelId::from_bytes([number; 16]));
-        let mut take = |number: u64, channel, only: &[DeviceId]| {
-            let only = Some(List::truncated(only.iter().copied()));
-            let target = target(channel);
-            let id = target.id();
-            pair.relay.take_route(device(TALKER), id, &Route { number, target, only })
-        };
-        for channel in 1..=64 {
-            assert!(take(channel.into(), channel, &listeners));
-        }
-        assert!(!take(65, 65, &listeners));
-        assert!(take(66, 7, &[]) && take(67, 65, &listeners));
-    }
-
-    /// [PROTO-10.4]
-    #[test]
-    fn relays_of_the_charter_come_before_volunteers_and_these_by_what_they_carry() {
-        let random = SeededRandom::new(9);
-        let founder = DeviceKey::generate(&random);
-        let charter = crate::charter::Charter::found("Squad", "Voice", &founder, None, &random);
-        let now = Timestamp::from_millis(1_000);
-        let mut relays = Relays::default();
-        let offer =
-            |device, number, rate_kbps| Offer { device, number, lease_seconds: 30, rate_kbps };
-        for (number, rate) in [(1, 500), (2, 0), (3, 9_000)] {
-            relays.link_up(device(number), false);
-            assert!(relays.take_offer(now, &offer(device(number), 1, rate)));
-        }
-        assert!(!relays.take_offer(now, &offer(device(1), 1, 7_000)), "said before");
-        let target = Target::of_channel(ChannelId::from_bytes([1; 16])).id();
-        let ranked = |relays: &Relays, now| -> Vec<DeviceId> {
-            let ranking = relays.ranking(now, charter.state(), target, |_| true);
-            ranking.iter().map(|candidate| candidate.relay).collect()
-        };
-        assert_eq!(ranked(&relays, now), [2, 3, 1].map(device));
-        // One that does not answer rests for five seconds, one that drains for as long as it says so.
-        relays.silent(now, device(2));
-        relays.set_draining(device(3), true);
-        assert_eq!(ranked(&relays, now), [device(1)]);
-        relays.set_draining(device(3), false);
-        let later = now + SILENT_FOR;
-        assert_eq!(ranked(&relays, later), [2, 3, 1].map(device));
-        // Their leases end.
-        let end = now + Duration::from_secs(30);
-        assert!(relays.lapsed(later, charter.state()).is_empty());
-        assert_eq!(relays.lapsed(end, charter.state()).len(), 3);
-    }
-}
+mod tests;

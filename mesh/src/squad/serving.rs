@@ -35,6 +35,8 @@ struct Peer {
     routes: BTreeMap<TargetId, u64>,
     /// The newest number of a route that was closed.
     closed: u64,
+    /// Until when what it has said is within its rate.
+    paid_until: Timestamp,
     roster: Telling<Vec<(DeviceId, u16)>>,
     draining: Telling<bool>,
     /// That we relay.
@@ -114,21 +116,33 @@ impl Serving {
         }
     }
 
-    /// A peer says whom it would reach.
-    pub(super) fn take_wanted(&mut self, from: DeviceId, wanted: &Wanted) {
-        if let Some(peer) = self.peers.get_mut(&from)
-            && wanted.number > peer.wanted_number
-        {
+    /// A peer says whom it would reach; false where it says too much.
+    pub(super) fn take_wanted(&mut self, now: Timestamp, from: DeviceId, wanted: &Wanted) -> bool {
+        let Some(peer) = self.peers.get_mut(&from) else { return false };
+        if !peer.may_say(now) {
+            return false;
+        }
+        if wanted.number > peer.wanted_number {
             peer.wanted_number = wanted.number;
             peer.wanted = wanted.devices.iter().copied().collect();
             self.stale.insert(from);
         }
+        true
     }
 
     /// A peer says where its frames are to go; false where it must say so again: something later has
-    /// overtaken it, or it has too many targets.
-    pub(super) fn take_route(&mut self, from: DeviceId, id: TargetId, route: &Route) -> bool {
+    /// overtaken it, it has too many targets, or it says too much.
+    pub(super) fn take_route(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        id: TargetId,
+        route: &Route,
+    ) -> bool {
         let Some(peer) = self.peers.get_mut(&from) else { return false };
+        if !peer.may_say(now) {
+            return false;
+        }
         let newest = peer.routes.get(&id).copied().unwrap_or(peer.closed);
         if route.number <= newest {
             return false;
@@ -229,11 +243,27 @@ impl Serving {
 }
 
 impl Peer {
+    /// Whether it may say one thing more of what it wants now. [PROTO-10.11]
+    fn may_say(&mut self, now: Timestamp) -> bool {
+        let after = self.paid_until.max(now) + SAYING_COSTS;
+        let within = after.saturating_duration_since(now) <= SAYING_BURST;
+        if within {
+            self.paid_until = after;
+        }
+        within
+    }
+
     /// When it is to be told each thing again.
     fn timeouts(&self) -> impl Iterator<Item = Option<Timestamp>> {
         [self.roster.timeout(), self.draining.timeout(), self.offer.timeout()].into_iter()
     }
 }
+
+/// What one peer may say of its routes and of whom it would reach: 32 things a second, since each has
+/// lists of listeners made anew, and of these as many at once as a talker with all its targets does who
+/// changes its way. What is more is refused.
+const SAYING_COSTS: Duration = Duration::from_micros(31_250);
+const SAYING_BURST: Duration = Duration::from_secs(6);
 
 /// Targets of one peer that are forwarded.
 const ROUTES_MAX: usize = 64;

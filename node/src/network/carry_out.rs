@@ -62,7 +62,8 @@ impl Runner {
                         tunnels.set_relay(relay, rank, slots.iter().copied().collect());
                     }
                 }
-                Some(VoiceCommand::SetSlots { relay, slots })
+                let is_members = !squad.is_relay(relay);
+                Some(VoiceCommand::SetSlots { relay, slots, is_members })
             }
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;

@@ -394,6 +394,7 @@ impl Runner {
         self.restore_profiles(&store)?;
         let start_voice = self.start_voice.take().expect("a node begins once");
         self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
+        self.tell_voice([VoiceCommand::SignWith(Arc::clone(&self.config.key))]);
         squad.volunteer(now, store.volunteers());
         self.limit_relay(store.volunteers());
         self.squad = Some(squad);
@@ -421,6 +422,17 @@ impl Runner {
             Input::Voice(VoiceEvent::RelaySilent { relay }) => {
                 if let Some(squad) = &mut self.squad {
                     squad.handle_relay_silent(now, relay);
+                }
+            }
+            Input::Voice(VoiceEvent::RelayFails { relay, listener }) => {
+                if let Some(squad) = &mut self.squad {
+                    squad.handle_relay_fails(now, relay, listener);
+                }
+            }
+            Input::Voice(VoiceEvent::RelayForges { relay, talker }) => {
+                if let Some(squad) = &mut self.squad {
+                    squad.handle_relay_forges(now, relay);
+                    self.config.publisher.publish(self.view.relay_forges(relay, talker));
                 }
             }
             Input::Voice(event) => {

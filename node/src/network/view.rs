@@ -231,7 +231,10 @@ impl View {
                 name: self.name.clone(),
                 channels: std::mem::take(&mut self.talking_to),
             }),
-            VoiceEvent::KeyUsed { .. } | VoiceEvent::RelaySilent { .. } => None,
+            VoiceEvent::KeyUsed { .. }
+            | VoiceEvent::RelaySilent { .. }
+            | VoiceEvent::RelayFails { .. }
+            | VoiceEvent::RelayForges { .. } => None,
         }
     }
 
@@ -447,6 +450,16 @@ impl View {
             target: TargetText::from(target),
             epoch,
             devices: self.roster.clone(),
+        }
+    }
+
+    /// A member's relay has spoken in a talker's name.
+    pub(super) fn relay_forges(&self, relay: DeviceId, talker: DeviceId) -> Event {
+        Event::RelayForges {
+            device: DeviceText(relay),
+            name: self.name_of(relay),
+            talker: DeviceText(talker),
+            talker_name: self.name_of(talker),
         }
     }
 

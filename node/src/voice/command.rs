@@ -1,8 +1,8 @@
 //! What the voice of a device is told to do, and what it tells.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use hark_keys::{DeviceId, KeySecret, TargetId};
+use hark_keys::{DeviceId, DeviceKey, KeySecret, TargetId};
 use hark_mesh::topology::Plan;
 
 use super::nets::{Net, NetSettings};
@@ -32,7 +32,11 @@ pub enum VoiceCommand {
         relay: DeviceId,
         /// All that are known.
         slots: Option<Vec<(u16, DeviceId)>>,
+        /// Whether it is a member's node, which may hold keys of talkers.
+        is_members: bool,
     },
+    /// Sign what goes by such relays with this device's key. [PROTO-10.9]
+    SignWith(Arc<DeviceKey>),
     /// Nothing goes to a target any more, also nothing of a spurt that does now.
     RemoveTarget(TargetId),
     /// Where the next spurt goes; none: nobody hears us. A spurt that goes elsewhere ends at once,
@@ -140,6 +144,20 @@ pub enum VoiceEvent {
     RelaySilent {
         /// Which relay.
         relay: DeviceId,
+    },
+    /// What we say by a relay does not reach a listener as it should. [PROTO-10.8]
+    RelayFails {
+        /// Which relay.
+        relay: DeviceId,
+        /// Whom it fails.
+        listener: DeviceId,
+    },
+    /// A member's relay has brought, as a talker's, what the talker never sealed. [PROTO-10.10]
+    RelayForges {
+        /// Which relay.
+        relay: DeviceId,
+        /// In whose name.
+        talker: DeviceId,
     },
     /// The first frame was sealed with the key last given by [`VoiceCommand::UseKey`].
     KeyUsed {

@@ -36,6 +36,11 @@ impl SealedFrames {
         &mut self.frames[0]
     }
 
+    /// The newest frame; there must be one.
+    pub fn latest(&self) -> &[u8] {
+        &self.frames[0]
+    }
+
     /// Takes the newest frame back: it could not be sealed.
     pub fn pop(&mut self) {
         self.frames.rotate_left(1);
@@ -60,6 +65,14 @@ pub enum Way {
 }
 
 impl Way {
+    /// The relay that it goes by.
+    pub fn relay(self) -> Option<DeviceId> {
+        match self {
+            Self::Link(_) => None,
+            Self::Relay(relay) => Some(relay),
+        }
+    }
+
     /// The device at the other end of the link that it takes.
     pub fn device(self) -> DeviceId {
         match self {
@@ -112,6 +125,11 @@ impl Listener {
         recent.unwrap_or(held)
     }
 
+    /// The number of the next datagram.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
     /// Appends the datagram with the newest of `frames`, `level` below full scale, to `out`.
     pub fn encode(
         &mut self,
@@ -126,6 +144,17 @@ impl Listener {
             Way::Link(_) => Voice::encode(target_tag, self.sequence, frames, out),
             Way::Relay(_) => Forward::encode(level, target_tag, self.sequence, frames, out),
         }
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    /// Appends a datagram to a relay, with `content` in the place of a frame, to `out`.
+    pub fn encode_alone(
+        &mut self,
+        (target_tag, level): ([u8; 4], u8),
+        content: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        Forward::encode(level, target_tag, self.sequence, [content], out);
         self.sequence = self.sequence.wrapping_add(1);
     }
 

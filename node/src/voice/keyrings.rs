@@ -70,18 +70,17 @@ impl Keyrings {
         sealed: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<TargetId, OpenFrameError> {
-        let mut failure = OpenFrameError::UnknownKey;
+        let mut failure = None;
         for ring in self.rings.iter_mut().filter(|ring| ring.tag == tag) {
             match ring.keys.open(now, sealed, out) {
                 Ok(()) => {
                     ring.used = now;
                     return Ok(ring.target);
                 }
-                Err(OpenFrameError::UnknownKey) => {}
-                Err(error) => failure = error,
+                Err(error) => failure = Some(failure.map_or(error, |it| graver(it, error))),
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or(OpenFrameError::UnknownKey))
     }
 
     /// The nets through which a spurt to `target` reaches us, and whether it comes before all
@@ -90,6 +89,17 @@ impl Keyrings {
         let ring = self.rings.iter().find(|ring| ring.target == target);
         ring.map_or((&[], false), |ring| (&ring.heard, ring.priority))
     }
+}
+
+/// Of what two rings say of a frame, what counts: a key of the right sender may be on its way, and
+/// whoever has the key knows best.
+fn graver(one: OpenFrameError, other: OpenFrameError) -> OpenFrameError {
+    let rank = |error| match error {
+        OpenFrameError::OtherSender => 0,
+        OpenFrameError::UnknownKey => 1,
+        _ => 2,
+    };
+    if rank(one) > rank(other) { one } else { other }
 }
 
 /// Targets of one talker; of more the one used the longest ago goes.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use hark_keys::{DeviceId, TargetId, Timestamp};
 use hark_mesh::datagram::{
-    Datagram, DropReason, Forwarded, ForwardedReport, FromRelay, Introduction, Slot, Voice,
+    Account, Datagram, DropReason, Forwarded, ForwardedReport, FromRelay, Introduction, Proof,
+    Slot, Voice,
 };
 
 use super::{
@@ -88,7 +89,11 @@ impl Pipeline {
                 self.sender.use_key(target, tag, &secret);
             }
             VoiceCommand::SetListeners { target, plan } => self.sender.set_listeners(target, plan),
-            VoiceCommand::SetSlots { relay, slots } => self.slots.set(relay, slots),
+            VoiceCommand::SignWith(key) => self.sender.sign_with(key),
+            VoiceCommand::SetSlots { relay, slots, is_members } => {
+                self.sender.set_member_relay(relay, is_members && slots.is_some());
+                self.slots.set(relay, slots, is_members);
+            }
             VoiceCommand::RemoveTarget(target) => self.sender.remove_target(target),
             VoiceCommand::SelectTarget { target, .. } => self.sender.select(target),
             // That is for whoever has several pipelines.
@@ -134,6 +139,13 @@ impl Pipeline {
                     self.drop(DropReason::UnknownTarget);
                 }
             }
+            Ok(Datagram::Account(account)) => {
+                self.sender.handle_account(arrived, from, &account, &mut self.events);
+            }
+            Ok(Datagram::Question(question)) => {
+                self.sender.handle_question(arrived, from, &question, &mut self.outbox);
+            }
+            Ok(Datagram::Proof(proof)) => self.handle_proof(from, &proof),
             Ok(Datagram::Heartbeat(_)) => self.drop(DropReason::UnknownKind),
             Err(reason) => self.drop(reason),
         }
@@ -183,8 +195,14 @@ impl Pipeline {
     /// Makes the reports that are due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         for (device, talker) in &mut self.talkers {
+            if let Some(question) = talker.claims().poll(now) {
+                question.encode(self.outbox.push(*device));
+            }
             if talker.report_due().is_some_and(|due| due <= now) {
-                let report = talker.report(now);
+                let (report, account) = talker.report(now);
+                if let Some(account) = account {
+                    account.encode(self.outbox.push(*device));
+                }
                 match talker.via() {
                     // [PROTO-9.8] What is not asked for ends by itself.
                     Some(_) if report.wanted_copies == 0 => {}
@@ -209,7 +227,8 @@ impl Pipeline {
 
     /// When [`Self::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.talkers.values().filter_map(Talker::report_due).min()
+        let talkers = self.talkers.values();
+        talkers.flat_map(|it| it.report_due().into_iter().chain(it.question_due())).min()
     }
 
     /// Samples by which what listeners hear lags behind what was captured, besides the frame that
@@ -280,11 +299,29 @@ impl Pipeline {
         if self.talker(from).is_none() {
             return self.drop(DropReason::QueueFull);
         }
+        let claimed = via.is_some_and(|(relay, _)| self.slots.is_members(relay));
         if let Some(talker) = self.talkers.get_mut(&from) {
-            talker.handle_voice(arrived, via, voice, |reason| {
+            talker.handle_voice(arrived, via, claimed, voice, |reason| {
                 *self.drops.entry(reason).or_default() += 1;
             });
         }
+        if let Ok(Datagram::Proof(proof)) = Datagram::parse(voice.frames[0]) {
+            self.handle_proof(from, &proof);
+        }
+    }
+
+    /// A talk proof of `talker` has come. A relay that has forged is listened to no more, and the
+    /// talker told at once.
+    fn handle_proof(&mut self, talker: DeviceId, proof: &Proof<'_>) {
+        let Some(heard) = self.talkers.get_mut(&talker) else { return };
+        let Some(relay) = heard.claims().handle_proof(talker, proof) else { return };
+        let (target_tag, spoilt) = (proof.target_tag, u16::MAX);
+        let account =
+            Account { relay, target_tag, highest_sequence: 0, received: 0, lost: 0, spoilt };
+        account.encode(self.outbox.push(talker));
+        self.slots.set(relay, None, true);
+        self.talkers.values_mut().for_each(|it| it.claims().forget(relay));
+        self.events.push(VoiceEvent::RelayForges { relay, talker });
     }
 
     /// The talker with this device, made if there is room.

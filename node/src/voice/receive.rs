@@ -7,7 +7,7 @@
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use hark_keys::{DeviceId, KeySecret, OpenFrameError, TargetId, Timestamp};
-use hark_mesh::datagram::{DropReason, FrameHeader, Report, Slot, Voice};
+use hark_mesh::datagram::{Account, DropReason, FrameHeader, KIND_PROOF, Report, Slot, Voice};
 
 use super::{
     CodecError, SAMPLE_RATE, SIDES, TalkerStatistics,
@@ -18,6 +18,7 @@ use super::{
     level_dbfs,
     nets::{Net, Nets, Rank, VOLUME_MAX},
     pcm::Pcm,
+    proofs::Claims,
     report::Reception,
 };
 
@@ -29,8 +30,14 @@ pub struct Talker {
     /// The decoder has missed frames that nobody was to hear.
     decoder_is_behind: bool,
     reception: Reception,
+    /// What is to be told of the relay that it is heard by.
+    told: Told,
+    /// What relays of members brought.
+    claims: Claims,
     /// By which relay, and as whose slot there, it is heard; none where it sends to us itself.
     via: Option<(DeviceId, Slot)>,
+    /// When it last brought a frame that was new.
+    fresh: Timestamp,
     /// Frames that wait for their key.
     keyless: VecDeque<SealedFrame<'static>>,
     plaintext: Vec<u8>,
@@ -41,6 +48,15 @@ pub struct Talker {
     statistics: TalkerStatistics,
 }
 
+/// What came by a relay since the talker was told of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    reports: u32,
+    received: u16,
+    lost: u16,
+    spoilt: u16,
+}
+
 /// A frame as it came.
 struct SealedFrame<'a> {
     arrived: Timestamp,
@@ -48,6 +64,8 @@ struct SealedFrame<'a> {
     bytes: Cow<'a, [u8]>,
     /// How many older frames came with it in its datagram.
     copies: u8,
+    /// The relay of a member that has brought it.
+    relay: Option<DeviceId>,
     /// Whether it is such an older frame.
     recovered: bool,
 }
@@ -61,7 +79,10 @@ impl Talker {
             decoder: Decoder::new()?,
             decoder_is_behind: false,
             reception: Reception::default(),
+            told: Told::default(),
+            claims: Claims::default(),
             via: None,
+            fresh: Timestamp::ZERO,
             keyless: VecDeque::new(),
             plaintext: Vec::new(),
             pcm: Pcm::new(),
@@ -101,32 +122,47 @@ impl Talker {
         self.keyrings.remove(target);
     }
 
-    /// A voice datagram came, `via` a relay or from the talker itself. `dropped` hears of what was
-    /// not used of it.
+    /// A voice datagram came, `via` a relay, that of a member where it is `claimed`, or from the talker
+    /// itself. `dropped` hears of what was not used of it.
     pub fn handle_voice(
         &mut self,
         arrived: Timestamp,
         via: Option<(DeviceId, Slot)>,
+        claimed: bool,
         voice: &Voice<'_>,
         mut dropped: impl FnMut(DropReason),
     ) {
         let tag = voice.target_tag;
         // Each way has sequence numbers of its own; while two bring the same, one is counted.
-        if via != self.via && self.reception.is_silent(arrived) {
+        let stale = arrived.saturating_duration_since(self.fresh) > STALE_AFTER;
+        if via != self.via && (stale || self.reception.is_silent(arrived)) {
             self.via = via;
+            self.told = Told::default();
             self.reception.begin_anew();
         }
-        if via == self.via {
-            self.reception.handle_datagram(arrived, tag, voice.sequence);
+        let ours = via == self.via;
+        let expected = ours && self.reception.handle_datagram(arrived, tag, voice.sequence);
+        if voice.frames[0][0] == KIND_PROOF {
+            return;
         }
         let copies = voice.frames.len() as u8 - 1;
+        let relay = via.filter(|_| claimed).map(|(relay, _)| relay);
         for (age, sealed) in voice.frames.iter().enumerate().rev() {
             let (bytes, recovered) = (Cow::Borrowed(*sealed), age > 0);
-            match self.handle_frame(&SealedFrame { arrived, tag, bytes, copies, recovered }) {
+            match self.handle_frame(&SealedFrame { arrived, tag, bytes, copies, relay, recovered })
+            {
+                Ok(()) if ours && age == 0 => self.fresh = arrived,
                 Ok(()) => {}
                 // Copies of what is here already are what copies are.
                 Err(DropReason::Repeated) if age > 0 => {}
-                Err(reason) => dropped(reason),
+                Err(reason) => {
+                    let again = matches!(reason, DropReason::Repeated | DropReason::TooOld);
+                    // A link brings nothing twice, and changes nothing.
+                    if reason == DropReason::Forged || ours && again && !expected {
+                        self.told.spoilt = self.told.spoilt.saturating_add(1);
+                    }
+                    dropped(reason);
+                }
             }
         }
     }
@@ -155,14 +191,36 @@ impl Talker {
         self.hearing.gain = if gain.is_finite() { gain.clamp(0.0, VOLUME_MAX) } else { 1.0 };
     }
 
-    /// The report to the talker, which is due.
-    pub fn report(&mut self, now: Timestamp) -> Report {
-        self.reception.report(now, self.jitter.jitter())
+    /// The report to the talker, or to the relay that it is heard by, which is due; with each second
+    /// one what to tell the talker itself of that relay. [PROTO-10.7]
+    pub fn report(&mut self, now: Timestamp) -> (Report, Option<Account>) {
+        let report = self.reception.report(now, self.jitter.jitter());
+        let Some((relay, _)) = self.via else { return (report, None) };
+        let told = &mut self.told;
+        told.reports += 1;
+        told.received = told.received.saturating_add(report.received);
+        told.lost = told.lost.saturating_add(report.lost);
+        if told.reports < ACCOUNT_REPORTS && told.spoilt == 0 {
+            return (report, None);
+        }
+        let Told { received, lost, spoilt, .. } = std::mem::take(told);
+        let Report { target_tag, highest_sequence, .. } = report;
+        (report, Some(Account { relay, target_tag, highest_sequence, received, lost, spoilt }))
+    }
+
+    /// What the relays of members have brought of the talker.
+    pub(super) fn claims(&mut self) -> &mut Claims {
+        &mut self.claims
     }
 
     /// By which relay, and as whose slot there, the talker is heard; none where it sends to us itself.
     pub fn via(&self) -> Option<(DeviceId, Slot)> {
         self.via
+    }
+
+    /// When a question to the talker is due.
+    pub(super) fn question_due(&self) -> Option<Timestamp> {
+        self.claims.timeout()
     }
 
     /// When the next report to the talker is due.
@@ -205,6 +263,9 @@ impl Talker {
             OpenFrameError::TooOld => DropReason::TooOld,
             _ => DropReason::Forged,
         })?;
+        if let Some(relay) = sealed.relay {
+            self.claims.push(arrived, relay, tag, &sealed.bytes);
+        }
         let (header, packet) = FrameHeader::parse(&self.plaintext)?;
         let samples = packet_samples(packet).map_err(|_| DropReason::UnknownFlags)?;
         self.statistics.frames_received += 1;
@@ -225,9 +286,9 @@ impl Talker {
         if self.keyless.len() == KEYLESS_MAX {
             self.keyless.pop_front();
         }
-        let &SealedFrame { arrived, tag, copies, recovered, .. } = frame;
+        let &SealedFrame { arrived, tag, copies, relay, recovered, .. } = frame;
         let bytes = Cow::Owned(frame.bytes.to_vec());
-        self.keyless.push_back(SealedFrame { arrived, tag, bytes, copies, recovered });
+        self.keyless.push_back(SealedFrame { arrived, tag, bytes, copies, relay, recovered });
     }
 
     /// Has the next frame decoded or concealed, or left silent where nobody is to hear it; false
@@ -293,6 +354,12 @@ fn fade_out(samples: &mut [f32]) {
 
 /// Frames of a talker that wait for their key; the oldest goes.
 const KEYLESS_MAX: usize = 10;
+
+/// A way that brought nothing new for several frames is not the one that counts.
+const STALE_AFTER: Duration = Duration::from_millis(60);
+
+/// Reports to a relay for each account of it: one in half a second.
+const ACCOUNT_REPORTS: u32 = 2;
 
 /// How long they wait [PROTO-7.9]: what is older would only delay what follows.
 const KEYLESS_LIFETIME: Duration = Duration::from_millis(200);

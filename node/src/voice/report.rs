@@ -41,15 +41,18 @@ impl Default for Reception {
 }
 
 impl Reception {
-    /// A datagram to the target with `tag` came. [PROTO-7.3]
-    pub fn handle_datagram(&mut self, arrived: Timestamp, tag: [u8; 4], sequence: u16) {
+    /// A datagram to the target with `tag` came; whether its number is one that had not come and was
+    /// to be expected. [PROTO-7.3]
+    pub fn handle_datagram(&mut self, arrived: Timestamp, tag: [u8; 4], sequence: u16) -> bool {
         let step = match self.highest {
             Some(highest) => sequence.wrapping_sub(highest) as i16,
             None => i16::MAX,
         };
         let silent = arrived.saturating_duration_since(self.heard);
+        let mut expected = true;
         if self.highest.is_none() || silent > MEMORY || !(-STEP_MAX..=STEP_MAX).contains(&step) {
             // The first one, or a link that has started over.
+            expected = self.highest.is_none() || silent > MEMORY;
             self.begin_anew();
             (self.highest, self.newest_tag) = (Some(sequence), tag);
             (self.arrivals, self.received) = (Arrivals::first(), 1);
@@ -62,8 +65,11 @@ impl Reception {
             // It was counted as lost, but only came out of order.
             self.received = self.received.saturating_add(1);
             self.lost = self.lost.saturating_sub(1);
+        } else {
+            expected = false;
         }
         self.heard = arrived;
+        expected
     }
 
     /// Whether nothing has come for so long that the talker's voice may come another way now.

@@ -4,19 +4,24 @@
 //! selected meanwhile, the spurt ends with a frame of silence, and what is said from then on goes
 //! into a spurt of its own.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use hark_keys::{DeviceId, KeySecret, SenderKey, TargetId, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, KeySecret, SenderKey, TargetId, Timestamp};
 use hark_mesh::{
-    datagram::{FRAMES_MAX, FrameHeader, Report, SILENCE, Seen},
+    datagram::{Account, Datagram, FRAMES_MAX, FrameHeader, Question, Report, SILENCE, Seen},
     topology::Plan,
 };
 
 use super::{
     CodecError, Events, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
+    accounts::Accounts,
     codec::Encoder,
     copies::{EndedSpurts, Listener, SealedFrames, Way},
     gate::{Decision, Gate},
+    proofs::Prover,
     uplinks::Uplinks,
 };
 
@@ -31,6 +36,10 @@ pub struct Sender {
     /// The ways to all targets, and those by which it is still to be told that a spurt is over.
     listeners: BTreeMap<Way, Listener>,
     uplinks: Uplinks,
+    accounts: Accounts,
+    prover: Prover,
+    /// The relays that are members' nodes.
+    member_relays: BTreeSet<DeviceId>,
     /// The ways that a frame takes.
     ways: Vec<Way>,
     /// The frame that is being captured.
@@ -93,6 +102,9 @@ impl Sender {
             selected: None,
             listeners: BTreeMap::new(),
             uplinks: Uplinks::default(),
+            accounts: Accounts::default(),
+            prover: Prover::default(),
+            member_relays: BTreeSet::new(),
             ways: Vec::new(),
             block: Vec::with_capacity(frame_samples),
             silence: vec![0.0; frame_samples],
@@ -113,9 +125,42 @@ impl Sender {
     pub fn use_key(&mut self, target: TargetId, tag: [u8; 4], secret: &KeySecret) {
         let device = self.device;
         if let Some(place) = self.target(target) {
+            let before = place.key.replace(SenderKey::new(target, device, secret));
             place.tag = tag;
-            place.key = Some(SenderKey::new(target, device, secret));
             place.key_is_new = true;
+            if let Some(before) = before {
+                self.prover.handle_key_ended(tag, before.sealed());
+            }
+        }
+    }
+
+    /// Signs what goes by relays of members.
+    pub fn sign_with(&mut self, key: Arc<DeviceKey>) {
+        self.prover.sign_with(key);
+    }
+
+    /// Whether a relay is a member's node, which may hold our keys.
+    pub fn set_member_relay(&mut self, relay: DeviceId, is_members: bool) {
+        if is_members {
+            self.member_relays.insert(relay);
+        } else {
+            self.member_relays.remove(&relay);
+        }
+    }
+
+    /// A listener asks whether a frame is ours.
+    pub(super) fn handle_question(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        question: &Question,
+        outbox: &mut Outbox,
+    ) {
+        let tag = question.target_tag;
+        let keys = self.targets.values().filter(|target| target.tag == tag);
+        let sealed = keys.filter_map(|target| Some(target.key.as_ref()?.sealed()));
+        if let Some(answer) = self.prover.answer(now, question, sealed) {
+            outbox.push(from).extend_from_slice(&answer);
         }
     }
 
@@ -129,6 +174,9 @@ impl Sender {
             self.listeners.entry(way).or_default();
         }
         self.uplinks.retain(self.targets.values().map(|place| &place.plan));
+        let plans = || self.targets.values().flat_map(|place| &place.plan.hops);
+        self.accounts
+            .retain(|relay| plans().any(|hop| hop.relay == relay || hop.standby == Some(relay)));
         self.forget_listeners();
     }
 
@@ -196,8 +244,22 @@ impl Sender {
     /// What a relay says of our datagrams, and of what those want whom it copies for.
     pub fn handle_seen(&mut self, now: Timestamp, relay: DeviceId, seen: &Seen) {
         self.uplinks.handle_seen(now, relay);
+        self.accounts.handle_seen(now, relay, seen.lost);
         if let Some(listener) = self.listeners.get_mut(&Way::Relay(relay)) {
             listener.handle_report(now, seen.wanted_copies);
+        }
+    }
+
+    /// What a listener says of the relay by which it hears us.
+    pub(super) fn handle_account(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        account: &Account,
+        events: &mut Events,
+    ) {
+        if self.accounts.handle_account(now, from, account) {
+            events.push(VoiceEvent::RelayFails { relay: account.relay, listener: from });
         }
     }
 
@@ -351,6 +413,8 @@ impl Sender {
             return;
         }
         self.frames_sent += 1;
+        let (spurt_target, tag) = (spurt.target, place.tag);
+        self.prover.handle_sealed(tag, self.frames.latest());
         if std::mem::take(&mut place.key_is_new) {
             events.push(VoiceEvent::KeyUsed { target: spurt.target });
         }
@@ -374,7 +438,34 @@ impl Sender {
             if let Some(listener) = self.listeners.get_mut(way) {
                 self.copies = self.copies.max(listener.copies(now));
                 let out = outbox.push(way.device());
+                if let Way::Relay(relay) = way {
+                    if self.member_relays.contains(relay) {
+                        self.prover.handle_relayed(now, *relay);
+                    }
+                    self.accounts.handle_sent(now, *relay, listener.sequence());
+                }
                 listener.encode(now, *way, (place.tag, level), &self.frames, out);
+            }
+        }
+        self.prove(now, last, outbox);
+        let Some(place) = self.targets.get(&spurt_target) else { return };
+        let relays = self.ways.iter().filter_map(|way| way.relay());
+        self.accounts.judge(now, relays.zip(&place.plan.hops), |relay, listener| {
+            events.push(VoiceEvent::RelayFails { relay, listener });
+        });
+    }
+
+    /// Sends the talk proofs that are due, all of them where the spurt is `over`.
+    fn prove(&mut self, now: Timestamp, over: bool, outbox: &mut Outbox) {
+        let Some((proofs, relays)) = self.prover.poll(now, over) else { return };
+        let level = level_of(self.gate.level_dbfs());
+        for relay in relays {
+            let way = Way::Relay(relay);
+            let Some(listener) = self.listeners.get_mut(&way) else { continue };
+            for proof in &proofs {
+                let Ok(Datagram::Proof(it)) = Datagram::parse(proof) else { continue };
+                self.accounts.handle_sent(now, relay, listener.sequence());
+                listener.encode_alone((it.target_tag, level), proof, outbox.push(relay));
             }
         }
     }

@@ -8,26 +8,40 @@ use hark_mesh::datagram::Slot;
 /// Who has which slot at the relays that we use. [PROTO-9.1]
 #[derive(Default)]
 pub(super) struct Slots {
-    relays: BTreeMap<DeviceId, BTreeMap<Slot, DeviceId>>,
+    relays: BTreeMap<DeviceId, Known>,
+}
+
+/// What is known of one relay.
+#[derive(Default)]
+struct Known {
+    /// It is a member's node.
+    is_members: bool,
+    slots: BTreeMap<Slot, DeviceId>,
 }
 
 impl Slots {
     /// The slots that a relay has told; none at all where it is used no more.
-    pub(super) fn set(&mut self, relay: DeviceId, slots: Option<Vec<(u16, DeviceId)>>) {
+    pub(super) fn set(
+        &mut self,
+        relay: DeviceId,
+        slots: Option<Vec<(u16, DeviceId)>>,
+        is_members: bool,
+    ) {
         let Some(slots) = slots else {
             self.relays.remove(&relay);
             return;
         };
         let known = self.relays.entry(relay).or_default();
+        known.is_members = is_members;
         for (slot, device) in slots {
-            put(known, Slot::new(slot), device);
+            put(&mut known.slots, Slot::new(slot), device);
         }
     }
 
     /// A relay says whose slot this is. [PROTO-9.15]
     pub(super) fn introduce(&mut self, relay: DeviceId, slot: Slot, device: DeviceId) {
         if let Some(known) = self.relays.get_mut(&relay) {
-            put(known, Some(slot), device);
+            put(&mut known.slots, Some(slot), device);
         }
     }
 
@@ -36,9 +50,14 @@ impl Slots {
         self.relays.contains_key(&relay)
     }
 
+    /// Whether it is a member's node, which may hold keys of talkers.
+    pub(super) fn is_members(&self, relay: DeviceId) -> bool {
+        self.relays.get(&relay).is_some_and(|known| known.is_members)
+    }
+
     /// Who has the slot.
     pub(super) fn device(&self, relay: DeviceId, slot: Slot) -> Option<DeviceId> {
-        self.relays.get(&relay)?.get(&slot).copied()
+        self.relays.get(&relay)?.slots.get(&slot).copied()
     }
 }
 
@@ -68,11 +87,12 @@ mod tests {
         let mut slots = Slots::default();
         slots.introduce(relay, slot(1), ann);
         assert_eq!(slots.device(relay, slot(1)), None);
-        slots.set(relay, Some(vec![(1, ann), (0, bob)]));
+        slots.set(relay, Some(vec![(1, ann), (0, bob)]), true);
         slots.introduce(relay, slot(2), bob);
         let at = |relay, number| slots.device(relay, slot(number));
         assert_eq!([at(relay, 1), at(relay, 2), at(other, 1)], [Some(ann), Some(bob), None]);
-        slots.set(relay, None);
+        assert!(slots.is_members(relay) && !slots.is_members(other));
+        slots.set(relay, None, true);
         assert!(!slots.contains(relay) && slots.device(relay, slot(1)).is_none());
     }
 }

@@ -80,7 +80,7 @@ impl Core {
     /// Opens the sockets. To be called on the runtime that it runs on.
     pub(super) fn new(
         assignment: Assignment,
-        Machine { binder, worker }: Machine,
+        Machine { binder, egress, worker }: Machine,
         Control { orders, to_self, shown }: Control,
     ) -> anyhow::Result<Self> {
         let Assignment { organisation, key, store, listen, quotas, banned, draining, tell } =
@@ -103,7 +103,7 @@ impl Core {
             clock,
         );
         let gate = Arc::new(Gate::new(doorkeeper, banned));
-        let relay = Relay::new(clock, limits(quotas));
+        let relay = Relay::new(clock, limits(quotas), egress);
         let (link_sender, link_events) = unbounded_channel();
         let takes = Arc::clone(&relay);
         let handler = Arc::new(move |now, device, datagram: axum::body::Bytes| {

@@ -52,6 +52,10 @@ pub struct Expectation {
     /// The most of the talker's frames that may not come. Such as are on their way at either end of
     /// the time count.
     pub lost: Option<u32>,
+    /// The most frames that the listener takes for the talker's beyond those that the talker has sent.
+    pub forged: Option<u32>,
+    /// By that time the listener has found out that this member forges as a relay, and nobody else.
+    pub flags: Option<Flags>,
     /// How often the talker sends each of its frames on the average, to members and relays, at most.
     pub uplink: Option<f64>,
     /// How often the listener is sent each of the talker's frames on the average, at most, where it
@@ -95,6 +99,16 @@ pub struct Within {
     pub by: Span,
 }
 
+/// Who is found out, and by when.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flags {
+    /// The member whose relay it is.
+    pub relay: Spanned<String>,
+    /// By this time of the run.
+    pub by: Span,
+}
+
 /// How packets between two can travel.
 const PATHS: [&str; 3] = ["direct", "punched", "relay"];
 
@@ -113,6 +127,9 @@ impl Expectation {
         {
             let text = format!("no path is called {wrong:?}: there is {}", PATHS.join(", "));
             return Err((paths.span(), text));
+        }
+        if let Some(flags) = &self.flags {
+            cast.member(&flags.relay)?;
         }
         for name in self.through.iter().flatten().filter(|name| *name != "no relay") {
             cast.machine(&Spanned::new(0..0, name.clone()))?;

@@ -4,7 +4,7 @@ use hark_node::commands::Request;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Road, order};
+use super::{Malice, Road, order};
 use crate::units::Span;
 
 /// A relay that the charter names from the start, with the carrier of `hark-relay` on a machine of
@@ -27,6 +27,8 @@ pub struct Relay {
     /// What it may send, in kbit/s; 0 is any rate.
     #[serde(default)]
     pub kbps: u32,
+    /// What it does to those whom it serves.
+    pub malice: Option<Malice>,
 }
 
 impl Relay {

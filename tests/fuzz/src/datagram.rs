@@ -1,7 +1,8 @@
-use hark_keys::{DeviceKey, SeededRandom};
+use hark_keys::{DeviceKey, FrameNumber, SeededRandom};
 use hark_mesh::datagram::{
-    Bundle, Datagram, FRAMES_MAX, Forward, Forwarded, ForwardedReport, FrameHeader, FromMember,
-    FromRelay, Heartbeat, Knock, Pulse, Report, Seen, Slot, Tunnel, Voice,
+    Account, Bundle, Datagram, FRAMES_MAX, Forward, Forwarded, ForwardedReport, FrameHash,
+    FrameHeader, FromMember, FromRelay, HASHES_MAX, Heartbeat, Knock, Proof, Pulse, Question,
+    Report, Seen, Slot, Tunnel, Voice,
 };
 
 /// What parses encodes to the same bytes.
@@ -19,6 +20,14 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         }
         Ok(Datagram::Report(report)) => report.encode(&mut out),
         Ok(Datagram::Heartbeat(heartbeat)) => heartbeat.encode(&mut out),
+        Ok(Datagram::Account(account)) => account.encode(&mut out),
+        Ok(Datagram::Question(question)) => question.encode(&mut out),
+        Ok(Datagram::Proof(proof)) => {
+            let frames: usize = proof.groups().map(|(_, count, _)| usize::from(count)).sum();
+            assert!(frames == usize::from(proof.count) && proof.groups().count() <= HASHES_MAX);
+            // Only its talker can write it.
+            out.extend_from_slice(bytes);
+        }
         Err(_) => {}
     }
     match FromMember::parse(bytes) {
@@ -82,12 +91,26 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let report = ForwardedReport { slot, report: Report { wanted_copies: 3, ..Report::default() } };
     let door = DeviceKey::generate(&SeededRandom::new(7)).id();
     let header = FrameHeader { first: true, last: false, spurt: 9, media_time: 7 };
+    let key = DeviceKey::from_secret(&[1; 32]);
+    let account = Account {
+        relay: key.id(),
+        target_tag: [1, 2, 3, 4],
+        highest_sequence: 513,
+        received: 50,
+        lost: 2,
+        spoilt: 1,
+    };
+    let frame = FrameNumber { key: 0x8001_0000, counter: 256 };
+    let hashes = [&b"one"[..], b"two", b"three"].map(FrameHash::of);
     vec![
         ("voice", voice(&[b"newest frame"])),
         ("copies", voice(&[b"f", b"ed", b"dcb", b"c", b"b", b"a"])),
         ("opened", [&voice(&[b"frame"])[..0], &[1, 0, 0, 0, 7, 0, 0, 0, 0, 1, 9]].concat()),
         ("report", encoded(&|out| Report { wanted_copies: 5, ..Report::default() }.encode(out))),
         ("heartbeat", encoded(&|out| Heartbeat { number: 3 }.encode(out))),
+        ("account", encoded(&|out| account.encode(out))),
+        ("question", encoded(&|out| Question { target_tag: [1, 2, 3, 4], frame }.encode(out))),
+        ("proof", encoded(&|out| Proof::encode(&key, [1, 2, 3, 4], frame, 2, &hashes, out))),
         ("forward", encoded(&|out| Forward::encode(30, [1, 2, 3, 4], 513, frames(), out))),
         ("forwarded", forwarded.clone()),
         ("tunnel", encoded(&|out| Tunnel { slot, packet: b"QUIC" }.encode(out))),

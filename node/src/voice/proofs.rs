@@ -1,0 +1,273 @@
+//! Talk proofs: which frames a talker has sealed, by its own signature. [PROTO-10.9] [PROTO-10.10]
+//!
+//! A member that relays may hold the keys of those whom it relays, and could seal frames in their
+//! names for others. A talker therefore signs what it sends by such relays; a listener compares, and
+//! asks the talker about what no proof has come of.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, DeviceKey, FrameNumber, Timestamp, media::Sealed};
+use hark_mesh::datagram::{FrameHash, HASHES_MAX, Proof, Question, hash_of};
+
+/// What a talker knows of its own frames.
+#[derive(Default)]
+pub(super) struct Prover {
+    key: Option<Arc<DeviceKey>>,
+    /// The newest frames, and to what they went.
+    sealed: VecDeque<([u8; 4], FrameNumber, FrameHash)>,
+    /// How many of these are to be proven next, and when.
+    unproven: usize,
+    due: Option<Timestamp>,
+    /// The relays of members that some of those went to.
+    relays: BTreeSet<DeviceId>,
+    /// Keys that were replaced.
+    ended: VecDeque<([u8; 4], Sealed)>,
+    /// How many questions may be answered before the time is up.
+    answers_left: u32,
+    answers_until: Timestamp,
+}
+
+impl Prover {
+    /// Signs with `key` from now on.
+    pub(super) fn sign_with(&mut self, key: Arc<DeviceKey>) {
+        self.key = Some(key);
+    }
+
+    /// A frame goes to the target with `tag`.
+    pub(super) fn handle_sealed(&mut self, tag: [u8; 4], frame: &[u8]) {
+        let Some(number) = FrameNumber::of(frame) else { return };
+        if self.sealed.len() == SEALED_MAX {
+            self.sealed.pop_front();
+        }
+        self.sealed.push_back((tag, number, FrameHash::of(frame)));
+        if !self.relays.is_empty() {
+            self.unproven = (self.unproven + 1).min(SEALED_MAX);
+        }
+    }
+
+    /// The newest frame goes by the relay of a member.
+    pub(super) fn handle_relayed(&mut self, now: Timestamp, relay: DeviceId) {
+        self.relays.insert(relay);
+        self.unproven = self.unproven.max(1);
+        self.due.get_or_insert(now + PROOF_INTERVAL);
+    }
+
+    /// The key to the target with `tag` is replaced, which has sealed so much.
+    pub(super) fn handle_key_ended(&mut self, tag: [u8; 4], sealed: Sealed) {
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((tag, sealed));
+    }
+
+    /// The proofs that are due, or all that is unproven where the spurt is `over`; and by which relays
+    /// they are to go.
+    pub(super) fn poll(
+        &mut self,
+        now: Timestamp,
+        over: bool,
+    ) -> Option<(Vec<Vec<u8>>, Vec<DeviceId>)> {
+        let due = self.due?;
+        if due > now && !over {
+            return None;
+        }
+        let key = self.key.clone()?;
+        self.due = None;
+        let relays: Vec<_> = std::mem::take(&mut self.relays).into_iter().collect();
+        let from = self.sealed.len() - std::mem::take(&mut self.unproven).min(self.sealed.len());
+        let frames: Vec<_> = self.sealed.iter().skip(from).copied().collect();
+        let runs = frames.chunk_by(follows);
+        let longest = usize::from(PROOF_GROUP) * HASHES_MAX;
+        let proofs = runs.flat_map(|run| run.chunks(longest)).map(|run| {
+            let mut proof = Vec::new();
+            prove(&key, run, PROOF_GROUP, &mut proof);
+            proof
+        });
+        Some((proofs.collect(), relays))
+    }
+
+    /// The answer to a question, `sealed` being what the keys in use for its target have sealed; none
+    /// where there is nothing to say.
+    pub(super) fn answer(
+        &mut self,
+        now: Timestamp,
+        question: &Question,
+        mut sealed: impl Iterator<Item = Sealed>,
+    ) -> Option<Vec<u8>> {
+        let key = self.key.as_ref()?;
+        if now >= self.answers_until {
+            (self.answers_until, self.answers_left) = (now + ANSWERS_INTERVAL, ANSWERS_MAX);
+        }
+        self.answers_left = self.answers_left.checked_sub(1)?;
+        let &Question { target_tag, frame } = question;
+        let mut out = Vec::new();
+        let known = |(tag, number, _): &([u8; 4], FrameNumber, FrameHash)| {
+            *tag == target_tag && *number == frame
+        };
+        if let Some(place) = self.sealed.iter().rposition(known) {
+            let frames: Vec<_> = self.sealed.iter().skip(place).take(HASHES_MAX).copied().collect();
+            let run = frames.chunk_by(follows).next()?;
+            prove(key, run, 1, &mut out);
+            return Some(out);
+        }
+        let ended = self.ended.iter().filter(|(tag, _)| *tag == target_tag);
+        let ended = ended.filter(|(_, sealed)| sealed.key() == frame.key);
+        let said = sealed.find_map(|it| it.has(frame));
+        let ended = ended.filter_map(|(_, sealed)| sealed.has(frame)).next();
+        // What was sealed too long ago is neither proven nor denied.
+        if ended.or(said) != Some(false) {
+            return None;
+        }
+        Proof::encode(key, target_tag, frame, 1, &[], &mut out);
+        Some(out)
+    }
+}
+
+fn follows(
+    (tag, one, _): &([u8; 4], FrameNumber, FrameHash),
+    (next_tag, next, _): &([u8; 4], FrameNumber, FrameHash),
+) -> bool {
+    tag == next_tag && one.key == next.key && one.counter.wrapping_add(1) == next.counter
+}
+
+fn prove(key: &DeviceKey, run: &[([u8; 4], FrameNumber, FrameHash)], group: u8, out: &mut Vec<u8>) {
+    let Some(&(tag, first, _)) = run.first() else { return };
+    let hashes: Vec<_> = run.iter().map(|(_, _, hash)| *hash).collect();
+    Proof::encode(key, tag, first, group, &hashes, out);
+}
+
+/// What a listener has heard of one talker by relays of members, until it is proven.
+#[derive(Default)]
+pub(super) struct Claims {
+    claims: VecDeque<Claim>,
+}
+
+/// A frame that has opened.
+struct Claim {
+    tag: [u8; 4],
+    number: FrameNumber,
+    hash: FrameHash,
+    relay: DeviceId,
+    came: Timestamp,
+    asked: Option<Timestamp>,
+}
+
+impl Claims {
+    /// A frame has come by the relay of a member, and opened.
+    pub(super) fn push(&mut self, now: Timestamp, relay: DeviceId, tag: [u8; 4], frame: &[u8]) {
+        let Some(number) = FrameNumber::of(frame) else { return };
+        if self.claims.len() == CLAIMS_MAX {
+            self.claims.pop_front();
+        }
+        let hash = FrameHash::of(frame);
+        self.claims.push_back(Claim { tag, number, hash, relay, came: now, asked: None });
+    }
+
+    /// A proof has come that names `talker`; gives the relay that has brought what the talker never
+    /// sealed, if it shows that one has.
+    pub(super) fn handle_proof(&mut self, talker: DeviceId, proof: &Proof<'_>) -> Option<DeviceId> {
+        let first = proof.first;
+        let covers = |claim: &Claim| {
+            let after = claim.number.counter.wrapping_sub(first.counter);
+            claim.tag == proof.target_tag
+                && claim.number.key == first.key
+                && after < u16::from(proof.count.max(1))
+        };
+        if !self.claims.iter().any(covers) || !proof.is_of(talker) {
+            return None;
+        }
+        if proof.count == 0 {
+            // Only what it was asked about: what came since may have been sealed since.
+            let denied = |claim: &Claim| covers(claim) && claim.asked.is_some();
+            return self.claims.iter().find(|claim| denied(claim)).map(|claim| claim.relay);
+        }
+        for (start, length, hash) in proof.groups() {
+            let place = |claim: &Claim| {
+                let after = claim.number.counter.wrapping_sub(start.counter);
+                (covers(claim) && after < u16::from(length)).then_some(after)
+            };
+            let mut found: Vec<_> =
+                self.claims.iter().filter_map(|claim| Some((place(claim)?, claim))).collect();
+            found.sort_by_key(|(after, _)| *after);
+            if found.len() != usize::from(length) {
+                continue;
+            }
+            if hash_of(found.iter().map(|(_, claim)| &claim.hash)) != hash {
+                let relay = found[0].1.relay;
+                if found.iter().all(|(_, claim)| claim.relay == relay) {
+                    return Some(relay);
+                }
+                // It is asked which of them it was.
+                continue;
+            }
+            self.claims.retain(|claim| place(claim).is_none());
+        }
+        None
+    }
+
+    /// The question that is due.
+    pub(super) fn poll(&mut self, now: Timestamp) -> Option<Question> {
+        let old = |at: Timestamp| now.saturating_duration_since(at);
+        self.claims.retain(|claim| old(claim.came) < FORGOTTEN_AFTER);
+        let due = |claim: &&Claim| claim.due() <= now;
+        let first = self.claims.iter().find(due)?;
+        let question = Question { target_tag: first.tag, frame: first.number };
+        for claim in &mut self.claims {
+            let after = claim.number.counter.wrapping_sub(question.frame.counter);
+            let same = claim.tag == question.target_tag && claim.number.key == question.frame.key;
+            if same && usize::from(after) < HASHES_MAX && claim.came + ASKED_AFTER <= now {
+                claim.asked = Some(now);
+            }
+        }
+        Some(question)
+    }
+
+    /// When [`Self::poll`] has something.
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        self.claims.iter().map(Claim::due).min()
+    }
+
+    /// Nothing that this relay has brought is asked about any more.
+    pub(super) fn forget(&mut self, relay: DeviceId) {
+        self.claims.retain(|claim| claim.relay != relay);
+    }
+}
+
+impl Claim {
+    fn due(&self) -> Timestamp {
+        self.asked.map_or(self.came + ASKED_AFTER, |asked| asked + ASKED_AGAIN)
+    }
+}
+
+/// How often what goes by relays of members is proven.
+const PROOF_INTERVAL: Duration = Duration::from_millis(480);
+
+/// Frames that share a hash of a proof that goes by relays.
+const PROOF_GROUP: u8 = 5;
+
+/// Frames that are remembered: those that a listener can take for new. The oldest goes.
+const SEALED_MAX: usize = 1_024;
+
+/// Replaced keys that are remembered; the oldest goes.
+const ENDED_MAX: usize = 16;
+
+/// Questions that are answered within [`ANSWERS_INTERVAL`]; further ones are left out, and asked again.
+const ANSWERS_MAX: u32 = 128;
+const ANSWERS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Frames of one talker that wait for a proof; the oldest goes, unproven.
+const CLAIMS_MAX: usize = 512;
+
+/// A proof comes within half a second: then its frames are asked about, and again.
+const ASKED_AFTER: Duration = Duration::from_millis(650);
+const ASKED_AGAIN: Duration = Duration::from_millis(200);
+
+/// What was not answered by then never will be.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! A relay that means harm: what stands between its forwarder and its links.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, KeySecret, SenderKey, SenderKeyring, TargetId};
+use hark_mesh::datagram::{Forwarded, FrameHeader, FromRelay, Introduction, Slot};
+use hark_node::{
+    clock::Clock,
+    link::Outlet,
+    relay::{Egress, Faithful},
+    voice::VoiceCommand,
+};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::{context, random::stream, scenario};
+
+/// The devices of members, by name, as far as they are known.
+pub(crate) type People = Arc<Mutex<BTreeMap<String, DeviceId>>>;
+
+/// The keys that a volunteer was given to hear with: by talker and target, with the target's tag.
+#[derive(Clone, Default)]
+pub(crate) struct Loot(Arc<Mutex<Keys>>);
+
+type Keys = BTreeMap<(DeviceId, TargetId), ([u8; 4], KeySecret)>;
+
+impl Loot {
+    /// Looks at what the volunteer's voice is told.
+    pub(crate) fn note(&self, command: &VoiceCommand) {
+        if let VoiceCommand::InstallKey { device, target, tag, secret, .. } = command {
+            lock(&self.0).insert((*device, *target), (*tag, secret.clone()));
+        }
+    }
+}
+
+/// What sends for the relay called `name`, which does what a scenario says if it says anything.
+pub(crate) fn egress(
+    name: &str,
+    does: Option<&scenario::Malice>,
+    people: &People,
+    loot: &Loot,
+    seed: u64,
+) -> Arc<dyn Egress> {
+    match does {
+        None => Arc::new(Faithful),
+        Some(does) => {
+            let (people, loot) = (Arc::clone(people), loot.clone());
+            Arc::new(Malice::new(name, does.clone(), people, loot, seed))
+        }
+    }
+}
+
+/// Sends what a relay forwards as a scenario says.
+struct Malice {
+    does: scenario::Malice,
+    people: People,
+    loot: Loot,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    random: ChaCha8Rng,
+    /// All to whom anything was sent.
+    outlets: BTreeMap<DeviceId, Arc<Outlet>>,
+    /// Whose slots which are.
+    slots: BTreeMap<Slot, DeviceId>,
+    forger: Option<Forger>,
+}
+
+/// What speaks in another's name.
+struct Forger {
+    key: SenderKey,
+    tag: [u8; 4],
+    sequence: u16,
+    media_time: u32,
+    /// When the victim itself was last heard.
+    spoken: Option<Duration>,
+}
+
+impl Malice {
+    fn new(name: &str, does: scenario::Malice, people: People, loot: Loot, seed: u64) -> Self {
+        let state = State {
+            random: stream(seed, &format!("malice of {name}")),
+            outlets: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            forger: None,
+        };
+        Self { does, people, loot, state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn person(&self, name: Option<&toml::Spanned<String>>) -> Option<DeviceId> {
+        lock(&self.people).get(name?.get_ref()).copied()
+    }
+
+    fn voice(&self, outlet: &Arc<Outlet>, forwarded: &Forwarded<'_>) {
+        let mut state = lock(&self.state);
+        let mut draw = |share: crate::units::Share| state.random.random_bool(share.as_f64());
+        if draw(self.does.drops) {
+            return;
+        }
+        let (alters, twice) = (draw(self.does.alters), draw(self.does.duplicates));
+        let mut frames: Vec<_> = forwarded.voice.frames.iter().map(|it| it.to_vec()).collect();
+        if alters {
+            *frames[0].last_mut().expect("frames are not empty") ^= 1;
+        }
+        let mut slot = forwarded.slot;
+        if let Some(victim) = self.person(self.does.misstamps.as_ref()) {
+            slot = FALSE_SLOT;
+            introduce(outlet, victim);
+        }
+        let talker = state.slots.get(&forwarded.slot).copied();
+        if talker.is_some() && talker == self.person(self.does.forges.as_ref()) {
+            self.replace(&mut state, forwarded, &mut frames);
+        }
+        drop(state);
+        let mut bytes = Vec::new();
+        let frames = frames.iter().map(Vec::as_slice);
+        let voice = forwarded.voice;
+        Forwarded::encode(slot, voice.target_tag, voice.sequence, frames, &mut bytes);
+        for _ in 0..=u8::from(twice) {
+            send_after(self.does.delays.as_duration(), outlet, &bytes);
+        }
+        if !self.does.replays.as_duration().is_zero() {
+            send_after(self.does.replays.as_duration(), outlet, &bytes);
+        }
+    }
+
+    /// Puts other words into the newest frame of the victim's, under its counter.
+    fn replace(&self, state: &mut State, forwarded: &Forwarded<'_>, frames: &mut [Vec<u8>]) {
+        let victim = state.slots[&forwarded.slot];
+        let tag = forwarded.voice.target_tag;
+        let loot = lock(&self.loot.0);
+        for ((_, target), (_, secret)) in
+            loot.iter().filter(|((of, _), (its, _))| *of == victim && *its == tag)
+        {
+            let mut ring = SenderKeyring::new(*target, victim);
+            ring.install(Clock.now(), secret);
+            let mut plaintext = Vec::new();
+            if ring.open(Clock.now(), &frames[0], &mut plaintext).is_err() {
+                continue;
+            }
+            plaintext.iter_mut().skip(FrameHeader::LENGTH + 1).for_each(|byte| *byte ^= 0xff);
+            let counter = u64::from(u16::from_be_bytes([frames[0][5], frames[0][6]]));
+            let mut secret = secret.clone();
+            while secret.step != frames[0][4] & 0xf {
+                secret = secret.ratcheted();
+            }
+            let mut key = SenderKey::new(*target, victim, &secret);
+            while key.seal(&plaintext, &mut frames[0]).is_ok_and(|sealed| sealed < counter) {}
+        }
+        if let Some(forger) = &mut state.forger {
+            forger.spoken = Some(context::now());
+        }
+    }
+
+    /// Speaks in the victim's name while it says nothing.
+    fn forge(&self, victim: DeviceId) {
+        let mut state = lock(&self.state);
+        if state.forger.is_some() {
+            return;
+        }
+        let loot = lock(&self.loot.0);
+        let Some(((_, target), (tag, secret))) = loot.iter().find(|((of, _), _)| *of == victim)
+        else {
+            return;
+        };
+        let key = SenderKey::new(*target, victim, secret);
+        state.forger = Some(Forger { key, tag: *tag, sequence: 0, media_time: 0, spoken: None });
+        drop((state, loot));
+        let state = Arc::clone(&self.state);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(FRAME).await;
+                lock(&state).speak(victim);
+            }
+        });
+    }
+}
+
+impl State {
+    fn speak(&mut self, victim: DeviceId) {
+        let Some(forger) = &mut self.forger else { return };
+        if forger.spoken.is_some_and(|at| context::now().saturating_sub(at) < QUIET) {
+            return;
+        }
+        let first = forger.sequence == 0;
+        let (media_time, spurt) = (forger.media_time, 7);
+        let mut plaintext =
+            FrameHeader { first, last: false, spurt, media_time }.to_bytes().to_vec();
+        plaintext.extend_from_slice(&SILENT_PACKET);
+        let mut sealed = Vec::new();
+        if forger.key.seal(&plaintext, &mut sealed).is_err() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        let frame = std::iter::once(sealed.as_slice());
+        Forwarded::encode(FALSE_SLOT, forger.tag, forger.sequence, frame, &mut bytes);
+        forger.sequence = forger.sequence.wrapping_add(1);
+        forger.media_time += 4;
+        for (_, outlet) in self.outlets.iter().filter(|(device, _)| **device != victim) {
+            introduce(outlet, victim);
+            outlet.send(&bytes);
+        }
+    }
+}
+
+impl Egress for Malice {
+    fn send(&self, to: DeviceId, outlet: &Arc<Outlet>, datagram: &[u8]) {
+        let parsed = FromRelay::parse(datagram);
+        {
+            let mut state = lock(&self.state);
+            state.outlets.insert(to, Arc::clone(outlet));
+            if let Ok(FromRelay::Introduction(it)) = &parsed {
+                state.slots.insert(it.slot, it.device);
+            }
+        }
+        if context::now() < self.does.from.as_duration() {
+            return outlet.send(datagram);
+        }
+        if let Some(victim) = self.person(self.does.forges.as_ref()) {
+            self.forge(victim);
+        }
+        match parsed {
+            Ok(FromRelay::Forwarded(forwarded)) => self.voice(outlet, &forwarded),
+            Ok(FromRelay::Bundle(bundle)) => bundle.iter().for_each(|it| self.voice(outlet, &it)),
+            _ => outlet.send(datagram),
+        }
+    }
+}
+
+fn introduce(outlet: &Outlet, device: DeviceId) {
+    let mut bytes = Vec::new();
+    Introduction { slot: FALSE_SLOT, device }.encode(&mut bytes);
+    outlet.send(&bytes);
+}
+
+fn send_after(after: Duration, outlet: &Arc<Outlet>, bytes: &[u8]) {
+    if after.is_zero() {
+        return outlet.send(bytes);
+    }
+    let (outlet, bytes) = (Arc::clone(outlet), bytes.to_vec());
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        outlet.send(&bytes);
+    });
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A slot that no honest relay gives to so few.
+const FALSE_SLOT: Slot = Slot::new(60_000).expect("it is not 0");
+
+/// An Opus packet of 10 ms without sound.
+const SILENT_PACKET: [u8; 3] = [0xf0, 0xff, 0xfe];
+
+/// How often the forger speaks.
+const FRAME: Duration = Duration::from_millis(10);
+
+/// A victim that was heard within this speaks itself.
+const QUIET: Duration = Duration::from_millis(300);
