@@ -1,5 +1,7 @@
 //! Transports without a swarm, on real sockets, and a relay between them.
 
+mod strangers;
+
 use std::{
     io,
     net::SocketAddr,
