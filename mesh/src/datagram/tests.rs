@@ -300,7 +300,7 @@ fn talk_proofs_are_those_of_the_protocol() {
     let Ok(Datagram::Proof(proof)) = Datagram::parse(&out) else { panic!("a proof") };
     assert!(proof.is_of(key.id()) && !proof.is_of(DeviceKey::from_secret(&[2; 32]).id()));
     let groups: Vec<_> = proof.groups().map(|(it, count, _)| (it.counter, count)).collect();
-    assert_eq!(groups, [(0x090a, 2), (0x090c, 1)]);
+    assert_eq!(groups, [(0x0a0b, 2), (0x0a0d, 1)]);
     // Nothing of it may be another, and none may be too long.
     for bit in 0..out.len() * 8 {
         let mut changed = out.clone();
@@ -311,6 +311,6 @@ fn talk_proofs_are_those_of_the_protocol() {
     let parse = |bytes: &[u8]| Datagram::parse(bytes).unwrap_err();
     assert_eq!(parse(&[&out[..], &[0]].concat()), DropReason::TooLong);
     assert_eq!(parse(&out[..out.len() - 1]), DropReason::TooShort);
-    assert_eq!(parse(&[14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]), DropReason::TooMuch);
-    assert_eq!(parse(&[14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 33, 1]), DropReason::TooMuch);
+    assert_eq!(parse(&[15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]), DropReason::TooMuch);
+    assert_eq!(parse(&[15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 33, 1]), DropReason::TooMuch);
 }
