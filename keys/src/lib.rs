@@ -1,12 +1,13 @@
 //! Who a device is, and how bytes are sealed for others.
 //!
 //! Identity, signed objects, the Noise session that is the handshake of a QUIC link, the sealing of
-//! a link's fast packets, SFrame media keys, invite tickets, the key file's format and verification
+//! a link's fast packets, SFrame media keys, the epochs that a channel shares, invite tickets, the key file's format and verification
 //! words. Pure: no clock, socket, file or thread; time and randomness are arguments.
 
 mod bounded;
 mod cosigned;
 mod encoding;
+mod epoch;
 pub mod fast;
 mod identity;
 pub mod keystore;
@@ -22,12 +23,14 @@ mod words;
 pub use bounded::List;
 pub use cosigned::{Cosignable, Cosigned, SIGNATURES_MAX};
 pub use encoding::{DecodeError, decode, encode};
+pub use epoch::{EpochDealer, EpochSeal, EpochSecret, Prekey, PrekeySecret};
 pub use identity::{
     ChannelId, DeviceId, DeviceKey, IdError, MemberId, ObjectHash, OrganisationId, PresetId,
     RoleId, Signature, SignatureError, TargetId,
 };
 pub use keystore::KeyFileError;
 pub use media::{FrameNumber, KeyExhausted, KeySecret, OpenFrameError, SenderKey, SenderKeyring};
+pub(crate) use noise::x25519;
 pub use random::{Random, SeededRandom};
 pub use seal::{OpenError, open_once, seal_once};
 pub use signed::{Signable, Signed};

@@ -15,9 +15,9 @@ use sframe::{
     header::SframeHeader,
     key::{GenericDecryptionKey, GenericEncryptionKey},
 };
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{DeviceId, Random, TargetId, Timestamp};
+use crate::{DeviceId, EpochSecret, Random, TargetId, Timestamp};
 
 /// What a device gives to those who may hear it: the key of one ratchet step.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -78,14 +78,29 @@ impl SenderKey {
     /// A key that has sealed nothing. Make it once only from each [`KeySecret`]: two would use one
     /// counter twice.
     pub fn new(target: TargetId, device: DeviceId, secret: &KeySecret) -> Self {
-        let id = key_id(slot(target, device), secret);
-        let key = GenericEncryptionKey::derive_from(SUITE, id, secret.base_key)
+        Self::of(target, device, key_id(slot(target, device), secret), &secret.base_key)
+    }
+
+    /// The key of this device in an epoch. Make it once only for each generation. [PROTO-11.8]
+    pub fn of_epoch(
+        target: TargetId,
+        device: DeviceId,
+        epoch: &EpochSecret,
+        generation: u8,
+    ) -> Self {
+        let id = epoch_key_id(slot(target, device), epoch.tag(), generation);
+        Self::of(target, device, id, &epoch.base_key(target, device, generation))
+    }
+
+    fn of(target: TargetId, device: DeviceId, id: u64, base_key: &[u8; BASE_KEY_LENGTH]) -> Self {
+        let key = GenericEncryptionKey::derive_from(SUITE, id, base_key)
             .expect("the suite is compiled in");
         Self { key, metadata: metadata(target, device), counter: FIRST_COUNTER }
     }
 
     /// Seals `plaintext` into `out`, whose earlier content is discarded, and returns its counter.
-    /// The sealed frame is [`SEALED_OVERHEAD`] bytes longer than the plaintext.
+    /// The sealed frame is [`SEALED_OVERHEAD`] bytes longer than the plaintext, one more by the key
+    /// of an epoch.
     pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<u64, KeyExhausted> {
         if self.counter >= END_OF_COUNTERS {
             return Err(KeyExhausted);
@@ -93,15 +108,17 @@ impl SenderKey {
         let counter = self.counter;
         self.counter += 1;
         let header = SframeHeader::new(self.key.key_id(), counter);
-        let mut associated = [0; HEADER_LENGTH + METADATA_LENGTH];
-        header.serialize(&mut associated[..HEADER_LENGTH]).expect("the header has seven bytes");
-        associated[HEADER_LENGTH..].copy_from_slice(&self.metadata);
+        let length = header.len();
+        let mut associated = [0; EPOCH_HEADER_LENGTH + METADATA_LENGTH];
+        header.serialize(&mut associated[..length]).expect("the header has at most eight bytes");
+        associated[length..][..METADATA_LENGTH].copy_from_slice(&self.metadata);
         out.clear();
-        out.extend_from_slice(&associated[..HEADER_LENGTH]);
+        out.extend_from_slice(&associated[..length]);
         out.extend_from_slice(plaintext);
-        out.resize(HEADER_LENGTH + plaintext.len() + TAG_LENGTH, 0);
-        let (cipher_text, tag) = out[HEADER_LENGTH..].split_at_mut(plaintext.len());
-        let buffer = EncryptionBufferView { aad: &mut associated, data: cipher_text, tag };
+        out.resize(length + plaintext.len() + TAG_LENGTH, 0);
+        let (cipher_text, tag) = out[length..].split_at_mut(plaintext.len());
+        let aad = &mut associated[..length + METADATA_LENGTH];
+        let buffer = EncryptionBufferView { aad, data: cipher_text, tag };
         self.key.encrypt(buffer, counter).expect("a frame is far shorter than the cipher's limit");
         Ok(counter)
     }
@@ -132,7 +149,7 @@ impl FrameNumber {
         let header = SframeHeader::deserialize(sealed).ok()?;
         let (key, counter) = (header.key_id(), header.counter());
         Some(Self { key, counter: counter.try_into().ok()? })
-            .filter(|_| header.len() == HEADER_LENGTH)
+            .filter(|_| [HEADER_LENGTH, EPOCH_HEADER_LENGTH].contains(&header.len()))
     }
 }
 
@@ -151,10 +168,14 @@ impl Sealed {
     }
 
     /// Whether the frame was sealed with it; none where it has another key that may have been used.
-    /// Those of the steps ahead, which whoever has this one can find, have not.
+    /// Those of the steps ahead, or of later generations in an epoch, which whoever has this one can
+    /// find, have not.
     pub fn has(self, frame: FrameNumber) -> Option<bool> {
         if frame.key == self.key {
             return Some(u64::from(frame.counter) < self.end);
+        }
+        if self.key >> EPOCH_KEY_BITS != 0 {
+            return (frame.key >> 8 == self.key >> 8 && frame.key > self.key).then_some(false);
         }
         let ahead = steps_between((self.key & 0xf) as u8, (frame.key & 0xf) as u8);
         let is_ahead = frame.key >> 4 == self.key >> 4 && (1..=STEPS_AHEAD).contains(&ahead);
@@ -188,19 +209,25 @@ pub enum OpenFrameError {
 
 /// Opens the frames of one sender to one target.
 pub struct SenderKeyring {
+    target: TargetId,
+    sender: DeviceId,
     slot: u32,
     metadata: Metadata,
     /// The newest step of each generation that we know, the newest generation last.
     chains: VecDeque<Chain>,
+    epochs: Vec<Dealt>,
 }
 
 impl SenderKeyring {
     /// Opens nothing yet.
     pub fn new(target: TargetId, sender: DeviceId) -> Self {
         Self {
+            target,
+            sender,
             slot: slot(target, sender),
             metadata: metadata(target, sender),
             chains: VecDeque::new(),
+            epochs: Vec::new(),
         }
     }
 
@@ -228,6 +255,31 @@ impl SenderKeyring {
         self.chains.push_back(Chain::new(self.slot, secret.clone()));
     }
 
+    /// Opens what the sender seals with its keys in these epochs, and in no others.
+    pub fn set_epochs(&mut self, epochs: &[EpochSecret]) {
+        self.epochs.retain(|dealt| epochs.contains(&dealt.secret));
+        for epoch in epochs {
+            if !self.epochs.iter().any(|dealt| dealt.secret == *epoch) {
+                self.epochs.push(Dealt { secret: epoch.clone(), keys: VecDeque::new() });
+            }
+        }
+    }
+
+    /// Forgets the keys that the sender has given us; those of epochs stay.
+    pub fn forget_own_key(&mut self) {
+        self.chains.clear();
+    }
+
+    /// Whether the sender has given us a key.
+    pub fn has_own_key(&self) -> bool {
+        !self.chains.is_empty()
+    }
+
+    /// Whether nothing will open.
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.epochs.is_empty()
+    }
+
     /// Opens `sealed` into `out`, whose earlier content is discarded; on failure nothing is left
     /// in it. [PROTO-6.7]
     pub fn open(
@@ -239,10 +291,14 @@ impl SenderKeyring {
         out.clear();
         self.forget(now);
         let header = SframeHeader::deserialize(sealed).map_err(|_| OpenFrameError::Malformed)?;
-        if header.len() != HEADER_LENGTH || sealed.len() < HEADER_LENGTH + TAG_LENGTH {
-            return Err(OpenFrameError::Malformed);
-        }
         let (id, counter) = (header.key_id(), header.counter());
+        match header.len() {
+            HEADER_LENGTH if sealed.len() >= HEADER_LENGTH + TAG_LENGTH => {}
+            EPOCH_HEADER_LENGTH if sealed.len() >= EPOCH_HEADER_LENGTH + TAG_LENGTH => {
+                return self.open_dealt(id, counter, sealed, out);
+            }
+            _ => return Err(OpenFrameError::Malformed),
+        }
         if id >> 20 != u64::from(1 << 11 | self.slot) {
             return Err(OpenFrameError::OtherSender);
         }
@@ -286,6 +342,43 @@ impl SenderKeyring {
         Ok(())
     }
 
+    /// Opens a frame that is sealed with the key of an epoch. Two epochs with one tag are told apart
+    /// by their keys. [PROTO-11.8]
+    fn open_dealt(
+        &mut self,
+        id: u64,
+        counter: u64,
+        sealed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), OpenFrameError> {
+        let (tag, generation) = ((id >> 8 & 0xf_ffff) as u32, id as u8);
+        if id != epoch_key_id(self.slot, tag, generation) {
+            return Err(OpenFrameError::UnknownKey);
+        }
+        let mut associated = [0; EPOCH_HEADER_LENGTH + METADATA_LENGTH];
+        associated[..EPOCH_HEADER_LENGTH].copy_from_slice(&sealed[..EPOCH_HEADER_LENGTH]);
+        associated[EPOCH_HEADER_LENGTH..].copy_from_slice(&self.metadata);
+        let mut failure = OpenFrameError::UnknownKey;
+        for dealt in self.epochs.iter_mut().filter(|dealt| dealt.secret.tag() == tag) {
+            out.clear();
+            out.extend_from_slice(&sealed[EPOCH_HEADER_LENGTH..]);
+            let base = || *dealt.secret.base_key(self.target, self.sender, generation);
+            match open_generation(
+                &mut dealt.keys,
+                (id, generation),
+                base,
+                &mut associated,
+                out,
+                counter,
+            ) {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = error,
+            }
+        }
+        out.clear();
+        Err(failure)
+    }
+
     /// [PROTO-6.6] Erases keys that a later one has replaced for long enough.
     fn forget(&mut self, now: Timestamp) {
         let expired = |since: Option<Timestamp>| {
@@ -296,6 +389,43 @@ impl SenderKeyring {
             chain.steps.retain(|step| !expired(step.superseded));
         }
     }
+}
+
+/// Opens `data` with a sender's key of one generation, derived when its first genuine frame comes.
+fn open_generation(
+    keys: &mut VecDeque<(u8, Step)>,
+    (id, generation): (u64, u8),
+    base_key: impl FnOnce() -> [u8; BASE_KEY_LENGTH],
+    associated: &mut [u8],
+    data: &mut Vec<u8>,
+    counter: u64,
+) -> Result<(), OpenFrameError> {
+    if let Some((_, known)) = keys.iter_mut().find(|(known, _)| *known == generation) {
+        known.window.check(counter)?;
+        known.open(associated, data, counter)?;
+        known.window.record(counter);
+        return Ok(());
+    }
+    // What was delivered of a generation that is forgotten is not known any more.
+    if keys.len() == DEALT_KEPT && keys.front().is_some_and(|(first, _)| generation < *first) {
+        return Err(OpenFrameError::TooOld);
+    }
+    let base_key = Zeroizing::new(base_key());
+    let mut reached = Step::of(0, id, &base_key);
+    reached.open(associated, data, counter)?;
+    reached.window.record(counter);
+    if keys.len() == DEALT_KEPT {
+        keys.pop_front();
+    }
+    let place = keys.partition_point(|(known, _)| *known < generation);
+    keys.insert(place, (generation, reached));
+    Ok(())
+}
+
+/// An epoch, and the keys of the sender in it, the newest generations in ascending order.
+struct Dealt {
+    secret: EpochSecret,
+    keys: VecDeque<(u8, Step)>,
 }
 
 /// One generation of a sender's key.
@@ -338,9 +468,13 @@ struct Step {
 
 impl Step {
     fn new(slot: u32, secret: &KeySecret) -> Self {
-        let key = GenericDecryptionKey::derive_from(SUITE, key_id(slot, secret), secret.base_key)
+        Self::of(secret.step, key_id(slot, secret), &secret.base_key)
+    }
+
+    fn of(step: u8, id: u64, base_key: &[u8; BASE_KEY_LENGTH]) -> Self {
+        let key = GenericDecryptionKey::derive_from(SUITE, id, base_key)
             .expect("the suite is compiled in");
-        Self { step: secret.step, key, window: ReplayWindow::default(), superseded: None }
+        Self { step, key, window: ReplayWindow::default(), superseded: None }
     }
 
     /// Opens `data`, cipher text and tag, in place.
@@ -420,6 +554,14 @@ fn key_id(slot: u32, secret: &KeySecret) -> u64 {
     u64::from(id)
 }
 
+/// Key ids that do not fit in so many bits are those of epochs.
+const EPOCH_KEY_BITS: u32 = 32;
+
+/// [PROTO-11.8] A byte longer than other key ids, and so never one of them.
+fn epoch_key_id(slot: u32, tag: u32, generation: u8) -> u64 {
+    u64::from(1 << 11 | slot) << 28 | u64::from(tag) << 8 | u64::from(generation)
+}
+
 fn steps_between(from: u8, to: u8) -> u8 {
     to.wrapping_sub(from) % STEPS
 }
@@ -432,6 +574,8 @@ const SUITE: CipherSuite = CipherSuite::AesCtr128HmacSha256_80;
 /// Config byte, four bytes of key id, two of counter: the same for every frame, as the key id's
 /// top bit is set and counters have two bytes. [PROTO-6.2]
 const HEADER_LENGTH: usize = 7;
+/// The same with a key id of five bytes. [PROTO-11.8]
+const EPOCH_HEADER_LENGTH: usize = 8;
 const TAG_LENGTH: usize = 10;
 const METADATA_LENGTH: usize = 16 + 32;
 
@@ -462,6 +606,9 @@ const KEPT_AFTER: Duration = Duration::from_secs(10);
 
 /// Generations of one sender at a time; the oldest goes.
 const GENERATIONS_KEPT: usize = 4;
+
+/// Generations of one sender in one epoch; of more the oldest goes, and with it what it opened.
+const DEALT_KEPT: usize = 2;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ pub mod charter;
 pub mod datagram;
 mod dialling;
 mod directory;
+pub mod epoch;
 pub mod forwarding;
 pub mod hello;
 mod liveness;

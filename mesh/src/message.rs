@@ -6,8 +6,8 @@
 use std::{fmt, net::SocketAddr};
 
 use hark_keys::{
-    ChannelId, DecodeError, DeviceId, KeySecret, ObjectHash, Random, Signable, Signed, decode,
-    encode, open_once, seal_once,
+    ChannelId, DecodeError, DeviceId, KeySecret, ObjectHash, Prekey, Random, Signable, Signed,
+    decode, encode, open_once, seal_once,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -16,6 +16,7 @@ use crate::{
     List, MemberRecord, Target,
     charter::{Have, content::SealedName},
     clean_name,
+    epoch::{Attendance, EpochMessage},
 };
 
 /// A control message.
@@ -53,6 +54,12 @@ pub enum Message {
     Observed(SocketAddr),
     /// Where others see the sender, for both to dial at one time. [PROTO-5.7]
     Candidates(Candidates),
+    /// To a relay: where the sender takes what is sealed to it. [PROTO-11.1]
+    Prekey(Signed<Prekey>),
+    /// Of a relay: who is on a channel that the receiver is the steward of. [PROTO-11.3]
+    Attendance(Attendance),
+    /// The key of all on a channel, to a relay or of one. [PROTO-11.5]
+    Epoch(Box<EpochMessage>),
 }
 
 impl Message {

@@ -158,6 +158,20 @@ impl SenderKeys {
         }
     }
 
+    /// Something else is sealed with: nobody gets a key of ours until [`Self::resume`].
+    pub(crate) fn pause(&mut self) {
+        (self.current, self.next, self.change) = (None, None, None);
+        (self.leave_at, self.step_ends, self.renewal_due) = (None, None, false);
+        self.deliveries.clear();
+        self.ready.clear();
+    }
+
+    /// Our own key is sealed with again: a new one, for whoever is there now.
+    pub(crate) fn resume(&mut self, now: Timestamp) {
+        self.renewal_due = true;
+        self.renew_if_due(now);
+    }
+
     /// The key in use has sealed its first frame.
     pub(crate) fn handle_used(&mut self, now: Timestamp) {
         self.step_ends.get_or_insert(now + STEP_MAX);

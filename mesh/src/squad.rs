@@ -16,6 +16,7 @@
 //! }
 //! ```
 
+mod epochs;
 mod moves;
 mod names;
 mod nets;
@@ -57,6 +58,7 @@ use crate::{
     liveness::{Liveness, Reach},
     message::{Message, NameKey, RECIPIENTS_MAX},
 };
+use epochs::Epochs;
 use names::Names;
 use nets::Nets;
 use paths::Paths;
@@ -106,11 +108,14 @@ pub struct Squad {
     targets: Targets,
     talkers: Talkers,
     relays: Relays,
+    epochs: Epochs,
     /// What this device does for others as a relay, if it is one.
     serving: Option<Serving>,
     /// Messages under way, and what is to be done with their answers.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
+    /// When all was last brought in step.
+    settled_at: Timestamp,
     /// The last number of what any peer was told that is told again whenever it changes.
     numbers: u64,
     /// When certificates that this member has issued are to be listed. [CHARTER-3.2]
@@ -136,6 +141,9 @@ enum Purpose {
     Notice(u64),
     Observed(u64),
     Candidates,
+    Prekey(u64),
+    Attendance(ChannelId, u64),
+    Epoch(u64),
 }
 
 /// A peer whose Hello was accepted.
@@ -174,6 +182,7 @@ impl Squad {
             replication: Replication::new(charter),
             nets: Nets::new(),
             names: Names::new(names),
+            epochs: Epochs::new(Arc::clone(&key), Arc::clone(&random)),
             targets: Targets::new(Arc::clone(&key), random, generations),
             key,
             serving: member.is_none().then(Serving::infrastructure),
@@ -187,6 +196,7 @@ impl Squad {
             paths: Paths::default(),
             under_way: BTreeMap::new(),
             last_id: 0,
+            settled_at: now,
             numbers: 0,
             list_at: None,
             evicting: BTreeMap::new(),
@@ -254,6 +264,7 @@ impl Squad {
         self.replication.link_up(now, device, differs);
         self.nets.link_up(device, restarted, listening);
         self.names.link_up(device);
+        self.epochs.link_changed(now, device, false);
         self.targets.renew(now, device);
         self.admit(now);
         self.records.link_up(now, device, self.links.len() == 1);
@@ -286,6 +297,7 @@ impl Squad {
         self.paths.link_down(device);
         self.records.link_down(now, device, self.links.is_empty());
         self.link_down_relaying(device);
+        self.epochs.link_changed(now, device, true);
         self.forget_talker(device);
         self.events.push_back(if was_relay {
             Event::RelayDown { device, reason }
@@ -318,7 +330,11 @@ impl Squad {
         let Some(link) = self.links.get(&from) else { return Err(MessageError::NotLinked) };
         let mut result = Ok(());
         match Message::decode(bytes)? {
-            Message::Key(_) | Message::Listening(_) | Message::Names(_) | Message::Move(_)
+            Message::Key(_)
+            | Message::Listening(_)
+            | Message::Names(_)
+            | Message::Move(_)
+            | Message::Prekey(_)
                 if link.member.is_none() =>
             {
                 return Err(MessageError::NotMember);
@@ -342,6 +358,7 @@ impl Squad {
                 if self.nets.take(from, listening) {
                     self.events.push_back(Event::NetsChanged);
                     self.tell_listening(from);
+                    self.epochs.look(now);
                     self.admit(now);
                 }
             }
@@ -363,6 +380,9 @@ impl Squad {
             Message::Offer(offer) => self.take_offer(now, &offer)?,
             Message::Observed(address) => self.take_observed(now, from, address),
             Message::Candidates(theirs) => self.take_candidates(now, from, theirs),
+            Message::Prekey(prekey) => self.take_prekey(now, from, &prekey)?,
+            Message::Attendance(said) => self.take_attendance(now, from, &said)?,
+            Message::Epoch(epoch) => self.take_epoch(now, &epoch)?,
         }
         self.settle(now);
         result
@@ -392,7 +412,10 @@ impl Squad {
             | Message::Roster(_)
             | Message::Draining(_)
             | Message::Observed(_)
-            | Message::Candidates(_) => return Err(MessageError::ByGossip),
+            | Message::Candidates(_)
+            | Message::Prekey(_)
+            | Message::Attendance(_)
+            | Message::Epoch(_) => return Err(MessageError::ByGossip),
         }
         self.settle(now);
         Ok(())
@@ -518,9 +541,7 @@ impl Squad {
 
     /// The key of the last [`Event::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
     pub fn handle_talked(&mut self, now: Timestamp, target: TargetId) {
-        if let Some(keys) = self.targets.keys(target) {
-            keys.handle_used(now);
-        }
+        self.targets.handle_used(now, target);
     }
 
     /// The number that [`Self::poll_persist`] gave for a target is on disk.
@@ -570,6 +591,7 @@ impl Squad {
         self.dialling.handle_timeout(now);
         self.paths.handle_timeout(now);
         self.targets.handle_timeout(now);
+        self.epochs.handle_timeout(now);
         self.replication.handle_timeout(now);
         if let Some(peer) = self.records.repair_due(now, self.links.keys().copied()) {
             self.send_records(peer);
@@ -625,6 +647,7 @@ impl Squad {
         let timeouts = [
             self.liveness.timeout(),
             self.targets.timeout(),
+            self.epochs.timeout(self.settled_at),
             self.records.timeout(),
             self.replication.timeout(),
             self.nets.timeout(),
@@ -746,6 +769,11 @@ impl Squad {
             Purpose::Charter => self.replication.handle_answer(device),
             Purpose::Move | Purpose::Candidates => {}
             Purpose::Observed(number) => self.paths.handle_answer(now, device, number, taken),
+            Purpose::Prekey(number) => self.epochs.handle_told_prekey(now, device, number, taken),
+            Purpose::Attendance(channel, number) => {
+                self.epochs.handle_attendance(now, device, (channel, number), taken);
+            }
+            Purpose::Epoch(id) => self.epochs.handle_handout(now, id, taken),
             Purpose::Order(number) => self.relays.handle_answer(now, device, number, taken),
             Purpose::Notice(number) => {
                 if let Some(serving) = &mut self.serving {
@@ -758,6 +786,8 @@ impl Squad {
 
     /// Passes on what the parts have decided.
     fn settle(&mut self, now: Timestamp) {
+        self.settled_at = now;
+        self.settle_epochs(now);
         while let Some((target, change)) = self.targets.poll_change() {
             let (generation, step) = (change.secret.generation, change.secret.step);
             self.events.push_back(Event::OwnKey { target, secret: change.secret });

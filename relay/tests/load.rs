@@ -12,12 +12,15 @@ mod process;
 mod room;
 #[path = "../benches/load/sockets.rs"]
 mod sockets;
+#[path = "../benches/load/squads.rs"]
+mod squads;
 #[path = "../benches/load/talk.rs"]
 mod talk;
 
 use std::{path::Path, time::Duration};
 
 use room::Room;
+use squads::Squads;
 use talk::Speech;
 
 #[test]
@@ -45,6 +48,30 @@ fn everyone_hears_every_talker_once() {
         }
     }
     assert!(whole, "{frames} of {expected} frames have come");
+}
+
+/// Forty squads with real keys share an epoch, as they are more than one's own key is given to, and
+/// come to another one without whoever is kicked.
+#[test]
+fn squads_hear_each_other_by_a_shared_key_until_one_is_kicked() {
+    let home = tempfile::tempdir().expect("a folder");
+    let program = Path::new(env!("CARGO_BIN_EXE_hark-relay"));
+    let mut squads = Squads::open((program, home.path()), 40).expect("squads");
+    squads.wait(&[]).expect("all share an epoch");
+    assert!(hears_all(&mut squads, 1, 40), "all hear");
+    let (_, dealt) = squads.kick(39).expect("another epoch");
+    assert!((1_000..40_000).contains(&dealt), "{dealt} bytes");
+    assert!(hears_all(&mut squads, 2, 39), "the others hear");
+    assert_eq!(squads.speak(3, 20).expect("speech")[39], 0, "and it does not");
+}
+
+/// Whether the first `count` open all that one of them says, at one try of several.
+fn hears_all(squads: &mut Squads, talker: usize, count: usize) -> bool {
+    (0..TRIES).any(|_| {
+        let opened = squads.speak(talker, 20).expect("speech");
+        let others = opened[..count].iter().enumerate().filter(|(number, _)| *number != talker);
+        others.into_iter().all(|(_, opened)| *opened == 20)
+    })
 }
 
 /// Spurts of which one must come whole.

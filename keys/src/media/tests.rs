@@ -333,3 +333,80 @@ proptest! {
         prop_assert!(opened(&mut keyring, Timestamp::ZERO, &bytes).is_err());
     }
 }
+
+mod epochs {
+    use super::*;
+    use crate::{DeviceKey, EpochDealer};
+
+    fn started() -> (TargetId, DeviceId, EpochSecret, SenderKeyring) {
+        let random = SeededRandom::new(5);
+        let device = DeviceKey::generate(&random).id();
+        let target = TargetId::from_bytes([3; 16]);
+        let secret = EpochDealer::generate(&random).secret([0xcd; 32]);
+        let mut keyring = SenderKeyring::new(target, device);
+        keyring.set_epochs(std::slice::from_ref(&secret));
+        (target, device, secret, keyring)
+    }
+
+    /// [PROTO-11.8] Nobody need be told which generation a talker has come to.
+    #[test]
+    fn whoever_holds_the_epoch_opens_every_talker() {
+        let (target, device, secret, mut keyring) = started();
+        let now = Timestamp::ZERO;
+        for generation in [0, 7, 255] {
+            let mut key = SenderKey::of_epoch(target, device, &secret, generation);
+            let frame = sealed(&mut key, b"hello");
+            assert_eq!(frame.len(), 5 + SEALED_OVERHEAD + 1);
+            assert_eq!(opened(&mut keyring, now, &frame), Ok(b"hello".to_vec()));
+            assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::Replayed));
+        }
+        let mut oldest = SenderKey::of_epoch(target, device, &secret, 0);
+        let frame = sealed(&mut oldest, b"again");
+        assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::TooOld));
+    }
+
+    #[test]
+    fn a_key_is_of_one_talker_one_target_and_one_epoch() {
+        let (target, device, secret, mut keyring) = started();
+        let random = SeededRandom::new(6);
+        let now = Timestamp::ZERO;
+        let another = DeviceKey::generate(&random).id();
+        let elsewhere = TargetId::from_bytes([4; 16]);
+        let other = EpochDealer::generate(&random).secret([0xee; 32]);
+        let keys = [
+            SenderKey::of_epoch(elsewhere, device, &secret, 0),
+            SenderKey::of_epoch(target, another, &secret, 0),
+            SenderKey::of_epoch(target, device, &other, 0),
+        ];
+        for mut key in keys {
+            let frame = sealed(&mut key, b"hello");
+            assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::UnknownKey));
+        }
+        // An epoch that is over opens nothing.
+        let frame = sealed(&mut SenderKey::of_epoch(target, device, &secret, 0), b"hello");
+        keyring.set_epochs(&[]);
+        assert!(keyring.is_empty());
+        assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::UnknownKey));
+    }
+
+    /// [PROTO-11.8]
+    #[test]
+    fn epochs_with_one_tag_are_told_apart_and_forgeries_move_nothing() {
+        let (target, device, secret, mut keyring) = started();
+        let mut twin = [0xcd; 32];
+        twin[31] = 1;
+        let twin = EpochDealer::generate(&SeededRandom::new(7)).secret(twin);
+        assert_eq!(twin.tag(), secret.tag());
+        keyring.set_epochs(&[secret.clone(), twin.clone()]);
+        let now = Timestamp::ZERO;
+        for (secret, text) in [(&twin, b"two"), (&secret, b"one")] {
+            let frame = sealed(&mut SenderKey::of_epoch(target, device, secret, 9), text);
+            for place in 0..frame.len() {
+                let mut changed = frame.clone();
+                changed[place] ^= 1;
+                assert!(opened(&mut keyring, now, &changed).is_err(), "byte {place}");
+            }
+            assert_eq!(opened(&mut keyring, now, &frame), Ok(text.to_vec()));
+        }
+    }
+}

@@ -16,6 +16,7 @@
 mod handshake;
 mod packet;
 mod resolver;
+pub(crate) use resolver::x25519;
 mod schedule;
 mod session;
 

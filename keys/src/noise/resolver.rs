@@ -33,6 +33,11 @@ impl CryptoResolver for Resolver {
     }
 }
 
+/// X25519 as the handshake has it.
+pub(crate) fn x25519() -> Box<dyn Dh> {
+    Box::<CheckedDh>::default()
+}
+
 struct Source(Arc<dyn crate::Random>);
 
 impl Random for Source {

@@ -1,6 +1,8 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use hark_keys::{ChannelId, DecodeError, DeviceId, KeySecret, MemberId, SignatureError, TargetId};
+use hark_keys::{
+    ChannelId, DecodeError, DeviceId, EpochSecret, KeySecret, MemberId, SignatureError, TargetId,
+};
 use zeroize::Zeroizing;
 
 use super::MoveError;
@@ -116,6 +118,38 @@ pub enum Event {
         target: TargetId,
         /// The key.
         secret: KeySecret,
+    },
+    /// Exactly these hold the epoch that our speech to a target is sealed with. [PROTO-11.6]
+    EpochRoster {
+        /// Of this target.
+        target: Target,
+        /// The epoch's number.
+        number: u64,
+        /// In ascending order; not this device itself.
+        devices: Vec<DeviceId>,
+    },
+    /// Seal what goes to the target with our key in this epoch from now on. Each comes once.
+    OwnEpoch {
+        /// Which target.
+        target: TargetId,
+        /// The epoch.
+        secret: EpochSecret,
+        /// Which of our keys in it.
+        generation: u8,
+    },
+    /// Seal nothing for the target until there is another key.
+    NoKey(TargetId),
+    /// What these devices say to the channel opens with these epochs and no others, and reaches us
+    /// so. It replaces the last such event of the channel.
+    Epochs {
+        /// Which channel.
+        channel: ChannelId,
+        /// Through what we hear it.
+        hearing: Hearing,
+        /// At most four.
+        secrets: Vec<EpochSecret>,
+        /// Who may speak there, in ascending order.
+        talkers: Vec<DeviceId>,
     },
     /// Send each frame sealed for the target so.
     Listeners {
@@ -284,6 +318,12 @@ pub enum MessageError {
     /// More of whom it would reach than a peer may say.
     #[error("more than a peer may ask of a relay")]
     TooMuch,
+    /// Who is on a channel, told by no relay; or an epoch of one who may not deal it.
+    #[error("not of one who may say so of a channel")]
+    NotSteward,
+    /// An epoch for those who hold another one that is not known here: all of them are to be named.
+    #[error("an epoch whose holders build upon others that are not known")]
+    UnknownHolders,
     /// A move that nobody has the right to.
     #[error("move: {0}")]
     Move(MoveError),

@@ -1,6 +1,7 @@
 //! Relays in a squad: those that this device uses, and what it does as one.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use super::{
     serving::{Notice, Serving},
 };
 use crate::{
-    message::{Message, Offer, Roster, Route, WANTED_MAX, Wanted},
+    message::{Message, Offer, RECIPIENTS_MAX, Roster, Route, WANTED_MAX, Wanted},
     topology::{self, Candidate, DIRECT_FANOUT_MAX},
 };
 
@@ -60,6 +61,7 @@ impl Squad {
     /// Forwards for nobody any more.
     fn stop_serving(&mut self) {
         if self.serving.take().is_some() {
+            self.epochs.stop_serving();
             self.events.push_back(Event::Serve(Service::Stop));
         }
     }
@@ -93,7 +95,8 @@ impl Squad {
     /// What we say by a relay does not reach a listener as it should: that one is served otherwise for
     /// a while.
     pub fn handle_relay_fails(&mut self, now: Timestamp, relay: DeviceId, listener: DeviceId) {
-        if self.relays.fails(now, relay, listener) {
+        // Whoever has no link to us cannot tell us what comes.
+        if self.links.contains_key(&listener) && self.relays.fails(now, relay, listener) {
             self.settle(now);
         }
     }
@@ -284,21 +287,35 @@ impl Squad {
     fn plan(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         let mut plans = BTreeMap::new();
-        for (id, target, hearers) in self.targets.hearers() {
+        for (id, target, hearers, by_epoch) in self.targets.hearers(self.key.id()) {
             let reachable = |device: DeviceId| self.liveness.is_reachable(device);
+            let linked = |device: &DeviceId| self.links.contains_key(device);
             let hearers: Vec<_> = hearers
-                .filter(|device| reachable(*device))
-                .map(|device| (device, !self.paths.is_relayed(device)))
+                .into_iter()
+                .filter(|device| reachable(*device) || by_epoch && !linked(device))
+                .map(|device| (device, linked(&device) && !self.paths.is_relayed(device)))
                 .collect();
             // A relay behind a relay would carry everything twice.
             let usable = |device| reachable(device) && !self.paths.is_relayed(device);
-            let ranking = self.relays.ranking(now, charter.state(), id, usable);
+            let mut ranking = self.relays.ranking(now, charter.state(), id, usable);
+            // [PROTO-10.1] Everybody is attached to the charter's relays: of so many it is not asked.
+            let all: BTreeSet<_> = hearers.iter().map(|(device, _)| *device).collect();
+            if all.len() > RECIPIENTS_MAX {
+                let told = hearers.iter().filter(|(device, _)| linked(device)).count();
+                for (relay, serves) in &mut ranking {
+                    let failed = all.iter().filter(|it| self.relays.has_failed(now, *relay, **it));
+                    if charter.state().relay(*relay).is_some() && failed.count() * 2 <= told {
+                        *serves = Cow::Borrowed(&all);
+                    }
+                }
+            }
             let relayed = self.targets.is_relayed(id);
             let candidates: Vec<_> = ranking
                 .iter()
                 .map(|(relay, serves)| Candidate { relay: *relay, serves: serves.as_ref() })
                 .collect();
-            let plan = topology::plan(&hearers, &candidates, DIRECT_FANOUT_MAX, relayed);
+            let mut plan = topology::plan(&hearers, &candidates, DIRECT_FANOUT_MAX, relayed);
+            plan.direct.retain(linked);
             plans.insert(id, (target.clone(), plan));
         }
         self.relays.want_routes(&plans);
@@ -306,7 +323,8 @@ impl Squad {
             self.tell_relays(now);
         }
         for (target, (_, wanted)) in plans {
-            let plan = self.relays.agreed(target, &wanted);
+            let mut plan = self.relays.agreed(target, &wanted);
+            plan.direct.retain(|device| self.links.contains_key(device));
             if self.targets.set_plan(target, &plan) {
                 self.events.push_back(Event::Listeners { target, plan });
             }
@@ -328,9 +346,13 @@ impl Squad {
     /// known who are not, as many as can be asked for.
     fn wanted_through_relays(&self) -> BTreeSet<DeviceId> {
         let linked = self.links.keys().copied();
+        // Of more the relay is not asked.
+        let hearers = self.targets.hearers(self.key.id()).map(|(_, _, hearers, _)| hearers);
+        let hearers = hearers.filter(|hearers| hearers.len() <= RECIPIENTS_MAX).flatten();
         let known = self.records.directory().records().map(|record| record.unverified().device);
         let own = self.key.id();
         linked
+            .chain(hearers)
             .chain(known.filter(|device| !self.links.contains_key(device)))
             .filter(|device| *device != own && !self.relays.contains(*device))
             .take(WANTED_MAX)

@@ -57,10 +57,46 @@ struct Attachment {
 struct Routed {
     target: Target,
     /// Whom it is to be forwarded to; the route goes once that is nobody.
-    wanted: BTreeSet<DeviceId>,
-    telling: Telling<BTreeSet<DeviceId>>,
+    wanted: Whom,
+    telling: Telling<Whom>,
     /// Whom the relay has agreed to forward it to.
-    taken: BTreeSet<DeviceId>,
+    taken: Whom,
+}
+
+/// Whom a relay forwards something to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Whom {
+    /// All there who hear it.
+    All,
+    /// These of them.
+    These(BTreeSet<DeviceId>),
+}
+
+impl Whom {
+    const NOBODY: Self = Self::These(BTreeSet::new());
+
+    /// Of more than can be named, all.
+    fn of(devices: BTreeSet<DeviceId>) -> Self {
+        if devices.len() > RECIPIENTS_MAX { Self::All } else { Self::These(devices) }
+    }
+
+    fn is_nobody(&self) -> bool {
+        *self == Self::NOBODY
+    }
+
+    fn contains(&self, device: &DeviceId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(devices) => devices.contains(device),
+        }
+    }
+
+    fn named(&self) -> Option<List<DeviceId, RECIPIENTS_MAX>> {
+        match self {
+            Self::All => None,
+            Self::These(devices) => Some(List::truncated(devices.iter().copied())),
+        }
+    }
 }
 
 /// A member's offer, and until when it counts.
@@ -88,7 +124,7 @@ impl Relays {
         attached.wanted.link_up();
         for routed in attached.routes.values_mut() {
             routed.telling.link_up();
-            routed.taken.clear();
+            routed.taken = Whom::NOBODY;
         }
     }
 
@@ -188,6 +224,11 @@ impl Relays {
         true
     }
 
+    /// Whether a relay is not used for a listener now, since it failed it.
+    pub(super) fn has_failed(&self, now: Timestamp, relay: DeviceId, listener: DeviceId) -> bool {
+        self.failed.get(&(relay, listener)).is_some_and(|failed| failed.until > now)
+    }
+
     /// A relay has forged: it is not used again.
     pub(super) fn distrust(&mut self, relay: DeviceId) {
         self.distrusted.insert(relay);
@@ -204,9 +245,7 @@ impl Relays {
         relay: DeviceId,
         attached: &'a Attachment,
     ) -> Cow<'a, BTreeSet<DeviceId>> {
-        let failed = |device: &DeviceId| {
-            self.failed.get(&(relay, *device)).is_some_and(|failed| failed.until > now)
-        };
+        let failed = |device: &DeviceId| self.has_failed(now, relay, *device);
         if attached.serves.iter().any(failed) {
             Cow::Owned(attached.serves.iter().copied().filter(|it| !failed(it)).collect())
         } else {
@@ -295,15 +334,15 @@ impl Relays {
                 }
                 let routed = attached.routes.entry(*id).or_insert_with(|| Routed {
                     target: target.clone(),
-                    wanted: BTreeSet::new(),
+                    wanted: Whom::NOBODY,
                     telling: Telling::default(),
-                    taken: BTreeSet::new(),
+                    taken: Whom::NOBODY,
                 });
-                routed.wanted = devices;
+                routed.wanted = Whom::of(devices);
             }
             for (id, routed) in &mut attached.routes {
                 if !plans.contains_key(id) {
-                    routed.wanted.clear();
+                    routed.wanted = Whom::NOBODY;
                 }
             }
         }
@@ -323,9 +362,9 @@ impl Relays {
             }
             for routed in attached.routes.values_mut() {
                 if let Some(number) = routed.telling.poll(now, &routed.wanted, numbers) {
-                    let only = List::<_, RECIPIENTS_MAX>::truncated(routed.wanted.iter().copied());
+                    let only = routed.wanted.named();
                     let target = routed.target.clone();
-                    let route = Route { number, target, only: Some(only) };
+                    let route = Route { number, target, only };
                     return Some((*relay, RelayOrder::Route(route)));
                 }
             }
@@ -352,8 +391,8 @@ impl Relays {
             return;
         };
         if routed.telling.is_taken() {
-            routed.taken = routed.telling.told().cloned().unwrap_or_default();
-            if routed.taken.is_empty() && routed.wanted.is_empty() {
+            routed.taken = routed.telling.told().cloned().unwrap_or(Whom::NOBODY);
+            if routed.taken.is_nobody() && routed.wanted.is_nobody() {
                 attached.routes.remove(&target);
             }
         }

@@ -36,6 +36,7 @@ impl Squad {
         }
         self.permit_nets(now);
         self.weigh_talkers(None);
+        self.judge_epochs(now);
         self.admit(now);
         self.list_soon(now);
         self.events.push_back(Event::CharterChanged);
@@ -64,6 +65,7 @@ impl Squad {
         if self.nets.permit(&charter, member) {
             self.presence.listening = self.nets.public(&charter);
             self.weigh_talkers(None);
+            self.weigh_epochs(now);
             self.events.push_back(Event::NetsChanged);
             self.admit(now);
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp};
@@ -10,8 +11,10 @@ use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Random, TargetId, Time
 use crate::{
     Target,
     charter::{Charter, State},
+    epoch::Holders,
     message::RECIPIENTS_MAX,
     sender_keys::{KeyChange, KeyDelivery, SenderKeys},
+    squad::epochs::others,
     topology::Plan,
 };
 
@@ -30,6 +33,27 @@ struct Keyed {
     target: Target,
     keys: SenderKeys,
     plan: Plan,
+    epoch: Option<InEpoch>,
+}
+
+/// A target that is sealed with the key of an epoch instead of our own.
+struct InEpoch {
+    /// Which; none while there is none that serves.
+    id: Option<[u8; 32]>,
+    /// Who holds it.
+    holders: Holders,
+    /// When the key in it has sealed for long enough.
+    renew_at: Option<Timestamp>,
+    /// When our own key is used again if no other epoch has come.
+    until: Option<Timestamp>,
+}
+
+/// What a target is sealed with from now on.
+pub(super) enum Choice {
+    /// Another key of an epoch, which `is_new` or was in use before.
+    Epoch { id: [u8; 32], is_new: bool },
+    /// Nothing, until there is a key that nobody holds who may not.
+    Silence,
 }
 
 /// Somebody who may hear: a device, its member, and what it listens to.
@@ -75,7 +99,7 @@ impl Targets {
                 let last = generations.get(&id).copied().unwrap_or(0);
                 let keys =
                     SenderKeys::new(target.clone(), Arc::clone(key), Arc::clone(random), last);
-                Keyed { target, keys, plan: Plan::default() }
+                Keyed { target, keys, plan: Plan::default(), epoch: None }
             });
         }
         gone
@@ -160,6 +184,72 @@ impl Targets {
         }
     }
 
+    /// The targets that are one channel and nothing else, which can be sealed with an epoch.
+    pub(super) fn of_channels(&self) -> Vec<(TargetId, ChannelId)> {
+        let channel = |(id, keyed): (&TargetId, &Keyed)| {
+            let channel = *keyed.target.channels().first()?;
+            (TargetId::of_channel(channel) == *id).then_some((*id, channel))
+        };
+        self.keyed.iter().filter_map(channel).collect()
+    }
+
+    /// What `target` is sealed with from now on, if that is something else: the epoch that serves
+    /// `best`, by its id, number and holders, where it reaches more than our own key can, and we are
+    /// `relayed`. [PROTO-11.9]
+    pub(super) fn choose(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        own: DeviceId,
+        relayed: bool,
+        best: Option<([u8; 32], u64, &Holders)>,
+    ) -> Option<Choice> {
+        let keyed = self.keyed.get_mut(&target)?;
+        let limit = if keyed.epoch.is_some() { OWN_KEY_AGAIN } else { OWN_KEY_MAX };
+        let reaches_more = |holders: &Holders| {
+            let members = keyed.keys.members();
+            holders.devices().len() > limit + 1
+                || others(holders, own).any(|device| !members.contains(&device))
+        };
+        let best = best.filter(|_| relayed);
+        let Some((id, _, holders)) = best.filter(|(.., holders)| reaches_more(holders)) else {
+            let epoch = keyed.epoch.as_mut()?;
+            let waits = relayed && best.is_none();
+            if waits && epoch.id.take().is_some() {
+                epoch.until = Some(now + WAIT_MAX);
+                epoch.renew_at = None;
+                return Some(Choice::Silence);
+            }
+            if !waits || epoch.until.is_none_or(|until| until <= now) {
+                keyed.epoch = None;
+                keyed.keys.resume(now);
+            }
+            return None;
+        };
+        if keyed.epoch.is_none() {
+            keyed.keys.pause();
+        }
+        let known = keyed.epoch.as_ref().filter(|epoch| epoch.id == Some(id));
+        let is_new = known.is_none();
+        if known.is_some_and(|epoch| epoch.renew_at.is_none_or(|at| at > now)) {
+            return None;
+        }
+        let holders = holders.clone();
+        keyed.epoch = Some(InEpoch { id: Some(id), holders, renew_at: None, until: None });
+        Some(Choice::Epoch { id, is_new })
+    }
+
+    /// The key in use for `target` has sealed its first frame. [PROTO-6.6]
+    pub(super) fn handle_used(&mut self, now: Timestamp, target: TargetId) {
+        match self.keyed.get_mut(&target) {
+            Some(Keyed { epoch: Some(epoch), .. }) => {
+                epoch.renew_at.get_or_insert(now + GENERATION_MAX);
+            }
+            Some(keyed) => keyed.keys.handle_used(now),
+            None => {}
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         self.keyed.values_mut().for_each(|keyed| keyed.keys.handle_timeout(now));
     }
@@ -191,11 +281,15 @@ impl Targets {
         self.keyed.iter_mut().find_map(|(id, keyed)| Some((*id, keyed.keys.poll_persist()?)))
     }
 
-    /// All targets with those who are to hear them now.
+    /// All targets with those who are to hear them now, and whether by an epoch.
     pub(super) fn hearers(
         &self,
-    ) -> impl Iterator<Item = (TargetId, &Target, impl Iterator<Item = DeviceId>)> {
-        self.keyed.iter().map(|(id, keyed)| (*id, &keyed.target, keyed.keys.hearers()))
+        own: DeviceId,
+    ) -> impl Iterator<Item = (TargetId, &Target, Vec<DeviceId>, bool)> {
+        self.keyed.iter().map(move |(id, keyed)| match &keyed.epoch {
+            Some(epoch) => (*id, &keyed.target, others(&epoch.holders, own).collect(), true),
+            None => (*id, &keyed.target, keyed.keys.hearers().collect(), false),
+        })
     }
 
     /// Whether what goes to `target` went through a relay until now.
@@ -212,9 +306,24 @@ impl Targets {
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
-        self.keyed.values().filter_map(|keyed| keyed.keys.timeout()).min()
+        let keys = self.keyed.values().filter_map(|keyed| keyed.keys.timeout());
+        let epochs = self.keyed.values().filter_map(|keyed| keyed.epoch.as_ref());
+        keys.chain(epochs.flat_map(|epoch| epoch.renew_at.into_iter().chain(epoch.until))).min()
     }
 }
+
+/// Devices that our own key is given to where there is an epoch: each change of who is there costs
+/// everybody who talks a message to each of them.
+const OWN_KEY_MAX: usize = 32;
+
+/// With so many it is our own key again.
+const OWN_KEY_AGAIN: usize = 24;
+
+/// How long nothing is said while a new epoch is on its way. [PROTO-11.9]
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How long a talker's key in an epoch seals.
+const GENERATION_MAX: Duration = Duration::from_secs(60);
 
 /// Targets that are keyed at once; further ones are not.
 const TARGETS_MAX: usize = 64;

@@ -595,6 +595,10 @@ impl Node {
             | Event::Evicted { .. }
             | Event::Moved { .. }
             | Event::TargetGone(_) => panic!("nobody was removed here"),
+            Event::OwnEpoch { .. }
+            | Event::EpochRoster { .. }
+            | Event::NoKey(_)
+            | Event::Epochs { .. } => panic!("there is no relay here"),
             Event::PeerUp { .. }
             | Event::RelayUp { .. }
             | Event::RelayDown { .. }

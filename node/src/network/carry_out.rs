@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hark_keys::Timestamp;
+use hark_keys::{TargetId, Timestamp};
 use hark_mesh::squad::{self, Persist};
 
 use super::{Input, Persisted, Runner, radio};
@@ -39,6 +39,27 @@ impl Runner {
         let command = match event {
             squad::Event::OwnKey { target, secret } => {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
+            }
+            squad::Event::OwnEpoch { target, secret, generation } => {
+                let tag = charter.target_tag(target);
+                Some(VoiceCommand::UseEpoch { target, tag, secret, generation })
+            }
+            squad::Event::NoKey(target) => Some(VoiceCommand::DropKey(target)),
+            squad::Event::EpochRoster { target, number, devices } => {
+                let names = self.view.target_names(squad, &target);
+                let event = self.view.roster_changed(&target, names, number, devices);
+                self.config.publisher.publish(event);
+                None
+            }
+            squad::Event::Epochs { channel, hearing, secrets, talkers } => {
+                let target = TargetId::of_channel(channel);
+                Some(VoiceCommand::SetEpochs {
+                    target,
+                    tag: charter.target_tag(target),
+                    heard: hearing.channels.into_iter().map(Net::Channel).collect(),
+                    secrets,
+                    talkers: talkers.into_iter().collect(),
+                })
             }
             squad::Event::Listeners { target, plan } => {
                 if let Some(known) = squad.target_of(target) {

@@ -208,7 +208,13 @@ impl View {
             VoiceEvent::TalkStarted { device, nets } => {
                 let channels: Vec<_> =
                     nets.into_iter().filter_map(|net| net_name(squad, net)).collect();
-                self.peer(device).talking_on.clone_from(&channels);
+                // One whom we have no link to is known by its record alone.
+                let record = squad.directory().record(device);
+                let peer = self.peer(device);
+                if let Some(record) = record.filter(|_| !peer.up) {
+                    peer.name = record.shown_name();
+                }
+                peer.talking_on.clone_from(&channels);
                 let name = self.name_of(device);
                 Some(Event::TalkStarted { device: DeviceText(device), name, channels })
             }

@@ -1,8 +1,11 @@
 //! What the voice of a device is told to do, and what it tells.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use hark_keys::{DeviceId, DeviceKey, KeySecret, TargetId};
+use hark_keys::{DeviceId, DeviceKey, EpochSecret, KeySecret, TargetId};
 use hark_mesh::topology::Plan;
 
 use super::nets::{Net, NetSettings};
@@ -18,6 +21,33 @@ pub enum VoiceCommand {
         tag: [u8; 4],
         /// The key. Used once, as two would seal two frames under one counter.
         secret: KeySecret,
+    },
+    /// Seal what goes to a target with our key in this epoch from now on. [PROTO-11.8]
+    UseEpoch {
+        /// Which target.
+        target: TargetId,
+        /// What its datagrams are marked with. [PROTO-7.1]
+        tag: [u8; 4],
+        /// The epoch.
+        secret: EpochSecret,
+        /// Which of our keys in it. Used once, as two would seal two frames under one counter.
+        generation: u8,
+    },
+    /// Seal nothing for a target until there is a key again; a spurt to it ends.
+    DropKey(TargetId),
+    /// What these talkers say to a target opens with these epochs, and no others; it replaces what
+    /// was said of the target before.
+    SetEpochs {
+        /// Which target.
+        target: TargetId,
+        /// What its datagrams are marked with. [PROTO-7.1]
+        tag: [u8; 4],
+        /// The nets through which it reaches us.
+        heard: Vec<Net>,
+        /// At most four.
+        secrets: Vec<EpochSecret>,
+        /// Who may speak there.
+        talkers: BTreeSet<DeviceId>,
     },
     /// Who hears what goes to a target, however many nets of it reach them.
     SetListeners {

@@ -98,6 +98,16 @@ impl Default for Listener {
 }
 
 impl Listener {
+    /// One that goes on with this sequence number: who gets a lower one than before takes it for old.
+    pub fn going_on(sequence: u16) -> Self {
+        Self { sequence, ..Self::default() }
+    }
+
+    /// The number of the next datagram.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
     /// What it says of our datagrams. [PROTO-7.4]
     pub fn handle_report(&mut self, now: Timestamp, wanted_copies: u8) {
         if self.asked.len() == REPORTS_KEPT {

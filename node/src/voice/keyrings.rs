@@ -1,6 +1,8 @@
 //! The keys of one talker: a ring for each target that it talks to, and what is heard of it.
 
-use hark_keys::{DeviceId, KeySecret, OpenFrameError, SenderKeyring, TargetId, Timestamp};
+use hark_keys::{
+    DeviceId, EpochSecret, KeySecret, OpenFrameError, SenderKeyring, TargetId, Timestamp,
+};
 
 use super::nets::Net;
 
@@ -35,13 +37,56 @@ impl Keyrings {
         now: Timestamp,
         target: TargetId,
         tag: [u8; 4],
-        mut heard: Vec<Net>,
+        heard: Vec<Net>,
         priority: bool,
         secret: &KeySecret,
     ) {
+        let ring = self.ring(now, target, (tag, heard, priority));
+        ring.keys.install(now, secret);
+    }
+
+    /// Opens what goes to `target` with these epochs as well, and with no others.
+    pub fn set_epochs(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        (tag, heard): ([u8; 4], &[Net]),
+        epochs: &[EpochSecret],
+    ) {
+        if !epochs.is_empty() {
+            let ring = self.ring(now, target, (tag, heard.to_vec(), false));
+            ring.keys.set_epochs(epochs);
+        } else if let Some(ring) = self.rings.iter_mut().find(|ring| ring.target == target) {
+            ring.keys.set_epochs(epochs);
+            self.rings.retain(|ring| !ring.keys.is_empty());
+        }
+    }
+
+    /// Whether nothing opens.
+    pub fn is_empty(&self) -> bool {
+        self.rings.is_empty()
+    }
+
+    /// Whether the talker has given us a key of its own.
+    pub fn has_own_key(&self) -> bool {
+        self.rings.iter().any(|ring| ring.keys.has_own_key())
+    }
+
+    /// When something was last opened.
+    pub fn used(&self) -> Timestamp {
+        self.rings.iter().map(|ring| ring.used).max().unwrap_or(Timestamp::ZERO)
+    }
+
+    /// The ring for `target`, heard so from now on.
+    fn ring(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        (tag, mut heard, priority): ([u8; 4], Vec<Net>, bool),
+    ) -> &mut Ring {
         heard.truncate(HEARD_MAX);
         let place = self.rings.iter().position(|ring| ring.target == target);
-        let mut ring = match place {
+        let ring = match place {
             Some(place) => self.rings.swap_remove(place),
             None => {
                 let keys = SenderKeyring::new(target, self.device);
@@ -52,13 +97,21 @@ impl Keyrings {
             let oldest = (0..self.rings.len()).min_by_key(|place| self.rings[*place].used);
             oldest.map(|place| self.rings.swap_remove(place));
         }
-        ring.keys.install(now, secret);
         self.rings.push(Ring { tag, heard, priority, used: now.max(ring.used), ..ring });
+        self.rings.last_mut().expect("it was put there")
     }
 
-    /// Forgets the keys to `target`.
+    /// Forgets the keys to `target` that the talker has given us.
     pub fn remove(&mut self, target: TargetId) {
-        self.rings.retain(|ring| ring.target != target);
+        let ring = self.rings.iter_mut().find(|ring| ring.target == target);
+        ring.into_iter().for_each(|ring| ring.keys.forget_own_key());
+        self.rings.retain(|ring| !ring.keys.is_empty());
+    }
+
+    /// Forgets all keys that the talker has given us.
+    pub fn forget_own_keys(&mut self) {
+        self.rings.iter_mut().for_each(|ring| ring.keys.forget_own_key());
+        self.rings.retain(|ring| !ring.keys.is_empty());
     }
 
     /// Opens `sealed` into `out` with the keys to the target that `tag` stands for, and says which

@@ -1,8 +1,8 @@
 //! Everything between the sound device and the links.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{DeviceId, TargetId, Timestamp};
+use hark_keys::{DeviceId, EpochSecret, TargetId, Timestamp};
 use hark_mesh::datagram::{
     Account, Datagram, DropReason, Forwarded, ForwardedReport, FromRelay, Introduction, Proof,
     Slot, Voice,
@@ -11,8 +11,9 @@ use hark_mesh::datagram::{
 use super::{
     CodecError, Events, Outbox, OwnStatistics, PlayoutClock, SIDES, Transmit, VoiceCommand,
     VoiceEvent, VoiceStatistics,
+    keyrings::Keyrings,
     mix::{Cues, Limiter},
-    nets::Nets,
+    nets::{Net, Nets},
     receive::Talker,
     send::Sender,
     slots::Slots,
@@ -26,6 +27,10 @@ use super::{
 pub struct Pipeline {
     sender: Sender,
     talkers: BTreeMap<DeviceId, Talker>,
+    /// The keys of talkers who have been silent for long.
+    rested: BTreeMap<DeviceId, Keyrings>,
+    /// What opens besides the keys that talkers have given us.
+    epochs: BTreeMap<TargetId, Epochs>,
     /// Who has which slot at the relays that we use.
     slots: Slots,
     nets: Nets,
@@ -63,12 +68,29 @@ impl PipelineConfig {
     }
 }
 
+/// What all on a channel share.
+struct Epochs {
+    tag: [u8; 4],
+    heard: Vec<Net>,
+    secrets: Vec<EpochSecret>,
+    talkers: BTreeSet<DeviceId>,
+}
+
+impl Epochs {
+    /// What opens of a device.
+    fn of(&self, device: DeviceId) -> &[EpochSecret] {
+        if self.talkers.contains(&device) { &self.secrets } else { &[] }
+    }
+}
+
 impl Pipeline {
     /// A pipeline without targets, talkers and nets. Fails where the bit rate makes no sense.
     pub fn new(config: PipelineConfig) -> Result<Self, CodecError> {
         Ok(Self {
             sender: Sender::new(&config)?,
             talkers: BTreeMap::new(),
+            rested: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             slots: Slots::default(),
             nets: Nets::default(),
             clock: PlayoutClock::new(),
@@ -88,6 +110,27 @@ impl Pipeline {
             VoiceCommand::UseKey { target, tag, secret } => {
                 self.sender.use_key(target, tag, &secret);
             }
+            VoiceCommand::UseEpoch { target, tag, secret, generation } => {
+                self.sender.use_epoch(target, tag, &secret, generation);
+            }
+            VoiceCommand::DropKey(target) => self.sender.drop_key(target),
+            VoiceCommand::SetEpochs { target, tag, heard, secrets, talkers } => {
+                let epochs = Epochs { tag, heard, secrets, talkers };
+                for (device, talker) in &mut self.talkers {
+                    let (heard, secrets) = (&epochs.heard, epochs.of(*device));
+                    talker.set_epochs(now, target, (tag, heard), secrets);
+                }
+                self.rested.retain(|device, keyrings| {
+                    let (heard, secrets) = (&epochs.heard, epochs.of(*device));
+                    keyrings.set_epochs(now, target, (tag, heard), secrets);
+                    !keyrings.is_empty()
+                });
+                if epochs.secrets.is_empty() {
+                    self.epochs.remove(&target);
+                } else {
+                    self.epochs.insert(target, epochs);
+                }
+            }
             VoiceCommand::SetListeners { target, plan } => self.sender.set_listeners(target, plan),
             VoiceCommand::SignWith(key) => self.sender.sign_with(key),
             VoiceCommand::SetSlots { relay, slots, is_members } => {
@@ -99,7 +142,7 @@ impl Pipeline {
             // That is for whoever has several pipelines.
             VoiceCommand::ComeToFront => {}
             VoiceCommand::InstallKey { device, target, tag, heard, priority, secret } => {
-                if let Some(talker) = self.talker(device) {
+                if let Some(talker) = self.talker(now, device) {
                     talker.install_key(now, target, tag, heard, priority, &secret);
                 }
             }
@@ -109,8 +152,13 @@ impl Pipeline {
                 }
             }
             VoiceCommand::RemoveTalker(device) => {
-                if self.talkers.remove(&device).is_some_and(|talker| !talker.nets().is_empty()) {
-                    self.events.push(VoiceEvent::TalkEnded { device });
+                if let Some(talker) = self.talkers.remove(&device) {
+                    if !talker.nets().is_empty() {
+                        self.events.push(VoiceEvent::TalkEnded { device });
+                    }
+                    let mut keyrings = talker.into_keyrings();
+                    keyrings.forget_own_keys();
+                    self.rest(device, keyrings);
                 }
             }
             VoiceCommand::SetNet { net, settings } => self.nets.set(net, settings),
@@ -121,7 +169,7 @@ impl Pipeline {
             VoiceCommand::Mute(muted) => self.sender.set_muted(muted),
             VoiceCommand::Deafen(deafened) => self.deafened = deafened,
             VoiceCommand::Volume { device, gain } => {
-                if let Some(talker) = self.talker(device) {
+                if let Some(talker) = self.talker(now, device) {
                     talker.set_gain(gain);
                 }
             }
@@ -296,7 +344,7 @@ impl Pipeline {
         via: Option<(DeviceId, Slot)>,
         voice: &Voice<'_>,
     ) {
-        if self.talker(from).is_none() {
+        if self.talker(arrived, from).is_none() {
             return self.drop(DropReason::QueueFull);
         }
         let claimed = via.is_some_and(|(relay, _)| self.slots.is_members(relay));
@@ -324,16 +372,45 @@ impl Pipeline {
         self.events.push(VoiceEvent::RelayForges { relay, talker });
     }
 
-    /// The talker with this device, made if there is room.
-    fn talker(&mut self, device: DeviceId) -> Option<&mut Talker> {
+    /// The talker with this device, made if there is room: of those whom we know by epochs alone
+    /// whoever has been silent for the longest time makes room for it.
+    fn talker(&mut self, now: Timestamp, device: DeviceId) -> Option<&mut Talker> {
         if !self.talkers.contains_key(&device) {
             if self.talkers.len() == TALKERS_MAX {
-                return None;
+                self.rest_one()?;
             }
-            let talker = Talker::new(device).ok()?;
+            let keyrings = self.rested.remove(&device);
+            let keyrings = keyrings.unwrap_or_else(|| Keyrings::new(device));
+            let mut talker = Talker::new(keyrings).ok()?;
+            for (target, epochs) in &self.epochs {
+                let secrets = epochs.of(device);
+                talker.set_epochs(now, *target, (epochs.tag, &epochs.heard), secrets);
+            }
             self.talkers.insert(device, talker);
         }
         self.talkers.get_mut(&device)
+    }
+
+    /// Keeps of a talker no more than its keys, with what they have opened: none is heard twice.
+    fn rest_one(&mut self) -> Option<()> {
+        let idle = self
+            .talkers
+            .iter()
+            .filter(|(_, talker)| talker.is_idle() && !talker.keyrings().has_own_key());
+        let (device, _) = idle.min_by_key(|(_, talker)| talker.keyrings().used())?;
+        let device = *device;
+        if self.rested.len() >= RESTED_MAX {
+            return None;
+        }
+        let keyrings = self.talkers.remove(&device)?.into_keyrings();
+        self.rest(device, keyrings);
+        Some(())
+    }
+
+    fn rest(&mut self, device: DeviceId, keyrings: Keyrings) {
+        if !keyrings.is_empty() {
+            self.rested.insert(device, keyrings);
+        }
     }
 
     fn drop(&mut self, reason: DropReason) {
@@ -341,5 +418,10 @@ impl Pipeline {
     }
 }
 
-/// Devices that are listened to; voice of further ones is dropped and counted.
-pub const TALKERS_MAX: usize = 64;
+/// Devices that are listened to: all that we have links to, and 32 others who speak at the same time.
+/// Voice of further ones is dropped and counted.
+pub const TALKERS_MAX: usize = 96;
+
+/// Devices that have spoken, and are not listened to; of further ones nothing more is heard until the
+/// next epoch.
+const RESTED_MAX: usize = 1_024;

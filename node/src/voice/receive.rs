@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
-use hark_keys::{DeviceId, KeySecret, OpenFrameError, TargetId, Timestamp};
+use hark_keys::{DeviceId, EpochSecret, KeySecret, OpenFrameError, TargetId, Timestamp};
 use hark_mesh::datagram::{Account, DropReason, FrameHeader, KIND_PROOF, Report, Slot, Voice};
 
 use super::{
@@ -71,10 +71,10 @@ struct SealedFrame<'a> {
 }
 
 impl Talker {
-    /// A talker of whom nothing came yet.
-    pub fn new(device: DeviceId) -> Result<Self, CodecError> {
+    /// A talker of whom nothing came yet, with the keys that are known of it.
+    pub fn new(keyrings: Keyrings) -> Result<Self, CodecError> {
         Ok(Self {
-            keyrings: Keyrings::new(device),
+            keyrings,
             jitter: JitterBuffer::default(),
             decoder: Decoder::new()?,
             decoder_is_behind: false,
@@ -104,6 +104,23 @@ impl Talker {
         secret: &KeySecret,
     ) {
         self.keyrings.install(now, target, tag, heard, priority, secret);
+        self.open_keyless(now, tag);
+    }
+
+    /// What the talker says to `target` opens with these epochs as well, and with no others.
+    pub fn set_epochs(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        (tag, heard): ([u8; 4], &[Net]),
+        epochs: &[EpochSecret],
+    ) {
+        self.keyrings.set_epochs(now, target, (tag, heard), epochs);
+        self.open_keyless(now, tag);
+    }
+
+    /// Opens the frames that have waited for a key.
+    fn open_keyless(&mut self, now: Timestamp, tag: [u8; 4]) {
         for frame in std::mem::take(&mut self.keyless) {
             if now.saturating_duration_since(frame.arrived) > KEYLESS_LIFETIME {
                 continue;
@@ -211,6 +228,21 @@ impl Talker {
     /// What the relays of members have brought of the talker.
     pub(super) fn claims(&mut self) -> &mut Claims {
         &mut self.claims
+    }
+
+    /// Whether nothing is heard of it, nor will be unless it speaks again.
+    pub fn is_idle(&self) -> bool {
+        self.hearing.nets().is_empty() && !self.jitter.is_playing() && self.pcm.is_empty()
+    }
+
+    /// Its keys.
+    pub fn keyrings(&self) -> &Keyrings {
+        &self.keyrings
+    }
+
+    /// Its keys, when it is not to be heard any more.
+    pub fn into_keyrings(self) -> Keyrings {
+        self.keyrings
     }
 
     /// By which relay, and as whose slot there, the talker is heard; none where it sends to us itself.

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use hark_keys::{DeviceId, DeviceKey, KeySecret, SenderKey, TargetId, Timestamp};
+use hark_keys::{DeviceId, DeviceKey, EpochSecret, KeySecret, SenderKey, TargetId, Timestamp};
 use hark_mesh::{
     datagram::{Account, Datagram, FRAMES_MAX, FrameHeader, Question, Report, SILENCE, Seen},
     topology::Plan,
@@ -35,6 +35,8 @@ pub struct Sender {
     selected: Option<TargetId>,
     /// The ways to all targets, and those by which it is still to be told that a spurt is over.
     listeners: BTreeMap<Way, Listener>,
+    /// The next sequence numbers of ways that are not used any more.
+    left: BTreeMap<Way, u16>,
     uplinks: Uplinks,
     accounts: Accounts,
     prover: Prover,
@@ -101,6 +103,7 @@ impl Sender {
             targets: BTreeMap::new(),
             selected: None,
             listeners: BTreeMap::new(),
+            left: BTreeMap::new(),
             uplinks: Uplinks::default(),
             accounts: Accounts::default(),
             prover: Prover::default(),
@@ -123,9 +126,31 @@ impl Sender {
 
     /// Seals what goes to `target` with this key from the next frame on, and marks it with `tag`.
     pub fn use_key(&mut self, target: TargetId, tag: [u8; 4], secret: &KeySecret) {
-        let device = self.device;
+        self.seal_with(target, tag, SenderKey::new(target, self.device, secret));
+    }
+
+    /// The same with a key of ours in an epoch.
+    pub fn use_epoch(
+        &mut self,
+        target: TargetId,
+        tag: [u8; 4],
+        epoch: &EpochSecret,
+        generation: u8,
+    ) {
+        let key = SenderKey::of_epoch(target, self.device, epoch, generation);
+        self.seal_with(target, tag, key);
+    }
+
+    /// Seals nothing for `target` until there is another key.
+    pub fn drop_key(&mut self, target: TargetId) {
+        if let Some(place) = self.targets.get_mut(&target) {
+            place.key = None;
+        }
+    }
+
+    fn seal_with(&mut self, target: TargetId, tag: [u8; 4], key: SenderKey) {
         if let Some(place) = self.target(target) {
-            let before = place.key.replace(SenderKey::new(target, device, secret));
+            let before = place.key.replace(key);
             place.tag = tag;
             place.key_is_new = true;
             if let Some(before) = before {
@@ -171,7 +196,9 @@ impl Sender {
         let Some(place) = self.target(target) else { return };
         place.plan.clone_from(&plan);
         for way in ways_of(&plan) {
-            self.listeners.entry(way).or_default();
+            let left = &mut self.left;
+            let fresh = || Listener::going_on(left.remove(&way).unwrap_or(0));
+            self.listeners.entry(way).or_insert_with(fresh);
         }
         self.uplinks.retain(self.targets.values().map(|place| &place.plan));
         let plans = || self.targets.values().flat_map(|place| &place.plan.hops);
@@ -492,14 +519,21 @@ impl Sender {
 
     /// Forgets those who hear nothing of us any more.
     fn forget_listeners(&mut self) {
-        let (targets, ended) = (&self.targets, &self.ended);
-        self.listeners.retain(|way, _| {
+        let (targets, ended, left) = (&self.targets, &self.ended, &mut self.left);
+        self.listeners.retain(|way, listener| {
             let takes = |target: &Target| match way {
                 Way::Link(device) => target.plan.direct.binary_search(device).is_ok(),
                 Way::Relay(_) => ways_of(&target.plan).any(|it| it == *way),
             };
-            targets.values().any(takes) || ended.tells(*way)
+            let stays = targets.values().any(takes) || ended.tells(*way);
+            if !stays {
+                left.insert(*way, listener.sequence());
+            }
+            stays
         });
+        while left.len() > LEFT_MAX {
+            left.pop_first();
+        }
     }
 }
 
@@ -517,6 +551,9 @@ fn level_of(dbfs: f32) -> u8 {
 
 /// The most copies that a datagram holds.
 const COPIES_MAX: u8 = FRAMES_MAX as u8 - 1;
+
+/// Ways whose sequence numbers are remembered; of more the first goes, and begins anew.
+const LEFT_MAX: usize = 256;
 
 /// Targets that can be talked to; further ones are refused.
 pub const TARGETS_MAX: usize = 64;

@@ -1,4 +1,5 @@
 mod desk;
+mod epochs;
 mod leaks;
 mod many;
 mod party;

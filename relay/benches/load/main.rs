@@ -27,6 +27,8 @@ mod rows;
 #[cfg(target_os = "linux")]
 mod sockets;
 #[cfg(target_os = "linux")]
+mod squads;
+#[cfg(target_os = "linux")]
 #[path = "../../../node/benches/shared/table.rs"]
 mod table;
 #[cfg(target_os = "linux")]

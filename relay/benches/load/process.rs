@@ -55,6 +55,7 @@ impl Drop for Process {
 pub(crate) struct Organisation {
     pub(crate) charter: Charter,
     pub(crate) channel: ChannelId,
+    pub(crate) founder: DeviceKey,
     pub(crate) members: Vec<DeviceKey>,
 }
 
@@ -119,5 +120,8 @@ pub(crate) fn start(
     std::thread::spawn(move || events.map_while(Result::ok).for_each(drop));
     let state = charter.state();
     let channel = state.channels().next().context("a charter has a channel")?.id;
-    Ok((Organisation { charter, channel, members }, RunningRelay { process, address, key }))
+    Ok((
+        Organisation { charter, channel, founder, members },
+        RunningRelay { process, address, key },
+    ))
 }

@@ -12,6 +12,7 @@ use crate::{
     bare::Bare,
     quantile::{median, quantile},
     room::{Delivery, Room},
+    squads::Squads,
     table::Table,
     talk::Speech,
 };
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// One room of so many members, instead of the table
     #[arg(long)]
     members: Option<usize>,
+    /// So many whole squads with keys and charter, which share an epoch, instead of the table
+    #[arg(long, conflicts_with = "members")]
+    squads: Option<usize>,
     /// Members of it who talk
     #[arg(long, default_value_t = 5)]
     talkers: usize,
@@ -56,6 +60,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut table = Table::default();
     let home = tempfile::tempdir()?;
     let relay = (options.program.as_path(), home.path());
+    if let Some(count) = options.squads {
+        share(&mut table, &mut Squads::open(relay, count)?, count)?;
+        table.print("An epoch by one relay, over loopback", "bar");
+        return Ok(());
+    }
     match options.members {
         Some(members) => {
             let mut room = Room::open(relay, members, options.talkers)?;
@@ -97,6 +106,32 @@ fn all(table: &mut Table, room: &mut Room, options: &Options) -> anyhow::Result<
     joined.extend(joins(table, room, 1_000)?);
     compare(table, room, options.speech(5, false), options.rounds)?;
     overload(table, room, options.speech(OVERLOAD, false))
+}
+
+/// Squads come to one key, hear each other by it, and lose one of them.
+fn share(table: &mut Table, squads: &mut Squads, count: usize) -> anyhow::Result<()> {
+    let took = squads.wait(&[])?;
+    eprintln!("  {count} share an epoch after {:.1} s", took.as_secs_f64());
+    for talker in [0, count / 2] {
+        let opened = squads.speak(talker, FRAMES)?;
+        let others = opened.iter().enumerate().filter(|(number, _)| *number != talker);
+        let fewest = others.map(|(_, opened)| *opened).min().unwrap_or(0);
+        let share = fewest as f64 * 100.0 / f64::from(FRAMES);
+        table.held(
+            &format!("{count} squads: lost by the one who hears least"),
+            100.0 - share,
+            "%",
+            1.0,
+        );
+    }
+    let (took, dealt) = squads.kick(count - 1)?;
+    let name = format!("{count} squads: all on the next epoch after a kick");
+    table.held(&name, took.as_secs_f64() * 1_000.0, "ms", 1_000.0);
+    let name = format!("{count} squads: the steward's uplink for it");
+    table.held(&name, dealt as f64 / 1_000.0, "kB", 40.0);
+    let opened = squads.speak(1, FRAMES)?;
+    anyhow::ensure!(opened[count - 1] == 0, "whoever was kicked hears on");
+    Ok(())
 }
 
 /// Members come; gives for each hundred what one of them has cost, in milliseconds of the relay.
@@ -240,6 +275,9 @@ fn in_ms(ages: &[u32], share: f64) -> f64 {
     let ages: Vec<_> = ages.iter().map(|age| f64::from(*age) / 1_000.0).collect();
     quantile(&ages, share)
 }
+
+/// Frames of a talker among squads.
+const FRAMES: u32 = 100;
 
 /// Talkers that are more than one core can send to a thousand.
 const OVERLOAD: usize = 120;

@@ -1,7 +1,8 @@
 use std::net::SocketAddr;
 
 use hark_keys::{
-    ChannelId, Cosigned, KeySecret, SeededRandom, Signable, Signed, Timestamp, decode, encode,
+    ChannelId, Cosigned, EpochDealer, KeySecret, Prekey, PrekeySecret, SeededRandom, Signable,
+    Signed, Timestamp, decode, encode,
 };
 use hark_mesh::{
     ADDRESSES_MAX, Directory, List, MemberRecord, Target,
@@ -11,6 +12,9 @@ use hark_mesh::{
         pack::{pack, unpack},
     },
     clean_name,
+    epoch::{
+        ATTENDANCE_MAX, Attendance, EpochHeader, EpochMessage, HOLDERS_MAX, Holders, SEALS_MAX,
+    },
     message::{
         Acknowledgement, CANDIDATES_MAX, Candidates, KeyMessage, LISTENING_MAX, Listening,
         MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX, WANTED_MAX,
@@ -74,6 +78,24 @@ fn is_message(bytes: &[u8]) -> bool {
             route.only.is_none_or(|only| only.len() <= RECIPIENTS_MAX)
         }
         Message::Offer(offer) => offer.verify().is_ok(),
+        Message::Prekey(prekey) => prekey.verify().is_ok(),
+        Message::Attendance(said) => {
+            assert!(said.here.len() <= ATTENDANCE_MAX && said.gone.len() <= ATTENDANCE_MAX);
+            said.here.iter().all(|prekey| prekey.verify().is_ok())
+        }
+        Message::Epoch(epoch) => {
+            assert!(epoch.seals.len() <= SEALS_MAX);
+            let known = Holders::new([WORLD.bob.key.id(), WORLD.cid.key.id()]);
+            for base in [None, Some(&known)] {
+                if let Some(holders) = epoch.holders.apply(base) {
+                    assert!(holders.devices().len() <= HOLDERS_MAX);
+                    assert!(holders.devices().is_sorted_by(|a, b| a < b));
+                    let again = holders.change_from(base).apply(base);
+                    assert_eq!(again, Some(holders));
+                }
+            }
+            epoch.header.verify().is_ok()
+        }
         Message::Have(have) => {
             let lacking = WORLD.charter.lacking(&have);
             assert!(lacking.len() <= WORLD.charter.pieces_in_order().count());
@@ -169,6 +191,15 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         assert_eq!(taken, Ok(true));
     }
     let message = |message: Message| [&[BYTES][..], &message.encode()].concat();
+    let (prekey, epoch) = epoch();
+    let said = Attendance {
+        number: 3,
+        channel: WORLD.voice,
+        whole: true,
+        after: 7,
+        here: List::truncated([prekey.clone()]),
+        gone: List::truncated([WORLD.cid.key.id()]),
+    };
     let seen = SocketAddr::from(([203, 0, 113, 9], 7));
     let candidates = Candidates { answer: true, addresses: List::truncated([seen]) };
     let snapshot = directory.snapshot();
@@ -190,6 +221,9 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("bytes_move", message(Message::Move(Move { from: Some(ALPHA), to: WING }))),
         ("bytes_observed", message(Message::Observed(seen))),
         ("bytes_candidates", message(Message::Candidates(candidates))),
+        ("bytes_prekey", message(Message::Prekey(prekey))),
+        ("bytes_attendance", message(Message::Attendance(said))),
+        ("bytes_epoch", message(Message::Epoch(Box::new(epoch)))),
         ("bytes_digest", message(Message::Digest(WORLD.charter.digest()))),
         ("bytes_have", message(Message::Have(WORLD.charter.have()))),
         ("bytes_past", message(Message::of_past(&past()).remove(0))),
@@ -198,6 +232,31 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("record", [&[RECORD][..], &encode(&record(bob, 1))].concat()),
         ("snapshot", [&[SNAPSHOT][..], &snapshot].concat()),
     ]
+}
+
+/// Where a member takes what is sealed to it, and an epoch that another deals it.
+fn epoch() -> (Signed<Prekey>, EpochMessage) {
+    let random = SeededRandom::new(9);
+    let (bob, cid) = (&WORLD.bob.key, &WORLD.cid.key);
+    let secret = PrekeySecret::generate(&random);
+    let prekey = Prekey { device: cid.id(), number: 1, key: secret.public() };
+    let dealer = EpochDealer::generate(&random);
+    let holders = Holders::new([bob.id(), cid.id(), WORLD.founder.key.id()]);
+    let base = Holders::new([bob.id(), cid.id()]);
+    let header = EpochHeader {
+        channel: WORLD.voice,
+        issuer: bob.id(),
+        number: 8,
+        dealer: dealer.public(),
+        commitment: dealer.commitment(),
+        holders: holders.hash(),
+    };
+    let header = Signed::sign(header, bob);
+    let seal = dealer.seal(&header.hash(), &prekey).expect("a good key");
+    let place = holders.place(cid.id()).expect("it is one of them");
+    let seals = List::truncated([(place, seal)]);
+    let message = EpochMessage { header, holders: holders.change_from(Some(&base)), seals };
+    (Signed::sign(prekey, cid), message)
 }
 
 /// What two checkpoints settle.

@@ -97,9 +97,16 @@ impl Run {
                 let is_keyed = self.squad.target_of(route.target.id()).is_some();
                 assert!(is_keyed || only.is_empty(), "a way to nothing");
             }
-            Message::Roster(_) | Message::Draining(_) | Message::Offer(_) => {
-                panic!("this device is no relay");
+            Message::Roster(_)
+            | Message::Draining(_)
+            | Message::Offer(_)
+            | Message::Attendance(_) => panic!("this device is no relay"),
+            // [PROTO-11.1]
+            Message::Prekey(prekey) => {
+                let prekey = prekey.verify().expect("signed by us");
+                assert_eq!(prekey.device, WORLD.bob.key.id());
             }
+            Message::Epoch(_) => panic!("nobody has told us who is on a channel"),
             // [PROTO-5.7]
             Message::Observed(address) => {
                 assert!(!self.squad.is_relayed(to), "its address is the relay's");
@@ -206,6 +213,10 @@ impl Run {
                 panic!("no relay is named in this world");
             }
             Event::Serve(_) | Event::Slots { .. } => {}
+            Event::OwnEpoch { .. }
+            | Event::EpochRoster { .. }
+            | Event::NoKey(_)
+            | Event::Epochs { .. } => panic!("nobody deals epochs in this world"),
             Event::PeerUnreachable { device } | Event::PeerReachable { device } => {
                 assert!(self.linked.contains_key(&device));
             }

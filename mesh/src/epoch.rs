@@ -1,0 +1,271 @@
+//! Epochs: the key of all who are on a channel at a time, as it travels. [section 11 of
+//! docs/protocol.md]
+
+use std::sync::Arc;
+
+use hark_keys::{
+    ChannelId, DeviceId, EpochSeal, List, ObjectHash, Prekey, Signable, Signed, encode,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::message::MESSAGE_MAX_BYTES;
+
+/// Whose secret it is, and who holds it: signed by the steward who dealt it. [PROTO-11.4]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochHeader {
+    /// For whom: all who hear this channel.
+    pub channel: ChannelId,
+    /// The steward's device.
+    pub issuer: DeviceId,
+    /// The higher is used rather than the lower.
+    pub number: u64,
+    /// The X25519 key by which the secret is sealed.
+    pub dealer: [u8; 32],
+    /// BLAKE3 of the secret, so that all get the same.
+    pub commitment: [u8; 32],
+    /// [`Holders::hash`] of all who get it.
+    pub holders: ObjectHash,
+}
+
+impl Signable for EpochHeader {
+    const KIND: &'static str = "epoch";
+
+    fn signer(&self) -> DeviceId {
+        self.issuer
+    }
+}
+
+/// An epoch's header and some of its seals: from the steward to a relay those of the devices there,
+/// from a relay to a device its own. [PROTO-11.5]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochMessage {
+    /// The header.
+    pub header: Signed<EpochHeader>,
+    /// Who holds it.
+    pub holders: HoldersChange,
+    /// Seals by the place of their device among the holders, in ascending order.
+    pub seals: List<(u16, EpochSeal), SEALS_MAX>,
+}
+
+/// Who is on a channel, told to its steward by a relay. [PROTO-11.3]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attendance {
+    /// Counts from the link's start; of each channel the higher comes later.
+    pub number: u64,
+    /// Which channel.
+    pub channel: ChannelId,
+    /// Forget what was told before. With nobody here: be its steward no more.
+    pub whole: bool,
+    /// The highest number of an epoch that the relay knows of.
+    pub after: u64,
+    /// Who has come, or has another prekey now.
+    pub here: List<Signed<Prekey>, ATTENDANCE_MAX>,
+    /// Who has gone.
+    pub gone: List<DeviceId, ATTENDANCE_MAX>,
+}
+
+/// The devices that hold an epoch's secret, in ascending order, none twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holders {
+    devices: Arc<[DeviceId]>,
+    hash: ObjectHash,
+}
+
+impl Holders {
+    /// These devices, in any order; of more than [`HOLDERS_MAX`] the last are left out.
+    pub fn new(devices: impl IntoIterator<Item = DeviceId>) -> Self {
+        let mut devices: Vec<_> = devices.into_iter().collect();
+        devices.sort_unstable();
+        devices.dedup();
+        devices.truncate(HOLDERS_MAX);
+        let mut hasher = blake3::Hasher::new_derive_key("hark 1 epoch holders");
+        for device in &devices {
+            hasher.update(device.as_bytes());
+        }
+        let hash = ObjectHash::from_bytes(hasher.finalize().into());
+        Self { devices: devices.into(), hash }
+    }
+
+    /// All of them.
+    pub fn devices(&self) -> &[DeviceId] {
+        &self.devices
+    }
+
+    /// What the header says of them.
+    pub fn hash(&self) -> ObjectHash {
+        self.hash
+    }
+
+    /// The place of a device, if it is one of them.
+    pub fn place(&self, device: DeviceId) -> Option<u16> {
+        u16::try_from(self.devices.binary_search(&device).ok()?).ok()
+    }
+
+    /// What makes these of `base`.
+    pub fn change_from(&self, base: Option<&Self>) -> HoldersChange {
+        let before = base.map_or(&[][..], |base| &base.devices);
+        let gone = (0..).zip(before).filter(|(_, device)| self.place(**device).is_none());
+        let new = self.devices.iter().filter(|device| before.binary_search(device).is_err());
+        HoldersChange {
+            base: base.map(Self::hash),
+            removed: List::truncated(gone.map(|(place, _)| place)),
+            added: List::truncated(new.copied()),
+        }
+    }
+}
+
+/// How the holders of one epoch differ from those of another. [PROTO-11.6]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldersChange {
+    /// The hash of the others; none where there were none.
+    pub base: Option<ObjectHash>,
+    /// Places among them of those who are none any more, in ascending order.
+    pub removed: List<u16, HOLDERS_MAX>,
+    /// Who is new, in ascending order.
+    pub added: List<DeviceId, HOLDERS_MAX>,
+}
+
+impl HoldersChange {
+    /// The holders that come of `base`, which is what [`Self::base`] names; none where the change
+    /// makes no sense.
+    pub fn apply(&self, base: Option<&Holders>) -> Option<Holders> {
+        if self.base != base.map(Holders::hash) {
+            return None;
+        }
+        let before = base.map_or(&[][..], Holders::devices);
+        let sound = self.removed.is_sorted_by(|a, b| a < b)
+            && self.removed.last().is_none_or(|last| usize::from(*last) < before.len())
+            && self.added.is_sorted_by(|a, b| a < b)
+            && self.added.iter().all(|device| before.binary_search(device).is_err())
+            && before.len() - self.removed.len() + self.added.len() <= HOLDERS_MAX;
+        let stay =
+            (0..).zip(before).filter(|(place, _)| self.removed.binary_search(place).is_err());
+        sound.then(|| {
+            Holders::new(stay.map(|(_, device)| *device).chain(self.added.iter().copied()))
+        })
+    }
+}
+
+impl EpochMessage {
+    /// A message to one who knows `base`, with the first of `seals`, as many as fit; says how many
+    /// these are.
+    pub(crate) fn first_of(
+        header: &Signed<EpochHeader>,
+        holders: &Holders,
+        base: Option<&Holders>,
+        seals: &[(u16, EpochSeal)],
+    ) -> (Self, usize) {
+        let change = holders.change_from(base);
+        let room = MESSAGE_MAX_BYTES.saturating_sub(encode(&change).len() + HEADER_BYTES);
+        let count = seals.len().min(room / SEAL_BYTES).min(SEALS_MAX);
+        let seals = List::truncated(seals[..count].iter().copied());
+        (Self { header: header.clone(), holders: change, seals }, count)
+    }
+}
+
+/// Devices that hold one epoch's secret; further ones do not hear.
+pub const HOLDERS_MAX: usize = 900;
+
+/// Seals of one message; further ones go in the next.
+pub const SEALS_MAX: usize = 640;
+
+/// Devices of each kind in one message; further ones go in the next.
+pub const ATTENDANCE_MAX: usize = 180;
+
+/// Bytes of a message's header and lengths, at most.
+const HEADER_BYTES: usize = 320;
+
+/// Bytes of a seal and its place, at most.
+const SEAL_BYTES: usize = 51;
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, EpochDealer, SeededRandom, decode};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::Message;
+
+    fn devices(count: usize) -> Vec<DeviceId> {
+        let random = SeededRandom::new(4);
+        (0..count).map(|_| DeviceKey::generate(&random).id()).collect()
+    }
+
+    /// [PROTO-11.5] [PROTO-1.3] The largest of everything fits into messages.
+    #[test]
+    fn no_message_is_too_long() {
+        let random = SeededRandom::new(1);
+        let key = DeviceKey::generate(&random);
+        let dealer = EpochDealer::generate(&random);
+        let holders = Holders::new(devices(HOLDERS_MAX));
+        let header = EpochHeader {
+            channel: ChannelId::from_bytes([1; 16]),
+            issuer: key.id(),
+            number: u64::MAX,
+            dealer: dealer.public(),
+            commitment: dealer.commitment(),
+            holders: holders.hash(),
+        };
+        let header = Signed::sign(header, &key);
+        let prekey = Prekey { device: key.id(), number: u64::MAX, key: dealer.public() };
+        let seal = dealer.seal(&header.hash(), &prekey).unwrap();
+        let seals: Vec<_> = (0..900).map(|place| (place, seal)).collect();
+        let (mut left, mut base, mut messages) = (&seals[..], None, 0);
+        while !left.is_empty() {
+            let (message, count) = EpochMessage::first_of(&header, &holders, base, left);
+            let applied = message.holders.apply(base).unwrap();
+            assert_eq!(applied, holders);
+            let bytes = Message::Epoch(Box::new(message)).encode();
+            assert!(bytes.len() <= MESSAGE_MAX_BYTES && Message::decode(&bytes).is_ok());
+            (left, base, messages) = (&left[count..], Some(&holders), messages + 1);
+        }
+        assert_eq!(messages, 3);
+        let prekey = Signed::sign(prekey, &key);
+        let attendance = Attendance {
+            number: u64::MAX,
+            channel: ChannelId::from_bytes([1; 16]),
+            whole: true,
+            after: u64::MAX,
+            here: List::truncated(vec![prekey; ATTENDANCE_MAX]),
+            gone: List::truncated(holders.devices().iter().copied()),
+        };
+        assert!(Message::Attendance(attendance).encode().len() <= MESSAGE_MAX_BYTES);
+    }
+
+    #[test]
+    fn a_change_counts_for_its_base_alone() {
+        let devices = devices(6);
+        let (before, after) =
+            (Holders::new(devices[..4].to_vec()), Holders::new(devices[2..].to_vec()));
+        let change = after.change_from(Some(&before));
+        assert_eq!(change.apply(Some(&before)), Some(after.clone()));
+        assert_eq!(change.apply(Some(&after)), None);
+        assert_eq!(change.apply(None), None);
+        let twice = HoldersChange { removed: List::truncated([1, 1]), ..change.clone() };
+        let beyond = HoldersChange { removed: List::truncated([4]), ..change.clone() };
+        let known = List::truncated(before.devices()[..1].to_vec());
+        let known = HoldersChange { added: known, ..change };
+        for senseless in [twice, beyond, known] {
+            assert_eq!(senseless.apply(Some(&before)), None);
+        }
+    }
+
+    proptest! {
+        /// [PROTO-11.6]
+        #[test]
+        fn a_change_makes_one_of_the_other(
+            before in prop::collection::vec(0..24_usize, 0..20),
+            after in prop::collection::vec(0..24_usize, 0..20),
+            known in any::<bool>(),
+        ) {
+            let all = devices(24);
+            let of = |places: &[usize]| Holders::new(places.iter().map(|place| all[*place]));
+            let (before, after) = (of(&before), of(&after));
+            let base = known.then_some(&before);
+            let change = after.change_from(base);
+            let bytes = encode(&change);
+            prop_assert_eq!(change.apply(base), Some(after));
+            prop_assert_eq!(decode::<HoldersChange>(&bytes, 2_000), Ok(change));
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Epochs in a squad: what this device holds and seals with, deals as a steward, and passes on as a
+//! relay. [section 11 of docs/protocol.md]
+
+mod handouts;
+mod held;
+mod hub;
+mod steward;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use hark_keys::{ChannelId, DeviceId, DeviceKey, Prekey, Random, Signed, Timestamp};
+use zeroize::Zeroizing;
+
+use self::{
+    handouts::Handouts,
+    held::Held,
+    hub::{Crowd, Hub},
+    steward::Stewards,
+};
+use super::{Event, MessageError, Purpose, Squad, targets::Choice};
+use crate::{
+    Target,
+    charter::{
+        Charter,
+        content::{Capabilities, Place},
+    },
+    epoch::{Attendance, EpochHeader, EpochMessage, Holders},
+    message::Message,
+    target::Hearing,
+};
+
+/// All that a device has to do with epochs.
+pub(super) struct Epochs {
+    random: Arc<dyn Random>,
+    held: Held,
+    hub: Hub,
+    stewards: Stewards,
+    handouts: Handouts,
+    /// What opens may be another than the voice side was told.
+    changed: bool,
+    told: BTreeMap<ChannelId, Opening>,
+}
+
+/// What the voice side was told of a channel.
+#[derive(PartialEq)]
+struct Opening {
+    hearing: Hearing,
+    epochs: Vec<[u8; 32]>,
+    talkers: Vec<DeviceId>,
+}
+
+impl Epochs {
+    pub(super) fn new(key: Arc<DeviceKey>, random: Arc<dyn Random>) -> Self {
+        Self {
+            held: Held::new(key, Arc::clone(&random)),
+            random,
+            hub: Hub::default(),
+            stewards: Stewards::default(),
+            handouts: Handouts::default(),
+            changed: false,
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// The link to `device` is another one, or there is none any more.
+    pub(super) fn link_changed(&mut self, now: Timestamp, device: DeviceId, down: bool) {
+        self.held.link_up(device);
+        self.hub.forget(now, device);
+        self.handouts.forget(device);
+        self.stewards.link_changed(now, device, down);
+    }
+
+    /// As a relay: somebody hears something else, or may.
+    pub(super) fn look(&mut self, now: Timestamp) {
+        self.hub.look(now);
+    }
+
+    /// This device relays no more.
+    pub(super) fn stop_serving(&mut self) {
+        self.hub = Hub::default();
+    }
+
+    pub(super) fn handle_told_prekey(
+        &mut self,
+        now: Timestamp,
+        relay: DeviceId,
+        number: u64,
+        taken: bool,
+    ) {
+        self.held.handle_told(now, relay, number, taken);
+    }
+
+    pub(super) fn handle_attendance(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        of: (ChannelId, u64),
+        taken: bool,
+    ) {
+        self.hub.handle_answer(now, device, of, taken);
+    }
+
+    pub(super) fn handle_handout(&mut self, now: Timestamp, id: u64, taken: bool) {
+        self.handouts.handle_answer(now, id, taken);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        self.changed |= self.held.handle_timeout(now);
+        self.hub.handle_timeout(now);
+        self.handouts.handle_timeout(now);
+    }
+
+    pub(super) fn timeout(&self, now: Timestamp) -> Option<Timestamp> {
+        let timeouts = [
+            self.held.timeout(now),
+            self.hub.timeout(),
+            self.stewards.timeout(),
+            self.handouts.timeout(),
+        ];
+        timeouts.into_iter().flatten().min()
+    }
+}
+
+impl Squad {
+    /// As a relay: a device says where it takes what is sealed to it. [PROTO-11.1]
+    pub(super) fn take_prekey(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        prekey: &Signed<Prekey>,
+    ) -> Result<(), MessageError> {
+        if self.serving.is_none() {
+            return Err(MessageError::NotRelaying);
+        }
+        if prekey.verify()?.device != from {
+            return Err(MessageError::OtherSender);
+        }
+        self.epochs.hub.take_prekey(now, prekey);
+        Ok(())
+    }
+
+    /// A relay says who is on a channel that we are the steward of. [PROTO-11.3]
+    pub(super) fn take_attendance(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        said: &Attendance,
+    ) -> Result<(), MessageError> {
+        if self.member.is_none() || !(self.is_relay(from) || self.relays.offers(now, from)) {
+            return Err(MessageError::NotSteward);
+        }
+        self.epochs.stewards.take(now, from, said);
+        Ok(())
+    }
+
+    /// An epoch came: ours is opened, and what else is in the message passed on. [PROTO-11.5]
+    pub(super) fn take_epoch(
+        &mut self,
+        now: Timestamp,
+        message: &EpochMessage,
+    ) -> Result<(), MessageError> {
+        let header = message.header.verify()?;
+        let EpochHeader { channel, issuer, number, .. } = *header;
+        let charter = Arc::clone(self.charter());
+        let place = Place::Channel(channel);
+        let speaks = |member| charter.state().allows(member, Capabilities::SPEAK, place);
+        if issuer == self.key.id() || !charter.owner(issuer).is_some_and(speaks) {
+            return Err(MessageError::NotSteward);
+        }
+        let epochs = &mut self.epochs;
+        let base = message.holders.base.and_then(|hash| {
+            let held = epochs.held.holders(channel, hash);
+            held.or_else(|| epochs.hub.holders((channel, issuer), hash))
+        });
+        let holders = message.holders.apply(base).ok_or(MessageError::UnknownHolders)?;
+        if holders.hash() != header.holders {
+            return Err(MessageError::UnknownHolders);
+        }
+        let id = message.header.hash();
+        let own = holders.place(self.key.id());
+        let mut mine = None;
+        let mut others = false;
+        for (place, seal) in &*message.seals {
+            if Some(*place) == own {
+                mine = Some(seal);
+            } else if self.serving.is_some()
+                && let Some(device) = holders.devices().get(usize::from(*place))
+                && self.links.contains_key(device)
+                && epochs.hub.knows(*device)
+            {
+                others = true;
+                let part = [(*place, *seal)];
+                epochs.handouts.give(*device, &message.header, &holders, part);
+            }
+        }
+        if self.serving.is_some() && (others || message.seals.is_empty() || self.member.is_none()) {
+            epochs.hub.dealt(now, header, &holders);
+        }
+        if let Some(secret) = mine.and_then(|seal| epochs.held.open(&id, header, seal)) {
+            let cut = holders.devices().iter().any(|it| is_cut(&charter, channel, *it));
+            epochs.changed |=
+                epochs.held.insert(now, (channel, issuer, number), (secret, holders, cut));
+        }
+        Ok(())
+    }
+
+    /// The charter is another one: whoever may not hear any more gets nothing sealed after this.
+    pub(super) fn judge_epochs(&mut self, now: Timestamp) {
+        let charter = Arc::clone(self.charter());
+        let cut = |channel, device| is_cut(&charter, channel, device);
+        self.epochs.held.judge(cut);
+        self.epochs.stewards.judge(now, cut);
+        self.epochs.hub.look(now);
+        self.epochs.changed = true;
+    }
+
+    /// What this device listens to is other channels now.
+    pub(super) fn weigh_epochs(&mut self, now: Timestamp) {
+        self.epochs.changed = true;
+        self.epochs.hub.look(now);
+    }
+
+    /// Passes on what there is to tell of epochs, and chooses what is sealed with.
+    pub(super) fn settle_epochs(&mut self, now: Timestamp) {
+        if self.serving.is_some() {
+            self.settle_hub(now);
+        }
+        if self.member.is_some() {
+            self.tell_prekeys(now);
+            self.deal(now);
+        }
+        while let Some((to, id, message)) = self.epochs.handouts.poll(now) {
+            let bytes = Message::Epoch(Box::new(message)).encode();
+            self.send(to, Purpose::Epoch(id), Zeroizing::new(bytes));
+        }
+        if self.member.is_some() {
+            self.choose_keys(now);
+            if std::mem::take(&mut self.epochs.changed) {
+                self.tell_openings();
+            }
+        }
+    }
+
+    fn settle_hub(&mut self, now: Timestamp) {
+        if let Some(devices) = self.epochs.hub.look_due(now) {
+            let crowds = self.crowds(now, devices);
+            self.epochs.hub.handle_crowds(now, crowds);
+        }
+        while let Some((to, said)) = self.epochs.hub.poll(now) {
+            let purpose = Purpose::Attendance(said.channel, said.number);
+            self.send(to, purpose, Zeroizing::new(Message::Attendance(said).encode()));
+        }
+    }
+
+    /// Who of `devices` hears what, and who of these can deal epochs: who may speak there and is no
+    /// volunteer, since those see each other differently.
+    fn crowds(&self, now: Timestamp, devices: Vec<DeviceId>) -> BTreeMap<ChannelId, Crowd> {
+        let charter = self.charter();
+        let (state, own) = (charter.state(), self.key.id());
+        let mut crowds = BTreeMap::new();
+        for device in devices {
+            let (member, listening) = if device == own {
+                (self.member, self.nets.own())
+            } else {
+                (self.member_of(device), self.nets.of(device))
+            };
+            let Some(member) = member else { continue };
+            let near = listening.iter().flat_map(|it| state.linked(*it).chain([*it]));
+            for channel in near.collect::<BTreeSet<_>>() {
+                if !Target::of_channel(channel).reaches(state, member, listening) {
+                    continue;
+                }
+                let empty = || Crowd { here: BTreeSet::new(), able: BTreeSet::new() };
+                let crowd = crowds.entry(channel).or_insert_with(empty);
+                crowd.here.insert(device);
+                let speaks = state.allows(member, Capabilities::SPEAK, Place::Channel(channel));
+                if speaks && device != own && !self.relays.offers(now, device) {
+                    crowd.able.insert(device);
+                }
+            }
+        }
+        crowds
+    }
+
+    fn tell_prekeys(&mut self, now: Timestamp) {
+        let relays = self.links.keys().copied();
+        let relays = relays.filter(|it| self.is_relay(*it) || self.relays.offers(now, *it));
+        // Whoever relays is among those whom it tells its steward of.
+        let relays: Vec<_> = relays.chain(self.serving.as_ref().map(|_| self.key.id())).collect();
+        while let Some((to, number, prekey)) =
+            self.epochs.held.poll_prekey(now, relays.iter().copied())
+        {
+            if to == self.key.id() {
+                self.epochs.held.handle_told(now, to, number, true);
+                self.epochs.hub.take_prekey(now, &prekey);
+            } else {
+                let bytes = Message::Prekey(prekey).encode();
+                self.send(to, Purpose::Prekey(number), Zeroizing::new(bytes));
+            }
+        }
+    }
+
+    /// Deals the epochs that are due. [PROTO-11.4]
+    fn deal(&mut self, now: Timestamp) {
+        let charter = Arc::clone(self.charter());
+        loop {
+            let Self { epochs, liveness, key, .. } = self;
+            let newest = |channel| epochs.held.newest(channel);
+            let reachable = |relay| liveness.is_reachable(relay);
+            let hears = |channel, device| may_hear(&charter, channel, device) == Some(true);
+            let dealt = epochs.stewards.poll(now, key, &*epochs.random, newest, reachable, hears);
+            let Some(dealt) = dealt else { return };
+            let EpochHeader { channel, issuer, number, .. } = *dealt.header.unverified();
+            for (relay, seals) in dealt.parts {
+                epochs.handouts.give(relay, &dealt.header, &dealt.holders, seals);
+            }
+            let own = (dealt.secret, dealt.holders, false);
+            epochs.changed |= epochs.held.insert(now, (channel, issuer, number), own);
+        }
+    }
+
+    /// Seals with an epoch where there is one that reaches more than our own key can; with our own
+    /// key otherwise. [PROTO-11.9]
+    fn choose_keys(&mut self, now: Timestamp) {
+        let own = self.key.id();
+        let relayed = !self.relays.is_empty() || self.serving.is_some();
+        let Self { targets, epochs, events, .. } = self;
+        for (target, channel) in targets.of_channels() {
+            let best = epochs.held.best(now, channel);
+            let best = best.map(|epoch| (*epoch.secret.id(), epoch.number, &epoch.holders));
+            let Some(choice) = targets.choose(now, target, own, relayed, best) else { continue };
+            match choice {
+                Choice::Epoch { id, is_new } => {
+                    let Some(generation) = epochs.held.take_generation(channel, &id) else {
+                        continue;
+                    };
+                    let epoch = epochs.held.best(now, channel);
+                    let Some(epoch) = epoch.filter(|epoch| *epoch.secret.id() == id) else {
+                        continue;
+                    };
+                    let secret = epoch.secret.clone();
+                    events.push_back(Event::OwnEpoch { target, secret, generation });
+                    if is_new && let Some(target) = targets.target(target).cloned() {
+                        let devices = epoch.holders.devices().iter().copied();
+                        let devices = devices.filter(|device| *device != own).collect();
+                        let number = epoch.number;
+                        events.push_back(Event::EpochRoster { target, number, devices });
+                    }
+                }
+                Choice::Silence => events.push_back(Event::NoKey(target)),
+            }
+        }
+    }
+
+    /// Tells the voice side what opens, and of whom. [PROTO-11.10]
+    fn tell_openings(&mut self) {
+        let Some(listener) = self.member else { return };
+        let charter = Arc::clone(self.charter());
+        let (state, own) = (charter.state(), self.nets.own());
+        let mut openings = BTreeMap::new();
+        for (channel, epochs) in self.epochs.held.all() {
+            let place = Place::Channel(channel);
+            let speaks = |member| state.allows(member, Capabilities::SPEAK, place);
+            let devices = epochs.iter().flat_map(|epoch| epoch.holders.devices());
+            let devices: BTreeSet<_> = devices.copied().collect();
+            let owners = devices.iter().filter_map(|it| Some((*it, charter.owner(*it)?)));
+            let talkers: Vec<_> = owners.filter(|(_, member)| speaks(*member)).collect();
+            let target = Target::of_channel(channel);
+            let speaker = talkers.first().map(|(_, member)| *member);
+            let hearing = speaker.map(|it| target.hearing(state, it, listener, own));
+            let hearing = hearing.filter(Hearing::is_reached).unwrap_or_default();
+            let reached = hearing.is_reached();
+            let talkers = talkers.into_iter().map(|(device, _)| device);
+            let talkers = talkers.filter(|it| reached && *it != self.key.id()).collect();
+            let secrets: Vec<_> = if reached {
+                epochs.iter().map(|epoch| epoch.secret.clone()).collect()
+            } else {
+                Vec::new()
+            };
+            let ids = secrets.iter().map(|secret| *secret.id()).collect();
+            openings.insert(channel, (Opening { hearing, epochs: ids, talkers }, secrets));
+        }
+        let gone = self.epochs.told.keys().filter(|channel| !openings.contains_key(channel));
+        let nothing =
+            || Opening { hearing: Hearing::default(), epochs: Vec::new(), talkers: Vec::new() };
+        let gone: Vec<_> = gone.map(|channel| (*channel, (nothing(), Vec::new()))).collect();
+        for (channel, (opening, secrets)) in openings.into_iter().chain(gone) {
+            let told = self.epochs.told.get(&channel);
+            if told.map_or(opening.epochs.is_empty(), |told| *told == opening) {
+                continue;
+            }
+            self.events.push_back(Event::Epochs {
+                channel,
+                hearing: opening.hearing.clone(),
+                secrets,
+                talkers: opening.talkers.clone(),
+            });
+            if opening.epochs.is_empty() {
+                self.epochs.told.remove(&channel);
+            } else {
+                self.epochs.told.insert(channel, opening);
+            }
+        }
+    }
+}
+
+/// Whether the charter lets a device hear what is said on a channel; none where it does not know the
+/// device.
+fn may_hear(charter: &Charter, channel: ChannelId, device: DeviceId) -> Option<bool> {
+    let state = charter.state();
+    let Some(member) = charter.owner(device) else {
+        let known = charter.is_known(charter.member_of(device))
+            || charter.members().any(|member| state.is_retired(member, device));
+        return known.then_some(false);
+    };
+    let all: BTreeSet<_> = state.linked(channel).chain([channel]).collect();
+    Some(Target::of_channel(channel).reaches(state, member, &all))
+}
+
+/// Whether a device may not hear a channel. One that the charter does not know yet has come by the
+/// steward's charter.
+fn is_cut(charter: &Charter, channel: ChannelId, device: DeviceId) -> bool {
+    may_hear(charter, channel, device) == Some(false)
+}
+
+/// The holders of an epoch, but for one device.
+pub(super) fn others(holders: &Holders, own: DeviceId) -> impl Iterator<Item = DeviceId> {
+    holders.devices().iter().copied().filter(move |device| *device != own)
+}

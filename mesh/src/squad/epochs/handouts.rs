@@ -1,0 +1,113 @@
+//! Epochs on their way to those who are to have them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use hark_keys::{ChannelId, DeviceId, EpochSeal, Signed, Timestamp};
+
+use crate::epoch::{EpochHeader, EpochMessage, Holders};
+
+/// What each peer is still to be given: of each channel and steward the newest.
+#[derive(Default)]
+pub(super) struct Handouts {
+    waiting: BTreeMap<Key, Handout>,
+    ready: BTreeSet<Key>,
+    under_way: BTreeMap<u64, Key>,
+    last_id: u64,
+}
+
+/// To whom, for which channel, and of which steward.
+type Key = (DeviceId, ChannelId, DeviceId);
+
+struct Handout {
+    header: Signed<EpochHeader>,
+    holders: Holders,
+    /// What has not been taken yet.
+    seals: Vec<(u16, EpochSeal)>,
+    /// The holders that the peer knows, by what it has taken.
+    base: Option<Holders>,
+    /// The message under way, and how many seals are in it.
+    sent: Option<(u64, usize)>,
+    /// When to send it again; never, once all is taken.
+    again_at: Option<Timestamp>,
+}
+
+impl Handouts {
+    /// `to` is to have `seals` of an epoch, and no others of an earlier one.
+    pub(super) fn give(
+        &mut self,
+        to: DeviceId,
+        header: &Signed<EpochHeader>,
+        holders: &Holders,
+        seals: impl IntoIterator<Item = (u16, EpochSeal)>,
+    ) {
+        let EpochHeader { channel, issuer, .. } = *header.unverified();
+        let key = (to, channel, issuer);
+        let seals = seals.into_iter().collect();
+        let base = self.waiting.remove(&key).and_then(|handout| handout.base);
+        let (header, holders) = (header.clone(), holders.clone());
+        let handout =
+            Handout { header, holders, seals, base, sent: None, again_at: Some(Timestamp::ZERO) };
+        self.waiting.insert(key, handout);
+        self.ready.insert(key);
+    }
+
+    /// The next message, to whom, and its id.
+    pub(super) fn poll(&mut self, now: Timestamp) -> Option<(DeviceId, u64, EpochMessage)> {
+        let key = self.ready.pop_first()?;
+        let handout = self.waiting.get_mut(&key)?;
+        let (message, count) = EpochMessage::first_of(
+            &handout.header,
+            &handout.holders,
+            handout.base.as_ref(),
+            &handout.seals,
+        );
+        self.last_id += 1;
+        handout.sent = Some((self.last_id, count));
+        handout.again_at = Some(now + ANSWER_TIMEOUT);
+        self.under_way.insert(self.last_id, key);
+        Some((key.0, self.last_id, message))
+    }
+
+    /// A message was taken, or not: then the peer may not know what it builds upon.
+    pub(super) fn handle_answer(&mut self, now: Timestamp, id: u64, taken: bool) {
+        let Some(key) = self.under_way.remove(&id) else { return };
+        let Some(handout) = self.waiting.get_mut(&key) else { return };
+        let Some((_, count)) = handout.sent.take_if(|(sent, _)| *sent == id) else { return };
+        if !taken {
+            handout.base = None;
+            handout.again_at = Some(now + RETRY_AFTER);
+            return;
+        }
+        handout.base = Some(handout.holders.clone());
+        handout.seals.drain(..count);
+        handout.again_at = None;
+        if !handout.seals.is_empty() {
+            self.ready.insert(key);
+        }
+    }
+
+    /// The peer is gone, or knows nothing of what it was given.
+    pub(super) fn forget(&mut self, peer: DeviceId) {
+        self.waiting.retain(|(to, ..), _| *to != peer);
+        self.ready.retain(|(to, ..)| *to != peer);
+        self.under_way.retain(|_, (to, ..)| *to != peer);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        let due = self.waiting.iter().filter(|(_, it)| it.again_at.is_some_and(|at| at <= now));
+        self.ready.extend(due.map(|(key, _)| *key));
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        self.waiting.values().filter_map(|handout| handout.again_at).min()
+    }
+}
+
+/// Wait before a message that was not taken is sent again.
+const RETRY_AFTER: Duration = Duration::from_millis(300);
+
+/// A message of which nothing is heard by then is sent again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,348 @@
+//! What a relay does for epochs: tells one device of each channel who is there, and passes on what
+//! that one seals for them. [PROTO-11.2]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use hark_keys::{ChannelId, DeviceId, List, ObjectHash, Prekey, Signed, TargetId, Timestamp};
+
+use crate::{
+    epoch::{ATTENDANCE_MAX, Attendance, EpochHeader, HOLDERS_MAX, Holders},
+    topology::rendezvous,
+};
+
+/// A relay's side.
+#[derive(Default)]
+pub(super) struct Hub {
+    prekeys: BTreeMap<DeviceId, (Signed<Prekey>, Timestamp)>,
+    channels: BTreeMap<ChannelId, Attended>,
+    passed: BTreeMap<(ChannelId, DeviceId), (Holders, Timestamp)>,
+    look_at: Option<Timestamp>,
+    numbers: u64,
+}
+
+/// A channel with a steward.
+#[derive(Default)]
+struct Attended {
+    steward: Option<DeviceId>,
+    here: BTreeMap<DeviceId, u64>,
+    tellings: BTreeMap<DeviceId, Telling>,
+    /// When the steward has had its time to deal what it was told of.
+    due_at: Option<Timestamp>,
+    /// Those who have let it pass, and until when they are not asked again.
+    failed: BTreeMap<DeviceId, Timestamp>,
+    newest: u64,
+}
+
+/// What a steward, or one who is none any more, was told.
+#[derive(Default)]
+struct Telling {
+    begun: bool,
+    told: BTreeMap<DeviceId, u64>,
+    /// What is under way: who is told to be here, and who to have gone.
+    sent: Option<Sent>,
+    again_at: Option<Timestamp>,
+}
+
+struct Sent {
+    number: u64,
+    here: Vec<(DeviceId, u64)>,
+    gone: Vec<DeviceId>,
+}
+
+/// Who is on a channel, and who of them can be its steward.
+pub(super) struct Crowd {
+    pub(super) here: BTreeSet<DeviceId>,
+    pub(super) able: BTreeSet<DeviceId>,
+}
+
+impl Hub {
+    /// A device says where it takes what is sealed to it.
+    pub(super) fn take_prekey(&mut self, now: Timestamp, prekey: &Signed<Prekey>) {
+        let Prekey { device, number, .. } = *prekey.unverified();
+        let known = self.prekeys.get(&device);
+        if known.is_none_or(|(known, _)| known.unverified().number < number) {
+            let since = known.map_or(now, |(_, since)| *since);
+            self.prekeys.insert(device, (prekey.clone(), since));
+            self.look(now);
+        }
+    }
+
+    /// A link knows of no other: what its device said before may be from before it restarted.
+    pub(super) fn forget(&mut self, now: Timestamp, device: DeviceId) {
+        for attended in self.channels.values_mut() {
+            attended.tellings.remove(&device);
+            attended.failed.remove(&device);
+        }
+        if self.prekeys.remove(&device).is_some() {
+            self.look(now);
+        }
+    }
+
+    /// Something has changed: who is where is looked at soon.
+    pub(super) fn look(&mut self, now: Timestamp) {
+        if !self.prekeys.is_empty() {
+            let at = now + LOOK_AFTER;
+            // It may be set to look later, at who has become old enough.
+            self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
+        }
+    }
+
+    /// Whether it is time to look, and those who have said where to seal to.
+    pub(super) fn look_due(&mut self, now: Timestamp) -> Option<Vec<DeviceId>> {
+        self.look_at.take_if(|at| *at <= now)?;
+        Some(self.prekeys.keys().copied().collect())
+    }
+
+    /// These are on the channels that have a steward, or are to have one.
+    pub(super) fn handle_crowds(&mut self, now: Timestamp, crowds: BTreeMap<ChannelId, Crowd>) {
+        let all = self.prekeys.len();
+        let served = |known: bool, crowd: &Crowd| {
+            let (above, attached) =
+                if known { (ENDS_AT, ATTACHED_ENDS) } else { (BEGINS_ABOVE, ATTACHED_ABOVE) };
+            crowd.here.len() > 1 && (crowd.here.len() > above || all > attached)
+        };
+        for (channel, attended) in &mut self.channels {
+            if !crowds.get(channel).is_some_and(|crowd| served(attended.steward.is_some(), crowd)) {
+                attended.end();
+            }
+        }
+        for (channel, crowd) in crowds {
+            let known = self.channels.get(&channel).is_some_and(|it| it.steward.is_some());
+            if served(known, &crowd) {
+                let attended = self.channels.entry(channel).or_default();
+                let here = crowd.here.iter().take(HOLDERS_MAX).copied();
+                let number =
+                    |device| Some((device, self.prekeys.get(&device)?.0.unverified().number));
+                attended.here = here.filter_map(number).collect();
+                let young = |device: &DeviceId| {
+                    let since = self.prekeys.get(device).map_or(now, |(_, since)| *since);
+                    since + ELDER_AFTER > now
+                };
+                attended.elect(now, channel, &crowd.able, young);
+                if crowd.able.iter().any(young) {
+                    self.look_at.get_or_insert(now + ELDER_AFTER);
+                }
+            }
+        }
+        self.channels.retain(|_, attended| !attended.is_over());
+    }
+
+    /// The next thing to tell a steward.
+    pub(super) fn poll(&mut self, now: Timestamp) -> Option<(DeviceId, Attendance)> {
+        for (channel, attended) in &mut self.channels {
+            let (steward, newest) = (attended.steward, attended.newest);
+            for (device, telling) in &mut attended.tellings {
+                let nobody = BTreeMap::new();
+                let here = if Some(*device) == steward { &attended.here } else { &nobody };
+                if let Some((whole, sent)) = telling.poll(now, here, &mut self.numbers) {
+                    let keys = sent.here.iter().filter_map(|(device, _)| self.prekeys.get(device));
+                    let said = Attendance {
+                        number: sent.number,
+                        channel: *channel,
+                        whole,
+                        after: newest,
+                        here: List::truncated(keys.map(|(prekey, _)| prekey.clone())),
+                        gone: List::truncated(sent.gone.iter().copied()),
+                    };
+                    // A steward that knew of it before has dealt already.
+                    let dealt =
+                        self.passed.get(&(*channel, *device)).is_some_and(|(holders, _)| {
+                            sent.here.is_empty() && holders.devices().iter().eq(here.keys())
+                        });
+                    if Some(*device) == steward && !dealt {
+                        attended.due_at.get_or_insert(now + SILENT_AFTER);
+                    }
+                    return Some((*device, said));
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn handle_answer(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        (channel, number): (ChannelId, u64),
+        taken: bool,
+    ) {
+        let Some(attended) = self.channels.get_mut(&channel) else { return };
+        let Some(telling) = attended.tellings.get_mut(&device) else { return };
+        telling.handle_answer(now, number, taken);
+        if attended.steward != Some(device) && telling.told.is_empty() && telling.again_at.is_none()
+        {
+            attended.tellings.remove(&device);
+        }
+        self.channels.retain(|_, attended| !attended.is_over());
+    }
+
+    /// A steward has dealt an epoch.
+    pub(super) fn dealt(&mut self, now: Timestamp, header: &EpochHeader, holders: &Holders) {
+        if let Some(attended) = self.channels.get_mut(&header.channel) {
+            attended.newest = attended.newest.max(header.number);
+            if attended.steward == Some(header.issuer) {
+                let telling = attended.tellings.get(&header.issuer);
+                let waits = telling.is_some_and(|telling| telling.sent.is_some());
+                attended.due_at = waits.then_some(now + SILENT_AFTER);
+            }
+        }
+        self.passed.insert((header.channel, header.issuer), (holders.clone(), now));
+        if self.passed.len() > PASSED_MAX {
+            let oldest = self.passed.iter().min_by_key(|(_, (_, came))| *came);
+            if let Some(key) = oldest.map(|(key, _)| *key) {
+                self.passed.remove(&key);
+            }
+        }
+    }
+
+    /// The holders of an epoch that was passed on, by their hash.
+    pub(super) fn holders(&self, of: (ChannelId, DeviceId), hash: ObjectHash) -> Option<&Holders> {
+        self.passed.get(&of).map(|(holders, _)| holders).filter(|holders| holders.hash() == hash)
+    }
+
+    /// Whether a device is one whom an epoch can be sealed to.
+    pub(super) fn knows(&self, device: DeviceId) -> bool {
+        self.prekeys.contains_key(&device)
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        let mut silent = false;
+        for attended in self.channels.values_mut() {
+            if attended.due_at.take_if(|at| *at <= now).is_some()
+                && let Some(steward) = attended.steward
+            {
+                attended.failed.insert(steward, now + FAILED_FOR);
+                silent = true;
+            }
+            attended.failed.retain(|_, until| *until > now);
+        }
+        if silent {
+            self.look_at = Some(now);
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        let channels = self.channels.values().flat_map(|attended| {
+            let tellings = attended.tellings.values().filter_map(|telling| telling.again_at);
+            tellings.chain(attended.due_at)
+        });
+        channels.chain(self.look_at).min()
+    }
+}
+
+impl Attended {
+    /// All relays choose alike where they see the same: the one who comes first by a number that is
+    /// another one for each channel. Who has just come, or has failed, comes last.
+    fn elect(
+        &mut self,
+        now: Timestamp,
+        channel: ChannelId,
+        able: &BTreeSet<DeviceId>,
+        young: impl Fn(&DeviceId) -> bool,
+    ) {
+        let target = TargetId::of_channel(channel);
+        let rank = |device: &&DeviceId| {
+            (!self.failed.contains_key(*device), !young(device), rendezvous(target, **device))
+        };
+        let steward = able.iter().max_by_key(rank).copied();
+        if steward != self.steward {
+            self.steward = steward;
+            self.due_at = steward.map(|_| now + SILENT_AFTER);
+        }
+        if let Some(steward) = steward {
+            self.tellings.entry(steward).or_default();
+        }
+    }
+
+    /// There is to be no steward any more.
+    fn end(&mut self) {
+        (self.steward, self.due_at) = (None, None);
+        self.here.clear();
+    }
+
+    fn is_over(&self) -> bool {
+        self.steward.is_none() && self.tellings.is_empty()
+    }
+}
+
+impl Telling {
+    /// What is to be told of `here`, and whether that is all; one message at a time.
+    fn poll(
+        &mut self,
+        now: Timestamp,
+        here: &BTreeMap<DeviceId, u64>,
+        numbers: &mut u64,
+    ) -> Option<(bool, &Sent)> {
+        if self.again_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.again_at = None;
+        // Whoever is told to be none any more is told so from the start.
+        let whole = !self.begun || here.is_empty();
+        if whole {
+            self.told.clear();
+        }
+        let differs = |(device, number): &(&DeviceId, &u64)| self.told.get(device) != Some(number);
+        let come = here.iter().filter(differs).map(|(device, number)| (*device, *number));
+        let gone = self.told.keys().filter(|device| !here.contains_key(device)).copied();
+        let (come, gone): (Vec<_>, Vec<_>) =
+            (come.take(ATTENDANCE_MAX).collect(), gone.take(ATTENDANCE_MAX).collect());
+        if !whole && come.is_empty() && gone.is_empty() {
+            return None;
+        }
+        *numbers += 1;
+        self.again_at = Some(now + ANSWER_TIMEOUT);
+        let sent = Sent { number: *numbers, here: come, gone };
+        Some((whole, self.sent.insert(sent)))
+    }
+
+    fn handle_answer(&mut self, now: Timestamp, number: u64, taken: bool) {
+        let Some(sent) = self.sent.take_if(|sent| sent.number == number) else { return };
+        if !taken {
+            self.again_at = Some(now + RETRY_AFTER);
+            return;
+        }
+        self.begun = true;
+        self.again_at = None;
+        self.told.extend(sent.here);
+        self.told.retain(|device, _| !sent.gone.contains(device));
+    }
+}
+
+/// A channel gets a steward with more listeners than this.
+const BEGINS_ABOVE: usize = 32;
+
+/// And keeps it with more than this.
+const ENDS_AT: usize = 24;
+
+/// With more attached devices than this every channel gets one: not all of them have links to each
+/// other.
+const ATTACHED_ABOVE: usize = 48;
+
+/// And keeps it with more than this.
+const ATTACHED_ENDS: usize = 40;
+
+/// How long comings and goings are gathered.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+
+/// Who has been there for so long is a steward rather than others.
+const ELDER_AFTER: Duration = Duration::from_secs(3);
+
+/// A steward that deals nothing within this time is replaced.
+const SILENT_AFTER: Duration = Duration::from_millis(1_500);
+
+/// How long one that has dealt nothing comes after all others.
+const FAILED_FOR: Duration = Duration::from_secs(30);
+
+/// Lists of holders that are remembered, one of each steward; the oldest goes, and the next epoch
+/// brings all of it.
+const PASSED_MAX: usize = 64;
+
+/// Wait before a message that was not taken is sent again.
+const RETRY_AFTER: Duration = Duration::from_millis(300);
+
+/// A message of which nothing is heard by then is sent again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

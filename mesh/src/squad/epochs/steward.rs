@@ -1,0 +1,203 @@
+//! What this device does as the steward of a channel: whoever is there by the word of its relays, and
+//! may hear by the charter, gets the same secret.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hark_keys::{
+    ChannelId, DeviceId, DeviceKey, EpochDealer, EpochSeal, EpochSecret, Prekey, Random, Signed,
+    Timestamp,
+};
+
+use crate::{
+    epoch::{Attendance, EpochHeader, Holders},
+    message::LISTENING_MAX,
+};
+
+/// The channels that this device is the steward of.
+#[derive(Default)]
+pub(super) struct Stewards {
+    channels: BTreeMap<ChannelId, Stewardship>,
+}
+
+#[derive(Default)]
+struct Stewardship {
+    relays: BTreeMap<DeviceId, Source>,
+    /// The highest number that a relay knows of.
+    after: u64,
+    /// When the next epoch is due.
+    due_at: Option<Timestamp>,
+    /// Who holds the last one.
+    holders: Option<Holders>,
+}
+
+/// What one relay says.
+struct Source {
+    number: u64,
+    prekeys: BTreeMap<DeviceId, Prekey>,
+}
+
+/// An epoch that was dealt.
+pub(super) struct Dealt {
+    pub(super) header: Signed<EpochHeader>,
+    pub(super) holders: Holders,
+    pub(super) secret: EpochSecret,
+    /// What each relay is to pass on.
+    pub(super) parts: BTreeMap<DeviceId, Vec<(u16, EpochSeal)>>,
+}
+
+impl Stewards {
+    /// A relay says who is there; prekeys that their devices have not signed do not count.
+    pub(super) fn take(&mut self, now: Timestamp, relay: DeviceId, said: &Attendance) {
+        if !self.channels.contains_key(&said.channel) && self.channels.len() >= CHANNELS_MAX {
+            return;
+        }
+        let stewardship = self.channels.entry(said.channel).or_default();
+        let fresh = || Source { number: 0, prekeys: BTreeMap::new() };
+        let source = stewardship.relays.entry(relay).or_insert_with(fresh);
+        if said.number <= source.number {
+            return;
+        }
+        source.number = said.number;
+        if said.whole {
+            source.prekeys.clear();
+        }
+        source.prekeys.retain(|device, _| !said.gone.contains(device));
+        for prekey in said.here.iter().filter_map(|prekey| prekey.verify().ok()) {
+            let device = prekey.device;
+            if source.prekeys.len() < ATTENDED_MAX || source.prekeys.contains_key(&device) {
+                source.prekeys.insert(device, prekey.clone());
+            }
+        }
+        stewardship.after = stewardship.after.max(said.after);
+        if said.whole && said.here.is_empty() {
+            stewardship.relays.remove(&relay);
+        } else if stewardship.is_changed_by(said) {
+            stewardship.soon(now + DEBOUNCE);
+        }
+        self.channels.retain(|_, stewardship| !stewardship.relays.is_empty());
+    }
+
+    /// The link to a relay is another one, or gone: what it was to pass on may not have come.
+    pub(super) fn link_changed(&mut self, now: Timestamp, relay: DeviceId, down: bool) {
+        for stewardship in self.channels.values_mut() {
+            let Some(source) = stewardship.relays.get_mut(&relay) else { continue };
+            source.number = 0;
+            if down {
+                stewardship.relays.remove(&relay);
+            }
+            stewardship.soon(now + DEBOUNCE);
+        }
+        self.channels.retain(|_, stewardship| !stewardship.relays.is_empty());
+    }
+
+    /// Whoever holds an epoch and `is_cut` gets no other: the next one is due at once.
+    pub(super) fn judge(&mut self, now: Timestamp, is_cut: impl Fn(ChannelId, DeviceId) -> bool) {
+        for (channel, stewardship) in &mut self.channels {
+            let holders = stewardship.holders.iter().flat_map(Holders::devices);
+            if holders.into_iter().any(|device| is_cut(*channel, *device)) {
+                stewardship.due_at = Some(now);
+            }
+        }
+    }
+
+    /// The next epoch that is due: for those who `hears` says may hear it, with a number above
+    /// `newest`; relays that are `reachable` come before others. [PROTO-11.4]
+    pub(super) fn poll(
+        &mut self,
+        now: Timestamp,
+        key: &DeviceKey,
+        random: &dyn Random,
+        newest: impl Fn(ChannelId) -> u64,
+        reachable: impl Fn(DeviceId) -> bool,
+        hears: impl Fn(ChannelId, DeviceId) -> bool,
+    ) -> Option<Dealt> {
+        let is_due = |it: &Stewardship| it.due_at.is_some_and(|at| at <= now);
+        loop {
+            let (channel, stewardship) = self.channels.iter_mut().find(|(_, it)| is_due(it))?;
+            stewardship.due_at = Some(now + RENEWED_EVERY);
+            let ways = stewardship.ways(&reachable, |device| hears(*channel, device));
+            // Who does not hear the channel deals nothing for it.
+            if ways.contains_key(&key.id()) {
+                let number = newest(*channel).max(stewardship.after).saturating_add(1);
+                return Some(stewardship.deal(key, random, (*channel, number), &ways));
+            }
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        self.channels.values().filter_map(|stewardship| stewardship.due_at).min()
+    }
+}
+
+/// By which relay each device gets its part, and where it is sealed to.
+type Ways = BTreeMap<DeviceId, (DeviceId, Prekey)>;
+
+impl Stewardship {
+    fn soon(&mut self, at: Timestamp) {
+        self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
+    }
+
+    /// Whether whoever a relay speaks of makes another epoch: not one who lost it before.
+    fn is_changed_by(&self, said: &Attendance) -> bool {
+        let held = |device| self.holders.as_ref().is_none_or(|it| it.place(device).is_some());
+        said.whole || !said.here.is_empty() || said.gone.iter().any(|device| held(*device))
+    }
+
+    fn ways(&self, reachable: impl Fn(DeviceId) -> bool, hears: impl Fn(DeviceId) -> bool) -> Ways {
+        let mut relays: Vec<_> = self.relays.iter().collect();
+        relays.sort_by_key(|(relay, _)| !reachable(**relay));
+        let mut ways = Ways::new();
+        for (relay, source) in relays {
+            for (device, prekey) in &source.prekeys {
+                ways.entry(*device).or_insert_with(|| (*relay, prekey.clone()));
+            }
+        }
+        ways.retain(|device, _| hears(*device));
+        ways
+    }
+
+    fn deal(
+        &mut self,
+        key: &DeviceKey,
+        random: &dyn Random,
+        (channel, number): (ChannelId, u64),
+        ways: &Ways,
+    ) -> Dealt {
+        let holders = Holders::new(ways.keys().copied());
+        let dealer = EpochDealer::generate(random);
+        let header = EpochHeader {
+            channel,
+            issuer: key.id(),
+            number,
+            dealer: dealer.public(),
+            commitment: dealer.commitment(),
+            holders: holders.hash(),
+        };
+        let header = Signed::sign(header, key);
+        let id = header.hash();
+        // Relays that have nothing to pass on see that there is a steward.
+        let mut parts: BTreeMap<_, Vec<_>> =
+            self.relays.keys().map(|relay| (*relay, Vec::new())).collect();
+        for (device, (relay, prekey)) in ways.iter().filter(|(device, _)| **device != key.id()) {
+            let seal = holders.place(*device).zip(dealer.seal(&id, prekey));
+            if let Some((part, seal)) = parts.get_mut(relay).zip(seal) {
+                part.push(seal);
+            }
+        }
+        self.after = number;
+        self.holders = Some(holders.clone());
+        Dealt { header, holders, secret: dealer.secret(id), parts }
+    }
+}
+
+/// Channels that one device is the steward of; it is that of no further ones.
+const CHANNELS_MAX: usize = LISTENING_MAX;
+
+/// Devices that a relay names; further ones do not count.
+const ATTENDED_MAX: usize = 4096;
+
+/// Comings and goings within this time make one epoch.
+const DEBOUNCE: Duration = Duration::from_millis(400);
+
+/// How long a steward seals with one secret.
+const RENEWED_EVERY: Duration = Duration::from_secs(10 * 60);
