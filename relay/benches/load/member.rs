@@ -81,8 +81,12 @@ impl Heard {
         std::mem::take(&mut *self.ages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn take(&self, datagram: &[u8], came: u64) {
+    /// A datagram has come; ages count where it is `sampled`, as others look at a few only.
+    fn take(&self, datagram: &[u8], came: u64, sampled: bool) {
         let forwarded = |slot: Slot, sequence: u16| {
+            if !sampled {
+                return;
+            }
             let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(talker) = slots.get(&slot).copied() else { return };
             drop(slots);
@@ -151,7 +155,7 @@ impl Member {
         let came = Arc::clone(&socket);
         let handler = Arc::new(move |_: Timestamp, _: DeviceId, datagram: bytes::Bytes| {
             came.tally.count(&datagram);
-            heard.take(&datagram, came.came.load(Ordering::Relaxed));
+            heard.take(&datagram, came.came.load(Ordering::Relaxed), sampled);
         });
         let links = Links::new(key.id(), Clock, events, handler);
         let (binder, shared) = (Box::new(OneSocket(Arc::clone(&socket))), Arc::clone(&links));
