@@ -135,11 +135,6 @@ impl Listener {
         recent.unwrap_or(held)
     }
 
-    /// The number of the next datagram.
-    pub fn sequence(&self) -> u16 {
-        self.sequence
-    }
-
     /// Appends the datagram with the newest of `frames`, `level` below full scale, to `out`.
     pub fn encode(
         &mut self,

@@ -337,7 +337,7 @@ impl Driver {
         let now = Clock.now();
         match event {
             LinkEvent::Up(link) => self.squad.handle_link_up(now, link.hello().clone(), None),
-            LinkEvent::Changed(_) => {}
+            LinkEvent::Changed(_) | LinkEvent::Visit(_) | LinkEvent::VisitEnded(_) => {}
             LinkEvent::Down(device, _) => {
                 self.squad.handle_link_down(now, device, DownReason::Unreachable);
             }

@@ -78,7 +78,7 @@ fn of_very_many_who_take_turns_all_are_heard_and_none_twice() {
     let count = TALKERS_MAX + 20;
     let devices: Vec<_> = (0..count).map(|_| DeviceKey::generate(&party.random).id()).collect();
     party.command(open(&[&secret], devices.iter().copied()));
-    party.command(VoiceCommand::SetSlots { relay, slots: Some(Vec::new()) });
+    party.command(VoiceCommand::SetSlots { relay, slots: Some(Vec::new()), is_members: false });
     let mut said = Vec::new();
     for (number, device) in (1..).zip(&devices) {
         let slot = Slot::new(number).unwrap();
