@@ -272,7 +272,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("voice", [begin(0), send(0, &voice(1, 1, 0)), tick.to_vec(), tick.to_vec()].concat()),
         ("copies", [begin(0), send(2, &report), send(0, &voice(1, 1, 3)), tick.to_vec()].concat()),
         ("tunnel", [begin(0), send(2, &tunnel), send(0, &voice(1, 1, 0))].concat()),
-        ("newcomer", [begin(0), newcomer, send(2, &tunnel)].concat()),
+        ("newcomer", [begin(0), newcomer, send(2, &tunnel), send(0, &voice(1, 1, 0))].concat()),
         ("bundles", many(1)),
         ("limits", many(2)),
         ("quota", many(4)),
