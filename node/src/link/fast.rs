@@ -197,10 +197,10 @@ impl FastPath {
         }
     }
 
-    /// Sends a sign of life, by the fast path where that works. Where it does not, or may not, and
-    /// now and then, `datagram` goes by QUIC, so that QUIC knows that the peer lives, and where. To be
-    /// called each second. [PROTO-2.7] [PROTO-8.8]
-    pub(super) fn send_heartbeat(&self, now: Timestamp, datagram: &Bytes) {
+    /// Sends a sign of life, by the fast path where that works, and `datagram` by QUIC, which so knows
+    /// that the peer lives, how far away it is, and where. To `spare` QUIC, only now and then, and
+    /// where the fast path does not work, or may not. To be called each second. [PROTO-2.7] [PROTO-8.8]
+    pub(super) fn send_heartbeat(&self, now: Timestamp, datagram: &Bytes, spare: bool) {
         if self.step(now).is_some() {
             self.look.notify_one();
         }
@@ -214,7 +214,8 @@ impl FastPath {
             state.probing.handle_sent(now, ours);
         }
         let every = if self.dialled { DIALLERS_QUIC_EVERY } else { LISTENERS_QUIC_EVERY };
-        if !is_fast || state.probing.asks() || state.heartbeats.is_multiple_of(every) {
+        let due = !spare || state.heartbeats.is_multiple_of(every);
+        if !is_fast || state.probing.asks() || due {
             self.outlet.send_by_quic(datagram.clone());
         }
     }

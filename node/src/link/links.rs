@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -252,6 +252,8 @@ pub struct Links {
     flushed: Notify,
     dropped: Arc<AtomicU64>,
     tunnels: Arc<Tunnels>,
+    /// Whether this is an infrastructure relay's.
+    serves_crowds: AtomicBool,
     visits: Visits,
     /// Devices whose NATs and ours are being opened, until when.
     punching: Mutex<BTreeMap<DeviceId, Timestamp>>,
@@ -277,6 +279,7 @@ impl Links {
             flushed: Notify::new(),
             dropped: Arc::default(),
             tunnels: Tunnels::new(me),
+            serves_crowds: AtomicBool::new(false),
             visits: Visits::default(),
             punching: Mutex::default(),
         })
@@ -304,9 +307,16 @@ impl Links {
             if link.is_relayed() {
                 link.outlet().send_by_quic(datagram.clone());
             } else {
-                link.fast.send_heartbeat(now, datagram);
+                let spares = self.serves_crowds.load(Ordering::Relaxed);
+                link.fast.send_heartbeat(now, datagram, spares || link.hello.member.is_none());
             }
         }
+    }
+
+    /// This is an infrastructure relay, with so many links that it spares QUIC's heartbeats.
+    /// [PROTO-8.8]
+    pub fn serve_crowds(&self) {
+        self.serves_crowds.store(true, Ordering::Relaxed);
     }
 
     /// What sends on the best link of `device`, or to one that visits or is visited, for those who

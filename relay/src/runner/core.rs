@@ -112,6 +112,7 @@ impl Core {
             }
         });
         let links = Links::new(key.id(), clock, link_sender, handler);
+        links.serve_crowds();
         let key = Arc::new(key);
         let mut wires = Wires::new(WiresConfig {
             key: Arc::clone(&key),
