@@ -280,3 +280,37 @@ const PREKEY_KEPT: Duration = Duration::from_secs(60);
 
 /// Generations of one talker in an epoch.
 const GENERATIONS: u16 = 256;
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{EpochDealer, SeededRandom};
+
+    use super::*;
+
+    /// A relay that had kept an old epoch could have had a talker count anew under keys that it had
+    /// used. [PROTO-11.7]
+    #[test]
+    fn an_epoch_that_is_forgotten_is_not_taken_again() {
+        let random = Arc::new(SeededRandom::new(1));
+        let [key, one, other] = [(); 3].map(|()| DeviceKey::generate(&*random));
+        let channel = ChannelId::from_bytes([1; 16]);
+        let holders = Holders::new([key.id()].into_iter());
+        let mut held = Held::new(Arc::new(key), Arc::clone(&random) as _);
+        let epoch = |byte| EpochDealer::generate(&*random).secret([byte; 32]);
+        let mut take = |now, issuer: &DeviceKey, number, secret: &EpochSecret| {
+            held.handle_timeout(now);
+            let dealt = (secret.clone(), holders.clone(), false);
+            held.insert(now, (channel, issuer.id(), number), dealt)
+        };
+        let (now, first) = (Timestamp::from_millis(1_000), epoch(1));
+        assert!(take(now, &one, 1, &first));
+        for number in 2..=5 {
+            assert!(take(now, &one, number.into(), &epoch(number)));
+        }
+        assert!(!take(now, &one, 1, &first), "of five the first is forgotten");
+        let later = now + Duration::from_secs(20 * 60);
+        assert!(!take(later, &one, 5, &epoch(5)), "time has ended it");
+        assert!(take(later, &one, 6, &epoch(6)));
+        assert!(take(later, &other, 3, &epoch(7)), "another steward's numbers are its own");
+    }
+}
