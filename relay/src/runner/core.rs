@@ -331,8 +331,8 @@ impl Core {
                 self.weigh_room();
             }
             Command::SetBans(banned) => {
+                self.gate.set_banned(banned.clone());
                 banned.iter().for_each(|device| self.links.close(*device));
-                self.gate.set_banned(banned);
             }
             Command::Drain(on) => {
                 self.drain(now, on);
