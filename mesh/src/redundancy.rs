@@ -75,7 +75,7 @@ impl Arrivals {
         longest
     }
 
-    /// The fewest copies that leave at most [`RESIDUAL_LOSS`] uncovered.
+    /// The fewest copies that leave at most one in 500 datagrams uncovered.
     ///
     /// A frame is gone when its datagram and all that hold copies of it are: with loss `p`, and
     /// `q` the chance that a loss is followed by another, a share of `p q^copies`. So few losses

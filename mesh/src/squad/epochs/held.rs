@@ -294,7 +294,7 @@ mod tests {
         let random = Arc::new(SeededRandom::new(1));
         let [key, one, other] = [(); 3].map(|()| DeviceKey::generate(&*random));
         let channel = ChannelId::from_bytes([1; 16]);
-        let holders = Holders::new([key.id()].into_iter());
+        let holders = Holders::new([key.id()]);
         let mut held = Held::new(Arc::new(key), Arc::clone(&random) as _);
         let epoch = |byte| EpochDealer::generate(&*random).secret([byte; 32]);
         let mut take = |now, issuer: &DeviceKey, number, secret: &EpochSecret| {
