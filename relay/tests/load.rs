@@ -1,15 +1,17 @@
 //! The load tool's members on a relay that runs: everyone hears every talker.
 #![cfg(target_os = "linux")]
-#![allow(dead_code, reason = "the benchmark uses more of what they share")]
 
 #[path = "../benches/load/clock.rs"]
 mod clock;
 #[path = "../benches/load/member.rs"]
 mod member;
+#[expect(dead_code, reason = "the benchmark tells what it costs as well")]
 #[path = "../benches/load/process.rs"]
 mod process;
+#[expect(dead_code, reason = "the benchmark tells what it costs as well")]
 #[path = "../benches/load/room.rs"]
 mod room;
+#[expect(dead_code, reason = "the benchmark tells what it costs as well")]
 #[path = "../benches/load/sockets.rs"]
 mod sockets;
 #[path = "../benches/load/squads.rs"]
