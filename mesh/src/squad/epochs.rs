@@ -251,7 +251,7 @@ impl Squad {
             let crowds = self.crowds(now, devices);
             self.epochs.hub.handle_crowds(now, crowds);
         }
-        while let Some((to, said)) = self.epochs.hub.poll(now) {
+        while let Some((to, said)) = self.epochs.hub.poll(now, &mut self.numbers) {
             let purpose = Purpose::Attendance(said.channel, said.number);
             self.send(to, purpose, Zeroizing::new(Message::Attendance(said).encode()));
         }
@@ -293,7 +293,7 @@ impl Squad {
         // Whoever relays is among those whom it tells its steward of.
         let relays: Vec<_> = relays.chain(self.serving.as_ref().map(|_| self.key.id())).collect();
         while let Some((to, number, prekey)) =
-            self.epochs.held.poll_prekey(now, relays.iter().copied())
+            self.epochs.held.poll_prekey(now, relays.iter().copied(), &mut self.numbers)
         {
             if to == self.key.id() {
                 self.epochs.held.handle_told(now, to, number, true);

@@ -26,7 +26,6 @@ pub(super) struct Held {
     number: u64,
     /// Relays that are told where to seal to.
     told: BTreeMap<DeviceId, Telling<u64>>,
-    numbers: u64,
     channels: BTreeMap<ChannelId, Vec<HeldEpoch>>,
     /// The highest number of the epochs that are forgotten, of each channel and who dealt them: if one
     /// of them came again we would seal with the same keys from the first counter on. As many as there
@@ -64,7 +63,6 @@ impl Held {
             previous: None,
             number: 0,
             told: BTreeMap::new(),
-            numbers: 0,
             channels: BTreeMap::new(),
             forgotten: BTreeMap::new(),
         }
@@ -75,6 +73,7 @@ impl Held {
         &mut self,
         now: Timestamp,
         relays: impl Iterator<Item = DeviceId>,
+        numbers: &mut u64,
     ) -> Option<(DeviceId, u64, Signed<Prekey>)> {
         let relays: BTreeSet<_> = relays.collect();
         self.told.retain(|relay, _| relays.contains(relay));
@@ -87,7 +86,7 @@ impl Held {
         let signed = self.prekey.as_ref()?.signed.clone();
         for relay in relays {
             let telling = self.told.entry(relay).or_default();
-            if let Some(number) = telling.poll(now, &self.number, &mut self.numbers) {
+            if let Some(number) = telling.poll(now, &self.number, numbers) {
                 return Some((relay, number, signed));
             }
         }

@@ -20,7 +20,6 @@ pub(super) struct Hub {
     channels: BTreeMap<ChannelId, Attended>,
     passed: BTreeMap<(ChannelId, DeviceId), (Holders, Timestamp)>,
     look_at: Option<Timestamp>,
-    numbers: u64,
 }
 
 /// A channel with a steward.
@@ -131,13 +130,17 @@ impl Hub {
     }
 
     /// The next thing to tell a steward.
-    pub(super) fn poll(&mut self, now: Timestamp) -> Option<(DeviceId, Attendance)> {
+    pub(super) fn poll(
+        &mut self,
+        now: Timestamp,
+        numbers: &mut u64,
+    ) -> Option<(DeviceId, Attendance)> {
         for (channel, attended) in &mut self.channels {
             let (steward, newest) = (attended.steward, attended.newest);
             for (device, telling) in &mut attended.tellings {
                 let nobody = BTreeMap::new();
                 let here = if Some(*device) == steward { &attended.here } else { &nobody };
-                if let Some((whole, sent)) = telling.poll(now, here, &mut self.numbers) {
+                if let Some((whole, sent)) = telling.poll(now, here, numbers) {
                     let keys = sent.here.iter().filter_map(|(device, _)| self.prekeys.get(device));
                     let said = Attendance {
                         number: sent.number,
