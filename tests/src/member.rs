@@ -188,13 +188,15 @@ impl Member {
         assert!(wrong.is_empty(), "{names:?}: delays of {wrong:?} ms");
     }
 
-    /// Checks that what it has received of `talker` came in time. Nothing is lost on loopback, but
-    /// a busy machine may be late now and then.
+    /// Checks that hardly anything of `talker` was missing. Nothing is lost on loopback; what a busy
+    /// machine brings late was concealed as well, and does not count: how late frames may be is for
+    /// the simulator, whose time does not depend on the machine.
     #[track_caller]
     pub fn has_concealed_little(&self, talker: &Self) {
-        let received = self.counter("frames_received", talker);
-        let concealed = self.counter("frames_concealed", talker);
-        assert!(concealed * 20 <= received, "{concealed} concealed, {received} received");
+        let count = |name| self.counter(name, talker);
+        let (received, late) = (count("frames_received"), count("frames_late"));
+        let missing = count("frames_concealed").saturating_sub(late);
+        assert!(missing * 20 <= received, "{missing} missing, {received} received, {late} late");
     }
 
     /// All that it has told.
