@@ -180,8 +180,18 @@ impl Relay {
         self.lock().forwarder.set_limits(limits);
     }
 
-    /// Links may have been replaced by others to the same device: sends on those. To be called
-    /// each second.
+    /// The link to `device` has been replaced by another: sends on that.
+    pub fn renew_outlet(&self, device: DeviceId, links: &Links) {
+        let mut state = self.lock();
+        if let Some(slot) = state.forwarder.slot_of(device)
+            && let Some(newest) = links.outlet(device)
+        {
+            state.outlets[usize::from(slot.number())] = Some((device, newest));
+        }
+    }
+
+    /// Of several links to a device another may be the best now: sends on that. To be called each
+    /// second.
     pub fn renew_outlets(&self, links: &Links) {
         for (device, outlet) in self.lock().outlets.iter_mut().flatten() {
             if let Some(newest) = links.outlet(*device) {

@@ -13,9 +13,11 @@ mod gate;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{SyncSender, channel, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -52,6 +54,9 @@ pub struct Machine {
     pub egress: Arc<dyn Egress>,
     /// Writes.
     pub worker: Worker,
+    /// Told whether it carries so little, from so many, that packets may gather for a moment before
+    /// they are looked at: waking up for each heartbeat of hundreds costs more than the heartbeats.
+    pub may_gather: Arc<AtomicBool>,
 }
 
 /// The way to a carrier, wherever it runs. Clones lead to the same one.
@@ -158,13 +163,25 @@ fn run(
     control: Control,
     started: SyncSender<Result<(), String>>,
 ) -> anyhow::Result<(Traffic, String)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let machine =
-        Machine { binder: Box::new(UdpBinder), egress: Arc::new(Faithful), worker: disk()? };
+    let may_gather = Arc::new(AtomicBool::new(false));
+    let gathers = Arc::clone(&may_gather);
+    let rest = move || {
+        if gathers.load(Ordering::Relaxed) {
+            std::thread::sleep(GATHERED_FOR);
+        }
+    };
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().on_thread_park(rest).build()?;
+    let machine = Machine {
+        binder: Box::new(UdpBinder),
+        egress: Arc::new(Faithful),
+        worker: disk()?,
+        may_gather,
+    };
     // Whoever started it waits for that.
-    runtime.block_on(carry(assignment, machine, control, |outcome| {
-        let _ = started.send(outcome);
-    }))
+    let tell = move |outcome| drop(started.send(outcome));
+    // As a task: what `block_on` polls itself is woken by way of the kernel.
+    runtime.block_on(async { tokio::spawn(carry(assignment, machine, control, tell)).await? })
 }
 
 /// Carries on this runtime until told to stop; gives what was carried, and why it has ended.
@@ -191,6 +208,10 @@ pub async fn carry(
     shown.set(Snapshot { traffic, ended: Some(reason), ..Snapshot::default() });
     ended.map(|reason| (traffic, reason))
 }
+
+/// How long packets gather where they may. The first frame after a silence waits as long at most, which
+/// is as long as the frame itself.
+const GATHERED_FOR: Duration = Duration::from_millis(10);
 
 /// A thread that writes one thing after the other: a later state of a file must not be overtaken by
 /// an earlier one.

@@ -127,6 +127,7 @@ impl Station {
             worker: Arc::new(|work| {
                 tokio::spawn(async move { work() });
             }),
+            may_gather: Arc::default(),
         };
         let ended = runner::carry(assignment, machine, control, |_| ()).await;
         let reason = ended.map_or_else(|error| format!("{error:#}"), |(_, reason)| reason);

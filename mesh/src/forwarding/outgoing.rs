@@ -273,8 +273,9 @@ const LISTENERS_PER_WISH: usize = 20;
 /// everybody when there is more than can be sent. [PROTO-9.13]
 const LATE_AFTER: Duration = Duration::from_millis(60);
 
-/// One that has begun is sent to all, unless that takes until then: nothing is ever later.
-const CUT_AFTER: Duration = Duration::from_millis(90);
+/// One that has begun is sent to all, unless that takes until then. What has waited in the kernel
+/// before comes on top, and together nothing is to be later than 100 ms.
+const CUT_AFTER: Duration = Duration::from_millis(75);
 
 /// Talkers whose listeners are told that they are still there; others' are not.
 const STALLED_MAX: usize = 4 * PULSE_SPURTS_MAX;

@@ -1,7 +1,7 @@
 //! One QUIC link per pair of nodes: libp2p's streams and Hark's datagrams on one connection.
 //!
 //! ```text
-//!  libp2p swarm (identify, gossipsub, …)        voice, heartbeats
+//!  libp2p swarm (gossipsub, messages)         voice, heartbeats
 //!         | streams                                  | datagrams by device
 //!      Muxer <───────────── quinn::Connection ─────> Link, in Links
 //!                    Noise handshake, then Hello        | fast packets: datagrams beside QUIC

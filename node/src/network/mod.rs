@@ -507,7 +507,7 @@ impl Runner {
                 self.view.link_up(&link, &self.links);
                 let address = link.address().filter(|_| link.was_dialled());
                 let (device, member) = (link.device(), link.hello().member);
-                self.config.relay.renew_outlets(&self.links);
+                self.config.relay.renew_outlet(device, &self.links);
                 squad.handle_link_up(now, link.hello().clone(), address);
                 if let Some(best) = self.links.best(device) {
                     self.handle_path(now, &best);
@@ -518,7 +518,7 @@ impl Runner {
                 }
             }
             LinkEvent::Changed(link) => {
-                self.config.relay.renew_outlets(&self.links);
+                self.config.relay.renew_outlet(link.device(), &self.links);
                 self.handle_path(now, &link);
             }
             LinkEvent::Down(device, reason) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use hark_keys::{DeviceKey, OrganisationId};
 use libp2p::{
-    PeerId, StreamProtocol, connection_limits, gossipsub, identify, mdns,
+    PeerId, StreamProtocol, connection_limits, gossipsub, mdns,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
@@ -17,8 +17,6 @@ use libp2p::{
 pub struct Behaviour {
     /// How many connections there may be.
     pub limits: connection_limits::Behaviour,
-    /// Who the other side is, as libp2p asks.
-    pub identify: identify::Behaviour,
     /// Who is on the LAN.
     pub mdns: Toggle<mdns::tokio::Behaviour>,
     /// What all are told.
@@ -42,8 +40,6 @@ impl Behaviour {
             .with_max_pending_outgoing(Some(PENDING_LIMIT))
             .with_max_established_per_peer(Some(LINKS_PER_DEVICE))
             .with_max_established(Some(links_max));
-        let identify = identify::Config::new(IDENTIFY_VERSION.to_owned(), keypair.public())
-            .with_agent_version(concat!("hark/", env!("CARGO_PKG_VERSION")).to_owned());
         let mdns = if with_mdns {
             let config =
                 mdns::Config { query_interval: MDNS_QUERY_INTERVAL, ..mdns::Config::default() };
@@ -61,7 +57,6 @@ impl Behaviour {
         );
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
-            identify: identify::Behaviour::new(identify),
             mdns: mdns.into(),
             gossip,
             messages,
@@ -161,7 +156,6 @@ const OFFERED_MAX: usize = 16;
 const MESSAGE_LIMIT: usize = 32 * 1024;
 
 const MESSAGE_PROTOCOL: StreamProtocol = StreamProtocol::new("/hark/message/1");
-const IDENTIFY_VERSION: &str = "/hark/1";
 
 /// A message that is not answered by then is sent again.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);

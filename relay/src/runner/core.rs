@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -54,6 +57,7 @@ pub(super) struct Core {
     orders: UnboundedReceiver<Order>,
     to_self: UnboundedSender<Order>,
     worker: Worker,
+    may_gather: Arc<AtomicBool>,
     tell: Tell,
     shown: Shown,
     quotas: Quotas,
@@ -80,7 +84,7 @@ impl Core {
     /// Opens the sockets. To be called on the runtime that it runs on.
     pub(super) fn new(
         assignment: Assignment,
-        Machine { binder, egress, worker }: Machine,
+        Machine { binder, egress, worker, may_gather }: Machine,
         Control { orders, to_self, shown }: Control,
     ) -> anyhow::Result<Self> {
         let Assignment { organisation, key, store, listen, quotas, banned, draining, tell } =
@@ -105,9 +109,10 @@ impl Core {
         let gate = Arc::new(Gate::new(doorkeeper, banned));
         let relay = Relay::new(clock, limits(quotas), egress);
         let (link_sender, link_events) = unbounded_channel();
-        let takes = Arc::clone(&relay);
+        let (takes, gathers) = (Arc::clone(&relay), Arc::clone(&may_gather));
         let handler = Arc::new(move |now, device, datagram: axum::body::Bytes| {
             if Relay::is_for_relays(&datagram) {
+                gathers.store(false, Ordering::Relaxed);
                 takes.handle(now, device, &datagram);
             }
         });
@@ -147,6 +152,7 @@ impl Core {
             orders,
             to_self,
             worker,
+            may_gather,
             tell,
             shown,
             quotas,
@@ -293,7 +299,7 @@ impl Core {
             LinkEvent::Up(link) => {
                 self.heard.insert(link.device(), link.heard());
                 let address = link.address().filter(|_| link.was_dialled());
-                self.relay.renew_outlets(&self.links);
+                self.relay.renew_outlet(link.device(), &self.links);
                 squad.handle_link_up(now, link.hello().clone(), address);
                 if let Some(best) = self.links.best(link.device()) {
                     squad.handle_path(now, best.device(), best.seen());
@@ -301,7 +307,7 @@ impl Core {
             }
             LinkEvent::Changed(link) => {
                 squad.handle_path(now, link.device(), link.seen());
-                self.relay.renew_outlets(&self.links);
+                self.relay.renew_outlet(link.device(), &self.links);
             }
             LinkEvent::Down(device, reason) => {
                 self.heard.remove(&device);
@@ -535,7 +541,7 @@ impl Core {
         }
     }
 
-    /// Each second: what was dropped for want of quota, and which.
+    /// Each second: what was dropped for want of quota, and which; and whether anything came.
     fn watch_rates(&mut self) {
         let now = self.relay.statistics();
         let dropped = |it: &Statistics| {
@@ -545,6 +551,8 @@ impl Core {
         let sent = now.total.datagrams_out.saturating_sub(self.counted.total.datagrams_out);
         let packets = u64::from(self.quotas.packets);
         let by_packets = packets > 0 && (self.quotas.kbps == 0 || sent >= packets * 9 / 10);
+        let quiet = now.total.datagrams_in == self.counted.total.datagrams_in;
+        self.may_gather.store(quiet && now.sessions >= GATHERING_FROM, Ordering::Relaxed);
         self.counted = now;
         self.reached("packets", over && by_packets);
         self.reached("kbps", over && !by_packets);
@@ -667,7 +675,10 @@ const NAME: &str = "relay";
 const CONNECTIONS_MAX: u32 = 2 * RELAY_LINKS_MAX as u32;
 
 /// How often the squad is asked, at most, when it has something to do.
-const ASK_EVERY: Duration = Duration::from_millis(1);
+const ASK_EVERY: Duration = Duration::from_millis(5);
+
+/// From so many devices on packets may gather while nobody talks.
+const GATHERING_FROM: usize = 100;
 
 /// What is sent for the squad before others have a turn: some 100 µs.
 const SENT_A_TURN: u32 = 32;

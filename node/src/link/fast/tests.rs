@@ -299,7 +299,7 @@ async fn heartbeats_show_that_the_fast_path_works() {
     let asked = || here.sent(|packet| packet[0] == 0x21) + there.sent(|packet| packet[0] == 0x21);
     let before = asked();
     let link = pair.guest.links.all().remove(0);
-    for number in 1..=30 {
+    for number in 1..=60 {
         let heard = link.heard();
         pair.door.links.send_heartbeat(pair.guest.device, &Bytes::from_static(b"heartbeat"));
         until("it is heard", || link.heard() > heard).await;
@@ -307,9 +307,9 @@ async fn heartbeats_show_that_the_fast_path_works() {
         pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
     }
     for _ in 0..3 {
-        assert_eq!(pair.door.hear().await, "heartbeat", "one in ten of who has dialled");
+        assert_eq!(pair.door.hear().await, "heartbeat", "one in twenty of who has dialled");
     }
-    assert_eq!(pair.guest.hear().await, "heartbeat", "one in thirty of the other");
+    assert_eq!(pair.guest.hear().await, "heartbeat", "one in sixty of the other");
     assert!(pair.door.datagrams.try_recv().is_err() && pair.guest.datagrams.try_recv().is_err());
     assert_eq!(asked(), before);
 }
