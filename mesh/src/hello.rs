@@ -11,29 +11,30 @@
 //! Messages here are without the two-byte length that goes before them on the stream. The side's
 //! name in the keys of a message is `dialler` or `listener`.
 
+mod body;
 mod refusal;
 
 use std::net::SocketAddr;
 
 use hark_keys::{
-    ChannelId, Cosigned, DeviceId, DeviceKey, Invite, MemberId, ObjectHash, OrganisationId,
-    Redemption, RoleId, Signature, Ticket, UnixTime, decode, encode, open_once, seal_once,
+    ChannelId, Cosigned, DeviceId, DeviceKey, Invite, MemberId, ObjectHash, OrganisationId, RoleId,
+    Signature, Ticket, UnixTime, decode, encode, open_once, seal_once,
 };
-use serde::{Deserialize, Serialize};
 
-pub use refusal::{HelloError, Refusal};
-
+use self::body::{
+    Admission, AnswerBody, GreetingBody, Introduced, Introduction, Newcomer, RelayIntroduction,
+    roots_within,
+};
+pub use self::refusal::{HelloError, Refusal};
 use crate::{
     List,
     charter::{
-        CertificateChain, ChainError, Charter, DEVICES_MAX, INTRODUCTION_MAX, Operation,
-        PROOF_PIECES_MAX, Piece, Recovery, RootDocument, consents,
+        CertificateChain, Charter, DEVICES_MAX, Operation, PROOF_PIECES_MAX, Piece, Recovery,
+        consents,
         content::{Capabilities, Place},
         device_consent,
     },
     clean_name,
-    directory::ADDRESSES_MAX,
-    message::LISTENING_MAX,
 };
 
 /// What a node says of itself besides its certificates.
@@ -522,161 +523,6 @@ impl Opened {
     }
 }
 
-/// [PROTO-3.3]
-#[derive(Serialize, Deserialize)]
-enum GreetingBody {
-    /// With the root documents where the listener is a relay.
-    Member(Introduction, List<Cosigned<RootDocument>, ROOTS_MAX>),
-    Redeem(Box<Newcomer>),
-    Relay(RelayIntroduction),
-}
-
-/// How a listener introduces itself.
-#[derive(Serialize, Deserialize)]
-enum Introduced {
-    Member(Introduction),
-    Relay(RelayIntroduction),
-}
-
-/// How a relay introduces itself, which has no certificate: the charter names its device.
-#[derive(Serialize, Deserialize)]
-struct RelayIntroduction {
-    incarnation: u64,
-    name: String,
-    addresses: List<SocketAddr, ADDRESSES_MAX>,
-    digest: ObjectHash,
-}
-
-impl RelayIntroduction {
-    fn new(charter: &Charter, presence: &Presence) -> Self {
-        Self {
-            incarnation: presence.incarnation,
-            name: clean_name(&presence.name),
-            addresses: List::truncated(presence.addresses.iter().copied()),
-            digest: charter.digest(),
-        }
-    }
-
-    fn of(self, device: DeviceId) -> PeerHello {
-        PeerHello {
-            device,
-            member: None,
-            chain: CertificateChain::default(),
-            added: Vec::new(),
-            name: clean_name(&self.name),
-            incarnation: self.incarnation,
-            addresses: self.addresses.into_vec(),
-            digest: self.digest,
-            listening: Vec::new(),
-        }
-    }
-}
-
-/// How somebody introduces itself who is no member yet.
-#[derive(Serialize, Deserialize)]
-struct Newcomer {
-    redemption: Redemption,
-    recovery: Option<Recovery>,
-    /// Of a device that is to be one more of a member's, to that. [CHARTER-3.3]
-    consent: Option<Signature>,
-    incarnation: u64,
-    name: String,
-    addresses: List<SocketAddr, ADDRESSES_MAX>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct AnswerBody {
-    listener: Introduced,
-    admission: Option<Admission>,
-}
-
-/// The founding root document, and as many later ones as there is room for; the others come by
-/// replication.
-fn roots_within(charter: &Charter, room: usize) -> List<Cosigned<RootDocument>, ROOTS_MAX> {
-    let mut left = room;
-    let fits = |root: &&Cosigned<RootDocument>| {
-        let length = encode(*root).len();
-        let fits = root.unverified().version == 1 || length <= left;
-        left = if fits { left.saturating_sub(length) } else { 0 };
-        fits
-    };
-    List::truncated(charter.roots().take_while(fits).cloned())
-}
-
-/// What a newcomer gets.
-#[derive(Serialize, Deserialize)]
-struct Admission {
-    chain: CertificateChain,
-    /// What made it another device of a member.
-    added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
-    /// All root documents, the founding one first.
-    roots: List<Cosigned<RootDocument>, ROOTS_MAX>,
-}
-
-/// How a member introduces itself.
-#[derive(Serialize, Deserialize)]
-struct Introduction {
-    chain: CertificateChain,
-    /// The operations that added the device, as far as there is room. [CHARTER-3.6]
-    added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
-    incarnation: u64,
-    name: String,
-    addresses: List<SocketAddr, ADDRESSES_MAX>,
-    digest: ObjectHash,
-    /// What it knows last of the charter. [PROTO-3.8]
-    heads: List<ObjectHash, HEADS_MAX>,
-    listening: List<ChannelId, LISTENING_MAX>,
-}
-
-impl Introduction {
-    fn new(
-        charter: &Charter,
-        device: DeviceId,
-        chain: &CertificateChain,
-        presence: &Presence,
-    ) -> Self {
-        let member = chain.leaf().map(|leaf| leaf.unverified().member());
-        let added = member.map(|member| charter.introduction_of(member, device));
-        let added = added.filter(|added| encode(added).len() <= ADDED_MAX_BYTES);
-        Self {
-            chain: chain.clone(),
-            added: List::truncated(added.unwrap_or_default()),
-            incarnation: presence.incarnation,
-            name: clean_name(&presence.name),
-            addresses: List::truncated(presence.addresses.iter().copied()),
-            digest: charter.digest(),
-            heads: List::truncated(charter.heads()),
-            listening: List::truncated(presence.listening.iter().copied()),
-        }
-    }
-
-    /// [PROTO-3.4]
-    fn verified(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
-        let member = charter.verify_introduced(&self.chain, device, &self.added)?;
-        Ok(self.of(member, device))
-    }
-
-    /// What a newcomer can tell, who knows no more of the charter than its root documents.
-    fn rooted(self, charter: &Charter, device: DeviceId) -> Result<PeerHello, ChainError> {
-        let member = charter.rooted_chain(&self.chain, device, &self.added)?;
-        Ok(self.of(member, device))
-    }
-
-    fn of(self, member: MemberId, device: DeviceId) -> PeerHello {
-        PeerHello {
-            device,
-            member: Some(member),
-            chain: self.chain,
-            added: self.added.into_vec(),
-            name: clean_name(&self.name),
-            incarnation: self.incarnation,
-            addresses: self.addresses.into_vec(),
-            digest: self.digest,
-            listening: self.listening.into_vec(),
-        }
-    }
-}
-
 fn greeting(organisation: OrganisationId, exporter: &[u8; 32], body: &GreetingBody) -> Vec<u8> {
     let tag = tag(organisation, DIALLER, exporter);
     let mut bytes = [&MAGIC[..], &[VERSION, VERSION], &tag].concat();
@@ -715,16 +561,6 @@ pub const HELLO_MAX_BYTES: usize = 16 * 1024;
 /// Bytes of an answer that root documents may take, but for what else is in it: the header, the seal,
 /// and lengths of lists.
 const ROOTS_ROOM: usize = HELLO_MAX_BYTES - 64;
-
-/// Root documents that a newcomer gets at once; it learns of further ones later.
-const ROOTS_MAX: usize = 16;
-
-/// Heads of the charter that are told: those of a proof that builds upon others are told again.
-const HEADS_MAX: usize = 16;
-
-/// Bytes of the operations that added a device, which are not told where they are longer: others
-/// learn them from who was there.
-const ADDED_MAX_BYTES: usize = 4 * 1024;
 
 /// Bytes of the pieces that prove that somebody was removed: what an answer leaves to them.
 const PROOF_ROOM: usize = HELLO_MAX_BYTES - 64;

@@ -4,12 +4,12 @@ mod relays;
 
 use std::time::Duration;
 
-use hark_keys::{Door, Invite, RoleId, SeededRandom, Terms};
+use hark_keys::{Door, Invite, Redemption, RoleId, SeededRandom, Terms};
 use proptest::prelude::*;
 
 use super::*;
 use crate::charter::{
-    EditError, RootKeys,
+    ChainError, EditError, RootDocument, RootKeys,
     content::{Change, Grant, MEMBER_ROLE, Rank, Role},
 };
 

@@ -1,0 +1,196 @@
+//! What is sealed in a Hello. [PROTO-3.3]
+
+use std::net::SocketAddr;
+
+use hark_keys::{
+    ChannelId, Cosigned, DeviceId, MemberId, ObjectHash, Redemption, Signature, encode,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{PeerHello, Presence};
+use crate::{
+    List,
+    charter::{
+        CertificateChain, ChainError, Charter, INTRODUCTION_MAX, Operation, Recovery, RootDocument,
+    },
+    clean_name,
+    directory::ADDRESSES_MAX,
+    message::LISTENING_MAX,
+};
+
+/// The dialler's.
+#[derive(Serialize, Deserialize)]
+pub(super) enum GreetingBody {
+    /// With the root documents where the listener is a relay.
+    Member(Introduction, List<Cosigned<RootDocument>, ROOTS_MAX>),
+    Redeem(Box<Newcomer>),
+    Relay(RelayIntroduction),
+}
+
+/// How a listener introduces itself.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Introduced {
+    Member(Introduction),
+    Relay(RelayIntroduction),
+}
+
+/// How a relay introduces itself, which has no certificate: the charter names its device.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RelayIntroduction {
+    pub(super) incarnation: u64,
+    pub(super) name: String,
+    pub(super) addresses: List<SocketAddr, ADDRESSES_MAX>,
+    pub(super) digest: ObjectHash,
+}
+
+impl RelayIntroduction {
+    pub(super) fn new(charter: &Charter, presence: &Presence) -> Self {
+        Self {
+            incarnation: presence.incarnation,
+            name: clean_name(&presence.name),
+            addresses: List::truncated(presence.addresses.iter().copied()),
+            digest: charter.digest(),
+        }
+    }
+
+    pub(super) fn of(self, device: DeviceId) -> PeerHello {
+        PeerHello {
+            device,
+            member: None,
+            chain: CertificateChain::default(),
+            added: Vec::new(),
+            name: clean_name(&self.name),
+            incarnation: self.incarnation,
+            addresses: self.addresses.into_vec(),
+            digest: self.digest,
+            listening: Vec::new(),
+        }
+    }
+}
+
+/// How somebody introduces itself who is no member yet.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Newcomer {
+    pub(super) redemption: Redemption,
+    pub(super) recovery: Option<Recovery>,
+    /// Of a device that is to be one more of a member's, to that. [CHARTER-3.3]
+    pub(super) consent: Option<Signature>,
+    pub(super) incarnation: u64,
+    pub(super) name: String,
+    pub(super) addresses: List<SocketAddr, ADDRESSES_MAX>,
+}
+
+/// The listener's.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AnswerBody {
+    pub(super) listener: Introduced,
+    pub(super) admission: Option<Admission>,
+}
+
+/// The founding root document, and as many later ones as there is room for; the others come by
+/// replication.
+pub(super) fn roots_within(
+    charter: &Charter,
+    room: usize,
+) -> List<Cosigned<RootDocument>, ROOTS_MAX> {
+    let mut left = room;
+    let fits = |root: &&Cosigned<RootDocument>| {
+        let length = encode(*root).len();
+        let fits = root.unverified().version == 1 || length <= left;
+        left = if fits { left.saturating_sub(length) } else { 0 };
+        fits
+    };
+    List::truncated(charter.roots().take_while(fits).cloned())
+}
+
+/// What a newcomer gets.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Admission {
+    pub(super) chain: CertificateChain,
+    /// What made it another device of a member.
+    pub(super) added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
+    /// All root documents, the founding one first.
+    pub(super) roots: List<Cosigned<RootDocument>, ROOTS_MAX>,
+}
+
+/// How a member introduces itself.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Introduction {
+    pub(super) chain: CertificateChain,
+    /// The operations that added the device, as far as there is room. [CHARTER-3.6]
+    pub(super) added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
+    pub(super) incarnation: u64,
+    pub(super) name: String,
+    pub(super) addresses: List<SocketAddr, ADDRESSES_MAX>,
+    pub(super) digest: ObjectHash,
+    /// What it knows last of the charter. [PROTO-3.8]
+    pub(super) heads: List<ObjectHash, HEADS_MAX>,
+    pub(super) listening: List<ChannelId, LISTENING_MAX>,
+}
+
+impl Introduction {
+    pub(super) fn new(
+        charter: &Charter,
+        device: DeviceId,
+        chain: &CertificateChain,
+        presence: &Presence,
+    ) -> Self {
+        let member = chain.leaf().map(|leaf| leaf.unverified().member());
+        let added = member.map(|member| charter.introduction_of(member, device));
+        let added = added.filter(|added| encode(added).len() <= ADDED_MAX_BYTES);
+        Self {
+            chain: chain.clone(),
+            added: List::truncated(added.unwrap_or_default()),
+            incarnation: presence.incarnation,
+            name: clean_name(&presence.name),
+            addresses: List::truncated(presence.addresses.iter().copied()),
+            digest: charter.digest(),
+            heads: List::truncated(charter.heads()),
+            listening: List::truncated(presence.listening.iter().copied()),
+        }
+    }
+
+    /// [PROTO-3.4]
+    pub(super) fn verified(
+        self,
+        charter: &Charter,
+        device: DeviceId,
+    ) -> Result<PeerHello, ChainError> {
+        let member = charter.verify_introduced(&self.chain, device, &self.added)?;
+        Ok(self.of(member, device))
+    }
+
+    /// What a newcomer can tell, who knows no more of the charter than its root documents.
+    pub(super) fn rooted(
+        self,
+        charter: &Charter,
+        device: DeviceId,
+    ) -> Result<PeerHello, ChainError> {
+        let member = charter.rooted_chain(&self.chain, device, &self.added)?;
+        Ok(self.of(member, device))
+    }
+
+    pub(super) fn of(self, member: MemberId, device: DeviceId) -> PeerHello {
+        PeerHello {
+            device,
+            member: Some(member),
+            chain: self.chain,
+            added: self.added.into_vec(),
+            name: clean_name(&self.name),
+            incarnation: self.incarnation,
+            addresses: self.addresses.into_vec(),
+            digest: self.digest,
+            listening: self.listening.into_vec(),
+        }
+    }
+}
+
+/// Root documents that a newcomer gets at once; it learns of further ones later.
+pub(super) const ROOTS_MAX: usize = 16;
+
+/// Heads of the charter that are told: those of a proof that builds upon others are told again.
+pub(super) const HEADS_MAX: usize = 16;
+
+/// Bytes of the operations that added a device, which are not told where they are longer: others
+/// learn them from who was there.
+pub(super) const ADDED_MAX_BYTES: usize = 4 * 1024;
