@@ -78,8 +78,10 @@ pub struct Ticket {
     pub name: String,
     /// What was signed.
     pub invite: Signed<Invite>,
-    /// Devices to try first: those that admit, and relays that lead to them.
+    /// Devices that admit, to try first.
     pub doors: Vec<Door>,
+    /// Relays that lead to them. [PROTO-3.10]
+    pub relays: Vec<Door>,
     secret: Secret,
 }
 
@@ -126,18 +128,18 @@ impl Ticket {
         Self::issue_for(issuer, organisation, name, invited, doors, random)
     }
 
-    /// The same ticket with relays behind its doors, that lead a newcomer to these where it cannot
-    /// reach them: as many as there is room for. [PROTO-3.10]
+    /// The same ticket with relays, that lead a newcomer to its doors where it cannot reach them: as
+    /// many as there is room for. [PROTO-3.10]
     pub fn led_by(mut self, relays: impl IntoIterator<Item = Door>) -> Self {
         for mut relay in relays {
             relay.addresses.truncate(RELAY_ADDRESS_LIMIT);
-            let known = self.doors.iter().any(|door| door.device == relay.device);
-            if known || self.doors.len() == DOOR_LIMIT {
+            let known = self.places().any(|place| place.device == relay.device);
+            if known || self.places().count() == DOOR_LIMIT {
                 continue;
             }
-            self.doors.push(relay);
+            self.relays.push(relay);
             if encode(&self).len() > BYTES_LIMIT {
-                self.doors.pop();
+                self.relays.pop();
             }
         }
         self
@@ -175,7 +177,8 @@ impl Ticket {
             member,
         };
         let invite = Signed::sign(invite, issuer);
-        let mut ticket = Self { name: printable(name), invite, doors, secret };
+        let name = printable(name);
+        let mut ticket = Self { name, invite, doors, relays: Vec::new(), secret };
         while encode(&ticket).len() > BYTES_LIMIT {
             let door = ticket.doors.iter_mut().max_by_key(|door| door.addresses.len());
             let dropped = door.and_then(|door| door.addresses.pop());
@@ -187,6 +190,11 @@ impl Ticket {
     /// The invite; its signature was checked when the ticket was read.
     pub fn invite(&self) -> &Invite {
         self.invite.unverified()
+    }
+
+    /// All that it names.
+    fn places(&self) -> impl Iterator<Item = &Door> {
+        self.doors.iter().chain(&self.relays)
     }
 
     /// What `device` shows at the door, worth something on the link with this `exporter` alone.
@@ -245,11 +253,11 @@ impl Ticket {
     fn check(&self) -> Result<(), TicketError> {
         let invite = self.invite.verify().map_err(|_| TicketError::Malformed)?;
         let bounded = self.name == printable(&self.name)
-            && self.doors.len() <= DOOR_LIMIT
+            && self.places().count() <= DOOR_LIMIT
             && invite.doors.len() <= DOOR_LIMIT
             && (invite.uses == 0) == invite.doors.is_empty()
             && (invite.member.is_none() || (invite.uses == 1 && *invite.doors == [invite.issuer]))
-            && self.doors.iter().all(|door| door.addresses.len() <= ADDRESS_LIMIT);
+            && self.places().all(|place| place.addresses.len() <= ADDRESS_LIMIT);
         if bounded && self.secret.key().id() == invite.invite_key {
             Ok(())
         } else {
@@ -346,13 +354,13 @@ fn checksum(bytes: &[u8]) -> [u8; 4] {
 const PREFIX: &str = "hark1";
 const REDEMPTION_KIND: &str = "redemption";
 
-/// Doors of a ticket; one with more is refused.
+/// Doors and relays of a ticket; one with more is refused.
 const DOOR_LIMIT: usize = 4;
 
 /// Addresses of a relay that a ticket is made with; it is reached by any of them.
 const RELAY_ADDRESS_LIMIT: usize = 2;
 
-/// Addresses of a door; a ticket with more is refused.
+/// Addresses of a door or relay; a ticket with more is refused.
 const ADDRESS_LIMIT: usize = 6;
 
 /// Bytes of the organisation's name; a ticket with a longer one is refused.
@@ -414,7 +422,7 @@ mod tests {
         assert_eq!("a".repeat(2_000).parse::<Ticket>(), Err(TicketError::TooLong));
     }
 
-    /// [PROTO-3.10] Relays come behind the doors, as far as there is room, and redeem nothing.
+    /// [PROTO-3.10] Relays stand apart from the doors, as far as there is room, and redeem nothing.
     #[test]
     fn relays_lead_to_the_doors_of_a_ticket() {
         let random = SeededRandom::new(5);
@@ -426,10 +434,10 @@ mod tests {
         let own = Door { device: issuer.id(), addresses: Vec::new() };
         let relays = [own, relay(), relay(), relay(), relay()];
         let led = plain.clone().led_by(relays.clone());
-        let devices: Vec<_> = led.doors.iter().map(|door| door.device).collect();
-        let expected = [&relays[0], &relays[1], &relays[2], &relays[3]].map(|door| door.device);
-        assert_eq!(devices, expected);
-        assert_eq!(led.doors[1].addresses.len(), RELAY_ADDRESS_LIMIT);
+        assert_eq!(led.doors, plain.doors);
+        let devices: Vec<_> = led.relays.iter().map(|relay| relay.device).collect();
+        assert_eq!(devices, [&relays[1], &relays[2], &relays[3]].map(|relay| relay.device));
+        assert_eq!(led.relays[0].addresses, relays[1].addresses[..RELAY_ADDRESS_LIMIT]);
         assert_eq!(led.invite(), plain.invite());
         assert_eq!(led.to_string().parse(), Ok(led));
         // A ticket that is full stays as it was.

@@ -161,10 +161,15 @@ impl Launch {
         inputs: UnboundedSender<Input>,
         input_receiver: UnboundedReceiver<Input>,
     ) -> anyhow::Result<String> {
-        if parts.relay_only && self.belongs.is_none() {
+        if parts.relay_only
+            && self.belongs.is_none()
+            && let Some(ticket) = &self.ticket
+            && ticket.relays.is_empty()
+        {
             anyhow::bail!(
-                "whoever joins is seen by a member: run `hark join TICKET` where that may be, and \
-                 --relay-only from then on"
+                "the ticket names no relay, by which alone --relay-only reaches anybody: have an \
+                 officer name one in the charter of {:?}, and ask for a new ticket",
+                ticket.name
             );
         }
         let (config, _lock) = self.into_runner(parts);
@@ -193,8 +198,8 @@ impl Launch {
             (Some((store, lock)), ticket) => {
                 let _ = held.set(lock);
                 if let Some(ticket) = ticket {
-                    let addresses = ticket.doors.iter().flat_map(|door| &door.addresses);
-                    peers.extend(addresses.copied());
+                    let places = ticket.doors.iter().chain(&ticket.relays);
+                    peers.extend(places.flat_map(|place| &place.addresses).copied());
                 }
                 let doorkeeper = Doorkeeper::member(
                     own_key(),

@@ -135,17 +135,30 @@ impl Internet {
     /// [`Self::count_neighbours`].
     pub fn counted(&self, home: usize) -> u64 {
         let count = |direction: &str| {
-            let table = format!("{}-{direction}", port(home));
-            let list = ["nft", "list", "table", "bridge", &table];
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", &self.street]).args(list);
-            let output = command.output().expect("it starts");
-            let text = String::from_utf8_lossy(&output.stdout);
-            let count = text.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
-            let count: Option<u64> = count.and_then(|count| count.parse().ok());
-            count.unwrap_or_else(|| panic!("{output:?}"))
+            counted(&self.street, ["bridge", &format!("{}-{direction}", port(home))])
         };
         count("out") + count("in")
+    }
+
+    /// Has what passes between each home and anybody but the street's own machine counted from now
+    /// on, its router and addresses that lead nowhere included.
+    pub fn count_elsewhere(&self) {
+        for router in &self.routers {
+            rules(
+                router,
+                "table ip elsewhere { \
+                 chain out { type filter hook prerouting priority raw; \
+                 iifname inside ip daddr != 192.0.2.1 counter; }; \
+                 chain in { type filter hook postrouting priority srcnat + 10; \
+                 oifname inside ip saddr != 192.0.2.1 counter; }; }",
+            );
+        }
+    }
+
+    /// How many packets have passed between a home and anybody but the street's own machine since
+    /// [`Self::count_elsewhere`].
+    pub fn counted_elsewhere(&self, home: usize) -> u64 {
+        counted(&self.routers[home], ["ip", "elsewhere"])
     }
 
     /// What becomes of IPv4 packets that come by one of these ports and leave by one of those.
@@ -183,6 +196,18 @@ impl Nat {
              chain arrive {{ type filter hook input priority 0; iifname outside drop; }}; }}"
         )
     }
+}
+
+/// What the counters of a table have counted.
+fn counted(namespace: &str, [family, table]: [&str; 2]) -> u64 {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, "nft", "list", "table", family, table]);
+    let output = command.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let counts = text.split("packets ").skip(1).map(|rest| rest.split(' ').next()?.parse().ok());
+    let counts: Option<Vec<u64>> = counts.collect();
+    let counts = counts.filter(|counts| !counts.is_empty());
+    counts.unwrap_or_else(|| panic!("{output:?}")).iter().sum()
 }
 
 /// The street's end of a router's cable.

@@ -32,6 +32,24 @@ fn broken_tickets() {
     }
 }
 
+/// Whoever hides where it is comes in by a relay alone, and is told so before anything is sent.
+/// [PROTO-3.10]
+#[test]
+fn a_ticket_without_a_relay_for_one_who_hides() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Nightingale");
+    let kestrel = scene.talk("Kestrel").start();
+    let ticket = kestrel.ticket();
+    let hidden = ["--relay-only"];
+    let talk = scene.talk("Wren").ticket(&ticket).listen(&["--no-mdns"]).with(&hidden).outcome();
+    let join = scene.run("Heron", &["join", &ticket, "--relay-only"]);
+    for outcome in [talk, join] {
+        let line = outcome.complaint();
+        assert!(line.contains("the ticket names no relay"), "{line}");
+    }
+    kestrel.is_among(&[]);
+}
+
 /// Whoever knocks with a ticket that does not admit is refused in one line.
 #[test]
 fn tickets_that_do_not_admit() {

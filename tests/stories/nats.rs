@@ -102,20 +102,41 @@ fn relay_only_hides_the_address() {
     heron.hears(&wren, 200);
     assert!(internet.counted(1) > 200);
     assert_eq!(internet.counted(0), 0);
-    for member in [&wren, &heron] {
+    for (member, other) in [(&wren, 2), (&heron, 1)] {
         assert_eq!(newest_path(&member.events(), &kestrel.device()), "relay");
-        let told = format!("{:?}{}", member.events(), member.stderr());
-        let kept = kept(&scene.home(member.name()));
-        let knows = |home| {
-            let known = Internet::addresses_of(home).map(|address| {
-                let [a, b, c, d] = address;
-                told.contains(&format!("{a}.{b}.{c}.{d}"))
-                    || kept.windows(address.len()).any(|bytes| bytes == address)
-            });
-            known.contains(&true)
-        };
-        assert!(!knows(0), "{} knows where Kestrel is", member.name());
-        assert!(knows(if member.name() == "Wren" { 2 } else { 1 }), "it would be found");
+        assert!(!knows(&scene, member, 0), "{} knows where Kestrel is", member.name());
+        assert!(knows(&scene, member, other), "it would be found");
+    }
+}
+
+/// A newcomer who hides where it is comes in by the relay that its ticket names: no packet goes
+/// anywhere else, and nobody else comes to know its address. [PROTO-3.10]
+#[test]
+fn a_newcomer_who_hides_comes_in_by_the_relay() {
+    let Some(internet) = Internet::lay(&[Nat::KeepsPorts; 3]) else { return };
+    let scene = Scene::default();
+    scene.found("Kestrel", "Falconry");
+    let _hub = Hub::outside(&internet, &scene, "Kestrel");
+    internet.count_elsewhere();
+    let kestrel = internet.talk(0, scene.talk("Kestrel").speaking("english")).start();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).speaking("french");
+    let wren = internet.talk(1, wren).with(&["--relay-only"]).start();
+    let heron = scene.talk("Heron").ticket(&kestrel.ticket());
+    let heron = internet.talk(2, heron).start();
+    for other in [&kestrel, &heron] {
+        waits_for_path(&wren, other, |path| path == "relay");
+        other.hears(&wren, 200);
+    }
+    wren.hears(&kestrel, 200);
+    // They open their NATs for each other, and would for Wren.
+    waits_for_path(&heron, &kestrel, |path| path != "relay");
+    heron.hears(&kestrel, 200);
+    assert_eq!(internet.counted_elsewhere(1), 0);
+    assert!(internet.counted_elsewhere(2) > 200);
+    for (member, other) in [(&kestrel, 2), (&heron, 0)] {
+        assert_eq!(newest_path(&member.events(), &wren.device()), "relay");
+        assert!(!knows(&scene, member, 1), "{} knows where Wren is", member.name());
+        assert!(knows(&scene, member, other), "it would be found");
     }
 }
 
@@ -195,6 +216,18 @@ fn path_of<'a>(event: &'a Event, device: &str) -> Option<&'a str> {
         (_, true) => Some(event.text("to")),
         _ => None,
     }
+}
+
+/// Whether a member has told or kept an address of this home.
+fn knows(scene: &Scene, member: &Member, home: usize) -> bool {
+    let told = format!("{:?}{}", member.events(), member.stderr());
+    let kept = kept(&scene.home(member.name()));
+    let known = Internet::addresses_of(home).map(|address| {
+        let [a, b, c, d] = address;
+        told.contains(&format!("{a}.{b}.{c}.{d}"))
+            || kept.windows(address.len()).any(|bytes| bytes == address)
+    });
+    known.contains(&true)
 }
 
 /// All that a member keeps, one file after the other.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hark_keys::Timestamp;
+use hark_keys::{Door, Timestamp};
 use hark_mesh::{Dial, Way, datagram::Knock, hello::Refusal};
 
 use super::Runner;
@@ -17,10 +17,16 @@ impl Runner {
         {
             anyhow::bail!("{refusal}");
         }
+        let hides = self.config.relay_only;
         let patience = if refusal.is_some() { JOIN_REFUSED_TIMEOUT } else { JOIN_TIMEOUT };
         if now >= joining.since + patience {
             match refusal {
                 Some(refusal) => anyhow::bail!("{refusal}"),
+                None if hides => anyhow::bail!(
+                    "nobody of {:?} answers by the ticket's relays: are a relay and one of its \
+                     members running?",
+                    joining.ticket.name
+                ),
                 None => anyhow::bail!(
                     "nobody of {:?} answers: is one of its members running, and reachable from \
                      here? --peer ADDR:PORT tries another address",
@@ -28,8 +34,7 @@ impl Runner {
                 ),
             }
         }
-        let since = joining.since;
-        if now >= since + LED_AFTER {
+        if hides || now >= joining.since + LED_AFTER {
             self.knock(now);
         }
         let Some(joining) = &mut self.joining else { return Ok(()) };
@@ -37,16 +42,15 @@ impl Runner {
             return Ok(());
         }
         joining.next_dial = now + JOIN_RETRY;
-        let mut dials: Vec<_> = joining
-            .ticket
-            .doors
-            .iter()
-            .map(|door| (Some(door.device), door.addresses.clone()))
-            .collect();
-        dials.extend(self.config.peers.iter().map(|address| (None, vec![*address])));
-        dials.extend(
-            joining.discovered.iter().map(|(device, addresses)| (Some(*device), addresses.clone())),
-        );
+        let place = |place: &Door| (Some(place.device), place.addresses.clone());
+        let mut dials: Vec<_> = joining.ticket.relays.iter().map(place).collect();
+        // Whoever hides from members comes to them by relays alone.
+        if !hides {
+            dials.extend(joining.ticket.doors.iter().map(place));
+            dials.extend(self.config.peers.iter().map(|address| (None, vec![*address])));
+            let found = joining.discovered.iter();
+            dials.extend(found.map(|(device, addresses)| (Some(*device), addresses.clone())));
+        }
         let visited = self.links.visited();
         dials.retain(|(device, _)| device.is_none_or(|device| !visited.contains(&device)));
         for (device, addresses) in dials {
@@ -60,8 +64,7 @@ impl Runner {
     fn knock(&mut self, now: Timestamp) {
         let Some(joining) = &self.joining else { return };
         let relays = self.links.visited();
-        let doors = joining.ticket.doors.iter().map(|door| door.device);
-        let doors: Vec<_> = doors.filter(|device| !relays.contains(device)).collect();
+        let doors: Vec<_> = joining.ticket.doors.iter().map(|door| door.device).collect();
         for device in doors {
             if self.links.tunnels().relay_to(device).is_some() {
                 let dial = Dial { device: Some(device), addresses: Vec::new(), way: Way::Relay };

@@ -51,6 +51,7 @@ struct Draft {
     named: Vec<u8>,
     member: Option<[u8; 32]>,
     doors: Vec<(u8, Vec<SocketAddr>)>,
+    relays: Vec<(u8, Vec<SocketAddr>)>,
     secret: [u8; 16],
     role: Option<[u8; 16]>,
 }
@@ -74,17 +75,18 @@ impl Draft {
             addresses: addresses.clone(),
         };
         let doors: Vec<_> = self.doors.iter().map(door).collect();
-        text(&encode(&(&self.name, Signed::sign(invite, &issuer), doors, self.secret)))
+        let relays: Vec<_> = self.relays.iter().map(door).collect();
+        text(&encode(&(&self.name, Signed::sign(invite, &issuer), doors, relays, self.secret)))
     }
 
     fn is_bounded(&self) -> bool {
         self.name.len() <= 64
             && !self.name.contains(char::is_control)
-            && self.doors.len() <= 4
+            && self.doors.len() + self.relays.len() <= 4
             && self.named.len() <= 4
             && self.named.is_empty() == (self.uses == 0)
             && (self.member.is_none() || (self.uses == 1 && self.named == [1]))
-            && self.doors.iter().all(|(_, addresses)| addresses.len() <= 6)
+            && self.doors.iter().chain(&self.relays).all(|(_, addresses)| addresses.len() <= 6)
     }
 }
 
@@ -104,6 +106,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         named: named.to_vec(),
         member,
         doors: vec![(1, vec!["192.0.2.7:4000".parse().expect("an address")])],
+        relays: vec![(3, vec!["192.0.2.9:7300".parse().expect("an address")])],
         secret: [4; 16],
         role: (uses > 0).then_some([6; 16]),
     };

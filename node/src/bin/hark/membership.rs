@@ -261,6 +261,9 @@ pub(crate) struct JoinArguments {
     /// The name shown to others, from now on
     #[arg(long)]
     name: Option<String>,
+    /// Never reveal this device's address to members: come in by the relays that the ticket names
+    #[arg(long)]
+    relay_only: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -284,12 +287,14 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     if newcomer {
         let printed = as_device_of.is_none().then(|| recovery.key().id());
         let name = arguments.name.as_deref();
-        // The next time it finds the others by what it has learnt of them.
-        come_in(&arguments.home, &home, ticket, name, printed, |node| {
+        // The next time it finds the others by what it has learnt of them, or by the charter's relays.
+        let relay_only = arguments.relay_only;
+        come_in(&arguments.home, &home, ticket, name, relay_only, printed, |node| {
             if let (Some(promised), Some(store)) = (promised, home.find(organisation)?) {
                 role = role.take().or(given_role(node, store.member(), promised));
             }
-            Ok(knows_others(&home, organisation)? && role.is_some() == promised.is_some())
+            let knows_way = if relay_only { knows_relays } else { knows_others };
+            Ok(knows_way(&home, organisation)? && role.is_some() == promised.is_some())
         })?;
     }
     let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
@@ -329,6 +334,7 @@ pub(crate) fn come_in(
     home: &Home,
     ticket: Ticket,
     name: Option<&str>,
+    relay_only: bool,
     recovery: Option<DeviceId>,
     mut is_ready: impl FnMut(&Node) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
@@ -343,7 +349,7 @@ pub(crate) fn come_in(
         listen: Vec::new(),
         peers: Vec::new(),
         mdns: true,
-        relay_only: false,
+        relay_only,
         port_mapping: false,
         transmit: Some(TransmitMode::Ptt),
         profile: None,
@@ -366,6 +372,12 @@ pub(crate) fn knows_others(home: &Home, organisation: OrganisationId) -> anyhow:
     let known = Directory::restore(store.charter(), &store.members()?);
     let mut records = known.records().map(Signed::unverified);
     Ok(records.any(|record| record.device != own && !record.addresses.is_empty()))
+}
+
+/// Whether this device has written down a relay of the charter.
+fn knows_relays(home: &Home, organisation: OrganisationId) -> anyhow::Result<bool> {
+    let store = home.find(organisation)?;
+    Ok(store.is_some_and(|store| relays_of(store.charter()).next().is_some()))
 }
 
 /// The name of the role that the ticket has promised, once the door has given it. [PROTO-4.8]

@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
     if !is_known()? {
         // As a newcomer it is shown the charter, which says whose words these are.
         let name = arguments.name.as_deref();
-        come_in(&arguments.home, &home, ticket, name, None, |_| {
+        come_in(&arguments.home, &home, ticket, name, false, None, |_| {
             Ok(is_known()? && knows_others(&home, organisation)?)
         })?;
     }
