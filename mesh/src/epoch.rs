@@ -35,6 +35,20 @@ impl Signable for EpochHeader {
     }
 }
 
+/// Whether an epoch of this number counts where `known` is the highest known of its channel; 0 is
+/// none. Nobody can use up the numbers, so that there is always a higher one. [PROTO-11.11]
+pub(crate) fn is_near(known: u64, number: u64) -> bool {
+    let most = if known == 0 { FIRST_NUMBER_MAX } else { known.saturating_add(NUMBER_STEP_MAX) };
+    number <= most
+}
+
+/// The number of the next epoch of a steward that knows of this highest number of the channel, and
+/// has heard of that one from a relay. [PROTO-11.11]
+pub(crate) fn next_number(known: u64, told: u64) -> u64 {
+    let most = if known == 0 { FIRST_NUMBER_MAX - 1 } else { known.saturating_add(TOLD_STEP_MAX) };
+    known.max(told.min(most)).saturating_add(1)
+}
+
 /// An epoch's header and some of its seals: from the steward to a relay those of the devices there,
 /// from a relay to a device its own. [PROTO-11.5]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +186,18 @@ pub const SEALS_MAX: usize = 640;
 /// Devices of each kind in one message; further ones go in the next.
 pub const ATTENDANCE_MAX: usize = 180;
 
+/// The highest number of an epoch where none is known of its channel; it leaves as many again.
+const FIRST_NUMBER_MAX: u64 = 1 << 62;
+
+/// How much higher than the highest known the number of an epoch may be. Lower would keep halves of
+/// a squad apart that have dealt differently many; these are more than could be dealt in half a year.
+const NUMBER_STEP_MAX: u64 = 1 << 24;
+
+/// How much higher than the highest that it knows a steward takes a relay's word for. Lower would
+/// have one that was away deal in vain; higher would let a relay keep others, who have missed a few
+/// epochs, from taking the next.
+const TOLD_STEP_MAX: u64 = 1 << 16;
+
 /// Bytes of a message's header and lengths, at most.
 const HEADER_BYTES: usize = 320;
 
@@ -250,7 +276,24 @@ mod tests {
         }
     }
 
+    /// [PROTO-11.11] Numbers that were in use once, and the last ones that could be.
+    #[test]
+    fn numbers_are_near_each_other() {
+        assert!(is_near(0, 1 << 62) && !is_near(0, (1 << 62) + 1));
+        assert!(is_near(5, 5 + (1 << 24)) && !is_near(5, 6 + (1 << 24)));
+        assert!(is_near(9, 1), "a lower one is another steward's");
+        assert_eq!((next_number(0, 0), next_number(7, 3), next_number(7, 9)), (1, 8, 10));
+        assert_eq!(next_number(7, u64::MAX), 8 + (1 << 16));
+    }
+
     proptest! {
+        /// [PROTO-11.11] Whatever a relay tells, whoever knows as much as the steward takes its next.
+        #[test]
+        fn there_is_always_a_next_number(known in 0..=u64::MAX - (1 << 24), told: u64) {
+            let next = next_number(known, told);
+            prop_assert!(next > known && is_near(known, next));
+        }
+
         /// [PROTO-11.6]
         #[test]
         fn a_change_makes_one_of_the_other(

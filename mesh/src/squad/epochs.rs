@@ -29,7 +29,7 @@ use crate::{
         Charter,
         content::{Capabilities, Place},
     },
-    epoch::{Attendance, EpochHeader, EpochMessage, Holders},
+    epoch::{Attendance, EpochHeader, EpochMessage, Holders, is_near},
     message::Message,
     target::Hearing,
 };
@@ -167,12 +167,14 @@ impl Squad {
         let header = message.header.verify()?;
         let EpochHeader { channel, issuer, number, .. } = *header;
         let charter = Arc::clone(self.charter());
-        let place = Place::Channel(channel);
-        let speaks = |member| charter.state().allows(member, Capabilities::SPEAK, place);
-        if issuer == self.key.id() || !charter.owner(issuer).is_some_and(speaks) {
+        if issuer == self.key.id() || !may_deal(&charter, channel, issuer) {
             return Err(MessageError::NotSteward);
         }
         let epochs = &mut self.epochs;
+        let known = epochs.held.newest(channel).max(epochs.hub.newest(channel));
+        if !is_near(known, number) {
+            return Err(MessageError::FarEpoch);
+        }
         let base = message.holders.base.and_then(|hash| {
             let held = epochs.held.holders(channel, hash);
             held.or_else(|| epochs.hub.holders((channel, issuer), hash))
@@ -213,8 +215,12 @@ impl Squad {
     pub(super) fn judge_epochs(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         let cut = |channel, device| is_cut(&charter, channel, device);
-        self.epochs.held.judge(cut);
+        let deals = |channel, device| may_deal(&charter, channel, device);
         self.epochs.stewards.judge(now, cut);
+        for channel in self.epochs.held.judge(now, cut, deals) {
+            self.epochs.stewards.voided(now, channel);
+        }
+        self.epochs.hub.judge(deals);
         self.epochs.hub.look(now);
         self.epochs.changed = true;
     }
@@ -310,10 +316,10 @@ impl Squad {
         let charter = Arc::clone(self.charter());
         loop {
             let Self { epochs, liveness, key, .. } = self;
-            let newest = |channel| epochs.held.newest(channel);
+            let held = |channel| (epochs.held.newest(channel), epochs.held.dealt(channel));
             let reachable = |relay| liveness.is_reachable(relay);
             let hears = |channel, device| may_hear(&charter, channel, device) == Some(true);
-            let dealt = epochs.stewards.poll(now, key, &*epochs.random, newest, reachable, hears);
+            let dealt = epochs.stewards.poll(now, key, &*epochs.random, held, reachable, hears);
             let Some(dealt) = dealt else { return };
             let EpochHeader { channel, issuer, number, .. } = *dealt.header.unverified();
             for (relay, seals) in dealt.parts {
@@ -420,6 +426,13 @@ fn may_hear(charter: &Charter, channel: ChannelId, device: DeviceId) -> Option<b
     };
     let all: BTreeSet<_> = state.linked(channel).chain([channel]).collect();
     Some(Target::of_channel(channel).reaches(state, member, &all))
+}
+
+/// Whether the charter lets a device deal epochs of a channel.
+fn may_deal(charter: &Charter, channel: ChannelId, device: DeviceId) -> bool {
+    let place = Place::Channel(channel);
+    let speaks = |member| charter.state().allows(member, Capabilities::SPEAK, place);
+    charter.owner(device).is_some_and(speaks)
 }
 
 /// Whether a device may not hear a channel. One that the charter does not know yet has come by the

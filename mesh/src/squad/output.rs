@@ -324,6 +324,9 @@ pub enum MessageError {
     /// An epoch for those who hold another one that is not known here: all of them are to be named.
     #[error("an epoch whose holders build upon others that are not known")]
     UnknownHolders,
+    /// An epoch whose number is too high to be the next. [PROTO-11.11]
+    #[error("an epoch whose number leaves too many out")]
+    FarEpoch,
     /// A move that nobody has the right to.
     #[error("move: {0}")]
     Move(MoveError),

@@ -50,6 +50,8 @@ pub(super) struct HeldEpoch {
     ends: Option<Timestamp>,
     /// Somebody holds it who may not any more.
     tainted: bool,
+    /// Whoever dealt it may not any more: what is lower counts again.
+    void: bool,
     /// The next generation of our key in it; there are 256.
     generation: u16,
 }
@@ -149,27 +151,47 @@ impl Held {
             return false;
         }
         let id = *secret.id();
-        let (came, ends, generation) = (now, None, 0);
-        epochs.push(HeldEpoch { number, issuer, secret, holders, came, ends, tainted, generation });
-        epochs.sort_by_key(|epoch| (epoch.number, *epoch.secret.id()));
+        let (came, ends, void, generation) = (now, None, false, 0);
+        epochs.push(HeldEpoch {
+            number,
+            issuer,
+            secret,
+            holders,
+            came,
+            ends,
+            tainted,
+            void,
+            generation,
+        });
+        epochs.sort_by_key(|epoch| (!epoch.void, epoch.number, *epoch.secret.id()));
         if epochs.len() > EPOCHS_KEPT {
             forget(&mut self.forgotten, channel, &epochs.remove(0));
         }
-        if let Some((_, others)) = epochs.split_last_mut() {
-            for other in others {
-                other.ends.get_or_insert(now + KEPT_AFTER);
-            }
-        }
+        end_all_but_last(now, epochs);
         epochs.iter().any(|epoch| *epoch.secret.id() == id)
     }
 
-    /// Judges anew who holds what by who `is_cut` from a channel.
-    pub(super) fn judge(&mut self, is_cut: impl Fn(ChannelId, DeviceId) -> bool) {
+    /// Judges anew who holds what by who `is_cut` from a channel, and what counts by who `deals`
+    /// there; gives the channels on which something counts no more. [PROTO-11.11]
+    pub(super) fn judge(
+        &mut self,
+        now: Timestamp,
+        is_cut: impl Fn(ChannelId, DeviceId) -> bool,
+        deals: impl Fn(ChannelId, DeviceId) -> bool,
+    ) -> Vec<ChannelId> {
+        let mut voided = Vec::new();
         for (channel, epochs) in &mut self.channels {
-            for epoch in epochs {
+            for epoch in &mut *epochs {
                 epoch.tainted = epoch.holders.devices().iter().any(|it| is_cut(*channel, *it));
+                if !epoch.void && !deals(*channel, epoch.issuer) {
+                    epoch.void = true;
+                    voided.push(*channel);
+                }
             }
+            epochs.sort_by_key(|epoch| (!epoch.void, epoch.number, *epoch.secret.id()));
+            end_all_but_last(now, epochs);
         }
+        voided
     }
 
     /// The epoch to seal with for a channel: the newest that nobody holds who may not. One that has
@@ -179,7 +201,7 @@ impl Held {
         let usable = epochs.filter(|epoch| {
             let own = epoch.holders.place(self.key.id()).is_some();
             let young = now.saturating_duration_since(epoch.came) < SEALS_FOR;
-            own && young && !epoch.tainted && epoch.generation < GENERATIONS
+            own && young && !epoch.tainted && !epoch.void && epoch.generation < GENERATIONS
         });
         let ripe = |epoch: &&HeldEpoch| epoch.came + USED_AFTER <= now;
         usable.clone().find(ripe).or_else(|| usable.clone().next())
@@ -200,11 +222,15 @@ impl Held {
         epochs.find(|epoch| epoch.holders.hash() == hash).map(|epoch| &epoch.holders)
     }
 
-    /// The highest number of an epoch of the channel.
+    /// The highest number of an epoch of the channel that counts; 0 where there is none.
     pub(super) fn newest(&self, channel: ChannelId) -> u64 {
-        let epochs = self.channels.get(&channel);
-        let newest = epochs.and_then(|epochs| epochs.last()).map_or(0, |epoch| epoch.number);
-        newest.max(self.forgotten.get(&(channel, self.key.id())).copied().unwrap_or(0))
+        let epochs = self.channels.get(&channel).into_iter().flatten();
+        epochs.filter(|epoch| !epoch.void).map(|epoch| epoch.number).max().unwrap_or(0)
+    }
+
+    /// The highest number of our own that is forgotten; 0 where there is none.
+    pub(super) fn dealt(&self, channel: ChannelId) -> u64 {
+        self.forgotten.get(&(channel, self.key.id())).copied().unwrap_or(0)
     }
 
     /// All that open, by channel.
@@ -241,6 +267,19 @@ impl Held {
         let previous = self.previous.as_ref().map(|(_, until)| *until);
         let told = self.told.values().filter_map(Telling::timeout);
         epochs.filter(|at| *at > now).chain(prekeys).chain(previous).chain(told).min()
+    }
+}
+
+/// What is worse than the last opens for a while yet. [PROTO-11.7]
+fn end_all_but_last(now: Timestamp, epochs: &mut [HeldEpoch]) {
+    let Some((best, others)) = epochs.split_last_mut() else { return };
+    if best.void {
+        best.ends.get_or_insert(now + KEPT_AFTER);
+    } else {
+        best.ends = None;
+    }
+    for other in others {
+        other.ends.get_or_insert(now + KEPT_AFTER);
     }
 }
 

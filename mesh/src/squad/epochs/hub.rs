@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Hub {
     prekeys: BTreeMap<DeviceId, (Signed<Prekey>, Timestamp)>,
     channels: BTreeMap<ChannelId, Attended>,
-    passed: BTreeMap<(ChannelId, DeviceId), (Holders, Timestamp)>,
+    passed: BTreeMap<(ChannelId, DeviceId), Passed>,
     look_at: Option<Timestamp>,
 }
 
@@ -32,7 +32,13 @@ struct Attended {
     due_at: Option<Timestamp>,
     /// Those who have let it pass, and until when they are not asked again.
     failed: BTreeMap<DeviceId, Timestamp>,
-    newest: u64,
+}
+
+/// What a steward has dealt last.
+struct Passed {
+    holders: Holders,
+    number: u64,
+    came: Timestamp,
 }
 
 /// What a steward, or one who is none any more, was told.
@@ -136,7 +142,7 @@ impl Hub {
         numbers: &mut u64,
     ) -> Option<(DeviceId, Attendance)> {
         for (channel, attended) in &mut self.channels {
-            let (steward, newest) = (attended.steward, attended.newest);
+            let steward = attended.steward;
             for (device, telling) in &mut attended.tellings {
                 let nobody = BTreeMap::new();
                 let here = if Some(*device) == steward { &attended.here } else { &nobody };
@@ -146,15 +152,14 @@ impl Hub {
                         number: sent.number,
                         channel: *channel,
                         whole,
-                        after: newest,
+                        after: newest(&self.passed, *channel),
                         here: List::truncated(keys.map(|(prekey, _)| prekey.clone())),
                         gone: List::truncated(sent.gone.iter().copied()),
                     };
                     // A steward that knew of it before has dealt already.
-                    let dealt =
-                        self.passed.get(&(*channel, *device)).is_some_and(|(holders, _)| {
-                            sent.here.is_empty() && holders.devices().iter().eq(here.keys())
-                        });
+                    let dealt = self.passed.get(&(*channel, *device)).is_some_and(|passed| {
+                        sent.here.is_empty() && passed.holders.devices().iter().eq(here.keys())
+                    });
                     if Some(*device) == steward && !dealt {
                         attended.due_at.get_or_insert(now + SILENT_AFTER);
                     }
@@ -185,16 +190,18 @@ impl Hub {
     /// A steward has dealt an epoch.
     pub(super) fn dealt(&mut self, now: Timestamp, header: &EpochHeader, holders: &Holders) {
         if let Some(attended) = self.channels.get_mut(&header.channel) {
-            attended.newest = attended.newest.max(header.number);
             if attended.steward == Some(header.issuer) {
                 let telling = attended.tellings.get(&header.issuer);
                 let waits = telling.is_some_and(|telling| telling.sent.is_some());
                 attended.due_at = waits.then_some(now + SILENT_AFTER);
             }
         }
-        self.passed.insert((header.channel, header.issuer), (holders.clone(), now));
+        let of = (header.channel, header.issuer);
+        let before = self.passed.get(&of).map_or(0, |passed| passed.number);
+        let (holders, number) = (holders.clone(), header.number.max(before));
+        self.passed.insert(of, Passed { holders, number, came: now });
         if self.passed.len() > PASSED_MAX {
-            let oldest = self.passed.iter().min_by_key(|(_, (_, came))| *came);
+            let oldest = self.passed.iter().min_by_key(|(_, passed)| passed.came);
             if let Some(key) = oldest.map(|(key, _)| *key) {
                 self.passed.remove(&key);
             }
@@ -203,7 +210,26 @@ impl Hub {
 
     /// The holders of an epoch that was passed on, by their hash.
     pub(super) fn holders(&self, of: (ChannelId, DeviceId), hash: ObjectHash) -> Option<&Holders> {
-        self.passed.get(&of).map(|(holders, _)| holders).filter(|holders| holders.hash() == hash)
+        self.passed.get(&of).map(|passed| &passed.holders).filter(|holders| holders.hash() == hash)
+    }
+
+    /// The highest number of an epoch of the channel that was passed on; 0 where there is none.
+    pub(super) fn newest(&self, channel: ChannelId) -> u64 {
+        newest(&self.passed, channel)
+    }
+
+    /// What was dealt counts no more where `deals` says so of a channel and a device: a steward whom
+    /// that has overtaken is told anew who is there, and deals again. [PROTO-11.11]
+    pub(super) fn judge(&mut self, deals: impl Fn(ChannelId, DeviceId) -> bool) {
+        let over = |(channel, issuer): &(ChannelId, DeviceId)| !deals(*channel, *issuer);
+        let voided = self.passed.extract_if(.., |of, _| over(of));
+        for ((channel, _), passed) in voided.collect::<Vec<_>>() {
+            if passed.number > newest(&self.passed, channel)
+                && let Some(attended) = self.channels.get_mut(&channel)
+            {
+                attended.tellings.values_mut().for_each(|telling| telling.begun = false);
+            }
+        }
     }
 
     /// Whether a device is one whom an epoch can be sealed to.
@@ -234,6 +260,11 @@ impl Hub {
         });
         channels.chain(self.look_at).min()
     }
+}
+
+fn newest(passed: &BTreeMap<(ChannelId, DeviceId), Passed>, channel: ChannelId) -> u64 {
+    let of = passed.iter().filter(|((of, _), _)| *of == channel);
+    of.map(|(_, passed)| passed.number).max().unwrap_or(0)
 }
 
 impl Attended {

@@ -9,7 +9,7 @@ use hark_keys::{
 };
 
 use crate::{
-    epoch::{Attendance, EpochHeader, Holders},
+    epoch::{Attendance, EpochHeader, Holders, next_number},
     message::LISTENING_MAX,
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Stewards {
 #[derive(Default)]
 struct Stewardship {
     relays: BTreeMap<DeviceId, Source>,
-    /// The highest number that a relay knows of.
+    /// The highest number that a relay has told.
     after: u64,
     /// When the next epoch is due.
     due_at: Option<Timestamp>,
@@ -100,14 +100,21 @@ impl Stewards {
         }
     }
 
-    /// The next epoch that is due: for those who `hears` says may hear it, with a number above
-    /// `newest`; relays that are `reachable` come before others. [PROTO-11.4]
+    /// The epochs of a channel count no more.
+    pub(super) fn voided(&mut self, now: Timestamp, channel: ChannelId) {
+        if let Some(stewardship) = self.channels.get_mut(&channel) {
+            stewardship.due_at = Some(now);
+        }
+    }
+
+    /// The next epoch that is due: for those who `hears` says may hear it, with a number after what
+    /// `held` says of the channel's; relays that are `reachable` come before others. [PROTO-11.4]
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
         key: &DeviceKey,
         random: &dyn Random,
-        newest: impl Fn(ChannelId) -> u64,
+        held: impl Fn(ChannelId) -> (u64, u64),
         reachable: impl Fn(DeviceId) -> bool,
         hears: impl Fn(ChannelId, DeviceId) -> bool,
     ) -> Option<Dealt> {
@@ -118,7 +125,8 @@ impl Stewards {
             let ways = stewardship.ways(&reachable, |device| hears(*channel, device));
             // Who does not hear the channel deals nothing for it.
             if ways.contains_key(&key.id()) {
-                let number = newest(*channel).max(stewardship.after).saturating_add(1);
+                let (newest, dealt) = held(*channel);
+                let number = next_number(newest, stewardship.after).max(dealt.saturating_add(1));
                 return Some(stewardship.deal(key, random, (*channel, number), &ways));
             }
         }
@@ -184,7 +192,6 @@ impl Stewardship {
                 part.push(seal);
             }
         }
-        self.after = number;
         self.holders = Some(holders.clone());
         Dealt { header, holders, secret: dealer.secret(id), parts }
     }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use hark_keys::{
-    ChannelId, DeviceId, DeviceKey, EpochSecret, List, SeededRandom, SenderKey, SenderKeyring,
-    TargetId, Timestamp,
+    ChannelId, DeviceId, DeviceKey, EpochDealer, EpochSecret, List, SeededRandom, SenderKey,
+    SenderKeyring, TargetId, Timestamp,
 };
 
 use crate::{
@@ -34,6 +34,8 @@ struct Room {
     links: BTreeSet<(usize, usize)>,
     /// Whose messages get lost.
     mute: Option<usize>,
+    /// Where each device has said that it takes what is sealed to it.
+    prekeys: BTreeMap<DeviceId, Prekey>,
 }
 
 struct Node {
@@ -44,6 +46,8 @@ struct Node {
     sealed: BTreeSet<([u8; 32], u8)>,
     own_key: bool,
     roster: Vec<DeviceId>,
+    /// The number of the epoch that it seals with.
+    number: u64,
     opens: Vec<EpochSecret>,
     talkers: Vec<DeviceId>,
     ever: BTreeSet<[u8; 32]>,
@@ -107,6 +111,7 @@ impl Room {
                 sealed: BTreeSet::new(),
                 own_key: false,
                 roster: Vec::new(),
+                number: 0,
                 opens: Vec::new(),
                 talkers: Vec::new(),
                 ever: BTreeSet::new(),
@@ -116,7 +121,8 @@ impl Room {
         });
         let nodes = nodes.collect();
         let (queue, links) = (BTreeMap::new(), BTreeSet::new());
-        Self { now, nodes, relays, channel, queue, happened: 0, links, mute: None }
+        let prekeys = BTreeMap::new();
+        Self { now, nodes, relays, channel, queue, happened: 0, links, mute: None, prekeys }
     }
 
     /// The first `count` members are linked with all relays.
@@ -248,10 +254,12 @@ impl Room {
                     if bytes.first() == Some(&RECORDS) {
                         return true;
                     }
-                    if index >= self.relays
-                        && matches!(Message::decode(&bytes), Ok(Message::Epoch(_)))
-                    {
-                        node.dealt += bytes.len();
+                    match Message::decode(&bytes) {
+                        Ok(Message::Epoch(_)) if index >= self.relays => node.dealt += bytes.len(),
+                        Ok(Message::Prekey(prekey)) => {
+                            self.prekeys.insert(node.key.id(), prekey.unverified().clone());
+                        }
+                        _ => {}
                     }
                     let to = self.nodes.iter().position(|node| node.key.id() == to).unwrap();
                     if self.mute != Some(index) {
@@ -294,6 +302,33 @@ impl Room {
 
     fn members(&self) -> &[Node] {
         &self.nodes[self.relays..]
+    }
+
+    /// Has a member deal an epoch of this number for others by the first relay, whoever is the
+    /// steward. Gives its id, where the relay takes it.
+    fn deal(&mut self, member: usize, number: u64, others: &[usize]) -> Option<[u8; 32]> {
+        let dealer = EpochDealer::generate(&SeededRandom::new(number));
+        let holders = Holders::new(others.iter().map(|other| self.id(*other)));
+        let header = EpochHeader {
+            channel: self.channel,
+            issuer: self.id(member),
+            number,
+            dealer: dealer.public(),
+            commitment: dealer.commitment(),
+            holders: holders.hash(),
+        };
+        let header = Signed::sign(header, &self.node(member).key);
+        let id = header.hash();
+        let seal = |device: &DeviceId| {
+            Some((holders.place(*device)?, dealer.seal(&id, self.prekeys.get(device)?)?))
+        };
+        let seals: Vec<_> = holders.devices().iter().map(|it| seal(it).expect("a seal")).collect();
+        let (message, _) = EpochMessage::first_of(&header, &holders, None, &seals);
+        let bytes = Message::Epoch(Box::new(message)).encode();
+        let (now, from) = (self.now, self.id(member));
+        let taken = self.nodes[0].squad.handle_message(now, from, &bytes).is_ok();
+        self.pump();
+        taken.then_some(id)
     }
 
     /// A frame of a member to the channel, and who opens it.
@@ -355,7 +390,9 @@ impl Node {
             }
             Event::NoKey(_) => self.seals = None,
             Event::OwnKey { .. } => (self.seals, self.own_key) = (None, true),
-            Event::EpochRoster { devices, .. } => self.roster = devices,
+            Event::EpochRoster { devices, number, .. } => {
+                (self.roster, self.number) = (devices, number);
+            }
             Event::Epochs { secrets, talkers, .. } => {
                 self.ever.extend(secrets.iter().map(|secret| *secret.id()));
                 (self.opens, self.talkers) = (secrets, talkers);
@@ -504,4 +541,107 @@ fn without_a_relay_everybody_seals_with_a_key_of_its_own() {
     assert!(room.node(0).own_key && room.node(1).own_key);
     let other = room.id(1);
     assert_eq!(room.node(0).plan.direct, [other]);
+}
+
+/// A member that dealt an epoch with the highest number had the last word: no steward could deal a
+/// higher one, and its own numbers were used up by trying. [PROTO-11.11]
+#[test]
+fn one_who_deals_the_highest_number_has_not_the_last_word() {
+    let mut room = Room::new(1, 40);
+    room.fill(39);
+    room.run_for(5_000);
+    let before = room.epoch_of(0..39);
+    let steward = room.steward();
+    let liar = (1..39).find(|member| *member != steward).unwrap();
+    let others: Vec<_> = (0..39).filter(|member| ![steward, liar].contains(member)).collect();
+    let number = room.node(0).number;
+    for far in [u64::MAX, number + (1 << 24) + 1] {
+        assert_eq!(room.deal(liar, far, &others), None);
+    }
+    // By a number that could be the next it has its way, until it is removed.
+    let own = room.deal(liar, number + (1 << 24), &others).expect("a number that could be");
+    room.run_for(11_000);
+    assert_eq!(room.epoch_held_by(others.iter().copied(), others.iter().copied()), own);
+    assert_eq!(room.node(steward).seals.as_ref().map(|(it, _)| *it.id()), Some(before));
+    let (founder, member) = (room.relays, room.node(liar).squad.member().unwrap());
+    let remove = Change::Remove { member, admission: 1 };
+    room.nodes[founder].squad.edit(room.now, vec![remove]).unwrap();
+    room.pump();
+    room.run_for(1_000);
+    let rest = (0..39).filter(|member| *member != liar);
+    let after = room.epoch_of(rest.clone());
+    assert!(![before, own].contains(&after));
+    // It stays so, and who comes now hears the others.
+    room.run_for(11_000);
+    assert_eq!(room.epoch_of(rest.clone()), after);
+    room.link(0, room.relays + 39);
+    room.run_for(1_000);
+    assert_ne!(room.epoch_of(rest.chain([39])), after);
+}
+
+/// Who lost the right to speak may have dealt the last epoch, and left the steward out.
+/// [PROTO-11.11]
+#[test]
+fn an_epoch_ends_with_the_right_of_who_dealt_it() {
+    let mut room = Room::new(1, 40);
+    room.fill(40);
+    room.run_for(5_000);
+    let steward = room.steward();
+    let liar = (1..40).find(|member| *member != steward).unwrap();
+    let others: Vec<_> = (0..40).filter(|member| ![steward, liar].contains(member)).collect();
+    let own = room.deal(liar, room.node(0).number + 1, &others).expect("the next");
+    room.run_for(11_000);
+    assert_eq!(room.epoch_held_by(others.iter().copied(), others.iter().copied()), own);
+    let rule = Rule {
+        at: Place::Channel(room.channel),
+        subject: Subject::Member(room.node(liar).squad.member().unwrap()),
+        allow: Capabilities::NONE,
+        deny: Capabilities::SPEAK,
+    };
+    room.nodes[room.relays].squad.edit(room.now, vec![Change::Rule(rule)]).unwrap();
+    room.pump();
+    room.run_for(1_000);
+    let after = room.epoch_held_by((0..40).filter(|it| *it != liar), 0..40);
+    assert_ne!(after, own);
+    assert_eq!(room.speak(steward), (0..40).filter(|it| *it != steward).collect::<Vec<_>>());
+}
+
+/// A relay that told its steward of the highest number had it use up its own: what it dealt after that
+/// was taken by nobody. [PROTO-11.11]
+#[test]
+fn a_steward_takes_no_relays_word_for_the_highest_number() {
+    let mut room = Room::new(2, 40);
+    room.fill(40);
+    room.run_for(5_000);
+    let steward = room.steward();
+    // The relay that lies has nothing else to tell.
+    let leavers: Vec<_> = (0..40).filter(|member| *member != steward).take(3).collect();
+    for leaver in &leavers {
+        room.unlink(1, room.relays + leaver);
+    }
+    room.run_for(2_000);
+    let mut before = room.epoch_of(0..40);
+    let number = room.node(steward).number;
+    let said = Attendance {
+        number: 1 << 40,
+        channel: room.channel,
+        whole: false,
+        after: u64::MAX,
+        here: List::default(),
+        gone: List::default(),
+    };
+    let (now, relay) = (room.now, room.nodes[1].key.id());
+    let bytes = Message::Attendance(said).encode();
+    let index = room.relays + steward;
+    assert!(room.nodes[index].squad.handle_message(now, relay, &bytes).is_ok());
+    for (count, leaver) in leavers.iter().enumerate() {
+        room.unlink(0, room.relays + leaver);
+        room.run_for(12_000);
+        let gone = &leavers[..=count];
+        let after = room.epoch_of((0..40).filter(|member| !gone.contains(member)));
+        assert_ne!(after, before);
+        assert_eq!(room.steward(), steward);
+        before = after;
+    }
+    assert!(room.node(steward).number <= number + 3 * ((1 << 16) + 1));
 }
