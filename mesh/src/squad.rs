@@ -111,6 +111,8 @@ pub struct Squad {
     epochs: Epochs,
     /// What this device does for others as a relay, if it is one.
     serving: Option<Serving>,
+    /// The highest number of the offers to be one that were withdrawn.
+    offered: u64,
     /// Messages under way, and what is to be done with their answers.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
@@ -186,6 +188,7 @@ impl Squad {
             targets: Targets::new(Arc::clone(&key), random, generations),
             key,
             serving: member.is_none().then(Serving::infrastructure),
+            offered: 0,
             member,
             relay_only,
             presence,

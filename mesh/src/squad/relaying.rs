@@ -29,8 +29,9 @@ impl Squad {
         match (rate_kbps, self.serving.as_ref().filter(|serving| !serving.is_ending())) {
             (Some(rate), None) => {
                 self.stop_serving();
-                // Whoever has heard an offer of an earlier run takes higher numbers only.
-                let serving = Serving::volunteer(now, self.presence.incarnation >> 1, rate);
+                // Whoever has heard an offer of before, or of an earlier run, takes higher numbers only.
+                let after = self.offered.max(self.presence.incarnation >> 1);
+                let serving = Serving::volunteer(now, after, rate);
                 self.serving = Some(serving);
                 self.leave_volunteers();
                 for (device, link) in self
@@ -60,7 +61,9 @@ impl Squad {
 
     /// Forwards for nobody any more.
     fn stop_serving(&mut self) {
-        if self.serving.take().is_some() {
+        if let Some(serving) = self.serving.take() {
+            // And the last one of all, which has withdrawn it.
+            self.offered = serving.offers() + 1;
             self.epochs.stop_serving();
             self.events.push_back(Event::Serve(Service::Stop));
         }
@@ -230,12 +233,14 @@ impl Squad {
             return Ok(());
         }
         let offer = offer.verify()?;
+        // One that had withdrawn knows nothing of what it was told before.
+        let is_new = !self.relays.contains(device) || !self.relays.offers(now, device);
         if self.relays.take_offer(now, offer)
             && self.links.contains_key(&device)
             && self.uses_volunteer(now, device)
-            && !self.relays.contains(device)
+            && is_new
         {
-            self.use_relay(device, false);
+            self.use_relay(device, true);
         }
         Ok(())
     }

@@ -171,10 +171,12 @@ impl Relays {
         self.attached.keys().copied().filter(|device| state.relay(*device).is_none()).collect()
     }
 
-    /// Volunteers whose lease has ended.
+    /// Volunteers whose lease has ended, and who pass nothing on any more.
     pub(super) fn lapsed(&self, now: Timestamp, state: &State) -> Vec<DeviceId> {
         let mut volunteers = self.volunteers(state);
-        volunteers.retain(|device| !self.offers(now, *device));
+        let brings =
+            |device: &DeviceId| self.offers.get(device).is_some_and(|it| it.until + LINGERS > now);
+        volunteers.retain(|device| !brings(device));
         volunteers
     }
 
@@ -274,8 +276,10 @@ impl Relays {
         reachable: impl Fn(DeviceId) -> bool,
     ) -> Vec<(DeviceId, Cow<'a, BTreeSet<DeviceId>>)> {
         let usable = |(relay, attached): &(&DeviceId, &Attachment)| {
+            let offer = self.offers.get(*relay).filter(|_| state.relay(**relay).is_none());
+            let over = offer.is_some_and(|offered| offered.until <= now);
             let silent = attached.silent_until.is_some_and(|until| until > now);
-            !attached.draining && !silent && reachable(**relay)
+            !over && !attached.draining && !silent && reachable(**relay)
         };
         let mut usable: Vec<_> = self.attached.iter().filter(usable).collect();
         usable.sort_by_key(|(relay, _)| {
@@ -405,8 +409,8 @@ impl Relays {
         });
         let offers = self.offers.iter().filter(|(device, _)| self.attached.contains_key(device));
         let failed = self.failed.values().map(|failed| failed.until);
-        let offers = offers.map(|(_, offered)| offered.until);
-        attached.chain(offers).chain(failed.filter(|until| *until > self.looked)).min()
+        let offers = offers.flat_map(|(_, offered)| [offered.until, offered.until + LINGERS]);
+        attached.chain(offers.chain(failed).filter(|until| *until > self.looked)).min()
     }
 
     /// Forgets what time has ended.
@@ -435,6 +439,10 @@ const OFFERS_MAX: usize = 64;
 
 /// The longest that an offer counts for without being made again.
 const LEASE_MAX: Duration = Duration::from_secs(120);
+
+/// How long what a volunteer brings is taken after its lease has ended, or it has withdrawn: it goes on
+/// for 2 s, until the last talker has heard of that.
+const LINGERS: Duration = Duration::from_secs(3);
 
 /// How long a relay is not used at first for a listener whom it failed, and at most.
 const FAILED_FOR: Duration = Duration::from_secs(10);

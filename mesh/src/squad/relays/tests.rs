@@ -230,8 +230,9 @@ fn relays_of_the_charter_come_before_volunteers_and_these_by_what_they_carry() {
     relays.set_draining(device(3), false);
     let later = now + SILENT_FOR;
     assert_eq!(ranked(&relays, later), [2, 3, 1].map(device));
-    // Their leases end.
+    // Their leases end, and what they still pass on comes.
     let end = now + Duration::from_secs(30);
-    assert!(relays.lapsed(later, charter.state()).is_empty());
-    assert_eq!(relays.lapsed(end, charter.state()).len(), 3);
+    assert_eq!(ranked(&relays, end), []);
+    let lapsed = |at| relays.lapsed(at, charter.state()).len();
+    assert_eq!((lapsed(end), lapsed(end + LINGERS)), (0, 3));
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::rights::World;
-use crate::squad::{Event, Service};
+use crate::squad::{Event, Service, Squad, Transmit};
 
 /// A volunteer who stopped cut off what was being said through it.
 #[test]
@@ -11,7 +11,7 @@ fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
     let squad = &mut world.nodes[0].squad;
     while squad.poll_event().is_some() {}
     squad.volunteer(now, Some(9_000));
-    let served = |squad: &mut crate::squad::Squad| {
+    let served = |squad: &mut Squad| {
         let events = std::iter::from_fn(|| squad.poll_event());
         let served = events.filter_map(|event| match event {
             Event::Serve(service) => Some(service),
@@ -34,4 +34,49 @@ fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
     assert_eq!(services.iter().filter(|it| **it == Service::Stop).count(), 1);
     squad.handle_timeout(now + Duration::from_secs(9));
     assert!(!served(squad).contains(&Service::Stop));
+}
+
+/// Whoever heard of a volunteer's end before its talkers did took nothing more of it, and missed what
+/// they still said by it. [PROTO-10.5]
+#[test]
+fn what_a_volunteer_still_brings_is_taken() {
+    let mut world = World::new(2);
+    let (now, volunteer) = (world.now, world.id(1));
+    let tell = |world: &mut World, rate| {
+        world.nodes[1].squad.volunteer(now, rate);
+        world.nodes[1].squad.handle_timeout(now);
+        let transmits = std::iter::from_fn(|| world.nodes[1].squad.poll_transmit());
+        let gossip = transmits.filter_map(|it| match it {
+            Transmit::Gossip(bytes) => Some(bytes),
+            _ => None,
+        });
+        for bytes in gossip.collect::<Vec<_>>() {
+            world.nodes[0].squad.handle_gossip(now, Some(volunteer), &bytes).expect("an offer");
+        }
+    };
+    // Whether the slots of a relay are known, each time that this is told.
+    let told = |squad: &mut Squad| {
+        let events = std::iter::from_fn(|| squad.poll_event());
+        let told = events.filter_map(|event| match event {
+            Event::Slots { relay, slots } if relay == volunteer => Some(slots.is_some()),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    tell(&mut world, Some(0));
+    assert_eq!(told(&mut world.nodes[0].squad), [true]);
+    tell(&mut world, None);
+    let squad = &mut world.nodes[0].squad;
+    squad.handle_timeout(now + Duration::from_millis(2_999));
+    assert_eq!(told(squad), []);
+    squad.handle_timeout(now + Duration::from_secs(3));
+    assert_eq!(told(squad), [false]);
+    // One that volunteers again at once is told everything anew.
+    tell(&mut world, Some(0));
+    tell(&mut world, None);
+    tell(&mut world, Some(0));
+    let squad = &mut world.nodes[0].squad;
+    assert_eq!(told(squad), [true, true]);
+    squad.handle_timeout(now + Duration::from_secs(4));
+    assert_eq!(told(squad), []);
 }
