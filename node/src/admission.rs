@@ -1,5 +1,8 @@
 //! Who is admitted: the Hello of `mesh` with this node's identity, charter and tickets.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -53,6 +56,8 @@ pub struct Doorkeeper {
     key: DeviceKey,
     /// A newcomer's printed key, if it has one.
     recovery: Option<Recovery>,
+    /// The relays of the ticket by which it has come.
+    led_by: BTreeSet<DeviceId>,
     clock: Clock,
     counter: Box<dyn UseCounter>,
     state: Mutex<State>,
@@ -104,8 +109,9 @@ impl Doorkeeper {
     ) -> Self {
         let organisation = ticket.invite().organisation;
         let recovery = recovery.map(|printed| Recovery::of(organisation, printed, &key));
+        let led_by = ticket.relays.iter().map(|relay| relay.device).collect();
         let standing = Standing::Newcomer(Box::new(ticket));
-        Self { recovery, ..Self::new(key, standing, presence, clock, counter) }
+        Self { recovery, led_by, ..Self::new(key, standing, presence, clock, counter) }
     }
 
     /// A relay's, which belongs to no member, and learns of the `charter` from the first that comes
@@ -141,7 +147,8 @@ impl Doorkeeper {
             proof: Vec::new(),
             additions: BTreeMap::new(),
         };
-        Self { key, recovery: None, clock, counter, state: Mutex::new(state) }
+        let (recovery, led_by) = (None, BTreeSet::new());
+        Self { key, recovery, led_by, clock, counter, state: Mutex::new(state) }
     }
 
     /// Tells where this node can be reached, for the Hellos to come.
@@ -283,6 +290,13 @@ impl Admission for Doorkeeper {
     fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8> {
         let mut state = self.lock();
         let greeting = match &state.standing {
+            // It was dialled before a door has let us in. It would take us for a member, and have the
+            // link end at once, since we know of no charter yet that names it.
+            Standing::Member(charter, _)
+                if self.led_by.contains(&peer) && charter.state().relay(peer).is_none() =>
+            {
+                return Vec::new();
+            }
             Standing::Member(charter, member) => {
                 let chain = charter.chain_of(*member);
                 let greet = match charter.state().relay(peer) {

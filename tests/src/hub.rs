@@ -95,6 +95,11 @@ impl Hub {
         found.unwrap_or_else(|events| panic!("no {what} after the first {from} of {events:#?}"))
     }
 
+    /// How many such events it has told.
+    pub fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
+        self.events.all().iter().filter(|event| is(event)).count()
+    }
+
     /// How much it has told.
     pub fn told(&self) -> usize {
         self.events.all().len()

@@ -28,12 +28,12 @@ fn members_attach_and_one_is_kept_out_for_a_while() {
     );
 
     let ban = json!({"device": wren.device()});
+    let told = hub.told();
     hub.ask("POST", "organisations/Falconry/bans", &ban);
-    // It dials again as soon as its link has ended, which it may have for another reason just before.
+    let is_end = |event: &Event| event.is("session_down") && event.is_about(&wren.device());
+    hub.wait_after(told, "Wren's end", is_end);
     wren.wait_after(0, "refusal", |event| event.is("refused"));
-    hub.wait_after(0, "Wren's end", |event| {
-        event.is("session_down") && event.is_about(&wren.device())
-    });
+    assert_eq!(hub.count(is_end), 1, "its session stood from its first moment on");
     kestrel.hears(&wren, 100);
     wren.hears(&kestrel, 100);
 
