@@ -20,6 +20,7 @@ mod relay;
 pub mod report;
 pub mod scenario;
 pub mod speech;
+mod stranger;
 mod trace;
 pub mod units;
 mod voice;

@@ -7,6 +7,7 @@ mod names;
 mod order;
 mod problem;
 mod relay;
+mod stranger;
 
 use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
@@ -25,6 +26,7 @@ pub use self::{
     order::{Instruction, InstructionKind, Order},
     problem::Problem,
     relay::Relay,
+    stranger::Stranger,
 };
 use crate::{
     network::{
@@ -62,6 +64,9 @@ pub struct Scenario {
     /// Rented relays.
     #[serde(default)]
     pub relays: Vec<Relay>,
+    /// Those who belong nowhere.
+    #[serde(default)]
+    pub strangers: Vec<Stranger>,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -211,7 +216,8 @@ pub struct Cast {
     pub scenario: Scenario,
     /// The network.
     pub plan: Plan,
-    /// Everyone, in order; host n of the plan is actor n, and the relays come after them.
+    /// Everyone, in order; host n of the plan is actor n, and the relays come after them, and the
+    /// strangers after those.
     pub actors: Vec<Actor>,
     /// What goes wrong, in order of time, with members as actors.
     pub faults: Vec<(Duration, FaultKind)>,
@@ -299,7 +305,13 @@ impl Director<'_> {
         plan.networks[0].name = INTERNET.to_owned();
         self.place_networks(&mut plan)?;
         let actors = self.place_members(&mut plan)?;
-        self.place_relays(&mut plan)?;
+        let relays = self.scenario.relays.iter();
+        let relays = relays.map(|it| (&it.name, it.network.as_ref(), it.link.as_ref()));
+        let strangers = self.scenario.strangers.iter();
+        let strangers = strangers.map(|it| (&it.name, it.network.as_ref(), it.link.as_ref()));
+        for (name, network, link) in relays.chain(strangers) {
+            self.place_machine(&mut plan, name, network, link)?;
+        }
         let cast = names::Cast {
             members: actors.iter().map(|actor| actor.name.clone()).collect(),
             relays: self.scenario.relays.iter().map(|it| it.name.get_ref().clone()).collect(),
@@ -402,16 +414,21 @@ impl Director<'_> {
         Ok(actors)
     }
 
-    fn place_relays(&self, plan: &mut Plan) -> Result<(), Problem> {
-        for relay in &self.scenario.relays {
-            let (name, span) = (relay.name.get_ref(), relay.name.span());
-            if plan.hosts.iter().any(|host| host.name == *name) {
-                return Err(self.problem((span, format!("two machines are called {name:?}"))));
-            }
-            let network = self.network(plan, relay.network.as_ref())?;
-            let (up, down) = self.ways_or_default(relay.link.as_ref(), true)?;
-            plan.hosts.push(HostPlan { name: name.clone(), network, up, down });
+    /// A machine that is no member's.
+    fn place_machine(
+        &self,
+        plan: &mut Plan,
+        name: &Spanned<String>,
+        network: Option<&Spanned<String>>,
+        link: Option<&Spanned<Road>>,
+    ) -> Result<(), Problem> {
+        let (name, span) = (name.get_ref(), name.span());
+        if plan.hosts.iter().any(|host| host.name == *name) {
+            return Err(self.problem((span, format!("two machines are called {name:?}"))));
         }
+        let network = self.network(plan, network)?;
+        let (up, down) = self.ways_or_default(link, true)?;
+        plan.hosts.push(HostPlan { name: name.clone(), network, up, down });
         Ok(())
     }
 

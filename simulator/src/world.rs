@@ -30,6 +30,7 @@ use crate::{
     record::RunRecord,
     relay::{self, Station},
     scenario::{Cast, Disk, Expectation, FaultKind, InstructionKind, TwoWays},
+    stranger,
     trace::Trace,
     voice::Recording,
 };
@@ -138,6 +139,8 @@ enum Action {
         on: bool,
     },
     Order(usize),
+    /// A stranger knocks, by its place among those.
+    Knock(usize),
     Fault(Box<FaultKind>),
     /// Links as they were.
     Relink {
@@ -242,6 +245,9 @@ impl<'a> World<'a> {
             let machine = self.cast.actors.len() + place;
             self.plan(relay.start.as_duration(), Action::Start(machine));
         }
+        for (place, stranger) in self.cast.scenario.strangers.iter().enumerate() {
+            self.plan(stranger.at.as_duration(), Action::Knock(place));
+        }
         for (at, fault) in &self.cast.faults {
             if let FaultKind::Crash { member, disk: Disk::AsOf(at), .. } = fault {
                 self.plan(*at, Action::Backup { member: *member, at: *at });
@@ -316,6 +322,7 @@ impl<'a> World<'a> {
                 self.seats[member].send(Input::command(Command::Listen { net, on }).0);
             }
             Action::Order(index) => self.order(now, index),
+            Action::Knock(place) => self.knock(now, place),
             Action::Relink { of, ways } => self.relink(of, *ways),
             Action::Mend(pairs) => {
                 pairs.iter().for_each(|(from, to)| self.fabric.set_cut(*from, *to, false));
@@ -446,6 +453,23 @@ impl<'a> World<'a> {
                 self.fabric.restart_gateway(network);
             }
         }
+    }
+
+    /// A stranger begins to knock wherever the founder's ticket leads.
+    fn knock(&mut self, now: Duration, place: usize) {
+        let machine = self.seats.len() + self.stations.len() + place;
+        let ticket = self.tickets[0].as_ref().and_then(|ticket| ticket.parse::<Ticket>().ok());
+        let places = ticket.iter().flat_map(|ticket| ticket.doors.iter().chain(&ticket.relays));
+        let addresses: Vec<_> = places.flat_map(|place| &place.addresses).copied().collect();
+        let stranger = &self.cast.scenario.strangers[place];
+        let (every, lasting) = (stranger.every.as_duration(), stranger.lasting.as_duration());
+        let (name, fabric) = (stranger.name.get_ref().clone(), self.fabric.clone());
+        self.tell(now, Some(machine), &format!("knocks at {} addresses", addresses.len()));
+        self.host(machine, move || {
+            let (binder, addresses) = (fabric.binder(machine), addresses.clone());
+            let knocks = stranger::knock(name.clone(), binder, addresses, every, lasting);
+            async move { knocks.await.expect("its machine has free ports") }
+        });
     }
 
     fn order(&mut self, now: Duration, index: usize) {
