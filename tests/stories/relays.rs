@@ -1,5 +1,7 @@
 //! Members and the relay that their charter names.
 
+use std::time::Instant;
+
 use hark_tests::{Event, Hub, Member, Scene};
 use serde_json::{Value, json};
 
@@ -67,4 +69,64 @@ fn one_too_many_waits_for_room() {
     let told = hub.told();
     hub.ask("PUT", "organisations/Falconry/quotas", &json!({"members": 2}));
     hub.wait_after(told, "Wren", is_up(&wren));
+}
+
+/// More is said in one organisation than its quota lets through: it is kept to that, and another one on
+/// the same relay hears all. All of them hide, so that nothing goes past the relay.
+#[test]
+fn one_organisation_beyond_its_quota_takes_nothing_from_another() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Falconry");
+    scene.found("Heron", "Heronry");
+    let hub = Hub::start(&scene);
+    let hidden = |name, sound| {
+        let talk = scene.talk(name).speaking(sound).listen(&["--no-mdns"]);
+        talk.with(&["--relay-only"])
+    };
+    let pair = |founder, other| {
+        hub.serve(&scene, founder);
+        let founder = hidden(founder, "english").start();
+        hub.wait_after(0, "the founder", is_up(&founder));
+        let other = hidden(other, "french").ticket(&founder.ticket()).start();
+        for (here, there) in [(&founder, &other), (&other, &founder)] {
+            here.is_among(&[there]);
+            here.hears(there, 100);
+        }
+        [founder, other]
+    };
+    let [kestrel, wren] = pair("Kestrel", "Wren");
+    let [heron, egret] = pair("Heron", "Egret");
+    // A hundred a second are said by each of the two, and links want a few.
+    for (quota, most) in [("packets", 100), ("kbps", 100)] {
+        let told = hub.told();
+        hub.ask("PUT", "organisations/Falconry/quotas", &json!({quota: most}));
+        hub.wait_after(told, "quota", |event| {
+            event.is("quota_reached") && event.text("quota") == quota
+        });
+        let carried = || {
+            let now = Instant::now();
+            let falconry = hub.ask("GET", "organisations/Falconry", &Value::Null);
+            let traffic = &falconry["traffic"];
+            let out = match quota {
+                "packets" => traffic["packets_out"].as_f64().expect("a number"),
+                _ => traffic["bytes_out"].as_f64().expect("a number") * 8.0 / 1_000.0,
+            };
+            (now, out)
+        };
+        let (from, before) = carried();
+        heron.hears(&egret, 300);
+        egret.hears(&heron, 300);
+        let (until, after) = carried();
+        // What is told is a second old, and more on a busy machine. Without the quota it is the double.
+        let allowed = f64::from(most) * (1.25 * (until - from).as_secs_f64() + 1.2);
+        assert!(after - before <= allowed, "{} of {allowed} {quota}", after - before);
+        assert!(after - before > 0.0, "what is allowed goes through");
+        hub.ask("PUT", "organisations/Falconry/quotas", &json!({quota: 0}));
+    }
+    for (here, there) in [(&heron, &egret), (&egret, &heron)] {
+        here.has_concealed_little(there);
+    }
+    let heronry = hub.ask("GET", "organisations/Heronry", &Value::Null);
+    assert_eq!(heronry["dropped"].get("quota"), None, "{heronry}");
+    kestrel.hears(&wren, 100);
 }
