@@ -189,12 +189,12 @@ impl Hub {
 
     /// A steward has dealt an epoch.
     pub(super) fn dealt(&mut self, now: Timestamp, header: &EpochHeader, holders: &Holders) {
-        if let Some(attended) = self.channels.get_mut(&header.channel) {
-            if attended.steward == Some(header.issuer) {
-                let telling = attended.tellings.get(&header.issuer);
-                let waits = telling.is_some_and(|telling| telling.sent.is_some());
-                attended.due_at = waits.then_some(now + SILENT_AFTER);
-            }
+        if let Some(attended) = self.channels.get_mut(&header.channel)
+            && attended.steward == Some(header.issuer)
+        {
+            let telling = attended.tellings.get(&header.issuer);
+            let waits = telling.is_some_and(|telling| telling.sent.is_some());
+            attended.due_at = waits.then_some(now + SILENT_AFTER);
         }
         let of = (header.channel, header.issuer);
         let before = self.passed.get(&of).map_or(0, |passed| passed.number);
