@@ -4,6 +4,7 @@
 //! who holds whose key and who sends to whom, and the [`forwarding`] of a relay. Pure: no socket, clock, thread, file or async
 //! runtime; time and randomness are arguments, and media passes as sealed bytes.
 
+mod address;
 pub mod charter;
 pub mod datagram;
 mod dialling;
@@ -20,6 +21,7 @@ pub mod squad;
 pub mod target;
 pub mod topology;
 
+pub use address::AddressKind;
 pub use dialling::{Dial, Way};
 pub use directory::{ADDRESSES_MAX, Directory, DirectoryError, MemberRecord, RECORDS_MAX};
 pub use hark_keys::List;

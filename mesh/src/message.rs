@@ -60,6 +60,8 @@ pub enum Message {
     Attendance(Attendance),
     /// The key of all on a channel, to a relay or of one. [PROTO-11.5]
     Epoch(Box<EpochMessage>),
+    /// Asks whether anybody can reach the sender at an address. [PROTO-5.9]
+    Check(Check),
 }
 
 impl Message {
@@ -136,6 +138,43 @@ pub struct Candidates {
     pub answer: bool,
     /// Where others see the sender's socket.
     pub addresses: List<SocketAddr, CANDIDATES_MAX>,
+}
+
+/// Asks the receiver to send a nonce to where strangers would, and from where one would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is to be sent.
+    pub nonce: CheckNonce,
+    /// Where to; the host that the receiver sees the sender at.
+    pub address: SocketAddr,
+}
+
+/// What arrives where somebody has asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckNonce([u8; 16]);
+
+impl CheckNonce {
+    /// A new one, for one check.
+    pub fn generate(random: &dyn Random) -> Self {
+        let mut nonce = [0; 16];
+        random.fill(&mut nonce);
+        Self(nonce)
+    }
+
+    /// The packet that brings it, beside those of QUIC and of the fast path.
+    pub fn packet(self) -> [u8; CHECK_PACKET_BYTES] {
+        let mut packet = [CHECK_KIND; CHECK_PACKET_BYTES];
+        packet[1..].copy_from_slice(&self.0);
+        packet
+    }
+
+    /// What `packet` brings, where it is such a packet.
+    pub fn of_packet(packet: &[u8]) -> Option<Self> {
+        match packet.split_first()? {
+            (&CHECK_KIND, nonce) => Some(Self(nonce.try_into().ok()?)),
+            _ => None,
+        }
+    }
 }
 
 /// Where a member is moved to, by somebody who may.
@@ -313,6 +352,12 @@ pub const LISTENING_MAX: usize = 64;
 
 /// Addresses at which others see a device; further ones are left out.
 pub const CANDIDATES_MAX: usize = 8;
+
+/// Bytes of the packet of a check: fewer than it takes to ask for one.
+pub const CHECK_PACKET_BYTES: usize = 17;
+
+/// Its first byte. [PROTO-8.1]
+const CHECK_KIND: u8 = 0x25;
 
 /// Name keys of one message; further ones go in the next.
 const NAMES_MAX: usize = 256;

@@ -16,6 +16,7 @@
 //! }
 //! ```
 
+mod checks;
 mod epochs;
 mod moves;
 mod names;
@@ -41,6 +42,7 @@ use std::{
 use hark_keys::{ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp};
 use zeroize::Zeroizing;
 
+pub use checks::Checked;
 pub use moves::MoveError;
 pub use output::{DownReason, Event, MessageError, Persist, Service, Transmit};
 pub use paths::Seen;
@@ -58,6 +60,7 @@ use crate::{
     liveness::{Liveness, Reach},
     message::{Message, NameKey, RECIPIENTS_MAX},
 };
+use checks::{Checks, ChecksMade};
 use epochs::Epochs;
 use names::Names;
 use nets::Nets;
@@ -101,6 +104,8 @@ pub struct Squad {
     liveness: Liveness,
     dialling: Dialling,
     paths: Paths,
+    checks: Checks,
+    checks_made: ChecksMade,
     records: Records,
     replication: Replication,
     nets: Nets,
@@ -143,6 +148,7 @@ enum Purpose {
     Notice(u64),
     Observed(u64),
     Candidates,
+    Check(u64),
     Prekey(u64),
     Attendance(ChannelId, u64),
     Epoch(u64),
@@ -185,6 +191,8 @@ impl Squad {
             nets: Nets::new(),
             names: Names::new(names),
             epochs: Epochs::new(Arc::clone(&key), Arc::clone(&random)),
+            checks: Checks::new(Arc::clone(&random)),
+            checks_made: ChecksMade::default(),
             targets: Targets::new(Arc::clone(&key), random, generations),
             key,
             serving: member.is_none().then(Serving::infrastructure),
@@ -298,6 +306,7 @@ impl Squad {
         self.nets.link_down(device);
         self.names.link_down(device);
         self.paths.link_down(device);
+        self.checks.mark();
         self.records.link_down(now, device, self.links.is_empty());
         self.link_down_relaying(device);
         self.epochs.link_changed(now, device, true);
@@ -383,6 +392,7 @@ impl Squad {
             Message::Offer(offer) => self.take_offer(now, &offer)?,
             Message::Observed(address) => self.take_observed(now, from, address),
             Message::Candidates(theirs) => self.take_candidates(now, from, theirs),
+            Message::Check(check) => self.take_check(now, from, check)?,
             Message::Prekey(prekey) => self.take_prekey(now, from, &prekey)?,
             Message::Attendance(said) => self.take_attendance(now, from, &said)?,
             Message::Epoch(epoch) => self.take_epoch(now, &epoch)?,
@@ -416,6 +426,7 @@ impl Squad {
             | Message::Draining(_)
             | Message::Observed(_)
             | Message::Candidates(_)
+            | Message::Check(_)
             | Message::Prekey(_)
             | Message::Attendance(_)
             | Message::Epoch(_) => return Err(MessageError::ByGossip),
@@ -438,6 +449,7 @@ impl Squad {
     pub fn handle_addresses(&mut self, now: Timestamp, addresses: Vec<SocketAddr>) {
         if self.presence.addresses != addresses && !self.relay_only {
             self.presence.addresses = addresses;
+            self.checks.mark();
             self.update_record(now);
         }
     }
@@ -656,6 +668,7 @@ impl Squad {
             self.nets.timeout(),
             self.names.timeout(),
             self.paths.timeout(),
+            self.checks.timeout(),
             self.list_at,
             self.relays.timeout(),
             self.serving.as_ref().and_then(Serving::timeout),
@@ -772,6 +785,7 @@ impl Squad {
             Purpose::Charter => self.replication.handle_answer(device),
             Purpose::Move | Purpose::Candidates => {}
             Purpose::Observed(number) => self.paths.handle_answer(now, device, number, taken),
+            Purpose::Check(number) => self.checks.handle_answer(number, taken),
             Purpose::Prekey(number) => self.epochs.handle_told_prekey(now, device, number, taken),
             Purpose::Attendance(channel, number) => {
                 self.epochs.handle_attendance(now, device, (channel, number), taken);
@@ -810,6 +824,7 @@ impl Squad {
             self.send(to, Purpose::Charter, Zeroizing::new(bytes));
         }
         self.tell_observed(now);
+        self.settle_checks(now);
         self.settle_relaying(now);
     }
 

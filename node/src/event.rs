@@ -1,5 +1,7 @@
 //! What a running node tells scripts: one JSON object a line.
 
+use std::net::SocketAddr;
+
 use hark_keys::DeviceId;
 use hark_mesh::Target;
 use serde::{Serialize, Serializer};
@@ -151,6 +153,13 @@ pub enum Event {
     TargetGone {
         /// The id that the target had in `roster_changed`.
         target: String,
+    },
+    /// Others have found whether strangers reach this device; where none is listed, nobody could say.
+    Reachability {
+        /// Where this device is reached.
+        reachable: Vec<SocketAddr>,
+        /// Where it is seen and not reached.
+        unreachable: Vec<SocketAddr>,
     },
     /// The organisation's charter is now this.
     CharterChanged {

@@ -1,6 +1,6 @@
 //! The state of a running node as people and programs see it, and what they may ask of it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 use hark_keys::DeviceId;
@@ -58,8 +58,21 @@ pub struct Snapshot {
     pub roster: Vec<DeviceText>,
     /// What has come of asking the router for a port; none where it is not to be asked.
     pub router: Option<Report>,
+    /// Whether strangers reach this device, as others have found, by address.
+    pub checked: Vec<CheckedView>,
     /// A sound device that is lost, or another lasting trouble, for a person.
     pub trouble: Option<String>,
+}
+
+/// What others have found of an address of this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedView {
+    /// Where they see this device, or could.
+    pub address: SocketAddr,
+    /// Whether strangers reach it there.
+    pub reachable: bool,
+    /// How long ago that was found.
+    pub seconds_ago: u64,
 }
 
 /// One channel within reach.

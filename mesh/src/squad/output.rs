@@ -9,6 +9,7 @@ use super::MoveError;
 use crate::{
     DirectoryError, Target,
     charter::{Charter, PieceError},
+    message::CheckNonce,
     target::Hearing,
     topology::Plan,
 };
@@ -35,6 +36,13 @@ pub enum Transmit {
         /// All of it.
         bytes: Vec<u8>,
     },
+    /// A packet of its own, from a port that nothing else was sent from. [PROTO-5.9]
+    Check {
+        /// Where to.
+        to: SocketAddr,
+        /// What it brings.
+        nonce: CheckNonce,
+    },
 }
 
 impl fmt::Debug for Transmit {
@@ -45,6 +53,7 @@ impl fmt::Debug for Transmit {
             }
             Self::Gossip(bytes) => write!(f, "Gossip({} bytes)", bytes.len()),
             Self::Datagram { to, bytes } => write!(f, "Datagram(to {to:?}, {} bytes)", bytes.len()),
+            Self::Check { to, .. } => write!(f, "Check(to {to})"),
         }
     }
 }
@@ -217,6 +226,11 @@ pub enum Event {
     CharterChanged,
     /// The keys of hidden names are worth writing to disk.
     NamesChanged,
+    /// Tell [`super::Squad::handle_checked`] when this comes to a socket that listens, and of no other
+    /// any more.
+    AwaitCheck(Option<CheckNonce>),
+    /// What [`super::Squad::checked`] says is something else now.
+    Checked,
     /// `device` does not belong any more: close its link.
     Evicted {
         /// The device.
@@ -315,6 +329,12 @@ pub enum MessageError {
         "a target too many to forward, a route that a later one has overtaken, or too many at once"
     )]
     Route,
+    /// What is to be sent to another host than the peer's, or to none.
+    #[error("a check of an address at which the peer is not")]
+    NotThere,
+    /// The peer, or all of them, ask for more checks than this device makes.
+    #[error("more checks than are made now")]
+    Busy,
     /// More of whom it would reach than a peer may say.
     #[error("more than a peer may ask of a relay")]
     TooMuch,

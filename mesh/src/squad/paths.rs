@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Purpose, Squad, telling::Telling};
 use crate::{
-    Dial, List, Way,
+    AddressKind, Dial, List, Way,
     dialling::can_be_dialled,
     message::{CANDIDATES_MAX, Candidates, Message},
 };
@@ -140,6 +140,25 @@ impl Paths {
         List::truncated(confirmed.map(|(address, _)| address))
     }
 
+    /// Where a linked peer's packets come from, where no relay passes them on.
+    pub(super) fn address_of(&self, device: DeviceId) -> Option<SocketAddr> {
+        match self.seen.get(&device)?.seen {
+            Seen::Direct(address) | Seen::Punched(address) => Some(address),
+            Seen::Relayed => None,
+        }
+    }
+
+    /// Peers with addresses of the internet, and where in it, other than at their own host, they see
+    /// this device's socket that listens.
+    pub(super) fn outsiders(&self) -> impl Iterator<Item = (DeviceId, SocketAddr)> {
+        let is_public = |address: SocketAddr| AddressKind::of(address.ip()) == AddressKind::Public;
+        self.observed.iter().filter_map(move |(device, sees)| {
+            let Seen::Direct(address) = self.seen.get(device)?.seen else { return None };
+            let outside = is_public(address) && is_public(*sees) && address.ip() != sees.ip();
+            outside.then_some((*device, *sees))
+        })
+    }
+
     pub(super) fn is_relayed(&self, device: DeviceId) -> bool {
         self.seen.get(&device).is_some_and(|sight| sight.seen == Seen::Relayed)
     }
@@ -175,6 +194,7 @@ impl Squad {
             None => drop(self.paths.seen.insert(device, Sight { seen, told: Telling::default() })),
         }
         self.paths.stale |= self.relays.contains(device);
+        self.checks.mark();
         self.settle_dialling(now, device);
         self.settle(now);
     }
@@ -225,7 +245,9 @@ impl Squad {
             return;
         }
         let before = self.candidates();
-        self.paths.observed.insert(from, address);
+        if self.paths.observed.insert(from, address) != Some(address) {
+            self.checks.mark();
+        }
         if self.candidates() != before {
             self.dialling.upgrade(now);
         }

@@ -10,6 +10,7 @@ use crate::{
     message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart},
 };
 
+mod checks;
 mod moves;
 mod past;
 mod paths;
@@ -364,7 +365,7 @@ fn change(world: &mut World, changes: Vec<Change>) -> Vec<DeviceId> {
             Transmit::Message { to, bytes, .. } => {
                 matches!(Message::decode(&bytes), Ok(Message::Key(_))).then_some(to)
             }
-            Transmit::Gossip(_) | Transmit::Datagram { .. } => None,
+            Transmit::Gossip(_) | Transmit::Datagram { .. } | Transmit::Check { .. } => None,
         }));
     }
     keyed

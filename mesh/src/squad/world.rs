@@ -524,6 +524,7 @@ impl World {
                     self.after(1..80, Happening::Datagram { link, from, to });
                 }
             }
+            Transmit::Check { .. } => panic!("nobody here is seen from anywhere"),
             Transmit::Gossip(bytes) => {
                 self.passed.insert((from, bytes.clone()));
                 self.gossip(from, &bytes);
@@ -609,6 +610,7 @@ impl Node {
             | Event::NetsChanged
             | Event::NamesChanged
             | Event::CharterChanged => {}
+            Event::AwaitCheck(_) | Event::Checked => panic!("nobody here is seen from anywhere"),
         }
     }
 }

@@ -67,6 +67,7 @@ impl Controlled for Fake {
             peers: vec![bob],
             roster: Vec::new(),
             router: None,
+            checked: Vec::new(),
             trouble: None,
         }))
     }

@@ -21,6 +21,7 @@ use quinn::{Connection, ConnectionError, VarInt};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
 
 use super::{
+    checks::AwaitedCheck,
     fast::{FastPath, Opened, Outlet},
     transport::multiaddr_of,
     tunnel::{self, Tunnels},
@@ -255,6 +256,7 @@ pub struct Links {
     /// Whether this is an infrastructure relay's.
     serves_crowds: AtomicBool,
     visits: Visits,
+    awaited_check: AwaitedCheck,
     /// Devices whose NATs and ours are being opened, until when.
     punching: Mutex<BTreeMap<DeviceId, Timestamp>>,
 }
@@ -281,6 +283,7 @@ impl Links {
             tunnels: Tunnels::new(me),
             serves_crowds: AtomicBool::new(false),
             visits: Visits::default(),
+            awaited_check: AwaitedCheck::default(),
             punching: Mutex::default(),
         })
     }
@@ -427,8 +430,13 @@ impl Links {
     }
 
     /// Takes a packet that is not QUIC's, from a socket of ours.
-    pub(super) fn handle_fast(&self, packet: &mut [u8], from: SocketAddr) {
-        let Some(index) = fast::index_of(packet) else { return };
+    pub(super) fn handle_fast(&self, packet: &mut [u8], from: SocketAddr, listens: bool) {
+        let Some(index) = fast::index_of(packet) else {
+            if listens {
+                self.handle_check(packet);
+            }
+            return;
+        };
         // [PROTO-8.6] Only of links that stand.
         let Some(link) = lock(&self.fast).get(&index).cloned() else { return };
         let now = self.clock.now();
@@ -453,6 +461,10 @@ impl Links {
     pub(super) fn tell(&self, event: LinkEvent) {
         // The engine ends with the process; nobody else listens.
         let _ = self.events.send(event);
+    }
+
+    pub(super) fn awaited_check(&self) -> &AwaitedCheck {
+        &self.awaited_check
     }
 
     pub(super) fn visits(&self) -> &Visits {

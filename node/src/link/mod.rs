@@ -17,6 +17,7 @@
 //! ([`Tunnels`]). Two who cannot go direct so have a link like any other. Where a direct one comes
 //! about later it is used at once, and the relayed one ends when that has carried something.
 
+mod checks;
 mod congestion;
 mod fast;
 mod greeter;
@@ -27,11 +28,14 @@ mod transport;
 mod tunnel;
 mod visits;
 
+pub use checks::send_check;
 pub use fast::Outlet;
 pub use greeter::Admission;
 pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
 pub use muxer::{Muxer, Stream};
-pub use socket::{Binder, BoundSocket, Interfaces, PlainSocket, RECEIVE_BUFFER, UdpBinder};
+pub use socket::{
+    Binder, BoundSocket, Interfaces, PlainSocket, RECEIVE_BUFFER, SharedBinder, UdpBinder,
+};
 pub use transport::{LinkError, LinkTransport, address_of, multiaddr_of, relayed_address};
 pub use tunnel::Tunnels;
 

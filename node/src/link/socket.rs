@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::{Stream, StreamExt};
@@ -27,6 +27,35 @@ pub trait Binder: Send {
 
     /// The machine's addresses, for sockets bound to all of them.
     fn interfaces(&mut self) -> io::Result<Interfaces>;
+}
+
+/// One binder in several hands.
+#[derive(Clone)]
+pub struct SharedBinder(Arc<Mutex<Box<dyn Binder>>>);
+
+impl SharedBinder {
+    /// Shares `binder`.
+    pub fn new(binder: Box<dyn Binder>) -> Self {
+        Self(Arc::new(Mutex::new(binder)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Binder>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Binder for SharedBinder {
+    fn bind(&mut self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        self.lock().bind(address)
+    }
+
+    fn bind_plain(&mut self, address: SocketAddr) -> io::Result<BoundSocket> {
+        self.lock().bind_plain(address)
+    }
+
+    fn interfaces(&mut self) -> io::Result<Interfaces> {
+        self.lock().interfaces()
+    }
 }
 
 /// A socket as quinn wants it, and the same one for single packets.

@@ -17,6 +17,7 @@ use hark_keys::{DeviceId, DeviceKey, SeededRandom, UnixTime};
 use hark_mesh::{
     charter::{Charter, Piece},
     hello::Presence,
+    message::CheckNonce,
 };
 use libp2p::{
     Multiaddr,
@@ -33,7 +34,7 @@ use tokio::{
 
 use super::{
     Link, LinkEvent, LinkTransport, Links, Muxer, UdpBinder, address_of, multiaddr_of,
-    relayed_address,
+    relayed_address, send_check,
 };
 use crate::{
     admission::{Doorkeeper, UseCounter},
@@ -135,6 +136,45 @@ async fn a_dial_aside_comes_from_another_port() {
     let (accepted, dialled) = (accepted.unwrap(), taken(dialled.unwrap().1).await);
     assert_ne!(accepted.address().unwrap().port(), own.port());
     assert_eq!((accepted.path(), dialled.link().path()), (Path::Direct, Path::Punched));
+}
+
+/// [PROTO-5.9] What is awaited counts once, and at the socket that others are to come to.
+#[tokio::test]
+async fn a_check_counts_where_it_is_to_arrive() {
+    let squad = Squad::found();
+    let (mut one, mut other) = (squad.end(), squad.end());
+    let (own, address) = (one.listen().await, other.listen().await);
+    one.links.expect_punched(other.device);
+    let options = DialOpts { role: Role::Dialer, port_use: PortUse::New };
+    let dialled = one.transport.dial(multiaddr_of(address), options).unwrap();
+    let (accepted, dialled) = tokio::join!(other.accept(), dialled);
+    let (accepted, _dialled) = (accepted.unwrap(), taken(dialled.unwrap().1).await);
+    let aside = SocketAddr::from(([127, 0, 0, 1], accepted.address().unwrap().port()));
+
+    let (told, mut arrived) = unbounded_channel();
+    let nonces = [1, 2, 3].map(|seed| CheckNonce::generate(&SeededRandom::new(seed)));
+    let links = Arc::clone(&one.links);
+    let wait_for = |nonce: CheckNonce| {
+        let told = told.clone();
+        links.await_check(nonce, move || told.send(nonce).unwrap());
+    };
+    let send = |to, nonce| send_check(&mut UdpBinder, None, to, nonce).unwrap();
+    wait_for(nonces[0]);
+    send(aside, nonces[0]);
+    send(own, nonces[1]);
+    // What comes after them on the aside link has passed the first; the other two share a socket.
+    other.links.send(one.device, Bytes::from_static(b"\x01after"));
+    one.datagram().await;
+    send(own, nonces[0]);
+    send(own, nonces[0]);
+    assert_eq!(timeout(PATIENCE, arrived.recv()).await.unwrap(), Some(nonces[0]));
+    wait_for(nonces[1]);
+    wait_for(nonces[2]);
+    send(own, nonces[1]);
+    send(own, nonces[2]);
+    assert_eq!(timeout(PATIENCE, arrived.recv()).await.unwrap(), Some(nonces[2]));
+    one.links.await_no_check();
+    assert!(arrived.try_recv().is_err());
 }
 
 /// Two ends attached to so many relays, at slots 1 and 2.

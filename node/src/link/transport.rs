@@ -171,7 +171,7 @@ impl LinkTransport {
     fn bind(&mut self, address: SocketAddr, serve: bool) -> Result<Port, LinkError> {
         let bind = |binder: &mut dyn Binder| {
             let socket = binder.bind_plain(address)?;
-            let shared = FastSocket::new(Arc::clone(&socket.0), &self.links);
+            let shared = FastSocket::new(Arc::clone(&socket.0), &self.links, serve);
             let server = serve.then(|| server_config(&self.key, &self.random, outer_config()));
             let config = noise::endpoint_config(&self.key);
             Ok(Port { endpoint: endpoint(config, server, Arc::new(shared))?, socket })

@@ -137,6 +137,14 @@ impl Runner {
                 self.config.publisher.publish(moved);
                 None
             }
+            squad::Event::AwaitCheck(nonce) => {
+                self.await_check(nonce);
+                None
+            }
+            squad::Event::Checked => {
+                self.handle_checked();
+                None
+            }
             squad::Event::NamesChanged => {
                 self.unsettled = true;
                 self.keep_names();

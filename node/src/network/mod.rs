@@ -5,6 +5,7 @@
 //! back without a stop.
 
 mod carry_out;
+mod checks;
 mod dials;
 mod host;
 mod keeping;
@@ -32,6 +33,7 @@ use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, TargetId, Ticket,
 use hark_mesh::{
     Directory,
     hello::{Presence, Refusal},
+    message::CheckNonce,
     squad::{DownReason, Squad, SquadConfig},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -101,6 +103,8 @@ pub enum Input {
     Found(Vec<Found>),
     /// What has come of asking the router for a port.
     Router(ports::Report),
+    /// A stranger's packet has come to a socket that listens, as was asked for.
+    Checked(CheckNonce),
     /// Something is wanted of the charter.
     Charter(Box<Request>, SyncSender<Result<Answer, String>>),
     /// End, for this reason.
@@ -480,6 +484,11 @@ impl Runner {
             }
             Input::Found(found) => self.handle_found(now, found),
             Input::Router(report) => self.handle_router(now, report),
+            Input::Checked(nonce) => {
+                if let Some(squad) = &mut self.squad {
+                    squad.handle_checked(now, nonce);
+                }
+            }
             Input::Ticket(request, answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.try_send(self.wanted_ticket(now, &request));
@@ -615,6 +624,7 @@ impl Runner {
         let (Some(voice), Some(squad)) = (&self.voice, &self.squad) else { return };
         let (links, statistics) = (self.links.all(), voice.statistics());
         let mut snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
+        snapshot.checked = checks::views(now, squad);
         snapshot.router = self.router.as_ref().map(Router::report);
         if second {
             self.config.publisher.publish(self.view.stats_event(&snapshot));

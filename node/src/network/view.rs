@@ -386,6 +386,7 @@ impl View {
             peers,
             roster: self.roster.clone(),
             router: None,
+            checked: Vec::new(),
             trouble: {
                 let hidden = squad.lacks_relays().then_some(HIDDEN);
                 let all = self.troubles.values().chain(&self.forgetful);

@@ -24,12 +24,12 @@ use std::{
 };
 
 use hark_keys::Random;
+use hark_mesh::AddressKind;
 use quinn::{AsyncUdpSocket, udp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::{client::PortClient, igd::Igd};
-use super::AddressKind;
 use crate::{
     clock::Clock,
     link::{Binder, UdpBinder},

@@ -30,7 +30,9 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    link::{Admission, Binder, LinkTransport, Links, address_of, multiaddr_of},
+    link::{
+        Admission, Binder, LinkTransport, Links, SharedBinder, address_of, multiaddr_of, send_check,
+    },
     random::SystemRandom,
 };
 
@@ -58,6 +60,7 @@ pub struct WiresConfig {
 pub struct Wires {
     swarm: Swarm<Compact<Behaviour>>,
     links: Arc<Links>,
+    binder: SharedBinder,
     clock: Clock,
     topic: gossipsub::IdentTopic,
     requests: BTreeMap<OutboundRequestId, (DeviceId, u64)>,
@@ -65,6 +68,8 @@ pub struct Wires {
     listen_addresses: BTreeSet<SocketAddr>,
     /// Where the router lets others reach us.
     mapped: Option<SocketAddr>,
+    /// Where strangers reach us, as others have found.
+    confirmed: Vec<SocketAddr>,
     /// An address is gone, and none has come since.
     moved: bool,
 }
@@ -90,8 +95,9 @@ impl Wires {
             config;
         let behaviour = Compact(Behaviour::new(&key, organisation, mdns, links_max)?);
         let peer = key.id().peer_id();
-        let transport =
-            LinkTransport::new(key, Arc::new(SystemRandom), binder, admission, Arc::clone(&links));
+        let binder = SharedBinder::new(binder);
+        let (shared, random) = (Box::new(binder.clone()), Arc::new(SystemRandom));
+        let transport = LinkTransport::new(key, random, shared, admission, Arc::clone(&links));
         let transport = libp2p::Transport::map(transport, |(peer, muxer), _| {
             (peer, libp2p::core::muxing::StreamMuxerBox::new(muxer))
         });
@@ -101,12 +107,14 @@ impl Wires {
         Ok(Self {
             swarm: Swarm::new(transport, behaviour, peer, swarm_config),
             links,
+            binder,
             clock,
             topic: behaviour::topic(organisation),
             requests: BTreeMap::new(),
             dials: BTreeMap::new(),
             listen_addresses: BTreeSet::new(),
             mapped: None,
+            confirmed: Vec::new(),
             moved: false,
         })
     }
@@ -158,6 +166,14 @@ impl Wires {
             }
             // Heartbeats: the squad sends no other datagrams.
             Transmit::Datagram { to, bytes } => self.links.send_heartbeat(to, &bytes.into()),
+            Transmit::Check { to, nonce } => {
+                // Where we listen at one address alone, nothing is to come from another.
+                let mut own = self.useful_addresses().filter(|own| own.is_ipv4() == to.is_ipv4());
+                let only = own.next().filter(|_| own.next().is_none()).map(|own| own.ip());
+                if let Err(error) = send_check(&mut self.binder.clone(), only, to, nonce) {
+                    tracing::debug!(%to, %error, "an address was not checked");
+                }
+            }
         }
     }
 
@@ -189,18 +205,43 @@ impl Wires {
         self.handle_addresses(now, squad, false);
     }
 
-    /// Where others can reach us, where the router has opened a port first: not by loopback, unless
-    /// there is nothing else.
+    /// Has others reach us where strangers do, as others have found. [PROTO-5.9]
+    pub fn set_confirmed(
+        &mut self,
+        now: Timestamp,
+        confirmed: Vec<SocketAddr>,
+        squad: Option<&mut Squad>,
+    ) {
+        self.confirmed = confirmed;
+        self.handle_addresses(now, squad, false);
+    }
+
+    /// Where others can reach us: first where the router has opened a port, then where strangers have
+    /// come by; not by loopback, unless there is nothing else.
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        let outside = self.mapped.into_iter().chain(self.confirmed.iter().copied());
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for address in outside.chain(self.useful_addresses()) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            self.listen_addresses.iter().copied().collect()
+        } else {
+            addresses
+        }
+    }
+
+    /// Where we listen for others than programs of this machine.
+    fn useful_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let useful = |address: &&SocketAddr| match address {
             SocketAddr::V4(address) => !address.ip().is_loopback(),
             SocketAddr::V6(address) => {
                 !address.ip().is_loopback() && !address.ip().is_unicast_link_local()
             }
         };
-        let listening = self.listen_addresses.iter().filter(useful).copied();
-        let outside: Vec<_> = self.mapped.into_iter().chain(listening).collect();
-        if outside.is_empty() { self.listen_addresses.iter().copied().collect() } else { outside }
+        self.listen_addresses.iter().filter(useful).copied()
     }
 
     fn handle(

@@ -16,8 +16,9 @@ use hark_mesh::{
         ATTENDANCE_MAX, Attendance, EpochHeader, EpochMessage, HOLDERS_MAX, Holders, SEALS_MAX,
     },
     message::{
-        Acknowledgement, CANDIDATES_MAX, Candidates, KeyMessage, LISTENING_MAX, Listening,
-        MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX, WANTED_MAX,
+        Acknowledgement, CANDIDATES_MAX, Candidates, Check, CheckNonce, KeyMessage, LISTENING_MAX,
+        Listening, MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX,
+        WANTED_MAX,
     },
 };
 
@@ -70,6 +71,10 @@ fn is_message(bytes: &[u8]) -> bool {
             true
         }
         Message::Digest(_) | Message::Move(_) | Message::Draining(_) | Message::Observed(_) => true,
+        Message::Check(check) => {
+            assert_eq!(CheckNonce::of_packet(&check.nonce.packet()), Some(check.nonce));
+            true
+        }
         Message::Candidates(candidates) => candidates.addresses.len() <= CANDIDATES_MAX,
         Message::Wanted(wanted) => wanted.devices.len() <= WANTED_MAX,
         Message::Roster(roster) => roster.slots.len() <= WANTED_MAX,
@@ -221,6 +226,13 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("bytes_move", message(Message::Move(Move { from: Some(ALPHA), to: WING }))),
         ("bytes_observed", message(Message::Observed(seen))),
         ("bytes_candidates", message(Message::Candidates(candidates))),
+        (
+            "bytes_check",
+            message(Message::Check(Check {
+                nonce: CheckNonce::generate(&SeededRandom::new(4)),
+                address: seen,
+            })),
+        ),
         ("bytes_prekey", message(Message::Prekey(prekey))),
         ("bytes_attendance", message(Message::Attendance(said))),
         ("bytes_epoch", message(Message::Epoch(Box::new(epoch)))),

@@ -2,7 +2,7 @@ mod checks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use hark_mesh::{
     charter::{Charter, Piece, pack::pack},
     clean_name,
     hello::PeerHello,
-    message::{Candidates, KeyMessage, Listening, Message, Move, NameKey},
+    message::{Candidates, Check, CheckNonce, KeyMessage, Listening, Message, Move, NameKey},
     squad::{DownReason, Persist, Seen, Squad, SquadConfig},
     target::Hearing,
 };
@@ -64,6 +64,10 @@ struct Run {
     /// Who was given a key of a generation, when it might hear.
     holders: BTreeMap<(TargetId, u16), BTreeSet<DeviceId>>,
     last_id: u64,
+    /// Where peers are seen, or were.
+    hosts: BTreeSet<IpAddr>,
+    /// What is to come to a socket that listens.
+    awaited: Option<CheckNonce>,
     /// Whether this device does not belong any more: the driver ends then.
     removed: bool,
 }
@@ -97,6 +101,8 @@ impl Run {
             talker_targets: BTreeMap::new(),
             holders: BTreeMap::new(),
             last_id: 0,
+            hosts: BTreeSet::new(),
+            awaited: None,
             removed: false,
         }
     }
@@ -213,17 +219,29 @@ impl Run {
             PATH => {
                 let address = SocketAddr::from(([203, 0, 113, input.byte()], 7));
                 let addresses = List::truncated([address]);
-                match input.byte() % 5 {
+                let how = input.byte() % 6;
+                if how < 2 {
+                    self.hosts.insert(address.ip());
+                }
+                match how {
                     0 => self.squad.handle_path(now, device, Seen::Direct(address)),
                     1 => self.squad.handle_path(now, device, Seen::Punched(address)),
                     2 => self.squad.handle_path(now, device, Seen::Relayed),
                     3 => self.message(device, &Message::Observed(address).encode()),
+                    4 => {
+                        let nonce = CheckNonce::generate(&self.random);
+                        self.message(device, &Message::Check(Check { nonce, address }).encode());
+                    }
                     _ => {
                         let answer = input.byte().is_multiple_of(2);
                         let candidates = Message::Candidates(Candidates { answer, addresses });
                         self.message(device, &candidates.encode());
                     }
                 }
+            }
+            CHECKED => {
+                let guess = CheckNonce::generate(&self.random);
+                self.squad.handle_checked(now, self.awaited.unwrap_or(guess));
             }
             _ => self.wait(input.byte()),
         }
@@ -502,6 +520,18 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             .concat(),
         ),
         (
+            "checked",
+            [
+                &disk[..],
+                &up(cid),
+                &[PATH, cid, 7, 0, PATH, cid, 9, 3],
+                &wait(70),
+                &[CHECKED, 0, PATH, cid, 7, 4, PATH, cid, 8, 4],
+                &wait(255),
+            ]
+            .concat(),
+        ),
+        (
             "brought",
             [&disk[..], &change(founder, 0, [15, dora << 2]), &[BRING, 0], &disk, &disk].concat(),
         ),
@@ -543,7 +573,9 @@ const MOVE: u8 = 24;
 const MOVED: u8 = 25;
 /// How a peer is seen, what it sees, and where it would be dialled.
 const PATH: u8 = 26;
-const OPERATIONS: u8 = 27;
+/// A packet comes that shows that strangers reach us.
+const CHECKED: u8 = 27;
+const OPERATIONS: u8 = 28;
 
 /// More than that make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

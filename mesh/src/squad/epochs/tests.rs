@@ -269,6 +269,7 @@ impl Room {
                 }
                 Transmit::Gossip(bytes) if bytes.first() == Some(&RECORDS) => {}
                 Transmit::Gossip(bytes) => self.gossip(index, None, &bytes),
+                Transmit::Check { .. } => panic!("nobody here is seen from anywhere"),
                 Transmit::Datagram { to, .. } => {
                     let to = self.nodes.iter().position(|node| node.key.id() == to).unwrap();
                     let device = self.nodes[index].key.id();

@@ -10,6 +10,7 @@ use hark_keys::{ChannelId, DeviceId, DeviceKey, List, MemberId, RoleId, SeededRa
 use proptest::prelude::*;
 
 use super::super::*;
+use crate::message::CheckNonce;
 use crate::{
     charter::content::{Capabilities, Grant, Place, Rank, Role, Rule, Subject},
     target::Hearing,
@@ -19,6 +20,8 @@ use crate::{
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) nodes: Vec<Node>,
+    /// What is to be sent to an address, and by whom.
+    pub(super) checks: Vec<(usize, SocketAddr, CheckNonce)>,
     apart: BTreeSet<(usize, usize)>,
 }
 
@@ -81,7 +84,8 @@ impl World {
                 moved: Vec::new(),
             }
         });
-        let mut world = Self { now, nodes: nodes.collect(), apart: BTreeSet::new() };
+        let (checks, apart) = (Vec::new(), BTreeSet::new());
+        let mut world = Self { now, nodes: nodes.collect(), checks, apart };
         world.link_all();
         world.settle();
         world
@@ -212,6 +216,7 @@ impl World {
                 }
             }
             Transmit::Gossip(bytes) => self.gossip(from, &bytes),
+            Transmit::Check { to, nonce } => self.checks.push((from, to, nonce)),
             Transmit::Datagram { to, .. } => {
                 let place = self.nodes.iter().position(|node| node.key.id() == to).unwrap();
                 self.nodes[place].squad.handle_heard(now, sender);

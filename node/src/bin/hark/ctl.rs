@@ -5,7 +5,7 @@ use clap::{Subcommand, ValueEnum};
 use hark_node::{
     control::{Client, ControlError},
     reach::ports::Report,
-    snapshot::{Command, NetChange, TalkTo},
+    snapshot::{CheckedView, Command, NetChange, TalkTo},
 };
 use serde_json::{Value, json};
 
@@ -307,6 +307,7 @@ fn describe(status: &Value) -> String {
         lines.extend(describe_net(net));
     }
     lines.extend(describe_router(&status["router"]));
+    lines.extend(describe_checked(&status["checked"]));
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
     for peer in status["peers"].as_array().unwrap_or(&Vec::new()) {
         let number = |name: &str| peer[name].as_f64().unwrap_or_default();
@@ -342,6 +343,20 @@ fn describe_router(router: &Value) -> Option<String> {
     let (by, external) = report.mapped()?;
     let worth = if report.is_double_nat() { ", but is behind another NAT" } else { "" };
     Some(format!("router gives {external} by {by}{worth}"))
+}
+
+/// Whether strangers reach this device, as others have found: a line for each address.
+fn describe_checked(checked: &Value) -> Vec<String> {
+    let checked: Vec<CheckedView> = serde_json::from_value(checked.clone()).unwrap_or_default();
+    let line = |CheckedView { address, reachable, seconds_ago }: &CheckedView| {
+        let found = if *reachable { "reachable" } else { "not reachable" };
+        let ago = match seconds_ago {
+            0..60 => format!("{seconds_ago} s"),
+            _ => format!("{} min", seconds_ago / 60),
+        };
+        format!("{found} from outside at {address}, found {ago} ago")
+    };
+    checked.iter().map(line).collect()
 }
 
 /// A net that is heard.
@@ -395,6 +410,9 @@ mod tests {
             "router": {"gateway": "192.168.1.1", "pcp": {"answer": "unsupported"},
                 "nat_pmp": {"answer": "mapped", "detail": "203.0.113.9:4000"},
                 "upnp": {"answer": "spare"}},
+            "checked": [
+                {"address": "203.0.113.9:4000", "reachable": true, "seconds_ago": 59},
+                {"address": "203.0.113.9:6001", "reachable": false, "seconds_ago": 605}],
             "peers": [
                 {"device": "12D3a", "name": "Bob", "reachable": true, "path": "direct",
                  "rtt_ms": 1.25, "loss_percent": 0.0, "playout_delay_ms": 21.4, "volume": 1.0,
@@ -418,7 +436,9 @@ mod tests {
         assert_eq!(
             describe(&status()),
             "Ann in Kestrel: transmit vad, profile pilot, muted\n\
-             router gives 203.0.113.9:4000 by NAT-PMP\n  \
+             router gives 203.0.113.9:4000 by NAT-PMP\n\
+             reachable from outside at 203.0.113.9:4000, found 59 s ago\n\
+             not reachable from outside at 203.0.113.9:6001, found 10 min ago\n  \
              Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, talking\n  \
              Cat: not reachable\n  cat: not reachable"
         );

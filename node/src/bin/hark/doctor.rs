@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: DoctorArguments) -> anyhow::Result<()> {
     let path = home_path(&arguments.home)?;
     let areas: [(&str, &dyn Fn() -> Vec<Finding>); 4] = [
         ("sound", &sound::check),
-        ("network", &|| network::check(&arguments.peer)),
+        ("network", &|| network::check(&arguments.peer, &path)),
         ("machine", &machine::check),
         ("home", &|| home::check(&path)),
     ];

@@ -20,11 +20,17 @@ use super::super::links::Links;
 pub(in super::super) struct FastSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     links: Weak<Links>,
+    /// Whether others may dial it.
+    listens: bool,
 }
 
 impl FastSocket {
-    pub(in super::super) fn new(socket: Arc<dyn AsyncUdpSocket>, links: &Arc<Links>) -> Self {
-        Self { socket, links: Arc::downgrade(links) }
+    pub(in super::super) fn new(
+        socket: Arc<dyn AsyncUdpSocket>,
+        links: &Arc<Links>,
+        listens: bool,
+    ) -> Self {
+        Self { socket, links: Arc::downgrade(links), listens }
     }
 }
 
@@ -52,7 +58,7 @@ impl AsyncUdpSocket for FastSocket {
             take_out(buffer, meta, |packet| {
                 let links = links.get_or_insert_with(|| self.links.upgrade());
                 if let Some(links) = links {
-                    links.handle_fast(packet, from);
+                    links.handle_fast(packet, from, self.listens);
                 }
             });
         }

@@ -435,7 +435,7 @@ async fn only_links_that_stand_have_a_fast_path() {
     let from = there.address();
     pair.door.links.close(pair.guest.device);
     // At once, not only when QUIC has said goodbye.
-    pair.door.links.handle_fast(&mut late.clone(), from);
+    pair.door.links.handle_fast(&mut late.clone(), from, true);
     assert!(pair.door.datagrams.try_recv().is_err());
     until("the guest has noticed", || pair.guest.links.outlet(pair.door.device).is_none()).await;
     let (sent, dropped) = (there.sent(|_| true), pair.guest.links.dropped());

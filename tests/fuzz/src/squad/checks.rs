@@ -46,6 +46,10 @@ impl Run {
                 other => panic!("{other:?} is not for all"),
             },
             Transmit::Datagram { to, .. } => assert!(self.linked.contains_key(to)),
+            // [PROTO-5.9]
+            Transmit::Check { to, .. } => {
+                assert!(self.hosts.contains(&to.ip()) && to.port() != 0, "sent to a third party");
+            }
         }
     }
 
@@ -113,6 +117,11 @@ impl Run {
                 assert_eq!(address.port(), 7, "where it is seen");
             }
             Message::Candidates(_) => {}
+            // [PROTO-5.9]
+            Message::Check(check) => {
+                assert_eq!(self.awaited, Some(check.nonce), "nobody waits for the answer");
+                assert_eq!(check.address.ip().to_string().rsplit_once('.').unwrap().0, "203.0.113");
+            }
             Message::Pieces(packed) => self.check_pieces(&packed),
             Message::Past(part) => {
                 let past = self.in_force.past().expect("what is told is there");
@@ -242,6 +251,8 @@ impl Run {
                 assert!(from.into_iter().chain([to]).all(|at| may(mover, Capabilities::MOVE, at)));
                 assert!(may(WORLD.bob.member, LISTEN, to));
             }
+            Event::AwaitCheck(nonce) => self.awaited = nonce,
+            Event::Checked => assert!(self.squad.checked().count() <= 4),
             Event::NetsChanged
             | Event::CharterChanged
             | Event::NamesChanged

@@ -1,26 +1,29 @@
-//! Addresses and sockets of this machine, and its router. Sends nothing beyond them but the wish to hear
-//! a multicast group.
+//! Addresses and sockets of this machine, its router, and what others have told a running node. Sends
+//! nothing beyond them but the wish to hear a multicast group.
 
 mod names;
+mod outside;
 mod router;
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::Path,
     time::Duration,
 };
 
 use futures::StreamExt;
+use hark_mesh::AddressKind;
 use hark_node::{
     link::{Binder, RECEIVE_BUFFER, UdpBinder},
-    reach::{AddressKind, names::Place},
+    reach::names::Place,
 };
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Finding;
 
-pub(super) fn check(places: &[Place]) -> Vec<Finding> {
+pub(super) fn check(places: &[Place], home: &Path) -> Vec<Finding> {
     let addresses = match interfaces() {
         Ok(addresses) => addresses,
         Err(error) => {
@@ -43,6 +46,7 @@ pub(super) fn check(places: &[Place]) -> Vec<Finding> {
     });
     findings.push(judge_mdns(&addresses, join_mdns));
     findings.push(router::check(&addresses));
+    findings.push(outside::check(home));
     findings.extend(names::check(places));
     findings
 }
@@ -85,7 +89,7 @@ fn judge_addresses(addresses: &[IpAddr]) -> Finding {
         Finding::ok(check, shown.join(", "))
     };
     let hint = if has(AddressKind::Public) {
-        Some("a public address is reachable from everywhere if firewalls let UDP in (not checked)")
+        Some("a public address is reachable from everywhere if firewalls let UDP in, see below")
     } else if has(AddressKind::Shared) {
         Some(
             "100.64.0.0/10 is what providers use behind a NAT of their own, where no port can be \

@@ -74,6 +74,7 @@ fn snapshot() -> Snapshot {
         peers: vec![peer(2, "Bob", true), peer(3, "Cat", false)],
         roster: Vec::new(),
         router: None,
+        checked: Vec::new(),
         trouble: None,
     }
 }

@@ -7,13 +7,11 @@ use std::{
     time::Duration,
 };
 
+use hark_mesh::AddressKind;
 use hark_node::{
     clock::Clock,
     random::SystemRandom,
-    reach::{
-        AddressKind,
-        ports::{self, Answer, Report, Surroundings, System},
-    },
+    reach::ports::{self, Answer, Report, Surroundings, System},
 };
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -99,7 +97,7 @@ fn judge(report: Report, addresses: &[IpAddr]) -> Finding {
 const CHECK: &str = "router";
 
 const BY_HAND: &str = "switch on UPnP, NAT-PMP or PCP in the router's settings, or forward a UDP port \
-    there, name it with --listen and give others the outside address for --peer";
+    there and name it with --listen; tickets have it once somebody elsewhere has found that it works";
 
 const DOUBLE_NAT: &str = "members elsewhere cannot reach you first: put one of the two routers into \
     bridge mode, or ask the provider for a public IPv4 address, or for IPv6";

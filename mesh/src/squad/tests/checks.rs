@@ -1,0 +1,280 @@
+use std::{net::SocketAddr, time::Duration};
+
+use hark_keys::SeededRandom;
+
+use super::rights::World;
+use crate::{
+    message::{CHECK_PACKET_BYTES, Check, CheckNonce, Message},
+    squad::{Checked, MessageError, Seen, Transmit},
+};
+
+/// Where a device is seen: its host number and port.
+fn at(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, host], port))
+}
+
+/// Member `a` sees `b` there.
+fn see(world: &mut World, a: usize, b: usize, seen: Seen) {
+    let (now, peer) = (world.now, world.id(b));
+    world.nodes[a].squad.handle_path(now, peer, seen);
+    world.settle();
+}
+
+/// A founder and so many more, who have links without anybody between; the founder listens in a LAN
+/// and is seen at port 7000 of host 10.
+fn world(others: usize) -> World {
+    let mut world = World::new(others);
+    let own = SocketAddr::from(([192, 168, 1, 5], 7_000));
+    let now = world.now;
+    world.nodes[0].squad.handle_addresses(now, vec![own]);
+    for other in 1..=others {
+        let host = u8::try_from(other).unwrap();
+        see(&mut world, 0, other, Seen::Direct(at(host, 4_000)));
+        see(&mut world, other, 0, Seen::Direct(at(10, 7_000)));
+    }
+    world
+}
+
+/// What is sent to check addresses within so long: after how many milliseconds, by whom, where to.
+fn sent(world: &mut World, milliseconds: u64) -> Vec<(u128, usize, SocketAddr)> {
+    let start = world.now;
+    let mut sent = Vec::new();
+    for _ in 0..milliseconds / 50 {
+        world.wait(50);
+        let after = world.now.saturating_duration_since(start).as_millis();
+        sent.extend(world.checks.drain(..).map(|(by, to, _)| (after, by, to)));
+    }
+    sent
+}
+
+/// The same where each of these addresses lets in whatever comes.
+fn arrive(world: &mut World, milliseconds: u64, open: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut sent = Vec::new();
+    for _ in 0..milliseconds / 50 {
+        world.wait(50);
+        for (_, to, nonce) in std::mem::take(&mut world.checks) {
+            sent.push(to);
+            if open.contains(&to) {
+                let now = world.now;
+                world.nodes[0].squad.handle_checked(now, nonce);
+                world.settle();
+            }
+        }
+    }
+    sent
+}
+
+fn found(world: &World) -> Vec<(SocketAddr, bool)> {
+    let checked = world.nodes[0].squad.checked();
+    checked.map(|Checked { address, reachable, .. }| (address, reachable)).collect()
+}
+
+/// [PROTO-5.9] Once is enough where it arrives; and it is asked again ten minutes later.
+#[test]
+fn an_address_counts_that_a_strangers_packet_has_come_by() {
+    let mut world = world(1);
+    assert_eq!(arrive(&mut world, 1_950, &[at(10, 7_000)]), []);
+    assert_eq!(arrive(&mut world, 4_100, &[at(10, 7_000)]), [at(10, 7_000)]);
+    assert_eq!(found(&world), [(at(10, 7_000), true)]);
+    assert_eq!(arrive(&mut world, 560_000, &[at(10, 7_000)]), []);
+    assert_eq!(arrive(&mut world, 75_000, &[at(10, 7_000)]), [at(10, 7_000)]);
+}
+
+/// [PROTO-5.9] Three packets, three seconds apart, that do not arrive; and a router that lets
+/// nobody in any more.
+#[test]
+fn an_address_does_not_count_by_which_nothing_comes() {
+    let mut world = world(1);
+    let sent = sent(&mut world, 20_000);
+    let first = sent[0].0;
+    assert!((2_000..=6_050).contains(&first), "{first}");
+    let times: Vec<_> = sent.iter().map(|(after, ..)| after - first).collect();
+    assert_eq!(times, [0, 3_000, 6_000]);
+    assert!(sent.iter().all(|(_, by, to)| (*by, *to) == (1, at(10, 7_000))));
+    assert_eq!(found(&world), [(at(10, 7_000), false)]);
+    arrive(&mut world, 640_000, &[at(10, 7_000)]);
+    assert_eq!(found(&world), [(at(10, 7_000), true)], "a port was forwarded meanwhile");
+    arrive(&mut world, 650_000, &[]);
+    assert_eq!(found(&world), [(at(10, 7_000), false)], "and is not any more");
+}
+
+/// A router that forwards a port of its own to ours may send from another.
+#[test]
+fn the_port_that_is_listened_on_is_tried_as_well() {
+    let mut world = world(1);
+    see(&mut world, 1, 0, Seen::Direct(at(10, 61_000)));
+    let forwarded = at(10, 7_000);
+    arrive(&mut world, 30_000, &[forwarded]);
+    assert_eq!(found(&world), [(forwarded, true), (at(10, 61_000), false)]);
+}
+
+/// [PROTO-5.9] Of what was found nothing is left once others see the device elsewhere; while nobody
+/// sees it, what was found holds for 15 minutes.
+#[test]
+fn what_was_found_goes_with_what_is_seen() {
+    let mut world = world(2);
+    arrive(&mut world, 7_000, &[at(10, 7_000)]);
+    for other in [1, 2] {
+        see(&mut world, other, 0, Seen::Direct(at(11, 7_000)));
+    }
+    assert_eq!(found(&world), []);
+    arrive(&mut world, 7_000, &[at(11, 7_000)]);
+    assert_eq!(found(&world), [(at(11, 7_000), true)]);
+    for other in [1, 2] {
+        let (now, peer) = (world.now, world.id(other));
+        let reason = crate::squad::DownReason::Unreachable;
+        world.nodes[0].squad.handle_link_down(now, peer, reason);
+    }
+    world.wait(890_000);
+    assert_eq!(found(&world), [(at(11, 7_000), true)]);
+    world.wait(80_000);
+    assert_eq!(found(&world), []);
+}
+
+/// [PROTO-5.9] Another than the one who was asked says nothing, and what comes twice says no more.
+#[test]
+fn only_what_was_asked_for_counts() {
+    let mut world = world(1);
+    let now = world.now;
+    let guess = CheckNonce::generate(&SeededRandom::new(77));
+    world.nodes[0].squad.handle_checked(now, guess);
+    world.wait(6_100);
+    let (_, _, nonce) = world.checks[0];
+    world.wait(30_000);
+    let now = world.now;
+    world.nodes[0].squad.handle_checked(now, guess);
+    world.nodes[0].squad.handle_checked(now, nonce);
+    assert_eq!(found(&world), [(at(10, 7_000), false)], "it came too late");
+}
+
+/// Who is in the same LAN, or behind the same router, cannot tell what strangers can.
+#[test]
+fn nobody_inside_is_asked() {
+    for (peer, own) in [
+        (at(10, 4_000), at(10, 7_000)),
+        (SocketAddr::from(([192, 168, 1, 9], 4_000)), at(10, 7_000)),
+        (at(1, 4_000), SocketAddr::from(([100, 64, 0, 9], 7_000))),
+    ] {
+        let mut world = World::new(1);
+        see(&mut world, 0, 1, Seen::Direct(peer));
+        see(&mut world, 1, 0, Seen::Direct(own));
+        assert_eq!(sent(&mut world, 60_000), []);
+    }
+    // Nor whom this device did not meet by the socket that listens.
+    let mut world = World::new(1);
+    see(&mut world, 0, 1, Seen::Punched(at(1, 4_000)));
+    see(&mut world, 1, 0, Seen::Punched(at(10, 7_000)));
+    assert_eq!(sent(&mut world, 60_000), []);
+}
+
+/// [PROTO-5.9] Nobody is made to send to anybody else than who asks, nor more than a little.
+#[test]
+fn a_peer_has_nothing_sent_but_to_itself_and_not_often() {
+    let mut world = world(2);
+    let (now, peer) = (world.now, world.id(0));
+    let nonce = CheckNonce::generate(&SeededRandom::new(5));
+    let ask = |world: &mut World, now, address| {
+        let bytes = Message::Check(Check { nonce, address }).encode();
+        assert!(CHECK_PACKET_BYTES < bytes.len(), "less is sent than was asked with");
+        world.nodes[1].squad.handle_message(now, peer, &bytes)
+    };
+    let nothing = |world: &mut World| {
+        let squad = &mut world.nodes[1].squad;
+        let mut transmits = std::iter::from_fn(|| squad.poll_transmit());
+        !transmits.any(|transmit| matches!(transmit, Transmit::Check { .. }))
+    };
+    // Another host, no host, no port, all hosts.
+    for wild in [at(11, 7_000), at(1, 22), at(10, 0)] {
+        assert_eq!(ask(&mut world, now, wild), Err(MessageError::NotThere), "{wild}");
+    }
+    for wild in ["0.0.0.0:7", "255.255.255.255:7", "224.0.0.1:7", "[::ffff:203.0.113.10]:7000"] {
+        let wild = wild.parse().unwrap();
+        assert_eq!(ask(&mut world, now, wild), Err(MessageError::NotThere), "{wild}");
+    }
+    assert!(nothing(&mut world));
+    // A port of its own host that it is not seen at: whose port, its router knows.
+    assert_eq!(ask(&mut world, now, at(10, 5_000)), Ok(()));
+    let refused = (0..1_000).filter(|_| ask(&mut world, now, at(10, 7_000)).is_err()).count();
+    assert_eq!(refused, 1_000);
+    let soon = now + Duration::from_millis(1_999);
+    assert_eq!(ask(&mut world, soon, at(10, 7_000)), Err(MessageError::Busy));
+    let later = now + Duration::from_secs(2);
+    assert_eq!(ask(&mut world, later, at(10, 7_000)), Ok(()));
+    // Whom a relay leads to has no address.
+    see(&mut world, 1, 0, Seen::Relayed);
+    let later = now + Duration::from_secs(60);
+    assert_eq!(ask(&mut world, later, at(10, 7_000)), Err(MessageError::NotThere));
+}
+
+/// [PROTO-5.9] All together have 32 checks at once and 16 a second.
+#[test]
+fn many_who_ask_at_once_are_told_no() {
+    let mut world = World::new(40);
+    for other in 1..=40 {
+        see(&mut world, 0, other, Seen::Direct(at(u8::try_from(other).unwrap(), 4_000)));
+    }
+    let nonce = CheckNonce::generate(&SeededRandom::new(5));
+    let mut ask = |after: u64| {
+        let now = world.now + Duration::from_millis(after);
+        let taken = (1..=40_usize).filter(|other| {
+            let address = at(u8::try_from(*other).unwrap(), 7_000);
+            let bytes = Message::Check(Check { nonce, address }).encode();
+            let peer = world.id(*other);
+            world.nodes[0].squad.handle_message(now, peer, &bytes).is_ok()
+        });
+        taken.count()
+    };
+    assert_eq!([ask(0), ask(0), ask(1_000), ask(1_999)], [32, 0, 8, 0]);
+    assert_eq!(ask(60_000), 32);
+}
+
+/// A peer that says no is not asked again for a while, and others are.
+#[test]
+fn who_says_no_is_not_asked_again_at_once() {
+    let mut world = world(3);
+    // Each sees the founder, and none at an address of its own: they would not send.
+    let spoilt = |world: &mut World, other: usize, host| {
+        let (now, peer) = (world.now, world.id(0));
+        world.nodes[other].squad.handle_path(now, peer, Seen::Direct(at(host, 7_000)));
+    };
+    let order = sent(&mut world, 20_000)[0].1;
+    let mut world = self::world(3);
+    // It sees the founder elsewhere from now on, and what it tells of that is lost.
+    spoilt(&mut world, order, 99);
+    while world.nodes[order].squad.poll_transmit().is_some() {}
+    let by: Vec<_> = sent(&mut world, 20_000).into_iter().map(|(_, by, _)| by).collect();
+    assert_eq!(by.len(), 3, "another was asked at once, and thrice");
+    assert!(!by.contains(&order));
+}
+
+/// Nobody learns where a device is that hides, and a relay of the charter needs no ticket.
+#[test]
+fn who_hides_asks_nobody_and_checks_nothing() {
+    let mut world = world(1);
+    world.nodes[0].squad.relay_only = true;
+    assert_eq!(sent(&mut world, 60_000), []);
+    world.nodes[1].squad.relay_only = true;
+    let (now, peer) = (world.now, world.id(0));
+    let nonce = CheckNonce::generate(&SeededRandom::new(5));
+    let bytes = Message::Check(Check { nonce, address: at(10, 7_000) }).encode();
+    let result = world.nodes[1].squad.handle_message(now, peer, &bytes);
+    assert_eq!(result, Err(MessageError::NotThere));
+    assert_eq!(world.nodes[1].squad.handle_gossip(now, None, &bytes), Err(MessageError::ByGossip));
+}
+
+/// The packet is told from those of QUIC and of the fast path, and from nothing else.
+#[test]
+fn a_packet_brings_its_nonce() {
+    let nonce = CheckNonce::generate(&SeededRandom::new(5));
+    let packet = nonce.packet();
+    assert_eq!((packet.len(), packet[0]), (17, 0x25));
+    assert_eq!(CheckNonce::of_packet(&packet), Some(nonce));
+    assert_eq!(CheckNonce::of_packet(&packet[..16]), None);
+    assert_eq!(CheckNonce::of_packet(&[&packet[..], &[0]].concat()), None);
+    assert_eq!(CheckNonce::of_packet(&[]), None);
+    for kind in (0..=u8::MAX).filter(|kind| *kind != 0x25) {
+        let mut other = packet;
+        other[0] = kind;
+        assert_eq!(CheckNonce::of_packet(&other), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! Checks whether strangers reach an address: packets of their own, each from a port of its own.
+//! [PROTO-5.9]
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Mutex, PoisonError},
+};
+
+use hark_mesh::message::CheckNonce;
+use quinn::udp::Transmit;
+
+use super::{links::Links, socket::Binder};
+
+/// What is to come to a socket that listens, and what is done then.
+#[derive(Default)]
+pub(super) struct AwaitedCheck(Mutex<Option<(CheckNonce, Arrived)>>);
+
+type Arrived = Box<dyn FnOnce() + Send>;
+
+impl AwaitedCheck {
+    fn set(&self, awaited: Option<(CheckNonce, Arrived)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = awaited;
+    }
+
+    fn take(&self, nonce: CheckNonce) -> Option<Arrived> {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.take_if(|(known, _)| *known == nonce).map(|(_, arrived)| arrived)
+    }
+}
+
+impl Links {
+    /// Has `arrived` called, at most once and on the network thread, when this nonce comes to a socket
+    /// that listens. Whatever was awaited before is not any more.
+    pub fn await_check(&self, nonce: CheckNonce, arrived: impl FnOnce() + Send + 'static) {
+        self.awaited_check().set(Some((nonce, Box::new(arrived))));
+    }
+
+    /// Awaits nothing any more.
+    pub fn await_no_check(&self) {
+        self.awaited_check().set(None);
+    }
+
+    /// Takes a packet that is neither QUIC's nor of the fast path, from a socket that listens.
+    pub(super) fn handle_check(&self, packet: &[u8]) {
+        let nonce = CheckNonce::of_packet(packet);
+        if let Some(arrived) = nonce.and_then(|nonce| self.awaited_check().take(nonce)) {
+            arrived();
+        }
+    }
+}
+
+/// Sends a check to `to`, from a new port of `own`, or of whichever address leads there: no NAT on the
+/// way knows that port.
+pub fn send_check(
+    binder: &mut dyn Binder,
+    own: Option<IpAddr>,
+    to: SocketAddr,
+    nonce: CheckNonce,
+) -> io::Result<()> {
+    let any = match to {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = binder.bind(SocketAddr::new(own.unwrap_or(any), 0))?;
+    let contents = &nonce.packet();
+    let (ecn, segment_size, src_ip) = (None, None, None);
+    socket.try_send(&Transmit { destination: to, ecn, contents, segment_size, src_ip })
+}
