@@ -227,6 +227,8 @@ pub struct Offer {
     pub lease_seconds: u16,
     /// What it may send, in kbit/s; 0 is any rate.
     pub rate_kbps: u32,
+    /// Whether strangers reach it, as others have found. [PROTO-5.9]
+    pub reachable: bool,
 }
 
 impl Signable for Offer {

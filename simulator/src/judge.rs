@@ -208,6 +208,9 @@ impl<'a> Judge<'a> {
         if let Some(charter) = expectation.charter {
             records.push(self.same_charter(charter.by));
         }
+        if let Some(reachable) = expectation.reachable {
+            records.extend(self.reachable(reachable));
+        }
         if let Some(words) = &expectation.ends_with {
             records.extend(self.ends_with(words));
         }
@@ -317,6 +320,19 @@ impl<'a> Judge<'a> {
             holds: wrong.is_empty() && !members.is_empty(),
             measured: if wrong.is_empty() { "all".to_owned() } else { few(&wrong) },
         }
+    }
+
+    fn reachable(&self, wanted: bool) -> impl Iterator<Item = ExpectationRecord> + use<'_> {
+        let text = |reachable| if reachable { "is reached by strangers" } else { "is not reached" };
+        let listeners = places(self.expectation.listener.as_ref(), &self.names, |_| true);
+        listeners.into_iter().map(move |member| {
+            let found = self.measured.reachable(member);
+            ExpectationRecord {
+                text: format!("{} {}", self.names[member], text(wanted)),
+                holds: found == Some(wanted),
+                measured: found.map_or("nobody could say", text).to_owned(),
+            }
+        })
     }
 
     fn ends_with(&self, words: &'a str) -> impl Iterator<Item = ExpectationRecord> + use<'_, 'a> {

@@ -252,6 +252,11 @@ impl Measured {
         &self.log.members[member].flagged
     }
 
+    /// Whether strangers reach a member, as it was told last.
+    pub(crate) fn reachable(&self, member: usize) -> Option<bool> {
+        self.log.members[member].reachable
+    }
+
     pub(crate) fn last_words(&self, member: usize) -> Option<&str> {
         self.log.members[member].last_words.as_deref()
     }

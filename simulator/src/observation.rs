@@ -4,7 +4,7 @@ mod convergence;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -60,6 +60,8 @@ pub(crate) struct MemberLog {
     /// Whom it has a link to, by device: a member whose disk was lost has another one.
     pub(crate) connected: BTreeMap<DeviceId, usize>,
     pub(crate) last_words: Option<String>,
+    /// Whether strangers reach it, as it said last.
+    pub(crate) reachable: Option<bool>,
     /// Whose relays it has found to forge, and when.
     pub(crate) flagged: Vec<(Duration, usize)>,
 }
@@ -271,6 +273,19 @@ impl Observation {
                     }
                 }
                 return;
+            }
+            Event::Reachability { reachable, unreachable } => {
+                let known = !reachable.is_empty() || !unreachable.is_empty();
+                self.members[member].reachable = known.then_some(!reachable.is_empty());
+                let list = |addresses: &[SocketAddr]| {
+                    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                };
+                let text = match (&reachable[..], &unreachable[..]) {
+                    ([], []) => "not known any more".to_owned(),
+                    ([], missed) => format!("not at {}", list(missed)),
+                    (reached, _) => format!("at {}", list(reached)),
+                };
+                ("reached", text)
             }
             Event::Stopped { reason } => {
                 self.members[member].last_words = Some(reason.clone());

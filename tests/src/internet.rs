@@ -1,10 +1,11 @@
 use std::{
+    path::Path,
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::{
-    binary::is_root,
+    binary::{Outcome, hark, is_root, through},
     lan::{ip, run},
     scene::Talk,
 };
@@ -105,6 +106,24 @@ impl Internet {
         talk.listen(&listen).through(&self.outside())
     }
 
+    /// Runs `hark COMMAND …` in a home to its end, for the member who keeps its state in `folder`.
+    pub fn run(&self, home: usize, folder: &Path, command: &[&str]) -> Outcome {
+        let (name, rest) = command.split_first().expect("a command has a name");
+        let mut hark = hark();
+        hark.arg(name).arg("--home").arg(folder).args(rest);
+        let mut command = through(&["ip", "netns", "exec", &self.homes[home]], &hark);
+        command.output().expect("it starts").into()
+    }
+
+    /// Has a home's router pass on what comes for this UDP port, as a person can set it.
+    pub fn forward(&self, home: usize, port: u16) {
+        let [[a, b, c, d], _] = Self::addresses_of(home);
+        let chain = "type nat hook prerouting priority -100; iifname outside";
+        let rule = format!("udp dport {port} dnat to {a}.{b}.{c}.{d}:{port}");
+        let router = &self.routers[home];
+        rules(router, &format!("table ip forward {{ chain arrive {{ {chain} {rule}; }}; }}"));
+    }
+
     /// What runs a command on the street.
     pub fn outside(&self) -> [&str; 4] {
         ["ip", "netns", "exec", &self.street]
@@ -192,7 +211,7 @@ impl Nat {
             "table ip home {{ \
              chain leave {{ type nat hook postrouting priority 100; oifname outside {masquerade}; }}; \
              chain pass {{ type filter hook forward priority 0; \
-             iifname outside ct state != {{ established, related }} drop; }}; \
+             ct status dnat accept; iifname outside ct state != {{ established, related }} drop; }}; \
              chain arrive {{ type filter hook input priority 0; iifname outside drop; }}; }}"
         )
     }

@@ -78,6 +78,41 @@ fn a_newcomer_is_led_to_a_door_behind_a_nat() {
     }
 }
 
+/// A port that a person has forwarded is found out by whoever is met elsewhere, and then stands in
+/// tickets. [PROTO-5.9]
+#[test]
+fn a_newcomer_comes_by_a_port_forwarded_by_hand() {
+    let Some(internet) = Internet::lay(&[Nat::KeepsPorts; 2]) else { return };
+    internet.forward(0, 7_500);
+    let scene = Scene::default();
+    scene.found("Osprey", "Falconry");
+    acquaint(&internet, &scene, &["Osprey", "Kestrel"]);
+    let mut osprey = internet.talk_outside(scene.talk("Osprey")).start();
+    let listen = ["--listen", "0.0.0.0:7500", "--peer", "192.0.2.1:7400"];
+    let kestrel = internet.talk(0, scene.talk("Kestrel").speaking("english")).with(&listen).start();
+    let outside = "192.0.2.11:7500";
+    kestrel.wait("that it is reached", |events| {
+        let newest = events.iter().rev().find(|event| event.is("reachability"))?;
+        (newest.texts("reachable") == [outside]).then_some(())
+    });
+    let folder = scene.home("Kestrel");
+    let ask = |command: &[&str]| internet.run(0, &folder, command);
+    let status = ask(&["ctl", "status"]).success().to_owned();
+    assert!(status.contains(&format!("reachable from outside at {outside}, found ")), "{status}");
+    // Something else may be wrong with this machine.
+    let doctor = ask(&["doctor", "--json"]).stdout;
+    assert!(
+        doctor.contains(&format!("others elsewhere reach this device at {outside}")),
+        "{doctor}"
+    );
+    let ticket = ask(&["ctl", "invite"]).success().to_owned();
+    osprey.leave();
+    let wren = internet.talk(1, scene.talk("Wren").ticket(&ticket)).start();
+    wren.is_among(&[&kestrel]);
+    wren.hears(&kestrel, 200);
+    assert_eq!(newest_path(&wren.events(), &kestrel.device()), "direct");
+}
+
 /// A member who hides where it is exchanges packets with the relay alone, and nobody else comes to
 /// know its address. [PROTO-2.11]
 #[test]

@@ -319,7 +319,7 @@ pub(super) struct ChecksMade {
 
 impl ChecksMade {
     /// Whether one more is made for `peer` now.
-    fn may(&mut self, now: Timestamp, peer: DeviceId) -> bool {
+    pub(super) fn may(&mut self, now: Timestamp, peer: DeviceId) -> bool {
         self.recent.retain(|_, at| now < *at + PEER_INTERVAL);
         let after = self.paid_until.max(now) + COSTS;
         let within = after.saturating_duration_since(now) <= BURST;
@@ -384,6 +384,11 @@ impl Squad {
         }
         let awaited = self.checks.poll_awaited().map(Event::AwaitCheck);
         let changed = self.checks.poll_changed().then_some(Event::Checked);
+        if changed.is_some()
+            && let Some(serving) = &mut self.serving
+        {
+            serving.renew_offer(now);
+        }
         self.events.extend(awaited.into_iter().chain(changed));
     }
 }

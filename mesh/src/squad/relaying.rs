@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use hark_keys::{DeviceId, List, MemberId, Signed, Timestamp};
@@ -11,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Event, MessageError, Purpose, Service, Squad, Transmit,
-    relays::{self, RelayOrder},
+    relays::RelayOrder,
     serving::{Notice, Serving},
 };
 use crate::{
@@ -74,8 +75,8 @@ impl Squad {
         let Some(serving) = &mut self.serving else { return };
         serving.set_draining(draining);
         if self.member.is_some() && draining {
-            let offer =
-                relays::offer(&self.key, serving.offers() + 1, std::time::Duration::ZERO, 0);
+            let number = serving.offers() + 1;
+            let offer = self.offer(number, Duration::ZERO, 0);
             self.push(Transmit::Gossip(Message::Offer(offer).encode()));
         }
         self.settle(now);
@@ -258,10 +259,18 @@ impl Squad {
         if let Some(serving) = &mut self.serving {
             serving.handle_timeout(now);
             if let Some((number, lease, rate)) = serving.offer_due(now) {
-                let offer = relays::offer(&self.key, number, lease, rate);
+                let offer = self.offer(number, lease, rate);
                 self.push(Transmit::Gossip(Message::Offer(offer).encode()));
             }
         }
+    }
+
+    /// What this device would carry for others, signed.
+    fn offer(&self, number: u64, lease: Duration, rate_kbps: u32) -> Signed<Offer> {
+        let lease_seconds = u16::try_from(lease.as_secs()).unwrap_or(u16::MAX);
+        let reachable = self.checked().any(|checked| checked.reachable);
+        let device = self.key.id();
+        Signed::sign(Offer { device, number, lease_seconds, rate_kbps, reachable }, &self.key)
     }
 
     /// Brings the ways of all targets, the routes at relays, and what relays tell in step.
@@ -275,7 +284,7 @@ impl Squad {
                 let (told, message) = match notice {
                     Notice::Roster(roster) => (roster.number, Message::Roster(roster)),
                     Notice::Offer { told, number, lease, rate } => {
-                        let offer = relays::offer(&self.key, number, lease, rate);
+                        let offer = self.offer(number, lease, rate);
                         (told, Message::Offer(offer))
                     }
                     Notice::Draining(told, draining) => (told, Message::Draining(draining)),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, List, Signed, TargetId, Timestamp};
+use hark_keys::{DeviceId, List, TargetId, Timestamp};
 
 use super::telling::Telling;
 use crate::{
@@ -104,6 +104,7 @@ struct Offered {
     number: u64,
     until: Timestamp,
     rate_kbps: u32,
+    reachable: bool,
 }
 
 /// Something to tell a relay.
@@ -150,7 +151,8 @@ impl Relays {
         }
         let lease = Duration::from_secs(offer.lease_seconds.into()).min(LEASE_MAX);
         let until = now + lease;
-        let offered = Offered { number: offer.number, until, rate_kbps: offer.rate_kbps };
+        let Offer { number, rate_kbps, reachable, .. } = *offer;
+        let offered = Offered { number, until, rate_kbps, reachable };
         if known.is_none() && self.offers.len() >= OFFERS_MAX {
             let first = self.offers.iter().min_by_key(|(_, offered)| offered.until);
             if let Some(device) = first.map(|(device, _)| *device) {
@@ -266,8 +268,8 @@ impl Relays {
         self.attached.keys().copied()
     }
 
-    /// Relays for `target`, each with those whom it can serve, the best first, as all see it: those of the charter, then volunteers by
-    /// what they can carry; equals by rendezvous hash.
+    /// Relays for `target`, each with those whom it can serve, the best first, as all see it: those of the charter, then volunteers
+    /// whom strangers reach, then by what they can carry; equals by rendezvous hash.
     pub(super) fn ranking<'a>(
         &'a self,
         now: Timestamp,
@@ -284,10 +286,11 @@ impl Relays {
         let mut usable: Vec<_> = self.attached.iter().filter(usable).collect();
         usable.sort_by_key(|(relay, _)| {
             let named = state.relay(**relay).is_some();
-            let rate = self.offers.get(*relay).filter(|_| !named);
+            let offered = self.offers.get(*relay).filter(|_| !named);
+            let reachable = offered.is_some_and(|offered| offered.reachable);
             // 0 is any rate.
-            let rate = rate.map_or(0, |offered| offered.rate_kbps.wrapping_sub(1));
-            Reverse((named, rate, rendezvous(target, **relay)))
+            let rate = offered.map_or(0, |offered| offered.rate_kbps.wrapping_sub(1));
+            Reverse((named, reachable, rate, rendezvous(target, **relay)))
         });
         let serves = |(relay, attached): (&DeviceId, &'a Attachment)| {
             (*relay, self.serves(now, *relay, attached))
@@ -421,17 +424,6 @@ impl Relays {
         self.looked = now;
         self.failed.retain(|_, failed| now < failed.until + FAILED_FOR_MAX);
     }
-}
-
-/// A signed offer of a device, to be gossiped.
-pub(super) fn offer(
-    key: &hark_keys::DeviceKey,
-    number: u64,
-    lease: Duration,
-    rate_kbps: u32,
-) -> Signed<Offer> {
-    let lease_seconds = u16::try_from(lease.as_secs()).unwrap_or(u16::MAX);
-    Signed::sign(Offer { device: key.id(), number, lease_seconds, rate_kbps }, key)
 }
 
 /// Offers that are remembered; the one that ends first goes.

@@ -215,6 +215,11 @@ impl Serving {
         Some((self.offers, lease, self.rate_kbps))
     }
 
+    /// What is offered is something else now: it is said soon.
+    pub(super) fn renew_offer(&mut self, now: Timestamp) {
+        self.offer_at = self.offer_at.map(|at| at.min(now));
+    }
+
     /// The number of the last offer.
     pub(super) fn offers(&self) -> u64 {
         self.offers

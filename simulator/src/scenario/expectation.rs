@@ -67,6 +67,8 @@ pub struct Expectation {
     pub converged: Option<Within>,
     /// At that time all of the listeners who run have the same charter.
     pub charter: Option<Within>,
+    /// Whether those listeners know at the end that strangers reach them, or that these do not.
+    pub reachable: Option<bool>,
     /// Those listeners' nodes ended, for a reason that has these words in it.
     pub ends_with: Option<String>,
 }

@@ -17,8 +17,8 @@ use hark_mesh::{
     },
     message::{
         Acknowledgement, CANDIDATES_MAX, Candidates, Check, CheckNonce, KeyMessage, LISTENING_MAX,
-        Listening, MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, NameKey, RECIPIENTS_MAX,
-        WANTED_MAX,
+        Listening, MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, NameKey, Offer,
+        RECIPIENTS_MAX, WANTED_MAX,
     },
 };
 
@@ -207,6 +207,13 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     };
     let seen = SocketAddr::from(([203, 0, 113, 9], 7));
     let candidates = Candidates { answer: true, addresses: List::truncated([seen]) };
+    let offer = Offer {
+        device: bob.key.id(),
+        number: 7,
+        lease_seconds: 30,
+        rate_kbps: 9_000,
+        reachable: true,
+    };
     let snapshot = directory.snapshot();
     assert!(decode::<List<Signed<MemberRecord>, 3>>(&snapshot, snapshot.len()).is_ok());
     vec![
@@ -223,6 +230,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             "bytes_names",
             message(Message::Names(List::truncated([(GHOST, WORLD.name_key.clone())]))),
         ),
+        ("bytes_offer", message(Message::Offer(Signed::sign(offer, &bob.key)))),
         ("bytes_move", message(Message::Move(Move { from: Some(ALPHA), to: WING }))),
         ("bytes_observed", message(Message::Observed(seen))),
         ("bytes_candidates", message(Message::Candidates(candidates))),

@@ -205,13 +205,20 @@ fn a_relay_forwards_64_targets_of_one_peer() {
 
 /// [PROTO-10.4]
 #[test]
-fn relays_of_the_charter_come_before_volunteers_and_these_by_what_they_carry() {
+fn volunteers_are_ranked_by_who_reaches_them_and_then_by_what_they_carry() {
     let random = SeededRandom::new(9);
     let founder = DeviceKey::generate(&random);
     let charter = crate::charter::Charter::found("Squad", "Voice", &founder, None, &random);
     let now = Timestamp::from_millis(1_000);
     let mut relays = Relays::default();
-    let offer = |device, number, rate_kbps| Offer { device, number, lease_seconds: 30, rate_kbps };
+    let reached = |device, number, rate_kbps, reachable| Offer {
+        device,
+        number,
+        lease_seconds: 30,
+        rate_kbps,
+        reachable,
+    };
+    let offer = |device, number, rate_kbps| reached(device, number, rate_kbps, false);
     for (number, rate) in [(1, 500), (2, 0), (3, 9_000)] {
         relays.link_up(device(number), false);
         assert!(relays.take_offer(now, &offer(device(number), 1, rate)));
@@ -222,6 +229,15 @@ fn relays_of_the_charter_come_before_volunteers_and_these_by_what_they_carry() {
         let ranking = relays.ranking(now, charter.state(), target, |_| true);
         ranking.iter().map(|(relay, _)| *relay).collect()
     };
+    assert_eq!(ranked(&relays, now), [2, 3, 1].map(device));
+    // Whom strangers reach can serve those who come later.
+    assert!(relays.take_offer(now, &reached(device(1), 2, 500, true)));
+    assert_eq!(ranked(&relays, now), [1, 2, 3].map(device));
+    assert!(relays.take_offer(now, &reached(device(3), 2, 9_000, true)));
+    assert_eq!(ranked(&relays, now), [3, 1, 2].map(device));
+    for (number, rate) in [(1, 500), (3, 9_000)] {
+        assert!(relays.take_offer(now, &offer(device(number), 3, rate)));
+    }
     assert_eq!(ranked(&relays, now), [2, 3, 1].map(device));
     // One that does not answer rests for five seconds, one that drains for as long as it says so.
     relays.silent(now, device(2));
