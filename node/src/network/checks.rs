@@ -31,6 +31,8 @@ impl Runner {
         let now = self.config.clock.now();
         self.wires.set_confirmed(now, reachable.clone(), Some(squad));
         self.config.doorkeeper.set_addresses(self.wires.own_addresses());
+        // Whoever asks because of the event is told the same.
+        self.show(now, false);
         self.config.publisher.publish(Event::Reachability { reachable, unreachable });
     }
 }
