@@ -376,9 +376,11 @@ impl Squad {
             }
             Message::Names(keys) => {
                 let charter = Arc::clone(self.replication.charter());
-                if self.names.take(&charter, keys.into_vec().into_iter()) {
+                let (new, early) = self.names.take(&charter, keys.into_vec().into_iter());
+                if new {
                     self.events.push_back(Event::NamesChanged);
                 }
+                result = if early { Err(MessageError::NoSuchName) } else { Ok(()) };
             }
             Message::Digest(digest) => self.replication.handle_digest(now, from, digest),
             Message::Have(have) => self.replication.handle_have(now, from, &have),

@@ -1,4 +1,4 @@
-//! Keys of hidden channels' names, for those who may join. [CHARTER-6.6]
+//! Keys of hidden channels' names, for those who may join. [PROTO-6.13]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,20 +41,24 @@ impl Names {
         self.keys.insert(channel, key.clone()).is_none_or(|before| before != key)
     }
 
-    /// Takes keys that a peer has given; says whether any opens a name that was closed here.
+    /// Takes keys that a peer has given; says whether any opens a name that was closed here, and
+    /// whether any opens none that is known here: the peer may know more of the charter, and is to give
+    /// them again.
     pub(super) fn take(
         &mut self,
         charter: &Charter,
         given: impl Iterator<Item = (ChannelId, NameKey)>,
-    ) -> bool {
-        let mut new = false;
+    ) -> (bool, bool) {
+        let (mut new, mut early) = (false, false);
         for (channel, key) in given {
             let hidden = charter.state().channel(channel).and_then(sealed);
             if hidden.is_some_and(|name| key.open(channel, name).is_some()) {
                 new |= self.keep(channel, key);
+            } else {
+                early = true;
             }
         }
-        new
+        (new, early)
     }
 
     pub(super) fn link_up(&mut self, device: DeviceId) {

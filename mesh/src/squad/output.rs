@@ -347,6 +347,9 @@ pub enum MessageError {
     /// An epoch whose number is too high to be the next. [PROTO-11.11]
     #[error("an epoch whose number leaves too many out")]
     FarEpoch,
+    /// The key of a name that this device does not know, or not yet.
+    #[error("the key of no name that is known here")]
+    NoSuchName,
     /// A move that nobody has the right to.
     #[error("move: {0}")]
     Move(MoveError),

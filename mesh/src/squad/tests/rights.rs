@@ -486,6 +486,28 @@ fn a_hidden_channel_is_known_to_those_who_may_join_it_and_to_nobody_else() {
     assert!(!world.nodes[2].squad.listening_of(of_ann).contains(&hidden), "nor who is on it");
 }
 
+/// [PROTO-6.13] The key of a new channel's name was taken and forgotten where it came before the
+/// charter did.
+#[test]
+fn a_name_stayed_closed_whose_key_came_before_its_channel() {
+    let mut world = World::new(1);
+    let hidden = net(7);
+    let key = NameKey::generate(&SeededRandom::new(1));
+    let channel = Channel {
+        name: ChannelName::Hidden(key.seal(hidden, "Black ops")),
+        ..Channel::open(hidden, "-")
+    };
+    let given = Message::Names(List::truncated([(hidden, key.clone())])).encode();
+    let (now, founder) = (world.now, world.id(0));
+    let give = |world: &mut World| world.nodes[1].squad.handle_message(now, founder, &given);
+    assert!(matches!(give(&mut world), Err(MessageError::NoSuchName)));
+    assert_eq!(world.edit(0, vec![Change::Channel(channel)]), Ok(()));
+    assert!(matches!(give(&mut world), Ok(())));
+    let squad = &world.nodes[1].squad;
+    let channel = squad.charter().state().channel(hidden).unwrap();
+    assert_eq!(squad.channel_name(channel).as_deref(), Some("Black ops"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
