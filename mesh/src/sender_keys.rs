@@ -62,6 +62,8 @@ struct Delivery {
     id: u64,
     /// When to send it again; never, once it is acknowledged.
     again_at: Option<Timestamp>,
+    /// Whether it is sent once more beside the first, as nobody hears us without it.
+    twice: bool,
 }
 
 /// The key in use has changed.
@@ -155,6 +157,11 @@ impl SenderKeys {
             self.renewal_due = true;
             self.renew_if_due(now);
             self.use_next();
+            for device in &self.ready {
+                if let Some(delivery) = self.deliveries.get_mut(device) {
+                    delivery.twice = true;
+                }
+            }
         }
     }
 
@@ -235,6 +242,9 @@ impl SenderKeys {
             let bytes = self.newest().map(|epoch| epoch.message.clone());
             if let (Some(delivery), Some(bytes)) = (self.deliveries.get_mut(&device), bytes) {
                 delivery.again_at = Some(now + ANSWER_TIMEOUT);
+                if std::mem::take(&mut delivery.twice) {
+                    self.ready.insert(device);
+                }
                 return Some(KeyDelivery { to: device, id: delivery.id, bytes });
             }
         }
@@ -355,7 +365,7 @@ impl SenderKeys {
 
     fn deliver(&mut self, device: DeviceId) {
         self.last_id += 1;
-        let delivery = Delivery { id: self.last_id, again_at: Some(Timestamp::ZERO) };
+        let delivery = Delivery { id: self.last_id, again_at: Some(Timestamp::ZERO), twice: false };
         self.deliveries.insert(device, delivery);
         self.ready.insert(device);
     }
@@ -514,6 +524,33 @@ mod tests {
         assert_eq!(change(&mut keys), None);
         keys.handle_timeout(at(1_200));
         assert_eq!(change(&mut keys), Some((8, 0, vec![devices[1]])));
+    }
+
+    /// [PROTO-6.9] Where two packets in a row were lost on their way with it, the others heard nothing
+    /// for longer than a blink.
+    #[test]
+    fn a_key_that_replaces_a_revoked_one_is_sent_twice() {
+        let (mut keys, devices) = started();
+        let [a, b, c] = [devices[0], devices[1], devices[2]];
+        for device in [a, b, c] {
+            keys.join(at(0), device);
+        }
+        assert_eq!(deliver_all(&mut keys, at(0)), [a, b, c]);
+        persist(&mut keys, at(0));
+        change(&mut keys);
+        keys.revoke(at(1_000), [a]);
+        assert_eq!(change(&mut keys), Some((8, 0, vec![b, c])));
+        let sent: Vec<_> = std::iter::from_fn(|| keys.poll_delivery(at(1_000))).collect();
+        assert_eq!(sent.iter().map(|it| it.to).collect::<Vec<_>>(), [b, b, c, c]);
+        assert_eq!((sent[0].id, sent[2].id), (sent[1].id, sent[3].id));
+        // The first to arrive counts, whatever becomes of the other.
+        for delivery in [&sent[0], &sent[3]] {
+            keys.handle_delivered(delivery.to, delivery.id);
+        }
+        for delivery in [&sent[1], &sent[2]] {
+            keys.handle_failed(at(1_100), delivery.to, delivery.id);
+        }
+        assert_eq!(keys.timeout(), None);
     }
 
     #[test]
