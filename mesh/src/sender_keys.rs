@@ -62,7 +62,7 @@ struct Delivery {
     id: u64,
     /// When to send it again; never, once it is acknowledged.
     again_at: Option<Timestamp>,
-    /// Whether it is sent once more beside the first, as nobody hears us without it.
+    /// Whether it is sent once more a moment later, as nobody hears us without it.
     twice: bool,
 }
 
@@ -241,10 +241,8 @@ impl SenderKeys {
         while let Some(device) = self.ready.pop_first() {
             let bytes = self.newest().map(|epoch| epoch.message.clone());
             if let (Some(delivery), Some(bytes)) = (self.deliveries.get_mut(&device), bytes) {
-                delivery.again_at = Some(now + ANSWER_TIMEOUT);
-                if std::mem::take(&mut delivery.twice) {
-                    self.ready.insert(device);
-                }
+                let twice = std::mem::take(&mut delivery.twice);
+                delivery.again_at = Some(now + if twice { TWICE_AFTER } else { ANSWER_TIMEOUT });
                 return Some(KeyDelivery { to: device, id: delivery.id, bytes });
             }
         }
@@ -421,6 +419,10 @@ const USE_AFTER: Duration = Duration::from_secs(1);
 /// Wait before a key message that was not taken is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(300);
 
+/// Between the two times that an urgent key message is sent: they are not to share a packet, which
+/// may be lost.
+const TWICE_AFTER: Duration = Duration::from_millis(20);
+
 /// A key message of which nothing is heard by then is sent again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -540,15 +542,20 @@ mod tests {
         change(&mut keys);
         keys.revoke(at(1_000), [a]);
         assert_eq!(change(&mut keys), Some((8, 0, vec![b, c])));
-        let sent: Vec<_> = std::iter::from_fn(|| keys.poll_delivery(at(1_000))).collect();
-        assert_eq!(sent.iter().map(|it| it.to).collect::<Vec<_>>(), [b, b, c, c]);
-        assert_eq!((sent[0].id, sent[2].id), (sent[1].id, sent[3].id));
+        let mut sent = |keys: &mut SenderKeys, millis| {
+            keys.handle_timeout(at(millis));
+            let sent = std::iter::from_fn(|| keys.poll_delivery(at(millis)));
+            sent.map(|it| (it.to, it.id)).collect::<Vec<_>>()
+        };
+        let first = sent(&mut keys, 1_000);
+        assert_eq!([first[0].0, first[1].0], [b, c]);
+        assert_eq!(keys.timeout(), Some(at(1_020)));
+        assert_eq!(sent(&mut keys, 1_020), first);
+        assert_eq!(keys.timeout(), Some(at(6_020)));
         // The first to arrive counts, whatever becomes of the other.
-        for delivery in [&sent[0], &sent[3]] {
-            keys.handle_delivered(delivery.to, delivery.id);
-        }
-        for delivery in [&sent[1], &sent[2]] {
-            keys.handle_failed(at(1_100), delivery.to, delivery.id);
+        for (device, id) in first {
+            keys.handle_delivered(device, id);
+            keys.handle_failed(at(1_100), device, id);
         }
         assert_eq!(keys.timeout(), None);
     }
