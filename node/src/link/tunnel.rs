@@ -42,6 +42,8 @@ struct State {
     /// The relay that each device's packets take.
     ways: BTreeMap<DeviceId, Way>,
     incoming: VecDeque<(SocketAddr, Bytes)>,
+    /// What relays have brought from slots that they have named nobody for yet, and when.
+    early: VecDeque<(Timestamp, DeviceId, Bytes)>,
     reader: Option<Waker>,
     dropped: u64,
 }
@@ -90,12 +92,18 @@ impl Tunnels {
         state.relays.push(Relay { device: relay, rank, roster, slots, knocks });
         state.relays.sort_by_key(|relay| (relay.rank, relay.device));
         state.settle();
+        let early = std::mem::take(&mut state.early);
+        drop(state);
+        for (came, relay, datagram) in early {
+            self.receive(came, relay, &datagram);
+        }
     }
 
     /// This device is attached to `relay` no more.
     pub fn remove_relay(&self, relay: DeviceId) {
         let mut state = self.lock();
         state.relays.retain(|known| known.device != relay);
+        state.early.retain(|(_, by, _)| *by != relay);
         state.settle();
     }
 
@@ -122,7 +130,11 @@ impl Tunnels {
         };
         let Some(device) = known.device_at(u16::from_be_bytes([high, low])) else {
             // Its roster is still on its way.
-            state.dropped += 1;
+            if state.early.len() == EARLY_MAX {
+                state.early.pop_front();
+                state.dropped += 1;
+            }
+            state.early.push_back((now, relay, datagram.clone()));
             return true;
         };
         let (new, device_leads) = (Way { relay, heard: now }, device > self.me);
@@ -312,6 +324,9 @@ const VIRTUAL_PORT: u16 = 1;
 /// Packets that wait for the inner connections, the oldest dropped: 300 KiB.
 const INCOMING_MAX: usize = 256;
 
+/// Packets that wait for a roster that tells whose they are, the oldest dropped.
+const EARLY_MAX: usize = 32;
+
 /// Those of whom one relay has told beside its roster, the oldest forgotten: it tells again.
 const KNOCKS_MAX: usize = 256;
 
@@ -392,7 +407,30 @@ mod tests {
         assert!(tunnels.lock().incoming.is_empty());
         // Of a slot that nobody has.
         assert!(tunnels.receive(at(0), relay, &from_slot(2, b"packet")));
-        assert_eq!(tunnels.dropped(), 1);
+        assert!(tunnels.lock().incoming.is_empty());
+    }
+
+    /// [PROTO-2.11] The first packet of a handshake was lost where it was quicker than the roster that
+    /// told whose it was.
+    #[test]
+    fn packets_that_overtake_the_roster_wait_for_it() {
+        let (tunnels, peer, [relay, other]) = four();
+        tunnels.set_relay(relay, 0, BTreeMap::new());
+        tunnels.set_relay(other, 1, BTreeMap::new());
+        for number in 0..=EARLY_MAX {
+            let packet = [u8::try_from(number).unwrap()];
+            assert!(tunnels.receive(at(0), relay, &from_slot(1, &packet)));
+        }
+        assert_eq!(tunnels.dropped(), 1, "the oldest makes room");
+        tunnels.set_relay(other, 1, [(1, peer)].into());
+        assert!(tunnels.lock().incoming.is_empty(), "not its roster");
+        tunnels.set_relay(relay, 0, [(1, peer)].into());
+        let incoming = std::mem::take(&mut tunnels.lock().incoming);
+        assert_eq!(incoming.len(), EARLY_MAX);
+        assert_eq!(incoming[0], (virtual_address(peer), Bytes::from_static(&[1])));
+        tunnels.receive(at(0), relay, &from_slot(2, b"packet"));
+        tunnels.remove_relay(relay);
+        tunnels.set_relay(relay, 0, [(1, peer), (2, other)].into());
         assert!(tunnels.lock().incoming.is_empty());
     }
 
