@@ -542,7 +542,7 @@ mod tests {
         change(&mut keys);
         keys.revoke(at(1_000), [a]);
         assert_eq!(change(&mut keys), Some((8, 0, vec![b, c])));
-        let mut sent = |keys: &mut SenderKeys, millis| {
+        let sent = |keys: &mut SenderKeys, millis| {
             keys.handle_timeout(at(millis));
             let sent = std::iter::from_fn(|| keys.poll_delivery(at(millis)));
             sent.map(|it| (it.to, it.id)).collect::<Vec<_>>()
