@@ -1,5 +1,7 @@
 //! Plays a scenario: steps all machines and the network through virtual time.
 
+mod faults;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -30,7 +32,6 @@ use crate::{
     record::RunRecord,
     relay::{self, Station},
     scenario::{Cast, Disk, Expectation, FaultKind, InstructionKind, TwoWays},
-    stranger,
     trace::Trace,
     voice::Recording,
 };
@@ -349,129 +350,6 @@ impl<'a> World<'a> {
         }
     }
 
-    fn strike(&mut self, now: Duration, fault: FaultKind) {
-        match fault {
-            FaultKind::Crash { member, restart_after, disk } => {
-                if self.processes[member].running {
-                    self.sim.crash(host_name(member).as_str());
-                    self.fabric.crash(member);
-                    self.processes[member].running = false;
-                    match self.station(member) {
-                        Some(station) => station.clear(),
-                        None => {
-                            self.seats[member].clear();
-                            self.observation.stopped(now, member);
-                        }
-                    }
-                }
-                let name = match disk {
-                    Disk::Kept => "is killed",
-                    Disk::Lost => {
-                        self.disk(member).restore(Contents::new());
-                        "is killed, and its disk is lost"
-                    }
-                    Disk::AsOf(at) => {
-                        let backup = self.backups.get(&(at, member)).cloned();
-                        self.disk(member).restore(backup.unwrap_or_default());
-                        "is killed, and its disk goes back in time"
-                    }
-                };
-                self.tell(now, Some(member), name);
-                if let Some(after) = restart_after {
-                    self.plan(now + after, Action::Start(member));
-                }
-            }
-            FaultKind::Quit(member) => {
-                self.tell(now, Some(member), "leaves");
-                match self.station(member) {
-                    Some(station) => station.stop(),
-                    None => self.seats[member].send(Input::command(Command::Quit).0),
-                }
-            }
-            FaultKind::Drain { relay, lasting } => {
-                self.stations[relay].command(relay::Command::Drain(true));
-                self.tell(now, Some(self.seats.len() + relay), "takes nothing more on");
-                if let Some(lasting) = lasting {
-                    self.plan(now + lasting, Action::EndDrain(relay));
-                }
-            }
-            FaultKind::Cut { pairs, lasting } => {
-                pairs.iter().for_each(|(from, to)| self.fabric.set_cut(*from, *to, true));
-                self.tell(now, None, &format!("cut: {}", self.describe(&pairs)));
-                if let Some(lasting) = lasting {
-                    self.plan(now + lasting, Action::Mend(pairs));
-                }
-            }
-            FaultKind::Roam { member, network } => {
-                let network = network.unwrap_or(self.cast.plan.hosts[member].network);
-                self.fabric.roam(member, network);
-                let address = self.fabric.address(member);
-                self.observation.moved(member, address);
-                self.tell(now, Some(member), &format!("moves to {address}"));
-            }
-            FaultKind::Pause { member, lasting } => {
-                self.fabric.set_paused(member, true);
-                self.tell(now, Some(member), &format!("stands still for {lasting:?}"));
-                self.plan(now + lasting, Action::Resume(member));
-            }
-            FaultKind::SetClock { member, ahead_s } => {
-                let skew_ppm = self.cast.actors[member].member.clock_skew_ppm;
-                let clock = HostClock { skew_ppm, calendar_ahead_s: ahead_s };
-                context::set_clock(&self.cast.actors[member].name, clock);
-                self.tell(now, Some(member), &format!("sets its calendar {ahead_s} s ahead"));
-            }
-            FaultKind::FillDisk { member, lasting } => {
-                self.seats[member].disk.set_full(true);
-                self.tell(now, Some(member), "has a full disk");
-                if let Some(lasting) = lasting {
-                    self.plan(now + lasting, Action::EmptyDisk(member));
-                }
-            }
-            FaultKind::Relink { of, ways, lasting } => {
-                let name = match of {
-                    Ok(machine) => &self.cast.plan.hosts[machine].name,
-                    Err(network) => &self.cast.plan.networks[network].name,
-                };
-                self.tell(now, of.ok(), &format!("the link of {name} changes"));
-                if let Some(lasting) = lasting {
-                    let (up, down) = self.fabric.models(of);
-                    let up = ways.0.is_some().then_some(up);
-                    let down = ways.1.is_some().then_some(down);
-                    let ways = Box::new((up, down));
-                    self.plan(now + lasting, Action::Relink { of, ways });
-                }
-                self.relink(of, *ways);
-            }
-            FaultKind::Transfer { from, to, bytes } => {
-                let name = &self.cast.actors[to].name;
-                self.tell(now, Some(from), &format!("sends {bytes} bytes to {name}"));
-                self.fabric.transfer(from, to, bytes);
-            }
-            FaultKind::RestartGateway(network) => {
-                let name = &self.cast.plan.networks[network].name;
-                self.tell(now, None, &format!("the gateway of {name} starts anew"));
-                self.fabric.restart_gateway(network);
-            }
-        }
-    }
-
-    /// A stranger begins to knock wherever the founder's ticket leads.
-    fn knock(&mut self, now: Duration, place: usize) {
-        let machine = self.seats.len() + self.stations.len() + place;
-        let ticket = self.tickets[0].as_ref().and_then(|ticket| ticket.parse::<Ticket>().ok());
-        let places = ticket.iter().flat_map(|ticket| ticket.doors.iter().chain(&ticket.relays));
-        let addresses: Vec<_> = places.flat_map(|place| &place.addresses).copied().collect();
-        let stranger = &self.cast.scenario.strangers[place];
-        let (every, lasting) = (stranger.every.as_duration(), stranger.lasting.as_duration());
-        let (name, fabric) = (stranger.name.get_ref().clone(), self.fabric.clone());
-        self.tell(now, Some(machine), &format!("knocks at {} addresses", addresses.len()));
-        self.host(machine, move || {
-            let (binder, addresses) = (fabric.binder(machine), addresses.clone());
-            let knocks = stranger::knock(name.clone(), binder, addresses, every, lasting);
-            async move { knocks.await.expect("its machine has free ports") }
-        });
-    }
-
     fn order(&mut self, now: Duration, index: usize) {
         let order = &self.cast.orders[index];
         self.tell(now, Some(order.member), &order.text);
@@ -512,13 +390,6 @@ impl<'a> World<'a> {
                 Err(reason) => self.tell(now, Some(member), &format!("is refused: {reason}")),
             }
             self.observation.answered(index, answer.map(|_| ()));
-        }
-    }
-
-    fn relink(&self, of: Result<usize, usize>, (up, down): TwoWays) {
-        match of {
-            Ok(member) => self.fabric.set_host_links(member, up, down),
-            Err(network) => self.fabric.set_network_links(network, up, down),
         }
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{world::World, *};
 use crate::{
     List,
-    charter::content::{Capabilities, Place, Rule, Subject},
+    charter::content::{Capabilities, Channel, Place, Rule, Subject},
     message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart},
 };
 

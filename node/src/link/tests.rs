@@ -123,17 +123,22 @@ async fn a_direct_link_takes_over_and_the_relayed_one_stays_until_it_has_worked(
     }
 }
 
+/// Has `one` dial `other` from another socket than the one that listens: the link at either end.
+async fn aside(one: &mut End, other: &mut End, address: SocketAddr) -> (Arc<Link>, Muxer) {
+    one.links.expect_punched(other.device);
+    let options = DialOpts { role: Role::Dialer, port_use: PortUse::New };
+    let dialled = one.transport.dial(multiaddr_of(address), options).unwrap();
+    let (accepted, dialled) = tokio::join!(other.accept(), dialled);
+    (accepted.unwrap(), taken(dialled.unwrap().1).await)
+}
+
 /// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.7]
 #[tokio::test]
 async fn a_dial_aside_comes_from_another_port() {
     let squad = Squad::found();
     let (mut one, mut other) = (squad.end(), squad.end());
     let (own, address) = (one.listen().await, other.listen().await);
-    one.links.expect_punched(other.device);
-    let options = DialOpts { role: Role::Dialer, port_use: PortUse::New };
-    let dialled = one.transport.dial(multiaddr_of(address), options).unwrap();
-    let (accepted, dialled) = tokio::join!(other.accept(), dialled);
-    let (accepted, dialled) = (accepted.unwrap(), taken(dialled.unwrap().1).await);
+    let (accepted, dialled) = aside(&mut one, &mut other, address).await;
     assert_ne!(accepted.address().unwrap().port(), own.port());
     assert_eq!((accepted.path(), dialled.link().path()), (Path::Direct, Path::Punched));
 }
@@ -144,11 +149,7 @@ async fn a_check_counts_where_it_is_to_arrive() {
     let squad = Squad::found();
     let (mut one, mut other) = (squad.end(), squad.end());
     let (own, address) = (one.listen().await, other.listen().await);
-    one.links.expect_punched(other.device);
-    let options = DialOpts { role: Role::Dialer, port_use: PortUse::New };
-    let dialled = one.transport.dial(multiaddr_of(address), options).unwrap();
-    let (accepted, dialled) = tokio::join!(other.accept(), dialled);
-    let (accepted, _dialled) = (accepted.unwrap(), taken(dialled.unwrap().1).await);
+    let (accepted, _dialled) = aside(&mut one, &mut other, address).await;
     let aside = SocketAddr::from(([127, 0, 0, 1], accepted.address().unwrap().port()));
 
     let (told, mut arrived) = unbounded_channel();

@@ -92,8 +92,13 @@ impl Tunnels {
         state.relays.push(Relay { device: relay, rank, roster, slots, knocks });
         state.relays.sort_by_key(|relay| (relay.rank, relay.device));
         state.settle();
-        let early = std::mem::take(&mut state.early);
         drop(state);
+        self.receive_early();
+    }
+
+    /// Takes what came before it was told whose it is.
+    fn receive_early(&self) {
+        let early = std::mem::take(&mut self.lock().early);
         for (came, relay, datagram) in early {
             self.receive(came, relay, &datagram);
         }
@@ -172,6 +177,8 @@ impl Tunnels {
             }
             known.knocks.push_back((slot.number(), device));
             state.settle();
+            drop(state);
+            self.receive_early();
         }
         true
     }
@@ -428,6 +435,10 @@ mod tests {
         let incoming = std::mem::take(&mut tunnels.lock().incoming);
         assert_eq!(incoming.len(), EARLY_MAX);
         assert_eq!(incoming[0], (virtual_address(peer), Bytes::from_static(&[1])));
+        tunnels.receive(at(0), relay, &from_slot(3, b"guest"));
+        tunnels.receive(at(0), relay, &knock(3, other));
+        let guest = (virtual_address(other), Bytes::from_static(b"guest"));
+        assert_eq!(std::mem::take(&mut tunnels.lock().incoming), [guest]);
         tunnels.receive(at(0), relay, &from_slot(2, b"packet"));
         tunnels.remove_relay(relay);
         tunnels.set_relay(relay, 0, [(1, peer), (2, other)].into());

@@ -1,5 +1,7 @@
 //! Who is told of whom.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::{MemberRecord, charter::CertificateChain};
 

@@ -12,7 +12,9 @@ use proptest::prelude::*;
 use super::super::*;
 use crate::message::CheckNonce;
 use crate::{
-    charter::content::{Capabilities, Grant, Place, Rank, Role, Rule, Subject},
+    charter::content::{
+        Capabilities, Channel, ChannelName, Grant, Place, Rank, Role, Rule, Subject,
+    },
     target::Hearing,
 };
 

@@ -1,0 +1,103 @@
+//! What a squad can be asked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use hark_keys::{ChannelId, DeviceId, MemberId, TargetId};
+
+use super::{Squad, is_infrastructure, names};
+use crate::{
+    Directory,
+    charter::{
+        Charter,
+        content::{Channel, ChannelName},
+    },
+    hello::Presence,
+    message::NameKey,
+    target::Target,
+};
+
+impl Squad {
+    /// The charter in force.
+    pub fn charter(&self) -> &Arc<Charter> {
+        self.replication.charter()
+    }
+
+    /// The charter with what the disk does not have yet: what edits build upon.
+    pub fn charter_taken(&self) -> &Charter {
+        self.replication.taken()
+    }
+
+    /// The member whose device this is; none of an infrastructure relay.
+    pub fn member(&self) -> Option<MemberId> {
+        self.member
+    }
+
+    /// Why nobody can be reached, where that is so: this device is to use the charter's relays alone,
+    /// and there is none.
+    pub fn lacks_relays(&self) -> bool {
+        let charter = self.charter();
+        self.relay_only
+            && !charter.state().relays().any(|relay| is_infrastructure(charter, relay.device))
+    }
+
+    /// What this device says of itself.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// All members whose records are known, this device among them.
+    pub fn directory(&self) -> &Directory {
+        self.records.directory()
+    }
+
+    /// What this device listens to.
+    pub fn listening(&self) -> &BTreeSet<ChannelId> {
+        self.nets.own()
+    }
+
+    /// What a linked peer listens to, as far as this device may know.
+    pub fn listening_of(&self, device: DeviceId) -> &BTreeSet<ChannelId> {
+        self.nets.of(device)
+    }
+
+    /// The member of a linked peer.
+    pub fn member_of(&self, device: DeviceId) -> Option<MemberId> {
+        self.links.get(&device)?.member
+    }
+
+    /// Whether a linked peer is an infrastructure relay.
+    pub fn is_relay(&self, device: DeviceId) -> bool {
+        self.links.get(&device).is_some_and(|link| link.member.is_none())
+    }
+
+    /// What of a wanted target is keyed, if any of it is permitted.
+    pub fn target(&self, target: &Target) -> Option<TargetId> {
+        self.targets.permitted(self.charter().state(), self.member?, target)
+    }
+
+    /// The keyed target of this id.
+    pub fn target_of(&self, id: TargetId) -> Option<&Target> {
+        self.targets.target(id)
+    }
+
+    /// The name of a channel that this device may know of.
+    pub fn channel_name(&self, channel: &Channel) -> Option<String> {
+        match &channel.name {
+            ChannelName::Listed(name) => Some(name.clone()),
+            ChannelName::Hidden(sealed) => {
+                if !names::may_know(self.charter(), self.member?, channel.id) {
+                    return None;
+                }
+                self.names.keys().get(&channel.id)?.open(channel.id, sealed)
+            }
+        }
+    }
+
+    /// Keys of hidden channels' names.
+    pub fn names(&self) -> &BTreeMap<ChannelId, NameKey> {
+        self.names.keys()
+    }
+}
