@@ -76,7 +76,8 @@ pub enum DropReason {
     /// A frame with flags that this version does not know.
     #[error("unknown flags")]
     UnknownFlags,
-    /// About a target that we do not talk to, or that the talker has declared no route for.
+    /// About a target that we do not talk to or have heard nothing from, or that the talker has
+    /// declared no route for.
     #[error("unknown target")]
     UnknownTarget,
     /// Sealed with a key that we have not been given, or not yet.

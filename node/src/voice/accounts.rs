@@ -10,7 +10,10 @@ use std::{
 };
 
 use hark_keys::{DeviceId, Timestamp};
-use hark_mesh::{datagram::Account, topology::Hop};
+use hark_mesh::{
+    datagram::{Account, DropReason},
+    topology::Hop,
+};
 
 /// The relays that our voice goes by.
 #[derive(Default)]
@@ -69,13 +72,17 @@ impl Accounts {
     }
 
     /// A listener tells of a relay; whether that one fails it.
+    ///
+    /// # Errors
+    ///
+    /// That relay carries nothing for us, or nothing to that listener.
     pub(super) fn handle_account(
         &mut self,
         now: Timestamp,
         from: DeviceId,
         account: &Account,
-    ) -> bool {
-        let Some(carrier) = self.relays.get_mut(&account.relay) else { return false };
+    ) -> Result<bool, DropReason> {
+        let carrier = self.relays.get_mut(&account.relay).ok_or(DropReason::UnknownTarget)?;
         let lag = carrier.lag(now, account.highest_sequence);
         let excused: u32 = carrier
             .lost
@@ -83,7 +90,7 @@ impl Accounts {
             .filter(|(at, _)| now.saturating_duration_since(*at) <= EXCUSED_FOR)
             .map(|(_, lost)| u32::from(*lost))
             .sum();
-        let Some(served) = carrier.listeners.get_mut(&from) else { return false };
+        let served = carrier.listeners.get_mut(&from).ok_or(DropReason::UnknownTarget)?;
         served.heard = now;
         let total = u32::from(account.received) + u32::from(account.lost);
         let lost = u32::from(account.lost).saturating_sub(excused);
@@ -99,7 +106,7 @@ impl Accounts {
         if fails {
             served.begin(now);
         }
-        fails
+        Ok(fails)
     }
 
     /// A frame has gone out by `hops`: gives each relay of which somebody whom it serves has said
@@ -227,9 +234,9 @@ mod tests {
                     lost: 0,
                     spoilt: 0,
                 };
-                assert!(!accounts.handle_account(now, good, &account));
+                assert_eq!(accounts.handle_account(now, good, &account), Ok(false));
                 let told = tell(ms, account);
-                if told.is_some_and(|told| accounts.handle_account(now, other, &told)) {
+                if told.is_some_and(|told| accounts.handle_account(now, other, &told) == Ok(true)) {
                     failed.push((ms, other));
                 }
             }
@@ -292,7 +299,7 @@ mod tests {
                     lost: 10,
                     spoilt: 0,
                 };
-                assert!(!accounts.handle_account(now, ear, &account));
+                assert_eq!(accounts.handle_account(now, ear, &account), Ok(false));
             }
         }
     }

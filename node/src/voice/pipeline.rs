@@ -179,23 +179,22 @@ impl Pipeline {
     /// A datagram of voice came over the link that ends at `from`. One that is of no use is
     /// dropped and counted. [PROTO-1.4]
     pub fn handle_datagram(&mut self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
-        match Datagram::parse(bytes) {
-            Err(DropReason::UnknownKind) => self.handle_relayed(arrived, from, bytes),
-            Ok(Datagram::Voice(voice)) => self.handle_voice(arrived, from, None, &voice),
-            Ok(Datagram::Report(report)) => {
-                if !self.sender.handle_report(arrived, from, &report) {
-                    self.drop(DropReason::UnknownTarget);
-                }
-            }
+        let taken = match Datagram::parse(bytes) {
+            Err(DropReason::UnknownKind) => return self.handle_relayed(arrived, from, bytes),
+            Ok(Datagram::Voice(voice)) => return self.handle_voice(arrived, from, None, &voice),
+            Ok(Datagram::Report(report)) => self.sender.handle_report(arrived, from, &report),
             Ok(Datagram::Account(account)) => {
-                self.sender.handle_account(arrived, from, &account, &mut self.events);
+                self.sender.handle_account(arrived, from, &account, &mut self.events)
             }
             Ok(Datagram::Question(question)) => {
-                self.sender.handle_question(arrived, from, &question, &mut self.outbox);
+                self.sender.handle_question(arrived, from, &question, &mut self.outbox)
             }
             Ok(Datagram::Proof(proof)) => self.handle_proof(from, &proof),
-            Ok(Datagram::Heartbeat(_)) => self.drop(DropReason::UnknownKind),
-            Err(reason) => self.drop(reason),
+            Ok(Datagram::Heartbeat(_)) => Err(DropReason::UnknownKind),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = taken {
+            self.drop(reason);
         }
     }
 
@@ -353,16 +352,18 @@ impl Pipeline {
                 *self.drops.entry(reason).or_default() += 1;
             });
         }
-        if let Ok(Datagram::Proof(proof)) = Datagram::parse(voice.frames[0]) {
-            self.handle_proof(from, &proof);
+        if let Ok(Datagram::Proof(proof)) = Datagram::parse(voice.frames[0])
+            && let Err(reason) = self.handle_proof(from, &proof)
+        {
+            self.drop(reason);
         }
     }
 
     /// A talk proof of `talker` has come. A relay that has forged is listened to no more, and the
     /// talker told at once.
-    fn handle_proof(&mut self, talker: DeviceId, proof: &Proof<'_>) {
-        let Some(heard) = self.talkers.get_mut(&talker) else { return };
-        let Some(relay) = heard.claims().handle_proof(talker, proof) else { return };
+    fn handle_proof(&mut self, talker: DeviceId, proof: &Proof<'_>) -> Result<(), DropReason> {
+        let heard = self.talkers.get_mut(&talker).ok_or(DropReason::UnknownTarget)?;
+        let Some(relay) = heard.claims().handle_proof(talker, proof)? else { return Ok(()) };
         let (target_tag, spoilt) = (proof.target_tag, u16::MAX);
         let account =
             Account { relay, target_tag, highest_sequence: 0, received: 0, lost: 0, spoilt };
@@ -370,6 +371,7 @@ impl Pipeline {
         self.slots.set(relay, None, true);
         self.talkers.values_mut().for_each(|it| it.claims().forget(relay));
         self.events.push(VoiceEvent::RelayForges { relay, talker });
+        Ok(())
     }
 
     /// The talker with this device, made if there is room: of those whom we know by epochs alone

@@ -11,7 +11,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, DeviceKey, FrameNumber, Timestamp, media::Sealed};
-use hark_mesh::datagram::{FrameHash, HASHES_MAX, Proof, Question, hash_of};
+use hark_mesh::datagram::{DropReason, FrameHash, HASHES_MAX, Proof, Question, hash_of};
 
 /// What a talker knows of its own frames.
 #[derive(Default)]
@@ -90,19 +90,22 @@ impl Prover {
         Some((proofs.collect(), relays))
     }
 
-    /// The answer to a question, `sealed` being what the keys in use for its target have sealed; none
-    /// where there is nothing to say.
+    /// The answer to a question, `sealed` being what the keys in use for its target have sealed.
+    ///
+    /// # Errors
+    ///
+    /// Why there is nothing to say.
     pub(super) fn answer(
         &mut self,
         now: Timestamp,
         question: &Question,
         mut sealed: impl Iterator<Item = Sealed>,
-    ) -> Option<Vec<u8>> {
-        let key = self.key.as_ref()?;
+    ) -> Result<Vec<u8>, DropReason> {
+        let key = self.key.as_ref().ok_or(DropReason::UnknownKey)?;
         if now >= self.answers_until {
             (self.answers_until, self.answers_left) = (now + ANSWERS_INTERVAL, ANSWERS_MAX);
         }
-        self.answers_left = self.answers_left.checked_sub(1)?;
+        self.answers_left = self.answers_left.checked_sub(1).ok_or(DropReason::RateLimited)?;
         let &Question { target_tag, frame } = question;
         let mut out = Vec::new();
         let known = |(tag, number, _): &([u8; 4], FrameNumber, FrameHash)| {
@@ -110,20 +113,21 @@ impl Prover {
         };
         if let Some(place) = self.sealed.iter().rposition(known) {
             let frames: Vec<_> = self.sealed.iter().skip(place).take(HASHES_MAX).copied().collect();
-            let run = frames.chunk_by(follows).next()?;
+            let run = frames.chunk_by(follows).next().unwrap_or(&[]);
             prove(key, run, 1, &mut out);
-            return Some(out);
+            return Ok(out);
         }
         let ended = self.ended.iter().filter(|(tag, _)| *tag == target_tag);
         let ended = ended.filter(|(_, sealed)| sealed.key() == frame.key);
         let said = sealed.find_map(|it| it.has(frame));
         let ended = ended.filter_map(|(_, sealed)| sealed.has(frame)).next();
-        // What was sealed too long ago is neither proven nor denied.
-        if ended.or(said) != Some(false) {
-            return None;
+        match ended.or(said) {
+            Some(false) => Proof::encode(key, target_tag, frame, 1, &[], &mut out),
+            // What was sealed too long ago is neither proven nor denied.
+            Some(true) => return Err(DropReason::TooOld),
+            None => return Err(DropReason::UnknownKey),
         }
-        Proof::encode(key, target_tag, frame, 1, &[], &mut out);
-        Some(out)
+        Ok(out)
     }
 }
 
@@ -169,7 +173,15 @@ impl Claims {
 
     /// A proof has come that names `talker`; gives the relay that has brought what the talker never
     /// sealed, if it shows that one has.
-    pub(super) fn handle_proof(&mut self, talker: DeviceId, proof: &Proof<'_>) -> Option<DeviceId> {
+    ///
+    /// # Errors
+    ///
+    /// It is about nothing that has been heard, or not from that talker.
+    pub(super) fn handle_proof(
+        &mut self,
+        talker: DeviceId,
+        proof: &Proof<'_>,
+    ) -> Result<Option<DeviceId>, DropReason> {
         let first = proof.first;
         let covers = |claim: &Claim| {
             let after = claim.number.counter.wrapping_sub(first.counter);
@@ -177,13 +189,16 @@ impl Claims {
                 && claim.number.key == first.key
                 && after < u16::from(proof.count.max(1))
         };
-        if !self.claims.iter().any(covers) || !proof.is_of(talker) {
-            return None;
+        if !self.claims.iter().any(covers) {
+            return Err(DropReason::UnknownTarget);
+        }
+        if !proof.is_of(talker) {
+            return Err(DropReason::Forged);
         }
         if proof.count == 0 {
             // Only what it was asked about: what came since may have been sealed since.
             let denied = |claim: &Claim| covers(claim) && claim.asked.is_some();
-            return self.claims.iter().find(|claim| denied(claim)).map(|claim| claim.relay);
+            return Ok(self.claims.iter().find(|claim| denied(claim)).map(|claim| claim.relay));
         }
         for (start, length, hash) in proof.groups() {
             let place = |claim: &Claim| {
@@ -199,14 +214,14 @@ impl Claims {
             if hash_of(found.iter().map(|(_, claim)| &claim.hash)) != hash {
                 let relay = found[0].1.relay;
                 if found.iter().all(|(_, claim)| claim.relay == relay) {
-                    return Some(relay);
+                    return Ok(Some(relay));
                 }
                 // It is asked which of them it was.
                 continue;
             }
             self.claims.retain(|claim| place(claim).is_none());
         }
-        None
+        Ok(None)
     }
 
     /// The question that is due.

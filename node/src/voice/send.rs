@@ -11,7 +11,9 @@ use std::{
 
 use hark_keys::{DeviceId, DeviceKey, EpochSecret, KeySecret, SenderKey, TargetId, Timestamp};
 use hark_mesh::{
-    datagram::{Account, Datagram, FRAMES_MAX, FrameHeader, Question, Report, SILENCE, Seen},
+    datagram::{
+        Account, Datagram, DropReason, FRAMES_MAX, FrameHeader, Question, Report, SILENCE, Seen,
+    },
     topology::Plan,
 };
 
@@ -174,19 +176,23 @@ impl Sender {
     }
 
     /// A listener asks whether a frame is ours.
+    ///
+    /// # Errors
+    ///
+    /// Why it has no answer.
     pub(super) fn handle_question(
         &mut self,
         now: Timestamp,
         from: DeviceId,
         question: &Question,
         outbox: &mut Outbox,
-    ) {
+    ) -> Result<(), DropReason> {
         let tag = question.target_tag;
         let keys = self.targets.values().filter(|target| target.tag == tag);
         let sealed = keys.filter_map(|target| Some(target.key.as_ref()?.sealed()));
-        if let Some(answer) = self.prover.answer(now, question, sealed) {
-            outbox.push(from).extend_from_slice(&answer);
-        }
+        let answer = self.prover.answer(now, question, sealed)?;
+        outbox.push(from).extend_from_slice(&answer);
+        Ok(())
     }
 
     /// How what goes to `target` travels; ways that are known go on with their sequence and copies.
@@ -255,17 +261,26 @@ impl Sender {
     }
 
     /// What a listener says of our datagrams; those of others are not asked for. It speaks of the
-    /// link, whichever target its tag names. False where that is none of ours.
-    pub fn handle_report(&mut self, now: Timestamp, from: DeviceId, report: &Report) -> bool {
+    /// link, whichever target its tag names.
+    ///
+    /// # Errors
+    ///
+    /// That is none of ours.
+    pub fn handle_report(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        report: &Report,
+    ) -> Result<(), DropReason> {
         let tag = report.target_tag;
         let ours = |target: &Target| target.key.is_some() && target.tag == tag;
         if !self.targets.values().any(ours) && !self.ended.has_tag(tag) {
-            return false;
+            return Err(DropReason::UnknownTarget);
         }
         if let Some(listener) = self.listeners.get_mut(&Way::Link(from)) {
             listener.handle_report(now, report.wanted_copies);
         }
-        true
+        Ok(())
     }
 
     /// What a relay says of our datagrams, and of what those want whom it copies for.
@@ -278,16 +293,21 @@ impl Sender {
     }
 
     /// What a listener says of the relay by which it hears us.
+    ///
+    /// # Errors
+    ///
+    /// It does not hear us by that one.
     pub(super) fn handle_account(
         &mut self,
         now: Timestamp,
         from: DeviceId,
         account: &Account,
         events: &mut Events,
-    ) {
-        if self.accounts.handle_account(now, from, account) {
+    ) -> Result<(), DropReason> {
+        if self.accounts.handle_account(now, from, account)? {
             events.push(VoiceEvent::RelayFails { relay: account.relay, listener: from });
         }
+        Ok(())
     }
 
     /// Takes captured samples; each frame that they complete goes at once.

@@ -5,8 +5,10 @@ mod many;
 mod party;
 mod world;
 
-use hark_keys::{DeviceKey, KeySecret, SeededRandom, TargetId};
-use hark_mesh::datagram::{Datagram, DropReason, KIND_REPORT, KIND_VOICE};
+use hark_keys::{DeviceKey, FrameNumber, KeySecret, SeededRandom, TargetId};
+use hark_mesh::datagram::{
+    Account, Datagram, DropReason, KIND_REPORT, KIND_VOICE, Proof, Question,
+};
 use proptest::{collection::vec, prelude::*};
 
 use self::world::{
@@ -297,6 +299,31 @@ fn the_playout_clock_is_the_earliest() {
     for (n, late) in late.iter().enumerate() {
         let now = Timestamp::from_millis(100 + 5 * n as u64 + late);
         assert_eq!(clock.tick(now, 240), Timestamp::from_millis(100 + 5 * n as u64));
+    }
+}
+
+/// Questions, accounts and proofs about what nobody knows of were not counted.
+#[test]
+fn what_asks_about_nothing_is_counted() {
+    let mut world = World::new(Transmit::Open, false, lossless(1.0));
+    let (frame, target_tag) = (FrameNumber { key: 1, counter: 1 }, TAG);
+    let key = DeviceKey::from_secret(&[9; 32]);
+    let mut question = Vec::new();
+    Question { target_tag, frame }.encode(&mut question);
+    let mut account = Vec::new();
+    Account { relay: key.id(), target_tag, highest_sequence: 0, received: 9, lost: 0, spoilt: 0 }
+        .encode(&mut account);
+    let mut proof = Vec::new();
+    Proof::encode(&key, TAG, frame, 1, &[], &mut proof);
+    for (datagram, reason) in [
+        (question, DropReason::UnknownKey),
+        (account, DropReason::UnknownTarget),
+        (proof, DropReason::UnknownTarget),
+    ] {
+        let count = |world: &World| world.listener.statistics().drops.get(&reason).copied();
+        let before = count(&world).unwrap_or(0);
+        world.listener.handle_datagram(Timestamp::from_millis(5), world.talker_id, &datagram);
+        assert_eq!(count(&world), Some(before + 1), "{reason:?}");
     }
 }
 

@@ -62,7 +62,7 @@ impl Pair {
     /// The listener gets a proof; the relay that is found out.
     fn hear(&mut self, proof: &[u8]) -> Option<DeviceId> {
         let Ok(Datagram::Proof(proof)) = Datagram::parse(proof) else { panic!("a proof") };
-        self.claims.handle_proof(self.talker.id(), &proof)
+        self.claims.handle_proof(self.talker.id(), &proof).ok().flatten()
     }
 
     /// The listener asks so much later what it has to ask; the answer.
@@ -70,7 +70,7 @@ impl Pair {
         let now = at(self.now + later);
         let question = self.claims.poll(now)?;
         let sealed = std::iter::once(self.key.sealed());
-        self.prover.answer(now, &question, sealed)
+        self.prover.answer(now, &question, sealed).ok()
     }
 }
 
@@ -101,12 +101,16 @@ fn one_other_frame_shows_who_has_brought_it() {
     assert_eq!(proofs.len(), 1);
     // Nobody else's word counts, and no bit may be another.
     let Ok(Datagram::Proof(proof)) = Datagram::parse(&proofs[0]) else { panic!("a proof") };
-    assert_eq!(pair.claims.handle_proof(pair.relay, &proof), None);
+    assert_eq!(pair.claims.handle_proof(pair.relay, &proof), Err(DropReason::Forged));
     for bit in 0..proofs[0].len() * 8 {
         let mut changed = proofs[0].clone();
         changed[bit / 8] ^= 1 << (bit % 8);
         if let Ok(Datagram::Proof(proof)) = Datagram::parse(&changed) {
-            assert_eq!(pair.claims.handle_proof(pair.talker.id(), &proof), None);
+            let found = pair.claims.handle_proof(pair.talker.id(), &proof);
+            assert!(
+                matches!(found, Err(DropReason::Forged | DropReason::UnknownTarget)),
+                "{found:?}"
+            );
         }
     }
     assert_eq!(pair.hear(&proofs[0]), Some(pair.relay));
@@ -169,11 +173,19 @@ fn a_step_that_is_yet_to_come_is_denied_and_one_long_gone_is_not() {
         let (mut frame, mut key) = (Vec::new(), key(step));
         (0..frames).for_each(|_| assert!(key.seal(b"other", &mut frame).is_ok()));
         let question = Question { target_tag: TAG, frame: FrameNumber::of(&frame).unwrap() };
-        prover.answer(at(1_000), &question, std::iter::once(third.sealed())).is_some()
+        prover.answer(at(1_000), &question, std::iter::once(third.sealed())).map(drop)
     };
-    assert!(answer(4, 1) && answer(6, 1) && answer(3, 2) && answer(2, 2));
-    assert!(!answer(1, 1) && !answer(0, 9), "keys of which it knows nothing more");
-    assert!(!answer(3, 1) && !answer(2, 1), "sealed, but too long ago to know what");
+    for (step, frames) in [(4, 1), (6, 1), (3, 2), (2, 2)] {
+        assert_eq!(answer(step, frames), Ok(()));
+    }
+    // Keys of which it knows nothing more.
+    for (step, frames) in [(1, 1), (0, 9)] {
+        assert_eq!(answer(step, frames), Err(DropReason::UnknownKey));
+    }
+    // Sealed, but too long ago to know what.
+    for step in [3, 2] {
+        assert_eq!(answer(step, 1), Err(DropReason::TooOld));
+    }
 }
 
 #[test]
@@ -186,7 +198,7 @@ fn only_so_many_questions_are_answered() {
     let question = pair.claims.poll(at(pair.now + 700)).unwrap();
     let mut answered = |ms| {
         let sealed = std::iter::once(pair.key.sealed());
-        usize::from(pair.prover.answer(at(ms), &question, sealed).is_some())
+        usize::from(pair.prover.answer(at(ms), &question, sealed).is_ok())
     };
     let first: usize = (0..300).map(|_| answered(5_000)).sum();
     assert_eq!((first, answered(5_999), answered(6_000)), (128, 0, 1));
