@@ -38,6 +38,7 @@ use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 
 use self::{
     frames::Frames,
+    introductions::Waiting,
     limits::{Bucket, OUT_BURST},
     loudest::Contest,
     routes::{Declared, FanOuts},
@@ -78,7 +79,7 @@ pub struct Forwarder {
     tick_at: Option<Timestamp>,
     signals: VecDeque<Signal>,
     /// Who is to be told whose slot which is, and whether the last to be sent was one of these.
-    introductions: VecDeque<(Place, Slot, DeviceId)>,
+    introductions: Waiting,
     introduced: bool,
     /// The same of newcomers and doors at which they knock.
     knocks: VecDeque<(Place, Slot, DeviceId)>,
@@ -157,7 +158,7 @@ impl Forwarder {
             talkers: Vec::new(),
             tick_at: None,
             signals: VecDeque::new(),
-            introductions: VecDeque::with_capacity(INTRODUCTIONS_MAX),
+            introductions: Waiting::default(),
             introduced: false,
             knocks: VecDeque::new(),
             stalled: Vec::new(),
@@ -399,18 +400,6 @@ impl Forwarder {
         Statistics { sessions, talkers, total, members }
     }
 
-    fn introduce(
-        queue: &mut VecDeque<(Place, Slot, DeviceId)>,
-        slot: Slot,
-        device: DeviceId,
-    ) -> impl FnMut(Place) {
-        move |to| {
-            if queue.len() < INTRODUCTIONS_MAX {
-                queue.push_back((to, slot, device));
-            }
-        }
-    }
-
     fn drop(&mut self, member: Option<usize>, reason: DropReason, count: usize) {
         self.total.drop(reason, count);
         if let Some(number) = member {
@@ -418,9 +407,6 @@ impl Forwarder {
         }
     }
 }
-
-/// Introductions that wait to be sent; further ones are made in the next round.
-const INTRODUCTIONS_MAX: usize = 4_096;
 
 /// How often talkers hear what came, and listeners something. [PROTO-9.6]
 const TICK: Duration = Duration::from_millis(50);

@@ -58,11 +58,7 @@ impl Frames {
         frame.copies = (voice.frames.len() - 1) as u8;
         frame.from = from;
         frame.arrived = now;
-        // Who comes last is least likely to get it in time: not always the same ones.
-        frame.next = match hearers.len() {
-            0 => 0,
-            length => usize::from(voice.sequence.wrapping_mul(STRIDE)) % length,
-        };
+        frame.next = first_of(voice.sequence, hearers.len());
         let own = hearers.binary_search(&from).is_ok();
         frame.left = hearers.len() - usize::from(own);
         frame.to = To::Hearers(Arc::clone(hearers));
@@ -154,6 +150,12 @@ impl Frame {
         }
         usize::from(self.ends[usize::from(copies)])
     }
+}
+
+/// Which of `hearers` the frame with this sequence number goes to first. Who comes last is least
+/// likely to get it in time: not always the same ones.
+pub(super) fn first_of(sequence: u16, hearers: usize) -> usize {
+    usize::from(sequence.wrapping_mul(STRIDE)).checked_rem(hearers).unwrap_or(0)
 }
 
 /// Datagrams that wait at once, of everybody. A further one is dropped and counted.

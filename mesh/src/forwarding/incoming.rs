@@ -6,6 +6,7 @@ use hark_keys::{DeviceId, Timestamp};
 
 use super::{
     Forwarder, TICK,
+    frames::first_of,
     limits::{REPORTS, TUNNEL_BURST, VOICE_BURST},
     sessions::{Place, Want, millis},
 };
@@ -42,8 +43,10 @@ impl Forwarder {
         session.uplink.take(now, tag, forward.voice.sequence)?;
         session.hearers = Some(Arc::clone(hearers));
         let device = session.device;
-        let introduce = Self::introduce(&mut self.introductions, slot, device);
-        session.introductions.begin(now, slot, hearers, introduce);
+        let (waiting, first) =
+            (&mut self.introductions, first_of(forward.voice.sequence, hearers.len()));
+        let introduce = |to| waiting.push(to, slot, device);
+        session.introductions.begin(now, slot, (hearers, first), introduce);
         if !session.talking {
             session.talking = true;
             self.talkers.push(slot);

@@ -1,6 +1,6 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use hark_keys::Timestamp;
+use hark_keys::{DeviceId, Timestamp};
 
 use super::sessions::Place;
 use crate::datagram::Slot;
@@ -18,12 +18,13 @@ pub(super) struct Introductions {
 }
 
 impl Introductions {
-    /// A frame of `talker` for `hearers` has come: tells those of them who are to be told first.
+    /// A frame of `talker` for `hearers` has come, which goes to them in their order from `first`
+    /// on: tells those of them who are to be told before it, in that order.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
         talker: Slot,
-        hearers: &Arc<Vec<Place>>,
+        (hearers, first): (&Arc<Vec<Place>>, usize),
         mut tell: impl FnMut(Place),
     ) {
         let due = self.all_at.is_none_or(|at| now.saturating_duration_since(at) >= ALL_EVERY);
@@ -34,7 +35,8 @@ impl Introductions {
             self.all_at = Some(now);
             self.newcomers.clear();
         }
-        for place in hearers.iter().filter(|place| place.slot != talker) {
+        let (last, begun) = hearers.split_at(first);
+        for place in begun.iter().chain(last).filter(|place| place.slot != talker) {
             if due || self.known.binary_search(place).is_err() {
                 tell(*place);
                 self.newcomers.push(*place);
@@ -54,6 +56,44 @@ impl Introductions {
         }
     }
 }
+
+/// Introductions that wait to be sent: to whom, of which slot, whose that is.
+#[derive(Default)]
+pub(super) struct Waiting {
+    first: VecDeque<(Place, Slot, DeviceId)>,
+    again: VecDeque<(Place, Slot, DeviceId)>,
+}
+
+impl Waiting {
+    /// Somebody is to be told before a frame that waits; left out where too much does, as all are
+    /// told again.
+    pub(super) fn push(&mut self, to: Place, slot: Slot, device: DeviceId) {
+        push(&mut self.first, (to, slot, device));
+    }
+
+    /// Somebody is to be told once more.
+    pub(super) fn push_again(&mut self, to: Place, slot: Slot, device: DeviceId) {
+        push(&mut self.again, (to, slot, device));
+    }
+
+    /// The next to be sent.
+    pub(super) fn pop(&mut self) -> Option<(Place, Slot, DeviceId)> {
+        self.first.pop_front().or_else(|| self.again.pop_front())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.again.is_empty()
+    }
+}
+
+fn push(queue: &mut VecDeque<(Place, Slot, DeviceId)>, told: (Place, Slot, DeviceId)) {
+    if queue.len() < WAITING_MAX {
+        queue.push_back(told);
+    }
+}
+
+/// Introductions of each sort that wait; further ones are left out.
+const WAITING_MAX: usize = 4_096;
 
 /// How often somebody is told at first: one loss in ten leaves one in a thousand without.
 const ROUNDS: u8 = 3;
@@ -79,7 +119,7 @@ mod tests {
         let (few, more) = (places(&[1, 2, 9]), places(&[1, 2, 5, 9]));
         let begin = |introductions: &mut Introductions, now, hearers| {
             let mut told = Vec::new();
-            introductions.begin(at(now), own, hearers, |place| told.push(place.index));
+            introductions.begin(at(now), own, (hearers, 1), |place| told.push(place.index));
             told
         };
         let again = |introductions: &mut Introductions| {
@@ -87,13 +127,13 @@ mod tests {
             introductions.again(|place| told.push(place.index));
             told
         };
-        assert_eq!(begin(&mut introductions, 0, &few), [1, 2]);
+        assert_eq!(begin(&mut introductions, 0, &few), [2, 1]);
         assert_eq!(begin(&mut introductions, 10, &few), []);
-        assert_eq!(again(&mut introductions), [1, 2]);
-        assert_eq!(again(&mut introductions), [1, 2]);
+        assert_eq!(again(&mut introductions), [2, 1]);
+        assert_eq!(again(&mut introductions), [2, 1]);
         assert_eq!(again(&mut introductions), []);
         assert_eq!(begin(&mut introductions, 20, &more), [5]);
         assert_eq!(again(&mut introductions), [5]);
-        assert_eq!(begin(&mut introductions, 10_000, &more), [1, 2, 5]);
+        assert_eq!(begin(&mut introductions, 10_000, &more), [2, 5, 1]);
     }
 }

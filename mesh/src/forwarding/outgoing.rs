@@ -25,11 +25,12 @@ impl Forwarder {
         if let Some(picked) = self.pick_knock() {
             return Some(picked);
         }
-        // In turn with voice, which must not wait until all are introduced.
-        self.introduced = !self.introduced;
-        if self.introduced
+        // In turn with voice, which must not wait until all are introduced; the introduction first,
+        // as both go to the listeners in one order.
+        if !std::mem::take(&mut self.introduced)
             && let Some(picked) = self.pick_introduction()
         {
+            self.introduced = true;
             return Some(picked);
         }
         while let Some((due, place)) = self.held.pop_front_if(|(due, _)| *due <= now) {
@@ -107,7 +108,7 @@ impl Forwarder {
     }
 
     fn pick_introduction(&mut self) -> Option<Picked> {
-        while let Some((to, slot, device)) = self.introductions.pop_front() {
+        while let Some((to, slot, device)) = self.introductions.pop() {
             let is_here = self.sessions.get(slot).is_some_and(|it| it.device == device);
             if is_here && self.sessions.at(to).is_some() {
                 self.spare.clear();
@@ -203,8 +204,8 @@ impl Forwarder {
                 session.hearers = None;
                 return false;
             }
-            let introduce = Self::introduce(&mut self.introductions, *slot, session.device);
-            session.introductions.again(introduce);
+            let (waiting, device) = (&mut self.introductions, session.device);
+            session.introductions.again(|to| waiting.push_again(to, *slot, device));
             let Some(hearers) = &session.hearers else { return false };
             // Once more after the last frame.
             if silence < 2 * TICK {

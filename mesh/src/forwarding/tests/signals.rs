@@ -162,3 +162,37 @@ fn a_pulse_names_at_most_32() {
     let expected: Vec<_> = talkers[..32].iter().map(|it| (it.number(), 7)).collect();
     assert_eq!(spurts.1, Err(expected));
 }
+
+/// [PROTO-9.15] A frame that went first was of nobody that its listener knew, and was lost to it: in
+/// every second case, by how often the relay had been asked for something before.
+#[test]
+fn whoever_hears_a_talker_first_is_introduced_before_the_frame() {
+    let mut world = World::new(unlimited());
+    let listeners: Vec<_> = (10..15).map(|it| world.attach(it).number()).collect();
+    for number in 1..7 {
+        let talker = world.talker(number);
+        for _ in 0..number {
+            assert!(world.got().is_empty());
+        }
+        // Those who are told again of the others wait behind those who are told of this one.
+        world.wait(50);
+        world.say(talker, 1).unwrap();
+        let mut introduced = Vec::new();
+        let mut heard = Vec::new();
+        while let Some(transmit) = world.forwarder.poll_transmit(world.now) {
+            let to = transmit.to.number();
+            match FromRelay::parse(transmit.bytes).unwrap() {
+                FromRelay::Introduction(it) if it.slot == talker => {
+                    assert_eq!(it.device, device(number));
+                    introduced.push(to);
+                }
+                FromRelay::Forwarded(_) => {
+                    assert!(introduced.contains(&to), "{number} to {to}");
+                    heard.push(to);
+                }
+                _ => {}
+            }
+        }
+        assert!(listeners.iter().all(|it| heard.contains(it)));
+    }
+}
