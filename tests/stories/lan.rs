@@ -50,14 +50,17 @@ fn random_loss() {
     kestrel.hears(&wren, 300);
     let count = |name| kestrel.counter(name, &wren);
     let (received, concealed) = (count("frames_received"), count("frames_concealed"));
-    let recovered = count("frames_recovered");
+    let (recovered, late) = (count("frames_recovered"), count("frames_late"));
     kestrel.hears(&wren, 800);
     let received = count("frames_received") - received;
     let concealed = count("frames_concealed") - concealed;
     let recovered = count("frames_recovered") - recovered;
-    println!("{received} received, {recovered} of them recovered, {concealed} concealed");
+    let late = count("frames_late") - late;
+    println!("{received} received, {recovered} recovered, {concealed} concealed, {late} late");
     assert!(recovered * 20 >= received, "{recovered} of {received} recovered");
-    assert!(concealed * 50 <= received, "{concealed} concealed, {received} received");
+    // What a busy machine brings late has not been lost.
+    let missing = concealed.saturating_sub(late);
+    assert!(missing * 50 <= received, "{missing} missing, {received} received, {late} late");
     assert_eq!(kestrel.count("peer_down", &wren), 0);
 }
 
