@@ -64,6 +64,28 @@ pub enum Message {
     Check(Check),
 }
 
+/// What an organisation gossips about, each apart from the other. [PROTO-5.2]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Who is there, and where: much, which may take some seconds.
+    Presence,
+    /// New pieces of the charter: few, which all should have at once.
+    Charter,
+}
+
+impl Topic {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Presence, Self::Charter];
+
+    /// Where a message of these bytes is gossiped, if it is at all.
+    pub fn of(message: &[u8]) -> Self {
+        if message.first() == Some(&PIECES) { Self::Charter } else { Self::Presence }
+    }
+}
+
+/// The first byte of [`Message::Pieces`].
+const PIECES: u8 = 6;
+
 impl Message {
     /// The message of these bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {

@@ -210,7 +210,7 @@ impl Seat {
             listen_if_possible: Vec::new(),
             names: None,
             mdns: false,
-            relay_only: false,
+            relay_only: self.actor.member.relay_only,
             port_mapping: self
                 .fabric
                 .router(self.host)

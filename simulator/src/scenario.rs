@@ -142,6 +142,9 @@ pub struct Member {
     /// It relays for the others from when it is in the organisation.
     #[serde(default)]
     pub volunteer: bool,
+    /// It has links to relays of the charter alone.
+    #[serde(default)]
+    pub relay_only: bool,
     /// What it does to those for whom it relays.
     pub malice: Option<Malice>,
     /// When it sends far more than it says.

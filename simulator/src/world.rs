@@ -488,7 +488,8 @@ impl<'a> World<'a> {
         let actor = &self.cast.actors[member];
         let Some(door) = actor.joins else { return true };
         let (uses, lasts) = (actor.member.ticket_uses, actor.member.ticket_lasts);
-        if uses == 0 && lasts.is_none() {
+        // The first ticket names no relay, as the charter did not when it was made.
+        if uses == 0 && lasts.is_none() && !actor.member.relay_only {
             let Some(ticket) = self.tickets[door].clone() else { return false };
             self.seats[member].set_ticket(ticket);
             return true;

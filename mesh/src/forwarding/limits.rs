@@ -29,7 +29,7 @@ impl Default for Limits {
             sessions: 1_024,
             voice: Rate { packets_per_second: 240, kbps: 1_024 },
             voice_of_member: Rate { packets_per_second: 480, kbps: 2_048 },
-            tunnels: Rate { packets_per_second: 0, kbps: 1_024 },
+            tunnels: Rate { packets_per_second: 0, kbps: 4_096 },
             out: Rate::UNLIMITED,
             bundle_above: 400,
             bundle_hold: Duration::from_millis(5),

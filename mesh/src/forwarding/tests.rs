@@ -547,14 +547,14 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
     assert_eq!(send(&mut world, ann, Slot::new(9).unwrap(), b"x"), Err(DropReason::UnknownSlot));
     assert_eq!(send(&mut world, ann, stranger, b"packet"), Err(DropReason::NotPermitted));
     assert_eq!(send(&mut world, stranger, ann, b"packet"), Err(DropReason::NotPermitted));
-    // 128 kB a second, and twice as much at once.
+    // 512 kB a second, and twice as much at once.
     let packet = [64; 1_000];
-    let taken = (0..300).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
-    assert_eq!(taken, 255);
-    assert_eq!(world.drops(DropReason::RateLimited), 45);
+    let taken = (0..1_200).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
+    assert_eq!(taken, 1_020);
+    assert_eq!(world.drops(DropReason::RateLimited), 180);
     world.wait(1_000);
-    let taken = (0..300).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
-    assert_eq!(taken, 127);
+    let taken = (0..1_200).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
+    assert_eq!(taken, 511);
     // Nobody else is held back by it.
     assert_eq!(send(&mut world, bob, ann, &packet), Ok(()));
 }

@@ -27,7 +27,7 @@ pub enum Transmit {
         /// May hold a key: wiped when dropped.
         bytes: Zeroizing<Vec<u8>>,
     },
-    /// A message for the organisation's gossip topic.
+    /// A message for the organisation, on the [`Topic`](crate::message::Topic) that it is of.
     Gossip(Vec<u8>),
     /// A datagram on the link to `to`.
     Datagram {
@@ -317,8 +317,9 @@ pub enum MessageError {
     /// A key that cannot be.
     #[error("key that no key id can name")]
     Unnameable,
-    /// What travels only over the link that ends at its recipient. [PROTO-6.4]
-    #[error("a message by gossip that is for one peer")]
+    /// What travels only over the link that ends at its recipient, or is of another topic.
+    /// [PROTO-5.2] [PROTO-6.4]
+    #[error("not what is gossiped there")]
     ByGossip,
     /// What is asked of a relay, which this device is not.
     #[error("this device is no relay")]

@@ -7,7 +7,7 @@ use super::{world::World, *};
 use crate::{
     List,
     charter::content::{Capabilities, Channel, Place, Rule, Subject},
-    message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart},
+    message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
 };
 
 mod checks;
@@ -278,6 +278,16 @@ fn keys_that_are_not_the_peers_own_are_refused() {
     let gossip = Message::Key(Signed::sign(good, &key)).encode();
     let by_gossip = world.squad(0).handle_gossip(now, Some(peer), &gossip);
     assert_eq!(by_gossip, Err(MessageError::ByGossip));
+}
+
+/// [PROTO-5.2]
+#[test]
+fn pieces_of_the_charter_have_a_topic_of_their_own() {
+    let pieces = Message::Pieces(List::truncated([1, 2, 3]));
+    let records = Message::Records(List::truncated([]));
+    assert_eq!(Topic::of(&pieces.encode()), Topic::Charter);
+    assert_eq!(Topic::of(&records.encode()), Topic::Presence);
+    assert_eq!(Topic::of(&[]), Topic::Presence);
 }
 
 /// Somebody on a talker's list of whom we know nothing is reported rather than hidden.

@@ -253,6 +253,7 @@ impl Runner {
             organisation: config.organisation,
             mdns: config.mdns,
             links_max: LINKS_MAX,
+            is_hub: false,
             binder: config.binder,
             admission: Arc::clone(&config.doorkeeper) as _,
             links: Arc::clone(&config.links),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use hark_keys::{DeviceKey, OrganisationId};
+use hark_mesh::message::Topic;
 use libp2p::{
     PeerId, StreamProtocol, connection_limits, gossipsub, mdns,
     request_response::{self, ProtocolSupport},
@@ -32,6 +33,7 @@ impl Behaviour {
         organisation: OrganisationId,
         with_mdns: bool,
         links_max: u32,
+        is_hub: bool,
     ) -> anyhow::Result<Self> {
         let keypair = key.keypair();
         let peer = PeerId::from(keypair.public());
@@ -47,10 +49,15 @@ impl Behaviour {
         } else {
             None
         };
-        let authenticity = gossipsub::MessageAuthenticity::Signed(keypair);
-        let mut gossip = gossipsub::Behaviour::new(authenticity, gossip_config()?)
-            .map_err(|error| anyhow::anyhow!("gossip does not start: {error}"))?;
-        gossip.subscribe(&topic(organisation))?;
+        // What is gossiped bears the signatures that count. Those of libp2p would be looked at with
+        // each copy that comes.
+        let authenticity = gossipsub::MessageAuthenticity::Anonymous;
+        let mut gossip =
+            gossipsub::Behaviour::new(authenticity, gossip_config(organisation, is_hub)?)
+                .map_err(|error| anyhow::anyhow!("gossip does not start: {error}"))?;
+        for it in Topic::ALL {
+            gossip.subscribe(&topic(organisation, it))?;
+        }
         let messages = request_response::Behaviour::new(
             [(MESSAGE_PROTOCOL, ProtocolSupport::Full)],
             request_response::Config::default().with_request_timeout(MESSAGE_TIMEOUT),
@@ -64,15 +71,30 @@ impl Behaviour {
     }
 }
 
-/// The gossip topic of an organisation: a keyed hash, so that its name tells nothing. [PROTO-5.2]
-pub fn topic(organisation: OrganisationId) -> gossipsub::IdentTopic {
-    let name = blake3::keyed_hash(organisation.as_bytes(), b"gossip");
+/// A gossip topic of an organisation: a keyed hash, so that its name tells nothing. [PROTO-5.2]
+pub fn topic(organisation: OrganisationId, topic: Topic) -> gossipsub::IdentTopic {
+    let about: &[u8] = match topic {
+        Topic::Presence => b"gossip",
+        Topic::Charter => b"charter",
+    };
+    let name = blake3::keyed_hash(organisation.as_bytes(), about);
     gossipsub::IdentTopic::new(name.to_hex().as_str())
 }
 
-fn gossip_config() -> anyhow::Result<gossipsub::Config> {
+fn gossip_config(organisation: OrganisationId, is_hub: bool) -> anyhow::Result<gossipsub::Config> {
+    let mut config = gossipsub::ConfigBuilder::default();
+    // Those who meet at a hub have nobody else to hear of a change from, and whoever is not in its
+    // mesh would be offered it some heartbeats later.
+    if is_hub {
+        let charter = topic(organisation, Topic::Charter).hash();
+        config
+            .mesh_outbound_min_for_topic(1, charter.clone())
+            .mesh_n_low_for_topic(HUB_MESH, charter.clone())
+            .mesh_n_for_topic(HUB_MESH, charter.clone())
+            .mesh_n_high_for_topic(HUB_MESH, charter);
+    }
     // Squads are smaller than the mesh that gossipsub was tuned for.
-    Ok(gossipsub::ConfigBuilder::default()
+    Ok(config
         .mesh_outbound_min(1)
         .mesh_n_low(2)
         .mesh_n(4)
@@ -80,7 +102,7 @@ fn gossip_config() -> anyhow::Result<gossipsub::Config> {
         .heartbeat_initial_delay(Duration::from_millis(100))
         .max_control_messages_sent(OFFERED_MAX)
         .max_transmit_size(MESSAGE_LIMIT)
-        .validation_mode(gossipsub::ValidationMode::Strict)
+        .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(|message| {
             gossipsub::MessageId::from(blake3::hash(&message.data).as_bytes().to_vec())
@@ -148,6 +170,9 @@ async fn write<T: AsyncWrite + Unpin>(stream: &mut T, message: &[u8]) -> std::io
     stream.write_all(message).await
 }
 
+/// More than a hub has links.
+const HUB_MESH: usize = 1 << 16;
+
 /// Messages that gossipsub offers to one peer at once, beyond those that it is sent anyway. Whoever
 /// asks for all of them has them wait in a queue that keeps its size for as long as the link stands.
 const OFFERED_MAX: usize = 16;
@@ -170,3 +195,23 @@ const PENDING_LIMIT: u32 = 256;
 /// Links with one device: two by relays that were dialled at once, four that take their place, and
 /// one after a restart.
 const LINKS_PER_DEVICE: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever met others at a hub alone heard of a removal some heartbeats later.
+    #[test]
+    fn a_hub_passes_changes_of_the_charter_on_to_all_at_once() {
+        let organisation = OrganisationId::from_bytes([7; 32]);
+        let meshes = |is_hub| {
+            let config = gossip_config(organisation, is_hub).unwrap();
+            Topic::ALL.map(|it| {
+                let topic = topic(organisation, it).hash();
+                (config.mesh_n_low_for_topic(&topic), config.mesh_n_high_for_topic(&topic))
+            })
+        };
+        assert_eq!(meshes(false), [(2, 8), (2, 8)]);
+        assert_eq!(meshes(true), [(2, 8), (HUB_MESH, HUB_MESH)]);
+    }
+}

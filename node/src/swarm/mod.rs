@@ -15,8 +15,8 @@ use futures::StreamExt;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Timestamp};
 use hark_mesh::{
     Dial, Way,
-    message::Acknowledgement,
-    squad::{Squad, Transmit},
+    message::{Acknowledgement, Topic},
+    squad::{MessageError, Squad, Transmit},
 };
 use libp2p::{
     Swarm, gossipsub, mdns,
@@ -46,6 +46,8 @@ pub struct WiresConfig {
     pub mdns: bool,
     /// Links altogether; more are refused.
     pub links_max: u32,
+    /// Whether others meet here who have no links to each other: gossip goes to all of them at once.
+    pub is_hub: bool,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
     /// Decides about Hellos.
@@ -62,7 +64,7 @@ pub struct Wires {
     links: Arc<Links>,
     binder: SharedBinder,
     clock: Clock,
-    topic: gossipsub::IdentTopic,
+    organisation: OrganisationId,
     requests: BTreeMap<OutboundRequestId, (DeviceId, u64)>,
     dials: BTreeMap<ConnectionId, Dial>,
     listen_addresses: BTreeSet<SocketAddr>,
@@ -91,9 +93,9 @@ pub enum News {
 impl Wires {
     /// Listens nowhere yet. Fails where mDNS has no socket.
     pub fn new(config: WiresConfig) -> anyhow::Result<Self> {
-        let WiresConfig { key, organisation, mdns, links_max, binder, admission, links, clock } =
-            config;
-        let behaviour = Compact(Behaviour::new(&key, organisation, mdns, links_max)?);
+        let WiresConfig { key, organisation, mdns, links_max, is_hub, .. } = config;
+        let WiresConfig { binder, admission, links, clock, .. } = config;
+        let behaviour = Compact(Behaviour::new(&key, organisation, mdns, links_max, is_hub)?);
         let peer = key.id().peer_id();
         let binder = SharedBinder::new(binder);
         let (shared, random) = (Box::new(binder.clone()), Arc::new(SystemRandom));
@@ -109,7 +111,7 @@ impl Wires {
             links,
             binder,
             clock,
-            topic: behaviour::topic(organisation),
+            organisation,
             requests: BTreeMap::new(),
             dials: BTreeMap::new(),
             listen_addresses: BTreeSet::new(),
@@ -158,8 +160,8 @@ impl Wires {
                 }
             }
             Transmit::Gossip(bytes) => {
-                let gossip = &mut self.swarm.behaviour_mut().gossip;
-                if let Err(error) = gossip.publish(self.topic.clone(), bytes) {
+                let topic = behaviour::topic(self.organisation, Topic::of(&bytes));
+                if let Err(error) = self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
                     // Nobody there yet, or said already; records are exchanged on each new link.
                     tracing::debug!(%error, "not gossiped");
                 }
@@ -319,7 +321,14 @@ impl Wires {
                 Some(squad),
             ) => {
                 let from = DeviceId::from_peer_id(&propagation_source);
-                let acceptance = match squad.handle_gossip(now, from, &message.data) {
+                let topic = behaviour::topic(self.organisation, Topic::of(&message.data)).hash();
+                // What is much must not go the way of what all are sent at once.
+                let taken = if message.topic == topic {
+                    squad.handle_gossip(now, from, &message.data)
+                } else {
+                    Err(MessageError::ByGossip)
+                };
+                let acceptance = match taken {
                     Ok(()) => gossipsub::MessageAcceptance::Accept,
                     Err(error) => {
                         tracing::debug!(%error, "gossip refused");

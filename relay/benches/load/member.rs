@@ -18,7 +18,7 @@ use hark_mesh::{
     charter::Charter,
     datagram::{FromRelay, Heartbeat, Slot},
     hello::Presence,
-    message::{Acknowledgement, Message, Route},
+    message::{Acknowledgement, Message, Route, Topic},
 };
 use hark_node::{
     admission::{Doorkeeper, UseCounter},
@@ -164,7 +164,7 @@ impl Member {
             LinkTransport::new(Arc::new(copy()), random, binder, Arc::new(door), shared)
                 .map(|(peer, muxer), _| (peer, libp2p::core::muxing::StreamMuxerBox::new(muxer)))
                 .boxed();
-        let behaviour = Compact(Behaviour::new(key, charter.organisation(), false, 8)?);
+        let behaviour = Compact(Behaviour::new(key, charter.organisation(), false, 8, false)?);
         let config = libp2p::swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(Duration::from_secs(1 << 20));
         let mut swarm = Swarm::new(transport, behaviour, key.id().peer_id(), config);
@@ -184,7 +184,7 @@ impl Member {
                 }
             }
         });
-        let topic = topic(charter.organisation());
+        let topic = topic(charter.organisation(), Topic::Presence);
         let driver = Driver {
             swarm,
             links: Arc::clone(&links),

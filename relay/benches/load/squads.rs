@@ -74,7 +74,8 @@ impl Squads {
     /// Starts `program`, a relay, in `home` and has `count` members come.
     pub(crate) fn open((program, home): (&Path, &Path), count: usize) -> anyhow::Result<Self> {
         let (organisation, relay) = start(program, home, count - 1)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // They have what the relay leaves of the machine.
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         // It ends with the program.
         std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
@@ -197,6 +198,7 @@ impl Member {
             organisation: charter.organisation(),
             mdns: false,
             links_max: 8,
+            is_hub: false,
             binder: Box::new(OneSocket(socket)),
             admission: Arc::new(door),
             links: Arc::clone(&links),

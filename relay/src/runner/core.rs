@@ -126,6 +126,7 @@ impl Core {
             organisation,
             mdns: false,
             links_max: CONNECTIONS_MAX,
+            is_hub: true,
             binder,
             admission: Arc::clone(&gate) as _,
             links: Arc::clone(&links),
