@@ -104,8 +104,11 @@ fn gossip_config(organisation: OrganisationId, is_hub: bool) -> anyhow::Result<g
         .max_transmit_size(MESSAGE_LIMIT)
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
+        // With the topic: what is refused on the wrong one must not count as seen on its own.
         .message_id_fn(|message| {
-            gossipsub::MessageId::from(blake3::hash(&message.data).as_bytes().to_vec())
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(message.topic.as_str().as_bytes()).update(&message.data);
+            gossipsub::MessageId::from(hasher.finalize().as_bytes().to_vec())
         })
         .build()?)
 }
@@ -213,5 +216,23 @@ mod tests {
         };
         assert_eq!(meshes(false), [(2, 8), (2, 8)]);
         assert_eq!(meshes(true), [(2, 8), (HUB_MESH, HUB_MESH)]);
+    }
+
+    /// Whoever sent a removal on the wrong topic first kept it from those who had not heard of it.
+    #[test]
+    fn what_was_refused_on_one_topic_is_taken_on_the_other() {
+        let organisation = OrganisationId::from_bytes([7; 32]);
+        let config = gossip_config(organisation, false).unwrap();
+        let [presence, charter] = Topic::ALL.map(|it| {
+            let topic = topic(organisation, it).hash();
+            let data = b"pieces".to_vec();
+            config.message_id(&gossipsub::Message {
+                source: None,
+                data,
+                sequence_number: None,
+                topic,
+            })
+        });
+        assert_ne!(presence, charter);
     }
 }
