@@ -23,6 +23,7 @@ mod operation;
 pub mod pack;
 mod past;
 mod replay;
+mod room;
 mod root;
 mod shared;
 mod state;
@@ -56,13 +57,14 @@ pub use replay::{Denial, Level, Verdict, VoidReason};
 pub use root::{ROOT_KEYS_MAX, ROOT_MAX_BYTES, RootDocument, RootKeys};
 pub use state::{Decision, Policies, State};
 pub use storage::SnapshotError;
-pub use taking::{CHAIN_OPERATIONS_MAX, OPERATIONS_MAX, VOID_MAX};
+pub use taking::{FORKS_MAX, OPERATIONS_MAX};
 
 use self::{
     certificates::Certificates,
     content::{Capabilities, Change, Channel, MEMBER_ROLE, Rank, Role},
     past::Last,
     replay::{Course, Pieces, Position, Taken, replay},
+    room::Sources,
     root::Roots,
     shared::Shared,
 };
@@ -128,9 +130,8 @@ pub struct Charter {
     heads: Shared<BTreeSet<ObjectHash>>,
     /// How many operations of each number are held.
     numbers: Shared<BTreeMap<(DeviceId, u32, u64), usize>>,
-    /// How many of a key and term are void as of the last replay, and such as came since and have
-    /// another's number.
-    surplus: BTreeMap<(DeviceId, u32), usize>,
+    /// What operations bring in: rights, devices, certificates. [CHARTER-8.5]
+    sources: Shared<Sources>,
     /// The operations in their order, and what they lead to.
     course: Course,
     /// Operations that wait for others, and say meanwhile whose device somebody is. [CHARTER-3.6]
@@ -140,6 +141,9 @@ pub struct Charter {
     /// Whether what is taken comes back from a snapshot that has forgotten what came before: it may
     /// name that.
     settled_before: bool,
+    /// Whether an operation is tried out, to tell why it would have no effect: whoever has no right
+    /// to it is told so by what comes of it.
+    tries_out: bool,
 }
 
 /// How much of what was told from the pieces has to be told anew.
@@ -250,6 +254,7 @@ impl Charter {
     /// [`Self::organisation`] with the one that it expects. [CHARTER-2.1]
     pub fn of(document: Cosigned<RootDocument>) -> Result<Self, PieceError> {
         let mut charter = Self::blank(Roots::found(document)?);
+        charter.settle_sources();
         charter.settle_state();
         Ok(charter)
     }
@@ -267,11 +272,12 @@ impl Charter {
             index: Shared::default(),
             heads: Shared::default(),
             numbers: Shared::default(),
-            surplus: BTreeMap::new(),
+            sources: Shared::default(),
             course: Course::default(),
             introduced: Vec::new(),
             stale: Stale::Everything,
             settled_before: false,
+            tries_out: false,
         }
     }
 
@@ -291,6 +297,7 @@ impl Charter {
             return Err(PieceError::Stranger);
         }
         let new = self.insert(piece)?;
+        self.forget_forks();
         self.settle_state();
         Ok(new)
     }
@@ -302,8 +309,22 @@ impl Charter {
         &mut self,
         pieces: impl IntoIterator<Item = Piece>,
     ) -> Vec<Result<bool, PieceError>> {
-        let results = pieces.into_iter().map(|piece| self.insert(piece)).collect();
+        let mut waiting = Vec::new();
+        let take = |(at, piece): (usize, Piece)| {
+            let certificate = matches!(piece, Piece::Certificate(_)).then(|| piece.clone());
+            let result = self.insert(piece);
+            if matches!(result, Err(PieceError::Missing(_) | PieceError::Stranger)) {
+                waiting.extend(certificate.map(|piece| (at, piece)));
+            }
+            result
+        };
+        let mut results: Vec<_> = pieces.into_iter().enumerate().map(take).collect();
+        self.forget_forks();
         self.settle_state();
+        // Whether a certificate is of any worth may have been told by what came after it.
+        for (at, piece) in waiting {
+            results[at] = self.insert(piece);
+        }
         results
     }
 
@@ -322,8 +343,8 @@ impl Charter {
                 }
                 Ok(new)
             }
-            Piece::Certificate(certificate) => self.certificates.take(certificate, &self.roots),
-            Piece::Operation(operation) => self.take_operation(operation),
+            Piece::Certificate(certificate) => self.take_certificate(certificate),
+            Piece::Operation(operation) => self.take_operation(operation, length),
             Piece::Checkpoint(checkpoint) => self.take_checkpoint(checkpoint),
         }
     }
@@ -339,12 +360,6 @@ impl Charter {
         // What comes out is the same for whoever was introduced to nobody.
         former.state.introduced.clear();
         self.course = replay(&self.pieces(), former, since);
-        self.surplus.clear();
-        let judged = self.course.order.iter().zip(&self.course.verdicts);
-        for (index, _) in judged.filter(|(_, verdict)| matches!(verdict, Verdict::Void(_))) {
-            let operation = self.operations[*index].operation();
-            *self.surplus.entry((operation.author, operation.term)).or_default() += 1;
-        }
         self.settle_introduced();
     }
 
@@ -395,7 +410,7 @@ impl Charter {
         self.operations.len()
     }
 
-    /// How many certificates are known.
+    /// How many certificates all hold.
     pub fn certificates(&self) -> usize {
         self.certificates.len()
     }
@@ -410,7 +425,7 @@ impl Charter {
     /// Whether a piece of this hash is there.
     pub fn contains(&self, hash: &ObjectHash) -> bool {
         self.index.contains_key(hash)
-            || self.certificates.certificate(hash).is_some()
+            || self.certificates.is_held(hash)
             || self.roots.contains(hash)
             || self.base_is_known(hash)
     }

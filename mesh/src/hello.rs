@@ -241,13 +241,13 @@ impl Greeting {
                     return Err(HelloError::WrongOrganisation);
                 }
                 // Who may admit, the newcomer learns from the rest of the charter.
-                charter.rooted_chain(&admission.chain, self.device, &admission.added)?;
+                charter.rooted_chain(&admission.chain, self.device, &admission.added, true)?;
                 let Introduced::Member(listener) = body.listener else {
                     return Err(HelloError::Malformed);
                 };
-                let peer = listener.rooted(&charter, remote)?;
-                charter.take_chain(&admission.chain);
-                charter.take_chain(&peer.chain);
+                let peer = listener.rooted(&charter, remote, true)?;
+                charter.show_chain(&admission.chain);
+                charter.show_chain(&peer.chain);
                 charter.introduce(&admission.added);
                 charter.introduce(&peer.added);
                 return Ok(Welcome { charter, chain: admission.chain, peer });
@@ -322,8 +322,8 @@ pub fn open_first_greeting(
     if charter.organisation() != organisation {
         return Err(Refusal::Certificate);
     }
-    let peer = introduction.rooted(&charter, remote).map_err(|_| Refusal::Certificate)?;
-    charter.take_chain(&peer.chain);
+    let peer = introduction.rooted(&charter, remote, false).map_err(|_| Refusal::Certificate)?;
+    charter.show_chain(&peer.chain);
     charter.introduce(&peer.added);
     Ok((charter, Opened { exporter: *exporter, request: Request::Member(peer) }))
 }

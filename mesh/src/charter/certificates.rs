@@ -20,6 +20,10 @@ use super::{
 pub(super) struct Certificates {
     by_hash: BTreeMap<ObjectHash, Arc<Known>>,
     by_member: BTreeSet<(MemberId, ObjectHash)>,
+    /// Those of them that nobody has listed yet: no part of what all hold. [CHARTER-3.7]
+    shown: BTreeMap<ObjectHash, Shown>,
+    /// How many were ever shown.
+    shown_ever: u64,
 }
 
 /// A certificate, and what else would have to be computed again and again.
@@ -29,6 +33,15 @@ pub(super) struct Known {
     member: MemberId,
 }
 
+/// How a certificate came that is not listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shown {
+    /// The nearest member above whose certificate all hold.
+    by: MemberId,
+    /// Rises with each that comes.
+    number: u64,
+}
+
 impl Known {
     pub(super) fn certificate(&self) -> &MemberCertificate {
         self.signed.unverified()
@@ -36,8 +49,33 @@ impl Known {
 }
 
 impl Certificates {
-    /// Takes a certificate whose issuer's is known; says whether it was new. [CHARTER-3.1]
+    /// Takes a certificate that all hold, whose issuer's they hold; says whether it was new.
+    /// [CHARTER-3.1]
     pub(super) fn take(
+        &mut self,
+        certificate: Signed<MemberCertificate>,
+        roots: &Roots,
+    ) -> Result<bool, PieceError> {
+        let hash = hash_of(&certificate);
+        if self.is_held(&hash) {
+            return Ok(false);
+        }
+        let above = certificate.unverified().issuer_certificate;
+        if !is_none(&above) && !self.is_held(&above) {
+            return Err(PieceError::Missing(vec![above]));
+        }
+        self.check(&certificate, roots)?;
+        if self.len() >= CERTIFICATES_MAX {
+            return Err(PieceError::Full);
+        }
+        self.shown.remove(&hash);
+        self.insert(hash, certificate);
+        Ok(true)
+    }
+
+    /// Knows a certificate that nobody has listed yet; says whether it was new. Of many, those go
+    /// first that hang below the member below whom the most do, the oldest of them first.
+    pub(super) fn show(
         &mut self,
         certificate: Signed<MemberCertificate>,
         roots: &Roots,
@@ -47,13 +85,72 @@ impl Certificates {
             return Ok(false);
         }
         self.check(&certificate, roots)?;
-        if self.by_hash.len() >= CERTIFICATES_MAX {
-            return Err(PieceError::Full);
+        let above = certificate.unverified().issuer_certificate;
+        let by = match self.shown.get(&above) {
+            Some(shown) => shown.by,
+            None => self.issuer(certificate.unverified()),
+        };
+        self.insert(hash, certificate);
+        self.shown_ever += 1;
+        self.shown.insert(hash, Shown { by, number: self.shown_ever });
+        let below = self.shown.values().filter(|shown| shown.by == by).count();
+        if below > SHOWN_EACH_MAX {
+            self.forget_shown(by);
+        } else if self.shown.len() > SHOWN_MAX {
+            let mut each: BTreeMap<MemberId, usize> = BTreeMap::new();
+            self.shown.values().for_each(|shown| *each.entry(shown.by).or_default() += 1);
+            let most = each.into_iter().max_by_key(|(_, count)| *count);
+            self.forget_shown(most.expect("there are some").0);
         }
+        Ok(true)
+    }
+
+    /// The oldest of those that hang below a member, and what hangs below it, is forgotten.
+    fn forget_shown(&mut self, by: MemberId) {
+        let shown = self.shown.iter().filter(|(_, shown)| shown.by == by);
+        let oldest = shown.min_by_key(|(_, shown)| shown.number).map(|(hash, _)| *hash);
+        let mut open: Vec<_> = oldest.into_iter().collect();
+        while let Some(hash) = open.pop() {
+            self.remove(&hash);
+            let below = self.shown.keys().filter(|shown| {
+                self.certificate(shown).is_some_and(|it| it.issuer_certificate == hash)
+            });
+            open.extend(below.copied().collect::<Vec<_>>());
+        }
+    }
+
+    /// Forgets those that `keep` does not want, by hash and whether they were but shown, and whatever
+    /// hangs below them.
+    pub(super) fn retain(&mut self, keep: impl Fn(&ObjectHash, bool) -> bool) {
+        let shown = |hash: &ObjectHash| self.shown.contains_key(hash);
+        let gone = self.by_hash.keys().filter(|hash| !keep(hash, shown(hash)));
+        for hash in gone.copied().collect::<Vec<_>>() {
+            self.remove(&hash);
+        }
+        loop {
+            let below = self.by_hash.iter().filter(|(_, known)| {
+                let above = &known.certificate().issuer_certificate;
+                !is_none(above) && !self.by_hash.contains_key(above)
+            });
+            let gone: Vec<_> = below.map(|(hash, _)| *hash).collect();
+            if gone.is_empty() {
+                return;
+            }
+            gone.iter().for_each(|hash| self.remove(hash));
+        }
+    }
+
+    fn insert(&mut self, hash: ObjectHash, certificate: Signed<MemberCertificate>) {
         let member = certificate.unverified().member();
         self.by_member.insert((member, hash));
         self.by_hash.insert(hash, Arc::new(Known { signed: certificate, member }));
-        Ok(true)
+    }
+
+    fn remove(&mut self, hash: &ObjectHash) {
+        self.shown.remove(hash);
+        if let Some(known) = self.by_hash.remove(hash) {
+            self.by_member.remove(&(known.member, *hash));
+        }
     }
 
     fn check(&self, signed: &Signed<MemberCertificate>, roots: &Roots) -> Result<(), PieceError> {
@@ -81,6 +178,11 @@ impl Certificates {
         Ok(())
     }
 
+    /// Whether a certificate is one of those that all hold.
+    pub(super) fn is_held(&self, hash: &ObjectHash) -> bool {
+        self.by_hash.contains_key(hash) && !self.shown.contains_key(hash)
+    }
+
     pub(super) fn certificate(&self, hash: &ObjectHash) -> Option<&MemberCertificate> {
         self.by_hash.get(hash).map(|known| known.signed.unverified())
     }
@@ -98,19 +200,31 @@ impl Certificates {
         self.by_hash.get(hash).map(|known| &known.signed)
     }
 
-    /// All of them, each after its issuer's.
+    /// All that are known, each after its issuer's.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Signed<MemberCertificate>> {
         let mut all: Vec<_> = self.by_hash.values().map(|known| &known.signed).collect();
         all.sort_by_cached_key(|certificate| self.depth(certificate.unverified()));
         all.into_iter()
     }
 
-    pub(super) fn hashes(&self) -> impl Iterator<Item = &ObjectHash> {
-        self.by_hash.keys()
+    /// Those that all hold, each after its issuer's.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Signed<MemberCertificate>> {
+        self.iter().filter(|certificate| self.is_held(&hash_of(certificate)))
     }
 
+    /// Those that nobody has listed yet, each after its issuer's.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &Signed<MemberCertificate>> {
+        self.iter().filter(|certificate| self.shown.contains_key(&hash_of(certificate)))
+    }
+
+    /// Of those that all hold.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = &ObjectHash> {
+        self.by_hash.keys().filter(|hash| !self.shown.contains_key(*hash))
+    }
+
+    /// How many all hold.
     pub(super) fn len(&self) -> usize {
-        self.by_hash.len()
+        self.by_hash.len() - self.shown.len()
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = MemberId> {
@@ -131,15 +245,17 @@ impl Certificates {
     }
 
     /// The certificate by which somebody is a member at present: of good ones the one with the
-    /// lowest hash.
+    /// lowest hash, and one that all hold before any other.
     pub(super) fn good(
         &self,
         member: MemberId,
         state: &State,
         roots: &Roots,
     ) -> Option<ObjectHash> {
-        let mut all = self.of(member);
-        all.find(|hash| self.is_known_good(hash, &self.by_hash[hash], state, roots)).copied()
+        let good =
+            |hash: &&ObjectHash| self.is_known_good(hash, &self.by_hash[*hash], state, roots);
+        let held = self.of(member).filter(|hash| self.is_held(hash)).find(good);
+        held.or_else(|| self.of(member).filter(|hash| !self.is_held(hash)).find(good)).copied()
     }
 
     /// The chain of a certificate that is known.
@@ -204,8 +320,7 @@ impl Certificates {
         if certificate.admission != state.removals(member) || depth == 0 {
             return false;
         }
-        let by_root = is_none(&certificate.issuer_certificate);
-        if by_root && roots.newest().keys.contains(certificate.issuer) {
+        if is_none(&certificate.issuer_certificate) && roots.vouches(certificate) {
             return true;
         }
         let everywhere = Place::Organisation;
@@ -239,5 +354,12 @@ pub(super) fn is_none(hash: &ObjectHash) -> bool {
     *hash == ObjectHash::from_bytes([0; 32])
 }
 
-/// Certificates that are kept; further ones are refused.
+/// Certificates that all hold; further ones are refused until a checkpoint. [CHARTER-8.3]
 const CERTIFICATES_MAX: usize = 32_768;
+
+/// Certificates that nobody has listed, below one member; of more, the oldest is forgotten.
+const SHOWN_EACH_MAX: usize = 64;
+
+/// Certificates that nobody has listed, in all; of more, the oldest goes below the member below whom
+/// there are the most.
+const SHOWN_MAX: usize = 1024;

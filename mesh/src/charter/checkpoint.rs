@@ -7,11 +7,14 @@ use hark_keys::{Cosignable, Cosigned, DeviceId, List, ObjectHash, OrganisationId
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, PieceError, Stale,
+    Charter, MemberCertificate, PieceError, Stale, Verdict,
+    certificate::hash_of as hash_of_certificate,
+    certificates::is_none,
     past::Last,
     replay::{Course, Pieces, Taken, replay},
     shared::Shared,
     state::State,
+    taking::PROOF,
 };
 
 /// What is settled. [section 7 of docs/charter.md]
@@ -65,7 +68,9 @@ impl Charter {
     /// another one what is left.
     pub fn draft_checkpoint(&self) -> Option<Checkpoint> {
         let mut covered: BTreeMap<(DeviceId, u32), (u64, ObjectHash)> = BTreeMap::new();
-        let new = self.operations.iter().filter(|taken| taken.segment == 1);
+        let needed = self.worth_covering();
+        let new = self.operations.iter().enumerate();
+        let new = new.filter(|(at, taken)| taken.segment == 1 && needed[*at]).map(|(_, it)| it);
         let mut new: Vec<_> = new.map(|taken| (taken.position(), taken.hash, taken)).collect();
         // What an operation knows comes before it.
         new.sort_unstable_by_key(|(position, hash, _)| (*position, *hash));
@@ -102,6 +107,34 @@ impl Charter {
         checkpoint.lamport = lamport;
         checkpoint.state = hash_of(&state, &self.last_after(&checkpoint));
         Some(checkpoint)
+    }
+
+    /// Which operations a checkpoint is about: those that stand, all that they know, and two of each
+    /// number that was used twice first, which prove it. Others it leaves to be forgotten.
+    /// [CHARTER-7.6]
+    fn worth_covering(&self) -> Vec<bool> {
+        let judged = self.course.order.iter().zip(&self.course.verdicts);
+        let standing = judged.filter(|(_, verdict)| matches!(verdict, Verdict::Judged(..)));
+        let mut open: Vec<usize> = standing.map(|(index, _)| *index).collect();
+        let mut twice: BTreeMap<(DeviceId, u32), Vec<(ObjectHash, usize)>> = BTreeMap::new();
+        for (place, taken) in self.operations.iter().enumerate() {
+            let operation = taken.operation();
+            let chain = (operation.author, operation.term);
+            if self.course.state.frozen.get(&chain) == Some(&operation.sequence) {
+                twice.entry(chain).or_default().push((taken.hash, place));
+            }
+        }
+        for mut proof in twice.into_values() {
+            proof.sort_unstable();
+            open.extend(proof.iter().take(PROOF).map(|(_, place)| *place));
+        }
+        let mut needed = vec![false; self.operations.len()];
+        while let Some(place) = open.pop() {
+            if !std::mem::replace(&mut needed[place], true) {
+                open.extend(&self.operations[place].parents);
+            }
+        }
+        needed
     }
 
     /// Whether `checkpoint`, a draft of the next, brings back what cuts and proofs of equivocation have
@@ -190,11 +223,18 @@ impl Charter {
         segments: &Segments,
         next: bool,
     ) {
+        self.roots.settle(checkpoint.unverified().root);
         let newest = Shared::new((checkpoint, state));
         let former = self.newest.replace(newest).filter(|_| next);
+        if let Some(former) = former {
+            let (former, state) = &*former;
+            self.base.last.extend(former.unverified().last());
+            self.base.checkpoint = Some(former.clone());
+            self.base.state = state.clone();
+        }
         let held = std::mem::take(&mut self.operations);
-        let before = former.as_ref().map_or_else(|| self.oldest_base(), |former| former.0.hash());
-        let known = [self.newest_base(), before];
+        self.forget_places();
+        self.settle_sources();
         let mut place = BTreeMap::new();
         let mut late = BTreeSet::new();
         for (index, (taken, segment)) in held.iter().zip(segments).enumerate() {
@@ -203,47 +243,70 @@ impl Charter {
                 // Settled by the checkpoint before, and now forgotten.
                 continue;
             }
+            let parents: Vec<_> =
+                taken.parents.iter().filter_map(|it| place.get(it).copied()).collect();
+            let own = self.index.get(&operation.previous).copied();
+            let length = usize::try_from(taken.length).unwrap_or(usize::MAX);
+            let room = self.room(operation, taken.member, &parents, own, length);
             // [CHARTER-7.3] too late, and so is what comes after it.
-            let follows = taken.parents.iter().any(|parent| late.contains(parent));
-            if *segment == 1 && (follows || !known.contains(&operation.base)) {
+            if *segment == 1
+                && (taken.parents.iter().any(|parent| late.contains(parent))
+                    || !self.base_is_known(&operation.base)
+                    || self.is_settled_void(operation, taken.member)
+                    || room.is_err())
+            {
                 late.insert(index);
                 continue;
             }
-            let parents = taken.parents.iter().filter_map(|it| place.get(it).copied()).collect();
             place.insert(index, self.operations.len());
-            let taken = Taken { parents, segment: *segment, ..(**taken).clone() };
-            self.operations.push(Arc::new(taken));
-        }
-        if let Some(former) = former {
-            let (former, state) = &*former;
-            self.base.last.extend(former.unverified().last());
-            self.base.checkpoint = Some(former.clone());
-            self.base.state = state.clone();
+            let room = room.unwrap_or_default();
+            self.hold(Taken { parents, segment: *segment, room, ..(**taken).clone() });
         }
         self.covered = self.operations.iter().filter(|taken| taken.segment == 0).count();
-        let places = self.operations.iter().enumerate().map(|(at, taken)| (taken.hash, at));
-        self.index = Shared::new(places.collect());
-        let named: BTreeSet<_> =
-            self.operations.iter().flat_map(|taken| taken.parents.iter().copied()).collect();
-        let heads = self.operations.iter().enumerate().filter(|(at, _)| !named.contains(at));
-        self.heads = Shared::new(heads.map(|(_, taken)| taken.hash).collect());
-        self.numbers.clear();
-        for operation in self.operations.iter().map(|taken| taken.operation()) {
-            let number = (operation.author, operation.term, operation.sequence);
-            *self.numbers.entry(number).or_default() += 1;
-        }
+        self.forget_certificates();
         self.course.displace();
         self.stale = Stale::Everything;
         self.settle_state();
     }
 }
 
+impl Charter {
+    /// Forgets certificates by which nobody belongs any more by what the newest checkpoint says, and
+    /// which no operation that is held was signed with. [CHARTER-7.6]
+    fn forget_certificates(&mut self) {
+        let Some(newest) = &self.newest else { return };
+        let signed = self.operations.iter().flat_map(|taken| {
+            let operation = taken.operation();
+            let cosigners = operation.cosigners.iter().map(|cosigner| cosigner.certificate);
+            std::iter::once(operation.certificate).chain(cosigners)
+        });
+        let mut needed: BTreeSet<_> = signed.collect();
+        let stands = |certificate: &MemberCertificate, hash| {
+            certificate.admission >= newest.1.removals(certificate.member())
+                && ((is_none(&certificate.issuer_certificate) && self.roots.vouches(certificate))
+                    || self.is_listed_here(hash, self.certificates.issuer(certificate)))
+        };
+        for hash in self.certificates.hashes() {
+            if let Some(certificate) = self.certificates.certificate(hash)
+                && stands(certificate, *hash)
+            {
+                needed.insert(*hash);
+            }
+        }
+        for hash in needed.clone() {
+            let chain = self.certificates.chain(hash);
+            needed.extend(chain.iter().map(hash_of_certificate));
+        }
+        let mut certificates = std::mem::take(&mut self.certificates);
+        certificates.retain(|hash, shown| shown || needed.contains(hash));
+        self.certificates = certificates;
+    }
+}
+
 impl Checkpoint {
     /// Whether it says that this is settled.
     pub(super) fn states(&self, state: &State, last: &Last) -> bool {
-        // The first checkpoints did not tell what is settled of each key.
         self.state == hash_of(state, last)
-            || self.state == ObjectHash::from_bytes(blake3::hash(&encode(state)).into())
     }
 }
 

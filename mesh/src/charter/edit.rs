@@ -37,8 +37,9 @@ impl Charter {
     ) -> Result<Operation, EditError> {
         let certificate = self.certificates.good(member, &self.course.state, &self.roots);
         let certificate = match certificate {
-            Some(certificate) => certificate,
-            None if self.is_root(author) => NO_CERTIFICATE,
+            Some(certificate) if self.certificates.is_held(&certificate) => certificate,
+            None | Some(_) if self.is_root(author) => NO_CERTIFICATE,
+            Some(_) => return Err(EditError::Unlisted),
             None => return Err(EditError::NotMember),
         };
         let term = self.course.state.term(member);
@@ -108,7 +109,7 @@ impl Charter {
 
     /// What would become of an operation; fails where any of its changes would be denied.
     pub fn try_out(&self, signed: &Cosigned<Operation>) -> Result<(), EditError> {
-        let mut trial = self.clone();
+        let mut trial = Self { tries_out: true, ..self.clone() };
         trial.take_all([Piece::Operation(signed.clone())]).remove(0)?;
         let hash = signed.hash();
         let mut log = trial.log().rev();
@@ -165,13 +166,15 @@ impl Charter {
     }
 
     /// Certificates that `member` has issued and that no operation lists yet: worth listing soon.
-    /// Those of a root key are good without.
+    /// Those of a root key are good without, until another takes its place.
     pub fn unlisted(&self, member: MemberId) -> Vec<ObjectHash> {
+        let state = &self.course.state;
         let issued = self.certificates.iter().filter(|signed| {
             let certificate = signed.unverified();
+            let hash = hash_of(signed);
             self.certificates.issuer(certificate) == member
-                && !self.is_root(certificate.issuer)
-                && !self.course.state.is_listed(hash_of(signed), member, certificate.member())
+                && !state.is_listed(hash, member, certificate.member())
+                && self.certificates.is_good(certificate, state, &self.roots)
         });
         issued.map(hash_of).collect()
     }
@@ -267,6 +270,12 @@ pub enum EditError {
     /// This device does not belong, or not any more.
     #[error("this device is no member, or not any more")]
     NotMember,
+    /// The member has just come, and is not listed yet.
+    #[error(
+        "the member who let you in has not listed you yet: try again in some seconds, while that \
+         member is there"
+    )]
+    Unlisted,
     /// This device has signed two operations of one number.
     #[error(
         "this device is frozen, as its disk was once put back: somebody of higher rank can begin a \

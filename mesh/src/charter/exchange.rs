@@ -1,14 +1,13 @@
 //! What one charter has and another lacks. [section 8 of docs/charter.md]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{DeviceId, List, ObjectHash};
+use hark_keys::{Cosigned, DeviceId, List, ObjectHash};
 use serde::{Deserialize, Serialize};
 
-use super::{Charter, Piece, Taken, certificate::hash_of};
+use super::{
+    Change, Charter, Checkpoint, Piece, Taken, certificate::hash_of, certificates::is_none,
+};
 
 /// How much of a charter somebody has: what it lacks can be told from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,8 +75,9 @@ impl Charter {
 
     /// The pieces that somebody who has `have` lacks, each after those that it needs.
     ///
-    /// Of certificates, those of a heap that differs are sent whole. Who is behind the checkpoint
-    /// before the newest gets no operations before it has taken [`Self::past`].
+    /// Of certificates, those of a heap that differs are sent whole. A peer that is behind the
+    /// checkpoint before the newest gets no more than root documents before it has taken
+    /// [`Self::past`].
     pub fn lacking(&self, have: &Have) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let has_root = |hash: ObjectHash, signers: usize| {
@@ -88,21 +88,20 @@ impl Charter {
         pieces.extend(roots.cloned().map(Piece::Root));
         let heaps = have.certificates.len();
         let own = self.heaps(heaps);
-        let certificates = self.certificates.iter().filter(|certificate| {
-            heaps == 0 || {
-                let heap = heap_of(&hash_of(certificate), heaps);
-                own[heap] != have.certificates[heap]
-            }
-        });
-        pieces.extend(certificates.cloned().map(Piece::Certificate));
         if self.tells_past(have) {
             return pieces;
         }
+        let lacks_certificate = |hash: &ObjectHash| {
+            heaps == 0 || {
+                let heap = heap_of(hash, heaps);
+                own[heap] != have.certificates[heap]
+            }
+        };
         let theirs: BTreeMap<_, _> =
             have.operations.iter().map(|chain| ((chain.key, chain.term), chain)).collect();
         let own = self.chains();
         let tips = self.tips();
-        let operations = self.operations.iter().filter(|taken| {
+        let lacks_operation = |taken: &Taken| {
             let operation = taken.operation();
             let chain = (operation.author, operation.term);
             // Both of two of one number prove something, whoever has but one.
@@ -111,18 +110,66 @@ impl Charter {
                 || theirs.get(&chain).is_none_or(|theirs| {
                     theirs.last < operation.sequence || self.is_parted(theirs, &own, &tips)
                 })
-        });
-        let (after, before): (Vec<_>, Vec<_>) = operations.partition(|taken| taken.segment == 1);
-        let operation = |taken: &Arc<Taken>| Piece::Operation(taken.signed.clone());
-        pieces.extend(before.into_iter().map(operation));
-        if let Some(newest) = &self.newest
-            && have.checkpoint < newest.0.unverified().number
-        {
-            // What comes after it names it as base.
-            pieces.push(Piece::Checkpoint(newest.0.clone()));
-        }
-        pieces.extend(after.into_iter().map(operation));
+        };
+        let newest = self.newest.as_ref().map(|newest| &newest.0);
+        let newest = newest.filter(|newest| have.checkpoint < newest.unverified().number);
+        self.append_in_order(&mut pieces, newest, lacks_certificate, lacks_operation);
         pieces
+    }
+
+    /// Adds certificates and operations that are held, and `newest` between those operations that it
+    /// covers and the others, which may name it as base. A certificate follows what lists it, and
+    /// comes before what is signed with it.
+    pub(super) fn append_in_order(
+        &self,
+        pieces: &mut Vec<Piece>,
+        newest: Option<&Cosigned<Checkpoint>>,
+        wants_certificate: impl Fn(&ObjectHash) -> bool,
+        wants_operation: impl Fn(&Taken) -> bool,
+    ) {
+        let mut waiting: Vec<_> = self.certificates.held().collect();
+        let mut told = BTreeSet::new();
+        let mut listed: BTreeSet<_> = waiting
+            .iter()
+            .filter(|signed| self.is_settled_certificate(&hash_of(signed), signed.unverified()))
+            .map(|signed| hash_of(signed))
+            .collect();
+        let mut tell = |pieces: &mut Vec<Piece>, listed: &BTreeSet<ObjectHash>| {
+            // Each comes after its issuer's.
+            waiting.retain(|signed| {
+                let hash = hash_of(signed);
+                let above = &signed.unverified().issuer_certificate;
+                let waits = !listed.contains(&hash) || !(is_none(above) || told.contains(above));
+                if !waits {
+                    told.insert(hash);
+                    if wants_certificate(&hash) {
+                        pieces.push(Piece::Certificate((*signed).clone()));
+                    }
+                }
+                waits
+            });
+        };
+        tell(pieces, &listed);
+        let mut newest = newest;
+        let covered = |segment| self.operations.iter().filter(move |it| it.segment == segment);
+        for taken in covered(0).chain(covered(1)) {
+            if taken.segment == 1 {
+                pieces.extend(newest.take().cloned().map(Piece::Checkpoint));
+            }
+            if wants_operation(taken) {
+                pieces.push(Piece::Operation(taken.signed.clone()));
+            }
+            let lists = listed.len();
+            for change in taken.operation().changes.iter() {
+                if let Change::Admitted(certificates) = change {
+                    listed.extend(certificates.iter());
+                }
+            }
+            if listed.len() > lists {
+                tell(pieces, &listed);
+            }
+        }
+        pieces.extend(newest.take().cloned().map(Piece::Checkpoint));
     }
 
     /// Whether somebody who has `have` may have something that is lacking here.

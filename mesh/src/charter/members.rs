@@ -122,7 +122,7 @@ impl Charter {
         let known = if self.certificates.chain(certificate::hash_of(signed)) == *chain {
             &self.certificates
         } else {
-            weighed = self.weigh(chain)?;
+            weighed = self.weigh(chain, |issuer, device| self.owned(issuer, device))?;
             &weighed
         };
         if !owns(leaf, &self.course.state, device) && !self.is_introduced(leaf, device, added) {
@@ -134,9 +134,21 @@ impl Charter {
         Ok(leaf.member())
     }
 
-    fn weigh(&self, chain: &CertificateChain) -> Result<Certificates, ChainError> {
+    /// The certificates of a chain, each signed by its issuer; `bound` tells whether the issuer is a
+    /// device of the member whose certificate follows.
+    fn weigh(
+        &self,
+        chain: &CertificateChain,
+        bound: impl Fn(&MemberCertificate, DeviceId) -> bool,
+    ) -> Result<Certificates, ChainError> {
         let mut certificates = Certificates::default();
         for certificate in chain.iter().rev() {
+            let value = certificate.unverified();
+            if let Some(issuer) = certificates.certificate(&value.issuer_certificate)
+                && !bound(issuer, value.issuer)
+            {
+                return Err(ChainError::Issuer);
+            }
             certificates.take(certificate.clone(), &self.roots).map_err(|error| match error {
                 PieceError::Organisation => ChainError::Organisation,
                 PieceError::Signature(_) => ChainError::Signature,
@@ -146,6 +158,14 @@ impl Charter {
         }
         let leaf = chain.leaf().map(certificate::hash_of).ok_or(ChainError::Rootless)?;
         if certificates.chain(leaf) == *chain { Ok(certificates) } else { Err(ChainError::Broken) }
+    }
+
+    /// Whether `device` is, or was, one of the member's of a certificate.
+    fn owned(&self, certificate: &MemberCertificate, device: DeviceId) -> bool {
+        let settled = self.course.state.devices.get(&certificate.member());
+        certificate.names(device)
+            || settled.is_some_and(|devices| devices.contains_key(&device))
+            || owns(certificate, &self.course.state, device)
     }
 
     /// The charter of root documents, the founding one first, as a newcomer gets them.
@@ -162,15 +182,17 @@ impl Charter {
 
     /// The member of a chain of good signatures that leads to a root key, and of a device that
     /// operations have `added`; whether it belongs at present, only [`Self::verify_chain`] tells,
-    /// from all pieces.
+    /// from all pieces. Each certificate must be issued by the first device of its issuer's member,
+    /// as no more is known of devices here; unless the other end is `trusted` for another reason.
     pub fn rooted_chain(
         &self,
         chain: &CertificateChain,
         device: DeviceId,
         added: &[Cosigned<Operation>],
+        trusted: bool,
     ) -> Result<MemberId, ChainError> {
         let leaf = chain.leaf().ok_or(ChainError::Rootless)?.unverified();
-        self.weigh(chain)?;
+        self.weigh(chain, |issuer, device| trusted || self.owned(issuer, device))?;
         if leaf.device != device
             && !owns(leaf, &self.course.state, device)
             && !self.is_introduced(leaf, device, added)
@@ -178,6 +200,16 @@ impl Charter {
             return Err(ChainError::Device);
         }
         Ok(leaf.member())
+    }
+
+    /// Knows the certificates of a chain that [`Self::rooted_chain`] has verified, before the rest of
+    /// the charter tells whether they count.
+    pub fn show_chain(&mut self, chain: &CertificateChain) {
+        for certificate in chain.iter().rev() {
+            // One that does not fit is shown again, with the link or the record that needs it.
+            let _ = self.certificates.show(certificate.clone(), &self.roots);
+        }
+        self.take_chain(chain);
     }
 
     /// Takes the certificates of a chain.
@@ -233,6 +265,9 @@ pub enum ChainError {
     /// A signature is not its issuer's.
     #[error("certificate with a wrong signature")]
     Signature,
+    /// An issuer is no device of the member by whose certificate it issues.
+    #[error("certificate of an issuer that is no device of the member it names")]
+    Issuer,
     /// The device is not one of the member's.
     #[error("the device is none of the member's")]
     Device,

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, decode, encode};
+use hark_keys::{Cosigned, DecodeError, DeviceId, ObjectHash, Signed, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, Checkpoint, Have, Operation, Piece, PieceError, Settled, checkpoint, shared::Shared,
-    state::State,
+    Change, Charter, Checkpoint, Have, MemberCertificate, Operation, Piece, PieceError, Settled,
+    certificate::hash_of, shared::Shared, state::State,
 };
 
 /// The last operation of each key and term, ever.
@@ -21,6 +21,9 @@ struct Past {
     state: State,
     last: Last,
     newest: Cosigned<Checkpoint>,
+    /// Those that the operations are signed with and that lead from these to a root key, each after
+    /// its issuer's.
+    certificates: Vec<Signed<MemberCertificate>>,
     /// By lamport and hash.
     operations: Vec<Cosigned<Operation>>,
 }
@@ -30,9 +33,8 @@ impl Charter {
     /// they came to.
     pub fn tells_past(&self, have: &Have) -> bool {
         let Some(base) = &self.base.checkpoint else { return false };
-        let told = |checkpoint: &Checkpoint, state: &State, last: &Last| {
-            checkpoint.state == checkpoint::hash_of(state, last)
-        };
+        let told =
+            |checkpoint: &Checkpoint, state: &State, last: &Last| checkpoint.states(state, last);
         have.checkpoint() < base.unverified().number
             && told(base.unverified(), &self.base.state, &self.base.last)
             && self.newest.as_ref().is_some_and(|newest| {
@@ -48,7 +50,19 @@ impl Charter {
         let covered = self.operations.iter().filter(|taken| taken.segment == 0);
         let mut covered: Vec<_> = covered.collect();
         covered.sort_by_key(|taken| (taken.operation().lamport, taken.hash));
+        let signed = covered.iter().flat_map(|taken| {
+            let operation = taken.operation();
+            let cosigners = operation.cosigners.iter().map(|cosigner| cosigner.certificate);
+            std::iter::once(operation.certificate).chain(cosigners)
+        });
+        let signed: BTreeSet<_> = signed.collect();
+        let chains = signed.into_iter().map(|hash| self.certificates.chain(hash));
+        let needed: BTreeSet<_> =
+            chains.flat_map(|chain| chain.iter().map(hash_of).collect::<Vec<_>>()).collect();
+        let certificates = self.certificates.held();
+        let certificates = certificates.filter(|it| needed.contains(&hash_of(it)));
         let past = Past {
+            certificates: certificates.cloned().collect(),
             checkpoint: self.base.checkpoint.clone()?,
             state: self.base.state.clone(),
             last: self.base.last.clone(),
@@ -70,7 +84,8 @@ impl Charter {
     pub fn take_past(&mut self, packed: &[u8]) -> Result<bool, PieceError> {
         let bytes = zstd::bulk::decompress(packed, unpacked_max(packed));
         let bytes = bytes.map_err(|_| DecodeError::Malformed)?;
-        let Past { checkpoint, state, last, newest, operations } = decode(&bytes, PAST_MAX_BYTES)?;
+        let Past { checkpoint, state, last, newest, certificates, operations } =
+            decode(&bytes, PAST_MAX_BYTES)?;
         let (settled, newest_value) = (checkpoint.unverified(), newest.unverified());
         if settled.organisation != self.organisation {
             return Err(PieceError::Organisation);
@@ -90,9 +105,6 @@ impl Charter {
         {
             return Err(PieceError::Malformed);
         }
-        if settled.state != checkpoint::hash_of(&state, &last) {
-            return Err(PieceError::OtherOutcome);
-        }
         self.check_settled(&checkpoint, &state, &last)?;
         self.check_signed(&newest)?;
         // Before each signature is checked, which takes its time.
@@ -106,14 +118,20 @@ impl Charter {
             settled_before: true,
             ..Self::blank(self.roots.clone())
         };
+        next.settle_sources();
+        let mut waiting = next.take_listed(certificates);
         for operation in operations {
             let cosigners = operation.unverified().cosigners.iter().map(|it| it.certificate);
-            let unknown = |hash: &ObjectHash| *hash != NOTHING && !self.contains(hash);
+            let unknown = |hash: &ObjectHash| *hash != NOTHING && !next.contains(hash);
             let missing: Vec<_> = cosigners.filter(unknown).collect();
             if !missing.is_empty() {
                 return Err(PieceError::Missing(missing));
             }
+            let lists = operation.unverified().changes.iter().any(is_listing);
             next.insert(Piece::Operation(operation))?;
+            if lists {
+                waiting = next.take_listed(waiting);
+            }
         }
         next.settled_before = false;
         // What a chain begins with follows what is forgotten, and nothing in between is left out;
@@ -133,6 +151,27 @@ impl Charter {
         next.take_checkpoint(newest)?;
         *self = next;
         Ok(true)
+    }
+
+    /// Takes those of the certificates that all hold by now; the others wait.
+    fn take_listed(
+        &mut self,
+        certificates: Vec<Signed<MemberCertificate>>,
+    ) -> Vec<Signed<MemberCertificate>> {
+        let mut waiting = Vec::new();
+        for certificate in certificates {
+            let issuer = self.certificates.issuer(certificate.unverified());
+            let hash = hash_of(&certificate);
+            if self.is_settled_certificate(&hash, certificate.unverified())
+                || self.is_listed_here(hash, issuer)
+            {
+                // One that is refused is missed by what was signed with it.
+                let _ = self.take_certificate(certificate);
+            } else {
+                waiting.push(certificate);
+            }
+        }
+        waiting
     }
 
     /// The last operation of each key and term that is settled after `checkpoint`: the newest, another
@@ -174,6 +213,10 @@ fn are_covered(operations: &[Cosigned<Operation>], checkpoint: &Checkpoint) -> b
         }
     }
     covered.len() == operations.len()
+}
+
+fn is_listing(change: &Change) -> bool {
+    matches!(change, Change::Admitted(_))
 }
 
 const NOTHING: ObjectHash = ObjectHash::from_bytes([0; 32]);

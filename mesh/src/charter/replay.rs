@@ -19,6 +19,7 @@ use super::{
     certificates::Certificates,
     content::{Capabilities, Change, Place, Rank},
     operation::{Cut, Operation},
+    room::Room,
     root::{RootDocument, Roots},
     state::{self, DeviceEntry, EndedTerm, Seniority, State},
 };
@@ -47,6 +48,10 @@ pub(super) struct Taken {
     pub(super) parents: Vec<usize>,
     /// 0 where the newest checkpoint covers it, 1 where none does.
     pub(super) segment: u8,
+    /// Bytes of its encoding.
+    pub(super) length: u32,
+    /// What its author has left.
+    pub(super) room: Room,
 }
 
 impl Taken {

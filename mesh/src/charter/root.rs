@@ -1,10 +1,13 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use hark_keys::{Cosignable, Cosigned, DeviceId, List, ObjectHash, OrganisationId};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    PieceError,
+    MemberCertificate, PieceError,
     content::Change,
     operation::{CUTS_MAX, Cut},
 };
@@ -19,7 +22,8 @@ pub struct RootDocument {
     pub previous: ObjectHash,
     /// What the organisation calls itself.
     pub name: String,
-    /// The keys that stand for the organisation; the founder's device is the first of version 1.
+    /// The keys that stand for the organisation, in ascending seniority: the founder's device is the
+    /// first of version 1, and the key that prevails over all others is the last. [CHARTER-2.3]
     pub keys: RootKeys,
     /// How many of them must sign.
     pub threshold: u8,
@@ -51,9 +55,18 @@ impl RootKeys {
         self.0.contains(&key)
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = DeviceId> + Clone {
+    /// All of them, the most senior last.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = DeviceId> + DoubleEndedIterator + Clone {
         self.0.iter().copied()
+    }
+
+    /// The places of those of `signers` that are among the keys, the most senior first: of two sets
+    /// of signers the one with the larger list prevails. [CHARTER-2.3]
+    pub(super) fn standing(&self, signers: impl Iterator<Item = DeviceId>) -> Vec<usize> {
+        let mut places: Vec<_> =
+            signers.filter_map(|signer| self.0.iter().position(|key| *key == signer)).collect();
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        places
     }
 }
 
@@ -75,12 +88,15 @@ impl From<RootKeys> for Vec<DeviceId> {
     }
 }
 
-/// All root documents that count, and which of them are chosen.
+/// Root documents that count: those that are chosen, and some others that name the same one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Roots {
     documents: BTreeMap<ObjectHash, Cosigned<RootDocument>>,
     /// Version n is at n - 1.
     chosen: Vec<ObjectHash>,
+    /// How many of the chosen versions a checkpoint has settled: they are chosen for good.
+    /// [CHARTER-2.6]
+    settled: usize,
 }
 
 impl Roots {
@@ -101,7 +117,7 @@ impl Roots {
             return Err(PieceError::Signatures);
         }
         let hash = document.hash();
-        Ok(Self { documents: BTreeMap::from([(hash, document)]), chosen: vec![hash] })
+        Ok(Self { documents: BTreeMap::from([(hash, document)]), chosen: vec![hash], settled: 1 })
     }
 
     /// Takes a later version, or more signatures of a known one; says whether anything changed.
@@ -121,6 +137,10 @@ impl Roots {
             self.choose();
             return Ok(changed);
         }
+        // [CHARTER-2.6]
+        if usize::try_from(root.version).is_ok_and(|version| version <= self.settled) {
+            return Err(PieceError::Late);
+        }
         if root.version < 2 || !root.content.is_empty() || !is_sound(root) {
             return Err(PieceError::Malformed);
         }
@@ -136,15 +156,28 @@ impl Roots {
             || !counts(before)
             || !counts(root)
             || !only_by(&document, &[before, root])
+            || !leaves_seniors(&document, before)
         {
             return Err(PieceError::Signatures);
         }
-        if self.documents.len() >= ROOTS_MAX {
+        // Those that follow what is not chosen are not held: they have their turn with it.
+        if !self.chosen.contains(&root.previous) {
+            return Err(PieceError::Late);
+        }
+        if self.chosen.len() >= ROOTS_MAX {
             return Err(PieceError::Full);
         }
         self.documents.insert(hash, document);
         self.choose();
-        Ok(true)
+        if self.documents.contains_key(&hash) { Ok(true) } else { Err(PieceError::Late) }
+    }
+
+    /// What is chosen up to `version` is chosen for good: a checkpoint that counts was signed by it.
+    /// [CHARTER-2.6]
+    pub(super) fn settle(&mut self, version: u32) {
+        let version = usize::try_from(version).unwrap_or(usize::MAX);
+        self.settled = self.settled.max(version.min(self.chosen.len()));
+        self.choose();
     }
 
     /// The founding document.
@@ -188,6 +221,15 @@ impl Roots {
         self.documents.values().any(|document| document.unverified().keys.contains(key))
     }
 
+    /// Whether a root key's word is enough for a certificate: that of a key of the newest version, or
+    /// of the founder for itself, which stays a member when its device is no root key any more.
+    /// [CHARTER-3.2]
+    pub(super) fn vouches(&self, certificate: &MemberCertificate) -> bool {
+        let founder = self.first().keys.first();
+        self.newest().keys.contains(certificate.issuer)
+            || (certificate.issuer == founder && certificate.device == founder)
+    }
+
     /// Whether `key` acts as root in an operation that names `version`, of which `listed` tells
     /// whether a document's cuts let it stand: keys of that version, and of those dropped later the
     /// ones of which the document that drops them lets the operation stand. [CHARTER-2.5]
@@ -228,29 +270,46 @@ impl Roots {
         self.documents.iter().filter(|(_, document)| document.unverified().previous == *parent)
     }
 
-    /// [CHARTER-2.3]
+    /// Chooses from what is settled on, and forgets what is neither chosen nor among the
+    /// [`SIBLINGS_MAX`] best beside it: which those are does not depend on what came first.
+    /// [CHARTER-2.3] [CHARTER-2.6]
     fn choose(&mut self) {
-        let mut chosen = vec![self.chosen[0]];
-        while let Some(parent) = chosen.last() {
-            let old = &self.documents[parent].unverified().keys;
+        self.chosen.truncate(self.settled);
+        let mut held: BTreeSet<_> = self.chosen.iter().copied().collect();
+        while let Some(parent) = self.chosen.last() {
             // Who proposes a document names its keys: those of the version before must tell.
-            let weight = |document: &Cosigned<RootDocument>| {
-                document.signers().filter(|key| old.contains(*key)).count()
-            };
-            let best = self
+            let old = &self.documents[parent].unverified().keys;
+            let mut children: Vec<_> = self
                 .children(parent)
-                .map(|(hash, document)| (std::cmp::Reverse(weight(document)), *hash))
-                .min();
-            let Some((_, next)) = best else { break };
-            chosen.push(next);
+                .map(|(hash, document)| (Reverse(old.standing(document.signers())), *hash))
+                .collect();
+            children.sort_unstable();
+            let mut children = children.into_iter().map(|(_, hash)| hash).peekable();
+            let Some(next) = children.peek().copied() else { break };
+            held.extend(children.take(SIBLINGS_MAX));
+            self.chosen.push(next);
         }
-        self.chosen = chosen;
+        self.documents.retain(|hash, _| held.contains(hash));
     }
 }
 
 /// Whether nobody else has signed: the room for signatures is for those that count.
 fn only_by(document: &Cosigned<RootDocument>, roots: &[&RootDocument]) -> bool {
     document.signers().all(|key| roots.iter().any(|root| root.keys.contains(key)))
+}
+
+/// Whether a document takes nothing from keys that are senior to all its signers, where one key of
+/// the version `before` is enough: they stay, as senior as they were, and each of them is enough
+/// still. So whoever steals a junior key cannot end the senior one. [CHARTER-2.7]
+fn leaves_seniors(document: &Cosigned<RootDocument>, before: &RootDocument) -> bool {
+    let root = document.unverified();
+    let Some(signer) = before.keys.standing(document.signers()).first().copied() else {
+        return false;
+    };
+    let seniors = &before.keys.0[signer + 1..];
+    before.threshold > 1
+        || seniors.is_empty()
+        || (root.keys.0.ends_with(seniors) && root.threshold == 1)
 }
 
 fn is_sound(root: &RootDocument) -> bool {
@@ -272,5 +331,8 @@ pub(super) const MERGES_MAX: usize = 4;
 /// Changes of the founding document.
 pub(super) const CONTENT_MAX: usize = 64;
 
-/// Root documents of an organisation; further ones are refused.
+/// Versions of an organisation's root document; further ones are refused.
 const ROOTS_MAX: usize = 256;
+
+/// Documents of one version that are held; of more, those that would be chosen last are forgotten.
+const SIBLINGS_MAX: usize = 4;

@@ -367,6 +367,11 @@ impl State {
             .is_some_and(|listed| *listed >= removed)
     }
 
+    /// Whether a certificate was ever listed by this member.
+    pub(super) fn has_listed(&self, hash: ObjectHash, by: MemberId) -> bool {
+        self.listed.get(&by).is_some_and(|listed| listed.contains_key(&hash))
+    }
+
     /// Those who hold `role` everywhere.
     pub(super) fn holders_everywhere(&self, role: RoleId) -> impl Iterator<Item = MemberId> {
         let place = (Place::Organisation, role);

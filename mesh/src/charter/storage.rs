@@ -6,8 +6,8 @@ use hark_keys::{Cosigned, DecodeError, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Charter, OPERATION_MAX_BYTES, Piece, PieceError, Settled, Stale, checkpoint::Checkpoint,
-    past::Last, shared::Shared, state::State,
+    Charter, Piece, PieceError, Settled, Stale, checkpoint::Checkpoint, past::Last, shared::Shared,
+    state::State,
 };
 
 /// What a settled past leaves behind. [CHARTER-7.4]
@@ -21,16 +21,10 @@ struct Past {
 impl Charter {
     /// All pieces, each after those that it needs.
     pub fn pieces_in_order(&self) -> impl Iterator<Item = Piece> {
-        let roots = self.roots.documents().cloned().map(Piece::Root);
-        let certificates = self.certificates.iter().cloned().map(Piece::Certificate);
-        // What comes after a checkpoint names it as base.
-        let of_segment = |segment| {
-            let operations = self.operations.iter().filter(move |taken| taken.segment == segment);
-            operations.map(|taken| Piece::Operation(taken.signed.clone()))
-        };
-        let newest = self.newest.iter().map(|newest| Piece::Checkpoint(newest.0.clone()));
-        let operations = of_segment(0).chain(newest).chain(of_segment(1));
-        roots.chain(certificates).chain(operations)
+        let mut pieces: Vec<_> = self.roots.documents().cloned().map(Piece::Root).collect();
+        let newest = self.newest.as_ref().map(|newest| &newest.0);
+        self.append_in_order(&mut pieces, newest, |_| true, |_| true);
+        pieces.into_iter()
     }
 
     /// All of it as one, for the disk or a file.
@@ -46,11 +40,11 @@ impl Charter {
         for piece in self.pieces_in_order() {
             append(&mut bytes, &piece.encode());
         }
-        if !self.introduced.is_empty() {
-            append(&mut bytes, INTRODUCED);
-        }
-        for operation in &self.introduced {
-            append(&mut bytes, &encode(operation));
+        append(&mut bytes, KNOWN_HERE);
+        let shown = self.certificates.shown().cloned().map(Piece::Certificate);
+        let introduced = self.introduced.iter().cloned().map(Piece::Operation);
+        for piece in shown.chain(introduced) {
+            append(&mut bytes, &piece.encode());
         }
         bytes
     }
@@ -67,10 +61,10 @@ impl Charter {
         let Piece::Root(founding) = founding else { return Err(SnapshotError::Damaged) };
         let mut charter = Self::of(founding).map_err(SnapshotError::Piece)?;
         let mut pieces = Vec::new();
-        let mut introduced = Vec::new();
+        let mut known_here = Vec::new();
         while let Some(record) = records.next() {
             match record? {
-                INTRODUCED => introduced.extend(records.by_ref().flatten()),
+                KNOWN_HERE => known_here.extend(records.by_ref().flatten()),
                 piece => pieces.push(Piece::decode(piece)?),
             }
         }
@@ -85,7 +79,9 @@ impl Charter {
                 .check_settled(&past.checkpoint, &past.state, &past.last)
                 .map_err(SnapshotError::Piece)?;
             let Past { checkpoint, state, last } = past;
+            charter.roots.settle(checkpoint.unverified().root);
             charter.base = Shared::new(Settled { checkpoint: Some(checkpoint), state, last });
+            charter.settle_sources();
             charter.stale = Stale::Everything;
         }
         for piece in rest {
@@ -101,7 +97,9 @@ impl Charter {
                         Arc::make_mut(taken).segment = 0;
                     }
                     charter.covered = charter.operations.len();
+                    charter.roots.settle(checkpoint.unverified().root);
                     charter.newest = Some(Shared::new((checkpoint, state)));
+                    charter.settle_sources();
                     charter.stale = Stale::Everything;
                 }
                 piece => drop(charter.insert(piece).map_err(SnapshotError::Piece)?),
@@ -109,10 +107,12 @@ impl Charter {
         }
         charter.settled_before = false;
         charter.settle_state();
-        for operation in introduced {
-            // Whoever was introduced will be again: nothing of it is worth losing the charter for.
-            if let Ok(operation) = decode(operation, OPERATION_MAX_BYTES) {
-                charter.introduce(&[operation]);
+        for piece in known_here {
+            // Its owner shows it again: nothing of it is worth losing the charter for.
+            match Piece::decode(piece) {
+                Ok(Piece::Operation(operation)) => drop(charter.introduce(&[operation])),
+                Ok(piece) => drop(charter.insert(piece)),
+                Err(_) => {}
             }
         }
         Ok(charter)
@@ -191,8 +191,9 @@ pub enum SnapshotError {
     Piece(PieceError),
 }
 
-/// The record behind the pieces, before operations that introduce devices: no piece is so short.
-const INTRODUCED: &[u8] = &[];
+/// The record behind the pieces that all hold, before those that are known here alone: certificates
+/// that nobody has listed, and operations that introduce devices. No piece is so short.
+const KNOWN_HERE: &[u8] = &[];
 
 const SNAPSHOT_MAGIC: &[u8] = b"hark charter 1\n";
 

@@ -1,16 +1,31 @@
 //! Whether an operation or a checkpoint is taken, and where it belongs.
 //! [sections 4 and 7 of docs/charter.md]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use hark_keys::{Cosigned, MemberId};
+use hark_keys::{Cosigned, DeviceId, MemberId, ObjectHash, Signed};
 
 use super::{
-    Change, Charter, Checkpoint, MemberCertificate, Operation, PieceError, Stale,
+    Change, Charter, Checkpoint, MemberCertificate, Operation, PieceError, Stale, certificate,
     certificates::{is_none, owns},
+    content::Place,
     operation,
     replay::Taken,
+    shared::Shared,
 };
+
+/// Where an operation belongs.
+struct Placed {
+    member: MemberId,
+    /// The places of its parents, and of its author's operation before it.
+    parents: Vec<usize>,
+    /// That of its author's operation before it, where that is held.
+    own: Option<usize>,
+}
 
 impl Charter {
     pub(super) fn is_welcome_certificate(&self, certificate: &MemberCertificate) -> bool {
@@ -19,9 +34,57 @@ impl Charter {
         !known || self.certificates.is_good(certificate, &self.course.state, &self.roots)
     }
 
+    /// Takes a certificate that all hold: of a root key, or listed by its issuer's member. Another
+    /// is known here alone, if the issuer is a device of that member, who may admit. [CHARTER-3.7]
+    pub(super) fn take_certificate(
+        &mut self,
+        signed: Signed<MemberCertificate>,
+    ) -> Result<bool, PieceError> {
+        let certificate = signed.unverified();
+        let (hash, above) = (certificate::hash_of(&signed), certificate.issuer_certificate);
+        if self.certificates.is_held(&hash) {
+            return Ok(false);
+        }
+        if is_none(&above) {
+            let issuer = certificate.issuer;
+            let listed = self.is_listed_here(hash, self.member_of(issuer));
+            if !listed
+                && !self.roots.vouches(certificate)
+                && self.former_roots_issued() >= FORMER_MAX
+            {
+                return Err(PieceError::Full);
+            }
+            return self.certificates.take(signed, &self.roots);
+        }
+        let issuer = self.certificates.certificate(&above);
+        let issuer = issuer.ok_or_else(|| PieceError::Missing(vec![above]))?;
+        if self.is_listed_here(hash, issuer.member()) {
+            return self.certificates.take(signed, &self.roots);
+        }
+        let state = &self.course.state;
+        if !owns(issuer, state, certificate.issuer)
+            || !self.certificates.is_good(certificate, state, &self.roots)
+        {
+            return Err(PieceError::Stranger);
+        }
+        self.certificates.show(signed, &self.roots)
+    }
+
+    /// How many certificates of root keys that are none any more nobody has listed.
+    fn former_roots_issued(&self) -> usize {
+        let former = self.certificates.iter().filter(|signed| {
+            let it = signed.unverified();
+            is_none(&it.issuer_certificate)
+                && !self.roots.vouches(it)
+                && !self.is_listed_here(certificate::hash_of(signed), self.member_of(it.issuer))
+        });
+        former.count()
+    }
+
     pub(super) fn take_operation(
         &mut self,
         signed: Cosigned<Operation>,
+        length: usize,
     ) -> Result<bool, PieceError> {
         let hash = signed.hash();
         if self.index.contains_key(&hash) {
@@ -38,7 +101,19 @@ impl Charter {
         if !self.settled_before && (settled || !self.base_is_known(&operation.base)) {
             return Err(PieceError::Late);
         }
-        let (member, parents) = self.place(operation)?;
+        let Placed { member, parents, own } = self.place(operation)?;
+        if !self.settled_before && self.is_settled_void(operation, member) {
+            return Err(PieceError::Late);
+        }
+        let room = self.room(operation, member, &parents, own, length);
+        // What a checkpoint covers is held whatever it costs: its makers have answered for it.
+        let room = if self.settled_before { room.unwrap_or_default() } else { room? };
+        if self.operations.len() - self.covered >= OPERATIONS_MAX {
+            return Err(PieceError::Full);
+        }
+        if self.forks_known_to(&parents) > FORKS_MAX {
+            return Err(PieceError::Malformed);
+        }
         signed.verify()?;
         for change in operation.changes.iter() {
             if let Change::AddDevice { device, consent } = change
@@ -47,42 +122,171 @@ impl Charter {
                 return Err(PieceError::Malformed);
             }
         }
-        let (author, term, sequence) = (operation.author, operation.term, operation.sequence);
         let certificate = self.certificates.certificate(&operation.certificate);
+        let author = operation.author;
         let recovers = certificate.is_some_and(|it| it.device != author && it.recovers(author));
-        let same = self.numbers.get(&(author, term, sequence)).copied().unwrap_or(0);
-        if self.operations.len() - self.covered >= OPERATIONS_MAX
-            || sequence.saturating_sub(self.settled(author, term)) > CHAIN_OPERATIONS_MAX
-            || self.surplus.get(&(author, term)).is_some_and(|surplus| *surplus >= VOID_MAX)
-        {
-            return Err(PieceError::Full);
-        }
-        self.numbers.insert((author, term, sequence), same + 1);
-        if same > 0 {
-            *self.surplus.entry((author, term)).or_default() += 1;
-        }
-        for parent in &parents {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        // Of those that were there before it, none can name it as parent.
+        let taken = Taken { signed, hash, member, recovers, parents, segment: 1, length, room };
+        // Whose device is whose, and who has equivocated, is settled before everything else.
+        let stale = if self.hold(taken) { Stale::Everything } else { self.stale_since_last() };
+        self.stale = self.stale.min(stale);
+        self.hold_listed();
+        Ok(true)
+    }
+
+    /// Adds an operation behind those that are held; says whether all that they say has to be told
+    /// anew.
+    pub(super) fn hold(&mut self, taken: Taken) -> bool {
+        let operation = taken.operation();
+        let number = (operation.author, operation.term, operation.sequence);
+        let same = self.numbers.entry(number).or_default();
+        *same += 1;
+        let everything = *same > 1 || taken.is_about_devices();
+        for parent in &taken.parents {
             self.heads.remove(&self.operations[*parent].hash);
         }
-        self.heads.insert(hash);
+        self.heads.insert(taken.hash);
         let index = self.operations.len();
-        self.index.insert(hash, index);
-        // Of those that were there before it, none can name it as parent.
-        let taken = Taken { signed, hash, member, recovers, parents, segment: 1 };
-        // Whose device is whose, and who has equivocated, is settled before everything else.
-        let stale = if same > 0 || taken.is_about_devices() {
-            Stale::Everything
-        } else {
-            Stale::Since(taken.position())
-        };
-        self.stale = self.stale.min(stale);
+        self.index.insert(taken.hash, index);
+        if taken.segment == 1 {
+            self.sources.note(index, &taken);
+        }
         self.operations.push(Arc::new(taken));
-        Ok(true)
+        everything
+    }
+
+    fn stale_since_last(&self) -> Stale {
+        let last = self.operations.last();
+        last.map_or(Stale::Nothing, |taken| Stale::Since(taken.position()))
+    }
+
+    /// All hold the certificates that the newest operation lists, as far as they are known here.
+    fn hold_listed(&mut self) {
+        let Some(taken) = self.operations.last().map(Arc::clone) else { return };
+        for change in taken.operation().changes.iter() {
+            let Change::Admitted(certificates) = change else { continue };
+            for hash in certificates.iter() {
+                if let Some(certificate) = self.certificates.signed(hash).cloned()
+                    && self.certificates.issuer(certificate.unverified()) == taken.member
+                {
+                    // One whose issuer nobody has listed waits for that.
+                    let _ = self.certificates.take(certificate, &self.roots);
+                }
+            }
+        }
+    }
+
+    /// Whether the newest checkpoint says for good that an operation that it does not cover is void.
+    /// [CHARTER-7.6]
+    pub(super) fn is_settled_void(&self, operation: &Operation, member: MemberId) -> bool {
+        let Some(newest) = &self.newest else { return false };
+        let (state, author) = (&newest.1, operation.author);
+        if self.roots.knows(author) {
+            return false;
+        }
+        let (term, sequence) = (operation.term, operation.sequence);
+        let frozen = state.frozen.get(&(author, term)).is_some_and(|from| *from <= sequence);
+        let device = state.devices.get(&member).and_then(|devices| devices.get(&author));
+        let retired = device.and_then(|device| device.retired);
+        let level = 2 * u16::from(state.rank(member, Place::Organisation).0);
+        let ended = state.ended.get(&(member, term));
+        let certificate = self.certificates.certificate(&operation.certificate);
+        frozen
+            || retired.is_some_and(|retired| (term, sequence) > retired.last)
+            || ended.is_some_and(|ended| ended.voids(author, sequence, level))
+            || certificate.is_some_and(|it| it.admission < state.removals(member))
+    }
+
+    /// Operations behind the first of each number, among those that one with these parents knows.
+    fn forks_known_to(&self, parents: &[usize]) -> usize {
+        let number = |place: usize| {
+            let operation = self.operations[place].operation();
+            (operation.author, operation.term, operation.sequence)
+        };
+        if self.numbers.len() == self.operations.len() {
+            return 0;
+        }
+        let mut open = parents.to_vec();
+        let mut seen = vec![false; self.operations.len()];
+        let mut numbers = BTreeSet::new();
+        let mut forks = 0;
+        while let Some(place) = open.pop() {
+            if !std::mem::replace(&mut seen[place], true) {
+                forks +=
+                    usize::from(self.numbers[&number(place)] > 1 && !numbers.insert(number(place)));
+                open.extend(&self.operations[place].parents);
+            }
+        }
+        forks
+    }
+
+    /// Forgets what an author has made of a number that it has used twice, and after it, where that
+    /// is much: but for two that prove it, and what others build upon. [CHARTER-8.6]
+    pub(super) fn forget_forks(&mut self) {
+        if self.numbers.len() == self.operations.len() {
+            return;
+        }
+        let mut first: BTreeMap<(DeviceId, u32), u64> = BTreeMap::new();
+        for ((author, term, sequence), count) in self.numbers.iter() {
+            if *count > 1 {
+                first.entry((*author, *term)).or_insert(*sequence);
+            }
+        }
+        let mut tails: BTreeMap<(DeviceId, u32), Vec<(u64, ObjectHash, usize)>> = BTreeMap::new();
+        for (place, taken) in self.operations.iter().enumerate() {
+            let operation = taken.operation();
+            let chain = (operation.author, operation.term);
+            let frozen = first.get(&chain).is_some_and(|first| *first <= operation.sequence);
+            if frozen && taken.segment == 1 {
+                tails.entry(chain).or_default().push((operation.sequence, taken.hash, place));
+            }
+        }
+        tails.retain(|_, tail| tail.len() > FORKS_MAX);
+        if tails.is_empty() {
+            return;
+        }
+        let mut needless = vec![false; self.operations.len()];
+        for tail in tails.values_mut() {
+            tail.sort_unstable();
+            tail[PROOF..].iter().for_each(|(_, _, place)| needless[*place] = true);
+        }
+        let mut open: Vec<_> = (0..needless.len()).filter(|place| !needless[*place]).collect();
+        let mut needed = vec![false; needless.len()];
+        while let Some(place) = open.pop() {
+            if !std::mem::replace(&mut needed[place], true) {
+                open.extend(&self.operations[place].parents);
+            }
+        }
+        self.keep_operations(&needed);
+    }
+
+    /// Keeps only some of the operations that are held, with all that they know.
+    fn keep_operations(&mut self, keep: &[bool]) {
+        let held = std::mem::take(&mut self.operations);
+        self.forget_places();
+        self.settle_sources();
+        let mut place = BTreeMap::new();
+        for (index, taken) in held.iter().enumerate().filter(|(index, _)| keep[*index]) {
+            let parents = taken.parents.iter().filter_map(|it| place.get(it).copied()).collect();
+            place.insert(index, self.operations.len());
+            self.hold(Taken { parents, ..(**taken).clone() });
+        }
+        self.covered = self.operations.iter().filter(|taken| taken.segment == 0).count();
+        self.course.displace();
+        self.stale = Stale::Everything;
+    }
+
+    /// Forgets where operations lie, all of which are to be held anew.
+    pub(super) fn forget_places(&mut self) {
+        self.index = Shared::default();
+        self.heads = Shared::default();
+        self.numbers = Shared::default();
     }
 
     /// The author's member and the places of the parents, if all that the operation names is here
     /// and its numbers fit. [CHARTER-4.1] [CHARTER-4.2]
-    fn place(&self, operation: &Operation) -> Result<(MemberId, Vec<usize>), PieceError> {
+    fn place(&self, operation: &Operation) -> Result<Placed, PieceError> {
         let mut missing = Vec::new();
         let signers = operation.cosigners.iter().map(|it| (it.key, it.certificate));
         for (key, certificate) in
@@ -92,7 +296,7 @@ impl Charter {
                 if !self.roots.knows(key) {
                     return Err(PieceError::Rootless);
                 }
-            } else if self.certificates.certificate(&certificate).is_none() {
+            } else if !self.certificates.is_held(&certificate) {
                 missing.push(certificate);
             }
         }
@@ -150,7 +354,31 @@ impl Charter {
         let certificate = self.certificates.certificate(&operation.certificate);
         let member =
             certificate.map_or_else(|| self.member_of(operation.author), MemberCertificate::member);
-        Ok((member, parents))
+        let signs = |key: DeviceId, hash: &ObjectHash| match self.certificates.certificate(hash) {
+            Some(certificate) => {
+                self.may_sign(certificate, key, &parents) && self.is_listed_to(&parents, hash)
+            }
+            None => true,
+        };
+        let same = |own: usize| self.operations[own].operation().certificate;
+        let as_before = own.is_some_and(|own| same(own) == operation.certificate);
+        let author = as_before || signs(operation.author, &operation.certificate);
+        let mut cosigners = operation.cosigners.iter();
+        if !self.settled_before
+            && !(author && cosigners.all(|cosigner| signs(cosigner.key, &cosigner.certificate)))
+        {
+            return Err(PieceError::Stranger);
+        }
+        Ok(Placed { member, parents, own })
+    }
+
+    /// Whether `key` is one of the member's by its certificate, by what is settled, or by what one
+    /// with these parents knows. [CHARTER-4.1]
+    fn may_sign(&self, certificate: &MemberCertificate, key: DeviceId, parents: &[usize]) -> bool {
+        let member = certificate.member();
+        certificate.names(key)
+            || self.has_settled_device(member, key)
+            || !self.additions_known_to(parents, member, key).is_empty()
     }
 
     /// Whether an operation comes from somebody who belongs now. The first proof that its author
@@ -200,8 +428,12 @@ impl Charter {
         }
         checkpoint.verify()?;
         if other && let Some(known) = &self.newest {
-            let weight =
-                |it: &Cosigned<Checkpoint>| (std::cmp::Reverse(it.signers().len()), it.hash());
+            let weight = |it: &Cosigned<Checkpoint>| {
+                let version = it.unverified().root;
+                let root = self.roots.version(version);
+                let standing = root.map(|root| root.keys.standing(it.signers()));
+                (Reverse((version, standing)), it.hash())
+            };
             if weight(&known.0) < weight(&checkpoint) {
                 return Ok(false);
             }
@@ -231,12 +463,16 @@ impl Charter {
 
 /// Operations that the newest checkpoint does not cover; further ones are refused until another one
 /// does. Those that it covers are not counted, or there would be no room for what the next is about.
-pub const OPERATIONS_MAX: usize = 16_384;
+/// One member comes nowhere near it: see [`super::room`].
+pub const OPERATIONS_MAX: usize = 65_536;
 
-/// Operations of one key and term since the checkpoint before the newest; further ones are refused
-/// until the next one.
-pub const CHAIN_OPERATIONS_MAX: u64 = 4096;
+/// Operations of one key and term from the first number on that it has used twice, as far as nobody
+/// else builds upon them; of more, all but [`PROOF`] are forgotten. And operations of which one may
+/// know another of the same number; one that knows more is refused.
+pub const FORKS_MAX: usize = 64;
 
-/// Void operations of one key and term, and such as share a number with another; further ones of it
-/// are refused, as nothing that counts needs them.
-pub const VOID_MAX: usize = 256;
+/// Two operations of one number prove that their author has used it twice.
+pub(super) const PROOF: usize = 2;
+
+/// Certificates that nobody has listed, of keys that are root keys no more; further ones are refused.
+const FORMER_MAX: usize = 256;

@@ -160,13 +160,14 @@ impl Introduction {
         Ok(self.of(member, device))
     }
 
-    /// What a newcomer can tell, who knows no more of the charter than its root documents.
+    /// What can be told by root documents alone; `trusted` as of [`Charter::rooted_chain`].
     pub(super) fn rooted(
         self,
         charter: &Charter,
         device: DeviceId,
+        trusted: bool,
     ) -> Result<PeerHello, ChainError> {
-        let member = charter.rooted_chain(&self.chain, device, &self.added)?;
+        let member = charter.rooted_chain(&self.chain, device, &self.added, trusted)?;
         Ok(self.of(member, device))
     }
 

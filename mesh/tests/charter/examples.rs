@@ -5,7 +5,7 @@ use hark_keys::{
 };
 use hark_mesh::charter::{
     CHAIN_MAX, CertificateChain, ChainError, Charter, Decision, Denial, EditError, IssueError,
-    Piece, RootDocument, SnapshotError,
+    Piece, PieceError, RootDocument, SnapshotError,
     content::{
         Capabilities, Change, Channel, Grant, Place, Policy, Preset, Rank, Role, Rule, Subject,
     },
@@ -331,9 +331,10 @@ fn two_operations_of_one_number_are_found_where_each_side_has_one() {
     assert!(!own.lacks_of(&other.have()) && !other.lacks_of(&own.have()));
 }
 
-/// The checkpoint's outcome was computed anew, by roots that were not chosen when it was made.
+/// [CHARTER-2.6] Another document of a version that a checkpoint has settled was chosen all the same
+/// where its hash was lower: whoever had a key of long ago could make all that came since void.
 #[test]
-fn a_charter_that_was_forked_after_a_checkpoint_comes_back_from_the_disk() {
+fn a_root_document_that_a_checkpoint_has_settled_is_chosen_for_good() {
     let mut world = World::new();
     let officer = world.officer(10, Capabilities::ALL);
     let founding = world.charter.roots().next().unwrap().clone();
@@ -346,19 +347,26 @@ fn a_charter_that_was_forked_after_a_checkpoint_comes_back_from_the_disk() {
     let key = &world.founder.key;
     let first = Cosigned::unsigned(second.clone()).signed(key);
     let cuts = List::truncated([world.charter.cut(officer.member)]);
-    let chosen = (0..).find_map(|number| {
+    let lower = (0..).find_map(|number| {
         let name = format!("Shift {number}");
         let document = RootDocument { name, cuts: cuts.clone(), ..second.clone() };
         let document = Cosigned::unsigned(document).signed(key);
         (document.hash() < first.hash()).then_some(document)
     });
-    assert_eq!(world.charter.take(Piece::Root(first)), Ok(true));
+    assert_eq!(world.charter.take(Piece::Root(first.clone())), Ok(true));
+    let mut forked = world.charter.clone();
     let checkpoint = world.charter.draft_checkpoint().unwrap();
-    let checkpoint = Cosigned::unsigned(checkpoint).signed(key);
-    assert_eq!(world.charter.take(Piece::Checkpoint(checkpoint)), Ok(true));
-    assert_eq!(world.charter.take(Piece::Root(chosen.unwrap())), Ok(true));
-    assert!(world.charter.is_forked());
-    let restored = Charter::restore(&world.charter.snapshot()).unwrap();
+    let checkpoint = Piece::Checkpoint(Cosigned::unsigned(checkpoint).signed(key));
+    assert_eq!(world.charter.take(checkpoint.clone()), Ok(true));
+    let lower = Piece::Root(lower.unwrap());
+    assert_eq!(world.charter.take(lower.clone()), Err(PieceError::Late));
+    assert!(!world.charter.is_forked());
+    assert_eq!(world.charter.root(), first.unverified());
+    let mut restored = Charter::restore(&world.charter.snapshot()).unwrap();
     assert_eq!(restored, world.charter);
-    assert_eq!(restored.state(), world.charter.state());
+    assert_eq!(restored.take(lower.clone()), Err(PieceError::Late));
+    // Before a checkpoint it is chosen, and seen.
+    assert_eq!(forked.take(lower), Ok(true));
+    assert!(forked.is_forked());
+    assert_ne!(forked.root(), first.unverified());
 }

@@ -6,6 +6,7 @@ mod attacks;
 mod checkpoints;
 mod examples;
 mod exhaustive;
+mod flood;
 mod histories;
 mod model;
 mod stolen;

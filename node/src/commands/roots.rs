@@ -139,7 +139,8 @@ fn next(host: &dyn Host, wish: &Wish) -> Result<RootDocument, CommandError> {
             }
         };
         if !keys.contains(&key) {
-            keys.push(key);
+            // The most senior is the last. [CHARTER-2.3]
+            keys.insert(0, key);
         }
     }
     let count = keys.len();

@@ -127,7 +127,7 @@ fn is_chain(bytes: &[u8]) -> bool {
     let members = (0..4).map(|number| WORLD.member(number));
     assert!(members.map(|it| it.key.id()).any(|it| it == leaf.device), "nobody else was admitted");
     assert_eq!(member, charter.member_of(leaf.device));
-    assert_eq!(charter.rooted_chain(&chain, leaf.device, &[]), Ok(member));
+    assert_eq!(charter.rooted_chain(&chain, leaf.device, &[], false), Ok(member));
     true
 }
 

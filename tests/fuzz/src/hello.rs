@@ -97,7 +97,7 @@ fn is_answer(greeting: Greeting, bytes: &[u8]) -> bool {
     // A newcomer knows the root documents alone, and learns the rest once it is there.
     let peer = &welcome.peer;
     assert_eq!(
-        charter.rooted_chain(&peer.chain, peer.device, &peer.added).map(Some),
+        charter.rooted_chain(&peer.chain, peer.device, &peer.added, false).map(Some),
         Ok(peer.member)
     );
     if *charter == *WORLD.charter {
