@@ -1,8 +1,8 @@
 //! Being oneself again after all devices are lost, by the printed key.
 
 use anyhow::Context;
-use hark_keys::{Cosigned, DeviceId, DeviceKey, MemberId};
-use hark_mesh::charter::{Charter, Piece, content::Change, device_consent};
+use hark_keys::{Cosigned, DeviceId, DeviceKey, List, MemberId};
+use hark_mesh::charter::{Charter, Piece, RootKeys, content::Change, device_consent};
 
 use crate::store::{Home, OrganisationStore};
 
@@ -13,12 +13,15 @@ pub struct Recovered {
     pub member: MemberId,
     /// Devices that were retired.
     pub retired: Vec<DeviceId>,
-    /// Those of them that are root keys still: only another root document ends that.
+    /// Those of them that are root keys no more, as this device has taken their place.
+    pub replaced: Vec<DeviceId>,
+    /// Those of them that are root keys still: only a root document that others sign, too, ends that.
     pub roots: Vec<DeviceId>,
 }
 
 /// Makes this device, which has come as a newcomer, one of the member's whose printed `key` it is, and
-/// retires that member's other devices. The newcomer that it was has no device any more.
+/// retires that member's other devices. The newcomer that it was has no device any more. Where `key`
+/// alone stands for the organisation, too, this device becomes a root key in the place of those.
 ///
 /// It is all on disk when this returns, travels when the node runs, and can be done again.
 pub fn recover(
@@ -64,11 +67,24 @@ pub fn recover(
         let operation = charter.edit(&own, newcomer, vec![end])?;
         charter.take(Piece::Operation(operation))?;
     }
+    let lost = |charter: &Charter| -> Vec<_> {
+        retired.iter().copied().filter(|it| charter.is_root(*it)).collect()
+    };
+    let replaced = lost(&charter);
+    if charter.is_root(key.id()) && charter.root().threshold == 1 && !replaced.is_empty() {
+        let own = std::iter::once(device);
+        let kept = charter.root().keys.iter().filter(|it| *it != device && !replaced.contains(it));
+        let keys = RootKeys::try_from(List::truncated(own.chain(kept)))?;
+        let name = charter.name().to_owned();
+        let document = charter.next_root(&name, keys, 1);
+        charter.take(Piece::Root(Cosigned::unsigned(document).signed(key)))?;
+    }
     // The charter first: done again, this finds what is done.
     store.keep_charter(&charter)?;
     store.keep_member(member)?;
-    let roots = retired.iter().copied().filter(|it| charter.is_root(*it)).collect();
-    Ok(Recovered { member, retired, roots })
+    let roots = lost(&charter);
+    let replaced = replaced.into_iter().filter(|it| !roots.contains(it)).collect();
+    Ok(Recovered { member, retired, replaced, roots })
 }
 
 #[cfg(test)]
@@ -76,7 +92,7 @@ mod tests {
     use std::path::Path;
 
     use hark_keys::SeededRandom;
-    use hark_mesh::charter::Recovery;
+    use hark_mesh::charter::{Recovery, content::Policy};
 
     use super::*;
     use crate::store::AskPassphrase;
@@ -139,7 +155,9 @@ mod tests {
 
         // Done again, there is nothing to do; and others come to the same.
         let again = recover(&home, &store, &world.printed).expect("recovered");
-        assert_eq!(again, Recovered { member, retired: Vec::new(), roots: Vec::new() });
+        let nothing = Vec::new;
+        let (retired, replaced, roots) = (nothing(), nothing(), nothing());
+        assert_eq!(again, Recovered { member, retired, replaced, roots });
         for result in world.charter.take_all(store.charter().pieces_in_order()) {
             result.expect("taken");
         }
@@ -154,9 +172,10 @@ mod tests {
         assert_eq!(world.charter.owner(other.id()), Some(member));
     }
 
-    /// The founder's words are a root key, too; so was the device that is gone.
+    /// [CHARTER-2.7] The founder's words are a root key, too; so was the device that is gone, and it
+    /// stayed one: whoever had stolen it could do everything still.
     #[test]
-    fn a_founder_is_told_of_the_root_key_that_it_has_lost() {
+    fn a_founder_who_comes_back_ends_the_root_key_that_it_has_lost() {
         let mut world = world();
         let random = SeededRandom::new(7);
         world.charter =
@@ -165,7 +184,20 @@ mod tests {
         let recovered = recover(&home, &store, &world.printed).expect("recovered");
         assert_eq!(recovered.member, world.charter.member_of(world.founder.id()));
         assert_eq!(recovered.retired, [world.founder.id()]);
-        assert_eq!(recovered.roots, [world.founder.id()]);
+        assert_eq!((recovered.replaced, recovered.roots), (vec![world.founder.id()], vec![]));
+        let store = home.find(store.id()).expect("readable").expect("there");
+        let key = home.key(&store).expect("its identity");
+        let mut charter = Charter::clone(store.charter());
+        assert!(charter.is_root(key.id()) && !charter.is_root(world.founder.id()));
+        // Whoever has the lost device changes nothing any more.
+        let stolen = || vec![Change::Policy(Policy::OperationsPerDay(1))];
+        let thief = world.charter.edit(&world.founder, recovered.member, stolen()).expect("before");
+        charter.take_all([Piece::Operation(thief)]);
+        assert_eq!(charter.state().policies().operations_per_day, 200);
+        // Its owner does, by the new device.
+        let operation = charter.edit(&key, recovered.member, stolen()).expect("it may");
+        assert_eq!(charter.take(Piece::Operation(operation)), Ok(true));
+        assert_eq!(charter.state().policies().operations_per_day, 1);
     }
 
     #[test]

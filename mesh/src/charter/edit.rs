@@ -4,7 +4,7 @@ use hark_keys::{Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, RoleI
 
 use super::{
     Charter, Cosigner, Cut, Denial, MemberCertificate, Operation, Piece, PieceError, Recovery,
-    Verdict, VoidReason,
+    RootDocument, RootKeys, Verdict, VoidReason,
     certificate::{CHAIN_MAX, CertificateChain, hash_of},
     content::{Capabilities, Change, Place, Role, Subject},
     operation::{CUT_KEYS_MAX, CUTS_MAX, PARENTS_MAX},
@@ -105,6 +105,26 @@ impl Charter {
         last.dedup_by_key(|(key, _)| *key);
         last.truncate(CUT_KEYS_MAX);
         Cut { member, term, last: List::truncated(last) }
+    }
+
+    /// The root document after the newest, with these keys, the most senior last. It ends the terms
+    /// of those whose keys it drops, after what they have done as far as that is known here, and names
+    /// the documents of which there are several of one version. [CHARTER-2.3] [CHARTER-2.5]
+    pub fn next_root(&self, name: &str, keys: RootKeys, threshold: u8) -> RootDocument {
+        let newest = self.roots.newest();
+        let dropped = newest.keys.iter().filter(|key| !keys.contains(*key));
+        let owners = dropped.flat_map(|key| [Some(self.member_of(key)), self.owner(key)]);
+        let owners: BTreeSet<_> = owners.flatten().collect();
+        RootDocument {
+            version: newest.version + 1,
+            previous: self.roots.newest_hash(),
+            name: name.to_owned(),
+            keys,
+            threshold,
+            merges: List::truncated(self.roots.branches()),
+            cuts: List::truncated(owners.into_iter().map(|member| self.cut(member))),
+            content: List::default(),
+        }
     }
 
     /// What would become of an operation; fails where any of its changes would be denied.

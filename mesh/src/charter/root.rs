@@ -35,6 +35,30 @@ pub struct RootDocument {
     pub content: List<Change, CONTENT_MAX>,
 }
 
+impl RootDocument {
+    /// The key of the version `before` without which, or one senior to it, this one does not count;
+    /// `None` if it is among the `signers`, or none is needed.
+    ///
+    /// Where one key of the version before is enough, a document takes nothing from keys that are
+    /// senior to all its signers: they stay, as senior as they were, and each of them is enough still.
+    /// So whoever steals a junior key cannot end the senior one. [CHARTER-2.7]
+    pub fn lacks_senior(
+        &self,
+        before: &Self,
+        signers: impl Iterator<Item = DeviceId>,
+    ) -> Option<DeviceId> {
+        let RootKeys(keys) = &before.keys;
+        if before.threshold > 1 {
+            return None;
+        }
+        let stay = |after: &usize| self.keys.0.ends_with(&keys[after + 1..]);
+        let last = keys.len() - 1;
+        let needed = if self.threshold > 1 { last } else { (0..last).find(stay).unwrap_or(last) };
+        let most_senior = before.keys.standing(signers).first().copied();
+        most_senior.is_none_or(|signer| signer < needed).then(|| keys[needed])
+    }
+}
+
 impl Cosignable for RootDocument {
     const KIND: &'static str = "root";
 }
@@ -156,7 +180,7 @@ impl Roots {
             || !counts(before)
             || !counts(root)
             || !only_by(&document, &[before, root])
-            || !leaves_seniors(&document, before)
+            || root.lacks_senior(before, document.signers()).is_some()
         {
             return Err(PieceError::Signatures);
         }
@@ -188,6 +212,23 @@ impl Roots {
     /// The newest chosen version.
     pub(super) fn newest(&self) -> &RootDocument {
         self.documents[self.chosen.last().expect("the founding document is chosen")].unverified()
+    }
+
+    /// The hash of the newest chosen version.
+    pub(super) fn newest_hash(&self) -> ObjectHash {
+        *self.chosen.last().expect("the founding document is chosen")
+    }
+
+    /// Documents of which there are several of one version, where no later one names them all.
+    pub(super) fn branches(&self) -> Vec<ObjectHash> {
+        if !self.is_forked() {
+            return Vec::new();
+        }
+        let twins = |parent| {
+            let children: Vec<_> = self.children(parent).map(|(hash, _)| *hash).collect();
+            if children.len() > 1 { children } else { Vec::new() }
+        };
+        self.chosen.iter().flat_map(twins).collect()
     }
 
     /// The chosen document of a version.
@@ -296,20 +337,6 @@ impl Roots {
 /// Whether nobody else has signed: the room for signatures is for those that count.
 fn only_by(document: &Cosigned<RootDocument>, roots: &[&RootDocument]) -> bool {
     document.signers().all(|key| roots.iter().any(|root| root.keys.contains(key)))
-}
-
-/// Whether a document takes nothing from keys that are senior to all its signers, where one key of
-/// the version `before` is enough: they stay, as senior as they were, and each of them is enough
-/// still. So whoever steals a junior key cannot end the senior one. [CHARTER-2.7]
-fn leaves_seniors(document: &Cosigned<RootDocument>, before: &RootDocument) -> bool {
-    let root = document.unverified();
-    let Some(signer) = before.keys.standing(document.signers()).first().copied() else {
-        return false;
-    };
-    let seniors = &before.keys.0[signer + 1..];
-    before.threshold > 1
-        || seniors.is_empty()
-        || (root.keys.0.ends_with(seniors) && root.threshold == 1)
 }
 
 fn is_sound(root: &RootDocument) -> bool {

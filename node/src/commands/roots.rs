@@ -1,8 +1,6 @@
 //! `hark charter root …`
 
-use std::collections::BTreeSet;
-
-use hark_keys::{Cosigned, DeviceId, List, MemberId, ObjectHash};
+use hark_keys::{Cosigned, DeviceId, List, MemberId};
 use hark_mesh::charter::{Charter, Piece, RootDocument, RootKeys};
 use serde_json::json;
 
@@ -123,11 +121,9 @@ fn next(host: &dyn Host, wish: &Wish) -> Result<RootDocument, CommandError> {
     let view = View::new(host);
     let root = charter.root();
     let mut keys: Vec<_> = root.keys.iter().collect();
-    let mut dropped = Vec::new();
     for text in &wish.drop {
         let key = root_key(&view, text)?;
         keys.retain(|known| *known != key);
-        dropped.push(key);
     }
     for text in &wish.add {
         let key = match text.parse() {
@@ -156,36 +152,7 @@ fn next(host: &dyn Host, wish: &Wish) -> Result<RootDocument, CommandError> {
         )));
     }
     let name = wish.name.as_deref().map(|name| named("organisation", name)).transpose()?;
-    let owners = dropped
-        .iter()
-        .flat_map(|key| [Some(charter.member_of(*key)), charter.owner(*key)].into_iter().flatten());
-    let owners: BTreeSet<_> = owners.collect();
-    let previous = charter.roots().find(|it| it.unverified() == root);
-    let previous = previous.ok_or_else(|| CommandError::Refused("no root document".to_owned()))?;
-    Ok(RootDocument {
-        version: root.version + 1,
-        previous: previous.hash(),
-        name: name.unwrap_or_else(|| root.name.clone()),
-        keys,
-        threshold,
-        merges: List::truncated(branches(charter)),
-        cuts: List::truncated(owners.into_iter().map(|member| charter.cut(member))),
-        content: List::default(),
-    })
-}
-
-/// Documents of which there are several of one version.
-fn branches(charter: &Charter) -> Vec<ObjectHash> {
-    if !charter.is_forked() {
-        return Vec::new();
-    }
-    let documents: Vec<_> = charter.roots().collect();
-    let twin = |one: &&&Cosigned<RootDocument>| {
-        documents.iter().any(|other| {
-            other.unverified().previous == one.unverified().previous && other.hash() != one.hash()
-        })
-    };
-    documents.iter().filter(twin).map(|document| document.hash()).collect()
+    Ok(charter.next_root(name.as_deref().unwrap_or(&root.name), keys, threshold))
 }
 
 /// A root key by its id, the end of it, or whose it is.
@@ -260,6 +227,10 @@ pub(super) fn open(charter: &Charter, document: &Cosigned<RootDocument>) -> Opti
                 open.push(words);
             }
         }
+    }
+    let senior = document.unverified().lacks_senior(charter.root(), document.signers());
+    if let Some(senior) = senior {
+        open.push(format!("{}, or a key senior to it", senior.short()));
     }
     (!open.is_empty()).then(|| open.join(", and "))
 }

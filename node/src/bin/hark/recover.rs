@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
         })?;
     }
     let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
-    let Recovered { member, retired, roots } = recover(&home, &store, &key)?;
+    let Recovered { member, retired, replaced, roots } = recover(&home, &store, &key)?;
     let name = store.charter().name();
     if arguments.json {
         say_json(&json!({
@@ -60,6 +60,7 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
             "device": home.key(&store)?.id().to_string(),
             "member": member.to_string(),
             "retired": retired.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "replaced_root_keys": replaced.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "root_keys": roots.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }));
         return Ok(());
@@ -67,6 +68,9 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
     say(&format!("you are yourself again in {name}: talk with `hark talk`"));
     for device in &retired {
         say(&format!("retired  {device}"));
+    }
+    if !replaced.is_empty() {
+        say("this device is a root key of the organisation in the place of the one that is gone");
     }
     if !roots.is_empty() {
         say("a device that you have lost is a root key of the organisation still: `hark charter \

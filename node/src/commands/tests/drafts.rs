@@ -30,6 +30,11 @@ fn a_root_of_two_keys_acts_by_drafts_that_both_have_signed() {
     // Two documents of one version would divide the organisation. [CHARTER-2.4]
     let error = ann.cannot("root propose --name Other other.txt");
     assert!(error.starts_with("this device has signed another root document 2"), "{error}");
+    // A device could have been stolen: the printed key stands above it, and must agree.
+    assert!(proposed.text.contains(", or a key senior to it"), "{}", proposed.text);
+    let recovery = RecoverySecret::generate(&skipped()).key();
+    let file = InputFile { path: "root.txt".to_owned(), content: draft(&proposed) };
+    let proposed = sign_with(&recovery, &file).unwrap();
     let signed = bob.with("root sign root.txt", &draft(&proposed));
     assert!(
         signed.text.ends_with("all have signed: `hark charter import root.txt` makes it count"),

@@ -66,16 +66,15 @@ fn the_log_tells_who_did_what_and_what_was_denied() {
 
 #[test]
 fn a_denied_change_is_told_with_its_reason() {
-    use hark_mesh::charter::content::{Change, Channel};
-    let (_world, [mut ann, _, mut cat]) = World::three();
-    let channel = Channel::open(ChannelId::from_bytes([8; 16]), "Den");
+    use hark_mesh::charter::content::{Change, Policy};
+    let (_world, [mut ann, bob, mut cat]) = World::three();
     let charter = ann.shared().charter.clone();
-    let draft = charter.draft(cat.key.id(), cat.member, Vec::new(), vec![Change::Channel(channel)]);
-    let signed = hark_keys::Cosigned::unsigned(draft.unwrap()).signed(&cat.key);
+    let change = Change::Policy(Policy::OperationsPerDay(5));
+    let draft = charter.draft(bob.key.id(), bob.member, Vec::new(), vec![change]);
+    let signed = hark_keys::Cosigned::unsigned(draft.unwrap()).signed(&bob.key);
     ann.shared().charter.take(Piece::Operation(signed)).unwrap();
     let log = ann.does("log -n 1");
-    let expected = " Cat, as a member\n  denied: make channel Den: open: needs the right \
-                    manage-channels everywhere";
+    let expected = " Bob, with rank 30\n  denied: set operations-per-day to 5: needs the root keys";
     assert!(log.ends_with(expected), "{log}");
     assert_eq!(cat.json("verify")["denied"], 1);
 }
