@@ -6,11 +6,15 @@ use proptest::prelude::*;
 use super::{world::World, *};
 use crate::{
     List,
-    charter::content::{Capabilities, Channel, Place, Rule, Subject},
+    charter::{
+        PROOF_PIECES_MAX,
+        content::{Capabilities, Channel, Place, Rule, Subject},
+    },
     message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
 };
 
 mod checks;
+mod flood;
 mod moves;
 mod past;
 mod paths;
