@@ -9,6 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use hark_node::store::private;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -52,9 +53,7 @@ impl Audit {
             std::fs::rename(&self.path, self.earlier())?;
         }
         let mut options = OpenOptions::new();
-        options.create(true).append(true).read(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        private(options.create(true).append(true).read(true));
         let mut file = options.open(&self.path)?;
         if !ends_a_line(&mut file)? {
             line.insert(0, '\n');

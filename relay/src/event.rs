@@ -1,7 +1,6 @@
 //! What a relay tells programs: one JSON object each.
 
 use std::{
-    fs::File,
     io::{self, Write},
     path::Path,
     sync::{
@@ -13,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use hark_keys::{DeviceId, MemberId, OrganisationId};
-use hark_node::clock::Clock;
+use hark_node::{clock::Clock, store::create_journal};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -104,7 +103,7 @@ impl Events {
                 let out: Box<dyn Write + Send> = if path.as_os_str() == "-" {
                     Box::new(io::stdout())
                 } else {
-                    Box::new(File::create(path).with_context(|| path.display().to_string())?)
+                    Box::new(create_journal(path).with_context(|| path.display().to_string())?)
                 };
                 let (sender, thread) = write_lines(out)?;
                 (Some(sender), Some(thread))

@@ -52,9 +52,10 @@ impl RelayHome {
     }
 
     /// Opens or makes the folder; `passphrase` opens key files that have one. Refuses one of a newer
-    /// version, or that another process uses.
+    /// version, to which other accounts can write, or that another process uses.
     pub fn open(path: &Path, passphrase: AskPassphrase) -> Result<Self, StoreError> {
         let files = Files(Arc::new(SystemDisk));
+        files.claim(path)?;
         let version = path.join("version");
         match files.read_text(&version)? {
             Some(text) if text.trim() == VERSION => {}
@@ -246,6 +247,17 @@ mod tests {
         }
         std::fs::write(home.token_path(), "secret\n").expect("written");
         assert!(matches!(home.token(&SeededRandom::new(3)), Err(StoreError::Damaged(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_home_to_which_others_can_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let shared = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(folder.path(), shared).expect("set");
+        let refused = RelayHome::open(folder.path(), Box::new(|| None));
+        assert!(matches!(refused, Err(StoreError::SharedHome(_))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hark_node::store::{Disk, Guard, LockError};
+use hark_node::store::{Disk, Guard, LockError, Owner};
 
 /// One machine's disk. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +87,10 @@ impl Disk for MemoryDisk {
     fn lock(&self, _: &Path) -> Result<Box<dyn Guard>, LockError> {
         // One process a machine, and a crash lets go of everything.
         Ok(Box::new(Held))
+    }
+
+    fn owner(&self, _: &Path) -> io::Result<Option<Owner>> {
+        Ok(Some(Owner::Own))
     }
 }
 

@@ -134,7 +134,7 @@ fn disks() {
     let read_only = "mount --bind . . && mount -o remount,ro,bind \"$PWD\"";
     is_told(&scene, mounted(read_only), "Read-only file system");
     // A small disk with a copy of the home, filled to the last byte.
-    let full = "cp -r . ../copy && mount -t tmpfs -o size=64k full . && cd \"$PWD\" \
+    let full = "cp -r . ../copy && mount -t tmpfs -o size=64k,mode=700 full . && cd \"$PWD\" \
                 && cp -r ../copy/. . && { cat /dev/zero > fill || :; } 2>/dev/null";
     is_told(&scene, mounted(full), "No space left");
     scene.talk("Kestrel").start().leave();

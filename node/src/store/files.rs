@@ -10,7 +10,7 @@ use std::{
 
 use hark_keys::{DeviceKey, Random, keystore};
 
-use super::{AskPassphrase, StoreError};
+use super::{AskPassphrase, StoreError, platform};
 
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,20 @@ pub trait Disk: fmt::Debug + Send + Sync {
 
     /// Holds the file for this process alone until the guard is dropped or the process ends.
     fn lock(&self, path: &Path) -> Result<Box<dyn Guard>, LockError>;
+
+    /// Whose the folder is; none if there is no such folder.
+    fn owner(&self, folder: &Path) -> io::Result<Option<Owner>>;
+}
+
+/// Whose a folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// No other account of the machine can write there.
+    Own,
+    /// Other accounts can write there as well.
+    Shared,
+    /// It is another account's.
+    Other,
 }
 
 /// Holds what [`Disk::lock`] gave for as long as it lives.
@@ -109,6 +123,7 @@ impl Disk for SystemDisk {
     fn lock(&self, path: &Path) -> Result<Box<dyn Guard>, LockError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
+        let options = platform::no_link(platform::private(&mut options));
         let mut file = options.open(path).map_err(LockError::Io)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -127,6 +142,14 @@ impl Disk for SystemDisk {
         owner.map_err(LockError::Io)?;
         Ok(Box::new(LockedFile { _file: file }))
     }
+
+    fn owner(&self, folder: &Path) -> io::Result<Option<Owner>> {
+        match std::fs::metadata(folder) {
+            Ok(found) => Ok(Some(platform::owner(&found))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Steps for SystemDisk {
@@ -134,10 +157,15 @@ impl Steps for SystemDisk {
 
     fn create(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(path)
+        // One that is there, or a link to one, is never opened: it may be somebody else's.
+        platform::private(options.write(true).create_new(true));
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(path)?;
+                options.open(path)
+            }
+            made => made,
+        }
     }
 
     fn append(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
@@ -162,9 +190,7 @@ impl Steps for SystemDisk {
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         let mut builder = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        match builder.create(path) {
+        match platform::private_folder(&mut builder).create(path) {
             // By another process, meanwhile.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             made => made,
@@ -198,7 +224,7 @@ pub(super) trait Steps {
     /// A file that is being written.
     type File;
 
-    /// Makes the file or empties it.
+    /// Makes the file; what had its name is removed, and not written to.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
 
     /// Writes at its end.
@@ -261,7 +287,8 @@ pub(super) fn make_folder(steps: &impl Steps, path: &Path) -> io::Result<()> {
     steps.sync_folder(folder_of(path))
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -310,6 +337,16 @@ impl Files {
         let key = DeviceKey::generate(random);
         self.write(path, keystore::encode(&key, None, random).as_bytes())?;
         Ok(key)
+    }
+
+    /// Makes sure that nobody else can have put anything into a home, or will. One that is not
+    /// there yet is made for its owner alone.
+    pub fn claim(&self, home: &Path) -> Result<(), StoreError> {
+        match self.0.owner(home).map_err(failed(home))? {
+            None | Some(Owner::Own) => Ok(()),
+            Some(Owner::Shared) => Err(StoreError::SharedHome(home.to_owned())),
+            Some(Owner::Other) => Err(StoreError::ForeignHome(home.to_owned())),
+        }
     }
 
     /// Makes the folder and those above it.

@@ -23,7 +23,9 @@
 //! leaves the old or the new one, and what was kept stays. Nothing is read from a home that a newer version has written.
 
 mod files;
+mod journal;
 mod organisation;
+mod platform;
 
 use std::{
     path::{Path, PathBuf},
@@ -36,8 +38,10 @@ use hark_keys::{
 use hark_mesh::charter::Charter;
 use zeroize::Zeroizing;
 
-pub use files::{Disk, FileError, Files, Guard, LockError, SystemDisk};
+pub use files::{Disk, FileError, Files, Guard, LockError, Owner, SystemDisk};
+pub use journal::create_journal;
 pub use organisation::{CHARTER_LIMIT, Lock, OrganisationStore};
+pub use platform::private;
 
 use crate::profile::ProfileError;
 
@@ -51,6 +55,15 @@ pub enum StoreError {
     /// The disk said no.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Others could have put files there, and could do so.
+    #[error(
+        "other accounts of this machine can write to {0}: if all in it is yours, \
+         `chmod go-w` it; or use another --home"
+    )]
+    SharedHome(PathBuf),
+    /// Another account's folder.
+    #[error("{0} belongs to another account of this machine: use another --home")]
+    ForeignHome(PathBuf),
     /// Written by a later Hark.
     #[error("{0} was written by a newer version of Hark: update hark, or use another --home")]
     NewerVersion(PathBuf),
@@ -97,7 +110,8 @@ impl Home {
         directories::ProjectDirs::from("", "", "hark").map(|dirs| dirs.data_dir().to_owned())
     }
 
-    /// Opens or makes the folder. Refuses one of a newer version before it touches anything.
+    /// Opens or makes the folder. Refuses one of a newer version, or to which other accounts can write,
+    /// before it touches anything.
     pub fn open(path: &Path, passphrase: AskPassphrase) -> Result<Self, StoreError> {
         Self::open_on(Arc::new(SystemDisk), path, passphrase)
     }
@@ -109,6 +123,7 @@ impl Home {
         passphrase: AskPassphrase,
     ) -> Result<Self, StoreError> {
         let files = Files(disk);
+        files.claim(path)?;
         let version = path.join("version");
         match files.read_text(&version)? {
             Some(text) if text.trim() == VERSION => {}

@@ -127,6 +127,60 @@ fn secrets_are_for_their_owner_alone() {
     assert_eq!(mode(&inner), 0o700);
 }
 
+/// Whoever can write in a folder can put something in the way of a file that will be made there.
+#[cfg(unix)]
+#[test]
+fn a_planted_file_does_not_become_the_key_file() {
+    use std::{
+        io::Read,
+        os::unix::fs::{MetadataExt, symlink},
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("device.key");
+    let planted = folder.path().join("device.key.new");
+    let target = folder.path().join("precious");
+    std::fs::write(&target, "mine").expect("written");
+
+    symlink(&target, &planted).expect("planted");
+    SystemDisk.write(&key, b"secret").expect("written");
+    assert_eq!(std::fs::read(&target).expect("there"), b"mine");
+    assert_eq!(std::fs::symlink_metadata(&key).expect("there").mode(), 0o100_600);
+
+    std::fs::write(&planted, "").expect("planted");
+    let mut held = std::fs::File::open(&planted).expect("its planter keeps it open");
+    SystemDisk.write(&key, b"another").expect("written");
+    let mut seen = String::new();
+    held.read_to_string(&mut seen).expect("read");
+    assert_eq!((seen.as_str(), std::fs::read(&key).expect("there")), ("", b"another".to_vec()));
+
+    symlink(&target, folder.path().join("lock")).expect("planted");
+    assert!(SystemDisk.lock(&folder.path().join("lock")).is_err());
+    assert_eq!(std::fs::read(&target).expect("there"), b"mine");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_home_to_which_others_can_write_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = |mode| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(folder.path(), permissions).expect("set");
+        Home::open(folder.path(), Box::new(|| None)).map(|_| ())
+    };
+    for shared in [0o777, 0o1777, 0o775, 0o702] {
+        let error = open(shared).expect_err("others can write there");
+        assert!(matches!(error, StoreError::SharedHome(_)), "{shared:o}: {error}");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
+    }
+    open(0o755).expect("nobody else can write there");
+    // Only the administrator can give a folder away.
+    if chown(folder.path(), Some(65_533), None).is_ok() {
+        let error = open(0o700).expect_err("it is another account's");
+        assert!(matches!(error, StoreError::ForeignHome(_)), "{error}");
+    }
+}
+
 #[test]
 fn a_passphrase_protects_every_key() {
     let folder = tempfile::tempdir().expect("a folder");

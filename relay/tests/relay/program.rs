@@ -152,6 +152,41 @@ fn a_first_start_says_what_is_to_be_done() {
     assert!(!again.contains(token.trim()), "{again}");
 }
 
+/// Events tell who comes from where.
+#[cfg(unix)]
+#[test]
+fn a_file_of_events_is_for_its_owner_alone() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().expect("a folder");
+    let shared = folder.path().join("shared");
+    std::fs::create_dir(&shared).expect("made");
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o1777)).expect("set");
+    let home = folder.path().join("relay");
+    let run = |events: &Path| {
+        let events = events.to_str().expect("text");
+        program(
+            &home,
+            &[
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--for",
+                "1ms",
+                "--events",
+                events,
+            ],
+        )
+    };
+    let path = shared.join("events");
+    assert!(run(&path).status().expect("it starts").success());
+    assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o600);
+    let planted = shared.join("planted");
+    symlink(folder.path().join("precious"), &planted).expect("planted");
+    let refused = complaint(run(&planted));
+    assert!(refused.contains("another account may have put it there"), "{refused}");
+}
+
 #[test]
 fn what_cannot_be_used_is_named_in_one_line() {
     let folder = tempfile::tempdir().expect("a folder");

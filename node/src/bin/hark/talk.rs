@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     path::PathBuf,
@@ -23,7 +22,7 @@ use hark_node::{
     profile::{ProfileError, check_profile_name},
     reach::names::Place,
     snapshot::{Command, TransmitMode},
-    store::Home,
+    store::{Home, create_journal},
 };
 
 use crate::{
@@ -329,7 +328,7 @@ impl Journal {
         let out: Box<dyn Write> = if path.as_os_str() == "-" {
             Box::new(io::stdout())
         } else {
-            Box::new(File::create(&path).with_context(|| path.display().to_string())?)
+            Box::new(create_journal(&path).with_context(|| path.display().to_string())?)
         };
         Ok(Self { path, out })
     }
