@@ -1,9 +1,21 @@
 //! The local API: a WebSocket on the loopback interface, for overlays, stream decks and `hark ctl`.
 //!
-//! The running node writes `control.json` into its organisation's folder: `{"version": 1, "address":
-//! "127.0.0.1:PORT", "token": "…"}`. A client connects to `ws://ADDRESS/` and shows the token, as
-//! `Authorization: Bearer TOKEN` or in a first message `{"token": "…"}`. Then each message is one
-//! JSON request, and its answer repeats its `id`:
+//! The running node writes `control.json` into its organisation's folder: `{"version": 2, "address":
+//! "127.0.0.1:PORT", "token": "…"}`. A client connects to `ws://ADDRESS/`. Then both prove to each
+//! other that they have the token, the node first: where it has ended, another program may listen at
+//! its address, and learns nothing that opens the next node.
+//!
+//! ```text
+//! client                                         node
+//! {"nonce": "NC"}                           ─>
+//!                                           <─   {"nonce": "NN", "proof": HMAC(token, "node NC NN")}
+//! {"proof": HMAC(token, "client NC NN")}    ─>
+//!                                           <─   {"ok": true}
+//! ```
+//!
+//! NC and NN are 32 random bytes in hexadecimal digits; the proofs are HMAC-SHA256 (RFC 2104) in
+//! hexadecimal digits, with the text of the token as the key. A client waits for each answer. From
+//! then on each message is one JSON request, and its answer repeats its `id`:
 //!
 //! ```text
 //! {"id": 1, "command": "status"}                                   {"id": 1, "ok": true, "status": {…}}
@@ -87,7 +99,7 @@ struct Description {
 }
 
 /// Of the API, raised when old clients would misunderstand.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes of one message, either way; a connection that sends a longer one is closed.
 /// An exported charter is the longest.

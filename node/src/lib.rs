@@ -23,6 +23,7 @@ pub mod measure;
 pub mod network;
 #[cfg(feature = "device")]
 pub mod node;
+pub mod places;
 mod platform;
 pub mod profile;
 pub mod random;

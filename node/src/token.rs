@@ -1,7 +1,7 @@
-//! The secret that opens an API to a program that shows it.
+//! The secret that opens an API to a program that has it.
 
-use axum::http::{HeaderMap, header};
 use hark_keys::Random;
+use ring::hmac;
 
 /// 32 random bytes as 64 hexadecimal digits.
 #[derive(Clone)]
@@ -11,12 +11,28 @@ pub struct Token {
     hash: blake3::Hash,
 }
 
+/// Who proves to the other that it has the token: a proof of one is none of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prover {
+    /// The node that listens.
+    Node,
+    /// The program that has connected.
+    Client,
+}
+
+/// A random number of each end: a proof of one connection is none in another.
+#[derive(Clone, Copy, Debug)]
+pub struct Nonces<'a> {
+    /// The client's.
+    pub client: &'a str,
+    /// The node's.
+    pub node: &'a str,
+}
+
 impl Token {
     /// A new one.
     pub fn generate(random: &dyn Random) -> Self {
-        let mut secret = [0; 32];
-        random.fill(&mut secret);
-        Self::of(blake3::Hash::from_bytes(secret).to_hex().to_string())
+        Self::of(digits(random))
     }
 
     /// The one that was written down; none if this is no token.
@@ -38,13 +54,47 @@ impl Token {
         blake3::hash(shown.as_bytes()) == self.hash
     }
 
-    /// Whether a request shows it as `Authorization: Bearer TOKEN`; none if it shows nothing.
-    pub fn is_shown(&self, headers: &HeaderMap) -> Option<bool> {
-        headers.get(header::AUTHORIZATION).map(|value| {
-            let shown = value.to_str().unwrap_or_default();
-            self.is(shown.strip_prefix("Bearer ").unwrap_or_default())
-        })
+    /// What shows that `prover` has the token, and tells nothing of it: HMAC-SHA256 (RFC 2104) of
+    /// `node CLIENT-NONCE NODE-NONCE` or `client CLIENT-NONCE NODE-NONCE` under the token's text, in
+    /// hexadecimal digits.
+    pub fn prove(&self, prover: Prover, nonces: Nonces<'_>) -> String {
+        let tag = hmac::sign(&self.key(), said(prover, nonces).as_bytes());
+        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+
+    /// Whether `shown` is the proof of `prover`. Takes the same time for each that is not.
+    pub fn is_proof(&self, shown: &str, prover: Prover, nonces: Nonces<'_>) -> bool {
+        let Ok(tag) = blake3::Hash::from_hex(shown) else { return false };
+        hmac::verify(&self.key(), said(prover, nonces).as_bytes(), tag.as_bytes()).is_ok()
+    }
+
+    fn key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.text.as_bytes())
+    }
+}
+
+/// A new nonce.
+pub fn nonce(random: &dyn Random) -> String {
+    digits(random)
+}
+
+/// Whether this is a nonce of the other end, and nothing else that a proof could be made of.
+pub fn is_nonce(text: &str) -> bool {
+    blake3::Hash::from_hex(text).is_ok()
+}
+
+fn digits(random: &dyn Random) -> String {
+    let mut bytes = [0; 32];
+    random.fill(&mut bytes);
+    blake3::Hash::from_bytes(bytes).to_hex().to_string()
+}
+
+fn said(prover: Prover, nonces: Nonces<'_>) -> String {
+    let prover = match prover {
+        Prover::Node => "node",
+        Prover::Client => "client",
+    };
+    format!("{prover} {} {}", nonces.client, nonces.node)
 }
 
 #[cfg(test)]
@@ -69,17 +119,38 @@ mod tests {
     }
 
     #[test]
-    fn a_request_shows_it_as_a_bearer() {
-        let token = Token::generate(&SeededRandom::new(5));
-        let shown = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::AUTHORIZATION, value.parse().expect("a header"));
-            token.is_shown(&headers)
-        };
-        assert_eq!(token.is_shown(&HeaderMap::new()), None);
-        assert_eq!(shown(&format!("Bearer {}", token.text())), Some(true));
-        for wrong in [token.text(), "Bearer", "Bearer ", "Basic YTpi"] {
-            assert_eq!(shown(wrong), Some(false), "{wrong}");
+    fn a_proof_is_good_for_one_end_of_one_connection() {
+        let random = SeededRandom::new(5);
+        let token = Token::generate(&random);
+        let [client, node, other] = [(); 3].map(|()| nonce(&random));
+        let nonces = Nonces { client: &client, node: &node };
+        let proof = token.prove(Prover::Node, nonces);
+        assert!(token.is_proof(&proof, Prover::Node, nonces));
+        assert!(!token.is_proof(&proof, Prover::Client, nonces));
+        let again = Nonces { client: &client, node: &other };
+        assert!(!token.is_proof(&proof, Prover::Node, again));
+        let turned = Nonces { client: &node, node: &client };
+        assert!(!token.is_proof(&proof, Prover::Node, turned));
+        assert!(!Token::generate(&random).is_proof(&proof, Prover::Node, nonces));
+        for wrong in ["", "00", &proof[1..], token.text()] {
+            assert!(!token.is_proof(wrong, Prover::Node, nonces), "{wrong}");
         }
+    }
+
+    /// As any HMAC-SHA256 in any language makes it: `printf 'node AA… BB…' | openssl dgst -sha256
+    /// -hmac TOKEN`.
+    #[test]
+    fn a_proof_is_what_other_programs_make() {
+        let token = Token::read(&"0123456789abcdef".repeat(4)).expect("a token");
+        let (client, node) = ("aa".repeat(32), "bb".repeat(32));
+        let nonces = Nonces { client: &client, node: &node };
+        assert_eq!(
+            token.prove(Prover::Node, nonces),
+            "5a0fd1d827cd04c0097059e089b29c3f51b707e0782dc6909de23a53ca8ea0df"
+        );
+        assert_eq!(
+            token.prove(Prover::Client, nonces),
+            "07b9ce9efa73d81d782049a82557937802035c906bd365ae756f5183620529b1"
+        );
     }
 }

@@ -1,16 +1,18 @@
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures::{SinkExt, StreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{net::TcpStream, runtime::Runtime, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{
-        self, Message, client::IntoClientRequest, http::header, protocol::WebSocketConfig,
-    },
+    tungstenite::{self, Message, error::ProtocolError, protocol::WebSocketConfig},
 };
 
 use super::{Description, MESSAGE_LIMIT, VERSION};
+use crate::{
+    random::SystemRandom,
+    token::{Nonces, Prover, Token, is_nonce, nonce},
+};
 
 /// A connection to a running node, for programs that wait for each answer.
 pub struct Client {
@@ -27,12 +29,14 @@ impl Client {
         if description.version != VERSION {
             return Err(ControlError::OtherVersion);
         }
+        let token = Token::read(&description.token).ok_or(ControlError::OtherVersion)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(ControlError::System)?;
         let socket = runtime.block_on(async {
-            timeout(PATIENCE, open(&description)).await.map_err(|_| ControlError::Silent)?
+            let open = open(description.address, &token);
+            timeout(PATIENCE, open).await.map_err(|_| ControlError::Silent)?
         })?;
         Ok(Self { runtime, socket, last_id: 0 })
     }
@@ -45,9 +49,8 @@ impl Client {
         request["id"] = id.clone();
         let socket = &mut self.socket;
         self.runtime.block_on(async {
-            let text = Message::Text(request.to_string().into());
             let exchange = async {
-                socket.send(text).await.map_err(|_| ControlError::Ended)?;
+                send(socket, &request).await?;
                 loop {
                     let answer = receive(socket).await?;
                     if answer["id"] == id {
@@ -69,24 +72,58 @@ impl Client {
     }
 }
 
-async fn open(description: &Description) -> Result<WebSocketStream<TcpStream>, ControlError> {
-    let stream =
-        TcpStream::connect(description.address).await.map_err(|_| ControlError::NotRunning)?;
-    let mut request = format!("ws://{}/", description.address)
-        .into_client_request()
-        .map_err(|_| ControlError::OtherVersion)?;
-    let bearer = format!("Bearer {}", description.token);
-    let bearer = bearer.parse().map_err(|_| ControlError::OtherVersion)?;
-    request.headers_mut().insert(header::AUTHORIZATION, bearer);
-    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_LIMIT));
-    match client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::Error::Http(response)) if response.status() == 503 => {
-            Err(ControlError::Refused("too many programs are connected to this node".to_owned()))
+/// Tries until the node lets it in: where others crowd at the door, one that comes in between may be
+/// sent away unheard.
+async fn open(
+    address: SocketAddr,
+    token: &Token,
+) -> Result<WebSocketStream<TcpStream>, ControlError> {
+    loop {
+        match enter(address, token).await {
+            Err(ControlError::Ended) => tokio::time::sleep(AGAIN).await,
+            outcome => return outcome,
         }
-        // The port is another program's by now, or another node's.
-        Err(_) => Err(ControlError::NotRunning),
     }
+}
+
+/// Connects, and says nothing of the token before the other end has proven that it has it: another
+/// program may listen where a node has ended.
+async fn enter(
+    address: SocketAddr,
+    token: &Token,
+) -> Result<WebSocketStream<TcpStream>, ControlError> {
+    let stream = TcpStream::connect(address).await.map_err(|_| ControlError::NotRunning)?;
+    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_LIMIT));
+    let connected = client_async_with_config(format!("ws://{address}/"), stream, Some(config));
+    let (mut socket, _) = connected.await.map_err(|error| match error {
+        tungstenite::Error::Io(_)
+        | tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => ControlError::Ended,
+        // The port is another program's by now.
+        _ => ControlError::NotRunning,
+    })?;
+    let client = nonce(&SystemRandom);
+    send(&mut socket, &json!({"nonce": client})).await?;
+    let answer = receive(&mut socket).await?;
+    let text = |name: &str| answer[name].as_str().unwrap_or_default();
+    let nonces = Nonces { client: &client, node: text("nonce") };
+    if !is_nonce(nonces.node) || !token.is_proof(text("proof"), Prover::Node, nonces) {
+        // Or another node's.
+        return Err(ControlError::NotRunning);
+    }
+    send(&mut socket, &json!({"proof": token.prove(Prover::Client, nonces)})).await?;
+    let welcome = receive(&mut socket).await?;
+    match welcome["error"].as_str() {
+        Some(error) => Err(ControlError::Refused(error.to_owned())),
+        None => Ok(socket),
+    }
+}
+
+async fn send(
+    socket: &mut WebSocketStream<TcpStream>,
+    message: &Value,
+) -> Result<(), ControlError> {
+    let text = Message::Text(message.to_string().into());
+    socket.send(text).await.map_err(|_| ControlError::Ended)
 }
 
 async fn receive(socket: &mut WebSocketStream<TcpStream>) -> Result<Value, ControlError> {
@@ -127,3 +164,6 @@ pub enum ControlError {
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Before a connection that was ended at the door is tried again.
+const AGAIN: Duration = Duration::from_millis(20);

@@ -5,29 +5,32 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::{
-        State,
-        ws::{Message, WebSocket, WebSocketUpgrade},
-    },
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::any,
-};
+use futures::{SinkExt, StreamExt};
 use hark_keys::Random;
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::JoinHandle,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async_with_config,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        http::{HeaderMap, StatusCode, header},
+        protocol::{Role, WebSocketConfig},
+    },
 };
 
 use super::{Controlled, Description, MESSAGE_LIMIT, VERSION};
 use crate::{
     event::StampedEvent,
+    places::{Place, Places},
+    random::SystemRandom,
     snapshot::{Command, TicketRequest},
-    token::Token,
+    token::{Nonces, Prover, Token, is_nonce, nonce},
 };
 
 /// The running local API; ends when dropped.
@@ -43,15 +46,8 @@ impl Server {
         let token = Token::generate(random);
         let address = listener.local_addr()?;
         let description = Description { version: VERSION, address, token: token.text().to_owned() };
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let door = Arc::new(Door { node, address, token, places });
-        let router = Router::new().route("/", any(enter)).with_state(door);
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::warn!(%error, "the local API has ended");
-            }
-        });
-        Ok(Self { description, task })
+        let door = Arc::new(Door { node, address, token });
+        Ok(Self { description, task: tokio::spawn(listen(listener, door)) })
     }
 
     /// The text of `control.json`. It holds the token: for the owner's eyes only.
@@ -70,7 +66,6 @@ struct Door {
     node: Arc<dyn Controlled>,
     address: SocketAddr,
     token: Token,
-    places: Arc<Semaphore>,
 }
 
 impl Door {
@@ -86,40 +81,28 @@ impl Door {
     }
 }
 
-async fn enter(
-    State(door): State<Arc<Door>>,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    if !door.is_local(&headers) {
-        return (StatusCode::FORBIDDEN, "not for web pages\n").into_response();
+async fn listen(listener: TcpListener, door: Arc<Door>) {
+    let places = Places::new(UNPROVEN_MAX, CONNECTIONS_MAX);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => places.serve(|place| serve(Arc::clone(&door), stream, place)),
+            Err(error) => {
+                // Such as too many open files: it passes.
+                tracing::warn!(%error, "no connection to the local API");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
-    let shown = door.token.is_shown(&headers);
-    if shown == Some(false) {
-        return (StatusCode::UNAUTHORIZED, "wrong token\n").into_response();
-    }
-    let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
-    };
-    upgrade
-        .max_message_size(MESSAGE_LIMIT)
-        .max_frame_size(MESSAGE_LIMIT)
-        .on_upgrade(move |socket| serve(door, socket, shown.is_some(), place))
 }
 
-async fn serve(
-    door: Arc<Door>,
-    mut socket: WebSocket,
-    admitted: bool,
-    _place: OwnedSemaphorePermit,
-) {
-    if !admitted && !shows_token(&door, &mut socket).await {
+async fn serve(door: Arc<Door>, stream: TcpStream, place: Place) {
+    let Ok(Some(mut socket)) = timeout(PROOF_PATIENCE, enter(&door, stream, &place)).await else {
         return;
-    }
+    };
     let mut events: Option<mpsc::Receiver<StampedEvent>> = None;
     loop {
         let text = tokio::select! {
-            message = socket.recv() => match message {
+            message = socket.next() => match message {
                 Some(Ok(Message::Text(text))) => {
                     let (answer, subscribes) = answer(&*door.node, &text);
                     if subscribes && events.is_none() {
@@ -139,17 +122,69 @@ async fn serve(
     }
 }
 
-async fn shows_token(door: &Door, socket: &mut WebSocket) -> bool {
-    let first = tokio::time::timeout(TOKEN_PATIENCE, socket.recv()).await;
-    let Ok(Some(Ok(Message::Text(text)))) = first else { return false };
-    let message: Value = serde_json::from_str(&text).unwrap_or_default();
-    let shown = message["token"].as_str().is_some_and(|token| door.token.is(token));
-    if !shown {
-        let refusal = failure(Value::Null, "wrong token").to_string();
-        // Whoever does not wait for the refusal knows it anyway.
-        let _ = socket.send(Message::Text(refusal.into())).await;
+/// The connection of a program that has proven to have the token.
+async fn enter(
+    door: &Door,
+    stream: TcpStream,
+    place: &Place,
+) -> Option<WebSocketStream<TcpStream>> {
+    // The library wants this very error.
+    #[expect(clippy::result_large_err)]
+    let judge = |request: &Request, response: Response| {
+        if door.is_local(request.headers()) {
+            return Ok(response);
+        }
+        let mut refusal = ErrorResponse::new(Some("not for web pages\n".to_owned()));
+        *refusal.status_mut() = StatusCode::FORBIDDEN;
+        Err(refusal)
+    };
+    let accepted = accept_hdr_async_with_config(stream, judge, Some(limits(PROOF_LIMIT)));
+    let mut socket = accepted.await.ok()?;
+    let refusal = match shows_proof(&door.token, &mut socket).await {
+        false => "no proof of the token",
+        true if !place.prove() => "too many programs are connected to this node",
+        true => {
+            // It may send longer messages from here on, and sends none before it has this answer.
+            let (stream, limits) = (socket.into_inner(), limits(MESSAGE_LIMIT));
+            let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits));
+            let mut socket = socket.await;
+            let welcome = json!({"ok": true}).to_string();
+            return socket.send(Message::Text(welcome.into())).await.is_ok().then_some(socket);
+        }
+    };
+    let refusal = failure(Value::Null, refusal).to_string();
+    // Whoever does not wait for the refusal knows it anyway.
+    let _ = socket.send(Message::Text(refusal.into())).await;
+    None
+}
+
+fn limits(message: usize) -> WebSocketConfig {
+    let config = WebSocketConfig::default().read_buffer_size(READ_AT_ONCE);
+    config.max_message_size(Some(message)).max_frame_size(Some(message))
+}
+
+/// Both ends prove that they have the token, the node first: what listens where a node has ended
+/// learns nothing of the programs that come there.
+async fn shows_proof(token: &Token, socket: &mut WebSocketStream<TcpStream>) -> bool {
+    let Some(hello) = receive(socket).await else { return false };
+    let Some(client) = hello["nonce"].as_str().filter(|text| is_nonce(text)) else { return false };
+    let node = nonce(&SystemRandom);
+    let nonces = Nonces { client, node: &node };
+    let proof = json!({"nonce": node, "proof": token.prove(Prover::Node, nonces)});
+    if socket.send(Message::Text(proof.to_string().into())).await.is_err() {
+        return false;
     }
-    shown
+    let Some(answer) = receive(socket).await else { return false };
+    let shown = answer["proof"].as_str().unwrap_or_default();
+    token.is_proof(shown, Prover::Client, nonces)
+}
+
+/// The next message, if it is JSON.
+async fn receive(socket: &mut WebSocketStream<TcpStream>) -> Option<Value> {
+    match socket.next().await? {
+        Ok(Message::Text(text)) => serde_json::from_str(&text).ok(),
+        _ => None,
+    }
 }
 
 /// Events of the node, taken by a thread of their own, as the node's channel is a blocking one. The
@@ -271,12 +306,26 @@ const STARTING: &str = "the node is starting: ask again in a moment";
 /// Clients at once; one more is refused until another has gone.
 const CONNECTIONS_MAX: usize = 16;
 
+/// Connections that have not proven yet that they have the token; the oldest ends when one more
+/// comes. Other accounts of the machine can make any number of them: a client needs a few
+/// milliseconds, and tries again where it was ended.
+const UNPROVEN_MAX: usize = 64;
+
+/// Bytes of a message before the token is proven; a connection that sends a longer one is closed.
+const PROOF_LIMIT: usize = 1024;
+
+/// Bytes that are read from a connection at once.
+const READ_AT_ONCE: usize = 8 * 1024;
+
+/// How long a client may take to prove that it has the token before it is let go.
+const PROOF_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Before another connection is accepted after one could not be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Events on their way to a client that reads slowly; then they wait in the node's own channel,
 /// which loses and counts what it cannot hold.
 const EVENTS_WAITING_MAX: usize = 64;
-
-/// How long a client may take to show its token before it is let go.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much louder than it is a member can be made.
 const VOLUME_MAX: f32 = 4.0;

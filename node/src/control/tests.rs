@@ -3,12 +3,13 @@ use std::{net::SocketAddr, sync::Mutex};
 use futures::{SinkExt, StreamExt};
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, SeededRandom, Terms, UnixTime};
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest, handshake::server};
 
 use super::*;
 use crate::{
     event::{DeviceText, Event, Path, PeerStats},
     snapshot::{PeerView, TransmitMode},
+    token::{Nonces, Prover, Token},
 };
 
 struct Fake {
@@ -153,6 +154,10 @@ impl World {
         self.description()["address"].as_str().expect("text").parse().expect("an address")
     }
 
+    fn token(&self) -> Token {
+        Token::read(self.description()["token"].as_str().expect("text")).expect("a token")
+    }
+
     /// Connects with the headers given; the status where it is refused.
     fn knock(&self, headers: &[(&'static str, &str)]) -> Result<(), u16> {
         runtime().block_on(async {
@@ -171,24 +176,39 @@ impl World {
         })
     }
 
-    /// What comes back when these are the first messages.
-    fn say(&self, messages: &[String], answers: usize) -> Vec<Value> {
+    /// What comes back when a program that proves itself by `token` says this.
+    fn say(&self, token: &Token, message: &str) -> Vec<Value> {
         runtime().block_on(async {
+            let address = format!("ws://{}/", self.address());
             let (mut socket, _) =
-                tokio_tungstenite::connect_async(format!("ws://{}/", self.address()))
-                    .await
-                    .expect("connected");
-            for message in messages {
-                // A refused one may find the door closed.
-                let _ = socket.send(Message::Text(message.clone().into())).await;
-            }
-            let mut heard = Vec::new();
-            while heard.len() < answers {
-                let Some(Ok(Message::Text(text))) = socket.next().await else { break };
-                heard.push(serde_json::from_str(&text).expect("JSON"));
-            }
+                tokio_tungstenite::connect_async(address).await.expect("connected");
+            let client = "c".repeat(64);
+            send(&mut socket, json!({"nonce": client}).to_string()).await;
+            let node = hear(&mut socket).await.expect("a proof");
+            let nonces = Nonces { client: &client, node: node["nonce"].as_str().expect("text") };
+            let proof = token.prove(Prover::Client, nonces);
+            send(&mut socket, json!({"proof": proof}).to_string()).await;
+            let mut heard = vec![hear(&mut socket).await.expect("an answer")];
+            send(&mut socket, message.to_owned()).await;
+            heard.extend(hear(&mut socket).await);
             heard
         })
+    }
+}
+
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn send(socket: &mut Socket, text: String) {
+    // One that is refused may find the door closed.
+    let _ = socket.send(Message::Text(text.into())).await;
+}
+
+/// The next message; none if the connection has ended.
+async fn hear(socket: &mut Socket) -> Option<Value> {
+    match socket.next().await {
+        Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).expect("JSON")),
+        _ => None,
     }
 }
 
@@ -244,39 +264,147 @@ fn nonsense_is_refused_and_ends_nothing() {
     }
     assert_eq!(*world.node.commands.lock().expect("unpoisoned"), []);
     client.request(json!({"command": "status"})).expect("still answered");
-    let token = world.description()["token"].clone();
-    let heard = world.say(&[json!({"token": token}).to_string(), "no JSON".to_owned()], 1);
-    assert_eq!(heard[0]["error"], "a request is one JSON object");
+    let heard = world.say(&world.token(), "no JSON");
+    assert_eq!(heard[1]["error"], "a request is one JSON object");
 }
 
 #[test]
 fn the_token_opens_and_nothing_else() {
     let world = World::new();
     let status = json!({"id": 1, "command": "status"}).to_string();
-    let token = world.description()["token"].clone();
-    let right = world.say(&[json!({"token": token}).to_string(), status.clone()], 1);
-    // The right token has no answer of its own.
-    assert_eq!((right.len(), &right[0]["ok"]), (1, &json!(true)));
-    let wrong = world.say(&[json!({"token": "00"}).to_string(), status.clone()], 1);
-    assert_eq!(wrong, [json!({"id": null, "ok": false, "error": "wrong token"})]);
-    assert_eq!(world.say(&[status], 1)[0]["ok"], false);
-    assert_eq!(world.knock(&[("authorization", "Bearer 00")]), Err(401));
+    let heard = world.say(&world.token(), &status);
+    assert_eq!((&heard[0], &heard[1]["ok"]), (&json!({"ok": true}), &json!(true)));
+    let other = Token::generate(&SeededRandom::new(2));
+    let refused = json!({"id": null, "ok": false, "error": "no proof of the token"});
+    assert_eq!(world.say(&other, &status), [refused]);
+}
+
+/// What was sent when both proved themselves is no proof in another connection.
+#[test]
+fn who_has_listened_to_a_program_cannot_steer_the_node() {
+    let world = World::new();
+    runtime().block_on(async {
+        let address = format!("ws://{}/", world.address());
+        let client = "c".repeat(64);
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            let (mut socket, _) =
+                tokio_tungstenite::connect_async(&address).await.expect("connected");
+            send(&mut socket, json!({"nonce": client}).to_string()).await;
+            let node = hear(&mut socket).await.expect("a proof");
+            if said.is_empty() {
+                let text = node["nonce"].as_str().expect("text");
+                let nonces = Nonces { client: &client, node: text };
+                let proof = json!({"proof": world.token().prove(Prover::Client, nonces)});
+                said.push(proof.to_string());
+                // The node's own proof is none of a client either.
+                said.push(json!({"proof": node["proof"]}).to_string());
+                send(&mut socket, said[0].clone()).await;
+                assert_eq!(hear(&mut socket).await, Some(json!({"ok": true})));
+            } else {
+                send(&mut socket, said[0].clone()).await;
+                assert_eq!(hear(&mut socket).await.expect("refused")["ok"], false);
+            }
+        }
+        let (mut socket, _) = tokio_tungstenite::connect_async(&address).await.expect("connected");
+        send(&mut socket, json!({"nonce": client}).to_string()).await;
+        let node = hear(&mut socket).await.expect("a proof");
+        send(&mut socket, json!({"proof": node["proof"]}).to_string()).await;
+        assert_eq!(hear(&mut socket).await.expect("refused")["ok"], false);
+    });
 }
 
 #[test]
 fn web_pages_are_kept_out() {
     let world = World::new();
-    let token = world.description()["token"].as_str().expect("text").to_owned();
-    let bearer = format!("Bearer {token}");
     let rebound = format!("evil.example:{}", world.address().port());
     let named = format!("localhost:{}", world.address().port());
-    assert_eq!(world.knock(&[("authorization", &bearer)]), Ok(()));
-    assert_eq!(world.knock(&[("authorization", &bearer), ("host", &named)]), Ok(()));
-    assert_eq!(world.knock(&[("authorization", &bearer), ("host", &rebound)]), Err(403));
-    assert_eq!(
-        world.knock(&[("authorization", &bearer), ("origin", "http://127.0.0.1")]),
-        Err(403)
-    );
+    assert_eq!(world.knock(&[]), Ok(()));
+    assert_eq!(world.knock(&[("host", &named)]), Ok(()));
+    assert_eq!(world.knock(&[("host", &rebound)]), Err(403));
+    assert_eq!(world.knock(&[("origin", "http://127.0.0.1")]), Err(403));
+}
+
+/// Accounts that cannot read the token can connect, as often as they like.
+#[test]
+fn another_account_cannot_keep_the_owner_out() {
+    let world = World::new();
+    runtime().block_on(async {
+        let address = format!("ws://{}/", world.address());
+        let mut idle = Vec::new();
+        for _ in 0..100 {
+            idle.push(tokio::net::TcpStream::connect(world.address()).await.expect("connected"));
+            // Some are ended before they are answered.
+            let _ = tokio_tungstenite::connect_async(&address).await;
+        }
+        let held: Vec<_> =
+            futures::future::join_all((0..40).map(|_| tokio_tungstenite::connect_async(&address)))
+                .await;
+        let description = world.description.clone();
+        let owner = tokio::task::spawn_blocking(move || {
+            let mut client = Client::connect(&description).expect("the owner is let in");
+            client.request(json!({"command": "status"})).expect("and answered");
+            client
+        });
+        let mut client = owner.await.expect("no panic");
+        // Whoever is in stays in.
+        for _ in 0..100 {
+            idle.push(tokio::net::TcpStream::connect(world.address()).await.expect("connected"));
+        }
+        let again = tokio::task::spawn_blocking(move || {
+            client.request(json!({"command": "status"})).expect("still answered");
+        });
+        again.await.expect("no panic");
+        drop((held, idle));
+    });
+}
+
+#[test]
+fn more_programs_than_there_is_room_for_are_told_so() {
+    let world = World::new();
+    let connect = || Client::connect(&world.description);
+    let mut all: Vec<_> = (0..16).map(|_| connect().expect("there is room")).collect();
+    let Err(ControlError::Refused(reason)) = connect() else { panic!("one too many") };
+    assert!(reason.contains("too many programs"), "{reason}");
+    all.pop();
+    // The node notices a moment later that one has gone.
+    assert!((0..1000).any(|_| connect().is_ok()));
+}
+
+/// Another account may listen at the port of a node that has ended without a word.
+#[test]
+fn a_program_at_a_dead_nodes_port_learns_nothing() {
+    let mut world = World::new();
+    let (address, token) = (world.address(), world.token());
+    world.stop();
+    let listener = std::net::TcpListener::bind(address).expect("the port is free again");
+    let thread = std::thread::spawn(move || {
+        runtime().block_on(async {
+            listener.set_nonblocking(true).expect("set");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("listens");
+            let (stream, _) = listener.accept().await.expect("somebody comes");
+            let mut head = Vec::new();
+            let note = |request: &server::Request, response: server::Response| {
+                head = format!("{:?}", request.headers()).into_bytes();
+                Ok(response)
+            };
+            let mut socket =
+                tokio_tungstenite::accept_hdr_async(stream, note).await.expect("accepted");
+            let mut heard = vec![String::from_utf8(head).expect("text")];
+            // Whatever it answers, it has no proof.
+            let proof = json!({"nonce": "a".repeat(64), "proof": "b".repeat(64), "ok": true});
+            while let Some(Ok(Message::Text(text))) = socket.next().await {
+                heard.push(text.to_string());
+                let _ = socket.send(Message::Text(proof.to_string().into())).await;
+            }
+            heard
+        })
+    });
+    assert!(matches!(Client::connect(&world.description), Err(ControlError::NotRunning)));
+    let heard = thread.join().expect("no panic");
+    assert_eq!(heard.len(), 2, "the head, and a nonce: {heard:?}");
+    assert!(!heard.concat().contains(token.text()), "{heard:?}");
+    assert!(!heard[1].contains("proof"), "{heard:?}");
 }
 
 #[test]
@@ -287,6 +415,6 @@ fn a_node_that_is_gone_is_named_so() {
     let description = world.description;
     assert!(matches!(Client::connect(&description), Err(ControlError::NotRunning)));
     assert!(matches!(Client::connect("{}"), Err(ControlError::OtherVersion)));
-    let later = description.replace("\"version\":1", "\"version\":2");
+    let later = description.replace("\"version\":2", "\"version\":3");
     assert!(matches!(Client::connect(&later), Err(ControlError::OtherVersion)));
 }

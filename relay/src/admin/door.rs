@@ -7,7 +7,17 @@ use std::{
     time::Duration,
 };
 
+use axum::http::{HeaderMap, header};
 use hark_keys::Timestamp;
+use hark_node::token::Token;
+
+/// Whether a request shows the token as `Authorization: Bearer TOKEN`; none if it shows nothing.
+pub(super) fn is_shown(token: &Token, headers: &HeaderMap) -> Option<bool> {
+    headers.get(header::AUTHORIZATION).map(|value| {
+        let shown = value.to_str().unwrap_or_default();
+        token.is(shown.strip_prefix("Bearer ").unwrap_or_default())
+    })
+}
 
 /// Addresses that have shown a wrong token lately.
 #[derive(Default)]
@@ -50,7 +60,24 @@ const ADDRESSES_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use hark_keys::SeededRandom;
+
     use super::*;
+
+    #[test]
+    fn a_request_shows_the_token_as_a_bearer() {
+        let token = Token::generate(&SeededRandom::new(5));
+        let shown = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().expect("a header"));
+            is_shown(&token, &headers)
+        };
+        assert_eq!(is_shown(&token, &HeaderMap::new()), None);
+        assert_eq!(shown(&format!("Bearer {}", token.text())), Some(true));
+        for wrong in [token.text(), "Bearer", "Bearer ", "Basic YTpi"] {
+            assert_eq!(shown(wrong), Some(false), "{wrong}");
+        }
+    }
 
     #[test]
     fn ten_wrong_tokens_a_minute_are_answered() {

@@ -15,13 +15,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
+use hark_node::places::{Place, Places};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use serde_json::json;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 
 use super::{Admin, api, door, metrics, socket};
 
@@ -53,7 +57,7 @@ impl Server {
             })
             .merge(inside)
             .with_state(admin);
-        Ok(Self { address, task: tokio::spawn(serve(listener, router)) })
+        Ok(Self { address, task: tokio::spawn(listen(listener, router)) })
     }
 
     /// Where it listens.
@@ -79,46 +83,47 @@ pub(super) fn answer(status: StatusCode, text: String) -> Response {
     (status, [(header::CONTENT_TYPE, json)], text + "\n").into_response()
 }
 
-/// Takes connections, a bounded number at a time; others wait.
-async fn serve(listener: TcpListener, router: Router) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Takes connections, a bounded number at a time.
+async fn listen(listener: TcpListener, router: Router) {
+    let places = Places::new(UNPROVEN_MAX, CONNECTIONS_MAX);
     loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let (stream, remote) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                places.serve(|place| serve(stream, remote, place, router.clone()));
+            }
             Err(error) => {
                 // Such as too many open files: it passes.
                 tracing::warn!(%error, "no connection to the admin API");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        let router = router.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-                request.extensions_mut().insert(Remote(remote.ip()));
-                let answered = hyper::service::Service::call(
-                    &TowerToHyperService::new(router.clone()),
-                    request.map(Body::new),
-                );
-                async move {
-                    let late = || failure(StatusCode::REQUEST_TIMEOUT, "that took too long");
-                    let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await;
-                    Ok::<_, Infallible>(answered.map_or_else(|_| late(), |Ok(answer)| answer))
-                }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_PATIENCE)
-                .max_buf_size(HEAD_LIMIT)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades()
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%remote, %error, "connection to the admin API");
-            }
-            drop(place);
-        });
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, remote: SocketAddr, place: Place, router: Router) {
+    let place = Arc::new(place);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Remote(remote.ip()));
+        request.extensions_mut().insert(Arc::clone(&place));
+        let answered = hyper::service::Service::call(
+            &TowerToHyperService::new(router.clone()),
+            request.map(Body::new),
+        );
+        async move {
+            let late = || failure(StatusCode::REQUEST_TIMEOUT, "that took too long");
+            let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await;
+            Ok::<_, Infallible>(answered.map_or_else(|_| late(), |Ok(answer)| answer))
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%remote, %error, "connection to the admin API");
     }
 }
 
@@ -132,9 +137,13 @@ async fn health(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Lets in who shows the token.
 async fn enter(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let shown = admin.token.is_shown(request.headers());
+    let shown = door::is_shown(&admin.token, request.headers());
     if shown == Some(true) {
-        return next.run(request).await;
+        let place = request.extensions().get::<Arc<Place>>();
+        if place.is_some_and(|place| place.prove()) {
+            return next.run(request).await;
+        }
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
     }
     admin.refused.fetch_add(1, Ordering::Relaxed);
     let from = request.extensions().get::<Remote>().map(|remote| remote.0);
@@ -153,8 +162,12 @@ async fn enter(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     refusal
 }
 
-/// Connections at a time; more wait to be accepted.
+/// Connections that have shown the token, at a time; requests of further ones are refused.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Connections that have not shown it, such as those of health checks; the oldest ends when one more
+/// comes. Anybody can make any number of them.
+const UNPROVEN_MAX: usize = 64;
 
 /// How long the head of a request may take to come.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,5 +1,11 @@
 //! Who is let in, and what is refused at the door.
 
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
 use crate::{
     http::{ask, send},
     world::{World, device, named},
@@ -37,6 +43,54 @@ fn nothing_but_health_is_told_without_the_token() {
     assert_eq!(world.get("/api/v1/audit").as_array().map(Vec::len), Some(0));
     assert_eq!(world.get("/api/v1/organisations")[0]["name"], "Kestrel");
     assert!(world.commands(crate::world::organisation(1)).is_empty());
+}
+
+/// Whoever reaches the port can connect, as often as they like.
+#[test]
+fn idle_connections_stop_neither_health_nor_the_owner() {
+    let home = tempfile::tempdir().expect("a folder");
+    let world = World::start(home.path(), &[named(1, "Kestrel")]);
+    let idle = || TcpStream::connect(world.address).expect("connected");
+    let begun = Instant::now();
+    let crowd: Vec<_> = (0..200).map(|_| idle()).collect();
+    assert_eq!(ask(world.address, None, "GET", "/healthz", "").status, 200);
+    assert_eq!(world.get("/api/v1/organisations")[0]["name"], "Kestrel");
+    // They would have been let go by themselves, but later.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    drop(crowd);
+}
+
+/// A connection on which the token was shown stays, whoever comes after it.
+#[test]
+fn who_has_shown_the_token_is_not_ended_by_those_who_have_not() {
+    let home = tempfile::tempdir().expect("a folder");
+    let world = World::start(home.path(), &[]);
+    let mut owner = BufReader::new(TcpStream::connect(world.address).expect("connected"));
+    let mut ask = || {
+        let request = format!(
+            "GET /api/v1/version HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer {}\r\n\r\n",
+            world.token
+        );
+        owner.get_mut().write_all(request.as_bytes()).expect("it stands");
+        let mut status = String::new();
+        owner.read_line(&mut status).expect("answered");
+        assert_eq!(status, "HTTP/1.1 200 OK\r\n");
+        let length = owner
+            .by_ref()
+            .lines()
+            .map(|line| line.expect("text"))
+            .take_while(|line| !line.is_empty());
+        let length = length.filter_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.last().expect("a length")];
+        owner.read_exact(&mut body).expect("a body");
+    };
+    ask();
+    let crowd: Vec<_> =
+        (0..200).map(|_| TcpStream::connect(world.address).expect("connected")).collect();
+    // One that came last is taken after all of them.
+    assert_eq!(crate::http::ask(world.address, None, "GET", "/healthz", "").status, 200);
+    ask();
+    drop(crowd);
 }
 
 #[test]
