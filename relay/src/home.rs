@@ -69,16 +69,15 @@ impl RelayHome {
         Ok(Self { files, path: path.to_owned(), passphrase, _lock: lock })
     }
 
-    /// The secret that opens the admin API, and whether it was made now.
-    pub fn token(&self, random: &dyn Random) -> Result<(Token, bool), StoreError> {
+    /// The secret that opens the admin API; made now if there is none.
+    pub fn token(&self, random: &dyn Random) -> Result<Token, StoreError> {
         let path = self.token_path();
         if let Some(text) = self.files.read_text(&path)? {
-            let token = Token::read(text.trim()).ok_or(StoreError::Damaged(path))?;
-            return Ok((token, false));
+            return Token::read(text.trim()).ok_or(StoreError::Damaged(path));
         }
         let token = Token::generate(random);
         self.files.write(&path, format!("{}\n", token.text()).as_bytes())?;
-        Ok((token, true))
+        Ok(token)
     }
 
     /// Where the token is.
@@ -235,10 +234,9 @@ mod tests {
     fn the_token_stays_and_is_for_its_owner_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let home = open(folder.path());
-        let (token, new) = home.token(&SeededRandom::new(1)).expect("made");
-        assert!(new);
-        let (again, new) = home.token(&SeededRandom::new(2)).expect("read");
-        assert!(!new && again.is(token.text()));
+        let token = home.token(&SeededRandom::new(1)).expect("made");
+        let again = home.token(&SeededRandom::new(2)).expect("read");
+        assert!(again.is(token.text()));
         #[cfg(unix)]
         {
             let file = std::fs::metadata(home.token_path()).expect("it is there");

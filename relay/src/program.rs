@@ -49,7 +49,7 @@ pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
     let until = options.lasting.map(|lasting| Instant::now() + lasting);
     let mut signals = EndSignals::listen().context("cannot listen to signals")?;
     let home = RelayHome::open(&options.home, options.passphrase)?;
-    let (token, new) = home.token(&SystemRandom)?;
+    let token = home.token(&SystemRandom)?;
     let (token_path, audit) = (home.token_path(), home.audit());
     let (events, journal) = Events::new(clock, options.events.as_deref())?;
     let listen = match options.listen.or(options.config.listen) {
@@ -69,7 +69,6 @@ pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
         events: Arc::clone(&events),
         clock,
     })?);
-    let text = token.text().to_owned();
     let admin = Admin::new(Arc::clone(&tenants), Arc::clone(&events), audit, token, clock);
     let address = options.admin.or(options.config.admin).unwrap_or(ADMIN);
     let server = Server::start(admin, address).await.with_context(|| {
@@ -77,9 +76,6 @@ pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
     })?;
     let api = server.address();
     say(&format!("admin API: http://{api}, token in {}", token_path.display()));
-    if new {
-        say(&format!("token: {text}"));
-    }
     for line in welcome(&tenants, &listen, api, &token_path)? {
         say(&line);
     }

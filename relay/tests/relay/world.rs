@@ -69,7 +69,7 @@ impl World {
         organisations: &[(OrganisationId, OrganisationConfig)],
     ) -> Self {
         let home = RelayHome::open(home, Box::new(|| None)).expect("a home");
-        let (token, _) = home.token(&SeededRandom::new(1)).expect("a token");
+        let token = home.token(&SeededRandom::new(1)).expect("a token");
         let audit = home.audit();
         let (events, _) = Events::new(Clock, None).expect("no file");
         let fakes = Fakes::default();
