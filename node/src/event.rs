@@ -17,8 +17,6 @@ pub enum Event {
         device: DeviceText,
         /// Addresses that others can try, as multiaddrs.
         listen: Vec<String>,
-        /// An invite that admits others.
-        ticket: String,
     },
     /// Sample 0 was taken from, or placed into, the file or device.
     AudioStarted {

@@ -36,8 +36,6 @@ pub struct Snapshot {
     pub talk_to: Vec<String>,
     /// Keys to talk that are bound to a target of their own.
     pub keys: Vec<KeyView>,
-    /// An invite that admits others.
-    pub ticket: String,
     /// How the microphone opens.
     pub transmit: TransmitMode,
     /// Whether the own microphone is muted.
@@ -241,6 +239,13 @@ pub struct TicketRequest {
     pub lasting: Duration,
     /// The name of the role that they get, everywhere.
     pub role: Option<String>,
+}
+
+impl Default for TicketRequest {
+    /// Any number of devices, for a day, without a role.
+    fn default() -> Self {
+        Self { uses: 0, lasting: Duration::from_secs(24 * 60 * 60), role: None }
+    }
 }
 
 /// What a person or a program may ask of a running node.

@@ -79,6 +79,8 @@ struct World<'a> {
     /// What each machine runs or is to run.
     processes: Vec<Process>,
     tickets: Vec<Option<String>>,
+    /// Tickets that members were asked for when they were ready.
+    invites: BTreeMap<usize, Receiver<Result<Ticket, String>>>,
     /// What is still to happen, by time and then in order.
     agenda: BTreeMap<(Duration, usize), Action>,
     planned: usize,
@@ -201,6 +203,7 @@ impl<'a> World<'a> {
             stations,
             naming: Vec::new(),
             tickets: vec![None; seats.len()],
+            invites: BTreeMap::new(),
             seats,
             agenda: BTreeMap::new(),
             planned: 0,
@@ -295,6 +298,7 @@ impl<'a> World<'a> {
             self.start_waiting(now);
             self.sim.step().map_err(|error| anyhow::anyhow!("a machine failed: {error}"))?;
             self.take_events(now);
+            self.take_invites();
             self.take_relay_events(now);
             self.take_answers(now);
             self.take_naming()?;
@@ -530,9 +534,13 @@ impl<'a> World<'a> {
                 let line = serde_json::to_string(&stamped).unwrap_or_default();
                 self.lock_trace().event(now, Some(member), &line);
                 let event = stamped.event;
-                if let Event::Ready { device, ticket, .. } = &event {
+                if let Event::Ready { device, .. } = &event {
                     self.devices.insert(device.0, member);
-                    let first = self.tickets[member].replace(ticket.clone()).is_none();
+                    let (sender, receiver) = sync_channel(1);
+                    let request = TicketRequest::default();
+                    self.seats[member].send(Input::Ticket(request, sender));
+                    self.invites.insert(member, receiver);
+                    let first = self.tickets[member].is_none();
                     if first && self.cast.actors[member].member.volunteer {
                         let volunteer = Command::Volunteer { on: true, kbps: 0 };
                         self.seats[member].send(Input::command(volunteer).0);
@@ -551,6 +559,18 @@ impl<'a> World<'a> {
                 people.insert(self.cast.actors[member].name.clone(), device);
             }
         }
+    }
+
+    /// Takes the tickets that members have made since they were ready.
+    fn take_invites(&mut self) {
+        let tickets = &mut self.tickets;
+        self.invites.retain(|member, made| match made.try_recv() {
+            Ok(made) => {
+                tickets[*member] = made.ok().map(|ticket| ticket.to_string());
+                false
+            }
+            Err(error) => error == TryRecvError::Empty,
+        });
     }
 
     fn take_relay_events(&mut self, now: Duration) {

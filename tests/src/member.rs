@@ -14,7 +14,7 @@ use hark_node::{
 use serde_json::Value;
 
 use crate::{
-    binary::Outcome,
+    binary::{Outcome, hark, through},
     events::{Event, Events},
     scene::run,
 };
@@ -23,6 +23,8 @@ use crate::{
 pub struct Member {
     name: String,
     home: PathBuf,
+    /// The command through which it runs, such as one that enters a namespace.
+    before: Vec<String>,
     child: Child,
     events: Events,
     speech: Option<PathBuf>,
@@ -34,13 +36,14 @@ impl Member {
     pub(crate) fn new(
         name: String,
         home: PathBuf,
+        before: Vec<String>,
         mut child: Child,
         speech: Option<PathBuf>,
         output: PathBuf,
         errors: PathBuf,
     ) -> Self {
         let events = Events::follow(child.stdout.take().expect("its output is a pipe"));
-        Self { name, home, child, events, speech, output, errors }
+        Self { name, home, before, child, events, speech, output, errors }
     }
 
     /// Runs `hark ctl COMMAND …` against it, which must work, and returns what it prints.
@@ -226,9 +229,12 @@ impl Member {
         self.ready().text("device").to_owned()
     }
 
-    /// The invite that it told when it started.
+    /// A new ticket of its, by which any number may join.
+    #[track_caller]
     pub fn ticket(&self) -> String {
-        self.ready().text("ticket").to_owned()
+        let mut invite = self.here();
+        invite.args(["ctl", "--home"]).arg(&self.home).arg("invite");
+        Outcome::from(invite.output().expect("it starts")).success().to_owned()
     }
 
     /// Where it listens.
@@ -252,6 +258,14 @@ impl Member {
     /// What it told when it could be joined.
     pub fn ready(&self) -> Event {
         self.wait("ready", |events| events.iter().find(|event| event.is("ready")).cloned())
+    }
+
+    /// `hark`, where this member runs.
+    fn here(&self) -> Command {
+        match &self.before[..] {
+            [] => hark(),
+            before => through(before, &hark()),
+        }
     }
 
     fn audio_start(&self, direction: &str) -> u64 {

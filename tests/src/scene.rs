@@ -175,8 +175,15 @@ impl Talk {
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let member =
-            Member::new(self.name, self.home, child, self.speech, self.output, self.errors);
+        let member = Member::new(
+            self.name,
+            self.home,
+            self.before,
+            child,
+            self.speech,
+            self.output,
+            self.errors,
+        );
         member.wait("ready", |events| events.iter().find(|event| event.is("ready")).cloned());
         member
     }

@@ -135,6 +135,15 @@ fn ends_in_good_order() {
     let told = outcome.success();
     assert!(told.ends_with("stopped (time)"), "{told}");
     let events = fs::read_to_string(&journal).expect("the journal");
+    assert!(!events.contains("hark1"), "a ticket is for nobody but the person: {events}");
+    assert!(told.contains("\nhark1"), "who founds is given a ticket: {told}");
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(&journal).expect("the journal").permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600, "others of this machine do not read it");
+    }
     let last: Value = serde_json::from_str(events.lines().last().expect("lines")).expect("JSON");
     assert_eq!((&last["event"], &last["reason"]), (&"stopped".into(), &"time".into()));
     let seconds = load(&scene.path("out.wav")).expect("a WAV file").len() as f64 / 48_000.0;

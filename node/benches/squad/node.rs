@@ -104,9 +104,10 @@ impl Node {
         self.wait(|event| event["event"] == "ready")
     }
 
-    /// The ticket of its `ready`.
+    /// A ticket for others.
     pub(crate) fn ticket(&mut self) -> anyhow::Result<String> {
-        Ok(self.ready()?["ticket"].as_str().context("a ticket")?.to_owned())
+        self.ready()?;
+        Ok(self.control("invite")?.trim().to_owned())
     }
 
     /// CLOCK_MONOTONIC in nanoseconds of sample 0 of an end.

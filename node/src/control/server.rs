@@ -232,8 +232,9 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
         Value::Null => Some(default),
         value => value.as_u64(),
     };
-    let uses = number("uses", 0).and_then(|uses| u8::try_from(uses).ok());
-    let expires = number("expires_secs", DEFAULT_EXPIRY_SECS)
+    let usual = TicketRequest::default();
+    let uses = number("uses", usual.uses.into()).and_then(|uses| u8::try_from(uses).ok());
+    let expires = number("expires_secs", usual.lasting.as_secs())
         .filter(|secs| (1..=LONGEST_EXPIRY_SECS).contains(secs));
     let (Some(uses), Some(expires)) = (uses, expires) else {
         return failure(id, "uses are 0 to 255, expires_secs 1 to a year's");
@@ -330,5 +331,4 @@ const EVENTS_WAITING_MAX: usize = 64;
 /// How much louder than it is a member can be made.
 const VOLUME_MAX: f32 = 4.0;
 
-const DEFAULT_EXPIRY_SECS: u64 = 24 * 3600;
 const LONGEST_EXPIRY_SECS: u64 = 366 * 24 * 3600;

@@ -57,7 +57,6 @@ impl Controlled for Fake {
             profiles: vec!["default".to_owned(), "pilot".to_owned()],
             talk_to: vec!["squad".to_owned()],
             keys: Vec::new(),
-            ticket: String::new(),
             transmit: TransmitMode::Vad,
             muted: false,
             deafened: false,
@@ -405,6 +404,19 @@ fn a_program_at_a_dead_nodes_port_learns_nothing() {
     assert_eq!(heard.len(), 2, "the head, and a nonce: {heard:?}");
     assert!(!heard.concat().contains(token.text()), "{heard:?}");
     assert!(!heard[1].contains("proof"), "{heard:?}");
+}
+
+#[test]
+fn no_status_and_no_event_holds_a_ticket() {
+    let world = World::new();
+    let mut client = Client::connect(&world.description).expect("connected");
+    let status = client.request(json!({"command": "status"})).expect("answered");
+    let ready = Event::Ready { device: DeviceText(device(1)), listen: Vec::new() };
+    let ready = serde_json::to_value(&ready).expect("JSON");
+    for told in [&status["status"], &ready] {
+        assert!(told.is_object() && told.get("ticket").is_none(), "{told}");
+        assert!(!told.to_string().contains("hark1"), "{told}");
+    }
 }
 
 #[test]

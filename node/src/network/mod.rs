@@ -588,8 +588,6 @@ impl Runner {
         self.join(now)?;
         if self.ready_at.is_some_and(|at| now >= at) && self.squad.is_some() {
             self.ready_at = None;
-            let ticket = self.issue_ticket(0, TICKET_LASTS, None);
-            self.view.ticket = ticket.to_string();
             for event in self.view.ready(self.wires.own_addresses()) {
                 self.config.publisher.publish(event);
             }
@@ -610,10 +608,6 @@ impl Runner {
         self.show(now, second);
         if second {
             self.config.relay.renew_outlets(&self.links);
-            if self.ticks.is_multiple_of(10 * TICKS_A_SECOND) && self.ready_at.is_none() {
-                // Members who can admit have come and gone.
-                self.view.ticket = self.issue_ticket(0, TICKET_LASTS, None).to_string();
-            }
             self.keep_records();
             links.iter().for_each(|link| link.nudge());
         }
@@ -679,9 +673,6 @@ const TICKS_A_SECOND: u64 = 10;
 
 /// And no longer than this for the first.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How long a squad's ticket admits.
-const TICKET_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Addresses of several interfaces come one by one; `ready` waits this long after one.
 const ADDRESSES_SETTLE: Duration = Duration::from_millis(50);

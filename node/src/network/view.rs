@@ -25,7 +25,6 @@ pub(super) struct View {
     organisation: Option<(OrganisationId, String)>,
     version: u32,
     heads: Vec<String>,
-    pub(super) ticket: String,
     muted: bool,
     deafened: bool,
     troubles: BTreeMap<Direction, String>,
@@ -107,7 +106,6 @@ impl View {
             organisation: None,
             version: 1,
             heads: Vec::new(),
-            ticket: String::new(),
             muted: false,
             deafened: false,
             troubles: BTreeMap::new(),
@@ -167,11 +165,7 @@ impl View {
             format!("{address}/p2p/{}", self.device)
         });
         vec![
-            Event::Ready {
-                device: DeviceText(self.device),
-                listen: listen.collect(),
-                ticket: self.ticket.clone(),
-            },
+            Event::Ready { device: DeviceText(self.device), listen: listen.collect() },
             self.charter_changed(),
         ]
     }
@@ -375,7 +369,6 @@ impl View {
                 .keys()
                 .map(|(key, to, down)| KeyView { key: key.to_owned(), to: to.clone(), down })
                 .collect(),
-            ticket: self.ticket.clone(),
             transmit: radio.transmit(),
             muted: self.muted,
             deafened: self.deafened,

@@ -99,7 +99,7 @@ impl Runner {
     }
 
     /// An invite by this device, with those who can admit, this device first.
-    pub(super) fn issue_ticket(&self, uses: u8, lasting: Duration, role: Option<RoleId>) -> Ticket {
+    fn issue_ticket(&self, uses: u8, lasting: Duration, role: Option<RoleId>) -> Ticket {
         let own = hark_keys::Door {
             device: self.config.key.id(),
             addresses: self.wires.own_addresses().into_iter().take(6).collect(),

@@ -21,7 +21,7 @@ use hark_node::{
     launch::found,
     node::{Node, NodeConfig},
     random::SystemRandom,
-    snapshot::TransmitMode,
+    snapshot::{TicketRequest, TransmitMode},
     store::{Home, OrganisationStore},
 };
 use serde_json::json;
@@ -118,7 +118,7 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let recovery = RecoverySecret::generate(&SystemRandom);
     let store = found(&home, &arguments.name, Some(recovery.key().id()))?;
-    let ticket = issue(&home, &store, 0, DEFAULT_EXPIRY, None)?;
+    let ticket = issue(&home, &store, 0, TicketRequest::default().lasting, None)?;
     if arguments.json {
         say_json(&json!({
             "org": store.id().to_string(),
@@ -392,8 +392,6 @@ fn given_role(node: &Node, member: MemberId, promised: RoleId) -> Option<String>
 /// How long a newcomer that was let in waits for what others tell it, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_millis(50);
-
-const DEFAULT_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 
 /// Doors of a ticket and addresses of each: more would be too long to paste.
 const DOORS: usize = 3;

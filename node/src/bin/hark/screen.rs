@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_keys::Ticket;
 use hark_node::snapshot::{Command, Snapshot, TransmitMode};
 use ratatui::{
     Terminal,
@@ -43,7 +44,9 @@ pub(crate) struct Screen {
 pub(crate) enum Wish {
     /// Something of the node.
     Command(Command),
-    /// To have the ticket in the clipboard.
+    /// To see a ticket for others.
+    Ticket,
+    /// To have the ticket that is shown, or a new one, in the clipboard.
     Copy,
     /// To be heard by the next organisation.
     NextOrganisation,
@@ -54,10 +57,8 @@ pub(crate) enum Wish {
 /// What the screen shows beside the node's state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ViewState {
-    /// Whether the invite ticket covers the screen.
-    show_ticket: bool,
-    /// Whether the ticket was handed to the clipboard since it is shown.
-    copied: bool,
+    /// The invite ticket that covers the screen.
+    ticket: Option<ShownTicket>,
     /// What has happened, the newest last.
     news: VecDeque<String>,
     /// Whether the terminal tells when a key is released. If not, space holds until pressed again.
@@ -68,6 +69,16 @@ pub(crate) struct ViewState {
     selected: usize,
     /// Organisations beside the one in front.
     other_organisations: usize,
+}
+
+/// A ticket that the person has asked for.
+#[derive(Clone, Debug)]
+struct ShownTicket {
+    /// Where it leads, as ids are written.
+    organisation: String,
+    text: String,
+    /// Whether it was handed to the clipboard.
+    copied: bool,
 }
 
 impl Screen {
@@ -109,11 +120,25 @@ impl Screen {
         }
     }
 
-    /// Hands `text` to the terminal's clipboard, if it has one that programs may fill.
-    pub(crate) fn copy(&mut self, text: &str) -> anyhow::Result<()> {
-        clipboard::copy(&mut io::stdout(), text)?;
-        // Where it is seen what was copied, and that it was.
-        (self.state.show_ticket, self.state.copied) = (true, true);
+    /// Shows a ticket until the person has seen enough of it.
+    pub(crate) fn show_ticket(&mut self, ticket: &Ticket) {
+        let organisation = ticket.invite().organisation.to_string();
+        let text = ticket.to_string();
+        self.state.ticket = Some(ShownTicket { organisation, text, copied: false });
+    }
+
+    /// Whether a ticket is on the screen.
+    pub(crate) fn shows_ticket(&self, snapshot: &Snapshot) -> bool {
+        self.state.shown_ticket(snapshot).is_some()
+    }
+
+    /// Hands the ticket on the screen to the terminal's clipboard, if it has one that programs may
+    /// fill.
+    pub(crate) fn copy_ticket(&mut self) -> anyhow::Result<()> {
+        if let Some(ticket) = &mut self.state.ticket {
+            clipboard::copy(&mut io::stdout(), &ticket.text)?;
+            ticket.copied = true;
+        }
         Ok(())
     }
 
@@ -189,6 +214,11 @@ pub(crate) fn restore() {
 }
 
 impl ViewState {
+    /// The ticket on the screen; none if it is of another organisation.
+    fn shown_ticket(&self, snapshot: &Snapshot) -> Option<&ShownTicket> {
+        self.ticket.as_ref().filter(|ticket| ticket.organisation == snapshot.organisation_id)
+    }
+
     fn press(&mut self, key: KeyEvent, snapshot: &Snapshot) -> Option<Wish> {
         let released = key.kind == KeyEventKind::Release;
         let repeated = key.kind == KeyEventKind::Repeat;
@@ -210,9 +240,9 @@ impl ViewState {
                 Command::Transmit { mode: next_mode(snapshot.transmit) }
             }
             KeyCode::Char('t') => {
-                self.show_ticket = !self.show_ticket;
-                self.copied = false;
-                return None;
+                let shown = self.shown_ticket(snapshot).is_some();
+                self.ticket = None;
+                return (!shown).then_some(Wish::Ticket);
             }
             KeyCode::Char('c') => return Some(Wish::Copy),
             KeyCode::Tab if self.other_organisations > 0 || !snapshot.front => {
@@ -220,7 +250,7 @@ impl ViewState {
                 return Some(Wish::NextOrganisation);
             }
             KeyCode::Esc => {
-                self.show_ticket = false;
+                self.ticket = None;
                 return None;
             }
             KeyCode::Up => {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_keys::Ticket;
 use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
@@ -21,7 +22,7 @@ use hark_node::{
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
     reach::names::Place,
-    snapshot::{Command, TransmitMode},
+    snapshot::{Command, TicketRequest, TransmitMode},
     store::{Home, create_journal},
 };
 
@@ -110,6 +111,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     if ticket.is_some() && !to_stdout {
         say("Looking for the squad …");
     }
+    let founds = ticket.is_none() && home.organisations()?.is_empty();
     let node = Node::start(NodeConfig {
         home: home_path(&arguments.home)?,
         passphrase: ask_passphrase(),
@@ -140,6 +142,8 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         services: BTreeMap::new(),
         names: BTreeMap::new(),
         home,
+        founds,
+        first_ticket: None,
     };
     let on_screen = !to_stdout && io::stdout().is_terminal() && io::stdin().is_terminal();
     let reason = if on_screen {
@@ -183,6 +187,10 @@ struct Session {
     /// What each organisation is called, where the node is in several.
     names: BTreeMap<String, String>,
     home: Home,
+    /// Whether its organisation begins with this run, and needs a first ticket.
+    founds: bool,
+    /// What the screen is to show once.
+    first_ticket: Option<Ticket>,
 }
 
 impl Session {
@@ -224,6 +232,9 @@ impl Session {
                     screen.tell(news);
                 }
             }
+            if let Some(ticket) = self.first_ticket.take() {
+                screen.show_ticket(&ticket);
+            }
             let handles: Vec<_> = node.handles().filter(NodeHandle::is_running).collect();
             let mut others: Vec<_> = handles.iter().filter_map(NodeHandle::snapshot).collect();
             if others.is_empty() {
@@ -234,15 +245,19 @@ impl Session {
             let shown = others.iter().position(|other| other.front).unwrap_or_default();
             let snapshot = others.remove(shown);
             screen.draw(&snapshot, &others)?;
+            let own = |it: &NodeHandle| it.organisation() == Some(&*snapshot.organisation_id);
+            let shown = handles.iter().position(own).unwrap_or_default();
             match screen.wish(&snapshot, TURN) {
                 Some(Wish::Leave) => return Ok(Some("quit")),
-                Some(Wish::Copy) => screen.copy(&snapshot.ticket)?,
+                Some(Wish::Ticket) => show_ticket(&mut screen, &handles[shown]),
+                Some(Wish::Copy) => {
+                    if !screen.shows_ticket(&snapshot) {
+                        show_ticket(&mut screen, &handles[shown]);
+                    }
+                    screen.copy_ticket()?;
+                }
                 Some(Wish::Command(command)) => node.command(command),
                 Some(Wish::NextOrganisation) => {
-                    let own = |it: &NodeHandle| {
-                        it.organisation() == Some(snapshot.organisation_id.as_str())
-                    };
-                    let shown = handles.iter().position(own).unwrap_or_default();
                     // The one that is shown, where it does not hear us.
                     let next = shown + usize::from(snapshot.front);
                     let next = &handles[next % handles.len()];
@@ -271,9 +286,10 @@ impl Session {
         if let Some(journal) = &mut self.journal {
             journal.write(event)?;
         }
-        // The screen shows the ticket in its own way.
-        let is_ready = matches!(event.event, Event::Ready { .. });
-        let line = describe(&event.event).filter(|_| !(is_ready && self.tell == Tell::Screen));
+        let line = match &event.event {
+            Event::Ready { .. } => self.welcome(node),
+            event => describe(event),
+        };
         let name = event.org.as_deref().and_then(|org| self.names.get(org));
         let line = line.map(|line| match name {
             Some(name) => format!("{name}: {line}"),
@@ -286,6 +302,23 @@ impl Session {
         }
         trouble.iter().for_each(|trouble| complain(trouble));
         Ok(None)
+    }
+
+    /// What a person is told once others can join. Whoever has just founded is given a ticket.
+    fn welcome(&mut self, node: Option<&Node>) -> Option<String> {
+        if self.tell == Tell::Nobody {
+            return None;
+        }
+        let founded = node.filter(|_| std::mem::take(&mut self.founds));
+        let ticket =
+            founded.and_then(|node| node.handles().next()?.ticket(TicketRequest::default()).ok());
+        if self.tell == Tell::Screen {
+            // It has a place of its own there.
+            self.first_ticket = ticket;
+            return None;
+        }
+        let first = ticket.map(|ticket| invitation(&ticket.to_string()));
+        Some(first.unwrap_or_else(|| HOW_TO_INVITE.to_owned()))
     }
 
     /// A node that cannot be steered still talks.
@@ -301,6 +334,14 @@ impl Session {
         let service = Service::start(Arc::new(handle), store)?;
         self.services.insert(organisation.to_owned(), service);
         Ok(())
+    }
+}
+
+/// Has a ticket made and shown, or says why there is none.
+fn show_ticket(screen: &mut Screen, organisation: &NodeHandle) {
+    match organisation.ticket(TicketRequest::default()) {
+        Ok(ticket) => screen.show_ticket(&ticket),
+        Err(reason) => screen.tell(reason),
     }
 }
 
@@ -343,15 +384,18 @@ impl Journal {
     }
 }
 
+/// The ticket alone on its line, to be copied whole.
+fn invitation(ticket: &str) -> String {
+    format!(
+        "Others join with `hark talk TICKET`. Send them this ticket by a way that only they can \
+         read; it is good for 24 hours:\n\n{ticket}\n"
+    )
+}
+
 /// What a person is told of an event, if anything. Who speaks is not: it would be a line each
 /// few seconds.
 fn describe(event: &Event) -> Option<String> {
     Some(match event {
-        // The ticket alone on its line, to be copied whole.
-        Event::Ready { ticket, .. } => format!(
-            "Others join with `hark talk TICKET`. Send them this ticket by a way that only they \
-             can read; it is good for 24 hours:\n\n{ticket}\n"
-        ),
         Event::PeerUp { name, path, address, .. } => {
             format!("{name} is here ({}, {})", path.as_str(), plain_address(address))
         }
@@ -384,6 +428,9 @@ pub(crate) fn plain_address(multiaddr: &str) -> String {
     }
 }
 
+/// Where nobody waits for a ticket, none is made.
+const HOW_TO_INVITE: &str = "Others join by a ticket: `hark invite` prints one.";
+
 /// How long a turn of the loop waits, and with it how often the screen is drawn.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -392,8 +439,6 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
-    use hark_node::event::DeviceText;
-
     use super::*;
 
     #[test]
@@ -425,15 +470,8 @@ mod tests {
 
     #[test]
     fn the_ticket_stands_alone_on_its_line() {
-        let device = hark_keys::DeviceKey::from_secret(&[7; 32]).id();
-        let ready = Event::Ready {
-            device: DeviceText(device),
-            listen: vec!["/ip4/192.0.2.7/udp/4000/quic-v1/p2p/12D3".to_owned()],
-            ticket: "hark1abc".to_owned(),
-        };
-        let text = describe(&ready).expect("told");
+        let text = invitation("hark1abc");
         assert!(text.lines().any(|line| line == "hark1abc"), "{text}");
-        assert!(!text.contains("p2p"), "{text}");
     }
 
     #[test]

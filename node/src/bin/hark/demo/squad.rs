@@ -17,7 +17,7 @@ use hark_node::{
     event::{Direction, Event, StampedEvent},
     measure::Recording,
     node::{Node, NodeConfig},
-    snapshot::{Snapshot, TransmitMode},
+    snapshot::{Snapshot, TicketRequest, TransmitMode},
     wav::WavWriter,
 };
 
@@ -182,10 +182,11 @@ impl Member {
         loop {
             match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(event) => {
-                    if let Event::Ready { ticket, .. } = &event.event {
-                        return Ok(ticket.parse()?);
-                    }
                     self.note(&event.event);
+                    if let Event::Ready { .. } = event.event {
+                        let node = self.node.handles().next().context("it runs")?;
+                        return node.ticket(TicketRequest::default()).map_err(anyhow::Error::msg);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     anyhow::bail!("the first node did not start listening")

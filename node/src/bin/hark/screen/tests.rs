@@ -63,7 +63,6 @@ fn snapshot() -> Snapshot {
         profiles: vec!["default".to_owned()],
         talk_to: vec!["squad".to_owned()],
         keys: Vec::new(),
-        ticket: format!("hark1{}", "abcdefgh".repeat(40)),
         transmit: TransmitMode::Vad,
         muted: false,
         deafened: false,
@@ -77,6 +76,15 @@ fn snapshot() -> Snapshot {
         checked: Vec::new(),
         trouble: None,
     }
+}
+
+fn showing_a_ticket() -> ViewState {
+    let ticket = ShownTicket {
+        organisation: String::new(),
+        text: format!("hark1{}", "abcdefgh".repeat(40)),
+        copied: false,
+    };
+    ViewState { ticket: Some(ticket), ..ViewState::default() }
 }
 
 fn shown(width: u16, height: u16, snapshot: &Snapshot, state: &ViewState) -> Vec<String> {
@@ -186,26 +194,34 @@ fn the_own_state_is_plain_to_see() {
 
 #[test]
 fn the_ticket_is_shown_whole_and_without_borders_to_copy_around() {
-    let snapshot = snapshot();
-    let state = ViewState { show_ticket: true, ..ViewState::default() };
+    let (snapshot, state) = (snapshot(), showing_a_ticket());
+    let ticket = &state.ticket.as_ref().expect("shown").text;
     for (width, height) in [(60, 15), (80, 12), (200, 50)] {
         let lines = shown(width, height, &snapshot, &state);
         let first = lines.iter().position(|line| line.starts_with("hark1")).expect("shown");
-        let rows = snapshot.ticket.len().div_ceil(width.into());
-        assert_eq!(lines[first..first + rows].concat(), snapshot.ticket, "{lines:#?}");
+        let rows = ticket.len().div_ceil(width.into());
+        assert_eq!(lines[first..first + rows].concat(), *ticket, "{lines:#?}");
+        assert!(lines.concat().contains("hark talk TICKET"), "{lines:#?}");
     }
 }
 
 #[test]
-fn whoever_is_alone_sees_the_ticket_and_how_to_use_it() {
+fn whoever_is_alone_sees_how_to_have_a_ticket() {
     let away = snapshot().peers.split_off(1);
     for peers in [Vec::new(), away] {
         let lines = shown(80, 24, &Snapshot { peers, ..snapshot() }, &ViewState::default());
         let text = lines.join("\n");
-        assert!(text.contains("hark talk TICKET"), "{text}");
-        assert!(text.replace('\n', "").contains(&snapshot().ticket), "{text}");
+        assert!(text.contains("t makes a ticket"), "{text}");
     }
     let text = shown(80, 24, &snapshot(), &ViewState::default()).concat();
+    assert!(!text.contains("t makes a ticket"), "{text}");
+}
+
+#[test]
+fn a_ticket_is_shown_for_its_own_organisation_alone() {
+    let state = showing_a_ticket();
+    let other = Snapshot { organisation_id: "another".to_owned(), ..snapshot() };
+    let text = shown(80, 24, &other, &state).concat();
     assert!(!text.contains("hark1"), "{text}");
 }
 
@@ -214,8 +230,7 @@ fn any_size_can_be_drawn() {
     for width in [1, 2, 7, 25, 60, 200] {
         for height in [1, 2, 3, 5, 40] {
             for peers in [Vec::new(), snapshot().peers] {
-                for show_ticket in [true, false] {
-                    let state = ViewState { show_ticket, ..ViewState::default() };
+                for state in [ViewState::default(), showing_a_ticket()] {
                     let snapshot = Snapshot { peers: peers.clone(), ..snapshot() };
                     shown(width, height, &snapshot, &state);
                 }
@@ -242,8 +257,10 @@ fn keys_ask_for_what_the_help_says() {
     assert_eq!(press(&mut state, &now, 'v'), wish(Command::Transmit { mode: TransmitMode::Ptt }));
     assert_eq!(press(&mut state, &now, 'q'), Some(Wish::Leave));
     assert_eq!(press(&mut state, &now, 'c'), Some(Wish::Copy));
-    assert_eq!(press(&mut state, &now, 't'), None);
-    assert!(state.show_ticket);
+    assert_eq!(press(&mut state, &now, 't'), Some(Wish::Ticket));
+    let mut showing = showing_a_ticket();
+    assert_eq!(press(&mut showing, &now, 't'), None);
+    assert!(showing.ticket.is_none(), "it is put away, and forgotten");
     let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert_eq!(state.press(control_c, &now), Some(Wish::Leave));
     state.press(key(KeyCode::Down, KeyEventKind::Press), &now);

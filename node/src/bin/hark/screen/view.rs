@@ -9,7 +9,7 @@ use ratatui::{
     widgets::{Block, Borders, Cell, Paragraph, Row, Table, TableState, Wrap},
 };
 
-use super::ViewState;
+use super::{ShownTicket, ViewState};
 use crate::talk::plain_address;
 
 /// Draws the state; nothing else is known here.
@@ -32,8 +32,10 @@ pub(super) fn draw(
     draw_title(frame, title, snapshot);
     draw_others(frame, background, others);
     let alone = !snapshot.peers.iter().any(|peer| peer.reachable);
-    if state.show_ticket || snapshot.peers.is_empty() {
-        draw_ticket(frame, members, snapshot, state);
+    if let Some(ticket) = state.shown_ticket(snapshot) {
+        draw_ticket(frame, members, ticket);
+    } else if snapshot.peers.is_empty() {
+        draw_lonely(frame, members);
     } else {
         let height = snapshot.peers.len().try_into().unwrap_or(u16::MAX).saturating_add(HEADER);
         let below = if alone { Constraint::Min(0) } else { Constraint::Min(1) };
@@ -42,9 +44,9 @@ pub(super) fn draw(
         let [nets, members, below] = parts.areas(members);
         draw_nets(frame, nets, snapshot);
         draw_members(frame, members, snapshot, state);
-        // Whoever is alone needs the ticket more than the past.
+        // Whoever is alone needs others more than the past.
         if alone {
-            draw_ticket(frame, below, snapshot, state);
+            draw_lonely(frame, below);
         } else {
             draw_news(frame, below, state);
         }
@@ -319,10 +321,9 @@ fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
         (TransmitMode::Ptt, false) => " · space talk on/off",
         _ => "",
     };
-    let ticket = match (state.show_ticket, snapshot.peers.is_empty()) {
-        (_, true) => "c copy ticket",
-        (true, false) => "c copy ticket · t back",
-        (false, false) => "t ticket",
+    let ticket = match state.shown_ticket(snapshot) {
+        Some(_) => "c copy ticket · t back",
+        None => "t ticket",
     };
     let others = if state.other_organisations > 0 || !snapshot.front {
         " · tab next organisation"
@@ -337,20 +338,28 @@ fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     Line::from(text).dim()
 }
 
+/// What whoever is alone can do about it.
+fn draw_lonely(frame: &mut Frame, area: Rect) {
+    let block = rule(" nobody else is here yet ");
+    let inner = block.inner(area).inner(Margin::new(1, 0));
+    frame.render_widget(block, area);
+    let text = "t makes a ticket for those who are to join.";
+    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }).dim(), inner);
+}
+
 /// Without side borders, so that the ticket can be marked and copied.
-fn draw_ticket(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
-    let title = if snapshot.peers.is_empty() { " nobody else is here yet " } else { " invite " };
-    let block = rule(title);
+fn draw_ticket(frame: &mut Frame, area: Rect, ticket: &ShownTicket) {
+    let block = rule(" invite ");
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let copied =
-        if state.copied { "It is in your clipboard, if the terminal allows that. " } else { "" };
+        if ticket.copied { "It is in your clipboard, if the terminal allows that. " } else { "" };
     let before = "Send this ticket to those who are to join, by a way that only they can read:";
     let after =
         format!("{copied}They run `hark talk TICKET`. It is good for 24 hours; c copies it.");
     let margin = Margin::new(1, 0);
     let narrow = inner.inner(margin).width;
-    let heights = [(before, narrow), (&snapshot.ticket, inner.width), (&after, narrow)]
+    let heights = [(before, narrow), (&ticket.text, inner.width), (&after, narrow)]
         .map(|(text, width)| rows(text, usize::from(width.max(1))));
     // Where the terminal is low the ticket comes first, whole.
     let spare = heights.iter().fold(inner.height, |left, rows| left.saturating_sub(*rows));
@@ -365,7 +374,7 @@ fn draw_ticket(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewS
     .areas(inner);
     let wrapped = |text: &str| Paragraph::new(text.to_owned()).wrap(Wrap { trim: true });
     frame.render_widget(wrapped(before).dim(), top.inner(margin));
-    frame.render_widget(wrapped(&snapshot.ticket).fg(Color::Cyan), middle);
+    frame.render_widget(wrapped(&ticket.text).fg(Color::Cyan), middle);
     frame.render_widget(wrapped(&after).dim(), bottom.inner(margin));
 }
 
