@@ -128,7 +128,7 @@ fn restarted_node_resets_its_old_connection() {
     assert!(network.nodes[1].connections.is_empty());
 }
 
-/// [NOISE-1] Who speaks another version is told ours.
+/// [NOISE-1] [PROTO-2.1] Who speaks another version is told ours.
 #[test]
 fn other_versions_are_negotiated() {
     let mut network = Network::new(1, 7, 0);

@@ -68,7 +68,7 @@ impl Target {
         Self { priority: self.priority || other.priority, ..Self::new(channels, members, roles) }
     }
 
-    /// What the target is called: one channel alone has its bytes. [PROTO-6.1]
+    /// What the target is called: one channel alone has its bytes. [PROTO-6.1] [PROTO-6.11]
     pub fn id(&self) -> TargetId {
         if let ([channel], [], [], false) =
             (&*self.channels, &*self.members, &*self.roles, self.priority)
@@ -181,3 +181,25 @@ pub const TARGET_MEMBERS_MAX: usize = 32;
 
 /// Roles of a target; further ones are left out.
 pub const TARGET_ROLES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [PROTO-6.11]
+    #[test]
+    fn a_channel_alone_has_its_own_id_and_any_other_target_a_hash() {
+        let [one, two] = [1, 2].map(|byte| ChannelId::from_bytes([byte; 16]));
+        let alone = Target::of_channel(one);
+        assert_eq!(alone.id(), TargetId::from_bytes([1; 16]));
+        let urgent = Target { priority: true, ..alone.clone() };
+        let both = Target::new([two, one, two], [], []);
+        assert_eq!(both, Target::new([one, two], [], []), "a set has one order");
+        let member = Target::new([], [MemberId::from_bytes([1; 32])], []);
+        let role = Target::new([], [], [RoleId::from_bytes([1; 16])]);
+        let ids: BTreeSet<_> = [&alone, &urgent, &both, &member, &role].map(Target::id).into();
+        assert_eq!(ids.len(), 5, "each has an id of its own");
+        let hash = blake3::derive_key("hark 1 target", &encode(&both));
+        assert_eq!(both.id().as_bytes()[..], hash[..16]);
+    }
+}

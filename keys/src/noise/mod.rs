@@ -33,7 +33,7 @@ pub(crate) use self::schedule::{Secret, expand_label};
 use self::session::Session;
 use crate::{DeviceId, DeviceKey, Random};
 
-/// The private QUIC version of this handshake: "HARK". [NOISE-1]
+/// The private QUIC version of this handshake: "HARK". [NOISE-1] [PROTO-2.1]
 pub const QUIC_VERSION: u32 = 0x4841_524b;
 
 /// What a dialler's connections need: `key` proves who it is, `random` gives all secrets, and a

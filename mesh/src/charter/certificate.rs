@@ -4,7 +4,7 @@ use hark_keys::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Makes a device the first device of a member. [CHARTER-3.1]
+/// Makes a device the first device of a member. [CHARTER-3.1] [PROTO-4.2]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberCertificate {
     /// Where the member belongs.

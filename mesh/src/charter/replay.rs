@@ -126,7 +126,7 @@ struct Author {
     index: Option<usize>,
 }
 
-/// One application of operations in order.
+/// One application of operations in order: the later wins. [CHARTER-5.9]
 struct Run<'a> {
     pieces: &'a Pieces<'a>,
     course: Course,
@@ -251,7 +251,7 @@ impl Run<'_> {
         self.course.state.devices.get(&member)?.get(&key)
     }
 
-    /// [CHARTER-2.5]
+    /// [CHARTER-2.5] [CHARTER-4.5]
     fn acts_as_root(&self, taken: &Taken, key: DeviceId) -> bool {
         let root = taken.operation().root;
         self.pieces.roots.acts(root, key, |document| listed_by(document, taken))

@@ -639,6 +639,37 @@ fn a_dropped_root_key_does_not_act_by_an_old_version() {
     assert_as_model(&world.charter);
 }
 
+/// [CHARTER-4.5] Of two versions of one number only the chosen one says who acts as root; one that
+/// nobody has made says it of nobody.
+#[test]
+fn only_keys_of_a_chosen_version_act_as_root() {
+    let mut world = World::new(true);
+    let [founder, chief, bob, dan] =
+        [FOUNDER, CHIEF, BOB, DAN].map(|who| world.people[who].key().id());
+    let version = |third, signers: &[usize]| {
+        let unsigned = Cosigned::unsigned(world.next_root(&[founder, chief, third], 2));
+        signers.iter().fold(unsigned, |it, who| it.signed(world.people[*who].key()))
+    };
+    // More of the keys before it have signed Bob's.
+    let (chosen, other) = (version(bob, &[FOUNDER, CHIEF, ANN]), version(dan, &[FOUNDER, CHIEF]));
+    for document in [other, chosen] {
+        assert_eq!(world.charter.take(Piece::Root(document)), Ok(true));
+    }
+    assert!(world.charter.is_forked());
+    for (by, root, hours, expected) in [(DAN, 3, 1, None), (BOB, 4, 2, None), (BOB, 3, 3, Some(3))]
+    {
+        let before = world.charter.state().policies().invite_hours_max;
+        let policy = vec![Change::Policy(Policy::InviteHoursMax(hours))];
+        let mut draft = world.draft_with(&world.charter, by, &[FOUNDER], policy);
+        draft.root = root;
+        let made = world.sign(draft);
+        assert_eq!(world.charter.take(operation(&made)), Ok(true));
+        let now = world.charter.state().policies().invite_hours_max;
+        assert_eq!(now, expected.unwrap_or(before), "of version {root}");
+    }
+    assert_as_model(&world.charter);
+}
+
 /// [CHARTER-5.1] An officer cannot cut root keys off, which have no rank of their own.
 #[test]
 fn officers_do_not_cut_off_the_root_keys() {
@@ -735,7 +766,7 @@ fn a_flood_of_one_number_is_bounded_and_hinders_nobody() {
     world.by(DAN, hidden(10));
 }
 
-/// [CHARTER-3.1]
+/// [CHARTER-3.1] [PROTO-4.2]
 #[test]
 fn a_chain_deeper_than_allowed_is_refused() {
     let world = World::new(false);

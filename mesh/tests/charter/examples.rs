@@ -7,7 +7,8 @@ use hark_mesh::charter::{
     CHAIN_MAX, CertificateChain, ChainError, Charter, Decision, Denial, EditError, IssueError,
     Piece, PieceError, RootDocument, SnapshotError,
     content::{
-        Capabilities, Change, Channel, Grant, Place, Policy, Preset, Rank, Role, Rule, Subject,
+        Capabilities, Change, Channel, ChannelName, Grant, Place, Policy, Preset, Rank, Role, Rule,
+        Subject,
     },
 };
 
@@ -234,6 +235,31 @@ fn a_preset_does_not_bring_the_first_channel() {
             world.charter.first_channel(ann.member).unwrap().id,
             ChannelId::from_bytes([byte; 16])
         );
+    }
+}
+
+/// [CHARTER-5.9] Whoever hears of both has the later one, whichever came first.
+#[test]
+fn of_two_names_given_apart_the_later_in_order_stays() {
+    let mut world = World::new();
+    let officer = world.officer(5, Capabilities::ALL);
+    world.by_founder(vec![Change::Channel(channel(7, Place::Organisation, "Seven"))]);
+    let name = |name| vec![Change::Channel(channel(7, Place::Organisation, name))];
+    let by = &world.founder;
+    let early = world.charter.edit(&by.key, by.member, name("North")).unwrap();
+    let mut apart = world.charter.clone();
+    // One more before it makes the officer's the later.
+    let other = vec![Change::Channel(channel(8, Place::Organisation, "Eight"))];
+    let between = apart.edit(&officer.key, officer.member, other).unwrap();
+    assert_eq!(apart.take(Piece::Operation(between.clone())), Ok(true));
+    let late = apart.edit(&officer.key, officer.member, name("South")).unwrap();
+    for order in [[&early, &between, &late], [&between, &late, &early]] {
+        let mut charter = world.charter.clone();
+        for operation in order {
+            assert_eq!(charter.take(Piece::Operation(operation.clone())), Ok(true));
+        }
+        let named = charter.state().channel(ChannelId::from_bytes([7; 16])).unwrap();
+        assert_eq!(named.name, ChannelName::Listed("South".to_owned()));
     }
 }
 
