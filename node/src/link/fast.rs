@@ -136,7 +136,7 @@ impl FastPath {
             }
         };
         // Only who has dialled can take a QUIC connection elsewhere.
-        if self.outlet.handle_source(from, length, !self.dialled) {
+        if self.outlet.handle_source(now, from, length, !self.dialled) {
             self.on_elsewhere(now, from);
         }
         if kind == Kind::Datagram {

@@ -7,10 +7,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
-use hark_keys::fast::{Kind, OVERHEAD, PACKET_MAX, PAYLOAD_MAX, Sealer, Token};
+use hark_keys::{
+    Timestamp,
+    fast::{Kind, OVERHEAD, PACKET_MAX, PAYLOAD_MAX, Sealer, Token},
+};
 use quinn::{AsyncUdpSocket, Connection, SendDatagramError, udp::Transmit};
 use socket2::SockAddr;
 
@@ -42,9 +46,28 @@ struct Way {
     plain: Option<SockAddr>,
     /// From where, where the machine has several addresses.
     source: Option<IpAddr>,
-    /// Where the last authentic packet came from, if from elsewhere, and how many bytes may go there
-    /// before QUIC has validated it.
-    visit: Option<(SocketAddr, usize)>,
+    /// Elsewhere, from where an authentic packet has come.
+    visit: Option<Visit>,
+    /// When the last visit began that QUIC has not validated.
+    visited: Option<Timestamp>,
+}
+
+/// An address that the peer may have moved to, which QUIC has not validated.
+#[derive(Clone, Copy)]
+struct Visit {
+    address: SocketAddr,
+    /// Bytes that may go there now.
+    left: usize,
+    /// Bytes that packets from there may still add to that.
+    room: usize,
+}
+
+impl Visit {
+    fn earn(&mut self, bytes: usize) {
+        let earned = bytes.min(self.room);
+        self.left += earned;
+        self.room -= earned;
+    }
 }
 
 impl Outlet {
@@ -56,7 +79,8 @@ impl Outlet {
         dropped: Arc<AtomicU64>,
     ) -> Self {
         let address = connection.remote_address();
-        let way = Way { sealer, address, plain: None, source: None, visit: None };
+        let (plain_to, source, visit, visited) = (None, None, None, None);
+        let way = Way { sealer, address, plain: plain_to, source, visit, visited };
         let outlet = Self {
             connection,
             socket,
@@ -209,22 +233,39 @@ impl Outlet {
         });
         let plain = plain.map(|_| SockAddr::from(address));
         let mut way = self.way();
-        (way.address, way.plain, way.source, way.visit) = (address, plain, source, None);
+        (way.address, way.plain, way.source) = (address, plain, source);
+        (way.visit, way.visited) = (None, None);
     }
 
     /// An authentic packet of `length` bytes has come from `from`; says whether that is elsewhere than
     /// where packets go. Where the peer may have moved there, datagrams go after it, three bytes for
-    /// one, as QUIC does. [PROTO-8.6]
-    pub(super) fn handle_source(&self, from: SocketAddr, length: usize, may_move: bool) -> bool {
+    /// one, as QUIC does, and a few only: who passes on packets faster than the peer's own come could
+    /// have all of them else. [PROTO-8.6]
+    pub(super) fn handle_source(
+        &self,
+        now: Timestamp,
+        from: SocketAddr,
+        length: usize,
+        may_move: bool,
+    ) -> bool {
         let mut way = self.way();
+        let way = &mut *way;
         if from == way.address {
             way.visit = None;
             return false;
         }
-        if may_move {
-            let before = way.visit.filter(|(address, _)| *address == from);
-            let before = before.map_or(0, |(_, allowance)| allowance);
-            way.visit = Some((from, (before + 3 * length).min(ALLOWANCE_MAX)));
+        let recent = |at| now.saturating_duration_since(at) < BETWEEN_VISITS;
+        if !may_move {
+            return true;
+        }
+        match &mut way.visit {
+            Some(visit) if visit.address == from => visit.earn(3 * length),
+            _ if way.visited.is_some_and(recent) => {}
+            _ => {
+                let mut visit = Visit { address: from, left: 0, room: ALLOWANCE_MAX };
+                visit.earn(3 * length);
+                (way.visit, way.visited) = (Some(visit), Some(now));
+            }
         }
         true
     }
@@ -266,9 +307,9 @@ impl Outlet {
         let length = way.sealer.seal(kind, payload, buffer);
         let contents = &buffer[..length];
         let visit = way.visit.as_mut().filter(|_| kind == Kind::Datagram);
-        let elsewhere = visit.and_then(|(address, allowance)| {
-            *allowance = allowance.checked_sub(length)?;
-            Some(*address)
+        let elsewhere = visit.and_then(|visit| {
+            visit.left = visit.left.checked_sub(length)?;
+            Some(visit.address)
         });
         let sent = match (&self.plain, &way.plain) {
             (Some(socket), Some(address)) if elsewhere.is_none() => {
@@ -317,8 +358,12 @@ impl fmt::Debug for Outlet {
 /// another one, with what stands before it. [PROTO-8.1]
 const PAYLOAD_ALWAYS: usize = 1_240;
 
-/// Bytes that may go to an address at most before QUIC has validated it.
+/// Bytes that go to an address at most before QUIC has validated it; further ones go to the old one.
 const ALLOWANCE_MAX: usize = 8 * 1024;
+
+/// How long after one address that QUIC has not validated another may be tried, or the same again.
+/// Lower lets more packets go astray where somebody passes them on; a peer that moves waits for QUIC.
+const BETWEEN_VISITS: Duration = Duration::from_secs(10);
 
 /// What stands for more datagrams than there will be.
 const ALL: u32 = u32::MAX;

@@ -412,6 +412,34 @@ async fn strangers_get_a_notice_at_most() {
     assert_eq!(pair.door.outlet(&pair.guest).address(), there.address());
 }
 
+/// [PROTO-8.6] Who passed on each packet before it came by itself had all datagrams for the peer, for as
+/// long as it did so.
+#[tokio::test]
+async fn who_passes_on_packets_faster_has_a_few_in_ten_seconds() {
+    let here = Tap::default();
+    let pair = Pair::new(here.clone(), Tap::default()).await;
+    pair.until_fast().await;
+    let outlet = pair.door.outlet(&pair.guest);
+    let thieves = [1, 2].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let stolen = || thieves.map(|thief| here.sent_to(thief, |packet| packet[0] == 0x20));
+    // Ten seconds of speech each way, of which each packet comes by a thief first.
+    let begun = pair.door.links.clock().now();
+    let speak = |from: u64, until: u64, thief: SocketAddr| {
+        for now in (from..until).map(|ms| begun + Duration::from_millis(10 * ms)) {
+            assert!(outlet.handle_source(now, thief, 130, true));
+            outlet.send(&[7; 100]);
+        }
+    };
+    speak(0, 500, thieves[0]);
+    speak(500, 1_000, thieves[1]);
+    let [first, second] = stolen();
+    let most = 8 * 1024 / 100;
+    assert!((50..=most).contains(&first), "{first}");
+    assert_eq!(second, 0, "nor by another address");
+    speak(1_000, 1_500, thieves[1]);
+    assert!((50..=most).contains(&stolen()[1]) && stolen()[0] == first);
+}
+
 /// [PROTO-8.6] Before the swarm takes a link and after it has ended, its packets are nobody's.
 #[tokio::test]
 async fn only_links_that_stand_have_a_fast_path() {
