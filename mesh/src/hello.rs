@@ -210,21 +210,9 @@ impl Greeting {
         if answer.len() > HELLO_MAX_BYTES || !header.starts_with(&MAGIC) {
             return Err(HelloError::Malformed);
         }
-        match (header[MAGIC.len()], rest) {
-            (0, [REMOVED, proof @ ..]) if !proof.is_empty() => {
-                let key = side_key(self.organisation, b"body", LISTENER, &self.exporter);
-                let header = &answer[..=ANSWER_HEADER];
-                let pieces = open_once(&key, header, proof).map_err(|_| HelloError::Malformed)?;
-                let pieces: List<Piece, PROOF_PIECES_MAX> =
-                    decode(&pieces, HELLO_MAX_BYTES).map_err(|_| HelloError::Malformed)?;
-                return Err(HelloError::Ended(pieces.into_vec()));
-            }
-            (0, [code]) => {
-                return Err(
-                    Refusal::from_code(*code).map_or(HelloError::Malformed, HelloError::Refused)
-                );
-            }
-            (VERSION, _) => {}
+        match header[MAGIC.len()] {
+            0 => return Err(self.refused(answer)),
+            VERSION => {}
             _ => return Err(HelloError::Malformed),
         }
         let key = side_key(self.organisation, b"body", LISTENER, &self.exporter);
@@ -261,6 +249,30 @@ impl Greeting {
             }
         };
         Ok(Welcome { charter, chain, peer })
+    }
+
+    /// What an `answer` says that refuses. [PROTO-3.6]
+    fn refused(&self, answer: &[u8]) -> HelloError {
+        let said = answer.split_at_checked(REFUSAL_HEADER);
+        let Some((header, sealed)) = said else { return HelloError::Malformed };
+        let Some(refusal) = Refusal::from_code(header[ANSWER_HEADER]) else {
+            return HelloError::Malformed;
+        };
+        if sealed.is_empty() {
+            return match refusal {
+                Refusal::Version | Refusal::Stranger => HelloError::Unsealed(refusal),
+                // Who can say anything else knows the organisation, and seals it.
+                _ => HelloError::Malformed,
+            };
+        }
+        let key = side_key(self.organisation, b"body", LISTENER, &self.exporter);
+        let Ok(pieces) = open_once(&key, header, sealed) else { return HelloError::Malformed };
+        let pieces = decode::<List<Piece, PROOF_PIECES_MAX>>(&pieces, HELLO_MAX_BYTES);
+        match pieces.map(List::into_vec) {
+            Ok(pieces) if pieces.is_empty() => HelloError::Refused(refusal),
+            Ok(pieces) if refusal == Refusal::Removed => HelloError::Ended(pieces),
+            _ => HelloError::Malformed,
+        }
     }
 }
 
@@ -405,33 +417,54 @@ fn redeemed(
     Ok(Request::Redeem { invite_key, expires, share, addition, role, peer })
 }
 
-/// The answer that says why the greeting of `remote` was refused: to one who was removed, with what
-/// proves it and is news to it. [PROTO-3.8]
+/// The answer that says why the greeting of `remote` was refused, sealed so that it counts: to one who
+/// was removed, with what proves it by the `charter` and is news to it. [PROTO-3.8]
+///
+/// Who does not know the organisation is told no more than that, or that its version is another.
+/// [PROTO-3.6]
 pub fn refuse(
     refusal: Refusal,
-    charter: &Charter,
+    organisation: OrganisationId,
+    charter: Option<&Charter>,
     exporter: &[u8; 32],
     remote: DeviceId,
     bytes: &[u8],
 ) -> Vec<u8> {
-    let mut answer = refusal.answer();
-    let organisation = charter.organisation();
-    if refusal == Refusal::Removed
-        && let Ok(GreetingBody::Member(introduction, _)) = open_body(organisation, exporter, bytes)
-        && let Some(leaf) = introduction.chain.leaf()
-        && let Some(pieces) = charter.proof_of_ending(
-            leaf.unverified().member(),
-            remote,
-            &introduction.heads,
-            PROOF_ROOM,
-        )
-    {
-        let pieces = List::<_, PROOF_PIECES_MAX>::truncated(pieces);
-        let key = side_key(organisation, b"body", LISTENER, exporter);
-        let sealed = seal_once(&key, &answer, &encode(&pieces));
-        answer.extend(sealed);
+    let tag = bytes.get(GREETING_HEADER - TAG..GREETING_HEADER);
+    if tag != Some(&tag_of(organisation, DIALLER, exporter)[..]) {
+        return match refusal {
+            Refusal::Version => refusal.answer(),
+            _ => Refusal::Stranger.answer(),
+        };
     }
+    let proof = || {
+        let body = open_body(organisation, exporter, bytes);
+        let Ok(GreetingBody::Member(introduction, _)) = body else { return None };
+        let member = introduction.chain.leaf()?.unverified().member();
+        charter?.proof_of_ending(member, remote, &introduction.heads, PROOF_ROOM)
+    };
+    let proof = (refusal == Refusal::Removed).then(proof).flatten();
+    let pieces = List::<_, PROOF_PIECES_MAX>::truncated(proof.unwrap_or_default());
+    let mut answer = refusal.answer();
+    let key = side_key(organisation, b"body", LISTENER, exporter);
+    let sealed = seal_once(&key, &answer, &encode(&pieces));
+    answer.extend(sealed);
     answer
+}
+
+/// The invite that a greeting shows, as far as it knows the organisation: whatever that is worth, which
+/// [`open_greeting`] says.
+pub fn invite_of(
+    organisation: OrganisationId,
+    exporter: &[u8; 32],
+    bytes: &[u8],
+) -> Option<DeviceId> {
+    match open_body(organisation, exporter, bytes) {
+        Ok(GreetingBody::Redeem(newcomer)) => {
+            Some(newcomer.redemption.invite.unverified().invite_key)
+        }
+        _ => None,
+    }
 }
 
 fn open_body(
@@ -448,7 +481,7 @@ fn open_body(
         return Err(Refusal::Version);
     }
     // [PROTO-3.1] whoever does not know the organisation learns nothing of it.
-    if header[6..] != tag(organisation, DIALLER, exporter) {
+    if header[GREETING_HEADER - TAG..] != tag_of(organisation, DIALLER, exporter) {
         return Err(Refusal::Stranger);
     }
     let key = side_key(organisation, b"body", DIALLER, exporter);
@@ -524,7 +557,7 @@ impl Opened {
 }
 
 fn greeting(organisation: OrganisationId, exporter: &[u8; 32], body: &GreetingBody) -> Vec<u8> {
-    let tag = tag(organisation, DIALLER, exporter);
+    let tag = tag_of(organisation, DIALLER, exporter);
     let mut bytes = [&MAGIC[..], &[VERSION, VERSION], &tag].concat();
     let key = side_key(organisation, b"body", DIALLER, exporter);
     let sealed = seal_once(&key, &bytes, &encode(body));
@@ -533,7 +566,7 @@ fn greeting(organisation: OrganisationId, exporter: &[u8; 32], body: &GreetingBo
 }
 
 /// [PROTO-3.1]
-fn tag(organisation: OrganisationId, side: &[u8], exporter: &[u8; 32]) -> [u8; 16] {
+fn tag_of(organisation: OrganisationId, side: &[u8], exporter: &[u8; 32]) -> [u8; TAG] {
     let hash = side_key(organisation, b"tag", side, exporter);
     *hash.first_chunk().expect("16 of 32 bytes")
 }
@@ -565,14 +598,13 @@ const ROOTS_ROOM: usize = HELLO_MAX_BYTES - 64;
 /// Bytes of the pieces that prove that somebody was removed: what an answer leaves to them.
 const PROOF_ROOM: usize = HELLO_MAX_BYTES - 64;
 
-/// The code of [`Refusal::Removed`].
-const REMOVED: u8 = Refusal::Removed.code();
-
 const MAGIC: [u8; 4] = *b"HARK";
 const DIALLER: &[u8] = b"dialler";
 const LISTENER: &[u8] = b"listener";
-const GREETING_HEADER: usize = 4 + 2 + 16;
+const TAG: usize = 16;
+const GREETING_HEADER: usize = 4 + 2 + TAG;
 const ANSWER_HEADER: usize = 4 + 1;
+const REFUSAL_HEADER: usize = ANSWER_HEADER + 1;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -58,6 +58,8 @@ pub struct Doorkeeper {
     recovery: Option<Recovery>,
     /// The relays of the ticket by which it has come.
     led_by: BTreeSet<DeviceId>,
+    /// The doors of that ticket, and these relays: they alone say whether it is worth anything.
+    named: BTreeSet<DeviceId>,
     clock: Clock,
     counter: Box<dyn UseCounter>,
     state: Mutex<State>,
@@ -69,18 +71,23 @@ struct State {
     /// Where there is no room for another: who is here.
     full: Option<BTreeSet<DeviceId>>,
     /// Greetings sent, until their answers come: one a device, since Hellos take turns.
-    sent: BTreeMap<(DeviceId, [u8; 32]), Greeting>,
+    sent: VecDeque<((DeviceId, [u8; 32]), Greeting)>,
     admitted: Option<Admitted>,
     /// The charter that a relay without one has begun with.
     begun: Option<Charter>,
     /// Roles of those who have been admitted by their tickets, and are not linked yet.
-    promised: BTreeMap<DeviceId, RoleId>,
-    /// The newest refusal, to be told to the person if nobody admits.
+    promised: VecDeque<(DeviceId, RoleId)>,
+    /// The newest refusal by a device that the ticket names.
     refused: Option<Refusal>,
+    /// The newest by anybody else, or by who has not shown to know the organisation: to be told to the
+    /// person if nobody admits, and worth nothing more.
+    hinted: Option<Refusal>,
     /// The same of a member, with who it was, until it is told.
     turned_away: Option<(DeviceId, Refusal)>,
     /// What the last one has shown who says that this device was removed.
     proof: Vec<Piece>,
+    /// Devices that are dialled now, and whose records show that they are members'.
+    expected: VecDeque<DeviceId>,
     /// Devices that are to become this member's, with their consents, until they are added.
     additions: BTreeMap<DeviceId, Signature>,
 }
@@ -110,8 +117,9 @@ impl Doorkeeper {
         let organisation = ticket.invite().organisation;
         let recovery = recovery.map(|printed| Recovery::of(organisation, printed, &key));
         let led_by = ticket.relays.iter().map(|relay| relay.device).collect();
+        let named = ticket.doors.iter().chain(&ticket.relays).map(|place| place.device).collect();
         let standing = Standing::Newcomer(Box::new(ticket));
-        Self { recovery, led_by, ..Self::new(key, standing, presence, clock, counter) }
+        Self { recovery, led_by, named, ..Self::new(key, standing, presence, clock, counter) }
     }
 
     /// A relay's, which belongs to no member, and learns of the `charter` from the first that comes
@@ -138,17 +146,19 @@ impl Doorkeeper {
             standing,
             presence,
             full: None,
-            sent: BTreeMap::new(),
+            sent: VecDeque::new(),
             admitted: None,
             begun: None,
-            promised: BTreeMap::new(),
+            promised: VecDeque::new(),
             refused: None,
+            hinted: None,
             turned_away: None,
             proof: Vec::new(),
+            expected: VecDeque::new(),
             additions: BTreeMap::new(),
         };
-        let (recovery, led_by) = (None, BTreeSet::new());
-        Self { key, recovery, led_by, clock, counter, state: Mutex::new(state) }
+        let (recovery, led_by, named) = (None, BTreeSet::new(), BTreeSet::new());
+        Self { key, recovery, led_by, named, clock, counter, state: Mutex::new(state) }
     }
 
     /// Tells where this node can be reached, for the Hellos to come.
@@ -169,6 +179,17 @@ impl Doorkeeper {
         self.lock().presence.listening = channels;
     }
 
+    /// Tells that `device`, which is dialled now, is a member's: its record has shown so, whether the
+    /// charter has it yet or not. [PROTO-3.11]
+    pub fn expect(&self, device: DeviceId) {
+        let mut state = self.lock();
+        state.expected.retain(|it| *it != device);
+        if state.expected.len() >= EXPECTED_LIMIT {
+            state.expected.pop_front();
+        }
+        state.expected.push_back(device);
+    }
+
     /// Tells who is here where there is no room for another; none where there is.
     pub fn set_full(&self, here: Option<BTreeSet<DeviceId>>) {
         self.lock().full = here;
@@ -186,12 +207,29 @@ impl Doorkeeper {
 
     /// The role that a device that is linked now was promised by its ticket, once. [PROTO-4.8]
     pub fn take_promised(&self, device: DeviceId) -> Option<RoleId> {
-        self.lock().promised.remove(&device)
+        forget_promise(&mut self.lock().promised, device)
     }
 
-    /// Why the last one who answered did not admit.
+    /// Why the last one did not admit whom the ticket names.
     pub fn last_refusal(&self) -> Option<Refusal> {
         self.lock().refused
+    }
+
+    /// Why the last one did not admit whom the ticket does not name, or who has not shown to know the
+    /// organisation. Anybody can say so. [PROTO-3.6]
+    pub fn last_hint(&self) -> Option<Refusal> {
+        self.lock().hinted
+    }
+
+    /// The answer to `peer`'s greeting that refuses it for this reason.
+    pub fn refuse(
+        &self,
+        refusal: Refusal,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        greeting: &[u8],
+    ) -> Vec<u8> {
+        self.lock().refuse(refusal, peer, exporter, greeting)
     }
 
     /// Who has refused this member's device last, and why, once.
@@ -249,7 +287,7 @@ impl Doorkeeper {
         let Request::Redeem { invite_key, expires, share, addition, role, .. } = opened.request()
         else {
             // It has come in elsewhere, and has there what it was promised.
-            state.promised.remove(&peer);
+            forget_promise(&mut state.promised, peer);
             return Ok(opened.accept(&listener));
         };
         if let Some(share) = share {
@@ -272,23 +310,67 @@ impl Doorkeeper {
         }
         let role = *role;
         let accepted = opened.accept(&listener);
-        match role {
-            Some(role) => {
-                if state.promised.len() >= PROMISED_LIMIT {
-                    state.promised.pop_first();
-                }
-                state.promised.insert(peer, role);
+        // It may ask again, by another ticket.
+        forget_promise(&mut state.promised, peer);
+        if let Some(role) = role {
+            if state.promised.len() >= PROMISED_LIMIT {
+                state.promised.pop_front();
             }
-            // It asks again, by another ticket.
-            None => drop(state.promised.remove(&peer)),
+            state.promised.push_back((peer, role));
         }
         Ok(accepted)
+    }
+}
+
+fn forget_promise(promised: &mut VecDeque<(DeviceId, RoleId)>, device: DeviceId) -> Option<RoleId> {
+    let place = promised.iter().position(|(it, _)| *it == device)?;
+    promised.remove(place).map(|(_, role)| role)
+}
+
+impl State {
+    fn refuse(
+        &self,
+        refusal: Refusal,
+        peer: DeviceId,
+        exporter: &[u8; 32],
+        greeting: &[u8],
+    ) -> Vec<u8> {
+        let (organisation, charter) = match &self.standing {
+            Standing::Member(charter, _) | Standing::Relay(charter) => {
+                (charter.organisation(), Some(&**charter))
+            }
+            Standing::Newcomer(ticket) => (ticket.invite().organisation, None),
+            Standing::NewRelay(organisation) => (*organisation, None),
+        };
+        hello::refuse(refusal, organisation, charter, exporter, peer, greeting)
+    }
+
+    /// What this node says of itself to `peer`: to whom nothing shows to be a member or a relay, or to be
+    /// named by the ticket, no more than it takes to be admitted. The rest comes by the link.
+    /// [PROTO-3.11]
+    fn presence_for(&self, peer: DeviceId, is_named: bool) -> Presence {
+        let is_known = match &self.standing {
+            Standing::Member(charter, _) | Standing::Relay(charter) => {
+                self.expected.contains(&peer)
+                    || charter.owner(peer).is_some()
+                    || charter.state().relay(peer).is_some()
+            }
+            Standing::Newcomer(_) => is_named,
+            Standing::NewRelay(_) => false,
+        };
+        let mut presence = self.presence.clone();
+        if !is_known {
+            presence.addresses.clear();
+            presence.listening.clear();
+        }
+        presence
     }
 }
 
 impl Admission for Doorkeeper {
     fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8> {
         let mut state = self.lock();
+        let presence = &state.presence_for(peer, self.named.contains(&peer));
         let greeting = match &state.standing {
             // It was dialled before a door has let us in. It would take us for a member, and have the
             // link end at once, since we know of no charter yet that names it.
@@ -303,15 +385,15 @@ impl Admission for Doorkeeper {
                     Some(_) => Greeting::member_to_relay,
                     None => Greeting::member,
                 };
-                Ok(greet(charter, self.key.id(), &chain, &state.presence, *exporter))
+                Ok(greet(charter, self.key.id(), &chain, presence, *exporter))
             }
             Standing::Relay(charter) => {
-                Ok(Greeting::relay(charter, self.key.id(), &state.presence, *exporter))
+                Ok(Greeting::relay(charter, self.key.id(), presence, *exporter))
             }
             // It waits for who dials it.
             Standing::NewRelay(_) => return Vec::new(),
             Standing::Newcomer(ticket) => {
-                let (now, presence) = (self.clock.unix(), &state.presence);
+                let now = self.clock.unix();
                 match ticket.invite().member {
                     Some(member) => Greeting::redeem_as_device(
                         now, ticket, &self.key, member, presence, *exporter,
@@ -334,9 +416,9 @@ impl Admission for Doorkeeper {
         };
         let bytes = greeting.bytes().to_vec();
         if state.sent.len() >= SENT_LIMIT {
-            state.sent.pop_first();
+            state.sent.pop_front();
         }
-        state.sent.insert((peer, *exporter), greeting);
+        state.sent.push_back(((peer, *exporter), greeting));
         bytes
     }
 
@@ -349,15 +431,7 @@ impl Admission for Doorkeeper {
         let mut state = self.lock();
         match self.open(&mut state, peer, exporter, greeting) {
             Ok((answer, hello)) => (answer, Ok(hello)),
-            Err(refusal) => {
-                let answer = match &state.standing {
-                    Standing::Member(charter, _) | Standing::Relay(charter) => {
-                        hello::refuse(refusal, charter, exporter, peer, greeting)
-                    }
-                    Standing::Newcomer(_) | Standing::NewRelay(_) => refusal.answer(),
-                };
-                (answer, Err(refusal))
-            }
+            Err(refusal) => (state.refuse(refusal, peer, exporter, greeting), Err(refusal)),
         }
     }
 
@@ -368,7 +442,9 @@ impl Admission for Doorkeeper {
         answer: &[u8],
     ) -> Result<PeerHello, HelloError> {
         let mut state = self.lock();
-        let greeting = state.sent.remove(&(peer, *exporter)).ok_or(HelloError::Malformed)?;
+        let place = state.sent.iter().position(|(of, _)| *of == (peer, *exporter));
+        let (_, greeting) =
+            place.and_then(|place| state.sent.remove(place)).ok_or(HelloError::Malformed)?;
         match greeting.read_answer(peer, answer) {
             Ok(welcome) => {
                 if let Standing::Newcomer(_) = state.standing {
@@ -384,8 +460,14 @@ impl Admission for Doorkeeper {
                 match &error {
                     // Its doors are yet to be heard.
                     HelloError::Refused(Refusal::Leads) => {}
-                    HelloError::Refused(refusal) => {
-                        state.refused = Some(*refusal);
+                    HelloError::Refused(refusal) | HelloError::Unsealed(refusal) => {
+                        // [PROTO-3.6]
+                        let is_sealed = matches!(error, HelloError::Refused(_));
+                        if is_sealed && self.named.contains(&peer) {
+                            state.refused = Some(*refusal);
+                        } else {
+                            state.hinted = Some(*refusal);
+                        }
                         if matches!(state.standing, Standing::Member(..)) {
                             state.turned_away = Some((peer, *refusal));
                         }
@@ -421,6 +503,9 @@ const PROMISED_LIMIT: usize = 256;
 
 /// Greetings whose answers have not come; the oldest Hello then fails.
 const SENT_LIMIT: usize = 256;
+
+/// Devices dialled last whose records are known; others are told less until they have shown themselves.
+const EXPECTED_LIMIT: usize = 256;
 
 /// Devices that wait to be added at a time.
 const ADDITIONS_MAX: usize = 16;

@@ -48,8 +48,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The answer that says so.
-    pub fn answer(self) -> Vec<u8> {
+    /// The answer that says so, without a seal.
+    pub(super) fn answer(self) -> Vec<u8> {
         [&MAGIC[..], &[0, self.code()]].concat()
     }
 
@@ -112,9 +112,13 @@ impl From<IssueError> for Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HelloError {
-    /// The listener does not want to.
+    /// The listener does not want to; it knows the organisation.
     #[error("{0}")]
     Refused(Refusal),
+    /// The listener says so, and has not shown that it knows the organisation: anybody could.
+    /// [PROTO-3.6]
+    #[error("{0}")]
+    Unsealed(Refusal),
     /// The listener says that the dialler was removed, and shows these pieces of the charter for it.
     /// They are to be taken as any others are: it is so if the charter says so then. [PROTO-3.8]
     #[error("{}", Refusal::Removed)]

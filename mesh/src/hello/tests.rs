@@ -163,11 +163,52 @@ fn each_refusal_has_its_reason() {
         let refusal = Refusal::from_code(code).unwrap();
         assert_eq!(refusal.code(), code);
         let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
-        let error = greeting.read_answer(founder.key.id(), &refusal.answer()).unwrap_err();
+        let answer = refuse_by(&charter, refusal, &bob, greeting.bytes());
+        let error = greeting.read_answer(founder.key.id(), &answer).unwrap_err();
         assert_eq!(error, HelloError::Refused(refusal));
         assert_eq!(error.to_string(), refusal.to_string());
     }
     assert_eq!([Refusal::from_code(0), Refusal::from_code(13)], [None, None]);
+}
+
+/// What a listener with this charter answers that refuses.
+fn refuse_by(charter: &Charter, refusal: Refusal, remote: &Party, bytes: &[u8]) -> Vec<u8> {
+    let organisation = charter.organisation();
+    refuse(refusal, organisation, Some(charter), &EXPORTER, remote.key.id(), bytes)
+}
+
+/// Anybody on the LAN could tell a newcomer that its ticket was worth nothing. [PROTO-3.6]
+#[test]
+fn who_does_not_know_the_organisation_refuses_no_ticket() {
+    let (charter, founder) = squad();
+    let bob = Party::new(2, "Bob");
+    let ticket = ticket(&charter, &founder, 0, &[&founder]);
+    let reads =
+        |answer: &[u8]| redeem(&ticket, &bob).read_answer(founder.key.id(), answer).unwrap_err();
+    for code in 1..=12 {
+        let refusal = Refusal::from_code(code).unwrap();
+        let unsealed = match refusal {
+            Refusal::Version | Refusal::Stranger => HelloError::Unsealed(refusal),
+            _ => HelloError::Malformed,
+        };
+        assert_eq!(reads(&refusal.answer()), unsealed);
+        // Sealed for another link, or altered, it is worth nothing either.
+        let elsewhere = Greeting::redeem(NOW, &ticket, bob.key.id(), None, &bob.presence, [8; 32]);
+        let elsewhere = elsewhere.unwrap();
+        let organisation = charter.organisation();
+        let answer = refuse(refusal, organisation, None, &[8; 32], bob.key.id(), elsewhere.bytes());
+        assert!(
+            elsewhere.read_answer(founder.key.id(), &answer) == Err(HelloError::Refused(refusal))
+        );
+        assert_eq!(reads(&answer), HelloError::Malformed);
+        let mut altered = refuse_by(&charter, refusal, &bob, redeem(&ticket, &bob).bytes());
+        altered[5] = code % 12 + 1;
+        assert_eq!(reads(&altered), HelloError::Malformed);
+    }
+    // Who does not know the listener's organisation is told no more than that.
+    let other = Charter::found("Squad", "Voice", &founder.key, None, &SeededRandom::new(6));
+    let answer = refuse_by(&other, Refusal::Busy, &bob, redeem(&ticket, &bob).bytes());
+    assert_eq!(reads(&answer), HelloError::Unsealed(Refusal::Stranger));
 }
 
 /// An organisation that has changed its root keys often still lets newcomers in.
@@ -310,7 +351,7 @@ proptest! {
     fn any_bytes_are_refused(body in proptest::collection::vec(any::<u8>(), 0..400), sealed in any::<bool>()) {
         let (charter, founder) = squad();
         let bob = Party::new(2, "Bob");
-        let mut bytes = [&MAGIC[..], &[1, 1], &tag(charter.organisation(), DIALLER, &EXPORTER)].concat();
+        let mut bytes = [&MAGIC[..], &[1, 1], &tag_of(charter.organisation(), DIALLER, &EXPORTER)].concat();
         if sealed {
             let key = side_key(charter.organisation(), b"body", DIALLER, &EXPORTER);
             let body = seal_once(&key, &bytes, &body);

@@ -54,3 +54,126 @@ fn a_relay_of_the_ticket_saw_a_newcomer_come_and_go() {
     newcomer.set_charter(&Arc::new(known));
     assert_eq!(greets(&relay, relay_id, [4; 32]), (true, true));
 }
+
+fn presence() -> Presence {
+    let (name, addresses) =
+        ("Wren".to_owned(), vec!["192.0.2.9:7000".parse().expect("an address")]);
+    let listening = vec![ChannelId::from_bytes([3; 16])];
+    Presence { incarnation: 1, name, addresses, listening }
+}
+
+/// A founder with a ticket that names its device alone, and one more member.
+struct Squad {
+    charter: Arc<Charter>,
+    founder: DeviceKey,
+    other: DeviceKey,
+    ticket: Ticket,
+}
+
+impl Squad {
+    fn new() -> Self {
+        let random = SeededRandom::new(1);
+        let [founder, other] = [(); 2].map(|()| DeviceKey::generate(&random));
+        let mut charter = Charter::found("Falconry", "Field", &founder, None, &random);
+        let member = charter.member_of(founder.id());
+        let certificate = charter.issue(&founder, member, other.id(), None).expect("it may");
+        charter.take(Piece::Certificate(certificate)).expect("it is sound");
+        let terms = Terms { expires: Clock.unix() + Duration::from_secs(60), uses: 0, role: None };
+        let door = Door { device: founder.id(), addresses: Vec::new() };
+        let organisation = charter.organisation();
+        let ticket = Ticket::issue(&founder, organisation, "Falconry", terms, vec![door], &random);
+        Self { charter: Arc::new(charter), founder, other, ticket }
+    }
+
+    fn door(&self, key: &DeviceKey) -> Doorkeeper {
+        let (key, charter) = (DeviceKey::from_secret(&key.secret()), Arc::clone(&self.charter));
+        let member = charter.member_of(key.id());
+        Doorkeeper::member(key, charter, member, presence(), Clock, Box::new(NoTickets))
+    }
+
+    fn newcomer(&self, key: &DeviceKey) -> Doorkeeper {
+        let key = DeviceKey::from_secret(&key.secret());
+        let ticket = self.ticket.clone();
+        Doorkeeper::newcomer(key, None, ticket, presence(), Clock, Box::new(NoTickets))
+    }
+}
+
+/// A byte from anybody on the LAN, which nobody had sealed, ended a newcomer's program.
+#[test]
+fn a_stranger_on_the_lan_ended_any_join() {
+    let squad = Squad::new();
+    let newcomer_key = DeviceKey::generate(&SeededRandom::new(2));
+    let newcomer = squad.newcomer(&newcomer_key);
+    let (named, exporter) = (squad.founder.id(), [1; 32]);
+    let stranger = DeviceKey::generate(&SeededRandom::new(3)).id();
+    for code in 1..=12 {
+        for from in [stranger, named] {
+            newcomer.greeting(from, &exporter);
+            let answer = [b"HARK", &[0, code][..]].concat();
+            assert!(newcomer.conclude(from, &exporter, &answer).is_err());
+            assert_eq!(newcomer.last_refusal(), None, "{code}");
+        }
+    }
+    // It is told to the person, at the end.
+    assert_eq!(newcomer.last_hint(), Some(Refusal::Stranger));
+    // Who knows the organisation counts if the ticket names it, and else does not.
+    for (key, counts) in [(&squad.other, false), (&squad.founder, true)] {
+        let greeting = newcomer.greeting(key.id(), &exporter);
+        let door = squad.door(key);
+        let used_up = Refusal::TicketUsedUp;
+        let answer = door.refuse(used_up, newcomer_key.id(), &exporter, &greeting);
+        assert!(newcomer.conclude(key.id(), &exporter, &answer).is_err());
+        assert_eq!(newcomer.last_refusal(), counts.then_some(used_up));
+        assert_eq!(newcomer.last_hint(), Some(used_up));
+    }
+}
+
+/// Whoever was dialled, a former member on the LAN with a new device, learnt where the dialler is and what
+/// it hears, before it had shown anything. [PROTO-3.11]
+#[test]
+fn a_device_that_nothing_shows_to_be_a_members_is_told_no_address_and_no_channel() {
+    let squad = Squad::new();
+    let (member, exporter) = (squad.door(&squad.other), [1; 32]);
+    let told = |by: &Doorkeeper, from: DeviceId, to: DeviceId| {
+        let greeting = by.greeting(to, &exporter);
+        // Who knows the organisation opens it, whoever that is.
+        let (_, hello) = squad.door(&squad.founder).answer(from, &exporter, &greeting);
+        let hello = hello.expect("it is in order");
+        assert_eq!((hello.name.as_str(), hello.incarnation), ("Wren", 1));
+        (hello.addresses.len(), hello.listening.len())
+    };
+    let stranger = DeviceKey::generate(&SeededRandom::new(3)).id();
+    let (founder, other) = (squad.founder.id(), squad.other.id());
+    assert_eq!(told(&member, other, stranger), (0, 0));
+    assert_eq!(told(&member, other, founder), (1, 1));
+    // A newcomer is dialled by its record before the charter has it.
+    member.expect(stranger);
+    assert_eq!(told(&member, other, stranger), (1, 1));
+    let key = DeviceKey::generate(&SeededRandom::new(2));
+    let newcomer = squad.newcomer(&key);
+    // A door has a newcomer hear the first channel.
+    assert_eq!(told(&newcomer, key.id(), stranger), (0, 1));
+    assert_eq!(told(&newcomer, key.id(), founder), (1, 1));
+}
+
+/// Of too many Hellos under way, the device with the lowest id lost its own, however new it was.
+#[test]
+fn the_oldest_hello_makes_room_and_not_that_of_the_lowest_device() {
+    let squad = Squad::new();
+    let member = squad.door(&squad.other);
+    let random = SeededRandom::new(4);
+    let mut devices: Vec<_> = (0..SENT_LIMIT).map(|_| DeviceKey::generate(&random).id()).collect();
+    devices.sort_unstable();
+    // The lowest comes last but one.
+    devices.rotate_left(1);
+    devices.push(DeviceKey::generate(&random).id());
+    for device in &devices {
+        assert!(!member.greeting(*device, &[1; 32]).is_empty());
+    }
+    let answer = [b"HARK", &[0, 1][..]].concat();
+    let read = |device: &DeviceId| member.conclude(*device, &[1; 32], &answer).err();
+    assert_eq!(read(&devices[0]), Some(HelloError::Malformed), "the oldest is forgotten");
+    for device in &devices[1..] {
+        assert_eq!(read(device), Some(HelloError::Unsealed(Refusal::Version)));
+    }
+}

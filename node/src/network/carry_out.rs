@@ -21,6 +21,10 @@ impl Runner {
             } else if let Some(transmit) = squad.poll_transmit() {
                 self.wires.transmit(now, transmit, squad);
             } else if let Some(dial) = squad.poll_dial(now) {
+                let member = dial.device.filter(|it| squad.directory().record(*it).is_some());
+                if let Some(member) = member {
+                    self.config.doorkeeper.expect(member);
+                }
                 self.wires.dial(now, dial, Some(squad));
             } else if let Some(persist) = squad.poll_persist() {
                 self.persist(persist);

@@ -20,7 +20,7 @@ impl Runner {
         let hides = self.config.relay_only;
         let patience = if refusal.is_some() { JOIN_REFUSED_TIMEOUT } else { JOIN_TIMEOUT };
         if now >= joining.since + patience {
-            match refusal {
+            match refusal.or(self.config.doorkeeper.last_hint()) {
                 Some(refusal) => anyhow::bail!("{refusal}"),
                 None if hides => anyhow::bail!(
                     "nobody of {:?} answers by the ticket's relays: are a relay and one of its \
@@ -81,7 +81,8 @@ impl Runner {
     }
 }
 
-/// Whether another door would say the same. Not of an expired ticket: by this device's clock it is
+/// Whether another door would say the same, where one has said so that the ticket names. Not of an
+/// expired ticket: by this device's clock it is
 /// good, so that door's clock may be wrong.
 fn is_final(refusal: Refusal) -> bool {
     matches!(
@@ -97,5 +98,5 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// What can be reached directly is, so relays are used this much later.
 const LED_AFTER: Duration = Duration::from_millis(300);
 
-/// One that was refused at a door gives the other doors this long.
+/// One that was refused at a door of its ticket gives the other doors this long.
 const JOIN_REFUSED_TIMEOUT: Duration = Duration::from_secs(5);

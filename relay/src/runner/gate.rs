@@ -40,7 +40,8 @@ impl Admission for Gate {
     ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
         if self.keeps_out(peer) {
             // For this relay there is no room for it; it is a member all the same.
-            return (Refusal::Busy.answer(), Err(Refusal::Busy));
+            let answer = self.doorkeeper.refuse(Refusal::Busy, peer, exporter, greeting);
+            return (answer, Err(Refusal::Busy));
         }
         self.doorkeeper.answer(peer, exporter, greeting)
     }

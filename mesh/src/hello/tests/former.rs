@@ -19,7 +19,7 @@ fn knock(
     let chain = known.chain_of(member);
     let greeting = Greeting::member(known, bob.key.id(), &chain, &bob.presence, EXPORTER);
     let refusal = open(charter, founder, bob, greeting.bytes()).err().unwrap();
-    let answer = refuse(refusal, charter, &EXPORTER, bob.key.id(), greeting.bytes());
+    let answer = refuse_by(charter, refusal, bob, greeting.bytes());
     assert!(answer.len() <= HELLO_MAX_BYTES);
     (refusal, greeting.read_answer(founder.key.id(), &answer).unwrap_err())
 }
@@ -73,7 +73,8 @@ fn nobody_is_thrown_out_by_words() {
     // A code alone says nothing that would end anything.
     let chain = charter.chain_of(member);
     let greeting = Greeting::member(&charter, bob.key.id(), &chain, &bob.presence, EXPORTER);
-    let told = greeting.read_answer(founder.key.id(), &Refusal::Removed.answer());
+    let answer = refuse_by(&charter, Refusal::Removed, &bob, greeting.bytes());
+    let told = greeting.read_answer(founder.key.id(), &answer);
     assert_eq!(told.unwrap_err(), HelloError::Refused(Refusal::Removed));
 
     // A stranger who shows Bob's certificate learns nothing of what became of Bob.
@@ -82,8 +83,9 @@ fn nobody_is_thrown_out_by_words() {
     let greeting = Greeting::member(&known, stranger.key.id(), &chain, &bob.presence, EXPORTER);
     let refusal = open(&charter, &founder, &stranger, greeting.bytes()).err().unwrap();
     assert_eq!(refusal, Refusal::Certificate);
-    let answer = refuse(refusal, &charter, &EXPORTER, stranger.key.id(), greeting.bytes());
-    assert_eq!(answer, Refusal::Certificate.answer());
+    let answer = refuse_by(&charter, refusal, &stranger, greeting.bytes());
+    let told = greeting.read_answer(founder.key.id(), &answer);
+    assert_eq!(told.unwrap_err(), HelloError::Refused(Refusal::Certificate));
 }
 
 /// [PROTO-3.8] What was sealed for one link is nothing on another.
@@ -98,7 +100,7 @@ fn a_proof_is_read_by_whom_it_was_sealed_for() {
         Greeting::member(&known, bob.key.id(), &chain, &bob.presence, exporter)
     };
     let greeting = greet(EXPORTER);
-    let mut answer = refuse(Refusal::Removed, &charter, &EXPORTER, bob.key.id(), greeting.bytes());
+    let mut answer = refuse_by(&charter, Refusal::Removed, &bob, greeting.bytes());
     let elsewhere = greet([8; 32]).read_answer(founder.key.id(), &answer).unwrap_err();
     assert_eq!(elsewhere, HelloError::Malformed);
     *answer.last_mut().unwrap() ^= 1;
@@ -120,7 +122,7 @@ fn a_retired_device_is_shown_that_it_was() {
     let chain = known.chain_of(member);
     let greeting = Greeting::member(&known, second.key.id(), &chain, &second.presence, EXPORTER);
     let refusal = open(&charter, &founder, &second, greeting.bytes()).err().unwrap();
-    let answer = refuse(refusal, &charter, &EXPORTER, second.key.id(), greeting.bytes());
+    let answer = refuse_by(&charter, refusal, &second, greeting.bytes());
     let told = greeting.read_answer(founder.key.id(), &answer).unwrap_err();
     let HelloError::Ended(pieces) = told else { panic!("no proof: {told}") };
     known.take_all(pieces);

@@ -96,7 +96,10 @@ fn a_relay_redeems_no_ticket() {
     let listener = as_relay(&charter, &relay);
     let opened = open_greeting(NOW, &listener, &EXPORTER, cid.key.id(), knock.bytes());
     assert_eq!(opened.err(), Some(Refusal::Leads));
-    let answer = knock.read_answer(relay.key.id(), &Refusal::Leads.answer());
+    let invite = invite_of(charter.organisation(), &EXPORTER, knock.bytes());
+    assert_eq!(invite, Some(ticket.invite().invite_key));
+    let answer = refuse_by(&charter, Refusal::Leads, &cid, knock.bytes());
+    let answer = knock.read_answer(relay.key.id(), &answer);
     assert_eq!(answer, Err(HelloError::Refused(Refusal::Leads)));
     let refused = |ticket: &Ticket, now| {
         let knock = redeem(ticket, &cid);
