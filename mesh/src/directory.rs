@@ -128,6 +128,11 @@ impl Directory {
         after.chain(self.entries.range(..=device)).map(|(_, entry)| &entry.record)
     }
 
+    /// Where the members say that they listen.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.records().flat_map(|record| record.unverified().addresses.iter().copied())
+    }
+
     /// The directory for the disk.
     pub fn snapshot(&self) -> Vec<u8> {
         encode(&Snapshot::truncated(self.records().cloned()))

@@ -19,12 +19,12 @@ use futures::future::poll_fn;
 use hark_keys::{DeviceId, DeviceKey, MemberId, ObjectHash};
 use hark_mesh::{
     charter::CertificateChain,
-    hello::{HelloError, PeerHello, Refusal},
+    hello::{HelloError, PeerHello},
 };
 use hark_node::{
     clock::Clock,
     link::{
-        Admission, LinkEvent, LinkTransport, Links, Muxer, Outlet, UdpBinder, address_of,
+        Admission, Denial, LinkEvent, LinkTransport, Links, Muxer, Outlet, UdpBinder, address_of,
         multiaddr_of,
     },
     random::SystemRandom,
@@ -299,7 +299,7 @@ impl Admission for Everybody {
         peer: DeviceId,
         _: &[u8; 32],
         _: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
+    ) -> (Vec<u8>, Result<PeerHello, Denial>) {
         (b"come in".to_vec(), Ok(hello(peer)))
     }
 

@@ -18,7 +18,10 @@ use hark_mesh::{
     hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
 };
 
-use crate::{clock::Clock, link::Admission};
+use crate::{
+    clock::Clock,
+    link::{Admission, Denial},
+};
 
 /// Counts on disk the devices that a limited ticket has admitted. [PROTO-4.5]
 pub trait UseCounter: Send + Sync {
@@ -427,12 +430,21 @@ impl Admission for Doorkeeper {
         peer: DeviceId,
         exporter: &[u8; 32],
         greeting: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
+    ) -> (Vec<u8>, Result<PeerHello, Denial>) {
         let mut state = self.lock();
-        match self.open(&mut state, peer, exporter, greeting) {
-            Ok((answer, hello)) => (answer, Ok(hello)),
-            Err(refusal) => (state.refuse(refusal, peer, exporter, greeting), Err(refusal)),
-        }
+        let refusal = match self.open(&mut state, peer, exporter, greeting) {
+            Ok((answer, hello)) => return (answer, Ok(hello)),
+            Err(refusal) => refusal,
+        };
+        let answer = state.refuse(refusal, peer, exporter, greeting);
+        let led = match &state.standing {
+            Standing::Relay(charter) if refusal == Refusal::Leads => {
+                hello::invite_of(charter.organisation(), exporter, greeting)
+            }
+            _ => None,
+        };
+        let denial = led.map_or(Denial::Refused(refusal), |invite| Denial::Led { invite });
+        (answer, Err(denial))
     }
 
     fn conclude(

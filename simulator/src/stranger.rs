@@ -1,15 +1,12 @@
 //! Strangers: they begin handshakes and go on with none.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io::{self, IoSliceMut},
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -22,18 +19,19 @@ use quinn::{
 
 use crate::{context, network::SimBinder};
 
-/// Begins a handshake with each of `addresses` every so often, on the machine of this name.
+/// Begins a handshake with each of `addresses` every so often, on the machine of this name; where it
+/// `answers`, it shows that it is there if it is asked to.
 pub(crate) async fn knock(
     name: String,
     mut binder: SimBinder,
     addresses: Vec<SocketAddr>,
-    every: Duration,
-    lasting: Duration,
+    (every, lasting): (Duration, Duration),
+    answers: bool,
 ) -> io::Result<()> {
     context::enter_host(&name);
     let key = DeviceKey::generate(&SystemRandom);
     let socket = binder.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
-    let socket = Arc::new(FirstPackets { socket, begun: AtomicUsize::new(0) });
+    let socket = Arc::new(FirstPackets { socket, answers, sent: Mutex::default() });
     let config = noise::endpoint_config(&key);
     let (sends, runtime) = (Arc::clone(&socket) as _, Arc::new(TokioRuntime));
     let endpoint = Endpoint::new_with_abstract_socket(config, None, sends, runtime)?;
@@ -43,7 +41,6 @@ pub(crate) async fn knock(
     let end = tokio::time::Instant::now() + lasting;
     while tokio::time::Instant::now() < end {
         for address in &addresses {
-            socket.begun.fetch_add(1, Ordering::Relaxed);
             begun.extend(endpoint.connect_with(config.clone(), *address, "hark").ok());
         }
         while begun.len() > BEGUN_MAX {
@@ -54,12 +51,28 @@ pub(crate) async fn knock(
     Ok(())
 }
 
-/// A socket that lets out the first packet of each handshake, and hears nothing: the other side is not
-/// told that a handshake is given up.
+/// A socket that lets out the first packet to each connection id, and hears nothing, but for who asks
+/// whether it is there: the other side is not told that a handshake is given up.
 #[derive(Debug)]
 struct FirstPackets {
     socket: Arc<dyn AsyncUdpSocket>,
-    begun: AtomicUsize,
+    /// Whether it hears Retry packets, which bring another connection id (RFC 9000, 17.2.5).
+    answers: bool,
+    /// The connection ids to which something was sent.
+    sent: Mutex<BTreeSet<Vec<u8>>>,
+}
+
+impl FirstPackets {
+    fn is_first(&self, packet: &[u8]) -> bool {
+        // RFC 9000, 17.2: a byte, the version, then the id with its length.
+        let id = packet.get(5).and_then(|length| packet.get(6..6 + usize::from(*length)));
+        let Some(id) = id.filter(|_| packet[0] & LONG_HEADER != 0) else { return false };
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.len() >= SENT_MAX {
+            sent.clear();
+        }
+        sent.insert(id.to_vec())
+    }
 }
 
 impl AsyncUdpSocket for FirstPackets {
@@ -68,19 +81,24 @@ impl AsyncUdpSocket for FirstPackets {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let left = self
-            .begun
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if left.is_ok() { self.socket.try_send(transmit) } else { Ok(()) }
+        if self.is_first(transmit.contents) { self.socket.try_send(transmit) } else { Ok(()) }
     }
 
     fn poll_recv(
         &self,
-        _: &mut Context<'_>,
-        _: &mut [IoSliceMut<'_>],
-        _: &mut [RecvMeta],
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        Poll::Pending
+        if !self.answers {
+            return Poll::Pending;
+        }
+        loop {
+            let count = ready!(self.socket.poll_recv(cx, &mut buffers[..1], &mut meta[..1]))?;
+            if count > 0 && buffers[0][0] & (LONG_HEADER | TYPE) == LONG_HEADER | TYPE {
+                return Poll::Ready(Ok(count));
+            }
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -89,4 +107,11 @@ impl AsyncUdpSocket for FirstPackets {
 }
 
 /// Handshakes whose state is kept; the oldest is forgotten, as nothing more comes of it.
-const BEGUN_MAX: usize = 32;
+const BEGUN_MAX: usize = 1_024;
+
+/// Connection ids that are remembered; then all are forgotten, and packets may go out again.
+const SENT_MAX: usize = 65_536;
+
+/// The bit of a packet with a long header, and those of its type: a Retry has both (RFC 9000, 17.2).
+const LONG_HEADER: u8 = 0x80;
+const TYPE: u8 = 0x30;

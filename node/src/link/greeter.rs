@@ -21,7 +21,7 @@ pub trait Admission: Send + Sync {
         peer: DeviceId,
         exporter: &[u8; 32],
         greeting: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Refusal>);
+    ) -> (Vec<u8>, Result<PeerHello, Denial>);
 
     /// What the dialler makes of the answer.
     fn conclude(
@@ -30,6 +30,27 @@ pub trait Admission: Send + Sync {
         exporter: &[u8; 32],
         answer: &[u8],
     ) -> Result<PeerHello, HelloError>;
+}
+
+/// Why a dialler does not become a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// It is told this, and its connection ends.
+    Refused(Refusal),
+    /// It has shown an invite that is good, and is led to doors. [PROTO-3.10]
+    Led {
+        /// The invite's key.
+        invite: DeviceId,
+    },
+}
+
+impl From<Denial> for LinkError {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Refused(refusal) => HelloError::Refused(refusal).into(),
+            Denial::Led { invite } => Self::Led { invite },
+        }
+    }
 }
 
 /// Runs the Hello on new connections.
@@ -68,26 +89,22 @@ impl Greeter {
         tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| LinkError::Timeout)?
     }
 
-    /// As the listener.
+    /// As the listener, for as long as the lobby lets it go on. [PROTO-2.3]
     pub(super) async fn welcome(&self, connection: &Connection) -> Result<PeerHello, LinkError> {
         let device = device_of(connection)?;
         let exporter = exporter(connection)?;
-        let exchange = async {
-            let (mut send, mut receive) = connection.accept_bi().await?;
-            let greeting = read(&mut receive).await?;
-            let (answer, verdict) = self.admission.answer(device, &exporter, &greeting);
-            write(&mut send, &answer).await?;
-            match verdict {
-                Ok(hello) => Ok(hello),
-                Err(refusal) => {
-                    // The answer says why, so it must arrive before the connection ends.
-                    let _ = send.stopped().await;
-                    Err(HelloError::Refused(refusal).into())
-                }
+        let (mut send, mut receive) = connection.accept_bi().await?;
+        let greeting = read(&mut receive).await?;
+        let (answer, verdict) = self.admission.answer(device, &exporter, &greeting);
+        write(&mut send, &answer).await?;
+        match verdict {
+            Ok(hello) => Ok(hello),
+            Err(denial) => {
+                // The answer says why, so it must arrive before the connection ends.
+                let _ = send.stopped().await;
+                Err(denial.into())
             }
-        };
-        // [PROTO-2.3]
-        tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| LinkError::Timeout)?
+        }
     }
 
     fn turn(&self, device: DeviceId, relayed: bool) -> Turn {
@@ -138,7 +155,7 @@ async fn read(receive: &mut RecvStream) -> Result<Vec<u8>, LinkError> {
     Ok(message)
 }
 
-/// [PROTO-2.3] A peer that takes longer loses its connection, which frees its place.
+/// A listener that takes longer is given up.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A longer Hello is refused before it is read.

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc::UnboundedSender};
 use super::{
     checks::AwaitedCheck,
     fast::{FastPath, Opened, Outlet},
+    lobby::Known,
     transport::multiaddr_of,
     tunnel::{self, Tunnels},
     visits::Visits,
@@ -259,6 +260,8 @@ pub struct Links {
     awaited_check: AwaitedCheck,
     /// Devices whose NATs and ours are being opened, until when.
     punching: Mutex<BTreeMap<DeviceId, Timestamp>>,
+    /// Where members have been.
+    known: Mutex<Known>,
 }
 
 impl Links {
@@ -285,6 +288,7 @@ impl Links {
             visits: Visits::default(),
             awaited_check: AwaitedCheck::default(),
             punching: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -412,6 +416,17 @@ impl Links {
         let mut punching = lock(&self.punching);
         punching.retain(|_, until| *until > now);
         punching.insert(device, now + PUNCHED_WITHIN);
+    }
+
+    /// Members say that they can be reached at these addresses, and at no others any more: who comes
+    /// from there has places of its own at our door. The first 4,096 count. [PROTO-2.12]
+    pub fn expect_from(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        lock(&self.known).tell(addresses);
+    }
+
+    /// Whether members have been at `address`, or say so.
+    pub(super) fn has_known(&self, address: SocketAddr) -> bool {
+        lock(&self.known).has(address)
     }
 
     /// The devices that have a link.
@@ -544,6 +559,9 @@ impl Links {
         links.insert(position.unwrap_or(links.len()), Arc::clone(&link));
         drop(standing);
         self.visits.end(device);
+        if let Some(address) = link.address() {
+            lock(&self.known).see(now, address);
+        }
         self.tell(LinkEvent::Up(Arc::clone(&link)));
         if !relayed.is_empty() {
             tokio::spawn(retire(relayed, Arc::clone(&link)));

@@ -22,7 +22,9 @@ mod congestion;
 mod fast;
 mod greeter;
 mod links;
+mod lobby;
 mod muxer;
+mod places;
 mod socket;
 mod transport;
 mod tunnel;
@@ -30,7 +32,7 @@ mod visits;
 
 pub use checks::send_check;
 pub use fast::Outlet;
-pub use greeter::Admission;
+pub use greeter::{Admission, Denial};
 pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
 pub use muxer::{Muxer, Stream};
 pub use socket::{

@@ -5,16 +5,16 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, future::BoxFuture};
-use hark_keys::{DeviceId, DeviceKey, Random, noise};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, ready},
+};
+use hark_keys::{DeviceId, DeviceKey, Random, Timestamp, noise};
 use hark_mesh::hello::{HelloError, PeerHello, Refusal};
 use libp2p::{
     Multiaddr, PeerId,
@@ -27,12 +27,17 @@ use quinn::{
     AckFrequencyConfig, AsyncUdpSocket, ConnectError, Connection, ConnectionError, Endpoint,
     EndpointConfig, Incoming, ReadExactError, TokioRuntime, TransportConfig, VarInt, WriteError,
 };
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::{Sleep, sleep},
+};
 
 use super::{
     congestion::VoiceFloor,
     fast::{FastPath, FastSocket},
     greeter::{Admission, Greeter, device_of},
     links::{CloseCode, Link, Links},
+    lobby::{Lobby, Seat, Verdict},
     muxer::Muxer,
     socket::{Binder, BoundSocket, Interfaces},
     tunnel::{INNER_MTU, TunnelSocket, is_virtual, virtual_address},
@@ -73,6 +78,15 @@ pub enum LinkError {
     /// One of the two did not want the other.
     #[error(transparent)]
     Hello(#[from] HelloError),
+    /// The dialler is led to the doors of its ticket.
+    #[error("a newcomer who is led to doors")]
+    Led {
+        /// The invite that it has shown.
+        invite: DeviceId,
+    },
+    /// Its device has as many connections at their Hellos as it may.
+    #[error("too many connections of one device")]
+    TooMany,
     /// Another address of the same device was faster.
     #[error("linked by another address")]
     AlreadyLinked,
@@ -121,7 +135,7 @@ pub struct LinkTransport {
     interfaces: Option<Interfaces>,
     addresses: BTreeSet<IpAddr>,
     pending: VecDeque<Event>,
-    unproven: Arc<AtomicUsize>,
+    reception: Reception,
     waker: Option<Waker>,
 }
 
@@ -163,7 +177,7 @@ impl LinkTransport {
             interfaces: None,
             addresses: BTreeSet::new(),
             pending: VecDeque::new(),
-            unproven: Arc::default(),
+            reception: Reception::new(),
             waker: None,
         }
     }
@@ -237,17 +251,50 @@ impl LinkTransport {
         }
     }
 
-    fn receive(&self, incoming: Incoming, socket: BoundSocket) -> Upgrade {
+    /// Somebody's first packet has come to the listener `id`, which is at `bound`.
+    fn receive(
+        &mut self,
+        (id, bound, socket): (ListenerId, SocketAddr, BoundSocket),
+        incoming: Incoming,
+    ) {
+        let (now, from) = (self.links.clock().now(), incoming.remote_address());
+        let validated = !incoming.may_retry();
+        let is_known = self.links.has_known(from);
+        let verdict = lock(&self.reception.lobby).handle_knock(now, from, is_known, validated);
+        let (seat, instead) = match verdict {
+            Verdict::Enter { seat, instead } => (seat, instead),
+            Verdict::Retry => {
+                // It may not be retried twice, which the lobby was told.
+                let _ = incoming.retry();
+                return;
+            }
+            Verdict::Ignore => return incoming.ignore(),
+        };
+        if let Some(instead) = instead {
+            self.reception.turn_out(instead);
+        }
+        // The tunnel's listener has announced no address: none would lead here.
+        let multiaddr = |address| match is_virtual(address) {
+            true => Multiaddr::empty().with(Protocol::P2pCircuit),
+            false => multiaddr_of(address),
+        };
+        let (local, remote) = (multiaddr(bound), multiaddr(from));
         let greeter = Arc::clone(&self.greeter);
         let ends = self.ends(socket);
-        let place = Place::take(&self.unproven);
-        async move {
-            let _place = place;
-            let connection = incoming.accept()?.await?;
-            let hello = greeter.welcome(&connection).await;
-            ends.finish(connection, hello, false)
-        }
-        .boxed()
+        let lobby = Arc::clone(&self.reception.lobby);
+        let guest = self.reception.guests.spawn(async move {
+            let greeted = async {
+                let connection = incoming.accept()?.await?;
+                if !lock(&lobby).handle_proven(seat, device_of(&connection)?) {
+                    CloseCode::Refused.close(&connection);
+                    return Err(LinkError::TooMany);
+                }
+                let hello = greeter.welcome(&connection).await;
+                ends.finish(connection, hello, false)
+            };
+            Guest { seat, listener: id, local, remote, greeted: greeted.await }
+        });
+        self.reception.seats.insert(seat, guest);
     }
 
     fn ends(&self, socket: BoundSocket) -> Ends {
@@ -364,38 +411,33 @@ impl Transport for LinkTransport {
                 this.handle_interface(ip, up);
                 continue;
             }
+            if let Some(guest) = this.reception.poll_guest(cx, this.links.clock().now()) {
+                let Guest { listener, local, remote, greeted, .. } = guest;
+                match greeted {
+                    Ok(link) => {
+                        return Poll::Ready(TransportEvent::Incoming {
+                            listener_id: listener,
+                            upgrade: ready(Ok(link)).boxed(),
+                            local_addr: local,
+                            send_back_addr: remote,
+                        });
+                    }
+                    Err(error) => tracing::debug!(%remote, %error, "connection refused"),
+                }
+                continue;
+            }
             let mut arrived = None;
             for listener in this.listeners.values_mut().chain([&mut this.tunnel]) {
                 if let Poll::Ready(incoming) = listener.accept.poll_unpin(cx) {
                     listener.accept = accept(listener.port.endpoint.clone());
                     let (id, bound) = (listener.id, listener.bound);
                     let socket = &listener.port.socket;
-                    arrived = incoming.map(|incoming| (id, bound, socket.clone(), incoming));
+                    arrived = incoming.map(|incoming| ((id, bound, socket.clone()), incoming));
                     break;
                 }
             }
-            let Some((listener_id, bound, socket, incoming)) = arrived else { break };
-            let unproven = this.unproven.load(Ordering::Relaxed);
-            if unproven >= UNPROVEN_LIMIT {
-                incoming.ignore();
-            } else if unproven >= RETRY_FROM && incoming.may_retry() {
-                // It may not be retried twice, which `may_retry` has told.
-                let _ = incoming.retry();
-            } else {
-                // The tunnel's listener has announced no address: none would lead here.
-                let multiaddr = |address| match is_virtual(address) {
-                    true => Multiaddr::empty().with(Protocol::P2pCircuit),
-                    false => multiaddr_of(address),
-                };
-                let send_back_addr = multiaddr(incoming.remote_address());
-                let upgrade = this.receive(incoming, socket);
-                return Poll::Ready(TransportEvent::Incoming {
-                    listener_id,
-                    upgrade,
-                    local_addr: multiaddr(bound),
-                    send_back_addr,
-                });
-            }
+            let Some((listener, incoming)) = arrived else { break };
+            this.receive(listener, incoming);
         }
         this.waker = Some(cx.waker().clone());
         Poll::Pending
@@ -442,20 +484,77 @@ pub fn multiaddr_of(address: SocketAddr) -> Multiaddr {
         .with(Protocol::QuicV1)
 }
 
-/// A handshake that has not proven itself yet: one of a bounded number.
-struct Place(Arc<AtomicUsize>);
+/// Those who have dialled, up to the end of their Hellos. The swarm hears of those alone who are
+/// admitted: strangers cost it nothing, and fill none of its limits.
+struct Reception {
+    lobby: Arc<Mutex<Lobby>>,
+    guests: JoinSet<Guest>,
+    /// What ends each of them.
+    seats: BTreeMap<Seat, AbortHandle>,
+    /// Until the next one has had its time, which is then.
+    timer: Pin<Box<Sleep>>,
+    due: Timestamp,
+}
 
-impl Place {
-    fn take(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
+/// Somebody who has dialled, and what has come of it.
+struct Guest {
+    seat: Seat,
+    listener: ListenerId,
+    local: Multiaddr,
+    remote: Multiaddr,
+    greeted: Result<(PeerId, Muxer), LinkError>,
+}
+
+impl Reception {
+    fn new() -> Self {
+        Self {
+            lobby: Arc::new(Mutex::new(Lobby::new())),
+            guests: JoinSet::new(),
+            seats: BTreeMap::new(),
+            timer: Box::pin(sleep(Duration::ZERO)),
+            due: Timestamp::ZERO,
+        }
+    }
+
+    /// The next one whose Hello is over; those who have had their time are turned out.
+    fn poll_guest(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<Guest> {
+        while let Poll::Ready(Some(guest)) = self.guests.poll_join_next(cx) {
+            // Who was turned out has left already.
+            let Ok(guest) = guest else { continue };
+            lock(&self.lobby).leave(guest.seat);
+            self.seats.remove(&guest.seat);
+            return Some(guest);
+        }
+        loop {
+            let late = lock(&self.lobby).poll_late(now);
+            let Some(late) = late else { break };
+            tracing::debug!("no Hello in time");
+            self.turn_out(late);
+        }
+        let due = lock(&self.lobby).poll_timeout()?;
+        if self.due != due {
+            self.due = due;
+            self.timer.set(sleep(due.saturating_duration_since(now)));
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            // Time has passed since.
+            self.due = Timestamp::ZERO;
+            cx.waker().wake_by_ref();
+        }
+        None
+    }
+
+    /// Ends the connection of whoever had this seat.
+    fn turn_out(&mut self, seat: Seat) {
+        if let Some(guest) = self.seats.remove(&seat) {
+            guest.abort();
+        }
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+fn lock(lobby: &Mutex<Lobby>) -> MutexGuard<'_, Lobby> {
+    // It is whole between any two statements that could panic.
+    lobby.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a new connection becomes part of.
@@ -473,8 +572,12 @@ impl Ends {
         dialled: bool,
     ) -> Result<(PeerId, Muxer), LinkError> {
         let now = self.links.clock().now();
-        let visit = matches!(hello, Err(LinkError::Hello(HelloError::Refused(Refusal::Leads))));
-        let fast = if hello.is_ok() || visit {
+        let visit = match &hello {
+            Err(LinkError::Led { invite }) => Some(Some(*invite)),
+            Err(LinkError::Hello(HelloError::Refused(Refusal::Leads))) if dialled => Some(None),
+            _ => None,
+        };
+        let fast = if hello.is_ok() || visit.is_some() {
             let (random, drops) = (self.random, self.links.drops());
             FastPath::new(connection.clone(), dialled, self.socket, random, drops, now).map(Some)
         } else {
@@ -485,7 +588,7 @@ impl Ends {
             // [PROTO-3.10] The swarm has nothing of it.
             (Err(error), Ok(Some(fast))) => {
                 let device = device_of(&connection)?;
-                self.links.admit_visit(Visit::new(device, connection, fast, dialled));
+                self.links.admit_visit(now, Visit::new(device, connection, fast, visit.flatten()));
                 return Err(error);
             }
             (Err(error), _) | (_, Err(error)) => Err(error),
@@ -625,9 +728,3 @@ const STREAM_LIMIT: u32 = 24;
 
 /// Bytes that a peer may have under way in one stream; more wait at the peer.
 const STREAM_WINDOW: u32 = 256 * 1024;
-
-/// Handshakes under way from which a newcomer must first prove its address.
-const RETRY_FROM: usize = 32;
-
-/// Handshakes under way at which newcomers are ignored.
-const UNPROVEN_LIMIT: usize = 256;

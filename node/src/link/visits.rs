@@ -6,32 +6,48 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use hark_keys::DeviceId;
+use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::datagram::{KIND_KNOCK, KIND_TUNNEL};
 use quinn::Connection;
 
 use super::{
     fast::{FastPath, Outlet},
     links::{CloseCode, LinkEvent, Links},
+    lobby::Origin,
+    places::{Full, Places},
 };
 
-/// Those that stand, by the device at the other end.
-#[derive(Default)]
-pub(super) struct Visits(Mutex<BTreeMap<DeviceId, Arc<Visit>>>);
+/// Those that stand.
+pub(super) struct Visits(Mutex<Standing>);
+
+struct Standing {
+    /// By the device at the other end.
+    visits: BTreeMap<DeviceId, Arc<Visit>>,
+    /// At a relay: the newcomers' places, and whose each is.
+    places: Places<Share>,
+    taken: BTreeMap<u64, DeviceId>,
+}
+
+/// What the places of newcomers are shared by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Share {
+    Origin(Origin),
+    Invite(DeviceId),
+}
 
 /// A connection whose Hello the relay has refused so that it leads on.
 pub(super) struct Visit {
     device: DeviceId,
     connection: Connection,
     fast: FastPath,
-    /// Whether this device is the newcomer.
-    dialled: bool,
+    /// The invite that the newcomer has shown; none where this device is the newcomer.
+    invite: Option<DeviceId>,
 }
 
 impl Visit {
@@ -39,32 +55,73 @@ impl Visit {
         device: DeviceId,
         connection: Connection,
         fast: FastPath,
-        dialled: bool,
+        invite: Option<DeviceId>,
     ) -> Self {
-        Self { device, connection, fast, dialled }
+        Self { device, connection, fast, invite }
+    }
+
+    /// Whether this device is the newcomer.
+    fn is_ours(&self) -> bool {
+        self.invite.is_none()
+    }
+}
+
+impl Default for Visits {
+    fn default() -> Self {
+        let places = Places::new(VISITS_MAX, VISITS_MAX / 2, VISIT_SPARED);
+        Self(Mutex::new(Standing { visits: BTreeMap::new(), places, taken: BTreeMap::new() }))
+    }
+}
+
+impl Standing {
+    /// Takes a visit for which that device has no other, and gives the one that ends for it.
+    fn admit(&mut self, now: Timestamp, visit: &Arc<Visit>) -> Result<Option<Arc<Visit>>, Full> {
+        let mut ended = None;
+        if let Some(invite) = visit.invite {
+            let origin = Origin::of(visit.connection.remote_address());
+            let shares = [Share::Origin(origin), Share::Invite(invite)];
+            let (place, instead) = self.places.take(now, &shares)?;
+            let instead = instead.and_then(|instead| self.taken.remove(&instead));
+            ended = instead.and_then(|instead| self.visits.remove(&instead));
+            self.taken.insert(place, visit.device);
+        } else if self.visits.len() >= VISITED_MAX {
+            return Err(Full);
+        }
+        self.visits.insert(visit.device, Arc::clone(visit));
+        Ok(ended)
+    }
+
+    fn remove(&mut self, device: DeviceId) -> Option<Arc<Visit>> {
+        let visit = self.visits.remove(&device)?;
+        let place = self.taken.iter().find(|(_, it)| **it == device).map(|(place, _)| *place);
+        if let Some(place) = place {
+            self.taken.remove(&place);
+            self.places.leave(place);
+        }
+        Some(visit)
     }
 }
 
 impl Visits {
     pub(super) fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
-        self.lock().get(&device).map(|visit| Arc::clone(visit.fast.outlet()))
+        self.lock().visits.get(&device).map(|visit| Arc::clone(visit.fast.outlet()))
     }
 
     /// The relays that this device visits.
     fn relays(&self) -> Vec<DeviceId> {
-        let visits = self.lock();
-        visits.values().filter(|visit| visit.dialled).map(|visit| visit.device).collect()
+        let standing = self.lock();
+        standing.visits.values().filter(|visit| visit.is_ours()).map(|visit| visit.device).collect()
     }
 
     /// There is a link now: it does all that the visit did.
     pub(super) fn end(&self, device: DeviceId) {
-        if let Some(visit) = self.lock().get(&device) {
+        if let Some(visit) = self.lock().visits.get(&device) {
             CloseCode::Normal.close(&visit.connection);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Arc<Visit>>> {
-        // The map is whole between any two statements that could panic.
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        // It is whole between any two statements that could panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,22 +133,29 @@ impl Links {
     }
 
     /// Takes a connection that the relay serves as a visit. At the relay the newest of a newcomer
-    /// counts, and one too many is closed.
-    pub(super) fn admit_visit(self: &Arc<Self>, visit: Visit) {
+    /// counts; where all places are taken, one of the invite that has the most goes.
+    pub(super) fn admit_visit(self: &Arc<Self>, now: Timestamp, visit: Visit) {
         let visit = Arc::new(visit);
-        {
+        let (before, admitted) = {
             let mut standing = self.visits().lock();
-            let known = standing.get(&visit.device);
-            if known.is_none() && standing.len() >= VISITS_MAX {
+            (standing.remove(visit.device), standing.admit(now, &visit))
+        };
+        if let Some(before) = &before {
+            CloseCode::Duplicate.close(&before.connection);
+        }
+        let instead = match (admitted, before) {
+            (Ok(instead), _) => instead,
+            (Err(Full), before) => {
                 CloseCode::Refused.close(&visit.connection);
+                before.iter().for_each(|before| self.visit_ended(before));
                 return;
             }
-            if let Some(known) = known {
-                CloseCode::Duplicate.close(&known.connection);
-            }
-            standing.insert(visit.device, Arc::clone(&visit));
+        };
+        if let Some(instead) = instead {
+            CloseCode::Normal.close(&instead.connection);
+            self.visit_ended(&instead);
         }
-        if visit.dialled {
+        if visit.is_ours() {
             self.tunnels().set_relay(visit.device, usize::MAX, BTreeMap::new());
         } else {
             self.tell(LinkEvent::Visit(visit.device));
@@ -112,23 +176,27 @@ impl Links {
         let _ = tokio::time::timeout(VISIT_LASTS, served).await;
         CloseCode::Normal.close(&visit.connection);
         visit.fast.end();
-        if let Entry::Occupied(place) = self.visits().lock().entry(device)
-            && Arc::ptr_eq(place.get(), &visit)
         {
-            place.remove();
-        } else {
-            return;
+            let mut standing = self.visits().lock();
+            if !standing.visits.get(&device).is_some_and(|it| Arc::ptr_eq(it, &visit)) {
+                return;
+            }
+            standing.remove(device);
         }
-        if !visit.dialled {
-            self.tell(LinkEvent::VisitEnded(device));
-        } else if self.best(device).is_none() {
-            self.tunnels().remove_relay(device);
+        self.visit_ended(&visit);
+    }
+
+    fn visit_ended(&self, visit: &Visit) {
+        if !visit.is_ours() {
+            self.tell(LinkEvent::VisitEnded(visit.device));
+        } else if self.best(visit.device).is_none() {
+            self.tunnels().remove_relay(visit.device);
         }
     }
 
     fn handle_visit(&self, visit: &Visit, datagram: Bytes) {
         let now = self.clock().now();
-        if visit.dialled {
+        if visit.is_ours() {
             self.tunnels().receive(now, visit.device, &datagram);
         } else {
             self.handle(now, visit.device, datagram);
@@ -136,8 +204,48 @@ impl Links {
     }
 }
 
-/// Newcomers that a relay serves at once; further ones try again.
+/// Newcomers that a relay serves at once. One invite has half of these places at most, and fewer the
+/// more invites there are; within an invite the same of addresses. Where there is no place, one goes
+/// whose share is the largest; else the newcomer tries again.
 const VISITS_MAX: usize = 64;
+
+/// How long a newcomer keeps its place from others of its invite whose share is as large: as long as it
+/// takes to come in by a door.
+const VISIT_SPARED: Duration = Duration::from_secs(5);
+
+/// Relays that a newcomer visits at once; it leaves further ones alone.
+const VISITED_MAX: usize = 64;
 
 /// A newcomer that has found no door by then must come again.
 const VISIT_LASTS: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    /// One ticket that counts filled all places of a relay with made-up devices, and nobody else was led
+    /// to a door. [PROTO-3.10]
+    #[test]
+    fn one_ticket_leaves_room_for_others() {
+        let mut places = Places::new(VISITS_MAX, VISITS_MAX / 2, VISIT_SPARED);
+        let invite = |number| Share::Invite(DeviceId::from_bytes([number; 32]));
+        let origin = |number: u16| {
+            let [a, b] = number.to_be_bytes();
+            Share::Origin(Origin::of(([192, 0, a, b], 7_000).into()))
+        };
+        let now = Timestamp::from_millis(1);
+        for number in 0..10_000 {
+            let _ = places.take(now, &[origin(number % 100), invite(1)]);
+        }
+        assert_eq!(places.len(), VISITS_MAX / 2);
+        // Another ticket's holders come in, also from an address that the first one uses.
+        for number in 0..8 {
+            assert!(matches!(places.take(now, &[origin(number), invite(2)]), Ok((_, None))));
+        }
+        // The first ticket's come in again as time passes.
+        assert_eq!(places.take(now, &[origin(200), invite(1)]), Err(Full));
+        assert!(places.take(now + VISIT_SPARED, &[origin(200), invite(1)]).is_ok());
+        assert!(places.len() <= VISITS_MAX);
+    }
+}

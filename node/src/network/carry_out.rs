@@ -252,6 +252,7 @@ impl Runner {
             return;
         }
         let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
+        self.links.expect_from(squad.directory().addresses());
         let snapshot = squad.directory().snapshot();
         let port = self.wires.listen_addresses().first().map(SocketAddr::port);
         (self.config.worker)(Box::new(move || {

@@ -392,6 +392,7 @@ impl Runner {
             charter,
         };
         let mut squad = Squad::new(now, squad, Arc::new(SystemRandom));
+        self.links.expect_from(squad.directory().addresses());
         for address in &self.config.peers {
             squad.handle_discovered(now, None, &[*address]);
         }

@@ -38,7 +38,6 @@ impl Behaviour {
         let keypair = key.keypair();
         let peer = PeerId::from(keypair.public());
         let limits = connection_limits::ConnectionLimits::default()
-            .with_max_pending_incoming(Some(PENDING_LIMIT))
             .with_max_pending_outgoing(Some(PENDING_LIMIT))
             .with_max_established_per_peer(Some(LINKS_PER_DEVICE))
             .with_max_established(Some(links_max));
@@ -192,7 +191,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// found at once; asking again finds those whose announcement was lost.
 const MDNS_QUERY_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Handshakes under way in each direction; more are refused.
+/// Dials under way; more are refused. Those who dial us the swarm meets after their Hello.
 const PENDING_LIMIT: u32 = 256;
 
 /// Links with one device: two by relays that were dialled at once, four that take their place, and

@@ -274,6 +274,7 @@ impl Core {
             charter,
         };
         let mut squad = Squad::new(now, squad, Arc::new(SystemRandom));
+        self.links.expect_from(squad.directory().addresses());
         squad.set_draining(now, self.draining_since.is_some());
         self.squad = Some(squad);
         self.handle_charter();

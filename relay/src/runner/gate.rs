@@ -5,7 +5,10 @@ use std::{
 
 use hark_keys::DeviceId;
 use hark_mesh::hello::{HelloError, PeerHello, Refusal};
-use hark_node::{admission::Doorkeeper, link::Admission};
+use hark_node::{
+    admission::Doorkeeper,
+    link::{Admission, Denial},
+};
 
 /// The doorkeeper of an organisation, and who is kept out by the operator.
 pub(super) struct Gate {
@@ -37,11 +40,11 @@ impl Admission for Gate {
         peer: DeviceId,
         exporter: &[u8; 32],
         greeting: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
+    ) -> (Vec<u8>, Result<PeerHello, Denial>) {
         if self.keeps_out(peer) {
             // For this relay there is no room for it; it is a member all the same.
             let answer = self.doorkeeper.refuse(Refusal::Busy, peer, exporter, greeting);
-            return (answer, Err(Refusal::Busy));
+            return (answer, Err(Denial::Refused(Refusal::Busy)));
         }
         self.doorkeeper.answer(peer, exporter, greeting)
     }

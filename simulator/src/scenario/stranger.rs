@@ -23,4 +23,7 @@ pub struct Stranger {
     pub lasting: Span,
     /// How long from one handshake with an address to the next.
     pub every: Span,
+    /// Whether it shows that it is at its address where it is asked to.
+    #[serde(default)]
+    pub answers: bool,
 }

@@ -128,12 +128,13 @@ impl World<'_> {
         let places = ticket.iter().flat_map(|ticket| ticket.doors.iter().chain(&ticket.relays));
         let addresses: Vec<_> = places.flat_map(|place| &place.addresses).copied().collect();
         let stranger = &self.cast.scenario.strangers[place];
-        let (every, lasting) = (stranger.every.as_duration(), stranger.lasting.as_duration());
+        let times = (stranger.every.as_duration(), stranger.lasting.as_duration());
+        let answers = stranger.answers;
         let (name, fabric) = (stranger.name.get_ref().clone(), self.fabric.clone());
         self.tell(now, Some(machine), &format!("knocks at {} addresses", addresses.len()));
         self.host(machine, move || {
             let (binder, addresses) = (fabric.binder(machine), addresses.clone());
-            let knocks = stranger::knock(name.clone(), binder, addresses, every, lasting);
+            let knocks = stranger::knock(name.clone(), binder, addresses, times, answers);
             async move { knocks.await.expect("its machine has free ports") }
         });
     }

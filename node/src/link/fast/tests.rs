@@ -11,7 +11,7 @@ use futures::{AsyncWriteExt, future::poll_fn};
 use hark_keys::{DeviceId, DeviceKey, MemberId, ObjectHash, SeededRandom};
 use hark_mesh::{
     charter::CertificateChain,
-    hello::{HelloError, PeerHello, Refusal},
+    hello::{HelloError, PeerHello},
 };
 use libp2p::core::{
     Endpoint as Role,
@@ -23,7 +23,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use self::tap::Tap;
 use super::*;
 use crate::link::{
-    Admission, Binder, LinkEvent, LinkTransport, Links, Muxer, UdpBinder, address_of, multiaddr_of,
+    Admission, Binder, Denial, LinkEvent, LinkTransport, Links, Muxer, UdpBinder, address_of,
+    multiaddr_of,
 };
 
 /// One node's transport, without a swarm.
@@ -163,7 +164,7 @@ impl Admission for Everybody {
         peer: DeviceId,
         _: &[u8; 32],
         _: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Refusal>) {
+    ) -> (Vec<u8>, Result<PeerHello, Denial>) {
         (b"come in".to_vec(), Ok(hello(peer)))
     }
 

@@ -14,15 +14,19 @@ use std::{
 
 use futures::future::poll_fn;
 use hark_keys::{DeviceKey, noise};
-use libp2p::core::transport::{Transport, TransportEvent};
+use libp2p::{
+    PeerId,
+    core::transport::{Transport, TransportEvent},
+};
 use quinn::{
     AsyncUdpSocket, ClientConfig, Connecting, Endpoint, TokioRuntime, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{super::multiaddr_of, PATIENCE, Squad, timeout};
+use super::{super::multiaddr_of, End, PATIENCE, Squad, timeout};
 use crate::{
-    link::{Binder, UdpBinder},
+    link::{Binder, Muxer, UdpBinder},
     random::SystemRandom,
 };
 
@@ -34,20 +38,7 @@ async fn ten_thousand_handshakes_bring_little_back_and_keep_no_member_out() {
     let (mut door, mut member) = (squad.end(), squad.end());
     let address = door.listen().await;
     member.listen().await;
-    let (entered, mut links) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        loop {
-            let event = poll_fn(|cx| Pin::new(&mut door.transport).poll(cx)).await;
-            if let TransportEvent::Incoming { upgrade, .. } = event {
-                let entered = entered.clone();
-                tokio::spawn(async move {
-                    if let Ok(link) = upgrade.await {
-                        let _ = entered.send(link);
-                    }
-                });
-            }
-        }
-    });
+    let mut links = entering(door);
     let mut strangers: Vec<_> = (0..ADDRESSES).map(|_| Stranger::new()).collect();
     for round in 0..HANDSHAKES / ADDRESSES {
         for stranger in &mut strangers {
@@ -68,6 +59,66 @@ async fn ten_thousand_handshakes_bring_little_back_and_keep_no_member_out() {
     let back: usize = strangers.iter().map(|it| it.socket.received.load(Ordering::Relaxed)).sum();
     assert!(back > 0, "somebody is answered");
 }
+
+/// Those who showed their addresses and ended their handshakes, but no Hello, kept everybody out for as
+/// long as they liked.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn strangers_who_stall_at_the_hello_keep_no_member_out() {
+    let squad = Squad::found();
+    let (mut door, mut member) = (squad.end(), squad.end());
+    let address = door.listen().await;
+    member.listen().await;
+    let mut links = entering(door);
+    let mut stalling = Vec::new();
+    for (third, last) in (1..=STALLING).flat_map(|third| (1..=200).map(move |it| (third, it))) {
+        let key = DeviceKey::generate(&SystemRandom);
+        let socket = UdpBinder.bind(([127, 0, third, last], 0).into()).unwrap();
+        let (endpoint, config) = client(&key, socket);
+        let connecting = endpoint.connect_with(config, address, "hark").unwrap();
+        stalling.push((timeout(PATIENCE, connecting).await.unwrap().unwrap(), endpoint));
+    }
+    let dialled = timeout(PATIENCE, member.dial(multiaddr_of(address))).await.unwrap();
+    let (peer, _muxer) = timeout(PATIENCE, links.recv()).await.unwrap().unwrap();
+    assert_eq!(peer, member.device.peer_id());
+    assert_eq!(dialled.unwrap().address(), Some(address));
+    // More than there are places: the first ones were turned out.
+    let turned_out = stalling.iter().filter(|(it, _)| it.close_reason().is_some()).count();
+    assert!(turned_out > 0, "of {}", stalling.len());
+}
+
+/// Those who come in by this door.
+fn entering(mut door: End) -> UnboundedReceiver<(PeerId, Muxer)> {
+    let (entered, links) = unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let event = poll_fn(|cx| Pin::new(&mut door.transport).poll(cx)).await;
+            if let TransportEvent::Incoming { upgrade, .. } = event {
+                let entered = entered.clone();
+                tokio::spawn(async move {
+                    if let Ok(link) = upgrade.await {
+                        let _ = entered.send(link);
+                    }
+                });
+            }
+        }
+    });
+    links
+}
+
+/// What begins handshakes at `socket`.
+fn client(key: &DeviceKey, socket: Arc<dyn AsyncUdpSocket>) -> (Endpoint, ClientConfig) {
+    let config = noise::endpoint_config(key);
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new_with_abstract_socket(config, None, socket, runtime).unwrap();
+    let mut config = ClientConfig::new(noise::client_config(key, Arc::new(SystemRandom), None));
+    config.version(noise::QUIC_VERSION);
+    (endpoint, config)
+}
+
+/// Addresses from which handshakes are ended, in two hundreds.
+#[cfg(target_os = "linux")]
+const STALLING: u8 = 3;
 
 /// Addresses of strangers, and handshakes from all of them.
 const ADDRESSES: usize = 20;
@@ -90,14 +141,8 @@ impl Stranger {
         let socket = UdpBinder.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let [sent, received, most] = [(); 3].map(|()| AtomicUsize::new(0));
         let socket = Arc::new(Deaf { socket, sent, received, most });
-        let config = noise::endpoint_config(&key);
-        let runtime = Arc::new(TokioRuntime);
-        let endpoint =
-            Endpoint::new_with_abstract_socket(config, None, Arc::clone(&socket) as _, runtime);
-        let mut config =
-            ClientConfig::new(noise::client_config(&key, Arc::new(SystemRandom), None));
-        config.version(noise::QUIC_VERSION);
-        Self { endpoint: endpoint.unwrap(), socket, config, begun: VecDeque::new() }
+        let (endpoint, config) = client(&key, Arc::clone(&socket) as _);
+        Self { endpoint, socket, config, begun: VecDeque::new() }
     }
 
     /// Sends the first packet of a handshake.

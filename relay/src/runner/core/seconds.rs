@@ -65,6 +65,7 @@ impl Core {
             return;
         }
         let Some(squad) = &self.squad else { return };
+        self.links.expect_from(squad.directory().addresses());
         let (store, snapshot) = (self.store.clone(), squad.directory().snapshot());
         (self.worker)(Box::new(move || {
             if let Err(error) = store.keep_members(&snapshot) {
