@@ -15,25 +15,42 @@ use sframe::{
     header::SframeHeader,
     key::{GenericDecryptionKey, GenericEncryptionKey},
 };
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::{DeviceId, EpochSecret, Random, TargetId, Timestamp};
 
 /// What a device gives to those who may hear it: the key of one ratchet step.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeySecret {
     /// Which base key; a generation never comes back, also after a restart. [PROTO-6.3]
     pub generation: u16,
     /// How often the base key was ratcheted, modulo 16.
     pub step: u8,
-    base_key: [u8; BASE_KEY_LENGTH],
+    base_key: BaseKey,
+}
+
+/// A base key: it stays in one place on the heap while its owner is moved about, so that no copy is
+/// left behind, and is wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct BaseKey(Box<[u8; BASE_KEY_LENGTH]>);
+
+impl BaseKey {
+    fn empty() -> Self {
+        Self(Box::new([0; BASE_KEY_LENGTH]))
+    }
+}
+
+impl Drop for BaseKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 impl KeySecret {
     /// A random key, at step 0.
     pub fn generate(generation: u16, random: &dyn Random) -> Self {
-        let mut base_key = [0; BASE_KEY_LENGTH];
-        random.fill(&mut base_key);
+        let mut base_key = BaseKey::empty();
+        random.fill(&mut *base_key.0);
         Self { generation, step: 0, base_key }
     }
 
@@ -41,11 +58,11 @@ impl KeySecret {
     /// crate's own ratchet gives a longer key than the RFC says, and under another label).
     #[must_use]
     pub fn ratcheted(&self) -> Self {
-        let extracted = Salt::new(HKDF_SHA256, b"").extract(&self.base_key);
-        let mut base_key = [0; BASE_KEY_LENGTH];
+        let extracted = Salt::new(HKDF_SHA256, b"").extract(&*self.base_key.0);
+        let mut base_key = BaseKey::empty();
         extracted
             .expand(&[b"SFrame 1.0 Ratchet"], HKDF_SHA256)
-            .and_then(|key| key.fill(&mut base_key))
+            .and_then(|key| key.fill(&mut *base_key.0))
             .expect("the key has the length of the hash");
         Self { generation: self.generation, step: (self.step + 1) % STEPS, base_key }
     }
@@ -78,7 +95,7 @@ impl SenderKey {
     /// A key that has sealed nothing. Make it once only from each [`KeySecret`]: two would use one
     /// counter twice.
     pub fn new(target: TargetId, device: DeviceId, secret: &KeySecret) -> Self {
-        Self::of(target, device, key_id(slot(target, device), secret), &secret.base_key)
+        Self::of(target, device, key_id(slot(target, device), secret), &secret.base_key.0)
     }
 
     /// The key of this device in an epoch. Make it once only for each generation. [PROTO-11.8]
@@ -207,7 +224,10 @@ pub enum OpenFrameError {
     Malformed,
 }
 
-/// Opens the frames of one sender to one target.
+/// Opens the frames of one sender to one target, each of them once.
+///
+/// That holds as well where a key is taken away and comes back: of an epoch it is remembered what was
+/// delivered, and a key of the sender's own that was forgotten is never taken again. [PROTO-6.7]
 pub struct SenderKeyring {
     target: TargetId,
     sender: DeviceId,
@@ -215,6 +235,13 @@ pub struct SenderKeyring {
     metadata: Metadata,
     /// The newest step of each generation that we know, the newest generation last.
     chains: VecDeque<Chain>,
+    /// Nothing opens with these now.
+    closed: bool,
+    /// Since when, as far as time was told.
+    closed_since: Option<Timestamp>,
+    /// The newest generation and step that were forgotten.
+    forgotten: Option<(u16, u8)>,
+    /// Those that open, and those of which is remembered what they opened, the oldest first.
     epochs: Vec<Dealt>,
 }
 
@@ -227,13 +254,19 @@ impl SenderKeyring {
             slot: slot(target, sender),
             metadata: metadata(target, sender),
             chains: VecDeque::new(),
+            closed: false,
+            closed_since: None,
+            forgotten: None,
             epochs: Vec::new(),
         }
     }
 
-    /// Takes a key that the sender has given us. A step that we have already passed is ignored, as
-    /// is an older generation than the newest: it would end the one in use.
+    /// Takes a key that the sender has given us. A step that we have already passed or forgotten is
+    /// ignored, as is an older generation than the newest: it would end the one in use.
     pub fn install(&mut self, now: Timestamp, secret: &KeySecret) {
+        if self.forgotten.is_some_and(|last| (secret.generation, secret.step) <= last) {
+            return;
+        }
         if let Some(chain) =
             self.chains.iter_mut().find(|chain| chain.newest.generation == secret.generation)
         {
@@ -255,19 +288,70 @@ impl SenderKeyring {
         self.chains.push_back(Chain::new(self.slot, secret.clone()));
     }
 
-    /// Opens what the sender seals with its keys in these epochs, and in no others.
+    /// Opens what the sender seals with its keys in these epochs, and in no others. What was delivered
+    /// by the others is remembered for longer than an epoch lives. [PROTO-11.8]
     pub fn set_epochs(&mut self, epochs: &[EpochSecret]) {
-        self.epochs.retain(|dealt| epochs.contains(&dealt.secret));
-        for epoch in epochs {
-            if !self.epochs.iter().any(|dealt| dealt.secret == *epoch) {
-                self.epochs.push(Dealt { secret: epoch.clone(), keys: VecDeque::new() });
+        self.epochs.retain_mut(|dealt| {
+            if let Some(epoch) = epochs.iter().find(|epoch| *epoch.id() == dealt.id) {
+                dealt.open_again(epoch);
+                return true;
             }
+            let is_news = dealt.close();
+            !is_news || !dealt.generations.is_empty()
+        });
+        for epoch in epochs {
+            if !self.epochs.iter().any(|dealt| dealt.id == *epoch.id()) {
+                self.epochs.push(Dealt::new(epoch));
+            }
+        }
+        let closed = self.epochs.iter().filter(|dealt| dealt.secret.is_none()).count();
+        let all_closed = self.epochs.iter_mut().filter(|dealt| dealt.secret.is_none());
+        for dealt in all_closed.take(closed.saturating_sub(WINDOWS_KEPT)) {
+            dealt.generations.clear();
+        }
+        for _ in REFUSED_MAX..closed {
+            let first = self.epochs.iter().position(|dealt| dealt.secret.is_none());
+            first.map(|place| self.epochs.remove(place));
         }
     }
 
-    /// Forgets the keys that the sender has given us; those of epochs stay.
+    /// Whether anything opens with the keys that the sender has given us. Those that open nothing for
+    /// a minute are forgotten.
+    pub fn set_own_key_open(&mut self, open: bool) {
+        self.closed = !open;
+        if open {
+            self.closed_since = None;
+        }
+    }
+
+    /// Forgets the keys that the sender has given us, and takes none of them again; those of epochs
+    /// stay.
     pub fn forget_own_key(&mut self) {
+        let newest = self.chains.back().map(|chain| (chain.newest.generation, chain.newest.step));
+        self.forgotten = self.forgotten.max(newest);
         self.chains.clear();
+    }
+
+    /// The link with the sender has ended: nothing opens with what it gave us. What it gives by the
+    /// next has sealed nothing before, whatever its number is. [PROTO-6.15]
+    pub fn handle_link_end(&mut self) {
+        self.chains.clear();
+        self.forgotten = None;
+        self.set_own_key_open(true);
+    }
+
+    /// Erases what time has ended: keys that a later one has replaced, steps that are over though no
+    /// later one came, keys that open nothing any more, and what is remembered of epochs that
+    /// nobody holds by now. [PROTO-6.6]
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.erase_keys(now);
+        if self.closed && is_over(now, *self.closed_since.get_or_insert(now), CLOSED_FOR) {
+            self.forget_own_key();
+        }
+        self.epochs.retain_mut(|dealt| {
+            let closed = dealt.secret.is_none();
+            !closed || !is_over(now, *dealt.closed_since.get_or_insert(now), REMEMBERED_FOR)
+        });
     }
 
     /// Whether the sender has given us a key.
@@ -275,9 +359,21 @@ impl SenderKeyring {
         !self.chains.is_empty()
     }
 
+    /// Whether it holds epochs, or remembers what they have opened.
+    pub fn has_epochs(&self) -> bool {
+        !self.epochs.is_empty()
+    }
+
     /// Whether nothing will open.
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.epochs.is_empty()
+        (self.chains.is_empty() || self.closed)
+            && self.epochs.iter().all(|dealt| dealt.secret.is_none())
+    }
+
+    /// Whether a new keyring would do the same from now on: there are no keys, and nothing that must
+    /// not be delivered again.
+    pub fn is_forgettable(&self) -> bool {
+        self.chains.is_empty() && self.forgotten.is_none() && self.epochs.is_empty()
     }
 
     /// Opens `sealed` into `out`, whose earlier content is discarded; on failure nothing is left
@@ -289,7 +385,7 @@ impl SenderKeyring {
         out: &mut Vec<u8>,
     ) -> Result<(), OpenFrameError> {
         out.clear();
-        self.forget(now);
+        self.erase_keys(now);
         let header = SframeHeader::deserialize(sealed).map_err(|_| OpenFrameError::Malformed)?;
         let (id, counter) = (header.key_id(), header.counter());
         match header.len() {
@@ -304,9 +400,8 @@ impl SenderKeyring {
         }
         let generation = (id >> 4 & 0xffff) as u16;
         let step = (id & 0xf) as u8;
-        let chain = self
-            .chains
-            .iter_mut()
+        let mut chains = self.chains.iter_mut().filter(|_| !self.closed);
+        let chain = chains
             .find(|chain| chain.newest.generation == generation)
             .ok_or(OpenFrameError::UnknownKey)?;
         let mut associated = [0; HEADER_LENGTH + METADATA_LENGTH];
@@ -315,8 +410,9 @@ impl SenderKeyring {
         if let Some(known) = chain.steps.iter_mut().find(|known| known.step == step) {
             known.window.check(counter)?;
             out.extend_from_slice(&sealed[HEADER_LENGTH..]);
-            known.open(&mut associated, out, counter)?;
+            open_with(&known.key, &mut associated, out, counter)?;
             known.window.record(counter);
+            known.opened.get_or_insert(now);
             return Ok(());
         }
         // A step that we have not reached: go there, and stay only if the frame is genuine.
@@ -332,8 +428,9 @@ impl SenderKeyring {
         let secret = passed.pop().expect("at least one step is ahead");
         let mut reached = Step::new(self.slot, &secret);
         out.extend_from_slice(&sealed[HEADER_LENGTH..]);
-        reached.open(&mut associated, out, counter)?;
+        open_with(&reached.key, &mut associated, out, counter)?;
         reached.window.record(counter);
+        reached.opened = Some(now);
         // Frames of the steps between may still be under way.
         for secret in passed {
             chain.advance(now, self.slot, secret);
@@ -359,18 +456,11 @@ impl SenderKeyring {
         associated[..EPOCH_HEADER_LENGTH].copy_from_slice(&sealed[..EPOCH_HEADER_LENGTH]);
         associated[EPOCH_HEADER_LENGTH..].copy_from_slice(&self.metadata);
         let mut failure = OpenFrameError::UnknownKey;
-        for dealt in self.epochs.iter_mut().filter(|dealt| dealt.secret.tag() == tag) {
+        let (target, sender) = (self.target, self.sender);
+        for dealt in self.epochs.iter_mut().filter(|dealt| dealt.tag() == Some(tag)) {
             out.clear();
             out.extend_from_slice(&sealed[EPOCH_HEADER_LENGTH..]);
-            let base = || *dealt.secret.base_key(self.target, self.sender, generation);
-            match open_generation(
-                &mut dealt.keys,
-                (id, generation),
-                base,
-                &mut associated,
-                out,
-                counter,
-            ) {
+            match dealt.open((target, sender), id, &mut associated, out, counter) {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
@@ -379,53 +469,109 @@ impl SenderKeyring {
         Err(failure)
     }
 
-    /// [PROTO-6.6] Erases keys that a later one has replaced for long enough.
-    fn forget(&mut self, now: Timestamp) {
-        let expired = |since: Option<Timestamp>| {
-            since.is_some_and(|since| now.saturating_duration_since(since) >= KEPT_AFTER)
-        };
-        self.chains.retain(|chain| !expired(chain.superseded));
+    /// [PROTO-6.6] Erases keys that a later one has replaced for long enough, and goes a step on where
+    /// the sender has promised to.
+    fn erase_keys(&mut self, now: Timestamp) {
+        let replaced =
+            |since: Option<Timestamp>| since.is_some_and(|since| is_over(now, since, KEPT_AFTER));
+        self.chains.retain(|chain| !replaced(chain.superseded));
         for chain in &mut self.chains {
-            chain.steps.retain(|step| !expired(step.superseded));
+            let opened = chain.steps.back().and_then(|newest| newest.opened);
+            if opened.is_some_and(|first| is_over(now, first, STEP_OPENS)) {
+                let next = chain.newest.ratcheted();
+                chain.advance(now, self.slot, next);
+            }
+            chain.steps.retain(|step| !replaced(step.superseded));
         }
     }
 }
 
-/// Opens `data` with a sender's key of one generation, derived when its first genuine frame comes.
-fn open_generation(
-    keys: &mut VecDeque<(u8, Step)>,
-    (id, generation): (u64, u8),
-    base_key: impl FnOnce() -> [u8; BASE_KEY_LENGTH],
-    associated: &mut [u8],
-    data: &mut Vec<u8>,
-    counter: u64,
-) -> Result<(), OpenFrameError> {
-    if let Some((_, known)) = keys.iter_mut().find(|(known, _)| *known == generation) {
-        known.window.check(counter)?;
-        known.open(associated, data, counter)?;
-        known.window.record(counter);
-        return Ok(());
-    }
-    // What was delivered of a generation that is forgotten is not known any more.
-    if keys.len() == DEALT_KEPT && keys.front().is_some_and(|(first, _)| generation < *first) {
-        return Err(OpenFrameError::TooOld);
-    }
-    let base_key = Zeroizing::new(base_key());
-    let mut reached = Step::of(0, id, &base_key);
-    reached.open(associated, data, counter)?;
-    reached.window.record(counter);
-    if keys.len() == DEALT_KEPT {
-        keys.pop_front();
-    }
-    let place = keys.partition_point(|(known, _)| *known < generation);
-    keys.insert(place, (generation, reached));
-    Ok(())
+fn is_over(now: Timestamp, since: Timestamp, after: Duration) -> bool {
+    now.saturating_duration_since(since) >= after
 }
 
-/// An epoch, and the keys of the sender in it, the newest generations in ascending order.
+/// An epoch, and the keys of the sender in it.
 struct Dealt {
-    secret: EpochSecret,
-    keys: VecDeque<(u8, Step)>,
+    id: [u8; 32],
+    /// None where nothing opens with it now; where nothing is remembered either, nothing ever will.
+    secret: Option<EpochSecret>,
+    /// The newest generations of which anything was delivered, in ascending order.
+    generations: VecDeque<Generation>,
+    /// Since when nothing opens with it, as far as time was told.
+    closed_since: Option<Timestamp>,
+}
+
+/// One of the sender's keys in an epoch, and which of its frames were delivered.
+struct Generation {
+    number: u8,
+    /// None until it is needed again.
+    key: Option<DecryptionKey>,
+    window: ReplayWindow,
+}
+
+impl Dealt {
+    fn new(secret: &EpochSecret) -> Self {
+        Self {
+            id: *secret.id(),
+            secret: Some(secret.clone()),
+            generations: VecDeque::new(),
+            closed_since: None,
+        }
+    }
+
+    /// Forgets the keys, and remembers what they have opened; whether there were any.
+    fn close(&mut self) -> bool {
+        self.generations.iter_mut().for_each(|it| it.key = None);
+        self.secret.take().is_some()
+    }
+
+    fn open_again(&mut self, secret: &EpochSecret) {
+        if self.secret.is_none() && !self.generations.is_empty() {
+            self.secret = Some(secret.clone());
+            self.closed_since = None;
+        }
+    }
+
+    /// What its frames are marked with, if any opens.
+    fn tag(&self) -> Option<u32> {
+        self.secret.as_ref().map(EpochSecret::tag)
+    }
+
+    /// Opens `data`; the sender's key of a generation is derived when its first frame comes.
+    fn open(
+        &mut self,
+        (target, sender): (TargetId, DeviceId),
+        id: u64,
+        associated: &mut [u8],
+        data: &mut Vec<u8>,
+        counter: u64,
+    ) -> Result<(), OpenFrameError> {
+        let number = id as u8;
+        let secret = self.secret.as_ref().ok_or(OpenFrameError::UnknownKey)?;
+        let derive = || decryption_key(id, &secret.base_key(target, sender, number));
+        if let Some(known) = self.generations.iter_mut().find(|known| known.number == number) {
+            known.window.check(counter)?;
+            let key = known.key.get_or_insert_with(derive);
+            open_with(key, associated, data, counter)?;
+            known.window.record(counter);
+            return Ok(());
+        }
+        // What was delivered of a generation that is forgotten is not known any more.
+        let full = self.generations.len() == DEALT_KEPT;
+        if full && self.generations.front().is_some_and(|first| number < first.number) {
+            return Err(OpenFrameError::TooOld);
+        }
+        let key = derive();
+        open_with(&key, associated, data, counter)?;
+        let mut window = ReplayWindow::default();
+        window.record(counter);
+        if full {
+            self.generations.pop_front();
+        }
+        let place = self.generations.partition_point(|known| known.number < number);
+        self.generations.insert(place, Generation { number, key: Some(key), window });
+        Ok(())
+    }
 }
 
 /// One generation of a sender's key.
@@ -461,37 +607,41 @@ impl Chain {
 /// One ratchet step, and which of its frames were delivered.
 struct Step {
     step: u8,
-    key: GenericDecryptionKey<Aead, Kdf>,
+    key: DecryptionKey,
     window: ReplayWindow,
+    /// When its first frame was delivered.
+    opened: Option<Timestamp>,
     superseded: Option<Timestamp>,
 }
 
 impl Step {
     fn new(slot: u32, secret: &KeySecret) -> Self {
-        Self::of(secret.step, key_id(slot, secret), &secret.base_key)
+        let key = decryption_key(key_id(slot, secret), &secret.base_key.0);
+        let window = ReplayWindow::default();
+        Self { step: secret.step, key, window, opened: None, superseded: None }
     }
+}
 
-    fn of(step: u8, id: u64, base_key: &[u8; BASE_KEY_LENGTH]) -> Self {
-        let key = GenericDecryptionKey::derive_from(SUITE, id, base_key)
-            .expect("the suite is compiled in");
-        Self { step, key, window: ReplayWindow::default(), superseded: None }
-    }
+type DecryptionKey = GenericDecryptionKey<Aead, Kdf>;
 
-    /// Opens `data`, cipher text and tag, in place.
-    fn open(
-        &self,
-        associated: &mut [u8],
-        data: &mut Vec<u8>,
-        counter: u64,
-    ) -> Result<(), OpenFrameError> {
-        let buffer = DecryptionBufferView { aad: associated, data };
-        if self.key.decrypt(buffer, counter).is_err() {
-            data.clear();
-            return Err(OpenFrameError::Forged);
-        }
-        data.truncate(data.len() - TAG_LENGTH);
-        Ok(())
+fn decryption_key(id: u64, base_key: &[u8; BASE_KEY_LENGTH]) -> DecryptionKey {
+    GenericDecryptionKey::derive_from(SUITE, id, base_key).expect("the suite is compiled in")
+}
+
+/// Opens `data`, cipher text and tag, in place.
+fn open_with(
+    key: &DecryptionKey,
+    associated: &mut [u8],
+    data: &mut Vec<u8>,
+    counter: u64,
+) -> Result<(), OpenFrameError> {
+    let buffer = DecryptionBufferView { aad: associated, data };
+    if key.decrypt(buffer, counter).is_err() {
+        data.clear();
+        return Err(OpenFrameError::Forged);
     }
+    data.truncate(data.len() - TAG_LENGTH);
+    Ok(())
 }
 
 /// The counters that were delivered, of the newest and the [`REPLAY_WINDOW`] before it. [PROTO-6.7]
@@ -603,6 +753,25 @@ const WINDOW_BITS: u64 = REPLAY_WINDOW + 64;
 
 /// How long a replaced key still opens frames that were under way. [PROTO-6.6]
 const KEPT_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a step opens frames after its first one, where no later step is heard of: a sender ends it
+/// after 60 s, and its machine may have stood still for as long as a link outlives that. [PROTO-6.6]
+const STEP_OPENS: Duration = Duration::from_secs(90);
+
+/// How long a key that opens nothing is kept, in case that it is to open again.
+const CLOSED_FOR: Duration = Duration::from_secs(60);
+
+/// How long it is remembered what an epoch has opened: longer than anybody holds one.
+/// [PROTO-11.7]
+const REMEMBERED_FOR: Duration = Duration::from_secs(12 * 60);
+
+/// Epochs that open nothing now, and of which it is remembered what they opened; the older ones never
+/// open again.
+const WINDOWS_KEPT: usize = 16;
+
+/// Epochs that never open again, those before included. Of more the oldest is forgotten: a device holds
+/// four of a channel, and takes none again that it has let go.
+const REFUSED_MAX: usize = 512;
 
 /// Generations of one sender at a time; the oldest goes.
 const GENERATIONS_KEPT: usize = 4;

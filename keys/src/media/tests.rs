@@ -181,6 +181,95 @@ fn a_frame_of_a_step_between_opens_late() {
     assert_eq!(opened(&mut keyring, at(10_000), &between), Err(OpenFrameError::UnknownKey));
 }
 
+/// A talker that fell silent after a step left the one before in memory for hours. [PROTO-6.6]
+#[test]
+fn an_old_step_is_erased_though_no_further_frame_comes() {
+    let (target, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
+    let at = Timestamp::from_millis;
+    keyring.install(at(0), &secret);
+    keyring.install(at(1_000), &secret.ratcheted());
+    let newer = KeySecret::generate(secret.generation + 1, &SeededRandom::new(2));
+    keyring.handle_timeout(at(10_999));
+    assert_eq!(keyring.chains[0].steps.len(), 2);
+    keyring.handle_timeout(at(11_000));
+    assert_eq!(keyring.chains[0].steps.len(), 1);
+    keyring.install(at(12_000), &newer);
+    keyring.handle_timeout(at(22_000));
+    assert_eq!(keyring.chains.len(), 1);
+}
+
+/// [PROTO-6.6] Two minutes after a sentence nothing that a listener has opens it, whatever became of
+/// its talker; what that says next opens.
+#[test]
+fn a_step_is_over_though_no_later_one_is_heard_of() {
+    let (target, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
+    let at = |seconds: u64| Timestamp::from_millis(seconds * 1_000);
+    keyring.install(at(0), &secret);
+    let mut key = SenderKey::new(target, device, &secret);
+    let [heard, late] = [sealed(&mut key, b"heard"), sealed(&mut key, b"late")];
+    keyring.handle_timeout(at(3_000));
+    assert!(opened(&mut keyring, at(3_000), &heard).is_ok(), "what has opened nothing stays");
+    for second in 3_001..3_100 {
+        keyring.handle_timeout(at(second));
+    }
+    assert!(keyring.chains[0].steps.iter().any(|step| step.step == secret.step));
+    keyring.handle_timeout(at(3_100));
+    assert!(keyring.chains[0].steps.iter().all(|step| step.step != secret.step));
+    assert!(keyring.chains[0].newest != secret);
+    assert_eq!(opened(&mut keyring, at(3_100), &late), Err(OpenFrameError::UnknownKey));
+    // The talker goes a step on, and tells.
+    let next = secret.ratcheted();
+    keyring.install(at(3_101), &next);
+    let frame = sealed(&mut SenderKey::new(target, device, &next), b"next");
+    assert_eq!(opened(&mut keyring, at(3_101), &frame), Ok(b"next".to_vec()));
+}
+
+/// [PROTO-6.7] A frame was delivered again once its key had come back.
+#[test]
+fn a_key_that_was_forgotten_is_not_taken_again() {
+    let (target, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
+    let at = Timestamp::from_millis;
+    keyring.install(at(0), &secret);
+    let mut key = SenderKey::new(target, device, &secret);
+    let [frame, other] = [sealed(&mut key, b"attack now"), sealed(&mut key, b"wait")];
+    assert!(opened(&mut keyring, at(0), &frame).is_ok());
+    // Whoever is not heard for a while is heard with the same key then.
+    keyring.set_own_key_open(false);
+    assert!(keyring.is_empty());
+    assert_eq!(opened(&mut keyring, at(1), &other), Err(OpenFrameError::UnknownKey));
+    keyring.set_own_key_open(true);
+    assert_eq!(opened(&mut keyring, at(2), &frame), Err(OpenFrameError::Replayed));
+    assert!(opened(&mut keyring, at(2), &other).is_ok());
+    keyring.forget_own_key();
+    keyring.install(at(3), &secret);
+    assert_eq!(opened(&mut keyring, at(3), &frame), Err(OpenFrameError::UnknownKey));
+    let next = secret.ratcheted();
+    keyring.install(at(4), &next);
+    let frame = sealed(&mut SenderKey::new(target, device, &next), b"next");
+    assert!(opened(&mut keyring, at(4), &frame).is_ok());
+    assert!(!keyring.is_forgettable());
+    // By another link another run may count from the beginning.
+    keyring.handle_link_end();
+    assert!(keyring.is_forgettable() && !keyring.has_own_key());
+}
+
+#[test]
+fn a_key_that_opens_nothing_is_forgotten_after_a_minute() {
+    let (target, device, secret) = pair();
+    let mut keyring = SenderKeyring::new(target, device);
+    let at = |seconds: u64| Timestamp::from_millis(seconds * 1_000);
+    keyring.install(at(0), &secret);
+    keyring.set_own_key_open(false);
+    keyring.handle_timeout(at(10));
+    keyring.handle_timeout(at(69));
+    assert!(keyring.has_own_key());
+    keyring.handle_timeout(at(70));
+    assert!(!keyring.has_own_key());
+}
+
 /// A key message that was overtaken must not end the generation in use.
 #[test]
 fn an_older_generation_does_not_replace_a_newer_one() {
@@ -216,10 +305,11 @@ fn a_newer_generation_replaces_an_older_one_after_ten_seconds() {
 #[test]
 fn ratchets_as_the_rfc_says() {
     let base_key = std::array::from_fn(|index| index as u8);
+    let base_key = BaseKey(Box::new(base_key));
     let secret = KeySecret { generation: 7, step: 15, base_key };
     let next = secret.ratcheted();
     let expected = "1e31370b2f041d5c893dbba4b27bc3e67956a51ae6221a427445cab04059fd65";
-    assert_eq!(data_encoding::HEXLOWER.encode(&next.base_key), expected);
+    assert_eq!(data_encoding::HEXLOWER.encode(&*next.base_key.0), expected);
     assert_eq!((next.generation, next.step), (7, 0));
     // The step's number comes back, but never its key.
     let round = (0..16).fold(secret.clone(), |secret, _| secret.ratcheted());
@@ -267,6 +357,28 @@ fn forgeries_move_nothing() {
     assert_eq!(keyring.chains[0].steps.len(), 1);
     assert!(opened(&mut keyring, Timestamp::ZERO, &frame).is_ok());
     assert_eq!(opened(&mut keyring, Timestamp::ZERO, &frame), Err(OpenFrameError::Replayed));
+}
+
+/// What can happen to a keyring.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Install(usize),
+    Forget,
+    Open(bool),
+    Epochs(u8),
+    Frame(usize),
+    Pass(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => any::<usize>().prop_map(Act::Install),
+        1 => Just(Act::Forget),
+        1 => any::<bool>().prop_map(Act::Open),
+        3 => any::<u8>().prop_map(Act::Epochs),
+        12 => any::<usize>().prop_map(Act::Frame),
+        1 => (0_u64..40).prop_map(Act::Pass),
+    ]
 }
 
 proptest! {
@@ -322,6 +434,71 @@ proptest! {
                 let again = opened(&mut keyring, Timestamp::ZERO, &frame);
                 prop_assert_eq!(again, Err(OpenFrameError::Replayed));
             }
+        }
+    }
+
+    /// [PROTO-6.7] Keys are taken away and come back in any order, and all that was ever sealed is
+    /// repeated: each frame is delivered once at most, and a new key opens.
+    #[test]
+    fn a_frame_is_delivered_once_also_when_its_key_comes_back(
+        acts in prop::collection::vec(act(), 1..250)
+    ) {
+        let (target, device, _) = pair();
+        let random = SeededRandom::new(3);
+        let mut secrets: Vec<KeySecret> = Vec::new();
+        for generation in [7, 8] {
+            secrets.push(KeySecret::generate(generation, &random));
+            (0..3).for_each(|_| secrets.push(secrets[secrets.len() - 1].ratcheted()));
+        }
+        let epochs: Vec<_> = (0..3_u8)
+            .map(|n| crate::EpochDealer::generate(&random).secret([n; 32]))
+            .collect();
+        let mut frames = Vec::new();
+        let mut seal = |mut key: SenderKey| {
+            frames.extend((0..4_u8).map(|n| sealed(&mut key, &[n])));
+        };
+        secrets.iter().for_each(|secret| seal(SenderKey::new(target, device, secret)));
+        for epoch in &epochs {
+            (0..3).for_each(|n| seal(SenderKey::of_epoch(target, device, epoch, n)));
+        }
+        let mut keyring = SenderKeyring::new(target, device);
+        let mut now = Timestamp::ZERO;
+        let mut delivered = BTreeSet::new();
+        for act in acts {
+            match act {
+                Act::Install(n) => keyring.install(now, &secrets[n % secrets.len()]),
+                Act::Forget => keyring.forget_own_key(),
+                Act::Open(open) => keyring.set_own_key_open(open),
+                Act::Epochs(which) => {
+                    let chosen = (0..3).filter(|n| which >> n & 1 == 1);
+                    let chosen: Vec<_> = chosen.map(|n| epochs[n].clone()).collect();
+                    keyring.set_epochs(&chosen);
+                }
+                Act::Frame(n) => {
+                    let n = n % frames.len();
+                    match opened(&mut keyring, now, &frames[n]) {
+                        Ok(_) => prop_assert!(delivered.insert(n), "frame {} opens twice", n),
+                        Err(OpenFrameError::Replayed) => prop_assert!(delivered.contains(&n)),
+                        Err(_) => {}
+                    }
+                }
+                // Never as long as all of what is remembered.
+                Act::Pass(seconds) if now < Timestamp::from_millis(600_000) => {
+                    now = now + Duration::from_secs(seconds);
+                    keyring.handle_timeout(now);
+                }
+                Act::Pass(_) => {}
+            }
+        }
+        keyring.set_own_key_open(true);
+        let newer = KeySecret::generate(9, &random);
+        keyring.install(now, &newer);
+        let fresh = sealed(&mut SenderKey::new(target, device, &newer), b"new");
+        prop_assert_eq!(opened(&mut keyring, now, &fresh), Ok(b"new".to_vec()));
+        keyring.set_epochs(&epochs);
+        for epoch in &epochs {
+            let fresh = sealed(&mut SenderKey::of_epoch(target, device, epoch, 9), b"new");
+            prop_assert_eq!(opened(&mut keyring, now, &fresh), Ok(b"new".to_vec()));
         }
     }
 
@@ -408,5 +585,64 @@ mod epochs {
             }
             assert_eq!(opened(&mut keyring, now, &frame), Ok(text.to_vec()));
         }
+    }
+
+    /// [PROTO-6.7] A frame was delivered again once the epoch was taken away and given back.
+    #[test]
+    fn an_epoch_that_comes_back_opens_what_it_had_not_opened() {
+        let (target, device, secret, mut keyring) = started();
+        let now = Timestamp::ZERO;
+        let mut key = SenderKey::of_epoch(target, device, &secret, 0);
+        let [frame, other] = [sealed(&mut key, b"attack now"), sealed(&mut key, b"wait")];
+        assert!(opened(&mut keyring, now, &frame).is_ok());
+        assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::Replayed));
+        keyring.set_epochs(&[]);
+        assert!(keyring.is_empty() && !keyring.is_forgettable());
+        assert_eq!(opened(&mut keyring, now, &other), Err(OpenFrameError::UnknownKey));
+        keyring.set_epochs(&[secret]);
+        assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::Replayed));
+        assert_eq!(opened(&mut keyring, now, &other), Ok(b"wait".to_vec()));
+        // Longer than anybody holds an epoch nothing need be remembered of it.
+        keyring.set_epochs(&[]);
+        keyring.handle_timeout(Timestamp::from_millis(1_000));
+        keyring.handle_timeout(Timestamp::from_millis(720_999));
+        assert!(!keyring.is_forgettable());
+        keyring.handle_timeout(Timestamp::from_millis(721_000));
+        assert!(keyring.is_forgettable());
+    }
+
+    /// Of more epochs than are remembered the first never open again, rather than twice.
+    #[test]
+    fn an_epoch_of_which_nothing_is_known_any_more_is_refused() {
+        let (target, device, _, mut keyring) = started();
+        let random = SeededRandom::new(8);
+        let now = Timestamp::ZERO;
+        let epochs: Vec<_> = (0..WINDOWS_KEPT as u8 + 1)
+            .map(|n| EpochDealer::generate(&random).secret([n; 32]))
+            .collect();
+        let frame = |epoch: &EpochSecret| {
+            sealed(&mut SenderKey::of_epoch(target, device, epoch, 0), b"once")
+        };
+        for epoch in &epochs {
+            keyring.set_epochs(std::slice::from_ref(epoch));
+            assert!(opened(&mut keyring, now, &frame(epoch)).is_ok());
+        }
+        keyring.set_epochs(&[]);
+        keyring.set_epochs(&epochs);
+        for (n, epoch) in epochs.iter().enumerate() {
+            let known = if n == 0 { OpenFrameError::UnknownKey } else { OpenFrameError::Replayed };
+            assert_eq!(opened(&mut keyring, now, &frame(epoch)), Err(known), "{n}");
+        }
+        // Nor do more ever take more room.
+        for n in 0..REFUSED_MAX as u64 + 50 {
+            let mut id = [0xff; 32];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            let epoch = EpochDealer::generate(&random).secret(id);
+            keyring.set_epochs(std::slice::from_ref(&epoch));
+            assert!(opened(&mut keyring, now, &frame(&epoch)).is_ok());
+        }
+        assert_eq!(keyring.epochs.len(), REFUSED_MAX + 1);
+        let windows = keyring.epochs.iter().map(|dealt| dealt.generations.len()).sum::<usize>();
+        assert_eq!(windows, WINDOWS_KEPT + 1);
     }
 }

@@ -29,6 +29,8 @@ struct Call {
     listener: SenderKeyring,
     frames: Vec<Frame>,
     now: Timestamp,
+    /// When the sender's step is over.
+    step_ends: Option<Timestamp>,
 }
 
 struct Frame {
@@ -48,7 +50,8 @@ impl Call {
         let mut listener = SenderKeyring::new(TARGET, talker());
         listener.install(Timestamp::ZERO, &secret);
         let sender = SenderKey::new(TARGET, talker(), &secret);
-        Self { random, secret, sender, listener, frames: Vec::new(), now: Timestamp::ZERO }
+        let (frames, now) = (Vec::new(), Timestamp::ZERO);
+        Self { random, secret, sender, listener, frames, now, step_ends: None }
     }
 
     fn step(&mut self, operation: u8, input: &mut Input<'_>) {
@@ -74,15 +77,7 @@ impl Call {
             MAKE_UP => {
                 self.deliver(input.piece());
             }
-            // The sender takes eight steps, then a new generation.
-            STEP => {
-                self.secret = if self.secret.step < 7 {
-                    self.secret.ratcheted()
-                } else {
-                    KeySecret::generate(self.secret.generation.wrapping_add(1), &self.random)
-                };
-                self.sender = SenderKey::new(TARGET, talker(), &self.secret);
-            }
+            STEP => self.go_a_step_on(),
             // Whatever the listener has missed: with the key it hears again.
             GIVE_KEY => {
                 self.listener.install(self.now, &self.secret);
@@ -90,11 +85,29 @@ impl Call {
                 let frame = self.frames.last().expect("just sealed").sealed.clone();
                 assert!(self.deliver(&frame), "a fresh frame of a given key opens");
             }
-            _ => self.now = self.now + Duration::from_millis(100) * u32::from(input.byte()),
+            _ => {
+                self.now = self.now + Duration::from_millis(100) * u32::from(input.byte());
+                self.listener.handle_timeout(self.now);
+                if self.step_ends.is_some_and(|at| at <= self.now) {
+                    self.go_a_step_on();
+                }
+            }
         }
     }
 
+    /// The sender takes eight steps, then a new generation.
+    fn go_a_step_on(&mut self) {
+        self.secret = if self.secret.step < 7 {
+            self.secret.ratcheted()
+        } else {
+            KeySecret::generate(self.secret.generation.wrapping_add(1), &self.random)
+        };
+        self.sender = SenderKey::new(TARGET, talker(), &self.secret);
+        self.step_ends = None;
+    }
+
     fn seal(&mut self, plaintext: &[u8]) {
+        self.step_ends.get_or_insert(self.now + Duration::from_secs(60));
         let mut sealed = Vec::new();
         self.sender.seal(plaintext, &mut sealed).expect("far fewer frames than a step may have");
         assert_eq!(sealed.len(), plaintext.len() + SEALED_OVERHEAD);
