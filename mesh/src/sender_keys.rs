@@ -115,13 +115,16 @@ impl SenderKeys {
 
     /// `device` is there and shall hear us. Says whether there is room for it.
     ///
-    /// Also for one that has the key: it is given it again, as it may have lost it.
+    /// Also for one that has the key, and a new link: it may have lost the key, or what it knew of the
+    /// frames that it has heard. So it is given one that has sealed nothing yet. [PROTO-6.15]
     pub(crate) fn join(&mut self, now: Timestamp, device: DeviceId) -> bool {
         if !self.members.contains(&device) && self.members.len() >= RECIPIENTS_MAX {
             return false;
         }
         self.members.insert(device);
-        if self.newest().is_some_and(|epoch| epoch.holders.contains(&device)) {
+        let unused = self.next.is_some() || self.step_ends.is_none();
+        let has_it = self.newest().is_some_and(|epoch| epoch.holders.contains(&device));
+        if has_it && unused {
             self.deliver(device);
         } else if self.newest().is_some() {
             // [PROTO-6.5] one step first, so that it opens nothing of before.
@@ -573,6 +576,56 @@ mod tests {
         assert_eq!(deliver_all(&mut keys, at(2_000)), []);
         assert_eq!(held, Some((7, 1, vec![devices[0]])));
         assert_eq!(change(&mut keys), None);
+    }
+
+    /// [PROTO-6.6] Two minutes after a sentence its talker has no key of it.
+    #[test]
+    fn a_step_ends_though_its_talker_has_fallen_silent() {
+        let (mut keys, devices) = started();
+        keys.join(at(0), devices[0]);
+        deliver_all(&mut keys, at(0));
+        persist(&mut keys, at(0));
+        assert_eq!(change(&mut keys), Some((7, 1, vec![devices[0]])));
+        keys.handle_used(at(1_000));
+        assert_eq!(keys.timeout(), Some(at(61_000)));
+        keys.handle_timeout(at(61_000));
+        assert_eq!(change(&mut keys), Some((7, 2, vec![devices[0]])));
+        assert_eq!(deliver_all(&mut keys, at(61_000)), [devices[0]]);
+        assert_eq!(keys.timeout(), None, "a step that seals nothing lasts");
+    }
+
+    /// Its link had ended at one end only: a relay repeated to it what it had heard under the key that
+    /// it was given again. [PROTO-6.15]
+    #[test]
+    fn whoever_comes_by_a_new_link_is_given_a_key_that_has_sealed_nothing() {
+        let (mut keys, devices) = started();
+        let [a, b] = [devices[0], devices[1]];
+        keys.join(at(0), a);
+        keys.join(at(0), b);
+        persist(&mut keys, at(0));
+        assert_eq!(change(&mut keys), Some((7, 2, vec![a, b])));
+        assert_eq!(deliver_all(&mut keys, at(0)), [a, b]);
+        // Nothing was sealed: nothing can be repeated.
+        keys.join(at(10), b);
+        assert_eq!((deliver_all(&mut keys, at(10)), change(&mut keys)), (vec![b], None));
+        keys.handle_used(at(20));
+        keys.join(at(30), b);
+        assert_eq!(deliver_all(&mut keys, at(30)), [a, b]);
+        assert_eq!(change(&mut keys), Some((7, 3, vec![a, b])));
+        // The same where it had gone for a moment.
+        keys.handle_used(at(40));
+        keys.leave(at(50), b);
+        keys.join(at(60), b);
+        assert_eq!(deliver_all(&mut keys, at(60)), [a, b]);
+        assert_eq!(change(&mut keys), Some((7, 4, vec![a, b])));
+        // What replaces the key has sealed nothing while the key is in use.
+        keys.handle_used(at(70));
+        keys.leave(at(80), a);
+        keys.handle_timeout(at(280));
+        keys.join(at(290), b);
+        assert_eq!(change(&mut keys), None);
+        assert_eq!(deliver_all(&mut keys, at(290)), [b]);
+        assert_eq!(change(&mut keys), Some((8, 0, vec![b])));
     }
 
     #[test]
