@@ -178,18 +178,27 @@ pub enum Event {
     Serve(Service),
     /// Nothing may be said to this target any more.
     TargetGone(TargetId),
-    /// What `device` says to the target opens with this, and reaches us so.
+    /// What `device` says to the target opens with this, and reaches us so. Each key is told once.
     TalkerKey {
         /// The talker.
         device: DeviceId,
         /// What it talks to.
         target: TargetId,
-        /// Through what we hear it; a later event replaces it.
+        /// Through what we hear it, if through anything; a later event replaces it.
         hearing: Hearing,
         /// Its key.
         secret: KeySecret,
     },
-    /// What `device` says to the target is not to be heard any more.
+    /// What `device` says to the target reaches us otherwise from now on, or not at all.
+    TalkerHeard {
+        /// The talker.
+        device: DeviceId,
+        /// What it talks to.
+        target: TargetId,
+        /// Through what we hear it, if through anything.
+        hearing: Hearing,
+    },
+    /// The key of `device` to the target is to be forgotten.
     TalkerKeyGone {
         /// The talker.
         device: DeviceId,

@@ -111,6 +111,9 @@ impl Squad {
                 TalkerChange::Install { device, target, hearing, secret } => {
                     Event::TalkerKey { device, target, hearing, secret }
                 }
+                TalkerChange::Hear { device, target, hearing } => {
+                    Event::TalkerHeard { device, target, hearing }
+                }
                 TalkerChange::Remove { device, target } => Event::TalkerKeyGone { device, target },
             });
         }

@@ -5,7 +5,8 @@ use hark_keys::{ChannelId, DeviceId, KeySecret, MemberId, TargetId};
 use super::MessageError;
 use crate::{Target, charter::State, message::KeyMessage, target::Hearing};
 
-/// The keys that linked peers have given us, by talker and target.
+/// Which keys linked peers have given us, by talker and target. The voice side has the keys themselves,
+/// and no other copy is kept: it knows when they are over.
 pub(super) struct Talkers {
     own: DeviceId,
     keys: BTreeMap<DeviceId, BTreeMap<TargetId, Held>>,
@@ -14,11 +15,12 @@ pub(super) struct Talkers {
 /// The newest key of a talker for a target.
 struct Held {
     target: Target,
-    secret: KeySecret,
+    /// Its generation and step.
+    number: (u16, u8),
+    /// The key, until the voice side is told.
+    fresh: Option<KeySecret>,
     /// How it reaches us, as the voice side was told last.
     told: Hearing,
-    /// Whether the key itself is still to be told.
-    fresh: bool,
     /// Counts what came, so that the target unused the longest can go.
     came: u64,
 }
@@ -27,6 +29,7 @@ struct Held {
 #[derive(Debug)]
 pub(super) enum TalkerChange {
     Install { device: DeviceId, target: TargetId, hearing: Hearing, secret: KeySecret },
+    Hear { device: DeviceId, target: TargetId, hearing: Hearing },
     Remove { device: DeviceId, target: TargetId },
 }
 
@@ -58,14 +61,13 @@ impl Talkers {
         let targets = self.keys.entry(from).or_default();
         let number = (secret.generation, secret.step);
         let id = target.id();
-        let known = targets.get(&id).map(|known| (known.secret.generation, known.secret.step));
-        if known.is_some_and(|known| known >= number) {
+        if targets.get(&id).is_some_and(|known| known.number >= number) {
             return Ok(false);
         }
         let came = targets.values().map(|it| it.came).max().unwrap_or(0) + 1;
         let told = targets.remove(&id).map(|known| known.told).unwrap_or_default();
-        let (target, secret) = (target.clone(), secret.clone());
-        targets.insert(id, Held { target, secret, told, fresh: true, came });
+        let (target, fresh) = (target.clone(), Some(secret.clone()));
+        targets.insert(id, Held { target, number, fresh, told, came });
         Ok(true)
     }
 
@@ -94,13 +96,12 @@ impl Talkers {
                 let hearing =
                     speaker.map(|speaker| held.target.hearing(state, speaker, own, listening));
                 let hearing = hearing.unwrap_or_default();
-                if hearing.is_reached() && (held.fresh || hearing != held.told) {
-                    held.fresh = false;
-                    let (hearing, secret) = (hearing.clone(), held.secret.clone());
+                if let Some(secret) = held.fresh.take() {
+                    let hearing = hearing.clone();
                     changes.push(TalkerChange::Install { device, target, hearing, secret });
-                } else if !hearing.is_reached() && held.told.is_reached() {
-                    held.fresh = true;
-                    changes.push(TalkerChange::Remove { device, target });
+                } else if hearing != held.told {
+                    let hearing = hearing.clone();
+                    changes.push(TalkerChange::Hear { device, target, hearing });
                 }
                 held.told = hearing;
             }

@@ -591,7 +591,8 @@ impl Node {
             Event::PeerReachable { device } | Event::PeerDown { device, .. } => {
                 self.unreachable.remove(&device);
             }
-            Event::TalkerKeyGone { .. }
+            Event::TalkerHeard { .. }
+            | Event::TalkerKeyGone { .. }
             | Event::Removed
             | Event::Evicted { .. }
             | Event::Moved { .. }

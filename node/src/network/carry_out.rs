@@ -112,6 +112,12 @@ impl Runner {
             squad::Event::TalkerKeyGone { device, target } => {
                 Some(VoiceCommand::RemoveKey { device, target })
             }
+            squad::Event::TalkerHeard { device, target, hearing } => {
+                let channels = hearing.channels.into_iter().map(Net::Channel);
+                let heard = channels.chain(hearing.whisper.then_some(Net::Whisper)).collect();
+                let priority = hearing.priority;
+                Some(VoiceCommand::SetHeard { device, target, heard, priority })
+            }
             squad::Event::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
             squad::Event::RecordsChanged => {
                 self.records_changed = true;

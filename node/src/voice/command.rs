@@ -105,6 +105,18 @@ pub enum VoiceCommand {
         target: TargetId,
     },
     /// Forget a talker, keys and all.
+    /// What a talker says to a target reaches us through other nets now; through none: it is not heard,
+    /// and the key waits for a minute in case that it is again.
+    SetHeard {
+        /// Whose key.
+        device: DeviceId,
+        /// To what.
+        target: TargetId,
+        /// The nets, by the rights of both.
+        heard: Vec<Net>,
+        /// Whether it comes before all other targets.
+        priority: bool,
+    },
     RemoveTalker(DeviceId),
     /// Listen to a net, or change how. Nets that were never set are not heard.
     SetNet {

@@ -25,6 +25,8 @@ pub struct JitterBuffer {
     frame_units: i64,
     /// The newest media time that came, without wrapping.
     newest: i64,
+    /// What that frame was sealed with.
+    key: u64,
     /// The media time that is played next.
     next: i64,
     /// Number of the spurt that is being played.
@@ -62,6 +64,8 @@ pub struct Frame<'a> {
     pub packet: &'a [u8],
     /// Samples that it decodes to.
     pub samples: usize,
+    /// Id of the key that it was sealed with.
+    pub key: u64,
     /// What its spurt went to.
     pub target: TargetId,
     /// How many earlier frames its datagram held.
@@ -118,6 +122,7 @@ impl Default for JitterBuffer {
             delays: ArrivalDelays::default(),
             frame_units: 0,
             newest: 0,
+            key: 0,
             next: 0,
             playing: None,
             ended: false,
@@ -133,13 +138,18 @@ impl Default for JitterBuffer {
 impl JitterBuffer {
     /// A frame came.
     pub fn insert(&mut self, arrived: Timestamp, frame: &Frame<'_>) -> Inserted {
-        let Frame { header, packet, target, .. } = *frame;
+        let Frame { header, packet, target, key, .. } = *frame;
         let frame_units = (frame.samples / UNIT_SAMPLES) as i64;
         if packet.len() > PACKET_BYTES_MAX || frame_units == 0 {
             return Inserted::Stray;
         }
         let step = i64::from(header.media_time.wrapping_sub(self.newest as u32) as i32);
         let mut media = self.newest + step;
+        // Under one key media time never goes back: whoever kept this frame until now would have it
+        // heard as if it were said now.
+        if key == self.key && step < -self.window_units() {
+            return Inserted::Late;
+        }
         if frame_units != self.frame_units {
             // The first frame, or the talker has changed the mode.
             self.restart(frame_units, media);
@@ -158,7 +168,9 @@ impl JitterBuffer {
             self.next = media - self.window_units() / 2;
         }
         self.strays = 0;
-        self.newest = self.newest.max(media);
+        if media >= self.newest {
+            (self.newest, self.key) = (media, key);
+        }
         let index = self.index(media);
         if self.slots[index].media == Some(media) {
             return Inserted::Repeated;

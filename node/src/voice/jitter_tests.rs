@@ -22,6 +22,7 @@ impl Replay {
             header,
             packet: &n.to_be_bytes(),
             samples: 480,
+            key: 1,
             target: TargetId::from_bytes([header.spurt; 16]),
             copies: 0,
             recovered: false,
@@ -179,6 +180,28 @@ fn late_repeated_and_stray_frames_are_told_apart() {
         assert_eq!(replay.insert(1_210_000 + n * 10_000, 700_000 + n as u32), Inserted::Stray);
     }
     assert_eq!(replay.insert(1_250_000, 700_004), Inserted::Held, "but many in a row do");
+}
+
+/// What a relay had kept back was played in the next pause as if it had just been said.
+#[test]
+fn what_was_kept_back_is_not_played_after_what_followed() {
+    let mut replay = Replay::new();
+    for n in 100..200 {
+        replay.insert(1_000_000 + u64::from(n) * 10_000, n);
+        replay.play(1_000_500 + u64::from(n) * 10_000);
+    }
+    let mut now = 60_000_000;
+    while replay.play(now) {
+        now += 10_000;
+    }
+    for n in 0..50 {
+        assert_eq!(replay.insert(now + u64::from(n) * 10_000, n), Inserted::Late);
+        assert!(!replay.play(now + u64::from(n) * 10_000));
+    }
+    // The talker itself goes on, also after its machine has stood still.
+    let later = now + 1_000_000;
+    assert_eq!(replay.insert(later, 200), Inserted::Held);
+    assert!((0..5).any(|block| replay.play(later + block * 10_000)));
 }
 
 #[test]

@@ -24,14 +24,24 @@ struct Ring {
     used: Timestamp,
 }
 
+impl Ring {
+    /// What came before is not heard any more where nothing opens.
+    fn fall_silent_if_closed(&mut self) {
+        if self.keys.is_empty() {
+            self.heard.clear();
+        }
+    }
+}
+
 impl Keyrings {
     /// None of `device` yet.
     pub fn new(device: DeviceId) -> Self {
         Self { device, rings: Vec::new() }
     }
 
-    /// Takes a key to `target`, and how that is heard from now on. Of more than
-    /// [`TALKER_TARGETS_MAX`] targets the one used the longest ago goes.
+    /// Takes a key to `target`, and how that is heard from now on: nothing opens that is not heard. Of
+    /// more than [`TALKER_TARGETS_MAX`] targets the one used the longest ago goes, unless it has
+    /// opened anything with an epoch: where all have, no other is taken.
     pub fn install(
         &mut self,
         now: Timestamp,
@@ -41,8 +51,19 @@ impl Keyrings {
         priority: bool,
         secret: &KeySecret,
     ) {
-        let ring = self.ring(now, target, (tag, heard, priority));
+        let Some(ring) = self.ring(now, target, (tag, heard, priority)) else { return };
         ring.keys.install(now, secret);
+        ring.keys.set_own_key_open(!ring.heard.is_empty());
+    }
+
+    /// What goes to `target` is heard so from now on; where it is not, its keys wait for a while.
+    pub fn set_heard(&mut self, target: TargetId, mut heard: Vec<Net>, priority: bool) {
+        let Some(ring) = self.rings.iter_mut().find(|ring| ring.target == target) else { return };
+        heard.truncate(HEARD_MAX);
+        ring.keys.set_own_key_open(!heard.is_empty());
+        if !heard.is_empty() || ring.keys.is_empty() {
+            (ring.heard, ring.priority) = (heard, priority);
+        }
     }
 
     /// Opens what goes to `target` with these epochs as well, and with no others.
@@ -54,16 +75,24 @@ impl Keyrings {
         epochs: &[EpochSecret],
     ) {
         if !epochs.is_empty() {
-            let ring = self.ring(now, target, (tag, heard.to_vec(), false));
-            ring.keys.set_epochs(epochs);
+            if let Some(ring) = self.ring(now, target, (tag, heard.to_vec(), false)) {
+                ring.keys.set_epochs(epochs);
+            }
         } else if let Some(ring) = self.rings.iter_mut().find(|ring| ring.target == target) {
             ring.keys.set_epochs(epochs);
-            self.rings.retain(|ring| !ring.keys.is_empty());
+            ring.fall_silent_if_closed();
+            self.forget();
         }
     }
 
-    /// Whether nothing opens.
-    pub fn is_empty(&self) -> bool {
+    /// Erases what time has ended. [PROTO-6.6]
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.rings.iter_mut().for_each(|ring| ring.keys.handle_timeout(now));
+        self.forget();
+    }
+
+    /// Whether there is no key, and nothing that must not be heard again.
+    pub fn is_forgettable(&self) -> bool {
         self.rings.is_empty()
     }
 
@@ -77,13 +106,13 @@ impl Keyrings {
         self.rings.iter().map(|ring| ring.used).max().unwrap_or(Timestamp::ZERO)
     }
 
-    /// The ring for `target`, heard so from now on.
+    /// The ring for `target`, heard so from now on, if there is room for it.
     fn ring(
         &mut self,
         now: Timestamp,
         target: TargetId,
         (tag, mut heard, priority): ([u8; 4], Vec<Net>, bool),
-    ) -> &mut Ring {
+    ) -> Option<&mut Ring> {
         heard.truncate(HEARD_MAX);
         let place = self.rings.iter().position(|ring| ring.target == target);
         let ring = match place {
@@ -94,24 +123,35 @@ impl Keyrings {
             }
         };
         if self.rings.len() == TALKER_TARGETS_MAX {
-            let oldest = (0..self.rings.len()).min_by_key(|place| self.rings[*place].used);
-            oldest.map(|place| self.rings.swap_remove(place));
+            let may_go = |place: &usize| !self.rings[*place].keys.has_epochs();
+            let places = (0..self.rings.len()).filter(may_go);
+            let oldest = places.min_by_key(|place| self.rings[*place].used)?;
+            self.rings.swap_remove(oldest);
         }
         self.rings.push(Ring { tag, heard, priority, used: now.max(ring.used), ..ring });
-        self.rings.last_mut().expect("it was put there")
+        self.rings.last_mut()
+    }
+
+    fn forget(&mut self) {
+        self.rings.retain(|ring| !ring.keys.is_forgettable());
     }
 
     /// Forgets the keys to `target` that the talker has given us.
     pub fn remove(&mut self, target: TargetId) {
         let ring = self.rings.iter_mut().find(|ring| ring.target == target);
-        ring.into_iter().for_each(|ring| ring.keys.forget_own_key());
-        self.rings.retain(|ring| !ring.keys.is_empty());
+        ring.into_iter().for_each(|ring| {
+            ring.keys.forget_own_key();
+            ring.fall_silent_if_closed();
+        });
     }
 
-    /// Forgets all keys that the talker has given us.
-    pub fn forget_own_keys(&mut self) {
-        self.rings.iter_mut().for_each(|ring| ring.keys.forget_own_key());
-        self.rings.retain(|ring| !ring.keys.is_empty());
+    /// The link with the talker has ended: all keys that it has given us are forgotten.
+    pub fn handle_link_end(&mut self) {
+        self.rings.iter_mut().for_each(|ring| {
+            ring.keys.handle_link_end();
+            ring.fall_silent_if_closed();
+        });
+        self.forget();
     }
 
     /// Opens `sealed` into `out` with the keys to the target that `tag` stands for, and says which
@@ -204,7 +244,7 @@ mod tests {
         let mut sealed = Vec::new();
         for n in 0..2 {
             let (target, secret) = (TargetId::from_bytes([n; 16]), KeySecret::generate(1, &random));
-            rings.install(Timestamp::ZERO, target, [7; 4], Vec::new(), false, &secret);
+            rings.install(Timestamp::ZERO, target, [7; 4], vec![Net::Whisper], false, &secret);
             SenderKey::new(target, device, &secret).seal(b"hello", &mut sealed).unwrap();
             let opened = rings.open(Timestamp::ZERO, [7; 4], &sealed, &mut Vec::new());
             assert_eq!(opened, Ok(target));

@@ -1,6 +1,9 @@
 //! Everything between the sound device and the links.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use hark_keys::{DeviceId, EpochSecret, TargetId, Timestamp};
 use hark_mesh::datagram::{
@@ -42,6 +45,8 @@ pub struct Pipeline {
     deafened: bool,
     outbox: Outbox,
     events: Events,
+    /// When it is looked next which keys are over.
+    erases: Timestamp,
     drops: BTreeMap<DropReason, u64>,
 }
 
@@ -101,6 +106,7 @@ impl Pipeline {
             outbox: Outbox::new(),
             events: Events::default(),
             drops: BTreeMap::new(),
+            erases: Timestamp::ZERO,
         })
     }
 
@@ -123,7 +129,7 @@ impl Pipeline {
                 self.rested.retain(|device, keyrings| {
                     let (heard, secrets) = (&epochs.heard, epochs.of(*device));
                     keyrings.set_epochs(now, target, (tag, heard), secrets);
-                    !keyrings.is_empty()
+                    !keyrings.is_forgettable()
                 });
                 if epochs.secrets.is_empty() {
                     self.epochs.remove(&target);
@@ -155,9 +161,14 @@ impl Pipeline {
                 if let Some(talker) = self.talkers.remove(&device) {
                     if !talker.nets().is_empty() {
                         self.events.push(VoiceEvent::TalkEnded { device });
+            VoiceCommand::SetHeard { device, target, heard, priority } => {
+                if let Some(talker) = self.talkers.get_mut(&device) {
+                    talker.set_heard(target, heard, priority);
+                }
+            }
                     }
                     let mut keyrings = talker.into_keyrings();
-                    keyrings.forget_own_keys();
+                    keyrings.handle_link_end();
                     self.rest(device, keyrings);
                 }
             }
@@ -239,7 +250,7 @@ impl Pipeline {
         self.limiter.process(out);
     }
 
-    /// Makes the reports that are due.
+    /// Makes the reports that are due, and erases the keys that are over.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         for (device, talker) in &mut self.talkers {
             if let Some(question) = talker.claims().poll(now) {
@@ -250,6 +261,14 @@ impl Pipeline {
                 if let Some(account) = account {
                     account.encode(self.outbox.push(*device));
                 }
+        if self.erases <= now {
+            self.erases = now + ERASE_INTERVAL;
+            self.talkers.values_mut().for_each(|talker| talker.erase_keys(now));
+            self.rested.retain(|_, keyrings| {
+                keyrings.handle_timeout(now);
+                !keyrings.is_forgettable()
+            });
+        }
                 match talker.via() {
                     // [PROTO-9.8] What is not asked for ends by itself.
                     Some(_) if report.wanted_copies == 0 => {}
@@ -275,7 +294,9 @@ impl Pipeline {
     /// When [`Self::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let talkers = self.talkers.values();
-        talkers.flat_map(|it| it.report_due().into_iter().chain(it.question_due())).min()
+        let due = talkers.flat_map(|it| it.report_due().into_iter().chain(it.question_due()));
+        let keys = !self.talkers.is_empty() || !self.rested.is_empty();
+        due.chain(keys.then_some(self.erases)).min()
     }
 
     /// Samples by which what listeners hear lags behind what was captured, besides the frame that
@@ -410,7 +431,7 @@ impl Pipeline {
     }
 
     fn rest(&mut self, device: DeviceId, keyrings: Keyrings) {
-        if !keyrings.is_empty() {
+        if !keyrings.is_forgettable() {
             self.rested.insert(device, keyrings);
         }
     }
@@ -424,6 +445,9 @@ impl Pipeline {
 /// Voice of further ones is dropped and counted.
 pub const TALKERS_MAX: usize = 96;
 
-/// Devices that have spoken, and are not listened to; of further ones nothing more is heard until the
-/// next epoch.
+/// Devices that have spoken, and are not listened to; of further ones nothing more is heard until those
+/// are forgotten. Those whose link has ended come on top, until what they said is forgotten.
 const RESTED_MAX: usize = 1_024;
+
+/// How often it is looked which keys are over; so much later than they could be, keys are erased.
+const ERASE_INTERVAL: Duration = Duration::from_secs(1);

@@ -6,7 +6,9 @@
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
-use hark_keys::{DeviceId, EpochSecret, KeySecret, OpenFrameError, TargetId, Timestamp};
+use hark_keys::{
+    DeviceId, EpochSecret, FrameNumber, KeySecret, OpenFrameError, TargetId, Timestamp,
+};
 use hark_mesh::datagram::{Account, DropReason, FrameHeader, KIND_PROOF, Report, Slot, Voice};
 
 use super::{
@@ -132,6 +134,16 @@ impl Talker {
                 self.keyless.push_back(frame);
             }
         }
+    }
+
+    /// What the talker says to `target` is heard so from now on, or not at all.
+    pub fn set_heard(&mut self, target: TargetId, heard: Vec<Net>, priority: bool) {
+        self.keyrings.set_heard(target, heard, priority);
+    }
+
+    /// Erases keys that time has ended. [PROTO-6.6]
+    pub fn erase_keys(&mut self, now: Timestamp) {
+        self.keyrings.handle_timeout(now);
     }
 
     /// Forgets the keys to `target`. What came of it is not heard any more.
@@ -301,8 +313,9 @@ impl Talker {
         let (header, packet) = FrameHeader::parse(&self.plaintext)?;
         let samples = packet_samples(packet).map_err(|_| DropReason::UnknownFlags)?;
         self.statistics.frames_received += 1;
-        let frame = Frame { header, packet, samples, target, copies, recovered };
+        let frame = Frame { header, packet, samples, key, target, copies, recovered };
         match self.jitter.insert(arrived, &frame) {
+        let key = FrameNumber::of(&sealed.bytes).map_or(0, |number| number.key);
             Inserted::Held if recovered => self.statistics.frames_recovered += 1,
             Inserted::Held | Inserted::Repeated => {}
             Inserted::Late => self.statistics.frames_late += 1,

@@ -1,5 +1,6 @@
 mod desk;
 mod epochs;
+mod keys;
 mod leaks;
 mod many;
 mod party;

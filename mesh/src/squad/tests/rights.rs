@@ -289,6 +289,9 @@ impl Node {
             Event::TalkerKey { device, target, hearing, .. } => {
                 self.hears.insert((device, target), hearing);
             }
+            Event::TalkerHeard { device, target, hearing } => {
+                self.hears.insert((device, target), hearing).expect("its key is there");
+            }
             Event::TalkerKeyGone { device, target } => {
                 self.hears.remove(&(device, target)).expect("what goes was there");
             }
