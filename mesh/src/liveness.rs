@@ -75,6 +75,11 @@ impl Liveness {
         fallen
     }
 
+    /// For how long nothing has come of `device`; none where there is no link.
+    pub(crate) fn silence(&self, now: Timestamp, device: DeviceId) -> Option<Duration> {
+        self.peers.get(&device).map(|peer| now.saturating_duration_since(peer.heard))
+    }
+
     /// Whether `device` can be sent voice.
     pub(crate) fn is_reachable(&self, device: DeviceId) -> bool {
         self.peers.get(&device).is_some_and(|peer| peer.state == Reach::Reachable)

@@ -123,14 +123,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A member who relays has put words into another's mouth: it is used as a relay no more for as long
-    /// as this node runs.
+    /// A member who relays has brought, as a talker's, what that talker has not signed. The relay has put
+    /// words into the talker's mouth, or the talker has signed something else than it has sent: there is
+    /// no telling which. The talker is not heard by this relay as long as this node runs.
     RelayForges {
         /// The relay.
         device: DeviceText,
         /// Its member's name.
         name: String,
-        /// In whose name it spoke.
+        /// As whose the words came.
         talker: DeviceText,
         /// That one's name.
         talker_name: String,

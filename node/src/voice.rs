@@ -28,6 +28,7 @@ mod proofs;
 pub mod receive;
 pub mod report;
 pub mod send;
+mod shunned;
 mod slots;
 mod statistics;
 mod uplinks;

@@ -214,6 +214,14 @@ pub enum Event {
         /// Those of them of whom this device does not know that they belong.
         unknown: Vec<DeviceId>,
     },
+    /// By this relay `talker` is not to be heard for a while: nobody has proven what it brings, though
+    /// the link with the talker lives.
+    LeaveRelay {
+        /// The relay, a member.
+        relay: DeviceId,
+        /// The talker.
+        talker: DeviceId,
+    },
     /// Nothing of `device` will open any more.
     TalkerGone {
         /// The talker.

@@ -97,22 +97,29 @@ impl Squad {
     }
 
     /// What we say by a relay does not reach a listener as it should: that one is served otherwise for
-    /// a while.
-    pub fn handle_relay_fails(&mut self, now: Timestamp, relay: DeviceId, listener: DeviceId) {
+    /// a while, or `for_good`.
+    pub fn handle_relay_fails(
+        &mut self,
+        now: Timestamp,
+        relay: DeviceId,
+        listener: DeviceId,
+        for_good: bool,
+    ) {
         // Whoever has no link to us cannot tell us what comes.
-        if self.links.contains_key(&listener) && self.relays.fails(now, relay, listener) {
+        let known = self.links.contains_key(&listener) && self.relays.contains(relay);
+        if known && self.relays.fails(now, relay, listener, for_good) {
             self.settle(now);
         }
     }
 
-    /// A member's relay has brought what a talker never sealed: it is used no more.
-    pub fn handle_relay_forges(&mut self, now: Timestamp, relay: DeviceId) {
-        self.relays.distrust(relay);
-        if self.relays.link_down(relay) {
-            self.paths.relays_changed();
-            self.events.push_back(Event::Slots { relay, slots: None });
+    /// A member's relay has brought what neither a proof nor `talker` has shown to be the talker's. Where
+    /// the link with the talker lives, its answers are kept from us, or it has none: the talker is not to
+    /// be heard by this relay for a while. Without the link nobody could have answered. [PROTO-10.10]
+    pub fn handle_relay_unproven(&mut self, now: Timestamp, relay: DeviceId, talker: DeviceId) {
+        let heard = self.liveness.silence(now, talker);
+        if heard.is_some_and(|silence| silence < ANSWERS_WITHIN) {
+            self.events.push_back(Event::LeaveRelay { relay, talker });
         }
-        self.settle(now);
     }
 
     pub(super) fn link_up_relaying(
@@ -209,7 +216,7 @@ impl Squad {
     fn uses_volunteer(&self, now: Timestamp, device: DeviceId) -> bool {
         let may = self.member.is_some() && !self.relay_only;
         let may = may && self.serving.as_ref().is_none_or(Serving::is_ending);
-        may && self.relays.offers(now, device) && !self.relays.is_distrusted(device)
+        may && self.relays.offers(now, device)
     }
 
     fn use_relay(&mut self, relay: DeviceId, restarted: bool) {
@@ -373,3 +380,6 @@ impl Squad {
             .collect()
     }
 }
+
+/// Whoever was heard so lately could have answered: a peer is heard each second. [PROTO-2.7]
+const ANSWERS_WITHIN: Duration = Duration::from_millis(1_500);

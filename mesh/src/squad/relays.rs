@@ -24,8 +24,6 @@ pub(super) struct Relays {
     offers: BTreeMap<DeviceId, Offered>,
     /// Relays by which our voice did not reach a listener as it should.
     failed: BTreeMap<(DeviceId, DeviceId), Failed>,
-    /// Members who have forged as relays. As many as belong, at most.
-    distrusted: BTreeSet<DeviceId>,
     /// When it was looked what time has ended.
     looked: Timestamp,
 }
@@ -33,9 +31,16 @@ pub(super) struct Relays {
 /// For whom a relay is not used.
 #[derive(Clone, Copy)]
 struct Failed {
-    until: Timestamp,
+    /// None where it is for good.
+    until: Option<Timestamp>,
     /// For how long; twice as long the next time.
     pause: Duration,
+}
+
+impl Failed {
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
 }
 
 /// What this device knows of, and has told, a relay that it has a link to.
@@ -211,35 +216,36 @@ impl Relays {
     }
 
     /// A relay does not bring our voice to a listener: it is not used for that one for a while, and for
-    /// twice as long each time; whether that was not known. [PROTO-10.8]
-    pub(super) fn fails(&mut self, now: Timestamp, relay: DeviceId, listener: DeviceId) -> bool {
+    /// twice as long each time, or never again where that is `for_good`; whether that was not known.
+    /// [PROTO-10.8]
+    pub(super) fn fails(
+        &mut self,
+        now: Timestamp,
+        relay: DeviceId,
+        listener: DeviceId,
+        for_good: bool,
+    ) -> bool {
         let before = self.failed.get(&(relay, listener)).copied();
-        if before.is_some_and(|before| before.until > now) {
+        let known = before.is_some_and(|before| !before.is_over(now));
+        if known && (!for_good || before.is_some_and(|before| before.until.is_none())) {
             return false;
         }
         let pause = before.map_or(FAILED_FOR, |before| (before.pause * 2).min(FAILED_FOR_MAX));
         if before.is_none() && self.failed.len() >= FAILED_MAX {
-            let first = self.failed.iter().min_by_key(|(_, failed)| failed.until);
+            let ends = |failed: &Failed| (failed.until.is_none(), failed.until);
+            let first = self.failed.iter().min_by_key(|(_, failed)| ends(failed));
             if let Some(first) = first.map(|(pair, _)| *pair) {
                 self.failed.remove(&first);
             }
         }
-        self.failed.insert((relay, listener), Failed { until: now + pause, pause });
+        let until = (!for_good).then_some(now + pause);
+        self.failed.insert((relay, listener), Failed { until, pause });
         true
     }
 
     /// Whether a relay is not used for a listener now, since it failed it.
     pub(super) fn has_failed(&self, now: Timestamp, relay: DeviceId, listener: DeviceId) -> bool {
-        self.failed.get(&(relay, listener)).is_some_and(|failed| failed.until > now)
-    }
-
-    /// A relay has forged: it is not used again.
-    pub(super) fn distrust(&mut self, relay: DeviceId) {
-        self.distrusted.insert(relay);
-    }
-
-    pub(super) fn is_distrusted(&self, relay: DeviceId) -> bool {
-        self.distrusted.contains(&relay)
+        self.failed.get(&(relay, listener)).is_some_and(|failed| !failed.is_over(now))
     }
 
     /// Whom of those attached to a relay our voice may reach by it.
@@ -411,7 +417,7 @@ impl Relays {
             routes.chain(attached.wanted.timeout()).chain(attached.silent_until)
         });
         let offers = self.offers.iter().filter(|(device, _)| self.attached.contains_key(device));
-        let failed = self.failed.values().map(|failed| failed.until);
+        let failed = self.failed.values().filter_map(|failed| failed.until);
         let offers = offers.flat_map(|(_, offered)| [offered.until, offered.until + LINGERS]);
         attached.chain(offers.chain(failed).filter(|until| *until > self.looked)).min()
     }
@@ -422,7 +428,8 @@ impl Relays {
             attached.silent_until.take_if(|until| *until <= now);
         }
         self.looked = now;
-        self.failed.retain(|_, failed| now < failed.until + FAILED_FOR_MAX);
+        let counts = |until: Timestamp| now < until + FAILED_FOR_MAX;
+        self.failed.retain(|_, failed| failed.until.is_none_or(counts));
     }
 }
 

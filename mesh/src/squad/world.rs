@@ -600,7 +600,8 @@ impl Node {
             Event::OwnEpoch { .. }
             | Event::EpochRoster { .. }
             | Event::NoKey(_)
-            | Event::Epochs { .. } => panic!("there is no relay here"),
+            | Event::Epochs { .. }
+            | Event::LeaveRelay { .. } => panic!("there is no relay here"),
             Event::PeerUp { .. }
             | Event::RelayUp { .. }
             | Event::RelayDown { .. }

@@ -90,6 +90,9 @@ impl Runner {
                 let is_members = !squad.is_relay(relay);
                 Some(VoiceCommand::SetSlots { relay, slots, is_members })
             }
+            squad::Event::LeaveRelay { relay, talker } => {
+                Some(VoiceCommand::LeaveRelay { relay, talker })
+            }
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;
                 let gone = Event::TargetGone { target: target.to_string() };
@@ -109,14 +112,14 @@ impl Runner {
                     secret,
                 })
             }
-            squad::Event::TalkerKeyGone { device, target } => {
-                Some(VoiceCommand::RemoveKey { device, target })
-            }
             squad::Event::TalkerHeard { device, target, hearing } => {
                 let channels = hearing.channels.into_iter().map(Net::Channel);
                 let heard = channels.chain(hearing.whisper.then_some(Net::Whisper)).collect();
                 let priority = hearing.priority;
                 Some(VoiceCommand::SetHeard { device, target, heard, priority })
+            }
+            squad::Event::TalkerKeyGone { device, target } => {
+                Some(VoiceCommand::RemoveKey { device, target })
             }
             squad::Event::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
             squad::Event::RecordsChanged => {

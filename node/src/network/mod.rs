@@ -430,15 +430,17 @@ impl Runner {
                     squad.handle_relay_silent(now, relay);
                 }
             }
-            Input::Voice(VoiceEvent::RelayFails { relay, listener }) => {
+            Input::Voice(VoiceEvent::RelayFails { relay, listener, for_good }) => {
                 if let Some(squad) = &mut self.squad {
-                    squad.handle_relay_fails(now, relay, listener);
+                    squad.handle_relay_fails(now, relay, listener, for_good);
                 }
             }
             Input::Voice(VoiceEvent::RelayForges { relay, talker }) => {
+                self.config.publisher.publish(self.view.relay_forges(relay, talker));
+            }
+            Input::Voice(VoiceEvent::RelayUnproven { relay, talker }) => {
                 if let Some(squad) = &mut self.squad {
-                    squad.handle_relay_forges(now, relay);
-                    self.config.publisher.publish(self.view.relay_forges(relay, talker));
+                    squad.handle_relay_unproven(now, relay, talker);
                 }
             }
             Input::Voice(event) => {

@@ -234,7 +234,8 @@ impl View {
             VoiceEvent::KeyUsed { .. }
             | VoiceEvent::RelaySilent { .. }
             | VoiceEvent::RelayFails { .. }
-            | VoiceEvent::RelayForges { .. } => None,
+            | VoiceEvent::RelayForges { .. }
+            | VoiceEvent::RelayUnproven { .. } => None,
         }
     }
 
@@ -453,7 +454,7 @@ impl View {
         }
     }
 
-    /// A member's relay has spoken in a talker's name.
+    /// A member's relay has brought, as a talker's, what the talker has not signed.
     pub(super) fn relay_forges(&self, relay: DeviceId, talker: DeviceId) -> Event {
         Event::RelayForges {
             device: DeviceText(relay),

@@ -83,6 +83,12 @@ impl Accounts {
         account: &Account,
     ) -> Result<bool, DropReason> {
         let carrier = self.relays.get_mut(&account.relay).ok_or(DropReason::UnknownTarget)?;
+        if account.spoilt >= SPOILT_MAX {
+            // What else it tells need not be of this spurt.
+            let served = carrier.listeners.get_mut(&from).ok_or(DropReason::UnknownTarget)?;
+            served.begin(now);
+            return Ok(true);
+        }
         let lag = carrier.lag(now, account.highest_sequence);
         let excused: u32 = carrier
             .lost
@@ -102,7 +108,7 @@ impl Accounts {
         } else {
             served.bad = 0;
         }
-        let fails = served.bad >= BAD_MAX || account.spoilt >= SPOILT_MAX;
+        let fails = served.bad >= BAD_MAX;
         if fails {
             served.begin(now);
         }

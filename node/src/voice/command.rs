@@ -65,6 +65,14 @@ pub enum VoiceCommand {
         /// Whether it is a member's node, which may hold keys of talkers.
         is_members: bool,
     },
+    /// A talker is not heard by a relay for a while, which has brought what nobody has proven; the talker
+    /// is told. [PROTO-10.10]
+    LeaveRelay {
+        /// Which relay.
+        relay: DeviceId,
+        /// For whose voice.
+        talker: DeviceId,
+    },
     /// Sign what goes by such relays with this device's key. [PROTO-10.9]
     SignWith(Arc<DeviceKey>),
     /// Nothing goes to a target any more, also nothing of a spurt that does now.
@@ -97,14 +105,6 @@ pub enum VoiceCommand {
         /// The key.
         secret: KeySecret,
     },
-    /// Forget a talker's keys to one target.
-    RemoveKey {
-        /// Whose keys.
-        device: DeviceId,
-        /// To what.
-        target: TargetId,
-    },
-    /// Forget a talker, keys and all.
     /// What a talker says to a target reaches us through other nets now; through none: it is not heard,
     /// and the key waits for a minute in case that it is again.
     SetHeard {
@@ -117,6 +117,14 @@ pub enum VoiceCommand {
         /// Whether it comes before all other targets.
         priority: bool,
     },
+    /// Forget a talker's keys to one target.
+    RemoveKey {
+        /// Whose keys.
+        device: DeviceId,
+        /// To what.
+        target: TargetId,
+    },
+    /// Forget a talker, keys and all.
     RemoveTalker(DeviceId),
     /// Listen to a net, or change how. Nets that were never set are not heard.
     SetNet {
@@ -193,9 +201,20 @@ pub enum VoiceEvent {
         relay: DeviceId,
         /// Whom it fails.
         listener: DeviceId,
+        /// The listener hears nothing of us by it as long as its node runs.
+        for_good: bool,
     },
-    /// A member's relay has brought, as a talker's, what the talker never sealed. [PROTO-10.10]
+    /// A member's relay has brought, as a talker's, what the talker has not signed: the relay has made it
+    /// up, or the talker has signed something else than it has sent. [PROTO-10.10]
     RelayForges {
+        /// Which relay.
+        relay: DeviceId,
+        /// In whose name.
+        talker: DeviceId,
+    },
+    /// A member's relay has brought what neither a proof nor the talker has shown to be the talker's.
+    /// [PROTO-10.10]
+    RelayUnproven {
         /// Which relay.
         relay: DeviceId,
         /// In whose name.

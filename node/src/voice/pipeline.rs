@@ -19,6 +19,7 @@ use super::{
     nets::{Net, Nets},
     receive::Talker,
     send::Sender,
+    shunned::{Heard, Shunned},
     slots::Slots,
 };
 
@@ -36,6 +37,7 @@ pub struct Pipeline {
     epochs: BTreeMap<TargetId, Epochs>,
     /// Who has which slot at the relays that we use.
     slots: Slots,
+    shunned: Shunned,
     nets: Nets,
     clock: PlayoutClock,
     cues: Cues,
@@ -43,10 +45,10 @@ pub struct Pipeline {
     cued: Option<TargetId>,
     limiter: Limiter,
     deafened: bool,
-    outbox: Outbox,
-    events: Events,
     /// When it is looked next which keys are over.
     erases: Timestamp,
+    outbox: Outbox,
+    events: Events,
     drops: BTreeMap<DropReason, u64>,
 }
 
@@ -97,16 +99,17 @@ impl Pipeline {
             rested: BTreeMap::new(),
             epochs: BTreeMap::new(),
             slots: Slots::default(),
+            shunned: Shunned::default(),
             nets: Nets::default(),
             clock: PlayoutClock::new(),
             cues: Cues::new(config.cues),
             cued: None,
             limiter: Limiter::default(),
             deafened: false,
+            erases: Timestamp::ZERO,
             outbox: Outbox::new(),
             events: Events::default(),
             drops: BTreeMap::new(),
-            erases: Timestamp::ZERO,
         })
     }
 
@@ -138,6 +141,12 @@ impl Pipeline {
                 }
             }
             VoiceCommand::SetListeners { target, plan } => self.sender.set_listeners(target, plan),
+            VoiceCommand::LeaveRelay { relay, talker } => {
+                if let Some(heard) = self.talkers.get_mut(&talker) {
+                    heard.claims().forget(relay);
+                }
+                self.shunned.handle_unproven(now, talker, relay);
+            }
             VoiceCommand::SignWith(key) => self.sender.sign_with(key),
             VoiceCommand::SetSlots { relay, slots, is_members } => {
                 self.sender.set_member_relay(relay, is_members && slots.is_some());
@@ -152,6 +161,11 @@ impl Pipeline {
                     talker.install_key(now, target, tag, heard, priority, &secret);
                 }
             }
+            VoiceCommand::SetHeard { device, target, heard, priority } => {
+                if let Some(talker) = self.talkers.get_mut(&device) {
+                    talker.set_heard(target, heard, priority);
+                }
+            }
             VoiceCommand::RemoveKey { device, target } => {
                 if let Some(talker) = self.talkers.get_mut(&device) {
                     talker.remove_key(target);
@@ -161,11 +175,6 @@ impl Pipeline {
                 if let Some(talker) = self.talkers.remove(&device) {
                     if !talker.nets().is_empty() {
                         self.events.push(VoiceEvent::TalkEnded { device });
-            VoiceCommand::SetHeard { device, target, heard, priority } => {
-                if let Some(talker) = self.talkers.get_mut(&device) {
-                    talker.set_heard(target, heard, priority);
-                }
-            }
                     }
                     let mut keyrings = talker.into_keyrings();
                     keyrings.handle_link_end();
@@ -200,7 +209,7 @@ impl Pipeline {
             Ok(Datagram::Question(question)) => {
                 self.sender.handle_question(arrived, from, &question, &mut self.outbox)
             }
-            Ok(Datagram::Proof(proof)) => self.handle_proof(from, &proof),
+            Ok(Datagram::Proof(proof)) => self.handle_proof(arrived, from, &proof),
             Ok(Datagram::Heartbeat(_)) => Err(DropReason::UnknownKind),
             Err(reason) => Err(reason),
         };
@@ -252,15 +261,6 @@ impl Pipeline {
 
     /// Makes the reports that are due, and erases the keys that are over.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        for (device, talker) in &mut self.talkers {
-            if let Some(question) = talker.claims().poll(now) {
-                question.encode(self.outbox.push(*device));
-            }
-            if talker.report_due().is_some_and(|due| due <= now) {
-                let (report, account) = talker.report(now);
-                if let Some(account) = account {
-                    account.encode(self.outbox.push(*device));
-                }
         if self.erases <= now {
             self.erases = now + ERASE_INTERVAL;
             self.talkers.values_mut().for_each(|talker| talker.erase_keys(now));
@@ -269,6 +269,18 @@ impl Pipeline {
                 !keyrings.is_forgettable()
             });
         }
+        for (device, talker) in &mut self.talkers {
+            if let Some(relay) = talker.claims().poll_unproven(now) {
+                self.events.push(VoiceEvent::RelayUnproven { relay, talker: *device });
+            }
+            if let Some(question) = talker.claims().poll(now) {
+                question.encode(self.outbox.push(*device));
+            }
+            if talker.report_due().is_some_and(|due| due <= now) {
+                let (report, account) = talker.report(now);
+                if let Some(account) = account {
+                    account.encode(self.outbox.push(*device));
+                }
                 match talker.via() {
                     // [PROTO-9.8] What is not asked for ends by itself.
                     Some(_) if report.wanted_copies == 0 => {}
@@ -364,6 +376,16 @@ impl Pipeline {
         via: Option<(DeviceId, Slot)>,
         voice: &Voice<'_>,
     ) {
+        if let Some((relay, _)) = via {
+            match self.shunned.handle_frame(arrived, from, relay) {
+                Heard::Heard => {}
+                Heard::Dropped => return self.drop(DropReason::NotPermitted),
+                Heard::Told(spoilt) => {
+                    self.tell_spoilt(from, relay, voice.target_tag, spoilt);
+                    return self.drop(DropReason::NotPermitted);
+                }
+            }
+        }
         if self.talker(arrived, from).is_none() {
             return self.drop(DropReason::QueueFull);
         }
@@ -374,25 +396,36 @@ impl Pipeline {
             });
         }
         if let Ok(Datagram::Proof(proof)) = Datagram::parse(voice.frames[0])
-            && let Err(reason) = self.handle_proof(from, &proof)
+            && let Err(reason) = self.handle_proof(arrived, from, &proof)
         {
             self.drop(reason);
         }
     }
 
-    /// A talk proof of `talker` has come. A relay that has forged is listened to no more, and the
-    /// talker told at once.
-    fn handle_proof(&mut self, talker: DeviceId, proof: &Proof<'_>) -> Result<(), DropReason> {
+    /// A talk proof of `talker` has come. By a relay that has brought what the talker did not sign the
+    /// talker is heard no more, and told so at once.
+    fn handle_proof(
+        &mut self,
+        now: Timestamp,
+        talker: DeviceId,
+        proof: &Proof<'_>,
+    ) -> Result<(), DropReason> {
         let heard = self.talkers.get_mut(&talker).ok_or(DropReason::UnknownTarget)?;
         let Some(relay) = heard.claims().handle_proof(talker, proof)? else { return Ok(()) };
-        let (target_tag, spoilt) = (proof.target_tag, u16::MAX);
+        heard.claims().forget(relay);
+        self.shunned.handle_forged(talker, relay);
+        if let Heard::Told(spoilt) = self.shunned.handle_frame(now, talker, relay) {
+            self.tell_spoilt(talker, relay, proof.target_tag, spoilt);
+        }
+        self.events.push(VoiceEvent::RelayForges { relay, talker });
+        Ok(())
+    }
+
+    /// Tells a talker that a relay brings what is not to be heard.
+    fn tell_spoilt(&mut self, talker: DeviceId, relay: DeviceId, target_tag: [u8; 4], spoilt: u16) {
         let account =
             Account { relay, target_tag, highest_sequence: 0, received: 0, lost: 0, spoilt };
         account.encode(self.outbox.push(talker));
-        self.slots.set(relay, None, true);
-        self.talkers.values_mut().for_each(|it| it.claims().forget(relay));
-        self.events.push(VoiceEvent::RelayForges { relay, talker });
-        Ok(())
     }
 
     /// The talker with this device, made if there is room: of those whom we know by epochs alone

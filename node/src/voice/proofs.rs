@@ -5,7 +5,7 @@
 //! asks the talker about what no proof has come of.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -26,9 +26,9 @@ pub(super) struct Prover {
     relays: BTreeSet<DeviceId>,
     /// Keys that were replaced.
     ended: VecDeque<([u8; 4], Sealed)>,
-    /// How many questions may be answered before the time is up.
-    answers_left: u32,
-    answers_until: Timestamp,
+    /// How many questions of whom were looked at before the time is up.
+    asked: BTreeMap<DeviceId, u32>,
+    asked_until: Timestamp,
 }
 
 impl Prover {
@@ -90,7 +90,8 @@ impl Prover {
         Some((proofs.collect(), relays))
     }
 
-    /// The answer to a question, `sealed` being what the keys in use for its target have sealed.
+    /// The answer to a question of `from`, `sealed` being what the keys in use for its target have
+    /// sealed. Nobody's questions cost anybody else an answer.
     ///
     /// # Errors
     ///
@@ -98,14 +99,23 @@ impl Prover {
     pub(super) fn answer(
         &mut self,
         now: Timestamp,
+        from: DeviceId,
         question: &Question,
         mut sealed: impl Iterator<Item = Sealed>,
     ) -> Result<Vec<u8>, DropReason> {
         let key = self.key.as_ref().ok_or(DropReason::UnknownKey)?;
-        if now >= self.answers_until {
-            (self.answers_until, self.answers_left) = (now + ANSWERS_INTERVAL, ANSWERS_MAX);
+        if now >= self.asked_until {
+            self.asked_until = now + ANSWERS_INTERVAL;
+            self.asked.clear();
         }
-        self.answers_left = self.answers_left.checked_sub(1).ok_or(DropReason::RateLimited)?;
+        if self.asked.len() == ASKERS_MAX && !self.asked.contains_key(&from) {
+            return Err(DropReason::RateLimited);
+        }
+        let asked = self.asked.entry(from).or_default();
+        *asked += 1;
+        if *asked > ANSWERS_MAX {
+            return Err(DropReason::RateLimited);
+        }
         let &Question { target_tag, frame } = question;
         let mut out = Vec::new();
         let known = |(tag, number, _): &([u8; 4], FrameNumber, FrameHash)| {
@@ -148,6 +158,10 @@ fn prove(key: &DeviceKey, run: &[([u8; 4], FrameNumber, FrameHash)], group: u8, 
 #[derive(Default)]
 pub(super) struct Claims {
     claims: VecDeque<Claim>,
+    /// When the next question may go.
+    asks: Timestamp,
+    /// When it may be told next that something is unproven.
+    tells: Timestamp,
 }
 
 /// A frame that has opened.
@@ -161,12 +175,14 @@ struct Claim {
 }
 
 impl Claims {
+    /// Whether so much is unproven that no more may be played.
+    pub(super) fn is_full(&self) -> bool {
+        self.claims.len() >= CLAIMS_MAX
+    }
+
     /// A frame has come by the relay of a member, and opened.
     pub(super) fn push(&mut self, now: Timestamp, relay: DeviceId, tag: [u8; 4], frame: &[u8]) {
         let Some(number) = FrameNumber::of(frame) else { return };
-        if self.claims.len() == CLAIMS_MAX {
-            self.claims.pop_front();
-        }
         let hash = FrameHash::of(frame);
         self.claims.push_back(Claim { tag, number, hash, relay, came: now, asked: None });
     }
@@ -224,12 +240,27 @@ impl Claims {
         Ok(None)
     }
 
+    /// A relay that has brought what neither a proof nor an answer has shown in time; its frames of
+    /// then are forgotten.
+    pub(super) fn poll_unproven(&mut self, now: Timestamp) -> Option<DeviceId> {
+        let over = |claim: &Claim| now.saturating_duration_since(claim.came) >= UNPROVEN_AFTER;
+        let relay = self.claims.iter().find(|claim| over(claim))?.relay;
+        self.claims.retain(|claim| claim.relay != relay || !over(claim));
+        if now < self.tells {
+            return None;
+        }
+        self.tells = now + TELL_INTERVAL;
+        Some(relay)
+    }
+
     /// The question that is due.
     pub(super) fn poll(&mut self, now: Timestamp) -> Option<Question> {
-        let old = |at: Timestamp| now.saturating_duration_since(at);
-        self.claims.retain(|claim| old(claim.came) < FORGOTTEN_AFTER);
+        if now < self.asks {
+            return None;
+        }
         let due = |claim: &&Claim| claim.due() <= now;
         let first = self.claims.iter().find(due)?;
+        self.asks = now + ASK_INTERVAL;
         let question = Question { target_tag: first.tag, frame: first.number };
         for claim in &mut self.claims {
             let after = claim.number.counter.wrapping_sub(question.frame.counter);
@@ -241,9 +272,10 @@ impl Claims {
         Some(question)
     }
 
-    /// When [`Self::poll`] has something.
+    /// When [`Self::poll`] or [`Self::poll_unproven`] has something.
     pub(super) fn timeout(&self) -> Option<Timestamp> {
-        self.claims.iter().map(Claim::due).min()
+        let due = |claim: &Claim| claim.due().max(self.asks).min(claim.came + UNPROVEN_AFTER);
+        self.claims.iter().map(due).min()
     }
 
     /// Nothing that this relay has brought is asked about any more.
@@ -270,19 +302,32 @@ const SEALED_MAX: usize = 1_024;
 /// Replaced keys that are remembered; the oldest goes.
 const ENDED_MAX: usize = 16;
 
-/// Questions that are answered within [`ANSWERS_INTERVAL`]; further ones are left out, and asked again.
-const ANSWERS_MAX: u32 = 128;
+/// Questions of one device that are looked at within [`ANSWERS_INTERVAL`]: more than a listener asks.
+/// Further ones are left out, and asked again.
+const ANSWERS_MAX: u32 = 16;
 const ANSWERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Frames of one talker that wait for a proof; the oldest goes, unproven.
+/// Devices whose questions are answered within that time: more than there are links. Those of others
+/// are left out, and asked again.
+const ASKERS_MAX: usize = 128;
+
+/// Frames of one talker that wait for a proof, more than a talker seals until they are shown; further
+/// ones by relays of members are dropped, and not played.
 const CLAIMS_MAX: usize = 512;
 
 /// A proof comes within half a second: then its frames are asked about, and again.
 const ASKED_AFTER: Duration = Duration::from_millis(650);
 const ASKED_AGAIN: Duration = Duration::from_millis(200);
 
-/// What was not answered by then never will be.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
+/// Between two questions: each is about 32 frames, so all that is said can be asked about.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often it is told that something is unproven; without a link to the talker nothing comes of it.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What nobody has shown by then is not waited for any more. Within this time a frame is asked about
+/// six times.
+const UNPROVEN_AFTER: Duration = Duration::from_millis(1_800);
 
 #[cfg(test)]
 mod tests;

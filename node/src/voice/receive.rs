@@ -297,6 +297,9 @@ impl Talker {
 
     fn handle_frame(&mut self, sealed: &SealedFrame<'_>) -> Result<(), DropReason> {
         let &SealedFrame { arrived, tag, copies, recovered, .. } = sealed;
+        if sealed.relay.is_some() && self.claims.is_full() {
+            return Err(DropReason::RateLimited);
+        }
         let opened = self.keyrings.open(arrived, tag, &sealed.bytes, &mut self.plaintext);
         let target = opened.map_err(|error| match error {
             OpenFrameError::UnknownKey => {
@@ -312,10 +315,10 @@ impl Talker {
         }
         let (header, packet) = FrameHeader::parse(&self.plaintext)?;
         let samples = packet_samples(packet).map_err(|_| DropReason::UnknownFlags)?;
+        let key = FrameNumber::of(&sealed.bytes).map_or(0, |number| number.key);
         self.statistics.frames_received += 1;
         let frame = Frame { header, packet, samples, key, target, copies, recovered };
         match self.jitter.insert(arrived, &frame) {
-        let key = FrameNumber::of(&sealed.bytes).map_or(0, |number| number.key);
             Inserted::Held if recovered => self.statistics.frames_recovered += 1,
             Inserted::Held | Inserted::Repeated => {}
             Inserted::Late => self.statistics.frames_late += 1,

@@ -24,6 +24,7 @@ use super::{
     copies::{EndedSpurts, Listener, SealedFrames, Way},
     gate::{Decision, Gate},
     proofs::Prover,
+    shunned::FORGED,
     uplinks::Uplinks,
 };
 
@@ -80,6 +81,13 @@ impl Target {
     /// Whether anybody would hear a frame.
     fn is_heard(&self) -> bool {
         self.key.is_some() && !self.plan.is_empty() && !self.removed
+    }
+
+    /// Nothing is sealed with the key any more; of what was, listeners may still ask.
+    fn end_key(&mut self, prover: &mut Prover) {
+        if let Some(key) = self.key.take() {
+            prover.handle_key_ended(self.tag, key.sealed());
+        }
     }
 }
 
@@ -146,7 +154,7 @@ impl Sender {
     /// Seals nothing for `target` until there is another key.
     pub fn drop_key(&mut self, target: TargetId) {
         if let Some(place) = self.targets.get_mut(&target) {
-            place.key = None;
+            place.end_key(&mut self.prover);
         }
     }
 
@@ -190,7 +198,7 @@ impl Sender {
         let tag = question.target_tag;
         let keys = self.targets.values().filter(|target| target.tag == tag);
         let sealed = keys.filter_map(|target| Some(target.key.as_ref()?.sealed()));
-        let answer = self.prover.answer(now, question, sealed)?;
+        let answer = self.prover.answer(now, from, question, sealed)?;
         outbox.push(from).extend_from_slice(&answer);
         Ok(())
     }
@@ -221,7 +229,9 @@ impl Sender {
                 place.removed = true;
             }
             _ => {
-                self.targets.remove(&target);
+                if let Some(mut place) = self.targets.remove(&target) {
+                    place.end_key(&mut self.prover);
+                }
                 self.forget_listeners();
             }
         }
@@ -304,8 +314,11 @@ impl Sender {
         account: &Account,
         events: &mut Events,
     ) -> Result<(), DropReason> {
-        if self.accounts.handle_account(now, from, account)? {
-            events.push(VoiceEvent::RelayFails { relay: account.relay, listener: from });
+        let relay = account.relay;
+        if account.spoilt == FORGED && self.listeners.contains_key(&Way::Relay(relay)) {
+            events.push(VoiceEvent::RelayFails { relay, listener: from, for_good: true });
+        } else if self.accounts.handle_account(now, from, account)? {
+            events.push(VoiceEvent::RelayFails { relay, listener: from, for_good: false });
         }
         Ok(())
     }
@@ -426,8 +439,10 @@ impl Sender {
             if !self.frames.is_empty() {
                 self.ended.push(place.tag, &mut self.frames, repeats);
             }
-            if place.removed {
-                self.targets.remove(&target);
+            if place.removed
+                && let Some(mut place) = self.targets.remove(&target)
+            {
+                place.end_key(&mut self.prover);
             }
         }
         self.forget_listeners();
@@ -498,7 +513,7 @@ impl Sender {
         let Some(place) = self.targets.get(&spurt_target) else { return };
         let relays = self.ways.iter().filter_map(|way| way.relay());
         self.accounts.judge(now, relays.zip(&place.plan.hops), |relay, listener| {
-            events.push(VoiceEvent::RelayFails { relay, listener });
+            events.push(VoiceEvent::RelayFails { relay, listener, for_good: false });
         });
     }
 
@@ -532,6 +547,7 @@ impl Sender {
         if place.removed {
             // It is another one now, which those of before do not hear. Its spurt is over, and with
             // it what was said until now.
+            place.end_key(&mut self.prover);
             *place = Target::default();
         }
         Some(place)

@@ -4,6 +4,7 @@ mod keys;
 mod leaks;
 mod many;
 mod party;
+mod volunteers;
 mod world;
 
 use hark_keys::{DeviceKey, FrameNumber, KeySecret, SeededRandom, TargetId};

@@ -171,8 +171,8 @@ fn a_relay_that_fails_one_listener_serves_the_others() {
     };
     let both: Vec<_> = BTreeSet::from([one, other]).into_iter().collect();
     let at = Timestamp::from_millis;
-    assert!(relays.fails(at(1_000), relay, one));
-    assert!(!relays.fails(at(1_500), relay, one), "known");
+    assert!(relays.fails(at(1_000), relay, one, false));
+    assert!(!relays.fails(at(1_500), relay, one, false), "known");
     assert_eq!(served(&relays, 10_999), [other]);
     assert_eq!(relays.timeout(), Some(at(11_000)));
     relays.handle_timeout(at(11_000));
@@ -181,8 +181,13 @@ fn a_relay_that_fails_one_listener_serves_the_others() {
     relays.link_up(relay, true);
     let slots = List::truncated([(one, 1), (other, 2)]);
     assert!(relays.take_roster(relay, &Roster { number: 1, slots }));
-    assert!(relays.fails(at(12_000), relay, one));
+    assert!(relays.fails(at(12_000), relay, one, false));
     assert_eq!((served(&relays, 31_999), served(&relays, 32_000)), (vec![other], both));
+    // Whoever hears nothing by it any more is not served by it again.
+    assert!(relays.fails(at(40_000), relay, one, true));
+    assert!(!relays.fails(at(40_001), relay, one, true), "known");
+    relays.handle_timeout(at(9_000_000));
+    assert_eq!((served(&relays, 9_000_000), relays.timeout()), (vec![other], None));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::rights::World;
-use crate::squad::{Event, Service, Squad, Transmit};
+use crate::squad::{DownReason, Event, Service, Squad, Transmit};
 
 /// A volunteer who stopped cut off what was being said through it.
 #[test]
@@ -79,4 +79,22 @@ fn what_a_volunteer_still_brings_is_taken() {
     assert_eq!(told(squad), [true, true]);
     squad.handle_timeout(now + Duration::from_secs(4));
     assert_eq!(told(squad), []);
+}
+
+/// [PROTO-10.10] Without a link nobody could have answered.
+#[test]
+fn a_relay_is_left_for_a_talker_who_could_have_answered_only() {
+    let mut world = World::new(3);
+    let (now, talker, relay) = (world.now, world.id(1), world.id(2));
+    let squad = &mut world.nodes[0].squad;
+    squad.handle_heard(now, talker);
+    let left = |squad: &mut Squad, after| {
+        squad.handle_relay_unproven(now + Duration::from_millis(after), relay, talker);
+        let leaves = Event::LeaveRelay { relay, talker };
+        std::iter::from_fn(|| squad.poll_event()).any(|event| event == leaves)
+    };
+    assert!(left(squad, 1_499));
+    assert!(!left(squad, 1_500));
+    squad.handle_link_down(now, talker, DownReason::Left);
+    assert!(!left(squad, 0));
 }

@@ -70,8 +70,12 @@ impl Pair {
         let now = at(self.now + later);
         let question = self.claims.poll(now)?;
         let sealed = std::iter::once(self.key.sealed());
-        self.prover.answer(now, &question, sealed).ok()
+        self.prover.answer(now, listener(), &question, sealed).ok()
     }
+}
+
+fn listener() -> DeviceId {
+    DeviceKey::generate(&SeededRandom::new(6)).id()
 }
 
 /// [PROTO-10.9]
@@ -125,15 +129,40 @@ fn what_no_proof_has_shown_is_asked_about() {
     assert_eq!(pair.hear(&proofs[0]), None);
     assert!(pair.ask(0).is_some(), "of the first second, what the proof did not show");
     let mut asked = 0;
-    while let Some(answer) = pair.ask(1_000) {
+    while let Some(answer) = pair.ask(1_000 + 100 * asked) {
         assert_eq!(pair.hear(&answer), None);
         asked += 1;
+        assert_eq!(pair.ask(999 + 100 * asked), None, "not all at once");
     }
     assert_eq!((asked, pair.claims.claims.len()), (3, 0), "32 frames an answer");
-    // What nobody answers is forgotten.
+}
+
+/// What was neither proven nor answered was forgotten, and played on.
+#[test]
+fn what_nobody_shows_in_time_is_told_of() {
+    let mut pair = Pair::new();
     pair.talk(3, |_, _, frame| Some(frame));
-    assert!(pair.claims.poll(at(pair.now + 2_900)).is_some());
-    assert_eq!(pair.claims.poll(at(pair.now + 3_000)), None);
+    for ms in (650..1_770).step_by(200) {
+        assert!(pair.claims.poll(at(pair.now + ms)).is_some());
+    }
+    // The last frame came 20 ms after the first.
+    assert_eq!(pair.claims.poll_unproven(at(pair.now + 1_779)), None);
+    assert_eq!(pair.claims.timeout(), Some(at(pair.now + 1_780)));
+    assert_eq!(pair.claims.poll_unproven(at(pair.now + 1_780)), Some(pair.relay));
+    assert_eq!(pair.claims.poll_unproven(at(pair.now + 1_790)), None, "told just now");
+    assert_eq!(pair.claims.timeout(), Some(at(pair.now + 1_800)));
+    assert_eq!(pair.claims.poll_unproven(at(pair.now + 1_900)), Some(pair.relay));
+    assert_eq!((pair.claims.poll_unproven(at(9_000)), pair.claims.timeout()), (None, None));
+}
+
+/// More than could wait was played, and what made room was never asked about.
+#[test]
+fn what_cannot_be_asked_about_is_not_taken() {
+    let mut pair = Pair::new();
+    pair.talk(511, |_, _, frame| Some(frame));
+    assert!(!pair.claims.is_full());
+    pair.talk(1, |_, _, frame| Some(frame));
+    assert!(pair.claims.is_full());
 }
 
 #[test]
@@ -173,7 +202,7 @@ fn a_step_that_is_yet_to_come_is_denied_and_one_long_gone_is_not() {
         let (mut frame, mut key) = (Vec::new(), key(step));
         (0..frames).for_each(|_| assert!(key.seal(b"other", &mut frame).is_ok()));
         let question = Question { target_tag: TAG, frame: FrameNumber::of(&frame).unwrap() };
-        prover.answer(at(1_000), &question, std::iter::once(third.sealed())).map(drop)
+        prover.answer(at(1_000), listener(), &question, std::iter::once(third.sealed())).map(drop)
     };
     for (step, frames) in [(4, 1), (6, 1), (3, 2), (2, 2)] {
         assert_eq!(answer(step, frames), Ok(()));
@@ -188,18 +217,19 @@ fn a_step_that_is_yet_to_come_is_denied_and_one_long_gone_is_not() {
     }
 }
 
+/// A relay that asked 128 questions a second had all answers, and the listeners none.
 #[test]
-fn only_so_many_questions_are_answered() {
+fn nobodys_questions_cost_others_an_answer() {
     let mut pair = Pair::new();
     pair.talk(1, |_, _, frame| Some(frame));
-    let question = pair.claims.poll(at(9_000));
-    assert_eq!(question, None);
-    pair.talk(1, |_, _, frame| Some(frame));
     let question = pair.claims.poll(at(pair.now + 700)).unwrap();
-    let mut answered = |ms| {
+    let relay = pair.relay;
+    let mut answered = |ms, from| {
         let sealed = std::iter::once(pair.key.sealed());
-        usize::from(pair.prover.answer(at(ms), &question, sealed).is_ok())
+        usize::from(pair.prover.answer(at(ms), from, &question, sealed).is_ok())
     };
-    let first: usize = (0..300).map(|_| answered(5_000)).sum();
-    assert_eq!((first, answered(5_999), answered(6_000)), (128, 0, 1));
+    let relays: usize = (0..10_000).map(|_| answered(5_000, relay)).sum();
+    let listeners: usize = (0..10).map(|_| answered(5_900, listener())).sum();
+    assert_eq!((relays, listeners), (16, 10));
+    assert_eq!((answered(5_999, relay), answered(6_000, relay)), (0, 1));
 }

@@ -222,7 +222,7 @@ impl Run {
             Event::PeerUp { name, .. } | Event::PeerRenamed { name, .. } => {
                 assert_eq!(clean_name(&name), name);
             }
-            Event::RelayUp { .. } | Event::RelayDown { .. } => {
+            Event::RelayUp { .. } | Event::RelayDown { .. } | Event::LeaveRelay { .. } => {
                 panic!("no relay is named in this world");
             }
             Event::Serve(_) | Event::Slots { .. } => {}
