@@ -114,7 +114,7 @@ fn right_peer_is_accepted() {
     assert!(network.run(Duration::from_secs(1), both_connected));
 }
 
-/// [NOISE-26] A restarted node ends the connection that it has forgotten at its first packet.
+/// [NOISE-26] [PROTO-2.6] A restarted node ends the connection that it has forgotten at its first packet.
 #[test]
 fn restarted_node_resets_its_old_connection() {
     let mut network = connected(6, false);

@@ -8,11 +8,14 @@
 //! CRYPTO bytes <-> session (order, frames) <-> handshake (Noise, identities)
 //!                     |
 //!                  schedule (keys) -> packet (sealing of packets and headers)
+//!
+//! endpoint: connection_ids (which packets are ours), keys of stateless resets
 //! ```
 //!
 //! To feed a session with arbitrary bytes, start one from [`server_config`] or [`client_config`]
 //! and use the [`Session`](crypto::Session) trait.
 
+mod connection_ids;
 mod handshake;
 mod packet;
 mod resolver;
@@ -20,17 +23,18 @@ pub(crate) use resolver::x25519;
 mod schedule;
 mod session;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use quinn_proto::{
-    ConnectError, ConnectionId, EndpointConfig, HashedConnectionIdGenerator, Side,
+    ConnectError, ConnectionId, EndpointConfig, Side,
     crypto::{self, Keys, UnsupportedVersion},
     transport_parameters::TransportParameters,
 };
 use ring::hmac;
+use zeroize::Zeroizing;
 
 pub(crate) use self::schedule::{Secret, expand_label};
-use self::session::Session;
+use self::{connection_ids::ConnectionIds, session::Session};
 use crate::{DeviceId, DeviceKey, Random};
 
 /// The private QUIC version of this handshake: "HARK". [NOISE-1] [PROTO-2.1]
@@ -56,17 +60,35 @@ pub fn server_config(key: &DeviceKey, random: Arc<dyn Random>) -> Arc<dyn crypto
     Arc::new(ServerConfig { key: shared(key), random })
 }
 
-/// An endpoint that speaks [`QUIC_VERSION`] alone, and knows the connections of its life before:
-/// it answers their packets with a stateless reset that the peer accepts. [NOISE-26]
-pub fn endpoint_config(key: &DeviceKey) -> EndpointConfig {
-    let reset = key.derive("quic stateless reset");
-    let reset = hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref());
-    let connection_ids = key.derive("quic connection id");
-    let connection_ids = connection_ids.first_chunk().expect("a derived key has 32 bytes");
-    let connection_ids = u64::from_be_bytes(*connection_ids);
+/// Which of a device's endpoints it is. Each has connection ids and reset tokens of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Others dial it at a socket with this address.
+    Socket(SocketAddr),
+    /// Relays pass its packets on.
+    Tunnel,
+    /// It dials, and is dialled by nobody: no peer finds it again after a restart.
+    Dialler,
+}
+
+/// An endpoint that speaks [`QUIC_VERSION`] alone, and knows the connections of its life before at
+/// the same `place`: it answers their packets with a stateless reset that the peer accepts. It
+/// answers for the ids of no other endpoint. [NOISE-26] [NOISE-27]
+pub fn endpoint_config(key: &DeviceKey, random: Arc<dyn Random>, place: Place) -> EndpointConfig {
+    let secret = |purpose: &str| match place {
+        Place::Socket(address) => key.derive(&format!("{purpose} at {address}")),
+        Place::Tunnel => key.derive(&format!("{purpose} of tunnels")),
+        Place::Dialler => {
+            let mut secret = Zeroizing::new([0; 32]);
+            random.fill(secret.as_mut());
+            secret
+        }
+    };
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, secret("quic stateless reset").as_ref());
+    let ids = secret("quic connection id");
     let mut config = EndpointConfig::new(Arc::new(reset));
     config
-        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_ids)))
+        .cid_generator(move || Box::new(ConnectionIds::new(ids.clone(), Arc::clone(&random))))
         .supported_versions(vec![QUIC_VERSION])
         // [NOISE-2] First bytes below 0x40 stay free for what else arrives at the socket.
         .grease_quic_bit(false);

@@ -1,3 +1,4 @@
+mod connection_ids;
 mod forgery;
 mod session;
 mod vectors;

@@ -10,7 +10,7 @@ use std::{
 use bytes::BytesMut;
 use hark_keys::{
     DeviceId, DeviceKey, Random, SeededRandom,
-    noise::{QUIC_VERSION, client_config, endpoint_config, server_config},
+    noise::{Place, QUIC_VERSION, client_config, endpoint_config, server_config},
 };
 use quinn_proto::{
     ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, Event,
@@ -164,7 +164,8 @@ impl Node {
         let key = DeviceKey::from_secret(&[number; 32]);
         let mut seed = [0; 32];
         random.fill(&mut seed);
-        let mut config = endpoint_config(&key);
+        let mut config =
+            endpoint_config(&key, random.clone(), Place::Socket(address(usize::from(number) - 1)));
         config.rng_seed(Some(seed));
         let mut server = ServerConfig::with_crypto(server_config(&key, random.clone()));
         server.transport_config(transport());

@@ -187,7 +187,12 @@ impl LinkTransport {
             let socket = binder.bind_plain(address)?;
             let shared = FastSocket::new(Arc::clone(&socket.0), &self.links, serve);
             let server = serve.then(|| server_config(&self.key, &self.random, outer_config()));
-            let config = noise::endpoint_config(&self.key);
+            // [PROTO-2.6] The port is the system's to choose where `address` leaves it open.
+            let place = match serve {
+                true => noise::Place::Socket(shared.local_addr()?),
+                false => noise::Place::Dialler,
+            };
+            let config = noise::endpoint_config(&self.key, Arc::clone(&self.random), place);
             Ok(Port { endpoint: endpoint(config, server, Arc::new(shared))?, socket })
         };
         bind(&mut *self.binder).map_err(|error| LinkError::Bind { address, error })
@@ -615,7 +620,7 @@ fn accept(endpoint: Endpoint) -> BoxFuture<'static, Option<Incoming>> {
 
 /// Where connections come and go that relays pass on.
 fn inner_endpoint(key: &Arc<DeviceKey>, random: &Arc<dyn Random>, links: &Arc<Links>) -> Listener {
-    let mut config = noise::endpoint_config(key);
+    let mut config = noise::endpoint_config(key, Arc::clone(random), noise::Place::Tunnel);
     config.max_udp_payload_size(INNER_MTU).expect("QUIC allows 1,200 bytes");
     let server = server_config(key, random, inner_config());
     let socket = TunnelSocket::new(Arc::clone(links));
