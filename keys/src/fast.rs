@@ -1,8 +1,8 @@
 //! Sealing of the packets of the fast path: a link's datagrams beside QUIC, on the same socket.
 //!
-//! The keys come from the link's Noise handshake, one for each direction, and are replaced as often
-//! as AES-GCM wants it. Layout and numbers are those of `docs/protocol.md`, section 8. Knows nothing
-//! of sockets or of which path works.
+//! The keys come from the link's Noise handshake, one for each direction, and are replaced while the
+//! link stands, one way: what was sealed a minute ago opens with nothing that is left. Layout and
+//! numbers are those of `docs/protocol.md`, section 8. Knows nothing of sockets or of which path works.
 //!
 //! ```text
 //!  exporter of the link ── keys ─┬─ Sealer    what we send: counts, seals
@@ -15,7 +15,10 @@ use ring::aead;
 use zeroize::Zeroizing;
 
 use self::window::Window;
-use crate::noise::{Secret, expand_label};
+use crate::{
+    noise::{Secret, expand_label},
+    wipe::{scrub_stack, wipe_key},
+};
 
 /// What a fast packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,13 @@ pub enum Kind {
     Notice = 0x23,
     /// A sign of life each second: four bytes of [`Opener::next`], of the packets of the other side.
     Heartbeat = 0x24,
+}
+
+impl Kind {
+    /// Whether a path that does not work has no such packets.
+    fn is_use(self) -> bool {
+        matches!(self, Self::Datagram | Self::Heartbeat)
+    }
 }
 
 /// What a probe holds and its answer repeats.
@@ -56,14 +66,16 @@ pub enum Refused {
 pub fn keys(exported: &[u8; EXPORT_LENGTH], dialled: bool) -> (Sealer, Opener) {
     let (secrets, indices) = exported.split_at(64);
     let secret = |number: usize| {
-        let mut secret = Zeroizing::new([0; 32]);
+        let mut secret = Secret::default();
         secret.copy_from_slice(&secrets[32 * number..][..32]);
         secret
     };
     let index =
         |number: usize| u32::from_be_bytes(std::array::from_fn(|byte| indices[4 * number + byte]));
     let (ours, theirs) = if dialled { (0, 1) } else { (1, 0) };
-    (Sealer::new(secret(ours), index(ours)), Opener::new(secret(theirs), index(theirs)))
+    let ends = (Sealer::new(secret(ours), index(ours)), Opener::new(secret(theirs), index(theirs)));
+    scrub_stack();
+    ends
 }
 
 /// The index of the link that `packet` claims to be for, where it has the form of a fast packet.
@@ -76,6 +88,12 @@ pub struct Sealer {
     index: u32,
     /// Of the next packet.
     counter: u64,
+    /// The number of the first packet that `key` does not seal.
+    end: u64,
+    /// The bit of the first byte that tells the generation of `key` from its neighbours.
+    phase: u8,
+    /// Whether `key` has sealed more than questions about the path.
+    used: bool,
     key: Key,
     /// Of the generation of `key`.
     secret: Secret,
@@ -83,7 +101,8 @@ pub struct Sealer {
 
 impl Sealer {
     fn new(secret: Secret, index: u32) -> Self {
-        Self { index, counter: 0, key: Key::of(&secret), secret }
+        let key = Key::of(&secret);
+        Self { index, counter: 0, end: GENERATION, phase: 0, used: false, key, secret }
     }
 
     /// Writes the packet that holds `payload` to the front of `out`, which has at least
@@ -96,12 +115,13 @@ impl Sealer {
     pub fn seal(&mut self, kind: Kind, payload: &[u8], out: &mut [u8]) -> usize {
         let counter = self.counter;
         // [PROTO-8.4] A key seals 2^22 packets.
-        if counter != 0 && counter.is_multiple_of(GENERATION) {
-            self.advance();
+        if counter == self.end {
+            self.go_on();
         }
         self.counter += 1;
+        self.used |= kind.is_use();
         let (header, rest) = out.split_at_mut(HEADER_LENGTH);
-        header[0] = kind as u8;
+        header[0] = kind as u8 | self.phase;
         header[1..5].copy_from_slice(&self.index.to_be_bytes());
         // [PROTO-8.3] The lower half is told, the upper half is known.
         header[5..].copy_from_slice(&counter.to_be_bytes()[4..]);
@@ -116,15 +136,33 @@ impl Sealer {
         payload.len() + OVERHEAD
     }
 
+    /// Goes on to the next generation and erases this one, if it has sealed anything but questions
+    /// about the path. To be called by the clock. [PROTO-8.4]
+    pub fn renew(&mut self) {
+        // While the path does not work, the other end stays where it is as well.
+        if self.used {
+            self.go_on();
+        }
+    }
+
     /// How many packets were sealed.
     pub fn sealed(&self) -> u64 {
         self.counter
     }
 
     #[cold]
+    fn go_on(&mut self) {
+        self.advance();
+        scrub_stack();
+    }
+
+    #[inline(never)]
     fn advance(&mut self) {
         self.secret = next(&self.secret);
         self.key = Key::of(&self.secret);
+        self.phase ^= PHASE;
+        self.end = self.counter + GENERATION;
+        self.used = false;
     }
 }
 
@@ -132,22 +170,44 @@ impl Sealer {
 pub struct Opener {
     index: u32,
     window: Window,
-    /// Of the newest packet that was authentic.
-    generation: u64,
-    /// The keys of the generation before, while packets of it may come, of this one and of the next.
-    previous: Option<Key>,
-    key: Key,
-    next: Key,
-    /// Of the generation of `next`.
+    /// The keys of three generations in a ring: the one before, while packets of it may come, this
+    /// one and the next. A key never moves, so that it can be erased.
+    keys: [Option<Key>; 3],
+    /// Where in `keys` the generation of the newest packet is that was authentic.
+    current: usize,
+    /// The bit of the first byte of its packets.
+    phase: u8,
+    /// No packet of it has a lower number than this but such as were overtaken by its first.
+    since: u64,
+    /// Whether it has opened more than questions about the path.
+    used: bool,
+    /// Of the next generation.
     secret: Secret,
+    /// Seconds since the current generation began here.
+    age: u32,
+    /// Seconds since the last new packet.
+    silence: u32,
+    /// One more than the highest number of a packet that was opened by the last second.
+    heard: u64,
 }
 
 impl Opener {
     fn new(secret: Secret, index: u32) -> Self {
-        let key = Key::of(&secret);
+        let current = Key::of(&secret);
         let secret = next(&secret);
-        let (window, next) = (Window::default(), Key::of(&secret));
-        Self { index, window, generation: 0, previous: None, key, next, secret }
+        Self {
+            index,
+            window: Window::default(),
+            keys: [Some(current), Some(Key::of(&secret)), None],
+            current: 0,
+            phase: 0,
+            since: 0,
+            used: false,
+            secret,
+            age: 0,
+            silence: 0,
+            heard: 0,
+        }
     }
 
     /// The index that packets for here carry.
@@ -174,44 +234,77 @@ impl Opener {
         if !self.window.is_new(counter) {
             return Err(Refused::Replayed);
         }
-        let generation = counter / GENERATION;
-        let key = if generation == self.generation {
-            &self.key
-        } else if generation == self.generation + 1 {
-            &self.next
-        } else if generation + 1 == self.generation {
-            self.previous.as_ref().ok_or(Refused::Replayed)?
+        let place = if header.phase == self.phase {
+            self.current
+        } else if counter < self.since {
+            before(self.current)
         } else {
-            // So many packets never get lost while the path is in use.
-            return Err(Refused::Forged);
+            after(self.current)
         };
+        let key = self.keys[place].as_ref().ok_or(Refused::Replayed)?;
         let (header_bytes, sealed) = packet.split_at_mut(HEADER_LENGTH);
         let payload = key
             .cipher
             .open_in_place(key.nonce(counter), aead::Aad::from(header_bytes), sealed)
             .map_err(|_| Refused::Forged)?;
         self.window.take(counter);
-        if generation > self.generation {
-            self.advance();
-        } else if generation == self.generation && counter % GENERATION > window::LONGEST {
-            // Nothing of the generation before is in the window any more.
-            self.previous = None;
+        if place == after(self.current) {
+            self.go_on(counter);
         }
+        self.used |= place == self.current && header.kind.is_use();
         Ok((header.kind, payload))
     }
 
-    #[cold]
-    fn advance(&mut self) {
-        self.generation += 1;
-        self.secret = next(&self.secret);
-        let key = std::mem::replace(&mut self.next, Key::of(&self.secret));
-        self.previous = Some(std::mem::replace(&mut self.key, key));
+    /// A second has passed: erases what opens only packets that come too late, or not at all.
+    /// [PROTO-8.4]
+    pub fn pass_second(&mut self) {
+        self.age = self.age.saturating_add(1);
+        if self.age >= PREVIOUS_KEPT {
+            self.keys[before(self.current)] = None;
+        }
+        let next = self.window.next();
+        self.silence = if next == self.heard { self.silence.saturating_add(1) } else { 0 };
+        self.heard = next;
+        // The other end has gone on by its clock, and its packets have not come.
+        if self.used && self.silence >= SILENCE {
+            self.go_on(next);
+            self.keys[before(self.current)] = None;
+        }
     }
+
+    /// Goes on to the next generation, whose first packet has this number.
+    #[cold]
+    fn go_on(&mut self, since: u64) {
+        self.advance(since);
+        scrub_stack();
+    }
+
+    #[inline(never)]
+    fn advance(&mut self, since: u64) {
+        self.secret = next(&self.secret);
+        self.current = after(self.current);
+        self.keys[after(self.current)] = Some(Key::of(&self.secret));
+        self.phase ^= PHASE;
+        self.since = since;
+        self.used = false;
+        self.age = 0;
+    }
+}
+
+/// The place in the ring of the generation after the one in `place`.
+fn after(place: usize) -> usize {
+    if place == 2 { 0 } else { place + 1 }
+}
+
+/// The place in the ring of the generation before the one in `place`.
+fn before(place: usize) -> usize {
+    if place == 0 { 2 } else { place - 1 }
 }
 
 /// What can be read of a packet without a key.
 struct Header {
     kind: Kind,
+    phase: u8,
     index: u32,
     counter: u32,
 }
@@ -222,8 +315,9 @@ impl Header {
         if rest.len() < TAG_LENGTH || packet.len() > PACKET_MAX {
             return None;
         }
-        let [kind, i0, i1, i2, i3, c0, c1, c2, c3] = *header;
-        let kind = match kind {
+        let [first, i0, i1, i2, i3, c0, c1, c2, c3] = *header;
+        let phase = first & PHASE;
+        let kind = match first ^ phase {
             0x20 => Kind::Datagram,
             0x21 => Kind::Probe,
             0x22 => Kind::Answer,
@@ -232,7 +326,8 @@ impl Header {
             _ => return None,
         };
         let (index, counter) = ([i0, i1, i2, i3], [c0, c1, c2, c3]);
-        Some(Self { kind, index: u32::from_be_bytes(index), counter: u32::from_be_bytes(counter) })
+        let (index, counter) = (u32::from_be_bytes(index), u32::from_be_bytes(counter));
+        Some(Self { kind, phase, index, counter })
     }
 }
 
@@ -262,10 +357,16 @@ impl Key {
     }
 }
 
+impl Drop for Key {
+    fn drop(&mut self) {
+        wipe_key(&mut self.cipher, &aead::AES_128_GCM);
+    }
+}
+
 /// The secret of the generation after that of `secret`.
 fn next(secret: &Secret) -> Secret {
-    let mut next = Zeroizing::new([0; 32]);
-    expand_label(secret, b"hark1 fast ku", &[], next.as_mut());
+    let mut next = Secret::default();
+    expand_label(secret, b"hark1 fast ku", &[], &mut **next);
     next
 }
 
@@ -295,6 +396,17 @@ const TAG_LENGTH: usize = 16;
 /// Packets that one key seals. RFC 9001 allows 2^23 of any size (section 6.6) and 2^28 of ours
 /// (appendix B.1.1); forgeries that one key may see are 2^52 and more, which nobody can send.
 const GENERATION: u64 = 1 << 22;
+
+/// The bit of the first byte that changes with each generation.
+const PHASE: u8 = 0x08;
+
+/// Seconds for which packets of a generation may still come after the first of the next: more than
+/// any that is worth something takes.
+const PREVIOUS_KEPT: u32 = 3;
+
+/// Seconds without a new packet after which a receiver goes on by itself: more than pass between two
+/// calls of [`Sealer::renew`], so that the sender has gone on before.
+const SILENCE: u32 = 30;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]

@@ -18,6 +18,7 @@ mod seal;
 mod signed;
 mod ticket;
 mod time;
+mod wipe;
 mod words;
 
 pub use bounded::List;
@@ -36,4 +37,5 @@ pub use seal::{OpenError, open_once, seal_once};
 pub use signed::{Signable, Signed};
 pub use ticket::{Door, Invite, Redemption, RedemptionError, Terms, Ticket, TicketError};
 pub use time::{Timestamp, UnixTime};
+pub use wipe::scrub_stack;
 pub use words::{RecoverySecret, device_words, verification_words};

@@ -6,10 +6,10 @@ mod noise_network;
 
 use std::time::Duration;
 
-use hark_keys::DeviceKey;
+use hark_keys::{DeviceKey, noise::KeyPhase};
 use quinn_proto::{ConnectionError, Dir, ReadError, StreamId, TransportErrorCode, VarInt};
 
-use noise_network::{Link, Network};
+use noise_network::{Link, Network, Node};
 
 #[test]
 fn both_ends_know_each_other() {
@@ -82,6 +82,40 @@ fn datagrams_pass_through_key_updates_from_both_sides() {
             assert_eq!(received.as_deref(), Some(&b"voice"[..]), "after update {update}");
         }
     }
+}
+
+/// [NOISE-24] With a packet each way each second the keys of a phase are gone long before the update
+/// after the next, also where every fifth packet is lost.
+#[test]
+fn keys_of_a_phase_are_erased_soon_after_it_has_ended() {
+    for loss_percent in [0, 20] {
+        let mut network = Network::new(2, 10, loss_percent);
+        network.connect(0, 1, None);
+        assert!(network.run(Duration::from_secs(30), both_connected));
+        for update in 1..20 {
+            let before = phase(&mut network.nodes[0]);
+            network.nodes[0].link().connection.force_key_update();
+            assert_eq!(phase(&mut network.nodes[0]), KeyPhase(before.0 + 1));
+            for _ in 0..20 {
+                for node in &mut network.nodes {
+                    node.link().connection.datagrams().send("heartbeat".into(), true).unwrap();
+                }
+                network.run(Duration::from_secs(1), |_| false);
+            }
+            for node in &mut network.nodes {
+                assert_eq!(phase(node), KeyPhase(before.0 + 1), "update {update}");
+                // Those of this phase and of the next are needed.
+                let mut alive = node.watch.alive();
+                assert_eq!(alive.split_off(alive.len() - 2), [true, true]);
+                assert!(!alive.contains(&true), "{loss_percent} %, update {update}: {alive:?}");
+            }
+        }
+    }
+}
+
+fn phase(node: &mut Node) -> KeyPhase {
+    let data = node.link().connection.crypto_session().handshake_data().unwrap();
+    *data.downcast().unwrap()
 }
 
 /// [NOISE-15] Both ends learn that it was the wrong one.

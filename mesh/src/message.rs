@@ -83,8 +83,10 @@ impl Topic {
     }
 }
 
-/// The first byte of [`Message::Pieces`].
+/// The first bytes of [`Message::Key`], [`Message::Pieces`] and [`Message::Epoch`].
+const KEY: u8 = 0;
 const PIECES: u8 = 6;
+const EPOCH: u8 = 18;
 
 impl Message {
     /// The message of these bytes.
@@ -94,7 +96,14 @@ impl Message {
 
     /// The bytes of the message.
     pub fn encode(&self) -> Vec<u8> {
-        encode(self)
+        let bytes = encode(self);
+        debug_assert_eq!(Self::holds_key(&bytes), matches!(self, Self::Key(_) | Self::Epoch(_)));
+        bytes
+    }
+
+    /// Whether a message of these bytes holds what opens speech. [PROTO-2.13]
+    pub fn holds_key(message: &[u8]) -> bool {
+        matches!(message.first(), Some(&(KEY | EPOCH)))
     }
 
     /// Messages that hold all of a settled past. [CHARTER-7.5]

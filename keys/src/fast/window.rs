@@ -66,9 +66,6 @@ fn bit(counter: u64) -> u64 {
 /// More takes memory on each link and lets packets come later.
 const WORDS: u64 = 32;
 
-/// How far behind the newest counter another may be at most and still be told apart.
-pub(super) const LONGEST: u64 = WORDS * 64 - 1;
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -76,6 +73,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// How far behind the newest counter another may be at most and still be told apart.
+    const LONGEST: u64 = WORDS * 64 - 1;
 
     #[test]
     fn counters_are_completed_from_their_lower_half() {

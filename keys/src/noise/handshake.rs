@@ -1,6 +1,6 @@
 //! Noise XX and who is at its ends: the three messages, without frames or packets.
 
-use std::sync::Arc;
+use std::{hint::black_box, sync::Arc};
 
 use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
@@ -13,6 +13,7 @@ use crate::{DeviceId, DeviceKey, Random, Signature, decode, encode};
 pub(super) struct Handshake {
     noise: HandshakeState,
     static_key: Vec<u8>,
+    random: Arc<dyn Random>,
 }
 
 /// Why a handshake failed. The peer learns the alert, RFC 9001 section 4.8, and no more.
@@ -51,7 +52,7 @@ impl Handshake {
                     if initiator { builder.build_initiator() } else { builder.build_responder() }
                 })
                 .expect("XX needs no more than a static key");
-        Self { noise, static_key: keypair.public }
+        Self { noise, static_key: keypair.public, random: Arc::clone(random) }
     }
 
     /// The client's first message: its transport parameters, in clear. [NOISE-10]
@@ -147,6 +148,17 @@ impl Handshake {
     }
 }
 
+impl Drop for Handshake {
+    /// snow does not erase the chaining key, which all later keys come from; and drops the boxes
+    /// whose contents do so themselves. [`Resolver`]
+    fn drop(&mut self) {
+        let pattern = BLANK.parse().expect("the pattern is one that snow knows");
+        let builder = Builder::with_resolver(pattern, Box::new(Resolver(self.random.clone())));
+        self.noise = builder.build_initiator().expect("NN needs no key");
+        black_box(&mut self.noise);
+    }
+}
+
 impl HandshakeError {
     /// The TLS alert, RFC 8446 section 6, that comes nearest. [NOISE-19]
     pub(super) fn alert(self) -> u8 {
@@ -181,6 +193,9 @@ fn proven(identity: &[u8], kind: &str, claim: &[u8]) -> Result<DeviceId, Handsha
 }
 
 pub(super) const PATTERN: &str = "Noise_XX_25519_ChaChaPoly_SHA256";
+
+/// A handshake that no key goes into: what overwrites another one.
+const BLANK: &str = "Noise_NN_25519_ChaChaPoly_SHA256";
 
 /// Kinds of the two signatures, so that neither is worth anything in the place of the other.
 pub(super) const SERVER: &str = "noise server";

@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::schedule::{Secret, expand_label};
 use self::{connection_ids::ConnectionIds, session::Session};
-use crate::{DeviceId, DeviceKey, Random};
+use crate::{DeviceId, DeviceKey, Random, wipe::scrub_stack};
 
 /// The private QUIC version of this handshake: "HARK". [NOISE-1] [PROTO-2.1]
 pub const QUIC_VERSION: u32 = 0x4841_524b;
@@ -95,6 +95,11 @@ pub fn endpoint_config(key: &DeviceKey, random: Arc<dyn Random>, place: Place) -
     config
 }
 
+/// How often the keys of a connection have changed. `Session::handshake_data` gives a
+/// `Box<KeyPhase>` once the connection has 1-RTT keys. [NOISE-24]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyPhase(pub u64);
+
 struct ClientConfig {
     key: Arc<DeviceKey>,
     random: Arc<dyn Random>,
@@ -111,7 +116,9 @@ impl crypto::ClientConfig for ClientConfig {
     ) -> Result<Box<dyn crypto::Session>, ConnectError> {
         supported(version)?;
         let key = Arc::clone(&self.key);
-        Ok(Box::new(Session::client(key, &self.random, self.expected, parameters)))
+        let session = Box::new(Session::client(key, &self.random, self.expected, parameters));
+        scrub_stack();
+        Ok(session)
     }
 }
 
@@ -139,7 +146,10 @@ impl crypto::ServerConfig for ServerConfig {
         _version: u32,
         parameters: &TransportParameters,
     ) -> Box<dyn crypto::Session> {
-        Box::new(Session::server(Arc::clone(&self.key), &self.random, parameters))
+        let key = Arc::clone(&self.key);
+        let session = Box::new(Session::server(key, &self.random, parameters));
+        scrub_stack();
+        session
     }
 }
 

@@ -6,6 +6,7 @@ use ring::aead;
 use zeroize::Zeroizing;
 
 use super::schedule::expand_label;
+use crate::wipe::wipe_key;
 
 /// An AEAD, its header cipher, and the labels of their keys.
 pub(super) struct Suite {
@@ -102,6 +103,12 @@ impl PacketKey {
             *byte ^= number;
         }
         aead::Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+impl Drop for PacketKey {
+    fn drop(&mut self) {
+        wipe_key(&mut self.key, self.suite.aead);
     }
 }
 

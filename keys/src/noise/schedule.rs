@@ -1,5 +1,7 @@
 //! From the secrets of the handshake to the keys of packets.
 
+use std::sync::{Mutex, PoisonError};
+
 use quinn_proto::{
     ConnectionId, Side,
     crypto::{ExportKeyingMaterialError, KeyPair, Keys, PacketKey},
@@ -8,6 +10,7 @@ use ring::{aead, digest, hkdf, hmac};
 use zeroize::Zeroizing;
 
 use super::packet::{INITIAL, NOISE};
+use crate::fast;
 
 /// What Noise has agreed on at one point of the handshake: its `Split()` and its hash.
 pub(super) struct Agreement {
@@ -34,18 +37,22 @@ impl Agreement {
         let client = derive(&self.client, b"hark1 client traffic", &self.hash);
         let server = derive(&self.server, b"hark1 server traffic", &self.hash);
         let exporter = derive(&self.client, b"hark1 exporter", &self.hash);
-        match side {
-            Side::Client => Traffic { local: client, remote: server, exporter },
-            Side::Server => Traffic { local: server, remote: client, exporter },
-        }
+        let (local, remote) = match side {
+            Side::Client => (client, server),
+            Side::Server => (server, client),
+        };
+        Traffic { local, remote, updates: 0, exporter: Mutex::new(Some(exporter)) }
     }
 }
 
 /// The secrets of an established connection, of the newest key phase.
 pub(super) struct Traffic {
-    local: Secret,
-    remote: Secret,
-    exporter: Secret,
+    pub(super) local: Secret,
+    pub(super) remote: Secret,
+    /// How many key phases came before.
+    pub(super) updates: u64,
+    /// None once the last secret was exported.
+    pub(super) exporter: Mutex<Option<Secret>>,
 }
 
 impl Traffic {
@@ -56,13 +63,17 @@ impl Traffic {
 
     /// Goes on to the next key phase, RFC 9001 section 6.1, and gives its keys. The secrets of
     /// the phase before are gone then. [NOISE-24]
+    #[inline(never)]
     pub(super) fn update(&mut self) -> KeyPair<Box<dyn PacketKey>> {
         self.local = derive(&self.local, b"hark1 ku", &[]);
         self.remote = derive(&self.remote, b"hark1 ku", &[]);
+        self.updates += 1;
         NOISE.packet_keys(&self.local, &self.remote)
     }
 
-    /// Fills `out` with a secret of this connection for one purpose. [NOISE-25]
+    /// Fills `out` with a secret of this connection for one purpose. Those of the fast path are
+    /// the last: what they were made of would open all its packets for ever. [NOISE-25]
+    #[inline(never)]
     pub(super) fn export(
         &self,
         out: &mut [u8],
@@ -72,11 +83,17 @@ impl Traffic {
         if out.len() > LONGEST_EXPORT {
             return Err(ExportKeyingMaterialError);
         }
+        // It is there or not, whoever has panicked.
+        let mut exporter = self.exporter.lock().unwrap_or_else(PoisonError::into_inner);
+        let secret = exporter.as_ref().ok_or(ExportKeyingMaterialError)?;
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(&(label.len() as u64).to_be_bytes());
         hash.update(label);
         hash.update(context);
-        expand_label(&self.exporter, b"hark1 export", hash.finish().as_ref(), out);
+        expand_label(secret, b"hark1 export", hash.finish().as_ref(), out);
+        if label == fast::EXPORT_LABEL {
+            *exporter = None;
+        }
         Ok(())
     }
 }
@@ -93,7 +110,7 @@ pub(super) fn initial_keys(destination: &ConnectionId, side: Side) -> Keys {
 
 pub(super) fn initial_secrets(salt: &[u8], destination: &ConnectionId) -> [Secret; 2] {
     let extracted = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, salt), destination);
-    let mut secret = Zeroizing::new([0; 32]);
+    let mut secret = Secret::default();
     secret.copy_from_slice(extracted.as_ref());
     [derive(&secret, b"tls13 client in", &[]), derive(&secret, b"tls13 server in", &[])]
 }
@@ -136,7 +153,8 @@ impl Retry {
     }
 }
 
-pub(crate) type Secret = Zeroizing<[u8; 32]>;
+/// A secret that others come from. It stays where it is: what moves leaves copies behind.
+pub(crate) type Secret = Box<Zeroizing<[u8; 32]>>;
 
 /// HKDF-Expand-Label of RFC 8446 section 7.1, with the whole label, prefix included, given.
 pub(crate) fn expand_label(secret: &[u8; 32], label: &[u8], context: &[u8], out: &mut [u8]) {
@@ -151,8 +169,8 @@ pub(crate) fn expand_label(secret: &[u8; 32], label: &[u8], context: &[u8], out:
 }
 
 fn derive(secret: &[u8; 32], label: &[u8], context: &[u8]) -> Secret {
-    let mut derived = Zeroizing::new([0; 32]);
-    expand_label(secret, label, context, derived.as_mut());
+    let mut derived = Secret::default();
+    expand_label(secret, label, context, &mut **derived);
     derived
 }
 
@@ -207,11 +225,11 @@ mod tests {
     fn traffic_secrets_are_the_published_ones() {
         let mut traffic = agreement().traffic(Side::Client);
         assert_eq!(
-            HEXLOWER.encode(traffic.local.as_ref()),
+            HEXLOWER.encode(&**traffic.local),
             "02114ce9821e84684e1ffbc7fa5ec82b52a487fca2c5beb9a554d1fa5d19d686"
         );
         assert_eq!(
-            HEXLOWER.encode(traffic.remote.as_ref()),
+            HEXLOWER.encode(&**traffic.remote),
             "c5708945c92cd491f41d98957df6614fbae37a5c170c3ee40e99cc49d9dca806"
         );
         let mut exported = [0; 32];
@@ -221,8 +239,8 @@ mod tests {
             "8649a42b77b6acd69c1f8acd6b969fd97fc04b30f35a1676eeef84e24521b12a"
         );
         // [PROTO-8.2]
-        let mut exported = [0; crate::fast::EXPORT_LENGTH];
-        traffic.export(&mut exported, crate::fast::EXPORT_LABEL, b"").unwrap();
+        let mut exported = [0; fast::EXPORT_LENGTH];
+        traffic.export(&mut exported, fast::EXPORT_LABEL, b"").unwrap();
         assert_eq!(
             HEXLOWER.encode(&exported),
             "a64abf3dee5634146efb38f8944a4b3967bcece0d94f974174618b20909757832c667c9cee355287\
@@ -230,7 +248,7 @@ mod tests {
         );
         let _keys = traffic.update();
         assert_eq!(
-            HEXLOWER.encode(traffic.local.as_ref()),
+            HEXLOWER.encode(&**traffic.local),
             "d2b50c726d25adf56cd4e568968bd942b16df18eabe167dc177b267729c86681"
         );
     }

@@ -9,10 +9,11 @@ use quinn_proto::{
 };
 
 use super::{
+    KeyPhase,
     handshake::{Handshake, HandshakeError, IDENTITY_LENGTH, LONGEST_OVERHEAD},
     schedule::{RETRY, Traffic, initial_keys},
 };
-use crate::{DeviceId, DeviceKey, Random};
+use crate::{DeviceId, DeviceKey, Random, wipe::scrub_stack};
 
 /// One end of one connection's handshake, and later its source of keys.
 ///
@@ -31,7 +32,7 @@ pub(super) struct Session {
     outgoing: VecDeque<Flight>,
     peer: Option<DeviceId>,
     peer_parameters: Option<TransportParameters>,
-    traffic: Option<Traffic>,
+    pub(super) traffic: Option<Traffic>,
 }
 
 /// The message that comes next, with what is needed to answer it.
@@ -58,6 +59,7 @@ struct Flight {
 
 impl Session {
     /// A client's end, ready to send the first message.
+    #[inline(never)]
     pub(super) fn client(
         key: Arc<DeviceKey>,
         random: &Arc<dyn Random>,
@@ -74,6 +76,7 @@ impl Session {
     }
 
     /// A server's end, waiting for the first message.
+    #[inline(never)]
     pub(super) fn server(
         key: Arc<DeviceKey>,
         random: &Arc<dyn Random>,
@@ -95,6 +98,7 @@ impl Session {
         }
     }
 
+    #[inline(never)]
     fn receive(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
         // [NOISE-17] Each message ends its packet number space, so that bytes after it, before
         // quinn has taken the keys of the next one, are not the peer's to send.
@@ -187,9 +191,10 @@ impl crypto::Session for Session {
         initial_keys(destination, side)
     }
 
-    /// None: nothing is negotiated.
+    /// The [`KeyPhase`], once there is one; nothing is negotiated.
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        None
+        let traffic = self.traffic.as_ref()?;
+        Some(Box::new(KeyPhase(traffic.updates.saturating_sub(AHEAD))))
     }
 
     /// The [`DeviceId`] that the peer has proven to be, once it has.
@@ -214,7 +219,9 @@ impl crypto::Session for Session {
         if bytes.is_empty() {
             return Ok(false);
         }
-        match self.receive(bytes) {
+        let received = self.receive(bytes);
+        scrub_stack();
+        match received {
             Ok(()) => Ok(false),
             Err(error) => {
                 self.fail();
@@ -238,7 +245,9 @@ impl crypto::Session for Session {
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        self.traffic.as_mut().map(Traffic::update)
+        let keys = self.traffic.as_mut().map(Traffic::update);
+        scrub_stack();
+        keys
     }
 
     fn is_valid_retry(&self, original: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
@@ -251,7 +260,9 @@ impl crypto::Session for Session {
         label: &[u8],
         context: &[u8],
     ) -> Result<(), ExportKeyingMaterialError> {
-        self.traffic.as_ref().ok_or(ExportKeyingMaterialError)?.export(out, label, context)
+        let exported = self.traffic.as_ref().map(|traffic| traffic.export(out, label, context));
+        scrub_stack();
+        exported.unwrap_or(Err(ExportKeyingMaterialError))
     }
 }
 
@@ -283,6 +294,9 @@ fn encoded(parameters: &TransportParameters) -> Vec<u8> {
     parameters.write(&mut bytes);
     bytes
 }
+
+/// quinn asks for the keys of this many phases before it needs them.
+const AHEAD: u64 = 1;
 
 /// The length in front of each message, big-endian. [NOISE-7]
 const FRAME_LENGTH: usize = 2;

@@ -1,5 +1,7 @@
 mod connection_ids;
 mod forgery;
+#[cfg(target_os = "linux")]
+mod memory;
 mod session;
 mod vectors;
 

@@ -1,5 +1,7 @@
 //! quinn endpoints in virtual time, over links that lose packets: no socket, no sleep.
 
+mod watched;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv6Addr, SocketAddr},
@@ -17,6 +19,8 @@ use quinn_proto::{
     ServerConfig, Transmit, TransportConfig,
 };
 
+pub(crate) use self::watched::Watch;
+
 pub(crate) struct Network {
     pub(crate) nodes: Vec<Node>,
     now: Instant,
@@ -32,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) connections: BTreeMap<usize, Link>,
     /// Whether newcomers must prove their address first.
     pub(crate) retry: bool,
+    /// The keys of its connections.
+    pub(crate) watch: Watch,
     endpoint: Endpoint,
     key: DeviceKey,
 }
@@ -61,7 +67,8 @@ impl Network {
     /// Dials node `to`; gives the number of the connection at `from`.
     pub(crate) fn connect(&mut self, from: usize, to: usize, expected: Option<DeviceId>) -> usize {
         let node = &mut self.nodes[from];
-        let mut config = ClientConfig::new(client_config(&node.key, self.random.clone(), expected));
+        let crypto = client_config(&node.key, self.random.clone(), expected);
+        let mut config = ClientConfig::new(node.watch.client(crypto));
         config.version(QUIC_VERSION).transport_config(transport());
         let (handle, connection) =
             node.endpoint.connect(self.now, config, address(to), "hark").unwrap();
@@ -167,10 +174,12 @@ impl Node {
         let mut config =
             endpoint_config(&key, random.clone(), Place::Socket(address(usize::from(number) - 1)));
         config.rng_seed(Some(seed));
-        let mut server = ServerConfig::with_crypto(server_config(&key, random.clone()));
+        let watch = Watch::default();
+        let crypto = watch.server(server_config(&key, random.clone()));
+        let mut server = ServerConfig::with_crypto(crypto);
         server.transport_config(transport());
         let endpoint = Endpoint::new(Arc::new(config), Some(Arc::new(server)), true, None);
-        Self { connections: BTreeMap::new(), retry: false, endpoint, key }
+        Self { connections: BTreeMap::new(), retry: false, watch, endpoint, key }
     }
 
     pub(crate) fn id(&self) -> DeviceId {

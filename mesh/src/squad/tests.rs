@@ -294,6 +294,21 @@ fn pieces_of_the_charter_have_a_topic_of_their_own() {
     assert_eq!(Topic::of(&[]), Topic::Presence);
 }
 
+/// [PROTO-2.13] Of all other messages that are sent in tests this is asserted where they are encoded.
+#[test]
+fn messages_with_keys_are_told_by_their_first_byte() {
+    let key = DeviceKey::generate(&SeededRandom::new(14));
+    let message = KeyMessage {
+        target: Target::of_channel(ChannelId::from_bytes([1; 16])),
+        sender: key.id(),
+        secret: KeySecret::generate(1, &SeededRandom::new(15)),
+        recipients: List::truncated([key.id()]),
+    };
+    assert!(Message::holds_key(&Message::Key(Signed::sign(message, &key)).encode()));
+    assert!(!Message::holds_key(&Message::Draining(true).encode()));
+    assert!(!Message::holds_key(&[]));
+}
+
 /// Somebody on a talker's list of whom we know nothing is reported rather than hidden.
 #[test]
 fn an_unknown_recipient_is_reported() {

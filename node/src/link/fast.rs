@@ -16,7 +16,10 @@ mod socket;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,7 @@ use bytes::Bytes;
 use hark_keys::{
     Random, Timestamp,
     fast::{self, EXPORT_LABEL, EXPORT_LENGTH, Kind, Opener, Token},
+    noise::KeyPhase,
 };
 use quinn::{AsyncUdpSocket, Connection};
 use tokio::{sync::Notify, time::sleep};
@@ -44,6 +48,8 @@ pub(super) struct FastPath {
     opener: Mutex<Opener>,
     outlet: Arc<Outlet>,
     state: Mutex<State>,
+    /// Whether a message with a key has passed since QUIC's keys were last changed for that.
+    key_passed: AtomicBool,
     /// Something has happened that [`keep`](Self::keep) did not expect.
     look: Notify,
 }
@@ -57,8 +63,8 @@ struct State {
     astray: bool,
     /// When the last notice was sent or heeded.
     noticed: Option<Timestamp>,
-    /// How many heartbeats were sent.
-    heartbeats: u32,
+    /// How many seconds [`FastPath::renew_keys`] has counted, from some number on.
+    seconds: u32,
 }
 
 impl State {
@@ -92,9 +98,10 @@ impl FastPath {
         let validations = validations(&connection);
         let probing = Probing::new(now);
         let index = opener.index();
-        // Those of many links that came about together are QUIC's at different times.
-        let heartbeats = index % LISTENERS_QUIC_EVERY;
-        let state = State { probing, validations, astray: false, noticed: None, heartbeats };
+        // Many links that came about together have their heartbeats by QUIC, and their new keys, at
+        // different times.
+        let seconds = index % LISTENERS_QUIC_EVERY;
+        let state = State { probing, validations, astray: false, noticed: None, seconds };
         Ok(Self {
             connection,
             dialled,
@@ -103,6 +110,7 @@ impl FastPath {
             opener: Mutex::new(opener),
             outlet: Arc::new(outlet),
             state: Mutex::new(state),
+            key_passed: AtomicBool::new(false),
             look: Notify::new(),
         })
     }
@@ -197,16 +205,47 @@ impl FastPath {
         }
     }
 
+    /// A message with a key has been delivered, or has come to nothing: QUIC's keys change with the
+    /// next second. [PROTO-2.13]
+    pub(super) fn handle_key_passed(&self) {
+        self.key_passed.store(true, Ordering::Relaxed);
+    }
+
+    /// A second has passed: moves the keys of the link forward where it is time, so that the memory of
+    /// neither end opens what was sent a minute ago. Says whether the next heartbeat must be QUIC's, for
+    /// its keys to change at the other end and for the former ones to be erased. [PROTO-2.13]
+    pub(super) fn renew_keys(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.seconds = state.seconds.wrapping_add(1);
+        let due = state.seconds.is_multiple_of(RENEW_EVERY);
+        drop(state);
+        lock(&self.opener).pass_second();
+        if due {
+            self.outlet.renew_key();
+        }
+        // One end is enough: an update changes the keys of both directions.
+        if !(due && self.dialled) && !self.key_passed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let before = key_phase(&self.connection);
+        self.connection.force_key_update();
+        // While an update is under way there is no other.
+        if key_phase(&self.connection) != before {
+            self.key_passed.store(false, Ordering::Relaxed);
+        }
+        true
+    }
+
     /// Sends a sign of life, by the fast path where that works, and `datagram` by QUIC, which so knows
     /// that the peer lives, how far away it is, and where. To `spare` QUIC, only now and then, and
-    /// where the fast path does not work, or may not. To be called each second. [PROTO-2.7] [PROTO-8.8]
+    /// where the fast path does not work, or may not. To be called each second, after
+    /// [`renew_keys`](Self::renew_keys). [PROTO-2.7] [PROTO-8.8]
     pub(super) fn send_heartbeat(&self, now: Timestamp, datagram: &Bytes, spare: bool) {
         if self.step(now).is_some() {
             self.look.notify_one();
         }
         let next = lock(&self.opener).next();
         let mut state = lock(&self.state);
-        state.heartbeats = state.heartbeats.wrapping_add(1);
         let is_fast = self.outlet.is_fast();
         if is_fast {
             // The lower half is enough to tell which it is.
@@ -214,7 +253,7 @@ impl FastPath {
             state.probing.handle_sent(now, ours);
         }
         let every = if self.dialled { DIALLERS_QUIC_EVERY } else { LISTENERS_QUIC_EVERY };
-        let due = !spare || state.heartbeats.is_multiple_of(every);
+        let due = !spare || state.seconds.is_multiple_of(every);
         if !is_fast || state.probing.asks() || due {
             self.outlet.send_by_quic(datagram.clone());
         }
@@ -288,6 +327,11 @@ fn validations(connection: &Connection) -> u64 {
     connection.stats().frame_rx.path_response
 }
 
+/// How often QUIC's keys have changed.
+fn key_phase(connection: &Connection) -> Option<KeyPhase> {
+    connection.handshake_data()?.downcast().ok().map(|phase| *phase)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is behind them is whole between any two statements that could panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -304,6 +348,11 @@ const DIALLERS_QUIC_EVERY: u32 = 20;
 
 /// The same for the other side, which needs them for its round trip only.
 const LISTENERS_QUIC_EVERY: u32 = 60;
+
+/// Seconds between two changes of a link's keys by the clock. Lower leaves less to whoever takes the
+/// memory of an end; each costs some key derivations, and a packet of QUIC each way: as often as the
+/// side that has dialled sends one anyway.
+const RENEW_EVERY: u32 = DIALLERS_QUIC_EVERY;
 
 /// How long to wait before looking again whether QUIC has validated a new address.
 const AWAIT_VALIDATION: Duration = Duration::from_millis(50);

@@ -305,18 +305,29 @@ impl Links {
         }
     }
 
-    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use. To
-    /// be called each second, with what goes by QUIC where it does. [PROTO-2.7] [PROTO-8.8]
+    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use; and
+    /// moves the keys of these links forward. To be called each second, with what goes by QUIC where
+    /// it does. [PROTO-2.7] [PROTO-2.13] [PROTO-8.8]
     pub fn send_heartbeat(&self, device: DeviceId, datagram: &Bytes) {
         let now = self.clock.now();
         let links = self.lock().get(&device).cloned().unwrap_or_default();
         for link in links {
+            let renewed = link.fast.renew_keys();
             if link.is_relayed() {
                 link.outlet().send_by_quic(datagram.clone());
             } else {
                 let spares = self.serves_crowds.load(Ordering::Relaxed);
-                link.fast.send_heartbeat(now, datagram, spares || link.hello.member.is_none());
+                let spares = spares || link.hello.member.is_none();
+                link.fast.send_heartbeat(now, datagram, spares && !renewed);
             }
+        }
+    }
+
+    /// A message with a key for `device` has been answered, or has failed: what carried it is to be
+    /// opened by nobody any more. [PROTO-2.13]
+    pub fn handle_key_passed(&self, device: DeviceId) {
+        for link in self.lock().get(&device).into_iter().flatten() {
+            link.fast.handle_key_passed();
         }
     }
 
@@ -419,7 +430,7 @@ impl Links {
     }
 
     /// Members say that they can be reached at these addresses, and at no others any more: who comes
-    /// from there has places of its own at our door. The first 4,096 count. [PROTO-2.12]
+    /// from there has places of its own at our door. The first 4,096 count. [PROTO-2.13]
     pub fn expect_from(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         lock(&self.known).tell(addresses);
     }

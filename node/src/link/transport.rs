@@ -14,7 +14,7 @@ use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, ready},
 };
-use hark_keys::{DeviceId, DeviceKey, Random, Timestamp, noise};
+use hark_keys::{DeviceId, DeviceKey, Random, Timestamp, noise, scrub_stack};
 use hark_mesh::hello::{HelloError, PeerHello, Refusal};
 use libp2p::{
     Multiaddr, PeerId,
@@ -295,7 +295,7 @@ impl LinkTransport {
                     return Err(LinkError::TooMany);
                 }
                 let hello = greeter.welcome(&connection).await;
-                ends.finish(connection, hello, false)
+                ends.finish_cleanly(connection, hello, false)
             };
             Guest { seat, listener: id, local, remote, greeted: greeted.await }
         });
@@ -399,7 +399,7 @@ impl Transport for LinkTransport {
             let connection = connecting.await?;
             let needless = |device| ends.links.has_fresh(device, relayed);
             let hello = greeter.greet(&connection, relayed, needless).await;
-            ends.finish(connection, hello, true)
+            ends.finish_cleanly(connection, hello, true)
         }
         .boxed())
     }
@@ -570,6 +570,19 @@ struct Ends {
 }
 
 impl Ends {
+    /// [`finish`](Self::finish), and leaves no keys on the stack, through which they move.
+    fn finish_cleanly(
+        self,
+        connection: Connection,
+        hello: Result<PeerHello, LinkError>,
+        dialled: bool,
+    ) -> Result<(PeerId, Muxer), LinkError> {
+        let finished = self.finish(connection, hello, dialled);
+        scrub_stack();
+        finished
+    }
+
+    #[inline(never)]
     fn finish(
         self,
         connection: Connection,

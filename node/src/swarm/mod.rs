@@ -15,7 +15,7 @@ use futures::StreamExt;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Timestamp};
 use hark_mesh::{
     Dial, Way,
-    message::{Acknowledgement, Topic},
+    message::{Acknowledgement, Message, Topic},
     squad::{MessageError, Squad, Transmit},
 };
 use libp2p::{
@@ -65,7 +65,7 @@ pub struct Wires {
     binder: SharedBinder,
     clock: Clock,
     organisation: OrganisationId,
-    requests: BTreeMap<OutboundRequestId, (DeviceId, u64)>,
+    requests: BTreeMap<OutboundRequestId, Sent>,
     dials: BTreeMap<ConnectionId, Dial>,
     listen_addresses: BTreeSet<SocketAddr>,
     /// Where the router lets others reach us.
@@ -74,6 +74,13 @@ pub struct Wires {
     confirmed: Vec<SocketAddr>,
     /// An address is gone, and none has come since.
     moved: bool,
+}
+
+/// A message that is on its way.
+struct Sent {
+    to: DeviceId,
+    id: u64,
+    holds_key: bool,
 }
 
 /// What the swarm has to say that is not the squad's alone.
@@ -151,12 +158,13 @@ impl Wires {
         match transmit {
             Transmit::Message { to, id, bytes } => {
                 let messages = &mut self.swarm.behaviour_mut().messages;
+                let holds_key = Message::holds_key(&bytes);
                 let request = messages.send_request(&to.peer_id(), bytes.to_vec());
-                self.requests.insert(request, (to, id));
+                self.requests.insert(request, Sent { to, id, holds_key });
                 if self.requests.len() > REQUEST_LIMIT
-                    && let Some((_, (device, id))) = self.requests.pop_first()
+                    && let Some((_, sent)) = self.requests.pop_first()
                 {
-                    squad.handle_failed(now, device, id);
+                    squad.handle_failed(now, sent.to, sent.id);
                 }
             }
             Transmit::Gossip(bytes) => {
@@ -369,23 +377,32 @@ impl Wires {
                     let _ = self.swarm.behaviour_mut().messages.send_response(channel, answer);
                 }
                 request_response::Message::Response { request_id, response } => {
-                    let Some((device, id)) = self.requests.remove(&request_id) else { return };
+                    let Some(Sent { to, id, .. }) = self.take_sent(request_id) else { return };
                     if Acknowledgement::decode(&response) == Some(Acknowledgement::Taken) {
-                        squad.handle_delivered(now, device, id);
+                        squad.handle_delivered(now, to, id);
                     } else {
-                        squad.handle_failed(now, device, id);
+                        squad.handle_failed(now, to, id);
                     }
                 }
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {
                 tracing::debug!(%error, "message not delivered");
-                if let Some((device, id)) = self.requests.remove(&request_id) {
-                    squad.handle_failed(now, device, id);
+                if let Some(Sent { to, id, .. }) = self.take_sent(request_id) {
+                    squad.handle_failed(now, to, id);
                 }
             }
             request_response::Event::InboundFailure { .. }
             | request_response::Event::ResponseSent { .. } => {}
         }
+    }
+
+    /// What became of a message is known: packets that carried a key are not to be opened any more.
+    fn take_sent(&mut self, request: OutboundRequestId) -> Option<Sent> {
+        let sent = self.requests.remove(&request)?;
+        if sent.holds_key {
+            self.links.handle_key_passed(sent.to);
+        }
+        Some(sent)
     }
 
     /// Tells where we are now, and dials those who have dialled us where an address is gone: from

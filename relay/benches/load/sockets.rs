@@ -117,7 +117,9 @@ impl MemberSocket {
     }
 
     fn take(&self, packet: &[u8], from: SocketAddr, came: u64, ages: &mut Vec<u32>) {
-        if let [FAST, a, b, c, d, stamp @ ..] = packet {
+        if let [first, a, b, c, d, stamp @ ..] = packet
+            && first & !PHASE == FAST
+        {
             if [*a, *b, *c, *d] == BARE_INDEX {
                 self.tally.bare.fetch_add(1, Ordering::Relaxed);
                 if self.sampled
@@ -350,6 +352,9 @@ impl Batch {
 
 /// First byte of a fast packet with a datagram. [PROTO-8.1]
 pub(crate) const FAST: u8 = 0x20;
+
+/// The bit of it that changes with the keys. [PROTO-8.4]
+const PHASE: u8 = 0x08;
 
 /// What the bare loop writes in the place of a link's index.
 pub(crate) const BARE_INDEX: [u8; 4] = [0xff; 4];

@@ -66,17 +66,28 @@ impl Path {
             MAKE_UP => {
                 self.deliver(input.piece().to_vec());
             }
+            RENEW => {
+                self.sealer.renew();
+                self.fresh();
+                for _ in 0..input.byte() % RENEW_EVERY {
+                    self.opener.pass_second();
+                }
+            }
             // Many are lost.
             _ => {
                 let mut lost = [0; OVERHEAD];
                 for _ in 0..u16::from(input.byte()) * 16 {
                     self.sealer.seal(Kind::Datagram, &[], &mut lost);
                 }
-                self.seal(Kind::Datagram, b"fresh");
-                let packet = self.packets.last().expect("just sealed").sealed.clone();
-                assert!(self.deliver(packet), "a fresh packet opens");
+                self.fresh();
             }
         }
+    }
+
+    fn fresh(&mut self) {
+        self.seal(Kind::Datagram, b"fresh");
+        let packet = self.packets.last().expect("just sealed").sealed.clone();
+        assert!(self.deliver(packet), "a fresh packet opens");
     }
 
     fn seal(&mut self, kind: Kind, payload: &[u8]) {
@@ -117,6 +128,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             [&seal(2)[..], &[DELIVER, 0, DELIVER, 0, CHANGE, 0, 9, 1, CUT, 0, 8]].concat(),
         ),
         ("late", [&seal(0)[..], &[LOSE, 60, DELIVER, 0, LOSE, 255, DELIVER, 0]].concat()),
+        ("renewed", [&seal(0)[..], &[RENEW, 1, DELIVER, 0, RENEW, 9, DELIVER, 0]].concat()),
         ("made_up", [made_up(0x20), made_up(0x22), seal(0), vec![DELIVER, 0]].concat()),
     ]
 }
@@ -129,7 +141,11 @@ const CHANGE: u8 = 2;
 const CUT: u8 = 3;
 const MAKE_UP: u8 = 4;
 const LOSE: u8 = 5;
-const OPERATIONS: u8 = 6;
+const RENEW: u8 = 6;
+const OPERATIONS: u8 = 7;
+
+/// Seconds between two changes of keys.
+const RENEW_EVERY: u8 = 20;
 
 /// More than that make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

@@ -201,6 +201,11 @@ impl Outlet {
         }
     }
 
+    /// Erases the key that packets were sealed with, and goes on with the next.
+    pub(super) fn renew_key(&self) {
+        self.way().sealer.renew();
+    }
+
     /// Nothing more is sent.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);

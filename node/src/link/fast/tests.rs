@@ -1,6 +1,7 @@
 mod tap;
 
 use std::{
+    cell::Cell,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     pin::Pin,
     task::Poll,
@@ -128,6 +129,19 @@ impl Pair {
         self.guest.outlet(&self.door).send(b"to the door");
         assert_eq!(self.door.hear().await, "to the door");
     }
+
+    /// The same where others arrive as well.
+    async fn talk_between_heartbeats(&mut self) {
+        self.door.links.send(self.guest.device, Bytes::from_static(b"to the guest"));
+        while self.guest.hear().await != "to the guest" {}
+        self.guest.links.send(self.door.device, Bytes::from_static(b"to the door"));
+        while self.door.hear().await != "to the door" {}
+    }
+}
+
+/// The first byte of a fast packet, whatever the generation of its key.
+fn kind(packet: &[u8]) -> u8 {
+    packet[0] & !0x08
 }
 
 /// Polls `muxer` as a swarm does that takes it.
@@ -206,7 +220,7 @@ async fn datagrams_go_beside_quic() {
     let (here, there) = (Tap::default(), Tap::default());
     let mut pair = Pair::new(here.clone(), there.clone()).await;
     pair.until_fast().await;
-    let before = here.sent(|packet| packet[0] == 0x20);
+    let before = here.sent(|packet| kind(packet) == 0x20);
     assert_eq!(before, 0, "nothing was sent yet but probes");
     let outlet = pair.door.outlet(&pair.guest);
     for number in 0..500_u16 {
@@ -215,7 +229,7 @@ async fn datagrams_go_beside_quic() {
     for number in 0..500_u16 {
         assert_eq!(pair.guest.hear().await, number.to_be_bytes()[..]);
     }
-    let fast = |packet: &[u8]| packet[0] == 0x20 && packet.len() == 2 + fast::OVERHEAD;
+    let fast = |packet: &[u8]| kind(packet) == 0x20 && packet.len() == 2 + fast::OVERHEAD;
     assert_eq!(here.sent(fast), 500);
     assert!(pair.guest.datagrams.try_recv().is_err());
     // [PROTO-2.7] They show that the peer is there.
@@ -235,7 +249,7 @@ async fn a_message_is_followed_by_a_few_datagrams_of_quics() {
     pair.until_fast().await;
     let (outlet, muxer) = (pair.guest.outlet(&pair.door), &mut pair.muxers[1]);
     let mut stream = poll_fn(|cx| Pin::new(&mut *muxer).poll_outbound(cx)).await.unwrap();
-    let fast = || there.sent(|packet| packet[0] == 0x20);
+    let fast = || there.sent(|packet| kind(packet) == 0x20);
     for _ in 0..2 {
         let before = fast();
         stream.write_all(b"a message").await.unwrap();
@@ -262,15 +276,15 @@ async fn what_blocks_fast_packets_costs_no_datagrams() {
     here.block_fast(true);
     let mut pair = Pair::new(here.clone(), there.clone()).await;
     pair.talk().await;
-    until("probes are sent and sent again", || there.sent(|packet| packet[0] == 0x21) > 1).await;
+    until("probes are sent and sent again", || there.sent(|packet| kind(packet) == 0x21) > 1).await;
     pair.talk().await;
     assert!(!pair.guest.outlet(&pair.door).is_fast() && !pair.door.outlet(&pair.guest).is_fast());
-    assert_eq!(there.sent(|packet| packet[0] == 0x20), 0);
+    assert_eq!(there.sent(|packet| kind(packet) == 0x20), 0);
 
     here.block_fast(false);
     pair.until_fast().await;
     pair.talk().await;
-    assert_eq!(there.sent(|packet| packet[0] == 0x20), 1);
+    assert_eq!(there.sent(|packet| kind(packet) == 0x20), 1);
 
     // One way is not enough.
     here.block_fast(true);
@@ -297,14 +311,15 @@ async fn heartbeats_show_that_the_fast_path_works() {
     let mut pair = Pair::new(here.clone(), there.clone()).await;
     pair.until_fast().await;
     pair.spare_quic();
-    let asked = || here.sent(|packet| packet[0] == 0x21) + there.sent(|packet| packet[0] == 0x21);
+    let asked =
+        || here.sent(|packet| kind(packet) == 0x21) + there.sent(|packet| kind(packet) == 0x21);
     let before = asked();
     let link = pair.guest.links.all().remove(0);
     for number in 1..=60 {
         let heard = link.heard();
         pair.door.links.send_heartbeat(pair.guest.device, &Bytes::from_static(b"heartbeat"));
         until("it is heard", || link.heard() > heard).await;
-        assert_eq!(here.sent(|packet| packet[0] == 0x24), number);
+        assert_eq!(here.sent(|packet| kind(packet) == 0x24), number);
         pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
     }
     for _ in 0..3 {
@@ -313,6 +328,50 @@ async fn heartbeats_show_that_the_fast_path_works() {
     assert_eq!(pair.guest.hear().await, "heartbeat", "one in sixty of the other");
     assert!(pair.door.datagrams.try_recv().is_err() && pair.guest.datagrams.try_recv().is_err());
     assert_eq!(asked(), before);
+}
+
+/// [PROTO-2.13] Links stood for weeks under the keys of their first minute.
+#[tokio::test]
+async fn keys_change_by_the_clock_and_after_each_message_with_a_key() {
+    let (here, there) = (Tap::default(), Tap::default());
+    let mut pair = Pair::new(here.clone(), there.clone()).await;
+    pair.until_fast().await;
+    pair.spare_quic();
+    let connections = [0, 1].map(|end| pair.muxers[end].link().connection().clone());
+    // The phase that both ends are in.
+    let phase = || {
+        let [one, other] = [0, 1].map(|end| key_phase(&connections[end]).unwrap());
+        (one == other).then_some(one)
+    };
+    for _ in 0..3 {
+        let before = phase();
+        for _ in 0..RENEW_EVERY {
+            pair.heartbeats();
+            pair.talk_between_heartbeats().await;
+        }
+        // By the clock of the side that has dialled, for both.
+        until("both ends have new keys", || {
+            pair.guest.links.send_heartbeat(pair.door.device, &Bytes::from_static(b"heartbeat"));
+            pair.door.links.send(pair.guest.device, Bytes::from_static(b"no silence"));
+            phase() > before
+        })
+        .await;
+        // As soon as the update before is done with, and without that clock.
+        let before = phase();
+        pair.door.links.handle_key_passed(pair.guest.device);
+        until("they have changed again", || {
+            pair.door.links.send_heartbeat(pair.guest.device, &Bytes::from_static(b"heartbeat"));
+            pair.guest.links.send(pair.door.device, Bytes::from_static(b"no silence"));
+            phase() > before
+        })
+        .await;
+    }
+    for first in [0x20, 0x28] {
+        let such = |packet: &[u8]| packet[0] == first;
+        assert!(here.sent(such) > 0 && there.sent(such) > 0, "of every generation");
+    }
+    pair.talk_between_heartbeats().await;
+    assert_eq!(pair.guest.links.dropped() + pair.door.links.dropped(), 0);
 }
 
 /// [PROTO-8.8] What people see of the round trip was as old as QUIC's last heartbeat.
@@ -342,7 +401,7 @@ async fn the_fast_path_follows_a_peer_to_another_address() {
     pair.guest.outlet(&pair.door).send(b"from elsewhere");
     assert_eq!(pair.door.hear().await, "from elsewhere");
     // [PROTO-8.6] Until QUIC has followed, three bytes for one go after it.
-    let fast_to = |to: SocketAddr| here.sent_to(to, |packet| packet[0] == 0x20);
+    let fast_to = |to: SocketAddr| here.sent_to(to, |packet| kind(packet) == 0x20);
     assert!(outlet.is_fast() && outlet.address() == before, "QUIC knows nothing yet");
     for _ in 0..6 {
         outlet.send(b"to elsewhere");
@@ -355,16 +414,19 @@ async fn the_fast_path_follows_a_peer_to_another_address() {
     assert_eq!(outlet.address(), there.address());
     pair.talk().await;
     assert_eq!((fast_to(before), fast_to(there.address())), (3, 4));
-    assert_eq!(here.sent(|packet| packet[0] == 0x23), 1);
+    assert_eq!(here.sent(|packet| kind(packet) == 0x23), 1);
     assert!(pair.door.datagrams.try_recv().is_err(), "what was for QUIC alone is handed to nobody");
 
     // [PROTO-8.8] And so does a heartbeat, where nothing else is sent.
     pair.spare_quic();
     let before = outlet.address();
     there.rebind();
+    let turns = Cell::new(0_u32);
     until("the door follows", || {
-        // Notices are rare.
-        pair.heartbeats();
+        // Notices are rare. Each heartbeat is a second for the keys of the link.
+        if turns.replace(turns.get() + 1).is_multiple_of(50) {
+            pair.heartbeats();
+        }
         outlet.address() != before && outlet.is_fast()
     })
     .await;
@@ -400,7 +462,7 @@ async fn strangers_get_a_notice_at_most() {
     }
     assert_eq!(pair.door.hear().await, "held back", "whoever carries it");
     // The answer to the probe goes to where the link is, and there is one.
-    until("the probe is answered", || here.sent(|packet| packet[0] == 0x22) >= 2).await;
+    until("the probe is answered", || here.sent(|packet| kind(packet) == 0x22) >= 2).await;
     // What the guest itself sends puts that right.
     outlet.send(b"here I am");
     assert_eq!(pair.door.hear().await, "here I am");
@@ -409,7 +471,7 @@ async fn strangers_get_a_notice_at_most() {
     // [PROTO-8.9] That is all that a packet brings whoever passes it on.
     let stranger = stranger.local_addr().unwrap();
     assert_eq!(here.sent_to(stranger, |_| true), 1);
-    assert_eq!(here.sent_to(stranger, |packet| packet[0] == 0x23 && packet.len() == 25), 1);
+    assert_eq!(here.sent_to(stranger, |packet| kind(packet) == 0x23 && packet.len() == 25), 1);
     assert_eq!(pair.door.outlet(&pair.guest).address(), there.address());
 }
 
@@ -450,7 +512,7 @@ async fn only_links_that_stand_have_a_fast_path() {
     let (accepted, dialled) = tokio::join!(door.accept(), guest.dial(address));
     let dialled = taken(dialled).await;
     let outlet = guest.outlet(&door);
-    until("the guest probes", || there.sent(|packet| packet[0] == 0x21) >= 2).await;
+    until("the guest probes", || there.sent(|packet| kind(packet) == 0x21) >= 2).await;
     assert_eq!(here.sent(|packet| packet[0] < 0x40), 0, "nothing is answered yet");
     assert!(!outlet.is_fast());
 
