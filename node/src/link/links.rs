@@ -430,7 +430,7 @@ impl Links {
     }
 
     /// Members say that they can be reached at these addresses, and at no others any more: who comes
-    /// from there has places of its own at our door. The first 4,096 count. [PROTO-2.13]
+    /// from there has places of its own at our door. The first 4,096 count. [PROTO-2.12]
     pub fn expect_from(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         lock(&self.known).tell(addresses);
     }
