@@ -1,6 +1,14 @@
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+mod hosts;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use hark_keys::{DeviceId, Timestamp};
+
+use hosts::{Host, NewHosts, is_in_range, is_local};
 
 /// What to dial, all addresses side by side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +36,19 @@ pub enum Way {
 #[derive(Debug, Default)]
 pub(crate) struct Dialling {
     targets: BTreeMap<Target, Attempts>,
+    /// Where this device is.
+    own: Vec<IpAddr>,
+}
+
+/// Who says that a device is at an address. [PROTO-5.10]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// The device, in what it announces: it may be anybody's.
+    Announced,
+    /// The same, in an earlier run.
+    Remembered,
+    /// A person, a ticket, the charter or the LAN; or it was met there.
+    Known,
 }
 
 /// What a dial is meant to reach.
@@ -40,7 +61,11 @@ enum Target {
 #[derive(Debug, Default)]
 struct Attempts {
     /// Newest last.
-    addresses: Vec<SocketAddr>,
+    places: Vec<Place>,
+    /// Hosts that were dialled because they were announced.
+    announced: NewHosts<ANNOUNCED_HOSTS>,
+    /// Hosts that were dialled to open NATs.
+    punched: NewHosts<PUNCHED_HOSTS>,
     linked: Linked,
     /// Whether a relay leads there.
     led: bool,
@@ -48,6 +73,15 @@ struct Attempts {
     relayed: Series,
     /// Direct dials since the last direct link.
     tried: u32,
+}
+
+/// Where a device may be.
+#[derive(Debug)]
+struct Place {
+    address: SocketAddr,
+    source: Source,
+    /// How often it was dialled.
+    tries: u32,
 }
 
 /// What stands already.
@@ -71,22 +105,55 @@ struct Series {
 }
 
 impl Dialling {
-    /// `device`, if it is known who, can perhaps be reached at `addresses`.
+    /// This device is at `own` now.
+    pub(crate) fn set_own(&mut self, own: &[SocketAddr]) {
+        self.own = own.iter().map(SocketAddr::ip).collect();
+    }
+
+    /// `device`, if it is known who, can perhaps be reached at `addresses`, as `source` says.
     pub(crate) fn discovered(
         &mut self,
         now: Timestamp,
         device: Option<DeviceId>,
         addresses: &[SocketAddr],
+        source: Source,
     ) {
         let addresses = addresses.iter().copied().filter(|address| can_be_dialled(*address));
         match device {
-            Some(device) => self.add(now, Target::Device(device), addresses),
+            Some(device) => self.add(now, Target::Device(device), addresses, source),
             None => {
                 for address in addresses {
-                    self.add(now, Target::Address(address), [address]);
+                    self.add(now, Target::Address(address), [address], source);
                 }
             }
         }
+    }
+
+    /// `device` was met at an address, which therefore is its own.
+    pub(crate) fn met(&mut self, device: DeviceId, address: SocketAddr) {
+        if let Some(attempts) = self.targets.get_mut(&Target::Device(device))
+            && let Some(place) = attempts.places.iter_mut().find(|it| it.address == address)
+        {
+            place.source = Source::Known;
+        }
+    }
+
+    /// Of the addresses at which `device` says that its NAT can be opened, those that may be dialled
+    /// now. [PROTO-5.10]
+    pub(crate) fn punched(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        addresses: &[SocketAddr],
+    ) -> Vec<SocketAddr> {
+        let own = &self.own;
+        let attempts = self.targets.entry(Target::Device(device)).or_default();
+        let mut may = |address: &SocketAddr| {
+            can_be_dialled(*address)
+                && is_in_range(*address, own)
+                && attempts.punched.admit(now, Host::of(*address))
+        };
+        addresses.iter().copied().filter(|address| may(address)).collect()
     }
 
     /// Relays lead to `device`, or no longer.
@@ -189,8 +256,9 @@ impl Dialling {
     /// The next dial that is due.
     pub(crate) fn poll(&mut self, now: Timestamp) -> Option<Dial> {
         let room = self.room();
+        let own = &self.own;
         let due = |(target, attempts): (&Target, &Attempts)| {
-            let (at, way) = attempts.next(room).min()?;
+            let (at, way) = attempts.next(room, own).min()?;
             (at <= now).then_some((at, *target, way))
         };
         let (_, target, way) = self.targets.iter().filter_map(due).min()?;
@@ -209,8 +277,10 @@ impl Dialling {
             Target::Device(device) => Some(device),
             Target::Address(_) => None,
         };
-        let newest_first = attempts.addresses.iter().rev().copied();
-        let addresses = newest_first.filter(|_| way == Way::Direct).collect();
+        let addresses = match way {
+            Way::Direct => attempts.choose(now, own),
+            Way::Aside | Way::Relay => Vec::new(),
+        };
         Some(Dial { device, addresses, way })
     }
 
@@ -219,7 +289,7 @@ impl Dialling {
         let room = self.room();
         let ends = |series: &Series| series.next.filter(|_| series.dialled.is_some());
         let timeouts = self.targets.values().flat_map(|attempts| {
-            let dials = attempts.next(room).map(|(at, _)| at);
+            let dials = attempts.next(room, &self.own).map(|(at, _)| at);
             dials.chain(ends(&attempts.direct)).chain(ends(&attempts.relayed))
         });
         timeouts.min()
@@ -240,7 +310,7 @@ impl Dialling {
     /// direct link.
     pub(crate) fn direct_attempts(&self, device: DeviceId) -> (usize, u32) {
         let attempts = self.targets.get(&Target::Device(device));
-        attempts.map_or((0, 0), |attempts| (attempts.addresses.len(), attempts.tried))
+        attempts.map_or((0, 0), |attempts| (attempts.places.len(), attempts.tried))
     }
 
     fn add(
@@ -248,25 +318,46 @@ impl Dialling {
         now: Timestamp,
         target: Target,
         addresses: impl IntoIterator<Item = SocketAddr>,
+        source: Source,
     ) {
         let mut addresses = addresses.into_iter().peekable();
         if addresses.peek().is_none() || !self.make_room(target) {
             return;
         }
+        let own = &self.own;
         let attempts = self.targets.entry(target).or_default();
-        let mut news = false;
+        let (mut news, mut hosts) = (false, false);
         for address in addresses {
-            news |= !attempts.addresses.contains(&address);
-            attempts.addresses.retain(|known| *known != address);
-            attempts.addresses.push(address);
+            let known = attempts.places.iter().position(|place| place.address == address);
+            let mut place = match known {
+                Some(known) => attempts.places.remove(known),
+                None => Place { address, source, tries: 0 },
+            };
+            news |= known.is_none() || (place.source < source && source == Source::Known);
+            place.source = place.source.max(source);
+            attempts.places.push(place);
+            let host = Host::of(address);
+            hosts |= known.is_none()
+                && is_in_range(address, own)
+                && !attempts.announced.contains(host)
+                && attempts.announced.admits(now, host);
         }
-        let excess = attempts.addresses.len().saturating_sub(TARGET_ADDRESSES_MAX);
-        attempts.addresses.drain(..excess);
-        // An address that nobody has tried is tried at once, whatever becomes of the others.
-        if news && attempts.linked != Linked::Direct {
+        while attempts.places.len() > TARGET_ADDRESSES_MAX {
+            let announced = attempts.places.iter().position(|it| it.source == Source::Announced);
+            attempts.places.remove(announced.unwrap_or(0));
+        }
+        if !news || attempts.linked == Linked::Direct {
+            return;
+        }
+        // An address that nobody has tried is tried at once, whatever becomes of the others; one that
+        // was merely announced, only where its host is another one, and is to be dialled at all.
+        if source > Source::Announced {
             attempts.hurry(now);
-            attempts.race(now);
+        } else if hosts || attempts.direct.next.is_none() {
+            attempts.direct.dialled = None;
+            attempts.direct.next = Some(now);
         }
+        attempts.race(now);
     }
 
     /// Whether there is room for `target`, perhaps by forgetting another one.
@@ -306,13 +397,52 @@ struct Room {
 
 impl Attempts {
     /// The dials to come, and when.
-    fn next(&self, room: Room) -> impl Iterator<Item = (Timestamp, Way)> {
-        let series = [
-            (&self.direct, Way::Direct, room.direct || self.linked == Linked::Relayed),
-            (&self.relayed, Way::Relay, room.relayed),
-        ];
-        let waiting = |(series, _, room): &(&Series, Way, bool)| *room && series.dialled.is_none();
-        series.into_iter().filter(waiting).filter_map(|(series, way, _)| Some((series.next?, way)))
+    fn next(&self, room: Room, own: &[IpAddr]) -> impl Iterator<Item = (Timestamp, Way)> {
+        let due = |series: &Series, room| series.next.filter(|_| room && series.dialled.is_none());
+        let direct = due(&self.direct, room.direct || self.linked == Linked::Relayed);
+        let direct = direct.and_then(|at| Some((at.max(self.open_at(own)?), Way::Direct)));
+        let relayed = due(&self.relayed, room.relayed).map(|at| (at, Way::Relay));
+        direct.into_iter().chain(relayed)
+    }
+
+    /// From when on there is something to dial; `None` if none of the addresses may be.
+    fn open_at(&self, own: &[IpAddr]) -> Option<Timestamp> {
+        // Where a relay leads there, an attempt opens NATs as well, whatever is announced.
+        if self.linked == Linked::Relayed || self.places.iter().any(Place::is_trusted) {
+            return Some(Timestamp::ZERO);
+        }
+        let announced = self.places.iter().map(|place| place.address);
+        let mut hosts = announced.filter(|it| is_in_range(*it, own)).map(Host::of).peekable();
+        hosts.peek()?;
+        let known = hosts.any(|host| self.announced.contains(host));
+        let room_at = self.announced.room_at().filter(|_| !known);
+        Some(room_at.unwrap_or(Timestamp::ZERO))
+    }
+
+    /// The addresses to dial now, side by side: all that are trusted, newest first; and one of each
+    /// host that was announced and may be dialled now, first the one that was dialled the least.
+    fn choose(&mut self, now: Timestamp, own: &[IpAddr]) -> Vec<SocketAddr> {
+        let mut chosen = Vec::new();
+        for place in self.places.iter_mut().rev().filter(|place| place.is_trusted()) {
+            place.tries = place.tries.saturating_add(1);
+            chosen.push(place.address);
+        }
+        let mut announced: Vec<_> = self.places.iter_mut().collect();
+        announced.retain(|it| is_in_range(it.address, own) && !chosen.contains(&it.address));
+        announced.sort_by_key(|place| (place.tries, !is_local(place.address)));
+        let mut hosts = Vec::new();
+        for place in announced {
+            let host = Host::of(place.address);
+            if hosts.len() < ANNOUNCED_HOSTS
+                && !hosts.contains(&host)
+                && self.announced.admit(now, host)
+            {
+                hosts.push(host);
+                place.tries = place.tries.saturating_add(1);
+                chosen.push(place.address);
+            }
+        }
+        chosen
     }
 
     fn series(&mut self, way: Way) -> Option<&mut Series> {
@@ -334,12 +464,23 @@ impl Attempts {
             return;
         }
         let due = self.direct.next.is_some_and(|next| next <= now).then_some(now);
-        let began = self.direct.dialled.or(due).filter(|_| !self.addresses.is_empty());
+        let began = self.direct.dialled.or(due).filter(|_| !self.places.is_empty());
         self.relayed.next = Some(began.map_or(now, |began| now.max(began + HEAD_START)));
     }
 
     fn is_pointless(&self) -> bool {
-        self.addresses.is_empty() && !self.led && self.linked == Linked::Not
+        self.places.is_empty() && !self.led && self.linked == Linked::Not
+    }
+}
+
+impl Place {
+    /// Whether it is dialled whenever its device is.
+    fn is_trusted(&self) -> bool {
+        match self.source {
+            Source::Announced => false,
+            Source::Remembered => self.tries < REMEMBERED_TRIES,
+            Source::Known => true,
+        }
     }
 }
 
@@ -372,7 +513,7 @@ impl Series {
 /// Whether an address can be one device's: what a peer tells must not make us send to groups.
 pub(crate) fn can_be_dialled(address: SocketAddr) -> bool {
     let ip = address.ip();
-    let broadcast = matches!(ip, std::net::IpAddr::V4(ip) if ip.is_broadcast());
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
 
@@ -402,8 +543,20 @@ const DIALS_MAX: usize = 16;
 /// Devices and addresses that are remembered; then the one that failed most often goes.
 const TARGETS_MAX: usize = 2048;
 
-/// Addresses of one device: what it announces and what has been seen. The oldest goes.
+/// Addresses of one device: what it announces and what has been seen. The oldest announced one goes.
 const TARGET_ADDRESSES_MAX: usize = 32;
+
+/// New hosts a minute that are dialled because a device announces addresses there; further ones wait
+/// for their turn. [PROTO-5.10]
+const ANNOUNCED_HOSTS: usize = 2;
+
+/// New hosts a minute that are dialled because a device wants NATs opened there: a NAT may have
+/// several. Addresses at further ones are left out. [PROTO-5.10]
+const PUNCHED_HOSTS: usize = 4;
+
+/// How often all addresses that a device has announced in an earlier run are dialled; then they count
+/// as announced.
+const REMEMBERED_TRIES: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -422,11 +575,11 @@ mod tests {
         let device = DeviceKey::generate(&SeededRandom::new(1)).id();
         let [old, new] = ["192.0.2.1:7000", "192.0.2.2:7000"].map(|text| text.parse().unwrap());
         let mut dialling = Dialling::default();
-        dialling.discovered(at(0), Some(device), &[old]);
+        dialling.discovered(at(0), Some(device), &[old], Source::Known);
         assert!(dialling.poll(at(0)).is_some());
-        dialling.discovered(at(500), Some(device), &[old]);
+        dialling.discovered(at(500), Some(device), &[old], Source::Known);
         assert_eq!(dialling.poll(at(500)), None);
-        dialling.discovered(at(700), Some(device), &[new]);
+        dialling.discovered(at(700), Some(device), &[new], Source::Known);
         dialling.handle_timeout(at(700));
         let both = Dial { device: Some(device), addresses: vec![new, old], way: Way::Direct };
         assert_eq!(dialling.poll(at(700)), Some(both));
@@ -439,7 +592,7 @@ mod tests {
         let addresses: [SocketAddr; 2] =
             ["192.0.2.1:7000", "[2001:db8::1]:7000"].map(|text| text.parse().unwrap());
         let mut dialling = Dialling::default();
-        dialling.discovered(at(0), Some(device), &addresses);
+        dialling.discovered(at(0), Some(device), &addresses, Source::Known);
         let mut now = Timestamp::ZERO;
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             let dial = dialling.poll(now).unwrap();
@@ -452,7 +605,7 @@ mod tests {
         }
         dialling.connected(device, None);
         assert_eq!((dialling.timeout(), dialling.poll(now)), (None, None));
-        dialling.discovered(now, Some(device), &["192.0.2.2:7000".parse().unwrap()]);
+        dialling.discovered(now, Some(device), &["192.0.2.2:7000".parse().unwrap()], Source::Known);
         assert_eq!(dialling.poll(now), None);
         dialling.disconnected(now, device, false);
         assert_eq!(dialling.timeout(), Some(now + FIRST_WAIT));
@@ -465,13 +618,13 @@ mod tests {
         let device = DeviceKey::generate(&SeededRandom::new(1)).id();
         let address: SocketAddr = "192.0.2.1:7000".parse().unwrap();
         let mut dialling = Dialling::default();
-        dialling.discovered(at(0), None, &[address]);
+        dialling.discovered(at(0), None, &[address], Source::Known);
         let dial = Dial { device: None, addresses: vec![address], way: Way::Direct };
         assert_eq!(dialling.poll(at(0)), Some(dial));
         dialling.connected(device, Some(address));
         assert_eq!(dialling.timeout(), None);
         // Never answered for: counts as failed in the end.
-        dialling.discovered(at(0), None, &[address]);
+        dialling.discovered(at(0), None, &[address], Source::Known);
         assert!(dialling.poll(at(0)).is_some());
         dialling.handle_timeout(at(30_000));
         assert_eq!(dialling.timeout(), Some(at(31_000)));
@@ -485,7 +638,7 @@ mod tests {
         let direct = Dial { device: Some(device), addresses: vec![address], way: Way::Direct };
         let relayed = Dial { device: Some(device), addresses: Vec::new(), way: Way::Relay };
         let mut dialling = Dialling::default();
-        dialling.discovered(at(0), Some(device), &[address]);
+        dialling.discovered(at(0), Some(device), &[address], Source::Known);
         assert_eq!(dialling.poll(at(0)), Some(direct.clone()));
         dialling.set_led(at(100), device, true);
         assert_eq!((dialling.poll(at(100)), dialling.timeout()), (None, Some(at(300))));
@@ -502,7 +655,12 @@ mod tests {
             assert_eq!(dialling.timeout(), Some(at(now)));
         }
         assert_eq!(dialling.direct_attempts(device), (1, 6));
-        dialling.discovered(at(now - 9), Some(device), &["192.0.2.2:7000".parse().unwrap()]);
+        dialling.discovered(
+            at(now - 9),
+            Some(device),
+            &["192.0.2.2:7000".parse().unwrap()],
+            Source::Known,
+        );
         assert_eq!(dialling.poll(at(now - 9)).unwrap().addresses.len(), 2);
         dialling.connected(device, None);
         assert_eq!((dialling.timeout(), dialling.direct_attempts(device)), (None, (2, 0)));
@@ -533,13 +691,130 @@ mod tests {
         let mut dialling = Dialling::default();
         let groups =
             ["224.0.0.1:1", "255.255.255.255:1", "0.0.0.0:1", "[ff02::1]:1", "192.0.2.1:0"];
-        dialling.discovered(at(0), None, &groups.map(|text| text.parse().unwrap()));
+        dialling.discovered(at(0), None, &groups.map(|text| text.parse().unwrap()), Source::Known);
         assert_eq!(dialling.poll(at(0)), None);
         for port in 1..=3_000 {
             let device = DeviceKey::generate(&random).id();
-            dialling.discovered(at(0), Some(device), &[SocketAddr::from(([192, 0, 2, 1], port))]);
+            dialling.discovered(
+                at(0),
+                Some(device),
+                &[SocketAddr::from(([192, 0, 2, 1], port))],
+                Source::Known,
+            );
         }
         assert_eq!(dialling.targets.len(), TARGETS_MAX);
         assert_eq!(std::iter::from_fn(|| dialling.poll(at(0))).count(), DIALS_MAX);
+    }
+
+    fn dials(dialling: &mut Dialling, now: Timestamp) -> Vec<SocketAddr> {
+        let dials = std::iter::from_fn(|| dialling.poll(now));
+        dials.flat_map(|dial| dial.addresses).collect()
+    }
+
+    /// [PROTO-5.10] All members of an organisation can be told so: a record of 600 bytes had each send
+    /// handshakes to sixteen hosts.
+    #[test]
+    fn whom_a_record_names_is_dialled_by_two_new_hosts_a_minute() {
+        let device = DeviceKey::generate(&SeededRandom::new(1)).id();
+        let mut dialling = Dialling::default();
+        let mut hosts: BTreeMap<Host, u64> = BTreeMap::new();
+        let mut all = 0;
+        for second in 0..600_u64 {
+            let now = at(1_000 * second);
+            dialling.handle_timeout(now);
+            let announced: Vec<_> = (0..16)
+                .map(|number| {
+                    let number = u16::try_from(16 * second + number).unwrap();
+                    let [high, low] = number.to_be_bytes();
+                    SocketAddr::from(([198, 51, high, low], 7_000))
+                })
+                .collect();
+            dialling.discovered(now, Some(device), &announced, Source::Announced);
+            for address in dials(&mut dialling, now) {
+                hosts.entry(Host::of(address)).or_insert(second);
+                all += 1;
+            }
+        }
+        for second in 0..600 {
+            let minute = hosts.values().filter(|it| (second..second + 60).contains(*it));
+            assert!(minute.count() <= 2, "at {second} s");
+        }
+        assert!((10..=20).contains(&hosts.len()), "{} hosts", hosts.len());
+        assert!(all <= 60, "{all} dials");
+        assert!(dialling.timeout().is_some_and(|next| next < at(700_000)));
+    }
+
+    /// [PROTO-5.10] A member could have others send to machines of their own networks.
+    #[test]
+    fn private_ranges_are_dialled_only_by_those_within() {
+        let random = SeededRandom::new(1);
+        let all = [
+            "127.0.0.1:1",
+            "10.7.0.1:1",
+            "192.168.1.1:1",
+            "172.16.0.9:1",
+            "169.254.0.1:1",
+            "100.64.0.1:1",
+            "[::1]:1",
+            "[fe80::1]:1",
+            "[fd00::1]:1",
+            "[::ffff:10.0.0.9]:1",
+        ]
+        .map(|text| text.parse::<SocketAddr>().unwrap());
+        for (own, dialled) in [
+            ("203.0.113.5:1", &[][..]),
+            ("192.168.7.7:1", &["192.168.1.1:1"][..]),
+            ("[fd00::2]:1", &["[fd00::1]:1"]),
+            ("127.0.0.1:9", &["127.0.0.1:1"]),
+        ] {
+            let device = DeviceKey::generate(&random).id();
+            let mut dialling = Dialling::default();
+            dialling.set_own(&[own.parse().unwrap()]);
+            dialling.discovered(at(0), Some(device), &all, Source::Announced);
+            let expected: Vec<SocketAddr> =
+                dialled.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(dials(&mut dialling, at(0)), expected, "from {own}");
+            assert!(dialling.timeout().is_none_or(|next| next > at(0)));
+            assert!(dialling.punched(at(0), device, &all).iter().all(|it| is_local(*it)));
+        }
+    }
+
+    /// [PROTO-5.10] Of several ports of one host that nobody was met at, one is dialled at a time.
+    #[test]
+    fn an_announced_host_is_dialled_at_one_port_at_a_time() {
+        let device = DeviceKey::generate(&SeededRandom::new(1)).id();
+        let places = ["192.0.2.1:1", "192.0.2.1:2", "[2001:db8::1]:1", "[2001:db8::2]:1"]
+            .map(|text| text.parse::<SocketAddr>().unwrap());
+        let mut dialling = Dialling::default();
+        dialling.discovered(at(0), Some(device), &places, Source::Announced);
+        assert_eq!(dials(&mut dialling, at(0)), [places[0], places[2]]);
+        // Another port of the same host is no reason to hurry.
+        let other = "192.0.2.1:3".parse().unwrap();
+        dialling.discovered(at(9), Some(device), &[other], Source::Announced);
+        assert_eq!(dials(&mut dialling, at(9)), []);
+        dialling.handle_timeout(at(30_000));
+        assert_eq!(dials(&mut dialling, at(31_000)), [places[1], places[3]]);
+        // Where the device was met it is dialled like any that was named by a person.
+        dialling.connected(device, None);
+        dialling.met(device, places[0]);
+        dialling.disconnected(at(40_000), device, false);
+        assert_eq!(dials(&mut dialling, at(41_000))[0], places[0]);
+    }
+
+    /// [PROTO-5.10] The first dials of a run do not wait.
+    #[test]
+    fn what_is_remembered_is_dialled_at_all_addresses_at_first() {
+        let device = DeviceKey::generate(&SeededRandom::new(1)).id();
+        let places = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "10.0.0.1:1"]
+            .map(|text| text.parse::<SocketAddr>().unwrap());
+        let mut dialling = Dialling::default();
+        dialling.discovered(at(0), Some(device), &places, Source::Remembered);
+        let mut counts = Vec::new();
+        for second in 0..100 {
+            dialling.handle_timeout(at(1_000 * second));
+            let count = dials(&mut dialling, at(1_000 * second)).len();
+            counts.extend((count > 0).then_some(count));
+        }
+        assert_eq!(counts, [4, 4, 2, 2]);
     }
 }

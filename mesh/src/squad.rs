@@ -53,7 +53,7 @@ use crate::{
     charter::{Charter, EditError, Operation, Piece, PieceError, content::Change},
     clean_name,
     datagram::Heartbeat,
-    dialling::Dialling,
+    dialling::{Dialling, Source},
     hello::{PeerHello, Presence},
     liveness::{Liveness, Reach},
     message::{Message, NameKey, RECIPIENTS_MAX},
@@ -174,11 +174,13 @@ impl Squad {
             names,
         } = config;
         let mut dialling = Dialling::default();
+        dialling.set_own(&presence.addresses);
         for record in directory.records() {
             let record = record.unverified();
             let may = !relay_only || is_infrastructure(&charter, record.device);
             if record.device != key.id() && may {
-                dialling.discovered(now, Some(record.device), &record.addresses);
+                let (device, addresses) = (Some(record.device), &record.addresses);
+                dialling.discovered(now, device, addresses, Source::Remembered);
             }
         }
         let presence = Presence { name: clean_name(&presence.name), ..presence };
@@ -266,8 +268,8 @@ impl Squad {
         }
         self.paths.link_up(device);
         self.dialling.connected(device, address);
-        self.learn(now, Some(device), &addresses);
-        self.learn(now, Some(device), address.as_slice());
+        self.learn(now, Some(device), &addresses, Source::Announced);
+        self.learn(now, Some(device), address.as_slice(), Source::Known);
         self.under_way.retain(|(to, _), _| *to != device);
         let differs = digest != self.charter().digest();
         self.replication.link_up(now, device, differs);
@@ -448,6 +450,7 @@ impl Squad {
     /// This device listens at `addresses` now; the first 16 count.
     pub fn handle_addresses(&mut self, now: Timestamp, addresses: Vec<SocketAddr>) {
         if self.presence.addresses != addresses && !self.relay_only {
+            self.dialling.set_own(&addresses);
             self.presence.addresses = addresses;
             self.checks.mark();
             self.update_record(now);
@@ -538,14 +541,20 @@ impl Squad {
         let own = &self.presence.addresses;
         let addresses: Vec<_> =
             addresses.iter().copied().filter(|address| !own.contains(address)).collect();
-        self.learn(now, device, &addresses);
+        self.learn(now, device, &addresses, Source::Known);
     }
 
     /// Addresses of a device are worth trying, unless that would tell a member where we are.
-    fn learn(&mut self, now: Timestamp, device: Option<DeviceId>, addresses: &[SocketAddr]) {
+    fn learn(
+        &mut self,
+        now: Timestamp,
+        device: Option<DeviceId>,
+        addresses: &[SocketAddr],
+        source: Source,
+    ) {
         let relay = device.is_some_and(|device| is_infrastructure(self.charter(), device));
         if !self.relay_only || relay {
-            self.dialling.discovered(now, device, addresses);
+            self.dialling.discovered(now, device, addresses, source);
         }
     }
 

@@ -194,6 +194,9 @@ impl Squad {
             None => drop(self.paths.seen.insert(device, Sight { seen, told: Telling::default() })),
         }
         self.paths.stale |= self.relays.contains(device);
+        if let Seen::Direct(address) = seen {
+            self.dialling.met(device, address);
+        }
         self.checks.mark();
         self.settle_dialling(now, device);
         self.settle(now);
@@ -265,8 +268,7 @@ impl Squad {
         if last.is_some_and(|last| now < last.began + ROUND_INTERVAL) {
             return;
         }
-        let candidates: Vec<_> =
-            theirs.addresses.iter().copied().filter(|it| can_be_dialled(*it)).collect();
+        let candidates = self.dialling.punched(now, from, &theirs.addresses);
         // One who dials alone opens nothing, and may spoil what both could open later.
         if candidates.is_empty() || self.candidates().is_empty() {
             return;

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::{Event, LINKS_MAX, MessageError, Purpose, Squad, Transmit};
 use crate::{
     ADDRESSES_MAX, Directory, DirectoryError, List, MemberRecord, charter::Charter,
-    message::Message,
+    dialling::Source, message::Message,
 };
 
 /// The directory, and when others are told of it. [PROTO-5.2]
@@ -145,7 +145,7 @@ impl Squad {
                 }
             }
             changed = true;
-            self.learn(now, Some(device), &addresses);
+            self.learn(now, Some(device), &addresses, Source::Announced);
             if let Some(link) = self.links.get_mut(&device)
                 && link.name != name
             {

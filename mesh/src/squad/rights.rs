@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use hark_keys::{DeviceId, List, MemberId, Timestamp};
 
 use super::{DownReason, Event, Link, Squad, talkers::TalkerChange, targets::Listener};
-use crate::charter::content::{Capabilities, Change, Place};
+use crate::{
+    charter::content::{Capabilities, Change, Place},
+    dialling::Source,
+};
 
 impl Squad {
     /// Does what another charter asks for: who does not belong goes, what is not permitted ends.
@@ -31,7 +34,7 @@ impl Squad {
         self.records.prune(&charter);
         for relay in charter.state().relays() {
             if relay.device != self.key.id() {
-                self.learn(now, Some(relay.device), &relay.addresses);
+                self.learn(now, Some(relay.device), &relay.addresses, Source::Known);
             }
         }
         self.permit_nets(now);
