@@ -3,19 +3,27 @@
 //!
 //! `cargo bench -p hark-mesh` prints sizes first, then times.
 
-use std::sync::OnceLock;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use divan::Bencher;
 use hark_keys::{
-    ChannelId, Cosigned, DeviceKey, List, MemberId, ObjectHash, RoleId, SeededRandom, Signed,
+    ChannelId, Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, RoleId, SeededRandom,
+    Signed, Timestamp,
 };
 use hark_mesh::{
+    Directory, MemberRecord,
     charter::{
         Charter, MemberCertificate, Operation, Piece, Verdict,
         content::{Capabilities, Change, Channel, Grant, Place, Rank, Role, Rule, Subject},
         pack::{pack, unpack},
     },
+    hello::{PeerHello, Presence},
     message::Message,
+    squad::{Persist, Squad, SquadConfig},
 };
 
 const MEMBERS: usize = 10_000;
@@ -56,6 +64,7 @@ fn main() {
     let copies: Vec<_> = (0..4).map(|_| Charter::restore(&snapshot)).collect();
     println!("memory of a charter: {} KiB", (resident() - before) / 4);
     drop(copies);
+    burdens();
     divan::main();
 }
 
@@ -73,6 +82,7 @@ struct Organisation {
     /// What a newcomer is sent who has the root documents alone.
     messages: Vec<Message>,
     founder: (DeviceKey, MemberId),
+    officers: Vec<(DeviceKey, MemberId)>,
     /// An operation that comes last in order, one that comes in the middle, one that comes before
     /// nearly all.
     renames: [Piece; 3],
@@ -211,7 +221,8 @@ fn build() -> Organisation {
     let pieces: Vec<_> = charter.pieces_in_order().collect();
     let newcomer = Charter::of_roots(charter.roots().cloned()).expect("sound");
     let messages = pack(charter.lacking(&newcomer.have()));
-    Organisation { charter, pieces, messages, founder: (founder, own), renames, removals, members }
+    let founder = (founder, own);
+    Organisation { charter, pieces, messages, founder, officers, renames, removals, members }
 }
 
 /// An operation of an officer who knew nothing that came after this place of the log.
@@ -329,4 +340,143 @@ fn is_member(bencher: Bencher<'_, '_>) {
         turn = (turn + 1) % organisation.members.len();
         organisation.charter.is_member(organisation.members[turn])
     });
+}
+
+/// A member of it, linked with another, and what has it do the most.
+struct Burdened {
+    squad: Squad,
+    peer: DeviceId,
+    now: Timestamp,
+}
+
+impl Burdened {
+    fn new() -> Self {
+        let Organisation { charter, founder: (key, member), officers, .. } = organisation();
+        let random = Arc::new(SeededRandom::new(2));
+        let (_, peer_member) = &officers[0];
+        let peer = officers[0].0.id();
+        let mut directory = Directory::default();
+        for (key, member) in officers {
+            let record = MemberRecord {
+                device: key.id(),
+                name: "Kestrel".to_owned(),
+                addresses: List::default(),
+                chain: charter.chain_of(*member),
+                sequence_number: 1,
+            };
+            let _ =
+                directory.insert(Timestamp::ZERO, charter, Signed::sign(record, key), |_| false);
+        }
+        let presence = Presence {
+            incarnation: 1,
+            name: "Kestrel".to_owned(),
+            addresses: Vec::new(),
+            listening: Vec::new(),
+        };
+        let config = SquadConfig {
+            relay_only: false,
+            charter: Arc::new(charter.clone()),
+            key: Arc::new(DeviceKey::from_secret(&key.secret())),
+            member: Some(*member),
+            presence,
+            directory,
+            generations: BTreeMap::new(),
+            names: BTreeMap::new(),
+        };
+        let mut squad = Squad::new(Timestamp::ZERO, config, random);
+        let hello = PeerHello {
+            device: peer,
+            member: Some(*peer_member),
+            chain: charter.chain_of(*peer_member),
+            added: Vec::new(),
+            name: "Kite".to_owned(),
+            incarnation: 1,
+            addresses: Vec::new(),
+            digest: charter.digest(),
+            listening: Vec::new(),
+        };
+        squad.handle_link_up(Timestamp::ZERO, hello, None);
+        let mut it = Self { squad, peer, now: Timestamp::ZERO };
+        it.rest();
+        it
+    }
+
+    /// Carries out all but jobs; gives how long the longest of it took.
+    fn rest(&mut self) -> Duration {
+        let mut longest = Duration::ZERO;
+        loop {
+            let squad = &mut self.squad;
+            while squad.poll_event().is_some() || squad.poll_transmit().is_some() {}
+            while squad.poll_verdict().is_some() {}
+            let Some(persist) = squad.poll_persist() else { return longest };
+            let began = Instant::now();
+            match persist {
+                Persist::Generation(target, number) => {
+                    squad.handle_persisted(self.now, target, number);
+                }
+                Persist::Charter(number, _) => squad.handle_charter_persisted(self.now, number),
+            }
+            longest = longest.max(began.elapsed());
+        }
+    }
+
+    /// How long a message, or what follows from it, has the thread busy at a stretch, and a worker.
+    fn burden(&mut self, message: &Message) -> (Duration, Duration) {
+        let bytes = message.encode();
+        self.now = self.now + Duration::from_secs(60);
+        let began = Instant::now();
+        let result = self.squad.handle_message(self.now, self.peer, &bytes);
+        let mut thread = began.elapsed();
+        assert!(result.is_ok(), "{result:?}");
+        let mut worker = Duration::ZERO;
+        loop {
+            let began = Instant::now();
+            let Some(job) = self.squad.poll_job(self.now) else { break };
+            thread = thread.max(began.elapsed());
+            let began = Instant::now();
+            let done = job.run();
+            worker += began.elapsed();
+            let began = Instant::now();
+            self.squad.handle_job(self.now, done);
+            thread = thread.max(began.elapsed());
+        }
+        (thread.max(self.rest()), worker)
+    }
+}
+
+/// What the dearest messages cost, each the worst of five.
+fn burdens() {
+    let Organisation { renames, removals, messages, officers, charter, .. } = organisation();
+    let piece = |piece: &Piece| pack([piece.clone()]).remove(0);
+    let records = officers.iter().map(|(key, member)| {
+        let record = MemberRecord {
+            device: key.id(),
+            name: "Kestrel".to_owned(),
+            addresses: List::default(),
+            chain: charter.chain_of(*member),
+            sequence_number: 2,
+        };
+        Signed::sign(record, key)
+    });
+    let newcomer = Charter::of_roots(charter.roots().cloned()).expect("sound");
+    let dear = [
+        ("an operation before nearly all", piece(&renames[2])),
+        ("a removal before nearly all", piece(&removals[2])),
+        ("thirty records", Message::Records(List::truncated(records))),
+        ("what a newcomer has", Message::Have(newcomer.have())),
+        ("what one has who has all", Message::Have(charter.have())),
+        ("44 KiB of certificates that are known", messages[9].clone()),
+        ("another digest", Message::Digest(ObjectHash::from_bytes([1; 32]))),
+    ];
+    for (what, message) in dear {
+        let mut worst = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..5 {
+            let (thread, worker) = Burdened::new().burden(&message);
+            worst = (worst.0.max(thread), worst.1.max(worker));
+        }
+        println!(
+            "{what}: the thread {:?} at a stretch, 5 ms at most; a worker {:?}",
+            worst.0, worst.1
+        );
+    }
 }

@@ -138,6 +138,8 @@ pub struct Charter {
     introduced: Vec<Cosigned<Operation>>,
     /// What of the pieces is not in the course yet.
     stale: Stale,
+    /// How many operations were judged since it was made, some of them again and again.
+    judged: u32,
     /// Whether what is taken comes back from a snapshot that has forgotten what came before: it may
     /// name that.
     settled_before: bool,
@@ -276,6 +278,7 @@ impl Charter {
             course: Course::default(),
             introduced: Vec::new(),
             stale: Stale::Everything,
+            judged: 0,
             settled_before: false,
             tries_out: false,
         }
@@ -286,20 +289,43 @@ impl Charter {
     ///
     /// What comes from somebody who does not belong at present is refused: nobody needs it.
     pub fn take(&mut self, piece: Piece) -> Result<bool, PieceError> {
-        let welcome = match &piece {
+        self.take_offered(vec![piece]).remove(0)
+    }
+
+    /// The same for many pieces, offered by whomever; gives what became of each. Who belongs is told
+    /// anew once, and once more where somebody belongs only by the others.
+    pub fn take_offered(&mut self, pieces: Vec<Piece>) -> Vec<Result<bool, PieceError>> {
+        let mut results = Vec::with_capacity(pieces.len());
+        let mut strangers = Vec::new();
+        for (place, piece) in pieces.into_iter().enumerate() {
+            let result = self.insert_welcome(piece.clone());
+            if result == Err(PieceError::Stranger) {
+                strangers.push((place, piece));
+            }
+            results.push(result);
+        }
+        self.forget_forks();
+        self.settle_state();
+        for (place, piece) in strangers {
+            results[place] = self.insert_welcome(piece);
+        }
+        self.forget_forks();
+        self.settle_state();
+        results
+    }
+
+    fn insert_welcome(&mut self, piece: Piece) -> Result<bool, PieceError> {
+        if self.is_welcome_piece(&piece) { self.insert(piece) } else { Err(PieceError::Stranger) }
+    }
+
+    fn is_welcome_piece(&self, piece: &Piece) -> bool {
+        match piece {
             Piece::Root(_) | Piece::Checkpoint(_) => true,
             Piece::Certificate(certificate) => {
                 self.is_welcome_certificate(certificate.unverified())
             }
             Piece::Operation(operation) => self.is_welcome(operation.unverified()),
-        };
-        if !welcome {
-            return Err(PieceError::Stranger);
         }
-        let new = self.insert(piece)?;
-        self.forget_forks();
-        self.settle_state();
-        Ok(new)
     }
 
     /// Takes pieces that belong together, as a comparison brings them, in an order in which each
@@ -356,6 +382,9 @@ impl Charter {
             Stale::Since(position) => Some(position),
             Stale::Nothing => return,
         };
+        let of_those = |taken: &&Arc<Taken>| since.is_none_or(|since| taken.position() >= since);
+        let judged = self.operations.iter().filter(of_those).count();
+        self.judged = self.judged.wrapping_add(u32::try_from(judged).unwrap_or(u32::MAX));
         let mut former = std::mem::take(&mut self.course);
         // What comes out is the same for whoever was introduced to nobody.
         former.state.introduced.clear();
@@ -403,6 +432,12 @@ impl Charter {
     pub fn log(&self) -> impl DoubleEndedIterator<Item = (&Cosigned<Operation>, &Verdict)> {
         let judged = self.course.order.iter().zip(self.course.verdicts.iter());
         judged.map(|(index, verdict)| (&self.operations[*index].signed, verdict))
+    }
+
+    /// How many operations were judged since this charter was made, all times that they were: what
+    /// it cost.
+    pub(crate) fn judged(&self) -> u32 {
+        self.judged
     }
 
     /// How many operations are held.

@@ -76,12 +76,30 @@ impl Directory {
         record: Signed<MemberRecord>,
         connected: impl Fn(DeviceId) -> bool,
     ) -> Result<bool, DirectoryError> {
-        let MemberRecord { device, sequence_number, .. } = *record.unverified();
-        if self.sequence_number(device).is_some_and(|known| known >= sequence_number) {
+        if !self.is_news(record.unverified()) {
             return Ok(false);
         }
-        charter.verify_chain(&record.unverified().chain, device)?;
+        charter.verify_chain(&record.unverified().chain, record.unverified().device)?;
         record.verify()?;
+        self.keep(now, record, connected)
+    }
+
+    /// Whether a record says that it is newer than what is known.
+    pub(crate) fn is_news(&self, record: &MemberRecord) -> bool {
+        self.sequence_number(record.device).is_none_or(|known| known < record.sequence_number)
+    }
+
+    /// Takes `record`, which was found to be of a member, as [`Self::insert`] does.
+    pub(crate) fn keep(
+        &mut self,
+        now: Timestamp,
+        record: Signed<MemberRecord>,
+        connected: impl Fn(DeviceId) -> bool,
+    ) -> Result<bool, DirectoryError> {
+        let device = record.unverified().device;
+        if !self.is_news(record.unverified()) {
+            return Ok(false);
+        }
         if self.entries.len() >= RECORDS_MAX && !self.entries.contains_key(&device) {
             let oldest = self
                 .entries

@@ -184,7 +184,7 @@ pub const HOLDERS_MAX: usize = 900;
 pub const SEALS_MAX: usize = 640;
 
 /// Devices of each kind in one message; further ones go in the next.
-pub const ATTENDANCE_MAX: usize = 180;
+pub const ATTENDANCE_MAX: usize = 64;
 
 /// The highest number of an epoch where none is known of its channel; it leaves as many again.
 const FIRST_NUMBER_MAX: u64 = 1 << 62;

@@ -11,18 +11,23 @@
 //!     while let Some(_transmit) = squad.poll_transmit() { /* send it */ }
 //!     while let Some(_dial) = squad.poll_dial(now) { /* dial it */ }
 //!     while let Some(_generation) = squad.poll_persist() { /* write it to disk */ }
+//!     while let Some(_job) = squad.poll_job(now) { /* have a worker run it */ }
+//!     while let Some(_verdict) = squad.poll_verdict() { /* answer the peer */ }
 //!     while let Some(_event) = squad.poll_event() { /* pass it on */ }
 //!     squad.poll_timeout()
 //! }
 //! ```
 
+mod budget;
 mod checks;
 mod epochs;
 mod facts;
+mod jobs;
 mod moves;
 mod names;
 mod nets;
 mod output;
+mod pasts;
 mod paths;
 mod records;
 mod relaying;
@@ -44,8 +49,9 @@ use hark_keys::{ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, Targ
 use zeroize::Zeroizing;
 
 pub use checks::Checked;
+pub use jobs::{Job, JobDone};
 pub use moves::MoveError;
-pub use output::{DownReason, Event, MessageError, Persist, Service, Transmit};
+pub use output::{DownReason, Event, Handled, MessageError, Persist, Service, Transmit};
 pub use paths::Seen;
 
 use crate::{
@@ -58,6 +64,7 @@ use crate::{
     liveness::{Liveness, Reach},
     message::{Message, NameKey, RECIPIENTS_MAX},
 };
+use budget::{AUTHORED_INCOME, AUTHORED_LIMIT, Purses, THREAD_INCOME, THREAD_LIMIT, cost_of};
 use checks::{Checks, ChecksMade};
 use epochs::Epochs;
 use names::Names;
@@ -114,6 +121,10 @@ pub struct Squad {
     epochs: Epochs,
     /// What this device does for others as a relay, if it is one.
     serving: Option<Serving>,
+    /// What each peer may cost the thread that decides. [PROTO-5.11]
+    purses: Purses,
+    /// How often each device may have a record or an offer of its own passed on.
+    authors: Purses,
     /// The highest number of the offers to be one that were withdrawn.
     offered: u64,
     /// Messages under way, and what is to be done with their answers.
@@ -196,6 +207,8 @@ impl Squad {
             targets: Targets::new(Arc::clone(&key), random, generations),
             key,
             serving: member.is_none().then(Serving::infrastructure),
+            purses: Purses::new(THREAD_INCOME, THREAD_LIMIT),
+            authors: Purses::new(AUTHORED_INCOME, AUTHORED_LIMIT),
             offered: 0,
             member,
             relay_only,
@@ -271,7 +284,7 @@ impl Squad {
         self.learn(now, Some(device), &addresses, Source::Announced);
         self.learn(now, Some(device), address.as_slice(), Source::Known);
         self.under_way.retain(|(to, _), _| *to != device);
-        let differs = digest != self.charter().digest();
+        let differs = digest != self.replication.digest();
         self.replication.link_up(now, device, differs);
         self.nets.link_up(device, restarted, listening);
         self.names.link_up(device);
@@ -332,16 +345,20 @@ impl Squad {
     }
 
     /// The linked peer `from` has sent a message, which is to be answered by what
-    /// [`crate::message::Acknowledgement`] makes of the result.
+    /// [`crate::message::Acknowledgement`] makes of the result, at once or later.
     pub fn handle_message(
         &mut self,
         now: Timestamp,
         from: DeviceId,
         bytes: &[u8],
-    ) -> Result<(), MessageError> {
+    ) -> Result<Handled, MessageError> {
+        if !self.links.contains_key(&from) {
+            return Err(MessageError::NotLinked);
+        }
+        let message = self.read(now, Some(from), bytes)?;
         let Some(link) = self.links.get(&from) else { return Err(MessageError::NotLinked) };
-        let mut result = Ok(());
-        match Message::decode(bytes)? {
+        let mut result = Ok(Handled::Done);
+        match message {
             Message::Key(_)
             | Message::Listening(_)
             | Message::Names(_)
@@ -365,7 +382,9 @@ impl Squad {
                     self.events.push_back(Event::TalkerRoster { device: from, devices, unknown });
                 }
             }
-            Message::Records(records) => self.take_records(now, records.into_vec())?,
+            Message::Records(records) => {
+                result = self.take_records(now, Some(from), records.into_vec(), false);
+            }
             Message::Listening(listening) => {
                 if self.nets.take(from, listening) {
                     self.events.push_back(Event::NetsChanged);
@@ -380,11 +399,15 @@ impl Squad {
                 if new {
                     self.events.push_back(Event::NamesChanged);
                 }
-                result = if early { Err(MessageError::NoSuchName) } else { Ok(()) };
+                if early {
+                    result = Err(MessageError::NoSuchName);
+                }
             }
             Message::Digest(digest) => self.replication.handle_digest(now, from, digest),
-            Message::Have(have) => self.replication.handle_have(now, from, &have),
-            Message::Pieces(packed) => result = self.replication.handle_pieces(from, &packed),
+            Message::Have(have) => self.replication.handle_have(from, have),
+            Message::Pieces(packed) => {
+                result = self.replication.handle_pieces(from, packed.into_vec());
+            }
             Message::Move(order) => self.take_move(from, order)?,
             Message::Past(part) => result = self.replication.handle_past(now, from, part),
             Message::Wanted(wanted) => self.take_wanted(now, from, &wanted)?,
@@ -403,17 +426,21 @@ impl Squad {
         result
     }
 
-    /// A gossip message came, passed on by `from`; where it is refused it is not to be passed on.
+    /// A gossip message came, passed on by `from`; where it is refused, at once or later, it is not to
+    /// be passed on.
     pub fn handle_gossip(
         &mut self,
         now: Timestamp,
         from: Option<DeviceId>,
         bytes: &[u8],
-    ) -> Result<(), MessageError> {
-        match Message::decode(bytes)? {
-            Message::Records(records) => self.take_records(now, records.into_vec())?,
-            Message::Pieces(packed) => self.replication.handle_gossip(now, from, &packed)?,
-            Message::Offer(offer) => self.take_offer(now, &offer)?,
+    ) -> Result<Handled, MessageError> {
+        let handled = match self.read(now, from, bytes)? {
+            Message::Records(records) => self.take_records(now, from, records.into_vec(), true)?,
+            Message::Pieces(packed) => self.replication.handle_gossip(from, packed.into_vec())?,
+            Message::Offer(offer) => {
+                self.take_offer(now, &offer)?;
+                Handled::Done
+            }
             // [PROTO-6.4] a key travels only over the link that ends at its recipient.
             Message::Key(_)
             | Message::Listening(_)
@@ -432,9 +459,33 @@ impl Squad {
             | Message::Prekey(_)
             | Message::Attendance(_)
             | Message::Epoch(_) => return Err(MessageError::ByGossip),
-        }
+        };
         self.settle(now);
-        Ok(())
+        Ok(handled)
+    }
+
+    /// A message that a peer may still have this device look at. [PROTO-5.11]
+    fn read(
+        &mut self,
+        now: Timestamp,
+        from: Option<DeviceId>,
+        bytes: &[u8],
+    ) -> Result<Message, MessageError> {
+        if from.is_some_and(|from| !self.purses.is_open(now, from)) {
+            return Err(MessageError::OverBudget);
+        }
+        let message = Message::decode(bytes);
+        if let Some(from) = from {
+            self.purses.spend(now, from, cost_of(message.as_ref().ok()));
+        }
+        Ok(message?)
+    }
+
+    /// What [`Self::poll_job`] gave was done.
+    pub fn handle_job(&mut self, now: Timestamp, done: JobDone) {
+        let records = self.replication.handle_job(now, done);
+        self.keep_records(now, records);
+        self.settle(now);
     }
 
     /// `device` has answered message `id` with [`crate::message::Acknowledgement::Taken`].
@@ -515,9 +566,8 @@ impl Squad {
 
     /// Takes pieces that are to show that this device does not belong any more. They count as any
     /// others do: [`Event::Removed`] follows if it is so. [PROTO-3.8]
-    pub fn handle_proof(&mut self, now: Timestamp, pieces: Vec<Piece>) {
+    pub fn handle_proof(&mut self, pieces: Vec<Piece>) {
         self.replication.handle_proof(pieces);
-        self.settle(now);
     }
 
     /// Keeps the key of a hidden channel's name, which those get who may join.
@@ -658,6 +708,17 @@ impl Squad {
         }
         let (target, generation) = self.targets.poll_persist()?;
         Some(Persist::Generation(target, generation))
+    }
+
+    /// The next thing to be done where it may take long, told by [`Self::handle_job`] when it is done:
+    /// one at a time.
+    pub fn poll_job(&mut self, now: Timestamp) -> Option<Job> {
+        self.replication.poll_job(now)
+    }
+
+    /// What became of a message or gossip that was [`Handled::Later`], and its number.
+    pub fn poll_verdict(&mut self) -> Option<(u64, Result<(), MessageError>)> {
+        self.replication.poll_verdict()
     }
 
     /// The next thing that happened.

@@ -21,6 +21,7 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_mesh::squad::JobDone;
 use hark_node::{
     link::{Binder, UdpBinder},
     relay::{Egress, Faithful},
@@ -39,11 +40,13 @@ enum Order {
     Do(Command),
     /// The charter with this number is on disk, or could not be written.
     Persisted(u64, Result<(), String>),
+    /// A worker has looked at what others have sent of the charter.
+    Worked(Box<JobDone>),
     /// End, for this reason.
     Stop(String),
 }
 
-/// Does what waits for the disk, one thing after the other, after the call.
+/// Does what waits for the disk, or takes long, one thing after the other, after the call.
 pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// What a carrier asks of the machine that it runs on.

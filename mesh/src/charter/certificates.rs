@@ -268,6 +268,21 @@ impl Certificates {
         )
     }
 
+    /// The certificates that a member has issued, by hash: asked of many, by each new link.
+    pub(super) fn issued_by(
+        &self,
+        member: MemberId,
+    ) -> impl Iterator<Item = &Signed<MemberCertificate>> {
+        let own: BTreeSet<_> = self.of(member).copied().collect();
+        let issued = move |signed: &&Signed<MemberCertificate>| {
+            let certificate = signed.unverified();
+            let by_key = is_none(&certificate.issuer_certificate)
+                && member_of(certificate.organisation, certificate.issuer) == member;
+            by_key || own.contains(&certificate.issuer_certificate)
+        };
+        self.by_hash.values().map(|known| &known.signed).filter(issued)
+    }
+
     /// The member who has issued a certificate.
     pub(super) fn issuer(&self, certificate: &MemberCertificate) -> MemberId {
         self.member(&certificate.issuer_certificate)

@@ -189,11 +189,9 @@ impl Charter {
     /// Those of a root key are good without, until another takes its place.
     pub fn unlisted(&self, member: MemberId) -> Vec<ObjectHash> {
         let state = &self.course.state;
-        let issued = self.certificates.iter().filter(|signed| {
+        let issued = self.certificates.issued_by(member).filter(|signed| {
             let certificate = signed.unverified();
-            let hash = hash_of(signed);
-            self.certificates.issuer(certificate) == member
-                && !state.is_listed(hash, member, certificate.member())
+            !state.is_listed(hash_of(signed), member, certificate.member())
                 && self.certificates.is_good(certificate, state, &self.roots)
         });
         issued.map(hash_of).collect()

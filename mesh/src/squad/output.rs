@@ -306,6 +306,16 @@ pub enum DownReason {
     Breach,
 }
 
+/// What was done with a control message that is not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// It was used, or was not needed any more.
+    Done,
+    /// A worker is to look at it: [`super::Squad::poll_verdict`] tells what became of it, under this
+    /// number.
+    Later(u64),
+}
+
 /// Why a control message is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -353,6 +363,10 @@ pub enum MessageError {
     /// The peer, or all of them, ask for more checks than this device makes.
     #[error("more checks than are made now")]
     Busy,
+    /// The peer, or the author of what it passes on, has this device do more than it may.
+    /// [PROTO-5.11]
+    #[error("more than a peer may have this device do")]
+    OverBudget,
     /// More of whom it would reach than a peer may say.
     #[error("more than a peer may ask of a relay")]
     TooMuch,

@@ -3,10 +3,10 @@ use std::time::Duration;
 use hark_keys::{DeviceId, Signed, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, LINKS_MAX, MessageError, Purpose, Squad, Transmit};
+use super::{Event, Handled, LINKS_MAX, MessageError, Purpose, Squad, Transmit, budget::AUTHORED};
 use crate::{
-    ADDRESSES_MAX, Directory, DirectoryError, List, MemberRecord, charter::Charter,
-    dialling::Source, message::Message,
+    ADDRESSES_MAX, Directory, List, MemberRecord, charter::Charter, dialling::Source,
+    message::Message,
 };
 
 /// The directory, and when others are told of it. [PROTO-5.2]
@@ -113,38 +113,54 @@ impl Squad {
         self.sign_record(now, last.saturating_add(1));
     }
 
-    /// Takes records that somebody has sent.
+    /// Has those looked at that are newer than what is known, of records that a peer has sent or
+    /// passed on.
     pub(super) fn take_records(
         &mut self,
         now: Timestamp,
+        from: Option<DeviceId>,
         records: Vec<Signed<MemberRecord>>,
-    ) -> Result<(), MessageError> {
-        let mut changed = false;
-        let mut result = Ok(());
+        gossiped: bool,
+    ) -> Result<Handled, MessageError> {
+        let mut news = Vec::new();
+        let mut too_many = false;
         for record in records {
             let claimed = record.unverified();
             if claimed.device == self.key.id() {
                 self.take_own_record(now, &record)?;
-                continue;
+            } else if self.records.directory.is_news(claimed) {
+                // [PROTO-5.11] whoever says it again and again is not listened to, nor passed on.
+                if self.authors.is_open(now, claimed.device) {
+                    news.push(record);
+                } else {
+                    too_many = true;
+                }
             }
+        }
+        if !news.is_empty() {
+            self.replication.handle_records(from, news)
+        } else if too_many && gossiped {
+            Err(MessageError::OverBudget)
+        } else {
+            Ok(Handled::Done)
+        }
+    }
+
+    /// Keeps records that were found to be of members.
+    pub(super) fn keep_records(&mut self, now: Timestamp, records: Vec<Signed<MemberRecord>>) {
+        let mut changed = false;
+        for record in records {
+            let claimed = record.unverified();
             let (device, name) = (claimed.device, claimed.shown_name());
             let addresses = claimed.addresses.to_vec();
             let links = &self.links;
             let connected = |device| links.contains_key(&device);
-            self.replication.take_chain(&record.unverified().chain);
-            let charter = self.replication.taken();
-            match self.records.directory.insert(now, charter, record, connected) {
-                Ok(false) => continue,
-                Ok(true) => {}
-                // No fault of the peer.
-                Err(DirectoryError::Full) => continue,
-                // Who sends one such record is not read any further.
-                Err(error) => {
-                    result = Err(error.into());
-                    break;
-                }
+            // Where there is no room, it is no fault of the peer.
+            if self.records.directory.keep(now, record, connected) != Ok(true) {
+                continue;
             }
             changed = true;
+            self.authors.spend(now, device, AUTHORED);
             self.learn(now, Some(device), &addresses, Source::Announced);
             if let Some(link) = self.links.get_mut(&device)
                 && link.name != name
@@ -156,7 +172,6 @@ impl Squad {
         if changed {
             self.events.push_back(Event::RecordsChanged);
         }
-        result
     }
 
     /// Queues all records for the linked peer `to`; of a relay, which may know a thousand, as many as
@@ -189,7 +204,9 @@ impl Squad {
         record: &Signed<MemberRecord>,
     ) -> Result<(), MessageError> {
         let known = self.records.directory.record(self.key.id());
-        if known == Some(record.unverified()) {
+        let claimed = record.unverified();
+        let is_older = |known: &MemberRecord| known.sequence_number > claimed.sequence_number;
+        if known == Some(claimed) || known.is_some_and(is_older) {
             return Ok(());
         }
         let theirs = record.verify()?.sequence_number;

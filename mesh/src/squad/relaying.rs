@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Event, MessageError, Purpose, Service, Squad, Transmit,
+    budget::AUTHORED,
     relays::RelayOrder,
     serving::{Notice, Serving},
 };
@@ -240,14 +241,17 @@ impl Squad {
         if device == self.key.id() || self.charter().owner(device).is_none() {
             return Ok(());
         }
+        if !self.authors.is_open(now, device) {
+            return Err(MessageError::OverBudget);
+        }
         let offer = offer.verify()?;
         // One that had withdrawn knows nothing of what it was told before.
         let is_new = !self.relays.contains(device) || !self.relays.offers(now, device);
-        if self.relays.take_offer(now, offer)
-            && self.links.contains_key(&device)
-            && self.uses_volunteer(now, device)
-            && is_new
-        {
+        if !self.relays.take_offer(now, offer) {
+            return Ok(());
+        }
+        self.authors.spend(now, device, AUTHORED);
+        if self.links.contains_key(&device) && self.uses_volunteer(now, device) && is_new {
             self.use_relay(device, true);
         }
         Ok(())

@@ -7,24 +7,48 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{Cosigned, DecodeError, DeviceId, DeviceKey, MemberId, ObjectHash, Timestamp};
+use hark_keys::{Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, Signed, Timestamp, encode};
 
+use super::{
+    budget::{Purses, WORKER_INCOME, WORKER_LIMIT},
+    jobs::{Item, Job, JobDone, Messages, Question, Waiting, What},
+    pasts::Pasts,
+};
 use crate::{
+    MemberRecord,
     charter::{
-        CertificateChain, Charter, EditError, Have, Operation, Piece, PieceError,
-        content::Change,
-        pack::{pack, unpack},
+        CertificateChain, Charter, EditError, Have, OPERATION_MAX_BYTES, Operation, Piece,
+        PieceError, content::Change, pack::pack,
     },
-    message::{Message, PAST_PARTS_MAX, PastPart},
-    squad::MessageError,
+    message::{Message, PastPart},
+    squad::{Handled, MessageError},
 };
 
 /// The charter in force, what is on its way to the disk, and who lacks what.
 pub(super) struct Replication {
     /// What is acted on: all of it is on disk.
     charter: Arc<Charter>,
+    /// A hash over it.
+    digest: ObjectHash,
     /// What was taken, on disk or not.
     taken: Charter,
+    /// What is to be said of that, as long as it is true.
+    have: Option<Have>,
+    /// What a worker is to take, by who has sent it: each peer waits for itself.
+    queues: BTreeMap<Option<DeviceId>, Queue>,
+    /// What peers have, to be told what they lack.
+    questions: BTreeMap<DeviceId, Have>,
+    /// What was packed last: the same is asked by all who come at one time.
+    packed: VecDeque<(ObjectHash, Messages)>,
+    /// Whose turn is next.
+    turn: Option<DeviceId>,
+    /// What was taken here while a worker has the charter, if one has.
+    meanwhile: Option<Vec<Own>>,
+    /// The number of the last thing that a worker takes, and what became of others.
+    numbers: u64,
+    verdicts: VecDeque<(u64, Result<(), MessageError>)>,
+    /// What each peer may cost the workers.
+    pub(super) purses: Purses,
     /// Whether some of it was not handed to the disk.
     unwritten: bool,
     /// What the disk is at.
@@ -34,11 +58,10 @@ pub(super) struct Replication {
     write_again_at: Option<Timestamp>,
     /// Own pieces that others hear of once they are on disk, and by which write they are.
     announced: VecDeque<(u64, Piece)>,
-    /// Pieces that wait for others, by who brought them. [CHARTER-8.3]
-    waiting: BTreeMap<DeviceId, VecDeque<Piece>>,
+    waiting: Waiting,
     outgoing: BTreeMap<DeviceId, Outgoing>,
-    /// What a peer sends of a settled past.
-    incoming: Option<Incoming>,
+    /// What peers send of settled pasts.
+    pasts: Pasts,
     /// When to compare with one peer, and who was the last.
     compare_at: Option<Timestamp>,
     compared: Option<DeviceId>,
@@ -51,34 +74,50 @@ pub(super) struct Replication {
 #[derive(Default)]
 struct Outgoing {
     messages: VecDeque<Vec<u8>>,
+    /// What it lacks, and how much of that was sent.
+    bulk: Option<(Messages, usize)>,
     in_flight: usize,
     /// When it was last asked for what it has.
     asked: Option<Timestamp>,
 }
 
-/// Parts of a settled past.
-struct Incoming {
-    from: DeviceId,
-    id: ObjectHash,
-    parts: u16,
-    /// When the last of them came.
-    at: Timestamp,
-    held: BTreeMap<u16, Vec<u8>>,
+/// What one peer has sent for a worker to take.
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<(Item, usize)>,
+    bytes: usize,
+}
+
+/// What is taken at once, as few pieces as it is, or as somebody waits for it.
+enum Own {
+    Piece(Box<Piece>),
+    Chain(CertificateChain),
+    Introduced(Vec<Cosigned<Operation>>),
 }
 
 impl Replication {
     pub(super) fn new(charter: Arc<Charter>) -> Self {
         Self {
             taken: (*charter).clone(),
+            digest: charter.digest(),
             charter,
+            have: None,
+            queues: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            packed: VecDeque::new(),
+            turn: None,
+            meanwhile: None,
+            numbers: 0,
+            verdicts: VecDeque::new(),
+            purses: Purses::new(WORKER_INCOME, WORKER_LIMIT),
             unwritten: false,
             writing: None,
             writes: 0,
             write_again_at: None,
             announced: VecDeque::new(),
-            waiting: BTreeMap::new(),
+            waiting: Waiting::new(),
             outgoing: BTreeMap::new(),
-            incoming: None,
+            pasts: Pasts::default(),
             compare_at: None,
             compared: None,
             rates: BTreeMap::new(),
@@ -89,6 +128,11 @@ impl Replication {
     /// The charter in force.
     pub(super) fn charter(&self) -> &Arc<Charter> {
         &self.charter
+    }
+
+    /// A hash over the charter in force.
+    pub(super) fn digest(&self) -> ObjectHash {
+        self.digest
     }
 
     /// All that was taken, also what the disk has not yet.
@@ -108,7 +152,11 @@ impl Replication {
     pub(super) fn link_down(&mut self, device: DeviceId) {
         self.outgoing.remove(&device);
         self.waiting.remove(&device);
-        self.incoming.take_if(|incoming| incoming.from == device);
+        self.questions.remove(&device);
+        self.pasts.link_down(device);
+        let queue = self.queues.remove(&Some(device)).unwrap_or_default();
+        let numbers = queue.items.into_iter().map(|(item, _)| item.number);
+        self.verdicts.extend(numbers.map(|number| (number, Err(MessageError::NotLinked))));
         if self.outgoing.is_empty() {
             self.compare_at = None;
         }
@@ -116,151 +164,181 @@ impl Replication {
 
     /// Takes the certificates by which a peer has proved that it belongs.
     pub(super) fn take_chain(&mut self, chain: &CertificateChain) {
-        self.unwritten |= self.taken.take_chain(chain);
+        if self.taken.take_chain(chain) {
+            self.changed(Own::Chain(chain.clone()));
+        }
     }
 
     /// Knows a peer's device by what added it. [CHARTER-3.6]
     pub(super) fn introduce(&mut self, added: &[Cosigned<Operation>]) {
-        self.unwritten |= self.taken.introduce(added);
+        if self.taken.introduce(added) {
+            self.changed(Own::Introduced(added.to_vec()));
+        }
     }
 
-    /// Takes a piece that was gossiped; an error is for the one who passed it on. [CHARTER-8.2]
+    /// Pieces were gossiped; what becomes of them is for the one who passed them on. [CHARTER-8.2]
     pub(super) fn handle_gossip(
         &mut self,
-        now: Timestamp,
         from: Option<DeviceId>,
-        packed: &[u8],
-    ) -> Result<(), MessageError> {
-        for piece in unpack(packed)? {
-            let author = match &piece {
-                Piece::Operation(operation) => Some(operation.unverified().author),
-                Piece::Root(_) | Piece::Certificate(_) | Piece::Checkpoint(_) => None,
-            };
-            if author.is_some_and(|author| !self.is_within_rate(now, author)) {
-                continue;
-            }
-            match self.taken.take(piece.clone()) {
-                Ok(new) => {
-                    self.unwritten |= new;
-                    // Only what its author has signed counts against it.
-                    if let Some(author) = author.filter(|_| new) {
-                        *self.rates.entry(author).or_default() += 1;
-                    }
-                }
-                Err(PieceError::Missing(_)) => {
-                    if let Some(from) = from {
-                        self.wait(from, piece);
-                        self.ask(now, from);
-                    }
-                }
-                // Too late; or it builds upon a checkpoint that is not known here.
-                Err(PieceError::Late) => {
-                    if let Some(from) = from {
-                        self.ask(now, from);
-                    }
-                }
-                Err(error) => return Err(MessageError::Piece(error)),
-            }
-        }
-        self.retry();
-        Ok(())
+        packed: Vec<u8>,
+    ) -> Result<Handled, MessageError> {
+        let bytes = packed.len();
+        self.queue(from, What::Gossip(packed), bytes)
     }
 
-    /// Takes pieces that a peer has sent because we lacked them.
+    /// A peer has sent pieces because we lacked them.
     pub(super) fn handle_pieces(
         &mut self,
         from: DeviceId,
-        packed: &[u8],
-    ) -> Result<(), MessageError> {
-        let pieces = unpack(packed)?;
-        let mut failure = Ok(());
-        for (piece, result) in pieces.clone().into_iter().zip(self.taken.take_all(pieces)) {
-            match result {
-                Ok(new) => self.unwritten |= new,
-                Err(PieceError::Missing(_)) => self.wait(from, piece),
-                // No fault of the peer's: its view is another, or there is no room.
-                Err(PieceError::Late | PieceError::Stranger | PieceError::Full) => {}
-                Err(error) => failure = Err(MessageError::Piece(error)),
-            }
-        }
-        self.retry();
-        failure
+        packed: Vec<u8>,
+    ) -> Result<Handled, MessageError> {
+        let bytes = packed.len();
+        self.queue(Some(from), What::Pieces(packed), bytes)
     }
 
-    /// Takes what somebody shows who may be anybody: pieces speak for themselves.
+    /// Somebody has sent records that are newer than what is known.
+    pub(super) fn handle_records(
+        &mut self,
+        from: Option<DeviceId>,
+        records: Vec<Signed<MemberRecord>>,
+    ) -> Result<Handled, MessageError> {
+        let bytes = RECORD_BYTES * records.len();
+        self.queue(from, What::Records(records), bytes)
+    }
+
+    /// Somebody shows pieces who may be anybody: they speak for themselves.
     pub(super) fn handle_proof(&mut self, pieces: Vec<Piece>) {
-        self.unwritten |= self.taken.take_all(pieces).contains(&Ok(true));
-        self.retry();
+        let bytes = OPERATION_MAX_BYTES * pieces.len();
+        // Where there is no room, others will show the same.
+        let _ = self.queue(None, What::Proof(pieces), bytes);
     }
 
-    /// Takes a part of the settled past that a peer has sent because we were not there, and with the
-    /// last of them the whole. One peer's at a time. [CHARTER-7.5]
+    /// A peer has sent a part of the settled past because we were not there; with the last of them
+    /// the whole is taken. [CHARTER-7.5]
     pub(super) fn handle_past(
         &mut self,
         now: Timestamp,
         from: DeviceId,
         part: PastPart,
-    ) -> Result<(), MessageError> {
-        let PastPart { id, part, parts, bytes } = part;
-        if part >= parts || parts > PAST_PARTS_MAX {
-            return Err(DecodeError::Malformed.into());
+    ) -> Result<Handled, MessageError> {
+        match self.pasts.take(now, from, part)? {
+            // One at a time, however long it is.
+            Some(past) => self.queue(Some(from), What::Past(past), QUEUED_MAX_BYTES),
+            None => Ok(Handled::Done),
         }
-        let begins = match &self.incoming {
-            Some(incoming) if incoming.from == from => (incoming.id, incoming.parts) != (id, parts),
-            Some(incoming) => incoming.at + PAST_PATIENCE <= now,
-            None => true,
-        };
-        if begins {
-            self.incoming = Some(Incoming { from, id, parts, at: now, held: BTreeMap::new() });
+    }
+
+    /// What a worker is to do, if it has nothing to do: of each peer that may cost it something, a
+    /// little.
+    pub(super) fn poll_job(&mut self, now: Timestamp) -> Option<Job> {
+        if self.meanwhile.is_some() || !self.is_due(now) {
+            return None;
         }
-        let Some(incoming) = self.incoming.as_mut().filter(|it| it.from == from) else {
-            return Ok(());
-        };
-        incoming.at = now;
-        incoming.held.insert(part, bytes.into_vec());
-        if incoming.held.len() < usize::from(parts) {
-            return Ok(());
+        if self.day_ends.is_none_or(|at| at <= now) {
+            self.day_ends = Some(now + DAY);
+            self.rates.clear();
         }
-        let past = incoming.held.values().flatten().copied().collect::<Vec<_>>();
-        self.incoming = None;
-        match self.taken.take_past(&past) {
-            Ok(true) => {
-                self.unwritten = true;
-                self.retry();
-                if let Some(outgoing) = self.outgoing.get_mut(&from) {
-                    outgoing.asked = None;
+        let purses = &self.purses;
+        let is_open = |from: Option<DeviceId>| from.is_none_or(|from| purses.is_open(now, from));
+        let mut items = Vec::new();
+        for (_, queue) in self.queues.iter_mut().filter(|(from, _)| is_open(**from)) {
+            items.extend(queue.take());
+        }
+        self.queues.retain(|_, queue| !queue.items.is_empty());
+        // One answer takes as long as many pieces.
+        let mut open = self.questions.keys().copied().filter(|from| is_open(Some(*from)));
+        let next = open.clone().find(|from| self.turn.is_none_or(|last| *from > last));
+        self.turn = next.or_else(|| open.next());
+        let question = self.turn.and_then(|from| Some((from, self.questions.remove(&from)?)));
+        let questions = question.map(|(from, have)| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(self.digest.as_bytes()).update(&encode(&have));
+            let key = ObjectHash::from_bytes(hasher.finalize().into());
+            let known = self.packed.iter().find(|(known, _)| *known == key);
+            let known = known.map(|(_, messages)| Arc::clone(messages));
+            Question { from, have, key, known }
+        });
+        self.meanwhile = Some(Vec::new());
+        Some(Job {
+            charter: self.taken.clone(),
+            in_force: Arc::clone(&self.charter),
+            waiting: std::mem::take(&mut self.waiting),
+            rates: std::mem::take(&mut self.rates),
+            items,
+            questions: questions.into_iter().collect(),
+        })
+    }
+
+    /// A worker has done what it was given; gives the records that are to be kept.
+    pub(super) fn handle_job(
+        &mut self,
+        now: Timestamp,
+        done: JobDone,
+    ) -> Vec<Signed<MemberRecord>> {
+        let meanwhile = self.meanwhile.take().unwrap_or_default();
+        if let Some((charter, have)) = done.charter {
+            self.taken = charter;
+            self.have = Some(have);
+            self.unwritten = true;
+            // Few, as persons make them, or new links.
+            for own in meanwhile {
+                self.have = None;
+                match own {
+                    Own::Piece(piece) => drop(self.taken.take_all([*piece])),
+                    Own::Chain(chain) => drop(self.taken.take_chain(&chain)),
+                    Own::Introduced(added) => drop(self.taken.introduce(&added)),
                 }
-                self.ask(now, from);
-                Ok(())
             }
-            // What it needs may be under way; the next comparison brings it again.
-            Ok(false) | Err(PieceError::Missing(_)) => Ok(()),
-            Err(error) => Err(MessageError::Piece(error)),
         }
+        self.rates = done.rates;
+        // Whoever has no link is asked for nothing, and would never be forgotten.
+        self.waiting = done.waiting;
+        self.waiting.retain(|from, _| self.outgoing.contains_key(from));
+        self.verdicts.extend(done.verdicts);
+        for (from, cost) in done.costs {
+            self.purses.spend(now, from, cost);
+        }
+        for (from, key, messages) in done.answers {
+            if let Some(outgoing) = self.outgoing.get_mut(&from) {
+                outgoing.bulk = Some((Arc::clone(&messages), 0)).filter(|_| !messages.is_empty());
+            }
+            if self.packed.iter().all(|(known, _)| *known != key) {
+                self.packed.truncate(PACKED_MAX - 1);
+                self.packed.push_front((key, messages));
+            }
+        }
+        for (from, taken) in done.pasts {
+            if !taken {
+                self.pasts.fail(from);
+            } else if let Some(outgoing) = self.outgoing.get_mut(&from) {
+                outgoing.asked = None;
+                self.ask(now, from);
+            }
+        }
+        for from in done.ask {
+            self.ask(now, from);
+        }
+        done.records
+    }
+
+    /// What became of something that a worker was given.
+    pub(super) fn poll_verdict(&mut self) -> Option<(u64, Result<(), MessageError>)> {
+        self.verdicts.pop_front()
     }
 
     /// A peer tells the hash over its charter.
     pub(super) fn handle_digest(&mut self, now: Timestamp, from: DeviceId, digest: ObjectHash) {
-        if digest != self.charter.digest() {
+        if digest != self.digest {
             self.ask(now, from);
         }
     }
 
     /// A peer tells what it has: it is sent what it lacks, and asked for what we lack.
-    pub(super) fn handle_have(&mut self, now: Timestamp, from: DeviceId, have: &Have) {
+    pub(super) fn handle_have(&mut self, from: DeviceId, have: Have) {
         let Some(outgoing) = self.outgoing.get_mut(&from) else { return };
         // Who asks again while it is being answered asks in vain.
-        if outgoing.messages.len() <= IN_FLIGHT_MAX {
-            let mut messages = pack(self.charter.lacking(have));
-            if self.charter.tells_past(have)
-                && let Some(past) = self.charter.past()
-            {
-                messages.extend(Message::of_past(&past));
-            }
-            outgoing.messages.extend(messages.iter().map(Message::encode));
-        }
-        if self.taken.lacks_of(have) {
-            self.ask(now, from);
+        if outgoing.bulk.is_none() {
+            self.questions.insert(from, have);
         }
     }
 
@@ -281,10 +359,51 @@ impl Replication {
     pub(super) fn take_own(&mut self, piece: Piece) -> Result<bool, PieceError> {
         let new = self.taken.take_all([piece.clone()]).remove(0)?;
         if new {
-            self.unwritten = true;
-            self.announced.push_back((self.writes + 1, piece));
+            self.announced.push_back((self.writes + 1, piece.clone()));
+            self.changed(Own::Piece(Box::new(piece)));
         }
         Ok(new)
+    }
+
+    /// Something was taken that is to be kept.
+    fn changed(&mut self, own: Own) {
+        self.unwritten = true;
+        self.have = None;
+        if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile.push(own);
+        }
+    }
+
+    /// Has a worker take it.
+    fn queue(
+        &mut self,
+        from: Option<DeviceId>,
+        what: What,
+        bytes: usize,
+    ) -> Result<Handled, MessageError> {
+        let queue = self.queues.entry(from).or_default();
+        let is_full = queue.items.len() >= QUEUED_MAX || queue.bytes + bytes > QUEUED_MAX_BYTES;
+        if is_full && !queue.items.is_empty() {
+            return Err(MessageError::OverBudget);
+        }
+        self.numbers += 1;
+        queue.bytes += bytes;
+        queue.items.push_back((Item { number: self.numbers, from, what }, bytes));
+        Ok(Handled::Later(self.numbers))
+    }
+
+    /// Whether there is something for a worker that may be done now.
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.due_at().is_some_and(|at| at <= now)
+    }
+
+    /// When there is something for a worker to do.
+    fn due_at(&self) -> Option<Timestamp> {
+        let from = self.queues.keys().copied().chain(self.questions.keys().copied().map(Some));
+        let at = |from: Option<DeviceId>| {
+            from.and_then(|from| self.purses.opens_at(from)).unwrap_or(Timestamp::ZERO)
+        };
+        from.map(at).min().filter(|_| self.meanwhile.is_none())
     }
 
     /// The charter to be written to disk, and the number to tell when it is.
@@ -301,7 +420,7 @@ impl Replication {
     /// The disk has it: it is acted on from now on. Gives what others are to be told.
     pub(super) fn handle_persisted(&mut self, number: u64) -> Option<Vec<Vec<u8>>> {
         let (_, charter) = self.writing.take_if(|(writing, _)| *writing == number)?;
-        self.charter = charter;
+        self.set_charter(charter);
         let ready = self.announced.iter().take_while(|(write, _)| *write <= number).count();
         let pieces = self.announced.drain(..ready).map(|(_, piece)| piece);
         Some(pack(pieces).iter().map(Message::encode).collect())
@@ -314,12 +433,17 @@ impl Replication {
         let Some((_, charter)) = self.writing.take_if(|(writing, _)| *writing == number) else {
             return false;
         };
-        self.charter = charter;
+        self.set_charter(charter);
         self.write_again_at = Some(now + WRITE_AGAIN);
         for (write, _) in &mut self.announced {
             *write = (*write).max(number + 1);
         }
         true
+    }
+
+    fn set_charter(&mut self, charter: Arc<Charter>) {
+        self.digest = charter.digest();
+        self.charter = charter;
     }
 
     /// The next message of the charter for a peer.
@@ -328,7 +452,7 @@ impl Replication {
             if outgoing.in_flight >= IN_FLIGHT_MAX {
                 return None;
             }
-            let message = outgoing.messages.pop_front()?;
+            let message = outgoing.messages.pop_front().or_else(|| outgoing.next_of_bulk())?;
             outgoing.in_flight += 1;
             Some((*device, message))
         })
@@ -354,13 +478,14 @@ impl Replication {
         if let Some(peer) = self.compared
             && let Some(outgoing) = self.outgoing.get_mut(&peer)
             && outgoing.messages.is_empty()
+            && outgoing.bulk.is_none()
         {
-            outgoing.messages.push_back(Message::Digest(self.charter.digest()).encode());
+            outgoing.messages.push_back(Message::Digest(self.digest).encode());
         }
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
-        self.compare_at.into_iter().chain(self.write_again_at).min()
+        self.compare_at.into_iter().chain(self.write_again_at).chain(self.due_at()).min()
     }
 
     /// Tells a peer what we have, at most once in a while.
@@ -370,58 +495,39 @@ impl Replication {
             return;
         }
         outgoing.asked = Some(now);
-        outgoing.messages.push_back(Message::Have(self.taken.have()).encode());
+        let have = self.have.get_or_insert_with(|| self.taken.have());
+        outgoing.messages.push_back(Message::Have(have.clone()).encode());
     }
+}
 
-    fn wait(&mut self, from: DeviceId, piece: Piece) {
-        // Whoever has no link is asked for nothing, and would never be forgotten.
-        if !self.outgoing.contains_key(&from) {
-            return;
+impl Queue {
+    /// As much as a worker is given at once.
+    fn take(&mut self) -> impl Iterator<Item = Item> + use<> {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while bytes < TAKEN_AT_ONCE_BYTES
+            && let Some((item, length)) = self.items.pop_front()
+        {
+            bytes += length;
+            taken.push(item);
         }
-        let waiting = self.waiting.entry(from).or_default();
-        if waiting.len() == WAITING_MAX {
-            waiting.pop_front();
-        }
-        waiting.push_back(piece);
+        self.bytes -= bytes;
+        taken.into_iter()
     }
+}
 
-    /// Tries again what waits, until nothing more comes of it.
-    fn retry(&mut self) {
-        loop {
-            let mut progress = false;
-            for waiting in self.waiting.values_mut() {
-                for _ in 0..waiting.len() {
-                    let Some(piece) = waiting.pop_front() else { break };
-                    match self.taken.take(piece.clone()) {
-                        Ok(new) => progress |= new,
-                        Err(PieceError::Missing(_)) => waiting.push_back(piece),
-                        Err(_) => {}
-                    }
-                }
-            }
-            self.unwritten |= progress;
-            if !progress {
-                return;
-            }
-        }
-    }
-
-    /// [CHARTER-8.3]
-    fn is_within_rate(&mut self, now: Timestamp, author: DeviceId) -> bool {
-        if self.day_ends.is_none_or(|at| at <= now) {
-            self.day_ends = Some(now + DAY);
-            self.rates.clear();
-        }
-        let made = self.rates.get(&author).copied().unwrap_or(0);
-        made < self.taken.state().policies().operations_per_day
+impl Outgoing {
+    fn next_of_bulk(&mut self) -> Option<Vec<u8>> {
+        let (messages, sent) = self.bulk.as_mut()?;
+        let message = messages.get(*sent).cloned();
+        *sent += 1;
+        self.bulk.take_if(|(messages, sent)| *sent >= messages.len());
+        message
     }
 }
 
 /// How often the charter is compared with one peer. [CHARTER-8.2]
 const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A peer that has begun to send its settled past, and sends no more of it, makes way for another.
-const PAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Wait before the disk is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
@@ -434,5 +540,19 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Messages of the charter to one peer at a time; bulk waits for its answers.
 const IN_FLIGHT_MAX: usize = 2;
 
-/// Pieces of one peer that wait for others; the oldest goes. [CHARTER-8.3]
-const WAITING_MAX: usize = 256;
+/// Bytes of one peer's messages that wait for a worker. Further ones are refused: gossip is mended by
+/// comparisons, and of what a peer sends by itself it waits for answers, two at a time.
+const QUEUED_MAX_BYTES: usize = 128 * 1024;
+
+/// And the messages: a relay passes on what hundreds say at once.
+const QUEUED_MAX: usize = 256;
+
+/// Bytes of one peer's messages that a worker is given at once, or one message: those of others do not
+/// wait for more.
+const TAKEN_AT_ONCE_BYTES: usize = 64 * 1024;
+
+/// Bytes that a record counts for.
+const RECORD_BYTES: usize = 512;
+
+/// Answers that are kept packed; the oldest goes, and is packed again where it is asked for.
+const PACKED_MAX: usize = 4;

@@ -10,7 +10,6 @@ use std::{
 use hark_keys::{DeviceId, DeviceKey, KeySecret, Random, SeededRandom, TargetId, Timestamp};
 
 use super::*;
-use crate::message::Acknowledgement;
 
 pub(super) struct World {
     pub(super) now: Timestamp,
@@ -24,6 +23,14 @@ pub(super) struct World {
     blocked: BTreeSet<(usize, usize)>,
     /// Which gossip has been at which node.
     passed: BTreeSet<(usize, Vec<u8>)>,
+    /// What a node's worker is to look at: by node, incarnation and number.
+    waiting: BTreeMap<(usize, u64, u64), Waiting>,
+}
+
+/// What follows where a node has taken something.
+enum Waiting {
+    Answer { link: u64, from: usize, to: usize, id: u64 },
+    Gossip(Vec<u8>),
 }
 
 /// A person's device, through all its runs.
@@ -62,6 +69,27 @@ enum Happening {
     Dialled { from: usize, incarnation: u64, dial: Dial },
     Ended { link: u64, at: usize, peer: usize, reason: DownReason },
     Persisted { node: usize, incarnation: u64, persist: Persist },
+    Worked { node: usize, incarnation: u64, job: Box<Job> },
+}
+
+/// Has the squad do at once what a worker would.
+pub(super) fn work(now: Timestamp, squad: &mut Squad) {
+    while let Some(job) = squad.poll_job(now) {
+        squad.handle_job(now, job.run());
+    }
+}
+
+/// What becomes of a message, once a worker has looked at it.
+pub(super) fn outcome(
+    now: Timestamp,
+    squad: &mut Squad,
+    handled: Result<Handled, MessageError>,
+) -> Result<(), MessageError> {
+    let Handled::Later(number) = handled? else { return Ok(()) };
+    work(now, squad);
+    let mut verdicts = std::iter::from_fn(|| squad.poll_verdict());
+    let told = verdicts.find(|(told, _)| *told == number);
+    told.map_or(Err(MessageError::OverBudget), |(_, result)| result)
 }
 
 impl World {
@@ -109,6 +137,7 @@ impl World {
             links: BTreeMap::new(),
             blocked: BTreeSet::new(),
             passed: BTreeSet::new(),
+            waiting: BTreeMap::new(),
         };
         world.start_with(0);
         world
@@ -352,16 +381,20 @@ impl World {
                 if self.link(from, to) != Some(link) {
                     return;
                 }
+                if !self.passes(from, to) {
+                    let answer = Happening::Answer { link, from: to, to: from, id, taken: false };
+                    return self.after(1..80, answer);
+                }
                 let from_id = self.id(from);
-                let taken = self.passes(from, to) && {
-                    let result = self.squad(to).handle_message(now, from_id, &bytes);
-                    assert_eq!(result, Ok(()), "honest messages are taken");
-                    let answer = Acknowledgement::from(&result).encode();
-                    Acknowledgement::decode(&answer) == Some(Acknowledgement::Taken)
-                };
-                // The answer can be lost, too.
-                let taken = taken && self.passes(from, to);
-                self.after(1..80, Happening::Answer { link, from: to, to: from, id, taken });
+                let result = self.squad(to).handle_message(now, from_id, &bytes);
+                let waiting = Waiting::Answer { link, from, to, id };
+                match result.expect("honest messages are taken") {
+                    Handled::Done => self.taken(waiting, to),
+                    Handled::Later(number) => {
+                        let incarnation = self.nodes[to].incarnation;
+                        self.waiting.insert((to, incarnation, number), waiting);
+                    }
+                }
             }
             Happening::Answer { link, from, to, id, taken } => {
                 if self.link(from, to) == Some(link) {
@@ -387,8 +420,22 @@ impl World {
                     && self.passed.insert((to, bytes.clone()))
                 {
                     let from = Some(self.id(from));
-                    assert_eq!(self.squad(to).handle_gossip(now, from, &bytes), Ok(()));
-                    self.gossip(to, &bytes);
+                    let incarnation = self.nodes[to].incarnation;
+                    match self.squad(to).handle_gossip(now, from, &bytes) {
+                        Ok(Handled::Done) => self.gossip(to, &bytes),
+                        Ok(Handled::Later(number)) => {
+                            let waiting = Waiting::Gossip(bytes);
+                            self.waiting.insert((to, incarnation, number), waiting);
+                        }
+                        // Of one who restarts again and again.
+                        Err(error) => assert_eq!(error, MessageError::OverBudget),
+                    }
+                }
+            }
+            Happening::Worked { node, incarnation, job } => {
+                let done = job.run();
+                if self.is_up(node) && self.nodes[node].incarnation == incarnation {
+                    self.squad(node).handle_job(now, done);
                 }
             }
             Happening::Dialled { from, incarnation, dial } => {
@@ -422,6 +469,18 @@ impl World {
                         Persist::Charter(number, _) => squad.handle_charter_persisted(now, number),
                     }
                 }
+            }
+        }
+    }
+
+    /// `node` has taken something.
+    fn taken(&mut self, waiting: Waiting, node: usize) {
+        match waiting {
+            Waiting::Gossip(bytes) => self.gossip(node, &bytes),
+            Waiting::Answer { link, from, to, id } => {
+                // The answer can be lost, too.
+                let taken = self.passes(from, to);
+                self.after(1..80, Happening::Answer { link, from: to, to: from, id, taken });
             }
         }
     }
@@ -500,6 +559,20 @@ impl World {
             self.after(5..200, Happening::Dialled { from: index, incarnation, dial });
         } else if let Some(persist) = squad.poll_persist() {
             self.after(1..30, Happening::Persisted { node: index, incarnation, persist });
+        } else if let Some(job) = squad.poll_job(now) {
+            let job = Box::new(job);
+            self.after(1..30, Happening::Worked { node: index, incarnation, job });
+        } else if let Some((number, result)) = squad.poll_verdict() {
+            let Some(waiting) = self.waiting.remove(&(index, incarnation, number)) else {
+                return true;
+            };
+            match (result, waiting) {
+                (Ok(()), waiting) => self.taken(waiting, index),
+                // More of an author than is taken from gossip in a day.
+                (Err(MessageError::OverBudget), Waiting::Gossip(_)) => {}
+                // The link has ended meanwhile.
+                (Err(error), _) => assert_eq!(error, MessageError::NotLinked),
+            }
         } else if let Some(event) = squad.poll_event() {
             self.nodes[index].observe(event);
         } else {

@@ -172,6 +172,7 @@ fn jitter_buffer(bencher: Bencher, trace: &str) {
                         header,
                         packet: &[1; 60],
                         samples: 480,
+                        key: 1,
                         target: TargetId::from_bytes([1; 16]),
                         copies: 0,
                         recovered: false,

@@ -222,10 +222,11 @@ mod tests {
                 match places.take(at(now), &[key]) {
                     Ok((place, goes)) => {
                         let gone = goes.map(|goes| standing.remove(&goes).unwrap());
-                        prop_assert!(gone.is_none_or(|gone| {
+                        let fair = gone.is_none_or(|gone| {
                             let of_gone = standing.values().filter(|it| **it == gone).count() + 1;
                             gone == key || of_gone >= holds
-                        }));
+                        });
+                        prop_assert!(fair);
                         standing.insert(place, key);
                     }
                     Err(Full) => prop_assert!(holds > 0),

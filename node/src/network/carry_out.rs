@@ -26,8 +26,16 @@ impl Runner {
                     self.config.doorkeeper.expect(member);
                 }
                 self.wires.dial(now, dial, Some(squad));
+            } else if let Some((number, result)) = squad.poll_verdict() {
+                self.wires.conclude(number, &result);
             } else if let Some(persist) = squad.poll_persist() {
                 self.persist(persist);
+            } else if let Some(job) = squad.poll_job(now) {
+                let inputs = self.input_sender.clone();
+                (self.config.worker)(Box::new(move || {
+                    // The node may have ended meanwhile.
+                    let _ = inputs.send(Input::Worked(Box::new(job.run())));
+                }));
             } else if std::mem::take(&mut self.unsettled) {
                 self.settle_radio(now);
             } else {

@@ -34,7 +34,7 @@ use hark_mesh::{
     Directory,
     hello::{Presence, Refusal},
     message::CheckNonce,
-    squad::{DownReason, Squad, SquadConfig},
+    squad::{DownReason, JobDone, Squad, SquadConfig},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -81,8 +81,8 @@ pub type StartVoice = Box<
 /// Keeps an organisation that a ticket has led to.
 pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> anyhow::Result<OrganisationStore> + Send>;
 
-/// Does work that waits for the disk, away from the thread that decides, in the order in which it
-/// comes.
+/// Does work that waits for the disk, or takes long, away from the thread that decides, in the order
+/// in which it comes.
 pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// What comes in from other threads.
@@ -95,6 +95,8 @@ pub enum Input {
     Publish(Event),
     /// One end of the sound does not work, for this reason; none when it does again.
     Trouble(Direction, Option<String>),
+    /// A worker has looked at what others have sent of the charter.
+    Worked(Box<JobDone>),
     /// Something is on disk, or could not be written.
     Persisted(Persisted, Result<(), String>),
     /// A new ticket is wanted.
@@ -363,7 +365,7 @@ impl Runner {
                 let full = squad.is_full();
                 self.config.doorkeeper.set_full(full.then(|| self.links.devices()));
             }
-            self.weigh_refusals(now);
+            self.weigh_refusals();
             self.add_devices(now);
             self.carry_out(now);
             if self.removed {
@@ -460,6 +462,11 @@ impl Runner {
             }
             Input::Publish(event) => self.config.publisher.publish(event),
             Input::Trouble(end, trouble) => self.view.set_trouble(end, trouble),
+            Input::Worked(done) => {
+                if let Some(squad) = &mut self.squad {
+                    squad.handle_job(now, *done);
+                }
+            }
             Input::Persisted(persisted, Ok(())) => match (&mut self.squad, persisted) {
                 (Some(squad), Persisted::Generation(target, generation)) => {
                     squad.handle_persisted(now, target, generation);

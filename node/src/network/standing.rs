@@ -11,11 +11,11 @@ use crate::event::{DeviceText, Event};
 
 impl Runner {
     /// Weighs what those who were dialled have said who do not let this member's device in.
-    pub(super) fn weigh_refusals(&mut self, now: Timestamp) {
+    pub(super) fn weigh_refusals(&mut self) {
         let Some(squad) = &mut self.squad else { return };
         let proof = self.config.doorkeeper.take_proof();
         if !proof.is_empty() {
-            squad.handle_proof(now, proof);
+            squad.handle_proof(proof);
         }
         let Some((device, refusal)) = self.config.doorkeeper.take_refusal() else { return };
         // It is dialled again and again, and says the same.

@@ -16,11 +16,11 @@ use hark_keys::{DeviceId, DeviceKey, OrganisationId, Timestamp};
 use hark_mesh::{
     Dial, Way,
     message::{Acknowledgement, Message, Topic},
-    squad::{MessageError, Squad, Transmit},
+    squad::{Handled, MessageError, Squad, Transmit},
 };
 use libp2p::{
-    Swarm, gossipsub, mdns,
-    request_response::{self, OutboundRequestId},
+    PeerId, Swarm, gossipsub, mdns,
+    request_response::{self, OutboundRequestId, ResponseChannel},
     swarm::{ConnectionId, SwarmEvent},
 };
 
@@ -66,6 +66,8 @@ pub struct Wires {
     clock: Clock,
     organisation: OrganisationId,
     requests: BTreeMap<OutboundRequestId, Sent>,
+    /// What a worker looks at, by the squad's numbers: as many as the squad lets wait.
+    pending: BTreeMap<u64, Pending>,
     dials: BTreeMap<ConnectionId, Dial>,
     listen_addresses: BTreeSet<SocketAddr>,
     /// Where the router lets others reach us.
@@ -81,6 +83,12 @@ struct Sent {
     to: DeviceId,
     id: u64,
     holds_key: bool,
+}
+
+/// What came from a peer who is told later what became of it.
+enum Pending {
+    Request(ResponseChannel<Vec<u8>>),
+    Gossip(gossipsub::MessageId, PeerId),
 }
 
 /// What the swarm has to say that is not the squad's alone.
@@ -120,6 +128,7 @@ impl Wires {
             clock,
             organisation,
             requests: BTreeMap::new(),
+            pending: BTreeMap::new(),
             dials: BTreeMap::new(),
             listen_addresses: BTreeSet::new(),
             mapped: None,
@@ -185,6 +194,44 @@ impl Wires {
                 }
             }
         }
+    }
+
+    /// Tells a peer, or gossip, what became of what the squad has looked at later.
+    pub fn conclude(&mut self, number: u64, result: &Result<(), MessageError>) {
+        match self.pending.remove(&number) {
+            Some(Pending::Request(channel)) => self.answer(channel, result),
+            Some(Pending::Gossip(id, source)) => self.validate(&id, &source, result),
+            // Nobody waits.
+            None => {}
+        }
+    }
+
+    fn answer<T>(&mut self, channel: ResponseChannel<Vec<u8>>, result: &Result<T, MessageError>) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "message refused");
+        }
+        let answer = Acknowledgement::from(result).encode().to_vec();
+        // The stream may have ended meanwhile; the sender then sends again.
+        let _ = self.swarm.behaviour_mut().messages.send_response(channel, answer);
+    }
+
+    fn validate<T>(
+        &mut self,
+        id: &gossipsub::MessageId,
+        source: &PeerId,
+        result: &Result<T, MessageError>,
+    ) {
+        let acceptance = match result {
+            Ok(_) => gossipsub::MessageAcceptance::Accept,
+            // No fault of whoever has passed it on.
+            Err(MessageError::OverBudget) => gossipsub::MessageAcceptance::Ignore,
+            Err(error) => {
+                tracing::debug!(%error, "gossip refused");
+                gossipsub::MessageAcceptance::Reject
+            }
+        };
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.report_message_validation_result(id, source, acceptance);
     }
 
     /// Ends all links with a goodbye, as the last thing.
@@ -336,19 +383,12 @@ impl Wires {
                 } else {
                     Err(MessageError::ByGossip)
                 };
-                let acceptance = match taken {
-                    Ok(()) => gossipsub::MessageAcceptance::Accept,
-                    Err(error) => {
-                        tracing::debug!(%error, "gossip refused");
-                        gossipsub::MessageAcceptance::Reject
-                    }
-                };
-                let gossip = &mut self.swarm.behaviour_mut().gossip;
-                gossip.report_message_validation_result(
-                    &message_id,
-                    &propagation_source,
-                    acceptance,
-                );
+                if let Ok(Handled::Later(number)) = taken {
+                    let pending = Pending::Gossip(message_id, propagation_source);
+                    self.pending.insert(number, pending);
+                } else {
+                    self.validate(&message_id, &propagation_source, &taken);
+                }
             }
             (BehaviourEvent::Messages(event), Some(squad)) => {
                 self.handle_message(now, event, squad);
@@ -368,13 +408,12 @@ impl Wires {
             request_response::Event::Message { peer, message, .. } => match message {
                 request_response::Message::Request { request, channel, .. } => {
                     let Some(device) = DeviceId::from_peer_id(&peer) else { return };
-                    let result = squad.handle_message(now, device, &request);
-                    if let Err(error) = &result {
-                        tracing::debug!(?device, %error, "message refused");
+                    match squad.handle_message(now, device, &request) {
+                        Ok(Handled::Later(number)) => {
+                            self.pending.insert(number, Pending::Request(channel));
+                        }
+                        result => self.answer(channel, &result),
                     }
-                    let answer = Acknowledgement::from(&result).encode().to_vec();
-                    // The stream may have ended meanwhile; the sender then sends again.
-                    let _ = self.swarm.behaviour_mut().messages.send_response(channel, answer);
                 }
                 request_response::Message::Response { request_id, response } => {
                     let Some(Sent { to, id, .. }) = self.take_sent(request_id) else { return };

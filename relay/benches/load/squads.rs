@@ -365,6 +365,10 @@ impl Driver {
                 } else {
                     squad.handle_dial_failed(now, &dial);
                 }
+            } else if let Some(job) = squad.poll_job(now) {
+                squad.handle_job(now, job.run());
+            } else if let Some((number, result)) = squad.poll_verdict() {
+                self.wires.conclude(number, &result);
             } else if let Some(persist) = squad.poll_persist() {
                 match persist {
                     Persist::Generation(target, number) => {

@@ -228,6 +228,11 @@ impl Core {
                         Some(Order::Persisted(number, kept)) => {
                             self.handle_persisted(now, number, kept);
                         }
+                        Some(Order::Worked(done)) => {
+                            if let Some(squad) = &mut self.squad {
+                                squad.handle_job(now, *done);
+                            }
+                        }
                         Some(Order::Stop(reason)) => return Ok(self.leave(reason).await),
                         None => return Ok(self.leave("the program has ended".to_owned()).await),
                     }
@@ -384,8 +389,16 @@ impl Core {
             let Some(squad) = &mut self.squad else { return false };
             if let Some(event) = squad.poll_event() {
                 self.handle_squad(now, event);
+            } else if let Some((number, result)) = squad.poll_verdict() {
+                self.wires.conclude(number, &result);
             } else if let Some(persist) = squad.poll_persist() {
                 self.persist(persist);
+            } else if let Some(job) = squad.poll_job(now) {
+                let to_self = self.to_self.clone();
+                (self.worker)(Box::new(move || {
+                    // The carrier may have ended meanwhile.
+                    let _ = to_self.send(Order::Worked(Box::new(job.run())));
+                }));
             } else if sent == SENT_A_TURN {
                 return true;
             } else if let Some(transmit) = squad.poll_transmit() {

@@ -338,6 +338,10 @@ impl Run {
             dials += 1;
             assert!(dials < 100, "a dial that was given is under way");
         }
+        while let Some(job) = self.squad.poll_job(self.now) {
+            self.squad.handle_job(self.now, job.run());
+        }
+        while self.squad.poll_verdict().is_some() {}
         while let Some(persist) = self.squad.poll_persist() {
             self.check_persist(&persist);
             self.asked.push(persist);

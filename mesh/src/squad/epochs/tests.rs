@@ -18,7 +18,7 @@ use crate::{
         content::{Change, Relay, Rule, Subject},
     },
     hello::{PeerHello, Presence},
-    squad::{DownReason, Persist, SquadConfig, Transmit},
+    squad::{DownReason, Persist, SquadConfig, Transmit, world::outcome},
 };
 
 use super::*;
@@ -201,7 +201,9 @@ impl Room {
         match happening {
             Happening::Message { from, to, id, bytes } if self.linked(from, to) => {
                 let device = self.nodes[from].key.id();
-                let taken = self.nodes[to].squad.handle_message(now, device, &bytes).is_ok();
+                let squad = &mut self.nodes[to].squad;
+                let handled = squad.handle_message(now, device, &bytes);
+                let taken = outcome(now, squad, handled).is_ok();
                 self.nodes[to].squad.handle_heard(now, device);
                 self.push(Happening::Answer { from: to, to: from, id, taken });
             }
@@ -216,7 +218,9 @@ impl Room {
             }
             Happening::Gossip { from, to, bytes } if self.linked(from, to) => {
                 let device = self.nodes[from].key.id();
-                let taken = self.nodes[to].squad.handle_gossip(now, Some(device), &bytes);
+                let squad = &mut self.nodes[to].squad;
+                let handled = squad.handle_gossip(now, Some(device), &bytes);
+                let taken = outcome(now, squad, handled);
                 if taken.is_ok() && to < self.relays {
                     self.gossip(to, Some(from), &bytes);
                 }
@@ -278,6 +282,8 @@ impl Room {
             }
         } else if let Some(dial) = node.squad.poll_dial(now) {
             node.squad.handle_dial_failed(now, &dial);
+        } else if let Some(job) = node.squad.poll_job(now) {
+            node.squad.handle_job(now, job.run());
         } else if let Some(persist) = node.squad.poll_persist() {
             match persist {
                 Persist::Generation(target, number) => {

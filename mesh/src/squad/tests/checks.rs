@@ -5,7 +5,7 @@ use hark_keys::{DeviceKey, SeededRandom, Timestamp};
 use super::rights::World;
 use crate::{
     message::{CHECK_PACKET_BYTES, Check, CheckNonce, Message},
-    squad::{Checked, MessageError, Seen, Transmit, checks::ChecksMade},
+    squad::{Checked, Handled, MessageError, Seen, Transmit, checks::ChecksMade},
 };
 
 /// Where a device is seen: its host number and port.
@@ -221,13 +221,13 @@ fn a_peer_has_nothing_sent_but_to_itself_and_not_often() {
     }
     assert!(nothing(&mut world));
     // A port of its own host that it is not seen at: whose port, its router knows.
-    assert_eq!(ask(&mut world, now, at(10, 5_000)), Ok(()));
+    assert_eq!(ask(&mut world, now, at(10, 5_000)), Ok(Handled::Done));
     let refused = (0..1_000).filter(|_| ask(&mut world, now, at(10, 7_000)).is_err()).count();
     assert_eq!(refused, 1_000);
     let soon = now + Duration::from_millis(1_999);
     assert_eq!(ask(&mut world, soon, at(10, 7_000)), Err(MessageError::Busy));
     let later = now + Duration::from_secs(2);
-    assert_eq!(ask(&mut world, later, at(10, 7_000)), Ok(()));
+    assert_eq!(ask(&mut world, later, at(10, 7_000)), Ok(Handled::Done));
     // Whom a relay leads to has no address.
     see(&mut world, 1, 0, Seen::Relayed);
     let later = now + Duration::from_secs(60);

@@ -9,7 +9,7 @@ use std::{
 use hark_keys::{ChannelId, DeviceId, DeviceKey, List, MemberId, RoleId, SeededRandom, TargetId};
 use proptest::prelude::*;
 
-use super::super::*;
+use super::{super::*, outcome};
 use crate::message::CheckNonce;
 use crate::{
     charter::content::{
@@ -28,7 +28,7 @@ pub(super) struct World {
 }
 
 pub(super) struct Node {
-    key: Arc<DeviceKey>,
+    pub(super) key: Arc<DeviceKey>,
     pub(super) squad: Squad,
     /// By target: who is given each sealed frame.
     listeners: BTreeMap<TargetId, Vec<DeviceId>>,
@@ -191,6 +191,8 @@ impl World {
         let node = &mut self.nodes[index];
         if let Some(event) = node.squad.poll_event() {
             node.observe(event);
+        } else if let Some(job) = node.squad.poll_job(now) {
+            node.squad.handle_job(now, job.run());
         } else if let Some(persist) = node.squad.poll_persist() {
             match persist {
                 Persist::Generation(target, generation) => {
@@ -211,8 +213,9 @@ impl World {
         match transmit {
             Transmit::Message { to, id, bytes } => {
                 let place = self.nodes.iter().position(|node| node.key.id() == to).unwrap();
-                let result = self.nodes[place].squad.handle_message(now, sender, &bytes);
-                match result {
+                let squad = &mut self.nodes[place].squad;
+                let handled = squad.handle_message(now, sender, &bytes);
+                match outcome(now, squad, handled) {
                     Ok(()) => self.nodes[from].squad.handle_delivered(now, to, id),
                     Err(_) => self.nodes[from].squad.handle_failed(now, to, id),
                 }
@@ -233,11 +236,12 @@ impl World {
         self.nodes[from].gossip.push(bytes.to_vec());
         let sender = self.id(from);
         for to in 0..self.nodes.len() {
-            let linked = self.nodes[to].squad.member_of(sender).is_some();
-            if to != from
-                && linked
-                && self.nodes[to].squad.handle_gossip(self.now, Some(sender), bytes).is_ok()
-            {
+            let (now, squad) = (self.now, &mut self.nodes[to].squad);
+            if to == from || squad.member_of(sender).is_none() {
+                continue;
+            }
+            let handled = squad.handle_gossip(now, Some(sender), bytes);
+            if outcome(now, squad, handled).is_ok() {
                 self.gossip(to, bytes);
             }
         }
@@ -507,7 +511,7 @@ fn a_name_stayed_closed_whose_key_came_before_its_channel() {
     let give = |world: &mut World| world.nodes[1].squad.handle_message(now, founder, &given);
     assert!(matches!(give(&mut world), Err(MessageError::NoSuchName)));
     assert_eq!(world.edit(0, vec![Change::Channel(channel)]), Ok(()));
-    assert!(matches!(give(&mut world), Ok(())));
+    assert!(matches!(give(&mut world), Ok(Handled::Done)));
     let squad = &world.nodes[1].squad;
     let channel = squad.charter().state().channel(hidden).unwrap();
     assert_eq!(squad.channel_name(channel).as_deref(), Some("Black ops"));

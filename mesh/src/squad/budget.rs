@@ -1,0 +1,197 @@
+//! What each peer may have this device do. [PROTO-5.11]
+//!
+//! Work is counted in the time that it takes on one core of a small machine, by figures that were
+//! measured once, so that the same messages always cost the same.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hark_keys::{DeviceId, Timestamp};
+
+use crate::message::Message;
+
+/// A purse for each of many devices, filled by the clock. A device may spend while there is anything
+/// in its purse; what it spends beyond that it owes.
+pub(super) struct Purses {
+    /// What a purse is filled with in each second.
+    income: Duration,
+    /// What a full one holds.
+    limit: Duration,
+    /// When each will be full, of those that are not.
+    full_at: BTreeMap<DeviceId, Timestamp>,
+}
+
+impl Purses {
+    /// Full ones.
+    pub(super) fn new(income: Duration, limit: Duration) -> Self {
+        Self { income, limit, full_at: BTreeMap::new() }
+    }
+
+    /// Whether `device` may spend now.
+    pub(super) fn is_open(&self, now: Timestamp, device: DeviceId) -> bool {
+        self.opens_at(device).is_none_or(|at| at <= now)
+    }
+
+    /// When there is something in the purse again, if it was ever used.
+    pub(super) fn opens_at(&self, device: DeviceId) -> Option<Timestamp> {
+        // A microsecond more than nothing, so that the purse is open then.
+        let to_fill = self.time_for(self.limit.saturating_sub(Duration::from_micros(1)));
+        let full_at = self.full_at.get(&device)?.as_duration();
+        Some(Timestamp::from_duration(full_at.saturating_sub(to_fill)))
+    }
+
+    /// `device` has caused this much.
+    pub(super) fn spend(&mut self, now: Timestamp, device: DeviceId, cost: Duration) {
+        let time = self.time_for(cost);
+        if self.full_at.len() >= PURSES_MAX && !self.full_at.contains_key(&device) {
+            self.full_at.retain(|_, at| *at > now);
+            let fullest = self.full_at.iter().min_by_key(|(_, at)| **at);
+            if self.full_at.len() >= PURSES_MAX
+                && let Some(fullest) = fullest.map(|(device, _)| *device)
+            {
+                self.full_at.remove(&fullest);
+            }
+        }
+        let full_at = self.full_at.entry(device).or_insert(now);
+        *full_at = (*full_at).max(now) + time;
+    }
+
+    /// How long it takes until so much has come in.
+    fn time_for(&self, cost: Duration) -> Duration {
+        let income = self.income.as_micros().max(1);
+        let micros = cost.as_micros().saturating_mul(1_000_000) / income;
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a message, or what is none, costs the thread that decides: what goes to a worker is counted
+/// there.
+pub(super) fn cost_of(message: Option<&Message>) -> Duration {
+    let Some(message) = message else { return MESSAGE };
+    let more = match message {
+        Message::Records(records) => RECORD * count(records.len()),
+        Message::Attendance(said) => SIGNATURE * count(said.here.len()),
+        // The channel is sealed anew, by everybody on it.
+        Message::Epoch(epoch) => SIGNATURE + EPOCH + SEAL * count(epoch.seals.len()),
+        Message::Key(_) | Message::Prekey(_) | Message::Offer(_) => SIGNATURE,
+        // All whom only relays lead to are dialled again.
+        Message::Observed(_) | Message::Candidates(_) => DIALS,
+        Message::Listening(_) | Message::Roster(_) | Message::Names(_) => CHANGE,
+        Message::Digest(_)
+        | Message::Have(_)
+        | Message::Pieces(_)
+        | Message::Past(_)
+        | Message::Move(_)
+        | Message::Wanted(_)
+        | Message::Route(_)
+        | Message::Draining(_)
+        | Message::Check(_) => Duration::ZERO,
+    };
+    MESSAGE + more
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Purses that are kept; then those are forgotten that are full, and the fullest.
+const PURSES_MAX: usize = 8192;
+
+/// What a peer may cost the thread that decides, and that moves voice, in a second. Messages beyond
+/// it are refused, and sent again by who needs them taken. More lets one peer take more from others'
+/// speech; less slows down those who meet many at once.
+pub(super) const THREAD_INCOME: Duration = Duration::from_millis(50);
+
+/// And at once: a newcomer is told of all at one time.
+pub(super) const THREAD_LIMIT: Duration = Duration::from_millis(500);
+
+/// What a peer may cost the workers in a second. What it sends beyond that waits, four messages at
+/// most; then nothing more of it is read. More gives an attacker more of another core; less makes a
+/// newcomer with little in its purse wait for a large charter.
+pub(super) const WORKER_INCOME: Duration = Duration::from_millis(100);
+
+/// And at once: ten thousand certificates, twice.
+pub(super) const WORKER_LIMIT: Duration = Duration::from_secs(3);
+
+/// What an author of records and offers gets in a second for having others pass them on. More
+/// frequent ones are neither taken nor passed on.
+pub(super) const AUTHORED_INCOME: Duration = Duration::from_secs(1);
+
+/// And what it has at once: for ten of them.
+pub(super) const AUTHORED_LIMIT: Duration = Duration::from_secs(40);
+
+/// What a record or an offer costs its author.
+pub(super) const AUTHORED: Duration = Duration::from_secs(4);
+
+/// A signature that is checked.
+pub(super) const SIGNATURE: Duration = Duration::from_micros(60);
+
+/// An operation of the charter that is judged anew.
+pub(super) const JUDGED: Duration = Duration::from_micros(6);
+
+/// A piece or record that is known already.
+pub(super) const RECORD: Duration = Duration::from_micros(5);
+
+/// A KiB of a settled past that is taken: signatures, most of it.
+pub(super) const PAST_KIB: Duration = Duration::from_micros(400);
+
+/// A KiB of the charter that is packed, or was, and sent.
+pub(super) const SENT_KIB: Duration = Duration::from_micros(100);
+
+/// Any message, and what follows from it by itself.
+const MESSAGE: Duration = Duration::from_micros(50);
+
+/// Who listens to what, whose slot is which: keys and plans are looked at again.
+const CHANGE: Duration = Duration::from_micros(200);
+
+/// Dials set out.
+const DIALS: Duration = Duration::from_millis(5);
+
+/// An epoch, opened and used.
+const EPOCH: Duration = Duration::from_millis(1);
+
+/// A seal of it, passed on.
+const SEAL: Duration = Duration::from_micros(2);
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, SeededRandom};
+
+    use super::*;
+
+    #[test]
+    fn a_purse_is_spent_at_once_and_filled_by_the_clock() {
+        let random = SeededRandom::new(1);
+        let device = DeviceKey::generate(&random).id();
+        let mut purses = Purses::new(Duration::from_millis(50), Duration::from_millis(500));
+        let at = Timestamp::from_millis;
+        let ms = Duration::from_millis;
+        let spend = |purses: &mut Purses, now| {
+            let mut times = 0;
+            while purses.is_open(now, device) {
+                purses.spend(now, device, ms(5));
+                times += 1;
+            }
+            times
+        };
+        assert_eq!(spend(&mut purses, at(1_000)), 100);
+        assert!(purses.opens_at(device).is_some_and(|next| next > at(1_000)));
+        assert_eq!(spend(&mut purses, at(2_000)), 10);
+        // What is owed is paid first; another device owes nothing.
+        purses.spend(at(2_000), device, ms(100));
+        assert!(!purses.is_open(at(3_990), device));
+        assert!(purses.is_open(purses.opens_at(device).unwrap(), device));
+        assert!(purses.is_open(at(2_000), DeviceKey::generate(&random).id()));
+        assert_eq!(spend(&mut purses, at(60_000)), 100, "no more than a full one");
+    }
+
+    #[test]
+    fn purses_are_bounded() {
+        let random = SeededRandom::new(1);
+        let mut purses = Purses::new(Duration::from_millis(50), Duration::from_millis(500));
+        for number in 0..2 * PURSES_MAX {
+            let now = Timestamp::from_millis(u64::try_from(number).unwrap());
+            purses.spend(now, DeviceKey::generate(&random).id(), Duration::from_secs(9));
+        }
+        assert_eq!(purses.full_at.len(), PURSES_MAX);
+    }
+}

@@ -1,0 +1,390 @@
+//! What others send of the charter, worked on away from the thread that decides.
+//!
+//! Signatures are checked, the charter is told anew from its pieces, answers are packed: of a large
+//! charter each takes milliseconds. [`Squad::poll_job`](super::Squad::poll_job) hands it out as a
+//! [`Job`], one at a time; what comes of it goes back as an input.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use hark_keys::{DeviceId, ObjectHash, Signed};
+
+use super::{
+    MessageError,
+    budget::{JUDGED, PAST_KIB, RECORD, SENT_KIB, SIGNATURE},
+};
+use crate::{
+    MemberRecord,
+    charter::{
+        Charter, Have, Piece, PieceError,
+        pack::{pack, unpack},
+    },
+    message::Message,
+};
+
+/// Messages, encoded, that several peers are sent.
+pub(super) type Messages = Arc<[Vec<u8>]>;
+
+/// Pieces that wait for others, by who brought them. [CHARTER-8.3]
+pub(super) type Waiting = BTreeMap<DeviceId, VecDeque<Piece>>;
+
+/// Work that may take long, to be run anywhere.
+pub struct Job {
+    pub(super) charter: Charter,
+    pub(super) in_force: Arc<Charter>,
+    pub(super) waiting: Waiting,
+    /// Operations of each author that were taken from gossip today.
+    pub(super) rates: BTreeMap<DeviceId, u32>,
+    pub(super) items: Vec<Item>,
+    pub(super) questions: Vec<Question>,
+}
+
+/// What somebody has sent.
+pub(super) struct Item {
+    /// Names it in what became of it.
+    pub(super) number: u64,
+    /// The linked peer who has sent it, or passed it on.
+    pub(super) from: Option<DeviceId>,
+    pub(super) what: What,
+}
+
+/// What is to be taken.
+pub(super) enum What {
+    /// Pieces that were passed on, packed.
+    Gossip(Vec<u8>),
+    /// Pieces that we lacked, packed.
+    Pieces(Vec<u8>),
+    /// Pieces of somebody who may be anybody.
+    Proof(Vec<Piece>),
+    /// A settled past, whole.
+    Past(Vec<u8>),
+    /// Records that are newer than what is known.
+    Records(Vec<Signed<MemberRecord>>),
+}
+
+/// What a peer has, who is to be sent what it lacks.
+pub(super) struct Question {
+    pub(super) from: DeviceId,
+    pub(super) have: Have,
+    /// Names what is to be answered.
+    pub(super) key: ObjectHash,
+    /// The answer, where it was packed before.
+    pub(super) known: Option<Messages>,
+}
+
+/// What came of a [`Job`].
+pub struct JobDone {
+    /// All that is held now, and what is to be said of it; `None` if nothing is new.
+    pub(super) charter: Option<(Charter, Have)>,
+    pub(super) waiting: Waiting,
+    pub(super) rates: BTreeMap<DeviceId, u32>,
+    /// Records that are their authors', each of somebody who belongs.
+    pub(super) records: Vec<Signed<MemberRecord>>,
+    pub(super) verdicts: Vec<(u64, Result<(), MessageError>)>,
+    /// What each peer has caused.
+    pub(super) costs: Vec<(DeviceId, Duration)>,
+    /// Who has what we lack.
+    pub(super) ask: BTreeSet<DeviceId>,
+    /// Whose settled past was taken, and whose was none.
+    pub(super) pasts: Vec<(DeviceId, bool)>,
+    /// What peers lack.
+    pub(super) answers: Vec<(DeviceId, ObjectHash, Messages)>,
+}
+
+impl Job {
+    /// Does all of it. The same job always comes to the same.
+    pub fn run(self) -> JobDone {
+        let Self { charter, in_force, waiting, rates, items, questions } = self;
+        let done = JobDone {
+            charter: None,
+            waiting,
+            rates,
+            records: Vec::new(),
+            verdicts: Vec::new(),
+            costs: Vec::new(),
+            ask: BTreeSet::new(),
+            pasts: Vec::new(),
+            answers: Vec::new(),
+        };
+        let mut work = Work { charter, is_new: false, done };
+        let (mut brought, mut gossiped) = (Vec::new(), Vec::new());
+        let mut rest = Vec::new();
+        for Item { number, from, what } in items {
+            let origin = Origin { number, from };
+            match what {
+                What::Pieces(packed) => work.unpack(origin, &packed, &mut brought),
+                What::Gossip(packed) => work.unpack(origin, &packed, &mut gossiped),
+                What::Proof(pieces) => brought.push((origin, pieces)),
+                What::Past(_) | What::Records(_) => rest.push((origin, what)),
+            }
+        }
+        work.take_brought(brought);
+        work.take_gossiped(gossiped);
+        for (origin, what) in rest {
+            match what {
+                What::Past(past) => work.take_past(origin, &past),
+                What::Records(records) => work.take_records(origin, records),
+                What::Pieces(_) | What::Gossip(_) | What::Proof(_) => {}
+            }
+        }
+        work.retry();
+        for question in questions {
+            work.answer(&in_force, question);
+        }
+        let Work { charter, is_new, mut done } = work;
+        done.charter = is_new.then(|| {
+            let have = charter.have();
+            (charter, have)
+        });
+        done
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Origin {
+    number: u64,
+    from: Option<DeviceId>,
+}
+
+/// The pieces of each message.
+type Batches = Vec<(Origin, Vec<Piece>)>;
+
+struct Work {
+    charter: Charter,
+    is_new: bool,
+    done: JobDone,
+}
+
+impl Work {
+    fn unpack(&mut self, origin: Origin, packed: &[u8], batches: &mut Batches) {
+        match unpack(packed) {
+            Ok(pieces) => batches.push((origin, pieces)),
+            Err(error) => {
+                self.spend(origin, SIGNATURE);
+                self.conclude(origin, Err(error.into()));
+            }
+        }
+    }
+
+    /// Takes what peers have sent because we lacked it.
+    fn take_brought(&mut self, batches: Batches) {
+        let judged = self.charter.judged();
+        let all = batches.iter().flat_map(|(_, pieces)| pieces.iter().cloned());
+        let mut results = self.charter.take_all(all.collect::<Vec<_>>()).into_iter();
+        let judged = self.charter.judged().wrapping_sub(judged);
+        for (origin, pieces) in batches {
+            let mut failure = Ok(());
+            let mut cost = Duration::ZERO;
+            let mut moved = false;
+            for (piece, result) in pieces.into_iter().zip(&mut results) {
+                cost += cost_of(&piece, &result);
+                moved |= result == Ok(true) && !matches!(piece, Piece::Certificate(_));
+                match result {
+                    Ok(new) => self.is_new |= new,
+                    Err(PieceError::Missing(_)) => self.wait(origin, piece),
+                    // No fault of the peer's: its view is another, or there is no room.
+                    Err(PieceError::Late | PieceError::Stranger | PieceError::Full) => {}
+                    Err(error) => failure = Err(MessageError::Piece(error)),
+                }
+            }
+            self.spend(origin, cost + JUDGED * if moved { judged } else { 0 });
+            self.conclude(origin, failure);
+        }
+    }
+
+    /// Takes what was gossiped; an error is for the one who passed it on. [CHARTER-8.2]
+    fn take_gossiped(&mut self, batches: Batches) {
+        let judged = self.charter.judged();
+        let most = self.charter.state().policies().operations_per_day;
+        let mut taken = Vec::new();
+        let mut offered = Vec::new();
+        for (origin, pieces) in batches {
+            let count = pieces.len();
+            // [CHARTER-8.3]
+            let made = |author: &DeviceId| self.done.rates.get(author).copied().unwrap_or(0);
+            let within = |piece: &Piece| author_of(piece).is_none_or(|it| made(&it) < most);
+            let pieces: Vec<_> = pieces.into_iter().filter(within).collect();
+            offered.extend(pieces.iter().cloned());
+            taken.push((origin, pieces.len() < count, pieces));
+        }
+        let mut results = self.charter.take_offered(offered).into_iter();
+        let judged = self.charter.judged().wrapping_sub(judged);
+        for (origin, over, pieces) in taken {
+            let mut failure = if over { Err(MessageError::OverBudget) } else { Ok(()) };
+            let mut cost = Duration::ZERO;
+            let mut moved = false;
+            for (piece, result) in pieces.into_iter().zip(&mut results) {
+                cost += cost_of(&piece, &result);
+                moved |= result == Ok(true) && !matches!(piece, Piece::Certificate(_));
+                match result {
+                    Ok(new) => {
+                        self.is_new |= new;
+                        // Only what its author has signed counts against it.
+                        if let Some(author) = author_of(&piece).filter(|_| new) {
+                            *self.done.rates.entry(author).or_default() += 1;
+                        }
+                    }
+                    Err(PieceError::Missing(_)) => {
+                        self.wait(origin, piece);
+                        self.done.ask.extend(origin.from);
+                    }
+                    // Too late; or it builds upon a checkpoint that is not known here.
+                    Err(PieceError::Late) => self.done.ask.extend(origin.from),
+                    Err(error) => failure = Err(MessageError::Piece(error)),
+                }
+            }
+            self.spend(origin, cost + JUDGED * if moved { judged } else { 0 });
+            self.conclude(origin, failure);
+        }
+    }
+
+    fn take_past(&mut self, origin: Origin, past: &[u8]) {
+        let kib = u32::try_from(past.len() / 1024).unwrap_or(u32::MAX);
+        self.spend(origin, PAST_KIB * (1 + kib));
+        let result = self.charter.take_past(past);
+        let failed = !matches!(result, Ok(_) | Err(PieceError::Missing(_)));
+        if result == Ok(true) {
+            self.is_new = true;
+        }
+        if let Some(from) = origin.from
+            && (failed || result == Ok(true))
+        {
+            self.done.pasts.push((from, !failed));
+        }
+        self.conclude(
+            origin,
+            match result {
+                // What it needs may be under way; the next comparison brings it again.
+                Ok(_) | Err(PieceError::Missing(_)) => Ok(()),
+                Err(error) => Err(MessageError::Piece(error)),
+            },
+        );
+    }
+
+    /// Takes records, the chain of each after its signature.
+    fn take_records(&mut self, origin: Origin, records: Vec<Signed<MemberRecord>>) {
+        let mut result = Ok(());
+        for record in records {
+            let claimed = record.unverified();
+            let chain = u32::try_from(claimed.chain.iter().count()).unwrap_or(u32::MAX);
+            let checked = record.verify().map_err(MessageError::from).and_then(|it| {
+                let is_new = self.charter.take_chain(&it.chain);
+                self.is_new |= is_new;
+                self.spend(origin, SIGNATURE * if is_new { chain } else { 0 });
+                let belongs = self.charter.verify_chain(&it.chain, it.device);
+                belongs.map_err(|error| MessageError::Record(error.into()))
+            });
+            self.spend(origin, SIGNATURE);
+            // Who sends one such record is not read any further.
+            if let Err(error) = checked {
+                result = Err(error);
+                break;
+            }
+            self.done.records.push(record);
+        }
+        self.conclude(origin, result);
+    }
+
+    /// Tries again what waits, until nothing more comes of it.
+    fn retry(&mut self) {
+        for _ in 0..RETRIES_MAX {
+            if !self.is_new || self.done.waiting.is_empty() {
+                return;
+            }
+            let waiting = std::mem::take(&mut self.done.waiting);
+            let all = waiting
+                .into_iter()
+                .flat_map(|(from, pieces)| pieces.into_iter().map(move |piece| (from, piece)));
+            let (from, pieces): (Vec<_>, Vec<_>) = all.unzip();
+            let results = self.charter.take_offered(pieces.clone());
+            let mut progress = false;
+            for ((from, piece), result) in from.into_iter().zip(pieces).zip(results) {
+                match result {
+                    Ok(new) => progress |= new,
+                    Err(PieceError::Missing(_)) => {
+                        self.done.waiting.entry(from).or_default().push_back(piece);
+                    }
+                    Err(_) => {}
+                }
+            }
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    /// Packs what a peer lacks, and asks for what we do.
+    fn answer(&mut self, in_force: &Charter, question: Question) {
+        let Question { from, have, key, known } = question;
+        let same = self.done.answers.iter().find(|(_, other, _)| *other == key);
+        let messages = known.or_else(|| same.map(|(.., messages)| Arc::clone(messages)));
+        let messages = messages.unwrap_or_else(|| {
+            let mut messages = pack(in_force.lacking(&have));
+            if in_force.tells_past(&have)
+                && let Some(past) = in_force.past()
+            {
+                messages.extend(Message::of_past(&past));
+            }
+            messages.iter().map(Message::encode).collect()
+        });
+        let bytes: usize = messages.iter().map(Vec::len).sum();
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        let held = u32::try_from(self.charter.operations()).unwrap_or(u32::MAX);
+        self.done.costs.push((from, SENT_KIB * kib + COMPARED * held));
+        if self.charter.lacks_of(&have) {
+            self.done.ask.insert(from);
+        }
+        self.done.answers.push((from, key, messages));
+    }
+
+    fn wait(&mut self, origin: Origin, piece: Piece) {
+        let Some(from) = origin.from else { return };
+        let waiting = self.done.waiting.entry(from).or_default();
+        if waiting.len() == WAITING_MAX {
+            waiting.pop_front();
+        }
+        waiting.push_back(piece);
+    }
+
+    fn spend(&mut self, origin: Origin, cost: Duration) {
+        self.done.costs.extend(origin.from.map(|from| (from, cost)));
+    }
+
+    fn conclude(&mut self, origin: Origin, result: Result<(), MessageError>) {
+        self.done.verdicts.push((origin.number, result));
+    }
+}
+
+fn author_of(piece: &Piece) -> Option<DeviceId> {
+    match piece {
+        Piece::Operation(operation) => Some(operation.unverified().author),
+        Piece::Root(_) | Piece::Certificate(_) | Piece::Checkpoint(_) => None,
+    }
+}
+
+/// What it took to say so of a piece.
+fn cost_of(piece: &Piece, result: &Result<bool, PieceError>) -> Duration {
+    if matches!(result, Ok(false) | Err(PieceError::Missing(_))) {
+        return RECORD;
+    }
+    let signers = match piece {
+        Piece::Root(document) => document.signers().len(),
+        Piece::Operation(operation) => operation.signers().len(),
+        Piece::Checkpoint(checkpoint) => checkpoint.signers().len(),
+        Piece::Certificate(_) => 1,
+    };
+    SIGNATURE * u32::try_from(signers).unwrap_or(u32::MAX)
+}
+
+/// How often what waits is tried again at once: one comes after another. What is left waits for the
+/// next piece that is new.
+const RETRIES_MAX: usize = 8;
+
+/// Pieces of one peer that wait for others; the oldest goes. [CHARTER-8.3]
+const WAITING_MAX: usize = 256;
+
+/// An operation that is looked at to compare two charters.
+const COMPARED: Duration = Duration::from_micros(1);
