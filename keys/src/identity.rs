@@ -1,7 +1,11 @@
+#[cfg(test)]
+mod vectors;
+
 use std::{cmp::Ordering, fmt, str::FromStr};
 
+use ed25519_dalek::{Verifier as _, VerifyingKey};
 use libp2p_identity::{Keypair, PeerId, ed25519};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -37,11 +41,13 @@ pub struct DeviceId([u8; 32]);
 ordered_by_bytes!(DeviceId);
 
 impl DeviceId {
-    /// The device with this public key. Bytes that are no point of the curve are nobody's: nothing is
-    /// signed by them. That is not looked at here, as it costs as much as a fifth of a signature, and
-    /// rosters hold hundreds.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    /// The device with this public key. Fails where anybody could sign by it, or where the same key
+    /// has another encoding, which is the device's name.
+    ///
+    /// Bytes that are no point of the curve pass, and sign nothing: to tell them costs as much as a
+    /// fifth of a signature, and rosters hold hundreds of devices. [PROTO-1.5]
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
+        if is_canonical(&bytes) && !is_low_order(&bytes) { Ok(Self(bytes)) } else { Err(IdError) }
     }
 
     /// The device that libp2p calls `peer`; none where that is not an Ed25519 identity.
@@ -52,7 +58,7 @@ impl DeviceId {
         }
         // The key inside may be written in several ways, but a device has one name.
         let digest = multihash.digest().strip_prefix(&PEER_ID_PREFIX[2..])?;
-        Some(Self(*digest.as_array()?))
+        Self::from_bytes(*digest.as_array()?).ok()
     }
 
     /// The public key.
@@ -82,21 +88,26 @@ impl DeviceId {
         message: &[u8],
         signature: &Signature,
     ) -> Result<(), SignatureError> {
-        let key = self.public_key().ok_or(SignatureError)?;
-        if key.verify(&signed_bytes(kind, message), &signature.0) {
-            Ok(())
-        } else {
-            Err(SignatureError)
+        self.verify_bytes(&signed_bytes(kind, message), signature)
+    }
+
+    /// RFC 8032 section 5.1.7 without the cofactor, and no points of low order: then there is one
+    /// answer, whoever verifies. [PROTO-1.5]
+    ///
+    /// This is ed25519-dalek's `verify_strict` for a tenth less: a signature that `verify` takes has R
+    /// in its canonical encoding, so its bytes tell whether it is of low order.
+    fn verify_bytes(&self, bytes: &[u8], signature: &Signature) -> Result<(), SignatureError> {
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+        if is_low_order(signature.r_bytes()) {
+            return Err(SignatureError);
         }
+        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError)?;
+        key.verify(bytes, &signature).map_err(|_| SignatureError)
     }
 
     /// Whether these bytes are a point of the curve.
     pub(crate) fn is_point(&self) -> bool {
-        self.public_key().is_some()
-    }
-
-    fn public_key(&self) -> Option<ed25519::PublicKey> {
-        ed25519::PublicKey::try_from_bytes(&self.0).ok()
+        VerifyingKey::from_bytes(&self.0).is_ok()
     }
 }
 
@@ -126,7 +137,7 @@ impl FromStr for DeviceId {
 
 impl<'de> Deserialize<'de> for DeviceId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <[u8; 32]>::deserialize(deserializer).map(Self::from_bytes)
+        Self::from_bytes(<[u8; 32]>::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
@@ -333,6 +344,44 @@ fn signed_bytes(kind: &str, message: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Whether y is less than 2^255 - 19 (RFC 8032, section 5.1.3). Points whose x is zero have two
+/// encodings still, and are of low order.
+fn is_canonical(point: &[u8; 32]) -> bool {
+    point[0] < 0xed || point[1..31] != [0xff; 30] || point[31] & !SIGN_OF_X != 0x7f
+}
+
+/// Whether the order of the point with this canonical encoding divides 8.
+fn is_low_order(point: &[u8; 32]) -> bool {
+    let mut y = *point;
+    y[31] &= !SIGN_OF_X;
+    LOW_ORDER.contains(&y)
+}
+
+/// The bit of an encoded point that is not part of y.
+const SIGN_OF_X: u8 = 0x80;
+
+/// The y coordinates of all points whose order divides 8.
+const LOW_ORDER: [[u8; 32]; 5] = {
+    let [mut one, mut minus_one] = [[0; 32], [0xff; 32]];
+    one[0] = 1;
+    [minus_one[0], minus_one[31]] = [0xec, 0x7f];
+    [
+        [0; 32],
+        one,
+        minus_one,
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef,
+            0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88,
+            0x6d, 0x53, 0xfc, 0x05,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10,
+            0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77,
+            0x92, 0xac, 0x03, 0x7a,
+        ],
+    ]
+};
+
 /// Multihash code of an identity "hash", which holds the key itself.
 const IDENTITY_MULTIHASH: u64 = 0;
 
@@ -400,7 +449,7 @@ mod tests {
         let mut no_point = [0; 32];
         no_point[0] = 2;
         let nobody = decode::<DeviceId>(&no_point, 32).unwrap();
-        assert_eq!(nobody, DeviceId::from_bytes(no_point));
+        assert_eq!(DeviceId::from_bytes(no_point), Ok(nobody));
         let signature = key.sign("kind", b"message");
         assert_eq!(id.verify("kind", b"message", &signature), Ok(()));
         assert_eq!(nobody.verify("kind", b"message", &signature), Err(SignatureError));

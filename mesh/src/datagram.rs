@@ -21,6 +21,8 @@ pub use relay::{
 pub use report::{Heartbeat, Report};
 pub use voice::{FrameHeader, Frames, Voice};
 
+use hark_keys::DeviceId;
+
 /// What a datagram of one member to another holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datagram<'a> {
@@ -173,6 +175,10 @@ impl<'a> Reader<'a> {
         let (field, rest) = self.bytes.split_first_chunk().ok_or(DropReason::TooShort)?;
         self.bytes = rest;
         Ok(*field)
+    }
+
+    fn device(&mut self) -> Result<DeviceId, DropReason> {
+        DeviceId::from_bytes(self.take()?).map_err(|_| DropReason::UnknownSlot)
     }
 
     fn slice(&mut self, length: usize) -> Result<&'a [u8], DropReason> {

@@ -1,6 +1,14 @@
 use std::collections::BTreeSet;
 
+use aes::{
+    Aes128,
+    cipher::{Block, BlockCipherEncrypt, KeyInit},
+};
 use proptest::prelude::*;
+use ring::{
+    hkdf::KeyType,
+    hmac::{self, HMAC_SHA256},
+};
 
 use super::*;
 use crate::{DeviceKey, SeededRandom};
@@ -24,6 +32,74 @@ fn opened(
 ) -> Result<Vec<u8>, OpenFrameError> {
     let mut out = Vec::new();
     keyring.open(now, sealed, &mut out).map(|()| out)
+}
+
+/// The suite as RFC 9605 writes it down, by ring and a bare AES, so that the vectors of its parts say
+/// something about the whole.
+struct Keys {
+    key: [u8; 48],
+    salt: [u8; 12],
+}
+
+impl Keys {
+    /// Section 4.4.2.
+    fn derive(id: u64, base_key: &[u8]) -> Self {
+        let secret = Salt::new(HKDF_SHA256, b"").extract(base_key);
+        let expand = |label: &[u8], out: &mut [u8]| {
+            let info: [&[u8]; 3] = [label, &id.to_be_bytes(), &[0, 1]];
+            secret.expand(&info, Length(out.len())).unwrap().fill(out).unwrap();
+        };
+        let mut keys = Self { key: [0; 48], salt: [0; 12] };
+        expand(b"SFrame 1.0 Secret key ", &mut keys.key);
+        expand(b"SFrame 1.0 Secret salt ", &mut keys.salt);
+        keys
+    }
+
+    /// Section 4.4.3.
+    fn nonce(&self, counter: u64) -> [u8; 12] {
+        let mut nonce = self.salt;
+        nonce[4..].iter_mut().zip(counter.to_be_bytes()).for_each(|(byte, count)| *byte ^= count);
+        nonce
+    }
+
+    fn seal(&self, id: u64, counter: u64, metadata: &[u8], plaintext: &[u8]) -> Vec<u8> {
+        let header = SframeHeader::new(id, counter);
+        let mut bytes = vec![0; header.len()];
+        header.serialize(&mut bytes).unwrap();
+        let aad = [&bytes[..], metadata].concat();
+        bytes.extend(aes_ctr_hmac(&self.key, self.nonce(counter), &aad, plaintext));
+        bytes
+    }
+}
+
+/// Section 4.5.1.
+fn aes_ctr_hmac(key: &[u8], nonce: [u8; 12], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let (encryption, authentication) = key.split_at(16);
+    let cipher = Aes128::new_from_slice(encryption).unwrap();
+    let mut sealed = plaintext.to_vec();
+    for (number, part) in (0_u32..).zip(sealed.chunks_mut(16)) {
+        let mut block = Block::<Aes128>::default();
+        block[..12].copy_from_slice(&nonce);
+        block[12..].copy_from_slice(&number.to_be_bytes());
+        cipher.encrypt_block(&mut block);
+        part.iter_mut().zip(block).for_each(|(byte, mask)| *byte ^= mask);
+    }
+    let mut input = Vec::new();
+    for length in [aad.len(), sealed.len(), TAG_LENGTH] {
+        input.extend((length as u64).to_be_bytes());
+    }
+    input.extend([&nonce, aad, &sealed].concat());
+    let tag = hmac::sign(&hmac::Key::new(HMAC_SHA256, authentication), &input);
+    sealed.extend(&tag.as_ref()[..TAG_LENGTH]);
+    sealed
+}
+
+struct Length(usize);
+
+impl KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
 }
 
 /// The vectors of RFC 9605, appendix C, for the suite that we offer, through the calls that
@@ -65,9 +141,25 @@ fn published_vectors() {
         let buffer = DecryptionBufferView { aad: &mut associated, data: &mut data };
         key.decrypt(buffer, counter).expect("opened");
         assert_eq!(data[..plaintext.len()], plaintext);
+
+        let keys = Keys::derive(id, &base_key);
+        assert_eq!(keys.key[..], hex(&vector["sframe_key"]));
+        assert_eq!(keys.salt[..], hex(&vector["sframe_salt"]));
+        assert_eq!(keys.nonce(counter)[..], hex(&vector["nonce"]));
+        assert_eq!(keys.seal(id, counter, &metadata, &plaintext), ciphertext);
         checked += 1;
     }
     assert_eq!(checked, 1);
+
+    for vector in vectors["aes_ctr_hmac"].as_array().expect("a list") {
+        assert_eq!(vector["cipher_suite"], 1);
+        let [key, nonce, aad, plaintext, ciphertext] =
+            ["key", "nonce", "aad", "pt", "ct"].map(|name| hex(&vector[name]));
+        let nonce = nonce.try_into().expect("12 bytes");
+        assert_eq!(aes_ctr_hmac(&key, nonce, &aad, &plaintext), ciphertext);
+        checked += 1;
+    }
+    assert_eq!(checked, 2);
 
     let headers = vectors["header"].as_array().expect("a list");
     assert_eq!(headers.len(), 289);
@@ -382,6 +474,22 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
+    #[test]
+    fn frames_are_what_the_rfc_computes(
+        secret in any::<[u8; BASE_KEY_LENGTH]>(),
+        generation in any::<u16>(),
+        plaintext in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let (target, device, _) = pair();
+        let secret = KeySecret { generation, step: 3, base_key: secret };
+        let mut key = SenderKey::new(target, device, &secret);
+        let frame = sealed(&mut key, &plaintext);
+        let id = key.sealed().key;
+        let metadata = metadata(target, device);
+        let expected = Keys::derive(id, &secret.base_key);
+        prop_assert_eq!(frame, expected.seal(id, FIRST_COUNTER, &metadata, &plaintext));
+    }
+
     /// [PROTO-6.7] Against a set: every frame at most once, and each that is not too old.
     #[test]
     fn window_agrees_with_a_set(counters in prop::collection::vec(0_u64..5_000, 1..400)) {

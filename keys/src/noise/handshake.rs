@@ -184,7 +184,7 @@ fn identity(key: &DeviceKey, kind: &str, claim: &[u8]) -> Vec<u8> {
 
 fn proven(identity: &[u8], kind: &str, claim: &[u8]) -> Result<DeviceId, HandshakeError> {
     let (id, signature) = identity.split_first_chunk().ok_or(HandshakeError::Identity)?;
-    let id = Some(DeviceId::from_bytes(*id)).filter(DeviceId::is_point);
+    let id = DeviceId::from_bytes(*id).ok().filter(DeviceId::is_point);
     let id = id.ok_or(HandshakeError::Identity)?;
     let signature: Signature =
         decode(signature, SIGNATURE_LENGTH).map_err(|_| HandshakeError::Identity)?;

@@ -4,6 +4,7 @@ mod forgery;
 mod memory;
 mod session;
 mod vectors;
+mod wycheproof;
 
 use std::sync::Arc;
 

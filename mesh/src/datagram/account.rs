@@ -24,7 +24,7 @@ impl Account {
     /// Parses a datagram of kind 13.
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_ACCOUNT, bytes)?;
-        let relay = DeviceId::from_bytes(reader.take()?);
+        let relay = reader.device()?;
         let target_tag = reader.take()?;
         let mut number = || reader.take().map(u16::from_be_bytes);
         let (highest_sequence, received) = (number()?, number()?);

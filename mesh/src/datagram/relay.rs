@@ -388,7 +388,7 @@ impl Introduction {
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_INTRODUCTION, bytes)?;
         let slot = Slot::take(&mut reader)?;
-        let device = DeviceId::from_bytes(reader.take()?);
+        let device = reader.device()?;
         reader.end()?;
         Ok(Self { slot, device })
     }
@@ -416,7 +416,7 @@ impl Knock {
     pub fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_KNOCK, bytes)?;
         let slot = Slot::new(u16::from_be_bytes(reader.take()?));
-        let device = DeviceId::from_bytes(reader.take()?);
+        let device = reader.device()?;
         reader.end()?;
         Ok(Self { slot, device })
     }

@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn one_ticket_leaves_room_for_others() {
         let mut places = Places::new(VISITS_MAX, VISITS_MAX / 2, VISIT_SPARED);
-        let invite = |number| Share::Invite(DeviceId::from_bytes([number; 32]));
+        let invite = |number| Share::Invite(DeviceId::from_bytes([number; 32]).unwrap());
         let origin = |number: u16| {
             let [a, b] = number.to_be_bytes();
             Share::Origin(Origin::of(([192, 0, a, b], 7_000).into()))
