@@ -40,7 +40,7 @@ use hark_keys::Ticket;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ControlError};
-pub use server::Server;
+pub use server::{Server, answer};
 pub use service::Service;
 
 use crate::{

@@ -209,8 +209,8 @@ async fn next(events: &mut Option<mpsc::Receiver<StampedEvent>>) -> Option<Stamp
     }
 }
 
-/// The answer to a request, and whether it asks for events.
-fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
+/// The answer to a request, the text of a message, and whether it asks for events.
+pub fn answer(node: &dyn Controlled, text: &str) -> (Value, bool) {
     let Ok(request) = serde_json::from_str::<Value>(text) else {
         return (failure(Value::Null, "a request is one JSON object"), false);
     };

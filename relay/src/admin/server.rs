@@ -23,7 +23,8 @@ use hyper_util::{
 };
 use serde_json::json;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     task::JoinHandle,
 };
 
@@ -44,20 +45,7 @@ impl Server {
     pub async fn start(admin: Arc<Admin>, address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let inside = Router::new()
-            .route("/metrics", get(metrics::answer))
-            .route("/api/v1/events", get(socket::answer))
-            .route("/api/v1/{*path}", any(api::answer))
-            .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is nothing here") })
-            .layer(from_fn_with_state(Arc::clone(&admin), enter));
-        let router = Router::new()
-            .route("/healthz", get(health))
-            .method_not_allowed_fallback(|| async {
-                failure(StatusCode::METHOD_NOT_ALLOWED, "this is only there to be read")
-            })
-            .merge(inside)
-            .with_state(admin);
-        Ok(Self { address, task: tokio::spawn(listen(listener, router)) })
+        Ok(Self { address, task: tokio::spawn(listen(listener, router(admin))) })
     }
 
     /// Where it listens.
@@ -66,10 +54,37 @@ impl Server {
     }
 }
 
+impl Admin {
+    /// Answers one client by `stream`, which comes from `remote`, on a task of its own. To be called
+    /// within a tokio runtime.
+    pub fn converse<S>(self: Arc<Self>, stream: S, remote: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Places::new(1, 1).serve(|place| serve(stream, remote, place, router(self)));
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    let inside = Router::new()
+        .route("/metrics", get(metrics::answer))
+        .route("/api/v1/events", get(socket::answer))
+        .route("/api/v1/{*path}", any(api::answer))
+        .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is nothing here") })
+        .layer(from_fn_with_state(Arc::clone(&admin), enter));
+    Router::new()
+        .route("/healthz", get(health))
+        .method_not_allowed_fallback(|| async {
+            failure(StatusCode::METHOD_NOT_ALLOWED, "this is only there to be read")
+        })
+        .merge(inside)
+        .with_state(admin)
 }
 
 /// Something that went wrong, as clients are told.
@@ -100,7 +115,10 @@ async fn listen(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve(stream: TcpStream, remote: SocketAddr, place: Place, router: Router) {
+async fn serve<S>(stream: S, remote: SocketAddr, place: Place, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let place = Arc::new(place);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Remote(remote.ip()));

@@ -4,12 +4,17 @@ use hark_mesh::datagram::{
     FrameHeader, FromMember, FromRelay, HASHES_MAX, Heartbeat, Knock, Proof, Pulse, Question,
     Report, Seen, Slot, Tunnel, Voice,
 };
+use hark_mesh::message::CheckNonce;
 
 /// What parses encodes to the same bytes.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     if let Ok((header, packet)) = FrameHeader::parse(bytes) {
         assert!(!packet.is_empty() && header.spurt < 16);
         assert_eq!([&header.to_bytes()[..], packet].concat(), bytes);
+    }
+    if let Some(nonce) = CheckNonce::of_packet(bytes) {
+        assert_eq!(nonce.packet(), bytes);
+        return true;
     }
     let mut out = Vec::new();
     match Datagram::parse(bytes) {
@@ -115,6 +120,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("forwarded", forwarded.clone()),
         ("tunnel", encoded(&|out| Tunnel { slot, packet: b"QUIC" }.encode(out))),
         ("knock", encoded(&|out| Knock { slot: Some(slot), device: door }.encode(out))),
+        ("check", CheckNonce::generate(&SeededRandom::new(5)).packet().to_vec()),
         ("bundle", bundle),
         ("seen", encoded(&|out| Seen { wanted_copies: 5, ..Seen::default() }.encode(out))),
         ("pulse", encoded(&|out| Pulse::encode([(slot, 513), (slot, 3)], out))),

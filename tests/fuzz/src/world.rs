@@ -37,6 +37,15 @@ pub(crate) struct World {
     pub(crate) voice: ChannelId,
 }
 
+/// Runs what waits for nothing that the input does not hold.
+pub(crate) fn block_on<T>(task: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().build().expect("a runtime")
+    });
+    RUNTIME.block_on(task)
+}
+
 /// A device with all that it needs to be a member.
 pub(crate) struct Member {
     pub(crate) key: Arc<DeviceKey>,

@@ -1,0 +1,76 @@
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use hark_keys::Ticket;
+use hark_node::{
+    commands::{Answer, Request},
+    control::{Controlled, answer},
+    event::StampedEvent,
+    snapshot::{Command, Snapshot, TicketRequest},
+};
+use serde_json::Value;
+
+/// Each request of the local API has one answer, with its own id; what is not understood is done in
+/// no part.
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    let node = Node::default();
+    let (told, subscribes) = answer(&node, text);
+    let request: Value = serde_json::from_str(text).unwrap_or_default();
+    assert_eq!(told["id"], request["id"]);
+    assert!(!subscribes || request["command"] == "subscribe");
+    let done = told["ok"].as_bool().expect("an answer says whether it was done");
+    assert_eq!(told["error"].is_string(), !done);
+    let asked = node.asked.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(asked <= 1 && (!done || subscribes || asked == 1));
+    asked == 1 || subscribes
+}
+
+/// Does whatever it is asked.
+#[derive(Default)]
+struct Node {
+    asked: Mutex<usize>,
+}
+
+impl Node {
+    fn count(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+}
+
+impl Controlled for Node {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        None
+    }
+
+    fn command(&self, _: Command) -> Result<(), String> {
+        self.count();
+        Ok(())
+    }
+
+    fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {
+        unreachable!("the server subscribes")
+    }
+
+    fn charter(&self, _: Request) -> Result<Answer, String> {
+        self.count();
+        Err("no charter".to_owned())
+    }
+
+    fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
+        self.count();
+        assert!(request.lasting.as_secs() > 0);
+        Err("no ticket".to_owned())
+    }
+}
+
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    [
+        ("mute", r#"{"id": 1, "command": "mute", "on": true}"#),
+        ("talk", r#"{"id": "two", "command": "ptt", "down": true}"#),
+        ("subscribe", r#"{"id": null, "command": "subscribe"}"#),
+        ("invite", r#"{"id": 3, "command": "invite", "uses": 5, "expires_secs": 3600}"#),
+        ("charter", r#"{"id": 4, "command": "charter", "request": "show"}"#),
+    ]
+    .map(|(name, text)| (name, text.as_bytes().to_vec()))
+    .to_vec()
+}

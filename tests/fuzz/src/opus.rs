@@ -1,0 +1,69 @@
+use hark_node::voice::codec::{Decoder, Encoder, FRAME_SAMPLES_MAX, packet_samples};
+
+use crate::input::{Input, piece};
+
+/// Whoever holds a key may seal any bytes as a packet: libopus gives sound of the length that the packet
+/// says, or refuses, and goes on either way.
+pub(crate) fn run(bytes: &[u8]) -> bool {
+    let mut input = Input::new(bytes);
+    let mut decoder = Decoder::new().expect("libopus has memory");
+    let mut out = [0.0; FRAME_SAMPLES_MAX];
+    let mut heard = false;
+    for _ in 0..OPERATIONS_MAX {
+        match input.next().map(|operation| operation % 8) {
+            None => break,
+            Some(0) => decoder.reset(),
+            // As the jitter buffer does: a frame as long as the one before.
+            Some(1) => {
+                let frame = &mut out[..480];
+                decoder.conceal(frame).expect("10 ms can be made up at any time");
+                assert!(frame.iter().all(|sample| sample.is_finite()));
+            }
+            Some(2) => {
+                let room = usize::from(input.byte()) * 4;
+                let packet = input.piece();
+                let decoded = decoder.decode(packet, &mut out[..room.min(FRAME_SAMPLES_MAX)]);
+                assert!(decoded.is_ok_and(|samples| samples <= room) || decoded.is_err());
+            }
+            Some(_) => {
+                let packet = input.piece();
+                let expected = packet_samples(packet);
+                let decoded = decoder.decode(packet, &mut out);
+                if let (Ok(expected), Ok(samples)) = (expected, decoded) {
+                    assert_eq!(samples, expected);
+                    heard = true;
+                }
+                let samples = decoded.unwrap_or_default();
+                assert!(out[..samples].iter().all(|sample| sample.is_finite()));
+            }
+        }
+    }
+    heard
+}
+
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let packets = |low_delay, rate| {
+        let mut encoder = Encoder::new(low_delay, rate).expect("a rate that is used");
+        let frame = encoder.frame_samples();
+        (0..4).map(move |number| {
+            let tone = |n: usize| 0.3 * ((number * frame + n) as f32 * 0.0576).sin();
+            let mut packet = Vec::new();
+            let samples: Vec<_> = (0..frame).map(tone).collect();
+            encoder.encode(&samples, &mut packet).expect("a frame of the right length");
+            piece(&packet)
+        })
+    };
+    let sequence = |low_delay, rate, between: &[u8]| {
+        packets(low_delay, rate).flat_map(|it| [&[4][..], &it, between].concat()).collect()
+    };
+    vec![
+        ("speech", sequence(false, 48_000, &[])),
+        ("low_delay", sequence(true, 64_000, &[])),
+        ("lost", sequence(false, 24_000, &[1])),
+        // SILK in 20 ms, of a generator that is none of ours.
+        ("silk", [&[4][..], &piece(&[0x08, 0x0b, 0xe4, 0xc1, 0x36, 0xec, 0xc5, 0x80])].concat()),
+    ]
+}
+
+/// More than that make a run slow and find nothing more.
+const OPERATIONS_MAX: usize = 8;
