@@ -148,17 +148,20 @@ impl SenderKeys {
     }
 
     /// `devices` may hear us no more: the key is replaced at once, whether or not the others have
-    /// the new one yet. All together, so that none of them is given what replaces it. [PROTO-6.9]
+    /// the new one yet, also where they have left just now and hold it still. All together, so that
+    /// none of them is given what replaces it. [PROTO-6.9]
     pub(crate) fn revoke(&mut self, now: Timestamp, devices: impl IntoIterator<Item = DeviceId>) {
         let mut revoked = false;
         for device in devices {
             self.leave(now, device);
-            revoked = true;
+            revoked |= self.is_held_by(device);
         }
-        if revoked && self.somebody_left() {
-            self.leave_at = None;
-            self.renewal_due = true;
-            self.renew_if_due(now);
+        if revoked {
+            if self.somebody_left() {
+                self.leave_at = None;
+                self.renewal_due = true;
+                self.renew_if_due(now);
+            }
             self.use_next();
             for device in &self.ready {
                 if let Some(delivery) = self.deliveries.get_mut(device) {
@@ -282,6 +285,18 @@ impl SenderKeys {
     pub(crate) fn hearers(&self) -> impl Iterator<Item = DeviceId> {
         let holders = self.current.iter().flat_map(|epoch| &epoch.holders);
         holders.copied().filter(|device| self.members.contains(device))
+    }
+
+    /// Those who hold the key in use and are not to hear us: they have left, and it is not replaced
+    /// yet.
+    pub(crate) fn former(&self) -> impl Iterator<Item = DeviceId> {
+        let holders = self.current.iter().flat_map(|epoch| &epoch.holders);
+        holders.copied().filter(|device| !self.members.contains(device))
+    }
+
+    fn is_held_by(&self, device: DeviceId) -> bool {
+        let next = self.next.iter().map(|(next, _)| next);
+        self.current.iter().chain(next).any(|epoch| epoch.holders.contains(&device))
     }
 
     fn newest(&self) -> Option<&Epoch> {
@@ -561,6 +576,28 @@ mod tests {
             keys.handle_failed(at(1_100), device, id);
         }
         assert_eq!(keys.timeout(), None);
+    }
+
+    /// [PROTO-6.9]
+    #[test]
+    fn who_said_goodbye_before_its_removal_was_known_opens_nothing_after_that() {
+        // The new key is on its way, or not made yet.
+        for known in [50, 250] {
+            let (mut keys, devices) = started();
+            keys.join(at(0), devices[0]);
+            keys.join(at(0), devices[1]);
+            deliver_all(&mut keys, at(0));
+            persist(&mut keys, at(0));
+            change(&mut keys);
+            keys.leave(at(100), devices[1]);
+            keys.handle_timeout(at(100 + known));
+            assert_eq!(change(&mut keys), None, "it may come back");
+            assert_eq!(keys.former().collect::<Vec<_>>(), [devices[1]]);
+            keys.revoke(at(100 + known), [devices[1]]);
+            let (generation, step, holders) = change(&mut keys).expect("another key is in use");
+            assert_eq!((generation, step, holders), (8, 0, vec![devices[0]]));
+            assert_eq!(keys.former().count(), 0);
+        }
     }
 
     #[test]

@@ -27,7 +27,9 @@ impl Squad {
         // Whoever may not hear any more goes with those who are gone: none is given what replaces
         // the others' key.
         self.permit_targets();
-        self.admit_but(now, &gone);
+        // So does who has said goodbye a moment ago, and holds the key still.
+        let former = self.targets.former().filter(|device| charter.owner(*device).is_none());
+        self.admit_but(now, &gone.iter().copied().chain(former).collect::<Vec<_>>());
         for device in gone {
             self.evict(now, device);
         }

@@ -154,11 +154,17 @@ impl Targets {
                     revoked.push(*device);
                 }
             }
+            revoked.extend(keyed.keys.former().filter(|device| gone.contains(device)));
             keyed.keys.revoke(now, revoked);
             for device in hearers.difference(&before).take(RECIPIENTS_MAX) {
                 keyed.keys.join(now, *device);
             }
         }
+    }
+
+    /// Those who hold a key that is not replaced yet, though they have left.
+    pub(super) fn former(&self) -> impl Iterator<Item = DeviceId> {
+        self.keyed.values().flat_map(|keyed| keyed.keys.former())
     }
 
     /// `device` may have lost what it had: it is given the keys again.
