@@ -17,7 +17,7 @@ use crate::{
     admission::{Doorkeeper, UseCounter},
     clock::Clock,
     link::{Binder, DatagramHandler, LinkEvent, Links},
-    network::{Input, KeepAdmitted, Publisher, Runner, RunnerConfig, StartVoice, Worker},
+    network::{Input, KeepAdmitted, Overhear, Publisher, Runner, RunnerConfig, StartVoice, Worker},
     random::SystemRandom,
     reach::{names::Names, ports::Surroundings},
     relay::{Egress, Relay},
@@ -64,6 +64,8 @@ pub struct Parts {
     pub binder: Box<dyn Binder>,
     /// Hands on what this node relays.
     pub egress: Arc<dyn Egress>,
+    /// Told of each message to a peer.
+    pub overhear: Option<Overhear>,
     /// Does what waits for the disk.
     pub worker: Worker,
     /// Takes the datagrams of voice.
@@ -254,6 +256,7 @@ impl Launch {
             link_events,
             relay,
             binder: parts.binder,
+            overhear: parts.overhear,
             worker: parts.worker,
             start_voice: parts.start_voice,
             publisher: parts.publisher,

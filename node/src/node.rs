@@ -158,6 +158,7 @@ impl Node {
                 talk_to: if own { config.talk_to.clone() } else { Vec::new() },
                 binder: Box::new(UdpBinder),
                 egress: Arc::new(Faithful),
+                overhear: None,
                 worker: Arc::clone(&worker),
                 datagrams: Arc::new(move |arrived, from, datagram| {
                     if let Some((_, voice)) = datagrams.lines[line].begun.get() {

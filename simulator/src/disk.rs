@@ -33,6 +33,12 @@ impl MemoryDisk {
         self.lock_state().files.clone()
     }
 
+    /// The file of this name in whatever folder.
+    pub(crate) fn file(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.lock_state();
+        state.files.iter().find(|(path, _)| path.ends_with(name)).map(|(_, bytes)| bytes.clone())
+    }
+
     /// Makes it hold this and nothing else.
     pub(crate) fn restore(&self, contents: Contents) {
         self.lock_state().files = contents;

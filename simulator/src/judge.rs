@@ -5,15 +5,17 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::{
     measured::Measured,
     record::ExpectationRecord,
+    rules,
     scenario::{Cast, Expectation, Instruction, Names},
     units::Span,
 };
 
-/// Every limit of every expectation, then every order, and how it turned out.
+/// Every limit of every expectation, then every order and every rule, and how it turned out.
 pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> {
     let expectations = cast.scenario.expect.iter();
     let expected = expectations.flat_map(|it| Judge::new(cast, measured, it).judge());
-    expected.chain(cast.orders.iter().enumerate().map(|it| order(cast, measured, it))).collect()
+    let orders = cast.orders.iter().enumerate().map(|it| order(cast, measured, it));
+    expected.chain(orders).chain(rules::judge(cast, measured)).collect()
 }
 
 /// Whether an order was carried out, or refused as it should be.
@@ -180,6 +182,25 @@ impl<'a> Judge<'a> {
         }
         if let Some(flags) = &expectation.flags {
             records.push(self.flags(flags.relay.get_ref(), flags.by));
+        }
+        let (on, time) = (expectation.on.as_deref(), (self.after, self.before));
+        let of = on.map_or(String::new(), |net| format!(" on {net}"));
+        if let Some(could) = expectation.could_open {
+            let text = format!("could open {}{of}", if could { "all" } else { "nothing" });
+            let worst = if could { Self::at_least } else { Self::at_most };
+            records.push(worst(self, &text, "", percent, |l, t| {
+                let (opened, all) = self.measured.evidence().could_open((l, t), on, time);
+                let holds = all > 0 && opened == if could { all } else { 0 };
+                (opened as f64 / all.max(1) as f64, holds)
+            }));
+        }
+        if let Some(sent) = expectation.sent {
+            let text = format!("is sent {}{of}", if sent { "something" } else { "nothing" });
+            let worst = if sent { Self::at_least } else { Self::at_most };
+            records.push(worst(self, &text, "", seconds, |l, t| {
+                let sent_for = self.measured.evidence().was_sent((l, t), on, time);
+                (sent_for.as_secs_f64(), sent_for.is_zero() != sent)
+            }));
         }
         let per_frame = [(expectation.uplink, false), (expectation.downlink, true)];
         for (most, down) in per_frame {
@@ -443,7 +464,7 @@ fn milliseconds(value: f64) -> String {
     if value.is_finite() { format!("{value:.1} ms") } else { "not at all".to_owned() }
 }
 
-fn few(all: &[String]) -> String {
+pub(crate) fn few(all: &[String]) -> String {
     match all {
         [] => String::new(),
         [one] => one.clone(),

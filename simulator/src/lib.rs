@@ -18,12 +18,14 @@ mod random;
 pub mod record;
 mod relay;
 pub mod report;
+mod rules;
 pub mod scenario;
 pub mod speech;
 mod stranger;
 mod trace;
 pub mod units;
 mod voice;
+mod witness;
 pub mod world;
 
 pub use voice::Recording;

@@ -6,18 +6,20 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, KeySecret, SenderKey, SenderKeyring, TargetId};
-use hark_mesh::datagram::{Forwarded, FrameHeader, FromRelay, Introduction, Slot};
-use hark_node::{
-    clock::Clock,
-    link::Outlet,
-    relay::{Egress, Faithful},
-    voice::VoiceCommand,
+use hark_keys::{DeviceId, FrameNumber, KeySecret, SenderKey, SenderKeyring, TargetId};
+use hark_mesh::datagram::{
+    Forwarded, FrameHeader, FromRelay, Introduction, KIND_PROOF, Question, Slot,
 };
+use hark_node::{clock::Clock, link::Outlet, relay::Egress, voice::VoiceCommand};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{context, random::stream, scenario};
+use crate::{
+    context,
+    random::stream,
+    scenario,
+    witness::{Overheard, Witness},
+};
 
 /// The devices of members, by name, as far as they are known.
 pub(crate) type People = Arc<Mutex<BTreeMap<String, DeviceId>>>;
@@ -37,19 +39,20 @@ impl Loot {
     }
 }
 
-/// What sends for the relay called `name`, which does what a scenario says if it says anything.
+/// What sends for the relay of this machine and name, which does what a scenario says if it says
+/// anything.
 pub(crate) fn egress(
-    name: &str,
+    (machine, name): (usize, &str),
     does: Option<&scenario::Malice>,
-    people: &People,
-    loot: &Loot,
+    (people, loot, witness): (&People, &Loot, &Witness),
     seed: u64,
 ) -> Arc<dyn Egress> {
+    let overheard = Overheard { machine, witness: witness.clone() };
     match does {
-        None => Arc::new(Faithful),
+        None => Arc::new(overheard),
         Some(does) => {
             let (people, loot) = (Arc::clone(people), loot.clone());
-            Arc::new(Malice::new(name, does.clone(), people, loot, seed))
+            Arc::new(Malice::new(name, does.clone(), (people, loot), overheard, seed))
         }
     }
 }
@@ -59,6 +62,7 @@ struct Malice {
     does: scenario::Malice,
     people: People,
     loot: Loot,
+    overheard: Overheard,
     state: Arc<Mutex<State>>,
 }
 
@@ -69,6 +73,8 @@ struct State {
     /// Whose slots which are.
     slots: BTreeMap<Slot, DeviceId>,
     forger: Option<Forger>,
+    /// The number of the newest frame of each slot that was leaked.
+    leaked: BTreeMap<Slot, u16>,
 }
 
 /// What speaks in another's name.
@@ -82,14 +88,21 @@ struct Forger {
 }
 
 impl Malice {
-    fn new(name: &str, does: scenario::Malice, people: People, loot: Loot, seed: u64) -> Self {
+    fn new(
+        name: &str,
+        does: scenario::Malice,
+        (people, loot): (People, Loot),
+        overheard: Overheard,
+        seed: u64,
+    ) -> Self {
         let state = State {
             random: stream(seed, &format!("malice of {name}")),
             outlets: BTreeMap::new(),
             slots: BTreeMap::new(),
             forger: None,
+            leaked: BTreeMap::new(),
         };
-        Self { does, people, loot, state: Arc::new(Mutex::new(state)) }
+        Self { does, people, loot, overheard, state: Arc::new(Mutex::new(state)) }
     }
 
     fn person(&self, name: Option<&toml::Spanned<String>>) -> Option<DeviceId> {
@@ -104,6 +117,9 @@ impl Malice {
         }
         let (alters, twice) = (draw(self.does.alters), draw(self.does.duplicates));
         let mut frames: Vec<_> = forwarded.voice.frames.iter().map(|it| it.to_vec()).collect();
+        if self.does.drowns > 0 && frames[0][0] == KIND_PROOF {
+            return;
+        }
         if alters {
             *frames[0].last_mut().expect("frames are not empty") ^= 1;
         }
@@ -126,6 +142,31 @@ impl Malice {
         }
         if !self.does.replays.as_duration().is_zero() {
             send_after(self.does.replays.as_duration(), outlet, &bytes);
+        }
+    }
+
+    /// Sends what is for others to the one whom it leaks to, whatever link that still has.
+    fn leak(&self, to: DeviceId, forwarded: &Forwarded<'_>) {
+        let Some(spy) = self.person(self.does.leaks.as_ref()).filter(|spy| *spy != to) else {
+            return;
+        };
+        let mut state = lock(&self.state);
+        let (slot, voice) = (forwarded.slot, &forwarded.voice);
+        let Some(talker) = state.slots.get(&slot).copied().filter(|talker| *talker != spy) else {
+            return;
+        };
+        // It goes to several, and to the spy once.
+        if state.leaked.insert(slot, voice.sequence) == Some(voice.sequence) {
+            return;
+        }
+        let (mut introduction, mut bytes) = (Vec::new(), Vec::new());
+        Introduction { slot, device: talker }.encode(&mut introduction);
+        let frames = voice.frames.iter().copied();
+        Forwarded::encode(slot, voice.target_tag, voice.sequence, frames, &mut bytes);
+        self.overheard.witness.forwarded(self.overheard.machine, spy, &bytes);
+        if let Some(outlet) = state.outlets.get(&spy) {
+            outlet.send(&introduction);
+            outlet.send(&bytes);
         }
     }
 
@@ -171,17 +212,31 @@ impl Malice {
         let key = SenderKey::new(*target, victim, secret);
         state.forger = Some(Forger { key, tag: *tag, sequence: 0, media_time: 0, spoken: None });
         drop((state, loot));
-        let state = Arc::clone(&self.state);
+        let (state, questions) = (Arc::clone(&self.state), self.does.drowns);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(FRAME).await;
-                lock(&state).speak(victim);
+                let mut state = lock(&state);
+                state.ask(victim, questions * FRAME.as_millis() as u32 / 1_000);
+                state.speak(victim);
             }
         });
     }
 }
 
 impl State {
+    /// Asks the victim about frames that nobody has ever sealed.
+    fn ask(&mut self, victim: DeviceId, questions: u32) {
+        let Some(outlet) = self.outlets.get(&victim) else { return };
+        let target_tag = self.forger.as_ref().map_or([0; 4], |forger| forger.tag);
+        for _ in 0..questions {
+            let frame = FrameNumber { key: 1 << 31, counter: self.random.random() };
+            let mut bytes = Vec::new();
+            Question { target_tag, frame }.encode(&mut bytes);
+            outlet.send(&bytes);
+        }
+    }
+
     fn speak(&mut self, victim: DeviceId) {
         let Some(forger) = &mut self.forger else { return };
         if forger.spoken.is_some_and(|at| context::now().saturating_sub(at) < QUIET) {
@@ -211,6 +266,8 @@ impl State {
 impl Egress for Malice {
     fn send(&self, to: DeviceId, outlet: &Arc<Outlet>, datagram: &[u8]) {
         let parsed = FromRelay::parse(datagram);
+        // Had it brought all that it was to bring.
+        self.overheard.witness.forwarded(self.overheard.machine, to, datagram);
         {
             let mut state = lock(&self.state);
             state.outlets.insert(to, Arc::clone(outlet));
@@ -224,9 +281,13 @@ impl Egress for Malice {
         if let Some(victim) = self.person(self.does.forges.as_ref()) {
             self.forge(victim);
         }
+        let all = |forwarded: &Forwarded<'_>| {
+            self.leak(to, forwarded);
+            self.voice(outlet, forwarded);
+        };
         match parsed {
-            Ok(FromRelay::Forwarded(forwarded)) => self.voice(outlet, &forwarded),
-            Ok(FromRelay::Bundle(bundle)) => bundle.iter().for_each(|it| self.voice(outlet, &it)),
+            Ok(FromRelay::Forwarded(forwarded)) => all(&forwarded),
+            Ok(FromRelay::Bundle(bundle)) => bundle.iter().for_each(|it| all(&it)),
             _ => outlet.send(datagram),
         }
     }

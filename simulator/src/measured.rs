@@ -15,6 +15,7 @@ use hark_node::{
 use crate::{
     observation::{CharterHeads, Observation, SAMPLE},
     record::{Distribution, EarRecord, Interval, MemberRecord, RunRecord},
+    rules::Evidence,
     scenario::{Cast, Expectation},
     voice::Recording,
 };
@@ -27,6 +28,7 @@ pub(crate) struct Measured {
     heard: Vec<Arc<Mutex<Recording>>>,
     /// Relays and members.
     machines: BTreeMap<DeviceId, String>,
+    evidence: Evidence,
 }
 
 /// What was heard of one talker by one listener within a time.
@@ -62,7 +64,7 @@ impl Measured {
         log: Observation,
         cast: &Cast,
         heard: &[Arc<Mutex<Recording>>],
-        machines: BTreeMap<DeviceId, String>,
+        (machines, evidence): (BTreeMap<DeviceId, String>, Evidence),
         report: bool,
     ) -> Self {
         let duration = cast.scenario.duration.as_duration();
@@ -87,7 +89,7 @@ impl Measured {
                 }
             }
         }
-        Self { log, delays, heard: heard.to_vec(), machines }
+        Self { log, delays, heard: heard.to_vec(), machines, evidence }
     }
 
     /// What `listener` heard of `talker` from `after` until `before`.
@@ -252,6 +254,27 @@ impl Measured {
         &self.log.members[member].flagged
     }
 
+    /// What the witness has of the run.
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Frames of `talker` that came to `listener` and were taken.
+    pub(crate) fn received(&self, listener: usize, talker: usize) -> u64 {
+        self.log.ears[listener][talker].total(|it| it.received)
+    }
+
+    /// Frames that `talker` has sealed.
+    pub(crate) fn sealed(&self, talker: usize) -> u64 {
+        self.log.members[talker].sent_counter.total()
+    }
+
+    /// When `member` had a link to `other`, as it says itself; nothing of a relay.
+    pub(crate) fn links(&self, member: usize, other: usize) -> &[(Duration, Option<Duration>)] {
+        let ear = self.log.ears.get(member).and_then(|ears| ears.get(other));
+        ear.map_or(&[], |ear| &ear.connected)
+    }
+
     /// Whether strangers reach a member, as it was told last.
     pub(crate) fn reachable(&self, member: usize) -> Option<bool> {
         self.log.members[member].reachable
@@ -389,7 +412,7 @@ mod tests {
     use hark_node::event::Event;
 
     use super::*;
-    use crate::scenario::Scenario;
+    use crate::{scenario::Scenario, witness::Log};
 
     /// Kestrel speaks from 0.2 s to 1 s in frames of 10 ms; Wren, which runs from the start, plays
     /// them 100 ms later but for a gap, of which half is made up.
@@ -414,7 +437,14 @@ mod tests {
             log.ears[1][0].received.push(played);
             log.samples += 1;
         }
-        Measured { log, delays: BTreeMap::new(), heard: Vec::new(), machines: BTreeMap::new() }
+        let evidence = Evidence::new(Log::default(), &BTreeMap::new());
+        Measured {
+            log,
+            delays: BTreeMap::new(),
+            heard: Vec::new(),
+            machines: BTreeMap::new(),
+            evidence,
+        }
     }
 
     #[test]

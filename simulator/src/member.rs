@@ -26,7 +26,8 @@ use crate::{
     malice::{self, Loot, People},
     network::Fabric,
     scenario::Actor,
-    voice::{Recording, Voice},
+    voice::{Recording, Told, Voice},
+    witness::Witness,
 };
 
 /// What of a machine outlives its processes, and the way in to the one that runs.
@@ -44,6 +45,7 @@ pub(crate) struct Seat {
     egress: Arc<dyn Egress>,
     /// The keys that it was given.
     loot: Loot,
+    witness: Witness,
     /// What it heard.
     pub(crate) heard: Arc<Mutex<Recording>>,
     state: Mutex<State>,
@@ -69,17 +71,17 @@ impl Seat {
     /// An empty seat.
     pub(crate) fn new(
         actor: Actor,
-        host: usize,
-        fabric: Fabric,
+        (host, fabric): (usize, Fabric),
         keeps_sound: bool,
-        people: &People,
+        (people, witness): (&People, &Witness),
         seed: u64,
     ) -> Arc<Self> {
         let loot = Loot::default();
         let malice = actor.member.malice.as_ref();
         Arc::new(Self {
-            egress: malice::egress(&actor.name, malice, people, &loot, seed),
+            egress: malice::egress((host, &actor.name), malice, (people, &loot, witness), seed),
             loot,
+            witness: witness.clone(),
             actor,
             host,
             fabric,
@@ -125,9 +127,7 @@ impl Seat {
 
     /// The charter on its disk.
     pub(crate) fn charter(&self) -> Option<Charter> {
-        let contents = self.disk.contents();
-        let file = contents.iter().find(|(path, _)| path.ends_with("charter"))?;
-        Charter::restore(file.1).ok()
+        Charter::restore(&self.disk.file("charter")?).ok()
     }
 
     /// Its voice, while a process runs that is in the squad.
@@ -194,17 +194,22 @@ impl Seat {
                 transmit: seat.transmit().into(),
                 ..PipelineConfig::new(device, seat.actor.member.low_delay)
             };
-            let heard = seat.keeps_sound.then(|| Arc::clone(&seat.heard));
-            let (pipeline, loot) = (Pipeline::new(config)?, seat.loot.clone());
-            let voice =
-                Voice::new(pipeline, links, inputs, &seat.actor, context::now(), heard, loot);
+            let told = Told {
+                heard: seat.keeps_sound.then(|| Arc::clone(&seat.heard)),
+                loot: seat.loot.clone(),
+                witness: seat.witness.clone(),
+                machine: seat.host,
+                device,
+            };
+            let pipeline = Pipeline::new(config)?;
+            let voice = Voice::new(pipeline, links, inputs, &seat.actor, context::now(), told);
             tokio::spawn(voice.clone().run(seat.fabric.clone(), seat.host));
             if let Some(run) = &mut seat.lock().run {
                 run.voice = Some(voice.clone());
             }
             Ok(Box::new(voice))
         });
-        let seat = Arc::clone(self);
+        let (seat, witness) = (Arc::clone(self), self.witness.clone());
         Parts {
             listen: vec![([0, 0, 0, 0], 0).into()],
             listen_if_possible: Vec::new(),
@@ -221,6 +226,7 @@ impl Seat {
             talk_to: self.actor.member.talk_to.clone(),
             binder: Box::new(self.fabric.binder(self.host)),
             egress: Arc::clone(&self.egress),
+            overhear: Some(Arc::new(move |to, message| witness.overheard(to, message))),
             // A simulated disk answers at once, but not within the call that asks.
             worker: Arc::new(|work| {
                 tokio::spawn(async move { work() });

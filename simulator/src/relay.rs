@@ -7,6 +7,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, DeviceKey, OrganisationId};
+use hark_mesh::charter::Charter;
 use hark_node::{relay::Egress, store::Files};
 use hark_relay::{
     carrier::Assignment,
@@ -24,6 +25,7 @@ use crate::{
     network::Fabric,
     random::stream,
     scenario::Relay,
+    witness::Witness,
 };
 
 /// What of a relay's machine outlives its processes, and the way in to the one that runs.
@@ -44,15 +46,16 @@ struct State {
     organisation: Option<OrganisationId>,
     run: Option<Remote>,
     events: Vec<Event>,
+    /// The hash of the charter that was looked at last.
+    charter: Option<[u8; 32]>,
 }
 
 impl Station {
     /// A machine on which nothing runs yet.
     pub(crate) fn new(
         relay: &Relay,
-        host: usize,
-        fabric: Fabric,
-        people: &People,
+        (host, fabric): (usize, Fabric),
+        (people, witness): (&People, &Witness),
         seed: u64,
     ) -> Arc<Self> {
         let name = relay.name.get_ref().clone();
@@ -61,7 +64,8 @@ impl Station {
         let quotas =
             Quotas { members: relay.members.into(), kbps: relay.kbps, ..Quotas::default() };
         let (disk, state) = (MemoryDisk::default(), Mutex::default());
-        let egress = malice::egress(&name, relay.malice.as_ref(), people, &Loot::default(), seed);
+        let told = (people, &Loot::default(), witness);
+        let egress = malice::egress((host, &name), relay.malice.as_ref(), told, seed);
         Arc::new(Self { name, quotas, secret, host, fabric, egress, disk, state })
     }
 
@@ -97,6 +101,14 @@ impl Station {
     /// The process is gone.
     pub(crate) fn clear(&self) {
         self.lock().run = None;
+    }
+
+    /// The charter on its disk, if that is another than at the last call.
+    pub(crate) fn new_charter(&self) -> Option<Charter> {
+        let file = self.disk.file("charter")?;
+        let digest = *blake3::hash(&file).as_bytes();
+        let before = self.lock().charter.replace(digest);
+        if before == Some(digest) { None } else { Charter::restore(&file).ok() }
     }
 
     /// What has happened since the last call.

@@ -8,6 +8,7 @@ mod order;
 mod problem;
 mod relay;
 mod stranger;
+mod waiver;
 
 use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
@@ -27,6 +28,7 @@ pub use self::{
     problem::Problem,
     relay::Relay,
     stranger::Stranger,
+    waiver::{Rule, Waiver},
 };
 use crate::{
     network::{
@@ -76,6 +78,9 @@ pub struct Scenario {
     /// What must be true.
     #[serde(default)]
     pub expect: Vec<Expectation>,
+    /// Rules that do not count here.
+    #[serde(default)]
+    pub waive: Vec<Waiver>,
 }
 
 /// The two directions of a link: the same both ways, or one by one.
@@ -322,6 +327,9 @@ impl Director<'_> {
         };
         for expectation in &self.scenario.expect {
             expectation.check(&cast).map_err(|error| self.problem(error))?;
+        }
+        for waiver in &self.scenario.waive {
+            waiver.check().map_err(|error| self.problem(error))?;
         }
         let members = self.scenario.members.iter().filter_map(|it| it.malice.as_ref());
         let relays = self.scenario.relays.iter().filter_map(|it| it.malice.as_ref());

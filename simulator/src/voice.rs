@@ -22,6 +22,7 @@ use crate::{
     network::Fabric,
     scenario::{Actor, Flood},
     speech::Script,
+    witness::Witness,
 };
 
 /// Samples spoken and heard at once: 10 ms, half of it for low delay.
@@ -42,12 +43,24 @@ struct State {
     clock_start: Timestamp,
     blocks: u64,
     block: Duration,
-    heard: Option<Arc<Mutex<Recording>>>,
     played: Vec<f32>,
     spoken: Vec<f32>,
     datagrams: Datagrams,
-    loot: Loot,
+    told: Told,
     floods: Option<Flood>,
+}
+
+/// Who is told of a voice.
+pub(crate) struct Told {
+    /// Keeps what is heard, if that is kept.
+    pub(crate) heard: Option<Arc<Mutex<Recording>>>,
+    /// Keeps the keys that it is given.
+    pub(crate) loot: Loot,
+    /// Hears everything.
+    pub(crate) witness: Witness,
+    /// Whose voice it is.
+    pub(crate) machine: usize,
+    pub(crate) device: DeviceId,
 }
 
 /// Voice datagrams on a member's own link.
@@ -79,15 +92,14 @@ impl Recording {
 }
 
 impl Voice {
-    /// The voice of `actor`, which begins now; `loot` is told of the keys that it is given. What it hears is appended to `heard`, if that is kept.
+    /// The voice of `actor`, which begins now.
     pub(crate) fn new(
         pipeline: Pipeline,
         links: &Arc<Links>,
         inputs: UnboundedSender<Input>,
         actor: &Actor,
         now: Duration,
-        heard: Option<Arc<Mutex<Recording>>>,
-        loot: Loot,
+        told: Told,
     ) -> Self {
         let samples = if actor.member.low_delay { BLOCK / 2 } else { BLOCK };
         Self(Arc::new(Mutex::new(State {
@@ -99,11 +111,10 @@ impl Voice {
             clock_start: Clock.now(),
             blocks: 0,
             block: Duration::from_nanos(samples as u64 * 62_500 / 3),
-            heard,
             played: vec![0.0; SIDES * samples],
             spoken: vec![0.0; samples],
             datagrams: Datagrams::default(),
-            loot,
+            told,
             floods: actor.member.floods,
         })))
     }
@@ -148,7 +159,8 @@ impl Voice {
 impl VoiceControl for Voice {
     fn command(&self, command: VoiceCommand) {
         let mut state = self.lock();
-        state.loot.note(&command);
+        state.told.loot.note(&command);
+        state.told.witness.commanded(state.told.device, &command);
         state.pipeline.handle_command(Clock.now(), command);
         state.pump();
     }
@@ -178,7 +190,7 @@ impl State {
             self.pipeline.handle_capture(at, &self.spoken);
             self.pump();
             self.pipeline.playout(at, &mut self.played);
-            if let Some(heard) = &self.heard {
+            if let Some(heard) = &self.told.heard {
                 let heard_at = self.start + self.block_time(self.blocks + 1);
                 let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 heard.push(heard_at, &self.played);
@@ -201,6 +213,8 @@ impl State {
         let mut pushed = false;
         while let Some((to, datagram)) = self.pipeline.poll_transmit() {
             self.datagrams.sent += voices_in(datagram);
+            let Told { witness, machine, device, .. } = &self.told;
+            witness.spoke(*machine, *device, to, datagram);
             for datagram in flood(self.floods, datagram) {
                 links.push(to, datagram.into());
             }

@@ -31,9 +31,11 @@ use crate::{
     observation::Observation,
     record::RunRecord,
     relay::{self, Station},
+    rules::Evidence,
     scenario::{Cast, Disk, Expectation, FaultKind, InstructionKind, TwoWays},
     trace::Trace,
     voice::Recording,
+    witness::{Witness, heads_of},
 };
 
 /// How a scenario is played.
@@ -88,6 +90,7 @@ struct World<'a> {
     observation: Observation,
     devices: BTreeMap<DeviceId, usize>,
     people: People,
+    witness: Witness,
     /// Orders whose answers are awaited.
     asked: Vec<(usize, Asked)>,
     trace: Arc<Mutex<Trace>>,
@@ -177,18 +180,21 @@ impl<'a> World<'a> {
             }
         }));
         let keeps_sound = report || cast.scenario.expect.iter().any(Expectation::needs_sound);
-        let people = People::default();
+        let (people, witness) = (People::default(), Witness::default());
         let seats: Vec<_> = cast
             .actors
             .iter()
             .enumerate()
             .map(|(host, actor)| {
-                Seat::new(actor.clone(), host, fabric.clone(), keeps_sound, &people, seed)
+                let told = (&people, &witness);
+                Seat::new(actor.clone(), (host, fabric.clone()), keeps_sound, told, seed)
             })
             .collect();
         let relays = cast.scenario.relays.iter().zip(seats.len()..);
-        let stations =
-            relays.map(|(relay, host)| Station::new(relay, host, fabric.clone(), &people, seed));
+        let stations = relays.map(|(relay, host)| {
+            let told = (&people, &witness);
+            Station::new(relay, (host, fabric.clone()), told, seed)
+        });
         let stations = stations.collect();
         let sim = turmoil::Builder::new()
             .tick_duration(TICK)
@@ -211,6 +217,7 @@ impl<'a> World<'a> {
             observation: Observation::new(cast),
             devices: BTreeMap::new(),
             people,
+            witness,
             asked: Vec::new(),
             trace,
             progress,
@@ -305,6 +312,7 @@ impl<'a> World<'a> {
             ticks += 1;
             if ticks.is_multiple_of(SAMPLE_TICKS) {
                 self.observation.sample(&self.seats, &self.devices);
+                self.note_relays(now);
             }
             if self.report && ticks.is_multiple_of(QUEUE_TICKS) {
                 self.fabric.sample_queues(now);
@@ -546,6 +554,7 @@ impl<'a> World<'a> {
                         self.seats[member].send(Input::command(volunteer).0);
                     }
                 }
+                self.tell_witness(now, member, &event);
                 if let Event::Stopped { .. } = &event {
                     self.processes[member].running = false;
                     self.observation.stopped(now, member);
@@ -555,6 +564,7 @@ impl<'a> World<'a> {
             // Known from its first breath, not only when it is ready.
             if let Some(device) = self.seats[member].device() {
                 self.devices.insert(device, member);
+                self.witness.came(now, device);
                 let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
                 people.insert(self.cast.actors[member].name.clone(), device);
             }
@@ -571,6 +581,34 @@ impl<'a> World<'a> {
             }
             Err(error) => error == TryRecvError::Empty,
         });
+    }
+
+    fn tell_witness(&self, now: Duration, member: usize, event: &Event) {
+        let seat = &self.seats[member];
+        let Some(own) = seat.device() else { return };
+        match event {
+            Event::PeerUp { device, .. } => self.witness.linked(now, [own, device.0]),
+            Event::RosterChanged { channel, target, devices, .. } => {
+                let holders = devices.iter().map(|device| device.0).collect();
+                self.witness.roster(now, own, (channel, target), holders);
+            }
+            Event::CharterChanged { version, heads } => {
+                let heads = (*version, heads.iter().cloned().collect());
+                self.witness.charter(now, member, &heads, || seat.charter());
+            }
+            Event::Stopped { .. } => self.witness.went(now, own),
+            _ => {}
+        }
+    }
+
+    /// Notes what charters relays have.
+    fn note_relays(&self, now: Duration) {
+        for (station, machine) in self.stations.iter().zip(self.seats.len()..) {
+            if let Some(charter) = station.new_charter() {
+                let heads = heads_of(&charter);
+                self.witness.charter(now, machine, &heads, || Some(charter));
+            }
+        }
     }
 
     fn take_relay_events(&mut self, now: Duration) {
@@ -610,12 +648,14 @@ impl<'a> World<'a> {
     fn finish(self) -> anyhow::Result<Outcome> {
         let digest = self.lock_trace().finish()?;
         let heard: Vec<_> = self.seats.iter().map(|seat| Arc::clone(&seat.heard)).collect();
+        let evidence = Evidence::new(self.witness.take(), &self.devices);
         let members = self.devices.iter().map(|(device, member)| (*device, *member));
         let relays = self.stations.iter().map(|station| station.device()).zip(self.seats.len()..);
         let name =
             |(device, machine): (_, usize)| (device, self.cast.plan.hosts[machine].name.clone());
         let machines = members.chain(relays).map(name).collect();
-        let measured = Measured::new(self.observation, self.cast, &heard, machines, self.report);
+        let told = (machines, evidence);
+        let measured = Measured::new(self.observation, self.cast, &heard, told, self.report);
         let mut record = measured.record(self.cast, self.seed, digest);
         record.links = self.fabric.link_records();
         record.nats = self.fabric.nat_records();

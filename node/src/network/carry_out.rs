@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use hark_keys::{TargetId, Timestamp};
-use hark_mesh::squad::{self, Persist};
+use hark_mesh::squad::{self, Persist, Transmit};
 
 use super::{Input, Persisted, Runner, radio};
 use crate::{
@@ -19,6 +19,11 @@ impl Runner {
             if let Some(event) = squad.poll_event() {
                 self.handle_squad(event);
             } else if let Some(transmit) = squad.poll_transmit() {
+                if let (Some(overhear), Transmit::Message { to, bytes, .. }) =
+                    (&self.config.overhear, &transmit)
+                {
+                    overhear(*to, bytes);
+                }
                 self.wires.transmit(now, transmit, squad);
             } else if let Some(dial) = squad.poll_dial(now) {
                 let member = dial.device.filter(|it| squad.directory().record(*it).is_some());

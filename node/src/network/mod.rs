@@ -85,6 +85,10 @@ pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> anyhow::Result<Organisation
 /// in which it comes.
 pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
+/// Told of each message that goes to a peer on their link, before it goes: for whoever judges a whole
+/// squad. A product has none. The bytes may hold a key.
+pub type Overhear = Arc<dyn Fn(DeviceId, &[u8]) + Send + Sync>;
+
 /// What comes in from other threads.
 pub enum Input {
     /// A person or a program wants something, and may wait until it is done, or refused in a line.
@@ -168,6 +172,8 @@ pub struct RunnerConfig {
     pub relay: Arc<Relay>,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
+    /// Told of each message to a peer.
+    pub overhear: Option<Overhear>,
     /// Does what waits for the disk.
     pub worker: Worker,
     /// Makes the voice side.
@@ -228,6 +234,7 @@ struct Kept {
     peers: Vec<SocketAddr>,
     profile: Option<String>,
     publisher: Arc<Publisher>,
+    overhear: Option<Overhear>,
     worker: Worker,
     clock: Clock,
 }
@@ -325,6 +332,7 @@ impl Runner {
                 peers: config.peers,
                 profile: config.profile,
                 publisher: config.publisher,
+                overhear: config.overhear,
                 worker: config.worker,
                 clock,
             },

@@ -7,17 +7,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use hark_keys::{ChannelId, DeviceId, MemberId};
-use hark_mesh::{
-    Target,
-    charter::{
-        Charter,
-        content::{Capabilities, Place},
-    },
+use hark_mesh::charter::{
+    Charter,
+    content::{Capabilities, Place},
 };
-use hark_node::event::TargetText;
 
 use super::MemberLog;
-use crate::member::Seat;
+use crate::{member::Seat, witness::target_of};
 
 /// Somebody who runs and is in the organisation.
 struct Present<'a> {
@@ -91,7 +87,7 @@ fn keys(charter: &Charter, talker: &Present<'_>, present: &[Present<'_>]) -> Vec
     }
     let mut wrong = Vec::new();
     for key in talker.log.keys.values() {
-        let Some(target) = target(&key.target) else {
+        let Some(target) = target_of(&key.target) else {
             wrong.push(format!("{name} talks to {}, which makes no sense", key.name));
             continue;
         };
@@ -116,22 +112,19 @@ fn keys(charter: &Charter, talker: &Present<'_>, present: &[Present<'_>]) -> Vec
     wrong
 }
 
-fn target(text: &TargetText) -> Option<Target> {
-    fn ids<T: std::str::FromStr>(texts: &[String]) -> Option<Vec<T>> {
-        texts.iter().map(|text| text.parse().ok()).collect()
-    }
-    Some(Target::new(ids(&text.channels)?, ids(&text.members)?, ids(&text.roles)?))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use hark_keys::{DeviceKey, List, RoleId, SeededRandom};
-    use hark_mesh::charter::{
-        Piece,
-        content::{Change, Channel, ChannelMode, ChannelName, Grant, Rank, Role},
+    use hark_mesh::{
+        Target,
+        charter::{
+            Piece,
+            content::{Change, Channel, ChannelMode, ChannelName, Grant, Rank, Role},
+        },
     };
+    use hark_node::event::TargetText;
 
     use super::*;
     use crate::observation::KeyLog;

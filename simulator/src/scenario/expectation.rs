@@ -56,6 +56,13 @@ pub struct Expectation {
     pub forged: Option<u32>,
     /// By that time the listener has found out that this member forges as a relay, and nobody else.
     pub flags: Option<Flags>,
+    /// Whether all that the talker said could be opened by the listener, or nothing of it, with all
+    /// keys that it was ever given, had everything come to everybody.
+    pub could_open: Option<bool>,
+    /// Whether the listener was sent anything of the talker's, by whomever.
+    pub sent: Option<bool>,
+    /// The net of which these two are asked, or "whisper"; all that the talker talks to if not said.
+    pub on: Option<String>,
     /// How often the talker sends each of its frames on the average, to members and relays, at most.
     pub uplink: Option<f64>,
     /// How often the listener is sent each of the talker's frames on the average, at most, where it

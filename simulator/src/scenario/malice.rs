@@ -31,14 +31,21 @@ pub struct Malice {
     pub replays: Span,
     /// All go out as if they were this member's.
     pub misstamps: Option<Spanned<String>>,
+    /// All that it forwards to anybody goes to this member as well, also when that is no member any
+    /// more.
+    pub leaks: Option<Spanned<String>>,
     /// A volunteer puts other words into this member's mouth, sealed with the key that it was given
     /// to hear with: into what is said, and where nothing is.
     pub forges: Option<Spanned<String>>,
+    /// Besides, it asks that member so many questions a second about frames, and withholds its
+    /// proofs.
+    #[serde(default)]
+    pub drowns: u32,
 }
 
 impl Malice {
     pub(super) fn check(&self, cast: &Cast) -> Result<(), Error> {
-        let mut names = [&self.misstamps, &self.forges].into_iter().flatten();
+        let mut names = [&self.misstamps, &self.leaks, &self.forges].into_iter().flatten();
         names.try_for_each(|name| cast.member(name).map(|_| ()))
     }
 }

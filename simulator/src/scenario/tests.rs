@@ -256,3 +256,16 @@ fn a_path_that_there_is_not_is_answered_with_those_that_there_are() {
     let told = "no path is called \"tunnel\": there is direct, punched, relay";
     assert!(problem(&text).ends_with(told), "{}", problem(&text));
 }
+
+#[test]
+fn a_rule_is_waived_with_a_reason() {
+    let waives = |rule: &str, reason: &str| {
+        format!("{TWO}[[waive]]\nrule = \"{rule}\"\nreason = \"{reason}\"\n")
+    };
+    let cast = parse(&waives("sent-by-right", "the relay leaks")).expect("it is right");
+    assert_eq!(cast.scenario.waive[0].rule.get_ref(), &Rule::SentByRight);
+    let reasonless = problem(&waives("leaver", " "));
+    assert_eq!(reasonless, "story.toml:10:8: say in `reason` why the rule does not count");
+    let slip = problem(&waives("leavers", "it stays"));
+    assert!(slip.ends_with("unknown variant `leavers`: did you mean `leaver`?"), "{slip}");
+}

@@ -10,6 +10,7 @@ use crate::{
     context::{self, HostClock},
     disk::Contents,
     relay,
+    rules::LINK_ENDS,
     scenario::{Disk, FaultKind, TwoWays},
     stranger,
 };
@@ -25,6 +26,9 @@ impl World<'_> {
                     match self.station(member) {
                         Some(station) => station.clear(),
                         None => {
+                            if let Some(device) = self.seats[member].device() {
+                                self.witness.went(now + LINK_ENDS, device);
+                            }
                             self.seats[member].clear();
                             self.observation.stopped(now, member);
                         }

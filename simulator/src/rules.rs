@@ -1,0 +1,490 @@
+//! What must be true of keys and datagrams in every scenario, whatever else it expects.
+//!
+//! Each rule asks the witness, not the nodes: who could open a frame with all that it was ever
+//! given, and who was sent it. [section "Rules" of docs/scenarios.md]
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use hark_keys::{ChannelId, DeviceId, MemberId};
+use hark_mesh::{
+    Target,
+    charter::{Charter, Piece},
+};
+
+use crate::{
+    measured::Measured,
+    record::ExpectationRecord,
+    scenario::{Cast, FaultKind, Rule},
+    witness::{Frame, Log, MOMENT, opening::Openings},
+};
+
+/// What the witness of a run has noted, and what follows from it.
+pub(crate) struct Evidence {
+    log: Log,
+    openings: Openings,
+    /// The machine of each device, where it is one of the scenario's.
+    machines: Vec<Option<usize>>,
+    reaches: RefCell<BTreeMap<(usize, usize, usize), Option<Rc<Reach>>>>,
+}
+
+/// How a talker may reach a listener by a charter.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Reach {
+    whisper: bool,
+    /// If it listens to one of these.
+    channels: Vec<ChannelId>,
+}
+
+impl Evidence {
+    /// Tries all keys on all frames.
+    pub(crate) fn new(mut log: Log, machines: &BTreeMap<DeviceId, usize>) -> Self {
+        // Rights follow from what a machine had at a time; whose a device is is the same at all
+        // times.
+        let certificates: Vec<_> = log
+            .charters
+            .iter()
+            .flat_map(Charter::pieces_in_order)
+            .filter(|piece| matches!(piece, Piece::Certificate(_)))
+            .map(|piece| (piece.encode(), piece))
+            .collect::<BTreeMap<_, _>>()
+            .into_values()
+            .collect();
+        for charter in &mut log.charters {
+            // Those that it has are no news.
+            charter.take_all(certificates.iter().cloned());
+        }
+        let openings = Openings::of(&log);
+        let machines = log.devices.iter().map(|device| machines.get(device).copied()).collect();
+        Self { log, openings, machines, reaches: RefCell::default() }
+    }
+
+    /// Of the frames that the machine `talker` sealed within a time, for the net `on` where one is
+    /// named: how many the machine `listener` could open, and how many there are.
+    pub(crate) fn could_open(
+        &self,
+        (listener, talker): (usize, usize),
+        on: Option<&str>,
+        (after, before): (Duration, Duration),
+    ) -> (usize, usize) {
+        let is_of = |frame: &Frame| {
+            let of = self.log.streams[frame.stream].talker;
+            self.machines[of] == Some(talker)
+                && (after..before).contains(&frame.at)
+                && self.is_on(frame.stream, on)
+        };
+        let frames = self.openings.all(&self.log);
+        let frames: Vec<_> = frames.filter(|(frame, _)| is_of(frame)).collect();
+        let opens =
+            |who: &BTreeSet<usize>| who.iter().any(|it| self.machines[*it] == Some(listener));
+        (frames.iter().filter(|(_, who)| opens(who)).count(), frames.len())
+    }
+
+    /// For how long within a time anybody sent the machine `listener` frames of the machine
+    /// `talker`, of those for the net `on` where one is named.
+    pub(crate) fn was_sent(
+        &self,
+        (listener, talker): (usize, usize),
+        on: Option<&str>,
+        (after, before): (Duration, Duration),
+    ) -> Duration {
+        let sent = self.log.sent.iter().filter(|((_, to, stream), _)| {
+            let of = self.log.streams[*stream].talker;
+            self.machines[*to] == Some(listener)
+                && self.machines[of] == Some(talker)
+                && self.is_on(*stream, on)
+        });
+        let within = |at: &Duration| (after..before).contains(at);
+        let moments: BTreeSet<_> =
+            sent.flat_map(|(_, moments)| moments.iter().filter(within)).collect();
+        MOMENT * u32::try_from(moments.len()).unwrap_or(u32::MAX)
+    }
+
+    fn is_on(&self, stream: usize, net: Option<&str>) -> bool {
+        let Some(net) = net else { return true };
+        let Some((name, target)) = self.log.target(stream) else { return false };
+        let whispers = !target.members().is_empty() || !target.roles().is_empty();
+        if net == WHISPER { whispers } else { name.split(" + ").any(|part| part == net) }
+    }
+
+    /// How a stream may reach a device by a charter; none where that does not know one of the two.
+    fn reach(&self, charter: usize, stream: usize, listener: usize) -> Option<Rc<Reach>> {
+        let mut known = self.reaches.borrow_mut();
+        let found = known.entry((charter, stream, listener)).or_insert_with(|| {
+            let (_, target) = self.log.target(stream)?;
+            let talker = self.log.devices[self.log.streams[stream].talker];
+            let reach =
+                reach(&self.log.charters[charter], (talker, self.log.devices[listener]), target);
+            reach.map(Rc::new)
+        });
+        found.clone()
+    }
+
+    /// The charters that a machine has had at some time from `from` to `to`; none for one that is
+    /// not known.
+    fn charters(
+        &self,
+        machine: usize,
+        from: Duration,
+        to: Duration,
+    ) -> impl Iterator<Item = Option<usize>> {
+        let course = self.log.in_force.get(&machine).map_or(&[][..], Vec::as_slice);
+        let began = course.partition_point(|(at, _)| *at <= from);
+        let unknown = (began == 0).then_some(None);
+        let rest = course[began.saturating_sub(1)..].iter().take_while(move |(at, _)| *at <= to);
+        unknown.into_iter().chain(rest.map(|(_, charter)| *charter))
+    }
+
+    /// Whether no charter that a machine has had at that time lets a stream reach a device.
+    fn is_kept_from(
+        &self,
+        machine: usize,
+        (stream, listener): (usize, usize),
+        (from, to): (Duration, Duration),
+    ) -> bool {
+        self.charters(machine, from, to).all(|charter| {
+            let reach = charter.and_then(|charter| self.reach(charter, stream, listener));
+            reach.is_some_and(|reach| !reach.whisper && reach.channels.is_empty())
+        })
+    }
+
+    /// Whether a device has listened to nothing at that time through which a stream reaches it.
+    fn listened_not(
+        &self,
+        machine: usize,
+        (stream, listener): (usize, usize),
+        (from, to): (Duration, Duration),
+    ) -> bool {
+        let listens = |channel: &ChannelId| {
+            let spans = self.log.listened.get(&(listener, *channel));
+            spans.is_some_and(|spans| overlaps(spans, from, to, Duration::ZERO))
+        };
+        self.charters(machine, from, to).all(|charter| {
+            let reach = charter.and_then(|charter| self.reach(charter, stream, listener));
+            reach.is_some_and(|reach| !reach.whisper && !reach.channels.iter().any(listens))
+        })
+    }
+}
+
+/// How a talker may reach a listener by a charter; none where it does not know one of them.
+fn reach(
+    charter: &Charter,
+    (talker, listener): (DeviceId, DeviceId),
+    target: &Target,
+) -> Option<Reach> {
+    // None for one who has not come yet.
+    let standing = |device: DeviceId| -> Option<Option<MemberId>> {
+        let owner = charter.owner(device);
+        let ended = || charter.ending(charter.member_of(device), device).is_some();
+        let is_relay = || charter.state().relay(device).is_some();
+        (owner.is_some() || ended() || is_relay()).then_some(owner)
+    };
+    let (Some(talker), Some(listener)) = (standing(talker)?, standing(listener)?) else {
+        return Some(Reach::default());
+    };
+    if talker == listener {
+        return Some(Reach { whisper: true, channels: Vec::new() });
+    }
+    let state = charter.state();
+    let own = target.channels().iter().copied();
+    let all = own.clone().chain(own.flat_map(|channel| state.linked(channel)));
+    let hearing = target.hearing(state, talker, listener, &all.collect());
+    Some(Reach { whisper: hearing.whisper, channels: hearing.channels })
+}
+
+/// Whether one of `spans`, each longer by `more`, has a moment in common with the time from `from`
+/// to `to`.
+fn overlaps(
+    spans: &[(Duration, Option<Duration>)],
+    from: Duration,
+    to: Duration,
+    more: Duration,
+) -> bool {
+    spans.iter().any(|(start, end)| *start <= to && end.is_none_or(|end| end + more >= from))
+}
+
+/// Judges all rules, those that the scenario waives as well: what is found there is told.
+pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> {
+    let rules = Rules { cast, measured, evidence: measured.evidence() };
+    if rules.evidence.log.frames.is_empty() {
+        return Vec::new();
+    }
+    Rule::ALL
+        .iter()
+        .map(|rule| {
+            let found = rules.broken(*rule);
+            let waiver = cast.scenario.waive.iter().find(|waiver| *waiver.rule.get_ref() == *rule);
+            ExpectationRecord {
+                text: match waiver {
+                    None => rule.text().to_owned(),
+                    Some(waiver) => format!("{} (not here: {})", rule.text(), waiver.reason),
+                },
+                holds: found.is_empty() || waiver.is_some(),
+                measured: match found.as_slice() {
+                    [] => rules.looked_at(),
+                    found => crate::judge::few(found),
+                },
+            }
+        })
+        .collect()
+}
+
+struct Rules<'a> {
+    cast: &'a Cast,
+    measured: &'a Measured,
+    evidence: &'a Evidence,
+}
+
+/// What breaks a rule: by stream and listener, from when on and how often.
+type Found = BTreeMap<(usize, usize), (Duration, usize)>;
+
+impl Rules<'_> {
+    fn looked_at(&self) -> String {
+        let log = &self.evidence.log;
+        let keys = log.own_keys.values().map(Vec::len).sum::<usize>() + log.epochs.len();
+        format!("{} frames, {keys} keys", log.frames.len())
+    }
+
+    fn broken(&self, rule: Rule) -> Vec<String> {
+        match rule {
+            Rule::Rights => self.opened(|stream, _, at, listener| {
+                let talker = self.machine_of_talker(stream);
+                let time = (at.saturating_sub(SETTLED), at + MOMENT);
+                self.evidence.is_kept_from(talker, (stream, listener), time)
+            }),
+            Rule::Newcomer => self.opened(|_, _, at, listener| {
+                let first = self.evidence.log.first_links.get(&listener);
+                first.is_none_or(|first| at + SETTLED < *first)
+            }),
+            Rule::Leaver => {
+                let patience = self.patience();
+                self.opened(|stream, _, at, listener| {
+                    let time = (at.saturating_sub(patience), at + MOMENT);
+                    let talker = self.machine_of_talker(stream);
+                    self.has_left(talker, (stream, listener), time)
+                })
+            }
+            Rule::Roster => self.opened(|_, rosters, at, listener| {
+                let listener = self.evidence.log.devices[listener];
+                let from = at.saturating_sub(SETTLED);
+                let began = rosters.partition_point(|(since, _)| *since <= from);
+                let shown = &rosters[began.saturating_sub(1)..];
+                let mut shown = shown.iter().take_while(|(since, _)| *since <= at + SETTLED);
+                !shown.any(|(_, holders)| holders.contains(&listener))
+            }),
+            Rule::SentByRight => self.sent(|machine, of, at| {
+                let time = (at.saturating_sub(RELAYED), at + MOMENT);
+                self.evidence.is_kept_from(machine, of, time)
+            }),
+            Rule::SentToListeners => {
+                let patience = self.patience();
+                self.sent(|machine, of, at| {
+                    let time = (at.saturating_sub(patience), at + MOMENT);
+                    self.has_left(machine, of, time)
+                })
+            }
+            Rule::SealedOnce => {
+                let twice = self.evidence.log.used_twice.iter();
+                let told = twice.map(|(device, at)| {
+                    format!("{} at {:.2} s", self.name(*device), at.as_secs_f64())
+                });
+                told.collect()
+            }
+            Rule::AllKnown => self.unknown(),
+        }
+    }
+
+    /// Everybody who can open a frame although `broken` says that it must not, given the stream,
+    /// its rosters, the frame's time and the device.
+    fn opened(
+        &self,
+        broken: impl Fn(usize, &[(Duration, BTreeSet<DeviceId>)], Duration, usize) -> bool,
+    ) -> Vec<String> {
+        let (mut found, log) = (Found::new(), &self.evidence.log);
+        for (frame, who) in self.evidence.openings.all(log) {
+            let stream = log.streams[frame.stream];
+            let rosters = log.rosters.get(&(stream.talker, stream.target));
+            let rosters = rosters.map_or(&[][..], Vec::as_slice);
+            for listener in who {
+                let other =
+                    self.evidence.machines[*listener] != self.evidence.machines[stream.talker];
+                if other && broken(frame.stream, rosters, frame.at, *listener) {
+                    found.entry((frame.stream, *listener)).or_insert((frame.at, 0)).1 += 1;
+                }
+            }
+        }
+        let told = found.into_iter().map(|((stream, listener), (from, count))| {
+            let what = self.stream_name(stream);
+            let (name, from) = (self.name(listener), from.as_secs_f64());
+            format!("{name} could open {count} frames of {what} from {from:.2} s on")
+        });
+        told.collect()
+    }
+
+    /// Everybody who was sent something although `broken` says that it must not, given the machine
+    /// that sent, stream and device, and the time.
+    fn sent(&self, broken: impl Fn(usize, (usize, usize), Duration) -> bool) -> Vec<String> {
+        let mut told = Vec::new();
+        for ((machine, listener, stream), moments) in &self.evidence.log.sent {
+            if self.evidence.machines[*listener].is_none() {
+                continue;
+            }
+            let wrong: Vec<_> =
+                moments.iter().filter(|at| broken(*machine, (*stream, *listener), *at)).collect();
+            if let Some(first) = wrong.first() {
+                told.push(format!(
+                    "{} sends {} to {} for {} ms, from {:.2} s on",
+                    self.cast.plan.hosts[*machine].name,
+                    self.stream_name(*stream),
+                    self.name(*listener),
+                    (MOMENT * u32::try_from(wrong.len()).unwrap_or(u32::MAX)).as_millis(),
+                    first.as_secs_f64(),
+                ));
+            }
+        }
+        told
+    }
+
+    /// Whether a device has not been there at that time, as far as the machine that seals or sends
+    /// can know, or has listened to nothing through which it is reached.
+    fn has_left(
+        &self,
+        machine: usize,
+        (stream, listener): (usize, usize),
+        (from, to): (Duration, Duration),
+    ) -> bool {
+        let evidence = self.evidence;
+        if evidence.listened_not(machine, (stream, listener), (from, to)) {
+            return true;
+        }
+        let present = evidence.log.present.get(&listener).map_or(&[][..], Vec::as_slice);
+        let links = evidence.machines[listener]
+            .map_or(&[][..], |listener| self.measured.links(machine, listener));
+        // Whoever has no link to it itself learns of its end when others' links have ended.
+        let late = if links.is_empty() { LINK_ENDS } else { Duration::ZERO };
+        !overlaps(present, from, to, late) && !overlaps(links, from, to, Duration::ZERO)
+    }
+
+    /// Who has taken frames of a talker of whom the witness opens none for it, and what there was
+    /// no room for: what else is judged here would be worth nothing.
+    fn unknown(&self) -> Vec<String> {
+        let members = 0..self.cast.actors.len();
+        let pairs =
+            members.clone().flat_map(|listener| members.clone().map(move |it| (listener, it)));
+        let all = (Duration::ZERO, Duration::MAX);
+        let deaf = pairs.filter(|(listener, talker)| {
+            listener != talker
+                && self.measured.received(*listener, *talker) > 0
+                // What others say in its name is none of its own.
+                && self.measured.sealed(*talker) > 0
+                && self.evidence.could_open((*listener, *talker), None, all).0 == 0
+        });
+        let name = |machine: usize| &self.cast.plan.hosts[machine].name;
+        let deaf = deaf.map(|(listener, talker)| {
+            format!("nothing that {} has taken of {} opens", name(listener), name(talker))
+        });
+        let missed = self.evidence.log.missed;
+        let missed = (missed > 0).then(|| format!("{missed} frames had no room"));
+        deaf.chain(missed).collect()
+    }
+
+    /// After what time everybody has heard of it that somebody left.
+    fn patience(&self) -> Duration {
+        let cuts = |fault: &FaultKind| {
+            matches!(
+                fault,
+                FaultKind::Cut { .. }
+                    | FaultKind::Pause { .. }
+                    | FaultKind::Roam { .. }
+                    | FaultKind::Relink { .. }
+                    | FaultKind::RestartGateway(_)
+                    | FaultKind::Transfer { .. }
+            )
+        };
+        let cut = self.cast.faults.iter().any(|(_, fault)| cuts(fault));
+        if cut { LINK_ENDS + LEFT } else { LEFT }
+    }
+
+    fn machine_of_talker(&self, stream: usize) -> usize {
+        let talker = self.evidence.log.streams[stream].talker;
+        self.evidence.machines[talker].unwrap_or(usize::MAX)
+    }
+
+    fn name(&self, device: usize) -> String {
+        let machine = self.evidence.machines[device];
+        let name = machine.map(|machine| self.cast.plan.hosts[machine].name.clone());
+        name.unwrap_or_else(|| self.evidence.log.devices[device].short())
+    }
+
+    fn stream_name(&self, stream: usize) -> String {
+        let target = self.evidence.log.target(stream).map_or("?", |(name, _)| name);
+        format!("{} to {target}", self.name(self.evidence.log.streams[stream].talker))
+    }
+}
+
+/// How long after a change of its charter a talker may still seal by what held before: its disk
+/// comes between. [PROTO-6.9]
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// The same for who sends, with what waits at a relay. [PROTO-9.13]
+const RELAYED: Duration = Duration::from_millis(200);
+
+/// How long after somebody has left something may still open or reach it: the message, 200 ms in
+/// which others may leave as well, a second until all have the next key [PROTO-6.5], and of an
+/// epoch the relay's word, 400 ms and 300 ms. [PROTO-11.4] [PROTO-11.7]
+const LEFT: Duration = Duration::from_secs(3);
+
+/// When a link ends of which nothing comes. [PROTO-2.7]
+pub(crate) const LINK_ENDS: Duration = Duration::from_secs(33);
+
+/// What stands for all whispers.
+const WHISPER: &str = "whisper";
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, SeededRandom};
+    use hark_mesh::charter::content::Change;
+
+    use super::*;
+
+    #[test]
+    fn a_charter_keeps_a_net_from_who_was_removed_and_a_whisper_from_all_but_one() {
+        let keys: Vec<_> = (1..=4).map(|n| DeviceKey::from_secret(&[n; 32])).collect();
+        let devices: Vec<_> = keys.iter().map(DeviceKey::id).collect();
+        let mut charter = Charter::found("Watch", "squad", &keys[0], None, &SeededRandom::new(5));
+        let founder = charter.member_of(devices[0]);
+        for device in &devices[1..3] {
+            let certificate = charter.issue(&keys[0], founder, *device, None).expect("it may");
+            charter.take(Piece::Certificate(certificate)).expect("it is new");
+        }
+        let net = Target::of_channel(charter.first_channel(founder).expect("there is one").id);
+        let whisper = Target::new([], [charter.member_of(devices[1])], []);
+        let by = |charter: &Charter, target, listener: usize| {
+            let reach = reach(charter, (devices[0], devices[listener]), target)?;
+            Some((reach.whisper, !reach.channels.is_empty()))
+        };
+        assert_eq!(by(&charter, &net, 2), Some((false, true)));
+        assert_eq!(by(&charter, &whisper, 1), Some((true, false)));
+        assert_eq!(by(&charter, &whisper, 2), Some((false, false)));
+        assert_eq!(by(&charter, &net, 3), None, "it has not come yet");
+        let removed = charter.member_of(devices[2]);
+        let removal = Change::Remove { member: removed, admission: 1 };
+        let operation = charter.edit(&keys[0], founder, vec![removal]).expect("a root may");
+        charter.take(Piece::Operation(operation)).expect("it is new");
+        assert_eq!(by(&charter, &net, 2), Some((false, false)));
+        assert_eq!(by(&charter, &net, 1), Some((false, true)));
+    }
+
+    #[test]
+    fn spans_meet_at_their_ends() {
+        let second = Duration::from_secs;
+        let spans = [(second(2), Some(second(4))), (second(8), None)];
+        let meets = |from, to, more| overlaps(&spans, second(from), second(to), second(more));
+        assert!(!meets(0, 1, 0) && meets(0, 2, 0) && meets(4, 5, 0) && !meets(5, 7, 0));
+        assert!(meets(5, 7, 1) && meets(9, 99, 0));
+    }
+}
