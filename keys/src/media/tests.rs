@@ -481,12 +481,12 @@ proptest! {
         plaintext in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let (target, device, _) = pair();
-        let secret = KeySecret { generation, step: 3, base_key: secret };
+        let secret = KeySecret { generation, step: 3, base_key: BaseKey(Box::new(secret)) };
         let mut key = SenderKey::new(target, device, &secret);
         let frame = sealed(&mut key, &plaintext);
         let id = key.sealed().key;
         let metadata = metadata(target, device);
-        let expected = Keys::derive(id, &secret.base_key);
+        let expected = Keys::derive(id, &*secret.base_key.0);
         prop_assert_eq!(frame, expected.seal(id, FIRST_COUNTER, &metadata, &plaintext));
     }
 

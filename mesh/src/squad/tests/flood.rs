@@ -2,7 +2,7 @@
 
 use hark_keys::ObjectHash;
 
-use super::*;
+use super::{super::world::work, *};
 use crate::{
     MemberRecord,
     charter::{CertificateChain, MemberCertificate, content::Change, pack::pack},
@@ -33,7 +33,9 @@ fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     world.run_for(15 * SECOND);
     let random = SeededRandom::new(42);
     let stranger = DeviceKey::generate(&random);
-    let now = world.now;
+    // Enough for the peer's purse to pay for each.
+    let pause = SECOND / 4;
+    let mut now = world.now;
     let from = world.id(1);
     let charter = Arc::clone(world.squad(0).charter());
     let (own, member) = (world.id(2), charter.member_of(world.id(2)));
@@ -53,9 +55,13 @@ fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
         // From a member, or a relay: both are linked.
         let _ = squad.handle_message(now, from, &bytes);
         let _ = squad.handle_gossip(now, Some(from), &bytes);
+        now = now + pause;
+        work(now, squad);
     }
     for proof in pieces.chunks(PROOF_PIECES_MAX) {
-        squad.handle_proof(now, proof.to_vec());
+        squad.handle_proof(proof.to_vec());
+        now = now + pause;
+        work(now, squad);
     }
     for (number, piece) in (1..).zip(&pieces[..EACH as usize]) {
         let Piece::Certificate(certificate) = piece else { unreachable!("they come first") };
@@ -70,6 +76,8 @@ fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
         };
         let records = List::truncated([Signed::sign(record, &stranger)]);
         let _ = squad.handle_message(now, from, &Message::Records(records).encode());
+        now = now + pause;
+        work(now, squad);
     }
     let held = squad.charter_taken();
     assert_eq!((held.digest(), held.snapshot().len()), before);
@@ -79,7 +87,7 @@ fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     let founder = Arc::clone(&world.nodes[0].key);
     let founding = charter.member_of(founder.id());
     let issued = charter.issue(&founder, founding, newcomer.id(), None).unwrap();
-    let now = world.now;
+    world.now = now;
     assert_eq!(world.squad(0).bring(now, vec![Piece::Certificate(issued)]), Ok(1));
     let gone = charter.member_of(world.id(3));
     world.squad(0).edit(now, vec![Change::Remove { member: gone, admission: 1 }]).unwrap();
