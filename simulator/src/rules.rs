@@ -29,8 +29,11 @@ pub(crate) struct Evidence {
     openings: Openings,
     /// The machine of each device, where it is one of the scenario's.
     machines: Vec<Option<usize>>,
-    reaches: RefCell<BTreeMap<(usize, usize, usize), Option<Rc<Reach>>>>,
+    reaches: RefCell<Reaches>,
 }
+
+/// By talker, listener and charter.
+type Reaches = BTreeMap<(usize, usize, usize), Option<Rc<Reach>>>;
 
 /// How a talker may reach a listener by a charter.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -41,6 +41,12 @@ use crate::{context, observation::CharterHeads};
 #[derive(Clone, Default)]
 pub(crate) struct Witness(Arc<Mutex<Log>>);
 
+/// From when, and until when; `None` is to the end of the run.
+type Span = (Duration, Option<Duration>);
+
+/// From when on these devices were said to hold a key.
+type Roster = (Duration, BTreeSet<DeviceId>);
+
 /// All that was noted. Devices, streams and charters are called by their places here.
 #[derive(Default)]
 pub(crate) struct Log {
@@ -68,14 +74,14 @@ pub(crate) struct Log {
     pub(crate) used_twice: Vec<(usize, Duration)>,
     /// By the machine that sent, the device that was sent to, and the stream.
     pub(crate) sent: BTreeMap<(usize, usize, usize), Moments>,
-    pub(crate) rosters: BTreeMap<(usize, TargetId), Vec<(Duration, BTreeSet<DeviceId>)>>,
+    pub(crate) rosters: BTreeMap<(usize, TargetId), Vec<Roster>>,
     pub(crate) targets: BTreeMap<(usize, TargetId), (String, Target)>,
     /// When a device had its first link to anybody.
     pub(crate) first_links: BTreeMap<usize, Duration>,
     /// The nets that a device has listened to, from when and until when.
-    pub(crate) listened: BTreeMap<(usize, ChannelId), Vec<(Duration, Option<Duration>)>>,
+    pub(crate) listened: BTreeMap<(usize, ChannelId), Vec<Span>>,
     /// When a device was there, from when and until when.
-    pub(crate) present: BTreeMap<usize, Vec<(Duration, Option<Duration>)>>,
+    pub(crate) present: BTreeMap<usize, Vec<Span>>,
     pub(crate) charters: Vec<Charter>,
     charter_places: BTreeMap<CharterHeads, usize>,
     /// Which charter a machine has, from when on; none where it could not be read.

@@ -103,7 +103,7 @@ type Given = BTreeMap<Option<MemberId>, Capabilities>;
 fn add(given: &mut Given, to: Option<MemberId>, rights: Capabilities) {
     if !(rights - Capabilities::ALL_OF_SPEECH).is_empty() {
         let held = given.entry(to).or_insert(Capabilities::NONE);
-        *held = *held | rights;
+        *held |= rights;
     }
 }
 
@@ -249,13 +249,12 @@ impl Charter {
             let mut given: BTreeMap<usize, Capabilities> = BTreeMap::new();
             for (place, rights) in self.sources.rights.get(&to).into_iter().flatten() {
                 let all = given.entry(*place).or_default();
-                *all = *all | *rights;
+                *all |= *rights;
             }
             for place in self.known_among(parents, given.keys().copied()) {
                 // One right by an officer's hand is taken for all: which of them it is depends on
                 // what a role was at the time.
-                room.rights =
-                    room.rights | if to.is_some() { Capabilities::ALL } else { given[&place] };
+                room.rights |= if to.is_some() { Capabilities::ALL } else { given[&place] };
                 if to.is_some() && self.roots.knows(self.operations[place].operation().author) {
                     room.limit = room.limit.max(OFFICER_UNITS);
                 }

@@ -233,7 +233,7 @@ impl Charter {
                 first.entry((*author, *term)).or_insert(*sequence);
             }
         }
-        let mut tails: BTreeMap<(DeviceId, u32), Vec<(u64, ObjectHash, usize)>> = BTreeMap::new();
+        let mut tails: BTreeMap<(DeviceId, u32), Tail> = BTreeMap::new();
         for (place, taken) in self.operations.iter().enumerate() {
             let operation = taken.operation();
             let chain = (operation.author, operation.term);
@@ -364,9 +364,8 @@ impl Charter {
         let as_before = own.is_some_and(|own| same(own) == operation.certificate);
         let author = as_before || signs(operation.author, &operation.certificate);
         let mut cosigners = operation.cosigners.iter();
-        if !self.settled_before
-            && !(author && cosigners.all(|cosigner| signs(cosigner.key, &cosigner.certificate)))
-        {
+        let all = author && cosigners.all(|cosigner| signs(cosigner.key, &cosigner.certificate));
+        if !all && !self.settled_before {
             return Err(PieceError::Stranger);
         }
         Ok(Placed { member, parents, own })
@@ -460,6 +459,9 @@ impl Charter {
         Ok(true)
     }
 }
+
+/// Operations of a key and term, by number and hash, with their places.
+type Tail = Vec<(u64, ObjectHash, usize)>;
 
 /// Operations that the newest checkpoint does not cover; further ones are refused until another one
 /// does. Those that it covers are not counted, or there would be no room for what the next is about.

@@ -383,6 +383,7 @@ fn a_program_at_a_dead_nodes_port_learns_nothing() {
             let listener = tokio::net::TcpListener::from_std(listener).expect("listens");
             let (stream, _) = listener.accept().await.expect("somebody comes");
             let mut head = Vec::new();
+            #[expect(clippy::result_large_err, reason = "the type is the library's")]
             let note = |request: &server::Request, response: server::Response| {
                 head = format!("{:?}", request.headers()).into_bytes();
                 Ok(response)

@@ -224,7 +224,8 @@ impl FastPath {
             self.outlet.renew_key();
         }
         // One end is enough: an update changes the keys of both directions.
-        if !(due && self.dialled) && !self.key_passed.load(Ordering::Relaxed) {
+        let by_clock = due && self.dialled;
+        if !by_clock && !self.key_passed.load(Ordering::Relaxed) {
             return false;
         }
         let before = key_phase(&self.connection);

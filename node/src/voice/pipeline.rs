@@ -378,7 +378,7 @@ impl Pipeline {
     ) {
         if let Some((relay, _)) = via {
             match self.shunned.handle_frame(arrived, from, relay) {
-                Heard::Heard => {}
+                Heard::Played => {}
                 Heard::Dropped => return self.drop(DropReason::NotPermitted),
                 Heard::Told(spoilt) => {
                     self.tell_spoilt(from, relay, voice.target_tag, spoilt);

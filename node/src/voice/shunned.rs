@@ -23,8 +23,8 @@ struct Shun {
 /// What becomes of what a relay brings of a talker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// It is heard.
-    Heard,
+    /// It is played.
+    Played,
     /// It is dropped.
     Dropped,
     /// It is dropped, and the talker to be told that so many frames were spoilt.
@@ -55,9 +55,9 @@ impl Shunned {
         talker: DeviceId,
         relay: DeviceId,
     ) -> Heard {
-        let Some(shun) = self.pairs.get_mut(&(talker, relay)) else { return Heard::Heard };
+        let Some(shun) = self.pairs.get_mut(&(talker, relay)) else { return Heard::Played };
         if shun.until.is_some_and(|until| until <= now) {
-            return Heard::Heard;
+            return Heard::Played;
         }
         if shun.told.is_some_and(|told| now.saturating_duration_since(told) < TOLD_AGAIN) {
             return Heard::Dropped;
@@ -105,20 +105,20 @@ mod tests {
         let [ann, bob, relay] = [1, 2, 3].map(|n| DeviceKey::generate(&SeededRandom::new(n)).id());
         let at = |seconds: u64| Timestamp::from_millis(seconds * 1_000);
         let mut shunned = Shunned::default();
-        assert_eq!(shunned.handle_frame(at(0), ann, relay), Heard::Heard);
+        assert_eq!(shunned.handle_frame(at(0), ann, relay), Heard::Played);
         shunned.handle_unproven(at(0), ann, relay);
         assert_eq!(shunned.handle_frame(at(1), ann, relay), Heard::Told(UNPROVEN));
         assert_eq!(shunned.handle_frame(at(1), ann, relay), Heard::Dropped);
         assert_eq!(shunned.handle_frame(at(2), ann, relay), Heard::Told(UNPROVEN));
-        assert_eq!(shunned.handle_frame(at(2), bob, relay), Heard::Heard);
-        assert_eq!(shunned.handle_frame(at(2), ann, bob), Heard::Heard);
-        assert_eq!(shunned.handle_frame(at(10), ann, relay), Heard::Heard);
+        assert_eq!(shunned.handle_frame(at(2), bob, relay), Heard::Played);
+        assert_eq!(shunned.handle_frame(at(2), ann, bob), Heard::Played);
+        assert_eq!(shunned.handle_frame(at(10), ann, relay), Heard::Played);
         shunned.handle_unproven(at(20), ann, relay);
         assert_eq!(shunned.handle_frame(at(39), ann, relay), Heard::Told(UNPROVEN));
-        assert_eq!(shunned.handle_frame(at(40), ann, relay), Heard::Heard);
+        assert_eq!(shunned.handle_frame(at(40), ann, relay), Heard::Played);
         shunned.handle_forged(ann, relay);
         shunned.handle_unproven(at(50), ann, relay);
         assert_eq!(shunned.handle_frame(at(9_000), ann, relay), Heard::Told(FORGED));
-        assert_eq!(shunned.handle_frame(at(9_000), bob, relay), Heard::Heard);
+        assert_eq!(shunned.handle_frame(at(9_000), bob, relay), Heard::Played);
     }
 }

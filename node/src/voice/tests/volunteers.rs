@@ -121,17 +121,14 @@ impl Call {
                 while let Some((to, bytes)) = talker.pipeline.poll_transmit() {
                     match FromMember::parse(bytes) {
                         Ok(FromMember::Forward(forward)) if to == self.relay => {
-                            forwarded.extend(bring(
-                                *brings,
-                                &forward,
-                                talker.slot,
-                                &mut Forger {
-                                    opens: &mut talker.opens,
-                                    makes: &mut talker.makes,
-                                    frames: &mut talker.frames,
-                                    now,
-                                },
-                            ))
+                            let mut forger = Forger {
+                                opens: &mut talker.opens,
+                                makes: &mut talker.makes,
+                                frames: &mut talker.frames,
+                                now,
+                            };
+                            let brought = bring(*brings, &forward, talker.slot, &mut forger);
+                            forwarded.extend(brought);
                         }
                         _ if to == self.own && self.answers => {
                             self.listener.handle_datagram(now, talker.device, bytes);
