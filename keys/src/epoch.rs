@@ -5,22 +5,40 @@
 //! [`Prekey`]; the recipient opens its part with the [`PrekeySecret`]. From the [`EpochSecret`]
 //! everybody derives the keys of all talkers.
 
-use std::fmt;
+use std::{fmt, ops::BitXor, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{DeviceId, OpenError, Random, Signable, TargetId, open_once, seal_once, x25519};
+use crate::{
+    DeviceId, OpenError, Random, Signable, TargetId, UnixTime, open_once, seal_once, x25519,
+};
 
 /// Where a device takes what is sealed to it, as it says itself. [PROTO-11.1]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prekey {
     /// Whose.
     pub device: DeviceId,
-    /// The higher replaces the lower; counts from one that is higher after each start.
-    pub number: u64,
+    /// When it was made, which is its number: the later replaces the earlier, also after a restart.
+    pub issued: UnixTime,
+    /// From when on nothing is sealed to it.
+    pub expires: UnixTime,
     /// The X25519 public key.
     pub key: [u8; 32],
+}
+
+impl Prekey {
+    /// The one of `device`, made at `issued`, that `secret` belongs to.
+    pub fn new(device: DeviceId, issued: UnixTime, secret: &PrekeySecret) -> Self {
+        Self { device, issued, expires: issued + PREKEY_LIFETIME, key: secret.public }
+    }
+
+    /// Whether something may be sealed to it at `now`. [PROTO-11.1]
+    pub fn is_current(&self, now: UnixTime) -> bool {
+        self.issued <= now + CLOCKS_DIFFER
+            && now < self.expires
+            && self.expires <= self.issued + PREKEY_LIFETIME
+    }
 }
 
 impl Signable for Prekey {
@@ -56,7 +74,8 @@ impl PrekeySecret {
     }
 
     /// What `seal` holds of the epoch `epoch`, whose dealer has the public key `dealer`, for
-    /// `device`, which is us; an error also where that is not what the dealer has committed to.
+    /// `device`, which is us; an error also where that is not what the dealer has committed to, or
+    /// our confirmation would not be taken.
     pub fn open(
         &self,
         (epoch, dealer, commitment): (&[u8; 32], &[u8; 32], &[u8; 32]),
@@ -68,7 +87,9 @@ impl PrekeySecret {
         let opened = Zeroizing::new(opened);
         let secret: [u8; 32] = opened[..].try_into().map_err(|_| OpenError)?;
         let secret = EpochSecret { id: *epoch, secret };
-        if secret.commitment() == *commitment { Ok(secret) } else { Err(OpenError) }
+        let sound =
+            secret.commitment() == *commitment && secret.confirmation(device).check() == seal.check;
+        if sound { Ok(secret) } else { Err(OpenError) }
     }
 }
 
@@ -108,20 +129,83 @@ impl EpochDealer {
         let key = seal_key(&self.ephemeral.secret, &prekey.key, (public, &prekey.key))?;
         let sealed = seal_once(&key, &associated(epoch, prekey.device), &*self.secret);
         let (secret, tag) = sealed.split_first_chunk().expect("32 bytes and a tag");
-        Some(EpochSeal(*secret, tag.try_into().expect("a tag has 16 bytes")))
+        let tag = tag.try_into().expect("a tag has 16 bytes");
+        let check = self.secret(*epoch).confirmation(prekey.device).check();
+        Some(EpochSeal { secret: *secret, tag, check })
     }
 }
 
-/// An epoch's secret, sealed for one device: 48 bytes.
+/// An epoch's secret, sealed for one device, and what a relay checks its confirmation against: 56
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EpochSeal([u8; 32], [u8; 16]);
+pub struct EpochSeal {
+    secret: [u8; 32],
+    tag: [u8; 16],
+    check: [u8; 8],
+}
 
 impl EpochSeal {
+    /// What [`Confirmation::check`] of its device is.
+    pub fn check(&self) -> [u8; 8] {
+        self.check
+    }
+
     fn bytes(&self) -> [u8; 48] {
         let mut bytes = [0; 48];
-        bytes[..32].copy_from_slice(&self.0);
-        bytes[32..].copy_from_slice(&self.1);
+        bytes[..32].copy_from_slice(&self.secret);
+        bytes[32..].copy_from_slice(&self.tag);
         bytes
+    }
+}
+
+/// What shows, to all who hold an epoch, that one device or several hold it, too. A relay, which does
+/// not, can add them up and cannot make one. [PROTO-11.12]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation([u8; 16]);
+
+impl Confirmation {
+    /// By which a relay knows the right one.
+    pub fn check(&self) -> [u8; 8] {
+        let hash = blake3::derive_key("hark 1 epoch check", &self.0);
+        *hash.first_chunk().expect("8 of 32 bytes")
+    }
+}
+
+impl BitXor for Confirmation {
+    type Output = Self;
+
+    /// That of all whose confirmations these are.
+    fn bitxor(self, other: Self) -> Self {
+        Self((u128::from_le_bytes(self.0) ^ u128::from_le_bytes(other.0)).to_le_bytes())
+    }
+}
+
+/// A talker's key in an epoch, for one who does not hold the epoch: it opens what this talker says
+/// and nothing else. [PROTO-11.13]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct EpochKey {
+    /// Which epoch.
+    #[zeroize(skip)]
+    pub epoch: [u8; 32],
+    /// Which of the talker's keys in it.
+    pub generation: u8,
+    base_key: [u8; 32],
+}
+
+impl EpochKey {
+    pub(crate) fn tag(&self) -> u32 {
+        tag(&self.epoch)
+    }
+
+    pub(crate) fn base_key(&self) -> &[u8; 32] {
+        &self.base_key
+    }
+}
+
+impl fmt::Debug for EpochKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, ..] = self.epoch;
+        write!(f, "EpochKey({a:02x}{b:02x}{c:02x}.{})", self.generation)
     }
 }
 
@@ -143,10 +227,30 @@ impl EpochSecret {
         commitment(&self.secret)
     }
 
+    /// What shows that `device` holds it. [PROTO-11.12]
+    pub fn confirmation(&self, device: DeviceId) -> Confirmation {
+        self.confirmation_of([device])
+    }
+
+    /// What shows that all of `devices` hold it; each is to be named once.
+    pub fn confirmation_of(&self, devices: impl IntoIterator<Item = DeviceId>) -> Confirmation {
+        let key = Zeroizing::new(blake3::derive_key("hark 1 epoch confirmation", &self.secret));
+        let one = |device: DeviceId| {
+            let hash = blake3::keyed_hash(&key, &associated(&self.id, device));
+            Confirmation(*hash.as_bytes().first_chunk().expect("16 of 32 bytes"))
+        };
+        devices.into_iter().map(one).fold(Confirmation::default(), BitXor::bitxor)
+    }
+
+    /// The key of one talker, to be given to one who does not hold the epoch. [PROTO-11.13]
+    pub fn key_of(&self, target: TargetId, device: DeviceId, generation: u8) -> EpochKey {
+        let base_key = *self.base_key(target, device, generation);
+        EpochKey { epoch: self.id, generation, base_key }
+    }
+
     /// The first 20 bits of the epoch's id, by which frames name it. [PROTO-11.8]
     pub(crate) fn tag(&self) -> u32 {
-        let [a, b, c, ..] = self.id;
-        u32::from_be_bytes([0, a, b, c]) >> 4
+        tag(&self.id)
     }
 
     /// The key of one talker. [PROTO-11.8]
@@ -168,6 +272,11 @@ impl fmt::Debug for EpochSecret {
         let [a, b, c, ..] = self.id;
         write!(f, "EpochSecret({a:02x}{b:02x}{c:02x})")
     }
+}
+
+fn tag(epoch: &[u8; 32]) -> u32 {
+    let [a, b, c, ..] = *epoch;
+    u32::from_be_bytes([0, a, b, c]) >> 4
 }
 
 fn commitment(secret: &[u8; 32]) -> [u8; 32] {
@@ -196,6 +305,16 @@ fn seal_key(
     Some(Zeroizing::new(hasher.finalize().into()))
 }
 
+/// How long something may be sealed to a prekey: an hour longer than its device uses it, as clocks
+/// differ. Whoever takes an old one's secret can open nothing that was sealed later than this.
+pub const PREKEY_LIFETIME: Duration = Duration::from_secs(25 * 60 * 60);
+
+/// How long a key of [`EpochKey`] is kept: as long as an epoch may seal, and a little more.
+pub const EPOCH_KEY_LIFETIME: Duration = Duration::from_secs(12 * 60);
+
+/// How far the clock of a prekey's device may be ahead of that of who seals to it.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60 * 60);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +323,41 @@ mod tests {
     fn prekey(random: &SeededRandom) -> (Prekey, PrekeySecret) {
         let secret = PrekeySecret::generate(random);
         let device = DeviceKey::generate(random).id();
-        (Prekey { device, number: 1, key: secret.public() }, secret)
+        (Prekey::new(device, UnixTime::from_secs(1_000_000), &secret), secret)
+    }
+
+    /// A prekey of last week, whose secret somebody may have taken since. [PROTO-11.1]
+    #[test]
+    fn nothing_is_sealed_to_a_prekey_that_is_too_old_or_of_the_future() {
+        let (prekey, _) = prekey(&SeededRandom::new(1));
+        let at = |seconds| prekey.is_current(UnixTime::from_secs(seconds));
+        assert!(at(1_000_000) && at(1_000_000 + 25 * 3600 - 1) && at(1_000_000 - 3600));
+        assert!(!at(1_000_000 + 25 * 3600) && !at(1_000_000 + 7 * 86_400));
+        assert!(!at(1_000_000 - 3601));
+        let endless = Prekey { expires: UnixTime::from_secs(u64::MAX), ..prekey };
+        assert!(!endless.is_current(UnixTime::from_secs(1_000_000)));
+    }
+
+    /// [PROTO-11.12] A relay adds up what it was given, and cannot say of anybody else that it holds
+    /// the secret.
+    #[test]
+    fn confirmations_add_up_and_are_known_by_what_came_with_the_seal() {
+        let random = SeededRandom::new(1);
+        let ((ann, _), (bob, bob_secret)) = (prekey(&random), prekey(&random));
+        let dealer = EpochDealer::generate(&random);
+        let secret = dealer.secret([7; 32]);
+        let [a, b] = [ann.device, bob.device].map(|device| secret.confirmation(device));
+        assert_eq!(a ^ b, secret.confirmation_of([bob.device, ann.device]));
+        assert_ne!(a, b);
+        let mut seal = dealer.seal(&[7; 32], &bob).unwrap();
+        assert_eq!(seal.check(), b.check());
+        // Another epoch, or another secret, has others.
+        assert_ne!(dealer.secret([8; 32]).confirmation(bob.device), b);
+        // Who was given a check that its confirmation would fail holds nothing.
+        let of = (&[7; 32], &dealer.public(), &dealer.commitment());
+        assert_eq!(bob_secret.open(of, bob.device, &seal), Ok(secret));
+        seal.check[0] ^= 1;
+        assert_eq!(bob_secret.open(of, bob.device, &seal), Err(OpenError));
     }
 
     /// [PROTO-11.5]
@@ -227,8 +380,8 @@ mod tests {
         for place in 0..48 {
             let mut changed = seal;
             match place {
-                0..32 => changed.0[place] ^= 1,
-                _ => changed.1[place - 32] ^= 1,
+                0..32 => changed.secret[place] ^= 1,
+                _ => changed.tag[place - 32] ^= 1,
             }
             assert_eq!(ann_secret.open(of, ann.device, &changed), Err(OpenError));
         }

@@ -24,7 +24,10 @@ mod words;
 pub use bounded::List;
 pub use cosigned::{Cosignable, Cosigned, SIGNATURES_MAX};
 pub use encoding::{DecodeError, decode, encode};
-pub use epoch::{EpochDealer, EpochSeal, EpochSecret, Prekey, PrekeySecret};
+pub use epoch::{
+    Confirmation, EPOCH_KEY_LIFETIME, EpochDealer, EpochKey, EpochSeal, EpochSecret,
+    PREKEY_LIFETIME, Prekey, PrekeySecret,
+};
 pub use identity::{
     ChannelId, DeviceId, DeviceKey, IdError, MemberId, ObjectHash, OrganisationId, PresetId,
     RoleId, Signature, SignatureError, TargetId,

@@ -17,7 +17,7 @@ use sframe::{
 };
 use zeroize::Zeroize;
 
-use crate::{DeviceId, EpochSecret, Random, TargetId, Timestamp};
+use crate::{DeviceId, EPOCH_KEY_LIFETIME, EpochKey, EpochSecret, Random, TargetId, Timestamp};
 
 /// What a device gives to those who may hear it: the key of one ratchet step.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,6 +243,8 @@ pub struct SenderKeyring {
     forgotten: Option<(u16, u8)>,
     /// Those that open, and those of which is remembered what they opened, the oldest first.
     epochs: Vec<Dealt>,
+    /// Keys of the sender in epochs that we do not hold, the newest last.
+    given: VecDeque<Given>,
 }
 
 impl SenderKeyring {
@@ -258,6 +260,7 @@ impl SenderKeyring {
             closed_since: None,
             forgotten: None,
             epochs: Vec::new(),
+            given: VecDeque::new(),
         }
     }
 
@@ -286,6 +289,24 @@ impl SenderKeyring {
             self.chains.pop_front();
         }
         self.chains.push_back(Chain::new(self.slot, secret.clone()));
+    }
+
+    /// Takes a key of the sender's in an epoch that we do not hold; where we do there is no use for
+    /// it. Of more than two the first goes. [PROTO-11.13]
+    pub fn install_epoch_key(&mut self, now: Timestamp, key: &EpochKey) {
+        let id = epoch_key_id(self.slot, key.tag(), key.generation);
+        if self.epochs.iter().any(|dealt| dealt.tag() == Some(key.tag())) {
+            return;
+        }
+        let known = self.given.iter().position(|given| given.id == id);
+        // What was delivered by one that comes back is not delivered again. [PROTO-6.7]
+        let mut given = known.and_then(|place| self.given.remove(place)).unwrap_or_default();
+        (given.id, given.until) = (id, now + EPOCH_KEY_LIFETIME);
+        given.key = Some(decryption_key(id, key.base_key()));
+        if self.given.len() == DEALT_KEPT {
+            self.given.pop_front();
+        }
+        self.given.push_back(given);
     }
 
     /// Opens what the sender seals with its keys in these epochs, and in no others. What was delivered
@@ -330,12 +351,14 @@ impl SenderKeyring {
         let newest = self.chains.back().map(|chain| (chain.newest.generation, chain.newest.step));
         self.forgotten = self.forgotten.max(newest);
         self.chains.clear();
+        self.given.iter_mut().for_each(|given| given.key = None);
     }
 
     /// The link with the sender has ended: nothing opens with what it gave us. What it gives by the
     /// next has sealed nothing before, whatever its number is. [PROTO-6.15]
     pub fn handle_link_end(&mut self) {
         self.chains.clear();
+        self.given.iter_mut().for_each(|given| given.key = None);
         self.forgotten = None;
         self.set_own_key_open(true);
     }
@@ -356,24 +379,25 @@ impl SenderKeyring {
 
     /// Whether the sender has given us a key.
     pub fn has_own_key(&self) -> bool {
-        !self.chains.is_empty()
+        !self.chains.is_empty() || self.given.iter().any(|given| given.key.is_some())
     }
 
     /// Whether it holds epochs, or remembers what they have opened.
     pub fn has_epochs(&self) -> bool {
-        !self.epochs.is_empty()
+        !self.epochs.is_empty() || !self.given.is_empty()
     }
 
     /// Whether nothing will open.
     pub fn is_empty(&self) -> bool {
-        (self.chains.is_empty() || self.closed)
+        (!self.has_own_key() || self.closed)
             && self.epochs.iter().all(|dealt| dealt.secret.is_none())
     }
 
     /// Whether a new keyring would do the same from now on: there are no keys, and nothing that must
     /// not be delivered again.
     pub fn is_forgettable(&self) -> bool {
-        self.chains.is_empty() && self.forgotten.is_none() && self.epochs.is_empty()
+        let remembers = self.forgotten.is_some() || self.has_epochs();
+        self.chains.is_empty() && !remembers
     }
 
     /// Opens `sealed` into `out`, whose earlier content is discarded; on failure nothing is left
@@ -455,13 +479,27 @@ impl SenderKeyring {
         let mut associated = [0; EPOCH_HEADER_LENGTH + METADATA_LENGTH];
         associated[..EPOCH_HEADER_LENGTH].copy_from_slice(&sealed[..EPOCH_HEADER_LENGTH]);
         associated[EPOCH_HEADER_LENGTH..].copy_from_slice(&self.metadata);
+        // What was delivered by a key that the sender gave us is not delivered by the epoch again.
+        let mut given = self.given.iter_mut().find(|given| given.id == id);
+        if let Some(given) = &mut given {
+            given.window.check(counter)?;
+            if let Some(key) = given.key.as_ref().filter(|_| !self.closed) {
+                out.extend_from_slice(&sealed[EPOCH_HEADER_LENGTH..]);
+                open_with(key, &mut associated, out, counter)?;
+                given.window.record(counter);
+                return Ok(());
+            }
+        }
         let mut failure = OpenFrameError::UnknownKey;
         let (target, sender) = (self.target, self.sender);
         for dealt in self.epochs.iter_mut().filter(|dealt| dealt.tag() == Some(tag)) {
             out.clear();
             out.extend_from_slice(&sealed[EPOCH_HEADER_LENGTH..]);
             match dealt.open((target, sender), id, &mut associated, out, counter) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    given.into_iter().for_each(|given| given.window.record(counter));
+                    return Ok(());
+                }
                 Err(error) => failure = error,
             }
         }
@@ -474,6 +512,7 @@ impl SenderKeyring {
     fn erase_keys(&mut self, now: Timestamp) {
         let replaced =
             |since: Option<Timestamp>| since.is_some_and(|since| is_over(now, since, KEPT_AFTER));
+        self.given.retain(|given| given.until > now);
         self.chains.retain(|chain| !replaced(chain.superseded));
         for chain in &mut self.chains {
             let opened = chain.steps.back().and_then(|newest| newest.opened);
@@ -572,6 +611,17 @@ impl Dealt {
         self.generations.insert(place, Generation { number, key: Some(key), window });
         Ok(())
     }
+}
+
+/// A key of the sender in an epoch that we do not hold, and which of its frames were delivered.
+#[derive(Default)]
+struct Given {
+    id: u64,
+    /// None where it was taken away.
+    key: Option<DecryptionKey>,
+    /// When it is erased.
+    until: Timestamp,
+    window: ReplayWindow,
 }
 
 /// One generation of a sender's key.

@@ -12,7 +12,7 @@ use std::{
 use divan::Bencher;
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, RoleId, SeededRandom,
-    Signed, Timestamp,
+    Signed, Timestamp, UnixTime,
 };
 use hark_mesh::{
     Directory, MemberRecord,
@@ -382,6 +382,7 @@ impl Burdened {
             directory,
             generations: BTreeMap::new(),
             names: BTreeMap::new(),
+            calendar: UnixTime::from_secs(1_800_000_000),
         };
         let mut squad = Squad::new(Timestamp::ZERO, config, random);
         let hello = PeerHello {

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use hark_keys::{
-    ChannelId, DeviceId, EpochSeal, List, ObjectHash, Prekey, Signable, Signed, encode,
+    ChannelId, Confirmation, DeviceId, EpochKey, EpochSeal, EpochSecret, List, ObjectHash, Prekey,
+    Signable, Signed, encode,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::message::MESSAGE_MAX_BYTES;
+use crate::{Target, message::MESSAGE_MAX_BYTES};
 
 /// Whose secret it is, and who holds it: signed by the steward who dealt it. [PROTO-11.4]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,68 @@ pub struct Attendance {
     pub here: List<Signed<Prekey>, ATTENDANCE_MAX>,
     /// Who has gone.
     pub gone: List<DeviceId, ATTENDANCE_MAX>,
+}
+
+/// A device shows the relay that it could open its seal. [PROTO-11.12]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirming {
+    /// The epoch's channel.
+    pub channel: ChannelId,
+    /// Its id.
+    pub epoch: ObjectHash,
+    /// The sender's own.
+    pub confirmation: Confirmation,
+}
+
+/// Of a relay: which of those attached hold an epoch. [PROTO-11.12]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The epoch's channel.
+    pub channel: ChannelId,
+    /// Its id.
+    pub epoch: ObjectHash,
+    /// A bit for each place among the holders, the lowest of each byte first.
+    pub places: List<u8, PLACES_BYTES>,
+    /// The confirmations of all of these, added up.
+    pub sum: Confirmation,
+}
+
+impl Confirmed {
+    /// What a relay tells of those who have confirmed an epoch of these holders to it.
+    pub(crate) fn new<'a>(
+        (channel, epoch): (ChannelId, ObjectHash),
+        holders: &Holders,
+        confirmations: impl IntoIterator<Item = (&'a DeviceId, &'a Confirmation)>,
+    ) -> Self {
+        let mut places = vec![0; holders.devices().len().div_ceil(8)];
+        let mut sum = Confirmation::default();
+        for (device, confirmation) in confirmations {
+            if let Some(place) = holders.place(*device).map(usize::from) {
+                places[place / 8] |= 1 << (place % 8);
+                sum = sum ^ *confirmation;
+            }
+        }
+        Self { channel, epoch, places: List::truncated(places), sum }
+    }
+
+    /// Whom it names of the holders of an epoch; none where they have not all confirmed it.
+    pub fn devices(&self, secret: &EpochSecret, holders: &Holders) -> Option<Vec<DeviceId>> {
+        let bit =
+            |place: usize| self.places.get(place / 8).is_some_and(|it| it >> (place % 8) & 1 == 1);
+        let devices = holders.devices().iter().enumerate();
+        let devices: Vec<_> =
+            devices.filter(|(place, _)| bit(*place)).map(|(_, device)| *device).collect();
+        (secret.confirmation_of(devices.iter().copied()) == self.sum).then_some(devices)
+    }
+}
+
+/// A talker's key in the epoch that it seals with, to one who does not hold that. [PROTO-11.13]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TalkersKey {
+    /// What is sealed with it.
+    pub target: Target,
+    /// The key.
+    pub key: EpochKey,
 }
 
 /// The devices that hold an epoch's secret, in ascending order, none twice.
@@ -181,7 +244,10 @@ impl EpochMessage {
 pub const HOLDERS_MAX: usize = 900;
 
 /// Seals of one message; further ones go in the next.
-pub const SEALS_MAX: usize = 640;
+pub const SEALS_MAX: usize = 560;
+
+/// Bytes with a bit for each holder.
+const PLACES_BYTES: usize = HOLDERS_MAX.div_ceil(8);
 
 /// Devices of each kind in one message; further ones go in the next.
 pub const ATTENDANCE_MAX: usize = 64;
@@ -202,11 +268,13 @@ const TOLD_STEP_MAX: u64 = 1 << 16;
 const HEADER_BYTES: usize = 320;
 
 /// Bytes of a seal and its place, at most.
-const SEAL_BYTES: usize = 51;
+const SEAL_BYTES: usize = 59;
 
 #[cfg(test)]
 mod tests {
-    use hark_keys::{DeviceKey, EpochDealer, SeededRandom, decode};
+    use hark_keys::{
+        DeviceKey, EpochDealer, PREKEY_LIFETIME, PrekeySecret, SeededRandom, UnixTime, decode,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -233,7 +301,9 @@ mod tests {
             holders: holders.hash(),
         };
         let header = Signed::sign(header, &key);
-        let prekey = Prekey { device: key.id(), number: u64::MAX, key: dealer.public() };
+        let secret = PrekeySecret::generate(&random);
+        let last = UnixTime::from_secs(u64::MAX - PREKEY_LIFETIME.as_secs());
+        let prekey = Prekey::new(key.id(), last, &secret);
         let seal = dealer.seal(&header.hash(), &prekey).unwrap();
         let seals: Vec<_> = (0..900).map(|place| (place, seal)).collect();
         let (mut left, mut base, mut messages) = (&seals[..], None, 0);
@@ -256,6 +326,29 @@ mod tests {
             gone: List::truncated(holders.devices().iter().copied()),
         };
         assert!(Message::Attendance(attendance).encode().len() <= MESSAGE_MAX_BYTES);
+    }
+
+    /// [PROTO-11.12] A relay cannot say of anybody that it holds an epoch who has not shown it.
+    #[test]
+    fn who_has_confirmed_is_told_truly_or_not_at_all() {
+        let devices = devices(11);
+        let holders = Holders::new(devices.clone());
+        let secret = EpochDealer::generate(&SeededRandom::new(7)).secret([7; 32]);
+        let of = (ChannelId::from_bytes([1; 16]), ObjectHash::from_bytes([7; 32]));
+        let shown: Vec<_> =
+            devices[2..10].iter().map(|device| (*device, secret.confirmation(*device))).collect();
+        let told = Confirmed::new(of, &holders, shown.iter().map(|(device, it)| (device, it)));
+        let mut expected = devices[2..10].to_vec();
+        expected.sort();
+        assert_eq!(told.devices(&secret, &holders), Some(expected));
+        for place in 0..11 {
+            let mut places = told.places.to_vec();
+            places[place / 8] ^= 1 << (place % 8);
+            let more_or_less = Confirmed { places: List::truncated(places), ..told.clone() };
+            assert_eq!(more_or_less.devices(&secret, &holders), None);
+        }
+        let nobody = Confirmed::new(of, &holders, []);
+        assert_eq!(nobody.devices(&secret, &holders), Some(Vec::new()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     List, MemberRecord, Target,
     charter::{Have, content::SealedName},
     clean_name,
-    epoch::{Attendance, EpochMessage},
+    epoch::{Attendance, Confirmed, Confirming, EpochMessage, TalkersKey},
 };
 
 /// A control message.
@@ -62,6 +62,12 @@ pub enum Message {
     Epoch(Box<EpochMessage>),
     /// Asks whether anybody can reach the sender at an address. [PROTO-5.9]
     Check(Check),
+    /// To a relay: the sender could open its seal. [PROTO-11.12]
+    Confirming(Confirming),
+    /// Of a relay: who could. [PROTO-11.12]
+    Confirmed(Confirmed),
+    /// The sender's key in an epoch, to one who does not hold the epoch. [PROTO-11.13]
+    TalkersKey(Box<TalkersKey>),
 }
 
 /// What an organisation gossips about, each apart from the other. [PROTO-5.2]

@@ -45,7 +45,9 @@ use std::{
     sync::Arc,
 };
 
-use hark_keys::{ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp};
+use hark_keys::{
+    ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp, UnixTime,
+};
 use zeroize::Zeroizing;
 
 pub use checks::Checked;
@@ -97,6 +99,8 @@ pub struct SquadConfig {
     pub generations: BTreeMap<TargetId, u16>,
     /// Keys of hidden channels' names.
     pub names: BTreeMap<ChannelId, NameKey>,
+    /// What the calendar says now: see [`Squad::set_calendar`].
+    pub calendar: UnixTime,
 }
 
 /// The members of one organisation, as this device sees them.
@@ -161,6 +165,10 @@ enum Purpose {
     Prekey(u64),
     Attendance(ChannelId, u64),
     Epoch(u64),
+    Confirming(u64),
+    /// It is told again when more have confirmed.
+    Confirmed,
+    TalkersKey(TargetId, u64),
 }
 
 /// A peer whose Hello was accepted.
@@ -183,6 +191,7 @@ impl Squad {
             directory,
             generations,
             names,
+            calendar,
         } = config;
         let mut dialling = Dialling::default();
         dialling.set_own(&presence.addresses);
@@ -201,7 +210,7 @@ impl Squad {
             replication: Replication::new(charter),
             nets: Nets::new(),
             names: Names::new(names),
-            epochs: Epochs::new(Arc::clone(&key), Arc::clone(&random)),
+            epochs: Epochs::new((calendar, now), Arc::clone(&key), Arc::clone(&random)),
             checks: Checks::new(Arc::clone(&random)),
             checks_made: ChecksMade::default(),
             targets: Targets::new(Arc::clone(&key), random, generations),
@@ -364,6 +373,8 @@ impl Squad {
             | Message::Names(_)
             | Message::Move(_)
             | Message::Prekey(_)
+            | Message::Confirming(_)
+            | Message::TalkersKey(_)
                 if link.member.is_none() =>
             {
                 return Err(MessageError::NotMember);
@@ -420,7 +431,12 @@ impl Squad {
             Message::Check(check) => self.take_check(now, from, check)?,
             Message::Prekey(prekey) => self.take_prekey(now, from, &prekey)?,
             Message::Attendance(said) => self.take_attendance(now, from, &said)?,
-            Message::Epoch(epoch) => self.take_epoch(now, &epoch)?,
+            Message::Epoch(epoch) => {
+                result = self.take_epoch(now, from, &epoch).map(|()| Handled::Done);
+            }
+            Message::Confirming(said) => self.take_confirming(now, from, &said)?,
+            Message::Confirmed(said) => self.take_confirmed(from, &said)?,
+            Message::TalkersKey(message) => self.take_talkers_key(now, from, *message)?,
         }
         self.settle(now);
         result
@@ -458,7 +474,10 @@ impl Squad {
             | Message::Check(_)
             | Message::Prekey(_)
             | Message::Attendance(_)
-            | Message::Epoch(_) => return Err(MessageError::ByGossip),
+            | Message::Epoch(_)
+            | Message::Confirming(_)
+            | Message::Confirmed(_)
+            | Message::TalkersKey(_) => return Err(MessageError::ByGossip),
         };
         self.settle(now);
         Ok(handled)
@@ -506,6 +525,12 @@ impl Squad {
             self.checks.mark();
             self.update_record(now);
         }
+    }
+
+    /// What the calendar says now. It goes on by the clock until it is told again, as it is to be once
+    /// in a while: the clock may stand still while the machine sleeps.
+    pub fn set_calendar(&mut self, now: Timestamp, calendar: UnixTime) {
+        self.epochs.set_calendar((calendar, now));
     }
 
     /// The person wants to be called `name`.
@@ -616,6 +641,7 @@ impl Squad {
     /// The key of the last [`Event::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
     pub fn handle_talked(&mut self, now: Timestamp, target: TargetId) {
         self.targets.handle_used(now, target);
+        self.settle(now);
     }
 
     /// The number that [`Self::poll_persist`] gave for a target is on disk.
@@ -666,6 +692,7 @@ impl Squad {
         self.paths.handle_timeout(now);
         self.targets.handle_timeout(now);
         self.epochs.handle_timeout(now);
+        self.talkers.handle_timeout(now);
         self.replication.handle_timeout(now);
         if let Some(peer) = self.records.repair_due(now, self.links.keys().copied()) {
             self.send_records(peer);
@@ -772,7 +799,7 @@ impl Squad {
             Purpose::Listening(number) => self.nets.handle_answer(now, device, number, taken),
             Purpose::Names => self.names.handle_answer(now, device, taken),
             Purpose::Charter => self.replication.handle_answer(device),
-            Purpose::Move | Purpose::Candidates => {}
+            Purpose::Move | Purpose::Candidates | Purpose::Confirmed => {}
             Purpose::Observed(number) => self.paths.handle_answer(now, device, number, taken),
             Purpose::Check(number) => self.checks.handle_answer(number, taken),
             Purpose::Prekey(number) => self.epochs.handle_told_prekey(now, device, number, taken),
@@ -780,6 +807,10 @@ impl Squad {
                 self.epochs.handle_attendance(now, device, (channel, number), taken);
             }
             Purpose::Epoch(id) => self.epochs.handle_handout(now, id, taken),
+            Purpose::Confirming(number) => self.epochs.handle_shown(now, device, number, taken),
+            Purpose::TalkersKey(target, number) => {
+                self.targets.handle_given(now, target, (device, number), taken);
+            }
             Purpose::Order(number) => self.relays.handle_answer(now, device, number, taken),
             Purpose::Notice(number) => {
                 if let Some(serving) = &mut self.serving {

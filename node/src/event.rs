@@ -109,8 +109,10 @@ pub enum Event {
         target: TargetText,
         /// The generation of the key.
         epoch: u64,
-        /// Exactly those who hold the key, this device included.
+        /// Exactly those who were given the key, this device included: nobody else hears.
         devices: Vec<DeviceText>,
+        /// Those of them who have not shown in time that they hold it: they may not hear.
+        unconfirmed: Vec<DeviceText>,
     },
     /// What this device says to a target goes through another relay now, or through none.
     RelayChanged {

@@ -52,8 +52,10 @@ pub struct Snapshot {
     pub cpu_percent: f64,
     /// Members that were seen since the start, those connected first.
     pub peers: Vec<PeerView>,
-    /// Devices that hold the own key, this one included.
+    /// Devices that were given the own key, this one included.
     pub roster: Vec<DeviceText>,
+    /// Those of them who have not shown that they hold it, and may not hear.
+    pub unconfirmed: Vec<DeviceText>,
     /// What has come of asking the router for a port; none where it is not to be asked.
     pub router: Option<Report>,
     /// Whether strangers reach this device, as others have found, by address.

@@ -238,7 +238,7 @@ impl Observation {
                 }
                 ("relay", format!("{name} forges {talker_name}"))
             }
-            Event::RosterChanged { channel, target, devices, epoch } => {
+            Event::RosterChanged { channel, target, devices, epoch, .. } => {
                 let key = KeyLog {
                     name: channel.clone(),
                     target: target.clone(),

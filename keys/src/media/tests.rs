@@ -674,6 +674,39 @@ mod epochs {
         assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::UnknownKey));
     }
 
+    /// [PROTO-11.13] [PROTO-6.7]
+    #[test]
+    fn a_key_that_a_talker_has_given_opens_its_generation_alone_and_each_frame_once() {
+        let (target, device, secret, _) = started();
+        let now = Timestamp::ZERO;
+        let mut keyring = SenderKeyring::new(target, device);
+        let given = secret.key_of(target, device, 3);
+        keyring.install_epoch_key(now, &given);
+        let mut key = SenderKey::of_epoch(target, device, &secret, 3);
+        let [first, second] = [sealed(&mut key, b"hello"), sealed(&mut key, b"again")];
+        assert_eq!(opened(&mut keyring, now, &first), Ok(b"hello".to_vec()));
+        let next = sealed(&mut SenderKey::of_epoch(target, device, &secret, 4), b"next");
+        assert_eq!(opened(&mut keyring, now, &next), Err(OpenFrameError::UnknownKey));
+        // It is taken away, and comes back.
+        keyring.forget_own_key();
+        assert_eq!(opened(&mut keyring, now, &second), Err(OpenFrameError::UnknownKey));
+        keyring.install_epoch_key(now, &given);
+        assert_eq!(opened(&mut keyring, now, &first), Err(OpenFrameError::Replayed));
+        assert_eq!(opened(&mut keyring, now, &second), Ok(b"again".to_vec()));
+        // The epoch itself comes, too late.
+        keyring.set_epochs(std::slice::from_ref(&secret));
+        for frame in [first, second] {
+            assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::Replayed));
+        }
+        assert_eq!(opened(&mut keyring, now, &next), Ok(b"next".to_vec()));
+        // Of another talker it opens nothing.
+        let another = DeviceKey::generate(&SeededRandom::new(6)).id();
+        let mut other = SenderKeyring::new(target, another);
+        other.install_epoch_key(now, &secret.key_of(target, another, 3));
+        let frame = sealed(&mut SenderKey::of_epoch(target, device, &secret, 3), b"hello");
+        assert!(opened(&mut other, now, &frame).is_err());
+    }
+
     /// [PROTO-11.8]
     #[test]
     fn epochs_with_one_tag_are_told_apart_and_forgeries_move_nothing() {

@@ -73,9 +73,13 @@ pub(super) fn cost_of(message: Option<&Message>) -> Duration {
         // The channel is sealed anew, by everybody on it.
         Message::Epoch(epoch) => SIGNATURE + EPOCH + SEAL * count(epoch.seals.len()),
         Message::Key(_) | Message::Prekey(_) | Message::Offer(_) => SIGNATURE,
+        // The confirmations of hundreds of holders take as long.
+        Message::Confirmed(_) => SIGNATURE,
         // All whom only relays lead to are dialled again.
         Message::Observed(_) | Message::Candidates(_) => DIALS,
-        Message::Listening(_) | Message::Roster(_) | Message::Names(_) => CHANGE,
+        Message::Listening(_) | Message::Roster(_) | Message::Names(_) | Message::TalkersKey(_) => {
+            CHANGE
+        }
         Message::Digest(_)
         | Message::Have(_)
         | Message::Pieces(_)
@@ -84,6 +88,7 @@ pub(super) fn cost_of(message: Option<&Message>) -> Duration {
         | Message::Wanted(_)
         | Message::Route(_)
         | Message::Draining(_)
+        | Message::Confirming(_)
         | Message::Check(_) => Duration::ZERO,
     };
     MESSAGE + more

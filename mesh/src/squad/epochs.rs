@@ -13,14 +13,18 @@ use std::{
     sync::Arc,
 };
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, Prekey, Random, Signed, Timestamp};
+use hark_keys::{
+    ChannelId, DeviceId, DeviceKey, ObjectHash, Prekey, Random, Signed, TargetId, Timestamp,
+    UnixTime,
+};
 use zeroize::Zeroizing;
 
+pub(super) use self::held::HeldEpoch;
 use self::{
     handouts::Handouts,
-    held::Held,
+    held::{Arrival, Held, Standing},
     hub::{Crowd, Hub},
-    steward::Stewards,
+    steward::{Dealt, Stewards},
 };
 use super::{Event, MessageError, Purpose, Squad, targets::Choice};
 use crate::{
@@ -29,7 +33,9 @@ use crate::{
         Charter,
         content::{Capabilities, Place},
     },
-    epoch::{Attendance, EpochHeader, EpochMessage, Holders, is_near},
+    epoch::{
+        Attendance, Confirmed, Confirming, EpochHeader, EpochMessage, Holders, TalkersKey, is_near,
+    },
     message::Message,
     target::Hearing,
 };
@@ -41,6 +47,8 @@ pub(super) struct Epochs {
     hub: Hub,
     stewards: Stewards,
     handouts: Handouts,
+    /// What the calendar said, and when.
+    calendar: (UnixTime, Timestamp),
     /// What opens may be another than the voice side was told.
     changed: bool,
     told: BTreeMap<ChannelId, Opening>,
@@ -55,16 +63,31 @@ struct Opening {
 }
 
 impl Epochs {
-    pub(super) fn new(key: Arc<DeviceKey>, random: Arc<dyn Random>) -> Self {
+    pub(super) fn new(
+        calendar: (UnixTime, Timestamp),
+        key: Arc<DeviceKey>,
+        random: Arc<dyn Random>,
+    ) -> Self {
         Self {
             held: Held::new(key, Arc::clone(&random)),
             random,
             hub: Hub::default(),
             stewards: Stewards::default(),
             handouts: Handouts::default(),
+            calendar,
             changed: false,
             told: BTreeMap::new(),
         }
+    }
+
+    /// What the calendar says now.
+    pub(super) fn set_calendar(&mut self, calendar: (UnixTime, Timestamp)) {
+        self.calendar = calendar;
+    }
+
+    fn calendar(&self, now: Timestamp) -> UnixTime {
+        let (calendar, at) = self.calendar;
+        calendar + now.saturating_duration_since(at)
     }
 
     /// The link to `device` is another one, or there is none any more.
@@ -95,6 +118,16 @@ impl Epochs {
         self.held.handle_told(now, relay, number, taken);
     }
 
+    pub(super) fn handle_shown(
+        &mut self,
+        now: Timestamp,
+        relay: DeviceId,
+        number: u64,
+        taken: bool,
+    ) {
+        self.held.handle_shown(now, (relay, number), taken);
+    }
+
     pub(super) fn handle_attendance(
         &mut self,
         now: Timestamp,
@@ -110,7 +143,8 @@ impl Epochs {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        self.changed |= self.held.handle_timeout(now);
+        let calendar = self.calendar(now);
+        self.changed |= self.held.handle_timeout(now, calendar);
         self.hub.handle_timeout(now);
         self.handouts.handle_timeout(now);
     }
@@ -154,20 +188,32 @@ impl Squad {
         if self.member.is_none() || !(self.is_relay(from) || self.relays.offers(now, from)) {
             return Err(MessageError::NotSteward);
         }
-        self.epochs.stewards.take(now, from, said);
+        let calendar = self.epochs.calendar(now);
+        if !self.epochs.stewards.take(now, calendar, from, said) {
+            self.epochs.handouts.withdraw(from, said.channel, self.key.id());
+        }
         Ok(())
     }
 
-    /// An epoch came: ours is opened, and what else is in the message passed on. [PROTO-11.5]
+    /// An epoch came, by a relay that we use, or to a relay of the steward that it has named: ours is
+    /// opened, and what else is in the message passed on. [PROTO-11.5]
     pub(super) fn take_epoch(
         &mut self,
         now: Timestamp,
+        from: DeviceId,
         message: &EpochMessage,
     ) -> Result<(), MessageError> {
+        let EpochHeader { channel, issuer, .. } = *message.header.unverified();
+        let is_ours = from == issuer
+            && self.serving.is_some()
+            && self.epochs.hub.steward(channel) == Some(issuer);
+        if issuer == self.key.id() || !(is_ours || self.relays.contains(from)) {
+            return Err(MessageError::NotSteward);
+        }
         let header = message.header.verify()?;
-        let EpochHeader { channel, issuer, number, .. } = *header;
+        let number = header.number;
         let charter = Arc::clone(self.charter());
-        if issuer == self.key.id() || !may_deal(&charter, channel, issuer) {
+        if !may_deal(&charter, channel, issuer) {
             return Err(MessageError::NotSteward);
         }
         let epochs = &mut self.epochs;
@@ -184,40 +230,100 @@ impl Squad {
             return Err(MessageError::UnknownHolders);
         }
         let id = message.header.hash();
-        let own = holders.place(self.key.id());
-        let mut mine = None;
-        let mut others = false;
-        for (place, seal) in &*message.seals {
-            if Some(*place) == own {
-                mine = Some(seal);
-            } else if self.serving.is_some()
-                && let Some(device) = holders.devices().get(usize::from(*place))
-                && self.links.contains_key(device)
-                && epochs.hub.knows(*device)
-            {
-                others = true;
-                let part = [(*place, *seal)];
-                epochs.handouts.give(*device, &message.header, &holders, part);
+        let hears = hears(&charter, channel);
+        let standing = Standing::of(&holders, &hears);
+        if is_ours {
+            // Nobody is to be told of holders who are none.
+            if standing.tainted || standing.strange {
+                return Err(MessageError::UnknownHolders);
+            }
+            let device = |place: u16| holders.devices().get(usize::from(place)).copied();
+            let seals = message.seals.iter();
+            let seals = seals.filter_map(|(place, seal)| Some((device(*place)?, (*place, seal))));
+            let all: Vec<_> = seals.collect();
+            let told = all.iter().map(|(device, (_, seal))| (*device, *seal));
+            epochs.hub.dealt(now, (ObjectHash::from_bytes(id), header), &holders, told);
+            for (device, (place, seal)) in all {
+                let attached = self.links.contains_key(&device) && epochs.hub.knows(device);
+                if device != self.key.id() && attached {
+                    epochs.handouts.give(device, &message.header, &holders, [(place, *seal)]);
+                }
             }
         }
-        if self.serving.is_some() && (others || message.seals.is_empty() || self.member.is_none()) {
-            epochs.hub.dealt(now, header, &holders);
+        let own = holders.place(self.key.id());
+        let mine = message.seals.iter().find(|(place, _)| Some(*place) == own);
+        let Some((_, seal)) = mine else { return Ok(()) };
+        let relay = if is_ours { self.key.id() } else { from };
+        let named = charter.state().relay(from).is_some();
+        if epochs.held.comes_again(channel, &id, (relay, named)) {
+            return Ok(());
         }
-        if let Some(secret) = mine.and_then(|seal| epochs.held.open(&id, header, seal)) {
-            let cut = holders.devices().iter().any(|it| is_cut(&charter, channel, *it));
-            epochs.changed |=
-                epochs.held.insert(now, (channel, issuer, number), (secret, holders, cut));
+        // Who says so is asked again, and is not taken to hear.
+        let secret = epochs.held.open(&id, header, seal).ok_or(MessageError::BadSeal)?;
+        let of = (channel, issuer, number);
+        let arrival = Arrival { of, secret, holders, standing, named };
+        epochs.changed |= epochs.held.insert(now, arrival, Some(relay));
+        Ok(())
+    }
+
+    /// As a relay: a device shows that it could open its seal. [PROTO-11.12]
+    pub(super) fn take_confirming(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        said: &Confirming,
+    ) -> Result<(), MessageError> {
+        if self.epochs.hub.take_confirming(now, from, said) {
+            Ok(())
+        } else {
+            Err(MessageError::Unconfirmed)
         }
+    }
+
+    /// A relay says who holds an epoch. [PROTO-11.12]
+    pub(super) fn take_confirmed(
+        &mut self,
+        from: DeviceId,
+        said: &Confirmed,
+    ) -> Result<(), MessageError> {
+        if !self.relays.contains(from) {
+            return Err(MessageError::NotSteward);
+        }
+        self.epochs.held.take_confirmed(said).map(drop).ok_or(MessageError::Unconfirmed)
+    }
+
+    /// A talker gives us its key in an epoch that we may not hold. If it does not know ours either, we
+    /// give it ours in turn. [PROTO-11.13]
+    pub(super) fn take_talkers_key(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        message: TalkersKey,
+    ) -> Result<(), MessageError> {
+        let TalkersKey { target, key } = message;
+        let Some(channel) = target.channels().first().copied() else {
+            return Err(MessageError::Unordered);
+        };
+        let id = TargetId::of_channel(channel);
+        if !target.is_sound() || target.id() != id {
+            return Err(MessageError::Unordered);
+        }
+        if self.epochs.held.by_id(channel, &key.epoch).is_some() {
+            return Ok(());
+        }
+        self.targets.lacks_epoch(id, from, &key.epoch);
+        self.talkers.take_epoch_key(now, from, target, key);
+        self.weigh_talkers(Some(from));
         Ok(())
     }
 
     /// The charter is another one: whoever may not hear any more gets nothing sealed after this.
     pub(super) fn judge_epochs(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
-        let cut = |channel, device| is_cut(&charter, channel, device);
+        let hears = |channel, device| hears(&charter, channel)(device);
         let deals = |channel, device| may_deal(&charter, channel, device);
-        self.epochs.stewards.judge(now, cut);
-        for channel in self.epochs.held.judge(now, cut, deals) {
+        self.epochs.stewards.judge(now, |channel, device| hears(channel, device) == Some(false));
+        for channel in self.epochs.held.judge(now, hears, deals) {
             self.epochs.stewards.voided(now, channel);
         }
         self.epochs.hub.judge(deals);
@@ -245,7 +351,9 @@ impl Squad {
             self.send(to, Purpose::Epoch(id), Zeroizing::new(bytes));
         }
         if self.member.is_some() {
+            self.show_epochs(now);
             self.choose_keys(now);
+            self.give_keys(now);
             if std::mem::take(&mut self.epochs.changed) {
                 self.tell_openings();
             }
@@ -260,6 +368,29 @@ impl Squad {
         while let Some((to, said)) = self.epochs.hub.poll(now, &mut self.numbers) {
             let purpose = Purpose::Attendance(said.channel, said.number);
             self.send(to, purpose, Zeroizing::new(Message::Attendance(said).encode()));
+        }
+        while let Some((to, said)) = self.epochs.hub.poll_confirmed() {
+            if to == self.key.id() {
+                let _ = self.epochs.held.take_confirmed(&said);
+            } else if self.links.contains_key(&to) {
+                let bytes = Message::Confirmed(said).encode();
+                self.send(to, Purpose::Confirmed, Zeroizing::new(bytes));
+            }
+        }
+    }
+
+    /// Shows relays which epochs we could open. [PROTO-11.12]
+    fn show_epochs(&mut self, now: Timestamp) {
+        while let Some((to, number, said)) =
+            self.epochs.held.poll_confirming(now, &mut self.numbers)
+        {
+            if to == self.key.id() {
+                let taken = self.epochs.hub.take_confirming(now, to, &said);
+                self.epochs.held.handle_shown(now, (to, number), taken);
+            } else if self.links.contains_key(&to) {
+                let bytes = Message::Confirming(said).encode();
+                self.send(to, Purpose::Confirming(number), Zeroizing::new(bytes));
+            }
         }
     }
 
@@ -298,8 +429,9 @@ impl Squad {
         let relays = relays.filter(|it| self.is_relay(*it) || self.relays.offers(now, *it));
         // Whoever relays is among those whom it tells its steward of.
         let relays: Vec<_> = relays.chain(self.serving.as_ref().map(|_| self.key.id())).collect();
+        let calendar = self.epochs.calendar(now);
         while let Some((to, number, prekey)) =
-            self.epochs.held.poll_prekey(now, relays.iter().copied(), &mut self.numbers)
+            self.epochs.held.poll_prekey(now, calendar, relays.iter().copied(), &mut self.numbers)
         {
             if to == self.key.id() {
                 self.epochs.held.handle_told(now, to, number, true);
@@ -315,18 +447,22 @@ impl Squad {
     fn deal(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         loop {
-            let Self { epochs, liveness, key, .. } = self;
+            let Self { epochs, key, .. } = self;
             let held = |channel| (epochs.held.newest(channel), epochs.held.dealt(channel));
-            let reachable = |relay| liveness.is_reachable(relay);
-            let hears = |channel, device| may_hear(&charter, channel, device) == Some(true);
-            let dealt = epochs.stewards.poll(now, key, &*epochs.random, held, reachable, hears);
+            let hears = |channel, device| hears(&charter, channel)(device) == Some(true);
+            let at = (now, epochs.calendar(now));
+            let dealt = epochs.stewards.poll(at, key, &*epochs.random, held, hears);
             let Some(dealt) = dealt else { return };
             let EpochHeader { channel, issuer, number, .. } = *dealt.header.unverified();
-            for (relay, seals) in dealt.parts {
-                epochs.handouts.give(relay, &dealt.header, &dealt.holders, seals);
+            let named = |relay: &DeviceId| charter.state().relay(*relay).is_some();
+            let named = dealt.parts.keys().any(named);
+            let Dealt { header, holders, secret, parts } = dealt;
+            for (relay, seals) in parts {
+                epochs.handouts.give(relay, &header, &holders, seals);
             }
-            let own = (dealt.secret, dealt.holders, false);
-            epochs.changed |= epochs.held.insert(now, (channel, issuer, number), own);
+            let (of, standing) = ((channel, issuer, number), Standing::default());
+            let arrival = Arrival { of, secret, holders, standing, named };
+            epochs.changed |= epochs.held.insert(now, arrival, None);
         }
     }
 
@@ -341,7 +477,7 @@ impl Squad {
             let best = best.map(|epoch| (*epoch.secret.id(), epoch.number, &epoch.holders));
             let Some(choice) = targets.choose(now, target, own, relayed, best) else { continue };
             match choice {
-                Choice::Epoch { id, is_new } => {
+                Choice::Epoch(id) => {
                     let Some(generation) = epochs.held.take_generation(channel, &id) else {
                         continue;
                     };
@@ -350,16 +486,36 @@ impl Squad {
                         continue;
                     };
                     let secret = epoch.secret.clone();
+                    targets.set_epoch_key(target, secret.key_of(target, own, generation));
                     events.push_back(Event::OwnEpoch { target, secret, generation });
-                    if is_new && let Some(target) = targets.target(target).cloned() {
-                        let devices = epoch.holders.devices().iter().copied();
-                        let devices = devices.filter(|device| *device != own).collect();
-                        let number = epoch.number;
-                        events.push_back(Event::EpochRoster { target, number, devices });
-                    }
                 }
                 Choice::Silence => events.push_back(Event::NoKey(target)),
             }
+        }
+    }
+
+    /// Gives our keys in epochs to those of our listeners who do not hold them, and tells who holds
+    /// what. [PROTO-11.13]
+    fn give_keys(&mut self, now: Timestamp) {
+        let Self { targets, epochs, events, numbers, .. } = self;
+        let mut given = Vec::new();
+        for (target, channel) in targets.of_channels() {
+            let Some(id) = targets.epoch(target) else { continue };
+            let Some(epoch) = epochs.held.by_id(channel, &id) else { continue };
+            while let Some((to, number, message)) = targets.poll_given(now, target, epoch, numbers)
+            {
+                given.push((to, number, target, message));
+            }
+            if let Some((devices, unconfirmed)) = targets.roster(now, target, epoch)
+                && let Some(target) = targets.target(target).cloned()
+            {
+                let number = epoch.number;
+                events.push_back(Event::EpochRoster { target, number, devices, unconfirmed });
+            }
+        }
+        for (to, number, target, message) in given {
+            let bytes = Message::TalkersKey(Box::new(message)).encode();
+            self.send(to, Purpose::TalkersKey(target, number), Zeroizing::new(bytes));
         }
     }
 
@@ -415,17 +571,20 @@ impl Squad {
     }
 }
 
-/// Whether the charter lets a device hear what is said on a channel; none where it does not know the
-/// device.
-fn may_hear(charter: &Charter, channel: ChannelId, device: DeviceId) -> Option<bool> {
+/// Says of each device whether the charter lets it hear what is said on a channel; none where it does
+/// not know the device.
+fn hears(charter: &Charter, channel: ChannelId) -> impl Fn(DeviceId) -> Option<bool> {
     let state = charter.state();
-    let Some(member) = charter.owner(device) else {
-        let known = charter.is_known(charter.member_of(device))
-            || charter.members().any(|member| state.is_retired(member, device));
-        return known.then_some(false);
-    };
+    let target = Target::of_channel(channel);
     let all: BTreeSet<_> = state.linked(channel).chain([channel]).collect();
-    Some(Target::of_channel(channel).reaches(state, member, &all))
+    move |device| {
+        let Some(member) = charter.owner(device) else {
+            let known = charter.is_known(charter.member_of(device))
+                || charter.members().any(|member| state.is_retired(member, device));
+            return known.then_some(false);
+        };
+        Some(target.reaches(state, member, &all))
+    }
 }
 
 /// Whether the charter lets a device deal epochs of a channel.
@@ -433,12 +592,6 @@ fn may_deal(charter: &Charter, channel: ChannelId, device: DeviceId) -> bool {
     let place = Place::Channel(channel);
     let speaks = |member| charter.state().allows(member, Capabilities::SPEAK, place);
     charter.owner(device).is_some_and(speaks)
-}
-
-/// Whether a device may not hear a channel. One that the charter does not know yet has come by the
-/// steward's charter.
-fn is_cut(charter: &Charter, channel: ChannelId, device: DeviceId) -> bool {
-    may_hear(charter, channel, device) == Some(false)
 }
 
 /// The holders of an epoch, but for one device.

@@ -1,7 +1,8 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use hark_keys::{
-    ChannelId, DecodeError, DeviceId, EpochSecret, KeySecret, MemberId, SignatureError, TargetId,
+    ChannelId, DecodeError, DeviceId, EpochKey, EpochSecret, KeySecret, MemberId, SignatureError,
+    TargetId,
 };
 use zeroize::Zeroizing;
 
@@ -128,7 +129,8 @@ pub enum Event {
         /// The key.
         secret: KeySecret,
     },
-    /// Exactly these hold the epoch that our speech to a target is sealed with. [PROTO-11.6]
+    /// Nobody but these holds the key that our speech to a target is sealed with in an epoch.
+    /// [PROTO-11.6] [PROTO-11.12]
     EpochRoster {
         /// Of this target.
         target: Target,
@@ -136,6 +138,8 @@ pub enum Event {
         number: u64,
         /// In ascending order; not this device itself.
         devices: Vec<DeviceId>,
+        /// Those of them who have not shown in time that they hold it: they may not hear us.
+        unconfirmed: Vec<DeviceId>,
     },
     /// Seal what goes to the target with our key in this epoch from now on. Each comes once.
     OwnEpoch {
@@ -188,6 +192,17 @@ pub enum Event {
         hearing: Hearing,
         /// Its key.
         secret: KeySecret,
+    },
+    /// What `device` says to the target opens with this, too, and reaches us so. [PROTO-11.13]
+    TalkerEpochKey {
+        /// The talker.
+        device: DeviceId,
+        /// What it talks to.
+        target: TargetId,
+        /// Through what we hear it; a later event replaces it.
+        hearing: Hearing,
+        /// Its key in an epoch that we do not hold.
+        key: EpochKey,
     },
     /// What `device` says to the target reaches us otherwise from now on, or not at all.
     TalkerHeard {
@@ -376,6 +391,12 @@ pub enum MessageError {
     /// An epoch for those who hold another one that is not known here: all of them are to be named.
     #[error("an epoch whose holders build upon others that are not known")]
     UnknownHolders,
+    /// A seal that does not open, or to which our confirmation would not be known.
+    #[error("a seal that does not open")]
+    BadSeal,
+    /// What shows that somebody holds an epoch, and does not, or of an epoch that is not known here.
+    #[error("no confirmation of an epoch that is known here")]
+    Unconfirmed,
     /// An epoch whose number is too high to be the next. [PROTO-11.11]
     #[error("an epoch whose number leaves too many out")]
     FarEpoch,

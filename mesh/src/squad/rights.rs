@@ -119,6 +119,9 @@ impl Squad {
                 TalkerChange::Hear { device, target, hearing } => {
                     Event::TalkerHeard { device, target, hearing }
                 }
+                TalkerChange::InstallInEpoch { device, target, hearing, key } => {
+                    Event::TalkerEpochKey { device, target, hearing, key }
+                }
                 TalkerChange::Remove { device, target } => Event::TalkerKeyGone { device, target },
             });
         }

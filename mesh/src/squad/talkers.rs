@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, DeviceId, KeySecret, MemberId, TargetId};
+use hark_keys::{
+    ChannelId, DeviceId, EPOCH_KEY_LIFETIME, EpochKey, KeySecret, MemberId, TargetId, Timestamp,
+};
 
 use super::MessageError;
 use crate::{Target, charter::State, message::KeyMessage, target::Hearing};
@@ -10,6 +12,19 @@ use crate::{Target, charter::State, message::KeyMessage, target::Hearing};
 pub(super) struct Talkers {
     own: DeviceId,
     keys: BTreeMap<DeviceId, BTreeMap<TargetId, Held>>,
+    /// Those in epochs that we do not hold. [PROTO-11.13]
+    in_epochs: BTreeMap<DeviceId, BTreeMap<TargetId, HeldInEpoch>>,
+}
+
+/// A talker's key in an epoch.
+struct HeldInEpoch {
+    target: Target,
+    /// The key, until the voice side is told it.
+    fresh: Option<EpochKey>,
+    /// How it reaches us, as the voice side was told last.
+    told: Hearing,
+    /// When nobody seals with it any more.
+    until: Timestamp,
 }
 
 /// The newest key of a talker for a target.
@@ -30,12 +45,13 @@ struct Held {
 pub(super) enum TalkerChange {
     Install { device: DeviceId, target: TargetId, hearing: Hearing, secret: KeySecret },
     Hear { device: DeviceId, target: TargetId, hearing: Hearing },
+    InstallInEpoch { device: DeviceId, target: TargetId, hearing: Hearing, key: EpochKey },
     Remove { device: DeviceId, target: TargetId },
 }
 
 impl Talkers {
     pub(super) fn new(own: DeviceId) -> Self {
-        Self { own, keys: BTreeMap::new() }
+        Self { own, keys: BTreeMap::new(), in_epochs: BTreeMap::new() }
     }
 
     /// Takes a key message, whose signature is good, from the linked peer `from`; says whether it
@@ -69,6 +85,31 @@ impl Talkers {
         let (target, fresh) = (target.clone(), Some(secret.clone()));
         targets.insert(id, Held { target, number, fresh, told, came });
         Ok(true)
+    }
+
+    /// Takes the key of the linked peer `from` in an epoch that we do not hold, the last that it has
+    /// given. Of too many targets one goes: it is given again when its key is another.
+    pub(super) fn take_epoch_key(
+        &mut self,
+        now: Timestamp,
+        from: DeviceId,
+        target: Target,
+        key: EpochKey,
+    ) {
+        let targets = self.in_epochs.entry(from).or_default();
+        if targets.len() >= TALKER_TARGETS_MAX && !targets.contains_key(&target.id()) {
+            targets.pop_first();
+        }
+        let (told, until) = (Hearing::default(), now + EPOCH_KEY_LIFETIME);
+        targets.insert(target.id(), HeldInEpoch { target, fresh: Some(key), told, until });
+    }
+
+    /// Forgets keys in epochs that nobody seals with any more; the voice side does so by itself.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        for targets in self.in_epochs.values_mut() {
+            targets.retain(|_, held| held.until > now);
+        }
+        self.in_epochs.retain(|_, targets| !targets.is_empty());
     }
 
     /// Weighs the keys of `device`, or of all, by what everyone may: what the voice side must be
@@ -106,12 +147,31 @@ impl Talkers {
                 held.told = hearing;
             }
         }
+        let weighed =
+            self.in_epochs.iter_mut().filter(|(of, _)| device.is_none_or(|it| it == **of));
+        for (device, targets) in weighed {
+            let (device, speaker) = (*device, member(*device));
+            for (target, held) in targets {
+                let target = *target;
+                let hearing = speaker.map(|it| held.target.hearing(state, it, own, listening));
+                let hearing = hearing.unwrap_or_default();
+                if let Some(key) = held.fresh.take() {
+                    let hearing = hearing.clone();
+                    changes.push(TalkerChange::InstallInEpoch { device, target, hearing, key });
+                } else if hearing != held.told {
+                    let hearing = hearing.clone();
+                    changes.push(TalkerChange::Hear { device, target, hearing });
+                }
+                held.told = hearing;
+            }
+        }
         changes
     }
 
     /// Forgets the keys of `device`; says whether there were any.
     pub(super) fn remove(&mut self, device: DeviceId) -> bool {
-        self.keys.remove(&device).is_some()
+        let in_epochs = self.in_epochs.remove(&device).is_some();
+        self.keys.remove(&device).is_some() || in_epochs
     }
 }
 

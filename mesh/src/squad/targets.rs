@@ -6,15 +6,18 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp};
+use hark_keys::{ChannelId, DeviceId, DeviceKey, EpochKey, MemberId, Random, TargetId, Timestamp};
 
 use crate::{
     Target,
     charter::{Charter, State},
-    epoch::Holders,
+    epoch::{Holders, TalkersKey},
     message::RECIPIENTS_MAX,
     sender_keys::{KeyChange, KeyDelivery, SenderKeys},
-    squad::epochs::others,
+    squad::{
+        epochs::{HeldEpoch, others},
+        telling::Telling,
+    },
     topology::Plan,
 };
 
@@ -34,7 +37,15 @@ struct Keyed {
     keys: SenderKeys,
     plan: Plan,
     epoch: Option<InEpoch>,
+    /// Who was told last to hold the epoch, and of what that was made.
+    shown: Option<(Shown, Roster)>,
 }
+
+/// The epoch, how many have confirmed it in time once that is over, and how many have its key of us.
+type Shown = ([u8; 32], Option<usize>, usize);
+
+/// All who hold the key, and those of them who may not hear us.
+pub(super) type Roster = (Vec<DeviceId>, Vec<DeviceId>);
 
 /// A target that is sealed with the key of an epoch instead of our own.
 struct InEpoch {
@@ -46,12 +57,35 @@ struct InEpoch {
     renew_at: Option<Timestamp>,
     /// When our own key is used again if no other epoch has come.
     until: Option<Timestamp>,
+    /// Our key in it, since when it seals, and whether it has.
+    key: Option<EpochKey>,
+    began: Timestamp,
+    used: bool,
+    /// Listeners who do not hold the epoch, and are given this key. [PROTO-11.13]
+    given: BTreeMap<DeviceId, Telling<()>>,
+    /// Those of them who have gone since.
+    left: BTreeSet<DeviceId>,
+    /// Those who hold the epoch by the word of others, but have told us otherwise.
+    lacking: BTreeSet<DeviceId>,
+}
+
+impl InEpoch {
+    /// `device` hears us no more, `at_once` where it may not: a key that it was given is replaced.
+    fn lose(&mut self, now: Timestamp, device: DeviceId, at_once: bool) {
+        self.lacking.remove(&device);
+        if self.given.remove(&device).is_some() {
+            self.left.insert(device);
+            // There are 256 keys in an epoch: nobody uses them up by coming and going.
+            let at = if at_once { now } else { now.max(self.began + GENERATION_MIN) };
+            self.renew_at = Some(self.renew_at.map_or(at, |known| known.min(at)));
+        }
+    }
 }
 
 /// What a target is sealed with from now on.
 pub(super) enum Choice {
-    /// Another key of an epoch, which `is_new` or was in use before.
-    Epoch { id: [u8; 32], is_new: bool },
+    /// Another key of this epoch.
+    Epoch([u8; 32]),
     /// Nothing, until there is a key that nobody holds who may not.
     Silence,
 }
@@ -99,7 +133,7 @@ impl Targets {
                 let last = generations.get(&id).copied().unwrap_or(0);
                 let keys =
                     SenderKeys::new(target.clone(), Arc::clone(key), Arc::clone(random), last);
-                Keyed { target, keys, plan: Plan::default(), epoch: None }
+                Keyed { target, keys, plan: Plan::default(), epoch: None, shown: None }
             });
         }
         gone
@@ -148,7 +182,9 @@ impl Targets {
                         all.clone().chain(all.flat_map(|it| state.linked(it))).collect();
                     keyed.target.hearing(state, own, it.member, &all).is_reached()
                 });
-                if went && !gone.contains(device) {
+                let went = went && !gone.contains(device);
+                keyed.epoch.iter_mut().for_each(|epoch| epoch.lose(now, *device, !went));
+                if went {
                     keyed.keys.leave(now, *device);
                 } else {
                     revoked.push(*device);
@@ -173,6 +209,8 @@ impl Targets {
             if keyed.keys.members().contains(&device) {
                 keyed.keys.join(now, device);
             }
+            let given = keyed.epoch.iter_mut().filter_map(|epoch| epoch.given.get_mut(&device));
+            given.for_each(Telling::link_up);
         }
     }
 
@@ -180,6 +218,9 @@ impl Targets {
     pub(super) fn revoke(&mut self, now: Timestamp, devices: &[DeviceId]) {
         for keyed in self.keyed.values_mut() {
             keyed.keys.revoke(now, devices.iter().copied());
+            if let Some(epoch) = &mut keyed.epoch {
+                devices.iter().for_each(|device| epoch.lose(now, *device, true));
+            }
         }
     }
 
@@ -187,6 +228,7 @@ impl Targets {
     pub(super) fn leave(&mut self, now: Timestamp, device: DeviceId) {
         for keyed in self.keyed.values_mut() {
             keyed.keys.leave(now, device);
+            keyed.epoch.iter_mut().for_each(|epoch| epoch.lose(now, device, false));
         }
     }
 
@@ -227,7 +269,7 @@ impl Targets {
                 return Some(Choice::Silence);
             }
             if !waits || epoch.until.is_none_or(|until| until <= now) {
-                keyed.epoch = None;
+                (keyed.epoch, keyed.shown) = (None, None);
                 keyed.keys.resume(now);
             }
             return None;
@@ -235,20 +277,124 @@ impl Targets {
         if keyed.epoch.is_none() {
             keyed.keys.pause();
         }
-        let known = keyed.epoch.as_ref().filter(|epoch| epoch.id == Some(id));
-        let is_new = known.is_none();
-        if known.is_some_and(|epoch| epoch.renew_at.is_none_or(|at| at > now)) {
+        let known = keyed.epoch.take().filter(|epoch| epoch.id == Some(id));
+        if known.as_ref().is_some_and(|epoch| epoch.renew_at.is_none_or(|at| at > now)) {
+            keyed.epoch = known;
             return None;
         }
-        let holders = holders.clone();
-        keyed.epoch = Some(InEpoch { id: Some(id), holders, renew_at: None, until: None });
-        Some(Choice::Epoch { id, is_new })
+        keyed.epoch = Some(InEpoch {
+            id: Some(id),
+            holders: holders.clone(),
+            renew_at: None,
+            until: None,
+            key: None,
+            began: now,
+            used: false,
+            given: BTreeMap::new(),
+            left: BTreeSet::new(),
+            lacking: known.map(|epoch| epoch.lacking).unwrap_or_default(),
+        });
+        Some(Choice::Epoch(id))
+    }
+
+    /// What `target` is sealed with from now on, after [`Choice::Epoch`].
+    pub(super) fn set_epoch_key(&mut self, target: TargetId, key: EpochKey) {
+        if let Some(epoch) = self.keyed.get_mut(&target).and_then(|keyed| keyed.epoch.as_mut()) {
+            epoch.key = Some(key);
+        }
+    }
+
+    /// The epoch that `target` is sealed with.
+    pub(super) fn epoch(&self, target: TargetId) -> Option<[u8; 32]> {
+        self.keyed.get(&target)?.epoch.as_ref()?.id
+    }
+
+    /// `device` seals for `target` with another `epoch`, which we do not hold: nor may it hold ours.
+    pub(super) fn lacks_epoch(&mut self, target: TargetId, device: DeviceId, epoch: &[u8; 32]) {
+        if let Some(Keyed { keys, epoch: Some(ours), .. }) = self.keyed.get_mut(&target)
+            && ours.id.is_some_and(|id| id != *epoch)
+            && keys.members().contains(&device)
+        {
+            ours.lacking.insert(device);
+        }
+    }
+
+    /// The next of our listeners to be given our key in `epoch`, which `target` is sealed with: those
+    /// who are no holders; and while we talk, those who have not shown that they are. [PROTO-11.13]
+    pub(super) fn poll_given(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        epoch: &HeldEpoch,
+        numbers: &mut u64,
+    ) -> Option<(DeviceId, u64, TalkersKey)> {
+        let Keyed { target, keys, epoch: Some(ours), .. } = self.keyed.get_mut(&target)? else {
+            return None;
+        };
+        let key = ours.key.as_ref()?;
+        for device in keys.members() {
+            let lacks = ours.given.contains_key(device)
+                || ours.lacking.contains(device)
+                || ours.holders.place(*device).is_none()
+                || ours.used && epoch.is_unconfirmed(now, *device);
+            if lacks
+                && let Some(number) = ours.given.entry(*device).or_default().poll(now, &(), numbers)
+            {
+                let message = TalkersKey { target: target.clone(), key: key.clone() };
+                return Some((*device, number, message));
+            }
+        }
+        None
+    }
+
+    /// `device` has taken, or not, the key that it was given.
+    pub(super) fn handle_given(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        (device, number): (DeviceId, u64),
+        taken: bool,
+    ) {
+        let epoch = self.keyed.get_mut(&target).and_then(|keyed| keyed.epoch.as_mut());
+        if let Some(telling) = epoch.and_then(|epoch| epoch.given.get_mut(&device)) {
+            telling.handle_answer(now, number, taken);
+        }
+    }
+
+    /// All who hold what `target` is sealed with, but for us, and those of them who have not shown
+    /// it, where that was not told before.
+    pub(super) fn roster(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        epoch: &HeldEpoch,
+    ) -> Option<Roster> {
+        let own = self.key.id();
+        let keyed = self.keyed.get_mut(&target)?;
+        let ours = keyed.epoch.as_ref()?;
+        let (confirmed, late) = epoch.confirmations(now);
+        let of = (ours.id?, late.then_some(confirmed), ours.given.len() + ours.left.len());
+        if keyed.shown.as_ref().is_some_and(|(shown, _)| *shown == of) {
+            return None;
+        }
+        let hears = |device: &DeviceId| ours.given.get(device).is_some_and(Telling::is_taken);
+        let given = ours.given.keys().chain(&ours.left).copied();
+        let all: BTreeSet<_> = others(&ours.holders, own).chain(given).collect();
+        let unconfirmed = all.iter().copied();
+        let unconfirmed =
+            unconfirmed.filter(|device| epoch.is_unconfirmed(now, *device) && !hears(device));
+        let roster = (all.iter().copied().collect(), unconfirmed.collect());
+        let same = |(shown, told): &(Shown, Roster)| shown.0 == of.0 && *told == roster;
+        let is_new = !keyed.shown.as_ref().is_some_and(same);
+        keyed.shown = Some((of, roster.clone()));
+        is_new.then_some(roster)
     }
 
     /// The key in use for `target` has sealed its first frame. [PROTO-6.6]
     pub(super) fn handle_used(&mut self, now: Timestamp, target: TargetId) {
         match self.keyed.get_mut(&target) {
             Some(Keyed { epoch: Some(epoch), .. }) => {
+                epoch.used = true;
                 epoch.renew_at.get_or_insert(now + GENERATION_MAX);
             }
             Some(keyed) => keyed.keys.handle_used(now),
@@ -293,7 +439,14 @@ impl Targets {
         own: DeviceId,
     ) -> impl Iterator<Item = (TargetId, &Target, Vec<DeviceId>, bool)> {
         self.keyed.iter().map(move |(id, keyed)| match &keyed.epoch {
-            Some(epoch) => (*id, &keyed.target, others(&epoch.holders, own).collect(), true),
+            Some(epoch) => {
+                let taken = |(device, telling): (&DeviceId, &Telling<()>)| {
+                    (telling.is_taken() && keyed.keys.members().contains(device)).then_some(*device)
+                };
+                let given = epoch.given.iter().filter_map(taken);
+                let given = given.filter(|device| epoch.holders.place(*device).is_none());
+                (*id, &keyed.target, others(&epoch.holders, own).chain(given).collect(), true)
+            }
             None => (*id, &keyed.target, keyed.keys.hearers().collect(), false),
         })
     }
@@ -314,7 +467,12 @@ impl Targets {
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let keys = self.keyed.values().filter_map(|keyed| keyed.keys.timeout());
         let epochs = self.keyed.values().filter_map(|keyed| keyed.epoch.as_ref());
-        keys.chain(epochs.flat_map(|epoch| epoch.renew_at.into_iter().chain(epoch.until))).min()
+        let epochs = epochs.flat_map(|epoch| {
+            let given = epoch.given.values().filter_map(Telling::timeout);
+            let sealing = given.chain(epoch.renew_at).filter(|_| epoch.id.is_some());
+            sealing.chain(epoch.until)
+        });
+        keys.chain(epochs).min()
     }
 }
 
@@ -326,10 +484,13 @@ const OWN_KEY_MAX: usize = 32;
 const OWN_KEY_AGAIN: usize = 24;
 
 /// How long nothing is said while a new epoch is on its way. [PROTO-11.9]
-const WAIT_MAX: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_millis(900);
 
 /// How long a talker's key in an epoch seals.
 const GENERATION_MAX: Duration = Duration::from_secs(60);
+
+/// How long it seals at least, where somebody goes who was given it.
+const GENERATION_MIN: Duration = Duration::from_secs(3);
 
 /// Targets that are keyed at once; further ones are not.
 const TARGETS_MAX: usize = 64;

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, DeviceKey, KeySecret, Random, SeededRandom, TargetId, Timestamp};
+use hark_keys::{
+    DeviceId, DeviceKey, KeySecret, Random, SeededRandom, TargetId, Timestamp, UnixTime,
+};
 
 use super::*;
 
@@ -177,6 +179,7 @@ impl World {
             },
             generations: node.disk_generations.clone(),
             names: BTreeMap::new(),
+            calendar: UnixTime::from_secs(1_800_000_000),
         };
         node.squad = Some(Squad::new(self.now, config, random));
         self.pump();
@@ -670,7 +673,8 @@ impl Node {
             | Event::Evicted { .. }
             | Event::Moved { .. }
             | Event::TargetGone(_) => panic!("nobody was removed here"),
-            Event::OwnEpoch { .. }
+            Event::TalkerEpochKey { .. }
+            | Event::OwnEpoch { .. }
             | Event::EpochRoster { .. }
             | Event::NoKey(_)
             | Event::Epochs { .. }

@@ -66,6 +66,7 @@ impl Controlled for Fake {
             cpu_percent: 0.0,
             peers: vec![bob],
             roster: Vec::new(),
+            unconfirmed: Vec::new(),
             router: None,
             checked: Vec::new(),
             trouble: None,

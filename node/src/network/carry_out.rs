@@ -62,9 +62,10 @@ impl Runner {
                 Some(VoiceCommand::UseEpoch { target, tag, secret, generation })
             }
             squad::Event::NoKey(target) => Some(VoiceCommand::DropKey(target)),
-            squad::Event::EpochRoster { target, number, devices } => {
+            squad::Event::EpochRoster { target, number, devices, unconfirmed } => {
                 let names = self.view.target_names(squad, &target);
-                let event = self.view.roster_changed(&target, names, number, devices);
+                let roster = (devices, unconfirmed);
+                let event = self.view.roster_changed(&target, names, number, roster);
                 self.config.publisher.publish(event);
                 None
             }
@@ -131,6 +132,12 @@ impl Runner {
                 let priority = hearing.priority;
                 Some(VoiceCommand::SetHeard { device, target, heard, priority })
             }
+            squad::Event::TalkerEpochKey { device, target, hearing, key } => {
+                after = self.volume_of(device);
+                let heard = hearing.channels.into_iter().map(Net::Channel).collect();
+                let tag = charter.target_tag(target);
+                Some(VoiceCommand::InstallEpochKey { device, target, tag, heard, key })
+            }
             squad::Event::TalkerKeyGone { device, target } => {
                 Some(VoiceCommand::RemoveKey { device, target })
             }
@@ -187,7 +194,8 @@ impl Runner {
             squad::Event::RosterChanged { target, generation, step, devices } => {
                 let names = self.view.target_names(squad, &target);
                 let epoch = u64::from(generation) * 16 + u64::from(step);
-                let event = self.view.roster_changed(&target, names, epoch, devices);
+                let roster = (devices, Vec::new());
+                let event = self.view.roster_changed(&target, names, epoch, roster);
                 self.config.publisher.publish(event);
                 None
             }

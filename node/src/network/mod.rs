@@ -399,6 +399,7 @@ impl Runner {
             directory,
             generations: self.generations.clone(),
             names: store.names()?,
+            calendar: self.config.clock.unix(),
             charter,
         };
         let mut squad = Squad::new(now, squad, Arc::new(SystemRandom));
@@ -603,6 +604,9 @@ impl Runner {
     fn tick(&mut self, now: Timestamp) -> anyhow::Result<()> {
         self.next_tick = now + TICK;
         self.ticks += 1;
+        if let Some(squad) = &mut self.squad {
+            squad.set_calendar(now, self.config.clock.unix());
+        }
         self.join(now)?;
         if self.ready_at.is_some_and(|at| now >= at) && self.squad.is_some() {
             self.ready_at = None;

@@ -31,6 +31,7 @@ pub(super) struct View {
     /// Why what the person chooses is not kept.
     pub(super) forgetful: Option<String>,
     roster: Vec<DeviceText>,
+    unconfirmed: Vec<DeviceText>,
     /// What this device talks to just now.
     talking_to: Vec<String>,
     peers: BTreeMap<DeviceId, Peer>,
@@ -111,6 +112,7 @@ impl View {
             troubles: BTreeMap::new(),
             forgetful: None,
             roster: vec![DeviceText(device)],
+            unconfirmed: Vec::new(),
             talking_to: Vec::new(),
             peers: BTreeMap::new(),
             relays: BTreeMap::new(),
@@ -379,6 +381,7 @@ impl View {
             cpu_percent: self.cpu_percent,
             peers,
             roster: self.roster.clone(),
+            unconfirmed: self.unconfirmed.clone(),
             router: None,
             checked: Vec::new(),
             trouble: {
@@ -435,22 +438,25 @@ impl View {
         })
     }
 
-    /// Exactly these and this device hold the key of what is called `names`.
+    /// Exactly these and this device were given the key of what is called `names`; those of them who
+    /// are unconfirmed may not hear.
     pub(super) fn roster_changed(
         &mut self,
         target: &Target,
         names: Vec<String>,
         epoch: u64,
-        devices: Vec<DeviceId>,
+        (devices, unconfirmed): (Vec<DeviceId>, Vec<DeviceId>),
     ) -> Event {
         self.roster = devices.into_iter().map(DeviceText).collect();
         self.roster.push(DeviceText(self.device));
         self.roster.sort();
+        self.unconfirmed = unconfirmed.into_iter().map(DeviceText).collect();
         Event::RosterChanged {
             channel: names.join("+"),
             target: TargetText::from(target),
             epoch,
             devices: self.roster.clone(),
+            unconfirmed: self.unconfirmed.clone(),
         }
     }
 

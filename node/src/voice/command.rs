@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use hark_keys::{DeviceId, DeviceKey, EpochSecret, KeySecret, TargetId};
+use hark_keys::{DeviceId, DeviceKey, EpochKey, EpochSecret, KeySecret, TargetId};
 use hark_mesh::topology::Plan;
 
 use super::nets::{Net, NetSettings};
@@ -116,6 +116,19 @@ pub enum VoiceCommand {
         heard: Vec<Net>,
         /// Whether it comes before all other targets.
         priority: bool,
+    },
+    /// A talker's key in an epoch that we do not hold came. [PROTO-11.13]
+    InstallEpochKey {
+        /// Whose key.
+        device: DeviceId,
+        /// What it talks to with it.
+        target: TargetId,
+        /// What its datagrams are marked with. [PROTO-7.1]
+        tag: [u8; 4],
+        /// The nets through which that reaches us, by the rights of both.
+        heard: Vec<Net>,
+        /// The key.
+        key: EpochKey,
     },
     /// Forget a talker's keys to one target.
     RemoveKey {

@@ -1,7 +1,7 @@
 //! The keys of one talker: a ring for each target that it talks to, and what is heard of it.
 
 use hark_keys::{
-    DeviceId, EpochSecret, KeySecret, OpenFrameError, SenderKeyring, TargetId, Timestamp,
+    DeviceId, EpochKey, EpochSecret, KeySecret, OpenFrameError, SenderKeyring, TargetId, Timestamp,
 };
 
 use super::nets::Net;
@@ -64,6 +64,19 @@ impl Keyrings {
         if !heard.is_empty() || ring.keys.is_empty() {
             (ring.heard, ring.priority) = (heard, priority);
         }
+    }
+
+    /// Takes a key to `target` in an epoch, and how that is heard from now on.
+    pub fn install_epoch_key(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        (tag, heard): ([u8; 4], Vec<Net>),
+        key: &EpochKey,
+    ) {
+        let Some(ring) = self.ring(now, target, (tag, heard, false)) else { return };
+        ring.keys.install_epoch_key(now, key);
+        ring.keys.set_own_key_open(!ring.heard.is_empty());
     }
 
     /// Opens what goes to `target` with these epochs as well, and with no others.

@@ -166,6 +166,11 @@ impl Pipeline {
                     talker.set_heard(target, heard, priority);
                 }
             }
+            VoiceCommand::InstallEpochKey { device, target, tag, heard, key } => {
+                if let Some(talker) = self.talker(now, device) {
+                    talker.install_epoch_key(now, target, (tag, heard), &key);
+                }
+            }
             VoiceCommand::RemoveKey { device, target } => {
                 if let Some(talker) = self.talkers.get_mut(&device) {
                     talker.remove_key(target);

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use hark_keys::{
-    DeviceId, EpochSecret, FrameNumber, KeySecret, OpenFrameError, TargetId, Timestamp,
+    DeviceId, EpochKey, EpochSecret, FrameNumber, KeySecret, OpenFrameError, TargetId, Timestamp,
 };
 use hark_mesh::datagram::{Account, DropReason, FrameHeader, KIND_PROOF, Report, Slot, Voice};
 
@@ -106,6 +106,18 @@ impl Talker {
         secret: &KeySecret,
     ) {
         self.keyrings.install(now, target, tag, heard, priority, secret);
+        self.open_keyless(now, tag);
+    }
+
+    /// The same with a key of the talker's in an epoch.
+    pub fn install_epoch_key(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        (tag, heard): ([u8; 4], Vec<Net>),
+        key: &EpochKey,
+    ) {
+        self.keyrings.install_epoch_key(now, target, (tag, heard), key);
         self.open_keyless(now, tag);
     }
 

@@ -213,6 +213,7 @@ impl Member {
             directory: Directory::default(),
             generations: BTreeMap::new(),
             names: BTreeMap::new(),
+            calendar: Clock.unix(),
         };
         let squad = Squad::new(Clock.now(), config, Arc::new(SystemRandom));
         let (edits, orders) = unbounded_channel();

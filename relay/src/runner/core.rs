@@ -276,6 +276,7 @@ impl Core {
             directory,
             generations: BTreeMap::new(),
             names: BTreeMap::new(),
+            calendar: self.clock.unix(),
             charter,
         };
         let mut squad = Squad::new(now, squad, Arc::new(SystemRandom));

@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
 use hark_keys::{
-    ChannelId, Cosigned, EpochDealer, KeySecret, Prekey, PrekeySecret, SeededRandom, Signable,
-    Signed, Timestamp, decode, encode,
+    ChannelId, Cosigned, EpochDealer, KeySecret, ObjectHash, Prekey, PrekeySecret, SeededRandom,
+    Signable, Signed, Timestamp, UnixTime, decode, encode,
 };
 use hark_mesh::{
     ADDRESSES_MAX, Directory, List, MemberRecord, Target,
@@ -13,7 +13,8 @@ use hark_mesh::{
     },
     clean_name,
     epoch::{
-        ATTENDANCE_MAX, Attendance, EpochHeader, EpochMessage, HOLDERS_MAX, Holders, SEALS_MAX,
+        ATTENDANCE_MAX, Attendance, Confirmed, Confirming, EpochHeader, EpochMessage, HOLDERS_MAX,
+        Holders, SEALS_MAX, TalkersKey,
     },
     message::{
         Acknowledgement, CANDIDATES_MAX, Candidates, Check, CheckNonce, KeyMessage, LISTENING_MAX,
@@ -100,6 +101,17 @@ fn is_message(bytes: &[u8]) -> bool {
                 }
             }
             epoch.header.verify().is_ok()
+        }
+        Message::Confirming(_) => true,
+        Message::Confirmed(said) => {
+            let holders = Holders::new([WORLD.bob.key.id(), WORLD.cid.key.id()]);
+            let secret = EpochDealer::generate(&SeededRandom::new(9)).secret([7; 32]);
+            let devices = said.devices(&secret, &holders);
+            devices.is_some_and(|devices| devices.iter().all(|it| holders.place(*it).is_some()))
+        }
+        Message::TalkersKey(message) => {
+            check_target(&message.target);
+            true
         }
         Message::Have(have) => {
             let lacking = WORLD.charter.lacking(&have);
@@ -197,6 +209,16 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     }
     let message = |message: Message| [&[BYTES][..], &message.encode()].concat();
     let (prekey, epoch) = epoch();
+    let secret = EpochDealer::generate(&SeededRandom::new(9)).secret([7; 32]);
+    let (channel, id) = (WORLD.voice, ObjectHash::from_bytes([7; 32]));
+    let confirmation = secret.confirmation(bob.key.id());
+    let confirming = Confirming { channel, epoch: id, confirmation };
+    let places = List::truncated([1]);
+    let first = bob.key.id().min(WORLD.cid.key.id());
+    let sum = secret.confirmation(first);
+    let confirmed = Confirmed { channel, epoch: id, places, sum };
+    let target = Target::of_channel(channel);
+    let talkers_key = TalkersKey { key: secret.key_of(target.id(), bob.key.id(), 3), target };
     let said = Attendance {
         number: 3,
         channel: WORLD.voice,
@@ -244,6 +266,9 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("bytes_prekey", message(Message::Prekey(prekey))),
         ("bytes_attendance", message(Message::Attendance(said))),
         ("bytes_epoch", message(Message::Epoch(Box::new(epoch)))),
+        ("bytes_confirming", message(Message::Confirming(confirming))),
+        ("bytes_confirmed", message(Message::Confirmed(confirmed))),
+        ("bytes_talkers_key", message(Message::TalkersKey(Box::new(talkers_key)))),
         ("bytes_digest", message(Message::Digest(WORLD.charter.digest()))),
         ("bytes_have", message(Message::Have(WORLD.charter.have()))),
         ("bytes_past", message(Message::of_past(&past()).remove(0))),
@@ -259,7 +284,7 @@ fn epoch() -> (Signed<Prekey>, EpochMessage) {
     let random = SeededRandom::new(9);
     let (bob, cid) = (&WORLD.bob.key, &WORLD.cid.key);
     let secret = PrekeySecret::generate(&random);
-    let prekey = Prekey { device: cid.id(), number: 1, key: secret.public() };
+    let prekey = Prekey::new(cid.id(), UnixTime::from_secs(1_800_000_000), &secret);
     let dealer = EpochDealer::generate(&random);
     let holders = Holders::new([bob.id(), cid.id(), WORLD.founder.key.id()]);
     let base = Holders::new([bob.id(), cid.id()]);

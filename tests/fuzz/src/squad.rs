@@ -8,7 +8,7 @@ use std::{
 };
 
 use hark_keys::{
-    ChannelId, DeviceId, KeySecret, MemberId, SeededRandom, Signed, TargetId, Timestamp,
+    ChannelId, DeviceId, KeySecret, MemberId, SeededRandom, Signed, TargetId, Timestamp, UnixTime,
 };
 use hark_mesh::{
     Dial, Directory, List, Target, Way,
@@ -85,6 +85,7 @@ impl Run {
             directory: Directory::default(),
             generations: generations.clone(),
             names: BTreeMap::new(),
+            calendar: UnixTime::from_secs(1_800_000_000),
         };
         Self {
             squad: Squad::new(Timestamp::ZERO, config, Arc::new(SeededRandom::new(1))),

@@ -32,6 +32,8 @@ struct Handout {
     sent: Option<(u64, usize)>,
     /// When to send it again; never, once all is taken.
     again_at: Option<Timestamp>,
+    /// How often it was not taken.
+    refused: u32,
 }
 
 impl Handouts {
@@ -48,8 +50,8 @@ impl Handouts {
         let seals = seals.into_iter().collect();
         let base = self.waiting.remove(&key).and_then(|handout| handout.base);
         let (header, holders) = (header.clone(), holders.clone());
-        let handout =
-            Handout { header, holders, seals, base, sent: None, again_at: Some(Timestamp::ZERO) };
+        let again_at = Some(Timestamp::ZERO);
+        let handout = Handout { header, holders, seals, base, sent: None, again_at, refused: 0 };
         self.waiting.insert(key, handout);
         self.ready.insert(key);
     }
@@ -78,7 +80,9 @@ impl Handouts {
         let Some((_, count)) = handout.sent.take_if(|(sent, _)| *sent == id) else { return };
         if !taken {
             handout.base = None;
-            handout.again_at = Some(now + RETRY_AFTER);
+            let pause = RETRY_AFTER * 2_u32.saturating_pow(handout.refused.min(RETRIES_LENGTHEN));
+            handout.refused += 1;
+            handout.again_at = Some(now + pause);
             return;
         }
         handout.base = Some(handout.holders.clone());
@@ -96,6 +100,14 @@ impl Handouts {
         self.under_way.retain(|_, (to, ..)| *to != peer);
     }
 
+    /// `peer` is to have nothing more that `issuer` dealt for a channel.
+    pub(super) fn withdraw(&mut self, peer: DeviceId, channel: ChannelId, issuer: DeviceId) {
+        let key = (peer, channel, issuer);
+        self.waiting.remove(&key);
+        self.ready.remove(&key);
+        self.under_way.retain(|_, under_way| *under_way != key);
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         let due = self.waiting.iter().filter(|(_, it)| it.again_at.is_some_and(|at| at <= now));
         self.ready.extend(due.map(|(key, _)| *key));
@@ -106,8 +118,10 @@ impl Handouts {
     }
 }
 
-/// Wait before a message that was not taken is sent again.
+/// Wait before a message that was not taken is sent again; twice as long each time, up to half a
+/// minute: who cannot open its seal will not be able to.
 const RETRY_AFTER: Duration = Duration::from_millis(300);
+const RETRIES_LENGTHEN: u32 = 7;
 
 /// A message of which nothing is heard by then is sent again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,11 +8,11 @@ use std::{
 
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, EpochSeal, EpochSecret, ObjectHash, Prekey, PrekeySecret,
-    Random, Signed, Timestamp,
+    Random, Signed, Timestamp, UnixTime,
 };
 
 use crate::{
-    epoch::{EpochHeader, Holders},
+    epoch::{Confirmed, Confirming, EpochHeader, Holders},
     squad::telling::Telling,
 };
 
@@ -23,9 +23,8 @@ pub(super) struct Held {
     prekey: Option<Current>,
     /// The one before, and until when it is needed.
     previous: Option<(PrekeySecret, Timestamp)>,
-    number: u64,
     /// Relays that are told where to seal to.
-    told: BTreeMap<DeviceId, Telling<u64>>,
+    told: BTreeMap<DeviceId, Telling<UnixTime>>,
     channels: BTreeMap<ChannelId, Vec<HeldEpoch>>,
     /// The highest number of the epochs that are forgotten, of each channel and who dealt them: if one
     /// of them came again we would seal with the same keys from the first counter on. As many as there
@@ -40,20 +39,64 @@ struct Current {
 }
 
 /// One epoch of a channel.
-pub(super) struct HeldEpoch {
+pub(in crate::squad) struct HeldEpoch {
     pub(super) number: u64,
     issuer: DeviceId,
     pub(super) secret: EpochSecret,
     pub(super) holders: Holders,
     came: Timestamp,
-    /// When it opens no more.
+    /// When it opens no more, as a better one has come.
     ends: Option<Timestamp>,
+    /// When it opens no more, as it is tainted or void.
+    closes: Option<Timestamp>,
     /// Somebody holds it who may not any more.
     tainted: bool,
+    /// Somebody is among the holders whom the charter does not know, or not yet.
+    strange: bool,
     /// Whoever dealt it may not any more: what is lower counts again.
     void: bool,
+    /// It came by a relay that the charter names.
+    named: bool,
+    /// Relays that brought it, and whether they know that we could open it.
+    shown: BTreeMap<DeviceId, Telling<()>>,
+    /// Who has shown, by a relay, that it holds it.
+    confirmed: BTreeSet<DeviceId>,
     /// The next generation of our key in it; there are 256.
     generation: u16,
+}
+
+/// An epoch that came, and how.
+pub(super) struct Arrival {
+    pub(super) of: (ChannelId, DeviceId, u64),
+    pub(super) secret: EpochSecret,
+    pub(super) holders: Holders,
+    /// What the charter says of the holders, and whether a relay of the charter's has brought it.
+    pub(super) standing: Standing,
+    pub(super) named: bool,
+}
+
+/// What a charter says of those who hold an epoch.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Standing {
+    /// One of them may not.
+    pub(super) tainted: bool,
+    /// One of them it does not know.
+    pub(super) strange: bool,
+}
+
+impl Standing {
+    /// Of `holders`, by what `hears` says of each.
+    pub(super) fn of(holders: &Holders, hears: impl Fn(DeviceId) -> Option<bool>) -> Self {
+        let mut standing = Self::default();
+        for device in holders.devices() {
+            match hears(*device) {
+                Some(true) => {}
+                Some(false) => standing.tainted = true,
+                None => standing.strange = true,
+            }
+        }
+        standing
+    }
 }
 
 impl Held {
@@ -63,7 +106,6 @@ impl Held {
             random,
             prekey: None,
             previous: None,
-            number: 0,
             told: BTreeMap::new(),
             channels: BTreeMap::new(),
             forgotten: BTreeMap::new(),
@@ -74,6 +116,7 @@ impl Held {
     pub(super) fn poll_prekey(
         &mut self,
         now: Timestamp,
+        calendar: UnixTime,
         relays: impl Iterator<Item = DeviceId>,
         numbers: &mut u64,
     ) -> Option<(DeviceId, u64, Signed<Prekey>)> {
@@ -82,13 +125,17 @@ impl Held {
         if relays.is_empty() {
             return None;
         }
-        if self.prekey.is_none() {
-            self.renew(now);
+        // The calendar goes on while the machine sleeps.
+        let is_good =
+            |current: &Current| calendar < current.signed.unverified().issued + PREKEY_RENEWED;
+        if !self.prekey.as_ref().is_some_and(is_good) {
+            self.renew(now, calendar);
         }
         let signed = self.prekey.as_ref()?.signed.clone();
+        let issued = signed.unverified().issued;
         for relay in relays {
             let telling = self.told.entry(relay).or_default();
-            if let Some(number) = telling.poll(now, &self.number, numbers) {
+            if let Some(number) = telling.poll(now, &issued, numbers) {
                 return Some((relay, number, signed));
             }
         }
@@ -112,11 +159,13 @@ impl Held {
         self.told.remove(&relay);
     }
 
-    fn renew(&mut self, now: Timestamp) {
+    fn renew(&mut self, now: Timestamp, calendar: UnixTime) {
         let secret = PrekeySecret::generate(&*self.random);
-        self.number += 1;
-        let prekey = Prekey { device: self.key.id(), number: self.number, key: secret.public() };
-        let signed = Signed::sign(prekey, &self.key);
+        let known = self.prekey.as_ref().map(|current| current.signed.unverified().issued);
+        // The later replaces the earlier, whatever becomes of the calendar.
+        let next = known.map(|known| known + Duration::from_secs(1));
+        let issued = next.map_or(calendar, |next| next.max(calendar));
+        let signed = Signed::sign(Prekey::new(self.key.id(), issued, &secret), &self.key);
         let current = Current { secret, signed, renew_at: now + PREKEY_RENEWED };
         let before = self.prekey.replace(current);
         self.previous = before.map(|before| (before.secret, now + PREKEY_KEPT));
@@ -135,35 +184,58 @@ impl Held {
         secrets.find_map(|secret| secret.open(of, self.key.id(), seal).ok())
     }
 
-    /// Takes an epoch; says whether it is new. Those of which a better one has come open for a while
-    /// yet, and of more than four the worst goes. [PROTO-11.7]
+    /// Whether an epoch with this id is held; then it has come by `relay` as well, which the charter
+    /// names or not.
+    pub(super) fn comes_again(
+        &mut self,
+        channel: ChannelId,
+        id: &[u8; 32],
+        (relay, named): (DeviceId, bool),
+    ) -> bool {
+        let Some(epochs) = self.channels.get_mut(&channel) else { return false };
+        let Some(epoch) = epochs.iter_mut().find(|epoch| epoch.secret.id() == id) else {
+            return false;
+        };
+        epoch.shown.entry(relay).or_default();
+        epoch.named |= named;
+        epochs.sort_by_key(HeldEpoch::rank);
+        true
+    }
+
+    /// Takes an epoch that is new; says whether it is kept. It is shown to the relay that has brought
+    /// it. Those of which a better one has come open for a while yet, and of more than four the worst
+    /// goes. [PROTO-11.7]
     pub(super) fn insert(
         &mut self,
         now: Timestamp,
-        (channel, issuer, number): (ChannelId, DeviceId, u64),
-        (secret, holders, tainted): (EpochSecret, Holders, bool),
+        arrival: Arrival,
+        relay: Option<DeviceId>,
     ) -> bool {
+        let Arrival { of: (channel, issuer, number), secret, holders, standing, named } = arrival;
         if self.forgotten.get(&(channel, issuer)).is_some_and(|last| number <= *last) {
             return false;
         }
+        let Standing { tainted, strange } = standing;
         let epochs = self.channels.entry(channel).or_default();
-        if epochs.iter().any(|epoch| epoch.secret.id() == secret.id()) {
-            return false;
-        }
         let id = *secret.id();
-        let (came, ends, void, generation) = (now, None, false, 0);
         epochs.push(HeldEpoch {
             number,
             issuer,
             secret,
             holders,
-            came,
-            ends,
+            came: now,
+            ends: None,
+            closes: tainted.then_some(now + CLOSES_AFTER),
             tainted,
-            void,
-            generation,
+            strange,
+            void: false,
+            named,
+            shown: relay.into_iter().map(|relay| (relay, Telling::default())).collect(),
+            // Its steward has sealed it.
+            confirmed: BTreeSet::from([issuer, self.key.id()]),
+            generation: 0,
         });
-        epochs.sort_by_key(|epoch| (!epoch.void, epoch.number, *epoch.secret.id()));
+        epochs.sort_by_key(HeldEpoch::rank);
         if epochs.len() > EPOCHS_KEPT {
             forget(&mut self.forgotten, channel, &epochs.remove(0));
         }
@@ -171,40 +243,91 @@ impl Held {
         epochs.iter().any(|epoch| *epoch.secret.id() == id)
     }
 
-    /// Judges anew who holds what by who `is_cut` from a channel, and what counts by who `deals`
-    /// there; gives the channels on which something counts no more. [PROTO-11.11]
+    /// Judges anew who holds what by what `hears` says of who may hear a channel, and what counts by
+    /// who `deals` there; gives the channels on which something counts no more. [PROTO-11.11]
     pub(super) fn judge(
         &mut self,
         now: Timestamp,
-        is_cut: impl Fn(ChannelId, DeviceId) -> bool,
+        hears: impl Fn(ChannelId, DeviceId) -> Option<bool>,
         deals: impl Fn(ChannelId, DeviceId) -> bool,
     ) -> Vec<ChannelId> {
         let mut voided = Vec::new();
         for (channel, epochs) in &mut self.channels {
             for epoch in &mut *epochs {
-                epoch.tainted = epoch.holders.devices().iter().any(|it| is_cut(*channel, *it));
+                let standing = Standing::of(&epoch.holders, |device| hears(*channel, device));
+                (epoch.tainted, epoch.strange) = (standing.tainted, standing.strange);
                 if !epoch.void && !deals(*channel, epoch.issuer) {
                     epoch.void = true;
                     voided.push(*channel);
                 }
+                let closes = epoch.tainted || epoch.void;
+                epoch.closes = closes.then(|| epoch.closes.unwrap_or(now + CLOSES_AFTER));
             }
-            epochs.sort_by_key(|epoch| (!epoch.void, epoch.number, *epoch.secret.id()));
+            epochs.sort_by_key(HeldEpoch::rank);
             end_all_but_last(now, epochs);
         }
         voided
     }
 
-    /// The epoch to seal with for a channel: the newest that nobody holds who may not. One that has
-    /// just come waits until others have it, where there is another that serves. [PROTO-11.7]
+    /// The epoch to seal with for a channel: the best that nobody holds who may not, or whom the
+    /// charter does not know. One that has just come waits until others have it, where there is
+    /// another that serves. [PROTO-11.7]
     pub(super) fn best(&self, now: Timestamp, channel: ChannelId) -> Option<&HeldEpoch> {
         let epochs = self.channels.get(&channel)?.iter().rev();
         let usable = epochs.filter(|epoch| {
             let own = epoch.holders.place(self.key.id()).is_some();
             let young = now.saturating_duration_since(epoch.came) < SEALS_FOR;
-            own && young && !epoch.tainted && !epoch.void && epoch.generation < GENERATIONS
+            let sound = !epoch.tainted && !epoch.strange && !epoch.void;
+            own && young && sound && epoch.generation < GENERATIONS
         });
         let ripe = |epoch: &&HeldEpoch| epoch.came + USED_AFTER <= now;
         usable.clone().find(ripe).or_else(|| usable.clone().next())
+    }
+
+    /// A relay says who holds an epoch of ours; whether that is true, and news. [PROTO-11.12]
+    pub(super) fn take_confirmed(&mut self, said: &Confirmed) -> Option<bool> {
+        let id = said.epoch.as_bytes();
+        let mut epochs = self.channels.get_mut(&said.channel)?.iter_mut();
+        let epoch = epochs.find(|epoch| epoch.secret.id() == id)?;
+        let devices = said.devices(&epoch.secret, &epoch.holders)?;
+        let before = epoch.confirmed.len();
+        epoch.confirmed.extend(devices);
+        Some(epoch.confirmed.len() > before)
+    }
+
+    /// The next relay that is to be shown that we could open an epoch. [PROTO-11.12]
+    pub(super) fn poll_confirming(
+        &mut self,
+        now: Timestamp,
+        numbers: &mut u64,
+    ) -> Option<(DeviceId, u64, Confirming)> {
+        let device = self.key.id();
+        for (channel, epochs) in &mut self.channels {
+            for epoch in epochs.iter_mut().filter(|epoch| epoch.is_shown_at(now)) {
+                for (relay, telling) in &mut epoch.shown {
+                    let Some(number) = telling.poll(now, &(), numbers) else { continue };
+                    let confirming = Confirming {
+                        channel: *channel,
+                        epoch: ObjectHash::from_bytes(*epoch.secret.id()),
+                        confirmation: epoch.secret.confirmation(device),
+                    };
+                    return Some((*relay, number, confirming));
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn handle_shown(&mut self, now: Timestamp, of: (DeviceId, u64), taken: bool) {
+        let (relay, number) = of;
+        let epochs = self.channels.values_mut().flatten();
+        let mut tellings = epochs.filter_map(|epoch| epoch.shown.get_mut(&relay));
+        let _ = tellings.any(|telling| telling.handle_answer(now, number, taken));
+    }
+
+    /// The epoch with this id.
+    pub(super) fn by_id(&self, channel: ChannelId, id: &[u8; 32]) -> Option<&HeldEpoch> {
+        self.channels.get(&channel)?.iter().find(|epoch| epoch.secret.id() == id)
     }
 
     /// A generation of our key in an epoch: each comes once. [PROTO-11.8]
@@ -239,16 +362,14 @@ impl Held {
     }
 
     /// Forgets what time has ended; says whether an epoch is among it.
-    pub(super) fn handle_timeout(&mut self, now: Timestamp) -> bool {
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, calendar: UnixTime) -> bool {
         if self.prekey.as_ref().is_some_and(|current| current.renew_at <= now) {
-            self.renew(now);
+            self.renew(now, calendar);
         }
         self.previous.take_if(|(_, until)| *until <= now);
         let mut ended = false;
         for (channel, epochs) in &mut self.channels {
-            let over = |epoch: &mut HeldEpoch| {
-                epoch.ends.is_some_and(|at| at <= now) || epoch.opens_until() <= now
-            };
+            let over = |epoch: &mut HeldEpoch| epoch.opens_until() <= now;
             for epoch in epochs.extract_if(.., over) {
                 forget(&mut self.forgotten, *channel, &epoch);
                 ended = true;
@@ -260,8 +381,11 @@ impl Held {
 
     pub(super) fn timeout(&self, now: Timestamp) -> Option<Timestamp> {
         let epochs = self.channels.values().flatten().flat_map(|epoch| {
-            let changes = [epoch.came + USED_AFTER, epoch.came + SEALS_FOR, epoch.opens_until()];
-            epoch.ends.into_iter().chain(changes)
+            let came = epoch.came;
+            let shown = epoch.shown.values().filter_map(Telling::timeout);
+            let shown = shown.filter(move |at| *at < came + SHOWN_FOR);
+            let changes = [USED_AFTER, CONFIRMED_WITHIN, SEALS_FOR].map(|after| came + after);
+            shown.chain(changes).chain([epoch.opens_until()])
         });
         let prekeys = self.prekey.as_ref().map(|current| current.renew_at);
         let previous = self.previous.as_ref().map(|(_, until)| *until);
@@ -273,11 +397,7 @@ impl Held {
 /// What is worse than the last opens for a while yet. [PROTO-11.7]
 fn end_all_but_last(now: Timestamp, epochs: &mut [HeldEpoch]) {
     let Some((best, others)) = epochs.split_last_mut() else { return };
-    if best.void {
-        best.ends.get_or_insert(now + KEPT_AFTER);
-    } else {
-        best.ends = None;
-    }
+    best.ends = None;
     for other in others {
         other.ends.get_or_insert(now + KEPT_AFTER);
     }
@@ -293,8 +413,29 @@ fn forget(
 }
 
 impl HeldEpoch {
+    /// The higher is the better: what the relays of the charter bring comes before what volunteers do.
+    fn rank(&self) -> (bool, bool, u64, [u8; 32]) {
+        (!self.void, self.named, self.number, *self.secret.id())
+    }
+
     fn opens_until(&self) -> Timestamp {
-        self.came + SEALS_FOR + KEPT_AFTER
+        let ends = self.ends.into_iter().chain(self.closes);
+        ends.chain([self.came + SEALS_FOR + KEPT_AFTER]).min().expect("there is one")
+    }
+
+    /// Whether it is time to show relays that we hold it, and not in vain already for long.
+    fn is_shown_at(&self, now: Timestamp) -> bool {
+        self.came + USED_AFTER <= now && now < self.came + SHOWN_FOR
+    }
+
+    /// How many have confirmed it, and whether the time for that is over.
+    pub(in crate::squad) fn confirmations(&self, now: Timestamp) -> (usize, bool) {
+        (self.confirmed.len(), self.came + CONFIRMED_WITHIN <= now)
+    }
+
+    /// Whether a holder has not confirmed it in time: it may not be able to open it.
+    pub(in crate::squad) fn is_unconfirmed(&self, now: Timestamp, device: DeviceId) -> bool {
+        self.came + CONFIRMED_WITHIN <= now && !self.confirmed.contains(&device)
     }
 }
 
@@ -304,13 +445,22 @@ const EPOCHS_KEPT: usize = 4;
 /// How long an epoch opens after a better one has come: frames and talkers may be late.
 const KEPT_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a new one waits for others to have it, too.
+/// How long a new one waits for others to have it, too, and then is shown to be held.
 const USED_AFTER: Duration = Duration::from_millis(300);
+
+/// How long one that is tainted or void opens: others may know of it a little later.
+const CLOSES_AFTER: Duration = Duration::from_secs(2);
+
+/// Who has not shown by then that it holds an epoch is taken not to hear.
+const CONFIRMED_WITHIN: Duration = Duration::from_millis(1_700);
+
+/// How long a relay is told that we hold an epoch that does not take it: its steward may have lied.
+const SHOWN_FOR: Duration = Duration::from_secs(10);
 
 /// How long an epoch seals that no steward replaces.
 const SEALS_FOR: Duration = Duration::from_secs(11 * 60);
 
-/// How often a device makes a new prekey.
+/// How often a device makes a new prekey: an hour before nothing is sealed to the last any more.
 const PREKEY_RENEWED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is sealed to the one before may be on its way.
@@ -336,9 +486,11 @@ mod tests {
         let mut held = Held::new(Arc::new(key), Arc::clone(&random) as _);
         let epoch = |byte| EpochDealer::generate(&*random).secret([byte; 32]);
         let mut take = |now, issuer: &DeviceKey, number, secret: &EpochSecret| {
-            held.handle_timeout(now);
-            let dealt = (secret.clone(), holders.clone(), false);
-            held.insert(now, (channel, issuer.id(), number), dealt)
+            held.handle_timeout(now, UnixTime::from_secs(0));
+            let standing = Standing::default();
+            let (secret, holders) = (secret.clone(), holders.clone());
+            let of = (channel, issuer.id(), number);
+            held.insert(now, Arrival { of, secret, holders, standing, named: true }, None)
         };
         let (now, first) = (Timestamp::from_millis(1_000), epoch(1));
         assert!(take(now, &one, 1, &first));

@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{ChannelId, DeviceId, List, ObjectHash, Prekey, Signed, TargetId, Timestamp};
+use hark_keys::{
+    ChannelId, Confirmation, DeviceId, EpochSeal, List, ObjectHash, Prekey, Signed, TargetId,
+    Timestamp, UnixTime,
+};
 
 use crate::{
-    epoch::{ATTENDANCE_MAX, Attendance, EpochHeader, HOLDERS_MAX, Holders},
+    epoch::{ATTENDANCE_MAX, Attendance, Confirmed, Confirming, EpochHeader, HOLDERS_MAX, Holders},
     topology::rendezvous,
 };
 
@@ -26,12 +29,37 @@ pub(super) struct Hub {
 #[derive(Default)]
 struct Attended {
     steward: Option<DeviceId>,
-    here: BTreeMap<DeviceId, u64>,
+    /// Those who are there, and since when each has its prekey.
+    here: BTreeMap<DeviceId, UnixTime>,
     tellings: BTreeMap<DeviceId, Telling>,
     /// When the steward has had its time to deal what it was told of.
     due_at: Option<Timestamp>,
-    /// Those who have let it pass, and until when they are not asked again.
+    /// Those who have let it pass, or have left somebody out, and until when they are not asked again.
     failed: BTreeMap<DeviceId, Timestamp>,
+    /// Who was left out, and by which stewards.
+    left_out: BTreeMap<DeviceId, BTreeSet<DeviceId>>,
+    /// What the steward has dealt last.
+    watched: Option<Watched>,
+}
+
+/// An epoch on its way to those attached: who has shown that it holds it. [PROTO-11.12]
+struct Watched {
+    id: ObjectHash,
+    issuer: DeviceId,
+    holders: Holders,
+    /// By what came with each seal its device's confirmation is known.
+    checks: BTreeMap<DeviceId, [u8; 8]>,
+    /// Those of whom the steward had been told before it dealt.
+    expected: BTreeSet<DeviceId>,
+    confirmed: BTreeMap<DeviceId, Confirmation>,
+    /// When it is looked who has not confirmed it.
+    judge_at: Option<Timestamp>,
+    /// When those who hold it are told who does, and how long to the next time.
+    tell_at: Option<Timestamp>,
+    pause: Duration,
+    /// Those who are still to be told, and what.
+    untold: BTreeSet<DeviceId>,
+    said: Option<Confirmed>,
 }
 
 /// What a steward has dealt last.
@@ -45,7 +73,7 @@ struct Passed {
 #[derive(Default)]
 struct Telling {
     begun: bool,
-    told: BTreeMap<DeviceId, u64>,
+    told: BTreeMap<DeviceId, UnixTime>,
     /// What is under way: who is told to be here, and who to have gone.
     sent: Option<Sent>,
     again_at: Option<Timestamp>,
@@ -53,7 +81,7 @@ struct Telling {
 
 struct Sent {
     number: u64,
-    here: Vec<(DeviceId, u64)>,
+    here: Vec<(DeviceId, UnixTime)>,
     gone: Vec<DeviceId>,
 }
 
@@ -66,9 +94,9 @@ pub(super) struct Crowd {
 impl Hub {
     /// A device says where it takes what is sealed to it.
     pub(super) fn take_prekey(&mut self, now: Timestamp, prekey: &Signed<Prekey>) {
-        let Prekey { device, number, .. } = *prekey.unverified();
+        let Prekey { device, issued, .. } = *prekey.unverified();
         let known = self.prekeys.get(&device);
-        if known.is_none_or(|(known, _)| known.unverified().number < number) {
+        if known.is_none_or(|(known, _)| known.unverified().issued < issued) {
             let since = known.map_or(now, |(_, since)| *since);
             self.prekeys.insert(device, (prekey.clone(), since));
             self.look(now);
@@ -80,6 +108,10 @@ impl Hub {
         for attended in self.channels.values_mut() {
             attended.tellings.remove(&device);
             attended.failed.remove(&device);
+            attended.left_out.remove(&device);
+            if let Some(watched) = &mut attended.watched {
+                watched.expected.remove(&device);
+            }
         }
         if self.prekeys.remove(&device).is_some() {
             self.look(now);
@@ -119,9 +151,9 @@ impl Hub {
             if served(known, &crowd) {
                 let attended = self.channels.entry(channel).or_default();
                 let here = crowd.here.iter().take(HOLDERS_MAX).copied();
-                let number =
-                    |device| Some((device, self.prekeys.get(&device)?.0.unverified().number));
-                attended.here = here.filter_map(number).collect();
+                let issued =
+                    |device| Some((device, self.prekeys.get(&device)?.0.unverified().issued));
+                attended.here = here.filter_map(issued).collect();
                 let young = |device: &DeviceId| {
                     let since = self.prekeys.get(device).map_or(now, |(_, since)| *since);
                     since + ELDER_AFTER > now
@@ -187,14 +219,44 @@ impl Hub {
         self.channels.retain(|_, attended| !attended.is_over());
     }
 
-    /// A steward has dealt an epoch.
-    pub(super) fn dealt(&mut self, now: Timestamp, header: &EpochHeader, holders: &Holders) {
-        if let Some(attended) = self.channels.get_mut(&header.channel)
-            && attended.steward == Some(header.issuer)
-        {
+    /// The steward of a channel.
+    pub(super) fn steward(&self, channel: ChannelId) -> Option<DeviceId> {
+        self.channels.get(&channel)?.steward
+    }
+
+    /// A channel's steward has dealt an epoch, or more of the seals of one.
+    pub(super) fn dealt<'a>(
+        &mut self,
+        now: Timestamp,
+        (id, header): (ObjectHash, &EpochHeader),
+        holders: &Holders,
+        seals: impl Iterator<Item = (DeviceId, &'a EpochSeal)>,
+    ) {
+        if let Some(attended) = self.channels.get_mut(&header.channel) {
             let telling = attended.tellings.get(&header.issuer);
             let waits = telling.is_some_and(|telling| telling.sent.is_some());
             attended.due_at = waits.then_some(now + SILENT_AFTER);
+            if attended.watched.as_ref().is_none_or(|watched| watched.id != id) {
+                let told = telling.into_iter().flat_map(|telling| telling.told.keys());
+                let told =
+                    told.filter(|it| **it != header.issuer && attended.here.contains_key(it));
+                attended.watched = Some(Watched {
+                    id,
+                    issuer: header.issuer,
+                    holders: holders.clone(),
+                    checks: BTreeMap::new(),
+                    expected: told.copied().collect(),
+                    confirmed: BTreeMap::new(),
+                    judge_at: Some(now + CONFIRMED_WITHIN),
+                    tell_at: None,
+                    pause: TELL_AFTER,
+                    untold: BTreeSet::new(),
+                    said: None,
+                });
+            }
+            if let Some(watched) = &mut attended.watched {
+                watched.checks.extend(seals.map(|(device, seal)| (device, seal.check())));
+            }
         }
         let of = (header.channel, header.issuer);
         let before = self.passed.get(&of).map_or(0, |passed| passed.number);
@@ -206,6 +268,36 @@ impl Hub {
                 self.passed.remove(&key);
             }
         }
+    }
+
+    /// A device shows that it could open its seal; false where it does not. What another epoch has
+    /// overtaken is of no use, and not to be told again. [PROTO-11.12]
+    pub(super) fn take_confirming(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        said: &Confirming,
+    ) -> bool {
+        let Some(attended) = self.channels.get_mut(&said.channel) else { return true };
+        let Some(watched) = attended.watched.as_mut().filter(|it| it.id == said.epoch) else {
+            return true;
+        };
+        if watched.checks.get(&device) != Some(&said.confirmation.check()) {
+            return false;
+        }
+        attended.left_out.remove(&device);
+        if watched.confirmed.insert(device, said.confirmation).is_none() {
+            let all = watched.expected.iter().all(|it| watched.confirmed.contains_key(it));
+            let tell_at = if all { now } else { now + watched.pause };
+            watched.tell_at = Some(watched.tell_at.map_or(tell_at, |at| at.min(tell_at)));
+        }
+        true
+    }
+
+    /// The next device to be told who holds an epoch, and what. [PROTO-11.12]
+    pub(super) fn poll_confirmed(&mut self) -> Option<(DeviceId, Confirmed)> {
+        let mut watched = self.channels.values_mut().filter_map(|it| it.watched.as_mut());
+        watched.find_map(|watched| Some((watched.untold.pop_first()?, watched.said.clone()?)))
     }
 
     /// The holders of an epoch that was passed on, by their hash.
@@ -238,17 +330,26 @@ impl Hub {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        let mut silent = false;
-        for attended in self.channels.values_mut() {
+        let mut fails = false;
+        for (channel, attended) in &mut self.channels {
             if attended.due_at.take_if(|at| *at <= now).is_some()
                 && let Some(steward) = attended.steward
             {
                 attended.failed.insert(steward, now + FAILED_FOR);
-                silent = true;
+                fails = true;
+            }
+            if let Some(watched) = &mut attended.watched {
+                watched.handle_timeout(now, *channel);
+                if watched.judge_at.take_if(|at| *at <= now).is_some()
+                    && watched.leaves_out(&attended.here, &mut attended.left_out)
+                {
+                    attended.failed.insert(watched.issuer, now + LEFT_OUT_FOR);
+                    fails = true;
+                }
             }
             attended.failed.retain(|_, until| *until > now);
         }
-        if silent {
+        if fails {
             self.look_at = Some(now);
         }
     }
@@ -256,7 +357,8 @@ impl Hub {
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let channels = self.channels.values().flat_map(|attended| {
             let tellings = attended.tellings.values().filter_map(|telling| telling.again_at);
-            tellings.chain(attended.due_at)
+            let watched = attended.watched.iter().flat_map(|it| [it.judge_at, it.tell_at]);
+            tellings.chain(attended.due_at).chain(watched.flatten())
         });
         channels.chain(self.look_at).min()
     }
@@ -265,6 +367,40 @@ impl Hub {
 fn newest(passed: &BTreeMap<(ChannelId, DeviceId), Passed>, channel: ChannelId) -> u64 {
     let of = passed.iter().filter(|((of, _), _)| *of == channel);
     of.map(|(_, passed)| passed.number).max().unwrap_or(0)
+}
+
+impl Watched {
+    /// Tells those who hold the epoch who does, when that is due.
+    fn handle_timeout(&mut self, now: Timestamp, channel: ChannelId) {
+        if self.tell_at.take_if(|at| *at <= now).is_some() {
+            self.pause = (self.pause * 2).min(TELL_PAUSE_MAX);
+            self.said = Some(Confirmed::new((channel, self.id), &self.holders, &self.confirmed));
+            self.untold = self.confirmed.keys().copied().chain([self.issuer]).collect();
+        }
+    }
+
+    /// Whether the steward has left somebody out who is still there. Who was left out by three others
+    /// has itself to blame, or the way to it, and nobody is replaced for its sake.
+    fn leaves_out(
+        &self,
+        here: &BTreeMap<DeviceId, UnixTime>,
+        left_out: &mut BTreeMap<DeviceId, BTreeSet<DeviceId>>,
+    ) -> bool {
+        left_out.retain(|device, _| here.contains_key(device));
+        let missing = self
+            .expected
+            .iter()
+            .filter(|it| here.contains_key(*it) && !self.confirmed.contains_key(*it));
+        let mut leaves_out = false;
+        for device in missing {
+            let stewards = left_out.entry(*device).or_default();
+            if stewards.len() < BLAMED_MAX {
+                stewards.insert(self.issuer);
+            }
+            leaves_out |= stewards.contains(&self.issuer);
+        }
+        leaves_out
+    }
 }
 
 impl Attended {
@@ -293,7 +429,7 @@ impl Attended {
 
     /// There is to be no steward any more.
     fn end(&mut self) {
-        (self.steward, self.due_at) = (None, None);
+        (self.steward, self.due_at, self.watched) = (None, None, None);
         self.here.clear();
     }
 
@@ -307,7 +443,7 @@ impl Telling {
     fn poll(
         &mut self,
         now: Timestamp,
-        here: &BTreeMap<DeviceId, u64>,
+        here: &BTreeMap<DeviceId, UnixTime>,
         numbers: &mut u64,
     ) -> Option<(bool, &Sent)> {
         if self.again_at.is_some_and(|at| at > now) {
@@ -319,7 +455,8 @@ impl Telling {
         if whole {
             self.told.clear();
         }
-        let differs = |(device, number): &(&DeviceId, &u64)| self.told.get(device) != Some(number);
+        let differs =
+            |(device, number): &(&DeviceId, &UnixTime)| self.told.get(device) != Some(number);
         let come = here.iter().filter(differs).map(|(device, number)| (*device, *number));
         let gone = self.told.keys().filter(|device| !here.contains_key(device)).copied();
         let (come, gone): (Vec<_>, Vec<_>) =
@@ -370,6 +507,19 @@ const SILENT_AFTER: Duration = Duration::from_millis(1_500);
 
 /// How long one that has dealt nothing comes after all others.
 const FAILED_FOR: Duration = Duration::from_secs(30);
+
+/// Those who are told of to a steward are to have shown by then that they hold what it deals.
+const CONFIRMED_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// Stewards that are replaced for the sake of one device; after that it is left out, and all see it.
+const BLAMED_MAX: usize = 3;
+
+/// How long a steward that has left somebody out comes after all others.
+const LEFT_OUT_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// How long confirmations are gathered before all are told of them; twice as long each time.
+const TELL_AFTER: Duration = Duration::from_millis(500);
+const TELL_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// Lists of holders that are remembered, one of each steward; the oldest goes, and the next epoch
 /// brings all of it.

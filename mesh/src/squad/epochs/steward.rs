@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, EpochDealer, EpochSeal, EpochSecret, Prekey, Random, Signed,
-    Timestamp,
+    Timestamp, UnixTime,
 };
 
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Stewards {
     channels: BTreeMap<ChannelId, Stewardship>,
+    /// The newest prekey that was seen of each device, by whichever relay: nothing is sealed to an
+    /// earlier one, whose secret may be known by now.
+    newest: BTreeMap<DeviceId, UnixTime>,
 }
 
 #[derive(Default)]
@@ -46,16 +49,24 @@ pub(super) struct Dealt {
 }
 
 impl Stewards {
-    /// A relay says who is there; prekeys that their devices have not signed do not count.
-    pub(super) fn take(&mut self, now: Timestamp, relay: DeviceId, said: &Attendance) {
+    /// A relay says who is there; prekeys that their devices have not signed, that are too old, or
+    /// that another has replaced do not count. [PROTO-11.1] Whether this device is the channel's
+    /// steward for that relay from now on.
+    pub(super) fn take(
+        &mut self,
+        now: Timestamp,
+        calendar: UnixTime,
+        relay: DeviceId,
+        said: &Attendance,
+    ) -> bool {
         if !self.channels.contains_key(&said.channel) && self.channels.len() >= CHANNELS_MAX {
-            return;
+            return false;
         }
         let stewardship = self.channels.entry(said.channel).or_default();
         let fresh = || Source { number: 0, prekeys: BTreeMap::new() };
         let source = stewardship.relays.entry(relay).or_insert_with(fresh);
         if said.number <= source.number {
-            return;
+            return true;
         }
         source.number = said.number;
         if said.whole {
@@ -64,17 +75,31 @@ impl Stewards {
         source.prekeys.retain(|device, _| !said.gone.contains(device));
         for prekey in said.here.iter().filter_map(|prekey| prekey.verify().ok()) {
             let device = prekey.device;
+            let newest = self.newest.get(&device).copied().unwrap_or_default();
+            if !prekey.is_current(calendar) || prekey.issued < newest {
+                continue;
+            }
+            self.newest.insert(device, prekey.issued);
+            if self.newest.len() > ATTENDED_MAX {
+                // The one that ends first is refused the soonest for its age.
+                let oldest = self.newest.iter().min_by_key(|(_, issued)| **issued);
+                if let Some(device) = oldest.map(|(device, _)| *device) {
+                    self.newest.remove(&device);
+                }
+            }
             if source.prekeys.len() < ATTENDED_MAX || source.prekeys.contains_key(&device) {
                 source.prekeys.insert(device, prekey.clone());
             }
         }
         stewardship.after = stewardship.after.max(said.after);
-        if said.whole && said.here.is_empty() {
+        let ends = said.whole && said.here.is_empty();
+        if ends {
             stewardship.relays.remove(&relay);
         } else if stewardship.is_changed_by(said) {
             stewardship.soon(now + DEBOUNCE);
         }
         self.channels.retain(|_, stewardship| !stewardship.relays.is_empty());
+        !ends
     }
 
     /// The link to a relay is another one, or gone: what it was to pass on may not have come.
@@ -108,26 +133,30 @@ impl Stewards {
     }
 
     /// The next epoch that is due: for those who `hears` says may hear it, with a number after what
-    /// `held` says of the channel's; relays that are `reachable` come before others. [PROTO-11.4]
+    /// `held` says of the channel's. [PROTO-11.4]
     pub(super) fn poll(
         &mut self,
-        now: Timestamp,
+        (now, calendar): (Timestamp, UnixTime),
         key: &DeviceKey,
         random: &dyn Random,
         held: impl Fn(ChannelId) -> (u64, u64),
-        reachable: impl Fn(DeviceId) -> bool,
         hears: impl Fn(ChannelId, DeviceId) -> bool,
     ) -> Option<Dealt> {
         let is_due = |it: &Stewardship| it.due_at.is_some_and(|at| at <= now);
         loop {
             let (channel, stewardship) = self.channels.iter_mut().find(|(_, it)| is_due(it))?;
             stewardship.due_at = Some(now + RENEWED_EVERY);
-            let ways = stewardship.ways(&reachable, |device| hears(*channel, device));
+            let newest = |device| self.newest.get(&device).copied().unwrap_or_default();
+            let counts = |prekey: &Prekey| {
+                let current = prekey.is_current(calendar) && prekey.issued >= newest(prekey.device);
+                current && hears(*channel, prekey.device)
+            };
+            let prekeys = stewardship.prekeys(counts);
             // Who does not hear the channel deals nothing for it.
-            if ways.contains_key(&key.id()) {
+            if prekeys.contains_key(&key.id()) {
                 let (newest, dealt) = held(*channel);
                 let number = next_number(newest, stewardship.after).max(dealt.saturating_add(1));
-                return Some(stewardship.deal(key, random, (*channel, number), &ways));
+                return Some(stewardship.deal(key, random, (*channel, number), &prekeys));
             }
         }
     }
@@ -136,9 +165,6 @@ impl Stewards {
         self.channels.values().filter_map(|stewardship| stewardship.due_at).min()
     }
 }
-
-/// By which relay each device gets its part, and where it is sealed to.
-type Ways = BTreeMap<DeviceId, (DeviceId, Prekey)>;
 
 impl Stewardship {
     fn soon(&mut self, at: Timestamp) {
@@ -151,17 +177,11 @@ impl Stewardship {
         said.whole || !said.here.is_empty() || said.gone.iter().any(|device| held(*device))
     }
 
-    fn ways(&self, reachable: impl Fn(DeviceId) -> bool, hears: impl Fn(DeviceId) -> bool) -> Ways {
-        let mut relays: Vec<_> = self.relays.iter().collect();
-        relays.sort_by_key(|(relay, _)| !reachable(**relay));
-        let mut ways = Ways::new();
-        for (relay, source) in relays {
-            for (device, prekey) in &source.prekeys {
-                ways.entry(*device).or_insert_with(|| (*relay, prekey.clone()));
-            }
-        }
-        ways.retain(|device, _| hears(*device));
-        ways
+    /// Where each device takes what is sealed to it, of the prekeys that count.
+    fn prekeys(&self, counts: impl Fn(&Prekey) -> bool) -> BTreeMap<DeviceId, Prekey> {
+        let all = self.relays.values().flat_map(|source| &source.prekeys);
+        let counting = all.filter(|(_, prekey)| counts(prekey));
+        counting.map(|(device, prekey)| (*device, prekey.clone())).collect()
     }
 
     fn deal(
@@ -169,9 +189,9 @@ impl Stewardship {
         key: &DeviceKey,
         random: &dyn Random,
         (channel, number): (ChannelId, u64),
-        ways: &Ways,
+        prekeys: &BTreeMap<DeviceId, Prekey>,
     ) -> Dealt {
-        let holders = Holders::new(ways.keys().copied());
+        let holders = Holders::new(prekeys.keys().copied());
         let dealer = EpochDealer::generate(random);
         let header = EpochHeader {
             channel,
@@ -183,15 +203,17 @@ impl Stewardship {
         };
         let header = Signed::sign(header, key);
         let id = header.hash();
-        // Relays that have nothing to pass on see that there is a steward.
-        let mut parts: BTreeMap<_, Vec<_>> =
-            self.relays.keys().map(|relay| (*relay, Vec::new())).collect();
-        for (device, (relay, prekey)) in ways.iter().filter(|(device, _)| **device != key.id()) {
-            let seal = holders.place(*device).zip(dealer.seal(&id, prekey));
-            if let Some((part, seal)) = parts.get_mut(relay).zip(seal) {
-                part.push(seal);
-            }
-        }
+        let others = prekeys.values().filter(|prekey| prekey.device != key.id());
+        let seal = |prekey: &Prekey| {
+            Some((prekey.device, (holders.place(prekey.device)?, dealer.seal(&id, prekey)?)))
+        };
+        let seals: BTreeMap<_, _> = others.filter_map(seal).collect();
+        // Each relay gets the seals of all who are there, so that no single one can keep one back.
+        // One that has nothing to pass on sees that there is a steward.
+        let part = |source: &Source| {
+            source.prekeys.keys().filter_map(|device| seals.get(device).copied()).collect()
+        };
+        let parts = self.relays.iter().map(|(relay, source)| (*relay, part(source))).collect();
         self.holders = Some(holders.clone());
         Dealt { header, holders, secret: dealer.secret(id), parts }
     }

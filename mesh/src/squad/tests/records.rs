@@ -69,6 +69,7 @@ impl Crowd {
             directory,
             generations: BTreeMap::new(),
             names: BTreeMap::new(),
+            calendar: UnixTime::from_secs(1_800_000_000),
         };
         Squad::new(Timestamp::ZERO, config, self.random.clone())
     }

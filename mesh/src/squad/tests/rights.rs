@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, List, MemberId, RoleId, SeededRandom, TargetId};
+use hark_keys::{
+    ChannelId, DeviceId, DeviceKey, List, MemberId, RoleId, SeededRandom, TargetId, UnixTime,
+};
 use proptest::prelude::*;
 
 use super::{super::*, outcome};
@@ -73,6 +75,7 @@ impl World {
                 directory: Directory::default(),
                 generations: BTreeMap::new(),
                 names: BTreeMap::new(),
+                calendar: UnixTime::from_secs(1_800_000_000),
             };
             Node {
                 key,

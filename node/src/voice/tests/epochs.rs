@@ -68,6 +68,31 @@ fn a_talker_is_heard_by_the_epoch_that_both_hold_and_falls_silent_without() {
     assert_eq!(party.received(0), received);
 }
 
+/// [PROTO-11.13] Whoever got no seal is given the key of each talker that it has a link to.
+#[test]
+fn a_talker_is_heard_by_its_key_in_an_epoch_that_the_listener_does_not_hold() {
+    let mut party = Party::new(&[1_000.0], 480);
+    party.listen(net(1), 1.0, 0.0, 0);
+    let (now, device, own) = (party.now(), party.talkers[0].device, party.own);
+    let secret = epoch(&party.random);
+    let plan = Plan::from(vec![own]);
+    for command in [use_epoch(&secret, 0), VoiceCommand::SetListeners { target: target(1), plan }] {
+        party.talkers[0].pipeline.handle_command(now, command);
+    }
+    party.talk(0, Some(1));
+    party.run(50);
+    assert_eq!(party.received(0), 0, "it is not known yet");
+    let key = secret.key_of(target(1), device, 0);
+    let (target, tag, heard) = (target(1), [1; 4], vec![net(1)]);
+    party.command(VoiceCommand::InstallEpochKey { device, target, tag, heard, key });
+    assert_eq!(party.received(0), 5, "and waited for");
+    party.run(100);
+    assert_eq!(party.received(0), 15);
+    party.command(VoiceCommand::RemoveKey { device, target });
+    party.run(100);
+    assert_eq!(party.received(0), 15);
+}
+
 /// More than can be listened to at once speak one after the other; none of their frames opens twice.
 #[test]
 fn of_very_many_who_take_turns_all_are_heard_and_none_twice() {

@@ -111,6 +111,9 @@ impl Run {
                 assert_eq!(prekey.device, WORLD.bob.key.id());
             }
             Message::Epoch(_) => panic!("nobody has told us who is on a channel"),
+            Message::Confirming(_) | Message::Confirmed(_) | Message::TalkersKey(_) => {
+                panic!("nobody deals epochs in this world")
+            }
             // [PROTO-5.7]
             Message::Observed(address) => {
                 assert!(!self.squad.is_relayed(to), "its address is the relay's");
@@ -211,6 +214,9 @@ impl Run {
             }
             Event::TalkerKeyGone { device, target } => {
                 self.talker_keys.remove(&(device, target));
+            }
+            Event::TalkerEpochKey { device, .. } => {
+                assert!(self.linked.contains_key(&device));
             }
             Event::TalkerGone { device } => {
                 self.talker_keys.retain(|(talker, _), _| *talker != device);

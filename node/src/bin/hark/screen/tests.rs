@@ -72,6 +72,7 @@ fn snapshot() -> Snapshot {
         cpu_percent: 3.2,
         peers: vec![peer(2, "Bob", true), peer(3, "Cat", false)],
         roster: Vec::new(),
+        unconfirmed: Vec::new(),
         router: None,
         checked: Vec::new(),
         trouble: None,
