@@ -1,10 +1,6 @@
 //! Looks for the secrets of a link in this process's memory.
 
-use std::{
-    fs::{self, File},
-    hint::black_box,
-    os::unix::fs::FileExt,
-};
+use std::{fs::File, hint::black_box, io::Read, mem, os::unix::fs::FileExt};
 
 use quinn_proto::{
     Side,
@@ -46,62 +42,83 @@ impl Wanted {
     }
 }
 
-/// The names of those of `wanted` that stand anywhere in memory.
-fn found(wanted: &[Wanted]) -> Vec<&'static str> {
-    let mut starts = vec![false; 1 << 8];
-    for it in wanted {
-        starts[usize::from(it.masked[0] ^ MASK)] = true;
-    }
-    let mut found = Vec::new();
-    search(|bytes| {
-        if starts[usize::from(bytes[0])] {
-            found.extend(wanted.iter().filter(|it| it.begins(bytes)).map(|it| it.name));
-        }
-    });
-    found.sort_unstable();
-    found.dedup();
-    found
+/// All memory that this process can write to. What looking takes is allocated once, so that it does not
+/// come to lie where a secret has been.
+struct Memory {
+    file: File,
+    maps: String,
+    window: Vec<u8>,
+    found: Vec<&'static str>,
 }
 
-/// Whether a chaining key stands in memory of which Noise's `Split()` gives `client` first.
-fn chaining_key_stands(client: &Wanted) -> bool {
-    let mut stands = false;
-    search(|bytes| {
-        let Some(key) = bytes.first_chunk::<32>() else { return };
-        // A key has fewer zeros; most of memory has more.
-        if key.iter().filter(|byte| **byte == 0).count() > 4 {
-            return;
-        }
-        let sign =
-            |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
-        let split = sign(sign(key, &[]).as_ref(), &[1]);
-        stands |= client.begins(split.as_ref());
-    });
-    stands
-}
-
-/// Shows what stands from each place on of all memory that this process can write to.
-fn search(mut look: impl FnMut(&[u8])) {
-    let memory = File::open("/proc/self/mem").unwrap();
-    let mut window = vec![0_u8; WINDOW];
-    let own = window.as_ptr().addr()..window.as_ptr().addr() + WINDOW;
-    for line in fs::read_to_string("/proc/self/maps").unwrap().lines() {
-        let mut fields = line.split_whitespace();
-        let (range, rights) = (fields.next().unwrap(), fields.next().unwrap());
-        if !rights.starts_with("rw") {
-            continue;
-        }
-        let (start, end) = range.split_once('-').unwrap();
-        let [start, end] = [start, end].map(|it| usize::from_str_radix(it, 16).unwrap());
-        // What stands across the end of a window stands in the next one as well.
-        for from in (start..end).step_by(WINDOW - OVERLAP) {
-            let length = WINDOW.min(end - from);
-            let Ok(length) = memory.read_at(&mut window[..length], from as u64) else { continue };
-            let places = (0..length).filter(|place| !own.contains(&(from + place)));
-            places.for_each(|place| look(&window[place..length]));
-        }
+impl Memory {
+    fn new() -> Self {
+        let file = File::open("/proc/self/mem").unwrap();
+        let maps = String::with_capacity(WINDOW);
+        Self { file, maps, window: vec![0; WINDOW], found: Vec::with_capacity(FOUND_MAX) }
     }
-    window.zeroize();
+
+    /// The names of those of `wanted` that stand anywhere.
+    fn find(&mut self, wanted: &[Wanted]) -> &[&'static str] {
+        let mut found = mem::take(&mut self.found);
+        found.clear();
+        let mut starts = [false; 1 << 8];
+        for it in wanted {
+            starts[usize::from(it.masked[0] ^ MASK)] = true;
+        }
+        self.search(|bytes| {
+            if starts[usize::from(bytes[0])] {
+                found.extend(wanted.iter().filter(|it| it.begins(bytes)).map(|it| it.name));
+            }
+        });
+        found.sort_unstable();
+        found.dedup();
+        self.found = found;
+        &self.found
+    }
+
+    /// Whether a chaining key stands anywhere of which Noise's `Split()` gives `client` first.
+    fn has_chaining_key(&mut self, client: &Wanted) -> bool {
+        let mut stands = false;
+        self.search(|bytes| {
+            let Some(key) = bytes.first_chunk::<32>() else { return };
+            // A key has fewer zeros; most of memory has more.
+            if key.iter().filter(|byte| **byte == 0).count() > 4 {
+                return;
+            }
+            let sign =
+                |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
+            let split = sign(sign(key, &[]).as_ref(), &[1]);
+            stands |= client.begins(split.as_ref());
+        });
+        stands
+    }
+
+    /// Shows what stands from each place on.
+    fn search(&mut self, mut look: impl FnMut(&[u8])) {
+        self.maps.clear();
+        File::open("/proc/self/maps").unwrap().read_to_string(&mut self.maps).unwrap();
+        let window = &mut self.window[..];
+        let own = window.as_ptr().addr()..window.as_ptr().addr() + WINDOW;
+        for line in self.maps.lines() {
+            let mut fields = line.split_whitespace();
+            let (range, rights) = (fields.next().unwrap(), fields.next().unwrap());
+            if !rights.starts_with("rw") {
+                continue;
+            }
+            let (start, end) = range.split_once('-').unwrap();
+            let [start, end] = [start, end].map(|it| usize::from_str_radix(it, 16).unwrap());
+            // What stands across the end of a window stands in the next one as well.
+            for from in (start..end).step_by(WINDOW - OVERLAP) {
+                let length = WINDOW.min(end - from);
+                let read = self.file.read_at(&mut window[..length], from as u64);
+                let Ok(length) = read else { continue };
+                let places = (0..length).filter(|place| !own.contains(&(from + place)));
+                places.for_each(|place| look(&window[place..length]));
+            }
+        }
+        window.zeroize();
+    }
 }
 
 /// What a connection keeps of its keys, as quinn does: those of the phase before for a while, those
@@ -116,8 +133,8 @@ struct Phases {
 impl Phases {
     fn update(&mut self) {
         let next = self.session.next_1rtt_keys().unwrap();
-        let current = std::mem::replace(&mut self.next, next);
-        self.before = Some(std::mem::replace(&mut self.current, current));
+        let current = mem::replace(&mut self.next, next);
+        self.before = Some(mem::replace(&mut self.current, current));
     }
 }
 
@@ -167,6 +184,7 @@ fn boxed<T>(made: impl FnOnce() -> T) -> Box<T> {
 /// place of memory after that.
 #[test]
 fn replaced_keys_of_packets_are_nowhere_in_memory() {
+    let mut memory = Memory::new();
     let mut ends = linked();
     let traffic = ends[0].session.traffic.as_ref().unwrap();
     let exporter =
@@ -181,27 +199,28 @@ fn replaced_keys_of_packets_are_nowhere_in_memory() {
     ];
     scrub_stack();
     let all = ["local iv", "local key", "local secret", "remote key", "remote secret"];
-    assert_eq!(found(&wanted), all);
+    assert_eq!(memory.find(&wanted), all);
     ends.iter_mut().for_each(Phases::update);
-    assert_eq!(found(&wanted), ["local iv", "local key", "remote key"]);
+    assert_eq!(memory.find(&wanted), ["local iv", "local key", "remote key"]);
     ends.iter_mut().for_each(Phases::update);
-    assert_eq!(found(&wanted), ["local iv", "local key", "remote key"]);
+    assert_eq!(memory.find(&wanted), ["local iv", "local key", "remote key"]);
     ends.iter_mut().for_each(|end| end.before = None);
-    assert_eq!(found(&wanted), NOTHING);
+    assert_eq!(memory.find(&wanted), NOTHING);
 
-    assert_eq!(found(&exporter), ["exporter"]);
+    assert_eq!(memory.find(&exporter), ["exporter"]);
     let mut exported = Zeroizing::new([0; EXPORT_LENGTH]);
     for end in &ends {
         let session = &end.session;
         session.export_keying_material(exported.as_mut(), EXPORT_LABEL, b"").unwrap();
         assert!(session.export_keying_material(&mut [0; 32], b"hark hello", b"").is_err());
     }
-    assert_eq!(found(&exporter), NOTHING);
+    assert_eq!(memory.find(&exporter), NOTHING);
 }
 
 /// [PROTO-8.4] The same of the fast path's.
 #[test]
 fn replaced_keys_of_the_fast_path_are_nowhere_in_memory() {
+    let mut memory = Memory::new();
     let mut exported = Box::new(Zeroizing::new([0; EXPORT_LENGTH]));
     random(8_003).fill(&mut **exported);
     let secret = exported.first_chunk().unwrap();
@@ -213,7 +232,7 @@ fn replaced_keys_of_the_fast_path_are_nowhere_in_memory() {
     let mut sealer = boxed(|| fast::keys(&exported, true).0);
     let mut opener = boxed(|| fast::keys(&exported, false).1);
     drop(exported);
-    assert_eq!(found(&wanted), ["iv", "key", "secret"]);
+    assert_eq!(memory.find(&wanted), ["iv", "key", "secret"]);
     let mut pass = |renew: bool, seconds| {
         if renew {
             sealer.renew();
@@ -225,15 +244,16 @@ fn replaced_keys_of_the_fast_path_are_nowhere_in_memory() {
     };
     pass(false, 1);
     pass(true, 2);
-    assert_eq!(found(&wanted), ["iv", "key"], "what comes late still opens");
+    assert_eq!(memory.find(&wanted), ["iv", "key"], "what comes late still opens");
     pass(false, 1);
-    assert_eq!(found(&wanted), NOTHING);
+    assert_eq!(memory.find(&wanted), NOTHING);
 }
 
 /// What snow keeps of a handshake, and all keys come from, goes with it: private keys, and the chaining
 /// key, which is looked for by what comes from it, as it cannot be asked for. [NOISE-9]
 #[test]
 fn secrets_of_a_handshake_are_nowhere_in_memory() {
+    let mut memory = Memory::new();
     let [mut client, mut server] = [(true, 8_004), (false, 8_005)]
         .map(|(initiator, seed)| Box::new(Handshake::new(initiator, &random(seed))));
     let first = client.write_first(b"parameters").unwrap();
@@ -252,17 +272,20 @@ fn secrets_of_a_handshake_are_nowhere_in_memory() {
         wanted.push(Wanted::new(name, &**key));
     }
     scrub_stack();
-    assert_eq!(found(&wanted), ["client", "ephemeral", "server", "static"]);
+    assert_eq!(memory.find(&wanted), ["client", "ephemeral", "server", "static"]);
     drop(agreement);
     scrub_stack();
-    assert!(chaining_key_stands(&wanted[0]));
+    assert!(memory.has_chaining_key(&wanted[0]));
     drop((client, server));
     scrub_stack();
-    assert_eq!(found(&wanted), NOTHING);
-    assert!(!chaining_key_stands(&wanted[0]));
+    assert_eq!(memory.find(&wanted), NOTHING);
+    assert!(!memory.has_chaining_key(&wanted[0]));
 }
 
 const MASK: u8 = 0x5a;
+
+/// More places where a secret stands than there are.
+const FOUND_MAX: usize = 1 << 10;
 
 /// Bytes of memory that are looked at in one piece, and of what may stand across its end.
 const WINDOW: usize = 1 << 20;
