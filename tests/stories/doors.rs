@@ -143,7 +143,8 @@ impl Squad {
         for (member, mark) in [&self.kestrel, &self.wren].into_iter().zip(marks) {
             let others: Vec<_> = member.events()[mark..]
                 .iter()
-                .filter(|event| !event.is("stats"))
+                // The founder lists whom it has admitted.
+                .filter(|event| !event.is("stats") && !event.is("charter_changed"))
                 .cloned()
                 .collect();
             assert!(others.is_empty(), "{others:?}");

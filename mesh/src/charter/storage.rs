@@ -111,8 +111,11 @@ impl Charter {
             // Its owner shows it again: nothing of it is worth losing the charter for.
             match Piece::decode(piece) {
                 Ok(Piece::Operation(operation)) => drop(charter.introduce(&[operation])),
-                Ok(piece) => drop(charter.insert(piece)),
-                Err(_) => {}
+                // Those of a newcomer, too, who knows no more than root documents yet.
+                Ok(Piece::Certificate(certificate)) => {
+                    drop(charter.certificates.show(certificate, &charter.roots));
+                }
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(charter)

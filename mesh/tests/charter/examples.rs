@@ -10,6 +10,7 @@ use hark_mesh::charter::{
         Capabilities, Change, Channel, ChannelName, Grant, Place, Policy, Preset, Rank, Role, Rule,
         Subject,
     },
+    device_consent,
 };
 
 /// An organisation with a founder and members of various ranks, all holding the same charter.
@@ -355,6 +356,26 @@ fn two_operations_of_one_number_are_found_where_each_side_has_one() {
     assert_eq!(*own, other);
     assert_eq!(own.operations(), 4, "the officer's role, and three operations");
     assert!(!own.lacks_of(&other.have()) && !other.lacks_of(&own.have()));
+}
+
+/// A newcomer by a further device of somebody's was unreadable on its own disk: it knows nothing yet
+/// by which that device is one of the member's. [CHARTER-3.7]
+#[test]
+fn what_a_newcomer_was_shown_comes_back_from_its_disk() {
+    let mut world = World::new();
+    let officer = world.officer(10, Capabilities::ALL);
+    let random = SeededRandom::new(77);
+    let [further, newcomer] = [(); 2].map(|()| DeviceKey::generate(&random));
+    let consent = device_consent(world.charter.organisation(), officer.member, &further);
+    world.by(&officer, vec![Change::AddDevice { device: further.id(), consent }]).unwrap();
+    let made = world.charter.issue(&further, officer.member, newcomer.id(), None).unwrap();
+    let chain = world.charter.chain_with(made);
+    let mut own = Charter::of_roots(world.charter.roots().cloned()).unwrap();
+    let member = own.rooted_chain(&chain, newcomer.id(), &[], true).unwrap();
+    assert_eq!(own.rooted_chain(&chain, newcomer.id(), &[], false), Err(ChainError::Issuer));
+    own.show_chain(&chain);
+    assert!(own.is_known(member));
+    assert!(Charter::restore(&own.snapshot()).unwrap().is_known(member));
 }
 
 /// [CHARTER-2.6] Another document of a version that a checkpoint has settled was chosen all the same
