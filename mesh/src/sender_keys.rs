@@ -38,6 +38,8 @@ pub(crate) struct SenderKeys {
     ready: BTreeSet<DeviceId>,
     last_id: u64,
     change: Option<KeyChange>,
+    /// Holders who have come by a new link since they were given the key.
+    relinked: BTreeSet<DeviceId>,
 }
 
 /// One key and those who were given it.
@@ -110,13 +112,13 @@ impl SenderKeys {
             ready: BTreeSet::new(),
             last_id: 0,
             change: None,
+            relinked: BTreeSet::new(),
         }
     }
 
     /// `device` is there and shall hear us. Says whether there is room for it.
     ///
-    /// Also for one that has the key, and a new link: it may have lost the key, or what it knew of the
-    /// frames that it has heard. So it is given one that has sealed nothing yet. [PROTO-6.15]
+    /// One that has the key and was away from the net alone goes on with it.
     pub(crate) fn join(&mut self, now: Timestamp, device: DeviceId) -> bool {
         if !self.members.contains(&device) && self.members.len() >= RECIPIENTS_MAX {
             return false;
@@ -124,7 +126,7 @@ impl SenderKeys {
         self.members.insert(device);
         let unused = self.next.is_some() || self.step_ends.is_none();
         let has_it = self.newest().is_some_and(|epoch| epoch.holders.contains(&device));
-        if has_it && unused {
+        if has_it && (unused || !self.relinked.remove(&device)) {
             self.deliver(device);
         } else if self.newest().is_some() {
             // [PROTO-6.5] one step first, so that it opens nothing of before.
@@ -134,6 +136,21 @@ impl SenderKeys {
             self.leave_at = None;
         }
         true
+    }
+
+    /// `device` has come by a new link: it may have lost the key, or what it knew of the frames that
+    /// it has heard. So it is given one that has sealed nothing yet, as soon as it hears us again.
+    /// [PROTO-6.15]
+    pub(crate) fn handle_new_link(&mut self, now: Timestamp, device: DeviceId) {
+        let newest = self.next.as_ref().map(|(next, _)| next).or(self.current.as_ref());
+        let holds = |device: &DeviceId| newest.is_some_and(|it| it.holders.contains(device));
+        self.relinked.retain(holds);
+        if holds(&device) {
+            self.relinked.insert(device);
+        }
+        if self.members.contains(&device) {
+            self.join(now, device);
+        }
     }
 
     /// `device` is gone and shall hear us no more.
@@ -643,18 +660,24 @@ mod tests {
         assert_eq!(change(&mut keys), Some((7, 2, vec![a, b])));
         assert_eq!(deliver_all(&mut keys, at(0)), [a, b]);
         // Nothing was sealed: nothing can be repeated.
-        keys.join(at(10), b);
+        keys.handle_new_link(at(10), b);
         assert_eq!((deliver_all(&mut keys, at(10)), change(&mut keys)), (vec![b], None));
         keys.handle_used(at(20));
-        keys.join(at(30), b);
+        keys.handle_new_link(at(30), b);
         assert_eq!(deliver_all(&mut keys, at(30)), [a, b]);
         assert_eq!(change(&mut keys), Some((7, 3, vec![a, b])));
         // The same where it had gone for a moment.
         keys.handle_used(at(40));
         keys.leave(at(50), b);
+        keys.handle_new_link(at(55), b);
         keys.join(at(60), b);
         assert_eq!(deliver_all(&mut keys, at(60)), [a, b]);
         assert_eq!(change(&mut keys), Some((7, 4, vec![a, b])));
+        // Who was away from the net alone has all that it had.
+        keys.handle_used(at(62));
+        keys.leave(at(64), b);
+        keys.join(at(66), b);
+        assert_eq!((deliver_all(&mut keys, at(66)), change(&mut keys)), (vec![b], None));
         // What replaces the key has sealed nothing while the key is in use.
         keys.handle_used(at(70));
         keys.leave(at(80), a);

@@ -266,7 +266,7 @@ impl Rules<'_> {
             Rule::Leaver => {
                 let patience = self.patience();
                 self.opened(|stream, _, at, listener| {
-                    let time = (at.saturating_sub(patience), at + MOMENT);
+                    let time = (at.saturating_sub(patience), at + SETTLED);
                     let talker = self.machine_of_talker(stream);
                     self.has_left(talker, (stream, listener), time)
                 })
@@ -286,7 +286,7 @@ impl Rules<'_> {
             Rule::SentToListeners => {
                 let patience = self.patience();
                 self.sent(|machine, of, at| {
-                    let time = (at.saturating_sub(patience), at + MOMENT);
+                    let time = (at.saturating_sub(patience), at + SETTLED);
                     self.has_left(machine, of, time)
                 })
             }
@@ -430,7 +430,8 @@ impl Rules<'_> {
 }
 
 /// How long after a change of its charter a talker may still seal by what held before: its disk
-/// comes between. [PROTO-6.9]
+/// comes between. [PROTO-6.9] And how long before it has said so somebody may count as listening: a
+/// newcomer does from its door's word on. [PROTO-3.3]
 const SETTLED: Duration = Duration::from_millis(100);
 
 /// The same for who sends, with what waits at a relay. [PROTO-9.13]

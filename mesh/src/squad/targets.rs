@@ -206,9 +206,7 @@ impl Targets {
     /// `device` may have lost what it had: it is given the keys again.
     pub(super) fn renew(&mut self, now: Timestamp, device: DeviceId) {
         for keyed in self.keyed.values_mut() {
-            if keyed.keys.members().contains(&device) {
-                keyed.keys.join(now, device);
-            }
+            keyed.keys.handle_new_link(now, device);
             let given = keyed.epoch.iter_mut().filter_map(|epoch| epoch.given.get_mut(&device));
             given.for_each(Telling::link_up);
         }
