@@ -465,12 +465,12 @@ type Tail = Vec<(u64, ObjectHash, usize)>;
 
 /// Operations that the newest checkpoint does not cover; further ones are refused until another one
 /// does. Those that it covers are not counted, or there would be no room for what the next is about.
-/// One member comes nowhere near it: see [`super::room`].
+/// One member comes nowhere near it: what a key may make others hold is bounded.
 pub const OPERATIONS_MAX: usize = 65_536;
 
 /// Operations of one key and term from the first number on that it has used twice, as far as nobody
-/// else builds upon them; of more, all but [`PROOF`] are forgotten. And operations of which one may
-/// know another of the same number; one that knows more is refused.
+/// else builds upon them; of more, all but the two that prove it are forgotten. And operations of
+/// which one may know another of the same number; one that knows more is refused.
 pub const FORKS_MAX: usize = 64;
 
 /// Two operations of one number prove that their author has used it twice.
