@@ -61,8 +61,8 @@ pub struct Doorkeeper {
     recovery: Option<Recovery>,
     /// The relays of the ticket by which it has come.
     led_by: BTreeSet<DeviceId>,
-    /// The doors of that ticket, and these relays: they alone say whether it is worth anything.
-    named: BTreeSet<DeviceId>,
+    /// The doors of that ticket: they alone let it in.
+    doors: BTreeSet<DeviceId>,
     clock: Clock,
     counter: Box<dyn UseCounter>,
     state: Mutex<State>,
@@ -85,6 +85,8 @@ struct State {
     /// The newest by anybody else, or by who has not shown to know the organisation: to be told to the
     /// person if nobody admits, and worth nothing more.
     hinted: Option<Refusal>,
+    /// A newcomer has met a device that its ticket does not name.
+    met_unnamed: bool,
     /// The same of a member, with who it was, until it is told.
     turned_away: Option<(DeviceId, Refusal)>,
     /// What the last one has shown who says that this device was removed.
@@ -120,9 +122,9 @@ impl Doorkeeper {
         let organisation = ticket.invite().organisation;
         let recovery = recovery.map(|printed| Recovery::of(organisation, printed, &key));
         let led_by = ticket.relays.iter().map(|relay| relay.device).collect();
-        let named = ticket.doors.iter().chain(&ticket.relays).map(|place| place.device).collect();
+        let doors = ticket.doors.iter().map(|door| door.device).collect();
         let standing = Standing::Newcomer(Box::new(ticket));
-        Self { recovery, led_by, named, ..Self::new(key, standing, presence, clock, counter) }
+        Self { recovery, led_by, doors, ..Self::new(key, standing, presence, clock, counter) }
     }
 
     /// A relay's, which belongs to no member, and learns of the `charter` from the first that comes
@@ -155,13 +157,14 @@ impl Doorkeeper {
             promised: VecDeque::new(),
             refused: None,
             hinted: None,
+            met_unnamed: false,
             turned_away: None,
             proof: Vec::new(),
             expected: VecDeque::new(),
             additions: BTreeMap::new(),
         };
-        let (recovery, led_by, named) = (None, BTreeSet::new(), BTreeSet::new());
-        Self { key, recovery, led_by, named, clock, counter, state: Mutex::new(state) }
+        let (recovery, led_by, doors) = (None, BTreeSet::new(), BTreeSet::new());
+        Self { key, recovery, led_by, doors, clock, counter, state: Mutex::new(state) }
     }
 
     /// Tells where this node can be reached, for the Hellos to come.
@@ -250,6 +253,16 @@ impl Doorkeeper {
     /// now: they ask again. [PROTO-4.7]
     pub fn take_additions(&self) -> BTreeMap<DeviceId, Signature> {
         std::mem::take(&mut self.lock().additions)
+    }
+
+    /// Whether this newcomer has met devices that its ticket does not name, and so let them be.
+    pub fn has_met_unnamed(&self) -> bool {
+        self.lock().met_unnamed
+    }
+
+    /// Whether the ticket names this device, as a door or as a relay that leads to one.
+    pub fn is_named(&self, device: DeviceId) -> bool {
+        self.doors.contains(&device) || self.led_by.contains(&device)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -348,17 +361,17 @@ impl State {
         hello::refuse(refusal, organisation, charter, exporter, peer, greeting)
     }
 
-    /// What this node says of itself to `peer`: to whom nothing shows to be a member or a relay, or to be
-    /// named by the ticket, no more than it takes to be admitted. The rest comes by the link.
-    /// [PROTO-3.11]
-    fn presence_for(&self, peer: DeviceId, is_named: bool) -> Presence {
+    /// What this node says of itself to `peer`: to whom nothing shows to be a member or a relay no more
+    /// than it takes to be admitted. The rest comes by the link. [PROTO-3.11]
+    fn presence_for(&self, peer: DeviceId) -> Presence {
         let is_known = match &self.standing {
             Standing::Member(charter, _) | Standing::Relay(charter) => {
                 self.expected.contains(&peer)
                     || charter.owner(peer).is_some()
                     || charter.state().relay(peer).is_some()
             }
-            Standing::Newcomer(_) => is_named,
+            // It greets whom its ticket names, and nobody else.
+            Standing::Newcomer(_) => true,
             Standing::NewRelay(_) => false,
         };
         let mut presence = self.presence.clone();
@@ -373,7 +386,7 @@ impl State {
 impl Admission for Doorkeeper {
     fn greeting(&self, peer: DeviceId, exporter: &[u8; 32]) -> Vec<u8> {
         let mut state = self.lock();
-        let presence = &state.presence_for(peer, self.named.contains(&peer));
+        let presence = &state.presence_for(peer);
         let greeting = match &state.standing {
             // It was dialled before a door has let us in. It would take us for a member, and have the
             // link end at once, since we know of no charter yet that names it.
@@ -395,6 +408,11 @@ impl Admission for Doorkeeper {
             }
             // It waits for who dials it.
             Standing::NewRelay(_) => return Vec::new(),
+            // Who was a member once can show a chain that a newcomer cannot see the end of. [PROTO-3.12]
+            Standing::Newcomer(_) if !self.is_named(peer) => {
+                state.met_unnamed = true;
+                return Vec::new();
+            }
             Standing::Newcomer(ticket) => {
                 let now = self.clock.unix();
                 match ticket.invite().member {
@@ -460,6 +478,9 @@ impl Admission for Doorkeeper {
         match greeting.read_answer(peer, answer) {
             Ok(welcome) => {
                 if let Standing::Newcomer(_) = state.standing {
+                    if !self.doors.contains(&peer) {
+                        return Err(HelloError::Malformed);
+                    }
                     let leaf = welcome.chain.leaf().ok_or(HelloError::Malformed)?;
                     let member = leaf.unverified().member();
                     let charter = welcome.charter;
@@ -475,7 +496,7 @@ impl Admission for Doorkeeper {
                     HelloError::Refused(refusal) | HelloError::Unsealed(refusal) => {
                         // [PROTO-3.6]
                         let is_sealed = matches!(error, HelloError::Refused(_));
-                        if is_sealed && self.named.contains(&peer) {
+                        if is_sealed && self.is_named(peer) {
                             state.refused = Some(*refusal);
                         } else {
                             state.hinted = Some(*refusal);

@@ -27,6 +27,11 @@ impl Runner {
                      members running?",
                     joining.ticket.name
                 ),
+                None if self.config.doorkeeper.has_met_unnamed() => anyhow::bail!(
+                    "none of the devices that this ticket of {:?} names answers, only others do: \
+                     ask one of the members who run now for a ticket",
+                    joining.ticket.name
+                ),
                 None => anyhow::bail!(
                     "nobody of {:?} answers: is one of its members running, and reachable from \
                      here? --peer ADDR:PORT tries another address",
@@ -49,6 +54,7 @@ impl Runner {
             dials.extend(joining.ticket.doors.iter().map(place));
             dials.extend(self.config.peers.iter().map(|address| (None, vec![*address])));
             let found = joining.discovered.iter();
+            let found = found.filter(|(device, _)| self.config.doorkeeper.is_named(**device));
             dials.extend(found.map(|(device, addresses)| (Some(*device), addresses.clone())));
         }
         let visited = self.links.visited();

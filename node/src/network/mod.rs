@@ -590,7 +590,8 @@ impl Runner {
             News::Discovered(found) => {
                 let Some(joining) = &mut self.joining else { return };
                 for (device, addresses) in found {
-                    if joining.discovered.len() < DISCOVERED_LIMIT {
+                    let is_named = self.config.doorkeeper.is_named(device);
+                    if is_named || joining.discovered.len() < DISCOVERED_LIMIT {
                         joining.discovered.insert(device, addresses);
                         joining.next_dial = now;
                     }
