@@ -89,10 +89,12 @@ impl Topic {
     }
 }
 
-/// The first bytes of [`Message::Key`], [`Message::Pieces`] and [`Message::Epoch`].
+/// The first bytes of [`Message::Key`], [`Message::Pieces`], [`Message::Epoch`] and
+/// [`Message::TalkersKey`].
 const KEY: u8 = 0;
 const PIECES: u8 = 6;
 const EPOCH: u8 = 18;
+const TALKERS_KEY: u8 = 22;
 
 impl Message {
     /// The message of these bytes.
@@ -103,13 +105,16 @@ impl Message {
     /// The bytes of the message.
     pub fn encode(&self) -> Vec<u8> {
         let bytes = encode(self);
-        debug_assert_eq!(Self::holds_key(&bytes), matches!(self, Self::Key(_) | Self::Epoch(_)));
+        debug_assert_eq!(
+            Self::holds_key(&bytes),
+            matches!(self, Self::Key(_) | Self::Epoch(_) | Self::TalkersKey(_))
+        );
         bytes
     }
 
     /// Whether a message of these bytes holds what opens speech. [PROTO-2.13]
     pub fn holds_key(message: &[u8]) -> bool {
-        matches!(message.first(), Some(&(KEY | EPOCH)))
+        matches!(message.first(), Some(&(KEY | EPOCH | TALKERS_KEY)))
     }
 
     /// Messages that hold all of a settled past. [CHARTER-7.5]

@@ -226,7 +226,7 @@ impl Seat {
             talk_to: self.actor.member.talk_to.clone(),
             binder: Box::new(self.fabric.binder(self.host)),
             egress: Arc::clone(&self.egress),
-            overhear: Some(Arc::new(move |to, message| witness.overheard(to, message))),
+            overhear: Some(Arc::new(move |to, message| witness.overheard(device, to, message))),
             // A simulated disk answers at once, but not within the call that asks.
             worker: Arc::new(|work| {
                 tokio::spawn(async move { work() });

@@ -248,7 +248,9 @@ type Found = BTreeMap<(usize, usize), (Duration, usize)>;
 impl Rules<'_> {
     fn looked_at(&self) -> String {
         let log = &self.evidence.log;
-        let keys = log.own_keys.values().map(Vec::len).sum::<usize>() + log.epochs.len();
+        let own = log.own_keys.values().map(Vec::len).sum::<usize>();
+        let given = log.talkers_keys.values().map(Vec::len).sum::<usize>();
+        let keys = own + given + log.epochs.len();
         format!("{} frames, {keys} keys", log.frames.len())
     }
 

@@ -20,7 +20,9 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{ChannelId, DeviceId, EpochSecret, FrameNumber, KeySecret, ObjectHash, TargetId};
+use hark_keys::{
+    ChannelId, DeviceId, EpochKey, EpochSecret, FrameNumber, KeySecret, ObjectHash, TargetId,
+};
 use hark_mesh::{
     Target,
     charter::Charter,
@@ -63,6 +65,8 @@ pub(crate) struct Log {
     pub(crate) missed: u64,
     /// The talkers' own keys, by talker and target.
     pub(crate) own_keys: BTreeMap<(usize, TargetId), Vec<Given<KeySecret>>>,
+    /// The keys in epochs that talkers gave to who does not hold the epoch, by talker.
+    pub(crate) talkers_keys: BTreeMap<usize, Vec<Given<EpochKey>>>,
     /// Epochs by their ids. One whose secret nobody has used yet has none here.
     pub(crate) epochs: BTreeMap<[u8; 32], Given<Option<EpochSecret>>>,
     /// Lists of holders, which travel as changes of one another.
@@ -167,6 +171,10 @@ impl Witness {
                 let talker = log.device(*device);
                 log.give((talker, *target), secret, own);
             }
+            VoiceCommand::InstallEpochKey { device, key, .. } => {
+                let talker = log.device(*device);
+                log.give_talkers_key(talker, key, own);
+            }
             VoiceCommand::SetEpochs { secrets, .. } => {
                 secrets.iter().for_each(|secret| log.give_epoch(secret, own));
             }
@@ -188,7 +196,7 @@ impl Witness {
     }
 
     /// A device is about to send a message to another on their link.
-    pub(crate) fn overheard(&self, to: DeviceId, message: &[u8]) {
+    pub(crate) fn overheard(&self, from: DeviceId, to: DeviceId, message: &[u8]) {
         match Message::decode(message) {
             Ok(Message::Key(key)) => {
                 let (mut log, key) = (self.lock(), key.unverified());
@@ -196,6 +204,11 @@ impl Witness {
                 log.give((talker, key.target.id()), &key.secret, holder);
             }
             Ok(Message::Epoch(epoch)) => self.lock().deal(&epoch),
+            Ok(Message::TalkersKey(given)) => {
+                let mut log = self.lock();
+                let (talker, holder) = (log.device(from), log.device(to));
+                log.give_talkers_key(talker, &given.key, holder);
+            }
             _ => {}
         }
     }
@@ -374,13 +387,11 @@ impl Log {
     }
 
     fn give(&mut self, of: (usize, TargetId), secret: &KeySecret, holder: usize) {
-        let keys = self.own_keys.entry(of).or_default();
-        let known = keys.iter().rposition(|given| given.secret == *secret);
-        let place = known.unwrap_or_else(|| {
-            keys.push(Given { secret: secret.clone(), holders: BTreeSet::new() });
-            keys.len() - 1
-        });
-        keys[place].holders.insert(holder);
+        note_given(self.own_keys.entry(of).or_default(), secret, holder);
+    }
+
+    fn give_talkers_key(&mut self, talker: usize, key: &EpochKey, holder: usize) {
+        note_given(self.talkers_keys.entry(talker).or_default(), key, holder);
     }
 
     fn give_epoch(&mut self, secret: &EpochSecret, holder: usize) {
@@ -406,6 +417,14 @@ impl Log {
         let unknown = || Given { secret: None, holders: BTreeSet::new() };
         self.epochs.entry(id).or_insert_with(unknown)
     }
+}
+
+fn note_given<T: Clone + PartialEq>(given: &mut Vec<Given<T>>, secret: &T, holder: usize) {
+    let place = given.iter().rposition(|given| given.secret == *secret).unwrap_or_else(|| {
+        given.push(Given { secret: secret.clone(), holders: BTreeSet::new() });
+        given.len() - 1
+    });
+    given[place].holders.insert(holder);
 }
 
 /// An [`Egress`] of which the witness hears.

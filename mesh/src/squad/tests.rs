@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use hark_keys::{KeySecret, SeededRandom, Signed};
+use hark_keys::{EpochDealer, KeySecret, SeededRandom, Signed};
 use proptest::prelude::*;
 
 use super::{
@@ -13,6 +13,7 @@ use crate::{
         PROOF_PIECES_MAX,
         content::{Capabilities, Channel, Place, Rule, Subject},
     },
+    epoch::TalkersKey,
     message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
 };
 
@@ -309,6 +310,11 @@ fn messages_with_keys_are_told_by_their_first_byte() {
         recipients: List::truncated([key.id()]),
     };
     assert!(Message::holds_key(&Message::Key(Signed::sign(message, &key)).encode()));
+    // A talker's key in an epoch stayed in what a recorded link opened with for twenty seconds.
+    let target = Target::of_channel(ChannelId::from_bytes([1; 16]));
+    let epoch = EpochDealer::generate(&SeededRandom::new(16)).secret([1; 32]);
+    let given = TalkersKey { target: target.clone(), key: epoch.key_of(target.id(), key.id(), 0) };
+    assert!(Message::holds_key(&Message::TalkersKey(Box::new(given)).encode()));
     assert!(!Message::holds_key(&Message::Draining(true).encode()));
     assert!(!Message::holds_key(&[]));
 }

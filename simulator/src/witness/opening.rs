@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{DeviceId, EpochSecret, KeySecret, SenderKeyring, TargetId, Timestamp};
+use hark_keys::{DeviceId, EpochKey, EpochSecret, KeySecret, SenderKeyring, TargetId, Timestamp};
 
 use super::{Frame, Log, Stream};
 
@@ -64,6 +64,7 @@ struct Ring<'a> {
 enum Secret<'a> {
     Own(KeySecret),
     Epoch(&'a EpochSecret),
+    Talkers(&'a EpochKey),
 }
 
 impl<'a> Ring<'a> {
@@ -75,6 +76,9 @@ impl<'a> Ring<'a> {
                 if let Some(secret) = &given.secret {
                     secrets.push((Secret::Epoch(secret), &given.holders));
                 }
+            }
+            for given in self.log.talkers_keys.get(&self.stream.talker).into_iter().flatten() {
+                secrets.push((Secret::Talkers(&given.secret), &given.holders));
             }
             return secrets;
         }
@@ -130,6 +134,7 @@ impl<'a> Ring<'a> {
         match secret {
             Secret::Own(secret) => ring.install(Timestamp::ZERO, secret),
             Secret::Epoch(secret) => ring.set_epochs(&[(*secret).clone()]),
+            Secret::Talkers(key) => ring.install_epoch_key(Timestamp::ZERO, key),
         }
         ring
     }
@@ -149,7 +154,7 @@ mod tests {
     use std::time::Duration;
 
     use hark_keys::{ChannelId, DeviceKey, EpochDealer, SeededRandom, SenderKey};
-    use hark_mesh::datagram::Voice;
+    use hark_mesh::{Target, datagram::Voice, epoch::TalkersKey, message::Message};
     use hark_node::voice::VoiceCommand;
 
     use super::*;
@@ -282,6 +287,24 @@ mod tests {
             talk.says();
         }
         assert_eq!(talk.opened_by(4), [false, true]);
+    }
+
+    #[test]
+    fn a_key_of_a_talker_in_an_epoch_opens_what_that_key_sealed() {
+        let mut talk = Talk::new();
+        let secret = EpochDealer::generate(&SeededRandom::new(1)).secret([1; 32]);
+        let key = secret.key_of(target(), device(1), 1);
+        talk.witness.overheard(device(1), device(3), &{
+            let target = Target::of_channel(ChannelId::from_bytes([5; 16]));
+            Message::TalkersKey(Box::new(TalkersKey { target, key })).encode()
+        });
+        for generation in [0, 1] {
+            talk.key = Some(SenderKey::of_epoch(target(), device(1), &secret, generation));
+            let (target, secret) = (target(), secret.clone());
+            talk.command(1, VoiceCommand::UseEpoch { target, tag: TAG, secret, generation });
+            talk.says();
+        }
+        assert_eq!(talk.opened_by(3), [false, true]);
     }
 
     #[test]
