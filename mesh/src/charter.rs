@@ -25,6 +25,7 @@ mod past;
 mod replay;
 mod room;
 mod root;
+mod sanctions;
 mod shared;
 mod state;
 mod storage;
@@ -37,7 +38,7 @@ use std::{
 
 use hark_keys::{
     ChannelId, Cosigned, DecodeError, DeviceId, DeviceKey, List, ObjectHash, OrganisationId,
-    Random, RoleId, SignatureError, Signed, TargetId, decode, encode,
+    Random, RoleId, SignatureError, Signed, TargetId, UnixTime, decode, encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +53,7 @@ pub use exchange::Have;
 pub use introduction::INTRODUCTION_MAX;
 pub use members::ChainError;
 pub(crate) use operation::consents;
-pub use operation::{Cosigner, Cut, OPERATION_MAX_BYTES, Operation, device_consent};
+pub use operation::{Cut, OPERATION_MAX_BYTES, Operation, device_consent};
 pub use replay::{Denial, Level, Verdict, VoidReason};
 pub use root::{ROOT_KEYS_MAX, ROOT_MAX_BYTES, RootDocument, RootKeys};
 pub use state::{Decision, Policies, State};
@@ -61,7 +62,7 @@ pub use taking::{FORKS_MAX, OPERATIONS_MAX};
 
 use self::{
     certificates::Certificates,
-    content::{Capabilities, Change, Channel, MEMBER_ROLE, Rank, Role},
+    content::{Capabilities, Change, Channel, FOUNDER_ROLE, Grant, MEMBER_ROLE, Rank, Role},
     past::Last,
     replay::{Course, Pieces, Position, Taken, replay},
     room::Sources,
@@ -134,6 +135,8 @@ pub struct Charter {
     sources: Shared<Sources>,
     /// The operations in their order, and what they lead to.
     course: Course,
+    /// What the calendar says: mutes and bans end by it.
+    calendar: UnixTime,
     /// Operations that wait for others, and say meanwhile whose device somebody is. [CHARTER-3.6]
     introduced: Vec<Cosigned<Operation>>,
     /// What of the pieces is not in the course yet.
@@ -206,7 +209,8 @@ pub enum PieceError {
 
 impl Charter {
     /// Founds an organisation whose roots are the device of `key` and `recovery`, with one open
-    /// channel on which all members may talk, and to which they may admit others. Names are cleaned;
+    /// channel on which all members may talk, and to which they may admit others. The founder holds
+    /// the highest role, which has all rights. Names are cleaned;
     /// a channel whose name is empty then is called `voice`.
     pub fn found(
         name: &str,
@@ -215,8 +219,18 @@ impl Charter {
         recovery: Option<DeviceId>,
         random: &dyn Random,
     ) -> Self {
-        let mut channel = [0; 16];
+        let [mut channel, mut founder] = [[0; 16]; 2];
         random.fill(&mut channel);
+        random.fill(&mut founder);
+        let founder = Role {
+            id: RoleId::from_bytes(founder),
+            name: FOUNDER_ROLE.to_owned(),
+            rank: Rank::HIGHEST,
+            capabilities: Capabilities::ALL,
+        };
+        // [CHARTER-2.8]
+        let members = List::default();
+        let held = Grant { role: founder.id, at: content::Place::Organisation, members };
         let member = Role {
             id: MEMBER_ROLE,
             name: "member".to_owned(),
@@ -239,7 +253,12 @@ impl Charter {
             threshold: 1,
             merges: List::default(),
             cuts: List::default(),
-            content: List::truncated([Change::Role(member), Change::Channel(channel)]),
+            content: List::truncated([
+                Change::Role(member),
+                Change::Role(founder),
+                Change::Grant(held),
+                Change::Channel(channel),
+            ]),
         };
         let founding = Cosigned::unsigned(document).signed(key);
         let mut charter = Self::of(founding).expect("names are clean");
@@ -276,6 +295,7 @@ impl Charter {
             numbers: Shared::default(),
             sources: Shared::default(),
             course: Course::default(),
+            calendar: UnixTime::default(),
             introduced: Vec::new(),
             stale: Stale::Everything,
             judged: 0,
@@ -388,8 +408,10 @@ impl Charter {
         let mut former = std::mem::take(&mut self.course);
         // What comes out is the same for whoever was introduced to nobody.
         former.state.introduced.clear();
+        former.state.in_force = Shared::default();
         self.course = replay(&self.pieces(), former, since);
         self.settle_introduced();
+        self.settle_sanctions();
     }
 
     /// The organisation: the hash of its founding root document. [PROTO-4.1]

@@ -350,6 +350,9 @@ fn redeemed(
 ) -> Result<Request, Refusal> {
     let Newcomer { redemption, recovery, consent, incarnation, name, addresses } = newcomer;
     let charter = listener.charter;
+    if charter.is_kept_out(remote) {
+        return Err(Refusal::Banned);
+    }
     let invite = redemption.verify(charter.organisation(), remote, exporter, now)?;
     // [PROTO-4.5] an invite is worth what its issuer may do now.
     let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;

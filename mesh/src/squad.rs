@@ -207,7 +207,7 @@ impl Squad {
         let mut squad = Self {
             talkers: Talkers::new(key.id()),
             records: Records::new(directory),
-            replication: Replication::new(charter),
+            replication: Replication::new(charter, calendar),
             nets: Nets::new(),
             names: Names::new(names),
             epochs: Epochs::new((calendar, now), Arc::clone(&key), Arc::clone(&random)),
@@ -531,6 +531,10 @@ impl Squad {
     /// in a while: the clock may stand still while the machine sleeps.
     pub fn set_calendar(&mut self, now: Timestamp, calendar: UnixTime) {
         self.epochs.set_calendar((calendar, now));
+        // [CHARTER-6.7] a mute or a ban has ended, or begins again as the clock was put back.
+        if self.replication.set_calendar(calendar) {
+            self.apply_charter(now);
+        }
     }
 
     /// The person wants to be called `name`.

@@ -35,6 +35,24 @@ impl Clock {
     }
 }
 
+/// A date as people write it, `2026-11-22 21:40:05 UTC`.
+pub fn utc(date: UnixTime) -> String {
+    let secs = date.as_secs();
+    let (days, second) = (secs / 86_400, secs % 86_400);
+    // Years that begin in March, by http://howardhinnant.github.io/date_algorithms.html
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
 fn since_1970() -> Duration {
     // A clock before 1970 is as good as one at 1970.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -90,6 +108,14 @@ mod tests {
         let moment = Timestamp::from_duration(Duration::new(12, 345_678_901));
         assert_eq!(Clock.monotonic_ns(moment), 12_345_678_901);
         assert_eq!(Clock.timestamp(12_345_678_901), moment);
+    }
+
+    #[test]
+    fn dates_are_written_as_people_do() {
+        let written = |secs| utc(UnixTime::from_secs(secs));
+        assert_eq!(written(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(written(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(written(1_795_383_605), "2026-11-22 21:40:05 UTC");
     }
 
     #[test]

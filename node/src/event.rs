@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
-use hark_keys::DeviceId;
+use hark_keys::{DeviceId, UnixTime};
 use hark_mesh::Target;
 use serde::{Serialize, Serializer};
+
+use crate::clock::utc;
 
 /// Something that happened, in the words that scripts rely on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -150,6 +152,14 @@ pub enum Event {
         /// The channel that is heard and talked to.
         to: String,
     },
+    /// This device's member is muted or banned somewhere, or is not any more.
+    Sanction {
+        /// What, where, by whom and until when.
+        #[serde(flatten)]
+        sanction: SanctionView,
+        /// Whether it holds from now on; else it was lifted, or has ended.
+        in_force: bool,
+    },
     /// Nothing is said to a target any more, and its key is forgotten.
     TargetGone {
         /// The id that the target had in `roster_changed`.
@@ -174,6 +184,36 @@ pub enum Event {
         /// `quit`, `signal`, `time`, or what failed.
         reason: String,
     },
+}
+
+/// What an officer has taken from this device's member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SanctionView {
+    /// `mute` or `ban`.
+    pub kind: &'static str,
+    /// In which channel and below; none where it holds everywhere.
+    pub channel: Option<String>,
+    /// Who has set it; none where that is not known any more.
+    pub by: Option<String>,
+    /// Unix time in seconds at which it ends; none where it lasts until it is lifted.
+    pub until: Option<u64>,
+}
+
+impl SanctionView {
+    /// In a line, for the member.
+    pub fn describe(&self) -> String {
+        let by = self.by.as_deref().unwrap_or("an officer");
+        let done = if self.kind == "ban" { "banned" } else { "muted" };
+        let place = match &self.channel {
+            Some(channel) => format!("in {channel}"),
+            None => "everywhere".to_owned(),
+        };
+        let until = match self.until {
+            Some(until) => format!("until {}", utc(UnixTime::from_secs(until))),
+            None => "until it is lifted".to_owned(),
+        };
+        format!("{by} has {done} you {place} {until}")
+    }
 }
 
 /// What a key to talk is for, by ids in ascending order.

@@ -7,7 +7,7 @@ use hark_keys::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{DeviceText, PeerStats},
+    event::{DeviceText, PeerStats, SanctionView},
     profile::ProfileAction,
     reach::ports::Report,
 };
@@ -60,6 +60,8 @@ pub struct Snapshot {
     pub router: Option<Report>,
     /// Whether strangers reach this device, as others have found, by address.
     pub checked: Vec<CheckedView>,
+    /// Mutes and bans of this device's member that hold now.
+    pub sanctions: Vec<SanctionView>,
     /// A sound device that is lost, or another lasting trouble, for a person.
     pub trouble: Option<String>,
 }

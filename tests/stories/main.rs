@@ -13,6 +13,7 @@ mod nats;
 mod organisations;
 mod profiles;
 mod relays;
+mod rights;
 mod roles;
 mod squad;
 mod trouble;

@@ -144,6 +144,7 @@ impl Charter {
         let everything = segments.iter().all(|segment| *segment == 0);
         let mut now = self.course.state.clone();
         now.introduced.clear();
+        now.in_force = Shared::default();
         now.prune();
         everything && self.outcome_of(&segments, checkpoint.root, true).0 != now
     }
@@ -275,11 +276,7 @@ impl Charter {
     /// which no operation that is held was signed with. [CHARTER-7.6]
     fn forget_certificates(&mut self) {
         let Some(newest) = &self.newest else { return };
-        let signed = self.operations.iter().flat_map(|taken| {
-            let operation = taken.operation();
-            let cosigners = operation.cosigners.iter().map(|cosigner| cosigner.certificate);
-            std::iter::once(operation.certificate).chain(cosigners)
-        });
+        let signed = self.operations.iter().map(|taken| taken.operation().certificate);
         let mut needed: BTreeSet<_> = signed.collect();
         let stands = |certificate: &MemberCertificate, hash| {
             certificate.admission >= newest.1.removals(certificate.member())

@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr, ops};
 
-use hark_keys::{ChannelId, DeviceId, List, MemberId, PresetId, RoleId};
+use hark_keys::{ChannelId, DeviceId, List, MemberId, PresetId, RoleId, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::clean_name;
@@ -25,7 +25,7 @@ impl Capabilities {
     pub const PRIORITY: Self = Self(1 << 3);
     /// May talk to persons and roles.
     pub const WHISPER: Self = Self(1 << 4);
-    /// May move others between channels.
+    /// May move others between channels, and keep those out of one who stand lower.
     pub const MOVE: Self = Self(1 << 5);
     /// May take others' right to speak on a channel, and give it back.
     pub const MUTE: Self = Self(1 << 6);
@@ -33,7 +33,7 @@ impl Capabilities {
     pub const MANAGE_CHANNELS: Self = Self(1 << 7);
     /// May define roles, grant them, and set rules.
     pub const MANAGE_ROLES: Self = Self(1 << 8);
-    /// May admit members, and remove those of lower rank.
+    /// May admit members, and remove or ban those who stand lower.
     pub const ADMIT: Self = Self(1 << 9);
     /// May edit, load and unload presets.
     pub const EDIT_PRESETS: Self = Self(1 << 10);
@@ -137,6 +137,8 @@ pub struct Rank(pub u8);
 impl Rank {
     /// Of the root keys.
     pub const ROOT: Self = Self(0);
+    /// Of the highest role that there can be.
+    pub const HIGHEST: Self = Self(1);
     /// Of everybody who has no role.
     pub const LOWEST: Self = Self(251);
 }
@@ -176,6 +178,9 @@ pub struct Role {
 
 /// The role that every member has. [CHARTER-6.2]
 pub const MEMBER_ROLE: RoleId = RoleId::from_bytes([0; 16]);
+
+/// What the role that a founder is given is called at first.
+pub const FOUNDER_ROLE: &str = "founder";
 
 /// A place to talk, a net.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,6 +308,52 @@ pub struct Relay {
     pub rate_kbps: u32,
 }
 
+/// What an officer takes from a member at a place and below. No rule and no role gives it back until
+/// it is lifted, or ends. [CHARTER-6.6]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sanction {
+    /// From whom.
+    pub member: MemberId,
+    /// What.
+    pub kind: SanctionKind,
+    /// Where.
+    pub at: Place,
+    /// When it ends, by the clock of each device that judges it; none where it lasts until it is lifted.
+    pub until: Option<UnixTime>,
+    /// What people called the member then, as a name of somebody who is gone is soon forgotten; may be
+    /// empty.
+    pub name: String,
+}
+
+/// A kind of sanction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum SanctionKind {
+    /// May not speak there.
+    Mute,
+    /// May neither be there, nor hear, nor speak; everywhere: is no member, and not let in again.
+    Ban,
+}
+
+impl SanctionKind {
+    /// The rights that it takes at a place and below.
+    pub fn takes(self, at: Place) -> Capabilities {
+        match (self, at) {
+            (Self::Mute, _) => Capabilities::SPEAK | Capabilities::PRIORITY | Capabilities::WHISPER,
+            (Self::Ban, Place::Organisation) => Capabilities::ALL,
+            (Self::Ban, Place::Channel(_)) => Capabilities::ALL_OF_SPEECH,
+        }
+    }
+
+    /// The right that it takes to set or to lift it there.
+    pub fn needs(self, at: Place) -> Capabilities {
+        match (self, at) {
+            (Self::Mute, _) => Capabilities::MUTE,
+            (Self::Ban, Place::Organisation) => Capabilities::ADMIT,
+            (Self::Ban, Place::Channel(_)) => Capabilities::MOVE,
+        }
+    }
+}
+
 /// A setting of the whole organisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Policy {
@@ -310,8 +361,6 @@ pub enum Policy {
     InviteHoursMax(u32),
     /// Operations of one author that are taken from gossip in a day.
     OperationsPerDay(u32),
-    /// Members of equal rank who together act half a rank higher.
-    Quorum(u8),
 }
 
 /// One thing that an operation does. [section 4 of docs/charter.md]
@@ -386,6 +435,17 @@ pub enum Change {
         /// up to this one.
         last: u64,
     },
+    /// Mutes or bans a member.
+    Sanction(Sanction),
+    /// Ends that before its time.
+    Lift {
+        /// Whose.
+        member: MemberId,
+        /// Which.
+        kind: SanctionKind,
+        /// Where it was set.
+        at: Place,
+    },
 }
 
 impl Change {
@@ -404,7 +464,6 @@ impl Change {
             Self::Link { a, b, .. } => a < b,
             Self::Preset(preset) => is_preset(preset),
             Self::Relay(relay) => is_name(&relay.name) && !relay.addresses.is_empty(),
-            Self::Policy(Policy::Quorum(quorum)) => (2..=8).contains(quorum),
             Self::Policy(Policy::OperationsPerDay(operations)) => *operations > 0,
             Self::Policy(Policy::InviteHoursMax(_))
             | Self::RemoveChannel(_)
@@ -414,7 +473,9 @@ impl Change {
             | Self::RemoveRelay(_)
             | Self::Admitted(_)
             | Self::AddDevice { .. }
-            | Self::RetireDevice { .. } => true,
+            | Self::RetireDevice { .. }
+            | Self::Lift { .. } => true,
+            Self::Sanction(sanction) => sanction.name == clean_name(&sanction.name),
             Self::Remove { admission, .. } => *admission > 0,
         }
     }

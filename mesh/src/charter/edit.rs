@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use hark_keys::{Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, RoleId, Signed};
 
 use super::{
-    Charter, Cosigner, Cut, Denial, MemberCertificate, Operation, Piece, PieceError, Recovery,
-    RootDocument, RootKeys, Verdict, VoidReason,
+    Charter, Cut, Denial, MemberCertificate, Operation, Piece, PieceError, Recovery, RootDocument,
+    RootKeys, Verdict, VoidReason,
     certificate::{CHAIN_MAX, CertificateChain, hash_of},
     content::{Capabilities, Change, Place, Role, Subject},
     operation::{CUT_KEYS_MAX, CUTS_MAX, PARENTS_MAX},
@@ -27,15 +27,15 @@ impl Charter {
         Ok(signed)
     }
 
-    /// The same to be signed by others, too: [`Self::try_out`] tells what it does once it is.
+    /// The same to be signed by other root keys, too: [`Self::try_out`] tells what it does once it is.
     pub fn draft(
         &self,
         author: DeviceId,
         member: MemberId,
-        mut cosigners: Vec<Cosigner>,
+        mut cosigners: Vec<DeviceId>,
         changes: Vec<Change>,
     ) -> Result<Operation, EditError> {
-        let certificate = self.certificates.good(member, &self.course.state, &self.roots);
+        let certificate = self.good(member);
         let certificate = match certificate {
             Some(certificate) if self.certificates.is_held(&certificate) => certificate,
             None | Some(_) if self.is_root(author) => NO_CERTIFICATE,
@@ -158,7 +158,7 @@ impl Charter {
         let issuer_certificate = if self.is_root(key.id()) {
             NO_CERTIFICATE
         } else {
-            let hash = self.certificates.good(member, &self.course.state, &self.roots);
+            let hash = self.good(member);
             let hash = hash.ok_or(IssueError::NotMember)?;
             if !self.course.state.allows(member, Capabilities::ADMIT, Place::Organisation) {
                 return Err(IssueError::Right);

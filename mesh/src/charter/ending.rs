@@ -72,12 +72,9 @@ impl Charter {
             let taken = &self.operations[index];
             let operation = taken.operation();
             let mut needed = Vec::new();
-            let cosigners = operation.cosigners.iter().map(|cosigner| cosigner.certificate);
-            for certificate in std::iter::once(operation.certificate).chain(cosigners) {
-                if told.insert(certificate) {
-                    let chain = self.certificates.chain(certificate);
-                    needed.extend(chain.iter().rev().cloned().map(Piece::Certificate));
-                }
+            if told.insert(operation.certificate) {
+                let chain = self.certificates.chain(operation.certificate);
+                needed.extend(chain.iter().rev().cloned().map(Piece::Certificate));
             }
             if taken.segment > settled {
                 settled = taken.segment;

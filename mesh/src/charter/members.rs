@@ -1,6 +1,6 @@
 //! Who belongs, with which devices, and what they may do.
 
-use hark_keys::{Cosigned, DeviceId, MemberId, RoleId, Signed};
+use hark_keys::{Cosigned, DeviceId, MemberId, ObjectHash, RoleId, Signed};
 
 use super::{
     CertificateChain, Charter, Decision, Denial, MemberCertificate, Operation, Piece, PieceError,
@@ -33,12 +33,27 @@ impl Charter {
 
     /// Whether somebody belongs at present, as far as is known here.
     pub fn is_member(&self, member: MemberId) -> bool {
-        self.certificates.good(member, &self.course.state, &self.roots).is_some()
+        self.good(member).is_some()
+    }
+
+    /// The certificate by which somebody belongs; none of who is banned. [CHARTER-6.6]
+    pub(super) fn good(&self, member: MemberId) -> Option<ObjectHash> {
+        if self.course.state.is_banned(member) {
+            return None;
+        }
+        self.certificates.good(member, &self.course.state, &self.roots)
     }
 
     /// Devices of a member: the first and those that it has added.
     pub fn devices_of(&self, member: MemberId) -> Vec<DeviceId> {
-        let Some(hash) = self.certificates.good(member, &self.course.state, &self.roots) else {
+        if self.course.state.is_banned(member) { Vec::new() } else { self.devices_held(member) }
+    }
+
+    /// The same whether the member is banned or not: of itself a device believes what the door has
+    /// said that let it in, as it may hear last that its ban was lifted.
+    pub fn devices_held(&self, member: MemberId) -> Vec<DeviceId> {
+        let good = self.certificates.good(member, &self.course.state, &self.roots);
+        let Some(hash) = good else {
             return Vec::new();
         };
         let certificate = self.certificates.certificate(&hash).expect("a good one is known");
@@ -58,13 +73,13 @@ impl Charter {
 
     /// The certificate by which a member belongs at present.
     pub fn certificate_of(&self, member: MemberId) -> Option<&Signed<MemberCertificate>> {
-        let hash = self.certificates.good(member, &self.course.state, &self.roots)?;
+        let hash = self.good(member)?;
         self.certificates.signed(&hash)
     }
 
     /// The chain of the certificate by which a member belongs at present; empty for nobody.
     pub fn chain_of(&self, member: MemberId) -> CertificateChain {
-        let good = self.certificates.good(member, &self.course.state, &self.roots);
+        let good = self.good(member);
         good.map(|hash| self.certificates.chain(hash)).unwrap_or_default()
     }
 
@@ -128,7 +143,8 @@ impl Charter {
         if !owns(leaf, &self.course.state, device) && !self.is_introduced(leaf, device, added) {
             return Err(ChainError::Device);
         }
-        if !known.is_good(leaf, &self.course.state, &self.roots) {
+        let banned = self.is_kept_out(device) || self.course.state.is_banned(leaf.member());
+        if banned || !known.is_good(leaf, &self.course.state, &self.roots) {
             return Err(ChainError::NotMember);
         }
         Ok(leaf.member())
@@ -178,6 +194,12 @@ impl Charter {
             result?;
         }
         Ok(charter)
+    }
+
+    /// Whether nobody lets this device in at present: it is, or was, of a member who is banned.
+    /// [CHARTER-6.6]
+    pub fn is_kept_out(&self, device: DeviceId) -> bool {
+        self.course.state.is_banned(self.member_of(device)) || self.course.state.is_barred(device)
     }
 
     /// The member of a chain of good signatures that leads to a root key, and of a device that

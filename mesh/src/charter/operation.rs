@@ -30,8 +30,8 @@ pub struct Operation {
     pub lamport: u64,
     /// The version of the root document by which it may act as root.
     pub root: u32,
-    /// Others who sign it, in ascending order.
-    pub cosigners: List<Cosigner, COSIGNERS_MAX>,
+    /// Further root keys that sign it, in ascending order.
+    pub cosigners: List<DeviceId, COSIGNERS_MAX>,
     /// Terms that it ends. [CHARTER-5.2]
     pub cuts: List<Cut, CUTS_MAX>,
     /// What it does.
@@ -40,15 +40,6 @@ pub struct Operation {
 
 impl Cosignable for Operation {
     const KIND: &'static str = "operation";
-}
-
-/// Somebody who signs an operation of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Cosigner {
-    /// The key.
-    pub key: DeviceId,
-    /// Hash of the certificate of the key's member; zero for a root key that acts as such.
-    pub certificate: ObjectHash,
 }
 
 /// Ends a term of a member: what its keys did in it stands up to the numbers given. [CHARTER-5.2]
@@ -72,7 +63,7 @@ impl Cut {
 /// Whether what can be told from an operation alone is in order. [CHARTER-4.1] [CHARTER-4.6]
 pub(super) fn is_sound(signed: &Cosigned<Operation>, organisation: OrganisationId) -> bool {
     let operation = signed.unverified();
-    let mut signers: Vec<_> = operation.cosigners.iter().map(|cosigner| cosigner.key).collect();
+    let mut signers = operation.cosigners.to_vec();
     let ascending = signers.is_sorted_by(|a, b| a < b) && !signers.contains(&operation.author);
     signers.push(operation.author);
     signers.sort_unstable();
@@ -112,7 +103,7 @@ pub const OPERATION_MAX_BYTES: usize = 16 * 1024;
 /// Heads that an operation names.
 pub(super) const PARENTS_MAX: usize = 8;
 
-/// Others who sign an operation.
+/// Further root keys that sign an operation.
 pub(super) const COSIGNERS_MAX: usize = 15;
 
 /// Terms that an operation ends.

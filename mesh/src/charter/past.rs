@@ -50,11 +50,7 @@ impl Charter {
         let covered = self.operations.iter().filter(|taken| taken.segment == 0);
         let mut covered: Vec<_> = covered.collect();
         covered.sort_by_key(|taken| (taken.operation().lamport, taken.hash));
-        let signed = covered.iter().flat_map(|taken| {
-            let operation = taken.operation();
-            let cosigners = operation.cosigners.iter().map(|cosigner| cosigner.certificate);
-            std::iter::once(operation.certificate).chain(cosigners)
-        });
+        let signed = covered.iter().map(|taken| taken.operation().certificate);
         let signed: BTreeSet<_> = signed.collect();
         let chains = signed.into_iter().map(|hash| self.certificates.chain(hash));
         let needed: BTreeSet<_> =
@@ -121,12 +117,6 @@ impl Charter {
         next.settle_sources();
         let mut waiting = next.take_listed(certificates);
         for operation in operations {
-            let cosigners = operation.unverified().cosigners.iter().map(|it| it.certificate);
-            let unknown = |hash: &ObjectHash| *hash != NOTHING && !next.contains(hash);
-            let missing: Vec<_> = cosigners.filter(unknown).collect();
-            if !missing.is_empty() {
-                return Err(PieceError::Missing(missing));
-            }
             let lists = operation.unverified().changes.iter().any(is_listing);
             next.insert(Piece::Operation(operation))?;
             if lists {

@@ -15,13 +15,12 @@ pub use judge::Denial;
 
 use self::course::{Act, Target};
 use super::{
-    certificate::MemberCertificate,
     certificates::Certificates,
     content::{Capabilities, Change, Place, Rank},
     operation::{Cut, Operation},
     room::Room,
     root::{RootDocument, Roots},
-    state::{self, DeviceEntry, EndedTerm, Seniority, State},
+    state::{self, DeviceEntry, State},
 };
 
 /// All that the outcome depends on.
@@ -74,9 +73,15 @@ impl Taken {
 /// [CHARTER-5.4]
 pub(super) type Position = (u8, u64);
 
-/// What an operation counts as; even numbers are twice a rank. [CHARTER-5.1]
+/// What an operation counts as: 0 as the root keys', else the rank of its author. [CHARTER-5.1]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(pub u16);
+
+impl Level {
+    fn of(rank: Rank) -> Self {
+        Self(rank.0.into())
+    }
+}
 
 /// What has become of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +155,7 @@ impl Run<'_> {
         for (at, cut) in cuts.filter(|_| !recovers || level == Level(0)) {
             let rank = self.course.state.rank(cut.member, Place::Organisation);
             let against = Target::Member(cut.member);
-            if level.0 < 2 * u16::from(rank.0) && self.earlier_terms_ended(cut, operation.lamport) {
+            if level < Level::of(rank) && self.earlier_terms_ended(cut, operation.lamport) {
                 self.course.acts.push(Act { index, level, against, cut: Some(at) });
                 if self.course.shield.contains(&(index, against)) {
                     continue;
@@ -270,71 +275,7 @@ impl Run<'_> {
                 return Level(0);
             }
         }
-        let rank = self.course.state.rank(taken.member, Place::Organisation);
-        let alone = Level(2 * u16::from(rank.0));
-        // [CHARTER-5.1] members without a role are not made more by being several.
-        if operation.cosigners.is_empty() || rank == Rank::ROOT || rank == Rank::LOWEST {
-            return alone;
-        }
-        let together = Level(alone.0 - 1);
-        let mut equals = BTreeSet::from([taken.member]);
-        for cosigner in operation.cosigners.iter() {
-            if let Some(certificate) = self.pieces.certificates.certificate(&cosigner.certificate)
-                && self.course.state.rank(certificate.member(), Place::Organisation) <= rank
-                && self.counts(index, cosigner.key, certificate, together)
-            {
-                equals.insert(certificate.member());
-            }
-        }
-        if equals.len() >= usize::from(self.course.state.policies.quorum) {
-            together
-        } else {
-            alone
-        }
-    }
-
-    /// Whether a cosigner lends an operation weight. Its signatures have no numbers: what it signed
-    /// apart from the end of its device or its term does not count. [CHARTER-5.12]
-    fn counts(
-        &self,
-        index: usize,
-        key: DeviceId,
-        certificate: &MemberCertificate,
-        together: Level,
-    ) -> bool {
-        let taken = &self.pieces.operations[index];
-        let operation = taken.operation();
-        let member = certificate.member();
-        match self.device(member, key) {
-            None if certificate.device == key => {}
-            None => return false,
-            Some(entry) => {
-                if entry.seniority.lamport() >= operation.lamport
-                    || matches!(entry.seniority, Seniority::Recovery(_))
-                    || entry.retired.is_some_and(|it| !self.source_knew(&it.by, index))
-                {
-                    return false;
-                }
-            }
-        }
-        let terms = self.course.state.ended.range((member, 0)..=(member, u32::MAX));
-        let apart = |ended: &EndedTerm| {
-            let by_root = ended.root > operation.root
-                && !self.pieces.roots.version(ended.root).is_some_and(|it| listed_by(it, taken));
-            let mut sources = ended.from.range(..=together.0).flat_map(|(_, it)| it.sources.iter());
-            by_root
-                || sources.any(|cut| !self.knew(Some(index), cut) && !self.source_knew(cut, index))
-        };
-        !terms.into_iter().any(|(_, ended)| apart(ended))
-            && self.pieces.certificates.is_good(certificate, &self.course.state, self.pieces.roots)
-    }
-
-    /// Whether the operation of this hash knew that at `index`; a settled one did not.
-    fn source_knew(&self, source: &ObjectHash, index: usize) -> bool {
-        self.pieces
-            .index
-            .get(source)
-            .is_some_and(|later| *later == index || self.knows(*later, index))
+        Level::of(self.course.state.rank(taken.member, Place::Organisation))
     }
 
     /// Whether an act meets somebody who stands as high by what did not know of it. [CHARTER-5.11]
@@ -358,7 +299,7 @@ impl Run<'_> {
     }
 
     fn stands_as_high(&self, member: MemberId, level: Level) -> bool {
-        2 * u16::from(self.course.state.rank(member, Place::Organisation).0) <= level.0
+        Level::of(self.course.state.rank(member, Place::Organisation)) <= level
     }
 
     /// Whether `member` has a role everywhere that lifts it as high as `act`, by an operation that
@@ -373,7 +314,7 @@ impl Run<'_> {
         held.into_iter().any(|((_, role), entries)| {
             let Some(definition) = self.course.state.roles.get(role) else { return false };
             let defined = self.course.state.defined.get(role);
-            let high = 2 * u16::from(definition.rank.0) <= act.level.0;
+            let high = Level::of(definition.rank) <= act.level;
             high && entries.iter().any(|entry| {
                 let later = defined.into_iter().chain([&entry.source]);
                 let later = later.filter_map(|source| self.pieces.index.get(source));

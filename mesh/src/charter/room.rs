@@ -10,7 +10,7 @@ use hark_keys::{DeviceId, MemberId, ObjectHash};
 use super::{
     Charter, MemberCertificate, Operation, PieceError,
     certificates::is_none,
-    content::{Capabilities, Change, Grant, MEMBER_ROLE, Preset, Rule, Subject},
+    content::{Capabilities, Change, Grant, MEMBER_ROLE, Preset, Rule, Sanction, Subject},
     replay::Taken,
     shared::Shared,
     state::State,
@@ -151,10 +151,11 @@ fn suffice(rights: Capabilities, operation: &Operation) -> bool {
     let may = |change: &Change| match change {
         Change::AddDevice { .. } | Change::RetireDevice { .. } => true,
         Change::Admitted(_) | Change::Remove { .. } => has(Capabilities::ADMIT),
-        Change::Role(_) | Change::RemoveRole(_) | Change::Grant(_) | Change::Ungrant(_) => {
-            has(Capabilities::MANAGE_ROLES)
-        }
-        Change::Rule(_) => has(Capabilities::MANAGE_ROLES) || has(Capabilities::MUTE),
+        Change::Role(_)
+        | Change::RemoveRole(_)
+        | Change::Grant(_)
+        | Change::Ungrant(_)
+        | Change::Rule(_) => has(Capabilities::MANAGE_ROLES),
         Change::Channel(_)
         | Change::MoveChannel { .. }
         | Change::RemoveChannel(_)
@@ -165,6 +166,9 @@ fn suffice(rights: Capabilities, operation: &Operation) -> bool {
         | Change::UnloadPreset(_) => has(Capabilities::EDIT_PRESETS),
         Change::Relay(_) | Change::RemoveRelay(_) => has(Capabilities::APPOINT_RELAYS),
         Change::Policy(_) => has(Capabilities::ALL),
+        Change::Sanction(Sanction { kind, at, .. }) | Change::Lift { kind, at, .. } => {
+            has(kind.needs(*at))
+        }
     };
     (operation.cuts.is_empty() || has(Capabilities::ALL)) && operation.changes.iter().all(may)
 }

@@ -1,14 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, DeviceId, List, MemberId, ObjectHash, PresetId, RoleId};
+use hark_keys::{ChannelId, DeviceId, List, MemberId, ObjectHash, PresetId, RoleId, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use super::{
     content::{
         Capabilities, Channel, ChannelMode, ChannelName, Layout, MEMBER_ROLE, Place, Policy,
-        Preset, Rank, Relay, Role, Subject,
+        Preset, Rank, Relay, Role, Sanction, SanctionKind, Subject,
     },
     introduction::Introduced,
+    sanctions::{InForce, SanctionEntry},
     shared::Shared,
 };
 
@@ -26,6 +27,7 @@ pub struct State {
     pub(super) presets: Shared<BTreeMap<PresetId, Vec<PresetVersion>>>,
     /// Presets in force, as they were when they were loaded.
     pub(super) loads: Shared<BTreeMap<PresetId, Load>>,
+    pub(super) sanctions: Shared<BTreeMap<MemberId, Vec<SanctionEntry>>>,
     pub(super) relays: Shared<BTreeMap<DeviceId, Relay>>,
     pub(super) policies: Policies,
     pub(super) removed: Shared<Removed>,
@@ -43,6 +45,10 @@ pub struct State {
     /// the outcome. [CHARTER-3.6]
     #[serde(skip)]
     pub(super) introduced: Introduced,
+    /// The sanctions that hold by the clock of whoever holds this: no part of the outcome, and empty
+    /// while operations are replayed. [CHARTER-6.7]
+    #[serde(skip)]
+    pub(super) in_force: Shared<InForce>,
 }
 
 /// Roles of one member, each at its place.
@@ -140,25 +146,16 @@ pub(super) struct EndedTerm {
     pub(super) lamport: u64,
     /// The version of the root document that cut it; 0 where none did.
     pub(super) root: u32,
-    /// What stands, by the level that the operation has at least: 0 for a root document's cut, one
+    /// What stands, by key, by the level that the operation has at least: 0 for a root document's cut, one
     /// more than the level of an operation's.
-    pub(super) from: BTreeMap<u16, Ending>,
-}
-
-/// What cuts of one level leave of a term.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ending {
-    /// What stands, by key.
-    pub(super) last: BTreeMap<DeviceId, u64>,
-    /// The operations that hold the cuts.
-    pub(super) sources: BTreeSet<ObjectHash>,
+    pub(super) from: BTreeMap<u16, BTreeMap<DeviceId, u64>>,
 }
 
 impl EndedTerm {
     /// Whether an operation of this number and level is cut off.
     pub(super) fn voids(&self, author: DeviceId, sequence: u64, level: u16) -> bool {
         let mut endings = self.from.range(..=level);
-        endings.any(|(_, ending)| ending.last.get(&author).is_none_or(|last| *last < sequence))
+        endings.any(|(_, last)| last.get(&author).is_none_or(|last| *last < sequence))
     }
 }
 
@@ -169,13 +166,11 @@ pub struct Policies {
     pub invite_hours_max: u32,
     /// Operations of one author that are taken from gossip in a day. [CHARTER-8.3]
     pub operations_per_day: u32,
-    /// Members of equal rank who together act half a rank higher. [CHARTER-5.1]
-    pub quorum: u8,
 }
 
 impl Default for Policies {
     fn default() -> Self {
-        Self { invite_hours_max: 0, operations_per_day: 200, quorum: 2 }
+        Self { invite_hours_max: 0, operations_per_day: 200 }
     }
 }
 
@@ -184,7 +179,6 @@ impl Policies {
         match policy {
             Policy::InviteHoursMax(hours) => self.invite_hours_max = hours,
             Policy::OperationsPerDay(operations) => self.operations_per_day = operations,
-            Policy::Quorum(quorum) => self.quorum = quorum,
         }
     }
 }
@@ -194,6 +188,17 @@ impl Policies {
 pub enum Decision {
     /// A root key may do everything but hear and talk.
     Root,
+    /// A mute or a ban, which takes it.
+    Sanction {
+        /// Which.
+        kind: SanctionKind,
+        /// Where it was set.
+        at: Place,
+        /// When it ends; none where it lasts until it is lifted.
+        until: Option<UnixTime>,
+        /// The operation that set it.
+        source: ObjectHash,
+    },
     /// A rule, the nearest that speaks of it.
     Rule {
         /// Whether it allows.
@@ -228,7 +233,7 @@ impl Decision {
         match self {
             Self::Root | Self::Role { .. } => true,
             Self::Rule { allows, .. } => *allows,
-            Self::Nothing | Self::NoChannel => false,
+            Self::Sanction { .. } | Self::Nothing | Self::NoChannel => false,
         }
     }
 }
@@ -356,6 +361,7 @@ impl State {
             && self.links == other.links
             && self.rules == other.rules
             && self.grants == other.grants
+            && self.in_force == other.in_force
     }
 
     /// Whether a certificate was listed by this member, after the last removal of whom it is for.
@@ -468,6 +474,10 @@ impl State {
         while let Some(Place::Channel(channel)) = path.last() {
             let Some(entry) = self.channels.get(channel) else { return Decision::NoChannel };
             path.push(entry.channel.parent);
+        }
+        if let Some((sanction, source)) = self.sanction_against(member, right, &path) {
+            let Sanction { kind, at, until, .. } = *sanction;
+            return Decision::Sanction { kind, at, until, source };
         }
         if self.roots.contains(&member) && !HEARD.contains(right) {
             return Decision::Root;

@@ -288,16 +288,14 @@ impl Charter {
     /// and its numbers fit. [CHARTER-4.1] [CHARTER-4.2]
     fn place(&self, operation: &Operation) -> Result<Placed, PieceError> {
         let mut missing = Vec::new();
-        let signers = operation.cosigners.iter().map(|it| (it.key, it.certificate));
-        for (key, certificate) in
-            std::iter::once((operation.author, operation.certificate)).chain(signers)
-        {
-            if is_none(&certificate) {
-                if !self.roots.knows(key) {
-                    return Err(PieceError::Rootless);
-                }
-            } else if !self.certificates.is_held(&certificate) {
-                missing.push(certificate);
+        let by_root = is_none(&operation.certificate).then_some(operation.author);
+        let mut root_keys = by_root.into_iter().chain(operation.cosigners.iter().copied());
+        if !root_keys.all(|key| self.roots.knows(key)) {
+            return Err(PieceError::Rootless);
+        }
+        if by_root.is_none() {
+            if !self.certificates.is_held(&operation.certificate) {
+                missing.push(operation.certificate);
             }
         }
         let chain = (operation.author, operation.term);
@@ -354,18 +352,13 @@ impl Charter {
         let certificate = self.certificates.certificate(&operation.certificate);
         let member =
             certificate.map_or_else(|| self.member_of(operation.author), MemberCertificate::member);
-        let signs = |key: DeviceId, hash: &ObjectHash| match self.certificates.certificate(hash) {
-            Some(certificate) => {
-                self.may_sign(certificate, key, &parents) && self.is_listed_to(&parents, hash)
-            }
-            None => true,
-        };
         let same = |own: usize| self.operations[own].operation().certificate;
         let as_before = own.is_some_and(|own| same(own) == operation.certificate);
-        let author = as_before || signs(operation.author, &operation.certificate);
-        let mut cosigners = operation.cosigners.iter();
-        let all = author && cosigners.all(|cosigner| signs(cosigner.key, &cosigner.certificate));
-        if !all && !self.settled_before {
+        let signs = |certificate| {
+            self.may_sign(certificate, operation.author, &parents)
+                && self.is_listed_to(&parents, &operation.certificate)
+        };
+        if !as_before && !certificate.is_none_or(signs) && !self.settled_before {
             return Err(PieceError::Stranger);
         }
         Ok(Placed { member, parents, own })

@@ -45,6 +45,11 @@ pub enum Refusal {
     /// The door is still adding the device to its member's: the same again will do.
     #[error("the other side has not added this device yet: try again")]
     Later,
+    /// The member of that device is banned. [CHARTER-6.6]
+    #[error(
+        "an officer has banned you from this organisation: no ticket lets you in until the ban ends"
+    )]
+    Banned,
 }
 
 impl Refusal {
@@ -68,6 +73,7 @@ impl Refusal {
             Self::Later => 10,
             Self::TicketRole => 11,
             Self::Leads => 12,
+            Self::Banned => 13,
         }
     }
 
@@ -86,6 +92,7 @@ impl Refusal {
             10 => Self::Later,
             11 => Self::TicketRole,
             12 => Self::Leads,
+            13 => Self::Banned,
             _ => return None,
         })
     }

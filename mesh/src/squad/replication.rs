@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, Signed, Timestamp, encode};
+use hark_keys::{
+    Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, Signed, Timestamp, UnixTime, encode,
+};
 
 use super::{
     budget::{Purses, WORKER_INCOME, WORKER_LIMIT},
@@ -32,6 +34,8 @@ pub(super) struct Replication {
     digest: ObjectHash,
     /// What was taken, on disk or not.
     taken: Charter,
+    /// What the calendar says: mutes and bans end by it.
+    calendar: UnixTime,
     /// What is to be said of that, as long as it is true.
     have: Option<Have>,
     /// What a worker is to take, by who has sent it: each peer waits for itself.
@@ -96,9 +100,13 @@ enum Own {
 }
 
 impl Replication {
-    pub(super) fn new(charter: Arc<Charter>) -> Self {
+    pub(super) fn new(charter: Arc<Charter>, calendar: UnixTime) -> Self {
+        let charter = at(charter, calendar);
+        let mut taken = (*charter).clone();
+        taken.set_calendar(calendar);
         Self {
-            taken: (*charter).clone(),
+            taken,
+            calendar,
             digest: charter.digest(),
             charter,
             have: None,
@@ -133,6 +141,17 @@ impl Replication {
     /// A hash over the charter in force.
     pub(super) fn digest(&self) -> ObjectHash {
         self.digest
+    }
+
+    /// What the calendar says now; tells whether the charter in force says something else by it.
+    pub(super) fn set_calendar(&mut self, calendar: UnixTime) -> bool {
+        self.calendar = calendar;
+        self.taken.set_calendar(calendar);
+        let changes = self.charter.changes_by(calendar);
+        if changes {
+            self.charter = at(Arc::clone(&self.charter), calendar);
+        }
+        changes
     }
 
     /// All that was taken, also what the disk has not yet.
@@ -278,6 +297,7 @@ impl Replication {
         let meanwhile = self.meanwhile.take().unwrap_or_default();
         if let Some((charter, have)) = done.charter {
             self.taken = charter;
+            self.taken.set_calendar(self.calendar);
             self.have = Some(have);
             self.unwritten = true;
             // Few, as persons make them, or new links.
@@ -443,7 +463,7 @@ impl Replication {
 
     fn set_charter(&mut self, charter: Arc<Charter>) {
         self.digest = charter.digest();
-        self.charter = charter;
+        self.charter = at(charter, self.calendar);
     }
 
     /// The next message of the charter for a peer.
@@ -524,6 +544,14 @@ impl Outgoing {
         self.bulk.take_if(|(messages, sent)| *sent >= messages.len());
         message
     }
+}
+
+/// The charter by this calendar.
+fn at(mut charter: Arc<Charter>, calendar: UnixTime) -> Arc<Charter> {
+    if charter.changes_by(calendar) {
+        Arc::make_mut(&mut charter).set_calendar(calendar);
+    }
+    charter
 }
 
 /// How often the charter is compared with one peer. [CHARTER-8.2]

@@ -15,7 +15,7 @@ impl Squad {
     pub(super) fn apply_charter(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         let own = self.key.id();
-        if self.member.is_some_and(|member| !charter.devices_of(member).contains(&own)) {
+        if self.member.is_some_and(|member| !charter.devices_held(member).contains(&own)) {
             self.events.push_back(Event::Removed);
         }
         let gone: Vec<_> = self

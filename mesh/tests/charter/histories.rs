@@ -1,10 +1,13 @@
 //! Random histories: officers who work apart, and some who cheat. Whatever the order in which their
 //! pieces arrive, all say the same, and what the naive model says.
 
-use hark_keys::{Cosigned, List, ObjectHash};
+use hark_keys::{Cosigned, List, ObjectHash, UnixTime};
 use hark_mesh::charter::{
     Charter, Cut, Operation, Piece, PieceError,
-    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, Relay, Rule, Subject},
+    content::{
+        Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, Relay, Rule, Sanction,
+        SanctionKind, Subject,
+    },
 };
 use proptest::prelude::*;
 
@@ -74,7 +77,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
         1 => (0..3_u32).prop_map(How::Term),
         3 => (FOUNDER..=EVE, 0..3_u32, 0..4_u64).prop_map(|(who, term, last)| How::Cutting(who, term, last)),
     ];
-    let turn = (0..COPIES, who, 0..26_u8, FOUNDER..=FAY, 1..6_u8, 0..8_u8, how);
+    let turn = (0..COPIES, who, 0..27_u8, FOUNDER..=FAY, 1..6_u8, 0..8_u8, how);
     let turn = turn.prop_map(|(copy, who, what, whom, number, other, how)| Turn {
         copy,
         who,
@@ -158,7 +161,7 @@ impl History {
             How::Together(one, other) => [one, other]
                 .into_iter()
                 .filter(|it| *it != turn.who)
-                .map(|it| self.world.cosigner(copy, it))
+                .map(|it| self.world.people[it].key().id())
                 .collect::<std::collections::BTreeSet<_>>(),
             _ => Default::default(),
         };
@@ -242,6 +245,7 @@ impl History {
             _ => Subject::Role(world.grant_of(turn.number, EVERYWHERE, &[]).role),
         };
         let ranks = [5, 10, 11, 50, 51, 100, 200, 250];
+        let kinds = [SanctionKind::Mute, SanctionKind::Ban];
         let member = world.member(turn.whom);
         match turn.what {
             3 => Change::Role(role(
@@ -289,7 +293,7 @@ impl History {
             }),
             21 => match turn.other {
                 0 => Change::RemoveRelay(world.people[turn.whom].key().id()),
-                1 => Change::Policy(Policy::Quorum(turn.number.max(2))),
+                1 => Change::Policy(Policy::OperationsPerDay(turn.number.max(1).into())),
                 2 => Change::Role(role(0, 251, rights[usize::from(turn.number)])),
                 _ => Change::Policy(Policy::InviteHoursMax(turn.number.into())),
             },
@@ -301,7 +305,19 @@ impl History {
                 let hashes = self.copies[turn.copy].unlisted(world.member(turn.who));
                 Change::Admitted(List::truncated(hashes))
             }
-            24 => world.add_device(turn.who, &world.people[turn.who].keys[1]),
+            24 if turn.other > 3 => Change::Sanction(Sanction {
+                member,
+                kind: kinds[usize::from(turn.number) % 2],
+                at: at(turn.number),
+                until: (turn.other > 4).then(|| UnixTime::from_secs(100 * u64::from(turn.other))),
+                name: String::new(),
+            }),
+            24 if turn.other > 1 => Change::Lift {
+                member,
+                kind: kinds[usize::from(turn.number) % 2],
+                at: at(turn.number),
+            },
+            25 => world.add_device(turn.who, &world.people[turn.who].keys[1]),
             _ => Change::RetireDevice {
                 device: world.people[turn.who].keys[usize::from(turn.other) % 3].id(),
                 term: u32::from(turn.number) % 2,
@@ -461,7 +477,8 @@ fn hash_of(piece: &Piece) -> ObjectHash {
     }
 }
 
-fn cases(usual: u32) -> u32 {
+/// How many to try: `PROPTEST_CASES` where that is set.
+pub(crate) fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(usual)
 }
 

@@ -9,5 +9,6 @@ mod exhaustive;
 mod flood;
 mod histories;
 mod model;
+mod sanctions;
 mod stolen;
 mod world;

@@ -5,14 +5,14 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{Cosigned, DeviceId, MemberId, ObjectHash, OrganisationId, RoleId, Signed};
+use hark_keys::{Cosigned, DeviceId, List, MemberId, ObjectHash, OrganisationId, RoleId, Signed};
 use hark_mesh::charter::{
     Cut, MemberCertificate, Operation, Piece, RootDocument,
-    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, Subject},
+    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, SanctionKind},
     member_of,
 };
 
-use view::CutFact;
+use view::{CutFact, SanctionFact};
 pub(crate) use view::{Device, RuleFact, View};
 
 /// What an operation came to: void, or its level and which of its changes were done.
@@ -102,7 +102,7 @@ pub(crate) fn evaluate(pieces: &[Piece]) -> Outcome {
                                 *given == role
                                     && *member != act.author
                                     && !model.knew(*by, act.source)
-                                    && 2 * i32::from(view.rank(*member, EVERYWHERE)) <= level
+                                    && i32::from(view.rank(*member, EVERYWHERE)) <= level
                             })
                         }
                     };
@@ -333,7 +333,14 @@ impl Model {
         let founder = member_of(self.organisation, first.keys.first());
         let source = ObjectHash::from_bytes(*self.organisation.as_bytes());
         for change in first.content.iter() {
-            self.change(&mut view, &mut notes, 0, founder, change, source);
+            let mut change = change.clone();
+            // [CHARTER-2.8]
+            if let Change::Grant(grant) = &mut change
+                && grant.members.is_empty()
+            {
+                grant.members = List::truncated([founder]);
+            }
+            self.change(&mut view, &mut notes, 0, founder, &change, source);
         }
         // [CHARTER-5.4]
         let lamports: BTreeSet<u64> =
@@ -364,7 +371,7 @@ impl Model {
         if !recovers {
             for cut in operation.cuts.iter() {
                 let target = Target::Member(cut.member);
-                let counts = level < 2 * i32::from(view.rank(cut.member, EVERYWHERE))
+                let counts = level < i32::from(view.rank(cut.member, EVERYWHERE))
                     && !self.shield.contains(&(hash, target))
                     && (cut.term == 0 || self.ended_before(view, notes, cut, operation.lamport));
                 if counts {
@@ -434,7 +441,7 @@ impl Model {
                 }
             }
         }
-        let level = self.rank_and_signers(view, hash);
+        let level = self.level_of_author(view, hash);
         let own = |fact: &&CutFact| fact.cut.member == member;
         let cut_off = view.cuts.iter().filter(own).any(|fact| {
             fact.cut.term == operation.term
@@ -448,7 +455,7 @@ impl Model {
         (!cut_off && begun).then_some(level)
     }
 
-    fn rank_and_signers(&self, view: &View, hash: ObjectHash) -> i32 {
+    fn level_of_author(&self, view: &View, hash: ObjectHash) -> i32 {
         let signed = &self.operations[&hash];
         let operation = signed.unverified();
         if self.acts_as_root(operation, operation.author) {
@@ -458,52 +465,7 @@ impl Model {
                 return 0;
             }
         }
-        let member = self.member(operation);
-        let rank = i32::from(view.rank(member, EVERYWHERE));
-        if rank == 0 || rank == 251 {
-            return 2 * rank;
-        }
-        let mut signers = BTreeSet::from([member]);
-        for cosigner in operation.cosigners.iter() {
-            let Some(certificate) = self.certificates.get(&cosigner.certificate) else { continue };
-            let who = certificate.member();
-            let Some(device) = view.device(who, cosigner.key) else { continue };
-            let named = device.kind == 2 || certificate.device == cosigner.key;
-            let early = device.kind == 2 && device.lamport >= operation.lamport;
-            let retired =
-                device.retired.is_some_and(|(_, by)| !self.ancestors[&by].contains(&hash));
-            let apart =
-                view.cuts.iter().filter(|fact| fact.cut.member == who).any(|fact| {
-                    match fact.source {
-                        Some(cut) => {
-                            fact.level < 2 * rank - 1
-                                && !self.knew(hash, cut)
-                                && !self.ancestors[&cut].contains(&hash)
-                        }
-                        None => {
-                            let root = &self.chosen[fact.root as usize - 1];
-                            let newest = view
-                                .cuts
-                                .iter()
-                                .filter(|it| (it.cut.member, it.cut.term) == (who, fact.cut.term));
-                            fact.root == newest.map(|it| it.root).max().expect("itself")
-                                && fact.root > operation.root
-                                && !self.lets_stand(root, operation)
-                        }
-                    }
-                });
-            if named
-                && device.kind != 0
-                && !early
-                && !retired
-                && !apart
-                && i32::from(view.rank(who, EVERYWHERE)) <= rank
-                && self.is_good(view, certificate, 8)
-            {
-                signers.insert(who);
-            }
-        }
-        2 * rank - i32::from(signers.len() >= usize::from(view.policies.quorum))
+        i32::from(view.rank(self.member(operation), EVERYWHERE))
     }
 
     /// [CHARTER-3.2]
@@ -543,7 +505,7 @@ impl Model {
 
     /// [CHARTER-5.11]
     fn stands_apart(&self, view: &View, member: MemberId, act: &Act) -> bool {
-        if 2 * i32::from(view.rank(member, EVERYWHERE)) > act.level {
+        if i32::from(view.rank(member, EVERYWHERE)) > act.level {
             return false;
         }
         let place = |hash: &ObjectHash| {
@@ -554,7 +516,7 @@ impl Model {
             let lifts = fact.member == member
                 && fact.at == EVERYWHERE
                 && view.is_granted(member, EVERYWHERE, fact.role)
-                && 2 * i32::from(role.rank.0) <= act.level;
+                && i32::from(role.rank.0) <= act.level;
             let later = [fact.source, *defined].into_iter().filter_map(|it| place(&it)).max();
             lifts && later.is_some_and(|(_, later)| !self.knew(later, act.source))
         })
@@ -583,7 +545,7 @@ impl Model {
         let meets = |member: MemberId| {
             level == 0
                 || member == author
-                || (level < 2 * i32::from(now.rank(member, EVERYWHERE))
+                || (level < i32::from(now.rank(member, EVERYWHERE))
                     && !self.shield.contains(&(source, Target::Member(member))))
         };
         let mut act = |target| {
@@ -601,7 +563,7 @@ impl Model {
             act(Target::Role(role));
             !self.shield.contains(&(source, Target::Role(role)))
                 && now.holders(role).into_iter().all(|member| {
-                    member == author || level < 2 * i32::from(now.rank(member, EVERYWHERE))
+                    member == author || level < i32::from(now.rank(member, EVERYWHERE))
                 })
         };
         match change {
@@ -660,13 +622,9 @@ impl Model {
                 allowed
             }
             Change::Rule(rule) => {
-                let mute = matches!(rule.subject, Subject::Member(_))
-                    && rule.allow.is_empty()
-                    && Capabilities::SPEAK.contains(rule.deny)
-                    && may(Capabilities::MUTE, rule.at);
                 let manages = may(Capabilities::MANAGE_ROLES, rule.at)
                     && rule.allow.iter().all(|right| may(right, rule.at));
-                let allowed = exists(rule.at) && (mute || manages);
+                let allowed = exists(rule.at) && manages;
                 if allowed {
                     let rank = rank(rule.at);
                     view.rules.retain(|fact| {
@@ -803,7 +761,6 @@ impl Model {
                     _ if level > 0 => {}
                     Policy::InviteHoursMax(hours) => view.policies.invite_hours_max = *hours,
                     Policy::OperationsPerDay(count) => view.policies.operations_per_day = *count,
-                    Policy::Quorum(quorum) => view.policies.quorum = *quorum,
                 }
                 level == 0
             }
@@ -814,7 +771,7 @@ impl Model {
                 if allowed {
                     act(Target::Member(*member));
                 }
-                let above = level < 2 * i32::from(now.rank(*member, EVERYWHERE));
+                let above = level < i32::from(now.rank(*member, EVERYWHERE));
                 let allowed = allowed && meets(*member) && above;
                 if allowed {
                     view.removals.insert(*member, *admission);
@@ -831,7 +788,40 @@ impl Model {
                 }
                 allowed
             }
+            Change::Sanction(it) => {
+                let allowed = exists(it.at)
+                    && may(needed(it.kind, it.at), it.at)
+                    && rank(it.at) < now.rank(it.member, it.at);
+                if allowed {
+                    let rank = rank(it.at);
+                    view.lift(it.member, it.kind, it.at, rank, knew);
+                    view.sanctions.push(SanctionFact { sanction: it.clone(), rank, source });
+                }
+                allowed
+            }
+            Change::Lift { member, kind, at } => {
+                let mut set = now.sanctions.iter().filter(|fact| {
+                    let it = &fact.sanction;
+                    (it.member, it.kind, it.at) == (*member, *kind, *at)
+                });
+                let allowed = may(needed(*kind, *at), *at)
+                    && set.clone().next().is_some()
+                    && set.all(|fact| rank(*at) <= fact.rank);
+                if allowed {
+                    view.lift(*member, *kind, *at, rank(*at), knew);
+                }
+                allowed
+            }
             Change::AddDevice { .. } | Change::RetireDevice { .. } => true,
         }
+    }
+}
+
+/// [CHARTER-6.6]
+fn needed(kind: SanctionKind, at: Place) -> Capabilities {
+    match (kind, at) {
+        (SanctionKind::Mute, _) => Capabilities::MUTE,
+        (SanctionKind::Ban, EVERYWHERE) => Capabilities::ADMIT,
+        (SanctionKind::Ban, _) => Capabilities::MOVE,
     }
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use hark_keys::{
     ChannelId, Cosigned, DeviceKey, List, MemberId, ObjectHash, PresetId, RoleId, SeededRandom,
+    UnixTime,
 };
 use hark_mesh::charter::{
-    Charter, Cosigner, MemberCertificate, Operation, Piece, PieceError, Recovery, RootDocument,
-    RootKeys, Verdict,
+    Charter, MemberCertificate, Operation, Piece, PieceError, Recovery, RootDocument, RootKeys,
+    Verdict,
     content::{Capabilities, Change, Channel, Grant, Place, Preset, Rank, Role, Rule, Subject},
     device_consent,
 };
@@ -172,7 +173,7 @@ impl World {
         draft
     }
 
-    /// The same, signed by others, too.
+    /// The same, signed by the first devices of others, too.
     pub(crate) fn draft_with(
         &self,
         charter: &Charter,
@@ -181,25 +182,16 @@ impl World {
         changes: Vec<Change>,
     ) -> Operation {
         let mut draft = self.draft_from(charter, who, changes);
-        let mut cosigners: Vec<Cosigner> =
-            with.iter().map(|who| self.cosigner(charter, *who)).collect();
+        let mut cosigners: Vec<_> = with.iter().map(|who| self.people[*who].key().id()).collect();
         cosigners.sort_unstable();
         draft.cosigners = List::truncated(cosigners);
         draft
     }
 
-    pub(crate) fn cosigner(&self, charter: &Charter, who: usize) -> Cosigner {
-        let person = &self.people[who];
-        let certificate = charter.certificate_of(person.member);
-        let certificate = certificate.map_or(NONE, |it| ObjectHash::from_bytes(it.hash()));
-        Cosigner { key: person.key().id(), certificate }
-    }
-
     /// Signed by all who must.
     pub(crate) fn sign(&self, operation: Operation) -> Cosigned<Operation> {
-        let signers: Vec<_> = std::iter::once(operation.author)
-            .chain(operation.cosigners.iter().map(|it| it.key))
-            .collect();
+        let signers: Vec<_> =
+            std::iter::once(operation.author).chain(operation.cosigners.iter().copied()).collect();
         let keys = || self.people.iter().flat_map(|person| &person.keys);
         signers.iter().fold(Cosigned::unsigned(operation), |signed, signer| {
             signed.signed(keys().find(|key| key.id() == *signer).expect("somebody's"))
@@ -322,11 +314,20 @@ pub(crate) fn assert_same(one: &Charter, other: &Charter) {
     assert_eq!(one.heads().collect::<Vec<_>>(), other.heads().collect::<Vec<_>>());
 }
 
-/// A charter says what the naive model makes of its pieces.
+/// A charter says what the naive model makes of its pieces, whatever the calendar says.
 #[track_caller]
 pub(crate) fn assert_as_model(charter: &Charter) {
     let pieces: Vec<_> = charter.pieces_in_order().collect();
     let outcome = model::evaluate(&pieces);
+    for now in [0, 499, 500, 650, 10_000].map(UnixTime::from_secs) {
+        let mut charter = charter.clone();
+        charter.set_calendar(now);
+        assert_as_model_at(now, &charter, &outcome);
+    }
+}
+
+#[track_caller]
+fn assert_as_model_at(now: UnixTime, charter: &Charter, outcome: &model::Outcome) {
     let (state, view) = (charter.state(), &outcome.view);
 
     let verdicts: Vec<_> = charter
@@ -346,7 +347,9 @@ pub(crate) fn assert_as_model(charter: &Charter) {
         let certificate = charter.certificate_of(*member).unwrap();
         charter.contains(&ObjectHash::from_bytes(certificate.hash()))
     });
-    assert_eq!(held.collect::<BTreeSet<_>>(), outcome.members);
+    let members = outcome.members.iter().copied();
+    let here: BTreeSet<_> = members.filter(|member| !view.is_banned(now, *member)).collect();
+    assert_eq!(held.collect::<BTreeSet<_>>(), here);
 
     let channels: Vec<_> = state.channels().cloned().collect();
     let there = view.channels.iter().filter(|(id, _)| view.is_there(**id));
@@ -398,7 +401,7 @@ pub(crate) fn assert_as_model(charter: &Charter) {
             assert_eq!(state.rank(member, *at).0, view.rank(member, *at));
             for right in Capabilities::ALL.iter() {
                 let decision = state.decide(member, right, *at);
-                let allowed = view.allows(member, right, *at);
+                let allowed = view.permits(now, member, right, *at);
                 assert_eq!(decision.allows(), allowed, "{right} at {at:?}: {decision:?}");
             }
         }

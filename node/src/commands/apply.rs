@@ -1,10 +1,10 @@
 //! `hark charter apply`: makes the charter match a file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, RoleId};
+use hark_keys::{ChannelId, List, RoleId};
 use hark_mesh::charter::content::{
-    Capabilities, Change, MEMBER_ROLE, Place, Rank, Role, Rule, Subject,
+    Capabilities, Change, Channel, Grant, MEMBER_ROLE, Place, Rank, Role, Rule, Subject,
 };
 
 use super::{
@@ -63,7 +63,14 @@ fn plan(
     let presets = applied.presets(wanted)?;
     applied.policies(wanted)?;
     applied.rest(prune, &roles, &channels, &links, &rules, &presets);
+    applied.keep_author(file_roles(wanted, &applied.resolver))?;
     Ok(applied.plan)
+}
+
+/// The roles that the file names, in its order.
+fn file_roles(wanted: &OrganisationFile, resolver: &Resolver<'_>) -> Vec<RoleId> {
+    let id = |name: &str| resolver.roles.iter().find(|(_, known)| known == name).map(|(id, _)| *id);
+    wanted.role.iter().filter_map(|entry| id(entry.name.get_ref())).collect()
 }
 
 struct Applied<'a> {
@@ -199,7 +206,6 @@ impl Applied<'_> {
         let policies = [
             ("invite-hours-max", &wanted.policy.invite_hours_max),
             ("operations-per-day", &wanted.policy.operations_per_day),
-            ("quorum", &wanted.policy.quorum),
         ];
         for (name, value) in policies {
             let Some(value) = value else { continue };
@@ -269,11 +275,74 @@ impl Applied<'_> {
         rest.extend(unnamed.map(|role| Change::RemoveRole(role.id)));
         let unnamed = state.presets().filter(|preset| !presets.contains(&preset.name));
         rest.extend(unnamed.map(|preset| Change::RemovePreset(preset.id)));
+        let made = self.plan.changes.iter().filter_map(|change| match change {
+            Change::Channel(channel) => Some((channel.id, channel.parent)),
+            _ => None,
+        });
+        let made: BTreeMap<_, _> = made.collect();
+        let parent = |id: &ChannelId| {
+            state.channel(*id).map(|it| it.parent).or_else(|| made.get(id).copied())
+        };
+        let mut behind = Vec::new();
+        for channel in lasting.iter().filter(|it| gone.contains(&it.id) && !prune) {
+            // What the file names comes first, so that a default is never up to random numbers.
+            let siblings = channels.iter().filter(|id| parent(id) == Some(channel.parent)).count();
+            let kept =
+                lasting.iter().filter(|it| it.parent == channel.parent && gone.contains(&it.id));
+            let place = siblings + kept.take_while(|it| it.id != channel.id).count();
+            let order = u16::try_from(place).unwrap_or(u16::MAX);
+            if channel.order != order {
+                behind.push(Change::Channel(Channel { order, ..(*channel).clone() }));
+            }
+        }
+        self.plan.changes.extend(behind);
         if prune {
             self.plan.changes.extend(rest);
         } else if !rest.is_empty() {
             self.plan.notes.push(self.tell_rest(&rest));
         }
+    }
+
+    /// Who applies a file is not left deaf and mute by it: rules that somebody sets do not bind them,
+    /// so that only a role lets them join, listen and speak. Without one they get the highest of the
+    /// file that has these rights.
+    fn keep_author(&mut self, named: Vec<RoleId>) -> Result<(), CommandError> {
+        let (state, author) = (self.resolver.view.state, self.resolver.host.member());
+        let mut roles: BTreeMap<RoleId, Role> =
+            state.roles().map(|role| (role.id, role.clone())).collect();
+        for change in &self.plan.changes {
+            match change {
+                Change::Role(role) => drop(roles.insert(role.id, role.clone())),
+                Change::RemoveRole(id) => drop(roles.remove(id)),
+                _ => {}
+            }
+        }
+        let held = state.grants(author).filter(|(_, at)| *at == Place::Organisation);
+        let held = held.map(|(role, _)| role).chain([MEMBER_ROLE]);
+        let rights = held
+            .filter_map(|role| roles.get(&role))
+            .fold(Capabilities::NONE, |all, role| all | role.capabilities);
+        if rights.contains(RADIO) {
+            return Ok(());
+        }
+        let rank = state.rank(author, Place::Organisation);
+        let fit = named.iter().filter_map(|id| roles.get(id)).filter(|role| {
+            role.id != MEMBER_ROLE && role.capabilities.contains(RADIO) && rank < role.rank
+        });
+        let Some(highest) = fit.min_by_key(|role| role.rank) else {
+            let message = "this would leave you without a role that may join, listen and speak: \
+                           give these rights to a role of the file that ranks below you";
+            return Err(CommandError::Refused(message.to_owned()));
+        };
+        let members = List::truncated([author]);
+        let grant = Grant { role: highest.id, at: Place::Organisation, members };
+        self.plan.notes.push(format!(
+            "you get the role {}, as no other of yours may join, listen and speak then",
+            highest.name
+        ));
+        let last = self.plan.changes.iter().rposition(|change| matches!(change, Change::Role(_)));
+        self.plan.changes.insert(last.map_or(0, |last| last + 1), Change::Grant(grant));
+        Ok(())
     }
 
     fn tell_rest(&self, rest: &[Change]) -> String {
@@ -293,3 +362,6 @@ impl Applied<'_> {
         format!("not in the file, and kept: {} (--prune removes them)", listed(&names, "and"))
     }
 }
+
+/// What it takes to take part.
+const RADIO: Capabilities = Capabilities::JOIN.and(Capabilities::LISTEN).and(Capabilities::SPEAK);

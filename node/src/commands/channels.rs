@@ -58,6 +58,10 @@ pub(super) fn execute(
             let view = View::new(host);
             let moved = found(&view, &channel)?;
             let parent = view.find_place(under.as_deref())?;
+            if parent == Place::Channel(moved.id) {
+                let path = view.channel(moved.id);
+                return Err(CommandError::Input(format!("{path} cannot lie below itself")));
+            }
             let change = Change::MoveChannel { channel: moved.id, parent };
             let stays = moved.parent == parent;
             perform(host, Plan::of((!stays).then_some(change)), &how)

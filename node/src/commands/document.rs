@@ -32,7 +32,6 @@ pub(super) struct OrganisationFile {
 pub(super) struct PolicyEntries {
     pub(super) invite_hours_max: Option<Spanned<u32>>,
     pub(super) operations_per_day: Option<Spanned<u32>>,
-    pub(super) quorum: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Deserialize)]

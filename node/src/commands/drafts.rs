@@ -143,7 +143,7 @@ pub fn sign_with(key: &DeviceKey, file: &InputFile) -> Result<Answer, CommandErr
         Piece::Root(document) => Piece::Root(document.signed(key)),
         Piece::Checkpoint(checkpoint) => Piece::Checkpoint(checkpoint.signed(key)),
         Piece::Operation(operation) => {
-            let wanted = operation.unverified().cosigners.iter().any(|it| it.key == key.id());
+            let wanted = operation.unverified().cosigners.contains(&key.id());
             if !wanted {
                 return Err(file.refuse("does not ask for the signature of this key"));
             }
@@ -247,7 +247,7 @@ fn tell_draft(host: &dyn Host, file: &InputFile, piece: &Piece) -> Result<Told, 
             Ok(Told {
                 to_do: phrases.iter().map(Phrase::to_do).collect(),
                 done: phrases.iter().map(Phrase::done).collect(),
-                wanted: operation.cosigners.iter().map(|it| it.key).collect(),
+                wanted: operation.cosigners.to_vec(),
                 open: open_operation(&view, signed),
             })
         }
@@ -293,7 +293,7 @@ fn tell_checkpoint(checkpoint: &Checkpoint) -> (String, String) {
 
 fn open_operation(view: &View<'_>, signed: &Cosigned<Operation>) -> Option<String> {
     let operation = signed.unverified();
-    let wanted = operation.cosigners.iter().map(|it| it.key).chain([operation.author]);
+    let wanted = operation.cosigners.iter().copied().chain([operation.author]);
     let open = wanted.filter(|key| signed.signers().all(|signer| signer != *key));
     let names: Vec<_> = open.map(|key| signer(view, key)).collect();
     (!names.is_empty()).then(|| format!("{} {} not", listed(&names, "and"), has(&names)))

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, Cosigned, MemberId, ObjectHash, encode};
+use hark_keys::{ChannelId, Cosigned, DeviceId, MemberId, encode};
 use hark_mesh::charter::{
-    Charter, Cosigner, EditError, OPERATION_MAX_BYTES, Piece,
+    Charter, EditError, OPERATION_MAX_BYTES, Piece,
     content::{Change, Channel, ChannelName},
 };
 use serde_json::{Map, Value, json};
@@ -127,9 +127,9 @@ pub(super) fn has<T>(people: &[T]) -> &'static str {
 fn cosigners(
     host: &dyn Host,
     people: &[String],
-) -> Result<(Vec<Cosigner>, Vec<String>), CommandError> {
+) -> Result<(Vec<DeviceId>, Vec<String>), CommandError> {
     let view = View::new(host);
-    let mut cosigners: Vec<Cosigner> = Vec::new();
+    let mut cosigners: Vec<DeviceId> = Vec::new();
     let mut names = Vec::new();
     for text in people {
         let member = view.find_person(text)?;
@@ -138,7 +138,7 @@ fn cosigners(
         }
         let cosigner = cosigner(view.charter(), member, text.parse().ok());
         let cosigner = cosigner.ok_or_else(|| {
-            CommandError::Input(format!("{} has no device that could sign", view.person(member)))
+            CommandError::Input(format!("{} holds no root key", view.person(member)))
         })?;
         if !cosigners.contains(&cosigner) {
             cosigners.push(cosigner);
@@ -148,17 +148,10 @@ fn cosigners(
     Ok((cosigners, names))
 }
 
-/// A root key of the member signs rather than its other devices, unless one is named.
-fn cosigner(
-    charter: &Charter,
-    member: MemberId,
-    device: Option<hark_keys::DeviceId>,
-) -> Option<Cosigner> {
-    let certificate = ObjectHash::from_bytes(charter.certificate_of(member)?.hash());
-    let devices = charter.devices_of(member);
-    let root = devices.iter().copied().find(|device| charter.is_root(*device));
-    let key = device.or(root).or(devices.first().copied())?;
-    Some(Cosigner { key, certificate })
+/// The root key of a member, the named one where one is named.
+fn cosigner(charter: &Charter, member: MemberId, device: Option<DeviceId>) -> Option<DeviceId> {
+    let mut roots = charter.devices_of(member).into_iter().filter(|key| charter.is_root(*key));
+    roots.find(|key| device.is_none_or(|device| device == *key))
 }
 
 /// The plan's changes in words; those that whoever asks may not see are left out.

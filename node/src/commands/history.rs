@@ -43,9 +43,8 @@ pub(super) fn author(charter: &Charter, signed: &Cosigned<Operation>) -> MemberI
 pub(super) fn level(level: Level) -> String {
     match level.0 {
         0 => "for the organisation".to_owned(),
-        502 => "as a member".to_owned(),
-        even if even % 2 == 0 => format!("with rank {}", even / 2),
-        odd => format!("together, with rank {} and a half", odd / 2),
+        251 => "as a member".to_owned(),
+        rank => format!("with rank {rank}"),
     }
 }
 
@@ -105,7 +104,7 @@ fn entry(
     }
     let hash = signed.hash();
     let person = view.person(author(view.charter(), signed));
-    let cosigners: Vec<_> = operation.cosigners.iter().map(|it| signer(view, it.key)).collect();
+    let cosigners: Vec<_> = operation.cosigners.iter().map(|key| signer(view, *key)).collect();
     let mut first = format!("{} {person}", hash.short());
     if !cosigners.is_empty() {
         first += &format!(" with {}", listed(&cosigners, "and"));
@@ -165,8 +164,9 @@ impl Seen {
 /// Checks all that the charter is made of again, from its bytes.
 pub(super) fn verify(host: &dyn Host) -> Result<Answer, CommandError> {
     let charter = host.charter();
-    let again = Charter::restore(&charter.snapshot())
+    let mut again = Charter::restore(&charter.snapshot())
         .map_err(|error| CommandError::Refused(format!("the charter does not hold: {error}")))?;
+    again.set_calendar(charter.calendar());
     let same = again == *charter && again.state() == charter.state();
     if !same {
         return Err(CommandError::Refused(

@@ -28,15 +28,16 @@ mod resolve;
 mod roles;
 mod roots;
 mod rules;
+mod sanctions;
 mod settings;
 mod view;
 mod why;
 mod words;
 
-use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random};
+use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, UnixTime};
 use hark_mesh::charter::{
     Charter, Piece,
-    content::{Channel, SealedName},
+    content::{Channel, SanctionKind, SealedName},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -45,9 +46,9 @@ pub use devices::consent;
 pub use drafts::sign_with;
 pub use file::{InputFile, OutputFile};
 pub use request::{
-    ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, How, MuteRequest, NamedRequest,
+    ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, How, LiftRequest, NamedRequest,
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, Request, Right, RoleRequest,
-    RootRequest, RuleRequest,
+    RootRequest, RuleRequest, SanctionRequest,
 };
 pub use roles::role_to_give;
 
@@ -61,6 +62,9 @@ pub trait Host {
 
     /// The key of this device, which signs.
     fn key(&self) -> &DeviceKey;
+
+    /// What the calendar says, by which mutes and bans end.
+    fn now(&self) -> UnixTime;
 
     /// Where ids of new things come from.
     fn random(&self) -> &dyn Random;
@@ -152,8 +156,10 @@ pub fn execute(host: &mut dyn Host, request: Request) -> Result<Answer, CommandE
         Request::Grant(request) => roles::grant(host, &request, true),
         Request::Revoke(request) => roles::grant(host, &request, false),
         Request::Rule(request) => rules::rule(host, &request),
-        Request::Mute(request) => rules::mute(host, &request, true),
-        Request::Unmute(request) => rules::mute(host, &request, false),
+        Request::Mute(request) => sanctions::set(host, SanctionKind::Mute, &request),
+        Request::Unmute(request) => sanctions::lift(host, SanctionKind::Mute, &request),
+        Request::Ban(request) => sanctions::set(host, SanctionKind::Ban, &request),
+        Request::Unban(request) => sanctions::lift(host, SanctionKind::Ban, &request),
         Request::Kick { people, how } => roles::kick(host, &people, &how),
         Request::Preset(request) => presets::execute(host, request),
         Request::Relay(request) => settings::relay(host, request),

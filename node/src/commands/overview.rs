@@ -1,6 +1,6 @@
 //! `hark charter show`, and the lists of each kind of thing.
 
-use hark_keys::MemberId;
+use hark_keys::{MemberId, UnixTime};
 use hark_mesh::charter::content::{
     Capabilities, Channel, ChannelMode, ChannelName, MEMBER_ROLE, Place, Preset, Role, Subject,
 };
@@ -10,6 +10,7 @@ use super::{
     Answer, Host,
     channels::parent_of,
     names::{counted, listed},
+    sanctions::{participle, tell_until, verb},
     settings::{current, purpose},
     view::View,
     words::{may, policy_of, tell_channel, tell_preset, tell_relay, tell_rule},
@@ -25,6 +26,7 @@ pub(super) fn show(host: &dyn Host) -> Answer {
         ("members", members(&view)),
         ("channels", channels(&view)),
         ("rules", rules(&view)),
+        ("mutes and bans", sanctions(&view)),
         ("presets", presets(&view)),
         ("relays", relays(&view)),
         ("policies", policies(&view)),
@@ -55,7 +57,11 @@ pub(super) fn show(host: &dyn Host) -> Answer {
         lines.push(String::new());
         lines.push(title.to_owned());
         lines.extend(part.text.lines().map(|line| format!("  {line}")));
-        let name = if title == "root keys" { "root" } else { title };
+        let name = match title {
+            "root keys" => "root",
+            "mutes and bans" => "sanctions",
+            title => title,
+        };
         json[name] = part.json;
     }
     Answer::new(lines.join("\n"), json)
@@ -195,6 +201,24 @@ fn rule(
         "deny": rights(deny),
     });
     (line, json)
+}
+
+/// All that is in force.
+fn sanctions(view: &View<'_>) -> Answer {
+    let seen = view.state.sanctions().filter(|(it, _)| view.sees_place(it.at));
+    let told = seen.map(|(it, _)| {
+        let (person, at) = (view.person(it.member), view.place(it.at));
+        let line = format!("{person}: {} {at} {}", participle(it.kind), tell_until(it.until));
+        let json = json!({
+            "member": it.member.to_string(),
+            "name": person,
+            "kind": verb(it.kind),
+            "at": place(view, it.at),
+            "until": it.until.map(UnixTime::as_secs),
+        });
+        (line, json)
+    });
+    list(told, "nobody is muted or banned")
 }
 
 /// All presets.

@@ -3,7 +3,7 @@
 use hark_keys::MemberId;
 use hark_mesh::charter::{
     Denial, EditError,
-    content::{Capabilities, Change, Place, Rank, Subject},
+    content::{Capabilities, Change, Place, Rank, Sanction},
 };
 
 use super::{
@@ -46,6 +46,7 @@ fn need(view: &View<'_>, change: &Change, denial: Denial) -> String {
         Denial::Right(right, at) => {
             format!("you need the right {} {}", spaced(right), view.place(at))
         }
+        Denial::Rank if let Some(why) = stands_higher(view, change) => why,
         Denial::Rank => match outranked(view, change) {
             Some(Rank(0)) => "nobody stands high enough".to_owned(),
             Some(rank) => format!("you need a rank above {}", rank.0),
@@ -98,8 +99,6 @@ fn who(view: &View<'_>, change: &Change, denial: Denial) -> String {
 fn is_able(view: &View<'_>, change: &Change, denial: Denial, member: MemberId) -> bool {
     let Some((right, at)) = right(change) else { return false };
     let may = |right, at| view.charter().allows(member, right, at);
-    let mutes =
-        matches!(change, Change::Rule(rule) if is_mute(rule.subject, rule.allow, rule.deny));
     let named = match denial {
         // Of a link, or a move, it may be the other end that is missing.
         Denial::Right(right, at) => may(right, at),
@@ -112,10 +111,12 @@ fn is_able(view: &View<'_>, change: &Change, denial: Denial, member: MemberId) -
     };
     let rank_at = match change {
         Change::Grant(grant) | Change::Ungrant(grant) => grant.at,
+        Change::Sanction(_) | Change::Lift { .. } => at,
         _ => Place::Organisation,
     };
     let root = view.state.rank(member, Place::Organisation) == Rank::ROOT;
-    (may(right, at) && named || mutes && may(Capabilities::MUTE, at))
+    may(right, at)
+        && named
         && (root || may(gives.0, gives.1))
         && outranked(view, change).is_none_or(|rank| view.state.rank(member, rank_at) < rank)
 }
@@ -128,8 +129,32 @@ fn outranked(view: &View<'_>, change: &Change) -> Option<Rank> {
         Change::RemoveRole(id) => role(*id),
         Change::Grant(grant) | Change::Ungrant(grant) => role(grant.role),
         Change::Remove { member, .. } => Some(view.state.rank(*member, Place::Organisation)),
+        Change::Sanction(it) => Some(view.state.rank(it.member, it.at)),
+        Change::Lift { member, kind, at } => {
+            let set = view.state.sanction_rank(*member, *kind, *at)?;
+            // Who stands as high as whoever set it may lift it.
+            Some(Rank(set.0.saturating_add(1)))
+        }
         _ => None,
     }
+}
+
+/// Who stands too high for a mute, a ban or the end of a membership, or for its end.
+fn stands_higher(view: &View<'_>, change: &Change) -> Option<String> {
+    let (member, at) = match change {
+        Change::Sanction(it) => (it.member, it.at),
+        Change::Remove { member, .. } => (*member, Place::Organisation),
+        Change::Lift { .. } => return Some("you must not stand below whoever set it".to_owned()),
+        _ => return None,
+    };
+    let [theirs, yours] = [member, view.host.member()].map(|it| view.state.rank(it, at));
+    let how = if theirs < yours { "above you" } else { "as high as you" };
+    let rank = match theirs {
+        Rank::ROOT => "a root key".to_owned(),
+        Rank::LOWEST => "no rank".to_owned(),
+        rank => format!("rank {}", rank.0),
+    };
+    Some(format!("you must stand above {0}, who stands {how} ({rank})", view.person(member)))
 }
 
 /// The right that a change needs, and where.
@@ -150,12 +175,11 @@ fn right(change: &Change) -> Option<(Capabilities, Place)> {
         | Change::UnloadPreset(_) => (Capabilities::EDIT_PRESETS, everywhere),
         Change::Relay(_) | Change::RemoveRelay(_) => (Capabilities::APPOINT_RELAYS, everywhere),
         Change::Remove { .. } | Change::Admitted(_) => (Capabilities::ADMIT, everywhere),
+        Change::Sanction(Sanction { kind, at, .. }) | Change::Lift { kind, at, .. } => {
+            (kind.needs(*at), *at)
+        }
         Change::Policy(_) | Change::AddDevice { .. } | Change::RetireDevice { .. } => return None,
     })
-}
-
-fn is_mute(subject: Subject, allow: Capabilities, deny: Capabilities) -> bool {
-    matches!(subject, Subject::Member(_)) && allow.is_empty() && Capabilities::SPEAK.contains(deny)
 }
 
 /// Names to give; more would not be read.

@@ -9,8 +9,9 @@ use hark_mesh::charter::content::{Capabilities, NAMES};
 use serde::{Deserialize, Serialize};
 
 pub use parts::{
-    ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, MuteRequest, NamedRequest,
+    ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, LiftRequest, NamedRequest,
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, RoleRequest, RootRequest, RuleRequest,
+    SanctionRequest,
 };
 
 use super::{
@@ -72,11 +73,15 @@ pub enum Request {
     Revoke(GrantRequest),
     /// Allow or deny rights at a channel, on top of roles
     Rule(RuleRequest),
-    /// Take somebody's right to speak
-    Mute(MuteRequest),
+    /// Take somebody's voice, whatever roles and rules allow
+    Mute(SanctionRequest),
     /// Give it back
-    Unmute(MuteRequest),
-    /// End somebody's membership
+    Unmute(LiftRequest),
+    /// Keep somebody out: of the organisation, or with --at of a channel
+    Ban(SanctionRequest),
+    /// Let them in again; of the organisation, with a new ticket
+    Unban(LiftRequest),
+    /// End somebody's membership; a new ticket lets them in again
     Kick {
         /// Names, name#id or devices
         #[arg(required = true, value_name = "PERSON")]
@@ -132,10 +137,10 @@ pub struct How {
     /// Say what it would do, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Write a draft for others to sign instead of acting
+    /// Write a draft for other root keys to sign instead of acting
     #[arg(long, value_name = "FILE")]
     pub draft: Option<String>,
-    /// Who signs the draft besides you; repeatable
+    /// Whose root key signs the draft besides yours; repeatable
     #[arg(long, value_name = "PERSON", requires = "draft")]
     pub cosigner: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! `hark charter rule`, `mute`, `unmute`
+//! `hark charter rule`
 
 use hark_mesh::charter::{
     State,
@@ -6,9 +6,8 @@ use hark_mesh::charter::{
 };
 
 use super::{
-    Answer, CommandError, Host, MuteRequest, Right, RuleRequest,
+    Answer, CommandError, Host, Right, RuleRequest,
     edit::{Plan, perform},
-    unchanged,
     view::View,
 };
 
@@ -35,44 +34,6 @@ pub(super) fn rule(host: &mut dyn Host, request: &RuleRequest) -> Result<Answer,
         Rule { at, subject, allow: (kept_allow - named) | allow, deny: (kept_deny - named) | deny };
     let same = before.unwrap_or_default() == (rule.allow, rule.deny);
     perform(host, Plan::of((!same).then_some(Change::Rule(rule))), &request.how)
-}
-
-/// Takes somebody's right to speak, or gives it back.
-pub(super) fn mute(
-    host: &mut dyn Host,
-    request: &MuteRequest,
-    muted: bool,
-) -> Result<Answer, CommandError> {
-    let view = View::new(host);
-    let member = view.find_person(&request.person)?;
-    let at = view.find_place(request.at.as_deref())?;
-    let subject = Subject::Member(member);
-    let (allow, deny) = own_rule(view.state, at, subject).unwrap_or_default();
-    let speak = Capabilities::SPEAK;
-    if deny.contains(speak) == muted {
-        let (person, place) = (view.person(member), view.place(at));
-        let state = if muted { "is muted" } else { "is not muted" };
-        return Ok(unchanged(format!("{person} {state} {place}: nothing to change")));
-    }
-    let rule = match muted {
-        true => Rule { at, subject, allow: allow - speak, deny: deny | speak },
-        false => Rule { at, subject, allow, deny: deny - speak },
-    };
-    let mut plan = Plan::of([Change::Rule(rule)]);
-    if at != Place::Organisation || !muted {
-        return perform(host, plan, &request.how);
-    }
-    // A rule that is nearer decides.
-    let nearer = view.state.rules().find(|(at, whom, allow, _)| {
-        *at != Place::Organisation
-            && view.sees_place(*at)
-            && *whom == subject
-            && allow.contains(speak)
-    });
-    if let Some((at, ..)) = nearer {
-        plan.notes.push(format!("a rule still allows it {}", view.place(at)));
-    }
-    perform(host, plan, &request.how)
 }
 
 /// The rule that officers have set for a subject at a place, without what loaded presets bring.

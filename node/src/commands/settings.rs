@@ -82,24 +82,19 @@ pub(super) fn policy_named(name: &str, value: u32) -> Result<Policy, CommandErro
         "invite-hours-max" => Ok(Policy::InviteHoursMax(value)),
         "operations-per-day" if value == 0 => Err(range("1 or more")),
         "operations-per-day" => Ok(Policy::OperationsPerDay(value)),
-        "quorum" => match u8::try_from(value) {
-            Ok(quorum @ 2..=8) => Ok(Policy::Quorum(quorum)),
-            _ => Err(range("2 to 8")),
-        },
         _ => {
-            let known = ["invite-hours-max", "operations-per-day", "quorum"];
+            let known = ["invite-hours-max", "operations-per-day"];
             Err(unknown("policy", name, known))
         }
     }
 }
 
 /// All policies as they are.
-pub(super) fn current(host: &dyn Host) -> [Policy; 3] {
+pub(super) fn current(host: &dyn Host) -> [Policy; 2] {
     let policies = host.charter().state().policies();
     [
         Policy::InviteHoursMax(policies.invite_hours_max),
         Policy::OperationsPerDay(policies.operations_per_day),
-        Policy::Quorum(policies.quorum),
     ]
 }
 
@@ -112,7 +107,6 @@ pub(super) fn purpose(policy: Policy) -> String {
         Policy::OperationsPerDay(_) => {
             "operations of one author that are taken from gossip in a day"
         }
-        Policy::Quorum(_) => "members of equal rank who together act half a rank higher",
     };
     format!("{name} {value}: {words}")
 }

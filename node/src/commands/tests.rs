@@ -14,6 +14,7 @@ use std::{
 use clap::Parser;
 use hark_keys::{
     ChannelId, DeviceKey, List, MemberId, ObjectHash, Random, RecoverySecret, SeededRandom,
+    UnixTime,
 };
 use hark_mesh::charter::{
     Charter, Piece,
@@ -31,6 +32,8 @@ struct Line {
 /// What all in the organisation have: they are always in touch.
 struct Shared {
     charter: Charter,
+    /// What everybody's calendar says.
+    now: UnixTime,
     /// Names of hidden channels by their key, which whoever may join gets.
     sealed: BTreeMap<[u8; 8], String>,
     names: BTreeMap<MemberId, String>,
@@ -64,7 +67,8 @@ impl Person {
         // As it travels to a node.
         let text = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request, "{text}");
-        let charter = self.shared().charter.clone();
+        let mut charter = self.shared().charter.clone();
+        charter.set_calendar(self.shared().now);
         self.charter = charter;
         let answer = execute(self, request)?;
         let text = serde_json::to_string(&answer).unwrap();
@@ -131,6 +135,10 @@ impl Host for Person {
         &self.key
     }
 
+    fn now(&self) -> UnixTime {
+        self.shared().now
+    }
+
     fn random(&self) -> &dyn Random {
         &self.random
     }
@@ -193,7 +201,7 @@ impl World {
         let recovery = RecoverySecret::generate(&random).key().id();
         let charter = Charter::found("Meridian Watch", "Bridge", &key, Some(recovery), &random);
         let (sealed, names) = (BTreeMap::new(), BTreeMap::new());
-        let shared = Arc::new(Mutex::new(Shared { charter, sealed, names }));
+        let shared = Arc::new(Mutex::new(Shared { charter, now: NOW, sealed, names }));
         let founder = DeviceKey::from_secret(&key.secret());
         let mut world = Self { shared, founder, seed: 100 };
         let ann = world.person("Ann", key);
@@ -237,6 +245,9 @@ impl World {
         }
     }
 }
+
+/// What the calendar says at first.
+const NOW: UnixTime = UnixTime::from_secs(1_795_383_605);
 
 const OFFICER: &str = "role add officer --rank 30 --can join,listen,speak,priority,whisper,mute,\
                        manage-channels,manage-roles,admit,edit-presets";

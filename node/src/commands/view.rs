@@ -1,6 +1,6 @@
 //! The charter as whoever asks may see it: things by their names, hidden channels left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hark_keys::{ChannelId, DeviceId, List, MemberId, PresetId, RoleId};
 use hark_mesh::{
@@ -187,11 +187,17 @@ impl<'a> View<'a> {
     pub(super) fn person(&self, member: MemberId) -> String {
         match self.people.get(&member) {
             Some(candidate) => candidate.unique.clone(),
-            None => match self.host.name_of(member) {
-                Some(name) => format!("{}#{}", clean_name(&name), member.short()),
-                None => format!("#{}", member.short()),
-            },
+            None => format!("{}#{}", self.name(member), member.short()),
         }
+    }
+
+    /// What a person is called, or was when muted or banned; empty where that is not known.
+    pub(super) fn name(&self, member: MemberId) -> String {
+        if let Some(name) = self.host.name_of(member) {
+            return clean_name(&name);
+        }
+        let named = self.state.sanctions_on(member).find(|(it, _)| !it.name.is_empty());
+        named.map(|(it, _)| it.name.clone()).unwrap_or_default()
     }
 
     pub(super) fn people(&self, members: impl IntoIterator<Item = MemberId>) -> Vec<String> {
@@ -289,6 +295,14 @@ impl<'a> View<'a> {
         }
         let candidates: Vec<_> = self.people.values().map(copy).collect();
         find(("member", "members"), text, &candidates)
+    }
+
+    /// Somebody who is banned from the organisation, by the name of then or by #id.
+    pub(super) fn find_banned(&self, text: &str) -> Result<MemberId, CommandError> {
+        let banned: BTreeSet<_> = self.state.sanctions().map(|(it, _)| it.member).collect();
+        let banned = banned.into_iter().filter(|member| self.state.is_banned(*member));
+        let named = banned.map(|member| (member, self.name(member), member.to_string()));
+        find_named(("banned member", "banned members"), text, named.collect())
     }
 
     pub(super) fn find_people(&self, texts: &[String]) -> Result<Vec<MemberId>, CommandError> {

@@ -1,6 +1,6 @@
 //! `hark charter why`: what decides about a right.
 
-use hark_keys::{MemberId, ObjectHash};
+use hark_keys::{MemberId, ObjectHash, UnixTime};
 use hark_mesh::charter::{
     Decision,
     content::{Capabilities, MEMBER_ROLE, Place, Subject},
@@ -12,6 +12,7 @@ use super::{
     history::{author, level},
     names::listed,
     overview::place,
+    sanctions::{participle, tell_until, verb},
     view::View,
     words::tell_rule,
 };
@@ -66,6 +67,9 @@ fn reason(view: &View<'_>, decision: &Decision) -> String {
         Decision::Root => "stands for the organisation, which is allowed everything but to hear \
                            and talk"
             .to_owned(),
+        Decision::Sanction { kind, at, until, .. } => {
+            format!("{} {} {}", participle(*kind), view.place(*at), tell_until(*until))
+        }
         Decision::Rule { allows, at, subject, preset, .. } => {
             let does = if *allows { "allows" } else { "denies" };
             let preset = preset.map(|it| format!(", from preset {}", view.preset(it)));
@@ -86,6 +90,11 @@ fn reason(view: &View<'_>, decision: &Decision) -> String {
 fn decided_by(view: &View<'_>, decision: &Decision) -> Value {
     match decision {
         Decision::Root => json!({"kind": "root"}),
+        Decision::Sanction { kind, at, until, .. } => json!({
+            "kind": verb(*kind),
+            "at": place(view, *at),
+            "until": until.map(UnixTime::as_secs),
+        }),
         Decision::Rule { allows, at, subject, preset, .. } => json!({
             "kind": "rule",
             "allows": allows,
@@ -103,7 +112,7 @@ fn decided_by(view: &View<'_>, decision: &Decision) -> Value {
 
 fn source(decision: &Decision) -> Option<ObjectHash> {
     match decision {
-        Decision::Rule { source, .. } => Some(*source),
+        Decision::Sanction { source, .. } | Decision::Rule { source, .. } => Some(*source),
         Decision::Role { source, .. } => *source,
         Decision::Root | Decision::Nothing | Decision::NoChannel => None,
     }
@@ -145,6 +154,10 @@ fn chain(
     };
     if *decision == Decision::Root {
         return vec![("root keys".to_owned(), format!("{} holds one", view.person(member)))];
+    }
+    if matches!(decision, Decision::Sanction { .. }) {
+        let found = "decided here: no rule and no role gives back what they take".to_owned();
+        return vec![("mutes and bans".to_owned(), found)];
     }
     let mut chain = Vec::new();
     for place in view.state.path(at) {

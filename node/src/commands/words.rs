@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use hark_mesh::charter::content::{
     Capabilities, Change, Channel, ChannelMode, ChannelName, Grant, MEMBER_ROLE, Place, Policy,
-    Preset, Relay, Role, Rule, Subject,
+    Preset, Relay, Role, Rule, SanctionKind,
 };
 
 use super::{
     names::{counted, listed},
+    sanctions::{participle, tell_until, verb},
     view::View,
 };
 
@@ -139,6 +140,19 @@ pub(super) fn tell(view: &View<'_>, change: &Change, new: bool) -> Option<Phrase
         Change::RetireDevice { device, .. } => {
             Phrase::new("retire", "retired", format!("device {device} for good"))
         }
+        Change::Sanction(it) => {
+            let (person, place) = (view.person(it.member), view.place(it.at));
+            let what = format!("{person} {place} {}", tell_until(it.until));
+            Phrase::new(verb(it.kind), participle(it.kind), view.sees_place(it.at).then_some(what)?)
+        }
+        Change::Lift { member, kind, at } => {
+            let (to_do, done) = match kind {
+                SanctionKind::Mute => ("unmute", "unmuted"),
+                SanctionKind::Ban => ("unban", "unbanned"),
+            };
+            let what = format!("{} {}", view.person(*member), view.place(*at));
+            Phrase::new(to_do, done, view.sees_place(*at).then_some(what)?)
+        }
     };
     Some(phrase)
 }
@@ -173,11 +187,6 @@ fn tell_rule_change(view: &View<'_>, rule: &Rule) -> Option<Phrase> {
         return None;
     }
     let place = view.place(rule.at);
-    if let Subject::Member(member) = rule.subject
-        && (rule.allow, rule.deny) == (Capabilities::NONE, Capabilities::SPEAK)
-    {
-        return Some(Phrase::new("mute", "muted", format!("{} {place}", view.person(member))));
-    }
     let subject = view.subject(rule.subject);
     if (rule.allow | rule.deny).is_empty() {
         return Some(Phrase::new("remove", "removed", format!("the rule for {subject} {place}")));
@@ -261,6 +270,5 @@ pub(super) fn policy_of(policy: Policy) -> (&'static str, u32) {
     match policy {
         Policy::InviteHoursMax(hours) => ("invite-hours-max", hours),
         Policy::OperationsPerDay(operations) => ("operations-per-day", operations),
-        Policy::Quorum(quorum) => ("quorum", quorum.into()),
     }
 }

@@ -69,6 +69,7 @@ impl Controlled for Fake {
             unconfirmed: Vec::new(),
             router: None,
             checked: Vec::new(),
+            sanctions: Vec::new(),
             trouble: None,
         }))
     }

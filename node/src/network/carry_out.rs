@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use hark_keys::{TargetId, Timestamp};
 use hark_mesh::squad::{self, Persist, Transmit};
 
-use super::{Input, Persisted, Runner, radio};
+use super::{Input, Persisted, Runner, radio, standing};
 use crate::{
     event::Event,
     voice::{Net, VoiceCommand},
@@ -156,6 +156,9 @@ impl Runner {
                 self.config.doorkeeper.set_charter(charter);
                 self.unsettled = true;
                 self.view.set_charter(charter);
+                for event in self.view.set_sanctions(standing::sanctions(squad)) {
+                    self.config.publisher.publish(event);
+                }
                 if self.ready_at.is_none() {
                     self.config.publisher.publish(self.view.charter_changed());
                 }

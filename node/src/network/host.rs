@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, Timestamp};
+use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, Timestamp, UnixTime};
 use hark_mesh::{
     MemberRecord,
     charter::{
@@ -35,6 +35,10 @@ impl Host for Live<'_> {
 
     fn key(&self) -> &DeviceKey {
         self.key
+    }
+
+    fn now(&self) -> UnixTime {
+        self.charter().calendar()
     }
 
     fn random(&self) -> &dyn Random {

@@ -1,13 +1,16 @@
 //! Whose device this is and stays: refusals, the end of a membership, further devices.
 
-use hark_keys::Timestamp;
+use hark_keys::{MemberId, Timestamp, UnixTime};
 use hark_mesh::{
-    charter::{Ending, content::Change},
+    charter::{
+        Ending,
+        content::{Change, Place, SanctionKind},
+    },
     squad::Squad,
 };
 
-use super::{Runner, own_member};
-use crate::event::{DeviceText, Event};
+use super::{Runner, own_member, radio};
+use crate::event::{DeviceText, Event, SanctionView};
 
 impl Runner {
     /// Weighs what those who were dialled have said who do not let this member's device in.
@@ -53,12 +56,14 @@ impl Runner {
         let end = format!("this device does not belong to {organisation} any more");
         let Some(squad) = &self.squad else { return end };
         let (charter, device) = (squad.charter(), self.config.key.id());
+        let mut sanctions = sanctions(squad).into_iter();
+        if let Some(ban) = sanctions.find(|it| it.kind == "ban" && it.channel.is_none()) {
+            return format!("{end}: {}", ban.describe());
+        }
         match charter.ending(own_member(squad), device) {
             Some(Ending::Removed(Some(by))) => {
-                let mut records = squad.directory().records().map(hark_keys::Signed::unverified);
-                let name = records.find(|record| charter.owner(record.device) == Some(by));
-                let name = name
-                    .map_or_else(|| "an officer".to_owned(), hark_mesh::MemberRecord::shown_name);
+                let name = member_name(squad, by);
+                let name = name.unwrap_or_else(|| "an officer".to_owned());
                 format!("{end}: {name} has ended the membership")
             }
             Some(Ending::Removed(None)) => format!("{end}: the membership was ended"),
@@ -69,6 +74,36 @@ impl Runner {
             None => end,
         }
     }
+}
+
+/// Mutes and bans of this device's member that hold now, as far as it may know of the channels.
+pub(super) fn sanctions(squad: &Squad) -> Vec<SanctionView> {
+    let charter = squad.charter();
+    let by = |source| {
+        let (operation, _) = charter.log().find(|(operation, _)| operation.hash() == source)?;
+        member_name(squad, charter.owner(operation.unverified().author)?)
+    };
+    let Some(member) = squad.member() else { return Vec::new() };
+    let sanctions = charter.state().sanctions_on(member);
+    let told = sanctions.filter_map(|(it, source)| {
+        let channel = match it.at {
+            Place::Organisation => None,
+            Place::Channel(channel) => Some(radio::name_of(squad, channel)?),
+        };
+        let kind = match it.kind {
+            SanctionKind::Mute => "mute",
+            SanctionKind::Ban => "ban",
+        };
+        let until = it.until.map(UnixTime::as_secs);
+        Some(SanctionView { kind, channel, by: by(source), until })
+    });
+    told.collect()
+}
+
+fn member_name(squad: &Squad, member: MemberId) -> Option<String> {
+    let mut records = squad.directory().records().map(hark_keys::Signed::unverified);
+    let record = records.find(|record| squad.charter().owner(record.device) == Some(member));
+    record.map(hark_mesh::MemberRecord::shown_name)
 }
 
 fn name_of(squad: &Squad, device: hark_keys::DeviceId) -> String {

@@ -10,7 +10,7 @@ use hark_mesh::{
 
 use super::radio::{self, Radio};
 use crate::{
-    event::{DeviceText, Direction, Event, Path, PeerStats, TargetText},
+    event::{DeviceText, Direction, Event, Path, PeerStats, SanctionView, TargetText},
     link::{Link, Links, multiaddr_of},
     platform,
     snapshot::{Command, KeyView, NetView, PeerView, Snapshot, TransmitMode},
@@ -32,6 +32,8 @@ pub(super) struct View {
     pub(super) forgetful: Option<String>,
     roster: Vec<DeviceText>,
     unconfirmed: Vec<DeviceText>,
+    /// Mutes and bans of this device's member.
+    sanctions: Vec<SanctionView>,
     /// What this device talks to just now.
     talking_to: Vec<String>,
     peers: BTreeMap<DeviceId, Peer>,
@@ -113,6 +115,7 @@ impl View {
             forgetful: None,
             roster: vec![DeviceText(device)],
             unconfirmed: Vec::new(),
+            sanctions: Vec::new(),
             talking_to: Vec::new(),
             peers: BTreeMap::new(),
             relays: BTreeMap::new(),
@@ -135,6 +138,16 @@ impl View {
             // Before any operation the founding document is all there is.
             self.heads = vec![hex(ObjectHash::from_bytes(*charter.organisation().as_bytes()))];
         }
+    }
+
+    /// These mutes and bans hold for this device's member now; gives what is to be told of it.
+    pub(super) fn set_sanctions(&mut self, sanctions: Vec<SanctionView>) -> Vec<Event> {
+        let before = std::mem::replace(&mut self.sanctions, sanctions);
+        let gone = before.iter().filter(|it| !self.sanctions.contains(it));
+        let gone = gone.map(|it| Event::Sanction { sanction: it.clone(), in_force: false });
+        let new = self.sanctions.iter().filter(|it| !before.contains(it));
+        let new = new.map(|it| Event::Sanction { sanction: it.clone(), in_force: true });
+        gone.chain(new).collect()
     }
 
     pub(super) fn moved(&self, by: DeviceId, from: Option<String>, to: String) -> Event {
@@ -384,10 +397,17 @@ impl View {
             unconfirmed: self.unconfirmed.clone(),
             router: None,
             checked: Vec::new(),
+            sanctions: self.sanctions.clone(),
             trouble: {
+                let sanctions: Vec<_> = self.sanctions.iter().map(SanctionView::describe).collect();
                 let hidden = squad.lacks_relays().then_some(HIDDEN);
                 let all = self.troubles.values().chain(&self.forgetful);
-                let all = all.map(String::as_str).chain(hidden).collect::<Vec<_>>().join("; ");
+                let all = all
+                    .chain(&sanctions)
+                    .map(String::as_str)
+                    .chain(hidden)
+                    .collect::<Vec<_>>()
+                    .join("; ");
                 (!all.is_empty()).then_some(all)
             },
         }

@@ -5,16 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use hark_keys::{DeviceId, MemberId, ObjectHash, RoleId};
+use hark_keys::{DeviceId, List, MemberId, ObjectHash, RoleId};
 
 use super::{Author, Level, Pieces, Position, Run, Taken, Verdict};
 use crate::charter::{
     certificate::member_of,
+    content::{Change, Grant},
     devices,
     operation::Cut,
     root::Roots,
     shared::Shared,
-    state::{EndedTerm, Ending, State},
+    state::{EndedTerm, State},
 };
 
 /// Operations in the order in which they were applied, and what came of it.
@@ -174,8 +175,9 @@ impl Run<'_> {
             let founder = member_of(self.pieces.roots.organisation(), root.keys.first());
             let by = Author { level: Level(0), member: founder, source, index: None };
             for change in root.content.iter() {
+                let change = of_founder(change, founder);
                 // What the founder's own document gets wrong has no effect, and nobody to tell.
-                let _ = self.judge(by, change);
+                let _ = self.judge(by, &change);
             }
         }
     }
@@ -291,15 +293,11 @@ impl Run<'_> {
         let begins = |member, term: u32| {
             term.checked_sub(1).is_some_and(|before| terms.contains(&(member, before)))
         };
-        let any = |member| terms.range((member, 0)..=(member, u32::MAX)).next().is_some();
         let concerns = |taken: &Taken| {
             let operation = taken.operation();
-            let certificates = operation.cosigners.iter().map(|it| it.certificate);
-            let mut cosigners = certificates.filter_map(|it| self.pieces.certificates.member(&it));
             terms.contains(&(taken.member, operation.term))
                 || begins(taken.member, operation.term)
                 || operation.cuts.iter().any(|cut| begins(cut.member, cut.term))
-                || cosigners.any(any)
         };
         let operations = self.pieces.operations;
         let concerned = operations.iter().filter(|taken| concerns(taken));
@@ -315,7 +313,18 @@ impl Run<'_> {
 
     fn ender(&self, act: &Act) -> Ender {
         let taken = &self.pieces.operations[act.index];
-        Ender::Operation(act.level, taken.operation().lamport, taken.hash)
+        Ender::Operation(act.level, taken.operation().lamport)
+    }
+}
+
+/// [CHARTER-2.8] The founding document cannot name the founder, whose id comes from its hash: a grant
+/// to nobody is the founder's.
+fn of_founder(change: &Change, founder: MemberId) -> Change {
+    match change {
+        Change::Grant(grant) if grant.members.is_empty() => {
+            Change::Grant(Grant { members: List::truncated([founder]), ..grant.clone() })
+        }
+        change => change.clone(),
     }
 }
 
@@ -347,15 +356,15 @@ fn freeze(frozen: &mut BTreeMap<(DeviceId, u32), u64>, operations: &[Arc<Taken>]
 enum Ender {
     /// The root document of this version.
     Root(u32),
-    /// An operation of this level, lamport and hash.
-    Operation(Level, u64, ObjectHash),
+    /// An operation of this level and lamport.
+    Operation(Level, u64),
 }
 
 /// [CHARTER-5.2]
 fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: Ender) {
-    let (from, lamport, root, source) = match ender {
-        Ender::Root(version) => (0, 0, version, None),
-        Ender::Operation(level, lamport, hash) => (level.0 + 1, lamport, 0, Some(hash)),
+    let (from, lamport, root) = match ender {
+        Ender::Root(version) => (0, 0, version),
+        Ender::Operation(level, lamport) => (level.0 + 1, lamport, 0),
     };
     let last: BTreeMap<_, _> = cut.last.iter().copied().collect();
     let term = ended.entry((cut.member, cut.term)).or_insert_with(|| EndedTerm {
@@ -365,12 +374,8 @@ fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: 
     });
     term.lamport = term.lamport.min(lamport);
     term.root = term.root.max(root);
-    let ending = term
-        .from
-        .entry(from)
-        .or_insert_with(|| Ending { last: last.clone(), sources: BTreeSet::new() });
-    ending.sources.extend(source);
-    ending.last.retain(|key, number| {
+    let stands = term.from.entry(from).or_insert_with(|| last.clone());
+    stands.retain(|key, number| {
         *number = last.get(key).map_or(0, |other| (*number).min(*other));
         *number > 0
     });

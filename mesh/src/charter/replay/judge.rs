@@ -4,7 +4,11 @@ use hark_keys::{MemberId, ObjectHash, PresetId, RoleId};
 
 use super::{Act, Author, Level, Run, Target, may};
 use crate::charter::{
-    content::{Capabilities, Change, Grant, MEMBER_ROLE, Place, Preset, Rank, Role, Rule, Subject},
+    content::{
+        Capabilities, Change, Grant, MEMBER_ROLE, Place, Preset, Rank, Role, Rule, Sanction,
+        SanctionKind,
+    },
+    sanctions::SanctionEntry,
     state::{ChannelEntry, GrantEntry, PresetVersion, Removals, RuleEntry, State},
 };
 
@@ -187,12 +191,6 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
         }
         Change::Rule(rule) => {
             exists(rule.at)?;
-            let mutes = matches!(rule.subject, Subject::Member(_))
-                && rule.allow.is_empty()
-                && Capabilities::SPEAK.contains(rule.deny);
-            if mutes && may(state, level, author, Capabilities::MUTE, rule.at) {
-                return Ok(());
-            }
             has(Capabilities::MANAGE_ROLES, rule.at)?;
             within(rule.allow, rule.at)
         }
@@ -260,6 +258,17 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
             if next == Some(*admission) { Ok(()) } else { Err(Denial::Absent) }
         }
         Change::Admitted(_) => has(Capabilities::ADMIT, everywhere),
+        Change::Sanction(Sanction { member, kind, at, .. }) => {
+            exists(*at)?;
+            has(kind.needs(*at), *at)?;
+            // [CHARTER-6.6] nobody mutes or bans who stands as high.
+            if rank(*at) < state.rank(*member, *at) { Ok(()) } else { Err(Denial::Rank) }
+        }
+        Change::Lift { member, kind, at } => {
+            has(kind.needs(*at), *at)?;
+            let set = state.sanction_rank(*member, *kind, *at).ok_or(Denial::Absent)?;
+            if rank(*at) <= set { Ok(()) } else { Err(Denial::Rank) }
+        }
         // Judged before everything else. [CHARTER-3.5]
         Change::AddDevice { .. } | Change::RetireDevice { .. } => Ok(()),
     }
@@ -358,7 +367,37 @@ impl Run<'_> {
                     listed.extend(new);
                 }
             }
+            Change::Sanction(sanction) => {
+                let rank = rank_at(state, level, author, sanction.at);
+                self.replace_sanction(sanction.member, sanction.kind, sanction.at, rank, index);
+                let set = self.course.state.sanctions.entry(sanction.member).or_default();
+                set.push(SanctionEntry { sanction: sanction.clone(), rank, source });
+            }
+            Change::Lift { member, kind, at } => {
+                let rank = rank_at(state, level, author, *at);
+                self.replace_sanction(*member, *kind, *at, rank, index);
+            }
             Change::AddDevice { .. } | Change::RetireDevice { .. } => {}
+        }
+    }
+
+    /// Takes away what somebody of this rank may replace and knew. [CHARTER-5.8]
+    fn replace_sanction(
+        &mut self,
+        member: MemberId,
+        kind: SanctionKind,
+        at: Place,
+        rank: Rank,
+        index: Option<usize>,
+    ) {
+        let mut entries = self.course.state.sanctions.remove(&member).unwrap_or_default();
+        entries.retain(|it| {
+            (it.sanction.kind, it.sanction.at) != (kind, at)
+                || it.rank < rank
+                || !self.knew(index, &it.source)
+        });
+        if !entries.is_empty() {
+            self.course.state.sanctions.insert(member, entries);
         }
     }
 

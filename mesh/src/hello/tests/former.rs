@@ -1,7 +1,11 @@
 //! Those who belonged once.
 
 use super::*;
-use crate::charter::{Ending, content::Channel, device_consent};
+use crate::charter::{
+    Ending,
+    content::{Channel, Sanction, SanctionKind},
+    device_consent,
+};
 
 fn rename(number: usize) -> Vec<Change> {
     let id = ChannelId::from_bytes([9; 16]);
@@ -50,6 +54,28 @@ fn who_was_removed_while_away_is_shown_by_whom() {
     assert!((2..20).contains(&knocks), "{knocks}");
     assert_eq!(known.operations(), removed, "nothing of what came later");
     assert_eq!(known.ending(member, bob.key.id()), Some(Ending::Removed(Some(own))));
+}
+
+/// [CHARTER-6.6] No door lets in who is banned, as long as that lasts by the door's clock.
+#[test]
+fn a_fresh_ticket_ended_a_ban() {
+    let (mut charter, founder, bob, member) = with_bob();
+    let own = charter.member_of(founder.key.id());
+    let until = UnixTime::from_secs(2_000);
+    let ban = Sanction {
+        member,
+        kind: SanctionKind::Ban,
+        at: Place::Organisation,
+        until: Some(until),
+        name: "Bob".to_owned(),
+    };
+    let removed = Change::Remove { member, admission: 1 };
+    change(&mut charter, &founder.key, own, vec![Change::Sanction(ban), removed]);
+    let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
+    let refused = open(&charter, &founder, &bob, greeting.bytes());
+    assert_eq!(refused.err(), Some(Refusal::Banned));
+    charter.set_calendar(until);
+    assert!(open(&charter, &founder, &bob, greeting.bytes()).is_ok());
 }
 
 /// [PROTO-3.8] Of somebody who may not, of somebody else, and of somebody who has no part in it.

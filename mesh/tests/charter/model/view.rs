@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, PresetId, RoleId};
+use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, PresetId, RoleId, UnixTime};
 use hark_mesh::charter::{
     Cut, Policies,
     content::{
-        Capabilities, Channel, Grant, MEMBER_ROLE, Place, Preset, Rank, Relay, Role, Rule, Subject,
+        Capabilities, Channel, Grant, MEMBER_ROLE, Place, Preset, Rank, Relay, Role, Rule,
+        Sanction, SanctionKind, Subject,
     },
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct View {
     pub(super) roots: BTreeSet<MemberId>,
     pub(crate) devices: BTreeMap<MemberId, Vec<Device>>,
     pub(super) cuts: Vec<CutFact>,
+    pub(super) sanctions: Vec<SanctionFact>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -51,6 +53,13 @@ pub(crate) struct RuleFact {
     pub(crate) rule: Rule,
     pub(super) rank: u8,
     pub(super) preset: Option<PresetId>,
+    pub(super) source: ObjectHash,
+}
+
+#[derive(Clone, PartialEq)]
+pub(super) struct SanctionFact {
+    pub(super) sanction: Sanction,
+    pub(super) rank: u8,
     pub(super) source: ObjectHash,
 }
 
@@ -133,6 +142,60 @@ impl View {
         let held = self.held(member, at);
         let ranks = held.iter().filter_map(|(role, _)| Some(self.roles.get(role)?.0.rank.0));
         ranks.min().unwrap_or(Rank::LOWEST.0)
+    }
+
+    /// Whether a member is banned from the organisation at a moment.
+    pub(crate) fn is_banned(&self, now: UnixTime, member: MemberId) -> bool {
+        self.binding(now, member)
+            .any(|it| (it.kind, it.at) == (SanctionKind::Ban, Place::Organisation))
+    }
+
+    /// [CHARTER-6.6] [CHARTER-6.7]
+    fn binding(&self, now: UnixTime, member: MemberId) -> impl Iterator<Item = &Sanction> {
+        let facts = self.sanctions.iter().filter(move |fact| {
+            let it = &fact.sanction;
+            it.member == member
+                && it.until.is_none_or(|until| now < until)
+                && fact.rank < self.rank(member, it.at)
+        });
+        facts.map(|fact| &fact.sanction)
+    }
+
+    /// Whether a member has a right at a moment, whatever it was given.
+    pub(crate) fn permits(
+        &self,
+        now: UnixTime,
+        member: MemberId,
+        right: Capabilities,
+        at: Place,
+    ) -> bool {
+        let path = self.path(at);
+        let spoken = Capabilities::SPEAK | Capabilities::PRIORITY | Capabilities::WHISPER;
+        let heard = Capabilities::JOIN | Capabilities::LISTEN;
+        let taken = self.binding(now, member).filter(|it| path.contains(&it.at)).any(|it| {
+            match (it.kind, it.at) {
+                (SanctionKind::Mute, _) => spoken.contains(right),
+                (SanctionKind::Ban, Place::Organisation) => true,
+                (SanctionKind::Ban, _) => (spoken | heard).contains(right),
+            }
+        });
+        !taken && self.allows(member, right, at)
+    }
+
+    pub(super) fn lift(
+        &mut self,
+        member: MemberId,
+        kind: SanctionKind,
+        at: Place,
+        rank: u8,
+        knew: impl Fn(&ObjectHash) -> bool,
+    ) {
+        self.sanctions.retain(|fact| {
+            let it = &fact.sanction;
+            (it.member, it.kind, it.at) != (member, kind, at)
+                || fact.rank < rank
+                || !knew(&fact.source)
+        });
     }
 
     pub(crate) fn allows(&self, member: MemberId, right: Capabilities, at: Place) -> bool {

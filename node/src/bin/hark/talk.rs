@@ -411,6 +411,10 @@ fn describe(event: &Event) -> Option<String> {
         Event::Moved { name, from: Some(from), to, .. } => {
             format!("{name} has moved you from {from} to {to}")
         }
+        Event::Sanction { sanction, in_force: true } => sanction.describe(),
+        Event::Sanction { sanction, in_force: false } => {
+            format!("no longer: {}", sanction.describe())
+        }
         Event::Moved { name, from: None, to, .. } => format!("{name} has moved you to {to}"),
         Event::Stopped { reason } => format!("stopped ({reason})"),
         _ => return None,

@@ -229,12 +229,31 @@ pub struct RuleRequest {
     pub how: How,
 }
 
-/// Somebody at a place.
+/// `hark charter mute`, `hark charter ban`
 #[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
-pub struct MuteRequest {
+pub struct SanctionRequest {
     /// Name, name#id or device
     pub person: String,
     /// Only in this channel and below
+    #[arg(long, value_name = "CHANNEL")]
+    #[serde(default)]
+    pub at: Option<String>,
+    /// How long, such as 10m, 24h or 7d; until it is lifted where this is left out
+    #[arg(long = "for", value_name = "DURATION", value_parser = seconds)]
+    #[serde(default)]
+    pub seconds: Option<u64>,
+    /// How it is made.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// `hark charter unmute`, `hark charter unban`
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub struct LiftRequest {
+    /// Name, name#id or device
+    pub person: String,
+    /// The channel where it was set
     #[arg(long, value_name = "CHANNEL")]
     #[serde(default)]
     pub at: Option<String>,
@@ -242,6 +261,15 @@ pub struct MuteRequest {
     #[command(flatten)]
     #[serde(flatten)]
     pub how: How,
+}
+
+/// A span of time in whole seconds, at least one.
+fn seconds(text: &str) -> Result<u64, String> {
+    let span = crate::duration::parse(text)?;
+    match span.subsec_nanos() {
+        0 => Ok(span.as_secs()),
+        _ => Err(format!("`{text}` is not a number of whole seconds")),
+    }
 }
 
 /// `hark charter preset …`

@@ -18,9 +18,12 @@ fn the_example_is_applied_once_and_then_matches() {
         "{done}"
     );
     assert!(
-        done.ends_with("not in the file, and kept: channel Bridge (--prune removes them)"),
+        done.ends_with(
+            "not in the file, and kept: channel Bridge and role founder (--prune removes them)"
+        ),
         "{done}"
     );
+    ann.does("revoke founder Ann");
     // Whoever cannot read the name of a hidden channel cannot tell that it is there already.
     let error = ann.cannot_with("apply it.toml", &file);
     assert!(
@@ -42,8 +45,45 @@ fn the_example_is_applied_once_and_then_matches() {
     assert!(!cat.does("show").contains("Staff"));
     assert!(bob.does("show").contains("Staff"));
     let done = ann.with("apply meridian-watch.toml --prune", &file).text;
-    assert_eq!(done, "removed channel Bridge and all below it, for good");
+    assert_eq!(
+        done,
+        "removed channel Bridge and all below it, for good\nremoved role founder for good"
+    );
     assert!(ann.with("apply meridian-watch.toml --prune", &file).text.contains("matches"));
+}
+
+/// Following the README left the founder without any net: everybody's rights were taken, and rules that
+/// she had set herself do not bind her.
+#[test]
+fn a_founder_was_deaf_after_applying_a_plan() {
+    let file = example("meridian-watch.toml");
+    let hears = |ann: &mut Person| {
+        for right in ["join", "listen", "speak"] {
+            let why = ann.does(&format!("why me {right} Lounge"));
+            assert!(why.starts_with(&format!("Ann may {right} in Lounge: ")), "{why}");
+        }
+    };
+    let (_world, mut ann) = World::new();
+    ann.with("apply meridian-watch.toml", &file);
+    hears(&mut ann);
+    assert!(ann.does("show").contains("\n  Ann: founder, stands for the organisation, you\n"));
+    // Where the file takes that role as well, its highest takes the place.
+    let (_world, mut ann) = World::new();
+    let note = "you get the role commander, as no other of yours may join, listen and speak then";
+    let told = ann.with("apply meridian-watch.toml --prune --dry-run", &file).text;
+    assert!(told.contains("\n  give Ann the role commander everywhere\n"), "{told}");
+    assert!(told.ends_with(note), "{told}");
+    let done = ann.with("apply meridian-watch.toml --prune", &file).text;
+    assert!(done.contains("\ngave Ann the role commander everywhere\n"), "{done}");
+    hears(&mut ann);
+    // And where no role of the file would do, nothing is applied.
+    let (_world, mut ann) = World::new();
+    let mute = b"[[role]]\nname = \"member\"\ncan = [\"whisper\"]\n";
+    let error = ann.cannot_with("apply mute.toml --prune", mute);
+    assert!(
+        error.starts_with("this would leave you without a role that may join, listen"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -100,7 +140,7 @@ fn an_edited_file_changes_what_was_edited_and_nothing_else() {
         done,
         "changed role pilot: rank 110, no rights\n\
          changed channel Staff: open, at most 16 devices, hidden\n\
-         not in the file, and kept: channel Bridge and 1 link (--prune removes them)"
+         not in the file, and kept: channel Bridge, role founder and 1 link (--prune removes them)"
     );
 }
 
@@ -134,7 +174,10 @@ fn what_is_wrong_with_a_file_is_told_with_line_and_column() {
         ),
         ("[[rule]]\nfor = \"everyone\"\n", "f.toml, line 2, column 7: this rule neither allows"),
         ("organisation = \"Other\"\n", "f.toml, line 1, column 16: this file is for Other"),
-        ("[policy]\nquorum = 1\n", "f.toml, line 2, column 10: quorum is 2 to 8, not 1"),
+        (
+            "[policy]\noperations-per-day = 0\n",
+            "f.toml, line 2, column 22: operations-per-day is 1 or more, not 0",
+        ),
         ("[[chanel]]\nname = \"A\"\n", "f.toml, line 1, column 3: unknown field"),
         ("[[channel]\nname = \"A\"\n", "f.toml, line 1, column "),
         ("[[channel]]\nname = \"A\"\nlimit = -1\n", "f.toml, line 3, column 9: "),

@@ -16,13 +16,13 @@ fn the_organisation_at_a_glance() {
         "  officer: rank 30, may join, listen,",
         "; held by Bob\n",
         "  member: everybody, may join, listen, speak, whisper, admit\n",
-        "  Ann: stands for the organisation\n",
+        "  Ann: founder, stands for the organisation\n",
         "  Bob: officer\n",
         "  Cat: you\n",
         "  Flight: 2 talk at a time\n",
         "\nrules\n  no rules\n",
+        "\nmutes and bans\n  nobody is muted or banned\n",
         "\npresets\n  no presets\n",
-        "  quorum 2: members of equal rank",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }

@@ -19,6 +19,7 @@ impl Core {
         let links = self.links.all();
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
         if let Some(squad) = &mut self.squad {
+            squad.set_calendar(now, self.clock.unix());
             for link in &links {
                 let heard = link.heard();
                 if self.heard.insert(link.device(), heard).is_none_or(|before| before < heard) {

@@ -2,12 +2,13 @@ use std::sync::{Arc, LazyLock};
 
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, PresetId, RoleId, Signed,
+    UnixTime,
 };
 use hark_mesh::charter::{
-    Charter, Cosigner, Cut, MemberCertificate, Operation, Piece, RootDocument, RootKeys,
+    Charter, Cut, MemberCertificate, Operation, Piece, RootDocument, RootKeys,
     content::{
         Capabilities, Change, Channel, ChannelMode, Grant, MEMBER_ROLE, Place, Policy, Preset,
-        Rank, Relay, Role, Rule, Subject,
+        Rank, Relay, Role, Rule, Sanction, SanctionKind, Subject,
     },
     device_consent,
 };
@@ -92,10 +93,8 @@ impl Run {
         let (author, member) = author(input.byte(), charter);
         let changes = changes(input, charter, member);
         let by = input.byte();
-        let (second, second_member) = self::author(by, charter);
-        let cosigner =
-            Cosigner { key: second.id(), certificate: certificate(charter, second_member) };
-        let cosigners = if by & 0x80 != 0 { vec![cosigner] } else { Vec::new() };
+        let (second, _) = self::author(by, charter);
+        let cosigners = if by & 0x80 != 0 { vec![second.id()] } else { Vec::new() };
         let Ok(draft) = charter.draft(author.id(), member, cosigners, changes) else { return };
         let Some(operation) = self.bend(replica, draft, input) else { return };
         let mut signed = Cosigned::unsigned(operation).signed(&author);
@@ -382,7 +381,7 @@ pub(crate) fn change(kind: u8, about: u8, charter: &Charter, member: MemberId) -
         _ => Subject::Member(whose),
     };
     let place = if about & 8 == 0 { Place::Channel(other) } else { Place::Organisation };
-    match kind % 20 {
+    match kind % 22 {
         0 => Change::Role(Role {
             id: role,
             name: "role".to_owned(),
@@ -408,9 +407,8 @@ pub(crate) fn change(kind: u8, about: u8, charter: &Charter, member: MemberId) -
             members_max: u16::from(about),
             rate_kbps: 0,
         }),
-        14 => Change::Policy(match about % 3 {
-            0 => Policy::Quorum(2 + about % 7),
-            1 => Policy::OperationsPerDay(1 + u32::from(about)),
+        14 => Change::Policy(match about % 2 {
+            0 => Policy::OperationsPerDay(1 + u32::from(about)),
             _ => Policy::InviteHoursMax(u32::from(about)),
         }),
         15 => Change::Remove { member: whose, admission: charter.state().removals(whose) + 1 },
@@ -424,6 +422,18 @@ pub(crate) fn change(kind: u8, about: u8, charter: &Charter, member: MemberId) -
             device: retired(about, charter, member),
             term: u32::from(about >> 6 & 1),
             last: u64::from(about >> 4 & 3),
+        },
+        19 => Change::Sanction(Sanction {
+            member: whose,
+            kind: if about & 1 == 0 { SanctionKind::Mute } else { SanctionKind::Ban },
+            at,
+            until: (about & 2 == 0).then(|| UnixTime::from_secs(about.into())),
+            name: String::new(),
+        }),
+        20 => Change::Lift {
+            member: whose,
+            kind: if about & 1 == 0 { SanctionKind::Mute } else { SanctionKind::Ban },
+            at,
         },
         _ => Change::Rule(Rule { at, subject, allow: Capabilities::NONE, deny: rights }),
     }

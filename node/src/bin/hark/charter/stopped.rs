@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random};
+use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, UnixTime};
 use hark_mesh::{
     Directory,
     charter::{
@@ -14,6 +14,7 @@ use hark_mesh::{
     message::NameKey,
 };
 use hark_node::{
+    clock::Clock,
     commands::Host,
     random::SystemRandom,
     store::{Home, Lock, OrganisationStore},
@@ -36,7 +37,8 @@ impl Stopped {
         let lock = store.lock()?;
         // What stood there before the lock was taken may be of the node that has just ended.
         let store = home.find(store.id())?.context("the organisation has gone from this home")?;
-        let charter = Charter::clone(store.charter());
+        let mut charter = Charter::clone(store.charter());
+        charter.set_calendar(Clock.unix());
         Ok(Self {
             _lock: lock,
             key: home.key(&store)?,
@@ -60,6 +62,10 @@ impl Host for Stopped {
 
     fn key(&self) -> &DeviceKey {
         &self.key
+    }
+
+    fn now(&self) -> UnixTime {
+        Clock.unix()
     }
 
     fn random(&self) -> &dyn Random {

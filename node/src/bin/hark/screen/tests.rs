@@ -75,6 +75,7 @@ fn snapshot() -> Snapshot {
         unconfirmed: Vec::new(),
         router: None,
         checked: Vec::new(),
+        sanctions: Vec::new(),
         trouble: None,
     }
 }

@@ -1,0 +1,294 @@
+//! Mutes and bans: what is said is what holds, in random charters and beside a model of ten lines.
+
+use hark_keys::UnixTime;
+use hark_mesh::charter::{
+    Charter, Decision, Denial, EditError, Piece, Verdict,
+    content::{
+        Capabilities, Change, MEMBER_ROLE, Place, Role, Rule, Sanction, SanctionKind, Subject,
+    },
+};
+
+use crate::histories::cases;
+use crate::world::{
+    ANN, BOB, CHIEF, CID, DAN, EVE, EVERYWHERE, FAY, FOUNDER, World, assert_as_model, channel,
+    channel_id, role, rule,
+};
+
+const START: u64 = 1_800_000_000;
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_secs(START + seconds)
+}
+
+fn sanction(
+    world: &World,
+    who: usize,
+    kind: SanctionKind,
+    at: Place,
+    until: Option<UnixTime>,
+) -> Change {
+    let member = world.member(who);
+    Change::Sanction(Sanction { member, kind, at, until, name: "Heron".to_owned() })
+}
+
+fn mute(world: &World, who: usize, place: Place, until: Option<UnixTime>) -> Change {
+    sanction(world, who, SanctionKind::Mute, place, until)
+}
+
+fn may_speak(world: &World, who: usize, place: Place) -> bool {
+    world.charter.allows(world.member(who), Capabilities::SPEAK, place)
+}
+
+/// [CHARTER-6.6] A channel's own rule allowed a member who was muted everywhere to talk on.
+#[test]
+fn a_mute_everywhere_left_channels_open_that_had_a_rule_of_their_own() {
+    let mut world = World::new(false);
+    let bridge = Place::Channel(channel_id(1));
+    let everyone = rule(bridge, Subject::Everyone, Capabilities::SPEAK, Capabilities::NONE);
+    let herself =
+        rule(bridge, Subject::Member(world.member(EVE)), Capabilities::SPEAK, Capabilities::NONE);
+    world.by(CHIEF, vec![everyone, herself]);
+    world.by(DAN, vec![mute(&world, EVE, EVERYWHERE, None)]);
+    for place in [EVERYWHERE, bridge, Place::Channel(channel_id(2))] {
+        assert!(!may_speak(&world, EVE, place));
+        assert!(may_speak(&world, FAY, place));
+    }
+    let why = world.charter.why(world.member(EVE), Capabilities::SPEAK, bridge);
+    assert!(matches!(
+        why,
+        Some(Decision::Sanction {
+            kind: SanctionKind::Mute,
+            at: Place::Organisation,
+            until: None,
+            ..
+        })
+    ));
+    assert!(world.charter.allows(world.member(EVE), Capabilities::LISTEN, bridge));
+    // Nor does a role of hers in the channel that stands as high as who muted her.
+    let grant = world.grant_of(2, bridge, &[EVE]);
+    world.by(CHIEF, vec![Change::Grant(grant)]);
+    assert!(!may_speak(&world, EVE, bridge));
+    let lift = Change::Lift { member: world.member(EVE), kind: SanctionKind::Mute, at: EVERYWHERE };
+    world.by(DAN, vec![lift]);
+    assert!(may_speak(&world, EVE, bridge));
+    assert_as_model(&world.charter);
+}
+
+/// [CHARTER-6.6] Muting a superior was told as done, and had no effect.
+#[test]
+fn muting_who_stands_above_was_said_and_did_nothing() {
+    let mut world = World::new(false);
+    for (by, whom) in [(ANN, FOUNDER), (ANN, CHIEF), (ANN, BOB), (EVE, FAY)] {
+        for kind in [SanctionKind::Mute, SanctionKind::Ban] {
+            let person = &world.people[by];
+            let change = sanction(&world, whom, kind, EVERYWHERE, None);
+            let edit = world.charter.edit(person.key(), person.member, vec![change]);
+            let denied =
+                matches!(edit, Err(EditError::Denied(0, Denial::Rank | Denial::Right(..))));
+            assert!(denied, "{edit:?}");
+        }
+    }
+    // What a higher one has set, a lower one does not lift.
+    world.by(CHIEF, vec![mute(&world, DAN, EVERYWHERE, None)]);
+    let lift = Change::Lift { member: world.member(DAN), kind: SanctionKind::Mute, at: EVERYWHERE };
+    let person = &world.people[ANN];
+    let edit = world.charter.edit(person.key(), person.member, vec![lift]);
+    assert_eq!(edit, Err(EditError::Denied(0, Denial::Rank)));
+    assert!(!may_speak(&world, DAN, EVERYWHERE));
+}
+
+/// [CHARTER-6.7] Who muted somebody for ten minutes had to remember to lift it; and two devices whose
+/// clocks differ hold the same charter all the same.
+#[test]
+fn a_timed_mute_ends_by_the_clock_of_each_device_and_leaves_the_charter_alone() {
+    let mut world = World::new(false);
+    world.charter.set_calendar(at(0));
+    world.by(DAN, vec![mute(&world, EVE, EVERYWHERE, Some(at(600)))]);
+    assert!(!may_speak(&world, EVE, EVERYWHERE));
+    let mut behind = world.charter.clone();
+    assert!(!world.charter.changes_by(at(599)));
+    world.charter.set_calendar(at(599));
+    assert!(!may_speak(&world, EVE, EVERYWHERE));
+    assert!(world.charter.changes_by(at(600)));
+    world.charter.set_calendar(at(600));
+    assert!(may_speak(&world, EVE, EVERYWHERE));
+    assert!(!behind.state().permits_like(world.charter.state()), "relays and talkers notice");
+    assert_eq!(behind.digest(), world.charter.digest());
+    // What one does by its clock is taken by the other whatever its own says.
+    let [founder, eve] = [FOUNDER, EVE].map(|who| &world.people[who]);
+    let grant = world.grant(3, &[EVE]);
+    let made = world.charter.edit(founder.key(), founder.member, vec![grant]).unwrap();
+    let change = Change::Channel(channel(9, EVERYWHERE));
+    for charter in [&mut behind, &mut world.charter] {
+        assert_eq!(charter.take(Piece::Operation(made.clone())), Ok(true));
+    }
+    let made = world.charter.edit(eve.key(), eve.member, vec![change]).unwrap();
+    for charter in [&mut behind, &mut world.charter] {
+        assert_eq!(charter.take(Piece::Operation(made.clone())), Ok(true));
+        assert!(matches!(crate::world::verdict(charter, &made), Verdict::Judged(..)));
+    }
+    behind.set_calendar(at(600));
+    crate::world::assert_same(&behind, &world.charter);
+}
+
+/// [CHARTER-6.6] A kick kept nobody out: the next ticket let them in again.
+#[test]
+fn a_banned_member_came_back_with_a_fresh_ticket() {
+    let mut world = World::new(false);
+    let device = world.people[EVE].keys[1].id();
+    let added = world.add_device(EVE, &world.people[EVE].keys[1]);
+    world.by(EVE, vec![added]);
+    world.charter.set_calendar(at(0));
+    let ban = sanction(&world, EVE, SanctionKind::Ban, EVERYWHERE, Some(at(60)));
+    world.by(CHIEF, vec![ban, world.remove(EVE)]);
+    let (first, member) = (world.people[EVE].key().id(), world.member(EVE));
+    let again = |charter: &mut Charter| {
+        let founder = &world.people[FOUNDER];
+        let issued = charter.issue(founder.key(), founder.member, first, None).unwrap();
+        let _ = charter.take(Piece::Certificate(issued.clone()));
+        charter.verify_chain(&charter.chain_with(issued), first).is_ok()
+    };
+    assert!(
+        !again(&mut world.charter),
+        "not even by a certificate that somebody issues all the same"
+    );
+    assert!(!world.charter.is_member(member) && world.charter.devices_of(member).is_empty());
+    for key in [first, device] {
+        assert!(world.charter.is_kept_out(key));
+    }
+    world.charter.set_calendar(at(60));
+    assert!(!world.charter.is_kept_out(first) && !world.charter.is_kept_out(device));
+    assert!(world.charter.is_member(member), "by the certificate of then");
+    assert_eq!(world.rank(EVE), 251);
+}
+
+/// [CHARTER-2.8] A founder had no role: whoever changed what everybody may was deaf and mute.
+#[test]
+fn a_founder_had_no_role() {
+    let mut world = World::new(false);
+    let nothing =
+        Role { id: MEMBER_ROLE, name: "member".to_owned(), ..role(0, 251, Capabilities::NONE) };
+    world.by(FOUNDER, vec![Change::Role(nothing)]);
+    for right in [Capabilities::JOIN, Capabilities::LISTEN, Capabilities::SPEAK] {
+        assert!(world.charter.allows(world.member(FOUNDER), right, EVERYWHERE));
+        assert!(!world.charter.allows(world.member(EVE), right, EVERYWHERE));
+    }
+    assert_as_model(&world.charter);
+}
+
+/// Random mutes, bans, roles and rules, beside a model that knows nothing but what was done last: who
+/// was told that somebody may not speak can rely on it, at any time. [CHARTER-6.6] [CHARTER-6.7]
+#[test]
+fn what_is_said_of_mutes_and_bans_is_what_holds() {
+    let mut world = World::new(false);
+    world.by(CHIEF, vec![Change::Channel(channel(3, EVERYWHERE))]);
+    let start = world.charter.clone();
+    let places = [
+        EVERYWHERE,
+        Place::Channel(channel_id(1)),
+        Place::Channel(channel_id(2)),
+        Place::Channel(channel_id(3)),
+    ];
+    // Channel 2 lies in channel 1.
+    let within = |place: usize| match place {
+        2 => vec![0, 1, 2],
+        0 => vec![0],
+        place => vec![0, place],
+    };
+    let mut dice = 7_u64;
+    let mut roll = |sides: u64| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % sides
+    };
+    for _ in 0..cases(1_000) {
+        world.charter = start.clone();
+        // By member, kind and place: until when, and the rank of who has set it.
+        let mut said: std::collections::BTreeMap<(usize, SanctionKind, usize), (Option<u64>, u8)> =
+            std::collections::BTreeMap::new();
+        for _ in 0..1 + roll(3) {
+            let by = [FOUNDER, CHIEF, ANN, BOB, DAN, EVE][roll(6) as usize];
+            let whom = [CHIEF, ANN, CID, DAN, EVE, FAY][roll(6) as usize];
+            let place = roll(4) as usize;
+            let kind = if roll(3) == 0 { SanctionKind::Ban } else { SanctionKind::Mute };
+            let until = [None, Some(100), Some(200)][roll(3) as usize];
+            let (member, there) = (world.member(whom), places[place]);
+            let rank = world.rank(by);
+            let change = match roll(6) {
+                0 => Change::Lift { member, kind, at: there },
+                1 => Change::Rule(Rule {
+                    at: there,
+                    subject: Subject::Everyone,
+                    allow: Capabilities::ALL_OF_SPEECH,
+                    deny: Capabilities::NONE,
+                }),
+                2 => Change::Rule(Rule {
+                    at: there,
+                    subject: Subject::Member(member),
+                    allow: Capabilities::SPEAK,
+                    deny: Capabilities::NONE,
+                }),
+                _ => sanction(&world, whom, kind, there, until.map(at)),
+            };
+            let person = &world.people[by];
+            let done = world.charter.edit(person.key(), person.member, vec![change.clone()]);
+            if let Ok(operation) = &done {
+                assert_eq!(world.charter.take(Piece::Operation(operation.clone())), Ok(true));
+            }
+            let officer = by != EVE;
+            let expected = match &change {
+                Change::Sanction(_) => officer && rank < world.rank(whom),
+                Change::Lift { .. } => {
+                    officer && said.get(&(whom, kind, place)).is_some_and(|(_, by)| rank <= *by)
+                }
+                _ => officer,
+            };
+            // A ban of an officer takes what the officer could do.
+            let banned = said.keys().any(|it| *it == (by, SanctionKind::Ban, 0));
+            if banned {
+                assert!(done.is_err());
+                continue;
+            }
+            assert_eq!(done.is_ok(), expected, "{change:?}: {done:?}");
+            match change {
+                Change::Sanction(_) if expected => {
+                    // Who stands lower does not replace what a higher one has set: both hold.
+                    let known = said.get(&(whom, kind, place)).copied();
+                    let longest = known.filter(|(_, by)| *by < rank).map(|(before, by)| {
+                        (before.zip(until).map(|(one, other)| one.max(other)), by)
+                    });
+                    said.insert((whom, kind, place), longest.unwrap_or((until, rank)));
+                }
+                Change::Lift { .. } if expected => drop(said.remove(&(whom, kind, place))),
+                _ => {}
+            }
+        }
+        for now in [0, 99, 100, 199, 200] {
+            world.charter.set_calendar(at(now));
+            for whom in [FOUNDER, CHIEF, ANN, BOB, CID, DAN, EVE, FAY] {
+                let holds = |kind, place| {
+                    let found = said.get(&(whom, kind, place));
+                    found.is_some_and(|(until, _)| until.is_none_or(|until| now < until))
+                };
+                assert_eq!(
+                    world.charter.state().is_banned(world.member(whom)),
+                    holds(SanctionKind::Ban, 0)
+                );
+                for (number, place) in places.iter().enumerate() {
+                    let muted = within(number).into_iter().any(|place| {
+                        holds(SanctionKind::Mute, place) || holds(SanctionKind::Ban, place)
+                    });
+                    let out =
+                        within(number).into_iter().any(|place| holds(SanctionKind::Ban, place));
+                    assert_eq!(
+                        may_speak(&world, whom, *place),
+                        !muted,
+                        "{whom} at {number}, {now}: {said:?}"
+                    );
+                    let hears =
+                        world.charter.allows(world.member(whom), Capabilities::LISTEN, *place);
+                    assert_eq!(hears, !out, "{whom} at {number}, {now}: {said:?}");
+                }
+            }
+        }
+    }
+}
