@@ -20,7 +20,7 @@ use super::{
     operation::{Cut, Operation},
     room::Room,
     root::{RootDocument, Roots},
-    state::{self, DeviceEntry, State},
+    state::{DeviceEntry, State},
 };
 
 /// All that the outcome depends on.
@@ -309,8 +309,9 @@ impl Run<'_> {
             return false;
         }
         let grants = self.course.state.grants.get(&member).into_iter().flatten();
-        let held = grants
-            .filter(|((at, _), entries)| *at == Place::Organisation && state::is_granted(entries));
+        let held = grants.filter(|((at, role), entries)| {
+            *at == Place::Organisation && self.course.state.is_granted(*role, entries)
+        });
         held.into_iter().any(|((_, role), entries)| {
             let Some(definition) = self.course.state.roles.get(role) else { return false };
             let defined = self.course.state.defined.get(role);

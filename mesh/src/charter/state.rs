@@ -67,6 +67,8 @@ pub(super) struct ChannelEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GrantEntry {
     pub(super) granted: bool,
+    /// Of who made it, there.
+    pub(super) rank: Rank,
     pub(super) preset: Option<PresetId>,
     pub(super) source: ObjectHash,
 }
@@ -289,7 +291,8 @@ impl State {
     /// Roles granted to `member`, and where.
     pub fn grants(&self, member: MemberId) -> impl Iterator<Item = (RoleId, Place)> {
         let grants = self.grants.get(&member).into_iter().flatten();
-        grants.filter(|(_, entries)| is_granted(entries)).map(|((at, role), _)| (*role, *at))
+        let held = grants.filter(|((_, role), entries)| self.is_granted(*role, entries));
+        held.map(|((at, role), _)| (*role, *at))
     }
 
     /// Members who hold any role, with their grants.
@@ -382,7 +385,7 @@ impl State {
     pub(super) fn holders_everywhere(&self, role: RoleId) -> impl Iterator<Item = MemberId> {
         let place = (Place::Organisation, role);
         let holds =
-            move |grants: &BTreeMap<_, Vec<_>>| grants.get(&place).is_some_and(|it| is_granted(it));
+            move |grants: &Grants| grants.get(&place).is_some_and(|it| self.is_granted(role, it));
         self.grants.iter().filter(move |(_, grants)| holds(grants)).map(|(member, _)| *member)
     }
 
@@ -461,7 +464,7 @@ impl State {
         let rank_at = |at: Place| {
             let there = grants.range((at, RoleId::from_bytes([0; 16]))..);
             let there = there.take_while(move |((place, _), _)| *place == at);
-            let held = there.filter(|(_, entries)| is_granted(entries));
+            let held = there.filter(|((_, role), entries)| self.is_granted(*role, entries));
             held.filter_map(|((_, role), _)| Some(self.roles.get(role)?.rank)).min()
         };
         self.path(at).filter_map(rank_at).min().unwrap_or(Rank::LOWEST)
@@ -550,11 +553,25 @@ impl State {
                 there.take_while(move |((at, _), _)| at == place)
             })
         });
-        let granted = granted
-            .filter(|((_, role), entries)| is_granted(entries) && self.roles.contains_key(role));
+        let granted = granted.filter(|((_, role), entries)| {
+            self.roles.contains_key(role) && self.is_granted(*role, entries)
+        });
         let granted = granted
             .map(|((at, role), entries)| (*role, *at, entries.last().map(|entry| entry.source)));
         std::iter::once((MEMBER_ROLE, Place::Organisation, None)).chain(granted)
+    }
+
+    /// Whether grants and ungrants that were made apart leave the role granted: the preset's grant
+    /// stands beside what officers have said, and the ungrant of somebody whom the role now stands
+    /// no lower than takes nothing. [CHARTER-5.8]
+    pub(super) fn is_granted(&self, role: RoleId, entries: &[GrantEntry]) -> bool {
+        if entries.iter().any(|entry| entry.preset.is_some()) {
+            return true;
+        }
+        let stands = self.roles.get(&role).map_or(Rank::LOWEST, |role| role.rank);
+        let mut count =
+            entries.iter().filter(|entry| entry.granted || entry.rank < stands).peekable();
+        count.peek().is_some() && count.all(|entry| entry.granted)
     }
 
     /// Whether a member in good standing has all of `rights` at a place.
@@ -619,7 +636,7 @@ impl State {
             if self.roles.get(&grant.role).is_some_and(|role| rank < role.rank) {
                 for member in grant.members.iter() {
                     let grants = self.grants.entry(*member).or_default();
-                    let entry = GrantEntry { granted: true, preset: origin, source };
+                    let entry = GrantEntry { granted: true, rank, preset: origin, source };
                     grants.entry((grant.at, grant.role)).or_default().push(entry);
                 }
             }
@@ -688,14 +705,6 @@ impl Preset {
             layouts: List::default(),
         }
     }
-}
-
-/// Whether grants and ungrants that were made apart leave the role granted: the preset's grant
-/// stands beside what officers have said. [CHARTER-5.8]
-pub(super) fn is_granted(entries: &[GrantEntry]) -> bool {
-    let by_officers = entries.iter().filter(|entry| entry.preset.is_none());
-    entries.iter().any(|entry| entry.preset.is_some())
-        || (by_officers.clone().next().is_some() && by_officers.clone().all(|entry| entry.granted))
 }
 
 /// Rights that root keys have by their roles alone. [CHARTER-6.1]

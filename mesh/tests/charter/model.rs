@@ -617,7 +617,7 @@ impl Model {
                     allowed = grant.members.iter().all(|member| meets(*member));
                 }
                 if allowed {
-                    view.grant(grant, granted, source, knew);
+                    view.grant(grant, granted, rank(grant.at), source, knew);
                 }
                 allowed
             }

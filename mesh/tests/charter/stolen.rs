@@ -4,7 +4,9 @@
 use hark_keys::{List, Signed};
 use hark_mesh::charter::{
     Charter, Cut, Piece, PieceError, Verdict,
-    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Rule, Subject},
+    content::{
+        Capabilities, Change, Channel, MEMBER_ROLE, Place, Rule, Sanction, SanctionKind, Subject,
+    },
 };
 
 use crate::world::{
@@ -105,6 +107,11 @@ fn alphabet(world: &World) -> Vec<(Vec<Change>, Vec<Cut>)> {
         ));
         all.push((vec![world.ungrant(3, &[who])], vec![]));
         all.push((vec![world.ungrant(9, &[who])], vec![]));
+        for kind in [SanctionKind::Mute, SanctionKind::Ban] {
+            let name = String::new();
+            let sanction = Sanction { member, kind, at: EVERYWHERE, until: None, name };
+            all.push((vec![Change::Sanction(sanction)], vec![]));
+        }
         all.push((vec![rule(EVERYWHERE, Subject::Member(member), none, most)], vec![]));
         all.push((vec![rule(EVERYWHERE, Subject::Member(member), none, none)], vec![]));
     }

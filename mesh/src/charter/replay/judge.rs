@@ -294,8 +294,8 @@ impl Run<'_> {
                 state.defined.remove(role);
                 state.removed.roles.insert(*role, (level.0, source));
             }
-            Change::Grant(grant) => self.grant(grant, true, source, index),
-            Change::Ungrant(grant) => self.grant(grant, false, source, index),
+            Change::Grant(grant) => self.grant(grant, true, by),
+            Change::Ungrant(grant) => self.grant(grant, false, by),
             Change::Rule(rule) => {
                 let rank = rank_at(state, level, author, rule.at);
                 self.rule(rule, rank, source, index);
@@ -402,14 +402,16 @@ impl Run<'_> {
     }
 
     /// [CHARTER-5.8]
-    fn grant(&mut self, grant: &Grant, granted: bool, source: ObjectHash, index: Option<usize>) {
+    fn grant(&mut self, grant: &Grant, granted: bool, by: Author) {
+        let Author { level, member: author, source, index } = by;
         let place = (grant.at, grant.role);
+        let rank = rank_at(&self.course.state, level, author, grant.at);
         for member in grant.members.iter() {
             let known =
                 self.course.state.grants.get_mut(member).and_then(|grants| grants.remove(&place));
             let mut entries = known.unwrap_or_default();
             entries.retain(|entry| entry.preset.is_some() || !self.knew(index, &entry.source));
-            entries.push(GrantEntry { granted, preset: None, source });
+            entries.push(GrantEntry { granted, rank, preset: None, source });
             self.course.state.grants.entry(*member).or_default().insert(place, entries);
         }
     }

@@ -44,6 +44,7 @@ pub(super) struct GrantFact {
     pub(super) at: Place,
     pub(super) role: RoleId,
     pub(super) granted: bool,
+    pub(super) rank: u8,
     pub(super) preset: Option<PresetId>,
     pub(super) source: ObjectHash,
 }
@@ -112,6 +113,10 @@ impl View {
         let about = |fact: &&GrantFact| (fact.member, fact.at, fact.role) == (member, at, role);
         let (presets, officers): (Vec<_>, Vec<_>) =
             self.grants.iter().filter(about).partition(|fact| fact.preset.is_some());
+        // [CHARTER-5.8]
+        let stands = self.roles.get(&role).map_or(251, |(role, _)| role.rank.0);
+        let officers: Vec<_> =
+            officers.into_iter().filter(|fact| fact.granted || fact.rank < stands).collect();
         !presets.is_empty() || (!officers.is_empty() && officers.iter().all(|fact| fact.granted))
     }
 
@@ -238,6 +243,7 @@ impl View {
         &mut self,
         grant: &Grant,
         granted: bool,
+        rank: u8,
         source: ObjectHash,
         knew: impl Fn(&ObjectHash) -> bool,
     ) {
@@ -248,7 +254,7 @@ impl View {
                     || fact.preset.is_some()
                     || !knew(&fact.source)
             });
-            self.grants.push(GrantFact { member, at, role, granted, preset: None, source });
+            self.grants.push(GrantFact { member, at, role, granted, rank, preset: None, source });
         }
     }
 
@@ -296,6 +302,7 @@ impl View {
                         at,
                         role,
                         granted: true,
+                        rank,
                         preset: id,
                         source,
                     });
