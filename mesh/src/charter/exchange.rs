@@ -131,7 +131,12 @@ impl Charter {
         let mut told = BTreeSet::new();
         let mut listed: BTreeSet<_> = waiting
             .iter()
-            .filter(|signed| self.is_settled_certificate(&hash_of(signed), signed.unverified()))
+            // Operations that the newest checkpoint covers are told, and what they list after them.
+            .filter(|signed| {
+                let issuer = self.certificates.issuer(signed.unverified());
+                is_none(&signed.unverified().issuer_certificate)
+                    || self.base.state.has_listed(hash_of(signed), issuer)
+            })
             .map(|signed| hash_of(signed))
             .collect();
         let mut tell = |pieces: &mut Vec<Piece>, listed: &BTreeSet<ObjectHash>| {

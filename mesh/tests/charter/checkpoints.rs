@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use hark_keys::{Cosigned, DeviceId, List, ObjectHash, SeededRandom, Signed, decode, encode};
+use hark_keys::{
+    Cosigned, DeviceId, DeviceKey, List, ObjectHash, SeededRandom, Signed, decode, encode,
+};
 use hark_mesh::charter::{
     Charter, Checkpoint, Cut, MemberCertificate, Operation, Piece, PieceError, State,
     content::{Change, Place},
@@ -181,6 +183,30 @@ fn a_newcomer_with_a_settled_past_agrees() {
     }
     let newcomer = Charter::restore(&world.charter.snapshot()).unwrap();
     assert_same(&newcomer, &world.charter);
+}
+
+/// Who was let in by a second machine was written down before the operation that lists it, and a
+/// charter with a first checkpoint could not be read again: a device of the founder's that had come by
+/// the recovery words could settle nothing. [CHARTER-7.5]
+#[test]
+fn whom_a_second_machine_let_in_is_read_again_after_a_checkpoint() {
+    let mut world = World::new(false);
+    let second = DeviceKey::from_secret(&world.people[CHIEF].keys[1].secret());
+    let added = world.add_device(CHIEF, &second);
+    world.by(CHIEF, vec![added]);
+    let newcomer = DeviceKey::generate(&SeededRandom::new(77));
+    let member = world.member(CHIEF);
+    let certificate = world.charter.issue(&second, member, newcomer.id(), None).unwrap();
+    assert_eq!(world.charter.take(Piece::Certificate(certificate)), Ok(true));
+    let listed = world.charter.unlisted(member);
+    assert_eq!(listed.len(), 1);
+    world.by(CHIEF, vec![Change::Admitted(List::truncated(listed))]);
+    for number in 9..11 {
+        settle(&mut world);
+        assert!(world.charter.owner(newcomer.id()).is_some());
+        assert_same(&Charter::restore(&world.charter.snapshot()).unwrap(), &world.charter);
+        world.by(BOB, hidden(number));
+    }
 }
 
 /// A settled past as it lies in its bytes.
