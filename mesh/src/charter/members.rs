@@ -77,9 +77,10 @@ impl Charter {
         self.certificates.signed(&hash)
     }
 
-    /// The chain of the certificate by which a member belongs at present; empty for nobody.
+    /// The chain of the certificate by which a member belongs at present, or would if it were not
+    /// banned; empty for nobody.
     pub fn chain_of(&self, member: MemberId) -> CertificateChain {
-        let good = self.good(member);
+        let good = self.certificates.good(member, &self.course.state, &self.roots);
         good.map(|hash| self.certificates.chain(hash)).unwrap_or_default()
     }
 

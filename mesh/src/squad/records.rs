@@ -219,7 +219,7 @@ impl Squad {
     fn sign_record(&mut self, now: Timestamp, sequence_number: u64) {
         // Nobody looks for one who does not belong any more.
         let Some(member) = self.member else { return };
-        if !self.charter().devices_held(member).contains(&self.key.id()) {
+        if !self.charter().devices_of(member).contains(&self.key.id()) {
             return;
         }
         let record = MemberRecord {

@@ -34,6 +34,10 @@ impl Squad {
             self.evict(now, device);
         }
         self.records.prune(&charter);
+        // Who comes back hears last that its ban was lifted.
+        if self.records.directory().record(own).is_none() {
+            self.update_record(now);
+        }
         for relay in charter.state().relays() {
             if relay.device != self.key.id() {
                 self.learn(now, Some(relay.device), &relay.addresses, Source::Known);
