@@ -293,10 +293,8 @@ impl Charter {
         if !root_keys.all(|key| self.roots.knows(key)) {
             return Err(PieceError::Rootless);
         }
-        if by_root.is_none() {
-            if !self.certificates.is_held(&operation.certificate) {
-                missing.push(operation.certificate);
-            }
+        if by_root.is_none() && !self.certificates.is_held(&operation.certificate) {
+            missing.push(operation.certificate);
         }
         let chain = (operation.author, operation.term);
         let mut own = None;
