@@ -41,6 +41,12 @@ mod system {
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -11) };
     }
 
+    #[cfg(feature = "device")]
+    pub(super) fn owns_terminal() -> bool {
+        // SAFETY: two numbers. The first is -1 where standard input is no terminal of ours.
+        unsafe { libc::tcgetpgrp(libc::STDIN_FILENO) == libc::getpgrp() }
+    }
+
     // Elsewhere `setpriority` is about the whole process.
     #[cfg(all(feature = "device", not(target_os = "linux")))]
     pub(super) fn prefer_this_thread(_: Urgency) {}
@@ -87,6 +93,12 @@ mod system {
             .sum()
     }
 
+    // Nothing takes a console away from a program that was started on it.
+    #[cfg(feature = "device")]
+    pub(super) fn owns_terminal() -> bool {
+        true
+    }
+
     #[cfg(feature = "device")]
     pub(super) fn prefer_this_thread(urgency: Urgency) {
         let priority = match urgency {
@@ -120,4 +132,11 @@ pub(crate) enum Urgency {
 #[cfg(feature = "device")]
 pub(crate) fn prefer_this_thread(urgency: Urgency) {
     system::prefer_this_thread(urgency);
+}
+
+/// Whether this process may read from and draw on the terminal that is its standard input. A shell
+/// gives the terminal to one job at a time, and the kernel stops any other that reads or draws.
+#[cfg(feature = "device")]
+pub(crate) fn owns_terminal() -> bool {
+    system::owns_terminal()
 }

@@ -1,4 +1,5 @@
-//! What asks a program to end: Ctrl-C, SIGTERM, the closing of its terminal.
+//! What asks a program to end: Ctrl-C, SIGTERM, the closing of its terminal; and whether the
+//! terminal is its own just now.
 
 use std::io;
 
@@ -16,6 +17,13 @@ impl EndSignals {
     pub async fn next(&mut self) {
         self.0.next().await;
     }
+}
+
+/// Whether this process may read from and draw on the terminal that is its standard input. It may
+/// not where a shell runs it in the background (`hark talk &`): the kernel would stop it.
+#[cfg(feature = "device")]
+pub fn owns_terminal() -> bool {
+    crate::platform::owns_terminal()
 }
 
 #[cfg(unix)]

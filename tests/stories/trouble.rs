@@ -43,6 +43,42 @@ fn sounds_and_files() {
     }
 }
 
+/// A shell's `hark talk &` drew on a terminal that was not its own, and the kernel stopped it for
+/// good.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_start_in_the_background_was_stopped_by_the_terminal() {
+    let scene = Scene::default();
+    scene.found("Sable", "Nightingale");
+    // A terminal of its own, and a shell with jobs on it.
+    let at_terminal =
+        "printf -v line '%q ' \"$@\"; exec script -qec \"set -m; $line & wait\" /dev/null";
+    let talk = scene.talk("Sable").events(&scene.path("events")).with(&["--for", "2s"]);
+    let talk = talk.through(&["bash", "-c", at_terminal, "shell"]);
+    let outcome = talk.environment("SHELL", "/bin/bash").outcome();
+    assert!(outcome.stdout.contains("hark ctl quit"), "{outcome:?}");
+    assert!(outcome.stdout.contains("stopped (time)"), "{outcome:?}");
+    assert!(!outcome.stdout.contains("\u{1b}[?1049h"), "no screen: {outcome:?}");
+}
+
+/// In front of its shell it has a screen, unless it is told not to; the last line says with whom.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_service_has_no_screen() {
+    let scene = Scene::default();
+    scene.found("Sable", "Nightingale");
+    let at_terminal = "printf -v line '%q ' \"$@\"; exec script -qec \"$line\" /dev/null";
+    for headless in [true, false] {
+        let talk = scene.talk("Sable").events(&scene.path("events")).with(&["--for", "2s"]);
+        let talk = if headless { talk.with(&["--headless"]) } else { talk };
+        let talk = talk.through(&["bash", "-c", at_terminal, "shell"]);
+        let outcome = talk.environment("SHELL", "/bin/bash").outcome();
+        assert_eq!(outcome.stdout.contains("\u{1b}[?1049h"), !headless, "{outcome:?}");
+        let summary = "nobody else was here.";
+        assert_eq!(outcome.stdout.trim_end().ends_with(summary), !headless, "{outcome:?}");
+    }
+}
+
 /// A home that cannot be used is left as it is.
 #[test]
 fn homes() {

@@ -87,7 +87,9 @@ pub enum StoreError {
     #[error(transparent)]
     Profiles(#[from] ProfileError),
     /// Another process runs this organisation.
-    #[error("hark runs here already (process {0}): stop it, or use another --home")]
+    #[error(
+        "hark runs here already (process {0}): end it with `hark ctl quit`, or use another --home"
+    )]
     Running(String),
     /// No organisation of that name.
     #[error("no organisation is called {0:?}: `hark id` lists those of this device")]

@@ -9,7 +9,10 @@ use std::{
 use anyhow::Context;
 use hark_keys::{DeviceId, Ticket, TicketError};
 use hark_mesh::clean_name;
-use hark_node::store::{AskPassphrase, Home, OrganisationStore};
+use hark_node::{
+    signals::owns_terminal,
+    store::{AskPassphrase, Home, OrganisationStore},
+};
 use zeroize::Zeroizing;
 
 use crate::HomeArguments;
@@ -59,7 +62,7 @@ pub(crate) fn ask_passphrase() -> AskPassphrase {
         if known.is_none() {
             *known = match std::env::var("HARK_PASSPHRASE") {
                 Ok(passphrase) => Some(Zeroizing::new(passphrase)),
-                Err(_) if io::stdin().is_terminal() => {
+                Err(_) if io::stdin().is_terminal() && owns_terminal() => {
                     rpassword::prompt_password("Passphrase of the key file: ")
                         .ok()
                         .map(Zeroizing::new)

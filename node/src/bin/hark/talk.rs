@@ -1,7 +1,7 @@
 //! `hark talk`: a node in the foreground.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     path::PathBuf,
@@ -18,10 +18,11 @@ use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
     duration,
-    event::{Event, StampedEvent},
+    event::{DeviceText, Event, StampedEvent},
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
     reach::names::Place,
+    signals::owns_terminal,
     snapshot::{Command, TicketRequest, TransmitMode},
     store::{Home, create_journal},
 };
@@ -84,6 +85,9 @@ pub(crate) struct TalkArguments {
     /// 5 ms frames, smallest buffers
     #[arg(long)]
     low_delay: bool,
+    /// No screen: a line for each thing that happens, for services
+    #[arg(long)]
+    headless: bool,
     /// Stop by itself (30s, 2m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     lasting: Option<Duration>,
@@ -141,14 +145,21 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         tell,
         services: BTreeMap::new(),
         names: BTreeMap::new(),
+        met: BTreeMap::new(),
         home,
         founds,
         first_ticket: None,
     };
-    let on_screen = !to_stdout && io::stdout().is_terminal() && io::stdin().is_terminal();
+    let at_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    let wants_screen = !to_stdout && !arguments.headless && at_terminal;
+    let on_screen = wants_screen && owns_terminal();
+    let begun = Instant::now();
     let reason = if on_screen {
         session.show(&node, &stop, until)?
     } else {
+        if wants_screen {
+            say(IN_THE_BACKGROUND);
+        }
         session.print(&node, &stop, until)?
     };
     // Nobody is to steer a node that says goodbye.
@@ -160,7 +171,33 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     while let Ok(event) = session.events.try_recv() {
         session.handle(&event, None)?;
     }
+    if on_screen {
+        let met: BTreeSet<_> = session.met.into_values().collect();
+        say(&summary(begun.elapsed(), &met.into_iter().collect::<Vec<_>>()));
+    }
     ended
+}
+
+/// What stays in the terminal when the screen has gone: how long the person was here, and with whom.
+fn summary(lasting: Duration, met: &[String]) -> String {
+    let seconds = lasting.as_secs();
+    let lasting = match (seconds / 3_600, seconds / 60 % 60) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    };
+    let with = match met {
+        [] => "nobody else was here".to_owned(),
+        [names @ .., last] if names.len() < NAMES_IN_SUMMARY => match names {
+            [] => format!("with {last}"),
+            names => format!("with {} and {last}", names.join(", ")),
+        },
+        names => {
+            let (named, others) = names.split_at(NAMES_IN_SUMMARY);
+            format!("with {} and {} more", named.join(", "), others.len())
+        }
+    };
+    format!("You have left after {lasting}: {with}.")
 }
 
 fn profile_name(text: &str) -> Result<String, ProfileError> {
@@ -186,6 +223,8 @@ struct Session {
     services: BTreeMap<String, Service>,
     /// What each organisation is called, where the node is in several.
     names: BTreeMap<String, String>,
+    /// Names of those who have been here, by their devices.
+    met: BTreeMap<DeviceText, String>,
     home: Home,
     /// Whether its organisation begins with this run, and needs a first ticket.
     founds: bool,
@@ -283,6 +322,11 @@ impl Session {
             _ => None,
         };
         let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error:#}"));
+        if let Event::PeerUp { device, name, .. } = &event.event
+            && self.met.len() < MET_MAX
+        {
+            self.met.insert(*device, name.clone());
+        }
         if let Some(journal) = &mut self.journal {
             journal.write(event)?;
         }
@@ -435,6 +479,16 @@ pub(crate) fn plain_address(multiaddr: &str) -> String {
 /// Where nobody waits for a ticket, none is made.
 const HOW_TO_INVITE: &str = "Others join by a ticket: `hark invite` prints one.";
 
+/// What is said where there would be a screen if the shell had not kept the terminal.
+const IN_THE_BACKGROUND: &str = "This runs in the background, without a screen. `hark ctl status` \
+                                 shows who is here, `hark ctl quit` ends it.";
+
+/// Names in the line that stays when the screen has gone.
+const NAMES_IN_SUMMARY: usize = 5;
+
+/// Devices of whom the summary knows. Beyond them it counts no more.
+const MET_MAX: usize = 10_000;
+
 /// How long a turn of the loop waits, and with it how often the screen is drawn.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -470,6 +524,23 @@ mod tests {
         let stopped = Event::Stopped { reason: "signal".to_owned() };
         assert_eq!(describe(&stopped).as_deref(), Some("stopped (signal)"));
         assert_eq!(describe(&Event::Stats { peers: Vec::new(), cpu_percent: 1.0 }), None);
+    }
+
+    #[test]
+    fn q_left_no_line_in_the_terminal() {
+        let minutes = |count| Duration::from_secs(60 * count);
+        let names = |count| {
+            ["Heron", "Magpie", "Osprey", "Sable", "Wren", "Yeti", "Zulu"][..count]
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let told = summary(Duration::from_secs(9), &[]);
+        assert_eq!(told, "You have left after 9 s: nobody else was here.");
+        let told = summary(minutes(12), &names(2));
+        assert_eq!(told, "You have left after 12 min: with Heron and Magpie.");
+        let told = summary(minutes(125), &names(7));
+        assert!(told.contains("2 h 5 min") && told.ends_with("Wren and 2 more."), "{told}");
     }
 
     #[test]
