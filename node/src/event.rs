@@ -42,6 +42,9 @@ pub enum Event {
         device: DeviceText,
         /// Its member's name.
         name: String,
+        /// Another member who is called the same, or almost: one may pass for the other.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        looks_like: Option<String>,
         /// How packets travel.
         path: Path,
         /// Where they go.

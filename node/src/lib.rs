@@ -18,6 +18,8 @@ pub mod event;
 pub mod launch;
 pub mod link;
 #[cfg(feature = "voice")]
+mod look_alike;
+#[cfg(feature = "voice")]
 pub mod measure;
 #[cfg(feature = "voice")]
 pub mod network;

@@ -26,6 +26,12 @@ pub struct Snapshot {
     /// Whether what is said without a key of its own goes here, of the organisations that the node
     /// is in.
     pub front: bool,
+    /// Nets that are to be talked to now, or would be, where this member may not speak.
+    pub silenced: Vec<String>,
+    /// Whether nobody who is reached listens to what is talked to now, or would be.
+    pub unheard: bool,
+    /// Names of the presets that are loaded.
+    pub presets: Vec<String>,
     /// Channels within reach, in the order that officers gave them, and how they are heard.
     pub nets: Vec<NetView>,
     /// The profile in use: its settings of nets, keys and volumes are kept.
@@ -82,10 +88,19 @@ pub struct CheckedView {
 pub struct NetView {
     /// Its name.
     pub name: String,
+    /// Its name after the names of all above it, with `/` between them.
+    pub path: String,
     /// Its id.
     pub id: String,
+    /// The id of the channel that it is below, if it is below one within reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Whether it is heard.
     pub listening: bool,
+    /// Whether what is said without a key of its own goes there.
+    pub talked_to: bool,
+    /// Whether this member may speak there.
+    pub may_speak: bool,
     /// How loud, 1 being as sent.
     pub volume: f32,
     /// -1 left to 1 right.
@@ -199,8 +214,23 @@ impl NetChange {
 /// One member's device.
 #[derive(Clone, Debug, Serialize)]
 pub struct PeerView {
-    /// Its member's name.
+    /// Its member's name; with `#` and the beginning of the member's id where another member is
+    /// called so, or almost so.
     pub name: String,
+    /// Its member's id.
+    pub member: String,
+    /// Roles that its member has anywhere.
+    pub roles: Vec<String>,
+    /// Whether its member may speak on none of the channels that the device listens to.
+    pub silenced: bool,
+    /// Whether this person has compared its words with its owner.
+    pub verification: Verification,
+    /// For how long it has been away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away_secs: Option<u64>,
+    /// Whether it belongs to the organisation no more.
+    #[serde(skip)]
+    pub former: bool,
     /// Where packets go; empty when not connected.
     pub address: String,
     /// Whether it is connected and not silent.
@@ -219,6 +249,19 @@ pub struct PeerView {
     /// Path, round trip, loss and the rest.
     #[serde(flatten)]
     pub stats: PeerStats,
+}
+
+/// Whether a device is known to be its owner's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    /// Nobody has compared its words here.
+    #[default]
+    Unverified,
+    /// Its words were compared, and are its owner's.
+    Verified,
+    /// Words of another device of its member were compared, and these were not yet.
+    NewDevice,
 }
 
 /// How the microphone opens.
@@ -342,6 +385,13 @@ pub enum Command {
         action: ProfileAction,
         /// Its name.
         name: String,
+    },
+    /// Remembers that a device is known to be its owner's, or no longer.
+    Verify {
+        /// The device, as text.
+        device: String,
+        /// Whether it is.
+        on: bool,
     },
     /// Leave and end.
     Quit,

@@ -203,7 +203,7 @@ impl Observation {
         devices: &BTreeMap<DeviceId, usize>,
     ) {
         let (kind, text) = match event {
-            Event::PeerUp { device, name, path, address } => {
+            Event::PeerUp { device, name, path, address, .. } => {
                 if let Some(talker) = devices.get(&device.0) {
                     let ear = &mut self.ears[member][*talker];
                     let connected = &mut self.members[member].connected;

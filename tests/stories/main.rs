@@ -11,6 +11,7 @@ mod doors;
 mod lan;
 mod nats;
 mod organisations;
+mod people;
 mod profiles;
 mod relays;
 mod rights;

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest, handsha
 use super::*;
 use crate::{
     event::{DeviceText, Event, Path, PeerStats},
-    snapshot::{PeerView, TransmitMode},
+    snapshot::{PeerView, TransmitMode, Verification},
     token::{Nonces, Prover, Token},
 };
 
@@ -37,6 +37,12 @@ impl Controlled for Fake {
         };
         let bob = PeerView {
             name: "Bob".to_owned(),
+            member: String::new(),
+            roles: Vec::new(),
+            silenced: false,
+            verification: Verification::Unverified,
+            away_secs: None,
+            former: false,
             address: String::new(),
             reachable: true,
             why_relayed: None,
@@ -52,6 +58,9 @@ impl Controlled for Fake {
             organisation: "Kestrel".to_owned(),
             organisation_id: String::new(),
             front: true,
+            silenced: Vec::new(),
+            unheard: false,
+            presets: Vec::new(),
             nets: Vec::new(),
             profile: "default".to_owned(),
             profiles: vec!["default".to_owned(), "pilot".to_owned()],

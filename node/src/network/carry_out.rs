@@ -203,7 +203,7 @@ impl Runner {
                 None
             }
             event => {
-                if let Some(event) = self.view.handle_squad(event, &self.links) {
+                if let Some(event) = self.view.handle_squad(squad, event, &self.links) {
                     self.config.publisher.publish(event);
                 }
                 None

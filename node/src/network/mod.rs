@@ -10,6 +10,7 @@ mod dials;
 mod host;
 mod keeping;
 mod moves;
+mod people;
 mod publisher;
 mod radio;
 mod roles;
@@ -40,7 +41,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{keeping::Keeping, radio::Radio, router::Router};
+use self::{keeping::Keeping, people::Verified, radio::Radio, router::Router};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -134,6 +135,8 @@ pub enum Persisted {
     Charter(u64),
     /// The profiles.
     Profiles,
+    /// The devices that are known to be their owners'.
+    Verified,
 }
 
 /// What the thread begins with.
@@ -409,6 +412,7 @@ impl Runner {
         }
         self.view.begin(&store);
         self.restore_profiles(&store)?;
+        self.view.verified = Verified::restore(store.verified()?);
         let start_voice = self.start_voice.take().expect("a node begins once");
         self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
         self.tell_voice([VoiceCommand::SignWith(Arc::clone(&self.config.key))]);
@@ -484,13 +488,17 @@ impl Runner {
                     squad.handle_charter_persisted(now, number);
                 }
                 (_, Persisted::Profiles) => self.handle_profiles_kept(Ok(())),
-                (None, _) => {}
+                (_, Persisted::Verified) | (None, _) => {}
             },
             // Without it no new key may be used, and the old ones would open to those who left.
             Input::Persisted(Persisted::Generation(..), Err(error)) => {
                 anyhow::bail!("cannot keep the key's number: {error}")
             }
             Input::Persisted(Persisted::Profiles, kept) => self.handle_profiles_kept(kept),
+            Input::Persisted(Persisted::Verified, Err(error)) => {
+                tracing::error!(%error, "who is verified is not kept");
+                self.view.forgetful = Some(format!("who is verified is not kept: {error}"));
+            }
             Input::Persisted(Persisted::Charter(number), Err(error)) => {
                 tracing::warn!(%error, "the charter is not kept, and tried again");
                 if let Some(squad) = &mut self.squad {
@@ -647,6 +655,7 @@ impl Runner {
         if second {
             self.config.publisher.publish(self.view.stats_event(&snapshot));
         }
+        snapshot.peers.retain(|peer| !peer.former);
         self.config.publisher.set_snapshot(snapshot);
     }
 

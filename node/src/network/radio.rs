@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hark_keys::{ChannelId, DeviceId, MemberId, RoleId, TargetId, Timestamp};
 use hark_mesh::{
     Target,
-    charter::content::{Channel, Layout, NetLayout},
+    charter::content::{Channel, Layout, NetLayout, Place},
     squad::Squad,
     target::LISTEN,
 };
@@ -250,6 +250,11 @@ impl Radio {
         squad.target_of(squad.target(&wanted)?).cloned()
     }
 
+    /// Channels that are to be talked to now, or would be, whether that is permitted or not.
+    pub(super) fn wanted_channels(&self, squad: &Squad) -> Vec<ChannelId> {
+        self.wanted(squad, &Plan::of(squad)).channels().to_vec()
+    }
+
     /// Keys to talk by name, each with whether it is held.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&str, &TalkTo, bool)> {
         let kept = self.profiles.current().keys();
@@ -402,15 +407,32 @@ pub(super) fn channel_named(squad: &Squad, name: &str) -> Option<ChannelId> {
         let known = squad.channel_name(channel);
         known.is_some_and(|known| known.eq_ignore_ascii_case(name))
     };
+    let has_path = |channel: &&&Channel| path_of(squad, channel.id).eq_ignore_ascii_case(name);
     let has_id =
         |channel: &&&Channel| name.len() >= ID_MIN && channel.id.to_string().starts_with(name);
-    let found = channels.iter().find(is_called).or_else(|| channels.iter().find(has_id));
+    let found = channels.iter().find(is_called).or_else(|| channels.iter().find(has_path));
+    let found = found.or_else(|| channels.iter().find(has_id));
     found.map(|channel| channel.id)
 }
 
 /// What people call a channel that they may know of.
 pub(super) fn name_of(squad: &Squad, channel: ChannelId) -> Option<String> {
     squad.channel_name(squad.charter().state().channel(channel)?)
+}
+
+/// The name of a channel after those of all above it that this member may know of, with `/` between
+/// them.
+pub(super) fn path_of(squad: &Squad, channel: ChannelId) -> String {
+    let state = squad.charter().state();
+    let mut names: Vec<_> = state
+        .path(Place::Channel(channel))
+        .filter_map(|at| match at {
+            Place::Channel(id) => name_of(squad, id),
+            Place::Organisation => None,
+        })
+        .collect();
+    names.reverse();
+    names.join("/")
 }
 
 /// The member whose device was last seen under this name, or with this id.
@@ -432,10 +454,7 @@ pub(super) fn member_named(squad: &Squad, name: &str) -> Option<MemberId> {
 pub(super) fn nets_within_reach(squad: &Squad) -> Vec<(ChannelId, String)> {
     let charter = squad.charter();
     let state = charter.state();
-    let may = |id| {
-        let at = hark_mesh::charter::content::Place::Channel(id);
-        state.allows(own_member(squad), LISTEN, at)
-    };
+    let may = |id| state.allows(own_member(squad), LISTEN, Place::Channel(id));
     let channels = state.channels_in_order().into_iter().filter(|channel| may(channel.id));
     let named = channels.map(|channel| (channel.id, squad.channel_name(channel)));
     named.filter_map(|(id, name)| Some((id, name?))).collect()

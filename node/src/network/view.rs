@@ -1,14 +1,21 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
-use hark_keys::{DeviceId, ObjectHash, OrganisationId, TargetId, Timestamp};
+use hark_keys::{DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
     Target,
-    charter::Charter,
+    charter::{
+        Charter,
+        content::{Capabilities, Place},
+    },
     squad::{self, DownReason, Squad},
     topology::{DIRECT_FANOUT_MAX, Plan},
 };
 
-use super::radio::{self, Radio};
+use super::{
+    own_member,
+    people::{self, Labels, Verified},
+    radio::{self, Radio},
+};
 use crate::{
     event::{DeviceText, Direction, Event, Path, PeerStats, SanctionView, TargetText},
     link::{Link, Links, multiaddr_of},
@@ -37,6 +44,10 @@ pub(super) struct View {
     /// What this device talks to just now.
     talking_to: Vec<String>,
     peers: BTreeMap<DeviceId, Peer>,
+    /// What members are called, told apart.
+    labels: Labels,
+    /// Devices whose words were compared with their owners.
+    pub(super) verified: Verified,
     /// Through which relay what goes to a target goes first.
     relays: BTreeMap<TargetId, DeviceId>,
     cpu_percent: f64,
@@ -46,6 +57,10 @@ pub(super) struct View {
 /// A member that was seen since the start.
 struct Peer {
     name: String,
+    /// Whose device it is, as far as that is known.
+    member: Option<MemberId>,
+    /// Since when it cannot be reached.
+    away_since: Option<Timestamp>,
     address: String,
     path: Path,
     /// Whether `peer_up` was told last, rather than `peer_down`.
@@ -118,6 +133,8 @@ impl View {
             sanctions: Vec::new(),
             talking_to: Vec::new(),
             peers: BTreeMap::new(),
+            labels: Labels::default(),
+            verified: Verified::default(),
             relays: BTreeMap::new(),
             cpu_percent: 0.0,
             cpu_measured: None,
@@ -208,6 +225,7 @@ impl View {
             | Command::Ducking { .. }
             | Command::Front
             | Command::Move { .. }
+            | Command::Verify { .. }
             | Command::Quit => return None,
         })
     }
@@ -222,6 +240,7 @@ impl View {
                 let peer = self.peer(device);
                 if let Some(record) = record.filter(|_| !peer.up) {
                     peer.name = record.shown_name();
+                    peer.member = squad.charter().owner(device);
                 }
                 peer.talking_on.clone_from(&channels);
                 let name = self.name_of(device);
@@ -274,6 +293,7 @@ impl View {
         }
         let peer = self.peer(hello.device);
         peer.name.clone_from(&hello.name);
+        peer.member = hello.member;
         if !peer.up {
             peer.address = links.place_of(link).to_string();
             peer.path = link.path();
@@ -289,10 +309,16 @@ impl View {
         (peer.up && from != to).then_some(Event::PathChanged { device, from, to })
     }
 
-    pub(super) fn handle_squad(&mut self, event: squad::Event, links: &Links) -> Option<Event> {
+    pub(super) fn handle_squad(
+        &mut self,
+        squad: &Squad,
+        event: squad::Event,
+        links: &Links,
+    ) -> Option<Event> {
         match event {
             squad::Event::PeerUp { device, name, .. } => {
                 self.peer(device).name = name;
+                self.label(squad);
                 self.set_up(device, links)
             }
             // A relay is nobody to be heard.
@@ -315,6 +341,7 @@ impl View {
             }
             squad::Event::PeerRenamed { device, name } => {
                 self.peer(device).name = name;
+                self.label(squad);
                 None
             }
             _ => None,
@@ -332,7 +359,9 @@ impl View {
     ) -> Snapshot {
         if measure_cpu {
             self.measure_cpu(now);
+            self.label(squad);
         }
+        let target = radio.talking_to(squad);
         let links: BTreeMap<_, _> = links.iter().map(|link| (link.device(), link)).collect();
         let mut peers: Vec<_> = self
             .peers
@@ -341,8 +370,19 @@ impl View {
                 let link = links.get(device);
                 let talker = voice.talkers.get(device).cloned().unwrap_or_default();
                 let frames = peer.frames.update(&talker);
+                peer.away_since = (!peer.up).then(|| peer.away_since.unwrap_or(now));
+                let away = peer.away_since.map(|since| now.saturating_duration_since(since));
+                let listening = squad.listening_of(*device);
                 PeerView {
-                    name: peer.name.clone(),
+                    name: self.labels.of_device(*device).unwrap_or(&peer.name).to_owned(),
+                    member: peer.member.map(|member| member.to_string()).unwrap_or_default(),
+                    roles: peer.member.map_or_else(Vec::new, |it| people::roles(squad, it)),
+                    silenced: peer
+                        .member
+                        .is_some_and(|it| people::is_silenced(squad, it, listening)),
+                    verification: self.verified.of(*device, peer.member),
+                    away_secs: away.map(|away| away.as_secs()),
+                    former: people::is_former(squad, *device, peer.member),
                     address: link.map(|_| peer.address.clone()).unwrap_or_default(),
                     reachable: peer.up,
                     why_relayed: link
@@ -375,12 +415,13 @@ impl View {
             organisation_id: self.organisation().to_string(),
             // Whoever publishes it knows.
             front: false,
-            nets: self.nets(squad, radio),
+            silenced: people::silenced(squad, radio),
+            unheard: target.as_ref().is_some_and(|it| self.is_unheard(squad, it)),
+            presets: squad.charter().state().loaded().map(|it| it.name.clone()).collect(),
+            nets: self.nets(squad, radio, target.as_ref()),
             profile: radio.profiles().used().to_owned(),
             profiles: radio.profiles().names().map(str::to_owned).collect(),
-            talk_to: radio
-                .talking_to(squad)
-                .map_or_else(Vec::new, |it| self.target_names(squad, &it)),
+            talk_to: target.map_or_else(Vec::new, |it| self.target_names(squad, &it)),
             keys: radio
                 .keys()
                 .map(|(key, to, down)| KeyView { key: key.to_owned(), to: to.clone(), down })
@@ -434,24 +475,28 @@ impl View {
         if let Some(link) = links.all().iter().find(|link| link.device() == device) {
             self.link_used(link, links);
         }
+        let name = self.name_of(device);
+        let looks_like = self.labels.twin_of(device);
         let peer = self.peer(device);
         peer.up = true;
         Some(Event::PeerUp {
             device: DeviceText(device),
-            name: peer.name.clone(),
+            name,
+            looks_like,
             path: peer.path,
             address: peer.address.clone(),
         })
     }
 
     fn set_down(&mut self, device: DeviceId, reason: &str) -> Option<Event> {
+        let name = self.name_of(device);
         let peer = self.peer(device);
         if !std::mem::take(&mut peer.up) {
             return None;
         }
         Some(Event::PeerDown {
             device: DeviceText(device),
-            name: peer.name.clone(),
+            name,
             path: peer.path,
             address: peer.address.clone(),
             reason: reason.to_owned(),
@@ -520,19 +565,27 @@ impl View {
         })
     }
 
-    fn nets(&self, squad: &Squad, radio: &Radio) -> Vec<NetView> {
-        let within_reach = radio::nets_within_reach(squad).into_iter();
-        let nets = within_reach.map(|(id, name)| {
+    fn nets(&self, squad: &Squad, radio: &Radio, target: Option<&Target>) -> Vec<NetView> {
+        let within_reach = radio::nets_within_reach(squad);
+        let state = squad.charter().state();
+        let nets = within_reach.iter().cloned().map(|(id, name)| {
+            let at = Place::Channel(id);
+            let above = state.channel(id).map(|channel| channel.parent);
+            let parent = within_reach.iter().find(|(it, _)| above == Some(Place::Channel(*it)));
             let heard = radio.heard().get(&Net::Channel(id)).copied();
             let NetSettings { volume, pan, muted, priority } = heard.unwrap_or_default();
             let up = self.peers.iter().filter(|(_, peer)| peer.up);
             let on_it = up.clone().filter(|(device, _)| squad.listening_of(**device).contains(&id));
             let talking = up.filter(|(_, peer)| peer.talking_on.contains(&name));
             NetView {
-                members: on_it.map(|(_, peer)| peer.name.clone()).collect(),
-                talking: talking.map(|(_, peer)| peer.name.clone()).collect(),
+                members: on_it.map(|(device, _)| self.name_of(*device)).collect(),
+                talking: talking.map(|(device, _)| self.name_of(*device)).collect(),
+                path: radio::path_of(squad, id),
                 id: id.to_string(),
+                parent: parent.map(|(it, _)| it.to_string()),
                 listening: heard.is_some(),
+                talked_to: target.is_some_and(|target| target.channels().contains(&id)),
+                may_speak: state.allows(own_member(squad), Capabilities::SPEAK, at),
                 name,
                 volume,
                 pan,
@@ -546,6 +599,8 @@ impl View {
     fn peer(&mut self, device: DeviceId) -> &mut Peer {
         self.peers.entry(device).or_insert_with(|| Peer {
             name: device.short(),
+            member: None,
+            away_since: None,
             address: String::new(),
             path: Path::Direct,
             up: false,
@@ -564,8 +619,28 @@ impl View {
         named.next().is_none().then_some(*device)
     }
 
+    /// Tells apart by their marks members who are called the same, or almost.
+    fn label(&mut self, squad: &Squad) {
+        let own = squad.member().map(|member| (self.device, member, self.name.clone()));
+        let known = self.peers.iter();
+        let known = known.filter_map(|(device, it)| Some((*device, it.member?, it.name.clone())));
+        self.labels = Labels::of(squad, known.chain(own));
+    }
+
+    /// Whether nobody who is reached hears what is said to `target`.
+    fn is_unheard(&self, squad: &Squad, target: &Target) -> bool {
+        let state = squad.charter().state();
+        let mut up = self.peers.iter().filter(|(_, peer)| peer.up);
+        !up.any(|(device, peer)| {
+            let listening = squad.listening_of(*device);
+            peer.member.is_some_and(|member| target.reaches(state, member, listening))
+        })
+    }
+
     fn name_of(&self, device: DeviceId) -> String {
-        self.peers.get(&device).map_or_else(|| device.short(), |peer| peer.name.clone())
+        let label = self.labels.of_device(device).map(str::to_owned);
+        let peer = || self.peers.get(&device).map(|peer| peer.name.clone());
+        label.or_else(peer).unwrap_or_else(|| device.short())
     }
 }
 

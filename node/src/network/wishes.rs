@@ -50,6 +50,7 @@ impl Runner {
                 return moves::order(now, squad, &person, from.as_deref(), &to);
             }
             Command::Volunteer { on, kbps } => return self.volunteer(now, on.then_some(kbps)),
+            Command::Verify { device, on } => return self.verify(&device, on),
             Command::Profile { action, name } => {
                 voice_commands = self.change_profile(action, &name);
             }

@@ -108,6 +108,7 @@ impl NodeHandle {
             | Command::Profile { .. }
             | Command::Move { .. }
             | Command::Volunteer { .. }
+            | Command::Verify { .. }
             | Command::Volume { .. } => to(self.line, command),
         }
         all_done

@@ -125,6 +125,18 @@ impl OrganisationStore {
         self.folder.join("profiles.toml")
     }
 
+    /// Devices that are known to be their owners', with the members whose they are.
+    pub fn verified(&self) -> Result<BTreeMap<DeviceId, MemberId>, StoreError> {
+        let path = self.folder.join("verified");
+        let Some(bytes) = self.files.read(&path, FILE_LIMIT)? else { return Ok(BTreeMap::new()) };
+        decode(&bytes, FILE_LIMIT as usize).map_err(|_| StoreError::Damaged(path))
+    }
+
+    /// Keeps which devices are known to be their owners'.
+    pub fn keep_verified(&self, devices: &BTreeMap<DeviceId, MemberId>) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("verified"), &encode(devices))?)
+    }
+
     /// The port that was listened on last; none where that is not known.
     pub fn port(&self) -> Option<u16> {
         // It is only worth a try.

@@ -162,7 +162,7 @@ impl Mode {
 }
 
 pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
-    let mut client = connect(&arguments)?;
+    let mut client = connect(&arguments.home, arguments.org.as_deref())?;
     let request = match arguments.request {
         Request::Status => json!({"command": "status"}),
         Request::Mute => json!({"command": "mute", "on": true}),
@@ -226,9 +226,10 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn connect(arguments: &CtlArguments) -> anyhow::Result<Client> {
-    let home = open_home(&arguments.home)?;
-    let stores = match arguments.org.as_deref() {
+/// The running node of this home, in the organisation of this name or the one in front.
+pub(crate) fn connect(home: &HomeArguments, org: Option<&str>) -> anyhow::Result<Client> {
+    let home = open_home(home)?;
+    let stores = match org {
         Some(name) => home.choose(Some(name))?.into_iter().collect(),
         None => home.organisations()?,
     };
@@ -311,7 +312,12 @@ fn describe(status: &Value) -> String {
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
     for peer in status["peers"].as_array().unwrap_or(&Vec::new()) {
         let number = |name: &str| peer[name].as_f64().unwrap_or_default();
-        let name = peer["name"].as_str().unwrap_or_default();
+        let verified = match peer["verification"].as_str() {
+            Some("verified") => " (verified)",
+            Some("new_device") => " (a new device, not verified)",
+            _ => "",
+        };
+        let name = format!("{}{verified}", peer["name"].as_str().unwrap_or_default());
         if peer["reachable"] != true {
             lines.push(format!("  {name}: not reachable"));
             continue;

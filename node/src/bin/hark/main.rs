@@ -12,6 +12,7 @@ mod relay;
 mod screen;
 mod stop;
 mod talk;
+mod verify;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
@@ -46,6 +47,8 @@ enum Command {
     Talk(talk::TalkArguments),
     /// Steer a running node
     Ctl(ctl::CtlArguments),
+    /// Show the words of a member's device, and remember that you have compared them
+    Verify(verify::VerifyArguments),
     /// Read and change the organisation's charter
     Charter(Box<charter::CharterArguments>),
     /// Relay for others on this device
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Recover(arguments) => recover::run(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Charter(arguments) => charter::run(*arguments),
         Command::Relay(arguments) => relay::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
@@ -126,6 +130,7 @@ mod tests {
             "hark device invite --expires 5m --json",
             "hark ctl volume Bob 0.5",
             "hark ctl ptt down",
+            "hark verify Sable#ickswr --confirm --org Kestrel",
             "hark ctl net Command --volume 1.5 --pan -0.3 --mute true --priority 5",
             "hark ctl key medic --role medic --whisper Wren --priority",
             "hark ctl profile",

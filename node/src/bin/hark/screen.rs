@@ -1,6 +1,10 @@
 //! The live screen of `talk`.
 
+mod choice;
 mod clipboard;
+mod help;
+mod nets;
+mod people;
 mod view;
 
 use std::{
@@ -16,7 +20,10 @@ use std::{
 
 use anyhow::Context;
 use hark_keys::Ticket;
-use hark_node::snapshot::{Command, Snapshot, TransmitMode};
+use hark_node::{
+    event::DeviceText,
+    snapshot::{Command, NetChange, NetView, PeerView, Snapshot, TalkTo, TransmitMode},
+};
 use ratatui::{
     Terminal,
     backend::CrosstermBackend,
@@ -30,6 +37,7 @@ use ratatui::{
     },
 };
 
+use choice::{Choice, Pane};
 use view::draw;
 
 /// The terminal, taken over until this is dropped.
@@ -42,8 +50,8 @@ pub(crate) struct Screen {
 /// What the person asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Wish {
-    /// Something of the node.
-    Command(Command),
+    /// Something of the organisation that is shown, one after the other.
+    Commands(Vec<Command>),
     /// To see a ticket for others.
     Ticket,
     /// To have the ticket that is shown, or a new one, in the clipboard.
@@ -65,10 +73,21 @@ pub(crate) struct ViewState {
     key_release: bool,
     /// Whether the push-to-talk key is down, or held by a press of space.
     talk_key: bool,
-    /// The member that volume keys are for.
-    selected: usize,
+    /// What keys are for.
+    choice: Choice,
+    /// What is shown in the place of channels and people.
+    page: Option<Page>,
     /// Organisations beside the one in front.
     other_organisations: usize,
+}
+
+/// What covers channels and people for a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Page {
+    /// All keys and signs, from this line on.
+    Help(usize),
+    /// A device and its words.
+    Person(DeviceText),
 }
 
 /// A ticket that the person has asked for.
@@ -94,6 +113,7 @@ impl Screen {
             if key_release {
                 let flags = KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES
                     | KeyboardEnhancementFlags::REPORT_EVENT_TYPES
+                    | KeyboardEnhancementFlags::REPORT_ALTERNATE_KEYS
                     | KeyboardEnhancementFlags::REPORT_ALL_KEYS_AS_ESCAPE_CODES;
                 execute!(out, PushKeyboardEnhancementFlags(flags))?;
                 ENHANCED.store(true, Ordering::Relaxed);
@@ -114,10 +134,7 @@ impl Screen {
 
     /// Has something that happened on the screen from now on, while there is room.
     pub(crate) fn tell(&mut self, news: String) {
-        self.state.news.push_back(news);
-        if self.state.news.len() > NEWS_MAX {
-            self.state.news.pop_front();
-        }
+        self.state.tell(news);
     }
 
     /// Shows a ticket until the person has seen enough of it.
@@ -148,7 +165,6 @@ impl Screen {
         snapshot: &Snapshot,
         others: &[Arc<Snapshot>],
     ) -> anyhow::Result<()> {
-        self.state.selected = self.state.selected.min(snapshot.peers.len().saturating_sub(1));
         self.state.other_organisations = others.len();
         self.terminal.draw(|frame| draw(frame, snapshot, others, &self.state))?;
         Ok(())
@@ -219,19 +235,35 @@ impl ViewState {
         self.ticket.as_ref().filter(|ticket| ticket.organisation == snapshot.organisation_id)
     }
 
+    /// Remembers what has happened; the oldest goes.
+    fn tell(&mut self, news: String) {
+        self.news.push_back(news);
+        if self.news.len() > NEWS_MAX {
+            self.news.pop_front();
+        }
+    }
+
     fn press(&mut self, key: KeyEvent, snapshot: &Snapshot) -> Option<Wish> {
         let released = key.kind == KeyEventKind::Release;
         let repeated = key.kind == KeyEventKind::Repeat;
+        if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
+            return (!released).then_some(Wish::Leave);
+        }
+        if !released && self.choice.type_key(key.code) {
+            return None;
+        }
         if key.code == KeyCode::Char(' ') {
             return self.press_talk_key(released, repeated, snapshot);
         }
         if released {
             return None;
         }
+        match self.page {
+            Some(Page::Help(from)) => return self.press_in_help(key.code, from, snapshot),
+            Some(Page::Person(device)) => return self.press_at_person(key.code, device, snapshot),
+            None => {}
+        }
         let command = match key.code {
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
-                return Some(Wish::Leave);
-            }
             KeyCode::Char('q') => return Some(Wish::Leave),
             KeyCode::Char('m') => Command::Mute { on: !snapshot.muted },
             KeyCode::Char('d') => Command::Deafen { on: !snapshot.deafened },
@@ -245,31 +277,132 @@ impl ViewState {
                 return (!shown).then_some(Wish::Ticket);
             }
             KeyCode::Char('c') => return Some(Wish::Copy),
-            KeyCode::Tab if self.other_organisations > 0 || !snapshot.front => {
+            KeyCode::Char('o') if self.other_organisations > 0 || !snapshot.front => {
                 self.talk_key = false;
                 return Some(Wish::NextOrganisation);
             }
+            KeyCode::Char('?') => {
+                self.page = Some(Page::Help(0));
+                return None;
+            }
             KeyCode::Esc => {
                 self.ticket = None;
+                self.choice.forget_search();
                 return None;
             }
-            KeyCode::Up => {
-                self.selected = self.selected.saturating_sub(1);
-                return None;
+            code if self.choice.move_by_key(code, snapshot) => return None,
+            code => return self.press_for_chosen(code, snapshot),
+        };
+        Some(Wish::Commands(vec![command]))
+    }
+
+    /// Keys for the channel or the person that is chosen.
+    fn press_for_chosen(&mut self, code: KeyCode, snapshot: &Snapshot) -> Option<Wish> {
+        match self.choice.pane(snapshot) {
+            Pane::Nets => {
+                let net = self.choice.net(snapshot)?.clone();
+                self.press_for_net(code, &net, snapshot)
             }
-            KeyCode::Down => {
-                self.selected = (self.selected + 1).min(snapshot.peers.len().saturating_sub(1));
-                return None;
+            Pane::People => {
+                let peer = self.choice.peer(snapshot)?.clone();
+                self.press_for_person(code, &peer)
+            }
+        }
+    }
+
+    fn press_for_net(&mut self, code: KeyCode, net: &NetView, snapshot: &Snapshot) -> Option<Wish> {
+        let name = nets::handle(net, snapshot);
+        let change =
+            |change| Some(Wish::Commands(vec![Command::Net { net: name.clone(), change }]));
+        match code {
+            KeyCode::Enter | KeyCode::Char('h') => {
+                let on = !net.listening;
+                Some(Wish::Commands(vec![Command::Listen { net: name, on }]))
+            }
+            KeyCode::Char('x' | 'X') if !net.may_speak => {
+                self.tell(format!("you may not speak on {}", net.path));
+                None
+            }
+            KeyCode::Char('x') => {
+                self.talk_key = false;
+                Some(talk_to_nets(vec![name.clone()], (!net.listening).then_some(name)))
+            }
+            KeyCode::Char('X') => {
+                let talked_to = snapshot.nets.iter().filter(|it| it.talked_to && it.id != net.id);
+                let mut all: Vec<_> = talked_to.map(|it| nets::handle(it, snapshot)).collect();
+                if net.talked_to && all.is_empty() {
+                    self.tell(format!("{} is all that you talk to: x chooses another", net.path));
+                    return None;
+                }
+                self.talk_key = false;
+                let hears = net.listening || net.talked_to;
+                all.extend((!net.talked_to).then(|| name.clone()));
+                Some(talk_to_nets(all, (!hears).then_some(name)))
+            }
+            KeyCode::Char('s') => {
+                change(NetChange { muted: Some(!net.muted), ..NetChange::default() })
             }
             KeyCode::Char(sign @ ('+' | '-')) => {
-                let peer = snapshot.peers.get(self.selected)?;
-                let step = if sign == '+' { VOLUME_STEP } else { -VOLUME_STEP };
-                let gain = (peer.volume + step).clamp(0.0, VOLUME_MAX);
-                Command::Volume { device: peer.stats.device.0.to_string(), gain }
+                let volume = Some(next_volume(net.volume, sign));
+                change(NetChange { volume, ..NetChange::default() })
+            }
+            _ => None,
+        }
+    }
+
+    fn press_for_person(&mut self, code: KeyCode, peer: &PeerView) -> Option<Wish> {
+        let device = peer.stats.device;
+        let command = match code {
+            KeyCode::Enter | KeyCode::Char('i') => {
+                self.page = Some(Page::Person(device));
+                return None;
+            }
+            KeyCode::Char('x') => {
+                self.talk_key = false;
+                let members = vec![device.0.to_string()];
+                Command::TalkTo(TalkTo { members, ..TalkTo::default() })
+            }
+            KeyCode::Char(sign @ ('+' | '-')) => {
+                let gain = next_volume(peer.volume, sign);
+                Command::Volume { device: device.0.to_string(), gain }
             }
             _ => return None,
         };
-        Some(Wish::Command(command))
+        Some(Wish::Commands(vec![command]))
+    }
+
+    fn press_in_help(&mut self, code: KeyCode, from: usize, snapshot: &Snapshot) -> Option<Wish> {
+        let last = help::lines(snapshot, self.key_release).len().saturating_sub(1);
+        self.page = match code {
+            KeyCode::Up => Some(Page::Help(from.saturating_sub(1))),
+            KeyCode::Down => Some(Page::Help((from + 1).min(last))),
+            KeyCode::PageUp => Some(Page::Help(from.saturating_sub(PAGE))),
+            KeyCode::PageDown => Some(Page::Help((from + PAGE).min(last))),
+            KeyCode::Char('q') => return Some(Wish::Leave),
+            _ => None,
+        };
+        None
+    }
+
+    fn press_at_person(
+        &mut self,
+        code: KeyCode,
+        device: DeviceText,
+        snapshot: &Snapshot,
+    ) -> Option<Wish> {
+        let verify = |on| {
+            let device = device.0.to_string();
+            Some(Wish::Commands(vec![Command::Verify { device, on }]))
+        };
+        match code {
+            KeyCode::Char('y') => verify(true),
+            KeyCode::Char('n') if people::is_verified(snapshot, device) => verify(false),
+            KeyCode::Char('q') => Some(Wish::Leave),
+            _ => {
+                self.page = None;
+                None
+            }
+        }
     }
 
     /// Space talks while it is down. Where the terminal does not tell when it is released, one
@@ -288,15 +421,26 @@ impl ViewState {
             return None;
         }
         self.talk_key = down;
-        Some(Wish::Command(Command::Ptt { down, key: None }))
+        Some(Wish::Commands(vec![Command::Ptt { down, key: None }]))
     }
 }
 
+/// Talks to nets, and hears another one as well.
+fn talk_to_nets(nets: Vec<String>, hear: Option<String>) -> Wish {
+    let hear = hear.map(|net| Command::Listen { net, on: true });
+    Wish::Commands(hear.into_iter().chain([Command::TalkTo(TalkTo::nets(nets))]).collect())
+}
+
+fn next_volume(volume: f32, sign: char) -> f32 {
+    let step = if sign == '+' { VOLUME_STEP } else { -VOLUME_STEP };
+    (volume + step).clamp(0.0, VOLUME_MAX)
+}
+
+/// One wrong key never leaves a microphone open for good: `hark ctl transmit open` does that alone.
 fn next_mode(mode: TransmitMode) -> TransmitMode {
     match mode {
-        TransmitMode::Open => TransmitMode::Vad,
-        TransmitMode::Vad => TransmitMode::Ptt,
-        TransmitMode::Ptt => TransmitMode::Open,
+        TransmitMode::Open | TransmitMode::Vad => TransmitMode::Ptt,
+        TransmitMode::Ptt => TransmitMode::Vad,
     }
 }
 
@@ -309,6 +453,9 @@ static ENHANCED: AtomicBool = AtomicBool::new(false);
 const EVENTS_MAX: usize = 64;
 /// Events that the screen remembers: as many as a tall terminal shows. The oldest go.
 const NEWS_MAX: usize = 50;
+
+/// Lines of the help that a key for pages moves by.
+const PAGE: usize = 10;
 
 const VOLUME_STEP: f32 = 0.1;
 const VOLUME_MAX: f32 = 4.0;

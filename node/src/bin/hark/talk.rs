@@ -295,7 +295,13 @@ impl Session {
                     }
                     screen.copy_ticket()?;
                 }
-                Some(Wish::Command(command)) => node.command(command),
+                Some(Wish::Commands(commands)) => {
+                    for command in commands {
+                        if let Err(reason) = handles[shown].command(command) {
+                            screen.tell(reason);
+                        }
+                    }
+                }
                 Some(Wish::NextOrganisation) => {
                     // The one that is shown, where it does not hear us.
                     let next = shown + usize::from(snapshot.front);
@@ -440,8 +446,12 @@ fn invitation(ticket: &str) -> String {
 /// few seconds.
 fn describe(event: &Event) -> Option<String> {
     Some(match event {
-        Event::PeerUp { name, path, address, .. } => {
-            format!("{name} is here ({}, {})", path.as_str(), plain_address(address))
+        Event::PeerUp { name, path, address, looks_like, .. } => {
+            let path = format!("({}, {})", path.as_str(), plain_address(address));
+            match looks_like {
+                None => format!("{name} is here {path}"),
+                Some(other) => format!("beware: {name} is here, who is not {other} {path}"),
+            }
         }
         Event::PeerDown { name, reason, .. } => match reason.as_str() {
             "left" => format!("{name} has left"),
@@ -528,7 +538,7 @@ mod tests {
 
     #[test]
     fn q_left_no_line_in_the_terminal() {
-        let minutes = |count| Duration::from_secs(60 * count);
+        let minutes = |count: u64| Duration::from_secs(60 * count);
         let names = |count| {
             ["Heron", "Magpie", "Osprey", "Sable", "Wren", "Yeti", "Zulu"][..count]
                 .iter()

@@ -1,7 +1,7 @@
 use hark_keys::DeviceKey;
 use hark_node::{
     event::{DeviceText, Path, PeerStats},
-    snapshot::{NetView, PeerView},
+    snapshot::{NetView, PeerView, Verification},
 };
 use ratatui::backend::TestBackend;
 
@@ -14,6 +14,12 @@ fn device(number: u8) -> DeviceText {
 fn peer(number: u8, name: &str, reachable: bool) -> PeerView {
     PeerView {
         name: name.to_owned(),
+        member: format!("member-{number}"),
+        roles: Vec::new(),
+        silenced: false,
+        verification: Verification::Unverified,
+        away_secs: (!reachable).then_some(9),
+        former: false,
         address: "192.0.2.7:4000".to_owned(),
         reachable,
         why_relayed: None,
@@ -40,8 +46,12 @@ fn net(name: &str, listening: bool, members: &[&str], talking: &[&str]) -> NetVi
     let names = |of: &[&str]| of.iter().map(|name| (*name).to_owned()).collect();
     NetView {
         name: name.to_owned(),
-        id: String::new(),
+        path: name.to_owned(),
+        id: name.to_owned(),
+        parent: None,
         listening,
+        talked_to: false,
+        may_speak: true,
         volume: 1.0,
         pan: 0.0,
         muted: false,
@@ -58,6 +68,9 @@ fn snapshot() -> Snapshot {
         organisation: "Kestrel".to_owned(),
         organisation_id: String::new(),
         front: true,
+        silenced: Vec::new(),
+        unheard: false,
+        presets: Vec::new(),
         nets: vec![net("squad", true, &["Bob"], &[])],
         profile: "default".to_owned(),
         profiles: vec!["default".to_owned()],
@@ -78,6 +91,24 @@ fn snapshot() -> Snapshot {
         sanctions: Vec::new(),
         trouble: None,
     }
+}
+
+/// A channel below another one.
+fn below(parent: &str, name: &str) -> NetView {
+    let path = format!("{parent}/{name}");
+    let parent = Some(parent.to_owned());
+    NetView { id: path.clone(), path, parent, ..net(name, false, &[], &[]) }
+}
+
+/// An organisation with two channels of one name, and more than fit a low screen.
+fn organisation() -> Snapshot {
+    let flight = NetView { talked_to: true, ..net("Flight", true, &["Heron", "Wren"], &["Wren"]) };
+    let mut nets = vec![net("Command", true, &["Heron"], &[]), flight, below("Flight", "Alpha")];
+    nets.extend([net("Ground", false, &[], &[]), below("Ground", "Alpha")]);
+    nets.extend((1..=15).map(|number| below("Ground", &format!("Team {number}"))));
+    let names = ["Heron", "Magpie", "Osprey", "Sable", "Wren"];
+    let peers = names.iter().zip(2..).map(|(name, number)| peer(number, name, true));
+    Snapshot { nets, peers: peers.collect(), talk_to: vec!["Flight".to_owned()], ..snapshot() }
 }
 
 fn showing_a_ticket() -> ViewState {
@@ -112,7 +143,7 @@ fn shown_beside(
 #[test]
 fn members_are_shown_with_how_they_are_heard() {
     let state = ViewState { news: ["Bob is here".to_owned()].into(), ..ViewState::default() };
-    let lines = shown(80, 11, &snapshot(), &state);
+    let lines = shown(80, 12, &snapshot(), &state);
     assert!(lines[0].starts_with(" Kestrel  squad"), "{lines:#?}");
     assert!(lines[0].ends_with("Ann · 3 % CPU"), "{lines:#?}");
     assert!(lines[1].contains(" 2 here "), "{lines:#?}");
@@ -124,7 +155,8 @@ fn members_are_shown_with_how_they_are_heard() {
     assert!(!lines[4].contains("2.5") && !lines[4].contains('█'), "{lines:#?}");
     assert_eq!(lines[7], "  Bob is here");
     assert!(lines[9].starts_with(" you  ████████──  by voice"), "{lines:#?}");
-    assert!(lines[10].contains("q leave · m mute · d deafen · t ticket"), "{lines:#?}");
+    assert_eq!(lines[10], " your voice goes to squad");
+    assert!(lines[11].contains("? help · q leave · m mute · d deafen"), "{lines:#?}");
 }
 
 #[test]
@@ -142,34 +174,172 @@ fn other_organisations_have_a_line_with_who_talks_there() {
         "{lines:#?}"
     );
     assert!(lines[2].starts_with(" ○ Miners") && lines[2].ends_with("1 here"), "{lines:#?}");
-    assert!(lines[11].contains("tab next organisation"), "{lines:#?}");
+    assert!(lines[11].contains("o next organisation"), "{lines:#?}");
 }
 
 #[test]
-fn tab_is_for_those_who_are_in_several_organisations() {
-    let tab = KeyEvent::new(KeyCode::Tab, KeyModifiers::NONE);
+fn o_is_for_those_who_are_in_several_organisations() {
     let mut state = ViewState::default();
-    assert_eq!(state.press(tab, &snapshot()), None);
+    assert_eq!(press(&mut state, &snapshot(), 'o'), None);
     state.other_organisations = 1;
     state.talk_key = true;
-    assert_eq!(state.press(tab, &snapshot()), Some(Wish::NextOrganisation));
+    assert_eq!(press(&mut state, &snapshot(), 'o'), Some(Wish::NextOrganisation));
     assert!(!state.talk_key, "the key was for the organisation that was in front");
 }
 
 #[test]
-fn nets_are_shown_with_who_is_on_them_and_who_talks() {
-    let nets = vec![
-        net("Command", true, &["Bob", "Cat"], &["Bob"]),
-        net("Flight", true, &["Bob"], &[]),
-        net("Ground", false, &[], &[]),
-    ];
-    let snapshot = Snapshot { nets, talk_to: vec!["Flight".to_owned()], ..snapshot() };
-    let lines = shown(80, 14, &snapshot, &ViewState::default());
-    assert!(lines[0].starts_with(" Kestrel  "), "{lines:#?}");
-    assert!(lines[1].starts_with(" ● Command") && lines[1].ends_with("Bob"), "{lines:#?}");
-    assert!(lines[2].starts_with(" ○ Flight") && lines[2].ends_with("Bob"), "{lines:#?}");
-    assert!(lines[3].starts_with(" · Ground"), "{lines:#?}");
-    assert!(lines[4].contains(" 2 here "), "{lines:#?}");
+fn two_channels_of_one_name_were_two_equal_lines() {
+    let lines = shown(80, 40, &organisation(), &ViewState::default());
+    let at = |text: &str| lines.iter().position(|line| line == text);
+    let (flight, ground) = (at("  ●→ Flight     Wren, Heron"), at("  ·  Ground"));
+    let alphas: Vec<_> = (0..lines.len()).filter(|it| lines[*it] == "  ·    Alpha").collect();
+    let below = |parent: Option<usize>| parent.map(|it| it + 1).expect("shown");
+    assert_eq!(alphas, [below(flight), below(ground)], "{lines:#?}");
+    assert!(at("› ○  Command    Heron").is_some(), "{lines:#?}");
+    // Without the line above it, the channel says where it is.
+    let mut state = ViewState::default();
+    "/alpha".chars().for_each(|letter| drop(press(&mut state, &organisation(), letter)));
+    let text = shown(80, 24, &organisation(), &state).join("\n");
+    assert!(text.contains("·  Flight/Alpha") && text.contains("·  Ground/Alpha"), "{text}");
+    assert!(!text.contains("Command"), "{text}");
+    state.press(key(KeyCode::Esc, KeyEventKind::Press), &organisation());
+    let text = shown(80, 24, &organisation(), &state).join("\n");
+    assert!(text.contains("Command"), "{text}");
+}
+
+#[test]
+fn channels_after_the_twelfth_were_cut_off_without_a_sign() {
+    let mut state = ViewState::default();
+    let lines = shown(80, 24, &organisation(), &state);
+    let title = &lines[1];
+    assert!(title.contains(" channels ↓ ") && !title.contains('↑'), "{lines:#?}");
+    assert!(!lines.concat().contains("Team 15"), "{lines:#?}");
+    state.press(key(KeyCode::End, KeyEventKind::Press), &organisation());
+    let lines = shown(80, 24, &organisation(), &state);
+    assert!(lines.iter().any(|line| line.starts_with("› ·    Team 15")), "{lines:#?}");
+    assert!(lines[1].contains(" channels ↑ ") && !lines[1].contains('↓'), "{lines:#?}");
+    // The people are there all the while.
+    assert!(lines.iter().any(|line| line.starts_with("  Heron ")), "{lines:#?}");
+}
+
+#[test]
+fn no_key_chose_what_is_heard_and_talked_to() {
+    let organisation = organisation();
+    let mut state = ViewState::default();
+    let commands = |commands| Some(Wish::Commands(commands));
+    let listen = |net: &str, on| Command::Listen { net: net.to_owned(), on };
+    let nets = |names: &[&str]| TalkTo::nets(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(press(&mut state, &organisation, 'h'), commands(vec![listen("Command", false)]));
+    let enter = key(KeyCode::Enter, KeyEventKind::Press);
+    assert_eq!(state.press(enter, &organisation), commands(vec![listen("Command", false)]));
+    let to = Command::TalkTo(nets(&["Command"]));
+    assert_eq!(press(&mut state, &organisation, 'x'), commands(vec![to]));
+    let to = Command::TalkTo(nets(&["Flight", "Command"]));
+    assert_eq!(press(&mut state, &organisation, 'X'), commands(vec![to]));
+    // Who talks to a channel hears it. One of two of that name is meant by its path.
+    press(&mut state, &organisation, 'j');
+    press(&mut state, &organisation, 'j');
+    let to = Command::TalkTo(nets(&["Flight/Alpha"]));
+    assert_eq!(
+        press(&mut state, &organisation, 'x'),
+        commands(vec![listen("Flight/Alpha", true), to])
+    );
+    // Tab goes to the people.
+    state.press(key(KeyCode::Tab, KeyEventKind::Press), &organisation);
+    let members = vec![device(2).0.to_string()];
+    let to = Command::TalkTo(TalkTo { members, ..TalkTo::default() });
+    assert_eq!(press(&mut state, &organisation, 'x'), commands(vec![to]));
+    // The last one stays, and where one may not speak nothing is asked.
+    let mut state = ViewState::default();
+    press(&mut state, &organisation, 'j');
+    assert_eq!(press(&mut state, &organisation, 'X'), None);
+    assert!(state.news[0].contains("Flight is all that you talk to"), "{:?}", state.news);
+    let mut barred = organisation;
+    barred.nets[1].may_speak = false;
+    assert_eq!(press(&mut state, &barred, 'x'), None);
+    assert_eq!(state.news[1], "you may not speak on Flight");
+}
+
+#[test]
+fn what_space_talks_to_was_shown_only_once_somebody_listened() {
+    let mut now = Snapshot { transmit: TransmitMode::Ptt, unheard: true, ..organisation() };
+    let last = |now: &Snapshot| shown(80, 24, now, &ViewState::default())[22].clone();
+    assert_eq!(last(&now), " space talks to Flight  nobody is there to hear it");
+    now.silenced = vec!["Ground/Alpha".to_owned()];
+    assert_eq!(last(&now), " space talks to Flight  YOU MAY NOT SPEAK ON Ground/Alpha");
+    now.talk_to.clear();
+    now.silenced.clear();
+    assert!(last(&now).starts_with(" space talks to nobody"), "{}", last(&now));
+    // Even on the lowest screen.
+    let lines = shown(40, 3, &organisation(), &ViewState::default());
+    assert!(lines.concat().contains("goes to Flight"), "{lines:#?}");
+}
+
+#[test]
+fn signs_were_explained_nowhere() {
+    let mut state = ViewState::default();
+    press(&mut state, &organisation(), '?');
+    let lines = shown(100, 70, &organisation(), &state).join("\n");
+    for sign in ["○", "·", "● green", "● red", "→", "×", "✓", "!", "Sable#ickswr", "…", "↑ 2 ↓ 7"]
+    {
+        assert!(lines.contains(&format!("  {sign} ")), "{sign} {lines}");
+    }
+    for letter in "mdvoqahxXsitc/".chars() {
+        assert!(lines.contains(letter), "{letter} {lines}");
+    }
+    // A low screen scrolls.
+    let top = shown(60, 10, &organisation(), &state);
+    assert!(top[1].contains("help ↓ "), "{top:#?}");
+    state.press(key(KeyCode::PageDown, KeyEventKind::Press), &organisation());
+    assert_ne!(shown(60, 10, &organisation(), &state), top);
+    state.press(key(KeyCode::Esc, KeyEventKind::Press), &organisation());
+    assert!(state.page.is_none());
+}
+
+#[test]
+fn nobody_could_compare_another_ones_words() {
+    let mut now = organisation();
+    now.peers[1].verification = Verification::Verified;
+    now.peers[2].verification = Verification::NewDevice;
+    let mut state = ViewState::default();
+    state.press(key(KeyCode::Tab, KeyEventKind::Press), &now);
+    press(&mut state, &now, 'i');
+    let text = shown(100, 24, &now, &state).join("\n");
+    assert!(text.contains(&crate::person::words(device(2).0)), "{text}");
+    assert!(text.contains(&device(2).0.to_string()), "{text}");
+    assert!(text.contains(&crate::person::words(device(1).0)), "one's own: {text}");
+    let verify = Command::Verify { device: device(2).0.to_string(), on: true };
+    assert_eq!(press(&mut state, &now, 'y'), Some(Wish::Commands(vec![verify])));
+    state.press(key(KeyCode::Esc, KeyEventKind::Press), &now);
+    let text = shown(100, 30, &now, &state).join("\n");
+    assert!(text.contains("Magpie ✓") && text.contains("Osprey !"), "{text}");
+}
+
+#[test]
+fn whoever_had_left_stayed_on_the_screen_for_ever() {
+    let mut now = snapshot();
+    now.peers[1].away_secs = Some(600);
+    let mut state = ViewState::default();
+    let text = shown(80, 24, &now, &state).join("\n");
+    assert!(!text.contains("Cat") && text.contains("2 here · 1 away for long"), "{text}");
+    press(&mut state, &now, 'a');
+    assert!(shown(80, 24, &now, &state).concat().contains("Cat"));
+}
+
+#[test]
+fn a_whisper_and_those_who_may_not_speak_are_marked() {
+    let mut now = snapshot();
+    now.peers[0].talking_on = vec!["whisper".to_owned()];
+    now.peers.push(PeerView { silenced: true, ..peer(4, "Dan", true) });
+    now.presets = vec!["assault".to_owned()];
+    let text = shown(100, 24, &now, &ViewState::default()).join("\n");
+    assert!(text.contains("Bob whispers "), "{text}");
+    assert!(text.contains("Dan muted "), "{text}");
+    assert!(text.contains("preset assault"), "{text}");
+    // Two machines of one member are told apart.
+    now.peers.push(peer(5, "Dan", true));
+    let text = shown(100, 24, &now, &ViewState::default()).join("\n");
+    assert!(text.contains(&format!("Dan ({})", device(5).0.short())), "{text}");
 }
 
 #[test]
@@ -184,14 +354,15 @@ fn the_own_state_is_plain_to_see() {
         ..snapshot()
     };
     let held = ViewState { talk_key: true, ..ViewState::default() };
-    let lines = shown(100, 10, &snapshot, &held);
-    let own = &lines[7];
+    let lines = shown(100, 12, &snapshot, &held);
+    let own = &lines[8];
     for part in ["████████──", "push to talk", "TALKING", "HELD", "MUTED", "DEAFENED", "copies 2"]
     {
         assert!(own.contains(part), "{part} {lines:#?}");
     }
-    assert_eq!(lines[8], " ! the microphone is gone");
-    assert!(lines[9].contains("m unmute · d undeafen · space talk on/off"), "{lines:#?}");
+    assert_eq!(lines[9], " space talks to squad");
+    assert_eq!(lines[10], " ! the microphone is gone");
+    assert!(lines[11].contains("space talk on/off · m unmute · d undeafen"), "{lines:#?}");
 }
 
 #[test]
@@ -232,9 +403,17 @@ fn any_size_can_be_drawn() {
     for width in [1, 2, 7, 25, 60, 200] {
         for height in [1, 2, 3, 5, 40] {
             for peers in [Vec::new(), snapshot().peers] {
-                for state in [ViewState::default(), showing_a_ticket()] {
+                let page = |page| ViewState { page: Some(page), ..ViewState::default() };
+                for state in [
+                    ViewState::default(),
+                    showing_a_ticket(),
+                    page(Page::Help(3)),
+                    page(Page::Person(device(2))),
+                ] {
                     let snapshot = Snapshot { peers: peers.clone(), ..snapshot() };
                     shown(width, height, &snapshot, &state);
+                    let organisation = Snapshot { peers: peers.clone(), ..organisation() };
+                    shown(width, height, &organisation, &state);
                 }
             }
         }
@@ -253,7 +432,7 @@ fn press(state: &mut ViewState, snapshot: &Snapshot, letter: char) -> Option<Wis
 fn keys_ask_for_what_the_help_says() {
     let mut state = ViewState::default();
     let now = Snapshot { muted: true, ..snapshot() };
-    let wish = |command| Some(Wish::Command(command));
+    let wish = |command| Some(Wish::Commands(vec![command]));
     assert_eq!(press(&mut state, &now, 'm'), wish(Command::Mute { on: false }));
     assert_eq!(press(&mut state, &now, 'd'), wish(Command::Deafen { on: true }));
     assert_eq!(press(&mut state, &now, 'v'), wish(Command::Transmit { mode: TransmitMode::Ptt }));
@@ -266,15 +445,31 @@ fn keys_ask_for_what_the_help_says() {
     let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert_eq!(state.press(control_c, &now), Some(Wish::Leave));
     state.press(key(KeyCode::Down, KeyEventKind::Press), &now);
-    let Some(Wish::Command(Command::Volume { device: chosen, gain })) =
-        press(&mut state, &now, '+')
-    else {
+    let Some(Wish::Commands(commands)) = press(&mut state, &now, '+') else {
         panic!("no volume");
     };
-    assert_eq!(chosen, device(3).0.to_string());
+    let [Command::Volume { device: chosen, gain }] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(*chosen, device(3).0.to_string());
     assert!((gain - 1.1).abs() < 1e-6);
     // Nobody is pressed twice by the release of a key.
     assert_eq!(state.press(key(KeyCode::Char('m'), KeyEventKind::Release), &now), None);
+}
+
+#[test]
+fn one_wrong_key_left_the_microphone_open() {
+    let mut state = ViewState::default();
+    for mode in [TransmitMode::Open, TransmitMode::Vad, TransmitMode::Ptt] {
+        let now = Snapshot { transmit: mode, ..organisation() };
+        for letter in ' '..='~' {
+            let mut state = state.clone();
+            let wish = press(&mut state, &now, letter);
+            let opens = Command::Transmit { mode: TransmitMode::Open };
+            assert_ne!(wish, Some(Wish::Commands(vec![opens])), "{letter}");
+        }
+        press(&mut state, &now, 'v');
+    }
 }
 
 #[test]
@@ -282,7 +477,7 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState { key_release: true, ..ViewState::default() };
     let space = |kind| key(KeyCode::Char(' '), kind);
-    let wish = |down| Some(Wish::Command(Command::Ptt { down, key: None }));
+    let wish = |down| Some(Wish::Commands(vec![Command::Ptt { down, key: None }]));
     assert_eq!(state.press(space(KeyEventKind::Press), &ptt), wish(true));
     assert_eq!(state.press(space(KeyEventKind::Repeat), &ptt), None);
     assert_eq!(state.press(space(KeyEventKind::Release), &ptt), wish(false));
@@ -293,7 +488,7 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
 fn space_holds_where_the_terminal_cannot_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState::default();
-    let wish = |down| Some(Wish::Command(Command::Ptt { down, key: None }));
+    let wish = |down| Some(Wish::Commands(vec![Command::Ptt { down, key: None }]));
     assert_eq!(press(&mut state, &ptt, ' '), wish(true));
     assert!(state.talk_key);
     assert_eq!(press(&mut state, &ptt, ' '), wish(false));

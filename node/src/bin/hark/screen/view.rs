@@ -1,16 +1,15 @@
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use hark_node::snapshot::{NetView, PeerView, Snapshot, TransmitMode};
+use hark_node::snapshot::{Snapshot, TransmitMode};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Margin, Rect},
-    style::{Color, Modifier, Style, Stylize},
+    style::{Color, Style, Stylize},
     text::{Line, Span},
-    widgets::{Block, Borders, Cell, Paragraph, Row, Table, TableState, Wrap},
+    widgets::{Block, Borders, Paragraph, Wrap},
 };
 
-use super::{ShownTicket, ViewState};
-use crate::talk::plain_address;
+use super::{Page, ShownTicket, ViewState, choice::Pane, help, nets, people};
 
 /// Draws the state; nothing else is known here.
 pub(super) fn draw(
@@ -19,44 +18,95 @@ pub(super) fn draw(
     others: &[Arc<Snapshot>],
     state: &ViewState,
 ) {
+    let height = frame.area().height;
     let trouble = u16::from(snapshot.trouble.is_some());
-    let [title, background, members, own, trouble, help] = Layout::vertical([
-        Constraint::Length(1),
+    // Where the terminal is low, what one's own voice does stays the longest.
+    let has_rule = height >= 9;
+    let own = u16::from(has_rule) + if height >= 4 { 2 } else { 1 };
+    let [title, background, body, own, trouble, help] = Layout::vertical([
+        Constraint::Length(u16::from(height >= 7)),
         Constraint::Length(others.len().try_into().unwrap_or(u16::MAX)),
         Constraint::Min(0),
-        Constraint::Length(2),
+        Constraint::Length(own),
         Constraint::Length(trouble),
-        Constraint::Length(1),
+        Constraint::Length(u16::from(height >= 2)),
     ])
     .areas(frame.area());
     draw_title(frame, title, snapshot);
     draw_others(frame, background, others);
-    let alone = !snapshot.peers.iter().any(|peer| peer.reachable);
     if let Some(ticket) = state.shown_ticket(snapshot) {
-        draw_ticket(frame, members, ticket);
-    } else if snapshot.peers.is_empty() {
-        draw_lonely(frame, members);
+        draw_ticket(frame, body, ticket);
     } else {
-        let height = snapshot.peers.len().try_into().unwrap_or(u16::MAX).saturating_add(HEADER);
-        let below = if alone { Constraint::Min(0) } else { Constraint::Min(1) };
-        let nets = Constraint::Length(nets_height(snapshot));
-        let parts = Layout::vertical([nets, Constraint::Length(height), below]);
-        let [nets, members, below] = parts.areas(members);
-        draw_nets(frame, nets, snapshot);
-        draw_members(frame, members, snapshot, state);
-        // Whoever is alone needs others more than the past.
-        if alone {
-            draw_lonely(frame, below);
-        } else {
-            draw_news(frame, below, state);
+        match state.page {
+            Some(Page::Help(from)) => help::draw(frame, body, from, snapshot, state.key_release),
+            Some(Page::Person(device)) => people::draw_person(frame, body, device, snapshot),
+            None => draw_lists(frame, body, snapshot, state),
         }
     }
-    let own_line = Paragraph::new(own_line(snapshot, state));
-    frame.render_widget(own_line.block(rule("")), own);
+    let mut lines = vec![own_line(snapshot, state)];
+    // Whom the voice reaches is worth more than how loud it is.
+    let at = usize::from(own.height >= 2);
+    lines.insert(at, target_line(snapshot));
+    let own_lines = Paragraph::new(lines);
+    let own_lines = if has_rule { own_lines.block(rule("")) } else { own_lines };
+    frame.render_widget(own_lines, own);
     if let Some(text) = &snapshot.trouble {
         frame.render_widget(Line::from(format!(" ! {text}")).fg(Color::Yellow).bold(), trouble);
     }
     frame.render_widget(help_line(snapshot, state), help);
+}
+
+/// Channels, people, and below them what has happened.
+fn draw_lists(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
+    let alone = !snapshot.peers.iter().any(|peer| peer.reachable);
+    let wanted = (nets::wanted_height(snapshot, state), people::wanted_height(snapshot, state));
+    let (nets, people) = shares(area.height, wanted, state.choice.pane(snapshot));
+    let parts = [Constraint::Length(nets), Constraint::Length(people), Constraint::Min(0)];
+    let [nets, people, below] = Layout::vertical(parts).areas(area);
+    nets::draw(frame, nets, snapshot, state);
+    people::draw(frame, people, snapshot, state);
+    // Whoever is alone needs others more than the past.
+    if alone {
+        draw_lonely(frame, below);
+    } else {
+        draw_news(frame, below, state);
+    }
+}
+
+/// How many of `height` lines channels and people get, who want so many. Where there is no room for
+/// both, the one that has the keys is shown.
+fn shares(height: u16, (nets, people): (u16, u16), pane: Pane) -> (u16, u16) {
+    // A line stays for the news where there is room.
+    let height = height - u16::from(height >= 12);
+    if nets.saturating_add(people) <= height {
+        return (nets, people);
+    }
+    if height < LISTS_MIN && nets > 0 && people > 0 {
+        return match pane {
+            Pane::Nets => (height, 0),
+            Pane::People => (0, height),
+        };
+    }
+    let nets = nets.min((height / 2).max(height.saturating_sub(people)));
+    (nets, people.min(height - nets))
+}
+
+/// Which of `len` lines are shown where there is room for `room`, so that the chosen one is.
+pub(super) fn window(len: usize, room: usize, chosen: usize) -> Range<usize> {
+    let from = chosen.saturating_sub(room / 2).min(len.saturating_sub(room));
+    from..len.min(from + room)
+}
+
+/// How many lines are not shown above and below those that are; empty if all are.
+pub(super) fn more(len: usize, shown: &Range<usize>) -> String {
+    let mut text = String::new();
+    if shown.start > 0 {
+        text += &format!("↑ {} ", shown.start);
+    }
+    if shown.end < len {
+        text += &format!("↓ {} ", len - shown.end);
+    }
+    text
 }
 
 fn draw_title(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
@@ -64,9 +114,15 @@ fn draw_title(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
     if snapshot.nets.len() == 1 && snapshot.nets[0].name != snapshot.organisation {
         left.push_span(Span::from(format!("  {}", snapshot.nets[0].name)).dim());
     }
-    let right = format!("{} · {:.0} % CPU ", snapshot.name, snapshot.cpu_percent);
+    if !snapshot.presets.is_empty() {
+        let presets = format!("  preset {}", snapshot.presets.join(", "));
+        left.push_span(Span::from(presets).fg(Color::Cyan));
+    }
+    let right = Line::from(format!("{} · {:.0} % CPU ", snapshot.name, snapshot.cpu_percent));
+    if left.width() + right.width() < usize::from(area.width) {
+        frame.render_widget(right.dim().right_aligned(), area);
+    }
     frame.render_widget(left, area);
-    frame.render_widget(Line::from(right).dim().right_aligned(), area);
 }
 
 /// A line for each organisation that is heard but does not hear us: who is there, and who talks.
@@ -100,7 +156,7 @@ fn draw_others(frame: &mut Frame, area: Rect, others: &[Arc<Snapshot>]) {
 }
 
 /// A line above that names what follows.
-fn rule(title: impl Into<Line<'static>>) -> Block<'static> {
+pub(super) fn rule(title: impl Into<Line<'static>>) -> Block<'static> {
     Block::new().borders(Borders::TOP).border_style(Style::new().dim()).title(title)
 }
 
@@ -118,156 +174,8 @@ fn draw_news(frame: &mut Frame, area: Rect, state: &ViewState) {
     frame.render_widget(Paragraph::new(lines), bottom);
 }
 
-/// Rows of the nets: none where there is but one.
-fn nets_height(snapshot: &Snapshot) -> u16 {
-    let nets = shown_nets(snapshot).count();
-    if snapshot.nets.len() < 2 { 0 } else { nets.try_into().unwrap_or(u16::MAX) }
-}
-
-/// Those that are heard first, then as many of the others as there is room for.
-fn shown_nets(snapshot: &Snapshot) -> impl Iterator<Item = &NetView> {
-    let heard = snapshot.nets.iter().filter(|net| net.listening);
-    heard.chain(snapshot.nets.iter().filter(|net| !net.listening)).take(NETS_SHOWN)
-}
-
-/// One line a net: whether it is talked to, who is on it, and who is heard on it.
-fn draw_nets(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
-    if area.height == 0 {
-        return;
-    }
-    let lines = shown_nets(snapshot).map(|net| {
-        let talks = snapshot.talk_to.contains(&net.name);
-        let own = talks && snapshot.transmitting;
-        let lamp = match (own, !net.talking.is_empty(), net.listening) {
-            (true, ..) => Span::from("●").fg(Color::Red),
-            (_, true, _) => Span::from("●").fg(Color::Green),
-            (_, _, true) => Span::from("○"),
-            (_, _, false) => Span::from("·").dim(),
-        };
-        let name = format!(" {:<20}", net.name);
-        let name = if talks { Span::from(name).bold() } else { Span::from(name) };
-        let name = if net.listening { name } else { name.dim() };
-        let mut line = Line::from(vec![Span::from(" "), lamp, name]);
-        if !net.talking.is_empty() {
-            line.push_span(Span::from(format!(" {}", net.talking.join(", "))).bold());
-        } else if net.listening {
-            line.push_span(Span::from(format!(" {}", net.members.join(", "))).dim());
-        }
-        if net.muted {
-            line.push_span(Span::from("  muted").fg(Color::Yellow));
-        }
-        line
-    });
-    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
-}
-
-fn draw_members(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
-    let here = snapshot.peers.iter().filter(|peer| peer.reachable).count();
-    let block = rule(format!(" {} here ", here + 1));
-    // What matters least goes first where the terminal is narrow.
-    let columns = COLUMNS.iter().take_while(|column| column.from_width <= area.width);
-    let columns: Vec<_> = columns.collect();
-    let rows = snapshot.peers.iter().map(|peer| {
-        let style = if peer.reachable { Style::new() } else { Style::new().dim() };
-        Row::new(columns.iter().map(|column| (column.cell)(peer))).style(style)
-    });
-    let header = columns.iter().map(|column| {
-        let title = Line::from(column.title);
-        Cell::from(if column.is_number { title.right_aligned() } else { title })
-    });
-    let header = Row::new(header).dim();
-    let widths = columns.iter().map(|column| column.width);
-    let table = Table::new(rows, widths)
-        .header(header)
-        .block(block)
-        .column_spacing(2)
-        .highlight_symbol("› ")
-        .row_highlight_style(Style::new().add_modifier(Modifier::BOLD));
-    let mut selection = TableState::new().with_selected(state.selected);
-    frame.render_stateful_widget(table, area, &mut selection);
-}
-
-/// Nets on the screen; `hark ctl status` tells of the others.
-const NETS_SHOWN: usize = 12;
-
-struct Column {
-    title: &'static str,
-    is_number: bool,
-    width: Constraint,
-    /// Width of the terminal that shows it.
-    from_width: u16,
-    cell: fn(&PeerView) -> Cell<'static>,
-}
-
-const COLUMNS: [Column; 8] = [
-    Column {
-        title: "name",
-        is_number: false,
-        // No wider, or the eye loses the row on a wide terminal.
-        width: Constraint::Max(28),
-        from_width: 0,
-        cell: |peer| Cell::from(peer.name.clone()),
-    },
-    Column {
-        title: "voice",
-        is_number: false,
-        width: Constraint::Length(BAR_CELLS),
-        from_width: 24,
-        cell: |peer| Cell::from(bar(peer.level_dbfs, peer.talking)),
-    },
-    Column {
-        title: "path",
-        is_number: false,
-        width: Constraint::Length(7),
-        from_width: 38,
-        cell: |peer| Cell::from(if peer.reachable { peer.stats.path.as_str() } else { "away" }),
-    },
-    Column {
-        title: "trip ms",
-        is_number: true,
-        width: Constraint::Length(7),
-        from_width: 50,
-        cell: |peer| number(peer, peer.stats.rtt_ms, 1),
-    },
-    Column {
-        title: "loss %",
-        is_number: true,
-        width: Constraint::Length(6),
-        from_width: 58,
-        cell: |peer| number(peer, peer.stats.loss_percent, 1),
-    },
-    Column {
-        title: "delay ms",
-        is_number: true,
-        width: Constraint::Length(8),
-        from_width: 68,
-        cell: |peer| number(peer, peer.stats.playout_delay_ms, 0),
-    },
-    Column {
-        title: "volume",
-        is_number: true,
-        width: Constraint::Length(6),
-        from_width: 76,
-        cell: |peer| {
-            Cell::from(Line::from(format!("{:.0} %", peer.volume * 100.0)).right_aligned())
-        },
-    },
-    Column {
-        title: "address",
-        is_number: false,
-        width: Constraint::Length(21),
-        from_width: 95,
-        cell: |peer| Cell::from(plain_address(&peer.address)).dim(),
-    },
-];
-
-fn number(peer: &PeerView, value: f64, digits: usize) -> Cell<'static> {
-    let text = if peer.reachable { format!("{value:.digits$}") } else { String::new() };
-    Cell::from(Line::from(text).right_aligned())
-}
-
 /// The level of a member who speaks.
-fn bar(level_dbfs: f32, active: bool) -> Line<'static> {
+pub(super) fn bar(level_dbfs: f32, active: bool) -> Line<'static> {
     let lit = if active { lit_cells(level_dbfs).max(1) } else { 0 };
     bar_of(lit, Style::new().fg(Color::Green))
 }
@@ -301,7 +209,7 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
         spans.push(Span::from("  HELD: space ends").fg(Color::Yellow).bold());
     }
     if !snapshot.front {
-        spans.push(Span::from("  NOBODY HEARS YOU: tab").fg(Color::Red).bold());
+        spans.push(Span::from("  NOBODY HEARS YOU: o").fg(Color::Red).bold());
     }
     if snapshot.muted {
         spans.push(Span::from("  MUTED").fg(Color::Red).bold());
@@ -315,7 +223,53 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     Line::from(spans)
 }
 
+/// Whom what is said reaches, always.
+fn target_line(snapshot: &Snapshot) -> Line<'static> {
+    let verb = match snapshot.transmit {
+        TransmitMode::Ptt => " space talks to ",
+        TransmitMode::Vad => " your voice goes to ",
+        TransmitMode::Open => " all that is heard here goes to ",
+    };
+    let mut line = Line::from(verb);
+    let shown: Vec<_> = snapshot.nets.iter().filter(|net| net.talked_to).collect();
+    if snapshot.talk_to.is_empty() {
+        line.push_span(Span::from("nobody").fg(Color::Red).bold());
+    } else {
+        // Persons and roles have no path.
+        let path = |name: &String| {
+            let net = shown.iter().find(|net| net.name == *name || net.path == *name);
+            net.map_or_else(|| name.clone(), |net| net.path.clone())
+        };
+        let names = if shown.len() == snapshot.talk_to.len() {
+            shown.iter().map(|net| net.path.clone()).collect::<Vec<_>>()
+        } else {
+            snapshot.talk_to.iter().map(path).collect()
+        };
+        line.push_span(Span::from(names.join(", ")).fg(Color::Cyan).bold());
+    }
+    if !snapshot.silenced.is_empty() {
+        let text = format!("  YOU MAY NOT SPEAK ON {}", snapshot.silenced.join(", "));
+        line.push_span(Span::from(text).fg(Color::Red).bold());
+    } else if snapshot.unheard {
+        line.push_span(Span::from("  nobody is there to hear it").fg(Color::Yellow));
+    }
+    line
+}
+
 fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
+    if let Some(search) = state.choice.search() {
+        let cursor = if search.typing { "█" } else { "" };
+        let then = if search.typing { "enter keeps it" } else { "/ another" };
+        let text = format!(" / {}{cursor}  {then} · esc shows all", search.text);
+        return Line::from(text).fg(Color::Cyan);
+    }
+    if let Some(page) = state.page {
+        let text = match page {
+            Page::Help(_) => " ↑↓ scroll · esc back",
+            Page::Person(_) => " y these are the words · esc back",
+        };
+        return Line::from(text).dim();
+    }
     let space = match (snapshot.transmit, state.key_release) {
         (TransmitMode::Ptt, true) => " · space talk",
         (TransmitMode::Ptt, false) => " · space talk on/off",
@@ -326,12 +280,18 @@ fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
         None => "t ticket",
     };
     let others = if state.other_organisations > 0 || !snapshot.front {
-        " · tab next organisation"
+        " · o next organisation"
     } else {
         ""
     };
+    let chosen = match state.choice.pane(snapshot) {
+        Pane::Nets => " · x talk to · h hear · tab people",
+        Pane::People if snapshot.peers.is_empty() => "",
+        Pane::People if snapshot.nets.len() > 1 => " · i who · x whisper · tab channels",
+        Pane::People => " · i who · x whisper",
+    };
     let text = format!(
-        " q leave · m {} · d {}{space}{others} · {ticket} · v mode · ↑↓ +- volume",
+        " ? help · q leave{space} · m {} · d {}{others}{chosen} · {ticket} · / search",
         if snapshot.muted { "unmute" } else { "mute" },
         if snapshot.deafened { "undeafen" } else { "deafen" },
     );
@@ -393,8 +353,8 @@ fn rows(text: &str, width: usize) -> u16 {
     rows.try_into().unwrap_or(u16::MAX)
 }
 
-/// Lines of the members' table beside the members.
-const HEADER: u16 = 2;
-const BAR_CELLS: u16 = 10;
+/// Lines below which channels and people are not both shown.
+const LISTS_MIN: u16 = 7;
+pub(super) const BAR_CELLS: u16 = 10;
 const SOFTEST_DBFS: f32 = -60.0;
 const LOUDEST_DBFS: f32 = -10.0;

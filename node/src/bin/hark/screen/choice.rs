@@ -1,0 +1,168 @@
+//! Which channel and which person keys are for, and what is searched for.
+
+use hark_node::{
+    event::DeviceText,
+    snapshot::{NetView, PeerView, Snapshot},
+};
+use ratatui::crossterm::event::KeyCode;
+
+/// What the person has chosen on the screen. Channels and people come and go, so it is kept by id; the
+/// first of the list stands in for one that has gone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Choice {
+    pane: Pane,
+    /// The id of the channel.
+    net: Option<String>,
+    peer: Option<DeviceText>,
+    search: Option<Search>,
+    /// Whether those are shown as well who have been away for long.
+    pub(super) shows_long_away: bool,
+}
+
+/// Which list the keys are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pane {
+    /// The channels, where there are several.
+    #[default]
+    Nets,
+    /// The people.
+    People,
+}
+
+/// A text that shown names must contain, capitals or not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Search {
+    pub(super) text: String,
+    /// Whether it is being typed.
+    pub(super) typing: bool,
+}
+
+impl Choice {
+    /// Takes a key while a search is typed; says whether one is.
+    pub(super) fn type_key(&mut self, code: KeyCode) -> bool {
+        let Some(search) = self.search.as_mut().filter(|search| search.typing) else {
+            return false;
+        };
+        match code {
+            KeyCode::Char(letter) if search.text.chars().count() < SEARCH_MAX => {
+                search.text.push(letter);
+            }
+            KeyCode::Backspace => drop(search.text.pop()),
+            KeyCode::Enter | KeyCode::Up | KeyCode::Down | KeyCode::Tab => {
+                search.typing = false;
+                if search.text.is_empty() {
+                    self.search = None;
+                }
+                return code == KeyCode::Enter;
+            }
+            KeyCode::Esc => self.search = None,
+            _ => {}
+        }
+        true
+    }
+
+    /// Moves what is chosen; says whether the key was for that.
+    pub(super) fn move_by_key(&mut self, code: KeyCode, snapshot: &Snapshot) -> bool {
+        match code {
+            KeyCode::Tab | KeyCode::BackTab => {
+                self.pane = match self.pane(snapshot) {
+                    Pane::Nets => Pane::People,
+                    Pane::People => Pane::Nets,
+                };
+            }
+            KeyCode::Char('/') => {
+                self.search = Some(Search { text: String::new(), typing: true });
+            }
+            KeyCode::Char('a') => self.shows_long_away = !self.shows_long_away,
+            KeyCode::Up | KeyCode::Char('k') => self.step(snapshot, |at| at.saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.step(snapshot, |at| at + 1),
+            KeyCode::PageUp => self.step(snapshot, |at| at.saturating_sub(super::PAGE)),
+            KeyCode::PageDown => self.step(snapshot, |at| at + super::PAGE),
+            KeyCode::Home => self.step(snapshot, |_| 0),
+            KeyCode::End => self.step(snapshot, |_| usize::MAX),
+            _ => return false,
+        }
+        true
+    }
+
+    fn step(&mut self, snapshot: &Snapshot, step: impl Fn(usize) -> usize) {
+        let (nets, people) = (self.nets(snapshot), self.people(snapshot));
+        match self.pane(snapshot) {
+            Pane::Nets => {
+                let next = step(self.net_index(&nets)).min(nets.len().saturating_sub(1));
+                self.net = nets.get(next).map(|net| net.id.clone());
+            }
+            Pane::People => {
+                let next = step(self.peer_index(&people)).min(people.len().saturating_sub(1));
+                self.peer = people.get(next).map(|peer| peer.stats.device);
+            }
+        }
+    }
+
+    pub(super) fn forget_search(&mut self) {
+        self.search = None;
+    }
+
+    pub(super) fn search(&self) -> Option<&Search> {
+        self.search.as_ref()
+    }
+
+    /// The list that keys are for: one that has something to choose. A single channel is no list.
+    pub(super) fn pane(&self, snapshot: &Snapshot) -> Pane {
+        let (nets, people) = (self.nets(snapshot), self.people(snapshot));
+        match self.pane {
+            Pane::Nets if nets.is_empty() => Pane::People,
+            Pane::People if people.is_empty() && !nets.is_empty() => Pane::Nets,
+            pane => pane,
+        }
+    }
+
+    /// Channels that are listed: none where there is but one.
+    pub(super) fn nets<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a NetView> {
+        let all = snapshot.nets.iter().filter(|net| self.matches(&net.path));
+        if snapshot.nets.len() < 2 { Vec::new() } else { all.collect() }
+    }
+
+    /// People who are listed.
+    pub(super) fn people<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a PeerView> {
+        let all = snapshot.peers.iter().filter(|peer| self.matches(&peer.name));
+        all.filter(|peer| self.shows_long_away || !is_long_away(peer)).collect()
+    }
+
+    /// The chosen channel.
+    pub(super) fn net<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a NetView> {
+        let nets = self.nets(snapshot);
+        nets.get(self.net_index(&nets)).copied()
+    }
+
+    /// The chosen person.
+    pub(super) fn peer<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a PeerView> {
+        let people = self.people(snapshot);
+        people.get(self.peer_index(&people)).copied()
+    }
+
+    pub(super) fn net_index(&self, nets: &[&NetView]) -> usize {
+        let chosen = |net: &&NetView| self.net.as_ref() == Some(&net.id);
+        nets.iter().position(chosen).unwrap_or_default()
+    }
+
+    pub(super) fn peer_index(&self, people: &[&PeerView]) -> usize {
+        let chosen = |peer: &&PeerView| self.peer == Some(peer.stats.device);
+        people.iter().position(chosen).unwrap_or_default()
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let text = self.search.as_ref().map(|search| search.text.to_lowercase());
+        text.is_none_or(|text| name.to_lowercase().contains(&text))
+    }
+}
+
+/// Whether somebody has been away for so long that a count of them is enough.
+pub(super) fn is_long_away(peer: &PeerView) -> bool {
+    peer.away_secs.is_some_and(|away| away >= LONG_AWAY_SECS)
+}
+
+const LONG_AWAY_SECS: u64 = 5 * 60;
+
+/// Letters of a search; no name is longer.
+const SEARCH_MAX: usize = 40;

@@ -1,0 +1,71 @@
+//! Who is who: members of one name, words that are compared, those who have gone.
+
+use hark_tests::{Member, Scene};
+use serde_json::Value;
+
+/// Anybody could join as Sable, and was an equal row on everyone's screen.
+#[test]
+fn two_members_of_one_name_are_told_apart_and_verified() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Nightingale");
+    let kestrel = scene.talk("Kestrel").start();
+    let ticket = kestrel.ticket();
+    let sable = scene.talk("Sable").ticket(&ticket).start();
+    let device = sable.device();
+    let first = kestrel.wait_after(0, "Sable", |it| it.is("peer_up") && it.is_about(&device));
+    assert_eq!(first.text("name"), "Sable");
+    let other = scene.talk("s\u{430}ble").ticket(&ticket).start();
+    let second = other.device();
+    let came = kestrel.wait_after(0, "the other", |it| it.is("peer_up") && it.is_about(&second));
+    assert!(came.text("name").starts_with("s\u{430}ble#"), "{came:?}");
+    assert!(came.text("looks_like").starts_with("Sable#"), "{came:?}");
+
+    let names = names_of(&kestrel);
+    assert!(names.iter().all(|name| name.contains('#')), "{names:?}");
+    let complaint = scene.run("Kestrel", &["verify", "Sable"]);
+    assert!(complaint.complaint().contains("Sable#"), "{complaint:?}");
+    let marked = names.iter().find(|name| name.starts_with('S')).expect("one is");
+    let shown = scene.run("Kestrel", &["verify", marked]).success().to_owned();
+    let words = scene.run("Sable", &["id"]).success().to_owned();
+    let words = words.lines().find(|line| line.contains("words")).expect("six words");
+    let words: Vec<_> = words.split_whitespace().skip(1).collect();
+    assert!(shown.contains(&words.join(" ")) && shown.contains(&device), "{shown}\n{words:?}");
+    assert!(shown.contains("not verified"), "{shown}");
+    let confirmed = scene.run("Kestrel", &["verify", marked, "--confirm"]);
+    assert!(confirmed.success().contains("verified: you have compared"), "{confirmed:?}");
+    assert!(kestrel.ctl(&["status"]).contains("(verified)"));
+
+    // It is kept.
+    drop(kestrel);
+    let peer = ["--peer", &sable.address().to_string()];
+    let kestrel = scene.talk("Kestrel").with(&peer).start();
+    kestrel.wait_after(0, "Sable", |it| it.is("peer_up") && it.is_about(&device));
+    assert!(!names_of(&kestrel).is_empty());
+    assert!(kestrel.ctl(&["status"]).contains("(verified)"));
+    let nobody = scene.run("Kestrel", &["verify", "Wren"]);
+    assert!(nobody.complaint().contains("nobody here is called"), "{nobody:?}");
+}
+
+/// Who was removed stayed there as `away`.
+#[test]
+fn a_removed_member_stayed_on_screens() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Nightingale");
+    let kestrel = scene.talk("Kestrel").start();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    let device = wren.device();
+    kestrel.wait_after(0, "Wren", |it| it.is("peer_up") && it.is_about(&device));
+    assert_eq!(names_of(&kestrel), ["Wren"]);
+    scene.run("Kestrel", &["charter", "kick", "Wren"]).success();
+    kestrel.wait_after(0, "its end", |it| it.is("peer_down") && it.is_about(&device));
+    assert_eq!(names_of(&kestrel), Vec::<String>::new());
+}
+
+/// Those whom the screen and the status show just now.
+fn names_of(member: &Member) -> Vec<String> {
+    // What follows a command has seen all that came before it.
+    member.ctl(&["mute"]);
+    let answer: Value = serde_json::from_str(&member.ctl(&["status", "--json"])).expect("JSON");
+    let peers = answer["status"]["peers"].as_array().expect("a list");
+    peers.iter().map(|peer| peer["name"].as_str().expect("a name").to_owned()).collect()
+}
