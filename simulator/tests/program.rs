@@ -120,7 +120,7 @@ fn a_wrong_file_is_answered_with_line_and_column() {
     );
     let output = hark_sim(&["run", "nowhere.toml"], folder.path());
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).starts_with("hark-sim: nowhere.toml: cannot be read"));
+    assert!(text(&output.stderr).starts_with("hark-sim: nowhere.toml is no file"));
 }
 
 #[test]
@@ -151,4 +151,26 @@ fn minimize_keeps_only_what_the_failure_needs() {
     assert!(!smallest.contains("crash") && !smallest.contains("loss"), "{smallest}");
     let again = hark_sim(&["run", "story.min.toml"], folder.path());
     assert_eq!(again.status.code(), Some(1), "it still fails");
+}
+
+#[test]
+fn scenarios_were_looked_for_beside_the_source() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = hark_sim(&["list"], folder.path());
+    let listed = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(listed.lines().any(|line| line.starts_with("killed-mid-sentence ")), "{listed}");
+    assert!(listed.lines().count() > 50, "{listed}");
+    let output = hark_sim(&["run", "killed-mid-sentenc"], folder.path());
+    assert_eq!(output.status.code(), Some(2));
+    let complaint = text(&output.stderr);
+    assert!(complaint.contains("did you mean killed-mid-sentence?"), "{complaint}");
+    assert!(complaint.contains("hark-sim list") && complaint.lines().count() == 1, "{complaint}");
+}
+
+#[test]
+fn no_seeds_met_all_expectations() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = hark_sim(&["explore", "hotel-wifi", "--seeds", "0"], folder.path());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::names::{Cast, Error};
-use crate::units::Span;
+use crate::{built_in, units::Span};
 
 /// An order as it is written: when, by whom, and the words.
 #[derive(Clone, Debug, Deserialize)]
@@ -140,8 +140,14 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
         Words::Charter(mut request) => {
             if let Some(input) = request.input() {
                 let path = folder.join(&input.path);
-                input.content = std::fs::read(&path)
-                    .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+                input.content = match (std::fs::read(&path), built_in::file(Path::new(&input.path)))
+                {
+                    (Ok(content), _) => content,
+                    (Err(_), Some(content)) => content.as_bytes().to_vec(),
+                    (Err(error), None) => {
+                        return Err(format!("{} cannot be read: {error}", path.display()));
+                    }
+                };
             }
             return Ok(InstructionKind::Charter(request));
         }

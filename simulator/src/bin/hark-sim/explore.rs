@@ -1,8 +1,8 @@
 //! `hark-sim explore`: many seeds, in processes side by side.
 
 use std::{
+    ffi::OsStr,
     io::{self, IsTerminal, Write},
-    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::{ExploreArguments, play::find};
 
 pub(crate) fn explore(arguments: &ExploreArguments) -> anyhow::Result<ExitCode> {
-    let scenario = find(&arguments.scenario);
+    let scenario = find(&arguments.scenario)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = arguments.jobs.unwrap_or(cores).max(1);
     let mut seeds = arguments.from..arguments.from.saturating_add(arguments.seeds);
@@ -21,7 +21,7 @@ pub(crate) fn explore(arguments: &ExploreArguments) -> anyhow::Result<ExitCode> 
     loop {
         while running.len() < jobs && (failed.is_empty() || arguments.count) {
             let Some(seed) = seeds.next() else { break };
-            running.push((seed, start(&scenario, seed)?));
+            running.push((seed, start(scenario.argument(), seed)?));
         }
         if running.is_empty() {
             break;
@@ -42,7 +42,7 @@ pub(crate) fn explore(arguments: &ExploreArguments) -> anyhow::Result<ExitCode> 
                 println!("seed {seed} fails:");
                 let text = String::from_utf8_lossy(&output.stdout);
                 text.lines().filter(|line| line.contains('✗')).for_each(|line| println!("{line}"));
-                println!("  replay: hark-sim run {} --seed {seed}", scenario.display());
+                println!("  replay: hark-sim run {scenario} --seed {seed}");
             }
             _ => {
                 erase();
@@ -64,14 +64,14 @@ pub(crate) fn explore(arguments: &ExploreArguments) -> anyhow::Result<ExitCode> 
 }
 
 /// Another process of this program that plays the scenario.
-pub(crate) fn child(scenario: &Path, seed: u64) -> anyhow::Result<Command> {
+pub(crate) fn child(scenario: &OsStr, seed: u64) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("this program's own file")?);
     command.arg("run").arg(scenario).arg("--seed").arg(seed.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
 }
 
-fn start(scenario: &Path, seed: u64) -> anyhow::Result<Child> {
+fn start(scenario: &OsStr, seed: u64) -> anyhow::Result<Child> {
     child(scenario, seed)?.spawn().context("another process")
 }
 

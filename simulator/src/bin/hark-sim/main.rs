@@ -52,10 +52,10 @@ struct RunArguments {
 
 #[derive(Debug, Args)]
 struct ExploreArguments {
-    /// The scenario.
+    /// The scenario, a TOML file, or the name of one that `hark-sim list` shows.
     scenario: PathBuf,
     /// How many seeds.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them.
     #[arg(long, default_value_t = 1)]
@@ -75,7 +75,7 @@ struct MinimizeArguments {
     /// With this seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the smallest goes; beside the scenario if not said.
+    /// Where the smallest goes; beside the scenario if not said, here for one that comes with Hark.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

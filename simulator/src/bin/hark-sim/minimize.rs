@@ -12,18 +12,17 @@ use toml::{Table, Value};
 use crate::{MinimizeArguments, explore::child, play::find};
 
 pub(crate) fn minimize(arguments: &MinimizeArguments) -> anyhow::Result<ExitCode> {
-    let scenario = find(&arguments.scenario);
-    let text =
-        std::fs::read_to_string(&scenario).with_context(|| scenario.display().to_string())?;
-    let mut best: Table = text.parse().with_context(|| scenario.display().to_string())?;
-    // Beside the scenario, from where its recordings are looked for.
-    let result = arguments.output.clone().unwrap_or_else(|| scenario.with_extension("min.toml"));
+    let scenario = find(&arguments.scenario)?;
+    let mut best: Table = scenario.text()?.parse().with_context(|| scenario.to_string())?;
+    // Beside the scenario, from where its recordings are looked for; here for one that is no file.
+    let beside = || Path::new(scenario.argument()).with_extension("min.toml");
+    let result = arguments.output.clone().unwrap_or_else(beside);
     let attempt = Attempt { path: result.with_extension("trying.toml"), seed: arguments.seed };
     let Some(original) = attempt.failures(&best)? else {
-        anyhow::bail!("{} cannot be played", scenario.display());
+        anyhow::bail!("{scenario} cannot be played");
     };
     if original.is_empty() {
-        println!("{} holds with seed {}: nothing to do", scenario.display(), arguments.seed);
+        println!("{scenario} holds with seed {}: nothing to do", arguments.seed);
         return Ok(ExitCode::SUCCESS);
     }
     let mut tries = 1;
@@ -147,7 +146,7 @@ impl Attempt {
 }
 
 fn play(path: &Path, seed: u64) -> anyhow::Result<Option<BTreeSet<String>>> {
-    let output = child(path, seed)?.arg("--json").output()?;
+    let output = child(path.as_os_str(), seed)?.arg("--json").output()?;
     if !matches!(output.status.code(), Some(0 | 1)) {
         return Ok(None);
     }

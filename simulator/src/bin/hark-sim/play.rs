@@ -1,6 +1,8 @@
 //! `hark-sim run` and `hark-sim list`.
 
 use std::{
+    ffi::OsStr,
+    fmt,
     fs::File,
     io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -12,10 +14,11 @@ use anyhow::Context;
 use hark_keys::Timestamp;
 use hark_node::wav::WavWriter;
 use hark_simulator::{
+    built_in,
     network::PacketWatcher,
     record::RunRecord,
     report::{self, PcapWriter, SNAP_LENGTH},
-    scenario::{Cast, Scenario},
+    scenario::{Cast, Problem, Scenario},
     world::{self, Options, Outcome},
 };
 
@@ -25,15 +28,21 @@ use crate::{
 };
 
 pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
-    let path = find(&arguments.scenario);
-    let cast = match Scenario::read(&path) {
+    let source = match find(&arguments.scenario) {
+        Ok(source) => source,
+        Err(error) => {
+            eprintln!("hark-sim: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let cast = match source.read() {
         Ok(cast) => cast,
         Err(problem) => {
             eprintln!("hark-sim: {problem}");
             return ExitCode::from(2);
         }
     };
-    match play(arguments, &path, &cast) {
+    match play(arguments, &source, &cast) {
         Ok(record) if record.failed() == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -43,7 +52,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     }
 }
 
-fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<RunRecord> {
+fn play(arguments: &RunArguments, source: &Source, cast: &Cast) -> anyhow::Result<RunRecord> {
     let open = |path: &Path| File::create(path).with_context(|| path.display().to_string());
     let trace = arguments.trace.as_deref().map(open).transpose()?;
     let packets = match &arguments.report {
@@ -64,7 +73,7 @@ fn play(arguments: &RunArguments, path: &Path, cast: &Cast) -> anyhow::Result<Ru
     };
     let Outcome { mut record, heard } = play_apart(cast, options)?;
     let (took, cpu) = (real_elapsed() - begun, real_cpu_time() - cpu_begun);
-    record.replay = format!("hark-sim run {} --seed {}", path.display(), arguments.seed);
+    record.replay = format!("hark-sim run {source} --seed {}", arguments.seed);
     if let Some(folder) = &arguments.report {
         for (member, heard) in record.members.iter_mut().zip(&heard) {
             let name = format!("heard-by-{}.wav", file_name(&member.name));
@@ -156,44 +165,94 @@ fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '-' }).collect()
 }
 
-/// The file, or the scenario of that name among those that come with Hark.
-pub(crate) fn find(scenario: &Path) -> PathBuf {
-    if scenario.exists() {
-        return scenario.to_owned();
-    }
-    let known = folder().join(scenario).with_extension("toml");
-    if known.exists() { known } else { scenario.to_owned() }
+/// Where a scenario comes from. It is shown as it is named on the command line.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    File(PathBuf),
+    /// One that comes with Hark: its name and its text.
+    BuiltIn(&'static str, &'static str),
 }
 
-pub(crate) fn list() -> ExitCode {
-    let Ok(entries) = std::fs::read_dir(folder()) else {
-        eprintln!("hark-sim: no scenarios in {}", folder().display());
-        return ExitCode::FAILURE;
-    };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
-    paths.sort();
-    let mut status = ExitCode::SUCCESS;
-    for path in paths {
-        match Scenario::read(&path) {
-            Ok(cast) => println!("{:28} {}", cast.scenario.name, cast.scenario.purpose),
-            Err(problem) => {
-                eprintln!("hark-sim: {problem}");
-                status = ExitCode::from(2);
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::BuiltIn(name, _) => f.write_str(name),
+        }
+    }
+}
+
+impl Source {
+    pub(crate) fn read(&self) -> Result<Cast, Problem> {
+        match self {
+            Self::File(path) => Scenario::read(path),
+            Self::BuiltIn(name, text) => {
+                let path = Path::new(name);
+                Scenario::parse(path, (*name).to_owned(), text, Path::new("."))
             }
         }
     }
-    status
+
+    /// The text of the scenario.
+    pub(crate) fn text(&self) -> anyhow::Result<String> {
+        match self {
+            Self::File(path) => {
+                std::fs::read_to_string(path).with_context(|| path.display().to_string())
+            }
+            Self::BuiltIn(_, text) => Ok((*text).to_owned()),
+        }
+    }
+
+    /// How the program's command line names it.
+    pub(crate) fn argument(&self) -> &OsStr {
+        match self {
+            Self::File(path) => path.as_os_str(),
+            Self::BuiltIn(name, _) => OsStr::new(name),
+        }
+    }
 }
 
-/// Where the scenarios are: beside the program's source.
-fn folder() -> PathBuf {
-    let from_here = Path::new("examples/scenarios");
-    if from_here.is_dir() {
-        return from_here.to_owned();
+/// The file, or the scenario of that name among those that come with Hark.
+pub(crate) fn find(scenario: &Path) -> anyhow::Result<Source> {
+    if scenario.exists() {
+        return Ok(Source::File(scenario.to_owned()));
     }
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/scenarios")
+    let text = scenario.to_string_lossy();
+    let name = text.strip_suffix(".toml").unwrap_or(&text);
+    if let Some((name, text)) = built_in::scenario(name) {
+        return Ok(Source::BuiltIn(name, text));
+    }
+    match built_in::nearest(name) {
+        Some(near) => anyhow::bail!(
+            "{text} is no file, and no scenario is called so: did you mean {near}? `hark-sim list` \
+             shows all"
+        ),
+        None => anyhow::bail!(
+            "{text} is no file, and no scenario is called so: `hark-sim list` shows those that are"
+        ),
+    }
+}
+
+pub(crate) fn list() -> ExitCode {
+    for (name, text) in built_in::names().filter_map(built_in::scenario) {
+        println!("{name:28} {}", built_in::purpose(text).unwrap_or_default());
+    }
+    ExitCode::SUCCESS
 }
 
 /// Bytes of the simulation's stack: as many as a program's first thread has.
 const STACK: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_replays_had_a_path_of_the_build_machine() {
+        for name in ["killed-mid-sentence", "killed-mid-sentence.toml"] {
+            let source = find(Path::new(name)).expect("it comes with Hark");
+            assert_eq!(source.to_string(), "killed-mid-sentence");
+            assert_eq!(source.argument(), "killed-mid-sentence");
+        }
+    }
+}

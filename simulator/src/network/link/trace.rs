@@ -11,7 +11,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::units::{Share, Span};
+use crate::{
+    built_in,
+    units::{Share, Span},
+};
 
 /// The moments at which a link could send 1500 bytes, in the format of mahimahi (`mm-link`): one
 /// whole number of milliseconds in each line, none smaller than the one before. The recording
@@ -127,12 +130,19 @@ pub struct TraceFile<T> {
 }
 
 impl<T: FromStr<Err = TraceError>> TraceFile<T> {
-    /// Reads the file, where that has not happened yet, at its path relative to `folder`.
+    /// Reads the file, where that has not happened yet, at its path relative to `folder`; one that is
+    /// not there may have come with Hark.
     pub fn load(&mut self, folder: &Path) -> Result<(), LoadError> {
         if self.contents.is_none() {
             let path = folder.join(&self.path);
             let text = match read(&path) {
                 Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    match built_in::file(&self.path) {
+                        Some(text) => text.to_owned(),
+                        None => return Err(LoadError::Read { path, error }),
+                    }
+                }
                 Err(error) => return Err(LoadError::Read { path, error }),
             };
             match text.parse() {
