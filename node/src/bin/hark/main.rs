@@ -5,6 +5,7 @@ mod ctl;
 mod demo;
 mod device;
 mod doctor;
+mod manual;
 mod membership;
 mod person;
 mod recover;
@@ -16,7 +17,7 @@ mod verify;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Voice for groups that play together, with no server required.
 #[derive(Parser)]
@@ -55,6 +56,10 @@ enum Command {
     Relay(relay::RelayArguments),
     /// Check sound devices, network, clock and home, and say what to do about each
     Doctor(doctor::DoctorArguments),
+    /// Print what has a shell complete commands of hark
+    Completions(manual::CompletionsArguments),
+    /// Print the manual page, or write those of all commands
+    Man(manual::ManArguments),
 }
 
 /// Where the state of this device is.
@@ -86,6 +91,8 @@ fn main() -> ExitCode {
         Command::Charter(arguments) => charter::run(*arguments),
         Command::Relay(arguments) => relay::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Completions(arguments) => manual::completions(&arguments, Arguments::command()),
+        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -109,8 +116,6 @@ fn start_log() {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
