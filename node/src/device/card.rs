@@ -27,7 +27,9 @@ use crate::{clock::Clock, event::Direction, voice::level_dbfs};
 /// How long a sound card may fail to call before it counts as lost. Bluetooth needs over a second
 /// to wake.
 const STALL: Duration = Duration::from_secs(4);
-/// How long a self-test listens.
+/// How often a self-test looks whether the card has called.
+const SELF_TEST_LOOK: Duration = Duration::from_millis(20);
+/// How long a self-test listens once the card has called.
 const SELF_TEST: Duration = Duration::from_millis(600);
 /// How often it takes what a microphone gave: before the ring is full.
 const SELF_TEST_LOOKS: u32 = 6;
@@ -40,6 +42,14 @@ pub struct DeviceInfo {
     pub id: String,
     /// Whether it is taken when no name is given.
     pub default: bool,
+}
+
+impl DeviceInfo {
+    /// Whether this is a sound card of the sound system `host`. ALSA lists its plug-ins, too, of which
+    /// only the default one may lead to a card.
+    pub fn is_card(&self, host: &str) -> bool {
+        host != "ALSA" || self.default || self.id.contains("CARD=")
+    }
 }
 
 /// The sound cards of this machine.
@@ -62,7 +72,7 @@ pub struct SelfTest {
     pub rate_hz: u32,
     /// Samples a frame.
     pub channels: u16,
-    /// Times that it called within 0.6 s.
+    /// Times that it called, within 0.6 s of the first time.
     pub callbacks: u64,
     /// The most frames that it gave or took at once, in milliseconds.
     pub period_ms: f64,
@@ -84,8 +94,8 @@ pub fn list_devices() -> DeviceList {
     }
 }
 
-/// Opens a sound card for 0.6 s, by name or the default one, and says what it did. A speaker plays
-/// silence.
+/// Opens a sound card, by name or the default one, and says what it did in 0.6 s. One that sleeps is
+/// given as long to wake as a call gives it. A speaker plays silence.
 pub fn self_test(
     direction: Direction,
     name: Option<&str>,
@@ -103,6 +113,15 @@ pub fn self_test(
         failed: Box::new(failed),
     };
     let mut opened = open(&*sound_system(), name, opening)?;
+    let called = |counters: &CardCounters| counters.callbacks.load(Ordering::Relaxed) > 0;
+    let begun = Clock.now();
+    let has_failed = || failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    while !called(&opened.counters)
+        && !has_failed()
+        && Clock.now().saturating_duration_since(begun) < STALL
+    {
+        std::thread::sleep(SELF_TEST_LOOK);
+    }
     let mut captured = Vec::new();
     for _ in 0..SELF_TEST_LOOKS {
         std::thread::sleep(SELF_TEST / SELF_TEST_LOOKS);
@@ -259,7 +278,7 @@ pub(super) fn open(
             Direction::Input => DeviceError::NoMicrophone,
             Direction::Output => DeviceError::NoSpeaker,
         }),
-        Some(name) => pick(system.cards(direction), direction, name),
+        Some(name) => pick(system.cards(direction), direction, name, &system.name()),
     }?;
     match system.open(&card, name.is_some(), opening) {
         Ok(Opened { stream, live, format, counters }) => {
@@ -269,11 +288,13 @@ pub(super) fn open(
     }
 }
 
-/// The card called `wanted`, exactly or, where only one fits, in part.
+/// The card of the sound system `host` that is called `wanted`, exactly or, where only one fits, in
+/// part.
 fn pick(
     mut cards: Vec<DeviceInfo>,
     direction: Direction,
     wanted: &str,
+    host: &str,
 ) -> Result<DeviceInfo, DeviceError> {
     let lower = wanted.to_lowercase();
     let exact =
@@ -286,6 +307,7 @@ fn pick(
     match exact.or_else(partial) {
         Some(index) => Ok(cards.swap_remove(index)),
         None => {
+            cards.retain(|card| card.is_card(host));
             let known = cards.into_iter().map(|card| card.name).collect();
             Err(DeviceError::Unknown { direction, name: wanted.to_owned(), known })
         }
@@ -303,7 +325,8 @@ mod tests {
     #[test]
     fn a_card_is_found_by_name_id_or_the_part_that_only_one_has() {
         let cards = || vec![card("Desk", "a.1"), card("Head set", "b.2"), card("Head", "c.3")];
-        let found = |wanted| pick(cards(), Direction::Input, wanted).map(|card| card.id);
+        let found =
+            |wanted| pick(cards(), Direction::Input, wanted, "PulseAudio").map(|card| card.id);
         assert_eq!(found("desk").expect("by name"), "a.1");
         assert_eq!(found("b.2").expect("by id"), "b.2");
         assert_eq!(found("head").expect("an exact name wins"), "c.3");
@@ -312,5 +335,15 @@ mod tests {
             let line = found(unknown).expect_err("none or several").to_string();
             assert!(line.ends_with("there is `Desk`, `Head set`, `Head`"), "{line}");
         }
+    }
+
+    #[test]
+    fn plug_ins_were_named_as_microphones() {
+        let cards = vec![card("Rate Converter Plugin", "speexrate"), card("Desk", "hw:CARD=1")];
+        let error = pick(cards, Direction::Input, "Yeti", "ALSA").expect_err("no Yeti");
+        assert_eq!(error.to_string(), "no microphone is called `Yeti`: there is `Desk`");
+        let none = vec![card("Rate Converter Plugin", "speexrate")];
+        let line = pick(none, Direction::Input, "Yeti", "ALSA").expect_err("none").to_string();
+        assert!(!line.contains("Plugin"), "{line}");
     }
 }

@@ -14,7 +14,7 @@ use super::{AskPassphrase, StoreError, platform};
 
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {error}")]
+#[error("{path}: {error}{}", advice(error))]
 pub struct FileError {
     path: PathBuf,
     error: io::Error,
@@ -24,6 +24,24 @@ impl FileError {
     /// What the system said.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()
+    }
+}
+
+/// What to do about a file that cannot be read or written, where that is known.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ": this account may not use it: have its owner give it to you (`chown`), or use another \
+             --home"
+        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            ": there is a file where a folder is to be: use another --home"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ": nothing can be written there: use a --home on another disk"
+        }
+        io::ErrorKind::StorageFull => ": the disk is full: free some space",
+        _ => "",
     }
 }
 

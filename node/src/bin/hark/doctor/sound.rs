@@ -11,7 +11,7 @@ use super::{Finding, plural};
 pub(super) fn check() -> Vec<Finding> {
     let devices = list_devices();
     let list = |check, known: &[DeviceInfo]| {
-        let cards: Vec<_> = known.iter().filter(|info| is_card(&devices.host, info)).collect();
+        let cards: Vec<_> = known.iter().filter(|info| info.is_card(&devices.host)).collect();
         let finding = match cards.as_slice() {
             [] => Finding::warning(check, "none", "see the next line"),
             cards => Finding::ok(check, names(cards)),
@@ -25,12 +25,6 @@ pub(super) fn check() -> Vec<Finding> {
         list("loudspeakers", &devices.speakers),
         tried(Direction::Output, self_test(Direction::Output, None, false)),
     ]
-}
-
-/// Whether this is a sound card. ALSA lists its plugins, too, of which only the default one may lead
-/// to a card.
-fn is_card(host: &str, info: &DeviceInfo) -> bool {
-    host != "ALSA" || info.default || info.id.contains("CARD=")
 }
 
 /// Names, the default one first, and not too many: ALSA has dozens.
@@ -232,7 +226,7 @@ mod tests {
             names(&[&card("Desk", false); 7]),
             "Desk, Desk, Desk, Desk, and 3 more (--json has all)"
         );
-        assert!(is_card("ALSA", &card("Default", true)) && is_card("WASAPI", &card("Desk", false)));
-        assert!(!is_card("ALSA", &card("Rate converter", false)));
+        assert!(card("Default", true).is_card("ALSA") && card("Desk", false).is_card("WASAPI"));
+        assert!(!card("Rate converter", false).is_card("ALSA"));
     }
 }
