@@ -1,5 +1,7 @@
 //! Invite tickets: what a newcomer pastes to be admitted.
 
+mod paste;
+
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +78,8 @@ pub struct Door {
 pub struct Ticket {
     /// The organisation's name, for the newcomer to read.
     pub name: String,
+    /// The issuer's name, for the newcomer to read; empty where it is not known. Nothing proves it.
+    pub issued_by: String,
     /// What was signed.
     pub invite: Signed<Invite>,
     /// Devices that admit, to try first.
@@ -145,6 +149,15 @@ impl Ticket {
         self
     }
 
+    /// The same ticket with the name of the person who issues it, if there is room for it.
+    pub fn issued_by(mut self, name: &str) -> Self {
+        self.issued_by = printable(name, PERSON_LIMIT);
+        if encode(&self).len() > BYTES_LIMIT {
+            self.issued_by.clear();
+        }
+        self
+    }
+
     fn issue_for(
         issuer: &DeviceKey,
         organisation: OrganisationId,
@@ -177,8 +190,8 @@ impl Ticket {
             member,
         };
         let invite = Signed::sign(invite, issuer);
-        let name = printable(name);
-        let mut ticket = Self { name, invite, doors, relays: Vec::new(), secret };
+        let (name, issued_by) = (printable(name, NAME_LIMIT), String::new());
+        let mut ticket = Self { name, issued_by, invite, doors, relays: Vec::new(), secret };
         while encode(&ticket).len() > BYTES_LIMIT {
             let door = ticket.doors.iter_mut().max_by_key(|door| door.addresses.len());
             let dropped = door.and_then(|door| door.addresses.pop());
@@ -252,7 +265,8 @@ impl FromStr for Ticket {
 impl Ticket {
     fn check(&self) -> Result<(), TicketError> {
         let invite = self.invite.verify().map_err(|_| TicketError::Malformed)?;
-        let bounded = self.name == printable(&self.name)
+        let bounded = self.name == printable(&self.name, NAME_LIMIT)
+            && self.issued_by == printable(&self.issued_by, PERSON_LIMIT)
             && self.places().count() <= DOOR_LIMIT
             && invite.doors.len() <= DOOR_LIMIT
             && (invite.uses == 0) == invite.doors.is_empty()
@@ -340,9 +354,9 @@ fn redeemed(organisation: OrganisationId, device: DeviceId, exporter: &[u8; 32])
 }
 
 /// What a terminal can show as it is, and a ticket has room for.
-fn printable(name: &str) -> String {
+fn printable(name: &str, limit: usize) -> String {
     let mut name = name.replace(char::is_control, "\u{FFFD}");
-    name.truncate(name.floor_char_boundary(NAME_LIMIT));
+    name.truncate(name.floor_char_boundary(limit));
     name
 }
 
@@ -365,6 +379,9 @@ const ADDRESS_LIMIT: usize = 6;
 
 /// Bytes of the organisation's name; a ticket with a longer one is refused.
 const NAME_LIMIT: usize = 64;
+
+/// Bytes of the issuer's name; a ticket with a longer one is refused.
+const PERSON_LIMIT: usize = 64;
 
 /// Characters of a ticket; longer texts are refused unread.
 const TEXT_LIMIT: usize = 1024;

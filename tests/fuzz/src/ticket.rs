@@ -9,11 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::world::{device, key};
 
-/// A text that is a ticket is the only text of it, and keeps its bounds. [PROTO-4.4]
+/// A text that is a ticket is the only text of it, and keeps its bounds; one that holds a ticket gives
+/// that. [PROTO-4.4]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {
-        TEXT => str::from_utf8(rest).is_ok_and(is_ticket),
+        TEXT => str::from_utf8(rest).is_ok_and(|text| {
+            let found = Ticket::find(text);
+            let plain = is_ticket(text);
+            assert!(!plain || found == text.parse(), "what is a ticket is found");
+            plain || found.is_ok_and(|ticket| is_ticket(&ticket.to_string()))
+        }),
         SUMMED => is_ticket(&text(rest)),
         _ => {
             let Ok(draft) = decode::<Draft>(rest, 4096) else { return false };
@@ -45,6 +51,7 @@ fn is_ticket(text: &str) -> bool {
 #[derive(Serialize, Deserialize)]
 struct Draft {
     name: String,
+    issued_by: String,
     organisation: [u8; 32],
     expires: u64,
     uses: u8,
@@ -76,12 +83,14 @@ impl Draft {
         };
         let doors: Vec<_> = self.doors.iter().map(door).collect();
         let relays: Vec<_> = self.relays.iter().map(door).collect();
-        text(&encode(&(&self.name, Signed::sign(invite, &issuer), doors, relays, self.secret)))
+        let invite = Signed::sign(invite, &issuer);
+        text(&encode(&(&self.name, &self.issued_by, invite, doors, relays, self.secret)))
     }
 
     fn is_bounded(&self) -> bool {
         self.name.len() <= 64
-            && !self.name.contains(char::is_control)
+            && self.issued_by.len() <= 64
+            && ![&self.name, &self.issued_by].iter().any(|it| it.contains(char::is_control))
             && self.doors.len() + self.relays.len() <= 4
             && self.named.len() <= 4
             && self.named.is_empty() == (self.uses == 0)
@@ -100,6 +109,7 @@ fn text(bytes: &[u8]) -> String {
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let draft = |uses, named: &[u8], member| Draft {
         name: "Kestrel".to_owned(),
+        issued_by: "Sable".to_owned(),
         organisation: [9; 32],
         expires: 1_000,
         uses,
@@ -120,6 +130,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("text", [&[TEXT][..], any.text().as_bytes()].concat()),
         ("text_limited", [&[TEXT][..], limited.text().as_bytes(), b"\n"].concat()),
+        ("text_pasted", [&[TEXT][..], b"> HARK:", any.text().to_uppercase().as_bytes()].concat()),
         ("summed", [&[SUMMED][..], &body(&any)].concat()),
         ("summed_limited", [&[SUMMED][..], &body(&limited)].concat()),
         ("signed", [&[SIGNED][..], &encode(&any)].concat()),
