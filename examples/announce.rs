@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
         anyhow::bail!("usage: announce TICKET FILE.wav");
     };
     let file = PathBuf::from(file);
-    let ticket: Ticket = ticket.to_str().context("a ticket is plain text")?.parse()?;
+    let ticket: Ticket = Ticket::find(ticket.to_str().context("a ticket is plain text")?)?;
     let home = std::env::temp_dir().join(format!("hark-announce-{}", std::process::id()));
     let samples = hark_node::wav::load(&file).with_context(|| file.display().to_string())?;
     let length = Duration::from_secs(samples.len() as u64) / SAMPLE_RATE;
@@ -32,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         passphrase: Box::new(|| None),
         organisations: Vec::new(),
         ticket: Some(ticket),
+        tell_joining: None,
         name: "Announcer".to_owned(),
         input: InputSpec::File { path: file, looped: false },
         output: OutputSpec::Null,

@@ -37,6 +37,16 @@ impl RecoverySecret {
         Self(secret)
     }
 
+    /// The one of these bits.
+    pub fn from_bytes(bits: [u8; 32]) -> Self {
+        Self(bits)
+    }
+
+    /// Its bits, which are worth as much as the words.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The key that it stands for.
     pub fn key(&self) -> DeviceKey {
         let mut seed = blake3::derive_key("hark 1 recovery key", &self.0);

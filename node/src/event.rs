@@ -143,6 +143,12 @@ pub enum Event {
         /// That one's name.
         talker_name: String,
     },
+    /// The port of the last run, or of the first ticket, is another program's: this device listens on
+    /// another one.
+    PortTaken {
+        /// That port.
+        port: u16,
+    },
     /// A member who may has moved this device's member to another channel.
     Moved {
         /// By which device.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, Ticket, UnixTime};
+use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, RecoverySecret, Ticket, UnixTime};
 use hark_mesh::{
     charter::{Charter, Ending},
     forwarding::Limits,
@@ -17,7 +17,10 @@ use crate::{
     admission::{Doorkeeper, UseCounter},
     clock::Clock,
     link::{Binder, DatagramHandler, LinkEvent, Links},
-    network::{Input, KeepAdmitted, Overhear, Publisher, Runner, RunnerConfig, StartVoice, Worker},
+    network::{
+        Input, KeepAdmitted, Overhear, Publisher, Runner, RunnerConfig, StartVoice, TellJoining,
+        Worker,
+    },
     random::SystemRandom,
     reach::{names::Names, ports::Surroundings},
     relay::{Egress, Relay},
@@ -34,6 +37,7 @@ pub struct Launch {
     ticket: Option<Ticket>,
     presence: Presence,
     recovery: Option<DeviceId>,
+    tell: Option<TellJoining>,
     clock: Clock,
 }
 
@@ -90,7 +94,12 @@ impl Launch {
             Some(ticket) => home.find(ticket.invite().organisation)?,
             None => match home.choose(organisation)? {
                 Some(store) => Some(store),
-                None => Some(found(&home, FIRST_SQUAD, None)?),
+                None => {
+                    let recovery = RecoverySecret::generate(&SystemRandom);
+                    let store = found(&home, FIRST_SQUAD, Some(recovery.key().id()))?;
+                    home.keep_recovery(&store, &recovery, &SystemRandom)?;
+                    Some(store)
+                }
             },
         };
         let mut incarnation = [0; 8];
@@ -104,7 +113,7 @@ impl Launch {
             // Whoever was removed comes in anew, as the same device.
             if matches!(ending, Some(Ending::Removed(_))) {
                 let organisation = store.id();
-                let (belongs, recovery) = (None, None);
+                let (belongs, recovery, tell) = (None, None, None);
                 return Ok(Self {
                     home,
                     key,
@@ -113,6 +122,7 @@ impl Launch {
                     ticket,
                     presence,
                     recovery,
+                    tell,
                     clock,
                 });
             }
@@ -124,8 +134,18 @@ impl Launch {
                 let key = home.key(&store)?;
                 let organisation = store.id();
                 let belongs = Some((store, lock));
-                let recovery = None;
-                Ok(Self { home, key, organisation, belongs, ticket, presence, recovery, clock })
+                let (recovery, tell) = (None, None);
+                Ok(Self {
+                    home,
+                    key,
+                    organisation,
+                    belongs,
+                    ticket,
+                    presence,
+                    recovery,
+                    tell,
+                    clock,
+                })
             }
             (None, Some(ticket)) => {
                 let invite = ticket.invite();
@@ -136,8 +156,18 @@ impl Launch {
                 let organisation = invite.organisation;
                 let key = home.next_key(&SystemRandom)?;
                 let ticket = Some(ticket);
-                let (belongs, recovery) = (None, None);
-                Ok(Self { home, key, organisation, belongs, ticket, presence, recovery, clock })
+                let (belongs, recovery, tell) = (None, None, None);
+                Ok(Self {
+                    home,
+                    key,
+                    organisation,
+                    belongs,
+                    ticket,
+                    presence,
+                    recovery,
+                    tell,
+                    clock,
+                })
             }
             (None, None) => unreachable!("without a ticket there is an organisation"),
         }
@@ -147,6 +177,13 @@ impl Launch {
     #[must_use]
     pub fn with_recovery(mut self, recovery: Option<DeviceId>) -> Self {
         self.recovery = recovery;
+        self
+    }
+
+    /// Has what comes of a newcomer's ticket told, line by line.
+    #[must_use]
+    pub fn with_news(mut self, tell: Option<TellJoining>) -> Self {
+        self.tell = tell;
         self
     }
 
@@ -180,7 +217,8 @@ impl Launch {
 
     /// The lock is held for as long as the node runs; a newcomer's comes with its admission.
     fn into_runner(self, parts: Parts) -> (RunnerConfig, Arc<OnceLock<Lock>>) {
-        let Self { home, key, organisation, belongs, ticket, presence, recovery, clock } = self;
+        let Self { home, key, organisation, belongs, ticket, presence, recovery, tell, clock } =
+            self;
         let secret = key.secret();
         let own_key = || DeviceKey::from_secret(&secret);
         let held = Arc::new(OnceLock::new());
@@ -239,6 +277,7 @@ impl Launch {
             organisation,
             store,
             ticket,
+            tell_joining: tell,
             presence,
             doorkeeper: Arc::new(doorkeeper),
             listen: if parts.relay_only { Vec::new() } else { parts.listen },

@@ -28,7 +28,7 @@ use crate::{
     event::StampedEvent,
     launch::{Launch, Parts},
     link::UdpBinder,
-    network::{self, Input, Publisher},
+    network::{self, Input, Publisher, TellJoining},
     platform::{Urgency, prefer_this_thread},
     reach::{
         names::{Dns, Names, Place},
@@ -51,6 +51,8 @@ pub struct NodeConfig {
     pub organisations: Vec<String>,
     /// Join this one, which is in front then.
     pub ticket: Option<Ticket>,
+    /// Told what comes of that ticket, line by line.
+    pub tell_joining: Option<TellJoining>,
     /// The name shown to others.
     pub name: String,
     /// Where own sound comes from.
@@ -99,7 +101,7 @@ impl Node {
             &config.organisations,
             config.ticket.as_ref(),
             &config.name,
-            config.recovery,
+            (config.recovery, config.tell_joining),
         )?;
         let first = Publisher::new(Clock);
         let (mut stations, mut receivers) = (Vec::new(), Vec::new());
@@ -276,7 +278,7 @@ fn launches(
     wanted: &[String],
     ticket: Option<&Ticket>,
     name: &str,
-    recovery: Option<DeviceId>,
+    (recovery, tell): (Option<DeviceId>, Option<TellJoining>),
 ) -> anyhow::Result<Vec<Launch>> {
     let home = Arc::new(home);
     let prepare = |organisation: Option<&str>, ticket| {
@@ -295,7 +297,7 @@ fn launches(
     let mut launches = Vec::new();
     if first {
         let launch = prepare(None, ticket.cloned())?;
-        launches.push(launch.with_recovery(recovery));
+        launches.push(launch.with_recovery(recovery).with_news(tell));
     }
     for id in organisations.into_iter().flatten() {
         launches.push(prepare(Some(&id.to_string()), None)?);

@@ -58,6 +58,8 @@ pub struct Snapshot {
     pub cpu_percent: f64,
     /// Members that were seen since the start, those connected first.
     pub peers: Vec<PeerView>,
+    /// How many others belong to the organisation, counted while none of them is here.
+    pub other_members: usize,
     /// Devices that were given the own key, this one included.
     pub roster: Vec<DeviceText>,
     /// Those of them who have not shown that they hold it, and may not hear.
@@ -278,21 +280,16 @@ pub enum TransmitMode {
 }
 
 /// What a ticket is to be good for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TicketRequest {
     /// How many devices may join by it; 0 is any number.
     pub uses: u8,
-    /// How long.
-    pub lasting: Duration,
+    /// How long; as is usual, and as the charter allows, where nothing is said.
+    pub lasting: Option<Duration>,
     /// The name of the role that they get, everywhere.
     pub role: Option<String>,
-}
-
-impl Default for TicketRequest {
-    /// Any number of devices, for a day, without a role.
-    fn default() -> Self {
-        Self { uses: 0, lasting: Duration::from_secs(24 * 60 * 60), role: None }
-    }
+    /// Whether it makes one machine another device of whoever asks, and nobody a member.
+    pub device: bool,
 }
 
 /// What a person or a program may ask of a running node.

@@ -521,7 +521,8 @@ impl<'a> World<'a> {
             None if self.tickets[door].is_some() => {
                 let (sender, receiver) = sync_channel(1);
                 let lasts = lasts.map_or(Duration::from_secs(3_600), Duration::from);
-                let request = TicketRequest { uses, lasting: lasts, role: None };
+                let request =
+                    TicketRequest { uses, lasting: Some(lasts), ..TicketRequest::default() };
                 self.seats[door].send(Input::Ticket(request, sender));
                 self.processes[first].asked = Some(receiver);
             }

@@ -17,5 +17,6 @@ mod relays;
 mod rights;
 mod roles;
 mod squad;
+mod tickets;
 mod trouble;
 mod wire;

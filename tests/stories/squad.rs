@@ -32,7 +32,7 @@ fn two_hear_each_other() {
 }
 
 /// The founder leaves; the others stay together, and one who has only the founder's ticket comes in
-/// through them.
+/// through those of them whom it names.
 #[test]
 fn founder_leaves_and_another_joins() {
     let scene = Scene::default();
@@ -44,12 +44,14 @@ fn founder_leaves_and_another_joins() {
     let mut wren = talk("Wren", "english").with(&["--peer", &peer]).start();
     let mut heron = talk("Heron", "french").with(&["--peer", &peer]).start();
     wren.is_among(&[&kestrel, &heron]);
+    kestrel.is_among(&[&wren, &heron]);
+    let ticket = kestrel.ticket();
     kestrel.ctl(&["quit"]);
     assert_eq!(kestrel.ended(), "quit");
     wren.is_among(&[&heron]);
     heron.is_among(&[&wren]);
 
-    let ibis = talk("Ibis", "russian").with(&["--peer", &wren.address().to_string()]);
+    let ibis = scene.talk("Ibis").transmit("ptt").speaking("russian").ticket(&ticket);
     let mut ibis = ibis.start();
     ibis.is_among(&[&wren, &heron]);
     take_turns(&[&wren, &heron, &ibis]);

@@ -19,6 +19,7 @@ mod drafts;
 mod edit;
 mod file;
 mod history;
+mod invites;
 mod names;
 mod overview;
 mod presets;
@@ -45,12 +46,12 @@ use serde_json::{Value, json};
 pub use devices::consent;
 pub use drafts::sign_with;
 pub use file::{InputFile, OutputFile};
+pub use invites::issue_ticket;
 pub use request::{
     ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, How, LiftRequest, NamedRequest,
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, Request, Right, RoleRequest,
     RootRequest, RuleRequest, SanctionRequest,
 };
-pub use roles::role_to_give;
 
 /// What commands need of whoever holds the charter: a stored one, or a running node.
 pub trait Host {

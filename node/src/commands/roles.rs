@@ -70,7 +70,7 @@ pub(super) fn role_name(name: &str) -> Result<String, CommandError> {
 }
 
 /// The role of this name, if whoever acts may have others join with it. [PROTO-4.8]
-pub fn role_to_give(host: &dyn Host, name: &str) -> Result<RoleId, CommandError> {
+pub(super) fn role_to_give(host: &dyn Host, name: &str) -> Result<RoleId, CommandError> {
     let view = View::new(host);
     let role = view.find_role(name)?;
     if role == MEMBER_ROLE {

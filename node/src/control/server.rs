@@ -232,10 +232,11 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
         Value::Null => Some(default),
         value => value.as_u64(),
     };
-    let usual = TicketRequest::default();
-    let uses = number("uses", usual.uses.into()).and_then(|uses| u8::try_from(uses).ok());
-    let expires = number("expires_secs", usual.lasting.as_secs())
-        .filter(|secs| (1..=LONGEST_EXPIRY_SECS).contains(secs));
+    let uses = number("uses", 0).and_then(|uses| u8::try_from(uses).ok());
+    let expires = match &request["expires_secs"] {
+        Value::Null => Some(None),
+        value => value.as_u64().filter(|it| (1..=LONGEST_EXPIRY_SECS).contains(it)).map(Some),
+    };
     let (Some(uses), Some(expires)) = (uses, expires) else {
         return failure(id, "uses are 0 to 255, expires_secs 1 to a year's");
     };
@@ -244,8 +245,13 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
         Value::String(role) => Some(role.clone()),
         _ => return failure(id, "a role is called by its name"),
     };
-    let lasting = Duration::from_secs(expires);
-    let ticket = match node.ticket(TicketRequest { uses, lasting, role }) {
+    let device = match &request["device"] {
+        Value::Null => false,
+        Value::Bool(device) => *device,
+        _ => return failure(id, "device is true or false"),
+    };
+    let lasting = expires.map(Duration::from_secs);
+    let ticket = match node.ticket(TicketRequest { uses, lasting, role, device }) {
         Ok(ticket) => ticket,
         Err(error) => return failure(id, &error),
     };

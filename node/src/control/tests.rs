@@ -74,6 +74,7 @@ impl Controlled for Fake {
             copies: 0,
             cpu_percent: 0.0,
             peers: vec![bob],
+            other_members: 0,
             roster: Vec::new(),
             unconfirmed: Vec::new(),
             router: None,
@@ -104,12 +105,12 @@ impl Controlled for Fake {
     }
 
     fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
-        let TicketRequest { uses, lasting, role } = request;
+        let TicketRequest { uses, lasting, role, .. } = request;
         if role.is_some_and(|role| role != "Pilot") {
             return Err("there is no role called so".to_owned());
         }
         let door = hark_keys::Door { device: device(1), addresses: Vec::new() };
-        let expires = UnixTime::from_secs(lasting.as_secs());
+        let expires = UnixTime::from_secs(lasting.map_or(24 * 60 * 60, |it| it.as_secs()));
         Ok(Ticket::issue(
             &DeviceKey::from_secret(&[1; 32]),
             OrganisationId::from_bytes([9; 32]),

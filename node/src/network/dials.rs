@@ -1,11 +1,15 @@
 //! A newcomer's way in.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use hark_keys::{Door, Timestamp};
-use hark_mesh::{Dial, Way, datagram::Knock, hello::Refusal};
+use hark_keys::{DeviceId, Door, Ticket, Timestamp};
+use hark_mesh::{AddressKind, Dial, Way, datagram::Knock, hello::Refusal};
 
-use super::Runner;
+use super::{Runner, TellJoining};
 
 impl Runner {
     /// Knocks at the doors of the ticket until one opens.
@@ -18,6 +22,23 @@ impl Runner {
             anyhow::bail!("{refusal}");
         }
         let hides = self.config.relay_only;
+        if let Some(tell) = &joining.report.tell {
+            let doorkeeper = &self.config.doorkeeper;
+            let progress = Progress {
+                waited: now.saturating_duration_since(joining.since),
+                hides,
+                peers: &self.config.peers,
+                discovered: &joining.discovered,
+                led: !self.links.visited().is_empty(),
+                answer: refusal.or(doorkeeper.last_hint()),
+                met_unnamed: doorkeeper.has_met_unnamed(),
+            };
+            for line in progress.lines(&joining.ticket) {
+                if joining.report.told.insert(line.clone()) {
+                    tell(&line);
+                }
+            }
+        }
         let patience = if refusal.is_some() { JOIN_REFUSED_TIMEOUT } else { JOIN_TIMEOUT };
         if now >= joining.since + patience {
             match refusal.or(self.config.doorkeeper.last_hint()) {
@@ -87,6 +108,93 @@ impl Runner {
     }
 }
 
+/// What a person who waits at the door is told, and was told.
+pub(super) struct Report {
+    tell: Option<TellJoining>,
+    told: BTreeSet<String>,
+}
+
+impl Report {
+    pub(super) fn new(tell: Option<TellJoining>) -> Self {
+        Self { tell, told: BTreeSet::new() }
+    }
+}
+
+/// How far a newcomer has come.
+struct Progress<'a> {
+    waited: Duration,
+    hides: bool,
+    peers: &'a [SocketAddr],
+    discovered: &'a BTreeMap<DeviceId, Vec<SocketAddr>>,
+    /// A relay of the ticket has answered.
+    led: bool,
+    /// What somebody has answered who does not let it in.
+    answer: Option<Refusal>,
+    met_unnamed: bool,
+}
+
+impl Progress<'_> {
+    /// All that is to be said of it, for a person; what was said before is not said again.
+    fn lines(&self, ticket: &Ticket) -> Vec<String> {
+        let mut lines = Vec::new();
+        let doors = ticket.doors.iter().filter(|_| !self.hides);
+        lines.extend(doors.clone().map(|door| match door.addresses.as_slice() {
+            [] => format!(
+                "the ticket has no address of {}: looking for it on this network",
+                who(ticket, door.device)
+            ),
+            some => format!("trying {} at {} …", who(ticket, door.device), listed(some)),
+        }));
+        lines.extend(ticket.relays.iter().map(|relay| {
+            format!("trying the relay …{} at {} …", relay.device.short(), listed(&relay.addresses))
+        }));
+        if !self.hides {
+            lines.extend(self.peers.iter().map(|peer| format!("trying {peer} …")));
+            let named =
+                ticket.doors.iter().filter_map(|door| self.discovered.get_key_value(&door.device));
+            lines.extend(named.map(|(device, at)| {
+                format!("{} is on this network, at {}", who(ticket, *device), listed(at))
+            }));
+        }
+        if self.led {
+            lines.push("a relay answers, and knocks at the ticket's devices".to_owned());
+        }
+        lines.extend(self.answer.map(|answer| format!("the answer is: {answer}")));
+        let silent = self.answer.is_none() && !self.led;
+        if self.met_unnamed && silent {
+            lines.push("somebody answers whom the ticket does not name".to_owned());
+        } else if silent && self.waited >= SILENCE_TOLD_AFTER {
+            let mut places = doors.flat_map(|door| &door.addresses);
+            let near = |it: &SocketAddr| AddressKind::of(it.ip()) != AddressKind::Public;
+            let hint = if ticket.relays.is_empty() && places.all(near) {
+                "The ticket leads there from the same network alone: for other places one is \
+                 needed that `hark invite` prints while `hark talk` runs there"
+            } else {
+                "Does a firewall keep UDP out? `hark doctor` looks from this side"
+            };
+            lines.push(format!(
+                "nobody answers after {} s: does `hark talk` run there? {hint}. Trying on until {} s",
+                SILENCE_TOLD_AFTER.as_secs(),
+                JOIN_TIMEOUT.as_secs()
+            ));
+        }
+        lines
+    }
+}
+
+/// Whose device it is, as far as the ticket says.
+fn who(ticket: &Ticket, device: DeviceId) -> String {
+    if device == ticket.invite().issuer && !ticket.issued_by.is_empty() {
+        format!("{}'s device", ticket.issued_by)
+    } else {
+        format!("the device …{}", device.short())
+    }
+}
+
+fn listed(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Whether another door would say the same, where one has said so that the ticket names. Not of an
 /// expired ticket: by this device's clock it is
 /// good, so that door's clock may be wrong.
@@ -106,3 +214,60 @@ const LED_AFTER: Duration = Duration::from_millis(300);
 
 /// One that was refused at a door of its ticket gives the other doors this long.
 const JOIN_REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A person who waits is told by then what may be wrong.
+const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, OrganisationId, SeededRandom, Terms, UnixTime};
+
+    use super::*;
+
+    fn ticket(addresses: &[&str], relays: &[&str]) -> Ticket {
+        let key = DeviceKey::from_secret(&[1; 32]);
+        let at = |texts: &[&str]| texts.iter().map(|it| it.parse().expect("an address")).collect();
+        let doors = vec![Door { device: key.id(), addresses: at(addresses) }];
+        let terms = Terms { expires: UnixTime::from_secs(9), uses: 0, role: None };
+        let (organisation, random) = (OrganisationId::from_bytes([9; 32]), SeededRandom::new(1));
+        let ticket = Ticket::issue(&key, organisation, "Squad", terms, doors, &random);
+        let relay = DeviceKey::from_secret(&[2; 32]).id();
+        let relays = relays.iter().map(|it| Door { device: relay, addresses: at(&[it]) });
+        ticket.led_by(relays).issued_by("Sable")
+    }
+
+    fn told(ticket: &Ticket, seconds: u64, answer: Option<Refusal>) -> String {
+        let progress = Progress {
+            waited: Duration::from_secs(seconds),
+            hides: false,
+            peers: &[],
+            discovered: &BTreeMap::new(),
+            led: false,
+            answer,
+            met_unnamed: false,
+        };
+        progress.lines(ticket).join("\n")
+    }
+
+    #[test]
+    fn joining_was_silent_for_twenty_seconds() {
+        let outside = ticket(&["192.0.2.1:7300"], &["192.0.2.9:7301"]);
+        let at_once = told(&outside, 0, None);
+        assert!(at_once.contains("trying Sable's device at 192.0.2.1:7300 …"), "{at_once}");
+        assert!(at_once.contains(" at 192.0.2.9:7301 …"), "{at_once}");
+        assert!(!at_once.contains("nobody answers"), "{at_once}");
+        let later = told(&outside, 5, None);
+        assert!(
+            later.contains("nobody answers after 5 s") && later.contains("firewall"),
+            "{later}"
+        );
+        // Whoever answers is not silent.
+        let answered = told(&outside, 5, Some(Refusal::TicketUsedUp));
+        assert!(answered.contains("the answer is: ") && !answered.contains("nobody"), "{answered}");
+
+        let inside = told(&ticket(&["192.168.1.5:7300"], &[]), 5, None);
+        assert!(inside.contains("from the same network alone"), "{inside}");
+        let nowhere = told(&ticket(&[], &[]), 0, None);
+        assert!(nowhere.contains("no address of Sable's device"), "{nowhere}");
+    }
+}

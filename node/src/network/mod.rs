@@ -82,6 +82,9 @@ pub type StartVoice = Box<
 /// Keeps an organisation that a ticket has led to.
 pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> anyhow::Result<OrganisationStore> + Send>;
 
+/// Told, line by line and for a person, what comes of joining by a ticket.
+pub type TellJoining = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Does work that waits for the disk, or takes long, away from the thread that decides, in the order
 /// in which it comes.
 pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
@@ -149,6 +152,8 @@ pub struct RunnerConfig {
     pub store: Option<OrganisationStore>,
     /// What leads there otherwise, with what is to be done then.
     pub ticket: Option<(Ticket, KeepAdmitted)>,
+    /// Told what comes of the ticket.
+    pub tell_joining: Option<TellJoining>,
     /// What this device says of itself.
     pub presence: Presence,
     /// Decides about Hellos.
@@ -249,6 +254,7 @@ struct Joining {
     next_dial: Timestamp,
     since: Timestamp,
     discovered: BTreeMap<DeviceId, Vec<SocketAddr>>,
+    report: dials::Report,
 }
 
 impl Runner {
@@ -273,9 +279,12 @@ impl Runner {
         })?;
         let last_port = config.store.as_ref().and_then(OrganisationStore::port);
         for address in config.listen {
-            wires.listen(address, last_port).map_err(|reason| {
+            let taken = wires.listen(address, last_port).map_err(|reason| {
                 anyhow::anyhow!("cannot listen on {address}: {reason}: choose another --listen")
             })?;
+            if let Some(port) = taken {
+                config.publisher.publish(Event::PortTaken { port });
+            }
         }
         for address in config.listen_if_possible {
             if let Err(error) = wires.listen(address, last_port) {
@@ -288,6 +297,7 @@ impl Runner {
             next_dial: now,
             since: now,
             discovered: BTreeMap::new(),
+            report: dials::Report::new(config.tell_joining),
         });
         let router = config
             .port_mapping
@@ -380,6 +390,10 @@ impl Runner {
             self.add_devices(now);
             self.carry_out(now);
             if self.removed {
+                if self.has_retired_itself() {
+                    // Nobody else says it.
+                    self.wires.finish().await;
+                }
                 self.leave().await;
                 anyhow::bail!(self.farewell());
             }

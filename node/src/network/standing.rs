@@ -50,6 +50,13 @@ impl Runner {
         }
     }
 
+    /// Whether this device has said itself that it does not belong any more.
+    pub(super) fn has_retired_itself(&self) -> bool {
+        let (Some(squad), device) = (&self.squad, self.config.key.id()) else { return false };
+        let ending = squad.charter().ending(own_member(squad), device);
+        ending == Some(Ending::Retired(Some(device)))
+    }
+
     /// Why this device does not belong any more, in one line.
     pub(super) fn farewell(&self) -> String {
         let organisation = self.view.organisation_name();

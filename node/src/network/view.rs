@@ -32,6 +32,7 @@ pub(super) struct View {
     organisation: Option<(OrganisationId, String)>,
     version: u32,
     heads: Vec<String>,
+    other_members: usize,
     muted: bool,
     deafened: bool,
     troubles: BTreeMap<Direction, String>,
@@ -136,6 +137,7 @@ impl View {
             labels: Labels::default(),
             verified: Verified::default(),
             relays: BTreeMap::new(),
+            other_members: 0,
             cpu_percent: 0.0,
             cpu_measured: None,
         }
@@ -355,9 +357,9 @@ impl View {
         radio: &Radio,
         links: &[Arc<Link>],
         voice: &VoiceStatistics,
-        measure_cpu: bool,
+        second: bool,
     ) -> Snapshot {
-        if measure_cpu {
+        if second {
             self.measure_cpu(now);
             self.label(squad);
         }
@@ -408,6 +410,11 @@ impl View {
             })
             .collect();
         peers.sort_by_key(|peer| !peer.reachable);
+        if second && !peers.iter().any(|peer| peer.reachable) {
+            let (charter, own) = (squad.charter(), squad.member());
+            let others = charter.members().filter(|it| Some(*it) != own);
+            self.other_members = others.filter(|it| !charter.devices_of(*it).is_empty()).count();
+        }
         Snapshot {
             device: DeviceText(self.device),
             name: self.name.clone(),
@@ -434,6 +441,7 @@ impl View {
             copies: voice.own.copies,
             cpu_percent: self.cpu_percent,
             peers,
+            other_members: self.other_members,
             roster: self.roster.clone(),
             unconfirmed: self.unconfirmed.clone(),
             router: None,

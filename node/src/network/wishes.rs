@@ -1,16 +1,10 @@
 //! What a person or a program wants of a running node.
 
-use std::time::Duration;
-
-use hark_keys::{RoleId, Terms, Ticket, Timestamp};
-use hark_mesh::squad::Squad;
+use hark_keys::{Door, Ticket, Timestamp};
 
 use super::{Runner, host::Live, moves};
 use crate::{
-    admission::relays_of,
     commands::{self, Answer, Request},
-    link::Link,
-    random::SystemRandom,
     snapshot::{Command, TicketRequest},
     voice::VoiceCommand,
 };
@@ -94,38 +88,12 @@ impl Runner {
             return Err("the node is starting: ask again in a moment".to_owned());
         };
         let host = Live { now, squad, store, key: &self.config.key };
-        let role = request.role.as_deref().map(|role| commands::role_to_give(&host, role));
-        let role = role.transpose().map_err(|error| error.to_string())?;
-        Ok(self.issue_ticket(request.uses, request.lasting, role))
-    }
-
-    /// An invite by this device, with those who can admit, this device first.
-    fn issue_ticket(&self, uses: u8, lasting: Duration, role: Option<RoleId>) -> Ticket {
-        let own = hark_keys::Door {
-            device: self.config.key.id(),
-            addresses: self.wires.own_addresses().into_iter().take(6).collect(),
-        };
+        let own = self.wires.own_addresses();
         let others = self.links.all();
-        let charter = self.squad.as_ref().map(Squad::charter);
-        let gives = |link: &Link| {
-            let Some(member) = link.hello().member else { return false };
-            let may = |role| charter.is_some_and(|it| it.may_give(member, role).is_ok());
-            role.is_none_or(may)
-        };
-        let others = others.iter().filter(|link| uses == 0 && gives(link));
-        let others = others.map(|link| hark_keys::Door {
-            device: link.device(),
-            addresses: link.hello().addresses.iter().copied().take(3).collect(),
-        });
-        let doors = std::iter::once(own).chain(others).take(3).collect();
-        let ticket = Ticket::issue(
-            &self.config.key,
-            self.view.organisation(),
-            self.view.organisation_name(),
-            Terms { expires: self.config.clock.unix() + lasting, uses, role },
-            doors,
-            &SystemRandom,
-        );
-        ticket.led_by(charter.into_iter().flat_map(|charter| relays_of(charter)))
+        let others = others
+            .iter()
+            .map(|link| Door { device: link.device(), addresses: link.hello().addresses.to_vec() });
+        let ticket = commands::issue_ticket(&host, self.config.clock.unix(), request, own, others);
+        ticket.map_err(|error| error.to_string())
     }
 }

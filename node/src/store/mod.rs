@@ -15,6 +15,7 @@
 //!                         profiles.toml what the person hears and talks to, for the person to read
 //!                         port         the port that was listened on last
 //!                         uses         devices admitted by limited tickets
+//!                         recovery.key the member's recovery key, until its words are on paper
 //!                         lock         held by the process that runs this organisation
 //!                         control.json where the running node's local API is
 //! ```
@@ -33,7 +34,8 @@ use std::{
 };
 
 use hark_keys::{
-    DeviceId, DeviceKey, KeyFileError, MemberId, OrganisationId, Random, decode, encode, keystore,
+    DeviceId, DeviceKey, KeyFileError, MemberId, OrganisationId, Random, RecoverySecret, decode,
+    encode, keystore,
 };
 use hark_mesh::charter::Charter;
 use zeroize::Zeroizing;
@@ -171,9 +173,15 @@ impl Home {
     pub fn choose(&self, name: Option<&str>) -> Result<Option<OrganisationStore>, StoreError> {
         let mut all = self.organisations()?;
         if let Some(wanted) = name {
-            all.retain(|store| {
-                store.charter().name() == wanted || store.id().to_string().starts_with(wanted)
-            });
+            let is_meant = |store: &OrganisationStore| {
+                let (name, id) = (store.charter().name(), store.id().to_string());
+                // As a list of several names them: the name, and how the id begins.
+                let rest = wanted.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '));
+                name == wanted
+                    || id.starts_with(wanted)
+                    || rest.is_some_and(|rest| rest.len() >= 4 && id.starts_with(rest))
+            };
+            all.retain(is_meant);
             if all.is_empty() {
                 return Err(StoreError::UnknownOrganisation(wanted.to_owned()));
             }
@@ -298,6 +306,55 @@ impl Home {
         Ok(all)
     }
 
+    /// Keeps the recovery key of this device's member until its words are on paper, protected like the
+    /// device's own key.
+    pub fn keep_recovery(
+        &self,
+        store: &OrganisationStore,
+        secret: &RecoverySecret,
+        random: &dyn Random,
+    ) -> Result<(), StoreError> {
+        let key = DeviceKey::from_secret(secret.as_bytes());
+        let device = self.files.read_text(&store.key_path())?.unwrap_or_default();
+        let path = store.recovery_path();
+        let needed = KeyFileError::PassphraseNeeded;
+        let missing = || StoreError::Key { path: path.clone(), error: needed };
+        let passphrase = match keystore::is_protected(&device) {
+            true => Some(Zeroizing::new((self.passphrase)().ok_or_else(missing)?)),
+            false => None,
+        };
+        let text = keystore::encode(&key, passphrase.as_ref().map(|it| it.as_str()), random);
+        Ok(self.files.write(&path, text.as_bytes())?)
+    }
+
+    /// The recovery key of this device's member, while it is kept here.
+    pub fn recovery(
+        &self,
+        store: &OrganisationStore,
+    ) -> Result<Option<RecoverySecret>, StoreError> {
+        let key = self.read_key(&store.recovery_path())?;
+        Ok(key.map(|key| RecoverySecret::from_bytes(*key.secret())))
+    }
+
+    /// Keeps the recovery key no more.
+    pub fn forget_recovery(&self, store: &OrganisationStore) -> Result<(), StoreError> {
+        Ok(self.files.remove(&store.recovery_path())?)
+    }
+
+    /// Removes an organisation from this device, its identity there included. Nothing brings the
+    /// identity back.
+    pub fn forget(&self, store: &OrganisationStore) -> Result<(), StoreError> {
+        let _lock = store.lock()?;
+        // The charter first: without it the folder is no organisation's.
+        for name in FILES {
+            match self.files.remove(&store.folder().join(name)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
+        Ok(())
+    }
+
     /// Who this device is to people outside any organisation: in the only one, or the next.
     pub fn device(&self, random: &dyn Random) -> Result<DeviceId, StoreError> {
         match self.organisations()?.first() {
@@ -320,6 +377,7 @@ impl Home {
     fn key_paths(&self) -> Result<Vec<PathBuf>, StoreError> {
         let folders = self.organisations()?;
         let mut paths: Vec<_> = folders.iter().map(OrganisationStore::key_path).collect();
+        paths.extend(folders.iter().map(OrganisationStore::recovery_path));
         paths.push(self.next_key_path());
         Ok(paths)
     }
@@ -338,6 +396,23 @@ impl Home {
 }
 
 const VERSION: &str = "hark home 2";
+
+/// What an organisation's folder may hold.
+const FILES: [&str; 13] = [
+    "charter",
+    "device.key",
+    "recovery.key",
+    "member",
+    "members",
+    "names",
+    "profiles.toml",
+    "port",
+    "volunteer",
+    "root-signed",
+    "generations",
+    "uses",
+    "control.json",
+];
 
 /// Of a home from before there were charters.
 const EARLIER: &str = "hark home 1";

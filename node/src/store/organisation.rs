@@ -227,6 +227,11 @@ impl OrganisationStore {
         self.folder.join("device.key")
     }
 
+    /// Where its member's recovery key is, until the words are on paper.
+    pub(super) fn recovery_path(&self) -> PathBuf {
+        self.folder.join("recovery.key")
+    }
+
     fn control_path(&self) -> PathBuf {
         self.folder.join("control.json")
     }

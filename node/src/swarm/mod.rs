@@ -137,21 +137,22 @@ impl Wires {
         })
     }
 
-    /// Listens on `address`; where its port is 0, on `last_port` if that is free. Fails with what
-    /// the system says.
+    /// Listens on `address`; where its port is 0, on `last_port` if that is free, and returns that one
+    /// if it is not. Fails with what the system says.
     pub fn listen(
         &mut self,
         address: SocketAddr,
         last_port: Option<u16>,
-    ) -> Result<(), anyhow::Error> {
+    ) -> Result<Option<u16>, anyhow::Error> {
         // Others remember the port of the last run, and routers may be set to it.
-        if let Some(port) = last_port.filter(|_| address.port() == 0)
+        let last_port = last_port.filter(|_| address.port() == 0);
+        if let Some(port) = last_port
             && self.swarm.listen_on(multiaddr_of(SocketAddr::new(address.ip(), port))).is_ok()
         {
-            return Ok(());
+            return Ok(None);
         }
         match self.swarm.listen_on(multiaddr_of(address)) {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(last_port),
             Err(error) => Err(anyhow::Error::msg(deepest(&error))),
         }
     }
@@ -238,12 +239,22 @@ impl Wires {
     pub async fn leave(&mut self) {
         self.links.leave();
         // What is still queued leaves with the next turns of the sockets.
-        let goodbye = async {
+        self.turn(GOODBYE).await;
+    }
+
+    /// Lets others hear what was just said to them, before this node leaves.
+    pub async fn finish(&mut self) {
+        self.turn(LAST_WORDS).await;
+    }
+
+    /// Sends and takes in for so long; what comes in is for nobody any more.
+    async fn turn(&mut self, span: Duration) {
+        let turning = async {
             loop {
                 let _ = self.swarm.select_next_some().await;
             }
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let _ = tokio::time::timeout(span, turning).await;
     }
 
     /// All addresses that we listen on.
@@ -471,6 +482,9 @@ fn deepest(error: &dyn std::error::Error) -> String {
 
 /// Links end by their own rules, not by libp2p's idea of idleness.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// How long the last words may take: some round trips to the other side of the world.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(100);

@@ -3,11 +3,13 @@
 mod stopped;
 
 use anyhow::{Context, ensure};
-use hark_keys::{RecoverySecret, RoleId};
+use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
+    clock::Clock,
     commands::{self, Answer, DeviceRequest, InputFile, Request, RootRequest},
     control::{Client, ControlError},
     random::SystemRandom,
+    snapshot::TicketRequest,
     store::{Home, OrganisationStore},
 };
 use serde_json::json;
@@ -15,6 +17,7 @@ use serde_json::json;
 use self::stopped::Stopped;
 use crate::{
     HomeArguments,
+    addresses::settle_addresses,
     person::{choose, open_home, say, say_json},
 };
 
@@ -68,7 +71,11 @@ pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
 }
 
 /// By the running node, which everybody hears of at once, or on what is stored.
-fn carry_out(home: &Home, store: &OrganisationStore, request: Request) -> anyhow::Result<Answer> {
+pub(crate) fn carry_out(
+    home: &Home,
+    store: &OrganisationStore,
+    request: Request,
+) -> anyhow::Result<Answer> {
     if let Some(description) = store.control()? {
         match Client::connect(&description) {
             Ok(mut client) => {
@@ -82,13 +89,16 @@ fn carry_out(home: &Home, store: &OrganisationStore, request: Request) -> anyhow
     Ok(commands::execute(&mut Stopped::open(home, store)?, request)?)
 }
 
-/// The role of this name, if this device's member may have others join with it.
-pub(crate) fn role_to_give(
+/// A ticket by what is stored: it leads where the members were reached last, and here.
+pub(crate) fn stored_ticket(
     home: &Home,
     store: &OrganisationStore,
-    role: &str,
-) -> anyhow::Result<RoleId> {
-    Ok(commands::role_to_give(&Stopped::open(home, store)?, role)?)
+    request: &TicketRequest,
+) -> anyhow::Result<Ticket> {
+    let host = Stopped::open(home, store)?;
+    let own = host.addresses(commands::Host::key(&host).id());
+    let own = if own.is_empty() { settle_addresses(store)? } else { own };
+    Ok(commands::issue_ticket(&host, Clock.unix(), request, own, host.doors())?)
 }
 
 fn sign_by_recovery_key(file: &InputFile) -> anyhow::Result<Answer> {

@@ -3,19 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use hark_keys::Ticket;
-use hark_node::{
-    admission::relays_of,
-    clock::Clock,
-    duration,
-    random::SystemRandom,
-    store::{Home, OrganisationStore},
-};
+use hark_node::{duration, snapshot::TicketRequest};
 use serde_json::json;
 
 use crate::{
     HomeArguments,
-    membership::ask_running,
+    membership::{ask_running, check_lasting},
     person::{choose, open_home, say, say_json},
 };
 
@@ -38,17 +31,20 @@ enum DeviceCommand {
     /// Print a ticket by which one further machine joins as you, with your roles
     Invite {
         /// How long it is good for
-        #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "15m")]
-        expires: Duration,
+        /// [default: 15m, or less where the charter's policy says so]
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+        expires: Option<Duration>,
     },
 }
 
 pub(crate) fn run(arguments: DeviceArguments) -> anyhow::Result<()> {
     let DeviceCommand::Invite { expires } = arguments.command;
-    anyhow::ensure!(expires >= Duration::from_secs(1), "a ticket lasts at least 1s");
+    check_lasting(expires)?;
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;
-    let ticket = issue(&home, &store, expires)?;
+    let request = TicketRequest { lasting: expires, device: true, ..TicketRequest::default() };
+    let ticket = ask_running(&store, &request)?
+        .context("this device lets the other one in: start `hark talk` here first")?;
     if arguments.json {
         say_json(&json!({
             "ticket": ticket.to_string(),
@@ -62,37 +58,4 @@ pub(crate) fn run(arguments: DeviceArguments) -> anyhow::Result<()> {
         say(&format!("hark join {ticket}"));
     }
     Ok(())
-}
-
-fn issue(home: &Home, store: &OrganisationStore, expires: Duration) -> anyhow::Result<Ticket> {
-    let (key, charter, member) = (home.key(store)?, store.charter(), store.member());
-    let devices = charter.devices_of(member);
-    anyhow::ensure!(
-        devices.contains(&key.id()),
-        "this device does not belong to {} any more",
-        charter.name()
-    );
-    anyhow::ensure!(
-        devices.len() < hark_mesh::charter::DEVICES_MAX,
-        "you have {} devices, which is the most: `hark charter device retire` ends one",
-        devices.len()
-    );
-    let running = ask_running(store, 1, expires, None)?
-        .context("this device lets the other one in: start `hark talk` here first")?;
-    // It knows where it can be reached.
-    let addresses = running
-        .doors
-        .into_iter()
-        .filter(|door| door.device == key.id())
-        .flat_map(|door| door.addresses);
-    let ticket = Ticket::for_device(
-        &key,
-        store.id(),
-        charter.name(),
-        Clock.unix() + expires,
-        member,
-        addresses.collect(),
-        &SystemRandom,
-    );
-    Ok(ticket.led_by(relays_of(charter)))
 }

@@ -1,10 +1,12 @@
 //! The program `hark`: a thin shell around a node.
 
+mod addresses;
 mod charter;
 mod ctl;
 mod demo;
 mod device;
 mod doctor;
+mod leaving;
 mod manual;
 mod membership;
 mod person;
@@ -13,6 +15,7 @@ mod relay;
 mod screen;
 mod stop;
 mod talk;
+mod ticket;
 mod verify;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
@@ -44,6 +47,14 @@ enum Command {
     Device(device::DeviceArguments),
     /// Be yourself again on a new machine, by the 24 words of your recovery key
     Recover(recover::RecoverArguments),
+    /// The 24 words that bring your membership back, where they were not printed yet
+    Recovery(recover::RecoveryArguments),
+    /// What a ticket says
+    Ticket(ticket::TicketArguments),
+    /// End your own membership, and remove the organisation from this device
+    Leave(leaving::LeaveArguments),
+    /// Remove an organisation from this device; others are not told
+    Forget(leaving::ForgetArguments),
     /// Talk until stopped; join first if a ticket is given
     Talk(talk::TalkArguments),
     /// Steer a running node
@@ -85,6 +96,10 @@ fn main() -> ExitCode {
         Command::Join(arguments) => membership::join(arguments),
         Command::Device(arguments) => device::run(arguments),
         Command::Recover(arguments) => recover::run(arguments),
+        Command::Recovery(arguments) => recover::words(arguments),
+        Command::Ticket(arguments) => ticket::run(arguments),
+        Command::Leave(arguments) => leaving::leave(arguments),
+        Command::Forget(arguments) => leaving::forget(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
         Command::Verify(arguments) => verify::run(&arguments),

@@ -1,19 +1,18 @@
 //! Who this device is, and to what it belongs: `id`, `new`, `invite`, `join`.
 
 use std::{
+    io::IsTerminal,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use hark_keys::{
-    DeviceId, Door, MemberId, OrganisationId, RecoverySecret, RoleId, Signed, Terms, Ticket,
-    device_words,
+    DeviceId, MemberId, OrganisationId, RecoverySecret, RoleId, Signed, Ticket, device_words,
 };
-use hark_mesh::{Directory, clean_name};
+use hark_mesh::{AddressKind, Directory};
 use hark_node::{
     admission::relays_of,
-    clock::Clock,
     commands::{Request, RoleRequest},
     control::{Client, ControlError},
     device::{InputSpec, OutputSpec},
@@ -28,11 +27,12 @@ use serde_json::json;
 
 use crate::{
     HomeArguments,
-    charter::role_to_give,
+    charter::stored_ticket,
     person::{
-        ask_passphrase, choose, home_path, open_home, parse_ticket, say, say_json, shown_name,
-        words,
+        ask_passphrase, choose, fitting_name, home_path, open_home, read_ticket, say, say_json,
+        shown_name, tell_joining, words,
     },
+    ticket::qr_code,
 };
 
 #[derive(clap::Args)]
@@ -50,14 +50,15 @@ pub(crate) struct IdArguments {
 pub(crate) fn id(arguments: IdArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let device = home.device(&SystemRandom)?;
-    if arguments.protect {
-        let passphrase = new_passphrase()?;
-        home.protect(Some(passphrase.as_str()).filter(|text| !text.is_empty()), &SystemRandom)?;
-    }
     let mut organisations = Vec::new();
     for store in home.organisations()? {
         let device = home.key(&store)?.id();
         organisations.push((store.charter().name().to_owned(), store.id(), device));
+    }
+    // Last: what opens the keys so far opens them no more.
+    if arguments.protect {
+        let passphrase = new_passphrase()?;
+        home.protect(Some(passphrase.as_str()).filter(|text| !text.is_empty()), &SystemRandom)?;
     }
     if arguments.json {
         let organisations: Vec<_> = organisations
@@ -111,14 +112,12 @@ pub(crate) struct NewArguments {
 }
 
 pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        !clean_name(&arguments.name).is_empty(),
-        "an organisation's name needs at least one letter"
-    );
+    let name = fitting_name("an organisation's name", &arguments.name)?;
     let home = open_home(&arguments.home)?;
     let recovery = RecoverySecret::generate(&SystemRandom);
-    let store = found(&home, &arguments.name, Some(recovery.key().id()))?;
-    let ticket = issue(&home, &store, 0, TicketRequest::default().lasting, None)?;
+    let store = found(&home, &name, Some(recovery.key().id()))?;
+    let ticket = stored_ticket(&home, &store, &TicketRequest::default())?;
+    let ticket = ticket.issued_by(&shown_name(None, &home, None)?);
     if arguments.json {
         say_json(&json!({
             "org": store.id().to_string(),
@@ -129,17 +128,24 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
         }));
     } else {
         say(&format!("founded {} ({})", store.charter().name(), store.id().short()));
-        say("start `hark talk`, then others join within 24 h by:");
+        say("start `hark talk`, which lets others in; they join within 24 h by:");
         say(&format!("hark talk {ticket}"));
-        say_recovery(&recovery, "the organisation");
+        let addresses: Vec<_> = ticket.doors.iter().flat_map(|door| &door.addresses).collect();
+        let is_public = |it: &&SocketAddr| AddressKind::of(it.ip()) == AddressKind::Public;
+        if !addresses.iter().any(is_public) {
+            say("This ticket leads here from this machine's own network. For those elsewhere ask \
+                 `hark invite` for one while `hark talk` runs: it knows the address outside.");
+        }
+        say_recovery(&recovery, "the organisation", true);
     }
     Ok(())
 }
 
-/// The printed key is shown once and kept nowhere.
-fn say_recovery(recovery: &RecoverySecret, what: &str) {
+/// The words of a recovery key, which is `gone` from this device, or kept until they are on paper.
+pub(crate) fn say_recovery(recovery: &RecoverySecret, what: &str, gone: bool) {
     say(&format!("\nWrite these 24 words down: should this device be lost, they restore {what}."));
-    say("They are not kept on this device, and whoever has them can act for you.\n");
+    let kept = if gone { "not kept on this device" } else { "on this device still" };
+    say(&format!("They are {kept}, and whoever has them can act for you.\n"));
     let words = recovery.to_string();
     let words: Vec<_> = words.split(' ').collect();
     for line in words.chunks(6) {
@@ -158,9 +164,12 @@ pub(crate) struct InviteArguments {
     /// How many devices may join by it; 0 is any number
     #[arg(long, value_name = "N", default_value_t = 0)]
     uses: u8,
-    /// How long it is good for
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "24h")]
-    expires: Duration,
+    /// How long it is good for [default: 24h, or less where the charter's policy says so]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    expires: Option<Duration>,
+    /// Show it as a QR code, too, for whoever sits beside you
+    #[arg(long, conflicts_with = "json")]
+    qr: bool,
     #[command(flatten)]
     home: HomeArguments,
     /// Print JSON
@@ -169,17 +178,15 @@ pub(crate) struct InviteArguments {
 }
 
 pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
-    anyhow::ensure!(arguments.expires >= Duration::from_secs(1), "a ticket lasts at least 1s");
+    check_lasting(arguments.expires)?;
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;
+    let InviteArguments { uses, expires: lasting, role, qr, .. } = arguments;
+    let request = TicketRequest { uses, lasting, role, device: false };
     // A running node knows best where it can be reached.
-    let InviteArguments { uses, expires, role, .. } = &arguments;
-    let ticket = match ask_running(&store, *uses, *expires, role.as_deref())? {
+    let ticket = match ask_running(&store, &request)? {
         Some(ticket) => ticket,
-        None => {
-            let role = role.as_deref().map(|role| role_to_give(&home, &store, role)).transpose()?;
-            issue(&home, &store, *uses, *expires, role)?
-        }
+        None => stored_ticket(&home, &store, &request)?,
     };
     if arguments.json {
         say_json(&json!({
@@ -191,15 +198,17 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     } else {
         say(&ticket.to_string());
     }
+    if qr {
+        let colours = std::io::stdout().is_terminal();
+        say(&format!("\n{}", qr_code(&ticket, colours)?));
+    }
     Ok(())
 }
 
 /// A ticket of the node that runs; none if none does.
 pub(crate) fn ask_running(
     store: &OrganisationStore,
-    uses: u8,
-    expires: Duration,
-    role: Option<&str>,
+    request: &TicketRequest,
 ) -> anyhow::Result<Option<Ticket>> {
     let Some(description) = store.control()? else { return Ok(None) };
     let mut client = match Client::connect(&description) {
@@ -207,55 +216,31 @@ pub(crate) fn ask_running(
         Err(ControlError::NotRunning) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let expires = expires.as_secs();
-    let request = json!({"command": "invite", "uses": uses, "expires_secs": expires, "role": role});
-    let answer = client.request(request)?;
+    let TicketRequest { uses, lasting, role, device } = request;
+    let expires = lasting.map(|lasting| lasting.as_secs());
+    let answer = client.request(json!({
+        "command": "invite",
+        "uses": uses,
+        "expires_secs": expires,
+        "role": role,
+        "device": device,
+    }))?;
     let ticket = answer["ticket"].as_str().unwrap_or_default();
     Ok(Some(ticket.parse()?))
 }
 
-/// A ticket by the store alone, with the addresses that were good when the node last ran.
-fn issue(
-    home: &Home,
-    store: &OrganisationStore,
-    uses: u8,
-    expires: Duration,
-    role: Option<RoleId>,
-) -> anyhow::Result<Ticket> {
-    let key = home.key(store)?;
-    let members = Directory::restore(store.charter(), &store.members()?);
-    let addresses = |device| -> Vec<SocketAddr> {
-        let record = members.record(device);
-        record.map(|record| record.addresses.to_vec()).unwrap_or_default()
-    };
-    let own = Door { device: key.id(), addresses: bounded(addresses(key.id()), OWN_ADDRESSES) };
-    let charter = store.charter();
-    let gives = |device| match (role, charter.owner(device)) {
-        (None, _) => true,
-        (Some(role), Some(member)) => charter.may_give(member, role).is_ok(),
-        (Some(_), None) => false,
-    };
-    // A ticket with a number of uses is redeemed only where they are counted: here.
-    let others = members.records().map(|record| record.unverified().device);
-    let others = others
-        .filter(|device| uses == 0 && gives(*device))
-        .map(|device| Door { device, addresses: bounded(addresses(device), OTHERS_ADDRESSES) });
-    let others = others.filter(|door| door.device != key.id() && !door.addresses.is_empty());
-    let doors = std::iter::once(own).chain(others).take(DOORS).collect();
-    let terms = Terms { expires: Clock.unix() + expires, uses, role };
-    let ticket = Ticket::issue(&key, store.id(), charter.name(), terms, doors, &SystemRandom);
-    Ok(ticket.led_by(relays_of(charter)))
-}
-
-fn bounded(mut addresses: Vec<SocketAddr>, limit: usize) -> Vec<SocketAddr> {
-    addresses.truncate(limit);
-    addresses
+/// Refuses a span in which nobody could use a ticket.
+pub(crate) fn check_lasting(lasting: Option<Duration>) -> anyhow::Result<()> {
+    let too_short = lasting.is_some_and(|lasting| lasting < Duration::from_secs(1));
+    anyhow::ensure!(!too_short, "a ticket lasts at least 1s");
+    Ok(())
 }
 
 #[derive(clap::Args)]
 pub(crate) struct JoinArguments {
-    /// The invite
-    ticket: String,
+    /// The invite, a file that holds it, or - for standard input
+    #[arg(required = true)]
+    ticket: Vec<String>,
     #[command(flatten)]
     home: HomeArguments,
     /// The name shown to others, from now on
@@ -270,7 +255,7 @@ pub(crate) struct JoinArguments {
 }
 
 pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
-    let ticket = parse_ticket(&arguments.ticket)?;
+    let ticket = read_ticket(&arguments.ticket)?;
     let home = open_home(&arguments.home)?;
     let (organisation, promised) = (ticket.invite().organisation, ticket.invite().role);
     let as_device_of = ticket.invite().member;
@@ -321,7 +306,7 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             say("the ticket's role has not come yet: `hark charter role list` says once it has");
         }
         if newcomer {
-            say_recovery(&recovery, "your membership");
+            say_recovery(&recovery, "your membership", true);
         }
     }
     Ok(())
@@ -339,30 +324,42 @@ pub(crate) fn come_in(
     mut is_ready: impl FnMut(&Node) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let node = Node::start(NodeConfig {
-        home: home_path(arguments)?,
-        passphrase: ask_passphrase(),
-        organisations: Vec::new(),
+        name: shown_name(name, home, Some(&ticket))?,
         ticket: Some(ticket),
-        name: shown_name(name, home)?,
-        input: InputSpec::Silence,
-        output: OutputSpec::Null,
-        listen: Vec::new(),
-        peers: Vec::new(),
-        mdns: true,
         relay_only,
-        port_mapping: false,
-        transmit: Some(TransmitMode::Ptt),
-        profile: None,
-        channels: Vec::new(),
-        talk_to: Vec::new(),
         recovery,
-        low_delay: false,
+        ..silent(arguments)?
     })?;
     let end = Instant::now() + PATIENCE;
     while !is_ready(&node)? && Instant::now() < end {
         std::thread::sleep(TURN);
     }
     node.stop("quit")
+}
+
+/// A node that says and hears nothing: it runs to tell others something, or to be told.
+pub(crate) fn silent(arguments: &HomeArguments) -> anyhow::Result<NodeConfig> {
+    Ok(NodeConfig {
+        home: home_path(arguments)?,
+        passphrase: ask_passphrase(),
+        organisations: Vec::new(),
+        ticket: None,
+        tell_joining: tell_joining(),
+        name: String::new(),
+        input: InputSpec::Silence,
+        output: OutputSpec::Null,
+        listen: Vec::new(),
+        peers: Vec::new(),
+        mdns: true,
+        relay_only: false,
+        port_mapping: false,
+        transmit: Some(TransmitMode::Ptt),
+        profile: None,
+        channels: Vec::new(),
+        talk_to: Vec::new(),
+        recovery: None,
+        low_delay: false,
+    })
 }
 
 /// Whether this device has written down where another one is.
@@ -392,8 +389,3 @@ fn given_role(node: &Node, member: MemberId, promised: RoleId) -> Option<String>
 /// How long a newcomer that was let in waits for what others tell it, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_millis(50);
-
-/// Doors of a ticket and addresses of each: more would be too long to paste.
-const DOORS: usize = 3;
-const OWN_ADDRESSES: usize = 6;
-const OTHERS_ADDRESSES: usize = 3;

@@ -1,15 +1,19 @@
 //! What the program says to, and knows of, the person in front of it.
 
 use std::{
-    io::{self, IsTerminal, Write},
-    path::PathBuf,
-    sync::Mutex,
+    fs::File,
+    io::{self, IsTerminal, Read, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use anyhow::Context;
 use hark_keys::{DeviceId, Ticket, TicketError};
-use hark_mesh::clean_name;
+use hark_mesh::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};
 use hark_node::{
+    clock::Clock,
+    network::TellJoining,
     signals::owns_terminal,
     store::{AskPassphrase, Home, OrganisationStore},
 };
@@ -74,16 +78,39 @@ pub(crate) fn ask_passphrase() -> AskPassphrase {
     })
 }
 
-/// The name to show others: as given, as given last time, or as the system calls this person.
-pub(crate) fn shown_name(given: Option<&str>, home: &Home) -> anyhow::Result<String> {
+/// The name that was typed for `what`, if it can be one: nothing of it is left out in silence.
+pub(crate) fn fitting_name(what: &str, given: &str) -> anyhow::Result<String> {
+    let name = clean_name(given);
+    anyhow::ensure!(!name.is_empty(), "{what} needs at least one letter");
+    let length = given.trim().chars().count();
+    anyhow::ensure!(
+        name.chars().count() == length,
+        "{what} of {length} characters is too long: it may have {NAME_MAX_CHARACTERS}, or fewer \
+         where they take more than {NAME_MAX_BYTES} bytes"
+    );
+    Ok(name)
+}
+
+/// The name to show others: as given, as given last time, as this person is called on the machine that
+/// has printed the `ticket` for this one, or as the system calls this person.
+pub(crate) fn shown_name(
+    given: Option<&str>,
+    home: &Home,
+    ticket: Option<&Ticket>,
+) -> anyhow::Result<String> {
     if let Some(given) = given {
-        let name = clean_name(given);
-        anyhow::ensure!(!name.is_empty(), "a name needs at least one letter");
+        let name = fitting_name("a name", given)?;
         home.keep_name(&name)?;
         return Ok(name);
     }
     if let Some(name) = home.name()? {
         return Ok(clean_name(&name));
+    }
+    let same_person = ticket.filter(|ticket| ticket.invite().member.is_some());
+    let same_name = same_person.map(|ticket| clean_name(&ticket.issued_by));
+    if let Some(name) = same_name.filter(|name| !name.is_empty()) {
+        home.keep_name(&name)?;
+        return Ok(name);
     }
     let login = ["USER", "LOGNAME", "USERNAME"]
         .iter()
@@ -96,12 +123,91 @@ pub(crate) fn shown_name(given: Option<&str>, home: &Home) -> anyhow::Result<Str
     }
 }
 
-/// The ticket of this text, which may have been broken into lines by a screen or a letter.
-pub(crate) fn parse_ticket(text: &str) -> Result<Ticket, TicketError> {
-    text.split_whitespace().collect::<String>().parse()
+/// The ticket that the arguments hold, whatever a screen or a letter has made of it; or the file that
+/// they name; or, where they are `-`, standard input.
+pub(crate) fn read_ticket(words: &[String]) -> anyhow::Result<Ticket> {
+    let text = words.join(" ");
+    if text == "-" {
+        let input = io::stdin().lock();
+        return Ok(Ticket::find(&bounded(input).context("standard input cannot be read")?)?);
+    }
+    let path = Path::new(&text);
+    match Ticket::find(&text) {
+        Err(TicketError::NotATicket) if path.exists() && !path.is_dir() => {
+            let file = File::open(path).with_context(|| text.clone())?;
+            let held = bounded(file).with_context(|| text.clone())?;
+            Ticket::find(&held).with_context(|| text.clone())
+        }
+        found => Ok(found?),
+    }
+}
+
+/// What is read of a text that holds a ticket; longer ones are refused.
+fn bounded(from: impl Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    from.take(TICKET_TEXT_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Tells somebody who waits at the terminal what comes of joining. Scripts see the end alone.
+pub(crate) fn tell_joining() -> Option<TellJoining> {
+    let tell: TellJoining = Arc::new(|line| {
+        let _ = writeln!(io::stderr(), "{line}");
+    });
+    io::stderr().is_terminal().then_some(tell)
+}
+
+/// How long a ticket is good still.
+pub(crate) fn lasting(ticket: &Ticket) -> Duration {
+    let expires = ticket.invite().expires.as_secs();
+    Duration::from_secs(expires.saturating_sub(Clock.unix().as_secs()))
+}
+
+/// A span of time, to the hour, the minute or the second.
+pub(crate) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let rounded = |unit: u64| (seconds + unit / 2) / unit;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", rounded(60)),
+        7_200..172_800 => format!("{} h", rounded(3_600)),
+        _ => format!("{} days", rounded(86_400)),
+    }
+}
+
+/// `1 person`, `2 people`.
+pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 /// The words of a device, in one line.
 pub(crate) fn words(device: DeviceId) -> String {
     hark_keys::device_words(device).join(" ")
+}
+
+/// Bytes of a text in which a ticket is looked for, and one more.
+const TICKET_TEXT_MAX: u64 = (16 << 10) + 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_longer_than_32_characters_were_cut_in_silence() {
+        assert_eq!(fitting_name("a name", " Sable ").expect("fits"), "Sable");
+        let longest = "n".repeat(NAME_MAX_CHARACTERS);
+        assert_eq!(fitting_name("a name", &longest).expect("fits"), longest);
+        for long in ["n".repeat(33), "\u{1f426}".repeat(20)] {
+            let error = fitting_name("a name", &long).expect_err("too long").to_string();
+            assert!(error.starts_with("a name of ") && error.contains("too long"), "{error}");
+        }
+        let none = fitting_name("a name", "  ").expect_err("empty").to_string();
+        assert_eq!(none, "a name needs at least one letter");
+    }
+
+    #[test]
+    fn spans_are_told_in_the_unit_that_fits() {
+        let told = [59, 119, 120, 7_199, 86_400, 172_800].map(|it| span(Duration::from_secs(it)));
+        assert_eq!(told, ["59 s", "119 s", "2 min", "120 min", "24 h", "2 days"]);
+    }
 }

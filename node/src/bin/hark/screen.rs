@@ -40,6 +40,8 @@ use ratatui::{
 use choice::{Choice, Pane};
 use view::draw;
 
+use crate::person::{lasting, span};
+
 /// The terminal, taken over until this is dropped.
 pub(crate) struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
@@ -96,6 +98,8 @@ struct ShownTicket {
     /// Where it leads, as ids are written.
     organisation: String,
     text: String,
+    /// For how long it is good.
+    lasting: String,
     /// Whether it was handed to the clipboard.
     copied: bool,
 }
@@ -141,7 +145,8 @@ impl Screen {
     pub(crate) fn show_ticket(&mut self, ticket: &Ticket) {
         let organisation = ticket.invite().organisation.to_string();
         let text = ticket.to_string();
-        self.state.ticket = Some(ShownTicket { organisation, text, copied: false });
+        let lasting = span(lasting(ticket));
+        self.state.ticket = Some(ShownTicket { organisation, text, lasting, copied: false });
     }
 
     /// Whether a ticket is on the screen.

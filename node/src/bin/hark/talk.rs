@@ -13,14 +13,16 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::Ticket;
+use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
     duration,
     event::{DeviceText, Event, StampedEvent},
+    network::TellJoining,
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
+    random::SystemRandom,
     reach::names::Place,
     signals::owns_terminal,
     snapshot::{Command, TicketRequest, TransmitMode},
@@ -30,15 +32,17 @@ use hark_node::{
 use crate::{
     HomeArguments,
     ctl::Mode,
-    person::{ask_passphrase, complain, home_path, open_home, parse_ticket, say, shown_name},
+    person::{
+        ask_passphrase, complain, home_path, lasting, open_home, read_ticket, say, shown_name, span,
+    },
     screen::{Screen, Wish},
     stop::StopSignal,
 };
 
 #[derive(clap::Args)]
 pub(crate) struct TalkArguments {
-    /// Join by this invite first
-    ticket: Option<String>,
+    /// Join by this invite first: the ticket, a file that holds it, or - for standard input
+    ticket: Vec<String>,
     #[command(flatten)]
     home: HomeArguments,
     /// Which organisation, where there are several; repeatable, to be in several at once: the first
@@ -107,21 +111,27 @@ impl From<Mode> for TransmitMode {
 }
 
 pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
-    let ticket = arguments.ticket.as_deref().map(parse_ticket).transpose()?;
+    let ticket = match arguments.ticket.as_slice() {
+        [] => None,
+        words => Some(read_ticket(words)?),
+    };
     let home = open_home(&arguments.home)?;
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let journal = arguments.events.map(Journal::open).transpose()?;
     let until = arguments.lasting.map(|lasting| Instant::now() + lasting);
-    if ticket.is_some() && !to_stdout {
-        say("Looking for the squad …");
-    }
+    let joins = ticket.as_ref().map(|ticket| ticket.invite().organisation);
+    // A newcomer is nobody yet, so it has words of its own; another machine of somebody has theirs.
+    let recovery = RecoverySecret::generate(&SystemRandom);
+    let tell: TellJoining = Arc::new(say);
     let founds = ticket.is_none() && home.organisations()?.is_empty();
     let node = Node::start(NodeConfig {
         home: home_path(&arguments.home)?,
         passphrase: ask_passphrase(),
         organisations: arguments.org,
+        name: shown_name(arguments.name.as_deref(), &home, ticket.as_ref())?,
+        recovery: ticket.as_ref().map(|_| recovery.key().id()),
         ticket,
-        name: shown_name(arguments.name.as_deref(), &home)?,
+        tell_joining: (!to_stdout).then_some(tell),
         input: arguments.input,
         output: arguments.output,
         listen: arguments.listen,
@@ -133,9 +143,16 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         profile: arguments.profile,
         channels: arguments.channel,
         talk_to: arguments.talk_to,
-        recovery: None,
         low_delay: arguments.low_delay,
     })?;
+    let mut keeps_words = founds;
+    if let Some(store) = joins.map(|joined| home.find(joined)).transpose()?.flatten() {
+        let certificate = store.charter().certificate_of(store.member());
+        if certificate.is_some_and(|it| it.unverified().recovers(recovery.key().id())) {
+            home.keep_recovery(&store, &recovery, &SystemRandom)?;
+            keeps_words = true;
+        }
+    }
     // Not before: whoever tires of waiting for an answer ends the program at once.
     let stop = StopSignal::listen()?;
     let tell = if to_stdout { Tell::Nobody } else { Tell::Lines };
@@ -148,7 +165,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         met: BTreeMap::new(),
         home,
         founds,
-        first_ticket: None,
+        keeps_words,
     };
     let at_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
     let wants_screen = !to_stdout && !arguments.headless && at_terminal;
@@ -228,8 +245,8 @@ struct Session {
     home: Home,
     /// Whether its organisation begins with this run, and needs a first ticket.
     founds: bool,
-    /// What the screen is to show once.
-    first_ticket: Option<Ticket>,
+    /// Whether recovery words wait to be written down.
+    keeps_words: bool,
 }
 
 impl Session {
@@ -270,9 +287,6 @@ impl Session {
                 if let Some(news) = self.handle(&event, Some(node))? {
                     screen.tell(news);
                 }
-            }
-            if let Some(ticket) = self.first_ticket.take() {
-                screen.show_ticket(&ticket);
             }
             let handles: Vec<_> = node.handles().filter(NodeHandle::is_running).collect();
             let mut others: Vec<_> = handles.iter().filter_map(NodeHandle::snapshot).collect();
@@ -356,19 +370,22 @@ impl Session {
 
     /// What a person is told once others can join. Whoever has just founded is given a ticket.
     fn welcome(&mut self, node: Option<&Node>) -> Option<String> {
-        if self.tell == Tell::Nobody {
-            return None;
-        }
-        let founded = node.filter(|_| std::mem::take(&mut self.founds));
-        let ticket =
-            founded.and_then(|node| node.handles().next()?.ticket(TicketRequest::default()).ok());
-        if self.tell == Tell::Screen {
-            // It has a place of its own there.
-            self.first_ticket = ticket;
-            return None;
-        }
-        let first = ticket.map(|ticket| invitation(&ticket.to_string()));
-        Some(first.unwrap_or_else(|| HOW_TO_INVITE.to_owned()))
+        let words = std::mem::take(&mut self.keeps_words).then_some(HOW_TO_RECOVER);
+        let invitation = match self.tell {
+            Tell::Nobody => return None,
+            // A ticket is a secret, and others may look at the screen, too: it is shown by a key.
+            Tell::Screen => return words.map(str::to_owned),
+            Tell::Lines => {
+                let founded = node.filter(|_| std::mem::take(&mut self.founds));
+                let ticket = founded
+                    .and_then(|node| node.handles().next()?.ticket(TicketRequest::default()).ok());
+                ticket.map(|ticket| invitation(&ticket))
+            }
+        };
+        let invitation = invitation.unwrap_or_else(|| HOW_TO_INVITE.to_owned());
+        Some(
+            [Some(invitation.as_str()), words].into_iter().flatten().collect::<Vec<_>>().join("\n"),
+        )
     }
 
     /// A node that cannot be steered still talks.
@@ -435,10 +452,11 @@ impl Journal {
 }
 
 /// The ticket alone on its line, to be copied whole.
-fn invitation(ticket: &str) -> String {
+fn invitation(ticket: &Ticket) -> String {
     format!(
         "Others join with `hark talk TICKET`. Send them this ticket by a way that only they can \
-         read; it is good for 24 hours:\n\n{ticket}\n"
+         read; it is good for {}:\n\n{ticket}\n",
+        span(lasting(ticket))
     )
 }
 
@@ -462,6 +480,10 @@ fn describe(event: &Event) -> Option<String> {
             format!("{name} does not let this device in: {reason}")
         }
         Event::AudioDevice { detail, .. } => detail.clone(),
+        Event::PortTaken { port } => format!(
+            "another program has port {port}, which this device had before: tickets of then do not \
+             lead here from afar"
+        ),
         Event::Moved { name, from: Some(from), to, .. } => {
             format!("{name} has moved you from {from} to {to}")
         }
@@ -499,6 +521,9 @@ const NAMES_IN_SUMMARY: usize = 5;
 /// Devices of whom the summary knows. Beyond them it counts no more.
 const MET_MAX: usize = 10_000;
 
+/// Words are shown on demand alone: whoever reads them can act for the member.
+const HOW_TO_RECOVER: &str = "Should this device be lost, 24 words bring you back: `hark recovery` shows them, to be written down.";
+
 /// How long a turn of the loop waits, and with it how often the screen is drawn.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -507,7 +532,12 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
+    use hark_keys::{DeviceKey, OrganisationId, Terms};
+    use hark_node::clock::Clock;
+
     use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     #[test]
     fn events_are_lines_of_json_as_soon_as_they_happen() {
@@ -555,8 +585,13 @@ mod tests {
 
     #[test]
     fn the_ticket_stands_alone_on_its_line() {
-        let text = invitation("hark1abc");
-        assert!(text.lines().any(|line| line == "hark1abc"), "{text}");
+        let key = DeviceKey::from_secret(&[1; 32]);
+        let terms = Terms { expires: Clock.unix() + DAY, uses: 0, role: None };
+        let organisation = OrganisationId::from_bytes([9; 32]);
+        let ticket = Ticket::issue(&key, organisation, "Squad", terms, Vec::new(), &SystemRandom);
+        let (text, line) = (invitation(&ticket), ticket.to_string());
+        assert!(text.lines().any(|it| it == line), "{text}");
+        assert!(text.contains("good for 24 h:"), "{text}");
     }
 
     #[test]

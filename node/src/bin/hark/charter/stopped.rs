@@ -1,9 +1,9 @@
 //! The charter of a node that does not run.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
-use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, UnixTime};
+use hark_keys::{ChannelId, DeviceId, DeviceKey, Door, MemberId, ObjectHash, Random, UnixTime};
 use hark_mesh::{
     Directory,
     charter::{
@@ -48,6 +48,20 @@ impl Stopped {
             charter,
             store,
         })
+    }
+}
+
+impl Stopped {
+    /// Where a device was reached last.
+    pub(super) fn addresses(&self, device: DeviceId) -> Vec<SocketAddr> {
+        let record = self.directory.record(device);
+        record.map(|record| record.addresses.to_vec()).unwrap_or_default()
+    }
+
+    /// Devices that may let newcomers in, where they were reached last.
+    pub(super) fn doors(&self) -> impl Iterator<Item = Door> {
+        let devices = self.directory.records().map(|record| record.unverified().device);
+        devices.map(|device| Door { device, addresses: self.addresses(device) })
     }
 }
 

@@ -78,6 +78,7 @@ impl Squad {
                 passphrase: Box::new(|| None),
                 organisations: Vec::new(),
                 ticket: ticket.clone(),
+                tell_joining: None,
                 name: name.to_owned(),
                 input: InputSpec::File { path: input, looped: false },
                 output: OutputSpec::File { path: heard.clone(), stereo: false },

@@ -84,6 +84,7 @@ fn snapshot() -> Snapshot {
         copies: 0,
         cpu_percent: 3.2,
         peers: vec![peer(2, "Bob", true), peer(3, "Cat", false)],
+        other_members: 0,
         roster: Vec::new(),
         unconfirmed: Vec::new(),
         router: None,
@@ -115,6 +116,7 @@ fn showing_a_ticket() -> ViewState {
     let ticket = ShownTicket {
         organisation: String::new(),
         text: format!("hark1{}", "abcdefgh".repeat(40)),
+        lasting: "24 h".to_owned(),
         copied: false,
     };
     ViewState { ticket: Some(ticket), ..ViewState::default() }
@@ -384,10 +386,23 @@ fn whoever_is_alone_sees_how_to_have_a_ticket() {
     for peers in [Vec::new(), away] {
         let lines = shown(80, 24, &Snapshot { peers, ..snapshot() }, &ViewState::default());
         let text = lines.join("\n");
-        assert!(text.contains("t makes a ticket"), "{text}");
+        assert!(text.contains("Press t for a ticket"), "{text}");
     }
     let text = shown(80, 24, &snapshot(), &ViewState::default()).concat();
-    assert!(!text.contains("t makes a ticket"), "{text}");
+    assert!(!text.contains("Press t for a ticket"), "{text}");
+}
+
+/// Whoever has an organisation full of members was told that nobody is here yet.
+#[test]
+fn a_member_who_was_alone_was_taken_for_a_founder() {
+    let alone = |other_members| {
+        let snapshot = Snapshot { peers: Vec::new(), other_members, ..snapshot() };
+        shown(100, 24, &snapshot, &ViewState::default()).join("\n")
+    };
+    assert!(alone(0).contains("nobody else is here yet"), "{}", alone(0));
+    assert!(alone(1).contains("The other member does not answer"), "{}", alone(1));
+    assert!(alone(12).contains("Your 12 other members do not answer"), "{}", alone(12));
+    assert!(!alone(12).contains("here yet"), "{}", alone(12));
 }
 
 #[test]

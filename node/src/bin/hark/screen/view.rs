@@ -67,7 +67,7 @@ fn draw_lists(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewSt
     people::draw(frame, people, snapshot, state);
     // Whoever is alone needs others more than the past.
     if alone {
-        draw_lonely(frame, below);
+        draw_lonely(frame, below, snapshot.other_members);
     } else {
         draw_news(frame, below, state);
     }
@@ -299,11 +299,23 @@ fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
 }
 
 /// What whoever is alone can do about it.
-fn draw_lonely(frame: &mut Frame, area: Rect) {
-    let block = rule(" nobody else is here yet ");
+fn draw_lonely(frame: &mut Frame, area: Rect, others: usize) {
+    let (title, text) = match others {
+        0 => {
+            (" nobody else is here yet ", "Press t for a ticket, by which others join.".to_owned())
+        }
+        others => {
+            let who = match others {
+                1 => "The other member does not answer".to_owned(),
+                others => format!("Your {others} other members do not answer"),
+            };
+            let why = "they are away, or UDP does not reach them (`hark doctor`)";
+            (" nobody else is here ", format!("{who}: {why}. Press t for a ticket for newcomers."))
+        }
+    };
+    let block = rule(title);
     let inner = block.inner(area).inner(Margin::new(1, 0));
     frame.render_widget(block, area);
-    let text = "t makes a ticket for those who are to join.";
     frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }).dim(), inner);
 }
 
@@ -315,8 +327,10 @@ fn draw_ticket(frame: &mut Frame, area: Rect, ticket: &ShownTicket) {
     let copied =
         if ticket.copied { "It is in your clipboard, if the terminal allows that. " } else { "" };
     let before = "Send this ticket to those who are to join, by a way that only they can read:";
-    let after =
-        format!("{copied}They run `hark talk TICKET`. It is good for 24 hours; c copies it.");
+    let after = format!(
+        "{copied}They run `hark talk TICKET`. It is good for {}; c copies it.",
+        ticket.lasting
+    );
     let margin = Margin::new(1, 0);
     let narrow = inner.inner(margin).width;
     let heights = [(before, narrow), (&ticket.text, inner.width), (&after, narrow)]

@@ -1,0 +1,190 @@
+//! `hark ticket`: what a ticket says, before anybody joins by it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use hark_keys::{Door, Ticket, UnixTime};
+use hark_node::clock::Clock;
+use qrcode::{Color, EcLevel, QrCode};
+use serde_json::json;
+
+use crate::{
+    HomeArguments,
+    person::{counted, read_ticket, say, say_json, span},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct TicketArguments {
+    /// Not needed: a ticket says all by itself.
+    #[command(flatten)]
+    _home: HomeArguments,
+    #[command(subcommand)]
+    command: TicketCommand,
+}
+
+#[derive(clap::Subcommand)]
+enum TicketCommand {
+    /// Show what a ticket says: of which organisation, from whom, for how long, where it leads
+    Show {
+        /// The ticket, a file that holds it, or - for standard input
+        #[arg(value_name = "TICKET", required = true)]
+        ticket: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(arguments: TicketArguments) -> anyhow::Result<()> {
+    let TicketCommand::Show { ticket, json } = arguments.command;
+    let (ticket, now) = (read_ticket(&ticket)?, Clock.unix());
+    if json {
+        say_json(&as_json(&ticket, now));
+    } else {
+        describe(&ticket, now).iter().for_each(|line| say(line));
+    }
+    Ok(())
+}
+
+/// A ticket's link as a QR code (ISO/IEC 18004) of half blocks, two modules high each: white on black,
+/// where the terminal has colours, with the quiet zone that scanners need.
+pub(crate) fn qr_code(ticket: &Ticket, colours: bool) -> anyhow::Result<String> {
+    // Capitals take two thirds of the room.
+    let link = format!("hark:{ticket}").to_uppercase();
+    let code = QrCode::with_error_correction_level(link, EcLevel::L)
+        .context("the ticket is too long for a QR code")?;
+    let width = code.width() as isize;
+    let modules = code.to_colors();
+    let is_light = |x: isize, y: isize| {
+        let inside = (0..width).contains(&x) && (0..width).contains(&y);
+        !inside || modules[(y * width + x) as usize] == Color::Light
+    };
+    let mut text = String::new();
+    for y in (-QUIET..width + QUIET).step_by(2) {
+        if colours {
+            text += WHITE_ON_BLACK;
+        }
+        text.extend((-QUIET..width + QUIET).map(|x| match (is_light(x, y), is_light(x, y + 1)) {
+            (true, true) => '█',
+            (true, false) => '▀',
+            (false, true) => '▄',
+            (false, false) => ' ',
+        }));
+        if colours {
+            text += PLAIN;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn as_json(ticket: &Ticket, now: UnixTime) -> serde_json::Value {
+    let places = |places: &[Door]| -> Vec<_> {
+        let place = |place: &Door| json!({"device": place.device.to_string(), "addresses": place.addresses});
+        places.iter().map(place).collect()
+    };
+    let invite = ticket.invite();
+    json!({
+        "org": invite.organisation.to_string(),
+        "name": ticket.name,
+        "issued_by": ticket.issued_by,
+        "issuer": invite.issuer.to_string(),
+        "expires": invite.expires.as_secs(),
+        "expired": invite.expires <= now,
+        "uses": invite.uses,
+        "role": invite.role.map(|role| role.to_string()),
+        "member": invite.member.map(|member| member.to_string()),
+        "doors": places(&ticket.doors),
+        "relays": places(&ticket.relays),
+    })
+}
+
+fn describe(ticket: &Ticket, now: UnixTime) -> Vec<String> {
+    let invite = ticket.invite();
+    let issuer = match ticket.issued_by.as_str() {
+        "" => invite.issuer.to_string(),
+        name => format!("{name}, by the device {}", invite.issuer),
+    };
+    let until = match invite.expires.as_secs().saturating_sub(now.as_secs()) {
+        0 => "no more: it has expired, ask for a new one".to_owned(),
+        left => format!("for another {}", span(Duration::from_secs(left))),
+    };
+    let (whom, uses) = match (invite.member, invite.uses) {
+        (Some(_), _) => ("one more machine of the person who made it".to_owned(), ""),
+        (None, 0) => ("any number of people".to_owned(), ""),
+        (None, uses) => {
+            (counted(uses.into(), "person", "people"), "; how many have come, its doors know")
+        }
+    };
+    let mut lines = vec![
+        format!("{}  ({})", ticket.name, invite.organisation.short()),
+        format!("  from    {issuer}"),
+        format!("  good    {until}"),
+        format!("  for     {whom}{uses}"),
+    ];
+    lines.extend(invite.role.map(|role| format!("  role    #{}, given on joining", role.short())));
+    let place = |what: &str, place: &Door| {
+        let mut addresses: Vec<_> = place.addresses.iter().map(ToString::to_string).collect();
+        if addresses.is_empty() {
+            addresses.push("no address: found on its own network alone".to_owned());
+        }
+        format!("  {what}{}  {}", place.device, addresses.join(", "))
+    };
+    lines.extend(ticket.doors.iter().map(|it| place("door    ", it)));
+    lines.extend(ticket.relays.iter().map(|it| place("relay   ", it)));
+    lines
+}
+
+/// Modules around the code. The standard asks for four; two are enough for today's cameras.
+const QUIET: isize = 2;
+
+const WHITE_ON_BLACK: &str = "\x1b[38;5;231;48;5;16m";
+const PLAIN: &str = "\x1b[0m";
+
+#[cfg(test)]
+mod tests {
+    use hark_keys::{DeviceKey, MemberId, OrganisationId, SeededRandom, Terms};
+
+    use super::*;
+
+    #[test]
+    fn a_ticket_could_not_be_looked_at_before_joining() {
+        let key = DeviceKey::from_secret(&[1; 32]);
+        let door =
+            Door { device: key.id(), addresses: vec!["192.0.2.7:4000".parse().expect("one")] };
+        let terms = Terms { expires: UnixTime::from_secs(10_000), uses: 3, role: None };
+        let organisation = OrganisationId::from_bytes([9; 32]);
+        let random = SeededRandom::new(1);
+        let ticket =
+            Ticket::issue(&key, organisation, "Meridian Watch", terms, vec![door], &random);
+        let ticket = ticket.issued_by("Sable");
+        let shown = describe(&ticket, UnixTime::from_secs(10_000 - 7_200)).join("\n");
+        for part in
+            ["Meridian Watch", "Sable, by the device", "another 2 h", "3 people", "192.0.2.7:4000"]
+        {
+            assert!(shown.contains(part), "{shown}");
+        }
+        let late = describe(&ticket, UnixTime::from_secs(10_000)).join("\n");
+        assert!(late.contains("it has expired"), "{late}");
+        let json = as_json(&ticket, UnixTime::from_secs(9_999));
+        assert_eq!((&json["issued_by"], &json["uses"]), (&json!("Sable"), &json!(3)));
+        assert_eq!((&json["expired"], &json["relays"]), (&json!(false), &json!([])));
+
+        let code = qr_code(&ticket, false).expect("it fits");
+        let lines: Vec<_> = code.lines().collect();
+        let width = lines[0].chars().count();
+        assert!(lines.iter().all(|line| line.chars().count() == width), "{code}");
+        // A module is as high as it is wide: two are one line. A finder stands in the corner.
+        assert!(lines.len() == width.div_ceil(2) && width <= 80, "{width} {}", lines.len());
+        assert!(
+            lines[0].chars().all(|it| it == '█') && lines[1].starts_with("██ ▄▄▄▄▄ █"),
+            "{code}"
+        );
+
+        let member = MemberId::from_bytes([8; 32]);
+        let expires = UnixTime::from_secs(10_000);
+        let own = Ticket::for_device(&key, organisation, "M", expires, member, Vec::new(), &random);
+        let shown = describe(&own, UnixTime::from_secs(1)).join("\n");
+        assert!(shown.contains("one more machine") && shown.contains("no address"), "{shown}");
+    }
+}

@@ -1,0 +1,117 @@
+//! Tickets: who may print one, for how long, and whom it names.
+
+use std::{net::SocketAddr, time::Duration};
+
+use hark_keys::{Door, List, RoleId, Terms, Ticket, UnixTime};
+use hark_mesh::charter::{
+    Charter, DEVICES_MAX, Denial,
+    content::{Capabilities, Change, Place},
+};
+
+use super::{
+    CommandError, Host, names::counted, refusal::refuse_to, roles::role_to_give, view::View,
+};
+use crate::{admission::relays_of, snapshot::TicketRequest};
+
+/// A ticket as it is asked for: this device is its first door, at its `own` addresses, and those of
+/// `others` who may admit by it come next, in their order. Refused where it would admit nobody.
+pub fn issue_ticket(
+    host: &dyn Host,
+    now: UnixTime,
+    request: &TicketRequest,
+    own: Vec<SocketAddr>,
+    others: impl IntoIterator<Item = Door>,
+) -> Result<Ticket, CommandError> {
+    let (charter, member, key) = (host.charter(), host.member(), host.key());
+    let role = check(host, request)?;
+    let lasting = lasting(charter, request)?;
+    let name = charter.name();
+    let own = own.into_iter().take(OWN_ADDRESSES).collect();
+    let ticket = if request.device {
+        let expires = now + lasting;
+        Ticket::for_device(key, charter.organisation(), name, expires, member, own, host.random())
+    } else {
+        let admits = |door: &Door| {
+            // A ticket with a number of uses is redeemed only where they are counted: here.
+            request.uses == 0
+                && door.device != key.id()
+                && !door.addresses.is_empty()
+                && charter.owner(door.device).is_some_and(|it| {
+                    charter.allows(it, Capabilities::ADMIT, Place::Organisation)
+                        && role.is_none_or(|role| charter.may_give(it, role).is_ok())
+                })
+        };
+        let others = others.into_iter().filter(admits).map(|mut door| {
+            door.addresses.truncate(OTHERS_ADDRESSES);
+            door
+        });
+        let own = Door { device: key.id(), addresses: own };
+        let doors = std::iter::once(own).chain(others).take(DOORS).collect();
+        let terms = Terms { expires: now + lasting, uses: request.uses, role };
+        Ticket::issue(key, charter.organisation(), name, terms, doors, host.random())
+    };
+    let ticket = ticket.led_by(relays_of(charter));
+    Ok(ticket.issued_by(&host.name_of(member).unwrap_or_default()))
+}
+
+/// Whether whoever acts may have somebody join so; the role that comes with it.
+fn check(host: &dyn Host, request: &TicketRequest) -> Result<Option<RoleId>, CommandError> {
+    let (charter, member) = (host.charter(), host.member());
+    let (admit, everywhere) = (Capabilities::ADMIT, Place::Organisation);
+    let devices = charter.devices_of(member);
+    if !devices.contains(&host.key().id()) {
+        let name = charter.name();
+        return Err(CommandError::Refused(format!(
+            "this device does not belong to {name} any more"
+        )));
+    }
+    if request.device {
+        if devices.len() >= DEVICES_MAX {
+            return Err(CommandError::Refused(format!(
+                "you have {}, which is the most: `hark charter device retire` ends one",
+                counted(devices.len(), "device"),
+            )));
+        }
+        return Ok(None);
+    }
+    if let Some(role) = &request.role {
+        return role_to_give(host, role).map(Some);
+    }
+    if !charter.allows(member, admit, everywhere) {
+        let change = Change::Admitted(List::default());
+        let denial = Denial::Right(admit, everywhere);
+        return Err(refuse_to(&View::new(host), "to invite", &change, denial));
+    }
+    let issued = charter.issue(host.key(), member, host.key().id(), None);
+    issued.map_err(|error| CommandError::Refused(format!("you cannot invite: {error}")))?;
+    Ok(None)
+}
+
+/// How long the ticket is good: as asked for, which the charter's policy bounds; else as is usual,
+/// within that bound.
+fn lasting(charter: &Charter, request: &TicketRequest) -> Result<Duration, CommandError> {
+    let hours = charter.state().policies().invite_hours_max;
+    let longest = (hours > 0).then(|| Duration::from_secs(u64::from(hours) * 3_600));
+    let usual = if request.device { DEVICE_LASTING } else { LASTING };
+    match (request.lasting, longest) {
+        (Some(asked), Some(longest)) if asked > longest => Err(CommandError::Refused(format!(
+            "a ticket of {} lasts at most {} by its policy invite-hours-max: ask for --expires \
+             {hours}h or less",
+            charter.name(),
+            counted(hours as usize, "hour"),
+        ))),
+        (Some(asked), _) => Ok(asked),
+        (None, longest) => Ok(longest.map_or(usual, |longest| usual.min(longest))),
+    }
+}
+
+/// How long a ticket is good where nothing else is asked for.
+const LASTING: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The same of one for a further device.
+const DEVICE_LASTING: Duration = Duration::from_secs(15 * 60);
+
+/// Doors of a ticket and addresses of each: more would be too long to paste.
+const DOORS: usize = 3;
+const OWN_ADDRESSES: usize = 6;
+const OTHERS_ADDRESSES: usize = 3;
