@@ -6,9 +6,14 @@ use std::time::Duration;
 /// that says how to write one.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let complaint = || format!("`{text}` is no span of time: write for instance 30s, 2m or 24h");
+    let range = || format!("`{text}` is out of range: 1ms to {} days", LONGEST_MS / 86_400_000);
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(complaint)?;
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| complaint())?;
+    if number.is_empty() {
+        return Err(complaint());
+    }
+    // Digits alone: it is too long for a number, if it is none.
+    let number: u64 = number.parse().map_err(|_| range())?;
     let factor_ms = match unit {
         "ms" => 1,
         "s" => 1_000,
@@ -19,7 +24,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     };
     let millis = number.checked_mul(factor_ms).filter(|millis| *millis <= LONGEST_MS);
     match millis {
-        Some(0) | None => Err(complaint()),
+        Some(0) | None => Err(range()),
         Some(millis) => Ok(Duration::from_millis(millis)),
     }
 }
@@ -39,6 +44,10 @@ mod tests {
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
         for bad in ["", "30", "s", "0s", "-3s", "1.5h", "3 s", "99999999999999999999s", "9999d"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+        // It was said to be no span of time.
+        for long in ["99999h", "0s", "99999999999999999999s"] {
+            assert!(parse(long).is_err_and(|line| line.contains("out of range")), "{long}");
         }
     }
 }

@@ -6,7 +6,7 @@ use hark_keys::{DeviceId, UnixTime};
 use hark_mesh::Target;
 use serde::{Serialize, Serializer};
 
-use crate::clock::utc;
+use crate::{clock::utc, snapshot::TransmitMode};
 
 /// Something that happened, in the words that scripts rely on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -180,6 +180,36 @@ pub enum Event {
         reachable: Vec<SocketAddr>,
         /// Where it is seen and not reached.
         unreachable: Vec<SocketAddr>,
+    },
+    /// Something of this device's own state has changed: all of it as it is now.
+    SelfChanged {
+        /// Whether the own microphone is muted.
+        muted: bool,
+        /// Whether the own loudspeaker is muted.
+        deafened: bool,
+        /// Whether speech is being sent.
+        transmitting: bool,
+        /// How the microphone opens.
+        transmit: TransmitMode,
+        /// Whether what is said without a key of its own goes to this organisation.
+        front: bool,
+        /// The profile in use.
+        profile: String,
+        /// Keys with a name that are held.
+        keys: Vec<String>,
+        /// What is talked to now, or would be.
+        talk_to: Vec<String>,
+        /// Nets of it where this member may not speak.
+        silenced: Vec<String>,
+        /// Whether nobody who is reached listens to it.
+        unheard: bool,
+        /// Paths of the nets that are heard.
+        nets: Vec<String>,
+    },
+    /// Something that the person at this device should know.
+    Notice {
+        /// In a sentence.
+        text: String,
     },
     /// The organisation's charter is now this.
     CharterChanged {

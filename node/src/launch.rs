@@ -18,8 +18,8 @@ use crate::{
     clock::Clock,
     link::{Binder, DatagramHandler, LinkEvent, Links},
     network::{
-        Input, KeepAdmitted, Overhear, Publisher, Runner, RunnerConfig, StartVoice, TellJoining,
-        Worker,
+        Flags, Input, KeepAdmitted, Overhear, Publisher, Runner, RunnerConfig, StartVoice,
+        TellJoining, Worker,
     },
     random::SystemRandom,
     reach::{names::Names, ports::Surroundings},
@@ -60,10 +60,8 @@ pub struct Parts {
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
     pub profile: Option<String>,
-    /// Channels to hear, by name; what the charter says where none is given.
-    pub channels: Vec<String>,
-    /// Channels to talk to, by name; what the charter says where none is given.
-    pub talk_to: Vec<String>,
+    /// What this run begins with.
+    pub flags: Flags,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
     /// Hands on what this node relays.
@@ -301,8 +299,7 @@ impl Launch {
             publisher: parts.publisher,
             transmit: parts.transmit,
             profile: parts.profile,
-            channels: parts.channels,
-            talk_to: parts.talk_to,
+            flags: parts.flags,
             clock,
         };
         (config, held)

@@ -28,7 +28,7 @@ use crate::{
     event::StampedEvent,
     launch::{Launch, Parts},
     link::UdpBinder,
-    network::{self, Input, Publisher, TellJoining},
+    network::{self, Flags, Input, Publisher, TellJoining},
     platform::{Urgency, prefer_this_thread},
     reach::{
         names::{Dns, Names, Place},
@@ -75,10 +75,8 @@ pub struct NodeConfig {
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
     pub profile: Option<String>,
-    /// Channels to hear, by name; what the charter says where none is given.
-    pub channels: Vec<String>,
-    /// Channels to talk to, by name; what the charter says where none is given.
-    pub talk_to: Vec<String>,
+    /// What this run begins with.
+    pub flags: Flags,
     /// A newcomer's printed key, by which its membership can be restored.
     pub recovery: Option<DeviceId>,
     /// 5 ms frames and the smallest buffers.
@@ -156,8 +154,7 @@ impl Node {
                 port_mapping: config.port_mapping.then(|| Box::new(System) as _),
                 transmit: config.transmit,
                 profile: config.profile.clone().filter(|_| own),
-                channels: if own { config.channels.clone() } else { Vec::new() },
-                talk_to: if own { config.talk_to.clone() } else { Vec::new() },
+                flags: if own { config.flags.clone() } else { Flags::default() },
                 binder: Box::new(UdpBinder),
                 egress: Arc::new(Faithful),
                 overhear: None,
@@ -200,10 +197,10 @@ impl Node {
         self.front().snapshot()
     }
 
-    /// Does what a person or a program wants of the organisation in front, or of all.
-    pub fn command(&self, command: Command) {
-        // What is refused shows in the next snapshot.
-        drop(self.front().send(command));
+    /// Does what a person or a program wants of the organisation in front, or of all; what cannot be
+    /// done is refused in a line.
+    pub fn command(&self, command: Command) -> Result<(), String> {
+        self.front().command(command)
     }
 
     /// Events from now on, and for the first who asks, from the start.

@@ -53,6 +53,16 @@ pub struct Profile {
     /// What the plain key talks to; as the charter says where nobody has chosen.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::talk_to")]
     talk_to: Option<TalkTo>,
+    /// Nets that are heard besides whatever presets say.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    keep: BTreeSet<String>,
+    /// Whether `talk_to` stays when a preset is loaded.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    keep_talk_to: bool,
+    /// Ids of the presets that were loaded for this member when it looked last: `hear` and `talk_to`
+    /// give way to others.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    presets: BTreeSet<String>,
     /// How nets are heard, in what differs from the charter.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "file::nets")]
     nets: BTreeMap<String, NetChange>,
@@ -81,8 +91,8 @@ pub enum ProfileAction {
 #[non_exhaustive]
 pub enum ProfileError {
     /// Not a name.
-    #[error("a profile's name is 1 to {PROFILE_NAME_MAX} letters, digits, - or _")]
-    Name,
+    #[error("no profile can be called {0:?}: 1 to {PROFILE_NAME_MAX} letters, digits, - or _")]
+    Name(String),
     /// No such profile.
     #[error(
         "no profile is called {0:?}: there are {1}; `hark ctl profile copy NAME` makes another"
@@ -97,6 +107,24 @@ pub enum ProfileError {
     /// One too many.
     #[error("there are {PROFILES_MAX} profiles already: remove one first")]
     TooMany,
+    /// Nothing can be called so.
+    #[error("{0:?} is no name: 1 to {CHOICE_MAX_BYTES} bytes, without control characters")]
+    Choice(String),
+    /// More than a target can have.
+    #[error("that is too much to talk to at once")]
+    Target,
+    /// One net too many.
+    #[error("there are {NETS_MAX} nets in this profile already")]
+    TooManyNets,
+    /// One key too many.
+    #[error("there are {KEYS_MAX} keys already: free one first")]
+    TooManyKeys,
+    /// One volume too many.
+    #[error("there are {VOLUMES_MAX} volumes already: set one back to 1 first")]
+    TooManyVolumes,
+    /// A number is out of its range.
+    #[error("{0}")]
+    Range(String),
     /// Its file cannot be used.
     #[error("{0}")]
     File(String),
@@ -133,6 +161,11 @@ impl Profiles {
             ProfileAction::Remove => drop(self.all.remove(&name)),
         }
         Ok(())
+    }
+
+    /// Calls nets of all profiles as `name` says; those for which it says `None` stay.
+    pub fn rename_nets(&mut self, mut name: impl FnMut(&str) -> Option<String>) {
+        self.all.values_mut().for_each(|profile| profile.rename_nets(&mut name));
     }
 
     /// The one in use, to be changed.
@@ -189,65 +222,106 @@ impl ProfileAction {
 
 impl Profile {
     /// Hears a net besides those heard until now, or no longer: `instead` of those of the profile
-    /// where something else was, or `otherwise` where nobody has chosen yet. Says whether there was
-    /// room for it.
+    /// where something else was, or `otherwise` where nobody has chosen yet.
     pub fn listen(
         &mut self,
         net: &str,
         on: bool,
         instead: Option<BTreeSet<String>>,
         otherwise: impl FnOnce() -> BTreeSet<String>,
-    ) -> bool {
+    ) -> Result<(), ProfileError> {
         let mut hear = instead.or(self.hear.clone()).unwrap_or_else(otherwise);
         hear.retain(|name| !is_same(name, net));
         if on {
+            check_choice(net)?;
             hear.insert(net.to_owned());
         }
-        let fits = hear.len() <= NETS_MAX && hear.iter().all(|name| is_choice(name));
-        if fits {
-            self.hear = Some(hear);
+        if hear.len() > NETS_MAX {
+            return Err(ProfileError::TooManyNets);
         }
-        fits
+        if !on {
+            self.keep.retain(|name| !is_same(name, net));
+        }
+        self.hear = Some(hear);
+        Ok(())
+    }
+
+    /// Hears a net besides whatever presets say.
+    pub fn keep(&mut self, net: &str) -> Result<(), ProfileError> {
+        check_choice(net)?;
+        if self.keep.len() >= NETS_MAX && !self.keep.contains(net) {
+            return Err(ProfileError::TooManyNets);
+        }
+        self.keep.insert(net.to_owned());
+        Ok(())
     }
 
     /// Changes how a net is heard.
-    pub fn set_net(&mut self, net: &str, change: NetChange) {
+    pub fn set_net(&mut self, net: &str, change: NetChange) -> Result<(), ProfileError> {
+        change.check().map_err(ProfileError::Range)?;
+        check_choice(net)?;
         let known = self.nets.keys().find(|name| is_same(name, net)).cloned();
-        let change = change.sane();
-        match known {
-            Some(known) => self.nets.entry(known).or_default().merge(change),
-            None if self.nets.len() < NETS_MAX && is_choice(net) => {
-                self.nets.insert(net.to_owned(), change);
-            }
-            None => {}
+        if known.is_none() && self.nets.len() >= NETS_MAX {
+            return Err(ProfileError::TooManyNets);
         }
+        self.nets.entry(known.unwrap_or_else(|| net.to_owned())).or_default().merge(change);
+        Ok(())
     }
 
-    /// What the plain key talks to. Says whether there was room for it.
-    pub fn set_talk_to(&mut self, to: TalkTo) -> bool {
-        let fits = fits(&to);
-        if fits {
-            self.talk_to = Some(to);
-        }
-        fits
+    /// What the plain key talks to: until a preset is loaded, or to `keep` it.
+    pub fn set_talk_to(&mut self, to: TalkTo, keep: bool) -> Result<(), ProfileError> {
+        check_target(&to)?;
+        (self.talk_to, self.keep_talk_to) = (Some(to), keep);
+        Ok(())
     }
 
     /// Binds a key to talk, or frees it.
-    pub fn bind(&mut self, key: &str, to: Option<TalkTo>) {
-        match to {
-            Some(to) if is_choice(key) && fits(&to) => {
-                if self.keys.contains_key(key) || self.keys.len() < KEYS_MAX {
-                    self.keys.insert(key.to_owned(), to);
-                }
-            }
-            Some(_) => {}
-            None => drop(self.keys.remove(key)),
+    pub fn bind(&mut self, key: &str, to: Option<TalkTo>) -> Result<(), ProfileError> {
+        let Some(to) = to else {
+            self.keys.remove(key);
+            return Ok(());
+        };
+        check_choice(key)?;
+        check_target(&to)?;
+        if !self.keys.contains_key(key) && self.keys.len() >= KEYS_MAX {
+            return Err(ProfileError::TooManyKeys);
         }
+        self.keys.insert(key.to_owned(), to);
+        Ok(())
     }
 
-    /// How far lower nets are turned down, 0 to -60 dB.
-    pub fn set_ducking(&mut self, decibels: f32) {
-        self.ducking_db = decibels.is_finite().then(|| decibels.clamp(DUCKING_MIN_DB, 0.0));
+    /// Forgets what was chosen to be heard and talked to, how nets are heard, and the keys of these
+    /// names: all is as the charter says.
+    pub fn follow(&mut self, keys: impl Iterator<Item = String>) {
+        (self.hear, self.talk_to, self.keep_talk_to) = (None, None, false);
+        self.keep.clear();
+        self.nets.clear();
+        keys.for_each(|key| drop(self.keys.remove(&key)));
+    }
+
+    /// Forgets what was chosen, but for what is to be kept. Says whether there was anything.
+    pub fn give_way(&mut self) -> bool {
+        let hear = self.hear.take();
+        let talk_to = self.talk_to.take_if(|_| !self.keep_talk_to);
+        hear.is_some() || talk_to.is_some()
+    }
+
+    /// Ids of the presets that are loaded for this member now; more than the file has room for are
+    /// left out.
+    pub fn set_presets(&mut self, presets: BTreeSet<String>) {
+        self.presets = presets.into_iter().take(NETS_MAX).collect();
+    }
+
+    /// How far lower nets are turned down, 0 to 60 dB, with or without a minus sign.
+    pub fn set_ducking(&mut self, decibels: f32) -> Result<(), ProfileError> {
+        // Not a number is in no range.
+        if !(DUCKING_MIN_DB..=-DUCKING_MIN_DB).contains(&decibels) {
+            let range = format!("ducking is 0 to {} dB, not {decibels}", -DUCKING_MIN_DB);
+            return Err(ProfileError::Range(range));
+        }
+        // No -0: people read it.
+        self.ducking_db = Some(if decibels == 0.0 { 0.0 } else { -decibels.abs() });
+        Ok(())
     }
 
     /// How the microphone opens.
@@ -256,11 +330,40 @@ impl Profile {
     }
 
     /// How loud a device is, 0 to 4; 1 is as sent.
-    pub fn set_volume(&mut self, device: DeviceId, gain: f32) {
-        let gain = if gain.is_finite() { gain.clamp(0.0, VOLUME_MAX) } else { 1.0 };
-        self.volumes.remove(&device);
-        if gain != 1.0 && self.volumes.len() < VOLUMES_MAX {
-            self.volumes.insert(device, gain);
+    pub fn set_volume(&mut self, device: DeviceId, gain: f32) -> Result<(), ProfileError> {
+        if !(0.0..=VOLUME_MAX).contains(&gain) {
+            let range = format!("a volume is 0 to {VOLUME_MAX}, not {gain}");
+            return Err(ProfileError::Range(range));
+        }
+        let known = self.volumes.remove(&device).is_some();
+        if gain == 1.0 {
+            return Ok(());
+        }
+        if !known && self.volumes.len() >= VOLUMES_MAX {
+            return Err(ProfileError::TooManyVolumes);
+        }
+        self.volumes.insert(device, gain);
+        Ok(())
+    }
+
+    /// Nets that are heard besides whatever presets say.
+    pub fn kept(&self) -> &BTreeSet<String> {
+        &self.keep
+    }
+
+    /// Ids of the presets that were loaded for this member when it looked last.
+    pub fn presets(&self) -> &BTreeSet<String> {
+        &self.presets
+    }
+
+    fn rename_nets(&mut self, name: &mut impl FnMut(&str) -> Option<String>) {
+        let mut of = |net: &str| name(net).unwrap_or_else(|| net.to_owned());
+        self.hear = self.hear.take().map(|nets| nets.iter().map(|it| of(it)).collect());
+        self.keep = self.keep.iter().map(|it| of(it)).collect();
+        self.nets =
+            std::mem::take(&mut self.nets).into_iter().map(|(it, to)| (of(&it), to)).collect();
+        for to in self.talk_to.iter_mut().chain(self.keys.values_mut()) {
+            to.nets.iter_mut().for_each(|net| *net = of(net));
         }
     }
 
@@ -308,7 +411,7 @@ pub fn check_profile_name(name: &str) -> Result<(), ProfileError> {
     if length.contains(&name.chars().count()) && name.chars().all(plain) {
         Ok(())
     } else {
-        Err(ProfileError::Name)
+        Err(ProfileError::Name(name.to_owned()))
     }
 }
 
@@ -326,22 +429,30 @@ fn fits(to: &TalkTo) -> bool {
     names().count() <= TARGET_NAMES_MAX && names().all(|name| is_choice(name))
 }
 
+fn check_choice(name: &str) -> Result<(), ProfileError> {
+    if is_choice(name) { Ok(()) } else { Err(ProfileError::Choice(name.to_owned())) }
+}
+
+fn check_target(to: &TalkTo) -> Result<(), ProfileError> {
+    if fits(to) { Ok(()) } else { Err(ProfileError::Target) }
+}
+
 /// Profiles of an organisation; a further one is refused.
 pub const PROFILES_MAX: usize = 16;
 
 /// Characters of a profile's name.
 pub const PROFILE_NAME_MAX: usize = 32;
 
-/// Nets that are heard, and nets with settings; further ones are not taken.
+/// Nets that are heard, and nets with settings; further ones are refused.
 const NETS_MAX: usize = 256;
 
-/// Keys to talk; further ones are not bound.
+/// Keys to talk; further ones are refused.
 pub const KEYS_MAX: usize = 32;
 
-/// Names in what a key talks to, more than a target can have; with more it is not bound.
+/// Names in what a key talks to, more than a target can have; more are refused.
 const TARGET_NAMES_MAX: usize = 72;
 
-/// Devices with a volume of their own; further ones stay as sent.
+/// Devices with a volume of their own; further ones are refused.
 const VOLUMES_MAX: usize = 256;
 
 /// Bytes of what a net, a person, a role or a key is called: twice the longest name, and more than

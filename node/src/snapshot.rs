@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
-use hark_keys::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -101,6 +100,8 @@ pub struct NetView {
     pub listening: bool,
     /// Whether what is said without a key of its own goes there.
     pub talked_to: bool,
+    /// Whether it is heard besides whatever presets say.
+    pub kept: bool,
     /// Whether this member may speak there.
     pub may_speak: bool,
     /// How loud, 1 being as sent.
@@ -125,12 +126,15 @@ pub struct KeyView {
     /// What it talks to.
     #[serde(flatten)]
     pub to: TalkTo,
+    /// Whether the loaded presets say so, and not this person.
+    pub planned: bool,
     /// Whether it is held.
     pub down: bool,
 }
 
 /// What is talked to, by name: channels, persons, roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[group(skip)]
 pub struct TalkTo {
     /// Nets
     #[serde(default)]
@@ -165,7 +169,7 @@ impl TalkTo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 pub struct NetChange {
     /// 0 to 4, 1 being as sent
-    #[arg(long, value_name = "GAIN")]
+    #[arg(long, value_name = "GAIN", allow_hyphen_values = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<f32>,
     /// -1 left to 1 right
@@ -183,13 +187,18 @@ pub struct NetChange {
 }
 
 impl NetChange {
-    /// What is out of range goes to its end, what is no number is left out.
-    #[must_use]
-    pub fn sane(self) -> Self {
-        let within = |value: Option<f32>, low, high| {
-            value.filter(|value| value.is_finite()).map(|it| it.clamp(low, high))
+    /// Why it cannot be made, if a number is out of its range.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |value: Option<f32>, low: f32, high| {
+            value.is_none_or(|value| (low..=high).contains(&value))
         };
-        Self { volume: within(self.volume, 0.0, 4.0), pan: within(self.pan, -1.0, 1.0), ..self }
+        if !within(self.volume, 0.0, 4.0) {
+            return Err(format!("volume is 0 to 4, not {}", self.volume.unwrap_or_default()));
+        }
+        if !within(self.pan, -1.0, 1.0) {
+            return Err(format!("pan is -1 to 1, not {}", self.pan.unwrap_or_default()));
+        }
+        Ok(())
     }
 
     /// Adds a later change to this one.
@@ -203,11 +212,10 @@ impl NetChange {
 
 #[cfg(feature = "voice")]
 impl NetChange {
-    /// Changes `settings`; what is out of range goes to its end.
+    /// Changes `settings`.
     pub fn apply(self, settings: &mut crate::voice::NetSettings) {
-        let sane = self.sane();
-        settings.volume = sane.volume.unwrap_or(settings.volume);
-        settings.pan = sane.pan.unwrap_or(settings.pan);
+        settings.volume = self.volume.unwrap_or(settings.volume);
+        settings.pan = self.pan.unwrap_or(settings.pan);
         settings.muted = self.muted.unwrap_or(settings.muted);
         settings.priority = self.priority.unwrap_or(settings.priority);
     }
@@ -313,13 +321,20 @@ pub enum Command {
         /// Which; the plain one where none is named.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
+        /// For how many seconds it is down at most, 1 to 3600. Of a connection to the local API:
+        /// where it is given, the key stays down after the connection has ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_secs: Option<u32>,
     },
     /// Hears a net, or no longer.
     Listen {
-        /// Its name.
+        /// Its name or path.
         net: String,
         /// Whether to hear it.
         on: bool,
+        /// Whether to hear it besides whatever presets say.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keep: bool,
     },
     /// Changes how a net is heard.
     Net {
@@ -330,7 +345,16 @@ pub enum Command {
         change: NetChange,
     },
     /// What the plain key, or the voice, talks to; its organisation comes to the front.
-    TalkTo(TalkTo),
+    TalkTo {
+        /// What.
+        #[serde(flatten)]
+        to: TalkTo,
+        /// Whether it stays when a preset is loaded.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keep: bool,
+    },
+    /// Hears and talks to what the charter says, and forgets what was chosen instead.
+    Follow,
     /// Gives a key to talk a target, or takes it away where none is given.
     Key {
         /// What the key is called.
@@ -341,7 +365,7 @@ pub enum Command {
     },
     /// How far lower nets are turned down while a higher one talks, in dB.
     Ducking {
-        /// 0 is not at all; -18 is usual.
+        /// 0 to 60, with or without a minus sign: 0 is not at all, 18 is usual.
         decibels: f32,
     },
     /// How the microphone opens.
@@ -359,7 +383,7 @@ pub enum Command {
     },
     /// The volume of one member, 0 to 4.
     Volume {
-        /// The member's device, as text.
+        /// The member's device or name.
         device: String,
         /// Factor.
         gain: f32,
@@ -392,11 +416,4 @@ pub enum Command {
     },
     /// Leave and end.
     Quit,
-}
-
-impl Command {
-    /// The device that a volume command names, if its text is one.
-    pub fn parse_device(text: &str) -> Option<DeviceId> {
-        text.parse().ok()
-    }
 }

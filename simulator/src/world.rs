@@ -329,10 +329,11 @@ impl<'a> World<'a> {
         match action {
             Action::Start(member) => self.processes[member].waits = true,
             Action::Press { member, key, down } => {
-                self.seats[member].send(Input::command(Command::Ptt { down, key }).0);
+                self.seats[member]
+                    .send(Input::command(Command::Ptt { down, key, for_secs: None }).0);
             }
             Action::Churn { member, net, on } => {
-                self.seats[member].send(Input::command(Command::Listen { net, on }).0);
+                self.seats[member].send(Input::command(Command::Listen { net, on, keep: false }).0);
             }
             Action::Order(index) => self.order(now, index),
             Action::Knock(place) => self.knock(now, place),

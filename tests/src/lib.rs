@@ -29,4 +29,4 @@ pub use internet::{Internet, Nat};
 pub use lan::Lan;
 pub use member::Member;
 pub use relay::{Direction, Relay};
-pub use scene::{Scene, Talk, speech};
+pub use scene::{Scene, Talk, run, speech};

@@ -220,7 +220,8 @@ pub fn speech(name: &str) -> PathBuf {
     fs::canonicalize(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-pub(crate) fn run(home: &Path, command: &[&str]) -> Outcome {
+/// Runs `hark COMMAND --home HOME …` to its end.
+pub fn run(home: &Path, command: &[&str]) -> Outcome {
     run_reading(home, command, Stdio::null())
 }
 

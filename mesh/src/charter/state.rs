@@ -248,13 +248,21 @@ impl State {
     }
 
     /// All channels as the tree shows them: each before those below it, siblings in the order that
-    /// officers gave them.
+    /// officers gave them, those of one order by name. Hidden ones, whose names not everybody knows,
+    /// come after the others of their order.
     pub fn channels_in_order(&self) -> Vec<&Channel> {
         let mut channels: Vec<_> = self.channels().collect();
         channels.sort_by_cached_key(|channel| {
             let path = self.path(Place::Channel(channel.id)).filter_map(|at| match at {
                 Place::Organisation => None,
-                Place::Channel(id) => Some((self.channel(id)?.order, id)),
+                Place::Channel(id) => {
+                    let Channel { order, name, .. } = self.channel(id)?;
+                    let name = match name {
+                        ChannelName::Listed(name) => (false, name.clone()),
+                        ChannelName::Hidden(_) => (true, String::new()),
+                    };
+                    Some((*order, name, id))
+                }
             });
             let mut path: Vec<_> = path.collect();
             path.reverse();

@@ -20,7 +20,8 @@ mod edit;
 mod file;
 mod history;
 mod invites;
-mod names;
+mod lookup;
+pub(crate) mod names;
 mod overview;
 mod presets;
 mod refusal;
@@ -47,6 +48,7 @@ pub use devices::consent;
 pub use drafts::sign_with;
 pub use file::{InputFile, OutputFile};
 pub use invites::issue_ticket;
+pub use lookup::Lookup;
 pub use request::{
     ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, How, LiftRequest, NamedRequest,
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, Request, Right, RoleRequest,

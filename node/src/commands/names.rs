@@ -1,5 +1,7 @@
 //! Finding what a person means by a name, and saying so where it is not clear.
 
+use hark_keys::ChannelId;
+
 use super::CommandError;
 
 /// Something that can be meant.
@@ -14,7 +16,7 @@ pub(super) struct Candidate<T> {
 
 /// The only candidate that `text` can mean: by its unique name, by its name, by its name in other
 /// letters.
-pub(super) fn find<T: Copy>(
+pub(super) fn find<T: Copy + PartialEq>(
     what: (&'static str, &'static str),
     text: &str,
     candidates: &[Candidate<T>],
@@ -31,7 +33,8 @@ pub(super) fn find<T: Copy>(
         by(&|it| it.name.to_lowercase() == lower),
     ];
     match tries.iter().find(|found| !found.is_empty()).map(Vec::as_slice) {
-        Some([only]) => Ok(only.id),
+        // One thing may have several names.
+        Some([first, rest @ ..]) if rest.iter().all(|it| it.id == first.id) => Ok(first.id),
         Some(found) => Err(CommandError::Ambiguous {
             what: several,
             name: text.to_owned(),
@@ -41,8 +44,53 @@ pub(super) fn find<T: Copy>(
     }
 }
 
+/// The channel that `text` means, of those that are known by their paths: by its path, its path#id,
+/// or the end of its path where that is the end of no other.
+pub(crate) fn find_channel(
+    text: &str,
+    paths: &[(ChannelId, String)],
+) -> Result<ChannelId, CommandError> {
+    if let Some(id) = by_id(text, paths.iter().map(|(id, _)| (*id, id.to_string()))) {
+        return Ok(id);
+    }
+    // A whole path wins over the end of a longer one.
+    let mut whole = paths.iter().filter(|(_, path)| path == text);
+    if let (Some((id, _)), None) = (whole.next(), whole.next()) {
+        return Ok(*id);
+    }
+    let mut candidates = Vec::new();
+    for (id, path) in paths {
+        let unique = unique_path(*id, path, paths);
+        let ends = path.match_indices('/').map(|(at, _)| &path[at + 1..]);
+        for name in std::iter::once(path.as_str()).chain(ends) {
+            candidates.push(Candidate { id: *id, name: name.to_owned(), unique: unique.clone() });
+        }
+    }
+    find(("channel", "channels"), text, &candidates)
+}
+
+/// What names the channel with this path and no other: the path or, where others have it, path#id.
+pub(crate) fn unique_path(id: ChannelId, path: &str, paths: &[(ChannelId, String)]) -> String {
+    if paths.iter().filter(|(_, other)| other == path).count() == 1 {
+        path.to_owned()
+    } else {
+        format!("{path}#{}", id.short())
+    }
+}
+
+/// What a text that ends in `#` and the beginning of an id means.
+pub(crate) fn by_id<T>(text: &str, known: impl IntoIterator<Item = (T, String)>) -> Option<T> {
+    let (_, prefix) = text.rsplit_once('#')?;
+    if prefix.len() < ID_PREFIX_MIN {
+        return None;
+    }
+    let mut found = known.into_iter().filter(|(_, id)| id.starts_with(prefix));
+    let (id, _) = found.next()?;
+    found.next().is_none().then_some(id)
+}
+
 /// Nothing is called `name`; `known` is.
-pub(super) fn unknown<'a>(
+pub(crate) fn unknown<'a>(
     what: &'static str,
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
@@ -59,7 +107,7 @@ pub(super) fn unknown_text(what: &str, name: &str, near: &[String]) -> String {
 }
 
 /// Those of `known` that somebody may have meant by `name`, the nearest first.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let name = name.to_lowercase();
     let close = |known: &'a str| {
         let lower = known.to_lowercase();
@@ -77,7 +125,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// `a, b and c`.
-pub(super) fn listed<S: AsRef<str>>(items: &[S], last: &str) -> String {
+pub(crate) fn listed<S: AsRef<str>>(items: &[S], last: &str) -> String {
     match items {
         [] => "nobody".to_owned(),
         [only] => only.as_ref().to_owned(),
@@ -114,6 +162,9 @@ fn distance(a: &str, b: &str) -> usize {
     }
     rows[a.len()][b.len()]
 }
+
+/// Characters of an id that are enough to mean it.
+const ID_PREFIX_MIN: usize = 4;
 
 /// Names to suggest; more would not be read.
 const SUGGESTIONS_MAX: usize = 3;

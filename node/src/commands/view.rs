@@ -13,7 +13,7 @@ use hark_mesh::{
 
 use super::{
     CommandError, Host,
-    names::{Candidate, find, unknown},
+    names::{Candidate, by_id, find, find_channel, unknown},
 };
 
 /// Names of all that the charter speaks of, or spoke of.
@@ -240,33 +240,12 @@ impl<'a> View<'a> {
 
     /// The channel of this name, path or #id.
     pub(super) fn find_channel(&self, text: &str) -> Result<ChannelId, CommandError> {
-        let mut paths: Vec<(ChannelId, String)> = Vec::new();
-        for (_, channel) in self.tree() {
-            paths.push((channel.id, self.channel(channel.id)));
-        }
-        let mut candidates = Vec::new();
-        for (id, path) in &paths {
-            let alone = paths.iter().filter(|(_, other)| other == path).count() == 1;
-            let unique = if alone { path.clone() } else { format!("{path}#{}", id.short()) };
-            let ends = path.match_indices('/').map(|(at, _)| &path[at + 1..]);
-            for name in std::iter::once(path.as_str()).chain(ends) {
-                candidates.push(Candidate {
-                    id: *id,
-                    name: name.to_owned(),
-                    unique: unique.clone(),
-                });
-            }
-        }
-        if let Some(id) = by_id(text, paths.iter().map(|(id, _)| (*id, id.to_string()))) {
-            return Ok(id);
-        }
-        // A whole path wins over the end of a longer one.
-        if let Some((id, _)) = paths.iter().find(|(_, path)| path == text)
-            && paths.iter().filter(|(_, path)| path == text).count() == 1
-        {
-            return Ok(*id);
-        }
-        find(("channel", "channels"), text, &candidates)
+        find_channel(text, &self.paths())
+    }
+
+    /// Channels that whoever asks may know of, with their paths.
+    pub(super) fn paths(&self) -> Vec<(ChannelId, String)> {
+        self.tree().into_iter().map(|(_, it)| (it.id, self.channel(it.id))).collect()
     }
 
     /// The place of an `--at`: everywhere where it is left out.
@@ -368,7 +347,7 @@ fn copy(candidate: &Candidate<MemberId>) -> Candidate<MemberId> {
 }
 
 /// Something by its name, told apart by ids where several have it.
-pub(super) fn find_named<T: Copy>(
+pub(super) fn find_named<T: Copy + PartialEq>(
     what: (&'static str, &'static str),
     text: &str,
     named: Vec<(T, String, String)>,
@@ -384,17 +363,3 @@ pub(super) fn find_named<T: Copy>(
     let candidates: Vec<_> = named.iter().map(candidate).collect();
     find(what, text, &candidates)
 }
-
-/// What a text that ends in `#` and the beginning of an id means.
-fn by_id<T>(text: &str, known: impl IntoIterator<Item = (T, String)>) -> Option<T> {
-    let (_, prefix) = text.rsplit_once('#')?;
-    if prefix.len() < ID_PREFIX_MIN {
-        return None;
-    }
-    let mut found = known.into_iter().filter(|(_, id)| id.starts_with(prefix));
-    let (id, _) = found.next()?;
-    found.next().is_none().then_some(id)
-}
-
-/// Characters of an id that are enough to mean it.
-const ID_PREFIX_MIN: usize = 4;

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -95,16 +96,48 @@ async fn listen(listener: TcpListener, door: Arc<Door>) {
     }
 }
 
+/// The keys to talk that a connection holds: they go up when it ends, however it ends.
+struct Held {
+    node: Arc<dyn Controlled>,
+    keys: BTreeSet<Option<String>>,
+}
+
+impl Held {
+    /// Remembers what the request of this text, which was done, has pressed or let go.
+    fn note(&mut self, text: &str) {
+        let Ok(Command::Ptt { down, key, for_secs }) = serde_json::from_str(text) else { return };
+        // One that is held for some time goes up by itself.
+        if down && for_secs.is_none() && self.keys.len() < HELD_MAX {
+            self.keys.insert(key);
+        } else {
+            self.keys.remove(&key);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for key in std::mem::take(&mut self.keys) {
+            // A node that has ended holds nothing.
+            let _ = self.node.command(Command::Ptt { down: false, key, for_secs: None });
+        }
+    }
+}
+
 async fn serve(door: Arc<Door>, stream: TcpStream, place: Place) {
     let Ok(Some(mut socket)) = timeout(PROOF_PATIENCE, enter(&door, stream, &place)).await else {
         return;
     };
     let mut events: Option<mpsc::Receiver<StampedEvent>> = None;
+    let mut held = Held { node: Arc::clone(&door.node), keys: BTreeSet::new() };
     loop {
         let text = tokio::select! {
             message = socket.next() => match message {
                 Some(Ok(Message::Text(text))) => {
                     let (answer, subscribes) = answer(&*door.node, &text);
+                    if answer["ok"] == true {
+                        held.note(&text);
+                    }
                     if subscribes && events.is_none() {
                         events = Some(subscribe(&*door.node));
                     }
@@ -276,27 +309,17 @@ fn charter(node: &dyn Controlled, id: Value, mut request: Value) -> Value {
 }
 
 fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
+    let name = request["command"].as_str().unwrap_or_default().to_owned();
     let command: Command = match serde_json::from_value(request) {
         Ok(command) => command,
-        Err(error) => return failure(id, &format!("no such command: {error}")),
+        Err(error) if COMMANDS.contains(&&*name) => {
+            return failure(id, &format!("{name}: {error}"));
+        }
+        Err(_) => {
+            let known = COMMANDS.join(", ");
+            return failure(id, &format!("no such command: {name:?}: there are {known}"));
+        }
     };
-    if let Command::Volume { device, gain } = &command {
-        let known = Command::parse_device(device)
-            .zip(node.snapshot())
-            .is_some_and(|(id, now)| now.peers.iter().any(|peer| peer.stats.device.0 == id));
-        if !known {
-            return failure(id, "nobody here has that device");
-        }
-        if !(0.0..=VOLUME_MAX).contains(gain) {
-            return failure(id, "a volume is 0 to 4");
-        }
-    }
-    if let Command::Profile { action, name } = &command {
-        let Some(now) = node.snapshot() else { return failure(id, STARTING) };
-        if let Err(error) = action.check(name, &now.profile, &now.profiles) {
-            return failure(id, &error.to_string());
-        }
-    }
     match node.command(command) {
         Ok(()) => json!({"id": id, "ok": true}),
         Err(error) => failure(id, &error),
@@ -334,7 +357,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// which loses and counts what it cannot hold.
 const EVENTS_WAITING_MAX: usize = 64;
 
-/// How much louder than it is a member can be made.
-const VOLUME_MAX: f32 = 4.0;
+/// Keys that go up with a connection: more than a node has. A further one is not remembered.
+const HELD_MAX: usize = 64;
+
+/// All that can be asked for.
+pub(super) const COMMANDS: [&str; 20] = [
+    "status",
+    "subscribe",
+    "invite",
+    "charter",
+    "mute",
+    "deafen",
+    "ptt",
+    "listen",
+    "net",
+    "talk_to",
+    "follow",
+    "key",
+    "ducking",
+    "transmit",
+    "volunteer",
+    "volume",
+    "move",
+    "front",
+    "profile",
+    "quit",
+];
 
 const LONGEST_EXPIRY_SECS: u64 = 366 * 24 * 3600;

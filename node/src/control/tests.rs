@@ -256,16 +256,10 @@ fn nonsense_is_refused_and_ends_nothing() {
     let nonsense = [
         json!({"command": "dance"}),
         json!({"command": "mute", "on": "perhaps"}),
-        json!({"command": "volume", "device": device(3).to_string(), "gain": 1.0}),
-        json!({"command": "volume", "device": "Bob", "gain": 1.0}),
-        json!({"command": "volume", "device": device(2).to_string(), "gain": 4.5}),
         json!({"command": "invite", "uses": 256}),
         json!({"command": "invite", "expires_secs": 0}),
         json!({"command": "invite", "role": 7}),
         json!({"command": "invite", "role": "Admiral"}),
-        json!({"command": "profile", "action": "use", "name": "medic"}),
-        json!({"command": "profile", "action": "remove", "name": "default"}),
-        json!({"command": "profile", "action": "copy", "name": "Pilot"}),
         json!({"command": "profile", "action": "lose", "name": "pilot"}),
         json!({}),
     ];
@@ -277,6 +271,50 @@ fn nonsense_is_refused_and_ends_nothing() {
     client.request(json!({"command": "status"})).expect("still answered");
     let heard = world.say(&world.token(), "no JSON");
     assert_eq!(heard[1]["error"], "a request is one JSON object");
+}
+
+/// `{"command": "mute"}` was said to be no command, and the list left out what the server itself does.
+#[test]
+fn a_refused_request_names_what_is_wrong() {
+    let world = World::new();
+    let mut client = Client::connect(&world.description).expect("connected");
+    let mut refusal = |request: Value| client.request(request).expect_err("refused").to_string();
+    assert_eq!(refusal(json!({"command": "mute"})), "mute: missing field `on`");
+    let unknown = refusal(json!({"command": "dance"}));
+    assert!(unknown.starts_with("no such command: \"dance\": there are status, "), "{unknown}");
+    for command in super::server::COMMANDS {
+        assert!(unknown.contains(command), "{command}");
+        let answer = client.request(json!({"command": command, "on": 7, "uses": 7.5}));
+        let refused = answer.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!refused.contains("no such command"), "{command}: {refused}");
+    }
+}
+
+/// A program that had died with a key down left the microphone open for good.
+#[test]
+fn a_dead_program_left_a_hot_microphone() {
+    let world = World::new();
+    let mut dying = Client::connect(&world.description).expect("connected");
+    let press = |key: Option<&str>, for_secs: Option<u32>| json!({"command": "ptt", "down": true, "key": key, "for_secs": for_secs});
+    for request in [press(None, None), press(Some("lead"), None), press(Some("medic"), Some(60))] {
+        dying.request(request).expect("pressed");
+    }
+    dying.request(press(Some("2"), None)).expect("pressed");
+    dying.request(json!({"command": "ptt", "down": false, "key": "2"})).expect("let go");
+    drop(dying);
+    let mut other = Client::connect(&world.description).expect("connected");
+    let up = |key: Option<&str>| Command::Ptt {
+        down: false,
+        key: key.map(str::to_owned),
+        for_secs: None,
+    };
+    let mut looks = (0..1000).map(|_| {
+        other.request(json!({"command": "status"})).expect("answered");
+        world.node.commands.lock().expect("unpoisoned").split_off(5)
+    });
+    let released = looks.find(|commands| !commands.is_empty()).expect("they go up");
+    // One that was let go before is not let go again, nor one that is held for a time.
+    assert_eq!(released, [up(None), up(Some("lead"))]);
 }
 
 #[test]

@@ -165,10 +165,13 @@ impl Runner {
                 None
             }
             squad::Event::Moved { by, from, to } => {
-                self.radio.follow(squad, from, to);
+                if let Err(error) = self.radio.go_along(squad, from, to) {
+                    tracing::warn!(%error, "this member is not moved");
+                    return;
+                }
                 self.keeping.changed();
                 self.unsettled = true;
-                let channel = |id| radio::name_of(squad, id).unwrap_or_default();
+                let channel = |id| radio::path_of(squad, id).unwrap_or_default();
                 let moved = self.view.moved(by, from.map(channel), channel(to));
                 self.config.publisher.publish(moved);
                 None
@@ -219,6 +222,11 @@ impl Runner {
         let Some(squad) = &mut self.squad else { return };
         let commands = self.radio.settle(now, squad);
         self.tell_voice(commands);
+        // What was chosen may have given way to a preset.
+        self.keeping.changed();
+        if let Some(text) = self.radio.take_notice() {
+            self.config.publisher.publish(Event::Notice { text });
+        }
     }
 
     pub(super) fn tell_voice(&self, commands: impl IntoIterator<Item = VoiceCommand>) {

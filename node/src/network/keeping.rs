@@ -1,10 +1,11 @@
 //! What the person chooses, kept on disk.
 
 use hark_keys::DeviceId;
+use hark_mesh::squad::Squad;
 
 use super::{Input, Persisted, Runner};
 use crate::{
-    profile::{ProfileAction, Profiles},
+    profile::{ProfileAction, ProfileError, Profiles},
     store::OrganisationStore,
     voice::VoiceCommand,
 };
@@ -32,7 +33,11 @@ impl Keeping {
 
 impl Runner {
     /// Goes on with what was kept when the node ran last.
-    pub(super) fn restore_profiles(&mut self, store: &OrganisationStore) -> anyhow::Result<()> {
+    pub(super) fn restore_profiles(
+        &mut self,
+        store: &OrganisationStore,
+        squad: &Squad,
+    ) -> anyhow::Result<()> {
         let kept = store.profiles();
         let mut profiles = match kept {
             Ok(profiles) => profiles.unwrap_or_default(),
@@ -49,7 +54,7 @@ impl Runner {
         if let Some(name) = &self.config.profile {
             profiles.start_with(name)?;
         }
-        self.radio.restore(profiles);
+        self.radio.restore(squad, profiles, self.config.profile.is_some());
         self.keeping.changed();
         Ok(())
     }
@@ -59,18 +64,16 @@ impl Runner {
         &mut self,
         action: ProfileAction,
         name: &str,
-    ) -> Vec<VoiceCommand> {
+    ) -> Result<Vec<VoiceCommand>, ProfileError> {
         let volumes = |runner: &Self| runner.radio.profiles().current().volumes().clone();
         let before = volumes(self);
-        if let Err(error) = self.radio.change_profile(action, name) {
-            // Whoever asked was told before; another client was quicker.
-            tracing::debug!(%error, "the profiles stay as they are");
-            return Vec::new();
+        if let Some(squad) = &self.squad {
+            self.radio.change_profile(squad, action, name)?;
         }
         let after = volumes(self);
         let devices: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
         let changed = devices.into_iter().filter(|device| before.get(device) != after.get(device));
-        changed.filter_map(|device| self.volume_of(*device)).collect()
+        Ok(changed.filter_map(|device| self.volume_of(*device)).collect())
     }
 
     /// Tells the voice side how loud a device is that can be heard.

@@ -192,12 +192,22 @@ pub struct RunnerConfig {
     pub transmit: Option<TransmitMode>,
     /// The profile to use; the last one where none is given.
     pub profile: Option<String>,
+    /// What this run begins with.
+    pub flags: Flags,
+    /// Reads time.
+    pub clock: Clock,
+}
+
+/// What a person wants for one run.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
     /// Channels to hear, by name; what the charter says where none is given.
     pub channels: Vec<String>,
     /// Channels to talk to, by name; what the charter says where none is given.
     pub talk_to: Vec<String>,
-    /// Reads time.
-    pub clock: Clock,
+    /// Whether they may be of a charter to come. If not, a member's node does not start with a name
+    /// that is unknown. Newcomers, who know no charter before, are told of it.
+    pub to_come: bool,
 }
 
 /// One node at work. Lives on the runtime of its thread.
@@ -225,6 +235,8 @@ pub struct Runner {
     /// What is heard and talked to must be looked at again.
     unsettled: bool,
     generations: BTreeMap<TargetId, u16>,
+    /// When a newcomer's flags are held against the charter.
+    check_flags_at: Option<Timestamp>,
     /// This device does not belong any more.
     removed: bool,
     /// What those said last who refused this device.
@@ -241,6 +253,7 @@ struct Kept {
     relay_only: bool,
     peers: Vec<SocketAddr>,
     profile: Option<String>,
+    flags: Flags,
     publisher: Arc<Publisher>,
     overhear: Option<Overhear>,
     worker: Worker,
@@ -304,9 +317,17 @@ impl Runner {
             .map(|surroundings| Router::ask(surroundings, config.clock, input_sender.clone()));
         if let Some(names) = config.names {
             let inputs = input_sender.clone();
-            tokio::spawn(names.run(move |found| {
+            tokio::spawn(names.run(move |place, found| {
+                let input = found.map_or_else(
+                    |error| {
+                        let text =
+                            format!("--peer {place} leads to nobody: {error}; looking again");
+                        Input::Publish(Event::Notice { text })
+                    },
+                    Input::Found,
+                );
                 // The node may have ended meanwhile.
-                let _ = inputs.send(Input::Found(found));
+                let _ = inputs.send(input);
             }));
         }
         let device = config.key.id();
@@ -329,10 +350,11 @@ impl Runner {
             next_tick: now,
             ticks: 0,
             records_changed: false,
-            radio: Radio::new(&config.channels, &config.talk_to, config.transmit),
+            radio: Radio::new(&config.flags.channels, &config.flags.talk_to, config.transmit),
             keeping: Keeping::default(),
             unsettled: true,
             generations: BTreeMap::new(),
+            check_flags_at: None,
             removed: false,
             refusals: BTreeMap::new(),
             view: View::new(device, &config.presence.name),
@@ -344,6 +366,7 @@ impl Runner {
                 relay_only: config.relay_only,
                 peers: config.peers,
                 profile: config.profile,
+                flags: config.flags,
                 publisher: config.publisher,
                 overhear: config.overhear,
                 worker: config.worker,
@@ -352,6 +375,9 @@ impl Runner {
         };
         if let Some(store) = config.store {
             runner.begin(now, store)?;
+            if !runner.config.flags.to_come {
+                runner.check_flags(now).map_err(anyhow::Error::msg)?;
+            }
         }
         Ok(runner)
     }
@@ -425,7 +451,7 @@ impl Runner {
             squad.handle_discovered(now, None, &[*address]);
         }
         self.view.begin(&store);
-        self.restore_profiles(&store)?;
+        self.restore_profiles(&store, &squad)?;
         self.view.verified = Verified::restore(store.verified()?);
         let start_voice = self.start_voice.take().expect("a node begins once");
         self.voice = Some(start_voice(&store, &self.links, self.input_sender.clone())?);
@@ -546,6 +572,7 @@ impl Runner {
             let admitted = admitted.expect("a newcomer's first link comes by its admission");
             let store = (joining.keep)(&admitted)?;
             self.begin(now, store)?;
+            self.check_flags_at = Some(now + FLAGS_PATIENCE);
             let squad = self.squad.as_mut().expect("it has begun");
             for (device, addresses) in &joining.discovered {
                 squad.handle_discovered(now, Some(*device), addresses);
@@ -649,6 +676,15 @@ impl Runner {
             }
         }
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
+        self.release_overdue(now);
+        if self.check_flags_at.take_if(|at| now >= *at).is_some()
+            && let Err(text) = self.check_flags(now)
+        {
+            // Nobody is to be deaf for it; nor is anything said to others than those who were meant.
+            self.radio.drop_flags();
+            self.unsettled = true;
+            self.config.publisher.publish(Event::Notice { text });
+        }
         self.keep_profiles(second);
         self.show(now, second);
         if second {
@@ -670,6 +706,10 @@ impl Runner {
             self.config.publisher.publish(self.view.stats_event(&snapshot));
         }
         snapshot.peers.retain(|peer| !peer.former);
+        snapshot.front = self.config.publisher.is_in_front();
+        if let Some(event) = self.view.self_changed(&snapshot) {
+            self.config.publisher.publish(event);
+        }
         self.config.publisher.set_snapshot(snapshot);
     }
 
@@ -722,6 +762,9 @@ const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Addresses of several interfaces come one by one; `ready` waits this long after one.
 const ADDRESSES_SETTLE: Duration = Duration::from_millis(50);
+
+/// A newcomer has the whole charter by then: those who let it in send what it lacks at once.
+const FLAGS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Devices on the LAN that a newcomer tries; further ones are left out.
 const DISCOVERED_LIMIT: usize = 64;

@@ -1,26 +1,19 @@
 //! Members whom this one moves between nets.
 
-use hark_keys::Timestamp;
-use hark_mesh::squad::Squad;
-
-use super::radio::{channel_named, member_named};
+use super::host::Live;
+use crate::commands::{CommandError, Lookup};
 
 /// Has a member moved, all named as people call them; fails with one line for the person.
 pub(super) fn order(
-    now: Timestamp,
-    squad: &mut Squad,
+    host: Live<'_>,
     person: &str,
     from: Option<&str>,
     to: &str,
 ) -> Result<(), String> {
-    let channel = |name: &str| {
-        let found = channel_named(squad, name);
-        found.ok_or_else(|| format!("no net is called {name:?}: `hark ctl status` shows them"))
-    };
-    let (from, to) = (from.map(channel).transpose()?, channel(to)?);
-    let member = member_named(squad, person);
-    let member = member.ok_or_else(|| {
-        format!("nobody, or more than one, is called {person:?}: see `hark ctl status`")
-    })?;
-    squad.move_member(now, member, from, to).map_err(|error| format!("{person}: {error}"))
+    let line = |error: CommandError| error.to_string();
+    let lookup = Lookup::new(&host);
+    let from = from.map(|from| lookup.channel(from)).transpose().map_err(line)?;
+    let (to, member) = (lookup.channel(to).map_err(line)?, lookup.person(person).map_err(line)?);
+    let moved = host.squad.move_member(host.now, member, from, to);
+    moved.map_err(|error| format!("{person}: {error}"))
 }

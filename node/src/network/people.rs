@@ -147,14 +147,6 @@ pub(super) fn is_former(squad: &Squad, device: DeviceId, member: Option<MemberId
     })
 }
 
-/// Nets that `radio` is to talk to, where this member may not speak.
-pub(super) fn silenced(squad: &Squad, radio: &Radio) -> Vec<String> {
-    let state = squad.charter().state();
-    let may = |id| state.allows(own_member(squad), Capabilities::SPEAK, Place::Channel(id));
-    let wanted = radio.wanted_channels(squad).into_iter().filter(|id| !may(*id));
-    wanted.map(|id| radio::path_of(squad, id)).collect()
-}
-
 /// Devices that can be verified; further ones are refused.
 const VERIFIED_MAX: usize = 10_000;
 

@@ -136,7 +136,6 @@ impl Publisher {
     }
 
     pub(super) fn set_snapshot(&self, snapshot: Snapshot) {
-        let snapshot = Snapshot { front: self.is_in_front(), ..snapshot };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(snapshot));
     }
 

@@ -1,20 +1,24 @@
 //! The nets that a person hears and talks to: what was asked for by name, turned into what the squad
 //! and the voice side need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use hark_keys::{ChannelId, DeviceId, MemberId, RoleId, TargetId, Timestamp};
+use hark_keys::{ChannelId, DeviceId, MemberId, PresetId, RoleId, TargetId, Timestamp};
 use hark_mesh::{
     Target,
-    charter::content::{Channel, Layout, NetLayout, Place},
+    charter::content::{Channel, Layout, NetLayout, Place, Subject},
     squad::Squad,
     target::LISTEN,
 };
 
 use super::own_member;
 use crate::{
+    commands::names::{by_id, find_channel, nearest, unique_path},
     profile::{KEYS_MAX, ProfileAction, ProfileError, Profiles},
-    snapshot::{NetChange, TalkTo, TransmitMode},
+    snapshot::{KeyView, NetChange, TalkTo, TransmitMode},
     voice::{Net, NetSettings, VoiceCommand, nets::DUCKING_DB},
 };
 
@@ -22,9 +26,8 @@ use crate::{
 pub(super) struct Radio {
     profiles: Profiles,
     run: Run,
-    held: BTreeSet<String>,
-    /// Whether the plain key is held.
-    pressed: bool,
+    /// Keys that are down, the plain one without a name, and until when: `None` until it is let go.
+    held: BTreeMap<Option<String>, Option<Timestamp>>,
     /// Channels that the voice side hears, and how.
     heard: BTreeMap<Net, NetSettings>,
     /// Where the voice side was told to talk, and whether a key is held for it.
@@ -37,6 +40,8 @@ pub(super) struct Radio {
     talking: bool,
     /// Talks on to the target of a key that was let go, until the spurt has ended.
     trailing: bool,
+    /// What the person is to be told.
+    notice: Option<String>,
 }
 
 /// What holds for this run alone, and comes before the profile until the person chooses otherwise.
@@ -49,9 +54,14 @@ struct Run {
     keys: BTreeMap<String, TalkTo>,
 }
 
-/// What of a loaded preset is for this member.
+/// What the loaded presets say for this member. Where several layouts do, that for the member comes
+/// first, then those of its roles, the highest first, then those for everyone.
+#[derive(Default)]
 struct Plan {
+    /// Names of the presets by their ids.
+    presets: BTreeMap<PresetId, String>,
     nets: Vec<NetLayout>,
+    /// Keys to talk by their number, counted from 1: of the first layout that has so many.
     keys: Vec<Target>,
 }
 
@@ -70,19 +80,39 @@ impl Radio {
                 transmit,
                 keys: BTreeMap::new(),
             },
-            held: BTreeSet::new(),
-            pressed: false,
+            held: BTreeMap::new(),
             heard: BTreeMap::new(),
             selected: (None, false),
             talking: false,
             transmit: transmit.unwrap_or_default(),
             ducking_db: DUCKING_DB,
             trailing: false,
+            notice: None,
         }
     }
 
-    /// Goes on with what was kept.
-    pub(super) fn restore(&mut self, profiles: Profiles) {
+    /// Goes on with what was kept. Names that somebody has written into the file become those by
+    /// which channels are known here. A profile that was `asked_for` counts as chosen now.
+    pub(super) fn restore(&mut self, squad: &Squad, mut profiles: Profiles, asked_for: bool) {
+        let paths = paths(squad);
+        let mut mistaken = None;
+        profiles.rename_nets(|name| {
+            if let Ok(id) = find_channel(name, &paths) {
+                return unique(id, &paths);
+            }
+            // It may be a channel of a preset that is not loaded.
+            let near = nearest(name, paths.iter().map(|(_, path)| path.as_str()));
+            if let (Some(near), None) = (near.first(), &mistaken) {
+                mistaken = Some(format!(
+                    "profiles.toml: no channel is called {name:?} now; did you mean {near}?"
+                ));
+            }
+            None
+        });
+        if asked_for {
+            profiles.current_mut().set_presets(Plan::of(squad).ids());
+        }
+        self.notice = mistaken;
         self.profiles = profiles;
     }
 
@@ -94,117 +124,188 @@ impl Radio {
     /// Uses, copies or removes a profile.
     pub(super) fn change_profile(
         &mut self,
+        squad: &Squad,
         action: ProfileAction,
         name: &str,
     ) -> Result<(), ProfileError> {
         self.profiles.change(action, name)?;
         if action == ProfileAction::Use {
+            self.profiles.current_mut().set_presets(Plan::of(squad).ids());
             self.run = Run::default();
             // What is held may mean something else now.
             let was_down = self.is_down();
             self.held.clear();
-            self.pressed = false;
             self.trailing = self.trails(was_down);
         }
         Ok(())
     }
 
-    /// Hears a net, or no longer.
-    pub(super) fn listen(&mut self, squad: &Squad, net: &str, on: bool) {
-        let run = self.run.hear.clone();
-        let heard = || squad.listening().iter().filter_map(|id| name_of(squad, *id)).collect();
-        // What this run began with goes on from here, and is the person's choice now.
+    /// Hears a net, or no longer, until a preset is loaded; or, to `keep` it, besides whatever
+    /// presets say.
+    pub(super) fn listen(
+        &mut self,
+        squad: &Squad,
+        net: &str,
+        on: bool,
+        keep: bool,
+    ) -> Result<(), ProfileError> {
         let profile = self.profiles.current_mut();
-        if profile.listen(net, on, run, heard) {
-            self.run.hear = None;
+        if on && keep {
+            return profile.keep(net);
         }
+        let paths = paths(squad);
+        let heard = || squad.listening().iter().filter_map(|id| unique(*id, &paths)).collect();
+        // What this run began with goes on from here, and is the person's choice now.
+        profile.listen(net, on, self.run.hear.clone(), heard)?;
+        profile.set_presets(Plan::of(squad).ids());
+        self.run.hear = None;
+        Ok(())
     }
 
     /// Hears and talks to `to`, as somebody wants who may; instead of `from`, or as well.
-    pub(super) fn follow(&mut self, squad: &Squad, from: Option<ChannelId>, to: ChannelId) {
-        let Some(to) = name_of(squad, to) else { return };
+    pub(super) fn go_along(
+        &mut self,
+        squad: &Squad,
+        from: Option<ChannelId>,
+        to: ChannelId,
+    ) -> Result<(), ProfileError> {
+        let paths = paths(squad);
+        let Some(to) = unique(to, &paths) else { return Ok(()) };
         let before = self.talking_to(squad);
-        self.listen(squad, &to, true);
+        self.listen(squad, &to, true, false)?;
         let talk_to = match from {
             None => TalkTo::nets(vec![to]),
             Some(from) => {
-                if let Some(from) = name_of(squad, from) {
-                    self.listen(squad, &from, false);
+                if let Some(from) = unique(from, &paths) {
+                    self.listen(squad, &from, false, false)?;
                 }
                 let Some(before) = before.filter(|target| target.channels().contains(&from)) else {
-                    return;
+                    return Ok(());
                 };
                 let others = before.channels().iter().filter(|id| **id != from);
-                let others = others.filter_map(|id| name_of(squad, *id));
+                let others = others.filter_map(|id| unique(*id, &paths));
                 TalkTo {
                     nets: others.chain([to]).collect(),
-                    ..self.chosen().cloned().unwrap_or_default()
+                    ..self.chosen(squad).cloned().unwrap_or_default()
                 }
             }
         };
-        self.talk_to(talk_to);
+        self.talk_to(squad, talk_to, false)
     }
 
     /// Changes how a net is heard.
-    pub(super) fn set_net(&mut self, net: &str, change: NetChange) {
-        self.profiles.current_mut().set_net(net, change);
+    pub(super) fn set_net(&mut self, net: &str, change: NetChange) -> Result<(), ProfileError> {
+        self.profiles.current_mut().set_net(net, change)
     }
 
-    /// What is talked to where no key of its own is held.
-    pub(super) fn talk_to(&mut self, to: TalkTo) {
-        if self.profiles.current_mut().set_talk_to(to) {
-            self.run.talk_to = None;
-        }
+    /// What is talked to where no key of its own is held: until a preset is loaded, or to `keep` it.
+    pub(super) fn talk_to(
+        &mut self,
+        squad: &Squad,
+        to: TalkTo,
+        keep: bool,
+    ) -> Result<(), ProfileError> {
+        let profile = self.profiles.current_mut();
+        profile.set_talk_to(to, keep)?;
+        profile.set_presets(Plan::of(squad).ids());
+        self.run.talk_to = None;
+        Ok(())
+    }
+
+    /// Hears what it would without the flags of this run.
+    pub(super) fn drop_flags(&mut self) {
+        self.run.hear = None;
+    }
+
+    /// Hears and talks to what the charter says.
+    pub(super) fn follow(&mut self, squad: &Squad) {
+        (self.run.hear, self.run.talk_to) = (None, None);
+        let planned = 1..=Plan::of(squad).keys.len();
+        self.profiles.current_mut().follow(planned.map(|number| number.to_string()));
     }
 
     /// Gives a key to talk a target, or takes it away.
-    pub(super) fn bind(&mut self, key: &str, to: Option<TalkTo>) {
-        if to.is_none() && self.held.remove(key) {
+    pub(super) fn bind(&mut self, key: &str, to: Option<TalkTo>) -> Result<(), ProfileError> {
+        let frees = to.is_none();
+        self.profiles.current_mut().bind(key, to)?;
+        self.run.keys.remove(key);
+        if frees && self.held.remove(&Some(key.to_owned())).is_some() {
             self.trailing = self.trails(true);
         }
-        self.run.keys.remove(key);
-        self.profiles.current_mut().bind(key, to);
+        Ok(())
     }
 
     /// By how many decibels nets are turned down while a higher one is heard.
-    pub(super) fn set_ducking(&mut self, decibels: f32) {
-        self.profiles.current_mut().set_ducking(decibels);
+    pub(super) fn set_ducking(&mut self, decibels: f32) -> Result<(), ProfileError> {
+        self.profiles.current_mut().set_ducking(decibels)
     }
 
     /// How the microphone opens.
     pub(super) fn set_transmit(&mut self, mode: TransmitMode) {
         self.run.transmit = None;
         // Nobody lets a key go that means nothing in the other mode.
-        self.pressed = false;
+        self.held.remove(&None);
         self.profiles.current_mut().set_transmit(mode);
     }
 
     /// How loud a device is; gives what the voice side is to do.
-    pub(super) fn set_volume(&mut self, device: DeviceId, gain: f32) -> VoiceCommand {
-        self.profiles.current_mut().set_volume(device, gain);
-        VoiceCommand::Volume { device, gain: self.volume(device) }
+    pub(super) fn set_volume(
+        &mut self,
+        device: DeviceId,
+        gain: f32,
+    ) -> Result<VoiceCommand, ProfileError> {
+        self.profiles.current_mut().set_volume(device, gain)?;
+        Ok(VoiceCommand::Volume { device, gain: self.volume(device) })
     }
 
-    /// A key goes down or up; one that is bound to nothing is a net's name.
-    pub(super) fn press(&mut self, key: Option<&str>, down: bool) {
-        let was_down = self.is_down();
-        match key {
-            None => self.pressed = down,
-            Some(key) if down => {
-                if self.bound(key).is_none() && self.keys().count() < KEYS_MAX {
-                    let net = TalkTo::nets(vec![key.to_owned()]);
-                    self.run.keys.insert(key.to_owned(), net);
-                }
-                // One that is bound to nothing for want of room talks to nobody.
-                if self.bound(key).is_some() {
-                    self.held.insert(key.to_owned());
-                }
-            }
-            Some(key) => {
-                self.held.remove(key);
-            }
+    /// The key of this name, capitals or not, if there is one.
+    pub(super) fn key_named(&self, squad: &Squad, name: &str) -> Option<String> {
+        let keys = self.keys(squad);
+        let exact = keys.iter().find(|it| it.key == name);
+        let found = exact.or_else(|| keys.iter().find(|it| it.key.eq_ignore_ascii_case(name)));
+        found.map(|it| it.key.clone())
+    }
+
+    /// Whether a key reaches nobody: nothing of what it talks to is there and permitted.
+    pub(super) fn is_idle(&self, squad: &Squad, key: &str) -> bool {
+        let keys = self.keys(squad);
+        let target = keys.iter().find(|it| it.key == key).map(|it| resolve(squad, &it.to));
+        let (state, own) = (squad.charter().state(), own_member(squad));
+        target.is_none_or(|target| target.permitted(state, own).is_empty())
+    }
+
+    /// Whether the person has chosen to hear what is called so.
+    pub(super) fn chose(&self, net: &str) -> bool {
+        let profile = self.profiles.current();
+        profile.hear().is_some_and(|hear| hear.contains(net)) || profile.kept().contains(net)
+    }
+
+    /// Makes a net's path a key, for this run.
+    pub(super) fn add_key(&mut self, squad: &Squad, net: String) -> Result<(), ProfileError> {
+        if self.keys(squad).len() >= KEYS_MAX {
+            return Err(ProfileError::TooManyKeys);
         }
+        self.run.keys.insert(net.clone(), TalkTo::nets(vec![net]));
+        Ok(())
+    }
+
+    /// A key goes down, until it is let go or `until` then; `None` is the plain key.
+    pub(super) fn press(&mut self, key: Option<String>, until: Option<Timestamp>) {
+        self.held.insert(key, until);
+        self.trailing = false;
+    }
+
+    /// A key is let go.
+    pub(super) fn release(&mut self, key: &Option<String>) {
+        let was_down = self.is_down();
+        self.held.remove(key);
         self.trailing = self.trails(was_down);
+    }
+
+    /// A key that is held for longer than it was to be.
+    pub(super) fn overdue(&self, now: Timestamp) -> Option<Option<String>> {
+        let overdue = |until: &Option<Timestamp>| until.is_some_and(|until| now >= until);
+        self.held.iter().find(|(_, until)| overdue(until)).map(|(key, _)| key.clone())
     }
 
     /// Whether the last words are still to go where they were said to: no key is held any more that
@@ -226,7 +327,12 @@ impl Radio {
 
     /// Whether a key to talk is held.
     pub(super) fn is_down(&self) -> bool {
-        self.pressed || !self.held.is_empty()
+        !self.held.is_empty()
+    }
+
+    /// What the person is to be told, once.
+    pub(super) fn take_notice(&mut self) -> Option<String> {
+        self.notice.take()
     }
 
     /// How the microphone opens.
@@ -244,39 +350,67 @@ impl Radio {
         &self.heard
     }
 
-    /// What is talked to now, or would be.
+    /// What is talked to now, or would be, as far as it is permitted.
     pub(super) fn talking_to(&self, squad: &Squad) -> Option<Target> {
         let wanted = self.wanted(squad, &Plan::of(squad));
         squad.target_of(squad.target(&wanted)?).cloned()
     }
 
-    /// Channels that are to be talked to now, or would be, whether that is permitted or not.
-    pub(super) fn wanted_channels(&self, squad: &Squad) -> Vec<ChannelId> {
-        self.wanted(squad, &Plan::of(squad)).channels().to_vec()
+    /// What was asked to be talked to, permitted or not.
+    pub(super) fn asked_for(&self, squad: &Squad) -> Target {
+        self.wanted(squad, &Plan::of(squad))
     }
 
-    /// Keys to talk by name, each with whether it is held.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&str, &TalkTo, bool)> {
-        let kept = self.profiles.current().keys();
-        // A net's name may be bound in the profile that came into use after it was pressed.
-        let pressed = self.run.keys.iter().filter(|(name, _)| !kept.contains_key(*name));
-        let all = kept.iter().chain(pressed);
-        all.map(|(name, to)| (name.as_str(), to, self.held.contains(name)))
+    /// Whether a net is heard besides whatever presets say.
+    pub(super) fn is_kept(&self, net: &str) -> bool {
+        self.profiles.current().kept().contains(net)
+    }
+
+    /// Keys to talk: those of the plan that the person has not bound anew, the person's, and nets
+    /// that were pressed by name.
+    pub(super) fn keys(&self, squad: &Squad) -> Vec<KeyView> {
+        self.keys_of(squad, &Plan::of(squad))
+    }
+
+    fn keys_of(&self, squad: &Squad, plan: &Plan) -> Vec<KeyView> {
+        let own = self.profiles.current().keys();
+        let paths = paths(squad);
+        let nets = |target: &Target| {
+            let nets = paths.iter().filter(|(id, _)| target.channels().contains(id));
+            TalkTo::nets(nets.map(|(id, path)| unique_path(*id, path, &paths)).collect())
+        };
+        let planned = (1..).zip(&plan.keys).map(|(number, to): (u32, _)| (number.to_string(), to));
+        let planned = planned.map(|(key, to)| (key, nets(to), true));
+        let pressed = self.run.keys.iter().map(|(key, to)| (key.clone(), to.clone(), false));
+        let further = planned.chain(pressed).filter(|(key, ..)| !own.contains_key(key));
+        let own = own.iter().map(|(key, to)| (key.clone(), to.clone(), false));
+        let all = own.chain(further).map(|(key, to, planned)| {
+            let down = self.held.contains_key(&Some(key.clone()));
+            KeyView { key, to, planned, down }
+        });
+        all.collect()
     }
 
     /// Brings the squad and the voice side in step with what is wanted; gives what the voice side
     /// is to do.
     pub(super) fn settle(&mut self, now: Timestamp, squad: &mut Squad) -> Vec<VoiceCommand> {
         let plan = Plan::of(squad);
+        self.give_way(&plan);
         let profile = self.profiles.current();
-        if let Some(hear) = self.run.hear.as_ref().or(profile.hear()) {
-            let channels: BTreeSet<_> =
-                hear.iter().filter_map(|name| channel_named(squad, name)).collect();
-            squad.set_listening(now, channels);
+        let chosen = match &self.run.hear {
+            Some(nets) => Some(there(squad, nets).unwrap_or_default()),
+            None => profile.hear().and_then(|nets| there(squad, nets)),
+        };
+        let kept = there(squad, profile.kept()).unwrap_or_default();
+        if let Some(channels) = chosen {
+            squad.set_listening(now, channels.union(&kept).copied());
         } else if !plan.nets.is_empty() {
-            squad.set_listening(now, plan.nets.iter().map(|net| net.channel));
-        } else {
+            squad.set_listening(now, plan.nets.iter().map(|net| net.channel).chain(kept));
+        } else if kept.is_empty() {
             squad.listen_to_first(now);
+        } else {
+            let first = squad.charter().first_channel(own_member(squad)).map(|it| it.id);
+            squad.set_listening(now, first.into_iter().chain(kept));
         }
         let mut targets = self.targets(squad, &plan);
         let wanted = self.wanted(squad, &plan);
@@ -293,6 +427,22 @@ impl Radio {
             commands.push(VoiceCommand::SelectTarget { target, keyed });
         }
         commands
+    }
+
+    /// What was chosen before a preset was loaded gives way to it, but for what is to be kept.
+    fn give_way(&mut self, plan: &Plan) {
+        let profile = self.profiles.current_mut();
+        let is_new = |(id, _): &(&PresetId, _)| !profile.presets().contains(&id.to_string());
+        let news: Vec<_> = plan.presets.iter().filter(is_new).map(|(_, name)| &**name).collect();
+        let gave_way = !news.is_empty() && profile.give_way();
+        profile.set_presets(plan.ids());
+        if gave_way {
+            self.notice = Some(format!(
+                "{} is loaded: you hear and talk to what it says for you, not what you chose before; \
+                 --keep with `hark ctl listen` or `talk-to` keeps a choice",
+                news.join(", ")
+            ));
+        }
     }
 
     /// Before a target is selected: what is said must not open the microphone meanwhile.
@@ -312,8 +462,9 @@ impl Radio {
 
     fn settle_nets(&mut self, squad: &Squad, plan: &Plan, commands: &mut Vec<VoiceCommand>) {
         let mut heard = BTreeMap::from([(Net::Whisper, NetSettings::default())]);
+        let paths = paths(squad);
         for channel in squad.listening() {
-            let name = name_of(squad, *channel).unwrap_or_default();
+            let name = unique(*channel, &paths).unwrap_or_default();
             let planned = plan.nets.iter().find(|net| net.channel == *channel);
             let mut settings = planned.map(settings_of).unwrap_or_default();
             self.profiles.current().net(&name).apply(&mut settings);
@@ -330,32 +481,29 @@ impl Radio {
         self.heard = heard;
     }
 
-    /// What is talked to without a key of its own, if the person has said so.
-    fn chosen(&self) -> Option<&TalkTo> {
-        self.run.talk_to.as_ref().or(self.profiles.current().talk_to())
-    }
-
-    /// What a key talks to.
-    fn bound(&self, key: &str) -> Option<&TalkTo> {
-        self.profiles.current().keys().get(key).or(self.run.keys.get(key))
+    /// What is talked to without a key of its own, if the person has said so and any of it is there.
+    /// What was wanted for this run alone is not exchanged for something else.
+    fn chosen(&self, squad: &Squad) -> Option<&TalkTo> {
+        let kept = || self.profiles.current().talk_to().filter(|to| !resolve(squad, to).is_empty());
+        self.run.talk_to.as_ref().or_else(kept)
     }
 
     /// All that a key can be pressed for.
     fn targets(&self, squad: &Squad, plan: &Plan) -> Vec<Target> {
-        let own = self.keys().map(|(_, to, _)| resolve(squad, to));
-        plan.keys.iter().cloned().chain(own).filter(|target| !target.is_empty()).collect()
+        let keys = self.keys_of(squad, plan).into_iter().map(|it| resolve(squad, &it.to));
+        plan.keys.iter().cloned().chain(keys).filter(|target| !target.is_empty()).collect()
     }
 
     /// What is talked to now, or would be.
     fn wanted(&self, squad: &Squad, plan: &Plan) -> Target {
-        let held = self.held.iter().filter_map(|key| self.bound(key));
-        let held = held.map(|to| resolve(squad, to)).reduce(|all, one| all.union(&one));
-        let main = || match self.chosen() {
+        let keys = self.keys_of(squad, plan).into_iter().filter(|it| it.down);
+        let held = keys.map(|it| resolve(squad, &it.to)).reduce(|all, one| all.union(&one));
+        let main = || match self.chosen(squad) {
             Some(to) => resolve(squad, to),
             None => plan.keys.first().cloned().unwrap_or_else(|| first(squad)),
         };
         match held {
-            Some(target) if self.pressed => target.union(&main()),
+            Some(target) if self.held.contains_key(&None) => target.union(&main()),
             Some(target) => target,
             None => main(),
         }
@@ -364,12 +512,36 @@ impl Radio {
 
 impl Plan {
     fn of(squad: &Squad) -> Self {
-        let charter = squad.charter();
-        let layouts: Vec<&Layout> = charter.state().layouts(own_member(squad)).collect();
-        let nets = layouts.iter().flat_map(|layout| layout.nets.iter().copied()).collect();
-        let keys = layouts.iter().flat_map(|layout| layout.keys.iter());
-        let keys = keys.map(|channels| Target::new(channels.iter().copied(), [], []));
-        Self { nets, keys: keys.collect() }
+        let (charter, own) = (squad.charter(), own_member(squad));
+        let state = charter.state();
+        let roles: BTreeSet<_> = state.grants(own).map(|(role, _)| role).collect();
+        let place = |layout: &Layout| match layout.subject {
+            Subject::Member(member) => (member == own).then_some((Reverse(2), None)),
+            Subject::Role(id) if roles.contains(&id) => {
+                let role = state.role(id)?;
+                Some((Reverse(1), Some((role.rank, role.name.clone()))))
+            }
+            Subject::Role(_) => None,
+            Subject::Everyone => Some((Reverse(0), None)),
+        };
+        let mut layouts = Vec::new();
+        for preset in state.loaded() {
+            let own = preset.layouts.iter().filter_map(|it| Some((place(it)?, preset, it)));
+            layouts.extend(own);
+        }
+        layouts.sort_by(|(a, one, _), (b, other, _)| (a, &one.name).cmp(&(b, &other.name)));
+        let mut plan = Self::default();
+        for (_, preset, layout) in layouts {
+            plan.presets.insert(preset.id, preset.name.clone());
+            plan.nets.extend(layout.nets.iter().copied());
+            let further = layout.keys.iter().skip(plan.keys.len());
+            plan.keys.extend(further.map(|nets| Target::new(nets.iter().copied(), [], [])));
+        }
+        plan
+    }
+
+    fn ids(&self) -> BTreeSet<String> {
+        self.presets.keys().map(ToString::to_string).collect()
     }
 }
 
@@ -387,11 +559,11 @@ fn first(squad: &Squad) -> Target {
     Target::new(channel, [], [])
 }
 
-/// The target of names; what is not known is left out.
+/// The target of names; what is not there is left out.
 fn resolve(squad: &Squad, to: &TalkTo) -> Target {
-    let channels = to.nets.iter().filter_map(|name| channel_named(squad, name));
-    let members: Vec<MemberId> =
-        to.members.iter().filter_map(|name| member_named(squad, name)).collect();
+    let paths = if to.nets.is_empty() { Vec::new() } else { paths(squad) };
+    let channels = to.nets.iter().filter_map(|name| find_channel(name, &paths).ok());
+    let members = to.members.iter().filter_map(|name| member_named(squad, name));
     let roles: Vec<RoleId> =
         to.roles.iter().filter_map(|name| squad.charter().role_named(name)).collect();
     let mut target = Target::new(channels, members, roles);
@@ -399,66 +571,57 @@ fn resolve(squad: &Squad, to: &TalkTo) -> Target {
     target
 }
 
-/// The channel that people call so, capitals or not; of several the first. Or the one whose id begins
-/// so, where none is called so.
-pub(super) fn channel_named(squad: &Squad, name: &str) -> Option<ChannelId> {
-    let channels = squad.charter().state().channels_in_order();
-    let is_called = |channel: &&&Channel| {
-        let known = squad.channel_name(channel);
-        known.is_some_and(|known| known.eq_ignore_ascii_case(name))
-    };
-    let has_path = |channel: &&&Channel| path_of(squad, channel.id).eq_ignore_ascii_case(name);
-    let has_id =
-        |channel: &&&Channel| name.len() >= ID_MIN && channel.id.to_string().starts_with(name);
-    let found = channels.iter().find(is_called).or_else(|| channels.iter().find(has_path));
-    let found = found.or_else(|| channels.iter().find(has_id));
-    found.map(|channel| channel.id)
+/// Those of the nets that are there; `None` if none is left of what was chosen.
+fn there(squad: &Squad, nets: &BTreeSet<String>) -> Option<BTreeSet<ChannelId>> {
+    let paths = paths(squad);
+    let there: BTreeSet<_> = nets.iter().filter_map(|it| find_channel(it, &paths).ok()).collect();
+    (nets.is_empty() || !there.is_empty()).then_some(there)
 }
 
-/// What people call a channel that they may know of.
-pub(super) fn name_of(squad: &Squad, channel: ChannelId) -> Option<String> {
-    squad.channel_name(squad.charter().state().channel(channel)?)
-}
-
-/// The name of a channel after those of all above it that this member may know of, with `/` between
-/// them.
-pub(super) fn path_of(squad: &Squad, channel: ChannelId) -> String {
-    let state = squad.charter().state();
-    let mut names: Vec<_> = state
-        .path(Place::Channel(channel))
-        .filter_map(|at| match at {
-            Place::Channel(id) => name_of(squad, id),
-            Place::Organisation => None,
-        })
-        .collect();
-    names.reverse();
-    names.join("/")
-}
-
-/// The member whose device was last seen under this name, or with this id.
-pub(super) fn member_named(squad: &Squad, name: &str) -> Option<MemberId> {
+/// The member with this device or, as it was kept, with this name#id, whatever the name is by now.
+fn member_named(squad: &Squad, name: &str) -> Option<MemberId> {
     let charter = squad.charter();
-    if let Ok(device) = name.parse() {
-        return charter.owner(device);
+    match name.parse() {
+        Ok(device) => charter.owner(device),
+        Err(_) => by_id(name, charter.members().map(|member| (member, member.to_string()))),
     }
-    let records = squad.directory().records().map(hark_keys::Signed::unverified);
-    let mut named: Vec<_> = records
-        .filter(|record| record.shown_name().eq_ignore_ascii_case(name))
-        .filter_map(|record| charter.owner(record.device))
-        .collect();
-    named.dedup();
-    if let [member] = named[..] { Some(member) } else { None }
 }
 
-/// Channels that this member may hear, in the order that officers gave them, with their names.
+/// Channels that this member may know of, in the order that officers gave them, with their paths.
+pub(super) fn paths(squad: &Squad) -> Vec<(ChannelId, String)> {
+    let state = squad.charter().state();
+    let named = |channel: &&Channel| squad.channel_name(channel).is_some();
+    let channels = state.channels_in_order().into_iter().filter(named);
+    channels.filter_map(|channel| Some((channel.id, path_of(squad, channel.id)?))).collect()
+}
+
+/// What people call a channel that they may know of: its name after the names of all above it.
+pub(super) fn path_of(squad: &Squad, channel: ChannelId) -> Option<String> {
+    let state = squad.charter().state();
+    let channel = state.channel(channel)?;
+    let mut path = squad.channel_name(channel)?;
+    let mut above = channel.parent;
+    // There are no cycles in a charter.
+    while let Place::Channel(id) = above {
+        let parent = state.channel(id)?;
+        let name = squad.channel_name(parent).unwrap_or_else(|| format!("#{}", id.short()));
+        path = format!("{name}/{path}");
+        above = parent.parent;
+    }
+    Some(path)
+}
+
+/// What names a channel and no other.
+fn unique(channel: ChannelId, paths: &[(ChannelId, String)]) -> Option<String> {
+    let (_, path) = paths.iter().find(|(id, _)| *id == channel)?;
+    Some(unique_path(channel, path, paths))
+}
+
+/// Channels that this member may hear, in the order that officers gave them, with their paths.
 pub(super) fn nets_within_reach(squad: &Squad) -> Vec<(ChannelId, String)> {
-    let charter = squad.charter();
-    let state = charter.state();
+    let state = squad.charter().state();
     let may = |id| state.allows(own_member(squad), LISTEN, Place::Channel(id));
-    let channels = state.channels_in_order().into_iter().filter(|channel| may(channel.id));
-    let named = channels.map(|channel| (channel.id, squad.channel_name(channel)));
-    named.filter_map(|(id, name)| Some((id, name?))).collect()
+    let mut paths = paths(squad);
+    paths.retain(|(id, _)| may(*id));
+    paths
 }
-
-/// Characters of an id that name a channel: less could be anybody's choice.
-const ID_MIN: usize = 8;

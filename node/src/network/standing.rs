@@ -95,7 +95,7 @@ pub(super) fn sanctions(squad: &Squad) -> Vec<SanctionView> {
     let told = sanctions.filter_map(|(it, source)| {
         let channel = match it.at {
             Place::Organisation => None,
-            Place::Channel(channel) => Some(radio::name_of(squad, channel)?),
+            Place::Channel(channel) => Some(radio::path_of(squad, channel)?),
         };
         let kind = match it.kind {
             SanctionKind::Mute => "mute",

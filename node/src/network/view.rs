@@ -1,6 +1,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
-use hark_keys::{DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp};
+use hark_keys::{
+    ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp,
+};
 use hark_mesh::{
     Target,
     charter::{
@@ -17,10 +19,11 @@ use super::{
     radio::{self, Radio},
 };
 use crate::{
+    commands::names::{listed, nearest},
     event::{DeviceText, Direction, Event, Path, PeerStats, SanctionView, TargetText},
     link::{Link, Links, multiaddr_of},
     platform,
-    snapshot::{Command, KeyView, NetView, PeerView, Snapshot, TransmitMode},
+    snapshot::{Command, NetView, PeerView, Snapshot, TransmitMode},
     store::OrganisationStore,
     voice::{self, Net, NetSettings, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics},
 };
@@ -53,6 +56,8 @@ pub(super) struct View {
     relays: BTreeMap<TargetId, DeviceId>,
     cpu_percent: f64,
     cpu_measured: Option<(Timestamp, std::time::Duration)>,
+    /// The last `self_changed`.
+    told_of_self: Option<Event>,
 }
 
 /// A member that was seen since the start.
@@ -140,6 +145,7 @@ impl View {
             other_members: 0,
             cpu_percent: 0.0,
             cpu_measured: None,
+            told_of_self: None,
         }
     }
 
@@ -222,7 +228,8 @@ impl View {
             | Command::Ptt { .. }
             | Command::Listen { .. }
             | Command::Net { .. }
-            | Command::TalkTo(_)
+            | Command::TalkTo { .. }
+            | Command::Follow
             | Command::Key { .. }
             | Command::Ducking { .. }
             | Command::Front
@@ -277,7 +284,8 @@ impl View {
 
     /// What people call what is talked to.
     pub(super) fn target_names(&self, squad: &Squad, target: &Target) -> Vec<String> {
-        let channels = target.channels().iter().filter_map(|id| radio::name_of(squad, *id));
+        let channels = radio::paths(squad).into_iter();
+        let channels = channels.filter(|(id, _)| target.channels().contains(id)).map(|(_, it)| it);
         let members = target.members().iter().map(|member| {
             let device = squad.charter().devices_of(*member).first().copied();
             device.map_or_else(|| member.short(), |device| self.name_of(device))
@@ -363,7 +371,6 @@ impl View {
             self.measure_cpu(now);
             self.label(squad);
         }
-        let target = radio.talking_to(squad);
         let links: BTreeMap<_, _> = links.iter().map(|link| (link.device(), link)).collect();
         let mut peers: Vec<_> = self
             .peers
@@ -415,6 +422,7 @@ impl View {
             let others = charter.members().filter(|it| Some(*it) != own);
             self.other_members = others.filter(|it| !charter.devices_of(*it).is_empty()).count();
         }
+        let (wanted, talking_to) = (radio.asked_for(squad), radio.talking_to(squad));
         Snapshot {
             device: DeviceText(self.device),
             name: self.name.clone(),
@@ -422,17 +430,14 @@ impl View {
             organisation_id: self.organisation().to_string(),
             // Whoever publishes it knows.
             front: false,
-            silenced: people::silenced(squad, radio),
-            unheard: target.as_ref().is_some_and(|it| self.is_unheard(squad, it)),
+            silenced: self.silenced(squad, &wanted),
+            unheard: talking_to.as_ref().is_none_or(|it| !self.is_heard(squad, it)),
             presets: squad.charter().state().loaded().map(|it| it.name.clone()).collect(),
-            nets: self.nets(squad, radio, target.as_ref()),
+            nets: self.nets(squad, radio, talking_to.as_ref()),
             profile: radio.profiles().used().to_owned(),
             profiles: radio.profiles().names().map(str::to_owned).collect(),
-            talk_to: target.map_or_else(Vec::new, |it| self.target_names(squad, &it)),
-            keys: radio
-                .keys()
-                .map(|(key, to, down)| KeyView { key: key.to_owned(), to: to.clone(), down })
-                .collect(),
+            talk_to: talking_to.as_ref().map_or_else(Vec::new, |it| self.target_names(squad, it)),
+            keys: radio.keys(squad),
             transmit: radio.transmit(),
             muted: self.muted,
             deafened: self.deafened,
@@ -576,7 +581,7 @@ impl View {
     fn nets(&self, squad: &Squad, radio: &Radio, target: Option<&Target>) -> Vec<NetView> {
         let within_reach = radio::nets_within_reach(squad);
         let state = squad.charter().state();
-        let nets = within_reach.iter().cloned().map(|(id, name)| {
+        let nets = within_reach.iter().cloned().map(|(id, path)| {
             let at = Place::Channel(id);
             let above = state.channel(id).map(|channel| channel.parent);
             let parent = within_reach.iter().find(|(it, _)| above == Some(Place::Channel(*it)));
@@ -584,17 +589,19 @@ impl View {
             let NetSettings { volume, pan, muted, priority } = heard.unwrap_or_default();
             let up = self.peers.iter().filter(|(_, peer)| peer.up);
             let on_it = up.clone().filter(|(device, _)| squad.listening_of(**device).contains(&id));
-            let talking = up.filter(|(_, peer)| peer.talking_on.contains(&name));
+            let talking = up.filter(|(_, peer)| peer.talking_on.contains(&path));
+            let name = state.channel(id).and_then(|channel| squad.channel_name(channel));
             NetView {
                 members: on_it.map(|(device, _)| self.name_of(*device)).collect(),
                 talking: talking.map(|(device, _)| self.name_of(*device)).collect(),
-                path: radio::path_of(squad, id),
                 id: id.to_string(),
                 parent: parent.map(|(it, _)| it.to_string()),
                 listening: heard.is_some(),
                 talked_to: target.is_some_and(|target| target.channels().contains(&id)),
+                kept: radio.is_kept(&path),
                 may_speak: state.allows(own_member(squad), Capabilities::SPEAK, at),
-                name,
+                name: name.unwrap_or_default(),
+                path,
                 volume,
                 pan,
                 muted,
@@ -617,14 +624,78 @@ impl View {
         })
     }
 
-    /// The device that was seen since the start with this id or, if it is the only one, this name.
-    pub(super) fn device_called(&self, text: &str) -> Option<DeviceId> {
+    /// The device that was seen since the start with this id or, if it is the only one, this name;
+    /// or in a line why there is no such one.
+    pub(super) fn device_called(&self, text: &str) -> Result<DeviceId, String> {
         if let Ok(device) = text.parse() {
-            return self.peers.contains_key(&device).then_some(device);
+            let seen = self.peers.contains_key(&device);
+            return seen.then_some(device).ok_or_else(|| "nobody here has that device".to_owned());
         }
-        let mut named = self.peers.iter().filter(|(_, peer)| peer.name == text);
-        let (device, _) = named.next()?;
-        named.next().is_none().then_some(*device)
+        let lower = text.to_lowercase();
+        let named: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.name.to_lowercase() == lower).collect();
+        match named[..] {
+            [(device, _)] => Ok(*device),
+            [] => {
+                let near = nearest(text, self.peers.values().map(|peer| peer.name.as_str()));
+                let near = match near[..] {
+                    [] => "see `hark ctl status`".to_owned(),
+                    _ => format!("did you mean {}?", listed(&near, "or")),
+                };
+                Err(format!("nobody here is called {text:?}: {near}"))
+            }
+            _ => {
+                let devices: Vec<_> = named.iter().map(|(device, _)| device.to_string()).collect();
+                let devices = listed(&devices, "or");
+                Err(format!("several devices are called {text:?}: name {devices}"))
+            }
+        }
+    }
+
+    /// What is to be talked to where this member may not speak.
+    fn silenced(&self, squad: &Squad, wanted: &Target) -> Vec<String> {
+        let permitted = wanted.permitted(squad.charter().state(), own_member(squad));
+        let denied = |id: &&ChannelId| !permitted.channels().contains(id);
+        let channels = wanted.channels().iter().filter(denied);
+        let mut silenced: Vec<_> = channels.filter_map(|id| radio::path_of(squad, *id)).collect();
+        let whispers = |it: &Target| it.members().len() + it.roles().len();
+        if whispers(&permitted) < whispers(wanted) {
+            silenced.push(WHISPER.to_owned());
+        }
+        silenced
+    }
+
+    /// Whether any device that is reached hears what is said to a target.
+    fn is_heard(&self, squad: &Squad, target: &Target) -> bool {
+        let charter = squad.charter();
+        let up = self.peers.iter().filter(|(_, peer)| peer.up);
+        up.map(|(device, _)| *device).any(|device| {
+            let listening = squad.listening_of(device);
+            let reaches = |member| target.reaches(charter.state(), member, listening);
+            charter.owner(device).is_some_and(reaches)
+        })
+    }
+
+    /// This device's own state, if it is another one than was told last.
+    pub(super) fn self_changed(&mut self, snapshot: &Snapshot) -> Option<Event> {
+        let keys = snapshot.keys.iter().filter(|key| key.down);
+        let nets = snapshot.nets.iter().filter(|net| net.listening);
+        let event = Event::SelfChanged {
+            muted: snapshot.muted,
+            deafened: snapshot.deafened,
+            transmitting: snapshot.transmitting,
+            transmit: snapshot.transmit,
+            front: snapshot.front,
+            profile: snapshot.profile.clone(),
+            keys: keys.map(|key| key.key.clone()).collect(),
+            talk_to: snapshot.talk_to.clone(),
+            silenced: snapshot.silenced.clone(),
+            unheard: snapshot.unheard,
+            nets: nets.map(|net| net.path.clone()).collect(),
+        };
+        let is_new = self.told_of_self.as_ref() != Some(&event);
+        self.told_of_self = Some(event.clone());
+        is_new.then_some(event)
     }
 
     /// Tells apart by their marks members who are called the same, or almost.
@@ -633,16 +704,6 @@ impl View {
         let known = self.peers.iter();
         let known = known.filter_map(|(device, it)| Some((*device, it.member?, it.name.clone())));
         self.labels = Labels::of(squad, known.chain(own));
-    }
-
-    /// Whether nobody who is reached hears what is said to `target`.
-    fn is_unheard(&self, squad: &Squad, target: &Target) -> bool {
-        let state = squad.charter().state();
-        let mut up = self.peers.iter().filter(|(_, peer)| peer.up);
-        !up.any(|(device, peer)| {
-            let listening = squad.listening_of(*device);
-            peer.member.is_some_and(|member| target.reaches(state, member, listening))
-        })
     }
 
     fn name_of(&self, device: DeviceId) -> String {
@@ -667,7 +728,7 @@ fn why_relayed(squad: &Squad, device: DeviceId) -> String {
 
 fn net_name(squad: &Squad, net: Net) -> Option<String> {
     match net {
-        Net::Channel(channel) => radio::name_of(squad, channel),
+        Net::Channel(channel) => radio::path_of(squad, channel),
         Net::Whisper => Some(WHISPER.to_owned()),
     }
 }

@@ -4,52 +4,70 @@ use hark_keys::{Door, Ticket, Timestamp};
 
 use super::{Runner, host::Live, moves};
 use crate::{
-    commands::{self, Answer, Request},
-    snapshot::{Command, TicketRequest},
+    commands::{self, Answer, CommandError, Lookup, Request, names::unknown},
+    profile::ProfileError,
+    snapshot::{Command, NetChange, TalkTo, TicketRequest},
     voice::VoiceCommand,
 };
 
 impl Runner {
-    /// Does it, or says in a line why not.
+    /// Does it, or says in a line why not; then nothing is changed.
     pub(super) fn handle_command(
         &mut self,
         now: Timestamp,
         command: Command,
     ) -> Result<(), String> {
-        let Some(squad) = &mut self.squad else { return Ok(()) };
+        let command = self.understand(now, command)?;
+        let Some(squad) = &mut self.squad else { return Err(STARTING.to_owned()) };
         let mut voice_commands = Vec::new();
         let (was_down, mut is_ptt) = (self.radio.is_down(), false);
-        self.unsettled = true;
-        self.keeping.changed();
+        let line = |error: ProfileError| error.to_string();
         match command {
-            Command::Ptt { down, key } => {
-                self.radio.press(key.as_deref(), down);
+            Command::Ptt { down, key, for_secs } => {
                 is_ptt = true;
+                if down {
+                    if let Some(net) = key.as_deref()
+                        && self.radio.key_named(squad, net).is_none()
+                    {
+                        self.radio.add_key(squad, net.to_owned()).map_err(line)?;
+                    }
+                    let lasting = for_secs.map(|secs| Duration::from_secs(secs.into()));
+                    self.radio.press(key, lasting.map(|lasting| now + lasting));
+                } else {
+                    self.radio.release(&key);
+                }
             }
-            Command::Listen { net, on } => self.radio.listen(squad, &net, on),
-            Command::Net { net, change } => self.radio.set_net(&net, change),
-            Command::TalkTo(to) => self.radio.talk_to(to),
-            Command::Key { key, to } => self.radio.bind(&key, to),
-            Command::Ducking { decibels } => self.radio.set_ducking(decibels),
+            Command::Listen { net, on, keep } => {
+                self.radio.listen(squad, &net, on, keep).map_err(line)?;
+            }
+            Command::Net { net, change } => self.radio.set_net(&net, change).map_err(line)?,
+            Command::TalkTo { to, keep } => self.radio.talk_to(squad, to, keep).map_err(line)?,
+            Command::Follow => self.radio.follow(squad),
+            Command::Key { key, to } => self.radio.bind(&key, to).map_err(line)?,
+            Command::Ducking { decibels } => self.radio.set_ducking(decibels).map_err(line)?,
             Command::Transmit { mode } => self.radio.set_transmit(mode),
             Command::Volume { device, gain } => {
-                let device = self.view.device_called(&device);
-                voice_commands.extend(device.map(|device| self.radio.set_volume(device, gain)));
+                let device = device.parse().map_err(|_| "no device".to_owned())?;
+                voice_commands.push(self.radio.set_volume(device, gain).map_err(line)?);
             }
             // Another one may have come to the front since.
             Command::Front if self.config.publisher.is_in_front() => {
                 voice_commands.push(VoiceCommand::ComeToFront);
             }
             Command::Move { person, from, to } => {
-                return moves::order(now, squad, &person, from.as_deref(), &to);
+                let Some(store) = &self.store else { return Err(STARTING.to_owned()) };
+                let host = Live { now, squad, store, key: &self.config.key };
+                return moves::order(host, &person, from.as_deref(), &to);
             }
             Command::Volunteer { on, kbps } => return self.volunteer(now, on.then_some(kbps)),
             Command::Verify { device, on } => return self.verify(&device, on),
             Command::Profile { action, name } => {
-                voice_commands = self.change_profile(action, &name);
+                voice_commands = self.change_profile(action, &name).map_err(line)?;
             }
             command => voice_commands.extend(self.view.handle_command(command)),
         }
+        self.unsettled = true;
+        self.keeping.changed();
         let is_down = self.radio.is_down();
         if was_down && !is_down {
             // The key first: its last words are not for those who are talked to without it.
@@ -66,13 +84,127 @@ impl Runner {
         Ok(())
     }
 
+    /// Lets go of keys that were to be held for so long and no longer.
+    pub(super) fn release_overdue(&mut self, now: Timestamp) {
+        while let Some(key) = self.radio.overdue(now) {
+            if self.handle_command(now, Command::Ptt { down: false, key, for_secs: None }).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Looks the flags of this run up, of a member at its start: one that names no channel, or one
+    /// that is not for this member, is refused in a line.
+    pub(super) fn check_flags(&mut self, now: Timestamp) -> Result<(), String> {
+        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
+            return Err(STARTING.to_owned());
+        };
+        let host = Live { now, squad, store, key: &self.config.key };
+        let lookup = Lookup::new(&host);
+        let flags = &self.config.flags;
+        for net in &flags.channels {
+            lookup.to_hear(net).map_err(|error| format!("--channel {net}: {error}"))?;
+        }
+        for net in &flags.talk_to {
+            let to = TalkTo::nets(vec![net.clone()]);
+            lookup.to_talk_to(&to).map_err(|error| format!("--talk-to {net}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// The command with each name as it is called here, or in a line why it cannot be meant.
+    fn understand(&mut self, now: Timestamp, command: Command) -> Result<Command, String> {
+        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
+            return Err(STARTING.to_owned());
+        };
+        let radio = &self.radio;
+        let line = |error: CommandError| error.to_string();
+        let host = Live { now, squad, store, key: &self.config.key };
+        let lookup = || Lookup::new(&host);
+        Ok(match command {
+            Command::Ptt { for_secs: Some(secs), .. } if !(1..=HELD_SECS_MAX).contains(&secs) => {
+                return Err(format!("a key is held for 1 to {HELD_SECS_MAX} seconds, not {secs}"));
+            }
+            Command::Ptt { down, key: Some(name), for_secs } => {
+                let key = match radio.key_named(host.squad, &name) {
+                    Some(key) => {
+                        if down && radio.is_idle(host.squad, &key) {
+                            let to = "there is nobody whom it reaches and you may speak to";
+                            return Err(format!("key {key}: {to}"));
+                        }
+                        key
+                    }
+                    None => {
+                        let keys = radio.keys(host.squad).into_iter().map(|it| it.key);
+                        let path = lookup().key_or_net(&name, keys.collect()).map_err(line)?;
+                        if down {
+                            let to = TalkTo::nets(vec![path.clone()]);
+                            lookup().to_talk_to(&to).map_err(line)?;
+                        }
+                        path
+                    }
+                };
+                Command::Ptt { down, key: Some(key), for_secs }
+            }
+            Command::Listen { net, on: true, keep } => {
+                Command::Listen { net: lookup().to_hear(&net).map_err(line)?, on: true, keep }
+            }
+            Command::Listen { net, on: false, .. } => {
+                // What has gone since can be given up as well.
+                let net = match radio.chose(&net) {
+                    true => net,
+                    false => lookup().path(&net).map_err(line)?,
+                };
+                Command::Listen { net, on: false, keep: false }
+            }
+            Command::Net { change, .. } if change == NetChange::default() => {
+                return Err("say what changes: volume, pan, mute or priority".to_owned());
+            }
+            Command::Net { net, change } => {
+                Command::Net { net: lookup().to_hear(&net).map_err(line)?, change }
+            }
+            Command::TalkTo { to, .. } if to.is_empty() => {
+                return Err("say whom to talk to: a net, a person or a role".to_owned());
+            }
+            Command::TalkTo { to, keep } => {
+                Command::TalkTo { to: lookup().to_talk_to(&to).map_err(line)?, keep }
+            }
+            Command::Key { key, to: Some(to) } => {
+                if to.is_empty() {
+                    return Err(format!("say whom key {key:?} talks to"));
+                }
+                let key = radio.key_named(host.squad, &key).unwrap_or(key);
+                Command::Key { key, to: Some(lookup().to_talk_to(&to).map_err(line)?) }
+            }
+            Command::Key { key, to: None } => {
+                let keys = radio.keys(host.squad);
+                let Some(known) = radio.key_named(host.squad, &key) else {
+                    let known = keys.iter().map(|it| it.key.as_str());
+                    return Err(unknown("key", &key, known).to_string());
+                };
+                if keys.iter().any(|it| it.key == known && it.planned) {
+                    let line =
+                        format!("key {known} is as the loaded preset says: bind it to others");
+                    return Err(line);
+                }
+                Command::Key { key: known, to: None }
+            }
+            Command::Volume { device, gain } => {
+                let device = self.view.device_called(&device)?;
+                Command::Volume { device: device.to_string(), gain }
+            }
+            other => other,
+        })
+    }
+
     pub(super) fn command_charter(
         &mut self,
         now: Timestamp,
         request: Request,
     ) -> Result<Answer, String> {
         let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err("the node is starting: ask again in a moment".to_owned());
+            return Err(STARTING.to_owned());
         };
         let mut host = Live { now, squad, store, key: &self.config.key };
         commands::execute(&mut host, request).map_err(|error| error.to_string())
@@ -85,7 +217,7 @@ impl Runner {
         request: &TicketRequest,
     ) -> Result<Ticket, String> {
         let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err("the node is starting: ask again in a moment".to_owned());
+            return Err(STARTING.to_owned());
         };
         let host = Live { now, squad, store, key: &self.config.key };
         let own = self.wires.own_addresses();
@@ -97,3 +229,9 @@ impl Runner {
         ticket.map_err(|error| error.to_string())
     }
 }
+
+/// What is answered before the node knows its organisation.
+const STARTING: &str = "the node is starting: ask again in a moment";
+
+/// The longest that a key is held for whoever names a time.
+const HELD_SECS_MAX: u32 = 3600;

@@ -50,7 +50,12 @@ impl NodeHandle {
             return Err("the node has ended in this organisation".to_owned());
         }
         // One that has ended, or ends now, does nothing, and drops the other end.
-        self.send(command).into_iter().try_for_each(|done| done.recv().unwrap_or(Ok(())))
+        let comes_to_front = matches!(command, Command::TalkTo { .. });
+        self.send(command).into_iter().try_for_each(|done| done.recv().unwrap_or(Ok(())))?;
+        if comes_to_front {
+            self.send(Command::Front).into_iter().try_for_each(|it| it.recv().unwrap_or(Ok(())))?;
+        }
+        Ok(())
     }
 
     /// Events from now on, of all organisations of the node.
@@ -97,11 +102,9 @@ impl NodeHandle {
             | Command::Quit => (0..self.stations.len()).for_each(|line| to(line, command.clone())),
             Command::Ptt { key: None, .. } => to(self.own().publisher.front(), command),
             Command::Front => self.come_to_front(to),
-            Command::TalkTo(_) => {
-                self.come_to_front(&mut to);
-                to(self.line, command);
-            }
-            Command::Ptt { .. }
+            Command::TalkTo { .. }
+            | Command::Follow
+            | Command::Ptt { .. }
             | Command::Listen { .. }
             | Command::Net { .. }
             | Command::Key { .. }
@@ -118,7 +121,7 @@ impl NodeHandle {
         let before = self.own().publisher.come_to_front();
         if before != self.line {
             // The plain key is let go there: what is said from now on is for others.
-            to(before, Command::Ptt { down: false, key: None });
+            to(before, Command::Ptt { down: false, key: None, for_secs: None });
             to(self.line, Command::Front);
         }
     }

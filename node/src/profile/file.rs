@@ -66,7 +66,8 @@ impl Profiles {
 impl Profile {
     /// What is too much of it, or out of its range.
     fn check(&self) -> Result<(), String> {
-        let names = self.hear.iter().flatten().chain(self.nets.keys()).chain(self.keys.keys());
+        let names = self.hear.iter().flatten().chain(&self.keep).chain(&self.presets);
+        let names = names.chain(self.nets.keys()).chain(self.keys.keys());
         for name in names {
             if !is_choice(name) {
                 return Err(format!("{name:?} is no name"));
@@ -79,6 +80,8 @@ impl Profile {
         let hears = self.hear.as_ref().map_or(0, std::collections::BTreeSet::len);
         for (what, count, most) in [
             ("nets to hear", hears, NETS_MAX),
+            ("nets to keep", self.keep.len(), NETS_MAX),
+            ("presets", self.presets.len(), NETS_MAX),
             ("nets", self.nets.len(), NETS_MAX),
             ("keys", self.keys.len(), KEYS_MAX),
             ("volumes", self.volumes.len(), VOLUMES_MAX),
@@ -93,8 +96,9 @@ impl Profile {
         if !self.volumes.values().all(|gain| (0.0..=VOLUME_MAX).contains(gain)) {
             return Err(format!("a volume is 0 to {VOLUME_MAX}"));
         }
-        match self.nets.iter().find(|(_, change)| change.sane() != **change) {
-            Some((name, _)) => Err(format!("net {name:?}: volume is 0 to 4, pan -1 to 1")),
+        let wrong = self.nets.iter().find_map(|(name, change)| Some((name, change.check().err()?)));
+        match wrong {
+            Some((name, wrong)) => Err(format!("net {name:?}: {wrong}")),
             None => Ok(()),
         }
     }

@@ -67,9 +67,10 @@ fn what_a_person_has_written_is_read() {
 fn what_a_person_reads_is_plain() {
     let mut profiles = Profiles::default();
     let profile = profiles.current_mut();
-    profile.set_net("Command", NetChange { volume: Some(0.8), ..NetChange::default() });
-    profile.set_volume(device(1), 0.1);
-    profile.bind("mouse4", Some(TalkTo::nets(vec!["Flight".to_owned()])));
+    let softer = NetChange { volume: Some(0.8), ..NetChange::default() };
+    profile.set_net("Command", softer).expect("room");
+    profile.set_volume(device(1), 0.1).expect("room");
+    profile.bind("mouse4", Some(TalkTo::nets(vec!["Flight".to_owned()]))).expect("room");
     let text = profiles.to_text();
     let body: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
     let volume = format!("{} = 0.1", device(1));
@@ -101,7 +102,7 @@ fn a_mistake_is_named_with_its_line() {
         ("version = 1\nused = \"a\"\n[profiles.a.keys.x]\nnet = []", "unknown field `net`"),
         ("version = 1\nused = \"a\"\n[profiles.a.talk_to]\nnet = []", "unknown field `net`"),
         ("version = 1\nused = \"a\"\n[profiles.a.nets.x]\nvolume = 9.0", "volume is 0 to 4"),
-        ("version = 1\nused = \"a\"\n[profiles.a.nets.x]\npan = nan", "pan -1 to 1"),
+        ("version = 1\nused = \"a\"\n[profiles.a.nets.x]\npan = nan", "pan is -1 to 1"),
         ("version = 1\nused = \"a\"\n[profiles.a]\nducking_db = 3.0", "ducking_db is 0 to -60"),
         ("version = 1\nused = \"a\"\n[profiles.a]\nhear = [\"\"]", "is no name"),
         ("version = 1\nused = \"a\"\n[profiles.a.volumes]\nWren = 1.0", "is no device"),
@@ -126,13 +127,13 @@ fn the_profile_in_use_is_there_though_somebody_took_it_out() {
 #[test]
 fn profiles_are_used_copied_and_removed() {
     let mut profiles = Profiles::default();
-    profiles.current_mut().set_ducking(-6.0);
+    profiles.current_mut().set_ducking(-6.0).expect("in range");
     profiles.change(ProfileAction::Copy, "pilot").expect("a new one");
     assert_eq!(profiles.used(), "default");
     profiles.change(ProfileAction::Use, "PILOT").expect("there");
     assert_eq!(profiles.used(), "pilot");
     assert_eq!(profiles.current().ducking_db(), Some(-6.0));
-    profiles.current_mut().set_ducking(-9.0);
+    profiles.current_mut().set_ducking(-9.0).expect("in range");
     profiles.change(ProfileAction::Use, "default").expect("there");
     assert_eq!(profiles.current().ducking_db(), Some(-6.0));
 
@@ -147,8 +148,9 @@ fn profiles_are_used_copied_and_removed() {
     assert_eq!(fails(ProfileAction::Remove, "medic"), unknown);
     assert_eq!(fails(ProfileAction::Remove, "Default"), ProfileError::InUse("default".to_owned()));
     assert_eq!(fails(ProfileAction::Copy, "Pilot"), ProfileError::Known("pilot".to_owned()));
-    assert_eq!(fails(ProfileAction::Copy, "../pilot"), ProfileError::Name);
-    assert_eq!(fails(ProfileAction::Copy, &"p".repeat(33)), ProfileError::Name);
+    assert_eq!(fails(ProfileAction::Copy, "../pilot"), ProfileError::Name("../pilot".to_owned()));
+    let long = "p".repeat(33);
+    assert_eq!(fails(ProfileAction::Copy, &long), ProfileError::Name(long.clone()));
 
     profiles.change(ProfileAction::Remove, "pilot").expect("not in use");
     assert_eq!(profiles.names().collect::<Vec<_>>(), ["default"]);
@@ -162,41 +164,75 @@ fn profiles_are_used_copied_and_removed() {
     assert_eq!(profiles.start_with("one-more"), Err(ProfileError::TooMany));
 }
 
+/// `hark ctl ducking 18` switched ducking off, and a volume of 9 was taken for 4.
 #[test]
-fn what_is_out_of_range_goes_to_its_end_and_what_is_no_number_is_left_out() {
+fn a_number_out_of_its_range_was_clamped_without_a_word() {
     let mut profile = Profile::default();
-    profile.set_ducking(-90.0);
-    assert_eq!(profile.ducking_db(), Some(-60.0));
-    profile.set_ducking(f32::NAN);
-    assert_eq!(profile.ducking_db(), None);
-    let wild = NetChange { volume: Some(7.0), pan: Some(f32::INFINITY), ..NetChange::default() };
-    profile.set_net("Flight", wild);
-    assert_eq!(profile.net("flight").volume, Some(4.0));
-    assert_eq!(profile.net("flight").pan, None);
-    profile.set_net("FLIGHT", NetChange { pan: Some(-0.5), ..NetChange::default() });
-    let both = NetChange { volume: Some(4.0), pan: Some(-0.5), ..NetChange::default() };
-    assert_eq!(profile.net("Flight"), both);
-    profile.set_volume(device(1), 9.0);
-    profile.set_volume(device(2), f32::NAN);
-    assert_eq!(profile.volumes(), &BTreeMap::from([(device(1), 4.0)]));
-    profile.set_volume(device(1), 1.0);
-    assert_eq!(profile, Profile { volumes: BTreeMap::new(), ..profile.clone() });
+    for decibels in [18.0, -18.0] {
+        profile.set_ducking(decibels).expect("turned down by 18 dB");
+        assert_eq!(profile.ducking_db(), Some(-18.0));
+    }
+    let change = |volume, pan| NetChange { volume, pan, ..NetChange::default() };
+    profile.set_net("Flight", change(Some(0.5), None)).expect("in range");
+    profile.set_net("FLIGHT", change(None, Some(-0.5))).expect("in range");
+    profile.set_volume(device(1), 4.0).expect("in range");
+    let before = profile.clone();
+    for wrong in [
+        profile.set_ducking(61.0),
+        profile.set_ducking(-300.0),
+        profile.set_ducking(f32::NAN),
+        profile.set_net("Flight", change(Some(7.0), None)),
+        profile.set_net("Flight", change(Some(f32::NAN), None)),
+        profile.set_net("Flight", change(Some(1.0), Some(f32::INFINITY))),
+        profile.set_volume(device(1), 9.0),
+        profile.set_volume(device(2), f32::NAN),
+        profile.set_volume(device(2), -1.0),
+    ] {
+        assert!(matches!(wrong, Err(ProfileError::Range(_))), "{wrong:?}");
+    }
+    assert_eq!(profile, before);
+    assert_eq!(profile.net("Flight"), change(Some(0.5), Some(-0.5)));
+    profile.set_volume(device(1), 1.0).expect("as sent");
+    assert_eq!(profile.volumes(), &BTreeMap::new());
+}
+
+/// What a person had chosen once kept presets from him for good.
+#[test]
+fn a_choice_gives_way_to_a_preset_unless_it_is_to_be_kept() {
+    let mut profile = Profile::default();
+    let flight = || TalkTo::nets(vec!["Flight".to_owned()]);
+    profile.listen("Flight", true, None, BTreeSet::new).expect("room");
+    profile.keep("Lounge").expect("room");
+    profile.set_talk_to(flight(), false).expect("room");
+    assert!(profile.give_way());
+    assert_eq!((profile.hear(), profile.talk_to()), (None, None));
+    assert_eq!(profile.kept(), &BTreeSet::from(["Lounge".to_owned()]));
+    profile.set_talk_to(flight(), true).expect("room");
+    assert!(!profile.give_way());
+    assert_eq!(profile.talk_to(), Some(&flight()));
+    profile.bind("2", Some(flight())).expect("room");
+    profile.bind("lead", Some(flight())).expect("room");
+    profile.follow(["1", "2"].map(str::to_owned).into_iter());
+    assert_eq!((profile.talk_to(), profile.kept().len()), (None, 0));
+    assert_eq!(profile.keys().keys().collect::<Vec<_>>(), ["lead"]);
 }
 
 #[test]
 fn a_net_is_heard_once_however_it_is_written() {
     let mut profile = Profile::default();
     let planned = || BTreeSet::from(["Command".to_owned()]);
-    assert!(profile.listen("Flight", true, None, planned));
-    assert!(profile.listen("FLIGHT", true, None, planned));
-    assert!(profile.listen("command", false, None, planned));
+    profile.listen("Flight", true, None, planned).expect("room");
+    profile.listen("FLIGHT", true, None, planned).expect("room");
+    profile.listen("command", false, None, planned).expect("room");
     assert_eq!(profile.hear(), Some(&BTreeSet::from(["FLIGHT".to_owned()])));
     // What the run began with comes before what was kept.
     let run = Some(BTreeSet::from(["Medics".to_owned()]));
-    assert!(profile.listen("Flight", true, run, planned));
+    profile.listen("Flight", true, run, planned).expect("room");
     let both = BTreeSet::from(["Medics".to_owned(), "Flight".to_owned()]);
     assert_eq!(profile.hear(), Some(&both));
-    assert!(!profile.listen(&"x".repeat(129), true, None, planned));
+    let long = "x".repeat(129);
+    let refused = profile.listen(&long, true, None, planned);
+    assert_eq!(refused, Err(ProfileError::Choice(long)));
     assert_eq!(profile.hear(), Some(&both));
 }
 
@@ -206,18 +242,31 @@ fn the_fullest_file_is_short_enough() {
     let name = |index: usize| format!("{index:04}{}", "\"".repeat(CHOICE_MAX_BYTES - 4));
     let to = || TalkTo::nets((0..TARGET_NAMES_MAX).map(name).collect());
     let mut full = Profile::default();
-    for index in 0..=NETS_MAX {
+    for index in 0..NETS_MAX {
         let loud =
             NetChange { volume: Some(1.0 / 3.0), pan: Some(-1.0 / 3.0), ..NetChange::default() };
-        full.set_net(&name(index), NetChange { muted: Some(false), priority: Some(255), ..loud });
-        full.listen(&name(index), true, None, BTreeSet::new);
+        let change = NetChange { muted: Some(false), priority: Some(255), ..loud };
+        full.set_net(&name(index), change).expect("room");
+        full.listen(&name(index), true, None, BTreeSet::new).expect("room");
+        full.keep(&name(index)).expect("room");
         let device = DeviceKey::from_secret(&[(index % 256) as u8; 32]).id();
-        full.set_volume(device, 1.0 / 3.0);
+        full.set_volume(device, 1.0 / 3.0).expect("room");
     }
-    for index in 0..=KEYS_MAX {
-        full.bind(&name(index), Some(to()));
+    for index in 0..KEYS_MAX {
+        full.bind(&name(index), Some(to())).expect("room");
     }
-    assert!(full.set_talk_to(to()));
+    full.set_talk_to(to(), true).expect("room");
+    full.set_presets((0..=NETS_MAX).map(name).collect());
+    let further = name(NETS_MAX);
+    for refused in [
+        full.set_net(&further, NetChange::default()),
+        full.listen(&further, true, None, BTreeSet::new),
+        full.keep(&further),
+        full.bind(&further, Some(to())),
+    ] {
+        let full = [Err(ProfileError::TooManyNets), Err(ProfileError::TooManyKeys)];
+        assert!(full.contains(&refused), "{refused:?}");
+    }
     assert_eq!(full.nets.len(), NETS_MAX);
     assert_eq!(full.hear().map(BTreeSet::len), Some(NETS_MAX));
     assert_eq!((full.keys().len(), full.volumes().len()), (KEYS_MAX, VOLUMES_MAX));
@@ -245,8 +294,9 @@ fn targets() -> impl Strategy<Value = TalkTo> {
 #[derive(Clone, Debug)]
 enum Deed {
     Listen(String, bool),
+    Keep(String),
     Net(String, NetChange),
-    TalkTo(TalkTo),
+    TalkTo(TalkTo, bool),
     Bind(String, Option<TalkTo>),
     Ducking(f32),
     Transmit(TransmitMode),
@@ -273,7 +323,8 @@ fn deeds() -> impl Strategy<Value = Deed> {
     prop_oneof![
         (names(), any::<bool>()).prop_map(|(net, on)| Deed::Listen(net, on)),
         (names(), change).prop_map(|(net, change)| Deed::Net(net, change)),
-        targets().prop_map(Deed::TalkTo),
+        names().prop_map(Deed::Keep),
+        (targets(), any::<bool>()).prop_map(|(to, keep)| Deed::TalkTo(to, keep)),
         (names(), option::of(targets())).prop_map(|(key, to)| Deed::Bind(key, to)),
         number().prop_map(Deed::Ducking),
         prop_oneof![Just(Open), Just(Vad), Just(Ptt)].prop_map(Deed::Transmit),
@@ -288,12 +339,13 @@ fn do_all(deeds: Vec<Deed>) -> Profiles {
         let profile = profiles.current_mut();
         match deed {
             Deed::Listen(net, on) => drop(profile.listen(&net, on, None, BTreeSet::new)),
-            Deed::Net(net, change) => profile.set_net(&net, change),
-            Deed::TalkTo(to) => drop(profile.set_talk_to(to)),
-            Deed::Bind(key, to) => profile.bind(&key, to),
-            Deed::Ducking(decibels) => profile.set_ducking(decibels),
+            Deed::Keep(net) => drop(profile.keep(&net)),
+            Deed::Net(net, change) => drop(profile.set_net(&net, change)),
+            Deed::TalkTo(to, keep) => drop(profile.set_talk_to(to, keep)),
+            Deed::Bind(key, to) => drop(profile.bind(&key, to)),
+            Deed::Ducking(decibels) => drop(profile.set_ducking(decibels)),
             Deed::Transmit(mode) => profile.set_transmit(mode),
-            Deed::Volume(index, gain) => profile.set_volume(device(index), gain),
+            Deed::Volume(index, gain) => drop(profile.set_volume(device(index), gain)),
             Deed::Profile(action, name) => drop(profiles.change(action, &name)),
         }
     }

@@ -279,8 +279,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// Looks all places up now and then, and tells what is new. Never returns.
-    pub async fn run(self, tell: impl Fn(Vec<Found>)) {
+    /// Looks all places up now and then, and tells what is new, or why one leads nowhere, once each
+    /// time that it ceases to lead somewhere. Never returns.
+    pub async fn run(self, tell: impl Fn(&Place, Result<Vec<Found>, NameError>)) {
         let Self { places, source } = self;
         let (source, tell) = (&*source, &tell);
         futures::future::join_all(places.iter().map(async |place| {
@@ -290,11 +291,11 @@ impl Names {
                 if let Err(error) = &outcome
                     && known.failures == 0
                 {
-                    tracing::warn!(%place, %error, "this name leads to nobody");
+                    tell(place, Err(error.clone()));
                 }
                 let (news, pause) = known.learn(outcome);
                 if !news.is_empty() {
-                    tell(news);
+                    tell(place, Ok(news));
                 }
                 tokio::time::sleep(pause).await;
             }

@@ -58,11 +58,6 @@ impl Order {
         let member = cast.member(&self.by)?;
         let words = self.words.get_ref();
         let kind = instruction(words, folder).map_err(|text| (self.words.span(), text))?;
-        let moves = matches!(kind, InstructionKind::Radio(Command::Move { .. }));
-        if let (InstructionKind::Radio(_), Some(refused), false) = (&kind, &self.refused, moves) {
-            let text = "a radio refuses nothing but moves: only the charter does";
-            return Err((refused.span(), text.to_owned()));
-        }
         Ok(Instruction {
             at: self.at.as_duration(),
             member,
@@ -96,6 +91,7 @@ enum Words {
         change: NetChange,
     },
     TalkTo(TalkTo),
+    Follow,
     Key {
         key: String,
         #[command(flatten)]
@@ -151,18 +147,19 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
             }
             return Ok(InstructionKind::Charter(request));
         }
-        Words::Listen { net } => Command::Listen { net, on: true },
-        Words::Unlisten { net } => Command::Listen { net, on: false },
+        Words::Listen { net } => Command::Listen { net, on: true, keep: false },
+        Words::Unlisten { net } => Command::Listen { net, on: false, keep: false },
         Words::Net { net, change } => Command::Net { net, change },
         Words::TalkTo(to) if to.is_empty() => {
             return Err("name a net, or a person with --whisper, or a role with --role".to_owned());
         }
-        Words::TalkTo(to) => Command::TalkTo(to),
+        Words::TalkTo(to) => Command::TalkTo { to, keep: false },
         Words::Key { key, to } => Command::Key { key, to: (!to.is_empty()).then_some(to) },
         Words::Move { person, net, from } => Command::Move { person, from, to: net },
-        Words::Press { key } => Command::Ptt { down: true, key: Some(key) },
+        Words::Follow => Command::Follow,
+        Words::Press { key } => Command::Ptt { down: true, key: Some(key), for_secs: None },
         Words::Volunteer { state, kbps } => Command::Volunteer { on: state == Switch::On, kbps },
-        Words::Release { key } => Command::Ptt { down: false, key: Some(key) },
+        Words::Release { key } => Command::Ptt { down: false, key: Some(key), for_secs: None },
     };
     Ok(InstructionKind::Radio(command))
 }

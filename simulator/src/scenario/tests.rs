@@ -156,22 +156,25 @@ fn an_order_is_in_the_words_of_the_charter_or_of_the_radio() {
     let change =
         NetChange { volume: Some(0.5), pan: Some(-1.0), priority: Some(9), ..NetChange::default() };
     let radio = [
-        (r#"["listen", "Flight"]"#, Command::Listen { net: text("Flight"), on: true }),
-        (r#"["unlisten", "Flight"]"#, Command::Listen { net: text("Flight"), on: false }),
-        (r#"["talk-to", "Flight", "Command"]"#, Command::TalkTo(both.clone())),
+        (r#"["listen", "Flight"]"#, Command::Listen { net: text("Flight"), on: true, keep: false }),
+        (
+            r#"["unlisten", "Flight"]"#,
+            Command::Listen { net: text("Flight"), on: false, keep: false },
+        ),
+        (r#"["talk-to", "Flight", "Command"]"#, Command::TalkTo { to: both.clone(), keep: false }),
         (r#"["key", "k", "Flight", "Command"]"#, Command::Key { key: text("k"), to: Some(both) }),
         (r#"["key", "k"]"#, Command::Key { key: text("k"), to: None }),
         (
             r#"["key", "k", "--whisper", "Kestrel", "--role", "Flight lead"]"#,
             Command::Key { key: text("k"), to: Some(whisper) },
         ),
-        (r#"["talk-to", "Flight", "--priority"]"#, Command::TalkTo(loud)),
+        (r#"["talk-to", "Flight", "--priority"]"#, Command::TalkTo { to: loud, keep: false }),
         (
             r#"["net", "Flight", "--volume", "0.5", "--pan", "-1", "--priority", "9"]"#,
             Command::Net { net: text("Flight"), change },
         ),
-        (r#"["press", "k"]"#, Command::Ptt { down: true, key: Some(text("k")) }),
-        (r#"["release", "k"]"#, Command::Ptt { down: false, key: Some(text("k")) }),
+        (r#"["press", "k"]"#, Command::Ptt { down: true, key: Some(text("k")), for_secs: None }),
+        (r#"["release", "k"]"#, Command::Ptt { down: false, key: Some(text("k")), for_secs: None }),
     ];
     for (words, command) in radio {
         match order(words, "").expect("it is right").kind {
@@ -197,10 +200,6 @@ fn an_order_that_means_nothing_is_answered_with_its_place_and_what_was_meant() {
     assert!(chanel.contains("'channel'"), "{chanel}");
     let nothing = problem(r#"["charter", "channel", "add"]"#, "");
     assert!(nothing.contains("<NAME>") && !nothing.contains("Usage"), "{nothing}");
-    assert_eq!(
-        problem(r#"["listen", "Flight"]"#, "refused = \"no\"\n"),
-        "story.toml:13:11: a radio refuses nothing but moves: only the charter does"
-    );
     let text = format!("{TWO}[[orders]]\nat = \"2s\"\nby = \"Wern\"\ndo = [\"press\", \"k\"]\n");
     assert!(parse(&text).expect_err("it is wrong").starts_with("story.toml:11:6: no member is"));
 }

@@ -1,9 +1,12 @@
 //! Steering a running node through its local API.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
 use hark_node::{
     control::{Client, ControlError},
+    duration,
     reach::ports::Report,
     snapshot::{CheckedView, Command, NetChange, TalkTo},
 };
@@ -36,16 +39,26 @@ enum Request {
     Mute,
     /// Open the microphone
     Unmute,
-    /// Press or release a push-to-talk key: the plain one, one that is bound, or a net's name
+    /// Press or release a push-to-talk key: the plain one, one of the loaded preset by its number, one
+    /// that is bound, or a net's name
     Ptt {
         #[arg(value_enum)]
         state: Key,
-        /// The bound key, or the net
+        /// The key, or the net
         #[arg(value_name = "KEY-OR-NET")]
         key: Option<String>,
+        /// It goes up by itself after this time, 1s to 1h
+        #[arg(long = "for", value_name = "DURATION", value_parser = held, default_value = "60s")]
+        lasting: Duration,
     },
-    /// Hear a net
-    Listen { net: String },
+    /// Hear a net, until a preset is loaded
+    Listen {
+        /// Its name or path
+        net: String,
+        /// Hear it besides whatever presets say, too
+        #[arg(long)]
+        keep: bool,
+    },
     /// Hear a net no longer
     Unlisten { net: String },
     /// How a net is heard
@@ -54,8 +67,17 @@ enum Request {
         #[command(flatten)]
         change: NetChange,
     },
-    /// What the voice or the plain key talks to
-    TalkTo(TalkTo),
+    /// What the voice or the plain key talks to, until a preset is loaded
+    TalkTo {
+        #[command(flatten)]
+        to: TalkTo,
+        /// Keep it when a preset is loaded
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Hear and talk to what the charter says: forget the nets that you chose, how loud they are, and
+    /// keys that you bound in place of the preset's
+    Follow,
     /// Bind a key to talk to nets, persons or roles of its own; with none, it is free again
     Key {
         /// What the key is called
@@ -63,9 +85,10 @@ enum Request {
         #[command(flatten)]
         to: TalkTo,
     },
-    /// How far lower nets are turned down while a higher one talks, in dB; 0 is not at all
+    /// How far lower nets are turned down while a higher one talks
     Ducking {
-        #[arg(allow_hyphen_values = true)]
+        /// 0 to 60 dB; 0 is not at all, 18 is usual
+        #[arg(allow_hyphen_values = true, value_parser = number)]
         decibels: f32,
     },
     /// Have a member hear and talk to another net; needs the right to move
@@ -90,6 +113,7 @@ enum Request {
         #[arg(value_name = "DEVICE-OR-NAME")]
         who: String,
         /// 0 to 4, 1 being unchanged
+        #[arg(allow_hyphen_values = true, value_parser = number)]
         gain: f32,
     },
     /// How the microphone opens
@@ -169,20 +193,26 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Unmute => json!({"command": "mute", "on": false}),
         Request::Deafen => json!({"command": "deafen", "on": true}),
         Request::Undeafen => json!({"command": "deafen", "on": false}),
-        Request::Ptt { state, ref key } => {
-            json!({"command": "ptt", "down": matches!(state, Key::Down), "key": key})
+        Request::Ptt { state, ref key, lasting } => {
+            let down = matches!(state, Key::Down);
+            // This connection ends at once, and would take the key with it.
+            let for_secs = down.then_some(lasting.as_secs());
+            json!({"command": "ptt", "down": down, "key": key, "for_secs": for_secs})
         }
-        Request::Listen { ref net } => listen(&mut client, net, true)?,
-        Request::Unlisten { ref net } => listen(&mut client, net, false)?,
+        Request::Listen { ref net, keep } => {
+            json!({"command": "listen", "net": net, "on": true, "keep": keep})
+        }
+        Request::Unlisten { ref net } => json!({"command": "listen", "net": net, "on": false}),
         Request::Net { ref net, change } => {
-            json!(Command::Net { net: net_named(&mut client, net)?, change })
+            // JSON has no word for what is not a number.
+            change.check().map_err(anyhow::Error::msg)?;
+            json!(Command::Net { net: net.clone(), change })
         }
-        Request::TalkTo(ref to) => {
-            if to.is_empty() {
-                bail!("name a net, or a person with --whisper, or a role with --role");
-            }
-            json!(Command::TalkTo(to.clone()))
+        Request::TalkTo { ref to, .. } if to.is_empty() => {
+            bail!("name a net, or a person with --whisper, or a role with --role");
         }
+        Request::TalkTo { ref to, keep } => json!(Command::TalkTo { to: to.clone(), keep }),
+        Request::Follow => json!({"command": "follow"}),
         Request::Key { ref key, ref to } => {
             let to = (!to.is_empty()).then(|| to.clone());
             json!(Command::Key { key: key.clone(), to })
@@ -199,9 +229,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Front => json!({"command": "front"}),
         Request::Quit => json!({"command": "quit"}),
         Request::Volume { ref who, gain } => {
-            let status = client.request(json!({"command": "status"}))?;
-            let device = device_of(&status["status"], who)?;
-            json!({"command": "volume", "device": device, "gain": gain})
+            json!({"command": "volume", "device": who, "gain": gain})
         }
         Request::Events => {
             client.request(json!({"command": "subscribe"}))?;
@@ -261,35 +289,20 @@ pub(crate) fn connect(home: &HomeArguments, org: Option<&str>) -> anyhow::Result
     }
 }
 
-fn listen(client: &mut Client, net: &str, on: bool) -> anyhow::Result<Value> {
-    Ok(json!({"command": "listen", "net": net_named(client, net)?, "on": on}))
+/// A finite number: others mean nothing to a radio.
+fn number(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|it: &f32| it.is_finite());
+    number.ok_or_else(|| format!("`{text}` is no number"))
 }
 
-/// The name of a net within reach, as the charter writes it.
-fn net_named(client: &mut Client, name: &str) -> anyhow::Result<String> {
-    let answer = client.request(json!({"command": "status"}))?;
-    let nets = answer["status"]["nets"].as_array().cloned().unwrap_or_default();
-    let names: Vec<_> = nets.iter().filter_map(|net| net["name"].as_str()).collect();
-    match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
-        Some(known) => Ok((*known).to_owned()),
-        None => bail!("no net within reach is called {name:?}: there are {}", names.join(", ")),
-    }
-}
-
-/// The device of the member of this name, or the device itself.
-fn device_of(status: &Value, who: &str) -> anyhow::Result<String> {
-    let empty = Vec::new();
-    let peers = status["peers"].as_array().unwrap_or(&empty);
-    let mut found = peers.iter().filter(|peer| {
-        peer["device"] == who
-            || peer["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(who))
-    });
-    match (found.next(), found.next()) {
-        (Some(peer), None) => Ok(peer["device"].as_str().unwrap_or_default().to_owned()),
-        (None, _) => bail!("nobody here is called {who:?}: see `hark ctl status`"),
-        (Some(_), Some(_)) => bail!(
-            "several members are called {who:?}: use the device, see `hark ctl status --json`"
-        ),
+/// How long a key is held.
+fn held(text: &str) -> Result<Duration, String> {
+    let longest = Duration::from_secs(3600);
+    let lasting = duration::parse(text)?;
+    if (Duration::from_secs(1)..=longest).contains(&lasting) {
+        Ok(lasting)
+    } else {
+        Err("a key is held for 1s to 1h".to_owned())
     }
 }
 
@@ -301,12 +314,20 @@ fn describe(status: &Value) -> String {
     own.extend(is("muted").then(|| "muted".to_owned()));
     own.extend(is("deafened").then(|| "deafened".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
+    own.push(match &*names(status, "talk_to") {
+        "" => "talks to nobody".to_owned(),
+        to if is("unheard") => format!("talks to {to}, where nobody hears it"),
+        to => format!("talks to {to}"),
+    });
+    let silenced = names(status, "silenced");
+    own.extend((!silenced.is_empty()).then(|| format!("may not speak in {silenced}")));
     own.extend((status["front"] == false).then(|| "another organisation is in front".to_owned()));
     let mut lines =
         vec![format!("{} in {}: {}", text("name"), text("organisation"), own.join(", "))];
     for net in status["nets"].as_array().unwrap_or(&Vec::new()) {
         lines.extend(describe_net(net));
     }
+    lines.extend(status["keys"].as_array().into_iter().flatten().map(describe_key));
     lines.extend(describe_router(&status["router"]));
     lines.extend(describe_checked(&status["checked"]));
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
@@ -365,20 +386,32 @@ fn describe_checked(checked: &Value) -> Vec<String> {
     checked.iter().map(line).collect()
 }
 
+/// A list of texts, in one.
+fn names(of: &Value, list: &str) -> String {
+    let names = of[list].as_array().into_iter().flatten().filter_map(Value::as_str);
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// A key that talks to something of its own.
+fn describe_key(key: &Value) -> String {
+    let to = ["nets", "members", "roles"].map(|of| names(key, of));
+    let to: Vec<_> = to.into_iter().filter(|to| !to.is_empty()).collect();
+    let held = if key["down"] == true { ", held" } else { "" };
+    format!("key {}: {}{held}", key["key"].as_str().unwrap_or_default(), to.join(", "))
+}
+
 /// A net that is heard.
 fn describe_net(net: &Value) -> Option<String> {
     if net["listening"] != true {
         return None;
     }
-    let names = |of: &str| {
-        let names = net[of].as_array().into_iter().flatten().filter_map(Value::as_str);
-        names.collect::<Vec<_>>().join(", ")
-    };
-    let mut line = format!("net {}", net["name"].as_str().unwrap_or_default());
-    if net["muted"] == true {
-        line.push_str(", muted");
+    let mut line = format!("net {}", net["path"].as_str().unwrap_or_default());
+    for (mark, words) in [("muted", ", muted"), ("kept", ", kept")] {
+        if net[mark] == true {
+            line.push_str(words);
+        }
     }
-    let (members, talking) = (names("members"), names("talking"));
+    let (members, talking) = (names(net, "members"), names(net, "talking"));
     if !members.is_empty() {
         line.push_str(&format!(": {members}"));
     }
@@ -413,6 +446,8 @@ mod tests {
             "name": "Ann", "organisation": "Kestrel", "transmit": "vad", "muted": true,
             "profile": "pilot", "profiles": ["default", "pilot"],
             "deafened": false, "transmitting": false, "trouble": null,
+            "talk_to": ["Flight/Alpha"], "unheard": true, "silenced": ["Command"],
+            "keys": [{"key": "2", "nets": ["Patrol/Lark", "Patrol/Heron"], "planned": true, "down": true}],
             "router": {"gateway": "192.168.1.1", "pcp": {"answer": "unsupported"},
                 "nat_pmp": {"answer": "mapped", "detail": "203.0.113.9:4000"},
                 "upnp": {"answer": "spare"}},
@@ -430,18 +465,12 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_found_by_name_or_device() {
-        assert_eq!(device_of(&status(), "bob").expect("one Bob"), "12D3a");
-        assert_eq!(device_of(&status(), "12D3b").expect("one device"), "12D3b");
-        assert!(device_of(&status(), "Cat").expect_err("two").to_string().contains("several"));
-        assert!(device_of(&status(), "Dan").expect_err("none").to_string().contains("nobody"));
-    }
-
-    #[test]
     fn the_status_is_told_in_a_few_lines() {
         assert_eq!(
             describe(&status()),
-            "Ann in Kestrel: transmit vad, profile pilot, muted\n\
+            "Ann in Kestrel: transmit vad, profile pilot, muted, talks to Flight/Alpha, where nobody \
+             hears it, may not speak in Command\n\
+             key 2: Patrol/Lark, Patrol/Heron, held\n\
              router gives 203.0.113.9:4000 by NAT-PMP\n\
              reachable from outside at 203.0.113.9:4000, found 59 s ago\n\
              not reachable from outside at 203.0.113.9:6001, found 10 min ago\n  \

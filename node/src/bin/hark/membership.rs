@@ -18,6 +18,7 @@ use hark_node::{
     device::{InputSpec, OutputSpec},
     duration,
     launch::found,
+    network::Flags,
     node::{Node, NodeConfig},
     random::SystemRandom,
     snapshot::{TicketRequest, TransmitMode},

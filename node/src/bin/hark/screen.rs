@@ -426,7 +426,7 @@ impl ViewState {
             return None;
         }
         self.talk_key = down;
-        Some(Wish::Commands(vec![Command::Ptt { down, key: None }]))
+        Some(Wish::Commands(vec![Command::Ptt { down, key: None, for_secs: None }]))
     }
 }
 

@@ -19,7 +19,7 @@ use hark_node::{
     device::{InputSpec, OutputSpec},
     duration,
     event::{DeviceText, Event, StampedEvent},
-    network::TellJoining,
+    network::{Flags, TellJoining},
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
     random::SystemRandom,
@@ -141,8 +141,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         port_mapping: !arguments.no_port_mapping,
         transmit: arguments.transmit.map(Into::into),
         profile: arguments.profile,
-        channels: arguments.channel,
-        talk_to: arguments.talk_to,
+        flags: Flags { channels: arguments.channel, talk_to: arguments.talk_to, to_come: false },
         low_delay: arguments.low_delay,
     })?;
     let mut keeps_words = founds;
@@ -492,6 +491,7 @@ fn describe(event: &Event) -> Option<String> {
             format!("no longer: {}", sanction.describe())
         }
         Event::Moved { name, from: None, to, .. } => format!("{name} has moved you to {to}"),
+        Event::Notice { text } => text.clone(),
         Event::Stopped { reason } => format!("stopped ({reason})"),
         _ => return None,
     })

@@ -204,9 +204,14 @@ async fn places_are_looked_up_side_by_side() {
     names.texts.insert("_dnsaddr.squad.example.org", vec![record]);
     let places = ["nobody.example.org", "192.0.2.7:4000", "squad.example.org"].map(place).to_vec();
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let task = tokio::spawn(Names { places, source: Arc::new(names) }.run(move |found| {
-        let _ = tell.send(shown(&found).concat());
+    let task = tokio::spawn(Names { places, source: Arc::new(names) }.run(move |place, found| {
+        let told = match found {
+            Ok(found) => shown(&found).concat(),
+            Err(error) => format!("{place}: {error}"),
+        };
+        let _ = tell.send(told);
     }));
+    assert_eq!(told.recv().await.as_deref(), Some("nobody.example.org: it has no address"));
     assert_eq!(told.recv().await.as_deref(), Some("/ip4/192.0.2.7/udp/4000/quic-v1"));
     assert_eq!(told.recv().await.as_deref(), Some("/ip4/203.0.113.9/udp/4000/quic-v1"));
     task.abort();

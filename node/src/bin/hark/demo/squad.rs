@@ -16,6 +16,7 @@ use hark_node::{
     device::{InputSpec, OutputSpec},
     event::{Direction, Event, StampedEvent},
     measure::Recording,
+    network::Flags,
     node::{Node, NodeConfig},
     snapshot::{Snapshot, TicketRequest, TransmitMode},
     wav::WavWriter,
@@ -89,8 +90,7 @@ impl Squad {
                 port_mapping: false,
                 transmit: Some(TransmitMode::Vad),
                 profile: None,
-                channels: Vec::new(),
-                talk_to: Vec::new(),
+                flags: Flags::default(),
                 recovery: None,
                 low_delay: false,
             })?;

@@ -51,6 +51,7 @@ fn net(name: &str, listening: bool, members: &[&str], talking: &[&str]) -> NetVi
         parent: None,
         listening,
         talked_to: false,
+        kept: false,
         may_speak: true,
         volume: 1.0,
         pan: 0.0,
@@ -344,6 +345,37 @@ fn a_whisper_and_those_who_may_not_speak_are_marked() {
     assert!(text.contains(&format!("Dan ({})", device(5).0.short())), "{text}");
 }
 
+/// Nothing said to which net space talks, nor that nobody was there, or that one may not speak.
+#[test]
+fn who_talked_to_nobody_was_told_nothing() {
+    let nets = vec![net("Command", true, &[], &[]), net("Flight", true, &["Bob"], &[])];
+    let talk_to = vec!["Command".to_owned(), "Flight".to_owned()];
+    let own = |snapshot: &Snapshot| {
+        let lines = shown(100, 10, snapshot, &ViewState::default());
+        lines.into_iter().find(|line| line.starts_with(" you ")).expect("a line of one's own")
+    };
+    let heard = Snapshot { nets, talk_to, ..snapshot() };
+    assert!(own(&heard).ends_with("by voice  to Command, Flight"), "{}", own(&heard));
+    let unheard = Snapshot { unheard: true, ..heard.clone() };
+    assert!(own(&unheard).ends_with("NOBODY LISTENS THERE"), "{}", own(&unheard));
+    let silenced = Snapshot { silenced: vec!["Command".to_owned()], ..heard };
+    assert!(own(&silenced).ends_with("YOU MAY NOT SPEAK IN Command"), "{}", own(&silenced));
+}
+
+/// `v` went through the open microphone: one wrong key, and all was heard.
+#[test]
+fn one_wrong_key_opened_the_microphone() {
+    let mut now = snapshot();
+    for mode in [TransmitMode::Ptt, TransmitMode::Vad, TransmitMode::Ptt] {
+        let wish = press(&mut ViewState::default(), &now, 'v');
+        assert_eq!(wish, Some(Wish::Command(Command::Transmit { mode })));
+        now.transmit = mode;
+    }
+    now.transmit = TransmitMode::Open;
+    let wish = press(&mut ViewState::default(), &now, 'v');
+    assert_eq!(wish, Some(Wish::Command(Command::Transmit { mode: TransmitMode::Vad })));
+}
+
 #[test]
 fn the_own_state_is_plain_to_see() {
     let snapshot = Snapshot {
@@ -492,7 +524,7 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState { key_release: true, ..ViewState::default() };
     let space = |kind| key(KeyCode::Char(' '), kind);
-    let wish = |down| Some(Wish::Commands(vec![Command::Ptt { down, key: None }]));
+    let wish = |down| Some(Wish::Commands(vec![Command::Ptt { down, key: None, for_secs: None }]));
     assert_eq!(state.press(space(KeyEventKind::Press), &ptt), wish(true));
     assert_eq!(state.press(space(KeyEventKind::Repeat), &ptt), None);
     assert_eq!(state.press(space(KeyEventKind::Release), &ptt), wish(false));
@@ -503,7 +535,7 @@ fn space_talks_while_it_is_down_where_the_terminal_can_tell() {
 fn space_holds_where_the_terminal_cannot_tell() {
     let ptt = Snapshot { transmit: TransmitMode::Ptt, ..snapshot() };
     let mut state = ViewState::default();
-    let wish = |down| Some(Wish::Commands(vec![Command::Ptt { down, key: None }]));
+    let wish = |down| Some(Wish::Commands(vec![Command::Ptt { down, key: None, for_secs: None }]));
     assert_eq!(press(&mut state, &ptt, ' '), wish(true));
     assert!(state.talk_key);
     assert_eq!(press(&mut state, &ptt, ' '), wish(false));

@@ -202,6 +202,15 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     let colour = if snapshot.transmitting { Color::Green } else { Color::DarkGray };
     spans.extend(bar_of(lit_cells(snapshot.level_dbfs), Style::new().fg(colour)).spans);
     spans.push(Span::from(format!("  {mode}")));
+    if snapshot.nets.len() > 1 && !snapshot.talk_to.is_empty() {
+        spans.push(Span::from(format!("  to {}", snapshot.talk_to.join(", "))).bold());
+    }
+    if !snapshot.silenced.is_empty() {
+        let text = format!("  YOU MAY NOT SPEAK IN {}", snapshot.silenced.join(", "));
+        spans.push(Span::from(text).fg(Color::Red).bold());
+    } else if snapshot.unheard && snapshot.peers.iter().any(|peer| peer.reachable) {
+        spans.push(Span::from("  NOBODY LISTENS THERE").fg(Color::Yellow).bold());
+    }
     if snapshot.transmitting {
         spans.push(Span::from("  TALKING").fg(Color::Green).bold());
     }

@@ -1,0 +1,289 @@
+//! Some three hundred wrong inputs, made from the commands and from wrong words for each of their
+//! places: unknown, ambiguous, forbidden, out of range. Each is refused, names the word, and changes
+//! nothing.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hark_tests::{Member, Scene};
+use serde_json::Value;
+
+/// A command with `@` where the wrong word goes.
+type Template = &'static str;
+
+const NETS: &[Template] = &[
+    "ctl listen @",
+    "ctl listen @ --keep",
+    "ctl unlisten @",
+    "ctl net @ --volume 1",
+    "ctl talk-to @",
+    "ctl talk-to Flight @",
+    "ctl key k @",
+    "ctl ptt down @",
+    "ctl ptt up @",
+    "ctl move Wren @",
+    "ctl move Wren Flight --from @",
+    "charter channel edit @ --order 3",
+    "charter channel move @ --under Flight",
+    "charter channel move Flight --under @",
+    "charter channel remove @",
+    "charter channel add New --under @",
+    "charter grant pilot Wren --at @",
+    "charter revoke pilot Wren --at @",
+    "charter rule everyone --at @ --deny speak",
+    "charter mute Wren --at @",
+    "charter unmute Wren --at @",
+    "charter why Wren speak @",
+];
+
+const PEOPLE: &[Template] = &[
+    "ctl talk-to --whisper @",
+    "ctl talk-to Flight --whisper @",
+    "ctl key k --whisper @",
+    "ctl volume @ 1",
+    "ctl move @ Flight",
+    "charter grant pilot @",
+    "charter revoke pilot @",
+    "charter mute @",
+    "charter unmute @",
+    "charter kick @",
+    "charter rule @ --deny speak",
+    "charter why @ speak Flight",
+    "charter grant pilot Wren @",
+];
+
+const ROLES: &[Template] = &[
+    "ctl talk-to --role @",
+    "ctl key k --role @",
+    "charter grant @ Wren",
+    "charter revoke @ Wren",
+    "charter role edit @ --rank 50",
+    "charter role remove @",
+    "charter rule role:@ --deny speak",
+    "invite --role @",
+];
+
+const OTHERS: &[(Template, &[&str])] = &[
+    ("ctl ducking @", &["61", "-61", "300", "1000", "nan", "inf", "loud"]),
+    ("ctl net Flight --volume @", &["4.1", "9", "-1", "nan", "inf", "loud"]),
+    ("ctl net Flight --pan @", &["1.5", "-5", "nan", "left"]),
+    ("ctl net Flight --priority @", &["256", "-1", "high"]),
+    ("ctl net Flight --mute @", &["maybe", "2"]),
+    ("ctl volume Wren @", &["4.5", "-0.5", "9", "nan", "inf", "loud"]),
+    ("ctl ptt down --for @", &["0s", "999ms", "2h", "99999h", "long"]),
+    ("ctl ptt @", &["sideways", "on"]),
+    ("ctl transmit @", &["loud", "always"]),
+    ("ctl profile use @", &["medic", "a b"]),
+    ("ctl profile copy @", &["a b", "../x", "Default"]),
+    ("ctl profile remove @", &["medic", "default"]),
+    ("ctl profile @", &["lose"]),
+    ("ctl key @", &["nosuchkey"]),
+    ("ctl @", &["dance", "lisen", "statu"]),
+    ("charter preset load @", &["patrl", "nowhere"]),
+    ("charter preset unload @", &["patrl", "nowhere"]),
+    ("charter preset show @", &["patrl", "nowhere"]),
+    ("charter preset remove @", &["patrl", "nowhere"]),
+    ("charter why Wren @ Flight", &["shout", "speek"]),
+    ("charter rule everyone --allow @", &["shout", "speek"]),
+    ("charter role add new --rank 5 --can @", &["shout"]),
+    ("charter role add new --rank @", &["-1", "high"]),
+    ("charter channel edit Flight --order @", &["-1", "70000", "first"]),
+    ("charter channel edit Flight --limit @", &["-1", "70000", "none"]),
+    ("charter relay remove @", &["rely"]),
+    ("charter @", &["dance", "chanel"]),
+    ("charter channel @", &["dance", "ad"]),
+    ("invite --expires @", &["99999h", "0s", "soon", "1y"]),
+    ("invite --uses @", &["256", "-1", "some"]),
+    ("invite --org @", &["Meridan", "Nowhere"]),
+    ("@", &["dance", "tlak"]),
+];
+
+/// What a plain member may not do, each with the right that is missing.
+const FORBIDDEN: &[(&str, &str)] = &[
+    ("ctl talk-to Staff", "speak"),
+    ("ctl talk-to Flight Staff", "Staff"),
+    ("ctl key k Staff", "speak"),
+    ("ctl ptt down Staff", "Staff"),
+    ("ctl move Kestrel Flight", "may not move"),
+    ("ctl listen Closed", "join"),
+    ("ctl net Closed --volume 1", "join"),
+    ("charter channel add New", "manage-channels"),
+    ("charter channel edit Flight --order 3", "manage-channels"),
+    ("charter channel remove Flight", "manage-channels"),
+    ("charter role add new --rank 50", "manage-roles"),
+    ("charter grant pilot Wren", "manage-roles"),
+    ("charter preset load patrol", "edit-presets"),
+    ("charter kick Kestrel", "stands high enough"),
+    ("charter rule everyone --deny speak", "manage-roles"),
+];
+
+#[test]
+fn wrong_inputs_are_refused_and_change_nothing() {
+    let scene = Scene::default();
+    let (kestrel, wren) = organisation(&scene);
+    let mut inputs = Vec::new();
+    let mut add = |templates: &[Template], words: &[&str]| {
+        for template in templates {
+            for word in words {
+                let line: Vec<String> =
+                    template.split(' ').map(|part| part.replace('@', word)).collect();
+                inputs.push(("Kestrel", line, (*word).to_owned()));
+            }
+        }
+    };
+    add(NETS, &["Flihgt", "Nowhere", "Alpha", "Flight/Bravo", "Flight#zzzzzz", "Ground/"]);
+    add(PEOPLE, &["Wern", "Nobody", "Kestrel#zzzzzz", "12D3KooWren"]);
+    add(ROLES, &["pilto", "nobody"]);
+    for (template, words) in OTHERS {
+        add(&[template], words);
+    }
+    for (line, words) in FORBIDDEN {
+        let line = line.split(' ').map(str::to_owned).collect();
+        inputs.push(("Wren", line, (*words).to_owned()));
+    }
+    assert!(inputs.len() >= 300, "{} inputs", inputs.len());
+    every_command_is_among(&scene, "ctl", &inputs);
+
+    let before = [settled(&kestrel), settled(&wren)];
+    let charter = || {
+        let shown = scene.run("Kestrel", &["charter", "show", "--json"]);
+        let mut shown: Value = serde_json::from_str(shown.success()).expect("JSON");
+        // A node lists newcomers by itself, a moment after they have come.
+        shown.as_object_mut().expect("an object").remove("operations");
+        shown
+    };
+    let charter_before = charter();
+    let next = AtomicUsize::new(0);
+    let homes = [scene.home("Kestrel"), scene.home("Wren")];
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut wrong = Vec::new();
+                    while let Some((who, line, word)) =
+                        inputs.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        let home = &homes[usize::from(*who == "Wren")];
+                        let parts: Vec<_> = line.iter().map(String::as_str).collect();
+                        let outcome = hark_tests::run(home, &parts);
+                        let first = outcome.stderr.lines().next().unwrap_or_default();
+                        let told = first.to_lowercase().contains(&word.to_lowercase());
+                        let lines = outcome.stderr.lines().count();
+                        let status = outcome.status;
+                        if !(told && (status == Some(1) && lines == 1 || status == Some(2))) {
+                            wrong.push(format!("{who}: {}: {outcome:?}", line.join(" ")));
+                        }
+                    }
+                    wrong
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|it| it.join().expect("no panic")).collect()
+    });
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), inputs.len(), wrong.join("\n"));
+    assert_eq!([settled(&kestrel), settled(&wren)], before);
+    assert_eq!(charter(), charter_before);
+}
+
+/// All commands that `hark GROUP --help` lists can be got wrong, but for those without arguments.
+fn every_command_is_among(scene: &Scene, group: &str, inputs: &[(&str, Vec<String>, String)]) {
+    const PLAIN: [&str; 10] = [
+        "status", "mute", "unmute", "deafen", "undeafen", "front", "follow", "invite", "events",
+        "quit",
+    ];
+    let help = scene.run("Kestrel", &[group, "--help"]);
+    let commands = help.success().split("Commands:").nth(1).expect("it lists them");
+    let commands = commands.lines().skip(1).take_while(|line| !line.trim().is_empty());
+    // Further lines of a description are indented by more.
+    let commands = commands.filter(|line| line.len() - line.trim_start().len() == 2);
+    for name in commands.filter_map(|line| line.split_whitespace().next()) {
+        let named = |(_, line, _): &&(&str, Vec<String>, String)| line[..2] == [group, name];
+        let plain = name == "help" || PLAIN.contains(&name);
+        assert!(plain || inputs.iter().filter(|it| it.1.len() > 1).any(|it| named(&it)), "{name}");
+    }
+}
+
+/// What of the status people have settled, without clocks and counters.
+fn settled(member: &Member) -> Value {
+    let status = member.ctl(&["status", "--json"]);
+    let mut answer: Value = serde_json::from_str(&status).expect("JSON");
+    let status = answer["status"].take();
+    let kept = [
+        "name", "nets", "profile", "profiles", "talk_to", "keys", "transmit", "muted", "deafened",
+        "front", "silenced", "unheard", "roster",
+    ];
+    let volumes = status["peers"].as_array().expect("a list").iter();
+    let volumes = volumes.map(|peer| peer["volume"].clone()).collect();
+    kept.iter().map(|name| status[name].clone()).chain([Value::Array(volumes)]).collect()
+}
+
+/// Kestrel's, and Wren, who may not join Closed nor speak in Staff.
+fn organisation(scene: &Scene) -> (Member, Member) {
+    scene.found("Kestrel", "Meridian Watch");
+    let path = scene.path("charter.toml");
+    std::fs::write(&path, CHARTER).expect("written");
+    scene.run("Kestrel", &["charter", "apply", &path.display().to_string()]).success();
+    scene.run("Kestrel", &["charter", "grant", "chief", "me"]).success();
+    // Who is open talks or not as they like.
+    let kestrel = scene.talk("Kestrel").transmit("ptt").start();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).transmit("ptt").start();
+    kestrel.is_among(&[&wren]);
+    wren.is_among(&[&kestrel]);
+    (kestrel, wren)
+}
+
+const CHARTER: &str = r#"
+[[role]]
+name = "chief"
+rank = 10
+can = ["join", "listen", "speak", "priority", "whisper", "move", "mute", "manage-channels", "manage-roles", "admit",
+       "edit-presets", "appoint-relays"]
+
+[[role]]
+name = "pilot"
+rank = 100
+
+[[channel]]
+name = "Flight"
+order = 7
+
+[[channel]]
+name = "Flight/Alpha"
+
+[[channel]]
+name = "Ground"
+order = 7
+
+[[channel]]
+name = "Ground/Alpha"
+
+[[channel]]
+name = "Staff"
+order = 7
+
+[[channel]]
+name = "Closed"
+order = 7
+
+[[rule]]
+at = "Staff"
+for = "everyone"
+deny = ["speak"]
+
+[[rule]]
+at = "Closed"
+for = "everyone"
+deny = ["join"]
+
+[[preset]]
+name = "patrol"
+
+[[preset.layout]]
+for = "role:pilot"
+keys = [["Flight"]]
+
+[[preset.layout.net]]
+channel = "Flight"
+"#;
+
+/// Programs at a time.
+const THREADS: usize = 4;

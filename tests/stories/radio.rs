@@ -1,0 +1,189 @@
+//! What people name is checked when they name it, every key of a preset can be pressed, and no
+//! microphone stays open by accident.
+
+use std::fs;
+
+use hark_node::control::Client;
+use hark_tests::{Member, Scene};
+use serde_json::{Value, json};
+
+/// A mistyped net in a flag or a command made its user talk to nobody, with exit status 0.
+#[test]
+fn a_net_that_does_not_exist_was_talked_to() {
+    let scene = Scene::default();
+    let mut kestrel = organisation(&scene);
+    for (command, words) in [
+        (&["talk-to", "Nope"][..], "there is no channel called \"Nope\""),
+        (&["key", "k1", "Comand"], "did you mean Command?"),
+        (&["key", "k3", "--role", "pilto"], "there is no role called \"pilto\""),
+        (&["talk-to", "--whisper", "Nobody"], "there is no member called \"Nobody\""),
+        (&["ptt", "down", "nosuchkey"], "there is no key or channel called \"nosuchkey\""),
+        (
+            &["listen", "Alpha"],
+            "several channels are called \"Alpha\": Flight/Alpha or Ground/Alpha",
+        ),
+        (&["ducking", "300"], "ducking is 0 to 60 dB, not 300"),
+    ] {
+        let outcome = kestrel.try_ctl(command);
+        assert!(outcome.complaint().contains(words), "{command:?}: {}", outcome.complaint());
+    }
+    kestrel.ctl(&["talk-to", "flight/alpha"]);
+    shows(&kestrel, |status| status["talk_to"] == json!(["Flight/Alpha"]));
+    kestrel.leave();
+    for (flags, words) in [
+        (
+            ["--channel", "Comand"],
+            "--channel Comand: there is no channel called \"Comand\"; did you mean Command?",
+        ),
+        (["--talk-to", "Alpha"], "--talk-to Alpha: several channels are called \"Alpha\""),
+    ] {
+        let outcome = scene.talk("Kestrel").with(&flags).outcome();
+        assert!(outcome.complaint().contains(words), "{}", outcome.complaint());
+    }
+    let peer = ["--peer", "nosuch.invalid:4000"];
+    let mut kestrel = scene.talk("Kestrel").with(&peer).start();
+    let notice = kestrel.wait_after(0, "notice", |event| event.is("notice"));
+    assert!(notice.text("text").starts_with("--peer nosuch.invalid:4000 leads to nobody"));
+    // A newcomer's flags can be held against nothing before it has joined.
+    let ticket = kestrel.ticket();
+    let wren = scene.talk("Wren").ticket(&ticket).with(&["--talk-to", "Flihgt"]).start();
+    let notice = wren.wait_after(0, "notice", |event| event.is("notice"));
+    assert!(notice.text("text").contains("did you mean Flight?"), "{}", notice.text("text"));
+    // It is not deaf for it, and nothing is said to others than those who were meant.
+    shows(&wren, |status| heard(status) == ["squad"] && status["talk_to"] == json!([]));
+    assert!(wren.ctl(&["status"]).contains("talks to nobody"));
+    kestrel.leave();
+}
+
+/// Only the first key of a preset could be talked with, and a choice kept presets away for good.
+#[test]
+fn the_second_key_of_a_preset_could_not_be_pressed() {
+    let scene = Scene::default();
+    let kestrel = organisation(&scene);
+    kestrel.ctl(&["listen", "Ground"]);
+    kestrel.ctl(&["listen", "Command", "--keep"]);
+    kestrel.ctl(&["talk-to", "Ground"]);
+    scene.run("Kestrel", &["charter", "preset", "load", "patrol"]).success();
+    let notice = kestrel.wait_after(0, "notice", |event| event.is("notice"));
+    assert!(notice.text("text").starts_with("patrol is loaded"), "{}", notice.text("text"));
+    let is_as_planned = |status: &Value| {
+        heard(status) == ["Command", "Flight", "Flight/Alpha"]
+            && status["talk_to"] == json!(["Flight"])
+    };
+    shows(&kestrel, is_as_planned);
+    let keys = status(&kestrel)["keys"].clone();
+    let key = |name: &str, nets: &[&str], down: bool| json!({"key": name, "nets": nets, "planned": true, "down": down});
+    let second = ["Flight/Alpha", "Ground/Alpha"];
+    assert_eq!(keys, json!([key("1", &["Flight"], false), key("2", &second, false)]));
+    kestrel.ctl(&["ptt", "down", "2"]);
+    let on = |status: &Value, nets: &[&str]| {
+        let mut names: Vec<_> = status["talk_to"].as_array().expect("a list").iter().collect();
+        names.sort_by_key(|name| name.to_string());
+        names == nets.iter().collect::<Vec<_>>()
+    };
+    shows(&kestrel, |status| on(status, &second));
+    kestrel.ctl(&["ptt", "up", "2"]);
+    shows(&kestrel, |status| status["talk_to"] == json!(["Flight"]));
+    // By hand, until the next preset; and back by one command.
+    kestrel.ctl(&["talk-to", "Ground"]);
+    kestrel.ctl(&["listen", "Ground"]);
+    shows(&kestrel, |status| status["talk_to"] == json!(["Ground"]));
+    kestrel.ctl(&["follow"]);
+    shows(&kestrel, |status| heard(status) == ["Flight", "Flight/Alpha"]);
+    shows(&kestrel, |status| status["talk_to"] == json!(["Flight"]));
+}
+
+/// A program that had died with a key down left the microphone open, and so did a script that
+/// forgot to let it go.
+#[test]
+fn a_key_that_nobody_held_any_more_stayed_down() {
+    let scene = Scene::default();
+    let kestrel = organisation(&scene);
+    kestrel.ctl(&["transmit", "ptt"]);
+    let mut plugin = Client::connect(&description(&scene)).expect("connected");
+    let press = json!({"command": "ptt", "down": true, "key": "Flight"});
+    plugin.request(press).expect("pressed");
+    let is_held = |status: &Value| status["keys"].to_string().contains("\"down\":true");
+    assert!(is_held(&status(&kestrel)));
+    let pressed = kestrel.wait_after(0, "a key that is held", |event| {
+        event.is("self_changed") && event.texts("keys") == ["Flight"]
+    });
+    drop(plugin);
+    let released = kestrel.wait_after(0, "a key that goes up", |event| {
+        event.is("self_changed") && event.at() > pressed.at() && event.texts("keys").is_empty()
+    });
+    assert!(released.at() > pressed.at());
+    // That of a script stays down when the script has ended, for its time.
+    kestrel.ctl(&["ptt", "down", "Flight"]);
+    assert!(is_held(&status(&kestrel)));
+    kestrel.ctl(&["ptt", "up", "Flight"]);
+    assert!(!is_held(&status(&kestrel)));
+    kestrel.ctl(&["ptt", "down", "Flight", "--for", "1s"]);
+    shows(&kestrel, |status| !is_held(status));
+}
+
+/// Kestrel's, with two channels that are called Alpha, and a preset that is for everyone.
+fn organisation(scene: &Scene) -> Member {
+    scene.found("Kestrel", "Meridian Watch");
+    for (net, above) in
+        [("Flight", None), ("Ground", None), ("Alpha", Some("Flight")), ("Alpha", Some("Ground"))]
+    {
+        let mut command = vec!["charter", "channel", "add", net];
+        command.extend(above.into_iter().flat_map(|above| ["--under", above]));
+        scene.run("Kestrel", &command).success();
+    }
+    scene.run("Kestrel", &["charter", "channel", "add", "Command"]).success();
+    // The lowest comes first, and is heard where nobody has chosen.
+    for net in ["Flight", "Ground", "Command"] {
+        scene.run("Kestrel", &["charter", "channel", "edit", net, "--order", "7"]).success();
+    }
+    let preset = scene.path("patrol.toml");
+    fs::write(&preset, PATROL).expect("written");
+    let preset = preset.display().to_string();
+    scene.run("Kestrel", &["charter", "apply", &preset]).success();
+    scene.talk("Kestrel").start()
+}
+
+const PATROL: &str = r#"
+[[preset]]
+name = "patrol"
+
+[[preset.layout]]
+for = "everyone"
+keys = [["Flight"], ["Flight/Alpha", "Ground/Alpha"]]
+
+[[preset.layout.net]]
+channel = "Flight"
+
+[[preset.layout.net]]
+channel = "Flight/Alpha"
+"#;
+
+/// The text of `control.json` of Kestrel's node.
+fn description(scene: &Scene) -> String {
+    let organisations = scene.home("Kestrel").join("organisations");
+    let folder = fs::read_dir(organisations).expect("there").next().expect("one").expect("read");
+    fs::read_to_string(folder.path().join("control.json")).expect("a running node has it")
+}
+
+/// Paths of the nets that are heard, in ascending order.
+fn heard(status: &Value) -> Vec<&str> {
+    let nets = status["nets"].as_array().expect("a list").iter();
+    let heard = nets.filter(|net| net["listening"] == true);
+    let mut heard: Vec<_> = heard.filter_map(|net| net["path"].as_str()).collect();
+    heard.sort_unstable();
+    heard
+}
+
+/// Waits until the status, which is made ten times a second, is like that.
+#[track_caller]
+fn shows(member: &Member, like: impl Fn(&Value) -> bool) {
+    let mut asked = (0..100).map(|_| status(member));
+    assert!(asked.any(|status| like(&status)), "{}", status(member));
+}
+
+fn status(member: &Member) -> Value {
+    let status = member.ctl(&["status", "--json"]);
+    let mut answer: Value = serde_json::from_str(&status).expect("JSON");
+    answer["status"].take()
+}
