@@ -572,7 +572,7 @@ impl Runner {
             let admitted = admitted.expect("a newcomer's first link comes by its admission");
             let store = (joining.keep)(&admitted)?;
             self.begin(now, store)?;
-            self.check_flags_at = Some(now + FLAGS_PATIENCE);
+            self.check_flags_at = (!self.config.flags.to_come).then_some(now + FLAGS_PATIENCE);
             let squad = self.squad.as_mut().expect("it has begun");
             for (device, addresses) in &joining.discovered {
                 squad.handle_discovered(now, Some(*device), addresses);
