@@ -12,6 +12,7 @@ use anyhow::Context;
 use hark_keys::Ticket;
 use hark_node::{
     device::{InputSpec, OutputSpec},
+    network::Flags,
     node::{Node, NodeConfig},
     snapshot::TransmitMode,
     voice::SAMPLE_RATE,
@@ -43,8 +44,7 @@ fn main() -> anyhow::Result<()> {
         port_mapping: false,
         transmit: Some(TransmitMode::Open),
         profile: None,
-        channels: Vec::new(),
-        talk_to: Vec::new(),
+        flags: Flags::default(),
         recovery: None,
         low_delay: false,
     })?;

@@ -9,7 +9,7 @@ use hark_mesh::{
     squad::Squad,
 };
 
-use super::{Input, Persisted, Runner, own_member, radio, radio::Radio};
+use super::{Input, Persisted, Runner};
 use crate::{look_alike::skeleton, snapshot::Verification};
 
 /// What each device's member is called. Members whose names look the same have `#` and the beginning

@@ -1,8 +1,6 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
-use hark_keys::{
-    ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp,
-};
+use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
     Target,
     charter::{

@@ -1,5 +1,7 @@
 //! What a person or a program wants of a running node.
 
+use std::time::Duration;
+
 use hark_keys::{Door, Ticket, Timestamp};
 
 use super::{Runner, host::Live, moves};

@@ -356,8 +356,7 @@ pub(crate) fn silent(arguments: &HomeArguments) -> anyhow::Result<NodeConfig> {
         port_mapping: false,
         transmit: Some(TransmitMode::Ptt),
         profile: None,
-        channels: Vec::new(),
-        talk_to: Vec::new(),
+        flags: Flags::default(),
         recovery: None,
         low_delay: false,
     })

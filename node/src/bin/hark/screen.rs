@@ -322,7 +322,7 @@ impl ViewState {
         match code {
             KeyCode::Enter | KeyCode::Char('h') => {
                 let on = !net.listening;
-                Some(Wish::Commands(vec![Command::Listen { net: name, on }]))
+                Some(Wish::Commands(vec![Command::Listen { net: name, on, keep: false }]))
             }
             KeyCode::Char('x' | 'X') if !net.may_speak => {
                 self.tell(format!("you may not speak on {}", net.path));
@@ -365,7 +365,7 @@ impl ViewState {
             KeyCode::Char('x') => {
                 self.talk_key = false;
                 let members = vec![device.0.to_string()];
-                Command::TalkTo(TalkTo { members, ..TalkTo::default() })
+                Command::TalkTo { to: TalkTo { members, ..TalkTo::default() }, keep: false }
             }
             KeyCode::Char(sign @ ('+' | '-')) => {
                 let gain = next_volume(peer.volume, sign);
@@ -432,8 +432,10 @@ impl ViewState {
 
 /// Talks to nets, and hears another one as well.
 fn talk_to_nets(nets: Vec<String>, hear: Option<String>) -> Wish {
-    let hear = hear.map(|net| Command::Listen { net, on: true });
-    Wish::Commands(hear.into_iter().chain([Command::TalkTo(TalkTo::nets(nets))]).collect())
+    let hear = hear.map(|net| Command::Listen { net, on: true, keep: false });
+    Wish::Commands(
+        hear.into_iter().chain([Command::TalkTo { to: TalkTo::nets(nets), keep: false }]).collect(),
+    )
 }
 
 fn next_volume(volume: f32, sign: char) -> f32 {

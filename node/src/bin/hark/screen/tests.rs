@@ -230,19 +230,19 @@ fn no_key_chose_what_is_heard_and_talked_to() {
     let organisation = organisation();
     let mut state = ViewState::default();
     let commands = |commands| Some(Wish::Commands(commands));
-    let listen = |net: &str, on| Command::Listen { net: net.to_owned(), on };
+    let listen = |net: &str, on| Command::Listen { net: net.to_owned(), on, keep: false };
     let nets = |names: &[&str]| TalkTo::nets(names.iter().map(|name| (*name).to_owned()).collect());
     assert_eq!(press(&mut state, &organisation, 'h'), commands(vec![listen("Command", false)]));
     let enter = key(KeyCode::Enter, KeyEventKind::Press);
     assert_eq!(state.press(enter, &organisation), commands(vec![listen("Command", false)]));
-    let to = Command::TalkTo(nets(&["Command"]));
+    let to = Command::TalkTo { to: nets(&["Command"]), keep: false };
     assert_eq!(press(&mut state, &organisation, 'x'), commands(vec![to]));
-    let to = Command::TalkTo(nets(&["Flight", "Command"]));
+    let to = Command::TalkTo { to: nets(&["Flight", "Command"]), keep: false };
     assert_eq!(press(&mut state, &organisation, 'X'), commands(vec![to]));
     // Who talks to a channel hears it. One of two of that name is meant by its path.
     press(&mut state, &organisation, 'j');
     press(&mut state, &organisation, 'j');
-    let to = Command::TalkTo(nets(&["Flight/Alpha"]));
+    let to = Command::TalkTo { to: nets(&["Flight/Alpha"]), keep: false };
     assert_eq!(
         press(&mut state, &organisation, 'x'),
         commands(vec![listen("Flight/Alpha", true), to])
@@ -250,7 +250,7 @@ fn no_key_chose_what_is_heard_and_talked_to() {
     // Tab goes to the people.
     state.press(key(KeyCode::Tab, KeyEventKind::Press), &organisation);
     let members = vec![device(2).0.to_string()];
-    let to = Command::TalkTo(TalkTo { members, ..TalkTo::default() });
+    let to = Command::TalkTo { to: TalkTo { members, ..TalkTo::default() }, keep: false };
     assert_eq!(press(&mut state, &organisation, 'x'), commands(vec![to]));
     // The last one stays, and where one may not speak nothing is asked.
     let mut state = ViewState::default();
@@ -343,37 +343,6 @@ fn a_whisper_and_those_who_may_not_speak_are_marked() {
     now.peers.push(peer(5, "Dan", true));
     let text = shown(100, 24, &now, &ViewState::default()).join("\n");
     assert!(text.contains(&format!("Dan ({})", device(5).0.short())), "{text}");
-}
-
-/// Nothing said to which net space talks, nor that nobody was there, or that one may not speak.
-#[test]
-fn who_talked_to_nobody_was_told_nothing() {
-    let nets = vec![net("Command", true, &[], &[]), net("Flight", true, &["Bob"], &[])];
-    let talk_to = vec!["Command".to_owned(), "Flight".to_owned()];
-    let own = |snapshot: &Snapshot| {
-        let lines = shown(100, 10, snapshot, &ViewState::default());
-        lines.into_iter().find(|line| line.starts_with(" you ")).expect("a line of one's own")
-    };
-    let heard = Snapshot { nets, talk_to, ..snapshot() };
-    assert!(own(&heard).ends_with("by voice  to Command, Flight"), "{}", own(&heard));
-    let unheard = Snapshot { unheard: true, ..heard.clone() };
-    assert!(own(&unheard).ends_with("NOBODY LISTENS THERE"), "{}", own(&unheard));
-    let silenced = Snapshot { silenced: vec!["Command".to_owned()], ..heard };
-    assert!(own(&silenced).ends_with("YOU MAY NOT SPEAK IN Command"), "{}", own(&silenced));
-}
-
-/// `v` went through the open microphone: one wrong key, and all was heard.
-#[test]
-fn one_wrong_key_opened_the_microphone() {
-    let mut now = snapshot();
-    for mode in [TransmitMode::Ptt, TransmitMode::Vad, TransmitMode::Ptt] {
-        let wish = press(&mut ViewState::default(), &now, 'v');
-        assert_eq!(wish, Some(Wish::Command(Command::Transmit { mode })));
-        now.transmit = mode;
-    }
-    now.transmit = TransmitMode::Open;
-    let wish = press(&mut ViewState::default(), &now, 'v');
-    assert_eq!(wish, Some(Wish::Command(Command::Transmit { mode: TransmitMode::Vad })));
 }
 
 #[test]

@@ -202,15 +202,6 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     let colour = if snapshot.transmitting { Color::Green } else { Color::DarkGray };
     spans.extend(bar_of(lit_cells(snapshot.level_dbfs), Style::new().fg(colour)).spans);
     spans.push(Span::from(format!("  {mode}")));
-    if snapshot.nets.len() > 1 && !snapshot.talk_to.is_empty() {
-        spans.push(Span::from(format!("  to {}", snapshot.talk_to.join(", "))).bold());
-    }
-    if !snapshot.silenced.is_empty() {
-        let text = format!("  YOU MAY NOT SPEAK IN {}", snapshot.silenced.join(", "));
-        spans.push(Span::from(text).fg(Color::Red).bold());
-    } else if snapshot.unheard && snapshot.peers.iter().any(|peer| peer.reachable) {
-        spans.push(Span::from("  NOBODY LISTENS THERE").fg(Color::Yellow).bold());
-    }
     if snapshot.transmitting {
         spans.push(Span::from("  TALKING").fg(Color::Green).bold());
     }
@@ -240,26 +231,15 @@ fn target_line(snapshot: &Snapshot) -> Line<'static> {
         TransmitMode::Open => " all that is heard here goes to ",
     };
     let mut line = Line::from(verb);
-    let shown: Vec<_> = snapshot.nets.iter().filter(|net| net.talked_to).collect();
     if snapshot.talk_to.is_empty() {
         line.push_span(Span::from("nobody").fg(Color::Red).bold());
     } else {
-        // Persons and roles have no path.
-        let path = |name: &String| {
-            let net = shown.iter().find(|net| net.name == *name || net.path == *name);
-            net.map_or_else(|| name.clone(), |net| net.path.clone())
-        };
-        let names = if shown.len() == snapshot.talk_to.len() {
-            shown.iter().map(|net| net.path.clone()).collect::<Vec<_>>()
-        } else {
-            snapshot.talk_to.iter().map(path).collect()
-        };
-        line.push_span(Span::from(names.join(", ")).fg(Color::Cyan).bold());
+        line.push_span(Span::from(snapshot.talk_to.join(", ")).fg(Color::Cyan).bold());
     }
     if !snapshot.silenced.is_empty() {
         let text = format!("  YOU MAY NOT SPEAK ON {}", snapshot.silenced.join(", "));
         line.push_span(Span::from(text).fg(Color::Red).bold());
-    } else if snapshot.unheard {
+    } else if snapshot.unheard && !snapshot.talk_to.is_empty() {
         line.push_span(Span::from("  nobody is there to hear it").fg(Color::Yellow));
     }
     line
