@@ -112,7 +112,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("charter role add new --rank 50", "manage-roles"),
     ("charter grant pilot Wren", "manage-roles"),
     ("charter preset load patrol", "edit-presets"),
-    ("charter kick Kestrel", "stands high enough"),
+    ("charter kick Kestrel", "you must stand above"),
     ("charter rule everyone --deny speak", "manage-roles"),
 ];
 
