@@ -260,7 +260,9 @@ impl crypto::Session for Session {
         label: &[u8],
         context: &[u8],
     ) -> Result<(), ExportKeyingMaterialError> {
-        let exported = self.traffic.as_ref().map(|traffic| traffic.export(out, label, context));
+        // Not before the other side has shown all, nor after it has failed to.
+        let traffic = self.traffic.as_ref().filter(|_| !self.is_handshaking());
+        let exported = traffic.map(|traffic| traffic.export(out, label, context));
         scrub_stack();
         exported.unwrap_or(Err(ExportKeyingMaterialError))
     }

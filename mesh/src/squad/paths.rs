@@ -98,7 +98,9 @@ impl Paths {
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let open = self.rounds.values().filter(|round| round.first_half);
         let halves = open.map(|round| round.began + FIRST_HALF);
-        halves.chain(self.seen.values().filter_map(|sight| sight.told.timeout())).min()
+        // Whoever is reached by a relay alone meanwhile is told nothing.
+        let told = self.seen.values().filter(|sight| sight.seen != Seen::Relayed);
+        halves.chain(told.filter_map(|sight| sight.told.timeout())).min()
     }
 
     /// The next one to be told where this device sees it, and under which number. [PROTO-5.7]
