@@ -54,9 +54,13 @@ impl Runner {
                     joining.ticket.name
                 ),
                 None => anyhow::bail!(
-                    "nobody of {:?} answers: is one of its members running, and reachable from \
-                     here? --peer ADDR:PORT tries another address",
-                    joining.ticket.name
+                    "nobody of {:?} answers whom this ticket names: is {} running, and reachable \
+                     from here? A ticket of another member, who is there now, leads elsewhere; \
+                     `hark talk --peer ADDR:PORT` tries one more address",
+                    joining.ticket.name,
+                    Some(&*joining.ticket.issued_by)
+                        .filter(|it| !it.is_empty())
+                        .unwrap_or("its owner")
                 ),
             }
         }

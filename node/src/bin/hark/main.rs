@@ -77,7 +77,7 @@ enum Command {
 #[derive(clap::Args)]
 struct HomeArguments {
     /// State of this device [default: the platform's data directory]
-    #[arg(long, value_name = "DIR", env = "HARK_HOME", hide_env_values = true)]
+    #[arg(long, value_name = "DIR", env = "HARK_HOME", hide_env_values = true, global = true)]
     home: Option<PathBuf>,
 }
 
