@@ -11,6 +11,7 @@ mod doors;
 mod lan;
 mod mistakes;
 mod nats;
+mod officers;
 mod organisations;
 mod people;
 mod profiles;

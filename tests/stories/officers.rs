@@ -1,0 +1,66 @@
+//! The page for officers, played command by command.
+
+use hark_tests::Scene;
+
+/// Each command of docs/officers.md, in its order, by the founder of the organisation that the page names.
+#[test]
+fn what_the_page_for_officers_says_is_done() {
+    let scene = Scene::default();
+    scene.found("Sable", "Meridian Watch");
+    let sable = scene.talk("Sable").start();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let plan = format!("{root}/examples/organisation/meridian-watch.toml");
+    scene.run("Sable", &["charter", "apply", &plan]).success();
+    for name in ["Heron", "Wren", "Magpie", "Osprey"] {
+        scene.run(name, &["join", &sable.ticket(), "--name", name]).success();
+    }
+    scene.run("Sable", &["charter", "grant", "officer", "Osprey"]).success();
+    let device = |name: &str| {
+        let ticket = scene.run("Sable", &["device", "invite", "--json"]);
+        let ticket: serde_json::Value = serde_json::from_str(ticket.success()).expect("JSON");
+        let ticket = ticket["ticket"].as_str().expect("a ticket").to_owned();
+        scene.run(name, &["join", &ticket]).success();
+        let id = scene.run(name, &["id", "--json"]);
+        let id: serde_json::Value = serde_json::from_str(id.success()).expect("JSON");
+        id["device"].as_str().expect("an id").to_owned()
+    };
+    let (lost, further) = (device("lost"), device("further"));
+
+    let page = std::fs::read_to_string(format!("{root}/docs/officers.md")).expect("the page");
+    let mut played = 0;
+    for line in commands(&page) {
+        let stand_in = if line.contains("root propose") { &further } else { &lost };
+        let words = words(line).into_iter().map(|word| match word.as_str() {
+            "DEVICE" => stand_in.clone(),
+            draft if draft.ends_with(".txt") => scene.path(draft).display().to_string(),
+            plan if plan.starts_with("examples/") => format!("{root}/{plan}"),
+            _ => word,
+        });
+        let words: Vec<_> = words.collect();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        assert_eq!(words[0], "hark", "{line}");
+        let outcome = scene.run("Sable", &words[1..]);
+        assert_eq!(outcome.status, Some(0), "{line}: {outcome:?}");
+        played += 1;
+    }
+    assert!(played > 20, "{played} commands");
+}
+
+/// The lines of all blocks of shell commands, comments left out.
+fn commands(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("```").skip(1).step_by(2);
+    let shell = blocks.filter_map(|block| block.strip_prefix("sh\n"));
+    let lines = shell.flat_map(str::lines);
+    lines.map(|line| line.split(" #").next().unwrap_or(line).trim()).filter(|line| !line.is_empty())
+}
+
+/// The words of a command; quotation marks hold some together.
+fn words(line: &str) -> Vec<String> {
+    let parts = line.split('"').enumerate();
+    parts
+        .flat_map(|(number, part)| match number % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .collect()
+}
