@@ -78,7 +78,7 @@ fn the_second_key_of_a_preset_could_not_be_pressed() {
     kestrel.ctl(&["ptt", "down", "2"]);
     let on = |status: &Value, nets: &[&str]| {
         let mut names: Vec<_> = status["talk_to"].as_array().expect("a list").iter().collect();
-        names.sort_by_key(|name| name.to_string());
+        names.sort_by_key(ToString::to_string);
         names == nets.iter().collect::<Vec<_>>()
     };
     shows(&kestrel, |status| on(status, &second));
