@@ -1,4 +1,4 @@
-//! The page for officers, played command by command.
+//! Pages for people, played command by command.
 
 use hark_tests::Scene;
 
@@ -44,6 +44,51 @@ fn what_the_page_for_officers_says_is_done() {
         played += 1;
     }
     assert!(played > 20, "{played} commands");
+}
+
+/// Each command of the README by which an organisation is run and many nets are heard, in its order.
+#[test]
+fn what_the_readme_says_of_an_organisation_is_done() {
+    let scene = Scene::default();
+    scene.found("Sable", "Meridian Watch");
+    let sable = scene.talk("Sable").transmit("ptt").start();
+    let heron = scene.talk("Heron").ticket(&sable.ticket()).start();
+    sable.is_among(&[&heron]);
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let page = std::fs::read_to_string(format!("{root}/README.md")).expect("the page");
+    let mut played = 0;
+    for line in commands(&page) {
+        let is_ours = line.starts_with("hark charter") || line.starts_with("hark ctl ");
+        // Heron is needed for what comes after; the other page has it kicked.
+        if !is_ours || line.starts_with("hark ctl --org") || line.contains("kick") {
+            continue;
+        }
+        // Who has these keys, and who is there to be moved.
+        for (before, role, name) in
+            [("preset load", "flight lead", "Sable"), ("move", "officer", "Heron")]
+        {
+            if line.contains(before) {
+                scene.run("Sable", &["charter", "grant", role, name]).success();
+            }
+        }
+        if line.ends_with("down 2") {
+            scene.run("Sable", &["charter", "preset", "load", "patrol"]).success();
+        }
+        if line.contains("move") {
+            let hears = |net: &str| heron.try_ctl(&["listen", net]).status == Some(0);
+            assert!(hears("Flight"));
+        }
+        let words = words(line).into_iter().map(|word| match word.as_str() {
+            plan if plan.starts_with("examples/") => format!("{root}/{plan}"),
+            _ => word,
+        });
+        let words: Vec<_> = words.collect();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let outcome = scene.run("Sable", &words[1..]);
+        assert_eq!(outcome.status, Some(0), "{line}: {outcome:?}");
+        played += 1;
+    }
+    assert!(played > 15, "{played} commands");
 }
 
 /// The lines of all blocks of shell commands, comments left out.
