@@ -140,6 +140,8 @@ pub struct Squad {
     numbers: u64,
     /// When certificates that this member has issued are to be listed. [CHARTER-3.2]
     list_at: Option<Timestamp>,
+    /// When this device gives up that the charter will say that it belongs.
+    doubted_at: Option<Timestamp>,
     /// Devices that do not belong any more, and when their links are closed.
     evicting: BTreeMap<DeviceId, Timestamp>,
     transmits: VecDeque<Transmit>,
@@ -232,6 +234,7 @@ impl Squad {
             settled_at: now,
             numbers: 0,
             list_at: None,
+            doubted_at: None,
             evicting: BTreeMap::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -324,6 +327,10 @@ impl Squad {
         self.dialling.disconnected(now, device, reason == DownReason::Left);
         self.targets.leave(now, device);
         self.under_way.retain(|(to, _), _| *to != device);
+        // What one says that ends this link may stand behind what another had us tell it.
+        self.transmits.retain(|it| {
+            !matches!(it, Transmit::Message { to, .. } | Transmit::Datagram { to, .. } if *to == device)
+        });
         self.replication.link_down(device);
         self.nets.link_down(device);
         self.names.link_down(device);
@@ -708,6 +715,9 @@ impl Squad {
         for device in self.evicting.extract_if(.., |_, at| *at <= now).map(|(device, _)| device) {
             self.events.push_back(Event::Evicted { device });
         }
+        if self.doubted_at.take_if(|at| *at <= now).is_some() && !self.is_held() {
+            self.events.push_back(Event::Removed);
+        }
         if self.list_at.take_if(|at| *at <= now).is_some() {
             self.list_certificates();
         }
@@ -771,6 +781,7 @@ impl Squad {
             self.paths.timeout(),
             self.checks.timeout(),
             self.list_at,
+            self.doubted_at,
             self.relays.timeout(),
             self.serving.as_ref().and_then(Serving::timeout),
             self.evicting.values().min().copied(),

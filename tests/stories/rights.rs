@@ -64,6 +64,11 @@ fn a_banned_member_came_back_by_the_next_ticket() {
     scene.run("Wren", &["join", &kestrel.ticket()]).success();
     let wren = scene.talk("Wren").start();
     kestrel.is_among(&[&wren]);
+    // Whom she let in heard of her ban first, and took it for the end of their own membership.
+    for name in ["Heron", "Magpie"] {
+        scene.run(name, &["join", &wren.ticket()]).success();
+        kestrel.is_among(&[&wren, &scene.talk(name).start()]);
+    }
 }
 
 /// Who followed the README's way to an organisation could neither hear nor speak at its end.

@@ -10,13 +10,31 @@ use crate::{
     dialling::Source,
 };
 
+/// How long a device waits for more of the charter where what it has says nothing of it.
+const DOUBTED_FOR: Duration = Duration::from_secs(10);
+
 impl Squad {
+    /// Whether this device belongs to its member by the charter, banned or not.
+    pub(super) fn is_held(&self) -> bool {
+        let own = self.key.id();
+        self.member.is_none_or(|member| self.charter().devices_held(member).contains(&own))
+    }
+
     /// Does what another charter asks for: who does not belong goes, what is not permitted ends.
     pub(super) fn apply_charter(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         let own = self.key.id();
-        if self.member.is_some_and(|member| !charter.devices_held(member).contains(&own)) {
-            self.events.push_back(Event::Removed);
+        match self.member.filter(|_| !self.is_held()) {
+            None => self.doubted_at = None,
+            Some(member) if charter.ending(member, own).is_some() => {
+                self.events.push_back(Event::Removed);
+            }
+            // A newcomer hears of its door's removal before it hears that the door is back: it stays
+            // with its door until it has heard the rest.
+            Some(_) => {
+                self.doubted_at.get_or_insert(now + DOUBTED_FOR);
+                return;
+            }
         }
         let gone: Vec<_> = self
             .links
