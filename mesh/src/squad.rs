@@ -269,7 +269,8 @@ impl Squad {
         self.evicting.remove(&device);
         self.replication.take_chain(&chain);
         self.replication.introduce(&added);
-        if !self.belongs(device, member) {
+        // A newcomer knows too little to judge its door: that may have been removed once, and be back.
+        if !self.belongs(device, member) && self.is_held() {
             if known.is_some() {
                 self.targets.revoke(now, &[device]);
                 self.handle_link_down(now, device, DownReason::Refused);
