@@ -125,25 +125,11 @@ impl Launch {
                 });
             }
         }
-        match (store, ticket) {
+        let (key, organisation, belongs, ticket) = match (store, ticket) {
             // Whoever belongs already finds the addresses of the ticket useful, and no more.
             (Some(store), ticket) => {
                 let lock = store.lock()?;
-                let key = home.key(&store)?;
-                let organisation = store.id();
-                let belongs = Some((store, lock));
-                let (recovery, tell) = (None, None);
-                Ok(Self {
-                    home,
-                    key,
-                    organisation,
-                    belongs,
-                    ticket,
-                    presence,
-                    recovery,
-                    tell,
-                    clock,
-                })
+                (home.key(&store)?, store.id(), Some((store, lock)), ticket)
             }
             (None, Some(ticket)) => {
                 let invite = ticket.invite();
@@ -151,24 +137,12 @@ impl Launch {
                 if invite.expires <= clock.unix() {
                     anyhow::bail!("the ticket has expired: ask for a new one");
                 }
-                let organisation = invite.organisation;
-                let key = home.next_key(&SystemRandom)?;
-                let ticket = Some(ticket);
-                let (belongs, recovery, tell) = (None, None, None);
-                Ok(Self {
-                    home,
-                    key,
-                    organisation,
-                    belongs,
-                    ticket,
-                    presence,
-                    recovery,
-                    tell,
-                    clock,
-                })
+                (home.next_key(&SystemRandom)?, invite.organisation, None, Some(ticket))
             }
             (None, None) => unreachable!("without a ticket there is an organisation"),
-        }
+        };
+        let (recovery, tell) = (None, None);
+        Ok(Self { home, key, organisation, belongs, ticket, presence, recovery, tell, clock })
     }
 
     /// Has a newcomer admitted with this printed key, by which it can be restored.

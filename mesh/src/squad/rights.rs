@@ -10,7 +10,7 @@ use crate::{
     dialling::Source,
 };
 
-/// How long a device waits for more of the charter where what it has says nothing of it.
+/// How long a device waits for more of the charter where what it has says nothing of it. [PROTO-3.12]
 const DOUBTED_FOR: Duration = Duration::from_secs(10);
 
 impl Squad {
