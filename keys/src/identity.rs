@@ -137,7 +137,11 @@ impl FromStr for DeviceId {
 
 impl<'de> Deserialize<'de> for DeviceId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_bytes(<[u8; 32]>::deserialize(deserializer)?).map_err(de::Error::custom)
+        #[derive(Deserialize)]
+        #[serde(rename = "DeviceId")]
+        struct Bytes([u8; 32]);
+
+        Self::from_bytes(Bytes::deserialize(deserializer)?.0).map_err(de::Error::custom)
     }
 }
 
@@ -226,7 +230,11 @@ impl Serialize for Signature {
 
 impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let halves = <[[u8; 32]; 2]>::deserialize(deserializer)?;
+        #[derive(Deserialize)]
+        #[serde(rename = "Signature")]
+        struct Halves([[u8; 32]; 2]);
+
+        let Halves(halves) = Halves::deserialize(deserializer)?;
         let mut bytes = [0; 64];
         bytes[..32].copy_from_slice(&halves[0]);
         bytes[32..].copy_from_slice(&halves[1]);

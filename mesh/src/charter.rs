@@ -96,6 +96,14 @@ impl Piece {
     }
 }
 
+/// What a charter is made of, for the documented schema.
+#[cfg(test)]
+pub(crate) fn describe(schema: &mut crate::schema::Schema) {
+    schema.add::<Piece>("Piece", 1 + CHECKPOINT_MAX_BYTES);
+    past::describe(schema);
+    storage::describe(schema);
+}
+
 /// Bytes of a piece that begins so.
 fn limit_of(kind: Option<&u8>) -> usize {
     1 + match kind {
@@ -487,12 +495,12 @@ impl Charter {
             || self.base_is_known(hash)
     }
 
-    /// A hash over all pieces: equal where two hold the same.
+    /// A hash over all pieces: equal where two hold the same. [CHARTER-8.7]
     pub fn digest(&self) -> ObjectHash {
         let mut hasher = blake3::Hasher::new_derive_key("hark 1 charter digest");
         for document in self.roots.documents() {
             hasher.update(document.hash().as_bytes());
-            hasher.update(&document.signers().len().to_be_bytes());
+            hasher.update(&(document.signers().len() as u64).to_be_bytes());
         }
         let checkpoints = [self.oldest_base(), self.newest_base()];
         let hashes = checkpoints.iter().chain(self.certificates.hashes()).chain(self.index.keys());

@@ -588,6 +588,14 @@ fn side_key(
     hasher.finalize().into()
 }
 
+/// What is sealed in a Hello, for the documented schema.
+#[cfg(test)]
+pub(crate) fn describe(schema: &mut crate::schema::Schema) {
+    schema.add::<GreetingBody>("GreetingBody", HELLO_MAX_BYTES);
+    schema.add::<AnswerBody>("AnswerBody", HELLO_MAX_BYTES);
+    schema.add::<List<Piece, PROOF_PIECES_MAX>>("Proof", HELLO_MAX_BYTES);
+}
+
 /// The protocol version spoken here.
 pub const VERSION: u8 = 1;
 

@@ -16,6 +16,8 @@ mod liveness;
 pub mod message;
 mod name;
 pub mod redundancy;
+#[cfg(test)]
+mod schema;
 mod sender_keys;
 pub mod squad;
 pub mod target;

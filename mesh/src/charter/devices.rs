@@ -33,7 +33,10 @@ pub(super) fn settle(
     for (member, mut operations) in by_member {
         operations.sort_by_key(|taken| (taken.segment, taken.operation().lamport, taken.hash));
         let known = devices.remove(&member).unwrap_or_default();
-        devices.insert(member, settle_member(known, &operations, pieces));
+        let settled = settle_member(known, &operations, pieces);
+        if !settled.is_empty() {
+            devices.insert(member, settled);
+        }
     }
 }
 

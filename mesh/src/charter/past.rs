@@ -28,6 +28,11 @@ struct Past {
     operations: Vec<Cosigned<Operation>>,
 }
 
+#[cfg(test)]
+pub(super) fn describe(schema: &mut crate::schema::Schema) {
+    schema.add::<Past>("Past", PAST_MAX_BYTES);
+}
+
 impl Charter {
     /// Whether somebody who has `have` lacks operations that are forgotten here, and can be told what
     /// they came to.

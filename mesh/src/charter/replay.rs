@@ -290,7 +290,8 @@ impl Run<'_> {
                 let holders =
                     self.course.state.holders_everywhere(role).filter(|member| *member != author);
                 let mut given = self.course.given.iter().filter(|(member, given, by)| {
-                    *given == role && *member != author && !self.knows(*by, act.index)
+                    let apart = *by != act.index && !self.knows(*by, act.index);
+                    *given == role && *member != author && apart
                 });
                 holders.into_iter().any(|member| self.stands_apart(member, act))
                     || given.any(|(member, ..)| self.stands_as_high(*member, act.level))

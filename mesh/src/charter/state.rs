@@ -13,7 +13,8 @@ use super::{
     shared::Shared,
 };
 
-/// What a charter says at present: the outcome of all that its pieces do.
+/// What a charter says at present: the outcome of all that its pieces do. Checkpoints state its
+/// encoding, in which there are no empty lists or maps. [CHARTER-7.7]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub(super) roles: Shared<BTreeMap<RoleId, Role>>,

@@ -12,10 +12,15 @@ use super::{
 
 /// What a settled past leaves behind. [CHARTER-7.4]
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Past {
+struct SettledState {
     checkpoint: Cosigned<Checkpoint>,
     state: State,
     last: Last,
+}
+
+#[cfg(test)]
+pub(super) fn describe(schema: &mut crate::schema::Schema) {
+    schema.add::<SettledState>("SettledState", SNAPSHOT_MAX_BYTES);
 }
 
 impl Charter {
@@ -27,9 +32,9 @@ impl Charter {
         pieces.into_iter()
     }
 
-    /// All of it as one, for the disk or a file.
+    /// All of it as one, for the disk or a file. [CHARTER-9.1]
     pub fn snapshot(&self) -> Vec<u8> {
-        let past = self.base.checkpoint.clone().map(|checkpoint| Past {
+        let past = self.base.checkpoint.clone().map(|checkpoint| SettledState {
             checkpoint,
             state: self.base.state.clone(),
             last: self.base.last.clone(),
@@ -53,7 +58,7 @@ impl Charter {
     pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let rest = snapshot.strip_prefix(SNAPSHOT_MAGIC).ok_or(SnapshotError::Foreign)?;
         let mut records = records(rest);
-        let past: Option<Past> =
+        let past: Option<SettledState> =
             decode(records.next().ok_or(SnapshotError::Damaged)??, SNAPSHOT_MAX_BYTES)?;
         let mut newest: Option<State> =
             decode(records.next().ok_or(SnapshotError::Damaged)??, SNAPSHOT_MAX_BYTES)?;
@@ -78,7 +83,7 @@ impl Charter {
             charter
                 .check_settled(&past.checkpoint, &past.state, &past.last)
                 .map_err(SnapshotError::Piece)?;
-            let Past { checkpoint, state, last } = past;
+            let SettledState { checkpoint, state, last } = past;
             charter.roots.settle(checkpoint.unverified().root);
             charter.base = Shared::new(Settled { checkpoint: Some(checkpoint), state, last });
             charter.settle_sources();

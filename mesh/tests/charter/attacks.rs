@@ -7,7 +7,7 @@ use hark_keys::{
     encode,
 };
 use hark_mesh::charter::{
-    CERTIFICATE_MAX_BYTES, CHAIN_MAX, CHECKPOINT_MAX_BYTES, Charter, EditError, FORKS_MAX,
+    CERTIFICATE_MAX_BYTES, CHAIN_MAX, CHECKPOINT_MAX_BYTES, Charter, Denial, EditError, FORKS_MAX,
     MemberCertificate, OPERATION_MAX_BYTES, Operation, Piece, PieceError, ROOT_MAX_BYTES, Verdict,
     VoidReason,
     content::{Capabilities, Change, Policy},
@@ -115,7 +115,7 @@ fn an_operation_too_long_for_others_is_not_made() {
     ));
 }
 
-/// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] What cannot be, of honest devices.
+/// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] What cannot be, of honest devices. [CHARTER-4.9]
 #[test]
 fn numbers_and_names_that_do_not_fit_are_refused() {
     let mut world = World::new(false);
@@ -177,7 +177,7 @@ fn numbers_and_names_that_do_not_fit_are_refused() {
 }
 
 /// [CHARTER-5.2] [CHARTER-5.6] Whatever the demoted and the removed make afterwards is void, however
-/// old they pretend that it is.
+/// old they pretend that it is. [CHARTER-6.5]
 #[test]
 fn a_removed_officer_acts_no_more() {
     for change in
@@ -352,6 +352,22 @@ fn a_preset_cannot_be_changed_under_the_hand_that_loads_it() {
         assert_eq!(charter.state().loaded().count(), 1);
         assert_as_model(&charter);
     }
+}
+
+/// Its own grant counted as one that had not known of the removal. [CHARTER-5.11]
+#[test]
+fn a_role_ended_and_given_by_one_operation_stayed() {
+    let mut world = World::new(false);
+    world.by(ANN, vec![Change::Role(role(4, 60, Capabilities::NONE))]);
+    let grant = world.grant(4, &[BOB]);
+    let Change::Grant(given) = &grant else { unreachable!("it is one") };
+    let changes = vec![Change::RemoveRole(given.role), grant.clone()];
+    let draft = world.draft(ANN, changes);
+    let operation = world.sign(draft.clone());
+    assert_eq!(world.take(draft), Ok(true));
+    let Verdict::Judged(_, judged) = world.verdict(&operation) else { panic!("it stands") };
+    assert_eq!(*judged, [Ok(()), Err(Denial::Absent)]);
+    assert_as_model(&world.charter);
 }
 
 /// [CHARTER-5.7] Who learns the number of a role cannot end it before it began.
@@ -614,6 +630,7 @@ fn officers_do_not_cut_off_the_root_keys() {
 }
 
 /// [CHARTER-8.4] A disk that is older than itself: it learns what it had done, and goes on after it.
+/// [CHARTER-8.4]
 #[test]
 fn a_rolled_back_device_catches_up_and_takes_nobody_back() {
     let mut world = World::new(false);
@@ -667,6 +684,7 @@ fn a_strangers_flood_leaves_nothing() {
 }
 
 /// [CHARTER-8.3] A member who signs one number again and again fills nothing up for others.
+/// [CHARTER-8.6]
 #[test]
 fn a_flood_of_one_number_is_bounded_and_hinders_nobody() {
     let mut world = World::new(false);

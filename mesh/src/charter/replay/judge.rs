@@ -356,6 +356,7 @@ impl Run<'_> {
                 state.removals.insert(*member, removals);
                 state.grants.remove(member);
             }
+            Change::Admitted(certificates) if certificates.is_empty() => {}
             Change::Admitted(certificates) => {
                 let now = state.removed_ever;
                 let listed = &mut **state.listed.entry(author).or_default();
@@ -418,7 +419,7 @@ impl Run<'_> {
 
     /// [CHARTER-5.8]
     fn rule(&mut self, rule: &Rule, rank: Rank, source: ObjectHash, index: Option<usize>) {
-        let subjects = self.course.state.rules.entry(rule.at).or_default();
+        let mut subjects = self.course.state.rules.remove(&rule.at).unwrap_or_default();
         let mut entries = subjects.remove(&rule.subject).unwrap_or_default();
         // What somebody of higher rank has set stays.
         entries.retain(|entry| {
@@ -429,7 +430,10 @@ impl Run<'_> {
             entries.push(RuleEntry { allow, deny, rank, preset: None, source });
         }
         if !entries.is_empty() {
-            self.course.state.rules.entry(rule.at).or_default().insert(rule.subject, entries);
+            subjects.insert(rule.subject, entries);
+        }
+        if !subjects.is_empty() {
+            self.course.state.rules.insert(rule.at, subjects);
         }
     }
 }

@@ -1,0 +1,16 @@
+//! Files that a test makes and others are held to.
+
+use std::{env, fs, path::Path};
+
+/// Compares `text` with the file at `path` below the repository. Where `HARK_BLESS` is set, as by
+/// `ci/bless`, the file is written instead.
+#[track_caller]
+pub(crate) fn hold_to(path: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    if env::var_os("HARK_BLESS").is_some() {
+        fs::write(&file, text).expect("the repository can be written to");
+        return;
+    }
+    let kept = fs::read_to_string(&file).unwrap_or_default();
+    assert!(kept == text, "{path} is not what the code makes now: see what ci/bless changes");
+}
