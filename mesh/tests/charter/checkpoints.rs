@@ -24,7 +24,7 @@ fn signed(world: &World, checkpoint: Checkpoint, keys: &[usize]) -> Piece {
     Piece::Checkpoint(keys.fold(unsigned, Cosigned::signed))
 }
 
-fn settle(world: &mut World) -> Piece {
+pub(crate) fn settle(world: &mut World) -> Piece {
     let checkpoint = world.charter.draft_checkpoint().unwrap();
     let piece = signed(world, checkpoint, &[0]);
     assert_eq!(world.charter.take(piece.clone()), Ok(true));

@@ -88,7 +88,7 @@ fn channel(number: u8, parent: Place, name: &str) -> Channel {
     Channel { parent, ..Channel::open(ChannelId::from_bytes([number; 16]), name) }
 }
 
-/// [PROTO-4.1]
+/// [PROTO-4.1] [CHARTER-2.1]
 #[test]
 fn the_organisation_is_the_hash_of_its_founding_document() {
     let world = World::new();
@@ -158,7 +158,7 @@ fn a_known_certificate_does_not_vouch_for_a_chain_with_a_bad_signature() {
     assert_eq!(verified, Err(ChainError::Broken));
 }
 
-/// [CHARTER-6.3]
+/// [CHARTER-6.3] [CHARTER-6.4]
 #[test]
 fn the_nearest_rule_decides_and_a_denial_beats_an_allowance() {
     let mut world = World::new();
@@ -337,6 +337,7 @@ fn a_charter_with_checkpoints_comes_back_from_the_disk() {
 }
 
 /// Each side took the other's for its own, as their numbers are the same. [CHARTER-4.4]
+/// [PROTO-12.6]
 #[test]
 fn two_operations_of_one_number_are_found_where_each_side_has_one() {
     let mut world = World::new();

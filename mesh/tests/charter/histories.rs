@@ -20,7 +20,7 @@ use crate::world::{
 
 /// One turn: somebody does something by what one of several copies says, or two copies meet.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+pub(crate) struct Turn {
     copy: usize,
     who: usize,
     what: u8,
@@ -55,7 +55,7 @@ enum How {
     Cutting(usize, u32, u64),
 }
 
-fn turns() -> impl Strategy<Value = Vec<Turn>> {
+pub(crate) fn turns() -> impl Strategy<Value = Vec<Turn>> {
     let who = prop_oneof![
         2 => Just(FOUNDER),
         4 => Just(CHIEF),
@@ -93,7 +93,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 const COPIES: usize = 3;
 
 /// A world, and copies of its charter that go their own ways.
-struct History {
+pub(crate) struct History {
     world: World,
     copies: Vec<Charter>,
     /// All that anybody has made.
@@ -101,7 +101,7 @@ struct History {
 }
 
 impl History {
-    fn of(quorum: bool, turns: &[Turn]) -> Self {
+    pub(crate) fn of(quorum: bool, turns: &[Turn]) -> Self {
         let world = World::new(quorum);
         let copies = vec![world.charter.clone(); COPIES];
         let pieces = world.charter.pieces_in_order().collect();
@@ -327,7 +327,7 @@ impl History {
     }
 
     /// A charter of all pieces, in the order in which they were made.
-    fn whole(&self) -> Charter {
+    pub(crate) fn whole(&self) -> Charter {
         let mut whole = blank(&self.world.charter);
         take_until_done(&mut whole, self.pieces.clone());
         whole

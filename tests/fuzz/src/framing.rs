@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// However a stream cuts its bytes up, the same frames come of them, and messages keep their bound.
-/// [PROTO-1.3]
+/// [PROTO-1.3] [PROTO-12.3]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mode = input.byte();

@@ -19,14 +19,14 @@ use hark_mesh::{
     message::{
         Acknowledgement, CANDIDATES_MAX, Candidates, Check, CheckNonce, KeyMessage, LISTENING_MAX,
         Listening, MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, NameKey, Offer,
-        RECIPIENTS_MAX, WANTED_MAX,
+        RECIPIENTS_MAX, Roster, Route, WANTED_MAX, Wanted,
     },
 };
 
 use crate::world::{ALPHA, GHOST, Member, PILOT, WING, WORLD};
 
 /// Messages come back as the same bytes, their lists keep their bounds, and what a directory took
-/// it still has after it was on disk.
+/// it still has after it was on disk. [PROTO-12.5]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {
@@ -253,6 +253,23 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             message(Message::Names(List::truncated([(GHOST, WORLD.name_key.clone())]))),
         ),
         ("bytes_offer", message(Message::Offer(Signed::sign(offer, &bob.key)))),
+        (
+            "bytes_wanted",
+            message(Message::Wanted(Wanted { number: 5, devices: List::truncated([first]) })),
+        ),
+        (
+            "bytes_roster",
+            message(Message::Roster(Roster { number: 5, slots: List::truncated([(first, 513)]) })),
+        ),
+        (
+            "bytes_route",
+            message(Message::Route(Route {
+                number: 6,
+                target: Target::of_channel(channel),
+                only: Some(List::truncated([first])),
+            })),
+        ),
+        ("bytes_draining", message(Message::Draining(true))),
         ("bytes_move", message(Message::Move(Move { from: Some(ALPHA), to: WING }))),
         ("bytes_observed", message(Message::Observed(seen))),
         ("bytes_candidates", message(Message::Candidates(candidates))),
