@@ -9,6 +9,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::{DeviceId, DeviceKey, IdError, Random};
 
 /// Six words (66 bits) that both of two people see alike, in either order of the devices.
+/// [PROTO-13.3]
 pub fn verification_words(one: DeviceId, other: DeviceId) -> [&'static str; 6] {
     let (first, second) = if one < other { (one, other) } else { (other, one) };
     let mut hasher = blake3::Hasher::new_derive_key("hark 1 verification words");
@@ -17,7 +18,7 @@ pub fn verification_words(one: DeviceId, other: DeviceId) -> [&'static str; 6] {
     words(hasher.finalize())
 }
 
-/// Six words (66 bits) for one device, to be read out by its owner.
+/// Six words (66 bits) for one device, to be read out by its owner. [PROTO-13.3]
 pub fn device_words(device: DeviceId) -> [&'static str; 6] {
     let mut hasher = blake3::Hasher::new_derive_key("hark 1 device words");
     hasher.update(device.as_bytes());
@@ -47,7 +48,7 @@ impl RecoverySecret {
         &self.0
     }
 
-    /// The key that it stands for.
+    /// The key that it stands for. [PROTO-13.2]
     pub fn key(&self) -> DeviceKey {
         let mut seed = blake3::derive_key("hark 1 recovery key", &self.0);
         let key = DeviceKey::from_secret(&seed);
@@ -102,6 +103,7 @@ mod tests {
     use super::*;
     use crate::SeededRandom;
 
+    /// [PROTO-13.2]
     #[test]
     fn a_recovery_key_comes_back_from_its_words_alone() {
         let secret = RecoverySecret::generate(&SeededRandom::new(3));
@@ -126,6 +128,7 @@ mod tests {
         assert_eq!(RecoverySecret([0; 32]).to_string(), expected);
     }
 
+    /// [PROTO-13.3]
     #[test]
     fn both_sides_see_the_same_words_and_others_do_not() {
         let [ann, bob, eve] = [1, 2, 3].map(|n| DeviceKey::from_secret(&[n; 32]).id());

@@ -19,7 +19,7 @@ use crate::{
     epoch::{Attendance, Confirmed, Confirming, EpochMessage, TalkersKey},
 };
 
-/// A control message.
+/// A control message. What it is made of is in docs/schema.json. [PROTO-12.2]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// A sender's key for its listeners.
@@ -303,7 +303,7 @@ impl Signable for KeyMessage {
     }
 }
 
-/// The key that a hidden channel's name is sealed under.
+/// The key that a hidden channel's name is sealed under. [CHARTER-4.8]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct NameKey([u8; 32]);
 

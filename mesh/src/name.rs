@@ -36,6 +36,7 @@ mod tests {
 
     use super::*;
 
+    /// [PROTO-3.7]
     #[test]
     fn names_lose_what_would_upset_a_screen() {
         assert_eq!(clean_name("  Ann  "), "Ann");

@@ -11,7 +11,7 @@ use crate::charter::{
 };
 
 /// Channels, persons and roles that are spoken to at once. A talk spurt has one target from its
-/// first frame to its last. [PROTO-6.8]
+/// first frame to its last. [PROTO-6.12]
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Target {
     channels: List<ChannelId, TARGET_CHANNELS_MAX>,

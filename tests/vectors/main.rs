@@ -9,6 +9,7 @@ mod datagrams;
 mod hello;
 mod link;
 mod media;
+mod requirements;
 #[cfg(unix)]
 mod second;
 

@@ -182,6 +182,7 @@ fn identity(key: &DeviceKey, kind: &str, claim: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// [NOISE-14]
 fn proven(identity: &[u8], kind: &str, claim: &[u8]) -> Result<DeviceId, HandshakeError> {
     let (id, signature) = identity.split_first_chunk().ok_or(HandshakeError::Identity)?;
     let id = DeviceId::from_bytes(*id).ok().filter(DeviceId::is_point);

@@ -139,6 +139,7 @@ impl Session {
             }
             Stage::Second { mut noise, key, expected } => {
                 let (peer, parameters) = noise.read_second(message)?;
+                // [NOISE-15]
                 if expected.is_some_and(|expected| expected != peer) {
                     return Err(HandshakeError::OtherPeer);
                 }

@@ -213,7 +213,7 @@ impl Charter {
         heads.map(|(_, taken)| taken).filter(|taken| taken.segment == 1)
     }
 
-    /// The last number and operation of a key in a term.
+    /// The last number and operation of a key in a term. [CHARTER-8.4]
     fn last_of(&self, author: DeviceId, term: u32) -> (u64, ObjectHash) {
         let made = self.operations.iter().filter(|taken| {
             let operation = taken.operation();

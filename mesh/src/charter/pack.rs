@@ -26,7 +26,7 @@ pub fn pack(pieces: impl IntoIterator<Item = Piece>) -> Vec<Message> {
     messages
 }
 
-/// The pieces of a message of [`pack`]. [PROTO-1.3]
+/// The pieces of a message of [`pack`]. [PROTO-1.3] [PROTO-12.5]
 pub fn unpack(packed: &[u8]) -> Result<Vec<Piece>, DecodeError> {
     let bytes = zstd::bulk::decompress(packed, UNPACKED_MAX).map_err(|_| DecodeError::Malformed)?;
     let mut rest = &bytes[..];

@@ -81,6 +81,7 @@ proptest! {
         prop_assert_eq!(voice.frames.to_vec(), frames);
     }
 
+    /// [PROTO-7.5]
     #[test]
     fn headers_come_back(
         first in any::<bool>(),
@@ -94,6 +95,7 @@ proptest! {
         prop_assert_eq!(FrameHeader::parse(&plaintext), Ok((header, &packet[..])));
     }
 
+    /// [PROTO-1.4]
     #[test]
     fn any_bytes_parse_to_what_encodes_to_them(
         kind in 0..5u8,

@@ -207,6 +207,7 @@ fn unlimited() -> Limits {
     }
 }
 
+/// [PROTO-9.3]
 #[test]
 fn one_delivery_goes_to_each_who_listens_and_none_to_who_speaks() {
     let mut world = World::new(Limits::default());

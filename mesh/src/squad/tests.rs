@@ -238,6 +238,7 @@ fn records_that_did_not_arrive_come_again_soon() {
     assert_eq!(records_sent(squad, now + 14 * SECOND), None);
 }
 
+/// [PROTO-6.4] [PROTO-6.8]
 #[test]
 fn keys_that_are_not_the_peers_own_are_refused() {
     let mut world = room(11, 3, 0);

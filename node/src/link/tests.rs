@@ -43,6 +43,21 @@ use crate::{
     random::SystemRandom,
 };
 
+/// [PROTO-2.9]
+#[test]
+fn close_codes_are_those_of_the_protocol() {
+    use super::links::CloseCode;
+
+    let codes = [
+        CloseCode::Left,
+        CloseCode::Refused,
+        CloseCode::Duplicate,
+        CloseCode::OldIncarnation,
+        CloseCode::Breach,
+    ];
+    assert_eq!(codes.map(|code| code as u32), [1, 2, 3, 4, 5]);
+}
+
 /// [PROTO-2.11] Hello, streams and datagrams go through a relay, which sees none of them.
 #[tokio::test]
 async fn a_link_through_a_relay_is_an_ordinary_link() {

@@ -80,6 +80,7 @@ pub fn topic(organisation: OrganisationId, topic: Topic) -> gossipsub::IdentTopi
     gossipsub::IdentTopic::new(name.to_hex().as_str())
 }
 
+/// [PROTO-12.4]
 fn gossip_config(organisation: OrganisationId, is_hub: bool) -> anyhow::Result<gossipsub::Config> {
     let mut config = gossipsub::ConfigBuilder::default();
     // Those who meet at a hub have nobody else to hear of a change from, and whoever is not in its
@@ -112,7 +113,7 @@ fn gossip_config(organisation: OrganisationId, is_hub: bool) -> anyhow::Result<g
         .build()?)
 }
 
-/// Carries one message each way, as bytes that `mesh` understands.
+/// Carries one message each way, as bytes that `mesh` understands. [PROTO-12.3]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MessageCodec;
 
@@ -218,6 +219,7 @@ mod tests {
     }
 
     /// Whoever sent a removal on the wrong topic first kept it from those who had not heard of it.
+    /// [PROTO-12.4]
     #[test]
     fn what_was_refused_on_one_topic_is_taken_on_the_other() {
         let organisation = OrganisationId::from_bytes([7; 32]);

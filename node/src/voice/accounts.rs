@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(run(once), []);
     }
 
-    /// What is lost on the way to the relay is not its doing.
+    /// What is lost on the way to the relay is not its doing. [PROTO-10.7]
     #[test]
     fn a_relay_is_not_blamed_for_what_did_not_reach_it() {
         let (relay, ear) = (device(RELAY), device(2));

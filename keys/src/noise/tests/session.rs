@@ -12,9 +12,12 @@ use super::{
     assert_refused, key, parameters, peer, random, sessions, written,
 };
 
+/// [NOISE-11] [NOISE-13]
 #[test]
 fn both_learn_who_the_other_is() {
     let (mut client, mut server) = sessions(None);
+    // [NOISE-20]
+    assert!(client.early_crypto().is_none() && client.early_data_accepted().is_none());
     assert_eq!(exchange(&mut *client, &mut *server, |_, _| ()), Ok(()));
     assert_eq!(peer(&*client), Some(key(2).id()));
     assert_eq!(peer(&*server), Some(key(1).id()));
@@ -56,7 +59,7 @@ fn another_peer_than_expected_is_refused() {
     assert_refused(&*client);
 }
 
-/// A message that is changed on its way, in whichever bit of it, convinces nobody.
+/// A message that is changed on its way, in whichever bit of it, convinces nobody. [NOISE-19]
 #[test]
 fn changed_bytes_end_the_handshake() {
     let mut lengths = Vec::new();
@@ -149,7 +152,7 @@ proptest! {
     }
 
     /// The right bytes are taken in whatever pieces they come, and with a byte changed, left out
-    /// or put in they are not.
+    /// or put in they are not. [NOISE-3] [NOISE-7]
     #[test]
     fn pieces_do_not_matter_but_bytes_do(
         piece in 1..300_usize,

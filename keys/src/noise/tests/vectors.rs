@@ -119,7 +119,7 @@ fn split_between_messages_is_that_of_the_chaining_key() {
     assert_eq!(sides[0].get_handshake_hash(), vector.bytes("handshake_hash"));
 }
 
-/// RFC 9001 appendix A.1, with the salt of version 1.
+/// RFC 9001 appendix A.1, with the salt of version 1. [NOISE-4]
 #[test]
 fn initial_keys_are_made_as_in_the_rfc() {
     let salt = hex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a");
@@ -163,7 +163,7 @@ fn retry_tag_is_made_as_in_the_rfc() {
     }
 }
 
-/// RFC 9001 appendix A.5.
+/// RFC 9001 appendix A.5. [NOISE-2] [NOISE-21]
 #[test]
 fn short_header_packet_is_the_published_one() {
     let key = hex("c6d98ff3441c3fe1b2182094f69caa2ed4b716b65488960a7a984979fb23e1c8");

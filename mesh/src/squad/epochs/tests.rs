@@ -453,6 +453,7 @@ const RECORDS: u8 = 1;
 const DELAY: Duration = Duration::from_millis(20);
 
 /// [PROTO-11.9] More than links could be made to: all hear each other through one relay.
+/// [PROTO-11.3]
 #[test]
 fn a_hundred_without_links_to_each_other_share_an_epoch() {
     let mut room = Room::new(1, 100);

@@ -190,6 +190,7 @@ fn a_relay_that_fails_one_listener_serves_the_others() {
     assert_eq!((served(&relays, 9_000_000), relays.timeout()), (vec![other], None));
 }
 
+/// [PROTO-10.1]
 #[test]
 fn a_relay_forwards_64_targets_of_one_peer() {
     let mut pair = Pair::new();
@@ -208,7 +209,7 @@ fn a_relay_forwards_64_targets_of_one_peer() {
     assert!(take(66, 7, &[]) && take(67, 65, &listeners));
 }
 
-/// [PROTO-10.4]
+/// [PROTO-10.4] [PROTO-10.4]
 #[test]
 fn volunteers_are_ranked_by_who_reaches_them_and_then_by_what_they_carry() {
     let random = SeededRandom::new(9);

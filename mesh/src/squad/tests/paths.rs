@@ -132,7 +132,7 @@ fn a_peer_makes_us_dial_no_crowds() {
     assert_eq!(gossiped, Err(MessageError::ByGossip));
 }
 
-/// [PROTO-5.6] Whoever is attached to the same relay is dialled through it.
+/// [PROTO-5.6] Whoever is attached to the same relay is dialled through it. [PROTO-10.2]
 #[test]
 fn a_relay_leads_to_whom_it_has_a_slot_for() {
     let mut world = World::new(2);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::rights::World;
 use crate::squad::{DownReason, Event, Service, Squad, Transmit};
 
-/// A volunteer who stopped cut off what was being said through it.
+/// A volunteer who stopped cut off what was being said through it. [PROTO-10.6]
 #[test]
 fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
     let mut world = World::new(3);

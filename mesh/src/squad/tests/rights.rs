@@ -460,7 +460,7 @@ fn two_halves_that_edited_apart_agree_when_they_meet() {
     }
 }
 
-/// [PROTO-6.13]
+/// [PROTO-6.13] [CHARTER-4.8]
 #[test]
 fn a_hidden_channel_is_known_to_those_who_may_join_it_and_to_nobody_else() {
     let mut world = World::new(2);
