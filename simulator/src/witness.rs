@@ -12,6 +12,7 @@
 //! arrived or was used there, and keeps for ever; and every frame reaches everybody. Whether a key
 //! opens a frame is tried with `hark_keys` ([`opening`]), not concluded from what nodes say.
 
+pub(crate) mod export;
 pub(crate) mod opening;
 
 use std::{

@@ -35,7 +35,11 @@ use crate::{
     scenario::{Cast, Disk, Expectation, FaultKind, InstructionKind, TwoWays},
     trace::Trace,
     voice::Recording,
-    witness::{Witness, heads_of},
+    witness::{
+        Witness,
+        export::{self, SealedFrame},
+        heads_of,
+    },
 };
 
 /// How a scenario is played.
@@ -59,6 +63,8 @@ pub struct Outcome {
     pub record: RunRecord,
     /// What each member heard, in order.
     pub heard: Vec<Arc<Mutex<Recording>>>,
+    /// Some of what was sealed, with its keys; nothing without a report.
+    pub frames: Vec<SealedFrame>,
 }
 
 /// Plays `cast`. One simulation a process: what it replaces is the process's own.
@@ -650,7 +656,9 @@ impl<'a> World<'a> {
     fn finish(self) -> anyhow::Result<Outcome> {
         let digest = self.lock_trace().finish()?;
         let heard: Vec<_> = self.seats.iter().map(|seat| Arc::clone(&seat.heard)).collect();
-        let evidence = Evidence::new(self.witness.take(), &self.devices);
+        let log = self.witness.take();
+        let frames = if self.report { export::frames(&log) } else { Vec::new() };
+        let evidence = Evidence::new(log, &self.devices);
         let members = self.devices.iter().map(|(device, member)| (*device, *member));
         let relays = self.stations.iter().map(|station| station.device()).zip(self.seats.len()..);
         let name =
@@ -662,7 +670,7 @@ impl<'a> World<'a> {
         record.links = self.fabric.link_records();
         record.nats = self.fabric.nat_records();
         record.expectations = judge::judge(self.cast, &measured);
-        Ok(Outcome { record, heard })
+        Ok(Outcome { record, heard, frames })
     }
 }
 

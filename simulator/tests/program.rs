@@ -174,3 +174,30 @@ fn no_seeds_met_all_expectations() {
     let output = hark_sim(&["explore", "hotel-wifi", "--seeds", "0"], folder.path());
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
 }
+
+/// What is sealed in a run opens in another implementation, which knows the documents alone. Skipped
+/// where that cannot run.
+#[test]
+fn second_implementation_opens_what_is_sealed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    story(&folder, STORY);
+    let output = hark_sim(&["run", "story.toml", "--report", "report"], folder.path());
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    let frames = folder.path().join("report/frames.json");
+    let kept = fs::read_to_string(&frames).expect("they are in the report");
+    let count = kept.matches("\"sealed\"").count();
+    assert!(count > 5, "several keys: {kept}");
+    let second = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/second");
+    let python = |arguments: &[&str]| {
+        Command::new("python3").arg("-B").args(arguments).current_dir(&second).output()
+    };
+    if !python(&["-c", "import check"]).is_ok_and(|output| output.status.success()) {
+        println!("skipped: needs python3 with blake3, cryptography 44 or later, and zstandard");
+        return;
+    }
+    let output =
+        python(&["check.py", "frames", frames.to_str().expect("a path")]).expect("python3");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let opened: Vec<String> = serde_json::from_slice(&output.stdout).expect("a list");
+    assert_eq!(opened.len(), count);
+}

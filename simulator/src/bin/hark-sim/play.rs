@@ -71,7 +71,7 @@ fn play(arguments: &RunArguments, source: &Source, cast: &Cast) -> anyhow::Resul
         progress: io::stderr().is_terminal().then(|| progress(cast)),
         report: arguments.report.is_some(),
     };
-    let Outcome { mut record, heard } = play_apart(cast, options)?;
+    let Outcome { mut record, heard, frames } = play_apart(cast, options)?;
     let (took, cpu) = (real_elapsed() - begun, real_cpu_time() - cpu_begun);
     record.replay = format!("hark-sim run {source} --seed {}", arguments.seed);
     if let Some(folder) = &arguments.report {
@@ -83,6 +83,7 @@ fn play(arguments: &RunArguments, source: &Source, cast: &Cast) -> anyhow::Resul
             wav.flush()?;
             member.sound = Some(name);
         }
+        serde_json::to_writer(BufWriter::new(open(&folder.join("frames.json"))?), &frames)?;
         let page = folder.join("report.html");
         std::fs::write(&page, report::page(&record)).with_context(|| page.display().to_string())?;
     }
