@@ -21,7 +21,7 @@ pub enum DecodeError {
     NotCanonical,
 }
 
-/// The bytes of `value`: postcard. [PROTO-12.1]
+/// The bytes of `value`: postcard. [PROTO-12.1] [PROTO-12.7]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     // Messages hold no maps of unknown length and no types that postcard cannot write.
     postcard::to_allocvec(value).expect("messages are made of types that postcard can write")
@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    /// [PROTO-1.2] One value has one encoding. [PROTO-12.1]
+    /// [PROTO-1.2] One value has one encoding. [PROTO-12.1] [PROTO-12.7]
     #[test]
     fn refuses_what_does_not_encode_to_the_same_bytes() {
         assert_eq!(encode(&(1_u32, true)), [1, 1]);

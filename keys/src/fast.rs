@@ -256,7 +256,7 @@ impl Opener {
     }
 
     /// A second has passed: erases what opens only packets that come too late, or not at all.
-    /// [PROTO-8.4]
+    /// [PROTO-8.4] [PROTO-8.20]
     pub fn pass_second(&mut self) {
         self.age = self.age.saturating_add(1);
         if self.age >= PREVIOUS_KEPT {

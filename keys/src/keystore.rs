@@ -1,4 +1,4 @@
-//! The text of a key file. [PROTO-13.1]
+//! The text of a key file. [PROTO-13.1] [PROTO-13.4]
 //!
 //! ```text
 //! -----BEGIN HARK DEVICE KEY-----
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(opened(&newer, None), Err(KeyFileError::NewerVersion));
     }
 
-    /// [PROTO-13.1]
+    /// [PROTO-13.1] [PROTO-13.4]
     #[test]
     fn a_protected_file_opens_with_its_passphrase_only() {
         let random = SeededRandom::new(2);

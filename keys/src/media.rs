@@ -227,7 +227,7 @@ pub enum OpenFrameError {
 /// Opens the frames of one sender to one target, each of them once.
 ///
 /// That holds as well where a key is taken away and comes back: of an epoch it is remembered what was
-/// delivered, and a key of the sender's own that was forgotten is never taken again. [PROTO-6.7]
+/// delivered, and a key of the sender's own that was forgotten is never taken again. [PROTO-6.7] [PROTO-6.20]
 pub struct SenderKeyring {
     target: TargetId,
     sender: DeviceId,
@@ -464,7 +464,7 @@ impl SenderKeyring {
     }
 
     /// Opens a frame that is sealed with the key of an epoch. Two epochs with one tag are told apart
-    /// by their keys. [PROTO-11.8]
+    /// by their keys. [PROTO-11.8] [PROTO-11.24]
     fn open_dealt(
         &mut self,
         id: u64,

@@ -73,7 +73,7 @@ pub struct Door {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// An invite with its secret, and where to redeem it. Whoever holds it can join. [PROTO-4.4]
+/// An invite with its secret, and where to redeem it. Whoever holds it can join. [PROTO-4.4] [PROTO-4.20]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// The organisation's name, for the newcomer to read.

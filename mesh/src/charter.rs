@@ -139,7 +139,7 @@ pub struct Charter {
     heads: Shared<BTreeSet<ObjectHash>>,
     /// How many operations of each number are held.
     numbers: Shared<BTreeMap<(DeviceId, u32, u64), usize>>,
-    /// What operations bring in: rights, devices, certificates. [CHARTER-8.5]
+    /// What operations bring in: rights, devices, certificates. [CHARTER-8.5] [CHARTER-8.21]
     sources: Shared<Sources>,
     /// The operations in their order, and what they lead to.
     course: Course,

@@ -139,7 +139,7 @@ impl Dialling {
     }
 
     /// Of the addresses at which `device` says that its NAT can be opened, those that may be dialled
-    /// now. [PROTO-5.10]
+    /// now. [PROTO-5.10] [PROTO-5.24]
     pub(crate) fn punched(
         &mut self,
         now: Timestamp,
@@ -801,7 +801,7 @@ mod tests {
         assert_eq!(dials(&mut dialling, at(41_000))[0], places[0]);
     }
 
-    /// [PROTO-5.10] The first dials of a run do not wait.
+    /// [PROTO-5.10] [PROTO-5.24] The first dials of a run do not wait.
     #[test]
     fn what_is_remembered_is_dialled_at_all_addresses_at_first() {
         let device = DeviceKey::generate(&SeededRandom::new(1)).id();

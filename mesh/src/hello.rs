@@ -108,7 +108,7 @@ impl Greeting {
         Self::of_body(charter, device, chain, exporter, &body)
     }
 
-    /// The same for a relay, which may know no more than the organisation's id. [PROTO-3.9]
+    /// The same for a relay, which may know no more than the organisation's id. [PROTO-3.9] [PROTO-3.24]
     pub fn member_to_relay(
         charter: &Charter,
         device: DeviceId,
@@ -424,7 +424,7 @@ fn redeemed(
 /// was removed, with what proves it by the `charter` and is news to it. [PROTO-3.8]
 ///
 /// Who does not know the organisation is told no more than that, or that its version is another.
-/// [PROTO-3.6]
+/// [PROTO-3.6] [PROTO-3.23]
 pub fn refuse(
     refusal: Refusal,
     organisation: OrganisationId,
@@ -517,7 +517,7 @@ pub enum Request {
         /// the charter, and refuses it with [`Refusal::Later`] until it is there.
         addition: Option<Signature>,
         /// The role that the door gives to the newcomer once it is linked; none to whoever belongs
-        /// already. [PROTO-4.8]
+        /// already. [PROTO-4.8] [PROTO-4.21]
         role: Option<RoleId>,
         /// The newcomer, with the certificates that it gets.
         peer: PeerHello,

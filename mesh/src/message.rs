@@ -52,7 +52,7 @@ pub enum Message {
     Offer(Signed<Offer>),
     /// Where the sender sees the receiver. [PROTO-5.7]
     Observed(SocketAddr),
-    /// Where others see the sender, for both to dial at one time. [PROTO-5.7]
+    /// Where others see the sender, for both to dial at one time. [PROTO-5.7] [PROTO-5.23]
     Candidates(Candidates),
     /// To a relay: where the sender takes what is sealed to it. [PROTO-11.1]
     Prekey(Signed<Prekey>),
@@ -247,6 +247,7 @@ pub struct Roster {
 }
 
 /// Where frames of a member's target go from a relay; the higher number replaces the lower.
+/// [PROTO-10.26]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Counts the sender's routes from the link's start.

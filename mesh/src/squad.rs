@@ -247,7 +247,7 @@ impl Squad {
     /// A link stands, and its Hello was accepted; `address` is where the peer was found, if this
     /// side dialled it.
     ///
-    /// Also when the link replaces another one to the same device. One that is too many (see
+    /// Also when the link replaces another one to the same device. [PROTO-2.23] One that is too many (see
     /// [`Self::is_full`]) is ignored, and who does not belong any more is [`Event::Evicted`].
     pub fn handle_link_up(&mut self, now: Timestamp, peer: PeerHello, address: Option<SocketAddr>) {
         let PeerHello {
@@ -602,7 +602,7 @@ impl Squad {
     }
 
     /// Takes pieces that are to show that this device does not belong any more. They count as any
-    /// others do: [`Event::Removed`] follows if it is so. [PROTO-3.8]
+    /// others do: [`Event::Removed`] follows if it is so. [PROTO-3.8] [PROTO-3.22]
     pub fn handle_proof(&mut self, pieces: Vec<Piece>) {
         self.replication.handle_proof(pieces);
     }

@@ -84,7 +84,7 @@ fn key(number: u8) -> DeviceKey {
     DeviceKey::from_secret(&[number; 32])
 }
 
-/// [PROTO-4.3] [PROTO-4.4]
+/// [PROTO-4.3] [PROTO-4.4] [PROTO-4.20]
 #[test]
 fn tickets() {
     let (random, issuer) = (SeededRandom::new(4), key(1));

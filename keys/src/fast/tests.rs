@@ -124,7 +124,7 @@ fn a_key_seals_no_more_than_its_share() {
     }
 }
 
-/// [PROTO-8.4] What came before a change of keys, and was overtaken by what came after, is not lost.
+/// [PROTO-8.4] [PROTO-8.20] What came before a change of keys, and was overtaken by what came after, is not lost.
 #[test]
 fn no_packet_is_lost_where_keys_change() {
     let ((mut dialler, _), (_, mut opener)) = (ends(true), ends(false));

@@ -73,7 +73,7 @@ pub enum Place {
 
 /// An endpoint that speaks [`QUIC_VERSION`] alone, and knows the connections of its life before at
 /// the same `place`: it answers their packets with a stateless reset that the peer accepts. It
-/// answers for the ids of no other endpoint. [NOISE-26] [NOISE-27]
+/// answers for the ids of no other endpoint. [NOISE-26] [NOISE-28] [NOISE-27]
 pub fn endpoint_config(key: &DeviceKey, random: Arc<dyn Random>, place: Place) -> EndpointConfig {
     let secret = |purpose: &str| match place {
         Place::Socket(address) => key.derive(&format!("{purpose} at {address}")),

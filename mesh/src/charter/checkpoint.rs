@@ -307,7 +307,7 @@ impl Checkpoint {
     }
 }
 
-/// [CHARTER-7.1]
+/// [CHARTER-7.1] [CHARTER-7.26]
 pub(super) fn hash_of(state: &State, last: &Last) -> ObjectHash {
     let mut hasher = blake3::Hasher::new_derive_key("hark 1 settled");
     hasher.update(&encode(&(state, last)));

@@ -51,7 +51,7 @@ impl Have {
 }
 
 impl Charter {
-    /// What is held here. [PROTO-12.6]
+    /// What is held here. [PROTO-12.6] [PROTO-12.8]
     pub fn have(&self) -> Have {
         let heaps = match self.certificates.len() {
             0 => 0,

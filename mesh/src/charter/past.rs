@@ -1,5 +1,5 @@
 //! What checkpoints have settled, for those who were not there: others have forgotten the operations
-//! that it came of. [CHARTER-7.5]
+//! that it came of. [CHARTER-7.5] [CHARTER-7.22]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What one member can make all others hold. [CHARTER-8.5]
+//! What one member can make all others hold. [CHARTER-8.5] [CHARTER-8.20]
 //!
 //! Each key has an allowance of units from one checkpoint to the next, and its operations spend it. A key that an operation brings in gets its allowance out of that of the author. All of it
 //! is told from an operation and what it knows, so that every holder comes to the same.

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What a charter says at present: the outcome of all that its pieces do. Checkpoints state its
-/// encoding, in which there are no empty lists or maps. [CHARTER-7.7]
+/// encoding, in which there are no empty lists or maps. [CHARTER-7.7] [CHARTER-7.20]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub(super) roles: Shared<BTreeMap<RoleId, Role>>,
@@ -142,7 +142,7 @@ pub(super) enum Seniority {
     Added(u64, DeviceId),
 }
 
-/// A term that was cut. [CHARTER-5.2]
+/// A term that was cut. [CHARTER-5.2] [CHARTER-7.21]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EndedTerm {
     /// The smallest of the operations that cut it; 0 for a root document.

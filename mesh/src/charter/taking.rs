@@ -35,7 +35,7 @@ impl Charter {
     }
 
     /// Takes a certificate that all hold: of a root key, or listed by its issuer's member. Another
-    /// is known here alone, if the issuer is a device of that member, who may admit. [CHARTER-3.7]
+    /// is known here alone, if the issuer is a device of that member, who may admit. [CHARTER-3.7] [CHARTER-3.20]
     pub(super) fn take_certificate(
         &mut self,
         signed: Signed<MemberCertificate>,
@@ -178,7 +178,7 @@ impl Charter {
     }
 
     /// Whether the newest checkpoint says for good that an operation that it does not cover is void.
-    /// [CHARTER-7.6]
+    /// [CHARTER-7.6] [CHARTER-7.25]
     pub(super) fn is_settled_void(&self, operation: &Operation, member: MemberId) -> bool {
         let Some(newest) = &self.newest else { return false };
         let (state, author) = (&newest.1, operation.author);
@@ -363,7 +363,7 @@ impl Charter {
     }
 
     /// Whether `key` is one of the member's by its certificate, by what is settled, or by what one
-    /// with these parents knows. [CHARTER-4.1]
+    /// with these parents knows. [CHARTER-4.1] [CHARTER-4.20]
     fn may_sign(&self, certificate: &MemberCertificate, key: DeviceId, parents: &[usize]) -> bool {
         let member = certificate.member();
         certificate.names(key)

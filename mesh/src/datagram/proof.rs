@@ -2,7 +2,7 @@ use hark_keys::{DeviceId, DeviceKey, FrameNumber, Signature};
 
 use super::{DropReason, KIND_PROOF, KIND_QUESTION, Reader};
 
-/// Asks a talker whether it has sealed a frame. [PROTO-10.10]
+/// Asks a talker whether it has sealed a frame. [PROTO-10.10] [PROTO-10.20]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Target of the frame.
@@ -30,7 +30,7 @@ impl Question {
 }
 
 /// What a talker signs of frames that it has sealed one after the other with one key, or that it has
-/// sealed none from one on. [PROTO-10.9]
+/// sealed none from one on. [PROTO-10.9] [PROTO-10.25]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Proof<'a> {
     /// Target of the frames.

@@ -282,7 +282,7 @@ fn encoded_again(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// [PROTO-10.9]
+/// [PROTO-10.9] [PROTO-10.25]
 #[test]
 fn talk_proofs_are_those_of_the_protocol() {
     let key = DeviceKey::from_secret(&[1; 32]);

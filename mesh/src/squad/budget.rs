@@ -1,4 +1,4 @@
-//! What each peer may have this device do. [PROTO-5.11]
+//! What each peer may have this device do. [PROTO-5.11] [PROTO-5.25]
 //!
 //! Work is counted in the time that it takes on one core of a small machine, by figures that were
 //! measured once, so that the same messages always cost the same.

@@ -1,4 +1,4 @@
-//! Whether strangers reach this device where others see it. [PROTO-5.9]
+//! Whether strangers reach this device where others see it. [PROTO-5.9] [PROTO-5.21] [PROTO-5.20]
 //!
 //! ```text
 //!  Observed ─> checkers, addresses ── Check ──> a peer that sees us there

@@ -196,7 +196,7 @@ impl Squad {
     }
 
     /// An epoch came, by a relay that we use, or to a relay of the steward that it has named: ours is
-    /// opened, and what else is in the message passed on. [PROTO-11.5]
+    /// opened, and what else is in the message passed on. [PROTO-11.5] [PROTO-11.21]
     pub(super) fn take_epoch(
         &mut self,
         now: Timestamp,
@@ -266,7 +266,7 @@ impl Squad {
         Ok(())
     }
 
-    /// As a relay: a device shows that it could open its seal. [PROTO-11.12]
+    /// As a relay: a device shows that it could open its seal. [PROTO-11.12] [PROTO-11.20]
     pub(super) fn take_confirming(
         &mut self,
         now: Timestamp,

@@ -5,7 +5,7 @@ use hark_keys::{DecodeError, DeviceId, ObjectHash, Timestamp};
 use crate::message::{PAST_PART_BYTES, PAST_PARTS_MAX, PastPart};
 
 /// Parts of settled pasts that peers send, each peer's apart: what one sends holds up no other.
-/// [CHARTER-7.5]
+/// [CHARTER-7.5] [CHARTER-7.23]
 #[derive(Default)]
 pub(super) struct Pasts {
     incoming: BTreeMap<DeviceId, Incoming>,
@@ -187,7 +187,7 @@ mod tests {
         assert!(pasts.failures[&evil] >= 2, "repeats earn no time");
     }
 
-    /// [CHARTER-7.5] Five devices that know of each other, whether they come back as new links or not.
+    /// [CHARTER-7.5] [CHARTER-7.23] Five devices that know of each other, whether they come back as new links or not.
     #[test]
     fn many_that_send_what_is_no_past_give_way_to_one_that_sends_one() {
         let [honest, evil @ ..] = devices();

@@ -115,7 +115,7 @@ impl Squad {
 
     /// A member's relay has brought what neither a proof nor `talker` has shown to be the talker's. Where
     /// the link with the talker lives, its answers are kept from us, or it has none: the talker is not to
-    /// be heard by this relay for a while. Without the link nobody could have answered. [PROTO-10.10]
+    /// be heard by this relay for a while. Without the link nobody could have answered. [PROTO-10.10] [PROTO-10.23]
     pub fn handle_relay_unproven(&mut self, now: Timestamp, relay: DeviceId, talker: DeviceId) {
         let heard = self.liveness.silence(now, talker);
         if heard.is_some_and(|silence| silence < ANSWERS_WITHIN) {

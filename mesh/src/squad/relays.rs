@@ -217,7 +217,7 @@ impl Relays {
 
     /// A relay does not bring our voice to a listener: it is not used for that one for a while, and for
     /// twice as long each time, or never again where that is `for_good`; whether that was not known.
-    /// [PROTO-10.8]
+    /// [PROTO-10.8] [PROTO-10.24]
     pub(super) fn fails(
         &mut self,
         now: Timestamp,

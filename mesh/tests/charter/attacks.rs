@@ -115,7 +115,7 @@ fn an_operation_too_long_for_others_is_not_made() {
     ));
 }
 
-/// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] What cannot be, of honest devices. [CHARTER-4.9]
+/// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] What cannot be, of honest devices. [CHARTER-4.9] [CHARTER-4.21]
 #[test]
 fn numbers_and_names_that_do_not_fit_are_refused() {
     let mut world = World::new(false);
@@ -354,7 +354,7 @@ fn a_preset_cannot_be_changed_under_the_hand_that_loads_it() {
     }
 }
 
-/// Its own grant counted as one that had not known of the removal. [CHARTER-5.11]
+/// Its own grant counted as one that had not known of the removal. [CHARTER-5.11] [CHARTER-5.20]
 #[test]
 fn a_role_ended_and_given_by_one_operation_stayed() {
     let mut world = World::new(false);

@@ -155,7 +155,7 @@ fn of_competing_checkpoints_all_choose_one() {
     settle(&mut world);
 }
 
-/// [CHARTER-7.1] A proof of equivocation that the root keys did not know makes nobody refuse what
+/// [CHARTER-7.1] [CHARTER-7.26] A proof of equivocation that the root keys did not know makes nobody refuse what
 /// they have settled.
 #[test]
 fn a_checkpoint_covers_what_its_makers_knew() {
@@ -304,7 +304,7 @@ fn who_was_away_for_two_checkpoints_is_told_what_it_missed() {
     assert_same(&away, &world.charter);
 }
 
-/// [CHARTER-7.5] Nobody is told anything that the root keys have not signed.
+/// [CHARTER-7.5] [CHARTER-7.22] Nobody is told anything that the root keys have not signed.
 #[test]
 fn a_past_that_was_changed_is_refused() {
     let world = with_a_past();

@@ -337,7 +337,7 @@ fn a_charter_with_checkpoints_comes_back_from_the_disk() {
 }
 
 /// Each side took the other's for its own, as their numbers are the same. [CHARTER-4.4]
-/// [PROTO-12.6]
+/// [PROTO-12.6] [PROTO-12.8]
 #[test]
 fn two_operations_of_one_number_are_found_where_each_side_has_one() {
     let mut world = World::new();

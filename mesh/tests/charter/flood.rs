@@ -48,7 +48,7 @@ fn forged(charter: &Charter, above: ObjectHash, key: &DeviceKey, number: u32) ->
     Piece::Certificate(Signed::sign(made, key))
 }
 
-/// [CHARTER-3.7] A certificate was held if the one that it named as its issuer's was known, whatever
+/// [CHARTER-3.7] [CHARTER-3.20] A certificate was held if the one that it named as its issuer's was known, whatever
 /// key had signed it: a stranger could fill the room for good.
 #[test]
 fn who_is_no_device_of_the_issuer_fills_nothing_with_certificates() {
@@ -69,7 +69,7 @@ fn who_is_no_device_of_the_issuer_fills_nothing_with_certificates() {
     world.by(CHIEF, vec![world.remove(BOB)]);
 }
 
-/// [CHARTER-4.1] An operation was held if the certificate that it named was known, whoever had signed
+/// [CHARTER-4.1] [CHARTER-4.20] An operation was held if the certificate that it named was known, whoever had signed
 /// it.
 #[test]
 fn who_is_no_device_of_the_member_fills_nothing_with_operations() {
@@ -93,7 +93,7 @@ fn who_is_no_device_of_the_member_fills_nothing_with_operations() {
     world.by(CHIEF, hidden(9));
 }
 
-/// [CHARTER-8.5] A member's void operations were held, up to 4096 of each key and term, and terms were
+/// [CHARTER-8.5] [CHARTER-8.20] A member's void operations were held, up to 4096 of each key and term, and terms were
 /// anybody's to name.
 #[test]
 fn a_member_without_rights_makes_nobody_hold_what_is_void() {
@@ -128,7 +128,7 @@ fn a_member_without_rights_makes_nobody_hold_what_is_void() {
     world.by(BOB, hidden(10));
 }
 
-/// [CHARTER-8.5] [CHARTER-7.6] Who may admit could fill the room for certificates, and nothing ever
+/// [CHARTER-8.5] [CHARTER-8.21] [CHARTER-7.6] [CHARTER-7.25] Who may admit could fill the room for certificates, and nothing ever
 /// emptied it again.
 #[test]
 fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {

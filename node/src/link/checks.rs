@@ -1,5 +1,5 @@
 //! Checks whether strangers reach an address: packets of their own, each from a port of its own.
-//! [PROTO-5.9]
+//! [PROTO-5.9] [PROTO-5.22]
 
 use std::{
     io,

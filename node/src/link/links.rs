@@ -657,7 +657,7 @@ fn best_of(links: &[Arc<Link>], now: Timestamp) -> Option<&Arc<Link>> {
 }
 
 /// Ends relayed links once a `direct` one has carried a datagram, and not before what is under way
-/// on them has arrived. [PROTO-2.4]
+/// on them has arrived. [PROTO-2.4] [PROTO-2.22]
 async fn retire(relayed: Vec<Arc<Link>>, direct: Arc<Link>) {
     while direct.connection.close_reason().is_none() {
         tokio::time::sleep(RETIRED_AFTER).await;

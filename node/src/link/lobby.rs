@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The rooms are for addresses at which members have been, for all others, and for those whom relays
-//! bring: a room that strangers fill keeps nobody out of another. [PROTO-2.12]
+//! bring: a room that strangers fill keeps nobody out of another. [PROTO-2.12] [PROTO-2.20]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -174,7 +174,7 @@ impl Lobby {
     }
 }
 
-/// Where members have been. [PROTO-2.12]
+/// Where members have been. [PROTO-2.12] [PROTO-2.21]
 #[derive(Default)]
 pub(super) struct Known {
     /// Where links with them have led in this run, and when the last one came.

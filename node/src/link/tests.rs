@@ -77,7 +77,7 @@ async fn a_link_through_a_relay_is_an_ordinary_link() {
     assert!(passed.iter().all(|datagram| !datagram.windows(32).any(|it| it == [1; 32])));
 }
 
-/// [PROTO-2.11] The inner connection does not notice which relay it takes.
+/// [PROTO-2.11] The inner connection does not notice which relay it takes. [PROTO-2.24]
 #[tokio::test]
 async fn a_relayed_link_outlives_its_relay() {
     let (relays, [mut one, mut other]) = attached(2).await;
@@ -103,7 +103,7 @@ async fn a_relayed_link_outlives_its_relay() {
     assert_eq!(accepted.connection().close_reason(), None);
 }
 
-/// [PROTO-2.4] A direct link takes the place of a relayed one, which ends only once the direct one
+/// [PROTO-2.4] [PROTO-2.22] A direct link takes the place of a relayed one, which ends only once the direct one
 /// has carried a datagram; and no relayed one takes the place of a direct one that works.
 #[tokio::test]
 async fn a_direct_link_takes_over_and_the_relayed_one_stays_until_it_has_worked() {
@@ -147,7 +147,7 @@ async fn aside(one: &mut End, other: &mut End, address: SocketAddr) -> (Arc<Link
     (accepted.unwrap(), taken(dialled.unwrap().1).await)
 }
 
-/// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.7]
+/// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.7] [PROTO-5.26]
 #[tokio::test]
 async fn a_dial_aside_comes_from_another_port() {
     let squad = Squad::found();

@@ -731,7 +731,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// The same where the first packets only open our own NAT, unless the other side was first: they
-/// come again after 100, 300 and 700 ms. [PROTO-5.7]
+/// come again after 100, 300 and 700 ms. [PROTO-5.7] [PROTO-5.26]
 const PUNCHING_RTT: Duration = Duration::from_millis(33);
 
 /// [PROTO-2.8] Bytes of datagrams waiting for the network, the oldest dropped: 100 ms of voice.

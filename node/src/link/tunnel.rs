@@ -144,7 +144,7 @@ impl Tunnels {
         };
         let (new, device_leads) = (Way { relay, heard: now }, device > self.me);
         let way = state.ways.entry(device).or_insert(new);
-        // Both take the relay that the larger device has chosen; it gives up one that is silent.
+        // [PROTO-2.24] Both take the relay that the larger device has chosen; it gives up one that is silent.
         let silent = now.saturating_duration_since(way.heard) >= SILENT_AFTER;
         if way.relay == relay || device_leads || silent {
             *way = new;

@@ -1,5 +1,5 @@
 //! Connections of newcomers with relays: they carry packets to doors, and nothing else.
-//! [PROTO-3.10]
+//! [PROTO-3.10] [PROTO-3.20]
 //!
 //! ```text
 //!  newcomer ── knock, tunnel ──> relay ── the same ──> door     the Hello that counts is in there
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     /// One ticket that counts filled all places of a relay with made-up devices, and nobody else was led
-    /// to a door. [PROTO-3.10]
+    /// to a door. [PROTO-3.10] [PROTO-3.20]
     #[test]
     fn one_ticket_leaves_room_for_others() {
         let mut places = Places::new(VISITS_MAX, VISITS_MAX / 2, VISIT_SPARED);

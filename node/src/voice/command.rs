@@ -218,7 +218,7 @@ pub enum VoiceEvent {
         for_good: bool,
     },
     /// A member's relay has brought, as a talker's, what the talker has not signed: the relay has made it
-    /// up, or the talker has signed something else than it has sent. [PROTO-10.10]
+    /// up, or the talker has signed something else than it has sent. [PROTO-10.10] [PROTO-10.21]
     RelayForges {
         /// Which relay.
         relay: DeviceId,

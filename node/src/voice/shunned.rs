@@ -1,4 +1,4 @@
-//! Relays by which some talkers are not heard. [PROTO-10.10]
+//! Relays by which some talkers are not heard. [PROTO-10.10] [PROTO-10.22]
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -155,7 +155,7 @@ fn an_endpoint_resets_its_own_connections_alone() {
     }
 }
 
-/// [NOISE-26] An endpoint that only dials answers an Initial packet for any id: quinn does not look
+/// [NOISE-26] [NOISE-28] An endpoint that only dials answers an Initial packet for any id: quinn does not look
 /// whether it is one of its own. The token is worth nothing at another endpoint, nor after a restart.
 #[test]
 fn tokens_of_one_endpoint_end_no_connection_of_another() {

@@ -28,7 +28,7 @@ fn greet_relay(charter: &Charter, member: MemberId, device: &Party) -> Greeting 
     Greeting::member_to_relay(charter, device.key.id(), &chain, &device.presence, EXPORTER)
 }
 
-/// [PROTO-3.9]
+/// [PROTO-3.9] [PROTO-3.24]
 #[test]
 fn a_relay_that_knows_the_id_alone_begins_with_what_a_member_brings() {
     let (charter, _, bob, member, relay) = with_relay();

@@ -394,7 +394,7 @@ impl Held {
     }
 }
 
-/// What is worse than the last opens for a while yet. [PROTO-11.7]
+/// What is worse than the last opens for a while yet. [PROTO-11.7] [PROTO-11.22]
 fn end_all_but_last(now: Timestamp, epochs: &mut [HeldEpoch]) {
     let Some((best, others)) = epochs.split_last_mut() else { return };
     best.ends = None;

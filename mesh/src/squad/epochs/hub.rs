@@ -1,5 +1,5 @@
 //! What a relay does for epochs: tells one device of each channel who is there, and passes on what
-//! that one seals for them. [PROTO-11.2]
+//! that one seals for them. [PROTO-11.2] [PROTO-11.23]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +42,7 @@ struct Attended {
     watched: Option<Watched>,
 }
 
-/// An epoch on its way to those attached: who has shown that it holds it. [PROTO-11.12]
+/// An epoch on its way to those attached: who has shown that it holds it. [PROTO-11.12] [PROTO-11.26]
 struct Watched {
     id: ObjectHash,
     issuer: DeviceId,

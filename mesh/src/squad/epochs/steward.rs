@@ -50,7 +50,7 @@ pub(super) struct Dealt {
 
 impl Stewards {
     /// A relay says who is there; prekeys that their devices have not signed, that are too old, or
-    /// that another has replaced do not count. [PROTO-11.1] Whether this device is the channel's
+    /// that another has replaced do not count. [PROTO-11.1] [PROTO-11.25] Whether this device is the channel's
     /// steward for that relay from now on.
     pub(super) fn take(
         &mut self,

@@ -470,7 +470,7 @@ fn a_hundred_without_links_to_each_other_share_an_epoch() {
     }
 }
 
-/// [PROTO-11.7] [PROTO-6.9] The bar: a second, and 40 KB of the steward for three hundred.
+/// [PROTO-11.7] [PROTO-11.22] [PROTO-6.9] The bar: a second, and 40 KB of the steward for three hundred.
 #[test]
 fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
     let mut room = Room::new(1, 300);
@@ -492,7 +492,7 @@ fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
     assert_ne!(before, after);
     assert!(!room.node(kicked).ever.contains(&after));
     assert_eq!(room.speak(1), (0..299).filter(|it| *it != 1).collect::<Vec<_>>());
-    // [PROTO-11.12] What tells all who holds it grows as their number does, not as its square.
+    // [PROTO-11.12] [PROTO-11.20] What tells all who holds it grows as their number does, not as its square.
     room.run_for(2_000);
     assert!(room.node(0).unconfirmed.is_empty() && room.said.0 > said.0);
     assert!(room.said.0 - said.0 <= 2 * 299 && room.said.1 - said.1 <= 2 * 299 * 120);
@@ -524,7 +524,7 @@ fn who_comes_opens_nothing_of_before_and_who_goes_nothing_of_after() {
     assert!(room.node(other).opens.iter().all(|secret| *secret.id() == without));
 }
 
-/// [PROTO-11.2]
+/// [PROTO-11.2] [PROTO-11.23]
 #[test]
 fn a_steward_that_deals_nothing_is_replaced() {
     let mut room = Room::new(1, 40);
@@ -594,7 +594,7 @@ fn without_a_relay_everybody_seals_with_a_key_of_its_own() {
 }
 
 /// Whoever may speak could deal an epoch of its own: talkers took it from anybody, and the highest
-/// number had its way. [PROTO-11.5] [PROTO-11.11]
+/// number had its way. [PROTO-11.5] [PROTO-11.21] [PROTO-11.11]
 #[test]
 fn an_epoch_that_nobody_has_asked_for_changes_nothing() {
     let mut room = Room::new(1, 40);
@@ -698,7 +698,7 @@ fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
     }
 }
 
-/// Whoever says that it cannot open anything has stewards replaced, but not for ever. [PROTO-11.12]
+/// Whoever says that it cannot open anything has stewards replaced, but not for ever. [PROTO-11.12] [PROTO-11.26]
 #[test]
 fn one_who_never_confirms_has_three_stewards_replaced_and_no_more() {
     let mut room = Room::new(1, 40);
@@ -715,7 +715,7 @@ fn one_who_never_confirms_has_three_stewards_replaced_and_no_more() {
 }
 
 /// A relay that kept a prekey of last week, and its secret's thief, could have had all epochs sealed
-/// to it. [PROTO-11.1]
+/// to it. [PROTO-11.1] [PROTO-11.25]
 #[test]
 fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
     let mut room = Room::new(1, 40);

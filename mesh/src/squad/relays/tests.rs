@@ -103,6 +103,7 @@ fn a_peer_that_says_too_much_is_refused_and_costs_nothing() {
 }
 
 /// The relay had replaced the link, the talker had lost it: what it declared anew counted as old.
+/// [PROTO-10.26]
 #[test]
 fn a_route_is_declared_again_to_a_relay_that_keeps_what_the_talker_has_lost() {
     let mut pair = Pair::new();
@@ -152,7 +153,7 @@ fn the_standby_goes_on_until_the_first_has_agreed() {
     assert_eq!(relays.agreed(target.id(), &wanted), wanted);
 }
 
-/// [PROTO-10.8]
+/// [PROTO-10.8] [PROTO-10.24]
 #[test]
 fn a_relay_that_fails_one_listener_serves_the_others() {
     let founder = DeviceKey::generate(&SeededRandom::new(9));

@@ -1,4 +1,4 @@
-//! What one peer can have another do. [PROTO-5.11]
+//! What one peer can have another do. [PROTO-5.11] [PROTO-5.25]
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 

@@ -41,7 +41,7 @@ fn dials(world: &mut World, index: usize) -> Vec<Dial> {
     dials
 }
 
-/// [PROTO-5.7] Both dial where two others see the other: at once aside from the socket that listens,
+/// [PROTO-5.7] [PROTO-5.23] Both dial where two others see the other: at once aside from the socket that listens,
 /// and a moment later from that one.
 #[test]
 fn two_behind_nats_dial_each_other_at_one_time() {

@@ -81,7 +81,7 @@ fn what_a_volunteer_still_brings_is_taken() {
     assert_eq!(told(squad), []);
 }
 
-/// [PROTO-10.10] Without a link nobody could have answered.
+/// [PROTO-10.10] [PROTO-10.23] Without a link nobody could have answered.
 #[test]
 fn a_relay_is_left_for_a_talker_who_could_have_answered_only() {
     let mut world = World::new(3);

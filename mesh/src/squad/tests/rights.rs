@@ -337,6 +337,7 @@ fn a_listener_of_two_nets_of_one_target_is_reached_once_and_told_both() {
 
 /// A second link took the place of the first at one end; the other, which had lost the first before
 /// it had the second, was not given keys and nets again, and what it said counted as old.
+/// [PROTO-2.23]
 #[test]
 fn who_lost_the_link_that_the_other_end_replaced_is_told_everything_again() {
     let mut world = World::new(1);

@@ -1,4 +1,4 @@
-//! Whether the fast path works, and when to ask. [PROTO-8.7]
+//! Whether the fast path works, and when to ask. [PROTO-8.7] [PROTO-8.21]
 
 use std::time::Duration;
 
@@ -194,7 +194,7 @@ mod tests {
         assert_ne!(token, other);
     }
 
-    /// [PROTO-8.7] 1.2 s of silence are enough, and losing three of four is not.
+    /// [PROTO-8.7] [PROTO-8.21] 1.2 s of silence are enough, and losing three of four is not.
     #[test]
     fn silence_ends_it_and_one_answer_keeps_it() {
         let mut world = World::new();

@@ -150,7 +150,7 @@ fn device() -> DeviceId {
 }
 
 /// Two hundred and fifty-six handshakes that went on with nothing kept everybody out, for as long as
-/// they liked. [PROTO-2.12]
+/// they liked. [PROTO-2.12] [PROTO-2.20]
 #[test]
 fn ten_thousand_strangers_who_stall_keep_nobody_out() {
     for addresses in [1, 100, 10_000] {
@@ -235,6 +235,7 @@ fn who_does_not_end_its_hello_loses_its_place() {
     assert_eq!(lobby.poll_timeout(), Some(at(5_010)));
 }
 
+/// [PROTO-2.21]
 #[test]
 fn a_device_has_eight_hellos_at_a_time() {
     let mut lobby = Lobby::new();

@@ -120,7 +120,7 @@ fn one_other_frame_shows_who_has_brought_it() {
     assert_eq!(pair.hear(&proofs[0]), Some(pair.relay));
 }
 
-/// [PROTO-10.10] Frames and proofs get lost; nobody is blamed for that.
+/// [PROTO-10.10] [PROTO-10.20] Frames and proofs get lost; nobody is blamed for that.
 #[test]
 fn what_no_proof_has_shown_is_asked_about() {
     let mut pair = Pair::new();

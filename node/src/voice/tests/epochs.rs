@@ -29,7 +29,7 @@ fn open(secrets: &[&EpochSecret], talkers: impl IntoIterator<Item = DeviceId>) -
     }
 }
 
-/// [PROTO-11.8] [PROTO-11.9]
+/// [PROTO-11.8] [PROTO-11.24] [PROTO-11.9]
 #[test]
 fn a_talker_is_heard_by_the_epoch_that_both_hold_and_falls_silent_without() {
     let mut party = Party::new(&[1_000.0], 480);

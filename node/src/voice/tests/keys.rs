@@ -9,7 +9,7 @@ use super::party::{Party, net, target};
 use crate::voice::VoiceCommand;
 
 /// A relay could have everything heard again that was said under a key, as soon as the listener had left
-/// the channel and come back, or a right was taken and given. [PROTO-6.7]
+/// the channel and come back, or a right was taken and given. [PROTO-6.7] [PROTO-6.20]
 #[test]
 fn what_was_heard_is_not_heard_again_when_its_key_comes_back() {
     let mut party = Party::new(&[1_000.0], 480);

@@ -215,7 +215,7 @@ fn bring(
 }
 
 /// A relay that asked the talker 128 questions at the start of each second, before any listener could,
-/// forged for as long as it liked. [PROTO-10.10]
+/// forged for as long as it liked. [PROTO-10.10] [PROTO-10.21]
 #[test]
 fn a_volunteer_that_forges_and_floods_questions_is_left_within_two_seconds() {
     let mut call = Call::new(1);
@@ -236,7 +236,7 @@ fn a_volunteer_that_forges_and_floods_questions_is_left_within_two_seconds() {
 }
 
 /// Where no answer came, what was forged was forgotten after three seconds, and the relay kept.
-/// [PROTO-10.10]
+/// [PROTO-10.10] [PROTO-10.23]
 #[test]
 fn a_relay_whose_frames_nobody_shows_to_be_the_talkers_is_left_within_two_seconds() {
     let mut call = Call::new(1);
@@ -261,7 +261,7 @@ fn a_relay_whose_frames_nobody_shows_to_be_the_talkers_is_left_within_two_second
 }
 
 /// A talker who sent one frame and signed another had all who heard it leave an honest relay for as
-/// long as they ran. [PROTO-10.10]
+/// long as they ran. [PROTO-10.10] [PROTO-10.22]
 #[test]
 fn what_a_talker_did_not_sign_costs_the_relay_no_other_talker() {
     let mut call = Call::new(2);
