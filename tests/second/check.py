@@ -19,7 +19,7 @@ import hello
 import media
 import noise
 import ticket
-from primitives import check, ed25519_public, hash_of, verify
+from primitives import check, ed25519_public, hash_of, verify_strictly
 from wire import Malformed, Reader, Schema
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -118,6 +118,8 @@ def check_messages(vector):
     kind, value = charter.variant(message)
     if kind in SIGNED:
         check_signed(kind, value)
+        forged = value | {"signature": value["signature"][:-1] + bytes([value["signature"][-1] ^ 1])}
+        assert refuses(check_signed, kind, forged)
     elif kind == "Records":
         for record in value:
             check_signed("MemberRecord", record)
@@ -317,6 +319,12 @@ def check_charter(vector):
     state = SCHEMA.encode("State", charter.as_lists(held.outcome.state))
     assert hash_of(state) == raw(vector["state"]), vector["name"]
     assert held.digest().hex() == vector["digest"], vector["name"]
+    if vector["name"] == "plain":
+        # A piece whose signature was changed makes no charter: it is the end of each encoding.
+        data = raw(vector["snapshot"])
+        for kind, piece in held.pieces:
+            end = data.index(SCHEMA.encode("Piece", (kind, piece))) + len(SCHEMA.encode("Piece", (kind, piece)))
+            assert refuses(charter.open_snapshot, SCHEMA, data[:end - 1] + bytes([data[end - 1] ^ 1]) + data[end:])
     for view in vector["views"]:
         members = held.members(view["now"])
         assert {it.hex() for it in members} == set(view["members"])
@@ -330,7 +338,16 @@ def rights_of(held, now, member, at):
     return sum(right for right in charter.bits(charter.ALL) if held.may(now, member, right, at))
 
 
+def check_signatures():
+    """The cases on which implementations differ (ed25519-speccheck): one is good. [PROTO-1.5]"""
+    cases = json.loads((ROOT / "keys/tests/data/ed25519_speccheck.json").read_text())
+    judged = [verify_strictly(*(raw(case[it]) for it in ("key", "message", "signature"))) for case in cases]
+    assert [place for place, good in enumerate(judged) if good] == [3]
+    print(f"signatures: {len(cases)} agree")
+
+
 def run_vectors():
+    check_signatures()
     for name in ["tickets", "key_files", "messages", "datagrams", "hello", "noise", "fast_path", "frames", "epochs", "charter"]:
         vectors = json.loads((ROOT / f"tests/vectors/{name}.json").read_text())
         for vector in vectors:

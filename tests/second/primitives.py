@@ -26,12 +26,16 @@ def derived(context, *parts):
 
 
 def verify(device, kind, message, signature):
-    """Whether the signature is the device's, of this kind. [PROTO-1.1] [PROTO-1.5]"""
+    """Whether the signature is the device's, of this kind. [PROTO-1.1]"""
+    return verify_strictly(device, b"hark/1/" + kind.encode() + b"\0" + message, signature)
+
+
+def verify_strictly(device, data, signature):
+    """[PROTO-1.5]"""
     if not is_device_id(device) or not is_device_id(signature[:32]):
         return False
     try:
-        key = Ed25519PublicKey.from_public_bytes(device)
-        key.verify(signature, b"hark/1/" + kind.encode() + b"\0" + message)
+        Ed25519PublicKey.from_public_bytes(device).verify(signature, data)
     except (InvalidSignature, ValueError):
         return False
     return True

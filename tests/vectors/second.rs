@@ -33,7 +33,7 @@ fn check(arguments: &[&str]) -> Option<String> {
 #[test]
 fn second_implementation_agrees_with_all_vectors() {
     let Some(told) = check(&["vectors"]) else { return };
-    assert_eq!(told.lines().filter(|line| line.ends_with(" agree")).count(), 10, "{told}");
+    assert_eq!(told.lines().filter(|line| line.ends_with(" agree")).count(), 11, "{told}");
 }
 
 /// A squad whose founder keeps Heron from speaking on one channel, as its ticket and folders tell it.
