@@ -350,6 +350,27 @@ class Charter:
         oldest = bases[0] if self.past else self.organisation
         return derived("hark 1 charter digest", *parts, oldest, newest, *sorted(self.held), *sorted(self.operations))
 
+    def have(self):
+        """What another needs to know what is lacking here. [PROTO-12.6] [PROTO-12.8]"""
+        roots = sorted(self.roots.items(), key=lambda it: (it[1][0]["version"], it[0]))
+        chains = {key: (last, hash) for key, (last, hash) in (self.past["last"] if self.past else {}).items()}
+        for hash, it in self.operations.items():
+            key = it["author"], it["term"]
+            last = chains.get(key, (0, hash))
+            chains[key] = max((it["sequence"], hash), last, key=lambda it: (it[0], [-byte for byte in it[1]]))
+        count = 0 if not self.held else 16 if len(self.held) <= 64 else 256
+        sums = [0] * count
+        for hash in self.held:
+            sums[hash[0] % count] = (sums[hash[0] % count] + int.from_bytes(hash[:8], "big")) % 2**64
+        return {
+            "roots": [(hash, len(signers)) for hash, (_, signers) in roots],
+            "checkpoint": self.checkpoints[-1]["value"]["number"] if self.checkpoints else 0,
+            "operations": [
+                {"key": key, "term": term, "last": last, "tip": hash[:8]} for (key, term), (last, hash) in sorted(chains.items())
+            ],
+            "certificates": sums,
+        }
+
     def may(self, now, member, right, at):
         """[CHARTER-6.5] [CHARTER-6.6]"""
         return self.is_member(member, now) and self.outcome.permits(now, member, right, at)

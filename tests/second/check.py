@@ -101,6 +101,10 @@ SIGNED = {
 }
 
 
+# What messages have told so far.
+TOLD = {}
+
+
 def check_signed(name, signed):
     kind, type, signer = SIGNED[name]
     data = SCHEMA.encode(type, signed["value"])
@@ -116,6 +120,7 @@ def check_messages(vector):
     assert refuses(SCHEMA.decode, "Message", data[:-1])
     assert refuses(SCHEMA.decode, "Message", data + b"\0")
     kind, value = charter.variant(message)
+    TOLD[kind] = value
     if kind in SIGNED:
         check_signed(kind, value)
         forged = value | {"signature": value["signature"][:-1] + bytes([value["signature"][-1] ^ 1])}
@@ -127,9 +132,19 @@ def check_messages(vector):
         for prekey in value["here"]:
             check_signed("Prekey", prekey)
     elif kind == "Pieces":
-        assert charter.Charter(SCHEMA, unpack(value, 128 * 1024)).members(0)
+        check_pieces(unpack(value, 128 * 1024))
     elif kind == "Past":
         check_past(value)
+
+
+def check_pieces(pieces):
+    """They are the charter of which other messages tell."""
+    held = charter.Charter(SCHEMA, pieces)
+    assert held.members(0) and held.digest() == TOLD["Digest"] and held.have() == TOLD["Have"]
+    (channel, key), = TOLD["Names"]
+    _, name = held.outcome.state["channels"][channel]["channel"]["name"]
+    assert media.name_of(key, channel, name) == "Ghost"
+    assert refuses(media.name_of, bytes(32), channel, name)
 
 
 def check_past(part):
