@@ -224,7 +224,7 @@ class Charter:
     def evaluate(self, base, operations, segments, roots):
         """All operations in order, again and again until cuts and shields are settled.
         [CHARTER-5.4] [CHARTER-5.5]"""
-        start = as_sets(base) if base else blank()
+        start = as_sets(base) if base else blank(self.schema)
         start["roots"] = {self.member_of(key) for key in roots[-1]["keys"] if roots[-1]["threshold"] == 1}
         # [CHARTER-4.4]
         seen = set()
@@ -791,6 +791,10 @@ class Run:
                 state["sanctions"].pop(member, None)
                 if kept:
                     state["sanctions"][member] = kept
+            case "AddDevice" | "RetireDevice":
+                pass  # [CHARTER-3.5]
+            case _:
+                raise NotImplementedError(kind)
         return True
 
     def act(self, level, author, source, target):
@@ -860,24 +864,26 @@ class Run:
                     del state[name][key]
 
 
-def blank():
-    maps = "roles defined channels grants rules presets loads sanctions relays removals listed devices ended frozen"
-    state = {name: {} for name in maps.split()}
-    removed = {"roles": {}, "channels": set(), "presets": {}}
-    policies = {"invite_hours_max": 0, "operations_per_day": 200}
-    sets = {"links": set(), "roots": set()}
-    return state | sets | {"removed": removed, "policies": policies, "removed_ever": 0}
+def blank(schema, kind="State"):
+    """A state in which nothing is: maps and sets without anything, and numbers of 0."""
+    if kind == "Policies":
+        return {"invite_hours_max": 0, "operations_per_day": 200}
+    if str(kind) in schema.types:
+        return {name: blank(schema, of) for name, of in schema.types[kind]["struct"]}
+    return 0 if isinstance(kind, str) else {} if "map" in kind else set()
 
 
 def as_lists(state):
     """With sets in the order in which they are encoded."""
-    removed = state["removed"] | {"channels": sorted(state["removed"]["channels"])}
-    return state | {"links": sorted(state["links"]), "roots": sorted(state["roots"]), "removed": removed}
+    if isinstance(state, (set, list)):
+        return sorted(state)
+    return {name: as_lists(it) if name in SETS else it for name, it in state.items()}
 
 
 def as_sets(state):
-    removed = state["removed"] | {"channels": set(state["removed"]["channels"])}
-    return copy.deepcopy(state) | {"links": set(state["links"]), "roots": set(state["roots"]), "removed": removed}
+    if isinstance(state, list):
+        return set(state)
+    return {name: as_sets(it) if name in SETS else copy.deepcopy(it) for name, it in state.items()}
 
 
 def end_term(ended, cut, level, lamport, root):
@@ -975,4 +981,6 @@ def open_snapshot(schema, data):
 
 
 MAGIC = b"hark charter 1\n"
+# Fields of a state that are sets, or hold such.
+SETS = {"links", "roots", "removed", "channels"}
 LAST = {"map": [{"tuple": ["DeviceId", "u32"]}, {"tuple": ["u64", "ObjectHash"]}]}
