@@ -368,8 +368,8 @@ def run_vectors():
         for vector in vectors:
             globals()[f"check_{name}"](vector)
         if name == "messages":
-            known = {kind for kind, _ in SCHEMA.types["Message"]["enum"]}
-            assert known == {charter.variant(SCHEMA.decode("Message", raw(it["bytes"])))[0] for it in vectors}
+            missing = {kind for kind, _ in SCHEMA.types["Message"]["enum"]} - set(TOLD)
+            assert not missing, f"no vector of {missing}: tests/fuzz/src/message.rs needs a seed `bytes_…` of each"
         print(f"{name}: {len(vectors)} agree")
 
 
