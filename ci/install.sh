@@ -36,13 +36,16 @@ install_for_build() {
 
 # What the second implementation needs, for the user alone. Its tests say so and are skipped where it cannot be installed.
 install_for_second_implementation() {
-    install_packages python3=python3
-    local needs="import blake3, cryptography.hazmat.primitives.kdf.argon2, zstandard"
-    python3 -c "$needs" 2>/dev/null && return 0
-    echo "Installing with pip: blake3 cryptography zstandard" >&2
+    python3 -c "import blake3, cryptography.hazmat.primitives.kdf.argon2, zstandard" 2>/dev/null && return 0
+    (install_packages python3=python3 && install_libraries blake3 'cryptography>=44' zstandard) ||
+        echo "The second implementation is not tested: it needs python3 with blake3, cryptography 44 or later, and zstandard" >&2
+}
+
+# Python's, by pip: into the user's own folder, or the virtual environment that is active.
+install_libraries() {
     python3 -m pip --version >/dev/null 2>&1 || install_packages /usr/bin/pip3=python3-pip
     local user=(--user)
     [ "$(python3 -c 'import sys; print(sys.prefix != sys.base_prefix)')" = False ] || user=()
-    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet "${user[@]}" blake3 'cryptography>=44' zstandard >&2 ||
-        echo "could not install them: the second implementation is not tested" >&2
+    echo "Installing with pip: $*" >&2
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --disable-pip-version-check "${user[@]}" "$@" >&2
 }
