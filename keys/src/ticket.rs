@@ -32,6 +32,20 @@ pub struct Invite {
     pub role: Option<RoleId>,
     /// Whose further device it admits; a new member where there is none. [PROTO-4.7]
     pub member: Option<MemberId>,
+    /// The issuer's series of tickets when it was issued. [CHARTER-9.2]
+    pub series: Series,
+}
+
+/// Which tickets of a member are good: those that were issued since all of them were revoked last.
+/// The charter says which series it is now; zero is the first. [CHARTER-9.2]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series([u8; 8]);
+
+impl Series {
+    /// The series with these bytes.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// What an invite is for.
@@ -43,9 +57,23 @@ pub struct Terms {
     pub uses: u8,
     /// The role that whoever joins by it gets, everywhere.
     pub role: Option<RoleId>,
+    /// The issuer's series of tickets at present.
+    pub series: Series,
+}
+
+impl Terms {
+    /// Any number of uses until then, without a role, in a series that was never revoked.
+    pub fn until(expires: UnixTime) -> Self {
+        Self { expires, uses: 0, role: None, series: Series::default() }
+    }
 }
 
 impl Invite {
+    /// What people call the ticket: the last characters of its key.
+    pub fn number(&self) -> String {
+        self.invite_key.short()
+    }
+
     /// How many of the uses fall to `door`; none where it is not a door. The shares of all doors
     /// add up to the uses, so that doors that cannot reach each other never overspend.
     pub fn share_of(&self, door: DeviceId) -> Option<u8> {
@@ -117,17 +145,17 @@ impl Ticket {
     }
 
     /// A new ticket of `issuer`, a device of `member`, by which one more becomes that member's: the
-    /// issuer, which is to be found at `addresses`, admits it.
+    /// issuer, which is to be found at `addresses`, admits it. It has one use and no role.
     pub fn for_device(
         issuer: &DeviceKey,
         organisation: OrganisationId,
         name: &str,
-        expires: UnixTime,
+        terms: Terms,
         member: MemberId,
         addresses: Vec<SocketAddr>,
         random: &dyn Random,
     ) -> Self {
-        let invited = (Terms { expires, uses: 1, role: None }, Some(member));
+        let invited = (Terms { uses: 1, role: None, ..terms }, Some(member));
         let doors = vec![Door { device: issuer.id(), addresses }];
         Self::issue_for(issuer, organisation, name, invited, doors, random)
     }
@@ -166,7 +194,7 @@ impl Ticket {
         mut doors: Vec<Door>,
         random: &dyn Random,
     ) -> Self {
-        let Terms { expires, uses, role } = terms;
+        let Terms { expires, uses, role, series } = terms;
         doors.truncate(DOOR_LIMIT);
         for door in &mut doors {
             door.addresses.truncate(ADDRESS_LIMIT);
@@ -188,6 +216,7 @@ impl Ticket {
             issuer: issuer.id(),
             role,
             member,
+            series,
         };
         let invite = Signed::sign(invite, issuer);
         let (name, issued_by) = (printable(name, NAME_LIMIT), String::new());
@@ -405,7 +434,7 @@ mod tests {
         };
         let organisation = OrganisationId::from_bytes([9; 32]);
         let expires = UnixTime::from_secs(1_000);
-        let terms = Terms { expires, uses, role: None };
+        let terms = Terms { uses, ..Terms::until(expires) };
         let ticket = Ticket::issue(&issuer, organisation, "Kestrel", terms, vec![door], &random);
         (ticket, issuer)
     }
@@ -461,7 +490,7 @@ mod tests {
         let long = "[2001:db8::1]:65535".parse().expect("an address");
         let doors = std::iter::repeat_with(relay).take(3);
         let doors = doors.map(|door| Door { addresses: vec![long; ADDRESS_LIMIT], ..door });
-        let terms = Terms { expires: UnixTime::from_secs(1_000), uses: 3, role: None };
+        let terms = Terms { uses: 3, ..Terms::until(UnixTime::from_secs(1_000)) };
         let organisation = OrganisationId::from_bytes([9; 32]);
         let name = "n".repeat(NAME_LIMIT);
         let full = Ticket::issue(&issuer, organisation, &name, terms, doors.collect(), &random);
@@ -482,7 +511,7 @@ mod tests {
             let organisation = OrganisationId::from_bytes([9; 32]);
             let expires = UnixTime::from_secs(u64::MAX);
             let doors = doors.clone();
-            let terms = Terms { expires, uses, role };
+            let terms = Terms { uses, role, ..Terms::until(expires) };
             let ticket = Ticket::issue(&issuer, organisation, &name, terms, doors, &random);
             assert_eq!(ticket.invite().role, role);
             assert!(ticket.to_string().len() <= TEXT_LIMIT);
@@ -504,10 +533,10 @@ mod tests {
         let organisation = OrganisationId::from_bytes([9; 32]);
         let member = MemberId::from_bytes([8; 32]);
         let elsewhere = DeviceKey::from_secret(&[6; 32]).id();
-        let expires = UnixTime::from_secs(1_000);
+        let terms = Terms::until(UnixTime::from_secs(1_000));
         let at = vec!["192.0.2.7:4000".parse().expect("an address")];
         let ticket =
-            Ticket::for_device(&issuer, organisation, "Kestrel", expires, member, at, &random);
+            Ticket::for_device(&issuer, organisation, "Kestrel", terms, member, at, &random);
         assert_eq!(ticket.to_string().parse(), Ok(ticket.clone()));
         let invite = ticket.invite();
         assert_eq!((invite.member, invite.uses), (Some(member), 1));
@@ -571,7 +600,8 @@ mod tests {
         ) {
             let issuer = DeviceKey::from_secret(&[1; 32]);
             let [role, other] = [role, other].map(|role| role.map(RoleId::from_bytes));
-            let terms = Terms { expires: UnixTime::from_secs(expires), uses, role };
+            let series = Series::from_bytes(expires.to_le_bytes());
+            let terms = Terms { expires: UnixTime::from_secs(expires), uses, role, series };
             let door = Door { device: issuer.id(), addresses: vec!["[::1]:1".parse().expect("one")] };
             let organisation = OrganisationId::from_bytes([9; 32]);
             let (doors, random) = (vec![door; doors], SeededRandom::new(expires));
@@ -580,6 +610,7 @@ mod tests {
             prop_assert_eq!(&read, &ticket);
             let invite = read.invite();
             prop_assert_eq!((invite.expires, invite.uses, invite.role), (terms.expires, uses, role));
+            prop_assert_eq!(invite.series, series);
 
             let bytes = encode(&ticket.invite);
             let signature = &bytes[encode(invite).len()..];

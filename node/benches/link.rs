@@ -407,7 +407,7 @@ impl Received {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> io::Result<bool> {
         Ok(false)
     }
 }

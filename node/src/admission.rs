@@ -10,8 +10,8 @@ use std::{
 };
 
 use hark_keys::{
-    ChannelId, DeviceId, DeviceKey, Door, MemberId, OrganisationId, RoleId, Signature, Ticket,
-    UnixTime,
+    ChannelId, DeviceId, DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Signature,
+    Ticket,
 };
 use hark_mesh::{
     charter::{Charter, Piece, Recovery},
@@ -27,13 +27,7 @@ use crate::{
 pub trait UseCounter: Send + Sync {
     /// Whether `device` may be admitted by the invite, of which `share` uses fall to this device.
     /// Once true for a device, always true for it; written to disk before it returns.
-    fn count(
-        &self,
-        invite_key: DeviceId,
-        expires: UnixTime,
-        share: u8,
-        device: DeviceId,
-    ) -> std::io::Result<bool>;
+    fn count(&self, invite: &Invite, share: u8, device: DeviceId) -> std::io::Result<bool>;
 }
 
 /// What a newcomer has become by its ticket.
@@ -80,6 +74,8 @@ struct State {
     begun: Option<Charter>,
     /// Roles of those who have been admitted by their tickets, and are not linked yet.
     promised: VecDeque<(DeviceId, RoleId)>,
+    /// Devices that were let in by tickets whose uses are not counted, until they are noted.
+    redeemed: Vec<(Invite, DeviceId)>,
     /// The newest refusal by a device that the ticket names.
     refused: Option<Refusal>,
     /// The newest by anybody else, or by who has not shown to know the organisation: to be told to the
@@ -155,6 +151,7 @@ impl Doorkeeper {
             admitted: None,
             begun: None,
             promised: VecDeque::new(),
+            redeemed: Vec::new(),
             refused: None,
             hinted: None,
             met_unnamed: false,
@@ -214,6 +211,11 @@ impl Doorkeeper {
     /// The role that a device that is linked now was promised by its ticket, once. [PROTO-4.8]
     pub fn take_promised(&self, device: DeviceId) -> Option<RoleId> {
         forget_promise(&mut self.lock().promised, device)
+    }
+
+    /// Devices that were let in by tickets whose uses are not counted, each once.
+    pub fn take_redeemed(&self) -> Vec<(Invite, DeviceId)> {
+        std::mem::take(&mut self.lock().redeemed)
     }
 
     /// Why the last one did not admit whom the ticket names.
@@ -300,14 +302,13 @@ impl Doorkeeper {
         let listener = Listener { charter, key, member, presence };
         let now = self.clock.unix();
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
-        let Request::Redeem { invite_key, expires, share, addition, role, .. } = opened.request()
-        else {
+        let Request::Redeem { invite, share, addition, role, .. } = opened.request() else {
             // It has come in elsewhere, and has there what it was promised.
             forget_promise(&mut state.promised, peer);
             return Ok(opened.accept(&listener));
         };
         if let Some(share) = share {
-            let counted = self.counter.count(*invite_key, *expires, *share, peer);
+            let counted = self.counter.count(invite, *share, peer);
             match counted {
                 Ok(true) => {}
                 Ok(false) => return Err(Refusal::TicketUsedUp),
@@ -323,6 +324,9 @@ impl Doorkeeper {
                 state.additions.insert(peer, *consent);
             }
             return Err(Refusal::Later);
+        }
+        if share.is_none() && state.redeemed.len() < REDEEMED_LIMIT {
+            state.redeemed.push((invite.clone(), peer));
         }
         let role = *role;
         let accepted = opened.accept(&listener);
@@ -526,13 +530,16 @@ pub fn relays_of(charter: &Charter) -> impl Iterator<Item = Door> {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> std::io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> std::io::Result<bool> {
         Ok(false)
     }
 }
 
 /// Newcomers with a role who have been admitted and do not come; another one then gets none.
 const PROMISED_LIMIT: usize = 256;
+
+/// Devices that wait to be noted as let in; further ones are not noted.
+const REDEEMED_LIMIT: usize = 256;
 
 /// Greetings whose answers have not come; the oldest Hello then fails.
 const SENT_LIMIT: usize = 256;

@@ -125,7 +125,7 @@ impl Squad {
             &stranger,
             invite.organisation,
             &ticket.name,
-            Terms { expires: invite.expires, uses: 0, role: None },
+            Terms::until(invite.expires),
             vec![door],
             &SystemRandom,
         );

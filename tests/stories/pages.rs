@@ -32,6 +32,11 @@ fn what_the_page_for_officers_says_is_done() {
         let stand_in = if line.contains("root propose") { &further } else { &lost };
         let words = words(line).into_iter().map(|word| match word.as_str() {
             "DEVICE" => stand_in.clone(),
+            "NUMBER" => {
+                let known = scene.run("Sable", &["ticket", "list", "--json"]);
+                let known: serde_json::Value = serde_json::from_str(known.success()).expect("JSON");
+                known[0]["number"].as_str().expect("a ticket").to_owned()
+            }
             draft if draft.ends_with(".txt") => scene.path(draft).display().to_string(),
             plan if plan.starts_with("examples/") => format!("{root}/{plan}"),
             _ => word,

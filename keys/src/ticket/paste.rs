@@ -76,7 +76,7 @@ mod tests {
         let issuer = DeviceKey::generate(&random);
         let addresses = vec!["192.0.2.7:4000".parse().expect("an address")];
         let doors = vec![Door { device: issuer.id(), addresses }];
-        let terms = Terms { expires: UnixTime::from_secs(seed), uses: 0, role: None };
+        let terms = Terms::until(UnixTime::from_secs(seed));
         let organisation = OrganisationId::from_bytes([9; 32]);
         Ticket::issue(&issuer, organisation, "Meridian Watch", terms, doors, &random)
             .issued_by("Sable")

@@ -354,6 +354,17 @@ impl SanctionKind {
     }
 }
 
+/// A ticket that shall admit nobody any more. [CHARTER-9.1]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedTicket {
+    /// The member who has issued it: a ticket of anybody else is not meant.
+    pub issuer: MemberId,
+    /// Its public invite key.
+    pub key: DeviceId,
+    /// When it expires, and needs to be remembered no longer.
+    pub expires: UnixTime,
+}
+
 /// A setting of the whole organisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Policy {
@@ -446,6 +457,10 @@ pub enum Change {
         /// Where it was set.
         at: Place,
     },
+    /// Has doors refuse one ticket.
+    RevokeTicket(RevokedTicket),
+    /// Has doors refuse all tickets that were issued so far: those of one member, or all.
+    RevokeTickets(Option<MemberId>),
 }
 
 impl Change {
@@ -474,7 +489,9 @@ impl Change {
             | Self::Admitted(_)
             | Self::AddDevice { .. }
             | Self::RetireDevice { .. }
-            | Self::Lift { .. } => true,
+            | Self::Lift { .. }
+            | Self::RevokeTicket(_)
+            | Self::RevokeTickets(_) => true,
             Self::Sanction(sanction) => sanction.name == clean_name(&sanction.name),
             Self::Remove { admission, .. } => *admission > 0,
         }

@@ -50,6 +50,9 @@ pub enum Refusal {
         "an officer has banned you from this organisation: no ticket lets you in until the ban ends"
     )]
     Banned,
+    /// By the charter that the listener holds. [CHARTER-9.1]
+    #[error("the ticket was revoked: ask whoever gave it to you for a new one")]
+    TicketRevoked,
 }
 
 impl Refusal {
@@ -74,6 +77,7 @@ impl Refusal {
             Self::TicketRole => 11,
             Self::Leads => 12,
             Self::Banned => 13,
+            Self::TicketRevoked => 14,
         }
     }
 
@@ -93,6 +97,7 @@ impl Refusal {
             11 => Self::TicketRole,
             12 => Self::Leads,
             13 => Self::Banned,
+            14 => Self::TicketRevoked,
             _ => return None,
         })
     }

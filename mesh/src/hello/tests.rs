@@ -62,7 +62,8 @@ fn ticket_for(
         .collect();
     let expires = NOW + Duration::from_secs(60);
     let random = SeededRandom::new(77);
-    let (organisation, terms) = (charter.organisation(), Terms { expires, uses, role });
+    let (organisation, terms) =
+        (charter.organisation(), Terms { uses, role, ..Terms::until(expires) });
     Ticket::issue(&issuer.key, organisation, charter.name(), terms, doors, &random)
 }
 

@@ -11,4 +11,5 @@ mod histories;
 mod model;
 mod sanctions;
 mod stolen;
+mod tickets;
 mod world;

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use hark_keys::{Cosigned, DeviceId, List, MemberId, ObjectHash, OrganisationId, RoleId, Signed};
 use hark_mesh::charter::{
     Cut, MemberCertificate, Operation, Piece, RootDocument,
-    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, SanctionKind},
+    content::{
+        Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, RevokedTicket, SanctionKind,
+    },
     member_of,
 };
 
@@ -811,6 +813,27 @@ impl Model {
                     view.lift(*member, *kind, *at, rank(*at), knew);
                 }
                 allowed
+            }
+            Change::RevokeTicket(RevokedTicket { issuer, .. })
+            | Change::RevokeTickets(Some(issuer)) => {
+                let allowed = *issuer == author
+                    || (may(Capabilities::ADMIT, EVERYWHERE)
+                        && rank(EVERYWHERE) < now.rank(*issuer, EVERYWHERE));
+                if allowed {
+                    let key = match change {
+                        Change::RevokeTicket(ticket) => Some(ticket.key),
+                        _ => None,
+                    };
+                    view.revoke(*issuer, key, source);
+                }
+                allowed
+            }
+            Change::RevokeTickets(None) => {
+                if level == 0 {
+                    view.revoked.clear();
+                    view.revoked_everyone = Some(source);
+                }
+                level == 0
             }
             Change::AddDevice { .. } | Change::RetireDevice { .. } => true,
         }

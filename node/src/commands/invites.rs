@@ -27,9 +27,10 @@ pub fn issue_ticket(
     let lasting = lasting(charter, request)?;
     let name = charter.name();
     let own = own.into_iter().take(OWN_ADDRESSES).collect();
+    let series = charter.state().series(member);
+    let terms = Terms { expires: now + lasting, uses: request.uses, role, series };
     let ticket = if request.device {
-        let expires = now + lasting;
-        Ticket::for_device(key, charter.organisation(), name, expires, member, own, host.random())
+        Ticket::for_device(key, charter.organisation(), name, terms, member, own, host.random())
     } else {
         let admits = |door: &Door| {
             // A ticket with a number of uses is redeemed only where they are counted: here.
@@ -47,7 +48,6 @@ pub fn issue_ticket(
         });
         let own = Door { device: key.id(), addresses: own };
         let doors = std::iter::once(own).chain(others).take(DOORS).collect();
-        let terms = Terms { expires: now + lasting, uses: request.uses, role };
         Ticket::issue(key, charter.organisation(), name, terms, doors, host.random())
     };
     let ticket = ticket.led_by(relays_of(charter));

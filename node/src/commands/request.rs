@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use parts::{
     ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, LiftRequest, NamedRequest,
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, RoleRequest, RootRequest, RuleRequest,
-    SanctionRequest,
+    SanctionRequest, TicketsRequest,
 };
 
 use super::{
@@ -106,6 +106,9 @@ pub enum Request {
     /// The keys that stand for the organisation
     #[command(subcommand)]
     Root(RootRequest),
+    /// `hark ticket list`, `hark ticket revoke`.
+    #[command(skip)]
+    Tickets(TicketsRequest),
     /// Put your signature under a draft
     Sign {
         /// The draft

@@ -37,6 +37,7 @@ struct Shared {
     /// Names of hidden channels by their key, which whoever may join gets.
     sealed: BTreeMap<[u8; 8], String>,
     names: BTreeMap<MemberId, String>,
+    tickets: Vec<KnownTicket>,
 }
 
 /// A person with a device.
@@ -157,6 +158,10 @@ impl Host for Person {
                 keyed.then(|| self.shared().sealed.get(&name.key_id).cloned()).flatten()
             }
         }
+    }
+
+    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>> {
+        Ok(self.shared().tickets.clone())
     }
 
     fn seal_name(&mut self, _: ChannelId, name: &str) -> anyhow::Result<SealedName> {

@@ -115,7 +115,7 @@ impl Controlled for Fake {
             &DeviceKey::from_secret(&[1; 32]),
             OrganisationId::from_bytes([9; 32]),
             "Kestrel",
-            Terms { expires, uses, role: None },
+            Terms { uses, ..Terms::until(expires) },
             vec![door],
             &SeededRandom::new(3),
         ))

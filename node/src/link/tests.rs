@@ -402,7 +402,7 @@ async fn taken(mut muxer: Muxer) -> Muxer {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> io::Result<bool> {
         Ok(false)
     }
 }

@@ -232,7 +232,7 @@ mod tests {
         let key = DeviceKey::from_secret(&[1; 32]);
         let at = |texts: &[&str]| texts.iter().map(|it| it.parse().expect("an address")).collect();
         let doors = vec![Door { device: key.id(), addresses: at(addresses) }];
-        let terms = Terms { expires: UnixTime::from_secs(9), uses: 0, role: None };
+        let terms = Terms::until(UnixTime::from_secs(9));
         let (organisation, random) = (OrganisationId::from_bytes([9; 32]), SeededRandom::new(1));
         let ticket = Ticket::issue(&key, organisation, "Squad", terms, doors, &random);
         let relay = DeviceKey::from_secret(&[2; 32]).id();

@@ -14,7 +14,11 @@ use hark_mesh::{
 };
 
 use super::own_member;
-use crate::{commands::Host, random::SystemRandom, store::OrganisationStore};
+use crate::{
+    commands::Host,
+    random::SystemRandom,
+    store::{KnownTicket, OrganisationStore},
+};
 
 /// A squad and its store, while a command is carried out.
 pub(super) struct Live<'a> {
@@ -53,6 +57,10 @@ impl Host for Live<'_> {
 
     fn channel_name(&self, channel: &Channel) -> Option<String> {
         self.squad.channel_name(channel)
+    }
+
+    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>> {
+        Ok(self.store.tickets(self.now())?)
     }
 
     fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName> {

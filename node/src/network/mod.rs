@@ -414,6 +414,7 @@ impl Runner {
             }
             self.weigh_refusals();
             self.add_devices(now);
+            self.note_redeemed();
             self.carry_out(now);
             if self.removed {
                 if self.has_retired_itself() {

@@ -50,6 +50,20 @@ impl Runner {
         }
     }
 
+    /// Remembers who came in by which ticket.
+    pub(super) fn note_redeemed(&self) {
+        let Some(store) = &self.store else { return };
+        let now = self.config.clock.unix();
+        for (invite, device) in self.config.doorkeeper.take_redeemed() {
+            let store = store.clone();
+            (self.config.worker)(Box::new(move || {
+                if let Err(error) = store.note_use(now, &invite, device) {
+                    tracing::warn!(%error, "who came in by a ticket is not remembered");
+                }
+            }));
+        }
+    }
+
     /// Whether this device has said itself that it does not belong any more.
     pub(super) fn has_retired_itself(&self) -> bool {
         let (Some(squad), device) = (&self.squad, self.config.key.id()) else { return false };

@@ -227,8 +227,11 @@ impl Runner {
         let others = others
             .iter()
             .map(|link| Door { device: link.device(), addresses: link.hello().addresses.to_vec() });
-        let ticket = commands::issue_ticket(&host, self.config.clock.unix(), request, own, others);
-        ticket.map_err(|error| error.to_string())
+        let unix = self.config.clock.unix();
+        let ticket = commands::issue_ticket(&host, unix, request, own, others);
+        let ticket = ticket.map_err(|error| error.to_string())?;
+        store.keep_ticket(unix, ticket.invite()).map_err(|error| error.to_string())?;
+        Ok(ticket)
     }
 }
 

@@ -14,7 +14,7 @@
 //!                         generations  the last generation of the key of each target
 //!                         profiles.toml what the person hears and talks to, for the person to read
 //!                         port         the port that was listened on last
-//!                         uses         devices admitted by limited tickets
+//!                         tickets      tickets issued here, and who came in by tickets
 //!                         recovery.key the member's recovery key, until its words are on paper
 //!                         lock         held by the process that runs this organisation
 //!                         control.json where the running node's local API is
@@ -27,6 +27,7 @@ mod files;
 mod journal;
 mod organisation;
 mod platform;
+mod tickets;
 
 use std::{
     path::{Path, PathBuf},
@@ -44,6 +45,7 @@ pub use files::{Disk, FileError, Files, Guard, LockError, Owner, SystemDisk};
 pub use journal::create_journal;
 pub use organisation::{CHARTER_LIMIT, Lock, OrganisationStore};
 pub use platform::private;
+pub use tickets::KnownTicket;
 
 use crate::profile::ProfileError;
 
@@ -410,7 +412,7 @@ const FILES: [&str; 13] = [
     "volunteer",
     "root-signed",
     "generations",
-    "uses",
+    "tickets",
     "control.json",
 ];
 

@@ -311,7 +311,7 @@ impl Driver {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> std::io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> std::io::Result<bool> {
         Ok(false)
     }
 }

@@ -76,6 +76,7 @@ impl Draft {
             issuer: issuer.id(),
             role: self.role.map(RoleId::from_bytes),
             member: self.member.map(MemberId::from_bytes),
+            series: Series::default(),
         };
         let door = |(number, addresses): &(u8, Vec<SocketAddr>)| Door {
             device: device(*number),

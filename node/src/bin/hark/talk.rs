@@ -586,7 +586,7 @@ mod tests {
     #[test]
     fn the_ticket_stands_alone_on_its_line() {
         let key = DeviceKey::from_secret(&[1; 32]);
-        let terms = Terms { expires: Clock.unix() + DAY, uses: 0, role: None };
+        let terms = Terms::until(Clock.unix() + DAY);
         let organisation = OrganisationId::from_bytes([9; 32]);
         let ticket = Ticket::issue(&key, organisation, "Squad", terms, Vec::new(), &SystemRandom);
         let (text, line) = (invitation(&ticket), ticket.to_string());

@@ -263,6 +263,28 @@ pub struct LiftRequest {
     pub how: How,
 }
 
+/// `hark ticket list`, `hark ticket revoke`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TicketsRequest {
+    /// Tickets that this device has issued or let people in by, until they expire
+    List,
+    /// Have no door take a ticket any more; who came in by it stays
+    Revoke {
+        /// Its number in `hark ticket list`, the ticket itself, or all that were issued so far
+        #[arg(value_name = "NUMBER|TICKET|all")]
+        ticket: String,
+        /// With all: of this person, or of everyone [default: you]
+        #[arg(long, value_name = "PERSON|everyone")]
+        #[serde(default)]
+        of: Option<String>,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+}
+
 /// A span of time in whole seconds, at least one.
 fn seconds(text: &str) -> Result<u64, String> {
     let span = crate::duration::parse(text)?;

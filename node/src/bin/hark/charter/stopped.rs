@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
-use hark_keys::{ChannelId, DeviceId, DeviceKey, Door, MemberId, ObjectHash, Random, UnixTime};
+use hark_keys::{
+    ChannelId, DeviceId, DeviceKey, Door, MemberId, ObjectHash, Random, Ticket, UnixTime,
+};
 use hark_mesh::{
     Directory,
     charter::{
@@ -17,7 +19,7 @@ use hark_node::{
     clock::Clock,
     commands::Host,
     random::SystemRandom,
-    store::{Home, Lock, OrganisationStore},
+    store::{Home, KnownTicket, Lock, OrganisationStore},
 };
 
 /// A stored charter. What is done to it is passed on when the node runs again.
@@ -56,6 +58,11 @@ impl Stopped {
     pub(super) fn addresses(&self, device: DeviceId) -> Vec<SocketAddr> {
         let record = self.directory.record(device);
         record.map(|record| record.addresses.to_vec()).unwrap_or_default()
+    }
+
+    /// Remembers a ticket that is issued.
+    pub(super) fn keep_ticket(&self, ticket: &Ticket) -> anyhow::Result<()> {
+        Ok(self.store.keep_ticket(Clock.unix(), ticket.invite())?)
     }
 
     /// Devices that may let newcomers in, where they were reached last.
@@ -102,6 +109,10 @@ impl Host for Stopped {
             ChannelName::Listed(name) => Some(name.clone()),
             ChannelName::Hidden(name) => self.names.get(&channel.id)?.open(channel.id, name),
         }
+    }
+
+    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>> {
+        Ok(self.store.tickets(self.now())?)
     }
 
     fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName> {
