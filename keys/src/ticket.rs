@@ -34,6 +34,8 @@ pub struct Invite {
     pub member: Option<MemberId>,
     /// The issuer's series of tickets when it was issued. [CHARTER-9.2]
     pub series: Series,
+    /// Whether somebody at the door lets each newcomer in by hand. [PROTO-4.10]
+    pub asks: bool,
 }
 
 /// Which tickets of a member are good: those that were issued since all of them were revoked last.
@@ -59,12 +61,14 @@ pub struct Terms {
     pub role: Option<RoleId>,
     /// The issuer's series of tickets at present.
     pub series: Series,
+    /// Whether somebody at the door lets each newcomer in by hand.
+    pub asks: bool,
 }
 
 impl Terms {
     /// Any number of uses until then, without a role, in a series that was never revoked.
     pub fn until(expires: UnixTime) -> Self {
-        Self { expires, uses: 0, role: None, series: Series::default() }
+        Self { expires, uses: 0, role: None, series: Series::default(), asks: false }
     }
 }
 
@@ -145,7 +149,8 @@ impl Ticket {
     }
 
     /// A new ticket of `issuer`, a device of `member`, by which one more becomes that member's: the
-    /// issuer, which is to be found at `addresses`, admits it. It has one use and no role.
+    /// issuer, which is to be found at `addresses`, admits it. It has one use and no role,
+    /// and asks nobody.
     pub fn for_device(
         issuer: &DeviceKey,
         organisation: OrganisationId,
@@ -155,7 +160,7 @@ impl Ticket {
         addresses: Vec<SocketAddr>,
         random: &dyn Random,
     ) -> Self {
-        let invited = (Terms { uses: 1, role: None, ..terms }, Some(member));
+        let invited = (Terms { uses: 1, role: None, asks: false, ..terms }, Some(member));
         let doors = vec![Door { device: issuer.id(), addresses }];
         Self::issue_for(issuer, organisation, name, invited, doors, random)
     }
@@ -194,7 +199,7 @@ impl Ticket {
         mut doors: Vec<Door>,
         random: &dyn Random,
     ) -> Self {
-        let Terms { expires, uses, role, series } = terms;
+        let Terms { expires, uses, role, series, asks } = terms;
         doors.truncate(DOOR_LIMIT);
         for door in &mut doors {
             door.addresses.truncate(ADDRESS_LIMIT);
@@ -217,6 +222,7 @@ impl Ticket {
             role,
             member,
             series,
+            asks,
         };
         let invite = Signed::sign(invite, issuer);
         let (name, issued_by) = (printable(name, NAME_LIMIT), String::new());
@@ -299,7 +305,8 @@ impl Ticket {
             && self.places().count() <= DOOR_LIMIT
             && invite.doors.len() <= DOOR_LIMIT
             && (invite.uses == 0) == invite.doors.is_empty()
-            && (invite.member.is_none() || (invite.uses == 1 && *invite.doors == [invite.issuer]))
+            && (invite.member.is_none()
+                || (invite.uses == 1 && !invite.asks && *invite.doors == [invite.issuer]))
             && self.places().all(|place| place.addresses.len() <= ADDRESS_LIMIT);
         if bounded && self.secret.key().id() == invite.invite_key {
             Ok(())
@@ -601,7 +608,8 @@ mod tests {
             let issuer = DeviceKey::from_secret(&[1; 32]);
             let [role, other] = [role, other].map(|role| role.map(RoleId::from_bytes));
             let series = Series::from_bytes(expires.to_le_bytes());
-            let terms = Terms { expires: UnixTime::from_secs(expires), uses, role, series };
+            let (expires, asks) = (UnixTime::from_secs(expires), uses > 3);
+            let terms = Terms { expires, uses, role, series, asks };
             let door = Door { device: issuer.id(), addresses: vec!["[::1]:1".parse().expect("one")] };
             let organisation = OrganisationId::from_bytes([9; 32]);
             let (doors, random) = (vec![door; doors], SeededRandom::new(expires));
@@ -610,7 +618,7 @@ mod tests {
             prop_assert_eq!(&read, &ticket);
             let invite = read.invite();
             prop_assert_eq!((invite.expires, invite.uses, invite.role), (terms.expires, uses, role));
-            prop_assert_eq!(invite.series, series);
+            prop_assert_eq!((invite.series, invite.asks), (series, asks));
 
             let bytes = encode(&ticket.invite);
             let signature = &bytes[encode(invite).len()..];

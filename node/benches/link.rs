@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::future::{join_all, poll_fn};
-use hark_keys::{DeviceId, DeviceKey, Random, UnixTime, noise};
+use hark_keys::{DeviceId, DeviceKey, Invite, Random, noise};
 use hark_mesh::{
     charter::{Charter, Piece},
     hello::Presence,

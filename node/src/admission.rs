@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,7 +12,7 @@ use std::{
 
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Signature,
-    Ticket,
+    Ticket, Timestamp,
 };
 use hark_mesh::{
     charter::{Charter, Piece, Recovery},
@@ -22,6 +23,8 @@ use crate::{
     clock::Clock,
     link::{Admission, Denial},
 };
+use waiting::{Knocked, WaitingRoom};
+pub use waiting::{WaitingState, WaitingView};
 
 /// Counts on disk the devices that a limited ticket has admitted. [PROTO-4.5]
 pub trait UseCounter: Send + Sync {
@@ -76,6 +79,10 @@ struct State {
     promised: VecDeque<(DeviceId, RoleId)>,
     /// Devices that were let in by tickets whose uses are not counted, until they are noted.
     redeemed: Vec<(Invite, DeviceId)>,
+    /// Those whom somebody here is asked about.
+    waiting: WaitingRoom,
+    /// When a door said last that this newcomer waits there.
+    waits: Option<Timestamp>,
     /// The newest refusal by a device that the ticket names.
     refused: Option<Refusal>,
     /// The newest by anybody else, or by who has not shown to know the organisation: to be told to the
@@ -152,6 +159,8 @@ impl Doorkeeper {
             begun: None,
             promised: VecDeque::new(),
             redeemed: Vec::new(),
+            waiting: WaitingRoom::default(),
+            waits: None,
             refused: None,
             hinted: None,
             met_unnamed: false,
@@ -216,6 +225,28 @@ impl Doorkeeper {
     /// Devices that were let in by tickets whose uses are not counted, each once.
     pub fn take_redeemed(&self) -> Vec<(Invite, DeviceId)> {
         std::mem::take(&mut self.lock().redeemed)
+    }
+
+    /// Newcomers who wait to be let in here, the longest first. [PROTO-4.10]
+    pub fn waiting(&self) -> Vec<(DeviceId, WaitingView)> {
+        let mut state = self.lock();
+        state.waiting.forget_silent(self.clock.now());
+        state.waiting.list()
+    }
+
+    /// Who came to wait, and what became of them, since this was asked last.
+    pub fn take_waiting_news(&self) -> Vec<(WaitingView, WaitingState)> {
+        self.lock().waiting.take_news()
+    }
+
+    /// Lets a newcomer who waits in, or turns it away; false where it waits no more.
+    pub fn decide(&self, device: DeviceId, admit: bool) -> bool {
+        self.lock().waiting.decide(device, admit)
+    }
+
+    /// When a door of the ticket said last that somebody there is asked.
+    pub fn waits(&self) -> Option<Timestamp> {
+        self.lock().waits
     }
 
     /// Why the last one did not admit whom the ticket names.
@@ -302,11 +333,23 @@ impl Doorkeeper {
         let listener = Listener { charter, key, member, presence };
         let now = self.clock.unix();
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
-        let Request::Redeem { invite, share, addition, role, .. } = opened.request() else {
+        let Request::Redeem { invite, share, addition, role, peer: newcomer } = opened.request()
+        else {
+            state.waiting.forget(peer);
             // It has come in elsewhere, and has there what it was promised.
             forget_promise(&mut state.promised, peer);
             return Ok(opened.accept(&listener));
         };
+        // [PROTO-4.10] before the use is counted: who is not let in has used nothing.
+        if invite.asks {
+            let time = (self.clock.now(), now);
+            match state.waiting.knock(time, peer, &newcomer.name, invite.invite_key) {
+                Knocked::Admitted => {}
+                Knocked::Waiting => return Err(Refusal::Waiting),
+                Knocked::Refused => return Err(Refusal::TurnedAway),
+                Knocked::Full => return Err(Refusal::Busy),
+            }
+        }
         if let Some(share) = share {
             let counted = self.counter.count(invite, *share, peer);
             match counted {
@@ -326,7 +369,7 @@ impl Doorkeeper {
             return Err(Refusal::Later);
         }
         if share.is_none() && state.redeemed.len() < REDEEMED_LIMIT {
-            state.redeemed.push((invite.clone(), peer));
+            state.redeemed.push(((**invite).clone(), peer));
         }
         let role = *role;
         let accepted = opened.accept(&listener);
@@ -500,7 +543,9 @@ impl Admission for Doorkeeper {
                     HelloError::Refused(refusal) | HelloError::Unsealed(refusal) => {
                         // [PROTO-3.6]
                         let is_sealed = matches!(error, HelloError::Refused(_));
-                        if is_sealed && self.is_named(peer) {
+                        if is_sealed && self.is_named(peer) && *refusal == Refusal::Waiting {
+                            state.waits = Some(self.clock.now());
+                        } else if is_sealed && self.is_named(peer) {
                             state.refused = Some(*refusal);
                         } else {
                             state.hinted = Some(*refusal);

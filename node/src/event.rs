@@ -6,7 +6,11 @@ use hark_keys::{DeviceId, UnixTime};
 use hark_mesh::Target;
 use serde::{Serialize, Serializer};
 
-use crate::{clock::utc, snapshot::TransmitMode};
+use crate::{
+    admission::{WaitingState, WaitingView},
+    clock::utc,
+    snapshot::TransmitMode,
+};
 
 /// Something that happened, in the words that scripts rely on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -168,6 +172,14 @@ pub enum Event {
         sanction: SanctionView,
         /// Whether it holds from now on; else it was lifted, or has ended.
         in_force: bool,
+    },
+    /// A newcomer whose ticket asks for it waits to be let in at this device, or does not any more.
+    Waiting {
+        /// Who.
+        #[serde(flatten)]
+        newcomer: WaitingView,
+        /// `waiting`, `admitted`, `refused` or `gone`.
+        state: WaitingState,
     },
     /// Nothing is said to a target any more, and its key is forgotten.
     TargetGone {

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    admission::WaitingView,
     event::{DeviceText, PeerStats, SanctionView},
     profile::ProfileAction,
     reach::ports::Report,
@@ -69,6 +70,8 @@ pub struct Snapshot {
     pub checked: Vec<CheckedView>,
     /// Mutes and bans of this device's member that hold now.
     pub sanctions: Vec<SanctionView>,
+    /// Newcomers who wait to be let in at this device, the longest first.
+    pub waiting: Vec<WaitingView>,
     /// A sound device that is lost, or another lasting trouble, for a person.
     pub trouble: Option<String>,
 }
@@ -298,6 +301,8 @@ pub struct TicketRequest {
     pub role: Option<String>,
     /// Whether it makes one machine another device of whoever asks, and nobody a member.
     pub device: bool,
+    /// Whether somebody lets each newcomer in by hand.
+    pub ask: bool,
 }
 
 /// What a person or a program may ask of a running node.
@@ -397,6 +402,16 @@ pub enum Command {
         from: Option<String>,
         /// The net to hear and to talk to.
         to: String,
+    },
+    /// Lets somebody in who waits at this device.
+    Admit {
+        /// A name, name#id or a device.
+        person: String,
+    },
+    /// Turns somebody away who waits at this device.
+    Refuse {
+        /// The same.
+        person: String,
     },
     /// What is said without a key of its own goes to this organisation.
     Front,

@@ -22,4 +22,5 @@ mod roles;
 mod squad;
 mod tickets;
 mod trouble;
+mod waiting;
 mod wire;

@@ -1,6 +1,6 @@
 //! Pages for people, played command by command.
 
-use hark_tests::Scene;
+use hark_tests::{Event, Scene, run};
 
 /// Each command of docs/officers.md, in its order, by the founder of the organisation that the page names.
 #[test]
@@ -25,6 +25,16 @@ fn what_the_page_for_officers_says_is_done() {
         id["device"].as_str().expect("an id").to_owned()
     };
     let (lost, further) = (device("lost"), device("further"));
+    let asks = sable.invite(&["--ask", "--expires", "5m"]);
+    let waiting = ["Teal", "Snipe"].map(|name| {
+        let (home, asks) = (scene.home(name), asks.clone());
+        let waits = std::thread::spawn(move || run(&home, &["join", &asks, "--name", name]));
+        sable.wait("somebody who waits", |events| {
+            let is = |event: &&Event| event.is("waiting") && event.text("name") == name;
+            events.iter().find(is).map(|_| ())
+        });
+        waits
+    });
 
     let page = std::fs::read_to_string(format!("{root}/docs/officers.md")).expect("the page");
     let mut played = 0;
@@ -49,6 +59,8 @@ fn what_the_page_for_officers_says_is_done() {
         played += 1;
     }
     assert!(played > 20, "{played} commands");
+    let came = waiting.map(|it| it.join().expect("it runs to its end").status);
+    assert_eq!(came, [Some(0), Some(1)], "Teal was let in, and Snipe was not");
 }
 
 /// Each command of the README by which an organisation is run and many nets are heard, in its order.

@@ -98,6 +98,7 @@ impl Charter {
             sequence,
             hash,
         });
+        let before = self.newest.as_ref().map(|newest| newest.0.unverified().time);
         let mut checkpoint = Checkpoint {
             organisation: self.organisation,
             number: self.checkpoint() + 1,
@@ -105,10 +106,7 @@ impl Charter {
             root: self.roots.newest().version,
             covered: List::truncated(covered),
             lamport: 0,
-            time: self
-                .newest
-                .as_ref()
-                .map_or(self.calendar, |it| it.0.unverified().time.max(self.calendar)),
+            time: before.map_or(self.calendar, |before| before.max(self.calendar)),
             state: ObjectHash::from_bytes([0; 32]),
         };
         let segments = self.segments(&checkpoint, true).ok()?;

@@ -76,7 +76,7 @@ impl State {
         }
         let mut hasher = blake3::Hasher::new_derive_key("hark 1 ticket series");
         for source in [everyone, own] {
-            hasher.update(source.as_ref().map_or(&[0; 32], ObjectHash::as_bytes));
+            hasher.update(source.map_or([0; 32], |it| *it.as_bytes()).as_slice());
         }
         let hash: [u8; 32] = hasher.finalize().into();
         Series::from_bytes(*hash.first_chunk().expect("8 of 32 bytes"))

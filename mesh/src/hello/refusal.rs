@@ -53,6 +53,12 @@ pub enum Refusal {
     /// By the charter that the listener holds. [CHARTER-9.1]
     #[error("the ticket was revoked: ask whoever gave it to you for a new one")]
     TicketRevoked,
+    /// Somebody at the listener is asked: the same again, until they have answered. [PROTO-4.10]
+    #[error("somebody there has to let you in")]
+    Waiting,
+    /// Somebody at the listener does not let the dialler in.
+    #[error("you were not let in: ask whoever gave you the ticket")]
+    TurnedAway,
 }
 
 impl Refusal {
@@ -78,6 +84,8 @@ impl Refusal {
             Self::Leads => 12,
             Self::Banned => 13,
             Self::TicketRevoked => 14,
+            Self::Waiting => 15,
+            Self::TurnedAway => 16,
         }
     }
 
@@ -98,6 +106,8 @@ impl Refusal {
             12 => Self::Leads,
             13 => Self::Banned,
             14 => Self::TicketRevoked,
+            15 => Self::Waiting,
+            16 => Self::TurnedAway,
             _ => return None,
         })
     }

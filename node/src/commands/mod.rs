@@ -50,7 +50,7 @@ use crate::store::KnownTicket;
 pub use devices::consent;
 pub use drafts::sign_with;
 pub use file::{InputFile, OutputFile};
-pub use invites::issue_ticket;
+pub use invites::{find_waiting, issue_ticket, may_admit};
 pub use lookup::Lookup;
 pub use request::{
     ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, How, LiftRequest, NamedRequest,

@@ -58,6 +58,7 @@ fn list(host: &dyn Host) -> Result<Answer, CommandError> {
             "uses": invite.uses,
             "role": invite.role.map(|role| role.to_string()),
             "for_device": invite.member.is_some(),
+            "ask": invite.asks,
             "used_by": devices.iter().zip(&who).map(|(device, who)| json!({
                 "device": device.to_string(),
                 "name": who,
@@ -93,6 +94,9 @@ fn line(
     };
     let mut line = format!("  {}  {from}, {whom}", invite.number());
     line.extend(invite.role.map(|role| format!(", role {}", view.role(role))));
+    if invite.asks {
+        line += ", who come are let in by hand";
+    }
     line += &format!(", until {}", utc(invite.expires));
     if revoked {
         line += "; revoked";

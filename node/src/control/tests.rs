@@ -80,6 +80,7 @@ impl Controlled for Fake {
             router: None,
             checked: Vec::new(),
             sanctions: Vec::new(),
+            waiting: Vec::new(),
             trouble: None,
         }))
     }

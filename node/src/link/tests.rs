@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::poll_fn;
-use hark_keys::{DeviceId, DeviceKey, SeededRandom, UnixTime};
+use hark_keys::{DeviceId, DeviceKey, Invite, SeededRandom};
 use hark_mesh::{
     charter::{Charter, Piece},
     hello::Presence,

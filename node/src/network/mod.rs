@@ -415,6 +415,7 @@ impl Runner {
             self.weigh_refusals();
             self.add_devices(now);
             self.note_redeemed();
+            self.tell_waiting();
             self.carry_out(now);
             if self.removed {
                 if self.has_retired_itself() {
@@ -702,6 +703,8 @@ impl Runner {
         let (links, statistics) = (self.links.all(), voice.statistics());
         let mut snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
         snapshot.checked = checks::views(now, squad);
+        let waiting = self.config.doorkeeper.waiting();
+        snapshot.waiting = waiting.into_iter().map(|(_, view)| view).collect();
         snapshot.router = self.router.as_ref().map(Router::report);
         if second {
             self.config.publisher.publish(self.view.stats_event(&snapshot));

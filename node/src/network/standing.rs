@@ -64,6 +64,13 @@ impl Runner {
         }
     }
 
+    /// Tells who waits at this door, and what became of them.
+    pub(super) fn tell_waiting(&self) {
+        for (newcomer, state) in self.config.doorkeeper.take_waiting_news() {
+            self.config.publisher.publish(Event::Waiting { newcomer, state });
+        }
+    }
+
     /// Whether this device has said itself that it does not belong any more.
     pub(super) fn has_retired_itself(&self) -> bool {
         let (Some(squad), device) = (&self.squad, self.config.key.id()) else { return false };

@@ -232,6 +232,8 @@ impl View {
             | Command::Ducking { .. }
             | Command::Front
             | Command::Move { .. }
+            | Command::Admit { .. }
+            | Command::Refuse { .. }
             | Command::Verify { .. }
             | Command::Quit => return None,
         })
@@ -450,6 +452,7 @@ impl View {
             router: None,
             checked: Vec::new(),
             sanctions: self.sanctions.clone(),
+            waiting: Vec::new(),
             trouble: {
                 let sanctions: Vec<_> = self.sanctions.iter().map(SanctionView::describe).collect();
                 let hidden = squad.lacks_relays().then_some(HIDDEN);

@@ -61,6 +61,8 @@ impl Runner {
                 let host = Live { now, squad, store, key: &self.config.key };
                 return moves::order(host, &person, from.as_deref(), &to);
             }
+            Command::Admit { person } => return self.decide_waiting(now, &person, true),
+            Command::Refuse { person } => return self.decide_waiting(now, &person, false),
             Command::Volunteer { on, kbps } => return self.volunteer(now, on.then_some(kbps)),
             Command::Verify { device, on } => return self.verify(&device, on),
             Command::Profile { action, name } => {
@@ -198,6 +200,24 @@ impl Runner {
             }
             other => other,
         })
+    }
+
+    /// Lets somebody in who waits at this door, or turns them away. [PROTO-4.10]
+    fn decide_waiting(&mut self, now: Timestamp, person: &str, admit: bool) -> Result<(), String> {
+        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
+            return Err(STARTING.to_owned());
+        };
+        let host = Live { now, squad, store, key: &self.config.key };
+        commands::may_admit(&host).map_err(|error| error.to_string())?;
+        let waiting = self.config.doorkeeper.waiting();
+        let known = waiting.iter().map(|(device, view)| (*device, view.name.clone()));
+        let device = commands::find_waiting(person, known).map_err(|error| error.to_string())?;
+        if self.config.doorkeeper.decide(device, admit) {
+            self.tell_waiting();
+            Ok(())
+        } else {
+            Err(format!("{person} does not wait any more"))
+        }
     }
 
     pub(super) fn command_charter(

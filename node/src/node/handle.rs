@@ -111,6 +111,8 @@ impl NodeHandle {
             | Command::Profile { .. }
             | Command::Move { .. }
             | Command::Volunteer { .. }
+            | Command::Admit { .. }
+            | Command::Refuse { .. }
             | Command::Verify { .. }
             | Command::Volume { .. } => to(self.line, command),
         }

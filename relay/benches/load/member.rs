@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, List, Signed, Timestamp, UnixTime};
+use hark_keys::{DeviceId, DeviceKey, Invite, List, Signed, Timestamp};
 use hark_mesh::{
     MemberRecord, Target,
     charter::Charter,

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use hark_keys::{
-    DeviceId, DeviceKey, EpochSecret, SenderKey, SenderKeyring, TargetId, Timestamp, UnixTime,
+    DeviceId, DeviceKey, EpochSecret, Invite, SenderKey, SenderKeyring, TargetId, Timestamp,
 };
 use hark_mesh::{
     Directory,

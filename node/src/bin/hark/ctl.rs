@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
+use hark_keys::UnixTime;
 use hark_node::{
+    admission::WaitingView,
+    clock::utc,
     control::{Client, ControlError},
     duration,
     reach::ports::Report,
@@ -126,6 +129,18 @@ enum Request {
         #[command(subcommand)]
         request: Option<ProfileRequest>,
     },
+    /// Newcomers who wait to be let in at this device, by tickets of `hark invite --ask`
+    Waiting,
+    /// Let one of them in, whose words you have compared
+    Admit {
+        /// A name, name#id or a device
+        person: String,
+    },
+    /// Turn one of them away
+    Refuse {
+        /// A name, name#id or a device
+        person: String,
+    },
     /// Print an invite ticket
     Invite,
     /// Print events as they happen, as JSON lines
@@ -188,7 +203,9 @@ impl Mode {
 pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
     let mut client = connect(&arguments.home, arguments.org.as_deref())?;
     let request = match arguments.request {
-        Request::Status => json!({"command": "status"}),
+        Request::Status | Request::Waiting => json!({"command": "status"}),
+        Request::Admit { ref person } => json!({"command": "admit", "person": person}),
+        Request::Refuse { ref person } => json!({"command": "refuse", "person": person}),
         Request::Mute => json!({"command": "mute", "on": true}),
         Request::Unmute => json!({"command": "mute", "on": false}),
         Request::Deafen => json!({"command": "deafen", "on": true}),
@@ -246,6 +263,11 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
                 say(&describe_profiles(status));
             }
         }
+        Request::Waiting if arguments.json => say_json(&answer["status"]["waiting"]),
+        Request::Waiting => match describe_waiting(&answer["status"]["waiting"]).as_slice() {
+            [] => say("nobody waits to be let in here"),
+            lines => lines.iter().for_each(|line| say(line)),
+        },
         _ if arguments.json => say_json(&answer),
         Request::Status => say(&describe(&answer["status"])),
         Request::Invite => say(answer["ticket"].as_str().unwrap_or_default()),
@@ -330,6 +352,7 @@ fn describe(status: &Value) -> String {
     lines.extend(status["keys"].as_array().into_iter().flatten().map(describe_key));
     lines.extend(describe_router(&status["router"]));
     lines.extend(describe_checked(&status["checked"]));
+    lines.extend(describe_waiting(&status["waiting"]));
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
     for peer in status["peers"].as_array().unwrap_or(&Vec::new()) {
         let number = |name: &str| peer[name].as_f64().unwrap_or_default();
@@ -384,6 +407,18 @@ fn describe_checked(checked: &Value) -> Vec<String> {
         format!("{found} from outside at {address}, found {ago} ago")
     };
     checked.iter().map(line).collect()
+}
+
+/// Who waits to be let in: a line for each.
+fn describe_waiting(waiting: &Value) -> Vec<String> {
+    let waiting: Vec<WaitingView> = serde_json::from_value(waiting.clone()).unwrap_or_default();
+    let line = |it: &WaitingView| {
+        let since = utc(UnixTime::from_secs(it.since));
+        let (name, words) = (&it.name, it.words.join(" "));
+        let device = &it.device[it.device.len().saturating_sub(6)..];
+        format!("{name}#{device} waits to be let in, with the words {words}, since {since}")
+    };
+    waiting.iter().map(line).collect()
 }
 
 /// A list of texts, in one.
@@ -454,6 +489,8 @@ mod tests {
             "checked": [
                 {"address": "203.0.113.9:4000", "reachable": true, "seconds_ago": 59},
                 {"address": "203.0.113.9:6001", "reachable": false, "seconds_ago": 605}],
+            "waiting": [{"device": "12D3KooWickswr", "name": "Wren", "ticket": "abcdef",
+                "words": ["crane", "river", "owl", "tide", "fern", "dusk"], "since": 1_800_000_000}],
             "peers": [
                 {"device": "12D3a", "name": "Bob", "reachable": true, "path": "direct",
                  "rtt_ms": 1.25, "loss_percent": 0.0, "playout_delay_ms": 21.4, "volume": 1.0,
@@ -473,7 +510,9 @@ mod tests {
              key 2: Patrol/Lark, Patrol/Heron, held\n\
              router gives 203.0.113.9:4000 by NAT-PMP\n\
              reachable from outside at 203.0.113.9:4000, found 59 s ago\n\
-             not reachable from outside at 203.0.113.9:6001, found 10 min ago\n  \
+             not reachable from outside at 203.0.113.9:6001, found 10 min ago\n\
+             Wren#ickswr waits to be let in, with the words crane river owl tide fern dusk, since \
+             2027-01-15 08:00:00 UTC\n  \
              Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, talking\n  \
              Cat: not reachable\n  cat: not reachable"
         );

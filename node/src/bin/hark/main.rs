@@ -146,6 +146,12 @@ mod tests {
             "hark talk --listen 127.0.0.1:0 --listen [::1]:0 --peer 192.0.2.1:4000 --no-mdns",
             "hark talk --peer squad.example.org --peer relay.example.org:4000 --no-port-mapping",
             "hark doctor --peer /dnsaddr/squad.example.org --json",
+            "hark invite --ask --uses 1",
+            "hark ticket list --json",
+            "hark ticket revoke abcdef",
+            "hark ticket revoke all --of everyone --dry-run",
+            "hark ctl waiting --json",
+            "hark ctl admit Wren#ickswr",
             "hark invite --role Pilot --uses 3 --expires 24h --org Kestrel --json",
             "hark device invite --expires 5m --json",
             "hark ctl volume Bob 0.5",
@@ -183,6 +189,8 @@ mod tests {
             "hark charter rule everyone --allow shout",
             "hark charter kick",
             "hark new",
+            "hark ticket revoke",
+            "hark ctl admit",
             "hark demo --seconds 4",
         ] {
             let Err(error) = parse(bad) else { panic!("{bad}") };

@@ -168,6 +168,9 @@ pub(crate) struct InviteArguments {
     /// How long it is good for [default: 24h, or less where the charter's policy says so]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     expires: Option<Duration>,
+    /// Newcomers wait until somebody who may admit lets each of them in: `hark ctl waiting`
+    #[arg(long)]
+    ask: bool,
     /// Show it as a QR code, too, for whoever sits beside you
     #[arg(long, conflicts_with = "json")]
     qr: bool,
@@ -182,8 +185,8 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     check_lasting(arguments.expires)?;
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;
-    let InviteArguments { uses, expires: lasting, role, qr, .. } = arguments;
-    let request = TicketRequest { uses, lasting, role, device: false };
+    let InviteArguments { uses, expires: lasting, role, ask, qr, .. } = arguments;
+    let request = TicketRequest { uses, lasting, role, ask, device: false };
     // A running node knows best where it can be reached.
     let ticket = match ask_running(&store, &request)? {
         Some(ticket) => ticket,
@@ -195,6 +198,7 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
             "expires": ticket.invite().expires.as_secs(),
             "uses": ticket.invite().uses,
             "role": ticket.invite().role.map(|role| role.to_string()),
+            "ask": ticket.invite().asks,
         }));
     } else {
         say(&ticket.to_string());
@@ -217,7 +221,7 @@ pub(crate) fn ask_running(
         Err(ControlError::NotRunning) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let TicketRequest { uses, lasting, role, device } = request;
+    let TicketRequest { uses, lasting, role, device, ask } = request;
     let expires = lasting.map(|lasting| lasting.as_secs());
     let answer = client.request(json!({
         "command": "invite",
@@ -225,6 +229,7 @@ pub(crate) fn ask_running(
         "expires_secs": expires,
         "role": role,
         "device": device,
+        "ask": ask,
     }))?;
     let ticket = answer["ticket"].as_str().unwrap_or_default();
     Ok(Some(ticket.parse()?))

@@ -15,6 +15,7 @@ use std::{
 use anyhow::Context;
 use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
+    admission::WaitingState,
     control::Service,
     device::{InputSpec, OutputSpec},
     duration,
@@ -491,6 +492,19 @@ fn describe(event: &Event) -> Option<String> {
             format!("no longer: {}", sanction.describe())
         }
         Event::Moved { name, from: None, to, .. } => format!("{name} has moved you to {to}"),
+        Event::Waiting { newcomer, state } => {
+            let name = &newcomer.name;
+            match state {
+                WaitingState::Waiting => format!(
+                    "{name} waits to be let in, with the words {}: `hark ctl admit {name}` or \
+                     `hark ctl refuse {name}`",
+                    newcomer.words.join(" ")
+                ),
+                WaitingState::Admitted => format!("{name} is let in"),
+                WaitingState::Refused => format!("{name} was turned away"),
+                WaitingState::Gone => format!("{name} does not wait any more"),
+            }
+        }
         Event::Notice { text } => text.clone(),
         Event::Stopped { reason } => format!("stopped ({reason})"),
         _ => return None,

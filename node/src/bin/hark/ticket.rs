@@ -119,6 +119,7 @@ fn as_json(ticket: &Ticket, now: UnixTime) -> serde_json::Value {
         "uses": invite.uses,
         "role": invite.role.map(|role| role.to_string()),
         "number": invite.number(),
+        "ask": invite.asks,
         "member": invite.member.map(|member| member.to_string()),
         "doors": places(&ticket.doors),
         "relays": places(&ticket.relays),
@@ -149,6 +150,9 @@ fn describe(ticket: &Ticket, now: UnixTime) -> Vec<String> {
         format!("  good    {until}"),
         format!("  for     {whom}{uses}"),
     ];
+    if invite.asks {
+        lines.push("  asks    whoever comes waits until somebody there lets them in".to_owned());
+    }
     lines.extend(invite.role.map(|role| format!("  role    #{}, given on joining", role.short())));
     let place = |what: &str, place: &Door| {
         let mut addresses: Vec<_> = place.addresses.iter().map(ToString::to_string).collect();

@@ -91,6 +91,7 @@ fn snapshot() -> Snapshot {
         router: None,
         checked: Vec::new(),
         sanctions: Vec::new(),
+        waiting: Vec::new(),
         trouble: None,
     }
 }
