@@ -97,6 +97,13 @@ fn who(view: &View<'_>, change: &Change, denial: Denial) -> String {
 
 /// Whether a member has the rights and the rank for a change.
 fn is_able(view: &View<'_>, change: &Change, denial: Denial, member: MemberId) -> bool {
+    // One's own tickets need nothing.
+    if let Change::RevokeTicket(RevokedTicket { issuer, .. }) | Change::RevokeTickets(Some(issuer)) =
+        change
+        && *issuer == member
+    {
+        return true;
+    }
     let Some((right, at)) = right(change) else { return false };
     let may = |right, at| view.charter().allows(member, right, at);
     let named = match denial {

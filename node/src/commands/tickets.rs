@@ -41,7 +41,8 @@ pub(super) fn execute(
 
 /// What is known of tickets here.
 fn list(host: &dyn Host) -> Result<Answer, CommandError> {
-    let (view, tickets) = (View::new(host), host.tickets()?);
+    let (view, mut tickets) = (View::new(host), host.tickets()?);
+    tickets.sort_by_key(|ticket| (ticket.invite.expires, ticket.invite.invite_key));
     let mut lines = Vec::new();
     let mut json = Vec::new();
     for KnownTicket { invite, devices } in &tickets {
@@ -95,7 +96,7 @@ fn line(
     let mut line = format!("  {}  {from}, {whom}", invite.number());
     line.extend(invite.role.map(|role| format!(", role {}", view.role(role))));
     if invite.asks {
-        line += ", who come are let in by hand";
+        line += ", newcomers are let in by hand";
     }
     line += &format!(", until {}", utc(invite.expires));
     if revoked {
