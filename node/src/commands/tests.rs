@@ -206,7 +206,9 @@ impl World {
         let recovery = RecoverySecret::generate(&random).key().id();
         let charter = Charter::found("Meridian Watch", "Bridge", &key, Some(recovery), &random);
         let (sealed, names) = (BTreeMap::new(), BTreeMap::new());
-        let shared = Arc::new(Mutex::new(Shared { charter, now: NOW, sealed, names }));
+        let tickets = Vec::new();
+        let shared = Shared { charter, now: NOW, sealed, names, tickets };
+        let shared = Arc::new(Mutex::new(shared));
         let founder = DeviceKey::from_secret(&key.secret());
         let mut world = Self { shared, founder, seed: 100 };
         let ann = world.person("Ann", key);
