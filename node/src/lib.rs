@@ -8,6 +8,8 @@
 
 pub mod admission;
 pub mod clock;
+#[cfg(feature = "program")]
+pub mod command_line;
 pub mod commands;
 pub mod control;
 #[cfg(feature = "device")]

@@ -7,7 +7,6 @@ mod demo;
 mod device;
 mod doctor;
 mod leaving;
-mod manual;
 mod membership;
 mod person;
 mod recover;
@@ -20,7 +19,8 @@ mod verify;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use hark_node::command_line::{CompletionsArguments, ErrorCode, ManArguments, Program};
 
 /// Voice for groups that play together, with no server required.
 #[derive(Parser)]
@@ -68,9 +68,9 @@ enum Command {
     /// Check sound devices, network, clock and home, and say what to do about each
     Doctor(doctor::DoctorArguments),
     /// Print what has a shell complete commands of hark
-    Completions(manual::CompletionsArguments),
+    Completions(CompletionsArguments),
     /// Print the manual page, or write those of all commands
-    Man(manual::ManArguments),
+    Man(ManArguments),
 }
 
 /// Where the state of this device is.
@@ -82,13 +82,15 @@ struct HomeArguments {
 }
 
 fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| {
+    let program = Program::new("hark");
+    std::panic::set_hook(Box::new(move |panic| {
         screen::restore();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        person::complain(&format!("internal error at {place}: please report it"));
+        let error = format!("internal error at {place}: please report it");
+        program.complain(ErrorCode::Internal, &error);
     }));
     start_log();
-    let outcome = match Arguments::parse().command {
+    let outcome = match program.parse::<Arguments>().command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Id(arguments) => membership::id(arguments),
         Command::New(arguments) => membership::new(arguments),
@@ -106,16 +108,13 @@ fn main() -> ExitCode {
         Command::Charter(arguments) => charter::run(*arguments),
         Command::Relay(arguments) => relay::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
-        Command::Completions(arguments) => manual::completions(&arguments, Arguments::command()),
-        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            person::complain(&format!("{error:#}"));
-            ExitCode::FAILURE
+        Command::Completions(arguments) => {
+            arguments.print::<Arguments>();
+            Ok(())
         }
-    }
+        Command::Man(arguments) => arguments.print::<Arguments>(),
+    };
+    outcome.map_or_else(|error| program.fail(&error), |()| ExitCode::SUCCESS)
 }
 
 /// Logs to standard error what `HARK_LOG` asks for; by default, what was lost.
@@ -130,7 +129,15 @@ fn start_log() {
 }
 
 #[cfg(test)]
+#[path = "../../../../tests/src/command_lines.rs"]
+mod command_lines;
+
+#[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -199,5 +206,13 @@ mod tests {
             help += &inner.render_long_help().to_string();
         }
         assert!(!help.contains("--proximity"));
+    }
+
+    /// Pages showed commands and flags that are not there.
+    #[test]
+    fn every_command_line_on_a_page_is_one_that_hark_takes() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let untrue = crate::command_lines::untrue(&Arguments::command(), root, 120);
+        assert!(untrue.is_empty(), "{}", untrue.join("\n"));
     }
 }

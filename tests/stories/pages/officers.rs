@@ -1,0 +1,77 @@
+//! The page for officers.
+
+use hark_tests::Member;
+
+use super::{block::Block, stage::Stage};
+
+/// The organisation of the page, with Sable, who has founded it and talks, and members who do not.
+fn watch(members: &[&str]) -> (Stage, Member) {
+    let stage = Stage::default();
+    stage.scene.found("Sable", "Meridian Watch");
+    let sable = stage.scene.talk("Sable").start();
+    stage.plays("Sable", "hark charter apply examples/organisation/meridian-watch.toml");
+    for name in members {
+        stage.joins(name, &sable.ticket());
+    }
+    (stage, sable)
+}
+
+pub(super) fn evening(blocks: [Block; 7]) {
+    let (stage, sable) = watch(&["Heron", "Wren", "Magpie"]);
+    for block in &blocks {
+        for line in block.commands() {
+            let said = stage.plays("Sable", &line);
+            if line.contains("why Heron") {
+                assert!(said.starts_with("Heron may not speak in Lounge: muted"), "{said}");
+            }
+            if line.starts_with("hark invite") {
+                stage.scene.run("Osprey", &["join", said.trim(), "--name", "Osprey"]).success();
+            }
+        }
+    }
+    assert!(!sable.ctl(&["status"]).contains("Patrol"), "the plan has ended");
+}
+
+pub(super) fn trouble([lost, rogue, alone]: [Block; 3]) {
+    let (stage, sable) = watch(&["Heron", "Osprey"]);
+    stage.plays("Sable", "hark charter grant officer Osprey");
+    let ticket = stage.answer("Sable", &["device", "invite"]);
+    let ticket = ticket["ticket"].as_str().expect("a ticket").to_owned();
+    stage.scene.run("stolen", &["join", &ticket]).success();
+    let device = |who: &str| {
+        let id = stage.answer(who, &["id"]);
+        id["organisations"][0]["device"].as_str().expect("an id").to_owned()
+    };
+    stage.stands_for("DEVICE", &device("stolen"));
+    stage.plays_all("Sable", &lost);
+    let said = stage.plays_all("Sable", &rogue);
+    assert!(said.contains("ban") && said.contains("Osprey"), "{said}");
+
+    // Pardoned: the next part wants an officer.
+    stage.plays("Sable", "hark charter unban Osprey");
+    stage.joins("Osprey", &sable.ticket());
+    let osprey = stage.scene.talk("Osprey").start();
+    sable.is_among(&[&osprey]);
+    stage.stands_for("DEVICE", &device("Osprey"));
+    let words = stage.answer("Sable", &["recovery"]);
+    let words = format!("{}\n", words["recovery"].as_str().expect("24 words"));
+    for line in alone.commands() {
+        match line.split_once(" #").map(|(_, remark)| remark.trim()) {
+            Some(remark) if remark.contains("24 words") => {
+                stage.plays_at_a_terminal("Sable", &line, &words);
+            }
+            Some("Osprey") => drop(stage.plays("Osprey", &line)),
+            _ => drop(stage.plays("Sable", &line)),
+        }
+    }
+    let policies = stage.answer("Sable", &["charter", "show"]);
+    assert!(policies.to_string().contains("48"), "{policies:#}");
+}
+
+pub(super) fn why([shown]: [Block; 1]) {
+    let (stage, _sable) = watch(&["Heron"]);
+    stage.plays("Sable", "hark charter mute Heron --for 10m");
+    let (line, rest) = shown.text.split_once('\n').expect("lines");
+    let said = stage.plays("Sable", line.strip_prefix("$ ").expect("what is typed"));
+    shown.is_what_was_said(rest, &said);
+}
