@@ -89,7 +89,7 @@ fn errors_were_for_people_alone() {
                 "--config",
                 "relay.toml",
                 "--home",
-                &home,
+                "hub",
                 "--admin",
                 &admin,
                 "--listen",

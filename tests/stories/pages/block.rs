@@ -32,7 +32,7 @@ impl Block {
             shown.len() == said.len()
                 && shown.iter().zip(&said).all(|(one, other)| alike(one, other))
         };
-        let (shown, said) = (shown.trim_end(), said.trim_end());
+        let (shown, said) = (shown.trim_matches('\n'), said.trim_matches('\n'));
         let same = shown.lines().count() == said.lines().count()
             && shown.lines().zip(said.lines()).all(like);
         assert!(same, "line {}: the page shows\n{shown}\nand what was said is\n{said}", self.line);

@@ -1,6 +1,6 @@
 //! The page for officers.
 
-use hark_tests::Member;
+use hark_tests::{Event, Member};
 
 use super::{block::Block, stage::Stage};
 
@@ -51,7 +51,8 @@ pub(super) fn trouble([lost, rogue, alone]: [Block; 3]) {
     stage.plays("Sable", "hark charter unban Osprey");
     stage.joins("Osprey", &sable.ticket());
     let osprey = stage.scene.talk("Osprey").start();
-    sable.is_among(&[&osprey]);
+    let is_osprey = |event: &Event| event.is("peer_up") && event.is_about(&osprey.device());
+    sable.wait_after(0, "Osprey", is_osprey);
     stage.stands_for("DEVICE", &device("Osprey"));
     let words = stage.answer("Sable", &["recovery"]);
     let words = format!("{}\n", words["recovery"].as_str().expect("24 words"));

@@ -51,8 +51,8 @@ pub(super) fn organisation([commands]: [Block; 1]) {
         }
         let said = stage.plays("Sable", &line);
         if line.starts_with("hark new") {
-            let longest = said.lines().map(|line| line.split_whitespace().count()).max();
-            assert!(longest >= Some(24) && said.contains("hark1"), "{said}");
+            let words = said.lines().filter(|line| line.starts_with("  "));
+            assert_eq!(words.flat_map(str::split_whitespace).count(), 24, "{said}");
         }
         if line.contains("why") {
             assert!(said.starts_with("Heron may"), "{said}");
@@ -69,7 +69,8 @@ pub(super) fn machines([invite, recover]: [Block; 2]) {
     let stage = Stage::default();
     let kestrel = stage.scene.talk("Kestrel").start();
     let said = stage.plays_all("Kestrel", &invite);
-    let ticket = said.lines().find(|line| line.starts_with("hark1")).expect("a ticket");
+    let ticket = said.split_whitespace().find(|it| it.starts_with("hark1"));
+    let ticket = ticket.unwrap_or_else(|| panic!("no ticket: {said}"));
     stage.scene.run("second", &["join", ticket]).success();
     let listed = stage.plays("Kestrel", "hark charter device list");
     let second = device(&stage, "second");
@@ -96,7 +97,7 @@ pub(super) fn nets([commands]: [Block; 1]) {
     let [talk, steer @ ..] = &commands.commands()[..] else { panic!("{commands:?}") };
     let sable = stage.talk("Sable", talk).start();
     let heron = stage.scene.talk("Heron").ticket(&sable.ticket()).start();
-    sable.is_among(&[&heron]);
+    sable.wait_after(0, "Heron", |event| event.is("peer_up"));
     for line in steer {
         if line.contains("down 2") {
             // Whose layout has a second key.
