@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn every_command_line_on_a_page_is_one_that_hark_relay_takes() {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        let untrue = crate::command_lines::untrue(&Arguments::command(), root, 1);
+        let untrue = command_lines::untrue(&Arguments::command(), root, 1);
         assert!(untrue.is_empty(), "{}", untrue.join("\n"));
     }
 }

@@ -49,8 +49,7 @@ pub(super) fn trouble([lost, rogue, alone]: [Block; 3]) {
 
     // Pardoned: the next part wants an officer.
     stage.plays("Sable", "hark charter unban Osprey");
-    stage.joins("Osprey", &sable.ticket());
-    let osprey = stage.scene.talk("Osprey").start();
+    let osprey = stage.scene.talk("Osprey").ticket(&sable.ticket()).start();
     let is_osprey = |event: &Event| event.is("peer_up") && event.is_about(&osprey.device());
     sable.wait_after(0, "Osprey", is_osprey);
     stage.stands_for("DEVICE", &device("Osprey"));

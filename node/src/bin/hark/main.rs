@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn every_command_line_on_a_page_is_one_that_hark_takes() {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        let untrue = crate::command_lines::untrue(&Arguments::command(), root, 120);
+        let untrue = command_lines::untrue(&Arguments::command(), root, 120);
         assert!(untrue.is_empty(), "{}", untrue.join("\n"));
     }
 }
