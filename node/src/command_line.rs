@@ -95,8 +95,7 @@ impl Program {
     pub fn complain(self, code: ErrorCode, error: &str) {
         let error = error.replace('\n', " ");
         if self.json {
-            let near = error.split_once("did you mean ").and_then(|(_, near)| near.split_once('?'));
-            print_error(&object(code, &error, near.map(|(near, _)| near.to_owned())).to_string());
+            print_error(&object(code, &error, None).to_string());
         } else {
             print_error(&format!("{}: {error}", self.name));
         }
@@ -108,8 +107,11 @@ fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.take_while(|it| it != "--").any(|it| it == "--json")
 }
 
-/// An error as docs/api.md shows it. `near` is what could be meant, if something is.
+/// An error as docs/api.md shows it. `near` is what could be meant, if something is and the line does
+/// not say so.
 fn object(code: ErrorCode, error: &str, near: Option<String>) -> Value {
+    let said = error.split_once("did you mean ").and_then(|(_, near)| near.split_once('?'));
+    let near = near.or(said.map(|(near, _)| near.to_owned()));
     let mut object = Map::new();
     object.insert("ok".to_owned(), false.into());
     object.insert("error".to_owned(), error.into());

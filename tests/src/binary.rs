@@ -137,7 +137,8 @@ fn path(package: &str, program: &str, sources: &[&str]) -> PathBuf {
     path
 }
 
-/// When a source of a program was last changed.
+/// When a source of a program was last changed: of its own crate, the last of them, and of the
+/// libraries of the others.
 fn newest_source(crates: &[&str]) -> SystemTime {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it lies in a workspace");
     let mut newest = SystemTime::UNIX_EPOCH;
@@ -145,6 +146,7 @@ fn newest_source(crates: &[&str]) -> SystemTime {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             match entry.metadata() {
+                Ok(_) if of_another_program(&entry.path(), crates) => {}
                 Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
                 Ok(metadata) => newest = newest.max(metadata.modified().unwrap_or(newest)),
                 Err(_) => {}
@@ -152,6 +154,12 @@ fn newest_source(crates: &[&str]) -> SystemTime {
         }
     }
     newest
+}
+
+/// Whether a file or folder belongs to the program of another crate than the last.
+fn of_another_program(path: &Path, crates: &[&str]) -> bool {
+    let own = crates.last().is_some_and(|own| path.iter().any(|part| part == *own));
+    !own && (path.ends_with("src/bin") || path.ends_with("src/main.rs"))
 }
 
 /// Whether this process may do what only root may.
