@@ -4,20 +4,21 @@ use hark_tests::{Event, Member};
 
 use super::{block::Block, stage::Stage};
 
-/// The organisation of the page, with Sable, who has founded it and talks, and members who do not.
-fn watch(members: &[&str]) -> (Stage, Member) {
+/// The organisation of the page, with Sable, who has founded it and talks, members who do not, and the founder's 24 words.
+fn watch(members: &[&str]) -> (Stage, Member, String) {
     let stage = Stage::default();
-    stage.scene.found("Sable", "Meridian Watch");
+    let founded = stage.answer("Sable", &["new", "Meridian Watch"]);
+    let words = format!("{}\n", founded["recovery"].as_str().expect("24 words"));
     let sable = stage.scene.talk("Sable").start();
     stage.plays("Sable", "hark charter apply examples/organisation/meridian-watch.toml");
     for name in members {
         stage.joins(name, &sable.ticket());
     }
-    (stage, sable)
+    (stage, sable, words)
 }
 
 pub(super) fn evening(blocks: [Block; 7]) {
-    let (stage, sable) = watch(&["Heron", "Wren", "Magpie"]);
+    let (stage, sable, _) = watch(&["Heron", "Wren", "Magpie"]);
     for block in &blocks {
         for line in block.commands() {
             let said = stage.plays("Sable", &line);
@@ -33,7 +34,7 @@ pub(super) fn evening(blocks: [Block; 7]) {
 }
 
 pub(super) fn trouble([lost, rogue, alone]: [Block; 3]) {
-    let (stage, sable) = watch(&["Heron", "Osprey"]);
+    let (stage, sable, words) = watch(&["Heron", "Osprey"]);
     stage.plays("Sable", "hark charter grant officer Osprey");
     let ticket = stage.answer("Sable", &["device", "invite"]);
     let ticket = ticket["ticket"].as_str().expect("a ticket").to_owned();
@@ -47,14 +48,14 @@ pub(super) fn trouble([lost, rogue, alone]: [Block; 3]) {
     let said = stage.plays_all("Sable", &rogue);
     assert!(said.contains("ban") && said.contains("Osprey"), "{said}");
 
-    // Pardoned: the next part wants an officer.
+    // Osprey hears of it, and is pardoned: the next part wants an officer.
+    let told = stage.scene.talk("Osprey").outcome();
+    assert!(told.complaint().contains("banned you everywhere"), "{told:?}");
     stage.plays("Sable", "hark charter unban Osprey");
     let osprey = stage.scene.talk("Osprey").ticket(&sable.ticket()).start();
     let is_osprey = |event: &Event| event.is("peer_up") && event.is_about(&osprey.device());
     sable.wait_after(0, "Osprey", is_osprey);
     stage.stands_for("DEVICE", &device("Osprey"));
-    let words = stage.answer("Sable", &["recovery"]);
-    let words = format!("{}\n", words["recovery"].as_str().expect("24 words"));
     for line in alone.commands() {
         match line.split_once(" #").map(|(_, remark)| remark.trim()) {
             Some(remark) if remark.contains("24 words") => {
@@ -69,7 +70,7 @@ pub(super) fn trouble([lost, rogue, alone]: [Block; 3]) {
 }
 
 pub(super) fn why([shown]: [Block; 1]) {
-    let (stage, _sable) = watch(&["Heron"]);
+    let (stage, _sable, _) = watch(&["Heron"]);
     stage.plays("Sable", "hark charter mute Heron --for 10m");
     let (line, rest) = shown.text.split_once('\n').expect("lines");
     let said = stage.plays("Sable", line.strip_prefix("$ ").expect("what is typed"));
