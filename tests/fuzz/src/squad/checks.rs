@@ -120,6 +120,11 @@ impl Run {
                 assert_eq!(address.port(), 7, "where it is seen");
             }
             Message::Candidates(_) => {}
+            // [PROTO-5.12]
+            Message::Availability(said) => {
+                let said = said.verify().expect("signed by us");
+                assert_eq!(said.device, WORLD.bob.key.id());
+            }
             // [PROTO-5.9]
             Message::Check(check) => {
                 assert!(self.awaited.is_none_or(|nonce| nonce == check.nonce), "nobody waits");
@@ -263,7 +268,8 @@ impl Run {
             }
             Event::AwaitCheck(nonce) => self.awaited = nonce,
             Event::Checked => assert!(self.squad.checked().count() <= 4),
-            Event::NetsChanged
+            Event::AvailabilityChanged { .. }
+            | Event::NetsChanged
             | Event::CharterChanged
             | Event::NamesChanged
             | Event::RecordsChanged => {}
