@@ -162,6 +162,7 @@ impl Runner {
                 if self.ready_at.is_none() {
                     self.config.publisher.publish(self.view.charter_changed());
                 }
+                self.compare_standings();
                 None
             }
             squad::Event::Moved { by, from, to } => {

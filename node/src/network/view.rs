@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
 use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
-    Target,
+    Availability, Target,
     charter::{
         Charter,
         content::{Capabilities, Place},
@@ -34,8 +34,8 @@ pub(super) struct View {
     version: u32,
     heads: Vec<String>,
     other_members: usize,
-    muted: bool,
-    deafened: bool,
+    /// What others are told of this person.
+    availability: Availability,
     troubles: BTreeMap<Direction, String>,
     /// Why what the person chooses is not kept.
     pub(super) forgetful: Option<String>,
@@ -128,8 +128,7 @@ impl View {
             organisation: None,
             version: 1,
             heads: Vec::new(),
-            muted: false,
-            deafened: false,
+            availability: Availability::default(),
             troubles: BTreeMap::new(),
             forgetful: None,
             roster: vec![DeviceText(device)],
@@ -208,16 +207,25 @@ impl View {
         ]
     }
 
+    /// What others are to be told of this person.
+    pub(super) fn availability(&self) -> Availability {
+        self.availability
+    }
+
     /// What the voice thread is to do about it.
     pub(super) fn handle_command(&mut self, command: Command) -> Option<VoiceCommand> {
         Some(match command {
             Command::Mute { on } => {
-                self.muted = on;
+                self.availability.muted = on;
                 VoiceCommand::Mute(on)
             }
             Command::Deafen { on } => {
-                self.deafened = on;
+                self.availability.deafened = on;
                 VoiceCommand::Deafen(on)
+            }
+            Command::Away { on } => {
+                self.availability.away = on;
+                return None;
             }
             Command::Transmit { .. }
             | Command::Volume { .. }
@@ -347,6 +355,12 @@ impl View {
                 };
                 self.set_down(device, reason)
             }
+            squad::Event::AvailabilityChanged { device } => {
+                let Availability { muted, deafened, away } = squad.availability_of(device);
+                let name = self.name_of(device);
+                let device = DeviceText(device);
+                Some(Event::Presence { device, name, muted, deafened, away })
+            }
             squad::Event::PeerRenamed { device, name } => {
                 self.peer(device).name = name;
                 self.label(squad);
@@ -380,6 +394,8 @@ impl View {
                 peer.away_since = (!peer.up).then(|| peer.away_since.unwrap_or(now));
                 let away = peer.away_since.map(|since| now.saturating_duration_since(since));
                 let listening = squad.listening_of(*device);
+                let Availability { muted, deafened, away: is_away } =
+                    squad.availability_of(*device);
                 PeerView {
                     name: self.labels.of_device(*device).unwrap_or(&peer.name).to_owned(),
                     member: peer.member.map(|member| member.to_string()).unwrap_or_default(),
@@ -387,6 +403,10 @@ impl View {
                     silenced: peer
                         .member
                         .is_some_and(|it| people::is_silenced(squad, it, listening)),
+                    muted,
+                    deafened,
+                    away: is_away,
+                    whispers: peer.talking_on.iter().any(|net| net == WHISPER),
                     verification: self.verified.of(*device, peer.member),
                     away_secs: away.map(|away| away.as_secs()),
                     former: people::is_former(squad, *device, peer.member),
@@ -437,8 +457,9 @@ impl View {
             talk_to: talking_to.as_ref().map_or_else(Vec::new, |it| self.target_names(squad, it)),
             keys: radio.keys(squad),
             transmit: radio.transmit(),
-            muted: self.muted,
-            deafened: self.deafened,
+            muted: self.availability.muted,
+            deafened: self.availability.deafened,
+            away: self.availability.away,
             transmitting: voice.own.transmitting,
             level_dbfs: voice.own.level_dbfs,
             copies: voice.own.copies,
@@ -681,6 +702,7 @@ impl View {
         let event = Event::SelfChanged {
             muted: snapshot.muted,
             deafened: snapshot.deafened,
+            away: snapshot.away,
             transmitting: snapshot.transmitting,
             transmit: snapshot.transmit,
             front: snapshot.front,
@@ -702,6 +724,16 @@ impl View {
         let known = self.peers.iter();
         let known = known.filter_map(|(device, it)| Some((*device, it.member?, it.name.clone())));
         self.labels = Labels::of(squad, known.chain(own));
+    }
+
+    /// What a member is called, as far as that is known.
+    pub(super) fn name_of_member(&self, squad: &Squad, member: MemberId) -> Option<String> {
+        let devices = squad.charter().devices_held(member).into_iter();
+        let mut labels = devices.filter_map(|device| self.labels.of_device(device));
+        let known = || self.peers.values().find(|peer| peer.member == Some(member));
+        let own = || (squad.member() == Some(member)).then(|| self.name.clone());
+        let label = labels.next().map(str::to_owned);
+        label.or_else(own).or_else(|| known().map(|peer| peer.name.clone()))
     }
 
     fn name_of(&self, device: DeviceId) -> String {
