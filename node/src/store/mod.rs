@@ -398,7 +398,7 @@ impl Home {
 const VERSION: &str = "hark home 2";
 
 /// What an organisation's folder may hold.
-const FILES: [&str; 13] = [
+const FILES: [&str; 15] = [
     "charter",
     "device.key",
     "recovery.key",
@@ -412,6 +412,8 @@ const FILES: [&str; 13] = [
     "generations",
     "uses",
     "control.json",
+    crate::logbook::FILE,
+    crate::logbook::OFF,
 ];
 
 /// Of a home from before there were charters.

@@ -1,7 +1,7 @@
 //! `hark talk`: a node in the foreground.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     path::PathBuf,
@@ -18,7 +18,8 @@ use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
     duration,
-    event::{DeviceText, Event, StampedEvent},
+    event::{Event, StampedEvent},
+    logbook::Logbook,
     network::{Flags, TellJoining},
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
@@ -37,6 +38,7 @@ use crate::{
     },
     screen::{Screen, Wish},
     stop::StopSignal,
+    summary::Summary,
 };
 
 #[derive(clap::Args)]
@@ -95,6 +97,9 @@ pub(crate) struct TalkArguments {
     /// Stop by itself (30s, 2m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     lasting: Option<Duration>,
+    /// Keep nothing of this run in the log (`hark log`)
+    #[arg(long)]
+    no_log: bool,
     /// Write events as JSON lines; - is standard output
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -161,7 +166,9 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         tell,
         services: BTreeMap::new(),
         names: BTreeMap::new(),
-        met: BTreeMap::new(),
+        summary: Summary::default(),
+        keeps_log: !arguments.no_log,
+        logbooks: BTreeMap::new(),
         home,
         founds,
         keeps_words,
@@ -188,32 +195,9 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         session.handle(&event, None)?;
     }
     if on_screen {
-        let met: BTreeSet<_> = session.met.into_values().collect();
-        say(&summary(begun.elapsed(), &met.into_iter().collect::<Vec<_>>()));
+        say(&session.summary.describe(begun.elapsed()));
     }
     ended
-}
-
-/// What stays in the terminal when the screen has gone: how long the person was here, and with whom.
-fn summary(lasting: Duration, met: &[String]) -> String {
-    let seconds = lasting.as_secs();
-    let lasting = match (seconds / 3_600, seconds / 60 % 60) {
-        (0, 0) => format!("{seconds} s"),
-        (0, minutes) => format!("{minutes} min"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
-    };
-    let with = match met {
-        [] => "nobody else was here".to_owned(),
-        [names @ .., last] if names.len() < NAMES_IN_SUMMARY => match names {
-            [] => format!("with {last}"),
-            names => format!("with {} and {last}", names.join(", ")),
-        },
-        names => {
-            let (named, others) = names.split_at(NAMES_IN_SUMMARY);
-            format!("with {} and {} more", named.join(", "), others.len())
-        }
-    };
-    format!("You have left after {lasting}: {with}.")
 }
 
 fn profile_name(text: &str) -> Result<String, ProfileError> {
@@ -239,8 +223,10 @@ struct Session {
     services: BTreeMap<String, Service>,
     /// What each organisation is called, where the node is in several.
     names: BTreeMap<String, String>,
-    /// Names of those who have been here, by their devices.
-    met: BTreeMap<DeviceText, String>,
+    summary: Summary,
+    keeps_log: bool,
+    /// The log of each organisation; `None` if it cannot be kept.
+    logbooks: BTreeMap<String, Option<Logbook>>,
     home: Home,
     /// Whether its organisation begins with this run, and needs a first ticket.
     founds: bool,
@@ -341,11 +327,8 @@ impl Session {
             _ => None,
         };
         let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error:#}"));
-        if let Event::PeerUp { device, name, .. } = &event.event
-            && self.met.len() < MET_MAX
-        {
-            self.met.insert(*device, name.clone());
-        }
+        self.summary.note(event);
+        self.log(event);
         if let Some(journal) = &mut self.journal {
             journal.write(event)?;
         }
@@ -365,6 +348,22 @@ impl Session {
         }
         trouble.iter().for_each(|trouble| complain(trouble));
         Ok(None)
+    }
+
+    /// Has an event in the log of its organisation, if one is kept.
+    fn log(&mut self, event: &StampedEvent) {
+        let Some(org) = event.org.as_ref().filter(|_| self.keeps_log) else { return };
+        if !self.logbooks.contains_key(org) {
+            // A newcomer has no folder before it was let in.
+            let store = org.parse().ok().and_then(|id| self.home.find(id).ok().flatten());
+            let Some(store) = store else { return };
+            let opened = Logbook::open(store.folder());
+            let opened = opened.map_err(|error| tracing::error!(%error, "no log is kept"));
+            self.logbooks.insert(org.clone(), opened.ok());
+        }
+        if let Some(Some(logbook)) = self.logbooks.get_mut(org) {
+            logbook.note(event);
+        }
     }
 
     /// What a person is told once others can join. Whoever has just founded is given a ticket.
@@ -515,12 +514,6 @@ const HOW_TO_INVITE: &str = "Others join by a ticket: `hark invite` prints one."
 const IN_THE_BACKGROUND: &str = "This runs in the background, without a screen. `hark ctl status` \
                                  shows who is here, `hark ctl quit` ends it.";
 
-/// Names in the line that stays when the screen has gone.
-const NAMES_IN_SUMMARY: usize = 5;
-
-/// Devices of whom the summary knows. Beyond them it counts no more.
-const MET_MAX: usize = 10_000;
-
 /// Words are shown on demand alone: whoever reads them can act for the member.
 const HOW_TO_RECOVER: &str = "Should this device be lost, 24 words bring you back: `hark recovery` shows them, to be written down.";
 
@@ -564,23 +557,6 @@ mod tests {
         let stopped = Event::Stopped { reason: "signal".to_owned() };
         assert_eq!(describe(&stopped).as_deref(), Some("stopped (signal)"));
         assert_eq!(describe(&Event::Stats { peers: Vec::new(), cpu_percent: 1.0 }), None);
-    }
-
-    #[test]
-    fn q_left_no_line_in_the_terminal() {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        let names = |count| {
-            ["Heron", "Magpie", "Osprey", "Sable", "Wren", "Yeti", "Zulu"][..count]
-                .iter()
-                .map(|name| (*name).to_owned())
-                .collect::<Vec<_>>()
-        };
-        let told = summary(Duration::from_secs(9), &[]);
-        assert_eq!(told, "You have left after 9 s: nobody else was here.");
-        let told = summary(minutes(12), &names(2));
-        assert_eq!(told, "You have left after 12 min: with Heron and Magpie.");
-        let told = summary(minutes(125), &names(7));
-        assert!(told.contains("2 h 5 min") && told.ends_with("Wren and 2 more."), "{told}");
     }
 
     #[test]
