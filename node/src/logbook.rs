@@ -128,31 +128,43 @@ impl Entry {
 
     /// Whether it is of somebody whose name contains this, capitals or not.
     pub fn is_of(&self, text: &str) -> bool {
-        let contains = |name: &String| name.to_lowercase().contains(&text.to_lowercase());
+        let text = text.to_lowercase();
+        self.names().iter().any(|name| name.to_lowercase().contains(&text))
+    }
+
+    /// The names of those of whom it is.
+    pub fn names(&self) -> Vec<&str> {
         match &self.what {
             What::Came { name, .. }
             | What::Went { name, .. }
             | What::Talked { name, .. }
-            | What::Moved { name, .. } => contains(name),
-            What::Standing { standing } => {
-                contains(&standing.name) || standing.by.as_ref().is_some_and(contains)
-            }
-            What::Started | What::Lost { .. } | What::Stopped { .. } => false,
+            | What::Moved { name, .. } => vec![name],
+            What::Standing { standing } => [Some(&standing.name), standing.by.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(|it| &**it)
+                .collect(),
+            What::Started | What::Lost { .. } | What::Stopped { .. } => Vec::new(),
+        }
+    }
+
+    /// The paths of the channels of which it is.
+    pub fn nets(&self) -> Vec<&str> {
+        match &self.what {
+            What::Talked { nets, .. } => nets.iter().map(|it| &**it).collect(),
+            What::Standing { standing } => standing.channel.iter().map(|it| &**it).collect(),
+            What::Moved { from, to, .. } => from.iter().chain([to]).map(|it| &**it).collect(),
+            _ => Vec::new(),
         }
     }
 
     /// Whether it is of this channel, by its path or the last part of it, capitals or not.
     pub fn is_on(&self, net: &str) -> bool {
-        let is = |path: &String| {
-            let (path, net) = (path.to_lowercase(), net.to_lowercase());
+        let net = net.to_lowercase();
+        self.nets().iter().any(|path| {
+            let path = path.to_lowercase();
             path == net || path.rsplit('/').next() == Some(&net)
-        };
-        match &self.what {
-            What::Talked { nets, .. } => nets.iter().any(is),
-            What::Standing { standing } => standing.channel.as_ref().is_some_and(is),
-            What::Moved { from, to, .. } => from.iter().chain([to]).any(is),
-            _ => false,
-        }
+        })
     }
 }
 

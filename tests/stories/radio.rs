@@ -190,7 +190,12 @@ fn what_had_happened_was_kept_nowhere() {
     assert!(talked["ms"].as_u64().is_some_and(|ms| (100..60_000).contains(&ms)), "{talked}");
     let net = talked["nets"][0].as_str().expect("a net");
     assert!(log(&["--net", net]).contains("Wren talked on"));
-    assert_eq!(log(&["--net", "Nowhere"]), "nothing of that is in the log");
+    for (flag, words) in
+        [("--net", "no net in the log is called"), ("--of", "there are Kestrel, Wren")]
+    {
+        let refused = scene.run("Kestrel", &["log", flag, "Nowhere"]);
+        assert!(refused.complaint().contains(words), "{}", refused.complaint());
+    }
     let file = folder(&scene).join("log.jsonl");
     let mode = fs::metadata(&file).expect("there").permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);

@@ -1,10 +1,14 @@
 //! `hark log`: who came, went, talked and was given what.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use hark_node::{clock::Clock, duration, logbook};
+use hark_node::{
+    clock::Clock,
+    duration,
+    logbook::{self, Entry},
+};
 use serde_json::json;
 
 use crate::{
@@ -84,6 +88,22 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
         Clock.unix_micros().saturating_sub(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     });
     let mut entries = logbook::read(folder).context("the log cannot be read")?;
+    if let Some(name) = &arguments.of
+        && !entries.iter().any(|entry| entry.is_of(name))
+    {
+        bail!(
+            "nobody in the log is called {name:?}: {}",
+            known(entries.iter().flat_map(Entry::names))
+        );
+    }
+    if let Some(net) = &arguments.net
+        && !entries.iter().any(|entry| entry.is_on(net))
+    {
+        bail!(
+            "no net in the log is called {net:?}: {}",
+            known(entries.iter().flat_map(Entry::nets))
+        );
+    }
     entries.retain(|entry| {
         entry.at_us >= since
             && arguments.of.as_ref().is_none_or(|name| entry.is_of(name))
@@ -93,12 +113,27 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
         say_json(&json!(entries));
         return Ok(());
     }
-    let lines: Vec<_> = entries.iter().map(logbook::Entry::describe).collect();
+    let lines: Vec<_> = entries.iter().map(Entry::describe).collect();
     match (lines.is_empty(), logbook::is_off(folder)) {
         (true, true) => say(&format!("no log of {name} is kept: `hark log on` begins one")),
-        (true, false) if selects => say("nothing of that is in the log"),
+        (true, false) if selects => say("nothing of that is in the log at that time"),
         (true, false) => say("nothing is in the log yet: `hark talk` writes it"),
         (false, _) => say(&lines.join("\n")),
     }
     Ok(())
 }
+
+/// What could have been meant.
+fn known<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: BTreeSet<_> = names.collect();
+    let more = names.len().saturating_sub(KNOWN_MAX);
+    let named: Vec<_> = names.into_iter().take(KNOWN_MAX).collect();
+    match (named.is_empty(), more) {
+        (true, _) => "there is none yet".to_owned(),
+        (false, 0) => format!("there are {}", named.join(", ")),
+        (false, more) => format!("there are {} and {more} more", named.join(", ")),
+    }
+}
+
+/// Names that a mistyped one is answered with.
+const KNOWN_MAX: usize = 12;
