@@ -1,10 +1,10 @@
 //! What people name is checked when they name it, every key of a preset can be pressed, and no
 //! microphone stays open by accident.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use hark_node::control::Client;
-use hark_tests::{Member, Scene};
+use hark_tests::{Event, Member, Scene};
 use serde_json::{Value, json};
 
 /// A mistyped net in a flag or a command made its user talk to nobody, with exit status 0.
@@ -168,7 +168,13 @@ fn what_had_happened_was_kept_nowhere() {
     let ticket = kestrel.ticket();
     let mut wren = scene.talk("Wren").ticket(&ticket).speaking("english").start();
     wren.is_among(&[&kestrel]);
-    kestrel.wait_after(0, "speech", |event| event.is("talk_ended") && event.text("name") == "Wren");
+    let is_wrens = |event: &Event, name| event.is(name) && event.text("name") == "Wren";
+    let began = kestrel.wait_after(0, "speech", |event| is_wrens(event, "talk_started"));
+    kestrel.wait_after(0, "some of it", |event| {
+        event.is("stats") && event.at() > began.at() + Duration::from_millis(200)
+    });
+    wren.ctl(&["mute"]);
+    kestrel.wait_after(0, "its end", |event| is_wrens(event, "talk_ended"));
     scene.run("Kestrel", &["charter", "mute", "Wren", "--for", "10m"]).success();
     kestrel
         .wait_after(0, "standing", |event| event.is("standing") && event.text("change") == "muted");
