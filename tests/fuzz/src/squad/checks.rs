@@ -43,6 +43,11 @@ impl Run {
             Transmit::Gossip(bytes) => match Message::decode(bytes).expect("our own message") {
                 Message::Records(_) => assert!(bytes.len() <= MESSAGE_MAX_BYTES),
                 Message::Pieces(packed) => self.check_pieces(&packed),
+                // [PROTO-5.12]
+                Message::Availability(said) => {
+                    let said = said.verify().expect("signed by us");
+                    assert_eq!(said.device, WORLD.bob.key.id());
+                }
                 other => panic!("{other:?} is not for all"),
             },
             Transmit::Datagram { to, .. } => assert!(self.linked.contains_key(to)),
