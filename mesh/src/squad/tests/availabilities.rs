@@ -123,7 +123,8 @@ fn who_changes_all_the_time_is_told_of_as_often_as_others_pass_it_on() {
     assert_eq!(far.availability_of(keys[0].id()), last, "the last one is told in any case");
     // One who does not keep to that is not passed on.
     let rude = |number: u64| {
-        let availability = Availability { away: number.is_multiple_of(2), ..Availability::default() };
+        let availability =
+            Availability { away: number.is_multiple_of(2), ..Availability::default() };
         let number = (1_800_000_000 + 100) * 1_000 + number;
         let said = AvailabilityMessage { device: keys[0].id(), number, availability };
         Message::Availability(Signed::sign(said, &keys[0])).encode()
