@@ -4,6 +4,7 @@
 //! then carried out here. Voice passes by: its datagrams go from the links to the voice thread and
 //! back without a stop.
 
+mod acts;
 mod carry_out;
 mod checks;
 mod dials;
@@ -41,7 +42,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 use self::view::View;
-use self::{keeping::Keeping, people::Verified, radio::Radio, router::Router};
+use self::{acts::Acts, keeping::Keeping, people::Verified, radio::Radio, router::Router};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -242,6 +243,7 @@ pub struct Runner {
     /// What those said last who refused this device.
     refusals: BTreeMap<DeviceId, Refusal>,
     view: View,
+    acts: Acts,
 }
 
 /// What of the configuration stays needed.
@@ -358,6 +360,7 @@ impl Runner {
             removed: false,
             refusals: BTreeMap::new(),
             view: View::new(device, &config.presence.name),
+            acts: Acts::default(),
             config: Kept {
                 key: config.key,
                 presence: config.presence,
@@ -458,6 +461,7 @@ impl Runner {
         self.tell_voice([VoiceCommand::SignWith(Arc::clone(&self.config.key))]);
         squad.volunteer(now, store.volunteers());
         self.limit_relay(store.volunteers());
+        self.acts = Acts::begin(&squad);
         self.squad = Some(squad);
         self.store = Some(store);
         Ok(())
