@@ -66,8 +66,8 @@ impl Directory {
         let Snapshot { records, former } = decode(snapshot, SNAPSHOT_MAX_BYTES).unwrap_or_default();
         directory.former.extend(former.into_vec());
         for record in records.into_vec() {
-            let gone = record.verify().ok().and_then(member_of);
-            let gone = gone.filter(|(member, _)| charter.is_known(*member));
+            let gone =
+                member_of(record.unverified()).filter(|(member, _)| charter.is_known(*member));
             // What the disk has lost or what has become invalid is learnt again.
             let result = directory.insert(Timestamp::ZERO, charter, record, |_| false);
             if let (Err(DirectoryError::Chain(_)), Some(gone)) = (result, gone) {
@@ -230,14 +230,16 @@ pub const RECORDS_MAX: usize = 1024;
 /// Former members whose names are kept; then the one who went first is nameless.
 const FORMER_MAX: usize = 256;
 
-/// Bytes of a snapshot: a record has less than 3 KiB. A longer one counts as lost.
-const SNAPSHOT_MAX_BYTES: usize = RECORDS_MAX * 3 * 1024;
+/// Bytes of a snapshot: a record has less than 3 KiB, a former name less than 256 bytes. A longer one
+/// counts as lost.
+const SNAPSHOT_MAX_BYTES: usize = RECORDS_MAX * 3 * 1024 + FORMER_MAX * 256;
 
 #[cfg(test)]
 mod tests {
     use hark_keys::{DeviceKey, SeededRandom};
 
     use super::*;
+    use crate::charter::{Piece, content::Change};
 
     fn record(
         charter: &Charter,
@@ -276,6 +278,34 @@ mod tests {
         let elsewhere = Charter::found("Squad", "Voice", &founder, None, &random);
         assert_eq!(Directory::restore(&elsewhere, &directory.snapshot()).records().count(), 0);
         assert_eq!(Directory::restore(&charter, b"\xff\xff").records().count(), 0);
+    }
+
+    /// Whoever had left, or was removed, was a number without a name.
+    #[test]
+    fn names_of_those_who_went_were_forgotten() {
+        let random = SeededRandom::new(4);
+        let (founder, ann) = (DeviceKey::generate(&random), DeviceKey::generate(&random));
+        let mut charter = Charter::found("Squad", "Voice", &founder, None, &random);
+        let member = charter.member_of(ann.id());
+        let record = record(&charter, &founder, &ann, 1);
+        let certificate = record.unverified().chain.leaf().unwrap().clone();
+        charter.take(Piece::Certificate(certificate)).unwrap();
+        let mut directory = Directory::default();
+        directory.insert(Timestamp::ZERO, &charter, record, |_| false).unwrap();
+        let kept = directory.snapshot();
+        assert_eq!(directory.former_name(member), None);
+        let removal = vec![Change::Remove { member, admission: 1 }];
+        let own = charter.member_of(founder.id());
+        let removal = charter.edit(&founder, own, removal).unwrap();
+        charter.take(Piece::Operation(removal)).unwrap();
+        directory.prune(&charter);
+        let restored = Directory::restore(&charter, &directory.snapshot());
+        // Removed while this device was away.
+        let away = Directory::restore(&charter, &kept);
+        for directory in [directory, restored, away] {
+            assert_eq!(directory.records().count(), 0);
+            assert_eq!(directory.former_name(member).as_deref(), Some("Ann"));
+        }
     }
 
     /// [PROTO-5.2]

@@ -605,6 +605,29 @@ mod tests {
         assert_eq!(describe(&Event::Stats { peers: Vec::new(), cpu_percent: 1.0 }), None);
     }
 
+    /// Nobody was told of roles, nor by whom somebody was kicked.
+    #[test]
+    fn somebody_kicked_was_only_gone() {
+        let by = Some("Vesper".to_owned());
+        let role = |by: &Option<String>, channel: Option<&str>, given| {
+            let (role, channel) = ("pilot".to_owned(), channel.map(str::to_owned));
+            describe(&Event::RoleChanged { role, channel, by: by.clone(), given }).expect("told")
+        };
+        assert_eq!(role(&by, None, true), "Vesper gave you the role pilot everywhere");
+        let taken = role(&by, Some("Flight"), false);
+        assert_eq!(taken, "Vesper took the role pilot in Flight from you");
+        assert_eq!(role(&None, None, false), "you have the role pilot everywhere no more");
+        let removed = |banned, until| {
+            let (member, name, by) = ("m".to_owned(), "Wren".to_owned(), by.clone());
+            let event = Event::MemberRemoved { member, name, by, banned, until };
+            describe(&event).expect("told")
+        };
+        assert_eq!(removed(false, None), "Vesper has ended the membership of Wren");
+        assert_eq!(removed(true, None), "Vesper has banned Wren until it is lifted");
+        let banned = removed(true, Some(1_795_384_205));
+        assert_eq!(banned, "Vesper has banned Wren until 2026-11-22 21:50:05 UTC");
+    }
+
     #[test]
     fn q_left_no_line_in_the_terminal() {
         let minutes = |count: u64| Duration::from_secs(60 * count);

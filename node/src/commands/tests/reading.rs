@@ -213,7 +213,7 @@ fn the_files_of_help_can_be_applied() {
     let added = ann.with("preset add p.toml", PRESET_EXAMPLE.as_bytes()).text;
     assert!(added.contains("1 channel, 1 rule, 1 grant and 1 layout"), "{added}");
     // As part of an organisation's file its parts are called by their whole names.
-    let parts = PRESET_EXAMPLE.replace("[[", "[[preset.");
+    let parts = PRESET_EXAMPLE.replace("\n  [[", "\n  [[preset.");
     let whole = format!("{ORGANISATION_EXAMPLE}\n[[preset]]\n{parts}");
     let matches = ann.with("apply o.toml", whole.as_bytes()).text;
     assert!(matches.starts_with("the charter matches o.toml"), "{matches}");
