@@ -12,7 +12,7 @@ fn what_the_page_for_officers_says_is_done() {
     let start = page.split("```bash\n").nth(1).and_then(|rest| rest.split("```").next());
     let start = start.expect("how to make the people").replace("/tmp/watch", &scene.folder());
     // Whatever becomes of the test, it ends.
-    let start = start.replace("hark talk", "hark talk --for 3m --listen 127.0.0.1:0");
+    let start = start.replace("hark talk", "hark talk --for 3m --no-port-mapping");
     scene.shell(&start, root).success();
     let device = |name: &str| {
         let ticket = scene.run("sable", &["device", "invite", "--json"]);
