@@ -140,7 +140,7 @@ fn notes(view: &View<'_>, signed: &Cosigned<RootDocument>) -> Vec<String> {
     if charter.is_root(own) || document.keys.contains(own) {
         notes.push(format!(
             "this device signs no other root document {} than this draft: who thinks better of it \
-             imports it all the same, and proposes the next",
+             has it signed and imported all the same, and proposes the next",
             document.version
         ));
     }
@@ -251,20 +251,21 @@ pub(super) fn open(view: &View<'_>, document: &Cosigned<RootDocument>) -> Option
     let before = view.charter().root();
     let words = |key: DeviceId| format!("{} ({})", key.short(), holder(view, key));
     let mut open = Vec::new();
+    let senior = document.unverified().lacks_senior(before, document.signers());
+    let mut needs_senior = false;
     for (root, which) in [(before, "there are"), (document.unverified(), "there shall be")] {
         let signed = document.signers().filter(|key| root.keys.contains(*key)).count();
         let missing = usize::from(root.threshold).saturating_sub(signed);
         if missing > 0 {
             let others = root.keys.iter().filter(|key| document.signers().all(|it| it != *key));
-            let names: Vec<_> = others.map(words).collect();
-            let count = counted(missing, "signature");
-            let of = if names.len() > 1 { " of" } else { "" };
-            let names = listed(&names, "or");
-            open.push(format!("of the root keys that {which}: {count}{of} {names}"));
+            let others: Vec<_> = others.collect();
+            needs_senior |= others.len() == missing && others.iter().any(|it| Some(*it) == senior);
+            let (count, names) = (counted(missing, "signature"), others.into_iter().map(words));
+            let names = listed(&names.collect::<Vec<_>>(), "or");
+            open.push(format!("of the root keys that {which}: {count} of {names}"));
         }
     }
-    let senior = document.unverified().lacks_senior(before, document.signers());
-    if let Some(senior) = senior {
+    if let Some(senior) = senior.filter(|_| !needs_senior) {
         let senior = words(senior);
         open.push(format!(
             "as no lower key does this alone: 1 signature of {senior} or a key above it"
