@@ -185,6 +185,33 @@ pub enum Event {
         sanction: SanctionView,
         /// Whether it holds from now on; else it was lifted, or has ended.
         in_force: bool,
+        /// Who has lifted it before its time, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lifted_by: Option<String>,
+    },
+    /// This device's member has a role from now on, or no longer.
+    RoleChanged {
+        /// What the role is called.
+        role: String,
+        /// In which channel and below; none where it is held everywhere.
+        channel: Option<String>,
+        /// Who has given or taken it; none where a preset did, or that is not known any more.
+        by: Option<String>,
+        /// Whether it is held from now on.
+        given: bool,
+    },
+    /// An officer has ended the membership of somebody else.
+    MemberRemoved {
+        /// The member's id.
+        member: String,
+        /// What the member was called.
+        name: String,
+        /// Who has done it; none where that is not known any more.
+        by: Option<String>,
+        /// Whether the member is kept out from now on, also with a new ticket.
+        banned: bool,
+        /// Unix time in seconds at which the ban ends; none where it lasts until it is lifted.
+        until: Option<u64>,
     },
     /// Somebody was given a role, muted or banned, or not any more; or belongs, or does not any more.
     Standing {
@@ -264,14 +291,23 @@ pub struct SanctionView {
 }
 
 impl SanctionView {
+    /// In a line, for the member: it is over, by `lifted_by` where somebody has lifted it.
+    pub fn describe_end(&self, lifted_by: Option<&str>) -> String {
+        let may = if self.kind == "ban" { "be there" } else { "speak" };
+        let place = place_of(self.channel.as_deref());
+        match lifted_by {
+            Some(name) => {
+                format!("{name} has lifted the {} {place}: you may {may} again", self.kind)
+            }
+            None => format!("the {} {place} is over: you may {may} again", self.kind),
+        }
+    }
+
     /// In a line, for the member.
     pub fn describe(&self) -> String {
         let by = self.by.as_deref().unwrap_or("an officer");
         let done = if self.kind == "ban" { "banned" } else { "muted" };
-        let place = match &self.channel {
-            Some(channel) => format!("in {channel}"),
-            None => "everywhere".to_owned(),
-        };
+        let place = place_of(self.channel.as_deref());
         let until = match self.until {
             Some(until) => format!("until {}", utc(UnixTime::from_secs(until))),
             None => "until it is lifted".to_owned(),
@@ -327,6 +363,11 @@ impl StandingView {
         });
         format!("{done}{by}{}", until.unwrap_or_default())
     }
+}
+
+/// `in Flight`, or `everywhere`.
+pub fn place_of(channel: Option<&str>) -> String {
+    channel.map_or_else(|| "everywhere".to_owned(), |channel| format!("in {channel}"))
 }
 
 /// What a key to talk is for, by ids in ascending order.

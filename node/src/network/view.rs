@@ -165,11 +165,18 @@ impl View {
     /// These mutes and bans hold for this device's member now; gives what is to be told of it.
     pub(super) fn set_sanctions(&mut self, sanctions: Vec<SanctionView>) -> Vec<Event> {
         let before = std::mem::replace(&mut self.sanctions, sanctions);
-        let gone = before.iter().filter(|it| !self.sanctions.contains(it));
-        let gone = gone.map(|it| Event::Sanction { sanction: it.clone(), in_force: false });
+        let of = |it: &SanctionView| (it.kind, it.channel.clone());
+        // One that another replaces has not ended.
+        let gone =
+            before.iter().filter(|it| self.sanctions.iter().all(|other| of(other) != of(it)));
         let new = self.sanctions.iter().filter(|it| !before.contains(it));
-        let new = new.map(|it| Event::Sanction { sanction: it.clone(), in_force: true });
-        gone.chain(new).collect()
+        let told = gone.map(|it| (it, false)).chain(new.map(|it| (it, true)));
+        told.map(|(sanction, in_force)| Event::Sanction {
+            sanction: sanction.clone(),
+            in_force,
+            lifted_by: None,
+        })
+        .collect()
     }
 
     pub(super) fn moved(&self, by: DeviceId, from: Option<String>, to: String) -> Event {
@@ -346,7 +353,11 @@ impl View {
             squad::Event::PeerReachable { device } => self.set_up(device, links),
             squad::Event::PeerUnreachable { device } => self.set_down(device, "unreachable"),
             squad::Event::PeerDown { device, reason } => {
+                let member = self.peers.get(&device).and_then(|peer| peer.member);
                 let reason = match reason {
+                    _ if people::is_former(squad, device, member) => {
+                        people::why_former(squad, member)
+                    }
                     DownReason::Left => "left",
                     DownReason::Unreachable => "unreachable",
                     DownReason::Refused => "closed",

@@ -13,12 +13,13 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::{RecoverySecret, Ticket};
+use hark_keys::{RecoverySecret, Ticket, UnixTime};
 use hark_node::{
+    clock::utc,
     control::Service,
     device::{InputSpec, OutputSpec},
     duration,
-    event::{Event, StampedEvent},
+    event::{DeviceText, Event, StampedEvent, place_of},
     logbook::Logbook,
     network::{Flags, TellJoining},
     node::{Node, NodeConfig, NodeHandle},
@@ -129,6 +130,9 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     let recovery = RecoverySecret::generate(&SystemRandom);
     let tell: TellJoining = Arc::new(say);
     let founds = ticket.is_none() && home.organisations()?.is_empty();
+    if founds && !to_stdout {
+        say(FOUNDS);
+    }
     let node = Node::start(NodeConfig {
         home: home_path(&arguments.home)?,
         passphrase: ask_passphrase(),
@@ -372,7 +376,11 @@ impl Session {
         let invitation = match self.tell {
             Tell::Nobody => return None,
             // A ticket is a secret, and others may look at the screen, too: it is shown by a key.
-            Tell::Screen => return words.map(str::to_owned),
+            Tell::Screen => {
+                let founded = std::mem::take(&mut self.founds).then_some(FOUNDED);
+                let told: Vec<_> = founded.into_iter().chain(words).collect();
+                return (!told.is_empty()).then(|| told.join(" "));
+            }
             Tell::Lines => {
                 let founded = node.filter(|_| std::mem::take(&mut self.founds));
                 let ticket = founded
@@ -471,6 +479,9 @@ fn describe(event: &Event) -> Option<String> {
         }
         Event::PeerDown { name, reason, .. } => match reason.as_str() {
             "left" => format!("{name} has left"),
+            "left for good" => format!("{name} has left the organisation"),
+            // The event `member_removed` says by whom.
+            "removed" => return None,
             "unreachable" => format!("{name} is out of reach"),
             reason => format!("{name} is gone ({reason})"),
         },
@@ -485,9 +496,28 @@ fn describe(event: &Event) -> Option<String> {
         Event::Moved { name, from: Some(from), to, .. } => {
             format!("{name} has moved you from {from} to {to}")
         }
-        Event::Sanction { sanction, in_force: true } => sanction.describe(),
-        Event::Sanction { sanction, in_force: false } => {
-            format!("no longer: {}", sanction.describe())
+        Event::Sanction { sanction, in_force: true, .. } => sanction.describe(),
+        Event::Sanction { sanction, in_force: false, lifted_by } => {
+            sanction.describe_end(lifted_by.as_deref())
+        }
+        Event::RoleChanged { role, channel, by, given } => {
+            let place = place_of(channel.as_deref());
+            match (by, given) {
+                (Some(by), true) => format!("{by} gave you the role {role} {place}"),
+                (Some(by), false) => format!("{by} took the role {role} {place} from you"),
+                (None, true) => format!("you have the role {role} {place} now"),
+                (None, false) => format!("you have the role {role} {place} no more"),
+            }
+        }
+        Event::MemberRemoved { name, by, banned, until, .. } => {
+            let by = by.as_deref().unwrap_or("an officer");
+            match (banned, until) {
+                (false, _) => format!("{by} has ended the membership of {name}"),
+                (true, None) => format!("{by} has banned {name} until it is lifted"),
+                (true, Some(until)) => {
+                    format!("{by} has banned {name} until {}", utc(UnixTime::from_secs(*until)))
+                }
+            }
         }
         Event::Moved { name, from: None, to, .. } => format!("{name} has moved you to {to}"),
         Event::Notice { text } => text.clone(),
@@ -506,6 +536,15 @@ pub(crate) fn plain_address(multiaddr: &str) -> String {
         _ => multiaddr.to_owned(),
     }
 }
+
+/// Said before all else, the microphone's troubles included: who wanted to join somebody stops here.
+const FOUNDS: &str = "This device is in no squad yet, so this founds one, called \"squad\", with you \
+                      alone in it. To join somebody else's, stop this and say `hark talk TICKET`; \
+                      `hark new NAME` founds one with a name.";
+
+/// The same on the screen, which covers what was said before.
+const FOUNDED: &str = "You have founded a squad of your own: press t for a ticket, by which others \
+                       join. To join somebody else's, leave and say `hark talk TICKET`.";
 
 /// Where nobody waits for a ticket, none is made.
 const HOW_TO_INVITE: &str = "Others join by a ticket: `hark invite` prints one.";
@@ -557,6 +596,29 @@ mod tests {
         let stopped = Event::Stopped { reason: "signal".to_owned() };
         assert_eq!(describe(&stopped).as_deref(), Some("stopped (signal)"));
         assert_eq!(describe(&Event::Stats { peers: Vec::new(), cpu_percent: 1.0 }), None);
+    }
+
+    /// Nobody was told of roles, nor by whom somebody was kicked.
+    #[test]
+    fn somebody_kicked_was_only_gone() {
+        let by = Some("Vesper".to_owned());
+        let role = |by: &Option<String>, channel: Option<&str>, given| {
+            let (role, channel) = ("pilot".to_owned(), channel.map(str::to_owned));
+            describe(&Event::RoleChanged { role, channel, by: by.clone(), given }).expect("told")
+        };
+        assert_eq!(role(&by, None, true), "Vesper gave you the role pilot everywhere");
+        let taken = role(&by, Some("Flight"), false);
+        assert_eq!(taken, "Vesper took the role pilot in Flight from you");
+        assert_eq!(role(&None, None, false), "you have the role pilot everywhere no more");
+        let removed = |banned, until| {
+            let (member, name, by) = ("m".to_owned(), "Wren".to_owned(), by.clone());
+            let event = Event::MemberRemoved { member, name, by, banned, until };
+            describe(&event).expect("told")
+        };
+        assert_eq!(removed(false, None), "Vesper has ended the membership of Wren");
+        assert_eq!(removed(true, None), "Vesper has banned Wren until it is lifted");
+        let banned = removed(true, Some(1_795_384_205));
+        assert_eq!(banned, "Vesper has banned Wren until 2026-11-22 21:50:05 UTC");
     }
 
     #[test]
