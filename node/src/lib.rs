@@ -20,6 +20,7 @@ pub mod event;
 pub mod launch;
 pub mod link;
 #[cfg(feature = "voice")]
+pub mod logbook;
 mod look_alike;
 #[cfg(feature = "voice")]
 pub mod measure;

@@ -112,7 +112,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("charter role add new --rank 50", "manage-roles"),
     ("charter grant pilot Wren", "manage-roles"),
     ("charter preset load patrol", "edit-presets"),
-    ("charter kick Kestrel", "you must stand above"),
+    ("charter kick Kestrel", "the right ban"),
     ("charter rule everyone --deny speak", "manage-roles"),
 ];
 
@@ -258,7 +258,7 @@ const CHARTER: &str = r#"
 name = "chief"
 rank = 10
 can = ["join", "listen", "speak", "priority", "whisper", "move", "mute", "manage-channels", "manage-roles", "admit",
-       "edit-presets", "appoint-relays"]
+       "edit-presets", "appoint-relays", "ban"]
 
 [[role]]
 name = "pilot"

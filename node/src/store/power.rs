@@ -403,7 +403,7 @@ fn admit(home: &Home, newcomer: u8) -> Result<(), StoreError> {
     let expires = UnixTime::from_secs(u64::MAX);
     match store.use_counter(Clock).count(device(1), expires, 3, device(newcomer)) {
         Ok(admitted) => assert!(admitted),
-        Err(_) => return Err(StoreError::UnknownOrganisation("stopped".to_owned())),
+        Err(_) => return Err(StoreError::UnknownOrganisation("stopped".to_owned(), String::new())),
     }
     Ok(())
 }

@@ -7,12 +7,14 @@ mod demo;
 mod device;
 mod doctor;
 mod leaving;
+mod log;
 mod membership;
 mod person;
 mod recover;
 mod relay;
 mod screen;
 mod stop;
+mod summary;
 mod talk;
 mod ticket;
 mod verify;
@@ -59,6 +61,8 @@ enum Command {
     Talk(talk::TalkArguments),
     /// Steer a running node
     Ctl(ctl::CtlArguments),
+    /// Who came, went, talked, was muted or given a role, and when
+    Log(log::LogArguments),
     /// Show the words of a member's device, and remember that you have compared them
     Verify(verify::VerifyArguments),
     /// Read and change the organisation's charter
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
         Command::Forget(arguments) => leaving::forget(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
+        Command::Log(arguments) => log::run(arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Charter(arguments) => charter::run(*arguments),
         Command::Relay(arguments) => relay::run(arguments),
@@ -157,6 +162,9 @@ mod tests {
             "hark device invite --expires 5m --json",
             "hark ctl volume Bob 0.5",
             "hark ctl ptt down",
+            "hark ctl away",
+            "hark log --since 2h --of Wren --net Flight --json --org Kestrel",
+            "hark log off",
             "hark verify Sable#ickswr --confirm --org Kestrel",
             "hark ctl net Command --volume 1.5 --pan -0.3 --mute true --priority 5",
             "hark ctl key medic --role medic --whisper Wren --priority",
