@@ -197,7 +197,7 @@ pub(super) fn replay([commands]: [Block; 1]) {
             Some("run") => assert!(here.join("out/report.html").exists(), "{said}"),
             Some("explore") => assert!(said.contains("all expectations met"), "{said}"),
             Some("minimize") => {
-                assert!(Path::new(&here).join("failing.min.toml").exists(), "{said}")
+                assert!(Path::new(&here).join("failing.min.toml").exists(), "{said}");
             }
             _ => panic!("{line}"),
         }
