@@ -285,15 +285,30 @@ impl FromStr for Ticket {
             });
             return Err(if newer { TicketError::OtherVersion } else { TicketError::NotATicket });
         };
+        let wrong = || if is_cut(rest) { TicketError::Cut } else { TicketError::Damaged };
         // One text for one ticket: capitals would be a second one.
-        let bytes = from_base32(rest).ok_or(TicketError::Damaged)?;
-        let (bytes, sum) = bytes.split_last_chunk::<4>().ok_or(TicketError::Damaged)?;
+        let bytes = from_base32(rest).ok_or_else(wrong)?;
+        let (bytes, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(wrong)?;
         if checksum(bytes) != *sum {
-            return Err(TicketError::Damaged);
+            return Err(wrong());
         }
         let ticket: Self = decode(bytes, TEXT_LIMIT).map_err(|_| TicketError::Malformed)?;
         ticket.check()?;
         Ok(ticket)
+    }
+}
+
+/// Whether these are the first letters of a ticket whose last are missing.
+fn is_cut(rest: &str) -> bool {
+    // The last letters may hold half a byte.
+    let whole = (0..=rest.len().min(LETTERS_OF_A_GROUP)).find_map(|less| {
+        let kept = rest.get(..rest.len() - less)?;
+        from_base32(kept)
+    });
+    match whole.as_deref().map(postcard::take_from_bytes::<Ticket>) {
+        None => false,
+        Some(Ok((_, left))) => left.len() < CHECKSUM_BYTES,
+        Some(Err(error)) => error == postcard::Error::DeserializeUnexpectedEnd,
     }
 }
 
@@ -323,6 +338,9 @@ pub enum TicketError {
     /// Something else altogether.
     #[error("this is no ticket: a ticket starts with \"hark1\"")]
     NotATicket,
+    /// Letters at its end are missing.
+    #[error("the ticket is cut off, its end is missing: copy it again, whole")]
+    Cut,
     /// A letter was lost or changed.
     #[error("the ticket is damaged: copy it again, whole")]
     Damaged,
@@ -396,12 +414,18 @@ fn printable(name: &str, limit: usize) -> String {
     name
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 4] {
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash = blake3::hash(bytes);
-    hash.as_bytes()[..4].try_into().expect("four of 32 bytes")
+    hash.as_bytes()[..CHECKSUM_BYTES].try_into().expect("four of 32 bytes")
 }
 
 const PREFIX: &str = "hark1";
+/// Bytes at the end by which letters that were changed show.
+const CHECKSUM_BYTES: usize = 4;
+
+/// Letters of base32 that are whole bytes together.
+const LETTERS_OF_A_GROUP: usize = 8;
+
 const REDEMPTION_KIND: &str = "redemption";
 
 /// Doors and relays of a ticket; one with more is refused.
@@ -423,7 +447,7 @@ const PERSON_LIMIT: usize = 64;
 const TEXT_LIMIT: usize = 1024;
 
 /// Bytes whose text with its checksum is not too long; addresses beyond are left out.
-const BYTES_LIMIT: usize = (TEXT_LIMIT - PREFIX.len()) * 5 / 8 - 4;
+const BYTES_LIMIT: usize = (TEXT_LIMIT - PREFIX.len()) * 5 / 8 - CHECKSUM_BYTES;
 
 #[cfg(test)]
 mod tests {
@@ -473,6 +497,21 @@ mod tests {
         }
         assert_eq!("hello".parse::<Ticket>(), Err(TicketError::NotATicket));
         assert_eq!("a".repeat(2_000).parse::<Ticket>(), Err(TicketError::TooLong));
+    }
+
+    /// Half a ticket was called damaged, which told nobody to look at its end.
+    #[test]
+    fn half_a_ticket_was_said_to_be_invalid() {
+        let text = ticket(2).0.to_string();
+        for end in PREFIX.len()..text.len() {
+            assert_eq!(text[..end].parse::<Ticket>(), Err(TicketError::Cut), "{end}");
+            assert_eq!(Ticket::find(&text[..end]), Err(TicketError::Cut), "{end}");
+        }
+        let last = text.len() - 1;
+        let letter = if text.ends_with('a') { "q" } else { "a" };
+        let changed = format!("{}{letter}", &text[..last]);
+        assert_eq!(changed.parse::<Ticket>(), Err(TicketError::Damaged));
+        assert_eq!(format!("{text}aaaaaaaa").parse::<Ticket>(), Err(TicketError::Damaged));
     }
 
     /// [PROTO-3.10] Relays stand apart from the doors, as far as there is room, and redeem nothing.

@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub muted: bool,
     /// Whether the own loudspeaker is muted.
     pub deafened: bool,
+    /// Whether the person has said to be away.
+    pub away: bool,
     /// Whether speech is being sent.
     pub transmitting: bool,
     /// Level of the microphone, in dB below full scale.
@@ -236,9 +238,17 @@ pub struct PeerView {
     pub roles: Vec<String>,
     /// Whether its member may speak on none of the channels that the device listens to.
     pub silenced: bool,
+    /// Whether its person has closed the microphone.
+    pub muted: bool,
+    /// Whether its person has silenced the loudspeaker, and hears nobody.
+    pub deafened: bool,
+    /// Whether its person has said to be away.
+    pub away: bool,
+    /// Whether it speaks to this person or a role of this person's just now, and to no channel.
+    pub whispers: bool,
     /// Whether this person has compared its words with its owner.
     pub verification: Verification,
-    /// For how long it has been away.
+    /// For how long it could not be reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub away_secs: Option<u64>,
     /// Whether it belongs to the organisation no more.
@@ -317,6 +327,11 @@ pub enum Command {
     /// Silences or opens the own loudspeaker.
     Deafen {
         /// Whether to silence.
+        on: bool,
+    },
+    /// Says to all that the person is away, or back.
+    Away {
+        /// Whether away.
         on: bool,
     },
     /// A push-to-talk key: the plain one, one that is bound, or the name of a net.

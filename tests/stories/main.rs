@@ -15,6 +15,7 @@ mod organisations;
 mod pages;
 mod people;
 mod profiles;
+mod programs;
 mod radio;
 mod relays;
 mod rights;

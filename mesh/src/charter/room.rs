@@ -152,7 +152,8 @@ fn suffice(rights: Capabilities, member: MemberId, operation: &Operation) -> boo
     let has = |right| rights.contains(right);
     let may = |change: &Change| match change {
         Change::AddDevice { .. } | Change::RetireDevice { .. } => true,
-        Change::Admitted(_) | Change::Remove { .. } => has(Capabilities::ADMIT),
+        Change::Admitted(_) => has(Capabilities::ADMIT),
+        Change::Remove { .. } => has(Capabilities::BAN),
         Change::Role(_)
         | Change::RemoveRole(_)
         | Change::Grant(_)

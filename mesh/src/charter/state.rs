@@ -442,6 +442,11 @@ impl State {
         self.presets.retain(|id, _| !self.removed.presets.contains_key(id));
     }
 
+    /// All who were ever removed, and how often.
+    pub fn removed(&self) -> impl Iterator<Item = (MemberId, u32)> {
+        self.removals.iter().map(|(member, removals)| (*member, removals.count))
+    }
+
     /// How often `member` was removed.
     pub fn removals(&self, member: MemberId) -> u32 {
         self.removals.get(&member).map_or(0, |removals| removals.count)

@@ -227,9 +227,9 @@ impl History {
         let rights = [
             Capabilities::NONE,
             Capabilities::SPEAK,
-            Capabilities::ADMIT,
+            Capabilities::ADMIT | Capabilities::BAN,
             Capabilities::MANAGE_ROLES,
-            Capabilities::MUTE,
+            Capabilities::MUTE | Capabilities::BAN,
             Capabilities::APPOINT_RELAYS,
             Capabilities::MANAGE_CHANNELS | Capabilities::EDIT_PRESETS,
             Capabilities::ALL,

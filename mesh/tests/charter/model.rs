@@ -767,7 +767,7 @@ impl Model {
                 level == 0
             }
             Change::Remove { member, admission } => {
-                let allowed = may(Capabilities::ADMIT, EVERYWHERE)
+                let allowed = may(Capabilities::BAN, EVERYWHERE)
                     && u64::from(now.removals.get(member).copied().unwrap_or(0)) + 1
                         == u64::from(*admission);
                 if allowed {
@@ -844,7 +844,7 @@ impl Model {
 fn needed(kind: SanctionKind, at: Place) -> Capabilities {
     match (kind, at) {
         (SanctionKind::Mute, _) => Capabilities::MUTE,
-        (SanctionKind::Ban, EVERYWHERE) => Capabilities::ADMIT,
+        (SanctionKind::Ban, EVERYWHERE) => Capabilities::BAN,
         (SanctionKind::Ban, _) => Capabilities::MOVE,
     }
 }

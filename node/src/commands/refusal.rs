@@ -187,10 +187,10 @@ fn right(change: &Change) -> Option<(Capabilities, Place)> {
         | Change::LoadPreset(_)
         | Change::UnloadPreset(_) => (Capabilities::EDIT_PRESETS, everywhere),
         Change::Relay(_) | Change::RemoveRelay(_) => (Capabilities::APPOINT_RELAYS, everywhere),
-        Change::Remove { .. }
-        | Change::Admitted(_)
-        | Change::RevokeTicket(_)
-        | Change::RevokeTickets(Some(_)) => (Capabilities::ADMIT, everywhere),
+        Change::Admitted(_) | Change::RevokeTicket(_) | Change::RevokeTickets(Some(_)) => {
+            (Capabilities::ADMIT, everywhere)
+        }
+        Change::Remove { .. } => (Capabilities::BAN, everywhere),
         Change::Sanction(Sanction { kind, at, .. }) | Change::Lift { kind, at, .. } => {
             (kind.needs(*at), *at)
         }

@@ -17,7 +17,7 @@ use hark_keys::{
     UnixTime,
 };
 use hark_mesh::charter::{
-    Charter, Piece,
+    Charter, Piece, Recovery,
     content::{Channel, ChannelName, SealedName},
 };
 
@@ -217,10 +217,22 @@ impl World {
 
     /// Somebody whom the founder has admitted.
     fn join(&mut self, name: &str) -> Person {
+        self.admit(name, false)
+    }
+
+    /// The same with a printed recovery key.
+    fn join_with_words(&mut self, name: &str) -> Person {
+        self.admit(name, true)
+    }
+
+    fn admit(&mut self, name: &str, with_words: bool) -> Person {
         let key = DeviceKey::generate(&SeededRandom::new(self.seed + 1));
         let mut shared = self.shared.lock().unwrap();
         let founder = shared.charter.member_of(self.founder.id());
-        let certificate = shared.charter.issue(&self.founder, founder, key.id(), None).unwrap();
+        let words = DeviceKey::generate(&SeededRandom::new(self.seed + 500)).id();
+        let recovery = Recovery::of(shared.charter.organisation(), words, &key);
+        let recovery = with_words.then_some(recovery);
+        let certificate = shared.charter.issue(&self.founder, founder, key.id(), recovery).unwrap();
         shared.charter.take(Piece::Certificate(certificate)).unwrap();
         drop(shared);
         self.person(name, key)
@@ -257,7 +269,7 @@ impl World {
 const NOW: UnixTime = UnixTime::from_secs(1_795_383_605);
 
 const OFFICER: &str = "role add officer --rank 30 --can join,listen,speak,priority,whisper,mute,\
-                       manage-channels,manage-roles,admit,edit-presets";
+                       manage-channels,manage-roles,admit,edit-presets,ban";
 
 /// The folder of the example.
 fn example(name: &str) -> Vec<u8> {

@@ -205,8 +205,11 @@ impl Progress<'_> {
 
 /// Whose device it is, as far as the ticket says.
 fn who(ticket: &Ticket, device: DeviceId) -> String {
-    if device == ticket.invite().issuer && !ticket.issued_by.is_empty() {
-        format!("{}'s device", ticket.issued_by)
+    let name = ticket.issued_by.as_str();
+    // A device without a name calls itself so.
+    let named = !name.is_empty() && !name.starts_with("device-");
+    if device == ticket.invite().issuer && named {
+        format!("{name}'s device")
     } else {
         format!("the device …{}", device.short())
     }
@@ -273,6 +276,14 @@ mod tests {
             waits_as: None,
         };
         progress.lines(ticket).join("\n")
+    }
+
+    #[test]
+    fn a_device_without_a_name_was_called_the_device_of_a_device() {
+        let nameless = ticket(&["192.0.2.1:7300"], &[]).issued_by("device-x7k2p9");
+        let told = told(&nameless, 0, None);
+        assert!(told.starts_with("trying the device …"), "{told}");
+        assert!(!told.contains("device-"), "{told}");
     }
 
     #[test]

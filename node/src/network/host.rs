@@ -52,7 +52,8 @@ impl Host for Live<'_> {
     fn name_of(&self, member: MemberId) -> Option<String> {
         let own = |record: &&MemberRecord| self.charter().owner(record.device) == Some(member);
         let mut records = self.squad.directory().records().map(hark_keys::Signed::unverified);
-        records.find(own).map(MemberRecord::shown_name)
+        let name = records.find(own).map(MemberRecord::shown_name);
+        name.or_else(|| self.squad.directory().former_name(member))
     }
 
     fn channel_name(&self, channel: &Channel) -> Option<String> {

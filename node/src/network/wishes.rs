@@ -68,7 +68,10 @@ impl Runner {
             Command::Profile { action, name } => {
                 voice_commands = self.change_profile(action, &name).map_err(line)?;
             }
-            command => voice_commands.extend(self.view.handle_command(command)),
+            command => {
+                voice_commands.extend(self.view.handle_command(command));
+                squad.set_availability(now, self.view.availability());
+            }
         }
         self.unsettled = true;
         self.keeping.changed();

@@ -402,7 +402,7 @@ fn admit(home: &Home, newcomer: u8) -> Result<(), StoreError> {
     let (store, _lock) = kestrel(home)?;
     match store.use_counter(Clock).count(&invite(1, 3), 3, device(newcomer)) {
         Ok(admitted) => assert!(admitted),
-        Err(_) => return Err(StoreError::UnknownOrganisation("stopped".to_owned())),
+        Err(_) => return Err(StoreError::UnknownOrganisation("stopped".to_owned(), String::new())),
     }
     Ok(())
 }

@@ -34,7 +34,10 @@ fn an_organisation_takes_the_next_identity_with_it() {
     assert!(matches!(again.choose(None), Err(StoreError::Ambiguous(_))));
     let chosen = again.choose(Some("Kestrel")).expect("one").expect("one");
     assert_eq!(chosen.id(), kestrel.id());
-    assert!(matches!(again.choose(Some("Heron")), Err(StoreError::UnknownOrganisation(_))));
+    assert!(matches!(again.choose(Some("Heron")), Err(StoreError::UnknownOrganisation(..))));
+    // Half a name was not found, and nothing said which there are.
+    let error = again.choose(Some("Kest")).map(drop).expect_err("half a name");
+    assert!(error.to_string().ends_with(": did you mean Kestrel?"), "{error}");
 }
 
 #[test]

@@ -115,7 +115,8 @@ impl Heard {
 pub(crate) struct Member {
     pub(crate) links: Arc<Links>,
     pub(crate) socket: Arc<MemberSocket>,
-    messages: UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>,
+    /// Messages to the relay, and where to tell that it has taken them.
+    pub(crate) messages: UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>,
     relay: DeviceId,
     down: Arc<AtomicU64>,
 }

@@ -73,7 +73,7 @@ struct State {
 impl Squads {
     /// Starts `program`, a relay, in `home` and has `count` members come.
     pub(crate) fn open((program, home): (&Path, &Path), count: usize) -> anyhow::Result<Self> {
-        let (organisation, relay) = start(program, home, count - 1)?;
+        let (organisation, relay) = start(program, home, count - 1, |_| Ok(()))?;
         // They have what the relay leaves of the machine.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let handle = runtime.handle().clone();

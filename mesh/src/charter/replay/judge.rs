@@ -253,7 +253,7 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
             }
         }
         Change::Remove { member, admission } => {
-            has(Capabilities::ADMIT, everywhere)?;
+            has(Capabilities::BAN, everywhere)?;
             let next = state.removals(*member).checked_add(1);
             if next == Some(*admission) { Ok(()) } else { Err(Denial::Absent) }
         }

@@ -48,7 +48,9 @@ pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
         Request::Sign { file } | Request::Root(RootRequest::Sign { file })
             if arguments.recovery =>
         {
-            sign_by_recovery_key(&file)?
+            // Drafts can be signed where the organisation is not.
+            let store = home.choose(arguments.org.as_deref()).ok().flatten();
+            sign_by_recovery_key(&file, store.as_ref())?
         }
         _ if arguments.recovery => anyhow::bail!("--recovery goes with `sign` alone"),
         // This device may belong nowhere yet.
@@ -102,12 +104,16 @@ pub(crate) fn stored_ticket(
     Ok(ticket)
 }
 
-fn sign_by_recovery_key(file: &InputFile) -> anyhow::Result<Answer> {
+fn sign_by_recovery_key(
+    file: &InputFile,
+    store: Option<&OrganisationStore>,
+) -> anyhow::Result<Answer> {
     let words = rpassword::prompt_password("The 24 words of the recovery key: ")
         .map(zeroize::Zeroizing::new)
         .context("the words are asked for at a terminal")?;
     let secret: RecoverySecret = words.trim().parse()?;
-    Ok(commands::sign_with(&secret.key(), file)?)
+    let charter = store.map(|store| &**store.charter());
+    Ok(commands::sign_with(&secret.key(), charter, file)?)
 }
 
 /// Writes what an answer holds to where the request says.

@@ -110,6 +110,10 @@ enum Request {
     Deafen,
     /// Open the loudspeaker
     Undeafen,
+    /// Tell the others that you are away
+    Away,
+    /// Tell the others that you are back
+    Back,
     /// Make one member louder or softer
     Volume {
         /// The member's name or device
@@ -210,6 +214,8 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         Request::Unmute => json!({"command": "mute", "on": false}),
         Request::Deafen => json!({"command": "deafen", "on": true}),
         Request::Undeafen => json!({"command": "deafen", "on": false}),
+        Request::Away => json!({"command": "away", "on": true}),
+        Request::Back => json!({"command": "away", "on": false}),
         Request::Ptt { state, ref key, lasting } => {
             let down = matches!(state, Key::Down);
             // This connection ends at once, and would take the key with it.
@@ -335,6 +341,7 @@ fn describe(status: &Value) -> String {
     own.push(format!("profile {}", text("profile")));
     own.extend(is("muted").then(|| "muted".to_owned()));
     own.extend(is("deafened").then(|| "deafened".to_owned()));
+    own.extend(is("away").then(|| "away".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
     own.push(match &*names(status, "talk_to") {
         "" => "talks to nobody".to_owned(),
@@ -367,17 +374,34 @@ fn describe(status: &Value) -> String {
             continue;
         }
         lines.push(format!(
-            "  {name}: {}{}, round trip {:.1} ms, loss {:.1} %, delay {:.0} ms, volume {}{}",
+            "  {name}: {}{}, round trip {:.1} ms, loss {:.1} %, delay {:.0} ms, volume {}{}{}",
             peer["path"].as_str().unwrap_or_default(),
             peer["why_relayed"].as_str().map(|why| format!(" ({why})")).unwrap_or_default(),
             number("rtt_ms"),
             number("loss_percent"),
             number("playout_delay_ms"),
             number("volume"),
-            if peer["talking"] == true { ", talking" } else { "" },
+            match (peer["whispers"] == true, peer["talking"] == true) {
+                (true, _) => ", whispers to you",
+                (false, true) => ", talking",
+                (false, false) => "",
+            },
+            describe_person(peer),
         ));
     }
     lines.join("\n")
+}
+
+/// What keeps somebody from hearing or answering, if anything.
+fn describe_person(peer: &Value) -> String {
+    let words = [
+        ("silenced", "may not speak"),
+        ("muted", "microphone off"),
+        ("deafened", "deafened"),
+        ("away", "away"),
+    ];
+    let words = words.iter().filter(|(field, _)| peer[field] == true);
+    words.map(|(_, words)| format!(", {words}")).collect()
 }
 
 /// All profiles, a line each.
@@ -494,7 +518,7 @@ mod tests {
             "peers": [
                 {"device": "12D3a", "name": "Bob", "reachable": true, "path": "direct",
                  "rtt_ms": 1.25, "loss_percent": 0.0, "playout_delay_ms": 21.4, "volume": 1.0,
-                 "talking": true},
+                 "talking": true, "whispers": true, "deafened": true, "away": true},
                 {"device": "12D3b", "name": "Cat", "reachable": false},
                 {"device": "12D3c", "name": "cat", "reachable": false},
             ],
@@ -513,7 +537,8 @@ mod tests {
              not reachable from outside at 203.0.113.9:6001, found 10 min ago\n\
              Wren#ickswr waits to be let in, with the words crane river owl tide fern dusk, since \
              2027-01-15 08:00:00 UTC\n  \
-             Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, talking\n  \
+             Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, whispers to you, \
+             deafened, away\n  \
              Cat: not reachable\n  cat: not reachable"
         );
     }

@@ -370,7 +370,7 @@ pub(crate) fn change(kind: u8, about: u8, charter: &Charter, member: MemberId) -
         Capabilities::SPEAK,
         Capabilities::LISTEN,
         Capabilities::ALL,
-        Capabilities::MANAGE_ROLES | Capabilities::ADMIT,
+        Capabilities::MANAGE_ROLES | Capabilities::ADMIT | Capabilities::BAN,
         Capabilities::MANAGE_CHANNELS,
         Capabilities::ALL_OF_SPEECH,
         Capabilities::MUTE,

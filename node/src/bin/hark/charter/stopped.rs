@@ -101,7 +101,9 @@ impl Host for Stopped {
         }
         let own = |device| self.charter.owner(device) == Some(member);
         let mut records = self.directory.records().map(hark_keys::Signed::unverified);
-        records.find(|record| own(record.device)).map(hark_mesh::MemberRecord::shown_name)
+        let record = records.find(|record| own(record.device));
+        let name = record.map(hark_mesh::MemberRecord::shown_name);
+        name.or_else(|| self.directory.former_name(member))
     }
 
     fn channel_name(&self, channel: &Channel) -> Option<String> {
