@@ -651,7 +651,7 @@ mod tests {
             let terms = Terms { expires, uses, role, series, asks };
             let door = Door { device: issuer.id(), addresses: vec!["[::1]:1".parse().expect("one")] };
             let organisation = OrganisationId::from_bytes([9; 32]);
-            let (doors, random) = (vec![door; doors], SeededRandom::new(expires));
+            let (doors, random) = (vec![door; doors], SeededRandom::new(expires.as_secs()));
             let ticket = Ticket::issue(&issuer, organisation, &name, terms, doors, &random);
             let read: Ticket = ticket.to_string().parse().expect("our own");
             prop_assert_eq!(&read, &ticket);
