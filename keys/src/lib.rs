@@ -38,7 +38,7 @@ pub(crate) use noise::x25519;
 pub use random::{Random, SeededRandom};
 pub use seal::{OpenError, open_once, seal_once};
 pub use signed::{Signable, Signed};
-pub use ticket::{Door, Invite, Redemption, RedemptionError, Terms, Ticket, TicketError};
+pub use ticket::{Door, Invite, Redemption, RedemptionError, Series, Terms, Ticket, TicketError};
 pub use time::{Timestamp, UnixTime};
 pub use wipe::scrub_stack;
 pub use words::{RecoverySecret, device_words, verification_words};

@@ -32,6 +32,22 @@ pub struct Invite {
     pub role: Option<RoleId>,
     /// Whose further device it admits; a new member where there is none. [PROTO-4.7]
     pub member: Option<MemberId>,
+    /// The issuer's series of tickets when it was issued. [CHARTER-9.2]
+    pub series: Series,
+    /// Whether somebody at the door lets each newcomer in by hand. [PROTO-4.10]
+    pub asks: bool,
+}
+
+/// Which tickets of a member are good: those that were issued since all of them were revoked last.
+/// The charter says which series it is now; zero is the first. [CHARTER-9.2]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series([u8; 8]);
+
+impl Series {
+    /// The series with these bytes.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// What an invite is for.
@@ -43,9 +59,25 @@ pub struct Terms {
     pub uses: u8,
     /// The role that whoever joins by it gets, everywhere.
     pub role: Option<RoleId>,
+    /// The issuer's series of tickets at present.
+    pub series: Series,
+    /// Whether somebody at the door lets each newcomer in by hand.
+    pub asks: bool,
+}
+
+impl Terms {
+    /// Any number of uses until then, without a role, in a series that was never revoked.
+    pub fn until(expires: UnixTime) -> Self {
+        Self { expires, uses: 0, role: None, series: Series::default(), asks: false }
+    }
 }
 
 impl Invite {
+    /// What people call the ticket: the last characters of its key.
+    pub fn number(&self) -> String {
+        self.invite_key.short()
+    }
+
     /// How many of the uses fall to `door`; none where it is not a door. The shares of all doors
     /// add up to the uses, so that doors that cannot reach each other never overspend.
     pub fn share_of(&self, door: DeviceId) -> Option<u8> {
@@ -117,17 +149,18 @@ impl Ticket {
     }
 
     /// A new ticket of `issuer`, a device of `member`, by which one more becomes that member's: the
-    /// issuer, which is to be found at `addresses`, admits it.
+    /// issuer, which is to be found at `addresses`, admits it. It has one use and no role,
+    /// and asks nobody.
     pub fn for_device(
         issuer: &DeviceKey,
         organisation: OrganisationId,
         name: &str,
-        expires: UnixTime,
+        terms: Terms,
         member: MemberId,
         addresses: Vec<SocketAddr>,
         random: &dyn Random,
     ) -> Self {
-        let invited = (Terms { expires, uses: 1, role: None }, Some(member));
+        let invited = (Terms { uses: 1, role: None, asks: false, ..terms }, Some(member));
         let doors = vec![Door { device: issuer.id(), addresses }];
         Self::issue_for(issuer, organisation, name, invited, doors, random)
     }
@@ -166,7 +199,7 @@ impl Ticket {
         mut doors: Vec<Door>,
         random: &dyn Random,
     ) -> Self {
-        let Terms { expires, uses, role } = terms;
+        let Terms { expires, uses, role, series, asks } = terms;
         doors.truncate(DOOR_LIMIT);
         for door in &mut doors {
             door.addresses.truncate(ADDRESS_LIMIT);
@@ -188,6 +221,8 @@ impl Ticket {
             issuer: issuer.id(),
             role,
             member,
+            series,
+            asks,
         };
         let invite = Signed::sign(invite, issuer);
         let (name, issued_by) = (printable(name, NAME_LIMIT), String::new());
@@ -250,15 +285,30 @@ impl FromStr for Ticket {
             });
             return Err(if newer { TicketError::OtherVersion } else { TicketError::NotATicket });
         };
+        let wrong = || if is_cut(rest) { TicketError::Cut } else { TicketError::Damaged };
         // One text for one ticket: capitals would be a second one.
-        let bytes = from_base32(rest).ok_or(TicketError::Damaged)?;
-        let (bytes, sum) = bytes.split_last_chunk::<4>().ok_or(TicketError::Damaged)?;
+        let bytes = from_base32(rest).ok_or_else(wrong)?;
+        let (bytes, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(wrong)?;
         if checksum(bytes) != *sum {
-            return Err(TicketError::Damaged);
+            return Err(wrong());
         }
         let ticket: Self = decode(bytes, TEXT_LIMIT).map_err(|_| TicketError::Malformed)?;
         ticket.check()?;
         Ok(ticket)
+    }
+}
+
+/// Whether these are the first letters of a ticket whose last are missing.
+fn is_cut(rest: &str) -> bool {
+    // The last letters may hold half a byte.
+    let whole = (0..=rest.len().min(LETTERS_OF_A_GROUP)).find_map(|less| {
+        let kept = rest.get(..rest.len() - less)?;
+        from_base32(kept)
+    });
+    match whole.as_deref().map(postcard::take_from_bytes::<Ticket>) {
+        None => false,
+        Some(Ok((_, left))) => left.len() < CHECKSUM_BYTES,
+        Some(Err(error)) => error == postcard::Error::DeserializeUnexpectedEnd,
     }
 }
 
@@ -270,7 +320,8 @@ impl Ticket {
             && self.places().count() <= DOOR_LIMIT
             && invite.doors.len() <= DOOR_LIMIT
             && (invite.uses == 0) == invite.doors.is_empty()
-            && (invite.member.is_none() || (invite.uses == 1 && *invite.doors == [invite.issuer]))
+            && (invite.member.is_none()
+                || (invite.uses == 1 && !invite.asks && *invite.doors == [invite.issuer]))
             && self.places().all(|place| place.addresses.len() <= ADDRESS_LIMIT);
         if bounded && self.secret.key().id() == invite.invite_key {
             Ok(())
@@ -287,6 +338,9 @@ pub enum TicketError {
     /// Something else altogether.
     #[error("this is no ticket: a ticket starts with \"hark1\"")]
     NotATicket,
+    /// Letters at its end are missing.
+    #[error("the ticket is cut off, its end is missing: copy it again, whole")]
+    Cut,
     /// A letter was lost or changed.
     #[error("the ticket is damaged: copy it again, whole")]
     Damaged,
@@ -360,12 +414,18 @@ fn printable(name: &str, limit: usize) -> String {
     name
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 4] {
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash = blake3::hash(bytes);
-    hash.as_bytes()[..4].try_into().expect("four of 32 bytes")
+    hash.as_bytes()[..CHECKSUM_BYTES].try_into().expect("four of 32 bytes")
 }
 
 const PREFIX: &str = "hark1";
+/// Bytes at the end by which letters that were changed show.
+const CHECKSUM_BYTES: usize = 4;
+
+/// Letters of base32 that are whole bytes together.
+const LETTERS_OF_A_GROUP: usize = 8;
+
 const REDEMPTION_KIND: &str = "redemption";
 
 /// Doors and relays of a ticket; one with more is refused.
@@ -387,7 +447,7 @@ const PERSON_LIMIT: usize = 64;
 const TEXT_LIMIT: usize = 1024;
 
 /// Bytes whose text with its checksum is not too long; addresses beyond are left out.
-const BYTES_LIMIT: usize = (TEXT_LIMIT - PREFIX.len()) * 5 / 8 - 4;
+const BYTES_LIMIT: usize = (TEXT_LIMIT - PREFIX.len()) * 5 / 8 - CHECKSUM_BYTES;
 
 #[cfg(test)]
 mod tests {
@@ -405,7 +465,7 @@ mod tests {
         };
         let organisation = OrganisationId::from_bytes([9; 32]);
         let expires = UnixTime::from_secs(1_000);
-        let terms = Terms { expires, uses, role: None };
+        let terms = Terms { uses, ..Terms::until(expires) };
         let ticket = Ticket::issue(&issuer, organisation, "Kestrel", terms, vec![door], &random);
         (ticket, issuer)
     }
@@ -439,6 +499,21 @@ mod tests {
         assert_eq!("a".repeat(2_000).parse::<Ticket>(), Err(TicketError::TooLong));
     }
 
+    /// Half a ticket was called damaged, which told nobody to look at its end.
+    #[test]
+    fn half_a_ticket_was_said_to_be_invalid() {
+        let text = ticket(2).0.to_string();
+        for end in PREFIX.len()..text.len() {
+            assert_eq!(text[..end].parse::<Ticket>(), Err(TicketError::Cut), "{end}");
+            assert_eq!(Ticket::find(&text[..end]), Err(TicketError::Cut), "{end}");
+        }
+        let last = text.len() - 1;
+        let letter = if text.ends_with('a') { "q" } else { "a" };
+        let changed = format!("{}{letter}", &text[..last]);
+        assert_eq!(changed.parse::<Ticket>(), Err(TicketError::Damaged));
+        assert_eq!(format!("{text}aaaaaaaa").parse::<Ticket>(), Err(TicketError::Damaged));
+    }
+
     /// [PROTO-3.10] Relays stand apart from the doors, as far as there is room, and redeem nothing.
     #[test]
     fn relays_lead_to_the_doors_of_a_ticket() {
@@ -461,7 +536,7 @@ mod tests {
         let long = "[2001:db8::1]:65535".parse().expect("an address");
         let doors = std::iter::repeat_with(relay).take(3);
         let doors = doors.map(|door| Door { addresses: vec![long; ADDRESS_LIMIT], ..door });
-        let terms = Terms { expires: UnixTime::from_secs(1_000), uses: 3, role: None };
+        let terms = Terms { uses: 3, ..Terms::until(UnixTime::from_secs(1_000)) };
         let organisation = OrganisationId::from_bytes([9; 32]);
         let name = "n".repeat(NAME_LIMIT);
         let full = Ticket::issue(&issuer, organisation, &name, terms, doors.collect(), &random);
@@ -482,7 +557,7 @@ mod tests {
             let organisation = OrganisationId::from_bytes([9; 32]);
             let expires = UnixTime::from_secs(u64::MAX);
             let doors = doors.clone();
-            let terms = Terms { expires, uses, role };
+            let terms = Terms { uses, role, ..Terms::until(expires) };
             let ticket = Ticket::issue(&issuer, organisation, &name, terms, doors, &random);
             assert_eq!(ticket.invite().role, role);
             assert!(ticket.to_string().len() <= TEXT_LIMIT);
@@ -504,10 +579,10 @@ mod tests {
         let organisation = OrganisationId::from_bytes([9; 32]);
         let member = MemberId::from_bytes([8; 32]);
         let elsewhere = DeviceKey::from_secret(&[6; 32]).id();
-        let expires = UnixTime::from_secs(1_000);
+        let terms = Terms::until(UnixTime::from_secs(1_000));
         let at = vec!["192.0.2.7:4000".parse().expect("an address")];
         let ticket =
-            Ticket::for_device(&issuer, organisation, "Kestrel", expires, member, at, &random);
+            Ticket::for_device(&issuer, organisation, "Kestrel", terms, member, at, &random);
         assert_eq!(ticket.to_string().parse(), Ok(ticket.clone()));
         let invite = ticket.invite();
         assert_eq!((invite.member, invite.uses), (Some(member), 1));
@@ -571,15 +646,18 @@ mod tests {
         ) {
             let issuer = DeviceKey::from_secret(&[1; 32]);
             let [role, other] = [role, other].map(|role| role.map(RoleId::from_bytes));
-            let terms = Terms { expires: UnixTime::from_secs(expires), uses, role };
+            let series = Series::from_bytes(expires.to_le_bytes());
+            let (expires, asks) = (UnixTime::from_secs(expires), uses > 3);
+            let terms = Terms { expires, uses, role, series, asks };
             let door = Door { device: issuer.id(), addresses: vec!["[::1]:1".parse().expect("one")] };
             let organisation = OrganisationId::from_bytes([9; 32]);
-            let (doors, random) = (vec![door; doors], SeededRandom::new(expires));
+            let (doors, random) = (vec![door; doors], SeededRandom::new(expires.as_secs()));
             let ticket = Ticket::issue(&issuer, organisation, &name, terms, doors, &random);
             let read: Ticket = ticket.to_string().parse().expect("our own");
             prop_assert_eq!(&read, &ticket);
             let invite = read.invite();
             prop_assert_eq!((invite.expires, invite.uses, invite.role), (terms.expires, uses, role));
+            prop_assert_eq!((invite.series, invite.asks), (series, asks));
 
             let bytes = encode(&ticket.invite);
             let signature = &bytes[encode(invite).len()..];

@@ -30,6 +30,7 @@ mod shared;
 mod state;
 mod storage;
 mod taking;
+mod tickets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,6 +60,7 @@ pub use root::{ROOT_KEYS_MAX, ROOT_MAX_BYTES, RootDocument, RootKeys};
 pub use state::{Decision, Policies, State};
 pub use storage::SnapshotError;
 pub use taking::{FORKS_MAX, OPERATIONS_MAX};
+pub use tickets::TICKETS_MAX;
 
 use self::{
     certificates::Certificates,

@@ -1,6 +1,10 @@
-use std::{collections::BTreeMap, net::SocketAddr, ops::Bound};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    ops::Bound,
+};
 
-use hark_keys::{DeviceId, Signable, SignatureError, Signed, Timestamp, decode, encode};
+use hark_keys::{DeviceId, MemberId, Signable, SignatureError, Signed, Timestamp, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -43,6 +47,8 @@ impl Signable for MemberRecord {
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     entries: BTreeMap<DeviceId, Entry>,
+    /// What those were called who do not belong any more, the newest last.
+    former: VecDeque<(MemberId, String)>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,14 +59,20 @@ struct Entry {
 }
 
 impl Directory {
-    /// The directory of a [`Self::snapshot`]. Records that are not of the organisation any more
-    /// are left out; bytes that are no snapshot give an empty directory.
+    /// The directory of a [`Self::snapshot`]. Of records that are not of the organisation any more
+    /// the name is kept; bytes that are no snapshot give an empty directory.
     pub fn restore(charter: &Charter, snapshot: &[u8]) -> Self {
         let mut directory = Self::default();
-        let records: Snapshot = decode(snapshot, SNAPSHOT_MAX_BYTES).unwrap_or_default();
+        let Snapshot { records, former } = decode(snapshot, SNAPSHOT_MAX_BYTES).unwrap_or_default();
+        directory.former.extend(former.into_vec());
         for record in records.into_vec() {
+            let gone =
+                member_of(record.unverified()).filter(|(member, _)| charter.is_known(*member));
             // What the disk has lost or what has become invalid is learnt again.
-            let _ = directory.insert(Timestamp::ZERO, charter, record, |_| false);
+            let result = directory.insert(Timestamp::ZERO, charter, record, |_| false);
+            if let (Err(DirectoryError::Chain(_)), Some(gone)) = (result, gone) {
+                directory.keep_name(gone);
+            }
         }
         directory
     }
@@ -113,11 +125,28 @@ impl Directory {
         Ok(true)
     }
 
-    /// Forgets those who do not belong any more.
+    /// Forgets those who do not belong any more, but what they were called.
     pub fn prune(&mut self, charter: &Charter) {
-        self.entries.retain(|device, entry| {
-            charter.verify_chain(&entry.record.unverified().chain, *device).is_ok()
-        });
+        let is_gone = |device: &DeviceId, entry: &mut Entry| {
+            charter.verify_chain(&entry.record.unverified().chain, *device).is_err()
+        };
+        let gone: Vec<_> = self.entries.extract_if(.., is_gone).collect();
+        let names = gone.iter().filter_map(|(_, entry)| member_of(entry.record.unverified()));
+        names.for_each(|name| self.keep_name(name));
+    }
+
+    fn keep_name(&mut self, (member, name): (MemberId, String)) {
+        self.former.retain(|(known, _)| *known != member);
+        if self.former.len() >= FORMER_MAX {
+            self.former.pop_front();
+        }
+        self.former.push_back((member, name));
+    }
+
+    /// What somebody was called who had a device that does not belong any more. Fit to be shown.
+    pub fn former_name(&self, member: MemberId) -> Option<String> {
+        let known = self.former.iter().rev().find(|(known, _)| *known == member);
+        known.map(|(_, name)| clean_name(name))
     }
 
     /// The member with `device` was met just now.
@@ -153,7 +182,10 @@ impl Directory {
 
     /// The directory for the disk.
     pub fn snapshot(&self) -> Vec<u8> {
-        encode(&Snapshot::truncated(self.records().cloned()))
+        encode(&Snapshot {
+            records: List::truncated(self.records().cloned()),
+            former: List::truncated(self.former.iter().cloned()),
+        })
     }
 
     fn sequence_number(&self, device: DeviceId) -> Option<u64> {
@@ -161,7 +193,18 @@ impl Directory {
     }
 }
 
-type Snapshot = List<Signed<MemberRecord>, RECORDS_MAX>;
+/// What lies on the disk.
+#[derive(Default, Serialize, Deserialize)]
+struct Snapshot {
+    records: List<Signed<MemberRecord>, RECORDS_MAX>,
+    former: List<(MemberId, String), FORMER_MAX>,
+}
+
+/// Whose record it is, and what that one is called.
+fn member_of(record: &MemberRecord) -> Option<(MemberId, String)> {
+    let member = record.chain.leaf()?.unverified().member();
+    Some((member, record.shown_name()))
+}
 
 /// Why a record is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,14 +227,19 @@ pub const ADDRESSES_MAX: usize = 16;
 /// Members whose records are kept; then the one met the longest ago goes. [PROTO-5.3]
 pub const RECORDS_MAX: usize = 1024;
 
-/// Bytes of a snapshot: a record has less than 3 KiB. A longer one counts as lost.
-const SNAPSHOT_MAX_BYTES: usize = RECORDS_MAX * 3 * 1024;
+/// Former members whose names are kept; then the one who went first is nameless.
+const FORMER_MAX: usize = 256;
+
+/// Bytes of a snapshot: a record has less than 3 KiB, a former name less than 256 bytes. A longer one
+/// counts as lost.
+const SNAPSHOT_MAX_BYTES: usize = RECORDS_MAX * 3 * 1024 + FORMER_MAX * 256;
 
 #[cfg(test)]
 mod tests {
     use hark_keys::{DeviceKey, SeededRandom};
 
     use super::*;
+    use crate::charter::{Piece, content::Change};
 
     fn record(
         charter: &Charter,
@@ -230,6 +278,34 @@ mod tests {
         let elsewhere = Charter::found("Squad", "Voice", &founder, None, &random);
         assert_eq!(Directory::restore(&elsewhere, &directory.snapshot()).records().count(), 0);
         assert_eq!(Directory::restore(&charter, b"\xff\xff").records().count(), 0);
+    }
+
+    /// Whoever had left, or was removed, was a number without a name.
+    #[test]
+    fn names_of_those_who_went_were_forgotten() {
+        let random = SeededRandom::new(4);
+        let (founder, ann) = (DeviceKey::generate(&random), DeviceKey::generate(&random));
+        let mut charter = Charter::found("Squad", "Voice", &founder, None, &random);
+        let member = charter.member_of(ann.id());
+        let record = record(&charter, &founder, &ann, 1);
+        let certificate = record.unverified().chain.leaf().unwrap().clone();
+        charter.take(Piece::Certificate(certificate)).unwrap();
+        let mut directory = Directory::default();
+        directory.insert(Timestamp::ZERO, &charter, record, |_| false).unwrap();
+        let kept = directory.snapshot();
+        assert_eq!(directory.former_name(member), None);
+        let removal = vec![Change::Remove { member, admission: 1 }];
+        let own = charter.member_of(founder.id());
+        let removal = charter.edit(&founder, own, removal).unwrap();
+        charter.take(Piece::Operation(removal)).unwrap();
+        directory.prune(&charter);
+        let restored = Directory::restore(&charter, &directory.snapshot());
+        // Removed while this device was away.
+        let away = Directory::restore(&charter, &kept);
+        for directory in [directory, restored, away] {
+            assert_eq!(directory.records().count(), 0);
+            assert_eq!(directory.former_name(member).as_deref(), Some("Ann"));
+        }
     }
 
     /// [PROTO-5.2]

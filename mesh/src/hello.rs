@@ -363,6 +363,10 @@ fn redeemed(
     if !rights {
         return Err(Refusal::TicketInvalid);
     }
+    // [PROTO-4.9]
+    if charter.state().revokes(issuer, invite) {
+        return Err(Refusal::TicketRevoked);
+    }
     // [PROTO-4.8] nobody gets by a ticket what its issuer, or its door, may not give.
     if let Some(role) = invite.role {
         charter.may_give(issuer, role).map_err(|_| Refusal::TicketRole)?;
@@ -413,11 +417,10 @@ fn redeemed(
         // What it has not chosen yet, it hears the first channel.
         listening: first.into_iter().collect(),
     };
-    let Invite { invite_key, expires, role, .. } = *invite;
     // A role that somebody has lost does not come back by the ticket it came with.
     let is_new = !charter.is_member(member) && charter.state().removals(member) == 0;
-    let role = role.filter(|_| is_new);
-    Ok(Request::Redeem { invite_key, expires, share, addition, role, peer })
+    let role = invite.role.filter(|_| is_new);
+    Ok(Request::Redeem { invite: Box::new(invite.clone()), share, addition, role, peer })
 }
 
 /// The answer that says why the greeting of `remote` was refused, sealed so that it counts: to one who
@@ -503,14 +506,11 @@ pub struct Opened {
 pub enum Request {
     /// It is a member already.
     Member(PeerHello),
-    /// It redeems a ticket. Where `share` is a number, the door counts on disk, by `invite_key`,
-    /// the devices that it has admitted, and refuses a device that is one too many with
+    /// It redeems a ticket. Where `share` is a number, the door counts on disk, by its invite key, the devices that it has admitted, and refuses a device that is one too many with
     /// [`Refusal::TicketUsedUp`]; a device that is counted already is no other use. [PROTO-4.5]
     Redeem {
-        /// What the ticket is called in the count.
-        invite_key: DeviceId,
-        /// When the count may be forgotten.
-        expires: UnixTime,
+        /// What the ticket says.
+        invite: Box<Invite>,
         /// How many devices this door may admit; any number if absent.
         share: Option<u8>,
         /// The consent of a device that becomes one more of the door's member. The door adds it to

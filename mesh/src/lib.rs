@@ -5,6 +5,7 @@
 //! runtime; time and randomness are arguments, and media passes as sealed bytes.
 
 mod address;
+mod availability;
 pub mod charter;
 pub mod datagram;
 mod dialling;
@@ -24,6 +25,7 @@ pub mod target;
 pub mod topology;
 
 pub use address::AddressKind;
+pub use availability::{Availability, AvailabilityMessage};
 pub use dialling::{Dial, Way};
 pub use directory::{ADDRESSES_MAX, Directory, DirectoryError, MemberRecord, RECORDS_MAX};
 pub use hark_keys::List;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
-    List, MemberRecord, Target,
+    AvailabilityMessage, List, MemberRecord, Target,
     charter::{Have, content::SealedName},
     clean_name,
     epoch::{Attendance, Confirmed, Confirming, EpochMessage, TalkersKey},
@@ -68,6 +68,8 @@ pub enum Message {
     Confirmed(Confirmed),
     /// The sender's key in an epoch, to one who does not hold the epoch. [PROTO-11.13]
     TalkersKey(Box<TalkersKey>),
+    /// Whether the sender's person hears and can answer, by gossip as well. [PROTO-5.12]
+    Availability(Signed<AvailabilityMessage>),
 }
 
 /// What an organisation gossips about, each apart from the other. [PROTO-5.2]

@@ -18,6 +18,7 @@
 //! }
 //! ```
 
+mod availabilities;
 mod budget;
 mod checks;
 mod epochs;
@@ -57,7 +58,7 @@ pub use output::{DownReason, Event, Handled, MessageError, Persist, Service, Tra
 pub use paths::Seen;
 
 use crate::{
-    Dial, Directory, Target,
+    Availability, Dial, Directory, Target,
     charter::{Charter, EditError, Operation, Piece, PieceError, content::Change},
     clean_name,
     datagram::Heartbeat,
@@ -66,6 +67,7 @@ use crate::{
     liveness::{Liveness, Reach},
     message::{Message, NameKey, RECIPIENTS_MAX},
 };
+use availabilities::Availabilities;
 use budget::{AUTHORED_INCOME, AUTHORED_LIMIT, Purses, THREAD_INCOME, THREAD_LIMIT, cost_of};
 use checks::{Checks, ChecksMade};
 use epochs::Epochs;
@@ -123,6 +125,7 @@ pub struct Squad {
     talkers: Talkers,
     relays: Relays,
     epochs: Epochs,
+    availabilities: Availabilities,
     /// What this device does for others as a relay, if it is one.
     serving: Option<Serving>,
     /// What each peer may cost the thread that decides. [PROTO-5.11]
@@ -162,6 +165,7 @@ enum Purpose {
     /// To one who uses us as a relay.
     Notice(u64),
     Observed(u64),
+    Availability(u64),
     Candidates,
     Check(u64),
     Prekey(u64),
@@ -225,6 +229,7 @@ impl Squad {
             relay_only,
             presence,
             relays: Relays::default(),
+            availabilities: Availabilities::default(),
             links: BTreeMap::new(),
             liveness: Liveness::default(),
             dialling,
@@ -302,6 +307,7 @@ impl Squad {
         self.nets.link_up(device, restarted, listening);
         self.names.link_up(device);
         self.epochs.link_changed(now, device, false);
+        self.link_up_availability(device, member, restarted);
         self.targets.renew(now, device);
         self.admit(now);
         self.records.link_up(now, device, self.links.len() == 1);
@@ -340,6 +346,7 @@ impl Squad {
         self.records.link_down(now, device, self.links.is_empty());
         self.link_down_relaying(device);
         self.epochs.link_changed(now, device, true);
+        self.availabilities.link_down(now, device);
         self.forget_talker(device);
         self.events.push_back(if was_relay {
             Event::RelayDown { device, reason }
@@ -383,6 +390,7 @@ impl Squad {
             | Message::Prekey(_)
             | Message::Confirming(_)
             | Message::TalkersKey(_)
+            | Message::Availability(_)
                 if link.member.is_none() =>
             {
                 return Err(MessageError::NotMember);
@@ -445,6 +453,7 @@ impl Squad {
             Message::Confirming(said) => self.take_confirming(now, from, &said)?,
             Message::Confirmed(said) => self.take_confirmed(from, &said)?,
             Message::TalkersKey(message) => self.take_talkers_key(now, from, *message)?,
+            Message::Availability(said) => self.take_availability(now, Some(from), &said)?,
         }
         self.settle(now);
         result
@@ -463,6 +472,10 @@ impl Squad {
             Message::Pieces(packed) => self.replication.handle_gossip(from, packed.into_vec())?,
             Message::Offer(offer) => {
                 self.take_offer(now, &offer)?;
+                Handled::Done
+            }
+            Message::Availability(said) => {
+                self.take_availability(now, None, &said)?;
                 Handled::Done
             }
             // [PROTO-6.4] a key travels only over the link that ends at its recipient.
@@ -552,6 +565,13 @@ impl Squad {
             self.presence.name = name;
             self.update_record(now);
         }
+    }
+
+    /// The person has closed the microphone, silenced the loudspeaker or gone away, or not any more:
+    /// others are told, at most every 2 s. [PROTO-5.12]
+    pub fn set_availability(&mut self, now: Timestamp, availability: Availability) {
+        self.availabilities.set_own(now, availability);
+        self.settle(now);
     }
 
     /// Hear these channels, as far as they are there and permitted, now or later. Until this is
@@ -713,6 +733,7 @@ impl Squad {
             self.announce();
         }
         self.handle_relaying_timeout(now);
+        self.handle_availability_timeout(now);
         for device in self.evicting.extract_if(.., |_, at| *at <= now).map(|(device, _)| device) {
             self.events.push_back(Event::Evicted { device });
         }
@@ -781,6 +802,7 @@ impl Squad {
             self.names.timeout(),
             self.paths.timeout(),
             self.checks.timeout(),
+            self.availabilities.timeout(),
             self.list_at,
             self.doubted_at,
             self.relays.timeout(),
@@ -817,6 +839,9 @@ impl Squad {
             Purpose::Charter => self.replication.handle_answer(device),
             Purpose::Move | Purpose::Candidates | Purpose::Confirmed => {}
             Purpose::Observed(number) => self.paths.handle_answer(now, device, number, taken),
+            Purpose::Availability(number) => {
+                self.availabilities.handle_answer(now, device, number, taken);
+            }
             Purpose::Check(number) => self.checks.handle_answer(number, taken),
             Purpose::Prekey(number) => self.epochs.handle_told_prekey(now, device, number, taken),
             Purpose::Attendance(channel, number) => {
@@ -860,6 +885,7 @@ impl Squad {
             self.send(to, Purpose::Charter, Zeroizing::new(bytes));
         }
         self.tell_observed(now);
+        self.tell_availability(now);
         self.settle_checks(now);
         self.settle_relaying(now);
     }

@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::future::{join_all, poll_fn};
-use hark_keys::{DeviceId, DeviceKey, Random, UnixTime, noise};
+use hark_keys::{DeviceId, DeviceKey, Invite, Random, noise};
 use hark_mesh::{
     charter::{Charter, Piece},
     hello::Presence,
@@ -407,7 +407,7 @@ impl Received {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> io::Result<bool> {
         Ok(false)
     }
 }

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -10,8 +11,8 @@ use std::{
 };
 
 use hark_keys::{
-    ChannelId, DeviceId, DeviceKey, Door, MemberId, OrganisationId, RoleId, Signature, Ticket,
-    UnixTime,
+    ChannelId, DeviceId, DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Signature,
+    Ticket, Timestamp,
 };
 use hark_mesh::{
     charter::{Charter, Piece, Recovery},
@@ -22,18 +23,14 @@ use crate::{
     clock::Clock,
     link::{Admission, Denial},
 };
+use waiting::{Knocked, WaitingRoom};
+pub use waiting::{WaitingState, WaitingView};
 
 /// Counts on disk the devices that a limited ticket has admitted. [PROTO-4.5]
 pub trait UseCounter: Send + Sync {
     /// Whether `device` may be admitted by the invite, of which `share` uses fall to this device.
     /// Once true for a device, always true for it; written to disk before it returns.
-    fn count(
-        &self,
-        invite_key: DeviceId,
-        expires: UnixTime,
-        share: u8,
-        device: DeviceId,
-    ) -> std::io::Result<bool>;
+    fn count(&self, invite: &Invite, share: u8, device: DeviceId) -> std::io::Result<bool>;
 }
 
 /// What a newcomer has become by its ticket.
@@ -80,6 +77,12 @@ struct State {
     begun: Option<Charter>,
     /// Roles of those who have been admitted by their tickets, and are not linked yet.
     promised: VecDeque<(DeviceId, RoleId)>,
+    /// Devices that were let in by tickets whose uses are not counted, until they are noted.
+    redeemed: Vec<(Invite, DeviceId)>,
+    /// Those whom somebody here is asked about.
+    waiting: WaitingRoom,
+    /// When a door said last that this newcomer waits there.
+    waits: Option<Timestamp>,
     /// The newest refusal by a device that the ticket names.
     refused: Option<Refusal>,
     /// The newest by anybody else, or by who has not shown to know the organisation: to be told to the
@@ -155,6 +158,9 @@ impl Doorkeeper {
             admitted: None,
             begun: None,
             promised: VecDeque::new(),
+            redeemed: Vec::new(),
+            waiting: WaitingRoom::default(),
+            waits: None,
             refused: None,
             hinted: None,
             met_unnamed: false,
@@ -214,6 +220,33 @@ impl Doorkeeper {
     /// The role that a device that is linked now was promised by its ticket, once. [PROTO-4.8]
     pub fn take_promised(&self, device: DeviceId) -> Option<RoleId> {
         forget_promise(&mut self.lock().promised, device)
+    }
+
+    /// Devices that were let in by tickets whose uses are not counted, each once.
+    pub fn take_redeemed(&self) -> Vec<(Invite, DeviceId)> {
+        std::mem::take(&mut self.lock().redeemed)
+    }
+
+    /// Newcomers who wait to be let in here, the longest first. [PROTO-4.10]
+    pub fn waiting(&self) -> Vec<(DeviceId, WaitingView)> {
+        let mut state = self.lock();
+        state.waiting.forget_silent(self.clock.now());
+        state.waiting.list()
+    }
+
+    /// Who came to wait, and what became of them, since this was asked last.
+    pub fn take_waiting_news(&self) -> Vec<(WaitingView, WaitingState)> {
+        self.lock().waiting.take_news()
+    }
+
+    /// Lets a newcomer who waits in, or turns it away; false where it waits no more.
+    pub fn decide(&self, device: DeviceId, admit: bool) -> bool {
+        self.lock().waiting.decide(device, admit)
+    }
+
+    /// When a door of the ticket said last that somebody there is asked.
+    pub fn waits(&self) -> Option<Timestamp> {
+        self.lock().waits
     }
 
     /// Why the last one did not admit whom the ticket names.
@@ -300,14 +333,25 @@ impl Doorkeeper {
         let listener = Listener { charter, key, member, presence };
         let now = self.clock.unix();
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
-        let Request::Redeem { invite_key, expires, share, addition, role, .. } = opened.request()
+        let Request::Redeem { invite, share, addition, role, peer: newcomer } = opened.request()
         else {
+            state.waiting.forget(peer);
             // It has come in elsewhere, and has there what it was promised.
             forget_promise(&mut state.promised, peer);
             return Ok(opened.accept(&listener));
         };
+        // [PROTO-4.10] before the use is counted: who is not let in has used nothing.
+        if invite.asks {
+            let time = (self.clock.now(), now);
+            match state.waiting.knock(time, peer, &newcomer.name, invite.invite_key) {
+                Knocked::Admitted => {}
+                Knocked::Waiting => return Err(Refusal::Waiting),
+                Knocked::Refused => return Err(Refusal::TurnedAway),
+                Knocked::Full => return Err(Refusal::Busy),
+            }
+        }
         if let Some(share) = share {
-            let counted = self.counter.count(*invite_key, *expires, *share, peer);
+            let counted = self.counter.count(invite, *share, peer);
             match counted {
                 Ok(true) => {}
                 Ok(false) => return Err(Refusal::TicketUsedUp),
@@ -323,6 +367,9 @@ impl Doorkeeper {
                 state.additions.insert(peer, *consent);
             }
             return Err(Refusal::Later);
+        }
+        if share.is_none() && state.redeemed.len() < REDEEMED_LIMIT {
+            state.redeemed.push(((**invite).clone(), peer));
         }
         let role = *role;
         let accepted = opened.accept(&listener);
@@ -496,7 +543,9 @@ impl Admission for Doorkeeper {
                     HelloError::Refused(refusal) | HelloError::Unsealed(refusal) => {
                         // [PROTO-3.6]
                         let is_sealed = matches!(error, HelloError::Refused(_));
-                        if is_sealed && self.is_named(peer) {
+                        if is_sealed && self.is_named(peer) && *refusal == Refusal::Waiting {
+                            state.waits = Some(self.clock.now());
+                        } else if is_sealed && self.is_named(peer) {
                             state.refused = Some(*refusal);
                         } else {
                             state.hinted = Some(*refusal);
@@ -526,13 +575,16 @@ pub fn relays_of(charter: &Charter) -> impl Iterator<Item = Door> {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> std::io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> std::io::Result<bool> {
         Ok(false)
     }
 }
 
 /// Newcomers with a role who have been admitted and do not come; another one then gets none.
 const PROMISED_LIMIT: usize = 256;
+
+/// Devices that wait to be noted as let in; further ones are not noted.
+const REDEEMED_LIMIT: usize = 256;
 
 /// Greetings whose answers have not come; the oldest Hello then fails.
 const SENT_LIMIT: usize = 256;

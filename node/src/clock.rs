@@ -37,7 +37,15 @@ impl Clock {
 
 /// A date as people write it, `2026-11-22 21:40:05 UTC`.
 pub fn utc(date: UnixTime) -> String {
-    let secs = date.as_secs();
+    format!("{} UTC", written(date.as_secs()))
+}
+
+/// A date in the machine's own time zone, as people write it: `2026-11-22 22:40:05`.
+pub fn local(date: UnixTime) -> String {
+    written(date.as_secs().saturating_add_signed(platform::offset_secs(date.as_secs())))
+}
+
+fn written(secs: u64) -> String {
     let (days, second) = (secs / 86_400, secs % 86_400);
     // Years that begin in March, by http://howardhinnant.github.io/date_algorithms.html
     let days = days + 719_468;
@@ -50,7 +58,7 @@ pub fn utc(date: UnixTime) -> String {
     let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
 fn since_1970() -> Duration {
@@ -72,16 +80,60 @@ mod platform {
             u32::try_from(time.tv_nsec).unwrap_or(0),
         )
     }
+
+    /// How far local time is ahead of UTC at a Unix time.
+    pub(super) fn offset_secs(unix: u64) -> i64 {
+        let Ok(unix) = libc::time_t::try_from(unix) else { return 0 };
+        // SAFETY: a C structure of numbers and a pointer, for which zero is valid.
+        let mut local: libc::tm = unsafe { std::mem::zeroed() };
+        // SAFETY: both places are valid, and the call keeps no pointer to them.
+        let told = unsafe { libc::localtime_r(&raw const unix, &raw mut local) };
+        if told.is_null() { 0 } else { local.tm_gmtoff }
+    }
 }
 
 #[cfg(windows)]
 mod platform {
+    use std::ffi::c_void;
+
     use super::Duration;
 
     #[link(name = "kernel32")]
     unsafe extern "system" {
         fn QueryPerformanceCounter(count: *mut i64) -> i32;
         fn QueryPerformanceFrequency(frequency: *mut i64) -> i32;
+        fn FileTimeToSystemTime(time: *const [u32; 2], date: *mut [u16; 8]) -> i32;
+        fn SystemTimeToTzSpecificLocalTime(
+            zone: *const c_void,
+            date: *const [u16; 8],
+            local: *mut [u16; 8],
+        ) -> i32;
+        fn SystemTimeToFileTime(date: *const [u16; 8], time: *mut [u32; 2]) -> i32;
+    }
+
+    /// How far local time is ahead of UTC at a Unix time.
+    pub(super) fn offset_secs(unix: u64) -> i64 {
+        // FILETIME counts from 1601, in 100 ns.
+        let Some(ticks) =
+            unix.checked_add(11_644_473_600).and_then(|it| it.checked_mul(10_000_000))
+        else {
+            return 0;
+        };
+        let time = [ticks as u32, (ticks >> 32) as u32];
+        let (mut date, mut local, mut there) = ([0; 8], [0; 8], [0; 2]);
+        // SAFETY: all places are valid and of the structures' sizes, no call keeps a pointer, and no
+        // zone is the zone in use.
+        let told = unsafe {
+            FileTimeToSystemTime(&raw const time, &raw mut date) != 0
+                && SystemTimeToTzSpecificLocalTime(
+                    std::ptr::null(),
+                    &raw const date,
+                    &raw mut local,
+                ) != 0
+                && SystemTimeToFileTime(&raw const local, &raw mut there) != 0
+        };
+        let there = u64::from(there[1]) << 32 | u64::from(there[0]);
+        if told { there.wrapping_sub(ticks).cast_signed() / 10_000_000 } else { 0 }
     }
 
     /// The performance counter, which all processes share, as the time since its zero.
@@ -116,6 +168,16 @@ mod tests {
         assert_eq!(written(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(written(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(written(1_795_383_605), "2026-11-22 21:40:05 UTC");
+    }
+
+    #[test]
+    fn local_time_is_utc_and_the_offset_of_the_zone() {
+        for secs in [1_795_383_605, 951_782_400] {
+            let offset = platform::offset_secs(secs);
+            assert!(offset.abs() <= 14 * 3_600 && offset % 60 == 0, "{offset}");
+            let shifted = utc(UnixTime::from_secs(secs.saturating_add_signed(offset)));
+            assert_eq!(format!("{} UTC", local(UnixTime::from_secs(secs))), shifted);
+        }
     }
 
     #[test]

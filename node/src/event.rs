@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 
 use hark_keys::{DeviceId, UnixTime};
 use hark_mesh::Target;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{clock::utc, snapshot::TransmitMode};
+use crate::{
+    admission::{WaitingState, WaitingView},
+    clock::{local, utc},
+    snapshot::TransmitMode,
+};
 
 /// Something that happened, in the words that scripts rely on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -90,6 +94,20 @@ pub enum Event {
         /// The channels that it speaks to.
         channels: Vec<String>,
     },
+    /// Somebody has closed the microphone, silenced the loudspeaker or gone away, or not any more: all
+    /// of it as it is now.
+    Presence {
+        /// Which device.
+        device: DeviceText,
+        /// Its member's name.
+        name: String,
+        /// Whether its microphone is closed.
+        muted: bool,
+        /// Whether its loudspeaker is silenced: it hears nobody.
+        deafened: bool,
+        /// Whether its person is away.
+        away: bool,
+    },
     /// A member stopped speaking.
     TalkEnded {
         /// Which device.
@@ -168,6 +186,47 @@ pub enum Event {
         sanction: SanctionView,
         /// Whether it holds from now on; else it was lifted, or has ended.
         in_force: bool,
+        /// Who has lifted it before its time, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lifted_by: Option<String>,
+    },
+    /// This device's member has a role from now on, or no longer.
+    RoleChanged {
+        /// What the role is called.
+        role: String,
+        /// In which channel and below; none where it is held everywhere.
+        channel: Option<String>,
+        /// Who has given or taken it; none where a preset did, or that is not known any more.
+        by: Option<String>,
+        /// Whether it is held from now on.
+        given: bool,
+    },
+    /// An officer has ended the membership of somebody else.
+    MemberRemoved {
+        /// The member's id.
+        member: String,
+        /// What the member was called.
+        name: String,
+        /// Who has done it; none where that is not known any more.
+        by: Option<String>,
+        /// Whether the member is kept out from now on, also with a new ticket.
+        banned: bool,
+        /// Unix time in seconds at which the ban ends; none where it lasts until it is lifted.
+        until: Option<u64>,
+    },
+    /// Somebody was given a role, muted or banned, or not any more; or belongs, or does not any more.
+    Standing {
+        /// Who, and what.
+        #[serde(flatten)]
+        standing: StandingView,
+    },
+    /// A newcomer whose ticket asks for it waits to be let in at this device, or does not any more.
+    Waiting {
+        /// Who.
+        #[serde(flatten)]
+        newcomer: WaitingView,
+        /// `waiting`, `admitted`, `refused` or `gone`.
+        state: WaitingState,
     },
     /// Nothing is said to a target any more, and its key is forgotten.
     TargetGone {
@@ -187,6 +246,8 @@ pub enum Event {
         muted: bool,
         /// Whether the own loudspeaker is muted.
         deafened: bool,
+        /// Whether the person has said to be away.
+        away: bool,
         /// Whether speech is being sent.
         transmitting: bool,
         /// How the microphone opens.
@@ -239,20 +300,83 @@ pub struct SanctionView {
 }
 
 impl SanctionView {
+    /// In a line, for the member: it is over, by `lifted_by` where somebody has lifted it.
+    pub fn describe_end(&self, lifted_by: Option<&str>) -> String {
+        let may = if self.kind == "ban" { "be there" } else { "speak" };
+        let place = place_of(self.channel.as_deref());
+        match lifted_by {
+            Some(name) => {
+                format!("{name} has lifted the {} {place}: you may {may} again", self.kind)
+            }
+            None => format!("the {} {place} is over: you may {may} again", self.kind),
+        }
+    }
+
     /// In a line, for the member.
     pub fn describe(&self) -> String {
         let by = self.by.as_deref().unwrap_or("an officer");
         let done = if self.kind == "ban" { "banned" } else { "muted" };
-        let place = match &self.channel {
-            Some(channel) => format!("in {channel}"),
-            None => "everywhere".to_owned(),
-        };
+        let place = place_of(self.channel.as_deref());
         let until = match self.until {
             Some(until) => format!("until {}", utc(UnixTime::from_secs(until))),
             None => "until it is lifted".to_owned(),
         };
         format!("{by} has {done} you {place} {until}")
     }
+}
+
+/// What the charter has changed for somebody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingView {
+    /// The member's id.
+    pub member: String,
+    /// The member's name.
+    pub name: String,
+    /// `role_given`, `role_taken`, `muted`, `unmuted`, `banned`, `unbanned`, `joined` or `removed`.
+    pub change: String,
+    /// Which role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// In which channel and below; `None` if it holds everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// Who has muted or banned the member, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Unix time in seconds at which a mute or a ban ends; `None` if it lasts until it is lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+impl StandingView {
+    /// In a line, for a person.
+    pub fn describe(&self) -> String {
+        let name = &self.name;
+        let at = self.channel.as_ref().map(|it| format!(" in {it}")).unwrap_or_default();
+        let role = self.role.as_deref().unwrap_or_default();
+        let done = match &*self.change {
+            "role_given" => format!("{name} was given the role {role}{at}"),
+            "role_taken" => format!("{name} has lost the role {role}{at}"),
+            "muted" => format!("{name} was muted{at}"),
+            "unmuted" => format!("{name} is muted{at} no longer"),
+            "banned" => format!("{name} was banned{at}"),
+            "unbanned" => format!("{name} is banned{at} no longer"),
+            "joined" => format!("{name} has joined"),
+            "removed" => format!("{name} does not belong any more"),
+            other => format!("{name}: {other}{at}"),
+        };
+        let by = self.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let until = self.until.map(|until| {
+            let until = local(UnixTime::from_secs(until));
+            format!(" until {}", until.get(..16).unwrap_or(&until))
+        });
+        format!("{done}{by}{}", until.unwrap_or_default())
+    }
+}
+
+/// `in Flight`, or `everywhere`.
+pub fn place_of(channel: Option<&str>) -> String {
+    channel.map_or_else(|| "everywhere".to_owned(), |channel| format!("in {channel}"))
 }
 
 /// What a key to talk is for, by ids in ascending order.

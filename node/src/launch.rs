@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, RecoverySecret, Ticket, UnixTime};
+use hark_keys::{DeviceId, DeviceKey, Invite, OrganisationId, Random, RecoverySecret, Ticket};
 use hark_mesh::{
     charter::{Charter, Ending},
     forwarding::Limits,
@@ -295,15 +295,9 @@ pub fn found(
 struct LaterCounter(Arc<OnceLock<Box<dyn UseCounter>>>);
 
 impl UseCounter for LaterCounter {
-    fn count(
-        &self,
-        invite_key: DeviceId,
-        expires: UnixTime,
-        share: u8,
-        device: DeviceId,
-    ) -> std::io::Result<bool> {
+    fn count(&self, invite: &Invite, share: u8, device: DeviceId) -> std::io::Result<bool> {
         match self.0.get() {
-            Some(counter) => counter.count(invite_key, expires, share, device),
+            Some(counter) => counter.count(invite, share, device),
             None => Err(std::io::ErrorKind::NotFound.into()),
         }
     }

@@ -8,6 +8,8 @@
 
 pub mod admission;
 pub mod clock;
+#[cfg(feature = "program")]
+pub mod command_line;
 pub mod commands;
 pub mod control;
 #[cfg(feature = "device")]
@@ -18,6 +20,7 @@ pub mod event;
 pub mod launch;
 pub mod link;
 #[cfg(feature = "voice")]
+pub mod logbook;
 mod look_alike;
 #[cfg(feature = "voice")]
 pub mod measure;

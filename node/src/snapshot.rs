@@ -6,6 +6,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    admission::WaitingView,
     event::{DeviceText, PeerStats, SanctionView},
     profile::ProfileAction,
     reach::ports::Report,
@@ -47,6 +48,8 @@ pub struct Snapshot {
     pub muted: bool,
     /// Whether the own loudspeaker is muted.
     pub deafened: bool,
+    /// Whether the person has said to be away.
+    pub away: bool,
     /// Whether speech is being sent.
     pub transmitting: bool,
     /// Level of the microphone, in dB below full scale.
@@ -69,6 +72,8 @@ pub struct Snapshot {
     pub checked: Vec<CheckedView>,
     /// Mutes and bans of this device's member that hold now.
     pub sanctions: Vec<SanctionView>,
+    /// Newcomers who wait to be let in at this device, the longest first.
+    pub waiting: Vec<WaitingView>,
     /// A sound device that is lost, or another lasting trouble, for a person.
     pub trouble: Option<String>,
 }
@@ -233,9 +238,17 @@ pub struct PeerView {
     pub roles: Vec<String>,
     /// Whether its member may speak on none of the channels that the device listens to.
     pub silenced: bool,
+    /// Whether its person has closed the microphone.
+    pub muted: bool,
+    /// Whether its person has silenced the loudspeaker, and hears nobody.
+    pub deafened: bool,
+    /// Whether its person has said to be away.
+    pub away: bool,
+    /// Whether it speaks to this person or a role of this person's just now, and to no channel.
+    pub whispers: bool,
     /// Whether this person has compared its words with its owner.
     pub verification: Verification,
-    /// For how long it has been away.
+    /// For how long it could not be reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub away_secs: Option<u64>,
     /// Whether it belongs to the organisation no more.
@@ -298,6 +311,8 @@ pub struct TicketRequest {
     pub role: Option<String>,
     /// Whether it makes one machine another device of whoever asks, and nobody a member.
     pub device: bool,
+    /// Whether somebody lets each newcomer in by hand.
+    pub ask: bool,
 }
 
 /// What a person or a program may ask of a running node.
@@ -312,6 +327,11 @@ pub enum Command {
     /// Silences or opens the own loudspeaker.
     Deafen {
         /// Whether to silence.
+        on: bool,
+    },
+    /// Says to all that the person is away, or back.
+    Away {
+        /// Whether away.
         on: bool,
     },
     /// A push-to-talk key: the plain one, one that is bound, or the name of a net.
@@ -397,6 +417,16 @@ pub enum Command {
         from: Option<String>,
         /// The net to hear and to talk to.
         to: String,
+    },
+    /// Lets somebody in who waits at this device.
+    Admit {
+        /// A name, name#id or a device.
+        person: String,
+    },
+    /// Turns somebody away who waits at this device.
+    Refuse {
+        /// The same.
+        person: String,
     },
     /// What is said without a key of its own goes to this organisation.
     Front,

@@ -9,8 +9,11 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
-use hark_node::duration;
+use clap::{Parser, Subcommand};
+use hark_node::{
+    command_line::{CompletionsArguments, ErrorCode, ManArguments, Program},
+    duration,
+};
 use hark_relay::{
     config::{Config, LogFormat},
     home::RelayHome,
@@ -21,7 +24,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Forwards the voice of organisations whose charters name it, and cannot open it.
 #[derive(Parser)]
-#[command(name = "hark-relay", version, max_term_width = 100)]
+#[command(
+    name = "hark-relay",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     /// Identities, token, metering, audit log [default: the platform's data directory]
     #[arg(long, value_name = "DIR", env = "HARK_RELAY_HOME", hide_env_values = true)]
@@ -42,27 +50,43 @@ struct Arguments {
     /// Stop by itself (30s, 2m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     lasting: Option<Duration>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print what has a shell complete the options of hark-relay
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write those of all commands
+    Man(ManArguments),
 }
 
 fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| {
+    let mut program = Program::new("hark-relay");
+    std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        complain(&format!("internal error at {place}: please report it"));
+        let error = format!("internal error at {place}: please report it");
+        program.complain(ErrorCode::Internal, &error);
     }));
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format!("{error:#}"));
-            ExitCode::FAILURE
+    let arguments: Arguments = program.parse();
+    let outcome = match &arguments.command {
+        Some(Command::Completions(arguments)) => {
+            arguments.print::<Arguments>();
+            Ok(())
         }
-    }
+        Some(Command::Man(arguments)) => arguments.print::<Arguments>(),
+        None => run(arguments, &mut program),
+    };
+    outcome.map_or_else(|error| program.fail(&error), |()| ExitCode::SUCCESS)
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments, program: &mut Program) -> anyhow::Result<()> {
     let config = match &arguments.config {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
+    *program = program.with_json(config.log == LogFormat::Json);
     start_log(config.log);
     let home = arguments.home.or_else(RelayHome::default_path);
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
@@ -91,19 +115,19 @@ fn start_log(format: LogFormat) {
     }
 }
 
-/// One line on standard error.
-fn complain(line: &str) {
-    // There is nowhere else to complain.
-    let _ = writeln!(io::stderr(), "hark-relay: {}", line.replace('\n', " "));
-}
-
 /// One line on standard output. Whoever has stopped reading is not told.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
 #[cfg(test)]
+#[path = "../../tests/src/command_lines.rs"]
+mod command_lines;
+
+#[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -116,6 +140,8 @@ mod tests {
             "hark-relay",
             "hark-relay --home there --config relay.toml --listen 0.0.0.0:7300 \
              --admin 127.0.0.1:7301 --events - --for 30s",
+            "hark-relay completions zsh",
+            "hark-relay man man1",
         ] {
             assert!(parse(good).is_ok(), "{good}");
         }
@@ -123,5 +149,13 @@ mod tests {
             let Err(error) = parse(bad) else { panic!("{bad}") };
             assert_eq!(error.exit_code(), 2, "{bad}");
         }
+    }
+
+    /// Pages showed commands and flags that are not there.
+    #[test]
+    fn every_command_line_on_a_page_is_one_that_hark_relay_takes() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let untrue = command_lines::untrue(&Arguments::command(), root, 1);
+        assert!(untrue.is_empty(), "{}", untrue.join("\n"));
     }
 }

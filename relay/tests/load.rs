@@ -29,7 +29,7 @@ use talk::Speech;
 fn everyone_hears_every_talker_once() {
     let home = tempfile::tempdir().expect("a folder");
     let program = Path::new(env!("CARGO_BIN_EXE_hark-relay"));
-    let mut room = Room::open((program, home.path()), 10, 2).expect("a relay");
+    let mut room = Room::open((program, home.path()), 10, 2, |_| Ok(())).expect("a relay");
     room.fill(10).expect("members");
     let (mut expected, mut frames, mut whole) = (0, 0, false);
     // The relay drops what a busy machine has made late, and has to find the fast path first.

@@ -963,7 +963,7 @@ def is_sound(change):
 
 
 def open_snapshot(schema, data):
-    """The charter of a file. [CHARTER-9.1]"""
+    """The charter of a file. [CHARTER-10.1]"""
     if not data.startswith(MAGIC):
         raise Malformed("no charter of this version")
     reader = Reader(data[len(MAGIC):])

@@ -48,16 +48,57 @@ impl From<Output> for Outcome {
     }
 }
 
-/// The command `hark`, free of what the caller's environment says to it.
-pub(crate) fn hark() -> Command {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    plain(PATH.get_or_init(|| path("hark-node", "hark", &["keys", "mesh", "node"])))
+/// One of the programs of this repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A member.
+    Hark,
+    /// A relay.
+    HarkRelay,
+    /// The simulator.
+    HarkSim,
 }
 
-/// The command `hark-relay`, likewise.
+impl Program {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Hark, Self::HarkRelay, Self::HarkSim];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hark => "hark",
+            Self::HarkRelay => "hark-relay",
+            Self::HarkSim => "hark-sim",
+        }
+    }
+
+    /// Where it lies.
+    pub fn path(self) -> &'static Path {
+        static PATHS: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
+        let (package, sources): (_, &[&str]) = match self {
+            Self::Hark => ("hark-node", &["keys", "mesh", "node"]),
+            Self::HarkRelay => ("hark-relay", &["keys", "mesh", "node", "relay"]),
+            Self::HarkSim => ("hark-simulator", &["keys", "mesh", "node", "relay", "simulator"]),
+        };
+        PATHS[self as usize].get_or_init(|| path(package, self.name(), sources))
+    }
+
+    /// The command, free of what the caller's environment says to it.
+    pub fn command(self) -> Command {
+        let mut command = Command::new(self.path());
+        for variable in ["HARK_HOME", "HARK_RELAY_HOME", "HARK_LOG", "HARK_PASSPHRASE"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+}
+
+pub(crate) fn hark() -> Command {
+    Program::Hark.command()
+}
+
 pub(crate) fn hark_relay() -> Command {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    plain(PATH.get_or_init(|| path("hark-relay", "hark-relay", &["keys", "mesh", "node", "relay"])))
+    Program::HarkRelay.command()
 }
 
 /// The same command, started by another one that becomes it.
@@ -74,14 +115,6 @@ pub(crate) fn through(before: &[impl AsRef<OsStr>], command: &Command) -> Comman
         };
     }
     whole
-}
-
-fn plain(path: &Path) -> Command {
-    let mut command = Command::new(path);
-    for variable in ["HARK_HOME", "HARK_RELAY_HOME", "HARK_LOG", "HARK_PASSPHRASE"] {
-        command.env_remove(variable);
-    }
-    command
 }
 
 /// The program, which lies beside this crate's tests. `cargo nextest run --workspace` has built it;
@@ -104,7 +137,8 @@ fn path(package: &str, program: &str, sources: &[&str]) -> PathBuf {
     path
 }
 
-/// When a source of a program was last changed.
+/// When a source of a program was last changed: of its own crate, the last of them, and of the
+/// libraries of the others.
 fn newest_source(crates: &[&str]) -> SystemTime {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it lies in a workspace");
     let mut newest = SystemTime::UNIX_EPOCH;
@@ -112,6 +146,7 @@ fn newest_source(crates: &[&str]) -> SystemTime {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             match entry.metadata() {
+                Ok(_) if of_another_program(&entry.path(), crates) => {}
                 Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
                 Ok(metadata) => newest = newest.max(metadata.modified().unwrap_or(newest)),
                 Err(_) => {}
@@ -119,6 +154,12 @@ fn newest_source(crates: &[&str]) -> SystemTime {
         }
     }
     newest
+}
+
+/// Whether a file or folder belongs to the program of another crate than the last.
+fn of_another_program(path: &Path, crates: &[&str]) -> bool {
+    let own = crates.last().is_some_and(|own| path.iter().any(|part| part == *own));
+    !own && (path.ends_with("src/bin") || path.ends_with("src/main.rs"))
 }
 
 /// Whether this process may do what only root may.

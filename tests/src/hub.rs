@@ -1,7 +1,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
 };
 
@@ -26,8 +26,13 @@ pub struct Hub {
 impl Hub {
     /// Starts one on loopback, which serves nobody yet.
     pub fn start(scene: &Scene) -> Self {
+        Self::start_at(scene, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// Starts one whose first organisation is served at this address.
+    pub fn start_at(scene: &Scene, address: SocketAddr) -> Self {
         let mut command = hark_relay();
-        command.args(["--listen", "127.0.0.1:0"]);
+        command.args(["--listen", &address.to_string()]);
         Self::run(scene, command)
     }
 
@@ -98,6 +103,11 @@ impl Hub {
     /// How many such events it has told.
     pub fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
         self.events.all().iter().filter(|event| is(event)).count()
+    }
+
+    /// Where its admin API is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// How much it has told.

@@ -20,7 +20,7 @@ mod member;
 mod relay;
 mod scene;
 
-pub use binary::{Outcome, is_root};
+pub use binary::{Outcome, Program, is_root};
 pub use events::Event;
 pub use hub::Hub;
 #[cfg(target_os = "linux")]

@@ -49,6 +49,29 @@ impl Scene {
         run_reading(&self.home(name), command, input.into())
     }
 
+    /// Where all of it takes place.
+    pub fn folder(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
+    /// Runs a script of bash in this folder to its first failure or its end, with `hark` in its path.
+    /// What it leaves running is its own to end.
+    pub fn shell(&self, script: &str, folder: &str) -> Outcome {
+        let hark = hark();
+        let programs = Path::new(hark.get_program()).parent().expect("it lies in a folder");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", programs.display());
+        // Files, as whoever it leaves running would keep pipes open.
+        let [stdout, stderr] = ["script.out", "script.err"].map(|name| self.path(name));
+        let file = |path| File::create(path).expect("a file for what it says");
+        let mut bash = Command::new("bash");
+        bash.args(["-e", "-c", script]).current_dir(folder).env("PATH", path);
+        bash.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
+        let status = bash.status().expect("bash runs").code();
+        let read = |path| fs::read_to_string(path).expect("it was written");
+        Outcome { status, stdout: read(&stdout), stderr: read(&stderr) }
+    }
+
     /// Founds an organisation in the member's home, without starting it; its first ticket, which
     /// knows no address.
     pub fn found(&self, name: &str, organisation: &str) -> String {

@@ -17,8 +17,8 @@ fn broken_tickets() {
     let newer = good.replacen("hark1", "hark2", 1);
     for (ticket, reason) in [
         (flipped.as_str(), "the ticket is damaged"),
-        (&good[..good.len() - 1], "the ticket is damaged"),
-        ("hark1", "the ticket is damaged"),
+        (&good[..good.len() - 1], "the ticket is cut off"),
+        ("hark1", "the ticket is cut off"),
         (newer.as_str(), "another version"),
         ("swordfish", "no ticket"),
         ("", "no ticket"),
@@ -125,7 +125,7 @@ impl Squad {
             &stranger,
             invite.organisation,
             &ticket.name,
-            Terms { expires: invite.expires, uses: 0, role: None },
+            Terms::until(invite.expires),
             vec![door],
             &SystemRandom,
         );

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hark_tests::{Member, Scene};
+use hark_tests::{Member, Outcome, Scene};
 use serde_json::Value;
 
 /// A command with `@` where the wrong word goes.
@@ -112,7 +112,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("charter role add new --rank 50", "manage-roles"),
     ("charter grant pilot Wren", "manage-roles"),
     ("charter preset load patrol", "edit-presets"),
-    ("charter kick Kestrel", "you must stand above"),
+    ("charter kick Kestrel", "the right ban"),
     ("charter rule everyone --deny speak", "manage-roles"),
 ];
 
@@ -172,6 +172,10 @@ fn wrong_inputs_are_refused_and_change_nothing() {
                         if !(told && (status == Some(1) && lines == 1 || status == Some(2))) {
                             wrong.push(format!("{who}: {}: {outcome:?}", line.join(" ")));
                         }
+                        let as_json = hark_tests::run(home, &[&parts[..], &["--json"]].concat());
+                        if let Err(why) = is_the_same_in_json(&outcome, &as_json, word) {
+                            wrong.push(format!("{who}: {} --json: {why}", line.join(" ")));
+                        }
                     }
                     wrong
                 })
@@ -182,6 +186,24 @@ fn wrong_inputs_are_refused_and_change_nothing() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), inputs.len(), wrong.join("\n"));
     assert_eq!([settled(&kestrel), settled(&wren)], before);
     assert_eq!(charter(), charter_before);
+}
+
+/// `--json` makes one object of the line for people, and changes nothing else.
+fn is_the_same_in_json(plain: &Outcome, as_json: &Outcome, word: &str) -> Result<(), String> {
+    let error: Value =
+        serde_json::from_str(&as_json.stderr).map_err(|error| format!("{error}: {as_json:?}"))?;
+    let text = error["error"].as_str().unwrap_or_default();
+    let codes: &[&str] = if plain.status == Some(2) { &["usage"] } else { &["refused", "failed"] };
+    let same_line = plain.status == Some(2) || plain.stderr == format!("hark: {text}\n");
+    let holds = as_json.status == plain.status
+        && error["ok"] == false
+        && codes.iter().any(|code| error["code"] == *code)
+        && text.to_lowercase().contains(&word.to_lowercase())
+        && same_line
+        && as_json.stderr.lines().count() == 1
+        && as_json.stdout.is_empty()
+        && (error["hint"].is_string() || !text.contains("did you mean"));
+    if holds { Ok(()) } else { Err(format!("{as_json:?} instead of {plain:?}")) }
 }
 
 /// All commands that `hark GROUP --help` lists can be got wrong, but for those without arguments.
@@ -236,7 +258,7 @@ const CHARTER: &str = r#"
 name = "chief"
 rank = 10
 can = ["join", "listen", "speak", "priority", "whisper", "move", "mute", "manage-channels", "manage-roles", "admit",
-       "edit-presets", "appoint-relays"]
+       "edit-presets", "appoint-relays", "ban"]
 
 [[role]]
 name = "pilot"

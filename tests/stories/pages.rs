@@ -1,111 +1,115 @@
-//! Pages for people, played command by command.
+//! Pages for people, played: what they show is typed, and what they show as an answer is held against
+//! what is said. A block that cannot be played here says why behind its fence.
 
-use hark_tests::Scene;
+mod api;
+mod block;
+mod officers;
+mod readme;
+mod relay;
+mod stage;
 
-/// Each command of docs/officers.md, in its order, by the founder of the organisation that the page names.
-#[test]
-fn what_the_page_for_officers_says_is_done() {
-    let scene = Scene::default();
-    scene.found("Sable", "Meridian Watch");
-    let sable = scene.talk("Sable").start();
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let plan = format!("{root}/examples/organisation/meridian-watch.toml");
-    scene.run("Sable", &["charter", "apply", &plan]).success();
-    for name in ["Heron", "Wren", "Magpie", "Osprey"] {
-        scene.run(name, &["join", &sable.ticket(), "--name", name]).success();
-    }
-    scene.run("Sable", &["charter", "grant", "officer", "Osprey"]).success();
-    let device = |name: &str| {
-        let ticket = scene.run("Sable", &["device", "invite", "--json"]);
-        let ticket: serde_json::Value = serde_json::from_str(ticket.success()).expect("JSON");
-        let ticket = ticket["ticket"].as_str().expect("a ticket").to_owned();
-        scene.run(name, &["join", &ticket]).success();
-        let id = scene.run(name, &["id", "--json"]);
-        let id: serde_json::Value = serde_json::from_str(id.success()).expect("JSON");
-        id["device"].as_str().expect("an id").to_owned()
+use std::{collections::BTreeSet, fs};
+
+use self::block::{Block, blocks};
+
+/// The repository.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Makes a test of each part of a page, and a list of all.
+macro_rules! plays {
+    ($($name:ident: $page:literal, $heading:literal, $play:path;)*) => {
+        $(#[test]
+        fn $name() {
+            let page = fs::read_to_string(format!("{ROOT}/{}", $page)).expect("the page");
+            let blocks = blocks(&page).into_iter();
+            let to_play = blocks.filter(|it| it.heading == $heading && it.excuse.is_none());
+            let blocks: Vec<Block> = to_play.collect();
+            let count = blocks.len();
+            let Ok(blocks) = blocks.try_into() else {
+                panic!("{}, {}: {count} blocks, and not as many as are played", $page, $heading);
+            };
+            $play(blocks);
+        })*
+
+        const PLAYED: &[(&str, &str)] = &[$(($page, $heading)),*];
     };
-    let (lost, further) = (device("lost"), device("further"));
-
-    let page = std::fs::read_to_string(format!("{root}/docs/officers.md")).expect("the page");
-    let mut played = 0;
-    for line in commands(&page) {
-        let stand_in = if line.contains("root propose") { &further } else { &lost };
-        let words = words(line).into_iter().map(|word| match word.as_str() {
-            "DEVICE" => stand_in.clone(),
-            draft if draft.ends_with(".txt") => scene.path(draft).display().to_string(),
-            plan if plan.starts_with("examples/") => format!("{root}/{plan}"),
-            _ => word,
-        });
-        let words: Vec<_> = words.collect();
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
-        assert_eq!(words[0], "hark", "{line}");
-        let outcome = scene.run("Sable", &words[1..]);
-        assert_eq!(outcome.status, Some(0), "{line}: {outcome:?}");
-        played += 1;
-    }
-    assert!(played > 20, "{played} commands");
 }
 
-/// Each command of the README by which an organisation is run and many nets are heard, in its order.
+plays! {
+    the_demo_is_as_the_readme_shows_it: "README.md", "Hark", readme::demo;
+    talking_with_friends_is_as_the_readme_says: "README.md", "Talk with friends", readme::friends;
+    an_organisation_is_run_as_the_readme_says: "README.md", "Run an organisation", readme::organisation;
+    other_machines_come_in_as_the_readme_says: "README.md", "Your other machines", readme::machines;
+    many_nets_are_heard_as_the_readme_says: "README.md", "Many nets at once", readme::nets;
+    several_organisations_are_heard_as_the_readme_says: "README.md", "Several organisations at once", readme::organisations;
+    scripts_work_as_the_readme_says: "README.md", "Scripts", readme::scripts;
+    a_relay_starts_as_the_readme_says: "README.md", "Run a relay", readme::relay;
+    a_network_is_replayed_as_the_readme_says: "README.md", "Replay a network", readme::replay;
+    an_evening_goes_as_the_page_for_officers_says: "docs/officers.md", "An evening", officers::evening;
+    what_goes_wrong_is_mended_as_the_page_for_officers_says: "docs/officers.md", "When something goes wrong", officers::trouble;
+    reasons_are_told_as_the_page_for_officers_shows: "docs/officers.md", "Why?", officers::why;
+    a_relay_runs_as_its_page_says: "docs/relay.md", "From an empty server to a running relay", relay::server;
+    a_node_is_where_the_page_of_the_api_says: "docs/api.md", "Where it is", api::place;
+    programs_come_in_as_the_page_of_the_api_says: "docs/api.md", "Coming in", api::door;
+    a_lamp_is_told_what_the_page_of_the_api_shows: "docs/api.md", "Events", api::events;
+    errors_are_as_the_page_of_the_api_shows: "docs/api.md", "Errors of commands", api::errors;
+}
+
+/// A page showed commands that nobody ever typed. On those that are played, that holds of all blocks;
+/// drawings and tables on the others are not for typing.
 #[test]
-fn what_the_readme_says_of_an_organisation_is_done() {
-    let scene = Scene::default();
-    scene.found("Sable", "Meridian Watch");
-    let sable = scene.talk("Sable").transmit("ptt").start();
-    let heron = scene.talk("Heron").ticket(&sable.ticket()).start();
-    sable.is_among(&[&heron]);
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let page = std::fs::read_to_string(format!("{root}/README.md")).expect("the page");
-    let mut played = 0;
-    for line in commands(&page) {
-        let is_ours = line.starts_with("hark charter") || line.starts_with("hark ctl ");
-        // Heron is needed for what comes after; the other page has it kicked.
-        if !is_ours || line.starts_with("hark ctl --org") || line.contains("kick") {
-            continue;
-        }
-        // Who has these keys, and who is there to be moved.
-        for (before, role, name) in
-            [("preset load", "flight lead", "Sable"), ("move", "officer", "Heron")]
-        {
-            if line.contains(before) {
-                scene.run("Sable", &["charter", "grant", role, name]).success();
+fn every_block_is_played_or_says_why_not() {
+    let mut missing = Vec::new();
+    let played: BTreeSet<_> = PLAYED.iter().map(|(page, _)| (*page).to_owned()).collect();
+    for page in pages() {
+        let text = fs::read_to_string(format!("{ROOT}/{page}")).expect("the page");
+        for block in blocks(&text) {
+            let told = block.excuse.as_ref().is_some_and(|excuse| excuse.len() > 5);
+            let is_played = PLAYED.contains(&(&page, &block.heading));
+            if !told && !is_played && (played.contains(&page) || block.language == "sh") {
+                missing.push(format!("{page}:{}: neither played nor with a reason", block.line));
+            }
+            if block.language == "sh" {
+                missing.extend(
+                    absent(&block.text).iter().map(|it| format!("{page}:{}: {it}", block.line)),
+                );
             }
         }
-        if line.ends_with("down 2") {
-            scene.run("Sable", &["charter", "preset", "load", "patrol"]).success();
-        }
-        if line.contains("move") {
-            let hears = |net: &str| heron.try_ctl(&["listen", net]).status == Some(0);
-            assert!(hears("Flight"));
-        }
-        let words = words(line).into_iter().map(|word| match word.as_str() {
-            plan if plan.starts_with("examples/") => format!("{root}/{plan}"),
-            _ => word,
-        });
-        let words: Vec<_> = words.collect();
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let outcome = scene.run("Sable", &words[1..]);
-        assert_eq!(outcome.status, Some(0), "{line}: {outcome:?}");
-        played += 1;
     }
-    assert!(played > 15, "{played} commands");
+    assert!(missing.is_empty(), "{missing:#?}");
+    let parts: BTreeSet<_> = PLAYED.iter().collect();
+    assert_eq!(parts.len(), PLAYED.len(), "each part of a page is played once");
 }
 
-/// The lines of all blocks of shell commands, comments left out.
-fn commands(page: &str) -> impl Iterator<Item = &str> {
-    let blocks = page.split("```").skip(1).step_by(2);
-    let shell = blocks.filter_map(|block| block.strip_prefix("sh\n"));
-    let lines = shell.flat_map(str::lines);
-    lines.map(|line| line.split(" #").next().unwrap_or(line).trim()).filter(|line| !line.is_empty())
+/// The pages of this repository, for people.
+fn pages() -> Vec<String> {
+    let in_folder = |folder: &str| {
+        let entries = fs::read_dir(format!("{ROOT}/{folder}")).expect("a folder").flatten();
+        let names = entries.map(|it| it.file_name().to_string_lossy().into_owned());
+        let pages = names.filter(|name| name.ends_with(".md"));
+        pages.map(|name| format!("{folder}{name}")).collect::<Vec<_>>()
+    };
+    [in_folder(""), in_folder("docs/")].concat()
 }
 
-/// The words of a command; quotation marks hold some together.
-fn words(line: &str) -> Vec<String> {
-    let parts = line.split('"').enumerate();
-    parts
-        .flat_map(|(number, part)| match number % 2 {
-            0 => part.split_whitespace().map(str::to_owned).collect(),
-            _ => vec![part.to_owned()],
-        })
-        .collect()
+/// Files and packages of this repository that a block names, and that are not there.
+fn absent(text: &str) -> Vec<String> {
+    let is_there = |path: &str| fs::exists(format!("{ROOT}/{path}")).unwrap_or(false);
+    let ours = |word: &&str| ["relay/", "ci/", "examples/"].iter().any(|it| word.starts_with(it));
+    let files = text.split_whitespace().filter(ours).filter(|path| !is_there(path));
+    let mut absent: Vec<String> = files.map(str::to_owned).collect();
+    for line in text.lines().filter(|line| line.starts_with("cargo ")) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let named = words.windows(2).filter(|pair| ["-p", "--bench", "--bin"].contains(&pair[0]));
+        absent.extend(named.map(|pair| pair[1]).filter(|name| !is_built(name)).map(str::to_owned));
+    }
+    absent
+}
+
+/// Whether a package, a program or a benchmark is called so.
+fn is_built(name: &str) -> bool {
+    ["keys", "mesh", "node", "relay", "simulator", "tests", "examples"].iter().any(|folder| {
+        let manifest = fs::read_to_string(format!("{ROOT}/{folder}/Cargo.toml"));
+        manifest.is_ok_and(|text| text.contains(&format!("name = \"{name}\"")))
+    })
 }

@@ -1,10 +1,10 @@
 //! What people name is checked when they name it, every key of a preset can be pressed, and no
 //! microphone stays open by accident.
 
-use std::fs;
+use std::{fs, path::PathBuf, time::Duration};
 
 use hark_node::control::Client;
-use hark_tests::{Member, Scene};
+use hark_tests::{Event, Member, Scene};
 use serde_json::{Value, json};
 
 /// A mistyped net in a flag or a command made its user talk to nobody, with exit status 0.
@@ -122,6 +122,98 @@ fn a_key_that_nobody_held_any_more_stayed_down() {
     shows(&kestrel, |status| !is_held(status));
 }
 
+/// Nobody saw who had closed the microphone, heard nothing or was away.
+#[test]
+fn a_deaf_member_looked_like_one_who_hears() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let ticket = kestrel.ticket();
+    let wren = scene.talk("Wren").ticket(&ticket).start();
+    wren.is_among(&[&kestrel]);
+    let seen = |field: &'static str, on: bool| {
+        shows(&kestrel, move |status| status["peers"][0][field] == on);
+    };
+    for (command, back, field) in
+        [("mute", "unmute", "muted"), ("deafen", "undeafen", "deafened"), ("away", "back", "away")]
+    {
+        wren.ctl(&[command]);
+        seen(field, true);
+        wren.ctl(&[back]);
+        seen(field, false);
+    }
+    wren.ctl(&["deafen"]);
+    wren.ctl(&["away"]);
+    let told = kestrel.wait_after(0, "presence", |event| {
+        event.is("presence") && event["deafened"] == true && event["away"] == true
+    });
+    assert_eq!((told.text("name"), &told["muted"]), ("Wren", &json!(false)));
+    let text = kestrel.ctl(&["status"]);
+    assert!(text.contains("Wren: ") && text.contains(", deafened, away"), "{text}");
+    // Who comes later sees it as well.
+    let heron = scene.talk("Heron").ticket(&ticket).start();
+    heron.is_among(&[&kestrel, &wren]);
+    shows(&heron, |status| {
+        let peers = status["peers"].as_array().expect("a list").iter();
+        let mut wren = peers.filter(|peer| peer["name"] == "Wren");
+        wren.any(|peer| peer["deafened"] == true && peer["away"] == true)
+    });
+}
+
+/// Nobody could say afterwards who had been there and talked, and who had muted whom.
+#[test]
+fn what_had_happened_was_kept_nowhere() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Meridian Watch");
+    let mut kestrel = scene.talk("Kestrel").start();
+    let ticket = kestrel.ticket();
+    let mut wren = scene.talk("Wren").ticket(&ticket).speaking("english").start();
+    wren.is_among(&[&kestrel]);
+    let is_wrens = |event: &Event, name| event.is(name) && event.text("name") == "Wren";
+    let began = kestrel.wait_after(0, "speech", |event| is_wrens(event, "talk_started"));
+    kestrel.wait_after(0, "some of it", |event| {
+        event.is("stats") && event.at() > began.at() + Duration::from_millis(200)
+    });
+    wren.ctl(&["mute"]);
+    kestrel.wait_after(0, "its end", |event| is_wrens(event, "talk_ended"));
+    scene.run("Kestrel", &["charter", "mute", "Wren", "--for", "10m"]).success();
+    kestrel
+        .wait_after(0, "standing", |event| event.is("standing") && event.text("change") == "muted");
+    wren.leave();
+    kestrel.wait_after(0, "a goodbye", |event| event.is("peer_down"));
+    kestrel.leave();
+    let log = |arguments: &[&str]| {
+        scene.run("Kestrel", &[&["log"], arguments].concat()).success().to_owned()
+    };
+    let text = log(&[]);
+    let of = log(&["--of", "wren"]);
+    for words in ["Wren came", "Wren talked on ", "Wren was muted by Kestrel until ", "Wren left"] {
+        assert!(text.contains(words) && of.contains(words), "{words}: {text}");
+    }
+    assert!(text.contains("this device started") && !of.contains("this device"), "{of}");
+    let entries: Value = serde_json::from_str(&log(&["--json", "--since", "1h"])).expect("JSON");
+    let talked = entries.as_array().expect("a list").iter().find(|it| it["what"] == "talked");
+    let talked = talked.expect("a talkspurt");
+    assert!(talked["ms"].as_u64().is_some_and(|ms| (100..60_000).contains(&ms)), "{talked}");
+    let net = talked["nets"][0].as_str().expect("a net");
+    assert!(log(&["--net", net]).contains("Wren talked on"));
+    for (flag, words) in
+        [("--net", "no net in the log is called"), ("--of", "there are Kestrel, Wren")]
+    {
+        let refused = scene.run("Kestrel", &["log", flag, "Nowhere"]);
+        assert!(refused.complaint().contains(words), "{}", refused.complaint());
+    }
+    let file = folder(&scene).join("log.jsonl");
+    let mode = fs::metadata(&file).expect("there").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    // It can be removed, and kept no more.
+    assert!(log(&["off"]).starts_with("no log of Meridian Watch is kept"));
+    log(&["clear"]);
+    let mut kestrel = scene.talk("Kestrel").start();
+    kestrel.leave();
+    assert!(!file.exists());
+    assert!(log(&[]).contains("`hark log on` begins one"));
+}
+
 /// Kestrel's, with two channels that are called Alpha, and a preset that is for everyone.
 fn organisation(scene: &Scene) -> Member {
     scene.found("Kestrel", "Meridian Watch");
@@ -161,9 +253,13 @@ channel = "Flight/Alpha"
 
 /// The text of `control.json` of Kestrel's node.
 fn description(scene: &Scene) -> String {
+    fs::read_to_string(folder(scene).join("control.json")).expect("a running node has it")
+}
+
+/// The folder of Kestrel's organisation.
+fn folder(scene: &Scene) -> PathBuf {
     let organisations = scene.home("Kestrel").join("organisations");
-    let folder = fs::read_dir(organisations).expect("there").next().expect("one").expect("read");
-    fs::read_to_string(folder.path().join("control.json")).expect("a running node has it")
+    fs::read_dir(organisations).expect("there").next().expect("one").expect("read").path()
 }
 
 /// Paths of the nets that are heard, in ascending order.

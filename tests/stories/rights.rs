@@ -64,11 +64,79 @@ fn a_banned_member_came_back_by_the_next_ticket() {
     scene.run("Wren", &["join", &kestrel.ticket()]).success();
     let wren = scene.talk("Wren").start();
     kestrel.is_among(&[&wren]);
+    wren.is_among(&[&kestrel]);
+    // Her own charter still had the ban when she started, and greeted her with it.
+    let greeted = wren.events().iter().filter(|event| event.is("sanction")).count();
+    assert_eq!(greeted, 0, "{:?}", wren.events());
     // Whom she let in heard of her ban first, and took it for the end of their own membership.
     for name in ["Heron", "Magpie"] {
         scene.run(name, &["join", &wren.ticket()]).success();
         kestrel.is_among(&[&wren, &scene.talk(name).start()]);
     }
+}
+
+/// Nobody was told of roles, and of a kick only that somebody "is gone (closed)".
+#[test]
+fn others_were_not_told_who_was_kicked_nor_by_whom() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    let heron = scene.talk("Heron").ticket(&kestrel.ticket()).start();
+    for (one, others) in [(&kestrel, [&wren, &heron]), (&heron, [&kestrel, &wren])] {
+        one.is_among(&others);
+    }
+    scene.run("Kestrel", &["charter", "role", "add", "pilot", "--rank", "99"]).success();
+    for (command, given) in [("grant", true), ("revoke", false)] {
+        scene.run("Kestrel", &["charter", command, "pilot", "Wren"]).success();
+        let told = wren.wait(command, |events| {
+            let mut told = events.iter().filter(|event| event.is("role_changed"));
+            told.find(|event| event["given"] == given).cloned()
+        });
+        assert_eq!((told.text("role"), told.text("by")), ("pilot", "Kestrel"));
+        assert!(told["channel"].is_null());
+    }
+    scene.run("Kestrel", &["charter", "mute", "Wren"]).success();
+    scene.run("Kestrel", &["charter", "unmute", "Wren"]).success();
+    let lifted = wren.wait("the end of the mute", |events| {
+        events.iter().find(|event| event.is("sanction") && event["in_force"] == false).cloned()
+    });
+    assert_eq!(lifted.text("lifted_by"), "Kestrel");
+
+    let wrens = wren.device();
+    scene.run("Kestrel", &["charter", "kick", "Wren"]).success();
+    for other in [&kestrel, &heron] {
+        let told = other.wait("word of the kick", |events| {
+            events.iter().find(|event| event.is("member_removed")).cloned()
+        });
+        assert_eq!((told.text("name"), told.text("by")), ("Wren", "Kestrel"));
+        assert_eq!(told["banned"], false);
+        assert!(!other.events().iter().any(|event| event.is("role_changed")));
+    }
+    let down = kestrel
+        .wait_after(0, "Wren to go", |event| event.is("peer_down") && event.is_about(&wrens));
+    assert_eq!(down.text("reason"), "removed");
+    drop(wren);
+    scene.run("Wren", &["join", &kestrel.ticket()]).success();
+    scene.run("Kestrel", &["charter", "ban", "Wren", "--for", "1h"]).success();
+    let told = heron.wait("word of the ban", |events| {
+        events.iter().rfind(|event| event.is("member_removed") && event["banned"] == true).cloned()
+    });
+    assert!(told["until"].is_u64() && told.text("by") == "Kestrel", "{told:?}");
+}
+
+/// Who had left stayed in the list of members, as a number without a name.
+#[test]
+fn who_has_left_was_listed_still() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    scene.run("Wren", &["join", &kestrel.ticket(), "--name", "Wren"]).success();
+    scene.run("Wren", &["leave", "--yes"]).success();
+    let shown = scene.run("Kestrel", &["charter", "show", "--json"]);
+    let shown: Value = serde_json::from_str(shown.success()).expect("JSON");
+    assert_eq!(shown["members"].as_array().map(Vec::len), Some(1), "{shown}");
+    let left = shown["left"][0]["name"].as_str().expect("a name");
+    assert!(left.starts_with("Wren#"), "{left}");
+    kestrel.wait("the count of others", |_| (status(&kestrel)["other_members"] == 0).then_some(()));
 }
 
 /// Who followed the README's way to an organisation could neither hear nor speak at its end.

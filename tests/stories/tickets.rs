@@ -220,6 +220,73 @@ fn an_organisation_stayed_on_the_device_for_ever() {
     gone.complaint();
 }
 
+/// Whoever has lost a ticket ends it by its number, at every door; other tickets stay good.
+#[test]
+fn a_ticket_that_leaked_was_good_until_it_expired() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let (leaked, other) = (kestrel.ticket(), kestrel.ticket());
+    let wren = scene.talk("Wren").ticket(&leaked).start();
+    kestrel.is_among(&[&wren]);
+    let number = |ticket: &str| {
+        let shown = json(scene.run("Kestrel", &["ticket", "show", ticket, "--json"]).success());
+        shown["number"].as_str().expect("a number").to_owned()
+    };
+    let of_wren = |list: &Value, ticket: &str| {
+        let list = list.as_array().expect("a list");
+        let row = list.iter().find(|row| row["number"] == *number(ticket)).expect("it is known");
+        (row["used_by"][0]["name"] == "Wren", row["revoked"] == true)
+    };
+    // Who came is written down a moment later.
+    let list = || json(scene.run("Kestrel", &["ticket", "list", "--json"]).success());
+    assert!((0..100).any(|_| of_wren(&list(), &leaked) == (true, false)), "{:#}", list());
+    assert_eq!(of_wren(&list(), &other), (false, false));
+
+    let revoked = scene.run("Kestrel", &["ticket", "revoke", &number(&leaked)]);
+    let told = format!("revoked ticket {} of Kestrel", number(&leaked));
+    assert_eq!(revoked.success(), told);
+    let again = scene.run("Kestrel", &["ticket", "revoke", &leaked]);
+    assert!(again.success().contains("revoked already"), "{again:?}");
+    let shown = scene.run("Kestrel", &["ticket", "list"]);
+    assert!(shown.success().contains("; revoked; used here by Wren"), "{shown:?}");
+    let late = scene.run("Magpie", &["join", &leaked]);
+    let why = "the ticket was revoked: ask whoever gave it to you for a new one";
+    assert_eq!(late.complaint(), why);
+    let heron = scene.talk("Heron").ticket(&other).start();
+    kestrel.is_among(&[&wren, &heron]);
+
+    let unknown = scene.run("Kestrel", &["ticket", "revoke", "abcdef"]);
+    assert!(unknown.complaint().contains("--of PERSON"), "{unknown:?}");
+    let mixed = scene.run("Kestrel", &["ticket", "revoke", "abcdef", "--of", "Wren"]);
+    assert!(mixed.complaint().contains("--of goes with"), "{mixed:?}");
+}
+
+/// All of a member's by somebody above, all of one's own, and all there are by the founder.
+#[test]
+fn all_tickets_of_a_member_end_at_once() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&wren]);
+    wren.is_among(&[&kestrel]);
+    let (of_kestrel, of_wren) = (kestrel.ticket(), wren.ticket());
+    let above = scene.run("Wren", &["ticket", "revoke", "all", "--of", "Kestrel"]);
+    let line = above.complaint();
+    assert!(line.contains("you must stand above Kestrel"), "{line}");
+    assert!(line.ends_with("; Kestrel could"), "{line}");
+    scene.run("Kestrel", &["ticket", "revoke", "all", "--of", "Wren"]).success();
+    let why = "the ticket was revoked: ask whoever gave it to you for a new one";
+    assert_eq!(scene.run("Heron", &["join", &of_wren]).complaint(), why);
+    scene.run("Heron", &["join", &of_kestrel, "--name", "Heron"]).success();
+    scene.run("Kestrel", &["ticket", "revoke", "all"]).success();
+    assert_eq!(scene.run("Magpie", &["join", &of_kestrel]).complaint(), why);
+    let fresh = kestrel.ticket();
+    let everyone = scene.run("Kestrel", &["ticket", "revoke", "all", "--of", "everyone"]);
+    assert_eq!(everyone.success(), "revoked all tickets of everybody so far");
+    assert_eq!(scene.run("Magpie", &["join", &fresh]).complaint(), why);
+    scene.run("Magpie", &["join", &kestrel.ticket(), "--name", "Magpie"]).success();
+}
+
 #[test]
 fn names_too_long_were_cut_in_silence() {
     let scene = Scene::default();

@@ -249,3 +249,46 @@ fn only_entry(folder: &Path) -> PathBuf {
 
 /// Files that say what runs now, and numbers that only ever grow.
 const MOMENTARY: [&str; 3] = ["lock", "control.json", "generation"];
+
+/// Plain `hark talk` on a machine that is in no squad founded one without a word, and complained of
+/// the microphone first.
+#[test]
+fn a_squad_was_founded_without_saying_so() {
+    let scene = Scene::default();
+    let talk = || scene.talk("Kestrel").events(&scene.path("events")).with(&["--for", "1s"]);
+    let said = talk().outcome().stdout;
+    assert!(said.starts_with("This device is in no squad yet, so this founds one"), "{said}");
+    let again = talk().outcome().stdout;
+    assert!(!again.contains("in no squad yet"), "{again}");
+}
+
+/// A second `hark new` of a name made a twin that nobody had asked for.
+#[test]
+fn a_second_organisation_of_one_name_was_founded_without_a_word() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Meridian Watch");
+    for name in ["Meridian Watch", "meridian watch"] {
+        let twin = scene.run("Kestrel", &["new", name]);
+        assert_eq!(twin.status, Some(1));
+        let complaint = twin.complaint();
+        assert!(complaint.contains("this device is in Meridian Watch ("), "{complaint}");
+        assert!(complaint.contains("--another"), "{complaint}");
+    }
+    scene.run("Kestrel", &["new", "Meridian Watch", "--another"]).success();
+    let id = scene.run("Kestrel", &["id", "--json"]);
+    let id: serde_json::Value = serde_json::from_str(id.success()).expect("JSON");
+    assert_eq!(id["organisations"].as_array().map(Vec::len), Some(2));
+}
+
+/// Words of founders and of members looked alike, and the wrong ones were not told apart.
+#[test]
+fn words_of_founders_and_members_looked_alike() {
+    let scene = Scene::default();
+    let founded = scene.run("Kestrel", &["new", "Meridian Watch"]);
+    assert!(founded.success().contains("\nFOUNDER'S WORDS of Meridian Watch\n"));
+    let kestrel = scene.talk("Kestrel").start();
+    let joined = scene.run("Wren", &["join", &kestrel.ticket()]);
+    let joined = joined.success();
+    assert!(joined.contains("\nMEMBER'S WORDS for Meridian Watch\n"), "{joined}");
+    assert!(!joined.contains("sign for the organisation"), "{joined}");
+}

@@ -37,7 +37,7 @@ fn second_implementation_agrees_with_all_vectors() {
 }
 
 /// A squad whose founder keeps Heron from speaking on one channel, as its ticket and folders tell it.
-/// [PROTO-13.1] [CHARTER-9.1]
+/// [PROTO-13.1] [CHARTER-10.1]
 #[test]
 fn second_implementation_reads_what_a_node_leaves() {
     let scene = Scene::default();

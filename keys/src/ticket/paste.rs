@@ -47,11 +47,13 @@ fn longest(words: &[&str]) -> Result<Ticket, TicketError> {
         ends.push(joined.len());
     }
     let mut failure = TicketError::Damaged;
-    for end in ends.iter().rev() {
+    for (tried, end) in ends.iter().rev().enumerate() {
         match joined[..*end].parse() {
             Ok(ticket) => return Ok(ticket),
             // Something else than its length is wrong with it.
             Err(error @ (TicketError::Malformed | TicketError::TooLong)) => failure = error,
+            // A part of it is cut off anyway.
+            Err(TicketError::Cut) if tried == 0 => failure = TicketError::Cut,
             Err(_) => {}
         }
     }
@@ -76,7 +78,7 @@ mod tests {
         let issuer = DeviceKey::generate(&random);
         let addresses = vec!["192.0.2.7:4000".parse().expect("an address")];
         let doors = vec![Door { device: issuer.id(), addresses }];
-        let terms = Terms { expires: UnixTime::from_secs(seed), uses: 0, role: None };
+        let terms = Terms::until(UnixTime::from_secs(seed));
         let organisation = OrganisationId::from_bytes([9; 32]);
         Ticket::issue(&issuer, organisation, "Meridian Watch", terms, doors, &random)
             .issued_by("Sable")
@@ -115,8 +117,8 @@ mod tests {
         for (pasted, error) in [
             ("", TicketError::NotATicket),
             ("swordfish", TicketError::NotATicket),
-            ("hark1", TicketError::Damaged),
-            (&text[..text.len() - 1], TicketError::Damaged),
+            ("hark1", TicketError::Cut),
+            (&text[..text.len() - 1], TicketError::Cut),
             (&format!("{}.", text.replacen("hark1", "hark2", 1)), TicketError::OtherVersion),
             (&"hark1a".repeat(400), TicketError::TooLong),
             (&"hark1a ".repeat(4_000), TicketError::TooLong),

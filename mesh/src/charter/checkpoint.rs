@@ -3,7 +3,9 @@ use std::{
     sync::Arc,
 };
 
-use hark_keys::{Cosignable, Cosigned, DeviceId, List, ObjectHash, OrganisationId, encode};
+use hark_keys::{
+    Cosignable, Cosigned, DeviceId, List, ObjectHash, OrganisationId, UnixTime, encode,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -32,6 +34,9 @@ pub struct Checkpoint {
     pub covered: List<Covered, COVERED_MAX>,
     /// The largest lamport of what is covered.
     pub lamport: u64,
+    /// When it was made, by the clock of whoever made it: revoked tickets that expired long before are
+    /// left out of the state. [CHARTER-9.4]
+    pub time: UnixTime,
     /// BLAKE3 of the encoded state after all of it, and of what is settled of each key. [CHARTER-7.1]
     pub state: ObjectHash,
 }
@@ -93,6 +98,7 @@ impl Charter {
             sequence,
             hash,
         });
+        let before = self.newest.as_ref().map(|newest| newest.0.unverified().time);
         let mut checkpoint = Checkpoint {
             organisation: self.organisation,
             number: self.checkpoint() + 1,
@@ -100,10 +106,11 @@ impl Charter {
             root: self.roots.newest().version,
             covered: List::truncated(covered),
             lamport: 0,
+            time: before.map_or(self.calendar, |before| before.max(self.calendar)),
             state: ObjectHash::from_bytes([0; 32]),
         };
         let segments = self.segments(&checkpoint, true).ok()?;
-        let (state, lamport) = self.outcome_of(&segments, checkpoint.root, true);
+        let (state, lamport) = self.outcome_of(&segments, &checkpoint, true);
         checkpoint.lamport = lamport;
         checkpoint.state = hash_of(&state, &self.last_after(&checkpoint));
         Some(checkpoint)
@@ -145,8 +152,8 @@ impl Charter {
         let mut now = self.course.state.clone();
         now.introduced.clear();
         now.in_force = Shared::default();
-        now.prune();
-        everything && self.outcome_of(&segments, checkpoint.root, true).0 != now
+        now.prune(checkpoint.time);
+        everything && self.outcome_of(&segments, checkpoint, true).0 != now
     }
 
     /// Which of the operations held are settled once `checkpoint` counts: 0 where it covers them, or
@@ -186,8 +193,13 @@ impl Charter {
         Ok(segments)
     }
 
-    /// The state after the operations of segment 0, and their largest lamport.
-    pub(super) fn outcome_of(&self, segments: &Segments, root: u32, next: bool) -> (State, u64) {
+    /// The state that `checkpoint` settles after the operations of segment 0, and their largest lamport.
+    pub(super) fn outcome_of(
+        &self,
+        segments: &Segments,
+        checkpoint: &Checkpoint,
+        next: bool,
+    ) -> (State, u64) {
         let mut place = BTreeMap::new();
         let mut operations: Vec<Arc<Taken>> = Vec::new();
         // The next one goes on from what the newest says, as all will who take it: nothing reaches
@@ -203,7 +215,7 @@ impl Charter {
         }
         let index = operations.iter().enumerate().map(|(at, taken)| (taken.hash, at)).collect();
         let pieces = Pieces {
-            roots: &self.roots.up_to(root),
+            roots: &self.roots.up_to(checkpoint.root),
             certificates: &self.certificates,
             base: before.map_or(&self.base.state, |newest| &newest.1),
             operations: &operations,
@@ -211,7 +223,7 @@ impl Charter {
         };
         let lamport = operations.iter().map(|taken| taken.operation().lamport).max();
         let mut state = replay(&pieces, Course::default(), None).state;
-        state.prune();
+        state.prune(checkpoint.time);
         (state, lamport.unwrap_or(0))
     }
 

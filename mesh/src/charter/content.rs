@@ -33,16 +33,18 @@ impl Capabilities {
     pub const MANAGE_CHANNELS: Self = Self(1 << 7);
     /// May define roles, grant them, and set rules.
     pub const MANAGE_ROLES: Self = Self(1 << 8);
-    /// May admit members, and remove or ban those who stand lower.
+    /// May admit members.
     pub const ADMIT: Self = Self(1 << 9);
     /// May edit, load and unload presets.
     pub const EDIT_PRESETS: Self = Self(1 << 10);
     /// May name relays.
     pub const APPOINT_RELAYS: Self = Self(1 << 11);
+    /// May remove and ban members who stand lower, and let those who are banned in again.
+    pub const BAN: Self = Self(1 << 12);
     /// What is about hearing and talking.
     pub const ALL_OF_SPEECH: Self = Self((1 << 5) - 1);
     /// Everything.
-    pub const ALL: Self = Self((1 << NAMES.len()) - 1);
+    pub const ALL: Self = Self((1 << RIGHTS.len()) - 1);
 
     /// Whether all of `other` are among these.
     pub const fn contains(self, other: Self) -> bool {
@@ -61,12 +63,12 @@ impl Capabilities {
 
     /// Each right by itself.
     pub fn iter(self) -> impl Iterator<Item = Self> {
-        (0..NAMES.len()).map(|bit| Self(1 << bit)).filter(move |one| self.contains(*one))
+        (0..RIGHTS.len()).map(|bit| Self(1 << bit)).filter(move |one| self.contains(*one))
     }
 
     /// The right that people call so, words joined by `-`.
     pub fn named(name: &str) -> Option<Self> {
-        NAMES.iter().position(|known| *known == name).map(|bit| Self(1 << bit))
+        RIGHTS.iter().position(|(known, _)| *known == name).map(|bit| Self(1 << bit))
     }
 
     /// Only bits that mean something here.
@@ -100,8 +102,8 @@ impl ops::Sub for Capabilities {
 /// The rights by name, separated by commas; `none` where there are none.
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
-        let names: Vec<_> = set.map(|(_, name)| *name).collect();
+        let set = RIGHTS.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        let names: Vec<_> = set.map(|(_, (name, _))| *name).collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;
         f.write_str(&names.join(","))
     }
@@ -113,20 +115,21 @@ impl fmt::Debug for Capabilities {
     }
 }
 
-/// Names of the rights, in the order of their bits.
-pub const NAMES: [&str; 12] = [
-    "join",
-    "listen",
-    "speak",
-    "priority",
-    "whisper",
-    "move",
-    "mute",
-    "manage-channels",
-    "manage-roles",
-    "admit",
-    "edit-presets",
-    "appoint-relays",
+/// The rights in the order of their bits: what each is called, and what its holder may do.
+pub const RIGHTS: [(&str, &str); 13] = [
+    ("join", "be on a channel"),
+    ("listen", "hear a channel"),
+    ("speak", "talk on a channel"),
+    ("priority", "talk over others"),
+    ("whisper", "talk to single persons and to roles"),
+    ("move", "move people of lower rank between channels, and ban them from one"),
+    ("mute", "mute people of lower rank"),
+    ("manage-channels", "make, change and remove channels"),
+    ("manage-roles", "make roles, give and take them, and set rules, all below the own rank"),
+    ("admit", "invite and let in new members"),
+    ("edit-presets", "make, load and unload presets"),
+    ("appoint-relays", "name relays for everybody"),
+    ("ban", "kick people of lower rank out of the organisation, and ban and unban them"),
 ];
 
 /// How high somebody stands: the smaller, the higher. 0 is the root keys', [`Rank::LOWEST`] that
@@ -348,10 +351,21 @@ impl SanctionKind {
     pub fn needs(self, at: Place) -> Capabilities {
         match (self, at) {
             (Self::Mute, _) => Capabilities::MUTE,
-            (Self::Ban, Place::Organisation) => Capabilities::ADMIT,
+            (Self::Ban, Place::Organisation) => Capabilities::BAN,
             (Self::Ban, Place::Channel(_)) => Capabilities::MOVE,
         }
     }
+}
+
+/// A ticket that shall admit nobody any more. [CHARTER-9.1]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedTicket {
+    /// The member who has issued it: a ticket of anybody else is not meant.
+    pub issuer: MemberId,
+    /// Its public invite key.
+    pub key: DeviceId,
+    /// When it expires, and needs to be remembered no longer.
+    pub expires: UnixTime,
 }
 
 /// A setting of the whole organisation.
@@ -446,6 +460,10 @@ pub enum Change {
         /// Where it was set.
         at: Place,
     },
+    /// Has doors refuse one ticket.
+    RevokeTicket(RevokedTicket),
+    /// Has doors refuse all tickets that were issued so far: those of one member, or all.
+    RevokeTickets(Option<MemberId>),
 }
 
 impl Change {
@@ -474,7 +492,9 @@ impl Change {
             | Self::Admitted(_)
             | Self::AddDevice { .. }
             | Self::RetireDevice { .. }
-            | Self::Lift { .. } => true,
+            | Self::Lift { .. }
+            | Self::RevokeTicket(_)
+            | Self::RevokeTickets(_) => true,
             Self::Sanction(sanction) => sanction.name == clean_name(&sanction.name),
             Self::Remove { admission, .. } => *admission > 0,
         }

@@ -10,7 +10,9 @@ use hark_keys::{DeviceId, MemberId, ObjectHash};
 use super::{
     Charter, MemberCertificate, Operation, PieceError,
     certificates::is_none,
-    content::{Capabilities, Change, Grant, MEMBER_ROLE, Preset, Rule, Sanction, Subject},
+    content::{
+        Capabilities, Change, Grant, MEMBER_ROLE, Preset, RevokedTicket, Rule, Sanction, Subject,
+    },
     replay::Taken,
     shared::Shared,
     state::State,
@@ -146,11 +148,12 @@ fn by_preset(preset: &Preset, mut tell: impl FnMut(Option<MemberId>, Capabilitie
 }
 
 /// Whether an operation can have an effect by these rights.
-fn suffice(rights: Capabilities, operation: &Operation) -> bool {
+fn suffice(rights: Capabilities, member: MemberId, operation: &Operation) -> bool {
     let has = |right| rights.contains(right);
     let may = |change: &Change| match change {
         Change::AddDevice { .. } | Change::RetireDevice { .. } => true,
-        Change::Admitted(_) | Change::Remove { .. } => has(Capabilities::ADMIT),
+        Change::Admitted(_) => has(Capabilities::ADMIT),
+        Change::Remove { .. } => has(Capabilities::BAN),
         Change::Role(_)
         | Change::RemoveRole(_)
         | Change::Grant(_)
@@ -165,7 +168,9 @@ fn suffice(rights: Capabilities, operation: &Operation) -> bool {
         | Change::LoadPreset(_)
         | Change::UnloadPreset(_) => has(Capabilities::EDIT_PRESETS),
         Change::Relay(_) | Change::RemoveRelay(_) => has(Capabilities::APPOINT_RELAYS),
-        Change::Policy(_) => has(Capabilities::ALL),
+        Change::Policy(_) | Change::RevokeTickets(None) => has(Capabilities::ALL),
+        Change::RevokeTicket(RevokedTicket { issuer, .. })
+        | Change::RevokeTickets(Some(issuer)) => *issuer == member || has(Capabilities::ADMIT),
         Change::Sanction(Sanction { kind, at, .. }) | Change::Lift { kind, at, .. } => {
             has(kind.needs(*at))
         }
@@ -201,10 +206,10 @@ impl Charter {
             }
         };
         let spent = |room: &Room| room.spent.saturating_add(cost(operation, room.limit, length));
-        if !suffice(room.rights, operation) || spent(&room) > room.limit {
+        if !suffice(room.rights, member, operation) || spent(&room) > room.limit {
             room = self.promoted(room, member, parents);
         }
-        if !suffice(room.rights, operation) && !self.tries_out {
+        if !suffice(room.rights, member, operation) && !self.tries_out {
             return Err(PieceError::Stranger);
         }
         room.spent = spent(&room);

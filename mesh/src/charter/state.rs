@@ -11,6 +11,7 @@ use super::{
     introduction::Introduced,
     sanctions::{InForce, SanctionEntry},
     shared::Shared,
+    tickets::Revocations,
 };
 
 /// What a charter says at present: the outcome of all that its pieces do. Checkpoints state its
@@ -42,6 +43,8 @@ pub struct State {
     pub(super) devices: Shared<BTreeMap<MemberId, BTreeMap<DeviceId, DeviceEntry>>>,
     pub(super) ended: Shared<BTreeMap<(MemberId, u32), EndedTerm>>,
     pub(super) frozen: Shared<BTreeMap<(DeviceId, u32), u64>>,
+    /// Tickets that admit nobody any more.
+    pub(super) revoked: Shared<Revocations>,
     /// Devices that are known before what added them is taken: of whoever holds this, and no part of
     /// the outcome. [CHARTER-3.6]
     #[serde(skip)]
@@ -428,12 +431,21 @@ impl State {
         self.removed_ever < u32::MAX / 2 && self.presets.values().all(|it| !it.is_empty())
     }
 
-    /// Leaves out what only operations before a checkpoint can need.
-    pub(super) fn prune(&mut self) {
+    /// Leaves out what only operations before a checkpoint can need, and tickets that had expired when
+    /// it was made.
+    pub(super) fn prune(&mut self, time: UnixTime) {
+        if self.revoked.is_outdated(time) {
+            self.revoked.forget(time);
+        }
         for versions in self.presets.values_mut() {
             versions.drain(..versions.len() - 1);
         }
         self.presets.retain(|id, _| !self.removed.presets.contains_key(id));
+    }
+
+    /// All who were ever removed, and how often.
+    pub fn removed(&self) -> impl Iterator<Item = (MemberId, u32)> {
+        self.removals.iter().map(|(member, removals)| (*member, removals.count))
     }
 
     /// How often `member` was removed.

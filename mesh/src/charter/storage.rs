@@ -32,7 +32,7 @@ impl Charter {
         pieces.into_iter()
     }
 
-    /// All of it as one, for the disk or a file. [CHARTER-9.1]
+    /// All of it as one, for the disk or a file. [CHARTER-10.1]
     pub fn snapshot(&self) -> Vec<u8> {
         let past = self.base.checkpoint.clone().map(|checkpoint| SettledState {
             checkpoint,

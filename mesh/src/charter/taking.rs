@@ -442,7 +442,7 @@ impl Charter {
         if !whole {
             return Err(PieceError::Malformed);
         }
-        let (state, lamport) = self.outcome_of(&segments, value.root, next);
+        let (state, lamport) = self.outcome_of(&segments, value, next);
         if !value.states(&state, &self.last_after(value)) || lamport != value.lamport {
             return Err(PieceError::OtherOutcome);
         }

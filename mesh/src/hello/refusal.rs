@@ -50,6 +50,15 @@ pub enum Refusal {
         "an officer has banned you from this organisation: no ticket lets you in until the ban ends"
     )]
     Banned,
+    /// By the charter that the listener holds. [CHARTER-9.1]
+    #[error("the ticket was revoked: ask whoever gave it to you for a new one")]
+    TicketRevoked,
+    /// Somebody at the listener is asked: the same again, until they have answered. [PROTO-4.10]
+    #[error("somebody there has to let you in")]
+    Waiting,
+    /// Somebody at the listener does not let the dialler in.
+    #[error("you were not let in: ask whoever gave you the ticket")]
+    TurnedAway,
 }
 
 impl Refusal {
@@ -74,6 +83,9 @@ impl Refusal {
             Self::TicketRole => 11,
             Self::Leads => 12,
             Self::Banned => 13,
+            Self::TicketRevoked => 14,
+            Self::Waiting => 15,
+            Self::TurnedAway => 16,
         }
     }
 
@@ -93,6 +105,9 @@ impl Refusal {
             11 => Self::TicketRole,
             12 => Self::Leads,
             13 => Self::Banned,
+            14 => Self::TicketRevoked,
+            15 => Self::Waiting,
+            16 => Self::TurnedAway,
             _ => return None,
         })
     }

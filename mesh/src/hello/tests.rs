@@ -62,7 +62,8 @@ fn ticket_for(
         .collect();
     let expires = NOW + Duration::from_secs(60);
     let random = SeededRandom::new(77);
-    let (organisation, terms) = (charter.organisation(), Terms { expires, uses, role });
+    let (organisation, terms) =
+        (charter.organisation(), Terms { uses, role, ..Terms::until(expires) });
     Ticket::issue(&issuer.key, organisation, charter.name(), terms, doors, &random)
 }
 
@@ -159,7 +160,7 @@ fn each_refusal_has_its_reason() {
     let forged = redeem(&ticket(&charter, &bob, 0, &[&bob]), &bob);
     assert_eq!(refused(&founder, forged.bytes()), Refusal::TicketInvalid);
 
-    for code in 1..=13 {
+    for code in 1..=16 {
         let refusal = Refusal::from_code(code).unwrap();
         assert_eq!(refusal.code(), code);
         let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
@@ -168,7 +169,7 @@ fn each_refusal_has_its_reason() {
         assert_eq!(error, HelloError::Refused(refusal));
         assert_eq!(error.to_string(), refusal.to_string());
     }
-    assert_eq!([Refusal::from_code(0), Refusal::from_code(14)], [None, None]);
+    assert_eq!([Refusal::from_code(0), Refusal::from_code(17)], [None, None]);
 }
 
 /// What a listener with this charter answers that refuses.
@@ -177,7 +178,7 @@ fn refuse_by(charter: &Charter, refusal: Refusal, remote: &Party, bytes: &[u8]) 
     refuse(refusal, organisation, Some(charter), &EXPORTER, remote.key.id(), bytes)
 }
 
-/// Anybody on the LAN could tell a newcomer that its ticket was worth nothing. [PROTO-3.6] [PROTO-3.23]
+/// Anybody on the LAN could tell a newcomer that its ticket was worth nothing. [PROTO-3.6] [PROTO-3.23] [PROTO-3.25]
 #[test]
 fn who_does_not_know_the_organisation_refuses_no_ticket() {
     let (charter, founder) = squad();
@@ -185,7 +186,7 @@ fn who_does_not_know_the_organisation_refuses_no_ticket() {
     let ticket = ticket(&charter, &founder, 0, &[&founder]);
     let reads =
         |answer: &[u8]| redeem(&ticket, &bob).read_answer(founder.key.id(), answer).unwrap_err();
-    for code in 1..=13 {
+    for code in 1..=16 {
         let refusal = Refusal::from_code(code).unwrap();
         let unsealed = match refusal {
             Refusal::Version | Refusal::Stranger => HelloError::Unsealed(refusal),

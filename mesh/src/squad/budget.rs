@@ -72,7 +72,9 @@ pub(super) fn cost_of(message: Option<&Message>) -> Duration {
         Message::Attendance(said) => SIGNATURE * count(said.here.len()),
         // The channel is sealed anew, by everybody on it.
         Message::Epoch(epoch) => SIGNATURE + EPOCH + SEAL * count(epoch.seals.len()),
-        Message::Key(_) | Message::Prekey(_) | Message::Offer(_) => SIGNATURE,
+        Message::Key(_) | Message::Prekey(_) | Message::Offer(_) | Message::Availability(_) => {
+            SIGNATURE
+        }
         // The confirmations of hundreds of holders take as long.
         Message::Confirmed(_) => SIGNATURE,
         // All whom only relays lead to are dialled again.

@@ -85,7 +85,7 @@ impl Epochs {
         self.calendar = calendar;
     }
 
-    fn calendar(&self, now: Timestamp) -> UnixTime {
+    pub(super) fn calendar(&self, now: Timestamp) -> UnixTime {
         let (calendar, at) = self.calendar;
         calendar + now.saturating_duration_since(at)
     }

@@ -9,7 +9,7 @@ use hark_keys::{ChannelId, DeviceId, MemberId, TargetId};
 
 use super::{Squad, is_infrastructure, names};
 use crate::{
-    Directory,
+    Availability, Directory,
     charter::{
         Charter,
         content::{Channel, ChannelName},
@@ -61,6 +61,12 @@ impl Squad {
     /// What a linked peer listens to, as far as this device may know.
     pub fn listening_of(&self, device: DeviceId) -> &BTreeSet<ChannelId> {
         self.nets.of(device)
+    }
+
+    /// What a device has said of its person's availability; the default if it has said nothing, or
+    /// too long ago. [PROTO-5.12]
+    pub fn availability_of(&self, device: DeviceId) -> Availability {
+        self.availabilities.of(device)
     }
 
     /// The member of a linked peer.

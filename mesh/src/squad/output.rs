@@ -253,6 +253,11 @@ pub enum Event {
     },
     /// Who listens to what has changed, here or elsewhere.
     NetsChanged,
+    /// What [`super::Squad::availability_of`] says of a device is something else now. [PROTO-5.12]
+    AvailabilityChanged {
+        /// Which device.
+        device: DeviceId,
+    },
     /// The charter in force is another one; what it has done to our own nets and targets was told
     /// before.
     CharterChanged,
@@ -403,6 +408,9 @@ pub enum MessageError {
     /// The key of a name that this device does not know, or not yet.
     #[error("the key of no name that is known here")]
     NoSuchName,
+    /// What somebody else has passed on and is too old, or is of a device that is not known here.
+    #[error("too old, or of nobody who is known here")]
+    Stale,
     /// A move that nobody has the right to.
     #[error("move: {0}")]
     Move(MoveError),

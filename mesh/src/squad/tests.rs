@@ -17,6 +17,7 @@ use crate::{
     message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
 };
 
+mod availabilities;
 mod budgets;
 mod checks;
 mod flood;

@@ -687,6 +687,7 @@ impl Node {
             | Event::PeerRenamed { .. }
             | Event::RecordsChanged
             | Event::NetsChanged
+            | Event::AvailabilityChanged { .. }
             | Event::NamesChanged
             | Event::CharterChanged => {}
             Event::AwaitCheck(_) | Event::Checked => panic!("nobody here is seen from anywhere"),

@@ -111,8 +111,18 @@ fn a_squad_is_a_charter_in_which_all_may_talk_and_admit() {
     let change = Change::Channel(channel(7, Place::Organisation, "Own"));
     let right = Denial::Right(Capabilities::MANAGE_CHANNELS, Place::Organisation);
     assert_eq!(world.by(&ann, vec![change]), Err(EditError::Denied(0, right)));
-    // Nobody evicts an equal.
+    // [CHARTER-6.6] Who may admit may not therefore evict.
     let remove = Change::Remove { member: bob.member, admission: 1 };
+    let right = Denial::Right(Capabilities::BAN, Place::Organisation);
+    assert_eq!(world.by(&ann, vec![remove.clone()]), Err(EditError::Denied(0, right)));
+    // With the right nobody evicts an equal.
+    let rule = Rule {
+        at: Place::Organisation,
+        subject: Subject::Member(ann.member),
+        allow: Capabilities::BAN,
+        deny: Capabilities::NONE,
+    };
+    world.by_founder(vec![Change::Rule(rule)]);
     assert_eq!(world.by(&ann, vec![remove.clone()]), Err(EditError::Denied(0, Denial::Rank)));
     world.by_founder(vec![remove]);
     assert!(!world.charter.is_member(bob.member));

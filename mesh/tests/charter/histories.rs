@@ -5,8 +5,8 @@ use hark_keys::{Cosigned, List, ObjectHash, UnixTime};
 use hark_mesh::charter::{
     Charter, Cut, Operation, Piece, PieceError,
     content::{
-        Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, Relay, Rule, Sanction,
-        SanctionKind, Subject,
+        Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, Relay, RevokedTicket, Rule,
+        Sanction, SanctionKind, Subject,
     },
 };
 use proptest::prelude::*;
@@ -77,7 +77,7 @@ pub(crate) fn turns() -> impl Strategy<Value = Vec<Turn>> {
         1 => (0..3_u32).prop_map(How::Term),
         3 => (FOUNDER..=EVE, 0..3_u32, 0..4_u64).prop_map(|(who, term, last)| How::Cutting(who, term, last)),
     ];
-    let turn = (0..COPIES, who, 0..27_u8, FOUNDER..=FAY, 1..6_u8, 0..8_u8, how);
+    let turn = (0..COPIES, who, 0..28_u8, FOUNDER..=FAY, 1..6_u8, 0..8_u8, how);
     let turn = turn.prop_map(|(copy, who, what, whom, number, other, how)| Turn {
         copy,
         who,
@@ -227,9 +227,9 @@ impl History {
         let rights = [
             Capabilities::NONE,
             Capabilities::SPEAK,
-            Capabilities::ADMIT,
+            Capabilities::ADMIT | Capabilities::BAN,
             Capabilities::MANAGE_ROLES,
-            Capabilities::MUTE,
+            Capabilities::MUTE | Capabilities::BAN,
             Capabilities::APPOINT_RELAYS,
             Capabilities::MANAGE_CHANNELS | Capabilities::EDIT_PRESETS,
             Capabilities::ALL,
@@ -317,6 +317,12 @@ impl History {
                 kind: kinds[usize::from(turn.number) % 2],
                 at: at(turn.number),
             },
+            27 if turn.other > 4 => Change::RevokeTickets((turn.other > 5).then_some(member)),
+            27 => Change::RevokeTicket(RevokedTicket {
+                issuer: member,
+                key: world.people[turn.whom].keys[usize::from(turn.number) % 3].id(),
+                expires: UnixTime::from_secs(u64::MAX),
+            }),
             25 => world.add_device(turn.who, &world.people[turn.who].keys[1]),
             _ => Change::RetireDevice {
                 device: world.people[turn.who].keys[usize::from(turn.other) % 3].id(),

@@ -11,5 +11,6 @@ mod histories;
 mod model;
 mod sanctions;
 mod stolen;
+mod tickets;
 mod vectors;
 mod world;

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use hark_keys::{Cosigned, DeviceId, List, MemberId, ObjectHash, OrganisationId, RoleId, Signed};
 use hark_mesh::charter::{
     Cut, MemberCertificate, Operation, Piece, RootDocument,
-    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, SanctionKind},
+    content::{
+        Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, RevokedTicket, SanctionKind,
+    },
     member_of,
 };
 
@@ -765,7 +767,7 @@ impl Model {
                 level == 0
             }
             Change::Remove { member, admission } => {
-                let allowed = may(Capabilities::ADMIT, EVERYWHERE)
+                let allowed = may(Capabilities::BAN, EVERYWHERE)
                     && u64::from(now.removals.get(member).copied().unwrap_or(0)) + 1
                         == u64::from(*admission);
                 if allowed {
@@ -812,6 +814,27 @@ impl Model {
                 }
                 allowed
             }
+            Change::RevokeTicket(RevokedTicket { issuer, .. })
+            | Change::RevokeTickets(Some(issuer)) => {
+                let allowed = *issuer == author
+                    || (may(Capabilities::ADMIT, EVERYWHERE)
+                        && rank(EVERYWHERE) < now.rank(*issuer, EVERYWHERE));
+                if allowed {
+                    let key = match change {
+                        Change::RevokeTicket(ticket) => Some(ticket.key),
+                        _ => None,
+                    };
+                    view.revoke(*issuer, key, source);
+                }
+                allowed
+            }
+            Change::RevokeTickets(None) => {
+                if level == 0 {
+                    view.revoked.clear();
+                    view.revoked_everyone = Some(source);
+                }
+                level == 0
+            }
             Change::AddDevice { .. } | Change::RetireDevice { .. } => true,
         }
     }
@@ -821,7 +844,7 @@ impl Model {
 fn needed(kind: SanctionKind, at: Place) -> Capabilities {
     match (kind, at) {
         (SanctionKind::Mute, _) => Capabilities::MUTE,
-        (SanctionKind::Ban, EVERYWHERE) => Capabilities::ADMIT,
+        (SanctionKind::Ban, EVERYWHERE) => Capabilities::BAN,
         (SanctionKind::Ban, _) => Capabilities::MOVE,
     }
 }

@@ -1,5 +1,7 @@
 //! Mutes and bans: what is said is what holds, in random charters and beside a model of ten lines.
 
+use std::collections::BTreeMap;
+
 use hark_keys::UnixTime;
 use hark_mesh::charter::{
     Charter, Decision, Denial, EditError, Piece, Verdict,
@@ -176,119 +178,129 @@ fn a_founder_had_no_role() {
     assert_as_model(&world.charter);
 }
 
-/// Random mutes, bans, roles and rules, beside a model that knows nothing but what was done last: who
-/// was told that somebody may not speak can rely on it, at any time. [CHARTER-6.6] [CHARTER-6.7]
+/// What was said: until when, and the rank of who has said it, by member, kind and place.
+type Said = BTreeMap<(usize, SanctionKind, usize), (Option<u64>, u8)>;
+
+/// Random mutes, bans and rules, beside a model that knows nothing but what was done last: who was
+/// told that somebody may not speak can rely on it, at any time. [CHARTER-6.6] [CHARTER-6.7]
+///
+/// Each charter is an earlier one and one act more, up to three: so thousands share most of their
+/// signatures.
 #[test]
 fn what_is_said_of_mutes_and_bans_is_what_holds() {
     let mut world = World::new(false);
     world.by(CHIEF, vec![Change::Channel(channel(3, EVERYWHERE))]);
-    let start = world.charter.clone();
-    let places = [
-        EVERYWHERE,
-        Place::Channel(channel_id(1)),
-        Place::Channel(channel_id(2)),
-        Place::Channel(channel_id(3)),
-    ];
-    // Channel 2 lies in channel 1.
-    let within = |place: usize| match place {
-        2 => vec![0, 1, 2],
-        0 => vec![0],
-        place => vec![0, place],
-    };
+    let mut path = vec![(world.charter.clone(), Said::new())];
     let mut dice = 7_u64;
     let mut roll = |sides: u64| {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (dice >> 33) % sides
     };
-    for _ in 0..cases(1_000) {
-        world.charter = start.clone();
-        // By member, kind and place: until when, and the rank of who has set it.
-        let mut said: std::collections::BTreeMap<(usize, SanctionKind, usize), (Option<u64>, u8)> =
-            std::collections::BTreeMap::new();
-        for _ in 0..1 + roll(3) {
-            let by = [FOUNDER, CHIEF, ANN, BOB, DAN, EVE][roll(6) as usize];
-            let whom = [CHIEF, ANN, CID, DAN, EVE, FAY][roll(6) as usize];
-            let place = roll(4) as usize;
-            let kind = if roll(3) == 0 { SanctionKind::Ban } else { SanctionKind::Mute };
-            let until = [None, Some(100), Some(200)][roll(3) as usize];
-            let (member, there) = (world.member(whom), places[place]);
-            let rank = world.rank(by);
-            let change = match roll(6) {
-                0 => Change::Lift { member, kind, at: there },
-                1 => Change::Rule(Rule {
-                    at: there,
-                    subject: Subject::Everyone,
-                    allow: Capabilities::ALL_OF_SPEECH,
-                    deny: Capabilities::NONE,
-                }),
-                2 => Change::Rule(Rule {
-                    at: there,
-                    subject: Subject::Member(member),
-                    allow: Capabilities::SPEAK,
-                    deny: Capabilities::NONE,
-                }),
-                _ => sanction(&world, whom, kind, there, until.map(at)),
-            };
-            let person = &world.people[by];
-            let done = world.charter.edit(person.key(), person.member, vec![change.clone()]);
-            if let Ok(operation) = &done {
-                assert_eq!(world.charter.take(Piece::Operation(operation.clone())), Ok(true));
-            }
-            let officer = by != EVE;
-            let expected = match &change {
-                Change::Sanction(_) => officer && rank < world.rank(whom),
-                Change::Lift { .. } => {
-                    officer && said.get(&(whom, kind, place)).is_some_and(|(_, by)| rank <= *by)
-                }
-                _ => officer,
-            };
-            // A ban of an officer takes what the officer could do.
-            let banned = said.keys().any(|it| *it == (by, SanctionKind::Ban, 0));
-            if banned {
-                assert!(done.is_err());
-                continue;
-            }
-            assert_eq!(done.is_ok(), expected, "{change:?}: {done:?}");
-            match change {
-                Change::Sanction(_) if expected => {
-                    // Who stands lower does not replace what a higher one has set: both hold.
-                    let known = said.get(&(whom, kind, place)).copied();
-                    let longest = known.filter(|(_, by)| *by < rank).map(|(before, by)| {
-                        (before.zip(until).map(|(one, other)| one.max(other)), by)
-                    });
-                    said.insert((whom, kind, place), longest.unwrap_or((until, rank)));
-                }
-                Change::Lift { .. } if expected => drop(said.remove(&(whom, kind, place))),
-                _ => {}
-            }
+    for _ in 0..cases(10_000) {
+        path.truncate(1 + roll(ACTS_MAX) as usize);
+        let (before, mut said) = path.last().expect("the start stays").clone();
+        world.charter = before;
+        if act(&mut world, &mut said, &mut roll) {
+            path.push((world.charter.clone(), said));
+            let (_, said) = path.last().expect("it was pushed");
+            assert_what_is_said_holds(&mut world, said);
         }
-        for now in [0, 99, 100, 199, 200] {
-            world.charter.set_calendar(at(now));
-            for whom in [FOUNDER, CHIEF, ANN, BOB, CID, DAN, EVE, FAY] {
-                let holds = |kind, place| {
-                    let found = said.get(&(whom, kind, place));
-                    found.is_some_and(|(until, _)| until.is_none_or(|until| now < until))
-                };
+    }
+}
+
+/// Somebody mutes, bans, lifts or makes a rule, or is refused as the model says. Whether it was done.
+fn act(world: &mut World, said: &mut Said, roll: &mut impl FnMut(u64) -> u64) -> bool {
+    let by = [FOUNDER, CHIEF, ANN, BOB, DAN, EVE][roll(6) as usize];
+    let whom = [CHIEF, ANN, CID, DAN, EVE, FAY][roll(6) as usize];
+    let place = roll(4) as usize;
+    let kind = if roll(3) == 0 { SanctionKind::Ban } else { SanctionKind::Mute };
+    let until = [None, Some(100), Some(200)][roll(3) as usize];
+    let (member, there) = (world.member(whom), places()[place]);
+    let rank = world.rank(by);
+    let change = match roll(6) {
+        0 => Change::Lift { member, kind, at: there },
+        1 => Change::Rule(Rule {
+            at: there,
+            subject: Subject::Everyone,
+            allow: Capabilities::ALL_OF_SPEECH,
+            deny: Capabilities::NONE,
+        }),
+        2 => Change::Rule(Rule {
+            at: there,
+            subject: Subject::Member(member),
+            allow: Capabilities::SPEAK,
+            deny: Capabilities::NONE,
+        }),
+        _ => sanction(world, whom, kind, there, until.map(at)),
+    };
+    let person = &world.people[by];
+    let done = world.charter.edit(person.key(), person.member, vec![change.clone()]);
+    let officer = by != EVE;
+    // A ban of an officer takes what the officer could do.
+    let banned = said.contains_key(&(by, SanctionKind::Ban, 0));
+    let expected = !banned
+        && match &change {
+            Change::Sanction(_) => officer && rank < world.rank(whom),
+            Change::Lift { .. } => {
+                officer && said.get(&(whom, kind, place)).is_some_and(|(_, by)| rank <= *by)
+            }
+            _ => officer,
+        };
+    assert_eq!(done.is_ok(), expected, "{change:?}: {done:?}");
+    let Ok(operation) = done else { return false };
+    assert_eq!(world.charter.take(Piece::Operation(operation)), Ok(true));
+    match change {
+        Change::Sanction(_) => {
+            // Who stands lower does not replace what a higher one has set: both hold.
+            let known = said.get(&(whom, kind, place)).copied();
+            let longest = known
+                .filter(|(_, by)| *by < rank)
+                .map(|(before, by)| (before.zip(until).map(|(one, other)| one.max(other)), by));
+            said.insert((whom, kind, place), longest.unwrap_or((until, rank)));
+        }
+        Change::Lift { .. } => drop(said.remove(&(whom, kind, place))),
+        _ => {}
+    }
+    true
+}
+
+/// For everybody, everywhere, at both sides of each moment at which something ends.
+fn assert_what_is_said_holds(world: &mut World, said: &Said) {
+    for now in [99, 100, 199, 200] {
+        world.charter.set_calendar(at(now));
+        for whom in [FOUNDER, CHIEF, ANN, BOB, CID, DAN, EVE, FAY] {
+            let holds = |kind, place| {
+                let found = said.get(&(whom, kind, place));
+                found.is_some_and(|(until, _)| until.is_none_or(|until| now < until))
+            };
+            assert_eq!(
+                world.charter.state().is_banned(world.member(whom)),
+                holds(SanctionKind::Ban, 0)
+            );
+            for (number, place) in places().into_iter().enumerate() {
+                // Channel 2 lies in channel 1.
+                let within: &[usize] = [&[0][..], &[0, 1], &[0, 1, 2], &[0, 3]][number];
+                let out = within.iter().any(|place| holds(SanctionKind::Ban, *place));
+                let muted = out || within.iter().any(|place| holds(SanctionKind::Mute, *place));
                 assert_eq!(
-                    world.charter.state().is_banned(world.member(whom)),
-                    holds(SanctionKind::Ban, 0)
+                    may_speak(world, whom, place),
+                    !muted,
+                    "{whom} at {number}, {now}: {said:?}"
                 );
-                for (number, place) in places.iter().enumerate() {
-                    let muted = within(number).into_iter().any(|place| {
-                        holds(SanctionKind::Mute, place) || holds(SanctionKind::Ban, place)
-                    });
-                    let out =
-                        within(number).into_iter().any(|place| holds(SanctionKind::Ban, place));
-                    assert_eq!(
-                        may_speak(&world, whom, *place),
-                        !muted,
-                        "{whom} at {number}, {now}: {said:?}"
-                    );
-                    let hears =
-                        world.charter.allows(world.member(whom), Capabilities::LISTEN, *place);
-                    assert_eq!(hears, !out, "{whom} at {number}, {now}: {said:?}");
-                }
+                let hears = world.charter.allows(world.member(whom), Capabilities::LISTEN, place);
+                assert_eq!(hears, !out, "{whom} at {number}, {now}: {said:?}");
             }
         }
     }
 }
+
+fn places() -> [Place; 4] {
+    [EVERYWHERE, place_of(1), place_of(2), place_of(3)]
+}
+
+fn place_of(channel: u8) -> Place {
+    Place::Channel(channel_id(channel))
+}
+
+/// The most acts on which a charter rests.
+const ACTS_MAX: u64 = 3;

@@ -391,6 +391,9 @@ fn assert_as_model_at(now: UnixTime, charter: &Charter, outcome: &model::Outcome
         let grants: BTreeSet<_> = state.grants(member).collect();
         assert_eq!(grants, view.all_held(member));
         assert_eq!(state.removals(member), view.removals.get(&member).copied().unwrap_or(0));
+        assert_eq!(state.series(member), view.series(member));
+        let revoked = state.revoked_tickets().filter(|it| it.issuer == member).map(|it| it.key);
+        assert_eq!(revoked.collect::<BTreeSet<_>>(), view.revoked_of(member));
         let added = view.devices.get(&member).into_iter().flatten();
         let added: BTreeSet<_> = added
             .filter(|device| device.kind == 2 && device.retired.is_none())

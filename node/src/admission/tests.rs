@@ -24,7 +24,7 @@ fn a_relay_of_the_ticket_saw_a_newcomer_come_and_go() {
     });
     let named = charter.edit(&founder, member, vec![named]).expect("it may");
     charter.take(Piece::Operation(named.clone())).expect("it is sound");
-    let terms = Terms { expires: Clock.unix() + Duration::from_secs(60), uses: 0, role: None };
+    let terms = Terms::until(Clock.unix() + Duration::from_secs(60));
     let door = Door { device: founder_id, addresses: Vec::new() };
     let ticket = Ticket::issue(&founder, organisation, "Falconry", terms, vec![door], &random);
     let ticket = ticket.led_by(relays_of(&charter));
@@ -78,7 +78,7 @@ impl Squad {
         let member = charter.member_of(founder.id());
         let certificate = charter.issue(&founder, member, other.id(), None).expect("it may");
         charter.take(Piece::Certificate(certificate)).expect("it is sound");
-        let terms = Terms { expires: Clock.unix() + Duration::from_secs(60), uses: 0, role: None };
+        let terms = Terms::until(Clock.unix() + Duration::from_secs(60));
         let door = Door { device: founder.id(), addresses: Vec::new() };
         let organisation = charter.organisation();
         let ticket = Ticket::issue(&founder, organisation, "Falconry", terms, vec![door], &random);

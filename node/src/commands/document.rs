@@ -164,3 +164,64 @@ impl<'a> Source<'a> {
         result.map_err(|error| self.wrong(span, &error.to_string()))
     }
 }
+
+/// What `apply --help` shows: each kind of part but the presets.
+pub(super) const ORGANISATION_EXAMPLE: &str = r#"  organisation = "Meridian Watch"    # refused elsewhere
+
+  [policy]
+  invite-hours-max = 72
+
+  [[role]]
+  name = "officer"
+  rank = 30                          # 1 to 250, the smaller the higher
+  can = ["join", "listen", "speak", "mute", "ban"]
+
+  [[role]]
+  name = "member"                    # what everybody has, without a rank
+  can = ["join", "listen", "speak", "admit"]
+
+  [[channel]]
+  name = "Flight"                    # besides: limit = 12, order = 1, hidden = true, loudest = 4
+
+  [[channel]]
+  name = "Flight/Alpha"              # below Flight, which stands above it in the file
+  floor = 1                          # one talks at a time
+
+  [[channel]]
+  name = "Ground"
+
+  [[link]]
+  between = ["Flight", "Ground"]     # they hear each other
+
+  [[rule]]
+  at = "Ground"                      # everywhere if left out
+  for = "everyone"                   # or "role:officer", or a person's name
+  deny = ["speak"]                   # or allow
+"#;
+
+/// What `preset add --help` shows.
+pub(super) const PRESET_EXAMPLE: &str = r#"  name = "escort"
+
+  [[channel]]                        # there while the preset is loaded
+  name = "Escort"
+
+  [[rule]]
+  at = "Escort"
+  for = "everyone"                   # or "role:officer", or a person's name
+  allow = ["join", "listen", "speak"]
+
+  [[grant]]                          # a role for people while the preset is loaded
+  role = "officer"
+  at = "Escort"
+  to = ["Osprey"]
+
+  [[layout]]                         # what somebody hears, and what each key talks to
+  for = "everyone"
+  keys = [["Escort"]]
+
+  [[layout.net]]
+  channel = "Escort"
+  priority = 2                       # higher ones turn lower ones down
+  pan = -30                          # -100 left to 100 right
+  volume = 80                        # percent
+"#;

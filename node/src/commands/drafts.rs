@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use hark_keys::{Cosigned, DeviceId, DeviceKey};
-use hark_mesh::charter::{Charter, Checkpoint, Operation, Piece, RootDocument, content::Change};
+use hark_mesh::charter::{
+    Charter, Checkpoint, Operation, Piece, RootDocument, Verdict, content::Change,
+};
 use serde_json::json;
 
 use super::{
     Answer, CommandError, Host, How, InputFile, OutputFile,
     edit::{has, is_new},
-    history::signer,
+    history::{author, signer},
     names::{counted, listed},
     refusal::refuse,
     roots, unchanged,
@@ -83,14 +85,45 @@ fn import_draft(
         check(host, signed)?;
     }
     check_readable(host, &piece)?;
+    let undone = undone(host, &trial);
     if dry_run {
-        let text = format!("this would\n  {}", told.to_do.join("\n  "));
-        let json = json!({"changed": false, "dry_run": true, "changes": told.to_do});
+        let text = format!("this would\n  {}{}", told.to_do.join("\n  "), tell_undone(&undone));
+        let changes = told.to_do;
+        let json = json!({"changed": false, "dry_run": true, "changes": changes, "undone": undone});
         return Ok(Answer::new(text, json));
     }
     host.commit(vec![piece])?;
-    let json = json!({"changed": true, "changes": told.done});
-    Ok(Answer::new(told.done.join("\n"), json))
+    let text = format!("{}{}", told.done.join("\n"), tell_undone(&undone));
+    Ok(Answer::new(text, json!({"changed": true, "changes": told.done, "undone": undone})))
+}
+
+/// What stands now and would not `after` a draft counts: made since, by those whom it cuts off. Each
+/// with who has made it, as far as whoever asks may see it.
+fn undone(host: &dyn Host, after: &Charter) -> Vec<String> {
+    let view = View::new(host);
+    let stands = |verdict: &Verdict, place: usize| matches!(verdict, Verdict::Judged(_, judged) if judged.get(place).is_some_and(Result::is_ok));
+    let later: BTreeMap<_, _> =
+        after.log().map(|(signed, verdict)| (signed.hash(), verdict)).collect();
+    let mut undone = Vec::new();
+    for (signed, verdict) in view.charter().log() {
+        for (place, change) in signed.unverified().changes.iter().enumerate() {
+            let falls = later.get(&signed.hash()).is_some_and(|then| !stands(then, place));
+            if stands(verdict, place) && falls {
+                let phrase = tell(&view, change, true);
+                let by = view.person(author(view.charter(), signed));
+                undone.extend(phrase.map(|phrase| format!("{by} {}", phrase.done())));
+            }
+        }
+    }
+    undone
+}
+
+fn tell_undone(undone: &[String]) -> String {
+    if undone.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<_> = undone.iter().map(|it| format!("\n  {it}")).collect();
+    format!("\nundone by it, as it was made after the draft:{}", lines.concat())
 }
 
 /// Puts this device's signature under a draft.
@@ -137,9 +170,26 @@ pub(super) fn sign(host: &mut dyn Host, file: &InputFile) -> Result<Answer, Comm
 }
 
 /// Signs a draft with a key that belongs to no node, as the printed recovery key: for root
-/// documents and checkpoints, by whoever has read them.
-pub fn sign_with(key: &DeviceKey, file: &InputFile) -> Result<Answer, CommandError> {
-    let signed = match file.draft()? {
+/// documents and checkpoints, by whoever has read them. A member's words are refused as such where
+/// the `charter` that the draft is about is at hand.
+pub fn sign_with(
+    key: &DeviceKey,
+    charter: Option<&Charter>,
+    file: &InputFile,
+) -> Result<Answer, CommandError> {
+    let piece = file.draft()?;
+    if let Some(charter) = charter
+        && !charter.is_root(key.id())
+        && !is_new_root(&piece, key.id())
+        && charter.member_recovered_by(key.id()).is_some()
+    {
+        return Err(CommandError::Input(
+            "these are a member's words, which bring that membership back and sign nothing: this \
+             takes the founder's words, which `hark new` prints under that heading"
+                .to_owned(),
+        ));
+    }
+    let signed = match piece {
         Piece::Root(document) => Piece::Root(document.signed(key)),
         Piece::Checkpoint(checkpoint) => Piece::Checkpoint(checkpoint.signed(key)),
         Piece::Operation(operation) => {
@@ -210,7 +260,14 @@ pub(super) fn checkpoint(host: &mut dyn Host, how: &How) -> Result<Answer, Comma
 pub(super) fn next_step(path: &str, open: &Option<String>) -> String {
     match open {
         None => format!("all have signed: `hark charter import {path}` makes it count"),
-        Some(open) => format!("still to sign: {open}, by `hark charter sign {path}`"),
+        Some(open) => {
+            let needs: Vec<_> = open.split("; ").map(|need| format!("\n  {need}")).collect();
+            format!(
+                "signatures are missing, by `hark charter sign {path}`, of printed words by \
+                 `hark charter --recovery sign {path}`:{}",
+                needs.concat()
+            )
+        }
     }
 }
 
@@ -260,7 +317,7 @@ fn tell_draft(host: &dyn Host, file: &InputFile, piece: &Piece) -> Result<Told, 
                 to_do: words.clone(),
                 done: words,
                 wanted: both(before, document),
-                open: roots::open(charter, signed),
+                open: roots::open(&view, signed),
             })
         }
         Piece::Checkpoint(signed) => {
@@ -277,6 +334,11 @@ fn tell_draft(host: &dyn Host, file: &InputFile, piece: &Piece) -> Result<Told, 
         }
         Piece::Certificate(_) => Err(file.refuse("is no draft")),
     }
+}
+
+/// Whether a draft makes a key a root key.
+fn is_new_root(piece: &Piece, key: DeviceId) -> bool {
+    matches!(piece, Piece::Root(document) if document.unverified().keys.contains(key))
 }
 
 fn both(before: &RootDocument, after: &RootDocument) -> Vec<DeviceId> {

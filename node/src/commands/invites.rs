@@ -2,14 +2,18 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use hark_keys::{Door, List, RoleId, Terms, Ticket, UnixTime};
+use hark_keys::{DeviceId, Door, List, RoleId, Terms, Ticket, UnixTime};
 use hark_mesh::charter::{
     Charter, DEVICES_MAX, Denial,
     content::{Capabilities, Change, Place},
 };
 
 use super::{
-    CommandError, Host, names::counted, refusal::refuse_to, roles::role_to_give, view::View,
+    CommandError, Host,
+    names::{Candidate, counted, find},
+    refusal::refuse_to,
+    roles::role_to_give,
+    view::View,
 };
 use crate::{admission::relays_of, snapshot::TicketRequest};
 
@@ -27,9 +31,11 @@ pub fn issue_ticket(
     let lasting = lasting(charter, request)?;
     let name = charter.name();
     let own = own.into_iter().take(OWN_ADDRESSES).collect();
+    let series = charter.state().series(member);
+    let asks = request.ask;
+    let terms = Terms { expires: now + lasting, uses: request.uses, role, series, asks };
     let ticket = if request.device {
-        let expires = now + lasting;
-        Ticket::for_device(key, charter.organisation(), name, expires, member, own, host.random())
+        Ticket::for_device(key, charter.organisation(), name, terms, member, own, host.random())
     } else {
         let admits = |door: &Door| {
             // A ticket with a number of uses is redeemed only where they are counted: here.
@@ -47,11 +53,39 @@ pub fn issue_ticket(
         });
         let own = Door { device: key.id(), addresses: own };
         let doors = std::iter::once(own).chain(others).take(DOORS).collect();
-        let terms = Terms { expires: now + lasting, uses: request.uses, role };
         Ticket::issue(key, charter.organisation(), name, terms, doors, host.random())
     };
     let ticket = ticket.led_by(relays_of(charter));
     Ok(ticket.issued_by(&host.name_of(member).unwrap_or_default()))
+}
+
+/// Whether whoever acts may let somebody in.
+pub fn may_admit(host: &dyn Host) -> Result<(), CommandError> {
+    let (admit, everywhere) = (Capabilities::ADMIT, Place::Organisation);
+    if host.charter().allows(host.member(), admit, everywhere) {
+        return Ok(());
+    }
+    let (change, denial) = (Change::Admitted(List::default()), Denial::Right(admit, everywhere));
+    Err(refuse_to(&View::new(host), "to let somebody in", &change, denial))
+}
+
+/// The newcomer whom `text` means, of those who wait: a name, name#id or a device.
+pub fn find_waiting(
+    text: &str,
+    waiting: impl Iterator<Item = (DeviceId, String)>,
+) -> Result<DeviceId, CommandError> {
+    let waiting: Vec<_> = waiting.collect();
+    let alone = |name: &str| waiting.iter().filter(|(_, other)| other == name).count() == 1;
+    let candidates = waiting.iter().flat_map(|(device, name)| {
+        let long = format!("{name}#{}", device.short());
+        let unique = if alone(name) { name.clone() } else { long.clone() };
+        [name.clone(), long, device.to_string()].map(|name| Candidate {
+            id: *device,
+            name,
+            unique: unique.clone(),
+        })
+    });
+    find(("newcomer who waits", "newcomers who wait"), text, &candidates.collect::<Vec<_>>())
 }
 
 /// Whether whoever acts may have somebody join so; the role that comes with it.
@@ -66,6 +100,10 @@ fn check(host: &dyn Host, request: &TicketRequest) -> Result<Option<RoleId>, Com
         )));
     }
     if request.device {
+        if request.ask {
+            let line = "a ticket for a device of your own asks nobody";
+            return Err(CommandError::Input(line.to_owned()));
+        }
         if devices.len() >= DEVICES_MAX {
             return Err(CommandError::Refused(format!(
                 "you have {}, which is the most: `hark charter device retire` ends one",

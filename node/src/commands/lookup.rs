@@ -8,7 +8,7 @@ use hark_mesh::{
 
 use super::{
     CommandError, Host,
-    names::{find_channel, unique_path, unknown},
+    names::{find_channel, listed, unique_path, unknown},
     view::View,
     words::spaced,
 };
@@ -42,12 +42,24 @@ impl<'a> Lookup<'a> {
     /// The channel that is pressed by its name, by what names it and no other, where none of the
     /// `keys` is meant.
     pub fn key_or_net(&self, text: &str, keys: Vec<String>) -> Result<String, CommandError> {
-        self.path(text).map_err(|error| match error {
-            CommandError::Unknown { .. } => {
-                let known = keys.iter().map(String::as_str);
-                unknown("key or channel", text, known.chain(self.paths()))
+        self.path(text).map_err(|error| {
+            let CommandError::Unknown { .. } = error else { return error };
+            let known = keys.iter().map(String::as_str);
+            let error = unknown("key or channel", text, known.chain(self.paths()));
+            let CommandError::Unknown { near, .. } = &error else { return error };
+            if !near.is_empty() {
+                return error;
             }
-            other => other,
+            let there = match keys.as_slice() {
+                [] => "no key is bound".to_owned(),
+                [key] => format!("the only key is {key}"),
+                keys if keys.len() > SHOWN => {
+                    let (first, others) = keys.split_at(SHOWN);
+                    format!("the keys are {} and {} more", first.join(", "), others.len())
+                }
+                keys => format!("the keys are {}", listed(keys, "and")),
+            };
+            CommandError::Input(format!("{error}; {there}, and each channel's name is one, too"))
         })
     }
 
@@ -111,3 +123,6 @@ impl<'a> Lookup<'a> {
         Err(CommandError::Refused(format!("to {what}, you need the {word} {rights} {place}")))
     }
 }
+
+/// Keys to name; more would not be read.
+const SHOWN: usize = 8;

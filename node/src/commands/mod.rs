@@ -32,6 +32,7 @@ mod roots;
 mod rules;
 mod sanctions;
 mod settings;
+mod tickets;
 mod view;
 mod why;
 mod words;
@@ -44,15 +45,17 @@ use hark_mesh::charter::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::store::KnownTicket;
+
 pub use devices::consent;
 pub use drafts::sign_with;
 pub use file::{InputFile, OutputFile};
-pub use invites::issue_ticket;
+pub use invites::{find_waiting, issue_ticket, may_admit};
 pub use lookup::Lookup;
 pub use request::{
     ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, How, LiftRequest, NamedRequest,
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, Request, Right, RoleRequest,
-    RootRequest, RuleRequest, SanctionRequest,
+    RootRequest, RuleRequest, SanctionRequest, TicketsRequest,
 };
 
 /// What commands need of whoever holds the charter: a stored one, or a running node.
@@ -77,6 +80,9 @@ pub trait Host {
 
     /// The name of a channel: a hidden one's where its key is known here.
     fn channel_name(&self, channel: &Channel) -> Option<String>;
+
+    /// Tickets that this device has issued or let somebody in by.
+    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>>;
 
     /// Seals the name of a channel for those who may join it, now and later.
     fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName>;
@@ -169,6 +175,7 @@ pub fn execute(host: &mut dyn Host, request: Request) -> Result<Answer, CommandE
         Request::Policy(request) => settings::policy(host, request),
         Request::Device(request) => devices::execute(host, request),
         Request::Root(request) => roots::execute(host, request),
+        Request::Tickets(request) => tickets::execute(host, request),
         Request::Sign { file } => drafts::sign(host, &file),
         Request::Checkpoint { how } => drafts::checkpoint(host, &how),
         Request::Why { person, right, place } => why::why(host, &person, right, &place),

@@ -24,6 +24,7 @@ pub(super) fn show(host: &dyn Host) -> Answer {
         ("root keys", super::roots::keys(&view)),
         ("roles", roles(&view)),
         ("members", members(&view)),
+        ("left", left(&view)),
         ("channels", channels(&view)),
         ("rules", rules(&view)),
         ("mutes and bans", sanctions(&view)),
@@ -37,7 +38,7 @@ pub(super) fn show(host: &dyn Host) -> Answer {
     }
     lines.push(format!(
         "  {}, {}, {}",
-        counted(charter.members().count(), "member"),
+        counted(view.members().len(), "member"),
         counted(charter.operations(), "operation"),
         match charter.checkpoint() {
             0 => "no checkpoint yet".to_owned(),
@@ -54,9 +55,10 @@ pub(super) fn show(host: &dyn Host) -> Answer {
         "checkpoint": charter.checkpoint(),
     });
     for (title, part) in parts {
-        lines.push(String::new());
-        lines.push(title.to_owned());
-        lines.extend(part.text.lines().map(|line| format!("  {line}")));
+        // Of most organisations nobody has left.
+        if title != "left" || view.left().next().is_some() {
+            tell_part(&mut lines, title, &part);
+        }
         let name = match title {
             "root keys" => "root",
             "mutes and bans" => "sanctions",
@@ -65,6 +67,12 @@ pub(super) fn show(host: &dyn Host) -> Answer {
         json[name] = part.json;
     }
     Answer::new(lines.join("\n"), json)
+}
+
+fn tell_part(lines: &mut Vec<String>, title: &str, part: &Answer) {
+    lines.push(String::new());
+    lines.push(title.to_owned());
+    lines.extend(part.text.lines().map(|line| format!("  {line}")));
 }
 
 /// All roles, the highest first, with who holds them.
@@ -98,7 +106,7 @@ pub(super) fn roles(view: &View<'_>) -> Answer {
 }
 
 fn holders(view: &View<'_>, role: &Role) -> Vec<(MemberId, Place)> {
-    let members = view.members().into_iter();
+    let members = view.members().into_iter().chain(view.left());
     let held = members.flat_map(|member| {
         let grants = view.state.grants(member).filter(|(held, _)| *held == role.id);
         grants.map(move |(_, at)| (member, at)).collect::<Vec<_>>()
@@ -132,6 +140,19 @@ fn members(view: &View<'_>) -> Answer {
             "devices": devices,
         });
         (line, json)
+    });
+    list(told, "nobody")
+}
+
+/// Who has left, and can come back: with the roles as they were.
+fn left(view: &View<'_>) -> Answer {
+    let told = view.left().map(|member| {
+        let grants = view.state.grants(member).filter(|(_, at)| view.sees_place(*at));
+        let held: Vec<_> = grants.map(|(role, at)| at_place(view, &view.role(role), at)).collect();
+        let (person, with) = (view.person(member), listed(&held, "and"));
+        let with = if held.is_empty() { String::new() } else { format!(" as {with}") };
+        let line = format!("{person}: can come back{with} by the words of the recovery key");
+        (line, json!({"id": member.to_string(), "name": person, "roles": held}))
     });
     list(told, "nobody")
 }

@@ -3,7 +3,7 @@
 use hark_keys::MemberId;
 use hark_mesh::charter::{
     Denial, EditError,
-    content::{Capabilities, Change, Place, Rank, Sanction},
+    content::{Capabilities, Change, Place, Rank, RevokedTicket, Sanction},
 };
 
 use super::{
@@ -97,6 +97,13 @@ fn who(view: &View<'_>, change: &Change, denial: Denial) -> String {
 
 /// Whether a member has the rights and the rank for a change.
 fn is_able(view: &View<'_>, change: &Change, denial: Denial, member: MemberId) -> bool {
+    // One's own tickets need nothing.
+    if let Change::RevokeTicket(RevokedTicket { issuer, .. }) | Change::RevokeTickets(Some(issuer)) =
+        change
+        && *issuer == member
+    {
+        return true;
+    }
     let Some((right, at)) = right(change) else { return false };
     let may = |right, at| view.charter().allows(member, right, at);
     let named = match denial {
@@ -128,7 +135,11 @@ fn outranked(view: &View<'_>, change: &Change) -> Option<Rank> {
         Change::Role(new) => role(new.id).into_iter().chain([new.rank]).min(),
         Change::RemoveRole(id) => role(*id),
         Change::Grant(grant) | Change::Ungrant(grant) => role(grant.role),
-        Change::Remove { member, .. } => Some(view.state.rank(*member, Place::Organisation)),
+        Change::Remove { member, .. }
+        | Change::RevokeTicket(RevokedTicket { issuer: member, .. })
+        | Change::RevokeTickets(Some(member)) => {
+            Some(view.state.rank(*member, Place::Organisation))
+        }
         Change::Sanction(it) => Some(view.state.rank(it.member, it.at)),
         Change::Lift { member, kind, at } => {
             let set = view.state.sanction_rank(*member, *kind, *at)?;
@@ -143,7 +154,9 @@ fn outranked(view: &View<'_>, change: &Change) -> Option<Rank> {
 fn stands_higher(view: &View<'_>, change: &Change) -> Option<String> {
     let (member, at) = match change {
         Change::Sanction(it) => (it.member, it.at),
-        Change::Remove { member, .. } => (*member, Place::Organisation),
+        Change::Remove { member, .. }
+        | Change::RevokeTicket(RevokedTicket { issuer: member, .. })
+        | Change::RevokeTickets(Some(member)) => (*member, Place::Organisation),
         Change::Lift { .. } => return Some("you must not stand below whoever set it".to_owned()),
         _ => return None,
     };
@@ -174,11 +187,17 @@ fn right(change: &Change) -> Option<(Capabilities, Place)> {
         | Change::LoadPreset(_)
         | Change::UnloadPreset(_) => (Capabilities::EDIT_PRESETS, everywhere),
         Change::Relay(_) | Change::RemoveRelay(_) => (Capabilities::APPOINT_RELAYS, everywhere),
-        Change::Remove { .. } | Change::Admitted(_) => (Capabilities::ADMIT, everywhere),
+        Change::Admitted(_) | Change::RevokeTicket(_) | Change::RevokeTickets(Some(_)) => {
+            (Capabilities::ADMIT, everywhere)
+        }
+        Change::Remove { .. } => (Capabilities::BAN, everywhere),
         Change::Sanction(Sanction { kind, at, .. }) | Change::Lift { kind, at, .. } => {
             (kind.needs(*at), *at)
         }
-        Change::Policy(_) | Change::AddDevice { .. } | Change::RetireDevice { .. } => return None,
+        Change::Policy(_)
+        | Change::RevokeTickets(None)
+        | Change::AddDevice { .. }
+        | Change::RetireDevice { .. } => return None,
     })
 }
 

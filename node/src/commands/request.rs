@@ -5,16 +5,17 @@ mod parts;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use hark_mesh::charter::content::{Capabilities, NAMES};
+use hark_mesh::charter::content::{Capabilities, RIGHTS};
 use serde::{Deserialize, Serialize};
 
 pub use parts::{
     ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, LiftRequest, NamedRequest,
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, RoleRequest, RootRequest, RuleRequest,
-    SanctionRequest,
+    SanctionRequest, TicketsRequest,
 };
 
 use super::{
+    document::{ORGANISATION_EXAMPLE, PRESET_EXAMPLE},
     file::InputFile,
     names::{listed, nearest},
 };
@@ -49,8 +50,9 @@ pub enum Request {
         dry_run: bool,
     },
     /// Make the charter match a file: roles, channels, links, rules, presets, policies
+    #[command(after_long_help = organisation_help())]
     Apply {
-        /// The organisation as TOML
+        /// The organisation as TOML; --help shows one
         file: InputFile,
         /// Also remove, for good, what the file does not name
         #[arg(long)]
@@ -72,6 +74,7 @@ pub enum Request {
     /// Take a role from people
     Revoke(GrantRequest),
     /// Allow or deny rights at a channel, on top of roles
+    #[command(after_long_help = rights_help())]
     Rule(RuleRequest),
     /// Take somebody's voice, whatever roles and rules allow
     Mute(SanctionRequest),
@@ -106,6 +109,9 @@ pub enum Request {
     /// The keys that stand for the organisation
     #[command(subcommand)]
     Root(RootRequest),
+    /// `hark ticket list`, `hark ticket revoke`.
+    #[command(skip)]
+    Tickets(TicketsRequest),
     /// Put your signature under a draft
     Sign {
         /// The draft
@@ -119,6 +125,7 @@ pub enum Request {
         how: How,
     },
     /// Why somebody may or may not do something
+    #[command(after_long_help = rights_help())]
     Why {
         /// Name, name#id or device; me for yourself
         person: String,
@@ -159,6 +166,30 @@ impl Request {
     }
 }
 
+/// All rights with what each lets somebody do, for `--help`.
+pub(super) fn rights_help() -> String {
+    let longest = RIGHTS.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines = RIGHTS.iter().map(|(name, phrase)| format!("\n  {name:longest$}  {phrase}"));
+    format!(
+        "Rights, separated by commas (all and none are names, too):{}",
+        lines.collect::<String>()
+    )
+}
+
+fn organisation_help() -> String {
+    format!(
+        "The file is TOML; each part may be left out:\n\n{ORGANISATION_EXAMPLE}\nA [[preset]] with \
+         its parts stands there as `hark charter preset add --help` shows it, each name with preset. \
+         in front: [[preset.channel]].\n\n{}",
+        rights_help()
+    )
+}
+
+/// The preset file for `--help`.
+pub(super) fn preset_help() -> String {
+    format!("The file is TOML; each part but the name may be left out:\n\n{PRESET_EXAMPLE}")
+}
+
 /// One right by name, or several separated by commas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -177,8 +208,9 @@ impl Right {
             "all" => return Ok(Self(Capabilities::ALL)),
             _ => {}
         }
-        Capabilities::named(&name).map(Self).ok_or_else(|| match nearest(&name, NAMES).as_slice() {
-            [] => format!("there is no right {text:?}; there are {}", listed(&NAMES, "and")),
+        let names = RIGHTS.map(|(name, _)| name);
+        Capabilities::named(&name).map(Self).ok_or_else(|| match nearest(&name, names).as_slice() {
+            [] => format!("there is no right {text:?}; there are {}", listed(&names, "and")),
             near => format!("there is no right {text:?}; did you mean {}?", listed(near, "or")),
         })
     }

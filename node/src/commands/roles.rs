@@ -11,6 +11,7 @@ use super::{
     Answer, CommandError, GrantRequest, Host, How, Right, RoleRequest,
     channels::{named, new_id},
     edit::{Plan, perform},
+    names::listed,
     overview,
     refusal::refuse_to,
     view::View,
@@ -26,7 +27,9 @@ pub(super) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Answe
             }
             let id = RoleId::from_bytes(new_id(host));
             let role = Role { id, name, rank: Rank(rank), capabilities: Right::all(&can) };
-            let mut plan = Plan::of([Change::Role(role)]);
+            let mut plan = Plan::of([]);
+            plan.notes.extend(what_a_rank_does_not_give(host, &role));
+            plan.changes.push(Change::Role(role));
             plan.json.insert("role".to_owned(), json!(id.to_string()));
             perform(host, plan, &how)
         }
@@ -56,6 +59,24 @@ pub(super) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Answe
             perform(host, Plan::of([Change::RemoveRole(id)]), &how)
         }
     }
+}
+
+/// Who stands above others may yet not act on them: which rights that takes and the role has not.
+fn what_a_rank_does_not_give(host: &dyn Host, role: &Role) -> Option<String> {
+    let member = host.charter().state().role(MEMBER_ROLE);
+    let has = member.map_or(role.capabilities, |it| it.capabilities | role.capabilities);
+    let acts = [(Capabilities::MUTE, "mute"), (Capabilities::BAN, "kick or ban")];
+    let missing = acts.into_iter().filter(|(right, _)| !has.contains(*right));
+    let (rights, acts): (Vec<_>, Vec<_>) =
+        missing.map(|(right, act)| (right.to_string(), act)).unzip();
+    let plural = if rights.len() == 1 { "right" } else { "rights" };
+    (!rights.is_empty()).then(|| {
+        format!(
+            "its rank alone lets nobody {}: that takes the {plural} {}",
+            acts.join(", "),
+            listed(&rights, "and")
+        )
+    })
 }
 
 /// A name that a role can have: `:` and `#` would make it look like something else.

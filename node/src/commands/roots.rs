@@ -1,7 +1,7 @@
 //! `hark charter root …`
 
 use hark_keys::{Cosigned, DeviceId, List, MemberId};
-use hark_mesh::charter::{Charter, Piece, RootDocument, RootKeys};
+use hark_mesh::charter::{Piece, RootDocument, RootKeys};
 use serde_json::json;
 
 use super::{
@@ -96,7 +96,10 @@ fn propose(
     }
     let mut signed = Cosigned::unsigned(document);
     if dry_run {
-        let text = format!("{path} would draft this:\n  {}", changes.join("\n  "));
+        let mut text = format!("{path} would draft this:\n  {}", changes.join("\n  "));
+        for note in notes(&View::new(host), &signed) {
+            text += &format!("\n{note}");
+        }
         let json = json!({"changed": false, "dry_run": true, "changes": changes});
         return Ok(Answer::new(text, json));
     }
@@ -104,15 +107,44 @@ fn propose(
     if charter.is_root(own) || signed.unverified().keys.contains(own) {
         signed = sign(host, signed)?;
     }
-    let open = open(host.charter(), &signed);
-    let text = format!(
+    let view = View::new(host);
+    let open = open(&view, &signed);
+    let mut text = format!(
         "{path} drafts this:\n  {}\n{}",
         changes.join("\n  "),
         drafts::next_step(path, &open)
     );
+    for note in notes(&view, &signed) {
+        text += &format!("\n{note}");
+    }
     let json = json!({"changed": false, "draft": path, "changes": changes, "missing": open});
     let file = OutputFile::draft(path, &Piece::Root(signed));
     Ok(Answer { file: Some(file), ..Answer::new(text, json) })
+}
+
+/// What whoever drafts a document has to know until it counts.
+fn notes(view: &View<'_>, signed: &Cosigned<RootDocument>) -> Vec<String> {
+    let (document, charter) = (signed.unverified(), view.charter());
+    let cut = document.cuts.iter().map(|cut| cut.member).filter(|it| charter.is_member(*it));
+    let cut = view.people(cut);
+    let mut notes = Vec::new();
+    if !cut.is_empty() {
+        notes.push(format!(
+            "what {} {} from now on is undone once this counts, as it is after what this draft lets \
+             stand: have it signed and imported first",
+            listed(&cut, "and"),
+            if cut.len() == 1 { "does" } else { "do" },
+        ));
+    }
+    let own = view.host.key().id();
+    if charter.is_root(own) || document.keys.contains(own) {
+        notes.push(format!(
+            "this device signs no other root document {} than this draft: who thinks better of it \
+             has it signed and imported all the same, and proposes the next",
+            document.version
+        ));
+    }
+    notes
 }
 
 /// The document after the newest, as it was wished for.
@@ -206,31 +238,38 @@ pub(super) fn sign(
     if before.is_some() || other.is_some() {
         return Err(CommandError::Refused(format!(
             "this device has signed another root document {version}: two would divide the \
-             organisation"
+             organisation, so import that one, and propose this after it"
         )));
     }
     host.keep_root_signed(version, hash)?;
     Ok(document.signed(host.key()))
 }
 
-/// Who could still sign what is missing, in words; none where nothing is missing. [CHARTER-2.2]
-pub(super) fn open(charter: &Charter, document: &Cosigned<RootDocument>) -> Option<String> {
+/// Which signatures are missing, in words, each need on a line of its own; none where nothing is
+/// missing. One signature may meet several needs. [CHARTER-2.2]
+pub(super) fn open(view: &View<'_>, document: &Cosigned<RootDocument>) -> Option<String> {
+    let before = view.charter().root();
+    let words = |key: DeviceId| format!("{} ({})", key.short(), holder(view, key));
     let mut open = Vec::new();
-    for root in [charter.root(), document.unverified()] {
+    let senior = document.unverified().lacks_senior(before, document.signers());
+    let mut needs_senior = false;
+    for (root, which) in [(before, "there are"), (document.unverified(), "there shall be")] {
         let signed = document.signers().filter(|key| root.keys.contains(*key)).count();
         let missing = usize::from(root.threshold).saturating_sub(signed);
         if missing > 0 {
             let others = root.keys.iter().filter(|key| document.signers().all(|it| it != *key));
-            let names: Vec<_> = others.map(|key| key.short()).collect();
-            let words = format!("{missing} of {}", listed(&names, "and"));
-            if !open.contains(&words) {
-                open.push(words);
-            }
+            let others: Vec<_> = others.collect();
+            needs_senior |= others.len() == missing && others.iter().any(|it| Some(*it) == senior);
+            let (count, names) = (counted(missing, "signature"), others.into_iter().map(words));
+            let names = listed(&names.collect::<Vec<_>>(), "or");
+            open.push(format!("of the root keys that {which}: {count} of {names}"));
         }
     }
-    let senior = document.unverified().lacks_senior(charter.root(), document.signers());
-    if let Some(senior) = senior {
-        open.push(format!("{}, or a key senior to it", senior.short()));
+    if let Some(senior) = senior.filter(|_| !needs_senior) {
+        let senior = words(senior);
+        open.push(format!(
+            "as no lower key does this alone: 1 signature of {senior} or a key above it"
+        ));
     }
-    (!open.is_empty()).then(|| open.join(", and "))
+    (!open.is_empty()).then(|| open.join("; "))
 }

@@ -66,7 +66,7 @@ pub(super) fn lift(
 impl View<'_> {
     /// The member of this name, or the one who is gone and was called so when banned.
     fn find_sanctioned(&self, text: &str, kind: SanctionKind) -> Result<MemberId, CommandError> {
-        match (self.find_person(text), kind) {
+        match (self.find_member(text), kind) {
             (Err(CommandError::Unknown { .. }), SanctionKind::Ban) => self.find_banned(text),
             (found, _) => found,
         }

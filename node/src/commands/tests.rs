@@ -17,7 +17,7 @@ use hark_keys::{
     UnixTime,
 };
 use hark_mesh::charter::{
-    Charter, Piece,
+    Charter, Piece, Recovery,
     content::{Channel, ChannelName, SealedName},
 };
 
@@ -37,6 +37,7 @@ struct Shared {
     /// Names of hidden channels by their key, which whoever may join gets.
     sealed: BTreeMap<[u8; 8], String>,
     names: BTreeMap<MemberId, String>,
+    tickets: Vec<KnownTicket>,
 }
 
 /// A person with a device.
@@ -159,6 +160,10 @@ impl Host for Person {
         }
     }
 
+    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>> {
+        Ok(self.shared().tickets.clone())
+    }
+
     fn seal_name(&mut self, _: ChannelId, name: &str) -> anyhow::Result<SealedName> {
         let mut key_id = [0; 8];
         self.random.fill(&mut key_id);
@@ -201,7 +206,9 @@ impl World {
         let recovery = RecoverySecret::generate(&random).key().id();
         let charter = Charter::found("Meridian Watch", "Bridge", &key, Some(recovery), &random);
         let (sealed, names) = (BTreeMap::new(), BTreeMap::new());
-        let shared = Arc::new(Mutex::new(Shared { charter, now: NOW, sealed, names }));
+        let tickets = Vec::new();
+        let shared = Shared { charter, now: NOW, sealed, names, tickets };
+        let shared = Arc::new(Mutex::new(shared));
         let founder = DeviceKey::from_secret(&key.secret());
         let mut world = Self { shared, founder, seed: 100 };
         let ann = world.person("Ann", key);
@@ -210,10 +217,22 @@ impl World {
 
     /// Somebody whom the founder has admitted.
     fn join(&mut self, name: &str) -> Person {
+        self.admit(name, false)
+    }
+
+    /// The same with a printed recovery key.
+    fn join_with_words(&mut self, name: &str) -> Person {
+        self.admit(name, true)
+    }
+
+    fn admit(&mut self, name: &str, with_words: bool) -> Person {
         let key = DeviceKey::generate(&SeededRandom::new(self.seed + 1));
         let mut shared = self.shared.lock().unwrap();
         let founder = shared.charter.member_of(self.founder.id());
-        let certificate = shared.charter.issue(&self.founder, founder, key.id(), None).unwrap();
+        let words = DeviceKey::generate(&SeededRandom::new(self.seed + 500)).id();
+        let recovery = Recovery::of(shared.charter.organisation(), words, &key);
+        let recovery = with_words.then_some(recovery);
+        let certificate = shared.charter.issue(&self.founder, founder, key.id(), recovery).unwrap();
         shared.charter.take(Piece::Certificate(certificate)).unwrap();
         drop(shared);
         self.person(name, key)
@@ -250,7 +269,7 @@ impl World {
 const NOW: UnixTime = UnixTime::from_secs(1_795_383_605);
 
 const OFFICER: &str = "role add officer --rank 30 --can join,listen,speak,priority,whisper,mute,\
-                       manage-channels,manage-roles,admit,edit-presets";
+                       manage-channels,manage-roles,admit,edit-presets,ban";
 
 /// The folder of the example.
 fn example(name: &str) -> Vec<u8> {

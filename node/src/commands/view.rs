@@ -6,7 +6,10 @@ use hark_keys::{ChannelId, DeviceId, List, MemberId, PresetId, RoleId};
 use hark_mesh::{
     charter::{
         Charter, State,
-        content::{Capabilities, Change, Channel, ChannelName, Place, SealedName, Subject},
+        content::{
+            Capabilities, Change, Channel, ChannelName, Place, Sanction, SanctionKind, SealedName,
+            Subject,
+        },
     },
     clean_name,
 };
@@ -14,6 +17,7 @@ use hark_mesh::{
 use super::{
     CommandError, Host,
     names::{Candidate, by_id, find, find_channel, unknown},
+    sanctions::tell_until,
 };
 
 /// Names of all that the charter speaks of, or spoke of.
@@ -27,12 +31,15 @@ pub(super) struct View<'a> {
     presets: BTreeMap<PresetId, String>,
     relays: BTreeMap<DeviceId, String>,
     people: BTreeMap<MemberId, Candidate<MemberId>>,
+    /// Members who have no device any more, and can come back by their printed keys.
+    left: BTreeMap<MemberId, Candidate<MemberId>>,
 }
 
 impl<'a> View<'a> {
     /// The view of whoever acts through `host`.
     pub(super) fn new(host: &'a dyn Host) -> Self {
         let charter = host.charter();
+        let (people, left) = people(host);
         let mut view = Self {
             host,
             state: charter.state(),
@@ -41,7 +48,8 @@ impl<'a> View<'a> {
             roles: BTreeMap::new(),
             presets: BTreeMap::new(),
             relays: BTreeMap::new(),
-            people: people(host),
+            people,
+            left,
         };
         let founding = charter.roots().next().map(|document| &document.unverified().content);
         let changes = founding.into_iter().flat_map(|content| content.iter());
@@ -185,7 +193,7 @@ impl<'a> View<'a> {
 
     /// A person by what names nobody else.
     pub(super) fn person(&self, member: MemberId) -> String {
-        match self.people.get(&member) {
+        match self.people.get(&member).or_else(|| self.left.get(&member)) {
             Some(candidate) => candidate.unique.clone(),
             None => format!("{}#{}", self.name(member), member.short()),
         }
@@ -211,6 +219,11 @@ impl<'a> View<'a> {
         let mut members: Vec<_> = self.people.values().collect();
         members.sort_by(|a, b| a.unique.cmp(&b.unique));
         members.into_iter().map(|candidate| candidate.id).collect()
+    }
+
+    /// Members who have no device any more, and can come back by their printed keys.
+    pub(super) fn left(&self) -> impl Iterator<Item = MemberId> {
+        self.left.keys().copied()
     }
 
     pub(super) fn subject(&self, subject: Subject) -> String {
@@ -256,8 +269,22 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The member of this name, name#id or device.
+    /// The member of this name, name#id or device. Who is banned is said to be so.
     pub(super) fn find_person(&self, text: &str) -> Result<MemberId, CommandError> {
+        let found = self.find_member(text);
+        if let (Err(CommandError::Unknown { .. }), Ok(banned)) = (&found, self.find_banned(text)) {
+            let ban = self.state.sanctions_on(banned).find(|(it, _)| is_ban(it));
+            let until = tell_until(ban.and_then(|(it, _)| it.until));
+            return Err(CommandError::Input(format!(
+                "{} is no member any more: banned {until}",
+                self.person(banned)
+            )));
+        }
+        found
+    }
+
+    /// The member of this name, name#id or device.
+    pub(super) fn find_member(&self, text: &str) -> Result<MemberId, CommandError> {
         if let Ok(device) = text.parse::<DeviceId>() {
             let owner = self.charter().owner(device).filter(|it| self.charter().is_member(*it));
             return owner.ok_or_else(|| unknown("member", text, []));
@@ -266,14 +293,19 @@ impl<'a> View<'a> {
             let (name, _) = text.rsplit_once('#').unwrap_or_default();
             (name.is_empty() || candidate.name == name).then(|| (*id, id.to_string()))
         };
-        if let Some(id) = by_id(text, self.people.iter().filter_map(by_name)) {
+        if let Some(id) = by_id(text, self.people.iter().chain(&self.left).filter_map(by_name)) {
             return Ok(id);
         }
         if text == "me" && self.people.values().all(|candidate| candidate.name != text) {
             return Ok(self.host.member());
         }
         let candidates: Vec<_> = self.people.values().map(copy).collect();
-        find(("member", "members"), text, &candidates)
+        let found = find(("member", "members"), text, &candidates);
+        if !matches!(found, Err(CommandError::Unknown { .. })) {
+            return found;
+        }
+        let left: Vec<_> = self.left.values().map(copy).collect();
+        find(("member", "members"), text, &left).or(found)
     }
 
     /// Somebody who is banned from the organisation, by the name of then or by #id.
@@ -314,22 +346,34 @@ impl<'a> View<'a> {
     }
 }
 
+fn is_ban(sanction: &Sanction) -> bool {
+    (sanction.kind, sanction.at) == (SanctionKind::Ban, Place::Organisation)
+}
+
 /// What stands for the sealed name of a hidden channel until it is certain that it will be needed.
 pub(super) fn unsealed() -> SealedName {
     SealedName { key_id: [0; 8], sealed: List::truncated([0]) }
 }
 
-/// Everybody who belongs, with names that tell them apart.
-fn people(host: &dyn Host) -> BTreeMap<MemberId, Candidate<MemberId>> {
+type People = BTreeMap<MemberId, Candidate<MemberId>>;
+
+/// Everybody who belongs, with names that tell them apart; and those who have left, and can come back.
+fn people(host: &dyn Host) -> (People, People) {
     let name = |member| host.name_of(member).map(|name| clean_name(&name)).unwrap_or_default();
     let charter = host.charter();
-    // Whoever has neither a device nor a printed key cannot come back.
-    let is_there = |member: &MemberId| {
-        let printed = || charter.certificate_of(*member).map(hark_keys::Signed::unverified);
-        !charter.devices_of(*member).is_empty() || printed().is_some_and(|it| it.recovery.is_some())
+    let (there, left): (Vec<_>, Vec<_>) =
+        charter.members().partition(|member| !charter.devices_of(*member).is_empty());
+    // Who has neither a device nor a printed key cannot come back.
+    let printed = |member: &MemberId| {
+        let certificate = charter.certificate_of(*member).map(hark_keys::Signed::unverified);
+        certificate.is_some_and(|it| it.recovery.is_some())
     };
-    let names: BTreeMap<_, _> =
-        charter.members().filter(is_there).map(|member| (member, name(member))).collect();
+    let names: BTreeMap<_, _> = there.into_iter().map(|member| (member, name(member))).collect();
+    let left = left.into_iter().filter(printed).map(|id| {
+        let name = name(id);
+        let unique = format!("{name}#{}", id.short());
+        (id, Candidate { id, name, unique })
+    });
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for name in names.values() {
         *counts.entry(name).or_default() += 1;
@@ -339,7 +383,7 @@ fn people(host: &dyn Host) -> BTreeMap<MemberId, Candidate<MemberId>> {
         let unique = if alone { name.clone() } else { format!("{name}#{}", id.short()) };
         (*id, Candidate { id: *id, name: name.clone(), unique })
     };
-    names.iter().map(candidate).collect()
+    (names.iter().map(candidate).collect(), left.collect())
 }
 
 fn copy(candidate: &Candidate<MemberId>) -> Candidate<MemberId> {

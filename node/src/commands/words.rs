@@ -153,6 +153,14 @@ pub(super) fn tell(view: &View<'_>, change: &Change, new: bool) -> Option<Phrase
             let what = format!("{} {}", view.person(*member), view.place(*at));
             Phrase::new(to_do, done, view.sees_place(*at).then_some(what)?)
         }
+        Change::RevokeTicket(it) => {
+            let (number, of) = (it.key.short(), view.person(it.issuer));
+            Phrase::new("revoke", "revoked", format!("ticket {number} of {of}"))
+        }
+        Change::RevokeTickets(issuer) => {
+            let of = issuer.map_or_else(|| "everybody".to_owned(), |it| view.person(it));
+            Phrase::new("revoke", "revoked", format!("all tickets of {of} so far"))
+        }
     };
     Some(phrase)
 }

@@ -278,13 +278,15 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
         Value::String(role) => Some(role.clone()),
         _ => return failure(id, "a role is called by its name"),
     };
-    let device = match &request["device"] {
-        Value::Null => false,
-        Value::Bool(device) => *device,
-        _ => return failure(id, "device is true or false"),
+    let flag = |name: &str| match &request[name] {
+        Value::Null => Some(false),
+        value => value.as_bool(),
+    };
+    let (Some(device), Some(ask)) = (flag("device"), flag("ask")) else {
+        return failure(id, "device and ask are true or false");
     };
     let lasting = expires.map(Duration::from_secs);
-    let ticket = match node.ticket(TicketRequest { uses, lasting, role, device }) {
+    let ticket = match node.ticket(TicketRequest { uses, lasting, role, device, ask }) {
         Ok(ticket) => ticket,
         Err(error) => return failure(id, &error),
     };
@@ -295,6 +297,7 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
         "expires": ticket.invite().expires.as_secs(),
         "uses": ticket.invite().uses,
         "role": ticket.invite().role.map(|role| role.to_string()),
+        "ask": ticket.invite().asks,
     })
 }
 
@@ -361,7 +364,7 @@ const EVENTS_WAITING_MAX: usize = 64;
 const HELD_MAX: usize = 64;
 
 /// All that can be asked for.
-pub(super) const COMMANDS: [&str; 20] = [
+pub(super) const COMMANDS: [&str; 22] = [
     "status",
     "subscribe",
     "invite",
@@ -380,6 +383,8 @@ pub(super) const COMMANDS: [&str; 20] = [
     "volume",
     "move",
     "front",
+    "admit",
+    "refuse",
     "profile",
     "quit",
 ];

@@ -40,6 +40,10 @@ impl Controlled for Fake {
             member: String::new(),
             roles: Vec::new(),
             silenced: false,
+            muted: false,
+            deafened: false,
+            away: false,
+            whispers: false,
             verification: Verification::Unverified,
             away_secs: None,
             former: false,
@@ -69,6 +73,7 @@ impl Controlled for Fake {
             transmit: TransmitMode::Vad,
             muted: false,
             deafened: false,
+            away: false,
             transmitting: false,
             level_dbfs: -90.0,
             copies: 0,
@@ -80,6 +85,7 @@ impl Controlled for Fake {
             router: None,
             checked: Vec::new(),
             sanctions: Vec::new(),
+            waiting: Vec::new(),
             trouble: None,
         }))
     }
@@ -115,7 +121,7 @@ impl Controlled for Fake {
             &DeviceKey::from_secret(&[1; 32]),
             OrganisationId::from_bytes([9; 32]),
             "Kestrel",
-            Terms { expires, uses, role: None },
+            Terms { uses, ..Terms::until(expires) },
             vec![door],
             &SeededRandom::new(3),
         ))

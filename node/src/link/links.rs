@@ -344,18 +344,27 @@ impl Links {
         link.or_else(|| self.visits.outlet(device))
     }
 
-    /// Has `datagram` sent to `device` after the next [`Self::flush`]; from any thread. When a
-    /// thousand wait, the oldest goes and is counted.
+    /// Sends `datagram` to `device` on its best link from the calling thread, where the fast path
+    /// works, and else as [`Self::push`] does. Never waits; from any thread.
+    pub fn send_or_push(&self, device: DeviceId, datagram: &[u8]) {
+        if !self.outlet(device).is_some_and(|outlet| outlet.send_fast(datagram)) {
+            self.push(device, Bytes::copy_from_slice(datagram));
+        }
+    }
+
+    /// Has the network thread send `datagram` to `device` after the next [`Self::flush`]; from any
+    /// thread. When a thousand wait, the oldest is dropped and counted.
     pub fn push(&self, device: DeviceId, datagram: Bytes) {
         if self.outgoing.force_push((device, datagram)).is_some() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Wakes the network thread once for all that was pushed: a frame for each of many listeners
-    /// would otherwise wake it as many times.
+    /// Wakes the network thread once for all that was pushed, if anything was.
     pub fn flush(&self) {
-        self.flushed.notify_one();
+        if !self.outgoing.is_empty() {
+            self.flushed.notify_one();
+        }
     }
 
     /// Sends what is pushed. Runs on the network thread for as long as there are links.

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::poll_fn;
-use hark_keys::{DeviceId, DeviceKey, SeededRandom, UnixTime};
+use hark_keys::{DeviceId, DeviceKey, Invite, SeededRandom};
 use hark_mesh::{
     charter::{Charter, Piece},
     hello::Presence,
@@ -417,7 +417,7 @@ async fn taken(mut muxer: Muxer) -> Muxer {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> io::Result<bool> {
         Ok(false)
     }
 }

@@ -156,12 +156,15 @@ impl Runner {
                 self.config.doorkeeper.set_charter(charter);
                 self.unsettled = true;
                 self.view.set_charter(charter);
-                for event in self.view.set_sanctions(standing::sanctions(squad)) {
+                let sanctions = self.view.set_sanctions(standing::sanctions_here(squad));
+                let sanctions = sanctions.into_iter().map(|it| standing::with_lifter(squad, it));
+                for event in sanctions.chain(self.acts.take(squad)) {
                     self.config.publisher.publish(event);
                 }
                 if self.ready_at.is_none() {
                     self.config.publisher.publish(self.view.charter_changed());
                 }
+                self.compare_standings();
                 None
             }
             squad::Event::Moved { by, from, to } => {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use hark_keys::{DeviceId, Door, Ticket, Timestamp};
+use hark_keys::{DeviceId, Door, Ticket, Timestamp, device_words};
 use hark_mesh::{AddressKind, Dial, Way, datagram::Knock, hello::Refusal};
 
 use super::{Runner, TellJoining};
@@ -16,6 +16,10 @@ impl Runner {
     pub(super) fn join(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let Some(joining) = &mut self.joining else { return Ok(()) };
         let refusal = self.config.doorkeeper.last_refusal();
+        // Somebody at a door is asked: that takes as long as it takes.
+        let waits = self.config.doorkeeper.waits();
+        joining.since = joining.since.max(waits.unwrap_or(joining.since));
+        let own = || (self.config.presence.name.clone(), device_words(self.config.key.id()));
         if let Some(refusal) = refusal
             && is_final(refusal)
         {
@@ -32,6 +36,7 @@ impl Runner {
                 led: !self.links.visited().is_empty(),
                 answer: refusal.or(doorkeeper.last_hint()),
                 met_unnamed: doorkeeper.has_met_unnamed(),
+                waits_as: waits.map(|_| own()),
             };
             for line in progress.lines(&joining.ticket) {
                 if joining.report.told.insert(line.clone()) {
@@ -135,6 +140,8 @@ struct Progress<'a> {
     /// What somebody has answered who does not let it in.
     answer: Option<Refusal>,
     met_unnamed: bool,
+    /// Somebody is asked to let it in, and sees it by this name and these words.
+    waits_as: Option<(String, [&'static str; 6])>,
 }
 
 impl Progress<'_> {
@@ -164,7 +171,17 @@ impl Progress<'_> {
             lines.push("a relay answers, and knocks at the ticket's devices".to_owned());
         }
         lines.extend(self.answer.map(|answer| format!("the answer is: {answer}")));
-        let silent = self.answer.is_none() && !self.led;
+        if let Some((name, words)) = &self.waits_as {
+            let who = match ticket.issued_by.as_str() {
+                "" => "Somebody there".to_owned(),
+                name => format!("{name}, or another who may,"),
+            };
+            lines.push(format!(
+                "waiting: {who} has to let you in, and sees you as {name} with the words {}",
+                words.join(" ")
+            ));
+        }
+        let silent = self.answer.is_none() && self.waits_as.is_none() && !self.led;
         if self.met_unnamed && silent {
             lines.push("somebody answers whom the ticket does not name".to_owned());
         } else if silent && self.waited >= SILENCE_TOLD_AFTER {
@@ -188,8 +205,11 @@ impl Progress<'_> {
 
 /// Whose device it is, as far as the ticket says.
 fn who(ticket: &Ticket, device: DeviceId) -> String {
-    if device == ticket.invite().issuer && !ticket.issued_by.is_empty() {
-        format!("{}'s device", ticket.issued_by)
+    let name = ticket.issued_by.as_str();
+    // A device without a name calls itself so.
+    let named = !name.is_empty() && !name.starts_with("device-");
+    if device == ticket.invite().issuer && named {
+        format!("{name}'s device")
     } else {
         format!("the device …{}", device.short())
     }
@@ -205,7 +225,11 @@ fn listed(addresses: &[SocketAddr]) -> String {
 fn is_final(refusal: Refusal) -> bool {
     matches!(
         refusal,
-        Refusal::TicketUsedUp | Refusal::TicketInvalid | Refusal::Version | Refusal::Certificate
+        Refusal::TicketUsedUp
+            | Refusal::TicketInvalid
+            | Refusal::TurnedAway
+            | Refusal::Version
+            | Refusal::Certificate
     )
 }
 
@@ -232,7 +256,7 @@ mod tests {
         let key = DeviceKey::from_secret(&[1; 32]);
         let at = |texts: &[&str]| texts.iter().map(|it| it.parse().expect("an address")).collect();
         let doors = vec![Door { device: key.id(), addresses: at(addresses) }];
-        let terms = Terms { expires: UnixTime::from_secs(9), uses: 0, role: None };
+        let terms = Terms::until(UnixTime::from_secs(9));
         let (organisation, random) = (OrganisationId::from_bytes([9; 32]), SeededRandom::new(1));
         let ticket = Ticket::issue(&key, organisation, "Squad", terms, doors, &random);
         let relay = DeviceKey::from_secret(&[2; 32]).id();
@@ -249,8 +273,17 @@ mod tests {
             led: false,
             answer,
             met_unnamed: false,
+            waits_as: None,
         };
         progress.lines(ticket).join("\n")
+    }
+
+    #[test]
+    fn a_device_without_a_name_was_called_the_device_of_a_device() {
+        let nameless = ticket(&["192.0.2.1:7300"], &[]).issued_by("device-x7k2p9");
+        let told = told(&nameless, 0, None);
+        assert!(told.starts_with("trying the device …"), "{told}");
+        assert!(!told.contains("device-"), "{told}");
     }
 
     #[test]

@@ -14,7 +14,11 @@ use hark_mesh::{
 };
 
 use super::own_member;
-use crate::{commands::Host, random::SystemRandom, store::OrganisationStore};
+use crate::{
+    commands::Host,
+    random::SystemRandom,
+    store::{KnownTicket, OrganisationStore},
+};
 
 /// A squad and its store, while a command is carried out.
 pub(super) struct Live<'a> {
@@ -48,11 +52,16 @@ impl Host for Live<'_> {
     fn name_of(&self, member: MemberId) -> Option<String> {
         let own = |record: &&MemberRecord| self.charter().owner(record.device) == Some(member);
         let mut records = self.squad.directory().records().map(hark_keys::Signed::unverified);
-        records.find(own).map(MemberRecord::shown_name)
+        let name = records.find(own).map(MemberRecord::shown_name);
+        name.or_else(|| self.squad.directory().former_name(member))
     }
 
     fn channel_name(&self, channel: &Channel) -> Option<String> {
         self.squad.channel_name(channel)
+    }
+
+    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>> {
+        Ok(self.store.tickets(self.now())?)
     }
 
     fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName> {

@@ -4,6 +4,7 @@
 //! then carried out here. Voice passes by: its datagrams go from the links to the voice thread and
 //! back without a stop.
 
+mod acts;
 mod carry_out;
 mod checks;
 mod dials;
@@ -16,6 +17,7 @@ mod radio;
 mod roles;
 mod router;
 mod standing;
+mod standings;
 mod view;
 mod volunteering;
 mod wishes;
@@ -33,6 +35,7 @@ use std::{
 use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
     Directory,
+    charter::Charter,
     hello::{Presence, Refusal},
     message::CheckNonce,
     squad::{DownReason, JobDone, Squad, SquadConfig},
@@ -40,8 +43,9 @@ use hark_mesh::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
+pub use self::standings::StandingChange;
 use self::view::View;
-use self::{keeping::Keeping, people::Verified, radio::Radio, router::Router};
+use self::{acts::Acts, keeping::Keeping, people::Verified, radio::Radio, router::Router};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -109,6 +113,8 @@ pub enum Input {
     Persisted(Persisted, Result<(), String>),
     /// A new ticket is wanted.
     Ticket(TicketRequest, SyncSender<Result<Ticket, String>>),
+    /// What a new charter has changed for members.
+    Standings(Vec<StandingChange>),
     /// Names lead there.
     Found(Vec<Found>),
     /// What has come of asking the router for a port.
@@ -237,11 +243,16 @@ pub struct Runner {
     generations: BTreeMap<TargetId, u16>,
     /// When a newcomer's flags are held against the charter.
     check_flags_at: Option<Timestamp>,
+    /// The charter up to which it was told what has changed for members.
+    compared: Option<Arc<Charter>>,
+    /// When a newcomer has heard what has long been so, which is no news.
+    joined_at: Option<Timestamp>,
     /// This device does not belong any more.
     removed: bool,
     /// What those said last who refused this device.
     refusals: BTreeMap<DeviceId, Refusal>,
     view: View,
+    acts: Acts,
 }
 
 /// What of the configuration stays needed.
@@ -355,9 +366,12 @@ impl Runner {
             unsettled: true,
             generations: BTreeMap::new(),
             check_flags_at: None,
+            compared: None,
+            joined_at: None,
             removed: false,
             refusals: BTreeMap::new(),
             view: View::new(device, &config.presence.name),
+            acts: Acts::default(),
             config: Kept {
                 key: config.key,
                 presence: config.presence,
@@ -414,6 +428,8 @@ impl Runner {
             }
             self.weigh_refusals();
             self.add_devices(now);
+            self.note_redeemed();
+            self.tell_waiting();
             self.carry_out(now);
             if self.removed {
                 if self.has_retired_itself() {
@@ -458,6 +474,8 @@ impl Runner {
         self.tell_voice([VoiceCommand::SignWith(Arc::clone(&self.config.key))]);
         squad.volunteer(now, store.volunteers());
         self.limit_relay(store.volunteers());
+        self.compared = Some(Arc::clone(squad.charter()));
+        self.acts = Acts::begin(&squad);
         self.squad = Some(squad);
         self.store = Some(store);
         Ok(())
@@ -550,6 +568,7 @@ impl Runner {
                 let _ = answer.try_send(self.command_charter(now, *request));
                 self.carry_out(now);
             }
+            Input::Standings(changes) => self.tell_standings(&changes),
             Input::Found(found) => self.handle_found(now, found),
             Input::Router(report) => self.handle_router(now, report),
             Input::Checked(nonce) => {
@@ -573,6 +592,7 @@ impl Runner {
             let store = (joining.keep)(&admitted)?;
             self.begin(now, store)?;
             self.check_flags_at = (!self.config.flags.to_come).then_some(now + FLAGS_PATIENCE);
+            self.joined_at = Some(now + CATCHES_UP_WITHIN);
             let squad = self.squad.as_mut().expect("it has begun");
             for (device, addresses) in &joining.discovered {
                 squad.handle_discovered(now, Some(*device), addresses);
@@ -677,6 +697,7 @@ impl Runner {
         }
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
         self.release_overdue(now);
+        self.joined_at.take_if(|at| now >= *at);
         if self.check_flags_at.take_if(|at| now >= *at).is_some()
             && let Err(text) = self.check_flags(now)
         {
@@ -701,6 +722,8 @@ impl Runner {
         let (links, statistics) = (self.links.all(), voice.statistics());
         let mut snapshot = self.view.snapshot(now, squad, &self.radio, &links, &statistics, second);
         snapshot.checked = checks::views(now, squad);
+        let waiting = self.config.doorkeeper.waiting();
+        snapshot.waiting = waiting.into_iter().map(|(_, view)| view).collect();
         snapshot.router = self.router.as_ref().map(Router::report);
         if second {
             self.config.publisher.publish(self.view.stats_event(&snapshot));
@@ -765,6 +788,9 @@ const ADDRESSES_SETTLE: Duration = Duration::from_millis(50);
 
 /// A newcomer has the whole charter by then: those who let it in send what it lacks at once.
 const FLAGS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// After this a newcomer is told what the charter changes for members as others are.
+const CATCHES_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Devices on the LAN that a newcomer tries; further ones are left out.
 const DISCOVERED_LIMIT: usize = 64;

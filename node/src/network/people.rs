@@ -147,6 +147,16 @@ pub(super) fn is_former(squad: &Squad, device: DeviceId, member: Option<MemberId
     })
 }
 
+/// Why a device belongs no more, as the reason of `peer_down`.
+pub(super) fn why_former(squad: &Squad, member: Option<MemberId>) -> &'static str {
+    let charter = squad.charter();
+    match member {
+        Some(member) if !charter.is_member(member) => "removed",
+        Some(member) if charter.devices_of(member).is_empty() => "left for good",
+        _ => "device retired",
+    }
+}
+
 /// Devices that can be verified; further ones are refused.
 const VERIFIED_MAX: usize = 10_000;
 

@@ -9,7 +9,7 @@ use hark_mesh::{
     squad::Squad,
 };
 
-use super::{Runner, own_member, radio};
+use super::{Runner, acts, own_member, radio};
 use crate::event::{DeviceText, Event, SanctionView};
 
 impl Runner {
@@ -50,6 +50,27 @@ impl Runner {
         }
     }
 
+    /// Remembers who came in by which ticket.
+    pub(super) fn note_redeemed(&self) {
+        let Some(store) = &self.store else { return };
+        let now = self.config.clock.unix();
+        for (invite, device) in self.config.doorkeeper.take_redeemed() {
+            let store = store.clone();
+            (self.config.worker)(Box::new(move || {
+                if let Err(error) = store.note_use(now, &invite, device) {
+                    tracing::warn!(%error, "who came in by a ticket is not remembered");
+                }
+            }));
+        }
+    }
+
+    /// Tells who waits at this door, and what became of them.
+    pub(super) fn tell_waiting(&self) {
+        for (newcomer, state) in self.config.doorkeeper.take_waiting_news() {
+            self.config.publisher.publish(Event::Waiting { newcomer, state });
+        }
+    }
+
     /// Whether this device has said itself that it does not belong any more.
     pub(super) fn has_retired_itself(&self) -> bool {
         let (Some(squad), device) = (&self.squad, self.config.key.id()) else { return false };
@@ -83,8 +104,48 @@ impl Runner {
     }
 }
 
+/// Those that hold while this device belongs: of a ban from the organisation, [`Runner::farewell`] tells.
+/// Who was let in again finds theirs in the charter of then, until others have told the newest.
+pub(super) fn sanctions_here(squad: &Squad) -> Vec<SanctionView> {
+    let mut sanctions = sanctions(squad);
+    sanctions.retain(|it| it.kind != "ban" || it.channel.is_some());
+    sanctions
+}
+
+/// The event of a sanction with who has lifted it before its time.
+pub(super) fn with_lifter(squad: &Squad, mut event: Event) -> Event {
+    let now = squad.charter().calendar().as_secs();
+    if let Event::Sanction { sanction, in_force: false, lifted_by } = &mut event
+        && sanction.until.is_none_or(|until| now < until)
+    {
+        let lifts = |change: &Change| {
+            matches!(change, Change::Lift { member, kind, at }
+                if Some(*member) == squad.member()
+                    && kind_of(*kind) == sanction.kind
+                    && channel_of(squad, *at).as_ref() == Some(&sanction.channel))
+        };
+        *lifted_by = acts::author(squad, lifts);
+    }
+    event
+}
+
+/// The path of a channel, or none for everywhere; nothing where it may not be seen.
+fn channel_of(squad: &Squad, at: Place) -> Option<Option<String>> {
+    match at {
+        Place::Organisation => Some(None),
+        Place::Channel(channel) => radio::path_of(squad, channel).map(Some),
+    }
+}
+
+fn kind_of(kind: SanctionKind) -> &'static str {
+    match kind {
+        SanctionKind::Mute => "mute",
+        SanctionKind::Ban => "ban",
+    }
+}
+
 /// Mutes and bans of this device's member that hold now, as far as it may know of the channels.
-pub(super) fn sanctions(squad: &Squad) -> Vec<SanctionView> {
+fn sanctions(squad: &Squad) -> Vec<SanctionView> {
     let charter = squad.charter();
     let by = |source| {
         let (operation, _) = charter.log().find(|(operation, _)| operation.hash() == source)?;
@@ -93,24 +154,18 @@ pub(super) fn sanctions(squad: &Squad) -> Vec<SanctionView> {
     let Some(member) = squad.member() else { return Vec::new() };
     let sanctions = charter.state().sanctions_on(member);
     let told = sanctions.filter_map(|(it, source)| {
-        let channel = match it.at {
-            Place::Organisation => None,
-            Place::Channel(channel) => Some(radio::path_of(squad, channel)?),
-        };
-        let kind = match it.kind {
-            SanctionKind::Mute => "mute",
-            SanctionKind::Ban => "ban",
-        };
-        let until = it.until.map(UnixTime::as_secs);
-        Some(SanctionView { kind, channel, by: by(source), until })
+        let (channel, until) = (channel_of(squad, it.at)?, it.until.map(UnixTime::as_secs));
+        Some(SanctionView { kind: kind_of(it.kind), channel, by: by(source), until })
     });
     told.collect()
 }
 
-fn member_name(squad: &Squad, member: MemberId) -> Option<String> {
+/// What a member is called, or was who belongs no more.
+pub(super) fn member_name(squad: &Squad, member: MemberId) -> Option<String> {
     let mut records = squad.directory().records().map(hark_keys::Signed::unverified);
     let record = records.find(|record| squad.charter().owner(record.device) == Some(member));
-    record.map(hark_mesh::MemberRecord::shown_name)
+    let name = record.map(hark_mesh::MemberRecord::shown_name);
+    name.or_else(|| squad.directory().former_name(member))
 }
 
 fn name_of(squad: &Squad, device: hark_keys::DeviceId) -> String {

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
 use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
-    Target,
+    Availability, Target,
     charter::{
         Charter,
         content::{Capabilities, Place},
@@ -34,8 +34,8 @@ pub(super) struct View {
     version: u32,
     heads: Vec<String>,
     other_members: usize,
-    muted: bool,
-    deafened: bool,
+    /// What others are told of this person.
+    availability: Availability,
     troubles: BTreeMap<Direction, String>,
     /// Why what the person chooses is not kept.
     pub(super) forgetful: Option<String>,
@@ -128,8 +128,7 @@ impl View {
             organisation: None,
             version: 1,
             heads: Vec::new(),
-            muted: false,
-            deafened: false,
+            availability: Availability::default(),
             troubles: BTreeMap::new(),
             forgetful: None,
             roster: vec![DeviceText(device)],
@@ -166,11 +165,18 @@ impl View {
     /// These mutes and bans hold for this device's member now; gives what is to be told of it.
     pub(super) fn set_sanctions(&mut self, sanctions: Vec<SanctionView>) -> Vec<Event> {
         let before = std::mem::replace(&mut self.sanctions, sanctions);
-        let gone = before.iter().filter(|it| !self.sanctions.contains(it));
-        let gone = gone.map(|it| Event::Sanction { sanction: it.clone(), in_force: false });
+        let of = |it: &SanctionView| (it.kind, it.channel.clone());
+        // One that another replaces has not ended.
+        let gone =
+            before.iter().filter(|it| self.sanctions.iter().all(|other| of(other) != of(it)));
         let new = self.sanctions.iter().filter(|it| !before.contains(it));
-        let new = new.map(|it| Event::Sanction { sanction: it.clone(), in_force: true });
-        gone.chain(new).collect()
+        let told = gone.map(|it| (it, false)).chain(new.map(|it| (it, true)));
+        told.map(|(sanction, in_force)| Event::Sanction {
+            sanction: sanction.clone(),
+            in_force,
+            lifted_by: None,
+        })
+        .collect()
     }
 
     pub(super) fn moved(&self, by: DeviceId, from: Option<String>, to: String) -> Event {
@@ -208,16 +214,25 @@ impl View {
         ]
     }
 
+    /// What others are to be told of this person.
+    pub(super) fn availability(&self) -> Availability {
+        self.availability
+    }
+
     /// What the voice thread is to do about it.
     pub(super) fn handle_command(&mut self, command: Command) -> Option<VoiceCommand> {
         Some(match command {
             Command::Mute { on } => {
-                self.muted = on;
+                self.availability.muted = on;
                 VoiceCommand::Mute(on)
             }
             Command::Deafen { on } => {
-                self.deafened = on;
+                self.availability.deafened = on;
                 VoiceCommand::Deafen(on)
+            }
+            Command::Away { on } => {
+                self.availability.away = on;
+                return None;
             }
             Command::Transmit { .. }
             | Command::Volume { .. }
@@ -232,6 +247,8 @@ impl View {
             | Command::Ducking { .. }
             | Command::Front
             | Command::Move { .. }
+            | Command::Admit { .. }
+            | Command::Refuse { .. }
             | Command::Verify { .. }
             | Command::Quit => return None,
         })
@@ -338,7 +355,11 @@ impl View {
             squad::Event::PeerReachable { device } => self.set_up(device, links),
             squad::Event::PeerUnreachable { device } => self.set_down(device, "unreachable"),
             squad::Event::PeerDown { device, reason } => {
+                let member = self.peers.get(&device).and_then(|peer| peer.member);
                 let reason = match reason {
+                    _ if people::is_former(squad, device, member) => {
+                        people::why_former(squad, member)
+                    }
                     DownReason::Left => "left",
                     DownReason::Unreachable => "unreachable",
                     DownReason::Refused => "closed",
@@ -346,6 +367,12 @@ impl View {
                     DownReason::Breach => "breach of the protocol",
                 };
                 self.set_down(device, reason)
+            }
+            squad::Event::AvailabilityChanged { device } => {
+                let Availability { muted, deafened, away } = squad.availability_of(device);
+                let name = self.name_of(device);
+                let device = DeviceText(device);
+                Some(Event::Presence { device, name, muted, deafened, away })
             }
             squad::Event::PeerRenamed { device, name } => {
                 self.peer(device).name = name;
@@ -380,6 +407,8 @@ impl View {
                 peer.away_since = (!peer.up).then(|| peer.away_since.unwrap_or(now));
                 let away = peer.away_since.map(|since| now.saturating_duration_since(since));
                 let listening = squad.listening_of(*device);
+                let Availability { muted, deafened, away: is_away } =
+                    squad.availability_of(*device);
                 PeerView {
                     name: self.labels.of_device(*device).unwrap_or(&peer.name).to_owned(),
                     member: peer.member.map(|member| member.to_string()).unwrap_or_default(),
@@ -387,6 +416,10 @@ impl View {
                     silenced: peer
                         .member
                         .is_some_and(|it| people::is_silenced(squad, it, listening)),
+                    muted,
+                    deafened,
+                    away: is_away,
+                    whispers: peer.talking_on.iter().any(|net| net == WHISPER),
                     verification: self.verified.of(*device, peer.member),
                     away_secs: away.map(|away| away.as_secs()),
                     former: people::is_former(squad, *device, peer.member),
@@ -437,8 +470,9 @@ impl View {
             talk_to: talking_to.as_ref().map_or_else(Vec::new, |it| self.target_names(squad, it)),
             keys: radio.keys(squad),
             transmit: radio.transmit(),
-            muted: self.muted,
-            deafened: self.deafened,
+            muted: self.availability.muted,
+            deafened: self.availability.deafened,
+            away: self.availability.away,
             transmitting: voice.own.transmitting,
             level_dbfs: voice.own.level_dbfs,
             copies: voice.own.copies,
@@ -450,6 +484,7 @@ impl View {
             router: None,
             checked: Vec::new(),
             sanctions: self.sanctions.clone(),
+            waiting: Vec::new(),
             trouble: {
                 let sanctions: Vec<_> = self.sanctions.iter().map(SanctionView::describe).collect();
                 let hidden = squad.lacks_relays().then_some(HIDDEN);
@@ -681,6 +716,7 @@ impl View {
         let event = Event::SelfChanged {
             muted: snapshot.muted,
             deafened: snapshot.deafened,
+            away: snapshot.away,
             transmitting: snapshot.transmitting,
             transmit: snapshot.transmit,
             front: snapshot.front,
@@ -702,6 +738,16 @@ impl View {
         let known = self.peers.iter();
         let known = known.filter_map(|(device, it)| Some((*device, it.member?, it.name.clone())));
         self.labels = Labels::of(squad, known.chain(own));
+    }
+
+    /// What a member is called, as far as that is known.
+    pub(super) fn name_of_member(&self, squad: &Squad, member: MemberId) -> Option<String> {
+        let devices = squad.charter().devices_held(member).into_iter();
+        let mut labels = devices.filter_map(|device| self.labels.of_device(device));
+        let known = || self.peers.values().find(|peer| peer.member == Some(member));
+        let own = || (squad.member() == Some(member)).then(|| self.name.clone());
+        let label = labels.next().map(str::to_owned);
+        label.or_else(own).or_else(|| known().map(|peer| peer.name.clone()))
     }
 
     fn name_of(&self, device: DeviceId) -> String {

@@ -61,12 +61,17 @@ impl Runner {
                 let host = Live { now, squad, store, key: &self.config.key };
                 return moves::order(host, &person, from.as_deref(), &to);
             }
+            Command::Admit { person } => return self.decide_waiting(now, &person, true),
+            Command::Refuse { person } => return self.decide_waiting(now, &person, false),
             Command::Volunteer { on, kbps } => return self.volunteer(now, on.then_some(kbps)),
             Command::Verify { device, on } => return self.verify(&device, on),
             Command::Profile { action, name } => {
                 voice_commands = self.change_profile(action, &name).map_err(line)?;
             }
-            command => voice_commands.extend(self.view.handle_command(command)),
+            command => {
+                voice_commands.extend(self.view.handle_command(command));
+                squad.set_availability(now, self.view.availability());
+            }
         }
         self.unsettled = true;
         self.keeping.changed();
@@ -200,6 +205,24 @@ impl Runner {
         })
     }
 
+    /// Lets somebody in who waits at this door, or turns them away. [PROTO-4.10]
+    fn decide_waiting(&mut self, now: Timestamp, person: &str, admit: bool) -> Result<(), String> {
+        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
+            return Err(STARTING.to_owned());
+        };
+        let host = Live { now, squad, store, key: &self.config.key };
+        commands::may_admit(&host).map_err(|error| error.to_string())?;
+        let waiting = self.config.doorkeeper.waiting();
+        let known = waiting.iter().map(|(device, view)| (*device, view.name.clone()));
+        let device = commands::find_waiting(person, known).map_err(|error| error.to_string())?;
+        if self.config.doorkeeper.decide(device, admit) {
+            self.tell_waiting();
+            Ok(())
+        } else {
+            Err(format!("{person} does not wait any more"))
+        }
+    }
+
     pub(super) fn command_charter(
         &mut self,
         now: Timestamp,
@@ -227,8 +250,11 @@ impl Runner {
         let others = others
             .iter()
             .map(|link| Door { device: link.device(), addresses: link.hello().addresses.to_vec() });
-        let ticket = commands::issue_ticket(&host, self.config.clock.unix(), request, own, others);
-        ticket.map_err(|error| error.to_string())
+        let unix = self.config.clock.unix();
+        let ticket = commands::issue_ticket(&host, unix, request, own, others);
+        let ticket = ticket.map_err(|error| error.to_string())?;
+        store.keep_ticket(unix, ticket.invite()).map_err(|error| error.to_string())?;
+        Ok(ticket)
     }
 }
 

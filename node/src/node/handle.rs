@@ -97,6 +97,7 @@ impl NodeHandle {
             // There is one microphone, one loudspeaker and one end.
             Command::Mute { .. }
             | Command::Deafen { .. }
+            | Command::Away { .. }
             | Command::Ducking { .. }
             | Command::Transmit { .. }
             | Command::Quit => (0..self.stations.len()).for_each(|line| to(line, command.clone())),
@@ -111,6 +112,8 @@ impl NodeHandle {
             | Command::Profile { .. }
             | Command::Move { .. }
             | Command::Volunteer { .. }
+            | Command::Admit { .. }
+            | Command::Refuse { .. }
             | Command::Verify { .. }
             | Command::Volume { .. } => to(self.line, command),
         }

@@ -105,7 +105,7 @@ impl DatagramSink for Sink {
         if let Some(plan) = self.0.upgrade()
             && let Some((links, _)) = plan.lines[line].begun.get()
         {
-            links.push(to, bytes::Bytes::copy_from_slice(datagram));
+            links.send_or_push(to, datagram);
         }
     }
 

@@ -14,7 +14,7 @@
 //!                         generations  the last generation of the key of each target
 //!                         profiles.toml what the person hears and talks to, for the person to read
 //!                         port         the port that was listened on last
-//!                         uses         devices admitted by limited tickets
+//!                         tickets      tickets issued here, and who came in by tickets
 //!                         recovery.key the member's recovery key, until its words are on paper
 //!                         lock         held by the process that runs this organisation
 //!                         control.json where the running node's local API is
@@ -27,6 +27,7 @@ mod files;
 mod journal;
 mod organisation;
 mod platform;
+mod tickets;
 
 use std::{
     path::{Path, PathBuf},
@@ -44,8 +45,13 @@ pub use files::{Disk, FileError, Files, Guard, LockError, Owner, SystemDisk};
 pub use journal::create_journal;
 pub use organisation::{CHARTER_LIMIT, Lock, OrganisationStore};
 pub use platform::private;
+pub use tickets::KnownTicket;
 
-use crate::profile::ProfileError;
+use crate::{
+    commands::names::{listed, nearest},
+    look_alike::skeleton,
+    profile::ProfileError,
+};
 
 /// Asks for the passphrase of a key file that has one.
 pub type AskPassphrase = Box<dyn Fn() -> Option<String> + Send + Sync>;
@@ -94,8 +100,8 @@ pub enum StoreError {
     )]
     Running(String),
     /// No organisation of that name.
-    #[error("no organisation is called {0:?}: `hark id` lists those of this device")]
-    UnknownOrganisation(String),
+    #[error("no organisation is called {0:?}: {1}")]
+    UnknownOrganisation(String, String),
     /// More than one organisation, and none was named.
     #[error("this device belongs to several organisations: choose with --org ({0})")]
     Ambiguous(String),
@@ -181,9 +187,14 @@ impl Home {
                     || id.starts_with(wanted)
                     || rest.is_some_and(|rest| rest.len() >= 4 && id.starts_with(rest))
             };
+            let names: Vec<_> = all.iter().map(|it| it.charter().name().to_owned()).collect();
             all.retain(is_meant);
             if all.is_empty() {
-                return Err(StoreError::UnknownOrganisation(wanted.to_owned()));
+                let hint = match nearest(wanted, names.iter().map(String::as_str)).as_slice() {
+                    [] => "`hark id` lists those of this device".to_owned(),
+                    near => format!("did you mean {}?", listed(near, "or")),
+                };
+                return Err(StoreError::UnknownOrganisation(wanted.to_owned(), hint));
             }
         }
         if all.len() > 1 {
@@ -194,6 +205,12 @@ impl Home {
             return Err(StoreError::Ambiguous(names.join(", ")));
         }
         Ok(all.pop())
+    }
+
+    /// The organisation whose name looks like this one.
+    pub fn named_like(&self, name: &str) -> Result<Option<OrganisationStore>, StoreError> {
+        let looks_alike = |it: &OrganisationStore| skeleton(it.charter().name()) == skeleton(name);
+        Ok(self.organisations()?.into_iter().find(looks_alike))
     }
 
     /// The organisation of this id, if this device belongs to it.
@@ -398,7 +415,7 @@ impl Home {
 const VERSION: &str = "hark home 2";
 
 /// What an organisation's folder may hold.
-const FILES: [&str; 13] = [
+const FILES: [&str; 15] = [
     "charter",
     "device.key",
     "recovery.key",
@@ -410,8 +427,10 @@ const FILES: [&str; 13] = [
     "volunteer",
     "root-signed",
     "generations",
-    "uses",
+    "tickets",
     "control.json",
+    crate::logbook::FILE,
+    crate::logbook::OFF,
 ];
 
 /// Of a home from before there were charters.

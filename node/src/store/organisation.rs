@@ -1,25 +1,19 @@
 use std::{
     collections::BTreeMap,
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use hark_keys::{
-    ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, UnixTime, decode, encode,
+    ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, decode, encode,
 };
 use hark_mesh::{charter::Charter, message::NameKey};
-use serde::{Deserialize, Serialize};
 
 use super::{
     StoreError,
     files::{Files, Guard},
 };
-use crate::{
-    admission::UseCounter,
-    clock::Clock,
-    profile::{self, ProfileError, Profiles},
-};
+use crate::profile::{self, ProfileError, Profiles};
 
 /// One organisation's folder.
 #[derive(Clone, Debug)]
@@ -28,6 +22,8 @@ pub struct OrganisationStore {
     folder: PathBuf,
     charter: Arc<Charter>,
     member: MemberId,
+    /// Of all copies: whoever holds it reads and writes the file of tickets alone.
+    tickets: Arc<Mutex<()>>,
 }
 
 impl OrganisationStore {
@@ -44,7 +40,8 @@ impl OrganisationStore {
             return Err(damaged());
         }
         let charter = Arc::new(charter);
-        Ok(Some(Self { files: files.clone(), folder: folder.to_owned(), charter, member }))
+        let (files, folder, tickets) = (files.clone(), folder.to_owned(), Arc::default());
+        Ok(Some(Self { files, folder, charter, member, tickets }))
     }
 
     /// Which organisation.
@@ -200,12 +197,6 @@ impl OrganisationStore {
         Ok(self.files.write(&self.folder.join("generations"), &encode(generations))?)
     }
 
-    /// Counts the uses of limited tickets.
-    pub fn use_counter(&self, clock: Clock) -> impl UseCounter + use<> {
-        let path = self.folder.join("uses");
-        Uses { files: self.files.clone(), path, clock, turn: Mutex::new(()) }
-    }
-
     /// Tells where the local API of the running node is.
     pub fn keep_control(&self, json: &str) -> Result<(), StoreError> {
         Ok(self.files.write(&self.control_path(), json.as_bytes())?)
@@ -220,6 +211,14 @@ impl OrganisationStore {
     pub fn forget_control(&self) {
         // At worst a stale file is left, whose address nobody answers.
         let _ = self.files.remove(&self.control_path());
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    pub(super) fn tickets_turn(&self) -> &Mutex<()> {
+        &self.tickets
     }
 
     /// Where this device's identity is.
@@ -243,51 +242,8 @@ pub struct Lock {
     _guard: Box<dyn Guard>,
 }
 
-struct Uses {
-    files: Files,
-    path: PathBuf,
-    clock: Clock,
-    turn: Mutex<()>,
-}
-
-/// The devices that each limited invite has admitted here, until it expires.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Admissions(BTreeMap<DeviceId, (UnixTime, Vec<DeviceId>)>);
-
-impl UseCounter for Uses {
-    fn count(
-        &self,
-        invite_key: DeviceId,
-        expires: UnixTime,
-        share: u8,
-        device: DeviceId,
-    ) -> io::Result<bool> {
-        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let other = |error: StoreError| io::Error::other(error.to_string());
-        let bytes = self.files.read(&self.path, FILE_LIMIT).map_err(|error| other(error.into()))?;
-        let mut admissions: Admissions = match bytes {
-            None => Admissions::default(),
-            Some(bytes) => decode(&bytes, FILE_LIMIT as usize)
-                .map_err(|_| other(StoreError::Damaged(self.path.clone())))?,
-        };
-        let now = self.clock.unix();
-        admissions.0.retain(|_, (expires, _)| *expires > now);
-        let (_, devices) = admissions.0.entry(invite_key).or_insert((expires, Vec::new()));
-        if devices.contains(&device) {
-            return Ok(true);
-        }
-        if devices.len() >= usize::from(share) {
-            return Ok(false);
-        }
-        devices.push(device);
-        let written = self.files.write(&self.path, &encode(&admissions));
-        written.map_err(|error| other(error.into()))?;
-        Ok(true)
-    }
-}
-
 /// Bytes of any of the files but the charter; a longer one is not ours.
-const FILE_LIMIT: u64 = 32 << 20;
+pub(super) const FILE_LIMIT: u64 = 32 << 20;
 
 /// Bytes of the charter: of ten thousand members it has some 3 MB, and with as many operations and
 /// certificates as are ever taken, each as long as may be, less than this. What was written must be

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use hark_keys::{ChannelId, ObjectHash, SeededRandom, TargetId, UnixTime};
+use hark_keys::{ChannelId, ObjectHash, SeededRandom, TargetId};
 use hark_mesh::{
     charter::{
         Piece,
@@ -19,6 +19,7 @@ use hark_mesh::{
 
 use super::{
     files::{Steps, make_folder, remove_for_good, write_whole},
+    tests::invite,
     *,
 };
 use crate::{admission::UseCounter, clock::Clock};
@@ -365,8 +366,7 @@ fn device(number: u8) -> DeviceId {
 
 fn is_admitted(store: &OrganisationStore, newcomer: DeviceId) -> bool {
     // Of no share nobody new is admitted.
-    let counted =
-        store.use_counter(Clock).count(device(1), UnixTime::from_secs(u64::MAX), 0, newcomer);
+    let counted = store.use_counter(Clock).count(&invite(1, 3), 0, newcomer);
     counted.expect("the count can be read")
 }
 
@@ -400,10 +400,9 @@ fn kestrel(home: &Home) -> Result<(OrganisationStore, Lock), StoreError> {
 
 fn admit(home: &Home, newcomer: u8) -> Result<(), StoreError> {
     let (store, _lock) = kestrel(home)?;
-    let expires = UnixTime::from_secs(u64::MAX);
-    match store.use_counter(Clock).count(device(1), expires, 3, device(newcomer)) {
+    match store.use_counter(Clock).count(&invite(1, 3), 3, device(newcomer)) {
         Ok(admitted) => assert!(admitted),
-        Err(_) => return Err(StoreError::UnknownOrganisation("stopped".to_owned())),
+        Err(_) => return Err(StoreError::UnknownOrganisation("stopped".to_owned(), String::new())),
     }
     Ok(())
 }

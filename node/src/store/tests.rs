@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use hark_keys::{SeededRandom, TargetId, UnixTime};
+use hark_keys::{Door, Invite, SeededRandom, TargetId, Terms, Ticket, UnixTime};
 
 use super::*;
 use crate::{admission::UseCounter, clock::Clock};
@@ -34,7 +34,10 @@ fn an_organisation_takes_the_next_identity_with_it() {
     assert!(matches!(again.choose(None), Err(StoreError::Ambiguous(_))));
     let chosen = again.choose(Some("Kestrel")).expect("one").expect("one");
     assert_eq!(chosen.id(), kestrel.id());
-    assert!(matches!(again.choose(Some("Heron")), Err(StoreError::UnknownOrganisation(_))));
+    assert!(matches!(again.choose(Some("Heron")), Err(StoreError::UnknownOrganisation(..))));
+    // Half a name was not found, and nothing said which there are.
+    let error = again.choose(Some("Kest")).map(drop).expect_err("half a name");
+    assert!(error.to_string().ends_with(": did you mean Kestrel?"), "{error}");
 }
 
 #[test]
@@ -89,14 +92,43 @@ fn one_process_runs_an_organisation() {
 fn uses_of_a_ticket_are_counted_on_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = founded(&home(folder.path()), "Kestrel");
-    let [invite, ann, bob, eve] = [1, 2, 3, 4].map(|n| DeviceKey::from_secret(&[n; 32]).id());
-    let expires = UnixTime::from_secs(u64::MAX);
-    let count = |device| {
-        store.use_counter(Clock).count(invite, expires, 2, device).expect("the disk works")
-    };
+    let [ann, bob, eve] = [2, 3, 4].map(|n| DeviceKey::from_secret(&[n; 32]).id());
+    let limited = invite(1, 2);
+    let count =
+        |device| store.use_counter(Clock).count(&limited, 2, device).expect("the disk works");
     assert_eq!([ann, bob, ann, eve, bob].map(count), [true, true, true, false, true]);
-    let other = DeviceKey::from_secret(&[5; 32]).id();
-    assert!(store.use_counter(Clock).count(other, expires, 1, eve).expect("the disk works"));
+    assert!(store.use_counter(Clock).count(&invite(5, 1), 1, eve).expect("the disk works"));
+}
+
+pub(super) fn invite(seed: u8, uses: u8) -> Invite {
+    let issuer = DeviceKey::from_secret(&[seed; 32]);
+    let terms = Terms { uses, ..Terms::until(UnixTime::from_secs(u64::MAX)) };
+    let doors = vec![Door { device: issuer.id(), addresses: Vec::new() }];
+    let organisation = OrganisationId::from_bytes([9; 32]);
+    let random = SeededRandom::new(seed.into());
+    Ticket::issue(&issuer, organisation, "Kestrel", terms, doors, &random).invite().clone()
+}
+
+/// What is told of tickets never takes the place of what must be counted.
+#[test]
+fn tickets_are_remembered_until_they_expire() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = founded(&home(folder.path()), "Kestrel");
+    let device = |n: u64| DeviceKey::generate(&SeededRandom::new(1_000 + n)).id();
+    let (open, limited) = (invite(1, 0), invite(2, 3));
+    let now = UnixTime::from_secs(5);
+    store.keep_ticket(now, &open).expect("the disk works");
+    assert!(store.use_counter(Clock).count(&limited, 3, device(0)).expect("the disk works"));
+    for number in (0..70).chain(0..70) {
+        store.note_use(now, &open, device(number)).expect("the disk works");
+    }
+    let known = store.tickets(now).expect("readable");
+    let used = |invite: &Invite| {
+        let ticket = known.iter().find(|it| it.invite == *invite).expect("it is known");
+        ticket.devices.len()
+    };
+    assert_eq!([used(&open), used(&limited), known.len()], [64, 1, 2]);
+    assert_eq!(store.tickets(open.expires).expect("readable"), []);
 }
 
 #[test]

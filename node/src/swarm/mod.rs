@@ -225,7 +225,9 @@ impl Wires {
         let acceptance = match result {
             Ok(_) => gossipsub::MessageAcceptance::Accept,
             // No fault of whoever has passed it on.
-            Err(MessageError::OverBudget) => gossipsub::MessageAcceptance::Ignore,
+            Err(MessageError::OverBudget | MessageError::Stale) => {
+                gossipsub::MessageAcceptance::Ignore
+            }
             Err(error) => {
                 tracing::debug!(%error, "gossip refused");
                 gossipsub::MessageAcceptance::Reject

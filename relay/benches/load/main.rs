@@ -14,6 +14,8 @@ mod bare;
 #[cfg(target_os = "linux")]
 mod clock;
 #[cfg(target_os = "linux")]
+mod dear;
+#[cfg(target_os = "linux")]
 mod member;
 #[cfg(target_os = "linux")]
 mod process;

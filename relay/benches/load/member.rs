@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use futures::StreamExt;
-use hark_keys::{DeviceId, DeviceKey, List, Signed, Timestamp, UnixTime};
+use hark_keys::{DeviceId, DeviceKey, Invite, List, Signed, Timestamp};
 use hark_mesh::{
     MemberRecord, Target,
     charter::Charter,
@@ -115,7 +115,8 @@ impl Heard {
 pub(crate) struct Member {
     pub(crate) links: Arc<Links>,
     pub(crate) socket: Arc<MemberSocket>,
-    messages: UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>,
+    /// Messages to the relay, and where to tell that it has taken them.
+    pub(crate) messages: UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>,
     relay: DeviceId,
     down: Arc<AtomicU64>,
 }
@@ -311,7 +312,7 @@ impl Driver {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> std::io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> std::io::Result<bool> {
         Ok(false)
     }
 }

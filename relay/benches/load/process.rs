@@ -66,12 +66,13 @@ pub(crate) struct RunningRelay {
     pub(crate) key: hark_keys::DeviceId,
 }
 
-/// Founds an organisation of as many members and starts `program`, a relay, for it, which keeps all
-/// in `home`.
+/// Founds an organisation of as many members, lets `prepare` change its charter, and starts
+/// `program`, a relay, for it, which keeps all in `home`.
 pub(crate) fn start(
     program: &Path,
     home: &Path,
     members: usize,
+    prepare: impl FnOnce(&mut Organisation) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Organisation, RunningRelay)> {
     // Free a moment ago.
     let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
@@ -95,12 +96,15 @@ pub(crate) fn start(
     for taken in charter.take_all(certificates?.into_iter().map(Piece::Certificate)) {
         taken?;
     }
-    folder.key(charter.organisation(), &SystemRandom)?;
-    folder.tenant(charter.organisation()).keep_charter(&charter)?;
+    let channel = charter.state().channels().next().context("a charter has a channel")?.id;
+    let mut organisation = Organisation { charter, channel, founder, members };
+    prepare(&mut organisation)?;
+    let id = organisation.charter.organisation();
+    folder.key(id, &SystemRandom)?;
+    folder.tenant(id).keep_charter(&organisation.charter)?;
     drop(folder);
 
     let config = home.join("relay.toml");
-    let id = charter.organisation();
     std::fs::write(&config, format!("[[organisation]]\nid = \"{id}\"\n"))?;
     let mut child = Command::new(program)
         .args(["--admin", "127.0.0.1:0", "--events", "-", "--listen", &address.to_string()])
@@ -118,10 +122,5 @@ pub(crate) fn start(
     anyhow::ensure!(ready, "hark-relay has ended before it was ready");
     // Whoever does not read would stop it.
     std::thread::spawn(move || events.map_while(Result::ok).for_each(drop));
-    let state = charter.state();
-    let channel = state.channels().next().context("a charter has a channel")?.id;
-    Ok((
-        Organisation { charter, channel, founder, members },
-        RunningRelay { process, address, key },
-    ))
+    Ok((organisation, RunningRelay { process, address, key }))
 }

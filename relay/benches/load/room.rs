@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct Room {
     // Ends first, so that nobody waits for goodbyes.
     pub(crate) relay: RunningRelay,
-    organisation: Organisation,
+    pub(crate) organisation: Organisation,
     charter: Arc<hark_mesh::charter::Charter>,
     pub(crate) members: Vec<Member>,
     talkers: Vec<Talker>,
@@ -35,7 +35,7 @@ pub(crate) struct Room {
     pub(crate) heard: Arc<Heard>,
     pub(crate) sweeper: Sweeper,
     /// Where the links live.
-    links: Handle,
+    pub(crate) links: Handle,
     /// How often a second each listener reports on each talker.
     pub(crate) reports: u32,
 }
@@ -71,14 +71,15 @@ impl Delivery {
 }
 
 impl Room {
-    /// Starts `program`, a relay, in `home` for as many members, of whom so many talk; nobody has
-    /// come yet.
+    /// Starts `program`, a relay, in `home` for as many members, of whom so many talk, with the
+    /// charter that `prepare` makes; nobody has come yet.
     pub(crate) fn open(
         (program, home): (&Path, &Path),
         members: usize,
         talkers_max: usize,
+        prepare: impl FnOnce(&mut Organisation) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        let (organisation, relay) = start(program, home, members)?;
+        let (organisation, relay) = start(program, home, members, prepare)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let links = runtime.handle().clone();
         // The thread that talks, and the one that reads, are others. It ends with the program.

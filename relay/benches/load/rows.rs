@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     bare::Bare,
+    dear,
     quantile::{median, quantile},
     room::{Delivery, Room},
     squads::Squads,
@@ -47,6 +48,9 @@ pub(crate) struct Options {
     /// Only say nothing for the given time, and measure that
     #[arg(long)]
     silent: bool,
+    /// Have an officer send the dearest messages at 1 Mbit/s meanwhile, each kind by itself
+    #[arg(long, requires = "members")]
+    dear: bool,
     /// Have them say more than can be sent, and look at how old it is when it comes
     #[arg(long)]
     overload: bool,
@@ -67,11 +71,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     match options.members {
         Some(members) => {
-            let mut room = Room::open(relay, members, options.talkers)?;
+            let mut room = match options.dear {
+                true => Room::open(relay, members, options.talkers, dear::prepare)?,
+                false => Room::open(relay, members, options.talkers, |_| Ok(()))?,
+            };
             room.reports = options.reports;
             joins(&mut table, &mut room, members)?;
             if options.silent {
                 idle(&mut table, &room, options.lasting())?;
+            } else if options.dear {
+                dear(&mut table, &mut room, options.speech(options.talkers, false))?;
             } else if options.overload {
                 overload(&mut table, &mut room, options.speech(options.talkers, false))?;
             } else {
@@ -79,7 +88,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 compare(&mut table, &mut room, speech, options.rounds)?;
             }
         }
-        None => all(&mut table, &mut Room::open(relay, 1_000, OVERLOAD)?, options)?,
+        None => all(&mut table, &mut Room::open(relay, 1_000, OVERLOAD, |_| Ok(()))?, options)?,
     }
     table.print("The relay, over loopback", "bar");
     Ok(())
@@ -267,6 +276,29 @@ fn overload(table: &mut Table, room: &mut Room, speech: Speech) -> anyhow::Resul
     table.held(&format!("the second after, 5 talkers: lost of {}", after.expected), lost, "", 0.0);
     table.shown("the second after: oldest", in_ms(&after.ages, 1.0), "ms", "");
     table.held(&format!("{name}: links lost"), (room.downs() - downs) as f64, "", 0.0);
+    Ok(())
+}
+
+/// Speech while an officer of the organisation sends what costs the relay most.
+fn dear(table: &mut Table, room: &mut Room, speech: Speech) -> anyhow::Result<()> {
+    room.talk(Speech { lasting: Duration::from_secs(1), ..speech })?;
+    let alone = room.talk(speech)?;
+    let oldest = in_ms(&alone.ages, 1.0);
+    let lost = alone.expected.saturating_sub(alone.frames) as f64;
+    table.shown(&format!("nobody floods: lost of {}", alone.expected), lost, "", "");
+    table.shown("nobody floods: added delay, oldest", oldest, "ms", "");
+    for kind in dear::KINDS {
+        let flood = dear::Flood::start(room, kind)?;
+        let delivery = room.talk(speech)?;
+        let sent = flood.stop();
+        let rate = sent as f64 * 8.0 / delivery.lasted.as_secs_f64() / 1e6;
+        table.held(&format!("{kind}: lost"), delivery.loss(), "%", 1.0);
+        let late = in_ms(&delivery.ages, 1.0);
+        table.held(&format!("{kind}: added delay, oldest"), late, "ms", oldest + 20.0);
+        let busy = delivery.cpu.as_secs_f64() / delivery.lasted.as_secs_f64() * 100.0;
+        let beside = format!("{rate:.2} Mbit/s were sent");
+        table.shown(&format!("{kind}: the relay's time"), busy, "% of a core", &beside);
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use hark_keys::{
-    DeviceId, DeviceKey, EpochSecret, SenderKey, SenderKeyring, TargetId, Timestamp, UnixTime,
+    DeviceId, DeviceKey, EpochSecret, Invite, SenderKey, SenderKeyring, TargetId, Timestamp,
 };
 use hark_mesh::{
     Directory,
@@ -73,7 +73,7 @@ struct State {
 impl Squads {
     /// Starts `program`, a relay, in `home` and has `count` members come.
     pub(crate) fn open((program, home): (&Path, &Path), count: usize) -> anyhow::Result<Self> {
-        let (organisation, relay) = start(program, home, count - 1)?;
+        let (organisation, relay) = start(program, home, count - 1, |_| Ok(()))?;
         // They have what the relay leaves of the machine.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -388,7 +388,7 @@ impl Driver {
 struct NoTickets;
 
 impl UseCounter for NoTickets {
-    fn count(&self, _: DeviceId, _: UnixTime, _: u8, _: DeviceId) -> std::io::Result<bool> {
+    fn count(&self, _: &Invite, _: u8, _: DeviceId) -> std::io::Result<bool> {
         Ok(false)
     }
 }

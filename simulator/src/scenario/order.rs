@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use hark_node::{
-    commands::Request,
+    commands::{Request, TicketsRequest},
     snapshot::{Command, NetChange, TalkTo},
 };
 use serde::Deserialize;
@@ -79,6 +79,8 @@ impl Order {
 enum Words {
     #[command(subcommand, disable_help_subcommand = true)]
     Charter(Box<Request>),
+    #[command(subcommand, disable_help_subcommand = true)]
+    Ticket(TicketsRequest),
     Listen {
         net: String,
     },
@@ -146,6 +148,9 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
                 };
             }
             return Ok(InstructionKind::Charter(request));
+        }
+        Words::Ticket(request) => {
+            return Ok(InstructionKind::Charter(Box::new(Request::Tickets(request))));
         }
         Words::Listen { net } => Command::Listen { net, on: true, keep: false },
         Words::Unlisten { net } => Command::Listen { net, on: false, keep: false },

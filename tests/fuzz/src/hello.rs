@@ -173,7 +173,7 @@ fn newcomer_greeting() -> Greeting {
     let door = Door { device: key.id(), addresses: presence.addresses.clone() };
     let expires = UnixTime::from_secs(2_000);
     let (organisation, random) = (WORLD.charter.organisation(), SeededRandom::new(5));
-    let terms = Terms { expires, uses: 0, role: None };
+    let terms = Terms::until(expires);
     let ticket = Ticket::issue(key, organisation, "Squad", terms, vec![door], &random);
     let presence = &WORLD.bob.presence;
     Greeting::redeem(NOW, &ticket, newcomer(), None, presence, EXPORTER)
@@ -183,8 +183,9 @@ fn newcomer_greeting() -> Greeting {
 fn device_greeting() -> Greeting {
     let Member { key: own, member, presence, .. } = &WORLD.founder;
     let (organisation, random) = (WORLD.charter.organisation(), SeededRandom::new(5));
-    let (expires, at) = (UnixTime::from_secs(2_000), presence.addresses.clone());
-    let ticket = Ticket::for_device(own, organisation, "Squad", expires, *member, at, &random);
+    let terms = Terms::until(UnixTime::from_secs(2_000));
+    let at = presence.addresses.clone();
+    let ticket = Ticket::for_device(own, organisation, "Squad", terms, *member, at, &random);
     let presence = &WORLD.bob.presence;
     Greeting::redeem_as_device(NOW, &ticket, &key(9), *member, presence, EXPORTER)
         .expect("the ticket has not expired")

@@ -5,7 +5,7 @@ use hark_keys::{
     Signable, Signed, Timestamp, UnixTime, decode, encode,
 };
 use hark_mesh::{
-    ADDRESSES_MAX, Directory, List, MemberRecord, Target,
+    ADDRESSES_MAX, Availability, AvailabilityMessage, Directory, List, MemberRecord, Target,
     charter::{
         Charter, Piece,
         content::{Change, Channel},
@@ -84,6 +84,7 @@ fn is_message(bytes: &[u8]) -> bool {
             route.only.is_none_or(|only| only.len() <= RECIPIENTS_MAX)
         }
         Message::Offer(offer) => offer.verify().is_ok(),
+        Message::Availability(said) => said.verify().is_ok(),
         Message::Prekey(prekey) => prekey.verify().is_ok(),
         Message::Attendance(said) => {
             assert!(said.here.len() <= ATTENDANCE_MAX && said.gone.len() <= ATTENDANCE_MAX);
@@ -236,6 +237,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         rate_kbps: 9_000,
         reachable: true,
     };
+    let availability = Availability { deafened: true, ..Availability::default() };
+    let available = AvailabilityMessage { device: bob.key.id(), number: 7, availability };
     let snapshot = directory.snapshot();
     assert!(decode::<List<Signed<MemberRecord>, 3>>(&snapshot, snapshot.len()).is_ok());
     vec![
@@ -270,6 +273,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             })),
         ),
         ("bytes_draining", message(Message::Draining(true))),
+        ("bytes_availability", message(Message::Availability(Signed::sign(available, &bob.key)))),
         ("bytes_move", message(Message::Move(Move { from: Some(ALPHA), to: WING }))),
         ("bytes_observed", message(Message::Observed(seen))),
         ("bytes_candidates", message(Message::Candidates(candidates))),

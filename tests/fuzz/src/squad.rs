@@ -11,7 +11,7 @@ use hark_keys::{
     ChannelId, DeviceId, KeySecret, MemberId, SeededRandom, Signed, TargetId, Timestamp, UnixTime,
 };
 use hark_mesh::{
-    Dial, Directory, List, Target, Way,
+    Availability, AvailabilityMessage, Dial, Directory, List, Target, Way,
     charter::{Charter, Piece, pack::pack},
     clean_name,
     hello::PeerHello,
@@ -212,6 +212,18 @@ impl Run {
                 let from = input.byte().is_multiple_of(2).then(|| WORLD.channel(input.byte()));
                 let to = WORLD.channel(input.byte());
                 self.message(device, &Message::Move(Move { from, to }).encode());
+            }
+            AVAILABILITY => {
+                let (number, bits) = (u64::from(input.byte()), input.byte());
+                let bit = |bit: u8| bits & 1 << bit != 0;
+                let availability = Availability { muted: bit(0), deafened: bit(1), away: bit(2) };
+                if bit(3) {
+                    let said = AvailabilityMessage { device, number, availability };
+                    let said = Signed::sign(said, &peer.key);
+                    self.message(device, &Message::Availability(said).encode());
+                } else {
+                    self.squad.set_availability(now, availability);
+                }
             }
             BRING => {
                 let pieces = self.theirs.lacking(&self.squad.charter_taken().have());
@@ -429,6 +441,16 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             "dial",
             [&disk[..], &[DISCOVER, founder, 0, DISCOVER, cid, 1], &wait(20), &wait(40)].concat(),
         ),
+        (
+            "availability",
+            [
+                &disk[..],
+                &up(cid),
+                &[AVAILABILITY, cid, 7, 0b1010, AVAILABILITY, 0, 0, 1],
+                &wait(30),
+            ]
+            .concat(),
+        ),
         ("retry", [&disk[..], &up(founder), &[FAIL, founder, 0], &wait(4), &wait(60)].concat()),
         (
             "targets",
@@ -580,7 +602,9 @@ const MOVED: u8 = 25;
 const PATH: u8 = 26;
 /// A packet comes that shows that strangers reach us.
 const CHECKED: u8 = 27;
-const OPERATIONS: u8 = 28;
+/// A person is deaf, muted or away: ours, or a peer's.
+const AVAILABILITY: u8 = 28;
+const OPERATIONS: u8 = 29;
 
 /// More than that make a run slow and find nothing more.
 const OPERATIONS_MAX: usize = 64;

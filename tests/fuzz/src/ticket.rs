@@ -76,6 +76,8 @@ impl Draft {
             issuer: issuer.id(),
             role: self.role.map(RoleId::from_bytes),
             member: self.member.map(MemberId::from_bytes),
+            series: Series::default(),
+            asks: false,
         };
         let door = |(number, addresses): &(u8, Vec<SocketAddr>)| Door {
             device: device(*number),

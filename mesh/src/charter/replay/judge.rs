@@ -5,8 +5,8 @@ use hark_keys::{MemberId, ObjectHash, PresetId, RoleId};
 use super::{Act, Author, Level, Run, Target, may};
 use crate::charter::{
     content::{
-        Capabilities, Change, Grant, MEMBER_ROLE, Place, Preset, Rank, Role, Rule, Sanction,
-        SanctionKind,
+        Capabilities, Change, Grant, MEMBER_ROLE, Place, Preset, Rank, RevokedTicket, Role, Rule,
+        Sanction, SanctionKind,
     },
     sanctions::SanctionEntry,
     state::{ChannelEntry, GrantEntry, PresetVersion, Removals, RuleEntry, State},
@@ -245,7 +245,7 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
             state.loads.get(preset).map(|_| ()).ok_or(Denial::Absent)
         }
         Change::Relay(_) | Change::RemoveRelay(_) => has(Capabilities::APPOINT_RELAYS, everywhere),
-        Change::Policy(_) => {
+        Change::Policy(_) | Change::RevokeTickets(None) => {
             if level == Level(0) {
                 Ok(())
             } else {
@@ -253,7 +253,7 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
             }
         }
         Change::Remove { member, admission } => {
-            has(Capabilities::ADMIT, everywhere)?;
+            has(Capabilities::BAN, everywhere)?;
             let next = state.removals(*member).checked_add(1);
             if next == Some(*admission) { Ok(()) } else { Err(Denial::Absent) }
         }
@@ -268,6 +268,19 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
             has(kind.needs(*at), *at)?;
             let set = state.sanction_rank(*member, *kind, *at).ok_or(Denial::Absent)?;
             if rank(*at) <= set { Ok(()) } else { Err(Denial::Rank) }
+        }
+        // [CHARTER-9.1] one's own need no right, and nobody revokes those of who stands as high.
+        Change::RevokeTicket(RevokedTicket { issuer, .. })
+        | Change::RevokeTickets(Some(issuer)) => {
+            if *issuer == author {
+                return Ok(());
+            }
+            has(Capabilities::ADMIT, everywhere)?;
+            if rank(everywhere) < state.rank(*issuer, everywhere) {
+                Ok(())
+            } else {
+                Err(Denial::Rank)
+            }
         }
         // Judged before everything else. [CHARTER-3.5]
         Change::AddDevice { .. } | Change::RetireDevice { .. } => Ok(()),
@@ -378,6 +391,8 @@ impl Run<'_> {
                 let rank = rank_at(state, level, author, *at);
                 self.replace_sanction(*member, *kind, *at, rank, index);
             }
+            Change::RevokeTicket(ticket) => state.revoked.revoke(ticket, source),
+            Change::RevokeTickets(issuer) => state.revoked.revoke_all(*issuer, source),
             Change::AddDevice { .. } | Change::RetireDevice { .. } => {}
         }
     }

@@ -142,10 +142,10 @@ fn a_newcomer_comes_in_through_a_second_device() {
 }
 
 fn device_ticket(charter: &Charter, issuer: &Party, member: MemberId) -> Ticket {
-    let expires = NOW + Duration::from_secs(60);
+    let terms = Terms::until(NOW + Duration::from_secs(60));
     let (organisation, random) = (charter.organisation(), SeededRandom::new(78));
     let addresses = issuer.presence.addresses.clone();
-    Ticket::for_device(&issuer.key, organisation, "Squad", expires, member, addresses, &random)
+    Ticket::for_device(&issuer.key, organisation, "Squad", terms, member, addresses, &random)
 }
 
 fn redeem_as_device(ticket: &Ticket, member: MemberId, device: &Party) -> Greeting {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::charter::{
     Ending,
-    content::{Channel, Sanction, SanctionKind},
+    content::{Channel, RevokedTicket, Sanction, SanctionKind},
     device_consent,
 };
 
@@ -76,6 +76,34 @@ fn a_fresh_ticket_ended_a_ban() {
     assert_eq!(refused.err(), Some(Refusal::Banned));
     charter.set_calendar(until);
     assert!(open(&charter, &founder, &bob, greeting.bytes()).is_ok());
+}
+
+/// [PROTO-4.9] [CHARTER-9.1] A door that has heard of it refuses; one that has not lets in.
+#[test]
+fn a_ticket_was_good_until_it_expired_whoever_had_it() {
+    let (mut charter, founder, bob, _) = with_bob();
+    let behind = charter.clone();
+    let own = charter.member_of(founder.key.id());
+    let ticket = ticket(&charter, &founder, 0, &[&founder]);
+    let invite = ticket.invite();
+    let revoked = RevokedTicket { issuer: own, key: invite.invite_key, expires: invite.expires };
+    change(&mut charter, &founder.key, own, vec![Change::RevokeTicket(revoked)]);
+    let dan = Party::new(9, "Dan");
+    let greeting = redeem(&ticket, &dan);
+    let refused = open(&charter, &founder, &dan, greeting.bytes()).err();
+    assert_eq!(refused, Some(Refusal::TicketRevoked));
+    let answer = refuse_by(&charter, Refusal::TicketRevoked, &dan, greeting.bytes());
+    let told = greeting.read_answer(founder.key.id(), &answer).unwrap_err();
+    assert_eq!(told, HelloError::Refused(Refusal::TicketRevoked));
+    assert!(open(&behind, &bob, &dan, redeem(&ticket, &dan).bytes()).is_ok());
+
+    // A relay leads nobody who would be refused.
+    let listener = Listener { member: None, ..founder.listener(&charter) };
+    let greeting = redeem(&ticket, &dan);
+    let open = |listener| open_greeting(NOW, listener, &EXPORTER, dan.key.id(), greeting.bytes());
+    assert_eq!(open(&listener).err(), Some(Refusal::TicketRevoked));
+    let listener = Listener { member: None, ..founder.listener(&behind) };
+    assert_eq!(open(&listener).err(), Some(Refusal::Leads));
 }
 
 /// [PROTO-3.8] Of somebody who may not, of somebody else, and of somebody who has no part in it.

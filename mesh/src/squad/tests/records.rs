@@ -5,43 +5,47 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{MemberRecord, charter::CertificateChain};
 
-struct Crowd {
+/// Members of an organisation with relays.
+pub(super) struct Crowd {
     random: Arc<SeededRandom>,
-    charter: Charter,
-    relay: Arc<DeviceKey>,
-    members: Vec<DeviceKey>,
+    pub(super) charter: Charter,
+    pub(super) relays: Vec<Arc<DeviceKey>>,
+    pub(super) members: Vec<Arc<DeviceKey>>,
 }
 
 impl Crowd {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize, relays: usize) -> Self {
         let random = Arc::new(SeededRandom::new(1));
-        let key = || DeviceKey::generate(&*random);
-        let (founder, relay) = (key(), Arc::new(key()));
+        let key = || Arc::new(DeviceKey::generate(&*random));
+        let founder = key();
+        let relays: Vec<_> = (0..relays).map(|_| key()).collect();
         let mut charter = Charter::found("Squad", "Voice", &founder, None, &*random);
         let founding = charter.member_of(founder.id());
-        let named = Change::Relay(crate::charter::content::Relay {
-            device: relay.id(),
-            name: "Eyrie".to_owned(),
-            addresses: List::truncated(["192.0.2.1:7300".parse().unwrap()]),
-            members_max: 0,
-            rate_kbps: 0,
+        let named = relays.iter().map(|relay| {
+            Change::Relay(crate::charter::content::Relay {
+                device: relay.id(),
+                name: "Eyrie".to_owned(),
+                addresses: List::truncated(["192.0.2.1:7300".parse().unwrap()]),
+                members_max: 0,
+                rate_kbps: 0,
+            })
         });
-        let named = charter.edit(&founder, founding, vec![named]).unwrap();
+        let named = charter.edit(&founder, founding, named.collect()).unwrap();
         charter.take(Piece::Operation(named)).unwrap();
         let members: Vec<_> = (0..count).map(|_| key()).collect();
         for member in &members {
             let certificate = charter.issue(&founder, founding, member.id(), None).unwrap();
             charter.take(Piece::Certificate(certificate)).unwrap();
         }
-        Self { random, charter, relay, members }
+        Self { random, charter, relays, members }
     }
 
     fn chain_of(&self, key: &DeviceKey) -> CertificateChain {
         self.charter.chain_of(self.charter.member_of(key.id()))
     }
 
-    /// The relay, or a member, which knows the records of all.
-    fn squad(&self, key: &Arc<DeviceKey>, member: Option<MemberId>) -> Squad {
+    /// A relay, or a member, which knows the records of all.
+    pub(super) fn squad(&self, key: &Arc<DeviceKey>, member: Option<MemberId>) -> Squad {
         let mut directory = Directory::default();
         for key in &self.members {
             let record = MemberRecord {
@@ -74,6 +78,21 @@ impl Crowd {
         Squad::new(Timestamp::ZERO, config, self.random.clone())
     }
 
+    /// What a relay says of itself.
+    pub(super) fn hello_of_relay(&self, index: usize) -> PeerHello {
+        PeerHello {
+            device: self.relays[index].id(),
+            member: None,
+            chain: CertificateChain::of([]),
+            added: Vec::new(),
+            name: "Eyrie".to_owned(),
+            incarnation: 1,
+            addresses: Vec::new(),
+            digest: self.charter.digest(),
+            listening: Vec::new(),
+        }
+    }
+
     /// Of whom `squad` tells this member when it comes.
     fn told(&self, squad: &mut Squad, newcomer: &DeviceKey) -> BTreeSet<DeviceId> {
         let hello = PeerHello {
@@ -104,8 +123,8 @@ impl Crowd {
 /// [PROTO-5.2]
 #[test]
 fn a_relay_tells_newcomers_of_as_many_as_they_can_use_and_each_of_others() {
-    let crowd = Crowd::new(100);
-    let mut relay = crowd.squad(&crowd.relay, None);
+    let crowd = Crowd::new(100, 1);
+    let mut relay = crowd.squad(&crowd.relays[0], None);
     let mut all = BTreeSet::new();
     for newcomer in &crowd.members[..20] {
         let told = crowd.told(&mut relay, newcomer);
@@ -118,7 +137,7 @@ fn a_relay_tells_newcomers_of_as_many_as_they_can_use_and_each_of_others() {
 /// [PROTO-5.2]
 #[test]
 fn a_member_tells_newcomers_of_everybody() {
-    let crowd = Crowd::new(100);
+    let crowd = Crowd::new(100, 1);
     let key = Arc::new(DeviceKey::from_secret(&crowd.members[0].secret()));
     let mut squad = crowd.squad(&key, Some(crowd.charter.member_of(key.id())));
     assert_eq!(crowd.told(&mut squad, &crowd.members[1]).len(), 100);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, PresetId, RoleId, UnixTime};
+use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, PresetId, RoleId, Series, UnixTime};
 use hark_mesh::charter::{
     Cut, Policies,
     content::{
@@ -36,6 +36,9 @@ pub(crate) struct View {
     pub(crate) devices: BTreeMap<MemberId, Vec<Device>>,
     pub(super) cuts: Vec<CutFact>,
     pub(super) sanctions: Vec<SanctionFact>,
+    /// Revocations since everybody's tickets were revoked: of one ticket by its key, or of all.
+    pub(super) revoked: Vec<(MemberId, Option<DeviceId>, ObjectHash)>,
+    pub(super) revoked_everyone: Option<ObjectHash>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -185,6 +188,33 @@ impl View {
             }
         });
         !taken && self.allows(member, right, at)
+    }
+
+    /// [CHARTER-9.3]
+    pub(super) fn revoke(&mut self, issuer: MemberId, key: Option<DeviceId>, source: ObjectHash) {
+        let one_by_one = self.revoked_of(issuer);
+        let key = key.filter(|key| one_by_one.len() < 32 || one_by_one.contains(key));
+        self.revoked.push((issuer, key, source));
+    }
+
+    /// Keys of a member's tickets that were revoked one by one since all of them were.
+    pub(crate) fn revoked_of(&self, issuer: MemberId) -> BTreeSet<DeviceId> {
+        let own = self.revoked.iter().rev().filter(|(member, ..)| *member == issuer);
+        own.map_while(|(_, key, _)| *key).collect()
+    }
+
+    /// [CHARTER-9.2]
+    pub(crate) fn series(&self, issuer: MemberId) -> Series {
+        let mut all = self.revoked.iter().rev();
+        let own = all.find(|(member, key, _)| *member == issuer && key.is_none());
+        let sources = [self.revoked_everyone, own.map(|(.., source)| *source)];
+        if sources == [None, None] {
+            return Series::default();
+        }
+        let zero = ObjectHash::from_bytes([0; 32]);
+        let bytes: Vec<u8> = sources.iter().flat_map(|it| *it.unwrap_or(zero).as_bytes()).collect();
+        let hash = blake3::derive_key("hark 1 ticket series", &bytes);
+        Series::from_bytes(*hash.first_chunk().unwrap())
     }
 
     pub(super) fn lift(

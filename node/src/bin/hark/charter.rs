@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
     clock::Clock,
-    commands::{self, Answer, DeviceRequest, InputFile, Request, RootRequest},
+    commands::{self, Answer, DeviceRequest, InputFile, OutputFile, Request, RootRequest},
     control::{Client, ControlError},
     random::SystemRandom,
     snapshot::TicketRequest,
@@ -48,7 +48,9 @@ pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
         Request::Sign { file } | Request::Root(RootRequest::Sign { file })
             if arguments.recovery =>
         {
-            sign_by_recovery_key(&file)?
+            // Drafts can be signed where the organisation is not.
+            let store = home.choose(arguments.org.as_deref()).ok().flatten();
+            sign_by_recovery_key(&file, store.as_ref())?
         }
         _ if arguments.recovery => anyhow::bail!("--recovery goes with `sign` alone"),
         // This device may belong nowhere yet.
@@ -59,8 +61,7 @@ pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
         request => carry_out(&home, &choose(&home, arguments.org.as_deref())?, request)?,
     };
     if let Some(file) = &answer.file {
-        std::fs::write(&file.path, &file.content)
-            .with_context(|| format!("cannot write {}", file.path))?;
+        write(file)?;
     }
     if arguments.json {
         say_json(&answer.json);
@@ -98,15 +99,26 @@ pub(crate) fn stored_ticket(
     let host = Stopped::open(home, store)?;
     let own = host.addresses(commands::Host::key(&host).id());
     let own = if own.is_empty() { settle_addresses(store)? } else { own };
-    Ok(commands::issue_ticket(&host, Clock.unix(), request, own, host.doors())?)
+    let ticket = commands::issue_ticket(&host, Clock.unix(), request, own, host.doors())?;
+    host.keep_ticket(&ticket)?;
+    Ok(ticket)
 }
 
-fn sign_by_recovery_key(file: &InputFile) -> anyhow::Result<Answer> {
+fn sign_by_recovery_key(
+    file: &InputFile,
+    store: Option<&OrganisationStore>,
+) -> anyhow::Result<Answer> {
     let words = rpassword::prompt_password("The 24 words of the recovery key: ")
         .map(zeroize::Zeroizing::new)
         .context("the words are asked for at a terminal")?;
     let secret: RecoverySecret = words.trim().parse()?;
-    Ok(commands::sign_with(&secret.key(), file)?)
+    let charter = store.map(|store| &**store.charter());
+    Ok(commands::sign_with(&secret.key(), charter, file)?)
+}
+
+/// Writes what an answer holds to where the request says.
+pub(crate) fn write(file: &OutputFile) -> anyhow::Result<()> {
+    std::fs::write(&file.path, &file.content).with_context(|| format!("cannot write {}", file.path))
 }
 
 fn read(path: &str) -> anyhow::Result<Vec<u8>> {

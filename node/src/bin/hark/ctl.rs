@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
+use hark_keys::UnixTime;
 use hark_node::{
+    admission::WaitingView,
+    clock::utc,
     control::{Client, ControlError},
     duration,
     reach::ports::Report,
@@ -107,6 +110,10 @@ enum Request {
     Deafen,
     /// Open the loudspeaker
     Undeafen,
+    /// Tell the others that you are away
+    Away,
+    /// Tell the others that you are back
+    Back,
     /// Make one member louder or softer
     Volume {
         /// The member's name or device
@@ -125,6 +132,18 @@ enum Request {
     Profile {
         #[command(subcommand)]
         request: Option<ProfileRequest>,
+    },
+    /// Newcomers who wait to be let in at this device, by tickets of `hark invite --ask`
+    Waiting,
+    /// Let one of them in, whose words you have compared
+    Admit {
+        /// A name, name#id or a device
+        person: String,
+    },
+    /// Turn one of them away
+    Refuse {
+        /// A name, name#id or a device
+        person: String,
     },
     /// Print an invite ticket
     Invite,
@@ -188,11 +207,15 @@ impl Mode {
 pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
     let mut client = connect(&arguments.home, arguments.org.as_deref())?;
     let request = match arguments.request {
-        Request::Status => json!({"command": "status"}),
+        Request::Status | Request::Waiting => json!({"command": "status"}),
+        Request::Admit { ref person } => json!({"command": "admit", "person": person}),
+        Request::Refuse { ref person } => json!({"command": "refuse", "person": person}),
         Request::Mute => json!({"command": "mute", "on": true}),
         Request::Unmute => json!({"command": "mute", "on": false}),
         Request::Deafen => json!({"command": "deafen", "on": true}),
         Request::Undeafen => json!({"command": "deafen", "on": false}),
+        Request::Away => json!({"command": "away", "on": true}),
+        Request::Back => json!({"command": "away", "on": false}),
         Request::Ptt { state, ref key, lasting } => {
             let down = matches!(state, Key::Down);
             // This connection ends at once, and would take the key with it.
@@ -246,6 +269,11 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
                 say(&describe_profiles(status));
             }
         }
+        Request::Waiting if arguments.json => say_json(&answer["status"]["waiting"]),
+        Request::Waiting => match describe_waiting(&answer["status"]["waiting"]).as_slice() {
+            [] => say("nobody waits to be let in here"),
+            lines => lines.iter().for_each(|line| say(line)),
+        },
         _ if arguments.json => say_json(&answer),
         Request::Status => say(&describe(&answer["status"])),
         Request::Invite => say(answer["ticket"].as_str().unwrap_or_default()),
@@ -313,6 +341,7 @@ fn describe(status: &Value) -> String {
     own.push(format!("profile {}", text("profile")));
     own.extend(is("muted").then(|| "muted".to_owned()));
     own.extend(is("deafened").then(|| "deafened".to_owned()));
+    own.extend(is("away").then(|| "away".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
     own.push(match &*names(status, "talk_to") {
         "" => "talks to nobody".to_owned(),
@@ -330,6 +359,7 @@ fn describe(status: &Value) -> String {
     lines.extend(status["keys"].as_array().into_iter().flatten().map(describe_key));
     lines.extend(describe_router(&status["router"]));
     lines.extend(describe_checked(&status["checked"]));
+    lines.extend(describe_waiting(&status["waiting"]));
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
     for peer in status["peers"].as_array().unwrap_or(&Vec::new()) {
         let number = |name: &str| peer[name].as_f64().unwrap_or_default();
@@ -344,17 +374,34 @@ fn describe(status: &Value) -> String {
             continue;
         }
         lines.push(format!(
-            "  {name}: {}{}, round trip {:.1} ms, loss {:.1} %, delay {:.0} ms, volume {}{}",
+            "  {name}: {}{}, round trip {:.1} ms, loss {:.1} %, delay {:.0} ms, volume {}{}{}",
             peer["path"].as_str().unwrap_or_default(),
             peer["why_relayed"].as_str().map(|why| format!(" ({why})")).unwrap_or_default(),
             number("rtt_ms"),
             number("loss_percent"),
             number("playout_delay_ms"),
             number("volume"),
-            if peer["talking"] == true { ", talking" } else { "" },
+            match (peer["whispers"] == true, peer["talking"] == true) {
+                (true, _) => ", whispers to you",
+                (false, true) => ", talking",
+                (false, false) => "",
+            },
+            describe_person(peer),
         ));
     }
     lines.join("\n")
+}
+
+/// What keeps somebody from hearing or answering, if anything.
+fn describe_person(peer: &Value) -> String {
+    let words = [
+        ("silenced", "may not speak"),
+        ("muted", "microphone off"),
+        ("deafened", "deafened"),
+        ("away", "away"),
+    ];
+    let words = words.iter().filter(|(field, _)| peer[field] == true);
+    words.map(|(_, words)| format!(", {words}")).collect()
 }
 
 /// All profiles, a line each.
@@ -384,6 +431,18 @@ fn describe_checked(checked: &Value) -> Vec<String> {
         format!("{found} from outside at {address}, found {ago} ago")
     };
     checked.iter().map(line).collect()
+}
+
+/// Who waits to be let in: a line for each.
+fn describe_waiting(waiting: &Value) -> Vec<String> {
+    let waiting: Vec<WaitingView> = serde_json::from_value(waiting.clone()).unwrap_or_default();
+    let line = |it: &WaitingView| {
+        let since = utc(UnixTime::from_secs(it.since));
+        let (name, words) = (&it.name, it.words.join(" "));
+        let device = &it.device[it.device.len().saturating_sub(6)..];
+        format!("{name}#{device} waits to be let in, with the words {words}, since {since}")
+    };
+    waiting.iter().map(line).collect()
 }
 
 /// A list of texts, in one.
@@ -454,10 +513,12 @@ mod tests {
             "checked": [
                 {"address": "203.0.113.9:4000", "reachable": true, "seconds_ago": 59},
                 {"address": "203.0.113.9:6001", "reachable": false, "seconds_ago": 605}],
+            "waiting": [{"device": "12D3KooWickswr", "name": "Wren", "ticket": "abcdef",
+                "words": ["crane", "river", "owl", "tide", "fern", "dusk"], "since": 1_800_000_000}],
             "peers": [
                 {"device": "12D3a", "name": "Bob", "reachable": true, "path": "direct",
                  "rtt_ms": 1.25, "loss_percent": 0.0, "playout_delay_ms": 21.4, "volume": 1.0,
-                 "talking": true},
+                 "talking": true, "whispers": true, "deafened": true, "away": true},
                 {"device": "12D3b", "name": "Cat", "reachable": false},
                 {"device": "12D3c", "name": "cat", "reachable": false},
             ],
@@ -473,8 +534,11 @@ mod tests {
              key 2: Patrol/Lark, Patrol/Heron, held\n\
              router gives 203.0.113.9:4000 by NAT-PMP\n\
              reachable from outside at 203.0.113.9:4000, found 59 s ago\n\
-             not reachable from outside at 203.0.113.9:6001, found 10 min ago\n  \
-             Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, talking\n  \
+             not reachable from outside at 203.0.113.9:6001, found 10 min ago\n\
+             Wren#ickswr waits to be let in, with the words crane river owl tide fern dusk, since \
+             2027-01-15 08:00:00 UTC\n  \
+             Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, whispers to you, \
+             deafened, away\n  \
              Cat: not reachable\n  cat: not reachable"
         );
     }

@@ -7,20 +7,22 @@ mod demo;
 mod device;
 mod doctor;
 mod leaving;
-mod manual;
+mod log;
 mod membership;
 mod person;
 mod recover;
 mod relay;
 mod screen;
 mod stop;
+mod summary;
 mod talk;
 mod ticket;
 mod verify;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use hark_node::command_line::{CompletionsArguments, ErrorCode, ManArguments, Program};
 
 /// Voice for groups that play together, with no server required.
 #[derive(Parser)]
@@ -59,6 +61,8 @@ enum Command {
     Talk(talk::TalkArguments),
     /// Steer a running node
     Ctl(ctl::CtlArguments),
+    /// Who came, went, talked, was muted or given a role, and when
+    Log(log::LogArguments),
     /// Show the words of a member's device, and remember that you have compared them
     Verify(verify::VerifyArguments),
     /// Read and change the organisation's charter
@@ -68,9 +72,9 @@ enum Command {
     /// Check sound devices, network, clock and home, and say what to do about each
     Doctor(doctor::DoctorArguments),
     /// Print what has a shell complete commands of hark
-    Completions(manual::CompletionsArguments),
+    Completions(CompletionsArguments),
     /// Print the manual page, or write those of all commands
-    Man(manual::ManArguments),
+    Man(ManArguments),
 }
 
 /// Where the state of this device is.
@@ -82,13 +86,15 @@ struct HomeArguments {
 }
 
 fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| {
+    let program = Program::new("hark");
+    std::panic::set_hook(Box::new(move |panic| {
         screen::restore();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        person::complain(&format!("internal error at {place}: please report it"));
+        let error = format!("internal error at {place}: please report it");
+        program.complain(ErrorCode::Internal, &error);
     }));
     start_log();
-    let outcome = match Arguments::parse().command {
+    let outcome = match program.parse::<Arguments>().command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Id(arguments) => membership::id(arguments),
         Command::New(arguments) => membership::new(arguments),
@@ -102,20 +108,18 @@ fn main() -> ExitCode {
         Command::Forget(arguments) => leaving::forget(arguments),
         Command::Talk(arguments) => talk::run(arguments),
         Command::Ctl(arguments) => ctl::run(arguments),
+        Command::Log(arguments) => log::run(arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Charter(arguments) => charter::run(*arguments),
         Command::Relay(arguments) => relay::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
-        Command::Completions(arguments) => manual::completions(&arguments, Arguments::command()),
-        Command::Man(arguments) => manual::man(&arguments, Arguments::command()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            person::complain(&format!("{error:#}"));
-            ExitCode::FAILURE
+        Command::Completions(arguments) => {
+            arguments.print::<Arguments>();
+            Ok(())
         }
-    }
+        Command::Man(arguments) => arguments.print::<Arguments>(),
+    };
+    outcome.map_or_else(|error| program.fail(&error), |()| ExitCode::SUCCESS)
 }
 
 /// Logs to standard error what `HARK_LOG` asks for; by default, what was lost.
@@ -130,7 +134,15 @@ fn start_log() {
 }
 
 #[cfg(test)]
+#[path = "../../../../tests/src/command_lines.rs"]
+mod command_lines;
+
+#[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -146,10 +158,19 @@ mod tests {
             "hark talk --listen 127.0.0.1:0 --listen [::1]:0 --peer 192.0.2.1:4000 --no-mdns",
             "hark talk --peer squad.example.org --peer relay.example.org:4000 --no-port-mapping",
             "hark doctor --peer /dnsaddr/squad.example.org --json",
+            "hark invite --ask --uses 1",
+            "hark ticket list --json",
+            "hark ticket revoke abcdef",
+            "hark ticket revoke all --of everyone --dry-run",
+            "hark ctl waiting --json",
+            "hark ctl admit Wren#ickswr",
             "hark invite --role Pilot --uses 3 --expires 24h --org Kestrel --json",
             "hark device invite --expires 5m --json",
             "hark ctl volume Bob 0.5",
             "hark ctl ptt down",
+            "hark ctl away",
+            "hark log --since 2h --of Wren --net Flight --json --org Kestrel",
+            "hark log off",
             "hark verify Sable#ickswr --confirm --org Kestrel",
             "hark ctl net Command --volume 1.5 --pan -0.3 --mute true --priority 5",
             "hark ctl key medic --role medic --whisper Wren --priority",
@@ -183,6 +204,8 @@ mod tests {
             "hark charter rule everyone --allow shout",
             "hark charter kick",
             "hark new",
+            "hark ticket revoke",
+            "hark ctl admit",
             "hark demo --seconds 4",
         ] {
             let Err(error) = parse(bad) else { panic!("{bad}") };
@@ -199,5 +222,13 @@ mod tests {
             help += &inner.render_long_help().to_string();
         }
         assert!(!help.contains("--proximity"));
+    }
+
+    /// Pages showed commands and flags that are not there.
+    #[test]
+    fn every_command_line_on_a_page_is_one_that_hark_takes() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let untrue = command_lines::untrue(&Arguments::command(), root, 120);
+        assert!(untrue.is_empty(), "{}", untrue.join("\n"));
     }
 }

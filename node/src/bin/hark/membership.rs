@@ -10,7 +10,7 @@ use anyhow::Context;
 use hark_keys::{
     DeviceId, MemberId, OrganisationId, RecoverySecret, RoleId, Signed, Ticket, device_words,
 };
-use hark_mesh::{AddressKind, Directory};
+use hark_mesh::{AddressKind, Directory, charter::Charter};
 use hark_node::{
     admission::relays_of,
     commands::{Request, RoleRequest},
@@ -107,6 +107,9 @@ pub(crate) struct NewArguments {
     name: String,
     #[command(flatten)]
     home: HomeArguments,
+    /// Found one although this device is in another one of this name
+    #[arg(long)]
+    another: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -115,6 +118,15 @@ pub(crate) struct NewArguments {
 pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
     let name = fitting_name("an organisation's name", &arguments.name)?;
     let home = open_home(&arguments.home)?;
+    if let Some(twin) = home.named_like(&name)?
+        && !arguments.another
+    {
+        let (called, id) = (twin.charter().name(), twin.id().short());
+        anyhow::bail!(
+            "this device is in {called} ({id}) already: `hark invite --org {id}` lets others in \
+             there, and `hark new --another` founds a second one of this name"
+        );
+    }
     let recovery = RecoverySecret::generate(&SystemRandom);
     let store = found(&home, &name, Some(recovery.key().id()))?;
     let ticket = stored_ticket(&home, &store, &TicketRequest::default())?;
@@ -137,14 +149,25 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
             say("This ticket leads here from this machine's own network. For those elsewhere ask \
                  `hark invite` for one while `hark talk` runs: it knows the address outside.");
         }
-        say_recovery(&recovery, "the organisation", true);
+        say_recovery(&recovery, store.charter(), true);
     }
     Ok(())
 }
 
-/// The words of a recovery key, which is `gone` from this device, or kept until they are on paper.
-pub(crate) fn say_recovery(recovery: &RecoverySecret, what: &str, gone: bool) {
-    say(&format!("\nWrite these 24 words down: should this device be lost, they restore {what}."));
+/// The words of a recovery key, which is `gone` from this device, or kept until they are on paper. The
+/// heading says whose they are, as those of founders and of members look alike.
+pub(crate) fn say_recovery(recovery: &RecoverySecret, charter: &Charter, gone: bool) {
+    let name = charter.name();
+    let (heading, for_what) = if charter.is_root(recovery.key().id()) {
+        (format!("FOUNDER'S WORDS of {name}"), "your membership, and sign for the organisation")
+    } else {
+        (format!("MEMBER'S WORDS for {name}"), "your membership")
+    };
+    say(&format!("\n{heading}"));
+    say(&format!(
+        "Write these 24 words down with this heading: should this device be lost, they restore \
+         {for_what}."
+    ));
     let kept = if gone { "not kept on this device" } else { "on this device still" };
     say(&format!("They are {kept}, and whoever has them can act for you.\n"));
     let words = recovery.to_string();
@@ -168,6 +191,9 @@ pub(crate) struct InviteArguments {
     /// How long it is good for [default: 24h, or less where the charter's policy says so]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     expires: Option<Duration>,
+    /// Newcomers wait until somebody who may admit lets each of them in: `hark ctl waiting`
+    #[arg(long)]
+    ask: bool,
     /// Show it as a QR code, too, for whoever sits beside you
     #[arg(long, conflicts_with = "json")]
     qr: bool,
@@ -182,8 +208,8 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     check_lasting(arguments.expires)?;
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;
-    let InviteArguments { uses, expires: lasting, role, qr, .. } = arguments;
-    let request = TicketRequest { uses, lasting, role, device: false };
+    let InviteArguments { uses, expires: lasting, role, ask, qr, .. } = arguments;
+    let request = TicketRequest { uses, lasting, role, ask, device: false };
     // A running node knows best where it can be reached.
     let ticket = match ask_running(&store, &request)? {
         Some(ticket) => ticket,
@@ -195,6 +221,7 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
             "expires": ticket.invite().expires.as_secs(),
             "uses": ticket.invite().uses,
             "role": ticket.invite().role.map(|role| role.to_string()),
+            "ask": ticket.invite().asks,
         }));
     } else {
         say(&ticket.to_string());
@@ -217,7 +244,7 @@ pub(crate) fn ask_running(
         Err(ControlError::NotRunning) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let TicketRequest { uses, lasting, role, device } = request;
+    let TicketRequest { uses, lasting, role, device, ask } = request;
     let expires = lasting.map(|lasting| lasting.as_secs());
     let answer = client.request(json!({
         "command": "invite",
@@ -225,6 +252,7 @@ pub(crate) fn ask_running(
         "expires_secs": expires,
         "role": role,
         "device": device,
+        "ask": ask,
     }))?;
     let ticket = answer["ticket"].as_str().unwrap_or_default();
     Ok(Some(ticket.parse()?))
@@ -307,7 +335,7 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             say("the ticket's role has not come yet: `hark charter role list` says once it has");
         }
         if newcomer {
-            say_recovery(&recovery, "your membership", true);
+            say_recovery(&recovery, store.charter(), true);
         }
     }
     Ok(())

@@ -202,7 +202,7 @@ pub(crate) fn words(arguments: RecoveryArguments) -> anyhow::Result<()> {
     } else if arguments.forget {
         say(&format!("the words of {name} are on this device no more"));
     } else {
-        say_recovery(&secret, "your membership", false);
+        say_recovery(&secret, store.charter(), false);
         say("\nOnce they are on paper: `hark recovery --forget`.");
     }
     Ok(())

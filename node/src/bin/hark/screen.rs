@@ -2,13 +2,14 @@
 
 mod choice;
 mod clipboard;
+mod fit;
 mod help;
 mod nets;
+mod news;
 mod people;
 mod view;
 
 use std::{
-    collections::VecDeque,
     io::{self, Write},
     sync::{
         Arc,
@@ -21,6 +22,7 @@ use std::{
 use anyhow::Context;
 use hark_keys::Ticket;
 use hark_node::{
+    clock::{Clock, local},
     event::DeviceText,
     snapshot::{Command, NetChange, NetView, PeerView, Snapshot, TalkTo, TransmitMode},
 };
@@ -38,7 +40,8 @@ use ratatui::{
 };
 
 use choice::{Choice, Pane};
-use view::draw;
+use news::News;
+use view::{Rooms, draw};
 
 use crate::person::{lasting, span};
 
@@ -47,6 +50,7 @@ pub(crate) struct Screen {
     terminal: Terminal<CrosstermBackend<io::Stdout>>,
     events: Receiver<Event>,
     state: ViewState,
+    begun: Instant,
 }
 
 /// What the person asked for.
@@ -69,8 +73,12 @@ pub(crate) enum Wish {
 pub(crate) struct ViewState {
     /// The invite ticket that covers the screen.
     ticket: Option<ShownTicket>,
-    /// What has happened, the newest last.
-    news: VecDeque<String>,
+    /// What has happened.
+    news: News,
+    /// Since the screen was opened.
+    now: Duration,
+    /// How many lines of each list there was room for when it was last drawn.
+    rooms: Rooms,
     /// Whether the terminal tells when a key is released. If not, space holds until pressed again.
     key_release: bool,
     /// Whether the push-to-talk key is down, or held by a press of space.
@@ -88,6 +96,8 @@ pub(crate) struct ViewState {
 enum Page {
     /// All keys and signs, from this line on.
     Help(usize),
+    /// What has happened, up to so many lines before the newest.
+    News(usize),
     /// A device and its words.
     Person(DeviceText),
 }
@@ -127,7 +137,7 @@ impl Screen {
         match opened {
             Ok(terminal) => {
                 let state = ViewState { key_release, ..ViewState::default() };
-                Ok(Self { terminal, events: read_events()?, state })
+                Ok(Self { terminal, events: read_events()?, state, begun: Instant::now() })
             }
             Err(error) => {
                 restore();
@@ -138,6 +148,7 @@ impl Screen {
 
     /// Has something that happened on the screen from now on, while there is room.
     pub(crate) fn tell(&mut self, news: String) {
+        self.state.now = self.begun.elapsed();
         self.state.tell(news);
     }
 
@@ -171,7 +182,10 @@ impl Screen {
         others: &[Arc<Snapshot>],
     ) -> anyhow::Result<()> {
         self.state.other_organisations = others.len();
-        self.terminal.draw(|frame| draw(frame, snapshot, others, &self.state))?;
+        self.state.now = self.begun.elapsed();
+        let mut rooms = Rooms::default();
+        self.terminal.draw(|frame| rooms = draw(frame, snapshot, others, &self.state))?;
+        self.state.rooms = rooms;
         Ok(())
     }
 
@@ -240,12 +254,9 @@ impl ViewState {
         self.ticket.as_ref().filter(|ticket| ticket.organisation == snapshot.organisation_id)
     }
 
-    /// Remembers what has happened; the oldest goes.
+    /// Remembers what has happened.
     fn tell(&mut self, news: String) {
-        self.news.push_back(news);
-        if self.news.len() > NEWS_MAX {
-            self.news.pop_front();
-        }
+        self.news.tell(self.now, local(Clock.unix()), news);
     }
 
     fn press(&mut self, key: KeyEvent, snapshot: &Snapshot) -> Option<Wish> {
@@ -265,6 +276,7 @@ impl ViewState {
         }
         match self.page {
             Some(Page::Help(from)) => return self.press_in_help(key.code, from, snapshot),
+            Some(Page::News(back)) => return self.press_in_news(key.code, back),
             Some(Page::Person(device)) => return self.press_at_person(key.code, device, snapshot),
             None => {}
         }
@@ -272,6 +284,7 @@ impl ViewState {
             KeyCode::Char('q') => return Some(Wish::Leave),
             KeyCode::Char('m') => Command::Mute { on: !snapshot.muted },
             KeyCode::Char('d') => Command::Deafen { on: !snapshot.deafened },
+            KeyCode::Char('b') => Command::Away { on: !snapshot.away },
             KeyCode::Char('v') => {
                 self.talk_key = false;
                 Command::Transmit { mode: next_mode(snapshot.transmit) }
@@ -290,12 +303,16 @@ impl ViewState {
                 self.page = Some(Page::Help(0));
                 return None;
             }
+            KeyCode::Char('n') => {
+                self.page = Some(Page::News(0));
+                return None;
+            }
             KeyCode::Esc => {
                 self.ticket = None;
                 self.choice.forget_search();
                 return None;
             }
-            code if self.choice.move_by_key(code, snapshot) => return None,
+            code if self.choice.move_by_key(code, snapshot, self.rooms) => return None,
             code => return self.press_for_chosen(code, snapshot),
         };
         Some(Wish::Commands(vec![command]))
@@ -377,15 +394,30 @@ impl ViewState {
     }
 
     fn press_in_help(&mut self, code: KeyCode, from: usize, snapshot: &Snapshot) -> Option<Wish> {
-        let last = help::lines(snapshot, self.key_release).len().saturating_sub(1);
+        let room = self.rooms.page;
+        let last = help::lines(snapshot, self.key_release).len().saturating_sub(room.max(1));
         self.page = match code {
-            KeyCode::Up => Some(Page::Help(from.saturating_sub(1))),
-            KeyCode::Down => Some(Page::Help((from + 1).min(last))),
-            KeyCode::PageUp => Some(Page::Help(from.saturating_sub(PAGE))),
-            KeyCode::PageDown => Some(Page::Help((from + PAGE).min(last))),
             KeyCode::Char('q') => return Some(Wish::Leave),
-            _ => None,
+            code => scrolled(code, from, room).map(|from| Page::Help(from.min(last))),
         };
+        None
+    }
+
+    /// The newest is at the bottom, so that up goes back in time.
+    fn press_in_news(&mut self, code: KeyCode, back: usize) -> Option<Wish> {
+        let room = self.rooms.page;
+        let last = self.news.len().saturating_sub(room.max(1));
+        let code = match code {
+            KeyCode::Char('q') => return Some(Wish::Leave),
+            KeyCode::Up | KeyCode::Char('k') => KeyCode::Down,
+            KeyCode::Down | KeyCode::Char('j') => KeyCode::Up,
+            KeyCode::PageUp => KeyCode::PageDown,
+            KeyCode::PageDown => KeyCode::PageUp,
+            KeyCode::Home => KeyCode::End,
+            KeyCode::End => KeyCode::Home,
+            other => other,
+        };
+        self.page = scrolled(code, back.min(last), room).map(|back| Page::News(back.min(last)));
         None
     }
 
@@ -430,6 +462,20 @@ impl ViewState {
     }
 }
 
+/// Where a page begins after a key, with `room` lines of it on the screen; `None` if the key leaves it.
+fn scrolled(code: KeyCode, from: usize, room: usize) -> Option<usize> {
+    let page = room.max(1);
+    Some(match code {
+        KeyCode::Up | KeyCode::Char('k') => from.saturating_sub(1),
+        KeyCode::Down | KeyCode::Char('j') => from + 1,
+        KeyCode::PageUp => from.saturating_sub(page),
+        KeyCode::PageDown => from + page,
+        KeyCode::Home => 0,
+        KeyCode::End => usize::MAX,
+        _ => return None,
+    })
+}
+
 /// Talks to nets, and hears another one as well.
 fn talk_to_nets(nets: Vec<String>, hear: Option<String>) -> Wish {
     let hear = hear.map(|net| Command::Listen { net, on: true, keep: false });
@@ -458,11 +504,6 @@ static ENHANCED: AtomicBool = AtomicBool::new(false);
 
 /// Keys that wait to be looked at. Beyond them the terminal keeps what is typed.
 const EVENTS_MAX: usize = 64;
-/// Events that the screen remembers: as many as a tall terminal shows. The oldest go.
-const NEWS_MAX: usize = 50;
-
-/// Lines of the help that a key for pages moves by.
-const PAGE: usize = 10;
 
 const VOLUME_STEP: f32 = 0.1;
 const VOLUME_MAX: f32 = 4.0;

@@ -1,7 +1,7 @@
 //! `hark talk`: a node in the foreground.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     path::PathBuf,
@@ -13,12 +13,15 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::{RecoverySecret, Ticket};
+use hark_keys::{RecoverySecret, Ticket, UnixTime};
 use hark_node::{
+    admission::WaitingState,
+    clock::utc,
     control::Service,
     device::{InputSpec, OutputSpec},
     duration,
-    event::{DeviceText, Event, StampedEvent},
+    event::{DeviceText, Event, StampedEvent, place_of},
+    logbook::Logbook,
     network::{Flags, TellJoining},
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
@@ -37,6 +40,7 @@ use crate::{
     },
     screen::{Screen, Wish},
     stop::StopSignal,
+    summary::Summary,
 };
 
 #[derive(clap::Args)]
@@ -95,6 +99,9 @@ pub(crate) struct TalkArguments {
     /// Stop by itself (30s, 2m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     lasting: Option<Duration>,
+    /// Keep nothing of this run in the log (`hark log`)
+    #[arg(long)]
+    no_log: bool,
     /// Write events as JSON lines; - is standard output
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -124,6 +131,9 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     let recovery = RecoverySecret::generate(&SystemRandom);
     let tell: TellJoining = Arc::new(say);
     let founds = ticket.is_none() && home.organisations()?.is_empty();
+    if founds && !to_stdout {
+        say(FOUNDS);
+    }
     let node = Node::start(NodeConfig {
         home: home_path(&arguments.home)?,
         passphrase: ask_passphrase(),
@@ -161,7 +171,9 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         tell,
         services: BTreeMap::new(),
         names: BTreeMap::new(),
-        met: BTreeMap::new(),
+        summary: Summary::default(),
+        keeps_log: !arguments.no_log,
+        logbooks: BTreeMap::new(),
         home,
         founds,
         keeps_words,
@@ -188,32 +200,9 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         session.handle(&event, None)?;
     }
     if on_screen {
-        let met: BTreeSet<_> = session.met.into_values().collect();
-        say(&summary(begun.elapsed(), &met.into_iter().collect::<Vec<_>>()));
+        say(&session.summary.describe(begun.elapsed()));
     }
     ended
-}
-
-/// What stays in the terminal when the screen has gone: how long the person was here, and with whom.
-fn summary(lasting: Duration, met: &[String]) -> String {
-    let seconds = lasting.as_secs();
-    let lasting = match (seconds / 3_600, seconds / 60 % 60) {
-        (0, 0) => format!("{seconds} s"),
-        (0, minutes) => format!("{minutes} min"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
-    };
-    let with = match met {
-        [] => "nobody else was here".to_owned(),
-        [names @ .., last] if names.len() < NAMES_IN_SUMMARY => match names {
-            [] => format!("with {last}"),
-            names => format!("with {} and {last}", names.join(", ")),
-        },
-        names => {
-            let (named, others) = names.split_at(NAMES_IN_SUMMARY);
-            format!("with {} and {} more", named.join(", "), others.len())
-        }
-    };
-    format!("You have left after {lasting}: {with}.")
 }
 
 fn profile_name(text: &str) -> Result<String, ProfileError> {
@@ -239,8 +228,10 @@ struct Session {
     services: BTreeMap<String, Service>,
     /// What each organisation is called, where the node is in several.
     names: BTreeMap<String, String>,
-    /// Names of those who have been here, by their devices.
-    met: BTreeMap<DeviceText, String>,
+    summary: Summary,
+    keeps_log: bool,
+    /// The log of each organisation; `None` if it cannot be kept.
+    logbooks: BTreeMap<String, Option<Logbook>>,
     home: Home,
     /// Whether its organisation begins with this run, and needs a first ticket.
     founds: bool,
@@ -341,11 +332,8 @@ impl Session {
             _ => None,
         };
         let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error:#}"));
-        if let Event::PeerUp { device, name, .. } = &event.event
-            && self.met.len() < MET_MAX
-        {
-            self.met.insert(*device, name.clone());
-        }
+        self.summary.note(event);
+        self.log(event);
         if let Some(journal) = &mut self.journal {
             journal.write(event)?;
         }
@@ -367,13 +355,33 @@ impl Session {
         Ok(None)
     }
 
+    /// Has an event in the log of its organisation, if one is kept.
+    fn log(&mut self, event: &StampedEvent) {
+        let Some(org) = event.org.as_ref().filter(|_| self.keeps_log) else { return };
+        if !self.logbooks.contains_key(org) {
+            // A newcomer has no folder before it was let in.
+            let store = org.parse().ok().and_then(|id| self.home.find(id).ok().flatten());
+            let Some(store) = store else { return };
+            let opened = Logbook::open(store.folder());
+            let opened = opened.map_err(|error| tracing::error!(%error, "no log is kept"));
+            self.logbooks.insert(org.clone(), opened.ok());
+        }
+        if let Some(Some(logbook)) = self.logbooks.get_mut(org) {
+            logbook.note(event);
+        }
+    }
+
     /// What a person is told once others can join. Whoever has just founded is given a ticket.
     fn welcome(&mut self, node: Option<&Node>) -> Option<String> {
         let words = std::mem::take(&mut self.keeps_words).then_some(HOW_TO_RECOVER);
         let invitation = match self.tell {
             Tell::Nobody => return None,
             // A ticket is a secret, and others may look at the screen, too: it is shown by a key.
-            Tell::Screen => return words.map(str::to_owned),
+            Tell::Screen => {
+                let founded = std::mem::take(&mut self.founds).then_some(FOUNDED);
+                let told: Vec<_> = founded.into_iter().chain(words).collect();
+                return (!told.is_empty()).then(|| told.join(" "));
+            }
             Tell::Lines => {
                 let founded = node.filter(|_| std::mem::take(&mut self.founds));
                 let ticket = founded
@@ -472,6 +480,9 @@ fn describe(event: &Event) -> Option<String> {
         }
         Event::PeerDown { name, reason, .. } => match reason.as_str() {
             "left" => format!("{name} has left"),
+            "left for good" => format!("{name} has left the organisation"),
+            // The event `member_removed` says by whom.
+            "removed" => return None,
             "unreachable" => format!("{name} is out of reach"),
             reason => format!("{name} is gone ({reason})"),
         },
@@ -486,11 +497,43 @@ fn describe(event: &Event) -> Option<String> {
         Event::Moved { name, from: Some(from), to, .. } => {
             format!("{name} has moved you from {from} to {to}")
         }
-        Event::Sanction { sanction, in_force: true } => sanction.describe(),
-        Event::Sanction { sanction, in_force: false } => {
-            format!("no longer: {}", sanction.describe())
+        Event::Sanction { sanction, in_force: true, .. } => sanction.describe(),
+        Event::Sanction { sanction, in_force: false, lifted_by } => {
+            sanction.describe_end(lifted_by.as_deref())
+        }
+        Event::RoleChanged { role, channel, by, given } => {
+            let place = place_of(channel.as_deref());
+            match (by, given) {
+                (Some(by), true) => format!("{by} gave you the role {role} {place}"),
+                (Some(by), false) => format!("{by} took the role {role} {place} from you"),
+                (None, true) => format!("you have the role {role} {place} now"),
+                (None, false) => format!("you have the role {role} {place} no more"),
+            }
+        }
+        Event::MemberRemoved { name, by, banned, until, .. } => {
+            let by = by.as_deref().unwrap_or("an officer");
+            match (banned, until) {
+                (false, _) => format!("{by} has ended the membership of {name}"),
+                (true, None) => format!("{by} has banned {name} until it is lifted"),
+                (true, Some(until)) => {
+                    format!("{by} has banned {name} until {}", utc(UnixTime::from_secs(*until)))
+                }
+            }
         }
         Event::Moved { name, from: None, to, .. } => format!("{name} has moved you to {to}"),
+        Event::Waiting { newcomer, state } => {
+            let name = &newcomer.name;
+            match state {
+                WaitingState::Waiting => format!(
+                    "{name} waits to be let in, with the words {}: `hark ctl admit {name}` or \
+                     `hark ctl refuse {name}`",
+                    newcomer.words.join(" ")
+                ),
+                WaitingState::Admitted => format!("{name} is let in"),
+                WaitingState::Refused => format!("{name} was turned away"),
+                WaitingState::Gone => format!("{name} does not wait any more"),
+            }
+        }
         Event::Notice { text } => text.clone(),
         Event::Stopped { reason } => format!("stopped ({reason})"),
         _ => return None,
@@ -508,18 +551,21 @@ pub(crate) fn plain_address(multiaddr: &str) -> String {
     }
 }
 
+/// Said before all else, the microphone's troubles included: who wanted to join somebody stops here.
+const FOUNDS: &str = "This device is in no squad yet, so this founds one, called \"squad\", with you \
+                      alone in it. To join somebody else's, stop this and say `hark talk TICKET`; \
+                      `hark new NAME` founds one with a name.";
+
+/// The same on the screen, which covers what was said before.
+const FOUNDED: &str = "You have founded a squad of your own: press t for a ticket, by which others \
+                       join. To join somebody else's, leave and say `hark talk TICKET`.";
+
 /// Where nobody waits for a ticket, none is made.
 const HOW_TO_INVITE: &str = "Others join by a ticket: `hark invite` prints one.";
 
 /// What is said where there would be a screen if the shell had not kept the terminal.
 const IN_THE_BACKGROUND: &str = "This runs in the background, without a screen. `hark ctl status` \
                                  shows who is here, `hark ctl quit` ends it.";
-
-/// Names in the line that stays when the screen has gone.
-const NAMES_IN_SUMMARY: usize = 5;
-
-/// Devices of whom the summary knows. Beyond them it counts no more.
-const MET_MAX: usize = 10_000;
 
 /// Words are shown on demand alone: whoever reads them can act for the member.
 const HOW_TO_RECOVER: &str = "Should this device be lost, 24 words bring you back: `hark recovery` shows them, to be written down.";
@@ -566,27 +612,33 @@ mod tests {
         assert_eq!(describe(&Event::Stats { peers: Vec::new(), cpu_percent: 1.0 }), None);
     }
 
+    /// Nobody was told of roles, nor by whom somebody was kicked.
     #[test]
-    fn q_left_no_line_in_the_terminal() {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        let names = |count| {
-            ["Heron", "Magpie", "Osprey", "Sable", "Wren", "Yeti", "Zulu"][..count]
-                .iter()
-                .map(|name| (*name).to_owned())
-                .collect::<Vec<_>>()
+    fn somebody_kicked_was_only_gone() {
+        let by = Some("Vesper".to_owned());
+        let role = |by: &Option<String>, channel: Option<&str>, given| {
+            let (role, channel) = ("pilot".to_owned(), channel.map(str::to_owned));
+            describe(&Event::RoleChanged { role, channel, by: by.clone(), given }).expect("told")
         };
-        let told = summary(Duration::from_secs(9), &[]);
-        assert_eq!(told, "You have left after 9 s: nobody else was here.");
-        let told = summary(minutes(12), &names(2));
-        assert_eq!(told, "You have left after 12 min: with Heron and Magpie.");
-        let told = summary(minutes(125), &names(7));
-        assert!(told.contains("2 h 5 min") && told.ends_with("Wren and 2 more."), "{told}");
+        assert_eq!(role(&by, None, true), "Vesper gave you the role pilot everywhere");
+        let taken = role(&by, Some("Flight"), false);
+        assert_eq!(taken, "Vesper took the role pilot in Flight from you");
+        assert_eq!(role(&None, None, false), "you have the role pilot everywhere no more");
+        let removed = |banned, until| {
+            let (member, name, by) = ("m".to_owned(), "Wren".to_owned(), by.clone());
+            let event = Event::MemberRemoved { member, name, by, banned, until };
+            describe(&event).expect("told")
+        };
+        assert_eq!(removed(false, None), "Vesper has ended the membership of Wren");
+        assert_eq!(removed(true, None), "Vesper has banned Wren until it is lifted");
+        let banned = removed(true, Some(1_795_384_205));
+        assert_eq!(banned, "Vesper has banned Wren until 2026-11-22 21:50:05 UTC");
     }
 
     #[test]
     fn the_ticket_stands_alone_on_its_line() {
         let key = DeviceKey::from_secret(&[1; 32]);
-        let terms = Terms { expires: Clock.unix() + DAY, uses: 0, role: None };
+        let terms = Terms::until(Clock.unix() + DAY);
         let organisation = OrganisationId::from_bytes([9; 32]);
         let ticket = Ticket::issue(&key, organisation, "Squad", terms, Vec::new(), &SystemRandom);
         let (text, line) = (invitation(&ticket), ticket.to_string());

@@ -1,23 +1,32 @@
-//! `hark ticket`: what a ticket says, before anybody joins by it.
+//! `hark ticket`: what a ticket says, which were given out, and the end of them.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use hark_keys::{Door, Ticket, UnixTime};
-use hark_node::clock::Clock;
+use hark_node::{
+    clock::Clock,
+    commands::{Request, TicketsRequest},
+};
 use qrcode::{Color, EcLevel, QrCode};
 use serde_json::json;
 
 use crate::{
     HomeArguments,
-    person::{counted, read_ticket, say, say_json, span},
+    charter::{carry_out, write},
+    person::{choose, counted, open_home, read_ticket, say, say_json, span},
 };
 
 #[derive(clap::Args)]
 pub(crate) struct TicketArguments {
-    /// Not needed: a ticket says all by itself.
     #[command(flatten)]
-    _home: HomeArguments,
+    home: HomeArguments,
+    /// Which organisation, where there are several
+    #[arg(long, value_name = "NAME", global = true)]
+    org: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: TicketCommand,
 }
@@ -29,19 +38,35 @@ enum TicketCommand {
         /// The ticket, a file that holds it, or - for standard input
         #[arg(value_name = "TICKET", required = true)]
         ticket: Vec<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
+    #[command(flatten)]
+    Known(TicketsRequest),
 }
 
 pub(crate) fn run(arguments: TicketArguments) -> anyhow::Result<()> {
-    let TicketCommand::Show { ticket, json } = arguments.command;
-    let (ticket, now) = (read_ticket(&ticket)?, Clock.unix());
-    if json {
-        say_json(&as_json(&ticket, now));
-    } else {
-        describe(&ticket, now).iter().for_each(|line| say(line));
+    let TicketArguments { home, org, json, command } = arguments;
+    match command {
+        TicketCommand::Show { ticket } => {
+            let (ticket, now) = (read_ticket(&ticket)?, Clock.unix());
+            if json {
+                say_json(&as_json(&ticket, now));
+            } else {
+                describe(&ticket, now).iter().for_each(|line| say(line));
+            }
+        }
+        TicketCommand::Known(request) => {
+            let home = open_home(&home)?;
+            let store = choose(&home, org.as_deref())?;
+            let answer = carry_out(&home, &store, Request::Tickets(request))?;
+            if let Some(file) = &answer.file {
+                write(file)?;
+            }
+            if json {
+                say_json(&answer.json);
+            } else {
+                say(&answer.text);
+            }
+        }
     }
     Ok(())
 }
@@ -93,6 +118,8 @@ fn as_json(ticket: &Ticket, now: UnixTime) -> serde_json::Value {
         "expired": invite.expires <= now,
         "uses": invite.uses,
         "role": invite.role.map(|role| role.to_string()),
+        "number": invite.number(),
+        "ask": invite.asks,
         "member": invite.member.map(|member| member.to_string()),
         "doors": places(&ticket.doors),
         "relays": places(&ticket.relays),
@@ -119,9 +146,13 @@ fn describe(ticket: &Ticket, now: UnixTime) -> Vec<String> {
     let mut lines = vec![
         format!("{}  ({})", ticket.name, invite.organisation.short()),
         format!("  from    {issuer}"),
+        format!("  number  {}", invite.number()),
         format!("  good    {until}"),
         format!("  for     {whom}{uses}"),
     ];
+    if invite.asks {
+        lines.push("  asks    whoever comes waits until somebody there lets them in".to_owned());
+    }
     lines.extend(invite.role.map(|role| format!("  role    #{}, given on joining", role.short())));
     let place = |what: &str, place: &Door| {
         let mut addresses: Vec<_> = place.addresses.iter().map(ToString::to_string).collect();
@@ -152,7 +183,7 @@ mod tests {
         let key = DeviceKey::from_secret(&[1; 32]);
         let door =
             Door { device: key.id(), addresses: vec!["192.0.2.7:4000".parse().expect("one")] };
-        let terms = Terms { expires: UnixTime::from_secs(10_000), uses: 3, role: None };
+        let terms = Terms { uses: 3, ..Terms::until(UnixTime::from_secs(10_000)) };
         let organisation = OrganisationId::from_bytes([9; 32]);
         let random = SeededRandom::new(1);
         let ticket =
@@ -182,8 +213,8 @@ mod tests {
         );
 
         let member = MemberId::from_bytes([8; 32]);
-        let expires = UnixTime::from_secs(10_000);
-        let own = Ticket::for_device(&key, organisation, "M", expires, member, Vec::new(), &random);
+        let terms = Terms::until(UnixTime::from_secs(10_000));
+        let own = Ticket::for_device(&key, organisation, "M", terms, member, Vec::new(), &random);
         let shown = describe(&own, UnixTime::from_secs(1)).join("\n");
         assert!(shown.contains("one more machine") && shown.contains("no address"), "{shown}");
     }

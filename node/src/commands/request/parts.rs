@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use super::{How, Right};
+use super::{How, Right, preset_help, rights_help};
 use crate::commands::file::InputFile;
 
 /// `hark charter channel …`
@@ -131,13 +131,14 @@ pub enum RoleRequest {
     /// All roles, the highest first
     List,
     /// Define a role
+    #[command(after_long_help = rights_help())]
     Add {
         /// What it is called
         name: String,
         /// 1 to 250, the smaller the higher
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=250))]
         rank: u8,
-        /// What its holders may, separated by commas
+        /// What its holders may, separated by commas; --help lists the rights
         #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
         #[serde(default)]
         can: Vec<Right>,
@@ -147,6 +148,7 @@ pub enum RoleRequest {
         how: How,
     },
     /// Change a role
+    #[command(after_long_help = rights_help())]
     Edit {
         /// Which
         role: String,
@@ -158,7 +160,8 @@ pub enum RoleRequest {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=250))]
         #[serde(default)]
         rank: Option<u8>,
-        /// All that its holders may from now on, separated by commas; none for nothing
+        /// All that its holders may from now on, separated by commas; none for nothing; --help lists
+        /// the rights
         #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
         #[serde(default)]
         can: Option<Vec<Right>>,
@@ -207,7 +210,7 @@ pub struct RuleRequest {
     #[arg(long, value_name = "CHANNEL")]
     #[serde(default)]
     pub at: Option<String>,
-    /// Rights to allow, separated by commas
+    /// Rights to allow, separated by commas; --help lists them
     #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
     #[serde(default)]
     pub allow: Vec<Right>,
@@ -263,6 +266,28 @@ pub struct LiftRequest {
     pub how: How,
 }
 
+/// `hark ticket list`, `hark ticket revoke`
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TicketsRequest {
+    /// Tickets that this device has issued or let people in by, until they expire
+    List,
+    /// Have no door take a ticket any more; who came in by it stays
+    Revoke {
+        /// Its number in `hark ticket list`, the ticket itself, or all that were issued so far
+        #[arg(value_name = "NUMBER|TICKET|all")]
+        ticket: String,
+        /// With all: of this person, or of everyone [default: you]
+        #[arg(long, value_name = "PERSON|everyone")]
+        #[serde(default)]
+        of: Option<String>,
+        /// How it is made.
+        #[command(flatten)]
+        #[serde(flatten)]
+        how: How,
+    },
+}
+
 /// A span of time in whole seconds, at least one.
 fn seconds(text: &str) -> Result<u64, String> {
     let span = crate::duration::parse(text)?;
@@ -284,8 +309,9 @@ pub enum PresetRequest {
         name: String,
     },
     /// Add a preset, or replace the one of its name
+    #[command(after_long_help = preset_help())]
     Add {
-        /// The preset as TOML
+        /// The preset as TOML; --help shows one
         file: InputFile,
         /// How it is made.
         #[command(flatten)]

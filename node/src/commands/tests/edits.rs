@@ -109,8 +109,7 @@ fn who_may_not_is_told_what_is_missing_and_who_could() {
     );
     assert_eq!(
         cat.cannot("kick Bob"),
-        "to end the membership of Bob, you must stand above Bob, who stands above you (rank 30); \
-         Ann could"
+        "to end the membership of Bob, you need the right ban everywhere; Ann could"
     );
     assert_eq!(
         bob.cannot("kick Ann"),
@@ -121,8 +120,12 @@ fn who_may_not_is_told_what_is_missing_and_who_could() {
         cat.cannot("relay add Hub 12D3KooWNotADevice --address 192.0.2.1:7000"),
         "\"12D3KooWNotADevice\" is no device id: it begins with 12D3KooW"
     );
-    ann.does("role edit member --can join,listen,speak");
-    assert!(cat.cannot("kick Bob").contains("the right admit everywhere; Ann could"));
+    ann.does("role edit member --can join,listen,speak,ban");
+    assert_eq!(
+        cat.cannot("kick Bob"),
+        "to end the membership of Bob, you must stand above Bob, who stands above you (rank 30); \
+         Ann could"
+    );
     // Of several changes one that is refused undoes none of the others: nothing is done at all.
     assert!(cat.cannot("mute Bob").contains("the right mute everywhere"));
 }
@@ -133,7 +136,8 @@ fn roles_are_defined_given_taken_and_removed() {
     bob.does("channel add Flight");
     assert_eq!(
         bob.does("role add pilot --rank 120 --can priority"),
-        "defined role pilot: rank 120, may priority"
+        "defined role pilot: rank 120, may priority\n\
+         its rank alone lets nobody mute, kick or ban: that takes the rights mute and ban"
     );
     assert_eq!(bob.cannot("role add pilot --rank 121"), "there is a role pilot already");
     assert_eq!(
@@ -277,7 +281,7 @@ fn a_mute_was_said_and_did_not_hold() {
 #[test]
 fn a_mute_for_ten_minutes_ended_by_hand_alone() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
-    ann.does("role edit officer --can join,listen,speak,mute,move,admit");
+    ann.does("role edit officer --can join,listen,speak,mute,move,admit,ban");
     let muted = bob.with("mute Cat --for 10m", &[]);
     assert_eq!(muted.text, "muted Cat everywhere until 2026-11-22 21:50:05 UTC");
     assert_eq!(muted.json["until"], 1_795_384_205);
@@ -302,6 +306,37 @@ fn a_mute_for_ten_minutes_ended_by_hand_alone() {
     assert_eq!(cat.json("verify")["holds"], true);
 }
 
+/// A role made by hand with a better rank could kick, ban and unban: what every member may, to admit,
+/// was right enough.
+#[test]
+fn a_better_rank_was_enough_to_ban() {
+    let (mut world, [mut ann, mut bob, mut cat]) = World::three();
+    ann.does("role add lead --rank 60 --can speak,mute");
+    ann.does("grant lead Cat");
+    world.join("Dan");
+    for line in ["kick Dan", "ban Dan", "ban Dan --for 1h"] {
+        assert!(cat.cannot(line).contains("you need the right ban everywhere"), "{line}");
+    }
+    bob.does("ban Dan");
+    assert!(cat.cannot("unban Dan").contains("you need the right ban everywhere"));
+    assert_eq!(
+        ann.does("role edit lead --can speak,mute,ban"),
+        "changed role lead: rank 60, may speak, mute, ban"
+    );
+    // Whoever set it stands higher.
+    assert!(cat.cannot("unban Dan").contains("you must not stand below whoever set it"));
+}
+
+/// `role add` told nobody that a rank does not moderate.
+#[test]
+fn a_role_said_nothing_of_what_it_cannot_do() {
+    let (_world, [mut ann, ..]) = World::three();
+    let told = ann.does("role add lead --rank 60 --can speak,mute");
+    assert!(told.ends_with("nobody kick or ban: that takes the right ban"), "{told}");
+    let told = ann.does("role add guard --rank 50 --can mute,ban");
+    assert!(!told.contains("its rank"), "{told}");
+}
+
 /// There was no ban: whoever was kicked came back by the next ticket.
 #[test]
 fn nobody_could_be_banned() {
@@ -312,7 +347,7 @@ fn nobody_could_be_banned() {
             "to ban Ann everywhere until it is lifted, you must stand above Ann, who stands above you (a root key)"
         )
     );
-    assert!(cat.cannot("ban Bob").contains("who stands above you (rank 30)"));
+    assert!(cat.cannot("ban Bob").contains("you need the right ban everywhere"));
     assert_eq!(
         bob.does("ban Cat"),
         "banned Cat everywhere until it is lifted\nended the membership of Cat"
@@ -322,6 +357,9 @@ fn nobody_could_be_banned() {
     let shown = ann.does("show");
     assert!(shown.contains("mutes and bans\n  Cat#"), "{shown}");
     assert!(ann.cannot("unban Cta").contains("no banned member called \"Cta\"; did you mean"));
+    // Somebody banned was no member of that name, as if there had never been one.
+    let again = bob.cannot("kick Cat");
+    assert!(again.ends_with(" is no member any more: banned until it is lifted"), "{again}");
     assert!(ann.does("unban Cat").starts_with("unbanned Cat#"));
     assert!(!ann.charter.is_kept_out(cat.key.id()));
     assert!(!ann.charter.is_member(cat.member), "a new ticket lets her in");

@@ -89,3 +89,26 @@ fn a_device_that_retires_itself_has_the_last_word() {
     assert!(!bob.does("log").contains("void"));
     assert!(bob.does("channel list").contains("Den"));
 }
+
+/// Who has left stayed among the members, without a name.
+#[test]
+fn who_has_left_stayed_as_a_nameless_member() {
+    let (mut world, [mut ann, mut bob, _]) = World::three();
+    let mut dan = world.join_with_words("Dan");
+    ann.does("grant officer Dan");
+    ann.does("channel add Flight");
+    let members = |ann: &mut Person| ann.json("show")["members"].as_array().map(Vec::len);
+    assert_eq!(members(&mut ann), Some(4));
+    assert!(!ann.does("show").contains("\nleft\n"));
+    dan.does(&format!("device retire {}", dan.key.id()));
+    assert_eq!(members(&mut ann), Some(3));
+    let shown = ann.does("show");
+    let left = format!(
+        "\nleft\n  Dan#{}: can come back as officer by the words of the recovery key\n",
+        dan.member.short()
+    );
+    assert!(shown.contains(&left) && shown.contains("\n  3 members, "), "{shown}");
+    // Nobody comes back as an officer whom the others want gone.
+    assert_eq!(ann.does("kick Dan"), format!("ended the membership of Dan#{}", dan.member.short()));
+    assert!(!bob.does("show").contains("\nleft\n"));
+}

@@ -1,6 +1,11 @@
 //! What is shown of the charter, and why.
 
-use super::*;
+use hark_mesh::charter::content::RIGHTS;
+
+use super::{
+    document::{ORGANISATION_EXAMPLE, PRESET_EXAMPLE},
+    *,
+};
 
 #[test]
 fn the_organisation_at_a_glance() {
@@ -168,4 +173,48 @@ fn lists_are_parts_of_the_whole() {
             );
         }
     }
+}
+
+/// No help said which rights there are, nor what the files look like.
+#[test]
+fn help_named_no_rights_and_showed_no_file() {
+    let help = |words: &[&str]| {
+        let error = Line::try_parse_from(words.iter().chain(&["--help"])).err().expect("help");
+        error.to_string()
+    };
+    let all = [
+        &["charter", "role", "add"][..],
+        &["charter", "role", "edit"],
+        &["charter", "rule"],
+        &["charter", "why"],
+        &["charter", "apply"],
+    ];
+    for words in all {
+        let help = help(words);
+        for (name, phrase) in RIGHTS {
+            assert!(help.contains(&format!("  {name} ")) && help.contains(phrase), "{help}");
+        }
+    }
+    assert!(help(&["charter", "apply"]).contains(ORGANISATION_EXAMPLE));
+    assert!(help(&["charter", "preset", "add"]).contains(PRESET_EXAMPLE));
+    let page = include_str!("../../../../docs/officers.md");
+    assert!(RIGHTS.iter().all(|(name, _)| page.contains(&format!("`{name}`"))));
+}
+
+/// What `--help` shows is a file that works.
+#[test]
+fn the_files_of_help_can_be_applied() {
+    let (mut world, [mut ann, ..]) = World::three();
+    world.join("Osprey");
+    let applied = ann.with("apply o.toml", ORGANISATION_EXAMPLE.as_bytes()).text;
+    assert!(applied.contains("Flight/Alpha: one talks at a time"), "{applied}");
+    let again = ann.with("apply o.toml", ORGANISATION_EXAMPLE.as_bytes()).text;
+    assert!(again.starts_with("the charter matches o.toml"), "{again}");
+    let added = ann.with("preset add p.toml", PRESET_EXAMPLE.as_bytes()).text;
+    assert!(added.contains("1 channel, 1 rule, 1 grant and 1 layout"), "{added}");
+    // As part of an organisation's file its parts are called by their whole names.
+    let parts = PRESET_EXAMPLE.replace("\n  [[", "\n  [[preset.");
+    let whole = format!("{ORGANISATION_EXAMPLE}\n[[preset]]\n{parts}");
+    let matches = ann.with("apply o.toml", whole.as_bytes()).text;
+    assert!(matches.starts_with("the charter matches o.toml"), "{matches}");
 }

@@ -11,6 +11,7 @@ mod play;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use hark_node::command_line::{CompletionsArguments, ManArguments, Program};
 
 /// Plays network scenarios with the real node, in virtual time, from a seed.
 #[derive(Debug, Parser)]
@@ -30,6 +31,10 @@ enum Command {
     Explore(ExploreArguments),
     /// Make a failing scenario as small as it can be and still fail.
     Minimize(MinimizeArguments),
+    /// Print what has a shell complete the commands of hark-sim.
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write those of all commands.
+    Man(ManArguments),
 }
 
 #[derive(Debug, Args)]
@@ -84,19 +89,48 @@ fn main() -> ExitCode {
     // As other tools do: who reads no further, as `head` does, has seen enough.
     // SAFETY: no other thread runs yet, and no handler is set.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    let arguments = Arguments::parse();
+    let program = Program::new("hark-sim");
+    let arguments: Arguments = program.parse();
     // The nodes' own logs, with virtual times.
     let filter = tracing_subscriber::EnvFilter::try_from_env("HARK_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = match arguments.command {
-        Command::Run(arguments) => Ok(play::run(&arguments)),
+        Command::Run(arguments) => play::run(&arguments, program),
         Command::List => Ok(play::list()),
         Command::Explore(arguments) => explore::explore(&arguments),
         Command::Minimize(arguments) => minimize::minimize(&arguments),
+        Command::Completions(arguments) => {
+            arguments.print::<Arguments>();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(arguments) => arguments.print::<Arguments>().map(|()| ExitCode::SUCCESS),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("hark-sim: {error:#}");
-        ExitCode::FAILURE
-    })
+    outcome.unwrap_or_else(|error| program.fail(&error))
+}
+
+#[cfg(test)]
+#[path = "../../../../tests/src/command_lines.rs"]
+mod command_lines;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    /// Pages showed commands and flags that are not there.
+    #[test]
+    fn every_command_line_on_a_page_is_one_that_hark_sim_takes() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let untrue = command_lines::untrue(&Arguments::command(), root, 8);
+        assert!(untrue.is_empty(), "{}", untrue.join("\n"));
+    }
 }

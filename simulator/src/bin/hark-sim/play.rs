@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::Context;
 use hark_keys::Timestamp;
-use hark_node::wav::WavWriter;
+use hark_node::{
+    command_line::{ErrorCode, Program},
+    wav::WavWriter,
+};
 use hark_simulator::{
     built_in,
     network::PacketWatcher,
@@ -27,29 +30,21 @@ use crate::{
     interpose::{real_cpu_time, real_elapsed},
 };
 
-pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
+pub(crate) fn run(arguments: &RunArguments, program: Program) -> anyhow::Result<ExitCode> {
+    let unusable = |error: &str| {
+        program.complain(ErrorCode::Usage, error);
+        Ok(ExitCode::from(2))
+    };
     let source = match find(&arguments.scenario) {
         Ok(source) => source,
-        Err(error) => {
-            eprintln!("hark-sim: {error:#}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return unusable(&format!("{error:#}")),
     };
     let cast = match source.read() {
         Ok(cast) => cast,
-        Err(problem) => {
-            eprintln!("hark-sim: {problem}");
-            return ExitCode::from(2);
-        }
+        Err(problem) => return unusable(&problem.to_string()),
     };
-    match play(arguments, &source, &cast) {
-        Ok(record) if record.failed() == 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("hark-sim: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let record = play(arguments, &source, &cast)?;
+    Ok(if record.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn play(arguments: &RunArguments, source: &Source, cast: &Cast) -> anyhow::Result<RunRecord> {

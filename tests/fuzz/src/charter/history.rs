@@ -8,7 +8,7 @@ use hark_mesh::charter::{
     Charter, Cut, MemberCertificate, Operation, Piece, RootDocument, RootKeys,
     content::{
         Capabilities, Change, Channel, ChannelMode, Grant, MEMBER_ROLE, Place, Policy, Preset,
-        Rank, Relay, Role, Rule, Sanction, SanctionKind, Subject,
+        Rank, Relay, RevokedTicket, Role, Rule, Sanction, SanctionKind, Subject,
     },
     device_consent,
 };
@@ -370,7 +370,7 @@ pub(crate) fn change(kind: u8, about: u8, charter: &Charter, member: MemberId) -
         Capabilities::SPEAK,
         Capabilities::LISTEN,
         Capabilities::ALL,
-        Capabilities::MANAGE_ROLES | Capabilities::ADMIT,
+        Capabilities::MANAGE_ROLES | Capabilities::ADMIT | Capabilities::BAN,
         Capabilities::MANAGE_CHANNELS,
         Capabilities::ALL_OF_SPEECH,
         Capabilities::MUTE,
@@ -381,7 +381,7 @@ pub(crate) fn change(kind: u8, about: u8, charter: &Charter, member: MemberId) -
         _ => Subject::Member(whose),
     };
     let place = if about & 8 == 0 { Place::Channel(other) } else { Place::Organisation };
-    match kind % 22 {
+    match kind % 24 {
         0 => Change::Role(Role {
             id: role,
             name: "role".to_owned(),
@@ -435,6 +435,12 @@ pub(crate) fn change(kind: u8, about: u8, charter: &Charter, member: MemberId) -
             kind: if about & 1 == 0 { SanctionKind::Mute } else { SanctionKind::Ban },
             at,
         },
+        22 => Change::RevokeTicket(RevokedTicket {
+            issuer: whose,
+            key: KEYS[usize::from(about % 4)].id(),
+            expires: UnixTime::from_secs(about.into()),
+        }),
+        23 => Change::RevokeTickets((about > 7).then_some(whose)),
         _ => Change::Rule(Rule { at, subject, allow: Capabilities::NONE, deny: rights }),
     }
 }

@@ -43,6 +43,11 @@ impl Run {
             Transmit::Gossip(bytes) => match Message::decode(bytes).expect("our own message") {
                 Message::Records(_) => assert!(bytes.len() <= MESSAGE_MAX_BYTES),
                 Message::Pieces(packed) => self.check_pieces(&packed),
+                // [PROTO-5.12]
+                Message::Availability(said) => {
+                    let said = said.verify().expect("signed by us");
+                    assert_eq!(said.device, WORLD.bob.key.id());
+                }
                 other => panic!("{other:?} is not for all"),
             },
             Transmit::Datagram { to, .. } => assert!(self.linked.contains_key(to)),
@@ -120,6 +125,11 @@ impl Run {
                 assert_eq!(address.port(), 7, "where it is seen");
             }
             Message::Candidates(_) => {}
+            // [PROTO-5.12]
+            Message::Availability(said) => {
+                let said = said.verify().expect("signed by us");
+                assert_eq!(said.device, WORLD.bob.key.id());
+            }
             // [PROTO-5.9]
             Message::Check(check) => {
                 assert!(self.awaited.is_none_or(|nonce| nonce == check.nonce), "nobody waits");
@@ -263,7 +273,8 @@ impl Run {
             }
             Event::AwaitCheck(nonce) => self.awaited = nonce,
             Event::Checked => assert!(self.squad.checked().count() <= 4),
-            Event::NetsChanged
+            Event::AvailabilityChanged { .. }
+            | Event::NetsChanged
             | Event::CharterChanged
             | Event::NamesChanged
             | Event::RecordsChanged => {}

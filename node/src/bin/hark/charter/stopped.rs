@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
-use hark_keys::{ChannelId, DeviceId, DeviceKey, Door, MemberId, ObjectHash, Random, UnixTime};
+use hark_keys::{
+    ChannelId, DeviceId, DeviceKey, Door, MemberId, ObjectHash, Random, Ticket, UnixTime,
+};
 use hark_mesh::{
     Directory,
     charter::{
@@ -17,7 +19,7 @@ use hark_node::{
     clock::Clock,
     commands::Host,
     random::SystemRandom,
-    store::{Home, Lock, OrganisationStore},
+    store::{Home, KnownTicket, Lock, OrganisationStore},
 };
 
 /// A stored charter. What is done to it is passed on when the node runs again.
@@ -58,6 +60,11 @@ impl Stopped {
         record.map(|record| record.addresses.to_vec()).unwrap_or_default()
     }
 
+    /// Remembers a ticket that is issued.
+    pub(super) fn keep_ticket(&self, ticket: &Ticket) -> anyhow::Result<()> {
+        Ok(self.store.keep_ticket(Clock.unix(), ticket.invite())?)
+    }
+
     /// Devices that may let newcomers in, where they were reached last.
     pub(super) fn doors(&self) -> impl Iterator<Item = Door> {
         let devices = self.directory.records().map(|record| record.unverified().device);
@@ -94,7 +101,9 @@ impl Host for Stopped {
         }
         let own = |device| self.charter.owner(device) == Some(member);
         let mut records = self.directory.records().map(hark_keys::Signed::unverified);
-        records.find(|record| own(record.device)).map(hark_mesh::MemberRecord::shown_name)
+        let record = records.find(|record| own(record.device));
+        let name = record.map(hark_mesh::MemberRecord::shown_name);
+        name.or_else(|| self.directory.former_name(member))
     }
 
     fn channel_name(&self, channel: &Channel) -> Option<String> {
@@ -102,6 +111,10 @@ impl Host for Stopped {
             ChannelName::Listed(name) => Some(name.clone()),
             ChannelName::Hidden(name) => self.names.get(&channel.id)?.open(channel.id, name),
         }
+    }
+
+    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>> {
+        Ok(self.store.tickets(self.now())?)
     }
 
     fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName> {

@@ -6,6 +6,8 @@ use hark_node::{
 };
 use ratatui::crossterm::event::KeyCode;
 
+use super::view::Rooms;
+
 /// What the person has chosen on the screen. Channels and people come and go, so it is kept by id; the
 /// first of the list stands in for one that has gone.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +64,12 @@ impl Choice {
     }
 
     /// Moves what is chosen; says whether the key was for that.
-    pub(super) fn move_by_key(&mut self, code: KeyCode, snapshot: &Snapshot) -> bool {
+    pub(super) fn move_by_key(&mut self, code: KeyCode, snapshot: &Snapshot, rooms: Rooms) -> bool {
+        let page = match self.pane(snapshot) {
+            Pane::Nets => rooms.nets,
+            Pane::People => rooms.people,
+        };
+        let page = page.max(1);
         match code {
             KeyCode::Tab | KeyCode::BackTab => {
                 self.pane = match self.pane(snapshot) {
@@ -76,8 +83,8 @@ impl Choice {
             KeyCode::Char('a') => self.shows_long_away = !self.shows_long_away,
             KeyCode::Up | KeyCode::Char('k') => self.step(snapshot, |at| at.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.step(snapshot, |at| at + 1),
-            KeyCode::PageUp => self.step(snapshot, |at| at.saturating_sub(super::PAGE)),
-            KeyCode::PageDown => self.step(snapshot, |at| at + super::PAGE),
+            KeyCode::PageUp => self.step(snapshot, |at| at.saturating_sub(page)),
+            KeyCode::PageDown => self.step(snapshot, |at| at + page),
             KeyCode::Home => self.step(snapshot, |_| 0),
             KeyCode::End => self.step(snapshot, |_| usize::MAX),
             _ => return false,
@@ -107,6 +114,14 @@ impl Choice {
         self.search.as_ref()
     }
 
+    /// Whether something is searched for that nobody and no channel is called.
+    pub(super) fn finds_nothing(&self, snapshot: &Snapshot) -> bool {
+        let is_search = self.search.as_ref().is_some_and(|search| !search.text.is_empty());
+        let nets = snapshot.nets.iter().any(|net| self.matches(&net.path));
+        let nets = nets && snapshot.nets.len() > 1;
+        is_search && !nets && self.people(snapshot).is_empty()
+    }
+
     /// The list that keys are for: one that has something to choose. A single channel is no list.
     pub(super) fn pane(&self, snapshot: &Snapshot) -> Pane {
         let (nets, people) = (self.nets(snapshot), self.people(snapshot));
@@ -123,10 +138,11 @@ impl Choice {
         if snapshot.nets.len() < 2 { Vec::new() } else { all.collect() }
     }
 
-    /// People who are listed.
+    /// People who are listed; a search finds those as well who have been gone for long.
     pub(super) fn people<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a PeerView> {
         let all = snapshot.peers.iter().filter(|peer| self.matches(&peer.name));
-        all.filter(|peer| self.shows_long_away || !is_long_away(peer)).collect()
+        let shows_all = self.shows_long_away || self.search.is_some();
+        all.filter(|peer| shows_all || !is_long_away(peer)).collect()
     }
 
     /// The chosen channel.

@@ -9,23 +9,27 @@ use ratatui::{
     widgets::Paragraph,
 };
 
-use super::view::{more, rule};
+use super::{
+    fit::fit,
+    view::{more, rule},
+};
 
-/// The help from line `from` on.
+/// The help from line `from` on. Returns the lines that there is room for.
 pub(super) fn draw(
     frame: &mut Frame,
     area: Rect,
     from: usize,
     snapshot: &Snapshot,
     key_release: bool,
-) {
+) -> usize {
     let lines = lines(snapshot, key_release);
     let room = usize::from(area.height.saturating_sub(1));
     let from = from.min(lines.len().saturating_sub(room));
     let shown = from..lines.len().min(from + room);
     let title = format!(" help {}", more(lines.len(), &shown));
-    let text = lines[shown].to_vec();
+    let text: Vec<_> = lines[shown].iter().map(|line| fit(line.clone(), area.width)).collect();
     frame.render_widget(Paragraph::new(text).block(rule(title)), area);
+    room
 }
 
 /// One sign or key a line.
@@ -33,7 +37,7 @@ pub(super) fn lines(snapshot: &Snapshot, key_release: bool) -> Vec<Line<'static>
     let space = if key_release {
         "talks while it is down, where a key opens the microphone (v)"
     } else {
-        "talks until it is pressed again, where a key opens the microphone (v)"
+        "talks until pressed again, where a key opens the microphone (v)"
     };
     let mute = if snapshot.muted { "opens your microphone" } else { "mutes your microphone" };
     let deafen =
@@ -45,9 +49,11 @@ pub(super) fn lines(snapshot: &Snapshot, key_release: bool) -> Vec<Line<'static>
                 ("space", space),
                 ("m", mute),
                 ("d", deafen),
+                ("b", "tells the others that you are away (be right back), or back"),
                 ("v", "opens the microphone by voice, or by key"),
                 ("o", "turns to the next organisation, where you are in several"),
                 ("t", "makes a ticket for others to join by, and shows it; c copies it"),
+                ("n", "shows all messages; from the screen they go after 3 minutes"),
                 ("q", "says goodbye and leaves"),
             ],
         ),
@@ -55,9 +61,9 @@ pub(super) fn lines(snapshot: &Snapshot, key_release: bool) -> Vec<Line<'static>
             "lists",
             &[
                 ("tab", "goes from channels to people and back"),
-                ("↑ ↓", "choose; page up and down, home and end as well"),
+                ("↑ ↓", "choose; page up and down go by a screen, home and end as well"),
                 ("/", "searches channels and people; esc shows all again"),
-                ("a", "shows, or hides, who has been away for more than five minutes"),
+                ("a", "shows, or hides, who has been gone for more than five minutes"),
                 ("+ -", "make the chosen channel or person louder or softer"),
             ],
         ),
@@ -87,9 +93,13 @@ pub(super) fn lines(snapshot: &Snapshot, key_release: bool) -> Vec<Line<'static>
                 ("→", "what you say goes there"),
                 ("×", "you may not speak there"),
                 ("+3", "as many more are on the channel"),
-                ("…", "the name is longer"),
+                ("…", "the name or the line is longer"),
                 ("↑ 2 ↓ 7", "as many more lines are above and below"),
                 ("whispers", "somebody talks to you as a person, or to a role of yours"),
+                ("mic off", "somebody has closed the microphone"),
+                ("deaf", "somebody has silenced the loudspeaker, and hears nobody"),
+                ("away", "somebody has said to be away"),
+                ("gone", "somebody cannot be reached now"),
                 ("muted", "somebody may speak on no channel that they hear"),
                 ("✓", "you have compared this device's words"),
                 ("!", "another device of somebody whose words you have compared"),

@@ -14,6 +14,7 @@ use ratatui::{
 use super::{
     ViewState,
     choice::Pane,
+    fit::fit,
     view::{more, rule, window},
 };
 
@@ -25,10 +26,11 @@ pub(super) fn wanted_height(snapshot: &Snapshot, state: &ViewState) -> u16 {
     }
 }
 
-/// A line for each channel, as many as there is room for around the chosen one.
-pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
+/// A line for each channel, as many as there is room for around the chosen one. Returns how many that
+/// are.
+pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) -> usize {
     if area.height == 0 {
-        return;
+        return 0;
     }
     let nets = state.choice.nets(snapshot);
     let chosen = state.choice.net_index(&nets);
@@ -45,12 +47,13 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &V
             let line = line(nets[index], &names[index], width, area.width, snapshot);
             let mut spans = vec![Span::from(cursor)];
             spans.extend(line.spans);
-            let line = Line::from(spans);
+            let line = fit(Line::from(spans), area.width);
             if has_keys && index == chosen { line.add_modifier(Modifier::BOLD) } else { line }
         })
         .collect();
     let title = format!(" channels {}", more(nets.len(), &shown));
     frame.render_widget(Paragraph::new(lines).block(rule(title)), area);
+    shown.len()
 }
 
 /// What a command calls a channel: its name, or its path where others have the same name.
@@ -137,18 +140,9 @@ fn people(line: &mut Line<'static>, net: &NetView, room: usize) {
 
 /// `name` in exactly so many cells.
 fn padded(name: &str, width: usize) -> String {
-    let mut text = String::new();
-    for character in name.chars() {
-        let longer = format!("{text}{character}");
-        if Span::from(longer.as_str()).width() > width {
-            text.pop();
-            text.push('…');
-            break;
-        }
-        text = longer;
-    }
-    let cells = Span::from(text.as_str()).width();
-    text + &" ".repeat(width.saturating_sub(cells))
+    let line = fit(Line::from(name.to_owned()), width);
+    let text: String = line.spans.iter().map(|span| &*span.content).collect();
+    text + &" ".repeat(width.saturating_sub(line.width()))
 }
 
 /// Cells of the count of those who have no room.

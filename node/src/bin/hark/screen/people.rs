@@ -6,7 +6,7 @@ use hark_node::{
 };
 use ratatui::{
     Frame,
-    layout::{Constraint, Margin, Rect},
+    layout::{Constraint, Layout, Margin, Rect},
     style::{Color, Modifier, Style, Stylize},
     text::{Line, Span},
     widgets::{Cell, Paragraph, Row, Table, TableState, Wrap},
@@ -15,6 +15,7 @@ use ratatui::{
 use super::{
     ViewState,
     choice::{Pane, is_long_away},
+    fit::fit,
     view::{BAR_CELLS, bar, more, rule, window},
 };
 use crate::{person::words, talk::plain_address};
@@ -27,10 +28,10 @@ pub(super) fn wanted_height(snapshot: &Snapshot, state: &ViewState) -> u16 {
     }
 }
 
-/// A row for each, as many as there is room for around the chosen one.
-pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
+/// A row for each, as many as there is room for around the chosen one. Returns how many that are.
+pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) -> usize {
     if area.height == 0 {
-        return;
+        return 0;
     }
     let people = state.choice.people(snapshot);
     let chosen = state.choice.peer_index(&people);
@@ -41,9 +42,15 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &V
     // What matters least goes first where the terminal is narrow.
     let columns = COLUMNS.iter().take_while(|column| column.from_width <= area.width);
     let columns: Vec<_> = columns.collect();
+    let widths = columns.iter().map(|column| column.width);
+    // As the table divides what the mark of the chosen one leaves.
+    let room = Rect { width: area.width.saturating_sub(MARK), height: 1, ..area };
+    let cells = Layout::horizontal(widths).spacing(SPACING).split(room);
     let rows = people[shown.clone()].iter().map(|peer| {
         let style = if peer.reachable { Style::new() } else { Style::new().dim() };
-        Row::new(columns.iter().map(|column| (column.cell)(peer, snapshot))).style(style)
+        let lines = columns.iter().map(|column| (column.cell)(peer, snapshot));
+        let lines = lines.zip(cells.iter()).map(|(line, cell)| Cell::from(fit(line, cell.width)));
+        Row::new(lines).style(style)
     });
     let header = columns.iter().map(|column| {
         let title = Line::from(column.title);
@@ -52,7 +59,7 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &V
     let has_keys = state.choice.pane(snapshot) == Pane::People;
     let table = Table::new(rows, columns.iter().map(|column| column.width))
         .block(rule(title))
-        .column_spacing(2)
+        .column_spacing(SPACING)
         .highlight_symbol(if has_keys { "› " } else { "  " })
         .row_highlight_style(if has_keys {
             Style::new().add_modifier(Modifier::BOLD)
@@ -63,6 +70,7 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &V
     let selected = Some(chosen - shown.start).filter(|_| !shown.is_empty());
     let mut selection = TableState::new().with_selected(selected);
     frame.render_stateful_widget(table, area, &mut selection);
+    shown.len()
 }
 
 /// How many are here and away.
@@ -71,7 +79,7 @@ fn heads(snapshot: &Snapshot, state: &ViewState) -> String {
     let long_away = snapshot.peers.iter().filter(|peer| is_long_away(peer)).count();
     let mut text = format!("{} here", here + 1);
     if long_away > 0 && !state.choice.shows_long_away {
-        text += &format!(" · {long_away} away for long: a shows them");
+        text += &format!(" · {long_away} gone for long: a shows them");
     }
     text
 }
@@ -127,7 +135,7 @@ struct Column {
     width: Constraint,
     /// Width of the terminal that shows it.
     from_width: u16,
-    cell: fn(&PeerView, &Snapshot) -> Cell<'static>,
+    cell: fn(&PeerView, &Snapshot) -> Line<'static>,
 }
 
 const COLUMNS: [Column; 9] = [
@@ -137,21 +145,21 @@ const COLUMNS: [Column; 9] = [
         // No wider, or the eye loses the row on a wide terminal.
         width: Constraint::Max(36),
         from_width: 0,
-        cell: |peer, snapshot| Cell::from(name(peer, snapshot)),
+        cell: name,
     },
     Column {
         title: "voice",
         is_number: false,
         width: Constraint::Length(BAR_CELLS),
         from_width: 24,
-        cell: |peer, _| Cell::from(bar(peer.level_dbfs, peer.talking)),
+        cell: |peer, _| bar(peer.level_dbfs, peer.talking),
     },
     Column {
         title: "path",
         is_number: false,
         width: Constraint::Length(7),
         from_width: 38,
-        cell: |peer, _| Cell::from(if peer.reachable { peer.stats.path.as_str() } else { "away" }),
+        cell: |peer, _| Line::from(if peer.reachable { peer.stats.path.as_str() } else { "gone" }),
     },
     Column {
         title: "trip ms",
@@ -179,23 +187,21 @@ const COLUMNS: [Column; 9] = [
         is_number: true,
         width: Constraint::Length(6),
         from_width: 76,
-        cell: |peer, _| {
-            Cell::from(Line::from(format!("{:.0} %", peer.volume * 100.0)).right_aligned())
-        },
+        cell: |peer, _| Line::from(format!("{:.0} %", peer.volume * 100.0)).right_aligned(),
     },
     Column {
         title: "roles",
         is_number: false,
         width: Constraint::Max(24),
         from_width: 106,
-        cell: |peer, _| Cell::from(peer.roles.join(", ")).dim(),
+        cell: |peer, _| Line::from(peer.roles.join(", ")).dim(),
     },
     Column {
         title: "address",
         is_number: false,
         width: Constraint::Length(21),
         from_width: 132,
-        cell: |peer, _| Cell::from(plain_address(&peer.address)).dim(),
+        cell: |peer, _| Line::from(plain_address(&peer.address)).dim(),
     },
 ];
 
@@ -212,21 +218,29 @@ fn name(peer: &PeerView, snapshot: &Snapshot) -> Line<'static> {
         Verification::NewDevice => line.push_span(Span::from(" !").fg(Color::Yellow).bold()),
         Verification::Unverified => {}
     }
-    if peer.talking_on.iter().any(|net| net == WHISPER) {
+    if peer.whispers {
         line.push_span(Span::from(" whispers").fg(Color::Magenta).bold());
     } else if peer.silenced {
         line.push_span(Span::from(" muted").fg(Color::Yellow));
     }
+    // What somebody has chosen. Who hears nobody matters more than whose microphone is closed.
+    for (is_so, sign) in [(peer.away, " away"), (peer.deafened, " deaf"), (peer.muted, " mic off")]
+    {
+        if is_so && peer.reachable {
+            line.push_span(Span::from(sign).fg(Color::Yellow).dim());
+        }
+    }
     line
 }
 
-fn number(peer: &PeerView, value: f64, digits: usize) -> Cell<'static> {
+fn number(peer: &PeerView, value: f64, digits: usize) -> Line<'static> {
     let text = if peer.reachable { format!("{value:.digits$}") } else { String::new() };
-    Cell::from(Line::from(text).right_aligned())
+    Line::from(text).right_aligned()
 }
 
-/// What a whisper comes in on.
-const WHISPER: &str = "whisper";
+/// Cells of the mark of the chosen one, and between columns.
+const MARK: u16 = 2;
+const SPACING: u16 = 2;
 
 /// Lines above the people.
 const HEADER: u16 = 2;

@@ -17,6 +17,10 @@ fn peer(number: u8, name: &str, reachable: bool) -> PeerView {
         member: format!("member-{number}"),
         roles: Vec::new(),
         silenced: false,
+        muted: false,
+        deafened: false,
+        away: false,
+        whispers: false,
         verification: Verification::Unverified,
         away_secs: (!reachable).then_some(9),
         former: false,
@@ -80,6 +84,7 @@ fn snapshot() -> Snapshot {
         transmit: TransmitMode::Vad,
         muted: false,
         deafened: false,
+        away: false,
         transmitting: false,
         level_dbfs: -20.0,
         copies: 0,
@@ -91,6 +96,7 @@ fn snapshot() -> Snapshot {
         router: None,
         checked: Vec::new(),
         sanctions: Vec::new(),
+        waiting: Vec::new(),
         trouble: None,
     }
 }
@@ -135,7 +141,11 @@ fn shown_beside(
     state: &ViewState,
 ) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
-    terminal.draw(|frame| draw(frame, snapshot, others, state)).expect("drawn");
+    terminal
+        .draw(|frame| {
+            draw(frame, snapshot, others, state);
+        })
+        .expect("drawn");
     let buffer = terminal.backend().buffer();
     (0..height)
         .map(|y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>())
@@ -145,7 +155,8 @@ fn shown_beside(
 
 #[test]
 fn members_are_shown_with_how_they_are_heard() {
-    let state = ViewState { news: ["Bob is here".to_owned()].into(), ..ViewState::default() };
+    let mut state = ViewState::default();
+    state.news.tell(Duration::ZERO, "2026-11-22 21:40:05".to_owned(), "Bob is here".to_owned());
     let lines = shown(80, 12, &snapshot(), &state);
     assert!(lines[0].starts_with(" Kestrel  squad"), "{lines:#?}");
     assert!(lines[0].ends_with("Ann · 3 % CPU"), "{lines:#?}");
@@ -154,9 +165,9 @@ fn members_are_shown_with_how_they_are_heard() {
     for part in ["█████─────", "direct", "1.3", "2.5", "21", "100 %"] {
         assert!(lines[3].contains(part), "{part} {lines:#?}");
     }
-    assert!(lines[4].starts_with("  Cat") && lines[4].contains("away"), "{lines:#?}");
+    assert!(lines[4].starts_with("  Cat") && lines[4].contains("gone"), "{lines:#?}");
     assert!(!lines[4].contains("2.5") && !lines[4].contains('█'), "{lines:#?}");
-    assert_eq!(lines[7], "  Bob is here");
+    assert_eq!(lines[7], "  21:40  Bob is here");
     assert!(lines[9].starts_with(" you  ████████──  by voice"), "{lines:#?}");
     assert_eq!(lines[10], " your voice goes to squad");
     assert!(lines[11].contains("? help · q leave · m mute · d deafen"), "{lines:#?}");
@@ -256,11 +267,12 @@ fn no_key_chose_what_is_heard_and_talked_to() {
     let mut state = ViewState::default();
     press(&mut state, &organisation, 'j');
     assert_eq!(press(&mut state, &organisation, 'X'), None);
-    assert!(state.news[0].contains("Flight is all that you talk to"), "{:?}", state.news);
+    let news = state.news.texts();
+    assert!(news[0].contains("Flight is all that you talk to"), "{news:?}");
     let mut barred = organisation;
     barred.nets[1].may_speak = false;
     assert_eq!(press(&mut state, &barred, 'x'), None);
-    assert_eq!(state.news[1], "you may not speak on Flight");
+    assert_eq!(state.news.texts()[1], "you may not speak on Flight");
 }
 
 #[test]
@@ -283,11 +295,25 @@ fn signs_were_explained_nowhere() {
     let mut state = ViewState::default();
     press(&mut state, &organisation(), '?');
     let lines = shown(100, 70, &organisation(), &state).join("\n");
-    for sign in ["○", "·", "● green", "● red", "→", "×", "✓", "!", "Sable#ickswr", "…", "↑ 2 ↓ 7"]
-    {
+    for sign in [
+        "○",
+        "·",
+        "● green",
+        "● red",
+        "→",
+        "×",
+        "✓",
+        "!",
+        "Sable#ickswr",
+        "…",
+        "↑ 2 ↓ 7",
+        "deaf",
+        "away",
+        "gone",
+    ] {
         assert!(lines.contains(&format!("  {sign} ")), "{sign} {lines}");
     }
-    for letter in "mdvoqahxXsitc/".chars() {
+    for letter in "mdbnvoqahxXsitc/".chars() {
         assert!(lines.contains(letter), "{letter} {lines}");
     }
     // A low screen scrolls.
@@ -324,7 +350,7 @@ fn whoever_had_left_stayed_on_the_screen_for_ever() {
     now.peers[1].away_secs = Some(600);
     let mut state = ViewState::default();
     let text = shown(80, 24, &now, &state).join("\n");
-    assert!(!text.contains("Cat") && text.contains("2 here · 1 away for long"), "{text}");
+    assert!(!text.contains("Cat") && text.contains("2 here · 1 gone for long"), "{text}");
     press(&mut state, &now, 'a');
     assert!(shown(80, 24, &now, &state).concat().contains("Cat"));
 }
@@ -333,6 +359,7 @@ fn whoever_had_left_stayed_on_the_screen_for_ever() {
 fn a_whisper_and_those_who_may_not_speak_are_marked() {
     let mut now = snapshot();
     now.peers[0].talking_on = vec!["whisper".to_owned()];
+    now.peers[0].whispers = true;
     now.peers.push(PeerView { silenced: true, ..peer(4, "Dan", true) });
     now.presets = vec!["assault".to_owned()];
     let text = shown(100, 24, &now, &ViewState::default()).join("\n");
@@ -424,6 +451,7 @@ fn any_size_can_be_drawn() {
                     ViewState::default(),
                     showing_a_ticket(),
                     page(Page::Help(3)),
+                    page(Page::News(3)),
                     page(Page::Person(device(2))),
                 ] {
                     let snapshot = Snapshot { peers: peers.clone(), ..snapshot() };
@@ -508,4 +536,152 @@ fn space_holds_where_the_terminal_cannot_tell() {
     assert_eq!(press(&mut state, &ptt, ' '), wish(true));
     assert!(state.talk_key);
     assert_eq!(press(&mut state, &ptt, ' '), wish(false));
+}
+
+#[test]
+fn a_deaf_member_looked_like_one_who_hears() {
+    let mut now = organisation();
+    now.peers[0].deafened = true;
+    now.peers[1].muted = true;
+    now.peers[2].away = true;
+    let row = |now: &Snapshot, name: &str| {
+        let lines = shown(80, 24, now, &ViewState::default());
+        lines.into_iter().find(|line| line.starts_with(&format!("  {name}"))).expect("a row")
+    };
+    assert!(row(&now, "Heron").starts_with("  Heron deaf "), "{}", row(&now, "Heron"));
+    assert!(row(&now, "Magpie").starts_with("  Magpie mic off "), "{}", row(&now, "Magpie"));
+    assert!(row(&now, "Osprey").starts_with("  Osprey away "), "{}", row(&now, "Osprey"));
+    // Who is gone was so before.
+    now.peers[0].reachable = false;
+    assert!(!row(&now, "Heron").contains("deaf"));
+    let mut state = ViewState::default();
+    let wish = |on| Some(Wish::Commands(vec![Command::Away { on }]));
+    assert_eq!(press(&mut state, &now, 'b'), wish(true));
+    now.away = true;
+    assert_eq!(press(&mut state, &now, 'b'), wish(false));
+    assert!(shown(80, 24, &now, &state).join("\n").contains("AWAY: b"));
+}
+
+#[test]
+fn lines_that_were_too_long_ended_without_a_sign() {
+    let mut now = organisation();
+    now.organisation =
+        "The Most Honourable Company of Kestrels, Herons and Magpies of the North".to_owned();
+    now.name = "Kestrel".to_owned();
+    now.peers[0].name = "鷹匠隊長官補佐見習".to_owned();
+    now.talk_to = (0..9).map(|number| format!("Ground/Team {number}")).collect();
+    now.trouble = Some("the loudspeaker is gone ".repeat(9));
+    let mut state = ViewState::default();
+    let long = "the relay has brought what the talker did not sign ".repeat(3);
+    state.news.tell(Duration::ZERO, "2026-11-22 21:40:05".to_owned(), long);
+    for width in [40, 60, 80, 100] {
+        let lines = shown(width, 60, &now, &state);
+        let cut = |begins: &str| {
+            let line = lines.iter().find(|line| line.starts_with(begins)).expect("a line");
+            assert!(line.ends_with('…'), "{width} {line}");
+        };
+        [" ! the", "  21:40  the"].into_iter().for_each(cut);
+        // Nine nets fit into no line.
+        cut(" your voice goes to Ground/Team 0");
+        let footer = lines.last().expect("a footer");
+        assert!(footer.starts_with(" ? help · q leave"), "{width} {footer}");
+        assert!(footer.ends_with(" · …"), "{width} {footer}");
+        assert!(footer.chars().count() <= usize::from(width), "{width} {footer}");
+        for part in footer.trim_end_matches(" · …").split(" · ") {
+            let whole = ["help", "leave", "mute", "deafen", "away", "talk to", "hear", "people"];
+            let whole = [&whole[..], &["ticket", "messages", "search"]].concat();
+            assert!(whole.iter().any(|it| part.ends_with(it)), "{width} {part:?}");
+        }
+    }
+    let narrow = shown(40, 30, &now, &state);
+    assert!(narrow[0].ends_with('…'), "{narrow:#?}");
+    state.page = Some(Page::Help(0));
+    let help = shown(40, 30, &now, &state);
+    assert!(help.iter().filter(|line| line.ends_with('…')).count() > 5, "{help:#?}");
+}
+
+#[test]
+fn pages_were_ten_lines_whatever_the_screen_held() {
+    let mut now = organisation();
+    now.peers =
+        (0..60).map(|number| peer(number + 2, &format!("Wren {number:02}"), true)).collect();
+    now.nets.truncate(1);
+    for height in [12, 24, 40] {
+        let mut terminal = Terminal::new(TestBackend::new(80, height)).expect("a terminal");
+        let mut state = ViewState::default();
+        let mut look = |state: &mut ViewState| {
+            let mut rooms = Rooms::default();
+            terminal.draw(|frame| rooms = draw(frame, &now, &[], state)).expect("drawn");
+            state.rooms = rooms;
+        };
+        look(&mut state);
+        let room = state.rooms.people;
+        assert!(room > usize::from(height) / 3 && room < usize::from(height), "{height} {room}");
+        state.press(key(KeyCode::PageDown, KeyEventKind::Press), &now);
+        let chosen = state.choice.peer(&now).expect("one").name.clone();
+        assert_eq!(chosen, format!("Wren {room:02}"));
+        state.press(key(KeyCode::End, KeyEventKind::Press), &now);
+        assert_eq!(state.choice.peer(&now).expect("one").name, "Wren 59");
+        press(&mut state, &now, '?');
+        look(&mut state);
+        let last =
+            help::lines(&now, false).len() - state.rooms.page.min(help::lines(&now, false).len());
+        state.press(key(KeyCode::PageDown, KeyEventKind::Press), &now);
+        assert_eq!(state.page, Some(Page::Help(state.rooms.page.min(last))));
+        state.press(key(KeyCode::End, KeyEventKind::Press), &now);
+        assert_eq!(state.page, Some(Page::Help(last)), "the last page is full");
+        state.press(key(KeyCode::Home, KeyEventKind::Press), &now);
+        assert_eq!(state.page, Some(Page::Help(0)));
+    }
+}
+
+#[test]
+fn a_search_without_a_hit_showed_an_empty_screen() {
+    let mut state = ViewState::default();
+    "/zz".chars().for_each(|letter| drop(press(&mut state, &organisation(), letter)));
+    let lines = shown(80, 24, &organisation(), &state);
+    assert!(lines[23].contains("nobody and no channel is called so"), "{lines:#?}");
+    state.press(key(KeyCode::Backspace, KeyEventKind::Press), &organisation());
+    state.press(key(KeyCode::Backspace, KeyEventKind::Press), &organisation());
+    press(&mut state, &organisation(), 'h');
+    assert!(!shown(80, 24, &organisation(), &state)[23].contains("nobody"));
+    // Who has long been gone is found by name.
+    let mut now = snapshot();
+    now.peers[1].away_secs = Some(600);
+    let mut state = ViewState::default();
+    "/cat".chars().for_each(|letter| drop(press(&mut state, &now, letter)));
+    assert!(shown(80, 24, &now, &state).concat().contains("Cat"));
+}
+
+#[test]
+fn a_message_of_an_hour_ago_looked_like_one_of_now() {
+    let mut state = ViewState::default();
+    for number in 0..30_u32 {
+        let date = format!("2026-11-2{} 21:{:02}:05", 1 + number / 20, 10 + number);
+        let at = Duration::from_secs(10) * number;
+        state.news.tell(at, date, format!("message {number:02}"));
+    }
+    state.now = Duration::from_secs(300);
+    let lines = shown(80, 40, &snapshot(), &state);
+    let told = |lines: &[String], number: u32| {
+        let text = format!("message {number:02}");
+        lines.iter().any(|line| line.ends_with(&text))
+    };
+    assert!(told(&lines, 29) && told(&lines, 13) && !told(&lines, 12), "{lines:#?}");
+    state.now = Duration::from_secs(600);
+    let lines = shown(80, 40, &snapshot(), &state);
+    assert!(!lines.concat().contains("message"), "{lines:#?}");
+    // All of them are on a page, with the day where it is another one.
+    press(&mut state, &snapshot(), 'n');
+    state.rooms.page = 9;
+    let lines = shown(80, 15, &snapshot(), &state);
+    assert!(lines[1].contains("messages ↑ "), "{lines:#?}");
+    assert!(told(&lines, 29) && !told(&lines, 10), "{lines:#?}");
+    state.press(key(KeyCode::Home, KeyEventKind::Press), &snapshot());
+    let lines = shown(80, 15, &snapshot(), &state);
+    assert!(lines.contains(&"  2026-11-21 21:10  message 00".to_owned()), "{lines:#?}");
+    state.press(key(KeyCode::PageDown, KeyEventKind::Press), &snapshot());
+    assert_eq!(state.page, Some(Page::News(12)));
+    state.press(key(KeyCode::Esc, KeyEventKind::Press), &snapshot());
+    assert_eq!(state.page, None);
 }

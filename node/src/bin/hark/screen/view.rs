@@ -9,7 +9,21 @@ use ratatui::{
     widgets::{Block, Borders, Paragraph, Wrap},
 };
 
-use super::{Page, ShownTicket, ViewState, choice::Pane, help, nets, people};
+use super::{
+    Page, ShownTicket, ViewState,
+    choice::Pane,
+    fit::{fit, fit_parts},
+    help, nets, news, people,
+};
+
+/// How many lines of each list there is room for, so that keys for pages move by what is seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rooms {
+    pub(super) nets: usize,
+    pub(super) people: usize,
+    /// Of what covers channels and people.
+    pub(super) page: usize,
+}
 
 /// Draws the state; nothing else is known here.
 pub(super) fn draw(
@@ -17,8 +31,10 @@ pub(super) fn draw(
     snapshot: &Snapshot,
     others: &[Arc<Snapshot>],
     state: &ViewState,
-) {
+) -> Rooms {
     let height = frame.area().height;
+    let width = frame.area().width;
+    let mut rooms = Rooms::default();
     let trouble = u16::from(snapshot.trouble.is_some());
     // Where the terminal is low, what one's own voice does stays the longest.
     let has_rule = height >= 9;
@@ -38,39 +54,51 @@ pub(super) fn draw(
         draw_ticket(frame, body, ticket);
     } else {
         match state.page {
-            Some(Page::Help(from)) => help::draw(frame, body, from, snapshot, state.key_release),
+            Some(Page::Help(from)) => {
+                rooms.page = help::draw(frame, body, from, snapshot, state.key_release);
+            }
+            Some(Page::News(back)) => {
+                rooms.page = news::draw_page(frame, body, &state.news, back);
+            }
             Some(Page::Person(device)) => people::draw_person(frame, body, device, snapshot),
-            None => draw_lists(frame, body, snapshot, state),
+            None => rooms = draw_lists(frame, body, snapshot, state),
         }
     }
     let mut lines = vec![own_line(snapshot, state)];
     // Whom the voice reaches is worth more than how loud it is.
     let at = usize::from(own.height >= 2);
     lines.insert(at, target_line(snapshot));
+    let lines: Vec<_> = lines.into_iter().map(|line| fit(line, width)).collect();
     let own_lines = Paragraph::new(lines);
     let own_lines = if has_rule { own_lines.block(rule("")) } else { own_lines };
     frame.render_widget(own_lines, own);
     if let Some(text) = &snapshot.trouble {
-        frame.render_widget(Line::from(format!(" ! {text}")).fg(Color::Yellow).bold(), trouble);
+        let line = Line::from(format!(" ! {text}")).fg(Color::Yellow).bold();
+        frame.render_widget(fit(line, width), trouble);
     }
-    frame.render_widget(help_line(snapshot, state), help);
+    frame.render_widget(fit(help_line(snapshot, state, width.into()), width), help);
+    rooms
 }
 
 /// Channels, people, and below them what has happened.
-fn draw_lists(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) {
+fn draw_lists(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) -> Rooms {
     let alone = !snapshot.peers.iter().any(|peer| peer.reachable);
     let wanted = (nets::wanted_height(snapshot, state), people::wanted_height(snapshot, state));
     let (nets, people) = shares(area.height, wanted, state.choice.pane(snapshot));
     let parts = [Constraint::Length(nets), Constraint::Length(people), Constraint::Min(0)];
     let [nets, people, below] = Layout::vertical(parts).areas(area);
-    nets::draw(frame, nets, snapshot, state);
-    people::draw(frame, people, snapshot, state);
+    let rooms = Rooms {
+        nets: nets::draw(frame, nets, snapshot, state),
+        people: people::draw(frame, people, snapshot, state),
+        page: 0,
+    };
     // Whoever is alone needs others more than the past.
     if alone {
         draw_lonely(frame, below, snapshot.other_members);
     } else {
-        draw_news(frame, below, state);
+        news::draw(frame, below, &state.news, state.now);
     }
+    rooms
 }
 
 /// How many of `height` lines channels and people get, who want so many. Where there is no room for
@@ -122,7 +150,7 @@ fn draw_title(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
     if left.width() + right.width() < usize::from(area.width) {
         frame.render_widget(right.dim().right_aligned(), area);
     }
-    frame.render_widget(left, area);
+    frame.render_widget(fit(left, area.width), area);
 }
 
 /// A line for each organisation that is heard but does not hear us: who is there, and who talks.
@@ -150,7 +178,7 @@ fn draw_others(frame: &mut Frame, area: Rect, others: &[Arc<Snapshot>]) {
             }
             None => line.push_span(Span::from(format!(" {} here", here + 1)).dim()),
         }
-        line
+        fit(line, area.width)
     });
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), area);
 }
@@ -158,20 +186,6 @@ fn draw_others(frame: &mut Frame, area: Rect, others: &[Arc<Snapshot>]) {
 /// A line above that names what follows.
 pub(super) fn rule(title: impl Into<Line<'static>>) -> Block<'static> {
     Block::new().borders(Borders::TOP).border_style(Style::new().dim()).title(title)
-}
-
-/// The newest of what has happened, at the bottom of `area`.
-fn draw_news(frame: &mut Frame, area: Rect, state: &ViewState) {
-    let room = usize::from(area.height.saturating_sub(1));
-    let shown = state.news.len().min(room);
-    if shown == 0 {
-        return;
-    }
-    let newest = state.news.iter().skip(state.news.len() - shown);
-    let lines: Vec<_> = newest.map(|news| Line::from(format!("  {news}")).dim()).collect();
-    let height = shown as u16;
-    let bottom = Rect { y: area.bottom() - height, height, ..area };
-    frame.render_widget(Paragraph::new(lines), bottom);
 }
 
 /// The level of a member who speaks.
@@ -217,6 +231,9 @@ fn own_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
     if snapshot.deafened {
         spans.push(Span::from("  DEAFENED").fg(Color::Red).bold());
     }
+    if snapshot.away {
+        spans.push(Span::from("  AWAY: b").fg(Color::Yellow).bold());
+    }
     if snapshot.copies > 0 {
         spans.push(Span::from(format!("  copies {}", snapshot.copies)).dim());
     }
@@ -245,46 +262,55 @@ fn target_line(snapshot: &Snapshot) -> Line<'static> {
     line
 }
 
-fn help_line(snapshot: &Snapshot, state: &ViewState) -> Line<'static> {
+/// The keys that matter most now, as many as there is room for.
+fn help_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line<'static> {
     if let Some(search) = state.choice.search() {
         let cursor = if search.typing { "█" } else { "" };
         let then = if search.typing { "enter keeps it" } else { "/ another" };
-        let text = format!(" / {}{cursor}  {then} · esc shows all", search.text);
-        return Line::from(text).fg(Color::Cyan);
+        let nothing = state.choice.finds_nothing(snapshot);
+        let none = if nothing { "  nobody and no channel is called so" } else { "" };
+        return Line::from(vec![
+            Span::from(format!(" / {}{cursor}", search.text)).fg(Color::Cyan),
+            Span::from(none).fg(Color::Yellow).bold(),
+            Span::from(format!("  {then} · esc shows all")).fg(Color::Cyan),
+        ]);
     }
     if let Some(page) = state.page {
         let text = match page {
-            Page::Help(_) => " ↑↓ scroll · esc back",
+            Page::Help(_) | Page::News(_) => " ↑↓ scroll · esc back",
             Page::Person(_) => " y these are the words · esc back",
         };
         return Line::from(text).dim();
     }
-    let space = match (snapshot.transmit, state.key_release) {
-        (TransmitMode::Ptt, true) => " · space talk",
-        (TransmitMode::Ptt, false) => " · space talk on/off",
-        _ => "",
-    };
-    let ticket = match state.shown_ticket(snapshot) {
-        Some(_) => "c copy ticket · t back",
-        None => "t ticket",
-    };
-    let others = if state.other_organisations > 0 || !snapshot.front {
-        " · o next organisation"
-    } else {
-        ""
-    };
-    let chosen = match state.choice.pane(snapshot) {
-        Pane::Nets => " · x talk to · h hear · tab people",
-        Pane::People if snapshot.peers.is_empty() => "",
-        Pane::People if snapshot.nets.len() > 1 => " · i who · x whisper · tab channels",
-        Pane::People => " · i who · x whisper",
-    };
-    let text = format!(
-        " ? help · q leave{space} · m {} · d {}{others}{chosen} · {ticket} · / search",
-        if snapshot.muted { "unmute" } else { "mute" },
-        if snapshot.deafened { "undeafen" } else { "deafen" },
-    );
-    Line::from(text).dim()
+    // Each with what it is worth where there is no room for all.
+    let mut parts = vec![("? help", 9), ("q leave", 8)];
+    parts.extend(match (snapshot.transmit, state.key_release) {
+        (TransmitMode::Ptt, true) => Some(("space talk", 9)),
+        (TransmitMode::Ptt, false) => Some(("space talk on/off", 9)),
+        _ => None,
+    });
+    parts.push((if snapshot.muted { "m unmute" } else { "m mute" }, 7));
+    parts.push((if snapshot.deafened { "d undeafen" } else { "d deafen" }, 4));
+    parts
+        .push((if snapshot.away { "b back" } else { "b away" }, if snapshot.away { 7 } else { 1 }));
+    if state.other_organisations > 0 || !snapshot.front {
+        parts.push(("o next organisation", 7));
+    }
+    match state.choice.pane(snapshot) {
+        Pane::Nets => parts.extend([("x talk to", 6), ("h hear", 6), ("tab people", 3)]),
+        Pane::People if snapshot.peers.is_empty() => {}
+        Pane::People => {
+            parts.extend([("i who", 5), ("x whisper", 6)]);
+            parts.extend((snapshot.nets.len() > 1).then_some(("tab channels", 3)));
+        }
+    }
+    match state.shown_ticket(snapshot) {
+        Some(_) => parts.extend([("c copy ticket", 9), ("t back", 9)]),
+        None => parts.push(("t ticket", 5)),
+    }
+    parts.extend([("n messages", 1), ("/ search", 2)]);
+    let parts: Vec<_> = parts.into_iter().map(|(text, worth)| (text.to_owned(), worth)).collect();
+    Line::from(format!(" {}", fit_parts(&parts, " · ", width.saturating_sub(1)))).dim()
 }
 
 /// What whoever is alone can do about it.

@@ -1,0 +1,76 @@
+//! A bot that answers: each time somebody has spoken, it says what is in a WAV file.
+//!
+//! ```sh
+//! cargo run -p hark-examples --bin answer -- TICKET FILE.wav
+//! ```
+//!
+//! It stops when its process is ended, and forgets the squad: each run needs a ticket that still
+//! admits.
+
+use std::{
+    path::PathBuf,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use hark_keys::Ticket;
+use hark_node::{
+    device::{InputSpec, OutputSpec},
+    event::Event,
+    network::Flags,
+    node::{Node, NodeConfig},
+    snapshot::{Command, TransmitMode},
+    voice::SAMPLE_RATE,
+};
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(ticket), Some(file)) = (arguments.next(), arguments.next()) else {
+        anyhow::bail!("usage: answer TICKET FILE.wav");
+    };
+    let file = PathBuf::from(file);
+    let samples = hark_node::wav::load(&file).with_context(|| file.display().to_string())?;
+    let length = Duration::from_secs(samples.len() as u64) / SAMPLE_RATE;
+    anyhow::ensure!(!length.is_zero(), "{} is empty", file.display());
+    let home = std::env::temp_dir().join(format!("hark-answer-{}", std::process::id()));
+    let node = Node::start(NodeConfig {
+        home: home.clone(),
+        passphrase: Box::new(|| None),
+        organisations: Vec::new(),
+        ticket: Some(Ticket::find(ticket.to_str().context("a ticket is plain text")?)?),
+        tell_joining: None,
+        name: "Echo".to_owned(),
+        // It plays round and round, as if somebody said it all the time into a closed microphone.
+        input: InputSpec::File { path: file, looped: true },
+        output: OutputSpec::Null,
+        listen: Vec::new(),
+        peers: Vec::new(),
+        mdns: true,
+        relay_only: false,
+        port_mapping: false,
+        transmit: Some(TransmitMode::Ptt),
+        profile: None,
+        flags: Flags::default(),
+        recovery: None,
+        low_delay: false,
+    })?;
+    let begun = Instant::now();
+    let key = |down| Command::Ptt { down, key: None, for_secs: None };
+    for stamped in node.subscribe() {
+        let Event::TalkEnded { name, .. } = stamped.event else { continue };
+        println!("{name} has spoken; Echo answers.");
+        // The file's next beginning is the answer's first word.
+        let passed = begun.elapsed().as_secs_f64() % length.as_secs_f64();
+        sleep(length.saturating_sub(Duration::from_secs_f64(passed)));
+        for down in [true, false] {
+            node.command(key(down)).map_err(anyhow::Error::msg)?;
+            if down {
+                sleep(length);
+            }
+        }
+    }
+    node.wait()?;
+    std::fs::remove_dir_all(home)?;
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! Who has closed the microphone, silenced the loudspeaker or gone away. [PROTO-5.12]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hark_keys::{DeviceId, DeviceKey, MemberId, Signed, Timestamp, UnixTime};
+use zeroize::Zeroizing;
+
+use super::{Event, MessageError, Purpose, Squad, Transmit, budget::Purses, telling::Telling};
+use crate::{Availability, AvailabilityMessage, message::Message};
+
+/// What this device says of its person, and what others have said of theirs.
+pub(super) struct Availabilities {
+    own: Availability,
+    /// What was said last; `None` while nothing was said in this run.
+    said: Option<Signed<AvailabilityMessage>>,
+    said_at: Option<Timestamp>,
+    /// When it is said to all: after a change, and again before the lease ends.
+    say_at: Option<Timestamp>,
+    /// What each linked member was told.
+    told: BTreeMap<DeviceId, Telling<Availability>>,
+    known: BTreeMap<DeviceId, Known>,
+    authors: Purses,
+}
+
+/// What a device has said last.
+struct Known {
+    number: u64,
+    /// When it was heard.
+    at: Timestamp,
+    availability: Availability,
+    /// Whether it has said so by a link that stands: by that it says itself when this changes.
+    linked: bool,
+}
+
+impl Default for Availabilities {
+    fn default() -> Self {
+        Self {
+            own: Availability::default(),
+            said: None,
+            said_at: None,
+            say_at: None,
+            told: BTreeMap::new(),
+            known: BTreeMap::new(),
+            authors: Purses::new(SAYING_INCOME, SAYING_LIMIT),
+        }
+    }
+}
+
+impl Availabilities {
+    pub(super) fn set_own(&mut self, now: Timestamp, availability: Availability) {
+        if self.own != availability {
+            self.own = availability;
+            let next = self.said_at.map_or(now, |at| now.max(at + SAY_INTERVAL));
+            self.say_at = Some(next);
+        }
+    }
+
+    pub(super) fn of(&self, device: DeviceId) -> Availability {
+        self.known.get(&device).map(|known| known.availability).unwrap_or_default()
+    }
+
+    /// There is a link to a member's device, or a new one.
+    fn link_up(&mut self, device: DeviceId) {
+        self.told.entry(device).or_default().link_up();
+    }
+
+    pub(super) fn link_down(&mut self, now: Timestamp, device: DeviceId) {
+        self.told.remove(&device);
+        if let Some(known) = self.known.get_mut(&device) {
+            known.linked = false;
+            known.at = now;
+        }
+    }
+
+    /// The device has begun anew: what it said before counts no more. Returns whether that is news.
+    fn forget(&mut self, device: DeviceId) -> bool {
+        let known = self.known.remove(&device);
+        known.is_some_and(|known| known.availability != Availability::default())
+    }
+
+    /// Signs what is to be said, if it is due.
+    fn say(&mut self, now: Timestamp, calendar: UnixTime, key: &DeviceKey) -> Option<Vec<u8>> {
+        self.say_at.take_if(|at| *at <= now)?;
+        let last = self.said.as_ref().map_or(0, |said| said.unverified().number);
+        let number = (calendar.as_secs().saturating_mul(1_000)).max(last.saturating_add(1));
+        let message = AvailabilityMessage { device: key.id(), number, availability: self.own };
+        let said = Signed::sign(message, key);
+        let bytes = Message::Availability(said.clone()).encode();
+        self.said = Some(said);
+        self.said_at = Some(now);
+        self.say_at = (self.own != Availability::default()).then_some(now + RENEW_INTERVAL);
+        Some(bytes)
+    }
+
+    /// The next linked member that is to be told what was said last.
+    fn poll(&mut self, now: Timestamp, numbers: &mut u64) -> Option<(DeviceId, u64, Vec<u8>)> {
+        let said = self.said.as_ref()?;
+        let availability = said.unverified().availability;
+        for (device, telling) in &mut self.told {
+            if telling.is_taken() && telling.told() == Some(&availability) {
+                continue;
+            }
+            if let Some(number) = telling.poll(now, &availability, numbers) {
+                return Some((*device, number, Message::Availability(said.clone()).encode()));
+            }
+        }
+        None
+    }
+
+    /// A linked member has taken, or not, what it was told under `number`.
+    pub(super) fn handle_answer(
+        &mut self,
+        now: Timestamp,
+        device: DeviceId,
+        number: u64,
+        taken: bool,
+    ) {
+        if let Some(telling) = self.told.get_mut(&device) {
+            telling.handle_answer(now, number, taken);
+        }
+    }
+
+    /// Keeps what a device has said; returns whether that is another availability.
+    fn keep(&mut self, now: Timestamp, said: &AvailabilityMessage, linked: bool) -> bool {
+        let AvailabilityMessage { device, number, availability } = *said;
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&device) {
+            let oldest = self.known.iter().min_by_key(|(_, known)| (known.linked, known.at));
+            if let Some(oldest) = oldest.map(|(device, _)| *device) {
+                self.known.remove(&oldest);
+            }
+        }
+        let before = self.known.insert(device, Known { number, at: now, availability, linked });
+        before.map(|known| known.availability).unwrap_or_default() != availability
+    }
+
+    /// Devices of which nothing was heard for as long as their word counts.
+    fn lapse(&mut self, now: Timestamp) -> Vec<DeviceId> {
+        let mut lapsed = Vec::new();
+        for (device, known) in &mut self.known {
+            if known.lapses_at().is_some_and(|at| at <= now) {
+                known.availability = Availability::default();
+                lapsed.push(*device);
+            }
+        }
+        // What is older cannot be said again by others. [PROTO-5.12]
+        self.known.retain(|_, known| known.linked || now < known.at + REPEATABLE * 2);
+        lapsed
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        let told = self.told.values().filter_map(Telling::timeout);
+        let lapse = self.known.values().filter_map(Known::lapses_at);
+        told.chain(lapse).chain(self.say_at).min()
+    }
+}
+
+impl Known {
+    /// When it counts no more, if it says anything and its device is not linked.
+    fn lapses_at(&self) -> Option<Timestamp> {
+        let says = !self.linked && self.availability != Availability::default();
+        says.then_some(self.at + LEASE)
+    }
+}
+
+impl Squad {
+    pub(super) fn link_up_availability(
+        &mut self,
+        device: DeviceId,
+        member: Option<MemberId>,
+        restarted: bool,
+    ) {
+        if restarted && self.availabilities.forget(device) {
+            self.events.push_back(Event::AvailabilityChanged { device });
+        }
+        if member.is_some() {
+            self.availabilities.link_up(device);
+        }
+    }
+
+    /// Takes what a device has said of its person, `from` the linked device itself or, by gossip, from
+    /// anybody.
+    pub(super) fn take_availability(
+        &mut self,
+        now: Timestamp,
+        from: Option<DeviceId>,
+        said: &Signed<AvailabilityMessage>,
+    ) -> Result<(), MessageError> {
+        let claimed = said.unverified();
+        let device = claimed.device;
+        if device == self.key.id() {
+            return Ok(());
+        }
+        let known = self.availabilities.known.get_mut(&device);
+        if let Some(known) = known.filter(|known| known.number >= claimed.number) {
+            // It says the same again, by a new link.
+            known.linked |= from == Some(device) && known.number == claimed.number;
+            return Ok(());
+        }
+        match from {
+            Some(from) if from != device => return Err(MessageError::OtherSender),
+            Some(_) => {}
+            None => {
+                // Anybody could say again what was said long ago.
+                let calendar = self.epochs.calendar(now).as_secs();
+                let belongs = self.charter().owner(device).is_some();
+                let apart = calendar.abs_diff(claimed.number / 1_000);
+                if !belongs || apart > REPEATABLE.as_secs() {
+                    return Err(MessageError::Stale);
+                }
+            }
+        }
+        if !self.availabilities.authors.is_open(now, device) {
+            return Err(MessageError::OverBudget);
+        }
+        let said = said.verify()?;
+        let known_by_link = self.availabilities.known.get(&device).is_some_and(|it| it.linked);
+        self.availabilities.authors.spend(now, device, SAYING);
+        let linked = known_by_link || from.is_some();
+        if self.availabilities.keep(now, said, linked) {
+            self.events.push_back(Event::AvailabilityChanged { device });
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_availability_timeout(&mut self, now: Timestamp) {
+        for device in self.availabilities.lapse(now) {
+            self.events.push_back(Event::AvailabilityChanged { device });
+        }
+    }
+
+    /// Tells all by gossip, and each linked member until it has taken it.
+    pub(super) fn tell_availability(&mut self, now: Timestamp) {
+        if self.member.is_none() {
+            return;
+        }
+        let calendar = self.epochs.calendar(now);
+        if let Some(bytes) = self.availabilities.say(now, calendar, &self.key)
+            && !self.links.is_empty()
+        {
+            self.push(Transmit::Gossip(bytes));
+        }
+        while let Some((to, number, bytes)) = self.availabilities.poll(now, &mut self.numbers) {
+            self.send(to, Purpose::Availability(number), Zeroizing::new(bytes));
+        }
+    }
+}
+
+/// The shortest time from one message to the next: more changes are told as what they have come to.
+const SAY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often it is said again while there is anything to say. Longer costs less, and leaves those
+/// longer in the dark who come later and have no link to this device.
+const RENEW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long the word of a device without a link counts: gossip may lose one.
+const LEASE: Duration = Duration::from_secs(150);
+
+/// How far the time of what is gossiped may be from the own clock, either way. Less would leave out
+/// members whose clocks are wrong.
+const REPEATABLE: Duration = Duration::from_secs(3_600);
+
+/// Devices of which it is known; of more the one goes that was heard the longest ago.
+const KNOWN_MAX: usize = 1_024;
+
+/// What a device may say: once a second, and ten times at once. More is neither taken nor passed on.
+const SAYING_INCOME: Duration = Duration::from_secs(1);
+const SAYING_LIMIT: Duration = Duration::from_secs(10);
+const SAYING: Duration = Duration::from_secs(1);

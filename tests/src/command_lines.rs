@@ -1,0 +1,131 @@
+//! The command lines that the pages of this repository show, held against what a program takes. Each
+//! program includes this file in its tests: it alone knows its arguments.
+
+use std::{fs, path::Path};
+
+use clap::error::ErrorKind;
+
+/// Command lines of `program` in any Markdown below `root` that it would not take, with their places.
+/// Also fails if it finds fewer than `least` lines: then it has lost the pages.
+pub(crate) fn untrue(program: &clap::Command, root: &Path, least: usize) -> Vec<String> {
+    let mut pages = Vec::new();
+    find_pages(root, &mut pages);
+    let mut found = 0;
+    let mut wrong = Vec::new();
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("a page is text");
+        for (line, command) in command_lines(&text, program.get_name()) {
+            if is_label(&page, program, &command) {
+                continue;
+            }
+            found += 1;
+            if let Some(error) = refusal(program, &command) {
+                wrong.push(format!("{}:{line}: {command}: {error}", page.display()));
+            }
+        }
+    }
+    assert!(found >= least, "{found} command lines of {}", program.get_name());
+    wrong
+}
+
+fn find_pages(folder: &Path, pages: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if name.to_string_lossy().starts_with('.') || name == "target" {
+            continue;
+        }
+        if path.is_dir() {
+            find_pages(&path, pages);
+        } else if path.extension().is_some_and(|it| it == "md") {
+            pages.push(path);
+        }
+    }
+}
+
+/// The command lines of a program, in blocks and between backquotes, with the numbers of their lines.
+fn command_lines(page: &str, program: &str) -> Vec<(usize, String)> {
+    let mut commands = Vec::new();
+    let mut in_block = false;
+    for (number, line) in page.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+            continue;
+        }
+        let parts: Vec<&str> = match in_block {
+            true => vec![line.trim().trim_start_matches("$ ")],
+            false => line.split('`').skip(1).step_by(2).collect(),
+        };
+        for part in parts {
+            let part = part.strip_prefix("target/release/").unwrap_or(part);
+            let part = match part.strip_prefix("./run ") {
+                Some(rest) => format!("hark {rest}"),
+                None => part.to_owned(),
+            };
+            if part.strip_prefix(program).is_some_and(|rest| rest.starts_with(' ')) {
+                commands.push((number + 1, part));
+            }
+        }
+    }
+    commands
+}
+
+/// The specification shows labels of keys and hashes, which begin with the program's name as well:
+/// what follows is no command.
+fn is_label(page: &Path, program: &clap::Command, line: &str) -> bool {
+    let specification = ["protocol.md", "noise.md", "charter.md"].map(|it| page.ends_with(it));
+    let command = line.split_whitespace().nth(1).unwrap_or_default();
+    specification.contains(&true) && program.find_subcommand(command).is_none()
+}
+
+/// Why the program would not take this line. That a part is left out, as in the middle of a sentence,
+/// is no reason.
+fn refusal(program: &clap::Command, line: &str) -> Option<String> {
+    let line = line.split(" #").next().unwrap_or(line);
+    let line = line.split(" > ").next().unwrap_or(line);
+    // Remarks stand behind several spaces.
+    let line = line.split("    ").next().unwrap_or(line);
+    let words: Vec<String> = words(line).into_iter().filter_map(|it| plausible(&it)).collect();
+    let error = program.clone().try_get_matches_from(&words).err()?;
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::ArgumentConflict
+        | ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => None,
+        _ if error.to_string().contains("but none was supplied") => None,
+        _ => Some(error.to_string().lines().next().unwrap_or_default().to_owned()),
+    }
+}
+
+/// The words of a line; quotation marks hold some together.
+fn words(line: &str) -> Vec<String> {
+    let parts = line.split('"').enumerate();
+    parts
+        .flat_map(|(number, part)| match number % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .collect()
+}
+
+/// What could stand in the place of this word. Brackets mean that something may be left out, `|` that
+/// there is a choice, capitals that something is to be filled in.
+fn plausible(word: &str) -> Option<String> {
+    let word = word.trim_start_matches('[').trim_end_matches([']', ',']);
+    let word = word.split('|').next().unwrap_or(word);
+    let filled = match word {
+        "" | "…" | "&" | "COMMAND" | "options" => return None,
+        "ADDR:PORT" => "127.0.0.1:1",
+        "DURATION" => "1h",
+        "N" => "9",
+        "SPEC" => "silence",
+        "MODE" => "ptt",
+        "SHELL" => "bash",
+        "RIGHT" => "speak",
+        "DEVICE" => "12D3KooWGRUdmSbFXcsMBHhBFhSkvkEbNQTSvSTHVDqBXcVYsQrA",
+        "IP:PORT" => "127.0.0.1:1",
+        other => other,
+    };
+    Some(filled.to_owned())
+}

@@ -1,0 +1,143 @@
+//! Where a page is played: the programs on the path, the repository's files here, a home for each of
+//! those who type.
+
+use std::{
+    cell::RefCell,
+    fs::{self, File},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use hark_tests::{Outcome, Program, Scene, Talk};
+
+use super::{ROOT, block::Block};
+
+pub(super) struct Stage {
+    pub(super) scene: Scene,
+    /// What the page shows, and what stands in its place here.
+    stand_ins: RefCell<Vec<(String, String)>>,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        let stage = Self { scene: Scene::default(), stand_ins: RefCell::default() };
+        let (here, bin) = (stage.scene.path("here"), stage.scene.path("bin"));
+        fs::create_dir_all(here.join("target/release")).expect("a folder");
+        fs::create_dir(&bin).expect("a folder");
+        for program in Program::ALL {
+            for folder in [&bin, &here.join("target/release")] {
+                symlink(program.path(), folder.join(program.name())).expect("a link");
+            }
+        }
+        for folder in ["examples", "relay"] {
+            symlink(Path::new(ROOT).join(folder), here.join(folder)).expect("a link");
+        }
+        // What the script of this name does once all is built.
+        let run = here.join("run");
+        fs::write(&run, "#!/bin/sh\nexec hark \"$@\"\n").expect("written");
+        fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).expect("its owner's");
+        stage
+    }
+}
+
+impl Stage {
+    /// From now on `real` is meant where the page shows `shown`.
+    pub(super) fn stands_for(&self, shown: &str, real: &str) {
+        let mut stand_ins = self.stand_ins.borrow_mut();
+        stand_ins.retain(|(it, _)| it != shown);
+        stand_ins.push((shown.to_owned(), real.to_owned()));
+    }
+
+    /// What a text of the page means here.
+    pub(super) fn meant(&self, text: &str) -> String {
+        let stand_ins = self.stand_ins.borrow();
+        stand_ins.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(shown, real))
+    }
+
+    /// A shell does this in the name of somebody, and all of it works.
+    #[track_caller]
+    pub(super) fn plays(&self, who: &str, script: &str) -> String {
+        self.plays_with(who, script, "")
+    }
+
+    /// The same; this is typed when it asks.
+    #[track_caller]
+    pub(super) fn plays_with(&self, who: &str, script: &str, input: &str) -> String {
+        let outcome = self.outcome(&["bash", "-ec", &self.meant(script)], who, input);
+        assert_eq!(outcome.status, Some(0), "{script}: {outcome:?}");
+        outcome.stdout
+    }
+
+    /// The same at a terminal, where alone passphrases are asked for.
+    #[track_caller]
+    pub(super) fn plays_at_a_terminal(&self, who: &str, script: &str, input: &str) -> String {
+        let script = self.meant(script);
+        let outcome = self.outcome(&["script", "-qec", &script, "/dev/null"], who, input);
+        assert_eq!(outcome.status, Some(0), "{script}: {outcome:?}");
+        outcome.stdout
+    }
+
+    /// Plays all commands of a block in the name of somebody, and returns what the last one said.
+    #[track_caller]
+    pub(super) fn plays_all(&self, who: &str, block: &Block) -> String {
+        let commands = block.commands().into_iter();
+        commands.map(|line| self.plays(who, &line)).last().expect("a command")
+    }
+
+    /// A line with `talk`, for the member of this name: on loopback, silent, while the key is down.
+    pub(super) fn talk(&self, who: &str, line: &str) -> Talk {
+        let meant = self.meant(line);
+        let line = meant.split(" #").next().unwrap_or(&meant).trim().trim_end_matches(" &");
+        let words = words(line);
+        let [program, command, rest @ ..] = &words[..] else { panic!("{line}") };
+        assert!(["hark", "./run"].contains(&&**program) && command == "talk", "{line}");
+        let mut rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        if let Some(at) = rest.iter().position(|it| *it == "--name") {
+            assert_eq!(rest.drain(at..at + 2).nth(1), Some(who));
+        }
+        self.scene.talk(who).transmit("ptt").with(&rest)
+    }
+
+    /// A member who has joined by this ticket, and does not run.
+    #[track_caller]
+    pub(super) fn joins(&self, who: &str, ticket: &str) {
+        self.scene.run(who, &["join", ticket, "--name", who]).success();
+    }
+
+    /// What a command answers to scripts.
+    #[track_caller]
+    pub(super) fn answer(&self, who: &str, command: &[&str]) -> serde_json::Value {
+        let outcome = self.scene.run(who, &[command, &["--json"]].concat());
+        serde_json::from_str(outcome.success()).expect("JSON")
+    }
+
+    fn outcome(&self, command: &[&str], who: &str, input: &str) -> Outcome {
+        let typed = self.scene.path("typed");
+        fs::write(&typed, input).expect("written");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut shell = Command::new(command[0]);
+        shell.args(&command[1..]).current_dir(self.scene.path("here"));
+        shell.env("PATH", format!("{}:{path}", self.scene.path("bin").display()));
+        shell.env("HARK_HOME", self.scene.home(who)).env("SHELL", "/bin/bash");
+        for variable in ["HARK_RELAY_HOME", "HARK_LOG", "HARK_PASSPHRASE"] {
+            shell.env_remove(variable);
+        }
+        let input = match input {
+            "" => Stdio::null(),
+            _ => File::open(&typed).expect("it was written").into(),
+        };
+        shell.stdin(input).output().expect("it starts").into()
+    }
+}
+
+/// The words of a command; quotation marks hold some together.
+fn words(line: &str) -> Vec<String> {
+    let parts = line.split('"').enumerate();
+    parts
+        .flat_map(|(number, part)| match number % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .collect()
+}
