@@ -247,7 +247,7 @@ impl World {
         let mut brought = Vec::new();
         while let Some(transmit) = self.forwarder.poll_transmit(self.now) {
             if let Ok(FromRelay::Forwarded(it)) = FromRelay::parse(transmit.bytes) {
-                brought.push((transmit.to, it.voice.frames.iter().next().map(<[u8]>::to_vec)));
+                brought.push((transmit.to, it.voice.frames.iter().next().map(|it| it.to_vec())));
             }
         }
         let mut heard = BTreeMap::new();

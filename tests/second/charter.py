@@ -9,14 +9,19 @@ NONE = bytes(32)
 MEMBER_ROLE = bytes(16)
 EVERYWHERE = "Organisation"
 LOWEST = 251
-(JOIN, LISTEN, SPEAK, PRIORITY, WHISPER, MOVE, MUTE, CHANNELS, ROLES, ADMIT, PRESETS, RELAYS) = (1 << bit for bit in range(12))
-ALL = (1 << 12) - 1
+RIGHTS = 13
+(JOIN, LISTEN, SPEAK, PRIORITY, WHISPER, MOVE, MUTE, CHANNELS, ROLES, ADMIT, PRESETS, RELAYS, BAN) = (
+    1 << bit for bit in range(RIGHTS)
+)
+ALL = (1 << RIGHTS) - 1
 SPEECH = JOIN | LISTEN | SPEAK | PRIORITY | WHISPER
+TICKETS_MAX = 32
+A_DAY = 86_400
 DEVICE_CHANGES = ("AddDevice", "RetireDevice")
 
 
 def bits(rights):
-    return [1 << bit for bit in range(12) if rights >> bit & 1]
+    return [1 << bit for bit in range(RIGHTS) if rights >> bit & 1]
 
 
 def variant(value):
@@ -213,6 +218,14 @@ class Charter:
         state["presets"] = {
             id: versions[-1:] for id, versions in state["presets"].items() if id not in state["removed"]["presets"]
         }
+        # [CHARTER-9.4]
+        members = state["revoked"]["members"]
+        for issuer, revoked in list(members.items()):
+            for key, expires in list(revoked["tickets"].items()):
+                if expires + A_DAY <= value["time"]:
+                    del revoked["tickets"][key]
+            if revoked["all"] is None and not revoked["tickets"]:
+                del members[issuer]
         last = dict(self.past["last"]) if self.past else {}
         last |= {(it["key"], it["term"]): (it["sequence"], it["hash"]) for it in value["covered"]}
         if value["lamport"] != max(it["lamport"] for it in settled.values()):
@@ -761,7 +774,7 @@ class Run:
             case "Remove":
                 member = change["member"]
                 count = state["removals"].get(member, {"count": 0})["count"]
-                if not may(ADMIT, EVERYWHERE) or count + 1 != change["admission"]:
+                if not may(BAN, EVERYWHERE) or count + 1 != change["admission"]:
                     return False
                 meets = self.may_meet(level, author, source, [member])
                 if not meets or level >= self.rank(member, EVERYWHERE):
@@ -777,7 +790,7 @@ class Run:
                     state["listed"].setdefault(author, {}).update(listed)
             case "Sanction" | "Lift":
                 member, what, at = change["member"], change["kind"], change["at"]
-                right = MUTE if what == "Mute" else ADMIT if at == EVERYWHERE else MOVE
+                right = MUTE if what == "Mute" else BAN if at == EVERYWHERE else MOVE
                 own = state["sanctions"].get(member, [])
                 same = lambda it: (it["sanction"]["kind"], it["sanction"]["at"]) == (what, at)
                 height = rank(at)
@@ -791,6 +804,23 @@ class Run:
                 state["sanctions"].pop(member, None)
                 if kept:
                     state["sanctions"][member] = kept
+            case "RevokeTicket" | "RevokeTickets":
+                # [CHARTER-9.1] [CHARTER-9.2]
+                issuer = change["issuer"] if kind == "RevokeTicket" else change
+                if issuer is None and level > 0:
+                    return False
+                above = issuer is None or rank(EVERYWHERE) < self.rank(issuer, EVERYWHERE)
+                if issuer not in (None, author) and not (may(ADMIT, EVERYWHERE) and above):
+                    return False
+                if issuer is None:
+                    state["revoked"] = {"everyone": source, "members": {}}
+                    return True
+                revoked = state["revoked"]["members"].setdefault(issuer, {"all": None, "tickets": {}})
+                full = kind == "RevokeTicket" and len(revoked["tickets"]) >= TICKETS_MAX
+                if kind == "RevokeTickets" or full and change["key"] not in revoked["tickets"]:
+                    revoked |= {"all": source, "tickets": {}}
+                else:
+                    revoked["tickets"][change["key"]] = change["expires"]
             case "AddDevice" | "RetireDevice":
                 pass  # [CHARTER-3.5]
             case _:
@@ -870,7 +900,9 @@ def blank(schema, kind="State"):
         return {"invite_hours_max": 0, "operations_per_day": 200}
     if str(kind) in schema.types:
         return {name: blank(schema, of) for name, of in schema.types[kind]["struct"]}
-    return 0 if isinstance(kind, str) else {} if "map" in kind else set()
+    if isinstance(kind, str):
+        return 0
+    return None if "option" in kind else {} if "map" in kind else set()
 
 
 def as_lists(state):

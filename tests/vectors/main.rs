@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use data_encoding::HEXLOWER;
 use hark_fuzz::TARGETS;
 use hark_keys::{
-    DeviceKey, Door, OrganisationId, Random, RoleId, SeededRandom, Terms, Ticket, UnixTime,
+    DeviceKey, Door, OrganisationId, Random, RoleId, SeededRandom, Series, Terms, Ticket, UnixTime,
     keystore,
 };
 use hark_mesh::message::Message;
@@ -92,18 +92,24 @@ fn tickets() {
     let addresses = ["192.0.2.7:4000", "[2001:db8::7]:4000"].map(|it| it.parse().unwrap());
     let door = |number| Door { device: key(number).id(), addresses: addresses.to_vec() };
     let expires = UnixTime::from_secs(2_000_000_000);
-    let issue = |uses, role| {
-        let terms = Terms { expires, uses, role };
+    let terms = Terms { expires, uses: 0, role: None, series: Series::default(), asks: false };
+    let issue = |uses, role: Option<RoleId>| {
+        let asks = role.is_some();
+        let series = Series::from_bytes([u8::from(asks); 8]);
+        let terms = Terms { uses, role, series, asks, ..terms };
         Ticket::issue(&issuer, organisation, "Kestrel", terms, vec![door(1), door(2)], &random)
     };
     let device = {
         let member = hark_mesh::charter::member_of(organisation, issuer.id());
         let at = addresses.to_vec();
-        Ticket::for_device(&issuer, organisation, "Kestrel", expires, member, at, &random)
+        Ticket::for_device(&issuer, organisation, "Kestrel", terms, member, at, &random)
     };
     let tickets = [
         ("any number of uses", issue(0, None).issued_by("Ann")),
-        ("three uses and a role", issue(3, Some(RoleId::from_bytes([5; 16])))),
+        (
+            "three uses and a role, by hand, in a later series",
+            issue(3, Some(RoleId::from_bytes([5; 16]))),
+        ),
         ("a further device", device),
     ];
     let mut vectors: Vec<_> = tickets

@@ -55,9 +55,9 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
             check(peer);
             member_greeting()
         }
-        Request::Redeem { peer, expires, share, addition, role, .. } => {
+        Request::Redeem { peer, invite, share, addition, role } => {
             assert_eq!(*role, None, "no ticket that we have made promises one");
-            assert!(*expires > NOW && share.is_some() == addition.is_some());
+            assert!(invite.expires > NOW && share.is_some() == addition.is_some());
             check_bounds(peer);
             if let Some(consent) = addition {
                 // What it asks for is what it has agreed to, and the door can do.

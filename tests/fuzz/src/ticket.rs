@@ -2,8 +2,8 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use data_encoding::BASE32_NOPAD;
 use hark_keys::{
-    DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Signed, Ticket, UnixTime, decode,
-    encode,
+    DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Series, Signed, Ticket, UnixTime,
+    decode, encode,
 };
 use serde::{Deserialize, Serialize};
 

@@ -20,7 +20,7 @@ use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
     duration,
-    event::{DeviceText, Event, StampedEvent, place_of},
+    event::{Event, StampedEvent, place_of},
     logbook::Logbook,
     network::{Flags, TellJoining},
     node::{Node, NodeConfig, NodeHandle},
