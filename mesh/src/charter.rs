@@ -151,6 +151,8 @@ pub struct Charter {
     introduced: Vec<Cosigned<Operation>>,
     /// What of the pieces is not in the course yet.
     stale: Stale,
+    /// Whether a checkpoint was taken, and certificates that nothing needs since are still held.
+    outdated_certificates: bool,
     /// How many operations were judged since it was made, some of them again and again.
     judged: u32,
     /// Whether what is taken comes back from a snapshot that has forgotten what came before: it may
@@ -308,6 +310,7 @@ impl Charter {
             calendar: UnixTime::default(),
             introduced: Vec::new(),
             stale: Stale::Everything,
+            outdated_certificates: false,
             judged: 0,
             settled_before: false,
             tries_out: false,
@@ -340,6 +343,7 @@ impl Charter {
             results[place] = self.insert_welcome(piece);
         }
         self.forget_forks();
+        self.forget_certificates();
         self.settle_state();
         results
     }
@@ -381,6 +385,7 @@ impl Charter {
         for (at, piece) in waiting {
             results[at] = self.insert(piece);
         }
+        self.forget_certificates();
         results
     }
 

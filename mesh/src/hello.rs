@@ -363,7 +363,7 @@ fn redeemed(
     if !rights {
         return Err(Refusal::TicketInvalid);
     }
-    // [PROTO-4.9]
+    // [PROTO-4.9] [CHARTER-9.5]
     if charter.state().revokes(issuer, invite) {
         return Err(Refusal::TicketRevoked);
     }

@@ -541,7 +541,7 @@ impl Admission for Doorkeeper {
                     // Its doors are yet to be heard.
                     HelloError::Refused(Refusal::Leads) => {}
                     HelloError::Refused(refusal) | HelloError::Unsealed(refusal) => {
-                        // [PROTO-3.6]
+                        // [PROTO-3.6] [PROTO-3.25]
                         let is_sealed = matches!(error, HelloError::Refused(_));
                         if is_sealed && self.is_named(peer) && *refusal == Refusal::Waiting {
                             state.waits = Some(self.clock.now());

@@ -77,6 +77,10 @@ const OTHERS: &[(Template, &[&str])] = &[
     ("ctl profile remove @", &["medic", "default"]),
     ("ctl profile @", &["lose"]),
     ("ctl key @", &["nosuchkey"]),
+    ("ctl admit @", &["Wren", "nobody"]),
+    ("ctl refuse @", &["Wren", "nobody"]),
+    ("ticket revoke @", &["nonumber"]),
+    ("ticket revoke all --of @", &["Wern", "nobody"]),
     ("ctl @", &["dance", "lisen", "statu"]),
     ("charter preset load @", &["patrl", "nowhere"]),
     ("charter preset unload @", &["patrl", "nowhere"]),
@@ -208,9 +212,9 @@ fn is_the_same_in_json(plain: &Outcome, as_json: &Outcome, word: &str) -> Result
 
 /// All commands that `hark GROUP --help` lists can be got wrong, but for those without arguments.
 fn every_command_is_among(scene: &Scene, group: &str, inputs: &[(&str, Vec<String>, String)]) {
-    const PLAIN: [&str; 10] = [
-        "status", "mute", "unmute", "deafen", "undeafen", "front", "follow", "invite", "events",
-        "quit",
+    const PLAIN: [&str; 13] = [
+        "status", "mute", "unmute", "deafen", "undeafen", "away", "back", "front", "follow",
+        "invite", "waiting", "events", "quit",
     ];
     let help = scene.run("Kestrel", &[group, "--help"]);
     let commands = help.success().split("Commands:").nth(1).expect("it lists them");

@@ -276,7 +276,7 @@ impl Charter {
             self.hold(Taken { parents, segment: *segment, room, ..(**taken).clone() });
         }
         self.covered = self.operations.iter().filter(|taken| taken.segment == 0).count();
-        self.forget_certificates();
+        self.outdated_certificates = true;
         self.course.displace();
         self.stale = Stale::Everything;
         self.settle_state();
@@ -286,7 +286,13 @@ impl Charter {
 impl Charter {
     /// Forgets certificates by which nobody belongs any more by what the newest checkpoint says, and
     /// which no operation that is held was signed with. [CHARTER-7.6]
-    fn forget_certificates(&mut self) {
+    ///
+    /// Not before all that came with the checkpoint is taken: an operation of a removed member, which
+    /// comes after it, needs the author's certificate.
+    pub(super) fn forget_certificates(&mut self) {
+        if !std::mem::take(&mut self.outdated_certificates) {
+            return;
+        }
         let Some(newest) = &self.newest else { return };
         let signed = self.operations.iter().map(|taken| taken.operation().certificate);
         let mut needed: BTreeSet<_> = signed.collect();
