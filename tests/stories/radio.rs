@@ -274,7 +274,7 @@ fn heard(status: &Value) -> Vec<&str> {
 /// Waits until the status, which is made ten times a second, is like that.
 #[track_caller]
 fn shows(member: &Member, like: impl Fn(&Value) -> bool) {
-    let mut asked = (0..100).map(|_| status(member));
+    let mut asked = (0..1_000).map(|_| status(member));
     assert!(asked.any(|status| like(&status)), "{}", status(member));
 }
 

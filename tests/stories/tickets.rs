@@ -203,7 +203,7 @@ fn nobody_could_leave() {
 fn an_organisation_stayed_on_the_device_for_ever() {
     let scene = Scene::default();
     scene.found("Kestrel", "Meridian Watch");
-    scene.found("Kestrel", "Meridian Watch");
+    scene.run("Kestrel", &["new", "Meridian Watch", "--another"]).success();
     let several = scene.run("Kestrel", &["invite"]);
     let line = several.complaint();
     let listed = line.rsplit_once('(').expect("a list").1.trim_end_matches(')');

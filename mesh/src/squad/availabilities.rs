@@ -1,4 +1,4 @@
-//! Who has closed the microphone, silenced the loudspeaker or gone away. [PROTO-5.12]
+//! Who has closed the microphone, silenced the loudspeaker or gone away. [PROTO-5.12] [PROTO-5.27]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -142,7 +142,7 @@ impl Availabilities {
                 lapsed.push(*device);
             }
         }
-        // What is older cannot be said again by others. [PROTO-5.12]
+        // What is older cannot be said again by others. [PROTO-5.28] [PROTO-5.29]
         self.known.retain(|_, known| known.linked || now < known.at + REPEATABLE * 2);
         lapsed
     }

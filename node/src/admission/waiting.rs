@@ -1,4 +1,4 @@
-//! Newcomers whose ticket says that somebody lets them in by hand. [PROTO-4.10]
+//! Newcomers whose ticket says that somebody lets them in by hand. [PROTO-4.10] [PROTO-4.22]
 //!
 //! Nothing of a stranger is kept: who waits has shown a ticket that would let it in but for that. It
 //! knocks again and again; who does not any more has gone.
@@ -198,7 +198,7 @@ mod tests {
         (Timestamp::default() + Duration::from_secs(seconds), UnixTime::from_secs(1_000 + seconds))
     }
 
-    /// [PROTO-4.10]
+    /// [PROTO-4.10] [PROTO-4.22]
     #[test]
     fn who_knocks_waits_until_somebody_says_so() {
         let mut room = WaitingRoom::default();

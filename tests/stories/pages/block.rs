@@ -39,9 +39,13 @@ impl Block {
     }
 }
 
-/// Words are the same, but for those that differ from run to run: they have a figure or `…`.
+/// Words are the same, but for those that differ from run to run: they have a figure or `…`, or
+/// underline such.
 fn alike(shown: &str, said: &str) -> bool {
-    shown == said || shown.contains(|it: char| it.is_ascii_digit() || it == '…')
+    let is_line = |word: &str| word.chars().all(|it| it == '─');
+    shown == said
+        || is_line(shown) && is_line(said)
+        || shown.contains(|it: char| it.is_ascii_digit() || it == '…')
 }
 
 /// All blocks of a page, in order.

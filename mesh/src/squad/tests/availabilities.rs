@@ -26,7 +26,7 @@ fn told(squad: &mut Squad) -> usize {
     count
 }
 
-/// [PROTO-5.12] Three relays pass it on, and the member at the end of them has no link to whom it is of.
+/// [PROTO-5.12] [PROTO-5.27] Three relays pass it on, and the member at the end of them has no link to whom it is of.
 #[test]
 fn a_member_three_relays_away_is_seen_to_be_deaf() {
     let crowd = Crowd::new(2, 3);
@@ -52,7 +52,7 @@ fn a_member_three_relays_away_is_seen_to_be_deaf() {
     }
 }
 
-/// [PROTO-5.12] It is said again while there is anything to say, and lapses where nothing more comes.
+/// [PROTO-5.12] [PROTO-5.28] It is said again while there is anything to say, and lapses where nothing more comes.
 #[test]
 fn what_a_device_without_a_link_has_said_lapses() {
     let crowd = Crowd::new(2, 1);
@@ -172,7 +172,7 @@ fn all_who_are_linked_know_who_is_deaf() {
 }
 
 proptest! {
-    /// [PROTO-5.12]
+    /// [PROTO-5.12] [PROTO-5.29]
     #[test]
     fn every_availability_comes_back(
         number in any::<u64>(), muted in any::<bool>(), deafened in any::<bool>(), away in any::<bool>(),
