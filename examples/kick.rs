@@ -1,5 +1,5 @@
 //! Three members and a relay in one loop, without a socket or a thread: who hears whom, and what a
-//! kick changes.
+//! kick changes. Keys go from member to member, voice by the relay, which has none of them.
 //!
 //! ```sh
 //! cargo run -p hark-examples --bin kick
@@ -8,11 +8,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hark_keys::{
-    DeviceId, DeviceKey, EpochSecret, List, SeededRandom, SenderKey, SenderKeyring, TargetId,
+    DeviceId, DeviceKey, KeySecret, List, SeededRandom, SenderKey, SenderKeyring, TargetId,
     Timestamp, UnixTime,
 };
 use hark_mesh::{
-    Directory,
+    Directory, Target,
     charter::{Charter, Piece, content::Change, content::Relay},
     datagram::{Forward, FromRelay},
     forwarding::{Forwarder, Limits, Route},
@@ -31,7 +31,8 @@ struct Machine {
     key: Arc<DeviceKey>,
     squad: Squad,
     seals: Option<SenderKey>,
-    opens: Vec<EpochSecret>,
+    /// The talkers' keys that it was given.
+    opens: BTreeMap<DeviceId, Vec<KeySecret>>,
 }
 
 /// All machines, and what the relay forwards.
@@ -72,7 +73,7 @@ impl World {
                 charter: Arc::clone(&charter),
                 key: Arc::clone(&key),
                 member: (number != RELAY).then(|| charter.member_of(key.id())),
-                relay_only: number != RELAY,
+                relay_only: false,
                 presence: Presence {
                     incarnation: 1,
                     name: name.to_owned(),
@@ -85,12 +86,12 @@ impl World {
                 calendar: UnixTime::from_secs(1_800_000_000),
             };
             let squad = Squad::new(now, config, random.clone());
-            Machine { key, squad, seals: None, opens: Vec::new() }
+            Machine { key, squad, seals: None, opens: BTreeMap::new() }
         });
         let forwarder = Forwarder::new(Limits::default());
         let mut world = Self { now, machines: machines.collect(), forwarder };
-        for member in [KESTREL, HERON, MERLIN] {
-            for (at, peer) in [(RELAY, member), (member, RELAY)] {
+        for at in 0..NAMES.len() {
+            for peer in (0..NAMES.len()).filter(|peer| *peer != at) {
                 let hello = world.hello(peer);
                 world.machines[at].squad.handle_link_up(now, hello, None);
             }
@@ -141,11 +142,10 @@ impl World {
                         self.machines[to].squad.handle_heard(now, from);
                     }
                 }
-                // The relay passes on what is for all.
+                // It floods to all who are linked.
                 Transmit::Gossip(bytes) => {
                     for to in (0..NAMES.len()).filter(|to| *to != at) {
-                        let via = Some(if at == RELAY { from } else { self.id(RELAY) });
-                        let _ = self.machines[to].squad.handle_gossip(now, via, &bytes);
+                        let _ = self.machines[to].squad.handle_gossip(now, Some(from), &bytes);
                     }
                 }
                 Transmit::Check { .. } => {}
@@ -192,10 +192,12 @@ impl World {
         let (now, id) = (self.now, self.id(at));
         let machine = &mut self.machines[at];
         match event {
-            Event::OwnEpoch { target, secret, generation } => {
-                machine.seals = Some(SenderKey::of_epoch(target, id, &secret, generation));
+            Event::OwnKey { target, secret } => {
+                machine.seals = Some(SenderKey::new(target, id, &secret));
             }
-            Event::Epochs { secrets, .. } => machine.opens = secrets,
+            Event::TalkerKey { device, secret, .. } => {
+                machine.opens.entry(device).or_default().push(secret);
+            }
             Event::Serve(service) => self.serve(service),
             Event::CharterChanged if at == RELAY => {
                 self.forwarder.set_state(machine.squad.charter().state());
@@ -238,11 +240,13 @@ impl World {
         let (device, channel) = (self.id(talker), self.channel());
         let target = TargetId::of_channel(channel);
         let tag = self.machines[talker].squad.charter().target_tag(target);
+        let slot = self.forwarder.slot_of(device).expect("attached");
+        let route = Route { tag, target: Target::of_channel(channel), only: None };
+        self.forwarder.set_route(slot, route).expect("one route is not too many");
         let key = self.machines[talker].seals.as_mut().expect("it has a key for the channel");
         let (mut frame, mut datagram) = (Vec::new(), Vec::new());
         key.seal(words, &mut frame).expect("the key is fresh");
         Forward::encode(30, tag, number, [frame.as_slice()], &mut datagram);
-        let slot = self.forwarder.slot_of(device).expect("attached");
         self.forwarder.handle_datagram(self.now, slot, &datagram).expect("a route was declared");
         let mut brought = Vec::new();
         while let Some(transmit) = self.forwarder.poll_transmit(self.now) {
@@ -266,7 +270,9 @@ impl World {
 
     fn open(&self, at: usize, talker: DeviceId, frame: Option<&[u8]>) -> String {
         let mut ring = SenderKeyring::new(TargetId::of_channel(self.channel()), talker);
-        ring.set_epochs(&self.machines[at].opens);
+        for secret in self.machines[at].opens.get(&talker).into_iter().flatten() {
+            ring.install(self.now, secret);
+        }
         let mut words = Vec::new();
         match ring.open(self.now, frame.unwrap_or_default(), &mut words) {
             Ok(_) => format!("hears {:?}", String::from_utf8_lossy(&words)),
