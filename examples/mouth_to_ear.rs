@@ -114,8 +114,8 @@ fn lag_ms(said: &[f32], played: &[f32]) -> f64 {
     let (from, length) = (said.len() - 4 * 48_000, 3 * 48_000);
     let fit = |lag: &usize| -> f32 {
         let (said, played) = (&said[from..from + length], &played[from + lag..from + lag + length]);
-        said.iter().zip(played).step_by(4).map(|(said, played)| said * played).sum()
+        said.iter().zip(played).step_by(16).map(|(said, played)| said * played).sum()
     };
-    let lag = (0..12_000).max_by(|a, b| fit(a).total_cmp(&fit(b))).unwrap_or(0);
+    let lag = (0..12_000).step_by(2).max_by(|a, b| fit(a).total_cmp(&fit(b))).unwrap_or(0);
     lag as f64 / 48.0 + 5.0
 }
