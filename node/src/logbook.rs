@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::{Clock, local},
     event::{DeviceText, Event, StampedEvent, StandingView},
-    store::private,
+    store::{LOG_FILE, LOG_OFF, private},
 };
 
 /// Something that happened, as a line of the log.
@@ -335,12 +335,12 @@ pub fn clear(folder: &Path) -> io::Result<()> {
 
 /// Whether no log is kept of the organisation in this folder.
 pub fn is_off(folder: &Path) -> bool {
-    folder.join(OFF).exists()
+    folder.join(LOG_OFF).exists()
 }
 
 /// Keeps a log of the organisation in this folder from now on, or none.
 pub fn set_off(folder: &Path, off: bool) -> io::Result<()> {
-    let path = folder.join(OFF);
+    let path = folder.join(LOG_OFF);
     if off {
         let mut options = OpenOptions::new();
         return private(options.write(true).create(true).truncate(false)).open(path).map(drop);
@@ -387,7 +387,7 @@ fn is_young(entry: &Entry, now: UnixTime) -> bool {
 }
 
 fn path_in(folder: &Path) -> PathBuf {
-    folder.join(FILE)
+    folder.join(LOG_FILE)
 }
 
 /// Bytes of a log. Beyond them the older half goes.
@@ -395,10 +395,6 @@ pub const LOG_MAX_BYTES: u64 = 4 << 20;
 
 /// How long an entry is kept; it is removed when the log is next opened, and not shown before.
 pub const LOG_MAX_AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-
-/// The names of its files in an organisation's folder.
-pub(crate) const FILE: &str = "log.jsonl";
-pub(crate) const OFF: &str = "log.off";
 
 /// What each folder of an organisation has.
 const CHARTER: &str = "charter";

@@ -429,9 +429,13 @@ const FILES: [&str; 15] = [
     "generations",
     "tickets",
     "control.json",
-    crate::logbook::FILE,
-    crate::logbook::OFF,
+    LOG_FILE,
+    LOG_OFF,
 ];
+
+/// What happened in the organisation, for people, and the mark that none of it is kept.
+pub(crate) const LOG_FILE: &str = "log.jsonl";
+pub(crate) const LOG_OFF: &str = "log.off";
 
 /// Of a home from before there were charters.
 const EARLIER: &str = "hark home 1";
