@@ -122,6 +122,24 @@ fn a_key_that_nobody_held_any_more_stayed_down() {
     shows(&kestrel, |status| !is_held(status));
 }
 
+/// Whose channel went was heard by everybody on the open one, in the middle of a sentence.
+#[test]
+fn speech_for_a_channel_that_went_was_heard_by_all() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    scene.run("Kestrel", &["charter", "channel", "add", "Command"]).success();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&wren]);
+    let talks_to = |status: &Value| status["talk_to"].to_string();
+    wren.ctl(&["talk-to", "Command"]);
+    shows(&wren, |status| talks_to(status).contains("Command"));
+    scene.run("Kestrel", &["charter", "channel", "remove", "Command"]).success();
+    wren.wait_after(0, "a line about it", |event| {
+        event.is("notice") && event.text("text").contains("goes to nobody")
+    });
+    shows(&wren, |status| !talks_to(status).contains("squad") && status["talk_to"] == json!([]));
+}
+
 /// Nobody saw who had closed the microphone, heard nothing or was away.
 #[test]
 fn a_deaf_member_looked_like_one_who_hears() {

@@ -115,6 +115,8 @@ fn others_were_not_told_who_was_kicked_nor_by_whom() {
     let down = kestrel
         .wait_after(0, "Wren to go", |event| event.is("peer_down") && event.is_about(&wrens));
     assert_eq!(down.text("reason"), "removed");
+    // It is told as well, and ends.
+    wren.wait("its end", |events| events.iter().find(|it| it.is("stopped")).map(|_| ()));
     drop(wren);
     scene.run("Wren", &["join", &kestrel.ticket()]).success();
     scene.run("Kestrel", &["charter", "ban", "Wren", "--for", "1h"]).success();

@@ -42,6 +42,8 @@ pub(super) struct Radio {
     trailing: bool,
     /// What the person is to be told.
     notice: Option<String>,
+    /// What the person had chosen to talk to when it was last there in this run.
+    was_there: Option<TalkTo>,
 }
 
 /// What holds for this run alone, and comes before the profile until the person chooses otherwise.
@@ -88,6 +90,7 @@ impl Radio {
             ducking_db: DUCKING_DB,
             trailing: false,
             notice: None,
+            was_there: None,
         }
     }
 
@@ -412,6 +415,7 @@ impl Radio {
             let first = squad.charter().first_channel(own_member(squad)).map(|it| it.id);
             squad.set_listening(now, first.into_iter().chain(kept));
         }
+        self.watch_choice(squad);
         let mut targets = self.targets(squad, &plan);
         let wanted = self.wanted(squad, &plan);
         if !targets.contains(&wanted) {
@@ -442,6 +446,21 @@ impl Radio {
                  --keep with `hark ctl listen` or `talk-to` keeps a choice",
                 news.join(", ")
             ));
+        }
+    }
+
+    /// Notes whether what the person has chosen to talk to is there. What was there and has gone is not
+    /// exchanged for something else: others than were meant would hear what is just being said.
+    fn watch_choice(&mut self, squad: &Squad) {
+        let Some(chosen) = self.profiles.current().talk_to() else { return };
+        if !resolve(squad, chosen).is_empty() {
+            self.was_there = Some(chosen.clone());
+        } else if self.was_there.as_ref() == Some(chosen) && self.selected.0.is_some() {
+            self.notice = Some(
+                "what you talked to is not there for you any more: your voice goes to nobody until you \
+                 choose something else"
+                    .to_owned(),
+            );
         }
     }
 
@@ -481,10 +500,15 @@ impl Radio {
         self.heard = heard;
     }
 
-    /// What is talked to without a key of its own, if the person has said so and any of it is there.
+    /// What is talked to without a key of its own, if the person has said so and any of it is there, or
+    /// was in this run.
     /// What was wanted for this run alone is not exchanged for something else.
     fn chosen(&self, squad: &Squad) -> Option<&TalkTo> {
-        let kept = || self.profiles.current().talk_to().filter(|to| !resolve(squad, to).is_empty());
+        let kept = || {
+            let is_there = |to: &&TalkTo| !resolve(squad, to).is_empty();
+            let was_there = |to: &&TalkTo| self.was_there.as_ref() == Some(*to);
+            self.profiles.current().talk_to().filter(|to| is_there(to) || was_there(to))
+        };
         self.run.talk_to.as_ref().or_else(kept)
     }
 
