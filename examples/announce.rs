@@ -11,8 +11,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context;
 use hark_keys::Ticket;
 use hark_node::{
-    device::{InputSpec, OutputSpec},
-    network::Flags,
+    device::InputSpec,
     node::{Node, NodeConfig},
     snapshot::TransmitMode,
     voice::SAMPLE_RATE,
@@ -29,24 +28,10 @@ fn main() -> anyhow::Result<()> {
     let samples = hark_node::wav::load(&file).with_context(|| file.display().to_string())?;
     let length = Duration::from_secs(samples.len() as u64) / SAMPLE_RATE;
     let node = Node::start(NodeConfig {
-        home: home.clone(),
-        passphrase: Box::new(|| None),
-        organisations: Vec::new(),
         ticket: Some(ticket),
-        tell_joining: None,
-        name: "Announcer".to_owned(),
         input: InputSpec::File { path: file, looped: false },
-        output: OutputSpec::Null,
-        listen: Vec::new(),
-        peers: Vec::new(),
-        mdns: true,
-        relay_only: false,
-        port_mapping: false,
         transmit: Some(TransmitMode::Open),
-        profile: None,
-        flags: Flags::default(),
-        recovery: None,
-        low_delay: false,
+        ..NodeConfig::silent(home.clone(), "Announcer")
     })?;
     // The file begins when the node does; its end gets half a second to be heard everywhere.
     std::thread::sleep(length + Duration::from_millis(500));

@@ -16,11 +16,10 @@ use std::{
 use anyhow::Context;
 use hark_keys::Ticket;
 use hark_node::{
-    device::{InputSpec, OutputSpec},
+    device::InputSpec,
     event::Event,
-    network::Flags,
     node::{Node, NodeConfig},
-    snapshot::{Command, TransmitMode},
+    snapshot::Command,
     voice::SAMPLE_RATE,
 };
 
@@ -35,25 +34,10 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(!length.is_zero(), "{} is empty", file.display());
     let home = std::env::temp_dir().join(format!("hark-answer-{}", std::process::id()));
     let node = Node::start(NodeConfig {
-        home: home.clone(),
-        passphrase: Box::new(|| None),
-        organisations: Vec::new(),
         ticket: Some(Ticket::find(ticket.to_str().context("a ticket is plain text")?)?),
-        tell_joining: None,
-        name: "Echo".to_owned(),
         // It plays round and round, as if somebody said it all the time into a closed microphone.
         input: InputSpec::File { path: file, looped: true },
-        output: OutputSpec::Null,
-        listen: Vec::new(),
-        peers: Vec::new(),
-        mdns: true,
-        relay_only: false,
-        port_mapping: false,
-        transmit: Some(TransmitMode::Ptt),
-        profile: None,
-        flags: Flags::default(),
-        recovery: None,
-        low_delay: false,
+        ..NodeConfig::silent(home.clone(), "Echo")
     })?;
     let begun = Instant::now();
     let key = |down| Command::Ptt { down, key: None, for_secs: None };

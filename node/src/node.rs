@@ -83,6 +83,33 @@ pub struct NodeConfig {
     pub low_delay: bool,
 }
 
+impl NodeConfig {
+    /// A node that says and hears nothing, looks on the LAN, and asks nobody for a passphrase or a
+    /// port. Its microphone opens by a key.
+    pub fn silent(home: PathBuf, name: &str) -> Self {
+        Self {
+            home,
+            passphrase: Box::new(|| None),
+            organisations: Vec::new(),
+            ticket: None,
+            tell_joining: None,
+            name: name.to_owned(),
+            input: InputSpec::Silence,
+            output: OutputSpec::Null,
+            listen: Vec::new(),
+            peers: Vec::new(),
+            mdns: true,
+            relay_only: false,
+            port_mapping: false,
+            transmit: Some(TransmitMode::Ptt),
+            profile: None,
+            flags: Flags::default(),
+            recovery: None,
+            low_delay: false,
+        }
+    }
+}
+
 /// A running node, in one organisation or in several at once. Dropping it stops it.
 pub struct Node {
     stations: Arc<[Station]>,

@@ -1,9 +1,13 @@
 //! The command lines that the pages of this repository show, held against what a program takes. Each
 //! program includes this file in its tests: it alone knows its arguments.
 
+#[path = "words.rs"]
+mod words;
+
 use std::{fs, path::Path};
 
 use clap::error::ErrorKind;
+use words::words;
 
 /// Command lines of `program` in any Markdown below `root` that it would not take, with their places.
 /// Also fails if it finds fewer than `least` lines: then it has lost the pages.
@@ -102,17 +106,6 @@ fn refusal(program: &clap::Command, line: &str) -> Option<String> {
         _ if error.to_string().contains("but none was supplied") => None,
         _ => Some(error.to_string().lines().next().unwrap_or_default().to_owned()),
     }
-}
-
-/// The words of a line; quotation marks hold some together.
-fn words(line: &str) -> Vec<String> {
-    let parts = line.split('"').enumerate();
-    parts
-        .flat_map(|(number, part)| match number % 2 {
-            0 => part.split_whitespace().map(str::to_owned).collect(),
-            _ => vec![part.to_owned()],
-        })
-        .collect()
 }
 
 /// What could stand in the place of this word. Brackets mean that something may be left out, `|` that

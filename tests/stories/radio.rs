@@ -140,6 +140,36 @@ fn speech_for_a_channel_that_went_was_heard_by_all() {
     shows(&wren, |status| !talks_to(status).contains("squad") && status["talk_to"] == json!([]));
 }
 
+/// An officer whose role was taken, in a channel that others may not know of, was heard by all.
+#[test]
+fn speech_for_a_hidden_channel_was_heard_by_all() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&wren]);
+    for command in [
+        "role add commander --rank 50 --can join,listen,speak",
+        "channel add HQ",
+        "channel add Command --under HQ --hidden",
+        "rule everyone --at HQ --deny join,listen,speak",
+        "rule role:commander --at HQ/Command --allow join,listen,speak",
+        "grant commander Wren",
+    ] {
+        let words: Vec<_> = std::iter::once("charter").chain(command.split(' ')).collect();
+        scene.run("Kestrel", &words).success();
+    }
+    let talks = || wren.try_ctl(&["talk-to", "HQ/Command"]).status == Some(0);
+    assert!((0..1_000).any(|_| talks()), "the channel's name comes");
+    shows(&wren, |status| status["talk_to"].to_string().contains("Command"));
+    scene.run("Kestrel", &["charter", "revoke", "commander", "Wren"]).success();
+    wren.wait_after(0, "a line about it", |event| {
+        event.is("notice") && event.text("text").contains("goes to nobody")
+    });
+    shows(&wren, |status| status["talk_to"] == json!([]));
+    wren.ctl(&["talk-to", "squad"]);
+    shows(&wren, |status| status["talk_to"].to_string().contains("squad"));
+}
+
 /// Nobody saw who had closed the microphone, heard nothing or was away.
 #[test]
 fn a_deaf_member_looked_like_one_who_hears() {

@@ -42,8 +42,8 @@ pub(super) struct Radio {
     trailing: bool,
     /// What the person is to be told.
     notice: Option<String>,
-    /// What the person had chosen to talk to when it was last there in this run.
-    was_there: Option<TalkTo>,
+    /// What the person had chosen to talk to when it was last there in this run, and whether it is.
+    was_there: Option<(TalkTo, bool)>,
 }
 
 /// What holds for this run alone, and comes before the profile until the person chooses otherwise.
@@ -454,8 +454,14 @@ impl Radio {
     fn watch_choice(&mut self, squad: &Squad) {
         let Some(chosen) = self.profiles.current().talk_to() else { return };
         if !resolve(squad, chosen).is_empty() {
-            self.was_there = Some(chosen.clone());
-        } else if self.was_there.as_ref() == Some(chosen) && self.selected.0.is_some() {
+            self.was_there = Some((chosen.clone(), true));
+            return;
+        }
+        let Some((_, is_there)) = self.was_there.as_mut().filter(|(was, _)| was == chosen) else {
+            return;
+        };
+        // Said once, and only if it is what the voice went to.
+        if std::mem::replace(is_there, false) && self.run.talk_to.is_none() {
             self.notice = Some(
                 "what you talked to is not there for you any more: your voice goes to nobody until you \
                  choose something else"
@@ -506,7 +512,8 @@ impl Radio {
     fn chosen(&self, squad: &Squad) -> Option<&TalkTo> {
         let kept = || {
             let is_there = |to: &&TalkTo| !resolve(squad, to).is_empty();
-            let was_there = |to: &&TalkTo| self.was_there.as_ref() == Some(*to);
+            let was_there =
+                |to: &&TalkTo| self.was_there.as_ref().is_some_and(|(was, _)| was == *to);
             self.profiles.current().talk_to().filter(|to| is_there(to) || was_there(to))
         };
         self.run.talk_to.as_ref().or_else(kept)

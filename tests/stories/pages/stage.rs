@@ -1,6 +1,9 @@
 //! Where a page is played: the programs on the path, the repository's files here, a home for each of
 //! those who type.
 
+#[path = "../../src/words.rs"]
+mod words;
+
 use std::{
     cell::RefCell,
     fs::{self, File},
@@ -11,6 +14,7 @@ use std::{
 
 use hark_tests::{Outcome, Program, Scene, Talk};
 
+use self::words::words;
 use super::{ROOT, block::Block};
 
 pub(super) struct Stage {
@@ -129,15 +133,4 @@ impl Stage {
         };
         shell.stdin(input).output().expect("it starts").into()
     }
-}
-
-/// The words of a command; quotation marks hold some together.
-fn words(line: &str) -> Vec<String> {
-    let parts = line.split('"').enumerate();
-    parts
-        .flat_map(|(number, part)| match number % 2 {
-            0 => part.split_whitespace().map(str::to_owned).collect(),
-            _ => vec![part.to_owned()],
-        })
-        .collect()
 }

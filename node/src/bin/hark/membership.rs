@@ -15,13 +15,11 @@ use hark_node::{
     admission::relays_of,
     commands::{Request, RoleRequest},
     control::{Client, ControlError},
-    device::{InputSpec, OutputSpec},
     duration,
     launch::found,
-    network::Flags,
     node::{Node, NodeConfig},
     random::SystemRandom,
-    snapshot::{TicketRequest, TransmitMode},
+    snapshot::TicketRequest,
     store::{Home, OrganisationStore},
 };
 use serde_json::json;
@@ -369,24 +367,9 @@ pub(crate) fn come_in(
 /// A node that says and hears nothing: it runs to tell others something, or to be told.
 pub(crate) fn silent(arguments: &HomeArguments) -> anyhow::Result<NodeConfig> {
     Ok(NodeConfig {
-        home: home_path(arguments)?,
         passphrase: ask_passphrase(),
-        organisations: Vec::new(),
-        ticket: None,
         tell_joining: tell_joining(),
-        name: String::new(),
-        input: InputSpec::Silence,
-        output: OutputSpec::Null,
-        listen: Vec::new(),
-        peers: Vec::new(),
-        mdns: true,
-        relay_only: false,
-        port_mapping: false,
-        transmit: Some(TransmitMode::Ptt),
-        profile: None,
-        flags: Flags::default(),
-        recovery: None,
-        low_delay: false,
+        ..NodeConfig::silent(home_path(arguments)?, "")
     })
 }
 
