@@ -7,13 +7,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use hark_charter::{
+    Charter, Piece,
+    content::{Change, Relay},
+};
 use hark_keys::{
     DeviceId, DeviceKey, KeySecret, List, SeededRandom, SenderKey, SenderKeyring, TargetId,
     Timestamp, UnixTime,
 };
 use hark_mesh::{
     Directory, Target,
-    charter::{Charter, Piece, content::Change, content::Relay},
     datagram::{Forward, FromRelay},
     forwarding::{Forwarder, Limits, Route},
     hello::{PeerHello, Presence},

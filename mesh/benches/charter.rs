@@ -3,6 +3,17 @@
 //!
 //! `cargo bench -p hark-mesh` prints sizes first, then times.
 
+use hark_charter::{
+    Charter, MemberCertificate, Operation, Piece, Verdict,
+    content::{Capabilities, Change, Channel, Grant, Place, Rank, Role, Rule, Subject},
+};
+use hark_mesh::{
+    Directory, MemberRecord,
+    hello::{PeerHello, Presence},
+    message::Message,
+    pack::{pack, unpack},
+    squad::{Persist, Squad, SquadConfig},
+};
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
@@ -13,17 +24,6 @@ use divan::Bencher;
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, RoleId, SeededRandom,
     Signed, Timestamp, UnixTime,
-};
-use hark_mesh::{
-    Directory, MemberRecord,
-    charter::{
-        Charter, MemberCertificate, Operation, Piece, Verdict,
-        content::{Capabilities, Change, Channel, Grant, Place, Rank, Role, Rule, Subject},
-        pack::{pack, unpack},
-    },
-    hello::{PeerHello, Presence},
-    message::Message,
-    squad::{Persist, Squad, SquadConfig},
 };
 
 const MEMBERS: usize = 10_000;

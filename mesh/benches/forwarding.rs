@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use divan::{Bencher, counter::ItemsCount};
+use hark_charter::Charter;
 use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, SeededRandom, Timestamp};
 use hark_mesh::{
     Target,
-    charter::Charter,
     datagram::{Forward, ForwardedReport, Report, Slot},
     forwarding::{Forwarder, Limits, Rate, Route},
 };

@@ -4,14 +4,11 @@ use std::{
     ops::Bound,
 };
 
+use hark_charter::{CertificateChain, ChainError, Charter, clean_name};
 use hark_keys::{DeviceId, MemberId, Signable, SignatureError, Signed, Timestamp, decode, encode};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    List,
-    charter::{CertificateChain, ChainError, Charter},
-    clean_name,
-};
+use crate::List;
 
 /// What a member says of itself, signed. [PROTO-5.1]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,7 +236,7 @@ mod tests {
     use hark_keys::{DeviceKey, SeededRandom};
 
     use super::*;
-    use crate::charter::{Piece, content::Change};
+    use hark_charter::{Piece, content::Change};
 
     fn record(
         charter: &Charter,

@@ -34,6 +34,7 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::{State, content::ChannelMode};
 use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 
 use self::{
@@ -51,7 +52,6 @@ pub use self::{
     statistics::{Statistics, Traffic},
 };
 use crate::{
-    charter::{State, content::ChannelMode},
     datagram::{DropReason, FromMember, Seen, Slot},
     message::LISTENING_MAX,
 };

@@ -16,6 +16,12 @@ mod refusal;
 
 use std::net::SocketAddr;
 
+use hark_charter::{
+    CertificateChain, Charter, DEVICES_MAX, Operation, PROOF_PIECES_MAX, Piece, Recovery,
+    clean_name, consents,
+    content::{Capabilities, Place},
+    device_consent,
+};
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, DeviceKey, Invite, MemberId, ObjectHash, OrganisationId, RoleId,
     Signature, Ticket, UnixTime, decode, encode, open_once, seal_once,
@@ -26,16 +32,7 @@ use self::body::{
     roots_within,
 };
 pub use self::refusal::{HelloError, Refusal};
-use crate::{
-    List,
-    charter::{
-        CertificateChain, Charter, DEVICES_MAX, Operation, PROOF_PIECES_MAX, Piece, Recovery,
-        consents,
-        content::{Capabilities, Place},
-        device_consent,
-    },
-    clean_name,
-};
+use crate::List;
 
 /// What a node says of itself besides its certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -590,7 +587,7 @@ fn side_key(
 
 /// What is sealed in a Hello, for the documented schema.
 #[cfg(test)]
-pub(crate) fn describe(schema: &mut crate::schema::Schema) {
+pub(crate) fn describe(schema: &mut crate::schema::collector::Schema) {
     schema.add::<GreetingBody>("GreetingBody", HELLO_MAX_BYTES);
     schema.add::<AnswerBody>("AnswerBody", HELLO_MAX_BYTES);
     schema.add::<List<Piece, PROOF_PIECES_MAX>>("Proof", HELLO_MAX_BYTES);

@@ -1,12 +1,11 @@
 //! The protocol of Hark as deterministic state machines.
 //!
-//! Wire formats, the charter, the Hello that admits a peer, the [`squad`] that keeps who is there,
+//! Wire formats, the Hello that admits a peer, the [`squad`] that keeps who is there,
 //! who holds whose key and who sends to whom, and the [`forwarding`] of a relay. Pure: no socket, clock, thread, file or async
 //! runtime; time and randomness are arguments, and media passes as sealed bytes.
 
 mod address;
 mod availability;
-pub mod charter;
 pub mod datagram;
 mod dialling;
 mod directory;
@@ -15,7 +14,7 @@ pub mod forwarding;
 pub mod hello;
 mod liveness;
 pub mod message;
-mod name;
+pub mod pack;
 pub mod redundancy;
 #[cfg(test)]
 mod schema;
@@ -29,5 +28,4 @@ pub use availability::{Availability, AvailabilityMessage};
 pub use dialling::{Dial, Way};
 pub use directory::{ADDRESSES_MAX, Directory, DirectoryError, MemberRecord, RECORDS_MAX};
 pub use hark_keys::List;
-pub use name::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};
 pub use target::Target;

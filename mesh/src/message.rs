@@ -3,23 +3,21 @@
 //! A message goes either as a request on a stream of the link, answered by an
 //! [`Acknowledgement`], or (records and pieces alone) by gossip.
 
-use std::{fmt, net::SocketAddr};
+use std::net::SocketAddr;
 
+use hark_charter::{Have, NameKey};
 use hark_keys::{
     ChannelId, DecodeError, DeviceId, KeySecret, ObjectHash, Prekey, Random, Signable, Signed,
-    decode, encode, open_once, seal_once,
+    decode, encode,
 };
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     AvailabilityMessage, List, MemberRecord, Target,
-    charter::{Have, content::SealedName},
-    clean_name,
     epoch::{Attendance, Confirmed, Confirming, EpochMessage, TalkersKey},
 };
 
-/// A control message. What it is made of is in docs/schema.json. [PROTO-12.2]
+/// A control message. What it is made of is in docs/schema/protocol.json. [PROTO-12.2]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// A sender's key for its listeners.
@@ -303,45 +301,6 @@ impl Signable for KeyMessage {
 
     fn signer(&self) -> DeviceId {
         self.sender
-    }
-}
-
-/// The key that a hidden channel's name is sealed under. [CHARTER-4.8]
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-pub struct NameKey([u8; 32]);
-
-impl NameKey {
-    /// A new one, for one name.
-    pub fn generate(random: &dyn Random) -> Self {
-        let mut key = [0; 32];
-        random.fill(&mut key);
-        Self(key)
-    }
-
-    /// Seals the name of `channel`; once for each key.
-    pub fn seal(&self, channel: ChannelId, name: &str) -> SealedName {
-        let sealed = seal_once(&self.0, channel.as_bytes(), clean_name(name).as_bytes());
-        SealedName { key_id: self.id(), sealed: List::truncated(sealed) }
-    }
-
-    /// The name of `channel`, if this key opens it.
-    pub fn open(&self, channel: ChannelId, name: &SealedName) -> Option<String> {
-        if name.key_id != self.id() {
-            return None;
-        }
-        let opened = open_once(&self.0, channel.as_bytes(), &name.sealed).ok()?;
-        String::from_utf8(opened).ok().map(|name| clean_name(&name))
-    }
-
-    fn id(&self) -> [u8; 8] {
-        let hash = blake3::derive_key("hark 1 name key", &self.0);
-        *hash.first_chunk().expect("8 of 32 bytes")
-    }
-}
-
-impl fmt::Debug for NameKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NameKey")
     }
 }
 

@@ -46,6 +46,9 @@ use std::{
     sync::Arc,
 };
 
+use hark_charter::{
+    Charter, EditError, NameKey, Operation, Piece, PieceError, clean_name, content::Change,
+};
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp, UnixTime,
 };
@@ -59,13 +62,11 @@ pub use paths::Seen;
 
 use crate::{
     Availability, Dial, Directory, Target,
-    charter::{Charter, EditError, Operation, Piece, PieceError, content::Change},
-    clean_name,
     datagram::Heartbeat,
     dialling::{Dialling, Source},
     hello::{PeerHello, Presence},
     liveness::{Liveness, Reach},
-    message::{Message, NameKey, RECIPIENTS_MAX},
+    message::{Message, RECIPIENTS_MAX},
 };
 use availabilities::Availabilities;
 use budget::{AUTHORED_INCOME, AUTHORED_LIMIT, Purses, THREAD_INCOME, THREAD_LIMIT, cost_of};

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use hark_keys::{ChannelId, List, MemberId, RoleId, TargetId, encode};
-use serde::{Deserialize, Serialize};
-
-use crate::charter::{
+use hark_charter::{
     State,
     content::{Capabilities, Place},
 };
+use hark_keys::{ChannelId, List, MemberId, RoleId, TargetId, encode};
+use serde::{Deserialize, Serialize};
 
 /// Channels, persons and roles that are spoken to at once. A talk spurt has one target from its
 /// first frame to its last. [PROTO-6.12]

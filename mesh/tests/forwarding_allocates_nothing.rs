@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::Charter;
 use hark_keys::{DeviceKey, MemberId, SeededRandom, Timestamp};
 use hark_mesh::{
     Target,
-    charter::Charter,
     datagram::{Forward, ForwardedReport, Report, Slot},
     forwarding::{Forwarder, Limits, Route},
 };

@@ -16,11 +16,9 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::future::poll_fn;
+use hark_charter::CertificateChain;
 use hark_keys::{DeviceId, DeviceKey, MemberId, ObjectHash};
-use hark_mesh::{
-    charter::CertificateChain,
-    hello::{HelloError, PeerHello},
-};
+use hark_mesh::hello::{HelloError, PeerHello};
 use hark_node::{
     clock::Clock,
     link::{

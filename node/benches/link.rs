@@ -15,11 +15,9 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::future::{join_all, poll_fn};
+use hark_charter::{Charter, Piece};
 use hark_keys::{DeviceId, DeviceKey, Invite, Random, noise};
-use hark_mesh::{
-    charter::{Charter, Piece},
-    hello::Presence,
-};
+use hark_mesh::hello::Presence;
 use hark_node::{
     admission::{Doorkeeper, UseCounter},
     clock::Clock,

@@ -10,13 +10,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use hark_charter::{Charter, Piece, Recovery};
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Signature,
     Ticket, Timestamp,
 };
-use hark_mesh::{
-    charter::{Charter, Piece, Recovery},
-    hello::{self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request},
+use hark_mesh::hello::{
+    self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request,
 };
 
 use crate::{

@@ -5,12 +5,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use hark_charter::{Charter, Ending};
 use hark_keys::{DeviceId, DeviceKey, Invite, OrganisationId, Random, RecoverySecret, Ticket};
-use hark_mesh::{
-    charter::{Charter, Ending},
-    forwarding::Limits,
-    hello::Presence,
-};
+use hark_mesh::{forwarding::Limits, hello::Presence};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{

@@ -1,8 +1,8 @@
 //! Being oneself again after all devices are lost, by the printed key.
 
 use anyhow::Context;
+use hark_charter::{Charter, Piece, RootKeys, content::Change, device_consent};
 use hark_keys::{Cosigned, DeviceId, DeviceKey, List, MemberId};
-use hark_mesh::charter::{Charter, Piece, RootKeys, content::Change, device_consent};
 
 use crate::store::{Home, OrganisationStore};
 
@@ -91,8 +91,8 @@ pub fn recover(
 mod tests {
     use std::path::Path;
 
+    use hark_charter::{Recovery, content::Policy};
     use hark_keys::SeededRandom;
-    use hark_mesh::charter::{Recovery, content::Policy};
 
     use super::*;
     use crate::store::AskPassphrase;

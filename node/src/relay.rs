@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::Charter;
 use hark_keys::{DeviceId, List, Timestamp};
 use hark_mesh::{
-    charter::Charter,
     datagram::{KIND_FORWARD, KIND_FORWARDED_REPORT, KIND_KNOCK, KIND_TUNNEL, Slot},
     forwarding::{Forwarder, Limits, Route, Statistics},
     squad::Service,

@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hark_charter::clean_name;
 use hark_keys::OrganisationId;
-use hark_mesh::clean_name;
 use serde::Deserialize;
 use toml::Spanned;
 

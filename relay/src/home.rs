@@ -20,8 +20,8 @@ use std::{
     sync::Arc,
 };
 
+use hark_charter::Charter;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random};
-use hark_mesh::charter::Charter;
 use hark_node::{
     store::{AskPassphrase, CHARTER_LIMIT, FileError, Files, Guard, StoreError, SystemDisk},
     token::Token,

@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Receiver},
 };
 
+use hark_charter::Charter;
 use hark_keys::{ChannelId, DeviceId};
-use hark_mesh::charter::Charter;
 use hark_node::{
     clock::Clock,
     event::StampedEvent,

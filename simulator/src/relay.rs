@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use hark_charter::Charter;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId};
-use hark_mesh::charter::Charter;
 use hark_node::{relay::Egress, store::Files};
 use hark_relay::{
     carrier::Assignment,

@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::{Charter, Piece};
 use hark_keys::{ChannelId, DeviceId, MemberId};
-use hark_mesh::{
-    Target,
-    charter::{Charter, Piece},
-};
+use hark_mesh::Target;
 
 use crate::{
     measured::Measured,
@@ -452,8 +450,8 @@ const WHISPER: &str = "whisper";
 
 #[cfg(test)]
 mod tests {
+    use hark_charter::content::Change;
     use hark_keys::{DeviceKey, SeededRandom};
-    use hark_mesh::charter::content::Change;
 
     use super::*;
 

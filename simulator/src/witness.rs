@@ -21,12 +21,12 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::Charter;
 use hark_keys::{
     ChannelId, DeviceId, EpochKey, EpochSecret, FrameNumber, KeySecret, ObjectHash, TargetId,
 };
 use hark_mesh::{
     Target,
-    charter::Charter,
     datagram::{Forward, FromRelay, KIND_FORWARD, KIND_VOICE, Voice},
     epoch::{EpochMessage, Holders},
     message::Message,

@@ -23,7 +23,7 @@ from primitives import check, ed25519_public, hash_of, verify_strictly
 from wire import Malformed, Reader, Schema
 
 ROOT = pathlib.Path(__file__).parents[2]
-SCHEMA = Schema(ROOT / "docs/schema.json")
+SCHEMA = Schema(ROOT / "docs/schema")
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 

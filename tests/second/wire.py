@@ -1,4 +1,4 @@
-"""Messages as bytes: postcard, driven by docs/schema.json. [docs/protocol.md, section 12]
+"""Messages as bytes: postcard, driven by docs/schema. [docs/protocol.md, section 12]
 
 A struct is a dict, a tuple a tuple, an enum's variant its name or the pair (name, value), a list of u8
 bytes, a map a dict, and what may be absent None.
@@ -13,11 +13,12 @@ class Malformed(Exception):
 
 
 class Schema:
-    def __init__(self, path):
-        with open(path) as file:
-            loaded = json.load(file)
-        self.types = loaded["types"]
-        self.limits = loaded["messages"]
+    def __init__(self, folder):
+        self.types, self.limits = {}, {}
+        for path in sorted(folder.glob("*.json")):
+            loaded = json.loads(path.read_text())
+            self.types |= loaded["types"]
+            self.limits |= loaded["messages"]
 
     def decode(self, kind, data, limit=None):
         """The value of all of `data`. [PROTO-1.2] [PROTO-1.3]"""

@@ -1,14 +1,14 @@
 use std::net::SocketAddr;
 
+use hark_charter::{
+    Charter, Piece, Recovery,
+    content::{Change, Relay},
+};
 use hark_keys::{
     DeviceId, DeviceKey, Door, MemberId, SeededRandom, Series, Terms, Ticket, UnixTime,
 };
 use hark_mesh::{
     List,
-    charter::{
-        Charter, Piece, Recovery,
-        content::{Change, Relay},
-    },
     hello::{Greeting, Listener, Presence, Refusal, open_greeting, refuse},
 };
 use serde_json::{Value, json};

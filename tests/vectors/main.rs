@@ -100,7 +100,7 @@ fn tickets() {
         Ticket::issue(&issuer, organisation, "Kestrel", terms, vec![door(1), door(2)], &random)
     };
     let device = {
-        let member = hark_mesh::charter::member_of(organisation, issuer.id());
+        let member = hark_charter::member_of(organisation, issuer.id());
         let at = addresses.to_vec();
         Ticket::for_device(&issuer, organisation, "Kestrel", terms, member, at, &random)
     };

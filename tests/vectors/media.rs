@@ -1,10 +1,10 @@
+use hark_charter::Charter;
 use hark_keys::{
     ChannelId, EpochDealer, KeySecret, Prekey, PrekeySecret, SeededRandom, SenderKey, Signed,
     TargetId, UnixTime, encode,
 };
 use hark_mesh::{
     List, Target,
-    charter::Charter,
     datagram::FrameHeader,
     epoch::{Confirmed, EpochHeader, EpochMessage, Holders},
     message::Message,

@@ -3,10 +3,11 @@ use std::{
     sync::Arc,
 };
 
+use hark_charter::State;
 use hark_keys::{DeviceId, List, MemberId};
 
 use super::sessions::{Place, Session, Sessions};
-use crate::{Target, charter::State, datagram::Slot};
+use crate::{Target, datagram::Slot};
 
 /// What a talker wants to reach through a relay, declared before it talks. [PROTO-9.9]
 #[derive(Clone, Debug, PartialEq, Eq)]

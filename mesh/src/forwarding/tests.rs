@@ -4,18 +4,17 @@ mod load;
 mod model;
 mod signals;
 
+use hark_charter::{
+    Charter, Piece,
+    content::{
+        Capabilities, Change, Channel, ChannelMode, Grant, Place as At, Rank, Role, Rule, Subject,
+    },
+};
 use hark_keys::{DeviceKey, List, RoleId, SeededRandom};
 
 use super::*;
 use crate::{
     Target,
-    charter::{
-        Charter, Piece,
-        content::{
-            Capabilities, Change, Channel, ChannelMode, Grant, Place as At, Rank, Role, Rule,
-            Subject,
-        },
-    },
     datagram::{Forward, Forwarded, FromRelay, Knock, Report, SILENCE, Tunnel},
 };
 

@@ -2,21 +2,17 @@
 
 use std::net::SocketAddr;
 
+use hark_charter::{
+    CertificateChain, ChainError, Charter, INTRODUCTION_MAX, Operation, Recovery, RootDocument,
+    clean_name,
+};
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, MemberId, ObjectHash, Redemption, Signature, encode,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{PeerHello, Presence};
-use crate::{
-    List,
-    charter::{
-        CertificateChain, ChainError, Charter, INTRODUCTION_MAX, Operation, Recovery, RootDocument,
-    },
-    clean_name,
-    directory::ADDRESSES_MAX,
-    message::LISTENING_MAX,
-};
+use crate::{List, directory::ADDRESSES_MAX, message::LISTENING_MAX};
 
 /// The dialler's.
 #[derive(Serialize, Deserialize)]

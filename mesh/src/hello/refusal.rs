@@ -1,7 +1,7 @@
+use hark_charter::{ChainError, IssueError, Piece};
 use hark_keys::RedemptionError;
 
 use super::MAGIC;
-use crate::charter::{ChainError, IssueError, Piece};
 
 /// Why a listener does not accept a Hello, in words for the person who dialled. [PROTO-3.6]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]

@@ -4,14 +4,14 @@ mod relays;
 
 use std::time::Duration;
 
+use hark_charter::{
+    ChainError, EditError, RootDocument, RootKeys,
+    content::{Change, Grant, MEMBER_ROLE, Rank, Role},
+};
 use hark_keys::{Door, Invite, Redemption, RoleId, SeededRandom, Terms};
 use proptest::prelude::*;
 
 use super::*;
-use crate::charter::{
-    ChainError, EditError, RootDocument, RootKeys,
-    content::{Change, Grant, MEMBER_ROLE, Rank, Role},
-};
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 const EXPORTER: [u8; 32] = [7; 32];

@@ -13,6 +13,10 @@ use std::{
     sync::Arc,
 };
 
+use hark_charter::{
+    Charter,
+    content::{Capabilities, Place},
+};
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, ObjectHash, Prekey, Random, Signed, TargetId, Timestamp,
     UnixTime,
@@ -29,10 +33,6 @@ use self::{
 use super::{Event, MessageError, Purpose, Squad, targets::Choice};
 use crate::{
     Target,
-    charter::{
-        Charter,
-        content::{Capabilities, Place},
-    },
     epoch::{
         Attendance, Confirmed, Confirming, EpochHeader, EpochMessage, Holders, TalkersKey, is_near,
     },

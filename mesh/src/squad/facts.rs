@@ -5,19 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use hark_charter::{
+    Charter, NameKey,
+    content::{Channel, ChannelName},
+};
 use hark_keys::{ChannelId, DeviceId, MemberId, TargetId};
 
 use super::{Squad, is_infrastructure, names};
-use crate::{
-    Availability, Directory,
-    charter::{
-        Charter,
-        content::{Channel, ChannelName},
-    },
-    hello::Presence,
-    message::NameKey,
-    target::Target,
-};
+use crate::{Availability, Directory, hello::Presence, target::Target};
 
 impl Squad {
     /// The charter in force.

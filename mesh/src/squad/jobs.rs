@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::{Charter, Have, Piece, PieceError};
 use hark_keys::{DeviceId, ObjectHash, Signed};
 
 use super::{
@@ -18,11 +19,8 @@ use super::{
 };
 use crate::{
     MemberRecord,
-    charter::{
-        Charter, Have, Piece, PieceError,
-        pack::{pack, unpack},
-    },
     message::Message,
+    pack::{pack, unpack},
 };
 
 /// Messages, encoded, that several peers are sent.

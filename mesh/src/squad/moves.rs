@@ -1,14 +1,14 @@
 //! Members whom others move between channels.
 
+use hark_charter::{
+    Charter,
+    content::{Capabilities, Place},
+};
 use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 use zeroize::Zeroizing;
 
 use super::{Event, MessageError, Purpose, Squad};
 use crate::{
-    charter::{
-        Charter,
-        content::{Capabilities, Place},
-    },
     message::{Message, Move},
     target::LISTEN,
 };

@@ -5,15 +5,13 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::{
+    Charter, NameKey,
+    content::{Capabilities, Channel, ChannelName, Place},
+};
 use hark_keys::{ChannelId, DeviceId, List, MemberId, Timestamp};
 
-use crate::{
-    charter::{
-        Charter,
-        content::{Capabilities, Channel, ChannelName, Place},
-    },
-    message::{Message, NameKey},
-};
+use crate::message::Message;
 
 /// The keys that this device has, and who was given them.
 pub(super) struct Names {
@@ -115,7 +113,7 @@ impl Names {
     }
 }
 
-fn sealed(channel: &Channel) -> Option<&crate::charter::content::SealedName> {
+fn sealed(channel: &Channel) -> Option<&hark_charter::content::SealedName> {
     match &channel.name {
         ChannelName::Hidden(name) => Some(name),
         ChannelName::Listed(_) => None,

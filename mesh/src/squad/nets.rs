@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hark_charter::{
+    Charter,
+    content::{Capabilities, ChannelName, Place},
+};
 use hark_keys::{ChannelId, DeviceId, List, MemberId, Timestamp};
 
 use super::telling::Telling;
 use crate::{
-    charter::{
-        Charter,
-        content::{Capabilities, ChannelName, Place},
-    },
     message::{LISTENING_MAX, Listening},
     target::LISTEN,
 };

@@ -1,5 +1,6 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
+use hark_charter::{Charter, PieceError};
 use hark_keys::{
     ChannelId, DecodeError, DeviceId, EpochKey, EpochSecret, KeySecret, MemberId, SignatureError,
     TargetId,
@@ -7,13 +8,7 @@ use hark_keys::{
 use zeroize::Zeroizing;
 
 use super::MoveError;
-use crate::{
-    DirectoryError, Target,
-    charter::{Charter, PieceError},
-    message::CheckNonce,
-    target::Hearing,
-    topology::Plan,
-};
+use crate::{DirectoryError, Target, message::CheckNonce, target::Hearing, topology::Plan};
 
 /// Something to send.
 #[derive(Clone, PartialEq, Eq)]

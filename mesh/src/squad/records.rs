@@ -1,13 +1,11 @@
 use std::time::Duration;
 
+use hark_charter::Charter;
 use hark_keys::{DeviceId, Signed, Timestamp};
 use zeroize::Zeroizing;
 
 use super::{Event, Handled, LINKS_MAX, MessageError, Purpose, Squad, Transmit, budget::AUTHORED};
-use crate::{
-    ADDRESSES_MAX, Directory, List, MemberRecord, charter::Charter, dialling::Source,
-    message::Message,
-};
+use crate::{ADDRESSES_MAX, Directory, List, MemberRecord, dialling::Source, message::Message};
 
 /// The directory, and when others are told of it. [PROTO-5.2]
 pub(super) struct Records {

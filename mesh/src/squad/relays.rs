@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::State;
 use hark_keys::{DeviceId, List, TargetId, Timestamp};
 
 use super::telling::Telling;
 use crate::{
     Target,
-    charter::State,
     message::{Offer, RECIPIENTS_MAX, Roster, Route, WANTED_MAX, Wanted},
     topology::{Hop, Plan, rendezvous},
 };

@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::{
+    CertificateChain, Charter, EditError, Have, OPERATION_MAX_BYTES, Operation, Piece, PieceError,
+    content::Change,
+};
 use hark_keys::{
     Cosigned, DeviceId, DeviceKey, MemberId, ObjectHash, Signed, Timestamp, UnixTime, encode,
 };
@@ -18,11 +22,8 @@ use super::{
 };
 use crate::{
     MemberRecord,
-    charter::{
-        CertificateChain, Charter, EditError, Have, OPERATION_MAX_BYTES, Operation, Piece,
-        PieceError, content::Change, pack::pack,
-    },
     message::{Message, PastPart},
+    pack::pack,
     squad::{Handled, MessageError},
 };
 

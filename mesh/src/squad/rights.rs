@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hark_charter::content::{Capabilities, Change, Place};
 use hark_keys::{DeviceId, List, MemberId, Timestamp};
 
 use super::{DownReason, Event, Link, Squad, talkers::TalkerChange, targets::Listener};
-use crate::{
-    charter::content::{Capabilities, Change, Place},
-    dialling::Source,
-};
+use crate::dialling::Source;
 
 /// How long a device waits for more of the charter where what it has says nothing of it. [PROTO-3.12]
 const DOUBTED_FOR: Duration = Duration::from_secs(10);

@@ -1,11 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use hark_charter::State;
 use hark_keys::{
     ChannelId, DeviceId, EPOCH_KEY_LIFETIME, EpochKey, KeySecret, MemberId, TargetId, Timestamp,
 };
 
 use super::MessageError;
-use crate::{Target, charter::State, message::KeyMessage, target::Hearing};
+use crate::{Target, message::KeyMessage, target::Hearing};
 
 /// Which keys linked peers have given us, by talker and target. The voice side has the keys themselves,
 /// and no other copy is kept: it knows when they are over.

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::{Charter, State};
 use hark_keys::{ChannelId, DeviceId, DeviceKey, EpochKey, MemberId, Random, TargetId, Timestamp};
 
 use crate::{
     Target,
-    charter::{Charter, State},
     epoch::{Holders, TalkersKey},
     message::RECIPIENTS_MAX,
     sender_keys::{KeyChange, KeyDelivery, SenderKeys},

@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use hark_charter::{
+    PROOF_PIECES_MAX,
+    content::{Capabilities, Channel, Place, Rule, Subject},
+};
 use hark_keys::{EpochDealer, KeySecret, SeededRandom, Signed};
 use proptest::prelude::*;
 
@@ -9,10 +13,6 @@ use super::{
 };
 use crate::{
     List,
-    charter::{
-        PROOF_PIECES_MAX,
-        content::{Capabilities, Channel, Place, Rule, Subject},
-    },
     epoch::TalkersKey,
     message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
 };
@@ -489,7 +489,7 @@ fn what_an_author_has_not_signed_does_not_count_against_it() {
     let good =
         charter.edit(&founder, squad.member().unwrap(), vec![Change::Channel(channel(1))]).unwrap();
     let gossip = |squad: &mut Squad, operation| {
-        let [message] = &crate::charter::pack::pack([Piece::Operation(operation)])[..] else {
+        let [message] = &crate::pack::pack([Piece::Operation(operation)])[..] else {
             panic!("one piece fits one message");
         };
         let handled = squad.handle_gossip(now, None, &message.encode());

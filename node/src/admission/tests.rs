@@ -1,7 +1,7 @@
 use std::time::Duration;
 
+use hark_charter::content::{Change, Relay};
 use hark_keys::{List, SeededRandom, Terms};
-use hark_mesh::charter::content::{Change, Relay};
 
 use super::*;
 

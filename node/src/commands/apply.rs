@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, List, RoleId};
-use hark_mesh::charter::content::{
+use hark_charter::content::{
     Capabilities, Change, Channel, Grant, MEMBER_ROLE, Place, Rank, Role, Rule, Subject,
 };
+use hark_keys::{ChannelId, List, RoleId};
 
 use super::{
     Answer, CommandError, Host, How, InputFile,

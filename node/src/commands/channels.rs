@@ -1,10 +1,10 @@
 //! `hark charter channel …`
 
-use hark_keys::ChannelId;
-use hark_mesh::{
-    charter::content::{Change, Channel, ChannelMode, ChannelName, Place},
+use hark_charter::{
     clean_name,
+    content::{Change, Channel, ChannelMode, ChannelName, Place},
 };
+use hark_keys::ChannelId;
 use serde_json::json;
 
 use super::{

@@ -1,7 +1,7 @@
 //! `hark charter device …`
 
+use hark_charter::{Charter, Recovery, content::Change, device_consent};
 use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, Signature, decode, encode};
-use hark_mesh::charter::{Charter, Recovery, content::Change, device_consent};
 use serde_json::json;
 
 use super::{

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use hark_charter::{Charter, Checkpoint, Operation, Piece, RootDocument, Verdict, content::Change};
 use hark_keys::{Cosigned, DeviceId, DeviceKey};
-use hark_mesh::charter::{
-    Charter, Checkpoint, Operation, Piece, RootDocument, Verdict, content::Change,
-};
 use serde_json::json;
 
 use super::{

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, Cosigned, DeviceId, MemberId, encode};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, EditError, OPERATION_MAX_BYTES, Piece,
     content::{Change, Channel, ChannelName},
 };
+use hark_keys::{ChannelId, Cosigned, DeviceId, MemberId, encode};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -177,7 +177,7 @@ pub(super) fn is_new(view: &View<'_>, change: &Change) -> bool {
 fn operations(
     host: &dyn Host,
     plan: &Plan,
-) -> Result<Vec<Cosigned<hark_mesh::charter::Operation>>, CommandError> {
+) -> Result<Vec<Cosigned<hark_charter::Operation>>, CommandError> {
     let mut trial = host.charter().clone();
     let mut operations = Vec::new();
     for batch in batches(&plan.changes) {

@@ -1,8 +1,8 @@
 //! Files that commands read and write: they travel inside requests and answers, so that a node
 //! needs to know nothing of the folders of whoever asks.
 
+use hark_charter::Piece;
 use hark_keys::DecodeError;
-use hark_mesh::charter::Piece;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::CommandError;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use hark_keys::{ChannelId, Cosigned, DeviceId, MemberId, PresetId, RoleId};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Denial, Level, Operation, Verdict,
     content::{Change, Place},
 };
+use hark_keys::{ChannelId, Cosigned, DeviceId, MemberId, PresetId, RoleId};
 use serde_json::{Value, json};
 
 use super::{

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use hark_keys::{DeviceId, Door, List, RoleId, Terms, Ticket, UnixTime};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, DEVICES_MAX, Denial,
     content::{Capabilities, Change, Place},
 };
+use hark_keys::{DeviceId, Door, List, RoleId, Terms, Ticket, UnixTime};
 
 use super::{
     CommandError, Host,

@@ -1,10 +1,8 @@
 //! What a person means who steers a radio: channels, people and roles by name, and whether they may.
 
+use hark_charter::content::{Capabilities, Place};
 use hark_keys::{ChannelId, MemberId};
-use hark_mesh::{
-    charter::content::{Capabilities, Place},
-    target::LISTEN,
-};
+use hark_mesh::target::LISTEN;
 
 use super::{
     CommandError, Host,

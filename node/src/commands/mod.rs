@@ -37,11 +37,11 @@ mod view;
 mod why;
 mod words;
 
-use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, UnixTime};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Piece,
     content::{Channel, SanctionKind, SealedName},
 };
+use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, UnixTime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -1,9 +1,9 @@
 //! `hark charter show`, and the lists of each kind of thing.
 
-use hark_keys::{MemberId, UnixTime};
-use hark_mesh::charter::content::{
+use hark_charter::content::{
     Capabilities, Channel, ChannelMode, ChannelName, MEMBER_ROLE, Place, Preset, Role, Subject,
 };
+use hark_keys::{MemberId, UnixTime};
 use serde_json::{Value, json};
 
 use super::{

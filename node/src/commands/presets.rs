@@ -1,6 +1,6 @@
 //! `hark charter preset …`
 
-use hark_mesh::charter::content::Change;
+use hark_charter::content::Change;
 use serde_json::json;
 
 use super::{
@@ -78,7 +78,7 @@ fn add(host: &mut dyn Host, file: &InputFile, how: &How) -> Result<Answer, Comma
 pub(super) fn note_loaded(
     plan: &mut Plan,
     host: &dyn Host,
-    preset: &hark_mesh::charter::content::Preset,
+    preset: &hark_charter::content::Preset,
 ) {
     if host.charter().state().loaded().any(|loaded| loaded.id == preset.id) {
         plan.notes.push(format!("{0} is loaded as it was: load {0} again", preset.name));

@@ -1,10 +1,10 @@
 //! Why something is refused, and who could do it.
 
-use hark_keys::MemberId;
-use hark_mesh::charter::{
+use hark_charter::{
     Denial, EditError,
     content::{Capabilities, Change, Place, Rank, RevokedTicket, Sanction},
 };
+use hark_keys::MemberId;
 
 use super::{
     CommandError,

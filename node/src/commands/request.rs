@@ -5,7 +5,7 @@ mod parts;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use hark_mesh::charter::content::{Capabilities, RIGHTS};
+use hark_charter::content::{Capabilities, RIGHTS};
 use serde::{Deserialize, Serialize};
 
 pub use parts::{

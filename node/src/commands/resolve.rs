@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use hark_keys::{ChannelId, List, PresetId, RoleId};
-use hark_mesh::charter::content::{
+use hark_charter::content::{
     Capabilities, Channel, ChannelMode, ChannelName, GRANT_MEMBERS_MAX, Grant, LAYOUT_KEYS_MAX,
     LAYOUT_NETS_MAX, Layout, NetLayout, PRESET_CHANNELS_MAX, PRESET_GRANTS_MAX, PRESET_LAYOUTS_MAX,
     PRESET_RULES_MAX, Place, Preset, Rule, Subject,
 };
+use hark_keys::{ChannelId, List, PresetId, RoleId};
 use toml::Spanned;
 
 use super::{

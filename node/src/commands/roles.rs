@@ -1,10 +1,10 @@
 //! `hark charter role …`, `grant`, `revoke`, `kick`
 
-use hark_keys::{List, RoleId};
-use hark_mesh::charter::{
+use hark_charter::{
     Denial,
     content::{Capabilities, Change, GRANT_MEMBERS_MAX, Grant, MEMBER_ROLE, Place, Rank, Role},
 };
+use hark_keys::{List, RoleId};
 use serde_json::json;
 
 use super::{

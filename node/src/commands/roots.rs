@@ -1,7 +1,7 @@
 //! `hark charter root …`
 
+use hark_charter::{Piece, RootDocument, RootKeys};
 use hark_keys::{Cosigned, DeviceId, List, MemberId};
-use hark_mesh::charter::{Piece, RootDocument, RootKeys};
 use serde_json::json;
 
 use super::{

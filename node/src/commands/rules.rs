@@ -1,6 +1,6 @@
 //! `hark charter rule`
 
-use hark_mesh::charter::{
+use hark_charter::{
     State,
     content::{Capabilities, Change, Place, Rule, Subject},
 };

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use hark_charter::content::{Change, Place, Sanction, SanctionKind};
 use hark_keys::{MemberId, UnixTime};
-use hark_mesh::charter::content::{Change, Place, Sanction, SanctionKind};
 
 use super::{
     Answer, CommandError, Host, LiftRequest, SanctionRequest,

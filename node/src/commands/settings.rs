@@ -1,7 +1,7 @@
 //! `hark charter relay …`, `hark charter policy …`
 
+use hark_charter::content::{Change, Policy, RELAY_ADDRESSES_MAX, Relay};
 use hark_keys::{DeviceId, List};
-use hark_mesh::charter::content::{Change, Policy, RELAY_ADDRESSES_MAX, Relay};
 use serde_json::json;
 
 use super::{

@@ -12,13 +12,13 @@ use std::{
 };
 
 use clap::Parser;
+use hark_charter::{
+    Charter, Piece, Recovery,
+    content::{Channel, ChannelName, SealedName},
+};
 use hark_keys::{
     ChannelId, DeviceKey, List, MemberId, ObjectHash, Random, RecoverySecret, SeededRandom,
     UnixTime,
-};
-use hark_mesh::charter::{
-    Charter, Piece, Recovery,
-    content::{Channel, ChannelName, SealedName},
 };
 
 use super::*;
@@ -152,7 +152,7 @@ impl Host for Person {
         match &channel.name {
             ChannelName::Listed(name) => Some(name.clone()),
             ChannelName::Hidden(name) => {
-                use hark_mesh::charter::content::{Capabilities, Place};
+                use hark_charter::content::{Capabilities, Place};
                 let at = Place::Channel(channel.id);
                 let keyed = self.charter.allows(self.member, Capabilities::JOIN, at);
                 keyed.then(|| self.shared().sealed.get(&name.key_id).cloned()).flatten()

@@ -1,10 +1,10 @@
 //! `hark ticket list`, `hark ticket revoke`
 
-use hark_keys::{DeviceId, Invite, MemberId, Ticket};
-use hark_mesh::charter::{
+use hark_charter::{
     TICKETS_MAX,
     content::{Capabilities, Change, Place, RevokedTicket},
 };
+use hark_keys::{DeviceId, Invite, MemberId, Ticket};
 use serde_json::{Value, json};
 
 use super::{

@@ -2,17 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, DeviceId, List, MemberId, PresetId, RoleId};
-use hark_mesh::{
-    charter::{
-        Charter, State,
-        content::{
-            Capabilities, Change, Channel, ChannelName, Place, Sanction, SanctionKind, SealedName,
-            Subject,
-        },
+use hark_charter::{
+    Charter, State, clean_name,
+    content::{
+        Capabilities, Change, Channel, ChannelName, Place, Sanction, SanctionKind, SealedName,
+        Subject,
     },
-    clean_name,
 };
+use hark_keys::{ChannelId, DeviceId, List, MemberId, PresetId, RoleId};
 
 use super::{
     CommandError, Host,

@@ -1,10 +1,10 @@
 //! `hark charter why`: what decides about a right.
 
-use hark_keys::{MemberId, ObjectHash, UnixTime};
-use hark_mesh::charter::{
+use hark_charter::{
     Decision,
     content::{Capabilities, MEMBER_ROLE, Place, Subject},
 };
+use hark_keys::{MemberId, ObjectHash, UnixTime};
 use serde_json::{Value, json};
 
 use super::{
@@ -128,8 +128,8 @@ fn tell_source(view: &View<'_>, hash: ObjectHash) -> (String, Value) {
         if signed.hash() == hash {
             let person = view.person(author(charter, signed));
             let how = match verdict {
-                hark_mesh::charter::Verdict::Judged(at, _) => level(*at),
-                hark_mesh::charter::Verdict::Void(reason) => reason.describe().to_owned(),
+                hark_charter::Verdict::Judged(at, _) => level(*at),
+                hark_charter::Verdict::Void(reason) => reason.describe().to_owned(),
             };
             let line = format!("set by {person}, {how}, in operation {}", hash.short());
             return (line, json!({"operation": hash.to_string(), "author": person}));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hark_mesh::charter::content::{
+use hark_charter::content::{
     Capabilities, Change, Channel, ChannelMode, ChannelName, Grant, MEMBER_ROLE, Place, Policy,
     Preset, Relay, Role, Rule, SanctionKind,
 };

@@ -13,12 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::poll_fn;
+use hark_charter::{Charter, Piece};
 use hark_keys::{DeviceId, DeviceKey, Invite, SeededRandom};
-use hark_mesh::{
-    charter::{Charter, Piece},
-    hello::Presence,
-    message::CheckNonce,
-};
+use hark_mesh::{hello::Presence, message::CheckNonce};
 use libp2p::{
     Multiaddr,
     core::{

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{MemberId, RoleId, UnixTime};
-use hark_mesh::{
-    charter::{
-        Charter, Verdict,
-        content::{Change, Place, Sanction, SanctionKind},
-    },
-    squad::Squad,
+use hark_charter::{
+    Charter, Verdict,
+    content::{Change, Place, Sanction, SanctionKind},
 };
+use hark_keys::{MemberId, RoleId, UnixTime};
+use hark_mesh::squad::Squad;
 
 use super::{radio, standing::member_name};
 use crate::event::Event;

@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, Timestamp, UnixTime};
-use hark_mesh::{
-    MemberRecord,
-    charter::{
-        Charter, Piece,
-        content::{Channel, SealedName},
-    },
-    message::NameKey,
-    squad::Squad,
+use hark_charter::{
+    Charter, NameKey, Piece,
+    content::{Channel, SealedName},
 };
+use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, Timestamp, UnixTime};
+use hark_mesh::{MemberRecord, squad::Squad};
 
 use super::own_member;
 use crate::{

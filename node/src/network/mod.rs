@@ -32,10 +32,10 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::Charter;
 use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, TargetId, Ticket, Timestamp};
 use hark_mesh::{
     Directory,
-    charter::Charter,
     hello::{Presence, Refusal},
     message::CheckNonce,
     squad::{DownReason, JobDone, Squad, SquadConfig},

@@ -3,11 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hark_charter::content::{Capabilities, Place};
 use hark_keys::{ChannelId, DeviceId, MemberId, Signed};
-use hark_mesh::{
-    charter::content::{Capabilities, Place},
-    squad::Squad,
-};
+use hark_mesh::squad::Squad;
 
 use super::{Input, Persisted, Runner};
 use crate::{look_alike::skeleton, snapshot::Verification};

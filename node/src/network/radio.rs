@@ -6,13 +6,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use hark_charter::content::{Channel, Layout, NetLayout, Place, Subject};
 use hark_keys::{ChannelId, DeviceId, MemberId, PresetId, RoleId, TargetId, Timestamp};
-use hark_mesh::{
-    Target,
-    charter::content::{Channel, Layout, NetLayout, Place, Subject},
-    squad::Squad,
-    target::LISTEN,
-};
+use hark_mesh::{Target, squad::Squad, target::LISTEN};
 
 use super::own_member;
 use crate::{

@@ -1,10 +1,10 @@
 //! Roles that tickets promise.
 
-use hark_keys::{List, MemberId, RoleId, Timestamp};
-use hark_mesh::charter::{
+use hark_charter::{
     Piece,
     content::{Change, Grant, Place},
 };
+use hark_keys::{List, MemberId, RoleId, Timestamp};
 
 use super::{Runner, own_member};
 

@@ -1,13 +1,11 @@
 //! Whose device this is and stays: refusals, the end of a membership, further devices.
 
-use hark_keys::{MemberId, Timestamp, UnixTime};
-use hark_mesh::{
-    charter::{
-        Ending,
-        content::{Change, Place, SanctionKind},
-    },
-    squad::Squad,
+use hark_charter::{
+    Ending,
+    content::{Change, Place, SanctionKind},
 };
+use hark_keys::{MemberId, Timestamp, UnixTime};
+use hark_mesh::squad::Squad;
 
 use super::{Runner, acts, own_member, radio};
 use crate::event::{DeviceText, Event, SanctionView};

@@ -2,14 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use hark_keys::{MemberId, RoleId, UnixTime};
-use hark_mesh::{
-    charter::{
-        Charter,
-        content::{Place, SanctionKind},
-    },
-    squad::Squad,
+use hark_charter::{
+    Charter,
+    content::{Place, SanctionKind},
 };
+use hark_keys::{MemberId, RoleId, UnixTime};
+use hark_mesh::squad::Squad;
 
 use super::{Input, Runner, radio};
 use crate::event::{Event, StandingView};
@@ -145,11 +143,11 @@ const CHANGES_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use hark_keys::{DeviceKey, List, SeededRandom};
-    use hark_mesh::charter::{
+    use hark_charter::{
         Piece,
         content::{Capabilities, Change, Grant, Rank, Role, Sanction},
     };
+    use hark_keys::{DeviceKey, List, SeededRandom};
 
     use super::*;
 

@@ -1,12 +1,12 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Add, sync::Arc};
 
+use hark_charter::{
+    Charter,
+    content::{Capabilities, Place},
+};
 use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
     Availability, Target,
-    charter::{
-        Charter,
-        content::{Capabilities, Place},
-    },
     squad::{self, DownReason, Squad},
     topology::{DIRECT_FANOUT_MAX, Plan},
 };

@@ -34,11 +34,11 @@ use std::{
     sync::Arc,
 };
 
+use hark_charter::Charter;
 use hark_keys::{
     DeviceId, DeviceKey, KeyFileError, MemberId, OrganisationId, Random, RecoverySecret, decode,
     encode, keystore,
 };
-use hark_mesh::charter::Charter;
 use zeroize::Zeroizing;
 
 pub use files::{Disk, FileError, Files, Guard, LockError, Owner, SystemDisk};

@@ -4,10 +4,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use hark_charter::{Charter, NameKey};
 use hark_keys::{
     ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, decode, encode,
 };
-use hark_mesh::{charter::Charter, message::NameKey};
 
 use super::{
     StoreError,

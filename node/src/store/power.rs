@@ -8,14 +8,11 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use hark_keys::{ChannelId, ObjectHash, SeededRandom, TargetId};
-use hark_mesh::{
-    charter::{
-        Piece,
-        content::{Change, Channel},
-    },
-    message::NameKey,
+use hark_charter::{
+    NameKey, Piece,
+    content::{Change, Channel},
 };
+use hark_keys::{ChannelId, ObjectHash, SeededRandom, TargetId};
 
 use super::{
     files::{Steps, make_folder, remove_for_good, write_whole},

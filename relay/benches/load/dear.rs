@@ -1,5 +1,10 @@
 //! An officer who sends what costs a relay most, at 1 Mbit/s, in an organisation of long history.
 
+use hark_charter::{
+    Charter, Piece,
+    content::{Capabilities, Change, Channel, Grant, Place, Rank, Role},
+};
+use hark_mesh::{message::Message, pack::pack};
 use std::{
     fmt,
     sync::{
@@ -11,14 +16,6 @@ use std::{
 
 use anyhow::Context;
 use hark_keys::{Cosigned, DeviceKey, List, MemberId, ObjectHash, RoleId};
-use hark_mesh::{
-    charter::{
-        Charter, Piece,
-        content::{Capabilities, Change, Channel, Grant, Place, Rank, Role},
-        pack::pack,
-    },
-    message::Message,
-};
 
 use tokio::sync::oneshot;
 

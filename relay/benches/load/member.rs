@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::Context;
 use futures::StreamExt;
+use hark_charter::Charter;
 use hark_keys::{DeviceId, DeviceKey, Invite, List, Signed, Timestamp};
 use hark_mesh::{
     MemberRecord, Target,
-    charter::Charter,
     datagram::{FromRelay, Heartbeat, Slot},
     hello::Presence,
     message::{Acknowledgement, Message, Route, Topic},

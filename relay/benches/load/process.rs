@@ -9,11 +9,11 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::{ChannelId, DeviceKey, List};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Piece,
     content::{Change, Relay},
 };
+use hark_keys::{ChannelId, DeviceKey, List};
 use hark_node::random::SystemRandom;
 use hark_relay::home::RelayHome;
 

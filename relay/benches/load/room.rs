@@ -28,7 +28,7 @@ pub(crate) struct Room {
     // Ends first, so that nobody waits for goodbyes.
     pub(crate) relay: RunningRelay,
     pub(crate) organisation: Organisation,
-    charter: Arc<hark_mesh::charter::Charter>,
+    charter: Arc<hark_charter::Charter>,
     pub(crate) members: Vec<Member>,
     talkers: Vec<Talker>,
     talkers_max: usize,

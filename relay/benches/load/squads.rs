@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_charter::{Charter, content::Change};
 use hark_keys::{
     DeviceId, DeviceKey, EpochSecret, Invite, SenderKey, SenderKeyring, TargetId, Timestamp,
 };
 use hark_mesh::{
     Directory,
-    charter::{Charter, content::Change},
     datagram::{Forward, Forwarded, FromRelay, Slot},
     hello::Presence,
     message::Message,

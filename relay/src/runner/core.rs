@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::Charter;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random, Timestamp, UnixTime};
 use hark_mesh::{
     Directory,
-    charter::Charter,
     forwarding::{Limits, Rate, Statistics},
     hello::Presence,
     squad::{self, DownReason, Persist, RELAY_LINKS_MAX, Service, Squad, SquadConfig},

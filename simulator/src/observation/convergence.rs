@@ -6,11 +6,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use hark_keys::{ChannelId, DeviceId, MemberId};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter,
     content::{Capabilities, Place},
 };
+use hark_keys::{ChannelId, DeviceId, MemberId};
 
 use super::MemberLog;
 use crate::{member::Seat, witness::target_of};
@@ -116,14 +116,12 @@ fn keys(charter: &Charter, talker: &Present<'_>, present: &[Present<'_>]) -> Vec
 mod tests {
     use std::collections::BTreeMap;
 
-    use hark_keys::{DeviceKey, List, RoleId, SeededRandom};
-    use hark_mesh::{
-        Target,
-        charter::{
-            Piece,
-            content::{Change, Channel, ChannelMode, ChannelName, Grant, Rank, Role},
-        },
+    use hark_charter::{
+        Piece,
+        content::{Change, Channel, ChannelMode, ChannelName, Grant, Rank, Role},
     };
+    use hark_keys::{DeviceKey, List, RoleId, SeededRandom};
+    use hark_mesh::Target;
     use hark_node::event::TargetText;
 
     use super::*;

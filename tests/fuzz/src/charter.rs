@@ -1,16 +1,12 @@
 mod history;
 mod packed;
 
+use hark_charter::{
+    CHAIN_MAX, CHECKPOINT_MAX_BYTES, CertificateChain, Charter, Checkpoint, Have,
+    MemberCertificate, NAME_MAX_BYTES, Operation, Piece, ROOT_KEYS_MAX, RootDocument, clean_name,
+};
 use hark_keys::{
     Cosignable, DeviceKey, List, MemberId, ObjectHash, Signable, Signature, decode, encode,
-};
-use hark_mesh::{
-    NAME_MAX_BYTES,
-    charter::{
-        CHAIN_MAX, CHECKPOINT_MAX_BYTES, CertificateChain, Charter, Checkpoint, Have,
-        MemberCertificate, Operation, Piece, ROOT_KEYS_MAX, RootDocument,
-    },
-    clean_name,
 };
 
 pub(crate) use history::change;
@@ -75,7 +71,7 @@ fn check(charter: &Charter) {
     // All that is there can be asked for: no channel lies below itself.
     let state = charter.state();
     for channel in state.channels() {
-        let path = state.path(hark_mesh::charter::content::Place::Channel(channel.id));
+        let path = state.path(hark_charter::content::Place::Channel(channel.id));
         assert!(path.count() <= state.channels().count() + 1);
     }
     let members: Vec<_> = charter.members().collect();

@@ -4,13 +4,13 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::{
+    Charter, Piece, State,
+    content::{Change, Channel, ChannelMode},
+};
 use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, SeededRandom, Timestamp};
 use hark_mesh::{
     List, Target,
-    charter::{
-        Charter, Piece, State,
-        content::{Change, Channel, ChannelMode},
-    },
     datagram::{
         BUNDLE_MAX_BYTES, Forward, ForwardedReport, FromMember, FromRelay, Knock, Report, Slot,
         Tunnel,

@@ -1,10 +1,9 @@
+use hark_charter::{Charter, PROOF_PIECES_MAX, Piece, clean_name, content::Change};
 use hark_keys::{
     DeviceId, Door, List, SeededRandom, Terms, Ticket, UnixTime, encode, open_once, seal_once,
 };
 use hark_mesh::{
     ADDRESSES_MAX,
-    charter::{Charter, PROOF_PIECES_MAX, Piece, content::Change},
-    clean_name,
     hello::{
         Greeting, HELLO_MAX_BYTES, HelloError, Listener, PeerHello, Request, open_first_greeting,
         open_greeting, refuse,

@@ -1,26 +1,25 @@
-use std::net::SocketAddr;
-
-use hark_keys::{
-    ChannelId, Cosigned, EpochDealer, KeySecret, ObjectHash, Prekey, PrekeySecret, SeededRandom,
-    Signable, Signed, Timestamp, UnixTime, encode,
+use hark_charter::{
+    Charter, NameKey, Piece, clean_name,
+    content::{Change, Channel},
 };
 use hark_mesh::{
     ADDRESSES_MAX, Availability, AvailabilityMessage, Directory, List, MemberRecord, Target,
-    charter::{
-        Charter, Piece,
-        content::{Change, Channel},
-        pack::{pack, unpack},
-    },
-    clean_name,
     epoch::{
         ATTENDANCE_MAX, Attendance, Confirmed, Confirming, EpochHeader, EpochMessage, HOLDERS_MAX,
         Holders, SEALS_MAX, TalkersKey,
     },
     message::{
         Acknowledgement, CANDIDATES_MAX, Candidates, Check, CheckNonce, KeyMessage, LISTENING_MAX,
-        Listening, MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, NameKey, Offer,
-        RECIPIENTS_MAX, Roster, Route, WANTED_MAX, Wanted,
+        Listening, MESSAGE_MAX_BYTES, MESSAGE_RECORDS_MAX, Message, Move, Offer, RECIPIENTS_MAX,
+        Roster, Route, WANTED_MAX, Wanted,
     },
+    pack::{pack, unpack},
+};
+use std::net::SocketAddr;
+
+use hark_keys::{
+    ChannelId, Cosigned, EpochDealer, KeySecret, ObjectHash, Prekey, PrekeySecret, SeededRandom,
+    Signable, Signed, Timestamp, UnixTime, encode,
 };
 
 use crate::world::{ALPHA, GHOST, Member, PILOT, WING, WORLD};

@@ -1,5 +1,14 @@
 mod checks;
 
+use hark_charter::{Charter, NameKey, Piece, clean_name};
+use hark_mesh::{
+    Availability, AvailabilityMessage, Dial, Directory, List, Target, Way,
+    hello::PeerHello,
+    message::{Candidates, Check, CheckNonce, KeyMessage, Listening, Message, Move},
+    pack::pack,
+    squad::{DownReason, Persist, Seen, Squad, SquadConfig},
+    target::Hearing,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -9,15 +18,6 @@ use std::{
 
 use hark_keys::{
     ChannelId, DeviceId, KeySecret, MemberId, SeededRandom, Signed, TargetId, Timestamp, UnixTime,
-};
-use hark_mesh::{
-    Availability, AvailabilityMessage, Dial, Directory, List, Target, Way,
-    charter::{Charter, Piece, pack::pack},
-    clean_name,
-    hello::PeerHello,
-    message::{Candidates, Check, CheckNonce, KeyMessage, Listening, Message, Move, NameKey},
-    squad::{DownReason, Persist, Seen, Squad, SquadConfig},
-    target::Hearing,
 };
 
 use crate::{

@@ -1,17 +1,13 @@
 use std::sync::{Arc, LazyLock};
 
-use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, RoleId, SeededRandom};
-use hark_mesh::{
-    List,
-    charter::{
-        CertificateChain, Charter, Piece,
-        content::{
-            Capabilities, Change, Channel, ChannelName, Grant, Place, Rank, Role, Rule, Subject,
-        },
+use hark_charter::{
+    CertificateChain, Charter, NameKey, Piece,
+    content::{
+        Capabilities, Change, Channel, ChannelName, Grant, Place, Rank, Role, Rule, Subject,
     },
-    hello::Presence,
-    message::NameKey,
 };
+use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, RoleId, SeededRandom};
+use hark_mesh::{List, hello::Presence};
 
 /// An organisation and four of its devices, the same in each run.
 ///

@@ -1,7 +1,8 @@
 //! Members with several devices.
 
+use hark_charter::{Operation, content::Channel, device_consent};
+
 use super::*;
-use crate::charter::{Operation, content::Channel, device_consent};
 
 fn rename(number: u8) -> Vec<Change> {
     let id = ChannelId::from_bytes([number; 16]);

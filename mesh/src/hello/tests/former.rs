@@ -1,11 +1,12 @@
 //! Those who belonged once.
 
-use super::*;
-use crate::charter::{
+use hark_charter::{
     Ending,
     content::{Channel, RevokedTicket, Sanction, SanctionKind},
     device_consent,
 };
+
+use super::*;
 
 fn rename(number: usize) -> Vec<Change> {
     let id = ChannelId::from_bytes([9; 16]);

@@ -1,7 +1,8 @@
 //! Relays, which the charter names and which are nobody's.
 
+use hark_charter::content::Relay;
+
 use super::*;
-use crate::charter::content::Relay;
 
 /// A squad with Bob and a relay that it names.
 fn with_relay() -> (Charter, Party, Party, MemberId, Party) {

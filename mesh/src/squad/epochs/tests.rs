@@ -6,6 +6,10 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::{
+    Charter, Piece,
+    content::{Change, Relay, Rule, Subject},
+};
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, EpochDealer, EpochKey, EpochSecret, List, PrekeySecret,
     SeededRandom, SenderKey, SenderKeyring, TargetId, Timestamp, UnixTime,
@@ -13,10 +17,6 @@ use hark_keys::{
 
 use crate::{
     Directory,
-    charter::{
-        Charter, Piece,
-        content::{Change, Relay, Rule, Subject},
-    },
     hello::{PeerHello, Presence},
     squad::{DownReason, Persist, SquadConfig, Transmit, world::outcome},
 };

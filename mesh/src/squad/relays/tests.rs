@@ -158,7 +158,7 @@ fn the_standby_goes_on_until_the_first_has_agreed() {
 fn a_relay_that_fails_one_listener_serves_the_others() {
     let founder = DeviceKey::generate(&SeededRandom::new(9));
     let random = SeededRandom::new(9);
-    let charter = crate::charter::Charter::found("Squad", "Voice", &founder, None, &random);
+    let charter = hark_charter::Charter::found("Squad", "Voice", &founder, None, &random);
     let (relay, one, other) = (device(1), device(2), device(3));
     let mut relays = Relays::default();
     relays.link_up(relay, false);
@@ -215,7 +215,7 @@ fn a_relay_forwards_64_targets_of_one_peer() {
 fn volunteers_are_ranked_by_who_reaches_them_and_then_by_what_they_carry() {
     let random = SeededRandom::new(9);
     let founder = DeviceKey::generate(&random);
-    let charter = crate::charter::Charter::found("Squad", "Voice", &founder, None, &random);
+    let charter = hark_charter::Charter::found("Squad", "Voice", &founder, None, &random);
     let now = Timestamp::from_millis(1_000);
     let mut relays = Relays::default();
     let reached = |device, number, rate_kbps, reachable| Offer {

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
+use hark_charter::{Piece, content::Change};
 use hark_keys::{Cosigned, DeviceKey, KeySecret, List, SeededRandom, Signed};
 
 use super::{outcome, rights::World, work};
 use crate::{
     MemberRecord, Target,
-    charter::{Piece, content::Change, pack::pack},
     message::{KeyMessage, Message},
+    pack::pack,
     squad::{Handled, MessageError, Squad},
 };
 

@@ -1,12 +1,10 @@
 //! Whoever has no right to it fills nobody's charter, by whichever way the pieces come.
 
+use hark_charter::{CertificateChain, MemberCertificate, content::Change};
 use hark_keys::ObjectHash;
 
 use super::{super::world::work, *};
-use crate::{
-    MemberRecord,
-    charter::{CertificateChain, MemberCertificate, content::Change, pack::pack},
-};
+use crate::{MemberRecord, pack::pack};
 
 /// What somebody's key has signed who belongs to nobody: each names a certificate that all hold.
 fn forged(charter: &Charter, key: &DeviceKey, known: ObjectHash, count: u32) -> Vec<Piece> {

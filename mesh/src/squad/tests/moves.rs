@@ -1,6 +1,7 @@
+use hark_charter::content::{Capabilities, Subject};
+
 use super::rights::{World, net, rule};
 use crate::{
-    charter::content::{Capabilities, Subject},
     message::{Message, Move},
     squad::{MessageError, MoveError},
 };

@@ -1,9 +1,9 @@
 //! Who was not there when checkpoints settled what others have forgotten since.
 
+use hark_charter::content::{Change, Channel};
 use hark_keys::{DecodeError, ObjectHash};
 
 use super::*;
-use crate::charter::content::{Change, Channel};
 
 /// A channel behind the first, which all are on, with a name that does not shrink.
 fn channel(number: usize) -> Channel {

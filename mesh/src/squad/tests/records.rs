@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use hark_charter::CertificateChain;
+
 use super::*;
-use crate::{MemberRecord, charter::CertificateChain};
+use crate::MemberRecord;
 
 /// Members of an organisation with relays.
 pub(super) struct Crowd {
@@ -22,7 +24,7 @@ impl Crowd {
         let mut charter = Charter::found("Squad", "Voice", &founder, None, &*random);
         let founding = charter.member_of(founder.id());
         let named = relays.iter().map(|relay| {
-            Change::Relay(crate::charter::content::Relay {
+            Change::Relay(hark_charter::content::Relay {
                 device: relay.id(),
                 name: "Eyrie".to_owned(),
                 addresses: List::truncated(["192.0.2.1:7300".parse().unwrap()]),

@@ -6,6 +6,9 @@ use std::{
     time::Duration,
 };
 
+use hark_charter::content::{
+    Capabilities, Channel, ChannelName, Grant, Place, Rank, Role, Rule, Subject,
+};
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, List, MemberId, RoleId, SeededRandom, TargetId, UnixTime,
 };
@@ -13,12 +16,7 @@ use proptest::prelude::*;
 
 use super::{super::*, outcome};
 use crate::message::CheckNonce;
-use crate::{
-    charter::content::{
-        Capabilities, Channel, ChannelName, Grant, Place, Rank, Role, Rule, Subject,
-    },
-    target::Hearing,
-};
+use crate::target::Hearing;
 
 /// Everyone is linked with everyone, but for those who are cut off.
 pub(super) struct World {

@@ -7,10 +7,11 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_charter::Charter;
 use hark_keys::{
     DeviceId, MemberId, OrganisationId, RecoverySecret, RoleId, Signed, Ticket, device_words,
 };
-use hark_mesh::{AddressKind, Directory, charter::Charter};
+use hark_mesh::{AddressKind, Directory};
 use hark_node::{
     admission::relays_of,
     commands::{Request, RoleRequest},

@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_charter::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};
 use hark_keys::{DeviceId, Ticket, TicketError};
-use hark_mesh::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};
 use hark_node::{
     clock::Clock,
     network::TellJoining,

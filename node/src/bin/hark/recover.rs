@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_charter::EditError;
 use hark_keys::{OrganisationId, RecoverySecret};
-use hark_mesh::charter::EditError;
 use hark_node::{
     node::{Node, NodeConfig},
     recovery::{Recovered, recover},
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: RecoverArguments) -> anyhow::Result<()> {
     let is_known = || {
         let store = home.find(organisation)?;
         let known =
-            |charter: &hark_mesh::charter::Charter| charter.member_recovered_by(key.id()).is_some();
+            |charter: &hark_charter::Charter| charter.member_recovered_by(key.id()).is_some();
         anyhow::Ok(store.is_some_and(|store| known(store.charter())))
     };
     // Until then it can say nothing, as no other holds its certificate.

@@ -1,6 +1,6 @@
 //! Channels, roles, rules, presets, relays and policies.
 
-use hark_mesh::charter::content::{Capabilities, ChannelMode, Place};
+use hark_charter::content::{Capabilities, ChannelMode, Place};
 
 use super::*;
 

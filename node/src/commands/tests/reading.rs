@@ -1,6 +1,6 @@
 //! What is shown of the charter, and why.
 
-use hark_mesh::charter::content::RIGHTS;
+use hark_charter::content::RIGHTS;
 
 use super::{
     document::{ORGANISATION_EXAMPLE, PRESET_EXAMPLE},
@@ -47,7 +47,7 @@ fn the_log_tells_who_did_what_and_what_was_denied() {
     ann.does("revoke officer Bob");
     let mut late = bob.shared().charter.clone();
     let change = {
-        use hark_mesh::charter::content::{Change, Channel};
+        use hark_charter::content::{Change, Channel};
         Change::Channel(Channel::open(ChannelId::from_bytes([8; 16]), "Late"))
     };
     // As if he knew nothing of it: of the term that was cut.
@@ -71,7 +71,7 @@ fn the_log_tells_who_did_what_and_what_was_denied() {
 
 #[test]
 fn a_denied_change_is_told_with_its_reason() {
-    use hark_mesh::charter::content::{Change, Policy};
+    use hark_charter::content::{Change, Policy};
     let (_world, [mut ann, bob, mut cat]) = World::three();
     let charter = ann.shared().charter.clone();
     let change = Change::Policy(Policy::OperationsPerDay(5));

@@ -9,11 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use futures::{AsyncWriteExt, future::poll_fn};
+use hark_charter::CertificateChain;
 use hark_keys::{DeviceId, DeviceKey, MemberId, ObjectHash, SeededRandom};
-use hark_mesh::{
-    charter::CertificateChain,
-    hello::{HelloError, PeerHello},
-};
+use hark_mesh::hello::{HelloError, PeerHello};
 use libp2p::core::{
     Endpoint as Role,
     muxing::StreamMuxer,

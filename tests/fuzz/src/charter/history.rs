@@ -1,16 +1,16 @@
 use std::sync::{Arc, LazyLock};
 
-use hark_keys::{
-    ChannelId, Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, PresetId, RoleId, Signed,
-    UnixTime,
-};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Cut, MemberCertificate, Operation, Piece, RootDocument, RootKeys,
     content::{
         Capabilities, Change, Channel, ChannelMode, Grant, MEMBER_ROLE, Place, Policy, Preset,
         Rank, Relay, RevokedTicket, Role, Rule, Sanction, SanctionKind, Subject,
     },
     device_consent,
+};
+use hark_keys::{
+    ChannelId, Cosigned, DeviceId, DeviceKey, List, MemberId, ObjectHash, PresetId, RoleId, Signed,
+    UnixTime,
 };
 
 use super::check;

@@ -1,9 +1,7 @@
+use hark_charter::Piece;
 use hark_mesh::{
-    charter::{
-        Piece,
-        pack::{pack, unpack},
-    },
     message::{MESSAGE_MAX_BYTES, Message},
+    pack::{pack, unpack},
 };
 
 use super::{BOMB, PACKED, UNPACKED};

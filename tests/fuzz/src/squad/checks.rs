@@ -1,15 +1,14 @@
 //! What must hold of all that a squad gives out, and after each step.
 
+use hark_charter::{
+    Piece, clean_name,
+    content::{Capabilities, ChannelName, Place},
+};
 use hark_keys::{DeviceId, MemberId, ObjectHash};
 use hark_mesh::{
     AddressKind, Target,
-    charter::{
-        Piece,
-        content::{Capabilities, ChannelName, Place},
-        pack::unpack,
-    },
-    clean_name,
     message::{MESSAGE_MAX_BYTES, Message},
+    pack::unpack,
     squad::{Event, Persist, Transmit},
     target::LISTEN,
 };

@@ -3,18 +3,16 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
+use hark_charter::NameKey;
+use hark_charter::clean_name;
+use hark_charter::{
+    Charter, Piece,
+    content::{Channel, ChannelName, SealedName},
+};
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, Door, MemberId, ObjectHash, Random, Ticket, UnixTime,
 };
-use hark_mesh::{
-    Directory,
-    charter::{
-        Charter, Piece,
-        content::{Channel, ChannelName, SealedName},
-    },
-    clean_name,
-    message::NameKey,
-};
+use hark_mesh::Directory;
 use hark_node::{
     clock::Clock,
     commands::Host,

@@ -29,7 +29,7 @@ struct Past {
 }
 
 #[cfg(test)]
-pub(super) fn describe(schema: &mut crate::schema::Schema) {
+pub(super) fn describe(schema: &mut crate::schema::collector::Schema) {
     schema.add::<Past>("Past", PAST_MAX_BYTES);
 }
 

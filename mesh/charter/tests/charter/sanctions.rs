@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use hark_keys::UnixTime;
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Decision, Denial, EditError, Piece, Verdict,
     content::{
         Capabilities, Change, MEMBER_ROLE, Place, Role, Rule, Sanction, SanctionKind, Subject,
     },
 };
+use hark_keys::UnixTime;
 
 use crate::histories::cases;
 use crate::world::{

@@ -8,7 +8,7 @@ use std::{
 use hark_keys::{DeviceId, List, MemberId, ObjectHash, RoleId};
 
 use super::{Author, Level, Pieces, Position, Run, Taken, Verdict};
-use crate::charter::{
+use crate::{
     certificate::member_of,
     content::{Change, Grant},
     devices,
@@ -20,12 +20,12 @@ use crate::charter::{
 
 /// Operations in the order in which they were applied, and what came of it.
 #[derive(Clone, Debug, Default)]
-pub(in crate::charter) struct Course {
+pub(crate) struct Course {
     /// What holds after all of them.
-    pub(in crate::charter) state: State,
-    pub(in crate::charter) order: Shared<Vec<usize>>,
+    pub(crate) state: State,
+    pub(crate) order: Shared<Vec<usize>>,
     /// What has become of each, in their order.
-    pub(in crate::charter) verdicts: Shared<Vec<Verdict>>,
+    pub(crate) verdicts: Shared<Vec<Verdict>>,
     pub(super) shield: Shared<Shield>,
     /// What they take from others.
     pub(super) acts: Shared<Vec<Act>>,
@@ -88,7 +88,7 @@ struct Settled {
 
 impl Course {
     /// The operations lie at other places among all than they did: all are to be applied anew.
-    pub(in crate::charter) fn displace(&mut self) {
+    pub(crate) fn displace(&mut self) {
         let state = std::mem::take(&mut self.state);
         *self = Self { state, ..Self::default() };
     }
@@ -98,11 +98,7 @@ impl Course {
 /// each by a pass with those that were settled before. `former` is what came out before, of the same
 /// operations and of none behind `since` but those that are new; where there is no `since`, all may be
 /// different. Each pass applies only what may be different. [CHARTER-5.4] [CHARTER-5.5]
-pub(in crate::charter) fn replay(
-    pieces: &Pieces<'_>,
-    mut former: Course,
-    since: Option<Position>,
-) -> Course {
+pub(crate) fn replay(pieces: &Pieces<'_>, mut former: Course, since: Option<Position>) -> Course {
     let start = start(pieces, since.map(|_| &former.state));
     let mut known = Vec::new();
     if since.is_some() {

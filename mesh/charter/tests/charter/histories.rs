@@ -1,14 +1,14 @@
 //! Random histories: officers who work apart, and some who cheat. Whatever the order in which their
 //! pieces arrive, all say the same, and what the naive model says.
 
-use hark_keys::{Cosigned, List, ObjectHash, UnixTime};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Cut, Operation, Piece, PieceError,
     content::{
         Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, Relay, RevokedTicket, Rule,
         Sanction, SanctionKind, Subject,
     },
 };
+use hark_keys::{Cosigned, List, ObjectHash, UnixTime};
 use proptest::prelude::*;
 
 use crate::checkpoints::catch_up;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use hark_keys::{ChannelId, List, UnixTime, encode};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Verdict,
     content::{Capabilities, Change, Channel, Place, Sanction, SanctionKind},
 };
+use hark_keys::{ChannelId, List, UnixTime, encode};
 use proptest::{
     strategy::{Strategy as _, ValueTree as _},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
@@ -19,7 +19,7 @@ use crate::{
     world::{ANN, BOB, CHIEF, DAN, EVE, EVERYWHERE, FOUNDER, World, channel, channel_id},
 };
 
-#[path = "../../../tests/vectors/bless.rs"]
+#[path = "../../../../tests/vectors/bless.rs"]
 mod bless;
 
 /// Random histories, of officers who cheat as well, and one with checkpoints.
@@ -98,12 +98,12 @@ fn view(now: u64, charter: &Charter) -> Value {
 /// A mute that ends, and a channel whose name is sealed.
 fn hidden() -> Charter {
     let mut world = World::new(false);
-    let key = hark_mesh::message::NameKey::generate(&hark_keys::SeededRandom::new(5));
+    let key = hark_charter::NameKey::generate(&hark_keys::SeededRandom::new(5));
     let name = key.seal(channel_id(7), "Back room");
     world.by(
         CHIEF,
         vec![Change::Channel(Channel {
-            name: hark_mesh::charter::content::ChannelName::Hidden(name),
+            name: hark_charter::content::ChannelName::Hidden(name),
             ..channel(7, EVERYWHERE)
         })],
     );

@@ -86,7 +86,8 @@ pub fn device_consent(
     device.sign(CONSENT_KIND, &encode(&(organisation, member)))
 }
 
-pub(crate) fn consents(
+/// Whether `consent` is what [`device_consent`] makes. [CHARTER-3.3]
+pub fn consents(
     organisation: OrganisationId,
     member: MemberId,
     device: DeviceId,

@@ -19,7 +19,7 @@ struct SettledState {
 }
 
 #[cfg(test)]
-pub(super) fn describe(schema: &mut crate::schema::Schema) {
+pub(super) fn describe(schema: &mut crate::schema::collector::Schema) {
     schema.add::<SettledState>("SettledState", SNAPSHOT_MAX_BYTES);
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use hark_keys::{Cosigned, ObjectHash};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Operation, Piece,
     content::{Capabilities, Change, Subject},
 };
+use hark_keys::{Cosigned, ObjectHash};
 
 use crate::world::{
     ANN, BOB, CHIEF, DAN, EVE, EVERYWHERE, World, assert_as_model, assert_same, channel, rule,

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use hark_keys::{
-    ChannelId, Cosigned, DeviceKey, List, MemberId, ObjectHash, PresetId, RoleId, SeededRandom,
-    UnixTime,
-};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, MemberCertificate, Operation, Piece, PieceError, Recovery, RootDocument, RootKeys,
     Verdict,
     content::{Capabilities, Change, Channel, Grant, Place, Preset, Rank, Role, Rule, Subject},
     device_consent,
+};
+use hark_keys::{
+    ChannelId, Cosigned, DeviceKey, List, MemberId, ObjectHash, PresetId, RoleId, SeededRandom,
+    UnixTime,
 };
 
 use crate::model;

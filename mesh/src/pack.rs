@@ -1,8 +1,8 @@
-//! Pieces packed tightly: many in one message.
+//! Pieces of a charter, packed tightly: many in one message.
 
+use hark_charter::Piece;
 use hark_keys::{DecodeError, List};
 
-use super::Piece;
 use crate::message::{MESSAGE_MAX_BYTES, Message};
 
 /// Messages that hold all of `pieces`, in their order, none longer than a message may be.
@@ -45,7 +45,9 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<Piece>, DecodeError> {
 fn pack_batch(batch: &[Vec<u8>], messages: &mut Vec<Message>) {
     let mut bytes = Vec::new();
     for piece in batch {
-        super::storage::append(&mut bytes, piece);
+        let length = u32::try_from(piece.len()).expect("a piece is far shorter than 4 GiB");
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(piece);
     }
     let packed = zstd::bulk::compress(&bytes, LEVEL).expect("memory is all that packing needs");
     if packed.len() <= PACKED_MAX {

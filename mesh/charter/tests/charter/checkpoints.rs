@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hark_keys::{
-    Cosigned, DeviceId, DeviceKey, List, ObjectHash, SeededRandom, Signed, decode, encode,
-};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Checkpoint, Cut, MemberCertificate, Operation, Piece, PieceError, State,
     content::{Change, Place},
+};
+use hark_keys::{
+    Cosigned, DeviceId, DeviceKey, List, ObjectHash, SeededRandom, Signed, decode, encode,
 };
 
 use crate::world::{

@@ -3,7 +3,7 @@
 use hark_keys::{MemberId, ObjectHash, PresetId, RoleId};
 
 use super::{Act, Author, Level, Run, Target, may};
-use crate::charter::{
+use crate::{
     content::{
         Capabilities, Change, Grant, MEMBER_ROLE, Place, Preset, Rank, RevokedTicket, Role, Rule,
         Sanction, SanctionKind,

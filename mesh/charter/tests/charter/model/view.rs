@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, PresetId, RoleId, Series, UnixTime};
-use hark_mesh::charter::{
+use hark_charter::{
     Cut, Policies,
     content::{
         Capabilities, Channel, Grant, MEMBER_ROLE, Place, Preset, Rank, Relay, Role, Rule,
         Sanction, SanctionKind, Subject,
     },
 };
+use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, PresetId, RoleId, Series, UnixTime};
 
 use super::EVERYWHERE;
 

@@ -1,11 +1,11 @@
 //! Tickets that were given out and shall admit nobody any more.
 
-use hark_keys::{
-    Cosigned, DeviceId, DeviceKey, Door, Invite, SeededRandom, Terms, Ticket, UnixTime,
-};
-use hark_mesh::charter::{
+use hark_charter::{
     Denial, EditError, Piece, TICKETS_MAX,
     content::{Capabilities, Change, Place, RevokedTicket, Subject},
+};
+use hark_keys::{
+    Cosigned, DeviceId, DeviceKey, Door, Invite, SeededRandom, Terms, Ticket, UnixTime,
 };
 
 use crate::world::{

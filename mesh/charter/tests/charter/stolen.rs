@@ -1,13 +1,13 @@
 //! One stolen officer key: whatever it signs, in whatever order and however backdated, nobody of equal
 //! rank and nobody above loses anything that he has at the organisation. [CHARTER-5.11]
 
-use hark_keys::{List, Signed};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, Cut, Piece, PieceError, Verdict,
     content::{
         Capabilities, Change, Channel, MEMBER_ROLE, Place, Rule, Sanction, SanctionKind, Subject,
     },
 };
+use hark_keys::{List, Signed};
 
 use crate::world::{
     ANN, BOB, CHIEF, CID, DAN, EVE, EVERYWHERE, FOUNDER, NONE, World, certificate, channel_id,
@@ -236,7 +236,7 @@ fn nobody_names_a_recovery_key_for_another() {
     let mut made = certificate(&world.charter, &world.people[ANN], world.people[BOB].key(), 0);
     let own = &world.people[ANN];
     let forged =
-        hark_mesh::charter::Recovery::of(world.charter.organisation(), own.keys[2].id(), own.key());
+        hark_charter::Recovery::of(world.charter.organisation(), own.keys[2].id(), own.key());
     made.recovery = Some(forged);
     let mut charter = world.charter.clone();
     let piece = Piece::Certificate(Signed::sign(made, own.key()));

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use hark_keys::{Cosigned, DeviceId, DeviceKey, List, ObjectHash, SeededRandom, Signed};
-use hark_mesh::charter::{
+use hark_charter::{
     Charter, EditError, MemberCertificate, Operation, Piece, PieceError, RootDocument, RootKeys,
     content::{Capabilities, Change, MEMBER_ROLE},
 };
+use hark_keys::{Cosigned, DeviceId, DeviceKey, List, ObjectHash, SeededRandom, Signed};
 
 use crate::checkpoints::catch_up;
 use crate::world::{

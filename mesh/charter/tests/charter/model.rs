@@ -5,14 +5,14 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hark_keys::{Cosigned, DeviceId, List, MemberId, ObjectHash, OrganisationId, RoleId, Signed};
-use hark_mesh::charter::{
+use hark_charter::{
     Cut, MemberCertificate, Operation, Piece, RootDocument,
     content::{
         Capabilities, Change, Channel, MEMBER_ROLE, Place, Policy, RevokedTicket, SanctionKind,
     },
     member_of,
 };
+use hark_keys::{Cosigned, DeviceId, List, MemberId, ObjectHash, OrganisationId, RoleId, Signed};
 
 use view::{CutFact, SanctionFact};
 pub(crate) use view::{Device, RuleFact, View};

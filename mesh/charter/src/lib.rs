@@ -19,13 +19,16 @@ mod ending;
 mod exchange;
 mod introduction;
 mod members;
+mod name;
+mod name_key;
 mod operation;
-pub mod pack;
 mod past;
 mod replay;
 mod room;
 mod root;
 mod sanctions;
+#[cfg(test)]
+mod schema;
 mod shared;
 mod state;
 mod storage;
@@ -53,8 +56,10 @@ pub use ending::{Ending, PROOF_PIECES_MAX};
 pub use exchange::Have;
 pub use introduction::INTRODUCTION_MAX;
 pub use members::ChainError;
-pub(crate) use operation::consents;
-pub use operation::{Cut, OPERATION_MAX_BYTES, Operation, device_consent};
+pub use name::{NAME_MAX_BYTES, NAME_MAX_CHARACTERS, clean_name};
+pub use name_key::NameKey;
+
+pub use operation::{Cut, OPERATION_MAX_BYTES, Operation, consents, device_consent};
 pub use replay::{Denial, Level, Verdict, VoidReason};
 pub use root::{ROOT_KEYS_MAX, ROOT_MAX_BYTES, RootDocument, RootKeys};
 pub use state::{Decision, Policies, State};
@@ -71,7 +76,6 @@ use self::{
     root::Roots,
     shared::Shared,
 };
-use crate::clean_name;
 
 /// One signed piece of a charter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,14 +100,6 @@ impl Piece {
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }
-}
-
-/// What a charter is made of, for the documented schema.
-#[cfg(test)]
-pub(crate) fn describe(schema: &mut crate::schema::Schema) {
-    schema.add::<Piece>("Piece", 1 + CHECKPOINT_MAX_BYTES);
-    past::describe(schema);
-    storage::describe(schema);
 }
 
 /// Bytes of a piece that begins so.
@@ -473,7 +469,7 @@ impl Charter {
 
     /// How many operations were judged since this charter was made, all times that they were: what
     /// it cost.
-    pub(crate) fn judged(&self) -> u32 {
+    pub fn judged(&self) -> u32 {
         self.judged
     }
 

@@ -1,9 +1,6 @@
 //! What a charter does, by example. The rules in full are tested against a second model.
 
-use hark_keys::{
-    ChannelId, Cosigned, DeviceKey, List, MemberId, PresetId, RoleId, SeededRandom, decode, encode,
-};
-use hark_mesh::charter::{
+use hark_charter::{
     CHAIN_MAX, CertificateChain, ChainError, Charter, Decision, Denial, EditError, IssueError,
     Piece, PieceError, RootDocument, SnapshotError,
     content::{
@@ -11,6 +8,9 @@ use hark_mesh::charter::{
         Subject,
     },
     device_consent,
+};
+use hark_keys::{
+    ChannelId, Cosigned, DeviceKey, List, MemberId, PresetId, RoleId, SeededRandom, decode, encode,
 };
 
 /// An organisation with a founder and members of various ranks, all holding the same charter.

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use hark_keys::{
-    Cosigned, DecodeError, DeviceKey, List, ObjectHash, OrganisationId, SeededRandom, Signed,
-    encode,
-};
-use hark_mesh::charter::{
+use hark_charter::{
     CERTIFICATE_MAX_BYTES, CHAIN_MAX, CHECKPOINT_MAX_BYTES, Charter, Denial, EditError, FORKS_MAX,
     MemberCertificate, OPERATION_MAX_BYTES, Operation, Piece, PieceError, ROOT_MAX_BYTES, Verdict,
     VoidReason,
     content::{Capabilities, Change, Policy},
+};
+use hark_keys::{
+    Cosigned, DecodeError, DeviceKey, List, ObjectHash, OrganisationId, SeededRandom, Signed,
+    encode,
 };
 
 use crate::world::{
@@ -461,7 +461,7 @@ fn a_root_fork_is_chosen_shown_and_merged() {
         root.name = name.to_owned();
         root
     };
-    let sign = |document: &hark_mesh::charter::RootDocument, signers: &[usize]| {
+    let sign = |document: &hark_charter::RootDocument, signers: &[usize]| {
         let unsigned = Cosigned::unsigned(document.clone());
         signers.iter().fold(unsigned, |it, who| it.signed(world.people[*who].key()))
     };
@@ -620,8 +620,7 @@ fn officers_do_not_cut_off_the_root_keys() {
     let member = world.member(FOUNDER);
     for term in 0..2 {
         let mut cut = world.draft(ANN, vec![]);
-        cut.cuts =
-            List::truncated([hark_mesh::charter::Cut { member, term, last: List::default() }]);
+        cut.cuts = List::truncated([hark_charter::Cut { member, term, last: List::default() }]);
         world.take(cut).unwrap();
     }
     assert!(matches!(world.verdict(&act), Verdict::Judged(level, _) if level.0 == 0));

@@ -316,7 +316,6 @@ pub enum EditError {
 
 /// Why a device cannot admit another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum IssueError {
     /// It does not belong itself.
     #[error("this device is no member")]
