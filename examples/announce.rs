@@ -14,8 +14,8 @@ use hark_node::{
     device::InputSpec,
     node::{Node, NodeConfig},
     snapshot::TransmitMode,
-    voice::SAMPLE_RATE,
 };
+use hark_voice::SAMPLE_RATE;
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);

@@ -20,8 +20,8 @@ use hark_node::{
     event::Event,
     node::{Node, NodeConfig},
     snapshot::Command,
-    voice::SAMPLE_RATE,
 };
+use hark_voice::SAMPLE_RATE;
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use hark_keys::{ChannelId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
-use hark_node::voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand};
+use hark_voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand};
 
 /// Samples of the 5 ms that are captured or played at a time.
 const BLOCK: usize = 240;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
-use hark_node::voice::{
+use hark_voice::{
     Net, NetSettings, Pipeline, PipelineConfig, SIDES, TalkerStatistics, Transmit, VoiceCommand,
 };
 

@@ -23,17 +23,14 @@ mod timeline;
 use std::{io, path::PathBuf};
 
 use hark_keys::{DeviceId, Timestamp};
+use hark_voice::{Desk, Line, VoiceCommand, VoiceEvent, VoiceStatistics};
 
 pub use card::{DeviceInfo, DeviceList, SelfTest, list_devices, self_test};
 pub use shared::{EndStatistics, VoiceHandle, VoiceThreadStatistics};
 pub use spec::{InputSpec, OutputSpec, SpecError};
 pub use thread::VoiceThread;
 
-use crate::{
-    event::Direction,
-    voice::{Desk, Line, VoiceCommand, VoiceEvent, VoiceStatistics},
-    wav::WavError,
-};
+use crate::{event::Direction, wav::WavError};
 
 /// Takes the datagrams that voice makes. Called from the voice thread: never waits.
 pub trait DatagramSink: Send {

@@ -41,6 +41,4 @@ pub mod store;
 pub mod swarm;
 pub mod token;
 #[cfg(feature = "voice")]
-pub mod voice;
-#[cfg(feature = "voice")]
 pub mod wav;

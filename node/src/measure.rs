@@ -5,10 +5,9 @@
 
 use std::{path::Path, time::Duration};
 
-use crate::{
-    voice::{SAMPLE_RATE, level_dbfs},
-    wav::{self, WavError},
-};
+use hark_voice::{SAMPLE_RATE, level_dbfs};
+
+use crate::wav::{self, WavError};
 
 /// A row of samples, and when its first one was spoken or heard.
 #[derive(Clone, Debug)]
@@ -249,7 +248,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::voice::codec::{Decoder, Encoder};
+    use hark_voice::codec::{Decoder, Encoder};
 
     const START: u64 = 7_000_000_000_000;
     const NOTHING: [f64; 0] = [];

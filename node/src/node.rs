@@ -15,6 +15,7 @@ use std::{
 };
 
 use hark_keys::{DeviceId, Ticket};
+use hark_voice::Line;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 pub use self::handle::NodeHandle;
@@ -37,7 +38,6 @@ use crate::{
     relay::Faithful,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
-    voice::Line,
 };
 
 /// What a node is to do.

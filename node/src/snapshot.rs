@@ -218,7 +218,7 @@ impl NetChange {
 #[cfg(feature = "voice")]
 impl NetChange {
     /// Changes `settings`.
-    pub fn apply(self, settings: &mut crate::voice::NetSettings) {
+    pub fn apply(self, settings: &mut hark_voice::NetSettings) {
         settings.volume = self.volume.unwrap_or(settings.volume);
         settings.pan = self.pan.unwrap_or(settings.pan);
         settings.muted = self.muted.unwrap_or(settings.muted);

@@ -10,7 +10,8 @@ use hark_keys::{DeviceId, FrameNumber, KeySecret, SenderKey, SenderKeyring, Targ
 use hark_mesh::datagram::{
     Forwarded, FrameHeader, FromRelay, Introduction, KIND_PROOF, Question, Slot,
 };
-use hark_node::{clock::Clock, link::Outlet, relay::Egress, voice::VoiceCommand};
+use hark_node::{clock::Clock, link::Outlet, relay::Egress};
+use hark_voice::VoiceCommand;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 

@@ -7,10 +7,8 @@ use std::{
 };
 
 use hark_keys::DeviceId;
-use hark_node::{
-    measure,
-    voice::{SAMPLE_RATE, level_dbfs},
-};
+use hark_node::measure;
+use hark_voice::{SAMPLE_RATE, level_dbfs};
 
 use crate::{
     observation::{CharterHeads, Observation, SAMPLE},

@@ -16,8 +16,8 @@ use hark_node::{
     relay::Egress,
     snapshot::TransmitMode,
     store::Home,
-    voice::{Pipeline, PipelineConfig},
 };
+use hark_voice::{Pipeline, PipelineConfig};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{

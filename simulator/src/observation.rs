@@ -10,10 +10,8 @@ use std::{
 };
 
 use hark_keys::DeviceId;
-use hark_node::{
-    event::{Event, PeerStats, TargetText},
-    voice::VoiceStatistics,
-};
+use hark_node::event::{Event, PeerStats, TargetText};
+use hark_voice::VoiceStatistics;
 
 use crate::{
     member::Seat,

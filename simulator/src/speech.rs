@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use hark_node::{
-    voice::SAMPLE_RATE,
-    wav::{self, WavError},
-};
+use hark_node::wav::{self, WavError};
+use hark_voice::SAMPLE_RATE;
 
 /// Everything that one member says.
 #[derive(Clone, Debug, Default)]

@@ -12,8 +12,8 @@ use hark_node::{
     clock::Clock,
     link::Links,
     network::{Input, VoiceControl},
-    voice::{Pipeline, SIDES, VoiceCommand, VoiceStatistics, mix::mean},
 };
+use hark_voice::{Pipeline, SIDES, VoiceCommand, VoiceStatistics, mix::mean};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{

@@ -31,12 +31,8 @@ use hark_mesh::{
     epoch::{EpochMessage, Holders},
     message::Message,
 };
-use hark_node::{
-    event::TargetText,
-    link::Outlet,
-    relay::Egress,
-    voice::{Net, VoiceCommand},
-};
+use hark_node::{event::TargetText, link::Outlet, relay::Egress};
+use hark_voice::{Net, VoiceCommand};
 
 use crate::{context, observation::CharterHeads};
 

@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use hark_node::{
-    measure::{Recording, delays},
-    voice::SAMPLE_RATE,
-};
+use hark_node::measure::{Recording, delays};
+use hark_voice::SAMPLE_RATE;
 use serde_json::Value;
 
 use crate::{

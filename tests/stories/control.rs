@@ -2,11 +2,9 @@
 
 use std::fs;
 
-use hark_node::{
-    voice::level_dbfs,
-    wav::{WavError, load},
-};
+use hark_node::wav::{WavError, load};
 use hark_tests::{Member, Scene};
+use hark_voice::level_dbfs;
 use serde_json::Value;
 
 /// What is asked for by `hark ctl` is done, and shown.

@@ -17,9 +17,9 @@ use std::{
 use hark_node::{
     clock::Clock,
     measure::{Recording, delays, percentile},
-    voice::{SAMPLE_RATE, level_dbfs},
 };
 use hark_tests::{Event, Member, Scene, Talk, speech};
+use hark_voice::{SAMPLE_RATE, level_dbfs};
 use tempfile::TempDir;
 
 /// Speech into one's microphone comes out of the other's loudspeaker, both ways at once, whatever

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use hark_node::{voice::SAMPLE_RATE, wav::load};
+use hark_node::wav::load;
+use hark_voice::SAMPLE_RATE;
 
 /// As many seconds of speech, which never say the same within 15 s.
 pub(crate) fn samples(seconds: f64) -> anyhow::Result<Vec<f32>> {

@@ -2,10 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use hark_node::{
-    measure::{Recording, delays},
-    voice::{SAMPLE_RATE, codec::Encoder},
-};
+use hark_node::measure::{Recording, delays};
+use hark_voice::{SAMPLE_RATE, codec::Encoder};
 use serde_json::Value;
 
 use crate::{

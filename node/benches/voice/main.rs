@@ -8,7 +8,7 @@ use hark_keys::{
     ChannelId, DeviceKey, KeySecret, SeededRandom, SenderKey, SenderKeyring, TargetId, Timestamp,
 };
 use hark_mesh::datagram::FrameHeader;
-use hark_node::voice::{
+use hark_voice::{
     Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand,
     codec::{Decoder, Encoder},
     jitter::{Frame, JitterBuffer},

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
-use hark_node::voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand};
+use hark_voice::{Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand};
 
 use crate::{speech, table::Table};
 

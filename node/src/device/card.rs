@@ -14,6 +14,7 @@ use std::{
 };
 
 use hark_keys::Timestamp;
+use hark_voice::level_dbfs;
 use serde::Serialize;
 
 use super::{
@@ -22,7 +23,7 @@ use super::{
     capture::LiveCapture,
     playout::LivePlayout,
 };
-use crate::{clock::Clock, event::Direction, voice::level_dbfs};
+use crate::{clock::Clock, event::Direction};
 
 /// How long a sound card may fail to call before it counts as lost. Bluetooth needs over a second
 /// to wake.

@@ -1,6 +1,7 @@
 //! Between a sound card's rate and channels and Hark's 48 kHz, mono in and both sides out. Runs on
 //! the voice thread.
 
+use hark_voice::{SAMPLE_RATE, SIDES, mix::mean};
 use ringbuf::{
     HeapCons, HeapProd,
     traits::{Consumer, Observer, Producer},
@@ -11,7 +12,6 @@ use rubato::{
 };
 
 use super::callback::CardFormat;
-use crate::voice::{SAMPLE_RATE, SIDES, mix::mean};
 
 /// Points of the resampling filter: 0.7 ms of delay, and alias more than 60 dB down.
 const FILTER_POINTS: usize = 64;

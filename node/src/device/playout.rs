@@ -7,6 +7,7 @@ use std::{
 };
 
 use hark_keys::Timestamp;
+use hark_voice::{SIDES, mix::mean};
 use ringbuf::HeapProd;
 
 use super::{
@@ -16,11 +17,7 @@ use super::{
     shared::EndStatistics,
     timeline::Timeline,
 };
-use crate::{
-    clock::Clock,
-    voice::{SIDES, mix::mean},
-    wav::WavRecorder,
-};
+use crate::{clock::Clock, wav::WavRecorder};
 
 /// How long before its first sample is heard a block by the clock is mixed, so that it is ready by
 /// then though the thread wakes a little late. More only delays.

@@ -11,9 +11,9 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use hark_keys::{DeviceId, Timestamp};
+use hark_voice::{Line, VoiceCommand, VoiceStatistics};
 
 use super::supervisor::Supervisor;
-use crate::voice::{Line, VoiceCommand, VoiceStatistics};
 
 /// Datagrams that wait for the voice thread: a second of ten talkers. Beyond it the oldest go,
 /// counted.

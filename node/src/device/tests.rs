@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use hark_keys::{DeviceId, DeviceKey, Timestamp};
+use hark_voice::{VoiceCommand, VoiceEvent, VoiceStatistics};
 
 use super::{
     callback::{CaptureCallback, CardFormat, PlayoutCallback, Waker},
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
     wav::{self, WavRecorder},
 };
 

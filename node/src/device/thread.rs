@@ -7,6 +7,7 @@ use std::{
 };
 
 use hark_keys::Timestamp;
+use hark_voice::SIDES;
 
 use super::{
     DatagramSink, DeviceError, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoicePath,
@@ -21,7 +22,6 @@ use crate::{
     clock::Clock,
     event::Direction,
     platform::{Urgency, prefer_this_thread},
-    voice::SIDES,
     wav::{self, WavRecorder},
 };
 

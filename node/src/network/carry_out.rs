@@ -4,12 +4,10 @@ use std::net::SocketAddr;
 
 use hark_keys::{TargetId, Timestamp};
 use hark_mesh::squad::{self, Persist, Transmit};
+use hark_voice::{Net, VoiceCommand};
 
 use super::{Input, Persisted, Runner, radio, standing};
-use crate::{
-    event::Event,
-    voice::{Net, VoiceCommand},
-};
+use crate::event::Event;
 
 impl Runner {
     /// Does what the squad wants done.

@@ -2,12 +2,12 @@
 
 use hark_keys::DeviceId;
 use hark_mesh::squad::Squad;
+use hark_voice::VoiceCommand;
 
 use super::{Input, Persisted, Runner};
 use crate::{
     profile::{ProfileAction, ProfileError, Profiles},
     store::OrganisationStore,
-    voice::VoiceCommand,
 };
 
 /// What of the profiles the disk does not have yet.

@@ -40,6 +40,7 @@ use hark_mesh::{
     message::CheckNonce,
     squad::{DownReason, JobDone, Squad, SquadConfig},
 };
+use hark_voice::{VoiceCommand, VoiceEvent, VoiceStatistics};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
@@ -61,7 +62,6 @@ use crate::{
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
     swarm::{News, Wires, WiresConfig},
-    voice::{VoiceCommand, VoiceEvent, VoiceStatistics},
 };
 
 /// The voice side of a node, wherever it runs.

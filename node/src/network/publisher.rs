@@ -5,12 +5,12 @@ use std::sync::{
 };
 
 use hark_keys::OrganisationId;
+use hark_voice::Line;
 
 use crate::{
     clock::Clock,
     event::{Event, StampedEvent},
     snapshot::Snapshot,
-    voice::Line,
 };
 
 /// Hands events and snapshots of one organisation to whoever wants them.

@@ -10,6 +10,7 @@ use hark_mesh::{
     squad::{self, DownReason, Squad},
     topology::{DIRECT_FANOUT_MAX, Plan},
 };
+use hark_voice::{Net, NetSettings, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics};
 
 use super::{
     own_member,
@@ -23,7 +24,6 @@ use crate::{
     platform,
     snapshot::{Command, NetView, PeerView, Snapshot, TransmitMode},
     store::OrganisationStore,
-    voice::{self, Net, NetSettings, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics},
 };
 
 /// What people and programs see of the node, kept in step with what it does.
@@ -777,7 +777,7 @@ fn net_name(squad: &Squad, net: Net) -> Option<String> {
     }
 }
 
-impl From<TransmitMode> for voice::Transmit {
+impl From<TransmitMode> for hark_voice::Transmit {
     fn from(mode: TransmitMode) -> Self {
         match mode {
             TransmitMode::Open => Self::Open,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use hark_keys::{Door, Ticket, Timestamp};
+use hark_voice::VoiceCommand;
 
 use super::{Runner, host::Live, moves};
 use crate::{
     commands::{self, Answer, CommandError, Lookup, Request, names::unknown},
     profile::ProfileError,
     snapshot::{Command, NetChange, TalkTo, TicketRequest},
-    voice::VoiceCommand,
 };
 
 impl Runner {

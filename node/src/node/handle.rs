@@ -4,6 +4,7 @@ use std::sync::{
 };
 
 use hark_keys::Ticket;
+use hark_voice::Line;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
@@ -11,7 +12,6 @@ use crate::{
     event::StampedEvent,
     network::{Input, Publisher},
     snapshot::{Command, Snapshot, TicketRequest},
-    voice::Line,
 };
 
 /// A node in one of its organisations.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
 
 use hark_keys::DeviceId;
+use hark_voice::{Desk, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
     link::Links,
     network::{Input, StartVoice, VoiceControl},
     snapshot::TransmitMode,
-    voice::{Desk, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics},
 };
 
 /// What the voice thread begins with, and where it is once it has begun.

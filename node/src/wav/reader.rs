@@ -6,13 +6,12 @@ use std::{
     path::Path,
 };
 
+use hark_voice::SAMPLE_RATE;
 use hound::{SampleFormat, WavReader};
 use rubato::{
     Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction,
     audioadapter_buffers::direct::InterleavedSlice,
 };
-
-use crate::voice::SAMPLE_RATE;
 
 /// Longest file in frames: an hour at 48 kHz, 690 MB in memory. Longer ones are refused.
 pub const MAX_FRAMES: usize = 3_600 * SAMPLE_RATE as usize;

@@ -1,12 +1,11 @@
 //! Writes a WAV file that is valid at every moment.
 
+use hark_voice::SAMPLE_RATE;
 use std::{
     fs::File,
     io::{self, Seek, SeekFrom, Write},
     path::Path,
 };
-
-use crate::voice::SAMPLE_RATE;
 
 /// Samples that are kept back until they are written together: 100 ms, lost when the process is
 /// killed.

@@ -155,7 +155,7 @@ mod tests {
 
     use hark_keys::{ChannelId, DeviceKey, EpochDealer, SeededRandom, SenderKey};
     use hark_mesh::{Target, datagram::Voice, epoch::TalkersKey, message::Message};
-    use hark_node::voice::VoiceCommand;
+    use hark_voice::VoiceCommand;
 
     use super::*;
     use crate::{context, witness::Witness};

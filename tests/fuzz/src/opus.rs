@@ -1,4 +1,4 @@
-use hark_node::voice::codec::{Decoder, Encoder, FRAME_SAMPLES_MAX, packet_samples};
+use hark_voice::codec::{Decoder, Encoder, FRAME_SAMPLES_MAX, packet_samples};
 
 use crate::input::{Input, piece};
 

@@ -9,9 +9,10 @@ use cpal::{
     SupportedStreamConfigRange,
     traits::{DeviceTrait, HostTrait, StreamTrait},
 };
+use hark_voice::SAMPLE_RATE;
 
 use super::{CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, playout};
-use crate::{event::Direction, voice::SAMPLE_RATE};
+use crate::event::Direction;
 
 /// How long the sound system may take to open a sound card.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);

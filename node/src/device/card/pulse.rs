@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::executor::block_on;
+use hark_voice::{SAMPLE_RATE, SIDES};
 use pulseaudio::{
     AsPlaybackSource, Client, ClientError, PlaybackStream, RecordStream,
     protocol::{
@@ -20,10 +21,7 @@ use pulseaudio::{
 };
 
 use super::{CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, playout};
-use crate::{
-    event::Direction,
-    voice::{SAMPLE_RATE, SIDES},
-};
+use crate::event::Direction;
 
 /// How long the server may take to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,8 +1,7 @@
 //! Who says what, and when.
 
+use hark_voice::{SAMPLE_RATE, level_dbfs};
 use std::time::Duration;
-
-use hark_node::voice::{SAMPLE_RATE, level_dbfs};
 
 pub(super) const MEMBERS: usize = 5;
 

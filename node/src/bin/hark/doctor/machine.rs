@@ -6,13 +6,10 @@ use std::{
 };
 
 use hark_keys::UnixTime;
-use hark_node::{
-    clock::Clock,
-    measure::percentile,
-    voice::{
-        CodecError, SAMPLE_RATE,
-        codec::{Decoder, Encoder},
-    },
+use hark_node::{clock::Clock, measure::percentile};
+use hark_voice::{
+    CodecError, SAMPLE_RATE,
+    codec::{Decoder, Encoder},
 };
 use serde_json::json;
 

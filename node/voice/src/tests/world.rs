@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
 
-use crate::voice::{
+use crate::{
     Net, NetSettings, Pipeline, PipelineConfig, SIDES, TalkerStatistics, Transmit, VoiceCommand,
     VoiceEvent, mix,
 };

@@ -6,7 +6,7 @@ use hark_keys::EpochDealer;
 use hark_mesh::{datagram::DropReason, topology::Plan};
 
 use super::party::{Party, net, target};
-use crate::voice::VoiceCommand;
+use crate::VoiceCommand;
 
 /// A relay could have everything heard again that was said under a key, as soon as the listener had left
 /// the channel and come back, or a right was taken and given. [PROTO-6.7] [PROTO-6.20]

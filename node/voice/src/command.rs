@@ -182,7 +182,6 @@ pub enum Transmit {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum VoiceEvent {
     /// A talker is heard, or speaks on nets that are muted.
     TalkStarted {

@@ -11,7 +11,7 @@ use hark_mesh::{
 };
 
 use super::party::{net, target};
-use crate::voice::{NetSettings, Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent};
+use crate::{NetSettings, Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent};
 
 const TAG: [u8; 4] = [1; 4];
 

@@ -4,7 +4,7 @@ use hark_keys::{KeySecret, SeededRandom, SenderKeyring, Timestamp};
 use hark_mesh::datagram::{DropReason, FrameHeader, Voice};
 
 use super::party::{Party, amplitude, decibels, near, net, target};
-use crate::voice::{
+use crate::{
     Net, NetSettings, SIDES, VoiceCommand, VoiceEvent,
     codec::{Decoder, FRAME_SAMPLES_MAX},
 };

@@ -9,7 +9,7 @@ use hark_mesh::{
 };
 
 use super::party::{Party, net, target};
-use crate::voice::{PipelineConfig, Transmit, VoiceCommand, pipeline::TALKERS_MAX};
+use crate::{PipelineConfig, Transmit, VoiceCommand, pipeline::TALKERS_MAX};
 
 fn epoch(random: &SeededRandom) -> EpochSecret {
     EpochDealer::generate(random).secret([7; 32])
@@ -139,7 +139,7 @@ fn a_way_that_is_taken_again_goes_on_with_its_numbers() {
     let random = SeededRandom::new(3);
     let [own, relay, other] = [(); 3].map(|()| DeviceKey::generate(&random).id());
     let config = PipelineConfig { transmit: Transmit::Open, ..PipelineConfig::new(own, false) };
-    let mut pipeline = crate::voice::Pipeline::new(config).unwrap();
+    let mut pipeline = crate::Pipeline::new(config).unwrap();
     let now = Timestamp::from_millis(1_000);
     let by = |relay: Option<DeviceId>| {
         let hop = |relay| Hop { relay, standby: None, devices: vec![other] };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hark_keys::{ChannelId, DeviceId, DeviceKey, KeySecret, SeededRandom, TargetId, Timestamp};
 
-use crate::voice::{
+use crate::{
     Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand, VoiceEvent,
 };
 

@@ -16,7 +16,7 @@ use hark_mesh::{
 use proptest::{collection::vec, prelude::*};
 
 use super::world::Dice;
-use crate::voice::{
+use crate::{
     Pipeline, PipelineConfig, Transmit, VoiceCommand, VoiceEvent,
     codec::{Decoder, FRAME_SAMPLES_MAX},
 };
