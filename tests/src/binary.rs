@@ -76,7 +76,7 @@ impl Program {
     pub fn path(self) -> &'static Path {
         static PATHS: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
         let (package, sources): (_, &[&str]) = match self {
-            Self::Hark => ("hark-node", &["keys", "mesh", "node"]),
+            Self::Hark => ("hark", &["keys", "mesh", "node"]),
             Self::HarkRelay => ("hark-relay", &["keys", "mesh", "node", "relay"]),
             Self::HarkSim => ("hark-simulator", &["keys", "mesh", "node", "relay", "simulator"]),
         };

@@ -134,7 +134,7 @@ fn start_log() {
 }
 
 #[cfg(test)]
-#[path = "../../../../tests/src/command_lines.rs"]
+#[path = "../../../tests/src/command_lines.rs"]
 mod command_lines;
 
 #[cfg(test)]
@@ -227,7 +227,7 @@ mod tests {
     /// Pages showed commands and flags that are not there.
     #[test]
     fn every_command_line_on_a_page_is_one_that_hark_takes() {
-        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let untrue = command_lines::untrue(&Arguments::command(), root, 120);
         assert!(untrue.is_empty(), "{}", untrue.join("\n"));
     }

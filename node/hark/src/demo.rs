@@ -115,15 +115,15 @@ impl Drop for Scratch {
 
 /// In the order of [`script::NAMES`].
 const RECORDINGS: [&[u8]; script::MEMBERS] = [
-    include_bytes!("../../../assets/speech/english.wav"),
-    include_bytes!("../../../assets/speech/italian.wav"),
-    include_bytes!("../../../assets/speech/french.wav"),
-    include_bytes!("../../../assets/speech/russian.wav"),
-    include_bytes!("../../../assets/speech/english-2.wav"),
+    include_bytes!("../../assets/speech/english.wav"),
+    include_bytes!("../../assets/speech/italian.wav"),
+    include_bytes!("../../assets/speech/french.wav"),
+    include_bytes!("../../assets/speech/russian.wav"),
+    include_bytes!("../../assets/speech/english-2.wav"),
 ];
 
 /// Goes with every copy of the recordings, as their licences ask.
-const ATTRIBUTION: &str = include_str!("../../../assets/speech/ATTRIBUTION.md");
+const ATTRIBUTION: &str = include_str!("../../assets/speech/ATTRIBUTION.md");
 
 #[cfg(test)]
 mod tests {

@@ -11,12 +11,12 @@ mod lan;
 mod loss;
 mod node;
 mod push_to_talk;
-#[path = "../shared/quantile.rs"]
+#[path = "../../../benches/shared/quantile.rs"]
 mod quantile;
-#[path = "../shared/speech.rs"]
+#[path = "../../../benches/shared/speech.rs"]
 mod recordings;
 mod speech;
-#[path = "../shared/table.rs"]
+#[path = "../../../benches/shared/table.rs"]
 mod table;
 mod wire;
 
