@@ -4,6 +4,8 @@
 //! a link's fast packets, SFrame media keys, the epochs that a channel shares, invite tickets, the key file's format and verification
 //! words. Pure: no clock, socket, file or thread; time and randomness are arguments.
 
+#![forbid(unsafe_code)]
+
 mod bounded;
 mod cosigned;
 mod encoding;

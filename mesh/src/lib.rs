@@ -4,6 +4,8 @@
 //! who holds whose key and who sends to whom, and the [`forwarding`] of a relay. Pure: no socket, clock, thread, file or async
 //! runtime; time and randomness are arguments, and media passes as sealed bytes.
 
+#![forbid(unsafe_code)]
+
 mod address;
 mod availability;
 pub mod datagram;

@@ -11,6 +11,8 @@
 //! the work of one of them. They share nothing but the process. `admin` is what an operator sees of
 //! it over HTTP, [`home`] what is kept on disk.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod audit;
 pub mod carrier;

@@ -1,5 +1,7 @@
 //! The program `hark-relay`: a thin shell around a relay.
 
+#![forbid(unsafe_code)]
+
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,

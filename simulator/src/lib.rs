@@ -6,6 +6,8 @@
 //! recording for a loudspeaker. turmoil gives each machine a runtime of its own in virtual time and
 //! kills and starts its processes; the network between them is [`network`].
 
+#![forbid(unsafe_code)]
+
 pub mod built_in;
 pub mod context;
 mod disk;

@@ -7,6 +7,7 @@
 //! Every story has its own folder and free ports, so that all may run at once; how many do is said
 //! in `.config/nextest.toml`, as all of them work in real time.
 
+#![forbid(unsafe_code)]
 #![cfg(unix)]
 
 mod binary;

@@ -9,6 +9,8 @@
 //! Change ── edit ──> an operation, signed, to be taken <── rights ──┘
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod certificate;
 mod certificates;
 mod checkpoint;

@@ -10,7 +10,7 @@ mod script;
 mod squad;
 
 use std::{
-    fs::{self, DirBuilder},
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use hark_node::{random::SystemRandom, wav};
 
 use crate::{
     person::{say, say_json},
+    platform,
     stop::StopSignal,
 };
 use progress::Progress;
@@ -93,11 +94,8 @@ impl Scratch {
         SystemRandom.fill(&mut random);
         let name = format!("hark-demo-{:016x}", u64::from_be_bytes(random));
         let path = std::env::temp_dir().join(name);
-        let mut builder = DirBuilder::new();
         // Keys will lie there.
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path).with_context(|| path.display().to_string())?;
+        platform::make_private(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
     }
 
@@ -142,12 +140,7 @@ mod tests {
         let scratch = Scratch::new().expect("a folder");
         let path = scratch.path().to_owned();
         fs::create_dir(path.join("home")).expect("made");
-        #[cfg(unix)]
-        {
-            let metadata = fs::metadata(&path).expect("there");
-            let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
-            assert_eq!(mode & 0o777, 0o700);
-        }
+        assert!(platform::mode_of(&path).is_none_or(|mode| mode == 0o700));
         drop(scratch);
         assert!(!path.exists());
     }

@@ -1,5 +1,7 @@
 //! The program `hark`: a thin shell around a node.
 
+#![forbid(unsafe_code)]
+
 mod addresses;
 mod charter;
 mod ctl;
@@ -10,6 +12,7 @@ mod leaving;
 mod log;
 mod membership;
 mod person;
+mod platform;
 mod recover;
 mod relay;
 mod screen;

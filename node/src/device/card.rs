@@ -1,8 +1,7 @@
 //! Sound cards: which there are, and opening one.
 
+mod platform;
 mod portable;
-#[cfg(target_os = "linux")]
-mod pulse;
 
 use std::{
     any::Any,
@@ -190,11 +189,7 @@ pub(super) trait SoundSystem {
 
 /// The sound system of this machine.
 pub(super) fn sound_system() -> Box<dyn SoundSystem> {
-    #[cfg(target_os = "linux")]
-    if let Some(pulse) = pulse::Pulse::connect() {
-        return Box::new(pulse);
-    }
-    Box::new(portable::Portable::new())
+    platform::preferred().unwrap_or_else(|| Box::new(portable::Portable::new()))
 }
 
 /// How a card is to be opened.

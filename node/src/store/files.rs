@@ -216,15 +216,10 @@ impl Steps for SystemDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        // Windows syncs the name with the file, and has no handle of a folder to sync.
-        if !cfg!(unix) {
-            return Ok(());
-        }
-        match File::open(folder) {
-            Ok(folder) => folder.sync_all(),
+        match platform::sync_names(folder) {
             // Such as the folder that all homes are in: we have made nothing there.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            Err(error) => Err(error),
+            synced => synced,
         }
     }
 }

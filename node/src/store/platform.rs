@@ -1,6 +1,10 @@
 //! Whose files and folders are, as each operating system says it.
 
-use std::fs::{DirBuilder, Metadata, OpenOptions};
+use std::{
+    fs::{DirBuilder, Metadata, OpenOptions},
+    io,
+    path::Path,
+};
 
 use super::Owner;
 
@@ -8,7 +12,11 @@ use super::Owner;
 mod system {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 
-    use super::{DirBuilder, Metadata, OpenOptions, Owner};
+    use super::{DirBuilder, Metadata, OpenOptions, Owner, Path, io};
+
+    pub(super) fn sync_names(folder: &Path) -> io::Result<()> {
+        std::fs::File::open(folder)?.sync_all()
+    }
 
     pub(super) fn private(options: &mut OpenOptions) {
         options.mode(0o600);
@@ -74,7 +82,12 @@ mod system {
 /// A home is in the person's profile there, which the system keeps from other accounts.
 #[cfg(not(unix))]
 mod system {
-    use super::{DirBuilder, Metadata, OpenOptions, Owner};
+    use super::{DirBuilder, Metadata, OpenOptions, Owner, Path, io};
+
+    // Windows syncs a name with its file, and has no handle of a folder to sync.
+    pub(super) fn sync_names(_: &Path) -> io::Result<()> {
+        Ok(())
+    }
 
     pub(super) fn private(_: &mut OpenOptions) {}
 
@@ -89,6 +102,11 @@ mod system {
     pub(super) fn is_own(_: &Metadata) -> bool {
         true
     }
+}
+
+/// Has the disk keep which names are in the folder.
+pub(super) fn sync_names(folder: &Path) -> io::Result<()> {
+    system::sync_names(folder)
 }
 
 /// A file that is made is for its owner alone.

@@ -14,6 +14,7 @@ use hark_node::{
 use serde_json::json;
 
 use super::Finding;
+use crate::platform;
 
 pub(super) fn check(path: &Path) -> Vec<Finding> {
     let shown = path.display();
@@ -49,12 +50,9 @@ fn try_write(folder: &Path) -> io::Result<()> {
     fs::remove_file(&probe).and(written)
 }
 
-/// Whether others can look into the folder.
-#[cfg(unix)]
+/// Whether others can look into the folder, where the system has such permissions.
 fn privacy(path: &Path) -> Option<Finding> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let mode = platform::mode_of(path)?;
     let finding = if mode & 0o077 == 0 {
         Finding::ok("permissions", "only this account can look into it")
     } else {
@@ -62,11 +60,6 @@ fn privacy(path: &Path) -> Option<Finding> {
         Finding::warning("permissions", found, format!("chmod 700 {}", path.display()))
     };
     Some(finding.with(json!({"mode": format!("{mode:o}")})))
-}
-
-#[cfg(not(unix))]
-fn privacy(_: &Path) -> Option<Finding> {
-    None
 }
 
 /// What the folder holds, and whether it can be read.

@@ -22,6 +22,7 @@ use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Finding;
+use crate::platform;
 
 pub(super) fn check(places: &[Place], home: &Path) -> Vec<Finding> {
     let addresses = match interfaces() {
@@ -171,19 +172,14 @@ fn granted_buffer() -> io::Result<usize> {
     // Less than asked for is no error; what is there afterwards counts.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     let bytes = socket.recv_buffer_size()?;
-    // Linux counts its own bookkeeping, too, and doubles the number.
-    Ok(if cfg!(target_os = "linux") { bytes / 2 } else { bytes })
+    Ok(platform::usable_buffer(bytes))
 }
 
 fn judge_buffer(bytes: usize) -> Finding {
     let check = "receive buffer";
     let found =
         format!("{} KiB granted of the {} KiB asked for", bytes / 1024, RECEIVE_BUFFER / 1024);
-    let advice = if cfg!(target_os = "linux") {
-        format!("sudo sysctl -w net.core.rmem_max={RECEIVE_BUFFER}")
-    } else {
-        "raise the system's limit for the buffers of sockets".to_owned()
-    };
+    let advice = platform::raise_buffer(RECEIVE_BUFFER);
     let finding = if bytes >= RECEIVE_BUFFER {
         Finding::ok(check, found)
     } else if bytes >= ENOUGH_BUFFER {

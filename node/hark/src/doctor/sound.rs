@@ -7,6 +7,7 @@ use hark_node::{
 use serde_json::json;
 
 use super::{Finding, plural};
+use crate::platform::missing_sound;
 
 pub(super) fn check() -> Vec<Finding> {
     let devices = list_devices();
@@ -100,54 +101,6 @@ fn is_monitor(name: &str) -> bool {
     name.starts_with("Monitor of ") || name.ends_with(".monitor")
 }
 
-/// What to do where a sound card is missing, as far as this machine shows the reason.
-#[cfg(target_os = "linux")]
-fn missing_sound() -> String {
-    use std::{fs, path::PathBuf};
-
-    let server = std::env::var_os("PULSE_SERVER").is_some()
-        || std::env::var_os("XDG_RUNTIME_DIR")
-            .is_some_and(|folder| PathBuf::from(folder).join("pulse/native").exists());
-    let cards: Vec<_> = fs::read_dir("/dev/snd")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("pcm"))
-        .collect();
-    let readable = cards.iter().any(|card| fs::File::open(card.path()).is_ok());
-    advice(server, !cards.is_empty(), readable).to_owned()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn missing_sound() -> String {
-    "connect one, and choose it in the system's sound settings".to_owned()
-}
-
-/// What helps, by whether a sound server is there, and cards, and the right to use them.
-#[cfg(any(target_os = "linux", test))]
-fn advice(server: bool, cards: bool, readable: bool) -> &'static str {
-    match (server, cards, readable) {
-        (true, ..) => {
-            "a sound server (PulseAudio or PipeWire) is set up: choose a device in the system's \
-             sound settings, and see `pactl info` if none is shown"
-        }
-        (false, true, false) => {
-            "there are sound cards, but this account may not use them and no sound server runs: \
-             start one (`systemctl --user start pipewire-pulse`, or `pulseaudio --start`), or join \
-             the group `audio` (`sudo usermod -aG audio $USER`) and log in again"
-        }
-        (false, true, true) => {
-            "there are sound cards but no sound server: start one (`systemctl --user start \
-             pipewire-pulse`, or `pulseaudio --start`), or close the program that holds the card"
-        }
-        (false, false, _) => {
-            "Linux sees no sound card (nothing in /dev/snd) and no sound server runs: connect a \
-             headset, or start PipeWire or PulseAudio (`systemctl --user start pipewire-pulse`, or \
-             `pulseaudio --start`)"
-        }
-    }
-}
-
 /// Sound cards that are named; scripts get all.
 const NAMES_MAX: usize = 4;
 /// Level of zeros: even a quiet room is louder.
@@ -212,9 +165,6 @@ mod tests {
         assert!(finding.advice.is_some_and(|advice| advice.contains("--input silence")));
         let finding = tried(Direction::Output, Err(DeviceError::NoSpeaker));
         assert!(finding.advice.is_some_and(|advice| advice.contains("--output null")));
-        assert!(advice(false, true, false).contains("usermod -aG audio"));
-        assert!(!advice(false, true, true).contains("usermod"));
-        assert!(advice(false, false, false).contains("/dev/snd"));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Sound cards by cpal, which knows those of every operating system.
 
-#[cfg(target_os = "linux")]
-use std::{cell::RefCell, rc::Rc};
 use std::{sync::atomic::Ordering, time::Duration};
 
 use cpal::{
@@ -11,7 +9,9 @@ use cpal::{
 };
 use hark_voice::SAMPLE_RATE;
 
-use super::{CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, playout};
+use super::{
+    CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, platform::Quiet, playout,
+};
 use crate::event::Direction;
 
 /// How long the sound system may take to open a sound card.
@@ -23,18 +23,12 @@ const PERIOD_FRAMES: u32 = 480;
 /// The sound system that cpal prefers here.
 pub(super) struct Portable {
     host: cpal::Host,
-    /// Takes what ALSA would print on the terminal about each card that this machine has not.
-    #[cfg(target_os = "linux")]
-    _complaints: Option<Rc<RefCell<alsa::Output>>>,
+    _quiet: Quiet,
 }
 
 impl Portable {
     pub(super) fn new() -> Self {
-        Self {
-            #[cfg(target_os = "linux")]
-            _complaints: alsa::Output::local_error_handler().ok(),
-            host: cpal::default_host(),
-        }
+        Self { _quiet: Quiet::new(), host: cpal::default_host() }
     }
 
     fn devices(&self, direction: Direction) -> Vec<cpal::Device> {

@@ -4,6 +4,8 @@
 //! each link, a third of what a relay would need for a member. Here a buffer exists while something
 //! is in it.
 
+#![forbid(unsafe_code)]
+
 use std::{
     io,
     pin::Pin,

@@ -3,6 +3,8 @@
 //! libp2p keeps its timeouts by `futures-timer`, which has a thread and a clock of its own. On
 //! tokio's they need neither, and follow virtual time where a simulation sets it.
 
+#![forbid(unsafe_code)]
+
 use std::{
     future::Future,
     pin::Pin,

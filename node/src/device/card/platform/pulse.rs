@@ -20,7 +20,7 @@ use pulseaudio::{
     },
 };
 
-use super::{CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, playout};
+use super::super::{CardFormat, DeviceInfo, Opened, Opening, SoundSystem, capture, playout};
 use crate::event::Direction;
 
 /// How long the server may take to let us in.

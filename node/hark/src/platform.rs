@@ -1,0 +1,121 @@
+//! What the program says and does of each operating system.
+
+#[cfg(unix)]
+mod files {
+    use std::{
+        fs::{self, DirBuilder},
+        io,
+        os::unix::fs::{DirBuilderExt, PermissionsExt},
+        path::Path,
+    };
+
+    /// A new folder that only this account can look into.
+    pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(folder)
+    }
+
+    /// Permissions of a file or folder, as `chmod` has them; `None` where there are none.
+    pub(crate) fn mode_of(path: &Path) -> Option<u32> {
+        Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
+    }
+}
+
+#[cfg(not(unix))]
+mod files {
+    use std::{fs, io, path::Path};
+
+    // Folders for temporary files are each account's own.
+    pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
+        fs::create_dir(folder)
+    }
+
+    pub(crate) fn mode_of(_: &Path) -> Option<u32> {
+        None
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::{env, fs, path::PathBuf};
+
+    /// What a socket can hold, of the bytes that the system tells.
+    pub(crate) fn usable_buffer(told: usize) -> usize {
+        // Linux counts its own bookkeeping, too, and doubles the number.
+        told / 2
+    }
+
+    /// How to let sockets have buffers of so many bytes.
+    pub(crate) fn raise_buffer(bytes: usize) -> String {
+        format!("sudo sysctl -w net.core.rmem_max={bytes}")
+    }
+
+    /// What to do where a sound card is missing, as far as this machine shows the reason.
+    pub(crate) fn missing_sound() -> &'static str {
+        let server = env::var_os("PULSE_SERVER").is_some()
+            || env::var_os("XDG_RUNTIME_DIR")
+                .is_some_and(|folder| PathBuf::from(folder).join("pulse/native").exists());
+        let cards: Vec<_> = fs::read_dir("/dev/snd")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("pcm"))
+            .collect();
+        let readable = cards.iter().any(|card| fs::File::open(card.path()).is_ok());
+        advice(server, !cards.is_empty(), readable)
+    }
+
+    /// What helps, by whether a sound server is there, and cards, and the right to use them.
+    fn advice(server: bool, cards: bool, readable: bool) -> &'static str {
+        match (server, cards, readable) {
+            (true, ..) => {
+                "a sound server (PulseAudio or PipeWire) is set up: choose a device in the system's \
+                 sound settings, and see `pactl info` if none is shown"
+            }
+            (false, true, false) => {
+                "there are sound cards, but this account may not use them and no sound server runs: \
+                 start one (`systemctl --user start pipewire-pulse`, or `pulseaudio --start`), or join \
+                 the group `audio` (`sudo usermod -aG audio $USER`) and log in again"
+            }
+            (false, true, true) => {
+                "there are sound cards but no sound server: start one (`systemctl --user start \
+                 pipewire-pulse`, or `pulseaudio --start`), or close the program that holds the card"
+            }
+            (false, false, _) => {
+                "Linux sees no sound card (nothing in /dev/snd) and no sound server runs: connect a \
+                 headset, or start PipeWire or PulseAudio (`systemctl --user start pipewire-pulse`, or \
+                 `pulseaudio --start`)"
+            }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::advice;
+
+        #[test]
+        fn who_lacks_sound_is_told_what_lacks() {
+            assert!(advice(false, true, false).contains("usermod -aG audio"));
+            assert!(!advice(false, true, true).contains("usermod"));
+            assert!(advice(false, false, false).contains("/dev/snd"));
+            assert!(advice(true, true, true).contains("pactl info"));
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    pub(crate) fn usable_buffer(told: usize) -> usize {
+        told
+    }
+
+    pub(crate) fn raise_buffer(_: usize) -> String {
+        "raise the system's limit for the buffers of sockets".to_owned()
+    }
+
+    pub(crate) fn missing_sound() -> &'static str {
+        "connect one, and choose it in the system's sound settings"
+    }
+}
+
+pub(crate) use files::{make_private, mode_of};
+pub(crate) use system::{missing_sound, raise_buffer, usable_buffer};
