@@ -108,7 +108,8 @@ fn absent(text: &str) -> Vec<String> {
 
 /// Whether a package, a program or a benchmark is called so.
 fn is_built(name: &str) -> bool {
-    ["keys", "mesh", "node", "relay", "simulator", "tests", "examples"].iter().any(|folder| {
+    let folders = ["keys", "mesh", "node", "node/hark", "relay", "simulator", "tests", "examples"];
+    folders.iter().any(|folder| {
         let manifest = fs::read_to_string(format!("{ROOT}/{folder}/Cargo.toml"));
         manifest.is_ok_and(|text| text.contains(&format!("name = \"{name}\"")))
     })
