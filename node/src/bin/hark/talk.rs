@@ -524,9 +524,9 @@ fn describe(event: &Event) -> Option<String> {
         Event::Waiting { newcomer, state } => {
             let name = &newcomer.name;
             match state {
+                // The screen cuts the end of a line.
                 WaitingState::Waiting => format!(
-                    "{name} waits to be let in, with the words {}: `hark ctl admit {name}` or \
-                     `hark ctl refuse {name}`",
+                    "{name} waits: `hark ctl admit {name}` or `refuse`; the words are {}",
                     newcomer.words.join(" ")
                 ),
                 WaitingState::Admitted => format!("{name} is let in"),
