@@ -37,8 +37,16 @@ fn the_organisation_at_a_glance() {
     assert_eq!(
         titles.collect::<Vec<_>>(),
         [
-            "root keys", "members", "mutes and bans", "roles", "channels", "rules", "presets",
-            "tickets known here", "relays", "policies",
+            "root keys",
+            "members",
+            "mutes and bans",
+            "roles",
+            "channels",
+            "rules",
+            "presets",
+            "tickets known here",
+            "relays",
+            "policies",
         ]
     );
     assert!(shown.contains("\ntickets known here\n  this device knows of no ticket"));
