@@ -43,7 +43,12 @@ impl ErrorCode {
     /// Of an error that ends a command.
     fn of(error: &anyhow::Error) -> Self {
         match (error.downcast_ref(), error.downcast_ref()) {
-            (Some(ControlError::NotRunning | ControlError::Ended), _) => Self::NotRunning,
+            (
+                Some(
+                    ControlError::NotRunning | ControlError::RunsElsewhere(_) | ControlError::Ended,
+                ),
+                _,
+            ) => Self::NotRunning,
             (Some(ControlError::Refused(_)), _) => Self::Refused,
             (_, Some(CommandError::Host(_))) | (_, None) => Self::Failed,
             (_, Some(_)) => Self::Refused,

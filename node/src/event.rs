@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hark_keys::{DeviceId, UnixTime};
+use hark_keys::{DeviceId, Invite, UnixTime};
 use hark_mesh::Target;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -190,35 +190,19 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         lifted_by: Option<String>,
     },
-    /// This device's member has a role from now on, or no longer.
-    RoleChanged {
-        /// What the role is called.
-        role: String,
-        /// In which channel and below; none where it is held everywhere.
-        channel: Option<String>,
-        /// Who has given or taken it; none where a preset did, or that is not known any more.
-        by: Option<String>,
-        /// Whether it is held from now on.
-        given: bool,
-    },
-    /// An officer has ended the membership of somebody else.
-    MemberRemoved {
-        /// The member's id.
-        member: String,
-        /// What the member was called.
-        name: String,
-        /// Who has done it; none where that is not known any more.
-        by: Option<String>,
-        /// Whether the member is kept out from now on, also with a new ticket.
-        banned: bool,
-        /// Unix time in seconds at which the ban ends; none where it lasts until it is lifted.
-        until: Option<u64>,
-    },
     /// Somebody was given a role, muted or banned, or not any more; or belongs, or does not any more.
     Standing {
+        /// Whether it is this device's own member.
+        own: bool,
         /// Who, and what.
         #[serde(flatten)]
         standing: StandingView,
+    },
+    /// Tickets were issued at this device, or revoked anywhere.
+    Ticket {
+        /// Which, and by whom.
+        #[serde(flatten)]
+        ticket: TicketView,
     },
     /// A newcomer whose ticket asks for it waits to be let in at this device, or does not any more.
     Waiting {
@@ -332,7 +316,8 @@ pub struct StandingView {
     pub member: String,
     /// The member's name.
     pub name: String,
-    /// `role_given`, `role_taken`, `muted`, `unmuted`, `banned`, `unbanned`, `joined` or `removed`.
+    /// `role_given`, `role_taken`, `muted`, `unmuted`, `banned`, `unbanned`, `joined`, `removed` (by an
+    /// officer) or `left`.
     pub change: String,
     /// Which role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -340,7 +325,7 @@ pub struct StandingView {
     /// In which channel and below; `None` if it holds everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// Who has muted or banned the member, if that is known.
+    /// Who has done it, if that is known; a preset gives and takes roles by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Unix time in seconds at which a mute or a ban ends; `None` if it lasts until it is lifted.
@@ -362,7 +347,8 @@ impl StandingView {
             "banned" => format!("{name} was banned{at}"),
             "unbanned" => format!("{name} is banned{at} no longer"),
             "joined" => format!("{name} has joined"),
-            "removed" => format!("{name} does not belong any more"),
+            "removed" => format!("{name} was kicked"),
+            "left" => format!("{name} does not belong any more"),
             other => format!("{name}: {other}{at}"),
         };
         let by = self.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
@@ -371,6 +357,42 @@ impl StandingView {
             format!(" until {}", until.get(..16).unwrap_or(&until))
         });
         format!("{done}{by}{}", until.unwrap_or_default())
+    }
+}
+
+/// Tickets that were issued or revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketView {
+    /// `issued` or `revoked`.
+    pub change: String,
+    /// The number of the ticket; `None` if all so far were revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    /// Whose tickets were revoked; `None` if everybody's were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// Who has done it, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+impl TicketView {
+    /// One that is issued.
+    pub fn issued(invite: &Invite, by: Option<String>) -> Self {
+        Self { change: "issued".to_owned(), number: Some(invite.number()), of: None, by }
+    }
+
+    /// In a line, for a person.
+    pub fn describe(&self) -> String {
+        let by = |usual: &str| self.by.clone().unwrap_or_else(|| usual.to_owned());
+        let of = self.of.as_deref().unwrap_or("everybody");
+        match (&self.number, self.change == "issued") {
+            (Some(number), true) => format!("{} issued ticket {number}", by("this device")),
+            (Some(number), false) => {
+                format!("{} revoked ticket {number} of {of}", by("an officer"))
+            }
+            (None, _) => format!("{} revoked all tickets of {of} so far", by("an officer")),
+        }
     }
 }
 

@@ -22,8 +22,9 @@ use hark_keys::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    admission::WaitingState,
     clock::{Clock, local},
-    event::{DeviceText, Event, StampedEvent, StandingView},
+    event::{DeviceText, Event, StampedEvent, StandingView, TicketView},
     store::{LOG_FILE, LOG_OFF, private},
 };
 
@@ -76,6 +77,23 @@ pub enum What {
         #[serde(flatten)]
         standing: StandingView,
     },
+    /// A ticket was issued at this device, or tickets were revoked.
+    Ticket {
+        /// Which, and by whom.
+        #[serde(flatten)]
+        ticket: TicketView,
+    },
+    /// A newcomer waited to be let in at this device, was let in, or turned away.
+    Newcomer {
+        /// Which device.
+        device: String,
+        /// What its person calls itself.
+        name: String,
+        /// The number of its ticket.
+        ticket: String,
+        /// What became of it.
+        state: WaitingState,
+    },
     /// This person was moved to another channel.
     Moved {
         /// Who has done it.
@@ -116,6 +134,15 @@ impl Entry {
                 format!("{name} talked on {on} for {secs}.{tenths} s")
             }
             What::Standing { standing } => standing.describe(),
+            What::Ticket { ticket } => ticket.describe(),
+            What::Newcomer { name, ticket, state, .. } => match state {
+                WaitingState::Waiting => {
+                    format!("{name} waited to be let in here, by ticket {ticket}")
+                }
+                WaitingState::Admitted => format!("{name} was let in here, by ticket {ticket}"),
+                WaitingState::Refused => format!("{name} was turned away here, by ticket {ticket}"),
+                WaitingState::Gone => format!("{name} waited here no more"),
+            },
             What::Moved { name, from: Some(from), to } => {
                 format!("{name} moved you from {from} to {to}")
             }
@@ -138,12 +165,14 @@ impl Entry {
             What::Came { name, .. }
             | What::Went { name, .. }
             | What::Talked { name, .. }
+            | What::Newcomer { name, .. }
             | What::Moved { name, .. } => vec![name],
             What::Standing { standing } => [Some(&standing.name), standing.by.as_ref()]
                 .into_iter()
                 .flatten()
                 .map(|it| &**it)
                 .collect(),
+            What::Ticket { ticket } => ticket.of.iter().chain(&ticket.by).map(|it| &**it).collect(),
             What::Started | What::Lost { .. } | What::Stopped { .. } => Vec::new(),
         }
     }
@@ -160,12 +189,14 @@ impl Entry {
 
     /// Whether it is of this channel, by its path or the last part of it, capitals or not.
     pub fn is_on(&self, net: &str) -> bool {
-        let net = net.to_lowercase();
-        self.nets().iter().any(|path| {
-            let path = path.to_lowercase();
-            path == net || path.rsplit('/').next() == Some(&net)
-        })
+        self.nets().iter().any(|path| is_called(path, net))
     }
+}
+
+/// Whether a channel of this path is called so, by its path or the last part of it, capitals or not.
+pub fn is_called(path: &str, net: &str) -> bool {
+    let (path, net) = (path.to_lowercase(), net.to_lowercase());
+    path == net || path.rsplit('/').next() == Some(&net)
 }
 
 /// Writes the log of one organisation, on a thread of its own.
@@ -221,7 +252,14 @@ impl Logbook {
                 self.write(Entry { at_us: since, what: What::Talked { device, name, nets, ms } });
                 return;
             }
-            Event::Standing { standing } => What::Standing { standing: standing.clone() },
+            Event::Standing { standing, .. } => What::Standing { standing: standing.clone() },
+            Event::Ticket { ticket } => What::Ticket { ticket: ticket.clone() },
+            Event::Waiting { newcomer, state } if *state != WaitingState::Gone => What::Newcomer {
+                device: newcomer.device.clone(),
+                name: newcomer.name.clone(),
+                ticket: newcomer.ticket.clone(),
+                state: *state,
+            },
             Event::Moved { name, from, to, .. } => {
                 What::Moved { name: name.clone(), from: from.clone(), to: to.clone() }
             }
@@ -325,6 +363,15 @@ pub fn read(folder: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Writes an entry by itself, where no node runs that would; nothing where no log is kept.
+pub fn add(folder: &Path, what: What) -> io::Result<()> {
+    if is_off(folder) {
+        return Ok(());
+    }
+    let mut writer = Writer { folder: folder.to_owned(), file: None };
+    writer.append(&Entry { at_us: Clock.unix_micros(), what })
+}
+
 /// Removes the log of the organisation in this folder.
 pub fn clear(folder: &Path) -> io::Result<()> {
     match fs::remove_file(path_in(folder)) {
@@ -410,7 +457,7 @@ mod tests {
     use hark_keys::DeviceKey;
 
     use super::*;
-    use crate::event::Path as Way;
+    use crate::{admission::WaitingView, event::Path as Way};
 
     fn device() -> DeviceText {
         DeviceText(DeviceKey::from_secret(&[7; 32]).id())
@@ -442,7 +489,7 @@ mod tests {
             by: Some("Kestrel".to_owned()),
             until: None,
         };
-        let muted = Event::Standing { standing: muted };
+        let muted = Event::Standing { own: false, standing: muted };
         vec![at(1, up), at(2, began), at(5, ended), at(6, muted)]
     }
 
@@ -547,6 +594,61 @@ mod tests {
         clear(folder.path()).expect("cleared");
         clear(folder.path()).expect("there is none");
         assert_eq!(read(folder.path()).expect("read"), []);
+    }
+
+    /// The log said nothing of tickets, of who was turned away, and of who had done what.
+    #[test]
+    fn nobody_could_say_who_had_been_turned_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kestrel = || Some("Kestrel".to_owned());
+        let standing = |change: &str, role: Option<&str>| Event::Standing {
+            own: false,
+            standing: StandingView {
+                member: "m".to_owned(),
+                name: "Wren".to_owned(),
+                change: change.to_owned(),
+                role: role.map(str::to_owned),
+                channel: None,
+                by: kestrel(),
+                until: None,
+            },
+        };
+        let ticket = |change: &str, number: Option<&str>, of: Option<String>| {
+            let (change, number, by) = (change.to_owned(), number.map(str::to_owned), kestrel());
+            Event::Ticket { ticket: TicketView { change, number, of, by } }
+        };
+        let waiting = |state| {
+            let (device, name) = ("d".to_owned(), "Snipe".to_owned());
+            let (words, ticket, since) = (Vec::new(), "abcdef".to_owned(), 1);
+            let newcomer = WaitingView { device, name, words, ticket, since };
+            Event::Waiting { newcomer, state }
+        };
+        let events = [
+            ticket("issued", Some("abcdef"), None),
+            waiting(WaitingState::Waiting),
+            waiting(WaitingState::Refused),
+            waiting(WaitingState::Gone),
+            ticket("revoked", Some("abcdef"), kestrel()),
+            ticket("revoked", None, None),
+            standing("role_given", Some("Pilot")),
+            standing("removed", None),
+        ];
+        let events: Vec<_> = (0..).zip(events).map(|(second, event)| at(second, event)).collect();
+        let entries = noted(folder.path(), &events);
+        let lines: Vec<_> = entries.iter().map(|it| it.describe()[21..].to_owned()).collect();
+        assert_eq!(
+            lines,
+            [
+                "Kestrel issued ticket abcdef",
+                "Snipe waited to be let in here, by ticket abcdef",
+                "Snipe was turned away here, by ticket abcdef",
+                "Kestrel revoked ticket abcdef of Kestrel",
+                "Kestrel revoked all tickets of everybody so far",
+                "Wren was given the role Pilot by Kestrel",
+                "Wren was kicked by Kestrel",
+            ]
+        );
+        assert_eq!(entries.iter().filter(|it| it.is_of("snipe")).count(), 2);
     }
 
     #[test]

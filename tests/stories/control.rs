@@ -42,7 +42,10 @@ fn commands_are_done() {
     assert!(kestrel.ctl(&["status"]).contains("Wren: direct"));
     assert!(kestrel.ctl(&["invite"]).starts_with("hark1"));
 
-    assert_eq!(wren.ctl(&["quit"]), "");
+    let told: Value = serde_json::from_str(&wren.ctl(&["away", "--json"])).expect("JSON");
+    assert_eq!((&told["ok"], &told["away"]), (&true.into(), &true.into()));
+    assert_eq!(wren.ctl(&["back"]), "the others see that you are here");
+    assert_eq!(wren.ctl(&["quit"]), "the node ends");
     assert_eq!(wren.ended(), "quit");
     assert!(wren.try_ctl(&["status"]).complaint().contains("no node runs here"));
 }

@@ -143,8 +143,8 @@ impl Squad {
         for (member, mark) in [&self.kestrel, &self.wren].into_iter().zip(marks) {
             let others: Vec<_> = member.events()[mark..]
                 .iter()
-                // The founder lists whom it has admitted.
-                .filter(|event| !event.is("stats") && !event.is("charter_changed"))
+                // The founder lists whom it has admitted, and issues what is forged.
+                .filter(|it| !["stats", "charter_changed", "ticket"].iter().any(|name| it.is(name)))
                 .cloned()
                 .collect();
             assert!(others.is_empty(), "{others:?}");

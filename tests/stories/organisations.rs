@@ -108,3 +108,27 @@ fn hears(member: &Member, device: &str, count: u64) {
         (frames >= before + count).then_some(())
     });
 }
+
+/// `no node runs here`, said `hark ctl`, while one ran for another organisation, or another home.
+#[test]
+fn a_node_that_runs_elsewhere_was_said_to_be_none() {
+    let scene = Scene::default();
+    // Of the home that is used where none is named.
+    scene.found("hark", "Escort");
+    scene.found("hark", "Nightjar");
+    let node = scene.talk("hark").with(&["--org", "Escort"]).start();
+    let other = node.try_ctl(&["--org", "Nightjar", "status"]);
+    let line = "no node runs for \"Nightjar\", only for \"Escort\": leave --org out, or start one";
+    assert_eq!(other.complaint(), line);
+    scene.found("Wren", "Meridian");
+    let (folder, wren) = (scene.folder(), scene.home("Wren").display().to_string());
+    let status = format!("XDG_DATA_HOME={folder} hark ctl --home {wren} status");
+    if cfg!(target_os = "linux") {
+        let elsewhere = scene.shell(&status, &folder);
+        let line = format!(
+            "no node runs for the home {wren}; one runs for \"Escort\" in {folder}/hark: leave \
+             --home and HARK_HOME out"
+        );
+        assert_eq!(elsewhere.complaint(), line);
+    }
+}

@@ -69,3 +69,24 @@ fn names_of(member: &Member) -> Vec<String> {
     let peers = answer["status"]["peers"].as_array().expect("a list");
     peers.iter().map(|peer| peer["name"].as_str().expect("a name").to_owned()).collect()
 }
+
+/// Whoever founded was called as the system does, without a word about it.
+#[test]
+fn nobody_was_asked_for_a_name() {
+    let scene = Scene::default();
+    let (folder, home) = (scene.folder(), scene.home("Sable").display().to_string());
+    let founds = |name: &str| format!("script -qec \"hark new {name} --home {home}\" /dev/null");
+    let asked = scene.shell(&format!("printf 'Sable\\n' | {}", founds("Escort")), &folder);
+    assert!(asked.success().contains("Your name, as the others will see it ["), "{asked:?}");
+    let ticket = scene.run("Sable", &["invite"]).success().to_owned();
+    let shown = scene.run("Sable", &["ticket", "show", &ticket]);
+    assert!(shown.success().contains("from    Sable, by the device"), "{shown:?}");
+    let again = scene.shell(&format!("printf 'Snipe\\n' | {}", founds("Nightjar")), &folder);
+    assert!(!again.success().contains("Your name"), "it is kept: {again:?}");
+
+    let named = scene.run("Heron", &["new", "Meridian", "--name", "Heron", "--json"]);
+    let founded: Value = serde_json::from_str(named.success()).expect("JSON");
+    let ticket = founded["ticket"].as_str().expect("one");
+    let shown = scene.run("Heron", &["ticket", "show", ticket]);
+    assert!(shown.success().contains("from    Heron, by the device"), "{shown:?}");
+}

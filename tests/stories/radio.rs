@@ -227,6 +227,11 @@ fn what_had_happened_was_kept_nowhere() {
     scene.run("Kestrel", &["charter", "mute", "Wren", "--for", "10m"]).success();
     kestrel
         .wait_after(0, "standing", |event| event.is("standing") && event.text("change") == "muted");
+    scene.run("Kestrel", &["charter", "role", "add", "pilot", "--rank", "99"]).success();
+    scene.run("Kestrel", &["charter", "grant", "pilot", "Wren"]).success();
+    scene.run("Kestrel", &["ticket", "revoke", &ticket]).success();
+    kestrel
+        .wait_after(0, "its end", |event| event.is("ticket") && event.text("change") == "revoked");
     wren.leave();
     kestrel.wait_after(0, "a goodbye", |event| event.is("peer_down"));
     kestrel.leave();
@@ -238,6 +243,12 @@ fn what_had_happened_was_kept_nowhere() {
     for words in ["Wren came", "Wren talked on ", "Wren was muted by Kestrel until ", "Wren left"] {
         assert!(text.contains(words) && of.contains(words), "{words}: {text}");
     }
+    let revoked = text.lines().find(|line| line.contains("Kestrel revoked ticket "));
+    assert!(revoked.is_some_and(|line| line.ends_with(" of Kestrel")), "{text}");
+    assert!(text.contains("  Wren was given the role pilot by Kestrel"), "{text}");
+    // Of the first ticket, which `new` has printed before anything ran, as well.
+    let issued = text.lines().filter(|line| line.contains(" issued ticket ")).count();
+    assert_eq!(issued, 2, "{text}");
     assert!(text.contains("this device started") && !of.contains("this device"), "{of}");
     let entries: Value = serde_json::from_str(&log(&["--json", "--since", "1h"])).expect("JSON");
     let talked = entries.as_array().expect("a list").iter().find(|it| it["what"] == "talked");
@@ -246,7 +257,7 @@ fn what_had_happened_was_kept_nowhere() {
     let net = talked["nets"][0].as_str().expect("a net");
     assert!(log(&["--net", net]).contains("Wren talked on"));
     for (flag, words) in
-        [("--net", "no net in the log is called"), ("--of", "there are Kestrel, Wren")]
+        [("--net", "no net is called \"Nowhere\": there are "), ("--of", "there are Kestrel, Wren")]
     {
         let refused = scene.run("Kestrel", &["log", flag, "Nowhere"]);
         assert!(refused.complaint().contains(words), "{}", refused.complaint());

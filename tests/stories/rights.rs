@@ -89,8 +89,9 @@ fn others_were_not_told_who_was_kicked_nor_by_whom() {
     for (command, given) in [("grant", true), ("revoke", false)] {
         scene.run("Kestrel", &["charter", command, "pilot", "Wren"]).success();
         let told = wren.wait(command, |events| {
-            let mut told = events.iter().filter(|event| event.is("role_changed"));
-            told.find(|event| event["given"] == given).cloned()
+            let change = if given { "role_given" } else { "role_taken" };
+            let mut told = events.iter().filter(|event| event.is("standing"));
+            told.find(|event| event["own"] == true && event.text("change") == change).cloned()
         });
         assert_eq!((told.text("role"), told.text("by")), ("pilot", "Kestrel"));
         assert!(told["channel"].is_null());
@@ -106,11 +107,11 @@ fn others_were_not_told_who_was_kicked_nor_by_whom() {
     scene.run("Kestrel", &["charter", "kick", "Wren"]).success();
     for other in [&kestrel, &heron] {
         let told = other.wait("word of the kick", |events| {
-            events.iter().find(|event| event.is("member_removed")).cloned()
+            let mut told = events.iter().filter(|event| event.is("standing"));
+            told.find(|event| event.text("change") == "removed").cloned()
         });
         assert_eq!((told.text("name"), told.text("by")), ("Wren", "Kestrel"));
-        assert_eq!(told["banned"], false);
-        assert!(!other.events().iter().any(|event| event.is("role_changed")));
+        assert_eq!(told["own"], false);
     }
     let down = kestrel
         .wait_after(0, "Wren to go", |event| event.is("peer_down") && event.is_about(&wrens));
@@ -121,7 +122,8 @@ fn others_were_not_told_who_was_kicked_nor_by_whom() {
     scene.run("Wren", &["join", &kestrel.ticket()]).success();
     scene.run("Kestrel", &["charter", "ban", "Wren", "--for", "1h"]).success();
     let told = heron.wait("word of the ban", |events| {
-        events.iter().rfind(|event| event.is("member_removed") && event["banned"] == true).cloned()
+        let mut told = events.iter().filter(|event| event.is("standing"));
+        told.find(|event| event.text("change") == "banned").cloned()
     });
     assert!(told["until"].is_u64() && told.text("by") == "Kestrel", "{told:?}");
 }

@@ -104,6 +104,8 @@ fn tickets_were_refused_in_quotes_files_and_from_standard_input() {
     fs::write(&path, &mail).expect("written");
     let path = path.to_str().expect("a plain path");
     scene.run("Wren", &["join", path, "--name", "Wren"]).success();
+    let again = scene.run("Wren", &["join", path]);
+    assert_eq!(again.success(), "this device belongs to squad already: talk with `hark talk`");
     fs::write(path, "nothing in it").expect("written");
     let none = scene.run("Heron", &["join", path]);
     assert!(none.complaint().contains("mail.txt: this is no ticket"), "{none:?}");
@@ -249,6 +251,8 @@ fn a_ticket_that_leaked_was_good_until_it_expired() {
     assert!(again.success().contains("revoked already"), "{again:?}");
     let shown = scene.run("Kestrel", &["ticket", "list"]);
     assert!(shown.success().contains("; revoked; used here by Wren"), "{shown:?}");
+    let shown = scene.run("Kestrel", &["ticket", "show", &leaked]);
+    assert!(shown.success().contains("good    no more: it was revoked"), "{shown:?}");
     let late = scene.run("Magpie", &["join", &leaked]);
     let why = "the ticket was revoked: ask whoever gave it to you for a new one";
     assert_eq!(late.complaint(), why);

@@ -57,7 +57,7 @@ pub enum Refusal {
     #[error("somebody there has to let you in")]
     Waiting,
     /// Somebody at the listener does not let the dialler in.
-    #[error("you were not let in: ask whoever gave you the ticket")]
+    #[error("somebody there has turned you away: ask them for a new ticket")]
     TurnedAway,
 }
 

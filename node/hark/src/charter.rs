@@ -8,6 +8,8 @@ use hark_node::{
     clock::Clock,
     commands::{self, Answer, DeviceRequest, InputFile, OutputFile, Request, RootRequest},
     control::{Client, ControlError},
+    event::TicketView,
+    logbook::{self, What},
     random::SystemRandom,
     snapshot::TicketRequest,
     store::{Home, OrganisationStore},
@@ -101,6 +103,9 @@ pub(crate) fn stored_ticket(
     let own = if own.is_empty() { settle_addresses(store)? } else { own };
     let ticket = commands::issue_ticket(&host, Clock.unix(), request, own, host.doors())?;
     host.keep_ticket(&ticket)?;
+    let by = commands::Host::name_of(&host, store.member());
+    let issued = What::Ticket { ticket: TicketView::issued(ticket.invite(), by) };
+    logbook::add(store.folder(), issued).context("the log cannot be written")?;
     Ok(ticket)
 }
 

@@ -1,6 +1,6 @@
 //! Steering a running node through its local API.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
@@ -12,12 +12,13 @@ use hark_node::{
     duration,
     reach::ports::Report,
     snapshot::{CheckedView, Command, NetChange, TalkTo},
+    store::{Home, OrganisationStore},
 };
 use serde_json::{Value, json};
 
 use crate::{
     HomeArguments,
-    person::{open_home, say, say_json},
+    person::{home_path, open_home, say, say_json, span},
 };
 
 #[derive(clap::Args)]
@@ -259,7 +260,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
             return print_events(&mut client);
         }
     };
-    let answer = client.request(request)?;
+    let mut answer = client.request(request)?;
     match arguments.request {
         Request::Profile { request: None | Some(ProfileRequest::List) } => {
             let status = &answer["status"];
@@ -274,30 +275,180 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
             [] => say("nobody waits to be let in here"),
             lines => lines.iter().for_each(|line| say(line)),
         },
-        _ if arguments.json => say_json(&answer),
+        Request::Status | Request::Invite if arguments.json => say_json(&answer),
         Request::Status => say(&describe(&answer["status"])),
         Request::Invite => say(answer["ticket"].as_str().unwrap_or_default()),
-        _ => {}
+        ref request => {
+            let status = match request {
+                Request::Quit => Value::Null,
+                _ => client.request(json!({"command": "status"}))?["status"].take(),
+            };
+            let (fields, line) = now_so(request, &status);
+            if arguments.json {
+                let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+                answer.as_object_mut().into_iter().for_each(|it| it.extend(fields.clone()));
+                say_json(&answer);
+            } else {
+                say(&line);
+            }
+        }
     }
     Ok(())
 }
 
+/// What is so after a request was done: for scripts, and in a line.
+fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, Value)>, String) {
+    let is = |name: &str| status[name] == true;
+    let own = |names: &[&'static str]| -> Vec<_> {
+        names.iter().map(|name| (*name, status[name].clone())).collect()
+    };
+    match request {
+        Request::Mute | Request::Unmute => {
+            let line = if is("muted") { "is closed".to_owned() } else { opens(status) };
+            (own(&["muted", "transmit"]), format!("your microphone {line}"))
+        }
+        Request::Transmit { .. } => {
+            let muted = if is("muted") { ", once it is not muted any more" } else { "" };
+            (own(&["muted", "transmit"]), format!("your microphone {}{muted}", opens(status)))
+        }
+        Request::Deafen | Request::Undeafen => {
+            let state = if is("deafened") { "silenced: you hear nobody" } else { "open" };
+            (own(&["deafened"]), format!("your loudspeaker is {state}"))
+        }
+        Request::Away | Request::Back => {
+            let state = if is("away") { "away" } else { "here" };
+            (own(&["away"]), format!("the others see that you are {state}"))
+        }
+        Request::Ptt { state, key, lasting } => {
+            let named = key.as_ref().map_or("the key".to_owned(), |key| format!("key {key}"));
+            let down = matches!(state, Key::Down);
+            let line = match down {
+                true => format!("{named} is down, for {} at most", span(*lasting)),
+                false => format!("{named} is up"),
+            };
+            (vec![("key", json!(key)), ("down", json!(down))], line)
+        }
+        Request::Net { net, .. } => match net_called(status, net) {
+            Some(net) => (vec![("net", net.clone())], describe_settings(net)),
+            None => heard_and_talked_to(status),
+        },
+        Request::Key { key, .. } => {
+            let mut keys = status["keys"].as_array().into_iter().flatten();
+            match keys.find(|known| known["key"] == **key) {
+                Some(known) => (vec![("key", known.clone())], describe_key(known)),
+                None => (vec![("key", Value::Null)], format!("key {key} is free")),
+            }
+        }
+        Request::Ducking { decibels } => {
+            let decibels = decibels.abs();
+            let line = match decibels {
+                0.0 => "lower nets are not turned down".to_owned(),
+                _ => {
+                    format!("lower nets are turned down by {decibels} dB while a higher one talks")
+                }
+            };
+            (vec![("decibels", json!(decibels))], line)
+        }
+        Request::Move { person, net, from } => {
+            let left = from.as_ref().map(|from| format!(", and leaves {from}"));
+            let fields = vec![("person", json!(person)), ("to", json!(net)), ("from", json!(from))];
+            let left = left.unwrap_or_default();
+            (fields, format!("{person} is told to hear and to talk to {net}{left}"))
+        }
+        Request::Front => {
+            let name = status["organisation"].as_str().unwrap_or_default();
+            (own(&["front", "organisation"]), format!("{name} hears you"))
+        }
+        Request::Volume { who, gain } => {
+            (vec![("device", json!(who)), ("gain", json!(gain))], format!("{who} has volume {gain}"))
+        }
+        Request::Admit { person } => (
+            vec![("person", json!(person)), ("admitted", json!(true))],
+            format!("{person} is let in, and comes in a moment"),
+        ),
+        Request::Refuse { person } => (
+            vec![("person", json!(person)), ("admitted", json!(false))],
+            format!("{person} is turned away, and comes in by another ticket alone"),
+        ),
+        Request::Quit => (Vec::new(), "the node ends".to_owned()),
+        Request::Profile { request: Some(request) } => {
+            let fields = own(&["profile", "profiles"]);
+            let line = match request {
+                ProfileRequest::List => describe_profiles(status),
+                ProfileRequest::Use { name } => {
+                    format!("profile {name} is in use: {}", heard_and_talked_to(status).1)
+                }
+                ProfileRequest::Copy { .. } | ProfileRequest::Remove { .. } => {
+                    let in_use = status["profile"].as_str().unwrap_or_default();
+                    format!("there are the profiles {}; {in_use} is in use", names(status, "profiles"))
+                }
+            };
+            (fields, line)
+        }
+        Request::Listen { .. } | Request::Unlisten { .. } | Request::TalkTo { .. } | Request::Follow
+        // These are answered by what they ask for.
+        | Request::Status | Request::Waiting | Request::Invite | Request::Events
+        | Request::Profile { request: None } => heard_and_talked_to(status),
+    }
+}
+
+/// How the microphone opens.
+fn opens(status: &Value) -> String {
+    let how = match status["transmit"].as_str() {
+        Some("open") => "is open all the time",
+        Some("ptt") => "opens while a key is held",
+        _ => "opens by voice",
+    };
+    how.to_owned()
+}
+
+/// What is heard and talked to: for scripts, and in a line.
+fn heard_and_talked_to(status: &Value) -> (Vec<(&'static str, Value)>, String) {
+    let nets = status["nets"].as_array().into_iter().flatten();
+    let heard = nets.filter(|net| net["listening"] == true).filter_map(|net| net["path"].as_str());
+    let heard: Vec<_> = heard.collect();
+    let hears = if heard.is_empty() { "no net".to_owned() } else { heard.join(", ") };
+    let line = format!("you hear {hears}; your voice goes to {}", talks_to(status));
+    let mut fields = vec![("nets", json!(heard))];
+    let own = ["talk_to", "silenced", "unheard"];
+    fields.extend(own.map(|name| (name, status[name].clone())));
+    (fields, line)
+}
+
+/// Whom what is said reaches.
+fn talks_to(status: &Value) -> String {
+    match &*names(status, "talk_to") {
+        "" => "nobody".to_owned(),
+        to if status["unheard"] == true => format!("{to}, where nobody hears it"),
+        to => to.to_owned(),
+    }
+}
+
+/// The net of this path, or the only one of this name.
+fn net_called<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
+    let nets = || status["nets"].as_array().into_iter().flatten();
+    let mut named = nets().filter(|net| net["name"] == *name);
+    let alone = named.next().filter(|_| named.next().is_none());
+    nets().find(|net| net["path"] == *name).or(alone)
+}
+
+/// How a net is heard.
+fn describe_settings(net: &Value) -> String {
+    let number = |name: &str| net[name].as_f64().unwrap_or_default();
+    let path = net["path"].as_str().unwrap_or_default();
+    let muted = if net["muted"] == true { ", muted" } else { "" };
+    let (volume, pan, priority) = (number("volume"), number("pan"), number("priority"));
+    format!("{path}: volume {volume:.2}, pan {pan:.2}, priority {priority}{muted}")
+}
+
 /// The running node of this home, in the organisation of this name or the one in front.
 pub(crate) fn connect(home: &HomeArguments, org: Option<&str>) -> anyhow::Result<Client> {
+    let path = home_path(home)?;
     let home = open_home(home)?;
-    let stores = match org {
-        Some(name) => home.choose(Some(name))?.into_iter().collect(),
-        None => home.organisations()?,
+    let mut running = match org {
+        Some(name) => running(home.choose(Some(name))?.into_iter().collect())?,
+        None => running(home.organisations()?)?,
     };
-    let mut running = Vec::new();
-    for store in stores {
-        let Some(description) = store.control()? else { continue };
-        match Client::connect(&description) {
-            Ok(client) => running.push((store.charter().name().to_owned(), client)),
-            Err(ControlError::NotRunning) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
     if running.len() > 1 {
         let names: Vec<_> = running.iter().map(|(name, _)| name.clone()).collect();
         // Of one node one is in front; of several nodes there is no telling which is meant.
@@ -313,8 +464,45 @@ pub(crate) fn connect(home: &HomeArguments, org: Option<&str>) -> anyhow::Result
     }
     match running.pop() {
         Some((_, client)) => Ok(client),
-        None => Err(ControlError::NotRunning.into()),
+        None => match elsewhere(&path, &home, org) {
+            Some(line) => Err(ControlError::RunsElsewhere(line).into()),
+            None => Err(ControlError::NotRunning.into()),
+        },
     }
+}
+
+/// Those of these organisations for which a node runs, each by its name.
+fn running(stores: Vec<OrganisationStore>) -> anyhow::Result<Vec<(String, Client)>> {
+    let mut running = Vec::new();
+    for store in stores {
+        let Some(description) = store.control()? else { continue };
+        match Client::connect(&description) {
+            Ok(client) => running.push((store.charter().name().to_owned(), client)),
+            Err(ControlError::NotRunning) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(running)
+}
+
+/// What runs where none that was asked for does: others of this home, or those of the usual one.
+fn elsewhere(path: &Path, home: &Home, org: Option<&str>) -> Option<String> {
+    let names = |home: &Home| {
+        let running = running(home.organisations().ok()?).ok()?;
+        let names: Vec<_> = running.into_iter().map(|(name, _)| format!("{name:?}")).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let none = match org {
+        Some(org) => format!("no node runs for {org:?}"),
+        None => format!("no node runs for the home {}", path.display()),
+    };
+    if let Some(names) = names(home) {
+        return Some(format!("{none}, only for {names}: leave --org out, or start one"));
+    }
+    let usual = Home::default_path().filter(|it| it != path && it.exists())?;
+    let names = names(&Home::open(&usual, Box::new(|| None)).ok()?)?;
+    let usual = usual.display();
+    Some(format!("{none}; one runs for {names} in {usual}: leave --home and HARK_HOME out"))
 }
 
 /// A finite number: others mean nothing to a radio.
@@ -343,11 +531,7 @@ fn describe(status: &Value) -> String {
     own.extend(is("deafened").then(|| "deafened".to_owned()));
     own.extend(is("away").then(|| "away".to_owned()));
     own.extend(is("transmitting").then(|| "talking".to_owned()));
-    own.push(match &*names(status, "talk_to") {
-        "" => "talks to nobody".to_owned(),
-        to if is("unheard") => format!("talks to {to}, where nobody hears it"),
-        to => format!("talks to {to}"),
-    });
+    own.push(format!("talks to {}", talks_to(status)));
     let silenced = names(status, "silenced");
     own.extend((!silenced.is_empty()).then(|| format!("may not speak in {silenced}")));
     own.extend((status["front"] == false).then(|| "another organisation is in front".to_owned()));
@@ -361,7 +545,9 @@ fn describe(status: &Value) -> String {
     lines.extend(describe_checked(&status["checked"]));
     lines.extend(describe_waiting(&status["waiting"]));
     lines.extend(status["trouble"].as_str().map(|trouble| format!("trouble: {trouble}")));
-    for peer in status["peers"].as_array().unwrap_or(&Vec::new()) {
+    let peers = status["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    lines.extend((!peers.is_empty()).then(|| "people:".to_owned()));
+    for peer in peers {
         let number = |name: &str| peer[name].as_f64().unwrap_or_default();
         let verified = match peer["verification"].as_str() {
             Some("verified") => " (verified)",
@@ -536,11 +722,60 @@ mod tests {
              reachable from outside at 203.0.113.9:4000, found 59 s ago\n\
              not reachable from outside at 203.0.113.9:6001, found 10 min ago\n\
              Wren#ickswr waits to be let in, with the words crane river owl tide fern dusk, since \
-             2027-01-15 08:00:00 UTC\n  \
+             2027-01-15 08:00:00 UTC\n\
+             people:\n  \
              Bob: direct, round trip 1.2 ms, loss 0.0 %, delay 21 ms, volume 1, whispers to you, \
              deafened, away\n  \
              Cat: not reachable\n  cat: not reachable"
         );
+    }
+
+    /// Commands printed nothing, and nobody knew whether anything had come of them.
+    #[test]
+    fn commands_were_done_in_silence() {
+        let mut status = status();
+        status["nets"] = json!([
+            {"name": "Alpha", "path": "Flight/Alpha", "listening": true, "volume": 1.5,
+             "pan": -0.3, "priority": 5, "muted": true},
+            {"name": "Command", "path": "Command", "listening": false},
+        ]);
+        let request = |line: &str| {
+            #[derive(clap::Parser)]
+            struct Line {
+                #[command(subcommand)]
+                request: Request,
+            }
+            let words = std::iter::once("ctl").chain(line.split(' '));
+            <Line as clap::Parser>::parse_from(words).request
+        };
+        let hears = "you hear Flight/Alpha; your voice goes to Flight/Alpha, where nobody hears it";
+        for (line, told) in [
+            ("mute", "your microphone is closed"),
+            ("transmit vad", "your microphone opens by voice, once it is not muted any more"),
+            ("undeafen", "your loudspeaker is open"),
+            ("back", "the others see that you are here"),
+            ("ptt down 2 --for 90s", "key 2 is down, for 90 s at most"),
+            ("ptt up", "the key is up"),
+            ("listen Alpha", hears),
+            ("talk-to Alpha", hears),
+            ("follow", hears),
+            ("net alpha --mute true", hears),
+            ("net Alpha --mute true", "Flight/Alpha: volume 1.50, pan -0.30, priority 5, muted"),
+            ("key 2 Lark", "key 2: Patrol/Lark, Patrol/Heron, held"),
+            ("key 3", "key 3 is free"),
+            ("ducking -18", "lower nets are turned down by 18 dB while a higher one talks"),
+            ("move Wren Flight", "Wren is told to hear and to talk to Flight"),
+            ("front", "Kestrel hears you"),
+            ("volume Bob 0.5", "Bob has volume 0.5"),
+            ("admit Wren", "Wren is let in, and comes in a moment"),
+            ("profile copy scout", "there are the profiles default, pilot; pilot is in use"),
+            ("quit", "the node ends"),
+        ] {
+            assert_eq!(now_so(&request(line), &status).1, told, "{line}");
+        }
+        let (fields, _) = now_so(&request("listen Alpha"), &status);
+        let nets = ("nets", json!(["Flight/Alpha"]));
+        assert!(fields.contains(&nets) && fields.contains(&("unheard", json!(true))), "{fields:?}");
     }
 
     #[test]

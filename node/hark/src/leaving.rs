@@ -59,8 +59,10 @@ pub(crate) fn leave(arguments: LeaveArguments) -> anyhow::Result<()> {
     let store = choose(&home, arguments.org.as_deref())?;
     let (name, device) = (store.charter().name().to_owned(), home.key(&store)?.id());
     let again = match home.recovery(&store)? {
-        Some(_) => "Only a new ticket, or the words of `hark recovery`, lets you in again",
-        None => "Only a new ticket, or your printed words, lets you in again",
+        Some(_) => {
+            "Only a ticket that is still good, or the words of `hark recovery`, lets you in again"
+        }
+        None => "Only a ticket that is still good, or your printed words, lets you in again",
     };
     let root = match store.charter().is_root(device) {
         true => ", and as this device is a root key, what takes one takes another from then on",
@@ -99,7 +101,7 @@ pub(crate) fn forget(arguments: ForgetArguments) -> anyhow::Result<()> {
     let name = store.charter().name();
     let question = format!(
         "Remove {name} from this device, with its identity there? The others are not told: \
-         `hark leave` does that. Only a new ticket lets you in again, as somebody new."
+         `hark leave` does that. Only a ticket that is still good lets you in again, as somebody new."
     );
     confirm(&question, arguments.yes)?;
     home.forget(&store)?;

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use hark_node::{
     clock::Clock,
+    commands::{ChannelRequest, Request},
     duration,
     logbook::{self, Entry},
 };
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use crate::{
     HomeArguments,
+    charter::carry_out,
     person::{choose, open_home, say, say_json},
 };
 
@@ -99,10 +101,14 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
     if let Some(net) = &arguments.net
         && !entries.iter().any(|entry| entry.is_on(net))
     {
-        bail!(
-            "no net in the log is called {net:?}: {}",
-            known(entries.iter().flat_map(Entry::nets))
-        );
+        // One on which nothing has happened is a net all the same.
+        let channels = carry_out(&home, &store, Request::Channel(ChannelRequest::List))?.json;
+        let paths = channels.as_array().into_iter().flatten();
+        let paths: Vec<_> = paths.filter_map(|it| it["path"].as_str()).collect();
+        if !paths.iter().any(|path| logbook::is_called(path, net)) {
+            let nets = entries.iter().flat_map(Entry::nets).chain(paths);
+            bail!("no net is called {net:?}: {}", known(nets));
+        }
     }
     entries.retain(|entry| {
         entry.at_us >= since

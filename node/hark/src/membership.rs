@@ -7,13 +7,17 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_charter::Charter;
+use hark_charter::{
+    Charter,
+    content::{Capabilities, MEMBER_ROLE},
+};
 use hark_keys::{
     DeviceId, MemberId, OrganisationId, RecoverySecret, RoleId, Signed, Ticket, device_words,
 };
 use hark_mesh::{AddressKind, Directory};
 use hark_node::{
     admission::relays_of,
+    clock::Clock,
     commands::{Request, RoleRequest},
     control::{Client, ControlError},
     duration,
@@ -29,8 +33,8 @@ use crate::{
     HomeArguments,
     charter::stored_ticket,
     person::{
-        ask_passphrase, choose, fitting_name, home_path, open_home, read_ticket, say, say_json,
-        shown_name, tell_joining, words,
+        ask_name, ask_passphrase, choose, complain, fitting_name, home_path, open_home,
+        read_ticket, say, say_json, tell_joining, words,
     },
     ticket::qr_code,
 };
@@ -103,9 +107,13 @@ fn new_passphrase() -> anyhow::Result<zeroize::Zeroizing<String>> {
 #[derive(clap::Args)]
 pub(crate) struct NewArguments {
     /// What the organisation is called
-    name: String,
+    #[arg(value_name = "NAME")]
+    organisation: String,
     #[command(flatten)]
     home: HomeArguments,
+    /// The name shown to others, from now on
+    #[arg(long)]
+    name: Option<String>,
     /// Found one although this device is in another one of this name
     #[arg(long)]
     another: bool,
@@ -115,7 +123,7 @@ pub(crate) struct NewArguments {
 }
 
 pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
-    let name = fitting_name("an organisation's name", &arguments.name)?;
+    let name = fitting_name("an organisation's name", &arguments.organisation)?;
     let home = open_home(&arguments.home)?;
     if let Some(twin) = home.named_like(&name)?
         && !arguments.another
@@ -126,10 +134,11 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
              there, and `hark new --another` founds a second one of this name"
         );
     }
+    let shown = ask_name(arguments.name.as_deref(), &home, None)?;
     let recovery = RecoverySecret::generate(&SystemRandom);
     let store = found(&home, &name, Some(recovery.key().id()))?;
     let ticket = stored_ticket(&home, &store, &TicketRequest::default())?;
-    let ticket = ticket.issued_by(&shown_name(None, &home, None)?);
+    let ticket = ticket.issued_by(&shown);
     if arguments.json {
         say_json(&json!({
             "org": store.id().to_string(),
@@ -208,6 +217,7 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     let home = open_home(&arguments.home)?;
     let store = choose(&home, arguments.org.as_deref())?;
     let InviteArguments { uses, expires: lasting, role, ask, qr, .. } = arguments;
+    let unseen = if ask { who_comes_unseen(&store)? } else { None };
     let request = TicketRequest { uses, lasting, role, ask, device: false };
     // A running node knows best where it can be reached.
     let ticket = match ask_running(&store, &request)? {
@@ -225,11 +235,27 @@ pub(crate) fn invite(arguments: InviteArguments) -> anyhow::Result<()> {
     } else {
         say(&ticket.to_string());
     }
+    unseen.iter().for_each(|line| complain(line));
     if qr {
         let colours = std::io::stdout().is_terminal();
         say(&format!("\n{}", qr_code(&ticket, colours)?));
     }
     Ok(())
+}
+
+/// What somebody should know who asks for the first ticket by whose holders wait: others bring in
+/// newcomers unseen, as long as every member may invite.
+fn who_comes_unseen(store: &OrganisationStore) -> anyhow::Result<Option<String>> {
+    let state = store.charter().state();
+    let rights = state.role(MEMBER_ROLE).map_or(Capabilities::NONE, |role| role.capabilities);
+    let asked_before = store.tickets(Clock.unix())?.iter().any(|ticket| ticket.invite.asks);
+    Ok((rights.contains(Capabilities::ADMIT) && !asked_before).then(|| {
+        format!(
+            "who has this ticket waits, but every member may still invite without --ask; \
+             `hark charter role edit member --can {}` leaves that to roles with the right admit",
+            rights - Capabilities::ADMIT
+        )
+    }))
 }
 
 /// A ticket of the node that runs; none if none does.
@@ -317,6 +343,7 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
         store.charter().name()
     );
     let device = home.key(&store)?.id();
+    let already = !newcomer;
     let newcomer = newcomer && as_device_of.is_none();
     if arguments.json {
         say_json(&json!({
@@ -325,7 +352,11 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
             "device": device.to_string(),
             "recovery": newcomer.then(|| recovery.to_string()),
             "role": role,
+            "already": already,
         }));
+    } else if already {
+        let name = store.charter().name();
+        say(&format!("this device belongs to {name} already: talk with `hark talk`"));
     } else {
         let how = if as_device_of.is_some() { " as a further device of yours" } else { "" };
         let with = role.as_ref().map(|role| format!(" with the role {role}")).unwrap_or_default();
@@ -352,7 +383,7 @@ pub(crate) fn come_in(
     mut is_ready: impl FnMut(&Node) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let node = Node::start(NodeConfig {
-        name: shown_name(name, home, Some(&ticket))?,
+        name: ask_name(name, home, Some(&ticket))?,
         ticket: Some(ticket),
         relay_only,
         recovery,

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, BufRead, IsTerminal, Read, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -91,6 +91,27 @@ pub(crate) fn fitting_name(what: &str, given: &str) -> anyhow::Result<String> {
     Ok(name)
 }
 
+/// The same where somebody may be asked: once, at a terminal, as long as no name is kept.
+pub(crate) fn ask_name(
+    given: Option<&str>,
+    home: &Home,
+    ticket: Option<&Ticket>,
+) -> anyhow::Result<String> {
+    let same_person = ticket.is_some_and(|ticket| ticket.invite().member.is_some());
+    let at_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
+    let asks = given.is_none() && !same_person && at_terminal && owns_terminal();
+    if !asks || home.name()?.is_some() {
+        return shown_name(given, home, ticket);
+    }
+    let usual = shown_name(None, home, ticket)?;
+    let mut typed = String::new();
+    // Who cannot be asked is called as the system does.
+    let _ = write!(io::stderr(), "Your name, as the others will see it [{usual}]: ");
+    io::stdin().lock().take(NAME_LINE_MAX).read_line(&mut typed)?;
+    let typed = typed.trim();
+    shown_name(Some(if typed.is_empty() { &usual } else { typed }), home, ticket)
+}
+
 /// The name to show others: as given, as given last time, as this person is called on the machine that
 /// has printed the `ticket` for this one, or as the system calls this person.
 pub(crate) fn shown_name(
@@ -138,8 +159,20 @@ pub(crate) fn read_ticket(words: &[String]) -> anyhow::Result<Ticket> {
             let held = bounded(file).with_context(|| text.clone())?;
             Ticket::find(&held).with_context(|| text.clone())
         }
+        Err(TicketError::NotATicket) if path.is_dir() => {
+            anyhow::bail!("{text} is a folder: name a file that holds a ticket, or the ticket")
+        }
+        Err(TicketError::NotATicket) if looks_like_path(&text) => {
+            anyhow::bail!("there is no file {text}: name one that holds a ticket, or the ticket")
+        }
         found => Ok(found?),
     }
+}
+
+/// Whether a text that is no ticket was meant as a file: in a folder, or with an ending.
+fn looks_like_path(text: &str) -> bool {
+    let path = Path::new(text);
+    path.components().count() > 1 || path.extension().is_some_and(|it| !it.is_empty())
 }
 
 /// What is read of a text that holds a ticket; longer ones are refused.
@@ -185,6 +218,9 @@ pub(crate) fn words(device: DeviceId) -> String {
     hark_keys::device_words(device).join(" ")
 }
 
+/// Bytes of a line in which a name is typed; of a longer one the rest is not read.
+const NAME_LINE_MAX: u64 = 1024;
+
 /// Bytes of a text in which a ticket is looked for, and one more.
 const TICKET_TEXT_MAX: u64 = (16 << 10) + 1;
 
@@ -203,6 +239,19 @@ mod tests {
         }
         let none = fitting_name("a name", "  ").expect_err("empty").to_string();
         assert_eq!(none, "a name needs at least one letter");
+    }
+
+    /// A mistyped path was answered by `this is no ticket`.
+    #[test]
+    fn a_file_that_is_not_there_was_called_no_ticket() {
+        let read = |text: &str| read_ticket(&[text.to_owned()]).expect_err("none").to_string();
+        for path in ["/tmp/nofile", "mail.txt", "../mail"] {
+            assert!(read(path).starts_with(&format!("there is no file {path}: ")), "{path}");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().to_str().expect("a plain path");
+        assert!(read(folder).starts_with(&format!("{folder} is a folder: ")));
+        assert!(read("swordfish").starts_with("this is no ticket: "));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod nets;
 mod news;
 mod people;
 mod view;
+mod waiting;
 
 use std::{
     io::{self, Write},
@@ -100,6 +101,8 @@ enum Page {
     News(usize),
     /// A device and its words.
     Person(DeviceText),
+    /// A newcomer who waits to be let in.
+    Waiting(DeviceText),
 }
 
 /// A ticket that the person has asked for.
@@ -278,6 +281,9 @@ impl ViewState {
             Some(Page::Help(from)) => return self.press_in_help(key.code, from, snapshot),
             Some(Page::News(back)) => return self.press_in_news(key.code, back),
             Some(Page::Person(device)) => return self.press_at_person(key.code, device, snapshot),
+            Some(Page::Waiting(device)) => {
+                return self.press_at_waiting(key.code, device, snapshot);
+            }
             None => {}
         }
         let command = match key.code {
@@ -305,6 +311,10 @@ impl ViewState {
             }
             KeyCode::Char('n') => {
                 self.page = Some(Page::News(0));
+                return None;
+            }
+            KeyCode::Char('w') => {
+                self.page = waiting::first(snapshot).map(Page::Waiting);
                 return None;
             }
             KeyCode::Esc => {

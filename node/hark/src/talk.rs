@@ -20,7 +20,7 @@ use hark_node::{
     control::Service,
     device::{InputSpec, OutputSpec},
     duration,
-    event::{Event, StampedEvent, place_of},
+    event::{Event, StampedEvent, StandingView, place_of},
     logbook::Logbook,
     network::{Flags, TellJoining},
     node::{Node, NodeConfig, NodeHandle},
@@ -481,7 +481,7 @@ fn describe(event: &Event) -> Option<String> {
         Event::PeerDown { name, reason, .. } => match reason.as_str() {
             "left" => format!("{name} has left"),
             "left for good" => format!("{name} has left the organisation"),
-            // The event `member_removed` says by whom.
+            // The event `standing` says by whom.
             "removed" => return None,
             "unreachable" => format!("{name} is out of reach"),
             reason => format!("{name} is gone ({reason})"),
@@ -501,32 +501,14 @@ fn describe(event: &Event) -> Option<String> {
         Event::Sanction { sanction, in_force: false, lifted_by } => {
             sanction.describe_end(lifted_by.as_deref())
         }
-        Event::RoleChanged { role, channel, by, given } => {
-            let place = place_of(channel.as_deref());
-            match (by, given) {
-                (Some(by), true) => format!("{by} gave you the role {role} {place}"),
-                (Some(by), false) => format!("{by} took the role {role} {place} from you"),
-                (None, true) => format!("you have the role {role} {place} now"),
-                (None, false) => format!("you have the role {role} {place} no more"),
-            }
-        }
-        Event::MemberRemoved { name, by, banned, until, .. } => {
-            let by = by.as_deref().unwrap_or("an officer");
-            match (banned, until) {
-                (false, _) => format!("{by} has ended the membership of {name}"),
-                (true, None) => format!("{by} has banned {name} until it is lifted"),
-                (true, Some(until)) => {
-                    format!("{by} has banned {name} until {}", utc(UnixTime::from_secs(*until)))
-                }
-            }
-        }
+        Event::Standing { own, standing } => return describe_standing(*own, standing),
         Event::Moved { name, from: None, to, .. } => format!("{name} has moved you to {to}"),
         Event::Waiting { newcomer, state } => {
             let name = &newcomer.name;
             match state {
+                // The screen cuts the end of a line.
                 WaitingState::Waiting => format!(
-                    "{name} waits to be let in, with the words {}: `hark ctl admit {name}` or \
-                     `hark ctl refuse {name}`",
+                    "{name} waits: `hark ctl admit {name}` or `refuse`; the words are {}",
                     newcomer.words.join(" ")
                 ),
                 WaitingState::Admitted => format!("{name} is let in"),
@@ -536,6 +518,28 @@ fn describe(event: &Event) -> Option<String> {
         }
         Event::Notice { text } => text.clone(),
         Event::Stopped { reason } => format!("stopped ({reason})"),
+        _ => return None,
+    })
+}
+
+/// What a person is told of what officers do: of roles the one who gets or loses them, of the end of a
+/// membership all others. Of a mute or a ban of one's own the event `sanction` says more.
+fn describe_standing(own: bool, standing: &StandingView) -> Option<String> {
+    let StandingView { name, change, channel, by, until, .. } = standing;
+    let (role, place) =
+        (standing.role.as_deref().unwrap_or_default(), place_of(channel.as_deref()));
+    let officer = by.as_deref().unwrap_or("an officer");
+    Some(match (change.as_str(), own, by) {
+        ("role_given", true, Some(by)) => format!("{by} gave you the role {role} {place}"),
+        ("role_given", true, None) => format!("you have the role {role} {place} now"),
+        ("role_taken", true, Some(by)) => format!("{by} took the role {role} {place} from you"),
+        ("role_taken", true, None) => format!("you have the role {role} {place} no more"),
+        ("removed", false, _) => format!("{officer} has ended the membership of {name}"),
+        ("banned", false, _) if channel.is_none() => {
+            let until = until.map(|until| utc(UnixTime::from_secs(until)));
+            let until = until.unwrap_or_else(|| "it is lifted".to_owned());
+            format!("{officer} has banned {name} until {until}")
+        }
         _ => return None,
     })
 }
@@ -616,18 +620,31 @@ mod tests {
     #[test]
     fn somebody_kicked_was_only_gone() {
         let by = Some("Vesper".to_owned());
+        let told = |own, change: &str, channel: Option<&str>, by: &Option<String>, until| {
+            let standing = StandingView {
+                member: "m".to_owned(),
+                name: "Wren".to_owned(),
+                change: change.to_owned(),
+                role: change.starts_with("role").then(|| "pilot".to_owned()),
+                channel: channel.map(str::to_owned),
+                by: by.clone(),
+                until,
+            };
+            describe(&Event::Standing { own, standing })
+        };
         let role = |by: &Option<String>, channel: Option<&str>, given| {
-            let (role, channel) = ("pilot".to_owned(), channel.map(str::to_owned));
-            describe(&Event::RoleChanged { role, channel, by: by.clone(), given }).expect("told")
+            let change = if given { "role_given" } else { "role_taken" };
+            assert_eq!(told(false, change, channel, by, None), None, "others are not told");
+            told(true, change, channel, by, None).expect("told")
         };
         assert_eq!(role(&by, None, true), "Vesper gave you the role pilot everywhere");
         let taken = role(&by, Some("Flight"), false);
         assert_eq!(taken, "Vesper took the role pilot in Flight from you");
         assert_eq!(role(&None, None, false), "you have the role pilot everywhere no more");
         let removed = |banned, until| {
-            let (member, name, by) = ("m".to_owned(), "Wren".to_owned(), by.clone());
-            let event = Event::MemberRemoved { member, name, by, banned, until };
-            describe(&event).expect("told")
+            let change = if banned { "banned" } else { "removed" };
+            assert_eq!(told(true, change, None, &by, until), None, "that one is told otherwise");
+            told(false, change, None, &by, until).expect("told")
         };
         assert_eq!(removed(false, None), "Vesper has ended the membership of Wren");
         assert_eq!(removed(true, None), "Vesper has banned Wren until it is lifted");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use hark_keys::{Door, Ticket, UnixTime};
+use hark_keys::{Door, Invite, Ticket, UnixTime};
 use hark_node::{
     clock::Clock,
     commands::{Request, TicketsRequest},
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     HomeArguments,
     charter::{carry_out, write},
-    person::{choose, counted, open_home, read_ticket, say, say_json, span},
+    person::{choose, counted, home_path, open_home, read_ticket, say, say_json, span},
 };
 
 #[derive(clap::Args)]
@@ -48,10 +48,11 @@ pub(crate) fn run(arguments: TicketArguments) -> anyhow::Result<()> {
     match command {
         TicketCommand::Show { ticket } => {
             let (ticket, now) = (read_ticket(&ticket)?, Clock.unix());
+            let revoked = is_revoked(&home, ticket.invite())?;
             if json {
-                say_json(&as_json(&ticket, now));
+                say_json(&as_json(&ticket, now, revoked));
             } else {
-                describe(&ticket, now).iter().for_each(|line| say(line));
+                describe(&ticket, now, revoked).iter().for_each(|line| say(line));
             }
         }
         TicketCommand::Known(request) => {
@@ -103,7 +104,21 @@ pub(crate) fn qr_code(ticket: &Ticket, colours: bool) -> anyhow::Result<String> 
     Ok(text)
 }
 
-fn as_json(ticket: &Ticket, now: UnixTime) -> serde_json::Value {
+/// Whether this home has the ticket's organisation, and knows it to be revoked. A home that is not there
+/// is not made for this.
+fn is_revoked(home: &HomeArguments, invite: &Invite) -> anyhow::Result<bool> {
+    if !home_path(home)?.exists() {
+        return Ok(false);
+    }
+    let store = open_home(home)?.find(invite.organisation)?;
+    Ok(store.is_some_and(|store| {
+        let charter = store.charter();
+        let issuer = charter.owner(invite.issuer);
+        issuer.is_some_and(|issuer| charter.state().revokes(issuer, invite))
+    }))
+}
+
+fn as_json(ticket: &Ticket, now: UnixTime, revoked: bool) -> serde_json::Value {
     let places = |places: &[Door]| -> Vec<_> {
         let place = |place: &Door| json!({"device": place.device.to_string(), "addresses": place.addresses});
         places.iter().map(place).collect()
@@ -116,6 +131,7 @@ fn as_json(ticket: &Ticket, now: UnixTime) -> serde_json::Value {
         "issuer": invite.issuer.to_string(),
         "expires": invite.expires.as_secs(),
         "expired": invite.expires <= now,
+        "revoked": revoked,
         "uses": invite.uses,
         "role": invite.role.map(|role| role.to_string()),
         "number": invite.number(),
@@ -126,13 +142,14 @@ fn as_json(ticket: &Ticket, now: UnixTime) -> serde_json::Value {
     })
 }
 
-fn describe(ticket: &Ticket, now: UnixTime) -> Vec<String> {
+fn describe(ticket: &Ticket, now: UnixTime, revoked: bool) -> Vec<String> {
     let invite = ticket.invite();
     let issuer = match ticket.issued_by.as_str() {
         "" => invite.issuer.to_string(),
         name => format!("{name}, by the device {}", invite.issuer),
     };
     let until = match invite.expires.as_secs().saturating_sub(now.as_secs()) {
+        _ if revoked => "no more: it was revoked, ask for a new one".to_owned(),
         0 => "no more: it has expired, ask for a new one".to_owned(),
         left => format!("for another {}", span(Duration::from_secs(left))),
     };
@@ -189,15 +206,17 @@ mod tests {
         let ticket =
             Ticket::issue(&key, organisation, "Meridian Watch", terms, vec![door], &random);
         let ticket = ticket.issued_by("Sable");
-        let shown = describe(&ticket, UnixTime::from_secs(10_000 - 7_200)).join("\n");
+        let shown = describe(&ticket, UnixTime::from_secs(10_000 - 7_200), false).join("\n");
         for part in
             ["Meridian Watch", "Sable, by the device", "another 2 h", "3 people", "192.0.2.7:4000"]
         {
             assert!(shown.contains(part), "{shown}");
         }
-        let late = describe(&ticket, UnixTime::from_secs(10_000)).join("\n");
+        let late = describe(&ticket, UnixTime::from_secs(10_000), false).join("\n");
         assert!(late.contains("it has expired"), "{late}");
-        let json = as_json(&ticket, UnixTime::from_secs(9_999));
+        let revoked = describe(&ticket, UnixTime::from_secs(1), true).join("\n");
+        assert!(revoked.contains("good    no more: it was revoked"), "{revoked}");
+        let json = as_json(&ticket, UnixTime::from_secs(9_999), false);
         assert_eq!((&json["issued_by"], &json["uses"]), (&json!("Sable"), &json!(3)));
         assert_eq!((&json["expired"], &json["relays"]), (&json!(false), &json!([])));
 
@@ -215,7 +234,7 @@ mod tests {
         let member = MemberId::from_bytes([8; 32]);
         let terms = Terms::until(UnixTime::from_secs(10_000));
         let own = Ticket::for_device(&key, organisation, "M", terms, member, Vec::new(), &random);
-        let shown = describe(&own, UnixTime::from_secs(1)).join("\n");
+        let shown = describe(&own, UnixTime::from_secs(1), false).join("\n");
         assert!(shown.contains("one more machine") && shown.contains("no address"), "{shown}");
     }
 }

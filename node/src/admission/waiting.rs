@@ -27,7 +27,7 @@ pub struct WaitingView {
 }
 
 /// What became of somebody who knocked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingState {
     /// It knocks.

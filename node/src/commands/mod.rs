@@ -154,7 +154,7 @@ pub enum CommandError {
 /// Carries out a request.
 pub fn execute(host: &mut dyn Host, request: Request) -> Result<Answer, CommandError> {
     match request {
-        Request::Show => Ok(overview::show(host)),
+        Request::Show => overview::show(host),
         Request::Log { last } => Ok(history::log(host, last)),
         Request::Verify => history::verify(host),
         Request::Export { file } => Ok(drafts::export(host, file)),

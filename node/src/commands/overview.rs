@@ -7,7 +7,7 @@ use hark_keys::{MemberId, UnixTime};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Host,
+    Answer, CommandError, Host,
     channels::parent_of,
     names::{counted, listed},
     sanctions::{participle, tell_until, verb},
@@ -16,19 +16,20 @@ use super::{
     words::{may, policy_of, tell_channel, tell_preset, tell_relay, tell_rule},
 };
 
-/// The organisation at a glance.
-pub(super) fn show(host: &dyn Host) -> Answer {
+/// The organisation at a glance: people first, then what they may and where, then what is seldom asked.
+pub(super) fn show(host: &dyn Host) -> Result<Answer, CommandError> {
     let view = View::new(host);
     let charter = host.charter();
     let parts = [
         ("root keys", super::roots::keys(&view)),
-        ("roles", roles(&view)),
         ("members", members(&view)),
         ("left", left(&view)),
+        ("mutes and bans", sanctions(&view)),
+        ("roles", roles(&view)),
         ("channels", channels(&view)),
         ("rules", rules(&view)),
-        ("mutes and bans", sanctions(&view)),
         ("presets", presets(&view)),
+        ("tickets known here", super::tickets::list(host)?),
         ("relays", relays(&view)),
         ("policies", policies(&view)),
     ];
@@ -62,11 +63,12 @@ pub(super) fn show(host: &dyn Host) -> Answer {
         let name = match title {
             "root keys" => "root",
             "mutes and bans" => "sanctions",
+            "tickets known here" => "tickets",
             title => title,
         };
         json[name] = part.json;
     }
-    Answer::new(lines.join("\n"), json)
+    Ok(Answer::new(lines.join("\n"), json))
 }
 
 fn tell_part(lines: &mut Vec<String>, title: &str, part: &Answer) {

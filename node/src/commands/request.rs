@@ -78,13 +78,13 @@ pub enum Request {
     Rule(RuleRequest),
     /// Take somebody's voice, whatever roles and rules allow
     Mute(SanctionRequest),
-    /// Give it back
+    /// Give a voice back
     Unmute(LiftRequest),
     /// Keep somebody out: of the organisation, or with --at of a channel
     Ban(SanctionRequest),
-    /// Let them in again; of the organisation, with a new ticket
+    /// Lift a ban: of the organisation, any ticket that is still good then lets them in again
     Unban(LiftRequest),
-    /// End somebody's membership; a new ticket lets them in again
+    /// End somebody's membership; any ticket that is still good lets them in again
     Kick {
         /// Names, name#id or devices
         #[arg(required = true, value_name = "PERSON")]

@@ -15,6 +15,7 @@ use super::{
     overview,
     refusal::refuse_to,
     view::View,
+    words::spaced,
 };
 
 pub(super) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Answer, CommandError> {
@@ -28,6 +29,7 @@ pub(super) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Answe
             let id = RoleId::from_bytes(new_id(host));
             let role = Role { id, name, rank: Rank(rank), capabilities: Right::all(&can) };
             let mut plan = Plan::of([]);
+            plan.notes.extend(what_it_adds(host, &role));
             plan.notes.extend(what_a_rank_does_not_give(host, &role));
             plan.changes.push(Change::Role(role));
             plan.json.insert("role".to_owned(), json!(id.to_string()));
@@ -48,8 +50,13 @@ pub(super) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Answe
             after.name = name.map_or(Ok(after.name), |name| role_name(&name))?;
             after.rank = rank.map_or(after.rank, Rank);
             after.capabilities = can.map_or(after.capabilities, |can| Right::all(&can));
-            let changed = (*before != after).then_some(Change::Role(after));
-            perform(host, Plan::of(changed), &how)
+            let mut plan = Plan::default();
+            if *before != after {
+                let other_rights = before.capabilities != after.capabilities;
+                plan.notes.extend(other_rights.then(|| what_it_adds(host, &after)).flatten());
+                plan.changes.push(Change::Role(after));
+            }
+            perform(host, plan, &how)
         }
         RoleRequest::Remove { role, how } => {
             let id = View::new(host).find_role(&role)?;
@@ -59,6 +66,23 @@ pub(super) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Answe
             perform(host, Plan::of([Change::RemoveRole(id)]), &how)
         }
     }
+}
+
+/// What a role's holders may that not everybody may, and what everybody may anyway: a role without a
+/// right takes it from nobody.
+fn what_it_adds(host: &dyn Host, role: &Role) -> Option<String> {
+    let everybody = host.charter().state().role(MEMBER_ROLE)?.capabilities;
+    if role.id == MEMBER_ROLE {
+        return None;
+    }
+    let anyway = match everybody {
+        Capabilities::NONE => "by the role member nobody may anything".to_owned(),
+        rights => format!("by the role member everybody may {} anyway", spaced(rights)),
+    };
+    Some(match role.capabilities - everybody {
+        Capabilities::NONE => format!("it adds no right: {anyway}"),
+        added => format!("it adds {}: {anyway}", spaced(added)),
+    })
 }
 
 /// Who stands above others may yet not act on them: which rights that takes and the role has not.
@@ -168,6 +192,11 @@ pub(super) fn kick(
         let admission = view.state.removals(member) + 1;
         Change::Remove { member, admission }
     };
-    let plan = Plan::of(people.into_iter().map(removal));
+    let mut plan = Plan::of(people.into_iter().map(removal));
+    plan.notes.push(format!("{ANY_TICKET}, `hark charter ban` keeps them out"));
     perform(host, plan, how)
 }
+
+/// What lets somebody in again whose membership has ended.
+pub(super) const ANY_TICKET: &str = "any ticket that is still good lets them in again: \
+                                     `hark ticket revoke` ends those of before";

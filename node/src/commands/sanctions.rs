@@ -10,6 +10,7 @@ use super::{
     edit::{Plan, perform},
     names::listed,
     overview::place,
+    roles::ANY_TICKET,
     unchanged,
     view::View,
 };
@@ -60,7 +61,11 @@ pub(super) fn lift(
         }
         return Ok(unchanged(text));
     }
-    perform(host, Plan::of([Change::Lift { member, kind, at }]), &request.how)
+    let mut plan = Plan::of([Change::Lift { member, kind, at }]);
+    if (kind, at) == (SanctionKind::Ban, Place::Organisation) {
+        plan.notes.push(ANY_TICKET.to_owned());
+    }
+    perform(host, plan, &request.how)
 }
 
 impl View<'_> {

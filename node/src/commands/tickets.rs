@@ -21,7 +21,15 @@ pub(super) fn execute(
     request: TicketsRequest,
 ) -> Result<Answer, CommandError> {
     match request {
-        TicketsRequest::List => list(host),
+        TicketsRequest::List => {
+            let mut answer = list(host)?;
+            if answer.json != json!([]) {
+                let indented = answer.text.replace('\n', "\n  ");
+                answer.text =
+                    format!("tickets that this device issued or let people in by\n  {indented}");
+            }
+            Ok(answer)
+        }
         TicketsRequest::Revoke { ticket, of, how } => {
             let plan = match (ticket.as_str(), of) {
                 ("all", of) => revoke_all(host, of.as_deref())?,
@@ -40,7 +48,7 @@ pub(super) fn execute(
 }
 
 /// What is known of tickets here.
-fn list(host: &dyn Host) -> Result<Answer, CommandError> {
+pub(super) fn list(host: &dyn Host) -> Result<Answer, CommandError> {
     let (view, mut tickets) = (View::new(host), host.tickets()?);
     tickets.sort_by_key(|ticket| (ticket.invite.expires, ticket.invite.invite_key));
     let mut lines = Vec::new();
@@ -67,13 +75,10 @@ fn list(host: &dyn Host) -> Result<Answer, CommandError> {
             "revoked": revoked,
         }));
     }
-    let text = match lines.as_slice() {
-        [] => "this device knows of no ticket that is still good".to_owned(),
-        lines => {
-            format!("tickets that this device issued or let people in by\n{}", lines.join("\n"))
-        }
-    };
-    Ok(Answer::new(text, Value::Array(json)))
+    if lines.is_empty() {
+        lines.push("this device knows of no ticket that is still good".to_owned());
+    }
+    Ok(Answer::new(lines.join("\n"), Value::Array(json)))
 }
 
 fn line(
@@ -93,7 +98,7 @@ fn line(
         (None, 0) => "any number of uses".to_owned(),
         (None, uses) => counted(uses.into(), "use"),
     };
-    let mut line = format!("  {}  {from}, {whom}", invite.number());
+    let mut line = format!("{}  {from}, {whom}", invite.number());
     line.extend(invite.role.map(|role| format!(", role {}", view.role(role))));
     if invite.asks {
         line += ", newcomers are let in by hand";

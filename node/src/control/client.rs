@@ -145,6 +145,9 @@ pub enum ControlError {
     /// Nobody listens where the file says.
     #[error("no node runs here: start one with `hark talk`")]
     NotRunning,
+    /// None runs for what was asked for, but others do: in a line which.
+    #[error("{0}")]
+    RunsElsewhere(String),
     /// Something else listens there.
     #[error("the running node is of another version of Hark: restart it")]
     OtherVersion,

@@ -364,13 +364,14 @@ const EVENTS_WAITING_MAX: usize = 64;
 const HELD_MAX: usize = 64;
 
 /// All that can be asked for.
-pub(super) const COMMANDS: [&str; 22] = [
+pub(super) const COMMANDS: [&str; 23] = [
     "status",
     "subscribe",
     "invite",
     "charter",
     "mute",
     "deafen",
+    "away",
     "ptt",
     "listen",
     "net",

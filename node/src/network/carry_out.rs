@@ -156,9 +156,7 @@ impl Runner {
                 self.view.set_charter(charter);
                 let sanctions = self.view.set_sanctions(standing::sanctions_here(squad));
                 let sanctions = sanctions.into_iter().map(|it| standing::with_lifter(squad, it));
-                for event in sanctions.chain(self.acts.take(squad)) {
-                    self.config.publisher.publish(event);
-                }
+                sanctions.for_each(|event| self.config.publisher.publish(event));
                 if self.ready_at.is_none() {
                     self.config.publisher.publish(self.view.charter_changed());
                 }

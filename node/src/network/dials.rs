@@ -23,7 +23,10 @@ impl Runner {
         if let Some(refusal) = refusal
             && is_final(refusal)
         {
-            anyhow::bail!("{refusal}");
+            match refusal {
+                Refusal::TurnedAway => anyhow::bail!(turned_away(&joining.ticket)),
+                refusal => anyhow::bail!("{refusal}"),
+            }
         }
         let hides = self.config.relay_only;
         if let Some(tell) = &joining.report.tell {
@@ -172,10 +175,7 @@ impl Progress<'_> {
         }
         lines.extend(self.answer.map(|answer| format!("the answer is: {answer}")));
         if let Some((name, words)) = &self.waits_as {
-            let who = match ticket.issued_by.as_str() {
-                "" => "Somebody there".to_owned(),
-                name => format!("{name}, or another who may,"),
-            };
+            let who = who_decides(ticket);
             lines.push(format!(
                 "waiting: {who} has to let you in, and sees you as {name} with the words {}",
                 words.join(" ")
@@ -201,6 +201,23 @@ impl Progress<'_> {
         }
         lines
     }
+}
+
+/// Who lets newcomers in by hand, as far as the ticket says.
+fn who_decides(ticket: &Ticket) -> String {
+    match ticket.issued_by.as_str() {
+        "" => "somebody there".to_owned(),
+        name => format!("{name}, or another who may,"),
+    }
+}
+
+/// What somebody is told whom a person at a door does not let in.
+fn turned_away(ticket: &Ticket) -> String {
+    let (who, name) = (who_decides(ticket), &ticket.name);
+    format!(
+        "{who} has turned you away from {name}: talk to them, so that they know you by your words \
+         (`hark id`), and ask for a new ticket"
+    )
 }
 
 /// Whose device it is, as far as the ticket says.
@@ -284,6 +301,18 @@ mod tests {
         let told = told(&nameless, 0, None);
         assert!(told.starts_with("trying the device …"), "{told}");
         assert!(!told.contains("device-"), "{told}");
+    }
+
+    /// `you were not let in` said neither by whom nor what to do.
+    #[test]
+    fn who_was_turned_away_was_not_told_by_whom() {
+        let ticket = ticket(&["192.0.2.1:7300"], &[]);
+        let told = turned_away(&ticket);
+        assert!(
+            told.starts_with("Sable, or another who may, has turned you away from Squad: talk")
+        );
+        let told = turned_away(&ticket.issued_by(""));
+        assert!(told.starts_with("somebody there has turned you away from Squad: talk"), "{told}");
     }
 
     #[test]

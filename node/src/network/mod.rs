@@ -4,7 +4,6 @@
 //! then carried out here. Voice passes by: its datagrams go from the links to the voice thread and
 //! back without a stop.
 
-mod acts;
 mod carry_out;
 mod checks;
 mod dials;
@@ -46,7 +45,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 pub use self::standings::StandingChange;
 use self::view::View;
-use self::{acts::Acts, keeping::Keeping, people::Verified, radio::Radio, router::Router};
+use self::{keeping::Keeping, people::Verified, radio::Radio, router::Router};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -252,7 +251,6 @@ pub struct Runner {
     /// What those said last who refused this device.
     refusals: BTreeMap<DeviceId, Refusal>,
     view: View,
-    acts: Acts,
 }
 
 /// What of the configuration stays needed.
@@ -371,7 +369,6 @@ impl Runner {
             removed: false,
             refusals: BTreeMap::new(),
             view: View::new(device, &config.presence.name),
-            acts: Acts::default(),
             config: Kept {
                 key: config.key,
                 presence: config.presence,
@@ -475,7 +472,6 @@ impl Runner {
         squad.volunteer(now, store.volunteers());
         self.limit_relay(store.volunteers());
         self.compared = Some(Arc::clone(squad.charter()));
-        self.acts = Acts::begin(&squad);
         self.squad = Some(squad);
         self.store = Some(store);
         Ok(())

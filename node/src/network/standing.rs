@@ -7,7 +7,7 @@ use hark_charter::{
 use hark_keys::{MemberId, Timestamp, UnixTime};
 use hark_mesh::squad::Squad;
 
-use super::{Runner, acts, own_member, radio};
+use super::{Runner, own_member, radio, standings};
 use crate::event::{DeviceText, Event, SanctionView};
 
 impl Runner {
@@ -122,7 +122,8 @@ pub(super) fn with_lifter(squad: &Squad, mut event: Event) -> Event {
                     && kind_of(*kind) == sanction.kind
                     && channel_of(squad, *at).as_ref() == Some(&sanction.channel))
         };
-        *lifted_by = acts::author(squad, lifts);
+        let lifter = standings::author(squad.charter(), lifts);
+        *lifted_by = lifter.and_then(|member| member_name(squad, member));
     }
     event
 }

@@ -8,6 +8,7 @@ use hark_voice::VoiceCommand;
 use super::{Runner, host::Live, moves};
 use crate::{
     commands::{self, Answer, CommandError, Lookup, Request, names::unknown},
+    event::{Event, TicketView},
     profile::ProfileError,
     snapshot::{Command, NetChange, TalkTo, TicketRequest},
 };
@@ -254,6 +255,9 @@ impl Runner {
         let ticket = commands::issue_ticket(&host, unix, request, own, others);
         let ticket = ticket.map_err(|error| error.to_string())?;
         store.keep_ticket(unix, ticket.invite()).map_err(|error| error.to_string())?;
+        let by = Some(self.config.presence.name.clone());
+        let issued = TicketView::issued(ticket.invite(), by);
+        self.config.publisher.publish(Event::Ticket { ticket: issued });
         Ok(ticket)
     }
 }

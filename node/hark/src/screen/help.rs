@@ -53,6 +53,10 @@ pub(super) fn lines(snapshot: &Snapshot, key_release: bool) -> Vec<Line<'static>
                 ("v", "opens the microphone by voice, or by key"),
                 ("o", "turns to the next organisation, where you are in several"),
                 ("t", "makes a ticket for others to join by, and shows it; c copies it"),
+                (
+                    "w",
+                    "shows who waits to be let in, by `hark invite --ask`; y lets in, n does not",
+                ),
                 ("n", "shows all messages; from the screen they go after 3 minutes"),
                 ("q", "says goodbye and leaves"),
             ],

@@ -1,5 +1,6 @@
-use hark_keys::DeviceKey;
+use hark_keys::{DeviceKey, device_words};
 use hark_node::{
+    admission::WaitingView,
     event::{DeviceText, Path, PeerStats},
     snapshot::{NetView, PeerView, Verification},
 };
@@ -325,6 +326,42 @@ fn signs_were_explained_nowhere() {
     assert!(state.page.is_none());
 }
 
+/// The line of who waits was cut before the command that lets them in, and not there at all while one
+/// was alone.
+#[test]
+fn who_waits_could_not_be_let_in_from_the_screen() {
+    let waiting = |number: u8, name: &str| WaitingView {
+        device: device(number).0.to_string(),
+        name: name.to_owned(),
+        words: device_words(device(number).0).map(str::to_owned).to_vec(),
+        ticket: "abcdef".to_owned(),
+        since: 1_800_000_000,
+    };
+    let mut now = Snapshot { peers: Vec::new(), ..snapshot() };
+    let mut state = ViewState::default();
+    press(&mut state, &now, 'w');
+    assert!(state.page.is_none(), "nobody waits");
+    now.waiting = vec![waiting(7, "Teal"), waiting(8, "Snipe")];
+    assert!(shown(80, 24, &now, &state).concat().contains("w who waits to be let in"));
+    press(&mut state, &now, 'w');
+    let text = shown(80, 24, &now, &state).join("\n");
+    assert!(text.contains(&crate::person::words(device(7).0)), "{text}");
+    let wish = |command| Some(Wish::Commands(vec![command]));
+    let of = |number: u8| device(number).0.to_string();
+    assert_eq!(press(&mut state, &now, 'y'), wish(Command::Admit { person: of(7) }));
+    now.waiting.remove(0);
+    let text = shown(80, 24, &now, &state).join("\n");
+    assert!(text.contains(&crate::person::words(device(8).0)), "the next: {text}");
+    // Somebody else has taken the place of Snipe, unseen.
+    now.waiting = vec![waiting(9, "Magpie")];
+    let text = shown(80, 24, &now, &state).join("\n");
+    assert!(text.contains("They do not wait here any more."), "{text}");
+    assert_eq!(press(&mut state, &now, 'y'), None);
+    press(&mut state, &now, 'w');
+    assert_eq!(press(&mut state, &now, 'n'), wish(Command::Refuse { person: of(9) }));
+    assert!(state.page.is_none());
+}
+
 #[test]
 fn nobody_could_compare_another_ones_words() {
     let mut now = organisation();
@@ -453,6 +490,7 @@ fn any_size_can_be_drawn() {
                     page(Page::Help(3)),
                     page(Page::News(3)),
                     page(Page::Person(device(2))),
+                    page(Page::Waiting(device(2))),
                 ] {
                     let snapshot = Snapshot { peers: peers.clone(), ..snapshot() };
                     shown(width, height, &snapshot, &state);

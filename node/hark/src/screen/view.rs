@@ -13,7 +13,7 @@ use super::{
     Page, ShownTicket, ViewState,
     choice::Pane,
     fit::{fit, fit_parts},
-    help, nets, news, people,
+    help, nets, news, people, waiting,
 };
 
 /// How many lines of each list there is room for, so that keys for pages move by what is seen.
@@ -61,6 +61,7 @@ pub(super) fn draw(
                 rooms.page = news::draw_page(frame, body, &state.news, back);
             }
             Some(Page::Person(device)) => people::draw_person(frame, body, device, snapshot),
+            Some(Page::Waiting(device)) => waiting::draw(frame, body, device, snapshot),
             None => rooms = draw_lists(frame, body, snapshot, state),
         }
     }
@@ -279,11 +280,13 @@ fn help_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line<'stat
         let text = match page {
             Page::Help(_) | Page::News(_) => " ↑↓ scroll · esc back",
             Page::Person(_) => " y these are the words · esc back",
+            Page::Waiting(_) => " y lets in · n turns away · esc back",
         };
         return Line::from(text).dim();
     }
     // Each with what it is worth where there is no room for all.
     let mut parts = vec![("? help", 9), ("q leave", 8)];
+    parts.extend((!snapshot.waiting.is_empty()).then_some(("w who waits to be let in", 9)));
     parts.extend(match (snapshot.transmit, state.key_release) {
         (TransmitMode::Ptt, true) => Some(("space talk", 9)),
         (TransmitMode::Ptt, false) => Some(("space talk on/off", 9)),

@@ -136,7 +136,7 @@ pub enum RoleRequest {
         /// What it is called
         name: String,
         /// 1 to 250, the smaller the higher
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=250))]
+        #[arg(long, value_name = "N", value_parser = rank)]
         rank: u8,
         /// What its holders may, separated by commas; --help lists the rights
         #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
@@ -157,7 +157,7 @@ pub enum RoleRequest {
         #[serde(default)]
         name: Option<String>,
         /// 1 to 250, the smaller the higher
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=250))]
+        #[arg(long, value_name = "N", value_parser = rank)]
         #[serde(default)]
         rank: Option<u8>,
         /// All that its holders may from now on, separated by commas; none for nothing; --help lists
@@ -286,6 +286,15 @@ pub enum TicketsRequest {
         #[serde(flatten)]
         how: How,
     },
+}
+
+/// How high a role stands.
+fn rank(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|rank| (1..=250).contains(rank)).ok_or_else(|| {
+        "a rank is a number from 1, the highest, to 250, the lowest: its holders act only on those \
+         who stand below them"
+            .to_owned()
+    })
 }
 
 /// A span of time in whole seconds, at least one.

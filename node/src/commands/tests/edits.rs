@@ -137,6 +137,8 @@ fn roles_are_defined_given_taken_and_removed() {
     assert_eq!(
         bob.does("role add pilot --rank 120 --can priority"),
         "defined role pilot: rank 120, may priority\n\
+         it adds priority: by the role member everybody may join, listen, speak, whisper, admit \
+         anyway\n\
          its rank alone lets nobody mute, kick or ban: that takes the rights mute and ban"
     );
     assert_eq!(bob.cannot("role add pilot --rank 121"), "there is a role pilot already");
@@ -160,7 +162,9 @@ fn roles_are_defined_given_taken_and_removed() {
     assert_eq!(bob.does("revoke pilot Bob --at Flight"), "took the role pilot in Flight from Bob");
     assert_eq!(
         bob.does("role edit pilot --name flyer --can priority,whisper"),
-        "changed role pilot, now called flyer: rank 120, may priority, whisper"
+        "changed role pilot, now called flyer: rank 120, may priority, whisper\n\
+         it adds priority: by the role member everybody may join, listen, speak, whisper, admit \
+         anyway"
     );
     assert_eq!(bob.cannot("grant pilt Cat"), "there is no role called \"pilt\"");
     assert_eq!(
@@ -321,7 +325,9 @@ fn a_better_rank_was_enough_to_ban() {
     assert!(cat.cannot("unban Dan").contains("you need the right ban everywhere"));
     assert_eq!(
         ann.does("role edit lead --can speak,mute,ban"),
-        "changed role lead: rank 60, may speak, mute, ban"
+        "changed role lead: rank 60, may speak, mute, ban\n\
+         it adds mute, ban: by the role member everybody may join, listen, speak, whisper, admit \
+         anyway"
     );
     // Whoever set it stands higher.
     assert!(cat.cannot("unban Dan").contains("you must not stand below whoever set it"));
@@ -335,6 +341,50 @@ fn a_role_said_nothing_of_what_it_cannot_do() {
     assert!(told.ends_with("nobody kick or ban: that takes the right ban"), "{told}");
     let told = ann.does("role add guard --rank 50 --can mute,ban");
     assert!(!told.contains("its rank"), "{told}");
+}
+
+/// An officer left `speak` out of a role and took its holders for silenced, though everybody may speak.
+#[test]
+fn a_role_without_speak_seemed_to_silence_its_holders() {
+    let (_world, [mut ann, ..]) = World::three();
+    let adds = |told: String| told.lines().nth(1).map(str::to_owned).expect("a second line");
+    let anyway = "by the role member everybody may join, listen, speak, whisper, admit anyway";
+    assert_eq!(
+        adds(ann.does("role add guest --rank 200 --can join,listen")),
+        format!("it adds no right: {anyway}")
+    );
+    let told = adds(ann.does("role edit guest --can join,listen,mute"));
+    assert_eq!(told, format!("it adds mute: {anyway}"));
+    assert!(!ann.does("role edit guest --rank 201").contains("it adds"));
+    ann.does("role edit member --can none");
+    let told = adds(ann.does("role edit guest --can join"));
+    assert_eq!(told, "it adds join: by the role member nobody may anything");
+}
+
+/// `kick` and `unban` spoke of a new ticket, where those of before let in again as well.
+#[test]
+fn tickets_of_before_were_said_to_be_no_good() {
+    let (_world, [mut ann, ..]) = World::three();
+    let any = "any ticket that is still good lets them in again: `hark ticket revoke` ends those of \
+               before";
+    assert_eq!(
+        ann.does("kick Cat"),
+        format!("ended the membership of Cat\n{any}, `hark charter ban` keeps them out")
+    );
+    ann.does("ban Bob");
+    assert!(ann.does("unban Bob").ends_with(&format!(" everywhere\n{any}")));
+}
+
+/// A rank out of bounds was answered by bounds alone: `300 is not in 1..=250`.
+#[test]
+fn a_wrong_rank_was_not_told_what_a_rank_is() {
+    for rank in ["300", "0", "-1", "high"] {
+        let line = ["charter", "role", "add", "new", "--rank", rank];
+        let error = Line::try_parse_from(line).err().expect("no rank").to_string();
+        assert!(error.contains(rank), "{error}");
+        let what = "a rank is a number from 1, the highest, to 250, the lowest";
+        assert!(rank == "-1" || error.contains(what), "{error}");
+    }
 }
 
 /// There was no ban: whoever was kicked came back by the next ticket.

@@ -27,8 +27,8 @@ fn people_are_named_by_name_number_or_device() {
 #[test]
 fn whoever_is_kicked_is_gone() {
     let (_world, [mut ann, mut bob, cat]) = World::three();
-    assert_eq!(bob.would("kick Cat"), "this would\n  end the membership of Cat");
-    assert_eq!(bob.does("kick Cat"), "ended the membership of Cat");
+    assert!(bob.would("kick Cat").starts_with("this would\n  end the membership of Cat\n"));
+    assert!(bob.does("kick Cat").starts_with("ended the membership of Cat\n"));
     assert!(!bob.charter.is_member(cat.member));
     assert_eq!(ann.cannot("kick Ann"), "nobody ends their own membership");
     assert!(
@@ -109,6 +109,7 @@ fn who_has_left_stayed_as_a_nameless_member() {
     );
     assert!(shown.contains(&left) && shown.contains("\n  3 members, "), "{shown}");
     // Nobody comes back as an officer whom the others want gone.
-    assert_eq!(ann.does("kick Dan"), format!("ended the membership of Dan#{}", dan.member.short()));
+    let ended = format!("ended the membership of Dan#{}\n", dan.member.short());
+    assert!(ann.does("kick Dan").starts_with(&ended));
     assert!(!bob.does("show").contains("\nleft\n"));
 }

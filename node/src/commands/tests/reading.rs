@@ -32,6 +32,24 @@ fn the_organisation_at_a_glance() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(!shown.contains("FORKED"));
+    // Roles and root keys stood before the people.
+    let titles = shown.split("\n\n").skip(1).filter_map(|part| part.lines().next());
+    assert_eq!(
+        titles.collect::<Vec<_>>(),
+        [
+            "root keys",
+            "members",
+            "mutes and bans",
+            "roles",
+            "channels",
+            "rules",
+            "presets",
+            "tickets known here",
+            "relays",
+            "policies",
+        ]
+    );
+    assert!(shown.contains("\ntickets known here\n  this device knows of no ticket"));
     let json = cat.json("show");
     assert_eq!((&json["name"], &json["forked"]), (&json!("Meridian Watch"), &json!(false)));
     assert_eq!(json["channels"][1]["floor"], 2);
