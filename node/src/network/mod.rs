@@ -99,8 +99,9 @@ pub type Overhear = Arc<dyn Fn(DeviceId, &[u8]) + Send + Sync>;
 
 /// What comes in from other threads.
 pub enum Input {
-    /// A person or a program wants something, and may wait until it is done, or refused in a line.
-    Command(Command, SyncSender<Result<(), String>>),
+    /// A person or a program wants something, and may wait until it is done, perhaps with something
+    /// to know of it, or refused in a line.
+    Command(Command, SyncSender<Result<Option<String>, String>>),
     /// Something happened in the voice thread.
     Voice(VoiceEvent),
     /// Something to tell, as it is.
@@ -129,7 +130,7 @@ pub enum Input {
 
 impl Input {
     /// A command, and where to wait until it is done.
-    pub fn command(command: Command) -> (Self, Receiver<Result<(), String>>) {
+    pub fn command(command: Command) -> (Self, Receiver<Result<Option<String>, String>>) {
         let (told, done) = sync_channel(1);
         (Self::Command(command, told), done)
     }

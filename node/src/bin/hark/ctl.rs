@@ -277,7 +277,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         _ if arguments.json => say_json(&answer),
         Request::Status => say(&describe(&answer["status"])),
         Request::Invite => say(answer["ticket"].as_str().unwrap_or_default()),
-        _ => {}
+        _ => answer["note"].as_str().into_iter().for_each(say),
     }
     Ok(())
 }

@@ -301,8 +301,9 @@ impl Session {
                 }
                 Some(Wish::Commands(commands)) => {
                     for command in commands {
-                        if let Err(reason) = handles[shown].command(command) {
-                            screen.tell(reason);
+                        match handles[shown].command(command) {
+                            Ok(None) => {}
+                            Ok(Some(line)) | Err(line) => screen.tell(line),
                         }
                     }
                 }
