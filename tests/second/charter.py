@@ -605,7 +605,7 @@ class Run:
         return min(held, default=LOWEST)
 
     def allows(self, member, right, at):
-        """[CHARTER-6.1] [CHARTER-6.3]"""
+        """[CHARTER-6.1] [CHARTER-6.3] [CHARTER-6.8]"""
         if not self.exists(at):
             return False
         if member in self.state["roots"] and not right & SPEECH:

@@ -167,7 +167,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The smaller, the more particular. Everybody has the role `member`. [CHARTER-6.3]
+    /// The smaller, the more particular. Everybody has the role `member`. [CHARTER-6.8]
     pub fn particularity(self) -> u8 {
         match self {
             Self::Member(_) => 0,

@@ -453,6 +453,16 @@ impl State {
         self.removals.get(&member).map_or(0, |removals| removals.count)
     }
 
+    /// How many removals of anybody there were.
+    pub fn removals_ever(&self) -> u32 {
+        self.removed_ever
+    }
+
+    /// How many there were with the last of `member`; 0 if it was never removed.
+    pub fn last_removal(&self, member: MemberId) -> u32 {
+        self.removals.get(&member).map_or(0, |removals| removals.last)
+    }
+
     /// The member's present term. [CHARTER-5.3]
     pub fn term(&self, member: MemberId) -> u32 {
         let terms = self.ended.range((member, 0)..=(member, u32::MAX));
@@ -520,7 +530,7 @@ impl State {
         }
     }
 
-    /// The rule, of those at a place and above, that decides about a right. [CHARTER-6.3]
+    /// The rule, of those at a place and above, that decides about a right. [CHARTER-6.3] [CHARTER-6.8]
     fn decide_by_rules(
         &self,
         member: MemberId,
@@ -594,7 +604,7 @@ impl State {
     }
 
     /// Rights that somebody who stands higher than `member` denies anybody at a place: no rule that
-    /// `member` sets there gives them to those who are denied. [CHARTER-6.3]
+    /// `member` sets there gives them to those who are denied. [CHARTER-6.8]
     pub fn denied_from_above(&self, member: MemberId, at: Place) -> Capabilities {
         let rank = self.rank(member, at);
         let entries = self.rules.get(&at).into_iter().flat_map(|rules| rules.values().flatten());

@@ -207,7 +207,7 @@ fn the_nearest_rule_decides() {
     assert!(world.allows(&ann, speak, at_alpha));
 }
 
-/// [CHARTER-6.3] A role that was allowed into a closed channel lost against everyone's denial.
+/// [CHARTER-6.8] A role that was allowed into a closed channel lost against everyone's denial.
 #[test]
 fn a_role_was_kept_out_of_a_channel_that_is_closed_to_everyone_else() {
     let mut world = World::new();
@@ -248,7 +248,7 @@ fn a_role_was_kept_out_of_a_channel_that_is_closed_to_everyone_else() {
     assert_eq!(may(&world), [true, true, false]);
 }
 
-/// [CHARTER-6.3] An officer left rules of its own behind, for itself, a friend and a role, and by them
+/// [CHARTER-6.8] An officer left rules of its own behind, for itself, a friend and a role, and by them
 /// kept what somebody higher took from everyone, and what it lost with its rank.
 #[test]
 fn an_officers_earlier_allowances_opened_what_a_higher_one_had_closed() {

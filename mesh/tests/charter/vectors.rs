@@ -125,7 +125,7 @@ fn hidden() -> Charter {
 }
 
 /// Channels with rules for everyone, for roles and for persons, one of them opened beforehand by
-/// somebody who stands lower than who closed it. [CHARTER-6.3]
+/// somebody who stands lower than who closed it. [CHARTER-6.8]
 fn closed() -> Charter {
     let mut world = World::new(false);
     let (radio, none) = (Capabilities::JOIN | Capabilities::SPEAK, Capabilities::NONE);
