@@ -36,6 +36,8 @@ pub struct Invite {
     pub series: Series,
     /// Whether somebody at the door lets each newcomer in by hand. [PROTO-4.10]
     pub asks: bool,
+    /// How many removals of anybody the issuer knew of. [PROTO-4.21]
+    pub removals: u32,
 }
 
 /// Which tickets of a member are good: those that were issued since all of them were revoked last.
@@ -63,12 +65,15 @@ pub struct Terms {
     pub series: Series,
     /// Whether somebody at the door lets each newcomer in by hand.
     pub asks: bool,
+    /// How many removals of anybody the issuer knows of.
+    pub removals: u32,
 }
 
 impl Terms {
     /// Any number of uses until then, without a role, in a series that was never revoked.
     pub fn until(expires: UnixTime) -> Self {
-        Self { expires, uses: 0, role: None, series: Series::default(), asks: false }
+        let (uses, removals) = (0, 0);
+        Self { expires, uses, role: None, series: Series::default(), asks: false, removals }
     }
 }
 
@@ -199,7 +204,7 @@ impl Ticket {
         mut doors: Vec<Door>,
         random: &dyn Random,
     ) -> Self {
-        let Terms { expires, uses, role, series, asks } = terms;
+        let Terms { expires, uses, role, series, asks, removals } = terms;
         doors.truncate(DOOR_LIMIT);
         for door in &mut doors {
             door.addresses.truncate(ADDRESS_LIMIT);
@@ -223,6 +228,7 @@ impl Ticket {
             member,
             series,
             asks,
+            removals,
         };
         let invite = Signed::sign(invite, issuer);
         let (name, issued_by) = (printable(name, NAME_LIMIT), String::new());
@@ -476,7 +482,7 @@ mod tests {
         let text = ticket.to_string();
         assert_eq!(text.parse::<Ticket>(), Ok(ticket.clone()));
         assert_eq!(format!(" {text}\n").parse::<Ticket>(), Ok(ticket));
-        assert!(text.len() <= 450, "{}", text.len());
+        assert!(text.len() <= 455, "{}", text.len());
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     }
 
@@ -648,7 +654,8 @@ mod tests {
             let [role, other] = [role, other].map(|role| role.map(RoleId::from_bytes));
             let series = Series::from_bytes(expires.to_le_bytes());
             let (expires, asks) = (UnixTime::from_secs(expires), uses > 3);
-            let terms = Terms { expires, uses, role, series, asks };
+            let removals = u32::from(uses);
+            let terms = Terms { expires, uses, role, series, asks, removals };
             let door = Door { device: issuer.id(), addresses: vec!["[::1]:1".parse().expect("one")] };
             let organisation = OrganisationId::from_bytes([9; 32]);
             let (doors, random) = (vec![door; doors], SeededRandom::new(expires.as_secs()));
@@ -657,7 +664,8 @@ mod tests {
             prop_assert_eq!(&read, &ticket);
             let invite = read.invite();
             prop_assert_eq!((invite.expires, invite.uses, invite.role), (terms.expires, uses, role));
-            prop_assert_eq!((invite.series, invite.asks), (series, asks));
+            let further = (invite.series, invite.asks, invite.removals);
+            prop_assert_eq!(further, (series, asks, removals));
 
             let bytes = encode(&ticket.invite);
             let signature = &bytes[encode(invite).len()..];

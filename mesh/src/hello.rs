@@ -414,9 +414,9 @@ fn redeemed(
         // What it has not chosen yet, it hears the first channel.
         listening: first.into_iter().collect(),
     };
-    // A role that somebody has lost does not come back by the ticket it came with.
-    let is_new = !charter.is_member(member) && charter.state().removals(member) == 0;
-    let role = invite.role.filter(|_| is_new);
+    // [PROTO-4.21] a role that somebody has lost does not come back by the ticket it came with.
+    let is_newer = charter.state().last_removal(member) <= invite.removals;
+    let role = invite.role.filter(|_| !charter.is_member(member) && is_newer);
     Ok(Request::Redeem { invite: Box::new(invite.clone()), share, addition, role, peer })
 }
 
@@ -461,11 +461,9 @@ pub fn invite_of(
     organisation: OrganisationId,
     exporter: &[u8; 32],
     bytes: &[u8],
-) -> Option<DeviceId> {
+) -> Option<Invite> {
     match open_body(organisation, exporter, bytes) {
-        Ok(GreetingBody::Redeem(newcomer)) => {
-            Some(newcomer.redemption.invite.unverified().invite_key)
-        }
+        Ok(GreetingBody::Redeem(newcomer)) => Some(newcomer.redemption.invite.unverified().clone()),
         _ => None,
     }
 }
@@ -514,7 +512,7 @@ pub enum Request {
         /// the charter, and refuses it with [`Refusal::Later`] until it is there.
         addition: Option<Signature>,
         /// The role that the door gives to the newcomer once it is linked; none to whoever belongs
-        /// already. [PROTO-4.8] [PROTO-4.21]
+        /// already, or was removed since the ticket was issued. [PROTO-4.8] [PROTO-4.21]
         role: Option<RoleId>,
         /// The newcomer, with the certificates that it gets.
         peer: PeerHello,

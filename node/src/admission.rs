@@ -10,7 +10,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hark_charter::{Charter, Piece, Recovery};
+use hark_charter::{
+    Charter, Piece, Recovery,
+    content::{Capabilities, Place},
+};
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Signature,
     Ticket, Timestamp,
@@ -40,6 +43,16 @@ pub struct Admitted {
     pub charter: Charter,
     /// Who the newcomer is there.
     pub member: MemberId,
+}
+
+/// What the ticket of somebody says who has come in by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promised {
+    /// The role.
+    pub role: RoleId,
+    /// Whether it was issued before the newcomer was removed, and so does not give it.
+    /// [PROTO-4.21]
+    pub outdated: bool,
 }
 
 /// What this node is to the organisation.
@@ -76,9 +89,11 @@ struct State {
     /// The charter that a relay without one has begun with.
     begun: Option<Charter>,
     /// Roles of those who have been admitted by their tickets, and are not linked yet.
-    promised: VecDeque<(DeviceId, RoleId)>,
+    promised: VecDeque<(DeviceId, Promised)>,
     /// Devices that were let in by tickets whose uses are not counted, until they are noted.
     redeemed: Vec<(Invite, DeviceId)>,
+    /// Revoked tickets that were shown here, until they are noted.
+    tried: Vec<Invite>,
     /// Those whom somebody here is asked about.
     waiting: WaitingRoom,
     /// When a door said last that this newcomer waits there.
@@ -159,6 +174,7 @@ impl Doorkeeper {
             begun: None,
             promised: VecDeque::new(),
             redeemed: Vec::new(),
+            tried: Vec::new(),
             waiting: WaitingRoom::default(),
             waits: None,
             refused: None,
@@ -218,13 +234,18 @@ impl Doorkeeper {
     }
 
     /// The role that a device that is linked now was promised by its ticket, once. [PROTO-4.8]
-    pub fn take_promised(&self, device: DeviceId) -> Option<RoleId> {
+    pub fn take_promised(&self, device: DeviceId) -> Option<Promised> {
         forget_promise(&mut self.lock().promised, device)
     }
 
     /// Devices that were let in by tickets whose uses are not counted, each once.
     pub fn take_redeemed(&self) -> Vec<(Invite, DeviceId)> {
         std::mem::take(&mut self.lock().redeemed)
+    }
+
+    /// Revoked tickets that somebody has shown here, if this member has issued them or may admit.
+    pub fn take_tried(&self) -> Vec<Invite> {
+        std::mem::take(&mut self.lock().tried)
     }
 
     /// Newcomers who wait to be let in here, the longest first. [PROTO-4.10]
@@ -371,23 +392,28 @@ impl Doorkeeper {
         if share.is_none() && state.redeemed.len() < REDEEMED_LIMIT {
             state.redeemed.push(((**invite).clone(), peer));
         }
-        let role = *role;
+        let belongs = newcomer.member.is_some_and(|member| charter.is_member(member));
+        let outdated = role.is_none();
+        let promised = invite.role.filter(|_| !belongs).map(|role| Promised { role, outdated });
         let accepted = opened.accept(&listener);
         // It may ask again, by another ticket.
         forget_promise(&mut state.promised, peer);
-        if let Some(role) = role {
+        if let Some(promised) = promised {
             if state.promised.len() >= PROMISED_LIMIT {
                 state.promised.pop_front();
             }
-            state.promised.push_back((peer, role));
+            state.promised.push_back((peer, promised));
         }
         Ok(accepted)
     }
 }
 
-fn forget_promise(promised: &mut VecDeque<(DeviceId, RoleId)>, device: DeviceId) -> Option<RoleId> {
+fn forget_promise(
+    promised: &mut VecDeque<(DeviceId, Promised)>,
+    device: DeviceId,
+) -> Option<Promised> {
     let place = promised.iter().position(|(it, _)| *it == device)?;
-    promised.remove(place).map(|(_, role)| role)
+    promised.remove(place).map(|(_, promised)| promised)
 }
 
 impl State {
@@ -506,9 +532,22 @@ impl Admission for Doorkeeper {
             Standing::Relay(charter) if refusal == Refusal::Leads => {
                 hello::invite_of(charter.organisation(), exporter, greeting)
             }
+            Standing::Member(charter, member) if refusal == Refusal::TicketRevoked => {
+                let invite = hello::invite_of(charter.organisation(), exporter, greeting);
+                let issuer = invite.as_ref().and_then(|invite| charter.owner(invite.issuer));
+                let right = (Capabilities::ADMIT, Place::Organisation);
+                if issuer == Some(*member) || charter.allows(*member, right.0, right.1) {
+                    state.tried.extend(invite);
+                    // It knocks again and again.
+                    let excess = state.tried.len().saturating_sub(TRIED_LIMIT);
+                    state.tried.drain(..excess);
+                }
+                None
+            }
             _ => None,
         };
-        let denial = led.map_or(Denial::Refused(refusal), |invite| Denial::Led { invite });
+        let denial = led
+            .map_or(Denial::Refused(refusal), |invite| Denial::Led { invite: invite.invite_key });
         (answer, Err(denial))
     }
 
@@ -585,6 +624,9 @@ const PROMISED_LIMIT: usize = 256;
 
 /// Devices that wait to be noted as let in; further ones are not noted.
 const REDEEMED_LIMIT: usize = 256;
+
+/// Revoked tickets that wait to be noted; the oldest goes.
+const TRIED_LIMIT: usize = 16;
 
 /// Greetings whose answers have not come; the oldest Hello then fails.
 const SENT_LIMIT: usize = 256;

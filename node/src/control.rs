@@ -55,7 +55,7 @@ pub trait Controlled: Send + Sync + 'static {
     fn snapshot(&self) -> Option<Arc<Snapshot>>;
 
     /// Does what was asked, or says in a line why not.
-    fn command(&self, command: Command) -> Result<(), String>;
+    fn command(&self, command: Command) -> Result<Option<String>, String>;
 
     /// Events from now on. The channel is bounded; what a slow reader misses is lost.
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
@@ -73,7 +73,7 @@ impl Controlled for crate::node::NodeHandle {
         Self::snapshot(self)
     }
 
-    fn command(&self, command: Command) -> Result<(), String> {
+    fn command(&self, command: Command) -> Result<Option<String>, String> {
         Self::command(self, command)
     }
 

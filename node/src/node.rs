@@ -225,8 +225,8 @@ impl Node {
     }
 
     /// Does what a person or a program wants of the organisation in front, or of all; what cannot be
-    /// done is refused in a line.
-    pub fn command(&self, command: Command) -> Result<(), String> {
+    /// done is refused in a line; what else there is to know of it is answered.
+    pub fn command(&self, command: Command) -> Result<Option<String>, String> {
         self.front().command(command)
     }
 

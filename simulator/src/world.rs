@@ -119,7 +119,7 @@ struct Process {
 
 /// Where the answer to an order comes.
 enum Asked {
-    Radio(Receiver<Result<(), String>>),
+    Radio(Receiver<Result<Option<String>, String>>),
     Charter(Receiver<Result<Answer, String>>),
 }
 
@@ -127,7 +127,7 @@ impl Asked {
     /// The first line of the answer, if it has any, or why the order is refused.
     fn answer(&self) -> Result<Result<Option<String>, String>, TryRecvError> {
         match self {
-            Self::Radio(receiver) => Ok(receiver.try_recv()?.map(|()| None)),
+            Self::Radio(receiver) => receiver.try_recv(),
             Self::Charter(receiver) => {
                 let line = |answer: Answer| answer.text.lines().next().map(str::to_owned);
                 Ok(receiver.try_recv()?.map(|answer| Some(line(answer).unwrap_or_default())))

@@ -605,7 +605,7 @@ class Run:
         return min(held, default=LOWEST)
 
     def allows(self, member, right, at):
-        """[CHARTER-6.1] [CHARTER-6.3]"""
+        """[CHARTER-6.1] [CHARTER-6.3] [CHARTER-6.8]"""
         if not self.exists(at):
             return False
         if member in self.state["roots"] and not right & SPEECH:
@@ -615,14 +615,16 @@ class Run:
         held += [(role, there) for role, there in self.grants(member) if there in path and role in roles]
         rank = self.rank(member, at)
         for depth, place in enumerate(path):
-            subjects = ["Everyone", ("Member", member)]
-            subjects += [("Role", role) for role, there in held if there in path[depth:]]
+            own = {("Role", role) for role, there in held if there in path[depth:]} - {("Role", MEMBER_ROLE)}
+            steps = [[("Member", member)], own, ["Everyone", ("Role", MEMBER_ROLE)]]
             rules = self.state["rules"].get(place, {})
-            rules = [rule for subject in subjects for rule in rules.get(subject, []) if rule["rank"] < rank]
-            if any(rule["deny"] & right for rule in rules):
-                return False
-            if any(rule["allow"] & right for rule in rules):
-                return True
+            steps = [[rule for who in step for rule in rules.get(who, []) if rule["rank"] < rank] for step in steps]
+            highest = min((rule["rank"] for step in steps for rule in step if rule["deny"] & right), default=LOWEST)
+            for step in steps:
+                if any(rule["deny"] & right for rule in step):
+                    return False
+                if any(rule["allow"] & right and rule["rank"] <= highest for rule in step):
+                    return True
         return any(roles[role]["capabilities"] & right for role, _ in held if role in roles)
 
     def binding(self, now, member):

@@ -27,6 +27,25 @@ fn mdns_alone() {
     kestrel.has_heard(&wren, 2);
 }
 
+/// Every stranger on the LAN who did not let a member in was told of; now only one whom the person
+/// has asked for.
+#[test]
+fn strangers_on_the_lan_were_said_to_let_nobody_in() {
+    let Some(lan) = Lan::lay(&["192.0.2."]) else { return };
+    let scene = Scene::default();
+    let kestrel = lan.talk(0, scene.talk("Kestrel")).start();
+    let magpie = lan.talk(1, scene.talk("Magpie")).start();
+    let address = magpie.address().to_string();
+    let refused = |member: &Member| {
+        let events = member.events();
+        events.iter().filter(|event| event.is("refused")).count()
+    };
+    // The one who was asked for comes after those whom the LAN has shown.
+    let wren = lan.talk(0, scene.talk("Wren").with(&["--peer", &address])).start();
+    wren.wait_after(0, "word of it", |event| event.is("refused"));
+    assert_eq!([refused(&kestrel), refused(&magpie), refused(&wren)], [0, 0, 1]);
+}
+
 /// A ticket admits on the LAN even if its addresses are out of date.
 #[test]
 fn newcomer_by_mdns() {

@@ -140,6 +140,48 @@ fn speech_for_a_channel_that_went_was_heard_by_all() {
     shows(&wren, |status| !talks_to(status).contains("squad") && status["talk_to"] == json!([]));
 }
 
+/// A choice whose channel went while its owner was away became the open channel, without a word.
+#[test]
+fn a_choice_that_was_gone_at_the_start_was_exchanged_for_the_open_channel() {
+    let scene = Scene::default();
+    scene.found("Kestrel", "Night shift");
+    scene.run("Kestrel", &["charter", "channel", "add", "Command"]).success();
+    let mut kestrel = scene.talk("Kestrel").start();
+    kestrel.ctl(&["talk-to", "Command"]);
+    shows(&kestrel, |status| status["talk_to"].to_string().contains("Command"));
+    kestrel.leave();
+    scene.run("Kestrel", &["charter", "channel", "remove", "Command"]).success();
+    let kestrel = scene.talk("Kestrel").start();
+    kestrel.wait_after(0, "a line about it", |event| {
+        event.is("notice") && event.text("text").contains("goes to nobody")
+    });
+    shows(&kestrel, |status| status["talk_to"] == json!([]));
+}
+
+/// Who talked to a channel without hearing it waited for answers, and was told nothing.
+#[test]
+fn a_talker_who_hears_no_answers_was_not_told() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    for command in
+        ["channel add Command", "channel add Orders", "rule everyone --at Orders --deny listen"]
+    {
+        let words: Vec<_> = std::iter::once("charter").chain(command.split(' ')).collect();
+        scene.run("Kestrel", &words).success();
+    }
+    let wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&wren]);
+    let answer = wren.ctl(&["talk-to", "Orders"]);
+    assert_eq!(
+        answer.trim(),
+        "you will not hear answers on Orders: you may speak there, and not listen"
+    );
+    let answer = wren.ctl(&["talk-to", "Command"]);
+    assert!(answer.contains("you do not listen to it"), "{answer}");
+    wren.ctl(&["listen", "Command"]);
+    assert_eq!(wren.ctl(&["talk-to", "Command"]), "");
+}
+
 /// An officer whose role was taken, in a channel that others may not know of, was heard by all.
 #[test]
 fn speech_for_a_hidden_channel_was_heard_by_all() {

@@ -75,6 +75,31 @@ fn a_banned_member_came_back_by_the_next_ticket() {
     }
 }
 
+/// Who was banned and pardoned while away was stopped at the first start, with a ban that was over.
+#[test]
+fn a_pardoned_member_was_stopped_at_the_first_start() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let mut wren = scene.talk("Wren").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&wren]);
+    wren.leave();
+    scene.run("Kestrel", &["charter", "ban", "Wren"]).success();
+    // While it holds she is told by whom, though she has a new ticket.
+    let outcome = scene.talk("Wren").ticket(&kestrel.ticket()).outcome();
+    let line = outcome.complaint();
+    assert!(line.contains("Kestrel has banned you everywhere until it is lifted"), "{line}");
+    assert!(line.contains("by the ticket: "), "{line}");
+    scene.run("Kestrel", &["charter", "unban", "Wren"]).success();
+    let mut heron = scene.talk("Heron").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&heron]);
+    heron.leave();
+    for command in ["ban", "unban"] {
+        scene.run("Kestrel", &["charter", command, "Heron"]).success();
+    }
+    let heron = scene.talk("Heron").ticket(&kestrel.ticket()).start();
+    kestrel.is_among(&[&heron]);
+}
+
 /// Nobody was told of roles, and of a kick only that somebody "is gone (closed)".
 #[test]
 fn others_were_not_told_who_was_kicked_nor_by_whom() {

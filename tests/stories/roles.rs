@@ -64,6 +64,36 @@ fn a_role_that_was_removed() {
     assert!(line.contains("the ticket's role cannot be given any more"), "{line}");
 }
 
+/// Who was kicked and came back by a ticket with a role had none, and nobody was told.
+#[test]
+fn a_ticket_gave_no_role_to_who_came_back() {
+    let scene = Scene::default();
+    let kestrel = organisation(&scene);
+    let first = kestrel.invite(&["--role", "Pilot"]);
+    let mut wren = scene.talk("Wren").ticket(&first).start();
+    has(&scene, &kestrel, &["Wren"]);
+    wren.leave();
+    scene.run("Kestrel", &["charter", "kick", "Wren"]).success();
+    let wren = scene.talk("Wren").ticket(&first).start();
+    let notice = |member: &Member, words: &str| {
+        let of =
+            |event: &hark_tests::Event| event.is("notice") && event.text("text").contains(words);
+        member.wait_after(0, words, of);
+    };
+    notice(&kestrel, "Wren has come in without the role Pilot of the ticket");
+    notice(&wren, "it was issued before your membership ended");
+    has(&scene, &kestrel, &[]);
+    scene.run("Kestrel", &["charter", "kick", "Wren"]).success();
+    let ends = |events: &[hark_tests::Event]| {
+        // The first time it was away.
+        (events.iter().filter(|event| event.is("stopped")).count() == 2).then_some(())
+    };
+    wren.wait("its end", ends);
+    drop(wren);
+    let _wren = scene.talk("Wren").ticket(&kestrel.invite(&["--role", "Pilot"])).start();
+    has(&scene, &kestrel, &["Wren"]);
+}
+
 /// Kestrel's, where pilots may edit presets and no more than others otherwise.
 fn organisation(scene: &Scene) -> Member {
     scene.found("Kestrel", "Meridian Watch");

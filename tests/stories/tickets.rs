@@ -39,6 +39,27 @@ fn a_port_that_was_taken_was_left_in_silence() {
     assert_ne!(kestrel.address().port(), port);
 }
 
+/// Nobody heard that a revoked ticket was tried; now its issuer does, once.
+#[test]
+fn a_revoked_ticket_was_tried_in_silence() {
+    let scene = Scene::default();
+    let kestrel = scene.talk("Kestrel").start();
+    let text = kestrel.ticket();
+    let number = text.parse::<Ticket>().expect("a ticket").invite().number();
+    scene.run("Kestrel", &["ticket", "revoke", &number]).success();
+    for name in ["Cuckoo", "Cowbird"] {
+        let outcome = scene.talk(name).ticket(&text).outcome();
+        assert!(outcome.complaint().contains("revoked"), "{}", outcome.complaint());
+    }
+    let told: Vec<_> = kestrel
+        .events()
+        .iter()
+        .filter(|event| event.is("notice"))
+        .map(|event| event.text("text").to_owned())
+        .collect();
+    assert_eq!(told, [format!("somebody has tried ticket {number} here, which is revoked")]);
+}
+
 /// Running or not, by whichever command: who may not admit is told who could.
 #[test]
 fn members_without_the_right_to_admit_were_given_dead_tickets() {

@@ -4,9 +4,7 @@ use hark_charter::{
     Charter, Piece, Recovery,
     content::{Change, Relay},
 };
-use hark_keys::{
-    DeviceId, DeviceKey, Door, MemberId, SeededRandom, Series, Terms, Ticket, UnixTime,
-};
+use hark_keys::{DeviceId, DeviceKey, Door, MemberId, SeededRandom, Terms, Ticket, UnixTime};
 use hark_mesh::{
     List,
     hello::{Greeting, Listener, Presence, Refusal, open_greeting, refuse},
@@ -84,13 +82,7 @@ fn hellos() {
     let as_relay = Listener { charter: &charter, key: &relay, member: None, presence: &relays };
     let of_relay = answer(&as_relay, &bob, &to_relay).unwrap();
 
-    let terms = |expires| Terms {
-        expires: UnixTime::from_secs(expires),
-        uses: 0,
-        role: None,
-        series: Series::default(),
-        asks: false,
-    };
+    let terms = |expires| Terms::until(UnixTime::from_secs(expires));
     let doors = vec![Door { device: founder.id(), addresses: own.addresses.clone() }];
     let (organisation, random) = (charter.organisation(), SeededRandom::new(5));
     let ticket = Ticket::issue(&founder, organisation, "Squad", terms(2_000), doors, &random);

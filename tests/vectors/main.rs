@@ -92,11 +92,12 @@ fn tickets() {
     let addresses = ["192.0.2.7:4000", "[2001:db8::7]:4000"].map(|it| it.parse().unwrap());
     let door = |number| Door { device: key(number).id(), addresses: addresses.to_vec() };
     let expires = UnixTime::from_secs(2_000_000_000);
-    let terms = Terms { expires, uses: 0, role: None, series: Series::default(), asks: false };
+    let terms = Terms::until(expires);
     let issue = |uses, role: Option<RoleId>| {
         let asks = role.is_some();
         let series = Series::from_bytes([u8::from(asks); 8]);
-        let terms = Terms { uses, role, series, asks, ..terms };
+        let removals = 300 * u32::from(asks);
+        let terms = Terms { uses, role, series, asks, removals, ..terms };
         Ticket::issue(&issuer, organisation, "Kestrel", terms, vec![door(1), door(2)], &random)
     };
     let device = {

@@ -166,6 +166,17 @@ pub enum Subject {
     Member(MemberId),
 }
 
+impl Subject {
+    /// The smaller, the more particular. Everybody has the role `member`. [CHARTER-6.8]
+    pub fn particularity(self) -> u8 {
+        match self {
+            Self::Member(_) => 0,
+            Self::Everyone | Self::Role(MEMBER_ROLE) => 2,
+            Self::Role(_) => 1,
+        }
+    }
+}
+
 /// A bundle of rights with a rank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Role {

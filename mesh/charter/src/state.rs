@@ -205,7 +205,7 @@ pub enum Decision {
         /// The operation that set it.
         source: ObjectHash,
     },
-    /// A rule, the nearest that speaks of it.
+    /// A rule, the most particular of the nearest that speak of it.
     Rule {
         /// Whether it allows.
         allows: bool,
@@ -453,6 +453,16 @@ impl State {
         self.removals.get(&member).map_or(0, |removals| removals.count)
     }
 
+    /// How many removals of anybody there were.
+    pub fn removals_ever(&self) -> u32 {
+        self.removed_ever
+    }
+
+    /// How many there were with the last of `member`; 0 if it was never removed.
+    pub fn last_removal(&self, member: MemberId) -> u32 {
+        self.removals.get(&member).map_or(0, |removals| removals.last)
+    }
+
     /// The member's present term. [CHARTER-5.3]
     pub fn term(&self, member: MemberId) -> u32 {
         let terms = self.ended.range((member, 0)..=(member, u32::MAX));
@@ -520,7 +530,7 @@ impl State {
         }
     }
 
-    /// The rule, of those at a place and above, that decides about a right.
+    /// The rule, of those at a place and above, that decides about a right. [CHARTER-6.3] [CHARTER-6.8]
     fn decide_by_rules(
         &self,
         member: MemberId,
@@ -536,27 +546,25 @@ impl State {
             let subjects = [Subject::Member(member), Subject::Everyone]
                 .into_iter()
                 .chain(roles.map(|(role, ..)| Subject::Role(*role)));
-            let mut found = None;
-            for subject in subjects {
+            let entries = subjects.flat_map(|subject| {
                 let entries = rules.get(&subject).into_iter().flatten();
-                for entry in entries.filter(|entry| entry.rank < rank) {
-                    let rule = |allows| Decision::Rule {
-                        allows,
-                        at: *place,
-                        subject,
-                        preset: entry.preset,
-                        source: entry.source,
-                    };
-                    if entry.deny.contains(right) {
-                        return Some(rule(false));
-                    }
-                    if entry.allow.contains(right) {
-                        found.get_or_insert(rule(true));
-                    }
-                }
-            }
-            if found.is_some() {
-                return found;
+                entries.map(move |entry| (subject, entry))
+            });
+            let binding: Vec<_> = entries.filter(|(_, entry)| entry.rank < rank).collect();
+            let denials = binding.iter().filter(|(_, entry)| entry.deny.contains(right));
+            let highest = denials.map(|(_, entry)| entry.rank).min();
+            let counting = binding.into_iter().filter_map(|(subject, entry)| {
+                let denies = entry.deny.contains(right);
+                // Nobody opens what somebody who stands higher has closed.
+                let allows = entry.allow.contains(right)
+                    && highest.is_none_or(|highest| entry.rank <= highest);
+                (denies || allows).then_some((subject, entry, !denies))
+            });
+            let decides =
+                counting.min_by_key(|(subject, _, allows)| (subject.particularity(), *allows));
+            if let Some((subject, entry, allows)) = decides {
+                let RuleEntry { preset, source, .. } = *entry;
+                return Some(Decision::Rule { allows, at: *place, subject, preset, source });
             }
         }
         None
@@ -593,6 +601,15 @@ impl State {
         let mut count =
             entries.iter().filter(|entry| entry.granted || entry.rank < stands).peekable();
         count.peek().is_some() && count.all(|entry| entry.granted)
+    }
+
+    /// Rights that somebody who stands higher than `member` denies anybody at a place: no rule that
+    /// `member` sets there gives them to those who are denied. [CHARTER-6.8]
+    pub fn denied_from_above(&self, member: MemberId, at: Place) -> Capabilities {
+        let rank = self.rank(member, at);
+        let entries = self.rules.get(&at).into_iter().flat_map(|rules| rules.values().flatten());
+        let above = entries.filter(|entry| entry.rank < rank);
+        above.fold(Capabilities::NONE, |all, entry| all | entry.deny)
     }
 
     /// Whether a member in good standing has all of `rights` at a place.

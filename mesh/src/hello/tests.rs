@@ -493,6 +493,35 @@ fn a_ticket_gives_no_role_to_whoever_belongs() {
     assert_eq!(role_of(&ship.hand), None);
 }
 
+/// [PROTO-4.21] Whoever was removed and let in again by a ticket with a role got none, and by no other.
+#[test]
+fn a_new_ticket_gave_no_role_to_whoever_was_removed_before() {
+    let mut ship = Ship::new();
+    let remove = |ship: &mut Ship, party: fn(&Ship) -> &Party| {
+        let member = ship.charter.member_of(party(ship).key.id());
+        ship.edit(Ship::founder, vec![Change::Remove { member, admission: 1 }]);
+    };
+    remove(&mut ship, |ship| &ship.clerk);
+    let before = ship.charter.state().removals_ever();
+    remove(&mut ship, |ship| &ship.hand);
+    let after = ship.charter.state().removals_ever();
+    let role_of = |removals, party: &Party| {
+        let door = Door { device: ship.founder.key.id(), addresses: Vec::new() };
+        let expires = NOW + Duration::from_secs(60);
+        let terms = Terms { role: Some(PILOT), removals, ..Terms::until(expires) };
+        let (key, charter) = (&ship.founder.key, &ship.charter);
+        let (organisation, random) = (charter.organisation(), SeededRandom::new(78));
+        let ticket = Ticket::issue(key, organisation, "Ship", terms, vec![door], &random);
+        let greeting = redeem(&ticket, party);
+        let opened = open(charter, &ship.founder, party, greeting.bytes()).unwrap();
+        let Request::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
+        *role
+    };
+    assert_eq!([before, after].map(|known| role_of(known, &ship.hand)), [None, Some(PILOT)]);
+    assert_eq!(role_of(before, &ship.clerk), Some(PILOT));
+    assert_eq!(role_of(0, &Party::new(9, "Nan")), Some(PILOT));
+}
+
 /// What is asked before is what the charter judges after.
 #[test]
 fn who_may_give_a_role_is_not_denied_its_grant() {

@@ -290,6 +290,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
                 say_json(&answer);
             } else {
                 say(&line);
+                answer["note"].as_str().into_iter().for_each(say);
             }
         }
     }

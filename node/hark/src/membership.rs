@@ -312,6 +312,10 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     let ticket = read_ticket(&arguments.ticket)?;
     let home = open_home(&arguments.home)?;
     let (organisation, promised) = (ticket.invite().organisation, ticket.invite().role);
+    // [PROTO-4.21]
+    let removals = ticket.invite().removals;
+    let is_outdated =
+        |store: &OrganisationStore| store.charter().state().last_removal(store.member()) > removals;
     let as_device_of = ticket.invite().member;
     let mut role = None;
     let recovery = RecoverySecret::generate(&SystemRandom);
@@ -329,11 +333,13 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
         // The next time it finds the others by what it has learnt of them, or by the charter's relays.
         let relay_only = arguments.relay_only;
         come_in(&arguments.home, &home, ticket, name, relay_only, printed, |node| {
+            let mut waits = promised.is_some();
             if let (Some(promised), Some(store)) = (promised, home.find(organisation)?) {
                 role = role.take().or(given_role(node, store.member(), promised));
+                waits = role.is_none() && !is_outdated(&store);
             }
             let knows_way = if relay_only { knows_relays } else { knows_others };
-            Ok(knows_way(&home, organisation)? && role.is_some() == promised.is_some())
+            Ok(knows_way(&home, organisation)? && !waits)
         })?;
     }
     let store = home.find(organisation)?.context("nobody admitted this device: ask again")?;
@@ -361,7 +367,11 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
         let how = if as_device_of.is_some() { " as a further device of yours" } else { "" };
         let with = role.as_ref().map(|role| format!(" with the role {role}")).unwrap_or_default();
         say(&format!("joined {}{how}{with}: talk with `hark talk`", store.charter().name()));
-        if newcomer && promised.is_some() && role.is_none() {
+        if newcomer && promised.is_some() && role.is_none() && is_outdated(&store) {
+            say(
+                "without the ticket's role: it was issued before your membership ended, so ask an officer",
+            );
+        } else if newcomer && promised.is_some() && role.is_none() {
             say("the ticket's role has not come yet: `hark charter role list` says once it has");
         }
         if newcomer {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_keys::{RecoverySecret, Ticket, UnixTime};
+use hark_keys::{OrganisationId, RecoverySecret, Ticket, UnixTime};
 use hark_node::{
     admission::WaitingState,
     clock::utc,
@@ -123,8 +123,40 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
         words => Some(read_ticket(words)?),
     };
     let home = open_home(&arguments.home)?;
+    let mut journal = arguments.events.clone().map(Journal::open).transpose()?;
+    let joins = ticket.as_ref().map(|ticket| ticket.invite().organisation);
+    let belonged = belongs(&home, joins)?;
+    let first = play(&arguments, ticket.clone(), &mut journal)?;
+    match first.ended {
+        // Removed while away, and perhaps let in anew since: the ticket says.
+        Err(why) if belonged && !first.met_anybody && !belongs(&home, joins)? => {
+            let by_ticket = play(&arguments, ticket, &mut journal).and_then(|again| again.ended);
+            by_ticket.map_err(|refused| anyhow::anyhow!("{why}; by the ticket: {refused}"))
+        }
+        ended => ended,
+    }
+}
+
+/// Whether this home is a member's in the organisation, as far as it knows.
+fn belongs(home: &Home, organisation: Option<OrganisationId>) -> anyhow::Result<bool> {
+    let store = organisation.map(|id| home.find(id)).transpose()?.flatten();
+    Ok(store.is_some_and(|store| store.charter().is_member(store.member())))
+}
+
+/// What became of a node.
+struct Played {
+    ended: anyhow::Result<()>,
+    met_anybody: bool,
+}
+
+/// Runs a node to its end; fails if it does not start.
+fn play(
+    arguments: &TalkArguments,
+    ticket: Option<Ticket>,
+    journal: &mut Option<Journal>,
+) -> anyhow::Result<Played> {
+    let home = open_home(&arguments.home)?;
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    let journal = arguments.events.map(Journal::open).transpose()?;
     let until = arguments.lasting.map(|lasting| Instant::now() + lasting);
     let joins = ticket.as_ref().map(|ticket| ticket.invite().organisation);
     // A newcomer is nobody yet, so it has words of its own; another machine of somebody has theirs.
@@ -137,21 +169,25 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     let node = Node::start(NodeConfig {
         home: home_path(&arguments.home)?,
         passphrase: ask_passphrase(),
-        organisations: arguments.org,
+        organisations: arguments.org.clone(),
         name: shown_name(arguments.name.as_deref(), &home, ticket.as_ref())?,
         recovery: ticket.as_ref().map(|_| recovery.key().id()),
         ticket,
         tell_joining: (!to_stdout).then_some(tell),
-        input: arguments.input,
-        output: arguments.output,
-        listen: arguments.listen,
-        peers: arguments.peer,
+        input: arguments.input.clone(),
+        output: arguments.output.clone(),
+        listen: arguments.listen.clone(),
+        peers: arguments.peer.clone(),
         mdns: !arguments.no_mdns,
         relay_only: arguments.relay_only,
         port_mapping: !arguments.no_port_mapping,
         transmit: arguments.transmit.map(Into::into),
-        profile: arguments.profile,
-        flags: Flags { channels: arguments.channel, talk_to: arguments.talk_to, to_come: false },
+        profile: arguments.profile.clone(),
+        flags: Flags {
+            channels: arguments.channel.clone(),
+            talk_to: arguments.talk_to.clone(),
+            to_come: false,
+        },
         low_delay: arguments.low_delay,
     })?;
     let mut keeps_words = founds;
@@ -168,6 +204,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     let mut session = Session {
         events: node.subscribe(),
         journal,
+        met_anybody: false,
         tell,
         services: BTreeMap::new(),
         names: BTreeMap::new(),
@@ -202,7 +239,7 @@ pub(crate) fn run(arguments: TalkArguments) -> anyhow::Result<()> {
     if on_screen {
         say(&session.summary.describe(begun.elapsed()));
     }
-    ended
+    Ok(Played { ended, met_anybody: session.met_anybody })
 }
 
 fn profile_name(text: &str) -> Result<String, ProfileError> {
@@ -220,9 +257,10 @@ enum Tell {
 }
 
 /// One run of `talk`.
-struct Session {
+struct Session<'a> {
     events: Receiver<StampedEvent>,
-    journal: Option<Journal>,
+    journal: &'a mut Option<Journal>,
+    met_anybody: bool,
     tell: Tell,
     /// The local API of each organisation.
     services: BTreeMap<String, Service>,
@@ -239,7 +277,7 @@ struct Session {
     keeps_words: bool,
 }
 
-impl Session {
+impl Session<'_> {
     /// Tells what happens as lines, until there is a reason to stop; none if the node has ended.
     fn print(
         &mut self,
@@ -301,8 +339,9 @@ impl Session {
                 }
                 Some(Wish::Commands(commands)) => {
                     for command in commands {
-                        if let Err(reason) = handles[shown].command(command) {
-                            screen.tell(reason);
+                        match handles[shown].command(command) {
+                            Ok(None) => {}
+                            Ok(Some(line)) | Err(line) => screen.tell(line),
                         }
                     }
                 }
@@ -334,7 +373,8 @@ impl Session {
         let trouble = trouble.map(|error| format!("`hark ctl` will not work: {error:#}"));
         self.summary.note(event);
         self.log(event);
-        if let Some(journal) = &mut self.journal {
+        self.met_anybody |= matches!(event.event, Event::PeerUp { .. });
+        if let Some(journal) = self.journal {
             journal.write(event)?;
         }
         let line = match &event.event {

@@ -364,4 +364,5 @@ impl Applied<'_> {
 }
 
 /// What it takes to take part.
-const RADIO: Capabilities = Capabilities::JOIN.and(Capabilities::LISTEN).and(Capabilities::SPEAK);
+pub(super) const RADIO: Capabilities =
+    Capabilities::JOIN.and(Capabilities::LISTEN).and(Capabilities::SPEAK);

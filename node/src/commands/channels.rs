@@ -2,13 +2,16 @@
 
 use hark_charter::{
     clean_name,
-    content::{Change, Channel, ChannelMode, ChannelName, Place},
+    content::{
+        Capabilities, Change, Channel, ChannelMode, ChannelName, MEMBER_ROLE, Place, Rule, Subject,
+    },
 };
-use hark_keys::ChannelId;
+use hark_keys::{ChannelId, RoleId};
 use serde_json::json;
 
 use super::{
     Answer, ChannelLook, ChannelRequest, CommandError, Host, How, PairRequest,
+    apply::RADIO,
     edit::{Plan, perform},
     overview,
     view::View,
@@ -20,8 +23,8 @@ pub(super) fn execute(
 ) -> Result<Answer, CommandError> {
     match request {
         ChannelRequest::List => Ok(overview::channels(&View::new(host))),
-        ChannelRequest::Add { name, under, look, how } => {
-            add(host, &name, under.as_deref(), &look, &how)
+        ChannelRequest::Add { name, under, only, look, how } => {
+            add(host, &name, under.as_deref(), &only, &look, &how)
         }
         ChannelRequest::Edit { channel, name, open, listed, look, how } => {
             let view = View::new(host);
@@ -79,12 +82,17 @@ fn add(
     host: &mut dyn Host,
     name: &str,
     under: Option<&str>,
+    only: &[String],
     look: &ChannelLook,
     how: &How,
 ) -> Result<Answer, CommandError> {
     let name = channel_name(name)?;
     let view = View::new(host);
     let parent = view.find_place(under)?;
+    let only: Vec<_> = only.iter().map(|role| view.find_role(role)).collect::<Result<_, _>>()?;
+    if only.contains(&MEMBER_ROLE) {
+        return Err(CommandError::Input("everybody has the role member".to_owned()));
+    }
     let taken = view
         .tree()
         .into_iter()
@@ -101,8 +109,18 @@ fn add(
     let mut channel = Channel { parent, name: called, order, ..Channel::open(id, &name) };
     dress(&mut channel, look);
     plan.changes.push(Change::Channel(channel));
+    plan.changes.extend(closed_but_to(Place::Channel(id), &only));
     plan.json.insert("channel".to_owned(), json!(id.to_string()));
     perform(host, plan, how)
+}
+
+/// The rules of a place that is for some roles alone.
+fn closed_but_to(at: Place, roles: &[RoleId]) -> Vec<Change> {
+    let (radio, none) = (RADIO, Capabilities::NONE);
+    let rule = |subject, allow, deny| Change::Rule(Rule { at, subject, allow, deny });
+    let everyone = (!roles.is_empty()).then(|| rule(Subject::Everyone, none, radio));
+    let allowed = roles.iter().map(|role| rule(Subject::Role(*role), radio, none));
+    everyone.into_iter().chain(allowed).collect()
 }
 
 fn link(host: &mut dyn Host, pair: &PairRequest, linked: bool) -> Result<Answer, CommandError> {

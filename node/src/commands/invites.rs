@@ -31,9 +31,14 @@ pub fn issue_ticket(
     let lasting = lasting(charter, request)?;
     let name = charter.name();
     let own = own.into_iter().take(OWN_ADDRESSES).collect();
-    let series = charter.state().series(member);
-    let asks = request.ask;
-    let terms = Terms { expires: now + lasting, uses: request.uses, role, series, asks };
+    let terms = Terms {
+        expires: now + lasting,
+        uses: request.uses,
+        role,
+        series: charter.state().series(member),
+        asks: request.ask,
+        removals: charter.state().removals_ever(),
+    };
     let ticket = if request.device {
         Ticket::for_device(key, charter.organisation(), name, terms, member, own, host.random())
     } else {

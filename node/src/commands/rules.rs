@@ -33,7 +33,15 @@ pub(super) fn rule(host: &mut dyn Host, request: &RuleRequest) -> Result<Answer,
     let rule =
         Rule { at, subject, allow: (kept_allow - named) | allow, deny: (kept_deny - named) | deny };
     let same = before.unwrap_or_default() == (rule.allow, rule.deny);
-    perform(host, Plan::of((!same).then_some(Change::Rule(rule))), &request.how)
+    let mut plan = Plan::of((!same).then_some(Change::Rule(rule)));
+    let closed = common(rule.allow, view.state.denied_from_above(host.member(), at));
+    if !closed.is_empty() {
+        plan.notes.push(format!(
+            "somebody who stands above you denies {closed} there: whom that rule concerns stays \
+             without, whatever this one allows"
+        ));
+    }
+    perform(host, plan, &request.how)
 }
 
 /// The rule that officers have set for a subject at a place, without what loaded presets bring.

@@ -166,25 +166,40 @@ fn chain(
                 && (allow.contains(right) || deny.contains(right))
                 && concerns(view, member, *subject, place)
         });
-        let speaking: Vec<_> = speaking
+        let mut speaking: Vec<_> = speaking
             .map(|(_, subject, allow, deny)| {
-                format!("{} {}", view.subject(subject), tell_rule(allow, deny))
+                let rule = format!("{} {}", view.subject(subject), tell_rule(allow, deny));
+                (subject.particularity(), rule)
             })
             .collect();
-        let decides = matches!(decision, Decision::Rule { at, .. } if *at == place);
-        chain.push((
-            name(place),
-            match (speaking.is_empty(), decides) {
-                (true, _) => "no rule that speaks of it".to_owned(),
-                (false, true) => format!("decided here: {}", speaking.join("; ")),
-                (false, false) => format!(
-                    "does not bind {}, who does not stand below whoever set it: {}",
-                    view.person(member),
-                    speaking.join("; ")
-                ),
-            },
-        ));
-        if decides {
+        speaking.sort_by_key(|(particularity, _)| *particularity);
+        let decides = match decision {
+            Decision::Rule { at, subject, .. } if *at == place => Some(subject.particularity()),
+            _ => None,
+        };
+        let those = |step: &dyn Fn(u8) -> bool| {
+            let rules = speaking.iter().filter(|(particularity, _)| step(*particularity));
+            rules.map(|(_, rule)| rule.as_str()).collect::<Vec<_>>().join("; ")
+        };
+        let found = match decides {
+            Some(decides) => {
+                let parts = [
+                    ("decided here: ", those(&|step| step == decides)),
+                    ("less particular: ", those(&|step| decides < step)),
+                    ("does not count, by who set it: ", those(&|step| step < decides)),
+                ];
+                let parts = parts.iter().filter(|(_, rules)| !rules.is_empty());
+                parts.map(|(what, rules)| format!("{what}{rules}")).collect::<Vec<_>>().join("; ")
+            }
+            None if speaking.is_empty() => "no rule that speaks of it".to_owned(),
+            None => format!(
+                "does not bind {}, who does not stand below whoever set it: {}",
+                view.person(member),
+                those(&|_| true)
+            ),
+        };
+        chain.push((name(place), found));
+        if decides.is_some() {
             return chain;
         }
     }

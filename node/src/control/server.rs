@@ -324,7 +324,8 @@ fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
         }
     };
     match node.command(command) {
-        Ok(()) => json!({"id": id, "ok": true}),
+        Ok(None) => json!({"id": id, "ok": true}),
+        Ok(Some(note)) => json!({"id": id, "ok": true, "note": note}),
         Err(error) => failure(id, &error),
     }
 }

@@ -94,12 +94,12 @@ impl Controlled for Fake {
         Err("this node has no charter".to_owned())
     }
 
-    fn command(&self, command: Command) -> Result<(), String> {
+    fn command(&self, command: Command) -> Result<Option<String>, String> {
         if matches!(command, Command::Move { .. }) {
             return Err("nobody here is called \"Cat\"".to_owned());
         }
         self.commands.lock().expect("no test panics within").push(command);
-        Ok(())
+        Ok(None)
     }
 
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {

@@ -32,7 +32,9 @@ use std::{
 };
 
 use hark_charter::Charter;
-use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, TargetId, Ticket, Timestamp};
+use hark_keys::{
+    DeviceId, DeviceKey, Invite, MemberId, OrganisationId, TargetId, Ticket, Timestamp,
+};
 use hark_mesh::{
     Directory,
     hello::{Presence, Refusal},
@@ -98,8 +100,9 @@ pub type Overhear = Arc<dyn Fn(DeviceId, &[u8]) + Send + Sync>;
 
 /// What comes in from other threads.
 pub enum Input {
-    /// A person or a program wants something, and may wait until it is done, or refused in a line.
-    Command(Command, SyncSender<Result<(), String>>),
+    /// A person or a program wants something, and may wait until it is done, perhaps with something
+    /// to know of it, or refused in a line.
+    Command(Command, SyncSender<Result<Option<String>, String>>),
     /// Something happened in the voice thread.
     Voice(VoiceEvent),
     /// Something to tell, as it is.
@@ -128,7 +131,7 @@ pub enum Input {
 
 impl Input {
     /// A command, and where to wait until it is done.
-    pub fn command(command: Command) -> (Self, Receiver<Result<(), String>>) {
+    pub fn command(command: Command) -> (Self, Receiver<Result<Option<String>, String>>) {
         let (told, done) = sync_channel(1);
         (Self::Command(command, told), done)
     }
@@ -246,10 +249,17 @@ pub struct Runner {
     compared: Option<Arc<Charter>>,
     /// When a newcomer has heard what has long been so, which is no news.
     joined_at: Option<Timestamp>,
+    /// By what it has come.
+    joined_by: Option<Invite>,
     /// This device does not belong any more.
     removed: bool,
     /// What those said last who refused this device.
     refusals: BTreeMap<DeviceId, Refusal>,
+    /// The last of them who is nobody of the organisation, until it is clear whether the person has
+    /// asked for the connection.
+    stranger: Option<(DeviceId, Refusal)>,
+    /// Revoked tickets that were tried here, and when the person was told.
+    tried: BTreeMap<DeviceId, Timestamp>,
     view: View,
 }
 
@@ -366,8 +376,11 @@ impl Runner {
             check_flags_at: None,
             compared: None,
             joined_at: None,
+            joined_by: None,
             removed: false,
             refusals: BTreeMap::new(),
+            stranger: None,
+            tried: BTreeMap::new(),
             view: View::new(device, &config.presence.name),
             config: Kept {
                 key: config.key,
@@ -426,6 +439,7 @@ impl Runner {
             self.weigh_refusals();
             self.add_devices(now);
             self.note_redeemed();
+            self.tell_tried(now);
             self.tell_waiting();
             self.carry_out(now);
             if self.removed {
@@ -589,6 +603,7 @@ impl Runner {
             self.begin(now, store)?;
             self.check_flags_at = (!self.config.flags.to_come).then_some(now + FLAGS_PATIENCE);
             self.joined_at = Some(now + CATCHES_UP_WITHIN);
+            self.joined_by = Some(joining.ticket.invite().clone());
             let squad = self.squad.as_mut().expect("it has begun");
             for (device, addresses) in &joining.discovered {
                 squad.handle_discovered(now, Some(*device), addresses);
@@ -607,8 +622,8 @@ impl Runner {
                     self.handle_path(now, &best);
                 }
                 let promised = self.config.doorkeeper.take_promised(device);
-                if let (Some(role), Some(member)) = (promised, member) {
-                    self.give(now, member, role);
+                if let (Some(promised), Some(member)) = (promised, member) {
+                    self.give(now, member, &link.hello().name, promised);
                 }
             }
             LinkEvent::Changed(link) => {
@@ -662,6 +677,7 @@ impl Runner {
                     }
                 }
             }
+            News::Refused(refusal) => self.handle_refused(refusal),
             News::Nothing => {}
         }
     }
@@ -693,7 +709,9 @@ impl Runner {
         }
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
         self.release_overdue(now);
-        self.joined_at.take_if(|at| now >= *at);
+        if self.joined_at.take_if(|at| now >= *at).is_some() {
+            self.miss_role();
+        }
         if self.check_flags_at.take_if(|at| now >= *at).is_some()
             && let Err(text) = self.check_flags(now)
         {

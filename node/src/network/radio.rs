@@ -13,7 +13,7 @@ use hark_voice::{Net, NetSettings, VoiceCommand, nets::DUCKING_DB};
 
 use super::own_member;
 use crate::{
-    commands::names::{by_id, find_channel, nearest, unique_path},
+    commands::names::{by_id, find_channel, listed, nearest, unique_path},
     profile::{KEYS_MAX, ProfileAction, ProfileError, Profiles},
     snapshot::{KeyView, NetChange, TalkTo, TransmitMode},
 };
@@ -38,8 +38,10 @@ pub(super) struct Radio {
     trailing: bool,
     /// What the person is to be told.
     notice: Option<String>,
-    /// What the person had chosen to talk to when it was last there in this run, and whether it is.
-    was_there: Option<(TalkTo, bool)>,
+    /// Whether the person is to be told if what this run talks to is not heard.
+    tells_deafness: bool,
+    /// What the person has chosen to talk to, and has been told that it is not there.
+    missed: Option<TalkTo>,
 }
 
 /// What holds for this run alone, and comes before the profile until the person chooses otherwise.
@@ -86,7 +88,8 @@ impl Radio {
             ducking_db: DUCKING_DB,
             trailing: false,
             notice: None,
-            was_there: None,
+            tells_deafness: false,
+            missed: None,
         }
     }
 
@@ -185,7 +188,7 @@ impl Radio {
                 let others = others.filter_map(|id| unique(*id, &paths));
                 TalkTo {
                     nets: others.chain([to]).collect(),
-                    ..self.chosen(squad).cloned().unwrap_or_default()
+                    ..self.chosen().cloned().unwrap_or_default()
                 }
             }
         };
@@ -360,6 +363,32 @@ impl Radio {
         self.wanted(squad, &Plan::of(squad))
     }
 
+    /// In a line why the person will not hear the answers on a channel that is talked to, if so.
+    pub(super) fn is_deaf_to_answers(&self, squad: &Squad) -> Option<String> {
+        let (state, own) = (squad.charter().state(), own_member(squad));
+        let (paths, target) = (paths(squad), self.wanted(squad, &Plan::of(squad)));
+        let names = |on: &dyn Fn(ChannelId) -> bool| {
+            let nets = target.channels().iter().filter(|id| on(**id));
+            nets.filter_map(|id| unique(*id, &paths)).collect::<Vec<_>>()
+        };
+        let may = |id| state.allows(own, LISTEN, Place::Channel(id));
+        let closed = names(&|id| !may(id));
+        let unheard = names(&|id| may(id) && !squad.listening().contains(&id));
+        let line = |names: &[String], why: &str| {
+            format!("you will not hear answers on {}: {why}", listed(names, "and"))
+        };
+        match (closed.as_slice(), unheard.as_slice()) {
+            ([], []) => None,
+            ([], unheard) => Some(line(unheard, "you do not listen to it (`hark ctl listen`)")),
+            (closed, _) => Some(line(closed, "you may speak there, and not listen")),
+        }
+    }
+
+    /// Says it once what this run began with is settled.
+    pub(super) fn say_if_deaf_to_answers(&mut self) {
+        self.tells_deafness = true;
+    }
+
     /// Whether a net is heard besides whatever presets say.
     pub(super) fn is_kept(&self, net: &str) -> bool {
         self.profiles.current().kept().contains(net)
@@ -412,6 +441,9 @@ impl Radio {
             squad.set_listening(now, first.into_iter().chain(kept));
         }
         self.watch_choice(squad);
+        if std::mem::take(&mut self.tells_deafness) {
+            self.notice = self.is_deaf_to_answers(squad).or(self.notice.take());
+        }
         let mut targets = self.targets(squad, &plan);
         let wanted = self.wanted(squad, &plan);
         if !targets.contains(&wanted) {
@@ -450,20 +482,19 @@ impl Radio {
     fn watch_choice(&mut self, squad: &Squad) {
         let Some(chosen) = self.profiles.current().talk_to() else { return };
         if !resolve(squad, chosen).is_empty() {
-            self.was_there = Some((chosen.clone(), true));
+            self.missed = None;
             return;
         }
-        let Some((_, is_there)) = self.was_there.as_mut().filter(|(was, _)| was == chosen) else {
-            return;
-        };
         // Said once, and only if it is what the voice went to.
-        if std::mem::replace(is_there, false) && self.run.talk_to.is_none() {
-            self.notice = Some(
-                "what you talked to is not there for you any more: your voice goes to nobody until you \
-                 choose something else"
-                    .to_owned(),
-            );
+        if self.missed.as_ref() != Some(chosen) && self.run.talk_to.is_none() {
+            let gone = "what you talked to is not there for you any more: your voice goes to nobody \
+                        until you choose something else";
+            self.notice = Some(match self.notice.take() {
+                Some(mistaken) => format!("{mistaken}; {gone}"),
+                None => gone.to_owned(),
+            });
         }
+        self.missed = Some(chosen.clone());
     }
 
     /// Before a target is selected: what is said must not open the microphone meanwhile.
@@ -505,14 +536,8 @@ impl Radio {
     /// What is talked to without a key of its own, if the person has said so and any of it is there, or
     /// was in this run.
     /// What was wanted for this run alone is not exchanged for something else.
-    fn chosen(&self, squad: &Squad) -> Option<&TalkTo> {
-        let kept = || {
-            let is_there = |to: &&TalkTo| !resolve(squad, to).is_empty();
-            let was_there =
-                |to: &&TalkTo| self.was_there.as_ref().is_some_and(|(was, _)| was == *to);
-            self.profiles.current().talk_to().filter(|to| is_there(to) || was_there(to))
-        };
-        self.run.talk_to.as_ref().or_else(kept)
+    fn chosen(&self) -> Option<&TalkTo> {
+        self.run.talk_to.as_ref().or_else(|| self.profiles.current().talk_to())
     }
 
     /// All that a key can be pressed for.
@@ -525,7 +550,7 @@ impl Radio {
     fn wanted(&self, squad: &Squad, plan: &Plan) -> Target {
         let keys = self.keys_of(squad, plan).into_iter().filter(|it| it.down);
         let held = keys.map(|it| resolve(squad, &it.to)).reduce(|all, one| all.union(&one));
-        let main = || match self.chosen(squad) {
+        let main = || match self.chosen() {
             Some(to) => resolve(squad, to),
             None => plan.keys.first().cloned().unwrap_or_else(|| first(squad)),
         };

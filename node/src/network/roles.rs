@@ -1,17 +1,34 @@
 //! Roles that tickets promise.
 
 use hark_charter::{
-    Piece,
+    Charter, Piece,
     content::{Change, Grant, Place},
 };
 use hark_keys::{List, MemberId, RoleId, Timestamp};
 
-use super::{Runner, own_member};
+use super::{Publisher, Runner, own_member};
+use crate::{admission::Promised, event::Event};
 
 impl Runner {
-    /// Gives a newcomer the role of its ticket, everywhere. [PROTO-4.8]
-    pub(super) fn give(&mut self, now: Timestamp, member: MemberId, role: RoleId) {
+    /// Gives a newcomer the role of its ticket, everywhere, or says that it gets none. [PROTO-4.8]
+    pub(super) fn give(
+        &mut self,
+        now: Timestamp,
+        member: MemberId,
+        name: &str,
+        promised: Promised,
+    ) {
         let Some(squad) = &mut self.squad else { return };
+        let Promised { role, outdated } = promised;
+        let called = name_of(squad.charter(), role);
+        let without = format!("{name} has come in without the role {called} of the ticket");
+        let tell = |publisher: &Publisher, why: &str| {
+            publisher.publish(Event::Notice { text: format!("{without}: {why}") });
+        };
+        if outdated {
+            tell(&self.config.publisher, "it was issued before the membership ended");
+            return;
+        }
         let at = Place::Organisation;
         let charter = squad.charter_taken();
         if charter.state().grants(member).any(|held| held == (role, at)) {
@@ -24,7 +41,33 @@ impl Runner {
             .and_then(|operation| Ok(squad.bring(now, vec![Piece::Operation(operation)])?));
         if let Err(error) = given {
             // It belongs without: a right may have been lost in the moment since the Hello.
-            tracing::error!(member = member.short(), %error, "a newcomer does not get the role of its ticket");
+            tell(&self.config.publisher, &error.to_string());
         }
     }
+
+    /// Tells somebody who has just come in that the role of the ticket has not come. [PROTO-4.21]
+    pub(super) fn miss_role(&mut self) {
+        let (Some(squad), Some(invite)) = (&self.squad, self.joined_by.take()) else { return };
+        let Some(role) = invite.role else { return };
+        let (charter, own) = (squad.charter(), own_member(squad));
+        let at = Place::Organisation;
+        if !charter.is_member(own) || charter.state().grants(own).any(|held| held == (role, at)) {
+            return;
+        }
+        let why = if charter.state().last_removal(own) > invite.removals {
+            "it was issued before your membership ended"
+        } else {
+            "nobody there has given it"
+        };
+        let called = name_of(charter, role);
+        let text = format!(
+            "you have come in without the role {called} of your ticket: {why}: ask an officer"
+        );
+        self.config.publisher.publish(Event::Notice { text });
+    }
+}
+
+fn name_of(charter: &Charter, role: RoleId) -> String {
+    let known = charter.state().role(role);
+    known.map_or_else(|| format!("#{}", role.short()), |role| role.name.clone())
 }

@@ -1,11 +1,13 @@
 //! Whose device this is and stays: refusals, the end of a membership, further devices.
 
+use std::time::Duration;
+
 use hark_charter::{
     Ending,
     content::{Change, Place, SanctionKind},
 };
-use hark_keys::{MemberId, Timestamp, UnixTime};
-use hark_mesh::squad::Squad;
+use hark_keys::{DeviceId, MemberId, Timestamp, UnixTime};
+use hark_mesh::{hello::Refusal, squad::Squad};
 
 use super::{Runner, own_member, radio, standings};
 use crate::event::{DeviceText, Event, SanctionView};
@@ -19,6 +21,26 @@ impl Runner {
             squad.handle_proof(proof);
         }
         let Some((device, refusal)) = self.config.doorkeeper.take_refusal() else { return };
+        let charter = squad.charter();
+        if charter.owner(device).is_some() || charter.state().relay(device).is_some() {
+            self.tell_refusal(device, refusal);
+        } else {
+            // Newcomers and others on the LAN are no business of the person's.
+            tracing::debug!(%device, %refusal, "a stranger does not let this device in");
+            self.stranger = Some((device, refusal));
+        }
+    }
+
+    /// Somebody at an address that the person has given does not let this device in.
+    pub(super) fn handle_refused(&mut self, refusal: Refusal) {
+        self.weigh_refusals();
+        if let Some((device, refusal)) = self.stranger.take_if(|(_, said)| *said == refusal) {
+            self.tell_refusal(device, refusal);
+        }
+    }
+
+    fn tell_refusal(&mut self, device: DeviceId, refusal: Refusal) {
+        let Some(squad) = &self.squad else { return };
         // It is dialled again and again, and says the same.
         if self.refusals.len() >= REFUSALS_MAX {
             self.refusals.clear();
@@ -31,6 +53,20 @@ impl Runner {
                 name,
                 reason,
             });
+        }
+    }
+
+    /// Tells whom it concerns that somebody has tried a revoked ticket here, once an hour for each.
+    pub(super) fn tell_tried(&mut self, now: Timestamp) {
+        for invite in self.config.doorkeeper.take_tried() {
+            self.tried.retain(|_, told| now.saturating_duration_since(*told) < TRIED_TOLD_EVERY);
+            let known = self.tried.contains_key(&invite.invite_key);
+            if !known && self.tried.len() < TRIED_MAX {
+                self.tried.insert(invite.invite_key, now);
+                let number = invite.number();
+                let text = format!("somebody has tried ticket {number} here, which is revoked");
+                self.config.publisher.publish(Event::Notice { text });
+            }
         }
     }
 
@@ -167,10 +203,16 @@ pub(super) fn member_name(squad: &Squad, member: MemberId) -> Option<String> {
     name.or_else(|| squad.directory().former_name(member))
 }
 
-fn name_of(squad: &Squad, device: hark_keys::DeviceId) -> String {
+fn name_of(squad: &Squad, device: DeviceId) -> String {
     let record = squad.directory().record(device);
     record.map_or_else(|| device.short(), hark_mesh::MemberRecord::shown_name)
 }
 
 /// Peers whose refusals are remembered, so that each is told once.
 const REFUSALS_MAX: usize = 256;
+
+/// How often a revoked ticket is told of that is tried again and again.
+const TRIED_TOLD_EVERY: Duration = Duration::from_secs(3600);
+
+/// Revoked tickets that are told of in that time; further ones are not.
+const TRIED_MAX: usize = 64;

@@ -14,17 +14,19 @@ use crate::{
 };
 
 impl Runner {
-    /// Does it, or says in a line why not; then nothing is changed.
+    /// Does it, and says what else there is to know of it; or says in a line why not; then nothing is
+    /// changed.
     pub(super) fn handle_command(
         &mut self,
         now: Timestamp,
         command: Command,
-    ) -> Result<(), String> {
+    ) -> Result<Option<String>, String> {
         let command = self.understand(now, command)?;
         let Some(squad) = &mut self.squad else { return Err(STARTING.to_owned()) };
         let mut voice_commands = Vec::new();
         let (was_down, mut is_ptt) = (self.radio.is_down(), false);
         let line = |error: ProfileError| error.to_string();
+        let talks = matches!(command, Command::TalkTo { .. });
         match command {
             Command::Ptt { down, key, for_secs } => {
                 is_ptt = true;
@@ -60,12 +62,18 @@ impl Runner {
             Command::Move { person, from, to } => {
                 let Some(store) = &self.store else { return Err(STARTING.to_owned()) };
                 let host = Live { now, squad, store, key: &self.config.key };
-                return moves::order(host, &person, from.as_deref(), &to);
+                return moves::order(host, &person, from.as_deref(), &to).map(|()| None);
             }
-            Command::Admit { person } => return self.decide_waiting(now, &person, true),
-            Command::Refuse { person } => return self.decide_waiting(now, &person, false),
-            Command::Volunteer { on, kbps } => return self.volunteer(now, on.then_some(kbps)),
-            Command::Verify { device, on } => return self.verify(&device, on),
+            Command::Admit { person } => {
+                return self.decide_waiting(now, &person, true).map(|()| None);
+            }
+            Command::Refuse { person } => {
+                return self.decide_waiting(now, &person, false).map(|()| None);
+            }
+            Command::Volunteer { on, kbps } => {
+                return self.volunteer(now, on.then_some(kbps)).map(|()| None);
+            }
+            Command::Verify { device, on } => return self.verify(&device, on).map(|()| None),
             Command::Profile { action, name } => {
                 voice_commands = self.change_profile(action, &name).map_err(line)?;
             }
@@ -89,7 +97,8 @@ impl Runner {
             self.settle_radio(now);
         }
         self.tell_voice(voice_commands);
-        Ok(())
+        let squad = self.squad.as_ref().filter(|_| talks);
+        Ok(squad.and_then(|squad| self.radio.is_deaf_to_answers(squad)))
     }
 
     /// Lets go of keys that were to be held for so long and no longer.
@@ -117,6 +126,9 @@ impl Runner {
         for net in &flags.talk_to {
             let to = TalkTo::nets(vec![net.clone()]);
             lookup.to_talk_to(&to).map_err(|error| format!("--talk-to {net}: {error}"))?;
+        }
+        if !flags.talk_to.is_empty() {
+            self.radio.say_if_deaf_to_answers();
         }
         Ok(())
     }

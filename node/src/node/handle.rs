@@ -44,18 +44,23 @@ impl NodeHandle {
     }
 
     /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
-    /// it. What cannot be done is refused in a line.
-    pub fn command(&self, command: Command) -> Result<(), String> {
+    /// it. What cannot be done is refused in a line; what else there is to know of it is answered.
+    pub fn command(&self, command: Command) -> Result<Option<String>, String> {
         if !self.is_running() {
             return Err("the node has ended in this organisation".to_owned());
         }
         // One that has ended, or ends now, does nothing, and drops the other end.
         let comes_to_front = matches!(command, Command::TalkTo { .. });
-        self.send(command).into_iter().try_for_each(|done| done.recv().unwrap_or(Ok(())))?;
-        if comes_to_front {
-            self.send(Command::Front).into_iter().try_for_each(|it| it.recv().unwrap_or(Ok(())))?;
+        let mut note = None;
+        for done in self.send(command) {
+            note = note.or(done.recv().unwrap_or(Ok(None))?);
         }
-        Ok(())
+        if comes_to_front {
+            for done in self.send(Command::Front) {
+                done.recv().unwrap_or(Ok(None))?;
+            }
+        }
+        Ok(note)
     }
 
     /// Events from now on, of all organisations of the node.
@@ -85,7 +90,7 @@ impl NodeHandle {
     }
 
     /// Has a command done by those whom it concerns; tells where to wait for each.
-    pub(super) fn send(&self, command: Command) -> Vec<Receiver<Result<(), String>>> {
+    pub(super) fn send(&self, command: Command) -> Vec<Receiver<Result<Option<String>, String>>> {
         let mut all_done = Vec::new();
         let mut to = |line: Line, command| {
             let (input, done) = Input::command(command);

@@ -15,13 +15,14 @@ use futures::StreamExt;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Timestamp};
 use hark_mesh::{
     Dial, Way,
+    hello::{HelloError, Refusal},
     message::{Acknowledgement, Message, Topic},
     squad::{Handled, MessageError, Squad, Transmit},
 };
 use libp2p::{
-    PeerId, Swarm, gossipsub, mdns,
+    PeerId, Swarm, TransportError, gossipsub, mdns,
     request_response::{self, OutboundRequestId, ResponseChannel},
-    swarm::{ConnectionId, SwarmEvent},
+    swarm::{ConnectionId, DialError, SwarmEvent},
 };
 
 use self::{
@@ -31,7 +32,8 @@ use self::{
 use crate::{
     clock::Clock,
     link::{
-        Admission, Binder, LinkTransport, Links, SharedBinder, address_of, multiaddr_of, send_check,
+        Admission, Binder, LinkError, LinkTransport, Links, SharedBinder, address_of, multiaddr_of,
+        send_check,
     },
     random::SystemRandom,
 };
@@ -101,6 +103,9 @@ pub enum News {
     },
     /// Devices on the LAN, while there is no squad that could be told.
     Discovered(BTreeMap<DeviceId, Vec<SocketAddr>>),
+    /// Somebody at an address that stands for nobody in particular, as a person gives it, does not let
+    /// this device in.
+    Refused(Refusal),
     /// What was to be done is done.
     Nothing,
 }
@@ -344,10 +349,13 @@ impl Wires {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 tracing::debug!(%error, "dial failed");
-                if let Some(dial) = self.dials.remove(&connection_id)
-                    && let Some(squad) = squad
-                {
-                    squad.handle_dial_failed(now, &dial);
+                if let Some(dial) = self.dials.remove(&connection_id) {
+                    if let Some(squad) = squad {
+                        squad.handle_dial_failed(now, &dial);
+                    }
+                    if let (None, Some(refusal)) = (dial.device, refusal_in(&error)) {
+                        return News::Refused(refusal);
+                    }
                 }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
@@ -471,6 +479,20 @@ impl Wires {
             }
         }
     }
+}
+
+/// What the other side has said that was dialled in vain, if it has.
+fn refusal_in(error: &DialError) -> Option<Refusal> {
+    let DialError::Transport(failures) = error else { return None };
+    failures.iter().find_map(|(_, failure)| {
+        let TransportError::Other(error) = failure else { return None };
+        match error.get_ref()?.downcast_ref()? {
+            LinkError::Hello(HelloError::Refused(refusal) | HelloError::Unsealed(refusal)) => {
+                Some(*refusal)
+            }
+            _ => None,
+        }
+    })
 }
 
 /// What really went wrong: the last of a chain of causes.

@@ -42,9 +42,9 @@ impl Controlled for Node {
         None
     }
 
-    fn command(&self, _: Command) -> Result<(), String> {
+    fn command(&self, _: Command) -> Result<Option<String>, String> {
         self.count();
-        Ok(())
+        Ok(None)
     }
 
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {

@@ -78,6 +78,7 @@ impl Draft {
             member: self.member.map(MemberId::from_bytes),
             series: Series::default(),
             asks: false,
+            removals: self.uses.into(),
         };
         let door = |(number, addresses): &(u8, Vec<SocketAddr>)| Door {
             device: device(*number),

@@ -19,7 +19,7 @@ fn watch(members: &[&str]) -> (Stage, Member, String) {
     (stage, sable, words)
 }
 
-pub(super) fn evening([people, evening @ ..]: [Block; 10]) {
+pub(super) fn evening([people, evening @ ..]: [Block; 11]) {
     // The people of the page were to be made by its reader, who was not told how.
     let stage = Stage::default();
     let start = people.text.replace("/tmp/watch/sable", "/tmp/watch/Sable");
@@ -44,6 +44,10 @@ pub(super) fn evening([people, evening @ ..]: [Block; 10]) {
             let said = stage.plays("Sable", &line);
             if line.contains("why Heron") {
                 assert!(said.starts_with("Heron may not speak in Lounge: muted"), "{said}");
+            }
+            if line.contains("why Osprey") {
+                let why = "Osprey may join in Briefing: the rule for role officer";
+                assert!(said.starts_with(why), "{said}");
             }
             for (waits, (decision, status)) in
                 waiting.iter_mut().zip([("admit Teal", 0), ("refuse Snipe", 1)])

@@ -13,6 +13,8 @@ use hark_keys::{
     ChannelId, Cosigned, DeviceKey, List, MemberId, PresetId, RoleId, SeededRandom, decode, encode,
 };
 
+use crate::world::role;
+
 /// An organisation with a founder and members of various ranks, all holding the same charter.
 struct World {
     founder: Person,
@@ -170,7 +172,7 @@ fn a_known_certificate_does_not_vouch_for_a_chain_with_a_bad_signature() {
 
 /// [CHARTER-6.3] [CHARTER-6.4]
 #[test]
-fn the_nearest_rule_decides_and_a_denial_beats_an_allowance() {
+fn the_nearest_rule_decides() {
     let mut world = World::new();
     let [ann, bob] = [world.join(), world.join()];
     let flight = channel(1, Place::Organisation, "Flight");
@@ -203,6 +205,89 @@ fn the_nearest_rule_decides_and_a_denial_beats_an_allowance() {
     // A rule without anything in it is none.
     world.by_founder(vec![rule(at_alpha, Subject::Member(ann.member), none, none)]);
     assert!(world.allows(&ann, speak, at_alpha));
+}
+
+/// [CHARTER-6.8] A role that was allowed into a closed channel lost against everyone's denial.
+#[test]
+fn a_role_was_kept_out_of_a_channel_that_is_closed_to_everyone_else() {
+    let mut world = World::new();
+    let [ann, bob, cid] = [world.join(), world.join(), world.join()];
+    let room = channel(1, Place::Organisation, "Command");
+    let at = Place::Channel(room.id);
+    let (speak, none) = (Capabilities::SPEAK, Capabilities::NONE);
+    let pilot = role(9, 100, none);
+    let recruit = role(8, 200, none);
+    let rule = |subject, allow, deny| Change::Rule(Rule { at, subject, allow, deny });
+    world.by_founder(vec![
+        Change::Channel(room),
+        Change::Role(pilot.clone()),
+        Change::Role(recruit.clone()),
+        Change::Grant(grant(pilot.id, Place::Organisation, &[ann.member])),
+        Change::Grant(grant(pilot.id, Place::Organisation, &[bob.member])),
+        Change::Grant(grant(recruit.id, at, &[bob.member])),
+        rule(Subject::Everyone, none, speak),
+        rule(Subject::Role(pilot.id), speak, none),
+    ]);
+    let may = |world: &World| [&ann, &bob, &cid].map(|who| world.allows(who, speak, at));
+    assert_eq!(may(&world), [true, true, false]);
+    // Of two roles the denial wins; a person's own rule goes before both.
+    world.by_founder(vec![rule(Subject::Role(recruit.id), none, speak)]);
+    assert_eq!(may(&world), [true, false, false]);
+    world.by_founder(vec![
+        rule(Subject::Member(ann.member), none, speak),
+        rule(Subject::Member(bob.member), speak, none),
+    ]);
+    assert_eq!(may(&world), [false, true, false]);
+    // Everybody has the role `member`: a rule for it is one for everyone.
+    let everybody = Subject::Role(hark_charter::content::MEMBER_ROLE);
+    world.by_founder(vec![
+        rule(Subject::Everyone, speak, none),
+        rule(everybody, none, speak),
+        rule(Subject::Member(ann.member), none, none),
+    ]);
+    assert_eq!(may(&world), [true, true, false]);
+}
+
+/// [CHARTER-6.8] An officer left rules of its own behind, for itself, a friend and a role, and by them
+/// kept what somebody higher took from everyone, and what it lost with its rank.
+#[test]
+fn an_officers_earlier_allowances_opened_what_a_higher_one_had_closed() {
+    let mut world = World::new();
+    let chief = world.officer(10, Capabilities::ALL);
+    let officer = world.officer(50, Capabilities::ALL);
+    let friend = world.join();
+    let room = channel(1, Place::Organisation, "Command");
+    let at = Place::Channel(room.id);
+    let (speak, none) = (Capabilities::SPEAK, Capabilities::NONE);
+    let pilot = role(9, 100, none);
+    let rule = |subject, allow, deny| Change::Rule(Rule { at, subject, allow, deny });
+    let allow = |subject| rule(subject, speak, none);
+    world.by(&chief, vec![Change::Channel(room), Change::Role(pilot.clone())]).unwrap();
+    let friends = Change::Grant(grant(pilot.id, Place::Organisation, &[friend.member]));
+    let back_doors = [officer.member, friend.member].map(Subject::Member);
+    let back_doors = back_doors.into_iter().chain([Subject::Role(pilot.id)]).map(allow);
+    world.by(&officer, [friends].into_iter().chain(back_doors).collect()).unwrap();
+    assert!(world.allows(&friend, speak, at));
+    world.by(&chief, vec![rule(Subject::Everyone, none, speak)]).unwrap();
+    assert!(!world.allows(&friend, speak, at));
+    // The officer lacks it as well, and gives it to nobody anew, nor to itself by a preset.
+    assert!(!world.allows(&officer, speak, at));
+    let refused = world.by(&officer, vec![allow(Subject::Role(pilot.id))]);
+    let excess = Denial::Excess(speak);
+    assert!(matches!(refused, Err(EditError::Denied(_, it)) if it == excess), "{refused:?}");
+    let opens = Rule { at, subject: Subject::Role(pilot.id), allow: speak, deny: none };
+    let id = PresetId::from_bytes([3; 16]);
+    let preset = Preset { rules: List::truncated([opens]), ..Preset::empty(id, "escort") };
+    let load = vec![Change::Preset(Box::new(preset)), Change::LoadPreset(id)];
+    world.by(&officer, load).unwrap();
+    assert!(!world.allows(&friend, speak, at));
+    // Nor does it get in by its own rule when it stands low enough for that to bind.
+    let demoted = grant(RoleId::from_bytes([50; 16]), Place::Organisation, &[officer.member]);
+    world.by_founder(vec![Change::Ungrant(demoted)]);
+    assert!(!world.allows(&officer, speak, at));
+    // Whoever closed it may open it to some.
+    world.by(&chief, vec![allow(Subject::Member(friend.member))]).unwrap();
+    assert!(world.allows(&friend, speak, at));
 }
 
 /// [CHARTER-5.6] [CHARTER-5.2]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hark_charter::{
     Charter, Verdict,
-    content::{Capabilities, Change, Channel, Place, Sanction, SanctionKind},
+    content::{Capabilities, Change, Channel, MEMBER_ROLE, Place, Sanction, SanctionKind, Subject},
 };
 use hark_keys::{ChannelId, List, UnixTime, encode};
 use proptest::{
@@ -16,7 +16,10 @@ use serde_json::{Value, json};
 use crate::{
     checkpoints::settle,
     histories::{History, turns},
-    world::{ANN, BOB, CHIEF, DAN, EVE, EVERYWHERE, FOUNDER, World, channel, channel_id},
+    world::{
+        ANN, BOB, CHIEF, DAN, EVE, EVERYWHERE, FAY, FOUNDER, World, channel, channel_id, role_id,
+        rule,
+    },
 };
 
 #[path = "../../../../tests/vectors/bless.rs"]
@@ -41,6 +44,7 @@ fn charters_are_judged_as_is_written_down() {
         }
     }
     charters.push(described("hidden channel", &hidden()));
+    charters.push(described("closed channel", &closed()));
     charters.push(described("checkpoints", &settled()));
     let lines: Vec<_> = charters.iter().map(Value::to_string).collect();
     bless::hold_to("tests/vectors/charter.json", &format!("[\n{}\n]\n", lines.join(",\n")));
@@ -117,6 +121,33 @@ fn hidden() -> Charter {
         name: "Eve".to_owned(),
     };
     world.by(DAN, vec![Change::Sanction(mute)]);
+    world.charter
+}
+
+/// Channels with rules for everyone, for roles and for persons, one of them opened beforehand by
+/// somebody who stands lower than who closed it. [CHARTER-6.8]
+fn closed() -> Charter {
+    let mut world = World::new(false);
+    let (radio, none) = (Capabilities::JOIN | Capabilities::SPEAK, Capabilities::NONE);
+    let [first, second] = [1, 2].map(|number| Place::Channel(channel_id(number)));
+    let [eve, fay] = [EVE, FAY].map(|who| Subject::Member(world.member(who)));
+    world.by(
+        ANN,
+        vec![
+            world.grant(3, &[FAY]),
+            rule(first, eve, radio, none),
+            rule(second, Subject::Role(role_id(3)), none, radio),
+            rule(second, fay, radio, none),
+        ],
+    );
+    world.by(
+        CHIEF,
+        vec![
+            rule(first, Subject::Everyone, none, radio),
+            rule(first, Subject::Role(role_id(3)), radio, none),
+            rule(second, Subject::Role(MEMBER_ROLE), radio, none),
+        ],
+    );
     world.charter
 }
 

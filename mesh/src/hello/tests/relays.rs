@@ -98,7 +98,7 @@ fn a_relay_redeems_no_ticket() {
     let opened = open_greeting(NOW, &listener, &EXPORTER, cid.key.id(), knock.bytes());
     assert_eq!(opened.err(), Some(Refusal::Leads));
     let invite = invite_of(charter.organisation(), &EXPORTER, knock.bytes());
-    assert_eq!(invite, Some(ticket.invite().invite_key));
+    assert_eq!(invite.as_ref(), Some(ticket.invite()));
     let answer = refuse_by(&charter, Refusal::Leads, &cid, knock.bytes());
     let answer = knock.read_answer(relay.key.id(), &answer);
     assert_eq!(answer, Err(HelloError::Refused(Refusal::Leads)));

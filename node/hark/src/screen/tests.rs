@@ -470,6 +470,21 @@ fn a_member_who_was_alone_was_taken_for_a_founder() {
     assert!(!alone(12).contains("here yet"), "{}", alone(12));
 }
 
+/// The last one who had left was said not to answer.
+#[test]
+fn a_member_who_left_was_said_not_to_answer() {
+    let mut peers = snapshot().peers;
+    peers.truncate(1);
+    peers[0].reachable = false;
+    let alone = |other_members| {
+        let snapshot = Snapshot { peers: peers.clone(), other_members, ..snapshot() };
+        shown(100, 24, &snapshot, &ViewState::default()).join("\n")
+    };
+    assert!(alone(1).contains("nobody else is here ─"), "{}", alone(1));
+    assert!(!alone(1).contains("answer"), "{}", alone(1));
+    assert!(alone(2).contains("The other member does not answer"), "{}", alone(2));
+}
+
 #[test]
 fn a_ticket_is_shown_for_its_own_organisation_alone() {
     let state = showing_a_ticket();

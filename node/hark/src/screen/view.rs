@@ -95,7 +95,7 @@ fn draw_lists(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewSt
     };
     // Whoever is alone needs others more than the past.
     if alone {
-        draw_lonely(frame, below, snapshot.other_members);
+        draw_lonely(frame, below, snapshot);
     } else {
         news::draw(frame, below, &state.news, state.now);
     }
@@ -317,10 +317,14 @@ fn help_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line<'stat
 }
 
 /// What whoever is alone can do about it.
-fn draw_lonely(frame: &mut Frame, area: Rect, others: usize) {
-    let (title, text) = match others {
+fn draw_lonely(frame: &mut Frame, area: Rect, snapshot: &Snapshot) {
+    // Who was here and has gone answers if it wants to.
+    let silent = snapshot.other_members.saturating_sub(snapshot.peers.len());
+    let (title, text) = match silent {
         0 => {
-            (" nobody else is here yet ", "Press t for a ticket, by which others join.".to_owned())
+            let met = !snapshot.peers.is_empty();
+            let title = if met { " nobody else is here " } else { " nobody else is here yet " };
+            (title, "Press t for a ticket, by which others join.".to_owned())
         }
         others => {
             let who = match others {

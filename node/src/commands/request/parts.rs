@@ -22,6 +22,10 @@ pub enum ChannelRequest {
         #[arg(long, value_name = "CHANNEL")]
         #[serde(default)]
         under: Option<String>,
+        /// Only holders of this role may join, listen and speak; repeatable
+        #[arg(long, value_name = "ROLE")]
+        #[serde(default)]
+        only: Vec<String>,
         /// What it is like.
         #[command(flatten)]
         #[serde(flatten)]

@@ -166,6 +166,28 @@ fn why_names_the_rule_the_role_the_root_or_nothing() {
     assert!(bob.cannot("why Cat move Alpha").starts_with("there is no member called \"Cat\""));
 }
 
+/// [CHARTER-6.8] A role's allowance lost against everyone's denial, so a closed channel took two places.
+#[test]
+fn a_channel_could_not_be_closed_to_all_but_a_role() {
+    let (_world, [mut ann, mut bob, mut cat]) = World::three();
+    let added = ann.does("channel add Command --only officer");
+    assert_eq!(added.lines().count(), 3, "{added}");
+    let why = cat.does("why Cat speak Command");
+    assert!(why.ends_with("  Command: decided here: everyone denies join, listen, speak"), "{why}");
+    let why = bob.does("why Bob speak Command");
+    assert!(
+        why.starts_with("Bob may speak in Command: the rule for role officer in Command allows it"),
+        "{why}"
+    );
+    assert!(why.ends_with("  Command: decided here: role officer allows join, listen, speak; less particular: everyone denies join, listen, speak"), "{why}");
+    assert_eq!(ann.cannot("channel add Lounge --only member"), "everybody has the role member");
+    // Bob has the rights there, but Ann, who stands above him, has closed it.
+    let ruled = bob.does("rule Cat --at Command --allow speak");
+    assert!(ruled.contains("somebody who stands above you denies speak there"), "{ruled}");
+    let why = cat.does("why Cat speak Command");
+    assert!(why.ends_with("  Command: decided here: everyone denies join, listen, speak; does not count, by who set it: Cat allows speak"), "{why}");
+}
+
 /// Each list by itself is the part that `show` has of it.
 #[test]
 fn lists_are_parts_of_the_whole() {

@@ -243,23 +243,31 @@ impl View {
         let rank = self.rank(member, at);
         for place in self.path(at) {
             let held = self.held(member, place);
-            let mut about = self.rules.iter().filter(|fact| {
-                let for_them = match fact.rule.subject {
-                    Subject::Everyone => true,
-                    Subject::Member(who) => who == member,
-                    Subject::Role(role) => {
-                        role == MEMBER_ROLE
-                            || (self.roles.contains_key(&role)
-                                && held.iter().any(|(id, _)| *id == role))
+            let mut about: [Vec<&RuleFact>; 3] = Default::default();
+            for fact in self.rules.iter().filter(|it| it.rule.at == place && it.rank < rank) {
+                let step = match fact.rule.subject {
+                    Subject::Member(who) if who == member => 0,
+                    Subject::Role(MEMBER_ROLE) | Subject::Everyone => 2,
+                    Subject::Role(role)
+                        if self.roles.contains_key(&role)
+                            && held.iter().any(|(id, _)| *id == role) =>
+                    {
+                        1
                     }
+                    Subject::Member(_) | Subject::Role(_) => continue,
                 };
-                fact.rule.at == place && for_them && fact.rank < rank
-            });
-            if about.clone().any(|fact| fact.rule.deny.contains(right)) {
-                return false;
+                about[step].push(fact);
             }
-            if about.any(|fact| fact.rule.allow.contains(right)) {
-                return true;
+            let denies = |fact: &&&RuleFact| fact.rule.deny.contains(right);
+            let above = about.iter().flatten().filter(denies).map(|fact| fact.rank).min();
+            for step in &about {
+                if step.iter().any(|fact| denies(&fact)) {
+                    return false;
+                }
+                let mut allowing = step.iter().filter(|fact| fact.rule.allow.contains(right));
+                if allowing.any(|fact| above.is_none_or(|above| above >= fact.rank)) {
+                    return true;
+                }
             }
         }
         let held = self.held(member, at);
