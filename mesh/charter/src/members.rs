@@ -235,6 +235,16 @@ impl Charter {
         self.take_chain(chain);
     }
 
+    /// Takes all that another copy of this charter holds, and knows what that one has been shown.
+    pub fn merge(&mut self, other: &Self) {
+        self.take_all(other.pieces_in_order());
+        for certificate in other.certificates.shown() {
+            // One that does not fit is shown again, with the link or the record that needs it.
+            let _ = self.certificates.show(certificate.clone(), &self.roots);
+        }
+        self.introduce(&other.introduced);
+    }
+
     /// Takes the certificates of a chain.
     pub fn take_chain(&mut self, chain: &CertificateChain) -> bool {
         let certificates = chain.iter().rev().cloned().map(Piece::Certificate);

@@ -230,7 +230,7 @@ impl Home {
         self.files.make_folder(&folder)?;
         if let Some(known) = OrganisationStore::open(&self.files, &folder)? {
             let mut merged = Charter::clone(known.charter());
-            merged.take_all(charter.pieces_in_order());
+            merged.merge(charter);
             known.keep_charter(&merged)?;
             known.keep_member(member)?;
             return OrganisationStore::open(&self.files, &folder)?

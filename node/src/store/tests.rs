@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use hark_keys::{Door, Invite, SeededRandom, TargetId, Terms, Ticket, UnixTime};
+use hark_charter::{Piece, content::Change};
+use hark_keys::{DeviceKey, Door, Invite, SeededRandom, TargetId, Terms, Ticket, UnixTime};
 
 use super::*;
 use crate::{admission::UseCounter, clock::Clock};
@@ -237,4 +238,33 @@ fn a_chosen_name_is_there_the_next_time() {
     assert_eq!(home(folder.path()).name().expect("none yet"), None);
     home(folder.path()).keep_name("Ann").expect("kept");
     assert_eq!(home(folder.path()).name().expect("kept").as_deref(), Some("Ann"));
+}
+
+/// Who was removed and let in again by a member without a root key lost the certificate by which it
+/// belonged, as its home knew the organisation already, and was told at once that it had been
+/// removed. [CHARTER-3.2]
+#[test]
+fn a_removed_member_let_in_by_another_was_told_that_it_was_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let random = SeededRandom::new(7);
+    let [founder, heron] = [0, 1].map(|_| DeviceKey::generate(&random));
+    let home = home(folder.path());
+    let wren = home.next_key(&random).expect("a key");
+    let mut charter = Charter::found("Kestrel", "squad", &founder, None, &random);
+    let [own, door, member] = [&founder, &heron, &wren].map(|key| charter.member_of(key.id()));
+    for key in [&heron, &wren] {
+        let certificate = charter.issue(&founder, own, key.id(), None).expect("admitted");
+        charter.take(Piece::Certificate(certificate)).expect("taken");
+    }
+    let remove = Change::Remove { member, admission: 1 };
+    let removal = charter.edit(&founder, own, vec![remove]).expect("permitted");
+    charter.take(Piece::Operation(removal)).expect("taken");
+    let known = home.keep(&charter, member).expect("kept");
+    assert!(!known.charter().is_member(member));
+
+    let again = charter.issue(&heron, door, wren.id(), None).expect("admitted again");
+    let mut newcomer = Charter::of_roots(charter.roots().cloned()).expect("sound");
+    newcomer.show_chain(&charter.chain_with(again));
+    let kept = home.keep(&newcomer, member).expect("kept");
+    assert!(kept.charter().is_member(member));
 }
