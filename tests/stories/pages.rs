@@ -3,6 +3,7 @@
 
 mod api;
 mod block;
+mod manual;
 mod officers;
 mod readme;
 mod relay;
@@ -39,11 +40,11 @@ plays! {
     the_demo_is_as_the_readme_shows_it: "README.md", "Hark", readme::demo;
     talking_with_friends_is_as_the_readme_says: "README.md", "Talk with friends", readme::friends;
     an_organisation_is_run_as_the_readme_says: "README.md", "Run an organisation", readme::organisation;
-    other_machines_come_in_as_the_readme_says: "README.md", "Your other machines", readme::machines;
-    many_nets_are_heard_as_the_readme_says: "README.md", "Many nets at once", readme::nets;
-    several_organisations_are_heard_as_the_readme_says: "README.md", "Several organisations at once", readme::organisations;
-    scripts_work_as_the_readme_says: "README.md", "Scripts", readme::scripts;
-    a_relay_starts_as_the_readme_says: "README.md", "Run a relay", readme::relay;
+    other_machines_come_in_as_the_manual_says: "docs/manual.md", "Your other machines", manual::machines;
+    many_nets_are_heard_as_the_manual_says: "docs/manual.md", "Many nets at once", manual::nets;
+    several_organisations_are_heard_as_the_manual_says: "docs/manual.md", "Several organisations at once", manual::organisations;
+    scripts_work_as_the_manual_says: "docs/manual.md", "Scripts", manual::scripts;
+    a_relay_starts_as_the_manual_says: "docs/manual.md", "Relays", manual::relay;
     a_network_is_replayed_as_the_readme_says: "README.md", "Replay a network", readme::replay;
     an_evening_goes_as_the_page_for_officers_says: "docs/officers.md", "An evening", officers::evening;
     what_goes_wrong_is_mended_as_the_page_for_officers_says: "docs/officers.md", "When something goes wrong", officers::trouble;
