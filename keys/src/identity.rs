@@ -331,7 +331,7 @@ hash_id!(
     32
 );
 hash_id!(
-    /// What a talk spurt goes to: one channel, several at once, or a whisper. [PROTO-6.1]
+    /// What a talk talkspurt goes to: one channel, several at once, or a whisper. [PROTO-6.1]
     TargetId,
     16
 );

@@ -15,8 +15,8 @@ pub use account::Account;
 pub use proof::{FrameHash, HASHES_MAX, Proof, Question, hash_of};
 pub use relay::{
     BUNDLE_FRAMES_MAX, BUNDLE_MAX_BYTES, Bundle, FORWARD_MAX_BYTES, Forward, Forwarded,
-    ForwardedReport, FromMember, FromRelay, Introduction, Knock, PULSE_SPURTS_MAX, Pulse, SILENCE,
-    Seen, Slot, TUNNEL_MAX_BYTES, Tunnel,
+    ForwardedReport, FromMember, FromRelay, Introduction, Knock, PULSE_TALKSPURTS_MAX, Pulse,
+    SILENCE, Seen, Slot, TUNNEL_MAX_BYTES, Tunnel,
 };
 pub use report::{Heartbeat, Report};
 pub use voice::{FrameHeader, Frames, Voice};
@@ -208,7 +208,7 @@ pub const KIND_TUNNEL: u8 = 6;
 pub const KIND_BUNDLE: u8 = 7;
 /// First byte of what a relay tells a talker of what came.
 pub const KIND_SEEN: u8 = 8;
-/// First byte of what a relay tells listeners of spurts that go on.
+/// First byte of what a relay tells listeners of talkspurts that go on.
 pub const KIND_PULSE: u8 = 9;
 /// First byte of a report on forwarded voice.
 pub const KIND_FORWARDED_REPORT: u8 = 10;

@@ -1,4 +1,4 @@
-//! What a talk spurt goes to, and who hears it through what.
+//! What a talk talkspurt goes to, and who hears it through what.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use hark_charter::{
 use hark_keys::{ChannelId, List, MemberId, RoleId, TargetId, encode};
 use serde::{Deserialize, Serialize};
 
-/// Channels, persons and roles that are spoken to at once. A talk spurt has one target from its
+/// Channels, persons and roles that are spoken to at once. A talk talkspurt has one target from its
 /// first frame to its last. [PROTO-6.12]
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Target {

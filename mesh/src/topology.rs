@@ -116,7 +116,7 @@ pub fn rendezvous(target: TargetId, relay: DeviceId) -> u64 {
 /// Listeners to whom a talker sends its own copies; for more it uses a relay where there is one.
 pub const DIRECT_FANOUT_MAX: usize = 8;
 
-/// Relays that one talker sends a spurt to.
+/// Relays that one talker sends a talkspurt to.
 const HOPS_MAX: usize = 3;
 
 /// By how many listeners a relayed target falls below the limit before it is direct again.

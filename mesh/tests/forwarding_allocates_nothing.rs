@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Ten talk, with copies that some want, pauses between their spurts, and in bundles.
+/// Ten talk, with copies that some want, pauses between their talkspurts, and in bundles.
 #[test]
 fn frames_are_forwarded_without_allocation() {
     let random = SeededRandom::new(1);

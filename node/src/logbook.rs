@@ -449,7 +449,7 @@ const CHARTER: &str = "charter";
 /// Entries that wait for the disk; the newest is dropped and counted.
 const QUEUE_MAX: usize = 1_024;
 
-/// Talkers whose spurts are measured at a time; of more it is not noted.
+/// Talkers whose talkspurts are measured at a time; of more it is not noted.
 const TALKERS_MAX: usize = 1_024;
 
 #[cfg(test)]

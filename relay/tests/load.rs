@@ -76,5 +76,5 @@ fn hears_all(squads: &mut Squads, talker: usize, count: usize) -> bool {
     })
 }
 
-/// Spurts of which one must come whole.
+/// Talkspurts of which one must come whole.
 const TRIES: usize = 20;

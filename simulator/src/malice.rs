@@ -244,9 +244,9 @@ impl State {
             return;
         }
         let first = forger.sequence == 0;
-        let (media_time, spurt) = (forger.media_time, 7);
+        let (media_time, talkspurt) = (forger.media_time, 7);
         let mut plaintext =
-            FrameHeader { first, last: false, spurt, media_time }.to_bytes().to_vec();
+            FrameHeader { first, last: false, talkspurt, media_time }.to_bytes().to_vec();
         plaintext.extend_from_slice(&SILENT_PACKET);
         let mut sealed = Vec::new();
         if forger.key.seal(&plaintext, &mut sealed).is_err() {

@@ -285,7 +285,7 @@ def check_frames(vector):
     for frame in vector["frames"]:
         sealed = raw(frame["sealed"])
         plain = media.open_frame(base_key, key, target, device, sealed)
-        assert plain == raw(frame["plain"]) and media.parse_frame(plain)["spurt"] == 9
+        assert plain == raw(frame["plain"]) and media.parse_frame(plain)["talkspurt"] == 9
         changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
         assert refuses(media.open_frame, base_key, key, target, device, changed)
     # The next step's vector has the key that this one ratchets to.

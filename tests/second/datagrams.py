@@ -58,9 +58,9 @@ def parse(data, kind=None):
             raise Malformed("too many in a bundle, or none")
     elif name == "pulse":
         count = reader.uint(1)
-        values["spurts"] = [[reader.uint(2), reader.uint(2)] for _ in range(count)]
+        values["talkspurts"] = [[reader.uint(2), reader.uint(2)] for _ in range(count)]
         if count > 32:
-            raise Malformed("too many spurts")
+            raise Malformed("too many talkspurts")
     elif name == "proof":
         group = values["group"]
         groups = -(-values["count"] // group) if group else 33

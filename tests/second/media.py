@@ -77,7 +77,7 @@ def parse_frame(plain):
     return {
         "first": bool(flags & 1),
         "last": bool(flags & 2),
-        "spurt": flags >> 4,
+        "talkspurt": flags >> 4,
         "media_time": int.from_bytes(plain[1:5], "big"),
         "opus": plain[5:],
     }

@@ -91,8 +91,8 @@ fn from_relay(datagram: FromRelay<'_>) -> Value {
             "copies": it.wanted_copies,
         }),
         FromRelay::Pulse(it) => {
-            let spurts = it.iter().map(|(slot, highest)| json!([slot.number(), highest]));
-            json!({ "spurts": spurts.collect::<Vec<_>>() })
+            let talkspurts = it.iter().map(|(slot, highest)| json!([slot.number(), highest]));
+            json!({ "talkspurts": talkspurts.collect::<Vec<_>>() })
         }
         FromRelay::Introduction(it) => {
             json!({ "slot": it.slot.number(), "device": hex(it.device.as_bytes()) })

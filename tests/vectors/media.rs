@@ -15,7 +15,7 @@ use crate::{Noted, hex, hold_to, key, value};
 
 fn plain(number: u32) -> Vec<u8> {
     let first = number == 0;
-    let header = FrameHeader { first, last: number == 2, spurt: 9, media_time: 4 * number + 7 };
+    let header = FrameHeader { first, last: number == 2, talkspurt: 9, media_time: 4 * number + 7 };
     [&header.to_bytes()[..], &[number as u8; 20]].concat()
 }
 

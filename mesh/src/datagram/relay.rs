@@ -80,7 +80,7 @@ pub enum FromRelay<'a> {
     Bundle(Bundle<'a>),
     /// What came of one's own voice.
     Seen(Seen),
-    /// Which spurts go on.
+    /// Which talkspurts go on.
     Pulse(Pulse<'a>),
     /// Whose slot a talker's is.
     Introduction(Introduction),
@@ -322,11 +322,11 @@ impl Seen {
     }
 }
 
-/// Which spurts go on though nothing comes of them. [PROTO-9.7]
+/// Which talkspurts go on though nothing comes of them. [PROTO-9.7]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Pulse<'a> {
-    /// Slot and highest sequence of each spurt; no slot is 0.
-    spurts: &'a [u8],
+    /// Slot and highest sequence of each talkspurt; no slot is 0.
+    talkspurts: &'a [u8],
 }
 
 impl<'a> Pulse<'a> {
@@ -334,33 +334,33 @@ impl<'a> Pulse<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_PULSE, bytes)?;
         let [count] = reader.take()?;
-        if usize::from(count) > PULSE_SPURTS_MAX {
+        if usize::from(count) > PULSE_TALKSPURTS_MAX {
             return Err(DropReason::TooMuch);
         }
-        let spurts = reader.bytes;
+        let talkspurts = reader.bytes;
         for _ in 0..count {
             Self::take(&mut reader)?;
         }
         reader.end()?;
-        Ok(Self { spurts })
+        Ok(Self { talkspurts })
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<(Slot, u16), DropReason> {
         Ok((Slot::take(reader)?, u16::from_be_bytes(reader.take()?)))
     }
 
-    /// The talker of each spurt, and the number of the newest datagram of its that came.
+    /// The talker of each talkspurt, and the number of the newest datagram of its that came.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, u16)> + use<'a> {
-        let mut reader = Reader { bytes: self.spurts };
+        let mut reader = Reader { bytes: self.talkspurts };
         std::iter::from_fn(move || Self::take(&mut reader).ok())
     }
 
-    /// Appends a datagram to `out`; of more than [`PULSE_SPURTS_MAX`] the last are left out.
-    pub fn encode(spurts: impl IntoIterator<Item = (Slot, u16)>, out: &mut Vec<u8>) {
+    /// Appends a datagram to `out`; of more than [`PULSE_TALKSPURTS_MAX`] the last are left out.
+    pub fn encode(talkspurts: impl IntoIterator<Item = (Slot, u16)>, out: &mut Vec<u8>) {
         out.push(KIND_PULSE);
         let count_at = out.len();
         out.push(0);
-        for (slot, sequence) in spurts.into_iter().take(PULSE_SPURTS_MAX) {
+        for (slot, sequence) in talkspurts.into_iter().take(PULSE_TALKSPURTS_MAX) {
             slot.put(out);
             out.extend_from_slice(&sequence.to_be_bytes());
             out[count_at] += 1;
@@ -472,5 +472,5 @@ pub const BUNDLE_FRAMES_MAX: usize = 32;
 /// Bytes of a bundle that a relay makes; what has no room goes in the next.
 pub const BUNDLE_MAX_BYTES: usize = 1_200;
 
-/// Spurts of a pulse. One with more is dropped.
-pub const PULSE_SPURTS_MAX: usize = 32;
+/// Talkspurts of a pulse. One with more is dropped.
+pub const PULSE_TALKSPURTS_MAX: usize = 32;

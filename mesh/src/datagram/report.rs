@@ -7,7 +7,7 @@ pub struct Report {
     pub target_tag: [u8; 4],
     /// Newest voice datagram that came.
     pub highest_sequence: u16,
-    /// How many came since the spurt's last report.
+    /// How many came since the talkspurt's last report.
     pub received: u16,
     /// How many did not.
     pub lost: u16,

@@ -45,7 +45,7 @@ fn layouts_are_those_of_the_protocol() {
     question.encode(&mut out);
     assert_eq!(out, [14, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     assert_eq!(Datagram::parse(&out), Ok(Datagram::Question(question)));
-    let header = FrameHeader { first: true, last: false, spurt: 9, media_time: 0x0102_0304 };
+    let header = FrameHeader { first: true, last: false, talkspurt: 9, media_time: 0x0102_0304 };
     assert_eq!(header.to_bytes(), [0x91, 1, 2, 3, 4]);
 }
 
@@ -86,11 +86,11 @@ proptest! {
     fn headers_come_back(
         first in any::<bool>(),
         last in any::<bool>(),
-        spurt in 0..16u8,
+        talkspurt in 0..16u8,
         media_time in any::<u32>(),
         packet in vec(any::<u8>(), 1..100),
     ) {
-        let header = FrameHeader { first, last, spurt, media_time };
+        let header = FrameHeader { first, last, talkspurt, media_time };
         let plaintext = [&header.to_bytes()[..], &packet].concat();
         prop_assert_eq!(FrameHeader::parse(&plaintext), Ok((header, &packet[..])));
     }

@@ -108,12 +108,12 @@ impl Eq for Frames<'_> {}
 /// What stands before the Opus packet inside a sealed frame. [PROTO-7.5]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// First frame of a spurt.
+    /// First frame of a talkspurt.
     pub first: bool,
-    /// Last frame of a spurt.
+    /// Last frame of a talkspurt.
     pub last: bool,
-    /// The spurt's number, 0 to 15; wraps.
-    pub spurt: u8,
+    /// The talkspurt's number, 0 to 15; wraps.
+    pub talkspurt: u8,
     /// When it was spoken, in units of 120 samples at 48 kHz; wraps.
     pub media_time: u32,
 }
@@ -136,15 +136,15 @@ impl FrameHeader {
         let header = Self {
             first: flags & FLAG_FIRST != 0,
             last: flags & FLAG_LAST != 0,
-            spurt: flags >> 4,
+            talkspurt: flags >> 4,
             media_time,
         };
         Ok((header, reader.bytes))
     }
 
-    /// The bytes of the header. Of the spurt's number the low four bits count.
+    /// The bytes of the header. Of the talkspurt's number the low four bits count.
     pub fn to_bytes(self) -> [u8; Self::LENGTH] {
-        let mut flags = self.spurt << 4;
+        let mut flags = self.talkspurt << 4;
         if self.first {
             flags |= FLAG_FIRST;
         }

@@ -10,7 +10,9 @@ use super::{
     limits::OUT_BURST,
     sessions::{Place, Want, millis},
 };
-use crate::datagram::{DropReason, FRAMES_MAX, Introduction, Knock, PULSE_SPURTS_MAX, Pulse, Slot};
+use crate::datagram::{
+    DropReason, FRAMES_MAX, Introduction, Knock, PULSE_TALKSPURTS_MAX, Pulse, Slot,
+};
 
 impl Forwarder {
     pub(super) fn pick(&mut self, now: Timestamp) -> Option<Picked> {
@@ -132,8 +134,9 @@ impl Forwarder {
                 }
                 Signal::Pulse(to) => {
                     let hears = |hearers: &[Place]| hearers.binary_search(&to).is_ok();
-                    let spurts = self.stalled.iter().filter(|it| it.0 != to.slot && hears(&it.2));
-                    Pulse::encode(spurts.map(|it| (it.0, it.1)), &mut self.spare);
+                    let talkspurts =
+                        self.stalled.iter().filter(|it| it.0 != to.slot && hears(&it.2));
+                    Pulse::encode(talkspurts.map(|it| (it.0, it.1)), &mut self.spare);
                     to
                 }
             };
@@ -199,7 +202,7 @@ impl Forwarder {
         self.talkers.retain(|slot| {
             let Some(session) = self.sessions.get_mut(*slot) else { return false };
             let silence = session.uplink.silence(now);
-            if silence >= SPURT_OVER {
+            if silence >= TALKSPURT_OVER {
                 session.talking = false;
                 session.hearers = None;
                 return false;
@@ -261,7 +264,7 @@ fn wanted_by_listeners(talker: Slot, hearers: &[Place], wants: &[Want], now: u64
 }
 
 /// A talker of whom nothing has come for so long talks no more.
-const SPURT_OVER: Duration = Duration::from_millis(200);
+const TALKSPURT_OVER: Duration = Duration::from_millis(200);
 
 /// Who was sent something within that time needs no pulse. Less than [`TICK`]: a pulse itself goes
 /// out a little after it.
@@ -279,7 +282,7 @@ const LATE_AFTER: Duration = Duration::from_millis(60);
 const CUT_AFTER: Duration = Duration::from_millis(75);
 
 /// Talkers whose listeners are told that they are still there; others' are not.
-const STALLED_MAX: usize = 4 * PULSE_SPURTS_MAX;
+const STALLED_MAX: usize = 4 * PULSE_TALKSPURTS_MAX;
 
 /// Steps of one poll that send nothing, such as filling bundles. After these the driver looks at its
 /// socket, and polls again.

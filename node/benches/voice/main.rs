@@ -166,8 +166,12 @@ fn jitter_buffer(bencher: Bencher, trace: &str) {
                 while let Some((at, n)) =
                     coming.next_if(|(at, _)| Timestamp::from_micros(*at) <= now)
                 {
-                    let header =
-                        FrameHeader { first: *n == 0, last: false, spurt: 1, media_time: n * 4 };
+                    let header = FrameHeader {
+                        first: *n == 0,
+                        last: false,
+                        talkspurt: 1,
+                        media_time: n * 4,
+                    };
                     let frame = Frame {
                         header,
                         packet: &[1; 60],

@@ -51,7 +51,7 @@ impl Summary {
             }
             Event::TalkEnded { device, .. } => {
                 if let Some(known) = self.devices.get_mut(device) {
-                    known.end_spurt(at_us);
+                    known.end_talkspurt(at_us);
                 }
             }
             Event::Stats { peers, .. } => {
@@ -70,7 +70,7 @@ impl Summary {
     /// A few lines, for a run that lasted so long.
     pub(crate) fn describe(mut self, lasting: Duration) -> String {
         let last_us = self.last_us;
-        self.devices.values_mut().for_each(|device| device.end_spurt(last_us));
+        self.devices.values_mut().for_each(|device| device.end_talkspurt(last_us));
         let mut lines = vec![format!("You have left after {}: {}.", span(lasting), self.with())];
         lines.extend(self.talkers());
         lines.extend(self.losses());
@@ -138,7 +138,7 @@ impl Summary {
 }
 
 impl Device {
-    fn end_spurt(&mut self, at_us: u64) {
+    fn end_talkspurt(&mut self, at_us: u64) {
         if let Some(since) = self.talking_since_us.take() {
             self.talked += Duration::from_micros(at_us.saturating_sub(since));
         }

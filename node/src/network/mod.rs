@@ -528,9 +528,9 @@ impl Runner {
             }
             Input::Voice(event) => {
                 match event {
-                    VoiceEvent::OwnTalkStarted { .. } => self.radio.handle_spurt_started(),
+                    VoiceEvent::OwnTalkStarted { .. } => self.radio.handle_talkspurt_started(),
                     VoiceEvent::OwnTalkEnded => {
-                        self.radio.handle_spurt_ended();
+                        self.radio.handle_talkspurt_ended();
                         self.unsettled = true;
                     }
                     _ => {}

@@ -34,7 +34,7 @@ pub(super) struct Radio {
     ducking_db: f32,
     /// Our voice goes out.
     talking: bool,
-    /// Talks on to the target of a key that was let go, until the spurt has ended.
+    /// Talks on to the target of a key that was let go, until the talkspurt has ended.
     trailing: bool,
     /// What the person is to be told.
     notice: Option<String>,
@@ -316,13 +316,13 @@ impl Radio {
         was_down && !self.is_down() && self.talking && self.transmit == TransmitMode::Ptt
     }
 
-    /// A spurt of ours has begun.
-    pub(super) fn handle_spurt_started(&mut self) {
+    /// A talkspurt of ours has begun.
+    pub(super) fn handle_talkspurt_started(&mut self) {
         self.talking = true;
     }
 
-    /// Our spurt has ended.
-    pub(super) fn handle_spurt_ended(&mut self) {
+    /// Our talkspurt has ended.
+    pub(super) fn handle_talkspurt_ended(&mut self) {
         self.talking = false;
         self.trailing = false;
     }

@@ -49,7 +49,7 @@ impl Accounts {
     pub(super) fn handle_sent(&mut self, now: Timestamp, relay: DeviceId, sequence: u16) {
         let carrier = self.relays.entry(relay).or_default();
         if now.saturating_duration_since(carrier.sent) > PAUSE {
-            // Another spurt: whoever hears it has yet to say so.
+            // Another talkspurt: whoever hears it has yet to say so.
             carrier.newest.clear();
             carrier.listeners.values_mut().for_each(|served| served.begin(now));
         }
@@ -84,7 +84,7 @@ impl Accounts {
     ) -> Result<bool, DropReason> {
         let carrier = self.relays.get_mut(&account.relay).ok_or(DropReason::UnknownTarget)?;
         if account.spoilt >= SPOILT_MAX {
-            // What else it tells need not be of this spurt.
+            // What else it tells need not be of this talkspurt.
             let served = carrier.listeners.get_mut(&from).ok_or(DropReason::UnknownTarget)?;
             served.begin(now);
             return Ok(true);
@@ -173,7 +173,7 @@ const JUDGE_INTERVAL: Duration = Duration::from_millis(100);
 /// way there and back.
 const SILENT_AFTER: Duration = Duration::from_millis(1_600);
 
-/// Nothing was said for so long: a new spurt.
+/// Nothing was said for so long: a new talkspurt.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Datagrams to one relay whose time is remembered: more than a second of them. The oldest goes.

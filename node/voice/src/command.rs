@@ -33,7 +33,7 @@ pub enum VoiceCommand {
         /// Which of our keys in it. Used once, as two would seal two frames under one counter.
         generation: u8,
     },
-    /// Seal nothing for a target until there is a key again; a spurt to it ends.
+    /// Seal nothing for a target until there is a key again; a talkspurt to it ends.
     DropKey(TargetId),
     /// What these talkers say to a target opens with these epochs, and no others; it replaces what
     /// was said of the target before.
@@ -75,9 +75,9 @@ pub enum VoiceCommand {
     },
     /// Sign what goes by such relays with this device's key. [PROTO-10.9]
     SignWith(Arc<DeviceKey>),
-    /// Nothing goes to a target any more, also nothing of a spurt that does now.
+    /// Nothing goes to a target any more, also nothing of a talkspurt that does now.
     RemoveTarget(TargetId),
-    /// Where the next spurt goes; none: nobody hears us. A spurt that goes elsewhere ends at once,
+    /// Where the next talkspurt goes; none: nobody hears us. A talkspurt that goes elsewhere ends at once,
     /// its last words after the key included, and if the gate is open another begins.
     SelectTarget {
         /// Which target.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::datagram::{FRAMES_MAX, Forward, Voice};
 
-/// The last sealed frames of a spurt, the newest first.
+/// The last sealed frames of a talkspurt, the newest first.
 pub struct SealedFrames {
     frames: [Vec<u8>; FRAMES_MAX],
     count: usize,
@@ -19,12 +19,12 @@ impl Default for SealedFrames {
 }
 
 impl SealedFrames {
-    /// A new spurt begins.
+    /// A new talkspurt begins.
     pub fn clear(&mut self) {
         self.count = 0;
     }
 
-    /// Whether nothing of the spurt could be sealed yet.
+    /// Whether nothing of the talkspurt could be sealed yet.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -48,7 +48,7 @@ impl SealedFrames {
     }
 
     /// The newest frame and `copies` before it; where there are not so many, the first of the
-    /// spurt is repeated, so that the size tells nothing. [PROTO-7.2]
+    /// talkspurt is repeated, so that the size tells nothing. [PROTO-7.2]
     fn newest(&self, copies: u8) -> impl Iterator<Item = &[u8]> {
         let last = self.count.saturating_sub(1);
         (0..=usize::from(copies)).map(move |age| self.frames[age.min(last)].as_slice())
@@ -163,17 +163,17 @@ impl Listener {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// How often the last frame of a spurt is sent again: once per copy in use, and once in any case.
+    /// How often the last frame of a talkspurt is sent again: once per copy in use, and once in any case.
     /// Who misses it would make up speech until it gives up. [PROTO-7.6]
     pub fn repeats(&self, now: Timestamp) -> u8 {
         self.copies(now).max(1)
     }
 }
 
-/// Spurts whose last frame is still being sent again, each under its own tag. [PROTO-7.6]
+/// Talkspurts whose last frame is still being sent again, each under its own tag. [PROTO-7.6]
 #[derive(Default)]
-pub struct EndedSpurts {
-    spurts: VecDeque<Ended>,
+pub struct EndedTalkspurts {
+    talkspurts: VecDeque<Ended>,
     spare: Vec<Ended>,
 }
 
@@ -185,62 +185,62 @@ struct Ended {
     repeats: Vec<(Way, u8)>,
 }
 
-impl EndedSpurts {
-    /// A spurt of `frames` has ended, which `repeats` are to hear so often. Takes the frames. Of
-    /// too many spurts the oldest goes.
+impl EndedTalkspurts {
+    /// A talkspurt of `frames` has ended, which `repeats` are to hear so often. Takes the frames. Of
+    /// too many talkspurts the oldest goes.
     pub fn push(
         &mut self,
         tag: [u8; 4],
         frames: &mut SealedFrames,
         repeats: impl Iterator<Item = (Way, u8)>,
     ) {
-        if self.spurts.len() == ENDED_MAX {
-            self.spare.extend(self.spurts.pop_front());
+        if self.talkspurts.len() == ENDED_MAX {
+            self.spare.extend(self.talkspurts.pop_front());
         }
         let mut ended = self.spare.pop().unwrap_or_default();
         ended.tag = tag;
         std::mem::swap(&mut ended.frames, frames);
         ended.repeats.clear();
         ended.repeats.extend(repeats);
-        self.spurts.push_back(ended);
+        self.talkspurts.push_back(ended);
     }
 
-    /// Another spurt begins, which tells this way well enough that those before are over.
+    /// Another talkspurt begins, which tells this way well enough that those before are over.
     pub fn cancel(&mut self, way: Way) {
-        for spurt in &mut self.spurts {
-            spurt.repeats.retain(|(listener, _)| *listener != way);
+        for talkspurt in &mut self.talkspurts {
+            talkspurt.repeats.retain(|(listener, _)| *listener != way);
         }
     }
 
     /// A frame has passed: has `send` send the last frames that are due again.
     pub fn repeat(&mut self, mut send: impl FnMut(Way, [u8; 4], &SealedFrames)) {
-        for spurt in &mut self.spurts {
-            for (way, left) in &mut spurt.repeats {
-                send(*way, spurt.tag, &spurt.frames);
+        for talkspurt in &mut self.talkspurts {
+            for (way, left) in &mut talkspurt.repeats {
+                send(*way, talkspurt.tag, &talkspurt.frames);
                 *left -= 1;
             }
-            spurt.repeats.retain(|(_, left)| *left > 0);
+            talkspurt.repeats.retain(|(_, left)| *left > 0);
         }
-        while self.spurts.front().is_some_and(|spurt| spurt.repeats.is_empty()) {
-            self.spare.extend(self.spurts.pop_front());
+        while self.talkspurts.front().is_some_and(|talkspurt| talkspurt.repeats.is_empty()) {
+            self.spare.extend(self.talkspurts.pop_front());
         }
     }
 
-    /// Whether this way is still to be told that a spurt is over.
+    /// Whether this way is still to be told that a talkspurt is over.
     pub fn tells(&self, way: Way) -> bool {
-        self.spurts.iter().any(|spurt| spurt.repeats.iter().any(|(it, _)| *it == way))
+        self.talkspurts.iter().any(|talkspurt| talkspurt.repeats.iter().any(|(it, _)| *it == way))
     }
 
-    /// Whether one of the spurts went out under `tag`.
+    /// Whether one of the talkspurts went out under `tag`.
     pub fn has_tag(&self, tag: [u8; 4]) -> bool {
-        self.spurts.iter().any(|spurt| spurt.tag == tag)
+        self.talkspurts.iter().any(|talkspurt| talkspurt.tag == tag)
     }
 }
 
 /// Reports that are remembered: more than a second of them. The oldest goes.
 const REPORTS_KEPT: usize = 8;
 
-/// Spurts that have ended and are repeated: one is two frames at least, and is repeated for five, so
+/// Talkspurts that have ended and are repeated: one is two frames at least, and is repeated for five, so
 /// no more come together. The oldest goes.
 const ENDED_MAX: usize = 4;
 
@@ -277,19 +277,19 @@ mod tests {
 
     /// [PROTO-7.6] Where the one last datagram was lost, listeners made up a fifth of a second.
     #[test]
-    fn the_end_of_a_spurt_is_sent_again_even_on_a_clean_line() {
+    fn the_end_of_a_talkspurt_is_sent_again_even_on_a_clean_line() {
         let mut listener = Listener::default();
         assert_eq!(listener.repeats(Timestamp::ZERO), 1);
         ask(&mut listener, 1_000, 3);
         assert_eq!(listener.repeats(Timestamp::from_millis(1_100)), 3);
     }
 
-    /// Several spurts may end shortly after each other: each is told under its own tag.
+    /// Several talkspurts may end shortly after each other: each is told under its own tag.
     #[test]
-    fn ended_spurts_are_repeated_beside_each_other() {
+    fn ended_talkspurts_are_repeated_beside_each_other() {
         let device = Way::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
-        let mut ended = EndedSpurts::default();
-        let sent = |ended: &mut EndedSpurts| {
+        let mut ended = EndedTalkspurts::default();
+        let sent = |ended: &mut EndedTalkspurts| {
             let mut sent = Vec::new();
             ended.repeat(|_, tag, frames| sent.push((tag[0], frames.frames[0][0])));
             sent

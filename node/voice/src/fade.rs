@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{SAMPLE_RATE, SIDES};
 
-/// The gains of both sides. Within a spurt they move over a whole block; where a spurt begins they
+/// The gains of both sides. Within a talkspurt they move over a whole block; where a talkspurt begins they
 /// are set at once, as there is nothing before it that could be torn.
 #[derive(Default)]
 pub(super) struct Fader {
@@ -59,7 +59,7 @@ impl Duck {
         self.depth = (self.depth + if ducked { step } else { -step }).clamp(0.0, 1.0);
     }
 
-    /// A spurt begins: what was never louder need not be turned down slowly.
+    /// A talkspurt begins: what was never louder need not be turned down slowly.
     pub(super) fn begin(&mut self, ducked: bool) {
         if ducked {
             self.depth = 1.0;

@@ -1,7 +1,7 @@
 //! When to send: always, while someone speaks, or while a key is held.
 //!
 //! The voice gate delays nothing and keeps nothing back: sound that waited for a decision would
-//! make each spurt start late. Instead it opens early, on the loudest 2.5 ms of a frame a little
+//! make each talkspurt start late. Instead it opens early, on the loudest 2.5 ms of a frame a little
 //! above the noise, and the frame that opened it is sent whole. The noise floor is the quietest
 //! frame of the last 1.5 to 3 s.
 
@@ -56,7 +56,7 @@ impl Gate {
         self.muted
     }
 
-    /// Hears a frame that is complete at `now`, and says whether it is part of a spurt.
+    /// Hears a frame that is complete at `now`, and says whether it is part of a talkspurt.
     pub fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> Decision {
         let voice = self.voice.handle_frame(now, samples);
         if self.muted {
@@ -88,12 +88,12 @@ impl Gate {
 /// What happens to a captured frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It is sent; the last one of its spurt says so.
+    /// It is sent; the last one of its talkspurt says so.
     Send {
-        /// Whether the spurt ends with this frame.
+        /// Whether the talkspurt ends with this frame.
         last: bool,
     },
-    /// Nothing of it may be sent, not even to end a spurt.
+    /// Nothing of it may be sent, not even to end a talkspurt.
     Closed,
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Hearing {
     pub(super) gain: f32,
     /// What adds its sound to the mix.
     pub(super) fader: Fader,
-    /// What the spurt that is being played went to.
+    /// What the talkspurt that is being played went to.
     playing: Option<TargetId>,
     /// The nets that it is listened to on.
     nets: Vec<Net>,
@@ -45,7 +45,7 @@ impl Hearing {
         self.fader.begin(samples, sides);
     }
 
-    /// The block has been mixed; `plays` says whether the spurt goes on. Whether the nets are others
+    /// The block has been mixed; `plays` says whether the talkspurt goes on. Whether the nets are others
     /// than in the block before.
     pub(super) fn end_block(&mut self, plays: bool, keyrings: &Keyrings, nets: &Nets) -> bool {
         if !plays {
@@ -60,7 +60,7 @@ impl Hearing {
         changed
     }
 
-    /// The next frame of a spurt to `target` follows. Where it `starts`, or went elsewhere than the
+    /// The next frame of a talkspurt to `target` follows. Where it `starts`, or went elsewhere than the
     /// one before, it is at once as loud and on the side that it is to be.
     pub(super) fn follow(
         &mut self,
@@ -90,7 +90,7 @@ impl Hearing {
         (self.playing.is_some() && self.fader.is_open()).then_some(self.rank)
     }
 
-    /// Where the gains of the spurt that is being played ought to be.
+    /// Where the gains of the talkspurt that is being played ought to be.
     fn aim(&mut self, keyrings: &Keyrings, nets: &Nets) -> [f32; SIDES] {
         let Some(target) = self.playing else { return [0.0; SIDES] };
         let (heard, priority) = keyrings.heard(target);

@@ -4,7 +4,7 @@
 //! it is missing. Time is an argument, so recorded arrivals replay exactly; after the start nothing
 //! is allocated.
 //!
-//! Delay changes where nobody hears it: where a spurt starts, in quiet frames (the caller cuts or
+//! Delay changes where nobody hears it: where a talkspurt starts, in quiet frames (the caller cuts or
 //! repeats a few milliseconds), and in holes that are concealed anyway.
 
 use std::time::Duration;
@@ -29,9 +29,9 @@ pub struct JitterBuffer {
     key: u64,
     /// The media time that is played next.
     next: i64,
-    /// Number of the spurt that is being played.
+    /// Number of the talkspurt that is being played.
     playing: Option<u8>,
-    /// The last frame of a spurt was played just now.
+    /// The last frame of a talkspurt was played just now.
     ended: bool,
     /// Frames in a row that were missing.
     missing: u32,
@@ -48,10 +48,10 @@ pub struct JitterBuffer {
 struct Slot {
     /// None while empty.
     media: Option<i64>,
-    /// What its spurt went to.
+    /// What its talkspurt went to.
     target: TargetId,
     length: u16,
-    spurt: u8,
+    talkspurt: u8,
     last: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct Frame<'a> {
     pub samples: usize,
     /// Id of the key that it was sealed with.
     pub key: u64,
-    /// What its spurt went to.
+    /// What its talkspurt went to.
     pub target: TargetId,
     /// How many earlier frames its datagram held.
     pub copies: u8,
@@ -83,9 +83,9 @@ pub enum Next<'a> {
     Frame {
         /// One Opus packet.
         packet: &'a [u8],
-        /// What its spurt went to.
+        /// What its talkspurt went to.
         target: TargetId,
-        /// The first that is played of its spurt.
+        /// The first that is played of its talkspurt.
         starts: bool,
         /// Samples to cut (negative) or to add, if the frame is quiet.
         adjust: isize,
@@ -154,7 +154,7 @@ impl JitterBuffer {
             // The first frame, or the talker has changed the mode.
             self.restart(frame_units, media);
         } else if self.delays.waited_us(arrived, media * UNIT_US).abs() > STRAY_US {
-            // In the middle of a spurt one such frame is an accident; some in a row, or one in
+            // In the middle of a talkspurt one such frame is an accident; some in a row, or one in
             // silence, are another media time.
             self.strays += 1;
             if self.playing.is_some() && self.strays < STRAYS_MAX {
@@ -163,7 +163,7 @@ impl JitterBuffer {
             media = i64::from(header.media_time);
             self.restart(frame_units, media);
         } else if media >= self.next + self.window_units() {
-            // A later spurt. Frames before this one may still come.
+            // A later talkspurt. Frames before this one may still come.
             self.forget_held();
             self.next = media - self.window_units() / 2;
         }
@@ -192,7 +192,7 @@ impl JitterBuffer {
             media: Some(media),
             target,
             length: packet.len() as u16,
-            spurt: header.spurt,
+            talkspurt: header.talkspurt,
             last: header.last,
         };
         let at = index * PACKET_BYTES_MAX;
@@ -224,8 +224,8 @@ impl JitterBuffer {
                     self.next += self.frame_units;
                     continue;
                 }
-                // The end of the spurt before may be lost.
-                starts |= Some(self.slots[index].spurt) != self.playing;
+                // The end of the talkspurt before may be lost.
+                starts |= Some(self.slots[index].talkspurt) != self.playing;
                 return self.take(now, index, starts, target_us, block_us);
             }
             let Some(later) = self.earliest() else {
@@ -236,9 +236,9 @@ impl JitterBuffer {
                 self.waited += 1;
                 return self.conceal();
             };
-            let (spurt, media) = (self.slots[later].spurt, self.slots[later].media);
-            if Some(spurt) != self.playing || self.run_is_over() {
-                // The rest of the spurt is lost; the frame that is here starts afresh.
+            let (talkspurt, media) = (self.slots[later].talkspurt, self.slots[later].media);
+            if Some(talkspurt) != self.playing || self.run_is_over() {
+                // The rest of the talkspurt is lost; the frame that is here starts afresh.
                 self.playing = None;
                 self.next = media.unwrap_or(self.next);
                 return Next::Idle;
@@ -257,7 +257,7 @@ impl JitterBuffer {
         }
     }
 
-    /// Whether a spurt is being played.
+    /// Whether a talkspurt is being played.
     pub fn is_playing(&self) -> bool {
         self.playing.is_some()
     }
@@ -277,18 +277,18 @@ impl JitterBuffer {
         self.delays.target(now)
     }
 
-    /// Goes on with a spurt that follows the one before without a pause, if it is here: there is
+    /// Goes on with a talkspurt that follows the one before without a pause, if it is here: there is
     /// nothing to wait for that had not been waited for already.
     fn follow(&mut self) -> bool {
         let slot = self.slots[self.index(self.next)];
         let follows = std::mem::take(&mut self.ended) && slot.media == Some(self.next);
         if follows {
-            self.playing = Some(slot.spurt);
+            self.playing = Some(slot.talkspurt);
         }
         follows
     }
 
-    /// Starts a spurt if its first frame has waited long enough.
+    /// Starts a talkspurt if its first frame has waited long enough.
     fn start(&mut self, now: Timestamp, block_us: i64) -> bool {
         let target_us = self.target_us(now, block_us);
         let index = loop {
@@ -304,7 +304,7 @@ impl JitterBuffer {
             // Came in one burst after a pause: what is too old would delay all the rest.
             self.empty(index);
         };
-        self.playing = Some(self.slots[index].spurt);
+        self.playing = Some(self.slots[index].talkspurt);
         self.missing = 0;
         self.waited = 0;
         self.excess_since = None;
@@ -326,7 +326,7 @@ impl JitterBuffer {
         self.next += self.frame_units;
         self.missing = 0;
         self.waited = 0;
-        self.playing = (!slot.last).then_some(slot.spurt);
+        self.playing = (!slot.last).then_some(slot.talkspurt);
         self.ended = slot.last;
         let adjust = if starts { 0 } else { self.adjustment(now, excess, block_us) };
         let at = index * PACKET_BYTES_MAX;
@@ -361,9 +361,9 @@ impl JitterBuffer {
         Next::Missing { samples: self.frame_units as usize * UNIT_SAMPLES, run }
     }
 
-    /// Whether the spurt has been silent for so long that it counts as over.
+    /// Whether the talkspurt has been silent for so long that it counts as over.
     fn run_is_over(&mut self) -> bool {
-        let over = self.frame_length() * self.missing >= SPURT_TIMEOUT;
+        let over = self.frame_length() * self.missing >= TALKSPURT_TIMEOUT;
         if over {
             self.playing = None;
         }
@@ -429,8 +429,13 @@ impl JitterBuffer {
 }
 
 /// A slot that holds nothing.
-const EMPTY: Slot =
-    Slot { media: None, target: TargetId::from_bytes([0; 16]), length: 0, spurt: 0, last: false };
+const EMPTY: Slot = Slot {
+    media: None,
+    target: TargetId::from_bytes([0; 16]),
+    length: 0,
+    talkspurt: 0,
+    last: false,
+};
 
 /// Frames that are held: 1.28 s of 10 ms. One that is further ahead clears the others away.
 const SLOTS: usize = 128;
@@ -444,8 +449,8 @@ const STRAY_US: i64 = 2_000_000;
 /// After so many strays in a row the buffer starts over with the last one.
 const STRAYS_MAX: u8 = 5;
 
-/// A spurt of which nothing has come for so long is over, though its last frame has not been seen.
-const SPURT_TIMEOUT: Duration = Duration::from_millis(200);
+/// A talkspurt of which nothing has come for so long is over, though its last frame has not been seen.
+const TALKSPURT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A smaller change of the delay is not worth touching the sound.
 const ADJUST_MIN_US: i64 = 2_500;

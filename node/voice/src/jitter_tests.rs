@@ -13,7 +13,7 @@ impl Replay {
     }
 
     fn insert(&mut self, at_us: u64, n: u32) -> Inserted {
-        let header = FrameHeader { first: false, last: false, spurt: 1, media_time: n * 4 };
+        let header = FrameHeader { first: false, last: false, talkspurt: 1, media_time: n * 4 };
         self.insert_header(at_us, header, n)
     }
 
@@ -23,7 +23,7 @@ impl Replay {
             packet: &n.to_be_bytes(),
             samples: 480,
             key: 1,
-            target: TargetId::from_bytes([header.spurt; 16]),
+            target: TargetId::from_bytes([header.talkspurt; 16]),
             copies: 0,
             recovered: false,
         };
@@ -61,14 +61,15 @@ impl Replay {
     }
 }
 
-/// Where a talker turns to somebody else, one spurt follows the other without a gap, also in a block
+/// Where a talker turns to somebody else, one talkspurt follows the other without a gap, also in a block
 /// that holds frames of both.
 #[test]
-fn a_spurt_that_follows_at_once_needs_no_wait() {
+fn a_talkspurt_that_follows_at_once_needs_no_wait() {
     let mut replay = Replay::new();
     for n in 0..8u32 {
-        let (spurt, first, last) = if n < 4 { (1, n == 0, n == 3) } else { (2, n == 4, n == 7) };
-        let header = FrameHeader { first, last, spurt, media_time: n * 4 };
+        let (talkspurt, first, last) =
+            if n < 4 { (1, n == 0, n == 3) } else { (2, n == 4, n == 7) };
+        let header = FrameHeader { first, last, talkspurt, media_time: n * 4 };
         replay.insert_header(1_000_000 + u64::from(n) * 10_000, header, n);
     }
     let mut played = Vec::new();
@@ -128,10 +129,10 @@ fn what_a_stall_holds_back_is_played_after_it() {
 }
 
 #[test]
-fn the_end_of_a_spurt_is_no_loss() {
+fn the_end_of_a_talkspurt_is_no_loss() {
     let mut replay = Replay::new();
     for n in 0..10 {
-        let header = FrameHeader { first: n == 0, last: n == 9, spurt: 1, media_time: n * 4 };
+        let header = FrameHeader { first: n == 0, last: n == 9, talkspurt: 1, media_time: n * 4 };
         replay.insert_header(1_000_000 + u64::from(n) * 10_000, header, n);
         replay.play(1_000_500 + u64::from(n) * 10_000);
     }
@@ -146,18 +147,18 @@ fn the_end_of_a_spurt_is_no_loss() {
 }
 
 #[test]
-fn a_new_spurt_ends_one_whose_end_was_lost() {
+fn a_new_talkspurt_ends_one_whose_end_was_lost() {
     let mut replay = Replay::new();
     for n in 0..5 {
         replay.insert(1_000_000 + u64::from(n) * 10_000, n);
         replay.play(1_000_500 + u64::from(n) * 10_000);
     }
-    let header = FrameHeader { first: true, last: false, spurt: 2, media_time: 4 * 8 };
+    let header = FrameHeader { first: true, last: false, talkspurt: 2, media_time: 4 * 8 };
     replay.insert_header(1_080_000, header, 8);
     for block in 5..12 {
         replay.play(1_000_500 + block * 10_000);
     }
-    assert_eq!(replay.played.last(), Some(&None), "the second spurt waits for its next frame");
+    assert_eq!(replay.played.last(), Some(&None), "the second talkspurt waits for its next frame");
     assert!(replay.played.contains(&Some(8)));
     let concealed = replay.played.iter().filter(|frame| frame.is_none()).count();
     assert!(concealed <= 4, "{concealed}");
@@ -210,7 +211,7 @@ fn media_time_wraps() {
     let from = u32::MAX / 4 - 20;
     for n in 0..40u32 {
         let media_time = (from + n).wrapping_mul(4);
-        let header = FrameHeader { first: false, last: false, spurt: 1, media_time };
+        let header = FrameHeader { first: false, last: false, talkspurt: 1, media_time };
         replay.insert_header(1_000_000 + u64::from(n) * 10_000, header, n);
         replay.play(1_000_500 + u64::from(n) * 10_000);
     }
@@ -232,11 +233,11 @@ fn random_arrivals_replay_and_stay_bounded() {
         for block in 0..5_000u64 {
             for _ in 0..roll(4) {
                 let n = (block + roll(60)).saturating_sub(roll(100)) as u32;
-                let spurt = (roll(40) == 0) as u8;
+                let talkspurt = (roll(40) == 0) as u8;
                 let header = FrameHeader {
                     first: roll(9) == 0,
                     last: roll(50) == 0,
-                    spurt,
+                    talkspurt,
                     media_time: n * 4 + u32::from(roll(30) == 0),
                 };
                 replay.insert_header(1_000_000 + block * 10_000, header, n);

@@ -189,7 +189,7 @@ impl Keyrings {
         Err(failure.unwrap_or(OpenFrameError::UnknownKey))
     }
 
-    /// The nets through which a spurt to `target` reaches us, and whether it comes before all
+    /// The nets through which a talkspurt to `target` reaches us, and whether it comes before all
     /// others; none where there is no key to it any more.
     pub fn heard(&self, target: TargetId) -> (&[Net], bool) {
         let ring = self.rings.iter().find(|ring| ring.target == target);

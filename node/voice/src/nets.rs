@@ -6,7 +6,7 @@ use hark_keys::ChannelId;
 
 use super::SIDES;
 
-/// What a spurt can reach a listener through.
+/// What a talkspurt can reach a listener through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Net {
     /// A channel.
@@ -61,7 +61,7 @@ pub enum Rank {
     Priority,
 }
 
-/// How a spurt is heard.
+/// How a talkspurt is heard.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Aim {
     /// Factors of both sides.
@@ -119,7 +119,7 @@ impl Nets {
         nets.iter().copied().filter(|net| self.settings.contains_key(net))
     }
 
-    /// How a spurt is heard that comes through `nets`: as loud and on the side that the loudest of
+    /// How a talkspurt is heard that comes through `nets`: as loud and on the side that the loudest of
     /// them is, with the rank of the highest. Muted ones do not count.
     pub fn aim(&self, nets: &[Net], priority: bool) -> Aim {
         let heard = || {
@@ -142,7 +142,7 @@ impl Nets {
         }
     }
 
-    /// Whether a spurt of this rank is turned down: after a block in which a higher one was heard.
+    /// Whether a talkspurt of this rank is turned down: after a block in which a higher one was heard.
     pub fn ducks(&self, rank: Rank) -> bool {
         rank != Rank::Whisper && self.highest.is_some_and(|highest| highest > rank)
     }

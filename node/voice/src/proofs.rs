@@ -64,7 +64,7 @@ impl Prover {
         self.ended.push_back((tag, sealed));
     }
 
-    /// The proofs that are due, or all that is unproven where the spurt is `over`; and by which relays
+    /// The proofs that are due, or all that is unproven where the talkspurt is `over`; and by which relays
     /// they are to go.
     pub(super) fn poll(
         &mut self,

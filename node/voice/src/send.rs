@@ -1,8 +1,8 @@
 //! From captured samples to a datagram for each listener.
 //!
-//! A spurt goes to the target that is selected when it begins, and to no other: where another is
-//! selected meanwhile, the spurt ends with a frame of silence, and what is said from then on goes
-//! into a spurt of its own.
+//! A talkspurt goes to the target that is selected when it begins, and to no other: where another is
+//! selected meanwhile, the talkspurt ends with a frame of silence, and what is said from then on goes
+//! into a talkspurt of its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use super::{
     CodecError, Events, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
     accounts::Accounts,
     codec::Encoder,
-    copies::{EndedSpurts, Listener, SealedFrames, Way},
+    copies::{EndedTalkspurts, Listener, SealedFrames, Way},
     gate::{Decision, Gate},
     proofs::Prover,
     shunned::FORGED,
@@ -34,9 +34,9 @@ pub struct Sender {
     gate: Gate,
     encoder: Encoder,
     targets: BTreeMap<TargetId, Target>,
-    /// Where the next spurt goes.
+    /// Where the next talkspurt goes.
     selected: Option<TargetId>,
-    /// The ways to all targets, and those by which it is still to be told that a spurt is over.
+    /// The ways to all targets, and those by which it is still to be told that a talkspurt is over.
     listeners: BTreeMap<Way, Listener>,
     /// The next sequence numbers of ways that are not used any more.
     left: BTreeMap<Way, u16>,
@@ -51,21 +51,21 @@ pub struct Sender {
     block: Vec<f32>,
     silence: Vec<f32>,
     plaintext: Vec<u8>,
-    /// Of the spurt that goes out.
+    /// Of the talkspurt that goes out.
     frames: SealedFrames,
-    ended: EndedSpurts,
+    ended: EndedTalkspurts,
     /// Media time of the frame that is being captured, in units.
     media_time: u32,
-    spurt_number: u8,
-    spurt: Option<Spurt>,
-    /// A spurt has ended only since another target was selected, to which the next frame goes.
+    talkspurt_number: u8,
+    talkspurt: Option<Talkspurt>,
+    /// A talkspurt has ended only since another target was selected, to which the next frame goes.
     turning: bool,
     copies: u8,
     frames_sent: u64,
     frames_failed: u64,
 }
 
-/// Whom a spurt can go to.
+/// Whom a talkspurt can go to.
 #[derive(Default)]
 struct Target {
     tag: [u8; 4],
@@ -73,7 +73,7 @@ struct Target {
     /// The key was put in and has sealed nothing yet.
     key_is_new: bool,
     plan: Plan,
-    /// It is there for the last frame of its spurt only.
+    /// It is there for the last frame of its talkspurt only.
     removed: bool,
 }
 
@@ -93,7 +93,7 @@ impl Target {
 
 /// What is going out.
 #[derive(Clone, Copy)]
-struct Spurt {
+struct Talkspurt {
     target: TargetId,
     /// Nothing was sent of it yet.
     first: bool,
@@ -123,10 +123,10 @@ impl Sender {
             silence: vec![0.0; frame_samples],
             plaintext: Vec::new(),
             frames: SealedFrames::default(),
-            ended: EndedSpurts::default(),
+            ended: EndedTalkspurts::default(),
             media_time: 0,
-            spurt_number: 0,
-            spurt: None,
+            talkspurt_number: 0,
+            talkspurt: None,
             turning: false,
             copies: 0,
             frames_sent: 0,
@@ -221,11 +221,11 @@ impl Sender {
         self.forget_listeners();
     }
 
-    /// Nothing goes to `target` any more; a spurt that does ends.
+    /// Nothing goes to `target` any more; a talkspurt that does ends.
     pub fn remove_target(&mut self, target: TargetId) {
-        match (&mut self.spurt, self.targets.get_mut(&target)) {
-            (Some(spurt), Some(place)) if spurt.target == target => {
-                spurt.over = true;
+        match (&mut self.talkspurt, self.targets.get_mut(&target)) {
+            (Some(talkspurt), Some(place)) if talkspurt.target == target => {
+                talkspurt.over = true;
                 place.removed = true;
             }
             _ => {
@@ -237,15 +237,15 @@ impl Sender {
         }
     }
 
-    /// Where the next spurt goes. One that is going out ends. [PROTO-7.7]
+    /// Where the next talkspurt goes. One that is going out ends. [PROTO-7.7]
     pub fn select(&mut self, target: Option<TargetId>) {
         if self.selected == target {
             return;
         }
         self.selected = target;
         self.gate.end_tail();
-        match &mut self.spurt {
-            Some(spurt) => spurt.over = true,
+        match &mut self.talkspurt {
+            Some(talkspurt) => talkspurt.over = true,
             // Said before, and so not for whom is selected now.
             None => self.block.fill(0.0),
         }
@@ -362,12 +362,12 @@ impl Sender {
         self.gate.level_dbfs()
     }
 
-    /// Where a spurt of ours is going, if one is.
+    /// Where a talkspurt of ours is going, if one is.
     pub fn transmitting_to(&self) -> Option<TargetId> {
-        self.spurt.map(|spurt| spurt.target)
+        self.talkspurt.map(|talkspurt| talkspurt.target)
     }
 
-    /// Whether one spurt has just ended and another begins with the next frame.
+    /// Whether one talkspurt has just ended and another begins with the next frame.
     pub fn is_turning(&self) -> bool {
         self.turning
     }
@@ -384,8 +384,8 @@ impl Sender {
 
     fn on_frame(&mut self, now: Timestamp, outbox: &mut Outbox, events: &mut Events) {
         let decision = self.gate.handle_frame(now, &self.block);
-        if self.spurt.is_none() && decision == (Decision::Send { last: false }) {
-            self.start_spurt(events);
+        if self.talkspurt.is_none() && decision == (Decision::Send { last: false }) {
+            self.start_talkspurt(events);
         }
         self.ended.repeat(|way, tag, frames| {
             if let Some(listener) = self.listeners.get_mut(&way) {
@@ -393,14 +393,14 @@ impl Sender {
             }
         });
         self.turning = false;
-        let Some(spurt) = self.spurt else { return };
+        let Some(talkspurt) = self.talkspurt else { return };
         let is_heard = |target| self.targets.get(&target).is_some_and(Target::is_heard);
-        let heard = is_heard(spurt.target);
+        let heard = is_heard(talkspurt.target);
         match decision {
-            Decision::Send { last } if heard && !spurt.over => {
+            Decision::Send { last } if heard && !talkspurt.over => {
                 self.send(now, last, false, outbox, events);
                 if last {
-                    self.end_spurt(now, events);
+                    self.end_talkspurt(now, events);
                 }
             }
             // What is said from now on is nobody's business, not even in the last frame.
@@ -408,27 +408,27 @@ impl Sender {
                 let goes_on = decision == Decision::Send { last: false };
                 self.turning = goes_on && self.selected.is_some_and(is_heard);
                 self.send(now, true, true, outbox, events);
-                self.end_spurt(now, events);
+                self.end_talkspurt(now, events);
             }
         }
     }
 
-    fn start_spurt(&mut self, events: &mut Events) {
+    fn start_talkspurt(&mut self, events: &mut Events) {
         let Some(target) = self.selected else { return };
         let Some(place) = self.targets.get(&target).filter(|place| place.is_heard()) else {
             return;
         };
         ways_of(&place.plan).for_each(|way| self.ended.cancel(way));
         self.uplinks.begin();
-        self.spurt = Some(Spurt { target, first: true, over: false });
-        self.spurt_number = (self.spurt_number + 1) % 16;
+        self.talkspurt = Some(Talkspurt { target, first: true, over: false });
+        self.talkspurt_number = (self.talkspurt_number + 1) % 16;
         self.frames.clear();
         self.encoder.reset();
         events.push(VoiceEvent::OwnTalkStarted { target });
     }
 
-    fn end_spurt(&mut self, now: Timestamp, events: &mut Events) {
-        let Some(Spurt { target, .. }) = self.spurt.take() else { return };
+    fn end_talkspurt(&mut self, now: Timestamp, events: &mut Events) {
+        let Some(Talkspurt { target, .. }) = self.talkspurt.take() else { return };
         self.copies = 0;
         if let Some(place) = self.targets.get(&target) {
             let listeners = &self.listeners;
@@ -457,12 +457,16 @@ impl Sender {
         outbox: &mut Outbox,
         events: &mut Events,
     ) {
-        let Some(spurt) = &mut self.spurt else { return };
-        let Some(place) = self.targets.get_mut(&spurt.target) else { return };
+        let Some(talkspurt) = &mut self.talkspurt else { return };
+        let Some(place) = self.targets.get_mut(&talkspurt.target) else { return };
         let Some(key) = &mut place.key else { return };
-        let first = std::mem::take(&mut spurt.first);
-        let header =
-            FrameHeader { first, last, spurt: self.spurt_number, media_time: self.media_time };
+        let first = std::mem::take(&mut talkspurt.first);
+        let header = FrameHeader {
+            first,
+            last,
+            talkspurt: self.talkspurt_number,
+            media_time: self.media_time,
+        };
         self.plaintext.clear();
         self.plaintext.extend_from_slice(&header.to_bytes());
         let samples = if silent { &self.silence } else { &self.block };
@@ -475,10 +479,10 @@ impl Sender {
             return;
         }
         self.frames_sent += 1;
-        let (spurt_target, tag) = (spurt.target, place.tag);
+        let (talkspurt_target, tag) = (talkspurt.target, place.tag);
         self.prover.handle_sealed(tag, self.frames.latest());
         if std::mem::take(&mut place.key_is_new) {
-            events.push(VoiceEvent::KeyUsed { target: spurt.target });
+            events.push(VoiceEvent::KeyUsed { target: talkspurt.target });
         }
         self.copies = 0;
         self.ways.clear();
@@ -510,14 +514,14 @@ impl Sender {
             }
         }
         self.prove(now, last, outbox);
-        let Some(place) = self.targets.get(&spurt_target) else { return };
+        let Some(place) = self.targets.get(&talkspurt_target) else { return };
         let relays = self.ways.iter().filter_map(|way| way.relay());
         self.accounts.judge(now, relays.zip(&place.plan.hops), |relay, listener| {
             events.push(VoiceEvent::RelayFails { relay, listener, for_good: false });
         });
     }
 
-    /// Sends the talk proofs that are due, all of them where the spurt is `over`.
+    /// Sends the talk proofs that are due, all of them where the talkspurt is `over`.
     fn prove(&mut self, now: Timestamp, over: bool, outbox: &mut Outbox) {
         let Some((proofs, relays)) = self.prover.poll(now, over) else { return };
         let level = level_of(self.gate.level_dbfs());
@@ -545,7 +549,7 @@ impl Sender {
             Target::default()
         });
         if place.removed {
-            // It is another one now, which those of before do not hear. Its spurt is over, and with
+            // It is another one now, which those of before do not hear. Its talkspurt is over, and with
             // it what was said until now.
             place.end_key(&mut self.prover);
             *place = Target::default();

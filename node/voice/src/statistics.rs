@@ -23,7 +23,7 @@ pub struct VoiceStatistics {
 pub struct OwnStatistics {
     /// Level of the newest captured frame, whether or not it is sent.
     pub level_dbfs: f32,
-    /// Whether a spurt is going out.
+    /// Whether a talkspurt is going out.
     pub transmitting: bool,
     /// Where it goes.
     pub target: Option<TargetId>,
@@ -44,7 +44,7 @@ pub struct TalkerStatistics {
     pub frames_received: u64,
     /// Frames whose turn came: decoded and played, or left silent where nobody was to hear them.
     pub frames_played: u64,
-    /// Frames that were due within a spurt, but not there.
+    /// Frames that were due within a talkspurt, but not there.
     pub frames_concealed: u64,
     /// Frames that came after their turn.
     pub frames_late: u64,

@@ -141,9 +141,9 @@ fn reordering_and_repetition_do_no_harm() {
     assert_eq!(world.talker.statistics().own.copies, 0, "nothing was lost");
 }
 
-/// Spurts begin and end as the voice does; silence costs no datagram.
+/// Talkspurts begin and end as the voice does; silence costs no datagram.
 #[test]
-fn spurts_follow_the_voice() {
+fn talkspurts_follow_the_voice() {
     let mut world = World::new(Transmit::Voice, false, lossless(1.0));
     world.run(&vec![0.0; 48_000]);
     assert_eq!(world.first_voice_at, None);
@@ -169,7 +169,7 @@ fn spurts_follow_the_voice() {
     assert!(tail.iter().all(|sample| *sample == 0.0));
 }
 
-/// From the key to the first datagram is one frame at most; the spurt ends 150 ms after it.
+/// From the key to the first datagram is one frame at most; the talkspurt ends 150 ms after it.
 #[test]
 fn push_to_talk_is_quick() {
     let mut world = World::new(Transmit::PushToTalk, false, lossless(1.0));
@@ -189,9 +189,9 @@ fn push_to_talk_is_quick() {
     assert_eq!(world.talker_statistics().frames_concealed, 0);
 }
 
-/// Muted, nothing of the voice leaves, and the spurt ends at once.
+/// Muted, nothing of the voice leaves, and the talkspurt ends at once.
 #[test]
-fn mute_ends_the_spurt_with_silence() {
+fn mute_ends_the_talkspurt_with_silence() {
     let mut world = World::new(Transmit::Open, false, lossless(1.0));
     world.run(&noise(48_000));
     world.talker.handle_command(Timestamp::from_millis(2_000), VoiceCommand::Mute(true));

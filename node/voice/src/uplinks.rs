@@ -8,7 +8,7 @@ use hark_mesh::topology::{Hop, Plan};
 
 use super::copies::Way;
 
-/// All relays that a spurt may go to.
+/// All relays that a talkspurt may go to.
 #[derive(Default)]
 pub(super) struct Uplinks {
     relays: BTreeMap<DeviceId, Uplink>,
@@ -17,18 +17,18 @@ pub(super) struct Uplinks {
 /// One relay.
 #[derive(Default)]
 struct Uplink {
-    /// When the first frame of this spurt went to it.
+    /// When the first frame of this talkspurt went to it.
     since: Option<Timestamp>,
-    /// When it last said what came of this spurt.
+    /// When it last said what came of this talkspurt.
     seen: Option<Timestamp>,
-    /// How long it took at the start of a spurt until it did; none before the first time.
+    /// How long it took at the start of a talkspurt until it did; none before the first time.
     answer: Option<Duration>,
-    /// It fell silent in the middle of a spurt.
+    /// It fell silent in the middle of a talkspurt.
     silent: bool,
 }
 
 impl Uplinks {
-    /// A spurt begins.
+    /// A talkspurt begins.
     pub(super) fn begin(&mut self) {
         for uplink in self.relays.values_mut() {
             (uplink.since, uplink.seen) = (None, None);
@@ -124,7 +124,7 @@ mod tests {
         let back = Hop { relay: other, standby: Some(relay), devices: Vec::new() };
         uplinks.retain([&Plan { direct: Vec::new(), hops: vec![back.clone()] }].into_iter());
         assert_eq!(uplinks.way(at(536), &back), (Way::Relay(relay), Some(other)));
-        // The next spurt begins anew, however long ago the last was.
+        // The next talkspurt begins anew, however long ago the last was.
         uplinks.retain([&Plan { direct: Vec::new(), hops: vec![back.clone()] }].into_iter());
         uplinks.begin();
         assert_eq!(uplinks.way(at(9_000), &back), (Way::Relay(other), None));

@@ -40,7 +40,7 @@ pub(crate) struct Room {
     pub(crate) reports: u32,
 }
 
-/// What a spurt of all talkers came to.
+/// What a talkspurt of all talkers came to.
 pub(crate) struct Delivery {
     /// Frames that should have come, and that have.
     pub(crate) expected: u64,

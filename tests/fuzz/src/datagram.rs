@@ -9,7 +9,7 @@ use hark_mesh::message::CheckNonce;
 /// What parses encodes to the same bytes.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     if let Ok((header, packet)) = FrameHeader::parse(bytes) {
-        assert!(!packet.is_empty() && header.spurt < 16);
+        assert!(!packet.is_empty() && header.talkspurt < 16);
         assert_eq!([&header.to_bytes()[..], packet].concat(), bytes);
     }
     if let Some(nonce) = CheckNonce::of_packet(bytes) {
@@ -95,7 +95,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     });
     let report = ForwardedReport { slot, report: Report { wanted_copies: 3, ..Report::default() } };
     let door = DeviceKey::generate(&SeededRandom::new(7)).id();
-    let header = FrameHeader { first: true, last: false, spurt: 9, media_time: 7 };
+    let header = FrameHeader { first: true, last: false, talkspurt: 9, media_time: 7 };
     let key = DeviceKey::from_secret(&[1; 32]);
     let account = Account {
         relay: key.id(),

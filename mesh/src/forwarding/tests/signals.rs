@@ -3,7 +3,7 @@
 use super::*;
 use crate::datagram::{KIND_PULSE, Seen};
 
-/// A `seen`, or the spurts of a pulse.
+/// A `seen`, or the talkspurts of a pulse.
 type Said = Result<Seen, Vec<(u16, u16)>>;
 
 impl World {
@@ -14,8 +14,8 @@ impl World {
             match FromRelay::parse(transmit.bytes).unwrap() {
                 FromRelay::Seen(seen) => signals.push((transmit.to.number(), Ok(seen))),
                 FromRelay::Pulse(pulse) => {
-                    let spurts = pulse.iter().map(|it| (it.0.number(), it.1)).collect();
-                    signals.push((transmit.to.number(), Err(spurts)));
+                    let talkspurts = pulse.iter().map(|it| (it.0.number(), it.1)).collect();
+                    signals.push((transmit.to.number(), Err(talkspurts)));
                 }
                 _ => {}
             }
@@ -113,8 +113,8 @@ fn listeners_are_told_that_a_talker_of_whom_nothing_comes_is_still_there() {
             }
         }
         for (to, signal) in world.signals() {
-            if let Err(spurts) = signal {
-                pulses.push((millisecond, to, spurts));
+            if let Err(talkspurts) = signal {
+                pulses.push((millisecond, to, talkspurts));
             }
         }
         world.wait(1);
@@ -158,9 +158,9 @@ fn a_pulse_names_at_most_32() {
     world.signals();
     world.wait(50);
     let signals = world.signals();
-    let spurts = signals.iter().find(|it| it.0 == listener.number()).unwrap();
+    let talkspurts = signals.iter().find(|it| it.0 == listener.number()).unwrap();
     let expected: Vec<_> = talkers[..32].iter().map(|it| (it.number(), 7)).collect();
-    assert_eq!(spurts.1, Err(expected));
+    assert_eq!(talkspurts.1, Err(expected));
 }
 
 /// [PROTO-9.15] A frame that went first was of nobody that its listener knew, and was lost to it: in

@@ -95,6 +95,6 @@ const VOICE_BYTES: std::ops::Range<usize> = 90..300;
 const PRESSES: u64 = 50;
 const COMMANDS: usize = 10;
 
-/// How long the key is up, longer than a spurt hangs on; and down.
+/// How long the key is up, longer than a talkspurt hangs on; and down.
 const PAUSE: Duration = Duration::from_millis(400);
 const HELD: Duration = Duration::from_millis(200);

@@ -151,7 +151,7 @@ fn our_voice_goes_to_the_organisation_in_front_alone() {
     assert_eq!(office.levels().map(is_heard), [true, false]);
 
     office.tell(1, VoiceCommand::ComeToFront);
-    // The end of the spurt is told once more, without a sound.
+    // The end of the talkspurt is told once more, without a sound.
     office.say(&noise(9_600));
     office.lines();
     office.levels();

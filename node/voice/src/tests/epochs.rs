@@ -109,7 +109,7 @@ fn of_very_many_who_take_turns_all_are_heard_and_none_twice() {
         let slot = Slot::new(number).unwrap();
         let mut introduction = Vec::new();
         Introduction { slot, device: *device }.encode(&mut introduction);
-        let header = FrameHeader { first: true, last: true, spurt: 1, media_time: 7 };
+        let header = FrameHeader { first: true, last: true, talkspurt: 1, media_time: 7 };
         // A packet of silence, as libopus has it.
         let plaintext = [&header.to_bytes()[..], &[0xf8, 0xff, 0xfe]].concat();
         let (mut sealed, mut datagram) = (Vec::new(), Vec::new());

@@ -166,7 +166,7 @@ impl Mouth {
                     continue;
                 }
                 if opened == Err(OpenFrameError::Replayed) {
-                    // The end of a spurt is repeated.
+                    // The end of a talkspurt is repeated.
                     continue;
                 }
                 assert_eq!(opened, Ok(()));
@@ -261,7 +261,7 @@ proptest! {
 /// One key after the other, held over all the time: each target hears all of its own part but the
 /// frame in which another was selected.
 #[test]
-fn a_spurt_follows_the_selection_without_a_pause() {
+fn a_talkspurt_follows_the_selection_without_a_pause() {
     let mut mouth = Mouth::new();
     let mut dice = Dice(1);
     mouth.act(Act::Key(true));
@@ -307,10 +307,10 @@ fn the_tail_after_the_key_goes_nowhere_else() {
     assert!(mouth.heard[1].is_empty());
 }
 
-/// [PROTO-7.6] The end of a spurt is told again to those who do not hear the next one, under the tag
-/// of the spurt that has ended.
+/// [PROTO-7.6] The end of a talkspurt is told again to those who do not hear the next one, under the tag
+/// of the talkspurt that has ended.
 #[test]
-fn the_end_of_a_spurt_is_repeated_beside_the_next_one() {
+fn the_end_of_a_talkspurt_is_repeated_beside_the_next_one() {
     let mut mouth = Mouth::new();
     let mut dice = Dice(1);
     mouth.act(Act::Select(Some(0)));
@@ -332,7 +332,7 @@ fn the_end_of_a_spurt_is_repeated_beside_the_next_one() {
         sent.iter().filter(|(to, _)| *to == device).map(|(_, tag)| *tag).collect()
     };
     assert_eq!(to(first), [0, 0], "the last frame, and again");
-    assert_eq!(to(both), [0, 1, 1], "the next spurt tells it well enough");
+    assert_eq!(to(both), [0, 1, 1], "the next talkspurt tells it well enough");
     assert_eq!(mouth.pipeline.statistics().own.target, Some(target(1)));
 }
 

@@ -73,10 +73,10 @@ fn two_nets_of_one_target_are_one_copy() {
     assert_eq!(party.events, [VoiceEvent::TalkStarted { device, nets: vec![net(1), net(2)] }]);
 }
 
-/// The gains of a net end and begin with its spurts, to the sample, however the blocks lie.
+/// The gains of a net end and begin with its talkspurts, to the sample, however the blocks lie.
 #[test]
 fn a_switch_without_a_pause_keeps_nets_exact() {
-    // Of the second run all that tells of the end of the first spurt is lost.
+    // Of the second run all that tells of the end of the first talkspurt is lost.
     let lossy = |n| !(50..=52).contains(&n);
     for (block, delivers) in
         [(240, (|_| true) as fn(u64) -> bool), (480, |_| true), (960, |_| true), (300, lossy)]
@@ -202,7 +202,7 @@ fn ducking_follows_the_ranks() {
     assert!(near(party.amplitude(1_000.0, 200), [0.1, 0.1]));
 }
 
-/// Changes of volume and side are soft within a spurt.
+/// Changes of volume and side are soft within a talkspurt.
 #[test]
 fn changes_do_not_click() {
     let mut party = Party::new(&[200.0], 480);

@@ -127,14 +127,14 @@ impl<'a> Run<'a> {
     }
 
     fn speaking(&mut self, index: usize) -> Vec<Interval> {
-        let mut spurts = Vec::new();
+        let mut talkspurts = Vec::new();
         let mut at = 1.0 + index as f64 * 2.3 % 11.0;
         while at < self.duration_s - 0.5 {
             let end_s = (at + 1.2 + self.below(3.0)).min(self.duration_s);
-            spurts.push(Interval { start_s: at, end_s });
+            talkspurts.push(Interval { start_s: at, end_s });
             at = end_s + 2.0 + self.below(7.0);
         }
-        super::spans::within(&spurts, &self.running(self.names[index]))
+        super::spans::within(&talkspurts, &self.running(self.names[index]))
     }
 
     fn level(&mut self, loud: &[Interval]) -> Vec<f32> {
@@ -142,7 +142,8 @@ impl<'a> Run<'a> {
         let mut level = Vec::with_capacity(values);
         for index in 0..values {
             let at = index as f64 / 10.0;
-            let speaks = loud.iter().any(|spurt| spurt.start_s <= at && at < spurt.end_s);
+            let speaks =
+                loud.iter().any(|talkspurt| talkspurt.start_s <= at && at < talkspurt.end_s);
             level.push(if speaks { -34.0 + self.below(26.0) as f32 } else { -120.0 });
         }
         level

@@ -326,7 +326,7 @@ const WAVEFORM_STROKES: usize = 300;
 const QUIETEST_DBFS: f32 = -60.0;
 const LEVEL_INTERVAL_S: f64 = 0.1;
 
-/// Missing speech shorter than this is the edge of a spurt rather than a gap.
+/// Missing speech shorter than this is the edge of a talkspurt rather than a gap.
 const SHORTEST_GAP_S: f64 = 0.1;
 /// Talkers shown below each listener; the worst ones, so that large squads stay readable.
 const LANES_PER_LISTENER: usize = 8;
