@@ -18,6 +18,7 @@
 //! }
 //! ```
 
+mod announcement;
 mod availabilities;
 mod budget;
 mod checks;
@@ -38,7 +39,6 @@ mod rights;
 mod serving;
 mod talkers;
 mod targets;
-mod telling;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -406,7 +406,7 @@ impl Squad {
                     };
                     let devices = message.recipients.to_vec();
                     let unknown = devices.iter().copied().filter(|id| !known(id)).collect();
-                    self.weigh_talkers(Some(from));
+                    self.refresh_talker_keys(Some(from));
                     self.events.push_back(Event::TalkerRoster { device: from, devices, unknown });
                 }
             }
@@ -579,14 +579,14 @@ impl Squad {
     /// said, the first channel is heard.
     pub fn set_listening(&mut self, now: Timestamp, channels: impl IntoIterator<Item = ChannelId>) {
         self.nets.want(channels);
-        self.permit_nets(now);
+        self.recompute_nets(now);
         self.settle(now);
     }
 
     /// Listen to the first channel, whichever that is, as before anything was said.
     pub fn listen_to_first(&mut self, now: Timestamp) {
         self.nets.want_first();
-        self.permit_nets(now);
+        self.recompute_nets(now);
         self.settle(now);
     }
 
@@ -594,7 +594,7 @@ impl Squad {
     /// said, that is the first channel.
     pub fn set_targets(&mut self, now: Timestamp, targets: Vec<Target>) {
         self.targets.want(targets);
-        self.permit_targets();
+        self.recompute_targets();
         self.admit(now);
         self.settle(now);
     }

@@ -22,8 +22,8 @@ use hark_mesh::hello::{HelloError, PeerHello};
 use hark_node::{
     clock::Clock,
     link::{
-        Admission, Denial, LinkEvent, LinkTransport, Links, Muxer, Outlet, UdpBinder, address_of,
-        multiaddr_of,
+        Admission, DatagramSender, Denial, LinkEvent, LinkTransport, Links, Muxer, UdpBinder,
+        address_of, multiaddr_of,
     },
     random::SystemRandom,
 };
@@ -109,7 +109,7 @@ fn measure(receivers: u64, table: &mut Table) -> anyhow::Result<()> {
     let name = |what: &str| format!("{receivers} receivers: {what}");
     let [bare, fast, quic] = [&loops, &fast, &quic].map(|it| median(it));
     table.shown(&name("AES-128-GCM and sendto alone"), bare, "µs of CPU", "the machine's limit");
-    table.shown(&name("Outlet::send"), fast, "µs of CPU", "");
+    table.shown(&name("DatagramSender::send"), fast, "µs of CPU", "");
     table.held(&name("the same, times the limit"), fast / bare, "", 1.1);
     let beside = format!("{:.2} times the limit", quic / bare);
     table.shown(&name("QUIC datagrams, acknowledged"), quic, "µs of CPU", &beside);
@@ -118,7 +118,7 @@ fn measure(receivers: u64, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn send(outlets: &[Arc<Outlet>], packets: u64) {
+fn send(outlets: &[Arc<DatagramSender>], packets: u64) {
     for _ in 0..packets {
         for outlet in outlets {
             outlet.send(&PAYLOAD);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sound card -> callback -> ring ─┐                         ┌─> ring -> callback -> sound card
-//!                                 ├─> VoiceThread, Desk ────┤
+//!                                 ├─> VoiceThread, Console ────┤
 //! WAV file, silence, by the clock ┘                         └─> WAV file, nothing, by the clock
 //! ```
 //!
@@ -23,7 +23,7 @@ mod timeline;
 use std::{io, path::PathBuf};
 
 use hark_keys::{DeviceId, Timestamp};
-use hark_voice::{Desk, Line, VoiceCommand, VoiceEvent, VoiceStatistics};
+use hark_voice::{Console, Line, VoiceCommand, VoiceEvent, VoiceStatistics};
 
 pub use card::{DeviceInfo, DeviceList, SelfTest, list_devices, self_test};
 pub use shared::{EndStatistics, VoiceHandle, VoiceThreadStatistics};
@@ -41,7 +41,7 @@ pub trait DatagramSink: Send {
     fn flush(&self);
 }
 
-/// What the voice thread drives; see [`Desk`] for what each call means.
+/// What the voice thread drives; see [`Console`] for what each call means.
 pub trait VoicePath: Send + 'static {
     /// Does what the node or its user wants.
     fn handle_command(&mut self, now: Timestamp, line: Line, command: VoiceCommand);
@@ -63,7 +63,7 @@ pub trait VoicePath: Send + 'static {
     fn statistics(&self) -> Vec<VoiceStatistics>;
 }
 
-impl VoicePath for Desk {
+impl VoicePath for Console {
     fn handle_command(&mut self, now: Timestamp, line: Line, command: VoiceCommand) {
         self.handle_command(now, line, command);
     }

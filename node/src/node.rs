@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 pub use self::handle::NodeHandle;
 use self::{
-    handle::Station,
+    handle::OrganisationHandle,
     sound::{LinePlan, VoicePlan, voice_starter},
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
         names::{Dns, Names, Place},
         ports::System,
     },
-    relay::Faithful,
+    relay::DirectEgress,
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
 };
@@ -112,7 +112,7 @@ impl NodeConfig {
 
 /// A running node, in one organisation or in several at once. Dropping it stops it.
 pub struct Node {
-    stations: Arc<[Station]>,
+    stations: Arc<[OrganisationHandle]>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -133,10 +133,10 @@ impl Node {
         for line in 0..launches.len() {
             let (inputs, receiver) = network::inputs();
             let publisher = if line == 0 { Arc::clone(&first) } else { first.beside(line) };
-            stations.push(Station { inputs, publisher });
+            stations.push(OrganisationHandle { inputs, publisher });
             receivers.push(receiver);
         }
-        let stations: Arc<[Station]> = stations.into();
+        let stations: Arc<[OrganisationHandle]> = stations.into();
         let (started, outcome) = sync_channel(launches.len());
         let voice = Arc::new(VoicePlan {
             input: config.input,
@@ -183,7 +183,7 @@ impl Node {
                 profile: config.profile.clone().filter(|_| own),
                 flags: if own { config.flags.clone() } else { Flags::default() },
                 binder: Box::new(UdpBinder),
-                egress: Arc::new(Faithful),
+                egress: Arc::new(DirectEgress),
                 overhear: None,
                 worker: Arc::clone(&worker),
                 datagrams: Arc::new(move |arrived, from, datagram| {

@@ -26,23 +26,23 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
-    link::{Links, Outlet},
+    link::{DatagramSender, Links},
 };
 
 /// Hands the datagrams of a relay to its links.
 ///
-/// A product's relays use [`Faithful`]. Whoever tests what relays do that mean harm puts something
+/// A product's relays use [`DirectEgress`]. Whoever tests what relays do that mean harm puts something
 /// else here.
 pub trait Egress: Send + Sync {
     /// Sends `datagram`, of kind 5 to 11, on the link to `to`. Must not wait.
-    fn send(&self, to: DeviceId, outlet: &Arc<Outlet>, datagram: &[u8]);
+    fn send(&self, to: DeviceId, outlet: &Arc<DatagramSender>, datagram: &[u8]);
 }
 
 /// Sends each datagram once, as it is and at once.
-pub struct Faithful;
+pub struct DirectEgress;
 
-impl Egress for Faithful {
-    fn send(&self, _: DeviceId, outlet: &Arc<Outlet>, datagram: &[u8]) {
+impl Egress for DirectEgress {
+    fn send(&self, _: DeviceId, outlet: &Arc<DatagramSender>, datagram: &[u8]) {
         outlet.send(datagram);
     }
 }
@@ -59,7 +59,7 @@ pub struct Relay {
 struct State {
     forwarder: Forwarder,
     /// What sends to each slot.
-    outlets: Vec<Option<(DeviceId, Arc<Outlet>)>>,
+    outlets: Vec<Option<(DeviceId, Arc<DatagramSender>)>>,
     /// When [`Relay::run`] looks next; none where it waits to be told.
     looks_at: Option<Timestamp>,
     /// Whether there is more to send than the last turn had time for.
@@ -258,7 +258,7 @@ impl Relay {
 }
 
 fn put(
-    outlets: &mut Vec<Option<(DeviceId, Arc<Outlet>)>>,
+    outlets: &mut Vec<Option<(DeviceId, Arc<DatagramSender>)>>,
     slot: Slot,
     device: DeviceId,
     links: &Links,

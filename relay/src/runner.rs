@@ -24,7 +24,7 @@ use anyhow::Context;
 use hark_mesh::squad::JobDone;
 use hark_node::{
     link::{Binder, UdpBinder},
-    relay::{Egress, Faithful},
+    relay::{DirectEgress, Egress},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -177,7 +177,7 @@ fn run(
     let runtime = builder.enable_all().on_thread_park(rest).build()?;
     let machine = Machine {
         binder: Box::new(UdpBinder),
-        egress: Arc::new(Faithful),
+        egress: Arc::new(DirectEgress),
         worker: disk()?,
         may_gather,
     };

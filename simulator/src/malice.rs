@@ -10,7 +10,7 @@ use hark_keys::{DeviceId, FrameNumber, KeySecret, SenderKey, SenderKeyring, Targ
 use hark_mesh::datagram::{
     Forwarded, FrameHeader, FromRelay, Introduction, KIND_PROOF, Question, Slot,
 };
-use hark_node::{clock::Clock, link::Outlet, relay::Egress};
+use hark_node::{clock::Clock, link::DatagramSender, relay::Egress};
 use hark_voice::VoiceCommand;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -70,7 +70,7 @@ struct Malice {
 struct State {
     random: ChaCha8Rng,
     /// All to whom anything was sent.
-    outlets: BTreeMap<DeviceId, Arc<Outlet>>,
+    outlets: BTreeMap<DeviceId, Arc<DatagramSender>>,
     /// Whose slots which are.
     slots: BTreeMap<Slot, DeviceId>,
     forger: Option<Forger>,
@@ -110,7 +110,7 @@ impl Malice {
         lock(&self.people).get(name?.get_ref()).copied()
     }
 
-    fn voice(&self, outlet: &Arc<Outlet>, forwarded: &Forwarded<'_>) {
+    fn voice(&self, outlet: &Arc<DatagramSender>, forwarded: &Forwarded<'_>) {
         let mut state = lock(&self.state);
         let mut draw = |share: crate::units::Share| state.random.random_bool(share.as_f64());
         if draw(self.does.drops) {
@@ -265,7 +265,7 @@ impl State {
 }
 
 impl Egress for Malice {
-    fn send(&self, to: DeviceId, outlet: &Arc<Outlet>, datagram: &[u8]) {
+    fn send(&self, to: DeviceId, outlet: &Arc<DatagramSender>, datagram: &[u8]) {
         let parsed = FromRelay::parse(datagram);
         // Had it brought all that it was to bring.
         self.overheard.witness.forwarded(self.overheard.machine, to, datagram);
@@ -294,13 +294,13 @@ impl Egress for Malice {
     }
 }
 
-fn introduce(outlet: &Outlet, device: DeviceId) {
+fn introduce(outlet: &DatagramSender, device: DeviceId) {
     let mut bytes = Vec::new();
     Introduction { slot: FALSE_SLOT, device }.encode(&mut bytes);
     outlet.send(&bytes);
 }
 
-fn send_after(after: Duration, outlet: &Arc<Outlet>, bytes: &[u8]) {
+fn send_after(after: Duration, outlet: &Arc<DatagramSender>, bytes: &[u8]) {
     if after.is_zero() {
         return outlet.send(bytes);
     }

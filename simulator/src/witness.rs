@@ -31,7 +31,7 @@ use hark_mesh::{
     epoch::{EpochMessage, Holders},
     message::Message,
 };
-use hark_node::{event::TargetText, link::Outlet, relay::Egress};
+use hark_node::{event::TargetText, link::DatagramSender, relay::Egress};
 use hark_voice::{Net, VoiceCommand};
 
 use crate::{context, observation::CharterHeads};
@@ -431,7 +431,7 @@ pub(crate) struct Overheard {
 }
 
 impl Egress for Overheard {
-    fn send(&self, to: DeviceId, outlet: &Arc<Outlet>, datagram: &[u8]) {
+    fn send(&self, to: DeviceId, outlet: &Arc<DatagramSender>, datagram: &[u8]) {
         self.witness.forwarded(self.machine, to, datagram);
         outlet.send(datagram);
     }

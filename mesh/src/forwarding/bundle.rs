@@ -8,7 +8,7 @@ use crate::datagram::{BUNDLE_FRAMES_MAX, BUNDLE_MAX_BYTES, Bundle, KIND_FORWARDE
 /// What is on its way to one device. Kept apart from the rest of its session, and small: a frame
 /// for a thousand touches a thousand of these.
 #[derive(Debug, Default)]
-pub(super) struct Outlet {
+pub(super) struct EgressState {
     /// Whose it is; nobody's where the session is gone.
     pub(super) slot: Option<Slot>,
     pub(super) sent_at: Timestamp,
@@ -50,7 +50,7 @@ pub(super) enum Outcome {
     Filled(Full, Timestamp),
 }
 
-impl Outlet {
+impl EgressState {
     /// One more datagram is for this listener; says whether so many are that they are bundled.
     pub(super) fn count(&mut self, now: Timestamp, limits: &Limits) -> bool {
         let elapsed = now.saturating_duration_since(self.window_since);

@@ -6,7 +6,7 @@ use hark_keys::Timestamp;
 
 use super::{
     Forwarder, Picked, Signal, TICK,
-    bundle::{Full, Outcome, Outlet},
+    bundle::{EgressState, Full, Outcome},
     limits::OUT_BURST,
     sessions::{Place, Want, millis},
 };
@@ -71,7 +71,7 @@ impl Forwarder {
             let length = frame.with_copies(copies);
             let tunnel = frame.is_tunnel();
             let alone = Picked::Frame { to: place, id, length, deliveries: u64::from(!tunnel) };
-            let outlet: &mut Outlet = &mut self.sessions.outlets[usize::from(place.index)];
+            let outlet: &mut EgressState = &mut self.sessions.outlets[usize::from(place.index)];
             if tunnel {
                 return Some(alone);
             }

@@ -6,14 +6,14 @@ use std::{
 
 use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 
-use super::{bundle::Outlet, introductions::Introductions, limits::Bucket, uplink::Uplink};
+use super::{bundle::EgressState, introductions::Introductions, limits::Bucket, uplink::Uplink};
 use crate::datagram::Slot;
 
 /// Who is attached, by slot and by device.
 #[derive(Default)]
 pub(super) struct Sessions {
     /// What is to be looked at for each listener of each frame, by [`Place::index`].
-    pub(super) outlets: Vec<Outlet>,
+    pub(super) outlets: Vec<EgressState>,
     /// All else, by the same index.
     entries: Vec<Option<Box<Session>>>,
     free: Vec<u16>,
@@ -139,7 +139,7 @@ impl Sessions {
             }
         };
         let index = self.free.pop().unwrap_or_else(|| {
-            self.outlets.push(Outlet::default());
+            self.outlets.push(EgressState::default());
             self.entries.push(None);
             (self.entries.len() - 1) as u16
         });

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use hark_keys::{DeviceId, DeviceKey, MemberId, Signed, Timestamp, UnixTime};
 use zeroize::Zeroizing;
 
-use super::{Event, MessageError, Purpose, Squad, Transmit, budget::Purses, telling::Telling};
+use super::{
+    Event, MessageError, Purpose, Squad, Transmit, announcement::Announcement, budget::Purses,
+};
 use crate::{Availability, AvailabilityMessage, message::Message};
 
 /// What this device says of its person, and what others have said of theirs.
@@ -17,7 +19,7 @@ pub(super) struct Availabilities {
     /// When it is said to all: after a change, and again before the lease ends.
     say_at: Option<Timestamp>,
     /// What each linked member was told.
-    told: BTreeMap<DeviceId, Telling<Availability>>,
+    told: BTreeMap<DeviceId, Announcement<Availability>>,
     known: BTreeMap<DeviceId, Known>,
     authors: Purses,
 }
@@ -148,7 +150,7 @@ impl Availabilities {
     }
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
-        let told = self.told.values().filter_map(Telling::timeout);
+        let told = self.told.values().filter_map(Announcement::timeout);
         let lapse = self.known.values().filter_map(Known::lapses_at);
         told.chain(lapse).chain(self.say_at).min()
     }

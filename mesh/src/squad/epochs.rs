@@ -313,12 +313,12 @@ impl Squad {
         }
         self.targets.lacks_epoch(id, from, &key.epoch);
         self.talkers.take_epoch_key(now, from, target, key);
-        self.weigh_talkers(Some(from));
+        self.refresh_talker_keys(Some(from));
         Ok(())
     }
 
     /// The charter is another one: whoever may not hear any more gets nothing sealed after this.
-    pub(super) fn judge_epochs(&mut self, now: Timestamp) {
+    pub(super) fn revalidate_epochs(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         let hears = |channel, device| hears(&charter, channel)(device);
         let deals = |channel, device| may_deal(&charter, channel, device);

@@ -8,7 +8,7 @@ use hark_charter::{
 };
 use hark_keys::{ChannelId, DeviceId, List, MemberId, Timestamp};
 
-use super::telling::Telling;
+use super::announcement::Announcement;
 use crate::{
     message::{LISTENING_MAX, Listening},
     target::LISTEN,
@@ -28,7 +28,7 @@ pub(super) struct Nets {
 struct Peer {
     number: u64,
     listening: BTreeSet<ChannelId>,
-    telling: Telling<BTreeSet<ChannelId>>,
+    telling: Announcement<BTreeSet<ChannelId>>,
 }
 
 impl Nets {

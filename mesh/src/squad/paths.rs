@@ -7,7 +7,7 @@ use std::{
 use hark_keys::{DeviceId, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Purpose, Squad, telling::Telling};
+use super::{Purpose, Squad, announcement::Announcement};
 use crate::{
     AddressKind, Dial, List, Way,
     dialling::can_be_dialled,
@@ -45,7 +45,7 @@ pub(super) struct Paths {
 /// How a linked peer is seen, and where it was told that it is.
 struct Sight {
     seen: Seen,
-    told: Telling<SocketAddr>,
+    told: Announcement<SocketAddr>,
 }
 
 /// An attempt to open the NATs between this device and a peer.
@@ -193,7 +193,9 @@ impl Squad {
         match self.paths.seen.get_mut(&device) {
             Some(sight) if sight.seen == seen => return,
             Some(sight) => sight.seen = seen,
-            None => drop(self.paths.seen.insert(device, Sight { seen, told: Telling::default() })),
+            None => {
+                drop(self.paths.seen.insert(device, Sight { seen, told: Announcement::default() }))
+            }
         }
         self.paths.stale |= self.relays.contains(device);
         if let Seen::Direct(address) = seen {

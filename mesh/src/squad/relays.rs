@@ -10,7 +10,7 @@ use std::{
 use hark_charter::State;
 use hark_keys::{DeviceId, List, TargetId, Timestamp};
 
-use super::telling::Telling;
+use super::announcement::Announcement;
 use crate::{
     Target,
     message::{Offer, RECIPIENTS_MAX, Roster, Route, WANTED_MAX, Wanted},
@@ -46,7 +46,7 @@ impl Failed {
 /// What this device knows of, and has told, a relay that it has a link to.
 #[derive(Default)]
 struct Attachment {
-    wanted: Telling<BTreeSet<DeviceId>>,
+    wanted: Announcement<BTreeSet<DeviceId>>,
     /// The newest roster, and who is on it.
     roster: u64,
     slots: BTreeMap<DeviceId, u16>,
@@ -63,7 +63,7 @@ struct Routed {
     target: Target,
     /// Whom it is to be forwarded to; the route goes once that is nobody.
     wanted: Whom,
-    telling: Telling<Whom>,
+    telling: Announcement<Whom>,
     /// Whom the relay has agreed to forward it to.
     taken: Whom,
 }
@@ -348,7 +348,7 @@ impl Relays {
                 let routed = attached.routes.entry(*id).or_insert_with(|| Routed {
                     target: target.clone(),
                     wanted: Whom::NOBODY,
-                    telling: Telling::default(),
+                    telling: Announcement::default(),
                     taken: Whom::NOBODY,
                 });
                 routed.wanted = Whom::of(devices);

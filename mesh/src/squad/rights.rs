@@ -42,7 +42,7 @@ impl Squad {
             .collect();
         // Whoever may not hear any more goes with those who are gone: none is given what replaces
         // the others' key.
-        self.permit_targets();
+        self.recompute_targets();
         // So does who has said goodbye a moment ago, and holds the key still.
         let former = self.targets.former().filter(|device| charter.owner(*device).is_none());
         self.admit_but(now, &gone.iter().copied().chain(former).collect::<Vec<_>>());
@@ -59,9 +59,9 @@ impl Squad {
                 self.learn(now, Some(relay.device), &relay.addresses, Source::Known);
             }
         }
-        self.permit_nets(now);
-        self.weigh_talkers(None);
-        self.judge_epochs(now);
+        self.recompute_nets(now);
+        self.refresh_talker_keys(None);
+        self.revalidate_epochs(now);
         self.admit(now);
         self.list_soon(now);
         self.events.push_back(Event::CharterChanged);
@@ -84,19 +84,19 @@ impl Squad {
         self.evicting.insert(device, now + EVICT_AFTER);
     }
 
-    pub(super) fn permit_nets(&mut self, now: Timestamp) {
+    pub(super) fn recompute_nets(&mut self, now: Timestamp) {
         let Some(member) = self.member else { return };
         let charter = Arc::clone(self.charter());
         if self.nets.permit(&charter, member) {
             self.presence.listening = self.nets.public(&charter);
-            self.weigh_talkers(None);
+            self.refresh_talker_keys(None);
             self.weigh_epochs(now);
             self.events.push_back(Event::NetsChanged);
             self.admit(now);
         }
     }
 
-    pub(super) fn permit_targets(&mut self) {
+    pub(super) fn recompute_targets(&mut self) {
         let Some(member) = self.member else { return };
         let charter = Arc::clone(self.charter());
         for target in self.targets.permit(&charter, member) {
@@ -125,7 +125,7 @@ impl Squad {
         self.targets.admit(now, charter.state(), own, listeners, gone);
     }
 
-    pub(super) fn weigh_talkers(&mut self, device: Option<DeviceId>) {
+    pub(super) fn refresh_talker_keys(&mut self, device: Option<DeviceId>) {
         let Some(listener) = self.member else { return };
         let charter = Arc::clone(self.charter());
         let links = &self.links;

@@ -7,7 +7,7 @@ use std::{
 
 use hark_keys::{DeviceId, List, TargetId, Timestamp};
 
-use super::telling::Telling;
+use super::announcement::Announcement;
 use crate::message::{Roster, Route, WANTED_MAX, Wanted};
 
 /// A relay's side: slots are given by whoever forwards.
@@ -37,10 +37,10 @@ struct Peer {
     closed: u64,
     /// Until when what it has said is within its rate.
     paid_until: Timestamp,
-    roster: Telling<Vec<(DeviceId, u16)>>,
-    draining: Telling<bool>,
+    roster: Announcement<Vec<(DeviceId, u16)>>,
+    draining: Announcement<bool>,
     /// That we relay.
-    offer: Telling<()>,
+    offer: Announcement<()>,
 }
 
 /// Something to tell a peer.

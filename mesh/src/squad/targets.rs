@@ -15,8 +15,8 @@ use crate::{
     message::RECIPIENTS_MAX,
     sender_keys::{KeyChange, KeyDelivery, SenderKeys},
     squad::{
+        announcement::Announcement,
         epochs::{HeldEpoch, others},
-        telling::Telling,
     },
     topology::Plan,
 };
@@ -62,7 +62,7 @@ struct InEpoch {
     began: Timestamp,
     used: bool,
     /// Listeners who do not hold the epoch, and are given this key. [PROTO-11.13]
-    given: BTreeMap<DeviceId, Telling<()>>,
+    given: BTreeMap<DeviceId, Announcement<()>>,
     /// Those of them who have gone since.
     left: BTreeSet<DeviceId>,
     /// Those who hold the epoch by the word of others, but have told us otherwise.
@@ -208,7 +208,7 @@ impl Targets {
         for keyed in self.keyed.values_mut() {
             keyed.keys.handle_new_link(now, device);
             let given = keyed.epoch.iter_mut().filter_map(|epoch| epoch.given.get_mut(&device));
-            given.for_each(Telling::link_up);
+            given.for_each(Announcement::link_up);
         }
     }
 
@@ -375,7 +375,7 @@ impl Targets {
         if keyed.shown.as_ref().is_some_and(|(shown, _)| *shown == of) {
             return None;
         }
-        let hears = |device: &DeviceId| ours.given.get(device).is_some_and(Telling::is_taken);
+        let hears = |device: &DeviceId| ours.given.get(device).is_some_and(Announcement::is_taken);
         let given = ours.given.keys().chain(&ours.left).copied();
         let all: BTreeSet<_> = others(&ours.holders, own).chain(given).collect();
         let unconfirmed = all.iter().copied();
@@ -438,7 +438,7 @@ impl Targets {
     ) -> impl Iterator<Item = (TargetId, &Target, Vec<DeviceId>, bool)> {
         self.keyed.iter().map(move |(id, keyed)| match &keyed.epoch {
             Some(epoch) => {
-                let taken = |(device, telling): (&DeviceId, &Telling<()>)| {
+                let taken = |(device, telling): (&DeviceId, &Announcement<()>)| {
                     (telling.is_taken() && keyed.keys.members().contains(device)).then_some(*device)
                 };
                 let given = epoch.given.iter().filter_map(taken);
@@ -466,7 +466,7 @@ impl Targets {
         let keys = self.keyed.values().filter_map(|keyed| keyed.keys.timeout());
         let epochs = self.keyed.values().filter_map(|keyed| keyed.epoch.as_ref());
         let epochs = epochs.flat_map(|epoch| {
-            let given = epoch.given.values().filter_map(Telling::timeout);
+            let given = epoch.given.values().filter_map(Announcement::timeout);
             let sealing = given.chain(epoch.renew_at).filter(|_| epoch.id.is_some());
             sealing.chain(epoch.until)
         });

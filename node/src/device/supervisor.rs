@@ -89,7 +89,7 @@ impl Supervisor {
             let slots = wanted.into_iter().map(Slot::new).collect();
             let (system, look_at) = (sound_system(), Instant::now() + LOOK_AGAIN);
             let notices = desk_notices;
-            let mut desk = Desk { slots, system, look_at, low_delay, waker, notices, news };
+            let mut desk = Console { slots, system, look_at, low_delay, waker, notices, news };
             let opened = desk.slots.iter().map(|slot| slot.wanted.direction).collect::<Vec<_>>();
             let outcome = opened.into_iter().try_for_each(|direction| desk.open(direction));
             let works = outcome.is_ok();
@@ -137,7 +137,7 @@ impl Drop for Supervisor {
 }
 
 /// The supervisor's own state.
-struct Desk {
+struct Console {
     slots: Vec<Slot>,
     system: Box<dyn SoundSystem>,
     /// When to look for another default card.
@@ -170,7 +170,7 @@ impl Slot {
     }
 }
 
-impl Desk {
+impl Console {
     fn run(&mut self, inbox: &mpsc::Receiver<Notice>) {
         loop {
             let wake_at =

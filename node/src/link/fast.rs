@@ -1,7 +1,7 @@
 //! The fast path: a link's datagrams as packets of their own, beside QUIC on the same socket.
 //!
 //! ```text
-//!  Links::send, Outlet::send ──> Outlet ── seal ──> socket ──> …
+//!  Links::send, DatagramSender::send ──> DatagramSender ── seal ──> socket ──> …
 //!                                  └─ where it does not work: QUIC
 //!  … ──> FastSocket ──┬─ QUIC's packets ──> quinn
 //!                     └─ ours ──> Links ── open ──> DatagramHandler
@@ -10,8 +10,8 @@
 //!
 //! Specified in `docs/protocol.md`, section 8.
 
-mod outlet;
 mod probing;
+mod sender;
 mod socket;
 
 use std::{
@@ -33,8 +33,8 @@ use quinn::{AsyncUdpSocket, Connection};
 use tokio::{sync::Notify, time::sleep};
 use zeroize::Zeroizing;
 
-pub use self::outlet::Outlet;
 use self::probing::Probing;
+pub use self::sender::DatagramSender;
 pub(super) use self::socket::FastSocket;
 use super::{socket::PlainSocket, transport::LinkError};
 use crate::clock::Clock;
@@ -46,7 +46,7 @@ pub(super) struct FastPath {
     random: Arc<dyn Random>,
     index: u32,
     opener: Mutex<Opener>,
-    outlet: Arc<Outlet>,
+    outlet: Arc<DatagramSender>,
     state: Mutex<State>,
     /// Whether a message with a key has passed since QUIC's keys were last changed for that.
     key_passed: AtomicBool,
@@ -94,7 +94,7 @@ impl FastPath {
             .export_keying_material(exported.as_mut(), EXPORT_LABEL, b"")
             .map_err(|_| LinkError::NoIdentity)?;
         let (sealer, opener) = fast::keys(&exported, dialled);
-        let outlet = Outlet::new(connection.clone(), socket, plain, sealer, dropped);
+        let outlet = DatagramSender::new(connection.clone(), socket, plain, sealer, dropped);
         let validations = validations(&connection);
         let probing = Probing::new(now);
         let index = opener.index();
@@ -120,7 +120,7 @@ impl FastPath {
         self.index
     }
 
-    pub(super) fn outlet(&self) -> &Arc<Outlet> {
+    pub(super) fn outlet(&self) -> &Arc<DatagramSender> {
         &self.outlet
     }
 

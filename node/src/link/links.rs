@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc::UnboundedSender};
 
 use super::{
     checks::AwaitedCheck,
-    fast::{FastPath, Opened, Outlet},
+    fast::{DatagramSender, FastPath, Opened},
     lobby::Known,
     transport::multiaddr_of,
     tunnel::{self, Tunnels},
@@ -125,7 +125,7 @@ impl Link {
         self.nudged.wake();
     }
 
-    pub(super) fn outlet(&self) -> &Arc<Outlet> {
+    pub(super) fn outlet(&self) -> &Arc<DatagramSender> {
         self.fast.outlet()
     }
 
@@ -339,7 +339,7 @@ impl Links {
 
     /// What sends on the best link of `device`, or to one that visits or is visited, for those who
     /// send much: it need not be looked up each time. Good until that link ends or is replaced.
-    pub fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
+    pub fn outlet(&self, device: DeviceId) -> Option<Arc<DatagramSender>> {
         let link = self.best(device).map(|link| Arc::clone(link.outlet()));
         link.or_else(|| self.visits.outlet(device))
     }
@@ -368,7 +368,7 @@ impl Links {
     }
 
     /// Sends what is pushed. Runs on the network thread for as long as there are links.
-    pub async fn forward(self: Arc<Self>) {
+    pub async fn run_sender(self: Arc<Self>) {
         loop {
             self.flushed.notified().await;
             while let Some((device, datagram)) = self.outgoing.pop() {

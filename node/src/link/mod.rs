@@ -31,7 +31,7 @@ mod tunnel;
 mod visits;
 
 pub use checks::send_check;
-pub use fast::Outlet;
+pub use fast::DatagramSender;
 pub use greeter::{Admission, Denial};
 pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
 pub use muxer::{Muxer, Stream};

@@ -12,7 +12,7 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
 use super::{
-    fast::Outlet,
+    fast::DatagramSender,
     links::{CloseCode, Link, Links},
 };
 
@@ -108,7 +108,7 @@ fn accept(connection: Connection) -> BoxFuture<'static, Pair> {
 pub struct Stream {
     send: SendStream,
     receive: RecvStream,
-    outlet: Arc<Outlet>,
+    outlet: Arc<DatagramSender>,
 }
 
 impl Stream {

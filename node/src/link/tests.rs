@@ -315,7 +315,7 @@ impl End {
         let door = Doorkeeper::member(key, charter, member, presence, Clock, Box::new(NoTickets));
         let (sender, events) = unbounded_channel();
         let links = Links::new(device, Clock, sender, handler);
-        tokio::spawn(Arc::clone(&links).forward());
+        tokio::spawn(Arc::clone(&links).run_sender());
         let transport = LinkTransport::new(
             Arc::new(shared),
             Arc::new(SystemRandom),

@@ -17,7 +17,7 @@ use hark_mesh::datagram::{KIND_KNOCK, KIND_TUNNEL};
 use quinn::Connection;
 
 use super::{
-    fast::{FastPath, Outlet},
+    fast::{DatagramSender, FastPath},
     links::{CloseCode, LinkEvent, Links},
     lobby::Origin,
     places::{Full, Places},
@@ -103,7 +103,7 @@ impl Standing {
 }
 
 impl Visits {
-    pub(super) fn outlet(&self, device: DeviceId) -> Option<Arc<Outlet>> {
+    pub(super) fn outlet(&self, device: DeviceId) -> Option<Arc<DatagramSender>> {
         self.lock().visits.get(&device).map(|visit| Arc::clone(visit.fast.outlet()))
     }
 

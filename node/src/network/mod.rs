@@ -62,7 +62,7 @@ use crate::{
     relay::Relay,
     snapshot::{Command, TicketRequest, TransmitMode},
     store::OrganisationStore,
-    swarm::{News, Wires, WiresConfig},
+    swarm::{News, SwarmDriver, SwarmDriverConfig},
 };
 
 /// The voice side of a node, wherever it runs.
@@ -220,7 +220,7 @@ pub struct Flags {
 
 /// One node at work. Lives on the runtime of its thread.
 pub struct Runner {
-    wires: Wires,
+    wires: SwarmDriver,
     config: Kept,
     squad: Option<Squad>,
     store: Option<OrganisationStore>,
@@ -298,7 +298,7 @@ impl Runner {
     ) -> anyhow::Result<Self> {
         let clock = config.clock;
         let now = clock.now();
-        let mut wires = Wires::new(WiresConfig {
+        let mut wires = SwarmDriver::new(SwarmDriverConfig {
             key: Arc::clone(&config.key),
             organisation: config.organisation,
             mdns: config.mdns,
@@ -351,7 +351,7 @@ impl Runner {
         }
         let device = config.key.id();
         config.publisher.set_organisation(config.organisation);
-        tokio::spawn(Arc::clone(&config.links).forward());
+        tokio::spawn(Arc::clone(&config.links).run_sender());
         let mut runner = Self {
             wires,
             squad: None,

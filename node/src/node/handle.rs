@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A node in one of its organisations.
-pub(super) struct Station {
+pub(super) struct OrganisationHandle {
     pub(super) inputs: UnboundedSender<Input>,
     pub(super) publisher: Arc<Publisher>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Station {
 /// What other threads may ask of a node in one of its organisations.
 #[derive(Clone)]
 pub struct NodeHandle {
-    pub(super) stations: Arc<[Station]>,
+    pub(super) stations: Arc<[OrganisationHandle]>,
     pub(super) line: Line,
 }
 
@@ -85,7 +85,7 @@ impl NodeHandle {
         receiver.recv().map_err(|_| ended())?
     }
 
-    fn own(&self) -> &Station {
+    fn own(&self) -> &OrganisationHandle {
         &self.stations[self.line]
     }
 

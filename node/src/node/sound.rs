@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak, mpsc::SyncSender};
 
 use hark_keys::DeviceId;
-use hark_voice::{Desk, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics};
+use hark_voice::{Console, Line, Pipeline, PipelineConfig, VoiceCommand, VoiceStatistics};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
@@ -66,7 +66,7 @@ fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
             ..PipelineConfig::new(line.device, plan.low_delay)
         })
     });
-    let desk = Desk::new(pipelines.collect::<Result<_, _>>()?);
+    let desk = Console::new(pipelines.collect::<Result<_, _>>()?);
     let ends = VoiceEnds {
         input: plan.input.clone(),
         output: plan.output.clone(),

@@ -2,10 +2,10 @@ use hark_keys::Timestamp;
 use hark_mesh::{Dial, Way, squad::Squad};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 
-use super::Wires;
+use super::SwarmDriver;
 use crate::link::{multiaddr_of, relayed_address};
 
-impl Wires {
+impl SwarmDriver {
     /// Dials the addresses that are not under way already: one where nobody answers holds up no
     /// other. [PROTO-5.4]
     pub fn dial(&mut self, now: Timestamp, mut dial: Dial, mut squad: Option<&mut Squad>) {

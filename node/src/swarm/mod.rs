@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// What a swarm begins with.
-pub struct WiresConfig {
+pub struct SwarmDriverConfig {
     /// This device.
     pub key: Arc<DeviceKey>,
     /// Which organisation the links are for.
@@ -61,7 +61,7 @@ pub struct WiresConfig {
 }
 
 /// The swarm of one device in one organisation. Lives on the tokio runtime that it was made on.
-pub struct Wires {
+pub struct SwarmDriver {
     swarm: Swarm<Compact<Behaviour>>,
     links: Arc<Links>,
     binder: SharedBinder,
@@ -110,11 +110,11 @@ pub enum News {
     Nothing,
 }
 
-impl Wires {
+impl SwarmDriver {
     /// Listens nowhere yet. Fails where mDNS has no socket.
-    pub fn new(config: WiresConfig) -> anyhow::Result<Self> {
-        let WiresConfig { key, organisation, mdns, links_max, is_hub, .. } = config;
-        let WiresConfig { binder, admission, links, clock, .. } = config;
+    pub fn new(config: SwarmDriverConfig) -> anyhow::Result<Self> {
+        let SwarmDriverConfig { key, organisation, mdns, links_max, is_hub, .. } = config;
+        let SwarmDriverConfig { binder, admission, links, clock, .. } = config;
         let behaviour = Compact(Behaviour::new(&key, organisation, mdns, links_max, is_hub)?);
         let peer = key.id().peer_id();
         let binder = SharedBinder::new(binder);

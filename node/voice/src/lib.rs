@@ -6,15 +6,15 @@
 //! ```
 //!
 //! Decides everything and does nothing itself: no clock, thread, socket or file. A [`Pipeline`] for
-//! each organisation, all of them on one [`Desk`], is driven by whoever owns the sound device, in blocks
+//! each organisation, all of them on one [`Console`], is driven by whoever owns the sound device, in blocks
 //! of any length.
 
 mod accounts;
 pub mod codec;
 mod command;
+mod console;
 pub mod copies;
 pub mod delays;
-mod desk;
 mod fade;
 pub mod gate;
 mod hearing;
@@ -41,7 +41,7 @@ use window::WindowMinimum;
 
 pub use codec::CodecError;
 pub use command::{Transmit, VoiceCommand, VoiceEvent};
-pub use desk::{Desk, Line};
+pub use console::{Console, Line};
 pub use nets::{Net, NetSettings};
 pub use pipeline::{Pipeline, PipelineConfig};
 pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};

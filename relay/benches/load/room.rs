@@ -13,7 +13,7 @@ use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 use hark_keys::{DeviceId, DeviceKey};
 use hark_mesh::Target;
-use hark_node::link::Outlet;
+use hark_node::link::DatagramSender;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -135,7 +135,7 @@ impl Room {
     /// All talkers talk, and all members listen.
     pub(crate) fn talk(&mut self, speech: Speech) -> anyhow::Result<Delivery> {
         let relay = self.relay.key;
-        let outlets: Option<Vec<Arc<Outlet>>> =
+        let outlets: Option<Vec<Arc<DatagramSender>>> =
             self.members.iter().map(|member| member.links.outlet(relay)).collect();
         let outlets = outlets.context("a member has lost its link")?;
         let over = AtomicBool::new(false);

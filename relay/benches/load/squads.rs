@@ -24,7 +24,7 @@ use hark_node::{
     clock::Clock,
     link::{LinkEvent, Links},
     random::SystemRandom,
-    swarm::{Wires, WiresConfig},
+    swarm::{SwarmDriver, SwarmDriverConfig},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -193,7 +193,7 @@ impl Member {
         let (link_events, happened) = unbounded_channel();
         let links = Links::new(device, Clock, link_events, handler);
         let key = Arc::new(copy());
-        let wires = Wires::new(WiresConfig {
+        let wires = SwarmDriver::new(SwarmDriverConfig {
             key: Arc::clone(&key),
             organisation: charter.organisation(),
             mdns: false,
@@ -301,7 +301,7 @@ struct Driver {
     device: DeviceId,
     links: Arc<Links>,
     squad: Squad,
-    wires: Wires,
+    wires: SwarmDriver,
     relay: DeviceId,
     happened: UnboundedReceiver<LinkEvent>,
     orders: UnboundedReceiver<Vec<Change>>,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hark_mesh::datagram::{Forward, ForwardedReport, Report};
-use hark_node::link::Outlet;
+use hark_node::link::DatagramSender;
 
 use crate::{
     clock::stamp,
@@ -49,13 +49,13 @@ impl Speech {
 
 /// What talks through the relay.
 pub(crate) struct Talker {
-    outlet: Arc<Outlet>,
+    outlet: Arc<DatagramSender>,
     tag: [u8; 4],
     sequence: u16,
 }
 
 impl Talker {
-    pub(crate) fn new(outlet: Arc<Outlet>, tag: [u8; 4]) -> Self {
+    pub(crate) fn new(outlet: Arc<DatagramSender>, tag: [u8; 4]) -> Self {
         Self { outlet, tag, sequence: 0 }
     }
 
@@ -72,7 +72,12 @@ impl Talker {
 
 /// Reports of all listeners on all talkers, each so many times a second, until it is over.
 /// [PROTO-9.8]
-pub(crate) fn report(listeners: &[Arc<Outlet>], heard: &Heard, rate: u32, over: &AtomicBool) {
+pub(crate) fn report(
+    listeners: &[Arc<DatagramSender>],
+    heard: &Heard,
+    rate: u32,
+    over: &AtomicBool,
+) {
     if rate == 0 {
         return;
     }

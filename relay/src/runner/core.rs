@@ -25,7 +25,7 @@ use hark_node::{
     link::{Link, LinkDown, LinkEvent, Links},
     random::SystemRandom,
     relay::Relay,
-    swarm::{News, Wires, WiresConfig},
+    swarm::{News, SwarmDriver, SwarmDriverConfig},
 };
 use tokio::sync::{
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -49,7 +49,7 @@ pub(super) struct Core {
     store: TenantStore,
     presence: Presence,
     clock: Clock,
-    wires: Wires,
+    wires: SwarmDriver,
     links: Arc<Links>,
     link_events: UnboundedReceiver<LinkEvent>,
     gate: Arc<Gate>,
@@ -121,7 +121,7 @@ impl Core {
         let links = Links::new(key.id(), clock, link_sender, handler);
         links.serve_crowds();
         let key = Arc::new(key);
-        let mut wires = Wires::new(WiresConfig {
+        let mut wires = SwarmDriver::new(SwarmDriverConfig {
             key: Arc::clone(&key),
             organisation,
             mdns: false,
@@ -137,7 +137,7 @@ impl Core {
                 anyhow::anyhow!("cannot listen on {address}: {reason}: choose another port")
             })?;
         }
-        tokio::spawn(Arc::clone(&links).forward());
+        tokio::spawn(Arc::clone(&links).run_sender());
         tokio::spawn(Arc::clone(&relay).run());
         let now = clock.now();
         let mut core = Self {

@@ -13,7 +13,7 @@ use hark_keys::{
 
 use crate::{
     epoch::{Confirmed, Confirming, EpochHeader, Holders},
-    squad::telling::Telling,
+    squad::announcement::Announcement,
 };
 
 /// What this device holds.
@@ -24,7 +24,7 @@ pub(super) struct Held {
     /// The one before, and until when it is needed.
     previous: Option<(PrekeySecret, Timestamp)>,
     /// Relays that are told where to seal to.
-    told: BTreeMap<DeviceId, Telling<UnixTime>>,
+    told: BTreeMap<DeviceId, Announcement<UnixTime>>,
     channels: BTreeMap<ChannelId, Vec<HeldEpoch>>,
     /// The highest number of the epochs that are forgotten, of each channel and who dealt them: if one
     /// of them came again we would seal with the same keys from the first counter on. As many as there
@@ -58,7 +58,7 @@ pub(in crate::squad) struct HeldEpoch {
     /// It came by a relay that the charter names.
     named: bool,
     /// Relays that brought it, and whether they know that we could open it.
-    shown: BTreeMap<DeviceId, Telling<()>>,
+    shown: BTreeMap<DeviceId, Announcement<()>>,
     /// Who has shown, by a relay, that it holds it.
     confirmed: BTreeSet<DeviceId>,
     /// The next generation of our key in it; there are 256.
@@ -230,7 +230,7 @@ impl Held {
             strange,
             void: false,
             named,
-            shown: relay.into_iter().map(|relay| (relay, Telling::default())).collect(),
+            shown: relay.into_iter().map(|relay| (relay, Announcement::default())).collect(),
             // Its steward has sealed it.
             confirmed: BTreeSet::from([issuer, self.key.id()]),
             generation: 0,
@@ -382,14 +382,14 @@ impl Held {
     pub(super) fn timeout(&self, now: Timestamp) -> Option<Timestamp> {
         let epochs = self.channels.values().flatten().flat_map(|epoch| {
             let came = epoch.came;
-            let shown = epoch.shown.values().filter_map(Telling::timeout);
+            let shown = epoch.shown.values().filter_map(Announcement::timeout);
             let shown = shown.filter(move |at| *at < came + SHOWN_FOR);
             let changes = [USED_AFTER, CONFIRMED_WITHIN, SEALS_FOR].map(|after| came + after);
             shown.chain(changes).chain([epoch.opens_until()])
         });
         let prekeys = self.prekey.as_ref().map(|current| current.renew_at);
         let previous = self.previous.as_ref().map(|(_, until)| *until);
-        let told = self.told.values().filter_map(Telling::timeout);
+        let told = self.told.values().filter_map(Announcement::timeout);
         epochs.filter(|at| *at > now).chain(prekeys).chain(previous).chain(told).min()
     }
 }

@@ -31,7 +31,7 @@ struct Attended {
     steward: Option<DeviceId>,
     /// Those who are there, and since when each has its prekey.
     here: BTreeMap<DeviceId, UnixTime>,
-    tellings: BTreeMap<DeviceId, Telling>,
+    tellings: BTreeMap<DeviceId, Announcement>,
     /// When the steward has had its time to deal what it was told of.
     due_at: Option<Timestamp>,
     /// Those who have let it pass, or have left somebody out, and until when they are not asked again.
@@ -71,7 +71,7 @@ struct Passed {
 
 /// What a steward, or one who is none any more, was told.
 #[derive(Default)]
-struct Telling {
+struct Announcement {
     begun: bool,
     told: BTreeMap<DeviceId, UnixTime>,
     /// What is under way: who is told to be here, and who to have gone.
@@ -438,7 +438,7 @@ impl Attended {
     }
 }
 
-impl Telling {
+impl Announcement {
     /// What is to be told of `here`, and whether that is all; one message at a time.
     fn poll(
         &mut self,

@@ -77,7 +77,7 @@ impl End {
         self.transport.dial(multiaddr_of(address), options).unwrap().await.unwrap().1
     }
 
-    fn outlet(&self, to: &Self) -> Arc<Outlet> {
+    fn outlet(&self, to: &Self) -> Arc<DatagramSender> {
         self.links.outlet(to.device).unwrap()
     }
 

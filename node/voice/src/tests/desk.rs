@@ -13,7 +13,7 @@ struct Other {
 /// We at a desk with two lines, and on each a member who hears us and talks to us. Both lines use the
 /// same ids of channel and target, as somebody in both organisations could have arranged.
 struct Office {
-    desk: Desk,
+    desk: Console,
     own: [DeviceId; 2],
     others: [Other; 2],
     heard: Vec<f32>,
@@ -35,7 +35,7 @@ impl Office {
             let usual = PipelineConfig::new(device, false);
             Pipeline::new(PipelineConfig { transmit, ..usual }).unwrap()
         };
-        let mut desk = Desk::new(own.map(|device| pipeline(device, transmit)).into());
+        let mut desk = Console::new(own.map(|device| pipeline(device, transmit)).into());
         let now = Timestamp::ZERO;
         let others = own.map(|_| id());
         let others = std::array::from_fn(|line| {

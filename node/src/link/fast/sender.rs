@@ -24,7 +24,7 @@ use super::super::socket::PlainSocket;
 ///
 /// Lives as long as its link does; what is sent after that is dropped and counted. Whoever keeps one
 /// asks [`Links::outlet`](crate::link::Links::outlet) for another when the device's link is replaced.
-pub struct Outlet {
+pub struct DatagramSender {
     connection: Connection,
     socket: Arc<dyn AsyncUdpSocket>,
     plain: Option<Arc<dyn PlainSocket>>,
@@ -70,7 +70,7 @@ impl Visit {
     }
 }
 
-impl Outlet {
+impl DatagramSender {
     pub(super) fn new(
         connection: Connection,
         socket: Arc<dyn AsyncUdpSocket>,
@@ -350,9 +350,9 @@ impl Outlet {
     }
 }
 
-impl fmt::Debug for Outlet {
+impl fmt::Debug for DatagramSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outlet")
+        f.debug_struct("DatagramSender")
             .field("address", &self.address())
             .field("is_fast", &self.is_fast())
             .finish_non_exhaustive()

@@ -6,20 +6,20 @@ use hark_keys::Timestamp;
 
 /// Something that a peer is to be told, and again whenever it changes.
 #[derive(Debug)]
-pub(super) struct Telling<T> {
+pub(super) struct Announcement<T> {
     told: Option<T>,
     number: u64,
     again_at: Option<Timestamp>,
 }
 
-impl<T> Default for Telling<T> {
+impl<T> Default for Announcement<T> {
     /// The peer was told nothing.
     fn default() -> Self {
         Self { told: None, number: 0, again_at: None }
     }
 }
 
-impl<T: PartialEq + Clone> Telling<T> {
+impl<T: PartialEq + Clone> Announcement<T> {
     /// The number under which the peer is to be told `wanted` now, if it is: the next of all that
     /// this device has told anybody, so that no peer takes what is new for something old, whichever
     /// links have come and gone meanwhile.

@@ -12,7 +12,7 @@ pub type Line = usize;
 /// Each has a pipeline of its own, so that keys, nets and counters of two organisations never meet;
 /// what they play is added up. Our voice goes to the line in front, and while a key to talk is held
 /// on any line, to all lines with such a key and to no other.
-pub struct Desk {
+pub struct Console {
     lines: Vec<Connection>,
     front: Line,
     played: Vec<f32>,
@@ -29,7 +29,7 @@ struct Connection {
     down: bool,
 }
 
-impl Desk {
+impl Console {
     /// A desk with a line for each pipeline; the first is in front.
     pub fn new(pipelines: Vec<Pipeline>) -> Self {
         let lines = pipelines.into_iter().map(|pipeline| Connection {
