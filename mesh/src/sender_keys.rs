@@ -24,9 +24,9 @@ pub(crate) struct SenderKeys {
     /// Who ought to have the key.
     members: BTreeSet<DeviceId>,
     /// What speech is sealed with.
-    current: Option<Epoch>,
+    current: Option<HeldKey>,
     /// What replaces it, and when at the latest.
-    next: Option<(Epoch, Timestamp)>,
+    next: Option<(HeldKey, Timestamp)>,
     /// When those who left lose the key.
     leave_at: Option<Timestamp>,
     /// A new generation is due, and perhaps waits for the disk.
@@ -43,7 +43,7 @@ pub(crate) struct SenderKeys {
 }
 
 /// One key and those who were given it.
-struct Epoch {
+struct HeldKey {
     secret: KeySecret,
     holders: BTreeSet<DeviceId>,
     /// The key message, the same for all.
@@ -316,7 +316,7 @@ impl SenderKeys {
         self.current.iter().chain(next).any(|epoch| epoch.holders.contains(&device))
     }
 
-    fn newest(&self) -> Option<&Epoch> {
+    fn newest(&self) -> Option<&HeldKey> {
         self.next.as_ref().map(|(epoch, _)| epoch).or(self.current.as_ref())
     }
 
@@ -335,7 +335,7 @@ impl SenderKeys {
             self.renew_if_due(now);
             return;
         }
-        let epoch = self.epoch(newest.secret.ratcheted(), holders);
+        let epoch = self.held(newest.secret.ratcheted(), holders);
         match &mut self.next {
             Some((next, _)) => *next = epoch,
             None => {
@@ -356,7 +356,7 @@ impl SenderKeys {
         self.renewal_due = false;
         self.leave_at = None;
         let secret = KeySecret::generate(generation, &*self.random);
-        let epoch = self.epoch(secret, self.members.clone());
+        let epoch = self.held(secret, self.members.clone());
         // A second leave does not lengthen the time that the first one can still open us.
         let use_at = self.next.as_ref().map_or(now + USE_AFTER, |(_, at)| *at);
         let first = self.current.is_none();
@@ -403,7 +403,7 @@ impl SenderKeys {
         self.ready.insert(device);
     }
 
-    fn epoch(&self, secret: KeySecret, holders: BTreeSet<DeviceId>) -> Epoch {
+    fn held(&self, secret: KeySecret, holders: BTreeSet<DeviceId>) -> HeldKey {
         let message = KeyMessage {
             target: self.target.clone(),
             sender: self.key.id(),
@@ -411,7 +411,7 @@ impl SenderKeys {
             recipients: List::truncated(holders.iter().copied()),
         };
         let message = Message::Key(Signed::sign(message, &self.key));
-        Epoch { secret, holders, message: Zeroizing::new(message.encode()) }
+        HeldKey { secret, holders, message: Zeroizing::new(message.encode()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading and editing the charter: of a running node through its local API, else of the store.
 
-mod stopped;
+mod stored_host;
 
 use anyhow::{Context, ensure};
 use hark_keys::{RecoverySecret, Ticket};
@@ -16,7 +16,7 @@ use hark_node::{
 };
 use serde_json::json;
 
-use self::stopped::Stopped;
+use self::stored_host::StoredHost;
 use crate::{
     HomeArguments,
     addresses::settle_addresses,
@@ -89,7 +89,7 @@ pub(crate) fn carry_out(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(commands::execute(&mut Stopped::open(home, store)?, request)?)
+    Ok(commands::execute(&mut StoredHost::open(home, store)?, request)?)
 }
 
 /// A ticket by what is stored: it leads where the members were reached last, and here.
@@ -98,7 +98,7 @@ pub(crate) fn stored_ticket(
     store: &OrganisationStore,
     request: &TicketRequest,
 ) -> anyhow::Result<Ticket> {
-    let host = Stopped::open(home, store)?;
+    let host = StoredHost::open(home, store)?;
     let own = host.addresses(commands::Host::key(&host).id());
     let own = if own.is_empty() { settle_addresses(store)? } else { own };
     let ticket = commands::issue_ticket(&host, Clock.unix(), request, own, host.doors())?;

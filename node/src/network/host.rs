@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// A squad and its store, while a command is carried out.
-pub(super) struct Live<'a> {
+pub(super) struct RunningHost<'a> {
     pub(super) now: Timestamp,
     pub(super) squad: &'a mut Squad,
     pub(super) store: &'a OrganisationStore,
     pub(super) key: &'a Arc<DeviceKey>,
 }
 
-impl Host for Live<'_> {
+impl Host for RunningHost<'_> {
     fn charter(&self) -> &Charter {
         self.squad.charter_taken()
     }

@@ -4,22 +4,22 @@
 //! then carried out here. Voice passes by: its datagrams go from the links to the voice thread and
 //! back without a stop.
 
-mod carry_out;
 mod checks;
+mod commands;
 mod dials;
+mod effects;
 mod host;
-mod keeping;
-mod moves;
+mod member_moves;
+mod membership;
 mod people;
+mod profile_store;
 mod publisher;
 mod radio;
 mod roles;
 mod router;
-mod standing;
 mod standings;
 mod view;
 mod volunteering;
-mod wishes;
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +47,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 pub use self::standings::StandingChange;
 use self::view::View;
-use self::{keeping::Keeping, people::Verified, radio::Radio, router::Router};
+use self::{people::Verified, profile_store::PendingWrite, radio::Radio, router::Router};
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
@@ -239,7 +239,7 @@ pub struct Runner {
     ticks: u64,
     records_changed: bool,
     radio: Radio,
-    keeping: Keeping,
+    keeping: PendingWrite,
     /// What is heard and talked to must be looked at again.
     unsettled: bool,
     generations: BTreeMap<TargetId, u16>,
@@ -370,7 +370,7 @@ impl Runner {
             ticks: 0,
             records_changed: false,
             radio: Radio::new(&config.flags.channels, &config.flags.talk_to, config.transmit),
-            keeping: Keeping::default(),
+            keeping: PendingWrite::default(),
             unsettled: true,
             generations: BTreeMap::new(),
             check_flags_at: None,

@@ -10,7 +10,7 @@ use hark_charter::{
 use hark_keys::{DeviceId, MemberId, RoleId, UnixTime};
 use hark_mesh::squad::Squad;
 
-use super::{Input, Runner, radio, standing::member_name};
+use super::{Input, Runner, membership::member_name, radio};
 use crate::event::{Event, StandingView, TicketView};
 
 /// A role that somebody has got or lost, a mute or a ban that began or ended, a membership, or the end

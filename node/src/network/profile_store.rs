@@ -12,7 +12,7 @@ use crate::{
 
 /// What of the profiles the disk does not have yet.
 #[derive(Default)]
-pub(super) struct Keeping {
+pub(super) struct PendingWrite {
     /// There is a file that we cannot read, and so must not replace.
     barred: bool,
     changed: bool,
@@ -24,7 +24,7 @@ pub(super) struct Keeping {
     kept: Option<Profiles>,
 }
 
-impl Keeping {
+impl PendingWrite {
     /// The person has done something.
     pub(super) fn changed(&mut self) {
         self.changed = true;

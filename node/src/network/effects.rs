@@ -6,7 +6,7 @@ use hark_keys::{TargetId, Timestamp};
 use hark_mesh::squad::{self, Persist, Transmit};
 use hark_voice::{Net, VoiceCommand};
 
-use super::{Input, Persisted, Runner, radio, standing};
+use super::{Input, Persisted, Runner, membership, radio};
 use crate::event::Event;
 
 impl Runner {
@@ -154,8 +154,8 @@ impl Runner {
                 self.config.doorkeeper.set_charter(charter);
                 self.unsettled = true;
                 self.view.set_charter(charter);
-                let sanctions = self.view.set_sanctions(standing::sanctions_here(squad));
-                let sanctions = sanctions.into_iter().map(|it| standing::with_lifter(squad, it));
+                let sanctions = self.view.set_sanctions(membership::sanctions_here(squad));
+                let sanctions = sanctions.into_iter().map(|it| membership::with_lifter(squad, it));
                 sanctions.for_each(|event| self.config.publisher.publish(event));
                 if self.ready_at.is_none() {
                     self.config.publisher.publish(self.view.charter_changed());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hark_keys::{Door, Ticket, Timestamp};
 use hark_voice::VoiceCommand;
 
-use super::{Runner, host::Live, moves};
+use super::{Runner, host::RunningHost, member_moves};
 use crate::{
     commands::{self, Answer, CommandError, Lookup, Request, names::unknown},
     event::{Event, TicketView},
@@ -61,8 +61,8 @@ impl Runner {
             }
             Command::Move { person, from, to } => {
                 let Some(store) = &self.store else { return Err(STARTING.to_owned()) };
-                let host = Live { now, squad, store, key: &self.config.key };
-                return moves::order(host, &person, from.as_deref(), &to).map(|()| None);
+                let host = RunningHost { now, squad, store, key: &self.config.key };
+                return member_moves::order(host, &person, from.as_deref(), &to).map(|()| None);
             }
             Command::Admit { person } => {
                 return self.decide_waiting(now, &person, true).map(|()| None);
@@ -117,7 +117,7 @@ impl Runner {
         let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
             return Err(STARTING.to_owned());
         };
-        let host = Live { now, squad, store, key: &self.config.key };
+        let host = RunningHost { now, squad, store, key: &self.config.key };
         let lookup = Lookup::new(&host);
         let flags = &self.config.flags;
         for net in &flags.channels {
@@ -140,7 +140,7 @@ impl Runner {
         };
         let radio = &self.radio;
         let line = |error: CommandError| error.to_string();
-        let host = Live { now, squad, store, key: &self.config.key };
+        let host = RunningHost { now, squad, store, key: &self.config.key };
         let lookup = || Lookup::new(&host);
         Ok(match command {
             Command::Ptt { for_secs: Some(secs), .. } if !(1..=HELD_SECS_MAX).contains(&secs) => {
@@ -223,7 +223,7 @@ impl Runner {
         let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
             return Err(STARTING.to_owned());
         };
-        let host = Live { now, squad, store, key: &self.config.key };
+        let host = RunningHost { now, squad, store, key: &self.config.key };
         commands::may_admit(&host).map_err(|error| error.to_string())?;
         let waiting = self.config.doorkeeper.waiting();
         let known = waiting.iter().map(|(device, view)| (*device, view.name.clone()));
@@ -244,7 +244,7 @@ impl Runner {
         let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
             return Err(STARTING.to_owned());
         };
-        let mut host = Live { now, squad, store, key: &self.config.key };
+        let mut host = RunningHost { now, squad, store, key: &self.config.key };
         commands::execute(&mut host, request).map_err(|error| error.to_string())
     }
 
@@ -257,7 +257,7 @@ impl Runner {
         let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
             return Err(STARTING.to_owned());
         };
-        let host = Live { now, squad, store, key: &self.config.key };
+        let host = RunningHost { now, squad, store, key: &self.config.key };
         let own = self.wires.own_addresses();
         let others = self.links.all();
         let others = others

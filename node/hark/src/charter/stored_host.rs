@@ -21,7 +21,7 @@ use hark_node::{
 };
 
 /// A stored charter. What is done to it is passed on when the node runs again.
-pub(super) struct Stopped {
+pub(super) struct StoredHost {
     store: OrganisationStore,
     /// Keeps the node from starting meanwhile.
     _lock: Lock,
@@ -32,7 +32,7 @@ pub(super) struct Stopped {
     names: BTreeMap<ChannelId, NameKey>,
 }
 
-impl Stopped {
+impl StoredHost {
     pub(super) fn open(home: &Home, store: &OrganisationStore) -> anyhow::Result<Self> {
         let lock = store.lock()?;
         // What stood there before the lock was taken may be of the node that has just ended.
@@ -51,7 +51,7 @@ impl Stopped {
     }
 }
 
-impl Stopped {
+impl StoredHost {
     /// Where a device was reached last.
     pub(super) fn addresses(&self, device: DeviceId) -> Vec<SocketAddr> {
         let record = self.directory.record(device);
@@ -70,7 +70,7 @@ impl Stopped {
     }
 }
 
-impl Host for Stopped {
+impl Host for StoredHost {
     fn charter(&self) -> &Charter {
         &self.charter
     }

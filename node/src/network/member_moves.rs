@@ -1,11 +1,11 @@
 //! Members whom this one moves between nets.
 
-use super::host::Live;
+use super::host::RunningHost;
 use crate::commands::{CommandError, Lookup};
 
 /// Has a member moved, all named as people call them; fails with one line for the person.
 pub(super) fn order(
-    host: Live<'_>,
+    host: RunningHost<'_>,
     person: &str,
     from: Option<&str>,
     to: &str,
