@@ -21,9 +21,9 @@ use super::{
     CodecError, Events, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
     accounts::Accounts,
     codec::Encoder,
-    copies::{EndedTalkspurts, Listener, SealedFrames, Way},
     gate::{Decision, Gate},
     proofs::Prover,
+    redundancy::{EndedTalkspurts, Listener, NextHop, SealedFrames},
     shunned::FORGED,
     uplinks::Uplinks,
 };
@@ -37,16 +37,16 @@ pub struct Sender {
     /// Where the next talkspurt goes.
     selected: Option<TargetId>,
     /// The ways to all targets, and those by which it is still to be told that a talkspurt is over.
-    listeners: BTreeMap<Way, Listener>,
+    listeners: BTreeMap<NextHop, Listener>,
     /// The next sequence numbers of ways that are not used any more.
-    left: BTreeMap<Way, u16>,
+    left: BTreeMap<NextHop, u16>,
     uplinks: Uplinks,
     accounts: Accounts,
     prover: Prover,
     /// The relays that are members' nodes.
     member_relays: BTreeSet<DeviceId>,
     /// The ways that a frame takes.
-    ways: Vec<Way>,
+    ways: Vec<NextHop>,
     /// The frame that is being captured.
     block: Vec<f32>,
     silence: Vec<f32>,
@@ -287,7 +287,7 @@ impl Sender {
         if !self.targets.values().any(ours) && !self.ended.has_tag(tag) {
             return Err(DropReason::UnknownTarget);
         }
-        if let Some(listener) = self.listeners.get_mut(&Way::Link(from)) {
+        if let Some(listener) = self.listeners.get_mut(&NextHop::Link(from)) {
             listener.handle_report(now, report.wanted_copies);
         }
         Ok(())
@@ -297,7 +297,7 @@ impl Sender {
     pub fn handle_seen(&mut self, now: Timestamp, relay: DeviceId, seen: &Seen) {
         self.uplinks.handle_seen(now, relay);
         self.accounts.handle_seen(now, relay, seen.lost);
-        if let Some(listener) = self.listeners.get_mut(&Way::Relay(relay)) {
+        if let Some(listener) = self.listeners.get_mut(&NextHop::Relay(relay)) {
             listener.handle_report(now, seen.wanted_copies);
         }
     }
@@ -315,7 +315,7 @@ impl Sender {
         events: &mut Events,
     ) -> Result<(), DropReason> {
         let relay = account.relay;
-        if account.spoilt == FORGED && self.listeners.contains_key(&Way::Relay(relay)) {
+        if account.spoilt == FORGED && self.listeners.contains_key(&NextHop::Relay(relay)) {
             events.push(VoiceEvent::RelayFails { relay, listener: from, for_good: true });
         } else if self.accounts.handle_account(now, from, account)? {
             events.push(VoiceEvent::RelayFails { relay, listener: from, for_good: false });
@@ -487,7 +487,7 @@ impl Sender {
         self.copies = 0;
         self.ways.clear();
         // [PROTO-7.8] one copy for each, however many nets of the target reach it.
-        self.ways.extend(place.plan.direct.iter().copied().map(Way::Link));
+        self.ways.extend(place.plan.direct.iter().copied().map(NextHop::Link));
         for hop in &place.plan.hops {
             let (way, silent) = self.uplinks.way(now, hop);
             if let Some(relay) = silent {
@@ -504,7 +504,7 @@ impl Sender {
             if let Some(listener) = self.listeners.get_mut(way) {
                 self.copies = self.copies.max(listener.copies(now));
                 let out = outbox.push(way.device());
-                if let Way::Relay(relay) = way {
+                if let NextHop::Relay(relay) = way {
                     if self.member_relays.contains(relay) {
                         self.prover.handle_relayed(now, *relay);
                     }
@@ -526,7 +526,7 @@ impl Sender {
         let Some((proofs, relays)) = self.prover.poll(now, over) else { return };
         let level = level_of(self.gate.level_dbfs());
         for relay in relays {
-            let way = Way::Relay(relay);
+            let way = NextHop::Relay(relay);
             let Some(listener) = self.listeners.get_mut(&way) else { continue };
             for proof in &proofs {
                 let Ok(Datagram::Proof(it)) = Datagram::parse(proof) else { continue };
@@ -562,8 +562,8 @@ impl Sender {
         let (targets, ended, left) = (&self.targets, &self.ended, &mut self.left);
         self.listeners.retain(|way, listener| {
             let takes = |target: &Target| match way {
-                Way::Link(device) => target.plan.direct.binary_search(device).is_ok(),
-                Way::Relay(_) => ways_of(&target.plan).any(|it| it == *way),
+                NextHop::Link(device) => target.plan.direct.binary_search(device).is_ok(),
+                NextHop::Relay(_) => ways_of(&target.plan).any(|it| it == *way),
             };
             let stays = targets.values().any(takes) || ended.tells(*way);
             if !stays {
@@ -578,9 +578,9 @@ impl Sender {
 }
 
 /// All ways that a plan may take.
-fn ways_of(plan: &Plan) -> impl Iterator<Item = Way> {
+fn ways_of(plan: &Plan) -> impl Iterator<Item = NextHop> {
     let relays = plan.hops.iter().flat_map(|hop| [Some(hop.relay), hop.standby]);
-    plan.direct.iter().copied().map(Way::Link).chain(relays.flatten().map(Way::Relay))
+    plan.direct.iter().copied().map(NextHop::Link).chain(relays.flatten().map(NextHop::Relay))
 }
 
 /// A level as relays read it: -dBov (RFC 6464).

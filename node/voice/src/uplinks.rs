@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::topology::{Hop, Plan};
 
-use super::copies::Way;
+use super::redundancy::NextHop;
 
 /// All relays that a talkspurt may go to.
 #[derive(Default)]
@@ -61,7 +61,7 @@ impl Uplinks {
     }
 
     /// Where the next frame for a hop goes, and the relay that has just fallen silent, if one has.
-    pub(super) fn way(&mut self, now: Timestamp, hop: &Hop) -> (Way, Option<DeviceId>) {
+    pub(super) fn way(&mut self, now: Timestamp, hop: &Hop) -> (NextHop, Option<DeviceId>) {
         let uplink = self.relays.entry(hop.relay).or_default();
         let since = *uplink.since.get_or_insert(now);
         let heard = uplink.seen.map_or(since, |seen| seen.max(since));
@@ -74,7 +74,7 @@ impl Uplinks {
             }
             None => hop.relay,
         };
-        (Way::Relay(way), falls.then_some(hop.relay))
+        (NextHop::Relay(way), falls.then_some(hop.relay))
     }
 }
 
@@ -112,22 +112,22 @@ mod tests {
         let hop = Hop { relay, standby: Some(other), devices: Vec::new() };
         let mut uplinks = Uplinks::default();
         let way = |uplinks: &mut Uplinks, now| uplinks.way(at(now), &hop);
-        assert_eq!(way(&mut uplinks, 0), (Way::Relay(relay), None));
+        assert_eq!(way(&mut uplinks, 0), (NextHop::Relay(relay), None));
         uplinks.handle_seen(at(90), relay);
         uplinks.handle_seen(at(140), relay);
         // 90 ms until the first word, and two more may be lost.
-        assert_eq!(way(&mut uplinks, 330), (Way::Relay(relay), None));
-        assert_eq!(way(&mut uplinks, 331), (Way::Relay(other), Some(relay)));
-        assert_eq!(way(&mut uplinks, 341), (Way::Relay(other), None), "it is told once");
+        assert_eq!(way(&mut uplinks, 330), (NextHop::Relay(relay), None));
+        assert_eq!(way(&mut uplinks, 331), (NextHop::Relay(other), Some(relay)));
+        assert_eq!(way(&mut uplinks, 341), (NextHop::Relay(other), None), "it is told once");
         // A relay nearby is left after 150 ms.
         uplinks.handle_seen(at(383), other);
         let back = Hop { relay: other, standby: Some(relay), devices: Vec::new() };
         uplinks.retain([&Plan { direct: Vec::new(), hops: vec![back.clone()] }].into_iter());
-        assert_eq!(uplinks.way(at(536), &back), (Way::Relay(relay), Some(other)));
+        assert_eq!(uplinks.way(at(536), &back), (NextHop::Relay(relay), Some(other)));
         // The next talkspurt begins anew, however long ago the last was.
         uplinks.retain([&Plan { direct: Vec::new(), hops: vec![back.clone()] }].into_iter());
         uplinks.begin();
-        assert_eq!(uplinks.way(at(9_000), &back), (Way::Relay(other), None));
+        assert_eq!(uplinks.way(at(9_000), &back), (NextHop::Relay(other), None));
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         let hop = Hop { relay, standby: None, devices: Vec::new() };
         let mut uplinks = Uplinks::default();
         uplinks.way(at(0), &hop);
-        assert_eq!(uplinks.way(at(1_001), &hop), (Way::Relay(relay), Some(relay)));
-        assert_eq!(uplinks.way(at(1_002), &hop), (Way::Relay(relay), None));
+        assert_eq!(uplinks.way(at(1_001), &hop), (NextHop::Relay(relay), Some(relay)));
+        assert_eq!(uplinks.way(at(1_002), &hop), (NextHop::Relay(relay), None));
     }
 }

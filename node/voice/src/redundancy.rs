@@ -57,14 +57,14 @@ impl SealedFrames {
 
 /// How a datagram of ours travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Way {
+pub enum NextHop {
     /// On the link to the one who hears it.
     Link(DeviceId),
     /// To a relay, for many.
     Relay(DeviceId),
 }
 
-impl Way {
+impl NextHop {
     /// The relay that it goes by.
     pub fn relay(self) -> Option<DeviceId> {
         match self {
@@ -139,15 +139,15 @@ impl Listener {
     pub fn encode(
         &mut self,
         now: Timestamp,
-        way: Way,
+        way: NextHop,
         (target_tag, level): ([u8; 4], u8),
         frames: &SealedFrames,
         out: &mut Vec<u8>,
     ) {
         let frames = frames.newest(self.copies(now));
         match way {
-            Way::Link(_) => Voice::encode(target_tag, self.sequence, frames, out),
-            Way::Relay(_) => Forward::encode(level, target_tag, self.sequence, frames, out),
+            NextHop::Link(_) => Voice::encode(target_tag, self.sequence, frames, out),
+            NextHop::Relay(_) => Forward::encode(level, target_tag, self.sequence, frames, out),
         }
         self.sequence = self.sequence.wrapping_add(1);
     }
@@ -182,7 +182,7 @@ struct Ended {
     tag: [u8; 4],
     frames: SealedFrames,
     /// Who gets the last frame again, and how often.
-    repeats: Vec<(Way, u8)>,
+    repeats: Vec<(NextHop, u8)>,
 }
 
 impl EndedTalkspurts {
@@ -192,7 +192,7 @@ impl EndedTalkspurts {
         &mut self,
         tag: [u8; 4],
         frames: &mut SealedFrames,
-        repeats: impl Iterator<Item = (Way, u8)>,
+        repeats: impl Iterator<Item = (NextHop, u8)>,
     ) {
         if self.talkspurts.len() == ENDED_MAX {
             self.spare.extend(self.talkspurts.pop_front());
@@ -206,14 +206,14 @@ impl EndedTalkspurts {
     }
 
     /// Another talkspurt begins, which tells this way well enough that those before are over.
-    pub fn cancel(&mut self, way: Way) {
+    pub fn cancel(&mut self, way: NextHop) {
         for talkspurt in &mut self.talkspurts {
             talkspurt.repeats.retain(|(listener, _)| *listener != way);
         }
     }
 
     /// A frame has passed: has `send` send the last frames that are due again.
-    pub fn repeat(&mut self, mut send: impl FnMut(Way, [u8; 4], &SealedFrames)) {
+    pub fn repeat(&mut self, mut send: impl FnMut(NextHop, [u8; 4], &SealedFrames)) {
         for talkspurt in &mut self.talkspurts {
             for (way, left) in &mut talkspurt.repeats {
                 send(*way, talkspurt.tag, &talkspurt.frames);
@@ -227,7 +227,7 @@ impl EndedTalkspurts {
     }
 
     /// Whether this way is still to be told that a talkspurt is over.
-    pub fn tells(&self, way: Way) -> bool {
+    pub fn tells(&self, way: NextHop) -> bool {
         self.talkspurts.iter().any(|talkspurt| talkspurt.repeats.iter().any(|(it, _)| *it == way))
     }
 
@@ -287,7 +287,7 @@ mod tests {
     /// Several talkspurts may end shortly after each other: each is told under its own tag.
     #[test]
     fn ended_talkspurts_are_repeated_beside_each_other() {
-        let device = Way::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
+        let device = NextHop::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
         let mut ended = EndedTalkspurts::default();
         let sent = |ended: &mut EndedTalkspurts| {
             let mut sent = Vec::new();
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn datagrams_have_one_size_per_number_of_copies() {
         let mut listener = Listener::default();
-        let way = Way::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
+        let way = NextHop::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
         ask(&mut listener, 1_000, 2);
         let mut frames = SealedFrames::default();
         for n in 0..5u8 {
