@@ -158,8 +158,8 @@ impl EpochSeal {
     }
 }
 
-/// What shows, to all who hold an epoch, that one device or several hold it, too. A relay, which does
-/// not, can add them up and cannot make one. [PROTO-11.12]
+/// What shows, to all who hold an epoch, that one device or several hold it, too. A relay, which
+/// does not, can add them up and cannot make one. [PROTO-11.12]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmation([u8; 16]);
 
@@ -338,8 +338,8 @@ mod tests {
         assert!(!endless.is_current(UnixTime::from_secs(1_000_000)));
     }
 
-    /// [PROTO-11.12] A relay adds up what it was given, and cannot say of anybody else that it holds
-    /// the secret.
+    /// [PROTO-11.12] A relay adds up what it was given, and cannot say of anybody else that it
+    /// holds the secret.
     #[test]
     fn confirmations_add_up_and_are_known_by_what_came_with_the_seal() {
         let random = SeededRandom::new(1);

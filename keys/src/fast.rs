@@ -1,8 +1,9 @@
 //! Sealing of the packets of the fast path: a link's datagrams beside QUIC, on the same socket.
 //!
-//! The keys come from the link's Noise handshake, one for each direction, and are replaced while the
-//! link stands, one way: what was sealed a minute ago opens with nothing that is left. Layout and
-//! numbers are those of `docs/protocol.md`, section 8. Knows nothing of sockets or of which path works.
+//! The keys come from the link's Noise handshake, one for each direction, and are replaced while
+//! the link stands, one way: what was sealed a minute ago opens with nothing that is left. Layout
+//! and numbers are those of `docs/protocol.md`, section 8. Knows nothing of sockets or of which
+//! path works.
 //!
 //! ```text
 //!  exporter of the link ── keys ─┬─ Sealer    what we send: counts, seals
@@ -32,7 +33,8 @@ pub enum Kind {
     Answer = 0x22,
     /// Tells the side that has dialled that it is seen at another address than QUIC knows: nothing.
     Notice = 0x23,
-    /// A sign of life each second: four bytes of [`Opener::next`], of the packets of the other side.
+    /// A sign of life each second: four bytes of [`Opener::next`], of the packets of the other
+    /// side.
     Heartbeat = 0x24,
 }
 
@@ -404,8 +406,8 @@ const PHASE: u8 = 0x08;
 /// any that is worth something takes.
 const PREVIOUS_KEPT: u32 = 3;
 
-/// Seconds without a new packet after which a receiver goes on by itself: more than pass between two
-/// calls of [`Sealer::renew`], so that the sender has gone on before.
+/// Seconds without a new packet after which a receiver goes on by itself: more than pass between
+/// two calls of [`Sealer::renew`], so that the sender has gone on before.
 const SILENCE: u32 = 30;
 
 #[cfg(test)]

@@ -66,8 +66,8 @@ impl DeviceId {
         &self.0
     }
 
-    /// The name that libp2p knows the device by: the identity multihash of the key's protobuf (libp2p
-    /// peer ids specification).
+    /// The name that libp2p knows the device by: the identity multihash of the key's protobuf
+    /// (libp2p peer ids specification).
     pub fn peer_id(&self) -> PeerId {
         let mut bytes = [0; PEER_ID_PREFIX.len() + 32];
         bytes[..PEER_ID_PREFIX.len()].copy_from_slice(&PEER_ID_PREFIX);
@@ -94,8 +94,8 @@ impl DeviceId {
     /// RFC 8032 section 5.1.7 without the cofactor, and no points of low order: then there is one
     /// answer, whoever verifies. [PROTO-1.5]
     ///
-    /// This is ed25519-dalek's `verify_strict` for a tenth less: a signature that `verify` takes has R
-    /// in its canonical encoding, so its bytes tell whether it is of low order.
+    /// This is ed25519-dalek's `verify_strict` for a tenth less: a signature that `verify` takes
+    /// has R in its canonical encoding, so its bytes tell whether it is of low order.
     fn verify_bytes(&self, bytes: &[u8], signature: &Signature) -> Result<(), SignatureError> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
         if is_low_order(signature.r_bytes()) {

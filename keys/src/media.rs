@@ -1,9 +1,9 @@
 //! Media keys: each device seals its own speech, RFC 9605 (SFrame) with sender keys that ratchet.
 //!
 //! A [`KeySecret`] is what travels to the devices that may hear. From it the sender makes a
-//! [`SenderKey`], a receiver a [`SenderKeyring`]. A key belongs to one target: what is sealed for one
-//! opens for no other. The key id says who, which generation and which ratchet step, so that no key
-//! is ever tried in vain ([PROTO-6.1]).
+//! [`SenderKey`], a receiver a [`SenderKeyring`]. A key belongs to one target: what is sealed for
+//! one opens for no other. The key id says who, which generation and which ratchet step, so that no
+//! key is ever tried in vain ([PROTO-6.1]).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -185,8 +185,8 @@ impl Sealed {
     }
 
     /// Whether the frame was sealed with it; none where it has another key that may have been used.
-    /// Those of the steps ahead, or of later generations in an epoch, which whoever has this one can
-    /// find, have not.
+    /// Those of the steps ahead, or of later generations in an epoch, which whoever has this one
+    /// can find, have not.
     pub fn has(self, frame: FrameNumber) -> Option<bool> {
         if frame.key == self.key {
             return Some(u64::from(frame.counter) < self.end);
@@ -226,8 +226,9 @@ pub enum OpenFrameError {
 
 /// Opens the frames of one sender to one target, each of them once.
 ///
-/// That holds as well where a key is taken away and comes back: of an epoch it is remembered what was
-/// delivered, and a key of the sender's own that was forgotten is never taken again. [PROTO-6.7] [PROTO-6.20]
+/// That holds as well where a key is taken away and comes back: of an epoch it is remembered what
+/// was delivered, and a key of the sender's own that was forgotten is never taken again.
+/// [PROTO-6.7] [PROTO-6.20]
 pub struct SenderKeyring {
     target: TargetId,
     sender: DeviceId,
@@ -309,8 +310,8 @@ impl SenderKeyring {
         self.given.push_back(given);
     }
 
-    /// Opens what the sender seals with its keys in these epochs, and in no others. What was delivered
-    /// by the others is remembered for longer than an epoch lives. [PROTO-11.8]
+    /// Opens what the sender seals with its keys in these epochs, and in no others. What was
+    /// delivered by the others is remembered for longer than an epoch lives. [PROTO-11.8]
     pub fn set_epochs(&mut self, epochs: &[EpochSecret]) {
         self.epochs.retain_mut(|dealt| {
             if let Some(epoch) = epochs.iter().find(|epoch| *epoch.id() == dealt.id) {
@@ -336,8 +337,8 @@ impl SenderKeyring {
         }
     }
 
-    /// Whether anything opens with the keys that the sender has given us. Those that open nothing for
-    /// a minute are forgotten.
+    /// Whether anything opens with the keys that the sender has given us. Those that open nothing
+    /// for a minute are forgotten.
     pub fn set_own_key_open(&mut self, open: bool) {
         self.closed = !open;
         if open {
@@ -363,8 +364,8 @@ impl SenderKeyring {
         self.set_own_key_open(true);
     }
 
-    /// Erases what time has ended: keys that a later one has replaced, steps that are over though no
-    /// later one came, keys that open nothing any more, and what is remembered of epochs that
+    /// Erases what time has ended: keys that a later one has replaced, steps that are over though
+    /// no later one came, keys that open nothing any more, and what is remembered of epochs that
     /// nobody holds by now. [PROTO-6.6]
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.erase_keys(now);
@@ -393,8 +394,8 @@ impl SenderKeyring {
             && self.epochs.iter().all(|dealt| dealt.secret.is_none())
     }
 
-    /// Whether a new keyring would do the same from now on: there are no keys, and nothing that must
-    /// not be delivered again.
+    /// Whether a new keyring would do the same from now on: there are no keys, and nothing that
+    /// must not be delivered again.
     pub fn is_forgettable(&self) -> bool {
         let remembers = self.forgotten.is_some() || self.has_epochs();
         self.chains.is_empty() && !remembers
@@ -463,8 +464,8 @@ impl SenderKeyring {
         Ok(())
     }
 
-    /// Opens a frame that is sealed with the key of an epoch. Two epochs with one tag are told apart
-    /// by their keys. [PROTO-11.8] [PROTO-11.24]
+    /// Opens a frame that is sealed with the key of an epoch. Two epochs with one tag are told
+    /// apart by their keys. [PROTO-11.8] [PROTO-11.24]
     fn open_dealt(
         &mut self,
         id: u64,
@@ -507,8 +508,8 @@ impl SenderKeyring {
         Err(failure)
     }
 
-    /// [PROTO-6.6] Erases keys that a later one has replaced for long enough, and goes a step on where
-    /// the sender has promised to.
+    /// [PROTO-6.6] Erases keys that a later one has replaced for long enough, and goes a step on
+    /// where the sender has promised to.
     fn erase_keys(&mut self, now: Timestamp) {
         let replaced =
             |since: Option<Timestamp>| since.is_some_and(|since| is_over(now, since, KEPT_AFTER));
@@ -804,8 +805,9 @@ const WINDOW_BITS: u64 = REPLAY_WINDOW + 64;
 /// How long a replaced key still opens frames that were under way. [PROTO-6.6]
 const KEPT_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a step opens frames after its first one, where no later step is heard of: a sender ends it
-/// after 60 s, and its machine may have stood still for as long as a link outlives that. [PROTO-6.6]
+/// How long a step opens frames after its first one, where no later step is heard of: a sender ends
+/// it after 60 s, and its machine may have stood still for as long as a link outlives that.
+/// [PROTO-6.6]
 const STEP_OPENS: Duration = Duration::from_secs(90);
 
 /// How long a key that opens nothing is kept, in case that it is to open again.
@@ -815,12 +817,12 @@ const CLOSED_FOR: Duration = Duration::from_secs(60);
 /// [PROTO-11.7]
 const REMEMBERED_FOR: Duration = Duration::from_secs(12 * 60);
 
-/// Epochs that open nothing now, and of which it is remembered what they opened; the older ones never
-/// open again.
+/// Epochs that open nothing now, and of which it is remembered what they opened; the older ones
+/// never open again.
 const WINDOWS_KEPT: usize = 16;
 
-/// Epochs that never open again, those before included. Of more the oldest is forgotten: a device holds
-/// four of a channel, and takes none again that it has let go.
+/// Epochs that never open again, those before included. Of more the oldest is forgotten: a device
+/// holds four of a channel, and takes none again that it has let go.
 const REFUSED_MAX: usize = 512;
 
 /// Generations of one sender at a time; the oldest goes.

@@ -110,7 +110,8 @@ pub struct Door {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// An invite with its secret, and where to redeem it. Whoever holds it can join. [PROTO-4.4] [PROTO-4.20]
+/// An invite with its secret, and where to redeem it. Whoever holds it can join. [PROTO-4.4]
+/// [PROTO-4.20]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// The organisation's name, for the newcomer to read.
@@ -139,9 +140,9 @@ impl Secret {
 }
 
 impl Ticket {
-    /// A new ticket of `issuer`. Where its uses are limited, `doors` are the ones that redeem it; at
-    /// least one is needed then. What a ticket has no room for is left out: doors after the fourth,
-    /// addresses after the sixth or so, the end of a long name.
+    /// A new ticket of `issuer`. Where its uses are limited, `doors` are the ones that redeem it;
+    /// at least one is needed then. What a ticket has no room for is left out: doors after the
+    /// fourth, addresses after the sixth or so, the end of a long name.
     pub fn issue(
         issuer: &DeviceKey,
         organisation: OrganisationId,
@@ -170,8 +171,8 @@ impl Ticket {
         Self::issue_for(issuer, organisation, name, invited, doors, random)
     }
 
-    /// The same ticket with relays, that lead a newcomer to its doors where it cannot reach them: as
-    /// many as there is room for. [PROTO-3.10]
+    /// The same ticket with relays, that lead a newcomer to its doors where it cannot reach them:
+    /// as many as there is room for. [PROTO-3.10]
     pub fn led_by(mut self, relays: impl IntoIterator<Item = Door>) -> Self {
         for mut relay in relays {
             relay.addresses.truncate(RELAY_ADDRESS_LIMIT);

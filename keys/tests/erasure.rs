@@ -1,5 +1,5 @@
-//! Of a sentence nothing is left that opens it: no base key of its step is anywhere on the heap, also
-//! not where something was moved or freed. [PROTO-6.6]
+//! Of a sentence nothing is left that opens it: no base key of its step is anywhere on the heap,
+//! also not where something was moved or freed. [PROTO-6.6]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

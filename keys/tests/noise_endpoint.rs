@@ -84,8 +84,8 @@ fn datagrams_pass_through_key_updates_from_both_sides() {
     }
 }
 
-/// [NOISE-24] With a packet each way each second the keys of a phase are gone long before the update
-/// after the next, also where every fifth packet is lost.
+/// [NOISE-24] With a packet each way each second the keys of a phase are gone long before the
+/// update after the next, also where every fifth packet is lost.
 #[test]
 fn keys_of_a_phase_are_erased_soon_after_it_has_ended() {
     for loss_percent in [0, 20] {
@@ -148,7 +148,8 @@ fn right_peer_is_accepted() {
     assert!(network.run(Duration::from_secs(1), both_connected));
 }
 
-/// [NOISE-26] [PROTO-2.6] A restarted node ends the connection that it has forgotten at its first packet.
+/// [NOISE-26] [PROTO-2.6] A restarted node ends the connection that it has forgotten at its first
+/// packet.
 #[test]
 fn restarted_node_resets_its_old_connection() {
     let mut network = connected(6, false);

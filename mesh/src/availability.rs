@@ -17,8 +17,8 @@ pub struct Availability {
 pub struct AvailabilityMessage {
     /// Whose device.
     pub device: DeviceId,
-    /// Milliseconds since 1970 by the device's clock, and more than in any message of it before. The
-    /// higher replaces the lower.
+    /// Milliseconds since 1970 by the device's clock, and more than in any message of it before.
+    /// The higher replaces the lower.
     pub number: u64,
     /// What it says.
     pub availability: Availability,

@@ -103,8 +103,8 @@ pub enum DropReason {
     /// Names a slot that nobody has.
     #[error("unknown slot")]
     UnknownSlot,
-    /// From somebody who may not speak there, or is no member; or of a talker by a relay by which it is
-    /// not heard.
+    /// From somebody who may not speak there, or is no member; or of a talker by a relay by which
+    /// it is not heard.
     #[error("not permitted")]
     NotPermitted,
     /// More than its sender may send.

@@ -138,8 +138,8 @@ impl Dialling {
         }
     }
 
-    /// Of the addresses at which `device` says that its NAT can be opened, those that may be dialled
-    /// now. [PROTO-5.10] [PROTO-5.24]
+    /// Of the addresses at which `device` says that its NAT can be opened, those that may be
+    /// dialled now. [PROTO-5.10] [PROTO-5.24]
     pub(crate) fn punched(
         &mut self,
         now: Timestamp,
@@ -349,8 +349,9 @@ impl Dialling {
         if !news || attempts.linked == Linked::Direct {
             return;
         }
-        // An address that nobody has tried is tried at once, whatever becomes of the others; one that
-        // was merely announced, only where its host is another one, and is to be dialled at all.
+        // An address that nobody has tried is tried at once, whatever becomes of the others; one
+        // that was merely announced, only where its host is another one, and is to be dialled at
+        // all.
         if source > Source::Announced {
             attempts.hurry(now);
         } else if hosts || attempts.direct.next.is_none() {
@@ -543,19 +544,20 @@ const DIALS_MAX: usize = 16;
 /// Devices and addresses that are remembered; then the one that failed most often goes.
 const TARGETS_MAX: usize = 2048;
 
-/// Addresses of one device: what it announces and what has been seen. The oldest announced one goes.
+/// Addresses of one device: what it announces and what has been seen. The oldest announced one
+/// goes.
 const TARGET_ADDRESSES_MAX: usize = 32;
 
-/// New hosts a minute that are dialled because a device announces addresses there; further ones wait
-/// for their turn. [PROTO-5.10]
+/// New hosts a minute that are dialled because a device announces addresses there; further ones
+/// wait for their turn. [PROTO-5.10]
 const ANNOUNCED_HOSTS: usize = 2;
 
 /// New hosts a minute that are dialled because a device wants NATs opened there: a NAT may have
 /// several. Addresses at further ones are left out. [PROTO-5.10]
 const PUNCHED_HOSTS: usize = 4;
 
-/// How often all addresses that a device has announced in an earlier run are dialled; then they count
-/// as announced.
+/// How often all addresses that a device has announced in an earlier run are dialled; then they
+/// count as announced.
 const REMEMBERED_TRIES: u32 = 2;
 
 #[cfg(test)]
@@ -711,8 +713,8 @@ mod tests {
         dials.flat_map(|dial| dial.addresses).collect()
     }
 
-    /// [PROTO-5.10] All members of an organisation can be told so: a record of 600 bytes had each send
-    /// handshakes to sixteen hosts.
+    /// [PROTO-5.10] All members of an organisation can be told so: a record of 600 bytes had each
+    /// send handshakes to sixteen hosts.
     #[test]
     fn whom_a_record_names_is_dialled_by_two_new_hosts_a_minute() {
         let device = DeviceKey::generate(&SeededRandom::new(1)).id();

@@ -227,8 +227,8 @@ pub const RECORDS_MAX: usize = 1024;
 /// Former members whose names are kept; then the one who went first is nameless.
 const FORMER_MAX: usize = 256;
 
-/// Bytes of a snapshot: a record has less than 3 KiB, a former name less than 256 bytes. A longer one
-/// counts as lost.
+/// Bytes of a snapshot: a record has less than 3 KiB, a former name less than 256 bytes. A longer
+/// one counts as lost.
 const SNAPSHOT_MAX_BYTES: usize = RECORDS_MAX * 3 * 1024 + FORMER_MAX * 256;
 
 #[cfg(test)]

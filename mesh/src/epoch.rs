@@ -256,7 +256,8 @@ pub const ATTENDANCE_MAX: usize = 64;
 const FIRST_NUMBER_MAX: u64 = 1 << 62;
 
 /// How much higher than the highest known the number of an epoch may be. Lower would keep halves of
-/// a squad apart that have dealt differently many; these are more than could be dealt in half a year.
+/// a squad apart that have dealt differently many; these are more than could be dealt in half a
+/// year.
 const NUMBER_STEP_MAX: u64 = 1 << 24;
 
 /// How much higher than the highest that it knows a steward takes a relay's word for. Lower would
@@ -380,7 +381,8 @@ mod tests {
     }
 
     proptest! {
-        /// [PROTO-11.11] Whatever a relay tells, whoever knows as much as the steward takes its next.
+        /// [PROTO-11.11] Whatever a relay tells, whoever knows as much as the steward takes its
+        /// next.
         #[test]
         fn there_is_always_a_next_number(known in 0..=u64::MAX - (1 << 24), told: u64) {
             let next = next_number(known, told);

@@ -209,8 +209,8 @@ impl Forwarder {
         Ok(place.slot)
     }
 
-    /// Attaches a newcomer, who may exchange packets with members at whom it knocks, and no more than
-    /// that; not one that is attached as something else. [PROTO-9.16]
+    /// Attaches a newcomer, who may exchange packets with members at whom it knocks, and no more
+    /// than that; not one that is attached as something else. [PROTO-9.16]
     pub fn attach_newcomer(
         &mut self,
         now: Timestamp,

@@ -52,7 +52,8 @@ pub struct Presence {
 pub struct PeerHello {
     /// The device at the other end of the link.
     pub device: DeviceId,
-    /// The person it belongs to; none of an infrastructure relay, which the charter names. [PROTO-3.9]
+    /// The person it belongs to; none of an infrastructure relay, which the charter names.
+    /// [PROTO-3.9]
     pub member: Option<MemberId>,
     /// What proves that.
     pub chain: CertificateChain,
@@ -105,7 +106,8 @@ impl Greeting {
         Self::of_body(charter, device, chain, exporter, &body)
     }
 
-    /// The same for a relay, which may know no more than the organisation's id. [PROTO-3.9] [PROTO-3.24]
+    /// The same for a relay, which may know no more than the organisation's id. [PROTO-3.9]
+    /// [PROTO-3.24]
     pub fn member_to_relay(
         charter: &Charter,
         device: DeviceId,
@@ -143,7 +145,8 @@ impl Greeting {
         Self { organisation, exporter, bytes, known, device }
     }
 
-    /// The greeting of a newcomer with `device`, and a printed `recovery` key, who redeems `ticket`.
+    /// The greeting of a newcomer with `device`, and a printed `recovery` key, who redeems
+    /// `ticket`.
     ///
     /// An expired ticket is not even shown. [PROTO-4.6]
     pub fn redeem(
@@ -420,8 +423,8 @@ fn redeemed(
     Ok(Request::Redeem { invite: Box::new(invite.clone()), share, addition, role, peer })
 }
 
-/// The answer that says why the greeting of `remote` was refused, sealed so that it counts: to one who
-/// was removed, with what proves it by the `charter` and is news to it. [PROTO-3.8]
+/// The answer that says why the greeting of `remote` was refused, sealed so that it counts: to one
+/// who was removed, with what proves it by the `charter` and is news to it. [PROTO-3.8]
 ///
 /// Who does not know the organisation is told no more than that, or that its version is another.
 /// [PROTO-3.6] [PROTO-3.23]
@@ -455,8 +458,8 @@ pub fn refuse(
     answer
 }
 
-/// The invite that a greeting shows, as far as it knows the organisation: whatever that is worth, which
-/// [`open_greeting`] says.
+/// The invite that a greeting shows, as far as it knows the organisation: whatever that is worth,
+/// which [`open_greeting`] says.
 pub fn invite_of(
     organisation: OrganisationId,
     exporter: &[u8; 32],
@@ -501,7 +504,8 @@ pub struct Opened {
 pub enum Request {
     /// It is a member already.
     Member(PeerHello),
-    /// It redeems a ticket. Where `share` is a number, the door counts on disk, by its invite key, the devices that it has admitted, and refuses a device that is one too many with
+    /// It redeems a ticket. Where `share` is a number, the door counts on disk, by its invite key,
+    /// the devices that it has admitted, and refuses a device that is one too many with
     /// [`Refusal::TicketUsedUp`]; a device that is counted already is no other use. [PROTO-4.5]
     Redeem {
         /// What the ticket says.
@@ -597,8 +601,8 @@ pub const VERSION: u8 = 1;
 /// Bytes of a greeting or answer; longer ones are refused. [section 3]
 pub const HELLO_MAX_BYTES: usize = 16 * 1024;
 
-/// Bytes of an answer that root documents may take, but for what else is in it: the header, the seal,
-/// and lengths of lists.
+/// Bytes of an answer that root documents may take, but for what else is in it: the header, the
+/// seal, and lengths of lists.
 const ROOTS_ROOM: usize = HELLO_MAX_BYTES - 64;
 
 /// Bytes of the pieces that prove that somebody was removed: what an answer leaves to them.

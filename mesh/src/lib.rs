@@ -1,8 +1,9 @@
 //! The protocol of Hark as deterministic state machines.
 //!
-//! Wire formats, the Hello that admits a peer, the [`squad`] that keeps who is there,
-//! who holds whose key and who sends to whom, and the [`forwarding`] of a relay. Pure: no socket, clock, thread, file or async
-//! runtime; time and randomness are arguments, and media passes as sealed bytes.
+//! Wire formats, the Hello that admits a peer, the [`squad`] that keeps who is there, who holds
+//! whose key and who sends to whom, and the [`forwarding`] of a relay. Pure: no socket, clock,
+//! thread, file or async runtime; time and randomness are arguments, and media passes as sealed
+//! bytes.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! How many copies of its frames a talker ought to send, as who receives them judges it. [PROTO-7.4]
+//! How many copies of its frames a talker ought to send, as who receives them judges it.
+//! [PROTO-7.4]
 
 use std::time::Duration;
 
@@ -108,8 +109,8 @@ impl Arrivals {
     }
 }
 
-/// The number of copies that is asked for: it rises at once and falls by one at most each second, as
-/// the loss might come back.
+/// The number of copies that is asked for: it rises at once and falls by one at most each second,
+/// as the loss might come back.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WantedCopies {
     copies: u8,

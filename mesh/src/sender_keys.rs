@@ -138,9 +138,9 @@ impl SenderKeys {
         true
     }
 
-    /// `device` has come by a new link: it may have lost the key, or what it knew of the frames that
-    /// it has heard. So it is given one that has sealed nothing yet, as soon as it hears us again.
-    /// [PROTO-6.15]
+    /// `device` has come by a new link: it may have lost the key, or what it knew of the frames
+    /// that it has heard. So it is given one that has sealed nothing yet, as soon as it hears us
+    /// again. [PROTO-6.15]
     pub(crate) fn handle_new_link(&mut self, now: Timestamp, device: DeviceId) {
         let newest = self.next.as_ref().map(|(next, _)| next).or(self.current.as_ref());
         let holds = |device: &DeviceId| newest.is_some_and(|it| it.holders.contains(device));
@@ -563,8 +563,8 @@ mod tests {
         assert_eq!(change(&mut keys), Some((8, 0, vec![devices[1]])));
     }
 
-    /// [PROTO-6.9] Where two packets in a row were lost on their way with it, the others heard nothing
-    /// for longer than a blink.
+    /// [PROTO-6.9] Where two packets in a row were lost on their way with it, the others heard
+    /// nothing for longer than a blink.
     #[test]
     fn a_key_that_replaces_a_revoked_one_is_sent_twice() {
         let (mut keys, devices) = started();
@@ -648,8 +648,8 @@ mod tests {
         assert_eq!(keys.timeout(), None, "a step that seals nothing lasts");
     }
 
-    /// Its link had ended at one end only: a relay repeated to it what it had heard under the key that
-    /// it was given again. [PROTO-6.15]
+    /// Its link had ended at one end only: a relay repeated to it what it had heard under the key
+    /// that it was given again. [PROTO-6.15]
     #[test]
     fn whoever_comes_by_a_new_link_is_given_a_key_that_has_sealed_nothing() {
         let (mut keys, devices) = started();

@@ -91,8 +91,8 @@ pub struct SquadConfig {
     /// The member whose device it is; none of an infrastructure relay, which hears nothing, says
     /// nothing and gets no key.
     pub member: Option<MemberId>,
-    /// Whether no member is to learn where this device is: it is linked with members by the charter's
-    /// relays alone.
+    /// Whether no member is to learn where this device is: it is linked with members by the
+    /// charter's relays alone.
     pub relay_only: bool,
     /// What it says of itself.
     pub presence: Presence,
@@ -253,8 +253,9 @@ impl Squad {
     /// A link stands, and its Hello was accepted; `address` is where the peer was found, if this
     /// side dialled it.
     ///
-    /// Also when the link replaces another one to the same device. [PROTO-2.23] One that is too many (see
-    /// [`Self::is_full`]) is ignored, and who does not belong any more is [`Event::Evicted`].
+    /// Also when the link replaces another one to the same device. [PROTO-2.23] One that is too
+    /// many (see [`Self::is_full`]) is ignored, and who does not belong any more is
+    /// [`Event::Evicted`].
     pub fn handle_link_up(&mut self, now: Timestamp, peer: PeerHello, address: Option<SocketAddr>) {
         let PeerHello {
             device,
@@ -275,7 +276,8 @@ impl Squad {
         self.evicting.remove(&device);
         self.replication.take_chain(&chain);
         self.replication.introduce(&added);
-        // A newcomer knows too little to judge its door: that may have been removed once, and be back.
+        // A newcomer knows too little to judge its door: that may have been removed once, and be
+        // back.
         if !self.belongs(device, member) && self.is_held() {
             if known.is_some() {
                 self.targets.revoke(now, &[device]);
@@ -460,8 +462,8 @@ impl Squad {
         result
     }
 
-    /// A gossip message came, passed on by `from`; where it is refused, at once or later, it is not to
-    /// be passed on.
+    /// A gossip message came, passed on by `from`; where it is refused, at once or later, it is not
+    /// to be passed on.
     pub fn handle_gossip(
         &mut self,
         now: Timestamp,
@@ -549,8 +551,8 @@ impl Squad {
         }
     }
 
-    /// What the calendar says now. It goes on by the clock until it is told again, as it is to be once
-    /// in a while: the clock may stand still while the machine sleeps.
+    /// What the calendar says now. It goes on by the clock until it is told again, as it is to be
+    /// once in a while: the clock may stand still while the machine sleeps.
     pub fn set_calendar(&mut self, now: Timestamp, calendar: UnixTime) {
         self.epochs.set_calendar((calendar, now));
         // [CHARTER-6.7] a mute or a ban has ended, or begins again as the clock was put back.
@@ -568,8 +570,8 @@ impl Squad {
         }
     }
 
-    /// The person has closed the microphone, silenced the loudspeaker or gone away, or not any more:
-    /// others are told, at most every 2 s. [PROTO-5.12]
+    /// The person has closed the microphone, silenced the loudspeaker or gone away, or not any
+    /// more: others are told, at most every 2 s. [PROTO-5.12]
     pub fn set_availability(&mut self, now: Timestamp, availability: Availability) {
         self.availabilities.set_own(now, availability);
         self.settle(now);
@@ -774,8 +776,8 @@ impl Squad {
         Some(Persist::Generation(target, generation))
     }
 
-    /// The next thing to be done where it may take long, told by [`Self::handle_job`] when it is done:
-    /// one at a time.
+    /// The next thing to be done where it may take long, told by [`Self::handle_job`] when it is
+    /// done: one at a time.
     pub fn poll_job(&mut self, now: Timestamp) -> Option<Job> {
         self.replication.poll_job(now)
     }

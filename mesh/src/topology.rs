@@ -57,10 +57,10 @@ pub struct Candidate<'a> {
 
 /// The plan for those who are to hear a target, each with whether its link goes there directly.
 ///
-/// With more than `fanout_max` listeners all go through relays, the first of `candidates` that serve
-/// them; else those that cannot be reached directly. Whom no relay serves gets a copy on its link. A
-/// target that was `relayed` before goes back to direct copies two listeners later, so that one
-/// listener who comes and goes does not change the way of all others. [PROTO-10.4]
+/// With more than `fanout_max` listeners all go through relays, the first of `candidates` that
+/// serve them; else those that cannot be reached directly. Whom no relay serves gets a copy on its
+/// link. A target that was `relayed` before goes back to direct copies two listeners later, so that
+/// one listener who comes and goes does not change the way of all others. [PROTO-10.4]
 pub fn plan(
     hearers: &[(DeviceId, bool)],
     candidates: &[Candidate<'_>],

@@ -100,8 +100,8 @@ struct State {
     waits: Option<Timestamp>,
     /// The newest refusal by a device that the ticket names.
     refused: Option<Refusal>,
-    /// The newest by anybody else, or by who has not shown to know the organisation: to be told to the
-    /// person if nobody admits, and worth nothing more.
+    /// The newest by anybody else, or by who has not shown to know the organisation: to be told to
+    /// the person if nobody admits, and worth nothing more.
     hinted: Option<Refusal>,
     /// A newcomer has met a device that its ticket does not name.
     met_unnamed: bool,
@@ -207,8 +207,8 @@ impl Doorkeeper {
         self.lock().presence.listening = channels;
     }
 
-    /// Tells that `device`, which is dialled now, is a member's: its record has shown so, whether the
-    /// charter has it yet or not. [PROTO-3.11]
+    /// Tells that `device`, which is dialled now, is a member's: its record has shown so, whether
+    /// the charter has it yet or not. [PROTO-3.11]
     pub fn expect(&self, device: DeviceId) {
         let mut state = self.lock();
         state.expected.retain(|it| *it != device);
@@ -275,8 +275,8 @@ impl Doorkeeper {
         self.lock().refused
     }
 
-    /// Why the last one did not admit whom the ticket does not name, or who has not shown to know the
-    /// organisation. Anybody can say so. [PROTO-3.6]
+    /// Why the last one did not admit whom the ticket does not name, or who has not shown to know
+    /// the organisation. Anybody can say so. [PROTO-3.6]
     pub fn last_hint(&self) -> Option<Refusal> {
         self.lock().hinted
     }
@@ -303,8 +303,8 @@ impl Doorkeeper {
         std::mem::take(&mut self.lock().proof)
     }
 
-    /// Devices that have redeemed a ticket for a device of this member's, to be added to the charter
-    /// now: they ask again. [PROTO-4.7]
+    /// Devices that have redeemed a ticket for a device of this member's, to be added to the
+    /// charter now: they ask again. [PROTO-4.7]
     pub fn take_additions(&self) -> BTreeMap<DeviceId, Signature> {
         std::mem::take(&mut self.lock().additions)
     }
@@ -434,8 +434,8 @@ impl State {
         hello::refuse(refusal, organisation, charter, exporter, peer, greeting)
     }
 
-    /// What this node says of itself to `peer`: to whom nothing shows to be a member or a relay no more
-    /// than it takes to be admitted. The rest comes by the link. [PROTO-3.11]
+    /// What this node says of itself to `peer`: to whom nothing shows to be a member or a relay no
+    /// more than it takes to be admitted. The rest comes by the link. [PROTO-3.11]
     fn presence_for(&self, peer: DeviceId) -> Presence {
         let is_known = match &self.standing {
             Standing::Member(charter, _) | Standing::Relay(charter) => {
@@ -461,8 +461,8 @@ impl Admission for Doorkeeper {
         let mut state = self.lock();
         let presence = &state.presence_for(peer);
         let greeting = match &state.standing {
-            // It was dialled before a door has let us in. It would take us for a member, and have the
-            // link end at once, since we know of no charter yet that names it.
+            // It was dialled before a door has let us in. It would take us for a member, and have
+            // the link end at once, since we know of no charter yet that names it.
             Standing::Member(charter, _)
                 if self.led_by.contains(&peer) && charter.state().relay(peer).is_none() =>
             {
@@ -481,7 +481,8 @@ impl Admission for Doorkeeper {
             }
             // It waits for who dials it.
             Standing::NewRelay(_) => return Vec::new(),
-            // Who was a member once can show a chain that a newcomer cannot see the end of. [PROTO-3.12]
+            // Who was a member once can show a chain that a newcomer cannot see the end of.
+            // [PROTO-3.12]
             Standing::Newcomer(_) if !self.is_named(peer) => {
                 state.met_unnamed = true;
                 return Vec::new();
@@ -631,7 +632,8 @@ const TRIED_LIMIT: usize = 16;
 /// Greetings whose answers have not come; the oldest Hello then fails.
 const SENT_LIMIT: usize = 256;
 
-/// Devices dialled last whose records are known; others are told less until they have shown themselves.
+/// Devices dialled last whose records are known; others are told less until they have shown
+/// themselves.
 const EXPECTED_LIMIT: usize = 256;
 
 /// Devices that wait to be added at a time.

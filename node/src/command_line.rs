@@ -1,5 +1,5 @@
-//! What the programs do alike on their command lines: errors for people and for scripts, completions
-//! for shells, manual pages.
+//! What the programs do alike on their command lines: errors for people and for scripts,
+//! completions for shells, manual pages.
 
 use std::{
     ffi::OsString,
@@ -67,8 +67,8 @@ impl ErrorCode {
 }
 
 impl Program {
-    /// The program of this name. Its errors are JSON if its arguments have `--json` among them, even if
-    /// they mean nothing otherwise.
+    /// The program of this name. Its errors are JSON if its arguments have `--json` among them,
+    /// even if they mean nothing otherwise.
     pub fn new(name: &'static str) -> Self {
         Self { name, json: asks_for_json(std::env::args_os().skip(1)) }
     }
@@ -112,8 +112,8 @@ fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.take_while(|it| it != "--").any(|it| it == "--json")
 }
 
-/// An error as docs/api.md shows it. `near` is what could be meant, if something is and the line does
-/// not say so.
+/// An error as docs/api.md shows it. `near` is what could be meant, if something is and the line
+/// does not say so.
 fn object(code: ErrorCode, error: &str, near: Option<String>) -> Value {
     let said = error.split_once("did you mean ").and_then(|(_, near)| near.split_once('?'));
     let near = near.or(said.map(|(near, _)| near.to_owned()));

@@ -1,9 +1,9 @@
 //! The local API: a WebSocket on the loopback interface, for overlays, stream decks and `hark ctl`.
 //!
-//! The running node writes `control.json` into its organisation's folder: `{"version": 2, "address":
-//! "127.0.0.1:PORT", "token": "…"}`. A client connects to `ws://ADDRESS/`. Then both prove to each
-//! other that they have the token, the node first: where it has ended, another program may listen at
-//! its address, and learns nothing that opens the next node.
+//! The running node writes `control.json` into its organisation's folder: `{"version": 2,
+//! "address": "127.0.0.1:PORT", "token": "…"}`. A client connects to `ws://ADDRESS/`. Then both
+//! prove to each other that they have the token, the node first: where it has ended, another
+//! program may listen at its address, and learns nothing that opens the next node.
 //!
 //! ```text
 //! client                                         node

@@ -34,8 +34,8 @@ use crate::{event::Direction, wav::WavError};
 
 /// Takes the datagrams that voice makes. Called from the voice thread: never waits.
 pub trait DatagramSink: Send {
-    /// Sends `datagram` over the line's link to `to`, at once or with the next flush, or drops it if
-    /// there is none.
+    /// Sends `datagram` over the line's link to `to`, at once or with the next flush, or drops it
+    /// if there is none.
     fn push(&self, line: Line, to: DeviceId, datagram: &[u8]);
     /// Sends what was not sent at once.
     fn flush(&self);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A span of time as people write it: `30s`, `2m`, `24h`, `7d`, `500ms`; 1 ms to a year, or an error
-/// that says how to write one.
+/// A span of time as people write it: `30s`, `2m`, `24h`, `7d`, `500ms`; 1 ms to a year, or an
+/// error that says how to write one.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let complaint = || format!("`{text}` is no span of time: write for instance 30s, 2m or 24h");
     let range = || format!("`{text}` is out of range: 1ms to {} days", LONGEST_MS / 86_400_000);

@@ -94,8 +94,8 @@ pub enum Event {
         /// The channels that it speaks to.
         channels: Vec<String>,
     },
-    /// Somebody has closed the microphone, silenced the loudspeaker or gone away, or not any more: all
-    /// of it as it is now.
+    /// Somebody has closed the microphone, silenced the loudspeaker or gone away, or not any more:
+    /// all of it as it is now.
     Presence {
         /// Which device.
         device: DeviceText,
@@ -148,9 +148,10 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A member who relays has brought, as a talker's, what that talker has not signed. The relay has put
-    /// words into the talker's mouth, or the talker has signed something else than it has sent: there is
-    /// no telling which. The talker is not heard by this relay as long as this node runs.
+    /// A member who relays has brought, as a talker's, what that talker has not signed. The relay
+    /// has put words into the talker's mouth, or the talker has signed something else than it has
+    /// sent: there is no telling which. The talker is not heard by this relay as long as this node
+    /// runs.
     RelayForges {
         /// The relay.
         device: DeviceText,
@@ -161,8 +162,8 @@ pub enum Event {
         /// That one's name.
         talker_name: String,
     },
-    /// The port of the last run, or of the first ticket, is another program's: this device listens on
-    /// another one.
+    /// The port of the last run, or of the first ticket, is another program's: this device listens
+    /// on another one.
     PortTaken {
         /// That port.
         port: u16,
@@ -190,7 +191,8 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         lifted_by: Option<String>,
     },
-    /// Somebody was given a role, muted or banned, or not any more; or belongs, or does not any more.
+    /// Somebody was given a role, muted or banned, or not any more; or belongs, or does not any
+    /// more.
     Standing {
         /// Whether it is this device's own member.
         own: bool,
@@ -217,7 +219,8 @@ pub enum Event {
         /// The id that the target had in `roster_changed`.
         target: String,
     },
-    /// Others have found whether strangers reach this device; where none is listed, nobody could say.
+    /// Others have found whether strangers reach this device; where none is listed, nobody could
+    /// say.
     Reachability {
         /// Where this device is reached.
         reachable: Vec<SocketAddr>,
@@ -316,8 +319,8 @@ pub struct StandingView {
     pub member: String,
     /// The member's name.
     pub name: String,
-    /// `role_given`, `role_taken`, `muted`, `unmuted`, `banned`, `unbanned`, `joined`, `removed` (by an
-    /// officer) or `left`.
+    /// `role_given`, `role_taken`, `muted`, `unmuted`, `banned`, `unbanned`, `joined`, `removed`
+    /// (by an officer) or `left`.
     pub change: String,
     /// Which role.
     #[serde(default, skip_serializing_if = "Option::is_none")]

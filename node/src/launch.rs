@@ -48,8 +48,8 @@ pub struct Parts {
     pub names: Option<Names>,
     /// Whether to look on the LAN.
     pub mdns: bool,
-    /// Whether no member is to learn where this device is: it listens nowhere then, and does not look
-    /// on the LAN.
+    /// Whether no member is to learn where this device is: it listens nowhere then, and does not
+    /// look on the LAN.
     pub relay_only: bool,
     /// Where to ask the router for a port, if it is to be asked.
     pub port_mapping: Option<Box<dyn Surroundings>>,
@@ -277,7 +277,8 @@ impl Launch {
     }
 }
 
-/// Founds an organisation with one channel, whose roots are this device and a printed `recovery` key.
+/// Founds an organisation with one channel, whose roots are this device and a printed `recovery`
+/// key.
 pub fn found(
     home: &Home,
     name: &str,

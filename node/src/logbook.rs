@@ -193,7 +193,8 @@ impl Entry {
     }
 }
 
-/// Whether a channel of this path is called so, by its path or the last part of it, capitals or not.
+/// Whether a channel of this path is called so, by its path or the last part of it, capitals or
+/// not.
 pub fn is_called(path: &str, net: &str) -> bool {
     let (path, net) = (path.to_lowercase(), net.to_lowercase());
     path == net || path.rsplit('/').next() == Some(&net)
@@ -224,8 +225,8 @@ impl Logbook {
         Ok(Self { sender: Some(sender), thread: Some(thread), lost: 0, talking: BTreeMap::new() })
     }
 
-    /// Notes what is worth it of an event. Never waits: where the disk does not keep up, the newest is
-    /// dropped and counted.
+    /// Notes what is worth it of an event. Never waits: where the disk does not keep up, the newest
+    /// is dropped and counted.
     pub fn note(&mut self, event: &StampedEvent) {
         let at_us = event.at_us;
         let what = match &event.event {
@@ -344,8 +345,8 @@ impl Writer {
     }
 }
 
-/// The log of the organisation in this folder, the oldest entry first; empty if there is none. Lines
-/// that are no entries, as after a loss of power, are passed over.
+/// The log of the organisation in this folder, the oldest entry first; empty if there is none.
+/// Lines that are no entries, as after a loss of power, are passed over.
 pub fn read(folder: &Path) -> io::Result<Vec<Entry>> {
     let now = Clock.unix();
     let file = match File::open(path_in(folder)) {
@@ -398,7 +399,8 @@ pub fn set_off(folder: &Path, off: bool) -> io::Result<()> {
     }
 }
 
-/// Leaves out what is too old, and the oldest where there is too much, so that half of the room is free.
+/// Leaves out what is too old, and the oldest where there is too much, so that half of the room is
+/// free.
 fn compact(path: &Path, now: UnixTime) -> io::Result<()> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

@@ -1,9 +1,9 @@
 //! Names that look the same though they are not.
 
 /// What is left of a name when everything is gone that a quick eye does not see: capitals, marks
-/// above and below letters, spaces and signs, and the script of letters that look alike. Two names of
-/// one skeleton may pass for each other (Unicode Technical Standard 39, section 4, for the letters
-/// that look like Latin ones).
+/// above and below letters, spaces and signs, and the script of letters that look alike. Two names
+/// of one skeleton may pass for each other (Unicode Technical Standard 39, section 4, for the
+/// letters that look like Latin ones).
 pub(crate) fn skeleton(name: &str) -> String {
     let letters = name.chars().flat_map(plain).collect::<String>();
     if letters.is_empty() {

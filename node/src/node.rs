@@ -59,15 +59,15 @@ pub struct NodeConfig {
     pub input: InputSpec,
     /// Where others' sound goes.
     pub output: OutputSpec,
-    /// Addresses to listen on; none is any address, any port, IPv4 and IPv6. These, the addresses worth
-    /// trying and the channels are for the organisation in front.
+    /// Addresses to listen on; none is any address, any port, IPv4 and IPv6. These, the addresses
+    /// worth trying and the channels are for the organisation in front.
     pub listen: Vec<SocketAddr>,
     /// Addresses and names worth trying.
     pub peers: Vec<Place>,
     /// Whether to look on the LAN.
     pub mdns: bool,
-    /// Whether no member is to learn where this device is: it is linked with members by the charter's
-    /// relays alone.
+    /// Whether no member is to learn where this device is: it is linked with members by the
+    /// charter's relays alone.
     pub relay_only: bool,
     /// Whether to ask the router for a port that the outside can reach.
     pub port_mapping: bool,
@@ -224,8 +224,8 @@ impl Node {
         self.front().snapshot()
     }
 
-    /// Does what a person or a program wants of the organisation in front, or of all; what cannot be
-    /// done is refused in a line; what else there is to know of it is answered.
+    /// Does what a person or a program wants of the organisation in front, or of all; what cannot
+    /// be done is refused in a line; what else there is to know of it is answered.
     pub fn command(&self, command: Command) -> Result<Option<String>, String> {
         self.front().command(command)
     }
@@ -329,8 +329,8 @@ fn launches(
     Ok(launches)
 }
 
-/// Where to listen, and where if possible; what a person has chosen is for one organisation, and the
-/// others have ports of their own there.
+/// Where to listen, and where if possible; what a person has chosen is for one organisation, and
+/// the others have ports of their own there.
 fn sockets(chosen: &[SocketAddr], own: bool) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
     let any_port = |address: &SocketAddr| SocketAddr::new(address.ip(), 0);
     match chosen {

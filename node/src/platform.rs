@@ -84,7 +84,7 @@ mod system {
     pub(super) fn cpu_time() -> Duration {
         let mut times = [FileTime::default(); 4];
         let [creation, exit, kernel, user] = &mut times;
-        // SAFETY: the pseudo handle of this process needs no closing, and all four places are valid.
+        // SAFETY: the pseudo handle of this process needs no closing, and the places are valid.
         unsafe { GetProcessTimes(GetCurrentProcess(), creation, exit, kernel, user) };
         times[2..]
             .iter()

@@ -59,8 +59,8 @@ pub struct Profile {
     /// Whether `talk_to` stays when a preset is loaded.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     keep_talk_to: bool,
-    /// Ids of the presets that were loaded for this member when it looked last: `hear` and `talk_to`
-    /// give way to others.
+    /// Ids of the presets that were loaded for this member when it looked last: `hear` and
+    /// `talk_to` give way to others.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     presets: BTreeSet<String>,
     /// How nets are heard, in what differs from the charter.

@@ -15,13 +15,15 @@ pub struct Recovered {
     pub retired: Vec<DeviceId>,
     /// Those of them that are root keys no more, as this device has taken their place.
     pub replaced: Vec<DeviceId>,
-    /// Those of them that are root keys still: only a root document that others sign, too, ends that.
+    /// Those of them that are root keys still: only a root document that others sign, too, ends
+    /// that.
     pub roots: Vec<DeviceId>,
 }
 
-/// Makes this device, which has come as a newcomer, one of the member's whose printed `key` it is, and
-/// retires that member's other devices. The newcomer that it was has no device any more. Where `key`
-/// alone stands for the organisation, too, this device becomes a root key in the place of those.
+/// Makes this device, which has come as a newcomer, one of the member's whose printed `key` it is,
+/// and retires that member's other devices. The newcomer that it was has no device any more. Where
+/// `key` alone stands for the organisation, too, this device becomes a root key in the place of
+/// those.
 ///
 /// It is all on disk when this returns, travels when the node runs, and can be done again.
 pub fn recover(
@@ -172,8 +174,8 @@ mod tests {
         assert_eq!(world.charter.owner(other.id()), Some(member));
     }
 
-    /// [CHARTER-2.7] The founder's words are a root key, too; so was the device that is gone, and it
-    /// stayed one: whoever had stolen it could do everything still.
+    /// [CHARTER-2.7] The founder's words are a root key, too; so was the device that is gone, and
+    /// it stayed one: whoever had stolen it could do everything still.
     #[test]
     fn a_founder_who_comes_back_ends_the_root_key_that_it_has_lost() {
         let mut world = world();

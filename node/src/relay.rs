@@ -31,8 +31,8 @@ use crate::{
 
 /// Hands the datagrams of a relay to its links.
 ///
-/// A product's relays use [`DirectEgress`]. Whoever tests what relays do that mean harm puts something
-/// else here.
+/// A product's relays use [`DirectEgress`]. Whoever tests what relays do that mean harm puts
+/// something else here.
 pub trait Egress: Send + Sync {
     /// Sends `datagram`, of kind 5 to 11, on the link to `to`. Must not wait.
     fn send(&self, to: DeviceId, outlet: &Arc<DatagramSender>, datagram: &[u8]);
@@ -80,8 +80,8 @@ impl Relay {
         datagram.first().is_some_and(|kind| kinds.contains(kind))
     }
 
-    /// Takes a datagram of [`Self::is_for_relays`] that came from `device`. One from a device that is
-    /// not attached is dropped.
+    /// Takes a datagram of [`Self::is_for_relays`] that came from `device`. One from a device that
+    /// is not attached is dropped.
     pub fn handle(&self, now: Timestamp, device: DeviceId, datagram: &[u8]) {
         let mut state = self.lock();
         if let Some(slot) = state.forwarder.slot_of(device) {
@@ -98,8 +98,8 @@ impl Relay {
         }
     }
 
-    /// Does what a squad wants done as a relay, and gives the slot of a device that it has attached;
-    /// none where there is no room.
+    /// Does what a squad wants done as a relay, and gives the slot of a device that it has
+    /// attached; none where there is no room.
     pub fn serve(
         &self,
         service: Service,

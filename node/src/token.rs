@@ -55,8 +55,8 @@ impl Token {
     }
 
     /// What shows that `prover` has the token, and tells nothing of it: HMAC-SHA256 (RFC 2104) of
-    /// `node CLIENT-NONCE NODE-NONCE` or `client CLIENT-NONCE NODE-NONCE` under the token's text, in
-    /// hexadecimal digits.
+    /// `node CLIENT-NONCE NODE-NONCE` or `client CLIENT-NONCE NODE-NONCE` under the token's text,
+    /// in hexadecimal digits.
     pub fn prove(&self, prover: Prover, nonces: Nonces<'_>) -> String {
         let tag = hmac::sign(&self.key(), said(prover, nonces).as_bytes());
         tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

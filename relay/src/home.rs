@@ -51,8 +51,8 @@ impl RelayHome {
         directories::ProjectDirs::from("", "", "hark-relay").map(|dirs| dirs.data_dir().to_owned())
     }
 
-    /// Opens or makes the folder; `passphrase` opens key files that have one. Refuses one of a newer
-    /// version, to which other accounts can write, or that another process uses.
+    /// Opens or makes the folder; `passphrase` opens key files that have one. Refuses one of a
+    /// newer version, to which other accounts can write, or that another process uses.
     pub fn open(path: &Path, passphrase: AskPassphrase) -> Result<Self, StoreError> {
         let files = Files(Arc::new(SystemDisk));
         files.claim(path)?;

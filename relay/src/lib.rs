@@ -7,9 +7,9 @@
 //!  signals ───────┘      └── snapshots ──┴─ carrier of another one
 //! ```
 //!
-//! [`tenants`] keeps which organisations there are and what they may do; a [`carrier::Carrier`] does
-//! the work of one of them. They share nothing but the process. `admin` is what an operator sees of
-//! it over HTTP, [`home`] what is kept on disk.
+//! [`tenants`] keeps which organisations there are and what they may do; a [`carrier::Carrier`]
+//! does the work of one of them. They share nothing but the process. `admin` is what an operator
+//! sees of it over HTTP, [`home`] what is kept on disk.
 
 #![forbid(unsafe_code)]
 

@@ -212,8 +212,8 @@ pub async fn carry(
     ended.map(|reason| (traffic, reason))
 }
 
-/// How long packets gather where they may. The first frame after a silence waits as long at most, which
-/// is as long as the frame itself.
+/// How long packets gather where they may. The first frame after a silence waits as long at most,
+/// which is as long as the frame itself.
 const GATHERED_FOR: Duration = Duration::from_millis(10);
 
 /// A thread that writes one thing after the other: a later state of a file must not be overtaken by

@@ -167,8 +167,8 @@ impl Tenants {
         Ok(tenants)
     }
 
-    /// The organisation with this id, the only one whose id begins so, or the only one that is called
-    /// so.
+    /// The organisation with this id, the only one whose id begins so, or the only one that is
+    /// called so.
     pub fn find(&self, text: &str) -> Result<OrganisationId, Refusal> {
         let inner = self.lock();
         let ids = || inner.running.keys().copied();
@@ -488,7 +488,8 @@ impl Tenants {
         Ok(())
     }
 
-    /// Gives an organisation without a port the lowest that is free, for good: its charter names it.
+    /// Gives an organisation without a port the lowest that is free, for good: its charter names
+    /// it.
     fn give_port(&self, id: OrganisationId, state: &mut State) {
         let first = self.listen.first().map_or(0, SocketAddr::port);
         if first == 0 || self.port_in(state, id).is_some() {

@@ -173,7 +173,8 @@ impl Measured {
         Some(at.saturating_sub(start(listener)?.max(start(talker)?)))
     }
 
-    /// Who brought `talker` to `listener` from `after` until `before`: relays, and the talker itself.
+    /// Who brought `talker` to `listener` from `after` until `before`: relays, and the talker
+    /// itself.
     pub(crate) fn ways(
         &self,
         listener: usize,

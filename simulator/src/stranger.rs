@@ -19,8 +19,8 @@ use quinn::{
 
 use crate::{context, network::SimBinder};
 
-/// Begins a handshake with each of `addresses` every so often, on the machine of this name; where it
-/// `answers`, it shows that it is there if it is asked to.
+/// Begins a handshake with each of `addresses` every so often, on the machine of this name; where
+/// it `answers`, it shows that it is there if it is asked to.
 pub(crate) async fn knock(
     name: String,
     mut binder: SimBinder,
@@ -51,8 +51,8 @@ pub(crate) async fn knock(
     Ok(())
 }
 
-/// A socket that lets out the first packet to each connection id, and hears nothing, but for who asks
-/// whether it is there: the other side is not told that a handshake is given up.
+/// A socket that lets out the first packet to each connection id, and hears nothing, but for who
+/// asks whether it is there: the other side is not told that a handshake is given up.
 #[derive(Debug)]
 struct FirstPackets {
     socket: Arc<dyn AsyncUdpSocket>,
@@ -112,6 +112,7 @@ const BEGUN_MAX: usize = 1_024;
 /// Connection ids that are remembered; then all are forgotten, and packets may go out again.
 const SENT_MAX: usize = 65_536;
 
-/// The bit of a packet with a long header, and those of its type: a Retry has both (RFC 9000, 17.2).
+/// The bit of a packet with a long header, and those of its type: a Retry has both (RFC 9000,
+/// 17.2).
 const LONG_HEADER: u8 = 0x80;
 const TYPE: u8 = 0x30;

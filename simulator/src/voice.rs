@@ -230,7 +230,8 @@ impl State {
     }
 }
 
-/// What goes out for a datagram: itself, or while its sender floods many that differ by their numbers.
+/// What goes out for a datagram: itself, or while its sender floods many that differ by their
+/// numbers.
 fn flood(floods: Option<Flood>, datagram: &[u8]) -> Vec<Vec<u8>> {
     let now = context::now();
     let rages = |it: &Flood| {

@@ -52,8 +52,8 @@ fn address_and_port_dependent_with_address_and_port_dependent_filtering() {
     row(8);
 }
 
-/// [PROTO-5.6] [PROTO-5.7] Every pair talks by the relay within 1.5 s of coming to it, and every pair
-/// that can go direct does within 3 s.
+/// [PROTO-5.6] [PROTO-5.7] Every pair talks by the relay within 1.5 s of coming to it, and every
+/// pair that can go direct does within 3 s.
 fn row(first: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     for (second, can_go_direct) in reachable(first).into_iter().enumerate() {
@@ -71,8 +71,8 @@ fn row(first: usize) {
     }
 }
 
-/// [PROTO-3.10] A founder behind each kind of NAT, and newcomers behind all nine: each comes in by a relay
-/// that the charter names, where it cannot otherwise.
+/// [PROTO-3.10] A founder behind each kind of NAT, and newcomers behind all nine: each comes in by
+/// a relay that the charter names, where it cannot otherwise.
 #[test]
 fn newcomers_behind_all_kinds_come_in_to_a_door_behind_each() {
     let folder = tempfile::tempdir().expect("a folder");

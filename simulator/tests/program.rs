@@ -175,8 +175,8 @@ fn no_seeds_met_all_expectations() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
 }
 
-/// What is sealed in a run opens in another implementation, which knows the documents alone. Skipped
-/// where that cannot run.
+/// What is sealed in a run opens in another implementation, which knows the documents alone.
+/// Skipped where that cannot run.
 #[test]
 fn second_implementation_opens_what_is_sealed() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,5 @@
-//! The command lines that the pages of this repository show, held against what a program takes. Each
-//! program includes this file in its tests: it alone knows its arguments.
+//! The command lines that the pages of this repository show, held against what a program takes.
+//! Each program includes this file in its tests: it alone knows its arguments.
 
 #[path = "words.rs"]
 mod words;
@@ -9,8 +9,8 @@ use std::{fs, path::Path};
 use clap::error::ErrorKind;
 use words::words;
 
-/// Command lines of `program` in any Markdown below `root` that it would not take, with their places.
-/// Also fails if it finds fewer than `least` lines: then it has lost the pages.
+/// Command lines of `program` in any Markdown below `root` that it would not take, with their
+/// places. Also fails if it finds fewer than `least` lines: then it has lost the pages.
 pub(crate) fn untrue(program: &clap::Command, root: &Path, least: usize) -> Vec<String> {
     let mut pages = Vec::new();
     find_pages(root, &mut pages);
@@ -46,7 +46,8 @@ fn find_pages(folder: &Path, pages: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// The command lines of a program, in blocks and between backquotes, with the numbers of their lines.
+/// The command lines of a program, in blocks and between backquotes, with the numbers of their
+/// lines.
 fn command_lines(page: &str, program: &str) -> Vec<(usize, String)> {
     let mut commands = Vec::new();
     let mut in_block = false;
@@ -87,8 +88,8 @@ fn is_label(page: &Path, program: &clap::Command, line: &str) -> bool {
         && (program.find_subcommand(command).is_none() || line == "hark charter 1")
 }
 
-/// Why the program would not take this line. That a part is left out, as in the middle of a sentence,
-/// is no reason.
+/// Why the program would not take this line. That a part is left out, as in the middle of a
+/// sentence, is no reason.
 fn refusal(program: &clap::Command, line: &str) -> Option<String> {
     let line = line.split(" #").next().unwrap_or(line);
     let line = line.split(" > ").next().unwrap_or(line);
@@ -108,8 +109,8 @@ fn refusal(program: &clap::Command, line: &str) -> Option<String> {
     }
 }
 
-/// What could stand in the place of this word. Brackets mean that something may be left out, `|` that
-/// there is a choice, capitals that something is to be filled in.
+/// What could stand in the place of this word. Brackets mean that something may be left out, `|`
+/// that there is a choice, capitals that something is to be filled in.
 fn plausible(word: &str) -> Option<String> {
     let word = word.trim_start_matches('[').trim_end_matches([']', ',']);
     let word = word.split('|').next().unwrap_or(word);

@@ -189,9 +189,9 @@ impl Member {
         assert!(wrong.is_empty(), "{names:?}: delays of {wrong:?} ms");
     }
 
-    /// Checks that hardly anything of `talker` was missing. Nothing is lost on loopback; what a busy
-    /// machine brings late was concealed as well, and does not count: how late frames may be is for
-    /// the simulator, whose time does not depend on the machine.
+    /// Checks that hardly anything of `talker` was missing. Nothing is lost on loopback; what a
+    /// busy machine brings late was concealed as well, and does not count: how late frames may be
+    /// is for the simulator, whose time does not depend on the machine.
     #[track_caller]
     pub fn has_concealed_little(&self, talker: &Self) {
         let count = |name| self.counter(name, talker);

@@ -54,8 +54,8 @@ impl Scene {
         self.folder.path().display().to_string()
     }
 
-    /// Runs a script of bash in this folder to its first failure or its end, with `hark` in its path.
-    /// What it leaves running is its own to end.
+    /// Runs a script of bash in this folder to its first failure or its end, with `hark` in its
+    /// path. What it leaves running is its own to end.
     pub fn shell(&self, script: &str, folder: &str) -> Outcome {
         let hark = hark();
         let programs = Path::new(hark.get_program()).parent().expect("it lies in a folder");

@@ -72,8 +72,8 @@ fn a_member_that_was_removed_while_away() {
     heron.is_among(&[&kestrel]);
 }
 
-/// Whoever has lost every machine is the same member again with one command, any member's ticket and
-/// the printed words: with its roles, while the lost machine is told that it was retired.
+/// Whoever has lost every machine is the same member again with one command, any member's ticket
+/// and the printed words: with its roles, while the lost machine is told that it was retired.
 #[test]
 fn all_machines_lost() {
     let scene = Scene::default();

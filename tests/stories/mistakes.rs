@@ -1,6 +1,6 @@
 //! Some three hundred wrong inputs, made from the commands and from wrong words for each of their
-//! places: unknown, ambiguous, forbidden, out of range. Each is refused, names the word, and changes
-//! nothing.
+//! places: unknown, ambiguous, forbidden, out of range. Each is refused, names the word, and
+//! changes nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

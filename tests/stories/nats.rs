@@ -59,8 +59,8 @@ fn a_volunteer_between_nats_with_random_ports() {
     }
 }
 
-/// A newcomer and the only door of its ticket are behind NATs that nothing opens: the relay that the
-/// ticket names leads to the door. [PROTO-3.10] [PROTO-3.21]
+/// A newcomer and the only door of its ticket are behind NATs that nothing opens: the relay that
+/// the ticket names leads to the door. [PROTO-3.10] [PROTO-3.21]
 #[test]
 fn a_newcomer_is_led_to_a_door_behind_a_nat() {
     let Some(internet) = Internet::lay(&[Nat::RandomPorts; 2]) else { return };

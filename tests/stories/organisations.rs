@@ -2,8 +2,8 @@
 
 use hark_tests::{Member, Scene};
 
-/// Heron is in both at once, under an identity for each; each hears Heron only while it is in front,
-/// or while a key of it is held, and Heron hears both. Removal from one leaves the other.
+/// Heron is in both at once, under an identity for each; each hears Heron only while it is in
+/// front, or while a key of it is held, and Heron hears both. Removal from one leaves the other.
 #[test]
 fn two_organisations_at_once() {
     let scene = Scene::default();

@@ -1,5 +1,5 @@
-//! Pages for people, played: what they show is typed, and what they show as an answer is held against
-//! what is said. A block that cannot be played here says why behind its fence.
+//! Pages for people, played: what they show is typed, and what they show as an answer is held
+//! against what is said. A block that cannot be played here says why behind its fence.
 
 mod api;
 mod block;
@@ -56,8 +56,8 @@ plays! {
     errors_are_as_the_page_of_the_api_shows: "docs/api.md", "Errors of commands", api::errors;
 }
 
-/// A page showed commands that nobody ever typed. On those that are played, that holds of all blocks;
-/// drawings and tables on the others are not for typing.
+/// A page showed commands that nobody ever typed. On those that are played, that holds of all
+/// blocks; drawings and tables on the others are not for typing.
 #[test]
 fn every_block_is_played_or_says_why_not() {
     let mut missing = Vec::new();

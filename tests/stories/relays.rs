@@ -10,8 +10,8 @@ fn is_up(member: &Member) -> impl Fn(&Event) -> bool {
     move |event| event.is("session_up") && event.is_about(&device)
 }
 
-/// A relay that knows no more than an organisation's id learns of it from the first who comes. Who is
-/// banned there goes, and comes back when the ban has ended; members hear each other meanwhile.
+/// A relay that knows no more than an organisation's id learns of it from the first who comes. Who
+/// is banned there goes, and comes back when the ban has ended; members hear each other meanwhile.
 #[test]
 fn members_attach_and_one_is_kept_out_for_a_while() {
     let scene = Scene::default();
@@ -71,8 +71,8 @@ fn one_too_many_waits_for_room() {
     hub.wait_after(told, "Wren", is_up(&wren));
 }
 
-/// More is said in one organisation than its quota lets through: it is kept to that, and another one on
-/// the same relay hears all. All of them hide, so that nothing goes past the relay.
+/// More is said in one organisation than its quota lets through: it is kept to that, and another
+/// one on the same relay hears all. All of them hide, so that nothing goes past the relay.
 #[test]
 fn one_organisation_beyond_its_quota_takes_nothing_from_another() {
     let scene = Scene::default();
@@ -117,7 +117,8 @@ fn one_organisation_beyond_its_quota_takes_nothing_from_another() {
         heron.hears(&egret, 300);
         egret.hears(&heron, 300);
         let (until, after) = carried();
-        // What is told is a second old, and more on a busy machine. Without the quota it is the double.
+        // What is told is a second old, and more on a busy machine. Without the quota it is the
+        // double.
         let allowed = f64::from(most) * (1.25 * (until - from).as_secs_f64() + 1.2);
         assert!(after - before <= allowed, "{} of {allowed} {quota}", after - before);
         assert!(after - before > 0.0, "what is allowed goes through");

@@ -84,8 +84,8 @@ fn citations(root: &Path) -> BTreeMap<(Place, String), BTreeSet<PathBuf>> {
     cited
 }
 
-/// The files below a folder of the repository. What lies in a folder of tests, or plays whole nodes,
-/// is a test.
+/// The files below a folder of the repository. What lies in a folder of tests, or plays whole
+/// nodes, is a test.
 fn find(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, Place>) {
     let proves =
         |part: &OsStr| ["tests", "simulator", "scenarios", "benches"].iter().any(|it| *it == part);

@@ -1,9 +1,9 @@
 //! What all messages are made of, told by the types themselves: `docs/schema/`.
 //!
-//! A type's `Deserialize` asks for its fields one after the other. Whoever answers each time with some
-//! value, and notes what was asked for, knows the type; the bound of a list is in what it says that
-//! it expects. An enum's variants are asked for in turn, so that a type is gone through until all
-//! variants of all enums in it have been seen.
+//! A type's `Deserialize` asks for its fields one after the other. Whoever answers each time with
+//! some value, and notes what was asked for, knows the type; the bound of a list is in what it says
+//! that it expects. An enum's variants are asked for in turn, so that a type is gone through until
+//! all variants of all enums in it have been seen.
 
 use std::{any::type_name, collections::BTreeMap, fmt};
 

@@ -1,6 +1,6 @@
-//! The implementation of `tests/second`, which was made from the documents alone, against the vectors
-//! and against what a node leaves on its disk. Skipped, with a line that says so, where Python or a
-//! library is missing; `ci/install.sh` installs them.
+//! The implementation of `tests/second`, which was made from the documents alone, against the
+//! vectors and against what a node leaves on its disk. Skipped, with a line that says so, where
+//! Python or a library is missing; `ci/install.sh` installs them.
 
 use std::{
     fs,
@@ -36,8 +36,8 @@ fn second_implementation_agrees_with_all_vectors() {
     assert_eq!(told.lines().filter(|line| line.ends_with(" agree")).count(), 11, "{told}");
 }
 
-/// A squad whose founder keeps Heron from speaking on one channel, as its ticket and folders tell it.
-/// [PROTO-13.1] [CHARTER-10.1]
+/// A squad whose founder keeps Heron from speaking on one channel, as its ticket and folders tell
+/// it. [PROTO-13.1] [CHARTER-10.1]
 #[test]
 fn second_implementation_reads_what_a_node_leaves() {
     let scene = Scene::default();

@@ -124,7 +124,8 @@ fn a_key_seals_no_more_than_its_share() {
     }
 }
 
-/// [PROTO-8.4] [PROTO-8.20] What came before a change of keys, and was overtaken by what came after, is not lost.
+/// [PROTO-8.4] [PROTO-8.20] What came before a change of keys, and was overtaken by what came
+/// after, is not lost.
 #[test]
 fn no_packet_is_lost_where_keys_change() {
     let ((mut dialler, _), (_, mut opener)) = (ends(true), ends(false));
@@ -145,8 +146,8 @@ fn no_packet_is_lost_where_keys_change() {
     }
 }
 
-/// [PROTO-8.4] What was recorded, and never arrived, opens with nothing that is left a minute later,
-/// whether the line goes on or not.
+/// [PROTO-8.4] What was recorded, and never arrived, opens with nothing that is left a minute
+/// later, whether the line goes on or not.
 #[test]
 fn recorded_packets_do_not_open_a_minute_later() {
     for goes_on in [true, false] {
@@ -188,7 +189,8 @@ fn both_ends_are_in_step_after_a_silence() {
                 if second % 20 == offset {
                     dialler.renew();
                 }
-                // It is noticed late that nothing arrives; and then it is only asked whether it does.
+                // It is noticed late that nothing arrives; and then it is only asked whether it
+                // does.
                 let kind = if used && second < 5 { Kind::Datagram } else { Kind::Probe };
                 let _lost = sealed(&mut dialler, kind, b"tokentok");
             }

@@ -36,8 +36,8 @@ fn wycheproof_signatures() {
 }
 
 /// The twelve cases of ed25519-speccheck ("Taming the many EdDSAs", eprint 2020/1244), on which
-/// implementations differ: a verifier without cofactor may take 0 to 3, of which 0 to 2 have points of
-/// low order. [PROTO-1.5]
+/// implementations differ: a verifier without cofactor may take 0 to 3, of which 0 to 2 have points
+/// of low order. [PROTO-1.5]
 #[test]
 fn speccheck_cases_are_judged_strictly() {
     let file = include_str!("../../tests/data/ed25519_speccheck.json");

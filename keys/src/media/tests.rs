@@ -34,8 +34,8 @@ fn opened(
     keyring.open(now, sealed, &mut out).map(|()| out)
 }
 
-/// The suite as RFC 9605 writes it down, by ring and a bare AES, so that the vectors of its parts say
-/// something about the whole.
+/// The suite as RFC 9605 writes it down, by ring and a bare AES, so that the vectors of its parts
+/// say something about the whole.
 struct Keys {
     key: [u8; 48],
     salt: [u8; 12],
@@ -291,8 +291,8 @@ fn an_old_step_is_erased_though_no_further_frame_comes() {
     assert_eq!(keyring.chains.len(), 1);
 }
 
-/// [PROTO-6.6] Two minutes after a sentence nothing that a listener has opens it, whatever became of
-/// its talker; what that says next opens.
+/// [PROTO-6.6] Two minutes after a sentence nothing that a listener has opens it, whatever became
+/// of its talker; what that says next opens.
 #[test]
 fn a_step_is_over_though_no_later_one_is_heard_of() {
     let (target, device, secret) = pair();

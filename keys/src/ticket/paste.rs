@@ -4,7 +4,8 @@ use super::{PREFIX, TEXT_LIMIT, Ticket, TicketError};
 
 impl Ticket {
     /// The ticket within `text`: as a `hark:` link, in capitals, with quotation marks, line breaks,
-    /// `> ` of quoted mail, a full stop, or other words around it. At most 16 KiB are looked through.
+    /// `> ` of quoted mail, a full stop, or other words around it. At most 16 KiB are looked
+    /// through.
     ///
     /// The text form itself has one spelling ([`str::parse`]); this finds it again.
     pub fn find(text: &str) -> Result<Self, TicketError> {

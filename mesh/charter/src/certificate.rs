@@ -40,8 +40,9 @@ impl MemberCertificate {
     }
 }
 
-/// A member's recovery key, and the word of its first device that it is: whoever issues a certificate
-/// could name a key of his own otherwise, and take the member over with it. [CHARTER-3.1]
+/// A member's recovery key, and the word of its first device that it is: whoever issues a
+/// certificate could name a key of his own otherwise, and take the member over with it.
+/// [CHARTER-3.1]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
     /// The key.

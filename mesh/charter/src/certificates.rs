@@ -119,8 +119,8 @@ impl Certificates {
         }
     }
 
-    /// Forgets those that `keep` does not want, by hash and whether they were but shown, and whatever
-    /// hangs below them.
+    /// Forgets those that `keep` does not want, by hash and whether they were but shown, and
+    /// whatever hangs below them.
     pub(super) fn retain(&mut self, keep: impl Fn(&ObjectHash, bool) -> bool) {
         let shown = |hash: &ObjectHash| self.shown.contains_key(hash);
         let gone = self.by_hash.keys().filter(|hash| !keep(hash, shown(hash)));
@@ -375,6 +375,6 @@ const CERTIFICATES_MAX: usize = 32_768;
 /// Certificates that nobody has listed, below one member; of more, the oldest is forgotten.
 const SHOWN_EACH_MAX: usize = 64;
 
-/// Certificates that nobody has listed, in all; of more, the oldest goes below the member below whom
-/// there are the most.
+/// Certificates that nobody has listed, in all; of more, the oldest goes below the member below
+/// whom there are the most.
 const SHOWN_MAX: usize = 1024;

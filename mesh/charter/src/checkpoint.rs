@@ -34,10 +34,11 @@ pub struct Checkpoint {
     pub covered: List<Covered, COVERED_MAX>,
     /// The largest lamport of what is covered.
     pub lamport: u64,
-    /// When it was made, by the clock of whoever made it: revoked tickets that expired long before are
-    /// left out of the state. [CHARTER-9.4]
+    /// When it was made, by the clock of whoever made it: revoked tickets that expired long before
+    /// are left out of the state. [CHARTER-9.4]
     pub time: UnixTime,
-    /// BLAKE3 of the encoded state after all of it, and of what is settled of each key. [CHARTER-7.1]
+    /// BLAKE3 of the encoded state after all of it, and of what is settled of each key.
+    /// [CHARTER-7.1]
     pub state: ObjectHash,
 }
 
@@ -68,9 +69,9 @@ pub(super) const COVERED_MAX: usize = 512;
 pub(super) type Segments = Vec<u8>;
 
 impl Charter {
-    /// A checkpoint of all that is held, for the root keys to sign; none where nothing is new. Where
-    /// more keys have acted than one checkpoint can cover, it covers the first operations, and
-    /// another one what is left.
+    /// A checkpoint of all that is held, for the root keys to sign; none where nothing is new.
+    /// Where more keys have acted than one checkpoint can cover, it covers the first operations,
+    /// and another one what is left.
     pub fn draft_checkpoint(&self) -> Option<Checkpoint> {
         let mut covered: BTreeMap<(DeviceId, u32), (u64, ObjectHash)> = BTreeMap::new();
         let needed = self.worth_covering();
@@ -116,8 +117,8 @@ impl Charter {
         Some(checkpoint)
     }
 
-    /// Which operations a checkpoint is about: those that stand, all that they know, and two of each
-    /// number that was used twice first, which prove it. Others it leaves to be forgotten.
+    /// Which operations a checkpoint is about: those that stand, all that they know, and two of
+    /// each number that was used twice first, which prove it. Others it leaves to be forgotten.
     /// [CHARTER-7.6]
     fn worth_covering(&self) -> Vec<bool> {
         let judged = self.course.order.iter().zip(&self.course.verdicts);
@@ -144,8 +145,8 @@ impl Charter {
         needed
     }
 
-    /// Whether `checkpoint`, a draft of the next, brings back what cuts and proofs of equivocation have
-    /// made void that the newest covers: they reach behind that no more. [CHARTER-7.4]
+    /// Whether `checkpoint`, a draft of the next, brings back what cuts and proofs of equivocation
+    /// have made void that the newest covers: they reach behind that no more. [CHARTER-7.4]
     pub fn brings_back(&self, checkpoint: &Checkpoint) -> bool {
         let Ok(segments) = self.segments(checkpoint, true) else { return false };
         let everything = segments.iter().all(|segment| *segment == 0);
@@ -156,8 +157,8 @@ impl Charter {
         everything && self.outcome_of(&segments, checkpoint, true).0 != now
     }
 
-    /// Which of the operations held are settled once `checkpoint` counts: 0 where it covers them, or
-    /// the one before does where it is the `next` and not another of the newest's number.
+    /// Which of the operations held are settled once `checkpoint` counts: 0 where it covers them,
+    /// or the one before does where it is the `next` and not another of the newest's number.
     /// [CHARTER-7.1]
     pub(super) fn segments(
         &self,
@@ -193,7 +194,8 @@ impl Charter {
         Ok(segments)
     }
 
-    /// The state that `checkpoint` settles after the operations of segment 0, and their largest lamport.
+    /// The state that `checkpoint` settles after the operations of segment 0, and their largest
+    /// lamport.
     pub(super) fn outcome_of(
         &self,
         segments: &Segments,
@@ -227,8 +229,8 @@ impl Charter {
         (state, lamport.unwrap_or(0))
     }
 
-    /// Makes `checkpoint` the newest. Where it is the `next`, what the one before covers is forgotten
-    /// but for its state; else it takes the newest's place.
+    /// Makes `checkpoint` the newest. Where it is the `next`, what the one before covers is
+    /// forgotten but for its state; else it takes the newest's place.
     pub(super) fn settle(
         &mut self,
         checkpoint: Cosigned<Checkpoint>,
@@ -284,11 +286,11 @@ impl Charter {
 }
 
 impl Charter {
-    /// Forgets certificates by which nobody belongs any more by what the newest checkpoint says, and
-    /// which no operation that is held was signed with. [CHARTER-7.6]
+    /// Forgets certificates by which nobody belongs any more by what the newest checkpoint says,
+    /// and which no operation that is held was signed with. [CHARTER-7.6]
     ///
-    /// Not before all that came with the checkpoint is taken: an operation of a removed member, which
-    /// comes after it, needs the author's certificate.
+    /// Not before all that came with the checkpoint is taken: an operation of a removed member,
+    /// which comes after it, needs the author's certificate.
     pub(super) fn forget_certificates(&mut self) {
         if !std::mem::take(&mut self.outdated_certificates) {
             return;

@@ -322,8 +322,8 @@ pub struct Relay {
     pub rate_kbps: u32,
 }
 
-/// What an officer takes from a member at a place and below. No rule and no role gives it back until
-/// it is lifted, or ends. [CHARTER-6.6]
+/// What an officer takes from a member at a place and below. No rule and no role gives it back
+/// until it is lifted, or ends. [CHARTER-6.6]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sanction {
     /// From whom.
@@ -332,10 +332,11 @@ pub struct Sanction {
     pub kind: SanctionKind,
     /// Where.
     pub at: Place,
-    /// When it ends, by the clock of each device that judges it; none where it lasts until it is lifted.
+    /// When it ends, by the clock of each device that judges it; none where it lasts until it is
+    /// lifted.
     pub until: Option<UnixTime>,
-    /// What people called the member then, as a name of somebody who is gone is soon forgotten; may be
-    /// empty.
+    /// What people called the member then, as a name of somebody who is gone is soon forgotten; may
+    /// be empty.
     pub name: String,
 }
 

@@ -27,7 +27,8 @@ impl Charter {
         Ok(signed)
     }
 
-    /// The same to be signed by other root keys, too: [`Self::try_out`] tells what it does once it is.
+    /// The same to be signed by other root keys, too: [`Self::try_out`] tells what it does once it
+    /// is.
     pub fn draft(
         &self,
         author: DeviceId,
@@ -108,8 +109,8 @@ impl Charter {
     }
 
     /// The root document after the newest, with these keys, the most senior last. It ends the terms
-    /// of those whose keys it drops, after what they have done as far as that is known here, and names
-    /// the documents of which there are several of one version. [CHARTER-2.3] [CHARTER-2.5]
+    /// of those whose keys it drops, after what they have done as far as that is known here, and
+    /// names the documents of which there are several of one version. [CHARTER-2.3] [CHARTER-2.5]
     pub fn next_root(&self, name: &str, keys: RootKeys, threshold: u8) -> RootDocument {
         let newest = self.roots.newest();
         let dropped = newest.keys.iter().filter(|key| !keys.contains(*key));

@@ -117,9 +117,9 @@ impl Charter {
         pieces
     }
 
-    /// Adds certificates and operations that are held, and `newest` between those operations that it
-    /// covers and the others, which may name it as base. A certificate follows what lists it, and
-    /// comes before what is signed with it.
+    /// Adds certificates and operations that are held, and `newest` between those operations that
+    /// it covers and the others, which may name it as base. A certificate follows what lists it,
+    /// and comes before what is signed with it.
     pub(super) fn append_in_order(
         &self,
         pieces: &mut Vec<Piece>,

@@ -190,7 +190,8 @@ fn adds(operation: &Operation, device: DeviceId) -> bool {
     changes.any(|change| matches!(change, Change::AddDevice { device: it, .. } if *it == device))
 }
 
-/// Operations that introduce one device: a longer chain of devices that added each other is not told.
+/// Operations that introduce one device: a longer chain of devices that added each other is not
+/// told.
 pub const INTRODUCTION_MAX: usize = 4;
 
 /// Operations that introduce devices here; of more, the oldest goes.

@@ -323,8 +323,8 @@ impl Charter {
         self.take_offered(vec![piece]).remove(0)
     }
 
-    /// The same for many pieces, offered by whomever; gives what became of each. Who belongs is told
-    /// anew once, and once more where somebody belongs only by the others.
+    /// The same for many pieces, offered by whomever; gives what became of each. Who belongs is
+    /// told anew once, and once more where somebody belongs only by the others.
     pub fn take_offered(&mut self, pieces: Vec<Piece>) -> Vec<Result<bool, PieceError>> {
         let mut results = Vec::with_capacity(pieces.len());
         let mut strangers = Vec::new();

@@ -151,8 +151,8 @@ impl Charter {
         Ok(leaf.member())
     }
 
-    /// The certificates of a chain, each signed by its issuer; `bound` tells whether the issuer is a
-    /// device of the member whose certificate follows.
+    /// The certificates of a chain, each signed by its issuer; `bound` tells whether the issuer is
+    /// a device of the member whose certificate follows.
     fn weigh(
         &self,
         chain: &CertificateChain,
@@ -225,8 +225,8 @@ impl Charter {
         Ok(leaf.member())
     }
 
-    /// Knows the certificates of a chain that [`Self::rooted_chain`] has verified, before the rest of
-    /// the charter tells whether they count.
+    /// Knows the certificates of a chain that [`Self::rooted_chain`] has verified, before the rest
+    /// of the charter tells whether they count.
     pub fn show_chain(&mut self, chain: &CertificateChain) {
         for certificate in chain.iter().rev() {
             // One that does not fit is shown again, with the link or the record that needs it.

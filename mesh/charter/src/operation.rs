@@ -60,7 +60,8 @@ impl Cut {
     }
 }
 
-/// Whether what can be told from an operation alone is in order. [CHARTER-4.1] [CHARTER-4.21] [CHARTER-4.6]
+/// Whether what can be told from an operation alone is in order. [CHARTER-4.1] [CHARTER-4.21]
+/// [CHARTER-4.6]
 pub(super) fn is_sound(signed: &Cosigned<Operation>, organisation: OrganisationId) -> bool {
     let operation = signed.unverified();
     let mut signers = operation.cosigners.to_vec();

@@ -1,5 +1,5 @@
-//! What checkpoints have settled, for those who were not there: others have forgotten the operations
-//! that it came of. [CHARTER-7.5] [CHARTER-7.22]
+//! What checkpoints have settled, for those who were not there: others have forgotten the
+//! operations that it came of. [CHARTER-7.5] [CHARTER-7.22]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,8 +34,8 @@ pub(super) fn describe(schema: &mut crate::schema::collector::Schema) {
 }
 
 impl Charter {
-    /// Whether somebody who has `have` lacks operations that are forgotten here, and can be told what
-    /// they came to.
+    /// Whether somebody who has `have` lacks operations that are forgotten here, and can be told
+    /// what they came to.
     pub fn tells_past(&self, have: &Have) -> bool {
         let Some(base) = &self.base.checkpoint else { return false };
         let told =
@@ -49,8 +49,8 @@ impl Charter {
             })
     }
 
-    /// The settled past, packed; none where nothing is forgotten, or it is too long for a newcomer to
-    /// take.
+    /// The settled past, packed; none where nothing is forgotten, or it is too long for a newcomer
+    /// to take.
     pub fn past(&self) -> Option<Vec<u8>> {
         let covered = self.operations.iter().filter(|taken| taken.segment == 0);
         let mut covered: Vec<_> = covered.collect();
@@ -80,8 +80,8 @@ impl Charter {
 
     /// Takes a settled past instead of what is held, if it is newer: operations that it does not
     /// cover come too late, or come again. Root documents and certificates come before it. The keys
-    /// of the newest root document have signed all of it: the newest checkpoint, which names the one
-    /// before and by that its state; and by their hashes all operations since.
+    /// of the newest root document have signed all of it: the newest checkpoint, which names the
+    /// one before and by that its state; and by their hashes all operations since.
     pub fn take_past(&mut self, packed: &[u8]) -> Result<bool, PieceError> {
         let bytes = zstd::bulk::decompress(packed, unpacked_max(packed));
         let bytes = bytes.map_err(|_| DecodeError::Malformed)?;
@@ -169,8 +169,8 @@ impl Charter {
         waiting
     }
 
-    /// The last operation of each key and term that is settled after `checkpoint`: the newest, another
-    /// of its number, or the next.
+    /// The last operation of each key and term that is settled after `checkpoint`: the newest,
+    /// another of its number, or the next.
     pub(super) fn last_after(&self, checkpoint: &Checkpoint) -> Last {
         let newest = self.newest.as_ref().map(|newest| newest.0.unverified());
         let newest = newest.filter(|newest| newest.number < checkpoint.number);
@@ -188,8 +188,8 @@ impl Checkpoint {
     }
 }
 
-/// Bytes that a packed past may unpack to, in proportion to what came: a few bytes must not make room
-/// for millions. Ids, hashes and signatures hardly shrink.
+/// Bytes that a packed past may unpack to, in proportion to what came: a few bytes must not make
+/// room for millions. Ids, hashes and signatures hardly shrink.
 fn unpacked_max(packed: &[u8]) -> usize {
     PAST_MAX_BYTES.min(packed.len().saturating_mul(EXPANSION_MAX))
 }

@@ -278,7 +278,8 @@ impl Run<'_> {
         Level::of(self.course.state.rank(taken.member, Place::Organisation))
     }
 
-    /// Whether an act meets somebody who stands as high by what did not know of it. [CHARTER-5.11] [CHARTER-5.20]
+    /// Whether an act meets somebody who stands as high by what did not know of it. [CHARTER-5.11]
+    /// [CHARTER-5.20]
     fn is_shielded(&self, act: &Act) -> bool {
         if act.level == Level(0) {
             return false;

@@ -1,7 +1,8 @@
 //! What one member can make all others hold. [CHARTER-8.5] [CHARTER-8.20]
 //!
-//! Each key has an allowance of units from one checkpoint to the next, and its operations spend it. A key that an operation brings in gets its allowance out of that of the author. All of it
-//! is told from an operation and what it knows, so that every holder comes to the same.
+//! Each key has an allowance of units from one checkpoint to the next, and its operations spend it.
+//! A key that an operation brings in gets its allowance out of that of the author. All of it is
+//! told from an operation and what it knows, so that every holder comes to the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -293,14 +294,14 @@ impl Charter {
             || self.settled_state().has_listed(*hash, self.certificates.issuer(certificate))
     }
 
-    /// Whether a certificate is listed by its issuer's member, by what is settled or by an operation
-    /// behind that. [CHARTER-3.7]
+    /// Whether a certificate is listed by its issuer's member, by what is settled or by an
+    /// operation behind that. [CHARTER-3.7]
     pub(super) fn is_listed_here(&self, hash: ObjectHash, issuer: MemberId) -> bool {
         self.sources.lists(issuer, hash) || self.settled_state().has_listed(hash, issuer)
     }
 
-    /// Whether one with these parents knows that a certificate is one of those that all hold, and so
-    /// of those that lead from it to a root key.
+    /// Whether one with these parents knows that a certificate is one of those that all hold, and
+    /// so of those that lead from it to a root key.
     pub(super) fn is_listed_to(&self, parents: &[usize], hash: &ObjectHash) -> bool {
         let mut hash = *hash;
         while let Some(certificate) = self.certificates.certificate(&hash) {

@@ -22,8 +22,8 @@ pub struct RootDocument {
     pub previous: ObjectHash,
     /// What the organisation calls itself.
     pub name: String,
-    /// The keys that stand for the organisation, in ascending seniority: the founder's device is the
-    /// first of version 1, and the key that prevails over all others is the last. [CHARTER-2.3]
+    /// The keys that stand for the organisation, in ascending seniority: the founder's device is
+    /// the first of version 1, and the key that prevails over all others is the last. [CHARTER-2.3]
     pub keys: RootKeys,
     /// How many of them must sign.
     pub threshold: u8,
@@ -40,8 +40,8 @@ impl RootDocument {
     /// `None` if it is among the `signers`, or none is needed.
     ///
     /// Where one key of the version before is enough, a document takes nothing from keys that are
-    /// senior to all its signers: they stay, as senior as they were, and each of them is enough still.
-    /// So whoever steals a junior key cannot end the senior one. [CHARTER-2.7]
+    /// senior to all its signers: they stay, as senior as they were, and each of them is enough
+    /// still. So whoever steals a junior key cannot end the senior one. [CHARTER-2.7]
     pub fn lacks_senior(
         &self,
         before: &Self,
@@ -196,8 +196,8 @@ impl Roots {
         if self.documents.contains_key(&hash) { Ok(true) } else { Err(PieceError::Late) }
     }
 
-    /// What is chosen up to `version` is chosen for good: a checkpoint that counts was signed by it.
-    /// [CHARTER-2.6]
+    /// What is chosen up to `version` is chosen for good: a checkpoint that counts was signed by
+    /// it. [CHARTER-2.6]
     pub(super) fn settle(&mut self, version: u32) {
         let version = usize::try_from(version).unwrap_or(usize::MAX);
         self.settled = self.settled.max(version.min(self.chosen.len()));
@@ -262,8 +262,8 @@ impl Roots {
         self.documents.values().any(|document| document.unverified().keys.contains(key))
     }
 
-    /// Whether a root key's word is enough for a certificate: that of a key of the newest version, or
-    /// of the founder for itself, which stays a member when its device is no root key any more.
+    /// Whether a root key's word is enough for a certificate: that of a key of the newest version,
+    /// or of the founder for itself, which stays a member when its device is no root key any more.
     /// [CHARTER-3.2]
     pub(super) fn vouches(&self, certificate: &MemberCertificate) -> bool {
         let founder = self.first().keys.first();

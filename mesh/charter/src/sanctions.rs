@@ -4,7 +4,8 @@
 //! operations ── replay ──> sanctions set (the same for all) ── clock ──> sanctions in force
 //! ```
 //!
-//! The clock never enters the merge: while operations are replayed nothing is in force. [CHARTER-6.7]
+//! The clock never enters the merge: while operations are replayed nothing is in force.
+//! [CHARTER-6.7]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,8 +60,8 @@ impl State {
         self.in_force.barred.contains(&device)
     }
 
-    /// The sanction that takes a right at a place: the nearest, and there the one that lasts longest.
-    /// `path` begins with the place and ends with the organisation.
+    /// The sanction that takes a right at a place: the nearest, and there the one that lasts
+    /// longest. `path` begins with the place and ends with the organisation.
     pub(super) fn sanction_against(
         &self,
         member: MemberId,

@@ -5,8 +5,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value whose copies are one until one of them is changed: a charter is copied for every edit and
-/// every write, and hardly differs then. Encoded as the value itself.
+/// A value whose copies are one until one of them is changed: a charter is copied for every edit
+/// and every write, and hardly differs then. Encoded as the value itself.
 #[derive(Debug, Default)]
 pub(super) struct Shared<T>(Arc<T>);
 

@@ -45,12 +45,12 @@ pub struct State {
     pub(super) frozen: Shared<BTreeMap<(DeviceId, u32), u64>>,
     /// Tickets that admit nobody any more.
     pub(super) revoked: Shared<Revocations>,
-    /// Devices that are known before what added them is taken: of whoever holds this, and no part of
-    /// the outcome. [CHARTER-3.6]
+    /// Devices that are known before what added them is taken: of whoever holds this, and no part
+    /// of the outcome. [CHARTER-3.6]
     #[serde(skip)]
     pub(super) introduced: Introduced,
-    /// The sanctions that hold by the clock of whoever holds this: no part of the outcome, and empty
-    /// while operations are replayed. [CHARTER-6.7]
+    /// The sanctions that hold by the clock of whoever holds this: no part of the outcome, and
+    /// empty while operations are replayed. [CHARTER-6.7]
     #[serde(skip)]
     pub(super) in_force: Shared<InForce>,
 }
@@ -152,8 +152,8 @@ pub(super) struct EndedTerm {
     pub(super) lamport: u64,
     /// The version of the root document that cut it; 0 where none did.
     pub(super) root: u32,
-    /// What stands, by key, by the level that the operation has at least: 0 for a root document's cut, one
-    /// more than the level of an operation's.
+    /// What stands, by key, by the level that the operation has at least: 0 for a root document's
+    /// cut, one more than the level of an operation's.
     pub(super) from: BTreeMap<u16, BTreeMap<DeviceId, u64>>,
 }
 
@@ -252,8 +252,8 @@ impl State {
     }
 
     /// All channels as the tree shows them: each before those below it, siblings in the order that
-    /// officers gave them, those of one order by name. Hidden ones, whose names not everybody knows,
-    /// come after the others of their order.
+    /// officers gave them, those of one order by name. Hidden ones, whose names not everybody
+    /// knows, come after the others of their order.
     pub fn channels_in_order(&self) -> Vec<&Channel> {
         let mut channels: Vec<_> = self.channels().collect();
         channels.sort_by_cached_key(|channel| {
@@ -409,8 +409,8 @@ impl State {
     }
 
     /// Whether a state that others tell of could have come of operations, as far as anything here
-    /// relies on that: each preset has a version, no channel lies below itself, and there is room to
-    /// count on.
+    /// relies on that: each preset has a version, no channel lies below itself, and there is room
+    /// to count on.
     pub(super) fn is_sound(&self) -> bool {
         let mut ends = BTreeSet::new();
         for channel in self.channels.keys() {
@@ -431,8 +431,8 @@ impl State {
         self.removed_ever < u32::MAX / 2 && self.presets.values().all(|it| !it.is_empty())
     }
 
-    /// Leaves out what only operations before a checkpoint can need, and tickets that had expired when
-    /// it was made.
+    /// Leaves out what only operations before a checkpoint can need, and tickets that had expired
+    /// when it was made.
     pub(super) fn prune(&mut self, time: UnixTime) {
         if self.revoked.is_outdated(time) {
             self.revoked.forget(time);
@@ -530,7 +530,8 @@ impl State {
         }
     }
 
-    /// The rule, of those at a place and above, that decides about a right. [CHARTER-6.3] [CHARTER-6.8]
+    /// The rule, of those at a place and above, that decides about a right. [CHARTER-6.3]
+    /// [CHARTER-6.8]
     fn decide_by_rules(
         &self,
         member: MemberId,

@@ -35,7 +35,8 @@ impl Charter {
     }
 
     /// Takes a certificate that all hold: of a root key, or listed by its issuer's member. Another
-    /// is known here alone, if the issuer is a device of that member, who may admit. [CHARTER-3.7] [CHARTER-3.20]
+    /// is known here alone, if the issuer is a device of that member, who may admit. [CHARTER-3.7]
+    /// [CHARTER-3.20]
     pub(super) fn take_certificate(
         &mut self,
         signed: Signed<MemberCertificate>,
@@ -177,8 +178,8 @@ impl Charter {
         }
     }
 
-    /// Whether the newest checkpoint says for good that an operation that it does not cover is void.
-    /// [CHARTER-7.6] [CHARTER-7.25]
+    /// Whether the newest checkpoint says for good that an operation that it does not cover is
+    /// void. [CHARTER-7.6] [CHARTER-7.25]
     pub(super) fn is_settled_void(&self, operation: &Operation, member: MemberId) -> bool {
         let Some(newest) = &self.newest else { return false };
         let (state, author) = (&newest.1, operation.author);
@@ -455,8 +456,8 @@ impl Charter {
 type Tail = Vec<(u64, ObjectHash, usize)>;
 
 /// Operations that the newest checkpoint does not cover; further ones are refused until another one
-/// does. Those that it covers are not counted, or there would be no room for what the next is about.
-/// One member comes nowhere near it: what a key may make others hold is bounded.
+/// does. Those that it covers are not counted, or there would be no room for what the next is
+/// about. One member comes nowhere near it: what a key may make others hold is bounded.
 pub const OPERATIONS_MAX: usize = 65_536;
 
 /// Operations of one key and term from the first number on that it has used twice, as far as nobody
@@ -467,5 +468,6 @@ pub const FORKS_MAX: usize = 64;
 /// Two operations of one number prove that their author has used it twice.
 pub(super) const PROOF: usize = 2;
 
-/// Certificates that nobody has listed, of keys that are root keys no more; further ones are refused.
+/// Certificates that nobody has listed, of keys that are root keys no more; further ones are
+/// refused.
 const FORMER_MAX: usize = 256;

@@ -102,8 +102,8 @@ impl State {
     }
 }
 
-/// Tickets of one member that are revoked one by one; the next one revokes all of theirs, so that no
-/// revocation is ever without effect.
+/// Tickets of one member that are revoked one by one; the next one revokes all of theirs, so that
+/// no revocation is ever without effect.
 pub const TICKETS_MAX: usize = 32;
 
 /// How long after a ticket has expired its revocation is kept: doors judge by their own clocks.

@@ -2,8 +2,8 @@ use hark_keys::DeviceId;
 
 use super::{DropReason, KIND_ACCOUNT, Reader};
 
-/// What a listener tells a talker, on their own link, of the talker's voice as a relay has brought it
-/// since it told so last. [PROTO-10.7]
+/// What a listener tells a talker, on their own link, of the talker's voice as a relay has brought
+/// it since it told so last. [PROTO-10.7]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The relay.

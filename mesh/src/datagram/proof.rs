@@ -29,8 +29,8 @@ impl Question {
     }
 }
 
-/// What a talker signs of frames that it has sealed one after the other with one key, or that it has
-/// sealed none from one on. [PROTO-10.9] [PROTO-10.25]
+/// What a talker signs of frames that it has sealed one after the other with one key, or that it
+/// has sealed none from one on. [PROTO-10.9] [PROTO-10.25]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Proof<'a> {
     /// Target of the frames.
@@ -81,8 +81,8 @@ impl<'a> Proof<'a> {
         })
     }
 
-    /// Appends a datagram about `frames`, which follow each other from `first` on, to `out`. Of more
-    /// than [`HASHES_MAX`] groups the last are left out.
+    /// Appends a datagram about `frames`, which follow each other from `first` on, to `out`. Of
+    /// more than [`HASHES_MAX`] groups the last are left out.
     pub fn encode(
         key: &DeviceKey,
         target_tag: [u8; 4],

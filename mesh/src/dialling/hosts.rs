@@ -29,7 +29,8 @@ impl Host {
     }
 }
 
-/// The hosts that were dialled because a device says that it is there, at most `N` new ones a minute.
+/// The hosts that were dialled because a device says that it is there, at most `N` new ones a
+/// minute.
 #[derive(Debug)]
 pub(crate) struct NewHosts<const N: usize>(Vec<(Host, Timestamp)>);
 

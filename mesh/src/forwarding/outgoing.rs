@@ -239,8 +239,8 @@ impl Forwarder {
     }
 }
 
-/// As many copies as one in twenty listeners wants, or more; of fewer than 40, a single one. Whoever
-/// did not ask gets none either way: this costs the talker only. [PROTO-9.12]
+/// As many copies as one in twenty listeners wants, or more; of fewer than 40, a single one.
+/// Whoever did not ask gets none either way: this costs the talker only. [PROTO-9.12]
 fn wanted_by_listeners(talker: Slot, hearers: &[Place], wants: &[Want], now: u64) -> u8 {
     if wants.is_empty() {
         return 0;
@@ -284,6 +284,6 @@ const CUT_AFTER: Duration = Duration::from_millis(75);
 /// Talkers whose listeners are told that they are still there; others' are not.
 const STALLED_MAX: usize = 4 * PULSE_TALKSPURTS_MAX;
 
-/// Steps of one poll that send nothing, such as filling bundles. After these the driver looks at its
-/// socket, and polls again.
+/// Steps of one poll that send nothing, such as filling bundles. After these the driver looks at
+/// its socket, and polls again.
 const LOOKS_MAX: usize = 1_024;

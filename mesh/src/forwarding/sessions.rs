@@ -242,8 +242,8 @@ const TOLD_SOON: u8 = 3;
 const TOLD_SOON_AFTER: Duration = Duration::from_millis(100);
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 
-/// Others to whom one sends packets that are kept in mind; those with whom it was longest ago are told
-/// once more.
+/// Others to whom one sends packets that are kept in mind; those with whom it was longest ago are
+/// told once more.
 const TUNNELLED_MAX: usize = 256;
 
 /// How long a slot is nobody's after a session's end: by then nobody takes what is said of it for

@@ -141,8 +141,9 @@ pub enum HelloError {
     /// [PROTO-3.6]
     #[error("{0}")]
     Unsealed(Refusal),
-    /// The listener says that the dialler was removed, and shows these pieces of the charter for it.
-    /// They are to be taken as any others are: it is so if the charter says so then. [PROTO-3.8]
+    /// The listener says that the dialler was removed, and shows these pieces of the charter for
+    /// it. They are to be taken as any others are: it is so if the charter says so then.
+    /// [PROTO-3.8]
     #[error("{}", Refusal::Removed)]
     Ended(Vec<Piece>),
     /// The answer is none, or not of somebody who knows the organisation.

@@ -178,7 +178,8 @@ fn refuse_by(charter: &Charter, refusal: Refusal, remote: &Party, bytes: &[u8]) 
     refuse(refusal, organisation, Some(charter), &EXPORTER, remote.key.id(), bytes)
 }
 
-/// Anybody on the LAN could tell a newcomer that its ticket was worth nothing. [PROTO-3.6] [PROTO-3.23] [PROTO-3.25]
+/// Anybody on the LAN could tell a newcomer that its ticket was worth nothing. [PROTO-3.6]
+/// [PROTO-3.23] [PROTO-3.25]
 #[test]
 fn who_does_not_know_the_organisation_refuses_no_ticket() {
     let (charter, founder) = squad();
@@ -478,7 +479,8 @@ fn a_role_that_is_gone_is_not_given() {
     assert_eq!(ship.redeems(&ship.founder, &ship.founder, PILOT), role);
 }
 
-/// [PROTO-4.8] [PROTO-4.21] Else a role that was taken would come back by the ticket that it came with.
+/// [PROTO-4.8] [PROTO-4.21] Else a role that was taken would come back by the ticket that it came
+/// with.
 #[test]
 fn a_ticket_gives_no_role_to_whoever_belongs() {
     let ship = Ship::new();
@@ -493,7 +495,8 @@ fn a_ticket_gives_no_role_to_whoever_belongs() {
     assert_eq!(role_of(&ship.hand), None);
 }
 
-/// [PROTO-4.21] Whoever was removed and let in again by a ticket with a role got none, and by no other.
+/// [PROTO-4.21] Whoever was removed and let in again by a ticket with a role got none, and by no
+/// other.
 #[test]
 fn a_new_ticket_gave_no_role_to_whoever_was_removed_before() {
     let mut ship = Ship::new();

@@ -179,8 +179,8 @@ impl Squad {
         }
     }
 
-    /// Takes what a device has said of its person, `from` the linked device itself or, by gossip, from
-    /// anybody.
+    /// Takes what a device has said of its person, `from` the linked device itself or, by gossip,
+    /// from anybody.
     pub(super) fn take_availability(
         &mut self,
         now: Timestamp,
@@ -264,7 +264,8 @@ const REPEATABLE: Duration = Duration::from_secs(3_600);
 /// Devices of which it is known; of more the one goes that was heard the longest ago.
 const KNOWN_MAX: usize = 1_024;
 
-/// What a device may say: once a second, and ten times at once. More is neither taken nor passed on.
+/// What a device may say: once a second, and ten times at once. More is neither taken nor passed
+/// on.
 const SAYING_INCOME: Duration = Duration::from_secs(1);
 const SAYING_LIMIT: Duration = Duration::from_secs(10);
 const SAYING: Duration = Duration::from_secs(1);

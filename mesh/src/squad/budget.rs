@@ -9,8 +9,8 @@ use hark_keys::{DeviceId, Timestamp};
 
 use crate::message::Message;
 
-/// A purse for each of many devices, filled by the clock. A device may spend while there is anything
-/// in its purse; what it spends beyond that it owes.
+/// A purse for each of many devices, filled by the clock. A device may spend while there is
+/// anything in its purse; what it spends beyond that it owes.
 pub(super) struct Purses {
     /// What a purse is filled with in each second.
     income: Duration,
@@ -104,8 +104,8 @@ fn count(number: usize) -> u32 {
 const PURSES_MAX: usize = 8192;
 
 /// What a peer may cost the thread that decides, and that moves voice, in a second. Messages beyond
-/// it are refused, and sent again by who needs them taken. More lets one peer take more from others'
-/// speech; less slows down those who meet many at once.
+/// it are refused, and sent again by who needs them taken. More lets one peer take more from
+/// others' speech; less slows down those who meet many at once.
 pub(super) const THREAD_INCOME: Duration = Duration::from_millis(50);
 
 /// And at once: a newcomer is told of all at one time.

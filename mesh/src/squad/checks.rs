@@ -333,7 +333,8 @@ impl ChecksMade {
 }
 
 impl Squad {
-    /// What has come of asking others whether strangers reach this device, in the order of addresses.
+    /// What has come of asking others whether strangers reach this device, in the order of
+    /// addresses.
     pub fn checked(&self) -> impl Iterator<Item = Checked> {
         self.checks.results()
     }
@@ -399,8 +400,8 @@ fn spread(random: &dyn Random, over: Duration) -> Duration {
     over * u32::from(u16::from_be_bytes(bytes)) / u32::from(u16::MAX)
 }
 
-/// An address that is new is asked about this much later, and so much more by chance: a thousand who
-/// start together do not ask one relay at once.
+/// An address that is new is asked about this much later, and so much more by chance: a thousand
+/// who start together do not ask one relay at once.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 const FIRST_SPREAD: Duration = Duration::from_secs(4);
 
@@ -430,6 +431,7 @@ const HOLDS_FOR: Duration = Duration::from_secs(900);
 /// A peer has one check made in this time, which is less than [`TRY_LASTS`].
 const PEER_INTERVAL: Duration = Duration::from_secs(2);
 
-/// And all together 16 a second, 32 at once; who asks for more is told no, and asks another or later.
+/// And all together 16 a second, 32 at once; who asks for more is told no, and asks another or
+/// later.
 const COSTS: Duration = Duration::from_micros(62_500);
 const BURST: Duration = Duration::from_secs(2);

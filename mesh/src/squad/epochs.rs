@@ -195,8 +195,8 @@ impl Squad {
         Ok(())
     }
 
-    /// An epoch came, by a relay that we use, or to a relay of the steward that it has named: ours is
-    /// opened, and what else is in the message passed on. [PROTO-11.5] [PROTO-11.21]
+    /// An epoch came, by a relay that we use, or to a relay of the steward that it has named: ours
+    /// is opened, and what else is in the message passed on. [PROTO-11.5] [PROTO-11.21]
     pub(super) fn take_epoch(
         &mut self,
         now: Timestamp,
@@ -292,8 +292,8 @@ impl Squad {
         self.epochs.held.take_confirmed(said).map(drop).ok_or(MessageError::Unconfirmed)
     }
 
-    /// A talker gives us its key in an epoch that we may not hold. If it does not know ours either, we
-    /// give it ours in turn. [PROTO-11.13]
+    /// A talker gives us its key in an epoch that we may not hold. If it does not know ours either,
+    /// we give it ours in turn. [PROTO-11.13]
     pub(super) fn take_talkers_key(
         &mut self,
         now: Timestamp,
@@ -571,8 +571,8 @@ impl Squad {
     }
 }
 
-/// Says of each device whether the charter lets it hear what is said on a channel; none where it does
-/// not know the device.
+/// Says of each device whether the charter lets it hear what is said on a channel; none where it
+/// does not know the device.
 fn hears(charter: &Charter, channel: ChannelId) -> impl Fn(DeviceId) -> Option<bool> {
     let state = charter.state();
     let target = Target::of_channel(channel);

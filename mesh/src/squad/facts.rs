@@ -30,8 +30,8 @@ impl Squad {
         self.member
     }
 
-    /// Why nobody can be reached, where that is so: this device is to use the charter's relays alone,
-    /// and there is none.
+    /// Why nobody can be reached, where that is so: this device is to use the charter's relays
+    /// alone, and there is none.
     pub fn lacks_relays(&self) -> bool {
         let charter = self.charter();
         self.relay_only

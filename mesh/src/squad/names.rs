@@ -40,8 +40,8 @@ impl Names {
     }
 
     /// Takes keys that a peer has given; says whether any opens a name that was closed here, and
-    /// whether any opens none that is known here: the peer may know more of the charter, and is to give
-    /// them again.
+    /// whether any opens none that is known here: the peer may know more of the charter, and is to
+    /// give them again.
     pub(super) fn take(
         &mut self,
         charter: &Charter,

@@ -118,8 +118,8 @@ impl Nets {
         self.peers.get(&device).map_or(&NOTHING, |peer| &peer.listening)
     }
 
-    /// The next of `peers` that is to be told what we listen to: all that its member may know of, and
-    /// to a relay, which is no member's, everything, since it could not forward it otherwise.
+    /// The next of `peers` that is to be told what we listen to: all that its member may know of,
+    /// and to a relay, which is no member's, everything, since it could not forward it otherwise.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,

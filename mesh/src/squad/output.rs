@@ -224,8 +224,8 @@ pub enum Event {
         /// Those of them of whom this device does not know that they belong.
         unknown: Vec<DeviceId>,
     },
-    /// By this relay `talker` is not to be heard for a while: nobody has proven what it brings, though
-    /// the link with the talker lives.
+    /// By this relay `talker` is not to be heard for a while: nobody has proven what it brings,
+    /// though the link with the talker lives.
     LeaveRelay {
         /// The relay, a member.
         relay: DeviceId,
@@ -258,8 +258,8 @@ pub enum Event {
     CharterChanged,
     /// The keys of hidden names are worth writing to disk.
     NamesChanged,
-    /// Tell [`super::Squad::handle_checked`] when this comes to a socket that listens, and of no other
-    /// any more.
+    /// Tell [`super::Squad::handle_checked`] when this comes to a socket that listens, and of no
+    /// other any more.
     AwaitCheck(Option<CheckNonce>),
     /// What [`super::Squad::checked`] says is something else now.
     Checked,
@@ -326,8 +326,8 @@ pub enum DownReason {
 pub enum Handled {
     /// It was used, or was not needed any more.
     Done,
-    /// A worker is to look at it: [`super::Squad::poll_verdict`] tells what became of it, under this
-    /// number.
+    /// A worker is to look at it: [`super::Squad::poll_verdict`] tells what became of it, under
+    /// this number.
     Later(u64),
 }
 
@@ -366,8 +366,8 @@ pub enum MessageError {
     /// What is asked of a relay, which this device is not.
     #[error("this device is no relay")]
     NotRelaying,
-    /// One target more than a relay forwards for one peer, something that a later message has overtaken,
-    /// or more of such than a peer may say.
+    /// One target more than a relay forwards for one peer, something that a later message has
+    /// overtaken, or more of such than a peer may say.
     #[error(
         "a target too many to forward, a route that a later one has overtaken, or too many at once"
     )]
@@ -394,7 +394,8 @@ pub enum MessageError {
     /// A seal that does not open, or to which our confirmation would not be known.
     #[error("a seal that does not open")]
     BadSeal,
-    /// What shows that somebody holds an epoch, and does not, or of an epoch that is not known here.
+    /// What shows that somebody holds an epoch, and does not, or of an epoch that is not known
+    /// here.
     #[error("no confirmation of an epoch that is known here")]
     Unconfirmed,
     /// An epoch whose number is too high to be the next. [PROTO-11.11]

@@ -127,8 +127,8 @@ impl Pasts {
 /// come again with a later comparison.
 const SENDERS_MAX: usize = 3;
 
-/// How long a peer may take with its past at least. Then what it has sent is forgotten, and it gives
-/// way to others.
+/// How long a peer may take with its past at least. Then what it has sent is forgotten, and it
+/// gives way to others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// And how much longer for each part that has come: 64 kbit/s.
@@ -187,7 +187,8 @@ mod tests {
         assert!(pasts.failures[&evil] >= 2, "repeats earn no time");
     }
 
-    /// [CHARTER-7.5] [CHARTER-7.23] Five devices that know of each other, whether they come back as new links or not.
+    /// [CHARTER-7.5] [CHARTER-7.23] Five devices that know of each other, whether they come back as
+    /// new links or not.
     #[test]
     fn many_that_send_what_is_no_past_give_way_to_one_that_sends_one() {
         let [honest, evil @ ..] = devices();

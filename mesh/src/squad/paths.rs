@@ -58,8 +58,8 @@ struct Round {
 }
 
 impl Paths {
-    /// There is a new link: how it is seen is yet to be told. What the peer has said holds on, as it
-    /// may see no new link.
+    /// There is a new link: how it is seen is yet to be told. What the peer has said holds on, as
+    /// it may see no new link.
     pub(super) fn link_up(&mut self, device: DeviceId) {
         self.seen.remove(&device);
         self.rounds.remove(&device);
@@ -150,8 +150,8 @@ impl Paths {
         }
     }
 
-    /// Peers with addresses of the internet, and where in it, other than at their own host, they see
-    /// this device's socket that listens.
+    /// Peers with addresses of the internet, and where in it, other than at their own host, they
+    /// see this device's socket that listens.
     pub(super) fn outsiders(&self) -> impl Iterator<Item = (DeviceId, SocketAddr)> {
         let is_public = |address: SocketAddr| AddressKind::of(address.ip()) == AddressKind::Public;
         self.observed.iter().filter_map(move |(device, sees)| {
@@ -298,8 +298,8 @@ impl Squad {
 
 /// How long a round dials aside from the socket that listens, before it dials from that one.
 ///
-/// Who lets in anybody answers the first, and must not have sent itself: some NATs would answer from
-/// another port then. Less than a round trip would be too short for that.
+/// Who lets in anybody answers the first, and must not have sent itself: some NATs would answer
+/// from another port then. Less than a round trip would be too short for that.
 const FIRST_HALF: Duration = Duration::from_millis(500);
 
 /// A peer makes us dial no more often.

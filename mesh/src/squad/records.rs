@@ -172,8 +172,9 @@ impl Squad {
         }
     }
 
-    /// Queues all records for the linked peer `to`; of a relay, which may know a thousand, as many as
-    /// the peer could use: each of a thousand who come would otherwise cost as much as all of them.
+    /// Queues all records for the linked peer `to`; of a relay, which may know a thousand, as many
+    /// as the peer could use: each of a thousand who come would otherwise cost as much as all of
+    /// them.
     pub(super) fn send_records(&mut self, to: DeviceId) {
         let most = if self.member.is_some() { usize::MAX } else { LINKS_MAX };
         let records = self.records.directory.records_after(to).take(most);

@@ -31,7 +31,8 @@ impl Squad {
         match (rate_kbps, self.serving.as_ref().filter(|serving| !serving.is_ending())) {
             (Some(rate), None) => {
                 self.stop_serving();
-                // Whoever has heard an offer of before, or of an earlier run, takes higher numbers only.
+                // Whoever has heard an offer of before, or of an earlier run, takes higher numbers
+                // only.
                 let after = self.offered.max(self.presence.incarnation >> 1);
                 let serving = Serving::volunteer(now, after, rate);
                 self.serving = Some(serving);
@@ -97,8 +98,8 @@ impl Squad {
         self.settle(now);
     }
 
-    /// What we say by a relay does not reach a listener as it should: that one is served otherwise for
-    /// a while, or `for_good`.
+    /// What we say by a relay does not reach a listener as it should: that one is served otherwise
+    /// for a while, or `for_good`.
     pub fn handle_relay_fails(
         &mut self,
         now: Timestamp,
@@ -113,9 +114,10 @@ impl Squad {
         }
     }
 
-    /// A member's relay has brought what neither a proof nor `talker` has shown to be the talker's. Where
-    /// the link with the talker lives, its answers are kept from us, or it has none: the talker is not to
-    /// be heard by this relay for a while. Without the link nobody could have answered. [PROTO-10.10] [PROTO-10.23]
+    /// A member's relay has brought what neither a proof nor `talker` has shown to be the talker's.
+    /// Where the link with the talker lives, its answers are kept from us, or it has none: the
+    /// talker is not to be heard by this relay for a while. Without the link nobody could have
+    /// answered. [PROTO-10.10] [PROTO-10.23]
     pub fn handle_relay_unproven(&mut self, now: Timestamp, relay: DeviceId, talker: DeviceId) {
         let heard = self.liveness.silence(now, talker);
         if heard.is_some_and(|silence| silence < ANSWERS_WITHIN) {
@@ -323,7 +325,8 @@ impl Squad {
             // A relay behind a relay would carry everything twice.
             let usable = |device| reachable(device) && !self.paths.is_relayed(device);
             let mut ranking = self.relays.ranking(now, charter.state(), id, usable);
-            // [PROTO-10.1] Everybody is attached to the charter's relays: of so many it is not asked.
+            // [PROTO-10.1] Everybody is attached to the charter's relays: of so many it is not
+            // asked.
             let all: BTreeSet<_> = hearers.iter().map(|(device, _)| *device).collect();
             if all.len() > RECIPIENTS_MAX {
                 let told = hearers.iter().filter(|(device, _)| linked(device)).count();
@@ -367,8 +370,8 @@ impl Squad {
         }
     }
 
-    /// Whom this device would reach through relays: whoever is linked, and those of whom a record is
-    /// known who are not, as many as can be asked for.
+    /// Whom this device would reach through relays: whoever is linked, and those of whom a record
+    /// is known who are not, as many as can be asked for.
     fn wanted_through_relays(&self) -> BTreeSet<DeviceId> {
         let linked = self.links.keys().copied();
         // Of more the relay is not asked.

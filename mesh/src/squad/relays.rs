@@ -215,9 +215,9 @@ impl Relays {
         }
     }
 
-    /// A relay does not bring our voice to a listener: it is not used for that one for a while, and for
-    /// twice as long each time, or never again where that is `for_good`; whether that was not known.
-    /// [PROTO-10.8] [PROTO-10.24]
+    /// A relay does not bring our voice to a listener: it is not used for that one for a while, and
+    /// for twice as long each time, or never again where that is `for_good`; whether that was not
+    /// known. [PROTO-10.8] [PROTO-10.24]
     pub(super) fn fails(
         &mut self,
         now: Timestamp,
@@ -274,8 +274,9 @@ impl Relays {
         self.attached.keys().copied()
     }
 
-    /// Relays for `target`, each with those whom it can serve, the best first, as all see it: those of the charter, then volunteers
-    /// whom strangers reach, then by what they can carry; equals by rendezvous hash.
+    /// Relays for `target`, each with those whom it can serve, the best first, as all see it: those
+    /// of the charter, then volunteers whom strangers reach, then by what they can carry; equals by
+    /// rendezvous hash.
     pub(super) fn ranking<'a>(
         &'a self,
         now: Timestamp,
@@ -439,8 +440,8 @@ const OFFERS_MAX: usize = 64;
 /// The longest that an offer counts for without being made again.
 const LEASE_MAX: Duration = Duration::from_secs(120);
 
-/// How long what a volunteer brings is taken after its lease has ended, or it has withdrawn: it goes on
-/// for 2 s, until the last talker has heard of that.
+/// How long what a volunteer brings is taken after its lease has ended, or it has withdrawn: it
+/// goes on for 2 s, until the last talker has heard of that.
 const LINGERS: Duration = Duration::from_secs(3);
 
 /// How long a relay is not used at first for a listener whom it failed, and at most.

@@ -569,15 +569,15 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Messages of the charter to one peer at a time; bulk waits for its answers.
 const IN_FLIGHT_MAX: usize = 2;
 
-/// Bytes of one peer's messages that wait for a worker. Further ones are refused: gossip is mended by
-/// comparisons, and of what a peer sends by itself it waits for answers, two at a time.
+/// Bytes of one peer's messages that wait for a worker. Further ones are refused: gossip is mended
+/// by comparisons, and of what a peer sends by itself it waits for answers, two at a time.
 const QUEUED_MAX_BYTES: usize = 128 * 1024;
 
 /// And the messages: a relay passes on what hundreds say at once.
 const QUEUED_MAX: usize = 256;
 
-/// Bytes of one peer's messages that a worker is given at once, or one message: those of others do not
-/// wait for more.
+/// Bytes of one peer's messages that a worker is given at once, or one message: those of others do
+/// not wait for more.
 const TAKEN_AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// Bytes that a record counts for.

@@ -8,7 +8,8 @@ use hark_keys::{DeviceId, List, MemberId, Timestamp};
 use super::{DownReason, Event, Link, Squad, talkers::TalkerChange, targets::Listener};
 use crate::dialling::Source;
 
-/// How long a device waits for more of the charter where what it has says nothing of it. [PROTO-3.12]
+/// How long a device waits for more of the charter where what it has says nothing of it.
+/// [PROTO-3.12]
 const DOUBTED_FOR: Duration = Duration::from_secs(10);
 
 impl Squad {
@@ -27,8 +28,8 @@ impl Squad {
             Some(member) if charter.ending(member, own).is_some() => {
                 self.events.push_back(Event::Removed);
             }
-            // A newcomer hears of its door's removal before it hears that the door is back: it stays
-            // with its door until it has heard the rest.
+            // A newcomer hears of its door's removal before it hears that the door is back: it
+            // stays with its door until it has heard the rest.
             Some(_) => {
                 self.doubted_at.get_or_insert(now + DOUBTED_FOR);
                 return;

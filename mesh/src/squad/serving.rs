@@ -62,14 +62,14 @@ impl Serving {
         Self::default()
     }
 
-    /// A volunteer, who can send `rate_kbps`, 0 being any rate; the first of its offers has a higher
-    /// number than `after`.
+    /// A volunteer, who can send `rate_kbps`, 0 being any rate; the first of its offers has a
+    /// higher number than `after`.
     pub(super) fn volunteer(now: Timestamp, after: u64, rate_kbps: u32) -> Self {
         Self { offer_at: Some(now), offers: after, rate_kbps, ..Self::default() }
     }
 
-    /// There is a link to `device`, or a new one: what it has said counts on unless it has restarted,
-    /// and it is told everything again.
+    /// There is a link to `device`, or a new one: what it has said counts on unless it has
+    /// restarted, and it is told everything again.
     pub(super) fn link_up(&mut self, device: DeviceId, restarted: bool) {
         let peer = self.peers.entry(device).or_default();
         if restarted {
@@ -130,8 +130,8 @@ impl Serving {
         true
     }
 
-    /// A peer says where its frames are to go; false where it must say so again: something later has
-    /// overtaken it, it has too many targets, or it says too much.
+    /// A peer says where its frames are to go; false where it must say so again: something later
+    /// has overtaken it, it has too many targets, or it says too much.
     pub(super) fn take_route(
         &mut self,
         now: Timestamp,
@@ -264,17 +264,17 @@ impl Peer {
     }
 }
 
-/// What one peer may say of its routes and of whom it would reach: 32 things a second, since each has
-/// lists of listeners made anew, and of these as many at once as a talker with all its targets does who
-/// changes its way. What is more is refused.
+/// What one peer may say of its routes and of whom it would reach: 32 things a second, since each
+/// has lists of listeners made anew, and of these as many at once as a talker with all its targets
+/// does who changes its way. What is more is refused.
 const SAYING_COSTS: Duration = Duration::from_micros(31_250);
 const SAYING_BURST: Duration = Duration::from_secs(6);
 
 /// Targets of one peer that are forwarded.
 const ROUTES_MAX: usize = 64;
 
-/// How long a volunteer who stops goes on forwarding: talkers hear of it at once, by messages that may
-/// have to be sent again.
+/// How long a volunteer who stops goes on forwarding: talkers hear of it at once, by messages that
+/// may have to be sent again.
 const END_AFTER: Duration = Duration::from_secs(2);
 
 /// How often an offer is made again.

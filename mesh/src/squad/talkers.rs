@@ -8,8 +8,8 @@ use hark_keys::{
 use super::MessageError;
 use crate::{Target, message::KeyMessage, target::Hearing};
 
-/// Which keys linked peers have given us, by talker and target. The voice side has the keys themselves,
-/// and no other copy is kept: it knows when they are over.
+/// Which keys linked peers have given us, by talker and target. The voice side has the keys
+/// themselves, and no other copy is kept: it knows when they are over.
 pub(super) struct Talkers {
     own: DeviceId,
     keys: BTreeMap<DeviceId, BTreeMap<TargetId, Held>>,
@@ -88,8 +88,8 @@ impl Talkers {
         Ok(true)
     }
 
-    /// Takes the key of the linked peer `from` in an epoch that we do not hold, the last that it has
-    /// given. Of too many targets one goes: it is given again when its key is another.
+    /// Takes the key of the linked peer `from` in an epoch that we do not hold, the last that it
+    /// has given. Of too many targets one goes: it is given again when its key is another.
     pub(super) fn take_epoch_key(
         &mut self,
         now: Timestamp,

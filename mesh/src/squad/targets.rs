@@ -41,7 +41,8 @@ struct Keyed {
     shown: Option<(Shown, Roster)>,
 }
 
-/// The epoch, how many have confirmed it in time once that is over, and how many have its key of us.
+/// The epoch, how many have confirmed it in time once that is over, and how many have its key of
+/// us.
 type Shown = ([u8; 32], Option<usize>, usize);
 
 /// All who hold the key, and those of them who may not hear us.
@@ -240,8 +241,8 @@ impl Targets {
     }
 
     /// What `target` is sealed with from now on, if that is something else: the epoch that serves
-    /// `best`, by its id, number and holders, where it reaches more than our own key can, and we are
-    /// `relayed`. [PROTO-11.9]
+    /// `best`, by its id, number and holders, where it reaches more than our own key can, and we
+    /// are `relayed`. [PROTO-11.9]
     pub(super) fn choose(
         &mut self,
         now: Timestamp,
@@ -307,7 +308,8 @@ impl Targets {
         self.keyed.get(&target)?.epoch.as_ref()?.id
     }
 
-    /// `device` seals for `target` with another `epoch`, which we do not hold: nor may it hold ours.
+    /// `device` seals for `target` with another `epoch`, which we do not hold: nor may it hold
+    /// ours.
     pub(super) fn lacks_epoch(&mut self, target: TargetId, device: DeviceId, epoch: &[u8; 32]) {
         if let Some(Keyed { keys, epoch: Some(ours), .. }) = self.keyed.get_mut(&target)
             && ours.id.is_some_and(|id| id != *epoch)
@@ -317,8 +319,9 @@ impl Targets {
         }
     }
 
-    /// The next of our listeners to be given our key in `epoch`, which `target` is sealed with: those
-    /// who are no holders; and while we talk, those who have not shown that they are. [PROTO-11.13]
+    /// The next of our listeners to be given our key in `epoch`, which `target` is sealed with:
+    /// those who are no holders; and while we talk, those who have not shown that they are.
+    /// [PROTO-11.13]
     pub(super) fn poll_given(
         &mut self,
         now: Timestamp,

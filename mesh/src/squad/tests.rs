@@ -301,7 +301,8 @@ fn pieces_of_the_charter_have_a_topic_of_their_own() {
     assert_eq!(Topic::of(&[]), Topic::Presence);
 }
 
-/// [PROTO-2.13] Of all other messages that are sent in tests this is asserted where they are encoded.
+/// [PROTO-2.13] Of all other messages that are sent in tests this is asserted where they are
+/// encoded.
 #[test]
 fn messages_with_keys_are_told_by_their_first_byte() {
     let key = DeviceKey::generate(&SeededRandom::new(14));

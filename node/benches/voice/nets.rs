@@ -77,8 +77,8 @@ impl Party {
         Ok(Self { talkers: others, listener })
     }
 
-    /// All talkers speak for so many seconds, each at another place of `speech`. Gives the time that
-    /// the listener took for it, in percent.
+    /// All talkers speak for so many seconds, each at another place of `speech`. Gives the time
+    /// that the listener took for it, in percent.
     fn listen(mut self, speech: &[f32], seconds: usize) -> anyhow::Result<f64> {
         let mut out = [0.0; SIDES * BLOCK];
         let mut taken = Duration::ZERO;

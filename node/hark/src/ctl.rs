@@ -43,8 +43,8 @@ enum Request {
     Mute,
     /// Open the microphone
     Unmute,
-    /// Press or release a push-to-talk key: the plain one, one of the loaded preset by its number, one
-    /// that is bound, or a net's name
+    /// Press or release a push-to-talk key: the plain one, one of the loaded preset by its number,
+    /// one that is bound, or a net's name
     Ptt {
         #[arg(value_enum)]
         state: Key,
@@ -79,8 +79,8 @@ enum Request {
         #[arg(long)]
         keep: bool,
     },
-    /// Hear and talk to what the charter says: forget the nets that you chose, how loud they are, and
-    /// keys that you bound in place of the preset's
+    /// Hear and talk to what the charter says: forget the nets that you chose, how loud they are,
+    /// and keys that you bound in place of the preset's
     Follow,
     /// Bind a key to talk to nets, persons or roles of its own; with none, it is free again
     Key {

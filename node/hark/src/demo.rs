@@ -1,8 +1,8 @@
 //! `hark demo`: a squad on this machine that talks by recorded speech.
 //!
-//! All nodes run in this process. Each still has its own home, key, threads and UDP socket, and they
-//! know each other by nothing but the ticket, so what is measured is what separate processes would
-//! show; and one process cannot leave others behind when it is interrupted.
+//! All nodes run in this process. Each still has its own home, key, threads and UDP socket, and
+//! they know each other by nothing but the ticket, so what is measured is what separate processes
+//! would show; and one process cannot leave others behind when it is interrupted.
 
 mod progress;
 mod report;

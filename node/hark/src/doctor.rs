@@ -1,7 +1,7 @@
 //! `hark doctor`: what this machine has of all that talking needs, and what to do about the rest.
 //!
-//! Says only what was really tried here. Of others, nobody but the router of this network is asked, and
-//! name servers for names that are given; what lies beyond stays unknown and is not guessed at.
+//! Says only what was really tried here. Of others, nobody but the router of this network is asked,
+//! and name servers for names that are given; what lies beyond stays unknown and is not guessed at.
 
 mod home;
 mod machine;

@@ -37,8 +37,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A squad on this machine: real nodes, real sockets, recorded speech; prints a table, writes what
-    /// each heard
+    /// A squad on this machine: real nodes, real sockets, recorded speech; prints a table, writes
+    /// what each heard
     Demo(demo::DemoArguments),
     /// This device's identity and verification words; made on first use
     Id(membership::IdArguments),

@@ -162,8 +162,8 @@ pub(crate) fn new(arguments: NewArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The words of a recovery key, which is `gone` from this device, or kept until they are on paper. The
-/// heading says whose they are, as those of founders and of members look alike.
+/// The words of a recovery key, which is `gone` from this device, or kept until they are on paper.
+/// The heading says whose they are, as those of founders and of members look alike.
 pub(crate) fn say_recovery(recovery: &RecoverySecret, charter: &Charter, gone: bool) {
     let name = charter.name();
     let (heading, for_what) = if charter.is_root(recovery.key().id()) {
@@ -330,7 +330,8 @@ pub(crate) fn join(arguments: JoinArguments) -> anyhow::Result<()> {
     if newcomer {
         let printed = as_device_of.is_none().then(|| recovery.key().id());
         let name = arguments.name.as_deref();
-        // The next time it finds the others by what it has learnt of them, or by the charter's relays.
+        // The next time it finds the others by what it has learnt of them, or by the charter's
+        // relays.
         let relay_only = arguments.relay_only;
         come_in(&arguments.home, &home, ticket, name, relay_only, printed, |node| {
             let mut waits = promised.is_some();

@@ -112,8 +112,8 @@ pub(crate) fn ask_name(
     shown_name(Some(if typed.is_empty() { &usual } else { typed }), home, ticket)
 }
 
-/// The name to show others: as given, as given last time, as this person is called on the machine that
-/// has printed the `ticket` for this one, or as the system calls this person.
+/// The name to show others: as given, as given last time, as this person is called on the machine
+/// that has printed the `ticket` for this one, or as the system calls this person.
 pub(crate) fn shown_name(
     given: Option<&str>,
     home: &Home,
@@ -144,8 +144,8 @@ pub(crate) fn shown_name(
     }
 }
 
-/// The ticket that the arguments hold, whatever a screen or a letter has made of it; or the file that
-/// they name; or, where they are `-`, standard input.
+/// The ticket that the arguments hold, whatever a screen or a letter has made of it; or the file
+/// that they name; or, where they are `-`, standard input.
 pub(crate) fn read_ticket(words: &[String]) -> anyhow::Result<Ticket> {
     let text = words.join(" ");
     if text == "-" {

@@ -156,8 +156,8 @@ fn ask_words() -> anyhow::Result<RecoverySecret> {
 /// Bytes of the words that are read; longer text is none.
 const WORDS_MAX: u64 = 1024;
 
-/// How long others are waited for, and how long they then have to hear what is new: what a link brings
-/// at once takes a few round trips.
+/// How long others are waited for, and how long they then have to hear what is new: what a link
+/// brings at once takes a few round trips.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 

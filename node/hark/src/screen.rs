@@ -472,7 +472,8 @@ impl ViewState {
     }
 }
 
-/// Where a page begins after a key, with `room` lines of it on the screen; `None` if the key leaves it.
+/// Where a page begins after a key, with `room` lines of it on the screen; `None` if the key leaves
+/// it.
 fn scrolled(code: KeyCode, from: usize, room: usize) -> Option<usize> {
     let page = room.max(1);
     Some(match code {

@@ -1,5 +1,5 @@
-//! What stays in the terminal when the screen has gone: how long the person was here, with whom, who
-//! talked for how long, and how well it was heard.
+//! What stays in the terminal when the screen has gone: how long the person was here, with whom,
+//! who talked for how long, and how well it was heard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

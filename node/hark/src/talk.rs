@@ -562,8 +562,8 @@ fn describe(event: &Event) -> Option<String> {
     })
 }
 
-/// What a person is told of what officers do: of roles the one who gets or loses them, of the end of a
-/// membership all others. Of a mute or a ban of one's own the event `sanction` says more.
+/// What a person is told of what officers do: of roles the one who gets or loses them, of the end
+/// of a membership all others. Of a mute or a ban of one's own the event `sanction` says more.
 fn describe_standing(own: bool, standing: &StandingView) -> Option<String> {
     let StandingView { name, change, channel, by, until, .. } = standing;
     let (role, place) =
@@ -595,7 +595,8 @@ pub(crate) fn plain_address(multiaddr: &str) -> String {
     }
 }
 
-/// Said before all else, the microphone's troubles included: who wanted to join somebody stops here.
+/// Said before all else, the microphone's troubles included: who wanted to join somebody stops
+/// here.
 const FOUNDS: &str = "This device is in no squad yet, so this founds one, called \"squad\", with you \
                       alone in it. To join somebody else's, stop this and say `hark talk TICKET`; \
                       `hark new NAME` founds one with a name.";

@@ -72,8 +72,8 @@ pub(crate) fn run(arguments: TicketArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A ticket's link as a QR code (ISO/IEC 18004) of half blocks, two modules high each: white on black,
-/// where the terminal has colours, with the quiet zone that scanners need.
+/// A ticket's link as a QR code (ISO/IEC 18004) of half blocks, two modules high each: white on
+/// black, where the terminal has colours, with the quiet zone that scanners need.
 pub(crate) fn qr_code(ticket: &Ticket, colours: bool) -> anyhow::Result<String> {
     // Capitals take two thirds of the room.
     let link = format!("hark:{ticket}").to_uppercase();
@@ -104,8 +104,8 @@ pub(crate) fn qr_code(ticket: &Ticket, colours: bool) -> anyhow::Result<String> 
     Ok(text)
 }
 
-/// Whether this home has the ticket's organisation, and knows it to be revoked. A home that is not there
-/// is not made for this.
+/// Whether this home has the ticket's organisation, and knows it to be revoked. A home that is not
+/// there is not made for this.
 fn is_revoked(home: &HomeArguments, invite: &Invite) -> anyhow::Result<bool> {
     if !home_path(home)?.exists() {
         return Ok(false);

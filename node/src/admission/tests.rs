@@ -5,9 +5,9 @@ use hark_keys::{List, SeededRandom, Terms};
 
 use super::*;
 
-/// A newcomer dials the doors and the relays of its ticket at once. Where a door had let it in before
-/// it came to a relay's Hello, the relay took it for a member, as it was, and saw its link end 2 ms
-/// later: the newcomer had yet to hear of the charter that names the relay.
+/// A newcomer dials the doors and the relays of its ticket at once. Where a door had let it in
+/// before it came to a relay's Hello, the relay took it for a member, as it was, and saw its link
+/// end 2 ms later: the newcomer had yet to hear of the charter that names the relay.
 #[test]
 fn a_relay_of_the_ticket_saw_a_newcomer_come_and_go() {
     let random = SeededRandom::new(1);
@@ -122,8 +122,8 @@ fn a_stranger_on_the_lan_ended_any_join() {
     assert_eq!(newcomer.last_refusal(), Some(used_up));
 }
 
-/// Whoever had been removed let newcomers into the charter of before, which is all in order but for its end:
-/// they wrote it to disk, were refused by all others, and talked to it alone. [PROTO-3.12]
+/// Whoever had been removed let newcomers into the charter of before, which is all in order but for
+/// its end: they wrote it to disk, were refused by all others, and talked to it alone. [PROTO-3.12]
 #[test]
 fn a_former_member_on_the_lan_captured_newcomers() {
     let squad = Squad::new();
@@ -154,8 +154,8 @@ fn a_relay_of_the_ticket_is_no_door() {
     assert!(newcomer.take_admitted().is_none());
 }
 
-/// Whoever was dialled, a former member on the LAN with a new device, learnt where the dialler is and what
-/// it hears, before it had shown anything. [PROTO-3.11]
+/// Whoever was dialled, a former member on the LAN with a new device, learnt where the dialler is
+/// and what it hears, before it had shown anything. [PROTO-3.11]
 #[test]
 fn a_device_that_nothing_shows_to_be_a_members_is_told_no_address_and_no_channel() {
     let squad = Squad::new();

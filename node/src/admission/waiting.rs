@@ -1,7 +1,7 @@
 //! Newcomers whose ticket says that somebody lets them in by hand. [PROTO-4.10] [PROTO-4.22]
 //!
-//! Nothing of a stranger is kept: who waits has shown a ticket that would let it in but for that. It
-//! knocks again and again; who does not any more has gone.
+//! Nothing of a stranger is kept: who waits has shown a ticket that would let it in but for that.
+//! It knocks again and again; who does not any more has gone.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -142,8 +142,9 @@ impl WaitingRoom {
         waiting.into_iter().map(|(device, it)| (*device, it.view(*device))).collect()
     }
 
-    /// Whether there is a place for one more with this invite, which may be made: one invite holds half
-    /// of all at most, and never more than are free; of who holds none the first always finds one.
+    /// Whether there is a place for one more with this invite, which may be made: one invite holds
+    /// half of all at most, and never more than are free; of who holds none the first always finds
+    /// one.
     fn has_room(&mut self, invite: DeviceId) -> bool {
         let free = PLACES - self.waiting.len();
         let held = |of: DeviceId| self.waiting.values().filter(|it| it.invite == of).count();

@@ -55,8 +55,8 @@ mod system {
         };
         let time = [ticks as u32, (ticks >> 32) as u32];
         let (mut date, mut local, mut there) = ([0; 8], [0; 8], [0; 2]);
-        // SAFETY: all places are valid and of the structures' sizes, no call keeps a pointer, and no
-        // zone is the zone in use.
+        // SAFETY: all places are valid and of the structures' sizes, no call keeps a pointer, and
+        // no zone is the zone in use.
         let told = unsafe {
             FileTimeToSystemTime(&raw const time, &raw mut date) != 0
                 && SystemTimeToTzSpecificLocalTime(

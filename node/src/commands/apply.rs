@@ -303,9 +303,9 @@ impl Applied<'_> {
         }
     }
 
-    /// Who applies a file is not left deaf and mute by it: rules that somebody sets do not bind them,
-    /// so that only a role lets them join, listen and speak. Without one they get the highest of the
-    /// file that has these rights.
+    /// Who applies a file is not left deaf and mute by it: rules that somebody sets do not bind
+    /// them, so that only a role lets them join, listen and speak. Without one they get the highest
+    /// of the file that has these rights.
     fn keep_author(&mut self, named: Vec<RoleId>) -> Result<(), CommandError> {
         let (state, author) = (self.resolver.view.state, self.resolver.host.member());
         let mut roles: BTreeMap<RoleId, Role> =

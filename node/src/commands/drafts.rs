@@ -95,8 +95,8 @@ fn import_draft(
     Ok(Answer::new(text, json!({"changed": true, "changes": told.done, "undone": undone})))
 }
 
-/// What stands now and would not `after` a draft counts: made since, by those whom it cuts off. Each
-/// with who has made it, as far as whoever asks may see it.
+/// What stands now and would not `after` a draft counts: made since, by those whom it cuts off.
+/// Each with who has made it, as far as whoever asks may see it.
 fn undone(host: &dyn Host, after: &Charter) -> Vec<String> {
     let view = View::new(host);
     let stands = |verdict: &Verdict, place: usize| matches!(verdict, Verdict::Judged(_, judged) if judged.get(place).is_some_and(Result::is_ok));
@@ -372,8 +372,8 @@ fn check(host: &dyn Host, signed: &Cosigned<Operation>) -> Result<(), CommandErr
     host.charter().try_out(signed).map_err(|error| refuse(&View::new(host), changes, error))
 }
 
-/// Whether the charter can be stored and read again once it has the piece: nothing is settled at the
-/// price of all.
+/// Whether the charter can be stored and read again once it has the piece: nothing is settled at
+/// the price of all.
 fn check_readable(host: &dyn Host, piece: &Piece) -> Result<(), CommandError> {
     let mut after = host.charter().clone();
     let taken = after.take(piece.clone()).map_err(|error| error.to_string());

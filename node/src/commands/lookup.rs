@@ -1,4 +1,5 @@
-//! What a person means who steers a radio: channels, people and roles by name, and whether they may.
+//! What a person means who steers a radio: channels, people and roles by name, and whether they
+//! may.
 
 use hark_charter::content::{Capabilities, Place};
 use hark_keys::{ChannelId, MemberId};

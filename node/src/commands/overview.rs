@@ -16,7 +16,8 @@ use super::{
     words::{may, policy_of, tell_channel, tell_preset, tell_relay, tell_rule},
 };
 
-/// The organisation at a glance: people first, then what they may and where, then what is seldom asked.
+/// The organisation at a glance: people first, then what they may and where, then what is seldom
+/// asked.
 pub(super) fn show(host: &dyn Host) -> Result<Answer, CommandError> {
     let view = View::new(host);
     let charter = host.charter();

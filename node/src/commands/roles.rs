@@ -68,8 +68,8 @@ pub(super) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Answe
     }
 }
 
-/// What a role's holders may that not everybody may, and what everybody may anyway: a role without a
-/// right takes it from nobody.
+/// What a role's holders may that not everybody may, and what everybody may anyway: a role without
+/// a right takes it from nobody.
 fn what_it_adds(host: &dyn Host, role: &Role) -> Option<String> {
     let everybody = host.charter().state().role(MEMBER_ROLE)?.capabilities;
     if role.id == MEMBER_ROLE {

@@ -354,7 +354,8 @@ pub(super) fn unsealed() -> SealedName {
 
 type People = BTreeMap<MemberId, Candidate<MemberId>>;
 
-/// Everybody who belongs, with names that tell them apart; and those who have left, and can come back.
+/// Everybody who belongs, with names that tell them apart; and those who have left, and can come
+/// back.
 fn people(host: &dyn Host) -> (People, People) {
     let name = |member| host.name_of(member).map(|name| clean_name(&name)).unwrap_or_default();
     let charter = host.charter();

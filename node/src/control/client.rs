@@ -72,8 +72,8 @@ impl Client {
     }
 }
 
-/// Tries until the node lets it in: where others crowd at the door, one that comes in between may be
-/// sent away unheard.
+/// Tries until the node lets it in: where others crowd at the door, one that comes in between may
+/// be sent away unheard.
 async fn open(
     address: SocketAddr,
     token: &Token,

@@ -279,7 +279,8 @@ fn nonsense_is_refused_and_ends_nothing() {
     assert_eq!(heard[1]["error"], "a request is one JSON object");
 }
 
-/// `{"command": "mute"}` was said to be no command, and the list left out what the server itself does.
+/// `{"command": "mute"}` was said to be no command, and the list left out what the server itself
+/// does.
 #[test]
 fn a_refused_request_names_what_is_wrong() {
     let world = World::new();

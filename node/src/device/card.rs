@@ -45,8 +45,8 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
-    /// Whether this is a sound card of the sound system `host`. ALSA lists its plug-ins, too, of which
-    /// only the default one may lead to a card.
+    /// Whether this is a sound card of the sound system `host`. ALSA lists its plug-ins, too, of
+    /// which only the default one may lead to a card.
     pub fn is_card(&self, host: &str) -> bool {
         host != "ALSA" || self.default || self.id.contains("CARD=")
     }
@@ -94,8 +94,8 @@ pub fn list_devices() -> DeviceList {
     }
 }
 
-/// Opens a sound card, by name or the default one, and says what it did in 0.6 s. One that sleeps is
-/// given as long to wake as a call gives it. A speaker plays silence.
+/// Opens a sound card, by name or the default one, and says what it did in 0.6 s. One that sleeps
+/// is given as long to wake as a call gives it. A speaker plays silence.
 pub fn self_test(
     direction: Direction,
     name: Option<&str>,

@@ -58,8 +58,8 @@ impl CaptureConverter {
 
 /// 48 kHz, both sides interleaved, to frames to play.
 ///
-/// The sides go to a card's first two channels, and further ones are silent; a card with one channel
-/// gets their mean.
+/// The sides go to a card's first two channels, and further ones are silent; a card with one
+/// channel gets their mean.
 pub(super) struct PlayoutConverter {
     channels: usize,
     /// How many of the card's channels are not silent.

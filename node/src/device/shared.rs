@@ -46,8 +46,8 @@ impl VoiceHandle {
         Self { line, ..self.clone() }
     }
 
-    /// Has the line's pipeline do `command` within a few milliseconds. False: refused, as over a thousand
-    /// wait already.
+    /// Has the line's pipeline do `command` within a few milliseconds. False: refused, as over a
+    /// thousand wait already.
     pub fn command(&self, command: VoiceCommand) -> bool {
         let accepted = self.shared.commands.push((self.line, command)).is_ok();
         if accepted {

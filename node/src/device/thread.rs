@@ -27,8 +27,8 @@ use crate::{
 
 /// Samples that a file or silence speaks at once: a coded frame; half of it for low delay.
 const CAPTURE_BLOCK: usize = 480;
-/// Samples that a file or nothing hears at once: 10 ms, half of it for low delay, as most sound cards
-/// take. Smaller blocks let later packets into the mix and wake the thread more often.
+/// Samples that a file or nothing hears at once: 10 ms, half of it for low delay, as most sound
+/// cards take. Smaller blocks let later packets into the mix and wake the thread more often.
 const PLAYOUT_BLOCK: usize = 480;
 /// Samples of silence that are spoken, and of sound that goes nowhere, at once: 20 ms. Nobody hears
 /// the difference, and a machine that only listens, or only speaks, wakes half as often.

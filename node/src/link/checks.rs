@@ -30,8 +30,8 @@ impl AwaitedCheck {
 }
 
 impl Links {
-    /// Has `arrived` called, at most once and on the network thread, when this nonce comes to a socket
-    /// that listens. Whatever was awaited before is not any more.
+    /// Has `arrived` called, at most once and on the network thread, when this nonce comes to a
+    /// socket that listens. Whatever was awaited before is not any more.
     pub fn await_check(&self, nonce: CheckNonce, arrived: impl FnOnce() + Send + 'static) {
         self.awaited_check().set(Some((nonce, Box::new(arrived))));
     }
@@ -50,8 +50,8 @@ impl Links {
     }
 }
 
-/// Sends a check to `to`, from a new port of `own`, or of whichever address leads there: no NAT on the
-/// way knows that port.
+/// Sends a check to `to`, from a new port of `own`, or of whichever address leads there: no NAT on
+/// the way knows that port.
 pub fn send_check(
     binder: &mut dyn Binder,
     own: Option<IpAddr>,

@@ -211,9 +211,10 @@ impl FastPath {
         self.key_passed.store(true, Ordering::Relaxed);
     }
 
-    /// A second has passed: moves the keys of the link forward where it is time, so that the memory of
-    /// neither end opens what was sent a minute ago. Says whether the next heartbeat must be QUIC's, for
-    /// its keys to change at the other end and for the former ones to be erased. [PROTO-2.13]
+    /// A second has passed: moves the keys of the link forward where it is time, so that the memory
+    /// of neither end opens what was sent a minute ago. Says whether the next heartbeat must be
+    /// QUIC's, for its keys to change at the other end and for the former ones to be erased.
+    /// [PROTO-2.13]
     pub(super) fn renew_keys(&self) -> bool {
         let mut state = lock(&self.state);
         state.seconds = state.seconds.wrapping_add(1);
@@ -237,9 +238,9 @@ impl FastPath {
         true
     }
 
-    /// Sends a sign of life, by the fast path where that works, and `datagram` by QUIC, which so knows
-    /// that the peer lives, how far away it is, and where. To `spare` QUIC, only now and then, and
-    /// where the fast path does not work, or may not. To be called each second, after
+    /// Sends a sign of life, by the fast path where that works, and `datagram` by QUIC, which so
+    /// knows that the peer lives, how far away it is, and where. To `spare` QUIC, only now and
+    /// then, and where the fast path does not work, or may not. To be called each second, after
     /// [`renew_keys`](Self::renew_keys). [PROTO-2.7] [PROTO-8.8]
     pub(super) fn send_heartbeat(&self, now: Timestamp, datagram: &Bytes, spare: bool) {
         if self.step(now).is_some() {
@@ -341,18 +342,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The least time between two notices. Lower finds a peer sooner whose notices get lost.
 const BETWEEN_NOTICES: Duration = Duration::from_millis(100);
 
-/// Of so many heartbeats of the side that has dialled one goes by QUIC, too, which costs as much as ten
-/// by the fast path. It keeps the connection from its idle timeout of 30 s at both ends: QUIC repeats a
-/// lost one at once (RFC 9002 section 6.2), and where nothing gets through any more heartbeats go by
-/// QUIC each second, the first of which begins the timeout anew (RFC 9000 section 10.1).
+/// Of so many heartbeats of the side that has dialled one goes by QUIC, too, which costs as much as
+/// ten by the fast path. It keeps the connection from its idle timeout of 30 s at both ends: QUIC
+/// repeats a lost one at once (RFC 9002 section 6.2), and where nothing gets through any more
+/// heartbeats go by QUIC each second, the first of which begins the timeout anew (RFC 9000 section
+/// 10.1).
 const DIALLERS_QUIC_EVERY: u32 = 20;
 
 /// The same for the other side, which needs them for its round trip only.
 const LISTENERS_QUIC_EVERY: u32 = 60;
 
-/// Seconds between two changes of a link's keys by the clock. Lower leaves less to whoever takes the
-/// memory of an end; each costs some key derivations, and a packet of QUIC each way: as often as the
-/// side that has dialled sends one anyway.
+/// Seconds between two changes of a link's keys by the clock. Lower leaves less to whoever takes
+/// the memory of an end; each costs some key derivations, and a packet of QUIC each way: as often
+/// as the side that has dialled sends one anyway.
 const RENEW_EVERY: u32 = DIALLERS_QUIC_EVERY;
 
 /// How long to wait before looking again whether QUIC has validated a new address.

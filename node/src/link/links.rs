@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{clock::Clock, event::Path};
 
-/// Takes every datagram of an admitted link, on the network thread: it must not wait. It may send, but
-/// neither dial nor listen: the endpoint that has received the datagram may be at work.
+/// Takes every datagram of an admitted link, on the network thread: it must not wait. It may send,
+/// but neither dial nor listen: the endpoint that has received the datagram may be at work.
 pub type DatagramHandler = Arc<dyn Fn(Timestamp, DeviceId, Bytes) + Send + Sync>;
 
 /// A connection whose Hello was accepted.
@@ -292,9 +292,9 @@ impl Links {
         })
     }
 
-    /// Sends `datagram` to `device` on its best link: by the fast path where it works, else by QUIC.
-    /// Never waits: where the socket has no room it is dropped, and of those that QUIC has not sent
-    /// yet the oldest goes when the buffer is full. Both are counted. [PROTO-2.8]
+    /// Sends `datagram` to `device` on its best link: by the fast path where it works, else by
+    /// QUIC. Never waits: where the socket has no room it is dropped, and of those that QUIC has
+    /// not sent yet the oldest goes when the buffer is full. Both are counted. [PROTO-2.8]
     pub fn send(&self, device: DeviceId, datagram: Bytes) {
         let Some(outlet) = self.outlet(device) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -305,9 +305,9 @@ impl Links {
         }
     }
 
-    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use; and
-    /// moves the keys of these links forward. To be called each second, with what goes by QUIC where
-    /// it does. [PROTO-2.7] [PROTO-2.13] [PROTO-8.8]
+    /// Sends a heartbeat on every link to `device`: whichever hears the other side stays in use;
+    /// and moves the keys of these links forward. To be called each second, with what goes by QUIC
+    /// where it does. [PROTO-2.7] [PROTO-2.13] [PROTO-8.8]
     pub fn send_heartbeat(&self, device: DeviceId, datagram: &Bytes) {
         let now = self.clock.now();
         let links = self.lock().get(&device).cloned().unwrap_or_default();
@@ -377,9 +377,9 @@ impl Links {
         }
     }
 
-    /// Counts the links that others have dialled as silent, and gives the devices with the addresses
-    /// that they have dialled from. One of our addresses is gone: QUIC carries a connection over to
-    /// another only for the side that has dialled it (RFC 9000 section 9).
+    /// Counts the links that others have dialled as silent, and gives the devices with the
+    /// addresses that they have dialled from. One of our addresses is gone: QUIC carries a
+    /// connection over to another only for the side that has dialled it (RFC 9000 section 9).
     pub fn forsake_accepted(&self) -> Vec<(DeviceId, SocketAddr)> {
         let standing = self.lock();
         let accepted = standing.values().flatten().filter(|link| !link.dialled);
@@ -438,8 +438,8 @@ impl Links {
         punching.insert(device, now + PUNCHED_WITHIN);
     }
 
-    /// Members say that they can be reached at these addresses, and at no others any more: who comes
-    /// from there has places of its own at our door. The first 4,096 count. [PROTO-2.12]
+    /// Members say that they can be reached at these addresses, and at no others any more: who
+    /// comes from there has places of its own at our door. The first 4,096 count. [PROTO-2.12]
     pub fn expect_from(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         lock(&self.known).tell(addresses);
     }
@@ -551,8 +551,8 @@ impl Links {
             old.close(CloseCode::OldIncarnation);
             false
         });
-        // [PROTO-2.4] Of two dialled at the same time only the device with the larger id decides; the
-        // other keeps both until then.
+        // [PROTO-2.4] Of two dialled at the same time only the device with the larger id decides;
+        // the other keeps both until then.
         let decides = self.me > device;
         let mut survives = true;
         let mut relayed = Vec::new();

@@ -7,8 +7,8 @@
 //!  Hello ───────── leave
 //! ```
 //!
-//! The rooms are for addresses at which members have been, for all others, and for those whom relays
-//! bring: a room that strangers fill keeps nobody out of another. [PROTO-2.12] [PROTO-2.20]
+//! The rooms are for addresses at which members have been, for all others, and for those whom
+//! relays bring: a room that strangers fill keeps nobody out of another. [PROTO-2.12] [PROTO-2.20]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,8 +59,8 @@ enum Key {
     Device(DeviceId),
 }
 
-/// Where somebody comes from, as far as it is one and the same: an address of IPv4, a household's or
-/// an office's of IPv6, or a device that a relay brings.
+/// Where somebody comes from, as far as it is one and the same: an address of IPv4, a household's
+/// or an office's of IPv6, or a device that a relay brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
     V4([u8; 4]),
@@ -206,27 +206,28 @@ impl Known {
     }
 }
 
-/// Places of those who come from where members have been, of which one origin has half. When all are
-/// taken, one from where the most come goes, the oldest first; so in each room.
+/// Places of those who come from where members have been, of which one origin has half. When all
+/// are taken, one from where the most come goes, the oldest first; so in each room.
 const KNOWN_MAX: usize = 256;
 
-/// Places of others. When one comes with each [`ENTRY_EVERY`], each has half a second, which is enough
-/// for a handshake with the other side of the earth.
+/// Places of others. When one comes with each [`ENTRY_EVERY`], each has half a second, which is
+/// enough for a handshake with the other side of the earth.
 const STRANGERS_MAX: usize = 512;
 
 /// Places of those whom relays bring.
 const RELAYED_MAX: usize = 256;
 
-/// Places of one origin among strangers, or of one device by relays; a further one waits until the oldest
-/// is [`SPARED`] no more. Each costs a second 5 kB of what a line carries, if its handshake stalls.
+/// Places of one origin among strangers, or of one device by relays; a further one waits until the
+/// oldest is [`SPARED`] no more. Each costs a second 5 kB of what a line carries, if its handshake
+/// stalls.
 const ORIGIN_MAX: usize = 8;
 
-/// Connections of one device at its Hello; a further one is closed. It dials several addresses of ours
-/// side by side.
+/// Connections of one device at its Hello; a further one is closed. It dials several addresses of
+/// ours side by side.
 const DEVICE_MAX: usize = 8;
 
-/// One handshake with a stranger is begun in this time, and so many at once that they take [`BURST`];
-/// further ones are ignored. All that can come take a quarter of a processor core.
+/// One handshake with a stranger is begun in this time, and so many at once that they take
+/// [`BURST`]; further ones are ignored. All that can come take a quarter of a processor core.
 const ENTRY_EVERY: Duration = Duration::from_micros(900);
 const BURST: Duration = Duration::from_millis(500);
 
@@ -234,8 +235,8 @@ const BURST: Duration = Duration::from_millis(500);
 /// origin, from half of [`ORIGIN_MAX`] on. That takes them a round trip, and us one short packet.
 const RETRY_FROM: usize = 32;
 
-/// How long a place is safe from others of its own origin: as long as a handshake needs where packets
-/// get lost. A flood from one address so costs a handshake a second for each place.
+/// How long a place is safe from others of its own origin: as long as a handshake needs where
+/// packets get lost. A flood from one address so costs a handshake a second for each place.
 const SPARED: Duration = Duration::from_secs(1);
 
 /// [PROTO-2.3] Who has not ended its Hello so long after its first packet loses its connection.

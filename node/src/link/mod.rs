@@ -10,8 +10,8 @@
 //!                       Binder: the socket seam
 //! ```
 //!
-//! [`LinkTransport`] is a libp2p transport. A connection becomes a [`Link`] only after its Hello was
-//! accepted ([PROTO-2.2]) and the swarm, too, has taken it.
+//! [`LinkTransport`] is a libp2p transport. A connection becomes a [`Link`] only after its Hello
+//! was accepted ([PROTO-2.2]) and the swarm, too, has taken it.
 //!
 //! One more endpoint has no socket: its packets travel inside datagrams of the links with relays
 //! ([`Tunnels`]). Two who cannot go direct so have a link like any other. Where a direct one comes

@@ -1,9 +1,9 @@
 //! A bounded number of places, shared among those who ask for them.
 //!
-//! Each place is asked for under one key or more, the narrowest first: an address, an invite. Nobody
-//! who holds none yet is turned away: where all places are taken, one of the key that holds the most
-//! goes. So one key can take half of the places at most while nobody else asks, and the fewer the more
-//! do.
+//! Each place is asked for under one key or more, the narrowest first: an address, an invite.
+//! Nobody who holds none yet is turned away: where all places are taken, one of the key that holds
+//! the most goes. So one key can take half of the places at most while nobody else asks, and the
+//! fewer the more do.
 
 use std::{
     cmp::Reverse,
@@ -38,8 +38,8 @@ struct Place<K> {
 pub(super) struct Full;
 
 impl<K: Ord + Copy> Places<K> {
-    /// `limit` places, of which one key holds `most`, each of them safe from its own key for the time of
-    /// `spared`.
+    /// `limit` places, of which one key holds `most`, each of them safe from its own key for the
+    /// time of `spared`.
     pub(super) fn new(limit: usize, most: usize, spared: Duration) -> Self {
         let (standing, held, heaviest) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         Self { standing, held, heaviest, next: 0, limit, most, spared }
@@ -118,9 +118,10 @@ impl<K: Ord + Copy> Places<K> {
         }
     }
 
-    /// The place that goes for one under `keys`: of the key that holds the most, of those the one of the
-    /// narrowest key that does, the oldest. It is one of the `exceeded` key where there is such a key, and
-    /// then none that has just come, unless its narrowest key holds more than the newcomer's would.
+    /// The place that goes for one under `keys`: of the key that holds the most, of those the one
+    /// of the narrowest key that does, the oldest. It is one of the `exceeded` key where there is
+    /// such a key, and then none that has just come, unless its narrowest key holds more than the
+    /// newcomer's would.
     fn gives_way(&self, now: Timestamp, keys: &[K], exceeded: Option<K>) -> Option<u64> {
         let own = keys.first().map_or(0, |key| self.held(*key));
         let key = exceeded.or_else(|| self.heaviest.first().map(|(_, _, key)| *key))?;
@@ -168,8 +169,8 @@ mod tests {
         assert_eq!(places.len(), 16);
     }
 
-    /// A flood from one key had each of its places but for an instant, which nobody else of that key
-    /// could come in by.
+    /// A flood from one key had each of its places but for an instant, which nobody else of that
+    /// key could come in by.
     #[test]
     fn a_key_waits_a_second_for_its_own_places() {
         let mut places = places();
@@ -207,8 +208,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked for: the places are never more than there are, nobody who holds none is
-        /// turned away, and what is held is counted.
+        /// Whatever is asked for: the places are never more than there are, nobody who holds none
+        /// is turned away, and what is held is counted.
         #[test]
         fn nobody_who_holds_none_is_turned_away(
             asks in proptest::collection::vec((0_u8..40, 0_u64..400, any::<u8>()), 1..400),

@@ -100,8 +100,9 @@ async fn a_relayed_link_outlives_its_relay() {
     assert_eq!(accepted.connection().close_reason(), None);
 }
 
-/// [PROTO-2.4] [PROTO-2.22] A direct link takes the place of a relayed one, which ends only once the direct one
-/// has carried a datagram; and no relayed one takes the place of a direct one that works.
+/// [PROTO-2.4] [PROTO-2.22] A direct link takes the place of a relayed one, which ends only once
+/// the direct one has carried a datagram; and no relayed one takes the place of a direct one that
+/// works.
 #[tokio::test]
 async fn a_direct_link_takes_over_and_the_relayed_one_stays_until_it_has_worked() {
     let (_relay, [mut one, mut other]) = attached(1).await;
@@ -144,7 +145,8 @@ async fn aside(one: &mut End, other: &mut End, address: SocketAddr) -> (Arc<Link
     (accepted.unwrap(), taken(dialled.unwrap().1).await)
 }
 
-/// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.7] [PROTO-5.26]
+/// A direct link from another socket than the one that listens, as NATs may need it. [PROTO-5.7]
+/// [PROTO-5.26]
 #[tokio::test]
 async fn a_dial_aside_comes_from_another_port() {
     let squad = Squad::found();
@@ -369,8 +371,8 @@ impl End {
         timeout(PATIENCE, received.recv()).await.unwrap().unwrap()
     }
 
-    /// The next datagram that is none of a tunnel by a relay that is not used any more: its last ones
-    /// may still be on their way.
+    /// The next datagram that is none of a tunnel by a relay that is not used any more: its last
+    /// ones may still be on their way.
     async fn words(&mut self) -> Bytes {
         loop {
             let (_, bytes) = self.datagram().await;

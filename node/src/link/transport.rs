@@ -154,8 +154,8 @@ struct Listener {
 }
 
 impl LinkTransport {
-    /// A transport that listens nowhere yet but at the relays of `links`. Must be made on the runtime
-    /// that drives it.
+    /// A transport that listens nowhere yet but at the relays of `links`. Must be made on the
+    /// runtime that drives it.
     pub fn new(
         key: Arc<DeviceKey>,
         random: Arc<dyn Random>,
@@ -707,9 +707,9 @@ fn acknowledgements() -> AckFrequencyConfig {
 }
 
 /// Packets beyond which the peer acknowledges (draft-ietf-quic-ack-frequency): with the third voice
-/// packet it has woken for that one anyway, and the talker is still awake from sending it. A greater
-/// number would save nothing, as [`ACK_DELAY`] in truth is 25 ms on short paths and needs a wake of
-/// its own.
+/// packet it has woken for that one anyway, and the talker is still awake from sending it. A
+/// greater number would save nothing, as [`ACK_DELAY`] in truth is 25 ms on short paths and needs a
+/// wake of its own.
 const ACK_THRESHOLD: u32 = 2;
 
 /// And after this long at the latest, or a round trip if that is less; quinn asks for no more than

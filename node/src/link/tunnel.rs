@@ -53,8 +53,8 @@ struct Relay {
     rank: usize,
     roster: BTreeMap<u16, DeviceId>,
     slots: BTreeMap<DeviceId, u16>,
-    /// Whose packets of tunnels are to come, as it has told, or the doors that it leads a newcomer to;
-    /// the newest last. [PROTO-9.4] [PROTO-9.16]
+    /// Whose packets of tunnels are to come, as it has told, or the doors that it leads a newcomer
+    /// to; the newest last. [PROTO-9.4] [PROTO-9.16]
     knocks: VecDeque<(u16, DeviceId)>,
 }
 
@@ -144,7 +144,8 @@ impl Tunnels {
         };
         let (new, device_leads) = (Way { relay, heard: now }, device > self.me);
         let way = state.ways.entry(device).or_insert(new);
-        // [PROTO-2.24] Both take the relay that the larger device has chosen; it gives up one that is silent.
+        // [PROTO-2.24] Both take the relay that the larger device has chosen; it gives up one that
+        // is silent.
         let silent = now.saturating_duration_since(way.heard) >= SILENT_AFTER;
         if way.relay == relay || device_leads || silent {
             *way = new;
@@ -417,8 +418,8 @@ mod tests {
         assert!(tunnels.lock().incoming.is_empty());
     }
 
-    /// [PROTO-2.11] The first packet of a handshake was lost where it was quicker than the roster that
-    /// told whose it was.
+    /// [PROTO-2.11] The first packet of a handshake was lost where it was quicker than the roster
+    /// that told whose it was.
     #[test]
     fn packets_that_overtake_the_roster_wait_for_it() {
         let (tunnels, peer, [relay, other]) = four();
@@ -452,8 +453,8 @@ mod tests {
         datagram.into()
     }
 
-    /// [PROTO-9.16] A newcomer that a relay of ours has told of is answered by that relay, until the
-    /// roster has another slot for it; of many the oldest is forgotten.
+    /// [PROTO-9.16] A newcomer that a relay of ours has told of is answered by that relay, until
+    /// the roster has another slot for it; of many the oldest is forgotten.
     #[test]
     fn newcomers_who_knock_are_reached() {
         let (tunnels, peer, [relay, stranger]) = four();

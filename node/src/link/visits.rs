@@ -204,13 +204,13 @@ impl Links {
     }
 }
 
-/// Newcomers that a relay serves at once. One invite has half of these places at most, and fewer the
-/// more invites there are; within an invite the same of addresses. Where there is no place, one goes
-/// whose share is the largest; else the newcomer tries again.
+/// Newcomers that a relay serves at once. One invite has half of these places at most, and fewer
+/// the more invites there are; within an invite the same of addresses. Where there is no place, one
+/// goes whose share is the largest; else the newcomer tries again.
 const VISITS_MAX: usize = 64;
 
-/// How long a newcomer keeps its place from others of its invite whose share is as large: as long as it
-/// takes to come in by a door.
+/// How long a newcomer keeps its place from others of its invite whose share is as large: as long
+/// as it takes to come in by a door.
 const VISIT_SPARED: Duration = Duration::from_secs(5);
 
 /// Relays that a newcomer visits at once; it leaves further ones alone.
@@ -224,8 +224,8 @@ const VISIT_LASTS: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
-    /// One ticket that counts filled all places of a relay with made-up devices, and nobody else was led
-    /// to a door. [PROTO-3.10] [PROTO-3.20]
+    /// One ticket that counts filled all places of a relay with made-up devices, and nobody else
+    /// was led to a door. [PROTO-3.10] [PROTO-3.20]
     #[test]
     fn one_ticket_leaves_room_for_others() {
         let mut places = Places::new(VISITS_MAX, VISITS_MAX / 2, VISIT_SPARED);

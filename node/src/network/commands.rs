@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl Runner {
-    /// Does it, and says what else there is to know of it; or says in a line why not; then nothing is
-    /// changed.
+    /// Does it, and says what else there is to know of it; or says in a line why not; then nothing
+    /// is changed.
     pub(super) fn handle_command(
         &mut self,
         now: Timestamp,

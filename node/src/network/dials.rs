@@ -98,8 +98,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Knocks at the ticket's doors by the relays that lead there, and dials those that have heard it.
-    /// [PROTO-3.10] [PROTO-3.21]
+    /// Knocks at the ticket's doors by the relays that lead there, and dials those that have heard
+    /// it. [PROTO-3.10] [PROTO-3.21]
     fn knock(&mut self, now: Timestamp) {
         let Some(joining) = &self.joining else { return };
         let relays = self.links.visited();

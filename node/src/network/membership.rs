@@ -138,8 +138,9 @@ impl Runner {
     }
 }
 
-/// Those that hold while this device belongs: of a ban from the organisation, [`Runner::farewell`] tells.
-/// Who was let in again finds theirs in the charter of then, until others have told the newest.
+/// Those that hold while this device belongs: of a ban from the organisation, [`Runner::farewell`]
+/// tells. Who was let in again finds theirs in the charter of then, until others have told the
+/// newest.
 pub(super) fn sanctions_here(squad: &Squad) -> Vec<SanctionView> {
     let mut sanctions = sanctions(squad);
     sanctions.retain(|it| it.kind != "ban" || it.channel.is_some());

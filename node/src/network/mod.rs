@@ -90,12 +90,12 @@ pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> anyhow::Result<Organisation
 /// Told, line by line and for a person, what comes of joining by a ticket.
 pub type TellJoining = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Does work that waits for the disk, or takes long, away from the thread that decides, in the order
-/// in which it comes.
+/// Does work that waits for the disk, or takes long, away from the thread that decides, in the
+/// order in which it comes.
 pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
-/// Told of each message that goes to a peer on their link, before it goes: for whoever judges a whole
-/// squad. A product has none. The bytes may hold a key.
+/// Told of each message that goes to a peer on their link, before it goes: for whoever judges a
+/// whole squad. A product has none. The bytes may hold a key.
 pub type Overhear = Arc<dyn Fn(DeviceId, &[u8]) + Send + Sync>;
 
 /// What comes in from other threads.
@@ -715,7 +715,8 @@ impl Runner {
         if self.check_flags_at.take_if(|at| now >= *at).is_some()
             && let Err(text) = self.check_flags(now)
         {
-            // Nobody is to be deaf for it; nor is anything said to others than those who were meant.
+            // Nobody is to be deaf for it; nor is anything said to others than those who were
+            // meant.
             self.radio.drop_flags();
             self.unsettled = true;
             self.config.publisher.publish(Event::Notice { text });

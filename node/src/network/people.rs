@@ -10,8 +10,8 @@ use hark_mesh::squad::Squad;
 use super::{Input, Persisted, Runner};
 use crate::{look_alike::skeleton, snapshot::Verification};
 
-/// What each device's member is called. Members whose names look the same have `#` and the beginning
-/// of their id after them.
+/// What each device's member is called. Members whose names look the same have `#` and the
+/// beginning of their id after them.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
     names: BTreeMap<DeviceId, String>,

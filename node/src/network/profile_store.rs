@@ -82,8 +82,8 @@ impl Runner {
         self.heard.contains_key(&device).then_some(VoiceCommand::Volume { device, gain })
     }
 
-    /// Writes what has changed, away from this thread: at once, but no sooner than the disk has done
-    /// with what came before, and after a failure only once a second.
+    /// Writes what has changed, away from this thread: at once, but no sooner than the disk has
+    /// done with what came before, and after a failure only once a second.
     pub(super) fn keep_profiles(&mut self, second: bool) {
         if !self.keeping.writing && (second || !self.keeping.failed) {
             self.keep_last_profiles();

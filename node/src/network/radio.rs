@@ -1,5 +1,5 @@
-//! The nets that a person hears and talks to: what was asked for by name, turned into what the squad
-//! and the voice side need.
+//! The nets that a person hears and talks to: what was asked for by name, turned into what the
+//! squad and the voice side need.
 
 use std::{
     cmp::Reverse,
@@ -200,7 +200,8 @@ impl Radio {
         self.profiles.current_mut().set_net(net, change)
     }
 
-    /// What is talked to where no key of its own is held: until a preset is loaded, or to `keep` it.
+    /// What is talked to where no key of its own is held: until a preset is loaded, or to `keep`
+    /// it.
     pub(super) fn talk_to(
         &mut self,
         squad: &Squad,
@@ -477,8 +478,8 @@ impl Radio {
         }
     }
 
-    /// Notes whether what the person has chosen to talk to is there. What was there and has gone is not
-    /// exchanged for something else: others than were meant would hear what is just being said.
+    /// Notes whether what the person has chosen to talk to is there. What was there and has gone is
+    /// not exchanged for something else: others than were meant would hear what is just being said.
     fn watch_choice(&mut self, squad: &Squad) {
         let Some(chosen) = self.profiles.current().talk_to() else { return };
         if !resolve(squad, chosen).is_empty() {
@@ -533,9 +534,9 @@ impl Radio {
         self.heard = heard;
     }
 
-    /// What is talked to without a key of its own, if the person has said so and any of it is there, or
-    /// was in this run.
-    /// What was wanted for this run alone is not exchanged for something else.
+    /// What is talked to without a key of its own, if the person has said so and any of it is
+    /// there, or was in this run. What was wanted for this run alone is not exchanged for something
+    /// else.
     fn chosen(&self) -> Option<&TalkTo> {
         self.run.talk_to.as_ref().or_else(|| self.profiles.current().talk_to())
     }

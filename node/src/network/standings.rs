@@ -13,8 +13,8 @@ use hark_mesh::squad::Squad;
 use super::{Input, Runner, membership::member_name, radio};
 use crate::event::{Event, StandingView, TicketView};
 
-/// A role that somebody has got or lost, a mute or a ban that began or ended, a membership, or the end
-/// of tickets.
+/// A role that somebody has got or lost, a mute or a ban that began or ended, a membership, or the
+/// end of tickets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandingChange {
     member: MemberId,
@@ -48,8 +48,8 @@ enum Revoked {
 }
 
 impl StandingChange {
-    /// Whether a newcomer is told, who learns what has long been so: of its own roles, and of the end of
-    /// others, whom it has to know by name to be told.
+    /// Whether a newcomer is told, who learns what has long been so: of its own roles, and of the
+    /// end of others, whom it has to know by name to be told.
     fn is_news_for(&self, newcomer: MemberId) -> bool {
         match self.standing {
             Standing::Role(..) => self.member == newcomer,
@@ -107,8 +107,8 @@ fn changes(before: &Charter, after: &Charter) -> Vec<StandingChange> {
     let (was, is) = (standings(before), standings(after));
     let ended = was.difference(&is).map(|it| (it, false));
     let begun = is.difference(&was).map(|it| (it, true));
-    // Who is banned everywhere is no member; the ban says more. So does the end of a membership than
-    // that of each role.
+    // Who is banned everywhere is no member; the ban says more. So does the end of a membership
+    // than that of each role.
     let by_ban = |member| before.state().is_banned(member) != after.state().is_banned(member);
     let removals = |charter: &Charter, member| charter.state().removals(member);
     let told = |((member, standing), begins): &(&(MemberId, Standing), bool)| match standing {
@@ -277,8 +277,8 @@ fn view(
     })
 }
 
-/// Changes of one charter to the next that are told; of more, as when a large file is applied, the rest
-/// is not told one by one: `hark charter log` has it.
+/// Changes of one charter to the next that are told; of more, as when a large file is applied, the
+/// rest is not told one by one: `hark charter log` has it.
 const CHANGES_MAX: usize = 200;
 
 #[cfg(test)]

@@ -549,8 +549,8 @@ impl View {
         })
     }
 
-    /// Exactly these and this device were given the key of what is called `names`; those of them who
-    /// are unconfirmed may not hear.
+    /// Exactly these and this device were given the key of what is called `names`; those of them
+    /// who are unconfirmed may not hear.
     pub(super) fn roster_changed(
         &mut self,
         target: &Target,
@@ -581,7 +581,8 @@ impl View {
         }
     }
 
-    /// What goes to `target` travels by `plan` now; the event where it is another relay than before.
+    /// What goes to `target` travels by `plan` now; the event where it is another relay than
+    /// before.
     pub(super) fn relay_changed(
         &mut self,
         id: TargetId,

@@ -175,8 +175,8 @@ pub enum NameError {
     Timeout,
 }
 
-/// The addresses that `place` leads to, at most 16, in order; an error where there are none. Follows
-/// names of names to a depth of 4, and takes 5 s at most.
+/// The addresses that `place` leads to, at most 16, in order; an error where there are none.
+/// Follows names of names to a depth of 4, and takes 5 s at most.
 pub async fn resolve(source: &dyn NameSource, place: &Place) -> Result<Vec<Found>, NameError> {
     let mut search = Search { source, found: Vec::new(), lookups: 0, error: NameError::Nothing };
     let in_time = tokio::time::timeout(PATIENCE, search.follow(place.clone(), None, 0)).await;

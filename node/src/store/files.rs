@@ -57,8 +57,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Removes the file for good.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the folder and those above it, for the owner alone, if it is not there. What is written
-    /// into it afterwards is not lost with it.
+    /// Makes the folder and those above it, for the owner alone, if it is not there. What is
+    /// written into it afterwards is not lost with it.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
 
     /// Makes last what a process that was killed has left in the folder: it can be read, and may

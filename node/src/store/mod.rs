@@ -20,8 +20,9 @@
 //!                         control.json where the running node's local API is
 //! ```
 //!
-//! Each file is written whole to a temporary name, synced and renamed, and the folder synced: a crash
-//! leaves the old or the new one, and what was kept stays. Nothing is read from a home that a newer version has written.
+//! Each file is written whole to a temporary name, synced and renamed, and the folder synced: a
+//! crash leaves the old or the new one, and what was kept stays. Nothing is read from a home that a
+//! newer version has written.
 
 mod files;
 mod journal;
@@ -120,8 +121,8 @@ impl Home {
         directories::ProjectDirs::from("", "", "hark").map(|dirs| dirs.data_dir().to_owned())
     }
 
-    /// Opens or makes the folder. Refuses one of a newer version, or to which other accounts can write,
-    /// before it touches anything.
+    /// Opens or makes the folder. Refuses one of a newer version, or to which other accounts can
+    /// write, before it touches anything.
     pub fn open(path: &Path, passphrase: AskPassphrase) -> Result<Self, StoreError> {
         Self::open_on(Arc::new(SystemDisk), path, passphrase)
     }
@@ -218,8 +219,8 @@ impl Home {
         Ok(self.organisations()?.into_iter().find(|store| store.id() == id))
     }
 
-    /// Keeps an organisation that the next identity has founded or joined. The identity goes with it.
-    /// Where this home has the organisation already, its identity has been admitted again: what
+    /// Keeps an organisation that the next identity has founded or joined. The identity goes with
+    /// it. Where this home has the organisation already, its identity has been admitted again: what
     /// `charter` knows is added to what is kept.
     pub fn keep(
         &self,
@@ -323,8 +324,8 @@ impl Home {
         Ok(all)
     }
 
-    /// Keeps the recovery key of this device's member until its words are on paper, protected like the
-    /// device's own key.
+    /// Keeps the recovery key of this device's member until its words are on paper, protected like
+    /// the device's own key.
     pub fn keep_recovery(
         &self,
         store: &OrganisationStore,

@@ -150,8 +150,8 @@ impl OrganisationStore {
         }
     }
 
-    /// What this device would carry for others as a relay, in kbit/s, 0 being any rate; none where it
-    /// does not want to.
+    /// What this device would carry for others as a relay, in kbit/s, 0 being any rate; none where
+    /// it does not want to.
     pub fn volunteers(&self) -> Option<u32> {
         self.files.read_text(&self.folder.join("volunteer")).ok()??.trim().parse().ok()
     }

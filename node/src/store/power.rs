@@ -286,9 +286,9 @@ impl Guard for Held {}
 /// Something that is done to a home, again where it was not done yet.
 type Deed<'a> = &'a dyn Fn(&Home) -> Result<(), StoreError>;
 
-/// Does all `deeds` one after the other, and stops the machine at each step of each: after a loss of
-/// power `seen` is what it was before the deed or after it, and after a mere restart the deed can be
-/// done, and then stays done.
+/// Does all `deeds` one after the other, and stops the machine at each step of each: after a loss
+/// of power `seen` is what it was before the deed or after it, and after a mere restart the deed
+/// can be done, and then stays done.
 fn hold_through<S: Debug + PartialEq>(deeds: &[Deed<'_>], seen: impl Fn(&Home) -> S) {
     let start = |disk: &Platter| {
         let passphrase: AskPassphrase = Box::new(|| Some(PASSPHRASE.to_owned()));

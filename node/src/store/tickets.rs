@@ -25,7 +25,8 @@ pub struct KnownTicket {
 type Tickets = BTreeMap<DeviceId, KnownTicket>;
 
 impl OrganisationStore {
-    /// Tickets that this device has issued or let somebody in by, and that have not expired by `now`.
+    /// Tickets that this device has issued or let somebody in by, and that have not expired by
+    /// `now`.
     pub fn tickets(&self, now: UnixTime) -> Result<Vec<KnownTicket>, StoreError> {
         let _turn = self.turn();
         Ok(self.read_tickets(now)?.into_values().collect())
@@ -41,8 +42,8 @@ impl OrganisationStore {
         self.write_tickets(&tickets)
     }
 
-    /// Remembers that a device came in by a ticket with any number of uses. Of few devices, and of few
-    /// tickets: nothing hangs on it.
+    /// Remembers that a device came in by a ticket with any number of uses. Of few devices, and of
+    /// few tickets: nothing hangs on it.
     pub fn note_use(
         &self,
         now: UnixTime,
@@ -126,5 +127,6 @@ fn make_room(tickets: &mut Tickets) {
 /// Devices of a ticket with any number of uses that are remembered; further ones are not.
 const DEVICES_NOTED: usize = 64;
 
-/// Tickets that are remembered, but for those whose uses must be counted; one that expires soon goes.
+/// Tickets that are remembered, but for those whose uses must be counted; one that expires soon
+/// goes.
 const TICKETS_NOTED: usize = 1_024;

@@ -177,7 +177,8 @@ async fn write<T: AsyncWrite + Unpin>(stream: &mut T, message: &[u8]) -> std::io
 const HUB_MESH: usize = 1 << 16;
 
 /// Messages that gossipsub offers to one peer at once, beyond those that it is sent anyway. Whoever
-/// asks for all of them has them wait in a queue that keeps its size for as long as the link stands.
+/// asks for all of them has them wait in a queue that keeps its size for as long as the link
+/// stands.
 const OFFERED_MAX: usize = 16;
 
 /// [PROTO-1.3] Longer messages are refused.

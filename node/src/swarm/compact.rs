@@ -17,8 +17,8 @@ use libp2p::{
 
 /// A behaviour whose connections hold what it does on them behind a pointer.
 ///
-/// libp2p's task of a connection has room for its handler three times over: as what it was given, as
-/// what it works on, and as what it closes.
+/// libp2p's task of a connection has room for its handler three times over: as what it was given,
+/// as what it works on, and as what it closes.
 pub struct Compact<B>(pub B);
 
 impl<B> Deref for Compact<B> {

@@ -48,7 +48,8 @@ pub struct SwarmDriverConfig {
     pub mdns: bool,
     /// Links altogether; more are refused.
     pub links_max: u32,
-    /// Whether others meet here who have no links to each other: gossip goes to all of them at once.
+    /// Whether others meet here who have no links to each other: gossip goes to all of them at
+    /// once.
     pub is_hub: bool,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
@@ -103,8 +104,8 @@ pub enum News {
     },
     /// Devices on the LAN, while there is no squad that could be told.
     Discovered(BTreeMap<DeviceId, Vec<SocketAddr>>),
-    /// Somebody at an address that stands for nobody in particular, as a person gives it, does not let
-    /// this device in.
+    /// Somebody at an address that stands for nobody in particular, as a person gives it, does not
+    /// let this device in.
     Refused(Refusal),
     /// What was to be done is done.
     Nothing,
@@ -142,8 +143,8 @@ impl SwarmDriver {
         })
     }
 
-    /// Listens on `address`; where its port is 0, on `last_port` if that is free, and returns that one
-    /// if it is not. Fails with what the system says.
+    /// Listens on `address`; where its port is 0, on `last_port` if that is free, and returns that
+    /// one if it is not. Fails with what the system says.
     pub fn listen(
         &mut self,
         address: SocketAddr,
@@ -269,7 +270,8 @@ impl SwarmDriver {
         &self.listen_addresses
     }
 
-    /// Has others reach us at the address that the router has given, or at none any more. [PROTO-5.5]
+    /// Has others reach us at the address that the router has given, or at none any more.
+    /// [PROTO-5.5]
     pub fn set_mapped(
         &mut self,
         now: Timestamp,
@@ -291,8 +293,8 @@ impl SwarmDriver {
         self.handle_addresses(now, squad, false);
     }
 
-    /// Where others can reach us: first where the router has opened a port, then where strangers have
-    /// come by; not by loopback, unless there is nothing else.
+    /// Where others can reach us: first where the router has opened a port, then where strangers
+    /// have come by; not by loopback, unless there is nothing else.
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
         let outside = self.mapped.into_iter().chain(self.confirmed.iter().copied());
         let mut addresses: Vec<SocketAddr> = Vec::new();

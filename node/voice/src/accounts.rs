@@ -1,8 +1,8 @@
 //! What listeners say of the relays that bring them our voice, and which relays fail whom.
 //! [PROTO-10.7] [PROTO-10.8]
 //!
-//! A relay that fails one listener is left for that one alone: the loss may be the listener's own, and
-//! what it says does others no harm. One that fails all is left for all.
+//! A relay that fails one listener is left for that one alone: the loss may be the listener's own,
+//! and what it says does others no harm. One that fails all is left for all.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -169,8 +169,8 @@ impl Served {
 /// How often it is looked who says nothing.
 const JUDGE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A listener that has told of a relay nothing for so long hears nothing by it: three accounts and the
-/// way there and back.
+/// A listener that has told of a relay nothing for so long hears nothing by it: three accounts and
+/// the way there and back.
 const SILENT_AFTER: Duration = Duration::from_millis(1_600);
 
 /// Nothing was said for so long: a new talkspurt.
@@ -216,8 +216,8 @@ mod tests {
 
     const RELAY: u64 = 1;
 
-    /// A talker that sends a datagram each 10 ms by one relay to two listeners, of whom one tells what
-    /// `tell` makes of the newest, twice a second. Gives whom the relay fails, and when.
+    /// A talker that sends a datagram each 10 ms by one relay to two listeners, of whom one tells
+    /// what `tell` makes of the newest, twice a second. Gives whom the relay fails, and when.
     fn run(tell: impl Fn(u64, Account) -> Option<Account>) -> Vec<(u64, DeviceId)> {
         let (relay, good, other) = (device(RELAY), device(2), device(3));
         let mut devices = vec![good, other];

@@ -65,8 +65,8 @@ pub enum VoiceCommand {
         /// Whether it is a member's node, which may hold keys of talkers.
         is_members: bool,
     },
-    /// A talker is not heard by a relay for a while, which has brought what nobody has proven; the talker
-    /// is told. [PROTO-10.10]
+    /// A talker is not heard by a relay for a while, which has brought what nobody has proven; the
+    /// talker is told. [PROTO-10.10]
     LeaveRelay {
         /// Which relay.
         relay: DeviceId,
@@ -77,8 +77,8 @@ pub enum VoiceCommand {
     SignWith(Arc<DeviceKey>),
     /// Nothing goes to a target any more, also nothing of a talkspurt that does now.
     RemoveTarget(TargetId),
-    /// Where the next talkspurt goes; none: nobody hears us. A talkspurt that goes elsewhere ends at once,
-    /// its last words after the key included, and if the gate is open another begins.
+    /// Where the next talkspurt goes; none: nobody hears us. A talkspurt that goes elsewhere ends
+    /// at once, its last words after the key included, and if the gate is open another begins.
     SelectTarget {
         /// Which target.
         target: Option<TargetId>,
@@ -105,8 +105,8 @@ pub enum VoiceCommand {
         /// The key.
         secret: KeySecret,
     },
-    /// What a talker says to a target reaches us through other nets now; through none: it is not heard,
-    /// and the key waits for a minute in case that it is again.
+    /// What a talker says to a target reaches us through other nets now; through none: it is not
+    /// heard, and the key waits for a minute in case that it is again.
     SetHeard {
         /// Whose key.
         device: DeviceId,
@@ -216,16 +216,17 @@ pub enum VoiceEvent {
         /// The listener hears nothing of us by it as long as its node runs.
         for_good: bool,
     },
-    /// A member's relay has brought, as a talker's, what the talker has not signed: the relay has made it
-    /// up, or the talker has signed something else than it has sent. [PROTO-10.10] [PROTO-10.21]
+    /// A member's relay has brought, as a talker's, what the talker has not signed: the relay has
+    /// made it up, or the talker has signed something else than it has sent. [PROTO-10.10]
+    /// [PROTO-10.21]
     RelayForges {
         /// Which relay.
         relay: DeviceId,
         /// In whose name.
         talker: DeviceId,
     },
-    /// A member's relay has brought what neither a proof nor the talker has shown to be the talker's.
-    /// [PROTO-10.10]
+    /// A member's relay has brought what neither a proof nor the talker has shown to be the
+    /// talker's. [PROTO-10.10]
     RelayUnproven {
         /// Which relay.
         relay: DeviceId,

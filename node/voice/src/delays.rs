@@ -2,8 +2,9 @@
 //!
 //! A frame's delay is its arrival against the fastest one of the last seconds, by media time. A
 //! histogram of them, which forgets, gives the target: what 99.7 % of the frames keep to, and a
-//! margin. It forgets slowly, so no more is waited for than any frame of the last seconds needed. A frame that came as a copy came late, so copies raise the target by themselves; while
-//! they are announced, the target waits for the last of them.
+//! margin. It forgets slowly, so no more is waited for than any frame of the last seconds needed. A
+//! frame that came as a copy came late, so copies raise the target by themselves; while they are
+//! announced, the target waits for the last of them.
 
 use std::time::Duration;
 
@@ -76,8 +77,8 @@ impl ArrivalDelays {
         } else if delay > self.settled() + SPIKE_ABOVE {
             self.spike = Some((arrived, delay.min(SPIKE_MAX).max(self.spike_level(arrived))));
         }
-        // What came much later than anybody waits asks for nothing: after a pause of the talker's machine,
-        // or of the path, sound comes that is of no use any more.
+        // What came much later than anybody waits asks for nothing: after a pause of the talker's
+        // machine, or of the path, sound comes that is of no use any more.
         if delay <= HOPELESS {
             self.count(delay, weight);
             self.latest.update(offset);
@@ -227,8 +228,9 @@ const FASTEST_WINDOW: Duration = Duration::from_secs(2);
 /// Share of the frames that may come after the target. Lower waits longer for everyone.
 const LATE_SHARE: f32 = 0.003;
 
-/// Frames in a fourth of what the largest delay is looked for in: 8 s of speech together. Of so many
-/// some two are later than the share that may be; fewer would often miss them, more hold on longer.
+/// Frames in a fourth of what the largest delay is looked for in: 8 s of speech together. Of so
+/// many some two are later than the share that may be; fewer would often miss them, more hold on
+/// longer.
 const RECENT_PART: u32 = 200;
 
 /// Added to the quantile: what the machine itself adds before a frame is asked for.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{SAMPLE_RATE, SIDES};
 
-/// The gains of both sides. Within a talkspurt they move over a whole block; where a talkspurt begins they
-/// are set at once, as there is nothing before it that could be torn.
+/// The gains of both sides. Within a talkspurt they move over a whole block; where a talkspurt
+/// begins they are set at once, as there is nothing before it that could be torn.
 #[derive(Default)]
 pub(super) struct Fader {
     from: [f32; SIDES],

@@ -1,9 +1,9 @@
 //! When to send: always, while someone speaks, or while a key is held.
 //!
 //! The voice gate delays nothing and keeps nothing back: sound that waited for a decision would
-//! make each talkspurt start late. Instead it opens early, on the loudest 2.5 ms of a frame a little
-//! above the noise, and the frame that opened it is sent whole. The noise floor is the quietest
-//! frame of the last 1.5 to 3 s.
+//! make each talkspurt start late. Instead it opens early, on the loudest 2.5 ms of a frame a
+//! little above the noise, and the frame that opened it is sent whole. The noise floor is the
+//! quietest frame of the last 1.5 to 3 s.
 
 use std::time::Duration;
 

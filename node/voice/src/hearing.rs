@@ -45,8 +45,8 @@ impl Hearing {
         self.fader.begin(samples, sides);
     }
 
-    /// The block has been mixed; `plays` says whether the talkspurt goes on. Whether the nets are others
-    /// than in the block before.
+    /// The block has been mixed; `plays` says whether the talkspurt goes on. Whether the nets are
+    /// others than in the block before.
     pub(super) fn end_block(&mut self, plays: bool, keyrings: &Keyrings, nets: &Nets) -> bool {
         if !plays {
             self.playing = None;
@@ -60,8 +60,8 @@ impl Hearing {
         changed
     }
 
-    /// The next frame of a talkspurt to `target` follows. Where it `starts`, or went elsewhere than the
-    /// one before, it is at once as loud and on the side that it is to be.
+    /// The next frame of a talkspurt to `target` follows. Where it `starts`, or went elsewhere than
+    /// the one before, it is at once as loud and on the side that it is to be.
     pub(super) fn follow(
         &mut self,
         target: TargetId,

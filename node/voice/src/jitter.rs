@@ -4,8 +4,8 @@
 //! it is missing. Time is an argument, so recorded arrivals replay exactly; after the start nothing
 //! is allocated.
 //!
-//! Delay changes where nobody hears it: where a talkspurt starts, in quiet frames (the caller cuts or
-//! repeats a few milliseconds), and in holes that are concealed anyway.
+//! Delay changes where nobody hears it: where a talkspurt starts, in quiet frames (the caller cuts
+//! or repeats a few milliseconds), and in holes that are concealed anyway.
 
 use std::time::Duration;
 
@@ -277,8 +277,8 @@ impl JitterBuffer {
         self.delays.target(now)
     }
 
-    /// Goes on with a talkspurt that follows the one before without a pause, if it is here: there is
-    /// nothing to wait for that had not been waited for already.
+    /// Goes on with a talkspurt that follows the one before without a pause, if it is here: there
+    /// is nothing to wait for that had not been waited for already.
     fn follow(&mut self) -> bool {
         let slot = self.slots[self.index(self.next)];
         let follows = std::mem::take(&mut self.ended) && slot.media == Some(self.next);
@@ -449,7 +449,8 @@ const STRAY_US: i64 = 2_000_000;
 /// After so many strays in a row the buffer starts over with the last one.
 const STRAYS_MAX: u8 = 5;
 
-/// A talkspurt of which nothing has come for so long is over, though its last frame has not been seen.
+/// A talkspurt of which nothing has come for so long is over, though its last frame has not been
+/// seen.
 const TALKSPURT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A smaller change of the delay is not worth touching the sound.

@@ -61,8 +61,8 @@ impl Replay {
     }
 }
 
-/// Where a talker turns to somebody else, one talkspurt follows the other without a gap, also in a block
-/// that holds frames of both.
+/// Where a talker turns to somebody else, one talkspurt follows the other without a gap, also in a
+/// block that holds frames of both.
 #[test]
 fn a_talkspurt_that_follows_at_once_needs_no_wait() {
     let mut replay = Replay::new();

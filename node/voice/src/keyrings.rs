@@ -39,8 +39,8 @@ impl Keyrings {
         Self { device, rings: Vec::new() }
     }
 
-    /// Takes a key to `target`, and how that is heard from now on: nothing opens that is not heard. Of
-    /// more than [`TALKER_TARGETS_MAX`] targets the one used the longest ago goes, unless it has
+    /// Takes a key to `target`, and how that is heard from now on: nothing opens that is not heard.
+    /// Of more than [`TALKER_TARGETS_MAX`] targets the one used the longest ago goes, unless it has
     /// opened anything with an epoch: where all have, no other is taken.
     pub fn install(
         &mut self,

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Decides everything and does nothing itself: no clock, thread, socket or file. A [`Pipeline`] for
-//! each organisation, all of them on one [`Console`], is driven by whoever owns the sound device, in blocks
-//! of any length.
+//! each organisation, all of them on one [`Console`], is driven by whoever owns the sound device,
+//! in blocks of any length.
 
 mod accounts;
 pub mod codec;

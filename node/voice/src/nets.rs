@@ -119,8 +119,8 @@ impl Nets {
         nets.iter().copied().filter(|net| self.settings.contains_key(net))
     }
 
-    /// How a talkspurt is heard that comes through `nets`: as loud and on the side that the loudest of
-    /// them is, with the rank of the highest. Muted ones do not count.
+    /// How a talkspurt is heard that comes through `nets`: as loud and on the side that the loudest
+    /// of them is, with the rank of the highest. Muted ones do not count.
     pub fn aim(&self, nets: &[Net], priority: bool) -> Aim {
         let heard = || {
             let known = nets.iter().filter_map(|net| Some((*net, *self.settings.get(net)?)));
@@ -142,7 +142,8 @@ impl Nets {
         }
     }
 
-    /// Whether a talkspurt of this rank is turned down: after a block in which a higher one was heard.
+    /// Whether a talkspurt of this rank is turned down: after a block in which a higher one was
+    /// heard.
     pub fn ducks(&self, rank: Rank) -> bool {
         rank != Rank::Whisper && self.highest.is_some_and(|highest| highest > rank)
     }

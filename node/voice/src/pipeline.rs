@@ -23,8 +23,8 @@ use super::{
     slots::Slots,
 };
 
-/// The voice of one device: what it says to one target after the other, and all that it hears of many
-/// nets at once.
+/// The voice of one device: what it says to one target after the other, and all that it hears of
+/// many nets at once.
 ///
 /// Commands, datagrams and captured samples go in; datagrams, events and samples to play come out.
 /// Any call is legal at any time.
@@ -407,8 +407,8 @@ impl Pipeline {
         }
     }
 
-    /// A talk proof of `talker` has come. By a relay that has brought what the talker did not sign the
-    /// talker is heard no more, and told so at once.
+    /// A talk proof of `talker` has come. By a relay that has brought what the talker did not sign
+    /// the talker is heard no more, and told so at once.
     fn handle_proof(
         &mut self,
         now: Timestamp,
@@ -479,12 +479,12 @@ impl Pipeline {
     }
 }
 
-/// Devices that are listened to: all that we have links to, and 32 others who speak at the same time.
-/// Voice of further ones is dropped and counted.
+/// Devices that are listened to: all that we have links to, and 32 others who speak at the same
+/// time. Voice of further ones is dropped and counted.
 pub const TALKERS_MAX: usize = 96;
 
-/// Devices that have spoken, and are not listened to; of further ones nothing more is heard until those
-/// are forgotten. Those whose link has ended come on top, until what they said is forgotten.
+/// Devices that have spoken, and are not listened to; of further ones nothing more is heard until
+/// those are forgotten. Those whose link has ended come on top, until what they said is forgotten.
 const RESTED_MAX: usize = 1_024;
 
 /// How often it is looked which keys are over; so much later than they could be, keys are erased.

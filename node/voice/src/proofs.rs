@@ -1,8 +1,8 @@
 //! Talk proofs: which frames a talker has sealed, by its own signature. [PROTO-10.9] [PROTO-10.10]
 //!
 //! A member that relays may hold the keys of those whom it relays, and could seal frames in their
-//! names for others. A talker therefore signs what it sends by such relays; a listener compares, and
-//! asks the talker about what no proof has come of.
+//! names for others. A talker therefore signs what it sends by such relays; a listener compares,
+//! and asks the talker about what no proof has come of.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -64,8 +64,8 @@ impl Prover {
         self.ended.push_back((tag, sealed));
     }
 
-    /// The proofs that are due, or all that is unproven where the talkspurt is `over`; and by which relays
-    /// they are to go.
+    /// The proofs that are due, or all that is unproven where the talkspurt is `over`; and by which
+    /// relays they are to go.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
@@ -302,17 +302,17 @@ const SEALED_MAX: usize = 1_024;
 /// Replaced keys that are remembered; the oldest goes.
 const ENDED_MAX: usize = 16;
 
-/// Questions of one device that are looked at within [`ANSWERS_INTERVAL`]: more than a listener asks.
-/// Further ones are left out, and asked again.
+/// Questions of one device that are looked at within [`ANSWERS_INTERVAL`]: more than a listener
+/// asks. Further ones are left out, and asked again.
 const ANSWERS_MAX: u32 = 16;
 const ANSWERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Devices whose questions are answered within that time: more than there are links. Those of others
-/// are left out, and asked again.
+/// Devices whose questions are answered within that time: more than there are links. Those of
+/// others are left out, and asked again.
 const ASKERS_MAX: usize = 128;
 
-/// Frames of one talker that wait for a proof, more than a talker seals until they are shown; further
-/// ones by relays of members are dropped, and not played.
+/// Frames of one talker that wait for a proof, more than a talker seals until they are shown;
+/// further ones by relays of members are dropped, and not played.
 const CLAIMS_MAX: usize = 512;
 
 /// A proof comes within half a second: then its frames are asked about, and again.
@@ -322,11 +322,12 @@ const ASKED_AGAIN: Duration = Duration::from_millis(200);
 /// Between two questions: each is about 32 frames, so all that is said can be asked about.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often it is told that something is unproven; without a link to the talker nothing comes of it.
+/// How often it is told that something is unproven; without a link to the talker nothing comes of
+/// it.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What nobody has shown by then is not waited for any more. Within this time a frame is asked about
-/// six times.
+/// What nobody has shown by then is not waited for any more. Within this time a frame is asked
+/// about six times.
 const UNPROVEN_AFTER: Duration = Duration::from_millis(1_800);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! From one talker's datagrams to samples.
 //!
 //! What is on no net that is listened to, or on muted ones alone, is opened and held like anything
-//! else, since delays and losses are learned from it and it may be wanted the next moment; but it is
-//! neither decoded nor concealed.
+//! else, since delays and losses are learned from it and it may be wanted the next moment; but it
+//! is neither decoded nor concealed.
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
@@ -163,8 +163,8 @@ impl Talker {
         self.keyrings.remove(target);
     }
 
-    /// A voice datagram came, `via` a relay, that of a member where it is `claimed`, or from the talker
-    /// itself. `dropped` hears of what was not used of it.
+    /// A voice datagram came, `via` a relay, that of a member where it is `claimed`, or from the
+    /// talker itself. `dropped` hears of what was not used of it.
     pub fn handle_voice(
         &mut self,
         arrived: Timestamp,
@@ -232,8 +232,8 @@ impl Talker {
         self.hearing.gain = if gain.is_finite() { gain.clamp(0.0, VOLUME_MAX) } else { 1.0 };
     }
 
-    /// The report to the talker, or to the relay that it is heard by, which is due; with each second
-    /// one what to tell the talker itself of that relay. [PROTO-10.7]
+    /// The report to the talker, or to the relay that it is heard by, which is due; with each
+    /// second one what to tell the talker itself of that relay. [PROTO-10.7]
     pub fn report(&mut self, now: Timestamp) -> (Report, Option<Account>) {
         let report = self.reception.report(now, self.jitter.jitter());
         let Some((relay, _)) = self.via else { return (report, None) };
@@ -269,7 +269,8 @@ impl Talker {
         self.keyrings
     }
 
-    /// By which relay, and as whose slot there, the talker is heard; none where it sends to us itself.
+    /// By which relay, and as whose slot there, the talker is heard; none where it sends to us
+    /// itself.
     pub fn via(&self) -> Option<(DeviceId, Slot)> {
         self.via
     }

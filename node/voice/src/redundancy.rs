@@ -98,7 +98,8 @@ impl Default for Listener {
 }
 
 impl Listener {
-    /// One that goes on with this sequence number: who gets a lower one than before takes it for old.
+    /// One that goes on with this sequence number: who gets a lower one than before takes it for
+    /// old.
     pub fn going_on(sequence: u16) -> Self {
         Self { sequence, ..Self::default() }
     }
@@ -163,8 +164,8 @@ impl Listener {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// How often the last frame of a talkspurt is sent again: once per copy in use, and once in any case.
-    /// Who misses it would make up speech until it gives up. [PROTO-7.6]
+    /// How often the last frame of a talkspurt is sent again: once per copy in use, and once in any
+    /// case. Who misses it would make up speech until it gives up. [PROTO-7.6]
     pub fn repeats(&self, now: Timestamp) -> u8 {
         self.copies(now).max(1)
     }
@@ -186,8 +187,8 @@ struct Ended {
 }
 
 impl EndedTalkspurts {
-    /// A talkspurt of `frames` has ended, which `repeats` are to hear so often. Takes the frames. Of
-    /// too many talkspurts the oldest goes.
+    /// A talkspurt of `frames` has ended, which `repeats` are to hear so often. Takes the frames.
+    /// Of too many talkspurts the oldest goes.
     pub fn push(
         &mut self,
         tag: [u8; 4],
@@ -240,8 +241,8 @@ impl EndedTalkspurts {
 /// Reports that are remembered: more than a second of them. The oldest goes.
 const REPORTS_KEPT: usize = 8;
 
-/// Talkspurts that have ended and are repeated: one is two frames at least, and is repeated for five, so
-/// no more come together. The oldest goes.
+/// Talkspurts that have ended and are repeated: one is two frames at least, and is repeated for
+/// five, so no more come together. The oldest goes.
 const ENDED_MAX: usize = 4;
 
 /// How long a report counts.

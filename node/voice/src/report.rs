@@ -41,8 +41,8 @@ impl Default for Reception {
 }
 
 impl Reception {
-    /// A datagram to the target with `tag` came; whether its number is one that had not come and was
-    /// to be expected. [PROTO-7.3]
+    /// A datagram to the target with `tag` came; whether its number is one that had not come and
+    /// was to be expected. [PROTO-7.3]
     pub fn handle_datagram(&mut self, arrived: Timestamp, tag: [u8; 4], sequence: u16) -> bool {
         let step = match self.highest {
             Some(highest) => sequence.wrapping_sub(highest) as i16,

@@ -1,8 +1,8 @@
 //! From captured samples to a datagram for each listener.
 //!
-//! A talkspurt goes to the target that is selected when it begins, and to no other: where another is
-//! selected meanwhile, the talkspurt ends with a frame of silence, and what is said from then on goes
-//! into a talkspurt of its own.
+//! A talkspurt goes to the target that is selected when it begins, and to no other: where another
+//! is selected meanwhile, the talkspurt ends with a frame of silence, and what is said from then on
+//! goes into a talkspurt of its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -549,8 +549,8 @@ impl Sender {
             Target::default()
         });
         if place.removed {
-            // It is another one now, which those of before do not hear. Its talkspurt is over, and with
-            // it what was said until now.
+            // It is another one now, which those of before do not hear. Its talkspurt is over, and
+            // with it what was said until now.
             place.end_key(&mut self.prover);
             *place = Target::default();
         }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hark_keys::{DeviceId, Timestamp};
 
-/// By talker and relay. A relay is heard of all other talkers: what it brings of one shows what that
-/// talker did not seal, and not whether the relay or the talker is to blame.
+/// By talker and relay. A relay is heard of all other talkers: what it brings of one shows what
+/// that talker did not seal, and not whether the relay or the talker is to blame.
 #[derive(Default)]
 pub(super) struct Shunned {
     pairs: BTreeMap<(DeviceId, DeviceId), Shun>,
@@ -79,19 +79,20 @@ impl Shunned {
 /// So many spoilt frames tell a talker that a relay has brought what the talker never sealed.
 pub(super) const FORGED: u16 = u16::MAX;
 
-/// So many are told of frames that were not shown to be the talker's: as many as it takes to be served
-/// otherwise. [PROTO-10.8]
+/// So many are told of frames that were not shown to be the talker's: as many as it takes to be
+/// served otherwise. [PROTO-10.8]
 const UNPROVEN: u16 = 3;
 
-/// How long a talker is not heard by a relay whose frames nobody has proven, at first and at most: as
-/// long as the talker does not use it.
+/// How long a talker is not heard by a relay whose frames nobody has proven, at first and at most:
+/// as long as the talker does not use it.
 const PAUSE: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// How often a talker is told that goes on sending by such a relay.
 const TOLD_AGAIN: Duration = Duration::from_millis(500);
 
-/// Pairs that are remembered; of more the one that ends first goes, and what it brings is judged anew.
+/// Pairs that are remembered; of more the one that ends first goes, and what it brings is judged
+/// anew.
 const SHUNNED_MAX: usize = 1_024;
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ impl Uplinks {
         }
     }
 
-    /// The plan of a target is another one: relays that are in none of `plans` are forgotten, and one
-    /// that was silent and is chosen again is given another chance.
+    /// The plan of a target is another one: relays that are in none of `plans` are forgotten, and
+    /// one that was silent and is chosen again is given another chance.
     pub(super) fn retain<'p>(&mut self, plans: impl Iterator<Item = &'p Plan> + Clone) {
         let used = |relay: &DeviceId| {
             let mut hops = plans.clone().flat_map(|plan| &plan.hops);
@@ -79,8 +79,8 @@ impl Uplinks {
 }
 
 impl Uplink {
-    /// How long a relay may be silent: it speaks every 50 ms, on a path whose length the first answer
-    /// has shown.
+    /// How long a relay may be silent: it speaks every 50 ms, on a path whose length the first
+    /// answer has shown.
     fn patience(&self) -> Duration {
         self.answer.map_or(FIRST_PATIENCE, |answer| (answer + SEEN_MISSED).max(PATIENCE))
     }

@@ -1,9 +1,9 @@
 //! The sockets of all members, read by one thread.
 //!
 //! A thousand sockets that each wake somebody would cost the relay most of what is measured: on
-//! loopback whoever sends wakes the receiver. So nobody waits on them; a thread looks at all of them
-//! every two milliseconds, counts what the relay has forwarded, by its length, and hands on the rest
-//! to the links. The kernel says when each packet came.
+//! loopback whoever sends wakes the receiver. So nobody waits on them; a thread looks at all of
+//! them every two milliseconds, counts what the relay has forwarded, by its length, and hands on
+//! the rest to the links. The kernel says when each packet came.
 
 use std::{
     collections::VecDeque,
@@ -129,8 +129,8 @@ impl MemberSocket {
                 }
                 return;
             }
-            // What else comes, such as what the relay sends by QUIC, goes to the link, and is counted
-            // there.
+            // What else comes, such as what the relay sends by QUIC, goes to the link, and is
+            // counted there.
             let frames = frames_in(packet.len());
             if frames > 0 && !self.sampled {
                 self.tally.add(frames);

@@ -91,8 +91,8 @@ impl Squads {
         Ok(Self { relay, organisation, target, members, _sweeper: sweeper })
     }
 
-    /// Waits until all but those who are `out` seal with one epoch that exactly these hold, and says
-    /// how long that took.
+    /// Waits until all but those who are `out` seal with one epoch that exactly these hold, and
+    /// says how long that took.
     pub(crate) fn wait(&self, out: &[usize]) -> anyhow::Result<Duration> {
         let begun = Instant::now();
         while !self.is_settled(out) {

@@ -55,8 +55,8 @@ impl Server {
 }
 
 impl Admin {
-    /// Answers one client by `stream`, which comes from `remote`, on a task of its own. To be called
-    /// within a tokio runtime.
+    /// Answers one client by `stream`, which comes from `remote`, on a task of its own. To be
+    /// called within a tokio runtime.
     pub fn converse<S>(self: Arc<Self>, stream: S, remote: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -183,8 +183,8 @@ async fn enter(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
 /// Connections that have shown the token, at a time; requests of further ones are refused.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Connections that have not shown it, such as those of health checks; the oldest ends when one more
-/// comes. Anybody can make any number of them.
+/// Connections that have not shown it, such as those of health checks; the oldest ends when one
+/// more comes. Anybody can make any number of them.
 const UNPROVEN_MAX: usize = 64;
 
 /// How long the head of a request may take to come.

@@ -1,8 +1,8 @@
-//! Whom NATs keep apart: every pair of RFC 4787 behaviours, in several surroundings, with a volunteer
-//! that all reach.
+//! Whom NATs keep apart: every pair of RFC 4787 behaviours, in several surroundings, with a
+//! volunteer that all reach.
 //!
-//! `cargo bench -p hark-simulator --bench nat` plays all of them. Simulated times do not depend on the
-//! machine, nor on the build.
+//! `cargo bench -p hark-simulator --bench nat` plays all of them. Simulated times do not depend on
+//! the machine, nor on the build.
 
 mod pairs;
 #[path = "../../../node/benches/shared/table.rs"]
@@ -39,8 +39,8 @@ struct Surroundings {
     within: [&'static str; 2],
     /// The kind of the NATs above.
     behind: Option<&'static str>,
-    /// What decides, where it is not the kinds: the NAT that both share sends nothing back inside, or
-    /// a router gives a port.
+    /// What decides, where it is not the kinds: the NAT that both share sends nothing back inside,
+    /// or a router gives a port.
     decided: Option<bool>,
 }
 
@@ -138,8 +138,8 @@ impl Surroundings {
         self.decided.unwrap_or_else(|| reachable(here(first))[here(second)])
     }
 
-    /// Nine by nine: after how many seconds each pair had the path that it kept, and `r` where that is
-    /// the relay's.
+    /// Nine by nine: after how many seconds each pair had the path that it kept, and `r` where that
+    /// is the relay's.
     fn draw(self, met: &[Met]) {
         println!("\n### {}\n\n```text", self.about);
         println!("{:8}{}", "", SHORT.map(|kind| format!("{kind:>9}")).concat());

@@ -19,8 +19,8 @@ pub(crate) struct End {
     pub(crate) path_after: f64,
 }
 
-/// Plays two, one in a network `north` and one in `south` of these networks, with a volunteer between
-/// them, and tells how each came to the other.
+/// Plays two, one in a network `north` and one in `south` of these networks, with a volunteer
+/// between them, and tells how each came to the other.
 pub(crate) fn meet(folder: &Path, networks: &str) -> [End; 2] {
     let output = play(folder, &format!("{STORY}{networks}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -68,8 +68,8 @@ pub(crate) fn meet(folder: &Path, networks: &str) -> [End; 2] {
     ends
 }
 
-/// Which of the nine kinds can punch with this one, as the documented table has it. That one side must
-/// send first is no hindrance: whoever lets in anybody is dialled before it sends.
+/// Which of the nine kinds can punch with this one, as the documented table has it. That one side
+/// must send first is no hindrance: whoever lets in anybody is dialled before it sends.
 pub(crate) fn reachable(row: usize) -> Vec<bool> {
     let table = include_str!("../../src/network/nat/traversal.md");
     // The heading is indented.
@@ -80,7 +80,8 @@ pub(crate) fn reachable(row: usize) -> Vec<bool> {
     cells
 }
 
-/// A network of this name behind a NAT of this kind, with more to say of the NAT and of the network.
+/// A network of this name behind a NAT of this kind, with more to say of the NAT and of the
+/// network.
 pub(crate) fn network(name: &str, kind: &str, nat: &str, more: &str) -> String {
     let (mapping, filtering) = kind.split_once(' ').expect("two behaviours");
     format!(

@@ -1,5 +1,5 @@
-//! What a gateway answers to machines that ask it for a port: PCP (RFC 6887), as far as one mapping for
-//! UDP needs it.
+//! What a gateway answers to machines that ask it for a port: PCP (RFC 6887), as far as one mapping
+//! for UDP needs it.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -62,7 +62,8 @@ mod tests {
     use super::*;
     use crate::network::nat::{NatModel, NatPreset};
 
-    /// The product's own client understands it, and whoever is told of the port reaches the machine.
+    /// The product's own client understands it, and whoever is told of the port reaches the
+    /// machine.
     #[test]
     fn a_machine_gets_the_port_that_it_asks_for_and_gives_it_back() {
         let model = NatModel { port_mapping: true, ..NatPreset::Symmetric.into() };

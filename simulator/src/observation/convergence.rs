@@ -1,5 +1,5 @@
-//! Whether all who run are where they should be: linked to all, and each key to talk held by exactly
-//! those whom it reaches.
+//! Whether all who run are where they should be: linked to all, and each key to talk held by
+//! exactly those whom it reaches.
 //!
 //! Who that is follows from the charter, as those who run hold it together, and from the nets to
 //! which each of them says it listens; not from what a talker knows of that.

@@ -52,7 +52,8 @@ pub struct Expectation {
     /// The most of the talker's frames that may not come. Such as are on their way at either end of
     /// the time count.
     pub lost: Option<u32>,
-    /// The most frames that the listener takes for the talker's beyond those that the talker has sent.
+    /// The most frames that the listener takes for the talker's beyond those that the talker has
+    /// sent.
     pub forged: Option<u32>,
     /// By that time the listener has found out that this member forges as a relay, and nobody else.
     pub flags: Option<Flags>,
@@ -61,9 +62,11 @@ pub struct Expectation {
     pub could_open: Option<bool>,
     /// Whether the listener was sent anything of the talker's, by whomever.
     pub sent: Option<bool>,
-    /// The net of which these two are asked, or "whisper"; all that the talker talks to if not said.
+    /// The net of which these two are asked, or "whisper"; all that the talker talks to if not
+    /// said.
     pub on: Option<String>,
-    /// How often the talker sends each of its frames on the average, to members and relays, at most.
+    /// How often the talker sends each of its frames on the average, to members and relays, at
+    /// most.
     pub uplink: Option<f64>,
     /// How often the listener is sent each of the talker's frames on the average, at most, where it
     /// hears nobody else.

@@ -6,7 +6,8 @@ use toml::Spanned;
 use super::Road;
 use crate::units::Span;
 
-/// A machine that begins handshakes at all addresses of the founder's ticket, and goes on with none.
+/// A machine that begins handshakes at all addresses of the founder's ticket, and goes on with
+/// none.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stranger {

@@ -1,5 +1,5 @@
-//! Sealed frames with the keys that they were sealed with, for other programs to open: the keys of a
-//! simulation, which nobody else has a use for.
+//! Sealed frames with the keys that they were sealed with, for other programs to open: the keys of
+//! a simulation, which nobody else has a use for.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 

@@ -40,8 +40,8 @@ struct Frame {
 }
 
 impl Call {
-    /// Each input has keys of its own: a fuzzer that sees what is compared would otherwise learn the
-    /// tag of a frame from one run and show it in the next, without having forged anything.
+    /// Each input has keys of its own: a fuzzer that sees what is compared would otherwise learn
+    /// the tag of a frame from one run and show it in the next, without having forged anything.
     fn new(input: &[u8]) -> Self {
         let hash = blake3::hash(input);
         let seed = hash.as_bytes()[..8].try_into().expect("eight of 32 bytes");

@@ -15,8 +15,8 @@ use crate::{
     world::{block_on, device},
 };
 
-/// Whatever somebody types, mDNS brings or name servers answer: places are few, each is a place, and
-/// they are found with few questions. [PROTO-5.8]
+/// Whatever somebody types, mDNS brings or name servers answer: places are few, each is a place,
+/// and they are found with few questions. [PROTO-5.8]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {

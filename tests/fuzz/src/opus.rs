@@ -2,8 +2,8 @@ use hark_voice::codec::{Decoder, Encoder, FRAME_SAMPLES_MAX, packet_samples};
 
 use crate::input::{Input, piece};
 
-/// Whoever holds a key may seal any bytes as a packet: libopus gives sound of the length that the packet
-/// says, or refuses, and goes on either way.
+/// Whoever holds a key may seal any bytes as a packet: libopus gives sound of the length that the
+/// packet says, or refuses, and goes on either way.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let mut decoder = Decoder::new().expect("libopus has memory");

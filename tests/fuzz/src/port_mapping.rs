@@ -5,8 +5,8 @@ use hark_node::reach::ports::{Answer, client::PortClient, nat_pmp, pcp};
 
 use crate::input::{Input, piece};
 
-/// A router says what it likes, and when; the client takes no port that is none, sends no flood, and
-/// its time goes on.
+/// A router says what it likes, and when; the client takes no port that is none, sends no flood,
+/// and its time goes on.
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
     let mut input = Input::new(bytes);

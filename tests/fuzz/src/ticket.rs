@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::world::{device, key};
 
-/// A text that is a ticket is the only text of it, and keeps its bounds; one that holds a ticket gives
-/// that. [PROTO-4.4]
+/// A text that is a ticket is the only text of it, and keeps its bounds; one that holds a ticket
+/// gives that. [PROTO-4.4]
 pub(crate) fn run(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     match mode % MODES {

@@ -15,8 +15,8 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Its commands: without empty lines and remarks that fill a line, and with lines that go on after
-    /// a backslash made one.
+    /// Its commands: without empty lines and remarks that fill a line, and with lines that go on
+    /// after a backslash made one.
     pub(super) fn commands(&self) -> Vec<String> {
         let whole = self.text.replace("\\\n", " ");
         let lines = whole.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));

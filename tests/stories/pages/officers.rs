@@ -6,7 +6,8 @@ use hark_tests::{Event, Member, run};
 
 use super::{block::Block, stage::Stage};
 
-/// The organisation of the page, with Sable, who has founded it and talks, members who do not, and the founder's 24 words.
+/// The organisation of the page, with Sable, who has founded it and talks, members who do not, and
+/// the founder's 24 words.
 fn watch(members: &[&str]) -> (Stage, Member, String) {
     let stage = Stage::default();
     let founded = stage.answer("Sable", &["new", "Meridian Watch"]);

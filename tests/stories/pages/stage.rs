@@ -1,5 +1,5 @@
-//! Where a page is played: the programs on the path, the repository's files here, a home for each of
-//! those who type.
+//! Where a page is played: the programs on the path, the repository's files here, a home for each
+//! of those who type.
 
 #[path = "../../src/words.rs"]
 mod words;

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::DeviceKey;
 
-/// What tells ids of quinn's generator apart by their keys: its tag is the sum of what the key alone
-/// gives and what the random bytes alone give. Here of any eight bytes of an id.
+/// What tells ids of quinn's generator apart by their keys: its tag is the sum of what the key
+/// alone gives and what the random bytes alone give. Here of any eight bytes of an id.
 fn fingerprint(id: &[u8]) -> (u64, u64) {
     const K: u64 = 0xf135_7aea_2e62_a9c5;
     let [n0, n1, n2, ..] = *id else { panic!("an id is longer") };
@@ -42,8 +42,8 @@ fn generator(key: &DeviceKey, seed: u64) -> ConnectionIds {
     ConnectionIds::new(key.derive("quic connection id at [::]:4711"), random(seed))
 }
 
-/// [NOISE-27] Each of 1,000 devices starts twice. The fingerprint that told all of them again by one
-/// id of each start does so no more often than it takes different ones for the same.
+/// [NOISE-27] Each of 1,000 devices starts twice. The fingerprint that told all of them again by
+/// one id of each start does so no more often than it takes different ones for the same.
 #[test]
 fn connection_ids_of_a_device_have_nothing_in_common() {
     let mut ids = Vec::new();
@@ -127,8 +127,8 @@ fn answer(endpoint: &mut Endpoint, first: &[u8], id: &[u8]) -> Option<[u8; 16]> 
 
 const SHORT: [u8; 1] = [0x41];
 
-/// [NOISE-26] An endpoint answers for the ids that it made before its restart, with one token, and for
-/// those of no other endpoint: neither of the device's other sockets, nor of its tunnels.
+/// [NOISE-26] An endpoint answers for the ids that it made before its restart, with one token, and
+/// for those of no other endpoint: neither of the device's other sockets, nor of its tunnels.
 #[test]
 fn an_endpoint_resets_its_own_connections_alone() {
     let places = [
@@ -155,8 +155,9 @@ fn an_endpoint_resets_its_own_connections_alone() {
     }
 }
 
-/// [NOISE-26] [NOISE-28] An endpoint that only dials answers an Initial packet for any id: quinn does not look
-/// whether it is one of its own. The token is worth nothing at another endpoint, nor after a restart.
+/// [NOISE-26] [NOISE-28] An endpoint that only dials answers an Initial packet for any id: quinn
+/// does not look whether it is one of its own. The token is worth nothing at another endpoint, nor
+/// after a restart.
 #[test]
 fn tokens_of_one_endpoint_end_no_connection_of_another() {
     let id = [7; 16];

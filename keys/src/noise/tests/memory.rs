@@ -42,8 +42,8 @@ impl Wanted {
     }
 }
 
-/// All memory that this process can write to. What looking takes is allocated once, so that it does not
-/// come to lie where a secret has been.
+/// All memory that this process can write to. What looking takes is allocated once, so that it does
+/// not come to lie where a secret has been.
 struct Memory {
     file: File,
     maps: String,
@@ -180,8 +180,8 @@ fn boxed<T>(made: impl FnOnce() -> T) -> Box<T> {
     boxed
 }
 
-/// [NOISE-24] [NOISE-25] Secrets and keys of QUIC's packets are there while they are needed, and in no
-/// place of memory after that.
+/// [NOISE-24] [NOISE-25] Secrets and keys of QUIC's packets are there while they are needed, and in
+/// no place of memory after that.
 #[test]
 fn replaced_keys_of_packets_are_nowhere_in_memory() {
     let mut memory = Memory::new();
@@ -249,8 +249,8 @@ fn replaced_keys_of_the_fast_path_are_nowhere_in_memory() {
     assert_eq!(memory.find(&wanted), NOTHING);
 }
 
-/// What snow keeps of a handshake, and all keys come from, goes with it: private keys, and the chaining
-/// key, which is looked for by what comes from it, as it cannot be asked for. [NOISE-9]
+/// What snow keeps of a handshake, and all keys come from, goes with it: private keys, and the
+/// chaining key, which is looked for by what comes from it, as it cannot be asked for. [NOISE-9]
 #[test]
 fn secrets_of_a_handshake_are_nowhere_in_memory() {
     let mut memory = Memory::new();

@@ -94,10 +94,11 @@ impl Course {
     }
 }
 
-/// All operations in their order: cuts and shields are settled from above, one level after the other,
-/// each by a pass with those that were settled before. `former` is what came out before, of the same
-/// operations and of none behind `since` but those that are new; where there is no `since`, all may be
-/// different. Each pass applies only what may be different. [CHARTER-5.4] [CHARTER-5.5]
+/// All operations in their order: cuts and shields are settled from above, one level after the
+/// other, each by a pass with those that were settled before. `former` is what came out before, of
+/// the same operations and of none behind `since` but those that are new; where there is no
+/// `since`, all may be different. Each pass applies only what may be different. [CHARTER-5.4]
+/// [CHARTER-5.5]
 pub(crate) fn replay(pieces: &Pieces<'_>, mut former: Course, since: Option<Position>) -> Course {
     let start = start(pieces, since.map(|_| &former.state));
     let mut known = Vec::new();
@@ -255,8 +256,8 @@ impl Run<'_> {
         }
     }
 
-    /// What is settled next: the cuts and shields of the lowest level, from `floor` on, that has any
-    /// which were not. None where all were.
+    /// What is settled next: the cuts and shields of the lowest level, from `floor` on, that has
+    /// any which were not. None where all were.
     fn next_settled(&self, settled: &Settled, floor: Level) -> Option<(Level, Settled)> {
         let acts = self.course.acts.iter().filter(|act| act.level >= floor);
         let mut acts: Vec<_> = acts.copied().collect();
@@ -313,8 +314,8 @@ impl Run<'_> {
     }
 }
 
-/// [CHARTER-2.8] The founding document cannot name the founder, whose id comes from its hash: a grant
-/// to nobody is the founder's.
+/// [CHARTER-2.8] The founding document cannot name the founder, whose id comes from its hash: a
+/// grant to nobody is the founder's.
 fn of_founder(change: &Change, founder: MemberId) -> Change {
     match change {
         Change::Grant(grant) if grant.members.is_empty() => {

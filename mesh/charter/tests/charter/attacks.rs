@@ -115,7 +115,8 @@ fn an_operation_too_long_for_others_is_not_made() {
     ));
 }
 
-/// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] What cannot be, of honest devices. [CHARTER-4.9] [CHARTER-4.21]
+/// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] What cannot be, of honest devices. [CHARTER-4.9]
+/// [CHARTER-4.21]
 #[test]
 fn numbers_and_names_that_do_not_fit_are_refused() {
     let mut world = World::new(false);
@@ -176,8 +177,8 @@ fn numbers_and_names_that_do_not_fit_are_refused() {
     assert_eq!(world.take(good), Ok(true));
 }
 
-/// [CHARTER-5.2] [CHARTER-5.6] Whatever the demoted and the removed make afterwards is void, however
-/// old they pretend that it is. [CHARTER-6.5]
+/// [CHARTER-5.2] [CHARTER-5.6] Whatever the demoted and the removed make afterwards is void,
+/// however old they pretend that it is. [CHARTER-6.5]
 #[test]
 fn a_removed_officer_acts_no_more() {
     for change in
@@ -268,8 +269,8 @@ fn a_certificate_for_many_admissions_does_not_outlive_a_removal() {
     assert!(!world.charter.is_member(member));
 }
 
-/// [CHARTER-4.4] Two operations of one number, each shown to one half: when they meet, neither counts,
-/// until somebody of higher rank begins a new term.
+/// [CHARTER-4.4] Two operations of one number, each shown to one half: when they meet, neither
+/// counts, until somebody of higher rank begins a new term.
 #[test]
 fn who_equivocates_is_frozen_everywhere() {
     let mut world = World::new(false);
@@ -398,8 +399,8 @@ fn a_role_is_not_ended_before_it_was_made() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-5.11] Who stands lower than whoever put a preset into force does not put it out, nor puts
-/// it into force anew as its own.
+/// [CHARTER-5.11] Who stands lower than whoever put a preset into force does not put it out, nor
+/// puts it into force anew as its own.
 #[test]
 fn a_preset_in_force_is_put_out_by_nobody_lower() {
     let mut world = World::new(false);
@@ -529,8 +530,8 @@ fn strangers_do_not_sign_root_documents() {
     assert_eq!(charter.name(), "Honest");
 }
 
-/// [CHARTER-2.5] A key that a version drops does not act by the versions before it, neither as author
-/// nor along with others.
+/// [CHARTER-2.5] A key that a version drops does not act by the versions before it, neither as
+/// author nor along with others.
 #[test]
 fn a_dropped_root_key_does_not_act_by_an_old_version() {
     let mut world = World::new(true);
@@ -628,8 +629,8 @@ fn officers_do_not_cut_off_the_root_keys() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-8.4] A disk that is older than itself: it learns what it had done, and goes on after it.
-/// [CHARTER-8.4]
+/// [CHARTER-8.4] A disk that is older than itself: it learns what it had done, and goes on after
+/// it. [CHARTER-8.4]
 #[test]
 fn a_rolled_back_device_catches_up_and_takes_nobody_back() {
     let mut world = World::new(false);
@@ -651,7 +652,8 @@ fn a_rolled_back_device_catches_up_and_takes_nobody_back() {
     assert_eq!(next.unverified().sequence, 3);
 }
 
-/// [CHARTER-8.3] A stranger's pieces are refused before they cost anything, and leave nothing behind.
+/// [CHARTER-8.3] A stranger's pieces are refused before they cost anything, and leave nothing
+/// behind.
 #[test]
 fn a_strangers_flood_leaves_nothing() {
     let world = World::new(false);

@@ -31,7 +31,8 @@ pub(crate) fn settle(world: &mut World) -> Piece {
     piece
 }
 
-/// [CHARTER-7.1] [CHARTER-7.4] The first settles, the second forgets, and neither changes what holds.
+/// [CHARTER-7.1] [CHARTER-7.4] The first settles, the second forgets, and neither changes what
+/// holds.
 #[test]
 fn checkpoints_settle_and_forget() {
     let mut world = World::new(false);
@@ -155,8 +156,8 @@ fn of_competing_checkpoints_all_choose_one() {
     settle(&mut world);
 }
 
-/// [CHARTER-7.1] [CHARTER-7.26] A proof of equivocation that the root keys did not know makes nobody refuse what
-/// they have settled.
+/// [CHARTER-7.1] [CHARTER-7.26] A proof of equivocation that the root keys did not know makes
+/// nobody refuse what they have settled.
 #[test]
 fn a_checkpoint_covers_what_its_makers_knew() {
     let mut world = World::new(false);
@@ -186,8 +187,8 @@ fn a_newcomer_with_a_settled_past_agrees() {
 }
 
 /// Who was let in by a second machine was written down before the operation that lists it, and a
-/// charter with a first checkpoint could not be read again: a device of the founder's that had come by
-/// the recovery words could settle nothing. [CHARTER-7.5]
+/// charter with a first checkpoint could not be read again: a device of the founder's that had come
+/// by the recovery words could settle nothing. [CHARTER-7.5]
 #[test]
 fn whom_a_second_machine_let_in_is_read_again_after_a_checkpoint() {
     let mut world = World::new(false);
@@ -433,8 +434,8 @@ fn more_keys_than_a_checkpoint_covers_take_two() {
     assert_same(&newcomer, &world.charter);
 }
 
-/// [CHARTER-7.4] What the newest checkpoint covers can be cut off until there is the next one, which
-/// goes on from what the newest says; whoever makes it is told.
+/// [CHARTER-7.4] What the newest checkpoint covers can be cut off until there is the next one,
+/// which goes on from what the newest says; whoever makes it is told.
 #[test]
 fn the_next_checkpoint_goes_on_from_what_the_newest_says() {
     let mut world = World::new(false);

@@ -248,8 +248,8 @@ fn a_role_was_kept_out_of_a_channel_that_is_closed_to_everyone_else() {
     assert_eq!(may(&world), [true, true, false]);
 }
 
-/// [CHARTER-6.8] An officer left rules of its own behind, for itself, a friend and a role, and by them
-/// kept what somebody higher took from everyone, and what it lost with its rank.
+/// [CHARTER-6.8] An officer left rules of its own behind, for itself, a friend and a role, and by
+/// them kept what somebody higher took from everyone, and what it lost with its rank.
 #[test]
 fn an_officers_earlier_allowances_opened_what_a_higher_one_had_closed() {
     let mut world = World::new();
@@ -454,8 +454,8 @@ fn two_operations_of_one_number_are_found_where_each_side_has_one() {
     assert!(!own.lacks_of(&other.have()) && !other.lacks_of(&own.have()));
 }
 
-/// A newcomer by a further device of somebody's was unreadable on its own disk: it knows nothing yet
-/// by which that device is one of the member's. [CHARTER-3.7]
+/// A newcomer by a further device of somebody's was unreadable on its own disk: it knows nothing
+/// yet by which that device is one of the member's. [CHARTER-3.7]
 #[test]
 fn what_a_newcomer_was_shown_comes_back_from_its_disk() {
     let mut world = World::new();
@@ -474,8 +474,9 @@ fn what_a_newcomer_was_shown_comes_back_from_its_disk() {
     assert!(Charter::restore(&own.snapshot()).unwrap().is_known(member));
 }
 
-/// [CHARTER-2.6] Another document of a version that a checkpoint has settled was chosen all the same
-/// where its hash was lower: whoever had a key of long ago could make all that came since void.
+/// [CHARTER-2.6] Another document of a version that a checkpoint has settled was chosen all the
+/// same where its hash was lower: whoever had a key of long ago could make all that came since
+/// void.
 #[test]
 fn a_root_document_that_a_checkpoint_has_settled_is_chosen_for_good() {
     let mut world = World::new();

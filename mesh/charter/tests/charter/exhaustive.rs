@@ -1,4 +1,5 @@
-//! All small histories: three officers, two of them equals, each with a view that is stale or fresh.
+//! All small histories: three officers, two of them equals, each with a view that is stale or
+//! fresh.
 
 use std::collections::BTreeSet;
 

@@ -48,8 +48,8 @@ fn forged(charter: &Charter, above: ObjectHash, key: &DeviceKey, number: u32) ->
     Piece::Certificate(Signed::sign(made, key))
 }
 
-/// [CHARTER-3.7] [CHARTER-3.20] A certificate was held if the one that it named as its issuer's was known, whatever
-/// key had signed it: a stranger could fill the room for good.
+/// [CHARTER-3.7] [CHARTER-3.20] A certificate was held if the one that it named as its issuer's was
+/// known, whatever key had signed it: a stranger could fill the room for good.
 #[test]
 fn who_is_no_device_of_the_issuer_fills_nothing_with_certificates() {
     let mut world = World::new(false);
@@ -69,8 +69,8 @@ fn who_is_no_device_of_the_issuer_fills_nothing_with_certificates() {
     world.by(CHIEF, vec![world.remove(BOB)]);
 }
 
-/// [CHARTER-4.1] [CHARTER-4.20] An operation was held if the certificate that it named was known, whoever had signed
-/// it.
+/// [CHARTER-4.1] [CHARTER-4.20] An operation was held if the certificate that it named was known,
+/// whoever had signed it.
 #[test]
 fn who_is_no_device_of_the_member_fills_nothing_with_operations() {
     let mut world = World::new(false);
@@ -93,8 +93,8 @@ fn who_is_no_device_of_the_member_fills_nothing_with_operations() {
     world.by(CHIEF, hidden(9));
 }
 
-/// [CHARTER-8.5] [CHARTER-8.20] A member's void operations were held, up to 4096 of each key and term, and terms were
-/// anybody's to name.
+/// [CHARTER-8.5] [CHARTER-8.20] A member's void operations were held, up to 4096 of each key and
+/// term, and terms were anybody's to name.
 #[test]
 fn a_member_without_rights_makes_nobody_hold_what_is_void() {
     let mut world = strict();
@@ -128,8 +128,8 @@ fn a_member_without_rights_makes_nobody_hold_what_is_void() {
     world.by(BOB, hidden(10));
 }
 
-/// [CHARTER-8.5] [CHARTER-8.21] [CHARTER-7.6] [CHARTER-7.25] Who may admit could fill the room for certificates, and nothing ever
-/// emptied it again.
+/// [CHARTER-8.5] [CHARTER-8.21] [CHARTER-7.6] [CHARTER-7.25] Who may admit could fill the room for
+/// certificates, and nothing ever emptied it again.
 #[test]
 fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     let mut world = World::new(false);
@@ -214,9 +214,9 @@ fn next(world: &World, name: &str, keys: &[DeviceId], threshold: u8) -> RootDocu
     RootDocument { name: name.to_owned(), ..world.next_root(keys, threshold) }
 }
 
-/// [CHARTER-2.3] [CHARTER-2.6] The hash decided between two documents signed by one key each: whoever
-/// had stolen the founder's device found one with a lower hash, and had the organisation back, years
-/// after it was dropped.
+/// [CHARTER-2.3] [CHARTER-2.6] The hash decided between two documents signed by one key each:
+/// whoever had stolen the founder's device found one with a lower hash, and had the organisation
+/// back, years after it was dropped.
 #[test]
 fn a_dropped_root_key_takes_nothing_back_however_long_it_grinds() {
     let mut world = World::new(false);
@@ -270,7 +270,8 @@ fn a_dropped_root_key_takes_nothing_back_however_long_it_grinds() {
     );
 }
 
-/// [CHARTER-2.7] A stolen device could drop the recovery key, or ask for more signatures than it has.
+/// [CHARTER-2.7] A stolen device could drop the recovery key, or ask for more signatures than it
+/// has.
 #[test]
 fn a_junior_root_key_cannot_end_the_senior_one() {
     let mut world = World::new(false);

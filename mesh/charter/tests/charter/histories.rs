@@ -364,8 +364,8 @@ fn shuffled(pieces: &[Piece], seed: u64) -> Vec<Piece> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(48), max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// [CHARTER-5.4] [CHARTER-5.5] The state is a function of the set of pieces, and the one that the
-    /// specification says.
+    /// [CHARTER-5.4] [CHARTER-5.5] The state is a function of the set of pieces, and the one that
+    /// the specification says.
     #[test]
     fn any_order_says_the_same_and_what_the_model_says(
         turns in turns(),
@@ -404,8 +404,8 @@ proptest! {
         assert_same(&whole, &Charter::restore(&whole.snapshot()).unwrap());
     }
 
-    /// What is told from what was told before is, after every single piece and wherever in the order
-    /// it falls, what is told from all of them anew.
+    /// What is told from what was told before is, after every single piece and wherever in the
+    /// order it falls, what is told from all of them anew.
     #[test]
     fn every_step_says_what_all_anew_says(
         turns in turns(),
@@ -440,8 +440,8 @@ proptest! {
         assert_settled_past_says_the_same(&turns, quorum, seed);
     }
 
-    /// One operation after the other, each applied at once where that is possible, comes to the same
-    /// as all of them anew.
+    /// One operation after the other, each applied at once where that is possible, comes to the
+    /// same as all of them anew.
     #[test]
     fn step_by_step_is_as_all_at_once(turns in turns(), quorum in any::<bool>()) {
         let history = History::of(quorum, &turns);
@@ -535,7 +535,8 @@ fn assert_settled_past_says_the_same(turns: &[Turn], quorum: bool, seed: u64) {
     assert_same(&Charter::restore(&newcomer.snapshot()).unwrap(), &newcomer);
 }
 
-/// [CHARTER-7.5] One of them is covered by the first checkpoint and forgotten, the other by the next.
+/// [CHARTER-7.5] One of them is covered by the first checkpoint and forgotten, the other by the
+/// next.
 #[test]
 fn a_settled_past_with_two_of_one_number_is_told() {
     let turns = [
@@ -546,8 +547,8 @@ fn a_settled_past_with_two_of_one_number_is_told() {
     assert_settled_past_says_the_same(&turns, false, 18371278988159757032);
 }
 
-/// It came after the checkpoint that settles the removal, with which the newcomer forgot the author's
-/// certificate. [CHARTER-7.6] [CHARTER-8.2]
+/// It came after the checkpoint that settles the removal, with which the newcomer forgot the
+/// author's certificate. [CHARTER-7.6] [CHARTER-8.2]
 #[test]
 fn an_operation_of_one_who_was_removed_was_told_in_vain() {
     let turns = [
@@ -563,9 +564,9 @@ fn turn(copy: usize, who: usize, what: u8, whom: usize, number: u8, other: u8, h
     Turn { copy, who, what, whom, number, other, how }
 }
 
-/// [CHARTER-5.5] Ann has removed Dan, and Dan, whose role was then made higher by somebody who did not
-/// know that, has removed Ann. Either would make the other void: it is settled from above, not by who
-/// came first.
+/// [CHARTER-5.5] Ann has removed Dan, and Dan, whose role was then made higher by somebody who did
+/// not know that, has removed Ann. Either would make the other void: it is settled from above, not
+/// by who came first.
 #[test]
 fn two_who_would_void_each_other_do_not_depend_on_the_order_of_arrival() {
     let world = World::new(false);

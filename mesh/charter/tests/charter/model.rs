@@ -1,5 +1,5 @@
-//! The charter once more, slowly: everything from the whole set of pieces, as `docs/charter.md` says
-//! it, with no regard for time. Knows no checkpoints.
+//! The charter once more, slowly: everything from the whole set of pieces, as `docs/charter.md`
+//! says it, with no regard for time. Knows no checkpoints.
 
 mod view;
 

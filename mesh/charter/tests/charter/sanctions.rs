@@ -99,8 +99,8 @@ fn muting_who_stands_above_was_said_and_did_nothing() {
     assert!(!may_speak(&world, DAN, EVERYWHERE));
 }
 
-/// [CHARTER-6.7] Who muted somebody for ten minutes had to remember to lift it; and two devices whose
-/// clocks differ hold the same charter all the same.
+/// [CHARTER-6.7] Who muted somebody for ten minutes had to remember to lift it; and two devices
+/// whose clocks differ hold the same charter all the same.
 #[test]
 fn a_timed_mute_ends_by_the_clock_of_each_device_and_leaves_the_charter_alone() {
     let mut world = World::new(false);
@@ -208,7 +208,8 @@ fn what_is_said_of_mutes_and_bans_is_what_holds() {
     }
 }
 
-/// Somebody mutes, bans, lifts or makes a rule, or is refused as the model says. Whether it was done.
+/// Somebody mutes, bans, lifts or makes a rule, or is refused as the model says. Whether it was
+/// done.
 fn act(world: &mut World, said: &mut Said, roll: &mut impl FnMut(u64) -> u64) -> bool {
     let by = [FOUNDER, CHIEF, ANN, BOB, DAN, EVE][roll(6) as usize];
     let whom = [CHIEF, ANN, CID, DAN, EVE, FAY][roll(6) as usize];

@@ -1,5 +1,5 @@
-//! One stolen officer key: whatever it signs, in whatever order and however backdated, nobody of equal
-//! rank and nobody above loses anything that he has at the organisation. [CHARTER-5.11]
+//! One stolen officer key: whatever it signs, in whatever order and however backdated, nobody of
+//! equal rank and nobody above loses anything that he has at the organisation. [CHARTER-5.11]
 
 use hark_charter::{
     Charter, Cut, Piece, PieceError, Verdict,
@@ -18,8 +18,9 @@ use crate::world::{
 /// later.
 const SAFE: [usize; 5] = [FOUNDER, CHIEF, BOB, CID, EVE];
 
-/// An organisation with a past: Ann is an officer since its beginning and has done nothing yet. Later
-/// Eve, once of rank 50, became her equal; and peers hold rights by lower roles, presets and rules.
+/// An organisation with a past: Ann is an officer since its beginning and has done nothing yet.
+/// Later Eve, once of rank 50, became her equal; and peers hold rights by lower roles, presets and
+/// rules.
 fn past() -> (World, Charter) {
     let mut world = World::new(false);
     let early = world.charter.clone();
@@ -153,8 +154,8 @@ fn alphabet(world: &World) -> Vec<(Vec<Change>, Vec<Cut>)> {
     all
 }
 
-/// Ann's key signs `words` of the alphabet one after the other, from an early view or a late one, and
-/// perhaps a number twice.
+/// Ann's key signs `words` of the alphabet one after the other, from an early view or a late one,
+/// and perhaps a number twice.
 struct Thief<'a> {
     world: &'a World,
     alphabet: &'a [(Vec<Change>, Vec<Cut>)],

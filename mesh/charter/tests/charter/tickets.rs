@@ -102,7 +102,8 @@ fn all_tickets_so_far_are_revoked_at_once() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-9.3] What a member makes others hold is bounded, and nothing that was revoked is good again.
+/// [CHARTER-9.3] What a member makes others hold is bounded, and nothing that was revoked is good
+/// again.
 #[test]
 fn one_revocation_too_many_revokes_all() {
     let mut world = World::new(false);

@@ -198,8 +198,8 @@ impl Overload {
     }
 }
 
-/// [PROTO-9.13] Under twice the load nothing is late, everybody loses alike, and when the load is gone
-/// so is the delay.
+/// [PROTO-9.13] Under twice the load nothing is late, everybody loses alike, and when the load is
+/// gone so is the delay.
 #[test]
 fn overload_loses_frames_and_is_never_late() {
     // 10 talkers to 209 others: 104,500 a second, where 50,000 can be sent.

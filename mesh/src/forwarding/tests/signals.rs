@@ -163,8 +163,8 @@ fn a_pulse_names_at_most_32() {
     assert_eq!(talkspurts.1, Err(expected));
 }
 
-/// [PROTO-9.15] A frame that went first was of nobody that its listener knew, and was lost to it: in
-/// every second case, by how often the relay had been asked for something before.
+/// [PROTO-9.15] A frame that went first was of nobody that its listener knew, and was lost to it:
+/// in every second case, by how often the relay had been asked for something before.
 #[test]
 fn whoever_hears_a_talker_first_is_introduced_before_the_frame() {
     let mut world = World::new(unlimited());

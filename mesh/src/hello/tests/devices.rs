@@ -20,8 +20,8 @@ fn greet(known: &Charter, member: MemberId, device: &Party) -> Greeting {
     Greeting::member(known, device.key.id(), &chain, &device.presence, EXPORTER)
 }
 
-/// Bob adds a second device while the founder is away, after much that the founder has not heard of:
-/// what the founder knows, what the second device knows, and both of them.
+/// Bob adds a second device while the founder is away, after much that the founder has not heard
+/// of: what the founder knows, what the second device knows, and both of them.
 fn added_while_away() -> (Charter, Charter, Party, Party, Party, MemberId) {
     let (behind, founder, bob, member) = with_bob();
     let second = Party::new(7, "Bob on the road");

@@ -79,7 +79,8 @@ fn a_fresh_ticket_ended_a_ban() {
     assert!(open(&charter, &founder, &bob, greeting.bytes()).is_ok());
 }
 
-/// [PROTO-4.9] [CHARTER-9.1] [CHARTER-9.5] A door that has heard of it refuses; one that has not lets in.
+/// [PROTO-4.9] [CHARTER-9.1] [CHARTER-9.5] A door that has heard of it refuses; one that has not
+/// lets in.
 #[test]
 fn a_ticket_was_good_until_it_expired_whoever_had_it() {
     let (mut charter, founder, bob, _) = with_bob();

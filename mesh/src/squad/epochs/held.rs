@@ -26,9 +26,9 @@ pub(super) struct Held {
     /// Relays that are told where to seal to.
     told: BTreeMap<DeviceId, Announcement<UnixTime>>,
     channels: BTreeMap<ChannelId, Vec<HeldEpoch>>,
-    /// The highest number of the epochs that are forgotten, of each channel and who dealt them: if one
-    /// of them came again we would seal with the same keys from the first counter on. As many as there
-    /// are channels and members' devices, at most.
+    /// The highest number of the epochs that are forgotten, of each channel and who dealt them: if
+    /// one of them came again we would seal with the same keys from the first counter on. As many
+    /// as there are channels and members' devices, at most.
     forgotten: BTreeMap<(ChannelId, DeviceId), u64>,
 }
 
@@ -184,8 +184,8 @@ impl Held {
         secrets.find_map(|secret| secret.open(of, self.key.id(), seal).ok())
     }
 
-    /// Whether an epoch with this id is held; then it has come by `relay` as well, which the charter
-    /// names or not.
+    /// Whether an epoch with this id is held; then it has come by `relay` as well, which the
+    /// charter names or not.
     pub(super) fn comes_again(
         &mut self,
         channel: ChannelId,
@@ -202,9 +202,9 @@ impl Held {
         true
     }
 
-    /// Takes an epoch that is new; says whether it is kept. It is shown to the relay that has brought
-    /// it. Those of which a better one has come open for a while yet, and of more than four the worst
-    /// goes. [PROTO-11.7]
+    /// Takes an epoch that is new; says whether it is kept. It is shown to the relay that has
+    /// brought it. Those of which a better one has come open for a while yet, and of more than four
+    /// the worst goes. [PROTO-11.7]
     pub(super) fn insert(
         &mut self,
         now: Timestamp,
@@ -243,8 +243,8 @@ impl Held {
         epochs.iter().any(|epoch| *epoch.secret.id() == id)
     }
 
-    /// Judges anew who holds what by what `hears` says of who may hear a channel, and what counts by
-    /// who `deals` there; gives the channels on which something counts no more. [PROTO-11.11]
+    /// Judges anew who holds what by what `hears` says of who may hear a channel, and what counts
+    /// by who `deals` there; gives the channels on which something counts no more. [PROTO-11.11]
     pub(super) fn judge(
         &mut self,
         now: Timestamp,
@@ -413,7 +413,8 @@ fn forget(
 }
 
 impl HeldEpoch {
-    /// The higher is the better: what the relays of the charter bring comes before what volunteers do.
+    /// The higher is the better: what the relays of the charter bring comes before what volunteers
+    /// do.
     fn rank(&self) -> (bool, bool, u64, [u8; 32]) {
         (!self.void, self.named, self.number, *self.secret.id())
     }

@@ -34,7 +34,8 @@ struct Attended {
     tellings: BTreeMap<DeviceId, Announcement>,
     /// When the steward has had its time to deal what it was told of.
     due_at: Option<Timestamp>,
-    /// Those who have let it pass, or have left somebody out, and until when they are not asked again.
+    /// Those who have let it pass, or have left somebody out, and until when they are not asked
+    /// again.
     failed: BTreeMap<DeviceId, Timestamp>,
     /// Who was left out, and by which stewards.
     left_out: BTreeMap<DeviceId, BTreeSet<DeviceId>>,
@@ -42,7 +43,8 @@ struct Attended {
     watched: Option<Watched>,
 }
 
-/// An epoch on its way to those attached: who has shown that it holds it. [PROTO-11.12] [PROTO-11.26]
+/// An epoch on its way to those attached: who has shown that it holds it. [PROTO-11.12]
+/// [PROTO-11.26]
 struct Watched {
     id: ObjectHash,
     issuer: DeviceId,
@@ -310,8 +312,8 @@ impl Hub {
         newest(&self.passed, channel)
     }
 
-    /// What was dealt counts no more where `deals` says so of a channel and a device: a steward whom
-    /// that has overtaken is told anew who is there, and deals again. [PROTO-11.11]
+    /// What was dealt counts no more where `deals` says so of a channel and a device: a steward
+    /// whom that has overtaken is told anew who is there, and deals again. [PROTO-11.11]
     pub(super) fn judge(&mut self, deals: impl Fn(ChannelId, DeviceId) -> bool) {
         let over = |(channel, issuer): &(ChannelId, DeviceId)| !deals(*channel, *issuer);
         let voided = self.passed.extract_if(.., |of, _| over(of));
@@ -379,8 +381,8 @@ impl Watched {
         }
     }
 
-    /// Whether the steward has left somebody out who is still there. Who was left out by three others
-    /// has itself to blame, or the way to it, and nobody is replaced for its sake.
+    /// Whether the steward has left somebody out who is still there. Who was left out by three
+    /// others has itself to blame, or the way to it, and nobody is replaced for its sake.
     fn leaves_out(
         &self,
         here: &BTreeMap<DeviceId, UnixTime>,
@@ -511,7 +513,8 @@ const FAILED_FOR: Duration = Duration::from_secs(30);
 /// Those who are told of to a steward are to have shown by then that they hold what it deals.
 const CONFIRMED_WITHIN: Duration = Duration::from_millis(1_500);
 
-/// Stewards that are replaced for the sake of one device; after that it is left out, and all see it.
+/// Stewards that are replaced for the sake of one device; after that it is left out, and all see
+/// it.
 const BLAMED_MAX: usize = 3;
 
 /// How long a steward that has left somebody out comes after all others.

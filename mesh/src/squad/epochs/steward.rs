@@ -1,5 +1,5 @@
-//! What this device does as the steward of a channel: whoever is there by the word of its relays, and
-//! may hear by the charter, gets the same secret.
+//! What this device does as the steward of a channel: whoever is there by the word of its relays,
+//! and may hear by the charter, gets the same secret.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -50,8 +50,8 @@ pub(super) struct Dealt {
 
 impl Stewards {
     /// A relay says who is there; prekeys that their devices have not signed, that are too old, or
-    /// that another has replaced do not count. [PROTO-11.1] [PROTO-11.25] Whether this device is the channel's
-    /// steward for that relay from now on.
+    /// that another has replaced do not count. [PROTO-11.1] [PROTO-11.25] Whether this device is
+    /// the channel's steward for that relay from now on.
     pub(super) fn take(
         &mut self,
         now: Timestamp,

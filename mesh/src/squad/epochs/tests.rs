@@ -470,7 +470,8 @@ fn a_hundred_without_links_to_each_other_share_an_epoch() {
     }
 }
 
-/// [PROTO-11.7] [PROTO-11.22] [PROTO-6.9] The bar: a second, and 40 KB of the steward for three hundred.
+/// [PROTO-11.7] [PROTO-11.22] [PROTO-6.9] The bar: a second, and 40 KB of the steward for three
+/// hundred.
 #[test]
 fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
     let mut room = Room::new(1, 300);
@@ -492,7 +493,8 @@ fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
     assert_ne!(before, after);
     assert!(!room.node(kicked).ever.contains(&after));
     assert_eq!(room.speak(1), (0..299).filter(|it| *it != 1).collect::<Vec<_>>());
-    // [PROTO-11.12] [PROTO-11.20] What tells all who holds it grows as their number does, not as its square.
+    // [PROTO-11.12] [PROTO-11.20] What tells all who holds it grows as their number does, not as
+    // its square.
     room.run_for(2_000);
     assert!(room.node(0).unconfirmed.is_empty() && room.said.0 > said.0);
     assert!(room.said.0 - said.0 <= 2 * 299 && room.said.1 - said.1 <= 2 * 299 * 120);
@@ -617,8 +619,8 @@ fn an_epoch_that_nobody_has_asked_for_changes_nothing() {
     assert_eq!(room.steward(), steward);
 }
 
-/// What was dealt by one who may not speak any more goes on opening for whom its relay keeps the next
-/// from: whoever was kicked spoke so in the name of any other holder. [PROTO-11.10]
+/// What was dealt by one who may not speak any more goes on opening for whom its relay keeps the
+/// next from: whoever was kicked spoke so in the name of any other holder. [PROTO-11.10]
 #[test]
 fn an_epoch_opens_nothing_two_seconds_after_it_is_void_or_tainted() {
     for rights in [Capabilities::SPEAK, Capabilities::LISTEN] {
@@ -648,8 +650,8 @@ fn an_epoch_opens_nothing_two_seconds_after_it_is_void_or_tainted() {
     }
 }
 
-/// A steward could keep a seal back, or send one that does not open: all saw the one who was left out
-/// on the roster, and its own relay took no notice. [PROTO-11.12]
+/// A steward could keep a seal back, or send one that does not open: all saw the one who was left
+/// out on the roster, and its own relay took no notice. [PROTO-11.12]
 #[test]
 fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
     for withheld in [true, false] {
@@ -698,7 +700,8 @@ fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
     }
 }
 
-/// Whoever says that it cannot open anything has stewards replaced, but not for ever. [PROTO-11.12] [PROTO-11.26]
+/// Whoever says that it cannot open anything has stewards replaced, but not for ever. [PROTO-11.12]
+/// [PROTO-11.26]
 #[test]
 fn one_who_never_confirms_has_three_stewards_replaced_and_no_more() {
     let mut room = Room::new(1, 40);
@@ -714,8 +717,8 @@ fn one_who_never_confirms_has_three_stewards_replaced_and_no_more() {
     assert_eq!((room.node(0).number, room.epoch_of(0..40)), (number, after));
 }
 
-/// A relay that kept a prekey of last week, and its secret's thief, could have had all epochs sealed
-/// to it. [PROTO-11.1] [PROTO-11.25]
+/// A relay that kept a prekey of last week, and its secret's thief, could have had all epochs
+/// sealed to it. [PROTO-11.1] [PROTO-11.25]
 #[test]
 fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
     let mut room = Room::new(1, 40);
@@ -759,8 +762,8 @@ fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
     assert_eq!(holders.place(room.id(victim)), None);
 }
 
-/// A new prekey replaces that of a device that has started anew, also where it made fewer of them in
-/// that run than in the one before. [PROTO-11.1]
+/// A new prekey replaces that of a device that has started anew, also where it made fewer of them
+/// in that run than in the one before. [PROTO-11.1]
 #[test]
 fn prekeys_go_up_with_the_calendar() {
     let room = |calendar: u64| {
@@ -846,8 +849,8 @@ fn a_talker_is_silent_for_a_second_at_most() {
     assert!(room.node(talker).own_key || room.node(talker).seals.is_some());
 }
 
-/// A relay that told its steward of the highest number had it use up its own: what it dealt after that
-/// was taken by nobody. [PROTO-11.11]
+/// A relay that told its steward of the highest number had it use up its own: what it dealt after
+/// that was taken by nobody. [PROTO-11.11]
 #[test]
 fn a_steward_takes_no_relays_word_for_the_highest_number() {
     let mut room = Room::new(2, 40);

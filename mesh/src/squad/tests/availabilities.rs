@@ -26,7 +26,8 @@ fn told(squad: &mut Squad) -> usize {
     count
 }
 
-/// [PROTO-5.12] [PROTO-5.27] Three relays pass it on, and the member at the end of them has no link to whom it is of.
+/// [PROTO-5.12] [PROTO-5.27] Three relays pass it on, and the member at the end of them has no link
+/// to whom it is of.
 #[test]
 fn a_member_three_relays_away_is_seen_to_be_deaf() {
     let crowd = Crowd::new(2, 3);
@@ -52,7 +53,8 @@ fn a_member_three_relays_away_is_seen_to_be_deaf() {
     }
 }
 
-/// [PROTO-5.12] [PROTO-5.28] It is said again while there is anything to say, and lapses where nothing more comes.
+/// [PROTO-5.12] [PROTO-5.28] It is said again while there is anything to say, and lapses where
+/// nothing more comes.
 #[test]
 fn what_a_device_without_a_link_has_said_lapses() {
     let crowd = Crowd::new(2, 1);

@@ -76,7 +76,8 @@ fn one_peer_has_the_thread_work_for_a_twentieth_of_the_time() {
             assert_eq!(squad.handle_message(now, other, &honest), Ok(Handled::Done));
         }
     }
-    // A signature and what belongs to it: 110 µs. At first half a second's worth, then 50 ms a second.
+    // A signature and what belongs to it: 110 µs. At first half a second's worth, then 50 ms a
+    // second.
     assert!((9_000..=9_100).contains(&taken), "{taken}");
     assert_eq!(
         world.nodes[0].squad.handle_message(start, peer, &[1, 2]),

@@ -69,7 +69,8 @@ fn found(world: &World) -> Vec<(SocketAddr, bool)> {
     checked.map(|Checked { address, reachable, .. }| (address, reachable)).collect()
 }
 
-/// [PROTO-5.9] [PROTO-5.20] Once is enough where it arrives; and it is asked again ten minutes later.
+/// [PROTO-5.9] [PROTO-5.20] Once is enough where it arrives; and it is asked again ten minutes
+/// later.
 #[test]
 fn an_address_counts_that_a_strangers_packet_has_come_by() {
     let mut world = world(1);
@@ -108,8 +109,8 @@ fn the_port_that_is_listened_on_is_tried_as_well() {
     assert_eq!(found(&world), [(forwarded, true), (at(10, 61_000), false)]);
 }
 
-/// [PROTO-5.9] [PROTO-5.21] Of what was found nothing is left once others see the device elsewhere; while nobody
-/// sees it, what was found holds for 15 minutes.
+/// [PROTO-5.9] [PROTO-5.21] Of what was found nothing is left once others see the device elsewhere;
+/// while nobody sees it, what was found holds for 15 minutes.
 #[test]
 fn what_was_found_goes_with_what_is_seen() {
     let mut world = world(2);
@@ -131,7 +132,8 @@ fn what_was_found_goes_with_what_is_seen() {
     assert_eq!(found(&world), []);
 }
 
-/// [PROTO-5.9] [PROTO-5.22] Another than the one who was asked says nothing, and what comes twice says no more.
+/// [PROTO-5.9] [PROTO-5.22] Another than the one who was asked says nothing, and what comes twice
+/// says no more.
 #[test]
 fn only_what_was_asked_for_counts() {
     let mut world = world(1);

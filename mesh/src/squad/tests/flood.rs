@@ -19,8 +19,8 @@ fn forged(charter: &Charter, key: &DeviceKey, known: ObjectHash, count: u32) -> 
     (0..count).map(|number| Piece::Certificate(Signed::sign(certificate(number), key))).collect()
 }
 
-/// [CHARTER-3.7] [CHARTER-8.5] Anybody with a link, and a listener on the LAN that refuses, filled the
-/// room for certificates for good, after which nobody could be admitted any more.
+/// [CHARTER-3.7] [CHARTER-8.5] Anybody with a link, and a listener on the LAN that refuses, filled
+/// the room for certificates for good, after which nobody could be admitted any more.
 #[test]
 fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     const EACH: u32 = 4_000;

@@ -12,8 +12,8 @@ fn channel(number: usize) -> Channel {
     Channel { order: 1, ..Channel::open(id, &hash.to_string()[..32]) }
 }
 
-/// The founder makes four times `count` channels, by fewer operations than are taken from gossip in a
-/// day, and settles them with all that was before.
+/// The founder makes four times `count` channels, by fewer operations than are taken from gossip in
+/// a day, and settles them with all that was before.
 fn settle(world: &mut World, count: usize) {
     let (now, founder) = (world.now, Arc::clone(&world.nodes[0].key));
     let squad = world.squad(0);

@@ -41,8 +41,8 @@ fn dials(world: &mut World, index: usize) -> Vec<Dial> {
     dials
 }
 
-/// [PROTO-5.7] [PROTO-5.23] Both dial where two others see the other: at once aside from the socket that listens,
-/// and a moment later from that one.
+/// [PROTO-5.7] [PROTO-5.23] Both dial where two others see the other: at once aside from the socket
+/// that listens, and a moment later from that one.
 #[test]
 fn two_behind_nats_dial_each_other_at_one_time() {
     let mut world = world();
@@ -71,8 +71,8 @@ fn two_behind_nats_dial_each_other_at_one_time() {
     assert!([0, 1].iter().all(|index| dials(&mut world, *index).is_empty()));
 }
 
-/// [PROTO-5.7] One peer alone could make us tell others of any address; of what a punched link sees,
-/// nobody else can make use.
+/// [PROTO-5.7] One peer alone could make us tell others of any address; of what a punched link
+/// sees, nobody else can make use.
 #[test]
 fn an_address_counts_that_two_others_have_seen() {
     let mut world = world();

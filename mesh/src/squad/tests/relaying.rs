@@ -36,8 +36,8 @@ fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
     assert!(!served(squad).contains(&Service::Stop));
 }
 
-/// Whoever heard of a volunteer's end before its talkers did took nothing more of it, and missed what
-/// they still said by it. [PROTO-10.5]
+/// Whoever heard of a volunteer's end before its talkers did took nothing more of it, and missed
+/// what they still said by it. [PROTO-10.5]
 #[test]
 fn what_a_volunteer_still_brings_is_taken() {
     let mut world = World::new(2);

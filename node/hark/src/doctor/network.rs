@@ -1,5 +1,5 @@
-//! Addresses and sockets of this machine, its router, and what others have told a running node. Sends
-//! nothing beyond them but the wish to hear a multicast group.
+//! Addresses and sockets of this machine, its router, and what others have told a running node.
+//! Sends nothing beyond them but the wish to hear a multicast group.
 
 mod names;
 mod outside;

@@ -8,8 +8,8 @@ use ratatui::crossterm::event::KeyCode;
 
 use super::view::Rooms;
 
-/// What the person has chosen on the screen. Channels and people come and go, so it is kept by id; the
-/// first of the list stands in for one that has gone.
+/// What the person has chosen on the screen. Channels and people come and go, so it is kept by id;
+/// the first of the list stands in for one that has gone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Choice {
     pane: Pane,

@@ -5,8 +5,8 @@ use ratatui::{
     text::{Line, Span},
 };
 
-/// The line in at most so many cells, with `…` at its end if it is longer. No character of two cells is
-/// cut in half.
+/// The line in at most so many cells, with `…` at its end if it is longer. No character of two
+/// cells is cut in half.
 pub(super) fn fit(line: Line<'_>, width: impl Into<usize>) -> Line<'static> {
     let width = width.into();
     let is_longer = line.width() > width;
@@ -34,8 +34,8 @@ pub(super) fn fit(line: Line<'_>, width: impl Into<usize>) -> Line<'static> {
     fitted
 }
 
-/// As many of the parts, each with what stands before it, as there is room for, those first that are
-/// worth the most; ` …` if any is left out. Their order stays. A part is a text and its worth.
+/// As many of the parts, each with what stands before it, as there is room for, those first that
+/// are worth the most; ` …` if any is left out. Their order stays. A part is a text and its worth.
 pub(super) fn fit_parts(parts: &[(String, u8)], between: &str, width: usize) -> String {
     let cells = |text: &str| Span::from(text).width();
     let total = |shown: &[bool]| {

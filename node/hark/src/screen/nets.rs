@@ -26,8 +26,8 @@ pub(super) fn wanted_height(snapshot: &Snapshot, state: &ViewState) -> u16 {
     }
 }
 
-/// A line for each channel, as many as there is room for around the chosen one. Returns how many that
-/// are.
+/// A line for each channel, as many as there is room for around the chosen one. Returns how many
+/// that are.
 pub(super) fn draw(frame: &mut Frame, area: Rect, snapshot: &Snapshot, state: &ViewState) -> usize {
     if area.height == 0 {
         return 0;
@@ -62,8 +62,8 @@ pub(super) fn handle(net: &NetView, snapshot: &Snapshot) -> String {
     if same > 1 { net.path.clone() } else { net.name.clone() }
 }
 
-/// What each is called in the tree: further in than the one above it, or by its whole path where that
-/// one is not on the line above it.
+/// What each is called in the tree: further in than the one above it, or by its whole path where
+/// that one is not on the line above it.
 fn names(nets: &[&NetView], is_search: bool) -> Vec<String> {
     let mut depths: BTreeMap<&str, usize> = BTreeMap::new();
     let mut names = Vec::new();

@@ -91,8 +91,8 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, news: &News, now: Duration) {
     frame.render_widget(Paragraph::new(lines), bottom);
 }
 
-/// All that is remembered, up to `back` lines before the newest. Returns the lines that there is room
-/// for.
+/// All that is remembered, up to `back` lines before the newest. Returns the lines that there is
+/// room for.
 pub(super) fn draw_page(frame: &mut Frame, area: Rect, news: &News, back: usize) -> usize {
     let room = usize::from(area.height.saturating_sub(1));
     let back = back.min(news.len().saturating_sub(room));
@@ -120,7 +120,7 @@ pub(super) fn draw_page(frame: &mut Frame, area: Rect, news: &News, back: usize)
 /// Messages that the screen remembers; the oldest go.
 const NEWS_MAX: usize = 500;
 
-/// How long a message is as bright as what holds now, and how long it is on the screen: what has come
-/// and gone since would mislead.
+/// How long a message is as bright as what holds now, and how long it is on the screen: what has
+/// come and gone since would mislead.
 const FRESH_FOR: Duration = Duration::from_secs(20);
 const SHOWN_FOR: Duration = Duration::from_secs(180);

@@ -326,8 +326,8 @@ fn signs_were_explained_nowhere() {
     assert!(state.page.is_none());
 }
 
-/// The line of who waits was cut before the command that lets them in, and not there at all while one
-/// was alone.
+/// The line of who waits was cut before the command that lets them in, and not there at all while
+/// one was alone.
 #[test]
 fn who_waits_could_not_be_let_in_from_the_screen() {
     let waiting = |number: u8, name: &str| WaitingView {

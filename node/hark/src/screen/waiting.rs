@@ -22,8 +22,8 @@ pub(super) fn first(snapshot: &Snapshot) -> Option<DeviceText> {
     snapshot.waiting.iter().find_map(device)
 }
 
-/// One who waits, and what to do about it. Whoever has gone meanwhile is not replaced: no key is for
-/// somebody whose words were not on the screen.
+/// One who waits, and what to do about it. Whoever has gone meanwhile is not replaced: no key is
+/// for somebody whose words were not on the screen.
 pub(super) fn draw(frame: &mut Frame, area: Rect, who: DeviceText, snapshot: &Snapshot) {
     let newcomer = snapshot.waiting.iter().find(|it| device(it) == Some(who));
     let name = newcomer.map_or_else(|| who.0.short(), |it| it.name.clone());

@@ -164,8 +164,8 @@ pub enum RoleRequest {
         #[arg(long, value_name = "N", value_parser = rank)]
         #[serde(default)]
         rank: Option<u8>,
-        /// All that its holders may from now on, separated by commas; none for nothing; --help lists
-        /// the rights
+        /// All that its holders may from now on, separated by commas; none for nothing; --help
+        /// lists the rights
         #[arg(long, value_name = "RIGHTS", value_delimiter = ',')]
         #[serde(default)]
         can: Option<Vec<Right>>,

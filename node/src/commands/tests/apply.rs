@@ -52,8 +52,8 @@ fn the_example_is_applied_once_and_then_matches() {
     assert!(ann.with("apply meridian-watch.toml --prune", &file).text.contains("matches"));
 }
 
-/// Following the README left the founder without any net: everybody's rights were taken, and rules that
-/// she had set herself do not bind her.
+/// Following the README left the founder without any net: everybody's rights were taken, and rules
+/// that she had set herself do not bind her.
 #[test]
 fn a_founder_was_deaf_after_applying_a_plan() {
     let file = example("meridian-watch.toml");

@@ -232,7 +232,8 @@ fn acts_after_the_draft_of_a_dropping_fell_without_a_word() {
     assert!(!cat.does("channel list").contains("Den"));
 }
 
-/// The founder's words and those of members look alike: the wrong ones signed what counted for nothing.
+/// The founder's words and those of members look alike: the wrong ones signed what counted for
+/// nothing.
 #[test]
 fn a_members_words_signed_for_the_organisation() {
     let (_world, [mut ann, ..]) = World::three();

@@ -251,7 +251,8 @@ fn a_muted_member_cannot_talk_until_unmuted_and_keeps_other_rules() {
     assert_eq!(rules[0]["deny"], json!(["listen"]));
 }
 
-/// A channel's own rule let a member who was muted everywhere talk on, and a superior was told as muted.
+/// A channel's own rule let a member who was muted everywhere talk on, and a superior was told as
+/// muted.
 #[test]
 fn a_mute_was_said_and_did_not_hold() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();
@@ -310,8 +311,8 @@ fn a_mute_for_ten_minutes_ended_by_hand_alone() {
     assert_eq!(cat.json("verify")["holds"], true);
 }
 
-/// A role made by hand with a better rank could kick, ban and unban: what every member may, to admit,
-/// was right enough.
+/// A role made by hand with a better rank could kick, ban and unban: what every member may, to
+/// admit, was right enough.
 #[test]
 fn a_better_rank_was_enough_to_ban() {
     let (mut world, [mut ann, mut bob, mut cat]) = World::three();
@@ -343,7 +344,8 @@ fn a_role_said_nothing_of_what_it_cannot_do() {
     assert!(!told.contains("its rank"), "{told}");
 }
 
-/// An officer left `speak` out of a role and took its holders for silenced, though everybody may speak.
+/// An officer left `speak` out of a role and took its holders for silenced, though everybody may
+/// speak.
 #[test]
 fn a_role_without_speak_seemed_to_silence_its_holders() {
     let (_world, [mut ann, ..]) = World::three();

@@ -166,7 +166,8 @@ fn why_names_the_rule_the_role_the_root_or_nothing() {
     assert!(bob.cannot("why Cat move Alpha").starts_with("there is no member called \"Cat\""));
 }
 
-/// [CHARTER-6.8] A role's allowance lost against everyone's denial, so a closed channel took two places.
+/// [CHARTER-6.8] A role's allowance lost against everyone's denial, so a closed channel took two
+/// places.
 #[test]
 fn a_channel_could_not_be_closed_to_all_but_a_role() {
     let (_world, [mut ann, mut bob, mut cat]) = World::three();

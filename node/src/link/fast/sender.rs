@@ -22,8 +22,9 @@ use super::super::socket::PlainSocket;
 
 /// Sends datagrams on one link: by the fast path where it works, and else by QUIC.
 ///
-/// Lives as long as its link does; what is sent after that is dropped and counted. Whoever keeps one
-/// asks [`Links::outlet`](crate::link::Links::outlet) for another when the device's link is replaced.
+/// Lives as long as its link does; what is sent after that is dropped and counted. Whoever keeps
+/// one asks [`Links::outlet`](crate::link::Links::outlet) for another when the device's link is
+/// replaced.
 pub struct DatagramSender {
     connection: Connection,
     socket: Arc<dyn AsyncUdpSocket>,
@@ -104,8 +105,8 @@ impl DatagramSender {
         }
     }
 
-    /// Bytes of the longest datagram that is known to get through: 1,240 or more while the fast path
-    /// works, and what QUIC takes else.
+    /// Bytes of the longest datagram that is known to get through: 1,240 or more while the fast
+    /// path works, and what QUIC takes else.
     pub fn longest(&self) -> usize {
         if self.is_fast() {
             self.longest.load(Ordering::Relaxed)
@@ -145,14 +146,14 @@ impl DatagramSender {
         true
     }
 
-    /// Something was written to a stream: QUIC sees that it is lost when the packets after it arrive,
-    /// so the next datagrams are QUIC's. [PROTO-8.10]
+    /// Something was written to a stream: QUIC sees that it is lost when the packets after it
+    /// arrive, so the next datagrams are QUIC's. [PROTO-8.10]
     pub(in super::super) fn follow(&self) {
         self.change(|left| (left != ALL).then_some(FOLLOWERS));
     }
 
-    /// Sends `datagram` as QUIC's, whether the fast path works or not. When QUIC's buffer is full the
-    /// oldest one goes and is counted. [PROTO-2.8]
+    /// Sends `datagram` as QUIC's, whether the fast path works or not. When QUIC's buffer is full
+    /// the oldest one goes and is counted. [PROTO-2.8]
     pub fn send_by_quic(&self, datagram: Bytes) {
         if self.connection.datagram_send_buffer_space() < datagram.len() {
             self.count_dropped();
@@ -177,8 +178,8 @@ impl DatagramSender {
         self.send_packet(Kind::Answer, &token);
     }
 
-    /// Tells the other end which number is expected of it next, and gives the one after this packet's
-    /// own.
+    /// Tells the other end which number is expected of it next, and gives the one after this
+    /// packet's own.
     pub(super) fn heartbeat(&self, next: u32) -> u64 {
         self.send_packet(Kind::Heartbeat, &next.to_be_bytes());
         self.way().sealer.sealed()
@@ -242,10 +243,10 @@ impl DatagramSender {
         (way.visit, way.visited) = (None, None);
     }
 
-    /// An authentic packet of `length` bytes has come from `from`; says whether that is elsewhere than
-    /// where packets go. Where the peer may have moved there, datagrams go after it, three bytes for
-    /// one, as QUIC does, and a few only: who passes on packets faster than the peer's own come could
-    /// have all of them else. [PROTO-8.6]
+    /// An authentic packet of `length` bytes has come from `from`; says whether that is elsewhere
+    /// than where packets go. Where the peer may have moved there, datagrams go after it, three
+    /// bytes for one, as QUIC does, and a few only: who passes on packets faster than the peer's
+    /// own come could have all of them else. [PROTO-8.6]
     pub(super) fn handle_source(
         &self,
         now: Timestamp,
@@ -363,11 +364,13 @@ impl fmt::Debug for DatagramSender {
 /// another one, with what stands before it. [PROTO-8.1]
 const PAYLOAD_ALWAYS: usize = 1_240;
 
-/// Bytes that go to an address at most before QUIC has validated it; further ones go to the old one.
+/// Bytes that go to an address at most before QUIC has validated it; further ones go to the old
+/// one.
 const ALLOWANCE_MAX: usize = 8 * 1024;
 
 /// How long after one address that QUIC has not validated another may be tried, or the same again.
-/// Lower lets more packets go astray where somebody passes them on; a peer that moves waits for QUIC.
+/// Lower lets more packets go astray where somebody passes them on; a peer that moves waits for
+/// QUIC.
 const BETWEEN_VISITS: Duration = Duration::from_secs(10);
 
 /// What stands for more datagrams than there will be.

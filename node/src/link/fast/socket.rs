@@ -110,8 +110,8 @@ fn take_out(buffer: &mut [u8], meta: &mut RecvMeta, mut ours: impl FnMut(&mut [u
     meta.len = kept;
 }
 
-/// First bytes of QUIC packets: of ours all have bit 0x40 (RFC 9000 section 17; RFC 9287 lets others
-/// grease it), and of version negotiation, which may lack it, bit 0x80.
+/// First bytes of QUIC packets: of ours all have bit 0x40 (RFC 9000 section 17; RFC 9287 lets
+/// others grease it), and of version negotiation, which may lack it, bit 0x80.
 const QUIC_FROM: u8 = 0x40;
 
 #[cfg(test)]

@@ -301,8 +301,8 @@ async fn what_blocks_fast_packets_costs_no_datagrams() {
     last.await;
 }
 
-/// [PROTO-2.7] [PROTO-8.7] [PROTO-8.8] Heartbeats go by the fast path, few of them by QUIC as well, and
-/// show that packets arrive, so that nobody asks.
+/// [PROTO-2.7] [PROTO-8.7] [PROTO-8.8] Heartbeats go by the fast path, few of them by QUIC as well,
+/// and show that packets arrive, so that nobody asks.
 #[tokio::test]
 async fn heartbeats_show_that_the_fast_path_works() {
     let (here, there) = (Tap::default(), Tap::default());
@@ -473,8 +473,8 @@ async fn strangers_get_a_notice_at_most() {
     assert_eq!(pair.door.outlet(&pair.guest).address(), there.address());
 }
 
-/// [PROTO-8.6] Who passed on each packet before it came by itself had all datagrams for the peer, for as
-/// long as it did so.
+/// [PROTO-8.6] Who passed on each packet before it came by itself had all datagrams for the peer,
+/// for as long as it did so.
 #[tokio::test]
 async fn who_passes_on_packets_faster_has_a_few_in_ten_seconds() {
     let here = Tap::default();

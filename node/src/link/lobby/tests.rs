@@ -30,8 +30,8 @@ enum Happening {
     Hello(Seat),
 }
 
-/// Strangers of so many addresses, each of whom holds what it gets for as long as it can and comes back
-/// as soon as it has lost it; all of them have `STRANGERS_EVERY` between them.
+/// Strangers of so many addresses, each of whom holds what it gets for as long as it can and comes
+/// back as soon as it has lost it; all of them have `STRANGERS_EVERY` between them.
 struct World {
     lobby: Lobby,
     now: Timestamp,
@@ -149,8 +149,8 @@ fn device() -> DeviceId {
     DeviceKey::generate(&SeededRandom::new(1)).id()
 }
 
-/// Two hundred and fifty-six handshakes that went on with nothing kept everybody out, for as long as
-/// they liked. [PROTO-2.12] [PROTO-2.20]
+/// Two hundred and fifty-six handshakes that went on with nothing kept everybody out, for as long
+/// as they liked. [PROTO-2.12] [PROTO-2.20]
 #[test]
 fn ten_thousand_strangers_who_stall_keep_nobody_out() {
     for addresses in [1, 100, 10_000] {
@@ -312,8 +312,8 @@ fn the_addresses_seen_last_are_known_and_those_told_now() {
 }
 
 proptest! {
-    /// Whatever comes: the places are never more than there are, nobody who is new to a room is turned
-    /// away for want of a place, and all lose their places in time.
+    /// Whatever comes: the places are never more than there are, nobody who is new to a room is
+    /// turned away for want of a place, and all lose their places in time.
     #[test]
     fn the_lobby_keeps_its_bounds(
         knocks in proptest::collection::vec((0_u32..2_000, any::<bool>(), 0_u64..50), 1..1_000),

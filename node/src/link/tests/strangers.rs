@@ -60,8 +60,8 @@ async fn ten_thousand_handshakes_bring_little_back_and_keep_no_member_out() {
     assert!(back > 0, "somebody is answered");
 }
 
-/// Those who showed their addresses and ended their handshakes, but no Hello, kept everybody out for as
-/// long as they liked. [PROTO-2.2]
+/// Those who showed their addresses and ended their handshakes, but no Hello, kept everybody out
+/// for as long as they liked. [PROTO-2.2]
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn strangers_who_stall_at_the_hello_keep_no_member_out() {

@@ -48,8 +48,8 @@ enum Phase {
         attempts: u32,
         next: Timestamp,
     },
-    /// Has a port until `expires`; asks for more time at `renew`, and whether the router still knows
-    /// it at `check`.
+    /// Has a port until `expires`; asks for more time at `renew`, and whether the router still
+    /// knows it at `check`.
     Kept {
         by: Protocol,
         expires: Timestamp,

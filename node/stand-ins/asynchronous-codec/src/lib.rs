@@ -1,4 +1,5 @@
-//! Frames in streams of bytes, by the interface of `asynchronous-codec` 0.7 as far as libp2p uses it.
+//! Frames in streams of bytes, by the interface of `asynchronous-codec` 0.7 as far as libp2p uses
+//! it.
 //!
 //! That crate keeps 16 KiB of buffers for each stream, used or not: with gossipsub's two streams on
 //! each link, a third of what a relay would need for a member. Here a buffer exists while something
@@ -219,7 +220,8 @@ fn release(buffer: &mut BytesMut) {
 /// Bytes that are read at once.
 const CHUNK: usize = 4 * 1024;
 
-/// Bytes that may wait before further frames do: as many as the crate allows whose place this takes.
+/// Bytes that may wait before further frames do: as many as the crate allows whose place this
+/// takes.
 const WAITING_MAX: usize = 128 * 1024;
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ struct Other {
     heard: Vec<f32>,
 }
 
-/// We at a desk with two lines, and on each a member who hears us and talks to us. Both lines use the
-/// same ids of channel and target, as somebody in both organisations could have arranged.
+/// We at a desk with two lines, and on each a member who hears us and talks to us. Both lines use
+/// the same ids of channel and target, as somebody in both organisations could have arranged.
 struct Office {
     desk: Console,
     own: [DeviceId; 2],

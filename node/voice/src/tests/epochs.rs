@@ -93,7 +93,8 @@ fn a_talker_is_heard_by_its_key_in_an_epoch_that_the_listener_does_not_hold() {
     assert_eq!(party.received(0), 15);
 }
 
-/// More than can be listened to at once speak one after the other; none of their frames opens twice.
+/// More than can be listened to at once speak one after the other; none of their frames opens
+/// twice.
 #[test]
 fn of_very_many_who_take_turns_all_are_heard_and_none_twice() {
     let mut party = Party::new(&[], 480);

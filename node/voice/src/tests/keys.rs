@@ -8,8 +8,8 @@ use hark_mesh::{datagram::DropReason, topology::Plan};
 use super::party::{Party, net, target};
 use crate::VoiceCommand;
 
-/// A relay could have everything heard again that was said under a key, as soon as the listener had left
-/// the channel and come back, or a right was taken and given. [PROTO-6.7] [PROTO-6.20]
+/// A relay could have everything heard again that was said under a key, as soon as the listener had
+/// left the channel and come back, or a right was taken and given. [PROTO-6.7] [PROTO-6.20]
 #[test]
 fn what_was_heard_is_not_heard_again_when_its_key_comes_back() {
     let mut party = Party::new(&[1_000.0], 480);
@@ -41,8 +41,9 @@ fn what_was_heard_is_not_heard_again_when_its_key_comes_back() {
     assert_eq!(repeat(&mut party), received + 1);
 }
 
-/// The same of epochs: the listener leaves and comes back, the talker loses its right and gets it, the
-/// epochs are taken away and come back, the link with the talker ends. [PROTO-6.7] [PROTO-11.10]
+/// The same of epochs: the listener leaves and comes back, the talker loses its right and gets it,
+/// the epochs are taken away and come back, the link with the talker ends. [PROTO-6.7]
+/// [PROTO-11.10]
 #[test]
 fn what_was_heard_is_not_heard_again_when_its_epoch_comes_back() {
     let mut party = Party::new(&[1_000.0], 480);

@@ -307,8 +307,8 @@ fn the_tail_after_the_key_goes_nowhere_else() {
     assert!(mouth.heard[1].is_empty());
 }
 
-/// [PROTO-7.6] The end of a talkspurt is told again to those who do not hear the next one, under the tag
-/// of the talkspurt that has ended.
+/// [PROTO-7.6] The end of a talkspurt is told again to those who do not hear the next one, under
+/// the tag of the talkspurt that has ended.
 #[test]
 fn the_end_of_a_talkspurt_is_repeated_beside_the_next_one() {
     let mut mouth = Mouth::new();

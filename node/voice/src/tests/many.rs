@@ -57,8 +57,8 @@ fn each_net_has_its_own_volume_and_side() {
     }
 }
 
-/// [PROTO-7.8] A listener that a target reaches through two nets gets each frame once, as loud as the
-/// louder of them.
+/// [PROTO-7.8] A listener that a target reaches through two nets gets each frame once, as loud as
+/// the louder of them.
 #[test]
 fn two_nets_of_one_target_are_one_copy() {
     let mut party = Party::new(&[1_000.0], 480);

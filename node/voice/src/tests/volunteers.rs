@@ -214,8 +214,8 @@ fn bring(
     Some(bytes)
 }
 
-/// A relay that asked the talker 128 questions at the start of each second, before any listener could,
-/// forged for as long as it liked. [PROTO-10.10] [PROTO-10.21]
+/// A relay that asked the talker 128 questions at the start of each second, before any listener
+/// could, forged for as long as it liked. [PROTO-10.10] [PROTO-10.21]
 #[test]
 fn a_volunteer_that_forges_and_floods_questions_is_left_within_two_seconds() {
     let mut call = Call::new(1);

@@ -130,8 +130,8 @@ pub struct TraceFile<T> {
 }
 
 impl<T: FromStr<Err = TraceError>> TraceFile<T> {
-    /// Reads the file, where that has not happened yet, at its path relative to `folder`; one that is
-    /// not there may have come with Hark.
+    /// Reads the file, where that has not happened yet, at its path relative to `folder`; one that
+    /// is not there may have come with Hark.
     pub fn load(&mut self, folder: &Path) -> Result<(), LoadError> {
         if self.contents.is_none() {
             let path = folder.join(&self.path);
