@@ -145,6 +145,13 @@ fn others_were_not_told_who_was_kicked_nor_by_whom() {
     wren.wait("its end", |events| events.iter().find(|it| it.is("stopped")).map(|_| ()));
     drop(wren);
     scene.run("Wren", &["join", &kestrel.ticket()]).success();
+    // Heron may have let it in.
+    kestrel.wait("Wren's name", |_| {
+        let shown = scene.run("Kestrel", &["charter", "show", "--json"]);
+        let shown: Value = serde_json::from_str(shown.success()).expect("JSON");
+        let members = shown["members"].as_array().expect("a list");
+        members.iter().any(|it| it["name"] == "Wren").then_some(())
+    });
     scene.run("Kestrel", &["charter", "ban", "Wren", "--for", "1h"]).success();
     let told = heron.wait("word of the ban", |events| {
         let mut told = events.iter().filter(|event| event.is("standing"));

@@ -194,7 +194,8 @@ impl Squad {
             Some(sight) if sight.seen == seen => return,
             Some(sight) => sight.seen = seen,
             None => {
-                drop(self.paths.seen.insert(device, Sight { seen, told: Announcement::default() }))
+                let told = Announcement::default();
+                self.paths.seen.insert(device, Sight { seen, told });
             }
         }
         self.paths.stale |= self.relays.contains(device);

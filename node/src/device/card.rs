@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_card_is_found_by_name_id_or_the_part_that_only_one_has() {
-        let cards = || vec![card("Console", "a.1"), card("Head set", "b.2"), card("Head", "c.3")];
+        let cards = || vec![card("Desk", "a.1"), card("Head set", "b.2"), card("Head", "c.3")];
         let found =
             |wanted| pick(cards(), Direction::Input, wanted, "PulseAudio").map(|card| card.id);
         assert_eq!(found("desk").expect("by name"), "a.1");
@@ -329,15 +329,15 @@ mod tests {
         assert_eq!(found("SET").expect("by part"), "b.2");
         for unknown in ["e", "Yeti"] {
             let line = found(unknown).expect_err("none or several").to_string();
-            assert!(line.ends_with("there is `Console`, `Head set`, `Head`"), "{line}");
+            assert!(line.ends_with("there is `Desk`, `Head set`, `Head`"), "{line}");
         }
     }
 
     #[test]
     fn plug_ins_were_named_as_microphones() {
-        let cards = vec![card("Rate Converter Plugin", "speexrate"), card("Console", "hw:CARD=1")];
+        let cards = vec![card("Rate Converter Plugin", "speexrate"), card("Desk", "hw:CARD=1")];
         let error = pick(cards, Direction::Input, "Yeti", "ALSA").expect_err("no Yeti");
-        assert_eq!(error.to_string(), "no microphone is called `Yeti`: there is `Console`");
+        assert_eq!(error.to_string(), "no microphone is called `Yeti`: there is `Desk`");
         let none = vec![card("Rate Converter Plugin", "speexrate")];
         let line = pick(none, Direction::Input, "Yeti", "ALSA").expect_err("none").to_string();
         assert!(!line.contains("Plugin"), "{line}");

@@ -131,7 +131,7 @@ mod tests {
             assert_eq!(text.parse::<OutputSpec>().unwrap().to_string(), text);
         }
         assert_eq!("file:/a?loop".parse(), Ok(InputSpec::File { path: "/a".into(), looped: true }));
-        assert_eq!("mic:Console".parse(), Ok(InputSpec::Microphone(Some("Console".to_owned()))));
+        assert_eq!("mic:Desk".parse(), Ok(InputSpec::Microphone(Some("Desk".to_owned()))));
     }
 
     #[test]

@@ -407,8 +407,8 @@ fn ends_that_cannot_be_used_get_one_clear_line() {
     let unknown = DeviceError::Unknown {
         direction: Direction::Input,
         name: "Yeti".to_owned(),
-        known: vec!["Console".to_owned(), "Head set".to_owned()],
+        known: vec!["Desk".to_owned(), "Head set".to_owned()],
     };
-    let line = "no microphone is called `Yeti`: there is `Console`, `Head set`";
+    let line = "no microphone is called `Yeti`: there is `Desk`, `Head set`";
     assert_eq!(unknown.to_string(), line);
 }

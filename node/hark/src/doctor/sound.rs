@@ -171,15 +171,12 @@ mod tests {
     fn the_default_card_is_marked() {
         let card =
             |name: &str, default| DeviceInfo { name: name.to_owned(), id: String::new(), default };
+        assert_eq!(names(&[&card("Desk", false), &card("Head", true)]), "Head (default), Desk");
         assert_eq!(
-            names(&[&card("Console", false), &card("Head", true)]),
-            "Head (default), Console"
+            names(&[&card("Desk", false); 7]),
+            "Desk, Desk, Desk, Desk, and 3 more (--json has all)"
         );
-        assert_eq!(
-            names(&[&card("Console", false); 7]),
-            "Console, Console, Console, Console, and 3 more (--json has all)"
-        );
-        assert!(card("Default", true).is_card("ALSA") && card("Console", false).is_card("WASAPI"));
+        assert!(card("Default", true).is_card("ALSA") && card("Desk", false).is_card("WASAPI"));
         assert!(!card("Rate converter", false).is_card("ALSA"));
     }
 }
