@@ -323,9 +323,16 @@ fn now_so(request: &Request, status: &Value) -> (Vec<(&'static str, Value)>, Str
         Request::Ptt { state, key, lasting } => {
             let named = key.as_ref().map_or("the key".to_owned(), |key| format!("key {key}"));
             let down = matches!(state, Key::Down);
+            let held = status["keys"].as_array().into_iter().flatten();
+            let held = held.filter(|it| it["down"] == true && !down);
+            let held: Vec<_> = held.filter_map(|it| it["key"].as_str()).collect();
+            let still = match &*held {
+                [] => String::new(),
+                held => format!("; still down: {}", held.join(", ")),
+            };
             let line = match down {
                 true => format!("{named} is down, for {} at most", span(*lasting)),
-                false => format!("{named} is up"),
+                false => format!("{named} is up{still}"),
             };
             (vec![("key", json!(key)), ("down", json!(down))], line)
         }
@@ -756,7 +763,7 @@ mod tests {
             ("undeafen", "your loudspeaker is open"),
             ("back", "the others see that you are here"),
             ("ptt down 2 --for 90s", "key 2 is down, for 90 s at most"),
-            ("ptt up", "the key is up"),
+            ("ptt up", "the key is up; still down: 2"),
             ("listen Alpha", hears),
             ("talk-to Alpha", hears),
             ("follow", hears),

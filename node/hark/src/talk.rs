@@ -236,7 +236,8 @@ fn play(
     while let Ok(event) = session.events.try_recv() {
         session.handle(&event, None)?;
     }
-    if on_screen {
+    // Who did not get in has left nobody.
+    if on_screen && (ended.is_ok() || session.met_anybody) {
         say(&session.summary.describe(begun.elapsed()));
     }
     Ok(Played { ended, met_anybody: session.met_anybody })
