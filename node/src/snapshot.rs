@@ -174,11 +174,11 @@ impl TalkTo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 pub struct NetChange {
     /// 0 to 4, 1 being as sent
-    #[arg(long, value_name = "GAIN", allow_hyphen_values = true)]
+    #[arg(long, value_name = "GAIN", allow_hyphen_values = true, value_parser = gain)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<f32>,
     /// -1 left to 1 right
-    #[arg(long, value_name = "SIDE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "SIDE", allow_hyphen_values = true, value_parser = side)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pan: Option<f32>,
     /// Silence it, but show who talks
@@ -189,6 +189,14 @@ pub struct NetChange {
     #[arg(long, value_name = "0-255")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
+}
+
+fn gain(text: &str) -> Result<f32, &'static str> {
+    text.parse().map_err(|_| "say a number from 0 to 4: 1 is as sent, 0.5 half as loud")
+}
+
+fn side(text: &str) -> Result<f32, &'static str> {
+    text.parse().map_err(|_| "say a number from -1 (left) to 1 (right)")
 }
 
 impl NetChange {

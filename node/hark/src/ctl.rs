@@ -738,6 +738,23 @@ mod tests {
         );
     }
 
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        request: Request,
+    }
+
+    /// A side given as a word was an "invalid float literal".
+    #[test]
+    fn a_side_that_is_no_number_was_not_told_how_to_be_said() {
+        for (option, told) in [("--pan=left", "-1 (left) to 1"), ("--volume=loud", "1 is as sent")]
+        {
+            let line = ["ctl", "net", "Alpha", option];
+            let error = <Line as clap::Parser>::try_parse_from(line).err().expect("no number");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    }
+
     /// Commands printed nothing, and nobody knew whether anything had come of them.
     #[test]
     fn commands_were_done_in_silence() {
@@ -748,11 +765,6 @@ mod tests {
             {"name": "Command", "path": "Command", "listening": false},
         ]);
         let request = |line: &str| {
-            #[derive(clap::Parser)]
-            struct Line {
-                #[command(subcommand)]
-                request: Request,
-            }
             let words = std::iter::once("ctl").chain(line.split(' '));
             <Line as clap::Parser>::parse_from(words).request
         };
