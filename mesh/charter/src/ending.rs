@@ -28,7 +28,9 @@ impl Charter {
         if !was_there {
             return None;
         }
-        if !self.is_member(member) && self.course.state.removals(member) > 0 {
+        // A ban takes the rights of who belongs, and is none.
+        let belongs = self.certificates.good(member, &self.course.state, &self.roots).is_some();
+        if !belongs && self.course.state.removals(member) > 0 {
             let by = self.removal_of(member).map(|index| self.operations[index].member);
             return Some(Ending::Removed(by));
         }

@@ -305,3 +305,20 @@ fn place_of(channel: u8) -> Place {
 
 /// The most acts on which a charter rests.
 const ACTS_MAX: u64 = 3;
+
+/// [CHARTER-6.6] A ban of somebody who had once been removed and let in again counted as the removal
+/// of then: after the pardon its home said that the membership had ended.
+#[test]
+fn a_ban_was_taken_for_the_removal_before_it() {
+    let mut world = World::new(false);
+    let (founder, eve) = (world.member(FOUNDER), world.member(EVE));
+    let device = world.people[EVE].key().id();
+    world.by(FOUNDER, vec![world.remove(EVE)]);
+    assert!(world.charter.ending(eve, device).is_some());
+    let again = world.charter.issue(world.people[FOUNDER].key(), founder, device, None);
+    world.charter.take(Piece::Certificate(again.expect("admitted"))).expect("taken");
+    assert_eq!(world.charter.ending(eve, device), None);
+    world.by(FOUNDER, vec![sanction(&world, EVE, SanctionKind::Ban, EVERYWHERE, None)]);
+    assert!(!world.charter.is_member(eve));
+    assert_eq!(world.charter.ending(eve, device), None);
+}
