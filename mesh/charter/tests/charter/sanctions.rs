@@ -306,8 +306,8 @@ fn place_of(channel: u8) -> Place {
 /// The most acts on which a charter rests.
 const ACTS_MAX: u64 = 3;
 
-/// [CHARTER-6.6] A ban of somebody who had once been removed and let in again counted as the removal
-/// of then: after the pardon its home said that the membership had ended.
+/// [CHARTER-6.6] A ban of somebody who had once been removed and let in again counted as the
+/// removal of then: after the pardon its home said that the membership had ended.
 #[test]
 fn a_ban_was_taken_for_the_removal_before_it() {
     let mut world = World::new(false);
