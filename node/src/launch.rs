@@ -13,10 +13,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::{
     admission::{Doorkeeper, UseCounter},
     clock::Clock,
+    driver::{Overhear, Worker},
     link::{Binder, DatagramHandler, LinkEvent, Links},
     network::{
-        Flags, Input, KeepAdmitted, Overhear, Publisher, Runner, RunnerConfig, StartVoice,
-        TellJoining, Worker,
+        Flags, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, Start, StartVoice, TellJoining,
     },
     random::SystemRandom,
     reach::{names::Names, ports::Surroundings},
@@ -203,7 +203,7 @@ impl Launch {
         });
         let links = Links::new(key.id(), clock, link_sender, handler);
         let mut peers = Vec::new();
-        let (store, doorkeeper, ticket) = match (belongs, ticket) {
+        let (start, doorkeeper) = match (belongs, ticket) {
             (Some((store, lock)), ticket) => {
                 let _ = held.set(lock);
                 if let Some(ticket) = ticket {
@@ -218,7 +218,7 @@ impl Launch {
                     clock,
                     Box::new(store.use_counter(clock)),
                 );
-                (Some(store), doorkeeper, None)
+                (Start::Member(store), doorkeeper)
             }
             (None, ticket) => {
                 let ticket = ticket.expect("a node without an organisation has a ticket");
@@ -238,15 +238,13 @@ impl Launch {
                     let _ = counter.set(Box::new(store.use_counter(clock)) as Box<dyn UseCounter>);
                     Ok(store)
                 });
-                (None, doorkeeper, Some((ticket, keep)))
+                (Start::Newcomer { ticket: Box::new(ticket), keep, tell }, doorkeeper)
             }
         };
         let config = RunnerConfig {
             key: Arc::new(key),
             organisation,
-            store,
-            ticket,
-            tell_joining: tell,
+            start,
             presence,
             doorkeeper: Arc::new(doorkeeper),
             listen: if parts.relay_only { Vec::new() } else { parts.listen },

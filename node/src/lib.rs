@@ -14,6 +14,7 @@ pub mod commands;
 pub mod control;
 #[cfg(feature = "device")]
 pub mod device;
+pub mod driver;
 pub mod duration;
 pub mod event;
 #[cfg(feature = "voice")]

@@ -26,6 +26,7 @@ use self::{
 use crate::{
     clock::Clock,
     device::{InputSpec, OutputSpec},
+    driver::Worker,
     event::StampedEvent,
     launch::{Launch, Parts},
     link::UdpBinder,
@@ -159,7 +160,7 @@ impl Node {
         let disk = std::thread::Builder::new()
             .name("hark-disk".to_owned())
             .spawn(move || work.into_iter().for_each(|work| work()))?;
-        let worker: network::Worker = Arc::new(move |work| {
+        let worker: Worker = Arc::new(move |work| {
             // The thread ends only after the last of these has been dropped.
             let _ = work_sender.send(work);
         });

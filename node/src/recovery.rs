@@ -4,7 +4,7 @@ use anyhow::Context;
 use hark_charter::{Charter, Piece, RootKeys, content::Change, device_consent};
 use hark_keys::{Cosigned, DeviceId, DeviceKey, List, MemberId};
 
-use crate::store::{Home, OrganisationStore};
+use crate::store::{Home, OrganisationStore, SquadStore as _};
 
 /// What [`recover`] has done.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,7 +23,9 @@ use std::{
 use hark_charter::Charter;
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, Random};
 use hark_node::{
-    store::{AskPassphrase, CHARTER_LIMIT, FileError, Files, Guard, StoreError, SystemDisk},
+    store::{
+        AskPassphrase, CHARTER_LIMIT, FileError, Files, Guard, SquadStore, StoreError, SystemDisk,
+    },
     token::Token,
 };
 
@@ -164,19 +166,9 @@ impl TenantStore {
         Charter::restore(&bytes).map(Some).map_err(|_| StoreError::Damaged(path))
     }
 
-    /// Keeps it; it is on disk when this returns. [CHARTER-8.1]
-    pub fn keep_charter(&self, charter: &Charter) -> Result<(), FileError> {
-        self.files.write(&self.folder.join("charter"), &charter.snapshot())
-    }
-
     /// What is known of the members, as the squad wrote it.
     pub fn members(&self) -> Result<Vec<u8>, StoreError> {
         Ok(self.files.read(&self.folder.join("members"), FILE_LIMIT)?.unwrap_or_default())
-    }
-
-    /// Keeps it.
-    pub fn keep_members(&self, snapshot: &[u8]) -> Result<(), FileError> {
-        self.files.write(&self.folder.join("members"), snapshot)
     }
 
     /// What was carried.
@@ -192,6 +184,17 @@ impl TenantStore {
     pub fn keep_metering(&self, metering: &Metering) -> Result<(), FileError> {
         let text = serde_json::to_vec(metering).expect("text and numbers are JSON");
         self.files.write(&self.folder.join("metering.json"), &text)
+    }
+}
+
+impl SquadStore for TenantStore {
+    /// [CHARTER-8.1]
+    fn keep_charter(&self, charter: &Charter) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("charter"), &charter.snapshot())?)
+    }
+
+    fn keep_members(&self, snapshot: &[u8]) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("members"), snapshot)?)
     }
 }
 

@@ -21,8 +21,8 @@ use std::{
 };
 
 use anyhow::Context;
-use hark_mesh::squad::JobDone;
 use hark_node::{
+    driver::Worker,
     link::{Binder, UdpBinder},
     relay::{DirectEgress, Egress},
 };
@@ -38,16 +38,9 @@ use crate::{
 /// What comes to a carrier from others.
 enum Order {
     Do(Command),
-    /// The charter with this number is on disk, or could not be written.
-    Persisted(u64, Result<(), String>),
-    /// A worker has looked at what others have sent of the charter.
-    Worked(Box<JobDone>),
     /// End, for this reason.
     Stop(String),
 }
-
-/// Does what waits for the disk, or takes long, one thing after the other, after the call.
-pub type Worker = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// What a carrier asks of the machine that it runs on.
 pub struct Machine {
@@ -72,7 +65,6 @@ pub struct Remote {
 /// The carrier's end of it.
 pub struct Control {
     orders: UnboundedReceiver<Order>,
-    to_self: UnboundedSender<Order>,
     shown: Shown,
 }
 
@@ -80,7 +72,7 @@ pub struct Control {
 pub fn remote() -> (Remote, Control) {
     let (orders, received) = unbounded_channel();
     let shown = Shown::default();
-    let control = Control { orders: received, to_self: orders.clone(), shown: shown.clone() };
+    let control = Control { orders: received, shown: shown.clone() };
     (Remote { orders, shown }, control)
 }
 
@@ -203,7 +195,10 @@ pub async fn carry(
             return Ok((Traffic::default(), "it did not start".to_owned()));
         }
     };
-    core.settle_in().await;
+    if let Err(error) = core.settle_in().await {
+        started(Err(format!("{error:#}")));
+        return Err(error);
+    }
     started(Ok(()));
     let ended = core.run().await;
     let (traffic, reason) =

@@ -6,14 +6,14 @@ use hark_mesh::{
     squad::{Checked, Squad},
 };
 
-use super::{Input, Runner};
+use super::{Input, working::Working};
 use crate::{event::Event, snapshot::CheckedView};
 
-impl Runner {
+impl Working {
     pub(super) fn await_check(&self, nonce: Option<CheckNonce>) {
-        let Some(nonce) = nonce else { return self.links.await_no_check() };
-        let inputs = self.input_sender.clone();
-        self.links.await_check(nonce, move || {
+        let Some(nonce) = nonce else { return self.base.network.links.await_no_check() };
+        let inputs = self.base.input_sender.clone();
+        self.base.network.links.await_check(nonce, move || {
             // The node may have ended meanwhile.
             let _ = inputs.send(Input::Checked(nonce));
         });
@@ -21,19 +21,19 @@ impl Runner {
 
     /// Something else was found: others are told where to come.
     pub(super) fn handle_checked(&mut self) {
-        let Some(squad) = &mut self.squad else { return };
+        let squad = &mut self.driver.squad;
         let (reachable, unreachable): (Vec<_>, Vec<_>) =
             squad.checked().partition(|checked| checked.reachable);
         let addresses = |checked: Vec<Checked>| checked.iter().map(|it| it.address).collect();
         let (reachable, unreachable): (Vec<_>, Vec<_>) =
             (addresses(reachable), addresses(unreachable));
         tracing::debug!(?reachable, ?unreachable, "whether strangers reach this device");
-        let now = self.config.clock.now();
-        self.wires.set_confirmed(now, reachable.clone(), Some(squad));
-        self.config.doorkeeper.set_addresses(self.wires.own_addresses());
+        let now = self.base.network.clock.now();
+        self.base.network.swarm.set_confirmed(now, reachable.clone(), Some(squad));
+        self.base.doorkeeper.set_addresses(self.base.network.swarm.own_addresses());
         // Whoever asks because of the event is told the same.
         self.show(now, false);
-        self.config.publisher.publish(Event::Reachability { reachable, unreachable });
+        self.base.publisher.publish(Event::Reachability { reachable, unreachable });
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hark_keys::{Door, Ticket, Timestamp};
 use hark_voice::VoiceCommand;
 
-use super::{Runner, host::RunningHost, member_moves};
+use super::{host::RunningHost, member_moves, working::Working};
 use crate::{
     commands::{self, Answer, CommandError, Lookup, Request, names::unknown},
     event::{Event, TicketView},
@@ -13,7 +13,7 @@ use crate::{
     snapshot::{Command, NetChange, TalkTo, TicketRequest},
 };
 
-impl Runner {
+impl Working {
     /// Does it, and says what else there is to know of it; or says in a line why not; then nothing
     /// is changed.
     pub(super) fn handle_command(
@@ -22,7 +22,7 @@ impl Runner {
         command: Command,
     ) -> Result<Option<String>, String> {
         let command = self.understand(now, command)?;
-        let Some(squad) = &mut self.squad else { return Err(STARTING.to_owned()) };
+        let squad = &mut self.driver.squad;
         let mut voice_commands = Vec::new();
         let (was_down, mut is_ptt) = (self.radio.is_down(), false);
         let line = |error: ProfileError| error.to_string();
@@ -56,12 +56,11 @@ impl Runner {
                 voice_commands.push(self.radio.set_volume(device, gain).map_err(line)?);
             }
             // Another one may have come to the front since.
-            Command::Front if self.config.publisher.is_in_front() => {
+            Command::Front if self.base.publisher.is_in_front() => {
                 voice_commands.push(VoiceCommand::ComeToFront);
             }
             Command::Move { person, from, to } => {
-                let Some(store) = &self.store else { return Err(STARTING.to_owned()) };
-                let host = RunningHost { now, squad, store, key: &self.config.key };
+                let host = RunningHost { now, squad, store: &self.store, key: &self.base.key };
                 return member_moves::order(host, &person, from.as_deref(), &to).map(|()| None);
             }
             Command::Admit { person } => {
@@ -97,8 +96,7 @@ impl Runner {
             self.settle_radio(now);
         }
         self.tell_voice(voice_commands);
-        let squad = self.squad.as_ref().filter(|_| talks);
-        Ok(squad.and_then(|squad| self.radio.is_deaf_to_answers(squad)))
+        Ok(talks.then(|| self.radio.is_deaf_to_answers(&self.driver.squad)).flatten())
     }
 
     /// Lets go of keys that were to be held for so long and no longer.
@@ -114,12 +112,10 @@ impl Runner {
     /// Looks the flags of this run up, of a member at its start: one that names no channel, or one
     /// that is not for this member, is refused in a line.
     pub(super) fn check_flags(&mut self, now: Timestamp) -> Result<(), String> {
-        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err(STARTING.to_owned());
-        };
-        let host = RunningHost { now, squad, store, key: &self.config.key };
+        let (squad, store) = (&mut self.driver.squad, &self.store);
+        let host = RunningHost { now, squad, store, key: &self.base.key };
         let lookup = Lookup::new(&host);
-        let flags = &self.config.flags;
+        let flags = &self.base.flags;
         for net in &flags.channels {
             lookup.to_hear(net).map_err(|error| format!("--channel {net}: {error}"))?;
         }
@@ -135,12 +131,10 @@ impl Runner {
 
     /// The command with each name as it is called here, or in a line why it cannot be meant.
     fn understand(&mut self, now: Timestamp, command: Command) -> Result<Command, String> {
-        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err(STARTING.to_owned());
-        };
+        let (squad, store) = (&mut self.driver.squad, &self.store);
         let radio = &self.radio;
         let line = |error: CommandError| error.to_string();
-        let host = RunningHost { now, squad, store, key: &self.config.key };
+        let host = RunningHost { now, squad, store, key: &self.base.key };
         let lookup = || Lookup::new(&host);
         Ok(match command {
             Command::Ptt { for_secs: Some(secs), .. } if !(1..=HELD_SECS_MAX).contains(&secs) => {
@@ -220,15 +214,13 @@ impl Runner {
 
     /// Lets somebody in who waits at this door, or turns them away. [PROTO-4.10]
     fn decide_waiting(&mut self, now: Timestamp, person: &str, admit: bool) -> Result<(), String> {
-        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err(STARTING.to_owned());
-        };
-        let host = RunningHost { now, squad, store, key: &self.config.key };
+        let (squad, store) = (&mut self.driver.squad, &self.store);
+        let host = RunningHost { now, squad, store, key: &self.base.key };
         commands::may_admit(&host).map_err(|error| error.to_string())?;
-        let waiting = self.config.doorkeeper.waiting();
+        let waiting = self.base.doorkeeper.waiting();
         let known = waiting.iter().map(|(device, view)| (*device, view.name.clone()));
         let device = commands::find_waiting(person, known).map_err(|error| error.to_string())?;
-        if self.config.doorkeeper.decide(device, admit) {
+        if self.base.doorkeeper.decide(device, admit) {
             self.tell_waiting();
             Ok(())
         } else {
@@ -241,10 +233,8 @@ impl Runner {
         now: Timestamp,
         request: Request,
     ) -> Result<Answer, String> {
-        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err(STARTING.to_owned());
-        };
-        let mut host = RunningHost { now, squad, store, key: &self.config.key };
+        let (squad, store) = (&mut self.driver.squad, &self.store);
+        let mut host = RunningHost { now, squad, store, key: &self.base.key };
         commands::execute(&mut host, request).map_err(|error| error.to_string())
     }
 
@@ -254,28 +244,23 @@ impl Runner {
         now: Timestamp,
         request: &TicketRequest,
     ) -> Result<Ticket, String> {
-        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
-            return Err(STARTING.to_owned());
-        };
-        let host = RunningHost { now, squad, store, key: &self.config.key };
-        let own = self.wires.own_addresses();
-        let others = self.links.all();
+        let (squad, store) = (&mut self.driver.squad, &self.store);
+        let host = RunningHost { now, squad, store, key: &self.base.key };
+        let own = self.base.network.swarm.own_addresses();
+        let others = self.base.network.links.all();
         let others = others
             .iter()
             .map(|link| Door { device: link.device(), addresses: link.hello().addresses.to_vec() });
-        let unix = self.config.clock.unix();
+        let unix = self.base.network.clock.unix();
         let ticket = commands::issue_ticket(&host, unix, request, own, others);
         let ticket = ticket.map_err(|error| error.to_string())?;
         store.keep_ticket(unix, ticket.invite()).map_err(|error| error.to_string())?;
-        let by = Some(self.config.presence.name.clone());
+        let by = Some(self.base.presence.name.clone());
         let issued = TicketView::issued(ticket.invite(), by);
-        self.config.publisher.publish(Event::Ticket { ticket: issued });
+        self.base.publisher.publish(Event::Ticket { ticket: issued });
         Ok(ticket)
     }
 }
-
-/// What is answered before the node knows its organisation.
-const STARTING: &str = "the node is starting: ask again in a moment";
 
 /// The longest that a key is held for whoever names a time.
 const HELD_SECS_MAX: u32 = 3600;

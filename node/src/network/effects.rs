@@ -1,54 +1,39 @@
 //! What the squad wants done, done.
 
-use std::net::SocketAddr;
-
 use hark_keys::{TargetId, Timestamp};
-use hark_mesh::squad::{self, Persist, Transmit};
+use hark_mesh::squad;
 use hark_voice::{Net, VoiceCommand};
 
-use super::{Input, Persisted, Runner, membership, radio};
-use crate::event::Event;
+use super::{Input, Persisted, membership, radio, working::Working};
+use crate::{driver::Effect, event::Event};
 
-impl Runner {
+impl Working {
     /// Does what the squad wants done.
     pub(super) fn carry_out(&mut self, now: Timestamp) {
         loop {
-            let Some(squad) = &mut self.squad else { return };
-            if let Some(event) = squad.poll_event() {
-                self.handle_squad(event);
-            } else if let Some(transmit) = squad.poll_transmit() {
-                if let (Some(overhear), Transmit::Message { to, bytes, .. }) =
-                    (&self.config.overhear, &transmit)
-                {
-                    overhear(*to, bytes);
+            match self.driver.poll(now, &mut self.base.network) {
+                Some(Effect::Event(event)) => self.handle_squad(event),
+                Some(Effect::Generation(target, generation)) => {
+                    self.keep_generation(target, generation);
                 }
-                self.wires.transmit(now, transmit, squad);
-            } else if let Some(dial) = squad.poll_dial(now) {
-                let member = dial.device.filter(|it| squad.directory().record(*it).is_some());
-                if let Some(member) = member {
-                    self.config.doorkeeper.expect(member);
+                Some(Effect::Dial(dial)) => {
+                    let directory = self.driver.squad.directory();
+                    let member = dial.device.filter(|it| directory.record(*it).is_some());
+                    if let Some(member) = member {
+                        self.base.doorkeeper.expect(member);
+                    }
+                    self.driver.dial(now, &mut self.base.network, dial);
                 }
-                self.wires.dial(now, dial, Some(squad));
-            } else if let Some((number, result)) = squad.poll_verdict() {
-                self.wires.conclude(number, &result);
-            } else if let Some(persist) = squad.poll_persist() {
-                self.persist(persist);
-            } else if let Some(job) = squad.poll_job(now) {
-                let inputs = self.input_sender.clone();
-                (self.config.worker)(Box::new(move || {
-                    // The node may have ended meanwhile.
-                    let _ = inputs.send(Input::Worked(Box::new(job.run())));
-                }));
-            } else if std::mem::take(&mut self.unsettled) {
-                self.settle_radio(now);
-            } else {
-                return;
+                // A member sends little.
+                Some(Effect::Pause) => {}
+                None if std::mem::take(&mut self.unsettled) => self.settle_radio(now),
+                None => return,
             }
         }
     }
 
     fn handle_squad(&mut self, event: squad::Event) {
-        let Some(squad) = &self.squad else { return };
+        let squad = &self.driver.squad;
         let charter = squad.charter();
         let mut after = None;
         let command = match event {
@@ -64,7 +49,7 @@ impl Runner {
                 let names = self.view.target_names(squad, &target);
                 let roster = (devices, unconfirmed);
                 let event = self.view.roster_changed(&target, names, number, roster);
-                self.config.publisher.publish(event);
+                self.base.publisher.publish(event);
                 None
             }
             squad::Event::Epochs { channel, hearing, secrets, talkers } => {
@@ -81,7 +66,7 @@ impl Runner {
                 if let Some(known) = squad.target_of(target) {
                     let names = self.view.target_names(squad, known);
                     let changed = self.view.relay_changed(target, known, names, &plan);
-                    changed.into_iter().for_each(|event| self.config.publisher.publish(event));
+                    changed.into_iter().for_each(|event| self.base.publisher.publish(event));
                 }
                 Some(VoiceCommand::SetListeners { target, plan })
             }
@@ -90,7 +75,7 @@ impl Runner {
                 None
             }
             squad::Event::Slots { relay, slots } => {
-                let tunnels = self.links.tunnels();
+                let tunnels = self.base.network.links.tunnels();
                 match &slots {
                     None => tunnels.remove_relay(relay),
                     Some(slots) => {
@@ -108,7 +93,7 @@ impl Runner {
             squad::Event::TargetGone(target) => {
                 self.unsettled = true;
                 let gone = Event::TargetGone { target: target.to_string() };
-                self.config.publisher.publish(gone);
+                self.base.publisher.publish(gone);
                 Some(VoiceCommand::RemoveTarget(target))
             }
             squad::Event::TalkerKey { device, target, hearing, secret } => {
@@ -140,25 +125,21 @@ impl Runner {
                 Some(VoiceCommand::RemoveKey { device, target })
             }
             squad::Event::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
-            squad::Event::RecordsChanged => {
-                self.records_changed = true;
-                None
-            }
             squad::Event::NetsChanged => {
-                self.config.doorkeeper.set_listening(squad.presence().listening.clone());
+                self.base.doorkeeper.set_listening(squad.presence().listening.clone());
                 self.unsettled = true;
                 None
             }
             squad::Event::CharterChanged => {
-                self.config.relay.set_charter(charter);
-                self.config.doorkeeper.set_charter(charter);
+                self.base.network.relay.set_charter(charter);
+                self.base.doorkeeper.set_charter(charter);
                 self.unsettled = true;
                 self.view.set_charter(charter);
                 let sanctions = self.view.set_sanctions(membership::sanctions_here(squad));
                 let sanctions = sanctions.into_iter().map(|it| membership::with_lifter(squad, it));
-                sanctions.for_each(|event| self.config.publisher.publish(event));
+                sanctions.for_each(|event| self.base.publisher.publish(event));
                 if self.ready_at.is_none() {
-                    self.config.publisher.publish(self.view.charter_changed());
+                    self.base.publisher.publish(self.view.charter_changed());
                 }
                 self.compare_standings();
                 None
@@ -172,7 +153,7 @@ impl Runner {
                 self.unsettled = true;
                 let channel = |id| radio::path_of(squad, id).unwrap_or_default();
                 let moved = self.view.moved(by, from.map(channel), channel(to));
-                self.config.publisher.publish(moved);
+                self.base.publisher.publish(moved);
                 None
             }
             squad::Event::AwaitCheck(nonce) => {
@@ -189,7 +170,7 @@ impl Runner {
                 None
             }
             squad::Event::Evicted { device } => {
-                self.links.close(device);
+                self.base.network.links.close(device);
                 None
             }
             squad::Event::Removed => {
@@ -201,104 +182,59 @@ impl Runner {
                 let epoch = u64::from(generation) * 16 + u64::from(step);
                 let roster = (devices, Vec::new());
                 let event = self.view.roster_changed(&target, names, epoch, roster);
-                self.config.publisher.publish(event);
+                self.base.publisher.publish(event);
                 None
             }
             event => {
-                if let Some(event) = self.view.handle_squad(squad, event, &self.links) {
-                    self.config.publisher.publish(event);
+                if let Some(event) = self.view.handle_squad(squad, event, &self.base.network.links)
+                {
+                    self.base.publisher.publish(event);
                 }
                 None
             }
         };
-        if let Some(voice) = &self.voice {
-            command.into_iter().chain(after).for_each(|command| voice.command(command));
-        }
+        self.tell_voice(command.into_iter().chain(after));
     }
 
     /// Brings squad and voice in step with what the person wants to hear and talk to.
     pub(super) fn settle_radio(&mut self, now: Timestamp) {
-        let Some(squad) = &mut self.squad else { return };
+        let squad = &mut self.driver.squad;
         let commands = self.radio.settle(now, squad);
         self.tell_voice(commands);
         // What was chosen may have given way to a preset.
         self.keeping.changed();
         if let Some(text) = self.radio.take_notice() {
-            self.config.publisher.publish(Event::Notice { text });
+            self.base.publisher.publish(Event::Notice { text });
         }
     }
 
     pub(super) fn tell_voice(&self, commands: impl IntoIterator<Item = VoiceCommand>) {
-        if let Some(voice) = &self.voice {
-            commands.into_iter().for_each(|command| voice.command(command));
-        }
+        commands.into_iter().for_each(|command| self.voice.command(command));
     }
 
-    fn persist(&mut self, persist: Persist) {
-        let Some(store) = self.store.clone() else { return };
-        let inputs = self.input_sender.clone();
-        match persist {
-            Persist::Charter(number, charter) => (self.config.worker)(Box::new(move || {
-                let kept = store.keep_charter(&charter).map_err(|error| error.to_string());
-                // The node may have ended meanwhile.
-                let _ = inputs.send(Input::Persisted(Persisted::Charter(number), kept));
-            })),
-            Persist::Generation(target, generation) => {
-                self.generations.insert(target, generation);
-                while self.generations.len() > GENERATIONS_MAX {
-                    let known = |target| self.squad.as_ref()?.target_of(target);
-                    let old = self.generations.keys().copied().find(|it| known(*it).is_none());
-                    let Some(old) = old else { break };
-                    self.generations.remove(&old);
-                }
-                let generations = self.generations.clone();
-                (self.config.worker)(Box::new(move || {
-                    let kept = store.keep_generations(&generations);
-                    let kept = kept.map_err(|error| error.to_string());
-                    let persisted = Persisted::Generation(target, generation);
-                    let _ = inputs.send(Input::Persisted(persisted, kept));
-                }));
-            }
+    fn keep_generation(&mut self, target: TargetId, generation: u16) {
+        self.generations.insert(target, generation);
+        while self.generations.len() > GENERATIONS_MAX {
+            let known = |target| self.driver.squad.target_of(target);
+            let old = self.generations.keys().copied().find(|it| known(*it).is_none());
+            let Some(old) = old else { break };
+            self.generations.remove(&old);
         }
-    }
-
-    /// What was learnt while the last write was under way is known after a restart, too.
-    pub(super) fn keep_last_charter(&self) {
-        let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
-        let taken = squad.charter_taken();
-        if taken.digest() == squad.charter().digest() {
-            return;
-        }
-        let taken = taken.clone();
-        (self.config.worker)(Box::new(move || {
-            if let Err(error) = store.keep_charter(&taken) {
-                tracing::warn!(%error, "the newest of the charter is not kept");
-            }
+        let (store, generations) = (self.store.clone(), self.generations.clone());
+        let inputs = self.base.input_sender.clone();
+        (self.base.network.worker)(Box::new(move || {
+            let kept = store.keep_generations(&generations).map_err(|error| error.to_string());
+            // The node may have ended meanwhile.
+            let _ = inputs.send(Input::Persisted(Persisted::Generation(target, generation), kept));
         }));
     }
 
     fn keep_names(&self) {
-        let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
+        let (store, squad) = (self.store.clone(), &self.driver.squad);
         let names = squad.names().clone();
-        (self.config.worker)(Box::new(move || {
+        (self.base.network.worker)(Box::new(move || {
             if let Err(error) = store.keep_names(&names) {
                 tracing::warn!(%error, "names of hidden channels are not remembered");
-            }
-        }));
-    }
-
-    pub(super) fn keep_records(&mut self) {
-        if !std::mem::take(&mut self.records_changed) {
-            return;
-        }
-        let (Some(store), Some(squad)) = (self.store.clone(), &self.squad) else { return };
-        self.links.expect_from(squad.directory().addresses());
-        let snapshot = squad.directory().snapshot();
-        let port = self.wires.listen_addresses().first().map(SocketAddr::port);
-        (self.config.worker)(Box::new(move || {
-            let kept = store.keep_members(&snapshot).and_then(|()| store.keep_port(port));
-            if let Err(error) = kept {
-                tracing::warn!(%error, "members are not remembered");
             }
         }));
     }

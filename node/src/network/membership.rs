@@ -9,18 +9,18 @@ use hark_charter::{
 use hark_keys::{DeviceId, MemberId, Timestamp, UnixTime};
 use hark_mesh::{hello::Refusal, squad::Squad};
 
-use super::{Runner, own_member, radio, standings};
+use super::{own_member, radio, standings, working::Working};
 use crate::event::{DeviceText, Event, SanctionView};
 
-impl Runner {
+impl Working {
     /// Weighs what those who were dialled have said who do not let this member's device in.
     pub(super) fn weigh_refusals(&mut self) {
-        let Some(squad) = &mut self.squad else { return };
-        let proof = self.config.doorkeeper.take_proof();
+        let squad = &mut self.driver.squad;
+        let proof = self.base.doorkeeper.take_proof();
         if !proof.is_empty() {
             squad.handle_proof(proof);
         }
-        let Some((device, refusal)) = self.config.doorkeeper.take_refusal() else { return };
+        let Some((device, refusal)) = self.base.doorkeeper.take_refusal() else { return };
         let charter = squad.charter();
         if charter.owner(device).is_some() || charter.state().relay(device).is_some() {
             self.tell_refusal(device, refusal);
@@ -40,7 +40,7 @@ impl Runner {
     }
 
     fn tell_refusal(&mut self, device: DeviceId, refusal: Refusal) {
-        let Some(squad) = &self.squad else { return };
+        let squad = &self.driver.squad;
         // It is dialled again and again, and says the same.
         if self.refusals.len() >= REFUSALS_MAX {
             self.refusals.clear();
@@ -48,7 +48,7 @@ impl Runner {
         if self.refusals.insert(device, refusal) != Some(refusal) {
             let name = name_of(squad, device);
             let reason = refusal.to_string();
-            self.config.publisher.publish(Event::Refused {
+            self.base.publisher.publish(Event::Refused {
                 device: DeviceText(device),
                 name,
                 reason,
@@ -58,22 +58,22 @@ impl Runner {
 
     /// Tells whom it concerns that somebody has tried a revoked ticket here, once an hour for each.
     pub(super) fn tell_tried(&mut self, now: Timestamp) {
-        for invite in self.config.doorkeeper.take_tried() {
+        for invite in self.base.doorkeeper.take_tried() {
             self.tried.retain(|_, told| now.saturating_duration_since(*told) < TRIED_TOLD_EVERY);
             let known = self.tried.contains_key(&invite.invite_key);
             if !known && self.tried.len() < TRIED_MAX {
                 self.tried.insert(invite.invite_key, now);
                 let number = invite.number();
                 let text = format!("somebody has tried ticket {number} here, which is revoked");
-                self.config.publisher.publish(Event::Notice { text });
+                self.base.publisher.publish(Event::Notice { text });
             }
         }
     }
 
     /// Adds the devices that have redeemed a ticket of this member's. [PROTO-4.7]
     pub(super) fn add_devices(&mut self, now: Timestamp) {
-        let Some(squad) = &mut self.squad else { return };
-        for (device, consent) in self.config.doorkeeper.take_additions() {
+        let squad = &mut self.driver.squad;
+        for (device, consent) in self.base.doorkeeper.take_additions() {
             let added = squad.charter_taken().devices_of(own_member(squad)).contains(&device);
             // It may be on its way to the disk.
             if !added
@@ -86,11 +86,11 @@ impl Runner {
 
     /// Remembers who came in by which ticket.
     pub(super) fn note_redeemed(&self) {
-        let Some(store) = &self.store else { return };
-        let now = self.config.clock.unix();
-        for (invite, device) in self.config.doorkeeper.take_redeemed() {
+        let store = &self.store;
+        let now = self.base.network.clock.unix();
+        for (invite, device) in self.base.doorkeeper.take_redeemed() {
             let store = store.clone();
-            (self.config.worker)(Box::new(move || {
+            (self.base.network.worker)(Box::new(move || {
                 if let Err(error) = store.note_use(now, &invite, device) {
                     tracing::warn!(%error, "who came in by a ticket is not remembered");
                 }
@@ -100,14 +100,14 @@ impl Runner {
 
     /// Tells who waits at this door, and what became of them.
     pub(super) fn tell_waiting(&self) {
-        for (newcomer, state) in self.config.doorkeeper.take_waiting_news() {
-            self.config.publisher.publish(Event::Waiting { newcomer, state });
+        for (newcomer, state) in self.base.doorkeeper.take_waiting_news() {
+            self.base.publisher.publish(Event::Waiting { newcomer, state });
         }
     }
 
     /// Whether this device has said itself that it does not belong any more.
     pub(super) fn has_retired_itself(&self) -> bool {
-        let (Some(squad), device) = (&self.squad, self.config.key.id()) else { return false };
+        let (squad, device) = (&self.driver.squad, self.base.key.id());
         let ending = squad.charter().ending(own_member(squad), device);
         ending == Some(Ending::Retired(Some(device)))
     }
@@ -116,8 +116,8 @@ impl Runner {
     pub(super) fn farewell(&self) -> String {
         let organisation = self.view.organisation_name();
         let end = format!("this device does not belong to {organisation} any more");
-        let Some(squad) = &self.squad else { return end };
-        let (charter, device) = (squad.charter(), self.config.key.id());
+        let squad = &self.driver.squad;
+        let (charter, device) = (squad.charter(), self.base.key.id());
         let mut sanctions = sanctions(squad).into_iter();
         if let Some(ban) = sanctions.find(|it| it.kind == "ban" && it.channel.is_none()) {
             return format!("{end}: {}", ban.describe());

@@ -7,7 +7,7 @@ use hark_charter::content::{Capabilities, Place};
 use hark_keys::{ChannelId, DeviceId, MemberId, Signed};
 use hark_mesh::squad::Squad;
 
-use super::{Input, Persisted, Runner};
+use super::{Input, Persisted, working::Working};
 use crate::{look_alike::skeleton, snapshot::Verification};
 
 /// What each device's member is called. Members whose names look the same have `#` and the
@@ -88,12 +88,10 @@ impl Verified {
     }
 }
 
-impl Runner {
+impl Working {
     /// Remembers that a device is its owner's, or no longer; refuses one that nobody has seen.
     pub(super) fn verify(&mut self, device: &str, on: bool) -> Result<(), String> {
-        let (Some(squad), Some(store)) = (&self.squad, self.store.clone()) else {
-            return Err("the node is starting: ask again in a moment".to_owned());
-        };
+        let (squad, store) = (&self.driver.squad, self.store.clone());
         let device: DeviceId =
             device.parse().map_err(|_| format!("{device:?} is no device's id"))?;
         let verified = &mut self.view.verified.0;
@@ -107,8 +105,8 @@ impl Runner {
         } else if verified.remove(&device).is_none() {
             return Err("that device is not verified".to_owned());
         }
-        let (verified, inputs) = (verified.clone(), self.input_sender.clone());
-        (self.config.worker)(Box::new(move || {
+        let (verified, inputs) = (verified.clone(), self.base.input_sender.clone());
+        (self.base.network.worker)(Box::new(move || {
             let kept = store.keep_verified(&verified).map_err(|error| error.to_string());
             // The node may have ended meanwhile.
             let _ = inputs.send(Input::Persisted(Persisted::Verified, kept));

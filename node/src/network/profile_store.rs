@@ -4,7 +4,7 @@ use hark_keys::DeviceId;
 use hark_mesh::squad::Squad;
 use hark_voice::VoiceCommand;
 
-use super::{Input, Persisted, Runner};
+use super::{Input, Persisted, base::Base, radio::Radio, view::View, working::Working};
 use crate::{
     profile::{ProfileAction, ProfileError, Profiles},
     store::OrganisationStore,
@@ -31,32 +31,33 @@ impl PendingWrite {
     }
 }
 
-impl Runner {
+impl Working {
     /// Goes on with what was kept when the node ran last.
     pub(super) fn restore_profiles(
-        &mut self,
+        base: &Base,
         store: &OrganisationStore,
         squad: &Squad,
-    ) -> anyhow::Result<()> {
-        let kept = store.profiles();
-        let mut profiles = match kept {
+        radio: &mut Radio,
+        view: &mut View,
+    ) -> anyhow::Result<PendingWrite> {
+        let mut keeping = PendingWrite { changed: true, ..PendingWrite::default() };
+        let mut profiles = match store.profiles() {
             Ok(profiles) => profiles.unwrap_or_default(),
             Err(error) => {
                 let advice = "repair or remove it; until then nothing that you choose is kept";
                 let trouble = format!("{error}: {advice}");
                 tracing::error!("{trouble}");
-                self.view.forgetful = Some(trouble);
-                self.keeping.barred = true;
+                view.forgetful = Some(trouble);
+                keeping.barred = true;
                 Profiles::default()
             }
         };
-        self.keeping.kept = Some(profiles.clone());
-        if let Some(name) = &self.config.profile {
+        keeping.kept = Some(profiles.clone());
+        if let Some(name) = &base.profile {
             profiles.start_with(name)?;
         }
-        self.radio.restore(squad, profiles, self.config.profile.is_some());
-        self.keeping.changed();
-        Ok(())
+        radio.restore(squad, profiles, base.profile.is_some());
+        Ok(keeping)
     }
 
     /// Uses, copies or removes a profile; gives what the voice side is to do.
@@ -65,11 +66,9 @@ impl Runner {
         action: ProfileAction,
         name: &str,
     ) -> Result<Vec<VoiceCommand>, ProfileError> {
-        let volumes = |runner: &Self| runner.radio.profiles().current().volumes().clone();
+        let volumes = |working: &Self| working.radio.profiles().current().volumes().clone();
         let before = volumes(self);
-        if let Some(squad) = &self.squad {
-            self.radio.change_profile(squad, action, name)?;
-        }
+        self.radio.change_profile(&self.driver.squad, action, name)?;
         let after = volumes(self);
         let devices: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
         let changed = devices.into_iter().filter(|device| before.get(device) != after.get(device));
@@ -79,7 +78,8 @@ impl Runner {
     /// Tells the voice side how loud a device is that can be heard.
     pub(super) fn volume_of(&self, device: DeviceId) -> Option<VoiceCommand> {
         let gain = self.radio.volume(device);
-        self.heard.contains_key(&device).then_some(VoiceCommand::Volume { device, gain })
+        let is_linked = self.base.network.links.best(device).is_some();
+        is_linked.then_some(VoiceCommand::Volume { device, gain })
     }
 
     /// Writes what has changed, away from this thread: at once, but no sooner than the disk has
@@ -97,15 +97,15 @@ impl Runner {
         if keeping.barred || !std::mem::take(&mut keeping.changed) {
             return;
         }
-        let Some(store) = self.store.clone() else { return };
+        let store = self.store.clone();
         if keeping.kept.as_ref() == Some(profiles) {
             return;
         }
         let profiles = profiles.clone();
         keeping.kept = Some(profiles.clone());
         keeping.writing = true;
-        let inputs = self.input_sender.clone();
-        (self.config.worker)(Box::new(move || {
+        let inputs = self.base.input_sender.clone();
+        (self.base.network.worker)(Box::new(move || {
             let kept = store.keep_profiles(&profiles).map_err(|error| error.to_string());
             // The node may have ended meanwhile.
             let _ = inputs.send(Input::Persisted(Persisted::Profiles, kept));

@@ -4,12 +4,12 @@ use hark_charter::{
     Charter, Piece,
     content::{Change, Grant, Place},
 };
-use hark_keys::{List, MemberId, RoleId, Timestamp};
+use hark_keys::{Invite, List, MemberId, RoleId, Timestamp};
 
-use super::{Publisher, Runner, own_member};
+use super::{Publisher, own_member, working::Working};
 use crate::{admission::Promised, event::Event};
 
-impl Runner {
+impl Working {
     /// Gives a newcomer the role of its ticket, everywhere, or says that it gets none. [PROTO-4.8]
     pub(super) fn give(
         &mut self,
@@ -18,7 +18,7 @@ impl Runner {
         name: &str,
         promised: Promised,
     ) {
-        let Some(squad) = &mut self.squad else { return };
+        let squad = &mut self.driver.squad;
         let Promised { role, outdated } = promised;
         let called = name_of(squad.charter(), role);
         let without = format!("{name} has come in without the role {called} of the ticket");
@@ -26,7 +26,7 @@ impl Runner {
             publisher.publish(Event::Notice { text: format!("{without}: {why}") });
         };
         if outdated {
-            tell(&self.config.publisher, "it was issued before the membership ended");
+            tell(&self.base.publisher, "it was issued before the membership ended");
             return;
         }
         let at = Place::Organisation;
@@ -35,19 +35,19 @@ impl Runner {
             return;
         }
         let change = Change::Grant(Grant { role, at, members: List::truncated([member]) });
-        let given = charter.edit(&self.config.key, own_member(squad), vec![change]);
+        let given = charter.edit(&self.base.key, own_member(squad), vec![change]);
         let given = given
             .map_err(anyhow::Error::from)
             .and_then(|operation| Ok(squad.bring(now, vec![Piece::Operation(operation)])?));
         if let Err(error) = given {
             // It belongs without: a right may have been lost in the moment since the Hello.
-            tell(&self.config.publisher, &error.to_string());
+            tell(&self.base.publisher, &error.to_string());
         }
     }
 
     /// Tells somebody who has just come in that the role of the ticket has not come. [PROTO-4.21]
-    pub(super) fn miss_role(&mut self) {
-        let (Some(squad), Some(invite)) = (&self.squad, self.joined_by.take()) else { return };
+    pub(super) fn miss_role(&self, invite: &Invite) {
+        let squad = &self.driver.squad;
         let Some(role) = invite.role else { return };
         let (charter, own) = (squad.charter(), own_member(squad));
         let at = Place::Organisation;
@@ -63,7 +63,7 @@ impl Runner {
         let text = format!(
             "you have come in without the role {called} of your ticket: {why}: ask an officer"
         );
-        self.config.publisher.publish(Event::Notice { text });
+        self.base.publisher.publish(Event::Notice { text });
     }
 }
 

@@ -2,20 +2,16 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use hark_keys::Timestamp;
 use tokio::{
     sync::{mpsc::UnboundedSender, watch},
     task::JoinHandle,
 };
 
-use super::{Input, Runner};
+use super::Input;
 use crate::{
     clock::Clock,
     random::SystemRandom,
-    reach::{
-        names::Found,
-        ports::{self, Report, Surroundings},
-    },
+    reach::ports::{self, Report, Surroundings},
 };
 
 /// The router, asked beside all else.
@@ -58,18 +54,9 @@ impl Router {
         self.report
     }
 
-    /// Gives the port back.
-    pub(super) async fn leave(self) {
-        drop(self.listening);
-        // A router that is slow to answer forgets the port by itself, later.
-        let _ = tokio::time::timeout(GOODBYE, self.task).await;
-    }
-}
-
-impl Runner {
-    pub(super) fn handle_router(&mut self, now: Timestamp, report: Report) {
-        let Some(router) = &mut self.router else { return };
-        let before = std::mem::replace(&mut router.report, report);
+    /// Takes a newer report; returns whether the outside reaches this device elsewhere now.
+    pub(super) fn set_report(&mut self, report: Report) -> bool {
+        let before = std::mem::replace(&mut self.report, report);
         if before.mapped() != report.mapped() {
             match report.mapped() {
                 Some((by, external)) if report.is_double_nat() => tracing::info!(
@@ -79,25 +66,14 @@ impl Runner {
                 None => tracing::info!("the router gives no port any more"),
             }
         }
-        if before.reachable() != report.reachable() {
-            self.wires.set_mapped(now, report.reachable(), self.squad.as_mut());
-            self.config.doorkeeper.set_addresses(self.wires.own_addresses());
-        }
+        before.reachable() != report.reachable()
     }
 
-    /// Names lead to these addresses. [PROTO-5.8]
-    pub(super) fn handle_found(&mut self, now: Timestamp, found: Vec<Found>) {
-        for Found { device, address } in found {
-            match (&mut self.squad, &mut self.joining) {
-                (Some(squad), _) => squad.handle_discovered(now, device, &[address]),
-                (None, Some(joining)) if !self.config.peers.contains(&address) => {
-                    // Whoever is there, and the ticket says who may answer.
-                    self.config.peers.push(address);
-                    joining.next_dial = now;
-                }
-                _ => {}
-            }
-        }
+    /// Gives the port back.
+    pub(super) async fn leave(self) {
+        drop(self.listening);
+        // A router that is slow to answer forgets the port by itself, later.
+        let _ = tokio::time::timeout(GOODBYE, self.task).await;
     }
 }
 

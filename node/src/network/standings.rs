@@ -10,7 +10,7 @@ use hark_charter::{
 use hark_keys::{DeviceId, MemberId, RoleId, UnixTime};
 use hark_mesh::squad::Squad;
 
-use super::{Input, Runner, membership::member_name, radio};
+use super::{Input, membership::member_name, radio, working::Working};
 use crate::event::{Event, StandingView, TicketView};
 
 /// A role that somebody has got or lost, a mute or a ban that began or ended, a membership, or the
@@ -62,15 +62,15 @@ impl StandingChange {
     }
 }
 
-impl Runner {
+impl Working {
     /// Has a worker find what the charter in force has changed.
     pub(super) fn compare_standings(&mut self) {
-        let Some(squad) = &self.squad else { return };
+        let squad = &self.driver.squad;
         let after = Arc::clone(squad.charter());
-        let Some(before) = self.compared.replace(Arc::clone(&after)) else { return };
-        let newcomer = self.joined_at.and(squad.member());
-        let inputs = self.input_sender.clone();
-        (self.config.worker)(Box::new(move || {
+        let before = std::mem::replace(&mut self.compared, Arc::clone(&after));
+        let newcomer = self.newcomer.as_ref().and(squad.member());
+        let inputs = self.base.input_sender.clone();
+        (self.base.network.worker)(Box::new(move || {
             let mut changes = changes(&before, &after);
             if let Some(own) = newcomer {
                 changes.retain(|it| it.is_news_for(own));
@@ -84,7 +84,7 @@ impl Runner {
 
     /// Tells what has changed, as far as this device may know of the channels.
     pub(super) fn tell_standings(&self, changes: &[StandingChange]) {
-        let Some(squad) = &self.squad else { return };
+        let squad = &self.driver.squad;
         let name = |member| {
             let known = self.view.name_of_member(squad, member);
             known.or_else(|| member_name(squad, member))
@@ -97,7 +97,7 @@ impl Runner {
                     Event::Standing { own, standing }
                 }),
             };
-            told.into_iter().for_each(|event| self.config.publisher.publish(event));
+            told.into_iter().for_each(|event| self.base.publisher.publish(event));
         }
     }
 }

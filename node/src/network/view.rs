@@ -30,7 +30,7 @@ use crate::{
 pub(super) struct View {
     device: DeviceId,
     name: String,
-    organisation: Option<(OrganisationId, String)>,
+    organisation: (OrganisationId, String),
     version: u32,
     heads: Vec<String>,
     other_members: usize,
@@ -121,11 +121,11 @@ impl Add for FrameCounts {
 }
 
 impl View {
-    pub(super) fn new(device: DeviceId, name: &str) -> Self {
-        Self {
+    pub(super) fn new(device: DeviceId, name: &str, store: &OrganisationStore) -> Self {
+        let mut view = Self {
             device,
             name: name.to_owned(),
-            organisation: None,
+            organisation: (store.id(), String::new()),
             version: 1,
             heads: Vec::new(),
             availability: Availability::default(),
@@ -143,15 +143,13 @@ impl View {
             cpu_percent: 0.0,
             cpu_measured: None,
             told_of_self: None,
-        }
-    }
-
-    pub(super) fn begin(&mut self, store: &OrganisationStore) {
-        self.set_charter(store.charter());
+        };
+        view.set_charter(store.charter());
+        view
     }
 
     pub(super) fn set_charter(&mut self, charter: &Charter) {
-        self.organisation = Some((charter.organisation(), charter.name().to_owned()));
+        self.organisation = (charter.organisation(), charter.name().to_owned());
         self.version = charter.root().version;
         let hex =
             |head: ObjectHash| blake3::Hash::from_bytes(*head.as_bytes()).to_hex().to_string();
@@ -195,11 +193,11 @@ impl View {
     }
 
     pub(super) fn organisation(&self) -> OrganisationId {
-        self.organisation.as_ref().expect("asked for once it has begun").0
+        self.organisation.0
     }
 
     pub(super) fn organisation_name(&self) -> &str {
-        self.organisation.as_ref().map_or("", |(_, name)| name)
+        &self.organisation.1
     }
 
     /// What is told once the node can be joined.

@@ -8,9 +8,9 @@ use hark_mesh::{
     squad::Service,
 };
 
-use super::Runner;
+use super::working::Working;
 
-impl Runner {
+impl Working {
     /// Be a relay with so much to send, in kbit/s, 0 being any rate; or none any more. It stays so
     /// after a restart.
     pub(super) fn volunteer(
@@ -18,10 +18,10 @@ impl Runner {
         now: Timestamp,
         rate_kbps: Option<u32>,
     ) -> Result<(), String> {
-        if self.config.relay_only && rate_kbps.is_some() {
+        if self.base.relay_only && rate_kbps.is_some() {
             return Err("--relay-only hides this device, which cannot relay for others then".into());
         }
-        let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else { return Ok(()) };
+        let (squad, store) = (&mut self.driver.squad, &self.store);
         store.keep_volunteer(rate_kbps).map_err(|error| error.to_string())?;
         squad.volunteer(now, rate_kbps);
         self.limit_relay(rate_kbps);
@@ -31,16 +31,16 @@ impl Runner {
 
     pub(super) fn limit_relay(&self, rate_kbps: Option<u32>) {
         let out = Rate { packets_per_second: 0, kbps: rate_kbps.unwrap_or(0) };
-        self.config.relay.set_limits(Limits { out, ..Limits::default() });
+        self.base.network.relay.set_limits(Limits { out, ..Limits::default() });
     }
 
     /// Does what the squad wants done for others.
     pub(super) fn serve(&mut self, service: Service) {
-        let Some(squad) = &mut self.squad else { return };
+        let squad = &mut self.driver.squad;
         let charter = Arc::clone(squad.charter());
-        let slot = self.config.relay.serve(service, &charter, &self.links);
+        let slot = self.base.network.relay.serve(service, &charter, &self.base.network.links);
         if let Some((device, slot)) = slot {
-            squad.handle_attached(self.config.clock.now(), device, slot);
+            squad.handle_attached(self.base.network.clock.now(), device, slot);
         }
     }
 }

@@ -54,6 +54,15 @@ use crate::{
     profile::ProfileError,
 };
 
+/// Where a squad's charter and members are kept. Workers alone call it.
+pub trait SquadStore: Send + Sync {
+    /// Writes the charter; it is on disk when this returns.
+    fn keep_charter(&self, charter: &Charter) -> Result<(), StoreError>;
+
+    /// Writes what members have said of themselves.
+    fn keep_members(&self, snapshot: &[u8]) -> Result<(), StoreError>;
+}
+
 /// Asks for the passphrase of a key file that has one.
 pub type AskPassphrase = Box<dyn Fn() -> Option<String> + Send + Sync>;
 

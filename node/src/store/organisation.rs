@@ -10,7 +10,7 @@ use hark_keys::{
 };
 
 use super::{
-    StoreError,
+    SquadStore, StoreError,
     files::{Files, Guard},
 };
 use crate::profile::{self, ProfileError, Profiles};
@@ -54,11 +54,6 @@ impl OrganisationStore {
         &self.charter
     }
 
-    /// Keeps the charter; it is on disk when this returns. [CHARTER-8.1]
-    pub fn keep_charter(&self, charter: &Charter) -> Result<(), StoreError> {
-        Ok(self.files.write(&self.folder.join("charter"), &charter.snapshot())?)
-    }
-
     /// Whose device this is.
     pub fn member(&self) -> MemberId {
         self.member
@@ -96,11 +91,6 @@ impl OrganisationStore {
     /// What is known of the members, as the squad wrote it.
     pub fn members(&self) -> Result<Vec<u8>, StoreError> {
         Ok(self.files.read(&self.folder.join("members"), FILE_LIMIT)?.unwrap_or_default())
-    }
-
-    /// Keeps what is known of the members.
-    pub fn keep_members(&self, snapshot: &[u8]) -> Result<(), StoreError> {
-        Ok(self.files.write(&self.folder.join("members"), snapshot)?)
     }
 
     /// What the person has chosen to hear and to talk to, if that was ever kept.
@@ -233,6 +223,17 @@ impl OrganisationStore {
 
     fn control_path(&self) -> PathBuf {
         self.folder.join("control.json")
+    }
+}
+
+impl SquadStore for OrganisationStore {
+    /// [CHARTER-8.1]
+    fn keep_charter(&self, charter: &Charter) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("charter"), &charter.snapshot())?)
+    }
+
+    fn keep_members(&self, snapshot: &[u8]) -> Result<(), StoreError> {
+        Ok(self.files.write(&self.folder.join("members"), snapshot)?)
     }
 }
 

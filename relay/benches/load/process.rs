@@ -14,7 +14,7 @@ use hark_charter::{
     content::{Change, Relay},
 };
 use hark_keys::{ChannelId, DeviceKey, List};
-use hark_node::random::SystemRandom;
+use hark_node::{random::SystemRandom, store::SquadStore as _};
 use hark_relay::home::RelayHome;
 
 /// A child that ends with this.

@@ -17,7 +17,7 @@ use hark_node::{
     clock::Clock,
     commands::Host,
     random::SystemRandom,
-    store::{Home, KnownTicket, Lock, OrganisationStore},
+    store::{Home, KnownTicket, Lock, OrganisationStore, SquadStore as _},
 };
 
 /// A stored charter. What is done to it is passed on when the node runs again.

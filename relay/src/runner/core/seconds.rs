@@ -16,39 +16,31 @@ impl Core {
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.next_tick = now + TICK;
         self.ticks += 1;
-        let links = self.links.all();
         let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
-        if let Some(squad) = &mut self.squad {
-            squad.set_calendar(now, self.clock.unix());
-            for link in &links {
-                let heard = link.heard();
-                if self.heard.insert(link.device(), heard).is_none_or(|before| before < heard) {
-                    squad.handle_heard(heard, link.device());
-                }
-                // A member may come from another address without an event.
-                if second {
-                    squad.handle_path(now, link.device(), link.seen());
-                }
-            }
+        if let Some(driver) = &mut self.driver {
+            // A member may come from another address without an event.
+            driver.tick(now, &self.network, second);
         }
         if !second {
             return;
         }
-        self.relay.renew_outlets(&self.links);
+        self.network.relay.renew_outlets(&self.network.links);
         self.watch_rates();
         self.show();
         if self.is_drained(now) && !std::mem::replace(&mut self.told_drained, true) {
             (self.tell)(&Event::Drained);
         }
         if self.ticks.is_multiple_of(TICKS_A_SECOND * RECORDS_EVERY) {
-            links.iter().for_each(|link| link.nudge());
-            self.keep_records();
+            self.network.links.all().iter().for_each(|link| link.nudge());
+            if let Some(driver) = &mut self.driver {
+                driver.keep_members(&self.network);
+            }
         }
     }
 
     /// Each second: what was dropped for want of quota, and which; and whether anything came.
     fn watch_rates(&mut self) {
-        let now = self.relay.statistics();
+        let now = self.network.relay.statistics();
         let dropped = |it: &Statistics| it.total.dropped.get(&DropReason::OverQuota).copied();
         let over = dropped(&now) > dropped(&self.counted);
         let sent = now.total.datagrams_out.saturating_sub(self.counted.total.datagrams_out);
@@ -61,26 +53,12 @@ impl Core {
         self.reached("kbps", over && !by_packets);
     }
 
-    fn keep_records(&mut self) {
-        if !std::mem::take(&mut self.records_changed) {
-            return;
-        }
-        let Some(squad) = &self.squad else { return };
-        self.links.expect_from(squad.directory().addresses());
-        let (store, snapshot) = (self.store.clone(), squad.directory().snapshot());
-        (self.worker)(Box::new(move || {
-            if let Err(error) = store.keep_members(&snapshot) {
-                tracing::warn!(%error, "members are not remembered");
-            }
-        }));
-    }
-
     pub(super) fn show(&mut self) {
-        let now = self.clock.now();
+        let now = self.network.clock.now();
         let statistics = &self.counted;
-        let squad = self.squad.as_ref();
+        let squad = self.driver.as_ref().map(|driver| &driver.squad);
         let charter = squad.map(Squad::charter);
-        let links = self.links.all();
+        let links = self.network.links.all();
         let sessions = links.iter().filter_map(|link| {
             let device = link.device();
             let member = link.hello().member;
@@ -104,7 +82,7 @@ impl Core {
         let snapshot = Snapshot {
             name: charter.map(|charter| charter.name().to_owned()),
             named: charter.is_some_and(|it| it.state().relay(self.key.id()).is_some()),
-            listen: self.wires.own_addresses(),
+            listen: self.network.swarm.own_addresses(),
             sessions: sessions.collect(),
             channels: channels.collect(),
             traffic: traffic(&statistics.total),

@@ -9,127 +9,252 @@ use std::{
 use hark_keys::{DeviceId, Door, Ticket, Timestamp, device_words};
 use hark_mesh::{AddressKind, Dial, Way, datagram::Knock, hello::Refusal};
 
-use super::{Runner, TellJoining};
+use super::{Input, KeepAdmitted, StartVoice, TellJoining, base::Base, working::Working};
+use crate::{driver::Happened, link::LinkEvent, snapshot::Command, swarm::News};
 
-impl Runner {
-    /// Knocks at the doors of the ticket until one opens.
-    pub(super) fn join(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let Some(joining) = &mut self.joining else { return Ok(()) };
-        let refusal = self.config.doorkeeper.last_refusal();
+/// A newcomer on its way in: no squad yet, and a ticket.
+pub(super) struct Joining {
+    base: Base,
+    ticket: Ticket,
+    keep: KeepAdmitted,
+    start_voice: StartVoice,
+    next_tick: Timestamp,
+    next_dial: Timestamp,
+    since: Timestamp,
+    discovered: BTreeMap<DeviceId, Vec<SocketAddr>>,
+    report: Report,
+}
+
+/// How a newcomer's attempt has ended.
+pub(super) enum Joined {
+    /// A member has let it in.
+    Admitted(Box<Working>),
+    /// The person has given up, for this reason.
+    Stopped(String),
+}
+
+impl Joining {
+    pub(super) fn new(
+        base: Base,
+        ticket: Ticket,
+        keep: KeepAdmitted,
+        tell: Option<TellJoining>,
+        start_voice: StartVoice,
+    ) -> Self {
+        let now = base.now();
+        Self {
+            base,
+            ticket,
+            keep,
+            start_voice,
+            next_tick: now,
+            next_dial: now,
+            since: now,
+            discovered: BTreeMap::new(),
+            report: Report { tell, told: BTreeSet::new() },
+        }
+    }
+
+    /// Tries until a member admits this device, or nobody does.
+    pub(super) async fn run(mut self) -> anyhow::Result<Joined> {
+        loop {
+            let until = self.next_tick;
+            tokio::select! {
+                biased;
+                input = self.base.inputs.recv() => {
+                    let stop = match input {
+                        Some(input) => self.handle_input(input),
+                        None => Some("the program has ended".to_owned()),
+                    };
+                    if let Some(reason) = stop {
+                        self.base.leave(None).await;
+                        return Ok(Joined::Stopped(reason));
+                    }
+                }
+                happened = self.base.network.next(None, until) => match happened {
+                    Happened::Link(event @ LinkEvent::Up(_)) => {
+                        return Ok(Joined::Admitted(Box::new(self.begin(event)?)));
+                    }
+                    Happened::News(News::Addresses { .. }) => self.base.handle_addresses(),
+                    Happened::News(News::Discovered(found)) => self.handle_discovered(found),
+                    Happened::Link(_) | Happened::News(_) | Happened::Due => {}
+                }
+            }
+            let now = self.base.now();
+            if now >= self.next_tick {
+                self.next_tick = now + TICK;
+                self.try_on(now)?;
+            }
+        }
+    }
+
+    /// Goes to work: the first link of a newcomer comes by its admission.
+    fn begin(self, first: LinkEvent) -> anyhow::Result<Working> {
+        let admitted = self.base.doorkeeper.take_admitted();
+        let admitted = admitted.expect("a newcomer's first link comes by its admission");
+        let (store, now) = ((self.keep)(&admitted)?, self.base.now());
+        let mut working = Working::begin(now, self.base, store, self.start_voice)?;
+        working.welcome(now, self.ticket.invite().clone());
+        for (device, addresses) in &self.discovered {
+            working.driver.squad.handle_discovered(now, Some(*device), addresses);
+        }
+        working.handle_link(first);
+        Ok(working)
+    }
+
+    /// Returns why to stop, if a person wants it.
+    fn handle_input(&mut self, input: Input) -> Option<String> {
+        // Those who ask may have gone.
+        match input {
+            Input::Stop(reason) => return Some(reason),
+            Input::Command(Command::Quit, _) => return Some("quit".to_owned()),
+            Input::Command(_, told) => drop(told.try_send(Err(STARTING.to_owned()))),
+            Input::Charter(_, answer) => drop(answer.try_send(Err(STARTING.to_owned()))),
+            Input::Ticket(_, answer) => drop(answer.try_send(Err(STARTING.to_owned()))),
+            Input::Publish(event) => self.base.publisher.publish(event),
+            Input::Router(report) => self.base.handle_router(report, None),
+            Input::Found(found) => {
+                for found in found {
+                    // Any device may answer there, and the ticket says which is believed.
+                    if !self.base.peers.contains(&found.address) {
+                        self.base.peers.push(found.address);
+                        self.next_dial = self.base.now();
+                    }
+                }
+            }
+            // Of a voice side, a store and a squad, which come later.
+            Input::Voice(_)
+            | Input::Trouble(..)
+            | Input::Persisted(..)
+            | Input::Standings(_)
+            | Input::Checked(_) => {}
+        }
+        None
+    }
+
+    fn handle_discovered(&mut self, found: BTreeMap<DeviceId, Vec<SocketAddr>>) {
+        for (device, addresses) in found {
+            let is_named = self.base.doorkeeper.is_named(device);
+            if is_named || self.discovered.len() < DISCOVERED_LIMIT {
+                self.discovered.insert(device, addresses);
+                self.next_dial = self.base.now();
+            }
+        }
+    }
+
+    /// Knocks at the doors of the ticket once more, or gives up.
+    fn try_on(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let doorkeeper = &self.base.doorkeeper;
+        let refusal = doorkeeper.last_refusal();
         // Somebody at a door is asked: that takes as long as it takes.
-        let waits = self.config.doorkeeper.waits();
-        joining.since = joining.since.max(waits.unwrap_or(joining.since));
-        let own = || (self.config.presence.name.clone(), device_words(self.config.key.id()));
+        let waits = doorkeeper.waits();
+        self.since = self.since.max(waits.unwrap_or(self.since));
         if let Some(refusal) = refusal
             && is_final(refusal)
         {
             match refusal {
-                Refusal::TurnedAway => anyhow::bail!(turned_away(&joining.ticket)),
+                Refusal::TurnedAway => anyhow::bail!(turned_away(&self.ticket)),
                 refusal => anyhow::bail!("{refusal}"),
             }
         }
-        let hides = self.config.relay_only;
-        if let Some(tell) = &joining.report.tell {
-            let doorkeeper = &self.config.doorkeeper;
+        let hides = self.base.relay_only;
+        let own = || (self.base.presence.name.clone(), device_words(self.base.key.id()));
+        if let Some(tell) = &self.report.tell {
             let progress = Progress {
-                waited: now.saturating_duration_since(joining.since),
+                waited: now.saturating_duration_since(self.since),
                 hides,
-                peers: &self.config.peers,
-                discovered: &joining.discovered,
-                led: !self.links.visited().is_empty(),
+                peers: &self.base.peers,
+                discovered: &self.discovered,
+                led: !self.base.network.links.visited().is_empty(),
                 answer: refusal.or(doorkeeper.last_hint()),
                 met_unnamed: doorkeeper.has_met_unnamed(),
                 waits_as: waits.map(|_| own()),
             };
-            for line in progress.lines(&joining.ticket) {
-                if joining.report.told.insert(line.clone()) {
+            for line in progress.lines(&self.ticket) {
+                if self.report.told.insert(line.clone()) {
                     tell(&line);
                 }
             }
         }
         let patience = if refusal.is_some() { JOIN_REFUSED_TIMEOUT } else { JOIN_TIMEOUT };
-        if now >= joining.since + patience {
-            match refusal.or(self.config.doorkeeper.last_hint()) {
+        if now >= self.since + patience {
+            let name = &self.ticket.name;
+            match refusal.or(doorkeeper.last_hint()) {
                 Some(refusal) => anyhow::bail!("{refusal}"),
                 None if hides => anyhow::bail!(
-                    "nobody of {:?} answers by the ticket's relays: are a relay and one of its \
-                     members running?",
-                    joining.ticket.name
+                    "nobody of {name:?} answers by the ticket's relays: are a relay and one of its \
+                     members running?"
                 ),
-                None if self.config.doorkeeper.has_met_unnamed() => anyhow::bail!(
-                    "none of the devices that this ticket of {:?} names answers, only others do: \
-                     ask one of the members who run now for a ticket",
-                    joining.ticket.name
+                None if doorkeeper.has_met_unnamed() => anyhow::bail!(
+                    "none of the devices that this ticket of {name:?} names answers, only others \
+                     do: ask one of the members who run now for a ticket"
                 ),
                 None => anyhow::bail!(
-                    "nobody of {:?} answers whom this ticket names: is {} running, and reachable \
-                     from here? A ticket of another member, who is there now, leads elsewhere; \
-                     `hark talk --peer ADDR:PORT` tries one more address",
-                    joining.ticket.name,
-                    Some(&*joining.ticket.issued_by)
+                    "nobody of {name:?} answers whom this ticket names: is {} running, and \
+                     reachable from here? A ticket of another member, who is there now, leads \
+                     elsewhere; `hark talk --peer ADDR:PORT` tries one more address",
+                    Some(&*self.ticket.issued_by)
                         .filter(|it| !it.is_empty())
                         .unwrap_or("its owner")
                 ),
             }
         }
-        if hides || now >= joining.since + LED_AFTER {
+        if hides || now >= self.since + LED_AFTER {
             self.knock(now);
         }
-        let Some(joining) = &mut self.joining else { return Ok(()) };
-        if now < joining.next_dial {
-            return Ok(());
-        }
-        joining.next_dial = now + JOIN_RETRY;
-        let place = |place: &Door| (Some(place.device), place.addresses.clone());
-        let mut dials: Vec<_> = joining.ticket.relays.iter().map(place).collect();
-        // Whoever hides from members comes to them by relays alone.
-        if !hides {
-            dials.extend(joining.ticket.doors.iter().map(place));
-            dials.extend(self.config.peers.iter().map(|address| (None, vec![*address])));
-            let found = joining.discovered.iter();
-            let found = found.filter(|(device, _)| self.config.doorkeeper.is_named(**device));
-            dials.extend(found.map(|(device, addresses)| (Some(*device), addresses.clone())));
-        }
-        let visited = self.links.visited();
-        dials.retain(|(device, _)| device.is_none_or(|device| !visited.contains(&device)));
-        for (device, addresses) in dials {
-            self.wires.dial(now, Dial { device, addresses, way: Way::Direct }, None);
+        if now >= self.next_dial {
+            self.next_dial = now + JOIN_RETRY;
+            self.dial(now);
         }
         Ok(())
+    }
+
+    /// Dials all that the ticket, the person and the LAN name, but who is linked already.
+    fn dial(&mut self, now: Timestamp) {
+        let place = |place: &Door| (Some(place.device), place.addresses.clone());
+        let mut dials: Vec<_> = self.ticket.relays.iter().map(place).collect();
+        // A device that hides from members comes to them by relays alone.
+        if !self.base.relay_only {
+            dials.extend(self.ticket.doors.iter().map(place));
+            dials.extend(self.base.peers.iter().map(|address| (None, vec![*address])));
+            let found = self.discovered.iter();
+            let found = found.filter(|(device, _)| self.base.doorkeeper.is_named(**device));
+            dials.extend(found.map(|(device, addresses)| (Some(*device), addresses.clone())));
+        }
+        let visited = self.base.network.links.visited();
+        dials.retain(|(device, _)| device.is_none_or(|device| !visited.contains(&device)));
+        for (device, addresses) in dials {
+            let dial = Dial { device, addresses, way: Way::Direct };
+            self.base.network.swarm.dial(now, dial, None);
+        }
     }
 
     /// Knocks at the ticket's doors by the relays that lead there, and dials those that have heard
     /// it. [PROTO-3.10] [PROTO-3.21]
     fn knock(&mut self, now: Timestamp) {
-        let Some(joining) = &self.joining else { return };
-        let relays = self.links.visited();
-        let doors: Vec<_> = joining.ticket.doors.iter().map(|door| door.device).collect();
-        for device in doors {
-            if self.links.tunnels().relay_to(device).is_some() {
+        let network = &mut self.base.network;
+        let relays = network.links.visited();
+        for door in &self.ticket.doors {
+            let device = door.device;
+            if network.links.tunnels().relay_to(device).is_some() {
                 let dial = Dial { device: Some(device), addresses: Vec::new(), way: Way::Relay };
-                self.wires.dial(now, dial, None);
+                network.swarm.dial(now, dial, None);
                 continue;
             }
             for relay in &relays {
                 let mut knock = Vec::new();
                 Knock { slot: None, device }.encode(&mut knock);
-                self.links.push(*relay, knock.into());
+                network.links.push(*relay, knock.into());
             }
         }
-        self.links.flush();
+        network.links.flush();
     }
 }
 
-/// What a person who waits at the door is told, and was told.
-pub(super) struct Report {
+/// The lines that a waiting newcomer is shown, each once.
+struct Report {
     tell: Option<TellJoining>,
     told: BTreeSet<String>,
-}
-
-impl Report {
-    pub(super) fn new(tell: Option<TellJoining>) -> Self {
-        Self { tell, told: BTreeSet::new() }
-    }
 }
 
 /// How far a newcomer has come.
@@ -249,6 +374,15 @@ fn is_final(refusal: Refusal) -> bool {
             | Refusal::Certificate
     )
 }
+
+/// How often a newcomer looks at how it stands.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Devices on the LAN that a newcomer tries; further ones are left out.
+const DISCOVERED_LIMIT: usize = 64;
+
+/// What a command is answered before the node knows its organisation.
+const STARTING: &str = "the node is starting: ask again in a moment";
 
 /// A newcomer knocks this often, and gives up after that long.
 const JOIN_RETRY: Duration = Duration::from_secs(1);

@@ -1,0 +1,155 @@
+//! What a node has in every phase: its network, its settings and the ways in and out of its thread.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hark_keys::{DeviceKey, Timestamp};
+use hark_mesh::{hello::Presence, squad::Squad};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use super::{Flags, Input, Publisher, RunnerConfig, Start, StartVoice, router::Router};
+use crate::{
+    admission::Doorkeeper,
+    driver::{Network, NetworkConfig},
+    event::Event,
+    reach::ports,
+    snapshot::TransmitMode,
+    store::OrganisationStore,
+};
+
+/// The network and the settings of a node, joining or working.
+pub(super) struct Base {
+    pub(super) network: Network,
+    pub(super) key: Arc<DeviceKey>,
+    pub(super) presence: Presence,
+    pub(super) doorkeeper: Arc<Doorkeeper>,
+    pub(super) relay_only: bool,
+    /// Addresses worth trying.
+    pub(super) peers: Vec<SocketAddr>,
+    pub(super) transmit: Option<TransmitMode>,
+    pub(super) profile: Option<String>,
+    pub(super) flags: Flags,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) inputs: UnboundedReceiver<Input>,
+    pub(super) input_sender: UnboundedSender<Input>,
+    pub(super) router: Option<Router>,
+}
+
+impl Base {
+    /// Opens the sockets, and begins to ask the router and to look names up.
+    pub(super) fn new(
+        config: RunnerConfig,
+        inputs: UnboundedReceiver<Input>,
+        input_sender: UnboundedSender<Input>,
+    ) -> anyhow::Result<(Self, Start, StartVoice)> {
+        let mut network = Network::new(NetworkConfig {
+            key: Arc::clone(&config.key),
+            organisation: config.organisation,
+            mdns: config.mdns,
+            links_max: LINKS_MAX,
+            is_hub: false,
+            binder: config.binder,
+            admission: Arc::clone(&config.doorkeeper) as _,
+            links: config.links,
+            link_events: config.link_events,
+            relay: config.relay,
+            worker: config.worker,
+            overhear: config.overhear,
+            clock: config.clock,
+        })?;
+        let last_port = match &config.start {
+            Start::Member(store) => OrganisationStore::port(store),
+            Start::Newcomer { .. } => None,
+        };
+        for address in config.listen {
+            let taken = network.swarm.listen(address, last_port).map_err(|reason| {
+                anyhow::anyhow!("cannot listen on {address}: {reason}: choose another --listen")
+            })?;
+            if let Some(port) = taken {
+                config.publisher.publish(Event::PortTaken { port });
+            }
+        }
+        for address in config.listen_if_possible {
+            if let Err(error) = network.swarm.listen(address, last_port) {
+                tracing::info!(%address, %error, "not listening there");
+            }
+        }
+        let router = config
+            .port_mapping
+            .map(|surroundings| Router::ask(surroundings, config.clock, input_sender.clone()));
+        if let Some(names) = config.names {
+            let inputs = input_sender.clone();
+            tokio::spawn(names.run(move |place, found| {
+                let input = found.map_or_else(
+                    |error| {
+                        let text =
+                            format!("--peer {place} leads to nobody: {error}; looking again");
+                        Input::Publish(Event::Notice { text })
+                    },
+                    Input::Found,
+                );
+                // The node may have ended meanwhile.
+                let _ = inputs.send(input);
+            }));
+        }
+        config.publisher.set_organisation(config.organisation);
+        let base = Self {
+            network,
+            key: config.key,
+            presence: config.presence,
+            doorkeeper: config.doorkeeper,
+            relay_only: config.relay_only,
+            peers: config.peers,
+            transmit: config.transmit,
+            profile: config.profile,
+            flags: config.flags,
+            publisher: config.publisher,
+            inputs,
+            input_sender,
+            router,
+        };
+        Ok((base, config.start, config.start_voice))
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.network.clock.now()
+    }
+
+    /// The device listens on other addresses than before.
+    pub(super) fn handle_addresses(&self) {
+        if let Some(router) = &self.router {
+            router.set_listening(self.network.swarm.listen_addresses());
+        }
+        self.doorkeeper.set_addresses(self.network.swarm.own_addresses());
+    }
+
+    /// The router has answered.
+    pub(super) fn handle_router(&mut self, report: ports::Report, squad: Option<&mut Squad>) {
+        let now = self.now();
+        let Some(router) = &mut self.router else { return };
+        if router.set_report(report) {
+            self.network.swarm.set_mapped(now, report.reachable(), squad);
+            self.doorkeeper.set_addresses(self.network.swarm.own_addresses());
+        }
+    }
+
+    /// Says goodbye to all links, and gives the router its port back.
+    pub(super) async fn leave(&mut self, squad: Option<crate::driver::Driver>) {
+        let router = self.router.take();
+        let router = async {
+            if let Some(router) = router {
+                router.leave().await;
+            }
+        };
+        let network = &mut self.network;
+        let links = async {
+            match squad {
+                Some(driver) => driver.leave(network).await,
+                None => network.swarm.leave().await,
+            }
+        };
+        futures::future::join(links, router).await;
+    }
+}
+
+/// The most links; more are refused.
+const LINKS_MAX: u32 = 512;
