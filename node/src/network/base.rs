@@ -1,6 +1,6 @@
 //! What a node has in every phase: its network, its settings and the ways in and out of its thread.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hark_keys::{DeviceKey, Timestamp};
 use hark_mesh::{hello::Presence, squad::Squad};
@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use super::{Flags, Input, Publisher, RunnerConfig, Start, StartVoice, router::Router};
 use crate::{
     admission::Doorkeeper,
-    driver::{Network, NetworkConfig},
+    driver::{Driver, Network, NetworkConfig},
     event::Event,
     reach::ports,
     snapshot::TransmitMode,
@@ -32,6 +32,30 @@ pub(super) struct Base {
     pub(super) inputs: UnboundedReceiver<Input>,
     pub(super) input_sender: UnboundedSender<Input>,
     pub(super) router: Option<Router>,
+    pub(super) ticker: Ticker,
+}
+
+/// What a node does ten times a second, from its start.
+pub(super) struct Ticker {
+    next: Timestamp,
+    ticks: u64,
+}
+
+impl Ticker {
+    /// When the next tick is due.
+    pub(super) fn next(&self) -> Timestamp {
+        self.next
+    }
+
+    /// If a tick is due: whether it is the first of a second.
+    pub(super) fn tick(&mut self, now: Timestamp) -> Option<bool> {
+        if now < self.next {
+            return None;
+        }
+        self.next = now + TICK;
+        self.ticks += 1;
+        Some(self.ticks.is_multiple_of(TICKS_A_SECOND))
+    }
 }
 
 impl Base {
@@ -106,6 +130,7 @@ impl Base {
             inputs,
             input_sender,
             router,
+            ticker: Ticker { next: config.clock.now(), ticks: 0 },
         };
         Ok((base, config.start, config.start_voice))
     }
@@ -133,7 +158,7 @@ impl Base {
     }
 
     /// Says goodbye to all links, and gives the router its port back.
-    pub(super) async fn leave(&mut self, squad: Option<crate::driver::Driver>) {
+    pub(super) async fn leave(&mut self, driver: Option<Driver>) {
         let router = self.router.take();
         let router = async {
             if let Some(router) = router {
@@ -142,7 +167,7 @@ impl Base {
         };
         let network = &mut self.network;
         let links = async {
-            match squad {
+            match driver {
                 Some(driver) => driver.leave(network).await,
                 None => network.swarm.leave().await,
             }
@@ -150,6 +175,9 @@ impl Base {
         futures::future::join(links, router).await;
     }
 }
+
+const TICK: Duration = Duration::from_millis(100);
+const TICKS_A_SECOND: u64 = 10;
 
 /// The most links; more are refused.
 const LINKS_MAX: u32 = 512;

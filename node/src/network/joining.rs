@@ -18,7 +18,6 @@ pub(super) struct Joining {
     ticket: Ticket,
     keep: KeepAdmitted,
     start_voice: StartVoice,
-    next_tick: Timestamp,
     next_dial: Timestamp,
     since: Timestamp,
     discovered: BTreeMap<DeviceId, Vec<SocketAddr>>,
@@ -47,7 +46,6 @@ impl Joining {
             ticket,
             keep,
             start_voice,
-            next_tick: now,
             next_dial: now,
             since: now,
             discovered: BTreeMap::new(),
@@ -58,7 +56,7 @@ impl Joining {
     /// Tries until a member admits this device, or nobody does.
     pub(super) async fn run(mut self) -> anyhow::Result<Joined> {
         loop {
-            let until = self.next_tick;
+            let until = self.base.ticker.next();
             tokio::select! {
                 biased;
                 input = self.base.inputs.recv() => {
@@ -81,8 +79,7 @@ impl Joining {
                 }
             }
             let now = self.base.now();
-            if now >= self.next_tick {
-                self.next_tick = now + TICK;
+            if self.base.ticker.tick(now).is_some() {
                 self.try_on(now)?;
             }
         }
@@ -374,9 +371,6 @@ fn is_final(refusal: Refusal) -> bool {
             | Refusal::Certificate
     )
 }
-
-/// How often a newcomer looks at how it stands.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Devices on the LAN that a newcomer tries; further ones are left out.
 const DISCOVERED_LIMIT: usize = 64;

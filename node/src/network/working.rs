@@ -52,8 +52,6 @@ pub(super) struct Working {
     /// When `ready` is told, whatever addresses are still to come; `None` once it was told.
     pub(super) ready_at: Option<Timestamp>,
     port: Option<u16>,
-    next_tick: Timestamp,
-    ticks: u64,
 }
 
 /// A device that has just been admitted.
@@ -122,8 +120,6 @@ impl Working {
             view,
             // Addresses come from now on, however long the voice side took to start.
             ready_at: Some(base.now() + READY_TIMEOUT),
-            next_tick: now,
-            ticks: 0,
             base,
         };
         working.limit_relay(working.store.volunteers());
@@ -144,7 +140,7 @@ impl Working {
     /// Works until told to stop, and returns why it has.
     pub(super) async fn run(mut self) -> anyhow::Result<String> {
         loop {
-            let until = self.next_tick;
+            let until = self.base.ticker.next();
             tokio::select! {
                 biased;
                 input = self.base.inputs.recv() => {
@@ -161,8 +157,8 @@ impl Working {
                 }
             }
             let now = self.base.now();
-            if now >= self.next_tick {
-                self.tick(now);
+            if let Some(second) = self.base.ticker.tick(now) {
+                self.tick(now, second);
             }
             self.driver.handle_timeout(now);
             let full = self.driver.squad.is_full();
@@ -311,11 +307,8 @@ impl Working {
         }
     }
 
-    /// Ten times a second.
-    fn tick(&mut self, now: Timestamp) {
-        self.next_tick = now + TICK;
-        self.ticks += 1;
-        let second = self.ticks.is_multiple_of(TICKS_A_SECOND);
+    /// Ten times a second; `second` once a second.
+    fn tick(&mut self, now: Timestamp, second: bool) {
         if self.ready_at.take_if(|at| now >= *at).is_some() {
             for event in self.view.ready(self.base.network.swarm.own_addresses()) {
                 self.base.publisher.publish(event);
@@ -398,9 +391,6 @@ impl Working {
         self.base.leave(Some(self.driver)).await;
     }
 }
-
-const TICK: Duration = Duration::from_millis(100);
-const TICKS_A_SECOND: u64 = 10;
 
 /// How long `ready` waits for the first address.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);
