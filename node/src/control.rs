@@ -41,11 +41,12 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ControlError};
 pub use server::{Server, answer};
-pub use service::Service;
+pub use service::{Service, ServiceError};
 
 use crate::{
     commands::{Answer, Request},
     event::StampedEvent,
+    request::{CommandOutcome, RequestError},
     snapshot::{Command, Snapshot, TicketRequest},
 };
 
@@ -55,16 +56,16 @@ pub trait Controlled: Send + Sync + 'static {
     fn snapshot(&self) -> Option<Arc<Snapshot>>;
 
     /// Does what was asked, or says in a line why not.
-    fn command(&self, command: Command) -> Result<Option<String>, String>;
+    fn command(&self, command: Command) -> Result<CommandOutcome, RequestError>;
 
     /// Events from now on. The channel is bounded; what a slow reader misses is lost.
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
 
     /// Carries out what is wanted of the charter, or says in a line why not.
-    fn charter(&self, request: Request) -> Result<Answer, String>;
+    fn charter(&self, request: Request) -> Result<Answer, RequestError>;
 
     /// A new ticket, or in a line why there is none.
-    fn ticket(&self, request: TicketRequest) -> Result<Ticket, String>;
+    fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError>;
 }
 
 #[cfg(feature = "device")]
@@ -73,7 +74,7 @@ impl Controlled for crate::node::NodeHandle {
         Self::snapshot(self)
     }
 
-    fn command(&self, command: Command) -> Result<Option<String>, String> {
+    fn command(&self, command: Command) -> Result<CommandOutcome, RequestError> {
         Self::command(self, command)
     }
 
@@ -81,11 +82,11 @@ impl Controlled for crate::node::NodeHandle {
         Self::subscribe(self)
     }
 
-    fn charter(&self, request: Request) -> Result<Answer, String> {
+    fn charter(&self, request: Request) -> Result<Answer, RequestError> {
         Self::charter(self, request)
     }
 
-    fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
+    fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError> {
         Self::ticket(self, request)
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     random::SystemRandom,
     relay::Relay,
     store::{SquadStore, StoreError},
-    swarm::{News, SwarmDriver, SwarmDriverConfig},
+    swarm::{News, SwarmDriver, SwarmDriverConfig, SwarmError},
 };
 
 /// Does work that waits for the disk, or takes long, away from the thread that decides, in the
@@ -97,7 +97,7 @@ pub enum Happened {
 impl Network {
     /// A network that listens nowhere yet. Fails if mDNS gets no socket. Call it on the tokio
     /// runtime that runs it.
-    pub fn new(config: NetworkConfig) -> anyhow::Result<Self> {
+    pub fn new(config: NetworkConfig) -> Result<Self, SwarmError> {
         let swarm = SwarmDriver::new(SwarmDriverConfig {
             key: config.key,
             organisation: config.organisation,
@@ -158,12 +158,12 @@ pub struct Driver {
     may_dial: bool,
     sent: u32,
     records_changed: bool,
-    done: UnboundedReceiver<Done>,
-    done_sender: UnboundedSender<Done>,
+    done: UnboundedReceiver<WorkDone>,
+    done_sender: UnboundedSender<WorkDone>,
 }
 
 /// What a worker has done for a squad.
-enum Done {
+enum WorkDone {
     Job(Box<JobDone>),
     Charter(u64, Result<(), StoreError>),
 }
@@ -226,11 +226,11 @@ impl Driver {
         self.due
     }
 
-    fn handle_done(&mut self, now: Timestamp, done: Done) {
+    fn handle_done(&mut self, now: Timestamp, done: WorkDone) {
         match done {
-            Done::Job(job) => self.squad.handle_job(now, *job),
-            Done::Charter(number, Ok(())) => self.squad.handle_charter_persisted(now, number),
-            Done::Charter(number, Err(error)) => {
+            WorkDone::Job(job) => self.squad.handle_job(now, *job),
+            WorkDone::Charter(number, Ok(())) => self.squad.handle_charter_persisted(now, number),
+            WorkDone::Charter(number, Err(error)) => {
                 tracing::warn!(%error, "the charter is not kept, and tried again");
                 self.squad.handle_charter_unwritten(now, number);
             }
@@ -313,14 +313,15 @@ impl Driver {
                         let (store, done) = (Arc::clone(&self.store), self.done_sender.clone());
                         (network.worker)(Box::new(move || {
                             // The owner may have ended meanwhile.
-                            let _ = done.send(Done::Charter(number, store.keep_charter(&charter)));
+                            let _ =
+                                done.send(WorkDone::Charter(number, store.keep_charter(&charter)));
                         }));
                     }
                 }
             } else if let Some(job) = squad.poll_job(now) {
                 let done = self.done_sender.clone();
                 (network.worker)(Box::new(move || {
-                    let _ = done.send(Done::Job(Box::new(job.run())));
+                    let _ = done.send(WorkDone::Job(Box::new(job.run())));
                 }));
             } else if self.sent == SENT_A_TURN {
                 self.sent = 0;

@@ -1,11 +1,14 @@
 //! What a running node tells scripts: one JSON object a line.
 
+mod notice;
+
 use std::net::SocketAddr;
 
 use hark_keys::{DeviceId, Invite, UnixTime};
 use hark_mesh::Target;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use self::notice::{Deafness, Notice};
 use crate::{
     admission::{WaitingState, WaitingView},
     clock::{local, utc},
@@ -255,10 +258,7 @@ pub enum Event {
         nets: Vec<String>,
     },
     /// Something that the person at this device should know.
-    Notice {
-        /// In a sentence.
-        text: String,
-    },
+    Notice(Notice),
     /// The organisation's charter is now this.
     CharterChanged {
         /// Version of the root document.
@@ -271,6 +271,12 @@ pub enum Event {
         /// `quit`, `signal`, `time`, or what failed.
         reason: String,
     },
+}
+
+impl From<Notice> for Event {
+    fn from(notice: Notice) -> Self {
+        Self::Notice(notice)
+    }
 }
 
 /// What an officer has taken from this device's member.

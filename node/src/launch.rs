@@ -14,15 +14,17 @@ use crate::{
     admission::{Doorkeeper, UseCounter},
     clock::Clock,
     driver::{Overhear, Worker},
+    error::NodeError,
     link::{Binder, DatagramHandler, LinkEvent, Links},
     network::{
-        Flags, Input, KeepAdmitted, Publisher, Runner, RunnerConfig, Start, StartVoice, TellJoining,
+        Flags, Input, JoinError, KeepAdmitted, Publisher, Runner, RunnerConfig, Start, StartVoice,
+        TellJoining,
     },
     random::SystemRandom,
     reach::{names::Names, ports::Surroundings},
     relay::{Egress, Relay},
     snapshot::TransmitMode,
-    store::{Home, Lock, OrganisationStore},
+    store::{Home, Lock, OrganisationStore, StoreError},
 };
 
 /// A node that knows its organisation, or the ticket that leads there.
@@ -77,14 +79,14 @@ pub struct Parts {
 
 impl Launch {
     /// Finds the organisation of this name or id, or the only one; founds one where there is none
-    /// and no ticket leads elsewhere. Fails with one line for the person.
+    /// and no ticket leads elsewhere.
     pub fn prepare(
         home: Arc<Home>,
         organisation: Option<&str>,
         ticket: Option<Ticket>,
         name: String,
         clock: Clock,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, NodeError> {
         let store = match &ticket {
             Some(ticket) => home.find(ticket.invite().organisation)?,
             None => match home.choose(organisation)? {
@@ -132,7 +134,7 @@ impl Launch {
                 let invite = ticket.invite();
                 // [PROTO-4.6]
                 if invite.expires <= clock.unix() {
-                    anyhow::bail!("the ticket has expired: ask for a new one");
+                    return Err(JoinError::Expired.into());
                 }
                 (home.next_key(&SystemRandom)?, invite.organisation, None, Some(ticket))
             }
@@ -168,17 +170,13 @@ impl Launch {
         parts: Parts,
         inputs: UnboundedSender<Input>,
         input_receiver: UnboundedReceiver<Input>,
-    ) -> anyhow::Result<String> {
+    ) -> Result<String, NodeError> {
         if parts.relay_only
             && self.belongs.is_none()
             && let Some(ticket) = &self.ticket
             && ticket.relays.is_empty()
         {
-            anyhow::bail!(
-                "the ticket names no relay, by which alone --relay-only reaches anybody: have an \
-                 officer name one in the charter of {:?}, and ask for a new ticket",
-                ticket.name
-            );
+            return Err(JoinError::NoRelay(ticket.name.to_string()).into());
         }
         let (config, _lock) = self.into_runner(parts);
         Runner::new(config, input_receiver, inputs)?.run().await
@@ -281,7 +279,7 @@ pub fn found(
     home: &Home,
     name: &str,
     recovery: Option<DeviceId>,
-) -> anyhow::Result<OrganisationStore> {
+) -> Result<OrganisationStore, StoreError> {
     let key = home.next_key(&SystemRandom)?;
     let charter = Charter::found(name, FIRST_CHANNEL, &key, recovery, &SystemRandom);
     Ok(home.keep(&charter, charter.member_of(key.id()))?)

@@ -16,6 +16,8 @@ pub mod control;
 pub mod device;
 pub mod driver;
 pub mod duration;
+#[cfg(feature = "voice")]
+pub mod error;
 pub mod event;
 #[cfg(feature = "voice")]
 pub mod launch;
@@ -36,6 +38,7 @@ pub mod random;
 pub mod reach;
 pub mod recovery;
 pub mod relay;
+pub mod request;
 pub mod signals;
 pub mod snapshot;
 pub mod store;

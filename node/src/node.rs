@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     device::{InputSpec, OutputSpec},
     driver::Worker,
+    error::NodeError,
     event::StampedEvent,
     launch::{Launch, Parts},
     link::UdpBinder,
@@ -37,6 +38,7 @@ use crate::{
         ports::System,
     },
     relay::DirectEgress,
+    request::{CommandOutcome, RequestError},
     snapshot::{Command, Snapshot, TransmitMode},
     store::{AskPassphrase, Home},
 };
@@ -120,7 +122,7 @@ pub struct Node {
 impl Node {
     /// Starts a node: returns once it works in all its organisations, or fails with one line for
     /// the person. Joining by a ticket takes until a member has admitted this device, at most 20 s.
-    pub fn start(config: NodeConfig) -> anyhow::Result<Self> {
+    pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let home = Home::open(&config.home, config.passphrase)?;
         let launches = launches(
             home,
@@ -212,8 +214,7 @@ impl Node {
             if outcome.recv().is_err() {
                 node.tell_all(|| Input::Stop("quit".to_owned()));
                 node.join();
-                let failure = node.failure();
-                anyhow::bail!(failure.unwrap_or_else(|| "the node did not start".to_owned()));
+                return Err(node.take_failure().unwrap_or(NodeError::NotStarted));
             }
         }
         Ok(node)
@@ -227,7 +228,7 @@ impl Node {
 
     /// Does what a person or a program wants of the organisation in front, or of all; what cannot
     /// be done is refused in a line; what else there is to know of it is answered.
-    pub fn command(&self, command: Command) -> Result<Option<String>, String> {
+    pub fn command(&self, command: Command) -> Result<CommandOutcome, RequestError> {
         self.front().command(command)
     }
 
@@ -247,16 +248,13 @@ impl Node {
     }
 
     /// Waits until the node has ended; fails with one line where it did not end on purpose.
-    pub fn wait(mut self) -> anyhow::Result<()> {
+    pub fn wait(mut self) -> Result<(), NodeError> {
         self.join();
-        match self.failure() {
-            Some(failure) => anyhow::bail!(failure),
-            None => Ok(()),
-        }
+        self.take_failure().map_or(Ok(()), Err)
     }
 
     /// Says goodbye, finishes files and ends.
-    pub fn stop(self, reason: &str) -> anyhow::Result<()> {
+    pub fn stop(self, reason: &str) -> Result<(), NodeError> {
         self.tell_all(|| Input::Stop(reason.to_owned()));
         self.wait()
     }
@@ -276,16 +274,15 @@ impl Node {
         }
     }
 
-    fn failure(&self) -> Option<String> {
-        self.stations.iter().find_map(|station| station.publisher.failure())
+    fn take_failure(&self) -> Option<NodeError> {
+        self.stations.iter().find_map(|station| station.publisher.take_failure())
     }
 
     fn join(&mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            let line = "the node stopped by an internal error";
-            self.stations[0].publisher.set_failure(line.to_owned());
+            self.stations[0].publisher.set_failure(NodeError::Panicked);
         }
     }
 }
@@ -304,7 +301,7 @@ fn launches(
     ticket: Option<&Ticket>,
     name: &str,
     (recovery, tell): (Option<DeviceId>, Option<TellJoining>),
-) -> anyhow::Result<Vec<Launch>> {
+) -> Result<Vec<Launch>, NodeError> {
     let home = Arc::new(home);
     let prepare = |organisation: Option<&str>, ticket| {
         let home = Arc::clone(&home);
@@ -353,8 +350,11 @@ fn run(runs: Vec<Run>, voice: &VoicePlan) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let line = format!("cannot start the network: {error}");
-            runs.iter().for_each(|run| run.1.publisher.end(Err(anyhow::anyhow!(line.clone()))));
+            for run in &runs {
+                run.1
+                    .publisher
+                    .end(Err(std::io::Error::new(error.kind(), error.to_string()).into()));
+            }
             return;
         }
     };

@@ -1,10 +1,37 @@
 //! Being oneself again after all devices are lost, by the printed key.
 
-use anyhow::Context;
-use hark_charter::{Charter, Piece, RootKeys, content::Change, device_consent};
+use hark_charter::{
+    Charter, EditError, Piece, PieceError, RootKeys, content::Change, device_consent,
+};
 use hark_keys::{Cosigned, DeviceId, DeviceKey, List, MemberId};
 
-use crate::store::{Home, OrganisationStore, SquadStore as _};
+use crate::store::{Home, OrganisationStore, SquadStore as _, StoreError};
+
+/// Why nothing was recovered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The home folder cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody else has removed the organisation's folder meanwhile.
+    #[error("the organisation has gone from this home")]
+    Gone,
+    /// The printed key is nobody's.
+    #[error("nobody in {0} has this recovery key: check the words")]
+    Nobodys(String),
+    /// The member has as many devices as can be, or has retired this one.
+    #[error(
+        "this device cannot be added: the member has too many devices, or has retired this one"
+    )]
+    NotAdded,
+    /// The charter does not take an operation.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// The charter does not take a piece.
+    #[error(transparent)]
+    Piece(#[from] PieceError),
+}
 
 /// What [`recover`] has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +57,15 @@ pub fn recover(
     home: &Home,
     store: &OrganisationStore,
     key: &DeviceKey,
-) -> anyhow::Result<Recovered> {
+) -> Result<Recovered, RecoverError> {
     let _lock = store.lock()?;
     // What stood there before the lock was taken may be of the node that has just ended.
-    let store = home.find(store.id())?.context("the organisation has gone from this home")?;
+    let store = home.find(store.id())?.ok_or(RecoverError::Gone)?;
     let mut charter = Charter::clone(store.charter());
     let own = home.key(&store)?;
     let (device, newcomer) = (own.id(), store.member());
-    let member = charter.member_recovered_by(key.id()).with_context(|| {
-        format!("nobody in {} has this recovery key: check the words", charter.name())
-    })?;
+    let member = charter.member_recovered_by(key.id());
+    let member = member.ok_or_else(|| RecoverError::Nobodys(charter.name().to_owned()))?;
     let cut = charter.cut(member);
     let retired: Vec<_> =
         charter.devices_of(member).into_iter().filter(|it| *it != device).collect();
@@ -57,10 +83,9 @@ pub fn recover(
         let signed = Cosigned::unsigned(draft).signed(key);
         charter.try_out(&signed)?;
         charter.take(Piece::Operation(signed))?;
-        anyhow::ensure!(
-            charter.devices_of(member) == [device],
-            "this device cannot be added: the member has too many devices, or has retired this one"
-        );
+        if charter.devices_of(member) != [device] {
+            return Err(RecoverError::NotAdded);
+        }
     }
     if newcomer != member && charter.devices_of(newcomer).contains(&device) {
         let cut = charter.cut(newcomer);

@@ -10,6 +10,7 @@ use hark_charter::Charter;
 use hark_keys::{ChannelId, DeviceId};
 use hark_node::{
     clock::Clock,
+    error::NodeError,
     event::StampedEvent,
     launch::{self, Launch, Parts},
     network::{self, Flags, Input, Publisher},
@@ -167,7 +168,7 @@ impl Seat {
                 let parts = self.parts(&launch, Arc::clone(&publisher));
                 launch.run(parts, inputs, input_receiver).await
             }
-            Err(error) => Err(error),
+            Err(error) => Err(NodeError::Voice(error.into())),
         };
         if let Some(run) = &mut self.lock().run {
             run.voice = None;
@@ -184,7 +185,7 @@ impl Seat {
             launch::found(&home, name, None)?;
         }
         let ticket = self.lock().ticket.as_deref().map(str::parse).transpose()?;
-        Launch::prepare(Arc::new(home), None, ticket, self.name().to_owned(), Clock)
+        Ok(Launch::prepare(Arc::new(home), None, ticket, self.name().to_owned(), Clock)?)
     }
 
     fn parts(self: &Arc<Self>, launch: &Launch, publisher: Arc<Publisher>) -> Parts {
@@ -201,7 +202,7 @@ impl Seat {
                 machine: seat.host,
                 device,
             };
-            let pipeline = Pipeline::new(config)?;
+            let pipeline = Pipeline::new(config).map_err(|error| NodeError::Voice(error.into()))?;
             let voice = Voice::new(pipeline, links, inputs, &seat.actor, context::now(), told);
             tokio::spawn(voice.clone().run(seat.fabric.clone(), seat.host));
             if let Some(run) = &mut seat.lock().run {

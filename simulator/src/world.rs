@@ -16,6 +16,7 @@ use hark_node::{
     commands::Answer,
     event::{Event, StampedEvent},
     network::Input,
+    request::{CommandOutcome, RequestError},
     snapshot::{Command, TicketRequest},
 };
 use turmoil::Sim;
@@ -83,12 +84,12 @@ struct World<'a> {
     /// The machines after those of members.
     stations: Vec<Arc<Station>>,
     /// Answers to who named the relays.
-    naming: Vec<Receiver<Result<Answer, String>>>,
+    naming: Vec<Receiver<Result<Answer, RequestError>>>,
     /// What each machine runs or is to run.
     processes: Vec<Process>,
     tickets: Vec<Option<String>>,
     /// Tickets that members were asked for when they were ready.
-    invites: BTreeMap<usize, Receiver<Result<Ticket, String>>>,
+    invites: BTreeMap<usize, Receiver<Result<Ticket, RequestError>>>,
     /// What is still to happen, by time and then in order.
     agenda: BTreeMap<(Duration, usize), Action>,
     planned: usize,
@@ -114,23 +115,27 @@ struct Process {
     /// It is to start, and waits for its ticket.
     waits: bool,
     /// A limited ticket is on its way.
-    asked: Option<Receiver<Result<Ticket, String>>>,
+    asked: Option<Receiver<Result<Ticket, RequestError>>>,
 }
 
 /// Where the answer to an order comes.
 enum Asked {
-    Radio(Receiver<Result<Option<String>, String>>),
-    Charter(Receiver<Result<Answer, String>>),
+    Radio(Receiver<Result<CommandOutcome, RequestError>>),
+    Charter(Receiver<Result<Answer, RequestError>>),
 }
 
 impl Asked {
     /// The first line of the answer, if it has any, or why the order is refused.
     fn answer(&self) -> Result<Result<Option<String>, String>, TryRecvError> {
         match self {
-            Self::Radio(receiver) => receiver.try_recv(),
+            Self::Radio(receiver) => {
+                let line = |done: CommandOutcome| done.deaf.map(|deaf| deaf.to_string());
+                Ok(receiver.try_recv()?.map(line).map_err(|error| error.to_string()))
+            }
             Self::Charter(receiver) => {
                 let line = |answer: Answer| answer.text.lines().next().map(str::to_owned);
-                Ok(receiver.try_recv()?.map(|answer| Some(line(answer).unwrap_or_default())))
+                let answer = receiver.try_recv()?.map_err(|error| error.to_string());
+                Ok(answer.map(|answer| Some(line(answer).unwrap_or_default())))
             }
         }
     }

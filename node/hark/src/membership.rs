@@ -404,7 +404,7 @@ pub(crate) fn come_in(
     while !is_ready(&node)? && Instant::now() < end {
         std::thread::sleep(TURN);
     }
-    node.stop("quit")
+    Ok(node.stop("quit")?)
 }
 
 /// A node that says and hears nothing: it runs to tell others something, or to be told.

@@ -161,7 +161,7 @@ fn play(
     let joins = ticket.as_ref().map(|ticket| ticket.invite().organisation);
     // A newcomer is nobody yet, so it has words of its own; another machine of somebody has theirs.
     let recovery = RecoverySecret::generate(&SystemRandom);
-    let tell: TellJoining = Arc::new(say);
+    let tell: TellJoining = Arc::new(|news| say(&news.to_string()));
     let founds = ticket.is_none() && home.organisations()?.is_empty();
     if founds && !to_stdout {
         say(FOUNDS);
@@ -240,7 +240,7 @@ fn play(
     if on_screen && (ended.is_ok() || session.met_anybody) {
         say(&session.summary.describe(begun.elapsed()));
     }
-    Ok(Played { ended, met_anybody: session.met_anybody })
+    Ok(Played { ended: ended.map_err(anyhow::Error::from), met_anybody: session.met_anybody })
 }
 
 fn profile_name(text: &str) -> Result<String, ProfileError> {
@@ -341,8 +341,10 @@ impl Session<'_> {
                 Some(Wish::Commands(commands)) => {
                     for command in commands {
                         match handles[shown].command(command) {
-                            Ok(None) => {}
-                            Ok(Some(line)) | Err(line) => screen.tell(line),
+                            Ok(done) => {
+                                done.deaf.into_iter().for_each(|it| screen.tell(it.to_string()));
+                            }
+                            Err(error) => screen.tell(error.to_string()),
                         }
                     }
                 }
@@ -456,7 +458,7 @@ impl Session<'_> {
 fn show_ticket(screen: &mut Screen, organisation: &NodeHandle) {
     match organisation.ticket(TicketRequest::default()) {
         Ok(ticket) => screen.show_ticket(&ticket),
-        Err(reason) => screen.tell(reason),
+        Err(reason) => screen.tell(reason.to_string()),
     }
 }
 
@@ -557,7 +559,7 @@ fn describe(event: &Event) -> Option<String> {
                 WaitingState::Gone => format!("{name} does not wait any more"),
             }
         }
-        Event::Notice { text } => text.clone(),
+        Event::Notice(notice) => notice.to_string(),
         Event::Stopped { reason } => format!("stopped ({reason})"),
         _ => return None,
     })

@@ -30,6 +30,7 @@ use crate::{
     event::StampedEvent,
     places::{Place, Places},
     random::SystemRandom,
+    request::CommandOutcome,
     snapshot::{Command, TicketRequest},
     token::{Nonces, Prover, Token, is_nonce, nonce},
 };
@@ -288,7 +289,7 @@ fn invite(node: &dyn Controlled, id: Value, request: &Value) -> Value {
     let lasting = expires.map(Duration::from_secs);
     let ticket = match node.ticket(TicketRequest { uses, lasting, role, device, ask }) {
         Ok(ticket) => ticket,
-        Err(error) => return failure(id, &error),
+        Err(error) => return failure(id, &error.to_string()),
     };
     json!({
         "id": id,
@@ -305,7 +306,7 @@ fn charter(node: &dyn Controlled, id: Value, mut request: Value) -> Value {
     match serde_json::from_value(request["request"].take()) {
         Ok(request) => match node.charter(request) {
             Ok(answer) => json!({"id": id, "ok": true, "answer": answer}),
-            Err(error) => failure(id, &error),
+            Err(error) => failure(id, &error.to_string()),
         },
         Err(error) => failure(id, &format!("no such request: {error}")),
     }
@@ -324,9 +325,11 @@ fn command(node: &dyn Controlled, id: Value, request: Value) -> Value {
         }
     };
     match node.command(command) {
-        Ok(None) => json!({"id": id, "ok": true}),
-        Ok(Some(note)) => json!({"id": id, "ok": true, "note": note}),
-        Err(error) => failure(id, &error),
+        Ok(CommandOutcome { deaf: None }) => json!({"id": id, "ok": true}),
+        Ok(CommandOutcome { deaf: Some(deaf) }) => {
+            json!({"id": id, "ok": true, "note": deaf.to_string(), "deaf": deaf})
+        }
+        Err(error) => failure(id, &error.to_string()),
     }
 }
 

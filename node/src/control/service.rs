@@ -3,7 +3,22 @@ use std::{sync::Arc, thread::JoinHandle};
 use tokio::sync::oneshot;
 
 use super::{Controlled, Server};
-use crate::{random::SystemRandom, store::OrganisationStore};
+use crate::{
+    random::SystemRandom,
+    store::{OrganisationStore, StoreError},
+};
+
+/// Why the local API does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The system gives no thread, or no socket on the loopback interface.
+    #[error("the local API does not open: {0}")]
+    System(#[from] std::io::Error),
+    /// It cannot be announced in the organisation's folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// The local API of a node on a thread of its own, announced in the organisation's folder for as
 /// long as it runs. Ends when dropped.
@@ -14,7 +29,10 @@ pub struct Service {
 
 impl Service {
     /// Opens the API of `node`, which runs the organisation of `store`.
-    pub fn start(node: Arc<dyn Controlled>, store: OrganisationStore) -> anyhow::Result<Self> {
+    pub fn start(
+        node: Arc<dyn Controlled>,
+        store: OrganisationStore,
+    ) -> Result<Self, ServiceError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let server = runtime.block_on(Server::start(node, &SystemRandom))?;
         store.keep_control(&server.description())?;

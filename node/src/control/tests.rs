@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest, handsha
 use super::*;
 use crate::{
     event::{DeviceText, Event, Path, PeerStats},
+    request::{CommandOutcome, RequestError},
     snapshot::{PeerView, TransmitMode, Verification},
     token::{Nonces, Prover, Token},
 };
@@ -90,16 +91,16 @@ impl Controlled for Fake {
         }))
     }
 
-    fn charter(&self, _: Request) -> Result<Answer, String> {
-        Err("this node has no charter".to_owned())
+    fn charter(&self, _: Request) -> Result<Answer, RequestError> {
+        Err(RequestError::Starting)
     }
 
-    fn command(&self, command: Command) -> Result<Option<String>, String> {
+    fn command(&self, command: Command) -> Result<CommandOutcome, RequestError> {
         if matches!(command, Command::Move { .. }) {
-            return Err("nobody here is called \"Cat\"".to_owned());
+            return Err(RequestError::Unseen { name: "Cat".to_owned(), near: Vec::new() });
         }
         self.commands.lock().expect("no test panics within").push(command);
-        Ok(None)
+        Ok(CommandOutcome::default())
     }
 
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {
@@ -110,10 +111,10 @@ impl Controlled for Fake {
         receiver
     }
 
-    fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
+    fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError> {
         let TicketRequest { uses, lasting, role, .. } = request;
         if role.is_some_and(|role| role != "Pilot") {
-            return Err("there is no role called so".to_owned());
+            return Err(RequestError::Hidden);
         }
         let door = hark_keys::Door { device: device(1), addresses: Vec::new() };
         let expires = UnixTime::from_secs(lasting.map_or(24 * 60 * 60, |it| it.as_secs()));

@@ -10,7 +10,8 @@ use super::{Flags, Input, Publisher, RunnerConfig, Start, StartVoice, router::Ro
 use crate::{
     admission::Doorkeeper,
     driver::{Driver, Network, NetworkConfig},
-    event::Event,
+    error::NodeError,
+    event::{Event, Notice},
     reach::ports,
     snapshot::TransmitMode,
     store::OrganisationStore,
@@ -64,7 +65,7 @@ impl Base {
         config: RunnerConfig,
         inputs: UnboundedReceiver<Input>,
         input_sender: UnboundedSender<Input>,
-    ) -> anyhow::Result<(Self, Start, StartVoice)> {
+    ) -> Result<(Self, Start, StartVoice), NodeError> {
         let mut network = Network::new(NetworkConfig {
             key: Arc::clone(&config.key),
             organisation: config.organisation,
@@ -85,9 +86,8 @@ impl Base {
             Start::Newcomer { .. } => None,
         };
         for address in config.listen {
-            let taken = network.swarm.listen(address, last_port).map_err(|reason| {
-                anyhow::anyhow!("cannot listen on {address}: {reason}: choose another --listen")
-            })?;
+            let taken = network.swarm.listen(address, last_port);
+            let taken = taken.map_err(|reason| NodeError::Listen { address, reason })?;
             if let Some(port) = taken {
                 config.publisher.publish(Event::PortTaken { port });
             }
@@ -105,9 +105,8 @@ impl Base {
             tokio::spawn(names.run(move |place, found| {
                 let input = found.map_or_else(
                     |error| {
-                        let text =
-                            format!("--peer {place} leads to nobody: {error}; looking again");
-                        Input::Publish(Event::Notice { text })
+                        let (place, error) = (place.to_string(), error.to_string());
+                        Input::Publish(Notice::PeerUnknown { place, error }.into())
                     },
                     Input::Found,
                 );

@@ -9,7 +9,7 @@ use super::{host::RunningHost, member_moves, working::Working};
 use crate::{
     commands::{self, Answer, CommandError, Lookup, Request, names::unknown},
     event::{Event, TicketView},
-    profile::ProfileError,
+    request::{CommandOutcome, FlagError, RequestError},
     snapshot::{Command, NetChange, TalkTo, TicketRequest},
 };
 
@@ -20,12 +20,11 @@ impl Working {
         &mut self,
         now: Timestamp,
         command: Command,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<CommandOutcome, RequestError> {
         let command = self.understand(now, command)?;
         let squad = &mut self.driver.squad;
         let mut voice_commands = Vec::new();
         let (was_down, mut is_ptt) = (self.radio.is_down(), false);
-        let line = |error: ProfileError| error.to_string();
         let talks = matches!(command, Command::TalkTo { .. });
         match command {
             Command::Ptt { down, key, for_secs } => {
@@ -34,7 +33,7 @@ impl Working {
                     if let Some(net) = key.as_deref()
                         && self.radio.key_named(squad, net).is_none()
                     {
-                        self.radio.add_key(squad, net.to_owned()).map_err(line)?;
+                        self.radio.add_key(squad, net.to_owned())?;
                     }
                     let lasting = for_secs.map(|secs| Duration::from_secs(secs.into()));
                     self.radio.press(key, lasting.map(|lasting| now + lasting));
@@ -43,17 +42,17 @@ impl Working {
                 }
             }
             Command::Listen { net, on, keep } => {
-                self.radio.listen(squad, &net, on, keep).map_err(line)?;
+                self.radio.listen(squad, &net, on, keep)?;
             }
-            Command::Net { net, change } => self.radio.set_net(&net, change).map_err(line)?,
-            Command::TalkTo { to, keep } => self.radio.talk_to(squad, to, keep).map_err(line)?,
+            Command::Net { net, change } => self.radio.set_net(&net, change)?,
+            Command::TalkTo { to, keep } => self.radio.talk_to(squad, to, keep)?,
             Command::Follow => self.radio.follow(squad),
-            Command::Key { key, to } => self.radio.bind(&key, to).map_err(line)?,
-            Command::Ducking { decibels } => self.radio.set_ducking(decibels).map_err(line)?,
+            Command::Key { key, to } => self.radio.bind(&key, to)?,
+            Command::Ducking { decibels } => self.radio.set_ducking(decibels)?,
             Command::Transmit { mode } => self.radio.set_transmit(mode),
             Command::Volume { device, gain } => {
-                let device = device.parse().map_err(|_| "no device".to_owned())?;
-                voice_commands.push(self.radio.set_volume(device, gain).map_err(line)?);
+                let device = device.parse().map_err(|_| RequestError::NoDevice(device))?;
+                voice_commands.push(self.radio.set_volume(device, gain)?);
             }
             // Another one may have come to the front since.
             Command::Front if self.base.publisher.is_in_front() => {
@@ -61,20 +60,23 @@ impl Working {
             }
             Command::Move { person, from, to } => {
                 let host = RunningHost { now, squad, store: &self.store, key: &self.base.key };
-                return member_moves::order(host, &person, from.as_deref(), &to).map(|()| None);
+                return member_moves::order(host, &person, from.as_deref(), &to)
+                    .map(CommandOutcome::from);
             }
             Command::Admit { person } => {
-                return self.decide_waiting(now, &person, true).map(|()| None);
+                return self.decide_waiting(now, &person, true).map(CommandOutcome::from);
             }
             Command::Refuse { person } => {
-                return self.decide_waiting(now, &person, false).map(|()| None);
+                return self.decide_waiting(now, &person, false).map(CommandOutcome::from);
             }
             Command::Volunteer { on, kbps } => {
-                return self.volunteer(now, on.then_some(kbps)).map(|()| None);
+                return self.volunteer(now, on.then_some(kbps)).map(CommandOutcome::from);
             }
-            Command::Verify { device, on } => return self.verify(&device, on).map(|()| None),
+            Command::Verify { device, on } => {
+                return self.verify(&device, on).map(CommandOutcome::from);
+            }
             Command::Profile { action, name } => {
-                voice_commands = self.change_profile(action, &name).map_err(line)?;
+                voice_commands = self.change_profile(action, &name)?;
             }
             command => {
                 voice_commands.extend(self.view.handle_command(command));
@@ -96,7 +98,8 @@ impl Working {
             self.settle_radio(now);
         }
         self.tell_voice(voice_commands);
-        Ok(talks.then(|| self.radio.is_deaf_to_answers(&self.driver.squad)).flatten())
+        let deaf = talks.then(|| self.radio.is_deaf_to_answers(&self.driver.squad)).flatten();
+        Ok(CommandOutcome { deaf })
     }
 
     /// Lets go of keys that were to be held for so long and no longer.
@@ -111,17 +114,17 @@ impl Working {
 
     /// Looks the flags of this run up, of a member at its start: one that names no channel, or one
     /// that is not for this member, is refused in a line.
-    pub(super) fn check_flags(&mut self, now: Timestamp) -> Result<(), String> {
+    pub(super) fn check_flags(&mut self, now: Timestamp) -> Result<(), FlagError> {
         let (squad, store) = (&mut self.driver.squad, &self.store);
         let host = RunningHost { now, squad, store, key: &self.base.key };
         let lookup = Lookup::new(&host);
         let flags = &self.base.flags;
         for net in &flags.channels {
-            lookup.to_hear(net).map_err(|error| format!("--channel {net}: {error}"))?;
+            lookup.to_hear(net).map_err(|error| wrong("--channel", net, error))?;
         }
         for net in &flags.talk_to {
             let to = TalkTo::nets(vec![net.clone()]);
-            lookup.to_talk_to(&to).map_err(|error| format!("--talk-to {net}: {error}"))?;
+            lookup.to_talk_to(&to).map_err(|error| wrong("--talk-to", net, error))?;
         }
         if !flags.talk_to.is_empty() {
             self.radio.say_if_deaf_to_answers();
@@ -130,31 +133,29 @@ impl Working {
     }
 
     /// The command with each name as it is called here, or in a line why it cannot be meant.
-    fn understand(&mut self, now: Timestamp, command: Command) -> Result<Command, String> {
+    fn understand(&mut self, now: Timestamp, command: Command) -> Result<Command, RequestError> {
         let (squad, store) = (&mut self.driver.squad, &self.store);
         let radio = &self.radio;
-        let line = |error: CommandError| error.to_string();
         let host = RunningHost { now, squad, store, key: &self.base.key };
         let lookup = || Lookup::new(&host);
         Ok(match command {
             Command::Ptt { for_secs: Some(secs), .. } if !(1..=HELD_SECS_MAX).contains(&secs) => {
-                return Err(format!("a key is held for 1 to {HELD_SECS_MAX} seconds, not {secs}"));
+                return Err(RequestError::HeldFor { secs, max: HELD_SECS_MAX });
             }
             Command::Ptt { down, key: Some(name), for_secs } => {
                 let key = match radio.key_named(host.squad, &name) {
                     Some(key) => {
                         if down && radio.is_idle(host.squad, &key) {
-                            let to = "there is nobody whom it reaches and you may speak to";
-                            return Err(format!("key {key}: {to}"));
+                            return Err(RequestError::ReachesNobody(key));
                         }
                         key
                     }
                     None => {
                         let keys = radio.keys(host.squad).into_iter().map(|it| it.key);
-                        let path = lookup().key_or_net(&name, keys.collect()).map_err(line)?;
+                        let path = lookup().key_or_net(&name, keys.collect())?;
                         if down {
                             let to = TalkTo::nets(vec![path.clone()]);
-                            lookup().to_talk_to(&to).map_err(line)?;
+                            lookup().to_talk_to(&to)?;
                         }
                         path
                     }
@@ -162,45 +163,39 @@ impl Working {
                 Command::Ptt { down, key: Some(key), for_secs }
             }
             Command::Listen { net, on: true, keep } => {
-                Command::Listen { net: lookup().to_hear(&net).map_err(line)?, on: true, keep }
+                Command::Listen { net: lookup().to_hear(&net)?, on: true, keep }
             }
             Command::Listen { net, on: false, .. } => {
                 // What has gone since can be given up as well.
                 let net = match radio.chose(&net) {
                     true => net,
-                    false => lookup().path(&net).map_err(line)?,
+                    false => lookup().path(&net)?,
                 };
                 Command::Listen { net, on: false, keep: false }
             }
             Command::Net { change, .. } if change == NetChange::default() => {
-                return Err("say what changes: volume, pan, mute or priority".to_owned());
+                return Err(RequestError::NothingToChange);
             }
-            Command::Net { net, change } => {
-                Command::Net { net: lookup().to_hear(&net).map_err(line)?, change }
-            }
+            Command::Net { net, change } => Command::Net { net: lookup().to_hear(&net)?, change },
             Command::TalkTo { to, .. } if to.is_empty() => {
-                return Err("say whom to talk to: a net, a person or a role".to_owned());
+                return Err(RequestError::NobodyToTalkTo);
             }
-            Command::TalkTo { to, keep } => {
-                Command::TalkTo { to: lookup().to_talk_to(&to).map_err(line)?, keep }
-            }
+            Command::TalkTo { to, keep } => Command::TalkTo { to: lookup().to_talk_to(&to)?, keep },
             Command::Key { key, to: Some(to) } => {
                 if to.is_empty() {
-                    return Err(format!("say whom key {key:?} talks to"));
+                    return Err(RequestError::KeyWithoutTarget(key));
                 }
                 let key = radio.key_named(host.squad, &key).unwrap_or(key);
-                Command::Key { key, to: Some(lookup().to_talk_to(&to).map_err(line)?) }
+                Command::Key { key, to: Some(lookup().to_talk_to(&to)?) }
             }
             Command::Key { key, to: None } => {
                 let keys = radio.keys(host.squad);
                 let Some(known) = radio.key_named(host.squad, &key) else {
                     let known = keys.iter().map(|it| it.key.as_str());
-                    return Err(unknown("key", &key, known).to_string());
+                    return Err(unknown("key", &key, known).into());
                 };
                 if keys.iter().any(|it| it.key == known && it.planned) {
-                    let line =
-                        format!("key {known} is as the loaded preset says: bind it to others");
-                    return Err(line);
+                    return Err(RequestError::PresetKey(known));
                 }
                 Command::Key { key: known, to: None }
             }
@@ -213,18 +208,23 @@ impl Working {
     }
 
     /// Lets somebody in who waits at this door, or turns them away. [PROTO-4.10]
-    fn decide_waiting(&mut self, now: Timestamp, person: &str, admit: bool) -> Result<(), String> {
+    fn decide_waiting(
+        &mut self,
+        now: Timestamp,
+        person: &str,
+        admit: bool,
+    ) -> Result<(), RequestError> {
         let (squad, store) = (&mut self.driver.squad, &self.store);
         let host = RunningHost { now, squad, store, key: &self.base.key };
-        commands::may_admit(&host).map_err(|error| error.to_string())?;
+        commands::may_admit(&host)?;
         let waiting = self.base.doorkeeper.waiting();
         let known = waiting.iter().map(|(device, view)| (*device, view.name.clone()));
-        let device = commands::find_waiting(person, known).map_err(|error| error.to_string())?;
+        let device = commands::find_waiting(person, known)?;
         if self.base.doorkeeper.decide(device, admit) {
             self.tell_waiting();
             Ok(())
         } else {
-            Err(format!("{person} does not wait any more"))
+            Err(RequestError::NotWaiting(person.to_owned()))
         }
     }
 
@@ -232,10 +232,10 @@ impl Working {
         &mut self,
         now: Timestamp,
         request: Request,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, RequestError> {
         let (squad, store) = (&mut self.driver.squad, &self.store);
         let mut host = RunningHost { now, squad, store, key: &self.base.key };
-        commands::execute(&mut host, request).map_err(|error| error.to_string())
+        Ok(commands::execute(&mut host, request)?)
     }
 
     /// A ticket as it is asked for, or in a line why there is none.
@@ -243,7 +243,7 @@ impl Working {
         &mut self,
         now: Timestamp,
         request: &TicketRequest,
-    ) -> Result<Ticket, String> {
+    ) -> Result<Ticket, RequestError> {
         let (squad, store) = (&mut self.driver.squad, &self.store);
         let host = RunningHost { now, squad, store, key: &self.base.key };
         let own = self.base.network.swarm.own_addresses();
@@ -252,14 +252,17 @@ impl Working {
             .iter()
             .map(|link| Door { device: link.device(), addresses: link.hello().addresses.to_vec() });
         let unix = self.base.network.clock.unix();
-        let ticket = commands::issue_ticket(&host, unix, request, own, others);
-        let ticket = ticket.map_err(|error| error.to_string())?;
-        store.keep_ticket(unix, ticket.invite()).map_err(|error| error.to_string())?;
+        let ticket = commands::issue_ticket(&host, unix, request, own, others)?;
+        store.keep_ticket(unix, ticket.invite())?;
         let by = Some(self.base.presence.name.clone());
         let issued = TicketView::issued(ticket.invite(), by);
         self.base.publisher.publish(Event::Ticket { ticket: issued });
         Ok(ticket)
     }
+}
+
+fn wrong(flag: &'static str, value: &str, error: CommandError) -> FlagError {
+    FlagError { flag, value: value.to_owned(), error }
 }
 
 /// The longest that a key is held for whoever names a time.

@@ -203,8 +203,8 @@ impl Working {
         self.tell_voice(commands);
         // What was chosen may have given way to a preset.
         self.keeping.changed();
-        if let Some(text) = self.radio.take_notice() {
-            self.base.publisher.publish(Event::Notice { text });
+        for notice in self.radio.take_notices() {
+            self.base.publisher.notify(notice);
         }
     }
 
@@ -223,7 +223,7 @@ impl Working {
         let (store, generations) = (self.store.clone(), self.generations.clone());
         let inputs = self.base.input_sender.clone();
         (self.base.network.worker)(Box::new(move || {
-            let kept = store.keep_generations(&generations).map_err(|error| error.to_string());
+            let kept = store.keep_generations(&generations);
             // The node may have ended meanwhile.
             let _ = inputs.send(Input::Persisted(Persisted::Generation(target, generation), kept));
         }));

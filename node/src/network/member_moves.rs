@@ -1,19 +1,18 @@
 //! Members whom this one moves between nets.
 
 use super::host::RunningHost;
-use crate::commands::{CommandError, Lookup};
+use crate::{commands::Lookup, request::RequestError};
 
-/// Has a member moved, all named as people call them; fails with one line for the person.
+/// Has a member moved, all named as people call them.
 pub(super) fn order(
     host: RunningHost<'_>,
     person: &str,
     from: Option<&str>,
     to: &str,
-) -> Result<(), String> {
-    let line = |error: CommandError| error.to_string();
+) -> Result<(), RequestError> {
     let lookup = Lookup::new(&host);
-    let from = from.map(|from| lookup.channel(from)).transpose().map_err(line)?;
-    let (to, member) = (lookup.channel(to).map_err(line)?, lookup.person(person).map_err(line)?);
+    let from = from.map(|from| lookup.channel(from)).transpose()?;
+    let (to, member) = (lookup.channel(to)?, lookup.person(person)?);
     let moved = host.squad.move_member(host.now, member, from, to);
-    moved.map_err(|error| format!("{person}: {error}"))
+    moved.map_err(|error| RequestError::Move { person: person.to_owned(), error })
 }

@@ -10,7 +10,10 @@ use hark_keys::{DeviceId, MemberId, Timestamp, UnixTime};
 use hark_mesh::{hello::Refusal, squad::Squad};
 
 use super::{own_member, radio, standings, working::Working};
-use crate::event::{DeviceText, Event, SanctionView};
+use crate::{
+    error::{Farewell, FarewellReason},
+    event::{DeviceText, Event, Notice, SanctionView},
+};
 
 impl Working {
     /// Weighs what those who were dialled have said who do not let this member's device in.
@@ -64,8 +67,7 @@ impl Working {
             if !known && self.tried.len() < TRIED_MAX {
                 self.tried.insert(invite.invite_key, now);
                 let number = invite.number();
-                let text = format!("somebody has tried ticket {number} here, which is revoked");
-                self.base.publisher.publish(Event::Notice { text });
+                self.base.publisher.notify(Notice::RevokedTicketTried { number });
             }
         }
     }
@@ -112,29 +114,25 @@ impl Working {
         ending == Some(Ending::Retired(Some(device)))
     }
 
-    /// Why this device does not belong any more, in one line.
-    pub(super) fn farewell(&self) -> String {
-        let organisation = self.view.organisation_name();
-        let end = format!("this device does not belong to {organisation} any more");
+    /// Why this device does not belong any more.
+    pub(super) fn farewell(&self) -> Farewell {
         let squad = &self.driver.squad;
         let (charter, device) = (squad.charter(), self.base.key.id());
         let mut sanctions = sanctions(squad).into_iter();
-        if let Some(ban) = sanctions.find(|it| it.kind == "ban" && it.channel.is_none()) {
-            return format!("{end}: {}", ban.describe());
-        }
-        match charter.ending(own_member(squad), device) {
-            Some(Ending::Removed(Some(by))) => {
-                let name = member_name(squad, by);
-                let name = name.unwrap_or_else(|| "an officer".to_owned());
-                format!("{end}: {name} has ended the membership")
+        let ban = sanctions.find(|it| it.kind == "ban" && it.channel.is_none());
+        let why = match (ban, charter.ending(own_member(squad), device)) {
+            (Some(ban), _) => Some(FarewellReason::Banned(ban)),
+            (None, Some(Ending::Removed(Some(by)))) => {
+                Some(FarewellReason::RemovedBy(member_name(squad, by)))
             }
-            Some(Ending::Removed(None)) => format!("{end}: the membership was ended"),
-            Some(Ending::Retired(Some(by))) if by == device => {
-                format!("{end}: it has retired itself")
+            (None, Some(Ending::Removed(None))) => Some(FarewellReason::Removed),
+            (None, Some(Ending::Retired(Some(by)))) if by == device => {
+                Some(FarewellReason::RetiredItself)
             }
-            Some(Ending::Retired(_)) => format!("{end}: another key of its member has retired it"),
-            None => end,
-        }
+            (None, Some(Ending::Retired(_))) => Some(FarewellReason::Retired),
+            (None, None) => None,
+        };
+        Farewell { organisation: self.view.organisation_name().to_owned(), why }
     }
 }
 

@@ -43,6 +43,7 @@ use hark_mesh::{hello::Presence, message::CheckNonce, squad::Squad};
 use hark_voice::{VoiceCommand, VoiceEvent, VoiceStatistics};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+pub use self::joining::{Entry, JoinError, JoiningNews};
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 pub use self::standings::StandingChange;
 use self::{
@@ -55,6 +56,7 @@ use crate::{
     clock::Clock,
     commands::{Answer, Request},
     driver::{Overhear, Worker},
+    error::NodeError,
     event::{Direction, Event},
     link::{Binder, LinkEvent, Links},
     reach::{
@@ -62,8 +64,9 @@ use crate::{
         ports::{self, Surroundings},
     },
     relay::Relay,
+    request::{CommandOutcome, RequestError},
     snapshot::{Command, TicketRequest, TransmitMode},
-    store::OrganisationStore,
+    store::{OrganisationStore, StoreError},
 };
 
 /// The voice side of a node, wherever it runs.
@@ -81,21 +84,20 @@ pub type StartVoice = Box<
             &OrganisationStore,
             &Arc<Links>,
             UnboundedSender<Input>,
-        ) -> anyhow::Result<Box<dyn VoiceControl>>
+        ) -> Result<Box<dyn VoiceControl>, NodeError>
         + Send,
 >;
 
 /// Keeps an organisation that a ticket has led to.
-pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> anyhow::Result<OrganisationStore> + Send>;
+pub type KeepAdmitted = Box<dyn FnOnce(&Admitted) -> Result<OrganisationStore, StoreError> + Send>;
 
-/// Told, line by line and for a person, what comes of joining by a ticket.
-pub type TellJoining = Arc<dyn Fn(&str) + Send + Sync>;
+/// Is told how far a newcomer has come, each piece of news once.
+pub type TellJoining = Arc<dyn Fn(&JoiningNews) + Send + Sync>;
 
 /// What comes in from other threads.
 pub enum Input {
-    /// A person or a program wants something, and may wait until it is done, perhaps with something
-    /// to know of it, or refused in a line.
-    Command(Command, SyncSender<Result<Option<String>, String>>),
+    /// A person or a program wants something, and may wait until it is done or refused.
+    Command(Command, SyncSender<Result<CommandOutcome, RequestError>>),
     /// Something happened in the voice thread.
     Voice(VoiceEvent),
     /// Something to tell, as it is.
@@ -103,9 +105,9 @@ pub enum Input {
     /// One end of the sound does not work, for this reason; none when it does again.
     Trouble(Direction, Option<String>),
     /// Something is on disk, or could not be written.
-    Persisted(Persisted, Result<(), String>),
+    Persisted(Persisted, Result<(), StoreError>),
     /// A new ticket is wanted.
-    Ticket(TicketRequest, SyncSender<Result<Ticket, String>>),
+    Ticket(TicketRequest, SyncSender<Result<Ticket, RequestError>>),
     /// What a new charter has changed for members.
     Standings(Vec<StandingChange>),
     /// Names lead there.
@@ -115,14 +117,14 @@ pub enum Input {
     /// A stranger's packet has come to a socket that listens, as was asked for.
     Checked(CheckNonce),
     /// Something is wanted of the charter.
-    Charter(Box<Request>, SyncSender<Result<Answer, String>>),
+    Charter(Box<Request>, SyncSender<Result<Answer, RequestError>>),
     /// End, for this reason.
     Stop(String),
 }
 
 impl Input {
     /// A command, and where to wait until it is done.
-    pub fn command(command: Command) -> (Self, Receiver<Result<Option<String>, String>>) {
+    pub fn command(command: Command) -> (Self, Receiver<Result<CommandOutcome, RequestError>>) {
         let (told, done) = sync_channel(1);
         (Self::Command(command, told), done)
     }
@@ -232,14 +234,14 @@ impl Runner {
         config: RunnerConfig,
         inputs: UnboundedReceiver<Input>,
         input_sender: UnboundedSender<Input>,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, NodeError> {
         let (base, start, start_voice) = Base::new(config, inputs, input_sender)?;
         let phase = match start {
             Start::Member(store) => {
                 let now = base.now();
                 let mut working = Working::begin(now, base, store, start_voice)?;
                 if !working.base.flags.to_come {
-                    working.check_flags(now).map_err(anyhow::Error::msg)?;
+                    working.check_flags(now)?;
                 }
                 Phase::Working(Box::new(working))
             }
@@ -251,7 +253,7 @@ impl Runner {
     }
 
     /// Works until told to stop, and returns why it has.
-    pub async fn run(self) -> anyhow::Result<String> {
+    pub async fn run(self) -> Result<String, NodeError> {
         let working = match self.0 {
             Phase::Working(working) => working,
             Phase::Joining(joining) => match joining.run().await? {

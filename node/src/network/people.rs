@@ -8,7 +8,7 @@ use hark_keys::{ChannelId, DeviceId, MemberId, Signed};
 use hark_mesh::squad::Squad;
 
 use super::{Input, Persisted, working::Working};
-use crate::{look_alike::skeleton, snapshot::Verification};
+use crate::{look_alike::skeleton, request::RequestError, snapshot::Verification};
 
 /// What each device's member is called. Members whose names look the same have `#` and the
 /// beginning of their id after them.
@@ -90,24 +90,24 @@ impl Verified {
 
 impl Working {
     /// Remembers that a device is its owner's, or no longer; refuses one that nobody has seen.
-    pub(super) fn verify(&mut self, device: &str, on: bool) -> Result<(), String> {
+    pub(super) fn verify(&mut self, device: &str, on: bool) -> Result<(), RequestError> {
         let (squad, store) = (&self.driver.squad, self.store.clone());
         let device: DeviceId =
-            device.parse().map_err(|_| format!("{device:?} is no device's id"))?;
+            device.parse().map_err(|_| RequestError::NoDevice(device.to_owned()))?;
         let verified = &mut self.view.verified.0;
         if on {
             let owner = squad.charter().owner(device);
-            let member = owner.ok_or("no member is known here who has that device")?;
+            let member = owner.ok_or(RequestError::NobodysDevice)?;
             if verified.len() >= VERIFIED_MAX && !verified.contains_key(&device) {
-                return Err(format!("{VERIFIED_MAX} devices are verified already"));
+                return Err(RequestError::TooManyVerified(VERIFIED_MAX));
             }
             verified.insert(device, member);
         } else if verified.remove(&device).is_none() {
-            return Err("that device is not verified".to_owned());
+            return Err(RequestError::NotVerified);
         }
         let (verified, inputs) = (verified.clone(), self.base.input_sender.clone());
         (self.base.network.worker)(Box::new(move || {
-            let kept = store.keep_verified(&verified).map_err(|error| error.to_string());
+            let kept = store.keep_verified(&verified);
             // The node may have ended meanwhile.
             let _ = inputs.send(Input::Persisted(Persisted::Verified, kept));
         }));

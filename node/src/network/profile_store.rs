@@ -6,8 +6,9 @@ use hark_voice::VoiceCommand;
 
 use super::{Input, Persisted, base::Base, radio::Radio, view::View, working::Working};
 use crate::{
+    error::NodeError,
     profile::{ProfileAction, ProfileError, Profiles},
-    store::OrganisationStore,
+    store::{OrganisationStore, StoreError},
 };
 
 /// What of the profiles the disk does not have yet.
@@ -39,7 +40,7 @@ impl Working {
         squad: &Squad,
         radio: &mut Radio,
         view: &mut View,
-    ) -> anyhow::Result<PendingWrite> {
+    ) -> Result<PendingWrite, NodeError> {
         let mut keeping = PendingWrite { changed: true, ..PendingWrite::default() };
         let mut profiles = match store.profiles() {
             Ok(profiles) => profiles.unwrap_or_default(),
@@ -106,14 +107,14 @@ impl Working {
         keeping.writing = true;
         let inputs = self.base.input_sender.clone();
         (self.base.network.worker)(Box::new(move || {
-            let kept = store.keep_profiles(&profiles).map_err(|error| error.to_string());
+            let kept = store.keep_profiles(&profiles);
             // The node may have ended meanwhile.
             let _ = inputs.send(Input::Persisted(Persisted::Profiles, kept));
         }));
     }
 
     /// The disk has done it, or not.
-    pub(super) fn handle_profiles_kept(&mut self, kept: Result<(), String>) {
+    pub(super) fn handle_profiles_kept(&mut self, kept: Result<(), StoreError>) {
         self.keeping.writing = false;
         self.keeping.failed = kept.is_err();
         self.view.forgetful = kept.err().map(|error| {

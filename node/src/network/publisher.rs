@@ -9,7 +9,8 @@ use hark_voice::Line;
 
 use crate::{
     clock::Clock,
-    event::{Event, StampedEvent},
+    error::NodeError,
+    event::{Event, Notice, StampedEvent},
     snapshot::Snapshot,
 };
 
@@ -21,7 +22,7 @@ pub struct Publisher {
     line: Line,
     organisation: OnceLock<String>,
     snapshot: Mutex<Option<Arc<Snapshot>>>,
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<NodeError>>,
 }
 
 /// What the organisations of one node have in common.
@@ -110,29 +111,34 @@ impl Publisher {
         state.lost += lost;
     }
 
+    /// Tells the person something.
+    pub(super) fn notify(&self, notice: Notice) {
+        self.publish(notice.into());
+    }
+
     /// The newest state; none until the node is in its organisation, nor after its end.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Why the node has ended, if not on purpose.
-    pub fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why the node has ended, if not on purpose; the first caller gets it.
+    pub fn take_failure(&self) -> Option<NodeError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The last word of a node that has run: why it ended, or what failed.
-    pub fn end(&self, outcome: anyhow::Result<String>) {
+    pub fn end(&self, outcome: Result<String, NodeError>) {
         let reason = outcome.unwrap_or_else(|error| {
-            let line = format!("{error:#}");
-            self.set_failure(line.clone());
+            let line = error.to_string();
+            self.set_failure(error);
             line
         });
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.publish(Event::Stopped { reason });
     }
 
-    pub(crate) fn set_failure(&self, line: String) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    pub(crate) fn set_failure(&self, failure: NodeError) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 
     pub(super) fn set_snapshot(&self, snapshot: Snapshot) {

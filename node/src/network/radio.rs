@@ -13,7 +13,8 @@ use hark_voice::{Net, NetSettings, VoiceCommand, nets::DUCKING_DB};
 
 use super::own_member;
 use crate::{
-    commands::names::{by_id, find_channel, listed, nearest, unique_path},
+    commands::names::{by_id, find_channel, nearest, unique_path},
+    event::{Deafness, Notice},
     profile::{KEYS_MAX, ProfileAction, ProfileError, Profiles},
     snapshot::{KeyView, NetChange, TalkTo, TransmitMode},
 };
@@ -37,7 +38,7 @@ pub(super) struct Radio {
     /// Talks on to the target of a key that was let go, until the talkspurt has ended.
     trailing: bool,
     /// What the person is to be told.
-    notice: Option<String>,
+    notices: Vec<Notice>,
     /// Whether the person is to be told if what this run talks to is not heard.
     tells_deafness: bool,
     /// What the person has chosen to talk to, and has been told that it is not there.
@@ -87,7 +88,7 @@ impl Radio {
             transmit: transmit.unwrap_or_default(),
             ducking_db: DUCKING_DB,
             trailing: false,
-            notice: None,
+            notices: Vec::new(),
             tells_deafness: false,
             missed: None,
         }
@@ -105,16 +106,15 @@ impl Radio {
             // It may be a channel of a preset that is not loaded.
             let near = nearest(name, paths.iter().map(|(_, path)| path.as_str()));
             if let (Some(near), None) = (near.first(), &mistaken) {
-                mistaken = Some(format!(
-                    "profiles.toml: no channel is called {name:?} now; did you mean {near}?"
-                ));
+                let (name, near) = (name.to_owned(), (*near).to_owned());
+                mistaken = Some(Notice::NoSuchChannel { name, near });
             }
             None
         });
         if asked_for {
             profiles.current_mut().set_presets(Plan::of(squad).ids());
         }
-        self.notice = mistaken;
+        self.notices.extend(mistaken);
         self.profiles = profiles;
     }
 
@@ -334,8 +334,8 @@ impl Radio {
     }
 
     /// What the person is to be told, once.
-    pub(super) fn take_notice(&mut self) -> Option<String> {
-        self.notice.take()
+    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// How the microphone opens.
@@ -364,8 +364,8 @@ impl Radio {
         self.wanted(squad, &Plan::of(squad))
     }
 
-    /// In a line why the person will not hear the answers on a channel that is talked to, if so.
-    pub(super) fn is_deaf_to_answers(&self, squad: &Squad) -> Option<String> {
+    /// The nets that the person talks to and will not hear the answers on, if there are any.
+    pub(super) fn is_deaf_to_answers(&self, squad: &Squad) -> Option<Deafness> {
         let (state, own) = (squad.charter().state(), own_member(squad));
         let (paths, target) = (paths(squad), self.wanted(squad, &Plan::of(squad)));
         let names = |on: &dyn Fn(ChannelId) -> bool| {
@@ -375,14 +375,8 @@ impl Radio {
         let may = |id| state.allows(own, LISTEN, Place::Channel(id));
         let closed = names(&|id| !may(id));
         let unheard = names(&|id| may(id) && !squad.listening().contains(&id));
-        let line = |names: &[String], why: &str| {
-            format!("you will not hear answers on {}: {why}", listed(names, "and"))
-        };
-        match (closed.as_slice(), unheard.as_slice()) {
-            ([], []) => None,
-            ([], unheard) => Some(line(unheard, "you do not listen to it (`hark ctl listen`)")),
-            (closed, _) => Some(line(closed, "you may speak there, and not listen")),
-        }
+        let (nets, closed) = if closed.is_empty() { (unheard, false) } else { (closed, true) };
+        (!nets.is_empty()).then_some(Deafness { nets, closed })
     }
 
     /// Says it once what this run began with is settled.
@@ -443,7 +437,7 @@ impl Radio {
         }
         self.watch_choice(squad);
         if std::mem::take(&mut self.tells_deafness) {
-            self.notice = self.is_deaf_to_answers(squad).or(self.notice.take());
+            self.notices.extend(self.is_deaf_to_answers(squad).map(Notice::Deaf));
         }
         let mut targets = self.targets(squad, &plan);
         let wanted = self.wanted(squad, &plan);
@@ -470,11 +464,8 @@ impl Radio {
         let gave_way = !news.is_empty() && profile.give_way();
         profile.set_presets(plan.ids());
         if gave_way {
-            self.notice = Some(format!(
-                "{} is loaded: you hear and talk to what it says for you, not what you chose before; \
-                 --keep with `hark ctl listen` or `talk-to` keeps a choice",
-                news.join(", ")
-            ));
+            let presets = news.into_iter().map(str::to_owned).collect();
+            self.notices.push(Notice::PresetLoaded { presets });
         }
     }
 
@@ -488,12 +479,7 @@ impl Radio {
         }
         // Said once, and only if it is what the voice went to.
         if self.missed.as_ref() != Some(chosen) && self.run.talk_to.is_none() {
-            let gone = "what you talked to is not there for you any more: your voice goes to nobody \
-                        until you choose something else";
-            self.notice = Some(match self.notice.take() {
-                Some(mistaken) => format!("{mistaken}; {gone}"),
-                None => gone.to_owned(),
-            });
+            self.notices.push(Notice::TargetGone);
         }
         self.missed = Some(chosen.clone());
     }

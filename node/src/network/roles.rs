@@ -6,8 +6,8 @@ use hark_charter::{
 };
 use hark_keys::{Invite, List, MemberId, RoleId, Timestamp};
 
-use super::{Publisher, own_member, working::Working};
-use crate::{admission::Promised, event::Event};
+use super::{own_member, working::Working};
+use crate::{admission::Promised, event::Notice};
 
 impl Working {
     /// Gives a newcomer the role of its ticket, everywhere, or says that it gets none. [PROTO-4.8]
@@ -21,13 +21,12 @@ impl Working {
         let squad = &mut self.driver.squad;
         let Promised { role, outdated } = promised;
         let called = name_of(squad.charter(), role);
-        let without = format!("{name} has come in without the role {called} of the ticket");
-        let tell = |publisher: &Publisher, why: &str| {
-            publisher.publish(Event::Notice { text: format!("{without}: {why}") });
+        let without = |error| {
+            let (name, role) = (name.to_owned(), called);
+            self.base.publisher.notify(Notice::CameWithoutRole { name, role, error });
         };
         if outdated {
-            tell(&self.base.publisher, "it was issued before the membership ended");
-            return;
+            return without(None);
         }
         let at = Place::Organisation;
         let charter = squad.charter_taken();
@@ -36,12 +35,13 @@ impl Working {
         }
         let change = Change::Grant(Grant { role, at, members: List::truncated([member]) });
         let given = charter.edit(&self.base.key, own_member(squad), vec![change]);
-        let given = given
-            .map_err(anyhow::Error::from)
-            .and_then(|operation| Ok(squad.bring(now, vec![Piece::Operation(operation)])?));
+        let given = given.map_err(|error| error.to_string()).and_then(|operation| {
+            let brought = squad.bring(now, vec![Piece::Operation(operation)]);
+            brought.map_err(|error| error.to_string())
+        });
         if let Err(error) = given {
             // It belongs without: a right may have been lost in the moment since the Hello.
-            tell(&self.base.publisher, &error.to_string());
+            without(Some(error));
         }
     }
 
@@ -54,16 +54,9 @@ impl Working {
         if !charter.is_member(own) || charter.state().grants(own).any(|held| held == (role, at)) {
             return;
         }
-        let why = if charter.state().last_removal(own) > invite.removals {
-            "it was issued before your membership ended"
-        } else {
-            "nobody there has given it"
-        };
-        let called = name_of(charter, role);
-        let text = format!(
-            "you have come in without the role {called} of your ticket: {why}: ask an officer"
-        );
-        self.base.publisher.publish(Event::Notice { text });
+        let outdated = charter.state().last_removal(own) > invite.removals;
+        let role = name_of(charter, role);
+        self.base.publisher.notify(Notice::RoleMissing { role, outdated });
     }
 }
 

@@ -13,12 +13,12 @@ use hark_mesh::{
 use hark_voice::{Net, NetSettings, TalkerStatistics, VoiceCommand, VoiceEvent, VoiceStatistics};
 
 use super::{
-    own_member,
+    RequestError, own_member,
     people::{self, Labels, Verified},
     radio::{self, Radio},
 };
 use crate::{
-    commands::names::{listed, nearest},
+    commands::names::nearest,
     event::{DeviceText, Direction, Event, Path, PeerStats, SanctionView, TargetText},
     link::{Link, Links, multiaddr_of},
     platform,
@@ -656,12 +656,11 @@ impl View {
         })
     }
 
-    /// The device that was seen since the start with this id or, if it is the only one, this name;
-    /// or in a line why there is no such one.
-    pub(super) fn device_called(&self, text: &str) -> Result<DeviceId, String> {
+    /// The device that was seen since the start with this id or, if it is the only one, this name.
+    pub(super) fn device_called(&self, text: &str) -> Result<DeviceId, RequestError> {
         if let Ok(device) = text.parse() {
             let seen = self.peers.contains_key(&device);
-            return seen.then_some(device).ok_or_else(|| "nobody here has that device".to_owned());
+            return seen.then_some(device).ok_or(RequestError::UnseenDevice);
         }
         let lower = text.to_lowercase();
         let named: Vec<_> =
@@ -670,16 +669,12 @@ impl View {
             [(device, _)] => Ok(*device),
             [] => {
                 let near = nearest(text, self.peers.values().map(|peer| peer.name.as_str()));
-                let near = match near[..] {
-                    [] => "see `hark ctl status`".to_owned(),
-                    _ => format!("did you mean {}?", listed(&near, "or")),
-                };
-                Err(format!("nobody here is called {text:?}: {near}"))
+                let near = near.into_iter().map(str::to_owned).collect();
+                Err(RequestError::Unseen { name: text.to_owned(), near })
             }
             _ => {
-                let devices: Vec<_> = named.iter().map(|(device, _)| device.to_string()).collect();
-                let devices = listed(&devices, "or");
-                Err(format!("several devices are called {text:?}: name {devices}"))
+                let devices = named.iter().map(|(device, _)| device.to_string()).collect();
+                Err(RequestError::SeveralDevices { name: text.to_owned(), devices })
             }
         }
     }

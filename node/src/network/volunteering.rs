@@ -9,6 +9,7 @@ use hark_mesh::{
 };
 
 use super::working::Working;
+use crate::request::RequestError;
 
 impl Working {
     /// Be a relay with so much to send, in kbit/s, 0 being any rate; or none any more. It stays so
@@ -17,12 +18,12 @@ impl Working {
         &mut self,
         now: Timestamp,
         rate_kbps: Option<u32>,
-    ) -> Result<(), String> {
+    ) -> Result<(), RequestError> {
         if self.base.relay_only && rate_kbps.is_some() {
-            return Err("--relay-only hides this device, which cannot relay for others then".into());
+            return Err(RequestError::Hidden);
         }
         let (squad, store) = (&mut self.driver.squad, &self.store);
-        store.keep_volunteer(rate_kbps).map_err(|error| error.to_string())?;
+        store.keep_volunteer(rate_kbps)?;
         squad.volunteer(now, rate_kbps);
         self.limit_relay(rate_kbps);
         self.carry_out(now);

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     driver::{Driver, DriverConfig, Happened},
-    event::Event,
+    error::NodeError,
+    event::Notice,
     link::{Link, LinkEvent},
     snapshot::Command,
     store::OrganisationStore,
@@ -71,7 +72,7 @@ impl Working {
         base: Base,
         store: OrganisationStore,
         start_voice: StartVoice,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, NodeError> {
         let charter = Arc::clone(store.charter());
         let generations = store.generations()?;
         let squad = SquadConfig {
@@ -138,7 +139,7 @@ impl Working {
     }
 
     /// Works until told to stop, and returns why it has.
-    pub(super) async fn run(mut self) -> anyhow::Result<String> {
+    pub(super) async fn run(mut self) -> Result<String, NodeError> {
         loop {
             let until = self.base.ticker.next();
             tokio::select! {
@@ -176,12 +177,12 @@ impl Working {
                     self.base.network.swarm.finish().await;
                 }
                 self.leave().await;
-                anyhow::bail!(farewell);
+                return Err(farewell.into());
             }
         }
     }
 
-    fn handle_input(&mut self, input: Input) -> anyhow::Result<Option<String>> {
+    fn handle_input(&mut self, input: Input) -> Result<Option<String>, NodeError> {
         let now = self.base.now();
         match input {
             Input::Stop(reason) => return Ok(Some(reason)),
@@ -201,7 +202,7 @@ impl Working {
             }
             // Without it no new key may be used, and the old ones would open to those who left.
             Input::Persisted(Persisted::Generation(..), Err(error)) => {
-                anyhow::bail!("cannot keep the key's number: {error}")
+                return Err(NodeError::KeyNumber(error));
             }
             Input::Persisted(Persisted::Profiles, kept) => self.handle_profiles_kept(kept),
             Input::Persisted(Persisted::Verified, Ok(())) => {}
@@ -335,12 +336,12 @@ impl Working {
         if let Some(newcomer) = self.newcomer.take_if(|it| now >= it.caught_up_at) {
             self.miss_role(&newcomer.invite);
         }
-        if checks_flags && let Err(text) = self.check_flags(now) {
+        if checks_flags && let Err(error) = self.check_flags(now) {
             // A wrong flag makes nobody deaf, and sends nothing to others than those who were
             // meant.
             self.radio.drop_flags();
             self.unsettled = true;
-            self.base.publisher.publish(Event::Notice { text });
+            self.base.publisher.notify(Notice::Flag(error.to_string()));
         }
     }
 

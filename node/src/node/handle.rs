@@ -11,6 +11,7 @@ use crate::{
     commands::{Answer, Request},
     event::StampedEvent,
     network::{Input, Publisher},
+    request::{CommandOutcome, RequestError},
     snapshot::{Command, Snapshot, TicketRequest},
 };
 
@@ -45,22 +46,23 @@ impl NodeHandle {
 
     /// Does what a person or a program wants, and returns when it is done: the next snapshot shows
     /// it. What cannot be done is refused in a line; what else there is to know of it is answered.
-    pub fn command(&self, command: Command) -> Result<Option<String>, String> {
+    pub fn command(&self, command: Command) -> Result<CommandOutcome, RequestError> {
         if !self.is_running() {
-            return Err("the node has ended in this organisation".to_owned());
+            return Err(RequestError::EndedHere);
         }
         // One that has ended, or ends now, does nothing, and drops the other end.
         let comes_to_front = matches!(command, Command::TalkTo { .. });
-        let mut note = None;
+        let mut known = CommandOutcome::default();
         for done in self.send(command) {
-            note = note.or(done.recv().unwrap_or(Ok(None))?);
+            let done = done.recv().unwrap_or_else(|_| Ok(CommandOutcome::default()))?;
+            known.deaf = known.deaf.or(done.deaf);
         }
         if comes_to_front {
             for done in self.send(Command::Front) {
-                done.recv().unwrap_or(Ok(None))?;
+                done.recv().unwrap_or_else(|_| Ok(CommandOutcome::default()))?;
             }
         }
-        Ok(note)
+        Ok(known)
     }
 
     /// Events from now on, of all organisations of the node.
@@ -69,20 +71,18 @@ impl NodeHandle {
     }
 
     /// Carries out what is wanted of the charter, or says in a line why not.
-    pub fn charter(&self, request: Request) -> Result<Answer, String> {
+    pub fn charter(&self, request: Request) -> Result<Answer, RequestError> {
         let (sender, receiver) = sync_channel(1);
-        let ended = || "the node has ended".to_owned();
         let request = Input::Charter(Box::new(request), sender);
-        self.own().inputs.send(request).map_err(|_| ended())?;
-        receiver.recv().map_err(|_| ended())?
+        self.own().inputs.send(request).map_err(|_| RequestError::Ended)?;
+        receiver.recv().map_err(|_| RequestError::Ended)?
     }
 
     /// A new ticket, or in a line why there is none.
-    pub fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
+    pub fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError> {
         let (sender, receiver) = sync_channel(1);
-        let ended = || "the node has ended".to_owned();
-        self.own().inputs.send(Input::Ticket(request, sender)).map_err(|_| ended())?;
-        receiver.recv().map_err(|_| ended())?
+        self.own().inputs.send(Input::Ticket(request, sender)).map_err(|_| RequestError::Ended)?;
+        receiver.recv().map_err(|_| RequestError::Ended)?
     }
 
     fn own(&self) -> &OrganisationHandle {
@@ -90,7 +90,10 @@ impl NodeHandle {
     }
 
     /// Has a command done by those whom it concerns; tells where to wait for each.
-    pub(super) fn send(&self, command: Command) -> Vec<Receiver<Result<Option<String>, String>>> {
+    pub(super) fn send(
+        &self,
+        command: Command,
+    ) -> Vec<Receiver<Result<CommandOutcome, RequestError>>> {
         let mut all_done = Vec::new();
         let mut to = |line: Line, command| {
             let (input, done) = Input::command(command);

@@ -11,6 +11,7 @@ use crate::{
     device::{
         DatagramSink, InputSpec, OutputSpec, VoiceEnds, VoiceHandle, VoiceThread, VoiceThreadEvent,
     },
+    error::NodeError,
     event::Event,
     link::Links,
     network::{Input, StartVoice, VoiceControl},
@@ -56,7 +57,7 @@ pub(super) fn voice_starter(
     })
 }
 
-fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
+fn start_voice(plan: &Arc<VoicePlan>) -> Result<VoiceHandle, NodeError> {
     let cues = matches!(plan.input, InputSpec::Microphone(_))
         && matches!(plan.output, OutputSpec::Speaker(_));
     let pipelines = plan.lines.iter().map(|line| {
@@ -66,7 +67,7 @@ fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
             ..PipelineConfig::new(line.device, plan.low_delay)
         })
     });
-    let desk = Console::new(pipelines.collect::<Result<_, _>>()?);
+    let desk = Console::new(pipelines.collect::<Result<_, _>>().map_err(voice_error)?);
     let ends = VoiceEnds {
         input: plan.input.clone(),
         output: plan.output.clone(),
@@ -74,7 +75,7 @@ fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
     };
     let inputs: Vec<_> = plan.lines.iter().map(|line| line.inputs.clone()).collect();
     let sink = Box::new(Sink(Arc::downgrade(plan)));
-    let handle = VoiceThread::start(desk, ends, Clock, sink, move |event| {
+    VoiceThread::start(desk, ends, Clock, sink, move |event| {
         // The network thread may have ended first, or the node in one organisation.
         let tell = |line: Line, input| drop(inputs[line].send(input));
         let publish = |event: Event| {
@@ -93,8 +94,12 @@ fn start_voice(plan: &Arc<VoicePlan>) -> anyhow::Result<VoiceHandle> {
                 publish(Event::AudioDevice { direction, available, detail });
             }
         }
-    })?;
-    Ok(handle)
+    })
+    .map_err(voice_error)
+}
+
+fn voice_error(error: impl std::error::Error + Send + Sync + 'static) -> NodeError {
+    NodeError::Voice(Box::new(error))
 }
 
 /// Does not keep the plan, which holds the handle of the thread that holds this.

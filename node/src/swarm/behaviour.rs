@@ -13,6 +13,8 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
+use super::SwarmError;
+
 /// All behaviours. They see admitted peers only, since the transport admits.
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
@@ -34,7 +36,7 @@ impl Behaviour {
         with_mdns: bool,
         links_max: u32,
         is_hub: bool,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, SwarmError> {
         let keypair = key.keypair();
         let peer = PeerId::from(keypair.public());
         let limits = connection_limits::ConnectionLimits::default()
@@ -53,9 +55,10 @@ impl Behaviour {
         let authenticity = gossipsub::MessageAuthenticity::Anonymous;
         let mut gossip =
             gossipsub::Behaviour::new(authenticity, gossip_config(organisation, is_hub)?)
-                .map_err(|error| anyhow::anyhow!("gossip does not start: {error}"))?;
+                .map_err(|error| SwarmError::Gossip(error.to_owned()))?;
         for it in Topic::ALL {
-            gossip.subscribe(&topic(organisation, it))?;
+            let subscribed = gossip.subscribe(&topic(organisation, it));
+            subscribed.map_err(|error| SwarmError::Gossip(error.to_string()))?;
         }
         let messages = request_response::Behaviour::new(
             [(MESSAGE_PROTOCOL, ProtocolSupport::Full)],
@@ -81,7 +84,10 @@ pub fn topic(organisation: OrganisationId, topic: Topic) -> gossipsub::IdentTopi
 }
 
 /// [PROTO-12.4]
-fn gossip_config(organisation: OrganisationId, is_hub: bool) -> anyhow::Result<gossipsub::Config> {
+fn gossip_config(
+    organisation: OrganisationId,
+    is_hub: bool,
+) -> Result<gossipsub::Config, SwarmError> {
     let mut config = gossipsub::ConfigBuilder::default();
     // Those who meet at a hub have nobody else to hear of a change from, and whoever is not in its
     // mesh would be offered it some heartbeats later.
@@ -94,7 +100,7 @@ fn gossip_config(organisation: OrganisationId, is_hub: bool) -> anyhow::Result<g
             .mesh_n_high_for_topic(HUB_MESH, charter);
     }
     // Squads are smaller than the mesh that gossipsub was tuned for.
-    Ok(config
+    config
         .mesh_outbound_min(1)
         .mesh_n_low(2)
         .mesh_n(4)
@@ -110,7 +116,8 @@ fn gossip_config(organisation: OrganisationId, is_hub: bool) -> anyhow::Result<g
             hasher.update(message.topic.as_str().as_bytes()).update(&message.data);
             gossipsub::MessageId::from(hasher.finalize().as_bytes().to_vec())
         })
-        .build()?)
+        .build()
+        .map_err(|error| SwarmError::Gossip(error.to_string()))
 }
 
 /// Carries one message each way, as bytes that `mesh` understands. [PROTO-12.3]

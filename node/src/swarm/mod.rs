@@ -38,6 +38,21 @@ use crate::{
     random::SystemRandom,
 };
 
+/// Why a swarm cannot be made, or does not listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwarmError {
+    /// There is no socket to look on the LAN with.
+    #[error("cannot look on this network: {0}")]
+    Mdns(#[from] std::io::Error),
+    /// gossipsub refuses its settings.
+    #[error("gossip does not start: {0}")]
+    Gossip(String),
+    /// An address cannot be listened on, for this reason of the system's.
+    #[error("{0}")]
+    Listen(String),
+}
+
 /// What a swarm begins with.
 pub struct SwarmDriverConfig {
     /// This device.
@@ -113,7 +128,7 @@ pub enum News {
 
 impl SwarmDriver {
     /// Listens nowhere yet. Fails where mDNS has no socket.
-    pub fn new(config: SwarmDriverConfig) -> anyhow::Result<Self> {
+    pub fn new(config: SwarmDriverConfig) -> Result<Self, SwarmError> {
         let SwarmDriverConfig { key, organisation, mdns, links_max, is_hub, .. } = config;
         let SwarmDriverConfig { binder, admission, links, clock, .. } = config;
         let behaviour = Compact(Behaviour::new(&key, organisation, mdns, links_max, is_hub)?);
@@ -149,7 +164,7 @@ impl SwarmDriver {
         &mut self,
         address: SocketAddr,
         last_port: Option<u16>,
-    ) -> Result<Option<u16>, anyhow::Error> {
+    ) -> Result<Option<u16>, SwarmError> {
         // Others remember the port of the last run, and routers may be set to it.
         let last_port = last_port.filter(|_| address.port() == 0);
         if let Some(port) = last_port
@@ -159,7 +174,7 @@ impl SwarmDriver {
         }
         match self.swarm.listen_on(multiaddr_of(address)) {
             Ok(_) => Ok(last_port),
-            Err(error) => Err(anyhow::Error::msg(deepest(&error))),
+            Err(error) => Err(SwarmError::Listen(deepest(&error))),
         }
     }
 

@@ -5,6 +5,7 @@ use hark_node::{
     commands::{Answer, Request},
     control::{Controlled, answer},
     event::StampedEvent,
+    request::{CommandOutcome, RequestError},
     snapshot::{Command, Snapshot, TicketRequest},
 };
 use serde_json::Value;
@@ -42,24 +43,24 @@ impl Controlled for Node {
         None
     }
 
-    fn command(&self, _: Command) -> Result<Option<String>, String> {
+    fn command(&self, _: Command) -> Result<CommandOutcome, RequestError> {
         self.count();
-        Ok(None)
+        Ok(CommandOutcome::default())
     }
 
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent> {
         unreachable!("the server subscribes")
     }
 
-    fn charter(&self, _: Request) -> Result<Answer, String> {
+    fn charter(&self, _: Request) -> Result<Answer, RequestError> {
         self.count();
-        Err("no charter".to_owned())
+        Err(RequestError::Starting)
     }
 
-    fn ticket(&self, request: TicketRequest) -> Result<Ticket, String> {
+    fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError> {
         self.count();
         assert!(request.lasting.is_none_or(|it| it.as_secs() > 0));
-        Err("no ticket".to_owned())
+        Err(RequestError::Starting)
     }
 }
 

@@ -1,0 +1,147 @@
+//! Things that the person at this device should know, and that ask for nothing.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::commands::names::listed;
+
+/// Something that the person at this device should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Somebody has tried a ticket here that was revoked.
+    RevokedTicketTried {
+        /// The ticket's number.
+        number: String,
+    },
+    /// A name that the person gave with `--peer` leads to no address yet.
+    PeerUnknown {
+        /// The name and port.
+        place: String,
+        /// What the name service says.
+        error: String,
+    },
+    /// A newcomer has come in without the role of its ticket.
+    CameWithoutRole {
+        /// What the newcomer is called.
+        name: String,
+        /// What the role is called.
+        role: String,
+        /// Why it was not given; `None` if the ticket was issued before a membership ended.
+        error: Option<String>,
+    },
+    /// This device has come in without the role of its ticket.
+    RoleMissing {
+        /// What the role is called.
+        role: String,
+        /// Whether the ticket was issued before this membership ended the last time.
+        outdated: bool,
+    },
+    /// A flag of this run names something that is not there, so it has no effect.
+    Flag(String),
+    /// The person talks to nets whose answers it will not hear.
+    Deaf(Deafness),
+    /// The profile's file names a channel that is not there.
+    NoSuchChannel {
+        /// What the file says.
+        name: String,
+        /// A channel that is called nearly so.
+        near: String,
+    },
+    /// A preset was loaded, and what the person chose before gives way to it.
+    PresetLoaded {
+        /// What the presets are called.
+        presets: Vec<String>,
+    },
+    /// What the person talked to is not there any more.
+    TargetGone,
+}
+
+/// Nets that somebody talks to and does not hear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deafness {
+    /// The paths of the nets.
+    pub nets: Vec<String>,
+    /// Whether the member may not listen there; otherwise it has not chosen to.
+    pub closed: bool,
+}
+
+impl fmt::Display for Deafness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.closed {
+            true => "you may speak there, and not listen",
+            false => "you do not listen to it (`hark ctl listen`)",
+        };
+        write!(f, "you will not hear answers on {}: {why}", listed(&self.nets, "and"))
+    }
+}
+
+impl Notice {
+    /// The word by which programs tell notices apart.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RevokedTicketTried { .. } => "revoked_ticket_tried",
+            Self::PeerUnknown { .. } => "peer_unknown",
+            Self::CameWithoutRole { .. } => "came_without_role",
+            Self::RoleMissing { .. } => "role_missing",
+            Self::Flag(_) => "flag",
+            Self::Deaf(_) => "deaf_to_answers",
+            Self::NoSuchChannel { .. } => "no_such_channel",
+            Self::PresetLoaded { .. } => "preset_loaded",
+            Self::TargetGone => "target_gone",
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RevokedTicketTried { number } => {
+                write!(f, "somebody has tried ticket {number} here, which is revoked")
+            }
+            Self::PeerUnknown { place, error } => {
+                write!(f, "--peer {place} leads to nobody: {error}; looking again")
+            }
+            Self::CameWithoutRole { name, role, error } => {
+                let why = error.as_deref().unwrap_or("it was issued before the membership ended");
+                write!(f, "{name} has come in without the role {role} of the ticket: {why}")
+            }
+            Self::RoleMissing { role, outdated } => {
+                let why = match outdated {
+                    true => "it was issued before your membership ended",
+                    false => "nobody there has given it",
+                };
+                write!(
+                    f,
+                    "you have come in without the role {role} of your ticket: {why}: ask an officer"
+                )
+            }
+            Self::Flag(error) => f.write_str(error),
+            Self::Deaf(deafness) => deafness.fmt(f),
+            Self::NoSuchChannel { name, near } => {
+                write!(f, "profiles.toml: no channel is called {name:?} now; did you mean {near}?")
+            }
+            Self::PresetLoaded { presets } => write!(
+                f,
+                "{} is loaded: you hear and talk to what it says for you, not what you chose \
+                 before; --keep with `hark ctl listen` or `talk-to` keeps a choice",
+                presets.join(", ")
+            ),
+            Self::TargetGone => f.write_str(
+                "what you talked to is not there for you any more: your voice goes to nobody until \
+                 you choose something else",
+            ),
+        }
+    }
+}
+
+/// The word and the line: `{"notice": "target_gone", "text": "…"}`.
+impl Serialize for Notice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("notice", self.kind())?;
+        map.serialize_entry("text", &self.to_string())?;
+        map.end()
+    }
+}
