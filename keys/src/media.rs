@@ -807,7 +807,7 @@ const KEPT_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a step opens frames after its first one, where no later step is heard of: a sender ends
 /// it after 60 s, and its machine may have stood still for as long as a link outlives that.
-/// [PROTO-6.6]
+/// [PROTO-6.21]
 const STEP_OPENS: Duration = Duration::from_secs(90);
 
 /// How long a key that opens nothing is kept, in case that it is to open again.

@@ -291,7 +291,7 @@ fn an_old_step_is_erased_though_no_further_frame_comes() {
     assert_eq!(keyring.chains.len(), 1);
 }
 
-/// [PROTO-6.6] Two minutes after a sentence nothing that a listener has opens it, whatever became
+/// [PROTO-6.21] Two minutes after a sentence nothing that a listener has opens it, whatever became
 /// of its talker; what that says next opens.
 #[test]
 fn a_step_is_over_though_no_later_one_is_heard_of() {

@@ -1,4 +1,5 @@
 //! How a membership or a device ended, and what proves it to those who were away. [PROTO-3.8]
+//! [PROTO-3.26]
 
 use std::collections::BTreeSet;
 

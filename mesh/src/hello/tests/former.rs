@@ -29,7 +29,8 @@ fn knock(
     (refusal, greeting.read_answer(founder.key.id(), &answer).unwrap_err())
 }
 
-/// [PROTO-3.8] [PROTO-3.22] However much has happened since, a bit more of the way at each knock.
+/// [PROTO-3.8] [PROTO-3.26] [PROTO-3.22] However much has happened since, a bit more of the way at
+/// each knock.
 #[test]
 fn who_was_removed_while_away_is_shown_by_whom() {
     let (mut charter, founder, bob, member) = with_bob();
