@@ -480,7 +480,7 @@ pub enum Change {
 
 impl Change {
     /// Whether it makes sense by itself, whoever makes it: names are fit to be shown, numbers
-    /// within their ranges, lists without repetition. [CHARTER-4.9]
+    /// within their ranges, lists without repetition. [CHARTER-4.9] [CHARTER-4.22]
     pub(super) fn is_sound(&self) -> bool {
         match self {
             Self::Role(role) => {

@@ -107,7 +107,7 @@ fn settle_member(
     known
 }
 
-/// Of several the one that leaves the least counts. [CHARTER-3.4]
+/// Of several the one that leaves the least counts. [CHARTER-3.21]
 fn retire(entry: &mut DeviceEntry, claim: Retired) {
     entry.retired = Some(entry.retired.map_or(claim, |retired| retired.min(claim)));
 }

@@ -194,5 +194,5 @@ fn adds(operation: &Operation, device: DeviceId) -> bool {
 /// told.
 pub const INTRODUCTION_MAX: usize = 4;
 
-/// Operations that introduce devices here; of more, the oldest goes.
+/// Operations that introduce devices here; of more, the oldest goes. [CHARTER-3.22]
 const INTRODUCED_MAX: usize = 64;

@@ -36,7 +36,7 @@ impl Charter {
         self.good(member).is_some()
     }
 
-    /// The certificate by which somebody belongs; none of who is banned. [CHARTER-6.6]
+    /// The certificate by which somebody belongs; none of who is banned. [CHARTER-6.9]
     pub(super) fn good(&self, member: MemberId) -> Option<ObjectHash> {
         if self.course.state.is_banned(member) {
             return None;

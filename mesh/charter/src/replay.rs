@@ -97,7 +97,7 @@ pub enum Verdict {
 pub enum VoidReason {
     /// Its author has made two of one number. [CHARTER-4.4]
     Equivocation,
-    /// Somebody of higher rank, or its own member, has cut it off. [CHARTER-5.2] [CHARTER-3.4]
+    /// Somebody of higher rank, or its own member, has cut it off. [CHARTER-5.2] [CHARTER-3.21]
     Cut,
     /// It is of a term that has not begun. [CHARTER-5.3]
     Term,
@@ -178,7 +178,7 @@ impl Run<'_> {
         self.course.verdicts.push(Verdict::Judged(level, judged));
     }
 
-    /// [CHARTER-5.2] Terms are ended one after the other.
+    /// [CHARTER-5.21] Terms are ended one after the other.
     fn earlier_terms_ended(&self, cut: &Cut, lamport: u64) -> bool {
         let Some(before) = cut.term.checked_sub(1) else { return true };
         let before = (cut.member, before);

@@ -410,5 +410,5 @@ pub(super) const MEMBER_UNITS: u32 = 64;
 /// Those of a member who was listed since the newest checkpoint: it adds a device or two.
 const LISTED_UNITS: u32 = 4;
 
-/// Bytes of an operation that cost a unit more.
+/// Bytes of an operation that cost a unit more. [CHARTER-8.22]
 const UNIT_BYTES: usize = 1024;

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// What a charter says at present: the outcome of all that its pieces do. Checkpoints state its
-/// encoding, in which there are no empty lists or maps. [CHARTER-7.7] [CHARTER-7.20]
+/// encoding, in which there are no empty lists or maps. [CHARTER-7.7] [CHARTER-7.20] [CHARTER-7.27]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub(super) roles: Shared<BTreeMap<RoleId, Role>>,
@@ -119,14 +119,14 @@ pub(super) struct Removed {
     pub(super) presets: BTreeMap<PresetId, ObjectHash>,
 }
 
-/// A device that a member has added, or the first where it was retired.
+/// A device that a member has added, or the first where it was retired. [CHARTER-7.28]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeviceEntry {
     pub(super) seniority: Seniority,
     pub(super) retired: Option<Retired>,
 }
 
-/// The end of a device. [CHARTER-3.4]
+/// The end of a device. [CHARTER-3.21]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Retired {
     /// Term and number of the last operation that stands.

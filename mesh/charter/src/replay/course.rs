@@ -357,7 +357,7 @@ enum Ender {
     Operation(Level, u64),
 }
 
-/// [CHARTER-5.2]
+/// [CHARTER-5.2] [CHARTER-5.21]
 fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: Ender) {
     let (from, lamport, root) = match ender {
         Ender::Root(version) => (0, 0, version),

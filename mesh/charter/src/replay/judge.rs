@@ -397,7 +397,7 @@ impl Run<'_> {
         }
     }
 
-    /// Takes away what somebody of this rank may replace and knew. [CHARTER-5.8]
+    /// Takes away what somebody of this rank may replace and knew. [CHARTER-5.22]
     fn replace_sanction(
         &mut self,
         member: MemberId,
@@ -432,7 +432,7 @@ impl Run<'_> {
         }
     }
 
-    /// [CHARTER-5.8]
+    /// [CHARTER-5.8] [CHARTER-5.22]
     fn rule(&mut self, rule: &Rule, rank: Rank, source: ObjectHash, index: Option<usize>) {
         let mut subjects = self.course.state.rules.remove(&rule.at).unwrap_or_default();
         let mut entries = subjects.remove(&rule.subject).unwrap_or_default();

@@ -116,6 +116,7 @@ fn an_operation_too_long_for_others_is_not_made() {
 }
 
 /// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] What cannot be, of honest devices. [CHARTER-4.9]
+/// [CHARTER-4.22]
 /// [CHARTER-4.21]
 #[test]
 fn numbers_and_names_that_do_not_fit_are_refused() {
@@ -177,7 +178,7 @@ fn numbers_and_names_that_do_not_fit_are_refused() {
     assert_eq!(world.take(good), Ok(true));
 }
 
-/// [CHARTER-5.2] [CHARTER-5.6] Whatever the demoted and the removed make afterwards is void,
+/// [CHARTER-5.2] [CHARTER-5.21] [CHARTER-5.6] What the demoted and the removed make later is void,
 /// however old they pretend that it is. [CHARTER-6.5]
 #[test]
 fn a_removed_officer_acts_no_more() {

@@ -128,8 +128,8 @@ fn a_member_without_rights_makes_nobody_hold_what_is_void() {
     world.by(BOB, hidden(10));
 }
 
-/// [CHARTER-8.5] [CHARTER-8.21] [CHARTER-7.6] [CHARTER-7.25] Who may admit could fill the room for
-/// certificates, and nothing ever emptied it again.
+/// [CHARTER-8.5] [CHARTER-8.21] [CHARTER-8.22] [CHARTER-7.6] [CHARTER-7.25] A member who may
+/// admit could fill the room for certificates, and nothing ever emptied it again.
 #[test]
 fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     let mut world = World::new(false);

@@ -242,7 +242,7 @@ impl Model {
         }
     }
 
-    /// [CHARTER-3.4] [CHARTER-3.5]
+    /// [CHARTER-3.4] [CHARTER-3.21] [CHARTER-3.5]
     fn devices(&self) -> BTreeMap<MemberId, Vec<Device>> {
         let mut all = BTreeMap::new();
         let members: BTreeSet<_> =

@@ -183,6 +183,7 @@ type Said = BTreeMap<(usize, SanctionKind, usize), (Option<u64>, u8)>;
 
 /// Random mutes, bans and rules, beside a model that knows nothing but what was done last: who was
 /// told that somebody may not speak can rely on it, at any time. [CHARTER-6.6] [CHARTER-6.7]
+/// [CHARTER-5.22]
 ///
 /// Each charter is an earlier one and one act more, up to three: so thousands share most of their
 /// signatures.

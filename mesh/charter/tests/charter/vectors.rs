@@ -26,7 +26,8 @@ use crate::{
 mod bless;
 
 /// Random histories, of officers who cheat as well, and one with checkpoints.
-/// [CHARTER-4.6] [CHARTER-7.7] [CHARTER-7.20] [CHARTER-7.21] [CHARTER-8.7] [CHARTER-10.1]
+/// [CHARTER-4.6] [CHARTER-7.7] [CHARTER-7.20] [CHARTER-7.21] [CHARTER-7.27] [CHARTER-7.28]
+/// [CHARTER-8.7] [CHARTER-10.1]
 #[test]
 fn charters_are_judged_as_is_written_down() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);

@@ -58,7 +58,7 @@ fn who_was_removed_while_away_is_shown_by_whom() {
     assert_eq!(known.ending(member, bob.key.id()), Some(Ending::Removed(Some(own))));
 }
 
-/// [CHARTER-6.6] No door lets in who is banned, as long as that lasts by the door's clock.
+/// [CHARTER-6.9] No door lets in who is banned, as long as that lasts by the door's clock.
 #[test]
 fn a_fresh_ticket_ended_a_ban() {
     let (mut charter, founder, bob, member) = with_bob();
