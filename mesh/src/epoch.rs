@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Target, message::MESSAGE_MAX_BYTES};
 
-/// Whose secret it is, and who holds it: signed by the steward who dealt it. [PROTO-11.4]
+/// Whose secret it is, and who holds it: signed by the steward who dealt it. [PROTO-11.27]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochHeader {
     /// For whom: all who hear this channel.

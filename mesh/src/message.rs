@@ -292,7 +292,7 @@ pub struct KeyMessage {
     pub sender: DeviceId,
     /// The key.
     pub secret: KeySecret,
-    /// All who get it, in ascending order, none twice.
+    /// All who get it, in ascending order, none twice. [PROTO-12.9]
     pub recipients: List<DeviceId, RECIPIENTS_MAX>,
 }
 

@@ -106,7 +106,7 @@ pub fn plan(
 }
 
 /// A number by which all rank relays alike for a target, and otherwise for another: rendezvous
-/// hashing (Thaler and Ravishankar, 1998). The higher comes first.
+/// hashing (Thaler and Ravishankar, 1998). The higher comes first. [PROTO-10.27]
 pub fn rendezvous(target: TargetId, relay: DeviceId) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(target.as_bytes()).update(relay.as_bytes());

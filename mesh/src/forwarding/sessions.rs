@@ -90,7 +90,7 @@ impl Session {
     }
 
     /// Whether `other` is to be told now whose the packets are that it gets from this session: soon
-    /// again at first, as what says it may be lost, and then now and then. [PROTO-9.4]
+    /// again at first, as what says it may be lost, and then now and then. [PROTO-9.17]
     pub(super) fn introduces(&mut self, now: Timestamp, other: Slot) -> bool {
         let found = self.tunnelled.iter_mut().find(|told| told.to == other);
         if let Some(told) = found {

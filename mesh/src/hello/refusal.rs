@@ -45,7 +45,7 @@ pub enum Refusal {
     /// The door is still adding the device to its member's: the same again will do.
     #[error("the other side has not added this device yet: try again")]
     Later,
-    /// The member of that device is banned. [CHARTER-6.6]
+    /// The member of that device is banned. [CHARTER-6.9]
     #[error(
         "an officer has banned you from this organisation: no ticket lets you in until the ban ends"
     )]

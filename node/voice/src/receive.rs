@@ -198,7 +198,7 @@ impl Talker {
                 Err(DropReason::Repeated) if age > 0 => {}
                 Err(reason) => {
                     let again = matches!(reason, DropReason::Repeated | DropReason::TooOld);
-                    // A link brings nothing twice, and changes nothing.
+                    // A link brings nothing twice, and changes nothing. [PROTO-10.28]
                     if reason == DropReason::Forged || ours && again && !expected {
                         self.told.spoilt = self.told.spoilt.saturating_add(1);
                     }
