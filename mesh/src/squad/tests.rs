@@ -14,7 +14,8 @@ use super::{
 use crate::{
     List,
     epoch::TalkersKey,
-    message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
+    hello::PeerHello,
+    message::{KeyMessage, Message, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
 };
 
 mod availabilities;

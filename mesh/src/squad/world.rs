@@ -12,6 +12,7 @@ use hark_keys::{
 };
 
 use super::*;
+use crate::hello::PeerHello;
 
 pub(super) struct World {
     pub(super) now: Timestamp,

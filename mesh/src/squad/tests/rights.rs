@@ -15,7 +15,8 @@ use hark_keys::{
 use proptest::prelude::*;
 
 use super::{super::*, outcome};
-use crate::message::CheckNonce;
+use crate::hello::PeerHello;
+use crate::message::{CheckNonce, Message};
 use crate::target::Hearing;
 
 /// Everyone is linked with everyone, but for those who are cut off.
