@@ -534,5 +534,3 @@ const TRANSMITS_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod world;

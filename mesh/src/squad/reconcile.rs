@@ -125,10 +125,12 @@ impl Squad {
     ///    where it reaches more than our own key does, and as our own key then waits.
     /// 7. The key in use is told, and sent to those who are to have it.
     /// 8. Peers are told what concerns them alone. After 3 to 6, so that they are told once.
-    /// 9. Checks. After 8, as those who are asked are known by where they see us.
+    /// 9. Those who see us from outside are asked whether strangers reach us. Before 10, as what we
+    ///    offer as a relay says so.
     /// 10. What we do as a relay, and to whom relays lead.
-    /// 11. Which way our voice goes. Last: by who holds the key in use (6, 7), by whom relays reach
-    ///     (10), and only over links that stand (3).
+    /// 11. Which way our voice goes: by who holds the key in use (6, 7), by whom relays reach (10),
+    ///     and only over links that stand (3).
+    /// 12. Peers are told where they are seen. Last, as no voice waits for it.
     fn reconcile(&mut self, now: Timestamp) {
         let another_charter = self.dirty.has(Dirty::CHARTER) && self.accept_charter(now);
         if another_charter {
@@ -173,9 +175,6 @@ impl Squad {
         if self.dirty.has(told | Dirty::PIECES) {
             self.tell_pieces();
         }
-        if self.dirty.has(told | Dirty::PATHS) {
-            self.tell_observed(now);
-        }
         if self.dirty.has(told | Dirty::AVAILABILITY) {
             self.tell_availability(now);
         }
@@ -188,6 +187,9 @@ impl Squad {
         self.settle_paths(now);
         if self.dirty.has(Dirty::VOICE | Dirty::PATHS) {
             self.plan(now);
+        }
+        if self.dirty.has(told | Dirty::PATHS) {
+            self.tell_observed(now);
         }
         self.dirty = Dirty::default();
     }
