@@ -9,42 +9,23 @@ use crate::{
     squad::{DownReason, Event, Handled, Job, MessageError, Persist, Transmit},
 };
 
-/// How long each thing takes, in milliseconds, by chance.
-pub(super) struct Delays {
-    message: Range<u64>,
-    answer: Range<u64>,
-    datagram: Range<u64>,
-    gossip: Range<u64>,
-    dial: Range<u64>,
-    machine: Range<u64>,
-}
-
 impl Kind {
     /// How long time stands still at least, once it passes.
     pub(super) fn step(self) -> Duration {
         if self == Self::Together { Duration::from_millis(50) } else { Duration::ZERO }
     }
 
-    pub(super) fn delays(self) -> Delays {
-        let all = |way: Range<u64>| Delays {
-            message: way.clone(),
-            answer: way.clone(),
-            datagram: 0..1,
-            gossip: way,
-            dial: 0..1,
-            machine: 0..1,
-        };
-        match self {
-            Self::Friends => Delays {
-                message: 1..150,
-                answer: 1..80,
-                datagram: 1..80,
-                gossip: 1..300,
-                dial: 5..200,
-                machine: 1..30,
-            },
-            Self::Together => all(0..1),
-            Self::Crowd => all(20..21),
+    /// How long something takes, in milliseconds, by chance.
+    fn delay(self, of: &Happening) -> Range<u64> {
+        use Happening::*;
+        match (self, of) {
+            (Self::Friends, Message { .. }) => 1..150,
+            (Self::Friends, Answer { .. } | Datagram { .. }) => 1..80,
+            (Self::Friends, Gossip { .. }) => 1..300,
+            (Self::Friends, Dialled { .. }) => 5..200,
+            (Self::Friends, Persisted { .. } | Worked { .. }) => 1..30,
+            (Self::Crowd, Message { .. } | Answer { .. } | Gossip { .. }) => 20..21,
+            (Self::Friends | Self::Together | Self::Crowd, _) => 0..1,
         }
     }
 }
@@ -68,6 +49,11 @@ pub(super) enum Happening {
 }
 
 impl World {
+    /// Something sets out.
+    fn begin(&mut self, happening: Happening) {
+        self.after(self.kind.delay(&happening), happening);
+    }
+
     pub(super) fn after(&mut self, milliseconds: Range<u64>, happening: Happening) {
         let span = milliseconds.end - milliseconds.start;
         let chance = if span > 1 { self.below(span) } else { 0 };
@@ -106,26 +92,24 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
-        let (now, delays) = (self.now, self.kind.delays());
+        let now = self.now;
         match happening {
             Happening::Message { link, from, to, id, bytes } => {
                 if self.link_of(from, to) != Some(link) {
                     return;
                 }
-                let refused = Happening::Answer { link, from: to, to: from, id, taken: false };
                 if !self.passes(from, to) {
-                    return self.after(delays.answer, refused);
+                    return self.begin(Happening::Answer {
+                        link,
+                        from: to,
+                        to: from,
+                        id,
+                        taken: false,
+                    });
                 }
                 let device = self.id(from);
-                let waiting = Waiting::Answer { link, from, to, id };
-                match self.touch(to).handle_message(now, device, &bytes) {
-                    Ok(Handled::Done) => self.taken(waiting, to),
-                    Ok(Handled::Later(number)) => self.wait_for(to, number, waiting),
-                    Err(error) => {
-                        assert!(self.kind != Kind::Friends, "honest messages are taken: {error}");
-                        self.after(delays.answer, refused);
-                    }
-                }
+                let handled = self.touch(to).handle_message(now, device, &bytes);
+                self.handled(to, handled, Waiting::Answer { link, from, to, id });
             }
             Happening::Answer { link, from, to, id, taken } => {
                 if self.link_of(from, to) == Some(link) {
@@ -149,17 +133,8 @@ impl World {
                     return;
                 }
                 let from = Some(self.id(from));
-                match self.touch(to).handle_gossip(now, from, &bytes) {
-                    Ok(Handled::Done) => self.gossip(to, &bytes),
-                    Ok(Handled::Later(number)) => {
-                        self.wait_for(to, number, Waiting::Gossip(bytes));
-                    }
-                    // Of one who restarts again and again.
-                    Err(error) => assert!(
-                        self.kind != Kind::Friends || error == MessageError::OverBudget,
-                        "honest gossip is taken: {error}"
-                    ),
-                }
+                let handled = self.touch(to).handle_gossip(now, from, &bytes);
+                self.handled(to, handled, Waiting::Gossip(bytes));
             }
             Happening::Worked { node, incarnation, job } => {
                 let done = job.run();
@@ -195,19 +170,34 @@ impl World {
         }
     }
 
-    fn wait_for(&mut self, node: usize, number: u64, waiting: Waiting) {
-        self.waiting.insert((node, self.nodes[node].incarnation, number), waiting);
+    /// A node has looked at something, or has a worker do so.
+    fn handled(&mut self, at: usize, how: Result<Handled, MessageError>, waiting: Waiting) {
+        match how {
+            Ok(Handled::Later(number)) => {
+                self.waiting.insert((at, self.nodes[at].incarnation, number), waiting);
+            }
+            Ok(Handled::Done) => self.conclude(at, Ok(()), waiting),
+            Err(error) => self.conclude(at, Err(error), waiting),
+        }
     }
 
-    /// `node` has taken something.
-    fn taken(&mut self, waiting: Waiting, node: usize) {
+    /// A node has taken something, or not.
+    fn conclude(&mut self, at: usize, result: Result<(), MessageError>, waiting: Waiting) {
+        match (&result, &waiting) {
+            // The link has ended meanwhile; or more of an author than is taken in a day.
+            (Ok(()) | Err(MessageError::NotLinked), _)
+            | (Err(MessageError::OverBudget), Waiting::Gossip(_)) => {}
+            (Err(error), _) => {
+                assert!(self.kind != Kind::Friends, "honest messages are taken: {error}");
+            }
+        }
         match waiting {
-            Waiting::Gossip(bytes) => self.gossip(node, &bytes),
+            Waiting::Gossip(bytes) if result.is_ok() => self.gossip(at, &bytes),
+            Waiting::Gossip(_) => {}
             Waiting::Answer { link, from, to, id } => {
                 // The answer can be lost, too.
-                let taken = self.passes(from, to);
-                let answer = Happening::Answer { link, from: to, to: from, id, taken };
-                self.after(self.kind.delays().answer, answer);
+                let taken = result.is_ok() && self.passes(from, to);
+                self.begin(Happening::Answer { link, from: to, to: from, id, taken });
             }
         }
     }
@@ -236,7 +226,7 @@ impl World {
     }
 
     fn pump_one(&mut self, index: usize) -> bool {
-        let (now, delays) = (self.now, self.kind.delays());
+        let now = self.now;
         let incarnation = self.nodes[index].incarnation;
         let squad = &mut self.nodes[index].squad;
         match poll(now, squad) {
@@ -246,11 +236,10 @@ impl World {
             }
             Some(Output::Transmit(transmit)) => self.transmit(index, transmit),
             Some(Output::Persist(persist)) => {
-                let persisted = Happening::Persisted { node: index, incarnation, persist };
-                self.after(delays.machine, persisted);
+                self.begin(Happening::Persisted { node: index, incarnation, persist });
             }
             Some(Output::Job(job)) => {
-                self.after(delays.machine, Happening::Worked { node: index, incarnation, job });
+                self.begin(Happening::Worked { node: index, incarnation, job });
             }
             Some(Output::Verdict(number, result)) => {
                 if let Some(waiting) = self.waiting.remove(&(index, incarnation, number)) {
@@ -260,30 +249,13 @@ impl World {
             None if self.kind == Kind::Together => return false,
             None => {
                 let Some(dial) = squad.poll_dial(now) else { return false };
-                self.after(delays.dial, Happening::Dialled { from: index, incarnation, dial });
+                self.begin(Happening::Dialled { from: index, incarnation, dial });
             }
         }
         true
     }
 
-    fn conclude(&mut self, index: usize, result: Result<(), MessageError>, waiting: Waiting) {
-        match (result, waiting) {
-            (Ok(()), waiting) => self.taken(waiting, index),
-            // The link has ended meanwhile; or more of an author than is taken in a day.
-            (Err(MessageError::NotLinked), _)
-            | (Err(MessageError::OverBudget), Waiting::Gossip(_)) => {}
-            (Err(error), waiting) => {
-                assert!(self.kind != Kind::Friends, "honest messages are taken: {error}");
-                if let Waiting::Answer { link, from, to, id } = waiting {
-                    let refused = Happening::Answer { link, from: to, to: from, id, taken: false };
-                    self.after(self.kind.delays().answer, refused);
-                }
-            }
-        }
-    }
-
     fn transmit(&mut self, from: usize, transmit: Transmit) {
-        let delays = self.kind.delays();
         match transmit {
             Transmit::Message { to, id, bytes } => {
                 let to = self.places[&to];
@@ -302,12 +274,12 @@ impl World {
                         message.encode()
                     }
                 };
-                self.after(delays.message, Happening::Message { link, from, to, id, bytes });
+                self.begin(Happening::Message { link, from, to, id, bytes });
             }
             Transmit::Datagram { to, .. } => {
                 let to = self.places[&to];
                 if let Some(link) = self.link_of(from, to) {
-                    self.after(delays.datagram, Happening::Datagram { link, from, to });
+                    self.begin(Happening::Datagram { link, from, to });
                 }
             }
             Transmit::Check { to, nonce } => self.checks.push((from, to, nonce)),
@@ -322,9 +294,7 @@ impl World {
     fn gossip(&mut self, from: usize, bytes: &[u8]) {
         for to in (0..self.nodes.len()).filter(|_| self.carries(bytes)).collect::<Vec<_>>() {
             if let Some(link) = self.link_of(from, to) {
-                let bytes = bytes.to_vec();
-                let gossip = Happening::Gossip { link, from, to, bytes };
-                self.after(self.kind.delays().gossip, gossip);
+                self.begin(Happening::Gossip { link, from, to, bytes: bytes.to_vec() });
             }
         }
     }

@@ -194,20 +194,7 @@ impl Node {
             Event::Evicted { device } => voice.evicted.push(device),
             Event::Removed => voice.removed = true,
             Event::Moved { by, from, to } => voice.moved.push((by, from, to)),
-            Event::PeerUp { .. }
-            | Event::RelayUp { .. }
-            | Event::RelayDown { .. }
-            | Event::PeerRenamed { .. }
-            | Event::LeaveRelay { .. }
-            | Event::Serve(_)
-            | Event::Slots { .. }
-            | Event::AwaitCheck(_)
-            | Event::Checked
-            | Event::RecordsChanged
-            | Event::NetsChanged
-            | Event::AvailabilityChanged { .. }
-            | Event::NamesChanged
-            | Event::CharterChanged => {}
+            _ => {}
         }
     }
 }
