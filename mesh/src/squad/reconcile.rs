@@ -52,11 +52,11 @@ impl Dirty {
     pub(super) const TIME: Self = Self(1 << 13);
 
     /// All that decides who may have our keys.
-    const AUDIENCE: Self =
-        Self(Self::CHARTER.0 | Self::TARGETS.0 | Self::LINKS.0 | Self::LISTENING.0);
+    const AUDIENCE: Self = Self(Self::TARGETS.0 | Self::LINKS.0 | Self::LISTENING.0);
     /// All that decides what is sealed with what, and which way it goes.
     const VOICE: Self = Self(
-        Self::AUDIENCE.0
+        Self::CHARTER.0
+            | Self::AUDIENCE.0
             | Self::NETS.0
             | Self::KEYS.0
             | Self::EPOCHS.0
@@ -112,7 +112,8 @@ impl Squad {
     /// made, and none changes what an earlier one has used.
     ///
     /// 1. The charter says who does not belong any more, and what we may talk to. First, as all
-    ///    that follows asks it.
+    ///    that follows asks it. While it is in doubt whether we belong ourselves, nobody gains or
+    ///    loses anything by it.
     /// 2. Our keys go to those who may hear us. One step takes them from all who lose them and
     ///    replaces them, before it gives them to anybody: none of those who go, or may not hear any
     ///    more, is given what replaces them. [PROTO-6.9]

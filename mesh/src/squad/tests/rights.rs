@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::super::*;
 use crate::{
-    message::Message,
-    testing::{World, net},
+    message::{Listening, Message},
+    testing::{World, net, persisted},
 };
 
 pub(super) fn rule(at: u8, subject: Subject, allow: Capabilities, deny: Capabilities) -> Change {
@@ -121,6 +121,34 @@ fn a_kicked_member_loses_links_and_keys_and_is_told() {
     for index in [0, 2, 3] {
         assert_eq!(world.nodes[index].voice.evicted, [kicked], "and then its links are closed");
     }
+}
+
+/// A driver may tell of many things before it asks what follows from them. [PROTO-6.9]
+#[test]
+fn who_is_removed_is_sent_nothing_whatever_else_is_told_before_the_first_poll() {
+    let mut world = World::together(3);
+    (1..4).for_each(|index| world.listen(index, &[1]));
+    world.talk_to(0, &[1]);
+    let (now, member) = (world.now, world.member(1));
+    let [kicked, leaver, stays] = [1, 2, 3].map(|index| world.id(index));
+    let squad = &mut world.nodes[0].squad;
+    squad.edit(now, vec![Change::Remove { member, admission: 1 }]).unwrap();
+    let written: Vec<_> = std::iter::from_fn(|| squad.poll_persist()).collect();
+    let listening = Message::Listening(Listening { number: 99, channels: List::default() });
+    written.iter().for_each(|persist| persisted(now, squad, persist));
+    assert_eq!(
+        squad.handle_message(now, kicked, &listening.encode()),
+        Err(MessageError::NotLinked)
+    );
+    squad.handle_link_down(now, leaver, DownReason::Left);
+    squad.handle_heard(now, stays);
+    let sent = std::iter::from_fn(|| squad.poll_transmit());
+    let sent = sent.filter_map(|transmit| match transmit {
+        Transmit::Message { to, bytes, .. } => Some((to, Message::holds_key(&bytes))),
+        Transmit::Gossip(_) | Transmit::Datagram { .. } | Transmit::Check { .. } => None,
+    });
+    let sent: Vec<_> = sent.collect();
+    assert!(sent.iter().all(|(to, _)| *to == stays) && sent.contains(&(stays, true)));
 }
 
 #[test]
