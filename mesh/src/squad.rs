@@ -397,6 +397,10 @@ impl Squad {
     /// Time has passed. Early and repeated calls do nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.catch_up();
+        // Drivers call this with each input.
+        if self.poll_timeout().is_none_or(|due| due > now) {
+            return;
+        }
         for (device, reach) in self.liveness.fallen_silent(now) {
             match reach {
                 Reach::Reachable => {}
