@@ -13,7 +13,6 @@ use std::{
 
 use hark_keys::{DeviceId, Ticket};
 use hark_node::{
-    commands::Answer,
     event::{Event, StampedEvent},
     network::Input,
     snapshot::{Command, TicketRequest},
@@ -83,7 +82,7 @@ struct World<'a> {
     /// The machines after those of members.
     stations: Vec<Arc<Station>>,
     /// Answers to who named the relays.
-    naming: Vec<Receiver<Result<Answer, String>>>,
+    naming: Vec<Receiver<Result<hark_commands::Outcome, String>>>,
     /// What each machine runs or is to run.
     processes: Vec<Process>,
     tickets: Vec<Option<String>>,
@@ -120,19 +119,26 @@ struct Process {
 /// Where the answer to an order comes.
 enum Asked {
     Radio(Receiver<Result<Option<String>, String>>),
-    Charter(Receiver<Result<Answer, String>>),
+    Charter(Receiver<Result<hark_commands::Outcome, String>>),
 }
 
 impl Asked {
-    /// The first line of the answer, if it has any, or why the order is refused.
+    /// A line of the answer, if it has any, or why the order is refused.
     fn answer(&self) -> Result<Result<Option<String>, String>, TryRecvError> {
         match self {
             Self::Radio(receiver) => receiver.try_recv(),
             Self::Charter(receiver) => {
-                let line = |answer: Answer| answer.text.lines().next().map(str::to_owned);
-                Ok(receiver.try_recv()?.map(|answer| Some(line(answer).unwrap_or_default())))
+                Ok(receiver.try_recv()?.map(|outcome| first_change(&outcome)))
             }
         }
+    }
+}
+
+/// The first change that an order has made, if it has made one.
+fn first_change(outcome: &hark_commands::Outcome) -> Option<String> {
+    match outcome {
+        hark_commands::Outcome::Changed { changes, .. } => changes.first().map(ToString::to_string),
+        _ => None,
     }
 }
 

@@ -90,7 +90,7 @@ impl Controlled for Fake {
         }))
     }
 
-    fn charter(&self, _: Request) -> Result<Answer, String> {
+    fn charter(&self, _: Request) -> Result<Outcome, String> {
         Err("this node has no charter".to_owned())
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use hark_commands::{CommandError, Lookup, Outcome, Request, names::unknown};
 use hark_keys::{Door, Ticket, Timestamp};
 use hark_voice::VoiceCommand;
 
 use super::{Runner, host::RunningHost, member_moves};
 use crate::{
-    commands::{self, Answer, CommandError, Lookup, Request, names::unknown},
     event::{Event, TicketView},
     profile::ProfileError,
     snapshot::{Command, NetChange, TalkTo, TicketRequest},
@@ -224,10 +224,11 @@ impl Runner {
             return Err(STARTING.to_owned());
         };
         let host = RunningHost { now, squad, store, key: &self.config.key };
-        commands::may_admit(&host).map_err(|error| error.to_string())?;
+        hark_commands::may_admit(&host).map_err(|error| error.to_string())?;
         let waiting = self.config.doorkeeper.waiting();
         let known = waiting.iter().map(|(device, view)| (*device, view.name.clone()));
-        let device = commands::find_waiting(person, known).map_err(|error| error.to_string())?;
+        let device =
+            hark_commands::find_waiting(person, known).map_err(|error| error.to_string())?;
         if self.config.doorkeeper.decide(device, admit) {
             self.tell_waiting();
             Ok(())
@@ -240,12 +241,12 @@ impl Runner {
         &mut self,
         now: Timestamp,
         request: Request,
-    ) -> Result<Answer, String> {
+    ) -> Result<Outcome, String> {
         let (Some(squad), Some(store)) = (&mut self.squad, &self.store) else {
             return Err(STARTING.to_owned());
         };
         let mut host = RunningHost { now, squad, store, key: &self.config.key };
-        commands::execute(&mut host, request).map_err(|error| error.to_string())
+        hark_commands::execute(&mut host, request).map_err(|error| error.to_string())
     }
 
     /// A ticket as it is asked for, or in a line why there is none.
@@ -264,7 +265,7 @@ impl Runner {
             .iter()
             .map(|link| Door { device: link.device(), addresses: link.hello().addresses.to_vec() });
         let unix = self.config.clock.unix();
-        let ticket = commands::issue_ticket(&host, unix, request, own, others);
+        let ticket = hark_commands::issue_ticket(&host, unix, request, own, others);
         let ticket = ticket.map_err(|error| error.to_string())?;
         store.keep_ticket(unix, ticket.invite()).map_err(|error| error.to_string())?;
         let by = Some(self.config.presence.name.clone());

@@ -1,7 +1,7 @@
 //! Members whom this one moves between nets.
 
 use super::host::RunningHost;
-use crate::commands::{CommandError, Lookup};
+use hark_commands::{CommandError, Lookup};
 
 /// Has a member moved, all named as people call them; fails with one line for the person.
 pub(super) fn order(

@@ -32,6 +32,7 @@ use std::{
 };
 
 use hark_charter::Charter;
+use hark_commands::{Outcome, Request};
 use hark_keys::{
     DeviceId, DeviceKey, Invite, MemberId, OrganisationId, TargetId, Ticket, Timestamp,
 };
@@ -51,7 +52,6 @@ use self::{people::Verified, profile_store::PendingWrite, radio::Radio, router::
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
-    commands::{Answer, Request},
     event::{Direction, Event},
     link::{Binder, Link, LinkDown, LinkEvent, Links},
     random::SystemRandom,
@@ -124,7 +124,7 @@ pub enum Input {
     /// A stranger's packet has come to a socket that listens, as was asked for.
     Checked(CheckNonce),
     /// Something is wanted of the charter.
-    Charter(Box<Request>, SyncSender<Result<Answer, String>>),
+    Charter(Box<Request>, SyncSender<Result<Outcome, String>>),
     /// End, for this reason.
     Stop(String),
 }

@@ -3,12 +3,12 @@ use std::sync::{
     mpsc::{Receiver, sync_channel},
 };
 
+use hark_commands::{Outcome, Request};
 use hark_keys::Ticket;
 use hark_voice::Line;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    commands::{Answer, Request},
     event::StampedEvent,
     network::{Input, Publisher},
     snapshot::{Command, Snapshot, TicketRequest},
@@ -69,7 +69,7 @@ impl NodeHandle {
     }
 
     /// Carries out what is wanted of the charter, or says in a line why not.
-    pub fn charter(&self, request: Request) -> Result<Answer, String> {
+    pub fn charter(&self, request: Request) -> Result<Outcome, String> {
         let (sender, receiver) = sync_channel(1);
         let ended = || "the node has ended".to_owned();
         let request = Input::Charter(Box::new(request), sender);

@@ -1,8 +1,8 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use hark_commands::{Outcome, Request};
 use hark_keys::Ticket;
 use hark_node::{
-    commands::{Answer, Request},
     control::{Controlled, answer},
     event::StampedEvent,
     snapshot::{Command, Snapshot, TicketRequest},
@@ -51,7 +51,7 @@ impl Controlled for Node {
         unreachable!("the server subscribes")
     }
 
-    fn charter(&self, _: Request) -> Result<Answer, String> {
+    fn charter(&self, _: Request) -> Result<Outcome, String> {
         self.count();
         Err("no charter".to_owned())
     }
