@@ -3,8 +3,8 @@
 //! A [`Request`] is what a person typed. It is carried out on a stored charter, or travels as JSON
 //! to a running node and is carried out there: both are a [`Host`], and [`execute`] is the same for
 //! both. No file is touched: what a request reads is put into it before, what it writes is in the
-//! [`Outcome`]. An outcome is data, with names in the place of ids as far as the asker may see them;
-//! a program makes sentences of it, and the only ones made here are those of errors.
+//! [`Outcome`]. An outcome is data, with names in the place of ids as far as the asker may see
+//! them. A program makes sentences of it; the only ones that are made here are those of errors.
 //!
 //! ```text
 //! arguments ── clap ──> Request ── (JSON) ──> execute ── Host::commit ──> charter, disk, members

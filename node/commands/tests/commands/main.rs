@@ -214,3 +214,19 @@ fn a_draft_says_which_signatures_it_lacks() {
         "{settled:?}"
     );
 }
+
+#[test]
+fn an_outcome_travels_as_the_page_of_the_local_api_shows() {
+    let page = include_str!("../../../../docs/api.md");
+    let start = page.find("{\"id\": 4, \"ok\": true").expect("the answer is on the page");
+    let shown = page[start..].split("```").next().expect("a block");
+    let mut shown: serde_json::Value = serde_json::from_str(shown).expect("JSON");
+    let (mut world, [_, mut bob, _]) = World::three();
+    let wren = world.join("Wren");
+    bob.with("channel add Flight", &[]);
+    let muted = serde_json::to_value(bob.with("mute Wren --at Flight", &[])).expect("JSON");
+    let shown = &mut shown["answer"]["changed"];
+    shown["operations"] = muted["changed"]["operations"].clone();
+    shown["about"]["sanction"]["member"] = wren.member.to_string().into();
+    assert_eq!(*shown, muted["changed"]);
+}
