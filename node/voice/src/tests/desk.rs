@@ -217,7 +217,7 @@ fn the_last_words_for_one_organisation_end_with_a_key_of_another() {
         office.tell(line, VoiceCommand::PushToTalk(down));
     };
     press(&mut office, 1, true);
-    // From this moment on only silence is still to come out.
+    // When the key is released, only silence is still on the way.
     office.say(&[&noise(48_000)[..], &[0.0; 24_000]].concat());
     press(&mut office, 1, false);
     press(&mut office, 0, true);

@@ -159,8 +159,9 @@ fn a_higher_net_turns_the_lower_down_and_back() {
 
 #[test]
 fn ducking_follows_the_ranks() {
-    // A second talker beside one on net 1: its net, its priorities and how far each of the two is
-    // turned down.
+    // Each case: the net and its priority of a second talker beside one on net 1 of priority 3,
+    // whether its target has priority over all, the ducking (1.0 for -6 dB, 2.0 for 0 dB), and how
+    // far the first talker is turned down.
     let cases: [(Net, u8, bool, f32, f32); 6] = [
         (net(2), 4, false, 0.0, -18.0),
         (net(2), 3, false, 0.0, 0.0),
