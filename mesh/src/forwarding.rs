@@ -109,7 +109,7 @@ pub struct Transmit<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// As many as may be are attached, or too many have left within a minute.
+    /// As many devices as allowed are attached, or too many have left within a minute.
     #[error("too many devices are attached")]
     Full,
 }

@@ -18,8 +18,8 @@ pub(super) struct Introductions {
 }
 
 impl Introductions {
-    /// A frame of `talker` for `hearers` has come, which goes to them in their order from `first`
-    /// on: tells those of them who are to be told before it, in that order.
+    /// A frame of `talker` for `hearers` has arrived. It is sent to them in their order from
+    /// `first` on. Calls `tell`, in the same order, for those that must be told before the frame.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
