@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub struct List<T, const MAX: usize>(Vec<T>);
 
 impl<T, const MAX: usize> List<T, MAX> {
-    /// The first `MAX` of `items`; the rest is left out.
+    /// The first `MAX` of `items`; the rest is dropped.
     pub fn truncated(items: impl IntoIterator<Item = T>) -> Self {
         Self(items.into_iter().take(MAX).collect())
     }
 
-    /// The items as they are.
+    /// The items as a plain vector.
     pub fn into_vec(self) -> Vec<T> {
         self.0
     }
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(*three, [1, 2, 3]);
         assert_eq!(decode::<List<u8, 3>>(&encode(&three), 10), Ok(three.clone()));
         assert_eq!(decode::<List<u8, 2>>(&encode(&three), 10), Err(DecodeError::Malformed));
-        // A stated length of four thousand million items.
+        // A stated length of more than four thousand million items.
         let lie = [0xff, 0xff, 0xff, 0xff, 0x0f, 1];
         assert_eq!(decode::<List<u8, 3>>(&lie, 10), Err(DecodeError::Malformed));
     }

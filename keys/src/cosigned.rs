@@ -8,7 +8,7 @@ pub trait Cosignable: Serialize + DeserializeOwned {
     const KIND: &'static str;
 }
 
-/// A value with signatures, in the order of their keys. Who has signed is no part of what the
+/// A value with signatures, in the order of their keys. The signatures are not part of what the
 /// object is: its hash is that of the value. [CHARTER-1.2]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound = "T: Cosignable")]
@@ -18,12 +18,12 @@ pub struct Cosigned<T: Cosignable> {
 }
 
 impl<T: Cosignable> Cosigned<T> {
-    /// The value, not signed by anybody yet.
+    /// The value, not yet signed by anybody.
     pub fn unsigned(value: T) -> Self {
         Self { value, signatures: List::default() }
     }
 
-    /// Adds the signature of `key`. Where there is no room it is left out.
+    /// Adds the signature of `key`. If there is no room, the signature is left out.
     #[must_use]
     pub fn signed(mut self, key: &DeviceKey) -> Self {
         self.insert(key.id(), key.sign(T::KIND, &encode(&self.value)));
@@ -42,17 +42,18 @@ impl<T: Cosignable> Cosigned<T> {
         Ok(&self.value)
     }
 
-    /// The value, whatever its signatures are worth: for objects that were verified on arrival.
+    /// The value, whether its signatures are good or not: for objects that were verified on
+    /// arrival.
     pub fn unverified(&self) -> &T {
         &self.value
     }
 
-    /// Who has signed, in ascending order.
+    /// The keys that have signed, in ascending order.
     pub fn signers(&self) -> impl ExactSizeIterator<Item = DeviceId> + Clone {
         self.signatures.iter().map(|(key, _)| *key)
     }
 
-    /// Takes the signatures of `other`, a copy of the same value; says whether any was new.
+    /// Takes the signatures of `other`, a copy of the same value; returns whether any was new.
     pub fn merge(&mut self, other: &Self) -> bool {
         let before = self.signatures.len();
         for (key, signature) in other.signatures.iter() {
@@ -75,7 +76,7 @@ impl<T: Cosignable> Cosigned<T> {
     }
 }
 
-/// Signatures of one object; one with more is refused.
+/// The most signatures of one object. An object with more is refused.
 pub const SIGNATURES_MAX: usize = 30;
 
 #[cfg(test)]

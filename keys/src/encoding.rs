@@ -1,11 +1,11 @@
 use data_encoding::BASE32_NOPAD;
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Why bytes are no message.
+/// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// More bytes than this kind of message may have.
+    /// There are more bytes than this kind of message may have.
     #[error("message of {length} bytes where {limit} are allowed")]
     TooLong {
         /// Bytes received.
@@ -13,21 +13,21 @@ pub enum DecodeError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// Not the encoding of such a message.
+    /// The bytes are not the encoding of such a message.
     #[error("malformed message")]
     Malformed,
-    /// Decodes, but encodes to other bytes, so that its hash would be ambiguous.
+    /// The bytes decode, but the value encodes to other bytes, so that its hash would be ambiguous.
     #[error("message is not in canonical form")]
     NotCanonical,
 }
 
-/// The bytes of `value`: postcard. [PROTO-12.1] [PROTO-12.7]
+/// The postcard encoding of `value`. [PROTO-12.1] [PROTO-12.7]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     // Messages hold no maps of unknown length and no types that postcard cannot write.
     postcard::to_allocvec(value).expect("messages are made of types that postcard can write")
 }
 
-/// The value of `bytes`, of which at most `limit` are accepted. [PROTO-1.2] [PROTO-1.3]
+/// The value that `bytes` encode; at most `limit` bytes are accepted. [PROTO-1.2] [PROTO-1.3]
 pub fn decode<T: DeserializeOwned + Serialize>(
     bytes: &[u8],
     limit: usize,
@@ -47,7 +47,7 @@ pub(crate) fn to_base32(bytes: &[u8]) -> String {
     BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }
 
-/// The bytes whose base32 is exactly `text`: capitals, padding and loose bits are refused.
+/// The bytes whose base32 is exactly `text`. Capitals, padding and loose bits are refused.
 pub(crate) fn from_base32(text: &str) -> Option<Vec<u8>> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
@@ -66,7 +66,7 @@ mod tests {
     fn refuses_what_does_not_encode_to_the_same_bytes() {
         assert_eq!(encode(&(1_u32, true)), [1, 1]);
         assert_eq!(decode::<(u32, bool)>(&[1, 1], 2), Ok((1, true)));
-        // A varint with a group more than it needs.
+        // A varint with one group too many.
         assert_eq!(decode::<u32>(&[0x81, 0x00], 8), Err(DecodeError::NotCanonical));
         // Bytes after the end of the value.
         assert_eq!(decode::<u32>(&[1, 0], 8), Err(DecodeError::NotCanonical));

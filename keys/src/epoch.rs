@@ -1,9 +1,9 @@
-//! The key of all who are on a channel at a time, dealt by one of them. [section 11 of
+//! The key that all listeners of a channel share for a while, dealt by one of them. [section 11 of
 //! docs/protocol.md]
 //!
-//! Whoever deals an epoch makes an [`EpochDealer`], which seals the secret to each recipient's
-//! [`Prekey`]; the recipient opens its part with the [`PrekeySecret`]. From the [`EpochSecret`]
-//! everybody derives the keys of all talkers.
+//! The device that deals an epoch makes an [`EpochDealer`], which seals the secret to each
+//! recipient's [`Prekey`]. The recipient opens its part with the [`PrekeySecret`]. Every holder
+//! derives the keys of all talkers from the [`EpochSecret`].
 
 use std::{fmt, ops::BitXor, time::Duration};
 
@@ -14,26 +14,27 @@ use crate::{
     DeviceId, OpenError, Random, Signable, TargetId, UnixTime, open_once, seal_once, x25519,
 };
 
-/// Where a device takes what is sealed to it, as it says itself. [PROTO-11.1]
+/// The public key to which a device takes sealed secrets, stated by the device itself. [PROTO-11.1]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prekey {
-    /// Whose.
+    /// The device that opens what is sealed to this key.
     pub device: DeviceId,
-    /// When it was made, which is its number: the later replaces the earlier, also after a restart.
+    /// When it was made. This is also its number: the later one replaces the earlier, even after a
+    /// restart.
     pub issued: UnixTime,
-    /// From when on nothing is sealed to it.
+    /// The time from which on nothing is sealed to it.
     pub expires: UnixTime,
     /// The X25519 public key.
     pub key: [u8; 32],
 }
 
 impl Prekey {
-    /// The one of `device`, made at `issued`, that `secret` belongs to.
+    /// The prekey of `device`, made at `issued`, whose private half is `secret`.
     pub fn new(device: DeviceId, issued: UnixTime, secret: &PrekeySecret) -> Self {
         Self { device, issued, expires: issued + PREKEY_LIFETIME, key: secret.public }
     }
 
-    /// Whether something may be sealed to it at `now`. [PROTO-11.1]
+    /// Whether secrets may be sealed to it at `now`. [PROTO-11.1]
     pub fn is_current(&self, now: UnixTime) -> bool {
         self.issued <= now + CLOCKS_DIFFER
             && now < self.expires
@@ -49,7 +50,7 @@ impl Signable for Prekey {
     }
 }
 
-/// The secret of a [`Prekey`]; it is never written anywhere.
+/// The private half of a [`Prekey`]; it is never written anywhere.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct PrekeySecret {
     secret: [u8; 32],
@@ -58,7 +59,7 @@ pub struct PrekeySecret {
 }
 
 impl PrekeySecret {
-    /// A new one.
+    /// Generates a new one.
     pub fn generate(random: &dyn Random) -> Self {
         let mut secret = [0; 32];
         random.fill(&mut secret);
@@ -73,9 +74,9 @@ impl PrekeySecret {
         self.public
     }
 
-    /// What `seal` holds of the epoch `epoch`, whose dealer has the public key `dealer`, for
-    /// `device`, which is us; an error also where that is not what the dealer has committed to, or
-    /// our confirmation would not be taken.
+    /// Opens `seal`, the part of this `device` in the epoch `epoch`, whose dealer has the public
+    /// key `dealer`. It is also an error if the secret is not the one that the dealer has committed
+    /// to, or if this device's confirmation would not be accepted.
     pub fn open(
         &self,
         (epoch, dealer, commitment): (&[u8; 32], &[u8; 32], &[u8; 32]),
@@ -93,14 +94,14 @@ impl PrekeySecret {
     }
 }
 
-/// What a device that deals an epoch holds until all have their part.
+/// What the device that deals an epoch keeps until all recipients have their part.
 pub struct EpochDealer {
     ephemeral: PrekeySecret,
     secret: Zeroizing<[u8; 32]>,
 }
 
 impl EpochDealer {
-    /// A random secret, and a key to seal it with.
+    /// Generates a random secret, and a key to seal it with.
     pub fn generate(random: &dyn Random) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
         random.fill(&mut *secret);
@@ -112,18 +113,18 @@ impl EpochDealer {
         self.ephemeral.public
     }
 
-    /// What shows each recipient that all have the same secret.
+    /// The commitment by which each recipient knows that all have the same secret.
     pub fn commitment(&self) -> [u8; 32] {
         commitment(&self.secret)
     }
 
-    /// The secret, of the epoch with this id.
+    /// The secret, as that of the epoch with this id.
     pub fn secret(&self, epoch: [u8; 32]) -> EpochSecret {
         EpochSecret { id: epoch, secret: *self.secret }
     }
 
-    /// The secret sealed for the device of `prekey`; none where the key is of low order, to which
-    /// nothing can be sealed.
+    /// The secret sealed for the device of `prekey`; `None` if the key is of low order, since
+    /// nothing can be sealed to it.
     pub fn seal(&self, epoch: &[u8; 32], prekey: &Prekey) -> Option<EpochSeal> {
         let public = &self.ephemeral.public;
         let key = seal_key(&self.ephemeral.secret, &prekey.key, (public, &prekey.key))?;
@@ -135,7 +136,7 @@ impl EpochDealer {
     }
 }
 
-/// An epoch's secret, sealed for one device, and what a relay checks its confirmation against: 56
+/// An epoch's secret, sealed for one device, with the check for that device's confirmation: 56
 /// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochSeal {
@@ -145,7 +146,7 @@ pub struct EpochSeal {
 }
 
 impl EpochSeal {
-    /// What [`Confirmation::check`] of its device is.
+    /// The expected [`Confirmation::check`] of its device.
     pub fn check(&self) -> [u8; 8] {
         self.check
     }
@@ -158,13 +159,13 @@ impl EpochSeal {
     }
 }
 
-/// What shows, to all who hold an epoch, that one device or several hold it, too. A relay, which
-/// does not, can add them up and cannot make one. [PROTO-11.12]
+/// Shows to all holders of an epoch that one device, or several, hold it too. A relay, which does
+/// not hold it, can combine confirmations but cannot make one. [PROTO-11.12]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmation([u8; 16]);
 
 impl Confirmation {
-    /// By which a relay knows the right one.
+    /// The check by which a relay recognises this confirmation.
     pub fn check(&self) -> [u8; 8] {
         let hash = blake3::derive_key("hark 1 epoch check", &self.0);
         *hash.first_chunk().expect("8 of 32 bytes")
@@ -174,20 +175,20 @@ impl Confirmation {
 impl BitXor for Confirmation {
     type Output = Self;
 
-    /// That of all whose confirmations these are.
+    /// The combined confirmation of all the devices of both.
     fn bitxor(self, other: Self) -> Self {
         Self((u128::from_le_bytes(self.0) ^ u128::from_le_bytes(other.0)).to_le_bytes())
     }
 }
 
-/// A talker's key in an epoch, for one who does not hold the epoch: it opens what this talker says
-/// and nothing else. [PROTO-11.13]
+/// A talker's key in an epoch, for a device that does not hold the epoch: it opens what this talker
+/// says and nothing else. [PROTO-11.13]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct EpochKey {
-    /// Which epoch.
+    /// The id of the epoch.
     #[zeroize(skip)]
     pub epoch: [u8; 32],
-    /// Which of the talker's keys in it.
+    /// The generation of the talker's key in the epoch.
     pub generation: u8,
     base_key: [u8; 32],
 }
@@ -209,7 +210,7 @@ impl fmt::Debug for EpochKey {
     }
 }
 
-/// What all who are on a channel know: from it come the keys of all talkers.
+/// The secret that all holders of an epoch share. The keys of all talkers are derived from it.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct EpochSecret {
     #[zeroize(skip)]
@@ -218,7 +219,7 @@ pub struct EpochSecret {
 }
 
 impl EpochSecret {
-    /// Which epoch's.
+    /// The id of the epoch.
     pub fn id(&self) -> &[u8; 32] {
         &self.id
     }
@@ -227,12 +228,12 @@ impl EpochSecret {
         commitment(&self.secret)
     }
 
-    /// What shows that `device` holds it. [PROTO-11.12]
+    /// The confirmation that `device` holds it. [PROTO-11.12]
     pub fn confirmation(&self, device: DeviceId) -> Confirmation {
         self.confirmation_of([device])
     }
 
-    /// What shows that all of `devices` hold it; each is to be named once.
+    /// The combined confirmation that all of `devices` hold it. Each device must be given once.
     pub fn confirmation_of(&self, devices: impl IntoIterator<Item = DeviceId>) -> Confirmation {
         let key = Zeroizing::new(blake3::derive_key("hark 1 epoch confirmation", &self.secret));
         let one = |device: DeviceId| {
@@ -242,7 +243,7 @@ impl EpochSecret {
         devices.into_iter().map(one).fold(Confirmation::default(), BitXor::bitxor)
     }
 
-    /// The key of one talker, to be given to one who does not hold the epoch. [PROTO-11.13]
+    /// The key of one talker, for a device that does not hold the epoch. [PROTO-11.13]
     pub fn key_of(&self, target: TargetId, device: DeviceId, generation: u8) -> EpochKey {
         let base_key = *self.base_key(target, device, generation);
         EpochKey { epoch: self.id, generation, base_key }
@@ -253,7 +254,7 @@ impl EpochSecret {
         tag(&self.id)
     }
 
-    /// The key of one talker. [PROTO-11.8]
+    /// The base key of one talker. [PROTO-11.8]
     pub(crate) fn base_key(
         &self,
         target: TargetId,
@@ -290,7 +291,8 @@ fn associated(epoch: &[u8; 32], device: DeviceId) -> [u8; 64] {
     bytes
 }
 
-/// The key of one seal: of what X25519 gives, and both public keys. None for points of low order.
+/// The key of one seal, derived from the result of X25519 and both public keys. `None` for points
+/// of low order.
 fn seal_key(
     secret: &[u8; 32],
     other: &[u8; 32],
@@ -305,14 +307,15 @@ fn seal_key(
     Some(Zeroizing::new(hasher.finalize().into()))
 }
 
-/// How long something may be sealed to a prekey: an hour longer than its device uses it, as clocks
-/// differ. Whoever takes an old one's secret can open nothing that was sealed later than this.
+/// How long secrets may be sealed to a prekey: an hour longer than its device uses it, as clocks
+/// differ. Whoever takes the secret of an old prekey cannot open anything that was sealed later
+/// than this.
 pub const PREKEY_LIFETIME: Duration = Duration::from_secs(25 * 60 * 60);
 
-/// How long a key of [`EpochKey`] is kept: as long as an epoch may seal, and a little more.
+/// How long an [`EpochKey`] is kept: as long as an epoch may seal, and a little more.
 pub const EPOCH_KEY_LIFETIME: Duration = Duration::from_secs(12 * 60);
 
-/// How far the clock of a prekey's device may be ahead of that of who seals to it.
+/// How far the clock of a prekey's device may be ahead of the clock of the device that seals to it.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
@@ -326,7 +329,7 @@ mod tests {
         (Prekey::new(device, UnixTime::from_secs(1_000_000), &secret), secret)
     }
 
-    /// A prekey of last week, whose secret somebody may have taken since. [PROTO-11.1]
+    /// A prekey of last week, whose secret may have been stolen since. [PROTO-11.1]
     #[test]
     fn nothing_is_sealed_to_a_prekey_that_is_too_old_or_of_the_future() {
         let (prekey, _) = prekey(&SeededRandom::new(1));
@@ -338,8 +341,8 @@ mod tests {
         assert!(!endless.is_current(UnixTime::from_secs(1_000_000)));
     }
 
-    /// [PROTO-11.12] A relay adds up what it was given, and cannot say of anybody else that it
-    /// holds the secret.
+    /// [PROTO-11.12] A relay combines the confirmations that it was given. It cannot claim of any
+    /// other device that it holds the secret.
     #[test]
     fn confirmations_add_up_and_are_known_by_what_came_with_the_seal() {
         let random = SeededRandom::new(1);
@@ -351,9 +354,9 @@ mod tests {
         assert_ne!(a, b);
         let mut seal = dealer.seal(&[7; 32], &bob).unwrap();
         assert_eq!(seal.check(), b.check());
-        // Another epoch, or another secret, has others.
+        // Another epoch, or another secret, has other confirmations.
         assert_ne!(dealer.secret([8; 32]).confirmation(bob.device), b);
-        // Who was given a check that its confirmation would fail holds nothing.
+        // A device that was given a check which its confirmation would fail rejects the seal.
         let of = (&[7; 32], &dealer.public(), &dealer.commitment());
         assert_eq!(bob_secret.open(of, bob.device, &seal), Ok(secret));
         seal.check[0] ^= 1;
@@ -389,7 +392,7 @@ mod tests {
         assert_eq!(dealer.seal(&epoch, &low), None, "everybody could open it");
     }
 
-    /// Written down, so that another program can be held to it.
+    /// Fixed values, so that another program can be tested against them.
     #[test]
     fn the_derivations_are_those_of_the_specification() {
         let random = SeededRandom::new(2);

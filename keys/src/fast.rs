@@ -1,9 +1,9 @@
 //! Sealing of the packets of the fast path: a link's datagrams beside QUIC, on the same socket.
 //!
-//! The keys come from the link's Noise handshake, one for each direction, and are replaced while
-//! the link stands, one way: what was sealed a minute ago opens with nothing that is left. Layout
-//! and numbers are those of `docs/protocol.md`, section 8. Knows nothing of sockets or of which
-//! path works.
+//! The keys come from the link's Noise handshake, one for each direction. They are replaced one way
+//! while the link stands: no key that is left opens what was sealed a minute ago. Layout and
+//! numbers are those of `docs/protocol.md`, section 8. This module knows nothing of sockets, nor of
+//! which path works.
 //!
 //! ```text
 //!  exporter of the link ── keys ─┬─ Sealer    what we send: counts, seals
@@ -27,43 +27,44 @@ use crate::{
 pub enum Kind {
     /// One datagram of the link.
     Datagram = 0x20,
-    /// Asks whether packets arrive: a token of [`TOKEN_LENGTH`] bytes.
+    /// Asks whether packets arrive: holds a token of [`TOKEN_LENGTH`] bytes.
     Probe = 0x21,
-    /// Tells that a probe has arrived: its token.
+    /// Says that a probe has arrived: holds its token.
     Answer = 0x22,
-    /// Tells the side that has dialled that it is seen at another address than QUIC knows: nothing.
+    /// Informs the side that has dialled that it is seen at another address than QUIC knows: holds
+    /// nothing.
     Notice = 0x23,
-    /// A sign of life each second: four bytes of [`Opener::next`], of the packets of the other
-    /// side.
+    /// A sign of life each second: holds four bytes of [`Opener::next`], which counts the packets
+    /// of the other side.
     Heartbeat = 0x24,
 }
 
 impl Kind {
-    /// Whether a path that does not work has no such packets.
+    /// Whether packets of this kind are sent only while the path works.
     fn is_use(self) -> bool {
         matches!(self, Self::Datagram | Self::Heartbeat)
     }
 }
 
-/// What a probe holds and its answer repeats.
+/// The bytes of a probe, which its answer repeats.
 pub type Token = [u8; TOKEN_LENGTH];
 
-/// Why a packet was not opened. Whoever sent it, nothing has changed by it.
+/// Why a packet was not opened. A refused packet changes no state, whoever sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// Too short, of an unknown kind, or for another link.
+    /// It is too short, of an unknown kind, or for another link.
     #[error("no fast packet of this link")]
     Malformed,
-    /// Opened before, or too old to tell.
+    /// It was opened before, or is too old to tell.
     #[error("a fast packet came twice, or too late")]
     Replayed,
-    /// Sealed by nobody who has the key.
+    /// It was not sealed with the key.
     #[error("a fast packet is not authentic")]
     Forged,
 }
 
-/// The two ends of a link's fast path, made of [`EXPORT_LENGTH`] bytes that the link has exported
+/// The two ends of a link's fast path, made from the [`EXPORT_LENGTH`] bytes that the link exports
 /// with the label [`EXPORT_LABEL`] and no context. [PROTO-8.2]
 pub fn keys(exported: &[u8; EXPORT_LENGTH], dialled: bool) -> (Sealer, Opener) {
     let (secrets, indices) = exported.split_at(64);
@@ -80,24 +81,25 @@ pub fn keys(exported: &[u8; EXPORT_LENGTH], dialled: bool) -> (Sealer, Opener) {
     ends
 }
 
-/// The index of the link that `packet` claims to be for, where it has the form of a fast packet.
+/// The index of the link that `packet` claims to be for, if it has the form of a fast packet.
 pub fn index_of(packet: &[u8]) -> Option<u32> {
     Header::parse(packet).map(|header| header.index)
 }
 
-/// Seals what goes to the other end of a link. Not to be cloned: no counter is used twice.
+/// Seals packets to the other end of a link. It must not be cloned, so that no counter is used
+/// twice.
 pub struct Sealer {
     index: u32,
-    /// Of the next packet.
+    /// The number of the next packet.
     counter: u64,
     /// The number of the first packet that `key` does not seal.
     end: u64,
-    /// The bit of the first byte that tells the generation of `key` from its neighbours.
+    /// The bit of the first byte that distinguishes the generation of `key` from its neighbours.
     phase: u8,
-    /// Whether `key` has sealed more than questions about the path.
+    /// Whether `key` has sealed anything other than probes, answers and notices.
     used: bool,
     key: Key,
-    /// Of the generation of `key`.
+    /// The secret of the generation of `key`.
     secret: Secret,
 }
 
@@ -107,8 +109,8 @@ impl Sealer {
         Self { index, counter: 0, end: GENERATION, phase: 0, used: false, key, secret }
     }
 
-    /// Writes the packet that holds `payload` to the front of `out`, which has at least
-    /// [`OVERHEAD`] bytes more than `payload`, and gives its length.
+    /// Writes the packet that holds `payload` to the front of `out`, and returns its length. `out`
+    /// must be at least [`OVERHEAD`] bytes longer than `payload`.
     ///
     /// # Panics
     ///
@@ -125,7 +127,7 @@ impl Sealer {
         let (header, rest) = out.split_at_mut(HEADER_LENGTH);
         header[0] = kind as u8 | self.phase;
         header[1..5].copy_from_slice(&self.index.to_be_bytes());
-        // [PROTO-8.3] The lower half is told, the upper half is known.
+        // [PROTO-8.3] Only the lower half is sent; the receiver knows the upper half.
         header[5..].copy_from_slice(&counter.to_be_bytes()[4..]);
         let (sealed, rest) = rest.split_at_mut(payload.len());
         sealed.copy_from_slice(payload);
@@ -138,16 +140,16 @@ impl Sealer {
         payload.len() + OVERHEAD
     }
 
-    /// Goes on to the next generation and erases this one, if it has sealed anything but questions
-    /// about the path. To be called by the clock. [PROTO-8.4]
+    /// Goes to the next generation and erases this one, if it has sealed a datagram or a heartbeat.
+    /// The caller calls this by the clock. [PROTO-8.4]
     pub fn renew(&mut self) {
-        // While the path does not work, the other end stays where it is as well.
+        // While the path does not work, the other end stays in its generation as well.
         if self.used {
             self.go_on();
         }
     }
 
-    /// How many packets were sealed.
+    /// The number of packets that were sealed.
     pub fn sealed(&self) -> u64 {
         self.counter
     }
@@ -168,22 +170,23 @@ impl Sealer {
     }
 }
 
-/// Opens what comes from the other end of a link, each packet once.
+/// Opens packets from the other end of a link, each once.
 pub struct Opener {
     index: u32,
     window: Window,
     /// The keys of three generations in a ring: the one before, while packets of it may come, this
-    /// one and the next. A key never moves, so that it can be erased.
+    /// one and the next. A key never moves in memory, so that it can be erased.
     keys: [Option<Key>; 3],
-    /// Where in `keys` the generation of the newest packet is that was authentic.
+    /// The place in `keys` of the generation of the newest authentic packet.
     current: usize,
-    /// The bit of the first byte of its packets.
+    /// The bit of the first byte of this generation's packets.
     phase: u8,
-    /// No packet of it has a lower number than this but such as were overtaken by its first.
+    /// The number of the first packet of this generation that arrived. Only packets that it
+    /// overtook have lower numbers.
     since: u64,
-    /// Whether it has opened more than questions about the path.
+    /// Whether this generation has opened a datagram or a heartbeat.
     used: bool,
-    /// Of the next generation.
+    /// The secret of the next generation.
     secret: Secret,
     /// Seconds since the current generation began here.
     age: u32,
@@ -212,7 +215,7 @@ impl Opener {
         }
     }
 
-    /// The index that packets for here carry.
+    /// The index that packets to this end carry.
     pub fn index(&self) -> u32 {
         self.index
     }
@@ -222,11 +225,11 @@ impl Opener {
         self.window.next()
     }
 
-    /// Opens `packet` in place and gives what it holds.
+    /// Opens `packet` in place and returns its kind and its payload.
     ///
     /// # Errors
     ///
-    /// See [`Refused`]; the window and the keys are then as before. [PROTO-8.5]
+    /// See [`Refused`]. The window and the keys are then unchanged. [PROTO-8.5]
     pub fn open<'a>(&mut self, packet: &'a mut [u8]) -> Result<(Kind, &'a mut [u8]), Refused> {
         let header = Header::parse(packet).ok_or(Refused::Malformed)?;
         if header.index != self.index {
@@ -257,8 +260,8 @@ impl Opener {
         Ok((header.kind, payload))
     }
 
-    /// A second has passed: erases what opens only packets that come too late, or not at all.
-    /// [PROTO-8.4] [PROTO-8.20]
+    /// A second has passed: erases keys that would open only packets that come too late, or not at
+    /// all. [PROTO-8.4] [PROTO-8.20]
     pub fn pass_second(&mut self) {
         self.age = self.age.saturating_add(1);
         if self.age >= PREVIOUS_KEPT {
@@ -267,14 +270,15 @@ impl Opener {
         let next = self.window.next();
         self.silence = if next == self.heard { self.silence.saturating_add(1) } else { 0 };
         self.heard = next;
-        // The other end has gone on by its clock, and its packets have not come.
+        // The other end has gone to its next generation by its clock, and its packets have not
+        // come.
         if self.used && self.silence >= SILENCE {
             self.go_on(next);
             self.keys[before(self.current)] = None;
         }
     }
 
-    /// Goes on to the next generation, whose first packet has this number.
+    /// Goes to the next generation, whose first packet has the number `since`.
     #[cold]
     fn go_on(&mut self, since: u64) {
         self.advance(since);
@@ -303,7 +307,7 @@ fn before(place: usize) -> usize {
     if place == 0 { 2 } else { place - 1 }
 }
 
-/// What can be read of a packet without a key.
+/// The fields of a packet that can be read without a key.
 struct Header {
     kind: Kind,
     phase: u8,
@@ -372,7 +376,7 @@ fn next(secret: &Secret) -> Secret {
     next
 }
 
-/// What the link's exporter is asked for. [PROTO-8.2]
+/// The label for the link's exporter. [PROTO-8.2]
 pub const EXPORT_LABEL: &[u8] = b"hark fast";
 
 /// Bytes exported: two secrets, two indices.
@@ -381,10 +385,10 @@ pub const EXPORT_LENGTH: usize = 2 * 32 + 2 * 4;
 /// Bytes of a probe's token.
 pub const TOKEN_LENGTH: usize = 8;
 
-/// Bytes that a packet has beside what it holds.
+/// The bytes of a packet besides its payload.
 pub const OVERHEAD: usize = HEADER_LENGTH + TAG_LENGTH;
 
-/// Bytes of the longest packet: one frame of Ethernet takes it, by IPv6, too. [PROTO-8.1]
+/// Bytes of the longest packet: it fits into one Ethernet frame, even with IPv6. [PROTO-8.1]
 pub const PACKET_MAX: usize = 1_452;
 
 /// Bytes of the longest datagram that a packet can hold.
@@ -396,18 +400,18 @@ const HEADER_LENGTH: usize = 1 + 4 + 4;
 const TAG_LENGTH: usize = 16;
 
 /// Packets that one key seals. RFC 9001 allows 2^23 of any size (section 6.6) and 2^28 of ours
-/// (appendix B.1.1); forgeries that one key may see are 2^52 and more, which nobody can send.
+/// (appendix B.1.1). It allows 2^52 forgeries or more for one key, which nobody can send.
 const GENERATION: u64 = 1 << 22;
 
 /// The bit of the first byte that changes with each generation.
 const PHASE: u8 = 0x08;
 
-/// Seconds for which packets of a generation may still come after the first of the next: more than
-/// any that is worth something takes.
+/// Seconds for which packets of a generation may still come after the first of the next. No packet
+/// that is still useful takes longer.
 const PREVIOUS_KEPT: u32 = 3;
 
-/// Seconds without a new packet after which a receiver goes on by itself: more than pass between
-/// two calls of [`Sealer::renew`], so that the sender has gone on before.
+/// Seconds without a new packet after which a receiver goes to the next generation by itself. They
+/// are more than pass between two calls of [`Sealer::renew`], so the sender has done so before.
 const SILENCE: u32 = 30;
 
 #[cfg(test)]

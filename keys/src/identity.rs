@@ -13,8 +13,8 @@ use crate::{
     encoding::{from_base32, to_base32},
 };
 
-/// The order of the bytes. Maps of identifiers compare far more often than they find, and the first
-/// eight bytes, as one number, nearly always tell.
+/// Orders ids by their bytes. Maps of identifiers compare far more often than they find a match,
+/// and the first eight bytes, compared as one number, nearly always decide.
 macro_rules! ordered_by_bytes {
     ($name:ident) => {
         impl Ord for $name {
@@ -34,29 +34,29 @@ macro_rules! ordered_by_bytes {
     };
 }
 
-/// A device: its Ed25519 public key, in text the libp2p PeerId of that key.
+/// A device: its Ed25519 public key. The text form is the libp2p PeerId of that key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct DeviceId([u8; 32]);
 
 ordered_by_bytes!(DeviceId);
 
 impl DeviceId {
-    /// The device with this public key. Fails where anybody could sign by it, or where the same key
-    /// has another encoding, which is the device's name.
+    /// The device with this public key. Fails if anybody could sign by it, or if the key has
+    /// another encoding, which is then the device's only name.
     ///
-    /// Bytes that are no point of the curve pass, and sign nothing: to tell them costs as much as a
-    /// fifth of a signature, and rosters hold hundreds of devices. [PROTO-1.5]
+    /// Bytes that are not a point of the curve pass, and sign nothing. Detecting them costs as much
+    /// as a fifth of a signature, and rosters hold hundreds of devices. [PROTO-1.5]
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
         if is_canonical(&bytes) && !is_low_order(&bytes) { Ok(Self(bytes)) } else { Err(IdError) }
     }
 
-    /// The device that libp2p calls `peer`; none where that is not an Ed25519 identity.
+    /// The device that libp2p calls `peer`; `None` if that is not an Ed25519 identity.
     pub fn from_peer_id(peer: &PeerId) -> Option<Self> {
         let multihash = peer.as_ref();
         if multihash.code() != IDENTITY_MULTIHASH {
             return None;
         }
-        // The key inside may be written in several ways, but a device has one name.
+        // The key inside may be written in several ways, but a device has only one name.
         let digest = multihash.digest().strip_prefix(&PEER_ID_PREFIX[2..])?;
         Self::from_bytes(*digest.as_array()?).ok()
     }
@@ -66,7 +66,7 @@ impl DeviceId {
         &self.0
     }
 
-    /// The name that libp2p knows the device by: the identity multihash of the key's protobuf
+    /// The name by which libp2p knows the device: the identity multihash of the key's protobuf
     /// (libp2p peer ids specification).
     pub fn peer_id(&self) -> PeerId {
         let mut bytes = [0; PEER_ID_PREFIX.len() + 32];
@@ -75,13 +75,13 @@ impl DeviceId {
         PeerId::from_bytes(&bytes).expect("36 bytes by the identity hash are a peer id")
     }
 
-    /// The last six characters of the text form, enough to tell devices apart in a log.
+    /// The last six characters of the text form, enough to distinguish devices in a log.
     pub fn short(&self) -> String {
         let text = self.to_string();
         text[text.len() - 6..].to_owned()
     }
 
-    /// Whether `signature` is this device's over `message`, made for `kind`. [PROTO-1.1]
+    /// Checks that `signature` is this device's over `message`, made for `kind`. [PROTO-1.1]
     pub fn verify(
         &self,
         kind: &str,
@@ -91,11 +91,11 @@ impl DeviceId {
         self.verify_bytes(&signed_bytes(kind, message), signature)
     }
 
-    /// RFC 8032 section 5.1.7 without the cofactor, and no points of low order: then there is one
-    /// answer, whoever verifies. [PROTO-1.5]
+    /// Checks a signature by RFC 8032 section 5.1.7 without the cofactor, and without points of low
+    /// order. So all verifiers come to the same result. [PROTO-1.5]
     ///
-    /// This is ed25519-dalek's `verify_strict` for a tenth less: a signature that `verify` takes
-    /// has R in its canonical encoding, so its bytes tell whether it is of low order.
+    /// This is ed25519-dalek's `verify_strict` at a tenth less cost. A signature that `verify`
+    /// accepts has R in its canonical encoding, so its bytes show whether R is of low order.
     fn verify_bytes(&self, bytes: &[u8], signature: &Signature) -> Result<(), SignatureError> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
         if is_low_order(signature.r_bytes()) {
@@ -145,14 +145,14 @@ impl<'de> Deserialize<'de> for DeviceId {
     }
 }
 
-/// A device's secret key. Never leaves the device; wiped from memory when dropped.
+/// A device's secret key. It never leaves the device, and is wiped from memory when dropped.
 pub struct DeviceKey {
     keypair: ed25519::Keypair,
     id: DeviceId,
 }
 
 impl DeviceKey {
-    /// A new identity.
+    /// Generates a new identity.
     pub fn generate(random: &dyn Random) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
         random.fill(secret.as_mut());
@@ -169,12 +169,12 @@ impl DeviceKey {
         Self { keypair, id }
     }
 
-    /// Who this is.
+    /// The device id of this identity.
     pub fn id(&self) -> DeviceId {
         self.id
     }
 
-    /// The secret, for the key file alone.
+    /// The secret bytes, for the key file only.
     pub fn secret(&self) -> Zeroizing<[u8; 32]> {
         let mut bytes = Zeroizing::new([0; 32]);
         bytes.copy_from_slice(self.keypair.secret().as_ref());
@@ -187,12 +187,12 @@ impl DeviceKey {
         Signature(signature.try_into().expect("an Ed25519 signature has 64 bytes"))
     }
 
-    /// The key pair as libp2p wants it.
+    /// The key pair in libp2p's form.
     pub fn keypair(&self) -> Keypair {
         self.keypair.clone().into()
     }
 
-    /// A secret for one purpose, the same each time for this identity.
+    /// A secret for one purpose; it is the same each time for this identity.
     pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
         let mut hasher = blake3::Hasher::new_derive_key("hark 1 device key derivation");
         hasher.update(self.secret().as_ref());
@@ -206,12 +206,12 @@ impl DeviceKey {
 pub struct Signature([u8; 64]);
 
 impl Signature {
-    /// The signature with these bytes, whatever it is worth.
+    /// The signature with these bytes, valid or not.
     pub fn from_bytes(bytes: [u8; 64]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// The bytes of the signature.
     pub fn to_bytes(&self) -> [u8; 64] {
         self.0
     }
@@ -242,12 +242,12 @@ impl<'de> Deserialize<'de> for Signature {
     }
 }
 
-/// A signature that is not the device's, or is for something else.
+/// The signature is not the device's, or is for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("signature does not match")]
 pub struct SignatureError;
 
-/// Text or bytes that are no identifier of this kind.
+/// The text or bytes are not an identifier of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid identifier")]
 pub struct IdError;
@@ -266,7 +266,7 @@ macro_rules! hash_id {
                 Self(bytes)
             }
 
-            /// Its bytes.
+            /// The bytes of the identifier.
             pub const fn as_bytes(&self) -> &[u8; $length] {
                 &self.0
             }
@@ -306,7 +306,7 @@ hash_id!(
     32
 );
 hash_id!(
-    /// A person in an organisation, who may have several devices.
+    /// A person in an organisation, with one device or several.
     MemberId,
     32
 );
@@ -331,13 +331,13 @@ hash_id!(
     32
 );
 hash_id!(
-    /// What a talk talkspurt goes to: one channel, several at once, or a whisper. [PROTO-6.1]
+    /// What a talkspurt goes to: one channel, several at once, or a whisper. [PROTO-6.1]
     TargetId,
     16
 );
 
 impl TargetId {
-    /// The target that is `channel` alone; it has the channel's bytes.
+    /// The target that is only `channel`; it has the channel's bytes.
     pub const fn of_channel(channel: ChannelId) -> Self {
         Self(channel.0)
     }
@@ -352,8 +352,8 @@ fn signed_bytes(kind: &str, message: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Whether y is less than 2^255 - 19 (RFC 8032, section 5.1.3). Points whose x is zero have two
-/// encodings still, and are of low order.
+/// Whether y is less than 2^255 - 19 (RFC 8032, section 5.1.3). Points whose x is zero still have
+/// two encodings; they are of low order.
 fn is_canonical(point: &[u8; 32]) -> bool {
     point[0] < 0xed || point[1..31] != [0xff; 30] || point[31] & !SIGN_OF_X != 0x7f
 }
@@ -393,11 +393,11 @@ const LOW_ORDER: [[u8; 32]; 5] = {
 /// Multihash code of an identity "hash", which holds the key itself.
 const IDENTITY_MULTIHASH: u64 = 0;
 
-/// Longer text is refused unread: a device id has 52 characters, and reading base58 takes time
-/// that grows with the square of the length.
+/// Longest text of an id; longer text is refused unread. A device id has 52 characters, and the
+/// time to read base58 grows with the square of the length.
 const ID_TEXT_LIMIT: usize = 64;
 
-/// What comes before the key in the peer id of an Ed25519 key: identity hash, 36 bytes; key type
+/// The bytes before the key in the peer id of an Ed25519 key: identity hash, 36 bytes; key type
 /// Ed25519; 32 bytes of data.
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(key.keypair().sign(&[0x72]).expect("signed"), signature);
     }
 
-    /// [PROTO-1.1] What is signed is `hark/1/`, the kind, a zero byte and the message.
+    /// [PROTO-1.1] The signed bytes are `hark/1/`, the kind, a zero byte and the message.
     #[test]
     fn a_signature_counts_for_its_kind_message_and_device_only() {
         let key = DeviceKey::from_secret(&[1; 32]);
@@ -461,7 +461,7 @@ mod tests {
         let signature = key.sign("kind", b"message");
         assert_eq!(id.verify("kind", b"message", &signature), Ok(()));
         assert_eq!(nobody.verify("kind", b"message", &signature), Err(SignatureError));
-        // What somebody has typed is looked at.
+        // An id that somebody has typed is checked to be a point.
         assert_eq!(nobody.to_string().parse::<DeviceId>(), Err(IdError));
         assert_eq!(DeviceId::from_peer_id(&nobody.peer_id()), Some(nobody));
     }

@@ -17,8 +17,8 @@ use crate::{
     seal::{open_once, seal_once},
 };
 
-/// The text of `key`'s file, sealed where there is a passphrase. With one, this takes some tenths
-/// of a second and 64 MiB (argon2id, RFC 9106).
+/// The text of `key`'s file, sealed if there is a passphrase. With a passphrase this takes some
+/// tenths of a second and 64 MiB (argon2id, RFC 9106).
 pub fn encode(key: &DeviceKey, passphrase: Option<&str>, random: &dyn Random) -> Zeroizing<String> {
     let secret = key.secret();
     let body = match passphrase {
@@ -37,12 +37,12 @@ pub fn encode(key: &DeviceKey, passphrase: Option<&str>, random: &dyn Random) ->
     Zeroizing::new(format!("{BEGIN}\n{FORMAT} {VERSION}\n{body}\n{END}\n"))
 }
 
-/// Whether the text asks for a passphrase.
+/// Whether the text needs a passphrase to be read.
 pub fn is_protected(text: &str) -> bool {
     text.lines().any(|line| line.starts_with("protection argon2id"))
 }
 
-/// The key of a file's text.
+/// The key in a file's text.
 pub fn decode(text: &str, passphrase: Option<&str>) -> Result<DeviceKey, KeyFileError> {
     if text.len() > TEXT_LIMIT {
         return Err(KeyFileError::NotAKeyFile);
@@ -70,7 +70,7 @@ pub fn decode(text: &str, passphrase: Option<&str>) -> Result<DeviceKey, KeyFile
             let salt = BASE64.decode(salt.as_bytes()).map_err(|_| KeyFileError::Damaged)?;
             let memory = memory.parse().map_err(|_| KeyFileError::Damaged)?;
             let passes = passes.parse().map_err(|_| KeyFileError::Damaged)?;
-            // A changed file must neither weaken the protection nor eat all memory.
+            // A changed file must neither weaken the protection nor use up all memory.
             if !(MEMORY_KIB..=MEMORY_KIB_LIMIT).contains(&memory)
                 || !(PASSES..=PASSES_LIMIT).contains(&passes)
                 || salt.len() != SALT_LENGTH
@@ -89,23 +89,23 @@ pub fn decode(text: &str, passphrase: Option<&str>) -> Result<DeviceKey, KeyFile
     Ok(DeviceKey::from_secret(secret))
 }
 
-/// Why a key file gives no key.
+/// Why a key file contains no usable key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFileError {
-    /// Some other file.
+    /// The text is some other file's.
     #[error("not a key file of Hark")]
     NotAKeyFile,
-    /// A key file whose text is not whole.
+    /// The key file is incomplete or changed.
     #[error("the key file is damaged")]
     Damaged,
-    /// Written by a later Hark.
+    /// A later version of Hark wrote the file.
     #[error("the key file was written by a newer version of Hark")]
     NewerVersion,
-    /// Protected, and no passphrase was given.
+    /// The file is protected, and no passphrase was given.
     #[error("the key file needs its passphrase")]
     PassphraseNeeded,
-    /// Another passphrase, or a changed file.
+    /// The passphrase is another one, or the file was changed.
     #[error("wrong passphrase")]
     WrongPassphrase,
 }
@@ -131,15 +131,16 @@ const END: &str = "-----END HARK DEVICE KEY-----";
 const FORMAT: &str = "hark-key";
 const VERSION: u32 = 1;
 
-/// Longer texts are no key files.
+/// Longest text of a key file, in bytes. Longer texts are refused.
 const TEXT_LIMIT: usize = 4096;
 const SALT_LENGTH: usize = 16;
 
-/// What argon2id takes: RFC 9106's second recommended choice. A file that asks for less is refused.
+/// The cost of argon2id: RFC 9106's second recommended choice. A file that asks for less is
+/// refused.
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 
-/// A file that asks for more is refused.
+/// The highest cost that is accepted. A file that asks for more is refused.
 const MEMORY_KIB_LIMIT: u32 = 1024 * 1024;
 const PASSES_LIMIT: u32 = 16;
 
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(opened(&text, Some("kestrel")), Ok(key.id()));
         assert_eq!(opened(&text, Some("Kestrel")), Err(KeyFileError::WrongPassphrase));
         assert_eq!(opened(&text, None), Err(KeyFileError::PassphraseNeeded));
-        // Weaker or boundless stretching is not even tried.
+        // Weaker or unlimited stretching is not even tried.
         for (from, to) in [("65536 3", "64 3"), ("65536 3", "65536 1"), ("65536 3", "99999999 3")] {
             assert_eq!(
                 opened(&text.replace(from, to), Some("kestrel")),

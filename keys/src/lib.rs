@@ -1,9 +1,9 @@
-//! Who a device is, and how bytes are sealed for others.
+//! Device identity, and how bytes are sealed for others.
 //!
 //! Identity, signed objects, the Noise session that is the handshake of a QUIC link, the sealing of
 //! a link's fast packets, SFrame media keys, the epochs that a channel shares, invite tickets, the
-//! key file's format and verification words. Pure: no clock, socket, file or thread; time and
-//! randomness are arguments.
+//! key file's format and verification words. The crate is pure: no clock, socket, file or thread.
+//! Time and randomness are arguments.
 
 #![forbid(unsafe_code)]
 

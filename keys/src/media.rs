@@ -1,9 +1,9 @@
-//! Media keys: each device seals its own speech, RFC 9605 (SFrame) with sender keys that ratchet.
+//! Media keys: each device seals its own speech by RFC 9605 (SFrame) with sender keys that ratchet.
 //!
 //! A [`KeySecret`] is what travels to the devices that may hear. From it the sender makes a
-//! [`SenderKey`], a receiver a [`SenderKeyring`]. A key belongs to one target: what is sealed for
-//! one opens for no other. The key id says who, which generation and which ratchet step, so that no
-//! key is ever tried in vain ([PROTO-6.1]).
+//! [`SenderKey`], and a receiver a [`SenderKeyring`]. A key belongs to one target: a frame sealed
+//! for one target opens for no other. The key id states the sender, the generation and the ratchet
+//! step, so that no key is ever tried in vain ([PROTO-6.1]).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,18 +19,18 @@ use zeroize::Zeroize;
 
 use crate::{DeviceId, EPOCH_KEY_LIFETIME, EpochKey, EpochSecret, Random, TargetId, Timestamp};
 
-/// What a device gives to those who may hear it: the key of one ratchet step.
+/// The key of one ratchet step, as a device gives it to those who may hear it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeySecret {
-    /// Which base key; a generation never comes back, also after a restart. [PROTO-6.3]
+    /// Number of the base key. A generation never comes back, even after a restart. [PROTO-6.3]
     pub generation: u16,
     /// How often the base key was ratcheted, modulo 16.
     pub step: u8,
     base_key: BaseKey,
 }
 
-/// A base key: it stays in one place on the heap while its owner is moved about, so that no copy is
-/// left behind, and is wiped when it is dropped.
+/// A base key. It stays in one place on the heap while its owner is moved, so that no copy is left
+/// behind, and is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct BaseKey(Box<[u8; BASE_KEY_LENGTH]>);
 
@@ -47,15 +47,15 @@ impl Drop for BaseKey {
 }
 
 impl KeySecret {
-    /// A random key, at step 0.
+    /// Generates a random key, at step 0.
     pub fn generate(generation: u16, random: &dyn Random) -> Self {
         let mut base_key = BaseKey::empty();
         random.fill(&mut *base_key.0);
         Self { generation, step: 0, base_key }
     }
 
-    /// The key one step on, from which this one cannot be found (RFC 9605, section 5.1; the sframe
-    /// crate's own ratchet gives a longer key than the RFC says, and under another label).
+    /// The key of the next step, from which this one cannot be found (RFC 9605, section 5.1). The
+    /// sframe crate's own ratchet gives a longer key than the RFC says, and under another label.
     #[must_use]
     pub fn ratcheted(&self) -> Self {
         let extracted = Salt::new(HKDF_SHA256, b"").extract(&*self.base_key.0);
@@ -67,7 +67,7 @@ impl KeySecret {
         Self { generation: self.generation, step: (self.step + 1) % STEPS, base_key }
     }
 
-    /// Whether the step is one that a key id can name: check it on what a peer sends.
+    /// Whether a key id can name the step. The caller must check this for a key that a peer sends.
     pub fn is_valid(&self) -> bool {
         self.step < STEPS
     }
@@ -79,7 +79,8 @@ impl std::fmt::Debug for KeySecret {
     }
 }
 
-/// The step in use has sealed as many frames as it may. Ratchet, then go on. [PROTO-6.2]
+/// The step in use has sealed as many frames as it may. The caller must ratchet and try again.
+/// [PROTO-6.2]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sender key has sealed all the frames it may")]
 pub struct KeyExhausted;
@@ -92,13 +93,13 @@ pub struct SenderKey {
 }
 
 impl SenderKey {
-    /// A key that has sealed nothing. Make it once only from each [`KeySecret`]: two would use one
+    /// A key that has sealed nothing. Make it only once from each [`KeySecret`]: two would use one
     /// counter twice.
     pub fn new(target: TargetId, device: DeviceId, secret: &KeySecret) -> Self {
         Self::of(target, device, key_id(slot(target, device), secret), &secret.base_key.0)
     }
 
-    /// The key of this device in an epoch. Make it once only for each generation. [PROTO-11.8]
+    /// The key of this device in an epoch. Make it only once for each generation. [PROTO-11.8]
     pub fn of_epoch(
         target: TargetId,
         device: DeviceId,
@@ -116,8 +117,8 @@ impl SenderKey {
     }
 
     /// Seals `plaintext` into `out`, whose earlier content is discarded, and returns its counter.
-    /// The sealed frame is [`SEALED_OVERHEAD`] bytes longer than the plaintext, one more by the key
-    /// of an epoch.
+    /// The sealed frame is [`SEALED_OVERHEAD`] bytes longer than the plaintext; with the key of an
+    /// epoch it is one byte longer still.
     pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<u64, KeyExhausted> {
         if self.counter >= END_OF_COUNTERS {
             return Err(KeyExhausted);
@@ -140,28 +141,28 @@ impl SenderKey {
         Ok(counter)
     }
 
-    /// Whether anything was sealed with it.
+    /// Whether it has sealed anything.
     pub fn is_used(&self) -> bool {
         self.counter > FIRST_COUNTER
     }
 
-    /// What has been sealed with it.
+    /// How far it has been used.
     pub fn sealed(&self) -> Sealed {
         Sealed { key: self.key.key_id(), end: self.counter }
     }
 }
 
-/// Which frame it is, of one sender and one target: its key's id and its counter.
+/// Identifies a frame of one sender and one target by its key's id and its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FrameNumber {
-    /// Id of the key, with its step.
+    /// Id of the key, which includes its step.
     pub key: u64,
     /// Counter under that key.
     pub counter: u16,
 }
 
 impl FrameNumber {
-    /// Of a sealed frame; none where that is no frame of this protocol.
+    /// The number of a sealed frame; `None` if it is not a frame of this protocol.
     pub fn of(sealed: &[u8]) -> Option<Self> {
         let header = SframeHeader::deserialize(sealed).ok()?;
         let (key, counter) = (header.key_id(), header.counter());
@@ -184,9 +185,9 @@ impl Sealed {
         self.key
     }
 
-    /// Whether the frame was sealed with it; none where it has another key that may have been used.
-    /// Those of the steps ahead, or of later generations in an epoch, which whoever has this one
-    /// can find, have not.
+    /// `Some(true)` if the key has sealed the frame, `Some(false)` if it has not. `None` if the
+    /// frame names another key that may have been used. Keys of the steps ahead, or of later
+    /// generations in an epoch, have not been used, although the holder of this key can find them.
     pub fn has(self, frame: FrameNumber) -> Option<bool> {
         if frame.key == self.key {
             return Some(u64::from(frame.counter) < self.end);
@@ -200,56 +201,57 @@ impl Sealed {
     }
 }
 
-/// Why a frame was not opened. None of them changes what will open.
+/// Why a frame was not opened. A frame that fails does not change what will open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenFrameError {
-    /// Sealed with a key that we have not, or have no more.
+    /// It is sealed with a key that is not known here, or no longer.
     #[error("no key for this frame")]
     UnknownKey,
-    /// Sealed with the key of another sender, or for another target.
+    /// It is sealed with the key of another sender, or for another target.
     #[error("another sender's frame")]
     OtherSender,
-    /// Delivered before.
+    /// It was delivered before.
     #[error("frame was delivered before")]
     Replayed,
-    /// Too far behind the newest to know.
+    /// It is too far behind the newest to know.
     #[error("frame is too old")]
     TooOld,
-    /// Not sealed by the holder of the key, or changed on its way.
+    /// The holder of the key did not seal it, or it was changed on its way.
     #[error("frame is forged")]
     Forged,
-    /// Not an SFrame of this suite and key.
+    /// It is not an SFrame of this suite and key.
     #[error("malformed frame")]
     Malformed,
 }
 
 /// Opens the frames of one sender to one target, each of them once.
 ///
-/// That holds as well where a key is taken away and comes back: of an epoch it is remembered what
-/// was delivered, and a key of the sender's own that was forgotten is never taken again.
+/// This holds even if a key is taken away and comes back. The keyring remembers which frames an
+/// epoch has opened, and never again takes a key of the sender's own that it has forgotten.
 /// [PROTO-6.7] [PROTO-6.20]
 pub struct SenderKeyring {
     target: TargetId,
     sender: DeviceId,
     slot: u32,
     metadata: Metadata,
-    /// The newest step of each generation that we know, the newest generation last.
+    /// The newest known step of each generation, the newest generation last.
     chains: VecDeque<Chain>,
-    /// Nothing opens with these now.
+    /// Whether nothing opens with these at present.
     closed: bool,
-    /// Since when, as far as time was told.
+    /// Since when they are closed, measured at the first timeout after that.
     closed_since: Option<Timestamp>,
     /// The newest generation and step that were forgotten.
     forgotten: Option<(u16, u8)>,
-    /// Those that open, and those of which is remembered what they opened, the oldest first.
+    /// Epochs that open, and closed epochs of which the delivered frames are remembered, the oldest
+    /// first.
     epochs: Vec<Dealt>,
-    /// Keys of the sender in epochs that we do not hold, the newest last.
+    /// Keys of the sender in epochs that this device does not hold, the newest last.
     given: VecDeque<Given>,
 }
 
 impl SenderKeyring {
-    /// Opens nothing yet.
+    /// A keyring that opens nothing yet.
     pub fn new(target: TargetId, sender: DeviceId) -> Self {
         Self {
             target,
@@ -265,8 +267,8 @@ impl SenderKeyring {
         }
     }
 
-    /// Takes a key that the sender has given us. A step that we have already passed or forgotten is
-    /// ignored, as is an older generation than the newest: it would end the one in use.
+    /// Takes a key from the sender. A step that was already passed or forgotten is ignored. So is a
+    /// generation older than the newest, as it would end the one in use.
     pub fn install(&mut self, now: Timestamp, secret: &KeySecret) {
         if self.forgotten.is_some_and(|last| (secret.generation, secret.step) <= last) {
             return;
@@ -292,15 +294,16 @@ impl SenderKeyring {
         self.chains.push_back(Chain::new(self.slot, secret.clone()));
     }
 
-    /// Takes a key of the sender's in an epoch that we do not hold; where we do there is no use for
-    /// it. Of more than two the first goes. [PROTO-11.13]
+    /// Takes a key of the sender's in an epoch that this device does not hold; for an epoch that it
+    /// holds the key is not needed. If there are more than two, the first is dropped. [PROTO-11.13]
     pub fn install_epoch_key(&mut self, now: Timestamp, key: &EpochKey) {
         let id = epoch_key_id(self.slot, key.tag(), key.generation);
         if self.epochs.iter().any(|dealt| dealt.tag() == Some(key.tag())) {
             return;
         }
         let known = self.given.iter().position(|given| given.id == id);
-        // What was delivered by one that comes back is not delivered again. [PROTO-6.7]
+        // A frame that a key has delivered is not delivered again when the key comes back.
+        // [PROTO-6.7]
         let mut given = known.and_then(|place| self.given.remove(place)).unwrap_or_default();
         (given.id, given.until) = (id, now + EPOCH_KEY_LIFETIME);
         given.key = Some(decryption_key(id, key.base_key()));
@@ -310,8 +313,9 @@ impl SenderKeyring {
         self.given.push_back(given);
     }
 
-    /// Opens what the sender seals with its keys in these epochs, and in no others. What was
-    /// delivered by the others is remembered for longer than an epoch lives. [PROTO-11.8]
+    /// From now on opens what the sender seals with its keys in these epochs, and in no others.
+    /// Frames that the other epochs delivered are remembered for longer than an epoch lives.
+    /// [PROTO-11.8]
     pub fn set_epochs(&mut self, epochs: &[EpochSecret]) {
         self.epochs.retain_mut(|dealt| {
             if let Some(epoch) = epochs.iter().find(|epoch| *epoch.id() == dealt.id) {
@@ -337,8 +341,8 @@ impl SenderKeyring {
         }
     }
 
-    /// Whether anything opens with the keys that the sender has given us. Those that open nothing
-    /// for a minute are forgotten.
+    /// Sets whether frames open with the keys that the sender has given. Keys that open nothing for
+    /// a minute are forgotten.
     pub fn set_own_key_open(&mut self, open: bool) {
         self.closed = !open;
         if open {
@@ -346,7 +350,7 @@ impl SenderKeyring {
         }
     }
 
-    /// Forgets the keys that the sender has given us, and takes none of them again; those of epochs
+    /// Forgets the keys that the sender has given, and takes none of them again. The keys of epochs
     /// stay.
     pub fn forget_own_key(&mut self) {
         let newest = self.chains.back().map(|chain| (chain.newest.generation, chain.newest.step));
@@ -355,8 +359,8 @@ impl SenderKeyring {
         self.given.iter_mut().for_each(|given| given.key = None);
     }
 
-    /// The link with the sender has ended: nothing opens with what it gave us. What it gives by the
-    /// next has sealed nothing before, whatever its number is. [PROTO-6.15]
+    /// The link with the sender has ended: nothing opens any more with the keys from it. A key
+    /// given on the next link has sealed nothing before, whatever its number is. [PROTO-6.15]
     pub fn handle_link_end(&mut self) {
         self.chains.clear();
         self.given.iter_mut().for_each(|given| given.key = None);
@@ -365,8 +369,8 @@ impl SenderKeyring {
     }
 
     /// Erases what time has ended: keys that a later one has replaced, steps that are over though
-    /// no later one came, keys that open nothing any more, and what is remembered of epochs that
-    /// nobody holds by now. [PROTO-6.6]
+    /// no later one came, keys that open nothing any more, and the record of epochs that nobody
+    /// holds by now. [PROTO-6.6]
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.erase_keys(now);
         if self.closed && is_over(now, *self.closed_since.get_or_insert(now), CLOSED_FOR) {
@@ -378,31 +382,31 @@ impl SenderKeyring {
         });
     }
 
-    /// Whether the sender has given us a key.
+    /// Whether it has a key that the sender has given.
     pub fn has_own_key(&self) -> bool {
         !self.chains.is_empty() || self.given.iter().any(|given| given.key.is_some())
     }
 
-    /// Whether it holds epochs, or remembers what they have opened.
+    /// Whether it holds epochs, or remembers which frames they have opened.
     pub fn has_epochs(&self) -> bool {
         !self.epochs.is_empty() || !self.given.is_empty()
     }
 
-    /// Whether nothing will open.
+    /// Whether no frame will open.
     pub fn is_empty(&self) -> bool {
         (!self.has_own_key() || self.closed)
             && self.epochs.iter().all(|dealt| dealt.secret.is_none())
     }
 
-    /// Whether a new keyring would do the same from now on: there are no keys, and nothing that
-    /// must not be delivered again.
+    /// Whether a new keyring would behave the same from now on: there are no keys, and no frames
+    /// that must not be delivered again.
     pub fn is_forgettable(&self) -> bool {
         let remembers = self.forgotten.is_some() || self.has_epochs();
         self.chains.is_empty() && !remembers
     }
 
-    /// Opens `sealed` into `out`, whose earlier content is discarded; on failure nothing is left
-    /// in it. [PROTO-6.7]
+    /// Opens `sealed` into `out`, whose earlier content is discarded. On failure `out` is left
+    /// empty. [PROTO-6.7]
     pub fn open(
         &mut self,
         now: Timestamp,
@@ -440,7 +444,8 @@ impl SenderKeyring {
             known.opened.get_or_insert(now);
             return Ok(());
         }
-        // A step that we have not reached: go there, and stay only if the frame is genuine.
+        // A step that was not reached before: advance to it, and stay there only if the frame is
+        // genuine.
         let ahead = steps_between(chain.newest.step, step);
         if ahead == 0 || ahead > STEPS_AHEAD {
             return Err(OpenFrameError::UnknownKey);
@@ -464,8 +469,8 @@ impl SenderKeyring {
         Ok(())
     }
 
-    /// Opens a frame that is sealed with the key of an epoch. Two epochs with one tag are told
-    /// apart by their keys. [PROTO-11.8] [PROTO-11.24]
+    /// Opens a frame that is sealed with the key of an epoch. If two epochs have one tag, both keys
+    /// are tried. [PROTO-11.8] [PROTO-11.24]
     fn open_dealt(
         &mut self,
         id: u64,
@@ -480,7 +485,7 @@ impl SenderKeyring {
         let mut associated = [0; EPOCH_HEADER_LENGTH + METADATA_LENGTH];
         associated[..EPOCH_HEADER_LENGTH].copy_from_slice(&sealed[..EPOCH_HEADER_LENGTH]);
         associated[EPOCH_HEADER_LENGTH..].copy_from_slice(&self.metadata);
-        // What was delivered by a key that the sender gave us is not delivered by the epoch again.
+        // The epoch does not deliver again a frame that a key given by the sender has delivered.
         let mut given = self.given.iter_mut().find(|given| given.id == id);
         if let Some(given) = &mut given {
             given.window.check(counter)?;
@@ -508,8 +513,8 @@ impl SenderKeyring {
         Err(failure)
     }
 
-    /// [PROTO-6.6] Erases keys that a later one has replaced for long enough, and goes a step on
-    /// where the sender has promised to.
+    /// [PROTO-6.6] Erases keys that a later one has replaced for long enough. Advances to the next
+    /// step if the sender must have gone there by now.
     fn erase_keys(&mut self, now: Timestamp) {
         let replaced =
             |since: Option<Timestamp>| since.is_some_and(|since| is_over(now, since, KEPT_AFTER));
@@ -533,18 +538,19 @@ fn is_over(now: Timestamp, since: Timestamp, after: Duration) -> bool {
 /// An epoch, and the keys of the sender in it.
 struct Dealt {
     id: [u8; 32],
-    /// None where nothing opens with it now; where nothing is remembered either, nothing ever will.
+    /// `None` if nothing opens with the epoch now. If no generations are remembered either, nothing
+    /// ever will.
     secret: Option<EpochSecret>,
-    /// The newest generations of which anything was delivered, in ascending order.
+    /// The newest generations of which any frame was delivered, in ascending order.
     generations: VecDeque<Generation>,
-    /// Since when nothing opens with it, as far as time was told.
+    /// Since when nothing opens with it, measured at the first timeout after that.
     closed_since: Option<Timestamp>,
 }
 
 /// One of the sender's keys in an epoch, and which of its frames were delivered.
 struct Generation {
     number: u8,
-    /// None until it is needed again.
+    /// `None` until it is needed again.
     key: Option<DecryptionKey>,
     window: ReplayWindow,
 }
@@ -559,7 +565,8 @@ impl Dealt {
         }
     }
 
-    /// Forgets the keys, and remembers what they have opened; whether there were any.
+    /// Forgets the keys, but remembers which frames they have opened. Returns whether there were
+    /// any keys.
     fn close(&mut self) -> bool {
         self.generations.iter_mut().for_each(|it| it.key = None);
         self.secret.take().is_some()
@@ -572,12 +579,12 @@ impl Dealt {
         }
     }
 
-    /// What its frames are marked with, if any opens.
+    /// The tag in the key ids of its frames, if it opens any.
     fn tag(&self) -> Option<u32> {
         self.secret.as_ref().map(EpochSecret::tag)
     }
 
-    /// Opens `data`; the sender's key of a generation is derived when its first frame comes.
+    /// Opens `data`. The sender's key of a generation is derived when its first frame comes.
     fn open(
         &mut self,
         (target, sender): (TargetId, DeviceId),
@@ -596,7 +603,7 @@ impl Dealt {
             known.window.record(counter);
             return Ok(());
         }
-        // What was delivered of a generation that is forgotten is not known any more.
+        // The delivered frames of a forgotten generation are no longer known.
         let full = self.generations.len() == DEALT_KEPT;
         if full && self.generations.front().is_some_and(|first| number < first.number) {
             return Err(OpenFrameError::TooOld);
@@ -614,11 +621,12 @@ impl Dealt {
     }
 }
 
-/// A key of the sender in an epoch that we do not hold, and which of its frames were delivered.
+/// A key of the sender in an epoch that this device does not hold, and which of its frames were
+/// delivered.
 #[derive(Default)]
 struct Given {
     id: u64,
-    /// None where it was taken away.
+    /// `None` if it was taken away.
     key: Option<DecryptionKey>,
     /// When it is erased.
     until: Timestamp,
@@ -646,7 +654,7 @@ impl Chain {
         for old in &mut self.steps {
             old.superseded.get_or_insert(now);
         }
-        // Sixteen steps later the same number comes back for another key.
+        // Sixteen steps later the same number means another key.
         while self.steps.len() > usize::from(STEPS_AHEAD) {
             self.steps.pop_front();
         }
@@ -679,7 +687,7 @@ fn decryption_key(id: u64, base_key: &[u8; BASE_KEY_LENGTH]) -> DecryptionKey {
     GenericDecryptionKey::derive_from(SUITE, id, base_key).expect("the suite is compiled in")
 }
 
-/// Opens `data`, cipher text and tag, in place.
+/// Opens `data`, ciphertext and tag, in place.
 fn open_with(
     key: &DecryptionKey,
     associated: &mut [u8],
@@ -695,7 +703,7 @@ fn open_with(
     Ok(())
 }
 
-/// The counters that were delivered, of the newest and the [`REPLAY_WINDOW`] before it. [PROTO-6.7]
+/// The counters that were delivered: the newest and the [`REPLAY_WINDOW`] before it. [PROTO-6.7]
 #[derive(Default)]
 struct ReplayWindow {
     /// One more than the highest counter delivered.
@@ -755,7 +763,7 @@ fn key_id(slot: u32, secret: &KeySecret) -> u64 {
     u64::from(id)
 }
 
-/// Key ids that do not fit in so many bits are those of epochs.
+/// Key ids that do not fit into this many bits are those of epochs.
 const EPOCH_KEY_BITS: u32 = 32;
 
 /// [PROTO-11.8] A byte longer than other key ids, and so never one of them.
@@ -783,20 +791,20 @@ const METADATA_LENGTH: usize = 16 + 32;
 /// The suite's hash length, which is what ratcheting gives.
 const BASE_KEY_LENGTH: usize = 32;
 
-/// The smallest counter of two bytes.
+/// The smallest counter that takes two bytes.
 const FIRST_COUNTER: u64 = 1 << 8;
 
-/// One more than the largest; then the key must ratchet.
+/// One more than the largest counter; then the key must ratchet.
 const END_OF_COUNTERS: u64 = 1 << 16;
 
-/// Steps until their number comes back.
+/// The number of step numbers; after that many steps a number comes back.
 const STEPS: u8 = 16;
 
-/// Steps that a frame may be ahead of the newest that we know; frames further on are dropped until
-/// the sender gives us its key again. [PROTO-6.6]
+/// How many steps a frame may be ahead of the newest known one. Frames further ahead are dropped
+/// until the sender gives its key again. [PROTO-6.6]
 const STEPS_AHEAD: u8 = 7;
 
-/// Counters behind the newest in which a late frame is still told from a replayed one.
+/// How many counters behind the newest a late frame can still be distinguished from a replayed one.
 const REPLAY_WINDOW: u64 = 1024;
 
 /// One word more, so that the oldest counter of the window has a bit of its own.
@@ -805,30 +813,30 @@ const WINDOW_BITS: u64 = REPLAY_WINDOW + 64;
 /// How long a replaced key still opens frames that were under way. [PROTO-6.6]
 const KEPT_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a step opens frames after its first one, where no later step is heard of: a sender ends
-/// it after 60 s, and its machine may have stood still for as long as a link outlives that.
-/// [PROTO-6.6]
+/// How long a step opens frames after its first one if no later step is seen. A sender ends the
+/// step after 60 s, and its machine may have been suspended for as long as a link survives that.
+/// [PROTO-6.21]
 const STEP_OPENS: Duration = Duration::from_secs(90);
 
-/// How long a key that opens nothing is kept, in case that it is to open again.
+/// How long a key that opens nothing is kept, in case it is to open again.
 const CLOSED_FOR: Duration = Duration::from_secs(60);
 
-/// How long it is remembered what an epoch has opened: longer than anybody holds one.
-/// [PROTO-11.7]
+/// How long it is remembered which frames an epoch has opened: longer than any device holds an
+/// epoch. [PROTO-11.7]
 const REMEMBERED_FOR: Duration = Duration::from_secs(12 * 60);
 
-/// Epochs that open nothing now, and of which it is remembered what they opened; the older ones
-/// never open again.
+/// Closed epochs of which the delivered frames are remembered. Older ones never open again.
 const WINDOWS_KEPT: usize = 16;
 
-/// Epochs that never open again, those before included. Of more the oldest is forgotten: a device
-/// holds four of a channel, and takes none again that it has let go.
+/// Epochs that never open again, those of [`WINDOWS_KEPT`] included. If there are more, the oldest
+/// is forgotten: a device holds four of a channel, and takes none again that it has dropped.
 const REFUSED_MAX: usize = 512;
 
-/// Generations of one sender at a time; the oldest goes.
+/// Generations of one sender at a time. If there are more, the oldest is dropped.
 const GENERATIONS_KEPT: usize = 4;
 
-/// Generations of one sender in one epoch; of more the oldest goes, and with it what it opened.
+/// Generations of one sender in one epoch. If there are more, the oldest is dropped, and with it
+/// the record of the frames that it opened.
 const DEALT_KEPT: usize = 2;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 use std::sync::Mutex;
 
-/// Where randomness comes from: the operating system in the product, a seed in the simulator.
+/// The source of randomness: the operating system in the product, a seed in the simulator.
 pub trait Random: Send + Sync {
-    /// Fills all of `bytes`. A source that cannot must end the program rather than return.
+    /// Fills all of `bytes`. A source that cannot do so must end the program rather than return.
     fn fill(&self, bytes: &mut [u8]);
 }
 
@@ -12,7 +12,7 @@ pub trait Random: Send + Sync {
 pub struct SeededRandom(Mutex<blake3::OutputReader>);
 
 impl SeededRandom {
-    /// A stream that depends on nothing but `seed`.
+    /// A stream that depends only on `seed`.
     pub fn new(seed: u64) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("hark 1 seeded random");
         hasher.update(&seed.to_be_bytes());
@@ -22,7 +22,7 @@ impl SeededRandom {
 
 impl Random for SeededRandom {
     fn fill(&self, bytes: &mut [u8]) {
-        // A panic elsewhere cannot leave the reader half moved.
+        // A panic elsewhere cannot leave the reader half advanced.
         let mut reader = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         reader.fill(bytes);
     }

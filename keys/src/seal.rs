@@ -2,7 +2,7 @@
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
-/// Sealed bytes that do not open: changed, cut, or sealed with another key.
+/// The sealed bytes do not open: they are changed, cut, or sealed with another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("sealed message does not open")]
 pub struct OpenError;

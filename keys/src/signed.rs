@@ -33,7 +33,7 @@ impl<T: Signable> Signed<T> {
         Ok(&self.value)
     }
 
-    /// The value, whatever its signature is worth: for objects that were verified on arrival.
+    /// The value, whether its signature is good or not: for objects that were verified on arrival.
     pub fn unverified(&self) -> &T {
         &self.value
     }

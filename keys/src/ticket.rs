@@ -13,35 +13,35 @@ use crate::{
     encoding::{from_base32, to_base32},
 };
 
-/// Who may be admitted by whom, signed by a member. [PROTO-4.3]
+/// A signed permission to join: until when, how often, through whom. [PROTO-4.3]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {
-    /// Into which organisation.
+    /// The organisation that the newcomer joins.
     pub organisation: OrganisationId,
     /// The public half of the ticket's secret.
     pub invite_key: DeviceId,
-    /// When it ends.
+    /// The time at which the invite ends.
     pub expires: UnixTime,
     /// How often it may be redeemed; 0 is any number of times.
     pub uses: u8,
     /// The devices at which a limited invite is redeemed, at most 4.
     pub doors: Vec<DeviceId>,
-    /// The member's device that has signed it.
+    /// The device of the issuing member, which has signed it.
     pub issuer: DeviceId,
-    /// The role that whoever joins by it gets, everywhere. [PROTO-4.8]
+    /// The role that newcomers get by it, everywhere. [PROTO-4.8]
     pub role: Option<RoleId>,
-    /// Whose further device it admits; a new member where there is none. [PROTO-4.7]
+    /// The member whose further device it admits; `None` if it admits new members. [PROTO-4.7]
     pub member: Option<MemberId>,
     /// The issuer's series of tickets when it was issued. [CHARTER-9.2]
     pub series: Series,
     /// Whether somebody at the door lets each newcomer in by hand. [PROTO-4.10]
     pub asks: bool,
-    /// How many removals of anybody the issuer knew of. [PROTO-4.21]
+    /// How many removals, of any member, the issuer knew of. [PROTO-4.21]
     pub removals: u32,
 }
 
-/// Which tickets of a member are good: those that were issued since all of them were revoked last.
-/// The charter says which series it is now; zero is the first. [CHARTER-9.2]
+/// Says which tickets of a member are good: those that were issued since all of them were last
+/// revoked. The charter states the present series; zero is the first. [CHARTER-9.2]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Series([u8; 8]);
 
@@ -52,25 +52,25 @@ impl Series {
     }
 }
 
-/// What an invite is for.
+/// The conditions of an invite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// When it ends.
+    /// The time at which the invite ends.
     pub expires: UnixTime,
     /// How often it may be redeemed; 0 is any number of times.
     pub uses: u8,
-    /// The role that whoever joins by it gets, everywhere.
+    /// The role that newcomers get by it, everywhere.
     pub role: Option<RoleId>,
     /// The issuer's series of tickets at present.
     pub series: Series,
     /// Whether somebody at the door lets each newcomer in by hand.
     pub asks: bool,
-    /// How many removals of anybody the issuer knows of.
+    /// How many removals, of any member, the issuer knows of.
     pub removals: u32,
 }
 
 impl Terms {
-    /// Any number of uses until then, without a role, in a series that was never revoked.
+    /// Any number of uses until `expires`, without a role, in a series that was never revoked.
     pub fn until(expires: UnixTime) -> Self {
         let (uses, removals) = (0, 0);
         Self { expires, uses, role: None, series: Series::default(), asks: false, removals }
@@ -78,13 +78,13 @@ impl Terms {
 }
 
 impl Invite {
-    /// What people call the ticket: the last characters of its key.
+    /// The ticket's number, as users see it: the last characters of its key.
     pub fn number(&self) -> String {
         self.invite_key.short()
     }
 
-    /// How many of the uses fall to `door`; none where it is not a door. The shares of all doors
-    /// add up to the uses, so that doors that cannot reach each other never overspend.
+    /// How many of the uses this `door` may redeem; `None` if it is not a door. The shares of all
+    /// doors add up to the uses, so that doors that cannot reach each other never redeem too many.
     pub fn share_of(&self, door: DeviceId) -> Option<u8> {
         let position = self.doors.iter().position(|device| *device == door)?;
         let doors = u8::try_from(self.doors.len()).ok()?;
@@ -101,26 +101,26 @@ impl Signable for Invite {
     }
 }
 
-/// A device that can admit, and where it was.
+/// A device that can admit, and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Door {
-    /// Which device.
+    /// The device's id.
     pub device: DeviceId,
-    /// Where to try, at most 6.
+    /// The addresses to try, at most 6.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// An invite with its secret, and where to redeem it. Whoever holds it can join. [PROTO-4.4]
+/// An invite with its secret, and where to redeem it. Anybody who holds it can join. [PROTO-4.4]
 /// [PROTO-4.20]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// The organisation's name, for the newcomer to read.
     pub name: String,
-    /// The issuer's name, for the newcomer to read; empty where it is not known. Nothing proves it.
+    /// The issuer's name, for the newcomer to read; empty if it is not known. Nothing proves it.
     pub issued_by: String,
-    /// What was signed.
+    /// The signed invite.
     pub invite: Signed<Invite>,
-    /// Devices that admit, to try first.
+    /// The devices that admit, in the order to try them.
     pub doors: Vec<Door>,
     /// Relays that lead to them. [PROTO-3.10]
     pub relays: Vec<Door>,
@@ -140,8 +140,8 @@ impl Secret {
 }
 
 impl Ticket {
-    /// A new ticket of `issuer`. Where its uses are limited, `doors` are the ones that redeem it;
-    /// at least one is needed then. What a ticket has no room for is left out: doors after the
+    /// A new ticket of `issuer`. If its uses are limited, the `doors` are the devices that redeem
+    /// it, and at least one is needed. What the ticket has no room for is left out: doors after the
     /// fourth, addresses after the sixth or so, the end of a long name.
     pub fn issue(
         issuer: &DeviceKey,
@@ -154,9 +154,9 @@ impl Ticket {
         Self::issue_for(issuer, organisation, name, (terms, None), doors, random)
     }
 
-    /// A new ticket of `issuer`, a device of `member`, by which one more becomes that member's: the
-    /// issuer, which is to be found at `addresses`, admits it. It has one use and no role,
-    /// and asks nobody.
+    /// A new ticket of `issuer`, a device of `member`, which admits one more device of that member.
+    /// The issuer, to be found at `addresses`, is the door. The ticket has one use and no role, and
+    /// nobody is asked to let the device in.
     pub fn for_device(
         issuer: &DeviceKey,
         organisation: OrganisationId,
@@ -171,8 +171,8 @@ impl Ticket {
         Self::issue_for(issuer, organisation, name, invited, doors, random)
     }
 
-    /// The same ticket with relays, that lead a newcomer to its doors where it cannot reach them:
-    /// as many as there is room for. [PROTO-3.10]
+    /// The same ticket with as many of the relays as there is room for. They lead a newcomer to its
+    /// doors if it cannot reach them. [PROTO-3.10]
     pub fn led_by(mut self, relays: impl IntoIterator<Item = Door>) -> Self {
         for mut relay in relays {
             relay.addresses.truncate(RELAY_ADDRESS_LIMIT);
@@ -210,7 +210,7 @@ impl Ticket {
         for door in &mut doors {
             door.addresses.truncate(ADDRESS_LIMIT);
             for address in &mut door.addresses {
-                // Flow and scope mean nothing to another machine, and have no encoding.
+                // Flow label and scope mean nothing to another machine, and have no encoding.
                 *address = SocketAddr::new(address.ip(), address.port());
             }
         }
@@ -247,12 +247,12 @@ impl Ticket {
         self.invite.unverified()
     }
 
-    /// All that it names.
+    /// All doors and relays that it names.
     fn places(&self) -> impl Iterator<Item = &Door> {
         self.doors.iter().chain(&self.relays)
     }
 
-    /// What `device` shows at the door, worth something on the link with this `exporter` alone.
+    /// The redemption that `device` shows at the door, valid only on the link with this `exporter`.
     /// [PROTO-3.5]
     pub fn redemption(&self, device: DeviceId, exporter: &[u8; 32]) -> Redemption {
         let message = redeemed(self.invite().organisation, device, exporter);
@@ -293,7 +293,7 @@ impl FromStr for Ticket {
             return Err(if newer { TicketError::OtherVersion } else { TicketError::NotATicket });
         };
         let wrong = || if is_cut(rest) { TicketError::Cut } else { TicketError::Damaged };
-        // One text for one ticket: capitals would be a second one.
+        // A ticket has only one text: capitals would be a second one.
         let bytes = from_base32(rest).ok_or_else(wrong)?;
         let (bytes, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(wrong)?;
         if checksum(bytes) != *sum {
@@ -305,7 +305,7 @@ impl FromStr for Ticket {
     }
 }
 
-/// Whether these are the first letters of a ticket whose last are missing.
+/// Whether this is the beginning of a ticket whose last letters are missing.
 fn is_cut(rest: &str) -> bool {
     // The last letters may hold half a byte.
     let whole = (0..=rest.len().min(LETTERS_OF_A_GROUP)).find_map(|less| {
@@ -338,26 +338,26 @@ impl Ticket {
     }
 }
 
-/// Why a text is no ticket.
+/// Why a text is not a valid ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketError {
-    /// Something else altogether.
+    /// The text is not a ticket at all.
     #[error("this is no ticket: a ticket starts with \"hark1\"")]
     NotATicket,
-    /// Letters at its end are missing.
+    /// Letters at the end are missing.
     #[error("the ticket is cut off, its end is missing: copy it again, whole")]
     Cut,
     /// A letter was lost or changed.
     #[error("the ticket is damaged: copy it again, whole")]
     Damaged,
-    /// Of another version of Hark.
+    /// The ticket is of another version of Hark.
     #[error("the ticket is of another version of Hark: update the older one")]
     OtherVersion,
-    /// Longer than any ticket.
+    /// The text is longer than any ticket.
     #[error("this is too long for a ticket")]
     TooLong,
-    /// Undamaged, but no ticket that Hark makes.
+    /// The text is undamaged, but not a ticket that Hark makes.
     #[error("the ticket is not valid: ask for a new one")]
     Malformed,
 }
@@ -372,8 +372,8 @@ pub struct Redemption {
 }
 
 impl Redemption {
-    /// The invite, if `device` may use it now on the link with this `exporter`. Whether its issuer
-    /// may admit, and how often it was used, is for the caller to know.
+    /// The invite, if `device` may use it now on the link with this `exporter`. The caller must
+    /// check whether its issuer may admit, and how often it was used.
     pub fn verify(
         &self,
         organisation: OrganisationId,
@@ -402,10 +402,10 @@ impl Redemption {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedemptionError {
-    /// Its time is over.
+    /// The ticket has expired.
     #[error("the ticket has expired: ask for a new one")]
     Expired,
-    /// Not signed as it should be, or for another organisation, device or link.
+    /// It is not signed as it should be, or is for another organisation, device or link.
     #[error("the ticket is not valid here")]
     Invalid,
 }
@@ -414,7 +414,7 @@ fn redeemed(organisation: OrganisationId, device: DeviceId, exporter: &[u8; 32])
     [&organisation.as_bytes()[..], device.as_bytes(), exporter].concat()
 }
 
-/// What a terminal can show as it is, and a ticket has room for.
+/// The part of `name` that a terminal can show as it is, and for which a ticket has room.
 fn printable(name: &str, limit: usize) -> String {
     let mut name = name.replace(char::is_control, "\u{FFFD}");
     name.truncate(name.floor_char_boundary(limit));
@@ -427,33 +427,34 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 }
 
 const PREFIX: &str = "hark1";
-/// Bytes at the end by which letters that were changed show.
+/// Bytes of the checksum at the end, which reveals changed letters.
 const CHECKSUM_BYTES: usize = 4;
 
-/// Letters of base32 that are whole bytes together.
+/// Letters of base32 that together make whole bytes.
 const LETTERS_OF_A_GROUP: usize = 8;
 
 const REDEMPTION_KIND: &str = "redemption";
 
-/// Doors and relays of a ticket; one with more is refused.
+/// The most doors and relays of a ticket; a ticket with more is refused.
 const DOOR_LIMIT: usize = 4;
 
-/// Addresses of a relay that a ticket is made with; it is reached by any of them.
+/// Addresses of each relay in a new ticket; one of them is enough to reach it.
 const RELAY_ADDRESS_LIMIT: usize = 2;
 
-/// Addresses of a door or relay; a ticket with more is refused.
+/// The most addresses of a door or relay; a ticket with more is refused.
 const ADDRESS_LIMIT: usize = 6;
 
-/// Bytes of the organisation's name; a ticket with a longer one is refused.
+/// The most bytes of the organisation's name; a ticket with a longer one is refused.
 const NAME_LIMIT: usize = 64;
 
-/// Bytes of the issuer's name; a ticket with a longer one is refused.
+/// The most bytes of the issuer's name; a ticket with a longer one is refused.
 const PERSON_LIMIT: usize = 64;
 
-/// Characters of a ticket; longer texts are refused unread.
+/// The most characters of a ticket; longer texts are refused unread.
 const TEXT_LIMIT: usize = 1024;
 
-/// Bytes whose text with its checksum is not too long; addresses beyond are left out.
+/// The most bytes whose text, with its checksum, is not too long. Addresses beyond that are left
+/// out.
 const BYTES_LIMIT: usize = (TEXT_LIMIT - PREFIX.len()) * 5 / 8 - CHECKSUM_BYTES;
 
 #[cfg(test)]
@@ -487,7 +488,7 @@ mod tests {
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     }
 
-    /// [PROTO-4.4] There is one text for a ticket: not even another case of a letter passes.
+    /// [PROTO-4.4] A ticket has only one text: not even another case of a letter is accepted.
     #[test]
     fn any_flipped_bit_is_refused() {
         let text = ticket(0).0.to_string();
@@ -506,7 +507,7 @@ mod tests {
         assert_eq!("a".repeat(2_000).parse::<Ticket>(), Err(TicketError::TooLong));
     }
 
-    /// Half a ticket was called damaged, which told nobody to look at its end.
+    /// Half a ticket was called damaged, so nobody thought of looking at its end.
     #[test]
     fn half_a_ticket_was_said_to_be_invalid() {
         let text = ticket(2).0.to_string();
@@ -539,7 +540,7 @@ mod tests {
         assert_eq!(led.relays[0].addresses, relays[1].addresses[..RELAY_ADDRESS_LIMIT]);
         assert_eq!(led.invite(), plain.invite());
         assert_eq!(led.to_string().parse(), Ok(led));
-        // A ticket that is full stays as it was.
+        // A ticket that is full stays unchanged.
         let long = "[2001:db8::1]:65535".parse().expect("an address");
         let doors = std::iter::repeat_with(relay).take(3);
         let doors = doors.map(|door| Door { addresses: vec![long; ADDRESS_LIMIT], ..door });
@@ -578,7 +579,7 @@ mod tests {
         }
     }
 
-    /// [PROTO-4.7] It admits one device, where the issuer is.
+    /// [PROTO-4.7] It admits one device, at the issuer.
     #[test]
     fn a_ticket_for_a_device_says_whose() {
         let random = SeededRandom::new(4);
@@ -640,8 +641,8 @@ mod tests {
     }
 
     proptest! {
-        /// [PROTO-4.3] [PROTO-4.4] What a ticket is for comes back with it, and is signed: with
-        /// another role it is worth nothing.
+        /// [PROTO-4.3] [PROTO-4.4] The terms of a ticket are restored with it, and are signed: with
+        /// another role the ticket is invalid.
         #[test]
         fn whatever_a_ticket_is_for_comes_back(
             name in "\\PC{0,80}",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A point in time on one machine's monotonic clock, from an arbitrary origin.
 ///
-/// Never compare those of two machines.
+/// Timestamps of two machines must never be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(Duration);
 
@@ -32,7 +32,7 @@ impl Timestamp {
         self.0
     }
 
-    /// How long after `earlier` this is; zero where it is not.
+    /// How long after `earlier` this is; zero if it is not later.
     pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -46,7 +46,7 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-/// A calendar date: seconds since 1970, as the machine's owner has set it.
+/// A calendar date: seconds since 1970, by the clock that the machine's owner has set.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -1,5 +1,5 @@
-//! Words by which two people make sure that nobody stands between their devices, and words that
-//! are printed to get a membership back.
+//! Words by which two people make sure that nobody stands between their devices, and words that are
+//! printed to recover a membership.
 
 use std::fmt;
 
@@ -8,8 +8,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{DeviceId, DeviceKey, IdError, Random};
 
-/// Six words (66 bits) that both of two people see alike, in either order of the devices.
-/// [PROTO-13.3]
+/// Six words (66 bits) that both people see alike, in either order of the devices. [PROTO-13.3]
 pub fn verification_words(one: DeviceId, other: DeviceId) -> [&'static str; 6] {
     let (first, second) = if one < other { (one, other) } else { (other, one) };
     let mut hasher = blake3::Hasher::new_derive_key("hark 1 verification words");
@@ -25,30 +24,30 @@ pub fn device_words(device: DeviceId) -> [&'static str; 6] {
     words(hasher.finalize())
 }
 
-/// What a printed recovery key holds: 256 bits, in text 24 words of BIP-39's English list, the last
-/// of which is also a check.
+/// The secret of a printed recovery key: 256 bits, in text 24 words of BIP-39's English list, the
+/// last of which is also a checksum.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct RecoverySecret([u8; 32]);
 
 impl RecoverySecret {
-    /// A new one.
+    /// Generates a new one.
     pub fn generate(random: &dyn Random) -> Self {
         let mut secret = [0; 32];
         random.fill(&mut secret);
         Self(secret)
     }
 
-    /// The one of these bits.
+    /// The secret with these bits.
     pub fn from_bytes(bits: [u8; 32]) -> Self {
         Self(bits)
     }
 
-    /// Its bits, which are worth as much as the words.
+    /// The bits, which are worth as much as the words.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The key that it stands for. [PROTO-13.2]
+    /// The device key that is derived from it. [PROTO-13.2]
     pub fn key(&self) -> DeviceKey {
         let mut seed = blake3::derive_key("hark 1 recovery key", &self.0);
         let key = DeviceKey::from_secret(&seed);
@@ -88,7 +87,7 @@ fn words(hash: blake3::Hash) -> [&'static str; 6] {
     let mut bits = [0; 16];
     bits.copy_from_slice(&hash.as_bytes()[..16]);
     let bits = u128::from_be_bytes(bits);
-    // BIP-39's English list has 2,048 words, told apart by their first four letters.
+    // BIP-39's English list has 2,048 words, which differ in their first four letters.
     std::array::from_fn(|word| {
         let index = (bits >> (117 - 11 * word)) & 0x7ff;
         Language::English.word_list()[index as usize]

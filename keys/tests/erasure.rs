@@ -1,5 +1,5 @@
-//! Of a sentence nothing is left that opens it: no base key of its step is anywhere on the heap,
-//! also not where something was moved or freed. [PROTO-6.6]
+//! No key that is left opens an earlier sentence: no base key of its step is anywhere on the heap,
+//! not even where something was moved or freed. [PROTO-6.6]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -12,7 +12,7 @@ use hark_keys::{
     encode,
 };
 
-/// A heap that uses no byte twice while this thread is watched, so that whatever was written stays.
+/// A heap that reuses no byte while this thread is watched, so that everything written stays there.
 struct Watched;
 
 #[global_allocator]
@@ -26,7 +26,8 @@ thread_local! {
     static WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
-// SAFETY: a block is part of `HEAP` that nothing else is, or comes from and goes back to `System`.
+// SAFETY: a block is a part of `HEAP` that nothing else uses, or comes from `System` and goes back
+// to it.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !WATCHED.get() {
@@ -49,7 +50,7 @@ unsafe impl GlobalAlloc for Watched {
     }
 }
 
-/// Does this on the watched heap.
+/// Runs `act` on the watched heap.
 fn watched<T>(act: impl FnOnce() -> T) -> T {
     WATCHED.set(true);
     let done = act();
@@ -57,15 +58,15 @@ fn watched<T>(act: impl FnOnce() -> T) -> T {
     done
 }
 
-/// How often these bytes stand anywhere on the watched heap.
+/// How often these bytes occur on the watched heap.
 fn found(bytes: &[u8]) -> usize {
     let heap = HEAP.load(Ordering::Relaxed);
-    // SAFETY: so many bytes were taken for it, zeroed, and so many are in use.
+    // SAFETY: `HEAP` was allocated with that many bytes, zeroed, and `USED` of them are in use.
     let heap = unsafe { std::slice::from_raw_parts(heap, USED.load(Ordering::Relaxed)) };
     heap.windows(bytes.len()).filter(|window| *window == bytes).count()
 }
 
-/// The base key, as a key message has it at its end.
+/// The base key, as it stands at the end of a key message.
 fn base_key(secret: &KeySecret) -> Vec<u8> {
     encode(secret).split_off(encode(secret).len() - 32)
 }
@@ -100,7 +101,7 @@ fn two_minutes_after_a_sentence_no_key_of_it_is_left() {
         });
     }
     assert!(found(&spoken[13]) >= 1, "what is in use is found");
-    // The talker has gone a step on; of that the listener hears nothing.
+    // The talker has gone to its next step; the listener has no sign of that.
     watched(|| (14..=133).for_each(|second| keyring.handle_timeout(at(second))));
     for (step, key) in spoken.iter().enumerate() {
         assert_eq!(found(key), 0, "step {step}");

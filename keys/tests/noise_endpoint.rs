@@ -1,4 +1,5 @@
-//! The Noise session under quinn's state machine: what docs/noise.md promises of a connection.
+//! The Noise session under quinn's state machine: the properties of a connection that docs/noise.md
+//! promises.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -32,7 +33,7 @@ fn retry_proves_the_address_first() {
     assert_eq!(network.nodes[1].link().peer(), Some(first));
 }
 
-/// [NOISE-12] All handshakes come to an end within 30 s where every third packet is lost.
+/// [NOISE-12] All handshakes end within 30 s, even if every third packet is lost.
 #[test]
 fn handshakes_outlive_heavy_loss() {
     let mut slowest = Duration::ZERO;
@@ -67,7 +68,7 @@ fn streams_pass() {
     }
 }
 
-/// [NOISE-24] A second is long enough for the keys before to be gone, so that each update counts.
+/// [NOISE-24] After a second the keys before are gone, so that each update counts.
 #[test]
 fn datagrams_pass_through_key_updates_from_both_sides() {
     let mut network = connected(9, false);
@@ -85,7 +86,7 @@ fn datagrams_pass_through_key_updates_from_both_sides() {
 }
 
 /// [NOISE-24] With a packet each way each second the keys of a phase are gone long before the
-/// update after the next, also where every fifth packet is lost.
+/// update after the next, even if every fifth packet is lost.
 #[test]
 fn keys_of_a_phase_are_erased_soon_after_it_has_ended() {
     for loss_percent in [0, 20] {
@@ -104,7 +105,7 @@ fn keys_of_a_phase_are_erased_soon_after_it_has_ended() {
             }
             for node in &mut network.nodes {
                 assert_eq!(phase(node), KeyPhase(before.0 + 1), "update {update}");
-                // Those of this phase and of the next are needed.
+                // The keys of this phase and of the next are needed.
                 let mut alive = node.watch.alive();
                 assert_eq!(alive.split_off(alive.len() - 2), [true, true]);
                 assert!(!alive.contains(&true), "{loss_percent} %, update {update}: {alive:?}");
@@ -118,7 +119,7 @@ fn phase(node: &mut Node) -> KeyPhase {
     *data.downcast().unwrap()
 }
 
-/// [NOISE-15] Both ends learn that it was the wrong one.
+/// [NOISE-15] Both ends learn that the peer was the wrong one.
 #[test]
 fn wrong_peer_is_refused() {
     let mut network = Network::new(2, 4, 0);
@@ -163,7 +164,7 @@ fn restarted_node_resets_its_old_connection() {
     assert!(network.nodes[1].connections.is_empty());
 }
 
-/// [NOISE-1] [PROTO-2.1] Who speaks another version is told ours.
+/// [NOISE-1] [PROTO-2.1] A client of another version is told Hark's version.
 #[test]
 fn other_versions_are_negotiated() {
     let mut network = Network::new(1, 7, 0);

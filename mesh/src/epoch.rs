@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Target, message::MESSAGE_MAX_BYTES};
 
-/// Describes an epoch's secret and its holders, signed by the steward that dealt it. [PROTO-11.4]
+/// Describes an epoch's secret and its holders, signed by the steward that dealt it. [PROTO-11.27]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochHeader {
     /// The channel whose listeners the epoch is for.

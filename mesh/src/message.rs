@@ -295,7 +295,7 @@ pub struct KeyMessage {
     pub sender: DeviceId,
     /// The key itself.
     pub secret: KeySecret,
-    /// All devices that get it, in ascending order, each once.
+    /// All devices that get it, in ascending order, each once. [PROTO-12.9]
     pub recipients: List<DeviceId, RECIPIENTS_MAX>,
 }
 

@@ -109,6 +109,7 @@ pub fn plan(
 
 /// A number by which all devices rank relays alike for a target, and differently for another
 /// target: rendezvous hashing (Thaler and Ravishankar, 1998). The higher number comes first.
+/// [PROTO-10.27]
 pub fn rendezvous(target: TargetId, relay: DeviceId) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(target.as_bytes()).update(relay.as_bytes());

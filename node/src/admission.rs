@@ -462,7 +462,7 @@ impl Admission for Doorkeeper {
         let presence = &state.presence_for(peer);
         let greeting = match &state.standing {
             // It was dialled before a door has let us in. It would take us for a member, and have
-            // the link end at once, since we know of no charter yet that names it.
+            // the link end at once, since we know of no charter yet that names it. [PROTO-3.27]
             Standing::Member(charter, _)
                 if self.led_by.contains(&peer) && charter.state().relay(peer).is_none() =>
             {

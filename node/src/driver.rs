@@ -215,6 +215,14 @@ impl Driver {
         }
     }
 
+    /// Takes in what workers have done by now. The owner calls it before it lets anybody else act:
+    /// whoever asks again after an answer finds what the disk has confirmed since.
+    pub fn catch_up(&mut self, now: Timestamp) {
+        while let Ok(done) = self.done.try_recv() {
+            self.handle_done(now, done);
+        }
+    }
+
     /// When to look at timers again.
     fn next_timer(&mut self, now: Timestamp) -> Option<Timestamp> {
         let ask_at = self.asked + self.ask_every;

@@ -44,6 +44,9 @@ pub enum RequestError {
     /// It cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The disk has not taken the charter for a long time.
+    #[error("this is not on disk yet and has no effect until it is; Hark tries again")]
+    Unwritten,
     /// A key is to be held for a time out of its range, in seconds.
     #[error("a key is held for 1 to {max} seconds, not {secs}")]
     HeldFor {

@@ -63,7 +63,7 @@ fn frames() {
 }
 
 /// An epoch: how it is dealt, confirmed, talked in, and told to one who does not hold it.
-/// [PROTO-11.4] [PROTO-11.5] [PROTO-11.8] [PROTO-11.12] [PROTO-11.13]
+/// [PROTO-11.4] [PROTO-11.5] [PROTO-11.8] [PROTO-11.12] [PROTO-11.13] [PROTO-11.27]
 #[test]
 fn epochs() {
     let random = Noted::new(9);

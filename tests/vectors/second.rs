@@ -29,7 +29,7 @@ fn check(arguments: &[&str]) -> Option<String> {
     Some(told)
 }
 
-/// [PROTO-12.1] [PROTO-12.2]
+/// [PROTO-12.1] [PROTO-12.2] [PROTO-12.9]
 #[test]
 fn second_implementation_agrees_with_all_vectors() {
     let Some(told) = check(&["vectors"]) else { return };

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Bytes 0 to 71 in place of what a link exports.
+/// Both halves of one end, from bytes 0 to 71 instead of what a link exports.
 fn ends(dialled: bool) -> (Sealer, Opener) {
     keys(&std::array::from_fn(|byte| u8::try_from(byte).unwrap()), dialled)
 }
@@ -20,8 +20,8 @@ fn opened(opener: &mut Opener, packet: &[u8]) -> Result<(Kind, Vec<u8>), Refused
     opener.open(&mut packet).map(|(kind, payload)| (kind, payload.to_vec()))
 }
 
-/// [PROTO-8.1] [PROTO-8.2] [PROTO-8.4] The values of docs/protocol.md, which were computed by
-/// another program.
+/// [PROTO-8.1] [PROTO-8.2] [PROTO-8.4] The values of docs/protocol.md, which another program has
+/// computed.
 #[test]
 fn packets_are_the_published_ones() {
     let (mut dialler, _) = ends(true);
@@ -56,7 +56,7 @@ fn each_side_opens_what_the_other_seals() {
         assert_eq!(opened(&mut from_dialler, &packet), Ok((kind, b"to the listener".to_vec())));
         let packet = sealed(&mut listener, kind, b"");
         assert_eq!(opened(&mut from_listener, &packet), Ok((kind, Vec::new())));
-        // What is sent back to its sender is for nobody.
+        // A packet that is sent back to its sender is not for that end.
         assert_eq!(opened(&mut from_dialler, &packet), Err(Refused::Malformed));
     }
     assert_eq!((dialler.sealed(), listener.sealed()), (5, 5));
@@ -79,7 +79,7 @@ fn a_packet_opens_once_in_any_order() {
     assert!(opened(&mut opener, &packets[2_995]).is_ok());
 }
 
-/// [PROTO-8.5] A forgery moves neither the window nor the keys.
+/// [PROTO-8.5] A forgery changes neither the window nor the keys.
 #[test]
 fn forgeries_move_nothing() {
     let ((mut dialler, _), (_, mut opener)) = (ends(true), ends(false));
@@ -98,7 +98,7 @@ fn forgeries_move_nothing() {
         let mut forged = first.clone();
         forged[place] ^= 0x80;
         assert!(opened(&mut opener, &forged).is_err(), "byte {place}");
-        // Only ours may call itself something else.
+        // Only a packet of the other end can be of another kind.
         let mut forged = first.clone();
         forged[0] ^= 1;
         assert_eq!(opened(&mut opener, &forged), Err(Refused::Forged));
@@ -107,7 +107,7 @@ fn forgeries_move_nothing() {
     assert_eq!(opened(&mut opener, &first), Ok((Kind::Datagram, b"first".to_vec())));
 }
 
-/// [PROTO-8.4] However many packets are lost.
+/// [PROTO-8.4] The limit holds however many packets are lost.
 #[test]
 fn a_key_seals_no_more_than_its_share() {
     let ((mut dialler, _), (_, mut opener)) = (ends(true), ends(false));
@@ -124,8 +124,8 @@ fn a_key_seals_no_more_than_its_share() {
     }
 }
 
-/// [PROTO-8.4] [PROTO-8.20] What came before a change of keys, and was overtaken by what came
-/// after, is not lost.
+/// [PROTO-8.4] [PROTO-8.20] A packet sealed before a change of keys, and overtaken by one sealed
+/// after it, is not lost.
 #[test]
 fn no_packet_is_lost_where_keys_change() {
     let ((mut dialler, _), (_, mut opener)) = (ends(true), ends(false));
@@ -134,7 +134,7 @@ fn no_packet_is_lost_where_keys_change() {
             (0..100).map(|_| sealed(&mut dialler, Kind::Datagram, b"before")).collect();
         dialler.renew();
         packets.extend((0..100).map(|_| sealed(&mut dialler, Kind::Datagram, b"after")));
-        // Each of the former generation is overtaken by each of the new one.
+        // Each packet of the former generation is overtaken by each of the new one.
         packets.rotate_left(50);
         for packet in &packets {
             assert!(opened(&mut opener, packet).is_ok());
@@ -146,8 +146,8 @@ fn no_packet_is_lost_where_keys_change() {
     }
 }
 
-/// [PROTO-8.4] What was recorded, and never arrived, opens with nothing that is left a minute
-/// later, whether the line goes on or not.
+/// [PROTO-8.4] No key that is left a minute later opens a recorded packet that never arrived,
+/// whether packets go on or not.
 #[test]
 fn recorded_packets_do_not_open_a_minute_later() {
     for goes_on in [true, false] {
@@ -165,7 +165,7 @@ fn recorded_packets_do_not_open_a_minute_later() {
             }
         }
         assert!(opened(&mut opener, &recorded).is_err());
-        // Not by its number, either: no key is left that opens it.
+        // The packet is not refused only by its number: no key is left that opens it.
         for key in opener.keys.iter().flatten() {
             let (header, sealed) = recorded.split_at(HEADER_LENGTH);
             let nonce = key.nonce(1);
@@ -175,8 +175,8 @@ fn recorded_packets_do_not_open_a_minute_later() {
     }
 }
 
-/// [PROTO-8.4] Where the path fails, both ends go on by their own clocks and find each other again;
-/// and where it has not been used yet, neither does.
+/// [PROTO-8.4] If the path fails, both ends go to the next generation by their own clocks and stay
+/// in step. If the path has not been used yet, neither does.
 #[test]
 fn both_ends_are_in_step_after_a_silence() {
     for (used, silence) in [(true, 35), (true, 70), (true, 10_000), (false, 10_000)] {
@@ -189,8 +189,8 @@ fn both_ends_are_in_step_after_a_silence() {
                 if second % 20 == offset {
                     dialler.renew();
                 }
-                // It is noticed late that nothing arrives; and then it is only asked whether it
-                // does.
+                // The sender notices only later that nothing arrives. From then on it sends only
+                // probes.
                 let kind = if used && second < 5 { Kind::Datagram } else { Kind::Probe };
                 let _lost = sealed(&mut dialler, kind, b"tokentok");
             }
@@ -219,7 +219,7 @@ fn what_is_too_short_or_too_long_or_of_no_kind_is_refused() {
     assert_eq!(index_of(&[0x22; PACKET_MAX]), Some(0x2222_2222));
 }
 
-/// [PROTO-8.1] QUIC packets of ours never look like ours of this kind.
+/// [PROTO-8.1] QUIC packets of Hark never look like fast packets.
 #[test]
 fn kinds_leave_out_the_bits_of_quic() {
     for kind in KINDS {

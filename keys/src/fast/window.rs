@@ -9,8 +9,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The counter with these lower 32 bits that is nearest to the next one, as RFC 9000 appendix
-    /// A.3 has it. [PROTO-8.3]
+    /// The counter with these lower 32 bits that is nearest to the next one (RFC 9000, appendix
+    /// A.3). [PROTO-8.3]
     pub(super) fn expand(&self, lower: u32) -> u64 {
         const SPAN: u64 = 1 << 32;
         let counter = self.next & !(SPAN - 1) | u64::from(lower);
@@ -23,7 +23,7 @@ impl Window {
         }
     }
 
-    /// Whether `counter` was not taken before and is not too old to tell.
+    /// Whether `counter` was not taken before, and is not too old to tell.
     pub(super) fn is_new(&self, counter: u64) -> bool {
         if counter >= self.next {
             return true;
@@ -36,7 +36,7 @@ impl Window {
         if counter >= self.next {
             let word = counter / 64;
             let fresh = if self.next == 0 { WORDS } else { word - self.highest_word() };
-            // What was in these words has left the window.
+            // The counters of these words have left the window.
             for back in 0..fresh.min(WORDS) {
                 self.words[place((word - back.min(word)) * 64)] = 0;
             }
@@ -63,7 +63,7 @@ fn bit(counter: u64) -> u64 {
     1 << (counter % 64)
 }
 
-/// More takes memory on each link and lets packets come later.
+/// A larger window takes more memory on each link and accepts packets that come later.
 const WORDS: u64 = 32;
 
 #[cfg(test)]
@@ -74,7 +74,8 @@ mod tests {
 
     use super::*;
 
-    /// How far behind the newest counter another may be at most and still be told apart.
+    /// How far behind the newest counter another may be at most and still be distinguished from one
+    /// that was taken.
     const LONGEST: u64 = WORDS * 64 - 1;
 
     #[test]
@@ -101,7 +102,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is new twice, and what is in the window and was not taken is new.
+        /// No counter is new twice. One that is in the window and was not taken is new.
         #[test]
         fn a_counter_is_new_once(
             start in 0_u64..5_000,

@@ -1,4 +1,4 @@
-//! Published vectors of Ed25519, and what must not pass for a key.
+//! Published vectors of Ed25519, and encodings that must not pass as a key.
 
 use curve25519_dalek::constants::EIGHT_TORSION;
 use data_encoding::HEXLOWER;
@@ -36,8 +36,8 @@ fn wycheproof_signatures() {
 }
 
 /// The twelve cases of ed25519-speccheck ("Taming the many EdDSAs", eprint 2020/1244), on which
-/// implementations differ: a verifier without cofactor may take 0 to 3, of which 0 to 2 have points
-/// of low order. [PROTO-1.5]
+/// implementations differ. A verifier without cofactor may accept cases 0 to 3, and cases 0 to 2 of
+/// these have points of low order. [PROTO-1.5]
 #[test]
 fn speccheck_cases_are_judged_strictly() {
     let file = include_str!("../../tests/data/ed25519_speccheck.json");
@@ -57,7 +57,7 @@ fn speccheck_cases_are_judged_strictly() {
     assert_eq!((judged.len(), good), (12, vec![3]));
 }
 
-/// [PROTO-1.5] A device of low order would have signed whatever anybody says.
+/// [PROTO-1.5] A device of low order would have signed every message.
 #[test]
 fn nobody_signs_for_a_device_of_low_order() {
     let mut signature = [0; 64];
@@ -82,7 +82,7 @@ fn nobody_signs_for_a_device_of_low_order() {
     assert_eq!(known, listed);
 }
 
-/// [PROTO-1.5] 2^255 - 19 + y for y below 19: all encodings of a y that are not the canonical one.
+/// [PROTO-1.5] 2^255 - 19 + y for y below 19: all encodings of a y that are not canonical.
 #[test]
 fn a_device_has_one_encoding() {
     for low in 0xed..=0xff {
@@ -97,7 +97,7 @@ fn a_device_has_one_encoding() {
     assert!(DeviceId::from_bytes(largest).is_ok());
 }
 
-/// By every way in.
+/// Every way to read a device id refuses these bytes.
 fn refused(bytes: [u8; 32]) {
     assert_eq!(DeviceId::from_bytes(bytes), Err(IdError));
     let id = DeviceId(bytes);

@@ -34,15 +34,15 @@ fn opened(
     keyring.open(now, sealed, &mut out).map(|()| out)
 }
 
-/// The suite as RFC 9605 writes it down, by ring and a bare AES, so that the vectors of its parts
-/// say something about the whole.
+/// The suite as RFC 9605 describes it, built from ring and a bare AES, so that the vectors of its
+/// parts cover the whole.
 struct Keys {
     key: [u8; 48],
     salt: [u8; 12],
 }
 
 impl Keys {
-    /// Section 4.4.2.
+    /// RFC 9605, section 4.4.2.
     fn derive(id: u64, base_key: &[u8]) -> Self {
         let secret = Salt::new(HKDF_SHA256, b"").extract(base_key);
         let expand = |label: &[u8], out: &mut [u8]| {
@@ -55,7 +55,7 @@ impl Keys {
         keys
     }
 
-    /// Section 4.4.3.
+    /// RFC 9605, section 4.4.3.
     fn nonce(&self, counter: u64) -> [u8; 12] {
         let mut nonce = self.salt;
         nonce[4..].iter_mut().zip(counter.to_be_bytes()).for_each(|(byte, count)| *byte ^= count);
@@ -72,7 +72,7 @@ impl Keys {
     }
 }
 
-/// Section 4.5.1.
+/// RFC 9605, section 4.5.1.
 fn aes_ctr_hmac(key: &[u8], nonce: [u8; 12], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let (encryption, authentication) = key.split_at(16);
     let cipher = Aes128::new_from_slice(encryption).unwrap();
@@ -102,7 +102,7 @@ impl KeyType for Length {
     }
 }
 
-/// The vectors of RFC 9605, appendix C, for the suite that we offer, through the calls that
+/// The vectors of RFC 9605, appendix C, for the suite that Hark offers, through the calls that
 /// [`SenderKey`] and [`SenderKeyring`] make.
 #[test]
 fn published_vectors() {
@@ -204,7 +204,7 @@ fn opens_what_was_sealed_for_this_sender_and_target_only() {
     );
 }
 
-/// [PROTO-6.2] One size for all frames of a step, no counter twice, and an end.
+/// [PROTO-6.2] All frames of a step have one size, no counter comes twice, and the step has an end.
 #[test]
 fn a_step_has_one_size_and_an_end() {
     let (target, device, secret) = pair();
@@ -219,7 +219,8 @@ fn a_step_has_one_size_and_an_end() {
     assert_eq!((counters.first(), counters.last()), (Some(&256), Some(&65_535)));
 }
 
-/// [PROTO-6.5] Who joins hears nothing of before; who was there goes on without a word.
+/// [PROTO-6.5] A device that joins hears nothing from before. A device that was there loses
+/// nothing.
 #[test]
 fn a_joiner_does_not_open_the_past() {
     let (target, device, secret) = pair();
@@ -258,7 +259,7 @@ fn an_old_step_is_erased_after_ten_seconds() {
     assert_eq!(opened(&mut keyring, at(11_000), &late), Err(OpenFrameError::UnknownKey));
 }
 
-/// Frames of steps that were passed over may still be under way.
+/// Frames of steps that were skipped may still be under way.
 #[test]
 fn a_frame_of_a_step_between_opens_late() {
     let (target, device, secret) = pair();
@@ -273,7 +274,7 @@ fn a_frame_of_a_step_between_opens_late() {
     assert_eq!(opened(&mut keyring, at(10_000), &between), Err(OpenFrameError::UnknownKey));
 }
 
-/// A talker that fell silent after a step left the one before in memory for hours. [PROTO-6.6]
+/// When a talker fell silent after a step, the step before stayed in memory for hours. [PROTO-6.6]
 #[test]
 fn an_old_step_is_erased_though_no_further_frame_comes() {
     let (target, device, secret) = pair();
@@ -291,8 +292,8 @@ fn an_old_step_is_erased_though_no_further_frame_comes() {
     assert_eq!(keyring.chains.len(), 1);
 }
 
-/// [PROTO-6.6] Two minutes after a sentence nothing that a listener has opens it, whatever became
-/// of its talker; what that says next opens.
+/// [PROTO-6.21] Two minutes after a sentence no key of the listener opens it, whatever became of
+/// its talker. What the talker says next opens.
 #[test]
 fn a_step_is_over_though_no_later_one_is_heard_of() {
     let (target, device, secret) = pair();
@@ -311,7 +312,7 @@ fn a_step_is_over_though_no_later_one_is_heard_of() {
     assert!(keyring.chains[0].steps.iter().all(|step| step.step != secret.step));
     assert!(keyring.chains[0].newest != secret);
     assert_eq!(opened(&mut keyring, at(3_100), &late), Err(OpenFrameError::UnknownKey));
-    // The talker goes a step on, and tells.
+    // The talker goes to its next step, and sends it.
     let next = secret.ratcheted();
     keyring.install(at(3_101), &next);
     let frame = sealed(&mut SenderKey::new(target, device, &next), b"next");
@@ -328,7 +329,7 @@ fn a_key_that_was_forgotten_is_not_taken_again() {
     let mut key = SenderKey::new(target, device, &secret);
     let [frame, other] = [sealed(&mut key, b"attack now"), sealed(&mut key, b"wait")];
     assert!(opened(&mut keyring, at(0), &frame).is_ok());
-    // Whoever is not heard for a while is heard with the same key then.
+    // A talker that is not heard for a while is heard with the same key afterwards.
     keyring.set_own_key_open(false);
     assert!(keyring.is_empty());
     assert_eq!(opened(&mut keyring, at(1), &other), Err(OpenFrameError::UnknownKey));
@@ -343,7 +344,7 @@ fn a_key_that_was_forgotten_is_not_taken_again() {
     let frame = sealed(&mut SenderKey::new(target, device, &next), b"next");
     assert!(opened(&mut keyring, at(4), &frame).is_ok());
     assert!(!keyring.is_forgettable());
-    // By another link another run may count from the beginning.
+    // On another link the sender may be in another run that counts from the beginning.
     keyring.handle_link_end();
     assert!(keyring.is_forgettable() && !keyring.has_own_key());
 }
@@ -377,7 +378,7 @@ fn an_older_generation_does_not_replace_a_newer_one() {
     assert_eq!(opened(&mut keyring, later, &frame), Err(OpenFrameError::UnknownKey));
 }
 
-/// [PROTO-6.6] The generation before opens what is under way for ten seconds.
+/// [PROTO-6.6] The generation before opens frames that are under way for ten seconds.
 #[test]
 fn a_newer_generation_replaces_an_older_one_after_ten_seconds() {
     let (target, device, older) = pair();
@@ -392,8 +393,8 @@ fn a_newer_generation_replaces_an_older_one_after_ten_seconds() {
     assert_eq!(after, Err(OpenFrameError::UnknownKey));
 }
 
-/// RFC 9605, section 5.1. It has no vectors of the ratchet: the key expected here was computed by
-/// HKDF as the RFC writes it down, with another implementation.
+/// RFC 9605, section 5.1. The RFC has no vectors of the ratchet. The key expected here was computed
+/// by HKDF as the RFC describes it, with another implementation.
 #[test]
 fn ratchets_as_the_rfc_says() {
     let base_key = std::array::from_fn(|index| index as u8);
@@ -415,7 +416,7 @@ fn a_secret_comes_back() {
     let mut bytes = crate::encode(&secret);
     assert_eq!(crate::decode::<KeySecret>(&bytes, 64), Ok(secret.clone()));
     assert!(secret.is_valid());
-    // A step that no key id can name arrives, for the receiver to refuse; it panics nowhere.
+    // A step that no key id can name arrives, for the receiver to refuse. Nothing panics.
     bytes[1] = u8::MAX;
     let unnameable = crate::decode::<KeySecret>(&bytes, 64).expect("a secret");
     assert!(!unnameable.is_valid());
@@ -425,7 +426,7 @@ fn a_secret_comes_back() {
     keyring.install(Timestamp::ZERO, &unnameable);
 }
 
-/// [PROTO-6.7] A forgery moves neither the window nor the ratchet.
+/// [PROTO-6.7] A forgery changes neither the window nor the ratchet.
 #[test]
 fn forgeries_move_nothing() {
     let (target, device, secret) = pair();
@@ -451,7 +452,7 @@ fn forgeries_move_nothing() {
     assert_eq!(opened(&mut keyring, Timestamp::ZERO, &frame), Err(OpenFrameError::Replayed));
 }
 
-/// What can happen to a keyring.
+/// The events that can happen to a keyring.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Install(usize),
@@ -490,7 +491,8 @@ proptest! {
         prop_assert_eq!(frame, expected.seal(id, FIRST_COUNTER, &metadata, &plaintext));
     }
 
-    /// [PROTO-6.7] Against a set: every frame at most once, and each that is not too old.
+    /// [PROTO-6.7] Compared with a set: every frame opens at most once, and each that is not too
+    /// old opens.
     #[test]
     fn window_agrees_with_a_set(counters in prop::collection::vec(0_u64..5_000, 1..400)) {
         let mut window = ReplayWindow::default();
@@ -512,8 +514,8 @@ proptest! {
         }
     }
 
-    /// [PROTO-6.7] A network that loses, repeats, reorders and forges, and a sender that ratchets:
-    /// against a set, each frame is delivered once, as it was, whatever came between.
+    /// [PROTO-6.7] A network loses, repeats, reorders and forges frames, and the sender ratchets.
+    /// Compared with a set, each frame is delivered once and unchanged, whatever came in between.
     #[test]
     fn a_keyring_agrees_with_a_set(
         arrivals in prop::collection::vec((0_usize..120, any::<bool>()), 1..300)
@@ -545,8 +547,8 @@ proptest! {
         }
     }
 
-    /// [PROTO-6.7] Keys are taken away and come back in any order, and all that was ever sealed is
-    /// repeated: each frame is delivered once at most, and a new key opens.
+    /// [PROTO-6.7] Keys are taken away and come back in any order, and all frames ever sealed are
+    /// repeated. Each frame is delivered once at most, and a new key opens.
     #[test]
     fn a_frame_is_delivered_once_also_when_its_key_comes_back(
         acts in prop::collection::vec(act(), 1..250)
@@ -590,7 +592,7 @@ proptest! {
                         Err(_) => {}
                     }
                 }
-                // Never as long as all of what is remembered.
+                // Never as long as all that is remembered.
                 Act::Pass(seconds) if now < Timestamp::from_millis(600_000) => {
                     now = now + Duration::from_secs(seconds);
                     keyring.handle_timeout(now);
@@ -633,7 +635,7 @@ mod epochs {
         (target, device, secret, keyring)
     }
 
-    /// [PROTO-11.8] Nobody need be told which generation a talker has come to.
+    /// [PROTO-11.8] A listener need not be told which generation a talker has reached.
     #[test]
     fn whoever_holds_the_epoch_opens_every_talker() {
         let (target, device, secret, mut keyring) = started();
@@ -687,19 +689,19 @@ mod epochs {
         assert_eq!(opened(&mut keyring, now, &first), Ok(b"hello".to_vec()));
         let next = sealed(&mut SenderKey::of_epoch(target, device, &secret, 4), b"next");
         assert_eq!(opened(&mut keyring, now, &next), Err(OpenFrameError::UnknownKey));
-        // It is taken away, and comes back.
+        // The key is taken away, and comes back.
         keyring.forget_own_key();
         assert_eq!(opened(&mut keyring, now, &second), Err(OpenFrameError::UnknownKey));
         keyring.install_epoch_key(now, &given);
         assert_eq!(opened(&mut keyring, now, &first), Err(OpenFrameError::Replayed));
         assert_eq!(opened(&mut keyring, now, &second), Ok(b"again".to_vec()));
-        // The epoch itself comes, too late.
+        // The epoch itself comes too late.
         keyring.set_epochs(std::slice::from_ref(&secret));
         for frame in [first, second] {
             assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::Replayed));
         }
         assert_eq!(opened(&mut keyring, now, &next), Ok(b"next".to_vec()));
-        // Of another talker it opens nothing.
+        // The key opens nothing of another talker.
         let another = DeviceKey::generate(&SeededRandom::new(6)).id();
         let mut other = SenderKeyring::new(target, another);
         other.install_epoch_key(now, &secret.key_of(target, another, 3));
@@ -728,7 +730,7 @@ mod epochs {
         }
     }
 
-    /// [PROTO-6.7] A frame was delivered again once the epoch was taken away and given back.
+    /// [PROTO-6.7] A frame was delivered again after the epoch was taken away and given back.
     #[test]
     fn an_epoch_that_comes_back_opens_what_it_had_not_opened() {
         let (target, device, secret, mut keyring) = started();
@@ -743,7 +745,7 @@ mod epochs {
         keyring.set_epochs(&[secret]);
         assert_eq!(opened(&mut keyring, now, &frame), Err(OpenFrameError::Replayed));
         assert_eq!(opened(&mut keyring, now, &other), Ok(b"wait".to_vec()));
-        // Longer than anybody holds an epoch nothing need be remembered of it.
+        // After longer than any device holds an epoch, nothing of it need be remembered.
         keyring.set_epochs(&[]);
         keyring.handle_timeout(Timestamp::from_millis(1_000));
         keyring.handle_timeout(Timestamp::from_millis(720_999));
@@ -752,7 +754,8 @@ mod epochs {
         assert!(keyring.is_forgettable());
     }
 
-    /// Of more epochs than are remembered the first never open again, rather than twice.
+    /// If there are more epochs than are remembered, the first never open again, so that they never
+    /// open a frame twice.
     #[test]
     fn an_epoch_of_which_nothing_is_known_any_more_is_refused() {
         let (target, device, _, mut keyring) = started();
@@ -774,7 +777,7 @@ mod epochs {
             let known = if n == 0 { OpenFrameError::UnknownKey } else { OpenFrameError::Replayed };
             assert_eq!(opened(&mut keyring, now, &frame(epoch)), Err(known), "{n}");
         }
-        // Nor do more ever take more room.
+        // More epochs do not take more room for ever.
         for n in 0..REFUSED_MAX as u64 + 50 {
             let mut id = [0xff; 32];
             id[..8].copy_from_slice(&n.to_be_bytes());

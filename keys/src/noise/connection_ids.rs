@@ -4,9 +4,9 @@
 //! id = 8 random bytes || the first 8 bytes of BLAKE3(key of the endpoint, the random bytes)
 //! ```
 //!
-//! To others both halves are random: ids of one endpoint have nothing in common, and nobody makes
-//! one that its endpoint takes for its own. quinn's own generator has neither property: its tag is
-//! no cryptographic one, and tells the key.
+//! To others both halves are random: ids of one endpoint have nothing in common, and nobody else
+//! can make one that the endpoint takes for its own. quinn's own generator has neither property:
+//! its tag is not cryptographic, and reveals the key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,7 @@ impl ConnectionIdGenerator for ConnectionIds {
     fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
         let (nonce, tag) = id.split_at_checked(NONCE_LENGTH).ok_or(InvalidCid)?;
         let tag: [u8; TAG_LENGTH] = tag.try_into().map_err(|_| InvalidCid)?;
-        // Time does not tell how much of a forged tag is right.
+        // The time that this takes does not reveal how much of a forged tag is right.
         let differs = u64::from_ne_bytes(tag) ^ u64::from_ne_bytes(self.tag(nonce));
         if differs == 0 { Ok(()) } else { Err(InvalidCid) }
     }
@@ -58,11 +58,12 @@ impl ConnectionIdGenerator for ConnectionIds {
     }
 }
 
-/// With 2^32 ids of one endpoint, two alike have a chance of one half; they tell nothing but that.
+/// Among 2^32 ids of one endpoint, the chance that two are alike is one half. Two alike ids reveal
+/// nothing else.
 const NONCE_LENGTH: usize = 8;
 
-/// A forged id is taken with a chance of 2^-64 a try.
+/// A forged id is accepted with a chance of 2^-64 per attempt.
 const TAG_LENGTH: usize = 8;
 
-/// The longest with which a tunnelled packet of 1,200 bytes still fits a packet of 1,252.
+/// The longest id with which a tunnelled packet of 1,200 bytes still fits into a packet of 1,252.
 const LENGTH: usize = NONCE_LENGTH + TAG_LENGTH;

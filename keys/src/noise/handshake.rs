@@ -1,4 +1,4 @@
-//! Noise XX and who is at its ends: the three messages, without frames or packets.
+//! Noise XX and the identities at its ends: the three messages, without frames or packets.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -8,15 +8,14 @@ use zeroize::Zeroizing;
 use super::{QUIC_VERSION, resolver::Resolver, schedule::Agreement};
 use crate::{DeviceId, DeviceKey, Random, Signature, decode, encode};
 
-/// A Noise handshake under way. The order of calls is that of the messages: [`super::session`]
-/// keeps it.
+/// A Noise handshake under way. [`super::session`] makes the calls in the order of the messages.
 pub(super) struct Handshake {
     noise: HandshakeState,
     static_key: Vec<u8>,
     random: Arc<dyn Random>,
 }
 
-/// Why a handshake failed. The peer learns the alert, RFC 9001 section 4.8, and no more.
+/// Why a handshake failed. The peer learns only the alert (RFC 9001, section 4.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum HandshakeError {
@@ -37,7 +36,7 @@ pub(super) enum HandshakeError {
 }
 
 impl Handshake {
-    /// A handshake with a static key that is used for it alone. [NOISE-9]
+    /// A handshake with a static key that is used only for it. [NOISE-9]
     pub(super) fn new(initiator: bool, random: &Arc<dyn Random>) -> Self {
         let pattern = PATTERN.parse().expect("the pattern is one that snow knows");
         let builder = Builder::with_resolver(pattern, Box::new(Resolver(Arc::clone(random))));
@@ -60,12 +59,12 @@ impl Handshake {
         self.write(parameters)
     }
 
-    /// The client's transport parameters, of which nothing is proven yet.
+    /// The client's transport parameters, which nothing has proven yet.
     pub(super) fn read_first(&mut self, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
         self.read(message)
     }
 
-    /// The server's message: who it is, and its transport parameters. [NOISE-11]
+    /// The server's message: its identity and its transport parameters. [NOISE-11]
     pub(super) fn write_second(
         &mut self,
         key: &DeviceKey,
@@ -77,7 +76,7 @@ impl Handshake {
         self.write(&payload)
     }
 
-    /// Who the server has proven to be, and its transport parameters.
+    /// The server's proven identity and its transport parameters.
     pub(super) fn read_second(
         &mut self,
         message: &[u8],
@@ -92,14 +91,14 @@ impl Handshake {
         Ok((proven(&payload, SERVER, &claim)?, parameters))
     }
 
-    /// The client's last message: who it is. The hash that it signs covers both sides' transport
+    /// The client's last message: its identity. The hash that it signs covers both sides' transport
     /// parameters. [NOISE-13]
     pub(super) fn write_third(&mut self, key: &DeviceKey) -> Result<Vec<u8>, HandshakeError> {
         let claim = [self.hash().as_slice(), &self.static_key].concat();
         self.write(&identity(key, CLIENT, &claim))
     }
 
-    /// Who the client has proven to be.
+    /// The client's proven identity.
     pub(super) fn read_third(&mut self, message: &[u8]) -> Result<DeviceId, HandshakeError> {
         let hash = self.hash();
         let payload = self.read(message)?;
@@ -107,12 +106,12 @@ impl Handshake {
         proven(&payload, CLIENT, &claim)
     }
 
-    /// What both sides have agreed on by now.
+    /// The secrets that both sides have agreed on so far.
     ///
     /// Noise defines `Split()` for the end of a handshake. snow computes it at any time as
-    /// HKDF(chaining key, "") and changes nothing of its state by that, which it does not document;
-    /// after the second message the result depends on `ee` and `es`, so that it is secret, and on
-    /// a chaining key that no later output shares. A test pins this, and the version of snow is
+    /// HKDF(chaining key, ""). This changes nothing of snow's state, which snow does not document.
+    /// After the second message the result depends on `ee` and `es`, so that it is secret, and on a
+    /// chaining key that no later output shares. A test checks this, and the version of snow is
     /// fixed. [NOISE-22]
     pub(super) fn agreement(&mut self) -> Agreement {
         let (client, server) = self.noise.dangerously_get_raw_split();
@@ -149,8 +148,9 @@ impl Handshake {
 }
 
 impl Drop for Handshake {
-    /// snow does not erase the chaining key, which all later keys come from; and drops the boxes
-    /// whose contents do so themselves. [`Resolver`]
+    /// Replaces the handshake by a blank one. This overwrites the chaining key, from which all
+    /// later keys come and which snow does not erase. It drops the boxes, whose contents erase
+    /// themselves. [`Resolver`]
     fn drop(&mut self) {
         let pattern = BLANK.parse().expect("the pattern is one that snow knows");
         let builder = Builder::with_resolver(pattern, Box::new(Resolver(self.random.clone())));
@@ -160,7 +160,7 @@ impl Drop for Handshake {
 }
 
 impl HandshakeError {
-    /// The TLS alert, RFC 8446 section 6, that comes nearest. [NOISE-19]
+    /// The nearest TLS alert (RFC 8446, section 6). [NOISE-19]
     pub(super) fn alert(self) -> u8 {
         match self {
             Self::Unexpected => 10,
@@ -171,7 +171,7 @@ impl HandshakeError {
     }
 }
 
-/// What both sides must have in mind alike for the handshake to succeed. [NOISE-8]
+/// The prologue, which must be the same on both sides for the handshake to succeed. [NOISE-8]
 pub(super) fn prologue() -> Vec<u8> {
     [b"hark noise 1".as_slice(), &QUIC_VERSION.to_be_bytes()].concat()
 }
@@ -195,18 +195,18 @@ fn proven(identity: &[u8], kind: &str, claim: &[u8]) -> Result<DeviceId, Handsha
 
 pub(super) const PATTERN: &str = "Noise_XX_25519_ChaChaPoly_SHA256";
 
-/// A handshake that no key goes into: what overwrites another one.
+/// A handshake without any key, which overwrites another one.
 const BLANK: &str = "Noise_NN_25519_ChaChaPoly_SHA256";
 
-/// Kinds of the two signatures, so that neither is worth anything in the place of the other.
+/// Kinds of the two signatures, so that neither is valid in the place of the other.
 pub(super) const SERVER: &str = "noise server";
 pub(super) const CLIENT: &str = "noise client";
 
 const SIGNATURE_LENGTH: usize = 64;
 
-/// A device id and a signature.
+/// Bytes of a device id and a signature.
 pub(super) const IDENTITY_LENGTH: usize = 32 + SIGNATURE_LENGTH;
 
-/// What Noise adds to a payload at most: an ephemeral key, a static key, and a tag for each of
+/// The most that Noise adds to a payload: an ephemeral key, a static key, and a tag for each of
 /// static key and payload. (snow wants room for a tag even where there is none.)
 pub(super) const LONGEST_OVERHEAD: usize = 32 + 32 + 16 + 16;

@@ -1,6 +1,6 @@
 //! The Noise session that is the handshake of a QUIC link.
 //!
-//! `Noise_XX_25519_ChaChaPoly_SHA256` takes the place of TLS in quinn's state machine: both sides
+//! `Noise_XX_25519_ChaChaPoly_SHA256` takes the place of TLS in quinn's state machine. Both sides
 //! prove their device identity, and packets are protected by keys that only the two have. The
 //! specification, with the requirements that comments cite, is `docs/noise.md`.
 //!
@@ -40,11 +40,11 @@ use crate::{DeviceId, DeviceKey, Random, wipe::scrub_stack};
 /// The private QUIC version of this handshake: "HARK". [NOISE-1] [PROTO-2.1]
 pub const QUIC_VERSION: u32 = 0x4841_524b;
 
-/// What a dialler's connections need: `key` proves who it is, `random` gives all secrets, and a
-/// server other than `expected` is refused.
+/// The configuration of a dialler's connections. `key` proves the dialler's identity, `random`
+/// gives all secrets, and a server other than `expected` is refused.
 ///
-/// The `quinn_proto::ClientConfig` made of it must be told [`QUIC_VERSION`]. Sessions fill
-/// `Session::peer_identity` with a `Box<DeviceId>`.
+/// The caller must set [`QUIC_VERSION`] on the `quinn_proto::ClientConfig` made of it. Sessions
+/// fill `Session::peer_identity` with a `Box<DeviceId>`.
 pub fn client_config(
     key: &DeviceKey,
     random: Arc<dyn Random>,
@@ -53,27 +53,28 @@ pub fn client_config(
     Arc::new(ClientConfig { key: shared(key), random, expected })
 }
 
-/// What a listener's connections need: `key` proves who it is, `random` gives all secrets.
+/// The configuration of a listener's connections. `key` proves the listener's identity, and
+/// `random` gives all secrets.
 ///
 /// Sessions fill `Session::peer_identity` with a `Box<DeviceId>`.
 pub fn server_config(key: &DeviceKey, random: Arc<dyn Random>) -> Arc<dyn crypto::ServerConfig> {
     Arc::new(ServerConfig { key: shared(key), random })
 }
 
-/// Which of a device's endpoints it is. Each has connection ids and reset tokens of its own.
+/// One of a device's endpoints. Each has connection ids and reset tokens of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Others dial it at a socket with this address.
+    /// The endpoint at a socket with this address, where others dial it.
     Socket(SocketAddr),
-    /// Relays pass its packets on.
+    /// The endpoint whose packets relays pass on.
     Tunnel,
-    /// It dials, and is dialled by nobody: no peer finds it again after a restart.
+    /// An endpoint that only dials. No peer dials it, so none finds it again after a restart.
     Dialler,
 }
 
-/// An endpoint that speaks [`QUIC_VERSION`] alone, and knows the connections of its life before at
-/// the same `place`: it answers their packets with a stateless reset that the peer accepts. It
-/// answers for the ids of no other endpoint. [NOISE-26] [NOISE-28] [NOISE-27]
+/// An endpoint that speaks only [`QUIC_VERSION`]. It recognises the connections of the run before
+/// at the same `place`, and answers their packets with a stateless reset that the peer accepts. It
+/// does not answer for the ids of another endpoint. [NOISE-26] [NOISE-28] [NOISE-27]
 pub fn endpoint_config(key: &DeviceKey, random: Arc<dyn Random>, place: Place) -> EndpointConfig {
     let secret = |purpose: &str| match place {
         Place::Socket(address) => key.derive(&format!("{purpose} at {address}")),
@@ -90,7 +91,7 @@ pub fn endpoint_config(key: &DeviceKey, random: Arc<dyn Random>, place: Place) -
     config
         .cid_generator(move || Box::new(ConnectionIds::new(ids.clone(), Arc::clone(&random))))
         .supported_versions(vec![QUIC_VERSION])
-        // [NOISE-2] First bytes below 0x40 stay free for what else arrives at the socket.
+        // [NOISE-2] First bytes below 0x40 stay free for other packets at the socket.
         .grease_quic_bit(false);
     config
 }
@@ -107,7 +108,7 @@ struct ClientConfig {
 }
 
 impl crypto::ClientConfig for ClientConfig {
-    /// Starts a session. The server's name plays no part: identities are keys.
+    /// Starts a session. The server's name is not used: identities are keys.
     fn start_session(
         self: Arc<Self>,
         version: u32,

@@ -1,4 +1,4 @@
-//! Packet and header protection, RFC 9001 section 5, by ring. [NOISE-2]
+//! Packet and header protection (RFC 9001, section 5) with ring. [NOISE-2]
 
 use bytes::BytesMut;
 use quinn_proto::crypto::{self, CryptoError, KeyPair, Keys};
@@ -15,14 +15,14 @@ pub(super) struct Suite {
     key_label: &'static [u8],
     iv_label: &'static [u8],
     header_label: &'static [u8],
-    /// Packets that one key may protect, RFC 9001 section 6.6; quinn updates keys before it is
-    /// reached, and ends the connection where it cannot.
+    /// Packets that one key may protect (RFC 9001, section 6.6). quinn updates keys before it is
+    /// reached, and ends the connection if it cannot.
     confidentiality_limit: u64,
     /// Packets that may fail to open before quinn ends the connection, RFC 9001 section 6.6.
     integrity_limit: u64,
 }
 
-/// What Initial packets use, with the labels of RFC 9001 section 5.1. [NOISE-4] [NOISE-5]
+/// The suite of Initial packets, with the labels of RFC 9001 section 5.1. [NOISE-4] [NOISE-5]
 pub(super) static INITIAL: Suite = Suite {
     aead: &aead::AES_128_GCM,
     header: &aead::quic::AES_128,
@@ -33,7 +33,7 @@ pub(super) static INITIAL: Suite = Suite {
     integrity_limit: 1 << 52,
 };
 
-/// What all other packets use, with labels of our own. [NOISE-21]
+/// The suite of all other packets, with Hark's own labels. [NOISE-21]
 pub(super) static NOISE: Suite = Suite {
     aead: &aead::CHACHA20_POLY1305,
     header: &aead::quic::CHACHA20,
@@ -54,7 +54,7 @@ impl Suite {
         }
     }
 
-    /// Packet keys alone: header keys outlive key updates.
+    /// Packet keys only: header keys outlive key updates.
     pub(super) fn packet_keys(
         &'static self,
         local: &[u8; 32],

@@ -1,4 +1,4 @@
-//! The primitives that snow computes with: its own, with the gaps closed that matter here.
+//! The primitives with which snow computes: its own, without the flaws that matter here.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        // The only one that a handshake of ours names.
+        // The only one that a handshake of Hark names.
         matches!(choice, DHChoice::Curve25519).then(|| Box::<CheckedDh>::default() as _)
     }
 
@@ -33,7 +33,7 @@ impl CryptoResolver for Resolver {
     }
 }
 
-/// X25519 as the handshake has it.
+/// X25519 as the handshake uses it.
 pub(crate) fn x25519() -> Box<dyn Dh> {
     Box::<CheckedDh>::default()
 }
@@ -47,9 +47,10 @@ impl Random for Source {
     }
 }
 
-/// X25519 that refuses the points of low order, as RFC 7748 section 6.1 allows: with them the
-/// peer, or anyone between, would decide the shared secret. Wipes its secret key, which snow's own
-/// could only by setting another one and computing its public key: two for each handshake.
+/// X25519 that refuses the points of low order, as RFC 7748 section 6.1 allows. With such points
+/// the peer, or anyone in between, would decide the shared secret. It wipes its secret key. snow's
+/// own can do that only by setting another key and computing its public key, which would be two
+/// more for each handshake.
 #[derive(Default)]
 struct CheckedDh {
     secret: Zeroizing<[u8; 32]>,
@@ -99,7 +100,8 @@ impl Dh for CheckedDh {
         let shared = MontgomeryPoint(*public).mul_clamped(*self.secret);
         let shared = Zeroizing::new(shared.to_bytes());
         out[..shared.len()].copy_from_slice(&*shared);
-        // [NOISE-16] Without a branch on single bytes: what differs is only whether all are zero.
+        // [NOISE-16] No branch depends on a single byte: the time reveals only whether all are
+        // zero.
         let any = shared.iter().fold(0, |any, byte| any | byte);
         if any == 0 { Err(Error::Dh) } else { Ok(()) }
     }

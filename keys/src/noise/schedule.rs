@@ -1,4 +1,4 @@
-//! From the secrets of the handshake to the keys of packets.
+//! Derives the keys of packets from the secrets of the handshake.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::packet::{INITIAL, NOISE};
 use crate::fast;
 
-/// What Noise has agreed on at one point of the handshake: its `Split()` and its hash.
+/// What both sides have agreed on at one point of the handshake: Noise's `Split()` and its hash.
 pub(super) struct Agreement {
     pub(super) client: Zeroizing<[u8; 32]>,
     pub(super) server: Zeroizing<[u8; 32]>,
@@ -20,7 +20,7 @@ pub(super) struct Agreement {
 }
 
 impl Agreement {
-    /// The keys of Handshake packets, of what both have agreed on after the second message.
+    /// The keys of Handshake packets, derived from the agreement after the second message.
     /// [NOISE-22]
     pub(super) fn handshake_keys(&self, side: Side) -> Keys {
         let client = derive(&self.client, b"hark1 client handshake", &self.hash);
@@ -31,8 +31,7 @@ impl Agreement {
         }
     }
 
-    /// The secrets of 1-RTT packets, of what both have agreed on after the third message.
-    /// [NOISE-23]
+    /// The secrets of 1-RTT packets, derived from the agreement after the third message. [NOISE-23]
     pub(super) fn traffic(&self, side: Side) -> Traffic {
         let client = derive(&self.client, b"hark1 client traffic", &self.hash);
         let server = derive(&self.server, b"hark1 server traffic", &self.hash);
@@ -45,13 +44,13 @@ impl Agreement {
     }
 }
 
-/// The secrets of an established connection, of the newest key phase.
+/// The secrets of an established connection in its newest key phase.
 pub(super) struct Traffic {
     pub(super) local: Secret,
     pub(super) remote: Secret,
-    /// How many key phases came before.
+    /// The number of key phases before this one.
     pub(super) updates: u64,
-    /// None once the last secret was exported.
+    /// `None` once the last secret was exported.
     pub(super) exporter: Mutex<Option<Secret>>,
 }
 
@@ -61,8 +60,8 @@ impl Traffic {
         NOISE.keys(&self.local, &self.remote)
     }
 
-    /// Goes on to the next key phase, RFC 9001 section 6.1, and gives its keys. The secrets of
-    /// the phase before are gone then. [NOISE-24]
+    /// Goes to the next key phase (RFC 9001, section 6.1) and returns its keys. The secrets of the
+    /// phase before are then gone. [NOISE-24]
     #[inline(never)]
     pub(super) fn update(&mut self) -> KeyPair<Box<dyn PacketKey>> {
         self.local = derive(&self.local, b"hark1 ku", &[]);
@@ -71,8 +70,9 @@ impl Traffic {
         NOISE.packet_keys(&self.local, &self.remote)
     }
 
-    /// Fills `out` with a secret of this connection for one purpose. Those of the fast path are
-    /// the last: what they were made of would open all its packets for ever. [NOISE-25]
+    /// Fills `out` with a secret of this connection for one purpose. The secrets of the fast path
+    /// are the last to be exported: the exporter secret would open all packets of the fast path for
+    /// ever. [NOISE-25]
     #[inline(never)]
     pub(super) fn export(
         &self,
@@ -83,7 +83,7 @@ impl Traffic {
         if out.len() > LONGEST_EXPORT {
             return Err(ExportKeyingMaterialError);
         }
-        // It is there or not, whoever has panicked.
+        // The secret is there or not, even if a thread has panicked.
         let mut exporter = self.exporter.lock().unwrap_or_else(PoisonError::into_inner);
         let secret = exporter.as_ref().ok_or(ExportKeyingMaterialError)?;
         let mut hash = digest::Context::new(&digest::SHA256);
@@ -98,8 +98,8 @@ impl Traffic {
     }
 }
 
-/// The keys of Initial packets, RFC 9001 section 5.2 with a salt of our own: they keep nothing
-/// secret, but let nobody answer who has not seen the packet. [NOISE-5]
+/// The keys of Initial packets (RFC 9001, section 5.2, with Hark's own salt). They keep nothing
+/// secret, but only somebody who has seen the packet can answer it. [NOISE-5]
 pub(super) fn initial_keys(destination: &ConnectionId, side: Side) -> Keys {
     let [client, server] = initial_secrets(&INITIAL_SALT, destination);
     match side {
@@ -115,7 +115,7 @@ pub(super) fn initial_secrets(salt: &[u8], destination: &ConnectionId) -> [Secre
     [derive(&secret, b"tls13 client in", &[]), derive(&secret, b"tls13 server in", &[])]
 }
 
-/// What authenticates Retry packets, RFC 9001 section 5.8.
+/// The key and nonce that authenticate Retry packets (RFC 9001, section 5.8).
 pub(super) struct Retry {
     key: [u8; 16],
     nonce: [u8; aead::NONCE_LEN],
@@ -126,7 +126,7 @@ impl Retry {
         Self { key, nonce }
     }
 
-    /// The tag of `packet`, a Retry packet without one.
+    /// The tag of `packet`, a Retry packet without its tag.
     pub(super) fn tag(&self, original: &ConnectionId, packet: &[u8]) -> [u8; RETRY_TAG_LENGTH] {
         let associated = aead::Aad::from(pseudo_packet(original, &[packet]));
         let tag = self.key().seal_in_place_separate_tag(self.nonce(), associated, &mut []);
@@ -134,7 +134,7 @@ impl Retry {
         tag.as_ref().try_into().expect("the tag of AES-GCM has 16 bytes")
     }
 
-    /// Whether `payload` ends with the tag of the packet that `header` and it make up.
+    /// Whether `payload` ends with the tag of the packet that consists of `header` and `payload`.
     pub(super) fn is_valid(&self, original: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
         let Some((token, tag)) = payload.split_last_chunk::<RETRY_TAG_LENGTH>() else {
             return false;
@@ -153,10 +153,10 @@ impl Retry {
     }
 }
 
-/// A secret that others come from. It stays where it is: what moves leaves copies behind.
+/// A secret from which others are derived. It stays in one place: a move leaves a copy behind.
 pub(crate) type Secret = Box<Zeroizing<[u8; 32]>>;
 
-/// HKDF-Expand-Label of RFC 8446 section 7.1, with the whole label, prefix included, given.
+/// HKDF-Expand-Label of RFC 8446 section 7.1, with the whole label given, prefix included.
 pub(crate) fn expand_label(secret: &[u8; 32], label: &[u8], context: &[u8], out: &mut [u8]) {
     let length = u16::try_from(out.len()).expect("no key is that long").to_be_bytes();
     let label_length = [u8::try_from(label.len()).expect("labels are short")];
@@ -205,7 +205,7 @@ pub(super) const RETRY: Retry = Retry::new(
 
 const RETRY_TAG_LENGTH: usize = 16;
 
-/// As much as HKDF with SHA-256 can make; more is refused.
+/// The most that HKDF with SHA-256 can make. A longer export is refused.
 const LONGEST_EXPORT: usize = 255 * 32;
 
 #[cfg(test)]
@@ -220,7 +220,7 @@ mod tests {
         Agreement { client, server, hash: [3; 32] }
     }
 
-    /// The values of docs/noise.md, which were computed by another program. [NOISE-23]
+    /// The values of docs/noise.md, which another program has computed. [NOISE-23]
     #[test]
     fn traffic_secrets_are_the_published_ones() {
         let mut traffic = agreement().traffic(Side::Client);
@@ -253,7 +253,7 @@ mod tests {
         );
     }
 
-    /// What the client seals with Handshake keys opens with the published secret's keys alone.
+    /// What the client seals with Handshake keys opens only with the published secret's keys.
     /// [NOISE-22]
     #[test]
     fn handshake_secrets_are_the_published_ones() {

@@ -27,7 +27,7 @@ use crate::{DeviceId, DeviceKey, Random, wipe::scrub_stack};
 pub(super) struct Session {
     side: Side,
     stage: Stage,
-    /// Bytes of a message that has not arrived in full.
+    /// Bytes of a message that has not yet arrived in full.
     incoming: Vec<u8>,
     outgoing: VecDeque<Flight>,
     peer: Option<DeviceId>,
@@ -41,17 +41,18 @@ enum Stage {
     First { noise: Box<Handshake>, key: Arc<DeviceKey>, parameters: Vec<u8> },
     /// Client: the server's identity and transport parameters.
     Second { noise: Box<Handshake>, key: Arc<DeviceKey>, expected: Option<DeviceId> },
-    /// Client: nothing but the proof that the server has sent something in the Handshake space.
+    /// Client: an empty message, which shows that the server has sent something in the Handshake
+    /// space.
     Tail { noise: Box<Handshake>, key: Arc<DeviceKey> },
     /// Server: the client's identity.
     Third { noise: Box<Handshake> },
     /// No message follows.
     Done,
-    /// Something was wrong; nothing is read or written any more.
+    /// The handshake has failed; nothing is read or written any more.
     Failed,
 }
 
-/// Bytes to send, and the keys of what is sent after them.
+/// Bytes to send, and the keys of the packets that follow them.
 struct Flight {
     message: Option<Vec<u8>>,
     keys: Option<Keys>,
@@ -100,8 +101,8 @@ impl Session {
 
     #[inline(never)]
     fn receive(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
-        // [NOISE-17] Each message ends its packet number space, so that bytes after it, before
-        // quinn has taken the keys of the next one, are not the peer's to send.
+        // [NOISE-17] Each message ends its packet number space. So the peer must send no bytes
+        // after it before quinn has taken the keys of the next space.
         let allowed = self.stage.message_length().ok_or(HandshakeError::Unexpected)?;
         if !self.outgoing.is_empty() {
             return Err(HandshakeError::Unexpected);
@@ -126,14 +127,15 @@ impl Session {
     }
 
     fn on_message(&mut self, message: &[u8]) -> Result<(), HandshakeError> {
-        // Whatever goes wrong on the way leaves the session failed for good.
+        // Any failure below leaves the session failed for good.
         match mem::replace(&mut self.stage, Stage::Failed) {
             Stage::First { mut noise, key, parameters } => {
                 self.peer_parameters = Some(self.decoded(&noise.read_first(message)?)?);
                 let second = noise.write_second(&key, &parameters)?;
                 self.send(Some(second), Some(noise.agreement().handshake_keys(self.side)));
                 // [NOISE-12] Without a message in the Handshake space the client would wait for
-                // ever: quinn counts it as connected only once it has read a Handshake packet.
+                // ever: quinn counts the client as connected only once it has read a Handshake
+                // packet.
                 self.send(Some(Vec::new()), None);
                 self.stage = Stage::Third { noise };
             }
@@ -198,12 +200,12 @@ impl crypto::Session for Session {
         Some(Box::new(KeyPhase(traffic.updates.saturating_sub(AHEAD))))
     }
 
-    /// The [`DeviceId`] that the peer has proven to be, once it has.
+    /// The [`DeviceId`] that the peer has proven, once it has.
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
         self.peer.map(|peer| Box::new(peer) as Box<dyn Any>)
     }
 
-    /// None: what is sent before the handshake could be replayed. [NOISE-20]
+    /// `None`: data sent before the handshake could be replayed. [NOISE-20]
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
         None
     }
@@ -261,7 +263,7 @@ impl crypto::Session for Session {
         label: &[u8],
         context: &[u8],
     ) -> Result<(), ExportKeyingMaterialError> {
-        // Not before the other side has shown all, nor after it has failed to.
+        // Not before the other side has proven its identity, nor after it has failed to.
         let traffic = self.traffic.as_ref().filter(|_| !self.is_handshaking());
         let exported = traffic.map(|traffic| traffic.export(out, label, context));
         scrub_stack();
@@ -298,15 +300,15 @@ fn encoded(parameters: &TransportParameters) -> Vec<u8> {
     bytes
 }
 
-/// quinn asks for the keys of this many phases before it needs them.
+/// How many key phases ahead quinn asks for the keys.
 const AHEAD: u64 = 1;
 
-/// The length in front of each message, big-endian. [NOISE-7]
+/// Bytes of the length before each message, which is big-endian. [NOISE-7]
 const FRAME_LENGTH: usize = 2;
 
-/// The longest message that is accepted, of which the transport parameters are the part that
-/// varies; quinn's have less than 200 bytes. A longer one ends the handshake. [NOISE-18]
+/// The longest message that is accepted. Its length varies with the transport parameters; quinn's
+/// have less than 200 bytes. A longer message ends the handshake. [NOISE-18]
 const LONGEST_MESSAGE: usize = 1024;
 
-/// A static key with its tag, and an identity with its tag.
+/// Bytes of a static key with its tag, and an identity with its tag.
 const THIRD_LENGTH: usize = 32 + 16 + IDENTITY_LENGTH + 16;

@@ -25,7 +25,7 @@ fn random(seed: u64) -> Arc<dyn Random> {
     Arc::new(SeededRandom::new(seed))
 }
 
-/// What the peer of `side` sends.
+/// The parameters that the peer of `side` sends.
 fn parameters(side: Side) -> TransportParameters {
     with_limit(if side.is_server() { 1000 } else { 1001 })
 }

@@ -4,10 +4,9 @@ use super::{PREFIX, TEXT_LIMIT, Ticket, TicketError};
 
 impl Ticket {
     /// The ticket within `text`: as a `hark:` link, in capitals, with quotation marks, line breaks,
-    /// `> ` of quoted mail, a full stop, or other words around it. At most 16 KiB are looked
-    /// through.
+    /// `> ` of quoted mail, a full stop, or other words around it. At most 16 KiB are searched.
     ///
-    /// The text form itself has one spelling ([`str::parse`]); this finds it again.
+    /// [`str::parse`] accepts only the one spelling of the text form; this function restores it.
     pub fn find(text: &str) -> Result<Self, TicketError> {
         if text.len() > PASTE_LIMIT {
             return Err(TicketError::TooLong);
@@ -27,7 +26,7 @@ impl Ticket {
                 }
             }
         }
-        // Of another version, perhaps.
+        // The ticket may be of another version.
         Err(failure.unwrap_or_else(|| {
             let mut errors = words.iter().filter_map(|word| word.parse::<Self>().err());
             let other = errors.find(|it| *it == TicketError::OtherVersion);
@@ -36,8 +35,8 @@ impl Ticket {
     }
 }
 
-/// The ticket that the first of the words begin: of as many as can be, since a line break may be
-/// anywhere in it, and other words may follow.
+/// The ticket with which `words` begin. It takes as many words as it can, since a line break may be
+/// anywhere in the ticket, and other words may follow.
 fn longest(words: &[&str]) -> Result<Ticket, TicketError> {
     let (mut joined, mut ends) = (String::new(), Vec::new());
     for word in words {
@@ -51,9 +50,9 @@ fn longest(words: &[&str]) -> Result<Ticket, TicketError> {
     for (tried, end) in ends.iter().rev().enumerate() {
         match joined[..*end].parse() {
             Ok(ticket) => return Ok(ticket),
-            // Something else than its length is wrong with it.
+            // Something other than its length is wrong with it.
             Err(error @ (TicketError::Malformed | TicketError::TooLong)) => failure = error,
-            // A part of it is cut off anyway.
+            // A part of it is missing in any case.
             Err(TicketError::Cut) if tried == 0 => failure = TicketError::Cut,
             Err(_) => {}
         }
@@ -61,10 +60,10 @@ fn longest(words: &[&str]) -> Result<Ticket, TicketError> {
     Err(failure)
 }
 
-/// Bytes of a text that are looked through: any mail in which a ticket comes.
+/// Bytes of a text that are searched: enough for any mail that contains a ticket.
 const PASTE_LIMIT: usize = 16 << 10;
 
-/// Words that look like the start of a ticket and are tried; further ones are left out.
+/// Words that look like the start of a ticket and are tried; further ones are skipped.
 const STARTS_MAX: usize = 16;
 
 #[cfg(test)]
@@ -129,7 +128,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands around and between the letters of a ticket, it is found.
+        /// A ticket is found whatever stands around and between its letters.
         #[test]
         fn a_ticket_is_found_whatever_stands_around_it(
             seed in any::<u64>(),

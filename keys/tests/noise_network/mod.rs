@@ -25,7 +25,7 @@ pub(crate) struct Network {
     pub(crate) nodes: Vec<Node>,
     now: Instant,
     start: Instant,
-    /// Packets by the time of their arrival and their number.
+    /// Packets by their time of arrival and their number.
     in_flight: BTreeMap<(Instant, u64), Packet>,
     sent: u64,
     random: Arc<dyn Random>,
@@ -34,7 +34,7 @@ pub(crate) struct Network {
 
 pub(crate) struct Node {
     pub(crate) connections: BTreeMap<usize, Link>,
-    /// Whether newcomers must prove their address first.
+    /// Whether newcomers must first prove their address.
     pub(crate) retry: bool,
     /// The keys of its connections.
     pub(crate) watch: Watch,
@@ -55,7 +55,7 @@ struct Packet {
 }
 
 impl Network {
-    /// Nodes with the keys 1, 2, … that lose `loss_percent` of what they send.
+    /// Nodes with the keys 1, 2, … that lose `loss_percent` of the packets that they send.
     pub(crate) fn new(nodes: u8, seed: u64, loss_percent: u8) -> Self {
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(seed));
         let nodes = (1..=nodes).map(|number| Node::new(number, &random)).collect();
@@ -64,7 +64,7 @@ impl Network {
         Self { nodes, now: start, start, in_flight, sent: 0, random, loss_percent }
     }
 
-    /// Dials node `to`; gives the number of the connection at `from`.
+    /// Dials node `to`; returns the number of the connection at `from`.
     pub(crate) fn connect(&mut self, from: usize, to: usize, expected: Option<DeviceId>) -> usize {
         let node = &mut self.nodes[from];
         let crypto = client_config(&node.key, self.random.clone(), expected);
@@ -76,13 +76,13 @@ impl Network {
         handle.0
     }
 
-    /// The node starts anew, with the same key and nothing else.
+    /// Restarts the node, with the same key and nothing else.
     pub(crate) fn restart(&mut self, node: usize) {
         let number = u8::try_from(node + 1).unwrap();
         self.nodes[node] = Node::new(number, &self.random);
     }
 
-    /// Runs until `done` holds or `limit` has passed; whether it held.
+    /// Runs until `done` holds or `limit` has passed; returns whether it held.
     pub(crate) fn run(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.now + limit;
         loop {
@@ -112,7 +112,7 @@ impl Network {
         self.now - self.start
     }
 
-    /// The datagram that comes from nowhere, at `to`; what it answers.
+    /// Delivers a datagram of no node to `to`; returns the answer.
     pub(crate) fn inject(&mut self, to: usize, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut buffer = Vec::new();
         let event = self.nodes[to].endpoint.handle(
@@ -267,7 +267,7 @@ fn transport() -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-/// The address of a node; its port tells which.
+/// The address of a node; its port identifies the node.
 fn address(node: usize) -> SocketAddr {
     (Ipv6Addr::LOCALHOST, u16::try_from(node + 1).unwrap()).into()
 }

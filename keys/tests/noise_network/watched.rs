@@ -1,4 +1,4 @@
-//! Sessions that tell which of their keys are still there.
+//! Sessions that record which of their keys still exist.
 
 use std::{
     any::Any,
@@ -15,7 +15,7 @@ use quinn_proto::{
     transport_parameters::TransportParameters,
 };
 
-/// The keys that updates have made, the oldest first: whether each pair is there.
+/// The keys that updates have made, the oldest first: whether each pair still exists.
 #[derive(Clone, Default)]
 pub(crate) struct Watch(Arc<Mutex<Vec<Weak<()>>>>);
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Makes a device the first device of a member. [CHARTER-3.1] [PROTO-4.2]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberCertificate {
-    /// Where the member belongs.
+    /// The organisation to which the member belongs.
     pub organisation: OrganisationId,
     /// The member's first device.
     pub device: DeviceId,
@@ -15,19 +15,19 @@ pub struct MemberCertificate {
     pub recovery: Option<Recovery>,
     /// How often the member was removed before.
     pub admission: u32,
-    /// Whose signature this carries.
+    /// The key that signs this certificate.
     pub issuer: DeviceId,
-    /// Hash of the certificate of the issuer's member; zero where the issuer is a root key.
+    /// Hash of the certificate of the issuer's member; zero if the issuer is a root key.
     pub issuer_certificate: ObjectHash,
 }
 
 impl MemberCertificate {
-    /// The member that it is for.
+    /// The member whose first device it names.
     pub fn member(&self) -> MemberId {
         member_of(self.organisation, self.device)
     }
 
-    /// Whether `key` is the member's by this certificate alone.
+    /// Whether this certificate alone makes `key` one of the member's keys.
     pub fn names(&self, key: DeviceId) -> bool {
         self.device == key || self.recovers(key)
     }
@@ -40,19 +40,18 @@ impl MemberCertificate {
     }
 }
 
-/// A member's recovery key, and the word of its first device that it is: whoever issues a
-/// certificate could name a key of his own otherwise, and take the member over with it.
-/// [CHARTER-3.1]
+/// A member's recovery key, with the consent of the member's first device. Without the consent, an
+/// issuer could name a key of their own and take the member over with it. [CHARTER-3.1]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
-    /// The key.
+    /// The recovery key.
     pub key: DeviceId,
     /// The first device's signature over organisation and key.
     pub consent: Signature,
 }
 
 impl Recovery {
-    /// What `device` says to whoever admits it.
+    /// The recovery key with the consent of `device`, for the issuer of its certificate.
     pub fn of(organisation: OrganisationId, key: DeviceId, device: &DeviceKey) -> Self {
         Self { key, consent: device.sign(RECOVERY_KIND, &encode(&(organisation, key))) }
     }
@@ -74,7 +73,7 @@ impl Signable for MemberCertificate {
     }
 }
 
-/// The person whose first device is `device`.
+/// The member whose first device is `device`.
 pub fn member_of(organisation: OrganisationId, device: DeviceId) -> MemberId {
     let mut hasher = blake3::Hasher::new_derive_key("hark 1 member");
     hasher.update(organisation.as_bytes());
@@ -90,40 +89,41 @@ pub(super) fn hash_of(certificate: &Signed<MemberCertificate>) -> ObjectHash {
     ObjectHash::from_bytes(certificate.hash())
 }
 
-/// Certificates that lead from a member to a root key: its own first, each followed by that of the
-/// issuer's member. [CHARTER-3.1]
+/// Certificates that lead from a member to a root key: the member's own first, each followed by
+/// that of the issuer's member. [CHARTER-3.1]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CertificateChain(List<Signed<MemberCertificate>, CHAIN_MAX>);
 
 impl CertificateChain {
-    /// A chain of these, which [`super::Charter::verify_chain`] judges.
+    /// A chain of these certificates; [`super::Charter::verify_chain`] checks it.
     pub fn of(certificates: impl IntoIterator<Item = Signed<MemberCertificate>>) -> Self {
         Self(List::truncated(certificates))
     }
 
-    /// The member's own certificate; none in an empty chain, which proves nothing.
+    /// The member's own certificate; `None` in an empty chain, which proves nothing.
     pub fn leaf(&self) -> Option<&Signed<MemberCertificate>> {
         self.0.first()
     }
 
-    /// All of them, the member's own first.
+    /// All certificates, the member's own first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Signed<MemberCertificate>> {
         self.0.iter()
     }
 
-    /// How many certificates it has.
+    /// The number of certificates.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it has none.
+    /// Whether it has no certificates.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Certificates of a chain; a member at its end cannot admit others, and longer ones are refused.
+/// The most certificates of a chain. A member at its end cannot admit others, and a longer chain is
+/// refused.
 pub const CHAIN_MAX: usize = 8;
 
 /// Bytes of a signed certificate; a longer one is refused. [CHARTER-1.1]

@@ -20,25 +20,26 @@ use super::{
 pub(super) struct Certificates {
     by_hash: BTreeMap<ObjectHash, Arc<Known>>,
     by_member: BTreeSet<(MemberId, ObjectHash)>,
-    /// Those of them that nobody has listed yet: no part of what all hold. [CHARTER-3.7]
+    /// The certificates that nobody has listed yet. They are not part of what all hold.
+    /// [CHARTER-3.7]
     shown: BTreeMap<ObjectHash, Shown>,
-    /// How many were ever shown.
+    /// How many certificates were ever shown.
     shown_ever: u64,
 }
 
-/// A certificate, and what else would have to be computed again and again.
+/// A certificate, with its member, which would otherwise have to be computed again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     signed: Signed<MemberCertificate>,
     member: MemberId,
 }
 
-/// How a certificate came that is not listed.
+/// How a certificate that is not listed came here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shown {
-    /// The nearest member above whose certificate all hold.
+    /// The nearest member above it whose certificate all hold.
     by: MemberId,
-    /// Rises with each that comes.
+    /// The order of arrival: it rises with each certificate that comes.
     number: u64,
 }
 
@@ -49,7 +50,7 @@ impl Known {
 }
 
 impl Certificates {
-    /// Takes a certificate that all hold, whose issuer's they hold; says whether it was new.
+    /// Takes a certificate that all hold, if its issuer's is held. Returns whether it was new.
     /// [CHARTER-3.1]
     pub(super) fn take(
         &mut self,
@@ -73,8 +74,8 @@ impl Certificates {
         Ok(true)
     }
 
-    /// Knows a certificate that nobody has listed yet; says whether it was new. Of many, those go
-    /// first that hang below the member below whom the most do, the oldest of them first.
+    /// Keeps a certificate that nobody has listed yet. Returns whether it was new. If there are too
+    /// many, the oldest is dropped below the member below whom there are the most.
     pub(super) fn show(
         &mut self,
         certificate: Signed<MemberCertificate>,
@@ -105,7 +106,7 @@ impl Certificates {
         Ok(true)
     }
 
-    /// The oldest of those that hang below a member, and what hangs below it, is forgotten.
+    /// Forgets the oldest certificate below a member, and all certificates below that one.
     fn forget_shown(&mut self, by: MemberId) {
         let shown = self.shown.iter().filter(|(_, shown)| shown.by == by);
         let oldest = shown.min_by_key(|(_, shown)| shown.number).map(|(hash, _)| *hash);
@@ -119,8 +120,8 @@ impl Certificates {
         }
     }
 
-    /// Forgets those that `keep` does not want, by hash and whether they were but shown, and
-    /// whatever hangs below them.
+    /// Forgets the certificates for which `keep` returns false, and all below them. `keep` is given
+    /// the hash and whether the certificate was only shown.
     pub(super) fn retain(&mut self, keep: impl Fn(&ObjectHash, bool) -> bool) {
         let shown = |hash: &ObjectHash| self.shown.contains_key(hash);
         let gone = self.by_hash.keys().filter(|hash| !keep(hash, shown(hash)));
@@ -170,7 +171,7 @@ impl Certificates {
                 return Err(PieceError::Rootless);
             }
         }
-        // The signatures last, as they cost the most.
+        // The signatures are checked last, as this costs the most.
         signed.verify()?;
         if let Some(recovery) = &certificate.recovery {
             recovery.verify(certificate.organisation, certificate.device)?;
@@ -200,29 +201,29 @@ impl Certificates {
         self.by_hash.get(hash).map(|known| &known.signed)
     }
 
-    /// All that are known, each after its issuer's.
+    /// All known certificates, each after its issuer's.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Signed<MemberCertificate>> {
         let mut all: Vec<_> = self.by_hash.values().map(|known| &known.signed).collect();
         all.sort_by_cached_key(|certificate| self.depth(certificate.unverified()));
         all.into_iter()
     }
 
-    /// Those that all hold, each after its issuer's.
+    /// The certificates that all hold, each after its issuer's.
     pub(super) fn held(&self) -> impl Iterator<Item = &Signed<MemberCertificate>> {
         self.iter().filter(|certificate| self.is_held(&hash_of(certificate)))
     }
 
-    /// Those that nobody has listed yet, each after its issuer's.
+    /// The certificates that nobody has listed yet, each after its issuer's.
     pub(super) fn shown(&self) -> impl Iterator<Item = &Signed<MemberCertificate>> {
         self.iter().filter(|certificate| self.shown.contains_key(&hash_of(certificate)))
     }
 
-    /// Of those that all hold.
+    /// The hashes of the certificates that all hold.
     pub(super) fn hashes(&self) -> impl Iterator<Item = &ObjectHash> {
         self.by_hash.keys().filter(|hash| !self.shown.contains_key(*hash))
     }
 
-    /// How many all hold.
+    /// The number of certificates that all hold.
     pub(super) fn len(&self) -> usize {
         self.by_hash.len() - self.shown.len()
     }
@@ -233,19 +234,19 @@ impl Certificates {
         members.filter(move |member| last.replace(*member) != Some(*member))
     }
 
-    /// Whether there is any certificate of a member.
+    /// Whether any certificate of `member` is known.
     pub(super) fn knows(&self, member: MemberId) -> bool {
         self.of(member).next().is_some()
     }
 
-    /// Certificates of a member, those with the lowest hashes first.
+    /// The certificates of a member, those with the lowest hashes first.
     fn of(&self, member: MemberId) -> impl Iterator<Item = &ObjectHash> {
         let [first, last] = [[0; 32], [u8::MAX; 32]].map(ObjectHash::from_bytes);
         self.by_member.range((member, first)..=(member, last)).map(|(_, hash)| hash)
     }
 
-    /// The certificate by which somebody is a member at present: of good ones the one with the
-    /// lowest hash, and one that all hold before any other.
+    /// The certificate by which somebody is a member at present. Of several good ones, one that all
+    /// hold comes before any other, and then the one with the lowest hash.
     pub(super) fn good(
         &self,
         member: MemberId,
@@ -258,7 +259,7 @@ impl Certificates {
         held.or_else(|| self.of(member).filter(|hash| !self.is_held(hash)).find(good)).copied()
     }
 
-    /// The chain of a certificate that is known.
+    /// The chain of a known certificate.
     pub(super) fn chain(&self, hash: ObjectHash) -> CertificateChain {
         CertificateChain::of(
             std::iter::successors(self.signed(&hash), |certificate| {
@@ -268,7 +269,8 @@ impl Certificates {
         )
     }
 
-    /// The certificates that a member has issued, by hash: asked of many, by each new link.
+    /// The certificates that a member has issued, by hash. Each new link asks for them, so this is
+    /// fast.
     pub(super) fn issued_by(
         &self,
         member: MemberId,
@@ -283,13 +285,13 @@ impl Certificates {
         self.by_hash.values().map(|known| &known.signed).filter(issued)
     }
 
-    /// The member who has issued a certificate.
+    /// The member who has issued `certificate`.
     pub(super) fn issuer(&self, certificate: &MemberCertificate) -> MemberId {
         self.member(&certificate.issuer_certificate)
             .unwrap_or_else(|| member_of(certificate.organisation, certificate.issuer))
     }
 
-    /// Whether somebody belongs by `certificate`, which may be one that is not kept. [CHARTER-3.2]
+    /// Whether somebody belongs by `certificate`, which need not be kept here. [CHARTER-3.2]
     pub(super) fn is_good(
         &self,
         certificate: &MemberCertificate,
@@ -300,7 +302,7 @@ impl Certificates {
         self.is_good_within(certificate, certificate.member(), hash, state, roots, CHAIN_MAX)
     }
 
-    /// The same for one that is known, of this hash.
+    /// The same as [`Self::is_good`] for a known certificate with this hash.
     pub(super) fn is_known_good(
         &self,
         hash: &ObjectHash,
@@ -358,7 +360,7 @@ impl Certificates {
     }
 }
 
-/// Whether `device` is one of the member's at present; the recovery key is none.
+/// Whether `device` is one of the member's devices at present; the recovery key is not one.
 pub(super) fn owns(certificate: &MemberCertificate, state: &State, device: DeviceId) -> bool {
     let member = certificate.member();
     let first = certificate.device == device && !state.is_retired(member, device);
@@ -369,12 +371,13 @@ pub(super) fn is_none(hash: &ObjectHash) -> bool {
     *hash == ObjectHash::from_bytes([0; 32])
 }
 
-/// Certificates that all hold; further ones are refused until a checkpoint. [CHARTER-8.3]
+/// The most certificates that all hold; further ones are refused until a checkpoint. [CHARTER-8.3]
 const CERTIFICATES_MAX: usize = 32_768;
 
-/// Certificates that nobody has listed, below one member; of more, the oldest is forgotten.
+/// The most certificates below one member that nobody has listed. If there are more, the oldest is
+/// forgotten.
 const SHOWN_EACH_MAX: usize = 64;
 
-/// Certificates that nobody has listed, in all; of more, the oldest goes below the member below
-/// whom there are the most.
+/// The most certificates in all that nobody has listed. If there are more, the oldest below the
+/// member below whom there are the most is forgotten.
 const SHOWN_MAX: usize = 1024;

@@ -19,12 +19,12 @@ use super::{
     taking::PROOF,
 };
 
-/// What is settled. [section 7 of docs/charter.md]
+/// What the root keys have settled. [section 7 of docs/charter.md]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// Where it belongs.
+    /// The organisation to which it belongs.
     pub organisation: OrganisationId,
-    /// Counts from 1.
+    /// Its number, from 1.
     pub number: u32,
     /// Hash of the checkpoint before; the organisation's id for the first.
     pub previous: ObjectHash,
@@ -32,26 +32,26 @@ pub struct Checkpoint {
     pub root: u32,
     /// The last operation of each key and term since the checkpoint before, in ascending order.
     pub covered: List<Covered, COVERED_MAX>,
-    /// The largest lamport of what is covered.
+    /// The largest lamport of the covered operations.
     pub lamport: u64,
-    /// When it was made, by the clock of whoever made it: revoked tickets that expired long before
-    /// are left out of the state. [CHARTER-9.4]
+    /// When it was made, by the clock of the device that drafted it. Revoked tickets that expired
+    /// long before are left out of the state. [CHARTER-9.4]
     pub time: UnixTime,
     /// BLAKE3 of the encoded state after all of it, and of what is settled of each key.
     /// [CHARTER-7.1]
     pub state: ObjectHash,
 }
 
-/// How far the operations of a key in a term are covered.
+/// How far the operations of one key in one term are covered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Covered {
-    /// Whose.
+    /// The key.
     pub key: DeviceId,
-    /// In which term.
+    /// The term.
     pub term: u32,
-    /// Up to this number.
+    /// The number of the last covered operation.
     pub sequence: u64,
-    /// Which is this operation.
+    /// The hash of that operation.
     pub hash: ObjectHash,
 }
 
@@ -62,23 +62,24 @@ impl Cosignable for Checkpoint {
 /// Bytes of a signed checkpoint; a longer one is refused. [CHARTER-1.1]
 pub const CHECKPOINT_MAX_BYTES: usize = 64 * 1024;
 
-/// Keys and terms that one checkpoint covers; the operations of more are left to the next.
+/// The most keys and terms that one checkpoint covers; the operations of further ones are left to
+/// the next.
 pub(super) const COVERED_MAX: usize = 512;
 
-/// Operations that a checkpoint covers: segment 0 of those held.
+/// The segment of each operation held: 0 if the checkpoint covers it, otherwise 1.
 pub(super) type Segments = Vec<u8>;
 
 impl Charter {
-    /// A checkpoint of all that is held, for the root keys to sign; none where nothing is new.
-    /// Where more keys have acted than one checkpoint can cover, it covers the first operations,
-    /// and another one what is left.
+    /// A checkpoint of all that is held, for the root keys to sign; `None` if nothing is new. If
+    /// more keys have acted than one checkpoint can cover, it covers the first operations, and the
+    /// next one covers the rest.
     pub fn draft_checkpoint(&self) -> Option<Checkpoint> {
         let mut covered: BTreeMap<(DeviceId, u32), (u64, ObjectHash)> = BTreeMap::new();
         let needed = self.worth_covering();
         let new = self.operations.iter().enumerate();
         let new = new.filter(|(at, taken)| taken.segment == 1 && needed[*at]).map(|(_, it)| it);
         let mut new: Vec<_> = new.map(|taken| (taken.position(), taken.hash, taken)).collect();
-        // What an operation knows comes before it.
+        // An operation comes after those that it knows.
         new.sort_unstable_by_key(|(position, hash, _)| (*position, *hash));
         for (_, hash, taken) in new {
             let operation = taken.operation();
@@ -117,9 +118,9 @@ impl Charter {
         Some(checkpoint)
     }
 
-    /// Which operations a checkpoint is about: those that stand, all that they know, and two of
-    /// each number that was used twice first, which prove it. Others it leaves to be forgotten.
-    /// [CHARTER-7.6]
+    /// Which operations a checkpoint should cover: those that stand, all that they know, and, of
+    /// the first number that a key has used twice, the two that prove it. It leaves the others to
+    /// be forgotten. [CHARTER-7.6]
     fn worth_covering(&self) -> Vec<bool> {
         let judged = self.course.order.iter().zip(&self.course.verdicts);
         let standing = judged.filter(|(_, verdict)| matches!(verdict, Verdict::Judged(..)));
@@ -145,8 +146,9 @@ impl Charter {
         needed
     }
 
-    /// Whether `checkpoint`, a draft of the next, brings back what cuts and proofs of equivocation
-    /// have made void that the newest covers: they reach behind that no more. [CHARTER-7.4]
+    /// Whether `checkpoint`, a draft of the next, brings back covered operations that cuts and
+    /// proofs of equivocation have made void. These no longer reach behind the newest checkpoint.
+    /// [CHARTER-7.4]
     pub fn brings_back(&self, checkpoint: &Checkpoint) -> bool {
         let Ok(segments) = self.segments(checkpoint, true) else { return false };
         let everything = segments.iter().all(|segment| *segment == 0);
@@ -157,9 +159,9 @@ impl Charter {
         everything && self.outcome_of(&segments, checkpoint, true).0 != now
     }
 
-    /// Which of the operations held are settled once `checkpoint` counts: 0 where it covers them,
-    /// or the one before does where it is the `next` and not another of the newest's number.
-    /// [CHARTER-7.1]
+    /// The segments of the operations held once `checkpoint` counts: 0 for those that it covers. If
+    /// it is the `next`, and not another of the newest's number, 0 also for those that the one
+    /// before covers. [CHARTER-7.1]
     pub(super) fn segments(
         &self,
         checkpoint: &Checkpoint,
@@ -185,7 +187,7 @@ impl Charter {
         let settled = |taken: &Taken| next && taken.segment == 0;
         let mut segments: Segments =
             self.operations.iter().map(|taken| u8::from(!settled(taken))).collect();
-        // The causal past of what is covered is covered as well.
+        // All that the covered operations know is covered as well.
         while let Some(index) = open.pop() {
             if std::mem::replace(&mut segments[index], 0) == 1 {
                 open.extend(&self.operations[index].parents);
@@ -204,8 +206,8 @@ impl Charter {
     ) -> (State, u64) {
         let mut place = BTreeMap::new();
         let mut operations: Vec<Arc<Taken>> = Vec::new();
-        // The next one goes on from what the newest says, as all will who take it: nothing reaches
-        // behind that any more.
+        // The next one continues from what the newest says, as it does for all who take it: nothing
+        // reaches behind that any more.
         let before = self.newest.as_ref().filter(|_| next);
         for (index, taken) in self.operations.iter().enumerate() {
             if segments[index] == 0 && (before.is_none() || taken.segment == 1) {
@@ -229,8 +231,8 @@ impl Charter {
         (state, lamport.unwrap_or(0))
     }
 
-    /// Makes `checkpoint` the newest. Where it is the `next`, what the one before covers is
-    /// forgotten but for its state; else it takes the newest's place.
+    /// Makes `checkpoint` the newest. If it is the `next`, what the one before covers is forgotten,
+    /// except its state. Otherwise it takes the newest's place.
     pub(super) fn settle(
         &mut self,
         checkpoint: Cosigned<Checkpoint>,
@@ -255,7 +257,7 @@ impl Charter {
         for (index, (taken, segment)) in held.iter().zip(segments).enumerate() {
             let operation = taken.operation();
             if next && taken.segment == 0 {
-                // Settled by the checkpoint before, and now forgotten.
+                // The checkpoint before has settled it; it is now forgotten.
                 continue;
             }
             let parents: Vec<_> =
@@ -263,7 +265,7 @@ impl Charter {
             let own = self.index.get(&operation.previous).copied();
             let length = usize::try_from(taken.length).unwrap_or(usize::MAX);
             let room = self.room(operation, taken.member, &parents, own, length);
-            // [CHARTER-7.3] too late, and so is what comes after it.
+            // [CHARTER-7.3] It is too late, and so is what comes after it.
             if *segment == 1
                 && (taken.parents.iter().any(|parent| late.contains(parent))
                     || !self.base_is_known(&operation.base)
@@ -286,11 +288,11 @@ impl Charter {
 }
 
 impl Charter {
-    /// Forgets certificates by which nobody belongs any more by what the newest checkpoint says,
-    /// and which no operation that is held was signed with. [CHARTER-7.6]
+    /// Forgets certificates that the newest checkpoint makes worthless, except those with which an
+    /// operation that is held was signed. [CHARTER-7.25]
     ///
-    /// Not before all that came with the checkpoint is taken: an operation of a removed member,
-    /// which comes after it, needs the author's certificate.
+    /// This must not happen before all that came with the checkpoint is taken: an operation of a
+    /// removed member, which comes after it, needs the author's certificate.
     pub(super) fn forget_certificates(&mut self) {
         if !std::mem::take(&mut self.outdated_certificates) {
             return;
@@ -321,7 +323,7 @@ impl Charter {
 }
 
 impl Checkpoint {
-    /// Whether it says that this is settled.
+    /// Whether it states this state and these last operations.
     pub(super) fn states(&self, state: &State, last: &Last) -> bool {
         self.state == hash_of(state, last)
     }

@@ -1,4 +1,4 @@
-//! What an organisation is made of besides its people: channels, roles, rules, presets, relays,
+//! The content of an organisation besides its members: channels, roles, rules, presets, relays,
 //! policies. [section 4 of docs/charter.md]
 
 use std::{fmt, net::SocketAddr, ops};
@@ -25,7 +25,7 @@ impl Capabilities {
     pub const PRIORITY: Self = Self(1 << 3);
     /// May talk to persons and roles.
     pub const WHISPER: Self = Self(1 << 4);
-    /// May move others between channels, and keep those out of one who stand lower.
+    /// May move others between channels, and keep members of lower standing out of one.
     pub const MOVE: Self = Self(1 << 5);
     /// May take others' right to speak on a channel, and give it back.
     pub const MUTE: Self = Self(1 << 6);
@@ -39,11 +39,11 @@ impl Capabilities {
     pub const EDIT_PRESETS: Self = Self(1 << 10);
     /// May name relays.
     pub const APPOINT_RELAYS: Self = Self(1 << 11);
-    /// May remove and ban members who stand lower, and let those who are banned in again.
+    /// May remove and ban members of lower standing, and let banned members in again.
     pub const BAN: Self = Self(1 << 12);
-    /// What is about hearing and talking.
+    /// The rights that concern hearing and talking.
     pub const ALL_OF_SPEECH: Self = Self((1 << 5) - 1);
-    /// Everything.
+    /// All rights.
     pub const ALL: Self = Self((1 << RIGHTS.len()) - 1);
 
     /// Whether all of `other` are among these.
@@ -51,12 +51,12 @@ impl Capabilities {
         self.0 & other.0 == other.0
     }
 
-    /// These and those of `other`.
+    /// The rights of both.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether none are set.
+    /// Whether no right is set.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -66,12 +66,12 @@ impl Capabilities {
         (0..RIGHTS.len()).map(|bit| Self(1 << bit)).filter(move |one| self.contains(*one))
     }
 
-    /// The right that people call so, words joined by `-`.
+    /// The right with this name, whose words are joined by `-`.
     pub fn named(name: &str) -> Option<Self> {
         RIGHTS.iter().position(|(known, _)| *known == name).map(|bit| Self(1 << bit))
     }
 
-    /// Only bits that mean something here.
+    /// Whether only bits with a meaning are set.
     pub const fn is_known(self) -> bool {
         Self::ALL.contains(self)
     }
@@ -99,7 +99,7 @@ impl ops::Sub for Capabilities {
     }
 }
 
-/// The rights by name, separated by commas; `none` where there are none.
+/// The names of the rights, separated by commas; `none` if there are none.
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set = RIGHTS.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
@@ -115,7 +115,7 @@ impl fmt::Debug for Capabilities {
     }
 }
 
-/// The rights in the order of their bits: what each is called, and what its holder may do.
+/// The rights in the order of their bits: the name of each, and what its holder may do.
 pub const RIGHTS: [(&str, &str); 13] = [
     ("join", "be on a channel"),
     ("listen", "hear a channel"),
@@ -132,21 +132,21 @@ pub const RIGHTS: [(&str, &str); 13] = [
     ("ban", "kick people of lower rank out of the organisation, and ban and unban them"),
 ];
 
-/// How high somebody stands: the smaller, the higher. 0 is the root keys', [`Rank::LOWEST`] that
-/// of members without any role.
+/// How high somebody stands: the smaller, the higher. 0 is the rank of the root keys,
+/// [`Rank::LOWEST`] that of members without any role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rank(pub u8);
 
 impl Rank {
-    /// Of the root keys.
+    /// The rank of the root keys.
     pub const ROOT: Self = Self(0);
-    /// Of the highest role that there can be.
+    /// The rank of the highest possible role.
     pub const HIGHEST: Self = Self(1);
-    /// Of everybody who has no role.
+    /// The rank of everybody without a role.
     pub const LOWEST: Self = Self(251);
 }
 
-/// Where a role, a rule or a right holds: there and in all channels below.
+/// The place where a role, a rule or a right holds: there and in all channels below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Place {
     /// Everywhere.
@@ -155,19 +155,20 @@ pub enum Place {
     Channel(ChannelId),
 }
 
-/// Whom a rule or a layout is for.
+/// The members whom a rule or a layout is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Subject {
     /// All members.
     Everyone,
-    /// Those who hold a role at the place.
+    /// The members who hold a role at the place.
     Role(RoleId),
-    /// One person.
+    /// One member.
     Member(MemberId),
 }
 
 impl Subject {
-    /// The smaller, the more particular. Everybody has the role `member`. [CHARTER-6.8]
+    /// How particular a rule for the subject is: the smaller, the more particular. Everybody has
+    /// the role `member`. [CHARTER-6.8]
     pub fn particularity(self) -> u8 {
         match self {
             Self::Member(_) => 0,
@@ -180,52 +181,52 @@ impl Subject {
 /// A bundle of rights with a rank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Role {
-    /// Its number, drawn at random; zero is what every member has.
+    /// Its id, drawn at random; zero for the role that every member has.
     pub id: RoleId,
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// 1 to 250; 251 for the role that every member has.
+    /// Its rank, 1 to 250; 251 for the role that every member has.
     pub rank: Rank,
-    /// What its holders may.
+    /// The rights of its holders.
     pub capabilities: Capabilities,
 }
 
 /// The role that every member has. [CHARTER-6.2]
 pub const MEMBER_ROLE: RoleId = RoleId::from_bytes([0; 16]);
 
-/// What the role that a founder is given is called at first.
+/// The name that a founder's role has at first.
 pub const FOUNDER_ROLE: &str = "founder";
 
-/// A place to talk, a net.
+/// A channel: a place to talk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {
-    /// Its number, drawn at random.
+    /// Its id, drawn at random.
     pub id: ChannelId,
-    /// What lies above it.
+    /// The place above it.
     pub parent: Place,
-    /// What people call it.
+    /// Its name.
     pub name: ChannelName,
-    /// Who may talk at once.
+    /// How many may talk at once, and how.
     pub mode: ChannelMode,
-    /// Devices that may be on it at once; 0 is any number.
+    /// The most devices that may be on it at once; 0 is any number.
     pub limit: u16,
-    /// Where it stands among its siblings.
+    /// Its position among its siblings.
     pub order: u16,
 }
 
-/// A name that all may read, or only those who may join.
+/// A name that everybody can read, or only members who may join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChannelName {
-    /// For everybody.
+    /// A name that everybody can read.
     Listed(String),
-    /// Sealed: the channel is hidden from all who have not the key.
+    /// A sealed name: the channel is hidden from all who do not have the key.
     Hidden(SealedName),
 }
 
-/// A name under a key that those get who may join the channel.
+/// A name sealed under a key that members who may join the channel get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedName {
-    /// What the key is called: 8 bytes of its hash.
+    /// The id of the key: 8 bytes of its hash.
     pub key_id: [u8; 8],
     /// The sealed name.
     pub sealed: List<u8, SEALED_NAME_MAX>,
@@ -236,89 +237,89 @@ pub struct SealedName {
 pub enum ChannelMode {
     /// Everybody.
     Open,
-    /// At most so many, at least one; who comes later waits.
+    /// At most this many, at least one; later talkers wait.
     Floor(u8),
-    /// Everybody, and relays pass on the so many loudest, at least one. [PROTO-9.14]
+    /// Everybody; relays pass on the loudest, this many, at least one. [PROTO-9.14]
     Loudest(u8),
 }
 
-/// What a subject may and may not at a place, on top of its roles.
+/// The rights that a subject has and does not have at a place, in addition to its roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Where.
+    /// The place at which the rule stands.
     pub at: Place,
-    /// For whom.
+    /// The members whom it is for.
     pub subject: Subject,
-    /// Allowed.
+    /// The rights that it allows.
     pub allow: Capabilities,
-    /// Denied; wins over what is allowed at the same place.
+    /// The rights that it denies.
     pub deny: Capabilities,
 }
 
 /// A plan for an operation, loaded and unloaded as one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preset {
-    /// Its number, drawn at random.
+    /// Its id, drawn at random.
     pub id: PresetId,
-    /// What people call it.
+    /// Its name.
     pub name: String,
     /// Channels that are there while it is loaded.
     pub channels: List<Channel, PRESET_CHANNELS_MAX>,
-    /// Rules that hold meanwhile.
+    /// Rules that hold while it is loaded.
     pub rules: List<Rule, PRESET_RULES_MAX>,
-    /// Roles that are granted meanwhile.
+    /// Roles that are granted while it is loaded.
     pub grants: List<Grant, PRESET_GRANTS_MAX>,
-    /// Who hears and talks on what, at first.
+    /// What members hear and talk to at first.
     pub layouts: List<Layout, PRESET_LAYOUTS_MAX>,
 }
 
 /// A role for some members at a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// Which role.
+    /// The role.
     pub role: RoleId,
-    /// Where.
+    /// The place at which it is granted.
     pub at: Place,
-    /// For whom.
+    /// The members who get it.
     pub members: List<MemberId, GRANT_MEMBERS_MAX>,
 }
 
-/// The radio of those whom it is for: what they hear, and what their keys talk to.
+/// The radio of the members whom it is for: what they hear, and what their keys talk to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    /// Whose.
+    /// The members whom it is for.
     pub subject: Subject,
-    /// What is heard.
+    /// The nets that they hear.
     pub nets: List<NetLayout, LAYOUT_NETS_MAX>,
-    /// What each key talks to, the first being the main one.
+    /// The channels that each key talks to; the first key is the main one.
     pub keys: List<List<ChannelId, LAYOUT_NETS_MAX>, LAYOUT_KEYS_MAX>,
 }
 
 /// How one net is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetLayout {
-    /// Which.
+    /// The channel of the net.
     pub channel: ChannelId,
-    /// Higher ones turn lower ones down.
+    /// The priority; nets of higher priority turn down those of lower priority.
     pub priority: u8,
-    /// -100 left to 100 right.
+    /// The position in percent, from -100 (left) to 100 (right).
     pub pan_percent: i8,
-    /// 0 to 400, 100 being as sent.
+    /// The volume in percent, 0 to 400; 100 is as sent.
     pub volume_percent: u16,
 }
 
-/// A device that forwards or lets others meet.
+/// A device that forwards voice or lets others meet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relay {
-    /// Which device.
+    /// The relay's device.
     pub device: DeviceId,
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// Where it listens.
+    /// The addresses at which it listens.
     pub addresses: List<SocketAddr, RELAY_ADDRESSES_MAX>,
-    /// Devices it serves at once; 0 is any number.
+    /// The most devices that it serves at once; 0 is any number.
     pub members_max: u16,
-    /// What it may send, in kbit/s; 0 is any rate.
+    /// The most that it may send, in kbit/s; 0 is any rate.
     pub rate_kbps: u32,
 }
 
@@ -326,26 +327,27 @@ pub struct Relay {
 /// until it is lifted, or ends. [CHARTER-6.6]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sanction {
-    /// From whom.
+    /// The member.
     pub member: MemberId,
-    /// What.
+    /// What is taken from the member.
     pub kind: SanctionKind,
-    /// Where.
+    /// The place at which it holds, and below.
     pub at: Place,
-    /// When it ends, by the clock of each device that judges it; none where it lasts until it is
+    /// When it ends, by the clock of each device that judges it; `None` if it lasts until it is
     /// lifted.
     pub until: Option<UnixTime>,
-    /// What people called the member then, as a name of somebody who is gone is soon forgotten; may
-    /// be empty.
+    /// The member's name at that time, since the name of a member who is gone is soon forgotten. It
+    /// may be empty.
     pub name: String,
 }
 
 /// A kind of sanction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SanctionKind {
-    /// May not speak there.
+    /// The member may not speak there.
     Mute,
-    /// May neither be there, nor hear, nor speak; everywhere: is no member, and not let in again.
+    /// The member may not be there, hear or speak. Everywhere: the banned person is not a member,
+    /// and is not let in again.
     Ban,
 }
 
@@ -359,7 +361,7 @@ impl SanctionKind {
         }
     }
 
-    /// The right that it takes to set or to lift it there.
+    /// The right that is needed to set or to lift it there.
     pub fn needs(self, at: Place) -> Capabilities {
         match (self, at) {
             (Self::Mute, _) => Capabilities::MUTE,
@@ -369,14 +371,14 @@ impl SanctionKind {
     }
 }
 
-/// A ticket that shall admit nobody any more. [CHARTER-9.1]
+/// A ticket that shall no longer admit anybody. [CHARTER-9.1]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokedTicket {
-    /// The member who has issued it: a ticket of anybody else is not meant.
+    /// The member who has issued it. A ticket of another issuer is not affected.
     pub issuer: MemberId,
     /// Its public invite key.
     pub key: DeviceId,
-    /// When it expires, and needs to be remembered no longer.
+    /// When it expires; after that it need not be remembered.
     pub expires: UnixTime,
 }
 
@@ -385,41 +387,41 @@ pub struct RevokedTicket {
 pub enum Policy {
     /// The longest that an invite may last, in hours; 0 is any time.
     InviteHoursMax(u32),
-    /// Operations of one author that are taken from gossip in a day.
+    /// How many operations of one author are taken from gossip in a day.
     OperationsPerDay(u32),
 }
 
-/// One thing that an operation does. [section 4 of docs/charter.md]
+/// One change that an operation makes. [section 4 of docs/charter.md]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// Defines a role.
+    /// Defines or redefines a role.
     Role(Role),
     /// Ends a role for good.
     RemoveRole(RoleId),
     /// Gives a role.
     Grant(Grant),
-    /// Takes it.
+    /// Takes a role away.
     Ungrant(Grant),
-    /// Sets what a subject may at a place; empty, it removes the rule.
+    /// Sets what a subject may do at a place; an empty rule removes it.
     Rule(Rule),
     /// Makes or edits a channel.
     Channel(Channel),
     /// Puts a channel elsewhere in the tree.
     MoveChannel {
-        /// Which.
+        /// The channel to move.
         channel: ChannelId,
-        /// Below what.
+        /// The place below which it is put.
         parent: Place,
     },
     /// Ends a channel and all below it, for good.
     RemoveChannel(ChannelId),
-    /// Who hears one of two channels hears the other, or no longer.
+    /// Links two channels, so that a listener of one hears the other; or unlinks them.
     Link {
-        /// The one with the smaller id.
+        /// The channel with the smaller id.
         a: ChannelId,
-        /// The other.
+        /// The other channel.
         b: ChannelId,
-        /// Whether they are linked.
+        /// Whether they are linked from now on.
         linked: bool,
     },
     /// Makes or edits a preset.
@@ -428,59 +430,60 @@ pub enum Change {
     RemovePreset(PresetId),
     /// Puts a preset into force.
     LoadPreset(PresetId),
-    /// Puts it out of force.
+    /// Takes a preset out of force.
     UnloadPreset(PresetId),
     /// Names a relay.
     Relay(Relay),
-    /// Names it no longer.
+    /// Removes a relay.
     RemoveRelay(DeviceId),
-    /// Settles a policy.
+    /// Sets a policy.
     Policy(Policy),
-    /// Ends a membership: certificates of an admission below this one are not good any more.
+    /// Ends a membership: certificates of an admission below this one are no longer good.
     Remove {
-        /// Whose.
+        /// The member to remove.
         member: MemberId,
-        /// One more than that of the certificate that ends.
+        /// One more than the admission of the certificate that ends.
         admission: u32,
     },
     /// Lists certificates that the author's member has issued.
     Admitted(List<hark_keys::ObjectHash, ADMITTED_MAX>),
-    /// Adds a device to the author's own.
+    /// Adds a device to those of the author's member.
     AddDevice {
-        /// Which.
+        /// The new device.
         device: DeviceId,
-        /// Its signature over organisation and member.
+        /// The new device's signature over organisation and member.
         consent: hark_keys::Signature,
     },
-    /// Ends one of the author's own devices.
+    /// Ends one of the devices of the author's member.
     RetireDevice {
-        /// Which.
+        /// The device to retire.
         device: DeviceId,
-        /// Its operations of this term stand,
+        /// The term of its last operation that stands.
         term: u32,
-        /// up to this one.
+        /// The number of that operation in the term.
         last: u64,
     },
     /// Mutes or bans a member.
     Sanction(Sanction),
-    /// Ends that before its time.
+    /// Ends a mute or a ban before its time.
     Lift {
-        /// Whose.
+        /// The member whose mute or ban ends.
         member: MemberId,
-        /// Which.
+        /// Whether it is the mute or the ban.
         kind: SanctionKind,
-        /// Where it was set.
+        /// The place where it was set.
         at: Place,
     },
-    /// Has doors refuse one ticket.
+    /// Makes doors refuse one ticket.
     RevokeTicket(RevokedTicket),
-    /// Has doors refuse all tickets that were issued so far: those of one member, or all.
+    /// Makes doors refuse all tickets that were issued so far: those of one member, or of everybody
+    /// if it is `None`.
     RevokeTickets(Option<MemberId>),
 }
 
 impl Change {
-    /// Whether it makes sense by itself, whoever makes it: names are fit to be shown, numbers
-    /// within their ranges, lists without repetition. [CHARTER-4.9]
+    /// Whether the change is sound by itself, whoever makes it: names are fit to be shown, numbers
+    /// are within their ranges, and lists have no repetition. [CHARTER-4.9] [CHARTER-4.22]
     pub(super) fn is_sound(&self) -> bool {
         match self {
             Self::Role(role) => {
@@ -552,32 +555,32 @@ fn is_preset(preset: &Preset) -> bool {
         && preset.layouts.iter().flat_map(|layout| layout.nets.iter()).all(net)
 }
 
-/// Bytes of a sealed name: the longest name and its tag.
+/// The most bytes of a sealed name: the longest name and its tag.
 pub const SEALED_NAME_MAX: usize = crate::NAME_MAX_BYTES + 16;
 
-/// Channels of a preset.
+/// The most channels of a preset.
 pub const PRESET_CHANNELS_MAX: usize = 64;
 
-/// Rules of a preset.
+/// The most rules of a preset.
 pub const PRESET_RULES_MAX: usize = 64;
 
-/// Grants of a preset.
+/// The most grants of a preset.
 pub const PRESET_GRANTS_MAX: usize = 32;
 
-/// Layouts of a preset.
+/// The most layouts of a preset.
 pub const PRESET_LAYOUTS_MAX: usize = 32;
 
-/// Members of one grant; more take another.
+/// The most members of one grant; more need a further grant.
 pub const GRANT_MEMBERS_MAX: usize = 64;
 
-/// Nets of a layout, and of one of its keys.
+/// The most nets of a layout, and of one of its keys.
 pub const LAYOUT_NETS_MAX: usize = 32;
 
-/// Keys of a layout.
+/// The most keys of a layout.
 pub const LAYOUT_KEYS_MAX: usize = 16;
 
-/// Addresses of a relay.
+/// The most addresses of a relay.
 pub const RELAY_ADDRESSES_MAX: usize = 8;
 
-/// Certificates that one change lists.
+/// The most certificates that one change lists.
 pub const ADMITTED_MAX: usize = 100;

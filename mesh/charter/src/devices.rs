@@ -1,4 +1,5 @@
-//! Whose device is whose: settled before everything else, member by member. [CHARTER-3.5]
+//! Which devices belong to which member: settled before everything else, member by member.
+//! [CHARTER-3.5]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +59,7 @@ fn settle_member(
             from_the_start.insert(recovery.key);
         }
     }
-    // What seniors say of devices that have not had their turn.
+    // What senior keys say of devices whose turn has not come yet.
     let mut claims: BTreeMap<DeviceId, Vec<Retired>> = BTreeMap::new();
     while let Some((seniority, key)) = waiting.pop_first() {
         let mut entry =
@@ -82,7 +83,7 @@ fn settle_member(
                             entry.retired.is_none()
                                 && matches!(entry.seniority, Seniority::Added(..))
                         });
-                        // The first device is one more.
+                        // The first device counts as well.
                         if new && current.count() + 1 < DEVICES_MAX {
                             let seniority = Seniority::Added(operation.lamport, *device);
                             known.insert(*device, DeviceEntry { seniority, retired: None });
@@ -107,13 +108,14 @@ fn settle_member(
     known
 }
 
-/// Of several the one that leaves the least counts. [CHARTER-3.4]
+/// Of several retirements, the one that leaves the least counts. [CHARTER-3.21]
 fn retire(entry: &mut DeviceEntry, claim: Retired) {
     entry.retired = Some(entry.retired.map_or(claim, |retired| retired.min(claim)));
 }
 
 impl Seniority {
-    /// The lamport of what made it a device; 0 for those that were there from the start.
+    /// The lamport of the operation that added the device; 0 for keys that were there from the
+    /// start.
     pub(super) fn lamport(self) -> u64 {
         match self {
             Self::Recovery(_) | Self::First => 0,
@@ -122,5 +124,5 @@ impl Seniority {
     }
 }
 
-/// Devices of a member at a time; further additions have no effect.
+/// The most devices of a member at a time; further additions have no effect.
 pub const DEVICES_MAX: usize = 16;

@@ -12,9 +12,9 @@ use super::{
 };
 
 impl Charter {
-    /// An operation of the member's device with `key` that makes `changes`, with the cuts that they
-    /// call for; fails where it would have no effect. Keep it on disk before anybody sees it, then
-    /// [`Self::take`] it. [CHARTER-8.1]
+    /// An operation that makes `changes`, with the cuts that they need, signed by the member's
+    /// device with `key`. Fails if it would have no effect. The caller must write it to disk before
+    /// anybody sees it, and then [`Self::take`] it. [CHARTER-8.1]
     pub fn edit(
         &self,
         key: &DeviceKey,
@@ -27,8 +27,8 @@ impl Charter {
         Ok(signed)
     }
 
-    /// The same to be signed by other root keys, too: [`Self::try_out`] tells what it does once it
-    /// is.
+    /// The draft of such an operation, which other root keys can sign too. [`Self::try_out`] says
+    /// what it does once they have.
     pub fn draft(
         &self,
         author: DeviceId,
@@ -52,7 +52,8 @@ impl Charter {
         parents.sort_by_key(|taken| std::cmp::Reverse(taken.operation().lamport));
         parents.truncate(PARENTS_MAX);
         let base = self.newest_base();
-        // An own operation before it that is void, or covered, is no head, yet comes before it.
+        // The author's own operation before it comes before it even if it is void or covered, and
+        // therefore not a head.
         let own = self.index.get(&previous).map(|index| &*self.operations[*index]);
         if let Some(own) = own.filter(|own| own.segment == 1 || !parents.is_empty())
             && parents.first().is_none_or(|it| it.operation().lamport < own.operation().lamport)
@@ -84,8 +85,9 @@ impl Charter {
         })
     }
 
-    /// Ends the present term of a member: what it has done so far stands, and whatever its keys did
-    /// that nobody here knows is void. Lifts a freeze, too. [CHARTER-5.2]
+    /// A cut that ends the present term of a member. What the member has done so far stands, and
+    /// whatever its keys have done that is not known here is void. It also ends a freeze.
+    /// [CHARTER-5.2]
     pub fn cut(&self, member: MemberId) -> Cut {
         let term = self.course.state.term(member);
         let mut last: Vec<(DeviceId, u64)> = Vec::new();
@@ -109,8 +111,8 @@ impl Charter {
     }
 
     /// The root document after the newest, with these keys, the most senior last. It ends the terms
-    /// of those whose keys it drops, after what they have done as far as that is known here, and
-    /// names the documents of which there are several of one version. [CHARTER-2.3] [CHARTER-2.5]
+    /// of the members whose keys it drops, after what they have done as far as that is known here.
+    /// It also names the documents of a version that has several. [CHARTER-2.3] [CHARTER-2.5]
     pub fn next_root(&self, name: &str, keys: RootKeys, threshold: u8) -> RootDocument {
         let newest = self.roots.newest();
         let dropped = newest.keys.iter().filter(|key| !keys.contains(*key));
@@ -128,7 +130,7 @@ impl Charter {
         }
     }
 
-    /// What would become of an operation; fails where any of its changes would be denied.
+    /// Checks what would become of an operation. Fails if any of its changes would be denied.
     pub fn try_out(&self, signed: &Cosigned<Operation>) -> Result<(), EditError> {
         let mut trial = Self { tries_out: true, ..self.clone() };
         trial.take_all([Piece::Operation(signed.clone())]).remove(0)?;
@@ -147,8 +149,8 @@ impl Charter {
         }
     }
 
-    /// Admits `device` with its printed `recovery` key: a certificate that the member's device with
-    /// `key` issues.
+    /// Admits `device` with its printed `recovery` key: returns a certificate that the member's
+    /// device with `key` issues.
     pub fn issue(
         &self,
         key: &DeviceKey,
@@ -186,8 +188,8 @@ impl Charter {
         CertificateChain::of(std::iter::once(certificate).chain(above.iter().cloned()))
     }
 
-    /// Certificates that `member` has issued and that no operation lists yet: worth listing soon.
-    /// Those of a root key are good without, until another takes its place.
+    /// Certificates that `member` has issued and that no operation lists yet: they should be listed
+    /// soon. Those of a root key are good without a listing, until another key takes its place.
     pub fn unlisted(&self, member: MemberId) -> Vec<ObjectHash> {
         let state = &self.course.state;
         let issued = self.certificates.issued_by(member).filter(|signed| {
@@ -198,8 +200,8 @@ impl Charter {
         issued.map(hash_of).collect()
     }
 
-    /// Operations since the newest checkpoint that stand and that no other that stands names: what
-    /// is void is nobody's parent, so that nobody needs it.
+    /// Operations since the newest checkpoint that stand and that no other standing operation
+    /// names. A void operation is not named as parent, so that nobody needs it.
     fn standing_heads(&self) -> impl Iterator<Item = &Taken> {
         let standing = || {
             let judged = self.course.order.iter().zip(&self.course.verdicts);
@@ -214,7 +216,7 @@ impl Charter {
         heads.map(|(_, taken)| taken).filter(|taken| taken.segment == 1)
     }
 
-    /// The last number and operation of a key in a term. [CHARTER-8.4]
+    /// The number and hash of the last operation of a key in a term. [CHARTER-8.4]
     fn last_of(&self, author: DeviceId, term: u32) -> (u64, ObjectHash) {
         let made = self.operations.iter().filter(|taken| {
             let operation = taken.operation();
@@ -227,7 +229,7 @@ impl Charter {
         }
     }
 
-    /// The cuts that go with changes that lower somebody's rights. [CHARTER-5.6]
+    /// The cuts that belong to changes that lower somebody's rights. [CHARTER-5.6]
     fn cuts(&self, author: MemberId, changes: &[Change]) -> Result<Vec<Cut>, EditError> {
         let mut lowered = BTreeSet::new();
         for change in changes {
@@ -282,14 +284,14 @@ impl Charter {
     }
 }
 
-/// Why an operation is not made.
+/// Why an operation cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EditError {
-    /// This device does not belong, or not any more.
+    /// This device does not belong, or no longer does.
     #[error("this device is no member, or not any more")]
     NotMember,
-    /// The member has just come, and is not listed yet.
+    /// The member has just joined, and is not listed yet.
     #[error(
         "the member who let you in has not listed you yet: try again in some seconds, while that \
          member is there"
@@ -301,16 +303,16 @@ pub enum EditError {
          new term for it"
     )]
     Frozen,
-    /// The change at this place would not be done.
+    /// The change at this index would be denied.
     #[error("{1}")]
     Denied(usize, Denial),
-    /// It would be void.
+    /// The operation would be void.
     #[error("it would be void: {}", .0.describe())]
     Void(VoidReason),
-    /// It would be refused.
+    /// The operation would be refused.
     #[error(transparent)]
     Refused(#[from] PieceError),
-    /// It concerns more officers than one operation can cut off.
+    /// It concerns more officers than one operation can cut.
     #[error("this lowers the rights of more than 32 members at once: take their role first")]
     TooMany,
 }
@@ -318,13 +320,13 @@ pub enum EditError {
 /// Why a device cannot admit another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
-    /// It does not belong itself.
+    /// The device itself does not belong.
     #[error("this device is no member")]
     NotMember,
-    /// Its member has not the right to admit.
+    /// The device's member does not have the right to admit.
     #[error("this member may not admit others")]
     Right,
-    /// A chain through it would be too long.
+    /// A chain through this device would be too long.
     #[error("this member is too many invitations away from the founder to admit others")]
     TooFar,
 }

@@ -1,4 +1,5 @@
 //! How a membership or a device ended, and what proves it to those who were away. [PROTO-3.8]
+//! [PROTO-3.26]
 
 use std::collections::BTreeSet;
 
@@ -6,17 +7,17 @@ use hark_keys::{DeviceId, MemberId, ObjectHash};
 
 use super::{Change, Charter, Piece, Verdict};
 
-/// Why a device does not belong any more.
+/// Why a device no longer belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Its member was removed, by this member where that is still known.
+    /// Its member was removed; by this member, if that is still known.
     Removed(Option<MemberId>),
-    /// It was retired, by this key of the same member where that is still known.
+    /// It was retired; by this key of the same member, if that is still known.
     Retired(Option<DeviceId>),
 }
 
 impl Charter {
-    /// Why `device` does not belong to `member` any more; none if it does, or never did.
+    /// Why `device` no longer belongs to `member`; `None` if it does, or never did.
     pub fn ending(&self, member: MemberId, device: DeviceId) -> Option<Ending> {
         let was_there = self.member_of(device) == member
             || self
@@ -28,7 +29,7 @@ impl Charter {
         if !was_there {
             return None;
         }
-        // A ban takes the rights of who belongs, and is none.
+        // A ban takes the rights of a member, but does not end the membership.
         let belongs = self.certificates.good(member, &self.course.state, &self.roots).is_some();
         if !belongs && self.course.state.removals(member) > 0 {
             let by = self.removal_of(member).map(|index| self.operations[index].member);
@@ -41,10 +42,10 @@ impl Charter {
         })
     }
 
-    /// Pieces from which somebody who knows the operations `heads`, and what they know, comes to
-    /// the same: the operation that ended `device`, after those that it builds upon and what tells
-    /// who made them, as far as they fit into `room` bytes. Nothing that came later is among them.
-    /// None where nothing ended, or where a checkpoint has settled it.
+    /// The pieces that prove an ending to somebody who knows the operations `heads`, and what they
+    /// know. They are the operation that ended `device`, after those that it builds upon and the
+    /// certificates and checkpoint that these need, as far as they fit into `room` bytes. Nothing
+    /// that came later is included. `None` if nothing ended, or if a checkpoint has settled it.
     pub fn proof_of_ending(
         &self,
         member: MemberId,
@@ -58,7 +59,7 @@ impl Charter {
         };
         let known =
             self.with_ancestors(heads.iter().filter_map(|hash| self.index.get(hash).copied()));
-        // Each is in the list after those that it builds upon.
+        // Each operation comes after those that it builds upon.
         let lacking = self.with_ancestors([end]).into_iter().filter(|index| !known.contains(index));
         let mut left = room;
         let mut pieces = Vec::new();
@@ -91,7 +92,7 @@ impl Charter {
         Some(pieces)
     }
 
-    /// The operation that ended somebody's membership last, where it is still held.
+    /// The operation that last ended the membership of `member`, if it is still held.
     fn removal_of(&self, member: MemberId) -> Option<usize> {
         let judged = self.course.order.iter().zip(&*self.course.verdicts).rev();
         let mut removals = judged.filter(|(index, verdict)| {
@@ -105,13 +106,13 @@ impl Charter {
         removals.next().map(|(index, _)| *index)
     }
 
-    /// The operation that retired a device, where it is still held.
+    /// The operation that retired a device, if it is still held.
     fn retirement_of(&self, member: MemberId, device: DeviceId) -> Option<usize> {
         let retired = self.course.state.devices.get(&member)?.get(&device)?.retired?;
         self.index.get(&retired.by).copied()
     }
 
-    /// Operations with all that they build upon.
+    /// The given operations with all that they build upon.
     fn with_ancestors(&self, operations: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
         let mut open: Vec<_> = operations.into_iter().collect();
@@ -124,7 +125,7 @@ impl Charter {
     }
 }
 
-/// Adds pieces that belong together, if there is room.
+/// Adds pieces that belong together, if there is room. Returns whether there was.
 fn add(pieces: &mut Vec<Piece>, left: &mut usize, more: Vec<Piece>) -> bool {
     let bytes: usize = more.iter().map(|piece| piece.encode().len()).sum();
     let fits = bytes <= *left && pieces.len() + more.len() <= PROOF_PIECES_MAX;
@@ -135,5 +136,5 @@ fn add(pieces: &mut Vec<Piece>, left: &mut usize, more: Vec<Piece>) -> bool {
     fits
 }
 
-/// Pieces of a proof; what does not fit follows the next time.
+/// The most pieces of a proof; the rest follows the next time.
 pub const PROOF_PIECES_MAX: usize = 128;

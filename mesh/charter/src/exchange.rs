@@ -1,4 +1,5 @@
-//! What one charter has and another lacks. [section 8 of docs/charter.md]
+//! Compares two charters, and finds the pieces that one has and the other lacks. [section 8 of
+//! docs/charter.md]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use super::{
     Change, Charter, Checkpoint, Piece, Taken, certificate::hash_of, certificates::is_none,
 };
 
-/// How much of a charter somebody has: what it lacks can be told from it.
+/// How much of a charter somebody has. It shows what they lack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Have {
     /// Root documents, each with its number of signatures.
@@ -18,40 +19,40 @@ pub struct Have {
     checkpoint: u32,
     /// How far the operations of each key and term are known.
     operations: List<Chain, CHAINS_MAX>,
-    /// Sums of the hashes of certificates, as many as there are heaps by their first byte; none
-    /// where there are no certificates.
+    /// Sums of the hashes of certificates, one for each group by the first byte of the hash; empty
+    /// if there are no certificates.
     certificates: List<u64, 256>,
 }
 
-/// How far the operations of a key in a term are known.
+/// How far the operations of one key in one term are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Chain {
     key: DeviceId,
     term: u32,
-    /// The number of the last one.
+    /// The number of the last operation.
     last: u64,
-    /// The first bytes of its hash; the smallest where there are several of this number.
+    /// The first bytes of its hash; the smallest if there are several of this number.
     tip: [u8; 8],
 }
 
 /// The number of an operation, and the first bytes of its hash.
 type Tip = (u64, [u8; 8]);
 
-/// The last of each key and term.
+/// The last operation of each key and term.
 type Chains = BTreeMap<(DeviceId, u32), Tip>;
 
-/// All of each key and term.
+/// All operations of each key and term.
 type Tips = BTreeSet<((DeviceId, u32), Tip)>;
 
 impl Have {
-    /// The number of the newest checkpoint that is known.
+    /// The number of the newest known checkpoint.
     pub(super) fn checkpoint(&self) -> u32 {
         self.checkpoint
     }
 }
 
 impl Charter {
-    /// What is held here. [PROTO-12.6] [PROTO-12.8]
+    /// What this charter holds. [PROTO-12.6] [PROTO-12.8]
     pub fn have(&self) -> Have {
         let heaps = match self.certificates.len() {
             0 => 0,
@@ -75,8 +76,8 @@ impl Charter {
 
     /// The pieces that somebody who has `have` lacks, each after those that it needs.
     ///
-    /// Of certificates, those of a heap that differs are sent whole. A peer that is behind the
-    /// checkpoint before the newest gets no more than root documents before it has taken
+    /// If a sum of certificates differs, all certificates of its group are sent. A peer that is
+    /// behind the checkpoint before the newest gets only root documents until it has taken
     /// [`Self::past`].
     pub fn lacking(&self, have: &Have) -> Vec<Piece> {
         let mut pieces = Vec::new();
@@ -104,7 +105,8 @@ impl Charter {
         let lacks_operation = |taken: &Taken| {
             let operation = taken.operation();
             let chain = (operation.author, operation.term);
-            // Both of two of one number prove something, whoever has but one.
+            // Two operations of one number are both sent, since together they prove something to a
+            // peer that has only one.
             let frozen = self.course.state.frozen.get(&chain);
             frozen.is_some_and(|from| *from <= operation.sequence)
                 || theirs.get(&chain).is_none_or(|theirs| {
@@ -117,9 +119,9 @@ impl Charter {
         pieces
     }
 
-    /// Adds certificates and operations that are held, and `newest` between those operations that
-    /// it covers and the others, which may name it as base. A certificate follows what lists it,
-    /// and comes before what is signed with it.
+    /// Appends certificates and operations that are held. `newest` comes between the operations
+    /// that it covers and the others, which may name it as base. A certificate follows what lists
+    /// it, and comes before what is signed with it.
     pub(super) fn append_in_order(
         &self,
         pieces: &mut Vec<Piece>,
@@ -131,7 +133,8 @@ impl Charter {
         let mut told = BTreeSet::new();
         let mut listed: BTreeSet<_> = waiting
             .iter()
-            // Operations that the newest checkpoint covers are told, and what they list after them.
+            // Operations that the newest checkpoint covers are included; what they list comes after
+            // them.
             .filter(|signed| {
                 let issuer = self.certificates.issuer(signed.unverified());
                 is_none(&signed.unverified().issuer_certificate)
@@ -140,7 +143,7 @@ impl Charter {
             .map(|signed| hash_of(signed))
             .collect();
         let mut tell = |pieces: &mut Vec<Piece>, listed: &BTreeSet<ObjectHash>| {
-            // Each comes after its issuer's.
+            // Each certificate comes after its issuer's.
             waiting.retain(|signed| {
                 let hash = hash_of(signed);
                 let above = &signed.unverified().issuer_certificate;
@@ -177,7 +180,7 @@ impl Charter {
         pieces.extend(newest.take().cloned().map(Piece::Checkpoint));
     }
 
-    /// Whether somebody who has `have` may have something that is lacking here.
+    /// Whether somebody who has `have` may have something that is missing here.
     pub fn lacks_of(&self, have: &Have) -> bool {
         let known = |(hash, signers): &(ObjectHash, u8)| {
             let mut documents = self.roots.documents();
@@ -194,7 +197,7 @@ impl Charter {
             || *have.certificates != *self.heaps(have.certificates.len())
     }
 
-    /// The last number of each key and term and its tip, forgotten operations included.
+    /// The last number of each key and term with its tip, forgotten operations included.
     fn chains(&self) -> Chains {
         let settled = self.base.last.iter();
         let mut chains: Chains =
@@ -208,7 +211,7 @@ impl Charter {
         chains
     }
 
-    /// All operations that are held, each of which somebody else may have as its last.
+    /// All operations that are held; any of them may be the last that somebody else has.
     fn tips(&self) -> Tips {
         let tips = self.operations.iter().map(|taken| {
             let operation = taken.operation();
@@ -247,8 +250,8 @@ fn heap_of(hash: &ObjectHash, count: usize) -> usize {
     usize::from(hash.as_bytes()[0]) % count
 }
 
-/// Root documents that are compared; those after them are sent again in vain.
+/// The most root documents that are compared; those after them are sent again in vain.
 const ROOTS_MAX: usize = 64;
 
-/// Keys and terms that are compared; operations of further ones are sent again in vain.
+/// The most keys and terms that are compared; operations of further ones are sent again in vain.
 const CHAINS_MAX: usize = 512;

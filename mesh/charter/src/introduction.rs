@@ -1,5 +1,5 @@
-//! Devices that are known by what added them before all is here that this builds upon.
-//! [CHARTER-3.6]
+//! Devices that are known by the operation that added them, before everything is here on which it
+//! builds. [CHARTER-3.6]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,9 @@ use super::{
 pub(super) type Introduced = BTreeMap<MemberId, BTreeSet<DeviceId>>;
 
 impl Charter {
-    /// The operation that added `device` to the member's, after those that added who made it, at
-    /// most [`INTRODUCTION_MAX`]: what others need to know it. None for a first device, and where a
-    /// checkpoint has settled it.
+    /// The operation that added `device` to the member's, after those that added its author, at
+    /// most [`INTRODUCTION_MAX`]. Others need them to know the device. Empty for a first device,
+    /// and if a checkpoint has settled the addition.
     pub fn introduction_of(&self, member: MemberId, device: DeviceId) -> Vec<Cosigned<Operation>> {
         let mut added = Vec::new();
         let mut wanted = device;
@@ -47,8 +47,8 @@ impl Charter {
         taken.map(|taken| &taken.signed).or_else(introduced)
     }
 
-    /// Knows devices by the operations that added them, until these can be taken; says whether any
-    /// was news. Those that prove nothing are left out.
+    /// Takes operations that introduce devices, until they can be taken as pieces. Returns whether
+    /// any was new. Operations that prove nothing are skipped.
     pub fn introduce(&mut self, added: &[Cosigned<Operation>]) -> bool {
         let mut news = false;
         for operation in added {
@@ -60,7 +60,7 @@ impl Charter {
             }
             self.introduced.push(operation.clone());
             self.settle_introduced();
-            // What adds nobody, by whoever has signed it, takes up no room.
+            // An operation that adds nobody takes up no room, whoever has signed it.
             if self.introduces(operation.unverified()) {
                 news = true;
                 if self.introduced.len() > INTRODUCED_MAX {
@@ -81,7 +81,8 @@ impl Charter {
         devices.is_some_and(|devices| devices.iter().any(|device| adds(operation, *device)))
     }
 
-    /// After every change of the state, which says more of the devices that it knows.
+    /// Computes the introduced devices again. This follows every change of the state, which may by
+    /// then know the devices itself.
     pub(super) fn settle_introduced(&mut self) {
         let mut introduced = std::mem::take(&mut self.introduced);
         introduced.retain(|operation| {
@@ -139,7 +140,7 @@ impl Charter {
         })
     }
 
-    /// What operations that are sound add, each by a key that is the member's before it.
+    /// The devices that sound operations add, if each author was a key of the member before it.
     fn introduced_by<'a>(
         &'a self,
         operations: impl Iterator<Item = &'a Cosigned<Operation>>,
@@ -164,7 +165,7 @@ impl Charter {
             for change in operation.changes.iter() {
                 if let Change::AddDevice { device, .. } = change
                     && !certificate.names(*device)
-                    // What the state says of a device, be it that it was retired, counts more.
+                    // What the state says of a device takes precedence, even that it was retired.
                     && settled.is_none_or(|settled| !settled.contains_key(device))
                     && self.course.state.added_devices(member).count() + devices.len() + 1 < DEVICES_MAX
                 {
@@ -190,9 +191,10 @@ fn adds(operation: &Operation, device: DeviceId) -> bool {
     changes.any(|change| matches!(change, Change::AddDevice { device: it, .. } if *it == device))
 }
 
-/// Operations that introduce one device: a longer chain of devices that added each other is not
-/// told.
+/// The most operations that introduce one device. A longer chain of devices that added each other
+/// is not sent.
 pub const INTRODUCTION_MAX: usize = 4;
 
-/// Operations that introduce devices here; of more, the oldest goes.
+/// The most operations kept here that introduce devices. If there are more, the oldest is dropped.
+/// [CHARTER-3.22]
 const INTRODUCED_MAX: usize = 64;

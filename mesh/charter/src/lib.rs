@@ -1,7 +1,7 @@
 //! The charter: what an organisation is, who belongs to it, and who may do what.
 //!
-//! A set of signed pieces, taken in any order, from which every holder computes the same [`State`].
-//! Pure: no clock, no disk. [docs/charter.md]
+//! It is a set of signed pieces, taken in any order, from which every holder computes the same
+//! [`State`]. The crate is pure: no clock, no disk. [docs/charter.md]
 //!
 //! ```text
 //! Piece ── take ──> roots, certificates, operations ── replay ──> State, verdicts
@@ -93,18 +93,18 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// The piece of these bytes. [CHARTER-1.1]
+    /// The piece that `bytes` encode. [CHARTER-1.1]
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         decode(bytes, limit_of(bytes.first()))
     }
 
-    /// The bytes of the piece.
+    /// The encoded bytes of the piece.
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }
 }
 
-/// Bytes of a piece that begins so.
+/// The most bytes of a piece that begins with this byte.
 fn limit_of(kind: Option<&u8>) -> usize {
     1 + match kind {
         Some(0) => ROOT_MAX_BYTES,
@@ -122,7 +122,7 @@ impl PartialEq for Charter {
 
 impl Eq for Charter {}
 
-/// An organisation's charter: all pieces that this device has taken, and what they say.
+/// An organisation's charter: all pieces that this device has taken, and the state that they give.
 #[derive(Clone, Debug)]
 pub struct Charter {
     organisation: OrganisationId,
@@ -133,7 +133,7 @@ pub struct Charter {
     /// The newest checkpoint, and the state after what it covers.
     newest: Option<Shared<(Cosigned<Checkpoint>, State)>>,
     operations: Shared<Vec<Arc<Taken>>>,
-    /// How many of them the newest checkpoint covers.
+    /// How many operations the newest checkpoint covers.
     covered: usize,
     index: Shared<BTreeMap<ObjectHash, usize>>,
     heads: Shared<BTreeSet<ObjectHash>>,
@@ -141,31 +141,32 @@ pub struct Charter {
     numbers: Shared<BTreeMap<(DeviceId, u32, u64), usize>>,
     /// What operations bring in: rights, devices, certificates. [CHARTER-8.5] [CHARTER-8.21]
     sources: Shared<Sources>,
-    /// The operations in their order, and what they lead to.
+    /// The operations in their order, and the state that they give.
     course: Course,
-    /// What the calendar says: mutes and bans end by it.
+    /// The calendar time by which mutes and bans end.
     calendar: UnixTime,
-    /// Operations that wait for others, and say meanwhile whose device somebody is. [CHARTER-3.6]
+    /// Operations that wait for others, and meanwhile introduce devices. [CHARTER-3.6]
     introduced: Vec<Cosigned<Operation>>,
-    /// What of the pieces is not in the course yet.
+    /// Which pieces are not in the course yet.
     stale: Stale,
-    /// Whether a checkpoint was taken, and certificates that nothing needs since are still held.
+    /// Whether a checkpoint was taken, and certificates that are no longer needed are still held.
     outdated_certificates: bool,
-    /// How many operations were judged since it was made, some of them again and again.
+    /// How many operations were judged since this charter was made; one that was judged again
+    /// counts again.
     judged: u32,
-    /// Whether what is taken comes back from a snapshot that has forgotten what came before: it may
-    /// name that.
+    /// Whether pieces are taken from a snapshot that has forgotten earlier ones. They may then name
+    /// what is forgotten.
     settled_before: bool,
-    /// Whether an operation is tried out, to tell why it would have no effect: whoever has no right
-    /// to it is told so by what comes of it.
+    /// Whether an operation is only tried out, to say why it would have no effect. An author
+    /// without the right to it then gets a verdict on its changes instead of a refusal.
     tries_out: bool,
 }
 
-/// How much of what was told from the pieces has to be told anew.
+/// How much of what was computed from the pieces has to be computed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stale {
     Everything,
-    /// What comes at this position in the order or behind it.
+    /// The operations at or after this position in the order.
     Since(Position),
     Nothing,
 }
@@ -182,25 +183,25 @@ struct Settled {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PieceError {
-    /// Not the encoding of a piece.
+    /// The bytes are not the encoding of a piece.
     #[error(transparent)]
     Encoding(#[from] DecodeError),
     /// A signature is not good.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// Not signed by enough of those who must.
+    /// Not enough of the required keys have signed it.
     #[error("not signed by those who must")]
     Signatures,
-    /// Of another organisation.
+    /// It is of another organisation.
     #[error("of another organisation")]
     Organisation,
-    /// It says what no such piece may say.
+    /// It contains what no such piece may contain.
     #[error("malformed")]
     Malformed,
-    /// It leads to no root key.
+    /// It does not lead to a root key.
     #[error("leads to no root key")]
     Rootless,
-    /// It waits for these.
+    /// It waits for the pieces with these hashes.
     #[error("waits for {} other pieces", .0.len())]
     Missing(Vec<ObjectHash>),
     /// Its author does not belong at present, or is frozen.
@@ -209,7 +210,7 @@ pub enum PieceError {
     /// It is from before the last two checkpoints.
     #[error("too late: a checkpoint has settled what it is about")]
     Late,
-    /// The state after what a checkpoint covers is another one.
+    /// The state after what the checkpoint covers is not the one that it states.
     #[error("the checkpoint states another outcome")]
     OtherOutcome,
     /// There is no room.
@@ -218,10 +219,10 @@ pub enum PieceError {
 }
 
 impl Charter {
-    /// Founds an organisation whose roots are the device of `key` and `recovery`, with one open
-    /// channel on which all members may talk, and to which they may admit others. The founder holds
-    /// the highest role, which has all rights. Names are cleaned;
-    /// a channel whose name is empty then is called `voice`.
+    /// Founds an organisation whose root keys are the device of `key` and `recovery`. It has one
+    /// open channel on which all members may talk, and all members may admit others. The founder
+    /// holds the highest role, which has all rights. Names are cleaned. If the channel's name is
+    /// then empty, it is called `voice`.
     pub fn found(
         name: &str,
         channel_name: &str,
@@ -281,8 +282,8 @@ impl Charter {
         charter
     }
 
-    /// The charter of a founding document alone. Whoever learns an organisation this way compares
-    /// [`Self::organisation`] with the one that it expects. [CHARTER-2.1]
+    /// The charter of only a founding document. A caller that learns an organisation this way must
+    /// compare [`Self::organisation`] with the one that it expects. [CHARTER-2.1]
     pub fn of(document: Cosigned<RootDocument>) -> Result<Self, PieceError> {
         let mut charter = Self::blank(Roots::found(document)?);
         charter.settle_sources();
@@ -290,7 +291,7 @@ impl Charter {
         Ok(charter)
     }
 
-    /// Of what only the root documents are known.
+    /// A charter of which only the root documents are known.
     fn blank(roots: Roots) -> Self {
         Self {
             organisation: roots.organisation(),
@@ -315,16 +316,16 @@ impl Charter {
         }
     }
 
-    /// Takes a piece that somebody offers; says whether it was new. One that
+    /// Takes a piece that somebody offers. Returns whether it was new. One that
     /// [`PieceError::Missing`] refuses can be offered again once the missing ones are there.
     ///
-    /// What comes from somebody who does not belong at present is refused: nobody needs it.
+    /// A piece of somebody who does not belong at present is refused: nobody needs it.
     pub fn take(&mut self, piece: Piece) -> Result<bool, PieceError> {
         self.take_offered(vec![piece]).remove(0)
     }
 
-    /// The same for many pieces, offered by whomever; gives what became of each. Who belongs is
-    /// told anew once, and once more where somebody belongs only by the others.
+    /// The same for many pieces, offered by anybody; returns the result of each. The state is
+    /// computed once, and once more if an author belongs only by the other pieces.
     pub fn take_offered(&mut self, pieces: Vec<Piece>) -> Vec<Result<bool, PieceError>> {
         let mut results = Vec::with_capacity(pieces.len());
         let mut strangers = Vec::new();
@@ -360,9 +361,8 @@ impl Charter {
         }
     }
 
-    /// Takes pieces that belong together, as a comparison brings them, in an order in which each
-    /// comes after those that it needs. Who belongs is told from all of them; gives what became of
-    /// each.
+    /// Takes pieces that belong together, as a comparison brings them, each after those that it
+    /// needs. The state is computed from all of them; returns the result of each.
     pub fn take_all(
         &mut self,
         pieces: impl IntoIterator<Item = Piece>,
@@ -379,7 +379,7 @@ impl Charter {
         let mut results: Vec<_> = pieces.into_iter().enumerate().map(take).collect();
         self.forget_forks();
         self.settle_state();
-        // Whether a certificate is of any worth may have been told by what came after it.
+        // What came after a certificate may have decided whether it is of use.
         for (at, piece) in waiting {
             results[at] = self.insert(piece);
         }
@@ -388,7 +388,7 @@ impl Charter {
     }
 
     fn insert(&mut self, piece: Piece) -> Result<bool, PieceError> {
-        // [CHARTER-1.1] what others would not read is not taken here either.
+        // [CHARTER-1.1] A piece that others would not read is not taken here either.
         let bytes = piece.encode();
         let (length, limit) = (bytes.len(), limit_of(bytes.first()));
         if length > limit {
@@ -408,7 +408,7 @@ impl Charter {
         }
     }
 
-    /// Tells from the pieces what they say, as far as that is not known.
+    /// Computes the state from the pieces, as far as it is not known yet.
     fn settle_state(&mut self) {
         let since = match std::mem::replace(&mut self.stale, Stale::Nothing) {
             Stale::Everything => None,
@@ -419,7 +419,7 @@ impl Charter {
         let judged = self.operations.iter().filter(of_those).count();
         self.judged = self.judged.wrapping_add(u32::try_from(judged).unwrap_or(u32::MAX));
         let mut former = std::mem::take(&mut self.course);
-        // What comes out is the same for whoever was introduced to nobody.
+        // The outcome does not depend on introduced devices.
         former.state.introduced.clear();
         former.state.in_force = Shared::default();
         self.course = replay(&self.pieces(), former, since);
@@ -432,12 +432,12 @@ impl Charter {
         self.organisation
     }
 
-    /// What the organisation calls itself.
+    /// The organisation's name.
     pub fn name(&self) -> &str {
         &self.roots.newest().name
     }
 
-    /// What the pieces say.
+    /// The state that the pieces give.
     pub fn state(&self) -> &State {
         &self.course.state
     }
@@ -452,47 +452,49 @@ impl Charter {
         self.roots.documents()
     }
 
-    /// Whether there are several root documents of one version. [CHARTER-2.3]
+    /// Whether there are several root documents of one version, of which no later one names all.
+    /// [CHARTER-2.3]
     pub fn is_forked(&self) -> bool {
         self.roots.is_forked()
     }
 
-    /// Operations that no other names as parent or as its author's one before, in ascending order.
+    /// Operations that no other names as parent or as its author's previous one, in ascending
+    /// order.
     pub fn heads(&self) -> impl ExactSizeIterator<Item = ObjectHash> {
         self.heads.iter().copied()
     }
 
-    /// Operations since the checkpoint before the newest, in the order in which they count, with
-    /// what has become of each.
+    /// Operations since the checkpoint before the newest, in the order in which they count, each
+    /// with its verdict.
     pub fn log(&self) -> impl DoubleEndedIterator<Item = (&Cosigned<Operation>, &Verdict)> {
         let judged = self.course.order.iter().zip(self.course.verdicts.iter());
         judged.map(|(index, verdict)| (&self.operations[*index].signed, verdict))
     }
 
-    /// How many operations were judged since this charter was made, all times that they were: what
-    /// it cost.
+    /// How many operations were judged since this charter was made, counting each time: a measure
+    /// of the cost.
     pub fn judged(&self) -> u32 {
         self.judged
     }
 
-    /// How many operations are held.
+    /// The number of operations held.
     pub fn operations(&self) -> usize {
         self.operations.len()
     }
 
-    /// How many certificates all hold.
+    /// The number of certificates that all hold.
     pub fn certificates(&self) -> usize {
         self.certificates.len()
     }
 
-    /// The number of the newest checkpoint; 0 where there is none.
+    /// The number of the newest checkpoint; 0 if there is none.
     pub fn checkpoint(&self) -> u32 {
         let newest = self.newest.as_ref().map(|newest| &newest.0);
         let newest = newest.or(self.base.checkpoint.as_ref());
         newest.map_or(0, |checkpoint| checkpoint.unverified().number)
     }
 
-    /// Whether a piece of this hash is there.
+    /// Whether a piece with this hash is held.
     pub fn contains(&self, hash: &ObjectHash) -> bool {
         self.index.contains_key(hash)
             || self.certificates.is_held(hash)
@@ -500,7 +502,7 @@ impl Charter {
             || self.base_is_known(hash)
     }
 
-    /// A hash over all pieces: equal where two hold the same. [CHARTER-8.7]
+    /// A hash over all pieces: equal if two charters hold the same. [CHARTER-8.7]
     pub fn digest(&self) -> ObjectHash {
         let mut hasher = blake3::Hasher::new_derive_key("hark 1 charter digest");
         for document in self.roots.documents() {
@@ -515,14 +517,14 @@ impl Charter {
         ObjectHash::from_bytes(hasher.finalize().into())
     }
 
-    /// What the voice datagrams to `target` are marked with. [PROTO-7.1]
+    /// The tag of voice datagrams to `target`. [PROTO-7.1]
     pub fn target_tag(&self, target: TargetId) -> [u8; 4] {
         let mut hasher = blake3::Hasher::new_keyed(self.organisation.as_bytes());
         let hash = hasher.update(b"target").update(target.as_bytes()).finalize();
         *hash.as_bytes().first_chunk().expect("four of 32 bytes")
     }
 
-    /// The role that people call so, where only one is.
+    /// The role with this name, if exactly one has it.
     pub fn role_named(&self, name: &str) -> Option<RoleId> {
         let mut named = self.course.state.roles().filter(|role| role.name == name);
         let role = named.next()?.id;
@@ -539,7 +541,7 @@ impl Charter {
         }
     }
 
-    /// The largest number of a chain that is settled and forgotten.
+    /// The largest number of a key and term that is settled and forgotten.
     fn settled(&self, author: DeviceId, term: u32) -> u64 {
         self.base.last.get(&(author, term)).map_or(0, |(sequence, _)| *sequence)
     }
@@ -548,7 +550,7 @@ impl Charter {
         *base == self.newest_base() || *base == self.oldest_base()
     }
 
-    /// What an operation made now names as base. [CHARTER-4.3]
+    /// The base of an operation that is made now. [CHARTER-4.3]
     fn newest_base(&self) -> ObjectHash {
         self.newest.as_ref().map_or_else(|| self.oldest_base(), |newest| newest.0.hash())
     }

@@ -1,4 +1,4 @@
-//! Who belongs, with which devices, and what they may do.
+//! Who belongs, by which devices, and what they may do.
 
 use hark_keys::{Cosigned, DeviceId, MemberId, ObjectHash, RoleId, Signed};
 
@@ -16,7 +16,7 @@ impl Charter {
         self.roots.newest().keys.contains(device)
     }
 
-    /// The person whose first device is `device`.
+    /// The member whose first device is `device`.
     pub fn member_of(&self, device: DeviceId) -> MemberId {
         member_of(self.organisation, device)
     }
@@ -26,17 +26,17 @@ impl Charter {
         self.certificates.members().filter(|member| self.is_member(*member))
     }
 
-    /// Whether somebody belongs, or once did.
+    /// Whether `member` belongs, or once did.
     pub fn is_known(&self, member: MemberId) -> bool {
         self.certificates.knows(member)
     }
 
-    /// Whether somebody belongs at present, as far as is known here.
+    /// Whether `member` belongs at present, as far as is known here.
     pub fn is_member(&self, member: MemberId) -> bool {
         self.good(member).is_some()
     }
 
-    /// The certificate by which somebody belongs; none of who is banned. [CHARTER-6.6]
+    /// The certificate by which `member` belongs; `None` if the member is banned. [CHARTER-6.9]
     pub(super) fn good(&self, member: MemberId) -> Option<ObjectHash> {
         if self.course.state.is_banned(member) {
             return None;
@@ -44,13 +44,13 @@ impl Charter {
         self.certificates.good(member, &self.course.state, &self.roots)
     }
 
-    /// Devices of a member: the first and those that it has added.
+    /// The devices of a member: the first and those that it has added.
     pub fn devices_of(&self, member: MemberId) -> Vec<DeviceId> {
         if self.course.state.is_banned(member) { Vec::new() } else { self.devices_held(member) }
     }
 
-    /// The same whether the member is banned or not: of itself a device believes what the door has
-    /// said that let it in, as it may hear last that its ban was lifted.
+    /// The same whether the member is banned or not. A device believes of itself what the door that
+    /// let it in has said, since it may be the last to learn that its ban was lifted.
     pub fn devices_held(&self, member: MemberId) -> Vec<DeviceId> {
         let good = self.certificates.good(member, &self.course.state, &self.roots);
         let Some(hash) = good else {
@@ -78,13 +78,13 @@ impl Charter {
     }
 
     /// The chain of the certificate by which a member belongs at present, or would if it were not
-    /// banned; empty for nobody.
+    /// banned; empty if there is none.
     pub fn chain_of(&self, member: MemberId) -> CertificateChain {
         let good = self.certificates.good(member, &self.course.state, &self.roots);
         good.map(|hash| self.certificates.chain(hash)).unwrap_or_default()
     }
 
-    /// What decides whether a member has a right at a place; none where it is no member.
+    /// What decides whether a member has a right at a place; `None` if it is not a member.
     /// [CHARTER-6.5]
     pub fn why(
         &self,
@@ -100,7 +100,8 @@ impl Charter {
         self.is_member(member) && self.course.state.allows(member, rights, at)
     }
 
-    /// Whether a member may give a role, everywhere, to somebody who has none; or what is missing.
+    /// Checks that a member may give a role, everywhere, to somebody who has none. The error says
+    /// what is missing.
     pub fn may_give(&self, member: MemberId, role: RoleId) -> Result<(), Denial> {
         let (right, at) = (Capabilities::MANAGE_ROLES, content::Place::Organisation);
         let role = self.course.state.role(role).ok_or(Denial::Absent)?;
@@ -113,8 +114,8 @@ impl Charter {
         }
     }
 
-    /// The member that `device` belongs to, if `chain` proves it by what is known here.
-    /// [PROTO-3.4] [CHARTER-3.2]
+    /// The member to whom `device` belongs, if `chain` proves it by what is known here. [PROTO-3.4]
+    /// [CHARTER-3.2]
     pub fn verify_chain(
         &self,
         chain: &CertificateChain,
@@ -123,7 +124,7 @@ impl Charter {
         self.verify_introduced(chain, device, &[])
     }
 
-    /// The same of a device that operations have `added` that may not be here yet. [CHARTER-3.6]
+    /// The same for a device that operations have `added` which may not be here yet. [CHARTER-3.6]
     pub fn verify_introduced(
         &self,
         chain: &CertificateChain,
@@ -132,8 +133,9 @@ impl Charter {
     ) -> Result<MemberId, ChainError> {
         let signed = chain.leaf().ok_or(ChainError::Rootless)?;
         let leaf = signed.unverified();
-        // What the chain brings is weighed with what is known, and not kept yet. One that is not
-        // the known one to the last signature is weighed, too: others will be shown it.
+        // The certificates of the chain are weighed with what is known, and not kept yet. If any of
+        // them differs from the known one, even only in the signature, it is weighed too, since
+        // others will be shown it.
         let weighed;
         let known = if self.certificates.chain(certificate::hash_of(signed)) == *chain {
             &self.certificates
@@ -151,8 +153,8 @@ impl Charter {
         Ok(leaf.member())
     }
 
-    /// The certificates of a chain, each signed by its issuer; `bound` tells whether the issuer is
-    /// a device of the member whose certificate follows.
+    /// The certificates of a chain, each checked to be signed by its issuer. `bound` says whether
+    /// the issuer is a device of the member whose certificate follows.
     fn weigh(
         &self,
         chain: &CertificateChain,
@@ -177,7 +179,7 @@ impl Charter {
         if certificates.chain(leaf) == *chain { Ok(certificates) } else { Err(ChainError::Broken) }
     }
 
-    /// Whether `device` is, or was, one of the member's of a certificate.
+    /// Whether `device` is, or was, one of the devices of a certificate's member.
     fn owned(&self, certificate: &MemberCertificate, device: DeviceId) -> bool {
         let settled = self.course.state.devices.get(&certificate.member());
         certificate.names(device)
@@ -197,16 +199,17 @@ impl Charter {
         Ok(charter)
     }
 
-    /// Whether nobody lets this device in at present: it is, or was, of a member who is banned.
-    /// [CHARTER-6.6]
+    /// Whether nobody lets this device in at present: it is, or was, a device of a member who is
+    /// banned. [CHARTER-6.6]
     pub fn is_kept_out(&self, device: DeviceId) -> bool {
         self.course.state.is_banned(self.member_of(device)) || self.course.state.is_barred(device)
     }
 
-    /// The member of a chain of good signatures that leads to a root key, and of a device that
-    /// operations have `added`; whether it belongs at present, only [`Self::verify_chain`] tells,
-    /// from all pieces. Each certificate must be issued by the first device of its issuer's member,
-    /// as no more is known of devices here; unless the other end is `trusted` for another reason.
+    /// The member of a chain of good signatures that leads to a root key, if `device` is one of its
+    /// devices, also by operations that have `added` it. Only [`Self::verify_chain`] says, from all
+    /// pieces, whether the member belongs at present. Each certificate must be issued by the first
+    /// device of its issuer's member, as no more is known of devices here, unless the other end is
+    /// `trusted` for another reason.
     pub fn rooted_chain(
         &self,
         chain: &CertificateChain,
@@ -225,8 +228,8 @@ impl Charter {
         Ok(leaf.member())
     }
 
-    /// Knows the certificates of a chain that [`Self::rooted_chain`] has verified, before the rest
-    /// of the charter tells whether they count.
+    /// Keeps the certificates of a chain that [`Self::rooted_chain`] has verified, before the rest
+    /// of the charter says whether they count.
     pub fn show_chain(&mut self, chain: &CertificateChain) {
         for certificate in chain.iter().rev() {
             // One that does not fit is shown again, with the link or the record that needs it.
@@ -235,7 +238,7 @@ impl Charter {
         self.take_chain(chain);
     }
 
-    /// Takes all that another copy of this charter holds, and knows what that one has been shown.
+    /// Takes all that another copy of this charter holds, and what was shown to that copy.
     pub fn merge(&mut self, other: &Self) {
         self.take_all(other.pieces_in_order());
         for certificate in other.certificates.shown() {
@@ -245,13 +248,13 @@ impl Charter {
         self.introduce(&other.introduced);
     }
 
-    /// Takes the certificates of a chain.
+    /// Takes the certificates of a chain. Returns whether any was new.
     pub fn take_chain(&mut self, chain: &CertificateChain) -> bool {
         let certificates = chain.iter().rev().cloned().map(Piece::Certificate);
         self.take_all(certificates).contains(&Ok(true))
     }
 
-    /// The member who has `device`, as far as is known here.
+    /// The member to whom `device` belongs, as far as is known here.
     pub fn owner(&self, device: DeviceId) -> Option<MemberId> {
         let first = self.member_of(device);
         if self
@@ -268,15 +271,16 @@ impl Charter {
         })
     }
 
-    /// What a member who has settled nothing hears and talks to: the first channel, in the order
-    /// that officers gave them, that it may join; one of a preset only where there is no other.
+    /// What a member who has chosen nothing hears and talks to: the first channel, in the order
+    /// that officers gave them, that it may join. A channel of a preset is used only if there is no
+    /// other.
     pub fn first_channel(&self, member: MemberId) -> Option<&Channel> {
         let rights = Capabilities::JOIN | Capabilities::LISTEN;
         let state = &self.course.state;
         let may = |it: &&Channel| state.allows(member, rights, content::Place::Channel(it.id));
         let preset = |it: &&Channel| state.preset_of(it.id).is_some();
         let mut channels: Vec<_> = state.channels_in_order();
-        // Whoever has chosen nothing is not moved by a preset that says nothing of it.
+        // A preset that does not mention the member does not move a member who has chosen nothing.
         channels.sort_by_key(preset);
         channels.into_iter().find(may)
     }
@@ -298,13 +302,13 @@ pub enum ChainError {
     /// A signature is not its issuer's.
     #[error("certificate with a wrong signature")]
     Signature,
-    /// An issuer is no device of the member by whose certificate it issues.
+    /// An issuer is not a device of the member by whose certificate it issues.
     #[error("certificate of an issuer that is no device of the member it names")]
     Issuer,
     /// The device is not one of the member's.
     #[error("the device is none of the member's")]
     Device,
-    /// The member was removed, or was admitted by somebody who may not.
+    /// The member was removed, or was admitted by somebody without the right to admit.
     #[error("the member does not belong, or not any more")]
     NotMember,
 }

@@ -1,11 +1,11 @@
-/// Characters of a name that are shown. [PROTO-3.7]
+/// The most characters of a name that are shown. [PROTO-3.7]
 pub const NAME_MAX_CHARACTERS: usize = 32;
 
-/// Bytes of a name's UTF-8. Longer names are cut at a character. [PROTO-3.7]
+/// The most bytes of a name's UTF-8. Longer names are cut at a character. [PROTO-3.7]
 pub const NAME_MAX_BYTES: usize = 64;
 
-/// What is shown of a name that somebody chose: control characters, and those that turn the
-/// direction of the text around them, become `U+FFFD`, and what is too long is cut. [PROTO-3.7]
+/// The form in which a name that somebody chose is shown. Control characters, and those that change
+/// the direction of the text around them, become `U+FFFD`. What is too long is cut. [PROTO-3.7]
 pub fn clean_name(name: &str) -> String {
     let mut clean = String::new();
     for character in name.trim().chars().take(NAME_MAX_CHARACTERS) {
@@ -21,7 +21,7 @@ pub fn clean_name(name: &str) -> String {
 }
 
 /// Line and paragraph separators, direction marks and invisible characters count as control
-/// characters: with them one name can be made to look like another.
+/// characters: with them one name could be made to look like another.
 fn upsets_text(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(clean_name("a\x1b[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
         assert_eq!(clean_name("nn\u{202e}a"), "nn\u{fffd}a");
         assert_eq!(clean_name(&"x".repeat(40)).len(), 32);
-        // Four bytes each: 16 of them are 64 bytes.
+        // They have four bytes each: 16 of them are 64 bytes.
         assert_eq!(clean_name(&"\u{1f3a7}".repeat(40)).chars().count(), 16);
     }
 

@@ -8,19 +8,19 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{clean_name, content::SealedName};
 
-/// The key that a hidden channel's name is sealed under. [CHARTER-4.8]
+/// The key under which a hidden channel's name is sealed. [CHARTER-4.8]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct NameKey([u8; 32]);
 
 impl NameKey {
-    /// A new one, for one name.
+    /// A new key, for one name.
     pub fn generate(random: &dyn Random) -> Self {
         let mut key = [0; 32];
         random.fill(&mut key);
         Self(key)
     }
 
-    /// Seals the name of `channel`; once for each key.
+    /// Seals the name of `channel`. A key must seal only once.
     pub fn seal(&self, channel: ChannelId, name: &str) -> SealedName {
         let sealed = seal_once(&self.0, channel.as_bytes(), clean_name(name).as_bytes());
         SealedName { key_id: self.id(), sealed: List::truncated(sealed) }

@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use super::content::Change;
 
-/// Something that a member does to the charter, signed by its author and all cosigners.
-/// [section 4 of docs/charter.md]
+/// Changes that a member makes to the charter, signed by the author and all cosigners. [section 4
+/// of docs/charter.md]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
-    /// Where it belongs.
+    /// The organisation to which it belongs.
     pub organisation: OrganisationId,
     /// The key that makes it.
     pub author: DeviceId,
-    /// Hash of the certificate of the author's member; zero for a root key that acts as such.
+    /// Hash of the certificate of the author's member; zero if a root key acts by itself.
     pub certificate: ObjectHash,
     /// The author's term: how many of its member's terms were cut before. [CHARTER-5.3]
     pub term: u32,
-    /// Counts the author's operations in the term, from 1.
+    /// The number of the operation among the author's in the term, from 1.
     pub sequence: u64,
     /// The author's operation before it in the term; zero for the first.
     pub previous: ObjectHash,
-    /// The newest checkpoint that the author knew; the organisation's id where there was none.
+    /// The newest checkpoint that the author knew; the organisation's id if there was none.
     pub base: ObjectHash,
     /// The heads that the author knew, in ascending order.
     pub parents: List<ObjectHash, PARENTS_MAX>,
-    /// One more than the largest of its parents'.
+    /// One more than the largest lamport of its parents, or than that of the base if it has none.
     pub lamport: u64,
-    /// The version of the root document by which it may act as root.
+    /// The version of the root document by which the author may act as root.
     pub root: u32,
     /// Further root keys that sign it, in ascending order.
     pub cosigners: List<DeviceId, COSIGNERS_MAX>,
-    /// Terms that it ends. [CHARTER-5.2]
+    /// The cuts that it makes: terms that it ends. [CHARTER-5.2]
     pub cuts: List<Cut, CUTS_MAX>,
-    /// What it does.
+    /// The changes that it makes.
     pub changes: List<Change, CHANGES_MAX>,
 }
 
@@ -42,26 +42,27 @@ impl Cosignable for Operation {
     const KIND: &'static str = "operation";
 }
 
-/// Ends a term of a member: what its keys did in it stands up to the numbers given. [CHARTER-5.2]
+/// Ends a term of a member: what its keys did in the term stands up to the given numbers.
+/// [CHARTER-5.2]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
-    /// Whose term.
+    /// The member whose term ends.
     pub member: MemberId,
-    /// Which.
+    /// The term.
     pub term: u32,
-    /// The last operation of each key that stands, in ascending order of keys.
+    /// The number of the last operation of each key that stands, in ascending order of keys.
     pub last: List<(DeviceId, u64), CUT_KEYS_MAX>,
 }
 
 impl Cut {
-    /// The number up to which what `key` did in the term stands.
+    /// The number up to which the operations of `key` in the term stand.
     pub fn last_of(&self, key: DeviceId) -> u64 {
         self.last.iter().find(|(known, _)| *known == key).map_or(0, |(_, last)| *last)
     }
 }
 
-/// Whether what can be told from an operation alone is in order. [CHARTER-4.1] [CHARTER-4.21]
-/// [CHARTER-4.6]
+/// Whether everything is in order that can be checked from the operation alone. [CHARTER-4.1]
+/// [CHARTER-4.21] [CHARTER-4.6]
 pub(super) fn is_sound(signed: &Cosigned<Operation>, organisation: OrganisationId) -> bool {
     let operation = signed.unverified();
     let mut signers = operation.cosigners.to_vec();
@@ -78,7 +79,7 @@ pub(super) fn is_sound(signed: &Cosigned<Operation>, organisation: OrganisationI
         && operation.changes.iter().all(Change::is_sound)
 }
 
-/// What a device signs to become one of a member's. [CHARTER-3.3]
+/// The signature by which a device consents to become one of a member's. [CHARTER-3.3]
 pub fn device_consent(
     organisation: OrganisationId,
     member: MemberId,
@@ -87,7 +88,7 @@ pub fn device_consent(
     device.sign(CONSENT_KIND, &encode(&(organisation, member)))
 }
 
-/// Whether `consent` is what [`device_consent`] makes. [CHARTER-3.3]
+/// Whether `consent` is a signature as [`device_consent`] makes it. [CHARTER-3.3]
 pub fn consents(
     organisation: OrganisationId,
     member: MemberId,
@@ -102,17 +103,17 @@ const CONSENT_KIND: &str = "device consent";
 /// Bytes of a signed operation; a longer one is refused. [CHARTER-1.1]
 pub const OPERATION_MAX_BYTES: usize = 16 * 1024;
 
-/// Heads that an operation names.
+/// The most heads that an operation names.
 pub(super) const PARENTS_MAX: usize = 8;
 
-/// Further root keys that sign an operation.
+/// The most further root keys that sign an operation.
 pub(super) const COSIGNERS_MAX: usize = 15;
 
-/// Terms that an operation ends.
+/// The most terms that an operation ends.
 pub(super) const CUTS_MAX: usize = 32;
 
-/// Keys of one cut: sixteen devices, those retired before, and the recovery key.
+/// The most keys of one cut: sixteen devices, those retired before, and the recovery key.
 pub(super) const CUT_KEYS_MAX: usize = 64;
 
-/// Changes of one operation.
+/// The most changes of one operation.
 pub(super) const CHANGES_MAX: usize = 32;

@@ -1,5 +1,5 @@
-//! What checkpoints have settled, for those who were not there: others have forgotten the
-//! operations that it came of. [CHARTER-7.5] [CHARTER-7.22]
+//! What checkpoints have settled, for devices that were not there: others have forgotten the
+//! operations from which it was computed. [CHARTER-7.5] [CHARTER-7.22]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::{
     certificate::hash_of, shared::Shared, state::State,
 };
 
-/// The last operation of each key and term, ever.
+/// The number and hash of the last settled operation of each key and term.
 pub(super) type Last = BTreeMap<(DeviceId, u32), (u64, ObjectHash)>;
 
 /// What the checkpoint before the newest has settled, and all that the newest covers since.
@@ -21,10 +21,10 @@ struct Past {
     state: State,
     last: Last,
     newest: Cosigned<Checkpoint>,
-    /// Those that the operations are signed with and that lead from these to a root key, each after
-    /// its issuer's.
+    /// The certificates with which the operations are signed and those that lead from these to a
+    /// root key, each after its issuer's.
     certificates: Vec<Signed<MemberCertificate>>,
-    /// By lamport and hash.
+    /// The covered operations, by lamport and hash.
     operations: Vec<Cosigned<Operation>>,
 }
 
@@ -34,8 +34,8 @@ pub(super) fn describe(schema: &mut crate::schema::collector::Schema) {
 }
 
 impl Charter {
-    /// Whether somebody who has `have` lacks operations that are forgotten here, and can be told
-    /// what they came to.
+    /// Whether somebody who has `have` lacks operations that are forgotten here, and can be sent
+    /// the settled past instead.
     pub fn tells_past(&self, have: &Have) -> bool {
         let Some(base) = &self.base.checkpoint else { return false };
         let told =
@@ -49,8 +49,8 @@ impl Charter {
             })
     }
 
-    /// The settled past, packed; none where nothing is forgotten, or it is too long for a newcomer
-    /// to take.
+    /// The settled past, packed; `None` if nothing is forgotten, or if it is too long for a
+    /// newcomer to take.
     pub fn past(&self) -> Option<Vec<u8>> {
         let covered = self.operations.iter().filter(|taken| taken.segment == 0);
         let mut covered: Vec<_> = covered.collect();
@@ -78,10 +78,10 @@ impl Charter {
         Some(packed).filter(|packed| bytes.len() <= unpacked_max(packed))
     }
 
-    /// Takes a settled past instead of what is held, if it is newer: operations that it does not
-    /// cover come too late, or come again. Root documents and certificates come before it. The keys
-    /// of the newest root document have signed all of it: the newest checkpoint, which names the
-    /// one before and by that its state; and by their hashes all operations since.
+    /// Takes a settled past in place of what is held, if it is newer. Operations that it does not
+    /// cover come too late, or come again. Root documents and certificates must come before it. The
+    /// keys of the newest root document have signed all of it: the newest checkpoint, which names
+    /// the one before and so its state, and, by their hashes, all operations since.
     pub fn take_past(&mut self, packed: &[u8]) -> Result<bool, PieceError> {
         let bytes = zstd::bulk::decompress(packed, unpacked_max(packed));
         let bytes = bytes.map_err(|_| DecodeError::Malformed)?;
@@ -94,7 +94,7 @@ impl Charter {
         if settled.number <= self.checkpoint() {
             return Ok(false);
         }
-        // Who has lost its place among the root keys could tell newcomers anything.
+        // A key that is no longer a root key could otherwise tell newcomers anything.
         if newest_value.root != self.roots.newest().version {
             return Err(PieceError::Signatures);
         }
@@ -108,7 +108,7 @@ impl Charter {
         }
         self.check_settled(&checkpoint, &state, &last)?;
         self.check_signed(&newest)?;
-        // Before each signature is checked, which takes its time.
+        // This comes before each signature is checked, which takes time.
         if !are_covered(&operations, newest.unverified()) {
             return Err(PieceError::Malformed);
         }
@@ -129,8 +129,8 @@ impl Charter {
             }
         }
         next.settled_before = false;
-        // What a chain begins with follows what is forgotten, and nothing in between is left out;
-        // or it shares a number with what is forgotten.
+        // The first operation of a key here follows what is forgotten without a gap; or it shares a
+        // number with what is forgotten.
         let follows = next.operations.iter().all(|taken| {
             let operation = taken.operation();
             let chain = (operation.author, operation.term);
@@ -148,7 +148,7 @@ impl Charter {
         Ok(true)
     }
 
-    /// Takes those of the certificates that all hold by now; the others wait.
+    /// Takes those of the certificates that all hold by now; returns the others, which wait.
     fn take_listed(
         &mut self,
         certificates: Vec<Signed<MemberCertificate>>,
@@ -160,7 +160,7 @@ impl Charter {
             if self.is_settled_certificate(&hash, certificate.unverified())
                 || self.is_listed_here(hash, issuer)
             {
-                // One that is refused is missed by what was signed with it.
+                // If one is refused, what was signed with it is refused as well.
                 let _ = self.take_certificate(certificate);
             } else {
                 waiting.push(certificate);
@@ -188,13 +188,14 @@ impl Checkpoint {
     }
 }
 
-/// Bytes that a packed past may unpack to, in proportion to what came: a few bytes must not make
-/// room for millions. Ids, hashes and signatures hardly shrink.
+/// The most bytes to which a packed past may unpack, in proportion to its length: a few bytes must
+/// not make room for millions. Ids, hashes and signatures hardly shrink.
 fn unpacked_max(packed: &[u8]) -> usize {
     PAST_MAX_BYTES.min(packed.len().saturating_mul(EXPANSION_MAX))
 }
 
-/// Whether a checkpoint covers each of these, by itself or by what comes after it.
+/// Whether the checkpoint covers each of the operations, directly or because a covered one knows
+/// it.
 fn are_covered(operations: &[Cosigned<Operation>], checkpoint: &Checkpoint) -> bool {
     let held: BTreeMap<_, _> = operations.iter().map(|it| (it.hash(), it.unverified())).collect();
     let mut open: Vec<_> = checkpoint.covered.iter().map(|covered| covered.hash).collect();
@@ -216,12 +217,12 @@ fn is_listing(change: &Change) -> bool {
 
 const NOTHING: ObjectHash = ObjectHash::from_bytes([0; 32]);
 
-/// Bytes of a settled past; nobody is sent or takes a longer one, and a charter with such a one is
-/// brought to newcomers as a file. A checkpoint for each two thousand operations keeps far from it.
+/// The most bytes of a settled past. A longer one is neither sent nor taken, and newcomers get such
+/// a charter as a file. With a checkpoint for each two thousand operations, it stays far below.
 const PAST_MAX_BYTES: usize = 16 << 20;
 
-/// How many times larger than what came the past may be.
+/// How many times longer than its packed form the past may be.
 const EXPANSION_MAX: usize = 32;
 
-/// Of zstd: the usual one.
+/// The compression level of zstd: the usual one.
 const LEVEL: i32 = 3;

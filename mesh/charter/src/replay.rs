@@ -1,4 +1,4 @@
-//! From the set of pieces to what they say. [section 5 of docs/charter.md]
+//! Computes the state from the set of pieces. [section 5 of docs/charter.md]
 
 mod course;
 mod judge;
@@ -23,18 +23,18 @@ use super::{
     state::{DeviceEntry, State},
 };
 
-/// All that the outcome depends on.
+/// Everything on which the outcome depends.
 pub(super) struct Pieces<'a> {
     pub(super) roots: &'a Roots,
     pub(super) certificates: &'a Certificates,
     /// What the checkpoint before the newest has settled.
     pub(super) base: &'a State,
     pub(super) operations: &'a [Arc<Taken>],
-    /// Where each operation lies among them.
+    /// The index of each operation in `operations`.
     pub(super) index: &'a BTreeMap<ObjectHash, usize>,
 }
 
-/// An operation all of whose dependencies are there.
+/// An operation whose dependencies are all there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) signed: Cosigned<Operation>,
@@ -42,14 +42,14 @@ pub(super) struct Taken {
     pub(super) member: MemberId,
     /// Whether its author is the member's recovery key.
     pub(super) recovers: bool,
-    /// The parents' and the author's previous operation's places in the list of operations; those
-    /// that a checkpoint has settled are left out.
+    /// The indices of the parents and of the author's previous operation; those that a checkpoint
+    /// has settled are left out.
     pub(super) parents: Vec<usize>,
-    /// 0 where the newest checkpoint covers it, 1 where none does.
+    /// 0 if the newest checkpoint covers it, 1 if none does.
     pub(super) segment: u8,
     /// Bytes of its encoding.
     pub(super) length: u32,
-    /// What its author has left.
+    /// The units that its author has left.
     pub(super) room: Room,
 }
 
@@ -58,7 +58,7 @@ impl Taken {
         self.signed.unverified()
     }
 
-    /// Whether it adds or retires any. [CHARTER-3.5]
+    /// Whether it adds or retires devices. [CHARTER-3.5]
     pub(super) fn is_about_devices(&self) -> bool {
         let mut changes = self.operation().changes.iter();
         changes.any(|it| matches!(it, Change::AddDevice { .. } | Change::RetireDevice { .. }))
@@ -69,11 +69,11 @@ impl Taken {
     }
 }
 
-/// Where operations come in the order; several of one position lie by level and hash.
+/// The place of operations in the order; several at one position are ordered by level and hash.
 /// [CHARTER-5.4]
 pub(super) type Position = (u8, u64);
 
-/// What an operation counts as: 0 as the root keys', else the rank of its author. [CHARTER-5.1]
+/// The level of an operation: 0 for the root keys, otherwise the rank of its author. [CHARTER-5.1]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(pub u16);
 
@@ -95,20 +95,20 @@ pub enum Verdict {
 /// Why an operation is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VoidReason {
-    /// Its author has made two of one number. [CHARTER-4.4]
+    /// Its author has made two operations of one number. [CHARTER-4.4]
     Equivocation,
-    /// Somebody of higher rank, or its own member, has cut it off. [CHARTER-5.2] [CHARTER-3.4]
+    /// Somebody of higher rank, or its own member, has cut it off. [CHARTER-5.2] [CHARTER-3.21]
     Cut,
     /// It is of a term that has not begun. [CHARTER-5.3]
     Term,
-    /// Its author is no device of the member. [CHARTER-4.7]
+    /// Its author is not a device of the member. [CHARTER-4.7]
     NotDevice,
     /// The author's certificate is not good. [CHARTER-3.2]
     NotMember,
 }
 
 impl VoidReason {
-    /// In words.
+    /// The reason in words, for users.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Equivocation => "its author signed two operations of one number",
@@ -120,18 +120,18 @@ impl VoidReason {
     }
 }
 
-/// Who makes a change, at which level, and with what.
+/// The author of a change, the level, and the source.
 #[derive(Clone, Copy, Debug)]
 struct Author {
     level: Level,
     member: MemberId,
     /// The operation or the first root document.
     source: ObjectHash,
-    /// The operation's place; the root document has none.
+    /// The operation's index; `None` for the root document.
     index: Option<usize>,
 }
 
-/// One application of operations in order: the later wins. [CHARTER-5.9]
+/// One pass over the operations in order, in which the later wins. [CHARTER-5.9]
 struct Run<'a> {
     pieces: &'a Pieces<'a>,
     course: Course,
@@ -168,7 +168,7 @@ impl Run<'_> {
         let by = Author { level, member, source, index: Some(index) };
         let judged = operation.changes.iter().map(|change| {
             let devices = matches!(change, Change::AddDevice { .. } | Change::RetireDevice { .. });
-            // [CHARTER-3.4] a recovery key is for devices alone.
+            // [CHARTER-3.4] A recovery key makes only device changes.
             if recovers && level != Level(0) && !devices {
                 return Err(Denial::Recovery);
             }
@@ -178,7 +178,7 @@ impl Run<'_> {
         self.course.verdicts.push(Verdict::Judged(level, judged));
     }
 
-    /// [CHARTER-5.2] Terms are ended one after the other.
+    /// [CHARTER-5.21] Terms are ended one after the other.
     fn earlier_terms_ended(&self, cut: &Cut, lamport: u64) -> bool {
         let Some(before) = cut.term.checked_sub(1) else { return true };
         let before = (cut.member, before);
@@ -186,7 +186,8 @@ impl Run<'_> {
             || self.course.ended.get(&before).is_some_and(|ended| *ended < lamport)
     }
 
-    /// The level of an operation by what holds before it. [CHARTER-4.7] [CHARTER-5.1]
+    /// The level of an operation, by what holds before it, or why it is void. [CHARTER-4.7]
+    /// [CHARTER-5.1]
     fn standing(&self, index: usize) -> Result<Level, VoidReason> {
         let taken = &self.pieces.operations[index];
         let operation = taken.operation();
@@ -218,13 +219,13 @@ impl Run<'_> {
         Ok(level)
     }
 
-    /// Whether the author may sign for the member whose certificate it names.
+    /// Checks that the author may sign for the member whose certificate it names.
     fn author(&self, index: usize) -> Result<(), VoidReason> {
         let taken = &self.pieces.operations[index];
         let operation = taken.operation();
         let author = operation.author;
         let Some(known) = self.pieces.certificates.known(&operation.certificate) else {
-            // A root key by itself.
+            // A root key that acts by itself.
             return if self.acts_as_root(taken, author) {
                 Ok(())
             } else {
@@ -278,8 +279,8 @@ impl Run<'_> {
         Level::of(self.course.state.rank(taken.member, Place::Organisation))
     }
 
-    /// Whether an act meets somebody who stands as high by what did not know of it. [CHARTER-5.11]
-    /// [CHARTER-5.20]
+    /// Whether an act meets somebody who stands as high by an operation that did not know the act.
+    /// [CHARTER-5.11] [CHARTER-5.20]
     fn is_shielded(&self, act: &Act) -> bool {
         if act.level == Level(0) {
             return false;
@@ -347,9 +348,9 @@ impl Run<'_> {
                     .is_none_or(|at| !self.course.shield.contains(&(at, Target::Member(member)))))
     }
 
-    /// Whether what `source` has set was known to the operation at `index`. [CHARTER-5.8]
+    /// Whether the operation at `index` knew what `source` has set. [CHARTER-5.8]
     fn knew(&self, index: Option<usize>, source: &ObjectHash) -> bool {
-        // Settled, or the founding document.
+        // What is settled, or in the founding document, is known to all.
         let (Some(index), Some(wanted)) = (index, self.pieces.index.get(source)) else {
             return true;
         };
@@ -394,7 +395,7 @@ fn listed_by(document: &RootDocument, taken: &Taken) -> bool {
     })
 }
 
-/// Whether the author has a right where it acts; at level 0 always.
+/// Whether the author has a right at the place; at level 0 always.
 pub(super) fn may(
     state: &State,
     level: Level,

@@ -1,8 +1,8 @@
-//! What one member can make all others hold. [CHARTER-8.5] [CHARTER-8.20]
+//! Bounds what one member can make all others hold. [CHARTER-8.5] [CHARTER-8.20]
 //!
 //! Each key has an allowance of units from one checkpoint to the next, and its operations spend it.
-//! A key that an operation brings in gets its allowance out of that of the author. All of it is
-//! told from an operation and what it knows, so that every holder comes to the same.
+//! A key that an operation brings in gets its allowance from that of the author. All of this is
+//! computed from an operation and what it knows, so that every holder comes to the same result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,31 +22,31 @@ use super::{
 /// What a key may still do in a term after one of its operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Room {
-    /// Rights that the author may have; those of an officer are taken for all.
+    /// Rights that the author may have. An officer counts as having all.
     rights: Capabilities,
-    /// Units of the key in the term.
+    /// The units of the key in the term.
     limit: u32,
-    /// Those that are spent.
+    /// The units that are spent.
     spent: u32,
 }
 
-/// What is settled by the newest checkpoint, and what operations behind it bring in.
+/// What the newest checkpoint has settled, and what operations after it bring in.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sources {
     /// Rights that everybody may have by what is settled.
     everyone: Capabilities,
-    /// Those who may have any right by what is settled.
+    /// Members who may have any right by what is settled.
     officers: BTreeSet<MemberId>,
-    /// Operations that may give rights: to a member, or to everybody.
+    /// Operations that may give rights, by the member who gets them; `None` is everybody.
     rights: BTreeMap<Option<MemberId>, Vec<(usize, Capabilities)>>,
-    /// Operations that add a device.
+    /// Operations that add a device, by the device.
     devices: BTreeMap<(MemberId, DeviceId), Vec<usize>>,
-    /// Operations that list a certificate.
+    /// Operations that list a certificate, by the issuer's member and the certificate.
     listings: BTreeMap<(MemberId, ObjectHash), Vec<usize>>,
 }
 
 impl Sources {
-    /// What the settled `state` has brought in, or the `founding` content where nothing is settled.
+    /// What the settled `state` has brought in, or the `founding` content if nothing is settled.
     pub(super) fn of<'a>(state: &State, founding: impl IntoIterator<Item = &'a Change>) -> Self {
         let mut sources = Self::default();
         let mut given = BTreeMap::new();
@@ -110,7 +110,7 @@ fn add(given: &mut Given, to: Option<MemberId>, rights: Capabilities) {
     }
 }
 
-/// Tells the rights that a change may give, and to whom: `None` is everybody.
+/// Calls `tell` with the rights that a change may give, and to whom: `None` is everybody.
 fn gives(change: &Change, mut tell: impl FnMut(Option<MemberId>, Capabilities)) {
     match change {
         Change::Role(role) if role.id == MEMBER_ROLE => tell(None, role.capabilities),
@@ -134,7 +134,7 @@ fn by_rule(
         Subject::Everyone => tell(None, allow),
         Subject::Role(role) if role == MEMBER_ROLE => tell(None, allow),
         Subject::Member(member) => tell(Some(member), allow),
-        // Those who hold it are known by its grants.
+        // The members who hold the role are known by its grants.
         Subject::Role(_) => {}
     }
 }
@@ -148,7 +148,7 @@ fn by_preset(preset: &Preset, mut tell: impl FnMut(Option<MemberId>, Capabilitie
     }
 }
 
-/// Whether an operation can have an effect by these rights.
+/// Whether these rights are enough for an operation to have an effect.
 fn suffice(rights: Capabilities, member: MemberId, operation: &Operation) -> bool {
     let has = |right| rights.contains(right);
     let may = |change: &Change| match change {
@@ -180,10 +180,10 @@ fn suffice(rights: Capabilities, member: MemberId, operation: &Operation) -> boo
 }
 
 impl Charter {
-    /// What the author has left after this operation; an error if it may not be held.
+    /// What the author has left after this operation; an error if the operation may not be held.
     ///
-    /// `parents` are the places of what it names, `own` that of the author's operation before it
-    /// where that is held, and `length` its bytes.
+    /// `parents` are the indices of its parents, `own` is that of the author's operation before it
+    /// if that is held, and `length` is its length in bytes.
     pub(super) fn room(
         &self,
         operation: &Operation,
@@ -201,7 +201,7 @@ impl Charter {
             Some(before) => before.room,
             None => {
                 let (rights, limit) = self.allowance(operation, member, parents)?;
-                // Who acts for another member goes on with what is left.
+                // A key that now acts for another member continues with what is left.
                 let spent = before.map_or(0, |before| before.room.spent);
                 Room { rights, limit, spent }
             }
@@ -217,7 +217,7 @@ impl Charter {
         if room.spent > room.limit { Err(PieceError::Full) } else { Ok(room) }
     }
 
-    /// What a key begins a chain of operations with: rights, and units.
+    /// The rights and units with which a key begins a chain of operations.
     fn allowance(
         &self,
         operation: &Operation,
@@ -252,8 +252,8 @@ impl Charter {
         Ok((rights, limit.checked_shr(later).unwrap_or(0)))
     }
 
-    /// What is left to somebody by all the rights that operations may have given, of which the one
-    /// after `parents` knows.
+    /// What an author has by all the rights that operations may have given, as far as the operation
+    /// after `parents` knows them.
     fn promoted(&self, mut room: Room, member: MemberId, parents: &[usize]) -> Room {
         for to in [None, Some(member)] {
             let mut given: BTreeMap<usize, Capabilities> = BTreeMap::new();
@@ -262,7 +262,7 @@ impl Charter {
                 *all |= *rights;
             }
             for place in self.known_among(parents, given.keys().copied()) {
-                // One right by an officer's hand is taken for all: which of them it is depends on
+                // One right given by an officer counts as all rights: which right it is depends on
                 // what a role was at the time.
                 room.rights |= if to.is_some() { Capabilities::ALL } else { given[&place] };
                 if to.is_some() && self.roots.knows(self.operations[place].operation().author) {
@@ -273,7 +273,7 @@ impl Charter {
         room
     }
 
-    /// What the newest checkpoint says; nothing before there is one.
+    /// The state of the newest checkpoint; before the first, an empty state.
     fn settled_state(&self) -> &State {
         self.newest.as_ref().map_or(&self.base.state, |newest| &newest.1)
     }
@@ -284,7 +284,7 @@ impl Charter {
         devices.is_some_and(|devices| devices.contains_key(&device))
     }
 
-    /// Whether a certificate is listed by what is settled, or of a root key.
+    /// Whether a certificate is listed by what is settled, or was issued by a root key.
     pub(super) fn is_settled_certificate(
         &self,
         hash: &ObjectHash,
@@ -294,14 +294,14 @@ impl Charter {
             || self.settled_state().has_listed(*hash, self.certificates.issuer(certificate))
     }
 
-    /// Whether a certificate is listed by its issuer's member, by what is settled or by an
-    /// operation behind that. [CHARTER-3.7]
+    /// Whether the issuer's member lists a certificate, by what is settled or by a later operation.
+    /// [CHARTER-3.7]
     pub(super) fn is_listed_here(&self, hash: ObjectHash, issuer: MemberId) -> bool {
         self.sources.lists(issuer, hash) || self.settled_state().has_listed(hash, issuer)
     }
 
-    /// Whether one with these parents knows that a certificate is one of those that all hold, and
-    /// so of those that lead from it to a root key.
+    /// Whether an operation with these parents knows that a certificate, and those that lead from
+    /// it to a root key, are among those that all hold.
     pub(super) fn is_listed_to(&self, parents: &[usize], hash: &ObjectHash) -> bool {
         let mut hash = *hash;
         while let Some(certificate) = self.certificates.certificate(&hash) {
@@ -315,7 +315,7 @@ impl Charter {
         true
     }
 
-    /// Operations that list a certificate and that one with these parents knows.
+    /// Operations that list a certificate and that an operation with these parents knows.
     fn listings_known_to(
         &self,
         parents: &[usize],
@@ -327,7 +327,7 @@ impl Charter {
         self.known_among(parents, listings.into_iter().flatten().copied())
     }
 
-    /// Operations that add `device` to the member's and that one with these parents knows.
+    /// Operations that add `device` to the member's and that an operation with these parents knows.
     pub(super) fn additions_known_to(
         &self,
         parents: &[usize],
@@ -338,8 +338,8 @@ impl Charter {
         self.known_among(parents, added.into_iter().flatten().copied())
     }
 
-    /// Those of the operations `wanted`, which no checkpoint covers, that one with these parents
-    /// knows.
+    /// Those of the operations `wanted`, which no checkpoint covers, that an operation with these
+    /// parents knows.
     fn known_among(
         &self,
         parents: &[usize],
@@ -360,7 +360,7 @@ impl Charter {
         wanted.into_iter().filter(|place| seen[*place]).collect()
     }
 
-    /// Tells anew what is settled, and what the operations behind it bring in.
+    /// Computes again what is settled, and what the operations after it bring in.
     pub(super) fn settle_sources(&mut self) {
         let settled = self.newest.is_some() || self.base.checkpoint.is_some();
         let founding = self.roots.first().content.iter().filter(|_| !settled);
@@ -373,7 +373,7 @@ impl Charter {
     }
 }
 
-/// Units that an operation of this length costs a key with this limit.
+/// The units that an operation of this length costs a key with this limit. [CHARTER-8.22]
 fn cost(operation: &Operation, limit: u32, length: usize) -> u32 {
     let bytes = u32::try_from(length / UNIT_BYTES).unwrap_or(u32::MAX);
     let brings = operation.changes.iter().map(|change| match change {
@@ -387,28 +387,28 @@ fn cost(operation: &Operation, limit: u32, length: usize) -> u32 {
     brings.fold(1_u32.saturating_add(bytes), u32::saturating_add)
 }
 
-/// What a device gets from the device that adds it, by that one's limit.
+/// The units of a device, by the limit of the device that adds it.
 fn device_share(limit: u32) -> u32 {
     limit.min(OFFICER_UNITS) / 32
 }
 
-/// What a member gets whom somebody with this limit has listed.
+/// The units of a member, by the limit of the device that lists it.
 fn listed_share(limit: u32) -> u32 {
     (limit / 256).min(LISTED_UNITS)
 }
 
 /// Units of each key of a member who held a role by the newest checkpoint, or holds one by a root
-/// key: an operation for each, or one of 16 KiB for 17. What is beyond waits for a checkpoint.
+/// key: one for each operation, or 17 for one of 16 KiB. What is beyond waits for a checkpoint.
 pub(super) const OFFICER_UNITS: u32 = 4096;
 
-/// Those of a member without a role where everybody may admit: some 200 admissions.
+/// Units of a member without a role if everybody may admit: enough for some 200 admissions.
 pub(super) const DOOR_UNITS: u32 = 1024;
 
-/// Those of a member who may change nothing but its own devices.
+/// Units of a member who may change only its own devices.
 pub(super) const MEMBER_UNITS: u32 = 64;
 
-/// Those of a member who was listed since the newest checkpoint: it adds a device or two.
+/// Units of a member who was listed since the newest checkpoint: it can add a device or two.
 const LISTED_UNITS: u32 = 4;
 
-/// Bytes of an operation that cost a unit more.
+/// The bytes of an operation for which it costs one more unit. [CHARTER-8.22]
 const UNIT_BYTES: usize = 1024;

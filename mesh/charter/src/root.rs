@@ -13,35 +13,35 @@ use super::{
 };
 use crate::clean_name;
 
-/// Who stands for the organisation. [section 2 of docs/charter.md]
+/// Names the organisation and its root keys. [section 2 of docs/charter.md]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootDocument {
-    /// 1 for the founding document.
+    /// The version; 1 for the founding document.
     pub version: u32,
     /// Hash of the version before; zero for the first.
     pub previous: ObjectHash,
-    /// What the organisation calls itself.
+    /// The organisation's name.
     pub name: String,
     /// The keys that stand for the organisation, in ascending seniority: the founder's device is
     /// the first of version 1, and the key that prevails over all others is the last. [CHARTER-2.3]
     pub keys: RootKeys,
-    /// How many of them must sign.
+    /// How many of the keys must sign.
     pub threshold: u8,
-    /// Documents of one version of which this one knows that they are several.
+    /// Documents of a version that has several, as far as this document knows them.
     pub merges: List<ObjectHash, MERGES_MAX>,
-    /// Terms that end by it. [CHARTER-2.5]
+    /// The cuts that it makes: terms that it ends. [CHARTER-2.5]
     pub cuts: List<Cut, CUTS_MAX>,
-    /// What holds before any operation; of version 1 alone.
+    /// Changes that hold before any operation; only in version 1.
     pub content: List<Change, CONTENT_MAX>,
 }
 
 impl RootDocument {
-    /// The key of the version `before` without which, or one senior to it, this one does not count;
-    /// `None` if it is among the `signers`, or none is needed.
+    /// The key of the version `before` that must sign, or one senior to it, for this document to
+    /// count. `None` if such a key is among the `signers`, or none is needed.
     ///
-    /// Where one key of the version before is enough, a document takes nothing from keys that are
-    /// senior to all its signers: they stay, as senior as they were, and each of them is enough
-    /// still. So whoever steals a junior key cannot end the senior one. [CHARTER-2.7]
+    /// If one key of the version before is enough, a document takes nothing from keys that are
+    /// senior to all its signers. They stay, as senior as they were, and each of them is still
+    /// enough. So a thief of a junior key cannot end the senior one. [CHARTER-2.7]
     pub fn lacks_senior(
         &self,
         before: &Self,
@@ -63,13 +63,13 @@ impl Cosignable for RootDocument {
     const KIND: &'static str = "root";
 }
 
-/// Between one and fifteen keys, none twice.
+/// One to fifteen keys, none twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "List<DeviceId, ROOT_KEYS_MAX>", into = "Vec<DeviceId>")]
 pub struct RootKeys(Vec<DeviceId>);
 
 impl RootKeys {
-    /// The first of them.
+    /// The least senior key.
     pub fn first(&self) -> DeviceId {
         self.0[0]
     }
@@ -79,13 +79,13 @@ impl RootKeys {
         self.0.contains(&key)
     }
 
-    /// All of them, the most senior last.
+    /// All keys, the most senior last.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = DeviceId> + DoubleEndedIterator + Clone {
         self.0.iter().copied()
     }
 
-    /// The places of those of `signers` that are among the keys, the most senior first: of two sets
-    /// of signers the one with the larger list prevails. [CHARTER-2.3]
+    /// The places among the keys of those `signers` that are root keys, the most senior first. Of
+    /// two sets of signers, the one with the larger list prevails. [CHARTER-2.3]
     pub(super) fn standing(&self, signers: impl Iterator<Item = DeviceId>) -> Vec<usize> {
         let mut places: Vec<_> =
             signers.filter_map(|signer| self.0.iter().position(|key| *key == signer)).collect();
@@ -112,19 +112,20 @@ impl From<RootKeys> for Vec<DeviceId> {
     }
 }
 
-/// Root documents that count: those that are chosen, and some others that name the same one before.
+/// Root documents that count: those that are chosen, and some others with the same previous
+/// version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Roots {
     documents: BTreeMap<ObjectHash, Cosigned<RootDocument>>,
-    /// Version n is at n - 1.
+    /// The hash of version n is at n - 1.
     chosen: Vec<ObjectHash>,
-    /// How many of the chosen versions a checkpoint has settled: they are chosen for good.
+    /// How many of the chosen versions a checkpoint has settled. They are chosen for good.
     /// [CHARTER-2.6]
     settled: usize,
 }
 
 impl Roots {
-    /// The founding document alone. [CHARTER-2.1]
+    /// The root documents when there is only the founding one. [CHARTER-2.1]
     pub(super) fn found(document: Cosigned<RootDocument>) -> Result<Self, PieceError> {
         let root = document.verify()?;
         let sound = root.version == 1
@@ -144,7 +145,7 @@ impl Roots {
         Ok(Self { documents: BTreeMap::from([(hash, document)]), chosen: vec![hash], settled: 1 })
     }
 
-    /// Takes a later version, or more signatures of a known one; says whether anything changed.
+    /// Takes a later version, or more signatures of a known one. Returns whether anything changed.
     /// [CHARTER-2.2]
     pub(super) fn take(&mut self, document: Cosigned<RootDocument>) -> Result<bool, PieceError> {
         let hash = document.hash();
@@ -184,7 +185,8 @@ impl Roots {
         {
             return Err(PieceError::Signatures);
         }
-        // Those that follow what is not chosen are not held: they have their turn with it.
+        // Documents that follow one that is not chosen are not held: they are taken when that one
+        // is chosen.
         if !self.chosen.contains(&root.previous) {
             return Err(PieceError::Late);
         }
@@ -196,8 +198,8 @@ impl Roots {
         if self.documents.contains_key(&hash) { Ok(true) } else { Err(PieceError::Late) }
     }
 
-    /// What is chosen up to `version` is chosen for good: a checkpoint that counts was signed by
-    /// it. [CHARTER-2.6]
+    /// Makes the choice up to `version` final: it has signed a checkpoint that counts.
+    /// [CHARTER-2.6]
     pub(super) fn settle(&mut self, version: u32) {
         let version = usize::try_from(version).unwrap_or(usize::MAX);
         self.settled = self.settled.max(version.min(self.chosen.len()));
@@ -219,7 +221,7 @@ impl Roots {
         *self.chosen.last().expect("the founding document is chosen")
     }
 
-    /// Documents of which there are several of one version, where no later one names them all.
+    /// Documents of versions that have several, if no later document names them all.
     pub(super) fn branches(&self) -> Vec<ObjectHash> {
         if !self.is_forked() {
             return Vec::new();
@@ -237,7 +239,7 @@ impl Roots {
         Some(self.documents[hash].unverified())
     }
 
-    /// What was chosen when `version` was the newest.
+    /// The root documents as they were chosen when `version` was the newest.
     pub(super) fn up_to(&self, version: u32) -> Self {
         let mut roots = self.clone();
         roots.chosen.truncate(usize::try_from(version).unwrap_or(usize::MAX));
@@ -256,24 +258,24 @@ impl Roots {
         all.into_iter()
     }
 
-    /// Whether `key` is one of any document's that counts, chosen or not: what is taken does not
+    /// Whether `key` is a key of any document that counts, chosen or not. What is taken does not
     /// depend on what is chosen at the moment.
     pub(super) fn knows(&self, key: DeviceId) -> bool {
         self.documents.values().any(|document| document.unverified().keys.contains(key))
     }
 
-    /// Whether a root key's word is enough for a certificate: that of a key of the newest version,
-    /// or of the founder for itself, which stays a member when its device is no root key any more.
-    /// [CHARTER-3.2]
+    /// Whether a root key's signature is enough for a certificate: that of a key of the newest
+    /// version, or of the founder for itself. The founder stays a member when its device is no
+    /// longer a root key. [CHARTER-3.2]
     pub(super) fn vouches(&self, certificate: &MemberCertificate) -> bool {
         let founder = self.first().keys.first();
         self.newest().keys.contains(certificate.issuer)
             || (certificate.issuer == founder && certificate.device == founder)
     }
 
-    /// Whether `key` acts as root in an operation that names `version`, of which `listed` tells
-    /// whether a document's cuts let it stand: keys of that version, and of those dropped later the
-    /// ones of which the document that drops them lets the operation stand. [CHARTER-2.5]
+    /// Whether `key` acts as root in an operation that names `version`. It must be a key of that
+    /// version. If a later document drops it, that document must let the operation stand; `listed`
+    /// says whether its cuts do. [CHARTER-2.5]
     pub(super) fn acts(
         &self,
         version: u32,
@@ -311,14 +313,15 @@ impl Roots {
         self.documents.iter().filter(|(_, document)| document.unverified().previous == *parent)
     }
 
-    /// Chooses from what is settled on, and forgets what is neither chosen nor among the
-    /// [`SIBLINGS_MAX`] best beside it: which those are does not depend on what came first.
-    /// [CHARTER-2.3] [CHARTER-2.6]
+    /// Chooses again from what is settled on. Forgets documents that are neither chosen nor among
+    /// the [`SIBLINGS_MAX`] best of their version. Which those are does not depend on the order of
+    /// arrival. [CHARTER-2.3] [CHARTER-2.6]
     fn choose(&mut self) {
         self.chosen.truncate(self.settled);
         let mut held: BTreeSet<_> = self.chosen.iter().copied().collect();
         while let Some(parent) = self.chosen.last() {
-            // Who proposes a document names its keys: those of the version before must tell.
+            // The author of a document names its keys, so the keys of the version before must
+            // decide.
             let old = &self.documents[parent].unverified().keys;
             let mut children: Vec<_> = self
                 .children(parent)
@@ -334,7 +337,7 @@ impl Roots {
     }
 }
 
-/// Whether nobody else has signed: the room for signatures is for those that count.
+/// Whether only these documents' keys have signed: the room for signatures is for those that count.
 fn only_by(document: &Cosigned<RootDocument>, roots: &[&RootDocument]) -> bool {
     document.signers().all(|key| roots.iter().any(|root| root.keys.contains(key)))
 }
@@ -346,20 +349,21 @@ fn is_sound(root: &RootDocument) -> bool {
         && root.name == clean_name(&root.name)
 }
 
-/// Root keys of an organisation; a document with more is refused.
+/// The most root keys of an organisation; a document with more is refused.
 pub const ROOT_KEYS_MAX: usize = 15;
 
 /// Bytes of a signed root document; a longer one is refused. [CHARTER-1.1]
 pub const ROOT_MAX_BYTES: usize = 16 * 1024;
 
-/// Documents that one names as being several of one version.
+/// The most documents that one names in `merges`.
 pub(super) const MERGES_MAX: usize = 4;
 
-/// Changes of the founding document.
+/// The most changes of the founding document.
 pub(super) const CONTENT_MAX: usize = 64;
 
-/// Versions of an organisation's root document; further ones are refused.
+/// The most versions of an organisation's root document; further ones are refused.
 const ROOTS_MAX: usize = 256;
 
-/// Documents of one version that are held; of more, those that would be chosen last are forgotten.
+/// The most documents of one version that are held. If there are more, those that would be chosen
+/// last are forgotten.
 const SIBLINGS_MAX: usize = 4;

@@ -1,10 +1,11 @@
-//! Mutes and bans: kept in the state with their ends, in force by the clock of whoever judges.
+//! Mutes and bans: the state keeps them with their ends, and each device decides by its own clock
+//! which are in force.
 //!
 //! ```text
 //! operations ── replay ──> sanctions set (the same for all) ── clock ──> sanctions in force
 //! ```
 //!
-//! The clock never enters the merge: while operations are replayed nothing is in force.
+//! The clock never enters the merge: while operations are replayed, no sanction is in force.
 //! [CHARTER-6.7]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,16 +20,16 @@ use super::{
     state::State,
 };
 
-/// A sanction that is set, and by whom.
+/// A sanction that is set, with the rank of its author.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SanctionEntry {
     pub(super) sanction: Sanction,
-    /// Of who set it, there.
+    /// The author's rank at the place.
     pub(super) rank: Rank,
     pub(super) source: ObjectHash,
 }
 
-/// What holds at present, by the clock of whoever holds the charter.
+/// The sanctions in force at present, by the clock of this device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct InForce {
     sanctions: BTreeMap<MemberId, Vec<SanctionEntry>>,
@@ -37,13 +38,13 @@ pub(super) struct InForce {
 }
 
 impl State {
-    /// Mutes and bans in force, each with the operation that set it; of one member by place.
+    /// Mutes and bans in force, each with the operation that set it; those of one member by place.
     pub fn sanctions(&self) -> impl Iterator<Item = (&Sanction, ObjectHash)> {
         let entries = self.in_force.sanctions.values().flatten();
         entries.map(|entry| (&entry.sanction, entry.source))
     }
 
-    /// Those of one member.
+    /// The mutes and bans in force of one member.
     pub fn sanctions_on(&self, member: MemberId) -> impl Iterator<Item = (&Sanction, ObjectHash)> {
         let entries = self.in_force.sanctions.get(&member).into_iter().flatten();
         entries.map(|entry| (&entry.sanction, entry.source))
@@ -55,13 +56,13 @@ impl State {
             .any(|(it, _)| (it.kind, it.at) == (SanctionKind::Ban, Place::Organisation))
     }
 
-    /// Whether a device is, or was, one of a member's who is banned everywhere at present.
+    /// Whether a device is, or was, one of a member who is banned everywhere at present.
     pub fn is_barred(&self, device: DeviceId) -> bool {
         self.in_force.barred.contains(&device)
     }
 
-    /// The sanction that takes a right at a place: the nearest, and there the one that lasts
-    /// longest. `path` begins with the place and ends with the organisation.
+    /// The sanction that takes a right at a place: the nearest, and of several there the one that
+    /// lasts longest. `path` begins with the place and ends with the organisation.
     pub(super) fn sanction_against(
         &self,
         member: MemberId,
@@ -79,12 +80,12 @@ impl State {
         nearest.map(|(_, it, source)| (it, source))
     }
 
-    /// The rank of the highest who has set such a sanction; none where there is none.
+    /// The rank of the highest officer who has set such a sanction; `None` if there is none.
     pub fn sanction_rank(&self, member: MemberId, kind: SanctionKind, at: Place) -> Option<Rank> {
         self.sanctions_set(member, kind, at).map(|it| it.rank).min()
     }
 
-    /// Those set on a member at a place, whether in force or not.
+    /// The sanctions of this kind set on a member at a place, whether in force or not.
     pub(super) fn sanctions_set(
         &self,
         member: MemberId,
@@ -95,7 +96,8 @@ impl State {
         entries.filter(move |it| (it.sanction.kind, it.sanction.at) == (kind, at))
     }
 
-    /// What binds at `now`: what has not ended, of those who stand below whoever set it.
+    /// Computes which sanctions bind at `now`: those that have not ended, on members who stand
+    /// below whoever set them.
     fn bind(&mut self, now: UnixTime) {
         let mut in_force = InForce::default();
         for (member, entries) in self.sanctions.iter() {
@@ -122,7 +124,7 @@ impl State {
 }
 
 impl Charter {
-    /// What the calendar says now: mutes and bans end by it. Until this is called, none has ended.
+    /// Sets the calendar time by which mutes and bans end. Until this is called, none has ended.
     pub fn set_calendar(&mut self, now: UnixTime) {
         let changes = self.changes_by(now);
         self.calendar = now;
@@ -131,18 +133,18 @@ impl Charter {
         }
     }
 
-    /// Whether another sanction is in force at `now` than at the time told last.
+    /// Whether other sanctions are in force at `now` than at the time set last.
     pub fn changes_by(&self, now: UnixTime) -> bool {
         let set = self.course.state.sanctions.values().flatten();
         set.filter_map(|it| it.sanction.until).any(|until| (now < until) != (self.calendar < until))
     }
 
-    /// What the calendar was said to say.
+    /// The calendar time that was set last.
     pub fn calendar(&self) -> UnixTime {
         self.calendar
     }
 
-    /// After every change of the state.
+    /// Computes again which sanctions are in force, after every change of the state.
     pub(super) fn settle_sanctions(&mut self) {
         self.course.state.bind(self.calendar);
     }

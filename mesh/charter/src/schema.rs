@@ -1,4 +1,4 @@
-//! What a charter is made of, told by the types themselves: `docs/schema/charter.json`.
+//! The schema of a charter's pieces, generated from the types: `docs/schema/charter.json`.
 
 use crate::{CHECKPOINT_MAX_BYTES, Piece, past, storage};
 

@@ -5,8 +5,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value whose copies are one until one of them is changed: a charter is copied for every edit
-/// and every write, and hardly differs then. Encoded as the value itself.
+/// A value whose copies share memory until one of them is changed. A charter is copied for every
+/// edit and every write, and then hardly differs. It is encoded as the value itself.
 #[derive(Debug, Default)]
 pub(super) struct Shared<T>(Arc<T>);
 
@@ -30,7 +30,7 @@ impl<T> Deref for Shared<T> {
     }
 }
 
-/// Copies the value first, where there are other copies.
+/// Copies the value first if there are other copies.
 impl<T: Clone> DerefMut for Shared<T> {
     fn deref_mut(&mut self) -> &mut T {
         Arc::make_mut(&mut self.0)

@@ -14,8 +14,8 @@ use super::{
     tickets::Revocations,
 };
 
-/// What a charter says at present: the outcome of all that its pieces do. Checkpoints state its
-/// encoding, in which there are no empty lists or maps. [CHARTER-7.7] [CHARTER-7.20]
+/// The state of a charter at present: the outcome of all its pieces. Checkpoints state its
+/// encoding, in which there are no empty lists or maps. [CHARTER-7.7] [CHARTER-7.20] [CHARTER-7.27]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub(super) roles: Shared<BTreeMap<RoleId, Role>>,
@@ -34,44 +34,44 @@ pub struct State {
     pub(super) policies: Policies,
     pub(super) removed: Shared<Removed>,
     pub(super) removals: Shared<BTreeMap<MemberId, Removals>>,
-    /// How many removals there were, of anybody.
+    /// How many removals there were, of any member.
     pub(super) removed_ever: u32,
-    /// Certificates by the member who has listed them, and how many removals came before.
+    /// Certificates by the member who has listed them, each with the number of removals before.
     pub(super) listed: Shared<BTreeMap<MemberId, Shared<BTreeMap<ObjectHash, u32>>>>,
-    /// Members who stand for the organisation alone. [CHARTER-6.1]
+    /// Members whose one root key is enough to act as the organisation. [CHARTER-6.1]
     pub(super) roots: Shared<BTreeSet<MemberId>>,
     pub(super) devices: Shared<BTreeMap<MemberId, BTreeMap<DeviceId, DeviceEntry>>>,
     pub(super) ended: Shared<BTreeMap<(MemberId, u32), EndedTerm>>,
     pub(super) frozen: Shared<BTreeMap<(DeviceId, u32), u64>>,
-    /// Tickets that admit nobody any more.
+    /// Tickets that no longer admit anybody.
     pub(super) revoked: Shared<Revocations>,
-    /// Devices that are known before what added them is taken: of whoever holds this, and no part
-    /// of the outcome. [CHARTER-3.6]
+    /// Devices that are known before the operation that added them is taken. They differ between
+    /// holders and are not part of the outcome. [CHARTER-3.6]
     #[serde(skip)]
     pub(super) introduced: Introduced,
-    /// The sanctions that hold by the clock of whoever holds this: no part of the outcome, and
-    /// empty while operations are replayed. [CHARTER-6.7]
+    /// The sanctions in force by the clock of this device. They are not part of the outcome, and
+    /// are empty while operations are replayed. [CHARTER-6.7]
     #[serde(skip)]
     pub(super) in_force: Shared<InForce>,
 }
 
-/// Roles of one member, each at its place.
+/// The roles of one member, each at its place.
 pub(super) type Grants = BTreeMap<(Place, RoleId), Vec<GrantEntry>>;
 
-/// Rules of one place.
+/// The rules of one place.
 pub(super) type Rules = BTreeMap<Subject, Vec<RuleEntry>>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChannelEntry {
     pub(super) channel: Channel,
-    /// The preset that it came with.
+    /// The preset with which the channel came.
     pub(super) preset: Option<PresetId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GrantEntry {
     pub(super) granted: bool,
-    /// Of who made it, there.
+    /// The author's rank at the place.
     pub(super) rank: Rank,
     pub(super) preset: Option<PresetId>,
     pub(super) source: ObjectHash,
@@ -81,13 +81,13 @@ pub(super) struct GrantEntry {
 pub(super) struct RuleEntry {
     pub(super) allow: Capabilities,
     pub(super) deny: Capabilities,
-    /// Of who set it, there.
+    /// The author's rank at the place.
     pub(super) rank: Rank,
     pub(super) preset: Option<PresetId>,
     pub(super) source: ObjectHash,
 }
 
-/// What one edit made of a preset. [CHARTER-5.10]
+/// The version of a preset that one edit made. [CHARTER-5.10]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PresetVersion {
     pub(super) preset: Preset,
@@ -98,35 +98,36 @@ pub(super) struct PresetVersion {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Load {
     pub(super) preset: Preset,
-    /// Of who loaded it, everywhere.
+    /// The loader's rank everywhere.
     pub(super) rank: Rank,
 }
 
-/// How often somebody was removed.
+/// How often a member was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Removals {
     pub(super) count: u32,
-    /// How many removals of anybody there were with the last of these.
+    /// How many removals of any member there were, up to and including the last of these.
     pub(super) last: u32,
 }
 
-/// What never comes back. [CHARTER-5.7]
+/// Roles, channels and presets that never come back. [CHARTER-5.7]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Removed {
-    /// With the level of who removed it, and by which operation.
+    /// Each with the level of the removal, and the operation that made it.
     pub(super) roles: BTreeMap<RoleId, (u16, ObjectHash)>,
     pub(super) channels: BTreeSet<ChannelId>,
     pub(super) presets: BTreeMap<PresetId, ObjectHash>,
 }
 
-/// A device that a member has added, or the first where it was retired.
+/// A device that a member has added, or one of the member's other keys that was retired.
+/// [CHARTER-7.28]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeviceEntry {
     pub(super) seniority: Seniority,
     pub(super) retired: Option<Retired>,
 }
 
-/// The end of a device. [CHARTER-3.4]
+/// The end of a device. [CHARTER-3.21]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Retired {
     /// Term and number of the last operation that stands.
@@ -135,25 +136,25 @@ pub(super) struct Retired {
     pub(super) by: ObjectHash,
 }
 
-/// Which of a member's keys may end which. [CHARTER-3.4]
+/// The seniority of a member's key: the smaller may end the larger. [CHARTER-3.4]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Seniority {
-    /// Several where the first device has named several.
+    /// The recovery key. There are several if the first device has named several.
     Recovery(DeviceId),
     First,
-    /// Lamport of the operation that added it, and the device.
+    /// The lamport of the operation that added the device, and the device.
     Added(u64, DeviceId),
 }
 
 /// A term that was cut. [CHARTER-5.2] [CHARTER-7.21]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EndedTerm {
-    /// The smallest of the operations that cut it; 0 for a root document.
+    /// The smallest lamport of the operations that cut it; 0 for a root document.
     pub(super) lamport: u64,
-    /// The version of the root document that cut it; 0 where none did.
+    /// The highest version of a root document that cut it; 0 if none did.
     pub(super) root: u32,
-    /// What stands, by key, by the level that the operation has at least: 0 for a root document's
-    /// cut, one more than the level of an operation's.
+    /// What stands, by key, for operations of at least this level: 0 for a root document's cut, one
+    /// more than the level of an operation's cut.
     pub(super) from: BTreeMap<u16, BTreeMap<DeviceId, u64>>,
 }
 
@@ -170,7 +171,7 @@ impl EndedTerm {
 pub struct Policies {
     /// The longest that an invite may last, in hours; 0 is any time.
     pub invite_hours_max: u32,
-    /// Operations of one author that are taken from gossip in a day. [CHARTER-8.3]
+    /// How many operations of one author are taken from gossip in a day. [CHARTER-8.3]
     pub operations_per_day: u32,
 }
 
@@ -192,49 +193,49 @@ impl Policies {
 /// What decided about a right. [CHARTER-6.4]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// A root key may do everything but hear and talk.
+    /// The member is a root key's, which may do everything except hear and talk.
     Root,
-    /// A mute or a ban, which takes it.
+    /// A mute or a ban takes the right.
     Sanction {
-        /// Which.
+        /// Whether it is a mute or a ban.
         kind: SanctionKind,
-        /// Where it was set.
+        /// The place where it was set.
         at: Place,
-        /// When it ends; none where it lasts until it is lifted.
+        /// When it ends; `None` if it lasts until it is lifted.
         until: Option<UnixTime>,
         /// The operation that set it.
         source: ObjectHash,
     },
-    /// A rule, the most particular of the nearest that speak of it.
+    /// A rule decides: the most particular of the nearest that concern the right.
     Rule {
         /// Whether it allows.
         allows: bool,
-        /// Where it stands.
+        /// The place where the rule stands.
         at: Place,
-        /// For whom.
+        /// The members whom the rule is for.
         subject: Subject,
-        /// The preset that it came with.
+        /// The preset with which the rule came.
         preset: Option<PresetId>,
         /// The operation or document that set it.
         source: ObjectHash,
     },
-    /// A role has it.
+    /// A role has the right.
     Role {
-        /// Which.
+        /// The role.
         role: RoleId,
-        /// Where it was granted.
+        /// The place where it was granted.
         at: Place,
-        /// The operation or document that granted it; none for what every member has.
+        /// The operation or document that granted it; `None` for the role that every member has.
         source: Option<ObjectHash>,
     },
-    /// Nothing gives it.
+    /// Nothing gives the right.
     Nothing,
-    /// There is no such channel.
+    /// The channel does not exist.
     NoChannel,
 }
 
 impl Decision {
-    /// Whether the right is there.
+    /// Whether the member has the right.
     pub fn allows(&self) -> bool {
         match self {
             Self::Root | Self::Role { .. } => true,
@@ -245,15 +246,15 @@ impl Decision {
 }
 
 impl State {
-    /// All channels, those of loaded presets among them. What hangs below a channel that has gone,
-    /// as with the preset it came with, is not there either.
+    /// All channels, including those of loaded presets. A channel below one that is gone, for
+    /// example with the preset with which that one came, is left out.
     pub fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.channels.keys().filter_map(|id| self.channel(*id))
     }
 
     /// All channels as the tree shows them: each before those below it, siblings in the order that
-    /// officers gave them, those of one order by name. Hidden ones, whose names not everybody
-    /// knows, come after the others of their order.
+    /// officers gave them, and those of one order by name. Hidden channels, whose names not
+    /// everybody knows, come after the others of their order.
     pub fn channels_in_order(&self) -> Vec<&Channel> {
         let mut channels: Vec<_> = self.channels().collect();
         channels.sort_by_cached_key(|channel| {
@@ -285,7 +286,7 @@ impl State {
         Some(channel)
     }
 
-    /// The preset that a channel came with.
+    /// The preset with which a channel came.
     pub fn preset_of(&self, id: ChannelId) -> Option<PresetId> {
         self.channels.get(&id)?.preset
     }
@@ -300,14 +301,14 @@ impl State {
         self.roles.get(&id)
     }
 
-    /// Roles granted to `member`, and where.
+    /// The roles granted to `member`, and where.
     pub fn grants(&self, member: MemberId) -> impl Iterator<Item = (RoleId, Place)> {
         let grants = self.grants.get(&member).into_iter().flatten();
         let held = grants.filter(|((_, role), entries)| self.is_granted(*role, entries));
         held.map(|((at, role), _)| (*role, *at))
     }
 
-    /// Members who hold any role, with their grants.
+    /// Members who hold any role.
     pub fn holders(&self) -> impl Iterator<Item = MemberId> {
         self.grants.keys().copied().filter(|member| self.grants(*member).next().is_some())
     }
@@ -344,7 +345,7 @@ impl State {
         })
     }
 
-    /// What is known of the relay with this device.
+    /// The relay with this device.
     pub fn relay(&self, device: DeviceId) -> Option<&Relay> {
         self.relays.get(&device)
     }
@@ -354,7 +355,7 @@ impl State {
         self.relays.values()
     }
 
-    /// The settings.
+    /// The settings of the organisation.
     pub fn policies(&self) -> &Policies {
         &self.policies
     }
@@ -368,7 +369,8 @@ impl State {
         })
     }
 
-    /// Whether by `other` everybody has the same rights at the same channels, linked alike.
+    /// Whether everybody has the same rights at the same channels by `other`, and the channels are
+    /// linked alike.
     pub fn permits_like(&self, other: &Self) -> bool {
         self.roots == other.roots
             && self.roles == other.roles
@@ -379,7 +381,8 @@ impl State {
             && self.in_force == other.in_force
     }
 
-    /// Whether a certificate was listed by this member, after the last removal of whom it is for.
+    /// Whether this member has listed a certificate since the last removal of the certificate's
+    /// member.
     pub(super) fn is_listed(&self, hash: ObjectHash, by: MemberId, of: MemberId) -> bool {
         let removed = self.removals.get(&of).map_or(0, |removals| removals.last);
         self.listed
@@ -388,12 +391,12 @@ impl State {
             .is_some_and(|listed| *listed >= removed)
     }
 
-    /// Whether a certificate was ever listed by this member.
+    /// Whether this member has ever listed a certificate.
     pub(super) fn has_listed(&self, hash: ObjectHash, by: MemberId) -> bool {
         self.listed.get(&by).is_some_and(|listed| listed.contains_key(&hash))
     }
 
-    /// Those who hold `role` everywhere.
+    /// The members who hold `role` everywhere.
     pub(super) fn holders_everywhere(&self, role: RoleId) -> impl Iterator<Item = MemberId> {
         let place = (Place::Organisation, role);
         let holds =
@@ -401,16 +404,16 @@ impl State {
         self.grants.iter().filter(move |(_, grants)| holds(grants)).map(|(member, _)| *member)
     }
 
-    /// Those to whom a preset in force gives a role everywhere.
+    /// The members to whom a preset in force gives a role everywhere.
     pub(super) fn holders_by(&self, preset: PresetId) -> impl Iterator<Item = MemberId> {
         let grants = self.loads.get(&preset).into_iter().flat_map(|load| load.preset.grants.iter());
         let everywhere = grants.filter(|grant| grant.at == Place::Organisation);
         everywhere.flat_map(|grant| grant.members.iter().copied())
     }
 
-    /// Whether a state that others tell of could have come of operations, as far as anything here
-    /// relies on that: each preset has a version, no channel lies below itself, and there is room
-    /// to count on.
+    /// Whether a state that somebody else has sent could have come from operations, as far as the
+    /// code relies on that: each preset has a version, no channel lies below itself, and the count
+    /// of removals has room to grow.
     pub(super) fn is_sound(&self) -> bool {
         let mut ends = BTreeSet::new();
         for channel in self.channels.keys() {
@@ -432,7 +435,7 @@ impl State {
     }
 
     /// Leaves out what only operations before a checkpoint can need, and tickets that had expired
-    /// when it was made.
+    /// some time before it was made.
     pub(super) fn prune(&mut self, time: UnixTime) {
         if self.revoked.is_outdated(time) {
             self.revoked.forget(time);
@@ -443,7 +446,7 @@ impl State {
         self.presets.retain(|id, _| !self.removed.presets.contains_key(id));
     }
 
-    /// All who were ever removed, and how often.
+    /// All members who were ever removed, and how often.
     pub fn removed(&self) -> impl Iterator<Item = (MemberId, u32)> {
         self.removals.iter().map(|(member, removals)| (*member, removals.count))
     }
@@ -453,12 +456,13 @@ impl State {
         self.removals.get(&member).map_or(0, |removals| removals.count)
     }
 
-    /// How many removals of anybody there were.
+    /// How many removals there were, of any member.
     pub fn removals_ever(&self) -> u32 {
         self.removed_ever
     }
 
-    /// How many there were with the last of `member`; 0 if it was never removed.
+    /// How many removals of any member there were at the last one of `member`; 0 if it was never
+    /// removed.
     pub fn last_removal(&self, member: MemberId) -> u32 {
         self.removals.get(&member).map_or(0, |removals| removals.last)
     }
@@ -479,14 +483,14 @@ impl State {
         current.map(|(device, _)| device).chain(introduced).copied()
     }
 
-    /// Whether `device` was once one of the member's and is not any more.
+    /// Whether `device` was once one of the member's and no longer is.
     pub fn is_retired(&self, member: MemberId, device: DeviceId) -> bool {
         let entry = self.devices.get(&member).and_then(|devices| devices.get(&device));
         entry.is_some_and(|entry| entry.retired.is_some())
     }
 
-    /// How high `member` stands at a place, by its roles there and above; at the organisation: by
-    /// those granted everywhere.
+    /// How high `member` stands at a place, by its roles there and above. At the organisation, only
+    /// roles granted everywhere count.
     pub fn rank(&self, member: MemberId, at: Place) -> Rank {
         if self.roots.contains(&member) {
             return Rank::ROOT;
@@ -530,7 +534,7 @@ impl State {
         }
     }
 
-    /// The rule, of those at a place and above, that decides about a right. [CHARTER-6.3]
+    /// The rule, among those at a place and above, that decides about a right. [CHARTER-6.3]
     /// [CHARTER-6.8]
     fn decide_by_rules(
         &self,
@@ -571,7 +575,7 @@ impl State {
         None
     }
 
-    /// Roles that a member holds at a place, which are those granted there or further up.
+    /// The roles that a member holds at a place: those granted there or above.
     fn held<'a>(
         &'a self,
         member: MemberId,
@@ -591,9 +595,9 @@ impl State {
         std::iter::once((MEMBER_ROLE, Place::Organisation, None)).chain(granted)
     }
 
-    /// Whether grants and ungrants that were made apart leave the role granted: the preset's grant
-    /// stands beside what officers have said, and the ungrant of somebody whom the role now stands
-    /// no lower than takes nothing. [CHARTER-5.8]
+    /// Whether the role is granted by grants and ungrants of which neither knew the other. A
+    /// preset's grant stands beside what officers have set. An ungrant has no effect if the role's
+    /// rank is now not below that of its author. [CHARTER-5.8]
     pub(super) fn is_granted(&self, role: RoleId, entries: &[GrantEntry]) -> bool {
         if entries.iter().any(|entry| entry.preset.is_some()) {
             return true;
@@ -604,8 +608,8 @@ impl State {
         count.peek().is_some() && count.all(|entry| entry.granted)
     }
 
-    /// Rights that somebody who stands higher than `member` denies anybody at a place: no rule that
-    /// `member` sets there gives them to those who are denied. [CHARTER-6.8]
+    /// The rights that somebody who stands higher than `member` denies anybody at a place. No rule
+    /// that `member` sets there gives these rights to those who are denied them. [CHARTER-6.8]
     pub fn denied_from_above(&self, member: MemberId, at: Place) -> Capabilities {
         let rank = self.rank(member, at);
         let entries = self.rules.get(&at).into_iter().flat_map(|rules| rules.values().flatten());
@@ -618,7 +622,7 @@ impl State {
         rights.iter().all(|right| self.decide(member, right, at).allows())
     }
 
-    /// The place, what lies above it, and so on up to the organisation.
+    /// The place, the one above it, and so on up to the organisation.
     pub fn path(&self, at: Place) -> impl Iterator<Item = Place> {
         std::iter::successors(Some(at), |place| match place {
             Place::Organisation => None,
@@ -628,15 +632,15 @@ impl State {
         })
     }
 
-    /// Channels below `channel`, itself among them.
+    /// The channels below `channel`, and itself.
     pub(super) fn subtree(&self, channel: ChannelId) -> Vec<ChannelId> {
         let below =
             |id: &ChannelId| self.path(Place::Channel(*id)).any(|at| at == Place::Channel(channel));
         self.channels.keys().copied().filter(below).collect()
     }
 
-    /// Puts a preset into force. Nothing in it reaches further than `rank` and `rights`, those of
-    /// who loads it, everywhere.
+    /// Puts a preset into force. Nothing in it reaches further than `rank` and `rights`, which the
+    /// loader has everywhere.
     pub(super) fn load(
         &mut self,
         preset: Preset,
@@ -655,7 +659,7 @@ impl State {
                 self.channels.insert(channel.id, entry);
             }
         }
-        // What hangs below something that is not there, or in a ring, hangs below the organisation.
+        // A channel below one that does not exist, or in a cycle, is put below the organisation.
         for channel in preset.channels.iter() {
             if !self.reaches_the_organisation(channel.id)
                 && let Some(entry) = self.channels.get_mut(&channel.id)
@@ -683,7 +687,7 @@ impl State {
         self.loads.insert(id, Load { preset, rank });
     }
 
-    /// Takes back all that a preset has brought.
+    /// Removes everything that a preset has brought.
     pub(super) fn unload(&mut self, id: PresetId) {
         if self.loads.remove(&id).is_none() {
             return;

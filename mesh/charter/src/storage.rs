@@ -10,7 +10,7 @@ use super::{
     state::State,
 };
 
-/// What a settled past leaves behind. [CHARTER-7.4]
+/// What remains of a settled past. [CHARTER-7.4]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct SettledState {
     checkpoint: Cosigned<Checkpoint>,
@@ -32,7 +32,7 @@ impl Charter {
         pieces.into_iter()
     }
 
-    /// All of it as one, for the disk or a file. [CHARTER-10.1]
+    /// The whole charter, for the disk or a file. [CHARTER-10.1]
     pub fn snapshot(&self) -> Vec<u8> {
         let past = self.base.checkpoint.clone().map(|checkpoint| SettledState {
             checkpoint,
@@ -54,7 +54,7 @@ impl Charter {
         bytes
     }
 
-    /// The charter of a snapshot, all signatures checked.
+    /// The charter of a snapshot, with all signatures checked.
     pub fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
         let rest = snapshot.strip_prefix(SNAPSHOT_MAGIC).ok_or(SnapshotError::Foreign)?;
         let mut records = records(rest);
@@ -91,7 +91,8 @@ impl Charter {
         }
         for piece in rest {
             match piece {
-                // Its outcome may not come about again, once a fork has let other roots be chosen.
+                // Its outcome may not be computed again: a fork may since have let other roots be
+                // chosen.
                 Piece::Checkpoint(checkpoint) => {
                     let state = newest.take().ok_or(SnapshotError::Damaged)?;
                     let last = charter.last_after(checkpoint.unverified());
@@ -113,10 +114,11 @@ impl Charter {
         charter.settled_before = false;
         charter.settle_state();
         for piece in known_here {
-            // Its owner shows it again: nothing of it is worth losing the charter for.
+            // The owner shows these pieces again: none of them is worth losing the charter for.
             match Piece::decode(piece) {
                 Ok(Piece::Operation(operation)) => drop(charter.introduce(&[operation])),
-                // Those of a newcomer, too, who knows no more than root documents yet.
+                // This includes certificates shown to a newcomer that so far knows only root
+                // documents.
                 Ok(Piece::Certificate(certificate)) => {
                     drop(charter.certificates.show(certificate, &charter.roots));
                 }
@@ -126,7 +128,7 @@ impl Charter {
         Ok(charter)
     }
 
-    /// Whether root keys have said that a checkpoint leads to this. [CHARTER-7.4]
+    /// Checks that root keys have signed that a checkpoint leads to this state. [CHARTER-7.4]
     pub(super) fn check_settled(
         &self,
         checkpoint: &Cosigned<Checkpoint>,
@@ -144,8 +146,8 @@ impl Charter {
         Ok(())
     }
 
-    /// Whether as many root keys as it takes have signed a checkpoint, by any root document of the
-    /// version that it names.
+    /// Checks that enough root keys have signed a checkpoint, by any root document of the version
+    /// that it names.
     pub(super) fn check_signed(&self, checkpoint: &Cosigned<Checkpoint>) -> Result<(), PieceError> {
         let value = checkpoint.verify()?;
         let signed = self.roots.documents().map(Cosigned::unverified).any(|root| {
@@ -181,17 +183,17 @@ fn records(mut bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], SnapshotError
     })
 }
 
-/// Why a snapshot is no charter.
+/// Why a snapshot is not a valid charter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// Something else altogether, or of another version.
+    /// It is something else, or of another version.
     #[error("this is no charter that this version of hark can read")]
     Foreign,
-    /// Cut off or changed.
+    /// It is cut off or changed.
     #[error("the charter is damaged")]
     Damaged,
-    /// A piece is no piece.
+    /// A piece cannot be decoded.
     #[error("the charter is damaged: {0}")]
     Encoding(#[from] DecodeError),
     /// A piece is refused.
@@ -199,11 +201,11 @@ pub enum SnapshotError {
     Piece(PieceError),
 }
 
-/// The record behind the pieces that all hold, before those that are known here alone: certificates
+/// The record between the pieces that all hold and those that are known only here: certificates
 /// that nobody has listed, and operations that introduce devices. No piece is so short.
 const KNOWN_HERE: &[u8] = &[];
 
 const SNAPSHOT_MAGIC: &[u8] = b"hark charter 1\n";
 
-/// Bytes of a snapshot; a longer one is refused.
+/// The most bytes of a snapshot; a longer one is refused.
 const SNAPSHOT_MAX_BYTES: usize = 32 << 20;

@@ -1,5 +1,5 @@
-//! Whether an operation or a checkpoint is taken, and where it belongs.
-//! [sections 4 and 7 of docs/charter.md]
+//! Decides whether an operation or a checkpoint is taken, and where it belongs. [sections 4 and 7
+//! of docs/charter.md]
 
 use std::{
     cmp::Reverse,
@@ -21,9 +21,9 @@ use super::{
 /// Where an operation belongs.
 struct Placed {
     member: MemberId,
-    /// The places of its parents, and of its author's operation before it.
+    /// The indices of its parents, and of its author's operation before it.
     parents: Vec<usize>,
-    /// That of its author's operation before it, where that is held.
+    /// The index of its author's operation before it, if that is held.
     own: Option<usize>,
 }
 
@@ -34,9 +34,9 @@ impl Charter {
         !known || self.certificates.is_good(certificate, &self.course.state, &self.roots)
     }
 
-    /// Takes a certificate that all hold: of a root key, or listed by its issuer's member. Another
-    /// is known here alone, if the issuer is a device of that member, who may admit. [CHARTER-3.7]
-    /// [CHARTER-3.20]
+    /// Takes a certificate that all hold: of a root key, or listed by its issuer's member. Any
+    /// other is known only here, if the issuer is a device of that member, and the member may
+    /// admit. [CHARTER-3.7] [CHARTER-3.20]
     pub(super) fn take_certificate(
         &mut self,
         signed: Signed<MemberCertificate>,
@@ -71,7 +71,7 @@ impl Charter {
         self.certificates.show(signed, &self.roots)
     }
 
-    /// How many certificates of root keys that are none any more nobody has listed.
+    /// How many certificates of former root keys nobody has listed.
     fn former_roots_issued(&self) -> usize {
         let former = self.certificates.iter().filter(|signed| {
             let it = signed.unverified();
@@ -107,7 +107,8 @@ impl Charter {
             return Err(PieceError::Late);
         }
         let room = self.room(operation, member, &parents, own, length);
-        // What a checkpoint covers is held whatever it costs: its makers have answered for it.
+        // An operation that a checkpoint covers is held whatever it costs: the checkpoint's signers
+        // answer for it.
         let room = if self.settled_before { room.unwrap_or_default() } else { room? };
         if self.operations.len() - self.covered >= OPERATIONS_MAX {
             return Err(PieceError::Full);
@@ -127,17 +128,18 @@ impl Charter {
         let author = operation.author;
         let recovers = certificate.is_some_and(|it| it.device != author && it.recovers(author));
         let length = u32::try_from(length).unwrap_or(u32::MAX);
-        // Of those that were there before it, none can name it as parent.
+        // None of the operations held before can name it as parent.
         let taken = Taken { signed, hash, member, recovers, parents, segment: 1, length, room };
-        // Whose device is whose, and who has equivocated, is settled before everything else.
+        // Which devices belong to which member, and who has equivocated, is settled before
+        // everything else.
         let stale = if self.hold(taken) { Stale::Everything } else { self.stale_since_last() };
         self.stale = self.stale.min(stale);
         self.hold_listed();
         Ok(true)
     }
 
-    /// Adds an operation behind those that are held; says whether all that they say has to be told
-    /// anew.
+    /// Adds an operation after those that are held. Returns whether the whole state must be
+    /// computed again.
     pub(super) fn hold(&mut self, taken: Taken) -> bool {
         let operation = taken.operation();
         let number = (operation.author, operation.term, operation.sequence);
@@ -162,7 +164,8 @@ impl Charter {
         last.map_or(Stale::Nothing, |taken| Stale::Since(taken.position()))
     }
 
-    /// All hold the certificates that the newest operation lists, as far as they are known here.
+    /// From now on all hold the certificates that the newest operation lists, as far as they are
+    /// known here.
     fn hold_listed(&mut self) {
         let Some(taken) = self.operations.last().map(Arc::clone) else { return };
         for change in taken.operation().changes.iter() {
@@ -171,7 +174,7 @@ impl Charter {
                 if let Some(certificate) = self.certificates.signed(hash).cloned()
                     && self.certificates.issuer(certificate.unverified()) == taken.member
                 {
-                    // One whose issuer nobody has listed waits for that.
+                    // A certificate whose issuer nobody has listed waits for that.
                     let _ = self.certificates.take(certificate, &self.roots);
                 }
             }
@@ -199,7 +202,8 @@ impl Charter {
             || certificate.is_some_and(|it| it.admission < state.removals(member))
     }
 
-    /// Operations behind the first of each number, among those that one with these parents knows.
+    /// How many operations, besides the first of each number, an operation with these parents
+    /// knows.
     fn forks_known_to(&self, parents: &[usize]) -> usize {
         let number = |place: usize| {
             let operation = self.operations[place].operation();
@@ -222,8 +226,9 @@ impl Charter {
         forks
     }
 
-    /// Forgets what an author has made of a number that it has used twice, and after it, where that
-    /// is much: but for two that prove it, and what others build upon. [CHARTER-8.6]
+    /// If an author has made many operations from the first number on that it has used twice,
+    /// forgets them. It keeps the two that prove it, and those that others build upon.
+    /// [CHARTER-8.6]
     pub(super) fn forget_forks(&mut self) {
         if self.numbers.len() == self.operations.len() {
             return;
@@ -262,7 +267,7 @@ impl Charter {
         self.keep_operations(&needed);
     }
 
-    /// Keeps only some of the operations that are held, with all that they know.
+    /// Keeps only some of the operations that are held, which include all that they know.
     fn keep_operations(&mut self, keep: &[bool]) {
         let held = std::mem::take(&mut self.operations);
         self.forget_places();
@@ -278,14 +283,14 @@ impl Charter {
         self.stale = Stale::Everything;
     }
 
-    /// Forgets where operations lie, all of which are to be held anew.
+    /// Forgets the indices of operations, all of which will be held again.
     pub(super) fn forget_places(&mut self) {
         self.index = Shared::default();
         self.heads = Shared::default();
         self.numbers = Shared::default();
     }
 
-    /// The author's member and the places of the parents, if all that the operation names is here
+    /// The author's member and the indices of the parents, if all that the operation names is here
     /// and its numbers fit. [CHARTER-4.1] [CHARTER-4.2]
     fn place(&self, operation: &Operation) -> Result<Placed, PieceError> {
         let mut missing = Vec::new();
@@ -346,7 +351,7 @@ impl Charter {
         {
             return Err(PieceError::Malformed);
         }
-        // Whoever makes an operation knows its own.
+        // An author knows its own operations.
         parents.extend(own.filter(|own| !parents.contains(own)));
         let certificate = self.certificates.certificate(&operation.certificate);
         let member =
@@ -363,8 +368,8 @@ impl Charter {
         Ok(Placed { member, parents, own })
     }
 
-    /// Whether `key` is one of the member's by its certificate, by what is settled, or by what one
-    /// with these parents knows. [CHARTER-4.1] [CHARTER-4.20]
+    /// Whether `key` is one of the member's by its certificate, by what is settled, or by what an
+    /// operation with these parents knows. [CHARTER-4.1] [CHARTER-4.20]
     fn may_sign(&self, certificate: &MemberCertificate, key: DeviceId, parents: &[usize]) -> bool {
         let member = certificate.member();
         certificate.names(key)
@@ -373,14 +378,14 @@ impl Charter {
     }
 
     /// Whether an operation comes from somebody who belongs now. The first proof that its author
-    /// has equivocated is welcome, what follows is not.
+    /// has equivocated is welcome; what follows is not.
     pub(super) fn is_welcome(&self, operation: &Operation) -> bool {
         let chain = (operation.author, operation.term);
         if self.course.state.frozen.get(&chain).is_some_and(|from| *from <= operation.sequence) {
             return false;
         }
         let Some(certificate) = self.certificates.certificate(&operation.certificate) else {
-            // Of a root key; or it waits for its certificate.
+            // It is a root key's, or it waits for its certificate.
             return true;
         };
         // A recovery key may act when no device can.
@@ -412,7 +417,7 @@ impl Charter {
             return Ok(known.0.merge(&checkpoint));
         }
         let next = value.number == self.checkpoint() + 1 && value.previous == self.newest_base();
-        // [CHARTER-7.2] the newest may give way to another of its number.
+        // [CHARTER-7.2] The newest may give way to another of its number.
         let other = value.number == self.checkpoint() && value.previous == self.oldest_base();
         if !next && !other {
             return Err(PieceError::Late);
@@ -430,7 +435,7 @@ impl Charter {
             }
         }
         let segments = self.segments(value, next)?;
-        // Of each key and term that it covers anything of it tells the last.
+        // For each key and term that it covers, the checkpoint must state the last operation.
         let told: BTreeMap<_, _> = value.last().collect();
         let before = |taken: &Taken| next && taken.segment == 0;
         let covered = self.operations.iter().zip(&segments);
@@ -452,22 +457,22 @@ impl Charter {
     }
 }
 
-/// Operations of a key and term, by number and hash, with their places.
+/// Operations of a key and term, by number and hash, with their indices.
 type Tail = Vec<(u64, ObjectHash, usize)>;
 
-/// Operations that the newest checkpoint does not cover; further ones are refused until another one
-/// does. Those that it covers are not counted, or there would be no room for what the next is
-/// about. One member comes nowhere near it: what a key may make others hold is bounded.
+/// The most operations that the newest checkpoint does not cover; further ones are refused until
+/// another checkpoint does. Those that it covers are not counted, or there would be no room for the
+/// operations that the next one is to cover. One member comes nowhere near it: what a key may make
+/// others hold is bounded.
 pub const OPERATIONS_MAX: usize = 65_536;
 
-/// Operations of one key and term from the first number on that it has used twice, as far as nobody
-/// else builds upon them; of more, all but the two that prove it are forgotten. And operations of
-/// which one may know another of the same number; one that knows more is refused.
+/// The most operations of one key and term from the first number on that it has used twice, if
+/// nobody else builds upon them. If there are more, all but the two that prove it are forgotten. An
+/// operation that knows more such operations, besides the first of each number, is refused.
 pub const FORKS_MAX: usize = 64;
 
 /// Two operations of one number prove that their author has used it twice.
 pub(super) const PROOF: usize = 2;
 
-/// Certificates that nobody has listed, of keys that are root keys no more; further ones are
-/// refused.
+/// The most certificates of former root keys that nobody has listed; further ones are refused.
 const FORMER_MAX: usize = 256;

@@ -1,4 +1,4 @@
-//! Tickets that were given out and shall admit nobody any more. [section 9 of docs/charter.md]
+//! Tickets that were given out and shall no longer admit anybody. [section 9 of docs/charter.md]
 //!
 //! ```text
 //! RevokeTicket  ──> a number ─── kept until a checkpoint finds that the ticket has expired
@@ -12,25 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{content::RevokedTicket, state::State};
 
-/// All that was revoked.
+/// All revocations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Revocations {
-    /// What revoked everybody's tickets last.
+    /// The operation that last revoked everybody's tickets.
     everyone: Option<ObjectHash>,
     members: BTreeMap<MemberId, Revoked>,
 }
 
-/// What was revoked of one member's tickets, since everybody's were last.
+/// The revocations of one member's tickets, since everybody's were last revoked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Revoked {
-    /// What revoked all of them last.
+    /// The operation that last revoked all of them.
     all: Option<ObjectHash>,
-    /// Those that were revoked one by one since then, and when they expire.
+    /// The tickets that were revoked one by one since then, and when they expire.
     tickets: BTreeMap<DeviceId, UnixTime>,
 }
 
 impl Revocations {
-    /// Revokes one ticket; of one member who has too many of these, all. [CHARTER-9.3]
+    /// Revokes one ticket. If the member already has too many of these, revokes all of the
+    /// member's. [CHARTER-9.3]
     pub(super) fn revoke(&mut self, ticket: &RevokedTicket, source: ObjectHash) {
         let revoked = self.members.entry(ticket.issuer).or_default();
         if revoked.tickets.len() < TICKETS_MAX || revoked.tickets.contains_key(&ticket.key) {
@@ -51,7 +52,7 @@ impl Revocations {
         }
     }
 
-    /// Forgets tickets that had expired by then, some time ago. [CHARTER-9.4]
+    /// Forgets tickets that had expired some time before `time`. [CHARTER-9.4]
     pub(super) fn forget(&mut self, time: UnixTime) {
         for revoked in self.members.values_mut() {
             revoked.tickets.retain(|_, expires| time < *expires + KEPT_AFTER);
@@ -82,14 +83,14 @@ impl State {
         Series::from_bytes(*hash.first_chunk().expect("8 of 32 bytes"))
     }
 
-    /// Whether a ticket of `issuer` was revoked, by itself or with all of them.
+    /// Whether a ticket of `issuer` was revoked, by itself or with all of the issuer's.
     pub fn revokes(&self, issuer: MemberId, invite: &Invite) -> bool {
         let revoked = self.revoked.members.get(&issuer);
         revoked.is_some_and(|it| it.tickets.contains_key(&invite.invite_key))
             || invite.series != self.series(issuer)
     }
 
-    /// Tickets that were revoked one by one, with their issuers and when they expire.
+    /// Tickets that were revoked one by one, with their issuers and expiry times.
     pub fn revoked_tickets(&self) -> impl Iterator<Item = RevokedTicket> {
         self.revoked.members.iter().flat_map(|(issuer, revoked)| {
             let ticket = |(key, expires): (&DeviceId, &UnixTime)| RevokedTicket {
@@ -102,9 +103,10 @@ impl State {
     }
 }
 
-/// Tickets of one member that are revoked one by one; the next one revokes all of theirs, so that
-/// no revocation is ever without effect.
+/// The most tickets of one member that are revoked one by one. The next one revokes all of theirs,
+/// so that no revocation is ever without effect.
 pub const TICKETS_MAX: usize = 32;
 
-/// How long after a ticket has expired its revocation is kept: doors judge by their own clocks.
+/// How long after a ticket has expired its revocation is kept, since doors judge by their own
+/// clocks.
 const KEPT_AFTER: Duration = Duration::from_secs(24 * 60 * 60);

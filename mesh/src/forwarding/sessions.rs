@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// Whether `other` is to be told now which device sends it packets. At first this is repeated
-    /// soon, since the notice may be lost, and later from time to time. [PROTO-9.4]
+    /// soon, since the notice may be lost, and later from time to time. [PROTO-9.17]
     pub(super) fn introduces(&mut self, now: Timestamp, other: Slot) -> bool {
         let found = self.tunnelled.iter_mut().find(|told| told.to == other);
         if let Some(told) = found {

@@ -560,7 +560,7 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
     assert_eq!(send(&mut world, bob, ann, &packet), Ok(()));
 }
 
-/// [PROTO-9.4] Some datagrams are lost, so the notice is repeated, but not with each packet.
+/// [PROTO-9.17] Some datagrams are lost, so the notice is repeated, but not with each packet.
 #[test]
 fn whose_the_packets_of_a_tunnel_are_is_said_three_times_and_then_now_and_then() {
     let mut world = World::new(Limits::default());

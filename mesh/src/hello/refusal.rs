@@ -47,7 +47,7 @@ pub enum Refusal {
     /// again.
     #[error("the other side has not added this device yet: try again")]
     Later,
-    /// The member of the dialling device is banned. [CHARTER-6.6]
+    /// The member of the dialling device is banned. [CHARTER-6.9]
     #[error(
         "an officer has banned you from this organisation: no ticket lets you in until the ban ends"
     )]

@@ -401,7 +401,7 @@ fn spread(random: &dyn Random, over: Duration) -> Duration {
 }
 
 /// An address that is new is asked about this much later, and so much more by chance: a thousand
-/// who start together do not ask one relay at once.
+/// who start together do not ask one relay at once. [PROTO-5.30]
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 const FIRST_SPREAD: Duration = Duration::from_secs(4);
 

@@ -490,7 +490,7 @@ const WAIT_MAX: Duration = Duration::from_millis(900);
 /// How long a talker's key in an epoch seals.
 const GENERATION_MAX: Duration = Duration::from_secs(60);
 
-/// How long it seals at least, where somebody goes who was given it.
+/// How long it seals at least, where somebody goes who was given it. [PROTO-11.29]
 const GENERATION_MIN: Duration = Duration::from_secs(3);
 
 /// Targets that are keyed at once; further ones are not.

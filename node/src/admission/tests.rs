@@ -7,7 +7,7 @@ use super::*;
 
 /// A newcomer dials the doors and the relays of its ticket at once. Where a door had let it in
 /// before it came to a relay's Hello, the relay took it for a member, as it was, and saw its link
-/// end 2 ms later: the newcomer had yet to hear of the charter that names the relay.
+/// end 2 ms later: the newcomer had yet to hear of the charter that names the relay. [PROTO-3.27]
 #[test]
 fn a_relay_of_the_ticket_saw_a_newcomer_come_and_go() {
     let random = SeededRandom::new(1);

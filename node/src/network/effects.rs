@@ -27,6 +27,7 @@ impl Working {
                 // A member sends little.
                 Some(Effect::Pause) => {}
                 None if std::mem::take(&mut self.unsettled) => self.settle_radio(now),
+                None if std::mem::take(&mut self.charter_changed) => self.answer_kept(now),
                 None => return,
             }
         }
@@ -142,6 +143,7 @@ impl Working {
                     self.base.publisher.publish(self.view.charter_changed());
                 }
                 self.compare_standings();
+                self.charter_changed = true;
                 None
             }
             squad::Event::Moved { by, from, to } => {

@@ -1,6 +1,10 @@
 //! A member's node at work.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc::SyncSender},
+    time::Duration,
+};
 
 use hark_charter::Charter;
 use hark_keys::{DeviceId, Invite, TargetId, Timestamp};
@@ -16,10 +20,12 @@ use super::{
     profile_store::PendingWrite, radio::Radio, router::Router, view::View,
 };
 use crate::{
+    commands::Answer,
     driver::{Driver, DriverConfig, Happened},
     error::NodeError,
     event::Notice,
     link::{Link, LinkEvent},
+    request::RequestError,
     snapshot::Command,
     store::OrganisationStore,
     swarm::News,
@@ -40,6 +46,10 @@ pub(super) struct Working {
     pub(super) compared: Arc<Charter>,
     /// This device has come in by a ticket a moment ago.
     pub(super) newcomer: Option<Newcomer>,
+    /// Answers that wait until the charter that they speak of is on disk and in force.
+    answers: Vec<PendingAnswer>,
+    /// Another charter is in force than when those were looked at.
+    pub(super) charter_changed: bool,
     /// This device does not belong any more.
     pub(super) removed: bool,
     /// The last answers of peers that refused this device.
@@ -53,6 +63,14 @@ pub(super) struct Working {
     /// When `ready` is told, whatever addresses are still to come; `None` once it was told.
     pub(super) ready_at: Option<Timestamp>,
     port: Option<u16>,
+}
+
+/// The answer to a command that concerns the charter.
+struct PendingAnswer {
+    answer: SyncSender<Result<Answer, RequestError>>,
+    outcome: Result<Answer, RequestError>,
+    /// When it is given, whatever the disk does.
+    answers_by: Timestamp,
 }
 
 /// A device that has just been admitted.
@@ -114,6 +132,8 @@ impl Working {
             generations,
             compared: charter,
             newcomer: None,
+            answers: Vec::new(),
+            charter_changed: false,
             removed: false,
             refusals: BTreeMap::new(),
             stranger: None,
@@ -184,6 +204,8 @@ impl Working {
 
     fn handle_input(&mut self, input: Input) -> Result<Option<String>, NodeError> {
         let now = self.base.now();
+        self.driver.catch_up(now);
+        self.carry_out(now);
         match input {
             Input::Stop(reason) => return Ok(Some(reason)),
             Input::Command(Command::Quit, _) => return Ok(Some("quit".to_owned())),
@@ -211,9 +233,11 @@ impl Working {
                 self.view.forgetful = Some(format!("who is verified is not kept: {error}"));
             }
             Input::Charter(request, answer) => {
-                // The caller may have gone.
-                let _ = answer.try_send(self.command_charter(now, *request));
+                let outcome = self.command_charter(now, *request);
                 self.carry_out(now);
+                let answers_by = now + DISK_PATIENCE;
+                self.answers.push(PendingAnswer { answer, outcome, answers_by });
+                self.answer_kept(now);
             }
             Input::Standings(changes) => self.tell_standings(&changes),
             Input::Found(found) => {
@@ -286,6 +310,28 @@ impl Working {
         }
     }
 
+    /// Answers those who edited the charter, once it is in force with all that they have done: what
+    /// is said to be done has effect.
+    pub(super) fn answer_kept(&mut self, now: Timestamp) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let squad = &self.driver.squad;
+        let is_kept = squad.charter().digest() == squad.charter_taken().digest();
+        self.answers.retain_mut(|PendingAnswer { answer, outcome, answers_by }| {
+            if !is_kept && outcome.is_ok() && now < *answers_by {
+                return true;
+            }
+            let outcome = std::mem::replace(outcome, Err(RequestError::Unwritten));
+            // The caller may have gone.
+            let _ = answer.try_send(match is_kept {
+                true => outcome,
+                false => outcome.and(Err(RequestError::Unwritten)),
+            });
+            false
+        });
+    }
+
     /// Packets of a linked member come by this link.
     fn show_path(&mut self, link: &Link) {
         if let Some(event) = self.view.link_used(link, &self.base.network.links) {
@@ -321,6 +367,7 @@ impl Working {
         self.release_overdue(now);
         self.look_after_newcomer(now);
         self.keep_profiles(second);
+        self.answer_kept(now);
         self.show(now, second);
         if second {
             self.base.network.relay.renew_outlets(&self.base.network.links);
@@ -392,6 +439,9 @@ impl Working {
         self.base.leave(Some(self.driver)).await;
     }
 }
+
+/// How long an answer waits for the disk.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long `ready` waits for the first address.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);

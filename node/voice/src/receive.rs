@@ -203,7 +203,7 @@ impl Talker {
                 Err(reason) => {
                     let again = matches!(reason, DropReason::Repeated | DropReason::TooOld);
                     // A link brings nothing twice and changes nothing, so this is the relay's
-                    // doing.
+                    // doing. [PROTO-10.28]
                     if reason == DropReason::Forged || ours && again && !expected {
                         self.told.spoilt = self.told.spoilt.saturating_add(1);
                     }

@@ -23,7 +23,7 @@ pub struct Malice {
     /// This share is sent twice.
     #[serde(default = "none")]
     pub duplicates: Share,
-    /// A bit of the newest frame of this share is turned over.
+    /// A bit of the newest frame of this share is turned over. [PROTO-10.28]
     #[serde(default = "none")]
     pub alters: Share,
     /// All are sent once more, so much later.

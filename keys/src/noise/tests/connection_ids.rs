@@ -1,4 +1,4 @@
-//! What observers, and peers who ask, learn of connection ids and reset tokens.
+//! What observers, and peers who ask, learn from connection ids and reset tokens.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -13,8 +13,9 @@ use super::{
 };
 use crate::DeviceKey;
 
-/// What tells ids of quinn's generator apart by their keys: its tag is the sum of what the key
-/// alone gives and what the random bytes alone give. Here of any eight bytes of an id.
+/// A value by which ids of quinn's generator can be grouped by their keys: its tag is the sum of a
+/// part that depends only on the key and a part that depends only on the random bytes. Here it is
+/// computed from any eight bytes of an id.
 fn fingerprint(id: &[u8]) -> (u64, u64) {
     const K: u64 = 0xf135_7aea_2e62_a9c5;
     let [n0, n1, n2, ..] = *id else { panic!("an id is longer") };
@@ -31,7 +32,7 @@ fn fingerprint(id: &[u8]) -> (u64, u64) {
     ((high << 38).wrapping_sub(offset) >> 38, low.wrapping_sub(offset) & 0x3fff)
 }
 
-/// Whether two ids are told to be of one device, by the eight bytes from `place` on.
+/// Whether two ids look as if they were of one device, by the eight bytes from `place` on.
 fn told_alike(one: &ConnectionId, other: &ConnectionId, place: usize) -> bool {
     let [one, other] = [one, other].map(|id| fingerprint(&id[place..place + 8]));
     let apart = one.0.wrapping_sub(other.0) & 0x3ff_ffff;
@@ -42,8 +43,9 @@ fn generator(key: &DeviceKey, seed: u64) -> ConnectionIds {
     ConnectionIds::new(key.derive("quic connection id at [::]:4711"), random(seed))
 }
 
-/// [NOISE-27] Each of 1,000 devices starts twice. The fingerprint that told all of them again by
-/// one id of each start does so no more often than it takes different ones for the same.
+/// [NOISE-27] Each of 1,000 devices starts twice. With quinn's generator the fingerprint recognised
+/// all of them by one id of each start. Here it links ids of one device no more often than ids of
+/// different ones.
 #[test]
 fn connection_ids_of_a_device_have_nothing_in_common() {
     let mut ids = Vec::new();
@@ -58,13 +60,13 @@ fn connection_ids_of_a_device_have_nothing_in_common() {
             linked += u32::from(told_alike(seen, again, place));
             confused += u32::from(told_alike(seen, &stranger, place));
         }
-        // Chance links two in a million pairs.
+        // By chance it links two in a million pairs.
         assert_eq!((linked, confused), (0, 0), "bytes from {place} on");
     }
-    // The fingerprint is a good one.
+    // The fingerprint does work on quinn's ids.
     let quinns = |key| HashedConnectionIdGenerator::from_key(key).generate_cid();
     assert!((1..1_000_u64).all(|key| told_alike(&quinns(key), &quinns(key), 0)));
-    // Nor do any bits keep their value over the ids of one device.
+    // No bits keep their value over the ids of one device, either.
     let mut generator = generator(&key(1), 1);
     let mut set = [[0_u32; 8]; 16];
     for _ in 0..1_000 {
@@ -83,7 +85,7 @@ fn random_secret(seed: u64) -> [u8; 32] {
     secret
 }
 
-/// [NOISE-27] Also one who has seen an id makes none of its own.
+/// [NOISE-27] Even somebody who has seen an id cannot make one.
 #[test]
 fn only_the_endpoint_makes_its_ids() {
     let mut first = generator(&key(1), 1);
@@ -112,7 +114,7 @@ fn socket(address: &str) -> Place {
     Place::Socket(address.parse().unwrap())
 }
 
-/// What the endpoint answers somebody who sends it a packet for the connection `id`.
+/// The endpoint's answer to a packet for the connection `id`.
 fn answer(endpoint: &mut Endpoint, first: &[u8], id: &[u8]) -> Option<[u8; 16]> {
     let from: SocketAddr = "192.0.2.66:6666".parse().unwrap();
     // For a long header: no source id, no token, and a length.
@@ -127,8 +129,9 @@ fn answer(endpoint: &mut Endpoint, first: &[u8], id: &[u8]) -> Option<[u8; 16]> 
 
 const SHORT: [u8; 1] = [0x41];
 
-/// [NOISE-26] An endpoint answers for the ids that it made before its restart, with one token, and
-/// for those of no other endpoint: neither of the device's other sockets, nor of its tunnels.
+/// [NOISE-26] An endpoint answers for the ids that it made before its restart, with one token. It
+/// does not answer for those of another endpoint: neither of the device's other sockets, nor of its
+/// tunnels.
 #[test]
 fn an_endpoint_resets_its_own_connections_alone() {
     let places = [
@@ -156,7 +159,7 @@ fn an_endpoint_resets_its_own_connections_alone() {
 }
 
 /// [NOISE-26] [NOISE-28] An endpoint that only dials answers an Initial packet for any id: quinn
-/// does not look whether it is one of its own. The token is worth nothing at another endpoint, nor
+/// does not check whether it is one of its own. The token is worth nothing at another endpoint, nor
 /// after a restart.
 #[test]
 fn tokens_of_one_endpoint_end_no_connection_of_another() {
@@ -171,7 +174,7 @@ fn tokens_of_one_endpoint_end_no_connection_of_another() {
     assert_eq!(tokens.len(), 5);
 }
 
-/// An id of a connection that the endpoint begins, out of its first packet.
+/// An id of a connection that the endpoint begins, taken from its first packet.
 fn issued(endpoint: &mut Endpoint) -> Vec<u8> {
     let crypto = super::super::client_config(&key(3), random(9), None);
     let mut config = quinn_proto::ClientConfig::new(crypto);
@@ -181,7 +184,7 @@ fn issued(endpoint: &mut Endpoint) -> Vec<u8> {
     let (_, mut connection) = endpoint.connect(now, config, to, "hark").unwrap();
     let mut packet = Vec::new();
     let _ = connection.poll_transmit(now, 1, &mut packet).unwrap();
-    // First byte and version, the other side's id with its length, and ours.
+    // First byte and version, the other side's id with its length, and this side's.
     let (length, rest) = packet[5..].split_first().unwrap();
     let (length, rest) = rest[usize::from(*length)..].split_first().unwrap();
     rest[..usize::from(*length)].to_vec()

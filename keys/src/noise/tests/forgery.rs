@@ -1,4 +1,4 @@
-//! A session, and somebody who means harm at the other end.
+//! A session, and an attacker at the other end.
 
 use quinn_proto::Side;
 use snow::{
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::encode;
 
-/// [NOISE-14] Neither a stranger's identity, nor a signature for something else, nor one over
-/// other parameters is taken.
+/// [NOISE-14] A session takes neither a stranger's identity, nor a signature for something else,
+/// nor one over other parameters.
 #[test]
 fn forged_server_identity_is_refused() {
     let ours = encoded(&parameters(Side::Client));
@@ -85,7 +85,8 @@ fn forged_server_identity_is_refused() {
     }
 }
 
-/// [NOISE-14] The same for the client, whose signature covers both sides' parameters by the hash.
+/// [NOISE-14] The same for the client, whose signature covers both sides' parameters through the
+/// hash.
 #[test]
 fn forged_client_identity_is_refused() {
     type Forge<'a> = &'a dyn Fn(&[u8], &[u8]) -> Vec<u8>;
@@ -119,8 +120,8 @@ fn forged_client_identity_is_refused() {
     }
 }
 
-/// [NOISE-16] A server whose ephemeral or static key has low order, and who computes all that
-/// follows from the zero secret, does not get through. With honest keys the same server does.
+/// [NOISE-16] A server whose ephemeral or static key has low order, and that computes everything
+/// else from the zero secret, is refused. The same server with honest keys is accepted.
 #[test]
 fn low_order_server_keys_are_refused() {
     let ours = encoded(&parameters(Side::Client));
@@ -186,7 +187,7 @@ fn low_order_points_give_no_secret() {
     assert_eq!(secret, dh.pubkey());
 }
 
-/// [NOISE-10] Parameters that QUIC does not know how to read end the handshake at once.
+/// [NOISE-10] Parameters that QUIC cannot read end the handshake at once.
 #[test]
 fn mangled_parameters_are_refused() {
     for mangled in [&[0x01][..], &[0x01, 0x04, 0x00], &[0x0e, 0x01, 0x01], &[0x03, 0x02, 0x44]] {
@@ -198,7 +199,8 @@ fn mangled_parameters_are_refused() {
     }
 }
 
-/// A Dh whose keys have low order, when set or when generated, and who knows what follows.
+/// A Diffie-Hellman whose keys have low order, when set or when generated. Its owner can compute
+/// what follows.
 struct LowOrder {
     on_set: bool,
     on_generate: bool,

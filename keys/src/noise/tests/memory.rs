@@ -1,4 +1,4 @@
-//! Looks for the secrets of a link in this process's memory.
+//! Searches this process's memory for the secrets of a link.
 
 use std::{fs::File, hint::black_box, io::Read, mem, os::unix::fs::FileExt};
 
@@ -18,7 +18,7 @@ use crate::{
     wipe::scrub_stack,
 };
 
-/// Bytes that are looked for. What is kept of them here is not what is found.
+/// Bytes to search for. What is stored of them here is itself not found.
 struct Wanted {
     name: &'static str,
     masked: Vec<u8>,
@@ -29,7 +29,7 @@ impl Wanted {
         Self { name, masked: secret.iter().map(|byte| black_box(*byte) ^ MASK).collect() }
     }
 
-    /// What is made of a secret.
+    /// The bytes derived from a secret.
     fn of(name: &'static str, secret: &[u8; 32], label: &[u8], length: usize) -> Self {
         let mut key = Zeroizing::new(vec![0; length]);
         expand_label(secret, label, &[], &mut key);
@@ -42,8 +42,8 @@ impl Wanted {
     }
 }
 
-/// All memory that this process can write to. What looking takes is allocated once, so that it does
-/// not come to lie where a secret has been.
+/// All memory that this process can write to. The buffers of the search are allocated once, so that
+/// they do not come to lie where a secret has been.
 struct Memory {
     file: File,
     maps: String,
@@ -58,7 +58,7 @@ impl Memory {
         Self { file, maps, window: vec![0; WINDOW], found: Vec::with_capacity(FOUND_MAX) }
     }
 
-    /// The names of those of `wanted` that stand anywhere.
+    /// The names of those of `wanted` that are found anywhere.
     fn find(&mut self, wanted: &[Wanted]) -> &[&'static str] {
         let mut found = mem::take(&mut self.found);
         found.clear();
@@ -77,7 +77,7 @@ impl Memory {
         &self.found
     }
 
-    /// Whether a chaining key stands anywhere of which Noise's `Split()` gives `client` first.
+    /// Whether there is anywhere a chaining key of which Noise's `Split()` gives `client` first.
     fn has_chaining_key(&mut self, client: &Wanted) -> bool {
         let mut stands = false;
         self.search(|bytes| {
@@ -94,7 +94,7 @@ impl Memory {
         stands
     }
 
-    /// Shows what stands from each place on.
+    /// Calls `look` with the bytes from each place on.
     fn search(&mut self, mut look: impl FnMut(&[u8])) {
         self.maps.clear();
         File::open("/proc/self/maps").unwrap().read_to_string(&mut self.maps).unwrap();
@@ -108,7 +108,7 @@ impl Memory {
             }
             let (start, end) = range.split_once('-').unwrap();
             let [start, end] = [start, end].map(|it| usize::from_str_radix(it, 16).unwrap());
-            // What stands across the end of a window stands in the next one as well.
+            // Bytes that cross the end of a window are whole in the next one.
             for from in (start..end).step_by(WINDOW - OVERLAP) {
                 let length = WINDOW.min(end - from);
                 let read = self.file.read_at(&mut window[..length], from as u64);
@@ -121,8 +121,8 @@ impl Memory {
     }
 }
 
-/// What a connection keeps of its keys, as quinn does: those of the phase before for a while, those
-/// of this one, and the next.
+/// The keys that a connection keeps, as quinn does: those of the phase before for a while, those of
+/// this one, and the next.
 struct Phases {
     session: Session,
     before: Option<KeyPair<Box<dyn PacketKey>>>,
@@ -169,7 +169,7 @@ fn linked() -> [Phases; 2] {
 
 const NOTHING: [&str; 0] = [];
 
-/// What `made` gives, in a place where it stays: what moves leaves copies behind.
+/// The result of `made`, in a place where it stays: a move leaves a copy behind.
 fn boxed<T>(made: impl FnOnce() -> T) -> Box<T> {
     #[inline(never)]
     fn place<T>(made: impl FnOnce() -> T) -> Box<T> {
@@ -180,8 +180,8 @@ fn boxed<T>(made: impl FnOnce() -> T) -> Box<T> {
     boxed
 }
 
-/// [NOISE-24] [NOISE-25] Secrets and keys of QUIC's packets are there while they are needed, and in
-/// no place of memory after that.
+/// [NOISE-24] [NOISE-25] Secrets and keys of QUIC's packets are in memory while they are needed,
+/// and nowhere in memory after that.
 #[test]
 fn replaced_keys_of_packets_are_nowhere_in_memory() {
     let mut memory = Memory::new();
@@ -217,7 +217,7 @@ fn replaced_keys_of_packets_are_nowhere_in_memory() {
     assert_eq!(memory.find(&exporter), NOTHING);
 }
 
-/// [PROTO-8.4] The same of the fast path's.
+/// [PROTO-8.4] The same for the fast path's.
 #[test]
 fn replaced_keys_of_the_fast_path_are_nowhere_in_memory() {
     let mut memory = Memory::new();
@@ -249,8 +249,9 @@ fn replaced_keys_of_the_fast_path_are_nowhere_in_memory() {
     assert_eq!(memory.find(&wanted), NOTHING);
 }
 
-/// What snow keeps of a handshake, and all keys come from, goes with it: private keys, and the
-/// chaining key, which is looked for by what comes from it, as it cannot be asked for. [NOISE-9]
+/// What snow keeps of a handshake, and all keys derive from, disappears with it: private keys, and
+/// the chaining key. snow does not give access to the chaining key, so the test searches for it by
+/// what is derived from it. [NOISE-9]
 #[test]
 fn secrets_of_a_handshake_are_nowhere_in_memory() {
     let mut memory = Memory::new();
@@ -284,9 +285,9 @@ fn secrets_of_a_handshake_are_nowhere_in_memory() {
 
 const MASK: u8 = 0x5a;
 
-/// More places where a secret stands than there are.
+/// More places than a secret is ever found at.
 const FOUND_MAX: usize = 1 << 10;
 
-/// Bytes of memory that are looked at in one piece, and of what may stand across its end.
+/// Bytes of memory that are searched in one piece, and bytes that two pieces share.
 const WINDOW: usize = 1 << 20;
 const OVERLAP: usize = 64;

@@ -30,7 +30,7 @@ fn both_learn_who_the_other_is() {
     assert_ne!(exported[0], exported[1]);
 }
 
-/// Each key update's keys fit the other side's, and nobody else's. [NOISE-24]
+/// The keys of each update fit the other side's, and no other keys. [NOISE-24]
 #[test]
 fn key_updates_stay_in_step() {
     let (mut client, mut server) = sessions(None);
@@ -59,7 +59,7 @@ fn another_peer_than_expected_is_refused() {
     assert_refused(&*client);
 }
 
-/// A message that is changed on its way, in whichever bit of it, convinces nobody. [NOISE-19]
+/// A message that is changed on its way, in any bit, is never accepted. [NOISE-19]
 #[test]
 fn changed_bytes_end_the_handshake() {
     let mut lengths = Vec::new();
@@ -76,7 +76,7 @@ fn changed_bytes_end_the_handshake() {
             };
             let result = exchange(&mut *client, &mut *server, change);
             assert_refused(&*server);
-            // A longer length leaves its reader waiting; all else is noticed.
+            // A longer length leaves its reader waiting. Every other change is detected.
             assert!(result.is_err() || index < 2, "message {changed}, byte {index}");
             if changed < 3 {
                 assert!(client.is_handshaking(), "message {changed}, byte {index}");
@@ -101,12 +101,13 @@ fn lengths_that_no_message_has_are_refused() {
     }
     let (mut client, mut server) = sessions(None);
     written(&mut *client);
-    // A length that is allowed, but more bytes than any message: they are not even stored.
+    // The length is allowed, but there are more bytes than any message has: they are not even
+    // stored.
     assert_eq!(refused(&mut *server, &[[4, 0].as_slice(), &[0; 1025]].concat()), 50);
     let shortest = u16::try_from(LONGEST_OVERHEAD + IDENTITY_LENGTH - 1).unwrap();
     assert_eq!(refused(&mut *client, &shortest.to_be_bytes()), 50);
 
-    // More than the message in the same bytes, or after it.
+    // More bytes than the message, in the same piece or after it.
     let (mut client, mut server) = sessions(None);
     let (mut first, _) = written(&mut *client);
     first.push(0);
@@ -116,7 +117,7 @@ fn lengths_that_no_message_has_are_refused() {
     server.read_handshake(&first).unwrap();
     assert_eq!(refused(&mut *server, &[0]), 10);
 
-    // Handshake bytes when the handshake is over.
+    // Handshake bytes after the handshake is over.
     let (mut client, mut server) = sessions(None);
     exchange(&mut *client, &mut *server, |_, _| ()).unwrap();
     assert!(client.read_handshake(&[0]).is_err());
@@ -135,7 +136,7 @@ fn other_versions_are_not_spoken() {
 }
 
 proptest! {
-    /// Arbitrary bytes, in arbitrary pieces, neither panic nor convince.
+    /// Arbitrary bytes, in arbitrary pieces, neither panic nor are accepted.
     #[test]
     fn arbitrary_bytes_get_nowhere(pieces in prop::collection::vec(
         prop::collection::vec(any::<u8>(), 0..400), 0..8,
@@ -151,8 +152,8 @@ proptest! {
         }
     }
 
-    /// The right bytes are taken in whatever pieces they come, and with a byte changed, left out
-    /// or put in they are not. [NOISE-3] [NOISE-7]
+    /// The right bytes are accepted in whatever pieces they come. With a byte changed, left out or
+    /// inserted they are not. [NOISE-3] [NOISE-7]
     #[test]
     fn pieces_do_not_matter_but_bytes_do(
         piece in 1..300_usize,
@@ -181,7 +182,8 @@ proptest! {
     }
 }
 
-/// The whole handshake, each message through `change`; the code of the first error.
+/// The whole handshake, with each message passed through `change`; returns the code of the first
+/// error.
 fn exchange(
     client: &mut dyn Session,
     server: &mut dyn Session,
@@ -214,7 +216,7 @@ fn exchange_in_pieces(
             for piece in message.chunks(piece) {
                 to.read_handshake(piece).map_err(|error| u64::from(error.code))?;
             }
-            // The client's answer to the tail, not to the second message, is the third one.
+            // The client sends the third message in answer to the tail, not to the second message.
             if number == 2 {
                 let (message, keys) = written(*to);
                 assert!(message.is_empty(), "the third message waits for the tail");

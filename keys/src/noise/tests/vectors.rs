@@ -19,7 +19,7 @@ use super::super::{
 };
 use crate::Random;
 
-/// Gives the bytes that it was made of, once.
+/// Returns the bytes that it was made from, once.
 struct Fixed(Mutex<Vec<u8>>);
 
 impl Random for Fixed {
@@ -90,8 +90,8 @@ fn noise_messages_are_the_published_ones() {
     }
 }
 
-/// snow gives the split of the chaining key after the second message, and goes on as if nobody had
-/// asked. The values were computed by another program. [NOISE-22]
+/// snow gives the split of the chaining key after the second message, and goes on unchanged.
+/// Another program has computed the values. [NOISE-22]
 #[test]
 fn split_between_messages_is_that_of_the_chaining_key() {
     let vector = Vector::load();

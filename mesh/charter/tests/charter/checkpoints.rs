@@ -1,4 +1,4 @@
-//! What is settled stays settled.
+//! What a checkpoint has settled stays settled.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,8 @@ pub(crate) fn settle(world: &mut World) -> Piece {
     piece
 }
 
-/// [CHARTER-7.1] [CHARTER-7.4] The first settles, the second forgets, and neither changes what
-/// holds.
+/// [CHARTER-7.1] [CHARTER-7.4] The first checkpoint settles, the second forgets, and neither
+/// changes the state.
 #[test]
 fn checkpoints_settle_and_forget() {
     let mut world = World::new(false);
@@ -59,12 +59,13 @@ fn checkpoints_settle_and_forget() {
     settle(&mut world);
     assert_eq!((world.charter.checkpoint(), world.charter.operations()), (3, 1));
     assert_eq!(channels(&world), there + 1);
-    // Numbers go on where they were.
+    // Numbers continue where they were.
     let last = world.by(BOB, hidden(12));
     assert_eq!(last.unverified().sequence, 3);
 }
 
-/// [CHARTER-7.3] What hangs on what is settled comes too late, and so does what hangs on that.
+/// [CHARTER-7.3] An operation based on what is settled comes too late, and so does one that builds
+/// upon it.
 #[test]
 fn late_operations_are_refused() {
     let mut world = World::new(false);
@@ -76,14 +77,14 @@ fn late_operations_are_refused() {
     world.by(ANN, hidden(11));
     let first = settle(&mut world);
     let mut behind = other.clone();
-    // One checkpoint later it is in time.
+    // After one checkpoint it is still in time.
     let mut in_time = world.charter.clone();
     assert_eq!(in_time.take(Piece::Operation(late.clone())), Ok(true));
     world.by(ANN, hidden(12));
     let second = settle(&mut world);
     assert_eq!(world.charter.take(Piece::Operation(late.clone())), Err(PieceError::Late));
     assert_eq!(world.charter.take(Piece::Operation(after.clone())), Err(PieceError::Late));
-    // Who holds them lets go of them when it learns of the checkpoints.
+    // A device that holds them drops them when it learns of the checkpoints.
     behind.take(Piece::Operation(after)).unwrap();
     let operations = early_pieces(&in_time);
     behind.take_all(operations);
@@ -124,7 +125,7 @@ fn a_wrong_outcome_is_refused() {
     );
     assert_eq!(take(&|it| it.root = 2, &[0]), Err(PieceError::Signatures));
     assert_eq!(take(&|_| (), &[]), Err(PieceError::Signatures));
-    // The second device is no root key.
+    // The second device is not a root key.
     assert_eq!(take(&|_| (), &[0, 1]), Err(PieceError::Signatures));
     let wrong = |it: &mut Checkpoint| {
         let mut covered = it.covered.to_vec();
@@ -135,7 +136,7 @@ fn a_wrong_outcome_is_refused() {
     assert_eq!(take(&|_| (), &[0]), Ok(true));
 }
 
-/// [CHARTER-7.2] Of two of one number all come to the same.
+/// [CHARTER-7.2] All choose the same one of two checkpoints with one number.
 #[test]
 fn of_competing_checkpoints_all_choose_one() {
     let mut world = World::new(false);
@@ -173,8 +174,8 @@ fn a_checkpoint_covers_what_its_makers_knew() {
     assert_same(&world.charter, &knows);
 }
 
-/// [CHARTER-7.4] A newcomer who starts from a snapshot with a settled past agrees with one who saw
-/// everything.
+/// [CHARTER-7.4] A newcomer that starts from a snapshot with a settled past agrees with a device
+/// that saw everything.
 #[test]
 fn a_newcomer_with_a_settled_past_agrees() {
     let mut world = World::new(false);
@@ -186,8 +187,8 @@ fn a_newcomer_with_a_settled_past_agrees() {
     assert_same(&newcomer, &world.charter);
 }
 
-/// Who was let in by a second machine was written down before the operation that lists it, and a
-/// charter with a first checkpoint could not be read again: a device of the founder's that had come
+/// A member admitted by a second machine was written before the operation that lists them, so a
+/// charter with a first checkpoint could not be read again. A device of the founder's that had come
 /// by the recovery words could settle nothing. [CHARTER-7.5]
 #[test]
 fn whom_a_second_machine_let_in_is_read_again_after_a_checkpoint() {
@@ -210,7 +211,7 @@ fn whom_a_second_machine_let_in_is_read_again_after_a_checkpoint() {
     }
 }
 
-/// A settled past as it lies in its bytes.
+/// The fields of an encoded settled past.
 type Past = (
     Cosigned<Checkpoint>,
     State,
@@ -256,7 +257,8 @@ fn with_a_past() -> World {
     world
 }
 
-/// [CHARTER-7.5] Others have forgotten what it would have to be told from.
+/// [CHARTER-7.5] Others have forgotten the operations from which the newcomer would have to compute
+/// it.
 #[test]
 fn a_newcomer_is_told_the_settled_past() {
     let world = with_a_past();
@@ -271,7 +273,7 @@ fn a_newcomer_is_told_the_settled_past() {
     catch_up(&mut newcomer, &world.charter);
     assert_same(&newcomer, &world.charter);
     assert!(!world.charter.lacks_of(&newcomer.have()) && !newcomer.lacks_of(&world.charter.have()));
-    // It tells others in turn, and goes on like everybody.
+    // The newcomer sends it to others in turn, and continues like everybody.
     let mut second = blank(&newcomer);
     catch_up(&mut second, &newcomer);
     assert_same(&second, &world.charter);
@@ -285,11 +287,11 @@ fn a_newcomer_is_told_the_settled_past() {
     }));
     assert_same(&newcomer, &later.charter);
     assert_same(&Charter::restore(&newcomer.snapshot()).unwrap(), &newcomer);
-    // Who has it takes it no second time.
+    // A device that has it does not take it a second time.
     assert_eq!(newcomer.take_past(&later.charter.past().unwrap()), Ok(false));
 }
 
-/// [CHARTER-7.5] What it made meanwhile, and nobody knew, comes too late.
+/// [CHARTER-7.5] What the device made meanwhile, and nobody knew, comes too late.
 #[test]
 fn who_was_away_for_two_checkpoints_is_told_what_it_missed() {
     let mut world = World::new(false);
@@ -305,7 +307,7 @@ fn who_was_away_for_two_checkpoints_is_told_what_it_missed() {
     assert_same(&away, &world.charter);
 }
 
-/// [CHARTER-7.5] [CHARTER-7.22] Nobody is told anything that the root keys have not signed.
+/// [CHARTER-7.5] [CHARTER-7.22] A newcomer takes only what the root keys have signed.
 #[test]
 fn a_past_that_was_changed_is_refused() {
     let world = with_a_past();
@@ -325,14 +327,14 @@ fn a_past_that_was_changed_is_refused() {
     let unsigned = |it: &Cosigned<Checkpoint>| Cosigned::unsigned(it.unverified().clone());
     assert_eq!(take(&|it| it.0 = unsigned(&it.0)), PieceError::Signatures);
     assert_eq!(take(&|it| it.3 = unsigned(&it.3)), PieceError::Signatures);
-    // Each operation that is left out is missed: by who made it, or by the checkpoint.
+    // Each operation that is left out is missed, by its author's chain or by the checkpoint.
     let count = unpacked(&good).5.len();
     assert_eq!(count, 3);
     for at in 0..count {
         let error = take(&|it| drop(it.5.remove(at)));
         assert!(matches!(error, PieceError::Malformed | PieceError::Missing(_)), "{at}: {error:?}");
     }
-    // One that the checkpoint does not cover is one too many.
+    // An operation that the checkpoint does not cover is one too many.
     let (last, _) = world.charter.log().last().unwrap();
     assert_eq!(take(&|it| it.5.push(last.clone())), PieceError::Malformed);
     let stranger = &world.people[DAN];
@@ -354,7 +356,7 @@ fn a_past_that_was_changed_is_refused() {
     assert_eq!(newcomer.take_past(&good), Ok(true));
 }
 
-/// [CHARTER-7.1] Or two could come to different ends of one key's chain.
+/// [CHARTER-7.1] Otherwise two devices could come to different ends of one key's chain.
 #[test]
 fn a_checkpoint_that_leaves_out_a_key_is_refused() {
     let mut world = World::new(false);
@@ -368,7 +370,7 @@ fn a_checkpoint_that_leaves_out_a_key_is_refused() {
     assert_eq!(world.charter.take(piece), Err(PieceError::Malformed));
 }
 
-/// [CHARTER-7.5] Even root keys cannot make a newcomer go round in circles.
+/// [CHARTER-7.5] Even root keys cannot send a newcomer into an endless loop.
 #[test]
 fn a_past_with_channels_in_a_ring_is_refused() {
     let world = with_a_past();
@@ -391,7 +393,7 @@ fn a_past_with_channels_in_a_ring_is_refused() {
     assert_eq!(newcomer.take_past(&packed(&past)), Err(PieceError::Malformed));
 }
 
-/// [CHARTER-7.5] A key that was lost tells newcomers nothing.
+/// [CHARTER-7.5] With a lost key nobody can send newcomers anything.
 #[test]
 fn a_past_is_told_by_the_newest_root_alone() {
     let mut world = with_a_past();
@@ -417,7 +419,7 @@ fn more_keys_than_a_checkpoint_covers_take_two() {
         let who = world.join(&random);
         made.push(world.sign(world.draft(who, vec![])));
     }
-    // Each without knowing of the others, and then one who knows them all.
+    // Each author knows nothing of the others; the last operation knows them all.
     let results = world.charter.take_all(made.into_iter().map(Piece::Operation));
     assert!(results.iter().all(|result| *result == Ok(true)));
     world.by(BOB, hidden(9));
@@ -434,8 +436,8 @@ fn more_keys_than_a_checkpoint_covers_take_two() {
     assert_same(&newcomer, &world.charter);
 }
 
-/// [CHARTER-7.4] What the newest checkpoint covers can be cut off until there is the next one,
-/// which goes on from what the newest says; whoever makes it is told.
+/// [CHARTER-7.4] What the newest checkpoint covers can be cut until there is the next one, which
+/// continues from what the newest says. Whoever makes the next one is informed.
 #[test]
 fn the_next_checkpoint_goes_on_from_what_the_newest_says() {
     let mut world = World::new(false);

@@ -1,4 +1,4 @@
-//! What a charter does, by example. The rules in full are tested against a second model.
+//! Examples of what a charter does. The rules in full are tested against a second model.
 
 use hark_charter::{
     CHAIN_MAX, CertificateChain, ChainError, Charter, Decision, Denial, EditError, IssueError,
@@ -36,7 +36,7 @@ impl World {
         Self { founder: Person { key, member }, random, charter }
     }
 
-    /// Somebody whom the founder has admitted.
+    /// A new member whom the founder has admitted.
     fn join(&mut self) -> Person {
         let key = DeviceKey::generate(&self.random);
         let by = &self.founder;
@@ -113,11 +113,11 @@ fn a_squad_is_a_charter_in_which_all_may_talk_and_admit() {
     let change = Change::Channel(channel(7, Place::Organisation, "Own"));
     let right = Denial::Right(Capabilities::MANAGE_CHANNELS, Place::Organisation);
     assert_eq!(world.by(&ann, vec![change]), Err(EditError::Denied(0, right)));
-    // [CHARTER-6.6] Who may admit may not therefore evict.
+    // [CHARTER-6.6] The right to admit does not include the right to remove.
     let remove = Change::Remove { member: bob.member, admission: 1 };
     let right = Denial::Right(Capabilities::BAN, Place::Organisation);
     assert_eq!(world.by(&ann, vec![remove.clone()]), Err(EditError::Denied(0, right)));
-    // With the right nobody evicts an equal.
+    // Even with the right, nobody removes an equal.
     let rule = Rule {
         at: Place::Organisation,
         subject: Subject::Member(ann.member),
@@ -153,7 +153,7 @@ fn a_chain_grows_to_eight_certificates_and_no_further() {
     }
 }
 
-/// Others, who know less, would refuse what somebody here lets pass and passes on.
+/// Others, who know less, would refuse a chain that is accepted and passed on here.
 #[test]
 fn a_known_certificate_does_not_vouch_for_a_chain_with_a_bad_signature() {
     let mut world = World::new();
@@ -202,7 +202,7 @@ fn the_nearest_rule_decides() {
     let why = world.charter.why(ann.member, speak, at_alpha).unwrap();
     let Decision::Rule { allows: false, at, subject, .. } = why else { panic!("{why:?}") };
     assert_eq!((at, subject), (at_alpha, Subject::Member(ann.member)));
-    // A rule without anything in it is none.
+    // A rule without any rights is removed.
     world.by_founder(vec![rule(at_alpha, Subject::Member(ann.member), none, none)]);
     assert!(world.allows(&ann, speak, at_alpha));
 }
@@ -230,7 +230,7 @@ fn a_role_was_kept_out_of_a_channel_that_is_closed_to_everyone_else() {
     ]);
     let may = |world: &World| [&ann, &bob, &cid].map(|who| world.allows(who, speak, at));
     assert_eq!(may(&world), [true, true, false]);
-    // Of two roles the denial wins; a person's own rule goes before both.
+    // Of two roles the denial decides. A person's own rule comes before both.
     world.by_founder(vec![rule(Subject::Role(recruit.id), none, speak)]);
     assert_eq!(may(&world), [true, false, false]);
     world.by_founder(vec![
@@ -238,7 +238,7 @@ fn a_role_was_kept_out_of_a_channel_that_is_closed_to_everyone_else() {
         rule(Subject::Member(bob.member), speak, none),
     ]);
     assert_eq!(may(&world), [false, true, false]);
-    // Everybody has the role `member`: a rule for it is one for everyone.
+    // Everybody has the role `member`, so a rule for it is one for everyone.
     let everybody = Subject::Role(hark_charter::content::MEMBER_ROLE);
     world.by_founder(vec![
         rule(Subject::Everyone, speak, none),
@@ -248,8 +248,8 @@ fn a_role_was_kept_out_of_a_channel_that_is_closed_to_everyone_else() {
     assert_eq!(may(&world), [true, true, false]);
 }
 
-/// [CHARTER-6.8] An officer left rules of its own behind, for itself, a friend and a role, and by
-/// them kept what somebody higher took from everyone, and what it lost with its rank.
+/// [CHARTER-6.8] An officer left allowances behind for itself, a friend and a role. By these it
+/// kept open what somebody higher had denied everyone, and what it lost with its rank.
 #[test]
 fn an_officers_earlier_allowances_opened_what_a_higher_one_had_closed() {
     let mut world = World::new();
@@ -270,7 +270,7 @@ fn an_officers_earlier_allowances_opened_what_a_higher_one_had_closed() {
     assert!(world.allows(&friend, speak, at));
     world.by(&chief, vec![rule(Subject::Everyone, none, speak)]).unwrap();
     assert!(!world.allows(&friend, speak, at));
-    // The officer lacks it as well, and gives it to nobody anew, nor to itself by a preset.
+    // The officer lacks the right as well. It cannot give it to anybody, nor to itself by a preset.
     assert!(!world.allows(&officer, speak, at));
     let refused = world.by(&officer, vec![allow(Subject::Role(pilot.id))]);
     let excess = Denial::Excess(speak);
@@ -285,7 +285,7 @@ fn an_officers_earlier_allowances_opened_what_a_higher_one_had_closed() {
     let demoted = grant(RoleId::from_bytes([50; 16]), Place::Organisation, &[officer.member]);
     world.by_founder(vec![Change::Ungrant(demoted)]);
     assert!(!world.allows(&officer, speak, at));
-    // Whoever closed it may open it to some.
+    // The one who closed it may open it to some.
     world.by(&chief, vec![allow(Subject::Member(friend.member))]).unwrap();
     assert!(world.allows(&friend, speak, at));
 }
@@ -301,7 +301,7 @@ fn a_demoted_officer_cannot_act_in_the_name_of_what_he_was() {
     let role = RoleId::from_bytes([10; 16]);
     let taken = grant(role, Place::Organisation, &[officer.member]);
     world.by_founder(vec![Change::Ungrant(taken)]);
-    // He goes on where he was, as if he knew nothing of it.
+    // He continues where he was, as if he did not know of it.
     let late = Change::Channel(channel(2, Place::Organisation, "Late"));
     let late = known.edit(&officer.key, officer.member, vec![late]).unwrap();
     assert_eq!(world.charter.take(Piece::Operation(late)), Ok(true));
@@ -313,7 +313,8 @@ fn a_demoted_officer_cannot_act_in_the_name_of_what_he_was() {
     assert_eq!(world.charter.state().term(officer.member), 1);
 }
 
-/// Whoever has chosen nothing stays where it was, whatever the ids of a preset's channels are.
+/// A member who has chosen nothing stays on the same channel, whatever the ids of a preset's
+/// channels are.
 #[test]
 fn a_preset_does_not_bring_the_first_channel() {
     for byte in [0, 0xff] {
@@ -325,7 +326,7 @@ fn a_preset_does_not_bring_the_first_channel() {
         let preset = Preset { channels, ..Preset::empty(id, "Night raid") };
         world.by_founder(vec![Change::Preset(Box::new(preset)), Change::LoadPreset(id)]);
         assert_eq!(world.charter.first_channel(ann.member).unwrap().id, first);
-        // Where there is no other, it is heard.
+        // If there is no other, the preset's channel is heard.
         world.by_founder(vec![Change::RemoveChannel(first)]);
         assert_eq!(
             world.charter.first_channel(ann.member).unwrap().id,
@@ -334,7 +335,7 @@ fn a_preset_does_not_bring_the_first_channel() {
     }
 }
 
-/// [CHARTER-5.9] Whoever hears of both has the later one, whichever came first.
+/// [CHARTER-5.9] A device that learns of both has the later one, whichever arrived first.
 #[test]
 fn of_two_names_given_apart_the_later_in_order_stays() {
     let mut world = World::new();
@@ -344,7 +345,7 @@ fn of_two_names_given_apart_the_later_in_order_stays() {
     let by = &world.founder;
     let early = world.charter.edit(&by.key, by.member, name("North")).unwrap();
     let mut apart = world.charter.clone();
-    // One more before it makes the officer's the later.
+    // One more operation before it makes the officer's the later.
     let other = vec![Change::Channel(channel(8, Place::Organisation, "Eight"))];
     let between = apart.edit(&officer.key, officer.member, other).unwrap();
     assert_eq!(apart.take(Piece::Operation(between.clone())), Ok(true));
@@ -418,7 +419,7 @@ fn a_charter_with_checkpoints_comes_back_from_the_disk() {
         let checkpoint = world.charter.draft_checkpoint().unwrap();
         let checkpoint = Cosigned::unsigned(checkpoint).signed(&world.founder.key);
         assert_eq!(world.charter.take(Piece::Checkpoint(checkpoint)), Ok(true));
-        // Made by somebody who had not heard of it.
+        // Made by a device that did not know of it yet.
         let late = Change::Channel(channel(100 + number, Place::Organisation, "Late"));
         let late = before.edit(&world.founder.key, world.founder.member, vec![late]).unwrap();
         assert_eq!(world.charter.take(Piece::Operation(late)), Ok(true));
@@ -431,7 +432,7 @@ fn a_charter_with_checkpoints_comes_back_from_the_disk() {
     }
 }
 
-/// Each side took the other's for its own, as their numbers are the same. [CHARTER-4.4]
+/// Each side took the other's operation for its own, as their numbers are the same. [CHARTER-4.4]
 /// [PROTO-12.6] [PROTO-12.8]
 #[test]
 fn two_operations_of_one_number_are_found_where_each_side_has_one() {
@@ -454,8 +455,8 @@ fn two_operations_of_one_number_are_found_where_each_side_has_one() {
     assert!(!own.lacks_of(&other.have()) && !other.lacks_of(&own.have()));
 }
 
-/// A newcomer by a further device of somebody's was unreadable on its own disk: it knows nothing
-/// yet by which that device is one of the member's. [CHARTER-3.7]
+/// A newcomer admitted by a further device of a member could not read its own disk: it did not yet
+/// know what makes that device one of the member's. [CHARTER-3.7]
 #[test]
 fn what_a_newcomer_was_shown_comes_back_from_its_disk() {
     let mut world = World::new();
@@ -474,9 +475,8 @@ fn what_a_newcomer_was_shown_comes_back_from_its_disk() {
     assert!(Charter::restore(&own.snapshot()).unwrap().is_known(member));
 }
 
-/// [CHARTER-2.6] Another document of a version that a checkpoint has settled was chosen all the
-/// same where its hash was lower: whoever had a key of long ago could make all that came since
-/// void.
+/// [CHARTER-2.6] Another document of a version that a checkpoint had settled was still chosen if
+/// its hash was lower. So the holder of a former key could make everything since void.
 #[test]
 fn a_root_document_that_a_checkpoint_has_settled_is_chosen_for_good() {
     let mut world = World::new();
@@ -509,7 +509,7 @@ fn a_root_document_that_a_checkpoint_has_settled_is_chosen_for_good() {
     let mut restored = Charter::restore(&world.charter.snapshot()).unwrap();
     assert_eq!(restored, world.charter);
     assert_eq!(restored.take(lower.clone()), Err(PieceError::Late));
-    // Before a checkpoint it is chosen, and seen.
+    // Before a checkpoint it is chosen, and the fork is shown.
     assert_eq!(forked.take(lower), Ok(true));
     assert!(forked.is_forked());
     assert_ne!(forked.root(), first.unverified());

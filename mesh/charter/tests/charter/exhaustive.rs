@@ -1,5 +1,4 @@
-//! All small histories: three officers, two of them equals, each with a view that is stale or
-//! fresh.
+//! All small histories of three officers, two of them equals, each with a stale or a fresh view.
 
 use std::collections::BTreeSet;
 
@@ -27,10 +26,10 @@ enum Deed {
 const DEEDS: [Deed; 6] =
     [Deed::Grant, Deed::Ungrant, Deed::Remove, Deed::Cut, Deed::Deny, Deed::Channel];
 
-/// Of each officer, whom it turns against.
+/// Each officer, and the member against whom it acts.
 const OFFICERS: [(usize, usize); 3] = [(CHIEF, ANN), (ANN, BOB), (BOB, DAN)];
 
-/// An operation by what `charter` says, whether it is allowed or not.
+/// The operation of a deed by what `charter` says, whether it is allowed or not.
 fn deed(world: &World, charter: &Charter, officer: usize, deed: Deed) -> Cosigned<Operation> {
     let (who, whom) = OFFICERS[officer];
     let member = world.member(whom);
@@ -76,7 +75,7 @@ fn in_all_orders(world: &World, made: &[Cosigned<Operation>]) -> usize {
             if charter.take_all([Piece::Operation(next.clone())]).remove(0) == Ok(true) {
                 let mut taken = taken.clone();
                 taken.insert(next.hash());
-                // What was taken in one order is the same as in another: it was compared.
+                // A set that was taken in one order was compared with the other orders.
                 if taken.len() == made.len() || seen.insert(taken.clone()) {
                     open.push((charter, taken));
                 }
@@ -86,8 +85,8 @@ fn in_all_orders(world: &World, made: &[Cosigned<Operation>]) -> usize {
     orders
 }
 
-/// [CHARTER-5.4] Each officer does one thing without knowing of the others, and then the first two
-/// another: knowing of all, or of nothing but their own.
+/// [CHARTER-5.4] Each officer makes one operation without knowing the others'. Then each makes
+/// another, knowing all of these, or only its own.
 #[test]
 fn all_orders_of_small_histories_say_the_same() {
     let world = World::new(false);
@@ -101,7 +100,7 @@ fn all_orders_of_small_histories_say_the_same() {
                     .collect();
                 assert!(in_all_orders(&world, &made) > 0);
                 histories += 1;
-                // Every third of them goes on, as an odd walk through the rest.
+                // Each history then continues, with a scattered choice of further deeds.
                 let next = [DEEDS[(histories * 5) % 6], DEEDS[(histories * 7 + 1) % 6], third];
                 let mut longer = made.clone();
                 for officer in 0..3 {

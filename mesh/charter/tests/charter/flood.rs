@@ -1,5 +1,5 @@
-//! Who has no right to it makes others hold nothing, and who has a right holds no more than its own
-//! room. [CHARTER-8.5]
+//! A device without the right makes others hold nothing, and one with the right makes them hold no
+//! more than its own room. [CHARTER-8.5]
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ fn settle(world: &mut World, key: usize) {
     assert_eq!(world.charter.take(Piece::Checkpoint(signed)), Ok(true));
 }
 
-/// A world in which the role of all may change nothing.
+/// A world in which the role `member` may change nothing.
 fn strict() -> World {
     let mut world = World::new(false);
     let mut all = role(0, 251, Capabilities::JOIN | Capabilities::LISTEN | Capabilities::SPEAK);
@@ -49,7 +49,7 @@ fn forged(charter: &Charter, above: ObjectHash, key: &DeviceKey, number: u32) ->
 }
 
 /// [CHARTER-3.7] [CHARTER-3.20] A certificate was held if the one that it named as its issuer's was
-/// known, whatever key had signed it: a stranger could fill the room for good.
+/// known, whatever key had signed it. So a stranger could fill the room for good.
 #[test]
 fn who_is_no_device_of_the_issuer_fills_nothing_with_certificates() {
     let mut world = World::new(false);
@@ -94,7 +94,7 @@ fn who_is_no_device_of_the_member_fills_nothing_with_operations() {
 }
 
 /// [CHARTER-8.5] [CHARTER-8.20] A member's void operations were held, up to 4096 of each key and
-/// term, and terms were anybody's to name.
+/// term, and anybody could name any term.
 #[test]
 fn a_member_without_rights_makes_nobody_hold_what_is_void() {
     let mut world = strict();
@@ -112,7 +112,7 @@ fn a_member_without_rights_makes_nobody_hold_what_is_void() {
         assert_eq!(world.take(made), Err(PieceError::Stranger));
     }
     assert_same(&before, &world.charter);
-    // It has its own devices to see to, and no more room than that takes.
+    // The member may change its own devices, and has no more room than that takes.
     let device = DeviceKey::generate(&SeededRandom::new(1));
     world.by(EVE, vec![world.add_device(EVE, &device)]);
     let mut made = 1;
@@ -128,8 +128,8 @@ fn a_member_without_rights_makes_nobody_hold_what_is_void() {
     world.by(BOB, hidden(10));
 }
 
-/// [CHARTER-8.5] [CHARTER-8.21] [CHARTER-7.6] [CHARTER-7.25] Who may admit could fill the room for
-/// certificates, and nothing ever emptied it again.
+/// [CHARTER-8.5] [CHARTER-8.21] [CHARTER-8.22] [CHARTER-7.6] [CHARTER-7.25] A member who may
+/// admit could fill the room for certificates, and nothing ever emptied it again.
 #[test]
 fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     let mut world = World::new(false);
@@ -147,7 +147,7 @@ fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     let cut = world.charter.cut(world.member(ANN));
     let before = world.charter.certificates();
 
-    // It issues, and lists, as much as others take.
+    // It issues, and lists, as many as others take.
     let mut puppets = Vec::new();
     'flood: loop {
         let round: Vec<_> = (0..60).map(|_| DeviceKey::generate(&random)).collect();
@@ -166,7 +166,8 @@ fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     }
     let held = world.charter.certificates() - before;
     assert!((500..1000).contains(&held), "{held} of {}", puppets.len());
-    // Its creatures have no room to speak of, and what they admit is not held by all.
+    // The members that it admits have almost no room, and what they admit in turn is not held by
+    // all.
     let puppet = &puppets[0];
     let member = world.charter.member_of(puppet.id());
     let further = DeviceKey::generate(&random);
@@ -181,14 +182,15 @@ fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     assert!(edits <= 4, "{edits}");
     assert!(world.charter.snapshot().len() < 2 << 20, "{}", world.charter.snapshot().len());
 
-    // Others are not hindered.
+    // Others are not affected.
     let newcomer = world.join(&random);
     let mut removal = world.draft(CHIEF, vec![world.remove(ANN)]);
     removal.cuts = List::truncated([cut]);
     let mut others = world.charter.clone();
     world.take(removal.clone()).unwrap();
     settle(&mut world, 0);
-    // The newcomer's is new, and one puppet has signed what the removal was built upon.
+    // The newcomer's is new, and one puppet has signed an operation upon which the removal was
+    // built.
     assert_eq!(world.charter.certificates(), before + 2);
     world.by(FOUNDER, hidden(10));
     settle(&mut world, 0);
@@ -198,7 +200,7 @@ fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     assert!(world.charter.is_member(world.charter.member_of(honest.id())));
     assert!(world.charter.is_member(world.member(newcomer)));
     assert!(!world.charter.is_member(member));
-    // Whoever still has it brings nothing of it back, and comes to the same.
+    // A device that still has the pieces brings none of them back, and comes to the same state.
     let pieces: Vec<_> = others.pieces_in_order().collect();
     world.charter.take_all(pieces);
     assert_eq!(world.charter.certificates(), before + 1);
@@ -209,14 +211,14 @@ fn who_may_admit_fills_its_own_room_alone_and_a_checkpoint_empties_it() {
     assert_same(&world.charter, &newest);
 }
 
-/// The document after the newest of these keys, the most senior last.
+/// The document after the newest with these keys, the most senior last.
 fn next(world: &World, name: &str, keys: &[DeviceId], threshold: u8) -> RootDocument {
     RootDocument { name: name.to_owned(), ..world.next_root(keys, threshold) }
 }
 
-/// [CHARTER-2.3] [CHARTER-2.6] The hash decided between two documents signed by one key each:
-/// whoever had stolen the founder's device found one with a lower hash, and had the organisation
-/// back, years after it was dropped.
+/// [CHARTER-2.3] [CHARTER-2.6] The hash decided between two documents signed by one key each. A
+/// thief of the founder's device searched for one with a lower hash, and so had the organisation
+/// back, years after the key was dropped.
 #[test]
 fn a_dropped_root_key_takes_nothing_back_however_long_it_grinds() {
     let mut world = World::new(false);
@@ -249,7 +251,7 @@ fn a_dropped_root_key_takes_nothing_back_however_long_it_grinds() {
         lower.then_some(document)
     });
     let ground = Piece::Root(ground.unwrap());
-    // It is there for all to see, and not chosen; nor by a newcomer that is told of it first.
+    // All can see it, and it is not chosen; nor does a newcomer choose it that receives it first.
     let mut without = world.charter.clone();
     without.take_all([ground.clone()]);
     assert_eq!(without.root(), third.unverified());
@@ -264,13 +266,13 @@ fn a_dropped_root_key_takes_nothing_back_however_long_it_grinds() {
     assert_eq!(world.charter.take(Piece::Checkpoint(signed)), Ok(true));
     assert_eq!(world.charter.take(ground), Err(PieceError::Late));
     assert!(!world.charter.is_forked());
-    // Those whom the lost device had admitted and listed are there as before.
+    // The members whom the lost device had admitted and listed are there as before.
     assert!(
         world.charter.is_member(world.member(EVE)) && world.charter.is_member(world.member(DAN))
     );
 }
 
-/// [CHARTER-2.7] A stolen device could drop the recovery key, or ask for more signatures than it
+/// [CHARTER-2.7] A stolen device could drop the recovery key, or require more signatures than it
 /// has.
 #[test]
 fn a_junior_root_key_cannot_end_the_senior_one() {
@@ -311,7 +313,7 @@ fn a_junior_root_key_cannot_end_the_senior_one() {
     assert_eq!(world.charter.take(Piece::Root(signed)), Ok(true));
 }
 
-/// [CHARTER-2.3] Whoever has a root key of long ago could fill the room for root documents.
+/// [CHARTER-2.3] The holder of a former root key could fill the room for root documents.
 #[test]
 fn root_documents_that_are_not_chosen_are_few() {
     let mut world = World::new(false);

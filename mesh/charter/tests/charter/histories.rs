@@ -1,5 +1,5 @@
-//! Random histories: officers who work apart, and some who cheat. Whatever the order in which their
-//! pieces arrive, all say the same, and what the naive model says.
+//! Random histories of officers who work apart, some of whom cheat. Whatever the order in which
+//! their pieces arrive, all devices come to the same state, and to that of the naive model.
 
 use hark_charter::{
     Charter, Cut, Operation, Piece, PieceError,
@@ -18,7 +18,7 @@ use crate::world::{
     take_until_done,
 };
 
-/// One turn: somebody does something by what one of several copies says, or two copies meet.
+/// One turn: somebody makes an operation by what one of several copies says, or two copies meet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
     copy: usize,
@@ -30,28 +30,28 @@ pub(crate) struct Turn {
     how: How,
 }
 
-/// Whether an operation is an honest one.
+/// How an operation is made, honestly or not.
 #[derive(Clone, Copy, Debug)]
 enum How {
-    /// With the cuts that it calls for, if it is allowed at all.
+    /// With the cuts that it needs, if it is allowed at all.
     Honest,
     /// As drafted, whether allowed or not.
     Rash,
-    /// Signed by others, too.
+    /// Cosigned by others.
     Together(usize, usize),
-    /// By the second device.
+    /// By the author's second device.
     Second,
-    /// By the recovery key.
+    /// By the author's recovery key.
     Recovery,
-    /// In the name of the root keys alone.
+    /// As root, by this version of the root document.
     Root(u32),
     /// As if it knew only what an early operation knew.
     Backdated(usize),
     /// With the number of the operation before it.
     Equivocating,
-    /// Of another term.
+    /// Of another term than the present one.
     Term(u32),
-    /// Cutting somebody off wherever it likes.
+    /// With a cut at an arbitrary number.
     Cutting(usize, u32, u64),
 }
 
@@ -92,11 +92,11 @@ pub(crate) fn turns() -> impl Strategy<Value = Vec<Turn>> {
 
 const COPIES: usize = 3;
 
-/// A world, and copies of its charter that go their own ways.
+/// A world, and copies of its charter that develop apart.
 pub(crate) struct History {
     world: World,
     copies: Vec<Charter>,
-    /// All that anybody has made.
+    /// All pieces that anybody has made.
     pieces: Vec<Piece>,
 }
 
@@ -123,7 +123,7 @@ impl History {
         }
     }
 
-    /// Admits somebody, perhaps once more.
+    /// Admits a member, perhaps a second time.
     fn admit(&mut self, turn: Turn) {
         let issuer = &self.world.people[turn.who];
         let device = &self.world.people[turn.whom].keys[usize::from(turn.other) % 2];
@@ -140,8 +140,8 @@ impl History {
         match self.copies[copy].take_all([piece.clone()]).remove(0) {
             Ok(true) => self.pieces.push(piece),
             Ok(false) => {}
-            // What is nonsense, or of somebody who has no right to it, is refused by everybody; see
-            // the end.
+            // Everybody refuses nonsense, and pieces of somebody without the right to make them;
+            // see the end.
             Err(PieceError::Malformed | PieceError::Rootless | PieceError::Stranger) => {}
             Err(error) => panic!("{error:?}: {piece:?}"),
         }
@@ -340,7 +340,7 @@ impl History {
     }
 }
 
-/// Offers pieces in any order as gossip does, and what is left over as a comparison does.
+/// Offers pieces in any order, as gossip does, and the rest as a comparison does.
 fn by_gossip(charter: &mut Charter, mut pieces: Vec<Piece>) {
     for _ in 0..3 {
         pieces.retain(|piece| match charter.take(piece.clone()) {
@@ -365,7 +365,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(48), max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// [CHARTER-5.4] [CHARTER-5.5] The state is a function of the set of pieces, and the one that
-    /// the specification says.
+    /// the specification defines.
     #[test]
     fn any_order_says_the_same_and_what_the_model_says(
         turns in turns(),
@@ -376,7 +376,7 @@ proptest! {
         let whole = history.whole();
         assert_as_model(&whole);
 
-        // Any order, everything twice.
+        // In any order, everything twice.
         let mut other = blank(&whole);
         let mut pieces = shuffled(&history.pieces, seed);
         pieces.extend(shuffled(&history.pieces, !seed));
@@ -388,7 +388,7 @@ proptest! {
         by_gossip(&mut gossip, shuffled(&history.pieces, seed ^ 1));
         assert_same(&whole, &gossip);
 
-        // Halves that have lived apart.
+        // Halves that have developed apart.
         let mut copies = history.copies.clone();
         for at in 0..copies.len() {
             assert_as_model(&copies[at]);
@@ -400,12 +400,12 @@ proptest! {
             assert_same(&whole, copy);
         }
 
-        // [CHARTER-8.1] What is on the disk says the same.
+        // [CHARTER-8.1] The charter on the disk says the same.
         assert_same(&whole, &Charter::restore(&whole.snapshot()).unwrap());
     }
 
-    /// What is told from what was told before is, after every single piece and wherever in the
-    /// order it falls, what is told from all of them anew.
+    /// After every single piece, wherever in the order it falls, the state computed from the one
+    /// before is the state computed from all pieces.
     #[test]
     fn every_step_says_what_all_anew_says(
         turns in turns(),
@@ -434,20 +434,21 @@ proptest! {
         prop_assert!(waiting.is_empty());
     }
 
-    /// [CHARTER-7.5] Who is told what checkpoints have settled comes to the same as who was there.
+    /// [CHARTER-7.5] A newcomer that gets the settled past comes to the same state as a device that
+    /// was there.
     #[test]
     fn a_settled_past_says_the_same(turns in turns(), quorum in any::<bool>(), seed in any::<u64>()) {
         assert_settled_past_says_the_same(&turns, quorum, seed);
     }
 
-    /// One operation after the other, each applied at once where that is possible, comes to the
-    /// same as all of them anew.
+    /// Operations that come one after the other, each applied at once if that is possible, lead to
+    /// the same state as all of them together.
     #[test]
     fn step_by_step_is_as_all_at_once(turns in turns(), quorum in any::<bool>()) {
         let history = History::of(quorum, &turns);
         let mut step = blank(&history.world.charter);
         let mut pieces: Vec<_> = history.whole().pieces_in_order().collect();
-        // Operations in the order of their lamports: each is the last when it comes.
+        // Operations are in the order of their lamports: each is the last when it comes.
         pieces.sort_by_key(|piece| match piece {
             Piece::Root(document) => (0, u64::from(document.unverified().version), NONE),
             Piece::Certificate(_) => (1, 0, NONE),
@@ -483,12 +484,12 @@ fn hash_of(piece: &Piece) -> ObjectHash {
     }
 }
 
-/// How many to try: `PROPTEST_CASES` where that is set.
+/// How many cases to try: `PROPTEST_CASES` if it is set.
 pub(crate) fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(usual)
 }
 
-/// The role that everybody has cannot be granted, so that it cannot be taken either.
+/// The role `member` cannot be granted, and so cannot be taken, either.
 #[test]
 fn the_role_of_all_is_no_bodys_gift() {
     let world = World::new(false);
@@ -515,7 +516,7 @@ fn assert_settled_past_says_the_same(turns: &[Turn], quorum: bool, seed: u64) {
     let mut there = blank(&history.world.charter);
     let pieces = shuffled(&history.pieces, seed);
     let (first, second) = pieces.split_at(pieces.len() / 2);
-    // What comes too early waits, and comes again with the rest.
+    // A piece that comes too early waits, and comes again with the rest.
     let waiting: Vec<_> = first
         .iter()
         .filter(|piece| there.take_all([(*piece).clone()]).remove(0).is_err())
@@ -525,7 +526,7 @@ fn assert_settled_past_says_the_same(turns: &[Turn], quorum: bool, seed: u64) {
     take_until_done(&mut there, [&waiting[..], second].concat());
     settle(&mut there);
     let change = || vec![Change::Channel(channel(5, EVERYWHERE))];
-    // By one whose operations others take, if there is anybody.
+    // By an author whose operations others take, if there is any.
     let last: Vec<_> =
         people.iter().filter_map(|it| there.edit(it.key(), it.member, change()).ok()).collect();
     let _ = last.into_iter().any(|it| there.take(Piece::Operation(it)) == Ok(true));
@@ -535,8 +536,8 @@ fn assert_settled_past_says_the_same(turns: &[Turn], quorum: bool, seed: u64) {
     assert_same(&Charter::restore(&newcomer.snapshot()).unwrap(), &newcomer);
 }
 
-/// [CHARTER-7.5] One of them is covered by the first checkpoint and forgotten, the other by the
-/// next.
+/// [CHARTER-7.5] The first checkpoint covers one of them, which is forgotten, and the next
+/// checkpoint covers the other.
 #[test]
 fn a_settled_past_with_two_of_one_number_is_told() {
     let turns = [
@@ -547,8 +548,8 @@ fn a_settled_past_with_two_of_one_number_is_told() {
     assert_settled_past_says_the_same(&turns, false, 18371278988159757032);
 }
 
-/// It came after the checkpoint that settles the removal, with which the newcomer forgot the
-/// author's certificate. [CHARTER-7.6] [CHARTER-8.2]
+/// The operation came after the checkpoint that settles the removal, with which the newcomer forgot
+/// the author's certificate. [CHARTER-7.6] [CHARTER-8.2]
 #[test]
 fn an_operation_of_one_who_was_removed_was_told_in_vain() {
     let turns = [
@@ -564,8 +565,8 @@ fn turn(copy: usize, who: usize, what: u8, whom: usize, number: u8, other: u8, h
     Turn { copy, who, what, whom, number, other, how }
 }
 
-/// [CHARTER-5.5] Ann has removed Dan, and Dan, whose role was then made higher by somebody who did
-/// not know that, has removed Ann. Either would make the other void: it is settled from above, not
+/// [CHARTER-5.5] Ann has removed Dan. Somebody who did not know that then raised Dan's role, and
+/// Dan has removed Ann. Either operation would make the other void. This is settled from above, not
 /// by who came first.
 #[test]
 fn two_who_would_void_each_other_do_not_depend_on_the_order_of_arrival() {

@@ -1,5 +1,5 @@
-//! What a charter promises: that all who hold the same pieces say the same, and that nobody gets
-//! further than they may. [docs/charter.md]
+//! The promises of a charter: all who hold the same pieces come to the same state, and nobody does
+//! more than they may. [docs/charter.md]
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod attacks;

@@ -1,5 +1,5 @@
-//! The charter once more, slowly: everything from the whole set of pieces, as `docs/charter.md`
-//! says it, with no regard for time. Knows no checkpoints.
+//! A second, slow model of the charter. It computes everything from the whole set of pieces, as
+//! `docs/charter.md` says, without regard to time. It knows no checkpoints.
 
 mod view;
 
@@ -17,18 +17,18 @@ use hark_keys::{Cosigned, DeviceId, List, MemberId, ObjectHash, OrganisationId, 
 use view::{CutFact, SanctionFact};
 pub(crate) use view::{Device, RuleFact, View};
 
-/// What an operation came to: void, or its level and which of its changes were done.
+/// The result of an operation: void, or its level and which of its changes were made.
 pub(crate) type Verdict = Option<(i32, Vec<bool>)>;
 
 /// Everything that pieces say.
 pub(crate) struct Outcome {
     pub(crate) view: View,
-    /// In the order in which they count.
+    /// The verdicts in the order in which the operations count.
     pub(crate) verdicts: Vec<(ObjectHash, Verdict)>,
     pub(crate) members: BTreeSet<MemberId>,
 }
 
-/// Something that takes from somebody.
+/// A change or cut that takes something from somebody.
 #[derive(Clone)]
 struct Act {
     source: ObjectHash,
@@ -55,7 +55,7 @@ struct Model {
     shield: BTreeSet<(ObjectHash, Target)>,
 }
 
-/// What a run through all operations gives besides the state.
+/// The results of a run through all operations, besides the state.
 #[derive(Default)]
 struct Notes {
     verdicts: Vec<(ObjectHash, Verdict)>,
@@ -66,7 +66,7 @@ struct Notes {
 const NONE: [u8; 32] = [0; 32];
 const EVERYWHERE: Place = Place::Organisation;
 
-/// From the set of pieces to what they say.
+/// Computes the state from the set of pieces.
 pub(crate) fn evaluate(pieces: &[Piece]) -> Outcome {
     let mut model = Model::of(pieces);
     let mut start = View { roots: model.root_members(), ..View::default() };
@@ -172,7 +172,7 @@ impl Model {
             let keys = &last.unverified().keys;
             let mut next: Vec<_> =
                 documents.iter().filter(|it| it.unverified().previous == last.hash()).collect();
-            // [CHARTER-2.3] the most senior signer counts first, then the next, and so on.
+            // [CHARTER-2.3] The most senior signer decides first, then the next, and so on.
             next.sort_by_key(|it| {
                 let signed = |key| it.signers().any(|signer| signer == key);
                 let signed: Vec<_> = keys.iter().rev().map(signed).collect();
@@ -221,7 +221,7 @@ impl Model {
         }
     }
 
-    /// Whether `later` knew `earlier`; whatever is no operation everybody knew.
+    /// Whether `later` knew `earlier`. What is not an operation was known to everybody.
     fn knew(&self, later: ObjectHash, earlier: ObjectHash) -> bool {
         !self.operations.contains_key(&earlier)
             || later == earlier
@@ -242,7 +242,7 @@ impl Model {
         }
     }
 
-    /// [CHARTER-3.4] [CHARTER-3.5]
+    /// [CHARTER-3.4] [CHARTER-3.21] [CHARTER-3.5]
     fn devices(&self) -> BTreeMap<MemberId, Vec<Device>> {
         let mut all = BTreeMap::new();
         let members: BTreeSet<_> =
@@ -327,7 +327,7 @@ impl Model {
         all
     }
 
-    /// All operations in order, once.
+    /// Applies all operations in order, once.
     fn run(&self, start: &View) -> (View, Notes) {
         let mut view = start.clone();
         let mut notes = Notes::default();
@@ -524,7 +524,7 @@ impl Model {
         })
     }
 
-    /// Makes a change if it is allowed; says whether it was.
+    /// Makes a change if it is allowed; returns whether it was.
     fn change(
         &self,
         view: &mut View,

@@ -1,4 +1,4 @@
-//! Mutes and bans: what is said is what holds, in random charters and beside a model of ten lines.
+//! Mutes and bans hold as they were set, in random charters compared with a model of ten lines.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ fn a_mute_everywhere_left_channels_open_that_had_a_rule_of_their_own() {
         })
     ));
     assert!(world.charter.allows(world.member(EVE), Capabilities::LISTEN, bridge));
-    // Nor does a role of hers in the channel that stands as high as who muted her.
+    // Nor does a role of hers in the channel that stands as high as the officer who muted her.
     let grant = world.grant_of(2, bridge, &[EVE]);
     world.by(CHIEF, vec![Change::Grant(grant)]);
     assert!(!may_speak(&world, EVE, bridge));
@@ -76,7 +76,7 @@ fn a_mute_everywhere_left_channels_open_that_had_a_rule_of_their_own() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-6.6] Muting a superior was told as done, and had no effect.
+/// [CHARTER-6.6] Muting a superior was reported as done, and had no effect.
 #[test]
 fn muting_who_stands_above_was_said_and_did_nothing() {
     let mut world = World::new(false);
@@ -90,7 +90,7 @@ fn muting_who_stands_above_was_said_and_did_nothing() {
             assert!(denied, "{edit:?}");
         }
     }
-    // What a higher one has set, a lower one does not lift.
+    // A lower officer does not lift what a higher one has set.
     world.by(CHIEF, vec![mute(&world, DAN, EVERYWHERE, None)]);
     let lift = Change::Lift { member: world.member(DAN), kind: SanctionKind::Mute, at: EVERYWHERE };
     let person = &world.people[ANN];
@@ -99,8 +99,8 @@ fn muting_who_stands_above_was_said_and_did_nothing() {
     assert!(!may_speak(&world, DAN, EVERYWHERE));
 }
 
-/// [CHARTER-6.7] Who muted somebody for ten minutes had to remember to lift it; and two devices
-/// whose clocks differ hold the same charter all the same.
+/// [CHARTER-6.7] An officer who muted somebody for ten minutes had to remember to lift it. Two
+/// devices whose clocks differ still hold the same charter.
 #[test]
 fn a_timed_mute_ends_by_the_clock_of_each_device_and_leaves_the_charter_alone() {
     let mut world = World::new(false);
@@ -116,7 +116,7 @@ fn a_timed_mute_ends_by_the_clock_of_each_device_and_leaves_the_charter_alone() 
     assert!(may_speak(&world, EVE, EVERYWHERE));
     assert!(!behind.state().permits_like(world.charter.state()), "relays and talkers notice");
     assert_eq!(behind.digest(), world.charter.digest());
-    // What one does by its clock is taken by the other whatever its own says.
+    // What one device does by its clock is taken by the other, whatever that one's clock says.
     let [founder, eve] = [FOUNDER, EVE].map(|who| &world.people[who]);
     let grant = world.grant(3, &[EVE]);
     let made = world.charter.edit(founder.key(), founder.member, vec![grant]).unwrap();
@@ -133,7 +133,7 @@ fn a_timed_mute_ends_by_the_clock_of_each_device_and_leaves_the_charter_alone() 
     crate::world::assert_same(&behind, &world.charter);
 }
 
-/// [CHARTER-6.6] A kick kept nobody out: the next ticket let them in again.
+/// [CHARTER-6.6] A kick did not keep members out: the next ticket let them in again.
 #[test]
 fn a_banned_member_came_back_with_a_fresh_ticket() {
     let mut world = World::new(false);
@@ -164,7 +164,8 @@ fn a_banned_member_came_back_with_a_fresh_ticket() {
     assert_eq!(world.rank(EVE), 251);
 }
 
-/// [CHARTER-2.8] A founder had no role: whoever changed what everybody may was deaf and mute.
+/// [CHARTER-2.8] A founder had no role, so that a change of the role `member` made the founder deaf
+/// and mute.
 #[test]
 fn a_founder_had_no_role() {
     let mut world = World::new(false);
@@ -178,14 +179,15 @@ fn a_founder_had_no_role() {
     assert_as_model(&world.charter);
 }
 
-/// What was said: until when, and the rank of who has said it, by member, kind and place.
+/// What was set: its end and its author's rank, by member, kind and place.
 type Said = BTreeMap<(usize, SanctionKind, usize), (Option<u64>, u8)>;
 
-/// Random mutes, bans and rules, beside a model that knows nothing but what was done last: who was
-/// told that somebody may not speak can rely on it, at any time. [CHARTER-6.6] [CHARTER-6.7]
+/// Random mutes, bans and rules, compared with a model that knows only what was done last. An
+/// officer to whom it was reported that somebody may not speak can rely on it, at any time.
+/// [CHARTER-6.6] [CHARTER-6.7] [CHARTER-5.22]
 ///
-/// Each charter is an earlier one and one act more, up to three: so thousands share most of their
-/// signatures.
+/// Each charter is an earlier one and one act more, up to three acts, so that thousands share most
+/// of their signatures.
 #[test]
 fn what_is_said_of_mutes_and_bans_is_what_holds() {
     let mut world = World::new(false);
@@ -208,8 +210,8 @@ fn what_is_said_of_mutes_and_bans_is_what_holds() {
     }
 }
 
-/// Somebody mutes, bans, lifts or makes a rule, or is refused as the model says. Whether it was
-/// done.
+/// Somebody mutes, bans, lifts or makes a rule, or is refused as the model says. Returns whether it
+/// was done.
 fn act(world: &mut World, said: &mut Said, roll: &mut impl FnMut(u64) -> u64) -> bool {
     let by = [FOUNDER, CHIEF, ANN, BOB, DAN, EVE][roll(6) as usize];
     let whom = [CHIEF, ANN, CID, DAN, EVE, FAY][roll(6) as usize];
@@ -237,7 +239,7 @@ fn act(world: &mut World, said: &mut Said, roll: &mut impl FnMut(u64) -> u64) ->
     let person = &world.people[by];
     let done = world.charter.edit(person.key(), person.member, vec![change.clone()]);
     let officer = by != EVE;
-    // A ban of an officer takes what the officer could do.
+    // A ban of an officer takes all of the officer's rights.
     let banned = said.contains_key(&(by, SanctionKind::Ban, 0));
     let expected = !banned
         && match &change {
@@ -252,7 +254,7 @@ fn act(world: &mut World, said: &mut Said, roll: &mut impl FnMut(u64) -> u64) ->
     assert_eq!(world.charter.take(Piece::Operation(operation)), Ok(true));
     match change {
         Change::Sanction(_) => {
-            // Who stands lower does not replace what a higher one has set: both hold.
+            // An officer of lower standing does not replace what a higher one has set: both hold.
             let known = said.get(&(whom, kind, place)).copied();
             let longest = known
                 .filter(|(_, by)| *by < rank)
@@ -265,7 +267,7 @@ fn act(world: &mut World, said: &mut Said, roll: &mut impl FnMut(u64) -> u64) ->
     true
 }
 
-/// For everybody, everywhere, at both sides of each moment at which something ends.
+/// Checks everybody, everywhere, just before and after each moment at which something ends.
 fn assert_what_is_said_holds(world: &mut World, said: &Said) {
     for now in [99, 100, 199, 200] {
         world.charter.set_calendar(at(now));
@@ -306,8 +308,8 @@ fn place_of(channel: u8) -> Place {
 /// The most acts on which a charter rests.
 const ACTS_MAX: u64 = 3;
 
-/// [CHARTER-6.6] A ban of somebody who had once been removed and let in again counted as the
-/// removal of then: after the pardon its home said that the membership had ended.
+/// [CHARTER-6.6] A ban of a member who had once been removed and admitted again was taken for the
+/// earlier removal. After the pardon the member's home said that the membership had ended.
 #[test]
 fn a_ban_was_taken_for_the_removal_before_it() {
     let mut world = World::new(false);

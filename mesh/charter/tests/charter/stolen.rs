@@ -1,5 +1,5 @@
 //! One stolen officer key: whatever it signs, in whatever order and however backdated, nobody of
-//! equal rank and nobody above loses anything that he has at the organisation. [CHARTER-5.11]
+//! equal rank and nobody above loses anything that they have at the organisation. [CHARTER-5.11]
 
 use hark_charter::{
     Charter, Cut, Piece, PieceError, Verdict,
@@ -14,13 +14,13 @@ use crate::world::{
     preset, preset_id, role, role_id, rule,
 };
 
-/// Those whom Ann's key must not reach: her equals, whoever is above, and one who became her equal
-/// later.
+/// Members whom Ann's key must not affect: her equals, everybody above, and one who became her
+/// equal later.
 const SAFE: [usize; 5] = [FOUNDER, CHIEF, BOB, CID, EVE];
 
-/// An organisation with a past: Ann is an officer since its beginning and has done nothing yet.
-/// Later Eve, once of rank 50, became her equal; and peers hold rights by lower roles, presets and
-/// rules.
+/// An organisation with a past. Ann has been an officer from the beginning and has done nothing
+/// yet. Eve, once of rank 50, later became her equal. Other members hold rights by lower roles,
+/// presets and rules.
 fn past() -> (World, Charter) {
     let mut world = World::new(false);
     let early = world.charter.clone();
@@ -60,7 +60,7 @@ fn past() -> (World, Charter) {
     (world, early)
 }
 
-/// What somebody has: membership, rank, rights, and operations that stand.
+/// What each member has: membership, rank, rights, and operations that stand.
 fn holdings(world: &World, charter: &Charter) -> Vec<(bool, u8, Capabilities, usize)> {
     let one = |who: &usize| {
         let member = world.member(*who);
@@ -89,7 +89,7 @@ fn assert_unharmed(before: &[(bool, u8, Capabilities, usize)], world: &World, ch
     }
 }
 
-/// Everything that Ann's key may think of.
+/// All that Ann's key could sign in one operation.
 fn alphabet(world: &World) -> Vec<(Vec<Change>, Vec<Cut>)> {
     let none = Capabilities::NONE;
     let most = Capabilities::ALL;
@@ -126,7 +126,7 @@ fn alphabet(world: &World) -> Vec<(Vec<Change>, Vec<Cut>)> {
     let mut member = role(0, 251, none);
     member.id = MEMBER_ROLE;
     all.push((vec![Change::Role(member)], vec![]));
-    // A preset that takes what it can, under a number of its own and under the chief's.
+    // A preset that takes what it can, under an id of its own and under that of the chief's.
     let deny = Rule { at: EVERYWHERE, subject: Subject::Everyone, allow: none, deny: most };
     for number in [1, 2] {
         let grant = world.grant_of(2, EVERYWHERE, &[DAN]);
@@ -155,11 +155,11 @@ fn alphabet(world: &World) -> Vec<(Vec<Change>, Vec<Cut>)> {
 }
 
 /// Ann's key signs `words` of the alphabet one after the other, from an early view or a late one,
-/// and perhaps a number twice.
+/// and perhaps uses a number twice.
 struct Thief<'a> {
     world: &'a World,
     alphabet: &'a [(Vec<Change>, Vec<Cut>)],
-    /// Known to Ann when she begins.
+    /// What Ann knows when she begins.
     view: &'a Charter,
 }
 
@@ -185,7 +185,7 @@ impl Thief<'_> {
             draft.cuts = List::truncated(cuts.iter().cloned());
             let signed = hark_keys::Cosigned::unsigned(draft).signed(ann.key());
             let hash = signed.hash();
-            // Whatever she knows herself, everybody learns.
+            // Everybody learns what she knows herself.
             view.take_all([Piece::Operation(signed.clone())]);
             let taken = target.take_all([Piece::Operation(signed)]).remove(0);
             assert!(matches!(taken, Ok(_) | Err(PieceError::Stranger)), "{taken:?}");
@@ -196,7 +196,8 @@ impl Thief<'_> {
     }
 }
 
-/// All words of one letter and of two, and many of six, from the earliest view and from the latest.
+/// All sequences of one word and of two, and many of six, from the earliest view and from the
+/// latest.
 #[test]
 fn one_stolen_key_takes_nothing_from_equals_and_superiors() {
     let (world, early) = past();
@@ -229,8 +230,8 @@ fn one_stolen_key_takes_nothing_from_equals_and_superiors() {
     }
 }
 
-/// [CHARTER-3.1] A certificate for somebody else's device names no recovery key that the device has
-/// not agreed to: the issuer would own the member by it.
+/// [CHARTER-3.1] A certificate for somebody else's device names no recovery key to which the device
+/// has not consented. Otherwise the issuer would own the member by it.
 #[test]
 fn nobody_names_a_recovery_key_for_another() {
     let world = World::new(false);

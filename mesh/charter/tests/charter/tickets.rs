@@ -1,4 +1,4 @@
-//! Tickets that were given out and shall admit nobody any more.
+//! Tickets that were given out and shall no longer admit anybody.
 
 use hark_charter::{
     Denial, EditError, Piece, TICKETS_MAX,
@@ -15,7 +15,7 @@ use crate::world::{
 const DAY: u64 = 24 * 60 * 60;
 const EXPIRES: UnixTime = UnixTime::from_secs(10 * DAY);
 
-/// A ticket that somebody issues by what the charter says.
+/// A ticket that a member issues by what the charter says.
 fn issue(world: &World, who: usize, seed: u64) -> Invite {
     let (key, series) = (world.people[who].key(), world.charter.state().series(world.member(who)));
     let door = Door { device: key.id(), addresses: Vec::new() };
@@ -41,7 +41,7 @@ fn settle(world: &mut World, at: UnixTime) {
     assert_eq!(world.charter.take(Piece::Checkpoint(signed)), Ok(true));
 }
 
-/// [CHARTER-9.1] One's own, and those of who stands below.
+/// [CHARTER-9.1] One's own tickets, and those of members who stand below.
 #[test]
 fn who_may_revoke_whose_tickets() {
     let mut world = World::new(false);
@@ -71,7 +71,7 @@ fn who_may_revoke_whose_tickets() {
     }
 }
 
-/// [CHARTER-9.1] A number that somebody else has issued is another ticket.
+/// [CHARTER-9.1] The number of a ticket that somebody else has issued means another ticket.
 #[test]
 fn nobody_revokes_a_ticket_by_calling_it_their_own() {
     let mut world = World::new(false);
@@ -83,7 +83,8 @@ fn nobody_revokes_a_ticket_by_calling_it_their_own() {
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-9.2] All that were issued without knowing of it, and none that comes after.
+/// [CHARTER-9.2] All tickets are revoked that were issued without knowing of it, and none that is
+/// issued later.
 #[test]
 fn all_tickets_so_far_are_revoked_at_once() {
     let mut world = World::new(false);
@@ -96,14 +97,13 @@ fn all_tickets_so_far_are_revoked_at_once() {
     assert!(is_revoked(&world, ANN, &later) && is_revoked(&world, BOB, &of_bob));
     let [last, of_bob] = [(ANN, 4), (BOB, 5)].map(|(who, seed)| issue(&world, who, seed));
     assert!(!is_revoked(&world, ANN, &last) && !is_revoked(&world, BOB, &of_bob));
-    // What was issued in a series that has passed stays worthless.
+    // A ticket of a series that has passed stays worthless.
     world.by(ANN, vec![Change::RevokeTickets(Some(world.member(ANN)))]);
     assert!([of_ann, later, last].iter().all(|it| is_revoked(&world, ANN, it)));
     assert_as_model(&world.charter);
 }
 
-/// [CHARTER-9.3] What a member makes others hold is bounded, and nothing that was revoked is good
-/// again.
+/// [CHARTER-9.3] What a member makes others hold is bounded, and no revoked ticket is good again.
 #[test]
 fn one_revocation_too_many_revokes_all() {
     let mut world = World::new(false);
@@ -111,7 +111,7 @@ fn one_revocation_too_many_revokes_all() {
     let other = issue(&world, ANN, 1_000);
     for (number, ticket) in tickets.iter().enumerate() {
         assert!(!is_revoked(&world, ANN, &other), "{number}");
-        // A second time is no other one.
+        // Revoking it a second time counts only once.
         for _ in 0..2 {
             world.by(ANN, vec![revoke(&world, ANN, ticket.invite_key)]);
         }
@@ -142,7 +142,7 @@ fn checkpoints_forget_tickets_that_have_expired() {
     assert_ne!(world.charter.state().series(world.member(BOB)), series, "{:?}", other.hash());
     settle(&mut world, UnixTime::from_secs(11 * DAY + 1));
     assert_eq!(held(&world), 0);
-    // A clock that goes back brings nothing back.
+    // A clock that is set back restores nothing.
     world.by(BOB, vec![Change::RevokeTickets(Some(world.member(BOB)))]);
     world.charter.set_calendar(EXPIRES);
     let draft = world.charter.draft_checkpoint().unwrap();

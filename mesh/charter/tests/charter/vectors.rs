@@ -25,8 +25,9 @@ use crate::{
 #[path = "../../../../tests/vectors/bless.rs"]
 mod bless;
 
-/// Random histories, of officers who cheat as well, and one with checkpoints.
-/// [CHARTER-4.6] [CHARTER-7.7] [CHARTER-7.20] [CHARTER-7.21] [CHARTER-8.7] [CHARTER-10.1]
+/// Random histories, some with officers who cheat, and one with checkpoints. [CHARTER-4.6]
+/// [CHARTER-7.7] [CHARTER-7.20] [CHARTER-7.21] [CHARTER-7.27] [CHARTER-7.28] [CHARTER-8.7]
+/// [CHARTER-10.1]
 #[test]
 fn charters_are_judged_as_is_written_down() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -74,7 +75,7 @@ fn described(name: &str, charter: &Charter) -> Value {
     })
 }
 
-/// Who belongs at a time, and the rights of each at each place, as bits.
+/// The members at a given time, and the rights of each at each place, as bits.
 fn view(now: u64, charter: &Charter) -> Value {
     let channels: BTreeSet<ChannelId> = charter.state().channels().map(|it| it.id).collect();
     let places: Vec<_> =
@@ -124,8 +125,8 @@ fn hidden() -> Charter {
     world.charter
 }
 
-/// Channels with rules for everyone, for roles and for persons, one of them opened beforehand by
-/// somebody who stands lower than who closed it. [CHARTER-6.8]
+/// Channels with rules for everyone, for roles and for persons. One of them was opened beforehand
+/// by an officer of lower standing than the one who closed it. [CHARTER-6.8]
 fn closed() -> Charter {
     let mut world = World::new(false);
     let (radio, none) = (Capabilities::JOIN | Capabilities::SPEAK, Capabilities::NONE);
@@ -151,7 +152,7 @@ fn closed() -> Charter {
     world.charter
 }
 
-/// Two checkpoints, and what came before, between and after them.
+/// Two checkpoints, and operations before, between and after them.
 fn settled() -> Charter {
     let mut world = World::new(false);
     world.by(BOB, vec![Change::Channel(channel(8, EVERYWHERE))]);
@@ -170,11 +171,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// So many of them are kept,
+/// The number of histories that are kept,
 const HISTORIES: usize = 20;
 
-/// in which so many operations stand: of short ones not much is to be learned.
+/// in each of which at least this many operations stand: short ones show little.
 const STANDING: usize = 9;
 
-/// Before, at and after the ends of mutes and bans.
+/// Times before, at and after the ends of mutes and bans.
 const CALENDAR: [u64; 3] = [0, 500, 10_000];

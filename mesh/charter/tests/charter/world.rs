@@ -1,5 +1,5 @@
-//! An organisation to try things in: its people, and ways to make operations that no honest device
-//! would make.
+//! An organisation for tests: its people, and ways to make operations that no honest device would
+//! make.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use crate::model;
 pub(crate) const EVERYWHERE: Place = Place::Organisation;
 pub(crate) const NONE: ObjectHash = ObjectHash::from_bytes([0; 32]);
 
-/// Somebody with a first device, a second one, and a recovery key.
+/// A person with a first device, a second one, and a recovery key.
 pub(crate) struct Person {
     pub(crate) keys: [DeviceKey; 3],
     pub(crate) member: MemberId,
@@ -31,21 +31,21 @@ impl Person {
     }
 }
 
-/// Numbers of the people of [`World::people`].
+/// Indices in [`World::people`].
 pub(crate) const FOUNDER: usize = 0;
-/// Of rank 5.
+/// An officer of rank 5.
 pub(crate) const CHIEF: usize = 1;
-/// Of rank 10.
+/// An officer of rank 10.
 pub(crate) const ANN: usize = 2;
-/// Of rank 10.
+/// An officer of rank 10.
 pub(crate) const BOB: usize = 3;
-/// Of rank 10.
+/// An officer of rank 10.
 pub(crate) const CID: usize = 4;
-/// Of rank 50.
+/// An officer of rank 50.
 pub(crate) const DAN: usize = 5;
-/// Without a role.
+/// A member without a role.
 pub(crate) const EVE: usize = 6;
-/// Without a role.
+/// A member without a role.
 pub(crate) const FAY: usize = 7;
 
 pub(crate) struct World {
@@ -54,8 +54,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An organisation of people with roles of rank 5, 10 and 50, who may do everything; with
-    /// `quorum`, three root keys of which two must sign.
+    /// An organisation of people with roles of rank 5, 10 and 50, all of which have all rights.
+    /// With `quorum`, there are three root keys, of which two must sign.
     pub(crate) fn new(quorum: bool) -> Self {
         let random = SeededRandom::new(4);
         let founding = DeviceKey::generate(&random);
@@ -95,7 +95,7 @@ impl World {
         world
     }
 
-    /// Somebody whom the founder admits.
+    /// A new member whom the founder admits.
     pub(crate) fn join(&mut self, random: &SeededRandom) -> usize {
         let keys = [(); 3].map(|()| DeviceKey::generate(random));
         let founder = &self.people[FOUNDER];
@@ -147,7 +147,7 @@ impl World {
         Change::Remove { member, admission: self.charter.state().removals(member) + 1 }
     }
 
-    /// What an honest device makes of these changes, taken at once.
+    /// The operation that an honest device makes of these changes, taken at once.
     pub(crate) fn by(&mut self, who: usize, changes: Vec<Change>) -> Cosigned<Operation> {
         let person = &self.people[who];
         let operation = self.charter.edit(person.key(), person.member, changes).unwrap();
@@ -173,7 +173,7 @@ impl World {
         draft
     }
 
-    /// The same, signed by the first devices of others, too.
+    /// The same, cosigned by the first devices of others.
     pub(crate) fn draft_with(
         &self,
         charter: &Charter,
@@ -188,7 +188,7 @@ impl World {
         draft
     }
 
-    /// Signed by all who must.
+    /// The operation, signed by its author and all cosigners.
     pub(crate) fn sign(&self, operation: Operation) -> Cosigned<Operation> {
         let signers: Vec<_> =
             std::iter::once(operation.author).chain(operation.cosigners.iter().copied()).collect();
@@ -223,7 +223,7 @@ pub(crate) fn verdict(charter: &Charter, operation: &Cosigned<Operation>) -> Ver
     verdict.clone()
 }
 
-/// A certificate that `issuer` signs, whatever it may.
+/// A certificate that `issuer` signs, whether it may or not.
 pub(crate) fn certificate(
     charter: &Charter,
     issuer: &Person,
@@ -273,7 +273,8 @@ pub(crate) fn preset(number: u8, rules: &[Rule], grants: Vec<Grant>) -> Preset {
     }
 }
 
-/// Offers pieces one by one until nothing more is taken; what waits for others is offered again.
+/// Offers pieces one by one until nothing more is taken. Pieces that wait for others are offered
+/// again.
 pub(crate) fn take_until_done(charter: &mut Charter, mut pieces: Vec<Piece>) {
     loop {
         let before = pieces.len();
@@ -284,12 +285,13 @@ pub(crate) fn take_until_done(charter: &mut Charter, mut pieces: Vec<Piece>) {
                 assert!(missing.iter().any(|hash| !charter.contains(hash)));
                 true
             }
-            // Of a root key whose document is still to come, or before what gives the right to it.
+            // It is of a root key whose document is still to come, or comes before what gives the
+            // right to it.
             Err(PieceError::Rootless | PieceError::Stranger) => true,
             Err(error) => panic!("{error:?}: {piece:?}"),
         });
         if pieces.is_empty() || pieces.len() == before {
-            // Certificates that nobody lists, of those who may admit nobody any more.
+            // The rest are certificates that nobody lists, of issuers who may no longer admit.
             pieces.retain(|piece| !matches!(piece, Piece::Certificate(_)));
             assert_eq!(pieces, [], "these wait for ever");
             return;
@@ -302,7 +304,7 @@ pub(crate) fn blank(charter: &Charter) -> Charter {
     Charter::of(charter.roots().next().unwrap().clone()).unwrap()
 }
 
-/// Two charters say the same, to the last bit that can be seen from outside.
+/// Checks that two charters say the same, in everything that is visible from outside.
 #[track_caller]
 pub(crate) fn assert_same(one: &Charter, other: &Charter) {
     assert_eq!(one.state(), other.state());
@@ -314,7 +316,7 @@ pub(crate) fn assert_same(one: &Charter, other: &Charter) {
     assert_eq!(one.heads().collect::<Vec<_>>(), other.heads().collect::<Vec<_>>());
 }
 
-/// A charter says what the naive model makes of its pieces, whatever the calendar says.
+/// Checks that a charter says what the naive model makes of its pieces, whatever the calendar says.
 #[track_caller]
 pub(crate) fn assert_as_model(charter: &Charter) {
     let pieces: Vec<_> = charter.pieces_in_order().collect();

@@ -237,7 +237,7 @@ fn an_introduction_that_could_not_be_taken_does_not_spoil_what_is_kept() {
     assert_eq!(restored.digest(), known.digest());
 }
 
-/// [CHARTER-3.6] An introduction that adds no device takes up no room.
+/// [CHARTER-3.22] An introduction that adds no device takes up no room.
 #[test]
 fn an_introduction_by_a_key_of_nobody_is_not_kept() {
     let (behind, _, _, _, second, member) = added_while_away();

@@ -29,7 +29,8 @@ fn knock(
     (refusal, greeting.read_answer(founder.key.id(), &answer).unwrap_err())
 }
 
-/// [PROTO-3.8] [PROTO-3.22] However much has happened since, each dial brings him a part further.
+/// However much has happened since, each dial brings him a part further. [PROTO-3.8] [PROTO-3.26]
+/// [PROTO-3.22]
 #[test]
 fn who_was_removed_while_away_is_shown_by_whom() {
     let (mut charter, founder, bob, member) = with_bob();
@@ -57,7 +58,7 @@ fn who_was_removed_while_away_is_shown_by_whom() {
     assert_eq!(known.ending(member, bob.key.id()), Some(Ending::Removed(Some(own))));
 }
 
-/// [CHARTER-6.6] No door lets in a banned member, as long as the ban lasts by the door's clock.
+/// [CHARTER-6.9] No door lets in a banned member, as long as the ban lasts by the door's clock.
 #[test]
 fn a_fresh_ticket_ended_a_ban() {
     let (mut charter, founder, bob, member) = with_bob();

@@ -244,7 +244,7 @@ impl Held {
     }
 
     /// Judges anew who holds what by what `hears` says of who may hear a channel, and what counts
-    /// by who `deals` there; gives the channels on which something counts no more. [PROTO-11.11]
+    /// by who `deals` there; gives the channels on which something counts no more. [PROTO-11.28]
     pub(super) fn judge(
         &mut self,
         now: Timestamp,

@@ -313,7 +313,7 @@ impl Hub {
     }
 
     /// What was dealt counts no more where `deals` says so of a channel and a device: a steward
-    /// whom that has overtaken is told anew who is there, and deals again. [PROTO-11.11]
+    /// whom that has overtaken is told anew who is there, and deals again. [PROTO-11.28]
     pub(super) fn judge(&mut self, deals: impl Fn(ChannelId, DeviceId) -> bool) {
         let over = |(channel, issuer): &(ChannelId, DeviceId)| !deals(*channel, *issuer);
         let voided = self.passed.extract_if(.., |of, _| over(of));

@@ -621,6 +621,7 @@ fn an_epoch_that_nobody_has_asked_for_changes_nothing() {
 
 /// What was dealt by one who may not speak any more goes on opening for whom its relay keeps the
 /// next from: whoever was kicked spoke so in the name of any other holder. [PROTO-11.10]
+/// [PROTO-11.28]
 #[test]
 fn an_epoch_opens_nothing_two_seconds_after_it_is_void_or_tainted() {
     for rights in [Capabilities::SPEAK, Capabilities::LISTEN] {
@@ -790,7 +791,7 @@ fn prekeys_go_up_with_the_calendar() {
 }
 
 /// Whoever has a link to a talker, and no seal, did not hear it while it sealed with the epoch.
-/// [PROTO-11.13]
+/// [PROTO-11.13] [PROTO-11.29]
 #[test]
 fn who_is_no_holder_hears_those_whom_it_is_linked_to() {
     let mut room = Room::new(1, 40);

@@ -210,7 +210,7 @@ fn a_relay_forwards_64_targets_of_one_peer() {
     assert!(take(66, 7, &[]) && take(67, 65, &listeners));
 }
 
-/// [PROTO-10.4] [PROTO-10.4]
+/// [PROTO-10.4] [PROTO-10.27]
 #[test]
 fn volunteers_are_ranked_by_who_reaches_them_and_then_by_what_they_carry() {
     let random = SeededRandom::new(9);

@@ -69,8 +69,8 @@ fn found(world: &World) -> Vec<(SocketAddr, bool)> {
     checked.map(|Checked { address, reachable, .. }| (address, reachable)).collect()
 }
 
-/// [PROTO-5.9] [PROTO-5.20] Once is enough where it arrives; and it is asked again ten minutes
-/// later.
+/// [PROTO-5.9] [PROTO-5.20] [PROTO-5.30] Once is enough where it arrives; and it is asked again ten
+/// minutes later.
 #[test]
 fn an_address_counts_that_a_strangers_packet_has_come_by() {
     let mut world = world(1);

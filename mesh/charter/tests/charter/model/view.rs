@@ -1,4 +1,4 @@
-//! What the model's run leaves: facts, and questions to them.
+//! The result of the model's run: facts, and questions about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,7 @@ pub(super) struct SanctionFact {
 #[derive(Clone, PartialEq)]
 pub(crate) struct Device {
     pub(crate) key: DeviceId,
-    /// 0 the recovery key, 1 the first, 2 those added.
+    /// 0 for the recovery key, 1 for the first device, 2 for those added.
     pub(crate) kind: u8,
     pub(super) lamport: u64,
     pub(crate) retired: Option<((u32, u64), ObjectHash)>,
@@ -123,7 +123,7 @@ impl View {
         !presets.is_empty() || (!officers.is_empty() && officers.iter().all(|fact| fact.granted))
     }
 
-    /// Roles that a member holds at a place, by grants there and further up, and where.
+    /// The roles that a member holds at a place, by grants there and above, each with its place.
     pub(crate) fn held(&self, member: MemberId, at: Place) -> BTreeSet<(RoleId, Place)> {
         let path = self.path(at);
         let here =
@@ -152,7 +152,7 @@ impl View {
         ranks.min().unwrap_or(Rank::LOWEST.0)
     }
 
-    /// Whether a member is banned from the organisation at a moment.
+    /// Whether a member is banned everywhere at a given time.
     pub(crate) fn is_banned(&self, now: UnixTime, member: MemberId) -> bool {
         self.binding(now, member)
             .any(|it| (it.kind, it.at) == (SanctionKind::Ban, Place::Organisation))
@@ -169,7 +169,7 @@ impl View {
         facts.map(|fact| &fact.sanction)
     }
 
-    /// Whether a member has a right at a moment, whatever it was given.
+    /// Whether a member has a right at a given time, whatever gives it.
     pub(crate) fn permits(
         &self,
         now: UnixTime,
@@ -197,7 +197,7 @@ impl View {
         self.revoked.push((issuer, key, source));
     }
 
-    /// Keys of a member's tickets that were revoked one by one since all of them were.
+    /// The keys of a member's tickets that were revoked one by one since all of them were.
     pub(crate) fn revoked_of(&self, issuer: MemberId) -> BTreeSet<DeviceId> {
         let own = self.revoked.iter().rev().filter(|(member, ..)| *member == issuer);
         own.map_while(|(_, key, _)| *key).collect()
