@@ -1,4 +1,4 @@
-//! What the charter permits, carried out: who is linked, who is given keys, who may be heard.
+//! Carries out what the charter permits: who is linked, who is given keys, and who may be heard.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use hark_keys::{DeviceId, List, MemberId, Timestamp};
 use super::{DownReason, Event, Link, Squad, talkers::TalkerChange, targets::Listener};
 use crate::dialling::Source;
 
-/// How long a device waits for more of the charter where what it has says nothing of it.
+/// How long a device waits for more of the charter if its present charter does not mention it.
 /// [PROTO-3.12]
 const DOUBTED_FOR: Duration = Duration::from_secs(10);
 
@@ -19,7 +19,8 @@ impl Squad {
         self.member.is_none_or(|member| self.charter().devices_held(member).contains(&own))
     }
 
-    /// Does what another charter asks for: who does not belong goes, what is not permitted ends.
+    /// Applies a new charter: evicts devices that no longer belong and stops whatever is no longer
+    /// permitted.
     pub(super) fn apply_charter(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         let own = self.key.id();
@@ -28,8 +29,8 @@ impl Squad {
             Some(member) if charter.ending(member, own).is_some() => {
                 self.events.push_back(Event::Removed);
             }
-            // A newcomer hears of its door's removal before it hears that the door is back: it
-            // stays with its door until it has heard the rest.
+            // A newcomer may learn of its door's removal before it learns that the door is back. It
+            // stays with its door until it has learnt the rest.
             Some(_) => {
                 self.doubted_at.get_or_insert(now + DOUBTED_FOR);
                 return;
@@ -41,17 +42,17 @@ impl Squad {
             .filter(|(device, link)| !self.belongs(**device, link.member))
             .map(|(device, _)| *device)
             .collect();
-        // Whoever may not hear any more goes with those who are gone: none is given what replaces
-        // the others' key.
+        // Devices that may no longer hear are handled together with those that are gone. So none of
+        // them is given the key that replaces the others' key.
         self.recompute_targets();
-        // So does who has said goodbye a moment ago, and holds the key still.
+        // The same holds for devices that have just said goodbye and still hold the key.
         let former = self.targets.former().filter(|device| charter.owner(*device).is_none());
         self.admit_but(now, &gone.iter().copied().chain(former).collect::<Vec<_>>());
         for device in gone {
             self.evict(now, device);
         }
         self.records.prune(&charter);
-        // Who comes back hears last that its ban was lifted.
+        // A member that returns learns last that its ban was lifted.
         if self.records.directory().record(own).is_none() {
             self.update_record(now);
         }
@@ -68,8 +69,8 @@ impl Squad {
         self.events.push_back(Event::CharterChanged);
     }
 
-    /// Whether `device` is one of `member`'s, or a relay that the charter names. Who has just come
-    /// may be on its way to the disk.
+    /// Whether `device` is one of `member`'s, or a relay that the charter names. For a device that
+    /// has just arrived, this may still be on its way to the disk.
     pub(super) fn belongs(&self, device: DeviceId, member: Option<MemberId>) -> bool {
         let taken = self.replication.taken();
         match member {
@@ -78,7 +79,7 @@ impl Squad {
         }
     }
 
-    /// Ends all with a device that does not belong any more, and has lost our keys.
+    /// Ends everything with a device that no longer belongs and has lost our keys.
     fn evict(&mut self, now: Timestamp, device: DeviceId) {
         self.unlink(now, device, DownReason::Refused);
         self.dialling.forget(device);
@@ -105,12 +106,12 @@ impl Squad {
         }
     }
 
-    /// Gives our keys to those who may hear us, and takes them from the others.
+    /// Gives our keys to devices that may hear us, and takes them from the others.
     pub(super) fn admit(&mut self, now: Timestamp) {
         self.admit_but(now, &[]);
     }
 
-    /// The same, where `gone` do not belong any more.
+    /// Like [`Self::admit`], when the devices `gone` no longer belong.
     pub(super) fn admit_but(&mut self, now: Timestamp, gone: &[DeviceId]) {
         let Some(own) = self.member else { return };
         let charter = Arc::clone(self.charter());
@@ -118,7 +119,7 @@ impl Squad {
             .links
             .iter()
             .filter(|(device, _)| !self.liveness.is_lost(**device) && !gone.contains(device));
-        // A relay is no member: whatever it says that it listens to, it gets no key.
+        // A relay is no member: whatever it claims to listen to, it gets no key.
         let listeners = listeners.filter_map(|(device, link)| {
             let listening = self.nets.of(*device);
             link.member.map(|member| Listener { device: *device, member, listening })
@@ -148,7 +149,7 @@ impl Squad {
         }
     }
 
-    /// Certificates of our own that others may have to rely on are listed, many at once.
+    /// Lists our own certificates that others may have to rely on, many at once.
     pub(super) fn list_soon(&mut self, now: Timestamp) {
         if self.list_at.is_none()
             && self.member.is_some_and(|member| !self.charter().unlisted(member).is_empty())
@@ -171,9 +172,9 @@ impl Squad {
     }
 }
 
-/// A device that was removed hears of that, by gossip, before its link is closed: it would not know
-/// why otherwise.
+/// A removed device is told so by gossip before its link is closed. Otherwise it would not know the
+/// reason.
 const EVICT_AFTER: Duration = Duration::from_millis(500);
 
-/// How long certificates wait to be listed: many who come together are listed together.
+/// How long certificates wait to be listed. Many members that come together are listed together.
 const LIST_AFTER: Duration = Duration::from_secs(2);

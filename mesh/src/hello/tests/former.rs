@@ -29,7 +29,7 @@ fn knock(
     (refusal, greeting.read_answer(founder.key.id(), &answer).unwrap_err())
 }
 
-/// However much has happened since, each dial brings him a part further. [PROTO-3.8] [PROTO-3.26]
+/// However much has happened since, each dial brings him further along. [PROTO-3.8] [PROTO-3.26]
 /// [PROTO-3.22]
 #[test]
 fn who_was_removed_while_away_is_shown_by_whom() {
