@@ -111,9 +111,9 @@ pub(super) const THREAD_INCOME: Duration = Duration::from_millis(50);
 /// The same at once: a newcomer is told everything at one time.
 pub(super) const THREAD_LIMIT: Duration = Duration::from_millis(500);
 
-/// What a peer may cost the workers per second. Messages beyond it wait, at most four, and then
-/// nothing more of that peer is read. With more, an attacker gets more of another core. With less,
-/// a newcomer that has little in its purse waits for a large charter.
+/// What a peer may cost the workers per second. Messages beyond it wait, at most 128 KiB or 256
+/// messages, and further ones are refused. With more, an attacker gets more of another core. With
+/// less, a newcomer that has little in its purse waits for a large charter.
 pub(super) const WORKER_INCOME: Duration = Duration::from_millis(100);
 
 /// The same at once: ten thousand certificates, twice.

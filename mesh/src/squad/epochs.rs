@@ -258,7 +258,7 @@ impl Squad {
         if epochs.held.comes_again(channel, &id, (relay, named)) {
             return Ok(());
         }
-        // A device without a valid seal is asked again, and does not count as hearing.
+        // A device that refuses it like this is given it again, and does not count as hearing.
         let secret = epochs.held.open(&id, header, seal).ok_or(MessageError::BadSeal)?;
         let of = (channel, issuer, number);
         let arrival = Arrival { of, secret, holders, standing, named };

@@ -17,7 +17,7 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) nodes: Vec<Node>,
     random: Arc<SeededRandom>,
-    /// Percent of messages, datagrams and gossip that are lost.
+    /// Percentage of messages, datagrams and gossip that are lost.
     pub(super) loss: u64,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     happened: u64,
@@ -25,11 +25,11 @@ pub(super) struct World {
     blocked: BTreeSet<(usize, usize)>,
     /// Which gossip has been at which node.
     passed: BTreeSet<(usize, Vec<u8>)>,
-    /// What a node's worker is to look at: by node, incarnation and number.
+    /// What a node's worker is to look at, by node, incarnation and number.
     waiting: BTreeMap<(usize, u64, u64), Waiting>,
 }
 
-/// What follows where a node has taken something.
+/// What follows once a node has accepted something.
 enum Waiting {
     Answer { link: u64, from: usize, to: usize, id: u64 },
     Gossip(Vec<u8>),
@@ -48,11 +48,11 @@ pub(super) struct Node {
     sealed_with: BTreeSet<(u16, u8)>,
     pub(super) roster: Vec<DeviceId>,
     pub(super) listeners: Vec<DeviceId>,
-    /// What it can open of each other now.
+    /// The keys with which it can open each other node's speech now.
     pub(super) opens: BTreeMap<DeviceId, KeySecret>,
     /// All keys that it was ever given.
     pub(super) ever: BTreeMap<DeviceId, BTreeSet<(u16, u8)>>,
-    /// Keys of each other that were in use when it came.
+    /// The keys of each other node that were in use when it came.
     forbidden: BTreeMap<DeviceId, BTreeSet<(u16, u8)>>,
     pub(super) unreachable: BTreeSet<DeviceId>,
 }
@@ -74,14 +74,14 @@ enum Happening {
     Worked { node: usize, incarnation: u64, job: Box<Job> },
 }
 
-/// Has the squad do at once what a worker would.
+/// Does at once what a worker would do for the squad.
 pub(super) fn work(now: Timestamp, squad: &mut Squad) {
     while let Some(job) = squad.poll_job(now) {
         squad.handle_job(now, job.run());
     }
 }
 
-/// What becomes of a message, once a worker has looked at it.
+/// The result of a message, once a worker has looked at it.
 pub(super) fn outcome(
     now: Timestamp,
     squad: &mut Squad,
@@ -95,7 +95,7 @@ pub(super) fn outcome(
 }
 
 impl World {
-    /// `count` members, none of them started; the first is the founder.
+    /// Creates `count` members, none of them started. The first is the founder.
     pub(super) fn new(seed: u64, count: usize, loss: u64) -> Self {
         let random = Arc::new(SeededRandom::new(seed));
         let keys: Vec<_> = (0..count).map(|_| Arc::new(DeviceKey::generate(&*random))).collect();
@@ -145,7 +145,7 @@ impl World {
         world
     }
 
-    /// Starts a node, which knows where another one was.
+    /// Starts a node, which knows the address of another one.
     pub(super) fn start(&mut self, index: usize) {
         if self.nodes[index].squad.is_some() {
             return;
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// Stops a node that nobody hears from any more.
+    /// Stops a node that sends nothing any more.
     pub(super) fn crash(&mut self, index: usize) {
         self.stop(index);
         for (link, peer) in self.cut(index) {
@@ -203,12 +203,12 @@ impl World {
         }
     }
 
-    /// The next start of a stopped node knows no member.
+    /// Makes a stopped node know no member at its next start.
     pub(super) fn lose_directory(&mut self, index: usize) {
         self.nodes[index].disk_directory.clear();
     }
 
-    /// Nothing passes between two nodes until [`Self::unblock_all`].
+    /// Blocks everything between two nodes until [`Self::unblock_all`].
     pub(super) fn block(&mut self, a: usize, b: usize) {
         if a == b {
             return;
@@ -274,7 +274,7 @@ impl World {
         self.squad(index).member().expect("a member's node")
     }
 
-    /// The number that stands for a percent chance and the like.
+    /// A random number below `limit`.
     pub(super) fn below(&self, limit: u64) -> u64 {
         let mut bytes = [0; 8];
         self.random.fill(&mut bytes);
@@ -289,7 +289,7 @@ impl World {
         self.nodes[index].squad.as_mut().unwrap()
     }
 
-    /// Everybody who is there has the keys of all others, and all rosters are true.
+    /// Asserts that each running node has the keys of all others, and that all rosters are true.
     pub(super) fn assert_all_hear_each_other(&self) {
         let up: BTreeSet<_> = self
             .nodes
@@ -430,7 +430,7 @@ impl World {
                             let waiting = Waiting::Gossip(bytes);
                             self.waiting.insert((to, incarnation, number), waiting);
                         }
-                        // Of one who restarts again and again.
+                        // This happens with a node that restarts again and again.
                         Err(error) => assert_eq!(error, MessageError::OverBudget),
                     }
                 }
@@ -445,7 +445,7 @@ impl World {
                 self.dialled(from, incarnation, &dial);
             }
             Happening::Ended { link, at, peer, reason } => {
-                // Unless a newer link has taken its place.
+                // Unless a newer link has replaced it.
                 let replaced = self.link(at, peer).is_some_and(|number| number > link);
                 if self.is_up(at) && !replaced {
                     let device = self.id(peer);
@@ -476,7 +476,7 @@ impl World {
         }
     }
 
-    /// `node` has taken something.
+    /// `node` has accepted something.
     fn taken(&mut self, waiting: Waiting, node: usize) {
         match waiting {
             Waiting::Gossip(bytes) => self.gossip(node, &bytes),
@@ -530,7 +530,8 @@ impl World {
         }
     }
 
-    /// [PROTO-6.5] What `at` has in use, `peer` must never be given, unless it holds it already.
+    /// [PROTO-6.5] Keys that `at` has in use must never be given to `peer`, unless it already holds
+    /// them.
     fn expect_later_keys(&mut self, at: usize, peer: usize) {
         let (owner, newcomer) = (self.id(at), self.id(peer));
         if self.nodes[at].roster.contains(&newcomer) {
@@ -571,7 +572,7 @@ impl World {
             };
             match (result, waiting) {
                 (Ok(()), waiting) => self.taken(waiting, index),
-                // More of an author than is taken from gossip in a day.
+                // More from an author than is taken from gossip in a day.
                 (Err(MessageError::OverBudget), Waiting::Gossip(_)) => {}
                 // The link has ended meanwhile.
                 (Err(error), _) => assert_eq!(error, MessageError::NotLinked),
@@ -618,7 +619,7 @@ impl World {
         }
     }
 
-    /// Whoever can open what is sealed now is on the roster of the one who seals.
+    /// Every node that can open what is sealed now is on the sealing node's roster.
     fn assert_rosters_are_true(&self) {
         for node in self.nodes.iter().filter(|node| node.squad.is_some()) {
             let Some(own) = &node.own else { continue };

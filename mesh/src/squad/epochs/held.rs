@@ -21,7 +21,7 @@ pub(super) struct Held {
     key: Arc<DeviceKey>,
     random: Arc<dyn Random>,
     prekey: Option<Current>,
-    /// The one before, and until when it is needed.
+    /// The previous prekey, and until when it is needed.
     previous: Option<(PrekeySecret, Timestamp)>,
     /// The relays that have our prekey or are to get it.
     told: BTreeMap<DeviceId, Announcement<UnixTime>>,
@@ -45,47 +45,47 @@ pub(in crate::squad) struct HeldEpoch {
     pub(super) secret: EpochSecret,
     pub(super) holders: Holders,
     came: Timestamp,
-    /// When it opens no more, as a better one has come.
+    /// When it no longer opens anything, since a better one has come.
     ends: Option<Timestamp>,
-    /// When it opens no more, as it is tainted or void.
+    /// When it no longer opens anything, since it is tainted or void.
     closes: Option<Timestamp>,
-    /// Somebody holds it who may not any more.
+    /// Whether a device holds it that no longer may.
     tainted: bool,
-    /// Somebody is among the holders whom the charter does not know, or not yet.
+    /// Whether the charter does not know one of the holders, or not yet.
     strange: bool,
-    /// Whoever dealt it may not any more: what is lower counts again.
+    /// Whether its issuer may no longer deal. Lower numbers then count again.
     void: bool,
-    /// It came by a relay that the charter names.
+    /// Whether it came by a relay that the charter names.
     named: bool,
-    /// Relays that brought it, and whether they know that we could open it.
+    /// The relays that brought it, and whether each knows that we could open it.
     shown: BTreeMap<DeviceId, Announcement<()>>,
-    /// Who has shown, by a relay, that it holds it.
+    /// The devices that have confirmed it, as a relay reports.
     confirmed: BTreeSet<DeviceId>,
-    /// The next generation of our key in it; there are 256.
+    /// The next generation of our key in it. There are 256.
     generation: u16,
 }
 
-/// An epoch that came, and how.
+/// A new epoch, and how it arrived.
 pub(super) struct Arrival {
     pub(super) of: (ChannelId, DeviceId, u64),
     pub(super) secret: EpochSecret,
     pub(super) holders: Holders,
-    /// What the charter says of the holders, and whether a relay of the charter's has brought it.
+    /// What the charter says about the holders, and whether a relay of the charter has brought it.
     pub(super) standing: Standing,
     pub(super) named: bool,
 }
 
-/// What a charter says of those who hold an epoch.
+/// What a charter says about the holders of an epoch.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Standing {
-    /// One of them may not.
+    /// One of them may not hold it.
     pub(super) tainted: bool,
-    /// One of them it does not know.
+    /// The charter does not know one of them.
     pub(super) strange: bool,
 }
 
 impl Standing {
-    /// Of `holders`, by what `hears` says of each.
+    /// The standing of `holders`, by what `hears` says about each.
     pub(super) fn of(holders: &Holders, hears: impl Fn(DeviceId) -> Option<bool>) -> Self {
         let mut standing = Self::default();
         for device in holders.devices() {

@@ -409,9 +409,9 @@ impl Watched {
 }
 
 impl Attended {
-    /// Chooses the steward. All relays that see the same choose alike: the device with the first
-    /// number, where the numbers differ for each channel. Devices that have just come or have
-    /// failed come last.
+    /// Chooses the steward. All relays that see the same choose alike: the device with the highest
+    /// number, which differs for each channel. Devices that have just come or have failed come
+    /// last.
     fn elect(
         &mut self,
         now: Timestamp,

@@ -1,4 +1,5 @@
-//! Several squads with one charter, whose messages arrive at once: who hears whom through what.
+//! Several squads with one charter, whose messages arrive at once: who hears whom, and by what
+//! means.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,11 +19,11 @@ use super::{super::*, outcome};
 use crate::message::CheckNonce;
 use crate::target::Hearing;
 
-/// Everyone is linked with everyone, but for those who are cut off.
+/// Every node is linked with every other, except those that are cut off.
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) nodes: Vec<Node>,
-    /// What is to be sent to an address, and by whom.
+    /// The checks to be sent: by which node, to which address, with which nonce.
     pub(super) checks: Vec<(usize, SocketAddr, CheckNonce)>,
     apart: BTreeSet<(usize, usize)>,
 }
@@ -30,20 +31,20 @@ pub(super) struct World {
 pub(super) struct Node {
     pub(super) key: Arc<DeviceKey>,
     pub(super) squad: Squad,
-    /// By target: who is given each sealed frame.
+    /// By target: the listeners that are given each sealed frame.
     listeners: BTreeMap<TargetId, Vec<DeviceId>>,
-    /// Generation of each own key.
+    /// The generation of each own key.
     generations: BTreeMap<TargetId, u16>,
     hears: BTreeMap<(DeviceId, TargetId), Hearing>,
     gossip: Vec<Vec<u8>>,
     evicted: Vec<DeviceId>,
     removed: bool,
-    /// By whom, from where and to where others have moved it.
+    /// The moves that it was given: by which device, from where, and to where.
     pub(super) moved: Vec<(DeviceId, Option<ChannelId>, ChannelId)>,
 }
 
 impl World {
-    /// A founder and `others`, on a charter with channels 1 to 3.
+    /// A founder and `others`, with a charter that has channels 1 to 3.
     pub(super) fn new(others: usize) -> Self {
         let random = Arc::new(SeededRandom::new(3));
         let keys: Vec<_> = (0..=others).map(|_| Arc::new(DeviceKey::generate(&*random))).collect();
@@ -176,7 +177,7 @@ impl World {
         }
     }
 
-    /// Carries everything until there is nothing left to do.
+    /// Carries all outputs until there is nothing left to do.
     pub(super) fn settle(&mut self) {
         for _ in 0..10_000 {
             let busy = (0..self.nodes.len()).any(|index| self.step(index));
@@ -248,7 +249,8 @@ impl World {
         }
     }
 
-    /// Whoever is sent a frame may hear the target, listens to it, and knows through what.
+    /// Checks that each device that is sent a frame may hear the target, listens to it, and knows
+    /// by what means.
     fn check(&self) {
         for node in &self.nodes {
             let charter = node.squad.charter();
@@ -333,8 +335,8 @@ fn a_listener_of_two_nets_of_one_target_is_reached_once_and_told_both() {
     assert_eq!(world.hears(2, 0, target), [net(3)]);
 }
 
-/// A second link took the place of the first at one end; the other, which had lost the first before
-/// it had the second, was not given keys and nets again, and what it said counted as old.
+/// Regression: a second link replaced the first one at one end. The other end lost the first link
+/// before it had the second. It was not given keys and nets again, and what it said counted as old.
 /// [PROTO-2.23]
 #[test]
 fn who_lost_the_link_that_the_other_end_replaced_is_told_everything_again() {
@@ -392,7 +394,7 @@ fn who_may_not_speak_is_neither_sent_nor_played() {
     let subject = Subject::Member(world.member(1));
     let deny = Capabilities::SPEAK;
     world.edit(0, vec![rule(1, subject, Capabilities::NONE, deny)]).unwrap();
-    // The muted one does not know yet; the others do not play it all the same.
+    // The muted member does not know it yet, but the others do not play it.
     world.apart.clear();
     let hello = world.hello(1);
     world.nodes[2].squad.handle_link_up(world.now, hello, None);
@@ -490,8 +492,8 @@ fn a_hidden_channel_is_known_to_those_who_may_join_it_and_to_nobody_else() {
     assert!(!world.nodes[2].squad.listening_of(of_ann).contains(&hidden), "nor who is on it");
 }
 
-/// [PROTO-6.13] The key of a new channel's name was taken and forgotten where it came before the
-/// charter did.
+/// [PROTO-6.13] Regression: the key of a new channel's name was taken and forgotten if it came
+/// before the charter.
 #[test]
 fn a_name_stayed_closed_whose_key_came_before_its_channel() {
     let mut world = World::new(1);
@@ -515,8 +517,8 @@ fn a_name_stayed_closed_whose_key_came_before_its_channel() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Whatever officers and listeners do, in whatever order: [`World::check`] holds after each
-    /// step, and in the end everybody hears exactly what the charter says.
+    /// Whatever officers and listeners do, in whatever order, [`World::check`] holds after each
+    /// step. In the end everybody hears exactly what the charter permits.
     #[test]
     fn nobody_hears_what_it_may_not(
         steps in proptest::collection::vec((0..6u8, 0..4usize, 1..4u8, any::<u16>()), 1..40),
