@@ -17,7 +17,7 @@ use std::{
 use hark_keys::{DeviceId, Random, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, MessageError, Purpose, Squad, Transmit};
+use super::{Event, MessageError, Purpose, Squad, Transmit, reconcile::Dirty};
 use crate::{
     AddressKind,
     dialling::can_be_dialled,
@@ -344,7 +344,7 @@ impl Squad {
     /// The nonce of [`Event::AwaitCheck`] has arrived at a listening socket.
     pub fn handle_checked(&mut self, now: Timestamp, nonce: CheckNonce) {
         self.checks.handle_arrived(now, nonce);
-        self.settle(now);
+        self.mark(now, Dirty::PATHS);
     }
 
     /// Sends a check for `from` to its own host, and nowhere else.

@@ -7,7 +7,7 @@ use std::{
 use hark_keys::{DeviceId, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Purpose, Squad, announcement::Announcement};
+use super::{Purpose, Squad, announcement::Announcement, reconcile::Dirty};
 use crate::{
     AddressKind, Dial, List, Way,
     dialling::can_be_dialled,
@@ -205,7 +205,7 @@ impl Squad {
         }
         self.checks.mark();
         self.settle_dialling(now, device);
-        self.settle(now);
+        self.mark(now, Dirty::PATHS);
     }
 
     /// Tells peers at which address they are seen, until they have accepted it.
@@ -256,6 +256,7 @@ impl Squad {
         let before = self.candidates();
         if self.paths.observed.insert(from, address) != Some(address) {
             self.checks.mark();
+            self.mark(now, Dirty::PATHS);
         }
         if self.candidates() != before {
             self.dialling.upgrade(now);
