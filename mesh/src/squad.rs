@@ -143,7 +143,7 @@ pub struct Squad {
     /// Messages under way, and the purpose that decides what to do with the answer.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
-    /// When the last input came, and what has changed since all was in step.
+    /// When the last input came, and what has changed since everything was last up to date.
     now: Timestamp,
     dirty: Dirty,
     /// Sequence number of the newest announcement to any peer. Announcements are sent again

@@ -49,7 +49,7 @@ pub(super) struct Epochs {
     handouts: Handouts,
     /// The calendar time that was last set, and when.
     calendar: (UnixTime, Timestamp),
-    /// When all of it was last brought in step.
+    /// When everything was last brought up to date.
     settled_at: Timestamp,
     /// Whether what opens may differ from what the voice side was told.
     changed: bool,

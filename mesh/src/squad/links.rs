@@ -1,4 +1,4 @@
-//! Links: they come, end, fall silent and are heard again.
+//! Links: their start and end, and peers that fall silent and are heard again.
 
 use std::net::SocketAddr;
 
@@ -94,7 +94,7 @@ impl Squad {
         }
     }
 
-    /// Forgets a link and all that went over it.
+    /// Forgets a link and everything that used it.
     pub(super) fn unlink(&mut self, now: Timestamp, device: DeviceId, reason: DownReason) {
         let was_relay = self.is_relay(device);
         self.links.remove(&device);

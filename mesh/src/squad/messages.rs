@@ -1,4 +1,4 @@
-//! Messages of peers, and what peers answer to ours.
+//! Messages from peers, and peers' answers to ours.
 
 use std::sync::Arc;
 
@@ -37,7 +37,8 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    /// What else an answer changes. Of the others nothing follows but when they are told again.
+    /// What else an answer changes. For the other purposes it only matters when the message is sent
+    /// again.
     fn answer_changes(self) -> Dirty {
         match self {
             Self::Key(..) => Dirty::KEYS,
@@ -140,7 +141,7 @@ impl Squad {
             Message::Attendance(said) => self.take_attendance(now, from, &said)?,
             Message::Epoch(epoch) => {
                 result = self.take_epoch(now, from, &epoch).map(|()| Handled::Done);
-                // What does not open is passed on all the same.
+                // An epoch that does not open is passed on nevertheless.
                 self.mark(now, Dirty::EPOCHS);
             }
             Message::Confirming(said) => self.take_confirming(now, from, &said)?,

@@ -293,7 +293,8 @@ impl Squad {
         Signed::sign(Offer { device, number, lease_seconds, rate_kbps, reachable }, &self.key)
     }
 
-    /// As a relay: tells those who use us whose slots are which, and whether we go on.
+    /// As a relay: tells the devices that use us which device has which slot, and whether we
+    /// continue.
     pub(super) fn tell_clients(&mut self, now: Timestamp) {
         let Some(serving) = &mut self.serving else { return };
         let notices = std::iter::from_fn(|| serving.poll(now, &mut self.numbers));
@@ -310,7 +311,7 @@ impl Squad {
         }
     }
 
-    /// Brings the ways of all targets, and the routes at relays, in step.
+    /// Updates the plans of all targets, and the routes at relays.
     pub(super) fn plan(&mut self, now: Timestamp) {
         if self.member.is_none() {
             return;

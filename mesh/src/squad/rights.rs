@@ -19,8 +19,8 @@ impl Squad {
         self.member.is_none_or(|member| self.charter().devices_held(member).contains(&own))
     }
 
-    /// Whether the charter in force is to be acted on: not before it is known that this device
-    /// belongs, or that it does not any more.
+    /// Whether to act on the charter in force. This waits until it is known that this device
+    /// belongs, or that it no longer does.
     pub(super) fn accept_charter(&mut self, now: Timestamp) -> bool {
         match self.member.filter(|_| !self.is_held()) {
             None => self.doubted_at = None,
@@ -37,15 +37,15 @@ impl Squad {
         true
     }
 
-    /// Those who may have our keys and do not belong any more: linked, or gone with a goodbye a
-    /// moment ago.
+    /// Devices that may have our keys and no longer belong. They are linked, or have just left with
+    /// a goodbye.
     pub(super) fn outlaws(&self) -> Vec<DeviceId> {
         let linked = self.links.iter().filter(|(id, link)| !self.belongs(**id, link.member));
         let former = self.targets.former().filter(|id| self.charter().owner(*id).is_none());
         linked.map(|(device, _)| *device).chain(former).collect()
     }
 
-    /// Brings what this device knows and says of itself in step with another charter.
+    /// Updates what this device knows and says of itself to another charter.
     pub(super) fn apply_charter(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         self.records.prune(&charter);
@@ -71,7 +71,7 @@ impl Squad {
         }
     }
 
-    /// Ends all with devices that do not belong any more, and have lost our keys.
+    /// Ends everything with devices that no longer belong and have lost our keys.
     pub(super) fn evict(&mut self, now: Timestamp, outlaws: Vec<DeviceId>) {
         for device in outlaws {
             if self.links.contains_key(&device) {
@@ -82,7 +82,7 @@ impl Squad {
         }
     }
 
-    /// Hears what is wanted and permitted; says whether that is something else than before.
+    /// Hears what is wanted and permitted. Returns whether that has changed.
     pub(super) fn recompute_nets(&mut self) -> bool {
         let Some(member) = self.member else { return false };
         let charter = Arc::clone(self.charter());
@@ -102,8 +102,8 @@ impl Squad {
         }
     }
 
-    /// Gives our keys to those who may hear us, and takes them from the others; `outlaws` do not
-    /// belong any more.
+    /// Gives our keys to devices that may hear us, and takes them from the others. The `outlaws` no
+    /// longer belong.
     pub(super) fn admit(&mut self, now: Timestamp, outlaws: &[DeviceId]) {
         let Some(own) = self.member else { return };
         let charter = Arc::clone(self.charter());
@@ -119,7 +119,7 @@ impl Squad {
         self.targets.admit(now, charter.state(), own, listeners, outlaws);
     }
 
-    /// Tells the voice side what talkers' keys there are, and through what each is heard now.
+    /// Tells the voice side which keys of talkers there are, and by what means each is heard now.
     pub(super) fn refresh_talker_keys(&mut self) {
         let Some(listener) = self.member else { return };
         let charter = Arc::clone(self.charter());
@@ -145,7 +145,7 @@ impl Squad {
         }
     }
 
-    /// Whether anything is known of a device on a talker's list.
+    /// Whether anything is known about a device on a talker's list.
     fn knows(&self, device: DeviceId) -> bool {
         device == self.key.id()
             || self.links.contains_key(&device)

@@ -15,7 +15,7 @@ pub(super) struct Talkers {
     keys: BTreeMap<DeviceId, BTreeMap<TargetId, Held>>,
     /// Keys in epochs that we do not hold. [PROTO-11.13]
     in_epochs: BTreeMap<DeviceId, BTreeMap<TargetId, HeldInEpoch>>,
-    /// Those of whom the voice side may have to be told something.
+    /// Talkers whose changes may have to be reported to the voice side.
     stale: BTreeSet<DeviceId>,
 }
 
@@ -24,7 +24,7 @@ struct HeldInEpoch {
     target: Target,
     /// The key, until it was passed to the voice side.
     fresh: Option<EpochKey>,
-    /// How it reaches us, as the voice side was told last; `None` if it knows of no key.
+    /// How it reaches us, as last reported to the voice side; `None` if that knows no key.
     told: Option<Hearing>,
     /// When nobody seals with it any more.
     until: Timestamp,
@@ -35,9 +35,9 @@ struct Held {
     target: Target,
     /// Its generation and step.
     number: (u16, u8),
-    /// The key and who holds it, until the voice side is told.
+    /// The key and its holders, until they were passed to the voice side.
     fresh: Option<(KeySecret, Vec<DeviceId>)>,
-    /// How it reaches us, as the voice side was told last; `None` if it knows of no key.
+    /// How it reaches us, as last reported to the voice side; `None` if that knows no key.
     told: Option<Hearing>,
     /// Counts the keys that came, so that the oldest target can be dropped.
     came: u64,
@@ -136,13 +136,13 @@ impl Talkers {
         self.in_epochs.retain(|_, targets| !targets.is_empty());
     }
 
-    /// What everyone may has changed.
+    /// Everyone's rights have changed.
     pub(super) fn mark_all(&mut self) {
         self.stale.extend(self.keys.keys().chain(self.in_epochs.keys()));
     }
 
-    /// Weighs the keys of those marked by what everyone may: what the voice side must be told.
-    /// Nothing is played of who may not speak. [PROTO-6.10]
+    /// Evaluates the keys of the marked talkers against everyone's rights. Returns the changes for
+    /// the voice side. Nothing is played of a talker that may not speak. [PROTO-6.10]
     pub(super) fn weigh(
         &mut self,
         state: &State,
@@ -191,7 +191,7 @@ impl Talkers {
         changes
     }
 
-    /// Forgets the keys of `device`; says whether the voice side knows of any.
+    /// Forgets the keys of `device`. Returns whether the voice side knows any.
     pub(super) fn remove(&mut self, device: DeviceId) -> bool {
         let keys = self.keys.remove(&device).unwrap_or_default();
         let in_epochs = self.in_epochs.remove(&device).unwrap_or_default();

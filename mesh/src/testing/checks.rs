@@ -1,4 +1,4 @@
-//! What must hold of all that happens in a [`World`].
+//! Checks that must hold for everything that happens in a [`World`].
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    /// What holds at any time.
+    /// Checks what must hold at any time.
     pub(super) fn check(&self) {
         match self.kind {
             Kind::Friends => self.assert_rosters_are_true(),
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// Whoever is sent a frame may hear the target, and listens to it.
+    /// Every device that is sent a frame may hear the target, and listens to it.
     fn assert_listeners_may_hear(&self) {
         for node in &self.nodes {
             let state = node.squad.charter().state();

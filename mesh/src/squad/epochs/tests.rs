@@ -11,7 +11,7 @@ use hark_keys::{
 use super::*;
 use crate::testing::{Node, World};
 
-/// Members are counted from the first that is no relay.
+/// Members are counted from the first node that is not a relay.
 impl World {
     fn channel(&self) -> ChannelId {
         let founder = self.node_of(0).squad.member().unwrap();
@@ -127,7 +127,7 @@ impl World {
         said.fold((0, 0), |(messages, bytes), it| (messages + it.messages, bytes + it.bytes))
     }
 
-    /// Where a device has said that it takes what is sealed to it.
+    /// The prekey that a device has sent.
     fn prekey_of(&self, device: DeviceId) -> Prekey {
         let index = self.nodes.iter().position(|node| node.key.id() == device).unwrap();
         let Ok(Message::Prekey(prekey)) = Message::decode(&self.sent[&(index, PREKEY)].last) else {
@@ -141,7 +141,7 @@ impl World {
         (0..self.members().len()).max_by_key(|member| self.dealt(*member)).unwrap()
     }
 
-    /// The messages of a member get lost.
+    /// Makes all messages of a member get lost.
     fn mute(&mut self, member: usize) {
         let mute = self.relays + member;
         self.tamper = Some(Box::new(move |from, _, message| (from != mute).then_some(message)));

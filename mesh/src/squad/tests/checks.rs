@@ -270,8 +270,8 @@ fn who_says_no_is_not_asked_again_at_once() {
     assert!(!by.contains(&order));
 }
 
-/// A hidden device asks nobody and checks nothing, so that nobody learns its address. A relay of the
-/// charter need not ask, since the charter gives its addresses.
+/// A hidden device asks nobody and checks nothing, so that nobody learns its address. A relay of
+/// the charter need not ask, since the charter gives its addresses.
 #[test]
 fn who_hides_asks_nobody_and_checks_nothing() {
     let mut world = world(1);

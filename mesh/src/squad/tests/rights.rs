@@ -124,7 +124,7 @@ fn a_kicked_member_loses_links_and_keys_and_is_told() {
     }
 }
 
-/// A driver may tell of many things before it asks what follows from them. [PROTO-6.9]
+/// A driver may report many things before it asks for their consequences. [PROTO-6.9]
 #[test]
 fn who_is_removed_is_sent_nothing_whatever_else_is_told_before_the_first_poll() {
     let mut world = World::together(3);
