@@ -428,6 +428,6 @@ pub enum MessageError {
 pub enum Persist {
     /// A generation of the key for a target. [PROTO-6.3]
     Generation(TargetId, u16),
-    /// The charter, and the number to tell when it is there. [CHARTER-8.1]
+    /// The charter, and the number under which to report that it is there. [CHARTER-8.1]
     Charter(u64, Arc<Charter>),
 }
