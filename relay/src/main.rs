@@ -12,10 +12,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use hark_node::{
-    command_line::{CompletionsArguments, ErrorCode, ManArguments, Program},
-    duration,
-};
+use hark_command_line::{CompletionsArguments, ErrorCode, ManArguments, Program, duration};
 use hark_relay::{
     config::{Config, LogFormat},
     home::RelayHome,
