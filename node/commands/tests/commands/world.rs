@@ -48,7 +48,7 @@ pub(crate) struct Person {
 
 impl Person {
     pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap()
+        self.shared.lock().expect("no test panics within")
     }
 
     /// Carries out a command line, with a file for it to read.
@@ -60,15 +60,19 @@ impl Person {
             input.content = file.to_vec();
         }
         // As it travels to a node.
-        let text = serde_json::to_string(&request).unwrap();
-        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request, "{text}");
+        let text = serde_json::to_string(&request).expect("it is data");
+        assert_eq!(
+            serde_json::from_str::<Request>(&text).expect("it comes back"),
+            request,
+            "{text}"
+        );
         let mut charter = self.shared().charter.clone();
         charter.set_calendar(self.shared().now);
         self.charter = charter;
         let outcome = execute(self, request)?;
         // And back.
-        let text = serde_json::to_string(&outcome).unwrap();
-        assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome);
+        let text = serde_json::to_string(&outcome).expect("it is data");
+        assert_eq!(serde_json::from_str::<Outcome>(&text).expect("it comes back"), outcome);
         Ok(outcome)
     }
 
@@ -201,13 +205,14 @@ impl World {
 
     fn admit(&mut self, name: &str, with_words: bool) -> Person {
         let key = DeviceKey::generate(&SeededRandom::new(self.seed + 1));
-        let mut shared = self.shared.lock().unwrap();
+        let mut shared = self.shared.lock().expect("no test panics within");
         let founder = shared.charter.member_of(self.founder.id());
         let words = DeviceKey::generate(&SeededRandom::new(self.seed + 500)).id();
         let recovery = Recovery::of(shared.charter.organisation(), words, &key);
         let recovery = with_words.then_some(recovery);
-        let certificate = shared.charter.issue(&self.founder, founder, key.id(), recovery).unwrap();
-        shared.charter.take(Piece::Certificate(certificate)).unwrap();
+        let issued = shared.charter.issue(&self.founder, founder, key.id(), recovery);
+        let certificate = issued.expect("the founder admits");
+        shared.charter.take(Piece::Certificate(certificate)).expect("the founder admits");
         drop(shared);
         self.person(name, key)
     }
@@ -223,7 +228,7 @@ impl World {
 
     pub(crate) fn person(&mut self, name: &str, key: DeviceKey) -> Person {
         self.seed += 1;
-        let mut shared = self.shared.lock().unwrap();
+        let mut shared = self.shared.lock().expect("no test panics within");
         let member =
             shared.charter.owner(key.id()).unwrap_or_else(|| shared.charter.member_of(key.id()));
         shared.names.insert(member, name.to_owned());
@@ -248,5 +253,5 @@ const OFFICER: &str = "role add officer --rank 30 --can join,listen,speak,priori
 /// The folder of the example.
 pub(crate) fn example(name: &str) -> Vec<u8> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/organisation/");
-    std::fs::read(format!("{folder}{name}")).unwrap()
+    std::fs::read(format!("{folder}{name}")).expect("an example")
 }
