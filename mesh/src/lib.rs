@@ -24,6 +24,8 @@ mod schema;
 mod sender_keys;
 pub mod squad;
 pub mod target;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topology;
 
 pub use address::AddressKind;

@@ -25,12 +25,15 @@ mod checks;
 mod epochs;
 mod facts;
 mod jobs;
+mod links;
+mod messages;
 mod moves;
 mod names;
 mod nets;
 mod output;
 mod pasts;
 mod paths;
+mod reconcile;
 mod records;
 mod relaying;
 mod relays;
@@ -52,7 +55,6 @@ use hark_charter::{
 use hark_keys::{
     ChannelId, Cosigned, DeviceId, DeviceKey, MemberId, Random, TargetId, Timestamp, UnixTime,
 };
-use zeroize::Zeroizing;
 
 pub use checks::Checked;
 pub use jobs::{Job, JobDone};
@@ -64,17 +66,20 @@ use crate::{
     Availability, Dial, Directory, Target,
     datagram::Heartbeat,
     dialling::{Dialling, Source},
-    hello::{PeerHello, Presence},
+    hello::Presence,
     liveness::{Liveness, Reach},
-    message::{Message, RECIPIENTS_MAX},
+    message::RECIPIENTS_MAX,
 };
 use availabilities::Availabilities;
-use budget::{AUTHORED_INCOME, AUTHORED_LIMIT, Purses, THREAD_INCOME, THREAD_LIMIT, cost_of};
+use budget::{AUTHORED_INCOME, AUTHORED_LIMIT, Purses, THREAD_INCOME, THREAD_LIMIT};
 use checks::{Checks, ChecksMade};
 use epochs::Epochs;
+use links::{Link, is_infrastructure};
+use messages::Purpose;
 use names::Names;
 use nets::Nets;
 use paths::Paths;
+use reconcile::Dirty;
 use records::Records;
 use relays::Relays;
 use replication::Replication;
@@ -138,8 +143,9 @@ pub struct Squad {
     /// Messages under way, and what is to be done with their answers.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
-    /// When all was last brought in step.
-    settled_at: Timestamp,
+    /// When the last input came, and what has changed since all was in step.
+    now: Timestamp,
+    dirty: Dirty,
     /// The last number of what any peer was told that is told again whenever it changes.
     numbers: u64,
     /// When certificates that this member has issued are to be listed. [CHARTER-3.2]
@@ -150,40 +156,6 @@ pub struct Squad {
     evicting: BTreeMap<DeviceId, Timestamp>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
-}
-
-/// What a message was for.
-#[derive(Clone, Copy)]
-enum Purpose {
-    Key(TargetId, u64),
-    Records,
-    Listening(u64),
-    Names,
-    Charter,
-    Move,
-    /// To a relay that we use.
-    Order(u64),
-    /// To one who uses us as a relay.
-    Notice(u64),
-    Observed(u64),
-    Availability(u64),
-    Candidates,
-    Check(u64),
-    Prekey(u64),
-    Attendance(ChannelId, u64),
-    Epoch(u64),
-    Confirming(u64),
-    /// It is told again when more have confirmed.
-    Confirmed,
-    TalkersKey(TargetId, u64),
-}
-
-/// A peer whose Hello was accepted.
-struct Link {
-    name: String,
-    incarnation: u64,
-    /// None of an infrastructure relay.
-    member: Option<MemberId>,
 }
 
 impl Squad {
@@ -237,7 +209,8 @@ impl Squad {
             paths: Paths::default(),
             under_way: BTreeMap::new(),
             last_id: 0,
-            settled_at: now,
+            now,
+            dirty: Dirty::CHARTER,
             numbers: 0,
             list_at: None,
             doubted_at: None,
@@ -246,299 +219,15 @@ impl Squad {
             events: VecDeque::new(),
         };
         squad.update_record(now);
-        squad.apply_charter(now);
+        squad.catch_up();
         squad
-    }
-
-    /// A link stands, and its Hello was accepted; `address` is where the peer was found, if this
-    /// side dialled it.
-    ///
-    /// Also when the link replaces another one to the same device. [PROTO-2.23] One that is too
-    /// many (see [`Self::is_full`]) is ignored, and who does not belong any more is
-    /// [`Event::Evicted`].
-    pub fn handle_link_up(&mut self, now: Timestamp, peer: PeerHello, address: Option<SocketAddr>) {
-        let PeerHello {
-            device,
-            member,
-            chain,
-            added,
-            name,
-            incarnation,
-            addresses,
-            digest,
-            listening,
-        } = peer;
-        let known = self.links.get(&device);
-        if device == self.key.id() || (known.is_none() && self.is_full()) {
-            return;
-        }
-        // It may have been removed since its Hello was accepted.
-        self.evicting.remove(&device);
-        self.replication.take_chain(&chain);
-        self.replication.introduce(&added);
-        // A newcomer knows too little to judge its door: that may have been removed once, and be
-        // back.
-        if !self.belongs(device, member) && self.is_held() {
-            if known.is_some() {
-                self.targets.revoke(now, &[device]);
-                self.handle_link_down(now, device, DownReason::Refused);
-            }
-            self.events.push_back(Event::Evicted { device });
-            return;
-        }
-        let restarted = known.is_some_and(|link| link.incarnation != incarnation);
-        if restarted {
-            self.forget_talker(device);
-        }
-        let link = Link { name: name.clone(), incarnation, member };
-        let is_new = self.links.insert(device, link).is_none() || restarted;
-        if is_new && member.is_some() {
-            self.events.push_back(Event::PeerUp { device, name, address });
-        } else if is_new {
-            self.events.push_back(Event::RelayUp { device, name, address });
-        }
-        if self.liveness.link_up(now, device).is_some_and(|reach| reach != Reach::Reachable) {
-            self.events.push_back(Event::PeerReachable { device });
-        }
-        self.paths.link_up(device);
-        self.dialling.connected(device, address);
-        self.learn(now, Some(device), &addresses, Source::Announced);
-        self.learn(now, Some(device), address.as_slice(), Source::Known);
-        self.under_way.retain(|(to, _), _| *to != device);
-        let differs = digest != self.replication.digest();
-        self.replication.link_up(now, device, differs);
-        self.nets.link_up(device, restarted, listening);
-        self.names.link_up(device);
-        self.epochs.link_changed(now, device, false);
-        self.link_up_availability(device, member, restarted);
-        self.targets.renew(now, device);
-        self.admit(now);
-        self.records.link_up(now, device, self.links.len() == 1);
-        self.link_up_relaying(now, device, member, restarted);
-        self.send_records(device);
-        self.list_soon(now);
-        self.events.push_back(Event::NetsChanged);
-        self.settle(now);
-    }
-
-    /// The last link to `device` has ended.
-    pub fn handle_link_down(&mut self, now: Timestamp, device: DeviceId, reason: DownReason) {
-        if self.links.contains_key(&device) {
-            self.unlink(now, device, reason);
-            self.settle(now);
-        }
-    }
-
-    /// Forgets a link and all that went over it; what follows for others is not sent yet.
-    fn unlink(&mut self, now: Timestamp, device: DeviceId, reason: DownReason) {
-        let was_relay = self.is_relay(device);
-        self.links.remove(&device);
-        self.liveness.link_down(device);
-        self.dialling.disconnected(now, device, reason == DownReason::Left);
-        self.targets.leave(now, device);
-        self.under_way.retain(|(to, _), _| *to != device);
-        // What one says that ends this link may stand behind what another had us tell it.
-        self.transmits.retain(|it| {
-            !matches!(it, Transmit::Message { to, .. } | Transmit::Datagram { to, .. } if *to == device)
-        });
-        self.replication.link_down(device);
-        self.nets.link_down(device);
-        self.names.link_down(device);
-        self.paths.link_down(device);
-        self.checks.mark();
-        self.records.link_down(now, device, self.links.is_empty());
-        self.link_down_relaying(device);
-        self.epochs.link_changed(now, device, true);
-        self.availabilities.link_down(now, device);
-        self.forget_talker(device);
-        self.events.push_back(if was_relay {
-            Event::RelayDown { device, reason }
-        } else {
-            Event::PeerDown { device, reason }
-        });
-        self.events.push_back(Event::NetsChanged);
-    }
-
-    /// A datagram of any kind came from `device`. [PROTO-2.7]
-    pub fn handle_heard(&mut self, now: Timestamp, device: DeviceId) {
-        match self.liveness.heard(now, device) {
-            None | Some(Reach::Reachable) => return,
-            Some(Reach::Unreachable) => {}
-            Some(Reach::Lost) => self.admit(now),
-        }
-        self.settle_dialling(now, device);
-        self.events.push_back(Event::PeerReachable { device });
-        self.settle(now);
-    }
-
-    /// The linked peer `from` has sent a message, which is to be answered by what
-    /// [`crate::message::Acknowledgement`] makes of the result, at once or later.
-    pub fn handle_message(
-        &mut self,
-        now: Timestamp,
-        from: DeviceId,
-        bytes: &[u8],
-    ) -> Result<Handled, MessageError> {
-        if !self.links.contains_key(&from) {
-            return Err(MessageError::NotLinked);
-        }
-        let message = self.read(now, Some(from), bytes)?;
-        let Some(link) = self.links.get(&from) else { return Err(MessageError::NotLinked) };
-        let mut result = Ok(Handled::Done);
-        match message {
-            Message::Key(_)
-            | Message::Listening(_)
-            | Message::Names(_)
-            | Message::Move(_)
-            | Message::Prekey(_)
-            | Message::Confirming(_)
-            | Message::TalkersKey(_)
-            | Message::Availability(_)
-                if link.member.is_none() =>
-            {
-                return Err(MessageError::NotMember);
-            }
-            Message::Key(message) => {
-                let message = message.verify()?;
-                if self.talkers.take(from, message)? {
-                    let known = |device: &DeviceId| {
-                        *device == self.key.id()
-                            || self.links.contains_key(device)
-                            || self.records.knows(self.charter(), *device)
-                    };
-                    let devices = message.recipients.to_vec();
-                    let unknown = devices.iter().copied().filter(|id| !known(id)).collect();
-                    self.refresh_talker_keys(Some(from));
-                    self.events.push_back(Event::TalkerRoster { device: from, devices, unknown });
-                }
-            }
-            Message::Records(records) => {
-                result = self.take_records(now, Some(from), records.into_vec(), false);
-            }
-            Message::Listening(listening) => {
-                if self.nets.take(from, listening) {
-                    self.events.push_back(Event::NetsChanged);
-                    self.tell_listening(from);
-                    self.epochs.look(now);
-                    self.admit(now);
-                }
-            }
-            Message::Names(keys) => {
-                let charter = Arc::clone(self.replication.charter());
-                let (new, early) = self.names.take(&charter, keys.into_vec().into_iter());
-                if new {
-                    self.events.push_back(Event::NamesChanged);
-                }
-                if early {
-                    result = Err(MessageError::NoSuchName);
-                }
-            }
-            Message::Digest(digest) => self.replication.handle_digest(now, from, digest),
-            Message::Have(have) => self.replication.handle_have(from, have),
-            Message::Pieces(packed) => {
-                result = self.replication.handle_pieces(from, packed.into_vec());
-            }
-            Message::Move(order) => self.take_move(from, order)?,
-            Message::Past(part) => result = self.replication.handle_past(now, from, part),
-            Message::Wanted(wanted) => self.take_wanted(now, from, &wanted)?,
-            Message::Route(route) => self.take_route(now, from, route)?,
-            Message::Roster(roster) => self.take_roster(from, &roster),
-            Message::Draining(draining) => self.relays.set_draining(from, draining),
-            Message::Offer(offer) => self.take_offer(now, &offer)?,
-            Message::Observed(address) => self.take_observed(now, from, address),
-            Message::Candidates(theirs) => self.take_candidates(now, from, theirs),
-            Message::Check(check) => self.take_check(now, from, check)?,
-            Message::Prekey(prekey) => self.take_prekey(now, from, &prekey)?,
-            Message::Attendance(said) => self.take_attendance(now, from, &said)?,
-            Message::Epoch(epoch) => {
-                result = self.take_epoch(now, from, &epoch).map(|()| Handled::Done);
-            }
-            Message::Confirming(said) => self.take_confirming(now, from, &said)?,
-            Message::Confirmed(said) => self.take_confirmed(from, &said)?,
-            Message::TalkersKey(message) => self.take_talkers_key(now, from, *message)?,
-            Message::Availability(said) => self.take_availability(now, Some(from), &said)?,
-        }
-        self.settle(now);
-        result
-    }
-
-    /// A gossip message came, passed on by `from`; where it is refused, at once or later, it is not
-    /// to be passed on.
-    pub fn handle_gossip(
-        &mut self,
-        now: Timestamp,
-        from: Option<DeviceId>,
-        bytes: &[u8],
-    ) -> Result<Handled, MessageError> {
-        let handled = match self.read(now, from, bytes)? {
-            Message::Records(records) => self.take_records(now, from, records.into_vec(), true)?,
-            Message::Pieces(packed) => self.replication.handle_gossip(from, packed.into_vec())?,
-            Message::Offer(offer) => {
-                self.take_offer(now, &offer)?;
-                Handled::Done
-            }
-            Message::Availability(said) => {
-                self.take_availability(now, None, &said)?;
-                Handled::Done
-            }
-            // [PROTO-6.4] a key travels only over the link that ends at its recipient.
-            Message::Key(_)
-            | Message::Listening(_)
-            | Message::Names(_)
-            | Message::Digest(_)
-            | Message::Have(_)
-            | Message::Move(_)
-            | Message::Past(_)
-            | Message::Wanted(_)
-            | Message::Route(_)
-            | Message::Roster(_)
-            | Message::Draining(_)
-            | Message::Observed(_)
-            | Message::Candidates(_)
-            | Message::Check(_)
-            | Message::Prekey(_)
-            | Message::Attendance(_)
-            | Message::Epoch(_)
-            | Message::Confirming(_)
-            | Message::Confirmed(_)
-            | Message::TalkersKey(_) => return Err(MessageError::ByGossip),
-        };
-        self.settle(now);
-        Ok(handled)
-    }
-
-    /// A message that a peer may still have this device look at. [PROTO-5.11]
-    fn read(
-        &mut self,
-        now: Timestamp,
-        from: Option<DeviceId>,
-        bytes: &[u8],
-    ) -> Result<Message, MessageError> {
-        if from.is_some_and(|from| !self.purses.is_open(now, from)) {
-            return Err(MessageError::OverBudget);
-        }
-        let message = Message::decode(bytes);
-        if let Some(from) = from {
-            self.purses.spend(now, from, cost_of(message.as_ref().ok()));
-        }
-        Ok(message?)
     }
 
     /// What [`Self::poll_job`] gave was done.
     pub fn handle_job(&mut self, now: Timestamp, done: JobDone) {
         let records = self.replication.handle_job(now, done);
         self.keep_records(now, records);
-        self.settle(now);
-    }
-
-    /// `device` has answered message `id` with [`crate::message::Acknowledgement::Taken`].
-    pub fn handle_delivered(&mut self, now: Timestamp, device: DeviceId, id: u64) {
-        self.handle_answer(now, device, id, true);
-    }
-
-    /// Message `id` did not reach `device`, or was refused.
-    pub fn handle_failed(&mut self, now: Timestamp, device: DeviceId, id: u64) {
-        self.handle_answer(now, device, id, false);
+        self.mark(now, Dirty::PIECES | Dirty::RELAYS);
     }
 
     /// This device listens at `addresses` now; the first 16 count.
@@ -548,6 +237,7 @@ impl Squad {
             self.presence.addresses = addresses;
             self.checks.mark();
             self.update_record(now);
+            self.mark(now, Dirty::PATHS);
         }
     }
 
@@ -555,9 +245,11 @@ impl Squad {
     /// once in a while: the clock may stand still while the machine sleeps.
     pub fn set_calendar(&mut self, now: Timestamp, calendar: UnixTime) {
         self.epochs.set_calendar((calendar, now));
+        self.mark(now, Dirty::EPOCHS);
         // [CHARTER-6.7] a mute or a ban has ended, or begins again as the clock was put back.
         if self.replication.set_calendar(calendar) {
-            self.apply_charter(now);
+            self.mark(now, Dirty::CHARTER);
+            self.catch_up();
         }
     }
 
@@ -574,31 +266,30 @@ impl Squad {
     /// more: others are told, at most every 2 s. [PROTO-5.12]
     pub fn set_availability(&mut self, now: Timestamp, availability: Availability) {
         self.availabilities.set_own(now, availability);
-        self.settle(now);
+        self.mark(now, Dirty::AVAILABILITY);
     }
 
     /// Hear these channels, as far as they are there and permitted, now or later. Until this is
     /// said, the first channel is heard.
     pub fn set_listening(&mut self, now: Timestamp, channels: impl IntoIterator<Item = ChannelId>) {
         self.nets.want(channels);
-        self.recompute_nets(now);
-        self.settle(now);
+        self.mark(now, Dirty::NETS);
+        self.catch_up();
     }
 
     /// Listen to the first channel, whichever that is, as before anything was said.
     pub fn listen_to_first(&mut self, now: Timestamp) {
         self.nets.want_first();
-        self.recompute_nets(now);
-        self.settle(now);
+        self.mark(now, Dirty::NETS);
+        self.catch_up();
     }
 
     /// Have keys ready for these targets, as far as they are permitted, now or later. Until this is
     /// said, that is the first channel.
     pub fn set_targets(&mut self, now: Timestamp, targets: Vec<Target>) {
         self.targets.want(targets);
-        self.recompute_targets();
-        self.admit(now);
-        self.settle(now);
+        self.mark(now, Dirty::TARGETS);
+        self.catch_up();
     }
 
     /// Makes changes to the charter; they count once they are on disk. [CHARTER-8.1]
@@ -608,19 +299,18 @@ impl Squad {
         changes: Vec<Change>,
     ) -> Result<Cosigned<Operation>, EditError> {
         let member = self.member.ok_or(EditError::NotMember)?;
-        let operation = self.replication.edit(&self.key, member, changes)?;
-        self.settle(now);
-        Ok(operation)
+        self.mark(now, Dirty::default());
+        self.replication.edit(&self.key, member, changes)
     }
 
     /// Takes pieces of the charter that a person has brought, and tells others; says how many
     /// were new.
     pub fn bring(&mut self, now: Timestamp, pieces: Vec<Piece>) -> Result<usize, PieceError> {
+        self.mark(now, Dirty::default());
         let mut new = 0;
         for piece in pieces {
             new += usize::from(self.replication.take_own(piece)?);
         }
-        self.settle(now);
         Ok(new)
     }
 
@@ -634,8 +324,8 @@ impl Squad {
     pub fn keep_name(&mut self, now: Timestamp, channel: ChannelId, key: NameKey) {
         if self.names.keep(channel, key) {
             self.events.push_back(Event::NamesChanged);
+            self.mark(now, Dirty::NAMES);
         }
-        self.settle(now);
     }
 
     /// Somebody, `device` if that is known, can perhaps be reached at `addresses`.
@@ -676,13 +366,13 @@ impl Squad {
     /// The key of the last [`Event::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
     pub fn handle_talked(&mut self, now: Timestamp, target: TargetId) {
         self.targets.handle_used(now, target);
-        self.settle(now);
+        self.mark(now, Dirty::KEYS);
     }
 
     /// The number that [`Self::poll_persist`] gave for a target is on disk.
     pub fn handle_persisted(&mut self, now: Timestamp, target: TargetId, generation: u16) {
         self.targets.handle_persisted(now, target, generation);
-        self.settle(now);
+        self.mark(now, Dirty::KEYS);
     }
 
     /// The charter that [`Self::poll_persist`] gave is on disk: it is in force.
@@ -691,21 +381,26 @@ impl Squad {
             for bytes in news {
                 self.push(Transmit::Gossip(bytes));
             }
-            self.apply_charter(now);
-            self.settle(now);
+            self.mark(now, Dirty::CHARTER);
+            self.catch_up();
         }
     }
 
     /// The charter that [`Self::poll_persist`] gave could not be written: it comes again.
     pub fn handle_charter_unwritten(&mut self, now: Timestamp, number: u64) {
         if self.replication.handle_unwritten(now, number) {
-            self.apply_charter(now);
-            self.settle(now);
+            self.mark(now, Dirty::CHARTER);
+            self.catch_up();
         }
     }
 
     /// Time has passed. Early and repeated calls do nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.catch_up();
+        // Drivers call this with each input.
+        if self.poll_timeout().is_none_or(|due| due > now) {
+            return;
+        }
         for (device, reach) in self.liveness.fallen_silent(now) {
             match reach {
                 Reach::Reachable => {}
@@ -746,17 +441,19 @@ impl Squad {
         if self.list_at.take_if(|at| *at <= now).is_some() {
             self.list_certificates();
         }
-        self.settle(now);
+        self.mark(now, Dirty::TIME);
     }
 
     /// The next thing to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.catch_up();
         self.transmits.pop_front()
     }
 
     /// The next dial to make; its end is told by [`Self::handle_link_up`] or
     /// [`Self::handle_dial_failed`].
     pub fn poll_dial(&mut self, now: Timestamp) -> Option<Dial> {
+        self.catch_up();
         if let Some(dial) = self.paths.poll_dial() {
             return Some(dial);
         }
@@ -769,6 +466,7 @@ impl Squad {
     /// [`Self::handle_charter_persisted`] when it is there. It is not acted on before.
     /// [PROTO-6.3] [CHARTER-8.1]
     pub fn poll_persist(&mut self) -> Option<Persist> {
+        self.catch_up();
         if let Some((number, charter)) = self.replication.poll_persist() {
             return Some(Persist::Charter(number, charter));
         }
@@ -779,16 +477,19 @@ impl Squad {
     /// The next thing to be done where it may take long, told by [`Self::handle_job`] when it is
     /// done: one at a time.
     pub fn poll_job(&mut self, now: Timestamp) -> Option<Job> {
+        self.catch_up();
         self.replication.poll_job(now)
     }
 
     /// What became of a message or gossip that was [`Handled::Later`], and its number.
     pub fn poll_verdict(&mut self) -> Option<(u64, Result<(), MessageError>)> {
+        self.catch_up();
         self.replication.poll_verdict()
     }
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
+        self.catch_up();
         self.events.pop_front()
     }
 
@@ -798,7 +499,7 @@ impl Squad {
         let timeouts = [
             self.liveness.timeout(),
             self.targets.timeout(),
-            self.epochs.timeout(self.settled_at),
+            self.epochs.timeout(),
             self.records.timeout(),
             self.replication.timeout(),
             self.nets.timeout(),
@@ -812,6 +513,7 @@ impl Squad {
             self.serving.as_ref().and_then(Serving::timeout),
             self.evicting.values().min().copied(),
             dialling,
+            (!self.dirty.is_empty()).then_some(self.now),
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -822,116 +524,6 @@ impl Squad {
         let limit = if self.member.is_some() { LINKS_MAX } else { RELAY_LINKS_MAX };
         self.links.len() >= limit
     }
-
-    fn handle_answer(&mut self, now: Timestamp, device: DeviceId, id: u64, taken: bool) {
-        let Some(purpose) = self.under_way.remove(&(device, id)) else { return };
-        match purpose {
-            Purpose::Key(target, id) => {
-                if let Some(keys) = self.targets.keys(target) {
-                    if taken {
-                        keys.handle_delivered(device, id);
-                    } else {
-                        keys.handle_failed(now, device, id);
-                    }
-                }
-            }
-            Purpose::Records if taken => {}
-            Purpose::Records => self.records.failed(now, device),
-            Purpose::Listening(number) => self.nets.handle_answer(now, device, number, taken),
-            Purpose::Names => self.names.handle_answer(now, device, taken),
-            Purpose::Charter => self.replication.handle_answer(device),
-            Purpose::Move | Purpose::Candidates | Purpose::Confirmed => {}
-            Purpose::Observed(number) => self.paths.handle_answer(now, device, number, taken),
-            Purpose::Availability(number) => {
-                self.availabilities.handle_answer(now, device, number, taken);
-            }
-            Purpose::Check(number) => self.checks.handle_answer(number, taken),
-            Purpose::Prekey(number) => self.epochs.handle_told_prekey(now, device, number, taken),
-            Purpose::Attendance(channel, number) => {
-                self.epochs.handle_attendance(now, device, (channel, number), taken);
-            }
-            Purpose::Epoch(id) => self.epochs.handle_handout(now, id, taken),
-            Purpose::Confirming(number) => self.epochs.handle_shown(now, device, number, taken),
-            Purpose::TalkersKey(target, number) => {
-                self.targets.handle_given(now, target, (device, number), taken);
-            }
-            Purpose::Order(number) => self.relays.handle_answer(now, device, number, taken),
-            Purpose::Notice(number) => {
-                if let Some(serving) = &mut self.serving {
-                    serving.handle_answer(now, device, number, taken);
-                }
-            }
-        }
-        self.settle(now);
-    }
-
-    /// Passes on what the parts have decided.
-    fn settle(&mut self, now: Timestamp) {
-        self.settled_at = now;
-        self.settle_epochs(now);
-        while let Some((target, change)) = self.targets.poll_change() {
-            let (generation, step) = (change.secret.generation, change.secret.step);
-            self.events.push_back(Event::OwnKey { target, secret: change.secret });
-            if let Some(target) = self.targets.target(target).cloned() {
-                let devices = change.holders;
-                self.events.push_back(Event::RosterChanged { target, generation, step, devices });
-            }
-        }
-        while let Some((target, delivery)) = self.targets.poll_delivery(now) {
-            self.send(delivery.to, Purpose::Key(target, delivery.id), delivery.bytes);
-        }
-        // A relay listens to nothing, and knows no names.
-        if self.member.is_some() {
-            self.tell_nets(now);
-        }
-        while let Some((to, bytes)) = self.replication.poll_message() {
-            self.send(to, Purpose::Charter, Zeroizing::new(bytes));
-        }
-        self.tell_observed(now);
-        self.tell_availability(now);
-        self.settle_checks(now);
-        self.settle_relaying(now);
-    }
-
-    /// Tells peers what we listen to, and the names that they may know.
-    fn tell_nets(&mut self, now: Timestamp) {
-        let charter = Arc::clone(self.charter());
-        let links: BTreeMap<_, _> =
-            self.links.iter().map(|(device, link)| (*device, link.member)).collect();
-        while let Some((to, listening)) = self.nets.poll(now, &charter, &links, &mut self.numbers) {
-            let purpose = Purpose::Listening(listening.number);
-            self.send(to, purpose, Zeroizing::new(Message::Listening(listening).encode()));
-        }
-        let member = |device| links.get(&device).copied().flatten();
-        while let Some((to, message)) = self.names.poll(now, &charter, member) {
-            self.send(to, Purpose::Names, Zeroizing::new(message.encode()));
-        }
-    }
-
-    fn send(&mut self, to: DeviceId, purpose: Purpose, bytes: Zeroizing<Vec<u8>>) {
-        self.last_id += 1;
-        let id = self.last_id;
-        self.under_way.insert((to, id), purpose);
-        self.push(Transmit::Message { to, id, bytes });
-    }
-
-    fn forget_talker(&mut self, device: DeviceId) {
-        if self.talkers.remove(device) {
-            self.events.push_back(Event::TalkerGone { device });
-        }
-    }
-
-    fn push(&mut self, transmit: Transmit) {
-        if self.transmits.len() == TRANSMITS_MAX {
-            self.transmits.pop_front();
-        }
-        self.transmits.push_back(transmit);
-    }
-}
-
-/// Whether `device` is a relay of the charter's, and no member's.
-fn is_infrastructure(charter: &Charter, device: DeviceId) -> bool {
-    charter.state().relay(device).is_some() && charter.owner(device).is_none()
 }
 
 /// Links at a time: as many as can be given a key. Further peers are not served.
@@ -946,5 +538,3 @@ const TRANSMITS_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod world;

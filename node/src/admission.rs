@@ -15,8 +15,8 @@ use hark_charter::{
     content::{Capabilities, Place},
 };
 use hark_keys::{
-    ChannelId, DeviceId, DeviceKey, Door, Invite, MemberId, OrganisationId, RoleId, Signature,
-    Ticket, Timestamp,
+    ChannelId, DeviceId, DeviceKey, Invite, MemberId, OrganisationId, RoleId, Signature, Ticket,
+    Timestamp,
 };
 use hark_mesh::hello::{
     self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request,
@@ -601,14 +601,6 @@ impl Admission for Doorkeeper {
             }
         }
     }
-}
-
-/// The relays of a charter, for tickets: they lead newcomers to doors. [PROTO-3.10]
-pub fn relays_of(charter: &Charter) -> impl Iterator<Item = Door> {
-    charter
-        .state()
-        .relays()
-        .map(|relay| Door { device: relay.device, addresses: relay.addresses.to_vec() })
 }
 
 /// Of a relay, which is no door.

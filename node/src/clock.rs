@@ -39,28 +39,13 @@ impl Clock {
 
 /// A date as people write it, `2026-11-22 21:40:05 UTC`.
 pub fn utc(date: UnixTime) -> String {
-    format!("{} UTC", written(date.as_secs()))
+    format!("{} UTC", date.written())
 }
 
 /// A date in the machine's own time zone, as people write it: `2026-11-22 22:40:05`.
 pub fn local(date: UnixTime) -> String {
-    written(date.as_secs().saturating_add_signed(platform::offset_secs(date.as_secs())))
-}
-
-fn written(secs: u64) -> String {
-    let (days, second) = (secs / 86_400, secs % 86_400);
-    // Years that begin in March, by http://howardhinnant.github.io/date_algorithms.html
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    let offset = platform::offset_secs(date.as_secs());
+    UnixTime::from_secs(date.as_secs().saturating_add_signed(offset)).written()
 }
 
 fn since_1970() -> Duration {

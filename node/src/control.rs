@@ -36,6 +36,7 @@ mod service;
 
 use std::{sync::Arc, sync::mpsc};
 
+use hark_commands::{Outcome, Request};
 use hark_keys::Ticket;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +45,6 @@ pub use server::{Server, answer};
 pub use service::{Service, ServiceError};
 
 use crate::{
-    commands::{Answer, Request},
     event::StampedEvent,
     request::{CommandOutcome, RequestError},
     snapshot::{Command, Snapshot, TicketRequest},
@@ -62,7 +62,7 @@ pub trait Controlled: Send + Sync + 'static {
     fn subscribe(&self) -> mpsc::Receiver<StampedEvent>;
 
     /// Carries out what is wanted of the charter, or says in a line why not.
-    fn charter(&self, request: Request) -> Result<Answer, RequestError>;
+    fn charter(&self, request: Request) -> Result<Outcome, RequestError>;
 
     /// A new ticket, or in a line why there is none.
     fn ticket(&self, request: TicketRequest) -> Result<Ticket, RequestError>;
@@ -82,7 +82,7 @@ impl Controlled for crate::node::NodeHandle {
         Self::subscribe(self)
     }
 
-    fn charter(&self, request: Request) -> Result<Answer, RequestError> {
+    fn charter(&self, request: Request) -> Result<Outcome, RequestError> {
         Self::charter(self, request)
     }
 

@@ -2,20 +2,16 @@
 //!
 //! `swarm` is libp2p and what a squad wants of it, `network` decides and carries out, `voice` turns
 //! sound into frames and back, `link` is the libp2p transport on QUIC, `device` is the sound card,
-//! `store` is the disk and `control` the local API, `commands` are those by which officers read and
-//! edit the charter. `launch` puts together what decides and talks; [`node::Node`] gives it
-//! threads, sockets and sound cards, and the program `hark` is a thin shell around that.
+//! `store` is the disk and `control` the local API. `launch` puts together what decides and talks;
+//! [`node::Node`] gives it threads, sockets and sound cards, and the program `hark` is a thin shell
+//! around that.
 
 pub mod admission;
 pub mod clock;
-#[cfg(feature = "program")]
-pub mod command_line;
-pub mod commands;
 pub mod control;
 #[cfg(feature = "device")]
 pub mod device;
 pub mod driver;
-pub mod duration;
 #[cfg(feature = "voice")]
 pub mod error;
 pub mod event;

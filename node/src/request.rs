@@ -2,12 +2,9 @@
 
 use hark_mesh::squad::MoveError;
 
-use crate::{
-    commands::{CommandError, names::listed},
-    event::Deafness,
-    profile::ProfileError,
-    store::StoreError,
-};
+use hark_commands::{CommandError, names::listed};
+
+use crate::{event::Deafness, profile::ProfileError, store::StoreError};
 
 /// What there is to know of a command that was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

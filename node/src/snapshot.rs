@@ -1,9 +1,10 @@
 //! The state of a running node as people and programs see it, and what they may ask of it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
-use clap::Args;
 use serde::{Deserialize, Serialize};
+
+pub use hark_commands::{TalkTo, TicketRequest};
 
 use crate::{
     admission::WaitingView,
@@ -137,66 +138,21 @@ pub struct KeyView {
     pub down: bool,
 }
 
-/// What is talked to, by name: channels, persons, roles.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
-#[group(skip)]
-pub struct TalkTo {
-    /// Nets
-    #[serde(default)]
-    pub nets: Vec<String>,
-    /// A person, by name or device; repeatable
-    #[arg(long = "whisper", value_name = "PERSON")]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<String>,
-    /// All who hold this role; repeatable
-    #[arg(long = "role", value_name = "ROLE")]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub roles: Vec<String>,
-    /// Turn others down meanwhile, where the charter allows it
-    #[arg(long)]
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub priority: bool,
-}
-
-impl TalkTo {
-    /// Channels alone.
-    pub fn nets(nets: Vec<String>) -> Self {
-        Self { nets, ..Self::default() }
-    }
-
-    /// Whether it names nobody.
-    pub fn is_empty(&self) -> bool {
-        self.nets.is_empty() && self.members.is_empty() && self.roles.is_empty()
-    }
-}
-
 /// A change of how a net is heard; what is not named stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NetChange {
-    /// 0 to 4, 1 being as sent
-    #[arg(long, value_name = "GAIN", allow_hyphen_values = true, value_parser = gain)]
+    /// 0 to 4, 1 being as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<f32>,
-    /// -1 left to 1 right
-    #[arg(long, value_name = "SIDE", allow_hyphen_values = true, value_parser = side)]
+    /// -1 left to 1 right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pan: Option<f32>,
-    /// Silence it, but show who talks
-    #[arg(long = "mute", value_name = "BOOL")]
+    /// Silences it, but shows who talks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted: Option<bool>,
-    /// Higher nets turn lower ones down
-    #[arg(long, value_name = "0-255")]
+    /// Higher nets turn lower ones down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
-}
-
-fn gain(text: &str) -> Result<f32, &'static str> {
-    text.parse().map_err(|_| "say a number from 0 to 4: 1 is as sent, 0.5 half as loud")
-}
-
-fn side(text: &str) -> Result<f32, &'static str> {
-    text.parse().map_err(|_| "say a number from -1 (left) to 1 (right)")
 }
 
 impl NetChange {
@@ -306,21 +262,6 @@ pub enum TransmitMode {
     Vad,
     /// While the key is down.
     Ptt,
-}
-
-/// What a ticket is to be good for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TicketRequest {
-    /// How many devices may join by it; 0 is any number.
-    pub uses: u8,
-    /// How long; as is usual, and as the charter allows, where nothing is said.
-    pub lasting: Option<Duration>,
-    /// The name of the role that they get, everywhere.
-    pub role: Option<String>,
-    /// Whether it makes one machine another device of whoever asks, and nobody a member.
-    pub device: bool,
-    /// Whether somebody lets each newcomer in by hand.
-    pub ask: bool,
 }
 
 /// What a person or a program may ask of a running node.

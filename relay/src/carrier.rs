@@ -9,7 +9,10 @@ use std::{
 use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, OrganisationId, UnixTime};
 use serde::Serialize;
 
-use crate::{event::Event, home::TenantStore, metering::Traffic, state::Quotas, text::Text};
+use crate::{
+    error::RelayError, event::Event, home::TenantStore, metering::Traffic, state::Quotas,
+    text::Text,
+};
 
 /// One organisation at work, on a thread of its own.
 pub trait Carrier: Send + Sync {
@@ -61,7 +64,8 @@ pub struct Assignment {
 pub type Tell = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Makes carriers. Fails with one line for the operator, such as that the port is in use.
-pub type StartCarrier = Box<dyn Fn(Assignment) -> anyhow::Result<Box<dyn Carrier>> + Send + Sync>;
+pub type StartCarrier =
+    Box<dyn Fn(Assignment) -> Result<Box<dyn Carrier>, RelayError> + Send + Sync>;
 
 /// How an organisation stands.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -10,13 +10,12 @@ use std::{
     thread::JoinHandle,
 };
 
-use anyhow::Context;
 use hark_keys::{DeviceId, MemberId, OrganisationId};
 use hark_node::{clock::Clock, store::create_journal};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::text::Text;
+use crate::{error::RelayError, text::Text};
 
 /// Something that happened, in the words that scripts rely on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -96,14 +95,18 @@ pub struct Journal(JoinHandle<io::Result<()>>);
 impl Events {
     /// Nobody listens yet but the file, where one is given; `-` is standard output. What the file
     /// holds is complete once the events are dropped and [`Journal::finish`] has returned.
-    pub fn new(clock: Clock, file: Option<&Path>) -> anyhow::Result<(Arc<Self>, Option<Journal>)> {
+    pub fn new(
+        clock: Clock,
+        file: Option<&Path>,
+    ) -> Result<(Arc<Self>, Option<Journal>), RelayError> {
         let (journal, thread) = match file {
             None => (None, None),
             Some(path) => {
                 let out: Box<dyn Write + Send> = if path.as_os_str() == "-" {
                     Box::new(io::stdout())
                 } else {
-                    Box::new(create_journal(path).with_context(|| path.display().to_string())?)
+                    let failed = |error| RelayError::Journal { path: path.to_owned(), error };
+                    Box::new(create_journal(path).map_err(failed)?)
                 };
                 let (sender, thread) = write_lines(out)?;
                 (Some(sender), Some(thread))

@@ -17,6 +17,7 @@ pub mod admin;
 pub mod audit;
 pub mod carrier;
 pub mod config;
+pub mod error;
 pub mod event;
 pub mod home;
 pub mod metering;

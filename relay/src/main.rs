@@ -12,10 +12,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use hark_node::{
-    command_line::{CompletionsArguments, ErrorCode, ManArguments, Program},
-    duration,
-};
+use hark_command_line::{CompletionsArguments, ErrorCode, ManArguments, Program, duration};
 use hark_relay::{
     config::{Config, LogFormat},
     home::RelayHome,
@@ -103,7 +100,7 @@ fn run(arguments: Arguments, program: &mut Program) -> anyhow::Result<()> {
         say: if to_stdout { |_| () } else { say },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(program::run(options, Box::new(runner::start)))
+    Ok(runtime.block_on(program::run(options, Box::new(runner::start)))?)
 }
 
 /// Logs to standard error what `HARK_LOG` asks for; by default, what an operator should know.

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use hark_keys::DeviceId;
 use hark_node::{clock::Clock, random::SystemRandom, signals::EndSignals, store::AskPassphrase};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -16,6 +15,7 @@ use crate::{
     admin::{Admin, Server},
     carrier::StartCarrier,
     config::Config,
+    error::RelayError,
     event::{Event, Events},
     home::RelayHome,
     tenants::{Tenants, TenantsConfig},
@@ -41,13 +41,13 @@ pub struct Options {
     pub say: fn(&str),
 }
 
-/// Runs a relay until it is told to stop. Fails with one line for the operator. Must run on a tokio
+/// Runs a relay until it is told to stop. Must run on a tokio
 /// runtime.
-pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
+pub async fn run(options: Options, start: StartCarrier) -> Result<(), RelayError> {
     let clock = Clock;
     let say = options.say;
     let until = options.lasting.map(|lasting| Instant::now() + lasting);
-    let mut signals = EndSignals::listen().context("cannot listen to signals")?;
+    let mut signals = EndSignals::listen()?;
     let home = RelayHome::open(&options.home, options.passphrase)?;
     let token = home.token(&SystemRandom)?;
     let (token_path, audit) = (home.token_path(), home.audit());
@@ -71,9 +71,8 @@ pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
     })?);
     let admin = Admin::new(Arc::clone(&tenants), Arc::clone(&events), audit, token, clock);
     let address = options.admin.or(options.config.admin).unwrap_or(ADMIN);
-    let server = Server::start(admin, address).await.with_context(|| {
-        format!("the admin API cannot listen on {address}: choose another --admin")
-    })?;
+    let server = Server::start(admin, address).await;
+    let server = server.map_err(|error| RelayError::Admin { address, error })?;
     let api = server.address();
     say(&format!("admin API: http://{api}, token in {}", token_path.display()));
     for line in welcome(&tenants, &listen, api, &token_path)? {
@@ -97,7 +96,8 @@ pub async fn run(options: Options, start: StartCarrier) -> anyhow::Result<()> {
     // The journal ends with the last that could write to it.
     drop((tenants, events));
     if let Some(journal) = journal {
-        tokio::task::spawn_blocking(|| journal.finish()).await?.context("events")?;
+        let finished = tokio::task::spawn_blocking(|| journal.finish()).await;
+        finished.map_err(|_| RelayError::Failed)?.map_err(RelayError::Events)?;
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ fn welcome(
     listen: &[SocketAddr],
     api: SocketAddr,
     token: &Path,
-) -> anyhow::Result<Vec<String>> {
+) -> Result<Vec<String>, RelayError> {
     let own = own_addresses(listen);
     let officer = |device: DeviceId, port: u16| {
         let port = if port == 0 { "PORT".to_owned() } else { port.to_string() };

@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use hark_node::{
     driver::Worker,
     link::{Binder, UdpBinder},
@@ -31,6 +30,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use self::core::Core;
 use crate::{
     carrier::{Assignment, Carrier, Command, Snapshot},
+    error::RelayError,
     event::Event,
     metering::Traffic,
 };
@@ -131,24 +131,24 @@ impl Carrier for Running {
 }
 
 /// Starts a carrier on a thread of its own, and returns once it listens.
-pub fn start(assignment: Assignment) -> anyhow::Result<Box<dyn Carrier>> {
+pub fn start(assignment: Assignment) -> Result<Box<dyn Carrier>, RelayError> {
     let (remote, control) = remote();
-    let (started, outcome) = sync_channel::<Result<(), String>>(1);
+    let (started, outcome) = sync_channel::<Result<(), RelayError>>(1);
     let thread = std::thread::Builder::new().name("hark-carrier".to_owned()).spawn(move || {
         let tell = Arc::clone(&assignment.tell);
         let traffic = run(assignment, control, started);
-        let reason = traffic.as_ref().map_or_else(|error| format!("{error:#}"), |it| it.1.clone());
+        let reason = traffic.as_ref().map_or_else(ToString::to_string, |it| it.1.clone());
         if traffic.is_err() {
             tracing::error!("an organisation is not carried any more: {reason}");
         }
         tell(&Event::Stopped { reason });
         traffic.map(|it| it.0).unwrap_or_default()
     });
-    let thread = thread.context("no thread for another organisation")?;
+    let thread = thread?;
     match outcome.recv() {
         Ok(Ok(())) => Ok(Box::new(Running { remote, thread })),
-        Ok(Err(error)) => Err(anyhow::Error::msg(error)),
-        Err(_) => anyhow::bail!("the organisation's carrier has failed: its message stands above"),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(RelayError::Failed),
     }
 }
 
@@ -156,8 +156,8 @@ pub fn start(assignment: Assignment) -> anyhow::Result<Box<dyn Carrier>> {
 fn run(
     assignment: Assignment,
     control: Control,
-    started: SyncSender<Result<(), String>>,
-) -> anyhow::Result<(Traffic, String)> {
+    started: SyncSender<Result<(), RelayError>>,
+) -> Result<(Traffic, String), RelayError> {
     let may_gather = Arc::new(AtomicBool::new(false));
     let gathers = Arc::clone(&may_gather);
     let rest = move || {
@@ -176,7 +176,11 @@ fn run(
     // Whoever started it waits for that.
     let tell = move |outcome| drop(started.send(outcome));
     // As a task: what `block_on` polls itself is woken by way of the kernel.
-    runtime.block_on(async { tokio::spawn(carry(assignment, machine, control, tell)).await? })
+    runtime.block_on(async {
+        tokio::spawn(carry(assignment, machine, control, tell))
+            .await
+            .map_err(|_| RelayError::Failed)?
+    })
 }
 
 /// Carries on this runtime until told to stop; gives what was carried, and why it has ended.
@@ -185,24 +189,24 @@ pub async fn carry(
     assignment: Assignment,
     machine: Machine,
     control: Control,
-    started: impl FnOnce(Result<(), String>),
-) -> anyhow::Result<(Traffic, String)> {
+    started: impl FnOnce(Result<(), RelayError>),
+) -> Result<(Traffic, String), RelayError> {
     let shown = control.shown.clone();
     let mut core = match Core::new(assignment, machine, control) {
         Ok(core) => core,
         Err(error) => {
-            started(Err(format!("{error:#}")));
+            started(Err(error));
             return Ok((Traffic::default(), "it did not start".to_owned()));
         }
     };
     if let Err(error) = core.settle_in().await {
-        started(Err(format!("{error:#}")));
-        return Err(error);
+        started(Err(error));
+        return Ok((Traffic::default(), "it did not start".to_owned()));
     }
     started(Ok(()));
     let ended = core.run().await;
     let (traffic, reason) =
-        (core.traffic(), ended.as_ref().map_or_else(|error| format!("{error:#}"), String::clone));
+        (core.traffic(), ended.as_ref().map_or_else(ToString::to_string, String::clone));
     shown.set(Snapshot { traffic, ended: Some(reason), ..Snapshot::default() });
     ended.map(|reason| (traffic, reason))
 }
@@ -213,7 +217,7 @@ const GATHERED_FOR: Duration = Duration::from_millis(10);
 
 /// A thread that writes one thing after the other: a later state of a file must not be overtaken by
 /// an earlier one.
-fn disk() -> anyhow::Result<Worker> {
+fn disk() -> Result<Worker, RelayError> {
     let (sender, work) = channel::<Box<dyn FnOnce() + Send>>();
     let thread = std::thread::Builder::new().name("hark-disk".to_owned());
     thread.spawn(move || work.into_iter().for_each(|work| work()))?;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     carrier::{Assignment, Carrier, Command, Occupancy, Session, Snapshot, StartCarrier},
     config::{ORGANISATIONS_MAX, OrganisationConfig, check_name},
+    error::RelayError,
     event::Events,
     home::{RelayHome, TenantStore},
     metering::{Metering, Traffic},
@@ -136,9 +137,8 @@ struct Tenant {
 }
 
 impl Tenants {
-    /// Starts the carriers of all organisations. Fails with one line where one of them does not
-    /// start.
-    pub fn start(config: TenantsConfig) -> anyhow::Result<Self> {
+    /// Starts the carriers of all organisations. Fails if one of them does not start.
+    pub fn start(config: TenantsConfig) -> Result<Self, RelayError> {
         let TenantsConfig { home, organisations, listen, start, events, clock } = config;
         let state = home.state()?;
         let inner = Mutex::new(Inner { state, running: BTreeMap::new() });
@@ -434,7 +434,7 @@ impl Tenants {
     }
 
     /// Starts the carrier of an organisation as `state` has it.
-    fn begin(&self, id: OrganisationId, state: &State) -> anyhow::Result<Tenant> {
+    fn begin(&self, id: OrganisationId, state: &State) -> Result<Tenant, RelayError> {
         let entry = &state.organisations[&Text(id)];
         let key = self.home.key(id, &SystemRandom)?;
         let (device, store) = (key.id(), self.home.tenant(id));

@@ -13,7 +13,6 @@ use std::{
 
 use hark_keys::{DeviceId, Ticket};
 use hark_node::{
-    commands::Answer,
     event::{Event, StampedEvent},
     network::Input,
     request::{CommandOutcome, RequestError},
@@ -84,7 +83,7 @@ struct World<'a> {
     /// The machines after those of members.
     stations: Vec<Arc<Station>>,
     /// Answers to who named the relays.
-    naming: Vec<Receiver<Result<Answer, RequestError>>>,
+    naming: Vec<Receiver<Result<hark_commands::Outcome, RequestError>>>,
     /// What each machine runs or is to run.
     processes: Vec<Process>,
     tickets: Vec<Option<String>>,
@@ -121,11 +120,11 @@ struct Process {
 /// Where the answer to an order comes.
 enum Asked {
     Radio(Receiver<Result<CommandOutcome, RequestError>>),
-    Charter(Receiver<Result<Answer, RequestError>>),
+    Charter(Receiver<Result<hark_commands::Outcome, RequestError>>),
 }
 
 impl Asked {
-    /// The first line of the answer, if it has any, or why the order is refused.
+    /// A line of the answer, if it has any, or why the order is refused.
     fn answer(&self) -> Result<Result<Option<String>, String>, TryRecvError> {
         match self {
             Self::Radio(receiver) => {
@@ -133,11 +132,18 @@ impl Asked {
                 Ok(receiver.try_recv()?.map(line).map_err(|error| error.to_string()))
             }
             Self::Charter(receiver) => {
-                let line = |answer: Answer| answer.text.lines().next().map(str::to_owned);
                 let answer = receiver.try_recv()?.map_err(|error| error.to_string());
-                Ok(answer.map(|answer| Some(line(answer).unwrap_or_default())))
+                Ok(answer.map(|outcome| first_change(&outcome)))
             }
         }
+    }
+}
+
+/// The first change that an order has made, if it has made one.
+fn first_change(outcome: &hark_commands::Outcome) -> Option<String> {
+    match outcome {
+        hark_commands::Outcome::Changed { changes, .. } => changes.first().map(ToString::to_string),
+        _ => None,
     }
 }
 

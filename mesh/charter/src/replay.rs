@@ -78,7 +78,7 @@ pub(super) type Position = (u8, u64);
 pub struct Level(pub u16);
 
 impl Level {
-    fn of(rank: Rank) -> Self {
+    pub(super) fn of(rank: Rank) -> Self {
         Self(rank.0.into())
     }
 }

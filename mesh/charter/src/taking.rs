@@ -14,7 +14,7 @@ use super::{
     certificates::{is_none, owns},
     content::Place,
     operation,
-    replay::Taken,
+    replay::{Level, Taken},
     shared::Shared,
 };
 
@@ -193,7 +193,7 @@ impl Charter {
         let frozen = state.frozen.get(&(author, term)).is_some_and(|from| *from <= sequence);
         let device = state.devices.get(&member).and_then(|devices| devices.get(&author));
         let retired = device.and_then(|device| device.retired);
-        let level = 2 * u16::from(state.rank(member, Place::Organisation).0);
+        let level = Level::of(state.rank(member, Place::Organisation)).0;
         let ended = state.ended.get(&(member, term));
         let certificate = self.certificates.certificate(&operation.certificate);
         frozen

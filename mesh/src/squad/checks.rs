@@ -16,7 +16,7 @@ use std::{
 use hark_keys::{DeviceId, Random, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, MessageError, Purpose, Squad, Transmit};
+use super::{Event, MessageError, Purpose, Squad, Transmit, reconcile::Dirty};
 use crate::{
     AddressKind,
     dialling::can_be_dialled,
@@ -342,7 +342,7 @@ impl Squad {
     /// The nonce of [`Event::AwaitCheck`] has come to a socket that listens.
     pub fn handle_checked(&mut self, now: Timestamp, nonce: CheckNonce) {
         self.checks.handle_arrived(now, nonce);
-        self.settle(now);
+        self.mark(now, Dirty::PATHS);
     }
 
     /// Sends to where `from` can perhaps be reached, and nowhere else.

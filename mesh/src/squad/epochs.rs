@@ -30,7 +30,7 @@ use self::{
     hub::{Crowd, Hub},
     steward::{Dealt, Stewards},
 };
-use super::{Event, MessageError, Purpose, Squad, targets::Choice};
+use super::{Event, MessageError, Purpose, Squad, reconcile::Dirty, targets::Choice};
 use crate::{
     Target,
     epoch::{
@@ -49,6 +49,8 @@ pub(super) struct Epochs {
     handouts: Handouts,
     /// What the calendar said, and when.
     calendar: (UnixTime, Timestamp),
+    /// When all of it was last brought in step.
+    settled_at: Timestamp,
     /// What opens may be another than the voice side was told.
     changed: bool,
     told: BTreeMap<ChannelId, Opening>,
@@ -74,6 +76,7 @@ impl Epochs {
             hub: Hub::default(),
             stewards: Stewards::default(),
             handouts: Handouts::default(),
+            settled_at: calendar.1,
             calendar,
             changed: false,
             told: BTreeMap::new(),
@@ -149,9 +152,9 @@ impl Epochs {
         self.handouts.handle_timeout(now);
     }
 
-    pub(super) fn timeout(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
         let timeouts = [
-            self.held.timeout(now),
+            self.held.timeout(self.settled_at),
             self.hub.timeout(),
             self.stewards.timeout(),
             self.handouts.timeout(),
@@ -175,6 +178,7 @@ impl Squad {
             return Err(MessageError::OtherSender);
         }
         self.epochs.hub.take_prekey(now, prekey);
+        self.mark(now, Dirty::EPOCHS);
         Ok(())
     }
 
@@ -192,6 +196,7 @@ impl Squad {
         if !self.epochs.stewards.take(now, calendar, from, said) {
             self.epochs.handouts.withdraw(from, said.channel, self.key.id());
         }
+        self.mark(now, Dirty::EPOCHS);
         Ok(())
     }
 
@@ -273,23 +278,26 @@ impl Squad {
         from: DeviceId,
         said: &Confirming,
     ) -> Result<(), MessageError> {
-        if self.epochs.hub.take_confirming(now, from, said) {
-            Ok(())
-        } else {
-            Err(MessageError::Unconfirmed)
+        if !self.epochs.hub.take_confirming(now, from, said) {
+            return Err(MessageError::Unconfirmed);
         }
+        self.mark(now, Dirty::EPOCHS);
+        Ok(())
     }
 
     /// A relay says who holds an epoch. [PROTO-11.12]
     pub(super) fn take_confirmed(
         &mut self,
+        now: Timestamp,
         from: DeviceId,
         said: &Confirmed,
     ) -> Result<(), MessageError> {
         if !self.relays.contains(from) {
             return Err(MessageError::NotSteward);
         }
-        self.epochs.held.take_confirmed(said).map(drop).ok_or(MessageError::Unconfirmed)
+        self.epochs.held.take_confirmed(said).ok_or(MessageError::Unconfirmed)?;
+        self.mark(now, Dirty::EPOCHS);
+        Ok(())
     }
 
     /// A talker gives us its key in an epoch that we may not hold. If it does not know ours either,
@@ -313,7 +321,7 @@ impl Squad {
         }
         self.targets.lacks_epoch(id, from, &key.epoch);
         self.talkers.take_epoch_key(now, from, target, key);
-        self.refresh_talker_keys(Some(from));
+        self.mark(now, Dirty::EPOCHS | Dirty::TALKERS);
         Ok(())
     }
 
@@ -332,13 +340,14 @@ impl Squad {
     }
 
     /// What this device listens to is other channels now.
-    pub(super) fn weigh_epochs(&mut self, now: Timestamp) {
+    pub(super) fn relisten_epochs(&mut self, now: Timestamp) {
         self.epochs.changed = true;
         self.epochs.hub.look(now);
     }
 
     /// Passes on what there is to tell of epochs, and chooses what is sealed with.
     pub(super) fn settle_epochs(&mut self, now: Timestamp) {
+        self.epochs.settled_at = now;
         if self.serving.is_some() {
             self.settle_hub(now);
         }

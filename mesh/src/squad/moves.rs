@@ -7,7 +7,7 @@ use hark_charter::{
 use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, MessageError, Purpose, Squad};
+use super::{Event, MessageError, Purpose, Squad, reconcile::Dirty};
 use crate::{
     message::{Message, Move},
     target::LISTEN,
@@ -50,7 +50,7 @@ impl Squad {
             let bytes = Message::Move(order.clone()).encode();
             self.send(device, Purpose::Move, Zeroizing::new(bytes));
         }
-        self.settle(now);
+        self.mark(now, Dirty::default());
         Ok(())
     }
 

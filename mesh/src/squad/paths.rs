@@ -7,7 +7,7 @@ use std::{
 use hark_keys::{DeviceId, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Purpose, Squad, announcement::Announcement};
+use super::{Purpose, Squad, announcement::Announcement, reconcile::Dirty};
 use crate::{
     AddressKind, Dial, List, Way,
     dialling::can_be_dialled,
@@ -204,7 +204,7 @@ impl Squad {
         }
         self.checks.mark();
         self.settle_dialling(now, device);
-        self.settle(now);
+        self.mark(now, Dirty::PATHS);
     }
 
     /// Tells peers where they are seen, until they have taken it.
@@ -255,6 +255,7 @@ impl Squad {
         let before = self.candidates();
         if self.paths.observed.insert(from, address) != Some(address) {
             self.checks.mark();
+            self.mark(now, Dirty::PATHS);
         }
         if self.candidates() != before {
             self.dialling.upgrade(now);

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     Event, MessageError, Purpose, Service, Squad, Transmit,
     budget::AUTHORED,
+    reconcile::Dirty,
     relays::RelayOrder,
     serving::{Notice, Serving},
 };
@@ -59,7 +60,7 @@ impl Squad {
             }
             _ => {}
         }
-        self.settle(now);
+        self.mark(now, Dirty::RELAYS);
     }
 
     /// Forwards for nobody any more.
@@ -81,7 +82,7 @@ impl Squad {
             let offer = self.offer(number, Duration::ZERO, 0);
             self.push(Transmit::Gossip(Message::Offer(offer).encode()));
         }
-        self.settle(now);
+        self.mark(now, Dirty::RELAYS);
     }
 
     /// As a relay: `device` has this slot.
@@ -89,13 +90,13 @@ impl Squad {
         if let Some(serving) = &mut self.serving {
             serving.attached(device, slot);
         }
-        self.settle(now);
+        self.mark(now, Dirty::RELAYS);
     }
 
     /// A relay that we send to does not say that anything comes: others are used for a while.
     pub fn handle_relay_silent(&mut self, now: Timestamp, relay: DeviceId) {
         self.relays.silent(now, relay);
-        self.settle(now);
+        self.mark(now, Dirty::RELAYS);
     }
 
     /// What we say by a relay does not reach a listener as it should: that one is served otherwise
@@ -110,7 +111,7 @@ impl Squad {
         // Whoever has no link to us cannot tell us what comes.
         let known = self.links.contains_key(&listener) && self.relays.contains(relay);
         if known && self.relays.fails(now, relay, listener, for_good) {
-            self.settle(now);
+            self.mark(now, Dirty::RELAYS);
         }
     }
 
@@ -177,7 +178,11 @@ impl Squad {
         wanted: &Wanted,
     ) -> Result<(), MessageError> {
         let serving = self.serving.as_mut().ok_or(MessageError::NotRelaying)?;
-        if serving.take_wanted(now, from, wanted) { Ok(()) } else { Err(MessageError::TooMuch) }
+        if !serving.take_wanted(now, from, wanted) {
+            return Err(MessageError::TooMuch);
+        }
+        self.mark(now, Dirty::RELAYS);
+        Ok(())
     }
 
     pub(super) fn take_route(
@@ -199,9 +204,10 @@ impl Squad {
         Ok(())
     }
 
-    pub(super) fn take_roster(&mut self, relay: DeviceId, roster: &Roster) {
+    pub(super) fn take_roster(&mut self, now: Timestamp, relay: DeviceId, roster: &Roster) {
         if self.relays.take_roster(relay, roster) {
             self.tell_slots(relay);
+            self.mark(now, Dirty::RELAYS);
         }
     }
 
@@ -253,6 +259,7 @@ impl Squad {
             return Ok(());
         }
         self.authors.spend(now, device, AUTHORED);
+        self.mark(now, Dirty::RELAYS);
         if self.links.contains_key(&device) && self.uses_volunteer(now, device) && is_new {
             self.use_relay(device, true);
         }
@@ -286,32 +293,28 @@ impl Squad {
         Signed::sign(Offer { device, number, lease_seconds, rate_kbps, reachable }, &self.key)
     }
 
-    /// Brings the ways of all targets, the routes at relays, and what relays tell in step.
-    pub(super) fn settle_relaying(&mut self, now: Timestamp) {
-        if let Some(serving) = &mut self.serving {
-            let mut notices = Vec::new();
-            while let Some(notice) = serving.poll(now, &mut self.numbers) {
-                notices.push(notice);
-            }
-            for (to, notice) in notices {
-                let (told, message) = match notice {
-                    Notice::Roster(roster) => (roster.number, Message::Roster(roster)),
-                    Notice::Offer { told, number, lease, rate } => {
-                        let offer = self.offer(number, lease, rate);
-                        (told, Message::Offer(offer))
-                    }
-                    Notice::Draining(told, draining) => (told, Message::Draining(draining)),
-                };
-                self.send(to, Purpose::Notice(told), Zeroizing::new(message.encode()));
-            }
-        }
-        self.settle_paths(now);
-        if self.member.is_some() {
-            self.plan(now);
+    /// As a relay: tells those who use us whose slots are which, and whether we go on.
+    pub(super) fn tell_clients(&mut self, now: Timestamp) {
+        let Some(serving) = &mut self.serving else { return };
+        let notices = std::iter::from_fn(|| serving.poll(now, &mut self.numbers));
+        for (to, notice) in notices.collect::<Vec<_>>() {
+            let (told, message) = match notice {
+                Notice::Roster(roster) => (roster.number, Message::Roster(roster)),
+                Notice::Offer { told, number, lease, rate } => {
+                    let offer = self.offer(number, lease, rate);
+                    (told, Message::Offer(offer))
+                }
+                Notice::Draining(told, draining) => (told, Message::Draining(draining)),
+            };
+            self.send(to, Purpose::Notice(told), Zeroizing::new(message.encode()));
         }
     }
 
-    fn plan(&mut self, now: Timestamp) {
+    /// Brings the ways of all targets, and the routes at relays, in step.
+    pub(super) fn plan(&mut self, now: Timestamp) {
+        if self.member.is_none() {
+            return;
+        }
         let charter = Arc::clone(self.charter());
         let mut plans = BTreeMap::new();
         for (id, target, hearers, by_epoch) in self.targets.hearers(self.key.id()) {

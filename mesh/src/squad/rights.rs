@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hark_charter::content::{Capabilities, Change, Place};
 use hark_keys::{DeviceId, List, MemberId, Timestamp};
 
-use super::{DownReason, Event, Link, Squad, talkers::TalkerChange, targets::Listener};
+use super::{DownReason, Event, Squad, links::Link, talkers::TalkerChange, targets::Listener};
 use crate::dialling::Source;
 
 /// How long a device waits for more of the charter where what it has says nothing of it.
@@ -19,40 +19,38 @@ impl Squad {
         self.member.is_none_or(|member| self.charter().devices_held(member).contains(&own))
     }
 
-    /// Does what another charter asks for: who does not belong goes, what is not permitted ends.
-    pub(super) fn apply_charter(&mut self, now: Timestamp) {
-        let charter = Arc::clone(self.charter());
-        let own = self.key.id();
+    /// Whether the charter in force is to be acted on: not before it is known that this device
+    /// belongs, or that it does not any more.
+    pub(super) fn accept_charter(&mut self, now: Timestamp) -> bool {
         match self.member.filter(|_| !self.is_held()) {
             None => self.doubted_at = None,
-            Some(member) if charter.ending(member, own).is_some() => {
+            Some(member) if self.charter().ending(member, self.key.id()).is_some() => {
                 self.events.push_back(Event::Removed);
             }
             // A newcomer hears of its door's removal before it hears that the door is back: it
             // stays with its door until it has heard the rest.
             Some(_) => {
                 self.doubted_at.get_or_insert(now + DOUBTED_FOR);
-                return;
+                return false;
             }
         }
-        let gone: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(device, link)| !self.belongs(**device, link.member))
-            .map(|(device, _)| *device)
-            .collect();
-        // Whoever may not hear any more goes with those who are gone: none is given what replaces
-        // the others' key.
-        self.recompute_targets();
-        // So does who has said goodbye a moment ago, and holds the key still.
-        let former = self.targets.former().filter(|device| charter.owner(*device).is_none());
-        self.admit_but(now, &gone.iter().copied().chain(former).collect::<Vec<_>>());
-        for device in gone {
-            self.evict(now, device);
-        }
+        true
+    }
+
+    /// Those who may have our keys and do not belong any more: linked, or gone with a goodbye a
+    /// moment ago.
+    pub(super) fn outlaws(&self) -> Vec<DeviceId> {
+        let linked = self.links.iter().filter(|(id, link)| !self.belongs(**id, link.member));
+        let former = self.targets.former().filter(|id| self.charter().owner(*id).is_none());
+        linked.map(|(device, _)| *device).chain(former).collect()
+    }
+
+    /// Brings what this device knows and says of itself in step with another charter.
+    pub(super) fn apply_charter(&mut self, now: Timestamp) {
+        let charter = Arc::clone(self.charter());
         self.records.prune(&charter);
         // Who comes back hears last that its ban was lifted.
-        if self.records.directory().record(own).is_none() {
+        if self.records.directory().record(self.key.id()).is_none() {
             self.update_record(now);
         }
         for relay in charter.state().relays() {
@@ -60,12 +58,7 @@ impl Squad {
                 self.learn(now, Some(relay.device), &relay.addresses, Source::Known);
             }
         }
-        self.recompute_nets(now);
-        self.refresh_talker_keys(None);
-        self.revalidate_epochs(now);
-        self.admit(now);
         self.list_soon(now);
-        self.events.push_back(Event::CharterChanged);
     }
 
     /// Whether `device` is one of `member`'s, or a relay that the charter names. Who has just come
@@ -78,23 +71,27 @@ impl Squad {
         }
     }
 
-    /// Ends all with a device that does not belong any more, and has lost our keys.
-    fn evict(&mut self, now: Timestamp, device: DeviceId) {
-        self.unlink(now, device, DownReason::Refused);
-        self.dialling.forget(device);
-        self.evicting.insert(device, now + EVICT_AFTER);
+    /// Ends all with devices that do not belong any more, and have lost our keys.
+    pub(super) fn evict(&mut self, now: Timestamp, outlaws: Vec<DeviceId>) {
+        for device in outlaws {
+            if self.links.contains_key(&device) {
+                self.unlink(now, device, DownReason::Refused);
+                self.dialling.forget(device);
+                self.evicting.insert(device, now + EVICT_AFTER);
+            }
+        }
     }
 
-    pub(super) fn recompute_nets(&mut self, now: Timestamp) {
-        let Some(member) = self.member else { return };
+    /// Hears what is wanted and permitted; says whether that is something else than before.
+    pub(super) fn recompute_nets(&mut self) -> bool {
+        let Some(member) = self.member else { return false };
         let charter = Arc::clone(self.charter());
-        if self.nets.permit(&charter, member) {
-            self.presence.listening = self.nets.public(&charter);
-            self.refresh_talker_keys(None);
-            self.weigh_epochs(now);
-            self.events.push_back(Event::NetsChanged);
-            self.admit(now);
+        if !self.nets.permit(&charter, member) {
+            return false;
         }
+        self.presence.listening = self.nets.public(&charter);
+        self.events.push_back(Event::NetsChanged);
+        true
     }
 
     pub(super) fn recompute_targets(&mut self) {
@@ -105,37 +102,36 @@ impl Squad {
         }
     }
 
-    /// Gives our keys to those who may hear us, and takes them from the others.
-    pub(super) fn admit(&mut self, now: Timestamp) {
-        self.admit_but(now, &[]);
-    }
-
-    /// The same, where `gone` do not belong any more.
-    pub(super) fn admit_but(&mut self, now: Timestamp, gone: &[DeviceId]) {
+    /// Gives our keys to those who may hear us, and takes them from the others; `outlaws` do not
+    /// belong any more.
+    pub(super) fn admit(&mut self, now: Timestamp, outlaws: &[DeviceId]) {
         let Some(own) = self.member else { return };
         let charter = Arc::clone(self.charter());
         let listeners = self
             .links
             .iter()
-            .filter(|(device, _)| !self.liveness.is_lost(**device) && !gone.contains(device));
+            .filter(|(device, _)| !self.liveness.is_lost(**device) && !outlaws.contains(device));
         // A relay is no member: whatever it says that it listens to, it gets no key.
         let listeners = listeners.filter_map(|(device, link)| {
             let listening = self.nets.of(*device);
             link.member.map(|member| Listener { device: *device, member, listening })
         });
-        self.targets.admit(now, charter.state(), own, listeners, gone);
+        self.targets.admit(now, charter.state(), own, listeners, outlaws);
     }
 
-    pub(super) fn refresh_talker_keys(&mut self, device: Option<DeviceId>) {
+    /// Tells the voice side what talkers' keys there are, and through what each is heard now.
+    pub(super) fn refresh_talker_keys(&mut self) {
         let Some(listener) = self.member else { return };
         let charter = Arc::clone(self.charter());
         let links = &self.links;
         let member = |device| links.get(&device).and_then(|link: &Link| link.member);
-        let (state, own) = (charter.state(), self.nets.own());
-        for change in self.talkers.weigh(device, state, listener, own, member) {
-            self.events.push_back(match change {
-                TalkerChange::Install { device, target, hearing, secret } => {
-                    Event::TalkerKey { device, target, hearing, secret }
+        for change in self.talkers.weigh(charter.state(), listener, self.nets.own(), member) {
+            let event = match change {
+                TalkerChange::Install { device, target, hearing, secret, recipients } => {
+                    self.events.push_back(Event::TalkerKey { device, target, hearing, secret });
+                    let unknown = recipients.iter().copied().filter(|id| !self.knows(*id));
+                    let unknown = unknown.collect();
+                    Event::TalkerRoster { device, devices: recipients, unknown }
                 }
                 TalkerChange::Hear { device, target, hearing } => {
                     Event::TalkerHeard { device, target, hearing }
@@ -144,8 +140,16 @@ impl Squad {
                     Event::TalkerEpochKey { device, target, hearing, key }
                 }
                 TalkerChange::Remove { device, target } => Event::TalkerKeyGone { device, target },
-            });
+            };
+            self.events.push_back(event);
         }
+    }
+
+    /// Whether anything is known of a device on a talker's list.
+    fn knows(&self, device: DeviceId) -> bool {
+        device == self.key.id()
+            || self.links.contains_key(&device)
+            || self.records.knows(self.charter(), device)
     }
 
     /// Certificates of our own that others may have to rely on are listed, many at once.

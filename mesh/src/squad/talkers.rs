@@ -15,6 +15,8 @@ pub(super) struct Talkers {
     keys: BTreeMap<DeviceId, BTreeMap<TargetId, Held>>,
     /// Those in epochs that we do not hold. [PROTO-11.13]
     in_epochs: BTreeMap<DeviceId, BTreeMap<TargetId, HeldInEpoch>>,
+    /// Those of whom the voice side may have to be told something.
+    stale: BTreeSet<DeviceId>,
 }
 
 /// A talker's key in an epoch.
@@ -22,8 +24,8 @@ struct HeldInEpoch {
     target: Target,
     /// The key, until the voice side is told it.
     fresh: Option<EpochKey>,
-    /// How it reaches us, as the voice side was told last.
-    told: Hearing,
+    /// How it reaches us, as the voice side was told last; `None` if it knows of no key.
+    told: Option<Hearing>,
     /// When nobody seals with it any more.
     until: Timestamp,
 }
@@ -33,10 +35,10 @@ struct Held {
     target: Target,
     /// Its generation and step.
     number: (u16, u8),
-    /// The key, until the voice side is told.
-    fresh: Option<KeySecret>,
-    /// How it reaches us, as the voice side was told last.
-    told: Hearing,
+    /// The key and who holds it, until the voice side is told.
+    fresh: Option<(KeySecret, Vec<DeviceId>)>,
+    /// How it reaches us, as the voice side was told last; `None` if it knows of no key.
+    told: Option<Hearing>,
     /// Counts what came, so that the target unused the longest can go.
     came: u64,
 }
@@ -44,15 +46,33 @@ struct Held {
 /// What the voice side must know.
 #[derive(Debug)]
 pub(super) enum TalkerChange {
-    Install { device: DeviceId, target: TargetId, hearing: Hearing, secret: KeySecret },
-    Hear { device: DeviceId, target: TargetId, hearing: Hearing },
-    InstallInEpoch { device: DeviceId, target: TargetId, hearing: Hearing, key: EpochKey },
-    Remove { device: DeviceId, target: TargetId },
+    Install {
+        device: DeviceId,
+        target: TargetId,
+        hearing: Hearing,
+        secret: KeySecret,
+        recipients: Vec<DeviceId>,
+    },
+    Hear {
+        device: DeviceId,
+        target: TargetId,
+        hearing: Hearing,
+    },
+    InstallInEpoch {
+        device: DeviceId,
+        target: TargetId,
+        hearing: Hearing,
+        key: EpochKey,
+    },
+    Remove {
+        device: DeviceId,
+        target: TargetId,
+    },
 }
 
 impl Talkers {
     pub(super) fn new(own: DeviceId) -> Self {
-        Self { own, keys: BTreeMap::new(), in_epochs: BTreeMap::new() }
+        Self { own, keys: BTreeMap::new(), in_epochs: BTreeMap::new(), stale: BTreeSet::new() }
     }
 
     /// Takes a key message, whose signature is good, from the linked peer `from`; says whether it
@@ -82,9 +102,10 @@ impl Talkers {
             return Ok(false);
         }
         let came = targets.values().map(|it| it.came).max().unwrap_or(0) + 1;
-        let told = targets.remove(&id).map(|known| known.told).unwrap_or_default();
-        let (target, fresh) = (target.clone(), Some(secret.clone()));
+        let told = targets.remove(&id).and_then(|known| known.told);
+        let (target, fresh) = (target.clone(), Some((secret.clone(), recipients.to_vec())));
         targets.insert(id, Held { target, number, fresh, told, came });
+        self.stale.insert(from);
         Ok(true)
     }
 
@@ -101,8 +122,9 @@ impl Talkers {
         if targets.len() >= TALKER_TARGETS_MAX && !targets.contains_key(&target.id()) {
             targets.pop_first();
         }
-        let (told, until) = (Hearing::default(), now + EPOCH_KEY_LIFETIME);
+        let (told, until) = (None, now + EPOCH_KEY_LIFETIME);
         targets.insert(target.id(), HeldInEpoch { target, fresh: Some(key), told, until });
+        self.stale.insert(from);
     }
 
     /// Forgets keys in epochs that nobody seals with any more; the voice side does so by itself.
@@ -113,66 +135,67 @@ impl Talkers {
         self.in_epochs.retain(|_, targets| !targets.is_empty());
     }
 
-    /// Weighs the keys of `device`, or of all, by what everyone may: what the voice side must be
-    /// told. Nothing is played of who may not speak. [PROTO-6.10]
+    /// What everyone may has changed.
+    pub(super) fn mark_all(&mut self) {
+        self.stale.extend(self.keys.keys().chain(self.in_epochs.keys()));
+    }
+
+    /// Weighs the keys of those marked by what everyone may: what the voice side must be told.
+    /// Nothing is played of who may not speak. [PROTO-6.10]
     pub(super) fn weigh(
         &mut self,
-        device: Option<DeviceId>,
         state: &State,
         own: MemberId,
         listening: &BTreeSet<ChannelId>,
         member: impl Fn(DeviceId) -> Option<MemberId>,
     ) -> Vec<TalkerChange> {
         let mut changes = Vec::new();
-        let weighed = self.keys.iter_mut().filter(|(of, _)| device.is_none_or(|it| it == **of));
-        for (device, targets) in weighed {
-            let (device, speaker) = (*device, member(*device));
+        let stale = std::mem::take(&mut self.stale);
+        let hearing = |device, target: &Target| {
+            let hearing = member(device).map(|it| target.hearing(state, it, own, listening));
+            hearing.unwrap_or_default()
+        };
+        for device in stale.iter().copied() {
+            let Some(targets) = self.keys.get_mut(&device) else { continue };
             while targets.len() > TALKER_TARGETS_MAX {
                 let oldest = targets.iter().min_by_key(|(_, held)| held.came);
                 let Some(target) = oldest.map(|(target, _)| *target) else { break };
-                targets.remove(&target);
-                changes.push(TalkerChange::Remove { device, target });
+                if targets.remove(&target).is_some_and(|held| held.told.is_some()) {
+                    changes.push(TalkerChange::Remove { device, target });
+                }
             }
             for (target, held) in targets.iter_mut() {
-                let target = *target;
-                let hearing =
-                    speaker.map(|speaker| held.target.hearing(state, speaker, own, listening));
-                let hearing = hearing.unwrap_or_default();
-                if let Some(secret) = held.fresh.take() {
-                    let hearing = hearing.clone();
-                    changes.push(TalkerChange::Install { device, target, hearing, secret });
-                } else if hearing != held.told {
-                    let hearing = hearing.clone();
+                let (target, hearing) = (*target, hearing(device, &held.target));
+                let told = held.told.replace(hearing.clone());
+                if let Some((secret, recipients)) = held.fresh.take() {
+                    let change =
+                        TalkerChange::Install { device, target, hearing, secret, recipients };
+                    changes.push(change);
+                } else if told.as_ref() != Some(&hearing) {
                     changes.push(TalkerChange::Hear { device, target, hearing });
                 }
-                held.told = hearing;
             }
         }
-        let weighed =
-            self.in_epochs.iter_mut().filter(|(of, _)| device.is_none_or(|it| it == **of));
-        for (device, targets) in weighed {
-            let (device, speaker) = (*device, member(*device));
-            for (target, held) in targets {
-                let target = *target;
-                let hearing = speaker.map(|it| held.target.hearing(state, it, own, listening));
-                let hearing = hearing.unwrap_or_default();
+        for device in stale {
+            for (target, held) in self.in_epochs.get_mut(&device).into_iter().flatten() {
+                let (target, hearing) = (*target, hearing(device, &held.target));
+                let told = held.told.replace(hearing.clone());
                 if let Some(key) = held.fresh.take() {
-                    let hearing = hearing.clone();
                     changes.push(TalkerChange::InstallInEpoch { device, target, hearing, key });
-                } else if hearing != held.told {
-                    let hearing = hearing.clone();
+                } else if told.as_ref() != Some(&hearing) {
                     changes.push(TalkerChange::Hear { device, target, hearing });
                 }
-                held.told = hearing;
             }
         }
         changes
     }
 
-    /// Forgets the keys of `device`; says whether there were any.
+    /// Forgets the keys of `device`; says whether the voice side knows of any.
     pub(super) fn remove(&mut self, device: DeviceId) -> bool {
-        let in_epochs = self.in_epochs.remove(&device).is_some();
-        self.keys.remove(&device).is_some() || in_epochs
+        let keys = self.keys.remove(&device).unwrap_or_default();
+        let in_epochs = self.in_epochs.remove(&device).unwrap_or_default();
+        keys.values().any(|held| held.told.is_some())
+            || in_epochs.values().any(|held| held.told.is_some())
     }
 }
 

@@ -7,14 +7,13 @@ use hark_charter::{
 use hark_keys::{EpochDealer, KeySecret, SeededRandom, Signed};
 use proptest::prelude::*;
 
-use super::{
-    world::{World, outcome, work},
-    *,
-};
+use super::*;
 use crate::{
     List,
     epoch::TalkersKey,
-    message::{KeyMessage, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
+    hello::PeerHello,
+    message::{KeyMessage, Message, PAST_PART_BYTES, PAST_PARTS_MAX, PastPart, Topic},
+    testing::{World, outcome, work},
 };
 
 mod availabilities;
@@ -31,7 +30,7 @@ mod rights;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn room(seed: u64, count: usize, loss: u64) -> World {
-    let mut world = World::new(seed, count, loss);
+    let mut world = World::friends(seed, count, loss);
     for index in 1..count {
         world.start(index);
         world.run_for(SECOND / 5);
@@ -44,7 +43,7 @@ fn room(seed: u64, count: usize, loss: u64) -> World {
 #[test]
 fn four_friends_hear_each_other_within_two_seconds() {
     for seed in 0..40 {
-        let mut world = World::new(seed, 4, 0);
+        let mut world = World::friends(seed, 4, 0);
         for index in 1..4 {
             world.start(index);
         }
@@ -66,16 +65,20 @@ fn all_hear_each_other_where_a_third_is_lost() {
 fn who_leaves_opens_nothing_of_what_follows() {
     let mut world = room(3, 4, 0);
     let generations: Vec<_> =
-        world.nodes.iter().map(|node| node.own.as_ref().unwrap().generation).collect();
+        world.nodes.iter().map(|node| node.voice.own_key().unwrap().generation).collect();
     world.leave(2);
     let gone = world.id(2);
     world.run_for(SECOND / 10);
-    assert!(!world.nodes[1].listeners.contains(&gone), "nothing is sent to it at once");
+    assert!(
+        !world.nodes[1].voice.plan().listeners().contains(&gone),
+        "nothing is sent to it at once"
+    );
     world.run_for(SECOND * 3 / 2);
     for index in [0, 1, 3] {
-        let own = world.nodes[index].own.as_ref().unwrap();
+        let own = world.nodes[index].voice.own_key().unwrap();
         assert!(own.generation > generations[index]);
-        let newest = world.nodes[2].ever[&world.id(index)].last().unwrap();
+        let target = *world.nodes[index].voice.own.keys().next().unwrap();
+        let newest = world.nodes[2].ever[&(world.id(index), target)].last().unwrap();
         assert!(newest.0 < own.generation);
     }
     world.assert_all_hear_each_other();
@@ -98,16 +101,16 @@ fn the_founder_leaves_and_the_others_go_on() {
 #[test]
 fn a_crashed_node_comes_back_with_a_generation_never_used_before() {
     let mut world = room(5, 3, 0);
-    let before = world.nodes[1].own.as_ref().unwrap().generation;
+    let before = world.nodes[1].voice.own_key().unwrap().generation;
     world.crash(1);
     world.run_for(5 * SECOND);
     let crashed = world.id(1);
-    assert!(world.nodes[0].unreachable.contains(&crashed));
-    assert!(world.nodes[0].roster.contains(&crashed), "it may still hold the key");
-    assert!(!world.nodes[0].listeners.contains(&crashed));
+    assert!(world.nodes[0].voice.unreachable.contains(&crashed));
+    assert!(world.nodes[0].voice.roster().contains(&crashed), "it may still hold the key");
+    assert!(!world.nodes[0].voice.plan().listeners().contains(&crashed));
     world.start(1);
     world.run_for(10 * SECOND);
-    assert!(world.nodes[1].own.as_ref().unwrap().generation > before);
+    assert!(world.nodes[1].voice.own_key().unwrap().generation > before);
     world.assert_all_hear_each_other();
 }
 
@@ -130,21 +133,21 @@ fn the_key_of_an_earlier_run_counts_no_more() {
 #[test]
 fn a_silent_peer_keeps_the_key_for_as_long_as_its_link() {
     let mut world = room(6, 3, 0);
-    let (own, silent) = (world.nodes[0].own.clone(), world.id(1));
+    let (own, silent) = (world.nodes[0].voice.own_key().cloned(), world.id(1));
     world.block(0, 1);
     world.run_for(4 * SECOND + SECOND / 2);
-    assert!(world.nodes[0].unreachable.contains(&silent));
-    assert_eq!(world.nodes[0].own, own);
+    assert!(world.nodes[0].voice.unreachable.contains(&silent));
+    assert_eq!(world.nodes[0].voice.own_key().cloned(), own);
     world.run_for(20 * SECOND);
-    assert_eq!(world.nodes[0].own, own);
+    assert_eq!(world.nodes[0].voice.own_key().cloned(), own);
     world.unblock_all();
     world.run_for(2 * SECOND);
-    assert_eq!(world.nodes[0].own, own, "nothing had to change");
+    assert_eq!(world.nodes[0].voice.own_key().cloned(), own, "nothing had to change");
     world.assert_all_hear_each_other();
     world.block(0, 1);
     world.run_for(40 * SECOND);
-    assert!(world.nodes[0].own.as_ref().unwrap().generation > own.unwrap().generation);
-    assert!(!world.nodes[0].roster.contains(&silent));
+    assert!(world.nodes[0].voice.own_key().unwrap().generation > own.unwrap().generation);
+    assert!(!world.nodes[0].voice.roster().contains(&silent));
     world.unblock_all();
     world.run_for(45 * SECOND);
     world.assert_all_hear_each_other();
@@ -155,7 +158,7 @@ fn a_silent_peer_keeps_the_key_for_as_long_as_its_link() {
 fn a_step_ends_after_sixty_seconds_of_use_and_a_generation_after_eight_steps() {
     let mut world = room(7, 2, 0);
     let number = |world: &World| {
-        let own = world.nodes[0].own.as_ref().unwrap();
+        let own = world.nodes[0].voice.own_key().unwrap();
         (own.generation, own.step)
     };
     let unused = number(&world);
@@ -177,11 +180,11 @@ fn a_step_ends_after_sixty_seconds_of_use_and_a_generation_after_eight_steps() {
 #[test]
 fn leaves_at_the_same_time_make_one_new_generation() {
     let mut world = room(8, 5, 0);
-    let before = world.nodes[0].own.as_ref().unwrap().generation;
+    let before = world.nodes[0].voice.own_key().unwrap().generation;
     world.leave(2);
     world.leave(3);
     world.run_for(3 * SECOND);
-    assert_eq!(world.nodes[0].own.as_ref().unwrap().generation, before + 1);
+    assert_eq!(world.nodes[0].voice.own_key().unwrap().generation, before + 1);
     world.assert_all_hear_each_other();
 }
 
@@ -215,7 +218,7 @@ fn a_lost_disk_does_not_silence_a_member() {
 /// Of two links that were made at once only one survives, perhaps not the one the records took.
 #[test]
 fn records_that_did_not_arrive_come_again_soon() {
-    let mut world = World::new(12, 2, 0);
+    let mut world = World::friends(12, 2, 0);
     world.start(1);
     world.run_for(3 * SECOND);
     let (now, peer) = (world.now, world.id(1));
@@ -350,7 +353,7 @@ fn an_unknown_recipient_is_reported() {
 #[test]
 fn a_full_squad_takes_no_more() {
     let random = SeededRandom::new(16);
-    let mut world = World::new(15, 1, 0);
+    let mut world = World::friends(15, 1, 0);
     let now = world.now;
     let key = Arc::clone(&world.nodes[0].key);
     let squad = world.squad(0);
@@ -482,7 +485,7 @@ fn who_has_chosen_and_chooses_no_more_hears_the_first_channel() {
 /// Anybody could keep an officer's operations from passing, in his name.
 #[test]
 fn what_an_author_has_not_signed_does_not_count_against_it() {
-    let mut world = World::new(20, 1, 0);
+    let mut world = World::friends(20, 1, 0);
     let (now, founder) = (world.now, Arc::clone(&world.nodes[0].key));
     let squad = world.squad(0);
     let channel = |number| Channel::open(ChannelId::from_bytes([number; 16]), "Alpha");
@@ -513,7 +516,7 @@ proptest! {
     /// Whatever happens, nobody hears what it should not, and in the end all hear each other.
     #[test]
     fn any_history_ends_well(seed in any::<u64>(), count in 2..6usize, loss in 0..35u64) {
-        let mut world = World::new(seed, count, loss);
+        let mut world = World::friends(seed, count, loss);
         for _ in 0..25 {
             let (chance, index) = (world.below(10), world.below(count as u64) as usize);
             let other = world.below(count as u64) as usize;
@@ -542,7 +545,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_message_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let mut world = World::new(1, 1, 0);
+        let mut world = World::friends(1, 1, 0);
         let result = world.squad(0).handle_gossip(Timestamp::ZERO, None, &bytes);
         // No worker has looked at pieces yet.
         let pieces = matches!(result, Ok(Handled::Later(_))) && Topic::of(&bytes) == Topic::Charter;

@@ -3,15 +3,14 @@
 mod stored_host;
 
 use anyhow::{Context, ensure};
+use hark_commands::{DeviceRequest, Host, InputFile, Outcome, Request, RootRequest, TicketRequest};
 use hark_keys::{RecoverySecret, Ticket};
 use hark_node::{
     clock::Clock,
-    commands::{self, Answer, DeviceRequest, InputFile, OutputFile, Request, RootRequest},
     control::{Client, ControlError},
     event::TicketView,
     logbook::{self, What},
     random::SystemRandom,
-    snapshot::TicketRequest,
     store::{Home, OrganisationStore},
 };
 use serde_json::json;
@@ -20,6 +19,7 @@ use self::stored_host::StoredHost;
 use crate::{
     HomeArguments,
     addresses::settle_addresses,
+    outcome,
     person::{choose, open_home, say, say_json},
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
         input.content = read(&input.path)?;
     }
     let home = open_home(&arguments.home)?;
-    let answer = match request {
+    let outcome = match request {
         Request::Sign { file } | Request::Root(RootRequest::Sign { file })
             if arguments.recovery =>
         {
@@ -58,17 +58,23 @@ pub(crate) fn run(arguments: CharterArguments) -> anyhow::Result<()> {
         // This device may belong nowhere yet.
         Request::Device(DeviceRequest::Consent { code }) => {
             let key = home.next_key(&SystemRandom)?;
-            commands::consent(&key, &code)?
+            hark_commands::consent(&key, &code)?
         }
         request => carry_out(&home, &choose(&home, arguments.org.as_deref())?, request)?,
     };
-    if let Some(file) = &answer.file {
-        write(file)?;
+    show(&outcome, arguments.json)
+}
+
+/// Writes the file that an outcome holds to where the request says, and prints the rest.
+pub(crate) fn show(outcome: &Outcome, as_json: bool) -> anyhow::Result<()> {
+    if let Some(file) = outcome.file() {
+        std::fs::write(&file.path, &file.content)
+            .with_context(|| format!("cannot write {}", file.path))?;
     }
-    if arguments.json {
-        say_json(&answer.json);
+    if as_json {
+        say_json(&outcome::json(outcome));
     } else {
-        say(&answer.text);
+        say(&outcome::text(outcome));
     }
     Ok(())
 }
@@ -78,7 +84,7 @@ pub(crate) fn carry_out(
     home: &Home,
     store: &OrganisationStore,
     request: Request,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<Outcome> {
     if let Some(description) = store.control()? {
         match Client::connect(&description) {
             Ok(mut client) => {
@@ -89,7 +95,7 @@ pub(crate) fn carry_out(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(commands::execute(&mut StoredHost::open(home, store)?, request)?)
+    Ok(hark_commands::execute(&mut StoredHost::open(home, store)?, request)?)
 }
 
 /// A ticket by what is stored: it leads where the members were reached last, and here.
@@ -99,11 +105,11 @@ pub(crate) fn stored_ticket(
     request: &TicketRequest,
 ) -> anyhow::Result<Ticket> {
     let host = StoredHost::open(home, store)?;
-    let own = host.addresses(commands::Host::key(&host).id());
+    let own = host.addresses(host.key().id());
     let own = if own.is_empty() { settle_addresses(store)? } else { own };
-    let ticket = commands::issue_ticket(&host, Clock.unix(), request, own, host.doors())?;
+    let ticket = hark_commands::issue_ticket(&host, Clock.unix(), request, own, host.doors())?;
     host.keep_ticket(&ticket)?;
-    let by = commands::Host::name_of(&host, store.member());
+    let by = host.name_of(store.member());
     let issued = What::Ticket { ticket: TicketView::issued(ticket.invite(), by) };
     logbook::add(store.folder(), issued).context("the log cannot be written")?;
     Ok(ticket)
@@ -112,18 +118,13 @@ pub(crate) fn stored_ticket(
 fn sign_by_recovery_key(
     file: &InputFile,
     store: Option<&OrganisationStore>,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<Outcome> {
     let words = rpassword::prompt_password("The 24 words of the recovery key: ")
         .map(zeroize::Zeroizing::new)
         .context("the words are asked for at a terminal")?;
     let secret: RecoverySecret = words.trim().parse()?;
     let charter = store.map(|store| &**store.charter());
-    Ok(commands::sign_with(&secret.key(), charter, file)?)
-}
-
-/// Writes what an answer holds to where the request says.
-pub(crate) fn write(file: &OutputFile) -> anyhow::Result<()> {
-    std::fs::write(&file.path, &file.content).with_context(|| format!("cannot write {}", file.path))
+    Ok(hark_commands::sign_with(&secret.key(), charter, file)?)
 }
 
 fn read(path: &str) -> anyhow::Result<Vec<u8>> {

@@ -4,14 +4,15 @@ use std::{path::Path, time::Duration};
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
+use hark_command_line::{NetArguments, duration};
+use hark_commands::TalkTo;
 use hark_keys::UnixTime;
 use hark_node::{
     admission::WaitingView,
     clock::utc,
     control::{Client, ControlError},
-    duration,
     reach::ports::Report,
-    snapshot::{CheckedView, Command, NetChange, TalkTo},
+    snapshot::{CheckedView, Command, NetChange},
     store::{Home, OrganisationStore},
 };
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ enum Request {
     Net {
         net: String,
         #[command(flatten)]
-        change: NetChange,
+        change: NetArguments,
     },
     /// What the voice or the plain key talks to, until a preset is loaded
     TalkTo {
@@ -228,6 +229,7 @@ pub(crate) fn run(arguments: CtlArguments) -> anyhow::Result<()> {
         }
         Request::Unlisten { ref net } => json!({"command": "listen", "net": net, "on": false}),
         Request::Net { ref net, change } => {
+            let change = NetChange::from(change);
             // JSON has no word for what is not a number.
             change.check().map_err(anyhow::Error::msg)?;
             json!(Command::Net { net: net.clone(), change })
@@ -522,7 +524,7 @@ fn number(text: &str) -> Result<f32, String> {
 /// How long a key is held.
 fn held(text: &str) -> Result<Duration, String> {
     let longest = Duration::from_secs(3600);
-    let lasting = duration::parse(text)?;
+    let lasting = duration::parse(text).map_err(|error| error.to_string())?;
     if (Duration::from_secs(1)..=longest).contains(&lasting) {
         Ok(lasting)
     } else {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use hark_node::{duration, snapshot::TicketRequest};
+use hark_command_line::duration;
+use hark_commands::TicketRequest;
 use serde_json::json;
 
 use crate::{

@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_commands::{DeviceRequest, How, Request};
 use hark_keys::DeviceId;
 use hark_node::{
-    commands::{DeviceRequest, How, Request},
     control::{Client, ControlError},
     node::{Node, NodeConfig},
     store::{Home, OrganisationStore, StoreError},

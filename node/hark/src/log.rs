@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use hark_command_line::duration;
+use hark_commands::{ChannelRequest, Outcome, Request};
 use hark_node::{
     clock::Clock,
-    commands::{ChannelRequest, Request},
-    duration,
     logbook::{self, Entry},
 };
 use serde_json::json;
@@ -102,9 +102,9 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
         && !entries.iter().any(|entry| entry.is_on(net))
     {
         // One on which nothing has happened is a net all the same.
-        let channels = carry_out(&home, &store, Request::Channel(ChannelRequest::List))?.json;
-        let paths = channels.as_array().into_iter().flatten();
-        let paths: Vec<_> = paths.filter_map(|it| it["path"].as_str()).collect();
+        let listed = carry_out(&home, &store, Request::Channel(ChannelRequest::List))?;
+        let channels = if let Outcome::Channels(channels) = listed { channels } else { Vec::new() };
+        let paths: Vec<_> = channels.iter().map(|it| it.channel.path.as_str()).collect();
         if !paths.iter().any(|path| logbook::is_called(path, net)) {
             let nets = entries.iter().flat_map(Entry::nets).chain(paths);
             bail!("no net is called {net:?}: {}", known(nets));

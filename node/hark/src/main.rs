@@ -11,6 +11,7 @@ mod doctor;
 mod leaving;
 mod log;
 mod membership;
+mod outcome;
 mod person;
 mod platform;
 mod recover;
@@ -25,7 +26,7 @@ mod verify;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hark_node::command_line::{CompletionsArguments, ErrorCode, ManArguments, Program};
+use hark_command_line::{CompletionsArguments, ErrorCode, ManArguments, Program};
 
 /// Voice for groups that play together, with no server required.
 #[derive(Parser)]

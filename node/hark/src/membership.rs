@@ -11,20 +11,18 @@ use hark_charter::{
     Charter,
     content::{Capabilities, MEMBER_ROLE},
 };
+use hark_command_line::duration;
+use hark_commands::{Outcome, Request, RoleRequest, TicketRequest, relays_of};
 use hark_keys::{
     DeviceId, MemberId, OrganisationId, RecoverySecret, RoleId, Signed, Ticket, device_words,
 };
 use hark_mesh::{AddressKind, Directory};
 use hark_node::{
-    admission::relays_of,
     clock::Clock,
-    commands::{Request, RoleRequest},
     control::{Client, ControlError},
-    duration,
     launch::found,
     node::{Node, NodeConfig},
     random::SystemRandom,
-    snapshot::TicketRequest,
     store::{Home, OrganisationStore},
 };
 use serde_json::json;
@@ -434,10 +432,10 @@ fn knows_relays(home: &Home, organisation: OrganisationId) -> anyhow::Result<boo
 /// The name of the role that the ticket has promised, once the door has given it. [PROTO-4.8]
 fn given_role(node: &Node, member: MemberId, promised: RoleId) -> Option<String> {
     let [member, promised] = [member.to_string(), promised.to_string()];
-    let answer = node.handles().next()?.charter(Request::Role(RoleRequest::List)).ok()?;
-    let role = answer.json.as_array()?.iter().find(|role| role["id"] == promised)?;
-    let holds = role["held"].as_array()?.iter().any(|held| held["member"] == member);
-    role["name"].as_str().filter(|_| holds).map(str::to_owned)
+    let listed = node.handles().next()?.charter(Request::Role(RoleRequest::List)).ok()?;
+    let Outcome::Roles(roles) = listed else { return None };
+    let role = roles.into_iter().find(|role| role.id == promised)?;
+    role.held.iter().any(|held| held.member == member).then_some(role.name)
 }
 
 /// How long a newcomer that was let in waits for what others tell it, and how often it looks.

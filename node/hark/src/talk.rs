@@ -13,13 +13,14 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_command_line::duration;
+use hark_commands::TicketRequest;
 use hark_keys::{OrganisationId, RecoverySecret, Ticket, UnixTime};
 use hark_node::{
     admission::WaitingState,
     clock::utc,
     control::Service,
     device::{InputSpec, OutputSpec},
-    duration,
     event::{Event, StampedEvent, StandingView, place_of},
     logbook::Logbook,
     network::{Flags, TellJoining},
@@ -28,7 +29,7 @@ use hark_node::{
     random::SystemRandom,
     reach::names::Place,
     signals::owns_terminal,
-    snapshot::{Command, TicketRequest, TransmitMode},
+    snapshot::{Command, TransmitMode},
     store::{Home, create_journal},
 };
 

@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use hark_commands::{Request, TicketsRequest};
 use hark_keys::{Door, Invite, Ticket, UnixTime};
-use hark_node::{
-    clock::Clock,
-    commands::{Request, TicketsRequest},
-};
+use hark_node::clock::Clock;
 use qrcode::{Color, EcLevel, QrCode};
 use serde_json::json;
 
 use crate::{
     HomeArguments,
-    charter::{carry_out, write},
+    charter::{carry_out, show},
     person::{choose, counted, home_path, open_home, read_ticket, say, say_json, span},
 };
 
@@ -58,15 +56,7 @@ pub(crate) fn run(arguments: TicketArguments) -> anyhow::Result<()> {
         TicketCommand::Known(request) => {
             let home = open_home(&home)?;
             let store = choose(&home, org.as_deref())?;
-            let answer = carry_out(&home, &store, Request::Tickets(request))?;
-            if let Some(file) = &answer.file {
-                write(file)?;
-            }
-            if json {
-                say_json(&answer.json);
-            } else {
-                say(&answer.text);
-            }
+            show(&carry_out(&home, &store, Request::Tickets(request))?, json)?;
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use hark_charter::content::{Change, Relay};
-use hark_keys::{List, SeededRandom, Terms};
+use hark_commands::relays_of;
+use hark_keys::{Door, List, SeededRandom, Terms};
 
 use super::*;
 

@@ -91,7 +91,7 @@ impl Controlled for Fake {
         }))
     }
 
-    fn charter(&self, _: Request) -> Result<Answer, RequestError> {
+    fn charter(&self, _: Request) -> Result<Outcome, RequestError> {
         Err(RequestError::Starting)
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::commands::names::listed;
+use hark_commands::names::listed;
 
 /// Something that the person at this device should know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use hark_commands::{CommandError, Lookup, Outcome, Request, names::unknown};
 use hark_keys::{Door, Ticket, Timestamp};
 use hark_voice::VoiceCommand;
 
 use super::{host::RunningHost, member_moves, working::Working};
 use crate::{
-    commands::{self, Answer, CommandError, Lookup, Request, names::unknown},
     event::{Event, TicketView},
     request::{CommandOutcome, FlagError, RequestError},
     snapshot::{Command, NetChange, TalkTo, TicketRequest},
@@ -216,10 +216,10 @@ impl Working {
     ) -> Result<(), RequestError> {
         let (squad, store) = (&mut self.driver.squad, &self.store);
         let host = RunningHost { now, squad, store, key: &self.base.key };
-        commands::may_admit(&host)?;
+        hark_commands::may_admit(&host)?;
         let waiting = self.base.doorkeeper.waiting();
         let known = waiting.iter().map(|(device, view)| (*device, view.name.clone()));
-        let device = commands::find_waiting(person, known)?;
+        let device = hark_commands::find_waiting(person, known)?;
         if self.base.doorkeeper.decide(device, admit) {
             self.tell_waiting();
             Ok(())
@@ -232,10 +232,10 @@ impl Working {
         &mut self,
         now: Timestamp,
         request: Request,
-    ) -> Result<Answer, RequestError> {
+    ) -> Result<Outcome, RequestError> {
         let (squad, store) = (&mut self.driver.squad, &self.store);
         let mut host = RunningHost { now, squad, store, key: &self.base.key };
-        Ok(commands::execute(&mut host, request)?)
+        Ok(hark_commands::execute(&mut host, request)?)
     }
 
     /// A ticket as it is asked for, or in a line why there is none.
@@ -252,7 +252,7 @@ impl Working {
             .iter()
             .map(|link| Door { device: link.device(), addresses: link.hello().addresses.to_vec() });
         let unix = self.base.network.clock.unix();
-        let ticket = commands::issue_ticket(&host, unix, request, own, others)?;
+        let ticket = hark_commands::issue_ticket(&host, unix, request, own, others)?;
         store.keep_ticket(unix, ticket.invite())?;
         let by = Some(self.base.presence.name.clone());
         let issued = TicketView::issued(ticket.invite(), by);

@@ -6,15 +6,12 @@ use hark_charter::{
     Charter, NameKey, Piece,
     content::{Channel, SealedName},
 };
+use hark_commands::{Host, HostError, KnownTicket};
 use hark_keys::{ChannelId, DeviceKey, MemberId, ObjectHash, Random, Timestamp, UnixTime};
 use hark_mesh::{MemberRecord, squad::Squad};
 
 use super::own_member;
-use crate::{
-    commands::Host,
-    random::SystemRandom,
-    store::{KnownTicket, OrganisationStore},
-};
+use crate::{random::SystemRandom, store::OrganisationStore};
 
 /// A squad and its store, while a command is carried out.
 pub(super) struct RunningHost<'a> {
@@ -56,28 +53,28 @@ impl Host for RunningHost<'_> {
         self.squad.channel_name(channel)
     }
 
-    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>> {
-        Ok(self.store.tickets(self.now())?)
+    fn tickets(&self) -> Result<Vec<KnownTicket>, HostError> {
+        self.store.tickets(self.now()).map_err(HostError::disk)
     }
 
-    fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName> {
+    fn seal_name(&mut self, channel: ChannelId, name: &str) -> Result<SealedName, HostError> {
         let key = NameKey::generate(&SystemRandom);
         let sealed = key.seal(channel, name);
         self.squad.keep_name(self.now, channel, key);
-        self.store.keep_names(self.squad.names())?;
+        self.store.keep_names(self.squad.names()).map_err(HostError::disk)?;
         Ok(sealed)
     }
 
-    fn commit(&mut self, pieces: Vec<Piece>) -> anyhow::Result<()> {
+    fn commit(&mut self, pieces: Vec<Piece>) -> Result<(), HostError> {
         self.squad.bring(self.now, pieces)?;
         Ok(())
     }
 
-    fn root_signed(&self, version: u32) -> anyhow::Result<Option<ObjectHash>> {
-        Ok(self.store.root_signed(version)?)
+    fn root_signed(&self, version: u32) -> Result<Option<ObjectHash>, HostError> {
+        self.store.root_signed(version).map_err(HostError::disk)
     }
 
-    fn keep_root_signed(&mut self, version: u32, document: ObjectHash) -> anyhow::Result<()> {
-        Ok(self.store.keep_root_signed(version, document)?)
+    fn keep_root_signed(&mut self, version: u32, document: ObjectHash) -> Result<(), HostError> {
+        self.store.keep_root_signed(version, document).map_err(HostError::disk)
     }
 }

@@ -1,7 +1,8 @@
 //! Members whom this one moves between nets.
 
 use super::host::RunningHost;
-use crate::{commands::Lookup, request::RequestError};
+use crate::request::RequestError;
+use hark_commands::Lookup;
 
 /// Has a member moved, all named as people call them.
 pub(super) fn order(

@@ -38,6 +38,7 @@ use std::{
     },
 };
 
+use hark_commands::{Outcome, Request};
 use hark_keys::{DeviceKey, MemberId, OrganisationId, TargetId, Ticket};
 use hark_mesh::{hello::Presence, message::CheckNonce, squad::Squad};
 use hark_voice::{VoiceCommand, VoiceEvent, VoiceStatistics};
@@ -54,7 +55,6 @@ use self::{
 use crate::{
     admission::{Admitted, Doorkeeper},
     clock::Clock,
-    commands::{Answer, Request},
     driver::{Overhear, Worker},
     error::NodeError,
     event::{Direction, Event},
@@ -117,7 +117,7 @@ pub enum Input {
     /// A stranger's packet has come to a socket that listens, as was asked for.
     Checked(CheckNonce),
     /// Something is wanted of the charter.
-    Charter(Box<Request>, SyncSender<Result<Answer, RequestError>>),
+    Charter(Box<Request>, SyncSender<Result<Outcome, RequestError>>),
     /// End, for this reason.
     Stop(String),
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use hark_charter::content::{Channel, Layout, NetLayout, Place, Subject};
+use hark_commands::names::{by_id, find_channel, nearest, unique_path};
 use hark_keys::{ChannelId, DeviceId, MemberId, PresetId, RoleId, TargetId, Timestamp};
 use hark_mesh::{Target, squad::Squad, target::LISTEN};
 use hark_voice::{Net, NetSettings, VoiceCommand, nets::DUCKING_DB};
 
 use super::own_member;
 use crate::{
-    commands::names::{by_id, find_channel, nearest, unique_path},
     event::{Deafness, Notice},
     profile::{KEYS_MAX, ProfileAction, ProfileError, Profiles},
     snapshot::{KeyView, NetChange, TalkTo, TransmitMode},

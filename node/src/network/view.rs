@@ -4,6 +4,7 @@ use hark_charter::{
     Charter,
     content::{Capabilities, Place},
 };
+use hark_commands::names::nearest;
 use hark_keys::{ChannelId, DeviceId, MemberId, ObjectHash, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
     Availability, Target,
@@ -18,7 +19,6 @@ use super::{
     radio::{self, Radio},
 };
 use crate::{
-    commands::names::nearest,
     event::{DeviceText, Direction, Event, Path, PeerStats, SanctionView, TargetText},
     link::{Link, Links, multiaddr_of},
     platform,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use hark_charter::Charter;
+use hark_commands::Outcome;
 use hark_keys::{DeviceId, Invite, TargetId, Timestamp};
 use hark_mesh::{
     Directory,
@@ -20,7 +21,6 @@ use super::{
     profile_store::PendingWrite, radio::Radio, router::Router, view::View,
 };
 use crate::{
-    commands::Answer,
     driver::{Driver, DriverConfig, Happened},
     error::NodeError,
     event::Notice,
@@ -67,8 +67,8 @@ pub(super) struct Working {
 
 /// The answer to a command that concerns the charter.
 struct PendingAnswer {
-    answer: SyncSender<Result<Answer, RequestError>>,
-    outcome: Result<Answer, RequestError>,
+    answer: SyncSender<Result<Outcome, RequestError>>,
+    outcome: Result<Outcome, RequestError>,
     /// When it is given, whatever the disk does.
     answers_by: Timestamp,
 }

@@ -3,12 +3,12 @@ use std::sync::{
     mpsc::{Receiver, sync_channel},
 };
 
+use hark_commands::{Outcome, Request};
 use hark_keys::Ticket;
 use hark_voice::Line;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    commands::{Answer, Request},
     event::StampedEvent,
     network::{Input, Publisher},
     request::{CommandOutcome, RequestError},
@@ -71,7 +71,7 @@ impl NodeHandle {
     }
 
     /// Carries out what is wanted of the charter, or says in a line why not.
-    pub fn charter(&self, request: Request) -> Result<Answer, RequestError> {
+    pub fn charter(&self, request: Request) -> Result<Outcome, RequestError> {
         let (sender, receiver) = sync_channel(1);
         let request = Input::Charter(Box::new(request), sender);
         self.own().inputs.send(request).map_err(|_| RequestError::Ended)?;

@@ -36,6 +36,7 @@ use std::{
 };
 
 use hark_charter::Charter;
+use hark_commands::names::{listed, nearest};
 use hark_keys::{
     DeviceId, DeviceKey, KeyFileError, MemberId, OrganisationId, Random, RecoverySecret, decode,
     encode, keystore,
@@ -46,13 +47,8 @@ pub use files::{Disk, FileError, Files, Guard, LockError, Owner, SystemDisk};
 pub use journal::create_journal;
 pub use organisation::{CHARTER_LIMIT, Lock, OrganisationStore};
 pub use platform::private;
-pub use tickets::KnownTicket;
 
-use crate::{
-    commands::names::{listed, nearest},
-    look_alike::skeleton,
-    profile::ProfileError,
-};
+use crate::{look_alike::skeleton, profile::ProfileError};
 
 /// Where a squad's charter and members are kept. Workers alone call it.
 pub trait SquadStore: Send + Sync {

@@ -6,20 +6,11 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
+use hark_commands::KnownTicket;
 use hark_keys::{DeviceId, Invite, UnixTime, decode, encode};
-use serde::{Deserialize, Serialize};
 
 use super::{OrganisationStore, StoreError, organisation::FILE_LIMIT};
 use crate::{admission::UseCounter, clock::Clock};
-
-/// A ticket, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownTicket {
-    /// What was signed.
-    pub invite: Invite,
-    /// Devices that came in by it here; of one with any number of uses, the first 64.
-    pub devices: Vec<DeviceId>,
-}
 
 /// By invite keys.
 type Tickets = BTreeMap<DeviceId, KnownTicket>;

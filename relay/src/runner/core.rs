@@ -37,6 +37,7 @@ use tokio::sync::{
 use super::{Control, Machine, Order, Shown, channels::Channels, gate::Gate};
 use crate::{
     carrier::{Assignment, Command, Tell},
+    error::RelayError,
     event::Event,
     home::TenantStore,
     metering::Traffic,
@@ -79,7 +80,7 @@ impl Core {
         assignment: Assignment,
         Machine { binder, egress, worker, may_gather }: Machine,
         Control { orders, shown }: Control,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, RelayError> {
         let Assignment { organisation, key, store, listen, quotas, banned, draining, tell } =
             assignment;
         let clock = Clock;
@@ -128,9 +129,8 @@ impl Core {
             clock,
         })?;
         for address in listen {
-            network.swarm.listen(address, None).map_err(|reason| {
-                anyhow::anyhow!("cannot listen on {address}: {reason}: choose another port")
-            })?;
+            let listens = network.swarm.listen(address, None);
+            listens.map_err(|reason| RelayError::Listen { address, reason })?;
         }
         let now = clock.now();
         let mut core = Self {
@@ -168,7 +168,7 @@ impl Core {
     }
 
     /// Waits until it is known where we listen.
-    pub(super) async fn settle_in(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn settle_in(&mut self) -> Result<(), RelayError> {
         let first = self.network.clock.now() + READY_TIMEOUT;
         let mut until = first;
         while self.network.clock.now() < until {
@@ -188,7 +188,7 @@ impl Core {
     }
 
     /// Works until told to stop, and returns why it has.
-    pub(super) async fn run(&mut self) -> anyhow::Result<String> {
+    pub(super) async fn run(&mut self) -> Result<String, RelayError> {
         loop {
             let until = self.next_tick;
             tokio::select! {
@@ -255,12 +255,12 @@ impl Core {
         self.gate.doorkeeper.set_addresses(self.network.swarm.own_addresses());
     }
 
-    async fn handle_link(&mut self, event: LinkEvent) -> anyhow::Result<()> {
+    async fn handle_link(&mut self, event: LinkEvent) -> Result<(), RelayError> {
         if self.driver.is_none()
             && let Some(charter) = self.gate.doorkeeper.take_begun()
         {
             let charter = Arc::new(charter);
-            self.keep_first(&charter).await??;
+            self.keep_first(&charter).await.map_err(|_| RelayError::Failed)??;
             self.begin(self.network.clock.now(), charter, &[]);
             tracing::info!(organisation = ?self.organisation, "a member has brought the charter");
         }

@@ -152,7 +152,8 @@ fn each_organisation_has_a_port_of_its_own() {
     assert_eq!(taken.status, 409);
     assert!(taken.error().contains("choose another"), "{taken:?}");
     let unusable = add(5, Some(TAKEN));
-    assert_eq!((unusable.status, unusable.error()), (409, "cannot listen on port 9".to_owned()));
+    let why = "cannot listen on 192.0.2.1:9: it is taken: choose another port";
+    assert_eq!((unusable.status, unusable.error()), (409, why.to_owned()));
     assert_eq!(add(2, None).status, 409);
     assert_eq!(add(5, None).json()["listen"], json!(["192.0.2.1:7302"]));
 }

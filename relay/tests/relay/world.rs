@@ -9,11 +9,12 @@ use std::{
 };
 
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, SeededRandom, UnixTime};
-use hark_node::clock::Clock;
+use hark_node::{clock::Clock, swarm::SwarmError};
 use hark_relay::{
     admin::{Admin, Server},
     carrier::{Assignment, Carrier, Command, Occupancy, Session, Snapshot, StartCarrier},
     config::OrganisationConfig,
+    error::RelayError,
     event::{Event, Events},
     home::RelayHome,
     metering::Traffic,
@@ -77,7 +78,8 @@ impl World {
         let start: StartCarrier = Box::new(move |assignment| {
             let listen = assignment.listen.clone();
             if listen.iter().any(|address| address.port() == TAKEN) {
-                anyhow::bail!("cannot listen on port {TAKEN}");
+                let reason = SwarmError::Listen("it is taken".to_owned());
+                return Err(RelayError::Listen { address: listen[0], reason });
             }
             let organisation = assignment.organisation;
             let fake = Arc::new(Fake {

@@ -3,10 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use hark_node::{
-    commands::{Request, TicketsRequest},
-    snapshot::{Command, NetChange, TalkTo},
-};
+use hark_command_line::NetArguments;
+use hark_commands::{Request, TalkTo, TicketsRequest};
+use hark_node::snapshot::Command;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -90,7 +89,7 @@ enum Words {
     Net {
         net: String,
         #[command(flatten)]
-        change: NetChange,
+        change: NetArguments,
     },
     TalkTo(TalkTo),
     Follow,
@@ -154,7 +153,7 @@ fn instruction(words: &[String], folder: &Path) -> Result<InstructionKind, Strin
         }
         Words::Listen { net } => Command::Listen { net, on: true, keep: false },
         Words::Unlisten { net } => Command::Listen { net, on: false, keep: false },
-        Words::Net { net, change } => Command::Net { net, change },
+        Words::Net { net, change } => Command::Net { net, change: change.into() },
         Words::TalkTo(to) if to.is_empty() => {
             return Err("name a net, or a person with --whisper, or a role with --role".to_owned());
         }

@@ -1,6 +1,6 @@
 //! Rented relays of a scenario.
 
-use hark_node::commands::Request;
+use hark_commands::Request;
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -1,8 +1,8 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use hark_commands::{Outcome, Request};
 use hark_keys::Ticket;
 use hark_node::{
-    commands::{Answer, Request},
     control::{Controlled, answer},
     event::StampedEvent,
     request::{CommandOutcome, RequestError},
@@ -52,7 +52,7 @@ impl Controlled for Node {
         unreachable!("the server subscribes")
     }
 
-    fn charter(&self, _: Request) -> Result<Answer, RequestError> {
+    fn charter(&self, _: Request) -> Result<Outcome, RequestError> {
         self.count();
         Err(RequestError::Starting)
     }

@@ -2,12 +2,13 @@ mod checks;
 
 use hark_charter::{Charter, NameKey, Piece, clean_name};
 use hark_mesh::{
-    Availability, AvailabilityMessage, Dial, Directory, List, Target, Way,
+    Availability, AvailabilityMessage, Dial, List, Target, Way,
     hello::PeerHello,
     message::{Candidates, Check, CheckNonce, KeyMessage, Listening, Message, Move},
     pack::pack,
     squad::{DownReason, Persist, Seen, Squad, SquadConfig},
     target::Hearing,
+    testing::{self, Output},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use std::{
 };
 
 use hark_keys::{
-    ChannelId, DeviceId, KeySecret, MemberId, SeededRandom, Signed, TargetId, Timestamp, UnixTime,
+    ChannelId, DeviceId, KeySecret, MemberId, SeededRandom, Signed, TargetId, Timestamp,
 };
 
 use crate::{
@@ -77,15 +78,9 @@ impl Run {
         let own = &WORLD.bob;
         let generations = BTreeMap::from([(TargetId::of_channel(WORLD.voice), 5)]);
         let config = SquadConfig {
-            relay_only: false,
-            charter: Arc::clone(&WORLD.charter),
-            key: Arc::clone(&own.key),
-            member: Some(own.member),
             presence: own.presence.clone(),
-            directory: Directory::default(),
             generations: generations.clone(),
-            names: BTreeMap::new(),
-            calendar: UnixTime::from_secs(1_800_000_000),
+            ..testing::config(&WORLD.charter, &own.key, Some(own.member))
         };
         Self {
             squad: Squad::new(Timestamp::ZERO, config, Arc::new(SeededRandom::new(1))),
@@ -315,17 +310,15 @@ impl Run {
     /// Something that the disk was asked for is there.
     fn disk(&mut self, which: u8) {
         let Some(which) = usize::from(which).checked_rem(self.asked.len()) else { return };
-        match self.asked.remove(which) {
+        let persist = self.asked.remove(which);
+        match &persist {
             Persist::Generation(target, generation) => {
-                let newest = self.generations.entry(target).or_default();
-                *newest = generation.max(*newest);
-                self.squad.handle_persisted(self.now, target, generation);
+                let newest = self.generations.entry(*target).or_default();
+                *newest = (*newest).max(*generation);
             }
-            Persist::Charter(number, charter) => {
-                self.in_force = charter;
-                self.squad.handle_charter_persisted(self.now, number);
-            }
+            Persist::Charter(_, charter) => self.in_force = Arc::clone(charter),
         }
+        testing::persisted(self.now, &mut self.squad, &persist);
     }
 
     fn wait(&mut self, steps: u8) {
@@ -340,32 +333,30 @@ impl Run {
     fn settle(&mut self) {
         // [CHARTER-8.1]
         assert!(Arc::ptr_eq(self.squad.charter(), &self.in_force), "nothing before it is kept");
-        while let Some(event) = self.squad.poll_event() {
-            self.check_event(event);
-        }
-        while let Some(transmit) = self.squad.poll_transmit() {
-            self.check_transmit(&transmit);
-        }
         let mut dials = 0;
-        while self.squad.poll_dial(self.now).is_some() {
-            dials += 1;
-            assert!(dials < 100, "a dial that was given is under way");
-        }
-        while let Some(job) = self.squad.poll_job(self.now) {
-            self.squad.handle_job(self.now, job.run());
-        }
-        while self.squad.poll_verdict().is_some() {}
-        while let Some(persist) = self.squad.poll_persist() {
-            self.check_persist(&persist);
-            self.asked.push(persist);
-            assert!(self.asked.len() < 100, "what the disk was asked for it is not asked again");
+        loop {
+            match testing::poll(self.now, &mut self.squad) {
+                Some(Output::Event(event)) => self.check_event(event),
+                Some(Output::Transmit(transmit)) => self.check_transmit(&transmit),
+                Some(Output::Persist(persist)) => {
+                    self.check_persist(&persist);
+                    self.asked.push(persist);
+                    assert!(self.asked.len() < 100, "what was asked for is not asked for again");
+                }
+                Some(Output::Job(job)) => self.squad.handle_job(self.now, job.run()),
+                Some(Output::Verdict(..)) => {}
+                None if self.squad.poll_dial(self.now).is_none() => break,
+                None => {
+                    dials += 1;
+                    assert!(dials < 100, "a dial that was given is under way");
+                }
+            }
         }
         self.check_all();
     }
 
     /// What an accepted Hello of `peer` says.
     fn hello(&self, peer: &Member, incarnation: u8, heard: u8) -> PeerHello {
-        let known = self.theirs.digest();
         PeerHello {
             device: peer.key.id(),
             member: Some(peer.member),
@@ -374,7 +365,7 @@ impl Run {
             name: peer.presence.name.clone(),
             incarnation: u64::from(incarnation),
             addresses: peer.presence.addresses.clone(),
-            digest: known,
+            digest: self.theirs.digest(),
             listening: channels(heard).collect(),
         }
     }

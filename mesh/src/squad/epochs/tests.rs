@@ -1,142 +1,21 @@
 //! Many members who have links to relays alone, with 20 ms on each way.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use hark_charter::{
-    Charter, Piece,
-    content::{Change, Relay, Rule, Subject},
-};
+use hark_charter::content::{Change, Rule, Subject};
 use hark_keys::{
-    ChannelId, DeviceId, DeviceKey, EpochDealer, EpochKey, EpochSecret, List, PrekeySecret,
-    SeededRandom, SenderKey, SenderKeyring, TargetId, Timestamp, UnixTime,
-};
-
-use crate::{
-    Directory,
-    hello::{PeerHello, Presence},
-    squad::{DownReason, Persist, SquadConfig, Transmit, world::outcome},
+    ChannelId, DeviceId, EpochDealer, List, PrekeySecret, SeededRandom, SenderKey, SenderKeyring,
+    TargetId, UnixTime,
 };
 
 use super::*;
+use crate::testing::{Node, World};
 
-struct Room {
-    now: Timestamp,
-    /// Relays first, then members.
-    nodes: Vec<Node>,
-    relays: usize,
-    channel: ChannelId,
-    queue: BTreeMap<(Timestamp, u64), Happening>,
-    happened: u64,
-    links: BTreeSet<(usize, usize)>,
-    /// Whose messages get lost.
-    mute: Option<usize>,
-    /// Where each device has said that it takes what is sealed to it.
-    prekeys: BTreeMap<DeviceId, Prekey>,
-    /// What relays have said of who holds epochs: messages, and bytes.
-    said: (usize, usize),
-    /// What becomes of a message from one to another.
-    tamper: Option<Tamper>,
-}
-
-type Tamper = Box<dyn Fn(usize, usize, Message) -> Option<Message>>;
-
-struct Node {
-    key: Arc<DeviceKey>,
-    squad: Squad,
-    /// What it seals with.
-    seals: Option<(EpochSecret, u8)>,
-    sealed: BTreeSet<([u8; 32], u8)>,
-    own_key: bool,
-    roster: Vec<DeviceId>,
-    unconfirmed: Vec<DeviceId>,
-    /// Keys in epochs that others have given it.
-    given: BTreeMap<DeviceId, EpochKey>,
-    /// The number of the epoch that it seals with.
-    number: u64,
-    opens: Vec<EpochSecret>,
-    talkers: Vec<DeviceId>,
-    ever: BTreeSet<[u8; 32]>,
-    plan: crate::topology::Plan,
-    /// Bytes of epochs that it has sent.
-    dealt: usize,
-}
-
-enum Happening {
-    Message { from: usize, to: usize, id: u64, bytes: Vec<u8> },
-    Answer { from: usize, to: usize, id: u64, taken: bool },
-    Gossip { from: usize, to: usize, bytes: Vec<u8> },
-}
-
-impl Room {
-    fn new(relays: usize, members: usize) -> Self {
-        let random = Arc::new(SeededRandom::new(1));
-        let keys: Vec<_> =
-            (0..relays + members).map(|_| Arc::new(DeviceKey::generate(&*random))).collect();
-        let founder = &keys[relays];
-        let mut charter = Charter::found("Squad", "Voice", founder, None, &*random);
-        let founding = charter.member_of(founder.id());
-        for (number, relay) in keys[..relays].iter().enumerate() {
-            let named = Change::Relay(Relay {
-                device: relay.id(),
-                name: format!("Eyrie {number}"),
-                addresses: List::truncated(["192.0.2.1:7300".parse().unwrap()]),
-                members_max: 0,
-                rate_kbps: 0,
-            });
-            let named = charter.edit(founder, founding, vec![named]).unwrap();
-            charter.take(Piece::Operation(named)).unwrap();
-        }
-        for key in &keys[relays + 1..] {
-            let certificate = charter.issue(founder, founding, key.id(), None).unwrap();
-            charter.take(Piece::Certificate(certificate)).unwrap();
-        }
-        let channel = charter.first_channel(founding).unwrap().id;
-        let charter = Arc::new(charter);
-        let now = Timestamp::from_millis(1_000);
-        let nodes = keys.into_iter().enumerate().map(|(index, key)| {
-            let config = SquadConfig {
-                charter: Arc::clone(&charter),
-                member: (index >= relays).then(|| charter.member_of(key.id())),
-                key: Arc::clone(&key),
-                relay_only: false,
-                presence: Presence {
-                    incarnation: 1,
-                    name: "Kestrel".to_owned(),
-                    addresses: Vec::new(),
-                    listening: Vec::new(),
-                },
-                directory: Directory::default(),
-                generations: BTreeMap::new(),
-                names: BTreeMap::new(),
-                calendar: UnixTime::from_secs(1_800_000_000),
-            };
-            Node {
-                squad: Squad::new(now, config, Arc::clone(&random) as _),
-                key,
-                seals: None,
-                sealed: BTreeSet::new(),
-                own_key: false,
-                roster: Vec::new(),
-                unconfirmed: Vec::new(),
-                given: BTreeMap::new(),
-                number: 0,
-                opens: Vec::new(),
-                talkers: Vec::new(),
-                ever: BTreeSet::new(),
-                plan: Default::default(),
-                dealt: 0,
-            }
-        });
-        let nodes = nodes.collect();
-        let (queue, links) = (BTreeMap::new(), BTreeSet::new());
-        let prekeys = BTreeMap::new();
-        let (mute, tamper) = (None, None);
-        let (happened, said) = (0, (0, 0));
-        Self { now, nodes, relays, channel, queue, happened, links, mute, prekeys, said, tamper }
+/// Members are counted from the first that is no relay.
+impl World {
+    fn channel(&self) -> ChannelId {
+        let founder = self.node_of(0).squad.member().unwrap();
+        self.node_of(0).squad.charter().first_channel(founder).unwrap().id
     }
 
     /// The first `count` members are linked with all relays.
@@ -148,186 +27,11 @@ impl Room {
         }
     }
 
-    fn link(&mut self, a: usize, b: usize) {
-        if self.links.insert((a, b)) {
-            for (at, peer) in [(a, b), (b, a)] {
-                let hello = self.hello(peer);
-                self.nodes[at].squad.handle_link_up(self.now, hello, None);
-            }
-            self.pump();
-        }
+    fn device(&self, member: usize) -> DeviceId {
+        self.node_of(member).key.id()
     }
 
-    fn unlink(&mut self, a: usize, b: usize) {
-        self.links.remove(&(a, b));
-        for (at, peer) in [(a, b), (b, a)] {
-            let device = self.nodes[peer].key.id();
-            self.nodes[at].squad.handle_link_down(self.now, device, DownReason::Left);
-        }
-        self.pump();
-    }
-
-    fn hello(&self, index: usize) -> PeerHello {
-        let node = &self.nodes[index];
-        let charter = node.squad.charter();
-        PeerHello {
-            device: node.key.id(),
-            member: node.squad.member(),
-            chain: node.squad.member().map(|it| charter.chain_of(it)).unwrap_or_default(),
-            added: Vec::new(),
-            name: "Kestrel".to_owned(),
-            incarnation: 1,
-            addresses: Vec::new(),
-            digest: charter.digest(),
-            listening: node.squad.presence().listening.clone(),
-        }
-    }
-
-    fn run_for(&mut self, milliseconds: u64) {
-        let end = self.now + Duration::from_millis(milliseconds);
-        loop {
-            let wake = self.nodes.iter().filter_map(|node| node.squad.poll_timeout());
-            let next = wake.chain(self.queue.keys().map(|(at, _)| *at).take(1)).min();
-            let Some(next) = next.filter(|next| *next <= end) else { break };
-            self.now = self.now.max(next);
-            while let Some(entry) = self.queue.first_entry()
-                && entry.key().0 <= self.now
-            {
-                let happening = entry.remove();
-                self.happen(happening);
-            }
-            for node in &mut self.nodes {
-                if node.squad.poll_timeout().is_some_and(|at| at <= self.now) {
-                    node.squad.handle_timeout(self.now);
-                }
-            }
-            self.pump();
-        }
-        self.now = end;
-    }
-
-    fn linked(&self, a: usize, b: usize) -> bool {
-        self.links.contains(&(a.min(b), a.max(b)))
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        let now = self.now;
-        match happening {
-            Happening::Message { from, to, id, bytes } if self.linked(from, to) => {
-                let device = self.nodes[from].key.id();
-                let squad = &mut self.nodes[to].squad;
-                let handled = squad.handle_message(now, device, &bytes);
-                let taken = outcome(now, squad, handled).is_ok();
-                self.nodes[to].squad.handle_heard(now, device);
-                self.push(Happening::Answer { from: to, to: from, id, taken });
-            }
-            Happening::Answer { from, to, id, taken } if self.linked(from, to) => {
-                let (device, squad) = (self.nodes[from].key.id(), &mut self.nodes[to].squad);
-                squad.handle_heard(now, device);
-                if taken {
-                    squad.handle_delivered(now, device, id);
-                } else {
-                    squad.handle_failed(now, device, id);
-                }
-            }
-            Happening::Gossip { from, to, bytes } if self.linked(from, to) => {
-                let device = self.nodes[from].key.id();
-                let squad = &mut self.nodes[to].squad;
-                let handled = squad.handle_gossip(now, Some(device), &bytes);
-                let taken = outcome(now, squad, handled);
-                if taken.is_ok() && to < self.relays {
-                    self.gossip(to, Some(from), &bytes);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn push(&mut self, happening: Happening) {
-        self.happened += 1;
-        self.queue.insert((self.now + DELAY, self.happened), happening);
-    }
-
-    fn gossip(&mut self, from: usize, but: Option<usize>, bytes: &[u8]) {
-        for to in 0..self.nodes.len() {
-            if Some(to) != but && to != from && self.linked(from, to) {
-                self.push(Happening::Gossip { from, to, bytes: bytes.to_vec() });
-            }
-        }
-    }
-
-    fn pump(&mut self) {
-        for index in 0..self.nodes.len() {
-            while self.pump_one(index) {}
-        }
-    }
-
-    fn pump_one(&mut self, index: usize) -> bool {
-        let now = self.now;
-        let node = &mut self.nodes[index];
-        if let Some(transmit) = node.squad.poll_transmit() {
-            match transmit {
-                Transmit::Message { to, id, bytes } => {
-                    // Records are of no use to those who have no links to each other.
-                    if bytes.first() == Some(&RECORDS) {
-                        return true;
-                    }
-                    match Message::decode(&bytes) {
-                        Ok(Message::Confirmed(_)) => {
-                            self.said = (self.said.0 + 1, self.said.1 + bytes.len());
-                        }
-                        Ok(Message::Epoch(_)) if index >= self.relays => node.dealt += bytes.len(),
-                        Ok(Message::Prekey(prekey)) => {
-                            self.prekeys.insert(node.key.id(), prekey.unverified().clone());
-                        }
-                        _ => {}
-                    }
-                    let to = self.nodes.iter().position(|node| node.key.id() == to).unwrap();
-                    let mut bytes = Some(bytes.to_vec());
-                    if let Some(tamper) = &self.tamper
-                        && let Some(message) = bytes.as_deref().map(Message::decode)
-                    {
-                        bytes = tamper(index, to, message.unwrap()).map(|message| message.encode());
-                    }
-                    if self.mute != Some(index)
-                        && let Some(bytes) = bytes
-                    {
-                        self.push(Happening::Message { from: index, to, id, bytes });
-                    }
-                }
-                Transmit::Gossip(bytes) if bytes.first() == Some(&RECORDS) => {}
-                Transmit::Gossip(bytes) => self.gossip(index, None, &bytes),
-                Transmit::Check { .. } => panic!("nobody here is seen from anywhere"),
-                Transmit::Datagram { to, .. } => {
-                    let to = self.nodes.iter().position(|node| node.key.id() == to).unwrap();
-                    let device = self.nodes[index].key.id();
-                    self.nodes[to].squad.handle_heard(now, device);
-                }
-            }
-        } else if let Some(dial) = node.squad.poll_dial(now) {
-            node.squad.handle_dial_failed(now, &dial);
-        } else if let Some(job) = node.squad.poll_job(now) {
-            node.squad.handle_job(now, job.run());
-        } else if let Some(persist) = node.squad.poll_persist() {
-            match persist {
-                Persist::Generation(target, number) => {
-                    node.squad.handle_persisted(now, target, number);
-                }
-                Persist::Charter(number, _) => node.squad.handle_charter_persisted(now, number),
-            }
-        } else if let Some(event) = node.squad.poll_event() {
-            node.observe(event);
-        } else {
-            return false;
-        }
-        true
-    }
-
-    fn id(&self, member: usize) -> DeviceId {
-        self.node(member).key.id()
-    }
-
-    fn node(&self, member: usize) -> &Node {
+    fn node_of(&self, member: usize) -> &Node {
         &self.nodes[self.relays + member]
     }
 
@@ -344,43 +48,43 @@ impl Room {
         others: &[usize],
     ) -> Option<[u8; 32]> {
         let dealer = EpochDealer::generate(&SeededRandom::new(number));
-        let holders = Holders::new(others.iter().map(|other| self.id(*other)));
+        let holders = Holders::new(others.iter().map(|other| self.device(*other)));
         let header = EpochHeader {
-            channel: self.channel,
-            issuer: self.id(member),
+            channel: self.channel(),
+            issuer: self.device(member),
             number,
             dealer: dealer.public(),
             commitment: dealer.commitment(),
             holders: holders.hash(),
         };
-        let header = Signed::sign(header, &self.node(member).key);
+        let header = Signed::sign(header, &self.node_of(member).key);
         let id = header.hash();
         let seal = |device: &DeviceId| {
-            Some((holders.place(*device)?, dealer.seal(&id, self.prekeys.get(device)?)?))
+            Some((holders.place(*device)?, dealer.seal(&id, &self.prekey_of(*device))?))
         };
         let seals: Vec<_> = holders.devices().iter().map(|it| seal(it).expect("a seal")).collect();
         let (message, _) = EpochMessage::first_of(&header, &holders, None, &seals);
         let bytes = Message::Epoch(Box::new(message)).encode();
-        let (now, from) = (self.now, self.id(member));
+        let (now, from) = (self.now, self.device(member));
         let taken = self.nodes[to].squad.handle_message(now, from, &bytes).is_ok();
-        self.pump();
+        self.settle();
         taken.then_some(id)
     }
 
     /// A frame of a member to the channel, and who opens it.
     fn speak(&mut self, talker: usize) -> Vec<usize> {
-        let target = TargetId::of_channel(self.channel);
-        let device = self.id(talker);
-        let (secret, generation) = self.node(talker).seals.clone().expect("it may speak");
+        let target = TargetId::of_channel(self.channel());
+        let device = self.device(talker);
+        let (secret, generation) = self.node_of(talker).voice.seals.clone().expect("it may speak");
         let mut sealed = Vec::new();
         let mut key = SenderKey::of_epoch(target, device, &secret, generation);
         key.seal(b"hello", &mut sealed).unwrap();
         let opens = |node: &Node| {
             let mut ring = SenderKeyring::new(target, device);
-            ring.set_epochs(&node.opens);
-            let given = node.given.get(&device);
+            ring.set_epochs(&node.voice.epochs);
+            let given = node.voice.given.get(&device);
             given.into_iter().for_each(|key| ring.install_epoch_key(self.now, key));
-            let known = node.talkers.contains(&device) || given.is_some();
+            let known = node.voice.talkers.contains(&device) || given.is_some();
             known && ring.open(self.now, &sealed, &mut Vec::new()).is_ok()
         };
         let all = self.members().iter().enumerate();
@@ -398,72 +102,69 @@ impl Room {
         members: impl Iterator<Item = usize>,
         holders: impl Iterator<Item = usize>,
     ) -> [u8; 32] {
-        let mut all: Vec<_> = holders.map(|member| self.id(member)).collect();
+        let mut all: Vec<_> = holders.map(|member| self.device(member)).collect();
         all.sort();
         let mut used = BTreeSet::new();
         for member in members {
-            let node = self.node(member);
-            let (secret, _) = node.seals.as_ref().expect("it seals with an epoch");
+            let node = self.node_of(member);
+            let (secret, _) = node.voice.seals.as_ref().expect("it seals with an epoch");
             used.insert(*secret.id());
             let others = all.iter().filter(|device| **device != node.key.id());
-            assert!(node.roster.iter().eq(others), "the roster is who holds the key");
+            assert!(node.voice.roster().iter().eq(others), "the roster is who holds the key");
         }
         assert_eq!(used.len(), 1, "all seal with the same epoch");
         used.pop_first().unwrap()
     }
 
+    /// Bytes of epochs that a member has sent.
+    fn dealt(&self, member: usize) -> usize {
+        self.sent.get(&(self.relays + member, EPOCH)).map_or(0, |sent| sent.bytes)
+    }
+
+    /// What relays have said of who holds epochs: messages, and bytes.
+    fn said(&self) -> (usize, usize) {
+        let said = (0..self.relays).filter_map(|relay| self.sent.get(&(relay, CONFIRMED)));
+        said.fold((0, 0), |(messages, bytes), it| (messages + it.messages, bytes + it.bytes))
+    }
+
+    /// Where a device has said that it takes what is sealed to it.
+    fn prekey_of(&self, device: DeviceId) -> Prekey {
+        let index = self.nodes.iter().position(|node| node.key.id() == device).unwrap();
+        let Ok(Message::Prekey(prekey)) = Message::decode(&self.sent[&(index, PREKEY)].last) else {
+            panic!("a prekey")
+        };
+        prekey.unverified().clone()
+    }
+
     /// Which member has dealt last: all that it sends now is lost.
     fn steward(&self) -> usize {
-        let dealt = |member: &usize| self.node(*member).dealt;
-        (0..self.members().len()).max_by_key(dealt).unwrap()
+        (0..self.members().len()).max_by_key(|member| self.dealt(*member)).unwrap()
+    }
+
+    /// The messages of a member get lost.
+    fn mute(&mut self, member: usize) {
+        let mute = self.relays + member;
+        self.tamper = Some(Box::new(move |from, _, message| (from != mute).then_some(message)));
     }
 }
 
-impl Node {
-    fn observe(&mut self, event: Event) {
-        match event {
-            Event::OwnEpoch { secret, generation, .. } => {
-                assert!(self.sealed.insert((*secret.id(), generation)), "no key twice");
-                (self.seals, self.own_key) = (Some((secret, generation)), false);
-            }
-            Event::NoKey(_) => self.seals = None,
-            Event::OwnKey { .. } => (self.seals, self.own_key) = (None, true),
-            Event::EpochRoster { devices, number, unconfirmed, .. } => {
-                (self.roster, self.number, self.unconfirmed) = (devices, number, unconfirmed);
-            }
-            Event::TalkerEpochKey { device, key, .. } => {
-                self.given.insert(device, key);
-            }
-            Event::TalkerGone { device } | Event::TalkerKeyGone { device, .. } => {
-                self.given.remove(&device);
-            }
-            Event::Epochs { secrets, talkers, .. } => {
-                self.ever.extend(secrets.iter().map(|secret| *secret.id()));
-                (self.opens, self.talkers) = (secrets, talkers);
-            }
-            Event::Listeners { plan, .. } => self.plan = plan,
-            _ => {}
-        }
-    }
-}
-
-/// The first byte of records.
-const RECORDS: u8 = 1;
-
-const DELAY: Duration = Duration::from_millis(20);
+/// The first bytes of messages.
+const PREKEY: u8 = 16;
+const EPOCH: u8 = 18;
+const CONFIRMED: u8 = 21;
 
 /// [PROTO-11.9] More than links could be made to: all hear each other through one relay.
 /// [PROTO-11.3]
 #[test]
 fn a_hundred_without_links_to_each_other_share_an_epoch() {
-    let mut room = Room::new(1, 100);
+    let mut room = World::crowd(1, 100);
     room.fill(100);
-    room.run_for(4_000);
+    room.wait(4_000);
     room.epoch_of(0..100);
     for talker in [0, 57] {
         let others: Vec<_> = (0..100).filter(|member| *member != talker).collect();
         assert_eq!(room.speak(talker), others);
-        let plan = &room.node(talker).plan;
+        let plan = &room.node_of(talker).voice.plan();
         let relay = room.nodes[0].key.id();
         assert_eq!(plan.hops.iter().map(|hop| hop.relay).collect::<Vec<_>>(), [relay]);
         assert_eq!((plan.listeners().len(), plan.direct.len()), (99, 0));
@@ -474,31 +175,30 @@ fn a_hundred_without_links_to_each_other_share_an_epoch() {
 /// hundred.
 #[test]
 fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
-    let mut room = Room::new(1, 300);
+    let mut room = World::crowd(1, 300);
     room.fill(300);
-    room.run_for(6_000);
+    room.wait(6_000);
     let before = room.epoch_of(0..300);
-    let dealt: Vec<_> = room.members().iter().map(|node| node.dealt).collect();
+    let dealt: Vec<_> = (0..300).map(|member| room.dealt(member)).collect();
     let kicked = 299;
-    let (founder, member) = (room.relays, room.node(kicked).squad.member().unwrap());
+    let (founder, member) = (room.relays, room.node_of(kicked).squad.member().unwrap());
     assert_ne!(room.steward(), kicked);
     let remove = Change::Remove { member, admission: 1 };
-    let said = room.said;
-    room.nodes[founder].squad.edit(room.now, vec![remove]).unwrap();
-    room.pump();
+    let said = room.said();
+    room.edit(founder, vec![remove]).unwrap();
     // Who knows says nothing until nobody else would hear it.
-    assert!(room.node(0).seals.is_none());
-    room.run_for(1_000);
+    assert!(room.node_of(0).voice.seals.is_none());
+    room.wait(1_000);
     let after = room.epoch_of(0..299);
     assert_ne!(before, after);
-    assert!(!room.node(kicked).ever.contains(&after));
+    assert!(!room.node_of(kicked).ever_opened.contains(&after));
     assert_eq!(room.speak(1), (0..299).filter(|it| *it != 1).collect::<Vec<_>>());
     // [PROTO-11.12] [PROTO-11.20] What tells all who holds it grows as their number does, not as
     // its square.
-    room.run_for(2_000);
-    assert!(room.node(0).unconfirmed.is_empty() && room.said.0 > said.0);
-    assert!(room.said.0 - said.0 <= 2 * 299 && room.said.1 - said.1 <= 2 * 299 * 120);
-    let uplink = room.members().iter().zip(dealt).map(|(node, dealt)| node.dealt - dealt);
+    room.wait(2_000);
+    assert!(room.node_of(0).voice.unconfirmed.is_empty() && room.said().0 > said.0);
+    assert!(room.said().0 - said.0 <= 2 * 299 && room.said().1 - said.1 <= 2 * 299 * 120);
+    let uplink = (0..300).zip(dealt).map(|(member, dealt)| room.dealt(member) - dealt);
     let uplink = uplink.max().unwrap();
     assert!((16_000..19_500).contains(&uplink), "{uplink} bytes");
 }
@@ -506,115 +206,114 @@ fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
 /// [PROTO-11.4] Comings and goings.
 #[test]
 fn who_comes_opens_nothing_of_before_and_who_goes_nothing_of_after() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(39);
-    room.run_for(5_000);
+    room.wait(5_000);
     let before = room.epoch_of(0..39);
     room.link(0, room.relays + 39);
-    room.run_for(1_000);
+    room.wait(1_000);
     let with = room.epoch_of(0..40);
-    assert!(!room.node(39).ever.contains(&before), "the past");
+    assert!(!room.node_of(39).ever_opened.contains(&before), "the past");
     let leaver = (room.steward() + 1) % 39;
     room.unlink(0, room.relays + leaver);
-    room.run_for(1_000);
+    room.wait(1_000);
     let without = room.epoch_of((0..40).filter(|member| *member != leaver));
     assert_ne!(with, without);
-    assert!(!room.node(leaver).ever.contains(&without), "the future");
+    assert!(!room.node_of(leaver).ever_opened.contains(&without), "the future");
     // What it holds is of no use ten seconds later.
-    room.run_for(11_000);
+    room.wait(11_000);
     let other = (leaver + 1) % 39;
-    assert!(room.node(other).opens.iter().all(|secret| *secret.id() == without));
+    assert!(room.node_of(other).voice.epochs.iter().all(|secret| *secret.id() == without));
 }
 
 /// [PROTO-11.2] [PROTO-11.23]
 #[test]
 fn a_steward_that_deals_nothing_is_replaced() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(39);
-    room.run_for(5_000);
+    room.wait(5_000);
     let steward = room.steward();
-    room.mute = Some(room.relays + steward);
+    room.mute(steward);
     room.link(0, room.relays + 39);
-    room.run_for(3_000);
+    room.wait(3_000);
     // It is still there, but hears of nothing that it does not deal.
     let epoch = room.epoch_held_by((0..40).filter(|member| *member != steward), 0..40);
-    assert_eq!(room.node(39).seals.as_ref().map(|(secret, _)| *secret.id()), Some(epoch));
+    assert_eq!(room.node_of(39).voice.seals.as_ref().map(|(secret, _)| *secret.id()), Some(epoch));
 }
 
 /// Who may not hear the channel any more loses it as one who is removed does.
 #[test]
 fn whoever_loses_the_right_gets_no_other_epoch() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(40);
-    room.run_for(5_000);
-    let member = room.node(20).squad.member().unwrap();
+    room.wait(5_000);
+    let member = room.node_of(20).squad.member().unwrap();
     let rule = Rule {
-        at: Place::Channel(room.channel),
+        at: Place::Channel(room.channel()),
         subject: Subject::Member(member),
         allow: Capabilities::NONE,
         deny: Capabilities::LISTEN,
     };
-    room.nodes[room.relays].squad.edit(room.now, vec![Change::Rule(rule)]).unwrap();
-    room.pump();
-    room.run_for(1_000);
+    room.edit(room.relays, vec![Change::Rule(rule)]).unwrap();
+    room.wait(1_000);
     let after = room.epoch_of((0..40).filter(|it| *it != 20));
-    assert!(!room.node(20).ever.contains(&after));
+    assert!(!room.node_of(20).ever_opened.contains(&after));
 }
 
 /// [PROTO-11.8] However often a talker's key is replaced within an epoch, none comes twice.
 #[test]
 fn a_talker_renews_its_key_while_it_talks() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(40);
-    room.run_for(5_000);
-    let target = TargetId::of_channel(room.channel);
-    let before = room.node(3).seals.clone().unwrap();
+    room.wait(5_000);
+    let target = TargetId::of_channel(room.channel());
+    let before = room.node_of(3).voice.seals.clone().unwrap();
     room.nodes[room.relays + 3].squad.handle_talked(room.now, target);
-    room.run_for(61_000);
-    let after = room.node(3).seals.clone().unwrap();
+    room.wait(61_000);
+    let after = room.node_of(3).voice.seals.clone().unwrap();
     assert_eq!((before.0.id(), before.1 + 1), (after.0.id(), after.1));
     assert_eq!(room.speak(3).len(), 39);
     // And each ten minutes all have another epoch.
-    room.run_for(10 * 60 * 1_000);
+    room.wait(10 * 60 * 1_000);
     assert_ne!(room.epoch_of(0..40), *before.0.id());
 }
 
 /// [PROTO-11.9] Without a relay there is nobody to tell who is there.
 #[test]
 fn without_a_relay_everybody_seals_with_a_key_of_its_own() {
-    let mut room = Room::new(1, 34);
+    let mut room = World::crowd(1, 34);
     room.fill(34);
     room.link(room.relays, room.relays + 1);
-    room.run_for(5_000);
+    room.wait(5_000);
     room.epoch_of(0..34);
     for member in 0..2 {
         room.unlink(0, room.relays + member);
     }
-    assert!(room.node(0).own_key && room.node(1).own_key);
-    let other = room.id(1);
-    assert_eq!(room.node(0).plan.direct, [other]);
+    assert!(room.node_of(0).voice.own_key().is_some() && room.node_of(1).voice.own_key().is_some());
+    let other = room.device(1);
+    assert_eq!(room.node_of(0).voice.plan().direct, [other]);
 }
 
 /// Whoever may speak could deal an epoch of its own: talkers took it from anybody, and the highest
 /// number had its way. [PROTO-11.5] [PROTO-11.21] [PROTO-11.11]
 #[test]
 fn an_epoch_that_nobody_has_asked_for_changes_nothing() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(40);
-    room.run_for(5_000);
+    room.wait(5_000);
     let before = room.epoch_of(0..40);
     let steward = room.steward();
     let [liar, talker, ..] = *(0..40).filter(|it| *it != steward).collect::<Vec<_>>() else {
         panic!("there are forty");
     };
-    let (relays, number) = (room.relays, room.node(0).number);
+    let (relays, number) = (room.relays, room.node_of(0).voice.number);
     room.link(relays + liar, relays + talker);
     for to in [0, relays + talker] {
         for number in [number + 1, number + (1 << 24), number + (1 << 24) + 1, u64::MAX] {
             assert_eq!(room.deal((liar, to), number, &[liar, talker]), None);
         }
     }
-    room.run_for(12_000);
+    room.wait(12_000);
     assert_eq!(room.epoch_of(0..40), before);
     assert_eq!(room.steward(), steward);
 }
@@ -625,9 +324,9 @@ fn an_epoch_that_nobody_has_asked_for_changes_nothing() {
 #[test]
 fn an_epoch_opens_nothing_two_seconds_after_it_is_void_or_tainted() {
     for rights in [Capabilities::SPEAK, Capabilities::LISTEN] {
-        let mut room = Room::new(1, 40);
+        let mut room = World::crowd(1, 40);
         room.fill(40);
-        room.run_for(5_000);
+        room.wait(5_000);
         let before = room.epoch_of(0..40);
         let steward = room.steward();
         let whose = if rights == Capabilities::SPEAK { steward } else { (steward + 1) % 40 };
@@ -636,17 +335,17 @@ fn an_epoch_opens_nothing_two_seconds_after_it_is_void_or_tainted() {
             (to != deaf || !matches!(message, Message::Epoch(_))).then_some(message)
         }));
         let rule = Rule {
-            at: Place::Channel(room.channel),
-            subject: Subject::Member(room.node(whose).squad.member().unwrap()),
+            at: Place::Channel(room.channel()),
+            subject: Subject::Member(room.node_of(whose).squad.member().unwrap()),
             allow: Capabilities::NONE,
             deny: rights,
         };
-        room.nodes[room.relays].squad.edit(room.now, vec![Change::Rule(rule)]).unwrap();
-        room.pump();
-        let opens = |room: &Room| room.nodes[deaf].opens.iter().any(|it| *it.id() == before);
-        room.run_for(1_000);
+        room.edit(room.relays, vec![Change::Rule(rule)]).unwrap();
+        let opens =
+            |room: &World| room.nodes[deaf].voice.epochs.iter().any(|it| *it.id() == before);
+        room.wait(1_000);
         assert!(opens(&room), "others may not know of it yet");
-        room.run_for(1_200);
+        room.wait(1_200);
         assert!(!opens(&room), "{rights:?}");
     }
 }
@@ -656,14 +355,14 @@ fn an_epoch_opens_nothing_two_seconds_after_it_is_void_or_tainted() {
 #[test]
 fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
     for withheld in [true, false] {
-        let mut room = Room::new(1, 40);
+        let mut room = World::crowd(1, 40);
         room.fill(39);
-        room.run_for(5_000);
+        room.wait(5_000);
         let steward = room.steward();
         let victim = (steward + 1) % 39;
-        let mut all: Vec<_> = (0..40).map(|member| room.id(member)).collect();
+        let mut all: Vec<_> = (0..40).map(|member| room.device(member)).collect();
         all.sort();
-        let place = all.iter().position(|device| *device == room.id(victim)).unwrap() as u16;
+        let place = all.iter().position(|device| *device == room.device(victim)).unwrap() as u16;
         let liar = room.relays + steward;
         room.tamper = Some(Box::new(move |from, _, message| match message {
             Message::Epoch(mut epoch) if from == liar => {
@@ -684,20 +383,20 @@ fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
         }));
         room.link(0, room.relays + 39);
         // Until it is dealt.
-        room.run_for(600);
+        room.wait(600);
         let talker = (steward + 2) % 39;
-        room.run_for(1_950);
-        assert_eq!(room.node(talker).unconfirmed, [room.id(victim)]);
-        room.run_for(1_050);
+        room.wait(1_950);
+        assert_eq!(room.node_of(talker).voice.unconfirmed, [room.device(victim)]);
+        room.wait(1_050);
         room.epoch_of(0..40);
         for member in [talker, victim] {
             let others: Vec<_> = (0..40).filter(|other| *other != member).collect();
             assert_eq!(room.speak(member), others, "{withheld}");
-            assert_eq!(room.node(member).unconfirmed, []);
+            assert_eq!(room.node_of(member).voice.unconfirmed, []);
         }
         // It stays so.
-        room.run_for(60_000);
-        assert_eq!(room.node(talker).unconfirmed, []);
+        room.wait(60_000);
+        assert_eq!(room.node_of(talker).voice.unconfirmed, []);
     }
 }
 
@@ -705,48 +404,48 @@ fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
 /// [PROTO-11.26]
 #[test]
 fn one_who_never_confirms_has_three_stewards_replaced_and_no_more() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(40);
     let mute = room.relays + 7;
     room.tamper = Some(Box::new(move |from, _, message| {
         (from != mute || !matches!(message, Message::Confirming(_))).then_some(message)
     }));
-    room.run_for(15_000);
-    let (number, after) = (room.node(0).number, room.epoch_of(0..40));
-    assert_eq!(room.node(0).unconfirmed, [room.id(7)]);
-    room.run_for(9 * 60 * 1_000);
-    assert_eq!((room.node(0).number, room.epoch_of(0..40)), (number, after));
+    room.wait(15_000);
+    let (number, after) = (room.node_of(0).voice.number, room.epoch_of(0..40));
+    assert_eq!(room.node_of(0).voice.unconfirmed, [room.device(7)]);
+    room.wait(9 * 60 * 1_000);
+    assert_eq!((room.node_of(0).voice.number, room.epoch_of(0..40)), (number, after));
 }
 
 /// A relay that kept a prekey of last week, and its secret's thief, could have had all epochs
 /// sealed to it. [PROTO-11.1] [PROTO-11.25]
 #[test]
 fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(40);
-    room.run_for(5_000);
+    room.wait(5_000);
     let steward = room.steward();
     let victim = (steward + 1) % 40;
-    let current = room.prekeys[&room.id(victim)].issued.as_secs();
+    let current = room.prekey_of(room.device(victim)).issued.as_secs();
     let secret = PrekeySecret::generate(&SeededRandom::new(9));
-    let (device, key) = (room.id(victim), Arc::clone(&room.node(victim).key));
+    let (device, key) = (room.device(victim), Arc::clone(&room.node_of(victim).key));
     let old =
         |issued| Signed::sign(Prekey::new(device, UnixTime::from_secs(issued), &secret), &key);
     let relay = room.nodes[0].key.id();
     let steward_at = room.relays + steward;
-    let tell = |room: &mut Room, number, whole, here: Vec<Signed<Prekey>>| {
-        let (channel, after) = (room.channel, 0);
+    let tell = |room: &mut World, number, whole, here: Vec<Signed<Prekey>>| {
+        let (channel, after) = (room.channel(), 0);
         let (here, gone) = (List::truncated(here), List::default());
         let said = Attendance { number, channel, whole, after, here, gone };
         let bytes = Message::Attendance(said).encode();
         assert!(room.nodes[steward_at].squad.handle_message(room.now, relay, &bytes).is_ok());
-        room.pump();
-        room.run_for(1_000);
+        room.settle();
+        room.wait(1_000);
     };
     // The second is not too old; but the steward knows a later one.
     let here = [current - 7 * 86_400, current - 1].map(old);
-    let own = room.prekeys[&room.id(steward)].clone();
-    let own = Signed::sign(own, &room.node(steward).key);
+    let own = room.prekey_of(room.device(steward)).clone();
+    let own = Signed::sign(own, &room.node_of(steward).key);
     let before = room.epoch_of(0..40);
     for (number, prekey) in (1 << 40..).zip(here.clone()) {
         tell(&mut room, number, false, vec![prekey]);
@@ -756,11 +455,11 @@ fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
     // Where it tells of no other prekey, nobody gets anything by the old one.
     let [week, second] = here;
     tell(&mut room, 1 << 41, true, vec![own, week, second]);
-    let dealt = room.node(steward).opens.last().unwrap().id().to_owned();
+    let dealt = room.node_of(steward).voice.epochs.last().unwrap().id().to_owned();
     let held = &room.nodes[steward_at].squad.epochs.held;
-    let holders = &held.by_id(room.channel, &dealt).unwrap().holders;
-    assert!(holders.place(room.id(steward)).is_some());
-    assert_eq!(holders.place(room.id(victim)), None);
+    let holders = &held.by_id(room.channel(), &dealt).unwrap().holders;
+    assert!(holders.place(room.device(steward)).is_some());
+    assert_eq!(holders.place(room.device(victim)), None);
 }
 
 /// A new prekey replaces that of a device that has started anew, also where it made fewer of them
@@ -768,24 +467,24 @@ fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
 #[test]
 fn prekeys_go_up_with_the_calendar() {
     let room = |calendar: u64| {
-        let mut room = Room::new(1, 34);
+        let mut room = World::crowd(1, 34);
         for node in &mut room.nodes {
             node.squad.set_calendar(room.now, UnixTime::from_secs(calendar));
         }
         room.fill(34);
-        room.run_for(1_000);
+        room.wait(1_000);
         room
     };
     let first = room(1_800_000_000);
     let mut again = room(1_800_000_030);
-    let issued = |room: &Room| room.prekeys[&room.id(3)].issued;
+    let issued = |room: &World| room.prekey_of(room.device(3)).issued;
     assert!(issued(&first) < issued(&again));
     // While the machine sleeps the calendar goes on, and the clock does not.
     let now = again.now;
     for node in &mut again.nodes {
         node.squad.set_calendar(now, UnixTime::from_secs(1_800_000_030 + 40 * 3_600));
     }
-    again.run_for(3_000);
+    again.wait(3_000);
     assert_eq!(issued(&again).as_secs(), 1_800_000_030 + 40 * 3_600);
     again.epoch_of(0..34);
 }
@@ -794,24 +493,27 @@ fn prekeys_go_up_with_the_calendar() {
 /// [PROTO-11.13] [PROTO-11.29]
 #[test]
 fn who_is_no_holder_hears_those_whom_it_is_linked_to() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(39);
-    room.run_for(5_000);
-    let (relays, target) = (room.relays, TargetId::of_channel(room.channel));
-    let before = room.node(3).seals.clone().unwrap();
+    room.wait(5_000);
+    let (relays, target) = (room.relays, TargetId::of_channel(room.channel()));
+    let before = room.node_of(3).voice.seals.clone().unwrap();
     room.link(relays + 3, relays + 39);
-    room.run_for(500);
+    room.wait(500);
     assert_eq!(room.speak(3), (0..40).filter(|it| *it != 3).collect::<Vec<_>>());
-    assert!(room.node(3).roster.contains(&room.id(39)));
-    assert!(!room.node(39).given.contains_key(&room.id(4)), "only of those who give it");
+    assert!(room.node_of(3).voice.roster().contains(&room.device(39)));
+    assert!(
+        !room.node_of(39).voice.given.contains_key(&room.device(4)),
+        "only of those who give it"
+    );
     // It opens nothing more when it has gone.
     room.unlink(relays + 3, relays + 39);
-    room.run_for(3_500);
-    let after = room.node(3).seals.clone().unwrap();
+    room.wait(3_500);
+    let after = room.node_of(3).voice.seals.clone().unwrap();
     assert_eq!((before.0.id(), before.1 + 1), (after.0.id(), after.1));
-    assert!(!room.node(3).roster.contains(&room.id(39)));
+    assert!(!room.node_of(3).voice.roster().contains(&room.device(39)));
     // A relay that brings no seal and no confirmation to one who is on the list.
-    room.run_for(1_000);
+    room.wait(1_000);
     let deaf = relays + 9;
     room.tamper = Some(Box::new(move |from, to, message| {
         let kept = from == 0 && to == deaf && matches!(message, Message::Epoch(_));
@@ -820,55 +522,57 @@ fn who_is_no_holder_hears_those_whom_it_is_linked_to() {
     room.link(relays + 3, deaf);
     room.link(0, relays + 39);
     // Until no other steward is tried for its sake.
-    room.run_for(12_000);
+    room.wait(12_000);
     let now = room.now;
     room.nodes[relays + 3].squad.handle_talked(now, target);
-    room.pump();
-    room.run_for(100);
+    room.settle();
+    room.wait(100);
     assert!(room.speak(3).contains(&9));
     // And in turn is heard by those who do not hold what it seals with.
-    assert!(room.node(3).given.contains_key(&room.id(9)));
+    assert!(room.node_of(3).voice.given.contains_key(&room.device(9)));
     assert!(room.speak(9).contains(&3));
 }
 
 /// [PROTO-11.9] Nobody is kept waiting for a steward that deals nothing.
 #[test]
 fn a_talker_is_silent_for_a_second_at_most() {
-    let mut room = Room::new(1, 40);
+    let mut room = World::crowd(1, 40);
     room.fill(40);
-    room.run_for(5_000);
+    room.wait(5_000);
     let steward = room.steward();
-    room.mute = Some(room.relays + steward);
+    room.mute(steward);
     let kicked = (1..40).find(|member| *member != steward).unwrap();
     let talker = (1..40).find(|member| ![steward, kicked].contains(member)).unwrap();
     room.link(room.relays + talker, room.relays);
-    let (founder, member) = (room.relays, room.node(kicked).squad.member().unwrap());
+    let (founder, member) = (room.relays, room.node_of(kicked).squad.member().unwrap());
     let remove = Change::Remove { member, admission: 1 };
-    room.nodes[founder].squad.edit(room.now, vec![remove]).unwrap();
-    room.pump();
-    room.run_for(1_000);
-    assert!(room.node(talker).own_key || room.node(talker).seals.is_some());
+    room.edit(founder, vec![remove]).unwrap();
+    room.wait(1_000);
+    assert!(
+        room.node_of(talker).voice.own_key().is_some()
+            || room.node_of(talker).voice.seals.is_some()
+    );
 }
 
 /// A relay that told its steward of the highest number had it use up its own: what it dealt after
 /// that was taken by nobody. [PROTO-11.11]
 #[test]
 fn a_steward_takes_no_relays_word_for_the_highest_number() {
-    let mut room = Room::new(2, 40);
+    let mut room = World::crowd(2, 40);
     room.fill(40);
-    room.run_for(5_000);
+    room.wait(5_000);
     let steward = room.steward();
     // The relay that lies has nothing else to tell.
     let leavers: Vec<_> = (0..40).filter(|member| *member != steward).take(3).collect();
     for leaver in &leavers {
         room.unlink(1, room.relays + leaver);
     }
-    room.run_for(2_000);
+    room.wait(2_000);
     let mut before = room.epoch_of(0..40);
-    let number = room.node(steward).number;
+    let number = room.node_of(steward).voice.number;
     let said = Attendance {
         number: 1 << 40,
-        channel: room.channel,
+        channel: room.channel(),
         whole: false,
         after: u64::MAX,
         here: List::default(),
@@ -880,12 +584,12 @@ fn a_steward_takes_no_relays_word_for_the_highest_number() {
     assert!(room.nodes[index].squad.handle_message(now, relay, &bytes).is_ok());
     for (count, leaver) in leavers.iter().enumerate() {
         room.unlink(0, room.relays + leaver);
-        room.run_for(12_000);
+        room.wait(12_000);
         let gone = &leavers[..=count];
         let after = room.epoch_of((0..40).filter(|member| !gone.contains(member)));
         assert_ne!(after, before);
         assert_eq!(room.steward(), steward);
         before = after;
     }
-    assert!(room.node(steward).number <= number + 3 * ((1 << 16) + 1));
+    assert!(room.node_of(steward).voice.number <= number + 3 * ((1 << 16) + 1));
 }

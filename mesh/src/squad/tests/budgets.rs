@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use hark_charter::{Piece, content::Change};
 use hark_keys::{Cosigned, DeviceKey, KeySecret, List, SeededRandom, Signed};
 
-use super::{outcome, rights::World, work};
 use crate::{
     MemberRecord, Target,
     message::{KeyMessage, Message},
     pack::pack,
     squad::{Handled, MessageError, Squad},
+    testing::{World, outcome, work},
 };
 
 /// A record of a member, with sixteen addresses of others.
@@ -47,7 +47,7 @@ fn forged(world: &World, number: u8) -> Vec<u8> {
 /// A member took all of the thread that moves voice by messages that are cheap to send.
 #[test]
 fn one_peer_has_the_thread_work_for_a_twentieth_of_the_time() {
-    let mut world = World::new(2);
+    let mut world = World::together(2);
     let (start, own, peer, other) = (world.now, world.id(0), world.id(1), world.id(2));
     let random = SeededRandom::new(1);
     let charter = world.nodes[0].squad.charter();
@@ -89,7 +89,7 @@ fn one_peer_has_the_thread_work_for_a_twentieth_of_the_time() {
 /// paid for waits, a little of it, and others do not wait for it.
 #[test]
 fn what_one_peer_sends_of_the_charter_waits_for_its_turn_and_holds_up_nobody() {
-    let mut world = World::new(2);
+    let mut world = World::together(2);
     let (start, peer, other) = (world.now, world.id(1), world.id(2));
     let messages: Vec<_> = (0..=255).map(|number| forged(&world, number)).collect();
     let squad: &mut Squad = &mut world.nodes[0].squad;
@@ -133,7 +133,7 @@ fn what_one_peer_sends_of_the_charter_waits_for_its_turn_and_holds_up_nobody() {
 /// named.
 #[test]
 fn who_announces_itself_each_second_is_passed_on_seldom_and_dialled_less() {
-    let mut world = World::new(2);
+    let mut world = World::together(2);
     let (start, peer, passer) = (world.now, world.id(1), world.id(2));
     let records: Vec<_> = (0..600).map(|second| record(&world, 1, second)).collect();
     let link_down = crate::squad::DownReason::Unreachable;

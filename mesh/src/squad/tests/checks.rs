@@ -2,7 +2,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use hark_keys::{DeviceKey, SeededRandom, Timestamp};
 
-use super::rights::World;
+use crate::testing::World;
 use crate::{
     message::{CHECK_PACKET_BYTES, Check, CheckNonce, Message},
     squad::{Checked, Handled, MessageError, Seen, Transmit, checks::ChecksMade},
@@ -23,7 +23,7 @@ fn see(world: &mut World, a: usize, b: usize, seen: Seen) {
 /// A founder and so many more, who have links without anybody between; the founder listens in a LAN
 /// and is seen at port 7000 of host 10.
 fn world(others: usize) -> World {
-    let mut world = World::new(others);
+    let mut world = World::together(others);
     let own = SocketAddr::from(([192, 168, 1, 5], 7_000));
     let now = world.now;
     world.nodes[0].squad.handle_addresses(now, vec![own]);
@@ -185,13 +185,13 @@ fn nobody_inside_is_asked() {
         (SocketAddr::from(([192, 168, 1, 9], 4_000)), at(10, 7_000)),
         (at(1, 4_000), SocketAddr::from(([100, 64, 0, 9], 7_000))),
     ] {
-        let mut world = World::new(1);
+        let mut world = World::together(1);
         see(&mut world, 0, 1, Seen::Direct(peer));
         see(&mut world, 1, 0, Seen::Direct(own));
         assert_eq!(sent(&mut world, 60_000), []);
     }
     // Nor whom this device did not meet by the socket that listens.
-    let mut world = World::new(1);
+    let mut world = World::together(1);
     see(&mut world, 0, 1, Seen::Punched(at(1, 4_000)));
     see(&mut world, 1, 0, Seen::Punched(at(10, 7_000)));
     assert_eq!(sent(&mut world, 60_000), []);

@@ -3,7 +3,7 @@
 use hark_charter::{CertificateChain, MemberCertificate, content::Change};
 use hark_keys::ObjectHash;
 
-use super::{super::world::work, *};
+use super::*;
 use crate::{MemberRecord, pack::pack};
 
 /// What somebody's key has signed who belongs to nobody: each names a certificate that all hold.
@@ -24,7 +24,7 @@ fn forged(charter: &Charter, key: &DeviceKey, known: ObjectHash, count: u32) -> 
 #[test]
 fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     const EACH: u32 = 4_000;
-    let mut world = World::new(41, 4, 0);
+    let mut world = World::friends(41, 4, 0);
     for index in [1, 2] {
         world.start(index);
     }

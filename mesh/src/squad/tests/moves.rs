@@ -1,6 +1,7 @@
 use hark_charter::content::{Capabilities, Subject};
 
-use super::rights::{World, net, rule};
+use super::rights::rule;
+use crate::testing::{World, net};
 use crate::{
     message::{Message, Move},
     squad::{MessageError, MoveError},
@@ -8,7 +9,7 @@ use crate::{
 
 /// The founder and two more, of whom the first may move others at nets 1 and 2.
 fn world() -> World {
-    let mut world = World::new(2);
+    let mut world = World::together(2);
     let mover = Subject::Member(world.member(1));
     let may = Capabilities::MOVE;
     let changes = [1, 2].map(|at| rule(at, mover, may, Capabilities::NONE));
@@ -36,14 +37,14 @@ fn whoever_may_moves_a_member_who_is_there() {
     world.listen(2, &[1]);
     assert_eq!(order(&mut world, 1, 2, Some(1), 2), Ok(()));
     let by = world.id(1);
-    assert_eq!(world.nodes[2].moved, [(by, Some(net(1)), net(2))]);
+    assert_eq!(world.nodes[2].voice.moved, [(by, Some(net(1)), net(2))]);
     // It is the driver that listens elsewhere; until then it may be moved again.
     world.listen(2, &[2]);
     assert_eq!(order(&mut world, 1, 2, Some(1), 2), Ok(()));
-    assert_eq!(world.nodes[2].moved.len(), 1, "it is not on net 1 any more");
+    assert_eq!(world.nodes[2].voice.moved.len(), 1, "it is not on net 1 any more");
     assert_eq!(order(&mut world, 1, 2, None, 1), Ok(()));
-    assert_eq!(world.nodes[2].moved[1], (by, None, net(1)));
-    assert!(world.nodes[0].moved.is_empty() && world.nodes[1].moved.is_empty());
+    assert_eq!(world.nodes[2].voice.moved[1], (by, None, net(1)));
+    assert!(world.nodes[0].voice.moved.is_empty() && world.nodes[1].voice.moved.is_empty());
 }
 
 /// [PROTO-6.14]
@@ -60,7 +61,7 @@ fn a_move_needs_the_right_at_both_ends_and_gives_none() {
     let away = world.id(2);
     world.nodes[1].squad.handle_link_down(world.now, away, crate::squad::DownReason::Left);
     assert_eq!(order(&mut world, 1, 2, None, 1), Err(MoveError::NotHere));
-    assert!(world.nodes[2].moved.is_empty());
+    assert!(world.nodes[2].voice.moved.is_empty());
 }
 
 /// Whoever says it may is not believed: the one who is moved looks into its own charter.
@@ -79,5 +80,5 @@ fn a_move_of_a_member_without_the_right_is_refused_by_the_one_who_is_moved() {
         Err(MessageError::ByGossip)
     );
     world.settle();
-    assert!(world.nodes[1].moved.is_empty());
+    assert!(world.nodes[1].voice.moved.is_empty());
 }

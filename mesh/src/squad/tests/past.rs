@@ -41,7 +41,7 @@ fn assert_one_charter(world: &mut World) {
 #[test]
 fn who_was_not_there_is_told_what_is_settled() {
     for (seed, loss) in [(31, 0), (32, 10), (33, 10)] {
-        let mut world = World::new(seed, 4, loss);
+        let mut world = World::friends(seed, 4, loss);
         world.start(1);
         world.start(2);
         world.run_for(10 * SECOND);
@@ -75,7 +75,7 @@ fn who_was_not_there_is_told_what_is_settled() {
 /// settled past by sending the first part of one again and again.
 #[test]
 fn a_newcomer_is_told_what_is_settled_while_a_peer_repeats_its_first_part() {
-    let mut world = World::new(35, 3, 0);
+    let mut world = World::friends(35, 3, 0);
     world.start(1);
     world.run_for(10 * SECOND);
     settle(&mut world, 1);

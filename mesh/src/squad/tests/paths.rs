@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
-use super::rights::World;
+use crate::testing::World;
 use crate::{
     Dial, List, Way,
     message::{Candidates, Message},
@@ -14,7 +14,7 @@ fn at(host: u8, port: u16) -> SocketAddr {
 
 /// A founder and three more, all linked; the first two by a relay, all others directly.
 fn world() -> World {
-    let mut world = World::new(3);
+    let mut world = World::together(3);
     for a in 0..4 {
         for b in (0..4).filter(|b| *b != a) {
             let seen = match (a, b) {
@@ -105,7 +105,7 @@ fn an_address_counts_that_two_others_have_seen() {
 /// A peer that asks again and again makes us dial no more often, nor where nobody can be.
 #[test]
 fn a_peer_makes_us_dial_no_crowds() {
-    let mut world = World::new(3);
+    let mut world = World::together(3);
     let (now, peer) = (world.now, world.id(0));
     see(&mut world, 1, 0, Seen::Relayed);
     for witness in [2, 3] {
@@ -135,7 +135,7 @@ fn a_peer_makes_us_dial_no_crowds() {
 /// [PROTO-5.6] Whoever is attached to the same relay is dialled through it. [PROTO-10.2]
 #[test]
 fn a_relay_leads_to_whom_it_has_a_slot_for() {
-    let mut world = World::new(2);
+    let mut world = World::together(2);
     let (now, ids) = (world.now, [0, 1, 2].map(|index| world.id(index)));
     world.nodes[2].squad.volunteer(now, Some(0));
     world.wait(50);
@@ -153,7 +153,7 @@ fn a_relay_leads_to_whom_it_has_a_slot_for() {
 /// [PROTO-10.5] Who came between two rounds of gossip did not know of a volunteer for 10 s.
 #[test]
 fn a_newcomer_hears_of_a_volunteer_at_once() {
-    let mut world = crate::squad::world::World::new(1, 3, 0);
+    let mut world = World::friends(1, 3, 0);
     world.start(1);
     world.run_for(Duration::from_secs(2));
     let (now, volunteer) = (world.now, world.id(1));
@@ -167,7 +167,7 @@ fn a_newcomer_hears_of_a_volunteer_at_once() {
 /// Whoever had relayed itself heard nothing of what came by the volunteers that were left.
 #[test]
 fn who_relays_no_more_uses_the_volunteers_that_are_left() {
-    let mut world = crate::squad::world::World::new(1, 3, 0);
+    let mut world = World::friends(1, 3, 0);
     [1, 2].into_iter().for_each(|index| world.start(index));
     world.run_for(Duration::from_secs(3));
     for index in [1, 2] {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hark_charter::CertificateChain;
 
 use super::*;
-use crate::MemberRecord;
+use crate::{MemberRecord, testing};
 
 /// Members of an organisation with relays.
 pub(super) struct Crowd {
@@ -60,23 +60,8 @@ impl Crowd {
             let record = Signed::sign(record, key);
             directory.insert(Timestamp::ZERO, &self.charter, record, |_| false).unwrap();
         }
-        let presence = Presence {
-            incarnation: 1,
-            name: "Eyrie".to_owned(),
-            addresses: Vec::new(),
-            listening: Vec::new(),
-        };
-        let config = SquadConfig {
-            relay_only: false,
-            charter: Arc::new(self.charter.clone()),
-            key: Arc::clone(key),
-            member,
-            presence,
-            directory,
-            generations: BTreeMap::new(),
-            names: BTreeMap::new(),
-            calendar: UnixTime::from_secs(1_800_000_000),
-        };
+        let charter = Arc::new(self.charter.clone());
+        let config = SquadConfig { directory, ..testing::config(&charter, key, member) };
         Squad::new(Timestamp::ZERO, config, self.random.clone())
     }
 

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use super::rights::World;
 use crate::squad::{DownReason, Event, Service, Squad, Transmit};
+use crate::testing::World;
 
 /// A volunteer who stopped cut off what was being said through it. [PROTO-10.6]
 #[test]
 fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
-    let mut world = World::new(3);
+    let mut world = World::together(3);
     let now = world.now;
     let squad = &mut world.nodes[0].squad;
     while squad.poll_event().is_some() {}
@@ -40,7 +40,7 @@ fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
 /// what they still said by it. [PROTO-10.5]
 #[test]
 fn what_a_volunteer_still_brings_is_taken() {
-    let mut world = World::new(2);
+    let mut world = World::together(2);
     let (now, volunteer) = (world.now, world.id(1));
     let tell = |world: &mut World, rate| {
         world.nodes[1].squad.volunteer(now, rate);
@@ -84,7 +84,7 @@ fn what_a_volunteer_still_brings_is_taken() {
 /// [PROTO-10.10] [PROTO-10.23] Without a link nobody could have answered.
 #[test]
 fn a_relay_is_left_for_a_talker_who_could_have_answered_only() {
-    let mut world = World::new(3);
+    let mut world = World::together(3);
     let (now, talker, relay) = (world.now, world.id(1), world.id(2));
     let squad = &mut world.nodes[0].squad;
     squad.handle_heard(now, talker);

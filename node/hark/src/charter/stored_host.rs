@@ -9,15 +9,15 @@ use hark_charter::{
     Charter, Piece,
     content::{Channel, ChannelName, SealedName},
 };
+use hark_commands::{Host, HostError, KnownTicket};
 use hark_keys::{
     ChannelId, DeviceId, DeviceKey, Door, MemberId, ObjectHash, Random, Ticket, UnixTime,
 };
 use hark_mesh::Directory;
 use hark_node::{
     clock::Clock,
-    commands::Host,
     random::SystemRandom,
-    store::{Home, KnownTicket, Lock, OrganisationStore, SquadStore as _},
+    store::{Home, Lock, OrganisationStore, SquadStore as _},
 };
 
 /// A stored charter. What is done to it is passed on when the node runs again.
@@ -111,33 +111,33 @@ impl Host for StoredHost {
         }
     }
 
-    fn tickets(&self) -> anyhow::Result<Vec<KnownTicket>> {
-        Ok(self.store.tickets(self.now())?)
+    fn tickets(&self) -> Result<Vec<KnownTicket>, HostError> {
+        self.store.tickets(self.now()).map_err(HostError::disk)
     }
 
-    fn seal_name(&mut self, channel: ChannelId, name: &str) -> anyhow::Result<SealedName> {
+    fn seal_name(&mut self, channel: ChannelId, name: &str) -> Result<SealedName, HostError> {
         let key = NameKey::generate(&SystemRandom);
         let sealed = key.seal(channel, name);
         self.names.insert(channel, key);
-        self.store.keep_names(&self.names)?;
+        self.store.keep_names(&self.names).map_err(HostError::disk)?;
         Ok(sealed)
     }
 
-    fn commit(&mut self, pieces: Vec<Piece>) -> anyhow::Result<()> {
+    fn commit(&mut self, pieces: Vec<Piece>) -> Result<(), HostError> {
         let mut charter = self.charter.clone();
         for result in charter.take_all(pieces) {
             result?;
         }
-        self.store.keep_charter(&charter)?;
+        self.store.keep_charter(&charter).map_err(HostError::disk)?;
         self.charter = charter;
         Ok(())
     }
 
-    fn root_signed(&self, version: u32) -> anyhow::Result<Option<ObjectHash>> {
-        Ok(self.store.root_signed(version)?)
+    fn root_signed(&self, version: u32) -> Result<Option<ObjectHash>, HostError> {
+        self.store.root_signed(version).map_err(HostError::disk)
     }
 
-    fn keep_root_signed(&mut self, version: u32, document: ObjectHash) -> anyhow::Result<()> {
-        Ok(self.store.keep_root_signed(version, document)?)
+    fn keep_root_signed(&mut self, version: u32, document: ObjectHash) -> Result<(), HostError> {
+        self.store.keep_root_signed(version, document).map_err(HostError::disk)
     }
 }

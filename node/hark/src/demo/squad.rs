@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_commands::TicketRequest;
 use hark_keys::Ticket;
 use hark_node::{
     device::{InputSpec, OutputSpec},
@@ -18,7 +19,7 @@ use hark_node::{
     measure::Recording,
     network::Flags,
     node::{Node, NodeConfig},
-    snapshot::{Snapshot, TicketRequest, TransmitMode},
+    snapshot::{Snapshot, TransmitMode},
     wav::WavWriter,
 };
 

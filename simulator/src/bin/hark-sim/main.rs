@@ -11,7 +11,7 @@ mod play;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use hark_node::command_line::{CompletionsArguments, ManArguments, Program};
+use hark_command_line::{CompletionsArguments, ManArguments, Program};
 
 /// Plays network scenarios with the real node, in virtual time, from a seed.
 #[derive(Debug, Parser)]

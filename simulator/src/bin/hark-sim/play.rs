@@ -11,11 +11,9 @@ use std::{
 };
 
 use anyhow::Context;
+use hark_command_line::{ErrorCode, Program};
 use hark_keys::Timestamp;
-use hark_node::{
-    command_line::{ErrorCode, Program},
-    wav::WavWriter,
-};
+use hark_node::wav::WavWriter;
 use hark_simulator::{
     built_in,
     network::PacketWatcher,

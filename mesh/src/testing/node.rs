@@ -1,0 +1,200 @@
+//! One device of a [`World`](super::World), and what its voice side knows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use hark_charter::Charter;
+use hark_keys::{ChannelId, DeviceId, DeviceKey, EpochKey, EpochSecret, KeySecret, TargetId};
+
+use crate::{
+    squad::{Event, Squad},
+    target::Hearing,
+    topology::Plan,
+};
+
+/// A talker, and what it talks to.
+pub type Talker = (DeviceId, TargetId);
+
+/// A device, through all its runs.
+pub struct Node {
+    /// Its key.
+    pub key: Arc<DeviceKey>,
+    /// Its squad; while it is down, that of its last run.
+    pub squad: Squad,
+    /// Whether it runs.
+    pub is_up: bool,
+    pub(super) incarnation: u64,
+    pub(super) disk_charter: Arc<Charter>,
+    pub(super) disk_generations: BTreeMap<TargetId, u16>,
+    pub(super) disk_directory: Vec<u8>,
+    /// What it knows in this run.
+    pub voice: Voice,
+    /// Each key that it was ever told to seal with.
+    sealed_with: BTreeSet<(TargetId, u16, u8)>,
+    sealed_in_epochs: BTreeSet<([u8; 32], u8)>,
+    /// All keys that it was ever given.
+    pub ever: BTreeMap<Talker, BTreeSet<(u16, u8)>>,
+    /// All epochs that it has ever opened.
+    pub ever_opened: BTreeSet<[u8; 32]>,
+    /// Keys of others that were in use when it came.
+    pub(super) forbidden: BTreeMap<Talker, BTreeSet<(u16, u8)>>,
+}
+
+/// What the voice side and a person are told in one run.
+#[derive(Default)]
+pub struct Voice {
+    /// The key that each target is sealed with.
+    pub own: BTreeMap<TargetId, KeySecret>,
+    /// The epoch that is sealed with, and which of our keys in it.
+    pub seals: Option<(EpochSecret, u8)>,
+    /// The number of the last epoch.
+    pub number: u64,
+    /// Who holds what each target is sealed with.
+    pub rosters: BTreeMap<TargetId, Vec<DeviceId>>,
+    /// Those of them who may not hear.
+    pub unconfirmed: Vec<DeviceId>,
+    /// Which way each target goes.
+    pub plans: BTreeMap<TargetId, Plan>,
+    /// Talkers' keys.
+    pub opens: BTreeMap<Talker, KeySecret>,
+    /// Through what each talker is heard.
+    pub hears: BTreeMap<Talker, Hearing>,
+    /// Epochs that open, and who may speak in them.
+    pub epochs: Vec<EpochSecret>,
+    /// Who may speak in them.
+    pub talkers: Vec<DeviceId>,
+    /// Keys in epochs that talkers have given.
+    pub given: BTreeMap<DeviceId, EpochKey>,
+    /// Silent peers.
+    pub unreachable: BTreeSet<DeviceId>,
+    /// Devices whose links are closed, as they do not belong any more.
+    pub evicted: Vec<DeviceId>,
+    /// Whether this device does not belong any more.
+    pub removed: bool,
+    /// By whom, from where and to where others have moved its member.
+    pub moved: Vec<(DeviceId, Option<ChannelId>, ChannelId)>,
+}
+
+impl Voice {
+    /// The key that the only target is sealed with.
+    pub fn own_key(&self) -> Option<&KeySecret> {
+        self.own.values().next()
+    }
+
+    /// Who holds what the only target is sealed with.
+    pub fn roster(&self) -> &[DeviceId] {
+        self.rosters.values().next().map_or(&[], |devices| devices)
+    }
+
+    /// Which way the only target goes.
+    pub fn plan(&self) -> Plan {
+        self.plans.values().next().cloned().unwrap_or_default()
+    }
+
+    /// Who is sent what is said to a target.
+    pub fn listeners(&self, target: TargetId) -> Vec<DeviceId> {
+        self.plans.get(&target).map(Plan::listeners).unwrap_or_default()
+    }
+}
+
+impl Node {
+    pub(super) fn new(key: Arc<DeviceKey>, disk_charter: Arc<Charter>, squad: Squad) -> Self {
+        Self {
+            key,
+            squad,
+            is_up: false,
+            incarnation: 0,
+            disk_charter,
+            disk_generations: BTreeMap::new(),
+            disk_directory: Vec::new(),
+            voice: Voice::default(),
+            sealed_with: BTreeSet::new(),
+            sealed_in_epochs: BTreeSet::new(),
+            ever: BTreeMap::new(),
+            ever_opened: BTreeSet::new(),
+            forbidden: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of what happened, which must make sense.
+    pub(super) fn observe(&mut self, event: Event) {
+        let voice = &mut self.voice;
+        match event {
+            Event::OwnKey { target, secret } => {
+                let number = (target, secret.generation, secret.step);
+                let on_disk = self.disk_generations.get(&target).copied().unwrap_or(0);
+                assert!(secret.generation <= on_disk, "verify, persist, then act");
+                let mut before = self.sealed_with.range((target, 0, 0)..);
+                assert!(!before.any(|it| it.0 == target && *it >= number), "no key twice");
+                self.sealed_with.insert(number);
+                voice.own.insert(target, secret);
+                voice.seals = None;
+            }
+            Event::RosterChanged { target, generation, step, devices } => {
+                let own = &voice.own[&target.id()];
+                assert_eq!((own.generation, own.step), (generation, step));
+                voice.rosters.insert(target.id(), devices);
+            }
+            Event::OwnEpoch { target, secret, generation } => {
+                let key = (*secret.id(), generation);
+                assert!(self.sealed_in_epochs.insert(key), "no key twice");
+                voice.seals = Some((secret, generation));
+                voice.own.remove(&target);
+            }
+            Event::NoKey(_) => voice.seals = None,
+            Event::EpochRoster { target, devices, number, unconfirmed } => {
+                voice.rosters.insert(target.id(), devices);
+                (voice.number, voice.unconfirmed) = (number, unconfirmed);
+            }
+            Event::Listeners { target, plan } => {
+                voice.plans.insert(target, plan);
+            }
+            Event::TargetGone(target) => {
+                voice.plans.remove(&target);
+                voice.own.remove(&target);
+            }
+            Event::TalkerKey { device, target, hearing, secret } => {
+                let (talker, number) = ((device, target), (secret.generation, secret.step));
+                let forbidden = self.forbidden.get(&talker);
+                assert!(!forbidden.is_some_and(|list| list.contains(&number)), "key of the past");
+                self.ever.entry(talker).or_default().insert(number);
+                voice.opens.insert(talker, secret);
+                voice.hears.insert(talker, hearing);
+            }
+            Event::TalkerHeard { device, target, hearing } => {
+                voice.hears.insert((device, target), hearing).expect("its key is there");
+            }
+            Event::TalkerEpochKey { device, target, hearing, key } => {
+                voice.given.insert(device, key);
+                voice.hears.insert((device, target), hearing);
+            }
+            Event::TalkerKeyGone { device, target } => {
+                voice.opens.remove(&(device, target)).expect("what goes was there");
+                voice.hears.remove(&(device, target));
+            }
+            Event::TalkerGone { device } => {
+                assert!(voice.hears.keys().any(|(talker, _)| *talker == device), "only talkers go");
+                voice.opens.retain(|(talker, _), _| *talker != device);
+                voice.hears.retain(|(talker, _), _| *talker != device);
+                voice.given.remove(&device);
+            }
+            Event::TalkerRoster { devices, .. } => assert!(devices.contains(&self.key.id())),
+            Event::Epochs { secrets, talkers, .. } => {
+                self.ever_opened.extend(secrets.iter().map(|secret| *secret.id()));
+                (voice.epochs, voice.talkers) = (secrets, talkers);
+            }
+            Event::PeerUnreachable { device } => {
+                voice.unreachable.insert(device);
+            }
+            Event::PeerReachable { device } | Event::PeerDown { device, .. } => {
+                voice.unreachable.remove(&device);
+            }
+            Event::Evicted { device } => voice.evicted.push(device),
+            Event::Removed => voice.removed = true,
+            Event::Moved { by, from, to } => voice.moved.push((by, from, to)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,33 @@
+use hark_node::snapshot::NetChange;
+
+/// How a net is heard, as arguments; what is not named stays.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct NetArguments {
+    /// 0 to 4, 1 being as sent
+    #[arg(long, value_name = "GAIN", allow_hyphen_values = true, value_parser = gain)]
+    volume: Option<f32>,
+    /// -1 left to 1 right
+    #[arg(long, value_name = "SIDE", allow_hyphen_values = true, value_parser = side)]
+    pan: Option<f32>,
+    /// Silence it, but show who talks
+    #[arg(long = "mute", value_name = "BOOL")]
+    muted: Option<bool>,
+    /// Higher nets turn lower ones down
+    #[arg(long, value_name = "0-255")]
+    priority: Option<u8>,
+}
+
+impl From<NetArguments> for NetChange {
+    fn from(arguments: NetArguments) -> Self {
+        let NetArguments { volume, pan, muted, priority } = arguments;
+        Self { volume, pan, muted, priority }
+    }
+}
+
+fn gain(text: &str) -> Result<f32, &'static str> {
+    text.parse().map_err(|_| "say a number from 0 to 4: 1 is as sent, 0.5 half as loud")
+}
+
+fn side(text: &str) -> Result<f32, &'static str> {
+    text.parse().map_err(|_| "say a number from -1 (left) to 1 (right)")
+}

@@ -1,0 +1,55 @@
+//! Why a relay, or what it carries for one organisation, does not start or has ended.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use hark_node::{store::StoreError, swarm::SwarmError};
+
+use crate::tenants::Refusal;
+
+/// Why a relay, or what it carries for one organisation, does not start or has ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// Something in the relay's folder cannot be read or kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The relay's state cannot be changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The swarm cannot be made.
+    #[error(transparent)]
+    Swarm(#[from] SwarmError),
+    /// A socket for members cannot listen.
+    #[error("cannot listen on {address}: {reason}: choose another port")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        reason: SwarmError,
+    },
+    /// The admin API cannot listen.
+    #[error("the admin API cannot listen on {address}: choose another --admin: {error}")]
+    Admin {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file of events cannot be opened.
+    #[error("{}: {error}", path.display())]
+    Journal {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file of events could not be written to its end.
+    #[error("events: {0}")]
+    Events(io::Error),
+    /// The system gives no thread, no runtime or no signals.
+    #[error("the system gives no thread or no signals: {0}")]
+    System(#[from] io::Error),
+    /// A thread of the relay has panicked; its message went to the log.
+    #[error("the organisation's carrier has failed: its message stands above")]
+    Failed,
+}
