@@ -1,5 +1,5 @@
-//! What a large organisation's charter costs: 10,000 members, 200 channels, 2,000 operations of 30
-//! officers, who often work without knowing of each other.
+//! The cost of a large organisation's charter: 10,000 members, 200 channels, and 2,000 operations
+//! of 30 officers, who often work without knowing of each other.
 //!
 //! `cargo bench -p hark-mesh` prints sizes first, then times.
 
@@ -68,7 +68,7 @@ fn main() {
     divan::main();
 }
 
-/// KiB that this process holds.
+/// KiB of memory that this process holds.
 fn resident() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -79,14 +79,14 @@ fn resident() -> i64 {
 struct Organisation {
     charter: Charter,
     pieces: Vec<Piece>,
-    /// What a newcomer is sent who has the root documents alone.
+    /// The messages for a newcomer that has only the root documents.
     messages: Vec<Message>,
     founder: (DeviceKey, MemberId),
     officers: Vec<(DeviceKey, MemberId)>,
-    /// An operation that comes last in order, one that comes in the middle, one that comes before
-    /// nearly all.
+    /// An operation that comes last in order, one in the middle, and one before nearly all others.
     renames: [Piece; 3],
-    /// The same of those that remove a member who has done nothing, with the cut that this takes.
+    /// The same with operations that remove a member without any operations, each with the cut that
+    /// this needs.
     removals: [Piece; 3],
     members: Vec<MemberId>,
 }
@@ -154,7 +154,7 @@ fn build() -> Organisation {
     let mut channels = 0;
     let mut pending: Vec<Cosigned<Operation>> = Vec::new();
     while charter.operations() + pending.len() < OPERATIONS {
-        // The last of them has been out all the time.
+        // The last officer has been away all the time.
         let officer = roll(OFFICERS - 1);
         let (key, member) = &officers[officer];
         let left = unlisted[officer].len().saturating_sub(100);
@@ -178,7 +178,7 @@ fn build() -> Organisation {
                 };
                 let channel =
                     Channel::open(channel_id(channels - 1), &format!("channel {channels}"));
-                // Those below are made when the one above is known.
+                // Channels below another are created when that one is known.
                 charter.take_all(pending.drain(..).map(Piece::Operation));
                 Change::Channel(Channel { parent, ..channel })
             }
@@ -199,7 +199,7 @@ fn build() -> Organisation {
             }),
             _ => Change::Remove { member: whom, admission: charter.state().removals(whom) + 1 },
         };
-        // Those who are out at once do not know of each other.
+        // Officers that are away at the same time do not know of each other's operations.
         if pending.iter().any(|it| it.unverified().author == key.id()) || pending.len() > roll(5) {
             charter.take_all(pending.drain(..).map(Piece::Operation));
         }
@@ -209,7 +209,7 @@ fn build() -> Organisation {
         pending.push(Cosigned::unsigned(draft).signed(key));
     }
     charter.take_all(pending.into_iter().map(Piece::Operation));
-    // The last officer has been out all the time.
+    // The last officer has been away all the time.
     let apart = &officers[OFFICERS - 1];
     let whom = members[MEMBERS - 1];
     let removal = Change::Remove { member: whom, admission: charter.state().removals(whom) + 1 };
@@ -225,7 +225,7 @@ fn build() -> Organisation {
     Organisation { charter, pieces, messages, founder, officers, renames, removals, members }
 }
 
-/// An operation of an officer who knew nothing that came after this place of the log.
+/// An operation of an officer that knew nothing after this place of the log.
 fn late(
     charter: &Charter,
     (key, member): &(DeviceKey, MemberId),
@@ -268,7 +268,8 @@ fn take(charter: &mut Charter, key: &DeviceKey, member: MemberId, changes: Vec<C
     charter.take(Piece::Operation(signed)).expect("it is in order");
 }
 
-/// A newcomer takes what it is sent, message by message, all signatures checked. 1.5 s at most.
+/// A newcomer takes what it is sent, message by message, with all signatures checked. 1.5 s at
+/// most.
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn cold_sync(bencher: Bencher<'_, '_>) {
     let Organisation { charter, messages, .. } = organisation();
@@ -284,13 +285,13 @@ fn cold_sync(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// One operation, where it falls in the order. 5 ms at most.
+/// Takes one operation, at the given place of the order. 5 ms at most.
 #[divan::bench(args = ["the_end", "the_middle", "the_start"], sample_count = 40, sample_size = 1)]
 fn one_more(bencher: Bencher<'_, '_>, at: &str) {
     merge(bencher, &organisation().renames[place(at)]);
 }
 
-/// One that removes somebody and cuts what he might have done. 5 ms at most.
+/// Takes one that removes a member and cuts what the member might have done. 5 ms at most.
 #[divan::bench(args = ["the_end", "the_middle", "the_start"], sample_count = 40, sample_size = 1)]
 fn one_removal(bencher: Bencher<'_, '_>, at: &str) {
     merge(bencher, &organisation().removals[place(at)]);
@@ -309,7 +310,7 @@ fn merge(bencher: Bencher<'_, '_>, piece: &Piece) {
     );
 }
 
-/// What the founder's device does to make an operation.
+/// What the founder's device does to create an operation.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn edit(bencher: Bencher<'_, '_>) {
     let organisation = organisation();
@@ -319,7 +320,7 @@ fn edit(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// One right of one member at a channel. 5 µs at most.
+/// Looks up one right of one member at a channel. 5 µs at most.
 #[divan::bench]
 fn decide(bencher: Bencher<'_, '_>) {
     let organisation = organisation();
@@ -331,7 +332,7 @@ fn decide(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Whether somebody belongs. Asked for everybody at times.
+/// Looks up whether somebody is a member. At times this is done for everybody.
 #[divan::bench]
 fn is_member(bencher: Bencher<'_, '_>) {
     let organisation = organisation();
@@ -342,7 +343,7 @@ fn is_member(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A member of it, linked with another, and what has it do the most.
+/// A member of the organisation, linked with another one, that measures its work on messages.
 struct Burdened {
     squad: Squad,
     peer: DeviceId,
@@ -402,7 +403,7 @@ impl Burdened {
         it
     }
 
-    /// Carries out all but jobs; gives how long the longest of it took.
+    /// Does everything except jobs. Returns how long the longest step took.
     fn rest(&mut self) -> Duration {
         let mut longest = Duration::ZERO;
         loop {
@@ -421,7 +422,7 @@ impl Burdened {
         }
     }
 
-    /// How long a message, or what follows from it, has the thread busy at a stretch, and a worker.
+    /// How long a message and its consequences keep the thread busy without a break, and a worker.
     fn burden(&mut self, message: &Message) -> (Duration, Duration) {
         let bytes = message.encode();
         self.now = self.now + Duration::from_secs(60);
@@ -445,7 +446,7 @@ impl Burdened {
     }
 }
 
-/// What the dearest messages cost, each the worst of five.
+/// The cost of the most expensive messages, each the worst of five runs.
 fn burdens() {
     let Organisation { renames, removals, messages, officers, charter, .. } = organisation();
     let piece = |piece: &Piece| pack([piece.clone()]).remove(0);

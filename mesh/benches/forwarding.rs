@@ -1,8 +1,8 @@
-//! What forwarding costs a relay besides sealing and sending: one delivery of an 80-byte frame,
-//! and a join among a thousand.
+//! The cost of forwarding for a relay, without sealing and sending: one delivery of an 80-byte
+//! frame, and a join among a thousand.
 //!
-//! `cargo bench -p hark-mesh --bench forwarding`. Times are of a round, in which each talker's
-//! frame goes to everyone; rates are of deliveries.
+//! Run it with `cargo bench -p hark-mesh --bench forwarding`. Times are per round, in which each
+//! talker's frame is sent to everyone. Rates are of deliveries.
 
 use std::time::Duration;
 
@@ -55,7 +55,8 @@ impl Relay {
         slot
     }
 
-    /// A frame of each of `talkers`, with so many copies, goes to everyone. Gives deliveries.
+    /// Sends a frame of each of `talkers`, with `copies` copies, to everyone. Returns the number of
+    /// deliveries.
     fn round(&mut self, talkers: usize, copies: u16) -> u64 {
         self.now = self.now + Duration::from_millis(20);
         self.sequence = self.sequence.wrapping_add(1);
@@ -75,7 +76,7 @@ impl Relay {
     }
 }
 
-/// The same but for the name of its channel.
+/// A charter that always has the same ids, with the given name of its channel.
 fn charter(channel: &str) -> Charter {
     let random = SeededRandom::new(1);
     let founder = DeviceKey::generate(&random);
@@ -104,7 +105,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Five talkers; each delivery is a datagram of its own.
+/// Five talkers. Each delivery is a datagram of its own.
 #[divan::bench(args = [100, 1_000])]
 fn delivery(bencher: Bencher<'_, '_>, members: usize) {
     let mut relay = Relay::new(members, limits());
@@ -112,7 +113,7 @@ fn delivery(bencher: Bencher<'_, '_>, members: usize) {
     bencher.counter(deliveries).bench_local(|| relay.round(5, 0));
 }
 
-/// Five talkers who send two copies, of which every listener wants one.
+/// Five talkers that send two copies. Every listener wants one.
 #[divan::bench(args = [100, 1_000])]
 fn delivery_with_copies(bencher: Bencher<'_, '_>, members: usize) {
     let mut relay = Relay::new(members, limits());
@@ -144,8 +145,8 @@ fn delivery_in_bundles(bencher: Bencher<'_, '_>, members: usize) {
     bencher.counter(deliveries).bench_local(|| relay.round(20, 0));
 }
 
-/// Somebody comes, while five talk and everyone has a route, and is heard and hears from then on.
-/// With what the five frames cost after it, to a thousand each.
+/// A device joins while five talk and everyone has a route. From then on it is heard and hears.
+/// Includes the cost of the five frames after it, to a thousand listeners each.
 #[divan::bench]
 fn frames_after_a_join_among_1000(bencher: Bencher<'_, '_>) {
     let mut relay = Relay::new(1_000, limits());
@@ -153,7 +154,7 @@ fn frames_after_a_join_among_1000(bencher: Bencher<'_, '_>) {
     let devices = [999, 1_000].map(device);
     let mut number = 0;
     bencher.bench_local(|| {
-        // One leaves for each that comes: there are always a thousand.
+        // One device leaves for each that comes, so there are always a thousand.
         relay.forwarder.detach(relay.now, devices[number % 2]);
         number += 1;
         relay.join(devices[number % 2], 999 + number as u16 % 2);
@@ -169,7 +170,7 @@ fn frames_without_a_join_among_1000(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| relay.round(5, 0));
 }
 
-/// The first frame after the charter has changed: a thousand rights are looked up.
+/// The first frame after a change of the charter, for which a thousand rights are looked up.
 #[divan::bench]
 fn first_frame_after_a_change_of_the_charter(bencher: Bencher<'_, '_>) {
     let mut relay = Relay::new(1_000, limits());

@@ -1,19 +1,19 @@
-//! What an address says by itself.
+//! The kind of an IP address, as far as the address alone shows it.
 
 use std::net::IpAddr;
 
-/// What can be told of an address by itself.
+/// The kind of an address, as far as the address alone shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressKind {
-    /// Of this machine alone.
+    /// Valid on this machine only.
     Loopback,
-    /// Of one link alone.
+    /// Valid on one link only.
     LinkLocal,
-    /// Of a LAN.
+    /// Valid in a LAN.
     Private,
-    /// Of a provider's own NAT (RFC 6598), or of a VPN that borrows its range.
+    /// In the range of a provider's own NAT (RFC 6598), or of a VPN that borrows this range.
     Shared,
-    /// Of the internet, as far as the address tells.
+    /// Valid in the internet, as far as the address shows.
     Public,
 }
 
@@ -31,7 +31,7 @@ impl AddressKind {
         }
     }
 
-    /// In a word, for a person.
+    /// The kind in a few words, for a person.
     pub fn word(self) -> &'static str {
         match self {
             Self::Loopback => "this machine only",

@@ -1,7 +1,7 @@
 use hark_keys::{DeviceId, Signable};
 use serde::{Deserialize, Serialize};
 
-/// Whether the person at a device hears and can answer, as that device says. [PROTO-5.12]
+/// Whether the person at a device hears and can answer, as the device reports. [PROTO-5.12]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Availability {
     /// The person has closed the microphone.
@@ -12,15 +12,16 @@ pub struct Availability {
     pub away: bool,
 }
 
-/// What a device says of its person's availability, until it says something else or the lease ends.
+/// A device's report on its person's availability. It counts until the next report or until the
+/// lease ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AvailabilityMessage {
-    /// Whose device.
+    /// The device that reports.
     pub device: DeviceId,
-    /// Milliseconds since 1970 by the device's clock, and more than in any message of it before.
-    /// The higher replaces the lower.
+    /// Milliseconds since 1970 by the device's clock, always more than in its earlier messages. A
+    /// higher number replaces a lower one.
     pub number: u64,
-    /// What it says.
+    /// The reported availability.
     pub availability: Availability,
 }
 

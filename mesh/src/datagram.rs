@@ -1,7 +1,7 @@
 //! The datagrams of a link: voice, report, heartbeat, and those between a member and a relay.
 //! [sections 7 and 8 of docs/protocol.md]
 //!
-//! Parsed in place, without allocation; frames stay sealed.
+//! They are parsed in place, without allocation. Frames stay sealed.
 
 mod account;
 mod proof;
@@ -23,20 +23,20 @@ pub use voice::{FrameHeader, Frames, Voice};
 
 use hark_keys::DeviceId;
 
-/// What a datagram of one member to another holds.
+/// The content of a datagram from one member to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datagram<'a> {
     /// Sealed speech.
     Voice(Voice<'a>),
-    /// How well speech arrives.
+    /// How well speech arrives on this link.
     Report(Report),
-    /// Nothing but a sign of life.
+    /// A sign of life and nothing else.
     Heartbeat(Heartbeat),
     /// How well speech arrives by a relay.
     Account(Account),
-    /// Whether a frame is the receiver's.
+    /// Asks whether a frame is the receiver's.
     Question(Question),
-    /// That frames are the sender's, or one is not.
+    /// Shows that frames are the sender's, or that one is not.
     Proof(Proof<'a>),
 }
 
@@ -56,17 +56,17 @@ impl<'a> Datagram<'a> {
     }
 }
 
-/// Why a datagram was not used. Counted, and no error. [PROTO-1.4]
+/// Reason why a datagram was not used. Such datagrams are counted; they are not errors. [PROTO-1.4]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// Ends before its fields do.
+    /// Ends before its last field.
     #[error("too short")]
     TooShort,
-    /// Has bytes behind its last field.
+    /// Has bytes after its last field.
     #[error("bytes behind the end")]
     TooLong,
-    /// Holds or wants more than five copies.
+    /// Holds or requests more than five copies.
     #[error("more than five copies")]
     TooManyCopies,
     /// Holds a frame without content.
@@ -78,8 +78,8 @@ pub enum DropReason {
     /// A frame with flags that this version does not know.
     #[error("unknown flags")]
     UnknownFlags,
-    /// About a target that we do not talk to or have heard nothing from, or that the talker has
-    /// declared no route for.
+    /// About a target that we do not talk to or have heard nothing from, or for which the talker
+    /// has declared no route.
     #[error("unknown target")]
     UnknownTarget,
     /// Sealed with a key that we have not been given, or not yet.
@@ -88,41 +88,41 @@ pub enum DropReason {
     /// Does not open with the key that it names.
     #[error("forged")]
     Forged,
-    /// Came before; copies do that all the time.
+    /// Has come before, as copies usually have.
     #[error("seen before")]
     Repeated,
     /// Too far behind what has been heard.
     #[error("too old")]
     TooOld,
-    /// A queue of ours was full, and the oldest went.
+    /// A queue of ours was full, and its oldest entry was dropped.
     #[error("queue full")]
     QueueFull,
-    /// Holds more than a datagram of its kind to or from a relay may.
+    /// Holds more than a datagram of its kind to or from a relay may hold.
     #[error("too much in one datagram")]
     TooMuch,
-    /// Names a slot that nobody has.
+    /// Names a slot that no device has.
     #[error("unknown slot")]
     UnknownSlot,
-    /// From somebody who may not speak there, or is no member; or of a talker by a relay by which
+    /// From a sender who may not speak there or is no member, or from a talker by a relay by which
     /// it is not heard.
     #[error("not permitted")]
     NotPermitted,
     /// More than its sender may send.
     #[error("rate limit")]
     RateLimited,
-    /// More than the organisation may have sent.
+    /// More than the organisation may have sent for it.
     #[error("quota")]
     OverQuota,
-    /// Of a talker who is not among the loudest of the channel.
+    /// From a talker who is not among the loudest of the channel.
     #[error("not among the loudest")]
     NotLoudest,
-    /// Too old to be sent when its turn came.
+    /// Too old when its turn to be sent came.
     #[error("late")]
     Late,
 }
 
 impl DropReason {
-    /// Whose doing it was.
+    /// Who is responsible.
     pub fn fault(self) -> Fault {
         match self {
             Self::TooShort
@@ -144,16 +144,16 @@ impl DropReason {
     }
 }
 
-/// Whose doing it was that a datagram was not used.
+/// Who is responsible for a datagram that was not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
     /// The peer broke the protocol.
     Peer,
     /// The peer speaks another version.
     Version,
-    /// It came early, late or twice, as networks do it.
+    /// The network: the datagram came early, late or twice.
     Network,
-    /// A limit of ours.
+    /// We are: a limit of ours applied.
     Ours,
 }
 
@@ -202,13 +202,13 @@ pub const KIND_HEARTBEAT: u8 = 3;
 pub const KIND_FORWARD: u8 = 4;
 /// First byte of voice that a relay has forwarded.
 pub const KIND_FORWARDED: u8 = 5;
-/// First byte of a packet of a link that goes through a relay.
+/// First byte of a packet of a link that is tunnelled through a relay.
 pub const KIND_TUNNEL: u8 = 6;
 /// First byte of several forwarded datagrams in one.
 pub const KIND_BUNDLE: u8 = 7;
-/// First byte of what a relay tells a talker of what came.
+/// First byte of a relay's report to a talker on what arrived.
 pub const KIND_SEEN: u8 = 8;
-/// First byte of what a relay tells listeners of talkspurts that go on.
+/// First byte of a relay's notice to listeners which talkspurts continue.
 pub const KIND_PULSE: u8 = 9;
 /// First byte of a report on forwarded voice.
 pub const KIND_FORWARDED_REPORT: u8 = 10;
@@ -223,5 +223,5 @@ pub const KIND_QUESTION: u8 = 14;
 /// First byte of a talk proof, also in the place of a frame.
 pub const KIND_PROOF: u8 = 15;
 
-/// Frames of a voice datagram: the frame and five copies. One with more is dropped.
+/// Most frames in a voice datagram: the frame and five copies. A datagram with more is dropped.
 pub const FRAMES_MAX: usize = 6;

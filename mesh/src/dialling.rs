@@ -10,44 +10,44 @@ use hark_keys::{DeviceId, Timestamp};
 
 use hosts::{Host, NewHosts, is_in_range, is_local};
 
-/// What to dial, all addresses side by side.
+/// What to dial. All addresses are dialled side by side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
-    /// Who must answer; nobody in particular where only an address is known.
+    /// The device that must answer; `None` if only an address is known.
     pub device: Option<DeviceId>,
-    /// Where; none by a relay. Some may be under way already, by an earlier dial.
+    /// The addresses to dial; empty by a relay. Some may already be under way from an earlier dial.
     pub addresses: Vec<SocketAddr>,
-    /// From where.
+    /// The way on which the dial sets out.
     pub way: Way,
 }
 
-/// How a dial sets out.
+/// The way on which a dial sets out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
     /// From the socket that listens.
     Direct,
-    /// From another socket, so that what NATs remember of the one that listens is not touched.
+    /// From another socket, so that the NAT mappings of the listening one stay unchanged.
     Aside,
     /// By a relay that leads to the device.
     Relay,
 }
 
-/// When to dial whom. [PROTO-5.4]
+/// Decides when to dial which device. [PROTO-5.4]
 #[derive(Debug, Default)]
 pub(crate) struct Dialling {
     targets: BTreeMap<Target, Attempts>,
-    /// Where this device is.
+    /// The addresses of this device.
     own: Vec<IpAddr>,
 }
 
-/// Who says that a device is at an address. [PROTO-5.10]
+/// Where the knowledge comes from that a device is at an address. [PROTO-5.10]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
-    /// The device, in what it announces: it may be anybody's.
+    /// From the device, in its announcements. It may be somebody else's address.
     Announced,
-    /// The same, in an earlier run.
+    /// The same, from an earlier run.
     Remembered,
-    /// A person, a ticket, the charter or the LAN; or it was met there.
+    /// From a person, a ticket, the charter or the LAN; or the device was met there.
     Known,
 }
 
@@ -60,22 +60,22 @@ enum Target {
 
 #[derive(Debug, Default)]
 struct Attempts {
-    /// Newest last.
+    /// Possible addresses, newest last.
     places: Vec<Place>,
-    /// Hosts that were dialled because they were announced.
+    /// Hosts that were dialled because the device announced them.
     announced: NewHosts<ANNOUNCED_HOSTS>,
     /// Hosts that were dialled to open NATs.
     punched: NewHosts<PUNCHED_HOSTS>,
     linked: Linked,
-    /// Whether a relay leads there.
+    /// Whether a relay leads to the device.
     led: bool,
     direct: Series,
     relayed: Series,
-    /// Direct dials since the last direct link.
+    /// Number of direct dials since the last direct link.
     tried: u32,
 }
 
-/// Where a device may be.
+/// An address at which a device may be.
 #[derive(Debug)]
 struct Place {
     address: SocketAddr,
@@ -84,33 +84,34 @@ struct Place {
     tries: u32,
 }
 
-/// What stands already.
+/// The link that is already up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Linked {
     #[default]
     Not,
-    /// By a relay alone.
+    /// A link by a relay alone.
     Relayed,
     Direct,
 }
 
-/// Dials of one kind, one after the other.
+/// Consecutive dials of one kind.
 #[derive(Debug, Default)]
 struct Series {
     failures: u32,
-    /// When the next one is due, or the one under way counts as failed.
+    /// When the next dial is due. If one is under way, the time when it counts as failed.
     next: Option<Timestamp>,
-    /// When the one under way set out.
+    /// When the dial under way set out.
     dialled: Option<Timestamp>,
 }
 
 impl Dialling {
-    /// This device is at `own` now.
+    /// Sets the addresses of this device.
     pub(crate) fn set_own(&mut self, own: &[SocketAddr]) {
         self.own = own.iter().map(SocketAddr::ip).collect();
     }
 
-    /// `device`, if it is known who, can perhaps be reached at `addresses`, as `source` says.
+    /// `source` says that `device` can perhaps be reached at `addresses`. The device may be
+    /// unknown.
     pub(crate) fn discovered(
         &mut self,
         now: Timestamp,
@@ -129,7 +130,7 @@ impl Dialling {
         }
     }
 
-    /// `device` was met at an address, which therefore is its own.
+    /// `device` was met at `address`, which is therefore its own.
     pub(crate) fn met(&mut self, device: DeviceId, address: SocketAddr) {
         if let Some(attempts) = self.targets.get_mut(&Target::Device(device))
             && let Some(place) = attempts.places.iter_mut().find(|it| it.address == address)
@@ -138,7 +139,7 @@ impl Dialling {
         }
     }
 
-    /// Of the addresses at which `device` says that its NAT can be opened, those that may be
+    /// `device` says that its NAT can be opened at these addresses. Returns those that may be
     /// dialled now. [PROTO-5.10] [PROTO-5.24]
     pub(crate) fn punched(
         &mut self,
@@ -156,7 +157,7 @@ impl Dialling {
         addresses.iter().copied().filter(|address| may(address)).collect()
     }
 
-    /// Relays lead to `device`, or no longer.
+    /// Sets whether relays lead to `device`.
     pub(crate) fn set_led(&mut self, now: Timestamp, device: DeviceId, led: bool) {
         let target = Target::Device(device);
         if led && self.make_room(target) {
@@ -174,12 +175,13 @@ impl Dialling {
         }
     }
 
-    /// `device` has a direct link, and was found at `address`.
+    /// `device` has a direct link, and was met at `address`.
     pub(crate) fn connected(&mut self, device: DeviceId, address: Option<SocketAddr>) {
         if let Some(address) = address {
             self.targets.remove(&Target::Address(address));
         }
-        // A member without an address counts, too, so that later ones are not dialled meanwhile.
+        // A member without a known address counts, too, so that later addresses are not dialled
+        // meanwhile.
         let attempts = self.targets.entry(Target::Device(device)).or_default();
         attempts.linked = Linked::Direct;
         attempts.direct = Series::default();
@@ -187,7 +189,7 @@ impl Dialling {
         attempts.tried = 0;
     }
 
-    /// `device` has a link by a relay alone: direct ones are tried further.
+    /// `device` has a link by a relay alone. Direct dials continue.
     pub(crate) fn relayed(&mut self, now: Timestamp, device: DeviceId) {
         let attempts = self.targets.entry(Target::Device(device)).or_default();
         if attempts.linked != Linked::Relayed {
@@ -197,7 +199,7 @@ impl Dialling {
         }
     }
 
-    /// `device` has a link, but is silent: whatever answers is better.
+    /// `device` has a link, but is silent. Any link that answers is better.
     pub(crate) fn silent(&mut self, now: Timestamp, device: DeviceId) {
         if let Some(attempts) = self.targets.get_mut(&Target::Device(device)) {
             attempts.linked = Linked::Not;
@@ -206,14 +208,14 @@ impl Dialling {
         }
     }
 
-    /// Tries again at once to reach those directly whom a relay leads to.
+    /// Tries at once again to reach directly the devices that have a link by a relay.
     pub(crate) fn upgrade(&mut self, now: Timestamp) {
         let relayed = self.targets.values_mut().filter(|it| it.linked == Linked::Relayed);
         relayed.for_each(|attempts| attempts.hurry(now));
     }
 
-    /// `device` is not connected any more; `left` if it said so itself, which is no reason to
-    /// hurry.
+    /// `device` is no longer connected. `left` says that it announced this itself, so there is no
+    /// need to hurry.
     pub(crate) fn disconnected(&mut self, now: Timestamp, device: DeviceId, left: bool) {
         let target = Target::Device(device);
         if let Some(attempts) = self.targets.get_mut(&target) {
@@ -232,12 +234,12 @@ impl Dialling {
         }
     }
 
-    /// `device` does not belong any more.
+    /// `device` no longer belongs to the organisation.
     pub(crate) fn forget(&mut self, device: DeviceId) {
         self.targets.remove(&Target::Device(device));
     }
 
-    /// A dial came to nothing.
+    /// A dial has failed.
     pub(crate) fn failed(&mut self, now: Timestamp, dial: &Dial) {
         let targets: Vec<Target> = match dial.device {
             Some(device) => vec![Target::Device(device)],
@@ -253,7 +255,7 @@ impl Dialling {
         }
     }
 
-    /// The next dial that is due.
+    /// Returns the next dial that is due.
     pub(crate) fn poll(&mut self, now: Timestamp) -> Option<Dial> {
         let room = self.room();
         let own = &self.own;
@@ -295,7 +297,7 @@ impl Dialling {
         timeouts.min()
     }
 
-    /// Gives up dials that were never answered for.
+    /// Gives up dials that were never answered.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
         for attempts in self.targets.values_mut() {
             for series in [&mut attempts.direct, &mut attempts.relayed] {
@@ -306,8 +308,7 @@ impl Dialling {
         }
     }
 
-    /// How many addresses of `device` are known, and how often they were dialled since the last
-    /// direct link.
+    /// Number of known addresses of `device`, and of dials since the last direct link.
     pub(crate) fn direct_attempts(&self, device: DeviceId) -> (usize, u32) {
         let attempts = self.targets.get(&Target::Device(device));
         attempts.map_or((0, 0), |attempts| (attempts.places.len(), attempts.tried))
@@ -349,9 +350,9 @@ impl Dialling {
         if !news || attempts.linked == Linked::Direct {
             return;
         }
-        // An address that nobody has tried is tried at once, whatever becomes of the others; one
-        // that was merely announced, only where its host is another one, and is to be dialled at
-        // all.
+        // An address that nobody has tried is tried at once, whatever happens with the others. An
+        // address that was only announced is tried at once only if its host is new and may be
+        // dialled at all.
         if source > Source::Announced {
             attempts.hurry(now);
         } else if hosts || attempts.direct.next.is_none() {
@@ -361,7 +362,7 @@ impl Dialling {
         attempts.race(now);
     }
 
-    /// Whether there is room for `target`, perhaps by forgetting another one.
+    /// Whether there is room for `target`. Another one may be forgotten to make room.
     fn make_room(&mut self, target: Target) -> bool {
         if self.targets.contains_key(&target) || self.targets.len() < TARGETS_MAX {
             return true;
@@ -397,7 +398,7 @@ struct Room {
 }
 
 impl Attempts {
-    /// The dials to come, and when.
+    /// The next dials, and when they are due.
     fn next(&self, room: Room, own: &[IpAddr]) -> impl Iterator<Item = (Timestamp, Way)> {
         let due = |series: &Series, room| series.next.filter(|_| room && series.dialled.is_none());
         let direct = due(&self.direct, room.direct || self.linked == Linked::Relayed);
@@ -406,9 +407,9 @@ impl Attempts {
         direct.into_iter().chain(relayed)
     }
 
-    /// From when on there is something to dial; `None` if none of the addresses may be.
+    /// The time from which there is something to dial; `None` if no address may be dialled.
     fn open_at(&self, own: &[IpAddr]) -> Option<Timestamp> {
-        // Where a relay leads there, an attempt opens NATs as well, whatever is announced.
+        // If a relay leads there, a dial also opens NATs, whatever is announced.
         if self.linked == Linked::Relayed || self.places.iter().any(Place::is_trusted) {
             return Some(Timestamp::ZERO);
         }
@@ -420,8 +421,9 @@ impl Attempts {
         Some(room_at.unwrap_or(Timestamp::ZERO))
     }
 
-    /// The addresses to dial now, side by side: all that are trusted, newest first; and one of each
-    /// host that was announced and may be dialled now, first the one that was dialled the least.
+    /// The addresses to dial now, side by side. These are all trusted ones, newest first, and one
+    /// for each announced host that may be dialled now. Of a host's addresses, the one that was
+    /// dialled least comes first.
     fn choose(&mut self, now: Timestamp, own: &[IpAddr]) -> Vec<SocketAddr> {
         let mut chosen = Vec::new();
         for place in self.places.iter_mut().rev().filter(|place| place.is_trusted()) {
@@ -454,12 +456,13 @@ impl Attempts {
         }
     }
 
-    /// Dials the addresses now.
+    /// Makes a direct dial due now.
     fn hurry(&mut self, now: Timestamp) {
         self.direct = Series { failures: 0, next: Some(now), dialled: None };
     }
 
-    /// Lets a relay lead there, too, if none does yet and the addresses have had a chance.
+    /// Makes a dial by a relay due as well, after the head start of the addresses, if none is due
+    /// yet.
     fn race(&mut self, now: Timestamp) {
         if !self.led || self.linked != Linked::Not || self.relayed.next.is_some() {
             return;
@@ -475,7 +478,7 @@ impl Attempts {
 }
 
 impl Place {
-    /// Whether it is dialled whenever its device is.
+    /// Whether it is dialled whenever its device is dialled.
     fn is_trusted(&self) -> bool {
         match self.source {
             Source::Announced => false,
@@ -486,7 +489,7 @@ impl Place {
 }
 
 impl Series {
-    /// One that has failed so often, just now.
+    /// A series that has just failed, and has failed this often.
     fn failing(now: Timestamp, failures: u32) -> Self {
         let mut series = Self { failures, ..Self::default() };
         series.next = Some(now + series.wait());
@@ -499,35 +502,37 @@ impl Series {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// How long to wait after as many failures: 1 s, 2 s, 4 s … 30 s.
+    /// How long to wait after this number of failures: 1 s, 2 s, 4 s … 30 s.
     fn wait(&self) -> Duration {
         FIRST_WAIT.saturating_mul(1 << self.failures.min(5)).min(LONGEST_WAIT)
     }
 
-    /// How long a relayed link is put up with after as many attempts.
+    /// How long to wait for the next attempt to replace a relayed link, after this number of
+    /// attempts.
     fn upgrade_wait(&self) -> Duration {
         let attempt = usize::try_from(self.failures).unwrap_or(usize::MAX);
         UPGRADE_WAITS[attempt.min(UPGRADE_WAITS.len() - 1)]
     }
 }
 
-/// Whether an address can be one device's: what a peer tells must not make us send to groups.
+/// Whether an address can be that of one device. What a peer announces must not make us send to
+/// groups.
 pub(crate) fn can_be_dialled(address: SocketAddr) -> bool {
     let ip = address.ip();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
 
-/// Wait after the first failure, doubled each time. [PROTO-5.4]
+/// Wait after the first failure. It doubles each time. [PROTO-5.4]
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// The longest wait between two attempts. [PROTO-5.4]
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// How long the addresses are tried alone before a relay leads the way. [PROTO-5.6]
+/// How long only the addresses are tried before a relay is tried as well. [PROTO-5.6]
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// Waits between attempts to do without a relay, the last one again and again. [PROTO-5.6]
+/// Waits between attempts to replace a relayed link. The last one repeats. [PROTO-5.6]
 const UPGRADE_WAITS: [Duration; 4] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
@@ -535,28 +540,29 @@ const UPGRADE_WAITS: [Duration; 4] = [
     Duration::from_secs(60),
 ];
 
-/// A dial that nobody has called failed by then counts as failed.
+/// A dial without a result counts as failed after this time.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Dials of one kind under way at a time; others wait for their turn.
+/// Dials of one kind that are under way at once. Others wait for their turn.
 const DIALS_MAX: usize = 16;
 
-/// Devices and addresses that are remembered; then the one that failed most often goes.
+/// Devices and addresses that are remembered. If there are more, the one that has failed most often
+/// is dropped.
 const TARGETS_MAX: usize = 2048;
 
-/// Addresses of one device: what it announces and what has been seen. The oldest announced one
-/// goes.
+/// Addresses of one device: those that it announces and those that have been seen. If there are
+/// more, the oldest announced one is dropped.
 const TARGET_ADDRESSES_MAX: usize = 32;
 
-/// New hosts a minute that are dialled because a device announces addresses there; further ones
+/// New hosts per minute that are dialled because a device announces addresses there. Further ones
 /// wait for their turn. [PROTO-5.10]
 const ANNOUNCED_HOSTS: usize = 2;
 
-/// New hosts a minute that are dialled because a device wants NATs opened there: a NAT may have
-/// several. Addresses at further ones are left out. [PROTO-5.10]
+/// New hosts per minute that are dialled because a device wants NATs opened there. A NAT may have
+/// several hosts. Addresses at further ones are left out. [PROTO-5.10]
 const PUNCHED_HOSTS: usize = 4;
 
-/// How often all addresses that a device has announced in an earlier run are dialled; then they
+/// How often all addresses that a device announced in an earlier run are dialled. After that they
 /// count as announced.
 const REMEMBERED_TRIES: u32 = 2;
 
@@ -625,7 +631,7 @@ mod tests {
         assert_eq!(dialling.poll(at(0)), Some(dial));
         dialling.connected(device, Some(address));
         assert_eq!(dialling.timeout(), None);
-        // Never answered for: counts as failed in the end.
+        // It is never answered, so it counts as failed in the end.
         dialling.discovered(at(0), None, &[address], Source::Known);
         assert!(dialling.poll(at(0)).is_some());
         dialling.handle_timeout(at(30_000));
@@ -646,7 +652,7 @@ mod tests {
         assert_eq!((dialling.poll(at(100)), dialling.timeout()), (None, Some(at(300))));
         assert_eq!(dialling.poll(at(300)), Some(relayed.clone()));
         assert_eq!(dialling.poll(at(300)), None);
-        // By the relay alone: the addresses are tried further, whatever becomes of the first dial.
+        // By the relay alone: direct dials continue, whatever happens to the first one.
         dialling.relayed(at(500), device);
         let mut now = 500;
         for wait in [2, 5, 15, 60, 60] {
@@ -666,7 +672,7 @@ mod tests {
         assert_eq!(dialling.poll(at(now - 9)).unwrap().addresses.len(), 2);
         dialling.connected(device, None);
         assert_eq!((dialling.timeout(), dialling.direct_attempts(device)), (None, (2, 0)));
-        // Silent: both ways are tried again, and a relay of no use any more is not.
+        // Silent: both ways are tried again. A relay that is of no use any more is not.
         dialling.silent(at(now), device);
         assert_eq!(dialling.poll(at(now)).unwrap().way, Way::Direct);
         assert_eq!(dialling.timeout(), Some(at(now + 300)));
@@ -713,8 +719,8 @@ mod tests {
         dials.flat_map(|dial| dial.addresses).collect()
     }
 
-    /// [PROTO-5.10] All members of an organisation can be told so: a record of 600 bytes had each
-    /// send handshakes to sixteen hosts.
+    /// [PROTO-5.10] Regression: a record of 600 bytes, sent to all members of an organisation, made
+    /// each of them send handshakes to sixteen hosts.
     #[test]
     fn whom_a_record_names_is_dialled_by_two_new_hosts_a_minute() {
         let device = DeviceKey::generate(&SeededRandom::new(1)).id();
@@ -746,7 +752,7 @@ mod tests {
         assert!(dialling.timeout().is_some_and(|next| next < at(700_000)));
     }
 
-    /// [PROTO-5.10] A member could have others send to machines of their own networks.
+    /// [PROTO-5.10] Regression: a member could make others send to machines of their own networks.
     #[test]
     fn private_ranges_are_dialled_only_by_those_within() {
         let random = SeededRandom::new(1);
@@ -781,7 +787,8 @@ mod tests {
         }
     }
 
-    /// [PROTO-5.10] Of several ports of one host that nobody was met at, one is dialled at a time.
+    /// [PROTO-5.10] If a device announces several ports of one host and was met at none, one is
+    /// dialled at a time.
     #[test]
     fn an_announced_host_is_dialled_at_one_port_at_a_time() {
         let device = DeviceKey::generate(&SeededRandom::new(1)).id();
@@ -796,7 +803,7 @@ mod tests {
         assert_eq!(dials(&mut dialling, at(9)), []);
         dialling.handle_timeout(at(30_000));
         assert_eq!(dials(&mut dialling, at(31_000)), [places[1], places[3]]);
-        // Where the device was met it is dialled like any that was named by a person.
+        // The address where the device was met is dialled like one that a person has given.
         dialling.connected(device, None);
         dialling.met(device, places[0]);
         dialling.disconnected(at(40_000), device, false);

@@ -13,20 +13,20 @@ use crate::List;
 /// What a member says of itself, signed. [PROTO-5.1]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRecord {
-    /// Whose record it is.
+    /// The device whose record it is.
     pub device: DeviceId,
-    /// What the member wants to be called, as sent; see [`Self::shown_name`].
+    /// The name that the member has chosen, as sent; see [`Self::shown_name`].
     pub name: String,
-    /// Where the device listens.
+    /// The addresses at which the device listens.
     pub addresses: List<SocketAddr, ADDRESSES_MAX>,
-    /// What proves that it belongs to the organisation.
+    /// The certificates that prove that it belongs to the organisation.
     pub chain: CertificateChain,
-    /// The higher replaces the lower.
+    /// Sequence number of the record. A higher one replaces a lower one.
     pub sequence_number: u64,
 }
 
 impl MemberRecord {
-    /// The name, fit to be shown. [PROTO-3.7]
+    /// The name, made fit for display. [PROTO-3.7]
     pub fn shown_name(&self) -> String {
         clean_name(&self.name)
     }
@@ -40,24 +40,24 @@ impl Signable for MemberRecord {
     }
 }
 
-/// The newest record of each member that is known.
+/// The newest record of each known member.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     entries: BTreeMap<DeviceId, Entry>,
-    /// What those were called who do not belong any more, the newest last.
+    /// The names of former members, newest last.
     former: VecDeque<(MemberId, String)>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     record: Signed<MemberRecord>,
-    /// When the member was last met, or the record came.
+    /// When the member was last met, or the record arrived.
     seen: Timestamp,
 }
 
 impl Directory {
-    /// The directory of a [`Self::snapshot`]. Of records that are not of the organisation any more
-    /// the name is kept; bytes that are no snapshot give an empty directory.
+    /// Restores the directory of a [`Self::snapshot`]. If a record is no longer valid in the
+    /// organisation, its name is kept. Bytes that are not a snapshot give an empty directory.
     pub fn restore(charter: &Charter, snapshot: &[u8]) -> Self {
         let mut directory = Self::default();
         let Snapshot { records, former } = decode(snapshot, SNAPSHOT_MAX_BYTES).unwrap_or_default();
@@ -65,7 +65,7 @@ impl Directory {
         for record in records.into_vec() {
             let gone =
                 member_of(record.unverified()).filter(|(member, _)| charter.is_known(*member));
-            // What the disk has lost or what has become invalid is learnt again.
+            // What the disk has lost, or what has become invalid, is learnt again.
             let result = directory.insert(Timestamp::ZERO, charter, record, |_| false);
             if let (Err(DirectoryError::Chain(_)), Some(gone)) = (result, gone) {
                 directory.keep_name(gone);
@@ -74,10 +74,11 @@ impl Directory {
         directory
     }
 
-    /// Takes `record` if it is of a member and newer than what is known; says whether it was.
+    /// Takes `record` if it is a member's and newer than the known one. Returns whether it was
+    /// taken.
     ///
-    /// Where 1,024 are known, the one of those not `connected` that was met the longest ago goes.
-    /// [PROTO-5.3]
+    /// If 1,024 records are known, the one that was met longest ago is dropped, of those not
+    /// `connected`. [PROTO-5.3]
     pub fn insert(
         &mut self,
         now: Timestamp,
@@ -93,12 +94,12 @@ impl Directory {
         self.keep(now, record, connected)
     }
 
-    /// Whether a record says that it is newer than what is known.
+    /// Whether a record claims to be newer than the known one.
     pub(crate) fn is_news(&self, record: &MemberRecord) -> bool {
         self.sequence_number(record.device).is_none_or(|known| known < record.sequence_number)
     }
 
-    /// Takes `record`, which was found to be of a member, as [`Self::insert`] does.
+    /// Takes `record`, which was found to be a member's, like [`Self::insert`].
     pub(crate) fn keep(
         &mut self,
         now: Timestamp,
@@ -122,7 +123,7 @@ impl Directory {
         Ok(true)
     }
 
-    /// Forgets those who do not belong any more, but what they were called.
+    /// Forgets devices that no longer belong to the organisation, but keeps their members' names.
     pub fn prune(&mut self, charter: &Charter) {
         let is_gone = |device: &DeviceId, entry: &mut Entry| {
             charter.verify_chain(&entry.record.unverified().chain, *device).is_err()
@@ -140,7 +141,7 @@ impl Directory {
         self.former.push_back((member, name));
     }
 
-    /// What somebody was called who had a device that does not belong any more. Fit to be shown.
+    /// The name of a member with a device that no longer belongs, made fit for display.
     pub fn former_name(&self, member: MemberId) -> Option<String> {
         let known = self.former.iter().rev().find(|(known, _)| *known == member);
         known.map(|(_, name)| clean_name(name))
@@ -163,7 +164,7 @@ impl Directory {
         self.entries.values().map(|entry| &entry.record)
     }
 
-    /// The same, beginning after `device` and going round.
+    /// Like [`Self::records`], starting after `device` and continuing at the start.
     pub(crate) fn records_after(
         &self,
         device: DeviceId,
@@ -172,12 +173,12 @@ impl Directory {
         after.chain(self.entries.range(..=device)).map(|(_, entry)| &entry.record)
     }
 
-    /// Where the members say that they listen.
+    /// The addresses at which the members say that they listen.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.records().flat_map(|record| record.unverified().addresses.iter().copied())
     }
 
-    /// The directory for the disk.
+    /// The directory in the form that is stored on disk.
     pub fn snapshot(&self) -> Vec<u8> {
         encode(&Snapshot {
             records: List::truncated(self.records().cloned()),
@@ -190,45 +191,46 @@ impl Directory {
     }
 }
 
-/// What lies on the disk.
+/// The content on disk.
 #[derive(Default, Serialize, Deserialize)]
 struct Snapshot {
     records: List<Signed<MemberRecord>, RECORDS_MAX>,
     former: List<(MemberId, String), FORMER_MAX>,
 }
 
-/// Whose record it is, and what that one is called.
+/// The member of a record, and its name.
 fn member_of(record: &MemberRecord) -> Option<(MemberId, String)> {
     let member = record.chain.leaf()?.unverified().member();
     Some((member, record.shown_name()))
 }
 
-/// Why a record is not taken.
+/// Reasons why a record is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
-    /// Its device is no member.
+    /// The device of the record is no member's.
     #[error("record of a stranger: {0}")]
     Chain(#[from] ChainError),
     /// The device did not sign it.
     #[error("record: {0}")]
     Signature(#[from] SignatureError),
-    /// There is no room, and all whose records are known are connected.
+    /// There is no room, and all devices with known records are connected.
     #[error("directory is full")]
     Full,
 }
 
-/// Listen addresses of a device; a record or Hello with more is refused. [PROTO-5.1]
+/// Listen addresses of a device. A record or Hello with more is refused. [PROTO-5.1]
 pub const ADDRESSES_MAX: usize = 16;
 
-/// Members whose records are kept; then the one met the longest ago goes. [PROTO-5.3]
+/// Members whose records are kept. If there are more, the one that was met longest ago is dropped.
+/// [PROTO-5.3]
 pub const RECORDS_MAX: usize = 1024;
 
-/// Former members whose names are kept; then the one who went first is nameless.
+/// Former members whose names are kept. If there are more, the name of the first to go is dropped.
 const FORMER_MAX: usize = 256;
 
 /// Bytes of a snapshot: a record has less than 3 KiB, a former name less than 256 bytes. A longer
-/// one counts as lost.
+/// snapshot counts as lost.
 const SNAPSHOT_MAX_BYTES: usize = RECORDS_MAX * 3 * 1024 + FORMER_MAX * 256;
 
 #[cfg(test)]
@@ -277,7 +279,7 @@ mod tests {
         assert_eq!(Directory::restore(&charter, b"\xff\xff").records().count(), 0);
     }
 
-    /// Whoever had left, or was removed, was a number without a name.
+    /// Regression: a member that had left, or was removed, was shown as a number without a name.
     #[test]
     fn names_of_those_who_went_were_forgotten() {
         let random = SeededRandom::new(4);
@@ -297,7 +299,7 @@ mod tests {
         charter.take(Piece::Operation(removal)).unwrap();
         directory.prune(&charter);
         let restored = Directory::restore(&charter, &directory.snapshot());
-        // Removed while this device was away.
+        // The member was removed while this device was away.
         let away = Directory::restore(&charter, &kept);
         for directory in [directory, restored, away] {
             assert_eq!(directory.records().count(), 0);
@@ -340,7 +342,7 @@ mod tests {
         for (second, key) in (0..).zip(&keys) {
             let now = Timestamp::from_millis(second);
             let record = record(&charter, &founder, key, 1);
-            // The very first stays because it is connected.
+            // The first one stays because it is connected.
             let connected = |device| device == keys[0].id();
             assert_eq!(directory.insert(now, &charter, record, connected), Ok(true));
         }

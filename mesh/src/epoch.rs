@@ -1,5 +1,5 @@
-//! Epochs: the key of all who are on a channel at a time, as it travels. [section 11 of
-//! docs/protocol.md]
+//! Epochs as they travel: the secret that all devices on a channel share for a while. [section 11
+//! of docs/protocol.md]
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Target, message::MESSAGE_MAX_BYTES};
 
-/// Whose secret it is, and who holds it: signed by the steward who dealt it. [PROTO-11.27]
+/// Describes an epoch's secret and its holders, signed by the steward that dealt it. [PROTO-11.27]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochHeader {
-    /// For whom: all who hear this channel.
+    /// The channel whose listeners the epoch is for.
     pub channel: ChannelId,
     /// The steward's device.
     pub issuer: DeviceId,
-    /// The higher is used rather than the lower.
+    /// Number of the epoch. Devices use a higher one rather than a lower one.
     pub number: u64,
-    /// The X25519 key by which the secret is sealed.
+    /// The X25519 key with which the secret is sealed.
     pub dealer: [u8; 32],
-    /// BLAKE3 of the secret, so that all get the same.
+    /// BLAKE3 hash of the secret, so that all devices get the same one.
     pub commitment: [u8; 32],
-    /// [`Holders::hash`] of all who get it.
+    /// [`Holders::hash`] of all devices that get the secret.
     pub holders: ObjectHash,
 }
 
@@ -36,75 +36,78 @@ impl Signable for EpochHeader {
     }
 }
 
-/// Whether an epoch of this number counts where `known` is the highest known of its channel; 0 is
-/// none. Nobody can use up the numbers, so that there is always a higher one. [PROTO-11.11]
+/// Whether an epoch of this number counts, if `known` is the highest known number of its channel (0
+/// for none). Since the steps are limited, nobody can use up the numbers, and there is always a
+/// higher one. [PROTO-11.11]
 pub(crate) fn is_near(known: u64, number: u64) -> bool {
     let most = if known == 0 { FIRST_NUMBER_MAX } else { known.saturating_add(NUMBER_STEP_MAX) };
     number <= most
 }
 
-/// The number of the next epoch of a steward that knows of this highest number of the channel, and
-/// has heard of that one from a relay. [PROTO-11.11]
+/// The number of a steward's next epoch. `known` is the highest number that it knows for the
+/// channel, and `told` the highest that a relay has told it. [PROTO-11.11]
 pub(crate) fn next_number(known: u64, told: u64) -> u64 {
     let most = if known == 0 { FIRST_NUMBER_MAX - 1 } else { known.saturating_add(TOLD_STEP_MAX) };
     known.max(told.min(most)).saturating_add(1)
 }
 
-/// An epoch's header and some of its seals: from the steward to a relay those of the devices there,
-/// from a relay to a device its own. [PROTO-11.5]
+/// An epoch's header and some of its seals. A steward sends a relay the seals for the devices
+/// there, and a relay sends each device its own. [PROTO-11.5]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochMessage {
     /// The header.
     pub header: Signed<EpochHeader>,
-    /// Who holds it.
+    /// The holders of the epoch, as a change.
     pub holders: HoldersChange,
-    /// Seals by the place of their device among the holders, in ascending order.
+    /// The seals with the place of their device among the holders, in ascending order.
     pub seals: List<(u16, EpochSeal), SEALS_MAX>,
 }
 
-/// Who is on a channel, told to its steward by a relay. [PROTO-11.3]
+/// The devices on a channel, as a relay reports them to the channel's steward. [PROTO-11.3]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attendance {
-    /// Counts from the link's start; of each channel the higher comes later.
+    /// Number of the message, counted from the link's start. For each channel a higher one is
+    /// newer.
     pub number: u64,
-    /// Which channel.
+    /// The channel that the devices are on.
     pub channel: ChannelId,
-    /// Forget what was told before. With nobody here: be its steward no more.
+    /// Whether everything reported before is to be forgotten. If nobody is here then, the receiver
+    /// stops being the steward.
     pub whole: bool,
-    /// The highest number of an epoch that the relay knows of.
+    /// The highest number of an epoch that the relay knows.
     pub after: u64,
-    /// Who has come, or has another prekey now.
+    /// Prekeys of the devices that have come, or that have another prekey now.
     pub here: List<Signed<Prekey>, ATTENDANCE_MAX>,
-    /// Who has gone.
+    /// Devices that have gone.
     pub gone: List<DeviceId, ATTENDANCE_MAX>,
 }
 
-/// A device shows the relay that it could open its seal. [PROTO-11.12]
+/// A device shows a relay that it could open its seal. [PROTO-11.12]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirming {
-    /// The epoch's channel.
+    /// The channel of the epoch.
     pub channel: ChannelId,
-    /// Its id.
+    /// The id of the epoch.
     pub epoch: ObjectHash,
-    /// The sender's own.
+    /// The confirmation of the sender.
     pub confirmation: Confirmation,
 }
 
-/// Of a relay: which of those attached hold an epoch. [PROTO-11.12]
+/// From a relay: which attached devices hold an epoch. [PROTO-11.12]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmed {
-    /// The epoch's channel.
+    /// The channel of the epoch.
     pub channel: ChannelId,
-    /// Its id.
+    /// The id of the epoch.
     pub epoch: ObjectHash,
-    /// A bit for each place among the holders, the lowest of each byte first.
+    /// One bit for each place among the holders, starting with the lowest bit of each byte.
     pub places: List<u8, PLACES_BYTES>,
-    /// The confirmations of all of these, added up.
+    /// The sum of the confirmations of all these devices.
     pub sum: Confirmation,
 }
 
 impl Confirmed {
-    /// What a relay tells of those who have confirmed an epoch of these holders to it.
+    /// A relay's report on which of these holders have confirmed the epoch to it.
     pub(crate) fn new<'a>(
         (channel, epoch): (ChannelId, ObjectHash),
         holders: &Holders,
@@ -121,7 +124,7 @@ impl Confirmed {
         Self { channel, epoch, places: List::truncated(places), sum }
     }
 
-    /// Whom it names of the holders of an epoch; none where they have not all confirmed it.
+    /// The holders of an epoch that the report names; `None` if not all of them have confirmed it.
     pub fn devices(&self, secret: &EpochSecret, holders: &Holders) -> Option<Vec<DeviceId>> {
         let bit =
             |place: usize| self.places.get(place / 8).is_some_and(|it| it >> (place % 8) & 1 == 1);
@@ -132,16 +135,16 @@ impl Confirmed {
     }
 }
 
-/// A talker's key in the epoch that it seals with, to one who does not hold that. [PROTO-11.13]
+/// A talker's key in its current epoch, for a device that does not hold that epoch. [PROTO-11.13]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TalkersKey {
-    /// What is sealed with it.
+    /// The target that is sealed with it.
     pub target: Target,
     /// The key.
     pub key: EpochKey,
 }
 
-/// The devices that hold an epoch's secret, in ascending order, none twice.
+/// The devices that hold an epoch's secret, in ascending order, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holders {
     devices: Arc<[DeviceId]>,
@@ -149,7 +152,8 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// These devices, in any order; of more than [`HOLDERS_MAX`] the last are left out.
+    /// These devices, in any order. If there are more than [`HOLDERS_MAX`], the last ones are left
+    /// out.
     pub fn new(devices: impl IntoIterator<Item = DeviceId>) -> Self {
         let mut devices: Vec<_> = devices.into_iter().collect();
         devices.sort_unstable();
@@ -163,22 +167,22 @@ impl Holders {
         Self { devices: devices.into(), hash }
     }
 
-    /// All of them.
+    /// All holders.
     pub fn devices(&self) -> &[DeviceId] {
         &self.devices
     }
 
-    /// What the header says of them.
+    /// Their hash, as it stands in the header.
     pub fn hash(&self) -> ObjectHash {
         self.hash
     }
 
-    /// The place of a device, if it is one of them.
+    /// The place of a device among the holders, if it is one of them.
     pub fn place(&self, device: DeviceId) -> Option<u16> {
         u16::try_from(self.devices.binary_search(&device).ok()?).ok()
     }
 
-    /// What makes these of `base`.
+    /// The change that turns `base` into these holders.
     pub fn change_from(&self, base: Option<&Self>) -> HoldersChange {
         let before = base.map_or(&[][..], |base| &base.devices);
         let gone = (0..).zip(before).filter(|(_, device)| self.place(**device).is_none());
@@ -191,20 +195,20 @@ impl Holders {
     }
 }
 
-/// How the holders of one epoch differ from those of another. [PROTO-11.6]
+/// The difference between the holders of two epochs. [PROTO-11.6]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldersChange {
-    /// The hash of the others; none where there were none.
+    /// The hash of the earlier holders; `None` if there were none.
     pub base: Option<ObjectHash>,
-    /// Places among them of those who are none any more, in ascending order.
+    /// Places among the earlier holders of those that are no longer holders, in ascending order.
     pub removed: List<u16, HOLDERS_MAX>,
-    /// Who is new, in ascending order.
+    /// The new holders, in ascending order.
     pub added: List<DeviceId, HOLDERS_MAX>,
 }
 
 impl HoldersChange {
-    /// The holders that come of `base`, which is what [`Self::base`] names; none where the change
-    /// makes no sense.
+    /// The holders that result from `base`, to which [`Self::base`] must refer; `None` if the
+    /// change is not valid.
     pub fn apply(&self, base: Option<&Holders>) -> Option<Holders> {
         if self.base != base.map(Holders::hash) {
             return None;
@@ -224,8 +228,8 @@ impl HoldersChange {
 }
 
 impl EpochMessage {
-    /// A message to one who knows `base`, with the first of `seals`, as many as fit; says how many
-    /// these are.
+    /// A message to a device that knows `base`, with as many of `seals` as fit, from the first on.
+    /// Also returns their number.
     pub(crate) fn first_of(
         header: &Signed<EpochHeader>,
         holders: &Holders,
@@ -240,35 +244,36 @@ impl EpochMessage {
     }
 }
 
-/// Devices that hold one epoch's secret; further ones do not hear.
+/// Devices that hold one epoch's secret. Further ones do not hear.
 pub const HOLDERS_MAX: usize = 900;
 
-/// Seals of one message; further ones go in the next.
+/// Seals in one message. Further ones are sent in the next message.
 pub const SEALS_MAX: usize = 560;
 
-/// Bytes with a bit for each holder.
+/// Bytes that have a bit for each holder.
 const PLACES_BYTES: usize = HOLDERS_MAX.div_ceil(8);
 
-/// Devices of each kind in one message; further ones go in the next.
+/// Devices of each kind in one message. Further ones are sent in the next message.
 pub const ATTENDANCE_MAX: usize = 64;
 
-/// The highest number of an epoch where none is known of its channel; it leaves as many again.
+/// The highest number of an epoch if none is known for its channel. It leaves as many numbers above
+/// it.
 const FIRST_NUMBER_MAX: u64 = 1 << 62;
 
-/// How much higher than the highest known the number of an epoch may be. Lower would keep halves of
-/// a squad apart that have dealt differently many; these are more than could be dealt in half a
-/// year.
+/// How far above the highest known number an epoch's number may be. A smaller step would separate
+/// parts of a squad that have dealt different numbers of epochs. This is more than could be dealt
+/// in half a year.
 const NUMBER_STEP_MAX: u64 = 1 << 24;
 
-/// How much higher than the highest that it knows a steward takes a relay's word for. Lower would
-/// have one that was away deal in vain; higher would let a relay keep others, who have missed a few
-/// epochs, from taking the next.
+/// How far above the highest known number a steward accepts a relay's number. With a smaller step,
+/// a steward that was away would deal in vain. With a larger one, a relay could prevent devices
+/// that have missed a few epochs from taking the next one.
 const TOLD_STEP_MAX: u64 = 1 << 16;
 
-/// Bytes of a message's header and lengths, at most.
+/// Most bytes of a message's header and lengths.
 const HEADER_BYTES: usize = 320;
 
-/// Bytes of a seal and its place, at most.
+/// Most bytes of a seal and its place.
 const SEAL_BYTES: usize = 59;
 
 #[cfg(test)]
@@ -286,7 +291,7 @@ mod tests {
         (0..count).map(|_| DeviceKey::generate(&random).id()).collect()
     }
 
-    /// [PROTO-11.5] [PROTO-1.3] The largest of everything fits into messages.
+    /// [PROTO-11.5] [PROTO-1.3] The largest values fit into messages.
     #[test]
     fn no_message_is_too_long() {
         let random = SeededRandom::new(1);
@@ -329,7 +334,8 @@ mod tests {
         assert!(Message::Attendance(attendance).encode().len() <= MESSAGE_MAX_BYTES);
     }
 
-    /// [PROTO-11.12] A relay cannot say of anybody that it holds an epoch who has not shown it.
+    /// [PROTO-11.12] A relay cannot claim that a device holds an epoch if the device has not shown
+    /// it.
     #[test]
     fn who_has_confirmed_is_told_truly_or_not_at_all() {
         let devices = devices(11);
@@ -370,7 +376,7 @@ mod tests {
         }
     }
 
-    /// [PROTO-11.11] Numbers that were in use once, and the last ones that could be.
+    /// [PROTO-11.11] Typical numbers, and the last possible ones.
     #[test]
     fn numbers_are_near_each_other() {
         assert!(is_near(0, 1 << 62) && !is_near(0, (1 << 62) + 1));
@@ -381,8 +387,8 @@ mod tests {
     }
 
     proptest! {
-        /// [PROTO-11.11] Whatever a relay tells, whoever knows as much as the steward takes its
-        /// next.
+        /// [PROTO-11.11] Whatever a relay says, a device that knows as much as the steward accepts
+        /// the steward's next number.
         #[test]
         fn there_is_always_a_next_number(known in 0..=u64::MAX - (1 << 24), told: u64) {
             let next = next_number(known, told);

@@ -1,9 +1,10 @@
-//! What a relay does with voice: one datagram comes in, and each listener who is attached gets it.
-//! [section 9 of docs/protocol.md]
+//! How a relay forwards voice: one datagram comes in, and each attached listener gets it. [section
+//! 9 of docs/protocol.md]
 //!
 //! A [`Forwarder`] serves one organisation. It reads headers and knows no key. The control side
-//! tells it who is attached, what each listens to, what the charter says and which routes talkers
-//! have declared; the lists of listeners follow from these, and are kept until something changes.
+//! tells it which devices are attached, what each listens to, what the charter says and which
+//! routes talkers have declared. The lists of listeners follow from these, and are kept until
+//! something changes.
 //!
 //! ```text
 //! handle_datagram ──> parse ── rate ── route ── seen before? ── loudest? ──> queue of the talker
@@ -11,8 +12,8 @@
 //! poll_transmit <── bundle of the listener <── copies it wants <── next listener <──┘ not if late
 //! ```
 //!
-//! A driver polls until there is nothing to send, and looks at its socket and its clock in between:
-//! a frame for a thousand listeners is a thousand polls.
+//! The driver polls until there is nothing to send, and looks at its socket and its clock in
+//! between. A frame for a thousand listeners takes a thousand polls.
 
 mod bundle;
 mod frames;
@@ -56,68 +57,68 @@ use crate::{
     message::LISTENING_MAX,
 };
 
-/// Forwards the voice, and the tunnels, of one organisation.
+/// Forwards the voice and the tunnels of one organisation.
 pub struct Forwarder {
     limits: Limits,
     sessions: Sessions,
-    /// Of each session, by its index.
+    /// The routes of each session, by its index.
     routes: Vec<Vec<Declared>>,
     fan_outs: FanOuts,
-    /// Channels where only the loudest are forwarded.
+    /// The channels where only the loudest talkers are forwarded.
     contests: BTreeMap<ChannelId, Contest>,
     members: Members,
     departures: u64,
     frames: Frames,
-    /// Talkers with frames in their queues; each has its turn with one frame.
+    /// The talkers with frames in their queues. Each one sends one frame per turn.
     ready: VecDeque<Slot>,
-    /// The frame that is being sent.
+    /// Id of the frame that is being sent.
     current: Option<u32>,
-    /// Bundles that wait, in the order in which they are due.
+    /// The bundles that wait, in the order in which they are due.
     held: VecDeque<(Timestamp, Place)>,
-    /// Those who talk, and when they and their listeners are told of it.
+    /// The talkers that are talking, and when they and their listeners are next informed.
     talkers: Vec<Slot>,
     tick_at: Option<Timestamp>,
     signals: VecDeque<Signal>,
-    /// Who is to be told whose slot which is, and whether the last to be sent was one of these.
+    /// The listeners that are to be told which device has which slot.
     introductions: Waiting,
     introduced: bool,
-    /// The same of newcomers and doors at which they knock.
+    /// The same for newcomers and the doors at which they knock.
     knocks: VecDeque<(Place, Slot, DeviceId)>,
-    /// Talkers of whom nothing has come lately: highest sequence, and who would hear them.
+    /// Talkers of which nothing has come recently: highest sequence, and their listeners.
     stalled: Vec<(Slot, u16, Arc<Vec<Place>>)>,
     out: Bucket,
-    /// When something had last to wait for the organisation's rate.
+    /// When anything last had to wait for the organisation's rate.
     waited_at: Option<Timestamp>,
-    /// What is sent next where it is no frame by itself.
+    /// The bytes to send next, if they are not a frame by themselves.
     spare: Vec<u8>,
-    /// Of all, without what is still counted with the sessions.
+    /// Traffic of all sessions, without the part that is still counted with the sessions.
     total: Traffic,
     now: Timestamp,
 }
 
-/// A datagram that is to be sent.
+/// A datagram to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit<'a> {
-    /// To whom.
+    /// Slot of the receiver.
     pub to: Slot,
-    /// Of kind 5 to 9, 11 or 12.
+    /// The datagram, of kind 5 to 9, 11 or 12.
     pub bytes: &'a [u8],
 }
 
-/// Why a device was not attached.
+/// Reasons why a device was not attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// As many as may be are attached, or too many have left within a minute.
+    /// As many devices as allowed are attached, or too many have left within a minute.
     #[error("too many devices are attached")]
     Full,
 }
 
-/// Why a route was not taken.
+/// Reasons why a route was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// Of a device that is not attached.
+    /// The device is not attached.
     #[error("not attached")]
     NotAttached,
     /// There are [`ROUTES_MAX`] already.
@@ -128,7 +129,7 @@ pub enum RouteError {
     Unsound,
 }
 
-/// Something that the relay itself has to say.
+/// Something that the relay itself reports.
 enum Signal {
     Seen(Place, Seen),
     Pulse(Place),
@@ -141,7 +142,7 @@ enum Picked {
 }
 
 impl Forwarder {
-    /// Nobody is attached, and nobody may do anything.
+    /// Creates a forwarder with no device attached and nobody permitted anything.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -170,15 +171,14 @@ impl Forwarder {
         }
     }
 
-    /// Limits from now on. Who is attached stays, even where it is one too many now.
+    /// Sets the limits from now on. Attached devices stay attached, even if there are too many now.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         self.out = Bucket::default();
     }
 
-    /// Attaches a device, that of a member in good standing or of nobody: such a one neither talks
-    /// nor hears. One that is attached keeps its slot, unless it is somebody else's now.
-    /// [PROTO-9.1]
+    /// Attaches a device. Without a member in good standing it neither talks nor hears. An attached
+    /// device keeps its slot, unless the device belongs to another member now. [PROTO-9.1]
     pub fn attach(
         &mut self,
         now: Timestamp,
@@ -209,8 +209,8 @@ impl Forwarder {
         Ok(place.slot)
     }
 
-    /// Attaches a newcomer, who may exchange packets with members at whom it knocks, and no more
-    /// than that; not one that is attached as something else. [PROTO-9.16]
+    /// Attaches a newcomer. It may only exchange packets with members at which it knocks. A device
+    /// that is already attached as something else is not attached as a newcomer. [PROTO-9.16]
     pub fn attach_newcomer(
         &mut self,
         now: Timestamp,
@@ -231,7 +231,8 @@ impl Forwarder {
         session.is_some_and(|session| session.doors.is_some())
     }
 
-    /// Ends what a device has here: its routes, and what of it or for it has not been sent.
+    /// Ends the session of a device: its routes, and everything from or for it that has not been
+    /// sent.
     pub fn detach(&mut self, now: Timestamp, device: DeviceId) {
         let Some(slot) = self.sessions.slot_of(device) else { return };
         let Some(session) = self.sessions.get(slot) else { return };
@@ -257,7 +258,8 @@ impl Forwarder {
         self.fan_outs.note(slot);
     }
 
-    /// What a device listens to; of more than 64 channels the last are left out.
+    /// Sets what a device listens to. If there are more than 64 channels, the last ones are left
+    /// out.
     pub fn set_listening(&mut self, slot: Slot, channels: impl IntoIterator<Item = ChannelId>) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let listening = channels.into_iter().take(LISTENING_MAX).collect();
@@ -267,7 +269,7 @@ impl Forwarder {
         }
     }
 
-    /// What the charter says now. Devices that belong no more are to be detached besides.
+    /// Sets the state of the charter. The caller must also detach devices that no longer belong.
     pub fn set_state(&mut self, state: &State) {
         let places = |channel: ChannelId| match state.channel(channel)?.mode {
             ChannelMode::Loudest(places) => Some(places),
@@ -283,7 +285,7 @@ impl Forwarder {
         self.fan_outs.set_state(state.clone());
     }
 
-    /// Declares a route, in place of the one with the same tag if there is one. [PROTO-9.9]
+    /// Declares a route. It replaces the one with the same tag, if there is one. [PROTO-9.9]
     pub fn set_route(&mut self, slot: Slot, route: Route) -> Result<(), RouteError> {
         let session = self.sessions.get(slot).ok_or(RouteError::NotAttached)?;
         if !route.target.is_sound() {
@@ -302,7 +304,7 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Forgets a route; frames that have come by it are still sent.
+    /// Forgets a route. Frames that have already come by it are still sent.
     pub fn remove_route(&mut self, slot: Slot, tag: [u8; 4]) {
         let Some(session) = self.sessions.get(slot) else { return };
         let routes = &mut self.routes[usize::from(session.place.index)];
@@ -311,7 +313,7 @@ impl Forwarder {
         }
     }
 
-    /// A datagram of kind 4, 6, 10 or 12 has come from a device. What is dropped is counted.
+    /// Takes a datagram of kind 4, 6, 10 or 12 from a device. A dropped datagram is counted.
     pub fn handle_datagram(
         &mut self,
         now: Timestamp,
@@ -337,7 +339,7 @@ impl Forwarder {
         result
     }
 
-    /// The next datagram to send; none where there is nothing more for now. To be called again
+    /// Returns the next datagram to send; `None` if there is nothing to send for now. Call it again
     /// after [`Self::handle_datagram`], and at [`Self::poll_timeout`].
     pub fn poll_transmit(&mut self, now: Timestamp) -> Option<Transmit<'_>> {
         self.now = now;
@@ -359,7 +361,7 @@ impl Forwarder {
         Some(Transmit { to: to.slot, bytes })
     }
 
-    /// When [`Self::poll_transmit`] may have something next.
+    /// When [`Self::poll_transmit`] may next have something.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let introduces = !self.introductions.is_empty() || !self.knocks.is_empty();
         let waits = self.current.is_some() || !self.ready.is_empty() || introduces;
@@ -375,17 +377,17 @@ impl Forwarder {
         self.sessions.slot_of(device)
     }
 
-    /// The device of a slot.
+    /// The device in a slot.
     pub fn device_of(&self, slot: Slot) -> Option<DeviceId> {
         self.sessions.get(slot).map(|session| session.device)
     }
 
-    /// The member whose device has a slot.
+    /// The member whose device is in a slot.
     pub fn member_of(&self, slot: Slot) -> Option<MemberId> {
         self.sessions.get(slot)?.member.map(|(member, _)| member)
     }
 
-    /// What was carried.
+    /// Counters of what was carried.
     pub fn statistics(&self) -> Statistics {
         let mut total = self.total.clone();
         let mut members = self.members.traffic();
@@ -408,5 +410,5 @@ impl Forwarder {
     }
 }
 
-/// How often talkers hear what came, and listeners something. [PROTO-9.6]
+/// How often talkers are told what arrived, and listeners that a talkspurt continues. [PROTO-9.6]
 const TICK: Duration = Duration::from_millis(50);

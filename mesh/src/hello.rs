@@ -1,5 +1,5 @@
-//! The Hello: one message each way on a link's first stream, after which both know that the other
-//! belongs to the organisation. [section 3 of docs/protocol.md]
+//! The Hello: one message each way on a link's first stream. After it both sides know that the
+//! other belongs to the organisation. [section 3 of docs/protocol.md]
 //!
 //! ```text
 //! dialler                                            listener
@@ -8,8 +8,8 @@
 //! Greeting::read_answer        <── bytes ──  Opened::accept, or Refusal::answer
 //! ```
 //!
-//! Messages here are without the two-byte length that goes before them on the stream. The side's
-//! name in the keys of a message is `dialler` or `listener`.
+//! Messages here do not include the two-byte length that precedes them on the stream. In the keys
+//! of a message, the side is called `dialler` or `listener`.
 
 mod body;
 mod refusal;
@@ -34,40 +34,40 @@ use self::body::{
 pub use self::refusal::{HelloError, Refusal};
 use crate::List;
 
-/// What a node says of itself besides its certificates.
+/// What a node says of itself, besides its certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// A random number made at the node's start. [PROTO-2.5]
+    /// A random number created at the node's start. [PROTO-2.5]
     pub incarnation: u64,
-    /// What its person wants to be called.
+    /// The name that its person has chosen.
     pub name: String,
-    /// Where it listens; the first 16 count.
+    /// The addresses at which it listens. Only the first 16 count.
     pub addresses: Vec<SocketAddr>,
-    /// The channels that it hears, of those that all may know of, in ascending order.
+    /// The channels that it hears, of those that everyone may know of, in ascending order.
     pub listening: Vec<ChannelId>,
 }
 
-/// What a Hello has proved of the peer, and what the peer says of itself.
+/// What a Hello has proved about the peer, and what the peer says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// The device at the other end of the link.
     pub device: DeviceId,
-    /// The person it belongs to; none of an infrastructure relay, which the charter names.
-    /// [PROTO-3.9]
+    /// The person to whom the device belongs; `None` for an infrastructure relay, which the charter
+    /// names. [PROTO-3.9]
     pub member: Option<MemberId>,
-    /// What proves that.
+    /// The certificates that prove this.
     pub chain: CertificateChain,
-    /// The operations that added the device, where it is not the member's first. [CHARTER-3.6]
+    /// The operations that added the device, if it is not the member's first one. [CHARTER-3.6]
     pub added: Vec<Cosigned<Operation>>,
-    /// Its name, fit to be shown. [PROTO-3.7]
+    /// Its name, made fit for display. [PROTO-3.7]
     pub name: String,
-    /// The number of its present run. [PROTO-2.5]
+    /// The incarnation of its present run. [PROTO-2.5]
     pub incarnation: u64,
-    /// Where it says that it listens.
+    /// The addresses at which it says that it listens.
     pub addresses: Vec<SocketAddr>,
     /// A hash over what it knows of the charter.
     pub digest: ObjectHash,
-    /// The channels that it hears, of those that all may know of.
+    /// The channels that it hears, of those that everyone may know of.
     pub listening: Vec<ChannelId>,
 }
 
@@ -76,24 +76,25 @@ pub struct Greeting {
     organisation: OrganisationId,
     exporter: [u8; 32],
     bytes: Vec<u8>,
-    /// What the dialler knew before; nothing when it redeems a ticket.
+    /// The charter and certificates that the dialler has; `None` when it redeems a ticket.
     known: Option<(Charter, CertificateChain)>,
     device: DeviceId,
 }
 
-/// What a dialler has after a Hello.
+/// What a dialler has after a successful Hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
-    /// The organisation; new to a dialler that has redeemed a ticket.
+    /// The organisation. It is new to a dialler that has redeemed a ticket.
     pub charter: Charter,
-    /// The dialler's own certificates, the same.
+    /// The dialler's own certificates. They are also new to such a dialler.
     pub chain: CertificateChain,
     /// The listener.
     pub peer: PeerHello,
 }
 
 impl Greeting {
-    /// The greeting of a member with `device` and `chain`, on the link with this `exporter`.
+    /// Creates the greeting of a member with `device` and `chain`, on the link with this
+    /// `exporter`.
     pub fn member(
         charter: &Charter,
         device: DeviceId,
@@ -106,8 +107,8 @@ impl Greeting {
         Self::of_body(charter, device, chain, exporter, &body)
     }
 
-    /// The same for a relay, which may know no more than the organisation's id. [PROTO-3.9]
-    /// [PROTO-3.24]
+    /// Like [`Self::member`], for a listener that is a relay and may know no more than the
+    /// organisation's id. [PROTO-3.9] [PROTO-3.24]
     pub fn member_to_relay(
         charter: &Charter,
         device: DeviceId,
@@ -121,7 +122,7 @@ impl Greeting {
         Self::of_body(charter, device, chain, exporter, &GreetingBody::Member(introduction, roots))
     }
 
-    /// The greeting of the relay `device`, which the charter names. [PROTO-3.9]
+    /// Creates the greeting of the relay `device`, which the charter names. [PROTO-3.9]
     pub fn relay(
         charter: &Charter,
         device: DeviceId,
@@ -145,8 +146,8 @@ impl Greeting {
         Self { organisation, exporter, bytes, known, device }
     }
 
-    /// The greeting of a newcomer with `device`, and a printed `recovery` key, who redeems
-    /// `ticket`.
+    /// Creates the greeting of a newcomer with `device`, and perhaps a printed `recovery` key, that
+    /// redeems `ticket`.
     ///
     /// An expired ticket is not even shown. [PROTO-4.6]
     pub fn redeem(
@@ -160,8 +161,8 @@ impl Greeting {
         Self::knock(now, ticket, device, (recovery, None), presence, exporter)
     }
 
-    /// The greeting of a device with `key` that is to become one more of `member`'s, by a `ticket`
-    /// for that. [PROTO-4.7]
+    /// Creates the greeting of a device with `key` that is to become a further device of `member`,
+    /// by a `ticket` for that. [PROTO-4.7]
     pub fn redeem_as_device(
         now: UnixTime,
         ticket: &Ticket,
@@ -203,7 +204,7 @@ impl Greeting {
         &self.bytes
     }
 
-    /// What `answer` of the listener, the device `remote`, says.
+    /// Reads the `answer` of the listener, the device `remote`.
     pub fn read_answer(self, remote: DeviceId, answer: &[u8]) -> Result<Welcome, HelloError> {
         let (header, rest) =
             answer.split_first_chunk::<ANSWER_HEADER>().ok_or(HelloError::Malformed)?;
@@ -224,11 +225,11 @@ impl Greeting {
             (None, Some(admission)) => {
                 let mut charter = Charter::of_roots(admission.roots.into_vec())
                     .map_err(|_| HelloError::WrongOrganisation)?;
-                // The ticket is what a newcomer trusts; the listener may say anything.
+                // A newcomer trusts its ticket; the listener may say anything.
                 if charter.organisation() != self.organisation {
                     return Err(HelloError::WrongOrganisation);
                 }
-                // Who may admit, the newcomer learns from the rest of the charter.
+                // The newcomer learns from the rest of the charter which members may admit.
                 charter.rooted_chain(&admission.chain, self.device, &admission.added, true)?;
                 let Introduced::Member(listener) = body.listener else {
                     return Err(HelloError::Malformed);
@@ -251,7 +252,7 @@ impl Greeting {
         Ok(Welcome { charter, chain, peer })
     }
 
-    /// What an `answer` says that refuses. [PROTO-3.6]
+    /// Reads an `answer` that refuses. [PROTO-3.6]
     fn refused(&self, answer: &[u8]) -> HelloError {
         let said = answer.split_at_checked(REFUSAL_HEADER);
         let Some((header, sealed)) = said else { return HelloError::Malformed };
@@ -261,7 +262,8 @@ impl Greeting {
         if sealed.is_empty() {
             return match refusal {
                 Refusal::Version | Refusal::Stranger => HelloError::Unsealed(refusal),
-                // Who can say anything else knows the organisation, and seals it.
+                // A listener with any other reason knows the organisation, and would have sealed
+                // its answer.
                 _ => HelloError::Malformed,
             };
         }
@@ -276,22 +278,22 @@ impl Greeting {
     }
 }
 
-/// What a listener answers with.
+/// What a listener needs for an answer.
 #[derive(Clone, Copy)]
 pub struct Listener<'a> {
     /// The organisation that this link is for.
     pub charter: &'a Charter,
-    /// The listener's own key, by which it admits.
+    /// The listener's own key, by which it admits newcomers.
     pub key: &'a DeviceKey,
-    /// The member whose device it is; none of a relay.
+    /// The member whose device it is; `None` for a relay.
     pub member: Option<MemberId>,
-    /// What it says of itself.
+    /// What the listener says of itself.
     pub presence: &'a Presence,
 }
 
 /// Opens the greeting of the device `remote` on the link with this `exporter`.
 ///
-/// Send what [`refuse`] makes of it where this fails.
+/// If this fails, send the result of [`refuse`].
 pub fn open_greeting(
     now: UnixTime,
     listener: &Listener<'_>,
@@ -320,8 +322,8 @@ pub fn open_greeting(
     Ok(Opened { exporter: *exporter, request })
 }
 
-/// Opens the greeting of a member for a relay that knows no more than the organisation's id: the
-/// charter begins with the root documents that the greeting brings. [PROTO-3.9]
+/// Opens the greeting of a member for a relay that knows no more than the organisation's id. The
+/// charter begins with the root documents in the greeting. [PROTO-3.9]
 pub fn open_first_greeting(
     organisation: OrganisationId,
     exporter: &[u8; 32],
@@ -340,7 +342,7 @@ pub fn open_first_greeting(
     Ok((charter, Opened { exporter: *exporter, request: Request::Member(peer) }))
 }
 
-/// What somebody asks for who shows a ticket.
+/// The request of a dialler that shows a ticket.
 fn redeemed(
     now: UnixTime,
     listener: &Listener<'_>,
@@ -354,7 +356,7 @@ fn redeemed(
         return Err(Refusal::Banned);
     }
     let invite = redemption.verify(charter.organisation(), remote, exporter, now)?;
-    // [PROTO-4.5] an invite is worth what its issuer may do now.
+    // [PROTO-4.5] An invite is worth what its issuer may do now.
     let issuer = charter.owner(invite.issuer).ok_or(Refusal::TicketInvalid)?;
     let rights = match invite.member {
         Some(member) => member == issuer,
@@ -367,7 +369,7 @@ fn redeemed(
     if charter.state().revokes(issuer, invite) {
         return Err(Refusal::TicketRevoked);
     }
-    // [PROTO-4.8] nobody gets by a ticket what its issuer, or its door, may not give.
+    // [PROTO-4.8] A ticket gives nobody what its issuer, or its door, may not give.
     if let Some(role) = invite.role {
         charter.may_give(issuer, role).map_err(|_| Refusal::TicketRole)?;
     }
@@ -383,7 +385,7 @@ fn redeemed(
         _ => Some(invite.share_of(own).ok_or(Refusal::NotADoor)?),
     };
     let (member, chain, addition) = match invite.member {
-        // [PROTO-4.7] nobody but one of its devices adds one to a member's.
+        // [PROTO-4.7] Only a member's own device may add a further one to it.
         Some(member) if member != door => return Err(Refusal::NotADoor),
         Some(member) => {
             let agreed = |it: &Signature| consents(charter.organisation(), member, remote, it);
@@ -414,19 +416,21 @@ fn redeemed(
         incarnation,
         addresses: addresses.into_vec(),
         digest: charter.digest(),
-        // What it has not chosen yet, it hears the first channel.
+        // It has not chosen yet, so it hears the first channel.
         listening: first.into_iter().collect(),
     };
-    // [PROTO-4.21] a role that somebody has lost does not come back by the ticket it came with.
+    // [PROTO-4.21] A role that a member has lost does not come back by the ticket that it came
+    // with.
     let is_newer = charter.state().last_removal(member) <= invite.removals;
     let role = invite.role.filter(|_| !charter.is_member(member) && is_newer);
     Ok(Request::Redeem { invite: Box::new(invite.clone()), share, addition, role, peer })
 }
 
-/// The answer that says why the greeting of `remote` was refused, sealed so that it counts: to one
-/// who was removed, with what proves it by the `charter` and is news to it. [PROTO-3.8]
+/// The answer with the reason why the greeting of `remote` was refused, sealed so that it counts.
+/// If the dialler was removed, the answer includes what proves this by the `charter` and is new to
+/// it. [PROTO-3.8]
 ///
-/// Who does not know the organisation is told no more than that, or that its version is another.
+/// A dialler that does not know the organisation is told only that, or that its version is another.
 /// [PROTO-3.6] [PROTO-3.23]
 pub fn refuse(
     refusal: Refusal,
@@ -458,8 +462,8 @@ pub fn refuse(
     answer
 }
 
-/// The invite that a greeting shows, as far as it knows the organisation: whatever that is worth,
-/// which [`open_greeting`] says.
+/// The invite that a greeting shows, if the greeting knows the organisation. [`open_greeting`] says
+/// what the invite is worth.
 pub fn invite_of(
     organisation: OrganisationId,
     exporter: &[u8; 32],
@@ -484,7 +488,7 @@ fn open_body(
     if !(lowest..=highest).contains(&VERSION) {
         return Err(Refusal::Version);
     }
-    // [PROTO-3.1] whoever does not know the organisation learns nothing of it.
+    // [PROTO-3.1] A dialler that does not know the organisation learns nothing about it.
     if header[GREETING_HEADER - TAG..] != tag_of(organisation, DIALLER, exporter) {
         return Err(Refusal::Stranger);
     }
@@ -493,30 +497,32 @@ fn open_body(
     decode(&body, HELLO_MAX_BYTES).map_err(|_| Refusal::Certificate)
 }
 
-/// A greeting that is in order.
+/// A valid greeting.
 pub struct Opened {
     exporter: [u8; 32],
     request: Request,
 }
 
-/// What a dialler asks for.
+/// The request of a dialler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// It is a member already.
+    /// The dialler is already a member.
     Member(PeerHello),
-    /// It redeems a ticket. Where `share` is a number, the door counts on disk, by its invite key,
-    /// the devices that it has admitted, and refuses a device that is one too many with
-    /// [`Refusal::TicketUsedUp`]; a device that is counted already is no other use. [PROTO-4.5]
+    /// The dialler redeems a ticket. If `share` is a number, the door counts the admitted devices
+    /// on disk, by its invite key. It refuses a device beyond that number with
+    /// [`Refusal::TicketUsedUp`]. A device that is counted already is not another use. [PROTO-4.5]
     Redeem {
-        /// What the ticket says.
+        /// The invite in the ticket.
         invite: Box<Invite>,
-        /// How many devices this door may admit; any number if absent.
+        /// How many devices this door may admit; `None` for any number.
         share: Option<u8>,
-        /// The consent of a device that becomes one more of the door's member. The door adds it to
-        /// the charter, and refuses it with [`Refusal::Later`] until it is there.
+        /// The consent of a device that becomes a further device of the door's member. The door
+        /// adds it to the charter. Until it is there, the door refuses the device with
+        /// [`Refusal::Later`].
         addition: Option<Signature>,
-        /// The role that the door gives to the newcomer once it is linked; none to whoever belongs
-        /// already, or was removed since the ticket was issued. [PROTO-4.8] [PROTO-4.21]
+        /// The role that the door gives to the newcomer once it is linked. `None` for a dialler
+        /// that is already a member, or was removed since the ticket was issued. [PROTO-4.8]
+        /// [PROTO-4.21]
         role: Option<RoleId>,
         /// The newcomer, with the certificates that it gets.
         peer: PeerHello,
@@ -529,7 +535,7 @@ impl Opened {
         &self.request
     }
 
-    /// Admits the dialler: the answer for it, and who it is.
+    /// Admits the dialler. Returns the answer for it, and what the Hello has proved about it.
     pub fn accept(self, listener: &Listener<'_>) -> (Vec<u8>, PeerHello) {
         let Listener { charter, key, member, presence } = listener;
         let listener = match member {
@@ -587,7 +593,7 @@ fn side_key(
     hasher.finalize().into()
 }
 
-/// What is sealed in a Hello, for the documented schema.
+/// The sealed content of a Hello, for the documented schema.
 #[cfg(test)]
 pub(crate) fn describe(schema: &mut crate::schema::collector::Schema) {
     schema.add::<GreetingBody>("GreetingBody", HELLO_MAX_BYTES);
@@ -595,17 +601,17 @@ pub(crate) fn describe(schema: &mut crate::schema::collector::Schema) {
     schema.add::<List<Piece, PROOF_PIECES_MAX>>("Proof", HELLO_MAX_BYTES);
 }
 
-/// The protocol version spoken here.
+/// The protocol version of this implementation.
 pub const VERSION: u8 = 1;
 
-/// Bytes of a greeting or answer; longer ones are refused. [section 3]
+/// Bytes of a greeting or answer. Longer ones are refused. [section 3]
 pub const HELLO_MAX_BYTES: usize = 16 * 1024;
 
-/// Bytes of an answer that root documents may take, but for what else is in it: the header, the
-/// seal, and lengths of lists.
+/// Bytes that root documents may take in an answer. The rest is for the header, the seal, and the
+/// lengths of lists.
 const ROOTS_ROOM: usize = HELLO_MAX_BYTES - 64;
 
-/// Bytes of the pieces that prove that somebody was removed: what an answer leaves to them.
+/// Bytes for the pieces that prove a removal. The rest is for the remaining parts of the answer.
 const PROOF_ROOM: usize = HELLO_MAX_BYTES - 64;
 
 const MAGIC: [u8; 4] = *b"HARK";

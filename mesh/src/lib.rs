@@ -1,9 +1,9 @@
 //! The protocol of Hark as deterministic state machines.
 //!
-//! Wire formats, the Hello that admits a peer, the [`squad`] that keeps who is there, who holds
-//! whose key and who sends to whom, and the [`forwarding`] of a relay. Pure: no socket, clock,
-//! thread, file or async runtime; time and randomness are arguments, and media passes as sealed
-//! bytes.
+//! This crate contains the wire formats, the Hello that admits a peer, and two state machines. The
+//! [`squad`] keeps track of who is present, who holds whose key and who sends to whom. The
+//! [`forwarding`] serves a relay. The crate does no I/O: it has no socket, clock, thread, file or
+//! async runtime. Time and randomness are arguments, and media passes as sealed bytes.
 
 #![forbid(unsafe_code)]
 

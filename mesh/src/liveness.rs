@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hark_keys::{DeviceId, Timestamp};
 
-/// Which peers have been heard lately. [PROTO-2.7]
+/// Which peers have been heard recently. [PROTO-2.7]
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     peers: BTreeMap<DeviceId, Peer>,
@@ -16,19 +16,19 @@ struct Peer {
     state: Reach,
 }
 
-/// How a linked peer stands.
+/// The state of a linked peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reach {
     /// Heard within 3.5 s.
     Reachable,
-    /// Silent: it is sent no voice.
+    /// Silent. It is sent no voice.
     Unreachable,
-    /// Silent for as long as a link may be: it loses our key.
+    /// Silent for as long as a link may be. It loses our key.
     Lost,
 }
 
 impl Liveness {
-    /// A link to `device` stands; how the peer stood by an earlier one.
+    /// A link to `device` is up. Returns the peer's state on an earlier link, if there was one.
     pub(crate) fn link_up(&mut self, now: Timestamp, device: DeviceId) -> Option<Reach> {
         self.heartbeat_at.get_or_insert(now);
         let peer = Peer { heard: now, state: Reach::Reachable };
@@ -43,14 +43,14 @@ impl Liveness {
         }
     }
 
-    /// A datagram came from `device`; what it was before, if it has a link.
+    /// A datagram came from `device`. Returns its state before, if it has a link.
     pub(crate) fn heard(&mut self, now: Timestamp, device: DeviceId) -> Option<Reach> {
         let peer = self.peers.get_mut(&device)?;
         peer.heard = peer.heard.max(now);
         Some(std::mem::replace(&mut peer.state, Reach::Reachable))
     }
 
-    /// The number of the heartbeat that is due to all linked peers, if one is.
+    /// Returns the number of the heartbeat to all linked peers, if one is due.
     pub(crate) fn heartbeat(&mut self, now: Timestamp) -> Option<u32> {
         self.heartbeat_at.filter(|at| *at <= now)?;
         self.heartbeat_at = Some(now + HEARTBEAT_INTERVAL);
@@ -58,7 +58,7 @@ impl Liveness {
         Some(self.heartbeats)
     }
 
-    /// Peers that have become worse since, and what they are now.
+    /// Returns the peers whose state has become worse, with their new state.
     pub(crate) fn fallen_silent(&mut self, now: Timestamp) -> Vec<(DeviceId, Reach)> {
         let mut fallen = Vec::new();
         for (device, peer) in &mut self.peers {
@@ -75,17 +75,18 @@ impl Liveness {
         fallen
     }
 
-    /// For how long nothing has come of `device`; none where there is no link.
+    /// How long nothing has come from `device`; `None` if there is no link.
     pub(crate) fn silence(&self, now: Timestamp, device: DeviceId) -> Option<Duration> {
         self.peers.get(&device).map(|peer| now.saturating_duration_since(peer.heard))
     }
 
-    /// Whether `device` can be sent voice.
+    /// Whether voice can be sent to `device`.
     pub(crate) fn is_reachable(&self, device: DeviceId) -> bool {
         self.peers.get(&device).is_some_and(|peer| peer.state == Reach::Reachable)
     }
 
-    /// Whether `device` has been silent for so long that it counts as gone, though its link stands.
+    /// Whether `device` has been silent for so long that it counts as gone, although its link is
+    /// still up.
     pub(crate) fn is_lost(&self, device: DeviceId) -> bool {
         self.peers.get(&device).is_some_and(|peer| peer.state == Reach::Lost)
     }
@@ -101,7 +102,7 @@ impl Liveness {
     }
 }
 
-/// How often each peer hears from us. [PROTO-2.7]
+/// How often we send each peer a heartbeat. [PROTO-2.7]
 ///
 /// A peer misses three before it shows us as unreachable.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);

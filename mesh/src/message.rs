@@ -1,7 +1,7 @@
 //! Control messages between members: sender keys, member records, pieces of the charter.
 //!
-//! A message goes either as a request on a stream of the link, answered by an
-//! [`Acknowledgement`], or (records and pieces alone) by gossip.
+//! A message is sent as a request on a stream of the link and answered by an [`Acknowledgement`].
+//! Some messages, such as records and pieces, are also sent by gossip.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use crate::{
     epoch::{Attendance, Confirmed, Confirming, EpochMessage, TalkersKey},
 };
 
-/// A control message. What it is made of is in docs/schema/protocol.json. [PROTO-12.2]
+/// A control message. docs/schema/protocol.json describes its fields. [PROTO-12.2]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// A sender's key for its listeners.
@@ -30,60 +30,62 @@ pub enum Message {
     Names(List<(ChannelId, NameKey), NAMES_MAX>),
     /// A hash over the sender's charter. [CHARTER-8.2]
     Digest(ObjectHash),
-    /// What the sender has of the charter, for others to send what it lacks.
+    /// What the sender has of the charter, so that others send what it lacks.
     Have(Have),
-    /// Pieces of the charter, each after those that it needs; packed.
+    /// Pieces of the charter, each after the pieces that it needs; packed.
     Pieces(List<u8, MESSAGE_MAX_BYTES>),
-    /// The receiver is to hear another channel. [PROTO-6.14]
+    /// Asks the receiver to hear another channel. [PROTO-6.14]
     Move(Move),
     /// A part of what the sender's checkpoints have settled.
     Past(PastPart),
-    /// To a relay: whose slots there the sender wants to know. [PROTO-10.2]
+    /// To a relay: the devices whose slots the sender wants to know. [PROTO-10.2]
     Wanted(Wanted),
-    /// Of a relay: the slots of those wanted. [PROTO-10.2]
+    /// From a relay: the slots of the wanted devices. [PROTO-10.2]
     Roster(Roster),
-    /// To a relay: whom a target is to be forwarded to. [PROTO-10.3]
+    /// To a relay: the devices to which a target is to be forwarded. [PROTO-10.3]
     Route(Route),
-    /// Of a relay: whether it takes no more on, as it is about to leave. [PROTO-10.6]
+    /// From a relay: whether it accepts nothing new since it is about to leave. [PROTO-10.6]
     Draining(bool),
-    /// A member's offer to relay, by gossip. [PROTO-10.5]
+    /// A member's offer to relay, sent by gossip. [PROTO-10.5]
     Offer(Signed<Offer>),
-    /// Where the sender sees the receiver. [PROTO-5.7]
+    /// The address at which the sender sees the receiver. [PROTO-5.7]
     Observed(SocketAddr),
-    /// Where others see the sender, for both to dial at one time. [PROTO-5.7] [PROTO-5.23]
+    /// Addresses at which others see the sender, for both to dial at one time. [PROTO-5.7]
+    /// [PROTO-5.23]
     Candidates(Candidates),
-    /// To a relay: where the sender takes what is sealed to it. [PROTO-11.1]
+    /// To a relay: the prekey to which others can seal for the sender. [PROTO-11.1]
     Prekey(Signed<Prekey>),
-    /// Of a relay: who is on a channel that the receiver is the steward of. [PROTO-11.3]
+    /// From a relay: which devices are on a channel of which the receiver is the steward.
+    /// [PROTO-11.3]
     Attendance(Attendance),
-    /// The key of all on a channel, to a relay or of one. [PROTO-11.5]
+    /// The epoch of all on a channel, sent to a relay or by one. [PROTO-11.5]
     Epoch(Box<EpochMessage>),
     /// Asks whether anybody can reach the sender at an address. [PROTO-5.9]
     Check(Check),
     /// To a relay: the sender could open its seal. [PROTO-11.12]
     Confirming(Confirming),
-    /// Of a relay: who could. [PROTO-11.12]
+    /// From a relay: which devices could open theirs. [PROTO-11.12]
     Confirmed(Confirmed),
-    /// The sender's key in an epoch, to one who does not hold the epoch. [PROTO-11.13]
+    /// The sender's key in an epoch, for a device that does not hold the epoch. [PROTO-11.13]
     TalkersKey(Box<TalkersKey>),
-    /// Whether the sender's person hears and can answer, by gossip as well. [PROTO-5.12]
+    /// Whether the sender's person hears and can answer; also sent by gossip. [PROTO-5.12]
     Availability(Signed<AvailabilityMessage>),
 }
 
-/// What an organisation gossips about, each apart from the other. [PROTO-5.2]
+/// The topics that an organisation gossips about, kept apart from each other. [PROTO-5.2]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// Who is there, and where: much, which may take some seconds.
+    /// Who is present, and where. This is much, and may take some seconds.
     Presence,
-    /// New pieces of the charter: few, which all should have at once.
+    /// New pieces of the charter. These are few, and all devices should have them at once.
     Charter,
 }
 
 impl Topic {
-    /// Both.
+    /// Both topics.
     pub const ALL: [Self; 2] = [Self::Presence, Self::Charter];
 
-    /// Where a message of these bytes is gossiped, if it is at all.
+    /// The topic of a message with these bytes, if it is gossiped at all.
     pub fn of(message: &[u8]) -> Self {
         if message.first() == Some(&PIECES) { Self::Charter } else { Self::Presence }
     }
@@ -97,7 +99,7 @@ const EPOCH: u8 = 18;
 const TALKERS_KEY: u8 = 22;
 
 impl Message {
-    /// The message of these bytes.
+    /// Decodes a message from these bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         decode(bytes, MESSAGE_MAX_BYTES)
     }
@@ -112,12 +114,12 @@ impl Message {
         bytes
     }
 
-    /// Whether a message of these bytes holds what opens speech. [PROTO-2.13]
+    /// Whether a message with these bytes holds secrets that open speech. [PROTO-2.13]
     pub fn holds_key(message: &[u8]) -> bool {
         matches!(message.first(), Some(&(KEY | EPOCH | TALKERS_KEY)))
     }
 
-    /// Messages that hold all of a settled past. [CHARTER-7.5]
+    /// Returns messages that hold all of a settled past. [CHARTER-7.5]
     pub fn of_past(past: &[u8]) -> Vec<Self> {
         let chunks = past.chunks(PAST_PART_BYTES);
         let parts = u16::try_from(chunks.len()).unwrap_or(0);
@@ -128,7 +130,7 @@ impl Message {
         (0..parts).zip(chunks).map(part).collect()
     }
 
-    /// Messages that hold all of `records`, none longer than a message may be.
+    /// Returns messages that hold all of `records`. None exceeds the size limit of a message.
     pub fn of_records<'a>(
         records: impl IntoIterator<Item = &'a Signed<MemberRecord>>,
     ) -> Vec<Vec<u8>> {
@@ -151,66 +153,67 @@ impl Message {
     }
 }
 
-/// A part of a settled past, which is longer than a message may be. [CHARTER-7.5]
+/// A part of a settled past, which does not fit one message. [CHARTER-7.5]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastPart {
-    /// BLAKE3 of all of it.
+    /// BLAKE3 hash of the whole settled past.
     pub id: ObjectHash,
-    /// Which part this is, from 0.
+    /// Number of this part, from 0.
     pub part: u16,
-    /// How many there are: at most [`PAST_PARTS_MAX`].
+    /// Number of all parts, at most [`PAST_PARTS_MAX`].
     pub parts: u16,
-    /// The bytes.
+    /// The bytes of this part.
     pub bytes: List<u8, PAST_PART_BYTES>,
 }
 
-/// What a peer listens to; the higher number replaces the lower.
+/// The channels that a peer listens to. A higher number replaces a lower one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
-    /// Counts from the sender's start.
+    /// Number of the announcement, counted from the sender's start.
     pub number: u64,
-    /// In ascending order.
+    /// The channels, in ascending order.
     pub channels: List<ChannelId, LISTENING_MAX>,
 }
 
-/// Where a peer that a relay leads to can perhaps be reached without one.
+/// Addresses at which a peer behind a relay can perhaps be reached without one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidates {
-    /// Whether this answers the receiver's own.
+    /// Whether this answers the candidates of the receiver.
     pub answer: bool,
-    /// Where others see the sender's socket.
+    /// Addresses at which others see the sender's socket.
     pub addresses: List<SocketAddr, CANDIDATES_MAX>,
 }
 
-/// Asks the receiver to send a nonce to where strangers would, and from where one would.
+/// Asks the receiver to send a nonce to an address that strangers would use, from a socket that
+/// strangers would use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What is to be sent.
+    /// The nonce that is to be sent.
     pub nonce: CheckNonce,
-    /// Where to; the host that the receiver sees the sender at.
+    /// The address to send it to. Its host is the one at which the receiver sees the sender.
     pub address: SocketAddr,
 }
 
-/// What arrives where somebody has asked for it.
+/// The nonce of a check. It arrives at the address for which the check was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckNonce([u8; 16]);
 
 impl CheckNonce {
-    /// A new one, for one check.
+    /// Creates a new nonce for one check.
     pub fn generate(random: &dyn Random) -> Self {
         let mut nonce = [0; 16];
         random.fill(&mut nonce);
         Self(nonce)
     }
 
-    /// The packet that brings it, beside those of QUIC and of the fast path.
+    /// The packet that carries the nonce, beside those of QUIC and of the fast path.
     pub fn packet(self) -> [u8; CHECK_PACKET_BYTES] {
         let mut packet = [CHECK_KIND; CHECK_PACKET_BYTES];
         packet[1..].copy_from_slice(&self.0);
         packet
     }
 
-    /// What `packet` brings, where it is such a packet.
+    /// The nonce in `packet`, if it is such a packet.
     pub fn of_packet(packet: &[u8]) -> Option<Self> {
         match packet.split_first()? {
             (&CHECK_KIND, nonce) => Some(Self(nonce.try_into().ok()?)),
@@ -219,58 +222,58 @@ impl CheckNonce {
     }
 }
 
-/// Where a member is moved to, by somebody who may.
+/// A request by an authorised member that moves the receiver to another channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
-    /// The channel to leave; none to leave none.
+    /// The channel to leave, if any.
     pub from: Option<ChannelId>,
     /// The channel to hear and to talk to.
     pub to: ChannelId,
 }
 
-/// The devices that a member would reach through a relay; the higher number replaces the lower.
+/// The devices that a member wants to reach through a relay. A higher number replaces a lower one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
-    /// Counts from the link's start.
+    /// Number of the list, counted from the link's start.
     pub number: u64,
-    /// In ascending order.
+    /// The devices, in ascending order.
     pub devices: List<DeviceId, WANTED_MAX>,
 }
 
-/// The slots of those who are wanted and attached; the higher number replaces the lower.
+/// The slots of the wanted devices that are attached. A higher number replaces a lower one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
-    /// Counts from the link's start.
+    /// Number of the list, counted from the link's start.
     pub number: u64,
     /// Each device with its slot, in ascending order of devices.
     pub slots: List<(DeviceId, u16), WANTED_MAX>,
 }
 
-/// Where frames of a member's target go from a relay; the higher number replaces the lower.
+/// Where a relay forwards the frames of a member's target. A higher number replaces a lower one.
 /// [PROTO-10.26]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Counts the sender's routes from the link's start.
+    /// Number of the route, counted over all routes of the sender from the link's start.
     pub number: u64,
-    /// What is talked to.
+    /// The target of the frames.
     pub target: Target,
-    /// To whom of those who hear it; to all of them where none are named; to nobody any more where
-    /// the list is empty.
+    /// If `Some`, the only listeners of the target that get its frames; if empty, the route ends.
+    /// If `None`, all its listeners get them.
     pub only: Option<List<DeviceId, RECIPIENTS_MAX>>,
 }
 
 /// What a member's node would carry for others, until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// Whose node.
+    /// The device that offers.
     pub device: DeviceId,
-    /// The higher replaces the lower.
+    /// Number of the offer. A higher one replaces a lower one.
     pub number: u64,
-    /// Seconds that it counts for, from when it came.
+    /// How long the offer counts from its arrival, in seconds.
     pub lease_seconds: u16,
-    /// What it may send, in kbit/s; 0 is any rate.
+    /// The rate at which it may send, in kbit/s; 0 means unlimited.
     pub rate_kbps: u32,
-    /// Whether strangers reach it, as others have found. [PROTO-5.9]
+    /// Whether strangers can reach it, as others have found. [PROTO-5.9]
     pub reachable: bool,
 }
 
@@ -282,17 +285,17 @@ impl Signable for Offer {
     }
 }
 
-/// The key that the sender's speech to a target is sealed with, and everybody who gets it.
+/// The key that the sender's speech to a target is sealed with, and all devices that get it.
 /// [PROTO-6.4]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyMessage {
-    /// For what it is.
+    /// The target that the key is for.
     pub target: Target,
-    /// Whose key it is.
+    /// The device whose key it is.
     pub sender: DeviceId,
-    /// The key.
+    /// The key itself.
     pub secret: KeySecret,
-    /// All who get it, in ascending order, none twice. [PROTO-12.9]
+    /// All devices that get it, in ascending order, each once. [PROTO-12.9]
     pub recipients: List<DeviceId, RECIPIENTS_MAX>,
 }
 
@@ -307,14 +310,14 @@ impl Signable for KeyMessage {
 /// The answer to a message on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledgement {
-    /// It was used, or was not needed any more.
+    /// The message was used, or was not needed any more.
     Taken,
-    /// It was not used, and will not be if it is sent again as it is.
+    /// The message was not used, and would not be if it were sent again unchanged.
     Refused,
 }
 
 impl Acknowledgement {
-    /// The one byte of it.
+    /// The single byte that encodes it.
     pub fn encode(self) -> [u8; 1] {
         match self {
             Self::Taken => [0],
@@ -322,7 +325,7 @@ impl Acknowledgement {
         }
     }
 
-    /// The answer of these bytes.
+    /// Decodes an answer from these bytes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0] => Some(Self::Taken),
@@ -338,38 +341,38 @@ impl<T, E> From<&Result<T, E>> for Acknowledgement {
     }
 }
 
-/// Bytes of a control message; longer ones are refused. [PROTO-1.3]
+/// Bytes of a control message. Longer ones are refused. [PROTO-1.3]
 pub const MESSAGE_MAX_BYTES: usize = 32 * 1024;
 
-/// Bytes of a part of a settled past, which leaves room for what stands around them.
+/// Bytes of a part of a settled past. The rest of the message is for what surrounds it.
 pub const PAST_PART_BYTES: usize = MESSAGE_MAX_BYTES - 64;
 
-/// Parts of a settled past; nobody keeps those of a longer one.
+/// Parts of a settled past. Nobody keeps the parts of a longer one.
 pub const PAST_PARTS_MAX: u16 = 520;
 
-/// Devices that get one sender's key; further ones are not given it and do not hear.
+/// Devices that get one sender's key. Further ones are not given it and do not hear.
 pub const RECIPIENTS_MAX: usize = 64;
 
-/// Devices that a member wants to reach through a relay; further ones are not asked for.
+/// Devices that a member wants to reach through a relay. Further ones are not asked for.
 pub const WANTED_MAX: usize = 256;
 
-/// Channels that one device listens to; further ones are not heard.
+/// Channels that one device listens to. Further ones are not heard.
 pub const LISTENING_MAX: usize = 64;
 
-/// Addresses at which others see a device; further ones are left out.
+/// Addresses at which others see a device. Further ones are left out.
 pub const CANDIDATES_MAX: usize = 8;
 
-/// Bytes of the packet of a check: fewer than it takes to ask for one.
+/// Bytes of the packet of a check. It is shorter than the request for it.
 pub const CHECK_PACKET_BYTES: usize = 17;
 
-/// Its first byte. [PROTO-8.1]
+/// First byte of that packet. [PROTO-8.1]
 const CHECK_KIND: u8 = 0x25;
 
-/// Name keys of one message; further ones go in the next.
+/// Name keys in one message. Further ones are sent in the next message.
 const NAMES_MAX: usize = 256;
 
-/// Records of one message; further ones go in the next.
+/// Records in one message. Further ones are sent in the next message.
 pub const MESSAGE_RECORDS_MAX: usize = 256;
 
-/// Bytes of the records of one message, which leaves room for what stands around them.
+/// Bytes of the records in one message. The rest of the message is for what surrounds them.
 const RECORDS_BYTES: usize = MESSAGE_MAX_BYTES - 16;

@@ -1,11 +1,12 @@
-//! Pieces of a charter, packed tightly: many in one message.
+//! Packs the pieces of a charter tightly, many in one message.
 
 use hark_charter::Piece;
 use hark_keys::{DecodeError, List};
 
 use crate::message::{MESSAGE_MAX_BYTES, Message};
 
-/// Messages that hold all of `pieces`, in their order, none longer than a message may be.
+/// Returns messages that hold all of `pieces`, in their order. None exceeds the size limit of a
+/// message.
 pub fn pack(pieces: impl IntoIterator<Item = Piece>) -> Vec<Message> {
     let mut messages = Vec::new();
     let mut batch: Vec<Vec<u8>> = Vec::new();
@@ -26,7 +27,7 @@ pub fn pack(pieces: impl IntoIterator<Item = Piece>) -> Vec<Message> {
     messages
 }
 
-/// The pieces of a message of [`pack`]. [PROTO-1.3] [PROTO-12.5]
+/// Returns the pieces of a message of [`pack`]. [PROTO-1.3] [PROTO-12.5]
 pub fn unpack(packed: &[u8]) -> Result<Vec<Piece>, DecodeError> {
     let bytes = zstd::bulk::decompress(packed, UNPACKED_MAX).map_err(|_| DecodeError::Malformed)?;
     let mut rest = &bytes[..];
@@ -41,7 +42,7 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<Piece>, DecodeError> {
     if rest.is_empty() { Ok(pieces) } else { Err(DecodeError::Malformed) }
 }
 
-/// What hardly shrinks goes in two.
+/// A batch that hardly shrinks is split in two.
 fn pack_batch(batch: &[Vec<u8>], messages: &mut Vec<Message>) {
     let mut bytes = Vec::new();
     for piece in batch {
@@ -58,14 +59,14 @@ fn pack_batch(batch: &[Vec<u8>], messages: &mut Vec<Message>) {
     }
 }
 
-/// Bytes of the pieces of one message: certificates shrink to two thirds.
+/// Bytes of pieces in one message. Certificates shrink to two thirds.
 const BATCH_BYTES: usize = 44 * 1024;
 
-/// Bytes of a packed batch, which leaves room for what stands around it.
+/// Bytes of a packed batch. The rest of the message is for what surrounds it.
 const PACKED_MAX: usize = MESSAGE_MAX_BYTES - 16;
 
-/// Bytes that a message may unpack to: the largest piece and then some.
+/// Bytes that a message may unpack to: somewhat more than the largest piece.
 const UNPACKED_MAX: usize = 128 * 1024;
 
-/// Of zstd: the usual one.
+/// Compression level of zstd: its default.
 const LEVEL: i32 = 3;

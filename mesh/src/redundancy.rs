@@ -1,5 +1,4 @@
-//! How many copies of its frames a talker ought to send, as who receives them judges it.
-//! [PROTO-7.4]
+//! How many copies of its frames a talker should send, as judged by their receiver. [PROTO-7.4]
 
 use std::time::Duration;
 
@@ -7,45 +6,45 @@ use hark_keys::Timestamp;
 
 use crate::datagram::FRAMES_MAX;
 
-/// Which of the newest datagrams of a sequence came.
+/// Which of the newest datagrams of a sequence have arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arrivals {
-    /// Bit 0 is the newest, bit 1 the one before.
+    /// Bit 0 is the newest datagram, bit 1 the one before.
     came: u128,
-    /// How many of the bits mean something.
+    /// How many of the bits are meaningful.
     known: u32,
 }
 
-/// What a datagram that is not newer than all others says.
+/// What is learnt from a datagram that is not the newest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
-    /// It had counted as lost.
+    /// It had been counted as lost.
     Missed,
-    /// It came before.
+    /// It had already arrived.
     Repeated,
-    /// More than 127 behind: it may have come before.
+    /// It is more than 127 behind, so it may have arrived before.
     TooOld,
 }
 
 impl Arrivals {
-    /// The first one has come.
+    /// Starts with the first datagram.
     pub fn first() -> Self {
         Self { came: 1, known: 1 }
     }
 
-    /// Whether none has come yet.
+    /// Whether no datagram has arrived yet.
     pub fn is_empty(&self) -> bool {
         self.known == 0
     }
 
-    /// One came that is `step` ahead of the newest, at least 1.
+    /// A datagram arrived that is `step` ahead of the newest; `step` is at least 1.
     pub fn advance(&mut self, step: u16) {
         let step = u32::from(step);
         self.came = self.came.checked_shl(step).unwrap_or(0) | 1;
         self.known = (self.known + step).min(u128::BITS);
     }
 
-    /// One came that is `behind` the newest, or that one again.
+    /// A datagram arrived that is `behind` the newest. With 0 the newest has arrived again.
     pub fn fill(&mut self, behind: u16) -> Late {
         let behind = u32::from(behind);
         let Some(bit) = 1_u128.checked_shl(behind) else { return Late::TooOld };
@@ -57,7 +56,7 @@ impl Arrivals {
         Late::Missed
     }
 
-    /// Share of the last datagrams that got lost; of the very last ones that is not known yet.
+    /// Share of the last datagrams that were lost. The very last ones are not judged yet.
     pub fn loss(&self) -> f32 {
         match self.judged().saturating_sub(REORDERED) {
             0 => 0.0,
@@ -65,7 +64,7 @@ impl Arrivals {
         }
     }
 
-    /// The longest run of datagrams that have not come.
+    /// The longest run of datagrams that have not arrived.
     pub fn longest_burst(&self) -> u8 {
         let mut runs = self.missing();
         let mut longest = 0;
@@ -78,10 +77,10 @@ impl Arrivals {
 
     /// The fewest copies that leave at most one in 500 datagrams uncovered.
     ///
-    /// A frame is gone when its datagram and all that hold copies of it are: with loss `p`, and
-    /// `q` the chance that a loss is followed by another, a share of `p q^copies`. So few losses
-    /// say little of `q`: it counts as if some more had been seen that were no bursts, and never
-    /// as less than `p`.
+    /// A frame is lost if its datagram and all datagrams with copies of it are lost. With loss `p`,
+    /// and chance `q` that a loss follows a loss, this is a share of `p q^copies`. A few losses say
+    /// little about `q`. So some losses without a burst are assumed in addition, and `q` is never
+    /// taken to be less than `p`.
     pub fn copies_needed(&self) -> u8 {
         let (loss, lost) = (self.loss(), self.lost());
         let pairs = (lost & (lost >> 1)).count_ones() as f32;
@@ -109,8 +108,8 @@ impl Arrivals {
     }
 }
 
-/// The number of copies that is asked for: it rises at once and falls by one at most each second,
-/// as the loss might come back.
+/// The number of copies to ask for. It rises at once and falls by at most one each second, since
+/// the loss may come back.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WantedCopies {
     copies: u8,
@@ -119,7 +118,7 @@ pub struct WantedCopies {
 }
 
 impl WantedCopies {
-    /// What to ask for now, where so many are needed.
+    /// Returns the number to ask for now, if `needed` copies are needed.
     pub fn update(&mut self, now: Timestamp, needed: u8) -> u8 {
         if needed >= self.copies {
             *self = Self { copies: needed, since: now };
@@ -130,19 +129,21 @@ impl WantedCopies {
     }
 }
 
-/// Share of the frames that copies may leave uncovered. Lower costs bits, higher is heard.
+/// Share of the frames that copies may leave uncovered. A smaller share costs bits, and a larger
+/// one is audible.
 const RESIDUAL_LOSS: f32 = 0.002;
 
-/// Datagrams that loss is judged by: a second of 10 ms frames. Shorter forgets, longer is slow.
+/// Datagrams that loss is judged by: a second of 10 ms frames. A shorter window forgets, and a
+/// longer one is slow.
 const WINDOW: u32 = 100;
 
-/// A datagram that so many later ones have overtaken is lost, and not only out of order.
+/// A datagram that this many later ones have overtaken counts as lost, not only as out of order.
 const REORDERED: u32 = 3;
 
-/// How many losses without a burst are assumed besides those seen.
+/// How many losses without a burst are assumed in addition to those seen.
 const PRIOR_LOSSES: f32 = 2.0;
 
-/// Wanted copies fall by one at most this often.
+/// Wanted copies fall by at most one in this time.
 const LOWER_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The bits say what a list of the numbers that came says.
+        /// The bits agree with a list of the numbers that have arrived.
         #[test]
         fn arrivals_are_those_that_came(sequence in prop::collection::vec(0u16..400, 1..200)) {
             let mut arrivals = Arrivals::first();

@@ -1,4 +1,4 @@
-//! What all messages are made of, told by the types themselves: `docs/schema/protocol.json`.
+//! The fields of all messages, derived from the types: `docs/schema/protocol.json`.
 
 use crate::{hello, message};
 

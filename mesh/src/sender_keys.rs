@@ -12,71 +12,72 @@ use crate::{
     message::{KeyMessage, Message, RECIPIENTS_MAX},
 };
 
-/// This device's own key for a target: who holds it, who must get it, when it changes.
-/// [section 6 of docs/protocol.md]
+/// This device's own key for a target: which devices hold it, which must get it, and when it
+/// changes. [section 6 of docs/protocol.md]
 ///
-/// A join ratchets the key a step, a leave replaces it. Each list of holders has a generation and
-/// step of its own, so that (generation, step) orders the lists, too.
+/// When a device joins, the key ratchets one step. When a device leaves, the key is replaced. Each
+/// list of holders has a generation and step of its own, so (generation, step) orders the lists,
+/// too.
 pub(crate) struct SenderKeys {
     target: Target,
     key: Arc<DeviceKey>,
     random: Arc<dyn Random>,
-    /// Who ought to have the key.
+    /// The devices that should have the key.
     members: BTreeSet<DeviceId>,
-    /// What speech is sealed with.
+    /// The key that speech is sealed with.
     current: Option<HeldKey>,
-    /// What replaces it, and when at the latest.
+    /// The key that replaces it, and the latest time for that.
     next: Option<(HeldKey, Timestamp)>,
-    /// When those who left lose the key.
+    /// When the devices that have left lose the key.
     leave_at: Option<Timestamp>,
-    /// A new generation is due, and perhaps waits for the disk.
+    /// Whether a new generation is due. It may still wait for the disk.
     renewal_due: bool,
-    /// When the step in use has sealed for long enough.
+    /// When the current step has been used for long enough.
     step_ends: Option<Timestamp>,
     generations: Generations,
     deliveries: BTreeMap<DeviceId, Delivery>,
     ready: BTreeSet<DeviceId>,
     last_id: u64,
     change: Option<KeyChange>,
-    /// Holders who have come by a new link since they were given the key.
+    /// Holders that have come by a new link since they were given the key.
     relinked: BTreeSet<DeviceId>,
 }
 
-/// One key and those who were given it.
+/// One key and the devices that were given it.
 struct HeldKey {
     secret: KeySecret,
     holders: BTreeSet<DeviceId>,
-    /// The key message, the same for all.
+    /// The key message, the same for all holders.
     message: Zeroizing<Vec<u8>>,
 }
 
-/// Numbers of generations on their way from the disk to their one use. [PROTO-6.3]
+/// Generation numbers on their way from the disk to their one use. [PROTO-6.3]
 struct Generations {
-    /// The newest that may have been used.
+    /// The newest number that may have been used.
     used: u16,
-    /// The newest on disk: at most one more, ready for use.
+    /// The newest number on disk. At most one more than `used`, kept ready for use.
     persisted: u16,
-    /// The newest that was asked for.
+    /// The newest number that was requested from the disk.
     asked: u16,
 }
 
 struct Delivery {
     id: u64,
-    /// When to send it again; never, once it is acknowledged.
+    /// When to send it again; `None` once it is acknowledged.
     again_at: Option<Timestamp>,
-    /// Whether it is sent once more a moment later, as nobody hears us without it.
+    /// Whether it is sent a second time a moment later, since nobody hears us without it.
     twice: bool,
 }
 
-/// The key in use has changed.
+/// A notice that the key in use has changed.
 pub(crate) struct KeyChange {
-    /// Seal with this from now on.
+    /// The key to seal with from now on.
     pub(crate) secret: KeySecret,
-    /// Who holds it.
+    /// The devices that hold it.
     pub(crate) holders: Vec<DeviceId>,
 }
 
-/// A key message that is due.
+/// A key message that is to be sent now.
 pub(crate) struct KeyDelivery {
     pub(crate) to: DeviceId,
     pub(crate) id: u64,
@@ -84,7 +85,7 @@ pub(crate) struct KeyDelivery {
 }
 
 impl SenderKeys {
-    /// No key yet; `last_generation` is the newest number that was written to disk, 0 at first.
+    /// Starts without a key. `last_generation` is the newest number written to disk, 0 at first.
     pub(crate) fn new(
         target: Target,
         key: Arc<DeviceKey>,
@@ -116,9 +117,9 @@ impl SenderKeys {
         }
     }
 
-    /// `device` is there and shall hear us. Says whether there is room for it.
+    /// `device` is present and should hear us. Returns whether there is room for it.
     ///
-    /// One that has the key and was away from the net alone goes on with it.
+    /// A device that has the key and was only away from the net keeps it.
     pub(crate) fn join(&mut self, now: Timestamp, device: DeviceId) -> bool {
         if !self.members.contains(&device) && self.members.len() >= RECIPIENTS_MAX {
             return false;
@@ -129,7 +130,7 @@ impl SenderKeys {
         if has_it && (unused || !self.relinked.remove(&device)) {
             self.deliver(device);
         } else if self.newest().is_some() {
-            // [PROTO-6.5] one step first, so that it opens nothing of before.
+            // [PROTO-6.5] The key advances one step first, so that it opens nothing from before.
             self.step(now);
         }
         if !self.somebody_left() {
@@ -138,8 +139,8 @@ impl SenderKeys {
         true
     }
 
-    /// `device` has come by a new link: it may have lost the key, or what it knew of the frames
-    /// that it has heard. So it is given one that has sealed nothing yet, as soon as it hears us
+    /// `device` has come by a new link. It may have lost the key, or its record of the frames that
+    /// it has heard. So it is given a key that has sealed nothing yet, as soon as it is to hear us
     /// again. [PROTO-6.15]
     pub(crate) fn handle_new_link(&mut self, now: Timestamp, device: DeviceId) {
         let newest = self.next.as_ref().map(|(next, _)| next).or(self.current.as_ref());
@@ -153,7 +154,7 @@ impl SenderKeys {
         }
     }
 
-    /// `device` is gone and shall hear us no more.
+    /// `device` is gone and should no longer hear us.
     pub(crate) fn leave(&mut self, now: Timestamp, device: DeviceId) {
         self.members.remove(&device);
         self.deliveries.remove(&device);
@@ -164,9 +165,9 @@ impl SenderKeys {
         self.use_next_if_all_have_it();
     }
 
-    /// `devices` may hear us no more: the key is replaced at once, whether or not the others have
-    /// the new one yet, also where they have left just now and hold it still. All together, so that
-    /// none of them is given what replaces it. [PROTO-6.9]
+    /// `devices` may no longer hear us. The key is replaced at once, whether or not the others have
+    /// the new one yet. This also covers devices that have just left and still hold the key. All
+    /// are revoked together, so that none of them is given the new key. [PROTO-6.9]
     pub(crate) fn revoke(&mut self, now: Timestamp, devices: impl IntoIterator<Item = DeviceId>) {
         let mut revoked = false;
         for device in devices {
@@ -188,7 +189,7 @@ impl SenderKeys {
         }
     }
 
-    /// Something else is sealed with: nobody gets a key of ours until [`Self::resume`].
+    /// Another kind of key is used for sealing: nobody gets a key of ours until [`Self::resume`].
     pub(crate) fn pause(&mut self) {
         (self.current, self.next, self.change) = (None, None, None);
         (self.leave_at, self.step_ends, self.renewal_due) = (None, None, false);
@@ -196,7 +197,7 @@ impl SenderKeys {
         self.ready.clear();
     }
 
-    /// Our own key is sealed with again: a new one, for whoever is there now.
+    /// Our own key is used for sealing again: a new one, for the devices that are present now.
     pub(crate) fn resume(&mut self, now: Timestamp) {
         self.renewal_due = true;
         self.renew_if_due(now);
@@ -215,7 +216,7 @@ impl SenderKeys {
         self.handle_timeout(now);
     }
 
-    /// `device` has taken message `id`.
+    /// `device` has accepted message `id`.
     pub(crate) fn handle_delivered(&mut self, device: DeviceId, id: u64) {
         if let Some(delivery) = self.deliveries.get_mut(&device)
             && delivery.id == id
@@ -226,7 +227,7 @@ impl SenderKeys {
         }
     }
 
-    /// `device` has not taken message `id`.
+    /// `device` has not accepted message `id`.
     pub(crate) fn handle_failed(&mut self, now: Timestamp, device: DeviceId, id: u64) {
         if let Some(delivery) = self.deliveries.get_mut(&device)
             && delivery.id == id
@@ -239,7 +240,7 @@ impl SenderKeys {
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
         if self.step_ends.is_some_and(|at| at <= now) {
             self.step_ends = None;
-            // A new generation on its way ends the step as well.
+            // A new generation on its way will end the step as well.
             if self.next.is_none() {
                 self.step(now);
             }
@@ -259,7 +260,7 @@ impl SenderKeys {
         }
     }
 
-    /// The next key message to be sent.
+    /// Returns the next key message to send.
     pub(crate) fn poll_delivery(&mut self, now: Timestamp) -> Option<KeyDelivery> {
         while let Some(device) = self.ready.pop_first() {
             let bytes = self.newest().map(|epoch| epoch.message.clone());
@@ -272,14 +273,14 @@ impl SenderKeys {
         None
     }
 
-    /// The next change of the key in use.
+    /// Returns the next change of the key in use.
     pub(crate) fn poll_change(&mut self) -> Option<KeyChange> {
         self.change.take()
     }
 
-    /// The generation to be written to disk before it can be used. [PROTO-6.3]
+    /// Returns the generation to write to disk before it can be used. [PROTO-6.3]
     ///
-    /// One is always kept ready, so that a leave does not wait for the disk.
+    /// One generation is always kept ready, so that a leave does not wait for the disk.
     pub(crate) fn poll_persist(&mut self) -> Option<u16> {
         self.generations.ask()
     }
@@ -293,19 +294,19 @@ impl SenderKeys {
         deliveries.chain(self.leave_at).chain(next).chain(self.step_ends).min()
     }
 
-    /// Those who are to hear us, whether or not they hold the key yet.
+    /// The devices that should hear us, whether or not they hold the key yet.
     pub(crate) fn members(&self) -> &BTreeSet<DeviceId> {
         &self.members
     }
 
-    /// Those who hold the key in use and are to hear us.
+    /// The devices that hold the key in use and should hear us.
     pub(crate) fn hearers(&self) -> impl Iterator<Item = DeviceId> {
         let holders = self.current.iter().flat_map(|epoch| &epoch.holders);
         holders.copied().filter(|device| self.members.contains(device))
     }
 
-    /// Those who hold the key in use and are not to hear us: they have left, and it is not replaced
-    /// yet.
+    /// The devices that hold the key in use and should not hear us: they have left, and the key is
+    /// not replaced yet.
     pub(crate) fn former(&self) -> impl Iterator<Item = DeviceId> {
         let holders = self.current.iter().flat_map(|epoch| &epoch.holders);
         holders.copied().filter(|device| !self.members.contains(device))
@@ -320,15 +321,15 @@ impl SenderKeys {
         self.next.as_ref().map(|(epoch, _)| epoch).or(self.current.as_ref())
     }
 
-    /// Whether anybody holds the newest key who should not hear us any more.
+    /// Whether any device holds the newest key and should no longer hear us.
     fn somebody_left(&self) -> bool {
         self.newest().is_some_and(|epoch| !epoch.holders.is_subset(&self.members))
     }
 
-    /// Gives the members the newest key one step on.
+    /// Gives the members the newest key, one step on.
     fn step(&mut self, now: Timestamp) {
         let Some(newest) = self.newest() else { return };
-        // Those who left keep what they hold until the new generation is in use.
+        // Devices that have left keep what they hold until the new generation is in use.
         let holders = self.members.union(&newest.holders).copied().collect::<BTreeSet<_>>();
         if newest.secret.step + 1 >= STEPS || holders.len() > RECIPIENTS_MAX {
             self.renewal_due = true;
@@ -347,7 +348,7 @@ impl SenderKeys {
         self.deliver_to_all();
     }
 
-    /// Gives the members a new generation, if one is due and the disk has its number.
+    /// Gives the members a new generation, if one is due and its number is on disk.
     fn renew_if_due(&mut self, now: Timestamp) {
         if !self.renewal_due {
             return;
@@ -357,7 +358,8 @@ impl SenderKeys {
         self.leave_at = None;
         let secret = KeySecret::generate(generation, &*self.random);
         let epoch = self.held(secret, self.members.clone());
-        // A second leave does not lengthen the time that the first one can still open us.
+        // A second leave does not extend the time in which the first device can still open our
+        // speech.
         let use_at = self.next.as_ref().map_or(now + USE_AFTER, |(_, at)| *at);
         let first = self.current.is_none();
         self.next = Some((epoch, use_at));
@@ -386,7 +388,7 @@ impl SenderKeys {
     fn announce_change(&mut self) {
         let Some(epoch) = &self.current else { return };
         let holders = epoch.holders.iter().copied().collect();
-        // Only the newest counts for who has not looked in between.
+        // If the caller has missed a change in between, only the newest one counts.
         self.change = Some(KeyChange { secret: epoch.secret.clone(), holders });
     }
 
@@ -432,33 +434,34 @@ impl Generations {
         if self.has_one() || self.asked > self.persisted {
             return None;
         }
-        // After the last number no key is made any more: better no speech than an old number.
+        // After the last number no further key is created: no speech is better than a reused
+        // number.
         self.asked = self.persisted.checked_add(1)?;
         Some(self.asked)
     }
 }
 
-/// Steps of a generation; then a new one begins. A receiver follows 8 steps at once [PROTO-6.6],
-/// so that whatever it has missed of a generation, it can follow.
+/// Steps of a generation, after which a new one begins. A receiver can follow 8 steps at once
+/// [PROTO-6.6], so it can follow a generation whatever it has missed of it.
 const STEPS: u8 = 8;
 
-/// How long one step seals. [PROTO-6.6]
+/// How long one step is used for sealing. [PROTO-6.6]
 const STEP_MAX: Duration = Duration::from_secs(60);
 
-/// Leaves within this time are answered by one new key.
+/// Leaves within this time cause only one new key.
 const LEAVE_DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// A new generation is used then even if somebody has not confirmed it. [PROTO-6.5]
+/// After this time a new generation is used even if a device has not confirmed it. [PROTO-6.5]
 const USE_AFTER: Duration = Duration::from_secs(1);
 
-/// Wait before a key message that was not taken is sent again.
+/// Delay before a refused key message is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(300);
 
-/// Between the two times that an urgent key message is sent: they are not to share a packet, which
-/// may be lost.
+/// Time between the two sends of an urgent key message. They must not share a packet, which may be
+/// lost.
 const TWICE_AFTER: Duration = Duration::from_millis(20);
 
-/// A key message of which nothing is heard by then is sent again.
+/// A key message without an answer is sent again after this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -530,7 +533,7 @@ mod tests {
         assert_eq!(deliver_all(&mut keys, at(0)), [a, b]);
         keys.leave(at(1_000), a);
         keys.join(at(1_100), c);
-        // The one who left can ratchet on as well.
+        // The device that left can ratchet on as well.
         assert_eq!(change(&mut keys), Some((7, 3, vec![a, b, c])));
         assert_eq!(deliver_all(&mut keys, at(1_100)), [b, c]);
         assert!(keys.hearers().eq([b, c]));
@@ -563,8 +566,8 @@ mod tests {
         assert_eq!(change(&mut keys), Some((8, 0, vec![devices[1]])));
     }
 
-    /// [PROTO-6.9] Where two packets in a row were lost on their way with it, the others heard
-    /// nothing for longer than a blink.
+    /// [PROTO-6.9] Regression: when two packets with the new key were lost in a row, the others
+    /// heard nothing for a noticeable time.
     #[test]
     fn a_key_that_replaces_a_revoked_one_is_sent_twice() {
         let (mut keys, devices) = started();
@@ -587,7 +590,7 @@ mod tests {
         assert_eq!(keys.timeout(), Some(at(1_020)));
         assert_eq!(sent(&mut keys, 1_020), first);
         assert_eq!(keys.timeout(), Some(at(6_020)));
-        // The first to arrive counts, whatever becomes of the other.
+        // The first answer counts, whatever happens to the other message.
         for (device, id) in first {
             keys.handle_delivered(device, id);
             keys.handle_failed(at(1_100), device, id);
@@ -598,7 +601,7 @@ mod tests {
     /// [PROTO-6.9]
     #[test]
     fn who_said_goodbye_before_its_removal_was_known_opens_nothing_after_that() {
-        // The new key is on its way, or not made yet.
+        // The new key is on its way, or is not created yet.
         for known in [50, 250] {
             let (mut keys, devices) = started();
             keys.join(at(0), devices[0]);
@@ -632,7 +635,7 @@ mod tests {
         assert_eq!(change(&mut keys), None);
     }
 
-    /// [PROTO-6.6] Two minutes after a sentence its talker has no key of it.
+    /// [PROTO-6.6] Two minutes after a sentence its talker has no key of it any more.
     #[test]
     fn a_step_ends_though_its_talker_has_fallen_silent() {
         let (mut keys, devices) = started();
@@ -648,8 +651,8 @@ mod tests {
         assert_eq!(keys.timeout(), None, "a step that seals nothing lasts");
     }
 
-    /// Its link had ended at one end only: a relay repeated to it what it had heard under the key
-    /// that it was given again. [PROTO-6.15]
+    /// Regression: the link of a device had ended at one end only. A relay repeated to it what it
+    /// had heard under the key that it was given again. [PROTO-6.15]
     #[test]
     fn whoever_comes_by_a_new_link_is_given_a_key_that_has_sealed_nothing() {
         let (mut keys, devices) = started();
@@ -659,26 +662,26 @@ mod tests {
         persist(&mut keys, at(0));
         assert_eq!(change(&mut keys), Some((7, 2, vec![a, b])));
         assert_eq!(deliver_all(&mut keys, at(0)), [a, b]);
-        // Nothing was sealed: nothing can be repeated.
+        // Nothing was sealed, so nothing can be repeated.
         keys.handle_new_link(at(10), b);
         assert_eq!((deliver_all(&mut keys, at(10)), change(&mut keys)), (vec![b], None));
         keys.handle_used(at(20));
         keys.handle_new_link(at(30), b);
         assert_eq!(deliver_all(&mut keys, at(30)), [a, b]);
         assert_eq!(change(&mut keys), Some((7, 3, vec![a, b])));
-        // The same where it had gone for a moment.
+        // The same after the device was gone for a moment.
         keys.handle_used(at(40));
         keys.leave(at(50), b);
         keys.handle_new_link(at(55), b);
         keys.join(at(60), b);
         assert_eq!(deliver_all(&mut keys, at(60)), [a, b]);
         assert_eq!(change(&mut keys), Some((7, 4, vec![a, b])));
-        // Who was away from the net alone has all that it had.
+        // A device that was only away from the net still has all that it had.
         keys.handle_used(at(62));
         keys.leave(at(64), b);
         keys.join(at(66), b);
         assert_eq!((deliver_all(&mut keys, at(66)), change(&mut keys)), (vec![b], None));
-        // What replaces the key has sealed nothing while the key is in use.
+        // The new key has sealed nothing while the old one is in use.
         keys.handle_used(at(70));
         keys.leave(at(80), a);
         keys.handle_timeout(at(280));
@@ -703,7 +706,7 @@ mod tests {
             persist(&mut keys, at(0));
         }
         assert!(!keys.join(at(0), devices[64]));
-        // A place that has become free is free at once, though its last owner still has the key.
+        // A freed place can be used at once, although its last owner still has the key.
         keys.leave(at(0), devices[0]);
         assert!(keys.join(at(0), devices[64]));
         persist(&mut keys, at(0));

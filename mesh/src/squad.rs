@@ -1,8 +1,8 @@
-//! The members of one organisation as one of them sees them: who is there, who holds whose key,
+//! The members of one organisation as one of them sees them: who is present, who holds whose key,
 //! and who sends to whom.
 //!
-//! A state machine without I/O. The driver tells it what happened (`handle_…`), then takes what
-//! there is to do until nothing is left, and asks last when to call [`Squad::handle_timeout`]:
+//! The squad is a state machine without I/O. The driver reports what happened (`handle_…`). Then it
+//! takes outputs until there are none left. Last, it asks when to call [`Squad::handle_timeout`]:
 //!
 //! ```
 //! # use hark_keys::Timestamp;
@@ -87,27 +87,27 @@ use serving::Serving;
 use talkers::Talkers;
 use targets::Targets;
 
-/// What a [`Squad`] begins with.
+/// The settings and stored data that a [`Squad`] starts with.
 pub struct SquadConfig {
     /// The organisation.
     pub charter: Arc<Charter>,
     /// This device.
     pub key: Arc<DeviceKey>,
-    /// The member whose device it is; none of an infrastructure relay, which hears nothing, says
+    /// The member whose device it is; `None` for an infrastructure relay, which hears nothing, says
     /// nothing and gets no key.
     pub member: Option<MemberId>,
-    /// Whether no member is to learn where this device is: it is linked with members by the
-    /// charter's relays alone.
+    /// Whether to hide this device's address from all members. It is then linked with members only
+    /// by the charter's relays.
     pub relay_only: bool,
-    /// What it says of itself.
+    /// What this device says of itself.
     pub presence: Presence,
-    /// The members it knew when it stopped.
+    /// The records of members from its last run.
     pub directory: Directory,
-    /// The newest generation of sender keys on disk, of each target.
+    /// The newest generation of sender keys on disk, for each target.
     pub generations: BTreeMap<TargetId, u16>,
-    /// Keys of hidden channels' names.
+    /// The keys of hidden channels' names.
     pub names: BTreeMap<ChannelId, NameKey>,
-    /// What the calendar says now: see [`Squad::set_calendar`].
+    /// The current calendar time: see [`Squad::set_calendar`].
     pub calendar: UnixTime,
 }
 
@@ -132,34 +132,36 @@ pub struct Squad {
     relays: Relays,
     epochs: Epochs,
     availabilities: Availabilities,
-    /// What this device does for others as a relay, if it is one.
+    /// What this device does for others as a relay; `None` if it is not a relay.
     serving: Option<Serving>,
     /// What each peer may cost the thread that decides. [PROTO-5.11]
     purses: Purses,
-    /// How often each device may have a record or an offer of its own passed on.
+    /// How often each device may have its own records and offers passed on.
     authors: Purses,
-    /// The highest number of the offers to be one that were withdrawn.
+    /// The highest number of this device's withdrawn offers to relay.
     offered: u64,
-    /// Messages under way, and what is to be done with their answers.
+    /// Messages under way, and the purpose that decides what to do with the answer.
     under_way: BTreeMap<(DeviceId, u64), Purpose>,
     last_id: u64,
-    /// When the last input came, and what has changed since all was in step.
+    /// When the last input came, and what has changed since everything was last up to date.
     now: Timestamp,
     dirty: Dirty,
-    /// The last number of what any peer was told that is told again whenever it changes.
+    /// Sequence number of the newest announcement to any peer. Announcements are sent again
+    /// whenever what they say changes.
     numbers: u64,
-    /// When certificates that this member has issued are to be listed. [CHARTER-3.2]
+    /// When to list the certificates that this member has issued. [CHARTER-3.2]
     list_at: Option<Timestamp>,
-    /// When this device gives up that the charter will say that it belongs.
+    /// When this device stops waiting for the charter to say that it belongs.
     doubted_at: Option<Timestamp>,
-    /// Devices that do not belong any more, and when their links are closed.
+    /// Devices that no longer belong, and when their links are closed.
     evicting: BTreeMap<DeviceId, Timestamp>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
 
 impl Squad {
-    /// Nobody is there yet; all members it remembers are dialled, and the relays of the charter.
+    /// Starts without links. All members in the directory are dialled, and the relays of the
+    /// charter.
     pub fn new(now: Timestamp, config: SquadConfig, random: Arc<dyn Random>) -> Self {
         let SquadConfig {
             charter,
@@ -223,14 +225,14 @@ impl Squad {
         squad
     }
 
-    /// What [`Self::poll_job`] gave was done.
+    /// A job from [`Self::poll_job`] is done.
     pub fn handle_job(&mut self, now: Timestamp, done: JobDone) {
         let records = self.replication.handle_job(now, done);
         self.keep_records(now, records);
         self.mark(now, Dirty::PIECES | Dirty::RELAYS);
     }
 
-    /// This device listens at `addresses` now; the first 16 count.
+    /// Sets the addresses at which this device listens. Only the first 16 count.
     pub fn handle_addresses(&mut self, now: Timestamp, addresses: Vec<SocketAddr>) {
         if self.presence.addresses != addresses && !self.relay_only {
             self.dialling.set_own(&addresses);
@@ -241,19 +243,19 @@ impl Squad {
         }
     }
 
-    /// What the calendar says now. It goes on by the clock until it is told again, as it is to be
-    /// once in a while: the clock may stand still while the machine sleeps.
+    /// Sets the calendar time, which then advances with the clock. Call this from time to time,
+    /// since the clock may stand still while the machine sleeps.
     pub fn set_calendar(&mut self, now: Timestamp, calendar: UnixTime) {
         self.epochs.set_calendar((calendar, now));
         self.mark(now, Dirty::EPOCHS);
-        // [CHARTER-6.7] a mute or a ban has ended, or begins again as the clock was put back.
+        // [CHARTER-6.7] A mute or a ban has ended, or begins again since the calendar was set back.
         if self.replication.set_calendar(calendar) {
             self.mark(now, Dirty::CHARTER);
             self.catch_up();
         }
     }
 
-    /// The person wants to be called `name`.
+    /// Sets the name that the person has chosen.
     pub fn set_name(&mut self, now: Timestamp, name: &str) {
         let name = clean_name(name);
         if self.presence.name != name {
@@ -262,37 +264,38 @@ impl Squad {
         }
     }
 
-    /// The person has closed the microphone, silenced the loudspeaker or gone away, or not any
-    /// more: others are told, at most every 2 s. [PROTO-5.12]
+    /// Sets whether the person has muted the microphone, silenced the loudspeaker or gone away.
+    /// Others are told at most every 2 s. [PROTO-5.12]
     pub fn set_availability(&mut self, now: Timestamp, availability: Availability) {
         self.availabilities.set_own(now, availability);
         self.mark(now, Dirty::AVAILABILITY);
     }
 
-    /// Hear these channels, as far as they are there and permitted, now or later. Until this is
-    /// said, the first channel is heard.
+    /// Sets the channels to hear. Each is heard as soon as it exists and is permitted. Before the
+    /// first call, the first channel is heard.
     pub fn set_listening(&mut self, now: Timestamp, channels: impl IntoIterator<Item = ChannelId>) {
         self.nets.want(channels);
         self.mark(now, Dirty::NETS);
         self.catch_up();
     }
 
-    /// Listen to the first channel, whichever that is, as before anything was said.
+    /// Listens to the first channel, whichever that is, as before any call of
+    /// [`Self::set_listening`].
     pub fn listen_to_first(&mut self, now: Timestamp) {
         self.nets.want_first();
         self.mark(now, Dirty::NETS);
         self.catch_up();
     }
 
-    /// Have keys ready for these targets, as far as they are permitted, now or later. Until this is
-    /// said, that is the first channel.
+    /// Sets the targets to keep keys ready for. Each is keyed as soon as it is permitted. Before
+    /// the first call, this is the first channel.
     pub fn set_targets(&mut self, now: Timestamp, targets: Vec<Target>) {
         self.targets.want(targets);
         self.mark(now, Dirty::TARGETS);
         self.catch_up();
     }
 
-    /// Makes changes to the charter; they count once they are on disk. [CHARTER-8.1]
+    /// Makes changes to the charter. They take effect once they are on disk. [CHARTER-8.1]
     pub fn edit(
         &mut self,
         now: Timestamp,
@@ -303,8 +306,8 @@ impl Squad {
         self.replication.edit(&self.key, member, changes)
     }
 
-    /// Takes pieces of the charter that a person has brought, and tells others; says how many
-    /// were new.
+    /// Takes pieces of the charter that a person has brought, and sends them to others. Returns how
+    /// many were new.
     pub fn bring(&mut self, now: Timestamp, pieces: Vec<Piece>) -> Result<usize, PieceError> {
         self.mark(now, Dirty::default());
         let mut new = 0;
@@ -314,13 +317,14 @@ impl Squad {
         Ok(new)
     }
 
-    /// Takes pieces that are to show that this device does not belong any more. They count as any
-    /// others do: [`Event::Removed`] follows if it is so. [PROTO-3.8] [PROTO-3.22]
+    /// Takes pieces that claim to prove that this device no longer belongs. They are judged like
+    /// any others; if the claim is true, [`Event::Removed`] follows. [PROTO-3.8] [PROTO-3.22]
     pub fn handle_proof(&mut self, pieces: Vec<Piece>) {
         self.replication.handle_proof(pieces);
     }
 
-    /// Keeps the key of a hidden channel's name, which those get who may join.
+    /// Keeps the key of a hidden channel's name. Members that may join the channel are given the
+    /// key.
     pub fn keep_name(&mut self, now: Timestamp, channel: ChannelId, key: NameKey) {
         if self.names.keep(channel, key) {
             self.events.push_back(Event::NamesChanged);
@@ -328,7 +332,7 @@ impl Squad {
         }
     }
 
-    /// Somebody, `device` if that is known, can perhaps be reached at `addresses`.
+    /// A peer, `device` if it is known, can perhaps be reached at `addresses`.
     pub fn handle_discovered(
         &mut self,
         now: Timestamp,
@@ -344,7 +348,8 @@ impl Squad {
         self.learn(now, device, &addresses, Source::Known);
     }
 
-    /// Addresses of a device are worth trying, unless that would tell a member where we are.
+    /// Makes addresses of a device candidates for dialling, unless a dial would reveal our own
+    /// address to a member.
     fn learn(
         &mut self,
         now: Timestamp,
@@ -358,7 +363,7 @@ impl Squad {
         }
     }
 
-    /// A dial of [`Self::poll_dial`] came to nothing.
+    /// A dial of [`Self::poll_dial`] has failed.
     pub fn handle_dial_failed(&mut self, now: Timestamp, dial: &Dial) {
         self.dialling.failed(now, dial);
     }
@@ -369,13 +374,13 @@ impl Squad {
         self.mark(now, Dirty::KEYS);
     }
 
-    /// The number that [`Self::poll_persist`] gave for a target is on disk.
+    /// The number from [`Self::poll_persist`] for a target is on disk.
     pub fn handle_persisted(&mut self, now: Timestamp, target: TargetId, generation: u16) {
         self.targets.handle_persisted(now, target, generation);
         self.mark(now, Dirty::KEYS);
     }
 
-    /// The charter that [`Self::poll_persist`] gave is on disk: it is in force.
+    /// The charter from [`Self::poll_persist`] is on disk and takes effect.
     pub fn handle_charter_persisted(&mut self, now: Timestamp, number: u64) {
         if let Some(news) = self.replication.handle_persisted(number) {
             for bytes in news {
@@ -386,7 +391,7 @@ impl Squad {
         }
     }
 
-    /// The charter that [`Self::poll_persist`] gave could not be written: it comes again.
+    /// The charter from [`Self::poll_persist`] could not be written. It will be returned again.
     pub fn handle_charter_unwritten(&mut self, now: Timestamp, number: u64) {
         if self.replication.handle_unwritten(now, number) {
             self.mark(now, Dirty::CHARTER);
@@ -444,13 +449,13 @@ impl Squad {
         self.mark(now, Dirty::TIME);
     }
 
-    /// The next thing to send.
+    /// Returns the next thing to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.catch_up();
         self.transmits.pop_front()
     }
 
-    /// The next dial to make; its end is told by [`Self::handle_link_up`] or
+    /// Returns the next dial to make. Report its result by [`Self::handle_link_up`] or
     /// [`Self::handle_dial_failed`].
     pub fn poll_dial(&mut self, now: Timestamp) -> Option<Dial> {
         self.catch_up();
@@ -462,9 +467,9 @@ impl Squad {
         dial
     }
 
-    /// The next thing to be written to disk, told by [`Self::handle_persisted`] or
-    /// [`Self::handle_charter_persisted`] when it is there. It is not acted on before.
-    /// [PROTO-6.3] [CHARTER-8.1]
+    /// Returns the next thing to write to disk. When it is there, report it by
+    /// [`Self::handle_persisted`] or [`Self::handle_charter_persisted`]. Nothing is done with it
+    /// before. [PROTO-6.3] [CHARTER-8.1]
     pub fn poll_persist(&mut self) -> Option<Persist> {
         self.catch_up();
         if let Some((number, charter)) = self.replication.poll_persist() {
@@ -474,26 +479,26 @@ impl Squad {
         Some(Persist::Generation(target, generation))
     }
 
-    /// The next thing to be done where it may take long, told by [`Self::handle_job`] when it is
-    /// done: one at a time.
+    /// Returns the next job that may take long. When it is done, report it by [`Self::handle_job`].
+    /// There is only one job at a time.
     pub fn poll_job(&mut self, now: Timestamp) -> Option<Job> {
         self.catch_up();
         self.replication.poll_job(now)
     }
 
-    /// What became of a message or gossip that was [`Handled::Later`], and its number.
+    /// Returns the result of a message or gossip that was [`Handled::Later`], and its number.
     pub fn poll_verdict(&mut self) -> Option<(u64, Result<(), MessageError>)> {
         self.catch_up();
         self.replication.poll_verdict()
     }
 
-    /// The next thing that happened.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.catch_up();
         self.events.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] and the polls have something to do. Ask last.
+    /// When [`Self::handle_timeout`] and the polls next have something to do. Ask for it last.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let dialling = self.dialling.timeout().filter(|_| !self.is_full());
         let timeouts = [
@@ -518,7 +523,7 @@ impl Squad {
         timeouts.into_iter().flatten().min()
     }
 
-    /// Whether there is room for no more peers: further ones are refused as
+    /// Whether there is no room for more peers. Further ones are refused as
     /// [`crate::hello::Refusal::Busy`].
     pub fn is_full(&self) -> bool {
         let limit = if self.member.is_some() { LINKS_MAX } else { RELAY_LINKS_MAX };
@@ -526,14 +531,14 @@ impl Squad {
     }
 }
 
-/// Links at a time: as many as can be given a key. Further peers are not served.
+/// Most links at a time: as many as there can be recipients of a key. Further peers are not served.
 pub const LINKS_MAX: usize = RECIPIENTS_MAX;
 
-/// Links of an infrastructure relay at a time.
+/// Most links of an infrastructure relay at a time.
 pub const RELAY_LINKS_MAX: usize = 4096;
 
-/// Things to send that wait for the driver, who takes all after each input. The oldest goes; keys
-/// and records are sent again.
+/// Most outputs that wait for the driver, which takes all after each input. If there are more, the
+/// oldest is dropped. Keys and records are sent again.
 const TRANSMITS_MAX: usize = 4096;
 
 #[cfg(test)]

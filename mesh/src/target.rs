@@ -1,4 +1,4 @@
-//! What a talk talkspurt goes to, and who hears it through what.
+//! What a talkspurt is sent to, and by what means its listeners are reached.
 
 use std::collections::BTreeSet;
 
@@ -9,25 +9,25 @@ use hark_charter::{
 use hark_keys::{ChannelId, List, MemberId, RoleId, TargetId, encode};
 use serde::{Deserialize, Serialize};
 
-/// Channels, persons and roles that are spoken to at once. A talk talkspurt has one target from its
+/// Channels, persons and roles that are spoken to at once. A talkspurt has one target from its
 /// first frame to its last. [PROTO-6.12]
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Target {
     channels: List<ChannelId, TARGET_CHANNELS_MAX>,
     members: List<MemberId, TARGET_MEMBERS_MAX>,
     roles: List<RoleId, TARGET_ROLES_MAX>,
-    /// Whether others are to be turned down meanwhile.
+    /// Whether other talkers are to be turned down meanwhile.
     pub priority: bool,
 }
 
-/// How a listener is reached.
+/// The ways in which a listener is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hearing {
-    /// The channels that it listens to, in ascending order.
+    /// The channels that reach it and that it listens to, in ascending order.
     pub channels: Vec<ChannelId>,
-    /// Whether it is spoken to as a person or by a role.
+    /// Whether it is addressed as a person or by a role.
     pub whisper: bool,
-    /// Whether the talker may talk over others there, and wants to.
+    /// Whether the talker may have priority over others there, and wants to.
     pub priority: bool,
 }
 
@@ -39,12 +39,13 @@ impl Hearing {
 }
 
 impl Target {
-    /// One channel.
+    /// A target of one channel.
     pub fn of_channel(channel: ChannelId) -> Self {
         Self::new([channel], [], [])
     }
 
-    /// Channels, persons and roles, in any order; what is too much of each is left out.
+    /// A target of channels, persons and roles, in any order. Beyond the maximum of each kind,
+    /// further ones are left out.
     pub fn new(
         channels: impl IntoIterator<Item = ChannelId>,
         members: impl IntoIterator<Item = MemberId>,
@@ -58,7 +59,7 @@ impl Target {
         }
     }
 
-    /// All of one and of another.
+    /// A target of everything in both targets.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let channels = self.channels.iter().chain(other.channels.iter()).copied();
@@ -67,7 +68,8 @@ impl Target {
         Self { priority: self.priority || other.priority, ..Self::new(channels, members, roles) }
     }
 
-    /// What the target is called: one channel alone has its bytes. [PROTO-6.1] [PROTO-6.11]
+    /// The id of the target. A target of one channel has the bytes of the channel's id. [PROTO-6.1]
+    /// [PROTO-6.11]
     pub fn id(&self) -> TargetId {
         if let ([channel], [], [], false) =
             (&*self.channels, &*self.members, &*self.roles, self.priority)
@@ -98,7 +100,7 @@ impl Target {
         self.channels.is_empty() && self.members.is_empty() && self.roles.is_empty()
     }
 
-    /// Whether its lists are in order, so that it has one form.
+    /// Whether its lists are in order, so that it has only one form.
     pub fn is_sound(&self) -> bool {
         !self.is_empty()
             && self.channels.is_sorted_by(|a, b| a < b)
@@ -106,7 +108,7 @@ impl Target {
             && self.roles.is_sorted_by(|a, b| a < b)
     }
 
-    /// What of it `speaker`, a member in good standing, may speak to.
+    /// The part of the target that `speaker`, a member in good standing, may speak to.
     #[must_use]
     pub fn permitted(&self, state: &State, speaker: MemberId) -> Self {
         let may = |right, channel| state.allows(speaker, right, Place::Channel(channel));
@@ -121,8 +123,8 @@ impl Target {
         Self { priority, ..permitted }
     }
 
-    /// Whether `listener`, who has chosen to hear the channels `listening`, is reached by what is
-    /// said to this target, all of which its speaker is permitted. [`Self::hearing`] says how.
+    /// Whether `listener`, who has chosen to hear the channels `listening`, is reached by this
+    /// target. The speaker must be permitted all of it. [`Self::hearing`] says in which way.
     pub fn reaches(
         &self,
         state: &State,
@@ -139,7 +141,7 @@ impl Target {
     }
 
     /// How `listener`, who has chosen to hear the channels `listening`, hears what `speaker` says
-    /// to this target; both are members in good standing.
+    /// to this target. Both are members in good standing.
     pub fn hearing(
         &self,
         state: &State,
@@ -169,16 +171,16 @@ fn ascending<T: Ord, const MAX: usize>(items: impl IntoIterator<Item = T>) -> Li
     List::truncated(items.into_iter().collect::<BTreeSet<_>>())
 }
 
-/// What it takes to hear a channel.
+/// The capabilities needed to hear a channel.
 pub const LISTEN: Capabilities = Capabilities::JOIN.and(Capabilities::LISTEN);
 
-/// Channels of a target; further ones are left out.
+/// Most channels in a target. Further ones are left out.
 pub const TARGET_CHANNELS_MAX: usize = 32;
 
-/// Persons of a target; further ones are left out.
+/// Most persons in a target. Further ones are left out.
 pub const TARGET_MEMBERS_MAX: usize = 32;
 
-/// Roles of a target; further ones are left out.
+/// Most roles in a target. Further ones are left out.
 pub const TARGET_ROLES_MAX: usize = 8;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Many squads in one loop of virtual time, for tests of this crate and of others.
 //!
-//! A [`World`] carries what squads want done: with delay, order and loss by chance, by relays or on
-//! links of their own, over a network that can be cut. [`poll`], [`config`], [`hello`] and
-//! [`outcome`] are for tests that drive one squad by hand.
+//! A [`World`] carries the outputs of squads. It does so with random delay, order and loss, through
+//! relays or over direct links, and on a network that can be cut. [`poll`], [`config`], [`hello`]
+//! and [`outcome`] are for tests that drive a single squad by hand.
 
 mod checks;
 mod drive;
@@ -39,17 +39,17 @@ use crate::{
 
 /// Several devices of one organisation, and the network between them.
 pub struct World {
-    /// The time of all.
+    /// The time at all nodes.
     pub now: Timestamp,
     /// All devices; relays come first.
     pub nodes: Vec<Node>,
-    /// Percent of messages, datagrams, gossip and dials that are lost.
+    /// Percentage of messages, datagrams, gossip and dials that are lost.
     pub loss: u64,
-    /// What is to be sent to an address, and by whom.
+    /// The checks to be sent: by which node, to which address, with which nonce.
     pub checks: Vec<(usize, SocketAddr, CheckNonce)>,
-    /// What becomes of a message from one node to another: another one, or none.
+    /// Changes or drops a message from one node to another.
     pub tamper: Option<Tamper>,
-    /// What each node has sent of each kind of message, which is told by the first byte.
+    /// What each node has sent of each kind of message. The first byte is the kind.
     pub sent: BTreeMap<(usize, u8), Sent>,
     /// How many of the nodes are relays.
     pub relays: usize,
@@ -62,36 +62,36 @@ pub struct World {
     blocked: BTreeSet<(usize, usize)>,
     /// Which gossip has been at which node.
     passed: BTreeSet<(usize, Vec<u8>)>,
-    /// What a node's worker is to look at: by node, incarnation and number.
+    /// What a node's worker is to look at, by node, incarnation and number.
     waiting: BTreeMap<(usize, u64, u64), Waiting>,
-    /// Nodes that have been told something since they were last asked what is to be done.
+    /// Nodes that had an input since they were last polled.
     touched: BTreeSet<usize>,
 }
 
-/// What becomes of a message from one node to another.
+/// Returns what a message from one node to another becomes, or `None` if it is dropped.
 pub type Tamper = Box<dyn Fn(usize, usize, Message) -> Option<Message>>;
 
 /// What a node has sent of one kind of message.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
-    /// How many.
+    /// Number of messages.
     pub messages: usize,
-    /// Bytes of all.
+    /// Bytes of all of them.
     pub bytes: usize,
-    /// The last one.
+    /// The last message.
     pub last: Vec<u8>,
 }
 
-/// Which world it is.
+/// The kind of world.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Members who find each other over a network with all its faults. Nobody is removed, and every
-    /// message is good.
+    /// Members that find each other over a network with all its faults. Nobody is removed, and
+    /// every message is valid.
     Friends,
-    /// Members with links to each other, where all arrives at once. Dials wait for the test.
+    /// Members with direct links, over which everything arrives at once. Dials wait for the test.
     Together,
-    /// Members with links to relays, with 20 ms on each way. No dial succeeds, and no records are
-    /// sent: they are of no use to those who have no links to each other.
+    /// Members with links to relays only, and a delay of 20 ms on each way. No dial succeeds. No
+    /// records are sent, since members without links to each other have no use for them.
     Crowd,
 }
 
@@ -102,7 +102,7 @@ struct LinkState {
 }
 
 impl World {
-    /// `count` members who know each other's addresses, of whom the first, the founder, is up.
+    /// `count` members that know each other's addresses. The first one is the founder, and is up.
     pub fn friends(seed: u64, count: usize, loss: u64) -> Self {
         let random = Arc::new(SeededRandom::new(seed));
         let keys = keys(&random, count);
@@ -120,7 +120,7 @@ impl World {
         world
     }
 
-    /// A founder and `others`, all up and linked, on a charter with channels 1 to 3.
+    /// A founder and `others`, all up and linked, with a charter that has channels 1 to 3.
     pub fn together(others: usize) -> Self {
         let random = Arc::new(SeededRandom::new(3));
         let keys = keys(&random, others + 1);
@@ -134,7 +134,7 @@ impl World {
         world
     }
 
-    /// Relays that the charter names, and `members`, all up; nobody is linked.
+    /// Relays that the charter names, and `members`, all up and without links.
     pub fn crowd(relays: usize, members: usize) -> Self {
         let random = Arc::new(SeededRandom::new(1));
         let keys = keys(&random, relays + members);
@@ -156,7 +156,7 @@ impl World {
         world
     }
 
-    /// All of them down; each knows the charter of its place, or the last there is.
+    /// Creates the nodes, all of them down. Each knows the charter at its index, or the last one.
     fn new(
         kind: Kind,
         random: Arc<SeededRandom>,
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// Starts a node, which knows where another one was.
+    /// Starts a node, which knows the address of another one.
     pub fn start(&mut self, index: usize) {
         let door = self.nodes.iter().position(|node| node.is_up);
         let Some(door) = door.filter(|_| !self.is_up(index)) else { return };
@@ -228,7 +228,7 @@ impl World {
         self.stop(index, DownReason::Left, 0..100);
     }
 
-    /// Stops a node that nobody hears from any more.
+    /// Stops a node that sends nothing any more.
     pub fn crash(&mut self, index: usize) {
         self.stop(index, DownReason::Unreachable, 30_000..31_000);
     }
@@ -248,12 +248,12 @@ impl World {
         }
     }
 
-    /// The next start of a stopped node knows no member.
+    /// Makes a stopped node know no member at its next start.
     pub fn lose_directory(&mut self, index: usize) {
         self.nodes[index].disk_directory.clear();
     }
 
-    /// Two nodes are linked, unless they are already.
+    /// Links two nodes, unless they are already linked.
     pub fn link(&mut self, a: usize, b: usize) {
         if a != b && self.link_of(a, b).is_none() {
             self.connect(a, b, None);
@@ -261,7 +261,7 @@ impl World {
         }
     }
 
-    /// A new link stands; `address` is where `from` has found `to`.
+    /// A new link is up; `address` is where `from` has found `to`.
     fn connect(&mut self, from: usize, to: usize, address: Option<SocketAddr>) {
         self.happened += 1;
         let link = LinkState { number: self.happened, blocked_since: None };
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// Both say goodbye.
+    /// Ends the link of two nodes, which both say goodbye.
     pub fn unlink(&mut self, a: usize, b: usize) {
         self.end_link(a, b, DownReason::Left);
         self.settle();
@@ -288,7 +288,7 @@ impl World {
         }
     }
 
-    /// A node loses all its links.
+    /// Ends all links of a node.
     pub fn cut_off(&mut self, index: usize) {
         for other in (0..self.nodes.len()).filter(|other| *other != index) {
             self.end_link(index, other, DownReason::Unreachable);
@@ -296,7 +296,7 @@ impl World {
         self.settle();
     }
 
-    /// All who are not linked are linked again.
+    /// Links all nodes that are not linked.
     pub fn meet_again(&mut self) {
         for a in 0..self.nodes.len() {
             for b in 0..a {
@@ -308,7 +308,7 @@ impl World {
         self.settle();
     }
 
-    /// Nothing passes between two nodes until [`Self::unblock_all`].
+    /// Blocks everything between two nodes until [`Self::unblock_all`].
     pub fn block(&mut self, a: usize, b: usize) {
         if a == b {
             return;
@@ -319,13 +319,13 @@ impl World {
         }
     }
 
-    /// Everything passes again.
+    /// Ends all blocks.
     pub fn unblock_all(&mut self) {
         self.blocked.clear();
         self.links.values_mut().for_each(|link| link.blocked_since = None);
     }
 
-    /// A member speaks to the first channel.
+    /// Makes a member speak to the first channel.
     pub fn talk(&mut self, index: usize) {
         if self.is_up(index) {
             let (now, member) = (self.now, self.member(index));
@@ -336,11 +336,11 @@ impl World {
         self.settle();
     }
 
-    /// A member changes the charter.
+    /// Makes a member change the charter.
     ///
     /// # Errors
     ///
-    /// It may not.
+    /// The member may not make the change.
     pub fn edit(&mut self, by: usize, changes: Vec<Change>) -> Result<(), EditError> {
         let now = self.now;
         let result = self.touch(by).edit(now, changes).map(drop);
@@ -348,14 +348,14 @@ impl World {
         result
     }
 
-    /// A member hears these of the channels 1 to 255.
+    /// Makes a member hear these of the channels 1 to 255.
     pub fn listen(&mut self, index: usize, nets: &[u8]) {
         let now = self.now;
         self.touch(index).set_listening(now, nets.iter().map(|n| net(*n)));
         self.settle();
     }
 
-    /// A member is to talk to these channels; gives the target.
+    /// Makes a member talk to these channels. Returns the target.
     pub fn talk_to(&mut self, index: usize, nets: &[u8]) -> TargetId {
         let target = Target::new(nets.iter().map(|n| net(*n)), [], []);
         let (now, id) = (self.now, target.id());
@@ -364,7 +364,7 @@ impl World {
         id
     }
 
-    /// Through which channels a listener hears what a talker says to a target.
+    /// The channels through which a listener hears what a talker says to a target.
     pub fn hears(&self, listener: usize, talker: usize, target: TargetId) -> Vec<ChannelId> {
         if !self.nodes[talker].voice.listeners(target).contains(&self.id(listener)) {
             return Vec::new();
@@ -373,12 +373,12 @@ impl World {
         hearing.map(|hearing| hearing.channels.clone()).unwrap_or_default()
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub fn wait(&mut self, milliseconds: u64) {
         self.run_for(Duration::from_millis(milliseconds));
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         self.settle();
@@ -387,7 +387,7 @@ impl World {
             let wake = wake.filter_map(|node| node.squad.poll_timeout());
             let next = self.happenings.keys().next().map(|(at, _)| *at);
             let Some(next) = wake.chain(next).chain(self.link_timeout()).min() else { break };
-            // Dials that wait for the test are due all the time.
+            // Otherwise dials that wait for the test would be due all the time.
             let next = next.max(self.now + self.kind.step());
             if next > end {
                 break;
@@ -412,7 +412,7 @@ impl World {
         self.check();
     }
 
-    /// Carries all that squads want done, and what arrives at once.
+    /// Carries all outputs of squads, and what arrives at once.
     pub fn settle(&mut self) {
         self.touched.extend(0..self.nodes.len());
         self.arrive();
@@ -429,7 +429,7 @@ impl World {
         self.nodes[index].squad.member().expect("a member's node")
     }
 
-    /// A number below `limit`, by chance.
+    /// A random number below `limit`.
     pub fn below(&self, limit: u64) -> u64 {
         let mut bytes = [0; 8];
         self.random.fill(&mut bytes);
@@ -441,13 +441,13 @@ impl World {
         self.nodes[index].is_up
     }
 
-    /// The squad of a node that runs.
+    /// The squad of a running node.
     pub fn squad(&mut self, index: usize) -> &mut Squad {
         assert!(self.is_up(index), "it runs");
         self.touch(index)
     }
 
-    /// What a node says in its Hello.
+    /// The Hello of a node.
     pub fn hello(&self, index: usize) -> PeerHello {
         hello(self.id(index), &self.nodes[index].squad)
     }
@@ -474,12 +474,12 @@ impl World {
     }
 }
 
-/// A channel by its number.
+/// The channel with this number.
 pub fn net(number: u8) -> ChannelId {
     ChannelId::from_bytes([number; 16])
 }
 
-/// Where a node listens.
+/// The address at which a node listens.
 pub fn address(index: usize) -> SocketAddr {
     let port = FIRST_PORT + u16::try_from(index).expect("not so many");
     SocketAddr::from(([192, 0, 2, 1], port))
@@ -508,8 +508,8 @@ const FIRST_PORT: u16 = 7000;
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The first byte of records.
+/// The first byte of a records message.
 const RECORDS: u8 = 1;
 
-/// Things that happen at one time; more than that are a circle.
+/// Things that happen at one time. More than this are an endless loop.
 const AT_ONCE_MAX: usize = 1_000_000;

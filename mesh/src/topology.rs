@@ -1,31 +1,31 @@
-//! Who sends to whom: each listener is sent a copy, or a relay makes the copies.
+//! Decides how voice travels: the talker sends to each listener itself, or a relay forwards.
 
 use std::collections::BTreeSet;
 
 use hark_keys::{DeviceId, TargetId};
 
-/// How what goes to one target travels.
+/// How voice to one target travels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Each of these gets a copy on its own link, in ascending order.
+    /// The devices that get a datagram on their own link, in ascending order.
     pub direct: Vec<DeviceId>,
-    /// Relays that copy for the others.
+    /// The relays that forward to the others.
     pub hops: Vec<Hop>,
 }
 
 /// One relay of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// Which relay.
+    /// The relay itself.
     pub relay: DeviceId,
-    /// Who takes its place when it falls silent.
+    /// The relay that takes its place when it falls silent.
     pub standby: Option<DeviceId>,
-    /// Whom it copies for, in ascending order.
+    /// The devices that it forwards to, in ascending order.
     pub devices: Vec<DeviceId>,
 }
 
 impl From<Vec<DeviceId>> for Plan {
-    /// Copies to each of these.
+    /// A plan that sends directly to each of these devices.
     fn from(devices: Vec<DeviceId>) -> Self {
         let direct: BTreeSet<_> = devices.into_iter().collect();
         Self { direct: direct.into_iter().collect(), hops: Vec::new() }
@@ -33,12 +33,12 @@ impl From<Vec<DeviceId>> for Plan {
 }
 
 impl Plan {
-    /// Whether it reaches nobody.
+    /// Whether the plan reaches nobody.
     pub fn is_empty(&self) -> bool {
         self.direct.is_empty() && self.hops.is_empty()
     }
 
-    /// All who are sent to, in ascending order.
+    /// All devices that the plan reaches, in ascending order.
     pub fn listeners(&self) -> Vec<DeviceId> {
         let relayed = self.hops.iter().flat_map(|hop| &hop.devices);
         let listeners: BTreeSet<_> = self.direct.iter().chain(relayed).copied().collect();
@@ -46,21 +46,22 @@ impl Plan {
     }
 }
 
-/// A relay that can be used, and whom it can reach.
+/// A relay that can be used, and the devices that it can reach.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Which relay.
+    /// The relay itself.
     pub relay: DeviceId,
-    /// Those attached to it.
+    /// The devices attached to it.
     pub serves: &'a BTreeSet<DeviceId>,
 }
 
-/// The plan for those who are to hear a target, each with whether its link goes there directly.
+/// Makes the plan for the `hearers` of a target. Each is given with whether its link is direct.
 ///
-/// With more than `fanout_max` listeners all go through relays, the first of `candidates` that
-/// serve them; else those that cannot be reached directly. Whom no relay serves gets a copy on its
-/// link. A target that was `relayed` before goes back to direct copies two listeners later, so that
-/// one listener who comes and goes does not change the way of all others. [PROTO-10.4]
+/// With more than `fanout_max` listeners all are reached through relays: the first of `candidates`
+/// that serve them. With fewer, only those are that cannot be reached directly. A listener that no
+/// relay serves gets a datagram on its own link. A target that was `relayed` before goes back to
+/// direct sending only two listeners below the limit. So a single listener that comes and goes does
+/// not change the way of all others. [PROTO-10.4]
 pub fn plan(
     hearers: &[(DeviceId, bool)],
     candidates: &[Candidate<'_>],
@@ -81,7 +82,7 @@ pub fn plan(
             break;
         }
         let devices: Vec<_> = left.intersection(candidate.serves).copied().collect();
-        // One copy saves nothing over another.
+        // Replacing a single direct datagram by another saves nothing.
         let saves = devices.len() > 1 || devices.iter().any(|device| !is_direct(device));
         if !saves {
             continue;
@@ -91,7 +92,8 @@ pub fn plan(
         }
         hops.push(Hop { relay: candidate.relay, standby: None, devices });
     }
-    // One that forwards to some would forward to all whom it stands by for as well, each frame.
+    // A relay that already forwards to some would also forward every frame to those for which it
+    // stands by.
     let is_used = |relay| hops.iter().any(|hop: &Hop| hop.relay == relay);
     let idle: Vec<_> = candidates.iter().filter(|it| !is_used(it.relay)).collect();
     for hop in &mut hops {
@@ -105,21 +107,22 @@ pub fn plan(
     Plan { direct: direct.into_iter().collect(), hops }
 }
 
-/// A number by which all rank relays alike for a target, and otherwise for another: rendezvous
-/// hashing (Thaler and Ravishankar, 1998). The higher comes first. [PROTO-10.27]
+/// A number by which all devices rank relays alike for a target, and differently for another
+/// target: rendezvous hashing (Thaler and Ravishankar, 1998). The higher number comes first.
+/// [PROTO-10.27]
 pub fn rendezvous(target: TargetId, relay: DeviceId) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(target.as_bytes()).update(relay.as_bytes());
     u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("8 of 32 bytes"))
 }
 
-/// Listeners to whom a talker sends its own copies; for more it uses a relay where there is one.
+/// Listeners to which a talker sends directly. For more it uses a relay, if there is one.
 pub const DIRECT_FANOUT_MAX: usize = 8;
 
-/// Relays that one talker sends a talkspurt to.
+/// Most relays that one talker sends a talkspurt to.
 const HOPS_MAX: usize = 3;
 
-/// By how many listeners a relayed target falls below the limit before it is direct again.
+/// How many listeners below the limit a relayed target must be before it is direct again.
 const BACK_BELOW: usize = 2;
 
 #[cfg(test)]
@@ -149,7 +152,7 @@ mod tests {
         let one = plan(&[(a, true), (b, false)], &candidates, 8, false);
         let hop = Hop { relay: r, standby: None, devices: vec![b] };
         assert_eq!(one, Plan { direct: vec![a], hops: vec![hop] });
-        // Without a relay that serves it, it gets its copy on the link that it has.
+        // Without a relay that serves it, a listener gets its datagram on the link that it has.
         let none = plan(&[(a, true), (b, false)], &[], 8, false);
         assert_eq!(none, Plan { direct: sorted(&[a, b]), hops: Vec::new() });
     }
@@ -170,7 +173,8 @@ mod tests {
         assert_eq!(plan.listeners(), sorted(&ids));
     }
 
-    /// A relay that stood by for another one's listeners sent them all that it sent its own.
+    /// Regression: a relay that stood by for another one's listeners sent them everything that it
+    /// sent its own.
     #[test]
     fn who_forwards_to_some_stands_by_for_no_others() {
         let hearers: Vec<_> = (1..=12).map(|number| (device(number), true)).collect();

@@ -1,4 +1,4 @@
-//! Forwarding allocates nothing for a frame, once it has run for a while.
+//! Once forwarding has run for a while, it allocates nothing for a frame.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -14,7 +14,7 @@ use hark_mesh::{
     forwarding::{Forwarder, Limits, Route},
 };
 
-/// Counts what this thread allocates.
+/// Counts the allocations of this thread.
 struct Counting;
 
 #[global_allocator]
@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Ten talk, with copies that some want, pauses between their talkspurts, and in bundles.
+/// Ten talkers, with copies for some listeners, pauses between talkspurts, and bundles.
 #[test]
 fn frames_are_forwarded_without_allocation() {
     let random = SeededRandom::new(1);
@@ -63,7 +63,7 @@ fn frames_are_forwarded_without_allocation() {
         let mut sent = 0;
         for number in 0..seconds * 50 {
             now = now + Duration::from_millis(20);
-            // Two seconds of speech, and one of silence.
+            // Two seconds of speech and one of silence.
             for talker in &slots[..if number % 150 < 100 { 10 } else { 0 }] {
                 bytes.clear();
                 let frames = [&[1; 80][..], &[2; 80]];
@@ -79,7 +79,7 @@ fn frames_are_forwarded_without_allocation() {
                     &mut bytes,
                 );
             }
-            // Polled as a driver does: the bundles are due between two frames.
+            // Polled as by a driver: bundles are due between two frames.
             for _ in 0..4 {
                 while forwarder.poll_transmit(now).is_some() {
                     sent += 1;

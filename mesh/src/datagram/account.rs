@@ -2,21 +2,21 @@ use hark_keys::DeviceId;
 
 use super::{DropReason, KIND_ACCOUNT, Reader};
 
-/// What a listener tells a talker, on their own link, of the talker's voice as a relay has brought
-/// it since it told so last. [PROTO-10.7]
+/// A listener's account to a talker of how a relay has brought the talker's voice since the last
+/// account. It is sent on their own link. [PROTO-10.7]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The relay.
+    /// The relay that the account is about.
     pub relay: DeviceId,
-    /// Target of the newest voice datagram that it counts.
+    /// Target of the newest voice datagram that the account covers.
     pub target_tag: [u8; 4],
-    /// Number of that one on the way to the relay.
+    /// Number of that datagram on the way to the relay.
     pub highest_sequence: u16,
-    /// How many came.
+    /// How many datagrams arrived.
     pub received: u16,
-    /// How many did not.
+    /// How many did not arrive.
     pub lost: u16,
-    /// How many were not as the talker has sent them: changed, another's, or sent before.
+    /// How many were not as the talker sent them: changed, made by somebody else, or sent before.
     pub spoilt: u16,
 }
 

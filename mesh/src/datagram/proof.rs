@@ -7,7 +7,7 @@ use super::{DropReason, KIND_PROOF, KIND_QUESTION, Reader};
 pub struct Question {
     /// Target of the frame.
     pub target_tag: [u8; 4],
-    /// Its key and counter.
+    /// Key and counter of the frame.
     pub frame: FrameNumber,
 }
 
@@ -29,17 +29,17 @@ impl Question {
     }
 }
 
-/// What a talker signs of frames that it has sealed one after the other with one key, or that it
-/// has sealed none from one on. [PROTO-10.9] [PROTO-10.25]
+/// A talker's signed statement about consecutive frames of one key: that it has sealed them, or
+/// that it has sealed none from a given frame on. [PROTO-10.9] [PROTO-10.25]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Proof<'a> {
     /// Target of the frames.
     pub target_tag: [u8; 4],
-    /// The first of them.
+    /// The first frame.
     pub first: FrameNumber,
-    /// How many there are; none where the first was not sealed, nor any after it.
+    /// Number of frames; 0 if neither the first frame nor any later one was sealed.
     pub count: u8,
-    /// How many share a hash; of the last fewer may be left.
+    /// Number of frames that share a hash. The last group may have fewer.
     pub group: u8,
     /// A hash for each group.
     hashes: &'a [u8],
@@ -64,13 +64,13 @@ impl<'a> Proof<'a> {
         Ok(Self { target_tag, first, count, group, hashes, signed, signature })
     }
 
-    /// Whether `talker` has signed it.
+    /// Whether `talker` has signed the proof.
     pub fn is_of(&self, talker: DeviceId) -> bool {
         let signature = Signature::from_bytes(self.signature);
         talker.verify(KIND, self.signed, &signature).is_ok()
     }
 
-    /// The groups: the first of each, how many there are, and their hash.
+    /// The groups: the first frame of each, its number of frames, and their hash.
     pub fn groups(&self) -> impl Iterator<Item = (FrameNumber, u8, [u8; HASH])> + use<'a> {
         let (first, count, group) = (self.first, self.count, self.group);
         self.hashes.as_chunks::<HASH>().0.iter().enumerate().map(move |(place, hash)| {
@@ -81,8 +81,8 @@ impl<'a> Proof<'a> {
         })
     }
 
-    /// Appends a datagram about `frames`, which follow each other from `first` on, to `out`. Of
-    /// more than [`HASHES_MAX`] groups the last are left out.
+    /// Appends a datagram about `frames`, which are consecutive from `first` on, to `out`. If there
+    /// are more than [`HASHES_MAX`] groups, the last ones are left out.
     pub fn encode(
         key: &DeviceKey,
         target_tag: [u8; 4],
@@ -106,12 +106,12 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// What is kept of a sealed frame to tell it from all others.
+/// A hash that identifies a sealed frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHash([u8; 16]);
 
 impl FrameHash {
-    /// Of these sealed bytes.
+    /// The hash of these sealed bytes.
     pub fn of(sealed: &[u8]) -> Self {
         Self(*blake3::hash(sealed).as_bytes().first_chunk().expect("16 of 32 bytes"))
     }
@@ -138,13 +138,13 @@ fn put_number(number: FrameNumber, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.counter.to_be_bytes());
 }
 
-/// Hashes of a proof; one with more is dropped.
+/// Hashes in a proof. A proof with more is dropped.
 pub const HASHES_MAX: usize = 32;
 
-/// Bytes of one.
+/// Bytes of one hash.
 const HASH: usize = 8;
 
 const SIGNATURE: usize = 64;
 
-/// What the signature counts for.
+/// The purpose of the signature.
 const KIND: &str = "talk proof";

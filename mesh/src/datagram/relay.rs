@@ -1,4 +1,4 @@
-//! What a member and a relay send each other. [section 9 of docs/protocol.md]
+//! The datagrams that a member and a relay send each other. [section 9 of docs/protocol.md]
 
 use std::{fmt, num::NonZeroU16};
 
@@ -9,12 +9,12 @@ use super::{
     KIND_INTRODUCTION, KIND_KNOCK, KIND_PULSE, KIND_SEEN, KIND_TUNNEL, Reader, Report, Voice,
 };
 
-/// What a relay calls a device that is attached to it, from 1. [PROTO-9.1]
+/// The number by which a relay calls a device that is attached to it, from 1. [PROTO-9.1]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(NonZeroU16);
 
 impl Slot {
-    /// The slot of this number; none of 0.
+    /// The slot with this number; `None` for 0.
     pub const fn new(number: u16) -> Option<Self> {
         match NonZeroU16::new(number) {
             Some(number) => Some(Self(number)),
@@ -22,7 +22,7 @@ impl Slot {
         }
     }
 
-    /// Its number.
+    /// The number of the slot.
     pub const fn number(self) -> u16 {
         self.0.get()
     }
@@ -42,16 +42,16 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// What a datagram of a member to a relay holds.
+/// The content of a datagram from a member to a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FromMember<'a> {
     /// Voice to be forwarded.
     Forward(Forward<'a>),
-    /// A packet for another who is attached.
+    /// A packet for another attached device.
     Tunnel(Tunnel<'a>),
     /// How well forwarded voice arrives.
     Report(ForwardedReport),
-    /// Whom a newcomer would reach.
+    /// The device that a newcomer wants to reach.
     Knock(Knock),
 }
 
@@ -69,22 +69,22 @@ impl<'a> FromMember<'a> {
     }
 }
 
-/// What a datagram of a relay to a member holds.
+/// The content of a datagram from a relay to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FromRelay<'a> {
     /// Voice of one talker.
     Forwarded(Forwarded<'a>),
-    /// A packet of another who is attached.
+    /// A packet from another attached device.
     Tunnel(Tunnel<'a>),
     /// Voice of several talkers.
     Bundle(Bundle<'a>),
-    /// What came of one's own voice.
+    /// What arrived of the receiver's own voice.
     Seen(Seen),
-    /// Which talkspurts go on.
+    /// Which talkspurts continue.
     Pulse(Pulse<'a>),
-    /// Whose slot a talker's is.
+    /// Which device has a talker's slot.
     Introduction(Introduction),
-    /// A newcomer knocks, or the door is there at which it does.
+    /// A newcomer knocks, or the door at which it knocks is there.
     Knock(Knock),
 }
 
@@ -108,14 +108,14 @@ impl<'a> FromRelay<'a> {
 /// Voice that a relay is to forward. [PROTO-9.2]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward<'a> {
-    /// How loud it is, in -dBov (RFC 6464): 0 is the loudest, [`SILENCE`] none.
+    /// Loudness in -dBov (RFC 6464): 0 is the loudest, [`SILENCE`] is silence.
     pub level: u8,
-    /// Target tag, number of the datagram on the way to this relay, frames.
+    /// Target tag, number of the datagram on the way to this relay, and frames.
     pub voice: Voice<'a>,
 }
 
 impl<'a> Forward<'a> {
-    /// Bytes before what a relay passes on as it is.
+    /// Number of bytes before the part that a relay passes on unchanged.
     pub(crate) const BODY_AT: usize = 2;
 
     /// Parses a datagram of kind 4.
@@ -149,17 +149,17 @@ impl<'a> Forward<'a> {
 /// Voice that a relay has forwarded. [PROTO-9.3]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forwarded<'a> {
-    /// Whose it is, by the relay's word.
+    /// The talker's slot, as the relay says.
     pub slot: Slot,
-    /// As the talker has sent it, perhaps with fewer copies.
+    /// The voice as the talker sent it, perhaps with fewer copies.
     pub voice: Voice<'a>,
 }
 
 impl<'a> Forwarded<'a> {
-    /// Where the number of copies stands.
+    /// Position of the number of copies.
     pub(crate) const COPIES_AT: usize = 9;
 
-    /// Bytes before the frames.
+    /// Number of bytes before the frames.
     pub(crate) const HEADER: usize = 10;
 
     /// Parses a datagram of kind 5.
@@ -167,7 +167,7 @@ impl<'a> Forwarded<'a> {
         Self::take(Reader::of_kind(KIND_FORWARDED, bytes)?)
     }
 
-    /// What follows the kind, up to the end.
+    /// Parses what follows the kind, up to the end.
     fn take(mut reader: Reader<'a>) -> Result<Self, DropReason> {
         let slot = Slot::take(&mut reader)?;
         let voice = Voice::take(&mut reader)?;
@@ -175,7 +175,7 @@ impl<'a> Forwarded<'a> {
         Ok(Self { slot, voice })
     }
 
-    /// Makes `out` a datagram with what follows the level of one of kind 4.
+    /// Writes a datagram to `out` from what follows the level in a datagram of kind 4.
     pub(crate) fn begin(slot: Slot, body: &[u8], out: &mut Vec<u8>) {
         out.clear();
         out.push(KIND_FORWARDED);
@@ -197,10 +197,10 @@ impl<'a> Forwarded<'a> {
     }
 }
 
-/// A packet of a link between two who are attached. [PROTO-9.4]
+/// A packet of a link between two attached devices. [PROTO-9.4]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunnel<'a> {
-    /// On the way to the relay, whom it is for; from there, whose it is.
+    /// On the way to the relay, the slot of the receiver; from there on, that of the sender.
     pub slot: Slot,
     /// Between 1 and [`TUNNEL_MAX_BYTES`] bytes.
     pub packet: &'a [u8],
@@ -229,12 +229,12 @@ impl<'a> Tunnel<'a> {
 /// Voice of several talkers, or several frames of one, for one listener. [PROTO-9.5]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bundle<'a> {
-    /// What follows the kind; every part of it parses.
+    /// Everything after the kind. Each part of it parses.
     parts: &'a [u8],
 }
 
 impl<'a> Bundle<'a> {
-    /// Parses a datagram of kind 7 with all that it holds.
+    /// Parses a datagram of kind 7 with all its parts.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         let mut reader = Reader::of_kind(KIND_BUNDLE, bytes)?;
         let parts = reader.bytes;
@@ -254,18 +254,18 @@ impl<'a> Bundle<'a> {
         Forwarded::take(Reader { bytes: reader.slice(length)? })
     }
 
-    /// What it holds, in the order in which it came to the relay.
+    /// The parts, in the order in which they came to the relay.
     pub fn iter(&self) -> impl Iterator<Item = Forwarded<'a>> + use<'a> {
         let mut reader = Reader { bytes: self.parts };
         std::iter::from_fn(move || Self::take(&mut reader).ok())
     }
 
-    /// Begins a datagram in `out`, which is empty.
+    /// Starts a datagram in `out`, which is empty.
     pub fn begin(out: &mut Vec<u8>) {
         out.push(KIND_BUNDLE);
     }
 
-    /// Appends a datagram of kind 5 to the bundle in `out`; there must be room.
+    /// Appends a datagram of kind 5 to the bundle in `out`. There must be room for it.
     pub fn put(forwarded: &[u8], out: &mut Vec<u8>) {
         let part = &forwarded[1..];
         let length = u16::try_from(part.len()).expect("a part fits a datagram");
@@ -280,18 +280,18 @@ impl fmt::Debug for Bundle<'_> {
     }
 }
 
-/// What a relay tells a talker of what came. [PROTO-9.6]
+/// A relay's report to a talker on what arrived. [PROTO-9.6]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Target of the newest datagram that came.
+    /// Target of the newest datagram that arrived.
     pub target_tag: [u8; 4],
-    /// Number of the newest one.
+    /// Number of the newest datagram that arrived.
     pub highest_sequence: u16,
-    /// How many came since this was said last.
+    /// How many arrived since the last such report.
     pub received: u16,
-    /// How many did not.
+    /// How many of that time did not arrive.
     pub lost: u16,
-    /// How many copies the relay, or who listens through it, wants: 0 to 5.
+    /// How many copies the relay, or its listeners, want: 0 to 5.
     pub wanted_copies: u8,
 }
 
@@ -322,10 +322,10 @@ impl Seen {
     }
 }
 
-/// Which talkspurts go on though nothing comes of them. [PROTO-9.7]
+/// The talkspurts that continue although nothing arrives of them. [PROTO-9.7]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Pulse<'a> {
-    /// Slot and highest sequence of each talkspurt; no slot is 0.
+    /// Slot and highest sequence of each talkspurt. No slot is 0.
     talkspurts: &'a [u8],
 }
 
@@ -349,13 +349,14 @@ impl<'a> Pulse<'a> {
         Ok((Slot::take(reader)?, u16::from_be_bytes(reader.take()?)))
     }
 
-    /// The talker of each talkspurt, and the number of the newest datagram of its that came.
+    /// The talker of each talkspurt, and the number of its newest datagram that arrived.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, u16)> + use<'a> {
         let mut reader = Reader { bytes: self.talkspurts };
         std::iter::from_fn(move || Self::take(&mut reader).ok())
     }
 
-    /// Appends a datagram to `out`; of more than [`PULSE_TALKSPURTS_MAX`] the last are left out.
+    /// Appends a datagram to `out`. If there are more than [`PULSE_TALKSPURTS_MAX`], the last ones
+    /// are left out.
     pub fn encode(talkspurts: impl IntoIterator<Item = (Slot, u16)>, out: &mut Vec<u8>) {
         out.push(KIND_PULSE);
         let count_at = out.len();
@@ -374,12 +375,13 @@ impl fmt::Debug for Pulse<'_> {
     }
 }
 
-/// Whose slot a talker's is, before its voice, and again now and then. [PROTO-9.15]
+/// Announces which device has a talker's slot. It is sent before the talker's voice, and again from
+/// time to time. [PROTO-9.15]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introduction {
     /// The talker's slot.
     pub slot: Slot,
-    /// The device that has it.
+    /// The device in that slot.
     pub device: DeviceId,
 }
 
@@ -401,13 +403,13 @@ impl Introduction {
     }
 }
 
-/// A newcomer at a relay would reach a door; the relay tells each of the two of the other.
+/// A newcomer at a relay wants to reach a door. The relay tells each of the two about the other.
 /// [PROTO-9.16]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knock {
-    /// On the way from the relay, whose slot is `device`'s; none to the relay.
+    /// The slot of `device`, on the way from the relay; `None` on the way to the relay.
     pub slot: Option<Slot>,
-    /// To the relay, the door; from there, the door or the newcomer.
+    /// On the way to the relay, the door; from there on, the door or the newcomer.
     pub device: DeviceId,
 }
 
@@ -429,10 +431,10 @@ impl Knock {
     }
 }
 
-/// What a listener tells a relay of a talker's forwarded voice. [PROTO-9.8]
+/// A listener's report to a relay on a talker's forwarded voice. [PROTO-9.8]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardedReport {
-    /// The talker.
+    /// The slot of the talker.
     pub slot: Slot,
     /// How well its voice arrives.
     pub report: Report,
@@ -456,21 +458,21 @@ impl ForwardedReport {
     }
 }
 
-/// The level of silence; there is nothing beyond.
+/// The level of silence, the highest value.
 pub const SILENCE: u8 = 127;
 
-/// Bytes of a datagram that is to be forwarded: with one more, it is as long as one of a tunnel at
-/// most. A longer one is dropped.
+/// Bytes of a datagram that is to be forwarded. With one more byte it is as long as the longest
+/// datagram of a tunnel. A longer one is dropped.
 pub const FORWARD_MAX_BYTES: usize = TUNNEL_MAX_BYTES + 2;
 
 /// Bytes of a packet in a tunnel. A longer one is dropped.
 pub const TUNNEL_MAX_BYTES: usize = 1_232;
 
-/// Parts of a bundle. One with more is dropped.
+/// Parts of a bundle. A bundle with more is dropped.
 pub const BUNDLE_FRAMES_MAX: usize = 32;
 
-/// Bytes of a bundle that a relay makes; what has no room goes in the next.
+/// Bytes of a bundle that a relay makes. What does not fit is sent in the next bundle.
 pub const BUNDLE_MAX_BYTES: usize = 1_200;
 
-/// Talkspurts of a pulse. One with more is dropped.
+/// Talkspurts in a pulse. A pulse with more is dropped.
 pub const PULSE_TALKSPURTS_MAX: usize = 32;

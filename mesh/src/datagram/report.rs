@@ -1,15 +1,15 @@
 use super::{DropReason, FRAMES_MAX, KIND_HEARTBEAT, KIND_REPORT, Reader};
 
-/// What a listener says of a talker's datagrams. [PROTO-7.4]
+/// A listener's report on a talker's datagrams. [PROTO-7.4]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Target of the newest voice datagram that it counts.
+    /// Target of the newest voice datagram that the report covers.
     pub target_tag: [u8; 4],
-    /// Newest voice datagram that came.
+    /// Number of the newest voice datagram that arrived.
     pub highest_sequence: u16,
-    /// How many came since the talkspurt's last report.
+    /// How many arrived since the last report.
     pub received: u16,
-    /// How many did not.
+    /// How many did not arrive.
     pub lost: u16,
     /// The most that were lost in a row.
     pub longest_burst: u8,
@@ -28,7 +28,7 @@ impl Report {
         Ok(report)
     }
 
-    /// What follows the kind, and in a report to a relay the slot.
+    /// Parses what follows the kind, or in a report to a relay the slot.
     pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, DropReason> {
         let target_tag = reader.take()?;
         let highest_sequence = u16::from_be_bytes(reader.take()?);
@@ -57,7 +57,7 @@ impl Report {
         self.put(out);
     }
 
-    /// What follows the kind.
+    /// Appends what follows the kind.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.target_tag);
         out.extend_from_slice(&self.highest_sequence.to_be_bytes());
@@ -69,10 +69,10 @@ impl Report {
     }
 }
 
-/// A sign of life, sent each second on every link whose fast path does not bring one. [PROTO-2.7]
+/// A sign of life, sent each second on every link whose fast path does not provide one. [PROTO-2.7]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Counts the heartbeats of the sender; wraps.
+    /// Counts the sender's heartbeats. It wraps.
     pub number: u32,
 }
 

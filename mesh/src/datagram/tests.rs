@@ -135,7 +135,7 @@ fn layouts_of_relays_are_those_of_the_protocol() {
     assert_eq!(forward, [4, 77, 1, 2, 3, 4, 5, 6, 1, 0, 2, 7, 8, 0, 1, 9]);
     let forwarded = encoded(&|out| Forwarded::encode(slot, [1, 2, 3, 4], 0x0506, frames(), out));
     assert_eq!(forwarded, [5, 1, 2, 1, 2, 3, 4, 5, 6, 1, 0, 2, 7, 8, 0, 1, 9]);
-    // What a relay does with one to make the other.
+    // How a relay turns one into the other.
     let mut made = Vec::new();
     Forwarded::begin(slot, &forward[Forward::BODY_AT..], &mut made);
     assert_eq!(made, forwarded);
@@ -174,7 +174,7 @@ fn what_breaks_the_layout_of_a_relay_is_dropped_with_its_reason() {
     let up = |bytes: &[u8]| FromMember::parse(bytes).unwrap_err();
     let down = |bytes: &[u8]| FromRelay::parse(bytes).unwrap_err();
     assert_eq!((up(&[]), down(&[])), (DropReason::TooShort, DropReason::TooShort));
-    // Each end says what is its part only; kind 6 goes both ways.
+    // Each end accepts only its own part; kind 6 is used in both directions.
     for kind in [1, 2, 3, 5, 7, 8, 9, 11, 13] {
         assert_eq!(up(&[kind, 0, 1, 9]), DropReason::UnknownKind);
     }
@@ -303,7 +303,7 @@ fn talk_proofs_are_those_of_the_protocol() {
     assert!(proof.is_of(key.id()) && !proof.is_of(DeviceKey::from_secret(&[2; 32]).id()));
     let groups: Vec<_> = proof.groups().map(|(it, count, _)| (it.counter, count)).collect();
     assert_eq!(groups, [(0x0a0b, 2), (0x0a0d, 1)]);
-    // Nothing of it may be another, and none may be too long.
+    // No bit of it may differ, and no proof may be too long.
     for bit in 0..out.len() * 8 {
         let mut changed = out.clone();
         changed[bit / 8] ^= 1 << (bit % 8);

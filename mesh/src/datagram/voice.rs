@@ -5,11 +5,11 @@ use super::{DropReason, FRAMES_MAX, KIND_VOICE, Reader};
 /// A sealed frame and copies of those before it. [PROTO-7.2]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Voice<'a> {
-    /// Which target it is for. [PROTO-7.1]
+    /// Tag of the target that it is for. [PROTO-7.1]
     pub target_tag: [u8; 4],
-    /// Number of the voice datagram on this link; wraps. [PROTO-7.3]
+    /// Number of the voice datagram on this link. It wraps. [PROTO-7.3]
     pub sequence: u16,
-    /// Between one and six sealed frames, the newest first.
+    /// Between one and six sealed frames, newest first.
     pub frames: Frames<'a>,
 }
 
@@ -22,7 +22,7 @@ impl<'a> Voice<'a> {
         Ok(voice)
     }
 
-    /// What follows the kind, and in datagrams of a relay other fields.
+    /// Parses what follows the kind, or in datagrams of a relay the fields before it.
     pub(super) fn take(reader: &mut Reader<'a>) -> Result<Self, DropReason> {
         let target_tag = reader.take()?;
         let sequence = u16::from_be_bytes(reader.take()?);
@@ -42,8 +42,8 @@ impl<'a> Voice<'a> {
         Ok(Self { target_tag, sequence, frames })
     }
 
-    /// Appends a datagram with `frames`, the newest first, to `out`. There must be one at least;
-    /// of more than six the oldest are left out.
+    /// Appends a datagram with `frames`, newest first, to `out`. There must be at least one frame.
+    /// If there are more than six, the oldest are left out.
     pub fn encode<'f>(
         target_tag: [u8; 4],
         sequence: u16,
@@ -54,7 +54,7 @@ impl<'a> Voice<'a> {
         Self::put(target_tag, sequence, frames, out);
     }
 
-    /// What follows the kind.
+    /// Appends what follows the kind.
     pub(super) fn put<'f>(
         target_tag: [u8; 4],
         sequence: u16,
@@ -76,7 +76,7 @@ impl<'a> Voice<'a> {
     }
 }
 
-/// The sealed frames of a voice datagram, the newest first.
+/// The sealed frames of a voice datagram, newest first.
 #[derive(Clone, Copy)]
 pub struct Frames<'a> {
     frames: [&'a [u8]; FRAMES_MAX],
@@ -105,16 +105,16 @@ impl PartialEq for Frames<'_> {
 
 impl Eq for Frames<'_> {}
 
-/// What stands before the Opus packet inside a sealed frame. [PROTO-7.5]
+/// The header in front of the Opus packet inside a sealed frame. [PROTO-7.5]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// First frame of a talkspurt.
+    /// Whether it is the first frame of a talkspurt.
     pub first: bool,
-    /// Last frame of a talkspurt.
+    /// Whether it is the last frame of a talkspurt.
     pub last: bool,
-    /// The talkspurt's number, 0 to 15; wraps.
+    /// Number of the talkspurt, 0 to 15. It wraps.
     pub talkspurt: u8,
-    /// When it was spoken, in units of 120 samples at 48 kHz; wraps.
+    /// When it was spoken, in units of 120 samples at 48 kHz. It wraps.
     pub media_time: u32,
 }
 
@@ -122,7 +122,7 @@ impl FrameHeader {
     /// Bytes of the header.
     pub const LENGTH: usize = 5;
 
-    /// The header of an opened frame and the Opus packet behind it.
+    /// Splits an opened frame into its header and the Opus packet behind it.
     pub fn parse(plaintext: &[u8]) -> Result<(Self, &[u8]), DropReason> {
         let mut reader = Reader { bytes: plaintext };
         let [flags] = reader.take()?;
@@ -142,7 +142,7 @@ impl FrameHeader {
         Ok((header, reader.bytes))
     }
 
-    /// The bytes of the header. Of the talkspurt's number the low four bits count.
+    /// The bytes of the header. Only the low four bits of the talkspurt's number are used.
     pub fn to_bytes(self) -> [u8; Self::LENGTH] {
         let mut flags = self.talkspurt << 4;
         if self.first {

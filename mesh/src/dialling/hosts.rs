@@ -1,4 +1,4 @@
-//! Which hosts a device makes others dial by announcing addresses. [PROTO-5.10]
+//! Limits the hosts that a device can make others dial by announcing addresses. [PROTO-5.10]
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,8 +9,8 @@ use hark_keys::Timestamp;
 
 use crate::AddressKind;
 
-/// A machine, as far as an address tells: an IPv4 address, or the first 64 bits of an IPv6 one, as
-/// many a machine has several of these.
+/// A machine, as far as an address shows. It is an IPv4 address, or the first 64 bits of an IPv6
+/// address, since many machines have several of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Host {
     V4([u8; 4]),
@@ -29,8 +29,7 @@ impl Host {
     }
 }
 
-/// The hosts that were dialled because a device says that it is there, at most `N` new ones a
-/// minute.
+/// The hosts that were dialled because a device announced them: at most `N` new ones per minute.
 #[derive(Debug)]
 pub(crate) struct NewHosts<const N: usize>(Vec<(Host, Timestamp)>);
 
@@ -45,7 +44,7 @@ impl<const N: usize> NewHosts<N> {
         self.0.iter().any(|(known, _)| *known == host)
     }
 
-    /// When there is room for a new host, if not at once.
+    /// When there is room for a new host; `None` if there is room now.
     pub(crate) fn room_at(&self) -> Option<Timestamp> {
         let oldest = self.0.first().filter(|_| self.0.len() >= N);
         oldest.map(|(_, since)| *since + NEW_HOSTS_INTERVAL)
@@ -56,7 +55,7 @@ impl<const N: usize> NewHosts<N> {
         self.contains(host) || self.room_at().is_none_or(|at| at <= now)
     }
 
-    /// Dials `host` if it may be dialled now; says whether it may.
+    /// Records a dial of `host` if it may be dialled now. Returns whether it may.
     pub(crate) fn admit(&mut self, now: Timestamp, host: Host) -> bool {
         let admits = self.admits(now, host);
         if admits && !self.contains(host) {
@@ -69,21 +68,21 @@ impl<const N: usize> NewHosts<N> {
     }
 }
 
-/// Whether a device at the addresses `own` may dial `address` because somebody else has announced
-/// it: one of a private range only where it is in that range itself.
+/// Whether a device with the addresses `own` may dial an `address` that somebody else has
+/// announced. If the address is in a private range, the device must be in that range itself.
 pub(crate) fn is_in_range(address: SocketAddr, own: &[IpAddr]) -> bool {
     let ip = address.ip().to_canonical();
     AddressKind::of(ip) == AddressKind::Public
         || own.iter().any(|own| range_of(own.to_canonical()) == range_of(ip))
 }
 
-/// Whether an address is of the network that this device is in.
+/// Whether an address belongs to a local network rather than to the internet.
 pub(crate) fn is_local(address: SocketAddr) -> bool {
     AddressKind::of(address.ip().to_canonical()) != AddressKind::Public
 }
 
-/// The private range that an address is of: those of RFC 1918 each by itself, of RFC 4193 by the
-/// first 48 bits.
+/// The private range of an address. Each range of RFC 1918 counts separately, and those of RFC 4193
+/// by the first 48 bits.
 fn range_of(ip: IpAddr) -> (u8, [u8; 6]) {
     let kind = AddressKind::of(ip);
     let number = match kind {
@@ -109,6 +108,7 @@ fn range_of(ip: IpAddr) -> (u8, [u8; 6]) {
     (number, prefix)
 }
 
-/// How long a host stays one that a device has made us dial. Less lets its announcements reach more
-/// hosts; more makes a member who moves often wait for a direct link.
+/// How long a host that was dialled because of an announcement counts against the limit. With a
+/// shorter time, announcements reach more hosts. With a longer time, a member that moves often
+/// waits for a direct link.
 const NEW_HOSTS_INTERVAL: Duration = Duration::from_secs(60);

@@ -5,11 +5,11 @@ use hark_keys::Timestamp;
 use super::limits::Limits;
 use crate::datagram::{BUNDLE_FRAMES_MAX, BUNDLE_MAX_BYTES, Bundle, KIND_FORWARDED, Slot};
 
-/// What is on its way to one device. Kept apart from the rest of its session, and small: a frame
-/// for a thousand touches a thousand of these.
+/// What is being sent to one device. It is separate from the rest of the session, and small, since
+/// a frame for a thousand listeners touches a thousand of these.
 #[derive(Debug, Default)]
 pub(super) struct EgressState {
-    /// Whose it is; nobody's where the session is gone.
+    /// Slot of the device; `None` if the session is gone.
     pub(super) slot: Option<Slot>,
     pub(super) sent_at: Timestamp,
     pub(super) datagrams: u64,
@@ -21,7 +21,7 @@ pub(super) struct EgressState {
     held: Held,
 }
 
-/// A bundle that fills.
+/// A bundle that is being filled.
 #[derive(Debug, Default)]
 struct Held {
     bytes: Vec<u8>,
@@ -30,33 +30,35 @@ struct Held {
     due: Timestamp,
 }
 
-/// A bundle that is to be sent.
+/// A bundle that is ready to send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Full {
-    /// Where it begins in its buffer: a single part is sent as it is.
+    /// Where it begins in its buffer. A single part is sent without the bundle's header.
     pub(super) start: usize,
     pub(super) count: usize,
-    /// When the first part came to the relay.
+    /// When its first part came to the relay.
     pub(super) oldest: Timestamp,
 }
 
-/// What becomes of a datagram for a listener.
+/// What happens to a datagram for a listener.
 pub(super) enum Outcome {
-    /// It goes by itself.
+    /// It is sent by itself.
     Alone,
-    /// It waits; since when a new bundle fills, it is due then.
+    /// It waits. If it started a new bundle, that one is due at this time.
     Held(Option<Timestamp>),
-    /// The bundle before had no room for it, and goes. It waits in a new one that is due then.
+    /// The previous bundle had no room for it and is sent. It waits in a new one that is due at
+    /// this time.
     Filled(Full, Timestamp),
 }
 
 impl EgressState {
-    /// One more datagram is for this listener; says whether so many are that they are bundled.
+    /// Counts one more datagram for this listener. Returns whether there are so many that they are
+    /// bundled.
     pub(super) fn count(&mut self, now: Timestamp, limits: &Limits) -> bool {
         let elapsed = now.saturating_duration_since(self.window_since);
         let threshold = limits.bundle_above / WINDOWS_PER_SECOND;
         if elapsed >= WINDOW {
-            // Once on, it takes clearly fewer to be off again.
+            // Once bundling is on, it takes clearly fewer datagrams to turn it off.
             let least = if self.bundling { threshold / 4 * 3 } else { threshold };
             self.bundling = elapsed < 2 * WINDOW && self.window_count > least;
             self.window_since = now;
@@ -67,8 +69,8 @@ impl EgressState {
         self.bundling && !limits.bundle_hold.is_zero()
     }
 
-    /// Adds a datagram of kind 5 that came at `arrived` to the bundle. One that has no room goes to
-    /// `spare`, which gives its buffer for the next.
+    /// Adds a datagram of kind 5 that came at `arrived` to the bundle. A bundle without room for it
+    /// is moved to `spare`, and the next bundle uses the buffer of `spare`.
     pub(super) fn hold(
         &mut self,
         now: Timestamp,
@@ -103,13 +105,13 @@ impl EgressState {
         }
     }
 
-    /// Takes the bundle that is due at `due` into `spare`, which gives its buffer for the next;
-    /// none where it has gone before.
+    /// Moves the bundle that is due at `due` to `spare`, and the next bundle uses the buffer of
+    /// `spare`. Returns `None` if that bundle was already sent.
     pub(super) fn take_due(&mut self, due: Timestamp, spare: &mut Vec<u8>) -> Option<Full> {
         if self.held.due == due { self.held.take(spare) } else { None }
     }
 
-    /// Forgets whose it was, keeping the buffer.
+    /// Makes this the state of another slot, or of none, and keeps the buffer.
     pub(super) fn reset(&mut self, slot: Option<Slot>) {
         let mut bytes = mem::take(&mut self.held.bytes);
         bytes.clear();
@@ -124,7 +126,7 @@ impl Held {
             return None;
         }
         mem::swap(&mut self.bytes, spare);
-        // Kind and length stand before the first part.
+        // Kind and length precede the first part.
         let start = if count == 1 { 2 } else { 0 };
         if count == 1 {
             spare[start] = KIND_FORWARDED;
@@ -133,6 +135,6 @@ impl Held {
     }
 }
 
-/// How long a listener's datagrams are counted for their rate.
+/// The span in which a listener's datagrams are counted for their rate.
 const WINDOW: Duration = Duration::from_millis(100);
 const WINDOWS_PER_SECOND: u32 = 10;

@@ -5,7 +5,7 @@ use hark_keys::Timestamp;
 use super::sessions::Place;
 use crate::datagram::{FRAMES_MAX, Forwarded, Slot, Tunnel, Voice};
 
-/// What waits to be sent. Buffers are used again, so that nothing is allocated once there are
+/// The frames that wait to be sent. Buffers are reused, so that nothing is allocated once there are
 /// enough.
 #[derive(Default)]
 pub(super) struct Frames {
@@ -13,13 +13,13 @@ pub(super) struct Frames {
     free: Vec<u32>,
 }
 
-/// One datagram and whom it is still to go to.
+/// One datagram, and the devices that still have to get it.
 pub(super) struct Frame {
-    /// Of kind 5 or 6.
+    /// The datagram, of kind 5 or 6.
     pub(super) bytes: Vec<u8>,
-    /// How long `bytes` are with so many copies of earlier frames.
+    /// Length of `bytes` for each number of copies of earlier frames.
     ends: [u16; FRAMES_MAX],
-    /// How many copies it has.
+    /// Number of copies that it has.
     pub(super) copies: u8,
     pub(super) from: Place,
     pub(super) arrived: Timestamp,
@@ -30,15 +30,15 @@ pub(super) struct Frame {
 
 enum To {
     Nobody,
-    /// Voice; shared with the list that it is of.
+    /// Voice. The list is shared with the fan-out that it comes from.
     Hearers(Arc<Vec<Place>>),
     /// A packet of a tunnel.
     One(Place),
 }
 
 impl Frames {
-    /// Keeps voice of `from` for `hearers`; `body` is what follows the level in a datagram of kind
-    /// 4. None where there are too many already.
+    /// Stores voice of `from` for `hearers`; `body` is what follows the level in a datagram of kind
+    /// 4. Returns `None` if there are too many frames.
     pub(super) fn put_voice(
         &mut self,
         now: Timestamp,
@@ -65,7 +65,7 @@ impl Frames {
         Some(id)
     }
 
-    /// Keeps a packet of `from` for `to`.
+    /// Stores a packet of `from` for `to`.
     pub(super) fn put_tunnel(
         &mut self,
         now: Timestamp,
@@ -86,7 +86,7 @@ impl Frames {
         Some(id)
     }
 
-    /// It is done with; its bytes stay until the next is put.
+    /// Frees the frame. Its bytes stay until the next one is stored there.
     pub(super) fn release(&mut self, id: u32) {
         self.frames[id as usize].to = To::Nobody;
         self.free.push(id);
@@ -118,7 +118,7 @@ impl Frames {
 }
 
 impl Frame {
-    /// The next whom it is for, the talker's own device left out.
+    /// The next receiver, skipping the talker's own device.
     pub(super) fn next(&mut self) -> Option<Place> {
         self.left = self.left.checked_sub(1)?;
         match &self.to {
@@ -134,7 +134,7 @@ impl Frame {
         }
     }
 
-    /// How many it has not gone to yet.
+    /// How many receivers still have to get it.
     pub(super) fn left(&self) -> usize {
         self.left
     }
@@ -143,7 +143,7 @@ impl Frame {
         matches!(self.to, To::One(_))
     }
 
-    /// Leaves `copies` of earlier frames in it, the newest; says how many bytes it has then.
+    /// Keeps `copies` of earlier frames in it, the newest ones. Returns its length in bytes then.
     pub(super) fn with_copies(&mut self, copies: u8) -> usize {
         if !self.is_tunnel() {
             self.bytes[Forwarded::COPIES_AT] = copies;
@@ -152,14 +152,14 @@ impl Frame {
     }
 }
 
-/// Which of `hearers` the frame with this sequence number goes to first. Who comes last is least
-/// likely to get it in time: not always the same ones.
+/// Index of the receiver in `hearers` that the frame with this sequence number is sent to first.
+/// The last ones are the least likely to get it in time, so these should not always be the same.
 pub(super) fn first_of(sequence: u16, hearers: usize) -> usize {
     usize::from(sequence.wrapping_mul(STRIDE)).checked_rem(hearers).unwrap_or(0)
 }
 
-/// Datagrams that wait at once, of everybody. A further one is dropped and counted.
+/// Datagrams of all senders that wait at once. A further one is dropped and counted.
 const WAITING_MAX: usize = 4_096;
 
-/// Prime to all numbers of listeners that are not multiples of it.
+/// Coprime to all numbers of listeners that are not multiples of it.
 const STRIDE: u16 = 7_919;

@@ -1,4 +1,4 @@
-//! What becomes of a datagram that has come.
+//! How the forwarder handles a datagram that has arrived.
 
 use std::{sync::Arc, time::Duration};
 
@@ -97,7 +97,7 @@ impl Forwarder {
         self.queue(place, frame)
     }
 
-    /// A newcomer would reach a door: tells both of the other's slot. [PROTO-9.16]
+    /// A newcomer wants to reach a door: tells each of them the other's slot. [PROTO-9.16]
     pub(super) fn knock(
         &mut self,
         now: Timestamp,
@@ -121,7 +121,7 @@ impl Forwarder {
             doors.push(door);
         }
         if guest.introduces(now, other.slot) && self.knocks.len() < KNOCKS_MAX {
-            // The door first: it is to know whose packets are to come.
+            // The door comes first, since it must know whose packets will arrive.
             self.knocks.push_back((other, slot, device));
             self.knocks.push_back((place, other.slot, door));
         }
@@ -149,7 +149,7 @@ impl Forwarder {
             }
             talker.wants.resize(length, Want::default());
         }
-        // [PROTO-9.11] What was asked for holds for its time, unless more is asked for.
+        // [PROTO-9.11] A request for copies holds for its time, unless more copies are requested.
         let want = &mut talker.wants[index];
         if copies >= want.copies(millis(now)) {
             *want = Want::new(copies, now + WANT_KEPT);
@@ -157,7 +157,7 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Puts a frame into the queue of who has sent it; the oldest goes where that is full.
+    /// Puts a frame into its sender's queue. If the queue is full, its oldest frame is dropped.
     fn queue(&mut self, place: Place, frame: Option<u32>) -> Result<(), DropReason> {
         let frame = frame.ok_or(DropReason::QueueFull)?;
         let session = self.sessions.at_mut(place).expect("it has just sent something");
@@ -176,14 +176,14 @@ impl Forwarder {
     }
 }
 
-/// How long the copies that a report asks for are sent. [PROTO-9.11]
+/// How long the copies that a report requests are sent. [PROTO-9.11]
 const WANT_KEPT: Duration = Duration::from_secs(2);
 
-/// Doors that one newcomer knocks at; at further ones it does not.
+/// Doors at which one newcomer may knock. Knocks at further ones are ignored.
 const DOORS_MAX: usize = 4;
 
-/// Knocks that wait to be passed on; who is not told now is told later.
+/// Knocks that wait to be passed on. A newcomer or door that is not told now is told later.
 const KNOCKS_MAX: usize = 1_024;
 
-/// Frames of one sender that wait; of more the oldest goes and is counted.
+/// Frames of one sender that wait. If there are more, the oldest is dropped and counted.
 const QUEUE_MAX: usize = 32;

@@ -5,21 +5,21 @@ use hark_keys::{DeviceId, Timestamp};
 use super::sessions::Place;
 use crate::datagram::Slot;
 
-/// Which listeners of a talker were told whose slot it is. [PROTO-9.15]
+/// Which listeners of a talker were told which device has its slot. [PROTO-9.15]
 #[derive(Default)]
 pub(super) struct Introductions {
-    /// Whom the talker's last frame was for.
+    /// The listeners of the talker's last frame.
     known: Arc<Vec<Place>>,
-    /// Those who are told some times more, as datagrams are lost.
+    /// Listeners that are told a few more times, since datagrams are lost.
     newcomers: Vec<Place>,
     rounds: u8,
-    /// When all were told last.
+    /// When all listeners were last told.
     all_at: Option<Timestamp>,
 }
 
 impl Introductions {
-    /// A frame of `talker` for `hearers` has come, which goes to them in their order from `first`
-    /// on: tells those of them who are to be told before it, in that order.
+    /// A frame of `talker` for `hearers` has arrived. It is sent to them in their order from
+    /// `first` on. Calls `tell`, in the same order, for those that must be told before the frame.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
@@ -46,7 +46,7 @@ impl Introductions {
         self.known = Arc::clone(hearers);
     }
 
-    /// Tells those who are to be told once more.
+    /// Calls `tell` for those that are to be told once more.
     pub(super) fn again(&mut self, tell: impl FnMut(Place)) {
         self.rounds = self.rounds.saturating_sub(1);
         if self.rounds > 0 {
@@ -57,7 +57,7 @@ impl Introductions {
     }
 }
 
-/// Introductions that wait to be sent: to whom, of which slot, whose that is.
+/// Introductions that wait to be sent: the receiver, the slot, and the device in it.
 #[derive(Default)]
 pub(super) struct Waiting {
     first: VecDeque<(Place, Slot, DeviceId)>,
@@ -65,18 +65,18 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Somebody is to be told before a frame that waits; left out where too much does, as all are
-    /// told again.
+    /// Adds an introduction that must be sent before a waiting frame. It is left out if too many
+    /// wait, since all listeners are told again later.
     pub(super) fn push(&mut self, to: Place, slot: Slot, device: DeviceId) {
         push(&mut self.first, (to, slot, device));
     }
 
-    /// Somebody is to be told once more.
+    /// Adds a repeated introduction.
     pub(super) fn push_again(&mut self, to: Place, slot: Slot, device: DeviceId) {
         push(&mut self.again, (to, slot, device));
     }
 
-    /// The next to be sent.
+    /// The next introduction to send.
     pub(super) fn pop(&mut self) -> Option<(Place, Slot, DeviceId)> {
         self.first.pop_front().or_else(|| self.again.pop_front())
     }
@@ -92,13 +92,14 @@ fn push(queue: &mut VecDeque<(Place, Slot, DeviceId)>, told: (Place, Slot, Devic
     }
 }
 
-/// Introductions of each sort that wait; further ones are left out.
+/// Introductions of each sort that wait. Further ones are left out.
 const WAITING_MAX: usize = 4_096;
 
-/// How often somebody is told at first: one loss in ten leaves one in a thousand without.
+/// How often a listener is told at first. With one loss in ten, one listener in a thousand misses
+/// all.
 const ROUNDS: u8 = 3;
 
-/// How often all are told again.
+/// How often all listeners are told again.
 const ALL_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -2,24 +2,24 @@ use std::time::Duration;
 
 use hark_keys::Timestamp;
 
-/// What a relay carries for one organisation at most.
+/// The most that a relay carries for one organisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Devices that are attached at once, up to 65,535. Further ones are refused.
+    /// Devices attached at once, up to 65,535. Further ones are refused.
     pub sessions: u16,
-    /// Voice that one device sends; what is more is dropped.
+    /// Voice that one device sends. Any excess is dropped.
     pub voice: Rate,
-    /// Voice that all devices of one member send.
+    /// Voice that all devices of one member send together.
     pub voice_of_member: Rate,
-    /// Packets of tunnels that one device sends; what is more is dropped.
+    /// Packets of tunnels that one device sends. Any excess is dropped.
     pub tunnels: Rate,
-    /// All that is sent. What has to wait for it too long is dropped.
+    /// Everything that is sent. What has to wait too long for this rate is dropped.
     pub out: Rate,
-    /// A listener for whom more voice datagrams than this come each second gets them in bundles; so
-    /// do all of what has waited for [`Self::bundle_hold`] before.
+    /// A listener that is sent more voice datagrams per second than this gets them in bundles. So
+    /// does everyone for frames that have already waited for [`Self::bundle_hold`].
     pub bundle_above: u32,
-    /// How long a voice datagram waits for others to share a bundle with. Longer saves more
-    /// datagrams and costs as much delay; zero bundles nothing.
+    /// How long a voice datagram waits for others with which to share a bundle. A longer time saves
+    /// more datagrams and costs as much delay. Zero bundles nothing.
     pub bundle_hold: Duration,
 }
 
@@ -40,9 +40,9 @@ impl Default for Limits {
 /// A limit by number and by size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Datagrams a second; 0 is any number.
+    /// Datagrams per second; 0 means unlimited.
     pub packets_per_second: u32,
-    /// 1,000 bits a second of datagrams, without what UDP and IP add; 0 is any rate.
+    /// Rate in kbit/s of datagrams, without the headers of UDP and IP; 0 means unlimited.
     pub kbps: u32,
 }
 
@@ -51,7 +51,8 @@ impl Rate {
     pub const UNLIMITED: Self = Self { packets_per_second: 0, kbps: 0 };
 }
 
-/// What has been used of a rate: until when it is paid for. Up to `burst` in advance is granted.
+/// The used part of a rate: the time until which it is paid for. Up to `burst` in advance is
+/// granted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bucket {
     packets_until: Timestamp,
@@ -59,7 +60,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Whether one datagram of `bytes` may go now, which is then charged.
+    /// Returns whether one datagram of `bytes` may be sent now, and if so charges it.
     pub(super) fn take(
         &mut self,
         now: Timestamp,
@@ -76,7 +77,7 @@ impl Bucket {
         within
     }
 
-    /// One datagram of `bytes` goes, whether or not it may.
+    /// Charges one datagram of `bytes`, whether or not it is within the rate.
     pub(super) fn charge(&mut self, now: Timestamp, rate: Rate, bytes: usize) {
         if rate.packets_per_second > 0 {
             let cost = NANOS / u64::from(rate.packets_per_second);
@@ -88,7 +89,7 @@ impl Bucket {
         }
     }
 
-    /// From when on no more than `burst` is granted in advance.
+    /// The time from which at most `burst` is used in advance.
     pub(super) fn ready_at(&self, burst: Duration) -> Timestamp {
         let until = self.packets_until.max(self.bits_until);
         Timestamp::from_duration(until.as_duration().saturating_sub(burst))
@@ -97,16 +98,17 @@ impl Bucket {
 
 const NANOS: u64 = 1_000_000_000;
 
-/// Voice that a sender may send ahead of its rate: what a network has held up comes at once.
+/// Voice that a sender may send ahead of its rate, since sound that a network has held up arrives
+/// all at once.
 pub(super) const VOICE_BURST: Duration = Duration::from_millis(500);
 
-/// Tunnelled packets that a sender may send ahead of its rate: a handshake is a burst, and whoever
-/// comes to a crowd makes one with everybody, some 15 kB each.
+/// Tunnelled packets that a sender may send ahead of its rate. A handshake is a burst of some 15
+/// kB, and a newcomer to a crowd makes one with every peer.
 pub(super) const TUNNEL_BURST: Duration = Duration::from_secs(2);
 
-/// What may be sent ahead of the organisation's rate: one frame for a thousand at a rate that
-/// allows 5,000 a second.
+/// What may be sent ahead of the organisation's rate: one frame for a thousand listeners, at a rate
+/// that allows 5,000 a second.
 pub(super) const OUT_BURST: Duration = Duration::from_millis(200);
 
-/// Reports that one device may send: four a second for each of 64 talkers.
+/// Reports that one device may send: four per second for each of 64 talkers.
 pub(super) const REPORTS: Rate = Rate { packets_per_second: 256, kbps: 0 };

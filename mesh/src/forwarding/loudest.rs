@@ -4,22 +4,23 @@ use hark_keys::Timestamp;
 
 use crate::datagram::{SILENCE, Slot};
 
-/// Who of a channel's talkers is forwarded, where only the loudest are. [PROTO-9.14]
+/// Decides which talkers of a channel are forwarded, if only the loudest are. [PROTO-9.14]
 #[derive(Debug)]
 pub(super) struct Contest {
     pub(super) places: u8,
-    /// Those who have talked within [`PLACE_KEPT`].
+    /// The talkers that have talked within [`PLACE_KEPT`].
     talkers: Vec<Contender>,
 }
 
 #[derive(Debug)]
 struct Contender {
     slot: Slot,
-    /// Loudest level of this stretch of [`STRETCH`] and of the one before; the smaller, the louder.
+    /// The loudest level of the current [`STRETCH`] and of the one before. A smaller value is
+    /// louder.
     levels: [u8; 2],
     since: Timestamp,
     heard: Timestamp,
-    /// Has a place, which nobody takes before then.
+    /// Until when the talker keeps its place; `None` if it has none.
     place_until: Option<Timestamp>,
 }
 
@@ -28,7 +29,7 @@ impl Contest {
         Self { places, talkers: Vec::new() }
     }
 
-    /// A talker's datagram of this level has come; says whether the talker has a place.
+    /// A talker's datagram of this level has arrived. Returns whether the talker has a place.
     pub(super) fn admit(&mut self, now: Timestamp, slot: Slot, level: u8) -> bool {
         self.talkers.retain(|it| it.slot == slot || it.age(now) < PLACE_KEPT);
         let own = match self.talkers.iter().position(|it| it.slot == slot) {
@@ -49,7 +50,7 @@ impl Contest {
         self.talkers[own].hear(now, level);
         let loudness = self.talkers[own].loudness();
         let holds = self.talkers[own].place_until.is_some();
-        // Of two who are equally loud the one that has a place is the louder.
+        // Of two equally loud talkers, the one that has a place counts as the louder.
         let is_louder = |it: &&Contender| {
             it.loudness() < loudness
                 || (it.loudness() == loudness && it.place_until.is_some() && !holds)
@@ -103,15 +104,15 @@ impl Contender {
     }
 }
 
-/// A talker who has sent nothing for so long counts as silent.
+/// A talker that has sent nothing for this long counts as silent.
 const RECENT: Duration = Duration::from_millis(200);
 
-/// Half of that over which a talker's loudest level is taken.
+/// Half of the span over which a talker's loudest level is taken.
 const STRETCH: Duration = Duration::from_millis(100);
 
-/// How long a talker keeps its place after it was among the loudest. Shorter, and two of like
-/// loudness cut each other off.
+/// How long a talker keeps its place after it was among the loudest. With a shorter time, two
+/// talkers of similar loudness would cut each other off.
 const PLACE_KEPT: Duration = Duration::from_millis(500);
 
-/// Talkers of one channel that are compared; further ones are not forwarded meanwhile.
+/// Talkers of one channel that are compared. Further ones are not forwarded meanwhile.
 const CONTENDERS_MAX: usize = 256;

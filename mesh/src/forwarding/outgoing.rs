@@ -1,4 +1,4 @@
-//! What is sent next.
+//! Chooses what is sent next.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,12 +23,12 @@ impl Forwarder {
             self.waited_at = Some(now);
             return None;
         }
-        // Before the packets that they are about. Each pair has few.
+        // These come before the packets that they are about. Each pair has few of them.
         if let Some(picked) = self.pick_knock() {
             return Some(picked);
         }
-        // In turn with voice, which must not wait until all are introduced; the introduction first,
-        // as both go to the listeners in one order.
+        // Introductions alternate with voice, which must not wait until all are sent. The
+        // introduction comes first, since both are sent to the listeners in the same order.
         if !std::mem::take(&mut self.introduced)
             && let Some(picked) = self.pick_introduction()
         {
@@ -76,8 +76,8 @@ impl Forwarder {
                 return Some(alone);
             }
             let hold = self.limits.bundle_hold;
-            // A relay that is behind sends fewer frames to each listener than would be bundled, and
-            // would stay behind.
+            // A relay that is behind would send each listener fewer frames than it takes for
+            // bundling. It would then stay behind, so it bundles nevertheless.
             let behind = !hold.is_zero() && now.saturating_duration_since(frame.arrived) >= hold;
             if !outlet.count(now, &self.limits) && !behind {
                 return Some(alone);
@@ -121,8 +121,8 @@ impl Forwarder {
         None
     }
 
-    /// What the relay itself has to say: before all voice, and whatever the rate, else talkers
-    /// would take it for dead.
+    /// The relay's own reports. They come before all voice and ignore the rate, since talkers would
+    /// otherwise take the relay for dead.
     fn pick_signal(&mut self) -> Option<Picked> {
         loop {
             let signal = self.signals.pop_front()?;
@@ -155,8 +155,9 @@ impl Forwarder {
         Some(Picked::Spare { to, start: full.start, deliveries: full.count as u64 })
     }
 
-    /// The oldest frame that is not late of the talker whose turn it is. Late ones cost no turn:
-    /// else those whose frames come just after their turn would never be heard.
+    /// The oldest frame, not counting late ones, of the talker whose turn it is. Late frames take
+    /// no turn. Otherwise a talker whose frames always arrive just after its turn would never be
+    /// heard.
     fn next_frame(&mut self, now: Timestamp) -> Option<u32> {
         while let Some(slot) = self.ready.front().copied() {
             let session = self.sessions.get_mut(slot).expect("who is gone has no turn");
@@ -187,13 +188,13 @@ impl Forwarder {
         self.drop(member, self.late(now), left);
     }
 
-    /// Why something is late.
+    /// The reason why something is late.
     fn late(&self, now: Timestamp) -> DropReason {
         let waited = |at| now.saturating_duration_since(at) <= LATE_AFTER;
         if self.waited_at.is_some_and(waited) { DropReason::OverQuota } else { DropReason::Late }
     }
 
-    /// Tells talkers what came, and listeners who hear nothing that they miss nothing.
+    /// Tells talkers what has arrived, and listeners that hear nothing that they miss nothing.
     /// [PROTO-9.6] [PROTO-9.7]
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.signals.clear();
@@ -210,7 +211,7 @@ impl Forwarder {
             let (waiting, device) = (&mut self.introductions, session.device);
             session.introductions.again(|to| waiting.push_again(to, *slot, device));
             let Some(hearers) = &session.hearers else { return false };
-            // Once more after the last frame.
+            // Reports once more after the last frame.
             if silence < 2 * TICK {
                 let mut seen = session.uplink.seen(now);
                 let wanted = wanted_by_listeners(*slot, hearers, &session.wants, milliseconds);
@@ -230,7 +231,7 @@ impl Forwarder {
                 if outlet.slot == Some(place.slot)
                     && now.saturating_duration_since(outlet.sent_at) >= QUIET
                 {
-                    // Also keeps it from being told twice.
+                    // This also prevents a second pulse.
                     outlet.sent_at = now;
                     self.signals.push_back(Signal::Pulse(*place));
                 }
@@ -239,8 +240,9 @@ impl Forwarder {
     }
 }
 
-/// As many copies as one in twenty listeners wants, or more; of fewer than 40, a single one.
-/// Whoever did not ask gets none either way: this costs the talker only. [PROTO-9.12]
+/// The number of copies that at least one in twenty listeners wants. With fewer than 40 listeners,
+/// one listener is enough. A listener that did not ask gets no copies in any case, so this costs
+/// only the talker. [PROTO-9.12]
 fn wanted_by_listeners(talker: Slot, hearers: &[Place], wants: &[Want], now: u64) -> u8 {
     if wants.is_empty() {
         return 0;
@@ -263,25 +265,26 @@ fn wanted_by_listeners(talker: Slot, hearers: &[Place], wants: &[Want], now: u64
     0
 }
 
-/// A talker of whom nothing has come for so long talks no more.
+/// A talker that has sent nothing for this long no longer talks.
 const TALKSPURT_OVER: Duration = Duration::from_millis(200);
 
-/// Who was sent something within that time needs no pulse. Less than [`TICK`]: a pulse itself goes
-/// out a little after it.
+/// A listener that was sent something within this time needs no pulse. It is less than [`TICK`],
+/// since a pulse itself is sent a little after its tick.
 const QUIET: Duration = Duration::from_millis(25);
 
-/// A talker sends the copies that one in so many of its listeners wants.
+/// A talker sends the copies that one in this many of its listeners wants.
 const LISTENERS_PER_WISH: usize = 20;
 
-/// A frame is dropped when it is older than this as its turn comes: longer, and speech is late for
-/// everybody when there is more than can be sent. [PROTO-9.13]
+/// A frame that is older than this when its turn comes is dropped. With a longer time, speech would
+/// be late for everybody whenever there is more than can be sent. [PROTO-9.13]
 const LATE_AFTER: Duration = Duration::from_millis(60);
 
-/// One that has begun is sent to all, unless that takes until then. What has waited in the kernel
-/// before comes on top, and together nothing is to be later than 100 ms.
+/// A frame whose sending has begun is sent to all, unless that takes longer than this. The time
+/// that it waited in the kernel before comes on top. In total nothing should be later than 100 ms.
 const CUT_AFTER: Duration = Duration::from_millis(75);
 
-/// Talkers whose listeners are told that they are still there; others' are not.
+/// Most talkers whose listeners are told that they are still there. Listeners of further ones are
+/// not told.
 const STALLED_MAX: usize = 4 * PULSE_TALKSPURTS_MAX;
 
 /// Steps of one poll that send nothing, such as filling bundles. After these the driver looks at

@@ -12,19 +12,19 @@ use crate::{Target, datagram::Slot};
 /// What a talker wants to reach through a relay, declared before it talks. [PROTO-9.9]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// By which its datagrams name it.
+    /// The tag by which its datagrams name it.
     pub tag: [u8; 4],
-    /// Whom they are for, as far as the charter permits.
+    /// The target of its datagrams, as far as the charter permits.
     pub target: Target,
-    /// If there: none but these devices.
+    /// If `Some`, the only devices that it reaches.
     pub only: Option<List<DeviceId, ONLY_MAX>>,
 }
 
-/// A route as its session keeps it.
+/// A route as its session stores it.
 pub(super) struct Declared {
     pub(super) route: Route,
     fan_out: Option<usize>,
-    /// Which state of the charter `fan_out` is by; none where it was not needed yet.
+    /// The state of the charter that `fan_out` is based on; `None` if it was not needed yet.
     state: Option<u64>,
 }
 
@@ -34,10 +34,11 @@ impl Declared {
     }
 }
 
-/// Who hears what, found when it is first needed after a change and kept from then on.
+/// The listeners of each target. A list is made when it is first needed after a change, and kept
+/// from then on.
 ///
-/// Talkers who reach the same share one list. It takes in whoever has changed since it was last
-/// used, one by one, so that somebody who comes costs each list that is in use one check.
+/// Talkers that reach the same listeners share one list. It takes in the sessions that have changed
+/// since it was last used, one by one. So a device that arrives costs each list in use one check.
 #[derive(Default)]
 pub(super) struct FanOuts {
     lists: Vec<FanOut>,
@@ -46,24 +47,25 @@ pub(super) struct FanOuts {
     state: State,
     /// Counts the states of the charter.
     number: u64,
-    /// Slots of sessions that have changed, and how many changes there were before the first.
+    /// Slots of sessions that have changed, and how many changes came before the first of them.
     changes: VecDeque<Slot>,
     forgotten: u64,
 }
 
 struct FanOut {
-    /// All of it is permitted.
+    /// Every part of it is permitted.
     target: Target,
     only: Option<List<DeviceId, ONLY_MAX>>,
     /// In ascending order. Shared with the frames that are on their way.
     hearers: Arc<Vec<Place>>,
-    /// By which state of the charter, and after how many changes; none before its first use.
+    /// The state of the charter and the number of changes that it is based on; `None` before its
+    /// first use.
     as_of: Option<(u64, u64)>,
     routes: u32,
 }
 
 impl FanOuts {
-    /// The charter says this now.
+    /// Sets the state of the charter.
     pub(super) fn set_state(&mut self, state: State) {
         if !self.state.permits_like(&state) {
             self.number += 1;
@@ -71,7 +73,7 @@ impl FanOuts {
         self.state = state;
     }
 
-    /// A session has come, gone, or chosen to hear something else.
+    /// A session has begun, ended, or changed what it listens to.
     pub(super) fn note(&mut self, slot: Slot) {
         if self.changes.len() == CHANGES_MAX {
             self.changes.pop_front();
@@ -80,7 +82,7 @@ impl FanOuts {
         self.changes.push_back(slot);
     }
 
-    /// Lets go of what a route refers to.
+    /// Releases what a route refers to.
     pub(super) fn release(&mut self, declared: &Declared) {
         let Some(number) = declared.fan_out else { return };
         let list = &mut self.lists[number];
@@ -93,7 +95,7 @@ impl FanOuts {
         }
     }
 
-    /// What of a route its talker is permitted, and who hears it; none where nothing is permitted.
+    /// The listeners of the permitted part of a route; `None` if no part is permitted.
     pub(super) fn hearers(
         &mut self,
         sessions: &Sessions,
@@ -194,11 +196,11 @@ impl FanOut {
     }
 }
 
-/// Devices that a route names at most.
+/// Most devices that a route names.
 pub const ONLY_MAX: usize = 64;
 
-/// Routes of one device. A further one is refused.
+/// Most routes of one device. A further one is refused.
 pub const ROUTES_MAX: usize = 64;
 
-/// Changes that a list of listeners catches up with one by one; after more it is made anew.
+/// Changes that a list of listeners takes in one by one. After more changes it is made again.
 const CHANGES_MAX: usize = 4_096;

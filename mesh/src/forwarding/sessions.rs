@@ -9,22 +9,22 @@ use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 use super::{bundle::EgressState, introductions::Introductions, limits::Bucket, uplink::Uplink};
 use crate::datagram::Slot;
 
-/// Who is attached, by slot and by device.
+/// The attached devices, by slot and by device.
 #[derive(Default)]
 pub(super) struct Sessions {
-    /// What is to be looked at for each listener of each frame, by [`Place::index`].
+    /// What is needed for each listener of each frame, by [`Place::index`].
     pub(super) outlets: Vec<EgressState>,
-    /// All else, by the same index.
+    /// Everything else, by the same index.
     entries: Vec<Option<Box<Session>>>,
     free: Vec<u16>,
-    /// By the slot's number less one: index and one, or 0.
+    /// By the slot's number minus one: the index plus one, or 0.
     indices: Vec<u16>,
-    /// Slots that were left, and when they may be given again.
+    /// Slots that are no longer in use, and when they may be given out again.
     resting: VecDeque<(Timestamp, Slot)>,
     devices: BTreeMap<DeviceId, Slot>,
 }
 
-/// A slot, and where its session stands. The index is another's soon after a session's end, the
+/// A slot, and the index of its session. The index may be reused soon after the session's end; the
 /// slot is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -32,31 +32,33 @@ pub(super) struct Place {
     pub(super) index: u16,
 }
 
-/// A device that is attached.
+/// An attached device.
 pub(super) struct Session {
     pub(super) place: Place,
     pub(super) device: DeviceId,
-    /// Its member, and where that is counted; none of a device that is no member's.
+    /// Its member, and the index where the member is counted; `None` for a device of no member.
     pub(super) member: Option<(MemberId, usize)>,
-    /// Of a newcomer: whom it may exchange packets with.
+    /// For a newcomer: the devices with which it may exchange packets.
     pub(super) doors: Option<Vec<DeviceId>>,
-    /// To whom it has sent packets of tunnels lately, and when these were told whose they are.
+    /// The devices to which it has recently sent packets of tunnels, and when each was last told
+    /// whose packets they are.
     pub(super) tunnelled: VecDeque<Told>,
     pub(super) listening: BTreeSet<ChannelId>,
     pub(super) uplink: Uplink,
     pub(super) talking: bool,
-    /// Who hears it, while it talks.
+    /// The devices that hear it, while it talks.
     pub(super) hearers: Option<Arc<Vec<Place>>>,
     /// Which of them know whose slot it is.
     pub(super) introductions: Introductions,
-    /// Which of its routes it has used last.
+    /// Number of the route that it has used last.
     pub(super) route: usize,
     pub(super) voice: Bucket,
     pub(super) tunnels: Bucket,
     pub(super) reports: Bucket,
-    /// Frames of its that wait to be sent, the oldest first.
+    /// Its frames that wait to be sent, oldest first.
     pub(super) queue: VecDeque<u32>,
-    /// Copies that listeners want of its voice, by their index; empty where nobody ever wanted any.
+    /// The copies that listeners want of its voice, by their index. Empty if no listener ever
+    /// wanted any.
     pub(super) wants: Vec<Want>,
 }
 
@@ -69,7 +71,7 @@ impl Want {
         Self(millis(until) << 3 | u64::from(copies))
     }
 
-    /// The copies wanted at `now`, in milliseconds.
+    /// The number of copies wanted at `now`, in milliseconds.
     pub(super) fn copies(self, now: u64) -> u8 {
         if self.0 >> 3 > now { (self.0 & 7) as u8 } else { 0 }
     }
@@ -80,7 +82,7 @@ pub(super) fn millis(time: Timestamp) -> u64 {
 }
 
 impl Session {
-    /// Whether packets of tunnels go between the two. [PROTO-9.4] [PROTO-9.16]
+    /// Whether packets of tunnels may be sent between the two. [PROTO-9.4] [PROTO-9.16]
     pub(super) fn tunnels_to(&self, other: &Self) -> bool {
         let led = |from: &Self, to: &Self| {
             to.member.is_some() && from.doors.as_ref().is_some_and(|it| it.contains(&to.device))
@@ -89,8 +91,8 @@ impl Session {
         members || led(self, other) || led(other, self)
     }
 
-    /// Whether `other` is to be told now whose the packets are that it gets from this session: soon
-    /// again at first, as what says it may be lost, and then now and then. [PROTO-9.17]
+    /// Whether `other` is to be told now which device sends it packets. At first this is repeated
+    /// soon, since the notice may be lost, and later from time to time. [PROTO-9.17]
     pub(super) fn introduces(&mut self, now: Timestamp, other: Slot) -> bool {
         let found = self.tunnelled.iter_mut().find(|told| told.to == other);
         if let Some(told) = found {
@@ -110,7 +112,7 @@ impl Session {
     }
 }
 
-/// When somebody was told last whose the packets of a tunnel are, and how often.
+/// When a device was last told whose the packets of a tunnel are, and how often.
 pub(super) struct Told {
     to: Slot,
     at: Timestamp,
@@ -118,8 +120,8 @@ pub(super) struct Told {
 }
 
 impl Sessions {
-    /// Gives a device that is not attached the slot that has been free for longest, or a new one;
-    /// none where all are in use or rest.
+    /// Gives a device that is not attached the slot that has been free for longest, or a new one.
+    /// Returns `None` if all slots are in use or resting.
     pub(super) fn attach(
         &mut self,
         now: Timestamp,
@@ -168,7 +170,7 @@ impl Sessions {
         Some(place)
     }
 
-    /// Ends a session; its slot rests for [`SLOT_REST`].
+    /// Ends a session. Its slot rests for [`SLOT_REST`].
     pub(super) fn detach(&mut self, now: Timestamp, slot: Slot) -> Option<Box<Session>> {
         let index = self.index(slot)?;
         let session = self.entries[index].take()?;
@@ -194,7 +196,7 @@ impl Sessions {
         self.entries[index].as_deref_mut()
     }
 
-    /// The session at a place, if it is still there.
+    /// The session at a place, if it still exists.
     pub(super) fn at(&self, place: Place) -> Option<&Session> {
         let session = self.entries.get(usize::from(place.index))?.as_deref()?;
         (session.place.slot == place.slot).then_some(session)
@@ -205,8 +207,8 @@ impl Sessions {
         (session.place.slot == place.slot).then_some(session)
     }
 
-    /// How many copies of a talker's earlier frames a listener gets with a frame that has so many;
-    /// none where it is gone.
+    /// How many copies of a talker's earlier frames a listener gets with a frame that has `copies`
+    /// of them; `None` if the listener is gone.
     pub(super) fn copies(&self, from: Place, to: Place, copies: u8, now_ms: u64) -> Option<u8> {
         if self.outlets.get(usize::from(to.index))?.slot != Some(to.slot) {
             return None;
@@ -236,16 +238,16 @@ impl Sessions {
     }
 }
 
-/// So often somebody is told at first whose packets of a tunnel are, this long apart, and then as
-/// seldom as that.
+/// A device is first told this often whose packets of a tunnel it gets, at this interval, and then
+/// only every [`TOLD_EVERY`].
 const TOLD_SOON: u8 = 3;
 const TOLD_SOON_AFTER: Duration = Duration::from_millis(100);
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 
-/// Others to whom one sends packets that are kept in mind; those with whom it was longest ago are
-/// told once more.
+/// Receivers of one device's tunnel packets that are remembered. Those that are forgotten are told
+/// once more.
 const TUNNELLED_MAX: usize = 256;
 
-/// How long a slot is nobody's after a session's end: by then nobody takes what is said of it for
-/// somebody else's. [PROTO-9.1]
+/// How long a slot is unused after a session's end. After that time nobody attributes what was sent
+/// under the slot to its new owner. [PROTO-9.1]
 const SLOT_REST: Duration = Duration::from_secs(60);

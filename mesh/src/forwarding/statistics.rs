@@ -5,34 +5,34 @@ use hark_keys::MemberId;
 use super::limits::Bucket;
 use crate::datagram::DropReason;
 
-/// What a relay has done for an organisation since it began.
+/// What a relay has done for an organisation since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Devices attached now.
     pub sessions: usize,
     /// Devices that talk now.
     pub talkers: usize,
-    /// What all have sent and got.
+    /// Traffic of all devices.
     pub total: Traffic,
-    /// What each member's devices have sent and got, those that have left among them.
+    /// Traffic of each member's devices, including those that have left.
     pub members: BTreeMap<MemberId, Traffic>,
 }
 
-/// What was sent and got.
+/// What was received and sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Datagrams that came, dropped ones among them.
+    /// Datagrams received, including those that were dropped.
     pub datagrams_in: u64,
-    /// Their bytes.
+    /// Bytes of these datagrams.
     pub bytes_in: u64,
-    /// Datagrams that went out; a bundle is one.
+    /// Datagrams sent. A bundle counts as one.
     pub datagrams_out: u64,
-    /// Their bytes.
+    /// Bytes of these datagrams.
     pub bytes_out: u64,
-    /// Voice datagrams that went out, alone or in bundles, one for each listener.
+    /// Voice datagrams sent, alone or in bundles, one for each listener.
     pub deliveries: u64,
-    /// What was dropped: datagrams as they came, and for [`DropReason::Late`] and
-    /// [`DropReason::OverQuota`] deliveries. Counted with who sent them.
+    /// What was dropped, counted for its sender. These are received datagrams, but deliveries for
+    /// [`DropReason::Late`] and [`DropReason::OverQuota`].
     pub dropped: BTreeMap<DropReason, u64>,
 }
 
@@ -55,7 +55,7 @@ impl Traffic {
     }
 }
 
-/// The members who have, or have lately had, devices here.
+/// The members that have devices here, or have recently had some.
 #[derive(Default)]
 pub(super) struct Members {
     entries: Vec<Member>,
@@ -67,13 +67,13 @@ pub(super) struct Member {
     pub(super) sessions: u32,
     pub(super) voice: Bucket,
     pub(super) traffic: Traffic,
-    /// Which of all departures was its last.
+    /// Number of the member's last departure among all departures.
     left: u64,
 }
 
 impl Members {
-    /// A device of this member comes. Where there are too many, the one that left longest ago is
-    /// forgotten; nobody is while a device is there.
+    /// A device of this member arrives. If there are too many members, the one that left longest
+    /// ago is forgotten. A member with a device here is never forgotten.
     pub(super) fn enter(&mut self, id: MemberId, sessions_max: usize) -> usize {
         let fresh = Member {
             id,
@@ -118,5 +118,5 @@ impl Members {
     }
 }
 
-/// Members without a device here whose rates and numbers are still kept.
+/// Members without a device here whose rates and counters are still kept.
 const ABSENT_MAX: usize = 4_096;

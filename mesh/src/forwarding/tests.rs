@@ -1,4 +1,4 @@
-//! Who gets what, in the small.
+//! Small cases of who gets which datagram.
 
 mod load;
 mod model;
@@ -18,14 +18,14 @@ use crate::{
     datagram::{Forward, Forwarded, FromRelay, Knock, Report, SILENCE, Tunnel},
 };
 
-/// A forwarder, and whom a test has attached.
+/// A forwarder, and the devices that a test has attached.
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) forwarder: Forwarder,
     sequence: u16,
 }
 
-/// A datagram that somebody got, with what is in it.
+/// A datagram that a listener got, with its content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Got {
     pub(super) to: u16,
@@ -41,7 +41,7 @@ impl World {
         Self { now: Timestamp::from_millis(5_000), forwarder, sequence: 0 }
     }
 
-    /// A device of the member `number` that listens to net 1.
+    /// Attaches a device of the member `number` that listens to net 1.
     pub(super) fn attach(&mut self, number: u16) -> Slot {
         self.attach_to(number, number, &[1])
     }
@@ -52,7 +52,7 @@ impl World {
         slot
     }
 
-    /// A talker with a route of tag `[1; 4]` to net 1.
+    /// Attaches a talker with a route of tag `[1; 4]` to net 1.
     pub(super) fn talker(&mut self, number: u16) -> Slot {
         let slot = self.attach(number);
         self.route(slot, 1, Target::of_channel(net(1)));
@@ -68,7 +68,7 @@ impl World {
         self.now = self.now + Duration::from_millis(milliseconds);
     }
 
-    /// One frame by the route of this tag, with the next sequence number.
+    /// Sends one frame by the route with this tag, with the next sequence number.
     pub(super) fn say(&mut self, slot: Slot, tag: u8) -> Result<(), DropReason> {
         self.sequence += 1;
         self.send(slot, tag, self.sequence, 0)
@@ -85,7 +85,7 @@ impl World {
         self.forwarder.handle_datagram(self.now, slot, &datagram)
     }
 
-    /// All that is sent now, signals left out.
+    /// Everything that is sent now, without signals.
     pub(super) fn got(&mut self) -> Vec<Got> {
         let mut got = Vec::new();
         while let Some(transmit) = self.forwarder.poll_transmit(self.now) {
@@ -94,7 +94,7 @@ impl World {
         got
     }
 
-    /// Who got something, from whom.
+    /// The pairs of talker and listener of everything that is sent now.
     pub(super) fn heard(&mut self) -> Vec<(u16, u16)> {
         let mut heard: Vec<_> = self.got().into_iter().map(|it| (it.from, it.to)).collect();
         heard.sort_unstable();
@@ -124,7 +124,7 @@ pub(super) fn read(transmit: Transmit<'_>) -> Vec<Got> {
     }
 }
 
-/// A datagram of kind 4 whose frames say which they are.
+/// A datagram of kind 4 whose frames contain their numbers.
 pub(super) fn voice(tag: u8, sequence: u16, copies: u16, level: u8) -> Vec<u8> {
     let frames: Vec<_> = (0..=copies).map(|age| frame(sequence.wrapping_sub(age))).collect();
     let mut out = Vec::new();
@@ -152,12 +152,13 @@ pub(super) fn net(number: u8) -> ChannelId {
     ChannelId::from_bytes([number; 16])
 }
 
-/// Nets 1 to 3, of which 2 and 3 are linked; `denied` are rights that members have not on a net.
+/// Nets 1 to 3, of which 2 and 3 are linked. `denied` lists rights that members do not have on a
+/// net.
 pub(super) fn state(denied: &[(u16, u8, Capabilities)]) -> State {
     state_of(ChannelMode::Open, denied)
 }
 
-/// The same with another mode of the nets.
+/// Like [`state`], with another mode of the nets.
 fn state_of(mode: ChannelMode, denied: &[(u16, u8, Capabilities)]) -> State {
     let random = SeededRandom::new(3);
     let founder = DeviceKey::generate(&random);
@@ -193,7 +194,7 @@ fn state_of(mode: ChannelMode, denied: &[(u16, u8, Capabilities)]) -> State {
     charter.state().clone()
 }
 
-/// The role of members 2 and 5.
+/// The role that members 2 and 5 have.
 pub(super) const CREW: RoleId = RoleId::from_bytes([9; 16]);
 
 fn unlimited() -> Limits {
@@ -214,7 +215,7 @@ fn one_delivery_goes_to_each_who_listens_and_none_to_who_speaks() {
     let bob = world.attach(2);
     let cid = world.attach_to(3, 3, &[1, 2, 3]);
     world.attach_to(4, 4, &[2]);
-    // A second device of the talker's own member hears it, the first does not.
+    // A second device of the talker's own member hears it; the talking device itself does not.
     let second = world.attach_to(5, 1, &[1]);
     world.route(ann, 2, Target::new([net(1), net(2)], [member(2)], []));
     assert_eq!(world.send(ann, 1, 7, 1), Ok(()));
@@ -225,10 +226,10 @@ fn one_delivery_goes_to_each_who_listens_and_none_to_who_speaks() {
         assert!(to.contains(&listener.number()));
     }
     for it in got {
-        // Nobody has asked for the copy.
+        // No listener has asked for the copy.
         assert_eq!((it.from, it.sequence, it.frames), (ann.number(), 7, vec![frame(7)]));
     }
-    // Reached in several ways, and still once.
+    // Listeners that are reached in several ways still get it once.
     assert_eq!(world.send(ann, 2, 8, 0), Ok(()));
     assert_eq!(world.heard(), [(1, 2), (1, 3), (1, 4), (1, 5)]);
     let statistics = world.forwarder.statistics();
@@ -240,11 +241,11 @@ fn one_delivery_goes_to_each_who_listens_and_none_to_who_speaks() {
     let bytes: usize = [voice(1, 7, 1, 30), voice(2, 8, 0, 30)].iter().map(Vec::len).sum();
     assert_eq!(statistics.members[&member(1)].bytes_in, bytes as u64);
     let body = |number| (Forwarded::HEADER + 2 + frame(number).len()) as u64;
-    // Each is told once whose voice it is, in 35 bytes.
+    // Each listener is told once whose voice it is, in 35 bytes.
     assert_eq!(statistics.total.bytes_out, 3 * body(7) + 4 * body(8) + 4 * 35);
 }
 
-/// [PROTO-9.9] What the charter does not permit is neither forwarded nor delivered.
+/// [PROTO-9.9] Speech that the charter does not permit is neither forwarded nor delivered.
 #[test]
 fn rights_decide_who_is_heard_and_who_hears() {
     const MAY_NOT_SPEAK: u16 = 2;
@@ -264,7 +265,7 @@ fn rights_decide_who_is_heard_and_who_hears() {
     assert_eq!(outcomes, [Ok(()), Err(DropReason::NotPermitted), Ok(()), Ok(())]);
     assert_eq!(world.say(stranger, 1), Err(DropReason::NotPermitted));
     assert_eq!(world.heard(), [(1, 2), (1, 4), (3, 1), (3, 2), (3, 4), (4, 1), (4, 2)]);
-    // No route, no speech.
+    // Without a route there is no speech.
     assert_eq!(world.say(talkers[0], 5), Err(DropReason::UnknownTarget));
     assert_eq!(world.say(Slot::new(99).unwrap(), 1), Err(DropReason::UnknownSlot));
     assert_eq!(world.heard(), []);
@@ -274,7 +275,7 @@ fn rights_decide_who_is_heard_and_who_hears() {
     world.forwarder.set_listening(talkers[1], [net(3)]);
     assert_eq!(world.say(talkers[0], 2), Ok(()));
     assert_eq!(world.heard(), [(1, 2)]);
-    // Who gets a right, or loses it, is heard, or not, from the next frame on.
+    // A member that gets or loses a right is heard, or not, from the next frame on.
     world.forwarder.set_state(&state(&[(1, 2, Capabilities::SPEAK)]));
     assert_eq!(world.say(talkers[0], 2), Err(DropReason::NotPermitted));
     assert_eq!(world.say(talkers[2], 1), Ok(()));
@@ -311,7 +312,7 @@ fn a_route_is_for_those_it_names_only() {
     world.forwarder.set_route(ann, route).unwrap();
     assert_eq!(world.say(ann, 2), Ok(()));
     assert_eq!(world.heard(), [(1, 3), (1, 5)]);
-    // One that comes later is looked at, too; the other route is as before.
+    // A device that comes later is considered, too. The other route is unchanged.
     let late = world.attach(7);
     world.attach(8);
     assert_eq!(world.say(ann, 2), Ok(()));
@@ -337,21 +338,21 @@ fn who_comes_and_goes_is_heard_and_hears_at_once() {
     assert_eq!(world.say(ann, 1), Ok(()));
     assert_eq!(world.heard(), []);
     assert_eq!(world.say(cid, 1), Err(DropReason::UnknownSlot));
-    // The index of who has left is the next one's, what is on its way is not.
+    // The index of a device that has left is given to the next one. Frames on their way are not.
     world.forwarder.set_listening(bob, [net(1)]);
     assert_eq!(world.say(ann, 1), Ok(()));
     world.forwarder.detach(world.now, device(2));
     let dora = world.attach(4);
     assert_ne!(dora, bob);
     assert_eq!(world.heard(), []);
-    // What a talker has said is gone with it.
+    // What a talker has said is dropped when it leaves.
     assert_eq!(world.say(ann, 1), Ok(()));
     world.forwarder.detach(world.now, device(1));
     assert_eq!(world.heard(), []);
     assert_eq!(world.forwarder.statistics().talkers, 0);
 }
 
-/// A talker that leaves while its frame is on its way costs the next one nothing.
+/// A talker that leaves while its frame is being sent costs the next one nothing.
 #[test]
 fn a_frame_ends_with_its_talker() {
     let mut world = World::new(Limits::default());
@@ -367,14 +368,14 @@ fn a_frame_ends_with_its_talker() {
     assert_eq!(world.heard(), [(2, 3)]);
 }
 
-/// [PROTO-9.1] A slot is nobody's for a minute after its device has left.
+/// [PROTO-9.1] A slot is unused for a minute after its device has left.
 #[test]
 fn slots_rest_before_they_are_given_again() {
     let mut world = World::new(Limits { sessions: 3, ..Limits::default() });
     let slots: Vec<_> = (1..=3).map(|number| world.attach(number).number()).collect();
     assert_eq!(slots, [1, 2, 3]);
     assert_eq!(world.forwarder.attach(world.now, device(4), None), Err(AttachError::Full));
-    // Who is attached already keeps its slot.
+    // A device that is already attached keeps its slot.
     assert_eq!(world.attach(2).number(), 2);
     assert_eq!(world.forwarder.slot_of(device(2)), Slot::new(2));
     assert_eq!(world.forwarder.device_of(Slot::new(2).unwrap()), Some(device(2)));
@@ -391,12 +392,12 @@ fn slots_rest_before_they_are_given_again() {
     assert_eq!(world.attach(2).number(), 2);
     world.forwarder.detach(world.now, device(1));
     assert_eq!(world.attach(1).number(), 4);
-    // One that turns out to be somebody else's is another.
+    // A device that turns out to be another member's gets a new slot.
     assert_eq!(world.attach_to(1, 7, &[1]).number(), 6);
     assert_eq!(world.forwarder.statistics().sessions, 3);
 }
 
-/// Whoever comes and goes all the time runs out of slots, and takes nobody else's.
+/// A device that comes and goes all the time uses up the slots, and takes nobody else's.
 #[test]
 fn slots_that_rest_are_not_taken_when_all_are_used_up() {
     let mut world = World::new(Limits::default());
@@ -460,13 +461,13 @@ fn what_came_before_is_not_forwarded_again() {
     assert_eq!(send(300), Ok(()));
     assert_eq!(send(173), Ok(()));
     assert_eq!(send(172), Err(DropReason::TooOld));
-    // Two talkers count apart, two routes of one do not.
+    // Two talkers are counted separately; two routes of one talker are not.
     assert_eq!(world.send(ann, 2, 300, 0), Err(DropReason::Repeated));
     let bob = world.talker(3);
     assert_eq!(world.send(bob, 1, 300, 0), Ok(()));
     let from_ann = world.heard().iter().filter(|it| **it == (1, 2)).count();
     assert_eq!(from_ann, 6);
-    // Somebody who has begun anew is heard: after a pause, or with a very different number.
+    // A talker that has started again is heard: after a pause, or with a very different number.
     assert_eq!(world.send(ann, 1, 20_000, 0), Ok(()));
     assert_eq!(world.send(ann, 1, 1, 0), Ok(()));
     assert_eq!(world.send(ann, 1, 500, 0), Ok(()));
@@ -475,7 +476,7 @@ fn what_came_before_is_not_forwarded_again() {
     assert_eq!(world.send(ann, 1, 1, 0), Ok(()));
 }
 
-/// [PROTO-9.11] Each listener gets the copies that it has asked for of this talker lately.
+/// [PROTO-9.11] Each listener gets the copies that it has recently requested of this talker.
 #[test]
 fn copies_are_for_those_who_ask() {
     let mut world = World::new(unlimited());
@@ -496,10 +497,10 @@ fn copies_are_for_those_who_ask() {
         }
         got.iter().map(|it| it.frames.len() - 1).collect::<Vec<_>>()
     };
-    // In order of slots: the other talker, and the three who listen.
+    // In order of slots: the other talker, and the three listeners.
     assert_eq!(copies(&mut world, ann, 10), [0, 0, 2, 3]);
     assert_eq!(copies(&mut world, dora, 10), [0, 0, 0, 0]);
-    // Asking for fewer does not end what was asked for; asking again prolongs it.
+    // A request for fewer copies does not end the earlier one. A repeated request prolongs it.
     world.wait(1_000);
     ask(&mut world, listeners[1], ann, 0);
     ask(&mut world, listeners[2], ann, 5);
@@ -509,7 +510,7 @@ fn copies_are_for_those_who_ask() {
     assert_eq!(copies(&mut world, ann, 12), [0, 0, 0, 3]);
     world.wait(1_000);
     assert_eq!(copies(&mut world, ann, 13), [0, 0, 0, 0]);
-    // Who takes the place of somebody who has left has asked for nothing.
+    // A device that takes the place of one that has left has requested nothing.
     ask(&mut world, listeners[2], ann, 5);
     world.forwarder.detach(world.now, device(5));
     world.attach(6);
@@ -535,7 +536,7 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
         world.forwarder.handle_datagram(world.now, from, &out)
     };
     assert_eq!(send(&mut world, ann, bob, b"packet"), Ok(()));
-    // Bob may have no idea whose slot it is.
+    // Bob may not know which device has the slot.
     let transmit = world.forwarder.poll_transmit(world.now).unwrap();
     let whose = Knock { slot: Some(ann), device: device(1) };
     assert_eq!(FromRelay::parse(transmit.bytes), Ok(FromRelay::Knock(whose)));
@@ -547,7 +548,7 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
     assert_eq!(send(&mut world, ann, Slot::new(9).unwrap(), b"x"), Err(DropReason::UnknownSlot));
     assert_eq!(send(&mut world, ann, stranger, b"packet"), Err(DropReason::NotPermitted));
     assert_eq!(send(&mut world, stranger, ann, b"packet"), Err(DropReason::NotPermitted));
-    // 512 kB a second, and twice as much at once.
+    // 512 kB per second, and twice as much at once.
     let packet = [64; 1_000];
     let taken = (0..1_200).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
     assert_eq!(taken, 1_020);
@@ -555,11 +556,11 @@ fn tunnels_go_to_one_and_say_whose_they_are() {
     world.wait(1_000);
     let taken = (0..1_200).filter(|_| send(&mut world, ann, bob, &packet).is_ok()).count();
     assert_eq!(taken, 511);
-    // Nobody else is held back by it.
+    // This holds nobody else back.
     assert_eq!(send(&mut world, bob, ann, &packet), Ok(()));
 }
 
-/// [PROTO-9.17] Some datagrams are lost, so it is said again; not with each packet.
+/// [PROTO-9.17] Some datagrams are lost, so the notice is repeated, but not with each packet.
 #[test]
 fn whose_the_packets_of_a_tunnel_are_is_said_three_times_and_then_now_and_then() {
     let mut world = World::new(Limits::default());
@@ -598,22 +599,23 @@ fn only_the_loudest_are_forwarded_where_the_channel_says_so() {
     let mut rounds = |world: &mut World, count: usize, levels: [u8; 3]| {
         (0..count).map(|_| round(world, levels.map(Some))).collect::<Vec<_>>()
     };
-    // Who comes first has a place; the third is not louder.
+    // The first to talk have a place; the third is not louder.
     assert_eq!(rounds(&mut world, 1, [30, 40, 50]), [[true, true, false]]);
-    // Now it is louder than the second, who keeps its place for half a second after it was louder.
+    // Now it is louder than the second, which keeps its place for half a second after it was
+    // louder.
     let passed = rounds(&mut world, 60, [30, 40, 20]);
     let third_from = passed.iter().position(|it| it[2]).expect("the louder comes in");
     assert!((25..=35).contains(&third_from), "after {third_from} frames of 20 ms");
     assert!(passed[..third_from].iter().all(|it| *it == [true, true, false]));
     assert!(passed[third_from + 1..].iter().all(|it| *it == [true, false, true]));
-    // As loud as one with a place is not louder.
+    // A talker as loud as one with a place is not louder.
     let passed = rounds(&mut world, 60, [30, 30, 20]);
     assert!(passed[20..].iter().all(|it| *it == [true, false, true]));
-    // Who falls silent makes room after 200 ms.
+    // A talker that falls silent makes room after 200 ms.
     let passed: Vec<_> = (0..12).map(|_| round(&mut world, [Some(30), Some(50), None])).collect();
     assert!(passed[..8].iter().all(|it| !it[1]) && passed[11][1]);
     assert!(world.drops(DropReason::NotLoudest) > 60);
-    // A whisper, and what has priority, passes.
+    // A whisper and speech with priority pass.
     world.route(talkers[2], 2, Target::new([net(1)], [member(9)], []));
     let mut priority = Target::of_channel(net(1));
     priority.priority = true;
@@ -625,13 +627,13 @@ fn only_the_loudest_are_forwarded_where_the_channel_says_so() {
         let passed = world.forwarder.handle_datagram(world.now, talkers[2], &datagram);
         assert_eq!(passed.is_ok(), tag != 1, "by route {tag}");
     }
-    // All are, again.
+    // Now all are forwarded again.
     world.forwarder.set_state(&state(&[]));
     let datagram = voice(1, 2_000, 0, SILENCE);
     assert_eq!(world.forwarder.handle_datagram(world.now, talkers[2], &datagram), Ok(()));
 }
 
-/// What a newcomer or a door was told, in order: to whom, whose slot, whose it is.
+/// What a newcomer or a door was told, in order: the receiver, the slot, and the device in it.
 fn knocks(world: &mut World) -> Vec<(u16, u16, DeviceId)> {
     let mut knocks = Vec::new();
     while let Some(transmit) = world.forwarder.poll_transmit(world.now) {
@@ -644,7 +646,8 @@ fn knocks(world: &mut World) -> Vec<(u16, u16, DeviceId)> {
     knocks
 }
 
-/// [PROTO-9.16] A newcomer reaches members at whom it has knocked, and nobody else; they reach it.
+/// [PROTO-9.16] A newcomer reaches the members at which it has knocked, and nobody else. They reach
+/// it.
 #[test]
 fn a_newcomer_is_led_to_doors_and_nowhere_else() {
     let mut world = World::new(Limits::default());
@@ -676,17 +679,17 @@ fn a_newcomer_is_led_to_doors_and_nowhere_else() {
     assert_eq!(send(&mut world, door, guest), Ok(Some(guest)));
     assert_eq!(send(&mut world, guest, other), Err(DropReason::NotPermitted));
     assert_eq!(send(&mut world, second, door), Err(DropReason::NotPermitted));
-    // Nor at one who is not here, at another newcomer, or as a member.
+    // Nor at a device that is not here, at another newcomer, or as a member.
     assert_eq!(knock(&mut world, guest, 7), Err(DropReason::UnknownSlot));
     assert_eq!(knock(&mut world, guest, 8), Err(DropReason::UnknownSlot));
     assert_eq!(knock(&mut world, other, 1), Err(DropReason::NotPermitted));
-    // It neither speaks nor hears.
+    // A newcomer neither speaks nor hears.
     world.route(guest, 1, Target::of_channel(net(1)));
     assert_eq!(world.say(guest, 1), Err(DropReason::NotPermitted));
     let talker = world.talker(3);
     assert_eq!(world.say(talker, 1), Ok(()));
     assert!(world.heard().iter().all(|(_, to)| *to != guest.number()));
-    // It is a member now, and no newcomer any more.
+    // The device is a member now, and no longer a newcomer.
     assert!(world.forwarder.attach_newcomer(world.now, device(1)).is_err());
     world.forwarder.detach(world.now, device(9));
     let member = world.attach(9);
@@ -694,7 +697,7 @@ fn a_newcomer_is_led_to_doors_and_nowhere_else() {
     assert_eq!(send(&mut world, member, other), Ok(Some(other)));
 }
 
-/// A newcomer that knocks at everybody is led to four.
+/// A newcomer that knocks at everybody is led to four doors.
 #[test]
 fn a_newcomer_knocks_at_four_doors() {
     let mut world = World::new(Limits::default());

@@ -7,22 +7,22 @@ use crate::{
     redundancy::{Arrivals, Late, WantedCopies},
 };
 
-/// What comes of one talker's voice datagrams: which there were, how many are missing, whether it
-/// talks.
+/// What has arrived of one talker's voice datagrams: which ones, how many are missing, and whether
+/// it talks.
 #[derive(Debug, Default)]
 pub(super) struct Uplink {
     target_tag: [u8; 4],
     highest: u16,
     arrivals: Arrivals,
     heard_at: Timestamp,
-    /// Since `seen` was said last: how many came, and up to which number.
+    /// Since the last `seen`: how many arrived, and up to which number.
     received: u16,
     told: u16,
     wanted: WantedCopies,
 }
 
 impl Uplink {
-    /// A voice datagram has come. [PROTO-9.10]
+    /// Takes a voice datagram. [PROTO-9.10]
     pub(super) fn take(
         &mut self,
         now: Timestamp,
@@ -57,7 +57,7 @@ impl Uplink {
         Ok(())
     }
 
-    /// What the talker is told, but for what listeners want.
+    /// The report to the talker, without what listeners want.
     pub(super) fn seen(&mut self, now: Timestamp) -> Seen {
         let expected = self.highest.wrapping_sub(self.told) as i16;
         let lost = i32::from(expected) - i32::from(self.received);
@@ -77,14 +77,14 @@ impl Uplink {
         self.highest
     }
 
-    /// Since when nothing has come.
+    /// For how long nothing has arrived.
     pub(super) fn silence(&self, now: Timestamp) -> Duration {
         now.saturating_duration_since(self.heard_at)
     }
 }
 
-/// After so long without any, a talker may have begun to count anew.
+/// After this time without a datagram, a talker may have started a new count.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A larger step of the sequence is no loss but another count.
+/// A larger step of the sequence is not a loss but a new count.
 const STEP_MAX: u16 = 1_000;

@@ -1,4 +1,4 @@
-//! What is sealed in a Hello. [PROTO-3.3]
+//! The sealed content of a Hello. [PROTO-3.3]
 
 use std::net::SocketAddr;
 
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::{PeerHello, Presence};
 use crate::{List, directory::ADDRESSES_MAX, message::LISTENING_MAX};
 
-/// The dialler's.
+/// The content of the dialler's greeting.
 #[derive(Serialize, Deserialize)]
 pub(super) enum GreetingBody {
-    /// With the root documents where the listener is a relay.
+    /// Comes with the root documents if the listener is a relay.
     Member(Introduction, List<Cosigned<RootDocument>, ROOTS_MAX>),
     Redeem(Box<Newcomer>),
     Relay(RelayIntroduction),
@@ -30,7 +30,7 @@ pub(super) enum Introduced {
     Relay(RelayIntroduction),
 }
 
-/// How a relay introduces itself, which has no certificate: the charter names its device.
+/// How a relay introduces itself. It has no certificate: the charter names its device.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RelayIntroduction {
     pub(super) incarnation: u64,
@@ -64,27 +64,26 @@ impl RelayIntroduction {
     }
 }
 
-/// How somebody introduces itself who is no member yet.
+/// How a newcomer introduces itself, which is not a member yet.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Newcomer {
     pub(super) redemption: Redemption,
     pub(super) recovery: Option<Recovery>,
-    /// Of a device that is to be one more of a member's, to that. [CHARTER-3.3]
+    /// From a device that is to become a further device of a member: its consent. [CHARTER-3.3]
     pub(super) consent: Option<Signature>,
     pub(super) incarnation: u64,
     pub(super) name: String,
     pub(super) addresses: List<SocketAddr, ADDRESSES_MAX>,
 }
 
-/// The listener's.
+/// The content of the listener's answer.
 #[derive(Serialize, Deserialize)]
 pub(super) struct AnswerBody {
     pub(super) listener: Introduced,
     pub(super) admission: Option<Admission>,
 }
 
-/// The founding root document, and as many later ones as there is room for; the others come by
-/// replication.
+/// The founding root document, and as many later ones as fit. The others come by replication.
 pub(super) fn roots_within(
     charter: &Charter,
     room: usize,
@@ -99,11 +98,11 @@ pub(super) fn roots_within(
     List::truncated(charter.roots().take_while(fits).cloned())
 }
 
-/// What a newcomer gets.
+/// What an admitted newcomer gets.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Admission {
     pub(super) chain: CertificateChain,
-    /// What made it another device of a member.
+    /// The operations that made it a further device of a member.
     pub(super) added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
     /// All root documents, the founding one first.
     pub(super) roots: List<Cosigned<RootDocument>, ROOTS_MAX>,
@@ -113,13 +112,13 @@ pub(super) struct Admission {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Introduction {
     pub(super) chain: CertificateChain,
-    /// The operations that added the device, as far as there is room. [CHARTER-3.6]
+    /// The operations that added the device, as far as they fit. [CHARTER-3.6]
     pub(super) added: List<Cosigned<Operation>, INTRODUCTION_MAX>,
     pub(super) incarnation: u64,
     pub(super) name: String,
     pub(super) addresses: List<SocketAddr, ADDRESSES_MAX>,
     pub(super) digest: ObjectHash,
-    /// What it knows last of the charter. [PROTO-3.8]
+    /// The newest operations of the charter that it knows. [PROTO-3.8]
     pub(super) heads: List<ObjectHash, HEADS_MAX>,
     pub(super) listening: List<ChannelId, LISTENING_MAX>,
 }
@@ -156,7 +155,7 @@ impl Introduction {
         Ok(self.of(member, device))
     }
 
-    /// What can be told by root documents alone; `trusted` as of [`Charter::rooted_chain`].
+    /// Verifies what root documents alone can show. `trusted` is as for [`Charter::rooted_chain`].
     pub(super) fn rooted(
         self,
         charter: &Charter,
@@ -182,12 +181,12 @@ impl Introduction {
     }
 }
 
-/// Root documents that a newcomer gets at once; it learns of further ones later.
+/// Most root documents that a newcomer gets at once. It learns of further ones later.
 pub(super) const ROOTS_MAX: usize = 16;
 
-/// Heads of the charter that are told: those of a proof that builds upon others are told again.
+/// Most heads of the charter that are sent. If a proof builds upon others, those are sent again.
 pub(super) const HEADS_MAX: usize = 16;
 
-/// Bytes of the operations that added a device, which are not told where they are longer: others
-/// learn them from who was there.
+/// Bytes of the operations that added a device. Longer ones are not sent; others learn them from
+/// devices that were there.
 pub(super) const ADDED_MAX_BYTES: usize = 4 * 1024;

@@ -3,71 +3,74 @@ use hark_keys::RedemptionError;
 
 use super::MAGIC;
 
-/// Why a listener does not accept a Hello, in words for the person who dialled. [PROTO-3.6]
+/// Reasons why a listener does not accept a Hello, in words for the person who dialled. [PROTO-3.6]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// No version that both speak.
+    /// There is no version that both sides speak.
     #[error("the other side speaks another version of Hark: update the older one")]
     Version,
     /// The listener does not know the dialler's organisation.
     #[error("the other side does not belong to this organisation")]
     Stranger,
-    /// The certificates do not prove that the dialler belongs.
+    /// The certificates do not prove that the dialler belongs to the organisation.
     #[error("the other side does not accept this device's certificate: ask for a new ticket")]
     Certificate,
-    /// By the listener's clock.
+    /// The ticket has expired by the listener's clock.
     #[error("the ticket has expired: ask for a new one")]
     TicketExpired,
-    /// As many devices as it is for have come.
+    /// The ticket has been used by as many devices as it is for.
     #[error("the ticket has been used as often as it may be: ask for a new one")]
     TicketUsedUp,
-    /// Only certain devices redeem it, or the listener cannot admit at all, or not give its role.
+    /// The ticket names other doors, or the listener cannot admit at all, or cannot give the
+    /// ticket's role.
     #[error("this ticket is not redeemed by the other side: one of its doors has to be online")]
     NotADoor,
-    /// Forged, or issued by somebody whom the listener does not know.
+    /// The ticket is forged, or was issued by somebody whom the listener does not know.
     #[error("the ticket is not valid: ask for a new one")]
     TicketInvalid,
-    /// Its issuer cannot give that role any more, or nobody can.
+    /// The issuer of the ticket cannot give its role any more, or nobody can.
     #[error("the ticket's role cannot be given any more: ask for a new ticket")]
     TicketRole,
-    /// No room at present.
+    /// The listener has no room at present.
     #[error("the other side has no room for more at present: try again later")]
     Busy,
-    /// The dialler was a member, or its device was a member's, and is not any more. By itself a
-    /// hint: [`HelloError::Ended`] comes with the proof. [PROTO-3.8]
+    /// The dialler was a member, or its device was a member's, and is not any more. By itself this
+    /// is only a hint; [`HelloError::Ended`] comes with the proof. [PROTO-3.8]
     #[error("the other side says that this device was removed: ask for a new ticket")]
     Removed,
-    /// The listener is a relay: it admits nobody, and leads to members who do. [PROTO-3.10]
+    /// The listener is a relay. It admits nobody, and leads to members that do. [PROTO-3.10]
     #[error(
         "the other side is a relay, which admits nobody: one of the ticket's doors has to be online"
     )]
     Leads,
-    /// The door is still adding the device to its member's: the same again will do.
+    /// The door is still adding the device to those of its member. The dialler should try the same
+    /// again.
     #[error("the other side has not added this device yet: try again")]
     Later,
-    /// The member of that device is banned. [CHARTER-6.9]
+    /// The member of the dialling device is banned. [CHARTER-6.9]
     #[error(
         "an officer has banned you from this organisation: no ticket lets you in until the ban ends"
     )]
     Banned,
-    /// By the charter that the listener holds. [CHARTER-9.1]
+    /// The ticket was revoked, by the charter that the listener holds. [CHARTER-9.1]
     #[error("the ticket was revoked: ask whoever gave it to you for a new one")]
     TicketRevoked,
-    /// Somebody at the listener is asked: the same again, until they have answered. [PROTO-4.10]
+    /// A person at the listener is being asked. The dialler repeats the same until they have
+    /// answered. [PROTO-4.10]
     #[error("somebody there has to let you in")]
     Waiting,
-    /// Somebody at the listener does not let the dialler in.
+    /// A person at the listener does not let the dialler in.
     #[error("somebody there has turned you away: ask them for a new ticket")]
     TurnedAway,
 }
 
 impl Refusal {
-    /// The answer that says so, without a seal.
+    /// The answer with this refusal, without a seal.
     pub(super) fn answer(self) -> Vec<u8> {
         [&MAGIC[..], &[0, self.code()]].concat()
     }
 
-    /// The byte that stands for it. [PROTO-3.6]
+    /// The byte that encodes the refusal. [PROTO-3.6]
     pub const fn code(self) -> u8 {
         match self {
             Self::Version => 1,
@@ -89,7 +92,7 @@ impl Refusal {
         }
     }
 
-    /// What `code` stands for.
+    /// The refusal that `code` encodes.
     pub fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             1 => Self::Version,
@@ -130,29 +133,29 @@ impl From<IssueError> for Refusal {
     }
 }
 
-/// Why a dialler goes no further.
+/// Reasons why a dialler does not continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HelloError {
-    /// The listener does not want to; it knows the organisation.
+    /// The listener refuses, and has shown that it knows the organisation.
     #[error("{0}")]
     Refused(Refusal),
-    /// The listener says so, and has not shown that it knows the organisation: anybody could.
-    /// [PROTO-3.6]
+    /// The listener refuses, but has not shown that it knows the organisation. Anybody could say
+    /// so. [PROTO-3.6]
     #[error("{0}")]
     Unsealed(Refusal),
-    /// The listener says that the dialler was removed, and shows these pieces of the charter for
-    /// it. They are to be taken as any others are: it is so if the charter says so then.
-    /// [PROTO-3.8]
+    /// The listener says that the dialler was removed, and sends these pieces of the charter as
+    /// proof. They are to be taken like any others. The removal is true if the charter then says
+    /// so. [PROTO-3.8]
     #[error("{}", Refusal::Removed)]
     Ended(Vec<Piece>),
-    /// The answer is none, or not of somebody who knows the organisation.
+    /// The answer is not valid, or is not from a device that knows the organisation.
     #[error("the other side gave no proper answer")]
     Malformed,
     /// The listener admits to another organisation than the ticket's.
     #[error("the other side answered for another organisation than the ticket's")]
     WrongOrganisation,
-    /// The listener says that it is a relay, and the charter does not name it.
+    /// The listener says that it is a relay, but the charter does not name it.
     #[error("the other side is no relay of the organisation")]
     NotRelay,
     /// The listener does not prove that it belongs, or gave a certificate that proves nothing.

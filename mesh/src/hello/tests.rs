@@ -156,7 +156,7 @@ fn each_refusal_has_its_reason() {
     let opened = open(&charter, &founder, &bob, limited.bytes()).unwrap();
     assert!(matches!(opened.request(), Request::Redeem { share: Some(3), .. }));
 
-    // Issued by somebody who is no member.
+    // The issuer is no member.
     let forged = redeem(&ticket(&charter, &bob, 0, &[&bob]), &bob);
     assert_eq!(refused(&founder, forged.bytes()), Refusal::TicketInvalid);
 
@@ -172,14 +172,14 @@ fn each_refusal_has_its_reason() {
     assert_eq!([Refusal::from_code(0), Refusal::from_code(17)], [None, None]);
 }
 
-/// What a listener with this charter answers that refuses.
+/// The answer of a listener with this charter that refuses.
 fn refuse_by(charter: &Charter, refusal: Refusal, remote: &Party, bytes: &[u8]) -> Vec<u8> {
     let organisation = charter.organisation();
     refuse(refusal, organisation, Some(charter), &EXPORTER, remote.key.id(), bytes)
 }
 
-/// Anybody on the LAN could tell a newcomer that its ticket was worth nothing. [PROTO-3.6]
-/// [PROTO-3.23] [PROTO-3.25]
+/// Regression: anybody on the LAN could tell a newcomer that its ticket was worth nothing.
+/// [PROTO-3.6] [PROTO-3.23] [PROTO-3.25]
 #[test]
 fn who_does_not_know_the_organisation_refuses_no_ticket() {
     let (charter, founder) = squad();
@@ -194,7 +194,7 @@ fn who_does_not_know_the_organisation_refuses_no_ticket() {
             _ => HelloError::Malformed,
         };
         assert_eq!(reads(&refusal.answer()), unsealed);
-        // Sealed for another link, or altered, it is worth nothing either.
+        // Sealed for another link, or altered, it is also worth nothing.
         let elsewhere = Greeting::redeem(NOW, &ticket, bob.key.id(), None, &bob.presence, [8; 32]);
         let elsewhere = elsewhere.unwrap();
         let organisation = charter.organisation();
@@ -207,13 +207,13 @@ fn who_does_not_know_the_organisation_refuses_no_ticket() {
         altered[5] = code % 12 + 1;
         assert_eq!(reads(&altered), HelloError::Malformed);
     }
-    // Who does not know the listener's organisation is told no more than that.
+    // A dialler that does not know the listener's organisation is told only that.
     let other = Charter::found("Squad", "Voice", &founder.key, None, &SeededRandom::new(6));
     let answer = refuse_by(&other, Refusal::Busy, &bob, redeem(&ticket, &bob).bytes());
     assert_eq!(reads(&answer), HelloError::Unsealed(Refusal::Stranger));
 }
 
-/// An organisation that has changed its root keys often still lets newcomers in.
+/// An organisation that has often changed its root keys still lets newcomers in.
 #[test]
 fn many_root_documents_leave_room_in_the_answer() {
     let (mut charter, founder) = squad();
@@ -248,13 +248,13 @@ fn many_root_documents_leave_room_in_the_answer() {
     assert_eq!(roots_within(&charter, 0).len(), 1, "without the founding one it is none");
 }
 
-/// Makes `changes` at the device of `author`.
+/// Makes `changes` on the device of `author`.
 fn change(charter: &mut Charter, author: &DeviceKey, member: MemberId, changes: Vec<Change>) {
     let operation = charter.edit(author, member, changes).unwrap();
     charter.take(Piece::Operation(operation)).unwrap();
 }
 
-/// A squad with Bob in it, and what Bob knows of it.
+/// A squad with Bob in it, and Bob's copy of its charter.
 fn with_bob() -> (Charter, Party, Party, MemberId) {
     let (mut charter, founder) = squad();
     let bob = Party::new(2, "Bob");
@@ -274,7 +274,7 @@ fn nothing_of_a_hello_is_worth_anything_on_another_link() {
     let listener = founder.listener(&charter);
     let elsewhere = open_greeting(NOW, &listener, &[8; 32], bob.key.id(), greeting.bytes());
     assert_eq!(elsewhere.err(), Some(Refusal::Stranger));
-    // The same link, as seen by a listener that would take another device for the newcomer.
+    // The same link, as seen by a listener that mistakes another device for the newcomer.
     let eve = Party::new(3, "Eve");
     let other = open_greeting(NOW, &listener, &EXPORTER, eve.key.id(), greeting.bytes());
     assert_eq!(other.err(), Some(Refusal::TicketInvalid));
@@ -284,7 +284,7 @@ fn nothing_of_a_hello_is_worth_anything_on_another_link() {
     assert_eq!(greeting.read_answer(founder.key.id(), &answer).unwrap_err(), HelloError::Malformed);
 }
 
-/// A listener that knows the ticket's organisation id, but not the organisation.
+/// The listener knows the ticket's organisation id, but not the organisation.
 #[test]
 fn a_newcomer_trusts_the_ticket_and_not_the_listener() {
     let (charter, founder) = squad();
@@ -325,7 +325,7 @@ fn a_newcomer_trusts_the_ticket_and_not_the_listener() {
     assert_eq!(expired.err(), Some(HelloError::Refused(Refusal::TicketExpired)));
 }
 
-/// An invite is signed as a whole: more uses, another date or other doors make it worthless.
+/// An invite is signed as a whole: more uses, another date or other doors make it invalid.
 #[test]
 fn an_invite_cannot_be_stretched() {
     let (charter, founder) = squad();
@@ -348,7 +348,7 @@ fn an_invite_cannot_be_stretched() {
 }
 
 proptest! {
-    /// Also where the sealing is right: the body may still be anything.
+    /// Includes correctly sealed greetings, whose content may still be anything.
     #[test]
     fn any_bytes_are_refused(body in proptest::collection::vec(any::<u8>(), 0..400), sealed in any::<bool>()) {
         let (charter, founder) = squad();
@@ -368,8 +368,8 @@ proptest! {
     }
 }
 
-/// An organisation of a founder, a captain (rank 10), a clerk who may admit and no more, and a
-/// deck hand, with the roles to give to newcomers.
+/// An organisation with a founder, a captain (rank 10), a clerk who may only admit, and a deck
+/// hand, and with roles to give to newcomers.
 struct Ship {
     charter: Charter,
     founder: Party,
@@ -399,7 +399,7 @@ impl Ship {
         let all = Capabilities::ADMIT | Capabilities::MANAGE_ROLES;
         let grant = |role, party: &Party| grant(&ship.charter, role, party);
         let changes = vec![
-            // As it is at first, whoever belongs may admit.
+            // By default every member may admit.
             role(MEMBER_ROLE, "member", 251, Capabilities::JOIN | Capabilities::LISTEN),
             role(CAPTAIN, "Captain", 10, all),
             role(CLERK, "Clerk", 20, Capabilities::ADMIT),
@@ -422,7 +422,7 @@ impl Ship {
         self.charter.take(Piece::Operation(operation)).unwrap();
     }
 
-    /// What comes of a ticket of `issuer` with `role` that a newcomer shows to `door`.
+    /// The result when a newcomer shows a ticket of `issuer` with `role` to `door`.
     fn redeems(&self, issuer: &Party, door: &Party, role: RoleId) -> Result<RoleId, Refusal> {
         let newcomer = Party::new(9, "Nan");
         let ticket = ticket_for(&self.charter, issuer, 0, &[door], Some(role));
@@ -448,18 +448,18 @@ fn nobody_gets_by_a_ticket_what_its_issuer_or_its_door_may_not_give() {
     assert_eq!(ship.redeems(captain, captain, PILOT), Ok(PILOT));
     assert_eq!(ship.redeems(founder, captain, PILOT), Ok(PILOT));
     assert_eq!(ship.redeems(captain, founder, PILOT), Ok(PILOT));
-    // A door that stands higher lends nothing to a ticket.
+    // A door of higher rank adds nothing to a ticket.
     assert_eq!(ship.redeems(captain, founder, CAPTAIN), role);
     assert_eq!(ship.redeems(clerk, founder, PILOT), role);
-    // And a ticket nothing to a door that stands lower.
+    // A ticket adds nothing to a door of lower rank.
     assert_eq!(ship.redeems(founder, captain, CAPTAIN), Err(Refusal::NotADoor));
     assert_eq!(ship.redeems(founder, clerk, PILOT), Err(Refusal::NotADoor));
-    // Who may not admit at all is no issuer, whatever the ticket says.
+    // A member who may not admit at all cannot issue, whatever the ticket says.
     assert_eq!(ship.redeems(hand, founder, PILOT), Err(Refusal::TicketInvalid));
     assert_eq!(ship.redeems(founder, founder, RoleId::from_bytes([99; 16])), role);
 }
 
-/// [PROTO-4.8] By what holds when it is shown, not when it was made.
+/// [PROTO-4.8] What counts is the time when the ticket is shown, not when it was made.
 #[test]
 fn a_role_that_is_gone_is_not_given() {
     let mut ship = Ship::new();
@@ -479,8 +479,8 @@ fn a_role_that_is_gone_is_not_given() {
     assert_eq!(ship.redeems(&ship.founder, &ship.founder, PILOT), role);
 }
 
-/// [PROTO-4.8] [PROTO-4.21] Else a role that was taken would come back by the ticket that it came
-/// with.
+/// [PROTO-4.8] [PROTO-4.21] Otherwise a role that was taken away would come back by the ticket that
+/// it came with.
 #[test]
 fn a_ticket_gives_no_role_to_whoever_belongs() {
     let ship = Ship::new();
@@ -495,8 +495,8 @@ fn a_ticket_gives_no_role_to_whoever_belongs() {
     assert_eq!(role_of(&ship.hand), None);
 }
 
-/// [PROTO-4.21] Whoever was removed and let in again by a ticket with a role got none, and by no
-/// other.
+/// [PROTO-4.21] Regression: a member that was removed, and let in again by a new ticket with a
+/// role, got no role, and no other ticket could give it one.
 #[test]
 fn a_new_ticket_gave_no_role_to_whoever_was_removed_before() {
     let mut ship = Ship::new();
@@ -525,7 +525,7 @@ fn a_new_ticket_gave_no_role_to_whoever_was_removed_before() {
     assert_eq!(role_of(0, &Party::new(9, "Nan")), Some(PILOT));
 }
 
-/// What is asked before is what the charter judges after.
+/// The check beforehand agrees with what the charter decides afterwards.
 #[test]
 fn who_may_give_a_role_is_not_denied_its_grant() {
     let ship = Ship::new();

@@ -1,4 +1,5 @@
-//! Who has closed the microphone, silenced the loudspeaker or gone away. [PROTO-5.12] [PROTO-5.27]
+//! The members that have muted the microphone, silenced the loudspeaker or gone away. [PROTO-5.12]
+//! [PROTO-5.27]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,13 +11,13 @@ use super::{
 };
 use crate::{Availability, AvailabilityMessage, message::Message};
 
-/// What this device says of its person, and what others have said of theirs.
+/// The availability of this device's person, and of others as they have reported it.
 pub(super) struct Availabilities {
     own: Availability,
-    /// What was said last; `None` while nothing was said in this run.
+    /// The last report; `None` if there was none in this run.
     said: Option<Signed<AvailabilityMessage>>,
     said_at: Option<Timestamp>,
-    /// When it is said to all: after a change, and again before the lease ends.
+    /// When the next report to all is due: after a change, and again before the lease ends.
     say_at: Option<Timestamp>,
     /// What each linked member was told.
     told: BTreeMap<DeviceId, Announcement<Availability>>,
@@ -24,13 +25,13 @@ pub(super) struct Availabilities {
     authors: Purses,
 }
 
-/// What a device has said last.
+/// The last report of a device.
 struct Known {
     number: u64,
-    /// When it was heard.
+    /// When it was received.
     at: Timestamp,
     availability: Availability,
-    /// Whether it has said so by a link that stands: by that it says itself when this changes.
+    /// Whether it came over a link that is still up. If so, the device itself reports any change.
     linked: bool,
 }
 
@@ -61,7 +62,7 @@ impl Availabilities {
         self.known.get(&device).map(|known| known.availability).unwrap_or_default()
     }
 
-    /// There is a link to a member's device, or a new one.
+    /// There is a new link to a member's device.
     fn link_up(&mut self, device: DeviceId) {
         self.told.entry(device).or_default().link_up();
     }
@@ -74,13 +75,14 @@ impl Availabilities {
         }
     }
 
-    /// The device has begun anew: what it said before counts no more. Returns whether that is news.
+    /// The device has restarted, so its earlier report no longer counts. Returns whether that
+    /// changes anything.
     fn forget(&mut self, device: DeviceId) -> bool {
         let known = self.known.remove(&device);
         known.is_some_and(|known| known.availability != Availability::default())
     }
 
-    /// Signs what is to be said, if it is due.
+    /// Signs the report, if one is due.
     fn say(&mut self, now: Timestamp, calendar: UnixTime, key: &DeviceKey) -> Option<Vec<u8>> {
         self.say_at.take_if(|at| *at <= now)?;
         let last = self.said.as_ref().map_or(0, |said| said.unverified().number);
@@ -94,7 +96,7 @@ impl Availabilities {
         Some(bytes)
     }
 
-    /// The next linked member that is to be told what was said last.
+    /// The next linked member that is to be told the last report.
     fn poll(&mut self, now: Timestamp, numbers: &mut u64) -> Option<(DeviceId, u64, Vec<u8>)> {
         let said = self.said.as_ref()?;
         let availability = said.unverified().availability;
@@ -109,7 +111,7 @@ impl Availabilities {
         None
     }
 
-    /// A linked member has taken, or not, what it was told under `number`.
+    /// A linked member has accepted, or not, what it was told under `number`.
     pub(super) fn handle_answer(
         &mut self,
         now: Timestamp,
@@ -122,7 +124,7 @@ impl Availabilities {
         }
     }
 
-    /// Keeps what a device has said; returns whether that is another availability.
+    /// Stores the report of a device. Returns whether the availability has changed.
     fn keep(&mut self, now: Timestamp, said: &AvailabilityMessage, linked: bool) -> bool {
         let AvailabilityMessage { device, number, availability } = *said;
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&device) {
@@ -135,7 +137,7 @@ impl Availabilities {
         before.map(|known| known.availability).unwrap_or_default() != availability
     }
 
-    /// Devices of which nothing was heard for as long as their word counts.
+    /// The devices whose reports have just expired.
     fn lapse(&mut self, now: Timestamp) -> Vec<DeviceId> {
         let mut lapsed = Vec::new();
         for (device, known) in &mut self.known {
@@ -144,7 +146,7 @@ impl Availabilities {
                 lapsed.push(*device);
             }
         }
-        // What is older cannot be said again by others. [PROTO-5.28] [PROTO-5.29]
+        // An older report cannot be repeated by others. [PROTO-5.28] [PROTO-5.29]
         self.known.retain(|_, known| known.linked || now < known.at + REPEATABLE * 2);
         lapsed
     }
@@ -157,7 +159,7 @@ impl Availabilities {
 }
 
 impl Known {
-    /// When it counts no more, if it says anything and its device is not linked.
+    /// When it no longer counts; `None` if it reports nothing or its device is linked.
     fn lapses_at(&self) -> Option<Timestamp> {
         let says = !self.linked && self.availability != Availability::default();
         says.then_some(self.at + LEASE)
@@ -179,8 +181,7 @@ impl Squad {
         }
     }
 
-    /// Takes what a device has said of its person, `from` the linked device itself or, by gossip,
-    /// from anybody.
+    /// Takes the report of a device. `from` is the linked device itself or, by gossip, any peer.
     pub(super) fn take_availability(
         &mut self,
         now: Timestamp,
@@ -194,7 +195,7 @@ impl Squad {
         }
         let known = self.availabilities.known.get_mut(&device);
         if let Some(known) = known.filter(|known| known.number >= claimed.number) {
-            // It says the same again, by a new link.
+            // It repeats its report over a new link.
             known.linked |= from == Some(device) && known.number == claimed.number;
             return Ok(());
         }
@@ -202,7 +203,7 @@ impl Squad {
             Some(from) if from != device => return Err(MessageError::OtherSender),
             Some(_) => {}
             None => {
-                // Anybody could say again what was said long ago.
+                // Anybody could repeat an old report.
                 let calendar = self.epochs.calendar(now).as_secs();
                 let belongs = self.charter().owner(device).is_some();
                 let apart = calendar.abs_diff(claimed.number / 1_000);
@@ -230,7 +231,7 @@ impl Squad {
         }
     }
 
-    /// Tells all by gossip, and each linked member until it has taken it.
+    /// Tells all by gossip, and each linked member until it has accepted the report.
     pub(super) fn tell_availability(&mut self, now: Timestamp) {
         if self.member.is_none() {
             return;
@@ -247,25 +248,26 @@ impl Squad {
     }
 }
 
-/// The shortest time from one message to the next: more changes are told as what they have come to.
+/// The shortest time between two reports. Changes in between are reported together.
 const SAY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often it is said again while there is anything to say. Longer costs less, and leaves those
-/// longer in the dark who come later and have no link to this device.
+/// How often a report is repeated while there is anything to report. A longer time costs less, but
+/// members that come later and have no link to this device wait longer for it.
 const RENEW_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long the word of a device without a link counts: gossip may lose one.
+/// How long the report of a device without a link counts. Gossip may lose one repetition.
 const LEASE: Duration = Duration::from_secs(150);
 
-/// How far the time of what is gossiped may be from the own clock, either way. Less would leave out
-/// members whose clocks are wrong.
+/// How far the time of a gossiped report may differ from our own clock, in either direction. A
+/// smaller value would exclude members whose clocks are wrong.
 const REPEATABLE: Duration = Duration::from_secs(3_600);
 
-/// Devices of which it is known; of more the one goes that was heard the longest ago.
+/// Devices whose reports are kept. If there are more, the one that was heard longest ago is
+/// dropped.
 const KNOWN_MAX: usize = 1_024;
 
-/// What a device may say: once a second, and ten times at once. More is neither taken nor passed
-/// on.
+/// Reports that a device may make: one per second, and ten at once. Further ones are neither
+/// accepted nor passed on.
 const SAYING_INCOME: Duration = Duration::from_secs(1);
 const SAYING_LIMIT: Duration = Duration::from_secs(10);
 const SAYING: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! What each peer may have this device do. [PROTO-5.11] [PROTO-5.25]
+//! Limits what each peer may have this device do. [PROTO-5.11] [PROTO-5.25]
 //!
-//! Work is counted in the time that it takes on one core of a small machine, by figures that were
-//! measured once, so that the same messages always cost the same.
+//! Work is counted as time on one core of a small machine. The figures were measured once and are
+//! fixed, so that the same messages always cost the same.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,19 +9,19 @@ use hark_keys::{DeviceId, Timestamp};
 
 use crate::message::Message;
 
-/// A purse for each of many devices, filled by the clock. A device may spend while there is
-/// anything in its purse; what it spends beyond that it owes.
+/// A purse for each device, filled by the clock. A device may spend while there is anything in its
+/// purse. Spending beyond that becomes a debt.
 pub(super) struct Purses {
-    /// What a purse is filled with in each second.
+    /// The amount that a purse gains each second.
     income: Duration,
-    /// What a full one holds.
+    /// The amount in a full purse.
     limit: Duration,
-    /// When each will be full, of those that are not.
+    /// When each purse will be full, for those that are not.
     full_at: BTreeMap<DeviceId, Timestamp>,
 }
 
 impl Purses {
-    /// Full ones.
+    /// Creates purses that are all full.
     pub(super) fn new(income: Duration, limit: Duration) -> Self {
         Self { income, limit, full_at: BTreeMap::new() }
     }
@@ -31,15 +31,15 @@ impl Purses {
         self.opens_at(device).is_none_or(|at| at <= now)
     }
 
-    /// When there is something in the purse again, if it was ever used.
+    /// When there will be something in the purse again; `None` if it was never used.
     pub(super) fn opens_at(&self, device: DeviceId) -> Option<Timestamp> {
-        // A microsecond more than nothing, so that the purse is open then.
+        // One microsecond more than nothing, so that the purse is open then.
         let to_fill = self.time_for(self.limit.saturating_sub(Duration::from_micros(1)));
         let full_at = self.full_at.get(&device)?.as_duration();
         Some(Timestamp::from_duration(full_at.saturating_sub(to_fill)))
     }
 
-    /// `device` has caused this much.
+    /// `device` has caused this cost.
     pub(super) fn spend(&mut self, now: Timestamp, device: DeviceId, cost: Duration) {
         let time = self.time_for(cost);
         if self.full_at.len() >= PURSES_MAX && !self.full_at.contains_key(&device) {
@@ -55,7 +55,7 @@ impl Purses {
         *full_at = (*full_at).max(now) + time;
     }
 
-    /// How long it takes until so much has come in.
+    /// How long it takes to gain this amount.
     fn time_for(&self, cost: Duration) -> Duration {
         let income = self.income.as_micros().max(1);
         let micros = cost.as_micros().saturating_mul(1_000_000) / income;
@@ -63,21 +63,21 @@ impl Purses {
     }
 }
 
-/// What a message, or what is none, costs the thread that decides: what goes to a worker is counted
-/// there.
+/// The cost of a message, or of bytes that are no message, for the thread that decides. Work for a
+/// worker is counted there.
 pub(super) fn cost_of(message: Option<&Message>) -> Duration {
     let Some(message) = message else { return MESSAGE };
     let more = match message {
         Message::Records(records) => RECORD * count(records.len()),
         Message::Attendance(said) => SIGNATURE * count(said.here.len()),
-        // The channel is sealed anew, by everybody on it.
+        // Everybody on the channel seals with new keys.
         Message::Epoch(epoch) => SIGNATURE + EPOCH + SEAL * count(epoch.seals.len()),
         Message::Key(_) | Message::Prekey(_) | Message::Offer(_) | Message::Availability(_) => {
             SIGNATURE
         }
-        // The confirmations of hundreds of holders take as long.
+        // Checking the confirmations of hundreds of holders takes as long.
         Message::Confirmed(_) => SIGNATURE,
-        // All whom only relays lead to are dialled again.
+        // All devices that only relays lead to are dialled again.
         Message::Observed(_) | Message::Candidates(_) => DIALS,
         Message::Listening(_) | Message::Roster(_) | Message::Names(_) | Message::TalkersKey(_) => {
             CHANGE
@@ -100,63 +100,63 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Purses that are kept; then those are forgotten that are full, and the fullest.
+/// Purses that are kept. If there are more, full ones and then the fullest are forgotten.
 const PURSES_MAX: usize = 8192;
 
-/// What a peer may cost the thread that decides, and that moves voice, in a second. Messages beyond
-/// it are refused, and sent again by who needs them taken. More lets one peer take more from
-/// others' speech; less slows down those who meet many at once.
+/// What a peer may cost, per second, the thread that decides and also moves voice. Messages beyond
+/// it are refused, and their sender repeats those that it needs accepted. With more, one peer could
+/// disturb the speech of others. With less, devices that meet many at once would become slow.
 pub(super) const THREAD_INCOME: Duration = Duration::from_millis(50);
 
-/// And at once: a newcomer is told of all at one time.
+/// The same at once: a newcomer is told everything at one time.
 pub(super) const THREAD_LIMIT: Duration = Duration::from_millis(500);
 
-/// What a peer may cost the workers in a second. What it sends beyond that waits, four messages at
-/// most; then nothing more of it is read. More gives an attacker more of another core; less makes a
-/// newcomer with little in its purse wait for a large charter.
+/// What a peer may cost the workers per second. Messages beyond it wait, at most 128 KiB or 256
+/// messages, and further ones are refused. With more, an attacker gets more of another core. With
+/// less, a newcomer that has little in its purse waits for a large charter.
 pub(super) const WORKER_INCOME: Duration = Duration::from_millis(100);
 
-/// And at once: ten thousand certificates, twice.
+/// The same at once: ten thousand certificates, twice.
 pub(super) const WORKER_LIMIT: Duration = Duration::from_secs(3);
 
-/// What an author of records and offers gets in a second for having others pass them on. More
-/// frequent ones are neither taken nor passed on.
+/// What an author of records and offers gains per second for having others pass them on. More
+/// frequent ones are neither accepted nor passed on.
 pub(super) const AUTHORED_INCOME: Duration = Duration::from_secs(1);
 
-/// And what it has at once: for ten of them.
+/// What it has at once: enough for ten of them.
 pub(super) const AUTHORED_LIMIT: Duration = Duration::from_secs(40);
 
-/// What a record or an offer costs its author.
+/// The cost of a record or an offer for its author.
 pub(super) const AUTHORED: Duration = Duration::from_secs(4);
 
-/// A signature that is checked.
+/// Checking a signature.
 pub(super) const SIGNATURE: Duration = Duration::from_micros(60);
 
-/// An operation of the charter that is judged anew.
+/// Judging an operation of the charter again.
 pub(super) const JUDGED: Duration = Duration::from_micros(6);
 
-/// A piece or record that is known already.
+/// A piece or record that is already known.
 pub(super) const RECORD: Duration = Duration::from_micros(5);
 
-/// A KiB of a settled past that is taken: signatures, most of it.
+/// Taking 1 KiB of a settled past, mostly its signatures.
 pub(super) const PAST_KIB: Duration = Duration::from_micros(400);
 
-/// A KiB of the charter that is packed, or was, and sent.
+/// Packing and sending 1 KiB of the charter, even if it was packed before.
 pub(super) const SENT_KIB: Duration = Duration::from_micros(100);
 
-/// Any message, and what follows from it by itself.
+/// Any message, with its immediate consequences.
 const MESSAGE: Duration = Duration::from_micros(50);
 
-/// Who listens to what, whose slot is which: keys and plans are looked at again.
+/// A change of who listens to what, or of slots: keys and plans are evaluated again.
 const CHANGE: Duration = Duration::from_micros(200);
 
-/// Dials set out.
+/// Starting dials.
 const DIALS: Duration = Duration::from_millis(5);
 
-/// An epoch, opened and used.
+/// Opening and using an epoch.
 const EPOCH: Duration = Duration::from_millis(1);
 
-/// A seal of it, passed on.
+/// Passing on one of its seals.
 const SEAL: Duration = Duration::from_micros(2);
 
 #[cfg(test)]
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(spend(&mut purses, at(1_000)), 100);
         assert!(purses.opens_at(device).is_some_and(|next| next > at(1_000)));
         assert_eq!(spend(&mut purses, at(2_000)), 10);
-        // What is owed is paid first; another device owes nothing.
+        // A debt is paid first. Another device has none.
         purses.spend(at(2_000), device, ms(100));
         assert!(!purses.is_open(at(3_990), device));
         assert!(purses.is_open(purses.opens_at(device).unwrap(), device));

@@ -1,4 +1,5 @@
-//! Whether strangers reach this device where others see it. [PROTO-5.9] [PROTO-5.21] [PROTO-5.20]
+//! Finds out whether strangers reach this device where others see it. [PROTO-5.9] [PROTO-5.21]
+//! [PROTO-5.20]
 //!
 //! ```text
 //!  Observed ─> checkers, addresses ── Check ──> a peer that sees us there
@@ -23,52 +24,52 @@ use crate::{
     message::{Check, CheckNonce, Message},
 };
 
-/// What was found of an address of this device.
+/// The result for one address of this device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Where others see this device, or could.
+    /// The address at which others see this device, or could see it.
     pub address: SocketAddr,
     /// Whether a stranger's packet has arrived.
     pub reachable: bool,
-    /// When that was found.
+    /// When this was found.
     pub at: Timestamp,
 }
 
-/// This device's own checks.
+/// The checks that this device has others make.
 pub(super) struct Checks {
     random: Arc<dyn Random>,
-    /// Peers, or what they say, have changed since they were weighed.
+    /// Peers, or what they say, have changed since they were last evaluated.
     stale: bool,
-    /// Those who can be asked, the first best.
+    /// The peers that can be asked, best first.
     checkers: Vec<Checker>,
     addresses: BTreeMap<SocketAddr, Address>,
     attempt: Option<Attempt>,
-    /// Whether something else was found than was told.
+    /// Whether the results have changed since they were last reported.
     changed: bool,
-    /// The nonce that was told to be awaited.
+    /// The nonce that the driver was last told to await.
     awaited: Option<CheckNonce>,
     asked: u64,
-    /// Nobody is asked before.
+    /// No peer is asked before this time.
     rests_until: Timestamp,
 }
 
 /// A peer that sees this device from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Checker {
-    /// Whether it is a relay of the charter's; these come first.
+    /// False for a relay that the charter names; these come first.
     pub(super) is_member: bool,
     pub(super) device: DeviceId,
-    /// Where it sees this device's socket that listens.
+    /// The address at which it sees this device's listening socket.
     pub(super) sees: SocketAddr,
 }
 
-/// Where this device might be reached.
+/// An address at which this device might be reached.
 struct Address {
     result: Option<(bool, Timestamp)>,
-    /// Whether a relay has found that, or was asked at least.
+    /// Whether a relay has found the result, or was at least asked.
     by_relay: bool,
     ask_at: Timestamp,
-    /// Those who did not want to say, this time.
+    /// The peers that declined to check it this time.
     declined: BTreeSet<DeviceId>,
 }
 
@@ -77,10 +78,10 @@ struct Attempt {
     address: SocketAddr,
     checker: Checker,
     nonce: CheckNonce,
-    /// How often it was asked for, and under which number last.
+    /// How often it was requested, and the number of the last request.
     tries: u8,
     number: u64,
-    /// Whether the checker has agreed to the last of these.
+    /// Whether the checker has agreed to the last request.
     taken: bool,
     until: Timestamp,
 }
@@ -100,12 +101,12 @@ impl Checks {
         }
     }
 
-    /// Peers, or what they say, have changed.
+    /// Notes that peers, or what they say, have changed.
     pub(super) fn mark(&mut self) {
         self.stale = true;
     }
 
-    /// Takes those who can be asked now; `own` is where this device listens, among others.
+    /// Updates the peers that can be asked. `own` are addresses at which this device listens.
     pub(super) fn weigh(
         &mut self,
         now: Timestamp,
@@ -116,7 +117,7 @@ impl Checks {
         self.checkers.sort_unstable();
         let candidates = self.candidates(own);
         let checkers = &self.checkers;
-        // Where nobody is left who could tell of another, what was found holds for a while.
+        // If nobody is left who could report another address, earlier results hold for a while.
         let seen = |address: &SocketAddr| checkers.iter().any(|it| it.is_of_family(address));
         let keeps = |address: &SocketAddr, known: &Address| {
             candidates.contains(address) || known.result.is_some() && !seen(address)
@@ -144,7 +145,7 @@ impl Checks {
         });
     }
 
-    /// The next one to be asked, under which number, and what.
+    /// Returns the next peer to ask, the number of the request, and the request.
     pub(super) fn poll(&mut self, now: Timestamp) -> Option<(DeviceId, u64, Check)> {
         if let Some(attempt) = self.attempt.take_if(|attempt| attempt.until <= now) {
             if !attempt.taken {
@@ -196,26 +197,26 @@ impl Checks {
             attempt.taken = taken;
             if !taken && let Some(attempt) = self.attempt.take() {
                 self.decline(&attempt);
-                // Another one has not been asked yet.
+                // Another peer has not been asked yet.
                 self.rests_until = Timestamp::ZERO;
             }
         }
     }
 
-    /// This has come to a socket that listens.
+    /// A nonce has arrived at a listening socket.
     pub(super) fn handle_arrived(&mut self, now: Timestamp, nonce: CheckNonce) {
         if let Some(attempt) = self.attempt.take_if(|attempt| attempt.nonce == nonce) {
             self.conclude(now, attempt.address, true);
         }
     }
 
-    /// Whether the nonce to be awaited is another one now.
+    /// Returns the nonce to await, if it has changed.
     pub(super) fn poll_awaited(&mut self) -> Option<Option<CheckNonce>> {
         let awaited = self.attempt.as_ref().map(|attempt| attempt.nonce);
         (std::mem::replace(&mut self.awaited, awaited) != awaited).then_some(awaited)
     }
 
-    /// Whether something else was found since this was asked last.
+    /// Whether the results have changed since the last call.
     pub(super) fn poll_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -230,7 +231,7 @@ impl Checks {
         }
     }
 
-    /// What was found, in the order of addresses.
+    /// The results, in the order of addresses.
     pub(super) fn results(&self) -> impl Iterator<Item = Checked> {
         self.addresses.iter().filter_map(|(address, known)| {
             let (reachable, at) = known.result?;
@@ -256,7 +257,7 @@ impl Checks {
         known.declined.clear();
     }
 
-    /// Nobody wants to say, or nobody is there.
+    /// Asks again later, since nobody agrees or nobody is there.
     fn put_off(&mut self, now: Timestamp, address: SocketAddr) {
         let later = now + LATER_AFTER + spread(&*self.random, LATER_SPREAD);
         let Some(known) = self.addresses.get_mut(&address) else { return };
@@ -271,9 +272,10 @@ impl Checks {
         }
     }
 
-    /// Where this device can perhaps be reached: of either family, where most of those who can be
-    /// asked see it, relays counting twice; and the port that it listens on there, as a router that
-    /// forwards it may well send from another.
+    /// The addresses at which this device can perhaps be reached. For each address family it takes
+    /// the one at which most of the peers that can be asked see it; relays count twice. It adds the
+    /// listening port on that host, since a router that forwards this port may send from another
+    /// one.
     fn candidates(&self, own: &[SocketAddr]) -> BTreeSet<SocketAddr> {
         let mut candidates = BTreeSet::new();
         for family in [true, false] {
@@ -281,7 +283,8 @@ impl Checks {
             for checker in self.checkers.iter().filter(|it| it.sees.is_ipv4() == family) {
                 *votes.entry(checker.sees).or_default() += if checker.is_member { 1 } else { 2 };
             }
-            // Of equals the one that is known, lest each peer that comes has all asked anew.
+            // Of equals, the known one wins. Otherwise each peer that comes would cause all to be
+            // asked again.
             let best = votes
                 .into_iter()
                 .max_by_key(|(address, votes)| (*votes, self.addresses.contains_key(address)));
@@ -298,7 +301,7 @@ impl Checks {
 }
 
 impl Checker {
-    /// Whether it would send to `address`.
+    /// Whether the peer would send to `address`.
     fn can_check(&self, address: SocketAddr) -> bool {
         self.sees.ip() == address.ip()
     }
@@ -308,17 +311,17 @@ impl Checker {
     }
 }
 
-/// Checks that this device has made for others.
+/// The checks that this device makes for others.
 #[derive(Default)]
 pub(super) struct ChecksMade {
-    /// For whom lately.
+    /// Peers that were recently served, and when.
     recent: BTreeMap<DeviceId, Timestamp>,
-    /// Until when what was asked for is within the rate of all.
+    /// Until when the checks made so far use up the rate of all peers together.
     paid_until: Timestamp,
 }
 
 impl ChecksMade {
-    /// Whether one more is made for `peer` now.
+    /// Whether one more check is made for `peer` now.
     pub(super) fn may(&mut self, now: Timestamp, peer: DeviceId) -> bool {
         self.recent.retain(|_, at| now < *at + PEER_INTERVAL);
         let after = self.paid_until.max(now) + COSTS;
@@ -333,19 +336,18 @@ impl ChecksMade {
 }
 
 impl Squad {
-    /// What has come of asking others whether strangers reach this device, in the order of
-    /// addresses.
+    /// The results of asking others whether strangers reach this device, in the order of addresses.
     pub fn checked(&self) -> impl Iterator<Item = Checked> {
         self.checks.results()
     }
 
-    /// The nonce of [`Event::AwaitCheck`] has come to a socket that listens.
+    /// The nonce of [`Event::AwaitCheck`] has arrived at a listening socket.
     pub fn handle_checked(&mut self, now: Timestamp, nonce: CheckNonce) {
         self.checks.handle_arrived(now, nonce);
         self.mark(now, Dirty::PATHS);
     }
 
-    /// Sends to where `from` can perhaps be reached, and nowhere else.
+    /// Sends a check for `from` to its own host, and nowhere else.
     pub(super) fn take_check(
         &mut self,
         now: Timestamp,
@@ -364,7 +366,7 @@ impl Squad {
         Ok(())
     }
 
-    /// Asks those who see this device from outside whether strangers reach it.
+    /// Asks peers that see this device from outside whether strangers reach it.
     pub(super) fn settle_checks(&mut self, now: Timestamp) {
         if self.member.is_none() || self.relay_only {
             return;
@@ -400,38 +402,38 @@ fn spread(random: &dyn Random, over: Duration) -> Duration {
     over * u32::from(u16::from_be_bytes(bytes)) / u32::from(u16::MAX)
 }
 
-/// An address that is new is asked about this much later, and so much more by chance: a thousand
-/// who start together do not ask one relay at once. [PROTO-5.30]
+/// A new address is asked about after this delay, plus a random part. So a thousand devices that
+/// start together do not ask one relay at the same time. [PROTO-5.30]
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 const FIRST_SPREAD: Duration = Duration::from_secs(4);
 
-/// How long a packet is waited for, before it is asked for again.
+/// How long a packet is awaited before it is requested again.
 const TRY_LASTS: Duration = Duration::from_secs(3);
 
-/// How often it is asked for until the address counts as one that strangers do not reach.
+/// Number of requests after which an address counts as unreachable for strangers.
 const TRIES: u8 = 3;
 
-/// Peers that are asked in a row until one agrees.
+/// Peers that are asked one after another until one agrees.
 const CHECKERS_MAX: usize = 4;
 
-/// When it is asked again if none agrees.
+/// Delay before asking again if none agrees.
 const LATER_AFTER: Duration = Duration::from_secs(20);
 const LATER_SPREAD: Duration = Duration::from_secs(40);
 
-/// When it is asked again of what was found.
+/// Delay before an existing result is checked again.
 ///
-/// Less finds sooner what a person has changed at the router, and costs a relay a packet for each
-/// member.
+/// A shorter delay notices sooner what a person has changed at the router, but costs a relay more:
+/// each member's check is a packet.
 const AGAIN_AFTER: Duration = Duration::from_secs(570);
 const AGAIN_SPREAD: Duration = Duration::from_secs(60);
 
-/// How long what was found holds while nobody can say otherwise.
+/// How long a result holds while nobody can say otherwise.
 const HOLDS_FOR: Duration = Duration::from_secs(900);
 
-/// A peer has one check made in this time, which is less than [`TRY_LASTS`].
+/// A peer gets one check in this time, which is shorter than [`TRY_LASTS`].
 const PEER_INTERVAL: Duration = Duration::from_secs(2);
 
-/// And all together 16 a second, 32 at once; who asks for more is told no, and asks another or
-/// later.
+/// Together all peers get 16 checks per second, and 32 at once. A peer beyond that is refused, and
+/// asks another peer or asks later.
 const COSTS: Duration = Duration::from_micros(62_500);
 const BURST: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! Epochs in a squad: what this device holds and seals with, deals as a steward, and passes on as a
-//! relay. [section 11 of docs/protocol.md]
+//! Epochs in a squad: those that this device holds and seals with, deals as a steward, and passes
+//! on as a relay. [section 11 of docs/protocol.md]
 
 mod handouts;
 mod held;
@@ -40,23 +40,23 @@ use crate::{
     target::Hearing,
 };
 
-/// All that a device has to do with epochs.
+/// Everything that a device does with epochs.
 pub(super) struct Epochs {
     random: Arc<dyn Random>,
     held: Held,
     hub: Hub,
     stewards: Stewards,
     handouts: Handouts,
-    /// What the calendar said, and when.
+    /// The calendar time that was last set, and when.
     calendar: (UnixTime, Timestamp),
-    /// When all of it was last brought in step.
+    /// When everything was last brought up to date.
     settled_at: Timestamp,
-    /// What opens may be another than the voice side was told.
+    /// Whether what opens may differ from what the voice side was told.
     changed: bool,
     told: BTreeMap<ChannelId, Opening>,
 }
 
-/// What the voice side was told of a channel.
+/// What the voice side was told about a channel.
 #[derive(PartialEq)]
 struct Opening {
     hearing: Hearing,
@@ -83,7 +83,7 @@ impl Epochs {
         }
     }
 
-    /// What the calendar says now.
+    /// Sets the calendar time.
     pub(super) fn set_calendar(&mut self, calendar: (UnixTime, Timestamp)) {
         self.calendar = calendar;
     }
@@ -93,7 +93,7 @@ impl Epochs {
         calendar + now.saturating_duration_since(at)
     }
 
-    /// The link to `device` is another one, or there is none any more.
+    /// The link to `device` is a new one, or is down.
     pub(super) fn link_changed(&mut self, now: Timestamp, device: DeviceId, down: bool) {
         self.held.link_up(device);
         self.hub.forget(now, device);
@@ -101,12 +101,12 @@ impl Epochs {
         self.stewards.link_changed(now, device, down);
     }
 
-    /// As a relay: somebody hears something else, or may.
+    /// As a relay: a device listens to something else, or its rights have changed.
     pub(super) fn look(&mut self, now: Timestamp) {
         self.hub.look(now);
     }
 
-    /// This device relays no more.
+    /// This device no longer relays.
     pub(super) fn stop_serving(&mut self) {
         self.hub = Hub::default();
     }
@@ -164,7 +164,7 @@ impl Epochs {
 }
 
 impl Squad {
-    /// As a relay: a device says where it takes what is sealed to it. [PROTO-11.1]
+    /// As a relay: a device sends its prekey, to which others can seal. [PROTO-11.1]
     pub(super) fn take_prekey(
         &mut self,
         now: Timestamp,
@@ -182,7 +182,7 @@ impl Squad {
         Ok(())
     }
 
-    /// A relay says who is on a channel that we are the steward of. [PROTO-11.3]
+    /// A relay reports who is on a channel of which we are the steward. [PROTO-11.3]
     pub(super) fn take_attendance(
         &mut self,
         now: Timestamp,
@@ -200,8 +200,8 @@ impl Squad {
         Ok(())
     }
 
-    /// An epoch came, by a relay that we use, or to a relay of the steward that it has named: ours
-    /// is opened, and what else is in the message passed on. [PROTO-11.5] [PROTO-11.21]
+    /// An epoch arrived, by a relay that we use, or at a relay from the steward that it has chosen.
+    /// Our own seal is opened, and the other seals are passed on. [PROTO-11.5] [PROTO-11.21]
     pub(super) fn take_epoch(
         &mut self,
         now: Timestamp,
@@ -238,7 +238,7 @@ impl Squad {
         let hears = hears(&charter, channel);
         let standing = Standing::of(&holders, &hears);
         if is_ours {
-            // Nobody is to be told of holders who are none.
+            // Nobody is to be told about holders that may not hold the epoch.
             if standing.tainted || standing.strange {
                 return Err(MessageError::UnknownHolders);
             }
@@ -263,7 +263,7 @@ impl Squad {
         if epochs.held.comes_again(channel, &id, (relay, named)) {
             return Ok(());
         }
-        // Who says so is asked again, and is not taken to hear.
+        // A device that refuses it like this is given it again, and does not count as hearing.
         let secret = epochs.held.open(&id, header, seal).ok_or(MessageError::BadSeal)?;
         let of = (channel, issuer, number);
         let arrival = Arrival { of, secret, holders, standing, named };
@@ -285,7 +285,7 @@ impl Squad {
         Ok(())
     }
 
-    /// A relay says who holds an epoch. [PROTO-11.12]
+    /// A relay reports which devices hold an epoch. [PROTO-11.12]
     pub(super) fn take_confirmed(
         &mut self,
         now: Timestamp,
@@ -300,8 +300,8 @@ impl Squad {
         Ok(())
     }
 
-    /// A talker gives us its key in an epoch that we may not hold. If it does not know ours either,
-    /// we give it ours in turn. [PROTO-11.13]
+    /// A talker gives us its key in an epoch that we may not hold. If it does not know our epoch
+    /// either, we give it our key in turn. [PROTO-11.13]
     pub(super) fn take_talkers_key(
         &mut self,
         now: Timestamp,
@@ -325,7 +325,8 @@ impl Squad {
         Ok(())
     }
 
-    /// The charter is another one: whoever may not hear any more gets nothing sealed after this.
+    /// The charter has changed. A device that may no longer hear gets nothing that is sealed after
+    /// this.
     pub(super) fn revalidate_epochs(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         let hears = |channel, device| hears(&charter, channel)(device);
@@ -339,13 +340,13 @@ impl Squad {
         self.epochs.changed = true;
     }
 
-    /// What this device listens to is other channels now.
+    /// This device now listens to other channels.
     pub(super) fn relisten_epochs(&mut self, now: Timestamp) {
         self.epochs.changed = true;
         self.epochs.hub.look(now);
     }
 
-    /// Passes on what there is to tell of epochs, and chooses what is sealed with.
+    /// Sends what there is to tell about epochs, and chooses what to seal with.
     pub(super) fn settle_epochs(&mut self, now: Timestamp) {
         self.epochs.settled_at = now;
         if self.serving.is_some() {
@@ -403,8 +404,8 @@ impl Squad {
         }
     }
 
-    /// Who of `devices` hears what, and who of these can deal epochs: who may speak there and is no
-    /// volunteer, since those see each other differently.
+    /// The channels that each of `devices` hears, and which of these devices can deal epochs. Such
+    /// a device may speak there. It is no volunteer, since volunteers see each other differently.
     fn crowds(&self, now: Timestamp, devices: Vec<DeviceId>) -> BTreeMap<ChannelId, Crowd> {
         let charter = self.charter();
         let (state, own) = (charter.state(), self.key.id());
@@ -436,7 +437,7 @@ impl Squad {
     fn tell_prekeys(&mut self, now: Timestamp) {
         let relays = self.links.keys().copied();
         let relays = relays.filter(|it| self.is_relay(*it) || self.relays.offers(now, *it));
-        // Whoever relays is among those whom it tells its steward of.
+        // A relay also reports itself to its steward.
         let relays: Vec<_> = relays.chain(self.serving.as_ref().map(|_| self.key.id())).collect();
         let calendar = self.epochs.calendar(now);
         while let Some((to, number, prekey)) =
@@ -475,7 +476,7 @@ impl Squad {
         }
     }
 
-    /// Seals with an epoch where there is one that reaches more than our own key can; with our own
+    /// Seals with an epoch if there is one that reaches more than our own key can, and with our own
     /// key otherwise. [PROTO-11.9]
     fn choose_keys(&mut self, now: Timestamp) {
         let own = self.key.id();
@@ -503,8 +504,8 @@ impl Squad {
         }
     }
 
-    /// Gives our keys in epochs to those of our listeners who do not hold them, and tells who holds
-    /// what. [PROTO-11.13]
+    /// Gives our keys in epochs to those of our listeners that do not hold the epochs, and reports
+    /// who holds what. [PROTO-11.13]
     fn give_keys(&mut self, now: Timestamp) {
         let Self { targets, epochs, events, numbers, .. } = self;
         let mut given = Vec::new();
@@ -528,7 +529,7 @@ impl Squad {
         }
     }
 
-    /// Tells the voice side what opens, and of whom. [PROTO-11.10]
+    /// Tells the voice side which epochs open the speech of which devices. [PROTO-11.10]
     fn tell_openings(&mut self) {
         let Some(listener) = self.member else { return };
         let charter = Arc::clone(self.charter());
@@ -580,8 +581,8 @@ impl Squad {
     }
 }
 
-/// Says of each device whether the charter lets it hear what is said on a channel; none where it
-/// does not know the device.
+/// Returns for each device whether the charter lets it hear what is said on a channel; `None` if
+/// the charter does not know the device.
 fn hears(charter: &Charter, channel: ChannelId) -> impl Fn(DeviceId) -> Option<bool> {
     let state = charter.state();
     let target = Target::of_channel(channel);
@@ -603,7 +604,7 @@ fn may_deal(charter: &Charter, channel: ChannelId, device: DeviceId) -> bool {
     charter.owner(device).is_some_and(speaks)
 }
 
-/// The holders of an epoch, but for one device.
+/// The holders of an epoch, except one device.
 pub(super) fn others(holders: &Holders, own: DeviceId) -> impl Iterator<Item = DeviceId> {
     holders.devices().iter().copied().filter(move |device| *device != own)
 }

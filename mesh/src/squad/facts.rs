@@ -1,4 +1,4 @@
-//! What a squad can be asked.
+//! Queries of a squad.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,18 +20,18 @@ impl Squad {
         self.replication.charter()
     }
 
-    /// The charter with what the disk does not have yet: what edits build upon.
+    /// The charter including what is not on disk yet. Edits build upon it.
     pub fn charter_taken(&self) -> &Charter {
         self.replication.taken()
     }
 
-    /// The member whose device this is; none of an infrastructure relay.
+    /// The member whose device this is; `None` for an infrastructure relay.
     pub fn member(&self) -> Option<MemberId> {
         self.member
     }
 
-    /// Why nobody can be reached, where that is so: this device is to use the charter's relays
-    /// alone, and there is none.
+    /// Whether nobody can be reached because this device may only use the charter's relays, and
+    /// there are none.
     pub fn lacks_relays(&self) -> bool {
         let charter = self.charter();
         self.relay_only
@@ -43,23 +43,23 @@ impl Squad {
         &self.presence
     }
 
-    /// All members whose records are known, this device among them.
+    /// All members whose records are known, including this device.
     pub fn directory(&self) -> &Directory {
         self.records.directory()
     }
 
-    /// What this device listens to.
+    /// The channels that this device listens to.
     pub fn listening(&self) -> &BTreeSet<ChannelId> {
         self.nets.own()
     }
 
-    /// What a linked peer listens to, as far as this device may know.
+    /// The channels that a linked peer listens to, as far as this device may know.
     pub fn listening_of(&self, device: DeviceId) -> &BTreeSet<ChannelId> {
         self.nets.of(device)
     }
 
-    /// What a device has said of its person's availability; the default if it has said nothing, or
-    /// too long ago. [PROTO-5.12]
+    /// The availability that a device has reported for its person. It is the default if there was
+    /// no report, or the last one is too old. [PROTO-5.12]
     pub fn availability_of(&self, device: DeviceId) -> Availability {
         self.availabilities.of(device)
     }
@@ -74,12 +74,12 @@ impl Squad {
         self.links.get(&device).is_some_and(|link| link.member.is_none())
     }
 
-    /// What of a wanted target is keyed, if any of it is permitted.
+    /// The id of the permitted part of a wanted target, if that part is keyed.
     pub fn target(&self, target: &Target) -> Option<TargetId> {
         self.targets.permitted(self.charter().state(), self.member?, target)
     }
 
-    /// The keyed target of this id.
+    /// The keyed target with this id.
     pub fn target_of(&self, id: TargetId) -> Option<&Target> {
         self.targets.target(id)
     }
@@ -97,7 +97,7 @@ impl Squad {
         }
     }
 
-    /// Keys of hidden channels' names.
+    /// The keys of hidden channels' names.
     pub fn names(&self) -> &BTreeMap<ChannelId, NameKey> {
         self.names.keys()
     }

@@ -1,8 +1,8 @@
-//! What others send of the charter, worked on away from the thread that decides.
+//! Work on what others send of the charter, done outside the thread that decides.
 //!
-//! Signatures are checked, the charter is told anew from its pieces, answers are packed: of a large
-//! charter each takes milliseconds. [`Squad::poll_job`](super::Squad::poll_job) hands it out as a
-//! [`Job`], one at a time; what comes of it goes back as an input.
+//! Signatures are checked, the state is computed again from the pieces, and answers are packed. For
+//! a large charter each of these takes milliseconds. [`Squad::poll_job`](super::Squad::poll_job)
+//! hands out the work as a [`Job`], one at a time. The result comes back as an input.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -23,77 +23,77 @@ use crate::{
     pack::{pack, unpack},
 };
 
-/// Messages, encoded, that several peers are sent.
+/// Encoded messages that are sent to several peers.
 pub(super) type Messages = Arc<[Vec<u8>]>;
 
-/// Pieces that wait for others, by who brought them. [CHARTER-8.3]
+/// Pieces that wait for others, by the peer that brought them. [CHARTER-8.3]
 pub(super) type Waiting = BTreeMap<DeviceId, VecDeque<Piece>>;
 
-/// Work that may take long, to be run anywhere.
+/// Work that may take long, and can be run on any thread.
 pub struct Job {
     pub(super) charter: Charter,
     pub(super) in_force: Arc<Charter>,
     pub(super) waiting: Waiting,
-    /// Operations of each author that were taken from gossip today.
+    /// Number of operations of each author taken from gossip today.
     pub(super) rates: BTreeMap<DeviceId, u32>,
     pub(super) items: Vec<Item>,
     pub(super) questions: Vec<Question>,
 }
 
-/// What somebody has sent.
+/// Something that a peer has sent.
 pub(super) struct Item {
-    /// Names it in what became of it.
+    /// Identifies the item in the report of its result.
     pub(super) number: u64,
-    /// The linked peer who has sent it, or passed it on.
+    /// The linked peer that has sent it or passed it on.
     pub(super) from: Option<DeviceId>,
     pub(super) what: What,
 }
 
-/// What is to be taken.
+/// The content of an item.
 pub(super) enum What {
-    /// Pieces that were passed on, packed.
+    /// Pieces from gossip, packed.
     Gossip(Vec<u8>),
     /// Pieces that we lacked, packed.
     Pieces(Vec<u8>),
-    /// Pieces of somebody who may be anybody.
+    /// Pieces from a sender whose identity does not matter.
     Proof(Vec<Piece>),
-    /// A settled past, whole.
+    /// A whole settled past.
     Past(Vec<u8>),
-    /// Records that are newer than what is known.
+    /// Records that are newer than the known ones.
     Records(Vec<Signed<MemberRecord>>),
 }
 
-/// What a peer has, who is to be sent what it lacks.
+/// What a peer has, so that it can be sent what it lacks.
 pub(super) struct Question {
     pub(super) from: DeviceId,
     pub(super) have: Have,
-    /// Names what is to be answered.
+    /// Identifies the answer.
     pub(super) key: ObjectHash,
-    /// The answer, where it was packed before.
+    /// The answer, if it was packed before.
     pub(super) known: Option<Messages>,
 }
 
-/// What came of a [`Job`].
+/// The result of a [`Job`].
 pub struct JobDone {
-    /// All that is held now, and what is to be said of it; `None` if nothing is new.
+    /// All that is held now, and what to tell peers about it; `None` if nothing is new.
     pub(super) charter: Option<(Charter, Have)>,
     pub(super) waiting: Waiting,
     pub(super) rates: BTreeMap<DeviceId, u32>,
-    /// Records that are their authors', each of somebody who belongs.
+    /// Records that are signed by their authors, each of a member.
     pub(super) records: Vec<Signed<MemberRecord>>,
     pub(super) verdicts: Vec<(u64, Result<(), MessageError>)>,
-    /// What each peer has caused.
+    /// The work that each peer has caused.
     pub(super) costs: Vec<(DeviceId, Duration)>,
-    /// Who has what we lack.
+    /// The peers that have what we lack.
     pub(super) ask: BTreeSet<DeviceId>,
-    /// Whose settled past was taken, and whose was none.
+    /// The peers that sent a settled past, and whether it was valid.
     pub(super) pasts: Vec<(DeviceId, bool)>,
-    /// What peers lack.
+    /// The answers with what peers lack.
     pub(super) answers: Vec<(DeviceId, ObjectHash, Messages)>,
 }
 
 impl Job {
-    /// Does all of it. The same job always comes to the same.
+    /// Does all the work. The same job always has the same result.
     pub fn run(self) -> JobDone {
         let Self { charter, in_force, waiting, rates, items, questions } = self;
         let done = JobDone {
@@ -183,7 +183,7 @@ impl Work {
                 match result {
                     Ok(new) => self.is_new |= new,
                     Err(PieceError::Missing(_)) => self.wait(origin, piece),
-                    // No fault of the peer's: its view is another, or there is no room.
+                    // This is no fault of the peer: its view differs, or there is no room.
                     Err(PieceError::Late | PieceError::Stranger | PieceError::Full) => {}
                     Err(error) => failure = Err(MessageError::Piece(error)),
                 }
@@ -193,7 +193,7 @@ impl Work {
         }
     }
 
-    /// Takes what was gossiped; an error is for the one who passed it on. [CHARTER-8.2]
+    /// Takes what was gossiped. An error is for the peer that passed it on. [CHARTER-8.2]
     fn take_gossiped(&mut self, batches: Batches) {
         let judged = self.charter.judged();
         let most = self.charter.state().policies().operations_per_day;
@@ -220,7 +220,7 @@ impl Work {
                 match result {
                     Ok(new) => {
                         self.is_new |= new;
-                        // Only what its author has signed counts against it.
+                        // Only what its author has signed counts against the author.
                         if let Some(author) = author_of(&piece).filter(|_| new) {
                             *self.done.rates.entry(author).or_default() += 1;
                         }
@@ -229,7 +229,7 @@ impl Work {
                         self.wait(origin, piece);
                         self.done.ask.extend(origin.from);
                     }
-                    // Too late; or it builds upon a checkpoint that is not known here.
+                    // The piece is too late, or it builds upon a checkpoint that is not known here.
                     Err(PieceError::Late) => self.done.ask.extend(origin.from),
                     Err(error) => failure = Err(MessageError::Piece(error)),
                 }
@@ -255,14 +255,15 @@ impl Work {
         self.conclude(
             origin,
             match result {
-                // What it needs may be under way; the next comparison brings it again.
+                // What it needs may be under way. Otherwise the next comparison brings the past
+                // again.
                 Ok(_) | Err(PieceError::Missing(_)) => Ok(()),
                 Err(error) => Err(MessageError::Piece(error)),
             },
         );
     }
 
-    /// Takes records, the chain of each after its signature.
+    /// Takes records. The chain of each is checked after its signature.
     fn take_records(&mut self, origin: Origin, records: Vec<Signed<MemberRecord>>) {
         let mut result = Ok(());
         for record in records {
@@ -276,7 +277,7 @@ impl Work {
                 belongs.map_err(|error| MessageError::Record(error.into()))
             });
             self.spend(origin, SIGNATURE);
-            // Who sends one such record is not read any further.
+            // After one such record, no more of that sender's records are read.
             if let Err(error) = checked {
                 result = Err(error);
                 break;
@@ -286,7 +287,7 @@ impl Work {
         self.conclude(origin, result);
     }
 
-    /// Tries again what waits, until nothing more comes of it.
+    /// Tries the waiting pieces again, until nothing new results.
     fn retry(&mut self) {
         for _ in 0..RETRIES_MAX {
             if !self.is_new || self.done.waiting.is_empty() {
@@ -314,7 +315,7 @@ impl Work {
         }
     }
 
-    /// Packs what a peer lacks, and asks for what we do.
+    /// Packs what a peer lacks, and asks for what we lack.
     fn answer(&mut self, in_force: &Charter, question: Question) {
         let Question { from, have, key, known } = question;
         let same = self.done.answers.iter().find(|(_, other, _)| *other == key);
@@ -363,7 +364,7 @@ fn author_of(piece: &Piece) -> Option<DeviceId> {
     }
 }
 
-/// What it took to say so of a piece.
+/// The cost of reaching this result for a piece.
 fn cost_of(piece: &Piece, result: &Result<bool, PieceError>) -> Duration {
     if matches!(result, Ok(false) | Err(PieceError::Missing(_))) {
         return RECORD;
@@ -377,12 +378,12 @@ fn cost_of(piece: &Piece, result: &Result<bool, PieceError>) -> Duration {
     SIGNATURE * u32::try_from(signers).unwrap_or(u32::MAX)
 }
 
-/// How often what waits is tried again at once: one comes after another. What is left waits for the
-/// next piece that is new.
+/// How often waiting pieces are tried again at once, since one piece may wait for another. The rest
+/// waits for the next new piece.
 const RETRIES_MAX: usize = 8;
 
-/// Pieces of one peer that wait for others; the oldest goes. [CHARTER-8.3]
+/// Pieces of one peer that wait for others. If there are more, the oldest is dropped. [CHARTER-8.3]
 const WAITING_MAX: usize = 256;
 
-/// An operation that is looked at to compare two charters.
+/// The cost of an operation that is looked at to compare two charters.
 const COMPARED: Duration = Duration::from_micros(1);

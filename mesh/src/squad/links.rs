@@ -1,4 +1,4 @@
-//! Links: they come, end, fall silent and are heard again.
+//! Links: their start and end, and peers that fall silent and are heard again.
 
 use std::net::SocketAddr;
 
@@ -12,17 +12,17 @@ use crate::{dialling::Source, hello::PeerHello, liveness::Reach};
 pub(super) struct Link {
     pub(super) name: String,
     pub(super) incarnation: u64,
-    /// None of an infrastructure relay.
+    /// The peer's member; `None` for an infrastructure relay.
     pub(super) member: Option<MemberId>,
 }
 
 impl Squad {
-    /// A link stands, and its Hello was accepted; `address` is where the peer was found, if this
+    /// A link is up, and its Hello was accepted. `address` is where the peer was found, if this
     /// side dialled it.
     ///
-    /// Also when the link replaces another one to the same device. [PROTO-2.23] One that is too
-    /// many (see [`Self::is_full`]) is ignored, and who does not belong any more is
-    /// [`Event::Evicted`].
+    /// Also call this when the link replaces another one to the same device. [PROTO-2.23] A link
+    /// beyond the limit (see [`Self::is_full`]) is ignored. A device that no longer belongs is
+    /// reported as [`Event::Evicted`].
     pub fn handle_link_up(&mut self, now: Timestamp, peer: PeerHello, address: Option<SocketAddr>) {
         let PeerHello {
             device,
@@ -43,7 +43,7 @@ impl Squad {
         self.evicting.remove(&device);
         self.replication.take_chain(&chain);
         self.replication.introduce(&added);
-        // A newcomer knows too little to judge its door: that may have been removed once, and be
+        // A newcomer knows too little to judge its door, which may have been removed once and be
         // back.
         if !self.belongs(device, member) && self.is_held() {
             if known.is_some() {
@@ -94,7 +94,7 @@ impl Squad {
         }
     }
 
-    /// Forgets a link and all that went over it.
+    /// Forgets a link and everything that used it.
     pub(super) fn unlink(&mut self, now: Timestamp, device: DeviceId, reason: DownReason) {
         let was_relay = self.is_relay(device);
         self.links.remove(&device);
@@ -102,7 +102,8 @@ impl Squad {
         self.dialling.disconnected(now, device, reason == DownReason::Left);
         self.targets.leave(now, device);
         self.under_way.retain(|(to, _), _| *to != device);
-        // What one says that ends this link may stand behind what another had us tell it.
+        // Outputs for this peer may still be queued, since another peer's message can end this
+        // link.
         self.transmits.retain(|it| {
             !matches!(it, Transmit::Message { to, .. } | Transmit::Datagram { to, .. } if *to == device)
         });
@@ -125,7 +126,7 @@ impl Squad {
         self.mark(now, Dirty::LINKS);
     }
 
-    /// A datagram of any kind came from `device`. [PROTO-2.7]
+    /// A datagram of any kind arrived from `device`. [PROTO-2.7]
     pub fn handle_heard(&mut self, now: Timestamp, device: DeviceId) {
         match self.liveness.heard(now, device) {
             None | Some(Reach::Reachable) => return,
@@ -143,7 +144,7 @@ impl Squad {
     }
 }
 
-/// Whether `device` is a relay of the charter's, and no member's.
+/// Whether `device` is a relay that the charter names and belongs to no member.
 pub(super) fn is_infrastructure(charter: &Charter, device: DeviceId) -> bool {
     charter.state().relay(device).is_some() && charter.owner(device).is_none()
 }

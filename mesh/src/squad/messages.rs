@@ -1,4 +1,4 @@
-//! Messages of peers, and what peers answer to ours.
+//! Messages from peers, and peers' answers to ours.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::message::Message;
 
-/// What a message was for.
+/// The purpose of a message.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
     Key(TargetId, u64),
@@ -21,7 +21,7 @@ pub(super) enum Purpose {
     Move,
     /// To a relay that we use.
     Order(u64),
-    /// To one who uses us as a relay.
+    /// To a peer that uses us as a relay.
     Notice(u64),
     Observed(u64),
     Availability(u64),
@@ -31,13 +31,14 @@ pub(super) enum Purpose {
     Attendance(ChannelId, u64),
     Epoch(u64),
     Confirming(u64),
-    /// It is told again when more have confirmed.
+    /// Needs no repetition: it is sent again when more holders have confirmed.
     Confirmed,
     TalkersKey(TargetId, u64),
 }
 
 impl Purpose {
-    /// What else an answer changes. Of the others nothing follows but when they are told again.
+    /// What else an answer changes. For the other purposes it only matters when the message is sent
+    /// again.
     fn answer_changes(self) -> Dirty {
         match self {
             Self::Key(..) => Dirty::KEYS,
@@ -61,8 +62,8 @@ impl Purpose {
 }
 
 impl Squad {
-    /// The linked peer `from` has sent a message, which is to be answered by what
-    /// [`crate::message::Acknowledgement`] makes of the result, at once or later.
+    /// The linked peer `from` has sent a message. The caller answers it, at once or later, with the
+    /// [`crate::message::Acknowledgement`] that it makes from the result.
     pub fn handle_message(
         &mut self,
         now: Timestamp,
@@ -140,7 +141,7 @@ impl Squad {
             Message::Attendance(said) => self.take_attendance(now, from, &said)?,
             Message::Epoch(epoch) => {
                 result = self.take_epoch(now, from, &epoch).map(|()| Handled::Done);
-                // What does not open is passed on all the same.
+                // An epoch that does not open is passed on nevertheless.
                 self.mark(now, Dirty::EPOCHS);
             }
             Message::Confirming(said) => self.take_confirming(now, from, &said)?,
@@ -151,8 +152,8 @@ impl Squad {
         result
     }
 
-    /// A gossip message came, passed on by `from`; where it is refused, at once or later, it is not
-    /// to be passed on.
+    /// A gossip message arrived, passed on by `from`. If it is refused, at once or later, it must
+    /// not be passed on.
     pub fn handle_gossip(
         &mut self,
         now: Timestamp,
@@ -170,7 +171,7 @@ impl Squad {
                 self.take_availability(now, None, &said)?;
                 Handled::Done
             }
-            // [PROTO-6.4] a key travels only over the link that ends at its recipient.
+            // [PROTO-6.4] A key travels only over the link that ends at its recipient.
             Message::Key(_)
             | Message::Listening(_)
             | Message::Names(_)
@@ -195,7 +196,7 @@ impl Squad {
         Ok(handled)
     }
 
-    /// A message that a peer may still have this device look at. [PROTO-5.11]
+    /// Decodes a message, if the peer may still have this device look at one. [PROTO-5.11]
     fn read(
         &mut self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! Members whom others move between channels.
+//! Moves members between channels on behalf of other members.
 
 use hark_charter::{
     Charter,
@@ -13,24 +13,24 @@ use crate::{
     target::LISTEN,
 };
 
-/// Why a member cannot be moved.
+/// Reasons why a member cannot be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoveError {
-    /// Whoever moves others has the right to at both channels.
+    /// The mover needs the right to move at both channels.
     #[error("you may not move members there, or away from there")]
     MayNot,
-    /// A move gives no rights.
+    /// The member may not hear the channel, and a move gives no rights.
     #[error("that member may not hear the channel")]
     MayNotHear,
-    /// Members are moved by themselves, when they are told to.
+    /// The member is not linked. Members move themselves when they are asked to.
     #[error("that member is not here")]
     NotHere,
 }
 
 impl Squad {
-    /// Has a member who is here hear and talk to a channel: instead of `from`, or as well. Each of
-    /// its devices is told once; who is on the channel then shows what came of it. [PROTO-6.14]
+    /// Asks a linked member to hear and talk to a channel, instead of `from` or in addition. Each
+    /// of its devices is asked once. The result shows in who is then on the channel. [PROTO-6.14]
     pub fn move_member(
         &mut self,
         now: Timestamp,
@@ -54,12 +54,12 @@ impl Squad {
         Ok(())
     }
 
-    /// `by` wants us to hear another channel.
+    /// `by` asks us to hear another channel.
     pub(super) fn take_move(&mut self, by: DeviceId, order: Move) -> Result<(), MessageError> {
         let mover = self.member_of(by).ok_or(MessageError::NotLinked)?;
         let own = self.member.ok_or(MessageError::NotMember)?;
         check(self.charter(), mover, own, &order).map_err(MessageError::Move)?;
-        // Who has left it meanwhile is where it wants to be.
+        // A member that has left `from` meanwhile is where it wants to be.
         if order.from.is_none_or(|from| self.nets.own().contains(&from)) {
             self.events.push_back(Event::Moved { by, from: order.from, to: order.to });
         }
@@ -67,7 +67,7 @@ impl Squad {
     }
 }
 
-/// Whether `by` may have `member` moved so.
+/// Checks whether `by` may move `member` in this way.
 fn check(charter: &Charter, by: MemberId, member: MemberId, order: &Move) -> Result<(), MoveError> {
     let state = charter.state();
     let may = |channel| state.allows(by, Capabilities::MOVE, Place::Channel(channel));

@@ -1,4 +1,4 @@
-//! Keys of hidden channels' names, for those who may join. [PROTO-6.13]
+//! Keys of hidden channels' names, for members that may join these channels. [PROTO-6.13]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use hark_keys::{ChannelId, DeviceId, List, MemberId, Timestamp};
 
 use crate::message::Message;
 
-/// The keys that this device has, and who was given them.
+/// The keys that this device has, and which peers were given them.
 pub(super) struct Names {
     keys: BTreeMap<ChannelId, NameKey>,
     given: BTreeMap<DeviceId, Given>,
@@ -34,14 +34,14 @@ impl Names {
         &self.keys
     }
 
-    /// Keeps a key; says whether it is new.
+    /// Keeps a key. Returns whether it is new.
     pub(super) fn keep(&mut self, channel: ChannelId, key: NameKey) -> bool {
         self.keys.insert(channel, key.clone()).is_none_or(|before| before != key)
     }
 
-    /// Takes keys that a peer has given; says whether any opens a name that was closed here, and
-    /// whether any opens none that is known here: the peer may know more of the charter, and is to
-    /// give them again.
+    /// Takes keys that a peer has given. Returns whether any of them opens a name that was closed
+    /// here, and whether any opens no name that is known here. In the second case the peer may know
+    /// more of the charter, and is to send the keys again.
     pub(super) fn take(
         &mut self,
         charter: &Charter,
@@ -67,7 +67,7 @@ impl Names {
         self.given.remove(&device);
     }
 
-    /// The next peer that is to be given keys: of all hidden channels that it may know of.
+    /// The next peer that is to be given the keys of all hidden channels that it may know of.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
@@ -101,7 +101,7 @@ impl Names {
         None
     }
 
-    /// The peer has taken, or not, what it was given last.
+    /// The peer has accepted, or not, what it was last given.
     pub(super) fn handle_answer(&mut self, now: Timestamp, device: DeviceId, taken: bool) {
         if let Some(given) = self.given.get_mut(&device) {
             given.again_at = if taken { None } else { Some(now + RETRY_AFTER) };
@@ -120,15 +120,15 @@ fn sealed(channel: &Channel) -> Option<&hark_charter::content::SealedName> {
     }
 }
 
-/// Whether a member may know that there is such a channel, where it is hidden.
+/// Whether a member may know that a hidden channel exists.
 pub(super) fn may_know(charter: &Charter, member: MemberId, channel: ChannelId) -> bool {
     let any = [Capabilities::JOIN, Capabilities::LISTEN, Capabilities::MANAGE_CHANNELS];
     let at = Place::Channel(channel);
     any.into_iter().any(|right| charter.state().allows(member, right, at))
 }
 
-/// Wait before a peer that did not take them is given them again.
+/// Delay before keys that were not accepted are sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(300);
 
-/// A message of which nothing is heard by then is sent again.
+/// A message without an answer is sent again after this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

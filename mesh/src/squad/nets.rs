@@ -1,4 +1,4 @@
-//! Who listens to what.
+//! Keeps track of which device listens to which channels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,17 @@ use crate::{
     target::LISTEN,
 };
 
-/// What this device and its peers listen to.
+/// The channels that this device and its peers listen to.
 pub(super) struct Nets {
-    /// What is wanted here; the first channel where nobody has said.
+    /// The channels that are wanted here; `None` for the first channel, as long as nothing was
+    /// chosen.
     wanted: Option<BTreeSet<ChannelId>>,
-    /// What of it there is and is permitted.
+    /// The wanted channels that exist and are permitted.
     own: BTreeSet<ChannelId>,
     peers: BTreeMap<DeviceId, Peer>,
 }
 
-/// What a peer has told and was told.
+/// What a peer has announced and was told.
 #[derive(Default)]
 struct Peer {
     number: u64,
@@ -36,17 +37,17 @@ impl Nets {
         Self { wanted: None, own: BTreeSet::new(), peers: BTreeMap::new() }
     }
 
-    /// Listen to these, as far as they are there and permitted.
+    /// Listens to these channels, as far as they exist and are permitted.
     pub(super) fn want(&mut self, channels: impl IntoIterator<Item = ChannelId>) {
         self.wanted = Some(channels.into_iter().collect());
     }
 
-    /// Listen to the first channel, whichever that is.
+    /// Listens to the first channel, whichever that is.
     pub(super) fn want_first(&mut self) {
         self.wanted = None;
     }
 
-    /// Weighs what is wanted; says whether anything has changed.
+    /// Evaluates what is wanted. Returns whether anything has changed.
     pub(super) fn permit(&mut self, charter: &Charter, own: MemberId) -> bool {
         let state = charter.state();
         let mut permitted: BTreeSet<_> = match &self.wanted {
@@ -55,7 +56,7 @@ impl Nets {
             }
             None => charter.first_channel(own).map(|channel| channel.id).into_iter().collect(),
         };
-        // Whoever is on a full channel stays; others do not come.
+        // A device that is on a full channel stays; others cannot join.
         permitted.retain(|channel| {
             let limit = state.channel(*channel).map_or(0, |channel| channel.limit);
             let others = self.peers.values().filter(|peer| peer.listening.contains(channel));
@@ -69,7 +70,8 @@ impl Nets {
         changed
     }
 
-    /// A peer has said in its Hello what it hears of what all may know.
+    /// A peer has announced in its Hello which channels it hears, of those that everyone may know
+    /// of.
     pub(super) fn link_up(&mut self, device: DeviceId, restarted: bool, listening: Vec<ChannelId>) {
         let peer = self.peers.entry(device).or_default();
         if restarted {
@@ -85,7 +87,7 @@ impl Nets {
         self.peers.remove(&device);
     }
 
-    /// The linked peer `from` has told what it listens to; says whether that is new.
+    /// The linked peer `from` has announced what it listens to. Returns whether that is new.
     pub(super) fn take(&mut self, from: DeviceId, message: Listening) -> bool {
         let Some(peer) = self.peers.get_mut(&from) else { return false };
         if message.number <= peer.number {
@@ -98,12 +100,12 @@ impl Nets {
         changed
     }
 
-    /// What this device listens to.
+    /// The channels that this device listens to.
     pub(super) fn own(&self) -> &BTreeSet<ChannelId> {
         &self.own
     }
 
-    /// What of it everybody may know.
+    /// The channels among these that everybody may know of.
     pub(super) fn public(&self, charter: &Charter) -> Vec<ChannelId> {
         let listed = |channel: &&ChannelId| {
             let channel = charter.state().channel(**channel);
@@ -112,14 +114,15 @@ impl Nets {
         self.own.iter().filter(listed).copied().collect()
     }
 
-    /// What a peer listens to, as it says.
+    /// The channels that a peer listens to, as it says.
     pub(super) fn of(&self, device: DeviceId) -> &BTreeSet<ChannelId> {
         static NOTHING: BTreeSet<ChannelId> = BTreeSet::new();
         self.peers.get(&device).map_or(&NOTHING, |peer| &peer.listening)
     }
 
-    /// The next of `peers` that is to be told what we listen to: all that its member may know of,
-    /// and to a relay, which is no member's, everything, since it could not forward it otherwise.
+    /// The next of `peers` to be told what we listen to. A member is told all that it may know of.
+    /// A relay, which belongs to no member, is told everything, since it could not forward it
+    /// otherwise.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
@@ -141,7 +144,7 @@ impl Nets {
         None
     }
 
-    /// The peer has taken, or not, what it was told last.
+    /// The peer has accepted, or not, what it was last told.
     pub(super) fn handle_answer(
         &mut self,
         now: Timestamp,
@@ -163,7 +166,7 @@ fn may(charter: &Charter, member: MemberId, channel: ChannelId) -> bool {
     charter.state().allows(member, LISTEN, Place::Channel(channel))
 }
 
-/// Whether a member learns who is on a channel: it may be there itself, or be heard there.
+/// Whether a member may learn who is on a channel: it may be there itself, or be heard there.
 fn may_know(charter: &Charter, member: MemberId, channel: ChannelId) -> bool {
     let state = charter.state();
     let speaks = |at| state.allows(member, Capabilities::SPEAK, Place::Channel(at));

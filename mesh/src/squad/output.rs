@@ -13,30 +13,30 @@ use crate::{DirectoryError, Target, message::CheckNonce, target::Hearing, topolo
 /// Something to send.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Transmit {
-    /// A request on a stream of the link to `to`. What became of it is told by
+    /// A request on a stream of the link to `to`. The driver reports its result by
     /// [`super::Squad::handle_delivered`] or [`super::Squad::handle_failed`].
     Message {
-        /// The peer.
+        /// The receiving peer.
         to: DeviceId,
-        /// Names the message in what became of it.
+        /// Identifies the message in the report of its result.
         id: u64,
-        /// May hold a key: wiped when dropped.
+        /// The message. It may contain a key, so it is wiped when dropped.
         bytes: Zeroizing<Vec<u8>>,
     },
-    /// A message for the organisation, on the [`Topic`](crate::message::Topic) that it is of.
+    /// A gossip message for the organisation, on its [`Topic`](crate::message::Topic).
     Gossip(Vec<u8>),
     /// A datagram on the link to `to`.
     Datagram {
-        /// The peer.
+        /// The receiving peer.
         to: DeviceId,
-        /// All of it.
+        /// The whole datagram.
         bytes: Vec<u8>,
     },
     /// A packet of its own, from a port that nothing else was sent from. [PROTO-5.9]
     Check {
-        /// Where to.
+        /// The address to send it to.
         to: SocketAddr,
-        /// What it brings.
+        /// The nonce that it carries.
         nonce: CheckNonce,
     },
 }
@@ -57,32 +57,32 @@ impl fmt::Debug for Transmit {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A peer is there, or has restarted.
+    /// A peer is linked, or has restarted.
     PeerUp {
         /// Its device.
         device: DeviceId,
-        /// Its name, fit to be shown.
+        /// Its name, made fit for display.
         name: String,
-        /// Where it was dialled, if this side did.
+        /// The address at which it was dialled, if this side did.
         address: Option<SocketAddr>,
     },
     /// An infrastructure relay is linked, or has restarted.
     RelayUp {
         /// Its device.
         device: DeviceId,
-        /// What it calls itself, fit to be shown.
+        /// Its name, made fit for display.
         name: String,
-        /// Where it was dialled, if this side did.
+        /// The address at which it was dialled, if this side did.
         address: Option<SocketAddr>,
     },
-    /// An infrastructure relay is linked no more.
+    /// An infrastructure relay is no longer linked.
     RelayDown {
         /// Its device.
         device: DeviceId,
-        /// Why.
+        /// The reason.
         reason: DownReason,
     },
-    /// A peer is silent. Its link still stands. [PROTO-2.7]
+    /// A peer is silent, but its link is still up. [PROTO-2.7]
     PeerUnreachable {
         /// Its device.
         device: DeviceId,
@@ -96,138 +96,140 @@ pub enum Event {
     PeerDown {
         /// Its device.
         device: DeviceId,
-        /// Why.
+        /// The reason.
         reason: DownReason,
     },
-    /// A peer is called something else now.
+    /// A peer has another name now.
     PeerRenamed {
         /// Its device.
         device: DeviceId,
-        /// Its name, fit to be shown.
+        /// Its name, made fit for display.
         name: String,
     },
-    /// Exactly these hold the key that our speech to a target is sealed with. [PROTO-6.4]
+    /// Exactly these devices hold the key that seals our speech to a target. [PROTO-6.4]
     RosterChanged {
-        /// Of this target.
+        /// The target.
         target: Target,
         /// The key's generation.
         generation: u16,
         /// The key's step.
         step: u8,
-        /// In ascending order; not this device itself.
+        /// The holders in ascending order, without this device.
         devices: Vec<DeviceId>,
     },
-    /// Seal what goes to the target with this key from now on. Each comes once.
+    /// Seal speech to the target with this key from now on. Each key comes once.
     OwnKey {
-        /// Which target.
+        /// The target.
         target: TargetId,
         /// The key.
         secret: KeySecret,
     },
-    /// Nobody but these holds the key that our speech to a target is sealed with in an epoch.
-    /// [PROTO-11.6] [PROTO-11.12]
+    /// Only these devices hold the key in an epoch that seals our speech to a target. [PROTO-11.6]
+    /// [PROTO-11.12]
     EpochRoster {
-        /// Of this target.
+        /// The target.
         target: Target,
         /// The epoch's number.
         number: u64,
-        /// In ascending order; not this device itself.
+        /// The holders in ascending order, without this device.
         devices: Vec<DeviceId>,
-        /// Those of them who have not shown in time that they hold it: they may not hear us.
+        /// Holders that have not confirmed the epoch in time. They may not hear us.
         unconfirmed: Vec<DeviceId>,
     },
-    /// Seal what goes to the target with our key in this epoch from now on. Each comes once.
+    /// Seal speech to the target with our key in this epoch from now on. Each key comes once.
     OwnEpoch {
-        /// Which target.
+        /// The target.
         target: TargetId,
-        /// The epoch.
+        /// The epoch's secret.
         secret: EpochSecret,
-        /// Which of our keys in it.
+        /// Generation of our key in it.
         generation: u8,
     },
     /// Seal nothing for the target until there is another key.
     NoKey(TargetId),
-    /// What these devices say to the channel opens with these epochs and no others, and reaches us
-    /// so. It replaces the last such event of the channel.
+    /// Speech of these devices to the channel opens with these epochs and no others, and reaches us
+    /// by `hearing`. It replaces the channel's previous event of this kind.
     Epochs {
-        /// Which channel.
+        /// The channel.
         channel: ChannelId,
-        /// Through what we hear it.
+        /// The means by which we hear it.
         hearing: Hearing,
-        /// At most four.
+        /// The secrets of the epochs, at most four.
         secrets: Vec<EpochSecret>,
-        /// Who may speak there, in ascending order.
+        /// The devices that may speak there, in ascending order.
         talkers: Vec<DeviceId>,
     },
-    /// Send each frame sealed for the target so.
+    /// Send each frame that is sealed for the target as the plan says.
     Listeners {
-        /// Which target.
+        /// The target.
         target: TargetId,
-        /// To whom, and by which relays.
+        /// The listeners, and the relays in between.
         plan: Plan,
     },
-    /// Those with a slot at a relay, of those whom we would reach.
+    /// The slots of devices at a relay, as far as we want to reach them.
     Slots {
-        /// Which relay.
+        /// The relay.
         relay: DeviceId,
-        /// All of them; none at all when it is used no more.
+        /// All these slots; `None` if the relay is no longer used.
         slots: Option<Vec<(u16, DeviceId)>>,
     },
-    /// As a relay, do this for somebody.
+    /// Do this for a peer, as a relay.
     Serve(Service),
-    /// Nothing may be said to this target any more.
+    /// Speech to this target is no longer permitted.
     TargetGone(TargetId),
-    /// What `device` says to the target opens with this, and reaches us so. Each key is told once.
+    /// Speech of `device` to the target opens with this key, and reaches us by `hearing`. Each key
+    /// is announced once.
     TalkerKey {
         /// The talker.
         device: DeviceId,
-        /// What it talks to.
+        /// The target that it talks to.
         target: TargetId,
-        /// Through what we hear it, if through anything; a later event replaces it.
+        /// The means by which we hear it, if any. A later event replaces them.
         hearing: Hearing,
-        /// Its key.
+        /// The talker's key.
         secret: KeySecret,
     },
-    /// What `device` says to the target opens with this, too, and reaches us so. [PROTO-11.13]
+    /// Speech of `device` to the target opens with this key as well, and reaches us by `hearing`.
+    /// [PROTO-11.13]
     TalkerEpochKey {
         /// The talker.
         device: DeviceId,
-        /// What it talks to.
+        /// The target that it talks to.
         target: TargetId,
-        /// Through what we hear it; a later event replaces it.
+        /// The means by which we hear it. A later event replaces them.
         hearing: Hearing,
-        /// Its key in an epoch that we do not hold.
+        /// The talker's key in an epoch that we do not hold.
         key: EpochKey,
     },
-    /// What `device` says to the target reaches us otherwise from now on, or not at all.
+    /// Speech of `device` to the target now reaches us by other means, or not at all.
     TalkerHeard {
         /// The talker.
         device: DeviceId,
-        /// What it talks to.
+        /// The target that it talks to.
         target: TargetId,
-        /// Through what we hear it, if through anything.
+        /// The means by which we hear it, if any.
         hearing: Hearing,
     },
-    /// The key of `device` to the target is to be forgotten.
+    /// Forget the key of `device` to the target.
     TalkerKeyGone {
         /// The talker.
         device: DeviceId,
-        /// What it talks to.
+        /// The target that it talks to.
         target: TargetId,
     },
-    /// The talker `device` has signed that exactly these hold its key.
+    /// The talker `device` has signed that exactly these devices hold its key.
     TalkerRoster {
         /// The talker.
         device: DeviceId,
-        /// In ascending order; not the talker itself.
+        /// The holders in ascending order, without the talker.
         devices: Vec<DeviceId>,
-        /// Those of them of whom this device does not know that they belong.
+        /// The holders that this device does not know as members.
         unknown: Vec<DeviceId>,
     },
-    /// By this relay `talker` is not to be heard for a while: nobody has proven what it brings,
-    /// though the link with the talker lives.
+    /// Stop hearing `talker` by this relay for a while. Nobody has proven what it brings, although
+    /// the link with the talker is up.
     LeaveRelay {
-        /// The relay, a member.
+        /// The relay, a member's device.
         relay: DeviceId,
         /// The talker.
         talker: DeviceId,
@@ -237,114 +239,115 @@ pub enum Event {
         /// The talker.
         device: DeviceId,
     },
-    /// A member who may has moved us: hear `to` and talk to it, instead of `from`, or as well.
+    /// A member that is allowed to has moved us: hear `to` and talk to it, instead of `from` or in
+    /// addition.
     Moved {
-        /// By which device.
+        /// The device that has moved us.
         by: DeviceId,
-        /// What to leave; none to leave none.
+        /// The channel to leave, if any.
         from: Option<ChannelId>,
-        /// What to hear, which we may.
+        /// The channel to hear, which we may hear.
         to: ChannelId,
     },
-    /// Who listens to what has changed, here or elsewhere.
+    /// What somebody listens to has changed, here or elsewhere.
     NetsChanged,
-    /// What [`super::Squad::availability_of`] says of a device is something else now. [PROTO-5.12]
+    /// The result of [`super::Squad::availability_of`] for a device has changed. [PROTO-5.12]
     AvailabilityChanged {
-        /// Which device.
+        /// The device.
         device: DeviceId,
     },
-    /// The charter in force is another one; what it has done to our own nets and targets was told
+    /// The charter in force has changed. Its effects on our own nets and targets were reported
     /// before.
     CharterChanged,
-    /// The keys of hidden names are worth writing to disk.
+    /// The keys of hidden names have changed and should be written to disk.
     NamesChanged,
-    /// Tell [`super::Squad::handle_checked`] when this comes to a socket that listens, and of no
-    /// other any more.
+    /// Call [`super::Squad::handle_checked`] when this nonce arrives at a listening socket, and for
+    /// no earlier nonce any more.
     AwaitCheck(Option<CheckNonce>),
-    /// What [`super::Squad::checked`] says is something else now.
+    /// The result of [`super::Squad::checked`] has changed.
     Checked,
-    /// `device` does not belong any more: close its link.
+    /// `device` no longer belongs: close its link.
     Evicted {
         /// The device.
         device: DeviceId,
     },
-    /// This device does not belong any more.
+    /// This device no longer belongs to the organisation.
     Removed,
-    /// The directory is worth writing to disk.
+    /// The directory has changed and should be written to disk.
     RecordsChanged,
 }
 
-/// What a relay does for those who are linked to it.
+/// Something that a relay does for linked devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// Give the device a slot, told by [`super::Squad::handle_attached`].
+    /// Give the device a slot, and report it by [`super::Squad::handle_attached`].
     Attach {
-        /// Which device.
+        /// The device.
         device: DeviceId,
-        /// Whose it is; none of another relay.
+        /// The member whose device it is; `None` for another relay.
         member: Option<MemberId>,
     },
-    /// The device is gone, with all that was done for it.
+    /// The device is gone: end everything that is done for it.
     Detach(DeviceId),
-    /// What the device listens to.
+    /// Set what the device listens to.
     Listening {
-        /// Which device.
+        /// The device.
         device: DeviceId,
-        /// All of it.
+        /// All its channels.
         channels: Vec<ChannelId>,
     },
-    /// Forward what the device says to a target to those who may hear it.
+    /// Forward what the device says to a target to the listeners that may hear it.
     Route {
-        /// Which device.
+        /// The device.
         device: DeviceId,
-        /// What it talks to.
+        /// The target that it talks to.
         target: Target,
-        /// To these of them alone, if it names any: to none any more where it is empty.
+        /// If `Some`, only to these listeners; if empty, the route ends.
         only: Option<Vec<DeviceId>>,
     },
-    /// Forward for nobody any more.
+    /// Stop forwarding for everybody.
     Stop,
 }
 
-/// Why a link has ended.
+/// Reasons why a link has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DownReason {
-    /// The peer left of its own will. [PROTO-2.9]
+    /// The peer left of its own accord. [PROTO-2.9]
     Left,
-    /// Nothing came any more.
+    /// Nothing arrived any more.
     Unreachable,
-    /// The peer does not want us, or we do not want it.
+    /// The peer refused us, or we refused it.
     Refused,
-    /// The peer has started anew. [PROTO-2.5]
+    /// The peer has restarted. [PROTO-2.5]
     Restarted,
     /// The peer broke the protocol, or says that we did.
     Breach,
 }
 
-/// What was done with a control message that is not refused.
+/// The result for a control message that is not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handled {
     /// It was used, or was not needed any more.
     Done,
-    /// A worker is to look at it: [`super::Squad::poll_verdict`] tells what became of it, under
-    /// this number.
+    /// A worker must look at it. [`super::Squad::poll_verdict`] returns the result under this
+    /// number.
     Later(u64),
 }
 
-/// Why a control message is refused.
+/// Reasons why a control message is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// No message of this protocol.
+    /// It is not a message of this protocol.
     #[error(transparent)]
     Encoding(#[from] DecodeError),
-    /// Not signed by whom it says.
+    /// It is not signed by the device that it names.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// From somebody without a link.
+    /// It is from a device without a link.
     #[error("message of a peer without a link")]
     NotLinked,
-    /// From a relay, what only members send.
+    /// It is from a relay, but only members may send it.
     #[error("message of a relay that only members send")]
     NotMember,
     /// A key that is not the peer's own. [PROTO-6.8]
@@ -356,46 +359,47 @@ pub enum MessageError {
     /// A key whose lists are not in order, so that one list could have two forms.
     #[error("key whose lists are not in order")]
     Unordered,
-    /// A key that cannot be.
+    /// A key that no key id can name.
     #[error("key that no key id can name")]
     Unnameable,
-    /// What travels only over the link that ends at its recipient, or is of another topic.
+    /// It travels only over the link that ends at its recipient, or belongs to another topic.
     /// [PROTO-5.2] [PROTO-6.4]
     #[error("not what is gossiped there")]
     ByGossip,
-    /// What is asked of a relay, which this device is not.
+    /// A request to a relay, which this device is not.
     #[error("this device is no relay")]
     NotRelaying,
-    /// One target more than a relay forwards for one peer, something that a later message has
-    /// overtaken, or more of such than a peer may say.
+    /// One target more than a relay forwards for one peer, or a route that a later message has
+    /// overtaken, or more such messages than a peer may send.
     #[error(
         "a target too many to forward, a route that a later one has overtaken, or too many at once"
     )]
     Route,
-    /// What is to be sent to another host than the peer's, or to none.
+    /// A request to send something to another host than the peer's, or to no host.
     #[error("a check of an address at which the peer is not")]
     NotThere,
-    /// The peer, or all of them, ask for more checks than this device makes.
+    /// The peer, or all peers together, request more checks than this device makes.
     #[error("more checks than are made now")]
     Busy,
     /// The peer, or the author of what it passes on, has this device do more than it may.
     /// [PROTO-5.11]
     #[error("more than a peer may have this device do")]
     OverBudget,
-    /// More of whom it would reach than a peer may say.
+    /// More requests to a relay for devices than a peer may make.
     #[error("more than a peer may ask of a relay")]
     TooMuch,
-    /// Who is on a channel, told by no relay; or an epoch of one who may not deal it.
+    /// A report on who is on a channel that is not from a relay, or an epoch of a device that may
+    /// not deal it.
     #[error("not of one who may say so of a channel")]
     NotSteward,
-    /// An epoch for those who hold another one that is not known here: all of them are to be named.
+    /// An epoch whose holders are given as a change to others that are not known here. The sender
+    /// must name all of them.
     #[error("an epoch whose holders build upon others that are not known")]
     UnknownHolders,
-    /// A seal that does not open, or to which our confirmation would not be known.
+    /// A seal that does not open, or one for which our confirmation would not be recognised.
     #[error("a seal that does not open")]
     BadSeal,
-    /// What shows that somebody holds an epoch, and does not, or of an epoch that is not known
-    /// here.
+    /// A confirmation that is wrong, or is of an epoch that is not known here.
     #[error("no confirmation of an epoch that is known here")]
     Unconfirmed,
     /// An epoch whose number is too high to be the next. [PROTO-11.11]
@@ -404,13 +408,14 @@ pub enum MessageError {
     /// The key of a name that this device does not know, or not yet.
     #[error("the key of no name that is known here")]
     NoSuchName,
-    /// What somebody else has passed on and is too old, or is of a device that is not known here.
+    /// A message that somebody else has passed on, and that is too old or is from a device that is
+    /// not known here.
     #[error("too old, or of nobody who is known here")]
     Stale,
-    /// A move that nobody has the right to.
+    /// A move for which there is no right.
     #[error("move: {0}")]
     Move(MoveError),
-    /// A piece of the charter that is none.
+    /// A piece of the charter that is not valid.
     #[error("piece of the charter: {0}")]
     Piece(PieceError),
     /// A record that is not a member's.
@@ -423,6 +428,6 @@ pub enum MessageError {
 pub enum Persist {
     /// A generation of the key for a target. [PROTO-6.3]
     Generation(TargetId, u16),
-    /// The charter, and the number to tell when it is there. [CHARTER-8.1]
+    /// The charter, and the number under which to report that it is there. [CHARTER-8.1]
     Charter(u64, Arc<Charter>),
 }

@@ -4,18 +4,18 @@ use hark_keys::{DecodeError, DeviceId, ObjectHash, Timestamp};
 
 use crate::message::{PAST_PART_BYTES, PAST_PARTS_MAX, PastPart};
 
-/// Parts of settled pasts that peers send, each peer's apart: what one sends holds up no other.
-/// [CHARTER-7.5] [CHARTER-7.23]
+/// Parts of settled pasts that peers send. The parts of each peer are kept separately, so no peer
+/// holds up another. [CHARTER-7.5] [CHARTER-7.23]
 #[derive(Default)]
 pub(super) struct Pasts {
     incoming: BTreeMap<DeviceId, Incoming>,
-    /// Which past each linked peer has begun to send last.
+    /// The past that each linked peer has last begun to send.
     announced: BTreeMap<DeviceId, ObjectHash>,
-    /// How often a peer has begun in vain: it gives way to others.
+    /// How often a peer has begun without success. It then gives way to others.
     failures: BTreeMap<DeviceId, u32>,
 }
 
-/// What one peer has sent.
+/// The parts that one peer has sent.
 struct Incoming {
     id: ObjectHash,
     parts: u16,
@@ -24,7 +24,7 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// Each part that is new earns some time, up to a limit.
+    /// The time by which all parts must have arrived. Each new part extends it, up to a limit.
     fn ends_at(&self) -> Timestamp {
         let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         self.began + (PATIENCE + PATIENCE_OF_PART.saturating_mul(held)).min(PATIENCE_MAX)
@@ -39,7 +39,7 @@ impl Pasts {
         }
     }
 
-    /// Takes a part; gives the whole once all of it is there.
+    /// Takes a part. Returns the whole past once all parts are there.
     pub(super) fn take(
         &mut self,
         now: Timestamp,
@@ -47,7 +47,7 @@ impl Pasts {
         part: PastPart,
     ) -> Result<Option<Vec<u8>>, DecodeError> {
         let PastPart { id, part, parts, bytes } = part;
-        // All but the last are as long as can be, so that each costs the sender something.
+        // All parts but the last have the full length, so that each costs the sender something.
         let is_whole = part + 1 == parts || bytes.len() == PAST_PART_BYTES;
         if part >= parts || parts > PAST_PARTS_MAX || bytes.is_empty() || !is_whole {
             return Err(DecodeError::Malformed);
@@ -78,7 +78,7 @@ impl Pasts {
         }
     }
 
-    /// What a peer has sent is no past, or not one that counts.
+    /// What a peer has sent is not a valid past.
     pub(super) fn fail(&mut self, from: DeviceId) {
         if self.failures.len() >= FAILURES_MAX && !self.failures.contains_key(&from) {
             let fewest = self.failures.iter().min_by_key(|(_, failures)| **failures);
@@ -101,8 +101,8 @@ impl Pasts {
         }
     }
 
-    /// Whether there is room for what `from` sends: perhaps in place of a peer that has failed more
-    /// often, or as often with a past that fewer announce.
+    /// Whether there is room for what `from` sends. It may take the place of a peer that has failed
+    /// more often, or of one that has failed as often and whose past fewer peers announce.
     fn make_room(&mut self, from: DeviceId, id: ObjectHash) -> bool {
         if self.incoming.len() < SENDERS_MAX {
             return true;
@@ -123,21 +123,22 @@ impl Pasts {
     }
 }
 
-/// Peers whose parts are kept at a time, at most 16 MiB of each; those of further ones are not, and
-/// come again with a later comparison.
+/// Peers whose parts are kept at a time, at most 16 MiB of each. Parts of further peers are not
+/// kept; they come again with a later comparison.
 const SENDERS_MAX: usize = 3;
 
-/// How long a peer may take with its past at least. Then what it has sent is forgotten, and it
+/// How long a peer may take at least to send its past. After that its parts are forgotten, and it
 /// gives way to others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// And how much longer for each part that has come: 64 kbit/s.
+/// The time added for each part that has arrived: 64 kbit/s.
 const PATIENCE_OF_PART: Duration = Duration::from_secs(4);
 
-/// And in all.
+/// The longest time in total.
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
 
-/// Peers whose failures are remembered; then those of the one with the fewest are forgotten.
+/// Peers whose failures are remembered. If there are more, those of the peer with the fewest are
+/// forgotten.
 const FAILURES_MAX: usize = 256;
 
 #[cfg(test)]
@@ -169,7 +170,8 @@ mod tests {
         PastPart { id: ObjectHash::from_bytes([id; 32]), part, parts, bytes }
     }
 
-    /// A peer that sent the first part of two each 4 s kept a newcomer from all pasts.
+    /// Regression: a peer that sent the first of two parts every 4 s kept a newcomer from all
+    /// pasts.
     #[test]
     fn a_peer_that_repeats_its_first_part_for_ever_holds_up_no_other() {
         let [evil, honest, ..] = devices();
@@ -187,8 +189,8 @@ mod tests {
         assert!(pasts.failures[&evil] >= 2, "repeats earn no time");
     }
 
-    /// [CHARTER-7.5] [CHARTER-7.23] Five devices that know of each other, whether they come back as
-    /// new links or not.
+    /// [CHARTER-7.5] [CHARTER-7.23] Five devices that work together, whether or not they come back
+    /// with new links.
     #[test]
     fn many_that_send_what_is_no_past_give_way_to_one_that_sends_one() {
         let [honest, evil @ ..] = devices();

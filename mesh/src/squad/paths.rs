@@ -14,35 +14,35 @@ use crate::{
     message::{CANDIDATES_MAX, Candidates, Message},
 };
 
-/// How the packets of a linked peer come.
+/// How the packets of a linked peer arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Straight from this address.
+    /// Directly from this address.
     Direct(SocketAddr),
-    /// Straight from this address, through NATs that were opened on purpose.
+    /// Directly from this address, through NATs that were opened on purpose.
     Punched(SocketAddr),
-    /// By a relay.
+    /// Through a relay.
     Relayed,
 }
 
-/// Ways to peers: by relays that lead there, and without them where NATs can be opened.
+/// Paths to peers: through relays that lead there, or without them if NATs can be opened.
 /// [PROTO-5.6]
 #[derive(Default)]
 pub(super) struct Paths {
-    /// Those whom relays lead to.
+    /// The devices that relays lead to.
     led: BTreeSet<DeviceId>,
-    /// Relays may lead to others now.
+    /// Whether the set of these devices may have changed.
     stale: bool,
     /// How linked peers are seen.
     seen: BTreeMap<DeviceId, Sight>,
-    /// Where linked peers see this device's socket that listens.
+    /// The address at which each linked peer sees this device's listening socket.
     observed: BTreeMap<DeviceId, SocketAddr>,
-    /// The last attempt with each peer to open the NATs between.
+    /// The last attempt with each peer to open the NATs in between.
     rounds: BTreeMap<DeviceId, Round>,
     dials: VecDeque<Dial>,
 }
 
-/// How a linked peer is seen, and where it was told that it is.
+/// How a linked peer is seen, and what it was told about it.
 struct Sight {
     seen: Seen,
     told: Announcement<SocketAddr>,
@@ -51,15 +51,15 @@ struct Sight {
 /// An attempt to open the NATs between this device and a peer.
 struct Round {
     began: Timestamp,
-    /// Where others see the peer.
+    /// Addresses at which others see the peer.
     candidates: Vec<SocketAddr>,
     /// Whether the second half is still to come.
     first_half: bool,
 }
 
 impl Paths {
-    /// There is a new link: how it is seen is yet to be told. What the peer has said holds on, as
-    /// it may see no new link.
+    /// There is a new link. How the peer is seen is not known yet. The addresses that the peer has
+    /// reported stay valid, since the peer may not notice a new link.
     pub(super) fn link_up(&mut self, device: DeviceId) {
         self.seen.remove(&device);
         self.rounds.remove(&device);
@@ -98,12 +98,13 @@ impl Paths {
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let open = self.rounds.values().filter(|round| round.first_half);
         let halves = open.map(|round| round.began + FIRST_HALF);
-        // Whoever is reached by a relay alone meanwhile is told nothing.
+        // A peer that is meanwhile reached only through a relay is told nothing.
         let told = self.seen.values().filter(|sight| sight.seen != Seen::Relayed);
         halves.chain(told.filter_map(|sight| sight.told.timeout())).min()
     }
 
-    /// The next one to be told where this device sees it, and under which number. [PROTO-5.7]
+    /// The next peer to tell where this device sees it, with the number of the announcement.
+    /// [PROTO-5.7]
     fn poll_observed(
         &mut self,
         now: Timestamp,
@@ -116,7 +117,7 @@ impl Paths {
         })
     }
 
-    /// A peer has taken, or not, what it was told under `number`.
+    /// A peer has accepted, or not, what it was told under `number`.
     pub(super) fn handle_answer(
         &mut self,
         now: Timestamp,
@@ -129,8 +130,8 @@ impl Paths {
         }
     }
 
-    /// Addresses at which this device's socket is seen from outside: those that a relay tells, or
-    /// two others.
+    /// Addresses at which this device's socket is seen from outside: those that a relay reports, or
+    /// that two other peers report.
     fn candidates(&self, is_relay: impl Fn(DeviceId) -> bool) -> List<SocketAddr, CANDIDATES_MAX> {
         let mut votes: BTreeMap<SocketAddr, usize> = BTreeMap::new();
         for (device, address) in &self.observed {
@@ -142,7 +143,7 @@ impl Paths {
         List::truncated(confirmed.map(|(address, _)| address))
     }
 
-    /// Where a linked peer's packets come from, where no relay passes them on.
+    /// The address from which a linked peer's packets arrive, unless a relay passes them on.
     pub(super) fn address_of(&self, device: DeviceId) -> Option<SocketAddr> {
         match self.seen.get(&device)?.seen {
             Seen::Direct(address) | Seen::Punched(address) => Some(address),
@@ -150,8 +151,8 @@ impl Paths {
         }
     }
 
-    /// Peers with addresses of the internet, and where in it, other than at their own host, they
-    /// see this device's socket that listens.
+    /// Peers with public addresses, and the public address at which each sees this device's
+    /// listening socket. Peers on the same host as that address are excluded.
     pub(super) fn outsiders(&self) -> impl Iterator<Item = (DeviceId, SocketAddr)> {
         let is_public = |address: SocketAddr| AddressKind::of(address.ip()) == AddressKind::Public;
         self.observed.iter().filter_map(move |(device, sees)| {
@@ -167,12 +168,12 @@ impl Paths {
 }
 
 impl Squad {
-    /// Has those dialled by relays whom relays lead to.
+    /// Has the devices dialled through relays that relays lead to.
     pub(super) fn settle_paths(&mut self, now: Timestamp) {
         if !std::mem::take(&mut self.paths.stale) {
             return;
         }
-        // What goes through a relay finds no room in a tunnel.
+        // A packet that already goes through a relay does not fit into a tunnel.
         let relays = self.relays.all().filter(|relay| !self.paths.is_relayed(*relay));
         let slots = relays.flat_map(|relay| self.relays.slots(relay));
         let led: BTreeSet<_> = slots.map(|(_, device)| device).collect();
@@ -185,7 +186,7 @@ impl Squad {
         }
     }
 
-    /// The packets of the linked peer `device` come this way from now on.
+    /// The packets of the linked peer `device` arrive in this way from now on.
     pub fn handle_path(&mut self, now: Timestamp, device: DeviceId, seen: Seen) {
         if !self.links.contains_key(&device) {
             return;
@@ -207,7 +208,7 @@ impl Squad {
         self.mark(now, Dirty::PATHS);
     }
 
-    /// Tells peers where they are seen, until they have taken it.
+    /// Tells peers at which address they are seen, until they have accepted it.
     pub(super) fn tell_observed(&mut self, now: Timestamp) {
         while let Some((to, number, address)) = self.paths.poll_observed(now, &mut self.numbers) {
             let message = Message::Observed(address).encode();
@@ -215,7 +216,7 @@ impl Squad {
         }
     }
 
-    /// A linked peer that has been heard is dialled only where a relay leads to it.
+    /// A linked peer that has been heard is dialled only if its link goes through a relay.
     pub(super) fn settle_dialling(&mut self, now: Timestamp, device: DeviceId) {
         if self.paths.is_relayed(device) {
             self.dialling.relayed(now, device);
@@ -229,13 +230,12 @@ impl Squad {
         self.paths.is_relayed(device)
     }
 
-    /// How many addresses of `device` are known, and how often all were dialled since the last
-    /// direct link.
+    /// Number of known addresses of `device`, and of dials since the last direct link.
     pub fn direct_attempts(&self, device: DeviceId) -> (usize, u32) {
         self.dialling.direct_attempts(device)
     }
 
-    /// A direct dial sets out. To one whom a relay leads to, it sets out from both sides.
+    /// A direct dial begins. If the peer's link goes through a relay, both sides dial.
     pub(super) fn begin_upgrade(&mut self, dial: &Dial) {
         if let Some(device) = dial.device
             && self.paths.is_relayed(device)
@@ -244,9 +244,10 @@ impl Squad {
         }
     }
 
-    /// `from` says where it sees this device. Believed for nothing but where to be dialled.
+    /// `from` says at which address it sees this device. This is used only as an address to be
+    /// dialled at.
     pub(super) fn take_observed(&mut self, now: Timestamp, from: DeviceId, address: SocketAddr) {
-        // Whoever is reached aside from the socket that listens sees another one.
+        // A peer that is reached from another socket sees that socket, not the listening one.
         let sight = self.paths.seen.get(&from);
         let listens = sight.is_some_and(|sight| matches!(sight.seen, Seen::Direct(_)));
         if !listens || !can_be_dialled(address) {
@@ -262,7 +263,8 @@ impl Squad {
         }
     }
 
-    /// `from`, whom a relay leads to, says where others see it, so that both dial at one time.
+    /// `from`, whose link goes through a relay, says where others see it, so that both dial at one
+    /// time.
     pub(super) fn take_candidates(&mut self, now: Timestamp, from: DeviceId, theirs: Candidates) {
         if !self.paths.is_relayed(from) {
             return;
@@ -275,7 +277,7 @@ impl Squad {
             return;
         }
         let candidates = self.dialling.punched(now, from, &theirs.addresses);
-        // One who dials alone opens nothing, and may spoil what both could open later.
+        // A device that dials alone opens nothing, and may spoil what both could open later.
         if candidates.is_empty() || self.candidates().is_empty() {
             return;
         }
@@ -298,11 +300,12 @@ impl Squad {
     }
 }
 
-/// How long a round dials aside from the socket that listens, before it dials from that one.
+/// How long a round dials from another socket before it dials from the listening one.
 ///
-/// Who lets in anybody answers the first, and must not have sent itself: some NATs would answer
-/// from another port then. Less than a round trip would be too short for that.
+/// If the peer's NAT lets in anybody, the first half is answered. That peer must not have sent
+/// packets itself by then, since some NATs would then answer from another port. Less than a round
+/// trip would be too short for that.
 const FIRST_HALF: Duration = Duration::from_millis(500);
 
-/// A peer makes us dial no more often.
+/// The shortest time between two rounds with a peer.
 const ROUND_INTERVAL: Duration = Duration::from_millis(1_500);

@@ -1,9 +1,8 @@
-//! What follows from what happened: one function, one order.
+//! Brings everything up to date with what has happened: one function, one order.
 //!
-//! An input changes what it is about and marks what it has changed. The first poll after it brings
-//! all that follows from that in step, once, however many inputs there were. What nothing has
-//! touched is not looked at: a relay with a thousand members cannot look at all of them for each
-//! message.
+//! An input changes its own subject and marks what it has changed. The first poll after it updates
+//! everything that depends on that, once, however many inputs there were. What no input has touched
+//! is not examined: a relay with a thousand members cannot examine all of them for each message.
 
 use std::{
     collections::BTreeMap,
@@ -17,43 +16,43 @@ use zeroize::Zeroizing;
 use super::{Event, Purpose, Squad};
 use crate::message::Message;
 
-/// What has changed since all was last in step.
+/// What has changed since everything was last up to date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dirty(u16);
 
 impl Dirty {
     /// Another charter is in force.
     pub(super) const CHARTER: Self = Self(1);
-    /// This device wants to hear other channels, or hears other ones.
+    /// This device wants to hear other channels, or hears other ones now.
     pub(super) const NETS: Self = Self(1 << 1);
     /// This device wants to talk to other targets.
     pub(super) const TARGETS: Self = Self(1 << 2);
-    /// A link came or ended, or its peer was heard again.
+    /// A link started or ended, or its peer was heard again.
     pub(super) const LINKS: Self = Self(1 << 3);
     /// A peer hears other channels.
     pub(super) const LISTENING: Self = Self(1 << 4);
     /// A talker has given us a key.
     pub(super) const TALKERS: Self = Self(1 << 5);
-    /// Our own keys have moved on: the disk has one, a peer has taken one, one was used.
+    /// Our own keys have advanced: one is on disk, a peer has accepted one, or one was used.
     pub(super) const KEYS: Self = Self(1 << 6);
-    /// Epochs, or who holds them.
+    /// Epochs or their holders have changed.
     pub(super) const EPOCHS: Self = Self(1 << 7);
-    /// The relays that we use, what they do for us, or what we do as one.
+    /// The relays that we use, what they do for us, or what we do as a relay.
     pub(super) const RELAYS: Self = Self(1 << 8);
     /// Where peers are seen, or see us.
     pub(super) const PATHS: Self = Self(1 << 9);
     /// Messages of the charter wait for a peer.
     pub(super) const PIECES: Self = Self(1 << 10);
-    /// Keys of hidden channels' names.
+    /// The keys of hidden channels' names.
     pub(super) const NAMES: Self = Self(1 << 11);
     /// The person's availability.
     pub(super) const AVAILABILITY: Self = Self(1 << 12);
-    /// Time has passed: what was not taken is told again.
+    /// Time has passed: announcements that were not accepted are sent again.
     pub(super) const TIME: Self = Self(1 << 13);
 
-    /// All that decides who may have our keys.
+    /// Everything that decides which devices may have our keys.
     const AUDIENCE: Self = Self(Self::TARGETS.0 | Self::LINKS.0 | Self::LISTENING.0);
-    /// All that decides what is sealed with what, and which way it goes.
+    /// Everything that decides which key seals what, and how speech travels.
     const VOICE: Self = Self(
         Self::CHARTER.0
             | Self::AUDIENCE.0
@@ -90,16 +89,16 @@ impl BitOrAssign for Dirty {
 }
 
 impl Squad {
-    /// Something has changed: what follows is done before anything is given out.
+    /// Notes that something has changed. Its consequences follow before any output is given out.
     pub(super) fn mark(&mut self, now: Timestamp, what: Dirty) {
-        // An input may tell of a moment before the last one.
+        // An input may be dated before the previous one.
         self.now = self.now.max(now);
         self.dirty |= what;
     }
 
-    /// Does what follows from all that was marked. All polls begin with this, and so do timeouts.
-    /// What changes rights, or what a person has chosen, ends with it: the next input finds nobody
-    /// with a right that was taken, and the person its answer.
+    /// Carries out the consequences of everything that was marked. All polls and timeouts begin
+    /// with this. Inputs that change rights, or what a person has chosen, end with it. So at the
+    /// next input nobody still has a right that was taken away, and the person has an answer.
     pub(super) fn catch_up(&mut self) {
         if !self.dirty.is_empty() {
             self.reconcile(self.now);
@@ -108,30 +107,32 @@ impl Squad {
         }
     }
 
-    /// Brings all that follows from what has changed in step. Each step uses what earlier ones have
-    /// made, and none changes what an earlier one has used.
+    /// Brings everything up to date with what has changed. Each step uses the results of earlier
+    /// ones, and none changes what an earlier one has used.
     ///
-    /// 1. The charter says who does not belong any more, and what we may talk to. First, as all
-    ///    that follows asks it. While it is in doubt whether we belong ourselves, nobody gains or
-    ///    loses anything by it.
-    /// 2. Our keys go to those who may hear us. One step takes them from all who lose them and
-    ///    replaces them, before it gives them to anybody: none of those who go, or may not hear any
-    ///    more, is given what replaces them. [PROTO-6.9]
-    /// 3. Those who do not belong lose their links. After their keys were replaced, as one who has
-    ///    just left may come back to the key that it holds. Before anything else is told to anybody:
-    ///    what waits for them is dropped, and nothing more is queued.
-    /// 4. What we hear. After 3, as one who was removed takes no place on a full channel.
-    /// 5. Whom we hear, by the channels of 4. [PROTO-6.10]
-    /// 6. Epochs count by the charter, and are dealt, taken and used. After 2, as an epoch is used
-    ///    where it reaches more than our own key does, and as our own key then waits.
-    /// 7. The key in use is told, and sent to those who are to have it.
+    /// 1. The charter decides which devices no longer belong, and what we may talk to. This comes
+    ///    first, since all later steps use it. While it is in doubt whether we belong ourselves,
+    ///    nobody gains or loses anything by it.
+    /// 2. Our keys are given to the devices that may hear us. This single step first takes them
+    ///    from all that lose them and replaces them. Only then does it give keys to anybody. So no
+    ///    device that leaves, or may no longer hear, is given the replacement. [PROTO-6.9]
+    /// 3. Devices that no longer belong lose their links. This comes after their keys were
+    ///    replaced, since a device that has just left may come back to the key that it holds. It
+    ///    comes before anything else is told to anybody: outputs for these devices are dropped, and
+    ///    no more are queued.
+    /// 4. The channels that we hear. After 3, since a removed device takes no place on a full
+    ///    channel.
+    /// 5. The talkers that we hear, by the channels of 4. [PROTO-6.10]
+    /// 6. Epochs are judged by the charter, and are dealt, accepted and used. After 2, since an
+    ///    epoch is used if it reaches more devices than our own key, and our own key then waits.
+    /// 7. The key in use is reported, and sent to the devices that are to have it.
     /// 8. Peers are told what concerns them alone. After 3 to 6, so that they are told once.
-    /// 9. Those who see us from outside are asked whether strangers reach us. Before 10, as what we
-    ///    offer as a relay says so.
-    /// 10. What we do as a relay, and to whom relays lead.
-    /// 11. Which way our voice goes: by who holds the key in use (6, 7), by whom relays reach (10),
-    ///     and only over links that stand (3).
-    /// 12. Peers are told where they are seen. Last, as no voice waits for it.
+    /// 9. Peers that see us from outside are asked whether strangers reach us. Before 10, since our
+    ///    offer as a relay contains the result.
+    /// 10. What we do as a relay, and the devices that relays lead to.
+    /// 11. How our voice travels: by the holders of the key in use (6, 7), by the devices that
+    ///     relays reach (10), and only over links that are up (3).
+    /// 12. Peers are told where they are seen. This comes last, since no voice waits for it.
     fn reconcile(&mut self, now: Timestamp) {
         let another_charter = self.dirty.has(Dirty::CHARTER) && self.accept_charter(now);
         if another_charter {
@@ -195,8 +196,8 @@ impl Squad {
         self.dirty = Dirty::default();
     }
 
-    /// What was not marked had not changed: to look at all of it finds nothing to do. In tests, and
-    /// there one time in eight, as it takes as long as all the rest.
+    /// What was not marked has not changed, so examining all of it must find nothing to do. Used
+    /// only in tests, and there one time in eight, since it takes as long as everything else.
     #[cfg(test)]
     fn assert_in_step(&mut self) {
         let is_due = self.poll_timeout().is_some_and(|due| due <= self.now);
@@ -212,7 +213,7 @@ impl Squad {
         assert_eq!(done(self), before, "something has changed that nobody has marked");
     }
 
-    /// Passes on the keys in use, and gives them to those who are to have them.
+    /// Reports the keys in use, and gives them to the devices that are to have them.
     fn tell_keys(&mut self, now: Timestamp) {
         while let Some((target, change)) = self.targets.poll_change() {
             let (generation, step) = (change.secret.generation, change.secret.step);

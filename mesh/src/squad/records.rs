@@ -7,18 +7,18 @@ use zeroize::Zeroizing;
 use super::{Event, Handled, LINKS_MAX, MessageError, Purpose, Squad, Transmit, budget::AUTHORED};
 use crate::{ADDRESSES_MAX, Directory, List, MemberRecord, dialling::Source, message::Message};
 
-/// The directory, and when others are told of it. [PROTO-5.2]
+/// The directory, and when to send it to others. [PROTO-5.2]
 pub(super) struct Records {
     directory: Directory,
     /// When to exchange all records with one peer.
     repair_at: Option<Timestamp>,
     /// The peer of the last repair.
     repaired: Option<DeviceId>,
-    /// The peer whom the last exchange did not reach.
+    /// The peer that the last exchange did not reach.
     missed: Option<DeviceId>,
     /// When to gossip our own record.
     announce_at: Option<Timestamp>,
-    /// Whether to do so once more after that.
+    /// Whether to repeat that once more.
     announce_again: bool,
 }
 
@@ -51,7 +51,7 @@ impl Records {
         }
     }
 
-    /// The peer, each in turn, that all records are due to.
+    /// The peer that all records are to be sent to now. Each peer has its turn.
     pub(super) fn repair_due(
         &mut self,
         now: Timestamp,
@@ -70,7 +70,7 @@ impl Records {
         self.repaired
     }
 
-    /// Records did not reach `peer`: the link that they took may be one that another replaced.
+    /// Records did not reach `peer`. They may have taken a link that another one replaced.
     pub(super) fn failed(&mut self, now: Timestamp, peer: DeviceId) {
         self.missed = Some(peer);
         self.repair_at = self.repair_at.map(|at| at.min(now + REPAIR_RETRY));
@@ -97,7 +97,7 @@ impl Records {
         charter.is_root(device) || self.directory.record(device).is_some()
     }
 
-    /// Forgets those who do not belong any more.
+    /// Forgets devices that no longer belong.
     pub(super) fn prune(&mut self, charter: &Charter) {
         self.directory.prune(charter);
     }
@@ -111,8 +111,8 @@ impl Squad {
         self.sign_record(now, last.saturating_add(1));
     }
 
-    /// Has those looked at that are newer than what is known, of records that a peer has sent or
-    /// passed on.
+    /// Queues records that a peer has sent or passed on, as far as they are newer than the known
+    /// ones.
     pub(super) fn take_records(
         &mut self,
         now: Timestamp,
@@ -127,7 +127,8 @@ impl Squad {
             if claimed.device == self.key.id() {
                 self.take_own_record(now, &record)?;
             } else if self.records.directory.is_news(claimed) {
-                // [PROTO-5.11] whoever says it again and again is not listened to, nor passed on.
+                // [PROTO-5.11] A device that sends new records again and again is ignored, and its
+                // records are not passed on.
                 if self.authors.is_open(now, claimed.device) {
                     news.push(record);
                 } else {
@@ -144,7 +145,7 @@ impl Squad {
         }
     }
 
-    /// Keeps records that were found to be of members.
+    /// Keeps records that were found to be members'.
     pub(super) fn keep_records(&mut self, now: Timestamp, records: Vec<Signed<MemberRecord>>) {
         let mut changed = false;
         for record in records {
@@ -153,7 +154,7 @@ impl Squad {
             let addresses = claimed.addresses.to_vec();
             let links = &self.links;
             let connected = |device| links.contains_key(&device);
-            // Where there is no room, it is no fault of the peer.
+            // If there is no room, the peer is not at fault.
             if self.records.directory.keep(now, record, connected) != Ok(true) {
                 continue;
             }
@@ -172,9 +173,9 @@ impl Squad {
         }
     }
 
-    /// Queues all records for the linked peer `to`; of a relay, which may know a thousand, as many
-    /// as the peer could use: each of a thousand who come would otherwise cost as much as all of
-    /// them.
+    /// Queues all records for the linked peer `to`. A relay may know a thousand, and sends only as
+    /// many as the peer could use. Otherwise each of a thousand newcomers would cost as much as all
+    /// of them.
     pub(super) fn send_records(&mut self, to: DeviceId) {
         let most = if self.member.is_some() { usize::MAX } else { LINKS_MAX };
         let records = self.records.directory.records_after(to).take(most);
@@ -195,8 +196,8 @@ impl Squad {
         }
     }
 
-    /// A record of our own that we know nothing of is from before our disk was lost: only with a
-    /// higher number do others listen to us again.
+    /// A record of our own that we do not know is from before our disk was lost. Others accept our
+    /// records again only with a higher number.
     fn take_own_record(
         &mut self,
         now: Timestamp,
@@ -216,7 +217,7 @@ impl Squad {
     }
 
     fn sign_record(&mut self, now: Timestamp, sequence_number: u64) {
-        // Nobody looks for one who does not belong any more.
+        // Nobody looks for a device that no longer belongs.
         let Some(member) = self.member else { return };
         if !self.charter().devices_of(member).contains(&self.key.id()) {
             return;
@@ -242,16 +243,16 @@ impl Squad {
 
 /// How often all records are exchanged with one peer. [PROTO-5.2]
 ///
-/// Mends what gossip has lost; longer costs less and mends later.
+/// This makes up for lost gossip. A longer time costs less and repairs later.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How soon records are sent again that did not reach a peer. Less would be a burden on one that
-/// refuses them.
+/// How soon records that did not reach a peer are sent again. A shorter time would burden a peer
+/// that refuses them.
 const REPAIR_RETRY: Duration = Duration::from_secs(1);
 
-/// After the first link, gossip needs a moment to know who listens: some round trips. Others who
-/// join at the same time learn of us no sooner.
+/// After the first link, gossip needs some round trips to know who listens. Others that join at the
+/// same time do not learn of us sooner.
 const ANNOUNCE_SOON: Duration = Duration::from_millis(250);
 
-/// And on long paths a longer one.
+/// A longer delay for long paths.
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(1_000);

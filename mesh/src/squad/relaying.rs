@@ -1,4 +1,4 @@
-//! Relays in a squad: those that this device uses, and what it does as one.
+//! Relays in a squad: those that this device uses, and what it does as a relay itself.
 
 use std::{
     borrow::Cow,
@@ -23,8 +23,8 @@ use crate::{
 };
 
 impl Squad {
-    /// Be a relay for the others, with `rate_kbps` to send, 0 being any rate; or be none any more.
-    /// An infrastructure relay always is one.
+    /// Offers to relay for others with `rate_kbps`, 0 meaning any rate; `None` ends this. An
+    /// infrastructure relay always relays.
     pub fn volunteer(&mut self, now: Timestamp, rate_kbps: Option<u32>) {
         if self.member.is_none() || self.relay_only {
             return;
@@ -32,8 +32,8 @@ impl Squad {
         match (rate_kbps, self.serving.as_ref().filter(|serving| !serving.is_ending())) {
             (Some(rate), None) => {
                 self.stop_serving();
-                // Whoever has heard an offer of before, or of an earlier run, takes higher numbers
-                // only.
+                // A device that knows an earlier offer, or one of an earlier run, accepts only
+                // higher numbers.
                 let after = self.offered.max(self.presence.incarnation >> 1);
                 let serving = Serving::volunteer(now, after, rate);
                 self.serving = Some(serving);
@@ -49,9 +49,9 @@ impl Squad {
             }
             (None, Some(_)) => {
                 self.set_draining(now, true);
-                // What is said just now goes on by us until its talkers have heard of that.
+                // We still forward current speech until its talkers have learnt of the end.
                 self.serving.iter_mut().for_each(|serving| serving.end(now));
-                // The others send to us by volunteers from now on, as to anybody.
+                // From now on we use volunteers ourselves, like any other device.
                 for device in self.links.keys().copied().collect::<Vec<_>>() {
                     if self.uses_volunteer(now, device) && !self.relays.contains(device) {
                         self.use_relay(device, false);
@@ -63,17 +63,17 @@ impl Squad {
         self.mark(now, Dirty::RELAYS);
     }
 
-    /// Forwards for nobody any more.
+    /// Stops forwarding for everybody.
     fn stop_serving(&mut self) {
         if let Some(serving) = self.serving.take() {
-            // And the last one of all, which has withdrawn it.
+            // The last offer, which withdrew the relaying, has the next number.
             self.offered = serving.offers() + 1;
             self.epochs.stop_serving();
             self.events.push_back(Event::Serve(Service::Stop));
         }
     }
 
-    /// Take nothing more on as a relay, and have those who use us go elsewhere; or do so again.
+    /// Accepts nothing new as a relay, and makes its users go elsewhere, or ends this.
     pub fn set_draining(&mut self, now: Timestamp, draining: bool) {
         let Some(serving) = &mut self.serving else { return };
         serving.set_draining(draining);
@@ -93,14 +93,14 @@ impl Squad {
         self.mark(now, Dirty::RELAYS);
     }
 
-    /// A relay that we send to does not say that anything comes: others are used for a while.
+    /// A relay that we send to does not report that anything arrives. Others are used for a while.
     pub fn handle_relay_silent(&mut self, now: Timestamp, relay: DeviceId) {
         self.relays.silent(now, relay);
         self.mark(now, Dirty::RELAYS);
     }
 
-    /// What we say by a relay does not reach a listener as it should: that one is served otherwise
-    /// for a while, or `for_good`.
+    /// What we say by a relay does not reach a listener as it should. That listener is reached
+    /// otherwise for a while, or for the whole run if `for_good`.
     pub fn handle_relay_fails(
         &mut self,
         now: Timestamp,
@@ -108,7 +108,7 @@ impl Squad {
         listener: DeviceId,
         for_good: bool,
     ) {
-        // Whoever has no link to us cannot tell us what comes.
+        // A device without a link to us cannot report what arrives.
         let known = self.links.contains_key(&listener) && self.relays.contains(relay);
         if known && self.relays.fails(now, relay, listener, for_good) {
             self.mark(now, Dirty::RELAYS);
@@ -116,9 +116,9 @@ impl Squad {
     }
 
     /// A member's relay has brought what neither a proof nor `talker` has shown to be the talker's.
-    /// Where the link with the talker lives, its answers are kept from us, or it has none: the
-    /// talker is not to be heard by this relay for a while. Without the link nobody could have
-    /// answered. [PROTO-10.10] [PROTO-10.23]
+    /// If the link with the talker is up, its answers are kept from us, or it has none. Then the
+    /// talker is not heard by this relay for a while. Without the link nobody could have answered.
+    /// [PROTO-10.10] [PROTO-10.23]
     pub fn handle_relay_unproven(&mut self, now: Timestamp, relay: DeviceId, talker: DeviceId) {
         let heard = self.liveness.silence(now, talker);
         if heard.is_some_and(|silence| silence < ANSWERS_WITHIN) {
@@ -152,7 +152,7 @@ impl Squad {
         }
     }
 
-    /// Whoever is linked is attached.
+    /// Attaches each linked device.
     fn serve(&mut self, device: DeviceId, member: Option<MemberId>, restarted: bool) {
         let Some(serving) = &mut self.serving else { return };
         serving.link_up(device, restarted);
@@ -163,7 +163,7 @@ impl Squad {
         self.tell_listening(device);
     }
 
-    /// As a relay: what a peer listens to is known.
+    /// As a relay: tells the forwarder what a peer listens to.
     pub(super) fn tell_listening(&mut self, device: DeviceId) {
         if self.serving.is_some() {
             let channels = self.nets.of(device).iter().copied().collect();
@@ -220,8 +220,8 @@ impl Squad {
         }
     }
 
-    /// Whether a member's offer is of use. One who relays for others itself needs no volunteer, and
-    /// what comes of one would look as if it were to be forwarded.
+    /// Whether a member's offer is useful. A device that relays for others needs no volunteer, and
+    /// what a volunteer sent it would look like something to forward.
     fn uses_volunteer(&self, now: Timestamp, device: DeviceId) -> bool {
         let may = self.member.is_some() && !self.relay_only;
         let may = may && self.serving.as_ref().is_none_or(Serving::is_ending);
@@ -239,7 +239,7 @@ impl Squad {
         self.events.push_back(Event::Slots { relay, slots });
     }
 
-    /// An offer counts if it is of a member.
+    /// Takes an offer, which counts if it is a member's.
     pub(super) fn take_offer(
         &mut self,
         now: Timestamp,
@@ -253,7 +253,7 @@ impl Squad {
             return Err(MessageError::OverBudget);
         }
         let offer = offer.verify()?;
-        // One that had withdrawn knows nothing of what it was told before.
+        // A volunteer that had withdrawn knows nothing of what it was told before.
         let is_new = !self.relays.contains(device) || !self.relays.offers(now, device);
         if !self.relays.take_offer(now, offer) {
             return Ok(());
@@ -285,7 +285,7 @@ impl Squad {
         }
     }
 
-    /// What this device would carry for others, signed.
+    /// A signed offer of what this device would carry for others.
     fn offer(&self, number: u64, lease: Duration, rate_kbps: u32) -> Signed<Offer> {
         let lease_seconds = u16::try_from(lease.as_secs()).unwrap_or(u16::MAX);
         let reachable = self.checked().any(|checked| checked.reachable);
@@ -293,7 +293,8 @@ impl Squad {
         Signed::sign(Offer { device, number, lease_seconds, rate_kbps, reachable }, &self.key)
     }
 
-    /// As a relay: tells those who use us whose slots are which, and whether we go on.
+    /// As a relay: tells the devices that use us which device has which slot, and whether we
+    /// continue.
     pub(super) fn tell_clients(&mut self, now: Timestamp) {
         let Some(serving) = &mut self.serving else { return };
         let notices = std::iter::from_fn(|| serving.poll(now, &mut self.numbers));
@@ -310,7 +311,7 @@ impl Squad {
         }
     }
 
-    /// Brings the ways of all targets, and the routes at relays, in step.
+    /// Updates the plans of all targets, and the routes at relays.
     pub(super) fn plan(&mut self, now: Timestamp) {
         if self.member.is_none() {
             return;
@@ -328,8 +329,8 @@ impl Squad {
             // A relay behind a relay would carry everything twice.
             let usable = |device| reachable(device) && !self.paths.is_relayed(device);
             let mut ranking = self.relays.ranking(now, charter.state(), id, usable);
-            // [PROTO-10.1] Everybody is attached to the charter's relays: of so many it is not
-            // asked.
+            // [PROTO-10.1] All devices are attached to the charter's relays. With this many, the
+            // relays are not asked.
             let all: BTreeSet<_> = hearers.iter().map(|(device, _)| *device).collect();
             if all.len() > RECIPIENTS_MAX {
                 let told = hearers.iter().filter(|(device, _)| linked(device)).count();
@@ -373,11 +374,11 @@ impl Squad {
         }
     }
 
-    /// Whom this device would reach through relays: whoever is linked, and those of whom a record
-    /// is known who are not, as many as can be asked for.
+    /// The devices that we want to reach through relays. These are the linked ones and, as far as
+    /// they can be asked for, those with a known record that are not linked.
     fn wanted_through_relays(&self) -> BTreeSet<DeviceId> {
         let linked = self.links.keys().copied();
-        // Of more the relay is not asked.
+        // With more hearers than this, the relay is not asked.
         let hearers = self.targets.hearers(self.key.id()).map(|(_, _, hearers, _)| hearers);
         let hearers = hearers.filter(|hearers| hearers.len() <= RECIPIENTS_MAX).flatten();
         let known = self.records.directory().records().map(|record| record.unverified().device);
@@ -391,5 +392,6 @@ impl Squad {
     }
 }
 
-/// Whoever was heard so lately could have answered: a peer is heard each second. [PROTO-2.7]
+/// A talker that was heard this recently could have answered. A peer is heard each second.
+/// [PROTO-2.7]
 const ANSWERS_WITHIN: Duration = Duration::from_millis(1_500);

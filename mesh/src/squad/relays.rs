@@ -1,4 +1,5 @@
-//! The relays that this device can use: whom each reaches, what it is to forward, who comes first.
+//! The relays that this device can use: which devices each one reaches, what it is to forward, and
+//! which one comes first.
 
 use std::{
     borrow::Cow,
@@ -17,23 +18,23 @@ use crate::{
     topology::{Hop, Plan, rendezvous},
 };
 
-/// Relays that are linked, and offers to be one.
+/// The linked relays, and the offers of members to be one.
 #[derive(Default)]
 pub(super) struct Relays {
     attached: BTreeMap<DeviceId, Attachment>,
     offers: BTreeMap<DeviceId, Offered>,
-    /// Relays by which our voice did not reach a listener as it should.
+    /// Relays by which our voice did not reach a listener as it should, with the listener.
     failed: BTreeMap<(DeviceId, DeviceId), Failed>,
-    /// When it was looked what time has ended.
+    /// When expired entries were last looked for.
     looked: Timestamp,
 }
 
-/// For whom a relay is not used.
+/// For how long a relay is not used for a listener.
 #[derive(Clone, Copy)]
 struct Failed {
-    /// None where it is for good.
+    /// When the failure is over; `None` if it is for good.
     until: Option<Timestamp>,
-    /// For how long; twice as long the next time.
+    /// Length of the pause. The next one is twice as long.
     pause: Duration,
 }
 
@@ -43,17 +44,17 @@ impl Failed {
     }
 }
 
-/// What this device knows of, and has told, a relay that it has a link to.
+/// What this device knows about a linked relay, and has told it.
 #[derive(Default)]
 struct Attachment {
     wanted: Announcement<BTreeSet<DeviceId>>,
-    /// The newest roster, and who is on it.
+    /// The number of the newest roster, and its devices.
     roster: u64,
     slots: BTreeMap<DeviceId, u16>,
     serves: BTreeSet<DeviceId>,
-    /// It is about to leave, and takes nothing more on.
+    /// Whether it is about to leave and accepts nothing new.
     draining: bool,
-    /// It did not answer a talker; not used until then.
+    /// Until when it is not used, since it did not answer while we talked.
     silent_until: Option<Timestamp>,
     routes: BTreeMap<TargetId, Routed>,
 }
@@ -61,26 +62,26 @@ struct Attachment {
 /// A target that a relay forwards.
 struct Routed {
     target: Target,
-    /// Whom it is to be forwarded to; the route goes once that is nobody.
+    /// The wanted listeners. When there are none left, the route ends.
     wanted: Whom,
     telling: Announcement<Whom>,
-    /// Whom the relay has agreed to forward it to.
+    /// The listeners to which the relay has agreed to forward.
     taken: Whom,
 }
 
-/// Whom a relay forwards something to.
+/// The listeners to which a relay forwards something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Whom {
-    /// All there who hear it.
+    /// All attached devices that hear it.
     All,
-    /// These of them.
+    /// Only these of them.
     These(BTreeSet<DeviceId>),
 }
 
 impl Whom {
     const NOBODY: Self = Self::These(BTreeSet::new());
 
-    /// Of more than can be named, all.
+    /// If there are more than can be named, all of them.
     fn of(devices: BTreeSet<DeviceId>) -> Self {
         if devices.len() > RECIPIENTS_MAX { Self::All } else { Self::These(devices) }
     }
@@ -119,13 +120,13 @@ pub(super) enum RelayOrder {
 }
 
 impl Relays {
-    /// There is a link to a relay, or a new one: it may know nothing of what was told before.
+    /// There is a new link to a relay. It may know nothing of what it was told before.
     pub(super) fn link_up(&mut self, relay: DeviceId, restarted: bool) {
         let attached = self.attached.entry(relay).or_default();
         if restarted {
             *attached = Attachment::default();
         }
-        // One that drains says so again.
+        // A relay that drains says so again.
         attached.draining = false;
         attached.wanted.link_up();
         for routed in attached.routes.values_mut() {
@@ -138,17 +139,17 @@ impl Relays {
         self.attached.remove(&relay).is_some()
     }
 
-    /// Whether there is none that is linked.
+    /// Whether no relay is linked.
     pub(super) fn is_empty(&self) -> bool {
         self.attached.is_empty()
     }
 
-    /// Whether `device` is a relay that is linked.
+    /// Whether `device` is a linked relay.
     pub(super) fn contains(&self, device: DeviceId) -> bool {
         self.attached.contains_key(&device)
     }
 
-    /// Takes an offer whose signature is good; says whether it is news.
+    /// Takes an offer with a valid signature. Returns whether it is new.
     pub(super) fn take_offer(&mut self, now: Timestamp, offer: &Offer) -> bool {
         let known = self.offers.get(&offer.device);
         if known.is_some_and(|known| known.number >= offer.number) {
@@ -168,17 +169,17 @@ impl Relays {
         true
     }
 
-    /// Whether the offer of `device` counts.
+    /// Whether the offer of `device` counts now.
     pub(super) fn offers(&self, now: Timestamp, device: DeviceId) -> bool {
         self.offers.get(&device).is_some_and(|offered| offered.until > now)
     }
 
-    /// Relays in use that the charter does not name.
+    /// The relays in use that the charter does not name.
     pub(super) fn volunteers(&self, state: &State) -> Vec<DeviceId> {
         self.attached.keys().copied().filter(|device| state.relay(*device).is_none()).collect()
     }
 
-    /// Volunteers whose lease has ended, and who pass nothing on any more.
+    /// Volunteers whose lease has ended and that no longer forward anything.
     pub(super) fn lapsed(&self, now: Timestamp, state: &State) -> Vec<DeviceId> {
         let mut volunteers = self.volunteers(state);
         let brings =
@@ -187,7 +188,7 @@ impl Relays {
         volunteers
     }
 
-    /// A relay says whose slots are which.
+    /// A relay reports which devices have which slots.
     pub(super) fn take_roster(&mut self, relay: DeviceId, roster: &Roster) -> bool {
         let Some(attached) = self.attached.get_mut(&relay) else { return false };
         if roster.number <= attached.roster {
@@ -201,7 +202,7 @@ impl Relays {
         changed
     }
 
-    /// A relay takes nothing more on, or does so again.
+    /// A relay accepts nothing new, or accepts it again.
     pub(super) fn set_draining(&mut self, relay: DeviceId, draining: bool) {
         if let Some(attached) = self.attached.get_mut(&relay) {
             attached.draining = draining;
@@ -215,9 +216,9 @@ impl Relays {
         }
     }
 
-    /// A relay does not bring our voice to a listener: it is not used for that one for a while, and
-    /// for twice as long each time, or never again where that is `for_good`; whether that was not
-    /// known. [PROTO-10.8] [PROTO-10.24]
+    /// A relay does not bring our voice to a listener. It is not used for that listener for a
+    /// while, for twice as long each time, or never again if `for_good`. Returns whether this is
+    /// news. [PROTO-10.8] [PROTO-10.24]
     pub(super) fn fails(
         &mut self,
         now: Timestamp,
@@ -243,12 +244,12 @@ impl Relays {
         true
     }
 
-    /// Whether a relay is not used for a listener now, since it failed it.
+    /// Whether a relay is not used for a listener now, since it has failed it.
     pub(super) fn has_failed(&self, now: Timestamp, relay: DeviceId, listener: DeviceId) -> bool {
         self.failed.get(&(relay, listener)).is_some_and(|failed| !failed.is_over(now))
     }
 
-    /// Whom of those attached to a relay our voice may reach by it.
+    /// The attached devices that our voice may reach by a relay.
     fn serves<'a>(
         &'a self,
         now: Timestamp,
@@ -263,20 +264,20 @@ impl Relays {
         }
     }
 
-    /// The slots of those attached to a relay, as far as they are wanted.
+    /// The slots of the wanted devices that are attached to a relay.
     pub(super) fn slots(&self, relay: DeviceId) -> impl Iterator<Item = (u16, DeviceId)> {
         let slots = self.attached.get(&relay).into_iter().flat_map(|attached| &attached.slots);
         slots.map(|(device, slot)| (*slot, *device))
     }
 
-    /// The relays that are linked.
+    /// The linked relays.
     pub(super) fn all(&self) -> impl Iterator<Item = DeviceId> {
         self.attached.keys().copied()
     }
 
-    /// Relays for `target`, each with those whom it can serve, the best first, as all see it: those
-    /// of the charter, then volunteers whom strangers reach, then by what they can carry; equals by
-    /// rendezvous hash.
+    /// The relays for `target`, best first, each with the devices that it can serve. All devices
+    /// rank them alike: relays of the charter, then volunteers that strangers can reach, then by
+    /// rate, then by rendezvous hash.
     pub(super) fn ranking<'a>(
         &'a self,
         now: Timestamp,
@@ -295,7 +296,7 @@ impl Relays {
             let named = state.relay(**relay).is_some();
             let offered = self.offers.get(*relay).filter(|_| !named);
             let reachable = offered.is_some_and(|offered| offered.reachable);
-            // 0 is any rate.
+            // 0 means any rate.
             let rate = offered.map_or(0, |offered| offered.rate_kbps.wrapping_sub(1));
             Reverse((named, reachable, rate, rendezvous(target, **relay)))
         });
@@ -305,8 +306,8 @@ impl Relays {
         usable.into_iter().map(serves).collect()
     }
 
-    /// What of a wanted plan the relays have agreed to: whoever they do not forward to yet gets its
-    /// copy on its own link.
+    /// The part of a wanted plan that the relays have agreed to. A device to which they do not
+    /// forward yet gets its datagram on its own link.
     pub(super) fn agreed(&self, target: TargetId, wanted: &Plan) -> Plan {
         let taken = |relay: DeviceId| {
             let routed = self.attached.get(&relay)?.routes.get(&target)?;
@@ -319,7 +320,7 @@ impl Relays {
         };
         for hop in &wanted.hops {
             let ready = hop.standby.filter(|standby| all(standby, &hop.devices));
-            // What takes the relay's place is better than many copies of our own until it agrees.
+            // The standby is better than sending to each device ourselves until the relay agrees.
             let relay = ready.filter(|_| !all(&hop.relay, &hop.devices)).unwrap_or(hop.relay);
             let serves =
                 |device: &DeviceId| taken(relay).is_some_and(|taken| taken.contains(device));
@@ -335,7 +336,7 @@ impl Relays {
         Plan { direct: direct.into_iter().collect(), hops }
     }
 
-    /// The routes that the plans of all targets want.
+    /// Sets the routes that the plans of all targets need.
     pub(super) fn want_routes(&mut self, plans: &BTreeMap<TargetId, (Target, Plan)>) {
         for (relay, attached) in &mut self.attached {
             for (id, (target, plan)) in plans {
@@ -362,7 +363,7 @@ impl Relays {
         }
     }
 
-    /// The next thing to tell a relay; `wanted` are those whom this device would reach.
+    /// The next thing to tell a relay; `wanted` are the devices that we want to reach.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
@@ -386,7 +387,7 @@ impl Relays {
         None
     }
 
-    /// A relay has taken, or not, what it was told under `number`.
+    /// A relay has accepted, or not, what it was told under `number`.
     pub(super) fn handle_answer(
         &mut self,
         now: Timestamp,
@@ -423,7 +424,7 @@ impl Relays {
         attached.chain(offers.chain(failed).filter(|until| *until > self.looked)).min()
     }
 
-    /// Forgets what time has ended.
+    /// Forgets what has expired.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         for attached in self.attached.values_mut() {
             attached.silent_until.take_if(|until| *until <= now);
@@ -434,24 +435,24 @@ impl Relays {
     }
 }
 
-/// Offers that are remembered; the one that ends first goes.
+/// Offers that are remembered. If there are more, the one that ends first is dropped.
 const OFFERS_MAX: usize = 64;
 
-/// The longest that an offer counts for without being made again.
+/// The longest time that an offer counts without being repeated.
 const LEASE_MAX: Duration = Duration::from_secs(120);
 
-/// How long what a volunteer brings is taken after its lease has ended, or it has withdrawn: it
-/// goes on for 2 s, until the last talker has heard of that.
+/// How long speech from a volunteer is still accepted after its lease has ended or it has
+/// withdrawn. It goes on forwarding for 2 s, until the last talker has learnt of its end.
 const LINGERS: Duration = Duration::from_secs(3);
 
-/// How long a relay is not used at first for a listener whom it failed, and at most.
+/// How long a relay is not used for a listener that it has failed: at first, and at most.
 const FAILED_FOR: Duration = Duration::from_secs(10);
 const FAILED_FOR_MAX: Duration = Duration::from_secs(600);
 
-/// Failures that are remembered; the one that ends first goes.
+/// Failures that are remembered. If there are more, the one that ends first is dropped.
 const FAILED_MAX: usize = 1_024;
 
-/// How long a relay is not used that did not answer a talker.
+/// How long a relay that did not answer a talker is not used.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

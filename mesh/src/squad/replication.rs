@@ -1,5 +1,5 @@
-//! The charter among members: what is new is checked, kept, acted on, passed on; what is missing is
-//! asked for. [section 8 of docs/charter.md]
+//! Replicates the charter among members. New pieces are checked, kept, acted on and passed on.
+//! Missing ones are requested. [section 8 of docs/charter.md]
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,50 +27,50 @@ use crate::{
     squad::{Handled, MessageError},
 };
 
-/// The charter in force, what is on its way to the disk, and who lacks what.
+/// The charter in force, what is on its way to the disk, and what peers lack.
 pub(super) struct Replication {
-    /// What is acted on: all of it is on disk.
+    /// The charter that is acted on. All of it is on disk.
     charter: Arc<Charter>,
-    /// A hash over it.
+    /// A hash over the charter in force.
     digest: ObjectHash,
-    /// What was taken, on disk or not.
+    /// Everything that was accepted, whether or not it is on disk.
     taken: Charter,
-    /// What the calendar says: mutes and bans end by it.
+    /// The calendar time, at which mutes and bans end.
     calendar: UnixTime,
-    /// What is to be said of that, as long as it is true.
+    /// What to tell peers about `taken`, while it is still true.
     have: Option<Have>,
-    /// What a worker is to take, by who has sent it: each peer waits for itself.
+    /// Work for a worker, by the peer that has sent it, so that each peer waits only for itself.
     queues: BTreeMap<Option<DeviceId>, Queue>,
-    /// What peers have, to be told what they lack.
+    /// What peers have, so that they can be sent what they lack.
     questions: BTreeMap<DeviceId, Have>,
-    /// What was packed last: the same is asked by all who come at one time.
+    /// The last packed answers. Peers that come at the same time ask the same.
     packed: VecDeque<(ObjectHash, Messages)>,
-    /// Whose turn is next.
+    /// The peer that was served last.
     turn: Option<DeviceId>,
-    /// What was taken here while a worker has the charter, if one has.
+    /// What was accepted here while a worker has the charter; `None` if no worker has it.
     meanwhile: Option<Vec<Own>>,
-    /// The number of the last thing that a worker takes, and what became of others.
+    /// The number of the last item for a worker, and the results of earlier ones.
     numbers: u64,
     verdicts: VecDeque<(u64, Result<(), MessageError>)>,
     /// What each peer may cost the workers.
     pub(super) purses: Purses,
-    /// Whether some of it was not handed to the disk.
+    /// Whether a part of it was not handed to the disk yet.
     unwritten: bool,
-    /// What the disk is at.
+    /// The write that is under way.
     writing: Option<(u64, Arc<Charter>)>,
     writes: u64,
-    /// When to try again what the disk did not take.
+    /// When to retry a failed write.
     write_again_at: Option<Timestamp>,
-    /// Own pieces that others hear of once they are on disk, and by which write they are.
+    /// Own pieces that others are told once they are on disk, with the number of the write.
     announced: VecDeque<(u64, Piece)>,
     waiting: Waiting,
     outgoing: BTreeMap<DeviceId, Outgoing>,
-    /// What peers send of settled pasts.
+    /// The settled pasts that peers send.
     pasts: Pasts,
-    /// When to compare with one peer, and who was the last.
+    /// When to compare with one peer, and the peer of the last comparison.
     compare_at: Option<Timestamp>,
     compared: Option<DeviceId>,
-    /// Operations of each author taken from gossip since the start of the day.
+    /// Number of operations of each author taken from gossip since the start of the day.
     rates: BTreeMap<DeviceId, u32>,
     day_ends: Option<Timestamp>,
 }
@@ -86,14 +86,14 @@ struct Outgoing {
     asked: Option<Timestamp>,
 }
 
-/// What one peer has sent for a worker to take.
+/// What one peer has sent for a worker.
 #[derive(Default)]
 struct Queue {
     items: VecDeque<(Item, usize)>,
     bytes: usize,
 }
 
-/// What is taken at once, as few pieces as it is, or as somebody waits for it.
+/// Something that is accepted at once, since it is small or somebody waits for it.
 enum Own {
     Piece(Box<Piece>),
     Chain(CertificateChain),
@@ -144,7 +144,7 @@ impl Replication {
         self.digest
     }
 
-    /// What the calendar says now; tells whether the charter in force says something else by it.
+    /// Sets the calendar time. Returns whether this changes what the charter in force says.
     pub(super) fn set_calendar(&mut self, calendar: UnixTime) -> bool {
         self.calendar = calendar;
         self.taken.set_calendar(calendar);
@@ -155,7 +155,7 @@ impl Replication {
         changes
     }
 
-    /// All that was taken, also what the disk has not yet.
+    /// Everything that was accepted, including what is not on disk yet.
     pub(super) fn taken(&self) -> &Charter {
         &self.taken
     }
@@ -182,21 +182,21 @@ impl Replication {
         }
     }
 
-    /// Takes the certificates by which a peer has proved that it belongs.
+    /// Accepts the certificates by which a peer has proved that it belongs.
     pub(super) fn take_chain(&mut self, chain: &CertificateChain) {
         if self.taken.take_chain(chain) {
             self.changed(Own::Chain(chain.clone()));
         }
     }
 
-    /// Knows a peer's device by what added it. [CHARTER-3.6]
+    /// Accepts the operations that introduce a peer's device. [CHARTER-3.6]
     pub(super) fn introduce(&mut self, added: &[Cosigned<Operation>]) {
         if self.taken.introduce(added) {
             self.changed(Own::Introduced(added.to_vec()));
         }
     }
 
-    /// Pieces were gossiped; what becomes of them is for the one who passed them on. [CHARTER-8.2]
+    /// Pieces were gossiped. Their result is for the peer that passed them on. [CHARTER-8.2]
     pub(super) fn handle_gossip(
         &mut self,
         from: Option<DeviceId>,
@@ -216,7 +216,7 @@ impl Replication {
         self.queue(Some(from), What::Pieces(packed), bytes)
     }
 
-    /// Somebody has sent records that are newer than what is known.
+    /// A peer has sent records that are newer than the known ones.
     pub(super) fn handle_records(
         &mut self,
         from: Option<DeviceId>,
@@ -226,15 +226,15 @@ impl Replication {
         self.queue(from, What::Records(records), bytes)
     }
 
-    /// Somebody shows pieces who may be anybody: they speak for themselves.
+    /// Takes pieces whose sender does not matter: they prove themselves.
     pub(super) fn handle_proof(&mut self, pieces: Vec<Piece>) {
         let bytes = OPERATION_MAX_BYTES * pieces.len();
-        // Where there is no room, others will show the same.
+        // If there is no room, others will send the same.
         let _ = self.queue(None, What::Proof(pieces), bytes);
     }
 
-    /// A peer has sent a part of the settled past because we were not there; with the last of them
-    /// the whole is taken. [CHARTER-7.5]
+    /// A peer has sent a part of the settled past because we were not there. With the last part,
+    /// the whole is queued. [CHARTER-7.5]
     pub(super) fn handle_past(
         &mut self,
         now: Timestamp,
@@ -242,14 +242,13 @@ impl Replication {
         part: PastPart,
     ) -> Result<Handled, MessageError> {
         match self.pasts.take(now, from, part)? {
-            // One at a time, however long it is.
+            // One past at a time, however long it is.
             Some(past) => self.queue(Some(from), What::Past(past), QUEUED_MAX_BYTES),
             None => Ok(Handled::Done),
         }
     }
 
-    /// What a worker is to do, if it has nothing to do: of each peer that may cost it something, a
-    /// little.
+    /// Returns the next work for an idle worker: a little from each peer that may still cause some.
     pub(super) fn poll_job(&mut self, now: Timestamp) -> Option<Job> {
         if self.meanwhile.is_some() || !self.is_due(now) {
             return None;
@@ -289,7 +288,7 @@ impl Replication {
         })
     }
 
-    /// A worker has done what it was given; gives the records that are to be kept.
+    /// A worker has finished its job. Returns the records that are to be kept.
     pub(super) fn handle_job(
         &mut self,
         now: Timestamp,
@@ -301,7 +300,7 @@ impl Replication {
             self.taken.set_calendar(self.calendar);
             self.have = Some(have);
             self.unwritten = true;
-            // Few, as persons make them, or new links.
+            // These are few, since they come from persons or new links.
             for own in meanwhile {
                 self.have = None;
                 match own {
@@ -312,7 +311,7 @@ impl Replication {
             }
         }
         self.rates = done.rates;
-        // Whoever has no link is asked for nothing, and would never be forgotten.
+        // A peer without a link is asked for nothing, and its pieces would never be forgotten.
         self.waiting = done.waiting;
         self.waiting.retain(|from, _| self.outgoing.contains_key(from));
         self.verdicts.extend(done.verdicts);
@@ -342,28 +341,28 @@ impl Replication {
         done.records
     }
 
-    /// What became of something that a worker was given.
+    /// Returns the next result of an item that a worker was given.
     pub(super) fn poll_verdict(&mut self) -> Option<(u64, Result<(), MessageError>)> {
         self.verdicts.pop_front()
     }
 
-    /// A peer tells the hash over its charter.
+    /// A peer sends the hash over its charter.
     pub(super) fn handle_digest(&mut self, now: Timestamp, from: DeviceId, digest: ObjectHash) {
         if digest != self.digest {
             self.ask(now, from);
         }
     }
 
-    /// A peer tells what it has: it is sent what it lacks, and asked for what we lack.
+    /// A peer says what it has. It is sent what it lacks, and asked for what we lack.
     pub(super) fn handle_have(&mut self, from: DeviceId, have: Have) {
         let Some(outgoing) = self.outgoing.get_mut(&from) else { return };
-        // Who asks again while it is being answered asks in vain.
+        // A peer that asks again while it is being answered is ignored.
         if outgoing.bulk.is_none() {
             self.questions.insert(from, have);
         }
     }
 
-    /// Makes an operation of this device; it counts once it is on disk.
+    /// Makes an operation of this device. It takes effect once it is on disk.
     pub(super) fn edit(
         &mut self,
         key: &DeviceKey,
@@ -375,8 +374,8 @@ impl Replication {
         Ok(operation)
     }
 
-    /// Takes a piece that was made or brought here, and tells others once it is on disk; says
-    /// whether it was new.
+    /// Accepts a piece that was made or brought here, and announces it to others once it is on
+    /// disk. Returns whether it was new.
     pub(super) fn take_own(&mut self, piece: Piece) -> Result<bool, PieceError> {
         let new = self.taken.take_all([piece.clone()]).remove(0)?;
         if new {
@@ -386,7 +385,7 @@ impl Replication {
         Ok(new)
     }
 
-    /// Something was taken that is to be kept.
+    /// Something was accepted that must be kept.
     fn changed(&mut self, own: Own) {
         self.unwritten = true;
         self.have = None;
@@ -395,7 +394,7 @@ impl Replication {
         }
     }
 
-    /// Has a worker take it.
+    /// Queues an item for a worker.
     fn queue(
         &mut self,
         from: Option<DeviceId>,
@@ -413,12 +412,12 @@ impl Replication {
         Ok(Handled::Later(self.numbers))
     }
 
-    /// Whether there is something for a worker that may be done now.
+    /// Whether there is work for a worker that may be done now.
     fn is_due(&self, now: Timestamp) -> bool {
         self.due_at().is_some_and(|at| at <= now)
     }
 
-    /// When there is something for a worker to do.
+    /// When there is work for a worker.
     fn due_at(&self) -> Option<Timestamp> {
         let from = self.queues.keys().copied().chain(self.questions.keys().copied().map(Some));
         let at = |from: Option<DeviceId>| {
@@ -427,7 +426,7 @@ impl Replication {
         from.map(at).min().filter(|_| self.meanwhile.is_none())
     }
 
-    /// The charter to be written to disk, and the number to tell when it is.
+    /// Returns the charter to write to disk, and the number under which to report it.
     pub(super) fn poll_persist(&mut self) -> Option<(u64, Arc<Charter>)> {
         if self.writing.is_some() || !std::mem::take(&mut self.unwritten) {
             return None;
@@ -438,7 +437,7 @@ impl Replication {
         Some(writing)
     }
 
-    /// The disk has it: it is acted on from now on. Gives what others are to be told.
+    /// The charter is on disk and takes effect. Returns the messages for others.
     pub(super) fn handle_persisted(&mut self, number: u64) -> Option<Vec<Vec<u8>>> {
         let (_, charter) = self.writing.take_if(|(writing, _)| *writing == number)?;
         self.set_charter(charter);
@@ -447,9 +446,9 @@ impl Replication {
         Some(pack(pieces).iter().map(Message::encode).collect())
     }
 
-    /// The disk does not take it. What others have made is acted on all the same, as a removal must
-    /// not wait; what was made here stays unknown to others until it is kept, or its number could
-    /// come again. [CHARTER-8.1]
+    /// The charter could not be written. What others have made takes effect nevertheless, since a
+    /// removal must not wait. What was made here stays unknown to others until it is on disk, since
+    /// its number could be used again otherwise. [CHARTER-8.1]
     pub(super) fn handle_unwritten(&mut self, now: Timestamp, number: u64) -> bool {
         let Some((_, charter)) = self.writing.take_if(|(writing, _)| *writing == number) else {
             return false;
@@ -467,7 +466,7 @@ impl Replication {
         self.charter = at(charter, self.calendar);
     }
 
-    /// The next message of the charter for a peer.
+    /// Returns the next message of the charter for a peer.
     pub(super) fn poll_message(&mut self) -> Option<(DeviceId, Vec<u8>)> {
         self.outgoing.iter_mut().find_map(|(device, outgoing)| {
             if outgoing.in_flight >= IN_FLIGHT_MAX {
@@ -479,14 +478,14 @@ impl Replication {
         })
     }
 
-    /// A message was answered, or lost: what did not arrive is found by the next comparison.
+    /// A message was answered, or lost. The next comparison finds what did not arrive.
     pub(super) fn handle_answer(&mut self, device: DeviceId) {
         if let Some(outgoing) = self.outgoing.get_mut(&device) {
             outgoing.in_flight = outgoing.in_flight.saturating_sub(1);
         }
     }
 
-    /// Compares with one peer in turn, when it is time.
+    /// Compares with the next peer, when it is time.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         self.unwritten |= self.write_again_at.take_if(|at| *at <= now).is_some();
         if self.compare_at.is_none_or(|at| at > now) {
@@ -509,7 +508,7 @@ impl Replication {
         self.compare_at.into_iter().chain(self.write_again_at).chain(self.due_at()).min()
     }
 
-    /// Tells a peer what we have, at most once in a while.
+    /// Tells a peer what we have, not too often.
     fn ask(&mut self, now: Timestamp, peer: DeviceId) {
         let Some(outgoing) = self.outgoing.get_mut(&peer) else { return };
         if outgoing.asked.is_some_and(|at| now < at + ASK_INTERVAL) {
@@ -522,7 +521,7 @@ impl Replication {
 }
 
 impl Queue {
-    /// As much as a worker is given at once.
+    /// Takes as much as a worker is given at once.
     fn take(&mut self) -> impl Iterator<Item = Item> + use<> {
         let mut taken = Vec::new();
         let mut bytes = 0;
@@ -547,7 +546,7 @@ impl Outgoing {
     }
 }
 
-/// The charter by this calendar.
+/// The charter at this calendar time.
 fn at(mut charter: Arc<Charter>, calendar: UnixTime) -> Arc<Charter> {
     if charter.changes_by(calendar) {
         Arc::make_mut(&mut charter).set_calendar(calendar);
@@ -558,30 +557,31 @@ fn at(mut charter: Arc<Charter>, calendar: UnixTime) -> Arc<Charter> {
 /// How often the charter is compared with one peer. [CHARTER-8.2]
 const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Wait before the disk is tried again.
+/// Delay before a failed write is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
-/// A peer is asked no more often: what it sends takes its time.
+/// The shortest time between two requests to a peer, since what it sends takes time.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Messages of the charter to one peer at a time; bulk waits for its answers.
+/// Messages of the charter to one peer at a time. Bulk waits for its answers.
 const IN_FLIGHT_MAX: usize = 2;
 
-/// Bytes of one peer's messages that wait for a worker. Further ones are refused: gossip is mended
-/// by comparisons, and of what a peer sends by itself it waits for answers, two at a time.
+/// Bytes of one peer's messages that wait for a worker. Further messages are refused. Comparisons
+/// make up for lost gossip. A peer's own messages wait for answers, two at a time.
 const QUEUED_MAX_BYTES: usize = 128 * 1024;
 
-/// And the messages: a relay passes on what hundreds say at once.
+/// Number of these messages: a relay passes on what hundreds send at once.
 const QUEUED_MAX: usize = 256;
 
-/// Bytes of one peer's messages that a worker is given at once, or one message: those of others do
-/// not wait for more.
+/// Bytes of one peer's messages that a worker is given at once, or one longer message. Other peers
+/// do not wait for more than this.
 const TAKEN_AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// Bytes that a record counts for.
 const RECORD_BYTES: usize = 512;
 
-/// Answers that are kept packed; the oldest goes, and is packed again where it is asked for.
+/// Packed answers that are kept. If there are more, the oldest is dropped, and packed again if it
+/// is requested.
 const PACKED_MAX: usize = 4;

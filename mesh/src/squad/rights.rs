@@ -1,4 +1,4 @@
-//! What the charter permits, carried out: who is linked, who is given keys, who may be heard.
+//! Carries out what the charter permits: who is linked, who is given keys, and who may be heard.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use hark_keys::{DeviceId, List, MemberId, Timestamp};
 use super::{DownReason, Event, Squad, links::Link, talkers::TalkerChange, targets::Listener};
 use crate::dialling::Source;
 
-/// How long a device waits for more of the charter where what it has says nothing of it.
+/// How long a device waits for more of the charter if its present charter does not mention it.
 /// [PROTO-3.12]
 const DOUBTED_FOR: Duration = Duration::from_secs(10);
 
@@ -19,16 +19,16 @@ impl Squad {
         self.member.is_none_or(|member| self.charter().devices_held(member).contains(&own))
     }
 
-    /// Whether the charter in force is to be acted on: not before it is known that this device
-    /// belongs, or that it does not any more.
+    /// Whether to act on the charter in force. This waits until it is known that this device
+    /// belongs, or that it no longer does.
     pub(super) fn accept_charter(&mut self, now: Timestamp) -> bool {
         match self.member.filter(|_| !self.is_held()) {
             None => self.doubted_at = None,
             Some(member) if self.charter().ending(member, self.key.id()).is_some() => {
                 self.events.push_back(Event::Removed);
             }
-            // A newcomer hears of its door's removal before it hears that the door is back: it
-            // stays with its door until it has heard the rest.
+            // A newcomer may learn of its door's removal before it learns that the door is back. It
+            // stays with its door until it has learnt the rest.
             Some(_) => {
                 self.doubted_at.get_or_insert(now + DOUBTED_FOR);
                 return false;
@@ -37,19 +37,19 @@ impl Squad {
         true
     }
 
-    /// Those who may have our keys and do not belong any more: linked, or gone with a goodbye a
-    /// moment ago.
+    /// Devices that may have our keys and no longer belong. They are linked, or have just left with
+    /// a goodbye.
     pub(super) fn outlaws(&self) -> Vec<DeviceId> {
         let linked = self.links.iter().filter(|(id, link)| !self.belongs(**id, link.member));
         let former = self.targets.former().filter(|id| self.charter().owner(*id).is_none());
         linked.map(|(device, _)| *device).chain(former).collect()
     }
 
-    /// Brings what this device knows and says of itself in step with another charter.
+    /// Updates what this device knows and says of itself to another charter.
     pub(super) fn apply_charter(&mut self, now: Timestamp) {
         let charter = Arc::clone(self.charter());
         self.records.prune(&charter);
-        // Who comes back hears last that its ban was lifted.
+        // A member that returns learns last that its ban was lifted.
         if self.records.directory().record(self.key.id()).is_none() {
             self.update_record(now);
         }
@@ -61,8 +61,8 @@ impl Squad {
         self.list_soon(now);
     }
 
-    /// Whether `device` is one of `member`'s, or a relay that the charter names. Who has just come
-    /// may be on its way to the disk.
+    /// Whether `device` is one of `member`'s, or a relay that the charter names. For a device that
+    /// has just arrived, this may still be on its way to the disk.
     pub(super) fn belongs(&self, device: DeviceId, member: Option<MemberId>) -> bool {
         let taken = self.replication.taken();
         match member {
@@ -71,7 +71,7 @@ impl Squad {
         }
     }
 
-    /// Ends all with devices that do not belong any more, and have lost our keys.
+    /// Ends everything with devices that no longer belong and have lost our keys.
     pub(super) fn evict(&mut self, now: Timestamp, outlaws: Vec<DeviceId>) {
         for device in outlaws {
             if self.links.contains_key(&device) {
@@ -82,7 +82,7 @@ impl Squad {
         }
     }
 
-    /// Hears what is wanted and permitted; says whether that is something else than before.
+    /// Hears what is wanted and permitted. Returns whether that has changed.
     pub(super) fn recompute_nets(&mut self) -> bool {
         let Some(member) = self.member else { return false };
         let charter = Arc::clone(self.charter());
@@ -102,8 +102,8 @@ impl Squad {
         }
     }
 
-    /// Gives our keys to those who may hear us, and takes them from the others; `outlaws` do not
-    /// belong any more.
+    /// Gives our keys to devices that may hear us, and takes them from the others. The `outlaws` no
+    /// longer belong.
     pub(super) fn admit(&mut self, now: Timestamp, outlaws: &[DeviceId]) {
         let Some(own) = self.member else { return };
         let charter = Arc::clone(self.charter());
@@ -111,7 +111,7 @@ impl Squad {
             .links
             .iter()
             .filter(|(device, _)| !self.liveness.is_lost(**device) && !outlaws.contains(device));
-        // A relay is no member: whatever it says that it listens to, it gets no key.
+        // A relay is no member: whatever it claims to listen to, it gets no key.
         let listeners = listeners.filter_map(|(device, link)| {
             let listening = self.nets.of(*device);
             link.member.map(|member| Listener { device: *device, member, listening })
@@ -119,7 +119,7 @@ impl Squad {
         self.targets.admit(now, charter.state(), own, listeners, outlaws);
     }
 
-    /// Tells the voice side what talkers' keys there are, and through what each is heard now.
+    /// Tells the voice side which keys of talkers there are, and by what means each is heard now.
     pub(super) fn refresh_talker_keys(&mut self) {
         let Some(listener) = self.member else { return };
         let charter = Arc::clone(self.charter());
@@ -145,14 +145,14 @@ impl Squad {
         }
     }
 
-    /// Whether anything is known of a device on a talker's list.
+    /// Whether anything is known about a device on a talker's list.
     fn knows(&self, device: DeviceId) -> bool {
         device == self.key.id()
             || self.links.contains_key(&device)
             || self.records.knows(self.charter(), device)
     }
 
-    /// Certificates of our own that others may have to rely on are listed, many at once.
+    /// Lists our own certificates that others may have to rely on, many at once.
     pub(super) fn list_soon(&mut self, now: Timestamp) {
         if self.list_at.is_none()
             && self.member.is_some_and(|member| !self.charter().unlisted(member).is_empty())
@@ -175,9 +175,9 @@ impl Squad {
     }
 }
 
-/// A device that was removed hears of that, by gossip, before its link is closed: it would not know
-/// why otherwise.
+/// A removed device is told so by gossip before its link is closed. Otherwise it would not know the
+/// reason.
 const EVICT_AFTER: Duration = Duration::from_millis(500);
 
-/// How long certificates wait to be listed: many who come together are listed together.
+/// How long certificates wait to be listed. Many members that come together are listed together.
 const LIST_AFTER: Duration = Duration::from_secs(2);

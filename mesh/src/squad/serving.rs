@@ -1,4 +1,5 @@
-//! What this device does for others as a relay: who is attached, and who wants to reach whom.
+//! What this device does for others as a relay: which devices are attached, and which of them want
+//! to reach which.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,36 +11,36 @@ use hark_keys::{DeviceId, List, TargetId, Timestamp};
 use super::announcement::Announcement;
 use crate::message::{Roster, Route, WANTED_MAX, Wanted};
 
-/// A relay's side: slots are given by whoever forwards.
+/// The relay's side. The forwarder gives out the slots.
 #[derive(Default)]
 pub(super) struct Serving {
     draining: bool,
-    /// When it is over.
+    /// When relaying ends.
     ends_at: Option<Timestamp>,
     slots: BTreeMap<DeviceId, u16>,
     peers: BTreeMap<DeviceId, Peer>,
-    /// Peers whose rosters may be others now.
+    /// Peers whose rosters may have changed.
     stale: BTreeSet<DeviceId>,
-    /// When this device's offer is made again, and what was offered last.
+    /// When this device's offer is next repeated, and the number of the last one.
     offer_at: Option<Timestamp>,
     offers: u64,
     rate_kbps: u32,
 }
 
-/// A linked peer that may use us.
+/// A linked peer that may use us as a relay.
 #[derive(Default)]
 struct Peer {
-    /// The newest of what it has said.
+    /// The newest number that it has sent.
     wanted_number: u64,
     wanted: BTreeSet<DeviceId>,
     routes: BTreeMap<TargetId, u64>,
     /// The newest number of a route that was closed.
     closed: u64,
-    /// Until when what it has said is within its rate.
+    /// Until when its requests so far use up its rate.
     paid_until: Timestamp,
     roster: Announcement<Vec<(DeviceId, u16)>>,
     draining: Announcement<bool>,
-    /// That we relay.
+    /// The announcement that we relay.
     offer: Announcement<()>,
 }
 
@@ -47,7 +48,8 @@ struct Peer {
 pub(super) enum Notice {
     Roster(Roster),
     Draining(u64, bool),
-    /// What is gossiped comes every 10 s, and not to one whom the swarm knows too little of yet.
+    /// Sent directly, since gossip comes only every 10 s and does not reach a peer that the swarm
+    /// hardly knows yet.
     Offer {
         told: u64,
         number: u64,
@@ -57,19 +59,19 @@ pub(super) enum Notice {
 }
 
 impl Serving {
-    /// An infrastructure relay, which makes no offer: the charter does.
+    /// An infrastructure relay. It makes no offer, since the charter names it.
     pub(super) fn infrastructure() -> Self {
         Self::default()
     }
 
-    /// A volunteer, who can send `rate_kbps`, 0 being any rate; the first of its offers has a
-    /// higher number than `after`.
+    /// A volunteer that can send `rate_kbps`, 0 meaning any rate. Its first offer has a number
+    /// above `after`.
     pub(super) fn volunteer(now: Timestamp, after: u64, rate_kbps: u32) -> Self {
         Self { offer_at: Some(now), offers: after, rate_kbps, ..Self::default() }
     }
 
-    /// There is a link to `device`, or a new one: what it has said counts on unless it has
-    /// restarted, and it is told everything again.
+    /// There is a new link to `device`. Its requests stay valid unless it has restarted. It is told
+    /// everything again.
     pub(super) fn link_up(&mut self, device: DeviceId, restarted: bool) {
         let peer = self.peers.entry(device).or_default();
         if restarted {
@@ -96,7 +98,7 @@ impl Serving {
         }
     }
 
-    /// It is over soon.
+    /// Relaying will end soon.
     pub(super) fn end(&mut self, now: Timestamp) {
         self.ends_at = Some(now + END_AFTER);
     }
@@ -116,7 +118,7 @@ impl Serving {
         }
     }
 
-    /// A peer says whom it would reach; false where it says too much.
+    /// A peer says which devices it wants to reach. Returns false if it sends too much.
     pub(super) fn take_wanted(&mut self, now: Timestamp, from: DeviceId, wanted: &Wanted) -> bool {
         let Some(peer) = self.peers.get_mut(&from) else { return false };
         if !peer.may_say(now) {
@@ -130,8 +132,8 @@ impl Serving {
         true
     }
 
-    /// A peer says where its frames are to go; false where it must say so again: something later
-    /// has overtaken it, it has too many targets, or it says too much.
+    /// A peer says where its frames are to be forwarded. Returns false if it must say so again: a
+    /// later message has overtaken this one, it has too many targets, or it sends too much.
     pub(super) fn take_route(
         &mut self,
         now: Timestamp,
@@ -165,7 +167,7 @@ impl Serving {
                 self.stale.remove(&device);
                 continue;
             };
-            // Nobody is told of a drain that never was.
+            // A peer is not told that draining ended if it was never told that it began.
             let draining = self.draining || peer.draining.told().is_some();
             if draining && let Some(number) = peer.draining.poll(now, &self.draining, numbers) {
                 return Some((device, Notice::Draining(number, self.draining)));
@@ -191,7 +193,7 @@ impl Serving {
         None
     }
 
-    /// A peer has taken, or not, what it was told under `number`.
+    /// A peer has accepted, or not, what it was told under `number`.
     pub(super) fn handle_answer(
         &mut self,
         now: Timestamp,
@@ -215,7 +217,7 @@ impl Serving {
         Some((self.offers, lease, self.rate_kbps))
     }
 
-    /// What is offered is something else now: it is said soon.
+    /// The content of the offer has changed, so it is sent soon.
     pub(super) fn renew_offer(&mut self, now: Timestamp) {
         self.offer_at = self.offer_at.map(|at| at.min(now));
     }
@@ -240,7 +242,7 @@ impl Serving {
             .min()
     }
 
-    /// Whoever wants to reach `device` is told anew.
+    /// Peers that want to reach `device` are told its slot again.
     fn mark(&mut self, device: DeviceId) {
         let wants = self.peers.iter().filter(|(_, peer)| peer.wanted.contains(&device));
         self.stale.extend(wants.map(|(peer, _)| *peer));
@@ -248,7 +250,7 @@ impl Serving {
 }
 
 impl Peer {
-    /// Whether it may say one thing more of what it wants now. [PROTO-10.11]
+    /// Whether it may send one more request now. [PROTO-10.11]
     fn may_say(&mut self, now: Timestamp) -> bool {
         let after = self.paid_until.max(now) + SAYING_COSTS;
         let within = after.saturating_duration_since(now) <= SAYING_BURST;
@@ -258,27 +260,27 @@ impl Peer {
         within
     }
 
-    /// When it is to be told each thing again.
+    /// When each thing is to be announced to it again.
     fn timeouts(&self) -> impl Iterator<Item = Option<Timestamp>> {
         [self.roster.timeout(), self.draining.timeout(), self.offer.timeout()].into_iter()
     }
 }
 
-/// What one peer may say of its routes and of whom it would reach: 32 things a second, since each
-/// has lists of listeners made anew, and of these as many at once as a talker with all its targets
-/// does who changes its way. What is more is refused.
+/// Requests that one peer may send about its routes and the devices it wants to reach. The rate is
+/// 32 per second, since each request makes lists of listeners again. As many are allowed at once as
+/// a talker sends when it changes the way of all its targets. Further ones are refused.
 const SAYING_COSTS: Duration = Duration::from_micros(31_250);
 const SAYING_BURST: Duration = Duration::from_secs(6);
 
-/// Targets of one peer that are forwarded.
+/// Most targets of one peer that are forwarded.
 const ROUTES_MAX: usize = 64;
 
-/// How long a volunteer who stops goes on forwarding: talkers hear of it at once, by messages that
-/// may have to be sent again.
+/// How long a volunteer that stops still forwards. Talkers are told at once, but the messages may
+/// have to be repeated.
 const END_AFTER: Duration = Duration::from_secs(2);
 
-/// How often an offer is made again.
+/// How often an offer is repeated.
 const OFFER_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long an offer counts for: gossip may lose one.
+/// How long an offer counts. Gossip may lose one.
 const LEASE: Duration = Duration::from_secs(30);

@@ -8,23 +8,23 @@ use hark_keys::{
 use super::MessageError;
 use crate::{Target, message::KeyMessage, target::Hearing};
 
-/// Which keys linked peers have given us, by talker and target. The voice side has the keys
-/// themselves, and no other copy is kept: it knows when they are over.
+/// The keys that linked peers have given us, by talker and target. The keys themselves are held
+/// only by the voice side, which knows when they are over.
 pub(super) struct Talkers {
     own: DeviceId,
     keys: BTreeMap<DeviceId, BTreeMap<TargetId, Held>>,
-    /// Those in epochs that we do not hold. [PROTO-11.13]
+    /// Keys in epochs that we do not hold. [PROTO-11.13]
     in_epochs: BTreeMap<DeviceId, BTreeMap<TargetId, HeldInEpoch>>,
-    /// Those of whom the voice side may have to be told something.
+    /// Talkers whose changes may have to be reported to the voice side.
     stale: BTreeSet<DeviceId>,
 }
 
 /// A talker's key in an epoch.
 struct HeldInEpoch {
     target: Target,
-    /// The key, until the voice side is told it.
+    /// The key, until it was passed to the voice side.
     fresh: Option<EpochKey>,
-    /// How it reaches us, as the voice side was told last; `None` if it knows of no key.
+    /// How it reaches us, as last reported to the voice side; `None` if that knows no key.
     told: Option<Hearing>,
     /// When nobody seals with it any more.
     until: Timestamp,
@@ -35,15 +35,15 @@ struct Held {
     target: Target,
     /// Its generation and step.
     number: (u16, u8),
-    /// The key and who holds it, until the voice side is told.
+    /// The key and its holders, until they were passed to the voice side.
     fresh: Option<(KeySecret, Vec<DeviceId>)>,
-    /// How it reaches us, as the voice side was told last; `None` if it knows of no key.
+    /// How it reaches us, as last reported to the voice side; `None` if that knows no key.
     told: Option<Hearing>,
-    /// Counts what came, so that the target unused the longest can go.
+    /// Counts the keys that came, so that the oldest target can be dropped.
     came: u64,
 }
 
-/// What the voice side must know.
+/// A change for the voice side.
 #[derive(Debug)]
 pub(super) enum TalkerChange {
     Install {
@@ -75,8 +75,8 @@ impl Talkers {
         Self { own, keys: BTreeMap::new(), in_epochs: BTreeMap::new(), stale: BTreeSet::new() }
     }
 
-    /// Takes a key message, whose signature is good, from the linked peer `from`; says whether it
-    /// was new. An older key than the newest was overtaken on its way and changes nothing.
+    /// Takes a key message with a valid signature from the linked peer `from`. Returns whether it
+    /// was new. A key older than the newest was overtaken on its way and changes nothing.
     pub(super) fn take(
         &mut self,
         from: DeviceId,
@@ -109,8 +109,9 @@ impl Talkers {
         Ok(true)
     }
 
-    /// Takes the key of the linked peer `from` in an epoch that we do not hold, the last that it
-    /// has given. Of too many targets one goes: it is given again when its key is another.
+    /// Takes the key of the linked peer `from` in an epoch that we do not hold. It replaces the
+    /// last one. If there are too many targets, one is dropped; it is given again when its key
+    /// changes.
     pub(super) fn take_epoch_key(
         &mut self,
         now: Timestamp,
@@ -127,7 +128,7 @@ impl Talkers {
         self.stale.insert(from);
     }
 
-    /// Forgets keys in epochs that nobody seals with any more; the voice side does so by itself.
+    /// Forgets keys in epochs that nobody seals with any more. The voice side does so by itself.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         for targets in self.in_epochs.values_mut() {
             targets.retain(|_, held| held.until > now);
@@ -135,13 +136,13 @@ impl Talkers {
         self.in_epochs.retain(|_, targets| !targets.is_empty());
     }
 
-    /// What everyone may has changed.
+    /// Everyone's rights have changed.
     pub(super) fn mark_all(&mut self) {
         self.stale.extend(self.keys.keys().chain(self.in_epochs.keys()));
     }
 
-    /// Weighs the keys of those marked by what everyone may: what the voice side must be told.
-    /// Nothing is played of who may not speak. [PROTO-6.10]
+    /// Evaluates the keys of the marked talkers against everyone's rights. Returns the changes for
+    /// the voice side. Nothing is played of a talker that may not speak. [PROTO-6.10]
     pub(super) fn weigh(
         &mut self,
         state: &State,
@@ -190,7 +191,7 @@ impl Talkers {
         changes
     }
 
-    /// Forgets the keys of `device`; says whether the voice side knows of any.
+    /// Forgets the keys of `device`. Returns whether the voice side knows any.
     pub(super) fn remove(&mut self, device: DeviceId) -> bool {
         let keys = self.keys.remove(&device).unwrap_or_default();
         let in_epochs = self.in_epochs.remove(&device).unwrap_or_default();
@@ -199,5 +200,6 @@ impl Talkers {
     }
 }
 
-/// Targets of one talker whose keys are kept; the one that came the longest ago goes.
+/// Targets of one talker whose keys are kept. If there are more, the one that came longest ago is
+/// dropped.
 const TALKER_TARGETS_MAX: usize = 32;

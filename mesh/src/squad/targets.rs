@@ -1,4 +1,4 @@
-//! What we talk to: a key for each target, and who is on its list.
+//! The targets that we talk to: a key for each target, and who holds it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +21,15 @@ use crate::{
     topology::Plan,
 };
 
-/// The targets that are keyed in advance, so that pressing a key to talk waits for nothing.
+/// The targets that are keyed in advance, so that pressing a talk key needs no waiting.
 pub(super) struct Targets {
     key: Arc<DeviceKey>,
     random: Arc<dyn Random>,
-    /// What is wanted, whether or not it is permitted; the first channel where nobody has said.
+    /// The wanted targets, whether or not they are permitted; `None` for the first channel, as long
+    /// as nothing was chosen.
     wanted: Option<Vec<Target>>,
     keyed: BTreeMap<TargetId, Keyed>,
-    /// The newest generation on disk of each target.
+    /// The newest generation on disk, for each target.
     generations: BTreeMap<TargetId, u16>,
 }
 
@@ -37,46 +38,47 @@ struct Keyed {
     keys: SenderKeys,
     plan: Plan,
     epoch: Option<InEpoch>,
-    /// Who was told last to hold the epoch, and of what that was made.
+    /// The last reported holders of the epoch, and the data that the report was made from.
     shown: Option<(Shown, Roster)>,
 }
 
-/// The epoch, how many have confirmed it in time once that is over, and how many have its key of
-/// us.
+/// The epoch, the number of confirmations once the time for them is over, and the number of
+/// listeners that have our key in it.
 type Shown = ([u8; 32], Option<usize>, usize);
 
-/// All who hold the key, and those of them who may not hear us.
+/// All holders of the key, and those of them that may not be able to hear us.
 pub(super) type Roster = (Vec<DeviceId>, Vec<DeviceId>);
 
-/// A target that is sealed with the key of an epoch instead of our own.
+/// A target that is sealed with a key in an epoch instead of our own key.
 struct InEpoch {
-    /// Which; none while there is none that serves.
+    /// Id of the epoch; `None` while no epoch can be used.
     id: Option<[u8; 32]>,
-    /// Who holds it.
+    /// The holders of the epoch.
     holders: Holders,
-    /// When the key in it has sealed for long enough.
+    /// When the key in it has been used for long enough.
     renew_at: Option<Timestamp>,
     /// When our own key is used again if no other epoch has come.
     until: Option<Timestamp>,
-    /// Our key in it, since when it seals, and whether it has.
+    /// Our key in it, since when it is in use, and whether it has sealed anything.
     key: Option<EpochKey>,
     began: Timestamp,
     used: bool,
-    /// Listeners who do not hold the epoch, and are given this key. [PROTO-11.13]
+    /// Listeners that do not hold the epoch, and are given this key. [PROTO-11.13]
     given: BTreeMap<DeviceId, Announcement<()>>,
-    /// Those of them who have gone since.
+    /// Those of them that have gone since.
     left: BTreeSet<DeviceId>,
-    /// Those who hold the epoch by the word of others, but have told us otherwise.
+    /// Devices that hold the epoch according to others, but have told us otherwise.
     lacking: BTreeSet<DeviceId>,
 }
 
 impl InEpoch {
-    /// `device` hears us no more, `at_once` where it may not: a key that it was given is replaced.
+    /// `device` no longer hears us; `at_once` if it no longer may. A key that it was given is
+    /// replaced.
     fn lose(&mut self, now: Timestamp, device: DeviceId, at_once: bool) {
         self.lacking.remove(&device);
         if self.given.remove(&device).is_some() {
             self.left.insert(device);
-            // There are 256 keys in an epoch: nobody uses them up by coming and going.
+            // There are 256 keys in an epoch. Nobody can use them up by coming and going.
             let at = if at_once { now } else { now.max(self.began + GENERATION_MIN) };
             self.renew_at = Some(self.renew_at.map_or(at, |known| known.min(at)));
         }
@@ -85,13 +87,13 @@ impl InEpoch {
 
 /// What a target is sealed with from now on.
 pub(super) enum Choice {
-    /// Another key of this epoch.
+    /// A new key in this epoch.
     Epoch([u8; 32]),
-    /// Nothing, until there is a key that nobody holds who may not.
+    /// Nothing, until there is a key whose holders all may hold it.
     Silence,
 }
 
-/// Somebody who may hear: a device, its member, and what it listens to.
+/// A possible listener: a device, its member, and what it listens to.
 pub(super) struct Listener<'a> {
     pub(super) device: DeviceId,
     pub(super) member: MemberId,
@@ -107,14 +109,15 @@ impl Targets {
         Self { key, random, wanted: None, keyed: BTreeMap::new(), generations }
     }
 
-    /// What is to be keyed from now on; further ones than 64 are left out.
+    /// Sets the targets to be keyed. If there are more than 64, further ones are left out.
     pub(super) fn want(&mut self, mut targets: Vec<Target>) {
         targets.retain(Target::is_sound);
         targets.truncate(TARGETS_MAX);
         self.wanted = Some(targets);
     }
 
-    /// Keys what is wanted and permitted, and nothing else; gives the targets that are gone.
+    /// Keys the permitted part of what is wanted, and nothing else. Returns the targets that are no
+    /// longer keyed.
     pub(super) fn permit(&mut self, charter: &Charter, own: MemberId) -> Vec<TargetId> {
         let state = charter.state();
         let first = || charter.first_channel(own).map(|channel| Target::of_channel(channel.id));
@@ -140,7 +143,7 @@ impl Targets {
         gone
     }
 
-    /// What is keyed of a wanted target: the part of it that is permitted.
+    /// The id of the permitted part of a wanted target, if that part is keyed.
     pub(super) fn permitted(
         &self,
         state: &State,
@@ -155,9 +158,9 @@ impl Targets {
         self.keyed.get(&id).map(|keyed| &keyed.target)
     }
 
-    /// Gives the keys to those among `listeners` who may hear, and takes them from those who do
-    /// not any more: at once where they may not, or are `gone` for good, a moment later where they
-    /// have gone elsewhere.
+    /// Gives the keys to those of `listeners` that may hear, and takes them from devices that no
+    /// longer hear. A device that no longer may hear, or that is `gone` for good, loses them at
+    /// once. A device that has gone elsewhere loses them a moment later.
     pub(super) fn admit<'a>(
         &mut self,
         now: Timestamp,
@@ -175,7 +178,8 @@ impl Targets {
             let before = keyed.keys.members().clone();
             let mut revoked = Vec::new();
             for device in before.difference(&hearers) {
-                // Who is not there, or could hear if it wanted to, has gone of its own will.
+                // A device that is absent, or that could hear if it wanted to, has gone of its own
+                // accord.
                 let listener = listeners.clone().find(|it| it.device == *device);
                 let went = listener.is_none_or(|it| {
                     let all = keyed.target.channels().iter().copied();
@@ -199,12 +203,12 @@ impl Targets {
         }
     }
 
-    /// Those who hold a key that is not replaced yet, though they have left.
+    /// The devices that have left but hold a key that is not replaced yet.
     pub(super) fn former(&self) -> impl Iterator<Item = DeviceId> {
         self.keyed.values().flat_map(|keyed| keyed.keys.former())
     }
 
-    /// `device` may have lost what it had: it is given the keys again.
+    /// `device` may have lost its keys, so it is given them again.
     pub(super) fn renew(&mut self, now: Timestamp, device: DeviceId) {
         for keyed in self.keyed.values_mut() {
             keyed.keys.handle_new_link(now, device);
@@ -213,7 +217,7 @@ impl Targets {
         }
     }
 
-    /// `devices` do not belong any more.
+    /// `devices` no longer belong to the organisation.
     pub(super) fn revoke(&mut self, now: Timestamp, devices: &[DeviceId]) {
         for keyed in self.keyed.values_mut() {
             keyed.keys.revoke(now, devices.iter().copied());
@@ -231,7 +235,7 @@ impl Targets {
         }
     }
 
-    /// The targets that are one channel and nothing else, which can be sealed with an epoch.
+    /// The targets that consist of a single channel, which can be sealed with an epoch.
     pub(super) fn of_channels(&self) -> Vec<(TargetId, ChannelId)> {
         let channel = |(id, keyed): (&TargetId, &Keyed)| {
             let channel = *keyed.target.channels().first()?;
@@ -240,9 +244,9 @@ impl Targets {
         self.keyed.iter().filter_map(channel).collect()
     }
 
-    /// What `target` is sealed with from now on, if that is something else: the epoch that serves
-    /// `best`, by its id, number and holders, where it reaches more than our own key can, and we
-    /// are `relayed`. [PROTO-11.9]
+    /// Returns what `target` is sealed with from now on, if that changes. `best` is the best epoch,
+    /// with its id, number and holders. It is used if we are `relayed` and it reaches more devices
+    /// than our own key can. [PROTO-11.9]
     pub(super) fn choose(
         &mut self,
         now: Timestamp,
@@ -296,7 +300,7 @@ impl Targets {
         Some(Choice::Epoch(id))
     }
 
-    /// What `target` is sealed with from now on, after [`Choice::Epoch`].
+    /// Sets the key that `target` is sealed with from now on, after [`Choice::Epoch`].
     pub(super) fn set_epoch_key(&mut self, target: TargetId, key: EpochKey) {
         if let Some(epoch) = self.keyed.get_mut(&target).and_then(|keyed| keyed.epoch.as_mut()) {
             epoch.key = Some(key);
@@ -308,8 +312,8 @@ impl Targets {
         self.keyed.get(&target)?.epoch.as_ref()?.id
     }
 
-    /// `device` seals for `target` with another `epoch`, which we do not hold: nor may it hold
-    /// ours.
+    /// `device` seals for `target` with another `epoch`, which we do not hold. So it may not hold
+    /// ours either.
     pub(super) fn lacks_epoch(&mut self, target: TargetId, device: DeviceId, epoch: &[u8; 32]) {
         if let Some(Keyed { keys, epoch: Some(ours), .. }) = self.keyed.get_mut(&target)
             && ours.id.is_some_and(|id| id != *epoch)
@@ -319,9 +323,9 @@ impl Targets {
         }
     }
 
-    /// The next of our listeners to be given our key in `epoch`, which `target` is sealed with:
-    /// those who are no holders; and while we talk, those who have not shown that they are.
-    /// [PROTO-11.13]
+    /// The next of our listeners to be given our key in the `epoch` that seals for `target`. These
+    /// are the listeners that are no holders and, while we talk, those that have not shown that
+    /// they are. [PROTO-11.13]
     pub(super) fn poll_given(
         &mut self,
         now: Timestamp,
@@ -348,7 +352,7 @@ impl Targets {
         None
     }
 
-    /// `device` has taken, or not, the key that it was given.
+    /// `device` has accepted, or not, the key that it was given.
     pub(super) fn handle_given(
         &mut self,
         now: Timestamp,
@@ -362,8 +366,8 @@ impl Targets {
         }
     }
 
-    /// All who hold what `target` is sealed with, but for us, and those of them who have not shown
-    /// it, where that was not told before.
+    /// All devices but ours that hold what seals for `target`, and those of them that have not
+    /// confirmed it. Returns `None` if this was already reported.
     pub(super) fn roster(
         &mut self,
         now: Timestamp,
@@ -419,22 +423,22 @@ impl Targets {
         self.keyed.get_mut(&target).map(|keyed| &mut keyed.keys)
     }
 
-    /// The next change of a key in use.
+    /// Returns the next change of a key in use.
     pub(super) fn poll_change(&mut self) -> Option<(TargetId, KeyChange)> {
         self.keyed.iter_mut().find_map(|(id, keyed)| Some((*id, keyed.keys.poll_change()?)))
     }
 
-    /// The next key message to be sent.
+    /// Returns the next key message to send.
     pub(super) fn poll_delivery(&mut self, now: Timestamp) -> Option<(TargetId, KeyDelivery)> {
         self.keyed.iter_mut().find_map(|(id, keyed)| Some((*id, keyed.keys.poll_delivery(now)?)))
     }
 
-    /// The next generation to be written to disk.
+    /// Returns the next generation to write to disk.
     pub(super) fn poll_persist(&mut self) -> Option<(TargetId, u16)> {
         self.keyed.iter_mut().find_map(|(id, keyed)| Some((*id, keyed.keys.poll_persist()?)))
     }
 
-    /// All targets with those who are to hear them now, and whether by an epoch.
+    /// All targets with the devices that should hear them now, and whether they do so by an epoch.
     pub(super) fn hearers(
         &self,
         own: DeviceId,
@@ -452,12 +456,12 @@ impl Targets {
         })
     }
 
-    /// Whether what goes to `target` went through a relay until now.
+    /// Whether speech to `target` was sent through a relay until now.
     pub(super) fn is_relayed(&self, target: TargetId) -> bool {
         self.keyed.get(&target).is_some_and(|keyed| !keyed.plan.hops.is_empty())
     }
 
-    /// What goes to `target` travels so from now on; says whether that is new.
+    /// Sets how speech to `target` travels from now on. Returns whether that is new.
     pub(super) fn set_plan(&mut self, target: TargetId, plan: &Plan) -> bool {
         let Some(keyed) = self.keyed.get_mut(&target) else { return false };
         let changed = keyed.plan != *plan;
@@ -477,21 +481,21 @@ impl Targets {
     }
 }
 
-/// Devices that our own key is given to where there is an epoch: each change of who is there costs
-/// everybody who talks a message to each of them.
+/// Most devices that our own key is given to if there is an epoch. Each change of the listeners
+/// costs every talker a message to each of them.
 const OWN_KEY_MAX: usize = 32;
 
-/// With so many it is our own key again.
+/// With this many devices or fewer, our own key is used again.
 const OWN_KEY_AGAIN: usize = 24;
 
 /// How long nothing is said while a new epoch is on its way. [PROTO-11.9]
 const WAIT_MAX: Duration = Duration::from_millis(900);
 
-/// How long a talker's key in an epoch seals.
+/// How long a talker's key in an epoch is used.
 const GENERATION_MAX: Duration = Duration::from_secs(60);
 
-/// How long it seals at least, where somebody goes who was given it. [PROTO-11.29]
+/// How long it is used at least, if a device leaves that was given it. [PROTO-11.29]
 const GENERATION_MIN: Duration = Duration::from_secs(3);
 
-/// Targets that are keyed at once; further ones are not.
+/// Most targets that are keyed at once. Further ones are not keyed.
 const TARGETS_MAX: usize = 64;

@@ -39,7 +39,7 @@ fn room(seed: u64, count: usize, loss: u64) -> World {
     world
 }
 
-/// With paths of up to 150 ms each way, whatever the luck.
+/// With paths of up to 150 ms each way, for any seed.
 #[test]
 fn four_friends_hear_each_other_within_two_seconds() {
     for seed in 0..40 {
@@ -90,7 +90,7 @@ fn the_founder_leaves_and_the_others_go_on() {
     world.leave(0);
     world.run_for(5 * SECOND);
     world.assert_all_hear_each_other();
-    // Somebody new comes by way of those who stayed.
+    // A new member comes in through those that have stayed.
     world.leave(4);
     world.run_for(5 * SECOND);
     world.start(4);
@@ -114,7 +114,7 @@ fn a_crashed_node_comes_back_with_a_generation_never_used_before() {
     world.assert_all_hear_each_other();
 }
 
-/// [PROTO-2.5] A talker that starts anew may count its generations from the beginning.
+/// [PROTO-2.5] A talker that has restarted may count its generations from the beginning.
 #[test]
 fn the_key_of_an_earlier_run_counts_no_more() {
     let mut world = room(17, 2, 0);
@@ -200,7 +200,7 @@ fn a_new_name_reaches_all() {
     }
 }
 
-/// A node whose disk was lost starts with record number 1 again, which nobody would take.
+/// A node that has lost its disk starts with record number 1 again, which nobody would accept.
 #[test]
 fn a_lost_disk_does_not_silence_a_member() {
     let mut world = room(10, 3, 0);
@@ -215,7 +215,7 @@ fn a_lost_disk_does_not_silence_a_member() {
     world.assert_all_hear_each_other();
 }
 
-/// Of two links that were made at once only one survives, perhaps not the one the records took.
+/// If two links are made at once, only one survives. It may not be the one that the records took.
 #[test]
 fn records_that_did_not_arrive_come_again_soon() {
     let mut world = World::friends(12, 2, 0);
@@ -304,8 +304,7 @@ fn pieces_of_the_charter_have_a_topic_of_their_own() {
     assert_eq!(Topic::of(&[]), Topic::Presence);
 }
 
-/// [PROTO-2.13] Of all other messages that are sent in tests this is asserted where they are
-/// encoded.
+/// [PROTO-2.13] For all other messages sent in tests, this is asserted where they are encoded.
 #[test]
 fn messages_with_keys_are_told_by_their_first_byte() {
     let key = DeviceKey::generate(&SeededRandom::new(14));
@@ -316,7 +315,8 @@ fn messages_with_keys_are_told_by_their_first_byte() {
         recipients: List::truncated([key.id()]),
     };
     assert!(Message::holds_key(&Message::Key(Signed::sign(message, &key)).encode()));
-    // A talker's key in an epoch stayed in what a recorded link opened with for twenty seconds.
+    // Regression: a talker's key in an epoch stayed in the buffer that opens a recorded link for
+    // twenty seconds.
     let target = Target::of_channel(ChannelId::from_bytes([1; 16]));
     let epoch = EpochDealer::generate(&SeededRandom::new(16)).secret([1; 32]);
     let given = TalkersKey { target: target.clone(), key: epoch.key_of(target.id(), key.id(), 0) };
@@ -325,7 +325,7 @@ fn messages_with_keys_are_told_by_their_first_byte() {
     assert!(!Message::holds_key(&[]));
 }
 
-/// Somebody on a talker's list of whom we know nothing is reported rather than hidden.
+/// A device on a talker's list that we know nothing about is reported, not hidden.
 #[test]
 fn an_unknown_recipient_is_reported() {
     let mut world = room(13, 2, 0);
@@ -349,7 +349,7 @@ fn an_unknown_recipient_is_reported() {
     assert!(std::iter::from_fn(|| squad.poll_event()).any(|event| event == roster));
 }
 
-/// A squad of 64 others is full: one more is not served, and nobody else is dialled.
+/// A squad with 64 others is full. One more is not served, and nobody else is dialled.
 #[test]
 fn a_full_squad_takes_no_more() {
     let random = SeededRandom::new(16);
@@ -386,7 +386,8 @@ fn a_full_squad_takes_no_more() {
     assert_eq!(squad.member_of(device), None);
 }
 
-/// Removes members at the founder's, whose disk is quick; gives who was sent a key then.
+/// Removes members on the founder's device, whose disk is quick. Returns the devices that were then
+/// sent a key.
 fn remove(world: &mut World, indices: &[usize]) -> Vec<DeviceId> {
     let members: Vec<_> = indices.iter().map(|index| world.member(*index)).collect();
     let remove = |member| Change::Remove { member, admission: 1 };
@@ -416,7 +417,8 @@ fn change(world: &mut World, changes: Vec<Change>) -> Vec<DeviceId> {
     keyed
 }
 
-/// The key that replaced what one of them held was given to the other. [PROTO-6.9]
+/// Regression: the key that replaced the key of one removed member was given to the other.
+/// [PROTO-6.9]
 #[test]
 fn two_who_are_removed_at_once_are_given_no_further_key() {
     let mut world = room(18, 4, 0);
@@ -425,7 +427,7 @@ fn two_who_are_removed_at_once_are_given_no_further_key() {
     assert!(removed.iter().all(|device| squad.member_of(*device).is_none()));
 }
 
-/// The same, where the other is no member without a right. [PROTO-6.9]
+/// The same if the other one remains a member, without a right. [PROTO-6.9]
 #[test]
 fn who_is_silenced_as_another_is_removed_is_given_no_further_key() {
     let mut world = room(22, 4, 0);
@@ -440,7 +442,7 @@ fn who_is_silenced_as_another_is_removed_is_given_no_further_key() {
     assert_eq!(change(&mut world, changes), [world.id(3)]);
 }
 
-/// Its Hello was accepted by the charter of a moment ago.
+/// Its Hello was accepted by the charter of a moment before.
 #[test]
 fn who_was_removed_before_its_link_stood_is_evicted() {
     let mut world = room(19, 2, 0);
@@ -455,7 +457,7 @@ fn who_was_removed_before_its_link_stood_is_evicted() {
     assert_eq!(squad.poll_transmit(), None);
 }
 
-/// Everybody went on calling it, every half a minute for good.
+/// Regression: everybody went on dialling it, every half minute, without end.
 #[test]
 fn who_was_evicted_is_not_dialled() {
     let mut world = room(23, 3, 0);
@@ -468,7 +470,8 @@ fn who_was_evicted_is_not_dialled() {
     assert_eq!(squad.poll_dial(now + Duration::from_secs(40)), None);
 }
 
-/// Whose nets had come from a preset heard nothing any more once it was unloaded.
+/// Regression: a member whose nets came from a preset heard nothing any more after the preset was
+/// unloaded.
 #[test]
 fn who_has_chosen_and_chooses_no_more_hears_the_first_channel() {
     let mut world = room(29, 2, 0);
@@ -482,7 +485,7 @@ fn who_has_chosen_and_chooses_no_more_hears_the_first_channel() {
     assert_eq!(*squad.listening(), first);
 }
 
-/// Anybody could keep an officer's operations from passing, in his name.
+/// Regression: anybody could block an officer's operations by sending others in his name.
 #[test]
 fn what_an_author_has_not_signed_does_not_count_against_it() {
     let mut world = World::friends(20, 1, 0);
@@ -537,7 +540,7 @@ proptest! {
             world.start(index);
         }
         world.run_for(150 * SECOND);
-        // Four heartbeats in a row can be lost at any time.
+        // With loss, four heartbeats in a row could be lost at any time.
         world.loss = 0;
         world.run_for(5 * SECOND);
         world.assert_all_hear_each_other();
@@ -547,7 +550,7 @@ proptest! {
     fn any_bytes_are_a_message_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let mut world = World::friends(1, 1, 0);
         let result = world.squad(0).handle_gossip(Timestamp::ZERO, None, &bytes);
-        // No worker has looked at pieces yet.
+        // No worker has looked at the pieces yet.
         let pieces = matches!(result, Ok(Handled::Later(_))) && Topic::of(&bytes) == Topic::Charter;
         prop_assert!(result.is_err() || bytes == [1, 0] || pieces);
     }

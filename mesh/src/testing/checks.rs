@@ -1,11 +1,11 @@
-//! What must hold of all that happens in a [`World`].
+//! Checks that must hold for everything that happens in a [`World`].
 
 use std::collections::BTreeSet;
 
 use super::{Kind, World};
 
 impl World {
-    /// Everybody who is there has the keys of all others, and all rosters are true.
+    /// Asserts that each running node has the keys of all others, and that all rosters are true.
     pub fn assert_all_hear_each_other(&self) {
         let up: Vec<_> = self.nodes.iter().filter(|node| node.is_up).collect();
         let all: BTreeSet<_> = up.iter().map(|node| node.key.id()).collect();
@@ -27,7 +27,8 @@ impl World {
         }
     }
 
-    /// [PROTO-6.5] What `at` has in use, `peer` must never be given, unless it holds it already.
+    /// [PROTO-6.5] Keys that `at` has in use must never be given to `peer`, unless it already holds
+    /// them.
     pub(super) fn expect_later_keys(&mut self, at: usize, peer: usize) {
         let (owner, newcomer) = (self.id(at), self.id(peer));
         for (target, own) in self.nodes[at].voice.own.clone() {
@@ -42,7 +43,7 @@ impl World {
         }
     }
 
-    /// What holds at any time.
+    /// Checks what must hold at any time.
     pub(super) fn check(&self) {
         match self.kind {
             Kind::Friends => self.assert_rosters_are_true(),
@@ -54,7 +55,7 @@ impl World {
         }
     }
 
-    /// Whoever can open what is sealed now is on the roster of the one who seals.
+    /// Every node that can open what is sealed now is on the sealing node's roster.
     pub(super) fn assert_rosters_are_true(&self) {
         for node in self.nodes.iter().filter(|node| node.is_up) {
             for (target, own) in &node.voice.own {
@@ -70,7 +71,7 @@ impl World {
         }
     }
 
-    /// Whoever is sent a frame may hear the target, and listens to it.
+    /// Every device that is sent a frame may hear the target, and listens to it.
     fn assert_listeners_may_hear(&self) {
         for node in &self.nodes {
             let state = node.squad.charter().state();

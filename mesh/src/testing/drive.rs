@@ -1,4 +1,4 @@
-//! One squad: what it begins with, what it wants done, and what a worker does for it.
+//! Helpers for one squad: its configuration, its outputs, and the work of its worker.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,21 +11,21 @@ use crate::{
     squad::{Event, Handled, Job, MessageError, Persist, Squad, SquadConfig, Transmit},
 };
 
-/// One thing that a squad wants done. Dials are asked for apart.
+/// One output of a squad. Dials are polled separately.
 pub enum Output {
-    /// What happened.
+    /// Something that happened.
     Event(Event),
-    /// What is to be sent.
+    /// Something to send.
     Transmit(Transmit),
-    /// What is to be written.
+    /// Something to write to disk.
     Persist(Persist),
-    /// What a worker is to do.
+    /// Work for a worker.
     Job(Box<Job>),
-    /// What became of something that a worker has looked at, by its number.
+    /// The result of an item that a worker has looked at, by its number.
     Verdict(u64, Result<(), MessageError>),
 }
 
-/// The next thing that `squad` wants done, but for dials; `None` if there is none.
+/// Returns the next output of `squad` except dials; `None` if there is none.
 pub fn poll(now: Timestamp, squad: &mut Squad) -> Option<Output> {
     if let Some(event) = squad.poll_event() {
         Some(Output::Event(event))
@@ -40,7 +40,7 @@ pub fn poll(now: Timestamp, squad: &mut Squad) -> Option<Output> {
     }
 }
 
-/// What a device begins with that has never run before; a relay is no `member`'s.
+/// The configuration of a device that has never run before. A relay has no `member`.
 pub fn config(
     charter: &Arc<Charter>,
     key: &Arc<DeviceKey>,
@@ -64,7 +64,7 @@ pub fn config(
     }
 }
 
-/// What the Hello of `device` says, which `squad` is of.
+/// The Hello of `device`, to which `squad` belongs.
 pub fn hello(device: DeviceId, squad: &Squad) -> PeerHello {
     let (charter, presence) = (squad.charter(), squad.presence());
     PeerHello {
@@ -80,7 +80,7 @@ pub fn hello(device: DeviceId, squad: &Squad) -> PeerHello {
     }
 }
 
-/// The disk has this.
+/// Reports that the disk has stored `persist`.
 pub fn persisted(now: Timestamp, squad: &mut Squad, persist: &Persist) {
     match persist {
         Persist::Generation(target, generation) => {
@@ -90,14 +90,14 @@ pub fn persisted(now: Timestamp, squad: &mut Squad, persist: &Persist) {
     }
 }
 
-/// Has the squad do at once what a worker would.
+/// Does at once what a worker would do for the squad.
 pub fn work(now: Timestamp, squad: &mut Squad) {
     while let Some(job) = squad.poll_job(now) {
         squad.handle_job(now, job.run());
     }
 }
 
-/// What becomes of a message, once a worker has looked at it.
+/// The result of a message, once a worker has looked at it.
 ///
 /// # Errors
 ///

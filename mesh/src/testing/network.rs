@@ -1,4 +1,4 @@
-//! What a [`World`] carries, and what becomes of it on the way.
+//! What a [`World`] carries, and what happens to it on the way.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use crate::{
 };
 
 impl Kind {
-    /// How long time stands still at least, once it passes.
+    /// The least step by which time advances.
     pub(super) fn step(self) -> Duration {
         if self == Self::Together { Duration::from_millis(50) } else { Duration::ZERO }
     }
 
-    /// How long something takes, in milliseconds, by chance.
+    /// How long something takes, as a range of milliseconds.
     fn delay(self, of: &Happening) -> Range<u64> {
         use Happening::*;
         match (self, of) {
@@ -30,13 +30,13 @@ impl Kind {
     }
 }
 
-/// What follows where a node has taken something.
+/// What follows once a node has accepted something.
 pub(super) enum Waiting {
     Answer { link: u64, from: usize, to: usize, id: u64 },
     Gossip(Vec<u8>),
 }
 
-/// What is on its way.
+/// Something on its way.
 pub(super) enum Happening {
     Message { link: u64, from: usize, to: usize, id: u64, bytes: Vec<u8> },
     Answer { link: u64, from: usize, to: usize, id: u64, taken: bool },
@@ -49,7 +49,7 @@ pub(super) enum Happening {
 }
 
 impl World {
-    /// Something sets out.
+    /// Sends something on its way.
     fn begin(&mut self, happening: Happening) {
         self.after(self.kind.delay(&happening), happening);
     }
@@ -74,7 +74,7 @@ impl World {
         !self.blocked.contains(&ordered(a, b)) && !self.is_lost()
     }
 
-    /// All that is due arrives, and what follows at once.
+    /// Delivers everything that is due, and carries what follows at once.
     pub(super) fn arrive(&mut self) {
         for _ in 0..AT_ONCE_MAX {
             while let Some(index) = self.touched.pop_first() {
@@ -146,7 +146,7 @@ impl World {
                 self.dialled(from, incarnation, &dial);
             }
             Happening::Ended { link, at, peer, reason } => {
-                // Unless a newer link has taken its place.
+                // Unless a newer link has replaced it.
                 let replaced = self.link_of(at, peer).is_some_and(|number| number > link);
                 if self.is_up(at) && !replaced {
                     let device = self.id(peer);
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// A node has looked at something, or has a worker do so.
+    /// A node has handled something, or a worker is to do so.
     fn handled(&mut self, at: usize, how: Result<Handled, MessageError>, waiting: Waiting) {
         match how {
             Ok(Handled::Later(number)) => {
@@ -181,10 +181,10 @@ impl World {
         }
     }
 
-    /// A node has taken something, or not.
+    /// A node has accepted something, or not.
     fn conclude(&mut self, at: usize, result: Result<(), MessageError>, waiting: Waiting) {
         match (&result, &waiting) {
-            // The link has ended meanwhile; or more of an author than is taken in a day.
+            // The link has ended meanwhile, or there is more from an author than is taken in a day.
             (Ok(()) | Err(MessageError::NotLinked), _)
             | (Err(MessageError::OverBudget), Waiting::Gossip(_)) => {}
             (Err(error), _) => {
@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    /// Carries what one node wants done.
+    /// Carries all outputs of one node.
     pub(super) fn pump(&mut self, index: usize) {
         while self.is_up(index) && self.pump_one(index) {}
         self.touched.remove(&index);
@@ -304,7 +304,8 @@ impl World {
     }
 }
 
-/// Whether an event makes sense where nobody is removed, relays, or is seen from anywhere.
+/// Whether an event is possible in a world where nobody is removed, relays, or is seen from
+/// anywhere.
 fn is_of_friends(event: &Event) -> bool {
     !matches!(
         event,

@@ -14,29 +14,29 @@ use crate::{
     topology::Plan,
 };
 
-/// A talker, and what it talks to.
+/// A talker, and the target that it talks to.
 pub type Talker = (DeviceId, TargetId);
 
 /// A device, through all its runs.
 pub struct Node {
-    /// Its key.
+    /// The key of the device.
     pub key: Arc<DeviceKey>,
-    /// Its squad; while it is down, that of its last run.
+    /// Its squad. While it is down, the squad of its last run.
     pub squad: Squad,
-    /// Whether it runs.
+    /// Whether it is running.
     pub is_up: bool,
     pub(super) incarnation: u64,
     pub(super) disk_charter: Arc<Charter>,
     pub(super) disk_generations: BTreeMap<TargetId, u16>,
     pub(super) disk_directory: Vec<u8>,
-    /// What it knows in this run.
+    /// What its voice side knows in this run.
     pub voice: Voice,
     /// Each key that it was ever told to seal with.
     sealed_with: BTreeSet<(TargetId, u16, u8)>,
     sealed_in_epochs: BTreeSet<([u8; 32], u8)>,
     /// All keys that it was ever given.
     pub ever: BTreeMap<Talker, BTreeSet<(u16, u8)>>,
-    /// All epochs that it has ever opened.
+    /// All epochs that it could ever open.
     pub ever_opened: BTreeSet<[u8; 32]>,
     /// Keys of others that were in use when it came.
     pub(super) forbidden: BTreeMap<Talker, BTreeSet<(u16, u8)>>,
@@ -47,33 +47,33 @@ pub struct Node {
 pub struct Voice {
     /// The key that each target is sealed with.
     pub own: BTreeMap<TargetId, KeySecret>,
-    /// The epoch that is sealed with, and which of our keys in it.
+    /// The epoch that is used for sealing, and the generation of our key in it.
     pub seals: Option<(EpochSecret, u8)>,
     /// The number of the last epoch.
     pub number: u64,
-    /// Who holds what each target is sealed with.
+    /// The holders of the key of each target.
     pub rosters: BTreeMap<TargetId, Vec<DeviceId>>,
-    /// Those of them who may not hear.
+    /// Those of them that may not be able to hear.
     pub unconfirmed: Vec<DeviceId>,
-    /// Which way each target goes.
+    /// How speech to each target travels.
     pub plans: BTreeMap<TargetId, Plan>,
-    /// Talkers' keys.
+    /// The keys of talkers.
     pub opens: BTreeMap<Talker, KeySecret>,
-    /// Through what each talker is heard.
+    /// The means by which each talker is heard.
     pub hears: BTreeMap<Talker, Hearing>,
-    /// Epochs that open, and who may speak in them.
+    /// The epochs that open speech.
     pub epochs: Vec<EpochSecret>,
-    /// Who may speak in them.
+    /// The devices that may speak in them.
     pub talkers: Vec<DeviceId>,
     /// Keys in epochs that talkers have given.
     pub given: BTreeMap<DeviceId, EpochKey>,
     /// Silent peers.
     pub unreachable: BTreeSet<DeviceId>,
-    /// Devices whose links are closed, as they do not belong any more.
+    /// Devices whose links are closed because they no longer belong.
     pub evicted: Vec<DeviceId>,
-    /// Whether this device does not belong any more.
+    /// Whether this device no longer belongs.
     pub removed: bool,
-    /// By whom, from where and to where others have moved its member.
+    /// The moves of its member: by which device, from where, and to where.
     pub moved: Vec<(DeviceId, Option<ChannelId>, ChannelId)>,
 }
 
@@ -83,17 +83,17 @@ impl Voice {
         self.own.values().next()
     }
 
-    /// Who holds what the only target is sealed with.
+    /// The holders of the key of the only target.
     pub fn roster(&self) -> &[DeviceId] {
         self.rosters.values().next().map_or(&[], |devices| devices)
     }
 
-    /// Which way the only target goes.
+    /// How speech to the only target travels.
     pub fn plan(&self) -> Plan {
         self.plans.values().next().cloned().unwrap_or_default()
     }
 
-    /// Who is sent what is said to a target.
+    /// The listeners of a target.
     pub fn listeners(&self, target: TargetId) -> Vec<DeviceId> {
         self.plans.get(&target).map(Plan::listeners).unwrap_or_default()
     }
@@ -118,7 +118,7 @@ impl Node {
         }
     }
 
-    /// Takes note of what happened, which must make sense.
+    /// Records an event, which must be valid.
     pub(super) fn observe(&mut self, event: Event) {
         let voice = &mut self.voice;
         match event {

@@ -45,7 +45,8 @@ pub trait Host {
     /// [CHARTER-2.4]
     fn root_signed(&self, version: u32) -> Result<Option<ObjectHash>, HostError>;
 
-    /// Remembers for good, before it is signed, that this device signs a root document.
+    /// Remembers for good, before it is signed, that this device signs a root document. A host that
+    /// must not wait for its disk fails with [`HostError::Unkept`], and is asked again.
     fn keep_root_signed(&mut self, version: u32, document: ObjectHash) -> Result<(), HostError>;
 }
 
@@ -56,6 +57,15 @@ pub enum HostError {
     /// The disk could not be read or written.
     #[error(transparent)]
     Disk(Box<dyn Error + Send + Sync>),
+    /// The disk has to remember first that this device signs this root document. The command has
+    /// changed nothing; it is carried out again once that is on disk.
+    #[error("the disk does not know yet that this device signs version {version}")]
+    Unkept {
+        /// The document's version.
+        version: u32,
+        /// The document.
+        document: ObjectHash,
+    },
     /// The charter did not take a piece.
     #[error(transparent)]
     Charter(#[from] PieceError),

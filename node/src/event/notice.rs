@@ -56,6 +56,11 @@ pub enum Notice {
     },
     /// What the person talked to is not there any more.
     TargetGone,
+    /// Whether this device relays for others is not remembered after a restart.
+    VolunteerForgotten {
+        /// What the disk says.
+        error: String,
+    },
 }
 
 /// Nets that somebody talks to and does not hear.
@@ -90,6 +95,7 @@ impl Notice {
             Self::NoSuchChannel { .. } => "no_such_channel",
             Self::PresetLoaded { .. } => "preset_loaded",
             Self::TargetGone => "target_gone",
+            Self::VolunteerForgotten { .. } => "volunteer_forgotten",
         }
     }
 }
@@ -128,6 +134,9 @@ impl fmt::Display for Notice {
                  before; --keep with `hark ctl listen` or `talk-to` keeps a choice",
                 presets.join(", ")
             ),
+            Self::VolunteerForgotten { error } => {
+                write!(f, "that this device relays, or not, is forgotten with its end: {error}")
+            }
             Self::TargetGone => f.write_str(
                 "what you talked to is not there for you any more: your voice goes to nobody until \
                  you choose something else",

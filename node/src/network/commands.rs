@@ -1,6 +1,6 @@
 //! What a person or a program wants of a running node.
 
-use std::time::Duration;
+use std::{sync::mpsc::SyncSender, time::Duration};
 
 use hark_commands::{CommandError, Lookup, Outcome, Request, names::unknown};
 use hark_keys::{Door, Ticket, Timestamp};
@@ -238,8 +238,30 @@ impl Working {
         Ok(hark_commands::execute(&mut host, request)?)
     }
 
-    /// A ticket as it is asked for, or in a line why there is none.
-    pub(super) fn wanted_ticket(
+    /// Issues a ticket. A worker notes it, and then answers.
+    pub(super) fn handle_ticket(
+        &mut self,
+        now: Timestamp,
+        request: &TicketRequest,
+        answer: SyncSender<Result<Ticket, RequestError>>,
+    ) {
+        // The caller may have gone.
+        let reply = move |issued| drop(answer.try_send(issued));
+        let ticket = match self.wanted_ticket(now, request) {
+            Ok(ticket) => ticket,
+            Err(error) => return reply(Err(error)),
+        };
+        let by = Some(self.base.presence.name.clone());
+        let issued = TicketView::issued(ticket.invite(), by);
+        self.base.publisher.publish(Event::Ticket { ticket: issued });
+        let (store, unix) = (self.store.clone(), self.base.network.clock.unix());
+        (self.base.network.worker)(Box::new(move || {
+            let kept = store.keep_ticket(unix, ticket.invite());
+            reply(kept.map(|()| ticket).map_err(RequestError::from));
+        }));
+    }
+
+    fn wanted_ticket(
         &mut self,
         now: Timestamp,
         request: &TicketRequest,
@@ -252,12 +274,7 @@ impl Working {
             .iter()
             .map(|link| Door { device: link.device(), addresses: link.hello().addresses.to_vec() });
         let unix = self.base.network.clock.unix();
-        let ticket = hark_commands::issue_ticket(&host, unix, request, own, others)?;
-        store.keep_ticket(unix, ticket.invite())?;
-        let by = Some(self.base.presence.name.clone());
-        let issued = TicketView::issued(ticket.invite(), by);
-        self.base.publisher.publish(Event::Ticket { ticket: issued });
-        Ok(ticket)
+        Ok(hark_commands::issue_ticket(&host, unix, request, own, others)?)
     }
 }
 

@@ -60,8 +60,9 @@ impl Host for RunningHost<'_> {
     fn seal_name(&mut self, channel: ChannelId, name: &str) -> Result<SealedName, HostError> {
         let key = NameKey::generate(&SystemRandom);
         let sealed = key.seal(channel, name);
+        // The squad tells of it before it asks for the charter to be written, so a worker writes the
+        // name first.
         self.squad.keep_name(self.now, channel, key);
-        self.store.keep_names(self.squad.names()).map_err(HostError::disk)?;
         Ok(sealed)
     }
 
@@ -75,6 +76,9 @@ impl Host for RunningHost<'_> {
     }
 
     fn keep_root_signed(&mut self, version: u32, document: ObjectHash) -> Result<(), HostError> {
-        self.store.keep_root_signed(version, document).map_err(HostError::disk)
+        match self.root_signed(version)? {
+            Some(known) if known == document => Ok(()),
+            _ => Err(HostError::Unkept { version, document }),
+        }
     }
 }

@@ -12,6 +12,8 @@ use hark_keys::{DeviceId, Door, Ticket, Timestamp, device_words};
 use hark_mesh::{Dial, Way, datagram::Knock, hello::Refusal};
 
 pub use self::news::{Entry, JoinError, JoiningNews};
+use tokio::sync::oneshot;
+
 use self::news::{Progress, issuer};
 use super::{Input, KeepAdmitted, StartVoice, TellJoining, base::Base, working::Working};
 use crate::{
@@ -78,7 +80,7 @@ impl Joining {
                 }
                 happened = self.base.network.next(None, until) => match happened {
                     Happened::Link(event @ LinkEvent::Up(_)) => {
-                        return Ok(Joined::Admitted(Box::new(self.begin(event)?)));
+                        return Ok(Joined::Admitted(Box::new(self.begin(event).await?)));
                     }
                     Happened::News(News::Addresses { .. }) => self.base.handle_addresses(),
                     Happened::News(News::Discovered(found)) => self.handle_discovered(found),
@@ -93,10 +95,15 @@ impl Joining {
     }
 
     /// Goes to work: the first link of a newcomer comes by its admission.
-    fn begin(self, first: LinkEvent) -> Result<Working, NodeError> {
+    async fn begin(self, first: LinkEvent) -> Result<Working, NodeError> {
         let admitted = self.base.doorkeeper.take_admitted();
         let admitted = admitted.expect("a newcomer's first link comes by its admission");
-        let (store, now) = ((self.keep)(&admitted)?, self.base.now());
+        let (told, kept) = oneshot::channel();
+        let keep = self.keep;
+        // The node may have ended meanwhile.
+        (self.base.network.worker)(Box::new(move || drop(told.send(keep(&admitted)))));
+        let store = kept.await.map_err(|_| NodeError::Panicked)??;
+        let now = self.base.now();
         let mut working = Working::begin(now, self.base, store, self.start_voice)?;
         working.welcome(now, self.ticket.invite().clone());
         for (device, addresses) in &self.discovered {

@@ -9,7 +9,7 @@ use hark_mesh::{
 };
 
 use super::working::Working;
-use crate::request::RequestError;
+use crate::{event::Notice, request::RequestError};
 
 impl Working {
     /// Be a relay with so much to send, in kbit/s, 0 being any rate; or none any more. It stays so
@@ -23,7 +23,12 @@ impl Working {
             return Err(RequestError::Hidden);
         }
         let (squad, store) = (&mut self.driver.squad, &self.store);
-        store.keep_volunteer(rate_kbps)?;
+        let (store, publisher) = (store.clone(), Arc::clone(&self.base.publisher));
+        (self.base.network.worker)(Box::new(move || {
+            if let Err(error) = store.keep_volunteer(rate_kbps) {
+                publisher.notify(Notice::VolunteerForgotten { error: error.to_string() });
+            }
+        }));
         squad.volunteer(now, rate_kbps);
         self.limit_relay(rate_kbps);
         self.carry_out(now);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hark_charter::Charter;
-use hark_commands::Outcome;
+use hark_commands::{CommandError, HostError, Outcome, Request};
 use hark_keys::{DeviceId, Invite, TargetId, Timestamp};
 use hark_mesh::{
     Directory,
@@ -65,9 +65,12 @@ pub(super) struct Working {
     port: Option<u16>,
 }
 
+/// Where the answer to a command that concerns the charter goes.
+type CharterAnswer = SyncSender<Result<Outcome, RequestError>>;
+
 /// The answer to a command that concerns the charter.
 struct PendingAnswer {
-    answer: SyncSender<Result<Outcome, RequestError>>,
+    answer: CharterAnswer,
     outcome: Result<Outcome, RequestError>,
     /// When it is given, whatever the disk does.
     answers_by: Timestamp,
@@ -233,11 +236,7 @@ impl Working {
                 self.view.forgetful = Some(format!("who is verified is not kept: {error}"));
             }
             Input::Charter(request, answer) => {
-                let outcome = self.command_charter(now, *request);
-                self.carry_out(now);
-                let answers_by = now + DISK_PATIENCE;
-                self.answers.push(PendingAnswer { answer, outcome, answers_by });
-                self.answer_kept(now);
+                self.handle_charter(now, request, answer);
             }
             Input::Standings(changes) => self.tell_standings(&changes),
             Input::Found(found) => {
@@ -250,10 +249,7 @@ impl Working {
                 self.base.handle_router(report, Some(&mut self.driver.squad));
             }
             Input::Checked(nonce) => self.driver.squad.handle_checked(now, nonce),
-            Input::Ticket(request, answer) => {
-                // The caller may have gone.
-                let _ = answer.try_send(self.wanted_ticket(now, &request));
-            }
+            Input::Ticket(request, answer) => self.handle_ticket(now, &request, answer),
         }
         Ok(None)
     }
@@ -308,6 +304,31 @@ impl Working {
             // A member is a door itself.
             LinkEvent::Down(..) | LinkEvent::Visit(_) | LinkEvent::VisitEnded(_) => {}
         }
+    }
+
+    /// Somebody wants something of the charter. What this device signs as a root key is on disk
+    /// before it is signed: a worker writes it, and asks again. [CHARTER-2.4]
+    fn handle_charter(&mut self, now: Timestamp, request: Box<Request>, answer: CharterAnswer) {
+        let outcome = self.command_charter(now, Request::clone(&request));
+        if let Err(RequestError::Command(CommandError::Host(HostError::Unkept {
+            version,
+            document,
+        }))) = outcome
+        {
+            let (store, inputs) = (self.store.clone(), self.base.input_sender.clone());
+            (self.base.network.worker)(Box::new(move || {
+                // The node or the caller may have gone.
+                let _ = match store.keep_root_signed(version, document) {
+                    Ok(()) => inputs.send(Input::Charter(request, answer)).is_ok(),
+                    Err(error) => answer.try_send(Err(error.into())).is_ok(),
+                };
+            }));
+            return;
+        }
+        self.carry_out(now);
+        let answers_by = now + DISK_PATIENCE;
+        self.answers.push(PendingAnswer { answer, outcome, answers_by });
+        self.answer_kept(now);
     }
 
     /// Answers those who edited the charter, once it is in force with all that they have done: what

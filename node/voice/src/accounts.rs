@@ -1,8 +1,9 @@
-//! What listeners say of the relays that bring them our voice, and which relays fail whom.
-//! [PROTO-10.7] [PROTO-10.8]
+//! The accounts of listeners on the relays that bring them our voice, and which relay fails which
+//! listener. [PROTO-10.7] [PROTO-10.8]
 //!
-//! A relay that fails one listener is left for that one alone: the loss may be the listener's own,
-//! and what it says does others no harm. One that fails all is left for all.
+//! A relay that fails one listener is left for that listener alone. The loss may be the listener's
+//! own fault, and its account must not harm others. A relay that fails all listeners is left for
+//! all of them.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,7 +16,7 @@ use hark_mesh::{
     topology::Hop,
 };
 
-/// The relays that our voice goes by.
+/// The relays that forward our voice.
 #[derive(Default)]
 pub(super) struct Accounts {
     relays: BTreeMap<DeviceId, Carrier>,
@@ -25,31 +26,32 @@ pub(super) struct Accounts {
 /// A relay that we send to.
 #[derive(Default)]
 struct Carrier {
-    /// When a frame went to it last.
+    /// When a frame was last sent to it.
     sent: Timestamp,
-    /// The newest datagrams that went to it, and when.
+    /// The newest datagrams sent to it, and when.
     newest: VecDeque<(u16, Timestamp)>,
-    /// What it said last that it never got, each with when it said so.
+    /// Numbers of datagrams that it reported as lost before they reached it, with the time of each
+    /// report.
     lost: VecDeque<(Timestamp, u16)>,
     listeners: BTreeMap<DeviceId, Served>,
 }
 
-/// A listener that one of them serves.
+/// A listener that one of the relays serves.
 struct Served {
-    /// When it told of the relay last, or has been waited for since.
+    /// When its last account of the relay came, or since when we wait for one.
     heard: Timestamp,
-    /// How many of its last accounts in a row were bad.
+    /// Number of consecutive bad accounts, counted back from the last one.
     bad: u32,
-    /// The least that it was ever behind.
+    /// The smallest lag that it ever had.
     least_lag: Option<Duration>,
 }
 
 impl Accounts {
-    /// A datagram goes to `relay`.
+    /// A datagram is sent to `relay`.
     pub(super) fn handle_sent(&mut self, now: Timestamp, relay: DeviceId, sequence: u16) {
         let carrier = self.relays.entry(relay).or_default();
         if now.saturating_duration_since(carrier.sent) > PAUSE {
-            // Another talkspurt: whoever hears it has yet to say so.
+            // Another talkspurt: its listeners have not had time to send an account.
             carrier.newest.clear();
             carrier.listeners.values_mut().for_each(|served| served.begin(now));
         }
@@ -60,7 +62,7 @@ impl Accounts {
         carrier.newest.push_back((sequence, now));
     }
 
-    /// `relay` says that so many datagrams did not reach it.
+    /// `relay` reports that `lost` datagrams did not reach it.
     pub(super) fn handle_seen(&mut self, now: Timestamp, relay: DeviceId, lost: u16) {
         let Some(carrier) = self.relays.get_mut(&relay) else { return };
         if lost > 0 {
@@ -71,11 +73,11 @@ impl Accounts {
         }
     }
 
-    /// A listener tells of a relay; whether that one fails it.
+    /// A listener sends an account of a relay. Returns whether that relay fails it.
     ///
     /// # Errors
     ///
-    /// That relay carries nothing for us, or nothing to that listener.
+    /// The relay carries nothing for us, or nothing to that listener.
     pub(super) fn handle_account(
         &mut self,
         now: Timestamp,
@@ -84,7 +86,7 @@ impl Accounts {
     ) -> Result<bool, DropReason> {
         let carrier = self.relays.get_mut(&account.relay).ok_or(DropReason::UnknownTarget)?;
         if account.spoilt >= SPOILT_MAX {
-            // What else it tells need not be of this talkspurt.
+            // The rest of the account need not be about this talkspurt.
             let served = carrier.listeners.get_mut(&from).ok_or(DropReason::UnknownTarget)?;
             served.begin(now);
             return Ok(true);
@@ -115,8 +117,8 @@ impl Accounts {
         Ok(fails)
     }
 
-    /// A frame has gone out by `hops`: gives each relay of which somebody whom it serves has said
-    /// nothing for too long, and whom.
+    /// A frame was sent by `hops`. Calls `fails` with each relay and listener if the relay serves
+    /// that listener and its account is overdue.
     pub(super) fn judge<'h>(
         &mut self,
         now: Timestamp,
@@ -140,14 +142,14 @@ impl Accounts {
         }
     }
 
-    /// Relays that are in no plan are forgotten.
+    /// Forgets the relays that are in no plan.
     pub(super) fn retain(&mut self, used: impl Fn(DeviceId) -> bool) {
         self.relays.retain(|relay, _| used(*relay));
     }
 }
 
 impl Carrier {
-    /// For how long what came after `highest` has been under way.
+    /// For how long the first datagram after `highest` has been under way.
     fn lag(&self, now: Timestamp, highest: u16) -> Duration {
         let after = |(sequence, _): &&(u16, Timestamp)| sequence.wrapping_sub(highest) as i16 > 0;
         let next = self.newest.iter().find(after);
@@ -160,48 +162,51 @@ impl Served {
         Self { heard: now, bad: 0, least_lag: None }
     }
 
-    /// It is waited for from now on.
+    /// Waits for its next account from now on.
     fn begin(&mut self, now: Timestamp) {
         (self.heard, self.bad) = (now, 0);
     }
 }
 
-/// How often it is looked who says nothing.
+/// How often it is checked which accounts are overdue.
 const JUDGE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A listener that has told of a relay nothing for so long hears nothing by it: three accounts and
-/// the way there and back.
+/// A listener that sends no account for this long hears nothing by the relay. It covers three
+/// accounts and the way there and back.
 const SILENT_AFTER: Duration = Duration::from_millis(1_600);
 
-/// Nothing was said for so long: a new talkspurt.
+/// After this time without a frame the next one begins a new talkspurt.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Datagrams to one relay whose time is remembered: more than a second of them. The oldest goes.
+/// Datagrams to one relay whose time is remembered: those of more than a second. If there are more,
+/// the oldest is dropped.
 const NEWEST_MAX: usize = 256;
 
-/// Words of one relay that are remembered; the oldest goes.
+/// Loss reports of one relay that are remembered. If there are more, the oldest is dropped.
 const LOST_MAX: usize = 32;
 
-/// How long what a relay says that it did not get excuses it: an account covers half a second, and
-/// comes later.
+/// How long a relay's report of a loss before it excuses missing datagrams. An account covers half
+/// a second and arrives later.
 const EXCUSED_FOR: Duration = Duration::from_millis(1_200);
 
-/// Of fewer datagrams nothing can be said.
+/// With fewer datagrams than this an account proves nothing.
 const FEWEST: u32 = 20;
 
-/// More than one of so many lost is bad: fewer are made good by copies.
+/// More than one lost datagram in this many is bad. Copies make up for fewer.
 const LOST_SHARE: u32 = 7;
 
-/// Bad accounts in a row until the relay is left: one may be a moment's disturbance.
+/// Number of consecutive bad accounts after which the relay is left. A single one may be a brief
+/// disturbance.
 const BAD_MAX: u32 = 2;
 
-/// What was not as it was sent: links are authenticated, so that no network does that.
+/// This many altered frames make a relay fail. Links are authenticated, so no network alters
+/// frames.
 const SPOILT_MAX: u16 = 3;
 
-/// More than that behind, way back included, is too much for people who talk to each other.
+/// A lag above this, the way back included, is too much for a conversation.
 const LAG_MAX: Duration = Duration::from_millis(700);
 
-/// As is so much more than it once was.
+/// So is a lag that is this much above its smallest value.
 const LAG_GROWS_MAX: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
@@ -216,8 +221,9 @@ mod tests {
 
     const RELAY: u64 = 1;
 
-    /// A talker that sends a datagram each 10 ms by one relay to two listeners, of whom one tells
-    /// what `tell` makes of the newest, twice a second. Gives whom the relay fails, and when.
+    /// A talker sends a datagram every 10 ms by one relay to two listeners. Twice a second one of
+    /// them sends what `tell` makes of the newest account. Returns which listener the relay fails,
+    /// and when.
     fn run(tell: impl Fn(u64, Account) -> Option<Account>) -> Vec<(u64, DeviceId)> {
         let (relay, good, other) = (device(RELAY), device(2), device(3));
         let mut devices = vec![good, other];
@@ -259,7 +265,7 @@ mod tests {
             assert!(failed.iter().all(|(_, device)| *device == other), "{failed:?}");
             failed[0].0
         };
-        // Nothing comes, of all that was sent from 1,000 ms on.
+        // No account arrives, although datagrams were sent from 1,000 ms on.
         assert_eq!(first(run(|_, _| None)), 2_700);
         let lossy = |_, account| Some(Account { received: 40, lost: 10, ..account });
         assert_eq!(first(run(lossy)), 1_990);
@@ -274,7 +280,7 @@ mod tests {
         assert_eq!(first(run(slower)), 3_490);
         let spoilt = |_, account| Some(Account { spoilt: 3, ..account });
         assert_eq!(first(run(spoilt)), 1_490);
-        // What copies make good, and a single disturbance, are borne.
+        // Losses that copies make up for, and a single disturbance, are tolerated.
         assert_eq!(run(|_, account| Some(Account { received: 44, lost: 6, ..account })), []);
         let once = |ms, account: Account| {
             let lost = if ms < 1_500 { 25 } else { 0 };
@@ -283,7 +289,7 @@ mod tests {
         assert_eq!(run(once), []);
     }
 
-    /// What is lost on the way to the relay is not its doing. [PROTO-10.7]
+    /// The relay is not to blame for what is lost on the way to it. [PROTO-10.7]
     #[test]
     fn a_relay_is_not_blamed_for_what_did_not_reach_it() {
         let (relay, ear) = (device(RELAY), device(2));

@@ -1,7 +1,7 @@
-//! Opus (RFC 6716): one encoder for what we say, one decoder for each talker.
+//! Opus (RFC 6716): one encoder for our own speech, one decoder for each talker.
 //!
-//! The only place that talks to libopus, and the only one with `unsafe`. Deep concealment (the
-//! decoder's complexity of 5) fills what got lost; it costs 0.25 ms of a core per 10 ms.
+//! This is the only module that calls libopus, and the only one with `unsafe`. Deep concealment
+//! (decoder complexity 5) makes up sound for lost frames. It costs 0.25 ms of a core per 10 ms.
 
 use std::{ffi::c_int, ptr::NonNull};
 
@@ -9,14 +9,15 @@ use opusic_sys as opus;
 
 use super::SAMPLE_RATE;
 
-/// Largest Opus packet that is encoded or decoded (RFC 6716 section 3.2.1); a longer one is
-/// refused.
+/// Size of the largest Opus packet that is encoded or decoded, in bytes (RFC 6716 section 3.2.1). A
+/// longer one is refused.
 pub const PACKET_BYTES_MAX: usize = 1275;
 
-/// Largest frame that is decoded, in samples: 20 ms. A packet that holds more is refused.
+/// Length of the largest frame that is decoded, in samples: 20 ms. A packet that holds more is
+/// refused.
 pub const FRAME_SAMPLES_MAX: usize = 960;
 
-/// Turns blocks of 48 kHz mono into Opus packets of one size.
+/// Encodes blocks of 48 kHz mono into Opus packets of one size.
 pub struct Encoder {
     state: NonNull<opus::OpusEncoder>,
     frame_samples: usize,
@@ -27,14 +28,15 @@ pub struct Encoder {
 unsafe impl Send for Encoder {}
 
 impl Encoder {
-    /// An encoder at `bitrate_bps`, constant: for speech in frames of 10 ms, or with `low_delay`
-    /// in frames of 5 ms and 4 ms less lookahead.
+    /// Creates an encoder at a constant rate of `bitrate_bps`. Frames are 10 ms long; with
+    /// `low_delay` they are 5 ms long, and the lookahead is 4 ms shorter.
     pub fn new(low_delay: bool, bitrate_bps: u32) -> Result<Self, CodecError> {
         let (application, frame_samples) = if low_delay {
             (opus::OPUS_APPLICATION_RESTRICTED_LOWDELAY, 240)
         } else {
-            // At our rate nearer to what was spoken than libopus's application for speech, which
-            // filters the low end out and lifts formants, for rates that are short of bits.
+            // At our bit rates this mode stays nearer to the original than libopus's application
+            // for speech. That one is made for low bit rates: it cuts the low end and lifts
+            // formants.
             (opus::OPUS_APPLICATION_AUDIO, 480)
         };
         let bitrate = c_int::try_from(bitrate_bps).map_err(|_| CodecError::Bitrate)?;
@@ -51,7 +53,7 @@ impl Encoder {
         let state = NonNull::new(state).ok_or(CodecError::Library(opus::OPUS_ALLOC_FAIL))?;
         let encoder = Self { state, frame_samples, packet_bytes };
         encoder.set(opus::OPUS_SET_BITRATE_REQUEST, bitrate)?;
-        // A constant rate, so that the size of packets tells nothing of the words. [PROTO-7.6]
+        // A constant rate, so that the size of packets reveals nothing about the words. [PROTO-7.6]
         encoder.set(opus::OPUS_SET_VBR_REQUEST, 0)?;
         encoder.set(opus::OPUS_SET_COMPLEXITY_REQUEST, ENCODER_COMPLEXITY)?;
         encoder.set(opus::OPUS_SET_SIGNAL_REQUEST, opus::OPUS_SIGNAL_VOICE)?;
@@ -80,19 +82,19 @@ impl Encoder {
         Ok(())
     }
 
-    /// Forgets what was encoded before, so that nothing of it sounds in the next frame.
+    /// Forgets what was encoded before, so that nothing of it is heard in the next frame.
     pub fn reset(&mut self) {
         // SAFETY: the state is ours and alive; this request takes no argument.
         let status = unsafe { opus::opus_encoder_ctl(self.state.as_ptr(), opus::OPUS_RESET_STATE) };
         debug_assert_eq!(status, opus::OPUS_OK, "a reset cannot fail");
     }
 
-    /// Samples of a frame.
+    /// Number of samples in a frame.
     pub fn frame_samples(&self) -> usize {
         self.frame_samples
     }
 
-    /// Samples by which decoded sound lags behind what was encoded.
+    /// Number of samples by which decoded sound lags behind the encoded sound.
     pub fn lookahead(&self) -> usize {
         let mut samples: opus::opus_int32 = 0;
         // SAFETY: the state is ours and alive; this request takes a pointer to a 32-bit integer.
@@ -120,7 +122,7 @@ impl Drop for Encoder {
     }
 }
 
-/// Turns the Opus packets of one talker into sound, and fills the holes.
+/// Decodes the Opus packets of one talker, and conceals those that are missing.
 pub struct Decoder {
     state: NonNull<opus::OpusDecoder>,
 }
@@ -129,7 +131,7 @@ pub struct Decoder {
 unsafe impl Send for Decoder {}
 
 impl Decoder {
-    /// A decoder to 48 kHz mono with deep concealment.
+    /// Creates a decoder to 48 kHz mono with deep concealment.
     pub fn new() -> Result<Self, CodecError> {
         let mut status = opus::OPUS_OK;
         // SAFETY: `status` outlives the call.
@@ -148,10 +150,10 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// Decodes `packet` into the front of `out` and gives the number of samples.
+    /// Decodes `packet` into the front of `out` and returns the number of samples.
     ///
-    /// `out` must have room for the packet's sound ([`packet_samples`]), else nothing happens but
-    /// an error.
+    /// `out` must have room for the packet's sound ([`packet_samples`]); otherwise nothing is
+    /// written and an error is returned.
     pub fn decode(&mut self, packet: &[u8], out: &mut [f32]) -> Result<usize, CodecError> {
         if packet.is_empty() || packet.len() > PACKET_BYTES_MAX {
             return Err(CodecError::PacketSize);
@@ -159,7 +161,7 @@ impl Decoder {
         self.run(packet, out)
     }
 
-    /// Fills `out`, a whole frame, with what might have been said.
+    /// Fills `out`, a whole frame, with made-up sound that continues the speech.
     pub fn conceal(&mut self, out: &mut [f32]) -> Result<(), CodecError> {
         self.run(&[], out).map(drop)
     }
@@ -171,7 +173,7 @@ impl Decoder {
         debug_assert_eq!(status, opus::OPUS_OK, "a reset cannot fail");
     }
 
-    /// Decodes; an empty packet stands for a lost one.
+    /// Decodes `packet`. An empty packet stands for a lost one.
     fn run(&mut self, packet: &[u8], out: &mut [f32]) -> Result<usize, CodecError> {
         let room = out.len().min(FRAME_SAMPLES_MAX);
         let data = if packet.is_empty() { std::ptr::null() } else { packet.as_ptr() };
@@ -199,7 +201,7 @@ impl Drop for Decoder {
     }
 }
 
-/// Samples that `packet` decodes to: 120 (2.5 ms), 240, 480 or 960. Others are no packets of ours.
+/// Number of samples that `packet` decodes to: 120 (2.5 ms), 240, 480 or 960. Hark sends no others.
 pub fn packet_samples(packet: &[u8]) -> Result<usize, CodecError> {
     if packet.is_empty() || packet.len() > PACKET_BYTES_MAX {
         return Err(CodecError::PacketSize);
@@ -219,20 +221,20 @@ pub fn packet_samples(packet: &[u8]) -> Result<usize, CodecError> {
     }
 }
 
-/// Why the codec refused.
+/// Reasons why the codec refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
     /// The bit rate is not between 16 and 256 kbit/s.
     #[error("the bit rate must be between 16,000 and 256,000 bits per second")]
     Bitrate,
-    /// A frame of a length that is not used.
+    /// The frame has a length that is not used.
     #[error("a frame of a length that is not used")]
     FrameSize,
-    /// A packet that is empty or longer than 1,275 bytes.
+    /// The packet is empty or longer than 1,275 bytes.
     #[error("an Opus packet of an impossible size")]
     PacketSize,
-    /// What libopus said.
+    /// The error code of libopus.
     #[error("libopus error {0}")]
     Library(i32),
 }
@@ -241,17 +243,18 @@ fn check(status: c_int) -> Result<(), CodecError> {
     if status < 0 { Err(CodecError::Library(status)) } else { Ok(()) }
 }
 
-/// Lowest bit rate; below it frames of 10 ms sound bad. Lower ones are refused.
+/// The lowest bit rate. Below it frames of 10 ms sound bad. Lower rates are refused.
 const MIN_BITRATE_BPS: u32 = 16_000;
 
-/// Highest bit rate: six frames of it, sealed, still fit a datagram at 5 ms a frame. Higher ones
+/// The highest bit rate. At this rate six sealed frames of 5 ms still fit a datagram. Higher rates
 /// are refused.
 const MAX_BITRATE_BPS: u32 = 256_000;
 
-/// Effort of the encoder, 0 to 10: 10 sounds the same and 5 saves a third of its time.
+/// Complexity of the encoder, 0 to 10. Complexity 10 sounds the same, and 5 would save a third of
+/// its time.
 const ENCODER_COMPLEXITY: c_int = 9;
 
-/// Effort of the decoder: from 5 on, concealment by a neural network.
+/// Complexity of the decoder. From 5 on, a neural network conceals.
 const DECODER_COMPLEXITY: c_int = 5;
 
 #[cfg(test)]

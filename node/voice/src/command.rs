@@ -1,4 +1,4 @@
-//! What the voice of a device is told to do, and what it tells.
+//! The commands that the voice of a device takes, and the events that it reports.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -12,158 +12,161 @@ use super::nets::{Net, NetSettings};
 
 /// What the node and its user want.
 pub enum VoiceCommand {
-    /// Seal what goes to a target with this key from now on. At most
-    /// [`TARGETS_MAX`](super::send::TARGETS_MAX) targets, further ones are refused.
+    /// Seal speech to a target with this key from now on. There are at most
+    /// [`TARGETS_MAX`](super::send::TARGETS_MAX) targets; further ones are refused.
     UseKey {
-        /// Which target.
+        /// The target that the key is for.
         target: TargetId,
-        /// What its datagrams are marked with. [PROTO-7.1]
+        /// The tag that marks its datagrams. [PROTO-7.1]
         tag: [u8; 4],
-        /// The key. Used once, as two would seal two frames under one counter.
+        /// The key. Each key is used once: two senders with the same key would seal two frames
+        /// under one counter.
         secret: KeySecret,
     },
-    /// Seal what goes to a target with our key in this epoch from now on. [PROTO-11.8]
+    /// Seal speech to a target with our key in this epoch from now on. [PROTO-11.8]
     UseEpoch {
-        /// Which target.
+        /// The target that the epoch is for.
         target: TargetId,
-        /// What its datagrams are marked with. [PROTO-7.1]
+        /// The tag that marks its datagrams. [PROTO-7.1]
         tag: [u8; 4],
-        /// The epoch.
+        /// The secret of the epoch.
         secret: EpochSecret,
-        /// Which of our keys in it. Used once, as two would seal two frames under one counter.
+        /// Generation of our key in the epoch. Each generation is used once: two senders with the
+        /// same one would seal two frames under one counter.
         generation: u8,
     },
-    /// Seal nothing for a target until there is a key again; a talkspurt to it ends.
+    /// Seal nothing for a target until it has a key again. A talkspurt to it ends.
     DropKey(TargetId),
-    /// What these talkers say to a target opens with these epochs, and no others; it replaces what
-    /// was said of the target before.
+    /// Open what these talkers say to a target with these epochs and no others. This replaces the
+    /// earlier `SetEpochs` for the target.
     SetEpochs {
-        /// Which target.
+        /// The target that the epochs are for.
         target: TargetId,
-        /// What its datagrams are marked with. [PROTO-7.1]
+        /// The tag that marks its datagrams. [PROTO-7.1]
         tag: [u8; 4],
-        /// The nets through which it reaches us.
+        /// The nets through which speech to the target reaches us.
         heard: Vec<Net>,
-        /// At most four.
+        /// The secrets of the epochs, at most four.
         secrets: Vec<EpochSecret>,
-        /// Who may speak there.
+        /// The devices that may speak to the target.
         talkers: BTreeSet<DeviceId>,
     },
-    /// Who hears what goes to a target, however many nets of it reach them.
+    /// The listeners of a target. Each gets one datagram per frame, however many nets of the target
+    /// reach it.
     SetListeners {
-        /// Which target.
+        /// The target that the plan is for.
         target: TargetId,
-        /// To whom copies go, and by which relays.
+        /// The devices to which copies are sent, and the relays in between.
         plan: Plan,
     },
-    /// Those with a slot at a relay that we use; none at all where we use it no more.
+    /// The slots at a relay that we use; `None` if we no longer use the relay.
     SetSlots {
-        /// Which relay.
+        /// The relay that gave out the slots.
         relay: DeviceId,
-        /// All that are known.
+        /// All slots that are known, with the device in each.
         slots: Option<Vec<(u16, DeviceId)>>,
-        /// Whether it is a member's node, which may hold keys of talkers.
+        /// Whether the relay is a member's node, which may hold keys of talkers.
         is_members: bool,
     },
-    /// A talker is not heard by a relay for a while, which has brought what nobody has proven; the
-    /// talker is told. [PROTO-10.10]
+    /// Stop hearing a talker by a relay for a while, since the relay has brought frames that nobody
+    /// has proven. The talker is told. [PROTO-10.10]
     LeaveRelay {
-        /// Which relay.
+        /// The relay that brought the frames.
         relay: DeviceId,
-        /// For whose voice.
+        /// The talker in whose name they came.
         talker: DeviceId,
     },
-    /// Sign what goes by such relays with this device's key. [PROTO-10.9]
+    /// Sign what is sent by relays of members with this device's key. [PROTO-10.9]
     SignWith(Arc<DeviceKey>),
-    /// Nothing goes to a target any more, also nothing of a talkspurt that does now.
+    /// Send nothing to a target any more, not even the rest of a talkspurt to it.
     RemoveTarget(TargetId),
-    /// Where the next talkspurt goes; none: nobody hears us. A talkspurt that goes elsewhere ends
-    /// at once, its last words after the key included, and if the gate is open another begins.
+    /// Choose where the next talkspurt is sent. A talkspurt to another target ends at once, without
+    /// the last words that follow the release of the key. If the gate is open, a new one begins.
     SelectTarget {
-        /// Which target.
+        /// The target; `None` if nobody hears us.
         target: Option<TargetId>,
-        /// Whether a key to talk is held for it: then no other organisation hears what is said, but
-        /// for those with such a key of their own.
+        /// Whether the user holds a talk key for this target. If so, no other organisation hears
+        /// what is said, except those with a held talk key of their own.
         keyed: bool,
     },
-    /// What is said without a key goes to this organisation, of those that the device is in.
+    /// Send what is said without a talk key to this organisation, of those that the device is in.
     ComeToFront,
-    /// A talker's key came. At most
-    /// [`TALKER_TARGETS_MAX`](super::keyrings::TALKER_TARGETS_MAX) targets of one talker; then the
-    /// one used the longest ago goes.
+    /// A talker's key has arrived. A talker has at most
+    /// [`TALKER_TARGETS_MAX`](super::keyrings::TALKER_TARGETS_MAX) targets; if there are more, the
+    /// least recently used one is removed.
     InstallKey {
-        /// Whose key.
+        /// The talker whose key it is.
         device: DeviceId,
-        /// What it talks to with it.
+        /// The target that the talker seals for with it.
         target: TargetId,
-        /// What its datagrams are marked with. [PROTO-7.1]
+        /// The tag that marks its datagrams. [PROTO-7.1]
         tag: [u8; 4],
-        /// The nets through which that reaches us, by the rights of both.
+        /// The nets through which that speech reaches us, by the rights of both.
         heard: Vec<Net>,
-        /// Whether it comes before all other targets.
+        /// Whether speech to this target has priority over all other targets.
         priority: bool,
         /// The key.
         secret: KeySecret,
     },
-    /// What a talker says to a target reaches us through other nets now; through none: it is not
-    /// heard, and the key waits for a minute in case that it is again.
+    /// The nets through which a talker's speech to a target reaches us have changed. If there are
+    /// none, it is not heard, and its key is kept for a minute in case it is heard again.
     SetHeard {
-        /// Whose key.
+        /// The talker.
         device: DeviceId,
-        /// To what.
+        /// The target that the talker speaks to.
         target: TargetId,
         /// The nets, by the rights of both.
         heard: Vec<Net>,
-        /// Whether it comes before all other targets.
+        /// Whether speech to this target has priority over all other targets.
         priority: bool,
     },
-    /// A talker's key in an epoch that we do not hold came. [PROTO-11.13]
+    /// A talker's key has arrived that belongs to an epoch which we do not hold. [PROTO-11.13]
     InstallEpochKey {
-        /// Whose key.
+        /// The talker whose key it is.
         device: DeviceId,
-        /// What it talks to with it.
+        /// The target that the talker seals for with it.
         target: TargetId,
-        /// What its datagrams are marked with. [PROTO-7.1]
+        /// The tag that marks its datagrams. [PROTO-7.1]
         tag: [u8; 4],
-        /// The nets through which that reaches us, by the rights of both.
+        /// The nets through which that speech reaches us, by the rights of both.
         heard: Vec<Net>,
         /// The key.
         key: EpochKey,
     },
     /// Forget a talker's keys to one target.
     RemoveKey {
-        /// Whose keys.
+        /// The talker whose keys they are.
         device: DeviceId,
-        /// To what.
+        /// The target that the keys are for.
         target: TargetId,
     },
     /// Forget a talker, keys and all.
     RemoveTalker(DeviceId),
-    /// Listen to a net, or change how. Nets that were never set are not heard.
+    /// Listen to a net, or change how it is heard. Nets that were never set are not heard.
     SetNet {
-        /// Which net.
+        /// The net to listen to.
         net: Net,
         /// How it is heard.
         settings: NetSettings,
     },
-    /// Listen to a net no more.
+    /// Stop listening to a net.
     RemoveNet(Net),
-    /// By how many decibels talkers are turned down while one of a higher priority is heard, 0 to
-    /// -60.
+    /// Set by how many decibels talkers are turned down while one of a higher priority is heard, 0
+    /// to -60.
     SetDucking(f32),
     /// Change what opens the gate.
     SetTransmit(Transmit),
-    /// The key to talk goes down (true) or up.
+    /// The user has pressed (true) or released (false) the key to talk.
     PushToTalk(bool),
-    /// Send nothing of our microphone, or do so again.
+    /// Send nothing of our microphone (true), or send again (false).
     Mute(bool),
-    /// Hear nobody, or everybody again.
+    /// Hear nobody (true), or hear everybody again (false).
     Deafen(bool),
-    /// How loud a talker is, 0 to 4, 1 being as sent.
+    /// Set how loud a talker is.
     Volume {
-        /// Which talker.
+        /// The talker.
         device: DeviceId,
-        /// Factor of the amplitude.
+        /// Factor of the amplitude, 0 to 4; 1 leaves it as sent.
         gain: f32,
     },
 }
@@ -171,12 +174,12 @@ pub enum VoiceCommand {
 /// What opens the gate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transmit {
-    /// It is always open.
+    /// Nothing: the gate is always open.
     Open,
-    /// Somebody speaks.
+    /// Speech in the captured sound.
     #[default]
     Voice,
-    /// A key is held.
+    /// A held key.
     PushToTalk,
 }
 
@@ -185,57 +188,60 @@ pub enum Transmit {
 pub enum VoiceEvent {
     /// A talker is heard, or speaks on nets that are muted.
     TalkStarted {
-        /// Who.
+        /// The talker.
         device: DeviceId,
-        /// The nets that it is listened to on. Where they change, the talk ends and starts.
+        /// The nets that we listen to and that its speech comes through. If they change, the talk
+        /// ends and starts again.
         nets: Vec<Net>,
     },
-    /// A talker is heard no more.
+    /// A talker is no longer heard.
     TalkEnded {
-        /// Who.
+        /// The talker.
         device: DeviceId,
     },
-    /// Our voice goes out.
+    /// Our voice is being sent.
     OwnTalkStarted {
-        /// Where to.
+        /// The target that it is sent to.
         target: TargetId,
     },
-    /// It does so no more.
+    /// Our voice is no longer being sent.
     OwnTalkEnded,
-    /// A relay that we send to does not say that anything comes.
+    /// A relay that we send to does not report that anything arrives.
     RelaySilent {
-        /// Which relay.
+        /// The silent relay.
         relay: DeviceId,
     },
     /// What we say by a relay does not reach a listener as it should. [PROTO-10.8]
     RelayFails {
-        /// Which relay.
+        /// The relay that fails.
         relay: DeviceId,
-        /// Whom it fails.
+        /// The listener that it fails.
         listener: DeviceId,
-        /// The listener hears nothing of us by it as long as its node runs.
+        /// Whether the listener refuses to hear us by this relay for as long as the listener's node
+        /// runs.
         for_good: bool,
     },
-    /// A member's relay has brought, as a talker's, what the talker has not signed: the relay has
-    /// made it up, or the talker has signed something else than it has sent. [PROTO-10.10]
-    /// [PROTO-10.21]
+    /// A member's relay has brought frames in a talker's name that the talker has not signed.
+    /// Either the relay has made them up, or the talker has signed something other than what it
+    /// sent. [PROTO-10.10] [PROTO-10.21]
     RelayForges {
-        /// Which relay.
+        /// The relay that brought them.
         relay: DeviceId,
-        /// In whose name.
+        /// The talker in whose name they came.
         talker: DeviceId,
     },
-    /// A member's relay has brought what neither a proof nor the talker has shown to be the
+    /// A member's relay has brought frames that neither a proof nor the talker has shown to be the
     /// talker's. [PROTO-10.10]
     RelayUnproven {
-        /// Which relay.
+        /// The relay that brought them.
         relay: DeviceId,
-        /// In whose name.
+        /// The talker in whose name they came.
         talker: DeviceId,
     },
-    /// The first frame was sealed with the key last given by [`VoiceCommand::UseKey`].
+    /// The first frame was sealed with the newest key from [`VoiceCommand::UseKey`] or
+    /// [`VoiceCommand::UseEpoch`].
     KeyUsed {
-        /// For which target.
+        /// The target that the key is for.
         target: TargetId,
     },
 }
@@ -257,5 +263,5 @@ impl Events {
     }
 }
 
-/// Events that wait; the oldest goes.
+/// Most events that wait. If there are more, the oldest is dropped.
 const EVENTS_MAX: usize = 1_024;

@@ -4,14 +4,14 @@ use hark_keys::{DeviceId, TargetId, Timestamp};
 
 use super::{Pipeline, VoiceCommand, VoiceEvent, VoiceStatistics, mix::Limiter};
 
-/// Which of the organisations that a device is in at once: the first is 0.
+/// Number of an organisation that the device is in, counted from 0.
 pub type Line = usize;
 
 /// The voice of one device in several organisations at once.
 ///
-/// Each has a pipeline of its own, so that keys, nets and counters of two organisations never meet;
-/// what they play is added up. Our voice goes to the line in front, and while a key to talk is held
-/// on any line, to all lines with such a key and to no other.
+/// Each organisation has a pipeline of its own, so keys, nets and counters of two organisations
+/// never mix. Only what they play is added up. Our voice is sent to the line in front. While talk
+/// keys are held, it is sent to all lines with a held key and to no others.
 pub struct Console {
     lines: Vec<Connection>,
     front: Line,
@@ -21,16 +21,16 @@ pub struct Console {
 
 struct Connection {
     pipeline: Pipeline,
-    /// Where our voice is to go, and whether a key is held for it.
+    /// The target chosen for our voice, and whether a talk key is held for it.
     wanted: (Option<TargetId>, bool),
-    /// Where it goes.
+    /// The target that the pipeline now sends to.
     selected: Option<TargetId>,
-    /// Whether a key is down, and not just let go.
+    /// Whether the talk key is down now. False for a key that was just released.
     down: bool,
 }
 
 impl Console {
-    /// A desk with a line for each pipeline; the first is in front.
+    /// Creates a desk with a line for each pipeline; the first is in front.
     pub fn new(pipelines: Vec<Pipeline>) -> Self {
         let lines = pipelines.into_iter().map(|pipeline| Connection {
             pipeline,
@@ -42,7 +42,7 @@ impl Console {
         Self { lines: lines.collect(), front: 0, played, limiter }
     }
 
-    /// Does what the node or its user wants of a line.
+    /// Carries out a command of the node or its user for one line.
     pub fn handle_command(&mut self, now: Timestamp, line: Line, command: VoiceCommand) {
         match command {
             VoiceCommand::SelectTarget { target, keyed } => {
@@ -67,7 +67,7 @@ impl Console {
         }
     }
 
-    /// A datagram of voice came over a link of this line.
+    /// A voice datagram arrived over a link of this line.
     pub fn handle_datagram(
         &mut self,
         arrived: Timestamp,
@@ -78,15 +78,15 @@ impl Console {
         self.lines[line].pipeline.handle_datagram(arrived, from, bytes);
     }
 
-    /// Takes captured samples: 48 kHz, mono, -1 to 1, any number of them.
+    /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
         for line in &mut self.lines {
             line.pipeline.handle_capture(now, samples);
         }
     }
 
-    /// Fills `out` with the next samples to play, both sides interleaved, which are asked for at
-    /// `now`.
+    /// Fills `out` with the next samples to play, both sides interleaved. `now` is when the device
+    /// asks for them.
     pub fn playout(&mut self, now: Timestamp, out: &mut [f32]) {
         let [first, others @ ..] = &mut self.lines[..] else { return out.fill(0.0) };
         first.pipeline.playout(now, out);
@@ -106,7 +106,8 @@ impl Console {
         self.lines.iter_mut().for_each(|line| line.pipeline.handle_timeout(now));
     }
 
-    /// The next datagram to send, on which line and to whom; polled until there is none.
+    /// Returns the next datagram to send, with its line and receiver. Call it until it returns
+    /// `None`.
     pub fn poll_transmit(&mut self) -> Option<(Line, DeviceId, &[u8])> {
         let mut lines = self.lines.iter_mut().enumerate();
         lines.find_map(|(number, line)| {
@@ -115,29 +116,30 @@ impl Console {
         })
     }
 
-    /// The next event, and of which line; polled until there is none.
+    /// Returns the next event and its line. Call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<(Line, VoiceEvent)> {
         let mut lines = self.lines.iter_mut().enumerate();
         lines.find_map(|(number, line)| Some((number, line.pipeline.poll_event()?)))
     }
 
-    /// When [`Self::handle_timeout`] is wanted next.
+    /// When [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.lines.iter().filter_map(|line| line.pipeline.poll_timeout()).min()
     }
 
-    /// All counters of each line as they stand.
+    /// The current counters of each line.
     pub fn statistics(&self) -> Vec<VoiceStatistics> {
         self.lines.iter().map(|line| line.pipeline.statistics()).collect()
     }
 
-    /// What is said from now on is not for those whose key was let go, not even as last words.
+    /// Excludes the lines whose key was released from what is said from now on, their last words
+    /// included.
     fn end_tails(&mut self, now: Timestamp) {
         self.lines.iter_mut().filter(|line| !line.down).for_each(|line| line.wanted.1 = false);
         self.select(now);
     }
 
-    /// Tells each line where our voice goes; those that lose it first.
+    /// Sets for each line where our voice is sent. Lines that lose our voice are changed first.
     fn select(&mut self, now: Timestamp) {
         let keyed = self.lines.iter().any(|line| line.wanted.1);
         let front = self.front;

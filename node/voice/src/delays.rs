@@ -1,10 +1,11 @@
 //! How long to wait for frames: the target delay, from how late they have come.
 //!
-//! A frame's delay is its arrival against the fastest one of the last seconds, by media time. A
-//! histogram of them, which forgets, gives the target: what 99.7 % of the frames keep to, and a
-//! margin. It forgets slowly, so no more is waited for than any frame of the last seconds needed. A
-//! frame that came as a copy came late, so copies raise the target by themselves; while they are
-//! announced, the target waits for the last of them.
+//! A frame's delay is its arrival compared with the fastest arrival of the last seconds, by media
+//! time. A histogram of the delays, which gradually forgets, gives the target: what 99.7 % of the
+//! frames stay within, plus a margin. The histogram forgets slowly, so the target is also limited
+//! to what the slowest frame of the last seconds needed. A frame that arrived as a copy arrived
+//! late, so copies raise the target by themselves. While copies are announced, the target waits for
+//! the last of them.
 
 use std::time::Duration;
 
@@ -16,15 +17,15 @@ use super::window::WindowMinimum;
 pub struct ArrivalDelays {
     /// Arrival minus media time, in microseconds.
     fastest: WindowMinimum,
-    /// Weight of the delays in each millisecond; the last bin holds what is longer.
+    /// Weight of the delays in each millisecond. The last bin holds all longer ones.
     histogram: [f32; BINS],
     total: f32,
-    /// Weight of the next entry: grows instead of all others shrinking.
+    /// Weight of the next entry. It grows, so that the others need not shrink.
     weight: f32,
     entries: u32,
-    /// The latest arrivals of the last frames, against media time like the fastest.
+    /// The latest arrivals of the last frames, relative to media time like `fastest`.
     latest: RecentMaximum,
-    /// A burst that came late together, and when: the target falls from there.
+    /// When a late burst came, and its length. The target falls from there.
     spike: Option<(Timestamp, Duration)>,
     frame: Duration,
     copies: u8,
@@ -33,7 +34,7 @@ pub struct ArrivalDelays {
 }
 
 impl Default for ArrivalDelays {
-    /// Statistics without entries, for frames of 10 ms until one came.
+    /// Statistics without entries. Frames count as 10 ms long until the first one arrives.
     fn default() -> Self {
         Self {
             fastest: WindowMinimum::new(FASTEST_WINDOW),
@@ -52,8 +53,8 @@ impl Default for ArrivalDelays {
 }
 
 impl ArrivalDelays {
-    /// A frame of `frame` length, spoken at `media_us`, came for the first time, with so many
-    /// copies of earlier ones beside it; `recovered` if it was itself a copy.
+    /// Records a frame of length `frame`, spoken at `media_us`, that arrived for the first time.
+    /// Its datagram held `copies` earlier frames. The frame is `recovered` if it was itself a copy.
     pub fn handle_arrival(
         &mut self,
         arrived: Timestamp,
@@ -71,19 +72,20 @@ impl ArrivalDelays {
             arrived.saturating_duration_since(*since) < SPIKE_TOGETHER && delay >= frame
         });
         if let Some((since, level)) = spike {
-            // One stall of the network is one event, however many frames waited in it.
+            // A stall of the network is one event, however many frames waited in it.
             weight *= SPIKE_WEIGHT;
             self.spike = Some((since, level.max(delay.min(SPIKE_MAX))));
         } else if delay > self.settled() + SPIKE_ABOVE {
             self.spike = Some((arrived, delay.min(SPIKE_MAX).max(self.spike_level(arrived))));
         }
-        // What came much later than anybody waits asks for nothing: after a pause of the talker's
-        // machine, or of the path, sound comes that is of no use any more.
+        // A frame later than anybody would wait does not raise the target. After a pause of the
+        // talker's machine or of the path, such sound is of no use any more.
         if delay <= HOPELESS {
             self.count(delay, weight);
             self.latest.update(offset);
         }
-        // Against today's fastest: where the path has become slower, what came late before is none.
+        // Compared with today's fastest arrival: if the path has become slower, what was late
+        // before is not late now.
         let needed = duration(self.latest.maximum().saturating_sub(self.fastest.minimum()));
         self.quantile = self.late_quantile().min(upper_edge(needed.as_millis() as u64));
         if !recovered {
@@ -105,18 +107,18 @@ impl ArrivalDelays {
         }
     }
 
-    /// Forgets everything: the talker's media time is another one.
+    /// Forgets everything, since the talker's media time has changed.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// How long after the fastest arrival a frame is played.
+    /// How long after its fastest possible arrival a frame is played.
     pub fn target(&self, now: Timestamp) -> Duration {
         self.settled().max(self.spike_level(now)).min(TARGET_MAX)
     }
 
-    /// How long after its fastest possible arrival `now` is, for the frame spoken at `media_us`;
-    /// negative before.
+    /// How long after its fastest possible arrival `now` is, for the frame spoken at `media_us`.
+    /// The result is negative before that arrival.
     pub fn waited_us(&self, now: Timestamp, media_us: i64) -> i64 {
         micros(now).saturating_sub(media_us.saturating_add(self.fastest.minimum()))
     }
@@ -141,7 +143,7 @@ impl ArrivalDelays {
         level.saturating_sub(now.saturating_duration_since(at) / SPIKE_FALL)
     }
 
-    /// The upper edge of the bin that 99.7 % of the weight does not pass.
+    /// The upper edge of the bin that 99.7 % of the weight does not exceed.
     fn late_quantile(&self) -> Duration {
         let allowed = self.total * LATE_SHARE;
         let mut beyond = 0.0;
@@ -158,7 +160,7 @@ impl ArrivalDelays {
 /// The largest of the last 600 to 800 values.
 #[derive(Clone, Copy)]
 struct RecentMaximum {
-    /// Of 200 values each, the newest first.
+    /// The largest of 200 values each, newest first.
     parts: [i64; 4],
     count: u32,
 }
@@ -188,7 +190,7 @@ impl RecentMaximum {
 #[derive(Default)]
 struct Jitter {
     last_offset: Option<i64>,
-    /// In sixteenths of a microsecond.
+    /// The estimate, in sixteenths of a microsecond.
     estimate: i64,
 }
 
@@ -209,7 +211,7 @@ fn micros(time: Timestamp) -> i64 {
     i64::try_from(time.as_duration().as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Of a bin of the histogram.
+/// The upper edge of a bin of the histogram.
 fn upper_edge(bin: u64) -> Duration {
     Duration::from_millis(bin + 1)
 }
@@ -218,52 +220,54 @@ fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// Bins of one millisecond; longer delays count in the last one.
+/// Number of bins, one millisecond each. Longer delays count in the last one.
 const BINS: usize = 256;
 
-/// Half of what the fastest arrival is looked for in. Longer holds on to a path that is no more;
-/// shorter takes a slow second for a fast path.
+/// Half of the span in which the fastest arrival is looked for. A longer span holds on to a path
+/// that no longer exists. A shorter one takes a slow second for a fast path.
 const FASTEST_WINDOW: Duration = Duration::from_secs(2);
 
-/// Share of the frames that may come after the target. Lower waits longer for everyone.
+/// Share of the frames that may arrive after the target. A smaller share makes everyone wait
+/// longer.
 const LATE_SHARE: f32 = 0.003;
 
-/// Frames in a fourth of what the largest delay is looked for in: 8 s of speech together. Of so
-/// many some two are later than the share that may be; fewer would often miss them, more hold on
-/// longer.
+/// Number of frames in a quarter of the span in which the largest delay is looked for. The whole
+/// span is 8 s of speech. In so many frames about two are later than the permitted share. A shorter
+/// span would often miss them, and a longer one would keep the delay longer.
 const RECENT_PART: u32 = 200;
 
-/// Added to the quantile: what the machine itself adds before a frame is asked for.
+/// Added to the quantile: the delay that the machine itself adds before a frame is asked for.
 const MARGIN: Duration = Duration::from_millis(2);
 
-/// By how much each entry weighs more than the one before: half is forgotten after 350.
+/// Factor by which each entry weighs more than the one before. Half is forgotten after 350 entries.
 const GROWTH: f32 = 1.002;
 
-/// Where the weights are scaled back, long before they are too large for their type.
+/// At this weight all weights are scaled back, long before they are too large for their type.
 const WEIGHT_MAX: f32 = 1e6;
 
-/// Until so many frames came, the target is a whole frame at least.
+/// Until this many frames have arrived, the target is at least one whole frame.
 const STARTING_ENTRIES: u32 = 50;
 
-/// A delay so far above the target is a spike: waited for at once, remembered little.
+/// A delay this far above the target is a spike: it raises the target at once, but counts little
+/// later.
 const SPIKE_ABOVE: Duration = Duration::from_millis(20);
 
-/// Spikes so close together are one.
+/// Spikes this close together count as one.
 const SPIKE_TOGETHER: Duration = Duration::from_millis(100);
 
-/// What the second and all further frames of a spike weigh.
+/// Weight of the second and all further frames of a spike.
 const SPIKE_WEIGHT: f32 = 0.05;
 
-/// The longest spike that is waited for; of a longer one the oldest frames are given up.
+/// The longest spike that is waited for. Of a longer one the oldest frames are given up.
 const SPIKE_MAX: Duration = Duration::from_millis(120);
 
 /// A spike is forgotten in ten times its length.
 const SPIKE_FALL: u32 = 10;
 
-/// The longest target, whatever the network does; what comes later is lost.
+/// The longest target, whatever the network does. What arrives later is lost.
 const TARGET_MAX: Duration = Duration::from_millis(200);
 
-/// A delay that no waiting would have helped against, nor half of it.
+/// Longer delays do not count. This is twice the longest target, so waiting could not have helped.
 const HOPELESS: Duration = Duration::from_millis(400);
 
 /// A larger step is a pause of the machine, not jitter.
@@ -291,7 +295,7 @@ mod tests {
         assert!(delays.target(now) < Duration::from_millis(15), "{:?}", delays.target(now));
     }
 
-    /// Feeds frames of 10 ms whose delay is `delay(n)` ms, from frame `from` on.
+    /// Feeds frames of 10 ms with a delay of `delay(n)` ms, starting at frame `from`.
     fn feed(delays: &mut ArrivalDelays, from: i64, count: i64, delay: impl Fn(i64) -> u64) {
         for n in from..from + count {
             let arrived = Timestamp::from_millis(1_000 + 10 * n as u64 + delay(n));

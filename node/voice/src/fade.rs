@@ -4,41 +4,41 @@ use std::time::Duration;
 
 use super::{SAMPLE_RATE, SIDES};
 
-/// The gains of both sides. Within a talkspurt they move over a whole block; where a talkspurt
-/// begins they are set at once, as there is nothing before it that could be torn.
+/// The gains of both sides. Within a talkspurt they move over a whole block. At the start of a
+/// talkspurt they are set at once, since there is no sound before it that could click.
 #[derive(Default)]
 pub(super) struct Fader {
     from: [f32; SIDES],
     to: [f32; SIDES],
-    /// Samples of the block, and those that have passed.
+    /// Number of samples in the block, and of those already mixed.
     length: usize,
     passed: usize,
 }
 
 impl Fader {
-    /// A block of `length` samples begins, at whose end the gains are `to`.
+    /// A block of `length` samples begins. At its end the gains are `to`.
     pub(super) fn begin(&mut self, length: usize, to: [f32; SIDES]) {
         *self = Self { from: self.to, to, length: length.max(1), passed: 0 };
     }
 
-    /// The gains are `to` from here on.
+    /// Sets the gains to `to` at once.
     pub(super) fn set(&mut self, to: [f32; SIDES]) {
         (self.from, self.to) = (to, to);
     }
 
-    /// Adds `samples`, the next of the block, to `out`.
+    /// Adds `samples`, the next ones of the block, to `out`.
     pub(super) fn mix(&mut self, samples: &[f32], out: &mut [[f32; SIDES]]) {
         for (out, sample) in out.iter_mut().zip(samples) {
             self.passed += 1;
             let part = self.passed as f32 / self.length as f32;
             for (side, (from, to)) in out.iter_mut().zip(self.from.iter().zip(self.to)) {
-                // Where nothing moves this is the gain itself, to the last bit.
+                // If the gain does not change, this is the gain itself, to the last bit.
                 *side += (from + (to - from) * part) * sample;
             }
         }
     }
 
-    /// Whether anything is heard of this block.
+    /// Whether anything of this block is audible.
     pub(super) fn is_open(&self) -> bool {
         self.from.iter().chain(&self.to).any(|gain| *gain > 0.0)
     }
@@ -47,36 +47,37 @@ impl Fader {
 /// How far one talker is turned down for another.
 #[derive(Default)]
 pub(super) struct Duck {
-    /// 0 is not at all, 1 all the way.
+    /// 0 is not at all, 1 is fully.
     depth: f32,
 }
 
 impl Duck {
-    /// A block of `samples` passes, in which somebody of a higher rank is heard or not.
+    /// A block of `samples` passes. `ducked` says whether a higher rank is heard.
     pub(super) fn pass(&mut self, samples: usize, ducked: bool) {
         let span = if ducked { ATTACK } else { RELEASE };
         let step = samples as f32 / (span.as_secs_f32() * SAMPLE_RATE as f32);
         self.depth = (self.depth + if ducked { step } else { -step }).clamp(0.0, 1.0);
     }
 
-    /// A talkspurt begins: what was never louder need not be turned down slowly.
+    /// A talkspurt begins. It was never louder, so it need not be turned down slowly.
     pub(super) fn begin(&mut self, ducked: bool) {
         if ducked {
             self.depth = 1.0;
         }
     }
 
-    /// Factor of the amplitude, where all the way down is `decibels`.
+    /// Factor of the amplitude; `decibels` is the attenuation at full depth.
     pub(super) fn gain(&self, decibels: f32) -> f32 {
-        // Loudness follows decibels, so the way there is straight in them.
+        // Loudness follows decibels, so the change is linear in decibels.
         if self.depth == 0.0 { 1.0 } else { 10_f32.powf(decibels * self.depth / 20.0) }
     }
 }
 
-/// How long it takes to turn a talker down. Shorter pumps, longer talks over the first word.
+/// Time to turn a talker down. A shorter time pumps; a longer one covers the first word of the
+/// other talker.
 const ATTACK: Duration = Duration::from_millis(50);
 
-/// How long it takes to come back. Shorter breathes in the pauses of the one who is heard.
+/// Time to turn it up again. A shorter time lets it swell in the pauses of the talker who is heard.
 const RELEASE: Duration = Duration::from_millis(400);
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! When to send: always, while someone speaks, or while a key is held.
+//! Decides when to send: always, while someone speaks, or while a key is held.
 //!
-//! The voice gate delays nothing and keeps nothing back: sound that waited for a decision would
-//! make each talkspurt start late. Instead it opens early, on the loudest 2.5 ms of a frame a
-//! little above the noise, and the frame that opened it is sent whole. The noise floor is the
-//! quietest frame of the last 1.5 to 3 s.
+//! The voice gate delays nothing and holds nothing back. If sound waited for a decision, each
+//! talkspurt would start late. Instead the gate opens early: the loudest 2.5 ms of a frame need to
+//! be only a little above the noise. The frame that opened the gate is sent whole. The noise floor
+//! is the quietest frame of the last 1.5 to 3 s.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate that has heard nothing yet, key up and not muted.
+    /// Creates a gate that has heard nothing yet, with the key up and not muted.
     pub fn new(transmit: Transmit) -> Self {
         Self { transmit, muted: false, key: Key::Up { released: None }, voice: Voice::new() }
     }
@@ -30,12 +30,12 @@ impl Gate {
         self.transmit = transmit;
     }
 
-    /// Shuts the gate altogether, or no longer.
+    /// Closes the gate completely, or lifts this again.
     pub fn set_muted(&mut self, muted: bool) {
         self.muted = muted;
     }
 
-    /// The key to talk goes down or up.
+    /// The user has pressed or released the key to talk.
     pub fn set_key(&mut self, now: Timestamp, down: bool) {
         self.key = match (self.key, down) {
             (_, true) => Key::Down,
@@ -44,19 +44,20 @@ impl Gate {
         };
     }
 
-    /// What is said after the key is meant for where it went, and not for anywhere else.
+    /// Ends the time after the key. What is said in it is meant for the old target, and not for any
+    /// other.
     pub fn end_tail(&mut self) {
         if let Key::Up { released } = &mut self.key {
             *released = None;
         }
     }
 
-    /// Whether it is shut altogether.
+    /// Whether the gate is completely closed.
     pub fn is_muted(&self) -> bool {
         self.muted
     }
 
-    /// Hears a frame that is complete at `now`, and says whether it is part of a talkspurt.
+    /// Takes a frame that is complete at `now`, and returns whether it is part of a talkspurt.
     pub fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> Decision {
         let voice = self.voice.handle_frame(now, samples);
         if self.muted {
@@ -88,7 +89,7 @@ impl Gate {
 /// What happens to a captured frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It is sent; the last one of its talkspurt says so.
+    /// The frame is sent. The last one of its talkspurt is marked.
     Send {
         /// Whether the talkspurt ends with this frame.
         last: bool,
@@ -106,7 +107,7 @@ enum Key {
 struct Voice {
     level_dbfs: f32,
     floor: WindowMinimum,
-    /// When the frame came that was last loud enough; none while closed.
+    /// When the last frame arrived that was loud enough; `None` while closed.
     heard: Option<Timestamp>,
 }
 
@@ -140,41 +141,46 @@ impl Voice {
     }
 }
 
-/// How long the gate stays open after the voice: bridges the gaps between words. Lower cuts them.
+/// How long the gate stays open after the voice, to bridge the gaps between words. A shorter time
+/// cuts them.
 const HOLD: Duration = Duration::from_millis(200);
 
-/// How long push-to-talk goes on after the key: people let go before they have finished.
+/// How long push-to-talk stays open after the key is released, since people release it before they
+/// have finished.
 const RELEASE_TAIL: Duration = Duration::from_millis(150);
 
-/// How far above the floor the voice opens the gate. Lower opens on breath, higher cuts onsets.
+/// How far above the noise floor the voice opens the gate. A lower value opens on breath, a higher
+/// one cuts onsets.
 const OPEN_ABOVE_DB: f32 = 8.0;
 
-/// How far above the floor it stays open.
+/// How far above the noise floor it stays open.
 const KEEP_ABOVE_DB: f32 = 5.0;
 
-/// Never opens below this, however quiet the room.
+/// The gate never opens below this level, however quiet the room is.
 const OPEN_DBFS: f32 = -55.0;
 
-/// Never stays open below this.
+/// The gate never stays open below this level.
 const KEEP_DBFS: f32 = -60.0;
 
-/// The floor never counts as louder: what is far above is not noise, however steady.
+/// The noise floor never counts as louder than this. Sound far above it is not noise, however
+/// steady it is.
 const FLOOR_MAX_DBFS: f32 = -40.0;
 
-/// What counts as silence, where a microphone gives exact zeros.
+/// The level of silence, for microphones that give exact zeros.
 const SILENCE_DBFS: f32 = -100.0;
 
-/// Half of what the floor remembers.
+/// Half of the span that the noise floor remembers.
 const FLOOR_WINDOW: Duration = Duration::from_millis(1_500);
 
-/// Parts of a frame that are looked at one by one, so that an onset in its last part opens.
+/// Samples in each part of a frame that is measured separately, so that an onset in its last part
+/// opens the gate.
 const ONSET_SAMPLES: usize = 120;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Feeds `milliseconds` of noise at `amplitude` and gives how many frames were sent.
+    /// Feeds `milliseconds` of noise at `amplitude` and returns how many frames were sent.
     fn feed(gate: &mut Gate, clock: &mut u64, milliseconds: u64, amplitude: f32) -> usize {
         let mut state = 1u32;
         (0..milliseconds / 10)

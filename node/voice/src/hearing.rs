@@ -9,22 +9,22 @@ use super::{
     nets::{Aim, Net, Nets, Rank},
 };
 
-/// What is heard of a talker from one block to the next.
+/// How a talker is heard, kept from one block to the next.
 pub(super) struct Hearing {
     /// The talker's own volume.
     pub(super) gain: f32,
-    /// What adds its sound to the mix.
+    /// Adds the talker's sound to the mix.
     pub(super) fader: Fader,
-    /// What the talkspurt that is being played went to.
+    /// The target of the talkspurt that is being played.
     playing: Option<TargetId>,
-    /// The nets that it is listened to on.
+    /// The nets on which it speaks and that we listen to.
     nets: Vec<Net>,
     rank: Rank,
     duck: Duck,
 }
 
 impl Default for Hearing {
-    /// Nothing is played.
+    /// Nothing is being played.
     fn default() -> Self {
         Self {
             gain: 1.0,
@@ -38,15 +38,15 @@ impl Default for Hearing {
 }
 
 impl Hearing {
-    /// A block of so many samples begins.
+    /// A block of this many samples begins.
     pub(super) fn begin_block(&mut self, samples: usize, keyrings: &Keyrings, nets: &Nets) {
         self.duck.pass(samples, nets.ducks(self.rank));
         let sides = self.aim(keyrings, nets);
         self.fader.begin(samples, sides);
     }
 
-    /// The block has been mixed; `plays` says whether the talkspurt goes on. Whether the nets are
-    /// others than in the block before.
+    /// The block has been mixed; `plays` says whether the talkspurt continues. Returns whether the
+    /// nets have changed since the previous block.
     pub(super) fn end_block(&mut self, plays: bool, keyrings: &Keyrings, nets: &Nets) -> bool {
         if !plays {
             self.playing = None;
@@ -60,8 +60,8 @@ impl Hearing {
         changed
     }
 
-    /// The next frame of a talkspurt to `target` follows. Where it `starts`, or went elsewhere than
-    /// the one before, it is at once as loud and on the side that it is to be.
+    /// The next frame of a talkspurt to `target` follows. If the talkspurt `starts`, or its target
+    /// differs from that of the previous frame, the final gains apply at once.
     pub(super) fn follow(
         &mut self,
         target: TargetId,
@@ -73,14 +73,14 @@ impl Hearing {
             return;
         }
         self.playing = Some(target);
-        // The rank is another one, too.
+        // The rank has changed, too.
         self.aim(keyrings, nets);
         self.duck.begin(nets.ducks(self.rank));
         let sides = self.aim(keyrings, nets);
         self.fader.set(sides);
     }
 
-    /// The nets that the talker is listened to on right now, muted ones included.
+    /// The nets on which the talker speaks right now and that we listen to, muted ones included.
     pub(super) fn nets(&self) -> &[Net] {
         &self.nets
     }
@@ -90,7 +90,7 @@ impl Hearing {
         (self.playing.is_some() && self.fader.is_open()).then_some(self.rank)
     }
 
-    /// Where the gains of the talkspurt that is being played ought to be.
+    /// The gains that the current talkspurt should have.
     fn aim(&mut self, keyrings: &Keyrings, nets: &Nets) -> [f32; SIDES] {
         let Some(target) = self.playing else { return [0.0; SIDES] };
         let (heard, priority) = keyrings.heard(target);

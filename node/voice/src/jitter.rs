@@ -1,11 +1,11 @@
 //! Puts the frames of one talker back in order and decides how long to hold them.
 //!
-//! Takes frames as the network delivers them and gives one back whenever one is due, or says that
-//! it is missing. Time is an argument, so recorded arrivals replay exactly; after the start nothing
-//! is allocated.
+//! The buffer takes frames as the network delivers them. It returns a frame whenever one is due, or
+//! says that it is missing. Time is an argument, so recorded arrivals replay exactly. Nothing is
+//! allocated after the start.
 //!
-//! Delay changes where nobody hears it: where a talkspurt starts, in quiet frames (the caller cuts
-//! or repeats a few milliseconds), and in holes that are concealed anyway.
+//! The delay changes where nobody hears it: at the start of a talkspurt, in quiet frames (the
+//! caller cuts or repeats a few milliseconds), and in gaps that are concealed anyway.
 
 use std::time::Duration;
 
@@ -17,27 +17,27 @@ use super::{SAMPLE_RATE, UNIT_SAMPLES, codec::PACKET_BYTES_MAX, delays::ArrivalD
 /// The frames of one talker between arrival and playout.
 pub struct JitterBuffer {
     slots: [Slot; SLOTS],
-    /// Packets, [`PACKET_BYTES_MAX`] for each slot.
+    /// The packets, with room for [`PACKET_BYTES_MAX`] bytes in each slot.
     packets: Vec<u8>,
     held: usize,
     delays: ArrivalDelays,
     /// Units of 120 samples in a frame; zero before the first one.
     frame_units: i64,
-    /// The newest media time that came, without wrapping.
+    /// The newest media time that arrived, extended so that it does not wrap.
     newest: i64,
-    /// What that frame was sealed with.
+    /// Id of the key that this newest frame was sealed with.
     key: u64,
-    /// The media time that is played next.
+    /// Media time of the frame that is played next.
     next: i64,
     /// Number of the talkspurt that is being played.
     playing: Option<u8>,
-    /// The last frame of a talkspurt was played just now.
+    /// Whether the frame played last was the last one of its talkspurt.
     ended: bool,
-    /// Frames in a row that were missing.
+    /// Number of consecutive frames that were missing.
     missing: u32,
-    /// Of those, how many were played while still waiting for `next`.
+    /// How many of those were concealed while still waiting for `next`.
     waited: u32,
-    /// Frames in a row that were far from what could be played.
+    /// Number of consecutive frames whose media time was far from what could be played.
     strays: u8,
     /// Since when the delay has been longer than needed.
     excess_since: Option<Timestamp>,
@@ -46,9 +46,9 @@ pub struct JitterBuffer {
 
 #[derive(Clone, Copy)]
 struct Slot {
-    /// None while empty.
+    /// Media time of the frame; `None` while the slot is empty.
     media: Option<i64>,
-    /// What its talkspurt went to.
+    /// The target of its talkspurt.
     target: TargetId,
     length: u16,
     talkspurt: u8,
@@ -58,43 +58,43 @@ struct Slot {
 /// A frame that arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// What stood before the packet.
+    /// The header in front of the packet.
     pub header: FrameHeader,
     /// One Opus packet.
     pub packet: &'a [u8],
-    /// Samples that it decodes to.
+    /// Number of samples that it decodes to.
     pub samples: usize,
     /// Id of the key that it was sealed with.
     pub key: u64,
-    /// What its talkspurt went to.
+    /// The target of its talkspurt.
     pub target: TargetId,
-    /// How many earlier frames its datagram held.
+    /// Number of earlier frames in its datagram.
     pub copies: u8,
-    /// Whether it was itself one of them.
+    /// Whether the frame was itself such an earlier frame.
     pub recovered: bool,
 }
 
-/// What the talker's next frame is.
+/// What to play next of the talker.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'a> {
-    /// Nobody speaks.
+    /// Nothing: nobody speaks.
     Idle,
-    /// A frame.
+    /// A frame to decode.
     Frame {
         /// One Opus packet.
         packet: &'a [u8],
-        /// What its talkspurt went to.
+        /// The target of its talkspurt.
         target: TargetId,
-        /// The first that is played of its talkspurt.
+        /// Whether this is the first frame of its talkspurt that is played.
         starts: bool,
-        /// Samples to cut (negative) or to add, if the frame is quiet.
+        /// Number of samples to cut (negative) or to add, if the frame is quiet.
         adjust: isize,
     },
-    /// There should be a frame and there is none: so many samples are to be concealed.
+    /// A frame is due and is not there: this many samples are to be concealed.
     Missing {
-        /// Samples of a frame.
+        /// Number of samples in the frame.
         samples: usize,
-        /// Frames missing in a row before this one.
+        /// Number of consecutive missing frames before this one.
         run: u32,
     },
 }
@@ -104,9 +104,9 @@ pub enum Next<'a> {
 pub enum Inserted {
     /// It waits to be played.
     Held,
-    /// Its turn has passed.
+    /// It arrived after it was due.
     Late,
-    /// It is here already.
+    /// The frame is already here.
     Repeated,
     /// Its media time makes no sense.
     Stray,
@@ -136,7 +136,7 @@ impl Default for JitterBuffer {
 }
 
 impl JitterBuffer {
-    /// A frame came.
+    /// Takes a frame that has arrived.
     pub fn insert(&mut self, arrived: Timestamp, frame: &Frame<'_>) -> Inserted {
         let Frame { header, packet, target, key, .. } = *frame;
         let frame_units = (frame.samples / UNIT_SAMPLES) as i64;
@@ -145,17 +145,17 @@ impl JitterBuffer {
         }
         let step = i64::from(header.media_time.wrapping_sub(self.newest as u32) as i32);
         let mut media = self.newest + step;
-        // Under one key media time never goes back: whoever kept this frame until now would have it
-        // heard as if it were said now.
+        // Under one key media time never goes back. Otherwise a frame that somebody kept until now
+        // would be heard as if it were said now.
         if key == self.key && step < -self.window_units() {
             return Inserted::Late;
         }
         if frame_units != self.frame_units {
-            // The first frame, or the talker has changed the mode.
+            // The first frame, or the talker has changed the frame length.
             self.restart(frame_units, media);
         } else if self.delays.waited_us(arrived, media * UNIT_US).abs() > STRAY_US {
-            // In the middle of a talkspurt one such frame is an accident; some in a row, or one in
-            // silence, are another media time.
+            // In the middle of a talkspurt a single such frame is an accident. Several in a row, or
+            // one in silence, mean that the media time has changed.
             self.strays += 1;
             if self.playing.is_some() && self.strays < STRAYS_MAX {
                 return Inserted::Stray;
@@ -163,7 +163,7 @@ impl JitterBuffer {
             media = i64::from(header.media_time);
             self.restart(frame_units, media);
         } else if media >= self.next + self.window_units() {
-            // A later talkspurt. Frames before this one may still come.
+            // A later talkspurt. Frames before this one may still arrive.
             self.forget_held();
             self.next = media - self.window_units() / 2;
         }
@@ -200,8 +200,8 @@ impl JitterBuffer {
         Inserted::Held
     }
 
-    /// The frame that is due when a block of `block_samples` is filled at `now`. Asked again until
-    /// the block is full.
+    /// Returns what is due when a block of `block_samples` is filled at `now`. The caller asks
+    /// again until the block is full.
     pub fn next(&mut self, now: Timestamp, block_samples: usize) -> Next<'_> {
         let block_us = (block_samples as u64 * 1_000_000 / u64::from(SAMPLE_RATE)) as i64;
         let mut starts = false;
@@ -224,12 +224,13 @@ impl JitterBuffer {
                     self.next += self.frame_units;
                     continue;
                 }
-                // The end of the talkspurt before may be lost.
+                // The end of the previous talkspurt may have been lost.
                 starts |= Some(self.slots[index].talkspurt) != self.playing;
                 return self.take(now, index, starts, target_us, block_us);
             }
             let Some(later) = self.earliest() else {
-                // Lost, or late with all that follow: time will tell.
+                // Either this frame is lost, or it and all that follow are late. That is not known
+                // yet.
                 if self.run_is_over() {
                     return Next::Idle;
                 }
@@ -238,7 +239,7 @@ impl JitterBuffer {
             };
             let (talkspurt, media) = (self.slots[later].talkspurt, self.slots[later].media);
             if Some(talkspurt) != self.playing || self.run_is_over() {
-                // The rest of the talkspurt is lost; the frame that is here starts afresh.
+                // The rest of the talkspurt is lost. The frame that is here starts a new one.
                 self.playing = None;
                 self.next = media.unwrap_or(self.next);
                 return Next::Idle;
@@ -249,7 +250,7 @@ impl JitterBuffer {
             }
             self.next += self.frame_units;
             if self.waited > 0 {
-                // Its time has already been filled.
+                // Concealment has already filled its time.
                 self.waited -= 1;
                 continue;
             }
@@ -262,7 +263,7 @@ impl JitterBuffer {
         self.playing.is_some()
     }
 
-    /// How long frames are held beyond the fastest arrival, as last played.
+    /// How long the last played frame was held beyond the fastest arrival.
     pub fn playout_delay(&self) -> Duration {
         Duration::from_micros(u64::try_from(self.playout_delay_us).unwrap_or(0))
     }
@@ -277,8 +278,8 @@ impl JitterBuffer {
         self.delays.target(now)
     }
 
-    /// Goes on with a talkspurt that follows the one before without a pause, if it is here: there
-    /// is nothing to wait for that had not been waited for already.
+    /// Continues with a talkspurt that follows the previous one without a pause, if its frame is
+    /// here. The previous one has already waited as long as needed.
     fn follow(&mut self) -> bool {
         let slot = self.slots[self.index(self.next)];
         let follows = std::mem::take(&mut self.ended) && slot.media == Some(self.next);
@@ -301,7 +302,8 @@ impl JitterBuffer {
             if excess < self.frame_us() + block_us || self.held == 1 {
                 break index;
             }
-            // Came in one burst after a pause: what is too old would delay all the rest.
+            // Frames arrived in one burst after a pause. Those that are too old would delay all the
+            // rest.
             self.empty(index);
         };
         self.playing = Some(self.slots[index].talkspurt);
@@ -334,8 +336,8 @@ impl JitterBuffer {
         Next::Frame { packet, target: slot.target, starts, adjust }
     }
 
-    /// Samples by which the playout should move. Blocks are the grain of the delay, so less than
-    /// one too much is none.
+    /// Number of samples by which the playout should move. The delay moves in whole blocks, so an
+    /// excess of less than one block does not count.
     fn adjustment(&mut self, now: Timestamp, excess_us: i64, block_us: i64) -> isize {
         let surplus = excess_us - block_us;
         if surplus < ADJUST_MIN_US {
@@ -361,7 +363,7 @@ impl JitterBuffer {
         Next::Missing { samples: self.frame_units as usize * UNIT_SAMPLES, run }
     }
 
-    /// Whether the talkspurt has been silent for so long that it counts as over.
+    /// Whether nothing of the talkspurt has arrived for so long that it counts as over.
     fn run_is_over(&mut self) -> bool {
         let over = self.frame_length() * self.missing >= TALKSPURT_TIMEOUT;
         if over {
@@ -370,12 +372,13 @@ impl JitterBuffer {
         over
     }
 
-    /// How far behind its fastest arrival the next frame would be played.
+    /// How far behind the fastest arrival the next frame would be played.
     fn delay_us(&self, now: Timestamp) -> i64 {
         self.delays.waited_us(now, self.next * UNIT_US)
     }
 
-    /// The target; where one block takes several frames, the last of them must be here, too.
+    /// The target delay. If one block takes several frames, the last of them must have arrived,
+    /// too.
     fn target_us(&self, now: Timestamp, block_us: i64) -> i64 {
         let target = self.delays.target(now).as_micros() as i64;
         target + (block_us - self.frame_us()).clamp(0, BLOCK_EXTRA_MAX_US)
@@ -437,29 +440,28 @@ const EMPTY: Slot = Slot {
     last: false,
 };
 
-/// Frames that are held: 1.28 s of 10 ms. One that is further ahead clears the others away.
+/// Number of slots: 1.28 s with frames of 10 ms. A frame that is further ahead clears all others.
 const SLOTS: usize = 128;
 
 /// Microseconds in a unit of media time.
 const UNIT_US: i64 = 2_500;
 
-/// A frame that comes so much earlier or later than the others is not late but a stray.
+/// A frame that is this much earlier or later than the others is not late but a stray.
 const STRAY_US: i64 = 2_000_000;
 
-/// After so many strays in a row the buffer starts over with the last one.
+/// After this many consecutive strays the buffer starts over with the last one.
 const STRAYS_MAX: u8 = 5;
 
-/// A talkspurt of which nothing has come for so long is over, though its last frame has not been
-/// seen.
+/// A talkspurt is over after this time without a frame, even if its last frame has not been seen.
 const TALKSPURT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A smaller change of the delay is not worth touching the sound.
+/// A smaller change of the delay is not worth changing the sound.
 const ADJUST_MIN_US: i64 = 2_500;
 
-/// How long the delay must have been too long before it is cut: targets come and go.
+/// How long the delay must have been too long before it is cut, since targets rise and fall.
 const EXCESS_HOLD: Duration = Duration::from_millis(500);
 
-/// Blocks longer than this are not waited for; nobody uses them.
+/// The most that is waited for long blocks. Nobody uses longer ones.
 const BLOCK_EXTRA_MAX_US: i64 = 100_000;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 use super::*;
 
-/// A buffer that is asked for 10 ms blocks, and a talker that counts its frames.
+/// A buffer that is asked for 10 ms blocks, and a talker whose frames are numbered.
 struct Replay {
     buffer: JitterBuffer,
-    /// What was played: the frame's number, or none where it was concealed.
+    /// What was played: the number of the frame, or `None` if it was concealed.
     played: Vec<Option<u32>>,
 }
 
@@ -44,8 +44,8 @@ impl Replay {
         true
     }
 
-    /// Frames `0..count` with these delays in milliseconds, none being lost; blocks are played half
-    /// a millisecond after full tens.
+    /// Delivers frames `0..count` with these delays in milliseconds; `None` means lost. Blocks are
+    /// played half a millisecond after every full 10 ms.
     fn run(&mut self, count: u32, delay_ms: impl Fn(u32) -> Option<u64>) {
         let mut arrivals: Vec<(u64, u32)> =
             (0..count).filter_map(|n| Some((u64::from(n) * 10 + delay_ms(n)?, n))).collect();
@@ -61,8 +61,8 @@ impl Replay {
     }
 }
 
-/// Where a talker turns to somebody else, one talkspurt follows the other without a gap, also in a
-/// block that holds frames of both.
+/// When a talker turns to another target, one talkspurt follows the other without a gap. This also
+/// holds in a block that contains frames of both.
 #[test]
 fn a_talkspurt_that_follows_at_once_needs_no_wait() {
     let mut replay = Replay::new();
@@ -73,7 +73,7 @@ fn a_talkspurt_that_follows_at_once_needs_no_wait() {
         replay.insert_header(1_000_000 + u64::from(n) * 10_000, header, n);
     }
     let mut played = Vec::new();
-    // Blocks of 20 ms, the first of which holds one frame of silence.
+    // Blocks of 20 ms. The first one holds one frame of silence.
     for block in 1..6u64 {
         for _ in 0..2 {
             let now = Timestamp::from_micros(1_000_000 + block * 20_000);
@@ -139,7 +139,7 @@ fn the_end_of_a_talkspurt_is_no_loss() {
     assert!(replay.play(1_100_500));
     assert!(!replay.play(1_110_500));
     assert!(replay.played.iter().all(Option::is_some));
-    // A second later the next one, whose media time has run on.
+    // A second later comes the next one, whose media time has run on.
     assert_eq!(replay.insert(3_000_000, 200), Inserted::Held);
     assert!(!replay.play(3_009_000));
     assert!(replay.play(3_010_000));
@@ -183,7 +183,8 @@ fn late_repeated_and_stray_frames_are_told_apart() {
     assert_eq!(replay.insert(1_250_000, 700_004), Inserted::Held, "but many in a row do");
 }
 
-/// What a relay had kept back was played in the next pause as if it had just been said.
+/// A relay had kept frames back, and they were played in the next pause as if they had just been
+/// said.
 #[test]
 fn what_was_kept_back_is_not_played_after_what_followed() {
     let mut replay = Replay::new();
@@ -199,7 +200,7 @@ fn what_was_kept_back_is_not_played_after_what_followed() {
         assert_eq!(replay.insert(now + u64::from(n) * 10_000, n), Inserted::Late);
         assert!(!replay.play(now + u64::from(n) * 10_000));
     }
-    // The talker itself goes on, also after its machine has stood still.
+    // The talker itself continues, even after its machine was suspended.
     let later = now + 1_000_000;
     assert_eq!(replay.insert(later, 200), Inserted::Held);
     assert!((0..5).any(|block| replay.play(later + block * 10_000)));
@@ -219,8 +220,8 @@ fn media_time_wraps() {
     assert!(replay.played.iter().all(Option::is_some));
 }
 
-/// The same arrivals give the same result, whatever they are; and the buffer never holds on for
-/// more than its longest target.
+/// The same arrivals give the same result, whatever they are. The buffer never holds a frame for
+/// longer than its longest target.
 #[test]
 fn random_arrivals_replay_and_stay_bounded() {
     let run = || {

@@ -1,4 +1,5 @@
-//! The keys of one talker: a ring for each target that it talks to, and what is heard of it.
+//! The keys of one talker: a ring for each of its targets, and the nets on which that target is
+//! heard.
 
 use hark_keys::{
     DeviceId, EpochKey, EpochSecret, KeySecret, OpenFrameError, SenderKeyring, TargetId, Timestamp,
@@ -16,16 +17,16 @@ struct Ring {
     target: TargetId,
     tag: [u8; 4],
     keys: SenderKeyring,
-    /// The nets through which it reaches us.
+    /// The nets through which the target reaches us.
     heard: Vec<Net>,
-    /// Whether it comes before all others.
+    /// Whether the target has priority over all others.
     priority: bool,
-    /// When something was last opened with it, or put into it.
+    /// When something was last opened with the ring, or a key was put into it.
     used: Timestamp,
 }
 
 impl Ring {
-    /// What came before is not heard any more where nothing opens.
+    /// Stops hearing the target if there is no key left that opens it.
     fn fall_silent_if_closed(&mut self) {
         if self.keys.is_empty() {
             self.heard.clear();
@@ -34,14 +35,15 @@ impl Ring {
 }
 
 impl Keyrings {
-    /// None of `device` yet.
+    /// Creates an empty set of rings for `device`.
     pub fn new(device: DeviceId) -> Self {
         Self { device, rings: Vec::new() }
     }
 
-    /// Takes a key to `target`, and how that is heard from now on: nothing opens that is not heard.
-    /// Of more than [`TALKER_TARGETS_MAX`] targets the one used the longest ago goes, unless it has
-    /// opened anything with an epoch: where all have, no other is taken.
+    /// Takes a key to `target`, and the nets on which it is heard from now on. Nothing opens that
+    /// is not heard. If there are more than [`TALKER_TARGETS_MAX`] targets, the least recently used
+    /// one is removed, but never one that holds epochs or remembers what they have opened. If none
+    /// may be removed, the new target is refused.
     pub fn install(
         &mut self,
         now: Timestamp,
@@ -56,7 +58,8 @@ impl Keyrings {
         ring.keys.set_own_key_open(!ring.heard.is_empty());
     }
 
-    /// What goes to `target` is heard so from now on; where it is not, its keys wait for a while.
+    /// Sets the nets on which `target` is heard from now on. If there are none, its keys wait for a
+    /// while.
     pub fn set_heard(&mut self, target: TargetId, mut heard: Vec<Net>, priority: bool) {
         let Some(ring) = self.rings.iter_mut().find(|ring| ring.target == target) else { return };
         heard.truncate(HEARD_MAX);
@@ -66,7 +69,7 @@ impl Keyrings {
         }
     }
 
-    /// Takes a key to `target` in an epoch, and how that is heard from now on.
+    /// Takes a key to `target` in an epoch, and the nets on which it is heard from now on.
     pub fn install_epoch_key(
         &mut self,
         now: Timestamp,
@@ -79,7 +82,7 @@ impl Keyrings {
         ring.keys.set_own_key_open(!ring.heard.is_empty());
     }
 
-    /// Opens what goes to `target` with these epochs as well, and with no others.
+    /// Opens speech to `target` with these epochs as well, and with no other epochs.
     pub fn set_epochs(
         &mut self,
         now: Timestamp,
@@ -98,13 +101,13 @@ impl Keyrings {
         }
     }
 
-    /// Erases what time has ended. [PROTO-6.6]
+    /// Erases the keys whose time is over. [PROTO-6.6]
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.rings.iter_mut().for_each(|ring| ring.keys.handle_timeout(now));
         self.forget();
     }
 
-    /// Whether there is no key, and nothing that must not be heard again.
+    /// Whether there is no key, and nothing recorded that must not be heard a second time.
     pub fn is_forgettable(&self) -> bool {
         self.rings.is_empty()
     }
@@ -119,7 +122,8 @@ impl Keyrings {
         self.rings.iter().map(|ring| ring.used).max().unwrap_or(Timestamp::ZERO)
     }
 
-    /// The ring for `target`, heard so from now on, if there is room for it.
+    /// Returns the ring for `target`, which is heard like this from now on, if there is room for
+    /// it.
     fn ring(
         &mut self,
         now: Timestamp,
@@ -158,7 +162,7 @@ impl Keyrings {
         });
     }
 
-    /// The link with the talker has ended: all keys that it has given us are forgotten.
+    /// The link with the talker has ended: forgets all keys that it has given us.
     pub fn handle_link_end(&mut self) {
         self.rings.iter_mut().for_each(|ring| {
             ring.keys.handle_link_end();
@@ -167,8 +171,8 @@ impl Keyrings {
         self.forget();
     }
 
-    /// Opens `sealed` into `out` with the keys to the target that `tag` stands for, and says which
-    /// that is. Two targets with one tag are told apart by their keys.
+    /// Opens `sealed` into `out` with the keys to the target that `tag` stands for, and returns
+    /// that target. If two targets have the same tag, their keys tell them apart.
     pub fn open(
         &mut self,
         now: Timestamp,
@@ -189,16 +193,17 @@ impl Keyrings {
         Err(failure.unwrap_or(OpenFrameError::UnknownKey))
     }
 
-    /// The nets through which a talkspurt to `target` reaches us, and whether it comes before all
-    /// others; none where there is no key to it any more.
+    /// The nets through which a talkspurt to `target` reaches us, and whether it has priority over
+    /// all others. There are no nets if there is no key to `target` any more.
     pub fn heard(&self, target: TargetId) -> (&[Net], bool) {
         let ring = self.rings.iter().find(|ring| ring.target == target);
         ring.map_or((&[], false), |ring| (&ring.heard, ring.priority))
     }
 }
 
-/// Of what two rings say of a frame, what counts: a key of the right sender may be on its way, and
-/// whoever has the key knows best.
+/// Which of the errors of two rings counts for a frame. "Unknown key" outweighs "other sender",
+/// since a key of the right sender may be on its way. An error of a ring that has the key outweighs
+/// both.
 fn graver(one: OpenFrameError, other: OpenFrameError) -> OpenFrameError {
     let rank = |error| match error {
         OpenFrameError::OtherSender => 0,
@@ -208,10 +213,10 @@ fn graver(one: OpenFrameError, other: OpenFrameError) -> OpenFrameError {
     if rank(one) > rank(other) { one } else { other }
 }
 
-/// Targets of one talker; of more the one used the longest ago goes.
+/// Most targets of one talker. If there are more, the least recently used one is removed.
 pub const TALKER_TARGETS_MAX: usize = 32;
 
-/// Nets of one target; further ones are not heard.
+/// Most nets of one target; further ones are not heard.
 const HEARD_MAX: usize = 64;
 
 #[cfg(test)]
@@ -248,7 +253,7 @@ mod tests {
         assert_eq!(rings.heard(target(32)), (&[][..], false));
     }
 
-    /// Four bytes may stand for two targets; the keys do not.
+    /// Two targets may share a four-byte tag; their keys still differ.
     #[test]
     fn targets_with_one_tag_are_told_apart() {
         let random = SeededRandom::new(1);

@@ -5,9 +5,9 @@
 //! datagrams -> open -> jitter buffer -> Opus, concealment -> mix -> samples to play, both sides
 //! ```
 //!
-//! Decides everything and does nothing itself: no clock, thread, socket or file. A [`Pipeline`] for
-//! each organisation, all of them on one [`Console`], is driven by whoever owns the sound device,
-//! in blocks of any length.
+//! This crate decides everything and does no I/O itself: it has no clock, thread, socket or file.
+//! Each organisation has a [`Pipeline`], and one [`Console`] holds them all. The owner of the sound
+//! device drives it with blocks of any length.
 
 mod accounts;
 pub mod codec;
@@ -48,13 +48,13 @@ pub use statistics::{OwnStatistics, TalkerStatistics, VoiceStatistics};
 
 use command::Events;
 
-/// Samples a second, everywhere.
+/// Samples per second, everywhere in Hark.
 pub const SAMPLE_RATE: u32 = 48_000;
 
-/// Sides of what is played, interleaved: left, right.
+/// Channels of the output, interleaved: left, right.
 pub const SIDES: usize = 2;
 
-/// Samples in a unit of media time. [PROTO-7.5]
+/// Samples in one unit of media time. [PROTO-7.5]
 pub const UNIT_SAMPLES: usize = 120;
 
 /// Root mean square of `samples` in decibels below full scale; -120 for silence.
@@ -64,11 +64,11 @@ pub fn level_dbfs(samples: &[f32]) -> f32 {
     (10.0 * mean.max(1e-12).log10()).min(0.0)
 }
 
-/// Datagrams to send, whose buffers are used again and again.
+/// Datagrams to send. Their buffers are reused.
 struct Outbox {
     ready: VecDeque<(DeviceId, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
-    /// The one that was polled last.
+    /// The datagram that was polled last.
     polled: Vec<u8>,
     dropped: u64,
 }
@@ -79,7 +79,7 @@ impl Outbox {
         Self { ready, spare: Vec::with_capacity(OUTBOX_MAX), polled: Vec::new(), dropped: 0 }
     }
 
-    /// Makes room for a datagram to `device`, which the caller writes.
+    /// Makes room for a datagram to `device`. The caller writes it.
     fn push(&mut self, device: DeviceId) -> &mut Vec<u8> {
         let buffer = if self.ready.len() == OUTBOX_MAX {
             self.dropped += 1;
@@ -100,13 +100,13 @@ impl Outbox {
     }
 }
 
-/// The time at which samples are asked for, without the unrest of the thread that asks.
+/// The time at which samples are asked for, without the jitter of the thread that asks.
 ///
-/// Asked late once, a device catches up; what was planned with the late time would be asked for
-/// too early ever after. So the earliest time that a sample was asked for counts.
+/// A device that once asks late catches up afterwards. A plan made with that late time would then
+/// be off for good. So the earliest time at which the device asked for samples counts.
 struct PlayoutClock {
     samples: u64,
-    /// Time of asking minus the time that the samples before take, in microseconds.
+    /// Time of asking minus the playing time of all samples before, in microseconds.
     earliest: WindowMinimum,
 }
 
@@ -115,7 +115,7 @@ impl PlayoutClock {
         Self { samples: 0, earliest: WindowMinimum::new(PLAYOUT_WINDOW) }
     }
 
-    /// The next `samples` are asked for at `now`.
+    /// The device asks for the next `samples` at `now`. Returns the smoothed time.
     fn tick(&mut self, now: Timestamp, samples: usize) -> Timestamp {
         let played = (self.samples * 1_000_000 / u64::from(SAMPLE_RATE)) as i64;
         let asked = i64::try_from(now.as_duration().as_micros()).unwrap_or(i64::MAX);
@@ -125,11 +125,12 @@ impl PlayoutClock {
     }
 }
 
-/// Datagrams that wait to be polled; the oldest goes, counted.
+/// Most datagrams that wait to be polled. If there are more, the oldest is dropped and counted.
 const OUTBOX_MAX: usize = 256;
 
-/// Half of what the earliest time is looked for in. Longer is slow where a device has stalled for
-/// good, shorter believes a stall that is caught up.
+/// Half of the span in which the earliest time is looked for. A longer span adapts slowly to a
+/// device that has stalled for good. A shorter one mistakes a stall that is caught up for such a
+/// device.
 const PLAYOUT_WINDOW: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

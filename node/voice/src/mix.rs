@@ -1,29 +1,30 @@
-//! What is added to the talkers, and how the sum is kept within bounds. Both sides interleaved.
+//! Sounds that are added to those of the talkers, and a limiter for the sum. Both sides are
+//! interleaved.
 
 use std::f32::consts::TAU;
 
 use super::{SAMPLE_RATE, SIDES};
 
-/// The two sides of `stereo` as one. A sound in the centre comes out bit for bit.
+/// Both sides of `stereo` as one channel. A sound in the centre stays the same, bit for bit.
 pub fn mean(stereo: &[f32]) -> impl Iterator<Item = f32> {
     stereo.as_chunks::<SIDES>().0.iter().map(|[left, right]| (left + right) / 2.0)
 }
 
-/// Keeps peaks below full scale: turns down at once, and up again slowly.
+/// Keeps peaks below full scale: it turns down at once, and up again slowly.
 pub struct Limiter {
     peak: f32,
 }
 
 impl Default for Limiter {
-    /// A limiter that turns nothing down.
+    /// A limiter that does not turn anything down yet.
     fn default() -> Self {
         Self { peak: 0.0 }
     }
 }
 
 impl Limiter {
-    /// Limits `stereo` to [`CEILING`]. What never passes it is not touched. The louder side turns
-    /// both down, or talkers would wander while they are limited.
+    /// Limits `stereo` to [`CEILING`]. Sound that never exceeds it stays unchanged. The louder side
+    /// turns both down; otherwise talkers would move sideways while they are limited.
     pub fn process(&mut self, stereo: &mut [f32]) {
         for sides in stereo.as_chunks_mut::<SIDES>().0 {
             self.peak = (self.peak * RELEASE).max(sides[0].abs()).max(sides[1].abs());
@@ -34,26 +35,26 @@ impl Limiter {
     }
 }
 
-/// Short tones that tell when our own voice goes out.
+/// Short tones that mark the start and end of our own talkspurts.
 pub struct Cues {
     enabled: bool,
     frequency: f32,
-    /// Samples played of the tone.
+    /// Number of samples of the tone already played.
     position: usize,
 }
 
 impl Cues {
-    /// Silent until asked for, or for good.
+    /// Creates cues that are silent until needed, or always if not `enabled`.
     pub fn new(enabled: bool) -> Self {
         Self { enabled, frequency: 0.0, position: CUE_SAMPLES }
     }
 
-    /// Our voice begins to go out.
+    /// Plays the tone for the start of our talkspurt.
     pub fn start_of_talk(&mut self) {
         self.play(START_HZ);
     }
 
-    /// It has ended.
+    /// Plays the tone for its end.
     pub fn end_of_talk(&mut self) {
         self.play(END_HZ);
     }
@@ -79,13 +80,13 @@ impl Cues {
     }
 }
 
-/// Loudest sample that leaves the mix.
+/// The loudest sample that leaves the mix.
 pub const CEILING: f32 = 0.98;
 
-/// How fast the limiter lets go: 50 ms to a third.
+/// How fast the limiter recovers: to a third in 50 ms.
 const RELEASE: f32 = 0.999_58;
 
-/// 50 ms.
+/// Number of samples in a cue: 50 ms.
 const CUE_SAMPLES: usize = 2_400;
 const CUE_AMPLITUDE: f32 = 0.05;
 const START_HZ: f32 = 880.0;
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(later[47_999], 0.5);
     }
 
-    /// A shout on one side does not pull a quiet voice across.
+    /// A shout on one side does not pull a quiet voice to the other side.
     #[test]
     fn the_limiter_keeps_each_voice_in_its_place() {
         let mut limiter = Limiter::default();

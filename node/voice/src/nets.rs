@@ -1,4 +1,4 @@
-//! The nets that are listened to: how loud, on which side, and before which others.
+//! The nets that are listened to: how loud each one is, on which side, and with which priority.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use hark_keys::ChannelId;
 
 use super::SIDES;
 
-/// What a talkspurt can reach a listener through.
+/// A path by which a talkspurt can reach a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Net {
     /// A channel.
     Channel(ChannelId),
-    /// Spoken to this device's member, or to a role that it has.
+    /// Speech to this device's member, or to a role that the member has.
     Whisper,
 }
 
@@ -20,44 +20,44 @@ pub enum Net {
 pub struct NetSettings {
     /// Factor of the amplitude, 0 to [`VOLUME_MAX`], 1 being as sent.
     pub volume: f32,
-    /// -1 is left alone, 1 right alone, 0 the centre.
+    /// Position between the sides: -1 is left only, 0 the centre, 1 right only.
     pub pan: f32,
-    /// Whether it is silent for now.
+    /// Whether the net is silenced for now.
     pub muted: bool,
-    /// The higher turns the lower down while it is heard. Of channels only: a whisper ranks above
-    /// all of them.
+    /// Priority among channels. Talkers on a higher net turn down those on lower ones. It has no
+    /// meaning for a whisper, which ranks above all channels.
     pub priority: u8,
 }
 
 impl Default for NetSettings {
-    /// As sent, in the centre, before no other.
+    /// As sent, in the centre, with the lowest priority.
     fn default() -> Self {
         Self { volume: 1.0, pan: 0.0, muted: false, priority: 0 }
     }
 }
 
 impl NetSettings {
-    /// Settings that make sense, whatever was asked for.
+    /// Limits the settings to valid values, whatever was asked for.
     fn sane(self) -> Self {
         let volume = if self.volume.is_finite() { self.volume.clamp(0.0, VOLUME_MAX) } else { 1.0 };
         let pan = if self.pan.is_finite() { self.pan.clamp(-1.0, 1.0) } else { 0.0 };
         Self { volume, pan, ..self }
     }
 
-    /// Balance: the centre is unity on both sides, and no side is ever more.
+    /// Gains of both sides. In the centre both are unity, and no side is ever above that.
     fn sides(self) -> [f32; SIDES] {
         [(1.0 - self.pan).min(1.0), (1.0 + self.pan).min(1.0)].map(|side| self.volume * side)
     }
 }
 
-/// Who turns whom down: the greater the lesser.
+/// Decides which talkers turn down which others: the greater rank turns down the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// A channel's priority.
+    /// A channel, with its priority.
     Channel(u8),
-    /// A whisper; nothing turns it down.
+    /// A whisper. Nothing turns it down.
     Whisper,
-    /// A target that comes before all others.
+    /// A target that has priority over all others.
     Priority,
 }
 
@@ -66,12 +66,12 @@ pub enum Rank {
 pub struct Aim {
     /// Factors of both sides.
     pub sides: [f32; SIDES],
-    /// Who it turns down, and who turns it down.
+    /// Decides which talkspurts it turns down, and which turn it down.
     pub rank: Rank,
 }
 
 impl Aim {
-    /// Not at all.
+    /// Not heard at all.
     pub const NOWHERE: Self = Self { sides: [0.0; SIDES], rank: Rank::Channel(0) };
 }
 
@@ -84,49 +84,50 @@ pub struct Nets {
 }
 
 impl Default for Nets {
-    /// None, and the usual ducking.
+    /// No nets, and the usual ducking.
     fn default() -> Self {
         Self { settings: BTreeMap::new(), ducking_db: DUCKING_DB, highest: None }
     }
 }
 
 impl Nets {
-    /// Listens to `net`, or changes how. At most [`NETS_MAX`], further ones are refused.
+    /// Listens to `net`, or changes how it is heard. There are at most [`NETS_MAX`] nets; further
+    /// ones are refused.
     pub fn set(&mut self, net: Net, settings: NetSettings) {
         if self.settings.len() < NETS_MAX || self.settings.contains_key(&net) {
             self.settings.insert(net, settings.sane());
         }
     }
 
-    /// Listens to `net` no more.
+    /// Stops listening to `net`.
     pub fn remove(&mut self, net: Net) {
         self.settings.remove(&net);
     }
 
-    /// Sets by how many decibels the lower are turned down, 0 to -60.
+    /// Sets by how many decibels lower ranks are turned down, 0 to -60.
     pub fn set_ducking(&mut self, decibels: f32) {
         let sane = decibels.is_finite();
         self.ducking_db = if sane { decibels.clamp(DUCKING_MIN_DB, 0.0) } else { DUCKING_DB };
     }
 
-    /// A block has been mixed, of which this is the highest rank heard.
+    /// A block has been mixed, and `rank` is the highest rank heard in it.
     pub fn set_highest(&mut self, rank: Option<Rank>) {
         self.highest = rank;
     }
 
-    /// Those of `nets` that are listened to, muted ones included.
+    /// The `nets` that are listened to, muted ones included.
     pub fn listened<'a>(&'a self, nets: &'a [Net]) -> impl Iterator<Item = Net> + 'a {
         nets.iter().copied().filter(|net| self.settings.contains_key(net))
     }
 
-    /// How a talkspurt is heard that comes through `nets`: as loud and on the side that the loudest
-    /// of them is, with the rank of the highest. Muted ones do not count.
+    /// How a talkspurt that comes through `nets` is heard. It gets the volume and side of the
+    /// loudest net, and the rank of the highest one. Muted nets do not count.
     pub fn aim(&self, nets: &[Net], priority: bool) -> Aim {
         let heard = || {
             let known = nets.iter().filter_map(|net| Some((*net, *self.settings.get(net)?)));
             known.filter(|(_, settings)| !settings.muted)
         };
-        // Of equals the first.
+        // If several are equal, the first one counts.
         let louder = |loudest: NetSettings, next: NetSettings| {
             if next.volume > loudest.volume { next } else { loudest }
         };
@@ -142,29 +143,28 @@ impl Nets {
         }
     }
 
-    /// Whether a talkspurt of this rank is turned down: after a block in which a higher one was
-    /// heard.
+    /// Whether a talkspurt of this rank is turned down: in the last block a higher rank was heard.
     pub fn ducks(&self, rank: Rank) -> bool {
         rank != Rank::Whisper && self.highest.is_some_and(|highest| highest > rank)
     }
 
-    /// By how much the lower are turned down.
+    /// By how many decibels lower ranks are turned down.
     pub fn ducking_db(&self) -> f32 {
         self.ducking_db
     }
 }
 
-/// The loudest that a net can be made.
+/// The largest volume of a net.
 pub const VOLUME_MAX: f32 = 4.0;
 
-/// Nets that are listened to; further ones are refused.
+/// Most nets that are listened to; further ones are refused.
 pub const NETS_MAX: usize = 256;
 
-/// By how much lower ranks are turned down unless asked otherwise: still understood, if one
-/// listens to them, and out of the way if not.
+/// By how much lower ranks are turned down by default. They can still be understood by a person who
+/// listens to them, and do not disturb otherwise.
 pub const DUCKING_DB: f32 = -18.0;
 
-/// Further down nothing is heard anyway.
+/// Below this nothing is heard anyway.
 const DUCKING_MIN_DB: f32 = -60.0;
 
 #[cfg(test)]

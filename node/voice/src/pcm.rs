@@ -2,7 +2,7 @@
 
 use super::{SIDES, codec::FRAME_SAMPLES_MAX, fade::Fader};
 
-/// Samples that are decoded and not yet played.
+/// Samples that are decoded but not yet played.
 pub(super) struct Pcm {
     buffer: Box<[f32; 2 * FRAME_SAMPLES_MAX]>,
     played: usize,
@@ -10,33 +10,33 @@ pub(super) struct Pcm {
 }
 
 impl Pcm {
-    /// Nothing.
+    /// Creates an empty buffer.
     pub(super) fn new() -> Self {
         Self { buffer: Box::new([0.0; 2 * FRAME_SAMPLES_MAX]), played: 0, length: 0 }
     }
 
-    /// Whether all has been played.
+    /// Whether everything has been played.
     pub(super) fn is_empty(&self) -> bool {
         self.played == self.length
     }
 
-    /// All that was decoded at once.
+    /// All samples of the last decoded frame.
     pub(super) fn samples(&self) -> &[f32] {
         &self.buffer[..self.length]
     }
 
-    /// Empties it and gives the room for a frame.
+    /// Empties the buffer and returns the room for a frame.
     pub(super) fn clear(&mut self) -> &mut [f32] {
         (self.played, self.length) = (0, 0);
         &mut self.buffer[..FRAME_SAMPLES_MAX]
     }
 
-    /// So many samples were decoded.
+    /// Sets the number of samples that were decoded.
     pub(super) fn set_length(&mut self, length: usize) {
         self.length = length;
     }
 
-    /// Adds what fits to `out`, as loud as `fader` says, and gives the number of samples.
+    /// Adds what fits to `out`, with the gains of `fader`. Returns the number of samples.
     pub(super) fn mix_into(&mut self, out: &mut [[f32; SIDES]], fader: &mut Fader) -> usize {
         let count = out.len().min(self.length - self.played);
         fader.mix(&self.buffer[self.played..self.played + count], &mut out[..count]);
@@ -52,7 +52,7 @@ impl Pcm {
             return;
         }
         let fade = |n: usize| (n as f32 + 0.5) / CROSSFADE_SAMPLES as f32;
-        // Backwards, so that nothing is read after it has been written.
+        // The loop runs backwards, so that nothing is read after it has been written.
         if by < 0 {
             for n in (0..CROSSFADE_SAMPLES).rev() {
                 let (old, new) = (self.buffer[n], self.buffer[n + by_samples]);
@@ -73,7 +73,7 @@ impl Pcm {
     }
 }
 
-/// Samples of a crossfade, 2.5 ms.
+/// Number of samples in a crossfade: 2.5 ms.
 const CROSSFADE_SAMPLES: usize = 120;
 
 #[cfg(test)]

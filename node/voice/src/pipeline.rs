@@ -23,59 +23,60 @@ use super::{
     slots::Slots,
 };
 
-/// The voice of one device: what it says to one target after the other, and all that it hears of
-/// many nets at once.
+/// The voice of one device: what it says, to one target at a time, and all that it hears on many
+/// nets at once.
 ///
-/// Commands, datagrams and captured samples go in; datagrams, events and samples to play come out.
-/// Any call is legal at any time.
+/// Commands, datagrams and captured samples go in. Datagrams, events and samples to play come out.
+/// Every method may be called at any time.
 pub struct Pipeline {
     sender: Sender,
     talkers: BTreeMap<DeviceId, Talker>,
-    /// The keys of talkers who have been silent for long.
+    /// The keys of talkers that have been silent for long.
     rested: BTreeMap<DeviceId, Keyrings>,
-    /// What opens besides the keys that talkers have given us.
+    /// The epochs that open speech, besides the keys that talkers have given us.
     epochs: BTreeMap<TargetId, Epochs>,
-    /// Who has which slot at the relays that we use.
+    /// The devices in the slots of the relays that we use.
     slots: Slots,
     shunned: Shunned,
     nets: Nets,
     clock: PlayoutClock,
     cues: Cues,
-    /// Where our voice went when a cue was last considered.
+    /// The target of our voice when a cue was last considered.
     cued: Option<TargetId>,
     limiter: Limiter,
     deafened: bool,
-    /// When it is looked next which keys are over.
+    /// When expired keys are next looked for.
     erases: Timestamp,
     outbox: Outbox,
     events: Events,
     drops: BTreeMap<DropReason, u64>,
 }
 
-/// What is settled for the life of a pipeline.
+/// Settings that stay fixed for the life of a pipeline.
 #[derive(Clone, Debug)]
 pub struct PipelineConfig {
     /// This device.
     pub device: DeviceId,
-    /// What opens the gate at first.
+    /// What opens the gate at the start.
     pub transmit: Transmit,
     /// Frames of 5 ms instead of 10 ms, and less lookahead.
     pub low_delay: bool,
-    /// Bits of Opus a second, 16,000 to 256,000.
+    /// Bit rate of Opus in bits per second, 16,000 to 256,000.
     pub bitrate_bps: u32,
-    /// Whether short tones tell when our voice goes out.
+    /// Whether short tones mark the start and end of our own talkspurts.
     pub cues: bool,
 }
 
 impl PipelineConfig {
-    /// The usual settings for `device`: voice opens, 48 kbit/s, or 64 kbit/s with `low_delay`.
+    /// The usual settings for `device`: the gate opens by voice, at 48 kbit/s, or 64 kbit/s with
+    /// `low_delay`.
     pub fn new(device: DeviceId, low_delay: bool) -> Self {
         let bitrate_bps = if low_delay { 64_000 } else { 48_000 };
         Self { device, transmit: Transmit::Voice, low_delay, bitrate_bps, cues: false }
     }
 }
 
-/// What all on a channel share.
+/// The epochs that all members of a channel share.
 struct Epochs {
     tag: [u8; 4],
     heard: Vec<Net>,
@@ -84,14 +85,15 @@ struct Epochs {
 }
 
 impl Epochs {
-    /// What opens of a device.
+    /// The epochs that open the speech of `device`.
     fn of(&self, device: DeviceId) -> &[EpochSecret] {
         if self.talkers.contains(&device) { &self.secrets } else { &[] }
     }
 }
 
 impl Pipeline {
-    /// A pipeline without targets, talkers and nets. Fails where the bit rate makes no sense.
+    /// Creates a pipeline without targets, talkers and nets. Fails if the codec refuses the bit
+    /// rate.
     pub fn new(config: PipelineConfig) -> Result<Self, CodecError> {
         Ok(Self {
             sender: Sender::new(&config)?,
@@ -113,7 +115,7 @@ impl Pipeline {
         })
     }
 
-    /// Does what the node or its user wants.
+    /// Carries out a command of the node or its user.
     pub fn handle_command(&mut self, now: Timestamp, command: VoiceCommand) {
         match command {
             VoiceCommand::UseKey { target, tag, secret } => {
@@ -154,7 +156,7 @@ impl Pipeline {
             }
             VoiceCommand::RemoveTarget(target) => self.sender.remove_target(target),
             VoiceCommand::SelectTarget { target, .. } => self.sender.select(target),
-            // That is for whoever has several pipelines.
+            // That concerns an owner of several pipelines.
             VoiceCommand::ComeToFront => {}
             VoiceCommand::InstallKey { device, target, tag, heard, priority, secret } => {
                 if let Some(talker) = self.talker(now, device) {
@@ -201,8 +203,8 @@ impl Pipeline {
         }
     }
 
-    /// A datagram of voice came over the link that ends at `from`. One that is of no use is
-    /// dropped and counted. [PROTO-1.4]
+    /// A voice datagram arrived over the link with `from`. A datagram that is of no use is dropped
+    /// and counted. [PROTO-1.4]
     pub fn handle_datagram(&mut self, arrived: Timestamp, from: DeviceId, bytes: &[u8]) {
         let taken = match Datagram::parse(bytes) {
             Err(DropReason::UnknownKind) => return self.handle_relayed(arrived, from, bytes),
@@ -223,7 +225,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes captured samples: 48 kHz, mono, -1 to 1, any number of them.
+    /// Takes captured samples: 48 kHz, mono, -1 to 1, in any number.
     pub fn handle_capture(&mut self, now: Timestamp, samples: &[f32]) {
         self.sender.handle_capture(now, samples, &mut self.outbox, &mut self.events);
         let target = self.sender.transmitting_to();
@@ -236,8 +238,8 @@ impl Pipeline {
         }
     }
 
-    /// Fills `out` with the next samples to play, both sides interleaved, which are asked for at
-    /// `now`.
+    /// Fills `out` with the next samples to play, both sides interleaved. `now` is when the device
+    /// asks for them.
     pub fn playout(&mut self, now: Timestamp, out: &mut [f32]) {
         let now = self.clock.tick(now, out.len() / SIDES);
         out.fill(0.0);
@@ -264,7 +266,7 @@ impl Pipeline {
         self.limiter.process(out);
     }
 
-    /// Makes the reports that are due, and erases the keys that are over.
+    /// Creates the reports that are due, and erases expired keys.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         if self.erases <= now {
             self.erases = now + ERASE_INTERVAL;
@@ -287,7 +289,7 @@ impl Pipeline {
                     account.encode(self.outbox.push(*device));
                 }
                 match talker.via() {
-                    // [PROTO-9.8] What is not asked for ends by itself.
+                    // [PROTO-9.8] A request for copies ends by itself when it is not repeated.
                     Some(_) if report.wanted_copies == 0 => {}
                     Some((relay, slot)) => {
                         ForwardedReport { slot, report }.encode(self.outbox.push(relay));
@@ -298,17 +300,17 @@ impl Pipeline {
         }
     }
 
-    /// The next datagram to send, and to whom; polled until there is none.
+    /// Returns the next datagram to send, and its receiver. Call it until it returns `None`.
     pub fn poll_transmit(&mut self) -> Option<(DeviceId, &[u8])> {
         self.outbox.poll()
     }
 
-    /// The next event; polled until there is none.
+    /// Returns the next event. Call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<VoiceEvent> {
         self.events.poll()
     }
 
-    /// When [`Self::handle_timeout`] is wanted next.
+    /// When [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let talkers = self.talkers.values();
         let due = talkers.flat_map(|it| it.report_due().into_iter().chain(it.question_due()));
@@ -316,13 +318,13 @@ impl Pipeline {
         due.chain(keys.then_some(self.erases)).min()
     }
 
-    /// Samples by which what listeners hear lags behind what was captured, besides the frame that
-    /// must be complete and the time on the way.
+    /// Number of samples by which the sound that listeners hear lags behind the captured sound. The
+    /// frame that must be complete and the time on the way come on top.
     pub fn lookahead(&self) -> usize {
         self.sender.lookahead()
     }
 
-    /// All counters as they stand.
+    /// The current counters.
     pub fn statistics(&self) -> VoiceStatistics {
         let (frames_sent, frames_failed) = self.sender.frames();
         let own = OwnStatistics {
@@ -342,7 +344,7 @@ impl Pipeline {
         VoiceStatistics { own, talkers, drops }
     }
 
-    /// A datagram of a kind that relays send; of others than those that we use none counts.
+    /// Takes a datagram of a kind that relays send. It counts only if we use the relay.
     fn handle_relayed(&mut self, arrived: Timestamp, relay: DeviceId, bytes: &[u8]) {
         if !self.slots.contains(relay) {
             return self.drop(DropReason::UnknownKind);
@@ -407,8 +409,8 @@ impl Pipeline {
         }
     }
 
-    /// A talk proof of `talker` has come. By a relay that has brought what the talker did not sign
-    /// the talker is heard no more, and told so at once.
+    /// A talk proof of `talker` has arrived. If a relay has brought what the talker did not sign,
+    /// we stop hearing the talker by that relay, and tell the talker at once.
     fn handle_proof(
         &mut self,
         now: Timestamp,
@@ -426,15 +428,15 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Tells a talker that a relay brings what is not to be heard.
+    /// Tells a talker that a relay brings frames that must not be heard.
     fn tell_spoilt(&mut self, talker: DeviceId, relay: DeviceId, target_tag: [u8; 4], spoilt: u16) {
         let account =
             Account { relay, target_tag, highest_sequence: 0, received: 0, lost: 0, spoilt };
         account.encode(self.outbox.push(talker));
     }
 
-    /// The talker with this device, made if there is room: of those whom we know by epochs alone
-    /// whoever has been silent for the longest time makes room for it.
+    /// Returns the talker with this device, created if there is room. To make room, the talker that
+    /// has been silent the longest is put to rest, of those that we know by epochs alone.
     fn talker(&mut self, now: Timestamp, device: DeviceId) -> Option<&mut Talker> {
         if !self.talkers.contains_key(&device) {
             if self.talkers.len() == TALKERS_MAX {
@@ -452,7 +454,8 @@ impl Pipeline {
         self.talkers.get_mut(&device)
     }
 
-    /// Keeps of a talker no more than its keys, with what they have opened: none is heard twice.
+    /// Reduces one talker to its keys and the record of what they have opened, so that no frame is
+    /// heard twice.
     fn rest_one(&mut self) -> Option<()> {
         let idle = self
             .talkers
@@ -479,13 +482,15 @@ impl Pipeline {
     }
 }
 
-/// Devices that are listened to: all that we have links to, and 32 others who speak at the same
+/// Devices that are listened to: all that we have links to, and 32 others that speak at the same
 /// time. Voice of further ones is dropped and counted.
 pub const TALKERS_MAX: usize = 96;
 
-/// Devices that have spoken, and are not listened to; of further ones nothing more is heard until
-/// those are forgotten. Those whose link has ended come on top, until what they said is forgotten.
+/// Devices that have spoken and are not listened to now. If there are more, new devices are not
+/// heard until some of these are forgotten. Devices whose link has ended come on top, until what
+/// they said is forgotten.
 const RESTED_MAX: usize = 1_024;
 
-/// How often it is looked which keys are over; so much later than they could be, keys are erased.
+/// How often expired keys are looked for. A key is erased by at most this much later than it could
+/// be.
 const ERASE_INTERVAL: Duration = Duration::from_secs(1);

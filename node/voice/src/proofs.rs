@@ -1,8 +1,8 @@
-//! Talk proofs: which frames a talker has sealed, by its own signature. [PROTO-10.9] [PROTO-10.10]
+//! Talk proofs: a talker's signature over the frames that it has sealed. [PROTO-10.9] [PROTO-10.10]
 //!
-//! A member that relays may hold the keys of those whom it relays, and could seal frames in their
-//! names for others. A talker therefore signs what it sends by such relays; a listener compares,
-//! and asks the talker about what no proof has come of.
+//! A member that relays may hold the keys of the talkers that it relays. It could seal frames in
+//! their names for others. A talker therefore signs what it sends by such relays. A listener
+//! compares the frames with the proofs, and asks the talker about frames that no proof covers.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,20 +13,21 @@ use std::{
 use hark_keys::{DeviceId, DeviceKey, FrameNumber, Timestamp, media::Sealed};
 use hark_mesh::datagram::{DropReason, FrameHash, HASHES_MAX, Proof, Question, hash_of};
 
-/// What a talker knows of its own frames.
+/// What a talker remembers of its own frames.
 #[derive(Default)]
 pub(super) struct Prover {
     key: Option<Arc<DeviceKey>>,
-    /// The newest frames, and to what they went.
+    /// The newest frames, with the tag of their target.
     sealed: VecDeque<([u8; 4], FrameNumber, FrameHash)>,
-    /// How many of these are to be proven next, and when.
+    /// How many of the newest frames the next proof covers, and when it is due.
     unproven: usize,
     due: Option<Timestamp>,
-    /// The relays of members that some of those went to.
+    /// The members' relays that some of those frames were sent to.
     relays: BTreeSet<DeviceId>,
-    /// Keys that were replaced.
+    /// The keys that were replaced.
     ended: VecDeque<([u8; 4], Sealed)>,
-    /// How many questions of whom were looked at before the time is up.
+    /// Number of questions looked at in the current interval, by device, and when the interval
+    /// ends.
     asked: BTreeMap<DeviceId, u32>,
     asked_until: Timestamp,
 }
@@ -37,7 +38,7 @@ impl Prover {
         self.key = Some(key);
     }
 
-    /// A frame goes to the target with `tag`.
+    /// A frame is sent to the target with `tag`.
     pub(super) fn handle_sealed(&mut self, tag: [u8; 4], frame: &[u8]) {
         let Some(number) = FrameNumber::of(frame) else { return };
         if self.sealed.len() == SEALED_MAX {
@@ -49,14 +50,14 @@ impl Prover {
         }
     }
 
-    /// The newest frame goes by the relay of a member.
+    /// The newest frame is sent by a member's relay.
     pub(super) fn handle_relayed(&mut self, now: Timestamp, relay: DeviceId) {
         self.relays.insert(relay);
         self.unproven = self.unproven.max(1);
         self.due.get_or_insert(now + PROOF_INTERVAL);
     }
 
-    /// The key to the target with `tag` is replaced, which has sealed so much.
+    /// The key to the target with `tag` is replaced. `sealed` says which frames it has sealed.
     pub(super) fn handle_key_ended(&mut self, tag: [u8; 4], sealed: Sealed) {
         if self.ended.len() == ENDED_MAX {
             self.ended.pop_front();
@@ -64,8 +65,8 @@ impl Prover {
         self.ended.push_back((tag, sealed));
     }
 
-    /// The proofs that are due, or all that is unproven where the talkspurt is `over`; and by which
-    /// relays they are to go.
+    /// Returns the proofs that are due, and the relays to send them by. If the talkspurt is `over`,
+    /// everything unproven is proven now.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
@@ -90,12 +91,12 @@ impl Prover {
         Some((proofs.collect(), relays))
     }
 
-    /// The answer to a question of `from`, `sealed` being what the keys in use for its target have
-    /// sealed. Nobody's questions cost anybody else an answer.
+    /// Answers a question of `from`. `sealed` says what the current keys for its target have
+    /// sealed. The limits are per device, so nobody's questions cost another device its answers.
     ///
     /// # Errors
     ///
-    /// Why there is nothing to say.
+    /// The reason why there is no answer.
     pub(super) fn answer(
         &mut self,
         now: Timestamp,
@@ -133,7 +134,7 @@ impl Prover {
         let ended = ended.filter_map(|(_, sealed)| sealed.has(frame)).next();
         match ended.or(said) {
             Some(false) => Proof::encode(key, target_tag, frame, 1, &[], &mut out),
-            // What was sealed too long ago is neither proven nor denied.
+            // Frames that were sealed too long ago are neither proven nor denied.
             Some(true) => return Err(DropReason::TooOld),
             None => return Err(DropReason::UnknownKey),
         }
@@ -154,17 +155,17 @@ fn prove(key: &DeviceKey, run: &[([u8; 4], FrameNumber, FrameHash)], group: u8, 
     Proof::encode(key, tag, first, group, &hashes, out);
 }
 
-/// What a listener has heard of one talker by relays of members, until it is proven.
+/// The frames of one talker that have come by members' relays and are not yet proven.
 #[derive(Default)]
 pub(super) struct Claims {
     claims: VecDeque<Claim>,
-    /// When the next question may go.
+    /// The earliest time of the next question.
     asks: Timestamp,
-    /// When it may be told next that something is unproven.
+    /// The earliest time of the next notice that something is unproven.
     tells: Timestamp,
 }
 
-/// A frame that has opened.
+/// A frame that has opened and is not yet proven.
 struct Claim {
     tag: [u8; 4],
     number: FrameNumber,
@@ -175,24 +176,24 @@ struct Claim {
 }
 
 impl Claims {
-    /// Whether so much is unproven that no more may be played.
+    /// Whether so many frames are unproven that no more may be played.
     pub(super) fn is_full(&self) -> bool {
         self.claims.len() >= CLAIMS_MAX
     }
 
-    /// A frame has come by the relay of a member, and opened.
+    /// A frame has come by a member's relay, and has opened.
     pub(super) fn push(&mut self, now: Timestamp, relay: DeviceId, tag: [u8; 4], frame: &[u8]) {
         let Some(number) = FrameNumber::of(frame) else { return };
         let hash = FrameHash::of(frame);
         self.claims.push_back(Claim { tag, number, hash, relay, came: now, asked: None });
     }
 
-    /// A proof has come that names `talker`; gives the relay that has brought what the talker never
-    /// sealed, if it shows that one has.
+    /// A proof that names `talker` has arrived. If it shows that a relay has brought what the
+    /// talker never sealed, returns that relay.
     ///
     /// # Errors
     ///
-    /// It is about nothing that has been heard, or not from that talker.
+    /// The proof is about nothing that has been heard, or is not from that talker.
     pub(super) fn handle_proof(
         &mut self,
         talker: DeviceId,
@@ -212,7 +213,8 @@ impl Claims {
             return Err(DropReason::Forged);
         }
         if proof.count == 0 {
-            // Only what it was asked about: what came since may have been sealed since.
+            // This covers only frames that were asked about. Newer frames may have been sealed
+            // since the question.
             let denied = |claim: &Claim| covers(claim) && claim.asked.is_some();
             return Ok(self.claims.iter().find(|claim| denied(claim)).map(|claim| claim.relay));
         }
@@ -232,7 +234,8 @@ impl Claims {
                 if found.iter().all(|(_, claim)| claim.relay == relay) {
                     return Ok(Some(relay));
                 }
-                // It is asked which of them it was.
+                // The frames came by several relays. A question will show which of them is to
+                // blame.
                 continue;
             }
             self.claims.retain(|claim| place(claim).is_none());
@@ -240,8 +243,8 @@ impl Claims {
         Ok(None)
     }
 
-    /// A relay that has brought what neither a proof nor an answer has shown in time; its frames of
-    /// then are forgotten.
+    /// Returns a relay whose frames neither a proof nor an answer has confirmed in time. Those
+    /// frames are forgotten.
     pub(super) fn poll_unproven(&mut self, now: Timestamp) -> Option<DeviceId> {
         let over = |claim: &Claim| now.saturating_duration_since(claim.came) >= UNPROVEN_AFTER;
         let relay = self.claims.iter().find(|claim| over(claim))?.relay;
@@ -253,7 +256,7 @@ impl Claims {
         Some(relay)
     }
 
-    /// The question that is due.
+    /// Returns the question that is due.
     pub(super) fn poll(&mut self, now: Timestamp) -> Option<Question> {
         if now < self.asks {
             return None;
@@ -272,13 +275,13 @@ impl Claims {
         Some(question)
     }
 
-    /// When [`Self::poll`] or [`Self::poll_unproven`] has something.
+    /// When [`Self::poll`] or [`Self::poll_unproven`] will have something.
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let due = |claim: &Claim| claim.due().max(self.asks).min(claim.came + UNPROVEN_AFTER);
         self.claims.iter().map(due).min()
     }
 
-    /// Nothing that this relay has brought is asked about any more.
+    /// Asks no more about anything that this relay has brought.
     pub(super) fn forget(&mut self, relay: DeviceId) {
         self.claims.retain(|claim| claim.relay != relay);
     }
@@ -290,44 +293,47 @@ impl Claim {
     }
 }
 
-/// How often what goes by relays of members is proven.
+/// How often the frames sent by members' relays are proven.
 const PROOF_INTERVAL: Duration = Duration::from_millis(480);
 
-/// Frames that share a hash of a proof that goes by relays.
+/// Number of frames that share a hash in a proof sent by relays.
 const PROOF_GROUP: u8 = 5;
 
-/// Frames that are remembered: those that a listener can take for new. The oldest goes.
+/// Frames that are remembered: those that a listener may still accept as new. If there are more,
+/// the oldest is dropped.
 const SEALED_MAX: usize = 1_024;
 
-/// Replaced keys that are remembered; the oldest goes.
+/// Replaced keys that are remembered. If there are more, the oldest is dropped.
 const ENDED_MAX: usize = 16;
 
-/// Questions of one device that are looked at within [`ANSWERS_INTERVAL`]: more than a listener
-/// asks. Further ones are left out, and asked again.
+/// Questions of one device that are looked at within [`ANSWERS_INTERVAL`]. This is more than a
+/// listener asks. Further ones are skipped; the listener asks again.
 const ANSWERS_MAX: u32 = 16;
 const ANSWERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Devices whose questions are answered within that time: more than there are links. Those of
-/// others are left out, and asked again.
+/// Devices whose questions are answered within that interval. This is more than there are links.
+/// Further devices are skipped; they ask again.
 const ASKERS_MAX: usize = 128;
 
-/// Frames of one talker that wait for a proof, more than a talker seals until they are shown;
-/// further ones by relays of members are dropped, and not played.
+/// Frames of one talker that wait for a proof. This is more than a talker seals before they are
+/// proven. Further ones by members' relays are dropped and not played.
 const CLAIMS_MAX: usize = 512;
 
-/// A proof comes within half a second: then its frames are asked about, and again.
+/// A proof normally comes within half a second. After this time the listener asks about its frames,
+/// and repeats the question.
 const ASKED_AFTER: Duration = Duration::from_millis(650);
 const ASKED_AGAIN: Duration = Duration::from_millis(200);
 
-/// Between two questions: each is about 32 frames, so all that is said can be asked about.
+/// The least time between two questions. Each question covers 32 frames, so everything said can be
+/// asked about.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often it is told that something is unproven; without a link to the talker nothing comes of
-/// it.
+/// The least time between two notices that something is unproven. Without a link to the talker they
+/// have no effect.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What nobody has shown by then is not waited for any more. Within this time a frame is asked
-/// about six times.
+/// After this time an unproven frame is not waited for any more. Until then it is asked about six
+/// times.
 const UNPROVEN_AFTER: Duration = Duration::from_millis(1_800);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! From one talker's datagrams to samples.
 //!
-//! What is on no net that is listened to, or on muted ones alone, is opened and held like anything
-//! else, since delays and losses are learned from it and it may be wanted the next moment; but it
-//! is neither decoded nor concealed.
+//! Some speech is on no net that we listen to, or only on muted ones. Such speech is opened and
+//! held like any other, since delays and losses are learned from it and it may be wanted at any
+//! moment. But it is neither decoded nor concealed.
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
@@ -32,11 +32,12 @@ pub struct Talker {
     /// The decoder has missed frames that nobody was to hear.
     decoder_is_behind: bool,
     reception: Reception,
-    /// What is to be told of the relay that it is heard by.
+    /// What the next account will say of the relay that brings the talker.
     told: Told,
-    /// What relays of members brought.
+    /// The unproven frames that members' relays have brought.
     claims: Claims,
-    /// By which relay, and as whose slot there, it is heard; none where it sends to us itself.
+    /// The relay by which the talker is heard, and its slot there; `None` if it sends to us
+    /// directly.
     via: Option<(DeviceId, Slot)>,
     /// When it last brought a frame that was new.
     fresh: Timestamp,
@@ -45,12 +46,12 @@ pub struct Talker {
     plaintext: Vec<u8>,
     pcm: Pcm,
     hearing: Hearing,
-    /// The loudest that the talker has been lately.
+    /// The loudest level of the talker lately.
     loudest_dbfs: f32,
     statistics: TalkerStatistics,
 }
 
-/// What came by a relay since the talker was told of it.
+/// What came by a relay since the last account.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     reports: u32,
@@ -59,21 +60,21 @@ struct Told {
     spoilt: u16,
 }
 
-/// A frame as it came.
+/// A frame as it arrived.
 struct SealedFrame<'a> {
     arrived: Timestamp,
     tag: [u8; 4],
     bytes: Cow<'a, [u8]>,
-    /// How many older frames came with it in its datagram.
+    /// Number of older frames in its datagram.
     copies: u8,
-    /// The relay of a member that has brought it.
+    /// The member's relay that has brought it, if any.
     relay: Option<DeviceId>,
-    /// Whether it is such an older frame.
+    /// Whether it is itself such an older frame.
     recovered: bool,
 }
 
 impl Talker {
-    /// A talker of whom nothing came yet, with the keys that are known of it.
+    /// Creates a talker with the keys that are known of it. Nothing has come of it yet.
     pub fn new(keyrings: Keyrings) -> Result<Self, CodecError> {
         Ok(Self {
             keyrings,
@@ -94,8 +95,8 @@ impl Talker {
         })
     }
 
-    /// Takes a key of the talker's to `target`, which is marked with `tag` and reaches us through
-    /// the nets `heard`; frames that waited for it are heard now.
+    /// Takes a key of the talker to `target`, whose datagrams are marked with `tag` and reach us
+    /// through the nets `heard`. Frames that waited for the key are opened now.
     pub fn install_key(
         &mut self,
         now: Timestamp,
@@ -109,7 +110,7 @@ impl Talker {
         self.open_keyless(now, tag);
     }
 
-    /// The same with a key of the talker's in an epoch.
+    /// Like [`Self::install_key`], with a key of the talker in an epoch.
     pub fn install_epoch_key(
         &mut self,
         now: Timestamp,
@@ -121,7 +122,7 @@ impl Talker {
         self.open_keyless(now, tag);
     }
 
-    /// What the talker says to `target` opens with these epochs as well, and with no others.
+    /// Opens what the talker says to `target` with these epochs as well, and with no other epochs.
     pub fn set_epochs(
         &mut self,
         now: Timestamp,
@@ -140,7 +141,8 @@ impl Talker {
                 continue;
             }
             if frame.tag == tag {
-                // Frames of yet another key wait on; other failures are of no use to anyone.
+                // Frames of yet another key keep waiting. Frames that fail otherwise are of no use
+                // to anyone.
                 let _ = self.handle_frame(&frame);
             } else {
                 self.keyless.push_back(frame);
@@ -148,23 +150,24 @@ impl Talker {
         }
     }
 
-    /// What the talker says to `target` is heard so from now on, or not at all.
+    /// Sets the nets on which the talker's speech to `target` is heard from now on. If there are
+    /// none, it is not heard.
     pub fn set_heard(&mut self, target: TargetId, heard: Vec<Net>, priority: bool) {
         self.keyrings.set_heard(target, heard, priority);
     }
 
-    /// Erases keys that time has ended. [PROTO-6.6]
+    /// Erases the keys whose time is over. [PROTO-6.6]
     pub fn erase_keys(&mut self, now: Timestamp) {
         self.keyrings.handle_timeout(now);
     }
 
-    /// Forgets the keys to `target`. What came of it is not heard any more.
+    /// Forgets the keys to `target`. Speech to it is not heard any more.
     pub fn remove_key(&mut self, target: TargetId) {
         self.keyrings.remove(target);
     }
 
-    /// A voice datagram came, `via` a relay, that of a member where it is `claimed`, or from the
-    /// talker itself. `dropped` hears of what was not used of it.
+    /// A voice datagram arrived `via` a relay, or from the talker itself. The relay is a member's
+    /// if `claimed`. `dropped` is called with the reason for each part that was not used.
     pub fn handle_voice(
         &mut self,
         arrived: Timestamp,
@@ -174,7 +177,8 @@ impl Talker {
         mut dropped: impl FnMut(DropReason),
     ) {
         let tag = voice.target_tag;
-        // Each way has sequence numbers of its own; while two bring the same, one is counted.
+        // Each way has its own sequence numbers. While two ways bring the same speech, only one is
+        // counted.
         let stale = arrived.saturating_duration_since(self.fresh) > STALE_AFTER;
         if via != self.via && (stale || self.reception.is_silent(arrived)) {
             self.via = via;
@@ -194,11 +198,12 @@ impl Talker {
             {
                 Ok(()) if ours && age == 0 => self.fresh = arrived,
                 Ok(()) => {}
-                // Copies of what is here already are what copies are.
+                // A copy of a frame that is already here is no error.
                 Err(DropReason::Repeated) if age > 0 => {}
                 Err(reason) => {
                     let again = matches!(reason, DropReason::Repeated | DropReason::TooOld);
-                    // A link brings nothing twice, and changes nothing. [PROTO-10.28]
+                    // A link brings nothing twice and changes nothing, so this is the relay's
+                    // doing. [PROTO-10.28]
                     if reason == DropReason::Forged || ours && again && !expected {
                         self.told.spoilt = self.told.spoilt.saturating_add(1);
                     }
@@ -209,7 +214,7 @@ impl Talker {
     }
 
     /// Adds the talker's next samples to both sides of `out`, a block that is played at `now`.
-    /// Whether it is heard on other nets than in the block before.
+    /// Returns whether the nets it is heard on have changed since the previous block.
     pub fn mix_into(&mut self, now: Timestamp, nets: &Nets, out: &mut [f32]) -> bool {
         let out = out.as_chunks_mut::<SIDES>().0;
         self.hearing.begin_block(out.len(), &self.keyrings, nets);
@@ -227,13 +232,14 @@ impl Talker {
         self.hearing.end_block(plays, &self.keyrings, nets)
     }
 
-    /// Sets how loud the talker is heard, 1 being as sent; at most [`VOLUME_MAX`].
+    /// Sets how loud the talker is heard. 1 leaves it as sent; the maximum is [`VOLUME_MAX`].
     pub fn set_gain(&mut self, gain: f32) {
         self.hearing.gain = if gain.is_finite() { gain.clamp(0.0, VOLUME_MAX) } else { 1.0 };
     }
 
-    /// The report to the talker, or to the relay that it is heard by, which is due; with each
-    /// second one what to tell the talker itself of that relay. [PROTO-10.7]
+    /// Returns the report that is due, to the talker or to the relay that it is heard by. Every
+    /// second report, or any report after spoilt frames, comes with an account of that relay for
+    /// the talker. [PROTO-10.7]
     pub fn report(&mut self, now: Timestamp) -> (Report, Option<Account>) {
         let report = self.reception.report(now, self.jitter.jitter());
         let Some((relay, _)) = self.via else { return (report, None) };
@@ -249,28 +255,28 @@ impl Talker {
         (report, Some(Account { relay, target_tag, highest_sequence, received, lost, spoilt }))
     }
 
-    /// What the relays of members have brought of the talker.
+    /// The unproven frames that members' relays have brought of the talker.
     pub(super) fn claims(&mut self) -> &mut Claims {
         &mut self.claims
     }
 
-    /// Whether nothing is heard of it, nor will be unless it speaks again.
+    /// Whether nothing is heard of the talker, nor will be unless it speaks again.
     pub fn is_idle(&self) -> bool {
         self.hearing.nets().is_empty() && !self.jitter.is_playing() && self.pcm.is_empty()
     }
 
-    /// Its keys.
+    /// The keys of the talker.
     pub fn keyrings(&self) -> &Keyrings {
         &self.keyrings
     }
 
-    /// Its keys, when it is not to be heard any more.
+    /// The keys of the talker, which is not heard any more.
     pub fn into_keyrings(self) -> Keyrings {
         self.keyrings
     }
 
-    /// By which relay, and as whose slot there, the talker is heard; none where it sends to us
-    /// itself.
+    /// The relay by which the talker is heard, and its slot there; `None` if it sends to us
+    /// directly.
     pub fn via(&self) -> Option<(DeviceId, Slot)> {
         self.via
     }
@@ -285,7 +291,7 @@ impl Talker {
         self.reception.due()
     }
 
-    /// The nets that the talker is listened to on right now, muted ones included.
+    /// The nets on which the talker speaks right now and that we listen to, muted ones included.
     pub fn nets(&self) -> &[Net] {
         self.hearing.nets()
     }
@@ -295,7 +301,7 @@ impl Talker {
         self.hearing.rank_heard()
     }
 
-    /// The counters as they stand.
+    /// The current counters.
     pub fn statistics(&self) -> TalkerStatistics {
         TalkerStatistics {
             jitter_ms: self.jitter.jitter().as_secs_f32() * 1e3,
@@ -352,8 +358,8 @@ impl Talker {
         self.keyless.push_back(SealedFrame { arrived, tag, bytes, copies, relay, recovered });
     }
 
-    /// Has the next frame decoded or concealed, or left silent where nobody is to hear it; false
-    /// where there is none.
+    /// Decodes or conceals the next frame, or fills it with silence if nobody is to hear it.
+    /// Returns false if there is none.
     fn refill(&mut self, now: Timestamp, block_samples: usize, nets: &Nets) -> bool {
         match self.jitter.next(now, block_samples) {
             Next::Idle => false,
@@ -373,7 +379,7 @@ impl Talker {
                 if starts || std::mem::take(&mut self.decoder_is_behind) {
                     self.decoder.reset();
                 }
-                // A packet that libopus refuses is as good as lost.
+                // A packet that libopus refuses counts as lost.
                 let samples = self.decoder.decode(packet, room).unwrap_or(samples);
                 self.pcm.set_length(samples);
                 let level = level_dbfs(self.pcm.samples());
@@ -389,7 +395,7 @@ impl Talker {
                 let room = &mut self.pcm.clear()[..samples];
                 let concealed = run as usize * samples;
                 let unheard = self.decoder_is_behind || !self.hearing.fader.is_open();
-                // Deep concealment carries a word on, but what it makes up soon means nothing.
+                // Deep concealment continues a word, but what it makes up soon means nothing.
                 if unheard
                     || concealed >= CONCEALED_MAX_SAMPLES
                     || self.decoder.conceal(room).is_err()
@@ -413,26 +419,27 @@ fn fade_out(samples: &mut [f32]) {
     }
 }
 
-/// Frames of a talker that wait for their key; the oldest goes.
+/// Frames of a talker that wait for their key. If there are more, the oldest is dropped.
 const KEYLESS_MAX: usize = 10;
 
-/// A way that brought nothing new for several frames is not the one that counts.
+/// A way that brought nothing new for several frames no longer counts as the current one.
 const STALE_AFTER: Duration = Duration::from_millis(60);
 
-/// Reports to a relay for each account of it: one in half a second.
+/// Number of reports to a relay for each account of it: an account every half second.
 const ACCOUNT_REPORTS: u32 = 2;
 
-/// How long they wait [PROTO-7.9]: what is older would only delay what follows.
+/// How long frames wait for their key [PROTO-7.9]. Older ones would only delay what follows.
 const KEYLESS_LIFETIME: Duration = Duration::from_millis(200);
 
-/// Concealment in a row, 100 ms; silence from there on.
+/// The longest continuous concealment, 100 ms. After it there is silence.
 const CONCEALED_MAX_SAMPLES: usize = SAMPLE_RATE as usize / 10;
 
-/// Quiet enough for changes of the delay, whoever speaks.
+/// Below this level every voice is quiet enough for a change of the delay.
 const QUIET_DBFS: f32 = -60.0;
 
-/// Quiet enough against the loudest of the last seconds.
+/// A frame this far below the loudest of the last seconds is quiet enough for a change of the
+/// delay.
 const QUIET_BELOW_DB: f32 = 30.0;
 
-/// What the loudest falls by in each frame.
+/// By how much the loudest level falls with each frame.
 const LOUDEST_FALL_DB: f32 = 0.03;

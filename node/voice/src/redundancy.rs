@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use hark_keys::{DeviceId, Timestamp};
 use hark_mesh::datagram::{FRAMES_MAX, Forward, Voice};
 
-/// The last sealed frames of a talkspurt, the newest first.
+/// The last sealed frames of a talkspurt, newest first.
 pub struct SealedFrames {
     frames: [Vec<u8>; FRAMES_MAX],
     count: usize,
@@ -19,53 +19,53 @@ impl Default for SealedFrames {
 }
 
 impl SealedFrames {
-    /// A new talkspurt begins.
+    /// Forgets all frames, since a new talkspurt begins.
     pub fn clear(&mut self) {
         self.count = 0;
     }
 
-    /// Whether nothing of the talkspurt could be sealed yet.
+    /// Whether no frame of the talkspurt could be sealed yet.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Makes room for the next frame, which the caller writes.
+    /// Makes room for the next frame. The caller writes it.
     pub fn push(&mut self) -> &mut Vec<u8> {
         self.frames.rotate_right(1);
         self.count = (self.count + 1).min(FRAMES_MAX);
         &mut self.frames[0]
     }
 
-    /// The newest frame; there must be one.
+    /// The newest frame. There must be at least one.
     pub fn latest(&self) -> &[u8] {
         &self.frames[0]
     }
 
-    /// Takes the newest frame back: it could not be sealed.
+    /// Removes the newest frame, which could not be sealed.
     pub fn pop(&mut self) {
         self.frames.rotate_left(1);
         self.count = self.count.saturating_sub(1);
     }
 
-    /// The newest frame and `copies` before it; where there are not so many, the first of the
-    /// talkspurt is repeated, so that the size tells nothing. [PROTO-7.2]
+    /// The newest frame and `copies` before it. If there are fewer, the first frame of the
+    /// talkspurt is repeated, so that the size of the datagram reveals nothing. [PROTO-7.2]
     fn newest(&self, copies: u8) -> impl Iterator<Item = &[u8]> {
         let last = self.count.saturating_sub(1);
         (0..=usize::from(copies)).map(move |age| self.frames[age.min(last)].as_slice())
     }
 }
 
-/// How a datagram of ours travels.
+/// How our datagrams travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NextHop {
-    /// On the link to the one who hears it.
+    /// On the link to the listener itself.
     Link(DeviceId),
-    /// To a relay, for many.
+    /// To a relay, which forwards to several listeners.
     Relay(DeviceId),
 }
 
 impl NextHop {
-    /// The relay that it goes by.
+    /// The relay that forwards the datagram, if any.
     pub fn relay(self) -> Option<DeviceId> {
         match self {
             Self::Link(_) => None,
@@ -73,7 +73,7 @@ impl NextHop {
         }
     }
 
-    /// The device at the other end of the link that it takes.
+    /// The device at the other end of the link.
     pub fn device(self) -> DeviceId {
         match self {
             Self::Link(device) | Self::Relay(device) => device,
@@ -81,12 +81,12 @@ impl NextHop {
     }
 }
 
-/// One device that hears us, or a relay that copies for others.
+/// The sending state for one listener, or for a relay that forwards to others.
 pub struct Listener {
     sequence: u16,
-    /// What its last reports asked for, the newest last.
+    /// The copies that its last reports asked for, newest last.
     asked: VecDeque<(Timestamp, u8)>,
-    /// When it last asked for any, and how many.
+    /// When it last asked for at least one copy, and for how many.
     held: Option<(Timestamp, u8)>,
 }
 
@@ -98,18 +98,18 @@ impl Default for Listener {
 }
 
 impl Listener {
-    /// One that goes on with this sequence number: who gets a lower one than before takes it for
-    /// old.
+    /// Creates a listener that goes on with this sequence number. If the number fell, the listener
+    /// would take our datagrams for old ones.
     pub fn going_on(sequence: u16) -> Self {
         Self { sequence, ..Self::default() }
     }
 
-    /// The number of the next datagram.
+    /// The sequence number of the next datagram.
     pub fn sequence(&self) -> u16 {
         self.sequence
     }
 
-    /// What it says of our datagrams. [PROTO-7.4]
+    /// Takes a report of the listener on our datagrams. [PROTO-7.4]
     pub fn handle_report(&mut self, now: Timestamp, wanted_copies: u8) {
         if self.asked.len() == REPORTS_KEPT {
             self.asked.pop_front();
@@ -120,8 +120,9 @@ impl Listener {
         }
     }
 
-    /// Copies in use: the most that the reports of the last second ask for; while none came, what
-    /// was last asked for, but none two seconds after any was. [PROTO-7.4]
+    /// The number of copies in use: the largest number in the reports of the last second. If none
+    /// came in that time, it is the last number above zero, for at most two seconds after that
+    /// report. [PROTO-7.4]
     pub fn copies(&self, now: Timestamp) -> u8 {
         let recent = self
             .asked
@@ -136,7 +137,8 @@ impl Listener {
         recent.unwrap_or(held)
     }
 
-    /// Appends the datagram with the newest of `frames`, `level` below full scale, to `out`.
+    /// Appends the datagram with the newest of `frames` to `out`. `level` is the loudness below
+    /// full scale.
     pub fn encode(
         &mut self,
         now: Timestamp,
@@ -153,7 +155,7 @@ impl Listener {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// Appends a datagram to a relay, with `content` in the place of a frame, to `out`.
+    /// Appends a datagram to a relay to `out`, with `content` in the place of a frame.
     pub fn encode_alone(
         &mut self,
         (target_tag, level): ([u8; 4], u8),
@@ -164,14 +166,14 @@ impl Listener {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// How often the last frame of a talkspurt is sent again: once per copy in use, and once in any
-    /// case. Who misses it would make up speech until it gives up. [PROTO-7.6]
+    /// How often the last frame of a talkspurt is repeated: once per copy in use, and at least
+    /// once. A listener that misses the last frame would conceal until it gives up. [PROTO-7.6]
     pub fn repeats(&self, now: Timestamp) -> u8 {
         self.copies(now).max(1)
     }
 }
 
-/// Talkspurts whose last frame is still being sent again, each under its own tag. [PROTO-7.6]
+/// Ended talkspurts whose last frame is still being repeated, each under its own tag. [PROTO-7.6]
 #[derive(Default)]
 pub struct EndedTalkspurts {
     talkspurts: VecDeque<Ended>,
@@ -182,13 +184,13 @@ pub struct EndedTalkspurts {
 struct Ended {
     tag: [u8; 4],
     frames: SealedFrames,
-    /// Who gets the last frame again, and how often.
+    /// The ways on which the last frame is repeated, and how many repeats are left.
     repeats: Vec<(NextHop, u8)>,
 }
 
 impl EndedTalkspurts {
-    /// A talkspurt of `frames` has ended, which `repeats` are to hear so often. Takes the frames.
-    /// Of too many talkspurts the oldest goes.
+    /// A talkspurt of `frames` has ended. `repeats` says on which ways the end is repeated, and how
+    /// often. Takes the frames. If there are too many talkspurts, the oldest is dropped.
     pub fn push(
         &mut self,
         tag: [u8; 4],
@@ -206,14 +208,15 @@ impl EndedTalkspurts {
         self.talkspurts.push_back(ended);
     }
 
-    /// Another talkspurt begins, which tells this way well enough that those before are over.
+    /// Stops the repeats on this way: a new talkspurt shows well enough that the earlier ones are
+    /// over.
     pub fn cancel(&mut self, way: NextHop) {
         for talkspurt in &mut self.talkspurts {
             talkspurt.repeats.retain(|(listener, _)| *listener != way);
         }
     }
 
-    /// A frame has passed: has `send` send the last frames that are due again.
+    /// A frame's time has passed: calls `send` for each end that is to be repeated.
     pub fn repeat(&mut self, mut send: impl FnMut(NextHop, [u8; 4], &SealedFrames)) {
         for talkspurt in &mut self.talkspurts {
             for (way, left) in &mut talkspurt.repeats {
@@ -227,28 +230,30 @@ impl EndedTalkspurts {
         }
     }
 
-    /// Whether this way is still to be told that a talkspurt is over.
+    /// Whether the end of a talkspurt is still to be repeated on this way.
     pub fn tells(&self, way: NextHop) -> bool {
         self.talkspurts.iter().any(|talkspurt| talkspurt.repeats.iter().any(|(it, _)| *it == way))
     }
 
-    /// Whether one of the talkspurts went out under `tag`.
+    /// Whether one of the talkspurts was sent under `tag`.
     pub fn has_tag(&self, tag: [u8; 4]) -> bool {
         self.talkspurts.iter().any(|talkspurt| talkspurt.tag == tag)
     }
 }
 
-/// Reports that are remembered: more than a second of them. The oldest goes.
+/// Most reports that are remembered: those of more than a second. If there are more, the oldest is
+/// dropped.
 const REPORTS_KEPT: usize = 8;
 
-/// Talkspurts that have ended and are repeated: one is two frames at least, and is repeated for
-/// five, so no more come together. The oldest goes.
+/// Most ended talkspurts that are repeated at once. A talkspurt takes at least two frames and its
+/// end is repeated for at most five, so more never coincide. If there were more, the oldest would
+/// be dropped.
 const ENDED_MAX: usize = 4;
 
-/// How long a report counts.
+/// How long a report counts for the maximum.
 const REPORTS_COUNT: Duration = Duration::from_secs(1);
 
-/// How long copies go on without a report that asks for any.
+/// How long copies are still sent after the last report that asked for any.
 const COPIES_END: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -276,7 +281,8 @@ mod tests {
         assert_eq!(listener.copies(at(3_200)), 0);
     }
 
-    /// [PROTO-7.6] Where the one last datagram was lost, listeners made up a fifth of a second.
+    /// [PROTO-7.6] When the only last datagram was lost, listeners concealed for a fifth of a
+    /// second.
     #[test]
     fn the_end_of_a_talkspurt_is_sent_again_even_on_a_clean_line() {
         let mut listener = Listener::default();
@@ -285,7 +291,8 @@ mod tests {
         assert_eq!(listener.repeats(Timestamp::from_millis(1_100)), 3);
     }
 
-    /// Several talkspurts may end shortly after each other: each is told under its own tag.
+    /// Several talkspurts may end shortly after one another; each end is repeated under its own
+    /// tag.
     #[test]
     fn ended_talkspurts_are_repeated_beside_each_other() {
         let device = NextHop::Link(DeviceKey::generate(&SeededRandom::new(1)).id());

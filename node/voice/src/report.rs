@@ -1,5 +1,5 @@
-//! The listener's side of redundancy: what got lost of a talker's datagrams, and how many copies
-//! would have covered it. [PROTO-7.4]
+//! The listener's side of redundancy: which datagrams of a talker were lost, and how many copies
+//! would have covered the loss. [PROTO-7.4]
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use hark_mesh::{
 
 /// Counts one talker's voice datagrams by their link sequence.
 pub struct Reception {
-    /// The newest sequence number; none before the first datagram.
+    /// The newest sequence number; `None` before the first datagram.
     highest: Option<u16>,
-    /// What that datagram was marked with.
+    /// The tag of that datagram.
     newest_tag: [u8; 4],
     arrivals: Arrivals,
     heard: Timestamp,
@@ -25,7 +25,7 @@ pub struct Reception {
 }
 
 impl Default for Reception {
-    /// Of a talker of whom nothing came yet.
+    /// For a talker of which nothing has come yet.
     fn default() -> Self {
         Self {
             highest: None,
@@ -41,8 +41,8 @@ impl Default for Reception {
 }
 
 impl Reception {
-    /// A datagram to the target with `tag` came; whether its number is one that had not come and
-    /// was to be expected. [PROTO-7.3]
+    /// A datagram to the target with `tag` arrived. Returns whether its number is new and was to be
+    /// expected. [PROTO-7.3]
     pub fn handle_datagram(&mut self, arrived: Timestamp, tag: [u8; 4], sequence: u16) -> bool {
         let step = match self.highest {
             Some(highest) => sequence.wrapping_sub(highest) as i16,
@@ -51,7 +51,7 @@ impl Reception {
         let silent = arrived.saturating_duration_since(self.heard);
         let mut expected = true;
         if self.highest.is_none() || silent > MEMORY || !(-STEP_MAX..=STEP_MAX).contains(&step) {
-            // The first one, or a link that has started over.
+            // The first datagram, or a link that has started over.
             expected = self.highest.is_none() || silent > MEMORY;
             self.begin_anew();
             (self.highest, self.newest_tag) = (Some(sequence), tag);
@@ -62,7 +62,7 @@ impl Reception {
             self.received = self.received.saturating_add(1);
             self.lost = self.lost.saturating_add(step.unsigned_abs() - 1);
         } else if self.arrivals.fill(step.unsigned_abs()) == Late::Missed {
-            // It was counted as lost, but only came out of order.
+            // It was counted as lost, but was only out of order.
             self.received = self.received.saturating_add(1);
             self.lost = self.lost.saturating_sub(1);
         } else {
@@ -72,17 +72,17 @@ impl Reception {
         expected
     }
 
-    /// Whether nothing has come for so long that the talker's voice may come another way now.
+    /// Whether nothing has arrived for so long that the talker's voice may now come another way.
     pub fn is_silent(&self, now: Timestamp) -> bool {
         self.highest.is_none() || now.saturating_duration_since(self.heard) > SILENT_AFTER
     }
 
-    /// What comes from now on is counted from another number.
+    /// Forgets the numbers so far: the next datagram starts a new count.
     pub fn begin_anew(&mut self) {
         *self = Self { reported: self.reported, ..Self::default() };
     }
 
-    /// When the next report is due; none while nobody is heard.
+    /// When the next report is due; `None` while nobody is heard.
     pub fn due(&self) -> Option<Timestamp> {
         (self.received > 0).then(|| self.reported + REPORT_INTERVAL)
     }
@@ -103,7 +103,7 @@ impl Reception {
         report
     }
 
-    /// Share of the last datagrams that got lost; of the very last ones that is not known yet.
+    /// Share of the last datagrams that were lost. The very last ones are not judged yet.
     pub fn loss(&self) -> f32 {
         self.arrivals.loss()
     }
@@ -112,20 +112,20 @@ impl Reception {
 /// How often a listener reports while it hears a talker. [PROTO-7.4]
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What was heard longer ago says nothing of the link any more.
+/// After this time what was heard before says nothing about the link any more.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// A larger step of the sequence is no loss but another count.
+/// A larger step of the sequence is not a loss but a new count.
 const STEP_MAX: i16 = 1_000;
 
-/// Nothing came for several frames.
+/// Nothing has come for several frames.
 const SILENT_AFTER: Duration = Duration::from_millis(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Runs `count` datagrams, 10 ms apart, of which `lost` says which are lost.
+    /// Delivers `count` datagrams, 10 ms apart, except those that `lost` selects.
     fn run(reception: &mut Reception, from: u32, count: u32, lost: impl Fn(u32) -> bool) -> Report {
         let mut report = None;
         for n in from..from + count {

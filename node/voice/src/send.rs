@@ -1,8 +1,8 @@
 //! From captured samples to a datagram for each listener.
 //!
-//! A talkspurt goes to the target that is selected when it begins, and to no other: where another
-//! is selected meanwhile, the talkspurt ends with a frame of silence, and what is said from then on
-//! goes into a talkspurt of its own.
+//! A talkspurt is sent to the target that is selected when it begins, and to no other. If another
+//! target is selected meanwhile, the talkspurt ends with a frame of silence. What is said from then
+//! on belongs to a new talkspurt.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,52 +28,53 @@ use super::{
     uplinks::Uplinks,
 };
 
-/// What a device does with its own voice.
+/// The sending side of a device's own voice.
 pub struct Sender {
     device: DeviceId,
     gate: Gate,
     encoder: Encoder,
     targets: BTreeMap<TargetId, Target>,
-    /// Where the next talkspurt goes.
+    /// The target of the next talkspurt.
     selected: Option<TargetId>,
-    /// The ways to all targets, and those by which it is still to be told that a talkspurt is over.
+    /// The ways to all targets, and those on which the end of a talkspurt is still to be repeated.
     listeners: BTreeMap<NextHop, Listener>,
-    /// The next sequence numbers of ways that are not used any more.
+    /// The next sequence numbers of ways that are no longer used.
     left: BTreeMap<NextHop, u16>,
     uplinks: Uplinks,
     accounts: Accounts,
     prover: Prover,
     /// The relays that are members' nodes.
     member_relays: BTreeSet<DeviceId>,
-    /// The ways that a frame takes.
+    /// The ways that the current frame takes.
     ways: Vec<NextHop>,
     /// The frame that is being captured.
     block: Vec<f32>,
     silence: Vec<f32>,
     plaintext: Vec<u8>,
-    /// Of the talkspurt that goes out.
+    /// The frames of the current talkspurt.
     frames: SealedFrames,
     ended: EndedTalkspurts,
     /// Media time of the frame that is being captured, in units.
     media_time: u32,
     talkspurt_number: u8,
     talkspurt: Option<Talkspurt>,
-    /// A talkspurt has ended only since another target was selected, to which the next frame goes.
+    /// Whether a talkspurt ended only because another target was selected. The next frame goes to
+    /// that target.
     turning: bool,
     copies: u8,
     frames_sent: u64,
     frames_failed: u64,
 }
 
-/// Whom a talkspurt can go to.
+/// A target that a talkspurt can be sent to.
 #[derive(Default)]
 struct Target {
     tag: [u8; 4],
     key: Option<SenderKey>,
-    /// The key was put in and has sealed nothing yet.
+    /// The key was installed and has sealed nothing yet.
     key_is_new: bool,
     plan: Plan,
-    /// It is there for the last frame of its talkspurt only.
+    /// The target is kept only for the last frame of its talkspurt.
     removed: bool,
 }
 
@@ -83,7 +84,7 @@ impl Target {
         self.key.is_some() && !self.plan.is_empty() && !self.removed
     }
 
-    /// Nothing is sealed with the key any more; of what was, listeners may still ask.
+    /// Seals nothing more with the key. Listeners may still ask about what it has sealed.
     fn end_key(&mut self, prover: &mut Prover) {
         if let Some(key) = self.key.take() {
             prover.handle_key_ended(self.tag, key.sealed());
@@ -91,18 +92,18 @@ impl Target {
     }
 }
 
-/// What is going out.
+/// The talkspurt that is being sent.
 #[derive(Clone, Copy)]
 struct Talkspurt {
     target: TargetId,
-    /// Nothing was sent of it yet.
+    /// Nothing of it has been sent yet.
     first: bool,
-    /// It ends with the frame that is being captured, of which nothing is sent.
+    /// It ends with the frame that is being captured, and none of that frame's sound is sent.
     over: bool,
 }
 
 impl Sender {
-    /// A sender without targets.
+    /// Creates a sender without targets.
     pub fn new(config: &PipelineConfig) -> Result<Self, CodecError> {
         let encoder = Encoder::new(config.low_delay, config.bitrate_bps)?;
         let frame_samples = encoder.frame_samples();
@@ -134,12 +135,12 @@ impl Sender {
         })
     }
 
-    /// Seals what goes to `target` with this key from the next frame on, and marks it with `tag`.
+    /// Seals speech to `target` with this key from the next frame on, and marks it with `tag`.
     pub fn use_key(&mut self, target: TargetId, tag: [u8; 4], secret: &KeySecret) {
         self.seal_with(target, tag, SenderKey::new(target, self.device, secret));
     }
 
-    /// The same with a key of ours in an epoch.
+    /// Like [`Self::use_key`], with a key of ours in an epoch.
     pub fn use_epoch(
         &mut self,
         target: TargetId,
@@ -151,7 +152,7 @@ impl Sender {
         self.seal_with(target, tag, key);
     }
 
-    /// Seals nothing for `target` until there is another key.
+    /// Seals nothing for `target` until it has another key.
     pub fn drop_key(&mut self, target: TargetId) {
         if let Some(place) = self.targets.get_mut(&target) {
             place.end_key(&mut self.prover);
@@ -169,12 +170,12 @@ impl Sender {
         }
     }
 
-    /// Signs what goes by relays of members.
+    /// Signs with `key` what is sent by members' relays.
     pub fn sign_with(&mut self, key: Arc<DeviceKey>) {
         self.prover.sign_with(key);
     }
 
-    /// Whether a relay is a member's node, which may hold our keys.
+    /// Sets whether a relay is a member's node, which may hold our keys.
     pub fn set_member_relay(&mut self, relay: DeviceId, is_members: bool) {
         if is_members {
             self.member_relays.insert(relay);
@@ -187,7 +188,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Why it has no answer.
+    /// The reason why there is no answer.
     pub(super) fn handle_question(
         &mut self,
         now: Timestamp,
@@ -203,8 +204,8 @@ impl Sender {
         Ok(())
     }
 
-    /// How what goes to `target` travels; ways that are known go on with their sequence and copies.
-    /// At most [`LISTENERS_MAX`] copies of our own, further ones are left out.
+    /// Sets how speech to `target` travels. Ways that are known keep their sequence and copies. We
+    /// send at most [`LISTENERS_MAX`] direct datagrams per frame; further listeners are left out.
     pub fn set_listeners(&mut self, target: TargetId, mut plan: Plan) {
         plan.direct.truncate(LISTENERS_MAX);
         let Some(place) = self.target(target) else { return };
@@ -221,7 +222,7 @@ impl Sender {
         self.forget_listeners();
     }
 
-    /// Nothing goes to `target` any more; a talkspurt that does ends.
+    /// Sends nothing to `target` any more. A talkspurt to it ends.
     pub fn remove_target(&mut self, target: TargetId) {
         match (&mut self.talkspurt, self.targets.get_mut(&target)) {
             (Some(talkspurt), Some(place)) if talkspurt.target == target => {
@@ -237,7 +238,7 @@ impl Sender {
         }
     }
 
-    /// Where the next talkspurt goes. One that is going out ends. [PROTO-7.7]
+    /// Sets the target of the next talkspurt. A talkspurt that is being sent ends. [PROTO-7.7]
     pub fn select(&mut self, target: Option<TargetId>) {
         if self.selected == target {
             return;
@@ -246,7 +247,7 @@ impl Sender {
         self.gate.end_tail();
         match &mut self.talkspurt {
             Some(talkspurt) => talkspurt.over = true,
-            // Said before, and so not for whom is selected now.
+            // This was said before, so it is not for the target that is selected now.
             None => self.block.fill(0.0),
         }
     }
@@ -256,26 +257,27 @@ impl Sender {
         self.gate.set_transmit(transmit);
     }
 
-    /// The key to talk goes down or up. Pressed, it sends the frame that is being captured.
+    /// The user has pressed or released the key to talk. When pressed, it also sends the frame that
+    /// is being captured.
     pub fn set_key(&mut self, now: Timestamp, down: bool) {
         self.gate.set_key(now, down);
     }
 
-    /// Sends nothing of our voice, or does so again.
+    /// Sends nothing of our voice, or sends it again.
     pub fn set_muted(&mut self, muted: bool) {
         if self.gate.is_muted() && !muted {
-            // What was said until now is in the frame that may go out.
+            // The frame that may be sent next holds what was said while muted.
             self.block.fill(0.0);
         }
         self.gate.set_muted(muted);
     }
 
-    /// What a listener says of our datagrams; those of others are not asked for. It speaks of the
+    /// A listener reports on our datagrams. Only listeners in use count. The report is about the
     /// link, whichever target its tag names.
     ///
     /// # Errors
     ///
-    /// That is none of ours.
+    /// The tag is none of ours.
     pub fn handle_report(
         &mut self,
         now: Timestamp,
@@ -293,7 +295,7 @@ impl Sender {
         Ok(())
     }
 
-    /// What a relay says of our datagrams, and of what those want whom it copies for.
+    /// A relay reports on our datagrams, and on the copies that its listeners want.
     pub fn handle_seen(&mut self, now: Timestamp, relay: DeviceId, seen: &Seen) {
         self.uplinks.handle_seen(now, relay);
         self.accounts.handle_seen(now, relay, seen.lost);
@@ -302,11 +304,11 @@ impl Sender {
         }
     }
 
-    /// What a listener says of the relay by which it hears us.
+    /// A listener sends an account of the relay by which it hears us.
     ///
     /// # Errors
     ///
-    /// It does not hear us by that one.
+    /// The listener does not hear us by that relay.
     pub(super) fn handle_account(
         &mut self,
         now: Timestamp,
@@ -323,7 +325,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Takes captured samples; each frame that they complete goes at once.
+    /// Takes captured samples. Each frame that they complete is sent at once.
     pub(super) fn handle_capture(
         &mut self,
         now: Timestamp,
@@ -334,7 +336,7 @@ impl Sender {
         while !samples.is_empty() {
             let missing = self.encoder.frame_samples() - self.block.len();
             let (taken, rest) = samples.split_at(missing.min(samples.len()));
-            // A sound device may give nonsense, which would stay in the codec's state.
+            // A sound device may give invalid numbers, which would stay in the codec's state.
             self.block.extend(
                 taken.iter().map(
                     |sample| {
@@ -352,7 +354,7 @@ impl Sender {
         }
     }
 
-    /// Samples by which what listeners decode lags behind what was captured.
+    /// Number of samples by which the sound that listeners decode lags behind the captured sound.
     pub fn lookahead(&self) -> usize {
         self.encoder.lookahead()
     }
@@ -362,17 +364,18 @@ impl Sender {
         self.gate.level_dbfs()
     }
 
-    /// Where a talkspurt of ours is going, if one is.
+    /// The target of our current talkspurt, if there is one.
     pub fn transmitting_to(&self) -> Option<TargetId> {
         self.talkspurt.map(|talkspurt| talkspurt.target)
     }
 
-    /// Whether one talkspurt has just ended and another begins with the next frame.
+    /// Whether one talkspurt has just ended and the next frame begins another.
     pub fn is_turning(&self) -> bool {
         self.turning
     }
 
-    /// Frames that were sealed, and those that could not be: no counters left, or a codec error.
+    /// Number of frames that were sealed, and of frames that could not be: no counters left, or a
+    /// codec error.
     pub fn frames(&self) -> (u64, u64) {
         (self.frames_sent, self.frames_failed)
     }
@@ -403,7 +406,7 @@ impl Sender {
                     self.end_talkspurt(now, events);
                 }
             }
-            // What is said from now on is nobody's business, not even in the last frame.
+            // What is said from now on is for nobody, not even in the last frame.
             Decision::Send { .. } | Decision::Closed => {
                 let goes_on = decision == Decision::Send { last: false };
                 self.turning = goes_on && self.selected.is_some_and(is_heard);
@@ -486,13 +489,13 @@ impl Sender {
         }
         self.copies = 0;
         self.ways.clear();
-        // [PROTO-7.8] one copy for each, however many nets of the target reach it.
+        // [PROTO-7.8] Each listener gets one datagram, however many nets of the target reach it.
         self.ways.extend(place.plan.direct.iter().copied().map(NextHop::Link));
         for hop in &place.plan.hops {
             let (way, silent) = self.uplinks.way(now, hop);
             if let Some(relay) = silent {
                 events.push(VoiceEvent::RelaySilent { relay });
-                // What the silent one was sent last is sent once more.
+                // The last frames sent to the silent relay are sent again to its standby.
                 if let Some(standby) = self.listeners.get_mut(&way) {
                     standby.handle_report(now, COPIES_MAX);
                 }
@@ -521,7 +524,7 @@ impl Sender {
         });
     }
 
-    /// Sends the talk proofs that are due, all of them where the talkspurt is `over`.
+    /// Sends the talk proofs that are due, or all of them if the talkspurt is `over`.
     fn prove(&mut self, now: Timestamp, over: bool, outbox: &mut Outbox) {
         let Some((proofs, relays)) = self.prover.poll(now, over) else { return };
         let level = level_of(self.gate.level_dbfs());
@@ -536,28 +539,29 @@ impl Sender {
         }
     }
 
-    /// The target with this id, made if there is room; none where there are [`TARGETS_MAX`].
+    /// Returns the target with this id, created if there is room; `None` if there are
+    /// [`TARGETS_MAX`].
     fn target(&mut self, target: TargetId) -> Option<&mut Target> {
         if !self.targets.contains_key(&target) && self.targets.len() == TARGETS_MAX {
             return None;
         }
         let place = self.targets.entry(target).or_insert_with(|| {
             if self.selected == Some(target) {
-                // What was said before it was there is not for it.
+                // This was said before the target existed, so it is not for it.
                 self.block.fill(0.0);
             }
             Target::default()
         });
         if place.removed {
-            // It is another one now, which those of before do not hear. Its talkspurt is over, and
-            // with it what was said until now.
+            // The target is a new one now, and the listeners of the old one do not hear it. The old
+            // talkspurt is over, and with it what was said until now.
             place.end_key(&mut self.prover);
             *place = Target::default();
         }
         Some(place)
     }
 
-    /// Forgets those who hear nothing of us any more.
+    /// Forgets the listeners that hear nothing of us any more.
     fn forget_listeners(&mut self) {
         let (targets, ended, left) = (&self.targets, &self.ended, &mut self.left);
         self.listeners.retain(|way, listener| {
@@ -577,26 +581,27 @@ impl Sender {
     }
 }
 
-/// All ways that a plan may take.
+/// All ways that a plan may use.
 fn ways_of(plan: &Plan) -> impl Iterator<Item = NextHop> {
     let relays = plan.hops.iter().flat_map(|hop| [Some(hop.relay), hop.standby]);
     plan.direct.iter().copied().map(NextHop::Link).chain(relays.flatten().map(NextHop::Relay))
 }
 
-/// A level as relays read it: -dBov (RFC 6464).
+/// A level in the form that relays read: -dBov (RFC 6464).
 fn level_of(dbfs: f32) -> u8 {
-    // Of NaN, too, it makes a number within bounds.
+    // The cast turns even NaN into a number within the bounds.
     (-dbfs).clamp(0.0, SILENCE.into()) as u8
 }
 
-/// The most copies that a datagram holds.
+/// The largest number of copies in a datagram.
 const COPIES_MAX: u8 = FRAMES_MAX as u8 - 1;
 
-/// Ways whose sequence numbers are remembered; of more the first goes, and begins anew.
+/// Unused ways whose sequence numbers are remembered. If there are more, the first one in order is
+/// dropped and would start again at zero.
 const LEFT_MAX: usize = 256;
 
-/// Targets that can be talked to; further ones are refused.
+/// Most targets that can be talked to; further ones are refused.
 pub const TARGETS_MAX: usize = 64;
 
-/// Devices that one voice is sent to; further ones do not hear it.
+/// Most devices that we send to directly for one target; further ones do not hear it.
 pub const LISTENERS_MAX: usize = 64;

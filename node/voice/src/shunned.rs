@@ -1,33 +1,33 @@
-//! Relays by which some talkers are not heard. [PROTO-10.10] [PROTO-10.22]
+//! Relays by which some talkers are no longer heard. [PROTO-10.10] [PROTO-10.22]
 
 use std::{collections::BTreeMap, time::Duration};
 
 use hark_keys::{DeviceId, Timestamp};
 
-/// By talker and relay. A relay is heard of all other talkers: what it brings of one shows what
-/// that talker did not seal, and not whether the relay or the talker is to blame.
+/// Keyed by talker and relay. All other talkers are still heard by the relay. What it brought shows
+/// only that this talker did not seal it, not whether the relay or the talker is to blame.
 #[derive(Default)]
 pub(super) struct Shunned {
     pairs: BTreeMap<(DeviceId, DeviceId), Shun>,
 }
 
 struct Shun {
-    /// None where it is for as long as this node runs.
+    /// When the pair is heard again; `None` if not while this node runs.
     until: Option<Timestamp>,
-    /// For how long it was; twice as long the next time.
+    /// Length of the pause. The next one is twice as long.
     pause: Duration,
-    /// When the talker was told last.
+    /// When the talker was last told.
     told: Option<Timestamp>,
 }
 
-/// What becomes of what a relay brings of a talker.
+/// What happens to a frame that a relay brings of a talker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// It is played.
+    /// The frame is played.
     Played,
-    /// It is dropped.
+    /// The frame is dropped.
     Dropped,
-    /// It is dropped, and the talker to be told that so many frames were spoilt.
+    /// The frame is dropped, and the talker is told that this many frames were spoilt.
     Told(u16),
 }
 
@@ -37,7 +37,7 @@ impl Shunned {
         self.insert((talker, relay), Shun { until: None, pause: Duration::ZERO, told: None });
     }
 
-    /// What the relay has brought was not shown to be the talker's.
+    /// Nobody has shown in time that what the relay has brought is the talker's.
     pub(super) fn handle_unproven(&mut self, now: Timestamp, talker: DeviceId, relay: DeviceId) {
         let pair = (talker, relay);
         let before = self.pairs.get(&pair);
@@ -48,7 +48,7 @@ impl Shunned {
         self.insert(pair, Shun { until: Some(now + pause), pause, told: None });
     }
 
-    /// The relay brings something of the talker.
+    /// The relay brings a frame of the talker.
     pub(super) fn handle_frame(
         &mut self,
         now: Timestamp,
@@ -76,23 +76,24 @@ impl Shunned {
     }
 }
 
-/// So many spoilt frames tell a talker that a relay has brought what the talker never sealed.
+/// This number of spoilt frames tells a talker that a relay has brought what the talker never
+/// sealed.
 pub(super) const FORGED: u16 = u16::MAX;
 
-/// So many are told of frames that were not shown to be the talker's: as many as it takes to be
-/// served otherwise. [PROTO-10.8]
+/// Number of spoilt frames to report for frames that were not shown to be the talker's. It is just
+/// enough for the talker to choose another way. [PROTO-10.8]
 const UNPROVEN: u16 = 3;
 
-/// How long a talker is not heard by a relay whose frames nobody has proven, at first and at most:
-/// as long as the talker does not use it.
+/// How long a talker is not heard by a relay whose frames nobody has proven: the first pause and
+/// the longest one. The talker does not use the relay for just as long.
 const PAUSE: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
-/// How often a talker is told that goes on sending by such a relay.
+/// How often a talker that keeps sending by such a relay is told.
 const TOLD_AGAIN: Duration = Duration::from_millis(500);
 
-/// Pairs that are remembered; of more the one that ends first goes, and what it brings is judged
-/// anew.
+/// Pairs that are remembered. If there are more, the pair whose pause ends first is dropped, and
+/// its frames are judged again.
 const SHUNNED_MAX: usize = 1_024;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Whose voice it is that a relay has forwarded.
+//! Which device each forwarded voice datagram comes from.
 
 use std::collections::BTreeMap;
 
 use hark_keys::DeviceId;
 use hark_mesh::datagram::Slot;
 
-/// Who has which slot at the relays that we use. [PROTO-9.1]
+/// The devices in the slots of the relays that we use. [PROTO-9.1]
 #[derive(Default)]
 pub(super) struct Slots {
     relays: BTreeMap<DeviceId, Known>,
@@ -14,13 +14,13 @@ pub(super) struct Slots {
 /// What is known of one relay.
 #[derive(Default)]
 struct Known {
-    /// It is a member's node.
+    /// Whether the relay is a member's node.
     is_members: bool,
     slots: BTreeMap<Slot, DeviceId>,
 }
 
 impl Slots {
-    /// The slots that a relay has told; none at all where it is used no more.
+    /// Stores the slots that a relay has announced; with `None` the relay is no longer used.
     pub(super) fn set(
         &mut self,
         relay: DeviceId,
@@ -38,7 +38,7 @@ impl Slots {
         }
     }
 
-    /// A relay says whose slot this is. [PROTO-9.15]
+    /// A relay announces which device has this slot. [PROTO-9.15]
     pub(super) fn introduce(&mut self, relay: DeviceId, slot: Slot, device: DeviceId) {
         if let Some(known) = self.relays.get_mut(&relay) {
             put(&mut known.slots, Some(slot), device);
@@ -50,18 +50,19 @@ impl Slots {
         self.relays.contains_key(&relay)
     }
 
-    /// Whether it is a member's node, which may hold keys of talkers.
+    /// Whether the relay is a member's node, which may hold keys of talkers.
     pub(super) fn is_members(&self, relay: DeviceId) -> bool {
         self.relays.get(&relay).is_some_and(|known| known.is_members)
     }
 
-    /// Who has the slot.
+    /// The device in the slot.
     pub(super) fn device(&self, relay: DeviceId, slot: Slot) -> Option<DeviceId> {
         self.relays.get(&relay)?.slots.get(&slot).copied()
     }
 }
 
-/// Of too many slots the lowest goes: it is introduced again with its next words.
+/// If there are too many slots, the lowest is dropped. The relay introduces it again with the
+/// device's next words.
 fn put(known: &mut BTreeMap<Slot, DeviceId>, slot: Option<Slot>, device: DeviceId) {
     let Some(slot) = slot else { return };
     known.insert(slot, device);
@@ -70,7 +71,7 @@ fn put(known: &mut BTreeMap<Slot, DeviceId>, slot: Option<Slot>, device: DeviceI
     }
 }
 
-/// Slots of one relay that are remembered.
+/// Most slots that are remembered for one relay.
 const SLOTS_MAX: usize = 1024;
 
 #[cfg(test)]

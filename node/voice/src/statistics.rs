@@ -1,4 +1,4 @@
-//! How voice is doing, in numbers.
+//! Counters and measurements of voice.
 
 use std::collections::BTreeMap;
 
@@ -7,59 +7,61 @@ use hark_mesh::datagram::DropReason;
 
 use super::nets::Net;
 
-/// How voice is doing.
+/// Counters and measurements of all voice on the device.
 #[derive(Clone, Debug, Default)]
 pub struct VoiceStatistics {
     /// Our own voice.
     pub own: OwnStatistics,
-    /// Each talker's.
+    /// The voice of each talker.
     pub talkers: BTreeMap<DeviceId, TalkerStatistics>,
-    /// Datagrams and frames that were not used, and why.
+    /// Number of datagrams and frames that were not used, by reason.
     pub drops: BTreeMap<DropReason, u64>,
 }
 
-/// How our own voice goes out.
+/// Counters and measurements of our own voice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OwnStatistics {
     /// Level of the newest captured frame, whether or not it is sent.
     pub level_dbfs: f32,
     /// Whether a talkspurt is going out.
     pub transmitting: bool,
-    /// Where it goes.
+    /// The target of that talkspurt.
     pub target: Option<TargetId>,
     /// The largest number of copies that any listener got with the newest frame.
     pub copies: u8,
     /// Frames sealed and sent.
     pub frames_sent: u64,
-    /// Frames that could not be: the key has no counters left, or the codec failed.
+    /// Frames that could not be sealed: the key has no counters left, or the codec failed.
     pub frames_failed: u64,
 }
 
-/// How one talker's voice comes in. Frames are counted since the talker is known.
+/// Counters and measurements of one talker's voice. Frames are counted since the talker became
+/// known.
 #[derive(Clone, Debug, Default)]
 pub struct TalkerStatistics {
-    /// The relay by which it is heard; none where it sends to us itself.
+    /// The relay by which it is heard; `None` if it sends to us directly.
     pub via: Option<DeviceId>,
-    /// Frames that came for the first time, copies included.
+    /// Frames that arrived for the first time, including those that arrived as copies.
     pub frames_received: u64,
-    /// Frames whose turn came: decoded and played, or left silent where nobody was to hear them.
+    /// Frames that were due and present. They were decoded and played, or left silent if nobody was
+    /// to hear them.
     pub frames_played: u64,
-    /// Frames that were due within a talkspurt, but not there.
+    /// Frames that were due within a talkspurt, but missing.
     pub frames_concealed: u64,
-    /// Frames that came after their turn.
+    /// Frames that arrived after they were due.
     pub frames_late: u64,
-    /// Frames that came in time, but only as a copy.
+    /// Frames that arrived in time, but only as a copy.
     pub frames_recovered: u64,
     /// Interarrival jitter (RFC 3550 section 6.4.1).
     pub jitter_ms: f32,
     /// How long frames are held beyond the fastest arrival.
     pub playout_delay_ms: f32,
-    /// Share of the last hundred datagrams that did not come.
+    /// Share of the last hundred datagrams that did not arrive.
     pub loss_percent: f32,
-    /// Level of the frame that is being played, as sent; -120 where nobody is to hear it.
+    /// Level of the frame that is being played, as sent; -120 if nobody is to hear it.
     pub level_dbfs: f32,
-    /// Whether the talker speaks on a net that is listened to, be it muted.
+    /// Whether the talker speaks on a net that we listen to, even if the net is muted.
     pub talking: bool,
-    /// Those nets.
+    /// The nets that it speaks on and that we listen to.
     pub nets: Vec<Net>,
 }

@@ -18,12 +18,12 @@ use self::world::{
 };
 use super::*;
 
-/// A clean link conceals nothing, and delays by what is written down: one frame, the lookahead, and
-/// a frame in the buffer (rounded up to when a block is played).
+/// A clean link conceals nothing. Its delay is as documented: one frame, the lookahead, and a frame
+/// in the buffer (rounded up to the start of a played block).
 #[test]
 fn a_clean_link_is_exact() {
-    // Frames of 10 ms: 10 + 6.5 + 12.5, the buffer's 10 ms ending at the next block.
-    // Of 5 ms: 5 + 2.5 + 6.25.
+    // With frames of 10 ms: 10 + 6.5 + 12.5. The buffer's 10 ms end at the next block. With frames
+    // of 5 ms: 5 + 2.5 + 6.25.
     for (low_delay, expected_ms) in [(false, 29.0), (true, 13.75)] {
         let mut world = World::new(Transmit::Open, low_delay, lossless(0.3));
         world.run(&noise(48_000 * 3));
@@ -39,8 +39,8 @@ fn a_clean_link_is_exact() {
     }
 }
 
-/// Random loss of 10 % each way: two seconds later, less than 0.5 % of the frames are concealed,
-/// and ten seconds after its end no copies are left. [PROTO-7.4]
+/// Random loss of 10 % each way: after two seconds less than 0.5 % of the frames are concealed. Ten
+/// seconds after the loss ends, no copies are left. [PROTO-7.4]
 #[test]
 fn copies_cover_random_loss_and_end_with_it() {
     let sound = speech(62.0);
@@ -74,7 +74,7 @@ fn copies_cover_random_loss_and_end_with_it() {
     }
 }
 
-/// The first loss of a clean call is answered with copies within half a second.
+/// The first loss of a clean call brings copies within half a second.
 #[test]
 fn copies_come_quickly() {
     let mut world = World::new(Transmit::Open, false, lossless(1.0));
@@ -100,7 +100,8 @@ fn uniform_jitter_is_waited_for() {
     assert!(after.jitter_ms > 4.0 && after.jitter_ms < 10.0);
 }
 
-/// A stall of 80 ms each few seconds conceals no more than its length, and its delay goes again.
+/// A stall of 80 ms every few seconds conceals no more than its length, and the delay that it adds
+/// is removed again.
 #[test]
 fn stalls_are_bounded() {
     let mut world = World::new(
@@ -120,7 +121,7 @@ fn stalls_are_bounded() {
     assert!(world.talker_statistics().playout_delay_ms < 25.0);
 }
 
-/// Datagrams out of order and twice make no difference but the wait for them.
+/// Reordered and repeated datagrams only add the wait for them.
 #[test]
 fn reordering_and_repetition_do_no_harm() {
     let mut world = World::new(
@@ -141,7 +142,7 @@ fn reordering_and_repetition_do_no_harm() {
     assert_eq!(world.talker.statistics().own.copies, 0, "nothing was lost");
 }
 
-/// Talkspurts begin and end as the voice does; silence costs no datagram.
+/// Talkspurts begin and end with the voice. Silence costs no datagram.
 #[test]
 fn talkspurts_follow_the_voice() {
     let mut world = World::new(Transmit::Voice, false, lossless(1.0));
@@ -169,7 +170,8 @@ fn talkspurts_follow_the_voice() {
     assert!(tail.iter().all(|sample| *sample == 0.0));
 }
 
-/// From the key to the first datagram is one frame at most; the talkspurt ends 150 ms after it.
+/// From the key to the first datagram takes at most one frame. The talkspurt ends 150 ms after the
+/// key is released.
 #[test]
 fn push_to_talk_is_quick() {
     let mut world = World::new(Transmit::PushToTalk, false, lossless(1.0));
@@ -189,7 +191,7 @@ fn push_to_talk_is_quick() {
     assert_eq!(world.talker_statistics().frames_concealed, 0);
 }
 
-/// Muted, nothing of the voice leaves, and the talkspurt ends at once.
+/// When muted, nothing of the voice is sent, and the talkspurt ends at once.
 #[test]
 fn mute_ends_the_talkspurt_with_silence() {
     let mut world = World::new(Transmit::Open, false, lossless(1.0));
@@ -202,7 +204,8 @@ fn mute_ends_the_talkspurt_with_silence() {
     assert_eq!(world.talker_statistics().frames_concealed, 0);
 }
 
-/// Who turns to another target while speaking hears that it begins, and not that it ends.
+/// A talker that turns to another target while speaking hears a cue for the start, and none for the
+/// end.
 #[test]
 fn a_cue_tells_of_another_target() {
     let device = DeviceKey::generate(&SeededRandom::new(1)).id();
@@ -234,7 +237,7 @@ fn a_cue_tells_of_another_target() {
     }
 }
 
-/// Frames that came up to 200 ms before their key are held; without a key there is no sound.
+/// Frames that arrived up to 200 ms before their key are held. Without a key there is no sound.
 #[test]
 fn frames_wait_a_little_for_their_key() {
     let mut world = World::new(Transmit::Open, false, lossless(1.0));
@@ -252,7 +255,7 @@ fn frames_wait_a_little_for_their_key() {
     assert!(world.talker_statistics().talking);
 }
 
-/// Deafened nothing is heard; a volume scales one talker.
+/// When deafened, nothing is heard. A volume scales one talker.
 #[test]
 fn deafen_and_volume() {
     let energy = |samples: &[f32]| samples.iter().map(|sample| sample * sample).sum::<f32>();
@@ -272,8 +275,8 @@ fn deafen_and_volume() {
     assert_eq!(energy(&world.heard), 0.0);
 }
 
-/// A talker that starts over, with another key and media time, is heard again within a quarter of
-/// a second.
+/// A talker that starts over, with another key and media time, is heard again within a quarter of a
+/// second.
 #[test]
 fn a_restarted_talker_is_heard() {
     let mut world = World::new(Transmit::Open, false, lossless(1.0));
@@ -293,7 +296,7 @@ fn a_restarted_talker_is_heard() {
     assert!(after.talking && world.heard.iter().any(|sample| sample.abs() > 0.01));
 }
 
-/// A device that asks for its blocks late now and then, and catches up, conceals nothing.
+/// A device that sometimes asks for its blocks late, and catches up, conceals nothing.
 #[test]
 fn the_playout_clock_is_the_earliest() {
     let mut clock = PlayoutClock::new();
@@ -304,7 +307,7 @@ fn the_playout_clock_is_the_earliest() {
     }
 }
 
-/// Questions, accounts and proofs about what nobody knows of were not counted.
+/// Regression: questions, accounts and proofs about unknown things were not counted.
 #[test]
 fn what_asks_about_nothing_is_counted() {
     let mut world = World::new(Transmit::Open, false, lossless(1.0));
@@ -332,7 +335,8 @@ fn what_asks_about_nothing_is_counted() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever a peer sends ends in a counter, and what it makes us play stays within bounds.
+    /// Whatever a peer sends ends in a counter, and the sound that it makes us play stays within
+    /// bounds.
     #[test]
     fn hostile_datagrams_are_counted(
         datagrams in vec((vec(any::<u8>(), 0..200), any::<bool>()), 1..50),

@@ -1,4 +1,4 @@
-//! The relays that we send to: whether they say that anything comes, and who takes their place.
+//! The relays that we send to: whether they confirm what arrives, and which standby takes over.
 //! [PROTO-9.6]
 
 use std::{collections::BTreeMap, time::Duration};
@@ -17,13 +17,13 @@ pub(super) struct Uplinks {
 /// One relay.
 #[derive(Default)]
 struct Uplink {
-    /// When the first frame of this talkspurt went to it.
+    /// When the first frame of this talkspurt was sent to it.
     since: Option<Timestamp>,
-    /// When it last said what came of this talkspurt.
+    /// When it last reported what has arrived of this talkspurt.
     seen: Option<Timestamp>,
-    /// How long it took at the start of a talkspurt until it did; none before the first time.
+    /// How long its first report in a talkspurt took; `None` before the first one.
     answer: Option<Duration>,
-    /// It fell silent in the middle of a talkspurt.
+    /// Whether it fell silent in the middle of a talkspurt.
     silent: bool,
 }
 
@@ -35,8 +35,8 @@ impl Uplinks {
         }
     }
 
-    /// The plan of a target is another one: relays that are in none of `plans` are forgotten, and
-    /// one that was silent and is chosen again is given another chance.
+    /// The plan of a target has changed. Relays that are in none of `plans` are forgotten. A relay
+    /// that was silent is tried again.
     pub(super) fn retain<'p>(&mut self, plans: impl Iterator<Item = &'p Plan> + Clone) {
         let used = |relay: &DeviceId| {
             let mut hops = plans.clone().flat_map(|plan| &plan.hops);
@@ -48,7 +48,7 @@ impl Uplinks {
         }
     }
 
-    /// A relay says what has come.
+    /// A relay reports what has arrived.
     pub(super) fn handle_seen(&mut self, now: Timestamp, relay: DeviceId) {
         if let Some(uplink) = self.relays.get_mut(&relay)
             && let Some(since) = uplink.since
@@ -60,7 +60,8 @@ impl Uplinks {
         }
     }
 
-    /// Where the next frame for a hop goes, and the relay that has just fallen silent, if one has.
+    /// Returns where the next frame of a hop is sent, and the relay that has just fallen silent, if
+    /// one has.
     pub(super) fn way(&mut self, now: Timestamp, hop: &Hop) -> (NextHop, Option<DeviceId>) {
         let uplink = self.relays.entry(hop.relay).or_default();
         let since = *uplink.since.get_or_insert(now);
@@ -79,20 +80,20 @@ impl Uplinks {
 }
 
 impl Uplink {
-    /// How long a relay may be silent: it speaks every 50 ms, on a path whose length the first
-    /// answer has shown.
+    /// How long a relay may be silent. It reports every 50 ms, and its first report has shown how
+    /// long the path is.
     fn patience(&self) -> Duration {
         self.answer.map_or(FIRST_PATIENCE, |answer| (answer + SEEN_MISSED).max(PATIENCE))
     }
 }
 
-/// A relay that was silent for this long is not waited for.
+/// The least time that a relay may be silent before its standby takes over.
 const PATIENCE: Duration = Duration::from_millis(150);
 
-/// Two of its words may be lost.
+/// Allows for two lost reports.
 const SEEN_MISSED: Duration = Duration::from_millis(100);
 
-/// While nobody knows how far away it is.
+/// The patience while the distance to the relay is unknown.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -115,16 +116,16 @@ mod tests {
         assert_eq!(way(&mut uplinks, 0), (NextHop::Relay(relay), None));
         uplinks.handle_seen(at(90), relay);
         uplinks.handle_seen(at(140), relay);
-        // 90 ms until the first word, and two more may be lost.
+        // The first report took 90 ms, and two more may be lost.
         assert_eq!(way(&mut uplinks, 330), (NextHop::Relay(relay), None));
         assert_eq!(way(&mut uplinks, 331), (NextHop::Relay(other), Some(relay)));
         assert_eq!(way(&mut uplinks, 341), (NextHop::Relay(other), None), "it is told once");
-        // A relay nearby is left after 150 ms.
+        // A nearby relay is left after 150 ms.
         uplinks.handle_seen(at(383), other);
         let back = Hop { relay: other, standby: Some(relay), devices: Vec::new() };
         uplinks.retain([&Plan { direct: Vec::new(), hops: vec![back.clone()] }].into_iter());
         assert_eq!(uplinks.way(at(536), &back), (NextHop::Relay(relay), Some(other)));
-        // The next talkspurt begins anew, however long ago the last was.
+        // The next talkspurt starts fresh, however long ago the last one was.
         uplinks.retain([&Plan { direct: Vec::new(), hops: vec![back.clone()] }].into_iter());
         uplinks.begin();
         assert_eq!(uplinks.way(at(9_000), &back), (NextHop::Relay(other), None));

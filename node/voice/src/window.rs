@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use hark_keys::Timestamp;
 
-/// The smallest value of the last one to two windows.
+/// The smallest value in the last one to two windows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WindowMinimum {
     window: Duration,
@@ -16,11 +16,11 @@ impl WindowMinimum {
         Self { window, started: Timestamp::ZERO, current: i64::MAX, previous: i64::MAX }
     }
 
-    /// Takes `value` in and gives the minimum, which is never more than it.
+    /// Adds `value` and returns the minimum, which is never larger than `value`.
     pub(crate) fn update(&mut self, now: Timestamp, value: i64) -> i64 {
         let age = now.saturating_duration_since(self.started);
         if age >= self.window {
-            // After a long gap what came before is worth nothing.
+            // After a long gap the earlier values mean nothing.
             self.previous = if age < 4 * self.window { self.current } else { i64::MAX };
             self.current = value;
             self.started = now;
@@ -29,7 +29,7 @@ impl WindowMinimum {
         self.minimum()
     }
 
-    /// The minimum as it stands; `i64::MAX` before the first value.
+    /// The current minimum; `i64::MAX` before the first value.
     pub(crate) fn minimum(&self) -> i64 {
         self.current.min(self.previous)
     }

@@ -1,11 +1,11 @@
-//! Limits, bundles, and more than can be sent.
+//! Limits, bundles, and load beyond what can be sent.
 
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::datagram::{BUNDLE_MAX_BYTES, KIND_BUNDLE, KIND_FORWARDED, KIND_INTRODUCTION};
 
-/// A sender that may send no more loses its own, and nobody else loses anything.
+/// A sender beyond its limit loses its own frames, and nobody else loses any.
 #[test]
 fn a_flood_costs_only_who_makes_it() {
     let mut world = World::new(Limits { bundle_hold: Duration::ZERO, ..Limits::default() });
@@ -17,7 +17,7 @@ fn a_flood_costs_only_who_makes_it() {
     let mut taken = 0;
     for round in 0..500_u16 {
         world.wait(10);
-        // 10,000 datagrams a second.
+        // 10,000 datagrams per second.
         for _ in 0..100 {
             sequence += 1;
             taken += u32::from(world.send(flooder, 1, sequence, 0).is_ok());
@@ -34,7 +34,7 @@ fn a_flood_costs_only_who_makes_it() {
     for talker in talkers {
         assert_eq!(by_talker[&talker.number()], 500);
     }
-    // 240 a second for 5 s, and half a second's worth more. Its own queue gives way as well.
+    // 240 per second for 5 s, and half a second's worth more. Its own queue also drops some.
     assert!((1_300..=1_321).contains(&taken), "{taken} taken");
     let lost = world.drops(DropReason::QueueFull) as u32;
     assert_eq!(by_talker[&flooder.number()] + lost, taken);
@@ -63,7 +63,7 @@ fn rates_hold_by_bytes_and_over_all_devices_of_a_member() {
     let all: u32 = taken.iter().sum();
     assert!((245..=252).contains(&all), "{taken:?}");
 
-    // A device that leaves and comes again gets no more for it.
+    // A device that leaves and comes back gains nothing by it.
     world.forwarder.detach(world.now, device(1));
     let again = world.attach_to(1, 1, &[]);
     world.route(again, 1, Target::of_channel(net(1)));
@@ -74,12 +74,12 @@ fn rates_hold_by_bytes_and_over_all_devices_of_a_member() {
     let ann = world.talker(1);
     let length = super::voice(1, 6, 5, 30).len();
     let taken = (2..1_000).filter(|it| world.send(ann, 1, 3 * it, 5).is_ok()).count();
-    // Half a second at 10,000 bytes a second.
+    // Half a second at 10,000 bytes per second.
     assert_eq!(taken, 5_000 / length);
 }
 
-/// What goes over the organisation's rate waits, and is dropped when it is late; all talkers lose
-/// alike, and the relay's own word to them goes out in any case.
+/// What exceeds the organisation's rate waits, and is dropped when it is late. All talkers lose
+/// equally, and the relay's own reports to them are sent in any case.
 #[test]
 fn an_organisation_sends_no_more_than_it_may() {
     let out = Rate { packets_per_second: 500, kbps: 0 };
@@ -90,7 +90,7 @@ fn an_organisation_sends_no_more_than_it_may() {
     }
     let mut from = BTreeMap::<u16, u32>::new();
     let (mut seen, mut introductions) = (0, 0);
-    // 4 talkers, 50 frames a second, 13 listeners: 2,600 a second.
+    // 4 talkers, 50 frames per second, 13 listeners: 2,600 per second.
     for millisecond in 0..4_000_u16 {
         world.wait(1);
         if millisecond % 20 == 0 {
@@ -111,7 +111,7 @@ fn an_organisation_sends_no_more_than_it_may() {
     }
     let sent: u32 = from.values().sum();
     assert_eq!(seen, 4 * 80 - 4);
-    // What was said meanwhile is paid for, too; 200 ms' worth may go in advance.
+    // The relay's own datagrams are charged, too. 200 ms' worth may be sent in advance.
     assert_eq!(introductions, 4 * 13 * 3);
     let all = sent + seen + introductions;
     assert!((2_095..=2_101).contains(&all), "{sent}, {seen} and {introductions}");
@@ -122,21 +122,21 @@ fn an_organisation_sends_no_more_than_it_may() {
     let waiting = 4 * 6 * 13;
     assert!((4 * 200 * 13 - waiting..=4 * 200 * 13).contains(&(sent + over)));
     assert_eq!(world.drops(DropReason::Late), 0);
-    // When it may send again is known.
+    // The time when it may send again is known.
     let wake_at = world.forwarder.poll_timeout().unwrap();
     assert!(wake_at > world.now && wake_at <= world.now + Duration::from_millis(3));
 }
 
-/// A driver that needs so many microseconds for each datagram, in virtual time.
+/// A driver that needs `cost` for each datagram, in virtual time.
 struct Overload {
     world: World,
     talkers: Vec<Slot>,
     cost: Duration,
     /// When the next frame of each talker is due, and its number.
     next: Vec<(Timestamp, u16)>,
-    /// When each frame came to the relay's socket, by talker and number.
+    /// When each frame arrived at the relay's socket, by talker and number.
     arrivals: BTreeMap<(u16, u16), Timestamp>,
-    /// By talker, and by listener: deliveries.
+    /// Number of deliveries, by talker and by listener.
     from: BTreeMap<u16, u32>,
     to: BTreeMap<u16, u32>,
     latest: Duration,
@@ -163,7 +163,7 @@ impl Overload {
         }
     }
 
-    /// The first `talking` talk for so long, 50 frames a second.
+    /// The first `talking` talkers talk for this many seconds, 50 frames per second.
     fn run(&mut self, talking: usize, seconds: u64) {
         (self.from, self.to, self.latest) = Default::default();
         let end = self.world.now + Duration::from_secs(seconds);
@@ -198,13 +198,13 @@ impl Overload {
     }
 }
 
-/// [PROTO-9.13] Under twice the load nothing is late, everybody loses alike, and when the load is
-/// gone so is the delay.
+/// [PROTO-9.13] Under twice the load nothing is late, everybody loses equally, and the delay ends
+/// with the load.
 #[test]
 fn overload_loses_frames_and_is_never_late() {
-    // 10 talkers to 209 others: 104,500 a second, where 50,000 can be sent.
+    // 10 talkers to 209 others: 104,500 per second, while 50,000 can be sent.
     let mut relay = Overload::new(10, 200, Duration::from_micros(20));
-    // At first 836 are told whose voice it is, three times.
+    // At first 836 listeners are told whose voice it is, three times each.
     relay.run(4, 1);
     assert!(relay.latest < Duration::from_millis(60), "{:?}", relay.latest);
     relay.latest = Duration::ZERO;
@@ -224,7 +224,7 @@ fn overload_loses_frames_and_is_never_late() {
         relay.to.iter().filter(|it| *it.0 > 10).map(|it| (*it.0, *it.1)).collect();
     assert_eq!(listeners.len(), 200);
     assert!(spread(&listeners) < 1.15, "{:?}", listeners);
-    // 60 ms of what had come wait at most.
+    // At most 60 ms of what has arrived wait.
     relay.run(4, 1);
     let late = relay.world.drops(DropReason::Late);
     assert!(late > 200_000);
@@ -234,7 +234,8 @@ fn overload_loses_frames_and_is_never_late() {
     assert_eq!(relay.from.values().sum::<u32>(), 4 * 50 * 209);
 }
 
-/// With few talkers nothing is held back; with many, a listener gets several frames in a datagram.
+/// With few talkers nothing is held back. With many, a listener gets several frames in one
+/// datagram.
 #[test]
 fn many_talkers_are_bundled_and_few_are_not() {
     let mut world = World::new(Limits::default());
@@ -244,7 +245,7 @@ fn many_talkers_are_bundled_and_few_are_not() {
         let mut datagrams = Vec::new();
         let mut longest = Duration::ZERO;
         let mut came = BTreeMap::new();
-        // A second; each talker has its own millisecond of twenty.
+        // One second. Each talker has its own millisecond out of twenty.
         for millisecond in 0..1_000_u16 {
             world.wait(1);
             let turn = usize::from(millisecond % 20);
@@ -280,12 +281,12 @@ fn many_talkers_are_bundled_and_few_are_not() {
     assert_eq!(longest, Duration::from_millis(5));
     let deliveries: usize = datagrams.iter().map(|it| it.1).sum();
     assert_eq!(deliveries + left, 1_000);
-    // At first it is not known that many talk: after 40 datagrams in a tenth of a second it is.
+    // After 40 datagrams in a tenth of a second the relay knows that many talk.
     assert!(datagrams[..40].iter().all(|it| *it == (KIND_FORWARDED, 1)));
     assert!(datagrams[40..].iter().all(|it| *it == (KIND_BUNDLE, 5)));
     assert!(left <= 5);
 
-    // When they have stopped, the rest comes without being asked for again.
+    // When they have stopped, the rest comes without a new frame.
     let wake_at = world.forwarder.poll_timeout().expect("a bundle waits");
     assert!(wake_at <= world.now + Duration::from_millis(5));
     world.wait(5);
@@ -300,8 +301,8 @@ fn many_talkers_are_bundled_and_few_are_not() {
     assert_eq!(to_listener.deliveries, 350 + 1_000 + 350);
 }
 
-/// [PROTO-9.5] However few talk: what has waited because there was more to send than could be goes
-/// together, so that a relay that is behind catches up.
+/// [PROTO-9.5] Frames that waited, since more was to be sent than could be, are sent together,
+/// however few talk. So a relay that is behind catches up.
 #[test]
 fn what_has_waited_is_bundled() {
     let mut world = World::new(Limits::default());
@@ -310,7 +311,7 @@ fn what_has_waited_is_bundled() {
     for (talker, sequence) in talkers.iter().zip(1..) {
         assert_eq!(world.send(*talker, 1, sequence, 0), Ok(()));
     }
-    // Nobody has asked for anything to be sent meanwhile.
+    // Meanwhile the driver has not polled.
     world.wait(5);
     let mut datagrams = Vec::new();
     for _ in 0..2 {
@@ -326,7 +327,7 @@ fn what_has_waited_is_bundled() {
     assert_eq!(datagrams, [(KIND_BUNDLE, 6)]);
 }
 
-/// A bundle that is full goes at once, and what is too large for any goes by itself.
+/// A full bundle is sent at once. A frame that is too large for any bundle is sent by itself.
 #[test]
 fn a_full_bundle_does_not_wait() {
     let limits = Limits { bundle_above: 0, ..unlimited() };
@@ -341,7 +342,7 @@ fn a_full_bundle_does_not_wait() {
             }
         }
     };
-    // Frames of 0, 2: 10 + 2 + 60 bytes, and 1 for its kind less than it has two for its length.
+    // Each frame takes 10 + 2 + 60 bytes, plus 2 for its length in the bundle, less 1 for its kind.
     for number in 0..17 {
         assert_eq!(world.send(ann, 1, 2 + 3 * number, 0), Ok(()));
     }
@@ -349,7 +350,7 @@ fn a_full_bundle_does_not_wait() {
     assert_eq!(poll(&mut world), None);
     world.wait(5);
     assert_eq!(poll(&mut world), Some((72, 1)));
-    // Short ones: 32 at most.
+    // With short frames: 32 at most.
     let mut out = Vec::new();
     for number in 100..140 {
         out.clear();
@@ -364,16 +365,16 @@ fn a_full_bundle_does_not_wait() {
     Forward::encode(30, [1; 4], 150, [&large[..]], &mut out);
     assert_eq!(world.forwarder.handle_datagram(world.now, ann, &out), Ok(()));
     assert_eq!(poll(&mut world), Some((1_202, 1)));
-    // What has waited for too long is not sent any more.
+    // Frames that have waited too long are not sent any more.
     world.wait(61);
-    // The talker is told what came, and the listener that there is a talker.
+    // The talker is told what arrived, and the listener that there is a talker.
     assert_eq!([poll(&mut world), poll(&mut world)], [Some((12, 0)), Some((6, 0))]);
     assert_eq!(poll(&mut world), None);
     assert_eq!(world.drops(DropReason::Late), 8);
 }
 
 proptest! {
-    /// However much comes, and however seldom the driver has time: each delivery is made once, or
+    /// However much arrives, and however rarely the driver has time: each delivery is made once, or
     /// counted as dropped.
     #[test]
     fn no_delivery_is_lost_from_the_books(

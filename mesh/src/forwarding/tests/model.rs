@@ -1,4 +1,4 @@
-//! The forwarder beside one that is as simple as can be.
+//! Compares the forwarder with one that is as simple as possible.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-/// What happens; numbers name members, nets, tags and charters.
+/// An event of the test. Numbers name members, nets, tags and charters.
 #[derive(Clone, Debug)]
 enum Step {
     Attach(u8),
@@ -20,7 +20,7 @@ enum Step {
         only: Option<Vec<u8>>,
     },
     Unroute(u8, u8),
-    /// A frame with so many copies; the number of a former one where it is not the next.
+    /// A frame with `copies` copies. It has an earlier number if it is not the next one.
     Say {
         of: u8,
         tag: u8,
@@ -74,7 +74,7 @@ fn charters() -> &'static [State; CHARTERS] {
     })
 }
 
-/// Knows who should get what, from what was said last, each time anew.
+/// Decides who should get what, from the current settings alone and again for each frame.
 #[derive(Default)]
 struct Naive {
     charter: usize,
@@ -88,12 +88,12 @@ struct Attached {
     sequence: u16,
     said: BTreeSet<u16>,
     said_at: Timestamp,
-    /// By slot of the listener: copies, until when.
+    /// By slot of the listener: copies, and until when.
     wants: BTreeMap<Slot, (u8, Timestamp)>,
 }
 
 impl Naive {
-    /// Who gets a frame, with how many copies; none where it is not forwarded at all.
+    /// The listeners that get a frame, with their number of copies; `None` if it is not forwarded.
     fn hearers(&self, now: Timestamp, of: u8, tag: u8) -> Option<BTreeMap<Slot, u8>> {
         let state = &charters()[self.charter];
         let talker = self.attached.get(&of)?;

@@ -1,4 +1,4 @@
-//! What a relay says of itself: `seen` and `pulse`.
+//! The relay's own datagrams: `seen` and `pulse`.
 
 use super::*;
 use crate::datagram::{KIND_PULSE, Seen};
@@ -7,7 +7,7 @@ use crate::datagram::{KIND_PULSE, Seen};
 type Said = Result<Seen, Vec<(u16, u16)>>;
 
 impl World {
-    /// What is said now: to whom, of which talkers; voice left out.
+    /// The signals that are sent now, with their receivers. Voice is left out.
     fn signals(&mut self) -> Vec<(u16, Said)> {
         let mut signals = Vec::new();
         while let Some(transmit) = self.forwarder.poll_transmit(self.now) {
@@ -30,7 +30,7 @@ fn a_talker_hears_every_50_ms_what_came() {
     let mut world = World::new(unlimited());
     let ann = world.talker(1);
     let mut said = Vec::new();
-    // 30 frames, of which 3 to 5 and 12 do not come.
+    // 30 frames, of which 3 to 5 and 12 do not arrive.
     for number in 0..30_u16 {
         if !(3..6).contains(&number) && number != 12 {
             assert_eq!(world.send(ann, 1, 65_530_u16.wrapping_add(number), 0), Ok(()));
@@ -53,7 +53,7 @@ fn a_talker_hears_every_50_ms_what_came() {
     assert!(said.iter().all(|it| it.1.target_tag == [1; 4]));
     assert_eq!(said[0].1.wanted_copies, 0);
     assert!(said[1].1.wanted_copies >= 2, "a burst takes copies: {said:?}");
-    // Once more after the last frame, then never again.
+    // One more report after the last frame, then none.
     let mut after = Vec::new();
     for _ in 0..1_000 {
         after.extend(world.signals().into_iter().map(|it| it.1.unwrap().received));
@@ -64,7 +64,7 @@ fn a_talker_hears_every_50_ms_what_came() {
     assert_eq!(world.forwarder.statistics().talkers, 0);
 }
 
-/// [PROTO-9.12] One listener of many that hears badly does not make a talker send copies; one in
+/// [PROTO-9.12] One listener of many that hears badly does not make a talker send copies. One in
 /// twenty does, and so does one of a few.
 #[test]
 fn talkers_send_the_copies_that_enough_listeners_want() {
@@ -75,7 +75,7 @@ fn talkers_send_the_copies_that_enough_listeners_want() {
         for (slot, copies) in slots.into_iter().zip(wishes) {
             ask(&mut world, slot, ann, *copies);
         }
-        // Who does not listen has no say.
+        // A device that does not listen has no influence.
         let deaf = world.attach_to(2, 2, &[]);
         ask(&mut world, deaf, ann, 5);
         world.send(ann, 1, 1, 0).unwrap();
@@ -102,7 +102,7 @@ fn listeners_are_told_that_a_talker_of_whom_nothing_comes_is_still_there() {
     let cid = world.attach(3);
     world.attach_to(4, 4, &[2]);
     let mut pulses = Vec::new();
-    // Both talk, then nothing comes of Ann, then of nobody.
+    // Both talk; then nothing arrives from Ann, then from nobody.
     for millisecond in 0..600_u16 {
         if millisecond % 20 == 0 {
             if millisecond < 200 {
@@ -119,15 +119,16 @@ fn listeners_are_told_that_a_talker_of_whom_nothing_comes_is_still_there() {
         }
         world.wait(1);
     }
-    // Who hears Bob needs no word of Ann; Bob himself, who hears nobody any more, does. The last
-    // frames came at 180 and 380 ms, and 200 ms later it is over.
+    // A listener that hears Bob needs no pulse about Ann. Bob himself no longer hears anybody, so
+    // he needs one. The last frames came at 180 and 380 ms, and the talkspurts are over 200 ms
+    // later.
     let ann_to_bob = [250, 300, 350].map(|at| (at, bob.number(), vec![(1, 9)]));
     let of_bob = |at| [1, cid.number()].map(|to| (at, to, vec![(2, 119)]));
     let of_bob = [450, 500, 550].into_iter().flat_map(of_bob);
     assert_eq!(pulses, ann_to_bob.into_iter().chain(of_bob).collect::<Vec<_>>());
 }
 
-/// A driver needs a moment to send what was due: that does not make every second pulse fall out.
+/// A driver needs a moment to send what was due. That must not suppress every second pulse.
 #[test]
 fn pulses_go_on_though_each_is_sent_a_little_late() {
     let mut world = World::new(unlimited());
@@ -144,7 +145,7 @@ fn pulses_go_on_though_each_is_sent_a_little_late() {
     assert_eq!(pulses, 3);
 }
 
-/// A pulse that names too many would not be understood.
+/// A pulse that names too many talkspurts would not be understood.
 #[test]
 fn a_pulse_names_at_most_32() {
     let mut world = World::new(unlimited());
@@ -163,8 +164,9 @@ fn a_pulse_names_at_most_32() {
     assert_eq!(talkspurts.1, Err(expected));
 }
 
-/// [PROTO-9.15] A frame that went first was of nobody that its listener knew, and was lost to it:
-/// in every second case, by how often the relay had been asked for something before.
+/// [PROTO-9.15] Regression: a frame that was sent before its introduction was from a talker that
+/// its listener did not know, and was lost. This was so in every second case, depending on how
+/// often the relay had been polled before.
 #[test]
 fn whoever_hears_a_talker_first_is_introduced_before_the_frame() {
     let mut world = World::new(unlimited());
@@ -174,7 +176,8 @@ fn whoever_hears_a_talker_first_is_introduced_before_the_frame() {
         for _ in 0..number {
             assert!(world.got().is_empty());
         }
-        // Those who are told again of the others wait behind those who are told of this one.
+        // Repeated introductions of the other talkers wait behind the first introductions of this
+        // one.
         world.wait(50);
         world.say(talker, 1).unwrap();
         let mut introduced = Vec::new();

@@ -1,4 +1,4 @@
-//! Members with several devices.
+//! Members that have several devices.
 
 use hark_charter::{Operation, content::Channel, device_consent};
 
@@ -14,14 +14,14 @@ fn addition(charter: &Charter, member: MemberId, device: &Party) -> Vec<Change> 
     vec![Change::AddDevice { device: device.key.id(), consent }]
 }
 
-/// The greeting of a device of Bob's that knows `known`.
+/// The greeting of a device of Bob's that knows the charter `known`.
 fn greet(known: &Charter, member: MemberId, device: &Party) -> Greeting {
     let chain = known.chain_of(member);
     Greeting::member(known, device.key.id(), &chain, &device.presence, EXPORTER)
 }
 
-/// Bob adds a second device while the founder is away, after much that the founder has not heard
-/// of: what the founder knows, what the second device knows, and both of them.
+/// Bob adds a second device while the founder is away, after many changes that the founder has not
+/// heard of. Returns the founder's charter, the second device's charter, and the parties.
 fn added_while_away() -> (Charter, Charter, Party, Party, Party, MemberId) {
     let (behind, founder, bob, member) = with_bob();
     let second = Party::new(7, "Bob on the road");
@@ -45,7 +45,7 @@ fn a_second_device_brings_what_added_it() {
     assert_eq!((peer.member, peer.device), (Some(member), second.key.id()));
     assert_eq!(peer.added, known.introduction_of(member, second.key.id()));
 
-    // Until the rest comes it is known by that alone, and afterwards it makes no difference.
+    // Until the rest comes, the device is known by this alone. Afterwards it makes no difference.
     let mut knows = behind.clone();
     assert!(knows.introduce(&peer.added));
     assert!(!knows.introduce(&peer.added), "no news");
@@ -59,7 +59,7 @@ fn a_second_device_brings_what_added_it() {
     assert_eq!((restored.digest(), restored.state()), (known.digest(), known.state()));
     assert_eq!(restored.snapshot(), known.snapshot());
 
-    // A third one that the second has added.
+    // A third device that the second one has added.
     let third = Party::new(8, "Bob at work");
     let mut further = known.clone();
     let add = addition(&further, member, &third);
@@ -70,7 +70,7 @@ fn a_second_device_brings_what_added_it() {
     assert_eq!((peer.member, peer.added.len()), (Some(member), 2));
 }
 
-/// [CHARTER-3.6] Nobody becomes another's device by himself, or after that was ended.
+/// [CHARTER-3.6] Nobody can make a device another member's alone, or after that was ended.
 #[test]
 fn nobody_is_introduced_as_somebody_else() {
     let (mut behind, known, founder, bob, second, member) = added_while_away();
@@ -106,12 +106,12 @@ fn nobody_is_introduced_as_somebody_else() {
     unwilling.changes = List::truncated([Change::AddDevice { device: second.key.id(), consent }]);
     let unwilling = Cosigned::unsigned(unwilling).signed(&bob.key);
     assert_eq!(claim(unwilling), Err(ChainError::Device));
-    // Eve's device, with what added Bob's.
+    // Eve's device, with the operations that added Bob's.
     let chain = known.chain_of(member);
     let greeting = Greeting::member(&known, eve.key.id(), &chain, &eve.presence, EXPORTER);
     assert_eq!(refused(&greeting, &eve), Refusal::Certificate);
 
-    // What ended it is known here, and so it does not come back with what began it.
+    // The end of the device is known here, so its beginning does not bring it back.
     let mut ended = known.clone();
     let retire = Change::RetireDevice { device: second.key.id(), term: 0, last: 0 };
     change(&mut ended, &bob.key, member, vec![retire]);
@@ -138,7 +138,7 @@ fn a_newcomer_comes_in_through_a_second_device() {
     let welcome = greeting.read_answer(second.key.id(), &answer).unwrap();
     assert_eq!(welcome.peer.member, Some(member));
     assert_eq!(welcome.charter.owner(second.key.id()), Some(member));
-    // By a certificate of a device that it knows only so.
+    // By a certificate of a device that it knows only in this way.
     assert_eq!(welcome.charter.owner(cid.key.id()), peer.member);
 }
 
@@ -175,7 +175,7 @@ fn by_a_ticket_for_it_a_device_becomes_one_more_of_a_members() {
     let welcome = greeting.read_answer(founder.key.id(), &answer).unwrap();
     assert_eq!(welcome.chain.leaf().unwrap().unverified().member(), member);
     assert_eq!(welcome.charter.owner(phone.key.id()), Some(member));
-    // What a machine that stops now has to go on with.
+    // What a machine that stops now has to continue with.
     let restored = Charter::restore(&welcome.charter.snapshot()).unwrap();
     assert!(restored.devices_of(member).contains(&phone.key.id()));
 }
@@ -194,15 +194,15 @@ fn nobody_becomes_another_members_device() {
     let greeting = redeem_as_device(&ticket, own, &eve);
     assert_eq!(refused(&charter, &founder, &greeting), Some(Refusal::TicketInvalid));
     assert_eq!(refused(&charter, &bob, &greeting), Some(Refusal::TicketInvalid));
-    // Bob's ticket where the founder listens.
+    // Bob's ticket, shown to the founder.
     let ticket = device_ticket(&charter, &bob, of_bob);
     let greeting = redeem_as_device(&ticket, of_bob, &eve);
     assert_eq!(refused(&charter, &founder, &greeting), Some(Refusal::NotADoor));
-    // Without the device's consent, or with one to something else.
+    // Without the device's consent, or with its consent to something else.
     assert_eq!(refused(&charter, &bob, &redeem(&ticket, &eve)), Some(Refusal::TicketInvalid));
     let other = redeem_as_device(&ticket, own, &eve);
     assert_eq!(refused(&charter, &bob, &other), Some(Refusal::TicketInvalid));
-    // A device that was retired stays so.
+    // A device that was retired stays retired.
     let add = addition(&charter, of_bob, &eve);
     change(&mut charter, &bob.key, of_bob, add);
     let retire = Change::RetireDevice { device: eve.key.id(), term: 0, last: 0 };
@@ -211,7 +211,8 @@ fn nobody_becomes_another_members_device() {
     assert_eq!(refused(&charter, &bob, &greeting), Some(Refusal::TicketInvalid));
 }
 
-/// [CHARTER-3.6] What can never be taken introduces a device all the same, and spoils no disk.
+/// [CHARTER-3.6] An operation that can never be taken still introduces a device, and does not
+/// damage what is on disk.
 #[test]
 fn an_introduction_that_could_not_be_taken_does_not_spoil_what_is_kept() {
     let (behind, known, _, bob, second, member) = added_while_away();
@@ -236,7 +237,7 @@ fn an_introduction_that_could_not_be_taken_does_not_spoil_what_is_kept() {
     assert_eq!(restored.digest(), known.digest());
 }
 
-/// [CHARTER-3.22] Nobody takes up room for what adds nobody.
+/// [CHARTER-3.22] An introduction that adds no device takes up no room.
 #[test]
 fn an_introduction_by_a_key_of_nobody_is_not_kept() {
     let (behind, _, _, _, second, member) = added_while_away();

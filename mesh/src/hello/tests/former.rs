@@ -1,4 +1,4 @@
-//! Those who belonged once.
+//! Former members and devices.
 
 use hark_charter::{
     Ending,
@@ -13,7 +13,7 @@ fn rename(number: usize) -> Vec<Change> {
     vec![Change::Channel(Channel::open(id, &format!("Net {number}")))]
 }
 
-/// Bob knocks with what he knows; gives what he is told.
+/// Bob dials with what he knows. Returns what he is told.
 fn knock(
     charter: &Charter,
     founder: &Party,
@@ -29,8 +29,8 @@ fn knock(
     (refusal, greeting.read_answer(founder.key.id(), &answer).unwrap_err())
 }
 
-/// [PROTO-3.8] [PROTO-3.26] [PROTO-3.22] However much has happened since, a bit more of the way at
-/// each knock.
+/// However much has happened since, each dial brings him further along. [PROTO-3.8] [PROTO-3.26]
+/// [PROTO-3.22]
 #[test]
 fn who_was_removed_while_away_is_shown_by_whom() {
     let (mut charter, founder, bob, member) = with_bob();
@@ -58,7 +58,7 @@ fn who_was_removed_while_away_is_shown_by_whom() {
     assert_eq!(known.ending(member, bob.key.id()), Some(Ending::Removed(Some(own))));
 }
 
-/// [CHARTER-6.9] No door lets in who is banned, as long as that lasts by the door's clock.
+/// [CHARTER-6.9] No door lets in a banned member, as long as the ban lasts by the door's clock.
 #[test]
 fn a_fresh_ticket_ended_a_ban() {
     let (mut charter, founder, bob, member) = with_bob();
@@ -80,8 +80,8 @@ fn a_fresh_ticket_ended_a_ban() {
     assert!(open(&charter, &founder, &bob, greeting.bytes()).is_ok());
 }
 
-/// [PROTO-4.9] [CHARTER-9.1] [CHARTER-9.5] A door that has heard of it refuses; one that has not
-/// lets in.
+/// [PROTO-4.9] [CHARTER-9.1] [CHARTER-9.5] A door that knows of the revocation refuses. One that
+/// does not know lets the newcomer in.
 #[test]
 fn a_ticket_was_good_until_it_expired_whoever_had_it() {
     let (mut charter, founder, bob, _) = with_bob();
@@ -100,7 +100,7 @@ fn a_ticket_was_good_until_it_expired_whoever_had_it() {
     assert_eq!(told, HelloError::Refused(Refusal::TicketRevoked));
     assert!(open(&behind, &bob, &dan, redeem(&ticket, &dan).bytes()).is_ok());
 
-    // A relay leads nobody who would be refused.
+    // A relay does not lead a newcomer that would be refused.
     let listener = Listener { member: None, ..founder.listener(&charter) };
     let greeting = redeem(&ticket, &dan);
     let open = |listener| open_greeting(NOW, listener, &EXPORTER, dan.key.id(), greeting.bytes());
@@ -109,7 +109,7 @@ fn a_ticket_was_good_until_it_expired_whoever_had_it() {
     assert_eq!(open(&listener).err(), Some(Refusal::Leads));
 }
 
-/// [PROTO-3.8] Of somebody who may not, of somebody else, and of somebody who has no part in it.
+/// [PROTO-3.8] Proofs by a member who may not remove, about somebody else, or from a stranger.
 #[test]
 fn nobody_is_thrown_out_by_words() {
     let (mut charter, founder, bob, member) = with_bob();
@@ -127,14 +127,14 @@ fn nobody_is_thrown_out_by_words() {
     assert!(known.is_member(member));
     assert_eq!(known.ending(member, bob.key.id()), None);
 
-    // A code alone says nothing that would end anything.
+    // A code alone ends nothing.
     let chain = charter.chain_of(member);
     let greeting = Greeting::member(&charter, bob.key.id(), &chain, &bob.presence, EXPORTER);
     let answer = refuse_by(&charter, Refusal::Removed, &bob, greeting.bytes());
     let told = greeting.read_answer(founder.key.id(), &answer);
     assert_eq!(told.unwrap_err(), HelloError::Refused(Refusal::Removed));
 
-    // A stranger who shows Bob's certificate learns nothing of what became of Bob.
+    // A stranger who shows Bob's certificate learns nothing about what happened to Bob.
     change(&mut charter, &founder.key, own, vec![Change::Remove { member, admission: 1 }]);
     let stranger = Party::new(4, "Mallory");
     let greeting = Greeting::member(&known, stranger.key.id(), &chain, &bob.presence, EXPORTER);
@@ -145,7 +145,7 @@ fn nobody_is_thrown_out_by_words() {
     assert_eq!(told.unwrap_err(), HelloError::Refused(Refusal::Certificate));
 }
 
-/// [PROTO-3.8] What was sealed for one link is nothing on another.
+/// [PROTO-3.8] What was sealed for one link is worth nothing on another.
 #[test]
 fn a_proof_is_read_by_whom_it_was_sealed_for() {
     let (mut charter, founder, bob, member) = with_bob();

@@ -1,10 +1,10 @@
-//! Relays, which the charter names and which are nobody's.
+//! Relays, which the charter names and which belong to no member.
 
 use hark_charter::content::Relay;
 
 use super::*;
 
-/// A squad with Bob and a relay that it names.
+/// A squad with Bob and a relay that its charter names.
 fn with_relay() -> (Charter, Party, Party, MemberId, Party) {
     let (mut charter, founder, bob, member) = with_bob();
     let relay = Party::new(9, "Hub");
@@ -47,11 +47,11 @@ fn a_relay_that_knows_the_id_alone_begins_with_what_a_member_brings() {
     assert_eq!((welcome.peer.incarnation, &*welcome.peer.name), (9, "Hub"));
     assert_ne!(welcome.peer.digest, charter.digest(), "it has much to learn");
 
-    // What a member says to a member brings no root documents, and so begins nothing.
+    // A member's greeting to a member brings no root documents, so a charter cannot begin with it.
     let chain = charter.chain_of(member);
     let plain = Greeting::member(&charter, bob.key.id(), &chain, &bob.presence, EXPORTER);
     assert_eq!(first(plain.bytes()).err(), Some(Refusal::Certificate));
-    // Nor does another organisation's, whoever knows the id.
+    // Nor can it with the greeting of another organisation, even from a dialler that knows the id.
     let elsewhere = Charter::found("Squad", "Voice", &bob.key, None, &SeededRandom::new(6));
     let own = elsewhere.chain_of(elsewhere.member_of(bob.key.id()));
     let introduction = Introduction::new(&elsewhere, bob.key.id(), &own, &bob.presence);
@@ -78,7 +78,7 @@ fn only_a_device_that_the_charter_names_is_a_relay() {
     assert_eq!(from(relay.key.id()), Ok(None));
     assert_eq!(from(founder.key.id()), Err(HelloError::NotRelay));
 
-    // As dialler it is judged in the same way.
+    // As a dialler it is judged in the same way.
     let dials = Greeting::relay(&charter, relay.key.id(), &relay.presence, EXPORTER);
     let opened = open(&charter, &founder, &relay, dials.bytes()).unwrap();
     let Request::Member(peer) = opened.request() else { panic!("it redeems nothing") };
@@ -87,7 +87,7 @@ fn only_a_device_that_the_charter_names_is_a_relay() {
     assert_eq!(refused.err(), Some(Refusal::Stranger));
 }
 
-/// [PROTO-3.10] A relay is no door, and leads those to doors whose ticket is good.
+/// [PROTO-3.10] A relay is not a door. It leads newcomers to doors if their ticket is good.
 #[test]
 fn a_relay_redeems_no_ticket() {
     let (charter, founder, _, _, relay) = with_relay();
@@ -106,7 +106,7 @@ fn a_relay_redeems_no_ticket() {
         let knock = redeem(ticket, &cid);
         open_greeting(now, &listener, &EXPORTER, cid.key.id(), knock.bytes()).err()
     };
-    // Issued by somebody who is no member.
+    // The issuer is no member.
     let forged = super::ticket(&charter, &cid, 0, &[&founder]);
     assert_eq!(refused(&forged, NOW), Some(Refusal::TicketInvalid));
     let expired = NOW + Duration::from_secs(60);

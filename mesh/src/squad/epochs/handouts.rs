@@ -1,4 +1,4 @@
-//! Epochs on their way to those who are to have them.
+//! Epochs on their way to the devices that are to have them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use hark_keys::{ChannelId, DeviceId, EpochSeal, Signed, Timestamp};
 
 use crate::epoch::{EpochHeader, EpochMessage, Holders};
 
-/// What each peer is still to be given: of each channel and steward the newest.
+/// What each peer is still to be given: the newest epoch of each channel and steward.
 #[derive(Default)]
 pub(super) struct Handouts {
     waiting: BTreeMap<Key, Handout>,
@@ -18,26 +18,26 @@ pub(super) struct Handouts {
     last_id: u64,
 }
 
-/// To whom, for which channel, and of which steward.
+/// The receiver, the channel, and the steward.
 type Key = (DeviceId, ChannelId, DeviceId);
 
 struct Handout {
     header: Signed<EpochHeader>,
     holders: Holders,
-    /// What has not been taken yet.
+    /// The seals that have not been accepted yet.
     seals: Vec<(u16, EpochSeal)>,
-    /// The holders that the peer knows, by what it has taken.
+    /// The holders that the peer knows from what it has accepted.
     base: Option<Holders>,
-    /// The message under way, and how many seals are in it.
+    /// The message under way, and the number of seals in it.
     sent: Option<(u64, usize)>,
-    /// When to send it again; never, once all is taken.
+    /// When to send it again; `None` once everything is accepted.
     again_at: Option<Timestamp>,
-    /// How often it was not taken.
+    /// How often it was not accepted.
     refused: u32,
 }
 
 impl Handouts {
-    /// `to` is to have `seals` of an epoch, and no others of an earlier one.
+    /// `to` is to have `seals` of an epoch, and no seals of an earlier one.
     pub(super) fn give(
         &mut self,
         to: DeviceId,
@@ -56,7 +56,7 @@ impl Handouts {
         self.ready.insert(key);
     }
 
-    /// The next message, to whom, and its id.
+    /// The next message, with its receiver and id.
     pub(super) fn poll(&mut self, now: Timestamp) -> Option<(DeviceId, u64, EpochMessage)> {
         let key = self.ready.pop_first()?;
         let handout = self.waiting.get_mut(&key)?;
@@ -73,7 +73,8 @@ impl Handouts {
         Some((key.0, self.last_id, message))
     }
 
-    /// A message was taken, or not: then the peer may not know what it builds upon.
+    /// A message was accepted, or not. If not, the peer may not know the holders that it builds
+    /// upon.
     pub(super) fn handle_answer(&mut self, now: Timestamp, id: u64, taken: bool) {
         let Some(key) = self.under_way.remove(&id) else { return };
         let Some(handout) = self.waiting.get_mut(&key) else { return };
@@ -118,10 +119,10 @@ impl Handouts {
     }
 }
 
-/// Wait before a message that was not taken is sent again; twice as long each time, up to half a
-/// minute: who cannot open its seal will not be able to.
+/// Delay before a message that was not accepted is sent again. It doubles each time, up to half a
+/// minute, since a device that cannot open its seal now will not be able to later.
 const RETRY_AFTER: Duration = Duration::from_millis(300);
 const RETRIES_LENGTHEN: u32 = 7;
 
-/// A message of which nothing is heard by then is sent again.
+/// A message without an answer is sent again after this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The epochs that this device holds, and where others seal them to it.
+//! The epochs that this device holds, and the prekeys to which others seal them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,19 +16,19 @@ use crate::{
     squad::announcement::Announcement,
 };
 
-/// What this device holds.
+/// The epochs and prekeys that this device holds.
 pub(super) struct Held {
     key: Arc<DeviceKey>,
     random: Arc<dyn Random>,
     prekey: Option<Current>,
-    /// The one before, and until when it is needed.
+    /// The previous prekey, and until when it is needed.
     previous: Option<(PrekeySecret, Timestamp)>,
-    /// Relays that are told where to seal to.
+    /// The relays that have our prekey or are to get it.
     told: BTreeMap<DeviceId, Announcement<UnixTime>>,
     channels: BTreeMap<ChannelId, Vec<HeldEpoch>>,
-    /// The highest number of the epochs that are forgotten, of each channel and who dealt them: if
-    /// one of them came again we would seal with the same keys from the first counter on. As many
-    /// as there are channels and members' devices, at most.
+    /// The highest number of the forgotten epochs, for each channel and issuer. If such an epoch
+    /// came again, we would seal with the same keys from the first counter on. There are at most as
+    /// many entries as channels times members' devices.
     forgotten: BTreeMap<(ChannelId, DeviceId), u64>,
 }
 
@@ -45,47 +45,47 @@ pub(in crate::squad) struct HeldEpoch {
     pub(super) secret: EpochSecret,
     pub(super) holders: Holders,
     came: Timestamp,
-    /// When it opens no more, as a better one has come.
+    /// When it no longer opens anything, since a better one has come.
     ends: Option<Timestamp>,
-    /// When it opens no more, as it is tainted or void.
+    /// When it no longer opens anything, since it is tainted or void.
     closes: Option<Timestamp>,
-    /// Somebody holds it who may not any more.
+    /// Whether a device holds it that no longer may.
     tainted: bool,
-    /// Somebody is among the holders whom the charter does not know, or not yet.
+    /// Whether the charter does not know one of the holders, or not yet.
     strange: bool,
-    /// Whoever dealt it may not any more: what is lower counts again.
+    /// Whether its issuer may no longer deal. Lower numbers then count again.
     void: bool,
-    /// It came by a relay that the charter names.
+    /// Whether it came by a relay that the charter names.
     named: bool,
-    /// Relays that brought it, and whether they know that we could open it.
+    /// The relays that brought it, and whether each knows that we could open it.
     shown: BTreeMap<DeviceId, Announcement<()>>,
-    /// Who has shown, by a relay, that it holds it.
+    /// The devices that have confirmed it, as a relay reports.
     confirmed: BTreeSet<DeviceId>,
-    /// The next generation of our key in it; there are 256.
+    /// The next generation of our key in it. There are 256.
     generation: u16,
 }
 
-/// An epoch that came, and how.
+/// A new epoch, and how it arrived.
 pub(super) struct Arrival {
     pub(super) of: (ChannelId, DeviceId, u64),
     pub(super) secret: EpochSecret,
     pub(super) holders: Holders,
-    /// What the charter says of the holders, and whether a relay of the charter's has brought it.
+    /// What the charter says about the holders, and whether a relay of the charter has brought it.
     pub(super) standing: Standing,
     pub(super) named: bool,
 }
 
-/// What a charter says of those who hold an epoch.
+/// What a charter says about the holders of an epoch.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Standing {
-    /// One of them may not.
+    /// One of them may not hold it.
     pub(super) tainted: bool,
-    /// One of them it does not know.
+    /// The charter does not know one of them.
     pub(super) strange: bool,
 }
 
 impl Standing {
-    /// Of `holders`, by what `hears` says of each.
+    /// The standing of `holders`, by what `hears` says about each.
     pub(super) fn of(holders: &Holders, hears: impl Fn(DeviceId) -> Option<bool>) -> Self {
         let mut standing = Self::default();
         for device in holders.devices() {
@@ -125,7 +125,7 @@ impl Held {
         if relays.is_empty() {
             return None;
         }
-        // The calendar goes on while the machine sleeps.
+        // The calendar advances while the machine sleeps.
         let is_good =
             |current: &Current| calendar < current.signed.unverified().issued + PREKEY_RENEWED;
         if !self.prekey.as_ref().is_some_and(is_good) {
@@ -154,7 +154,7 @@ impl Held {
         }
     }
 
-    /// A link to a relay that knows nothing of what was told before.
+    /// The link to a relay is new, so the relay knows nothing that it was told before.
     pub(super) fn link_up(&mut self, relay: DeviceId) {
         self.told.remove(&relay);
     }
@@ -162,7 +162,7 @@ impl Held {
     fn renew(&mut self, now: Timestamp, calendar: UnixTime) {
         let secret = PrekeySecret::generate(&*self.random);
         let known = self.prekey.as_ref().map(|current| current.signed.unverified().issued);
-        // The later replaces the earlier, whatever becomes of the calendar.
+        // A later prekey replaces an earlier one, whatever happens to the calendar.
         let next = known.map(|known| known + Duration::from_secs(1));
         let issued = next.map_or(calendar, |next| next.max(calendar));
         let signed = Signed::sign(Prekey::new(self.key.id(), issued, &secret), &self.key);
@@ -171,7 +171,7 @@ impl Held {
         self.previous = before.map(|before| (before.secret, now + PREKEY_KEPT));
     }
 
-    /// What is sealed for us in an epoch, by the prekey that we have or had.
+    /// Opens what is sealed for us in an epoch, with our current or previous prekey.
     pub(super) fn open(
         &self,
         epoch: &[u8; 32],
@@ -184,8 +184,8 @@ impl Held {
         secrets.find_map(|secret| secret.open(of, self.key.id(), seal).ok())
     }
 
-    /// Whether an epoch with this id is held; then it has come by `relay` as well, which the
-    /// charter names or not.
+    /// Whether an epoch with this id is held. If so, notes that it has also come by `relay`, and
+    /// whether the charter names that relay.
     pub(super) fn comes_again(
         &mut self,
         channel: ChannelId,
@@ -202,9 +202,9 @@ impl Held {
         true
     }
 
-    /// Takes an epoch that is new; says whether it is kept. It is shown to the relay that has
-    /// brought it. Those of which a better one has come open for a while yet, and of more than four
-    /// the worst goes. [PROTO-11.7]
+    /// Takes a new epoch. Returns whether it is kept. The relay that has brought it is to be shown
+    /// that we could open it. Epochs that are worse than the best still open for a while. If there
+    /// are more than four, the worst is dropped. [PROTO-11.7]
     pub(super) fn insert(
         &mut self,
         now: Timestamp,
@@ -243,8 +243,8 @@ impl Held {
         epochs.iter().any(|epoch| *epoch.secret.id() == id)
     }
 
-    /// Judges anew who holds what by what `hears` says of who may hear a channel, and what counts
-    /// by who `deals` there; gives the channels on which something counts no more. [PROTO-11.28]
+    /// Judges again which holders may hold each epoch, by `hears`, and which epochs count, by
+    /// `deals`. Returns the channels on which an epoch no longer counts. [PROTO-11.28]
     pub(super) fn judge(
         &mut self,
         now: Timestamp,
@@ -269,9 +269,9 @@ impl Held {
         voided
     }
 
-    /// The epoch to seal with for a channel: the best that nobody holds who may not, or whom the
-    /// charter does not know. One that has just come waits until others have it, where there is
-    /// another that serves. [PROTO-11.7]
+    /// The epoch to seal with for a channel: the best one whose holders all may hold it and are
+    /// known to the charter. A new epoch waits until others have it, if there is another one to
+    /// use. [PROTO-11.7]
     pub(super) fn best(&self, now: Timestamp, channel: ChannelId) -> Option<&HeldEpoch> {
         let epochs = self.channels.get(&channel)?.iter().rev();
         let usable = epochs.filter(|epoch| {
@@ -284,7 +284,8 @@ impl Held {
         usable.clone().find(ripe).or_else(|| usable.clone().next())
     }
 
-    /// A relay says who holds an epoch of ours; whether that is true, and news. [PROTO-11.12]
+    /// A relay reports who holds an epoch of ours. Returns whether the report is true and new.
+    /// [PROTO-11.12]
     pub(super) fn take_confirmed(&mut self, said: &Confirmed) -> Option<bool> {
         let id = said.epoch.as_bytes();
         let mut epochs = self.channels.get_mut(&said.channel)?.iter_mut();
@@ -330,7 +331,7 @@ impl Held {
         self.channels.get(&channel)?.iter().find(|epoch| epoch.secret.id() == id)
     }
 
-    /// A generation of our key in an epoch: each comes once. [PROTO-11.8]
+    /// Takes a generation of our key in an epoch. Each is returned once. [PROTO-11.8]
     pub(super) fn take_generation(&mut self, channel: ChannelId, id: &[u8; 32]) -> Option<u8> {
         let epochs = self.channels.get_mut(&channel)?;
         let epoch = epochs.iter_mut().find(|epoch| epoch.secret.id() == id)?;
@@ -345,23 +346,23 @@ impl Held {
         epochs.find(|epoch| epoch.holders.hash() == hash).map(|epoch| &epoch.holders)
     }
 
-    /// The highest number of an epoch of the channel that counts; 0 where there is none.
+    /// The highest number of an epoch of the channel that counts; 0 if there is none.
     pub(super) fn newest(&self, channel: ChannelId) -> u64 {
         let epochs = self.channels.get(&channel).into_iter().flatten();
         epochs.filter(|epoch| !epoch.void).map(|epoch| epoch.number).max().unwrap_or(0)
     }
 
-    /// The highest number of our own that is forgotten; 0 where there is none.
+    /// The highest number among our own forgotten epochs; 0 if there is none.
     pub(super) fn dealt(&self, channel: ChannelId) -> u64 {
         self.forgotten.get(&(channel, self.key.id())).copied().unwrap_or(0)
     }
 
-    /// All that open, by channel.
+    /// All epochs that open, by channel.
     pub(super) fn all(&self) -> impl Iterator<Item = (ChannelId, &[HeldEpoch])> {
         self.channels.iter().map(|(channel, epochs)| (*channel, &epochs[..]))
     }
 
-    /// Forgets what time has ended; says whether an epoch is among it.
+    /// Forgets what has expired. Returns whether an epoch is among it.
     pub(super) fn handle_timeout(&mut self, now: Timestamp, calendar: UnixTime) -> bool {
         if self.prekey.as_ref().is_some_and(|current| current.renew_at <= now) {
             self.renew(now, calendar);
@@ -394,7 +395,7 @@ impl Held {
     }
 }
 
-/// What is worse than the last opens for a while yet. [PROTO-11.7] [PROTO-11.22]
+/// Epochs worse than the last one open only for a while. [PROTO-11.7] [PROTO-11.22]
 fn end_all_but_last(now: Timestamp, epochs: &mut [HeldEpoch]) {
     let Some((best, others)) = epochs.split_last_mut() else { return };
     best.ends = None;
@@ -413,8 +414,8 @@ fn forget(
 }
 
 impl HeldEpoch {
-    /// The higher is the better: what the relays of the charter bring comes before what volunteers
-    /// do.
+    /// The rank of the epoch; a higher one is better. Epochs from relays of the charter come before
+    /// those from volunteers.
     fn rank(&self) -> (bool, bool, u64, [u8; 32]) {
         (!self.void, self.named, self.number, *self.secret.id())
     }
@@ -424,47 +425,51 @@ impl HeldEpoch {
         ends.chain([self.came + SEALS_FOR + KEPT_AFTER]).min().expect("there is one")
     }
 
-    /// Whether it is time to show relays that we hold it, and not in vain already for long.
+    /// Whether to show relays now that we hold it: not too early, and not after trying in vain for
+    /// long.
     fn is_shown_at(&self, now: Timestamp) -> bool {
         self.came + USED_AFTER <= now && now < self.came + SHOWN_FOR
     }
 
-    /// How many have confirmed it, and whether the time for that is over.
+    /// How many devices have confirmed it, and whether the time for that is over.
     pub(in crate::squad) fn confirmations(&self, now: Timestamp) -> (usize, bool) {
         (self.confirmed.len(), self.came + CONFIRMED_WITHIN <= now)
     }
 
-    /// Whether a holder has not confirmed it in time: it may not be able to open it.
+    /// Whether a holder has not confirmed it in time, and so may not be able to open it.
     pub(in crate::squad) fn is_unconfirmed(&self, now: Timestamp, device: DeviceId) -> bool {
         self.came + CONFIRMED_WITHIN <= now && !self.confirmed.contains(&device)
     }
 }
 
-/// Epochs of one channel at a time; of more the one with the lowest number goes.
+/// Epochs of one channel that are kept. If there are more, the one with the lowest number is
+/// dropped.
 const EPOCHS_KEPT: usize = 4;
 
-/// How long an epoch opens after a better one has come: frames and talkers may be late.
+/// How long an epoch opens after a better one has come, since frames and talkers may be late.
 const KEPT_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a new one waits for others to have it, too, and then is shown to be held.
+/// How long a new epoch waits for others to have it, too. After that, relays are shown that we hold
+/// it.
 const USED_AFTER: Duration = Duration::from_millis(300);
 
-/// How long one that is tainted or void opens: others may know of it a little later.
+/// How long a tainted or void epoch opens, since others may learn of it a little later.
 const CLOSES_AFTER: Duration = Duration::from_secs(2);
 
-/// Who has not shown by then that it holds an epoch is taken not to hear.
+/// A device that has not confirmed an epoch within this time is taken not to hear.
 const CONFIRMED_WITHIN: Duration = Duration::from_millis(1_700);
 
-/// How long a relay is told that we hold an epoch that does not take it: its steward may have lied.
+/// How long we tell a relay that we hold an epoch, if it does not accept that. Its steward may have
+/// lied.
 const SHOWN_FOR: Duration = Duration::from_secs(10);
 
-/// How long an epoch seals that no steward replaces.
+/// How long an epoch seals if no steward replaces it.
 const SEALS_FOR: Duration = Duration::from_secs(11 * 60);
 
-/// How often a device makes a new prekey: an hour before nothing is sealed to the last any more.
+/// How often a device makes a new prekey: an hour before the last one is too old to be sealed to.
 const PREKEY_RENEWED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is sealed to the one before may be on its way.
+/// How long the previous prekey is kept. Something sealed to it may still be on its way.
 const PREKEY_KEPT: Duration = Duration::from_secs(60);
 
 /// Generations of one talker in an epoch.
@@ -476,8 +481,8 @@ mod tests {
 
     use super::*;
 
-    /// A relay that had kept an old epoch could have had a talker count anew under keys that it had
-    /// used. [PROTO-11.7]
+    /// Regression: a relay that had kept an old epoch could make a talker restart its counters
+    /// under keys that it had used. [PROTO-11.7]
     #[test]
     fn an_epoch_that_is_forgotten_is_not_taken_again() {
         let random = Arc::new(SeededRandom::new(1));

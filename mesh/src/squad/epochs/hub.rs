@@ -1,5 +1,5 @@
-//! What a relay does for epochs: tells one device of each channel who is there, and passes on what
-//! that one seals for them. [PROTO-11.2] [PROTO-11.23]
+//! What a relay does for epochs. It tells the steward of each channel which devices are there, and
+//! passes on what the steward seals for them. [PROTO-11.2] [PROTO-11.23]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::{
     topology::rendezvous,
 };
 
-/// A relay's side.
+/// The relay's side of epochs.
 #[derive(Default)]
 pub(super) struct Hub {
     prekeys: BTreeMap<DeviceId, (Signed<Prekey>, Timestamp)>,
@@ -29,54 +29,54 @@ pub(super) struct Hub {
 #[derive(Default)]
 struct Attended {
     steward: Option<DeviceId>,
-    /// Those who are there, and since when each has its prekey.
+    /// The devices on the channel, and when the prekey of each was issued.
     here: BTreeMap<DeviceId, UnixTime>,
     tellings: BTreeMap<DeviceId, Announcement>,
-    /// When the steward has had its time to deal what it was told of.
+    /// When the steward has had time to deal to the devices that it was told of.
     due_at: Option<Timestamp>,
-    /// Those who have let it pass, or have left somebody out, and until when they are not asked
-    /// again.
+    /// The devices that have failed to deal in time, or have left a device out, and until when they
+    /// are not chosen again.
     failed: BTreeMap<DeviceId, Timestamp>,
-    /// Who was left out, and by which stewards.
+    /// The devices that were left out, and the stewards that left each one out.
     left_out: BTreeMap<DeviceId, BTreeSet<DeviceId>>,
-    /// What the steward has dealt last.
+    /// The last epoch that the steward has dealt.
     watched: Option<Watched>,
 }
 
-/// An epoch on its way to those attached: who has shown that it holds it. [PROTO-11.12]
-/// [PROTO-11.26]
+/// An epoch on its way to attached devices, and the devices that have shown that they hold it.
+/// [PROTO-11.12] [PROTO-11.26]
 struct Watched {
     id: ObjectHash,
     issuer: DeviceId,
     holders: Holders,
-    /// By what came with each seal its device's confirmation is known.
+    /// For each device, the value that came with its seal and by which its confirmation is checked.
     checks: BTreeMap<DeviceId, [u8; 8]>,
-    /// Those of whom the steward had been told before it dealt.
+    /// The devices that the steward had been told of before it dealt.
     expected: BTreeSet<DeviceId>,
     confirmed: BTreeMap<DeviceId, Confirmation>,
-    /// When it is looked who has not confirmed it.
+    /// When it is checked which devices have not confirmed it.
     judge_at: Option<Timestamp>,
-    /// When those who hold it are told who does, and how long to the next time.
+    /// When the holders are next told who holds it, and the pause after that.
     tell_at: Option<Timestamp>,
     pause: Duration,
-    /// Those who are still to be told, and what.
+    /// The holders that are still to be told, and the report for them.
     untold: BTreeSet<DeviceId>,
     said: Option<Confirmed>,
 }
 
-/// What a steward has dealt last.
+/// The last epoch that a steward has dealt.
 struct Passed {
     holders: Holders,
     number: u64,
     came: Timestamp,
 }
 
-/// What a steward, or one who is none any more, was told.
+/// What a current or former steward was told.
 #[derive(Default)]
 struct Announcement {
     begun: bool,
     told: BTreeMap<DeviceId, UnixTime>,
-    /// What is under way: who is told to be here, and who to have gone.
+    /// The message under way: which devices it reports as here, and which as gone.
     sent: Option<Sent>,
     again_at: Option<Timestamp>,
 }
@@ -87,14 +87,14 @@ struct Sent {
     gone: Vec<DeviceId>,
 }
 
-/// Who is on a channel, and who of them can be its steward.
+/// The devices on a channel, and those of them that can be its steward.
 pub(super) struct Crowd {
     pub(super) here: BTreeSet<DeviceId>,
     pub(super) able: BTreeSet<DeviceId>,
 }
 
 impl Hub {
-    /// A device says where it takes what is sealed to it.
+    /// A device sends its prekey, to which others can seal.
     pub(super) fn take_prekey(&mut self, now: Timestamp, prekey: &Signed<Prekey>) {
         let Prekey { device, issued, .. } = *prekey.unverified();
         let known = self.prekeys.get(&device);
@@ -105,7 +105,8 @@ impl Hub {
         }
     }
 
-    /// A link knows of no other: what its device said before may be from before it restarted.
+    /// A link knows nothing of an earlier one: what its device said before may be from before its
+    /// restart.
     pub(super) fn forget(&mut self, now: Timestamp, device: DeviceId) {
         for attended in self.channels.values_mut() {
             attended.tellings.remove(&device);
@@ -120,22 +121,22 @@ impl Hub {
         }
     }
 
-    /// Something has changed: who is where is looked at soon.
+    /// Something has changed: the crowds are examined soon.
     pub(super) fn look(&mut self, now: Timestamp) {
         if !self.prekeys.is_empty() {
             let at = now + LOOK_AFTER;
-            // It may be set to look later, at who has become old enough.
+            // An examination may be planned for later, when a device has been there long enough.
             self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
         }
     }
 
-    /// Whether it is time to look, and those who have said where to seal to.
+    /// If it is time for an examination, returns the devices with a prekey.
     pub(super) fn look_due(&mut self, now: Timestamp) -> Option<Vec<DeviceId>> {
         self.look_at.take_if(|at| *at <= now)?;
         Some(self.prekeys.keys().copied().collect())
     }
 
-    /// These are on the channels that have a steward, or are to have one.
+    /// Takes the crowds of the channels that have a steward or are to get one.
     pub(super) fn handle_crowds(&mut self, now: Timestamp, crowds: BTreeMap<ChannelId, Crowd>) {
         let all = self.prekeys.len();
         let served = |known: bool, crowd: &Crowd| {
@@ -169,7 +170,7 @@ impl Hub {
         self.channels.retain(|_, attended| !attended.is_over());
     }
 
-    /// The next thing to tell a steward.
+    /// The next message for a steward.
     pub(super) fn poll(
         &mut self,
         now: Timestamp,
@@ -190,7 +191,7 @@ impl Hub {
                         here: List::truncated(keys.map(|(prekey, _)| prekey.clone())),
                         gone: List::truncated(sent.gone.iter().copied()),
                     };
-                    // A steward that knew of it before has dealt already.
+                    // A steward that knew of it before has already dealt.
                     let dealt = self.passed.get(&(*channel, *device)).is_some_and(|passed| {
                         sent.here.is_empty() && passed.holders.devices().iter().eq(here.keys())
                     });
@@ -226,7 +227,7 @@ impl Hub {
         self.channels.get(&channel)?.steward
     }
 
-    /// A channel's steward has dealt an epoch, or more of the seals of one.
+    /// A channel's steward has dealt an epoch, or further seals of one.
     pub(super) fn dealt<'a>(
         &mut self,
         now: Timestamp,
@@ -272,8 +273,9 @@ impl Hub {
         }
     }
 
-    /// A device shows that it could open its seal; false where it does not. What another epoch has
-    /// overtaken is of no use, and not to be told again. [PROTO-11.12]
+    /// A device shows that it could open its seal. Returns false if it does not show that. A
+    /// confirmation of an epoch that another has replaced is useless, but need not be repeated.
+    /// [PROTO-11.12]
     pub(super) fn take_confirming(
         &mut self,
         now: Timestamp,
@@ -296,7 +298,7 @@ impl Hub {
         true
     }
 
-    /// The next device to be told who holds an epoch, and what. [PROTO-11.12]
+    /// The next device to be told who holds an epoch, and the report. [PROTO-11.12]
     pub(super) fn poll_confirmed(&mut self) -> Option<(DeviceId, Confirmed)> {
         let mut watched = self.channels.values_mut().filter_map(|it| it.watched.as_mut());
         watched.find_map(|watched| Some((watched.untold.pop_first()?, watched.said.clone()?)))
@@ -307,13 +309,14 @@ impl Hub {
         self.passed.get(&of).map(|passed| &passed.holders).filter(|holders| holders.hash() == hash)
     }
 
-    /// The highest number of an epoch of the channel that was passed on; 0 where there is none.
+    /// The highest number of an epoch of the channel that was passed on; 0 if there is none.
     pub(super) fn newest(&self, channel: ChannelId) -> u64 {
         newest(&self.passed, channel)
     }
 
-    /// What was dealt counts no more where `deals` says so of a channel and a device: a steward
-    /// whom that has overtaken is told anew who is there, and deals again. [PROTO-11.28]
+    /// Discards the epochs of issuers that may no longer deal, by `deals`. A steward whose epoch
+    /// was higher than the remaining ones is told again who is there, and deals again.
+    /// [PROTO-11.28]
     pub(super) fn judge(&mut self, deals: impl Fn(ChannelId, DeviceId) -> bool) {
         let over = |(channel, issuer): &(ChannelId, DeviceId)| !deals(*channel, *issuer);
         let voided = self.passed.extract_if(.., |of, _| over(of));
@@ -326,7 +329,7 @@ impl Hub {
         }
     }
 
-    /// Whether a device is one whom an epoch can be sealed to.
+    /// Whether an epoch can be sealed to a device.
     pub(super) fn knows(&self, device: DeviceId) -> bool {
         self.prekeys.contains_key(&device)
     }
@@ -372,7 +375,7 @@ fn newest(passed: &BTreeMap<(ChannelId, DeviceId), Passed>, channel: ChannelId) 
 }
 
 impl Watched {
-    /// Tells those who hold the epoch who does, when that is due.
+    /// Tells the holders of the epoch who holds it, when that is due.
     fn handle_timeout(&mut self, now: Timestamp, channel: ChannelId) {
         if self.tell_at.take_if(|at| *at <= now).is_some() {
             self.pause = (self.pause * 2).min(TELL_PAUSE_MAX);
@@ -381,8 +384,8 @@ impl Watched {
         }
     }
 
-    /// Whether the steward has left somebody out who is still there. Who was left out by three
-    /// others has itself to blame, or the way to it, and nobody is replaced for its sake.
+    /// Whether the steward has left out a device that is still there. A device that three others
+    /// have left out is itself to blame, or the way to it. No steward is replaced for its sake.
     fn leaves_out(
         &self,
         here: &BTreeMap<DeviceId, UnixTime>,
@@ -406,8 +409,9 @@ impl Watched {
 }
 
 impl Attended {
-    /// All relays choose alike where they see the same: the one who comes first by a number that is
-    /// another one for each channel. Who has just come, or has failed, comes last.
+    /// Chooses the steward. All relays that see the same choose alike: the device with the highest
+    /// number, which differs for each channel. Devices that have just come or have failed come
+    /// last.
     fn elect(
         &mut self,
         now: Timestamp,
@@ -429,7 +433,7 @@ impl Attended {
         }
     }
 
-    /// There is to be no steward any more.
+    /// Ends the stewardship of the channel.
     fn end(&mut self) {
         (self.steward, self.due_at, self.watched) = (None, None, None);
         self.here.clear();
@@ -441,7 +445,8 @@ impl Attended {
 }
 
 impl Announcement {
-    /// What is to be told of `here`, and whether that is all; one message at a time.
+    /// Returns what to tell about `here`, and whether that is everything. There is one message at a
+    /// time.
     fn poll(
         &mut self,
         now: Timestamp,
@@ -452,7 +457,7 @@ impl Announcement {
             return None;
         }
         self.again_at = None;
-        // Whoever is told to be none any more is told so from the start.
+        // A device that stops being steward is told so as a whole message.
         let whole = !self.begun || here.is_empty();
         if whole {
             self.told.clear();
@@ -485,51 +490,52 @@ impl Announcement {
     }
 }
 
-/// A channel gets a steward with more listeners than this.
+/// A channel gets a steward when it has more listeners than this.
 const BEGINS_ABOVE: usize = 32;
 
-/// And keeps it with more than this.
+/// It keeps a steward while it has more listeners than this.
 const ENDS_AT: usize = 24;
 
-/// With more attached devices than this every channel gets one: not all of them have links to each
-/// other.
+/// With more attached devices than this, every channel gets a steward, since not all devices have
+/// links to each other.
 const ATTACHED_ABOVE: usize = 48;
 
-/// And keeps it with more than this.
+/// The channels keep their stewards while more devices than this are attached.
 const ATTACHED_ENDS: usize = 40;
 
-/// How long comings and goings are gathered.
+/// How long comings and goings are collected.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
-/// Who has been there for so long is a steward rather than others.
+/// A device that has been there for this long is preferred as a steward.
 const ELDER_AFTER: Duration = Duration::from_secs(3);
 
 /// A steward that deals nothing within this time is replaced.
 const SILENT_AFTER: Duration = Duration::from_millis(1_500);
 
-/// How long one that has dealt nothing comes after all others.
+/// How long a steward that has dealt nothing comes after all others.
 const FAILED_FOR: Duration = Duration::from_secs(30);
 
-/// Those who are told of to a steward are to have shown by then that they hold what it deals.
+/// Devices that were reported to a steward must confirm its epoch within this time.
 const CONFIRMED_WITHIN: Duration = Duration::from_millis(1_500);
 
-/// Stewards that are replaced for the sake of one device; after that it is left out, and all see
-/// it.
+/// Stewards that are replaced for the sake of one device. After that it is left out, and everybody
+/// sees that.
 const BLAMED_MAX: usize = 3;
 
-/// How long a steward that has left somebody out comes after all others.
+/// How long a steward that has left out a device comes after all others.
 const LEFT_OUT_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// How long confirmations are gathered before all are told of them; twice as long each time.
+/// How long confirmations are collected before all holders are told of them. The time doubles each
+/// time.
 const TELL_AFTER: Duration = Duration::from_millis(500);
 const TELL_PAUSE_MAX: Duration = Duration::from_secs(8);
 
-/// Lists of holders that are remembered, one of each steward; the oldest goes, and the next epoch
-/// brings all of it.
+/// Lists of holders that are remembered, one for each steward. If there are more, the oldest is
+/// dropped, and the next epoch brings the whole list.
 const PASSED_MAX: usize = 64;
 
-/// Wait before a message that was not taken is sent again.
+/// Delay before a message that was not accepted is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(300);
 
-/// A message of which nothing is heard by then is sent again.
+/// A message without an answer is sent again after this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

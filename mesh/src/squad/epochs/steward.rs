@@ -1,5 +1,5 @@
-//! What this device does as the steward of a channel: whoever is there by the word of its relays,
-//! and may hear by the charter, gets the same secret.
+//! What this device does as the steward of a channel. All devices that its relays report, and that
+//! may hear by the charter, get the same secret.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     message::LISTENING_MAX,
 };
 
-/// The channels that this device is the steward of.
+/// The channels of which this device is the steward.
 #[derive(Default)]
 pub(super) struct Stewards {
     channels: BTreeMap<ChannelId, Stewardship>,
-    /// The newest prekey that was seen of each device, by whichever relay: nothing is sealed to an
+    /// The newest prekey of each device that any relay has reported. Nothing is sealed to an
     /// earlier one, whose secret may be known by now.
     newest: BTreeMap<DeviceId, UnixTime>,
 }
@@ -25,15 +25,15 @@ pub(super) struct Stewards {
 #[derive(Default)]
 struct Stewardship {
     relays: BTreeMap<DeviceId, Source>,
-    /// The highest number that a relay has told.
+    /// The highest number that a relay has reported.
     after: u64,
     /// When the next epoch is due.
     due_at: Option<Timestamp>,
-    /// Who holds the last one.
+    /// The holders of the last epoch.
     holders: Option<Holders>,
 }
 
-/// What one relay says.
+/// The report of one relay.
 struct Source {
     number: u64,
     prekeys: BTreeMap<DeviceId, Prekey>,
@@ -44,14 +44,14 @@ pub(super) struct Dealt {
     pub(super) header: Signed<EpochHeader>,
     pub(super) holders: Holders,
     pub(super) secret: EpochSecret,
-    /// What each relay is to pass on.
+    /// The seals that each relay is to pass on.
     pub(super) parts: BTreeMap<DeviceId, Vec<(u16, EpochSeal)>>,
 }
 
 impl Stewards {
-    /// A relay says who is there; prekeys that their devices have not signed, that are too old, or
-    /// that another has replaced do not count. [PROTO-11.1] [PROTO-11.25] Whether this device is
-    /// the channel's steward for that relay from now on.
+    /// A relay reports who is there. A prekey does not count if its device has not signed it, if it
+    /// is too old, or if another has replaced it. [PROTO-11.1] [PROTO-11.25] Returns whether this
+    /// device is the channel's steward for that relay from now on.
     pub(super) fn take(
         &mut self,
         now: Timestamp,
@@ -81,7 +81,7 @@ impl Stewards {
             }
             self.newest.insert(device, prekey.issued);
             if self.newest.len() > ATTENDED_MAX {
-                // The one that ends first is refused the soonest for its age.
+                // The prekey that ends first will be the first to be refused for its age.
                 let oldest = self.newest.iter().min_by_key(|(_, issued)| **issued);
                 if let Some(device) = oldest.map(|(device, _)| *device) {
                     self.newest.remove(&device);
@@ -102,7 +102,8 @@ impl Stewards {
         !ends
     }
 
-    /// The link to a relay is another one, or gone: what it was to pass on may not have come.
+    /// The link to a relay is a new one or is gone. What the relay was to pass on may not have
+    /// arrived.
     pub(super) fn link_changed(&mut self, now: Timestamp, relay: DeviceId, down: bool) {
         for stewardship in self.channels.values_mut() {
             let Some(source) = stewardship.relays.get_mut(&relay) else { continue };
@@ -115,7 +116,8 @@ impl Stewards {
         self.channels.retain(|_, stewardship| !stewardship.relays.is_empty());
     }
 
-    /// Whoever holds an epoch and `is_cut` gets no other: the next one is due at once.
+    /// A device that holds an epoch and now `is_cut` gets no further one: the next epoch is due at
+    /// once.
     pub(super) fn judge(&mut self, now: Timestamp, is_cut: impl Fn(ChannelId, DeviceId) -> bool) {
         for (channel, stewardship) in &mut self.channels {
             let holders = stewardship.holders.iter().flat_map(Holders::devices);
@@ -125,15 +127,15 @@ impl Stewards {
         }
     }
 
-    /// The epochs of a channel count no more.
+    /// The epochs of a channel no longer count.
     pub(super) fn voided(&mut self, now: Timestamp, channel: ChannelId) {
         if let Some(stewardship) = self.channels.get_mut(&channel) {
             stewardship.due_at = Some(now);
         }
     }
 
-    /// The next epoch that is due: for those who `hears` says may hear it, with a number after what
-    /// `held` says of the channel's. [PROTO-11.4]
+    /// Returns the next epoch that is due. It is for the devices that may hear by `hears`, and its
+    /// number is above those that `held` gives for the channel. [PROTO-11.4]
     pub(super) fn poll(
         &mut self,
         (now, calendar): (Timestamp, UnixTime),
@@ -152,7 +154,7 @@ impl Stewards {
                 current && hears(*channel, prekey.device)
             };
             let prekeys = stewardship.prekeys(counts);
-            // Who does not hear the channel deals nothing for it.
+            // A device that does not hear the channel deals nothing for it.
             if prekeys.contains_key(&key.id()) {
                 let (newest, dealt) = held(*channel);
                 let number = next_number(newest, stewardship.after).max(dealt.saturating_add(1));
@@ -171,13 +173,14 @@ impl Stewardship {
         self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
     }
 
-    /// Whether whoever a relay speaks of makes another epoch: not one who lost it before.
+    /// Whether a relay's report requires another epoch. A device that had already lost the last
+    /// epoch does not.
     fn is_changed_by(&self, said: &Attendance) -> bool {
         let held = |device| self.holders.as_ref().is_none_or(|it| it.place(device).is_some());
         said.whole || !said.here.is_empty() || said.gone.iter().any(|device| held(*device))
     }
 
-    /// Where each device takes what is sealed to it, of the prekeys that count.
+    /// The prekey of each device, among those that count.
     fn prekeys(&self, counts: impl Fn(&Prekey) -> bool) -> BTreeMap<DeviceId, Prekey> {
         let all = self.relays.values().flat_map(|source| &source.prekeys);
         let counting = all.filter(|(_, prekey)| counts(prekey));
@@ -208,8 +211,8 @@ impl Stewardship {
             Some((prekey.device, (holders.place(prekey.device)?, dealer.seal(&id, prekey)?)))
         };
         let seals: BTreeMap<_, _> = others.filter_map(seal).collect();
-        // Each relay gets the seals of all who are there, so that no single one can keep one back.
-        // One that has nothing to pass on sees that there is a steward.
+        // Each relay gets the seals for all devices there, so that no single relay can withhold
+        // one. A relay that has nothing to pass on sees that there is a steward.
         let part = |source: &Source| {
             source.prekeys.keys().filter_map(|device| seals.get(device).copied()).collect()
         };
@@ -219,14 +222,14 @@ impl Stewardship {
     }
 }
 
-/// Channels that one device is the steward of; it is that of no further ones.
+/// Most channels of which one device is the steward. It refuses further ones.
 const CHANNELS_MAX: usize = LISTENING_MAX;
 
-/// Devices that a relay names; further ones do not count.
+/// Most devices that a relay reports. Further ones do not count.
 const ATTENDED_MAX: usize = 4096;
 
-/// Comings and goings within this time make one epoch.
+/// Comings and goings within this time cause one epoch.
 const DEBOUNCE: Duration = Duration::from_millis(400);
 
-/// How long a steward seals with one secret.
+/// How long a steward uses one secret.
 const RENEWED_EVERY: Duration = Duration::from_secs(10 * 60);

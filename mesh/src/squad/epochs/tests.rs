@@ -1,4 +1,4 @@
-//! Many members who have links to relays alone, with 20 ms on each way.
+//! Many members that have links to relays only, with a delay of 20 ms on each way.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,14 +11,14 @@ use hark_keys::{
 use super::*;
 use crate::testing::{Node, World};
 
-/// Members are counted from the first that is no relay.
+/// Members are counted from the first node that is not a relay.
 impl World {
     fn channel(&self) -> ChannelId {
         let founder = self.node_of(0).squad.member().unwrap();
         self.node_of(0).squad.charter().first_channel(founder).unwrap().id
     }
 
-    /// The first `count` members are linked with all relays.
+    /// Links the first `count` members with all relays.
     fn fill(&mut self, count: usize) {
         for member in self.relays..self.relays + count {
             for relay in 0..self.relays {
@@ -39,8 +39,8 @@ impl World {
         &self.nodes[self.relays..]
     }
 
-    /// Has a member deal an epoch of this number for others by the first relay, or to whom it is
-    /// linked, whoever is the steward. Gives its id, where that one takes it.
+    /// Makes a member deal an epoch with this number for others, by the first relay or directly to
+    /// a linked device, whoever is the steward. Returns its id if the receiver accepts it.
     fn deal(
         &mut self,
         (member, to): (usize, usize),
@@ -71,7 +71,7 @@ impl World {
         taken.then_some(id)
     }
 
-    /// A frame of a member to the channel, and who opens it.
+    /// Sends a frame of a member to the channel. Returns the members that open it.
     fn speak(&mut self, talker: usize) -> Vec<usize> {
         let target = TargetId::of_channel(self.channel());
         let device = self.device(talker);
@@ -91,7 +91,7 @@ impl World {
         all.filter(|(_, node)| opens(node)).map(|(number, _)| number).collect()
     }
 
-    /// The epoch that all of `members` seal with, held by exactly these.
+    /// The epoch that all `members` seal with, held by exactly these.
     fn epoch_of(&self, members: impl Iterator<Item = usize> + Clone) -> [u8; 32] {
         self.epoch_held_by(members.clone(), members)
     }
@@ -121,13 +121,13 @@ impl World {
         self.sent.get(&(self.relays + member, EPOCH)).map_or(0, |sent| sent.bytes)
     }
 
-    /// What relays have said of who holds epochs: messages, and bytes.
+    /// What relays have reported about holders of epochs: number of messages, and bytes.
     fn said(&self) -> (usize, usize) {
         let said = (0..self.relays).filter_map(|relay| self.sent.get(&(relay, CONFIRMED)));
         said.fold((0, 0), |(messages, bytes), it| (messages + it.messages, bytes + it.bytes))
     }
 
-    /// Where a device has said that it takes what is sealed to it.
+    /// The prekey that a device has sent.
     fn prekey_of(&self, device: DeviceId) -> Prekey {
         let index = self.nodes.iter().position(|node| node.key.id() == device).unwrap();
         let Ok(Message::Prekey(prekey)) = Message::decode(&self.sent[&(index, PREKEY)].last) else {
@@ -136,12 +136,12 @@ impl World {
         prekey.unverified().clone()
     }
 
-    /// Which member has dealt last: all that it sends now is lost.
+    /// The member that has dealt most, which is the steward.
     fn steward(&self) -> usize {
         (0..self.members().len()).max_by_key(|member| self.dealt(*member)).unwrap()
     }
 
-    /// The messages of a member get lost.
+    /// Makes all messages of a member get lost.
     fn mute(&mut self, member: usize) {
         let mute = self.relays + member;
         self.tamper = Some(Box::new(move |from, _, message| (from != mute).then_some(message)));
@@ -153,7 +153,7 @@ const PREKEY: u8 = 16;
 const EPOCH: u8 = 18;
 const CONFIRMED: u8 = 21;
 
-/// [PROTO-11.9] More than links could be made to: all hear each other through one relay.
+/// [PROTO-11.9] There are more members than could be linked. All hear each other through one relay.
 /// [PROTO-11.3]
 #[test]
 fn a_hundred_without_links_to_each_other_share_an_epoch() {
@@ -171,8 +171,8 @@ fn a_hundred_without_links_to_each_other_share_an_epoch() {
     }
 }
 
-/// [PROTO-11.7] [PROTO-11.22] [PROTO-6.9] The bar: a second, and 40 KB of the steward for three
-/// hundred.
+/// [PROTO-11.7] [PROTO-11.22] [PROTO-6.9] The limit is one second, and 40 KB from the steward for
+/// three hundred members.
 #[test]
 fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
     let mut room = World::crowd(1, 300);
@@ -186,15 +186,15 @@ fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
     let remove = Change::Remove { member, admission: 1 };
     let said = room.said();
     room.edit(founder, vec![remove]).unwrap();
-    // Who knows says nothing until nobody else would hear it.
+    // A member that knows of it says nothing until nobody else would hear it.
     assert!(room.node_of(0).voice.seals.is_none());
     room.wait(1_000);
     let after = room.epoch_of(0..299);
     assert_ne!(before, after);
     assert!(!room.node_of(kicked).ever_opened.contains(&after));
     assert_eq!(room.speak(1), (0..299).filter(|it| *it != 1).collect::<Vec<_>>());
-    // [PROTO-11.12] [PROTO-11.20] What tells all who holds it grows as their number does, not as
-    // its square.
+    // [PROTO-11.12] [PROTO-11.20] The cost of telling all holders who holds the epoch grows with
+    // their number, not with its square.
     room.wait(2_000);
     assert!(room.node_of(0).voice.unconfirmed.is_empty() && room.said().0 > said.0);
     assert!(room.said().0 - said.0 <= 2 * 299 && room.said().1 - said.1 <= 2 * 299 * 120);
@@ -203,7 +203,7 @@ fn a_kick_among_many_leaves_nothing_for_who_was_kicked() {
     assert!((16_000..19_500).contains(&uplink), "{uplink} bytes");
 }
 
-/// [PROTO-11.4] Comings and goings.
+/// [PROTO-11.4] Devices that come and go.
 #[test]
 fn who_comes_opens_nothing_of_before_and_who_goes_nothing_of_after() {
     let mut room = World::crowd(1, 40);
@@ -220,7 +220,7 @@ fn who_comes_opens_nothing_of_before_and_who_goes_nothing_of_after() {
     let without = room.epoch_of((0..40).filter(|member| *member != leaver));
     assert_ne!(with, without);
     assert!(!room.node_of(leaver).ever_opened.contains(&without), "the future");
-    // What it holds is of no use ten seconds later.
+    // Ten seconds later the epoch that it holds is useless.
     room.wait(11_000);
     let other = (leaver + 1) % 39;
     assert!(room.node_of(other).voice.epochs.iter().all(|secret| *secret.id() == without));
@@ -236,12 +236,12 @@ fn a_steward_that_deals_nothing_is_replaced() {
     room.mute(steward);
     room.link(0, room.relays + 39);
     room.wait(3_000);
-    // It is still there, but hears of nothing that it does not deal.
+    // It is still there, but its epochs reach nobody.
     let epoch = room.epoch_held_by((0..40).filter(|member| *member != steward), 0..40);
     assert_eq!(room.node_of(39).voice.seals.as_ref().map(|(secret, _)| *secret.id()), Some(epoch));
 }
 
-/// Who may not hear the channel any more loses it as one who is removed does.
+/// A member that may no longer hear the channel loses it like one that is removed.
 #[test]
 fn whoever_loses_the_right_gets_no_other_epoch() {
     let mut room = World::crowd(1, 40);
@@ -260,7 +260,7 @@ fn whoever_loses_the_right_gets_no_other_epoch() {
     assert!(!room.node_of(20).ever_opened.contains(&after));
 }
 
-/// [PROTO-11.8] However often a talker's key is replaced within an epoch, none comes twice.
+/// [PROTO-11.8] However often a talker's key is replaced within an epoch, none is used twice.
 #[test]
 fn a_talker_renews_its_key_while_it_talks() {
     let mut room = World::crowd(1, 40);
@@ -273,12 +273,12 @@ fn a_talker_renews_its_key_while_it_talks() {
     let after = room.node_of(3).voice.seals.clone().unwrap();
     assert_eq!((before.0.id(), before.1 + 1), (after.0.id(), after.1));
     assert_eq!(room.speak(3).len(), 39);
-    // And each ten minutes all have another epoch.
+    // Every ten minutes all get another epoch.
     room.wait(10 * 60 * 1_000);
     assert_ne!(room.epoch_of(0..40), *before.0.id());
 }
 
-/// [PROTO-11.9] Without a relay there is nobody to tell who is there.
+/// [PROTO-11.9] Without a relay nobody can be told who is there.
 #[test]
 fn without_a_relay_everybody_seals_with_a_key_of_its_own() {
     let mut room = World::crowd(1, 34);
@@ -294,8 +294,8 @@ fn without_a_relay_everybody_seals_with_a_key_of_its_own() {
     assert_eq!(room.node_of(0).voice.plan().direct, [other]);
 }
 
-/// Whoever may speak could deal an epoch of its own: talkers took it from anybody, and the highest
-/// number had its way. [PROTO-11.5] [PROTO-11.21] [PROTO-11.11]
+/// Regression: anybody who may speak could deal an epoch of its own. Talkers accepted it from any
+/// device, and the highest number won. [PROTO-11.5] [PROTO-11.21] [PROTO-11.11]
 #[test]
 fn an_epoch_that_nobody_has_asked_for_changes_nothing() {
     let mut room = World::crowd(1, 40);
@@ -318,9 +318,9 @@ fn an_epoch_that_nobody_has_asked_for_changes_nothing() {
     assert_eq!(room.steward(), steward);
 }
 
-/// What was dealt by one who may not speak any more goes on opening for whom its relay keeps the
-/// next from: whoever was kicked spoke so in the name of any other holder. [PROTO-11.10]
-/// [PROTO-11.28]
+/// Regression: an epoch of an issuer that may no longer speak continued to open for devices from
+/// which their relay withheld the next one. A kicked member could so speak in the name of any other
+/// holder. [PROTO-11.10] [PROTO-11.28]
 #[test]
 fn an_epoch_opens_nothing_two_seconds_after_it_is_void_or_tainted() {
     for rights in [Capabilities::SPEAK, Capabilities::LISTEN] {
@@ -350,8 +350,8 @@ fn an_epoch_opens_nothing_two_seconds_after_it_is_void_or_tainted() {
     }
 }
 
-/// A steward could keep a seal back, or send one that does not open: all saw the one who was left
-/// out on the roster, and its own relay took no notice. [PROTO-11.12]
+/// Regression: a steward could withhold a seal, or send one that does not open. The device left out
+/// was on everyone's roster, and its own relay took no notice. [PROTO-11.12]
 #[test]
 fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
     for withheld in [true, false] {
@@ -367,7 +367,8 @@ fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
         room.tamper = Some(Box::new(move |from, _, message| match message {
             Message::Epoch(mut epoch) if from == liar => {
                 let mut seals = epoch.seals.into_vec();
-                // That of another device opens as little as one to a prekey of last week.
+                // The seal of another device does not open, and neither does one to a prekey of
+                // last week.
                 let other = seals.iter().find(|(it, _)| *it != place).map(|(_, seal)| *seal);
                 if withheld {
                     seals.retain(|(it, _)| *it != place);
@@ -382,7 +383,7 @@ fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
             message => Some(message),
         }));
         room.link(0, room.relays + 39);
-        // Until it is dealt.
+        // Until the next epoch is dealt.
         room.wait(600);
         let talker = (steward + 2) % 39;
         room.wait(1_950);
@@ -394,14 +395,14 @@ fn who_cannot_open_its_seal_is_shown_and_hears_again_by_another_steward() {
             assert_eq!(room.speak(member), others, "{withheld}");
             assert_eq!(room.node_of(member).voice.unconfirmed, []);
         }
-        // It stays so.
+        // This remains so.
         room.wait(60_000);
         assert_eq!(room.node_of(talker).voice.unconfirmed, []);
     }
 }
 
-/// Whoever says that it cannot open anything has stewards replaced, but not for ever. [PROTO-11.12]
-/// [PROTO-11.26]
+/// A device that claims that it can open nothing makes stewards be replaced, but not for ever.
+/// [PROTO-11.12] [PROTO-11.26]
 #[test]
 fn one_who_never_confirms_has_three_stewards_replaced_and_no_more() {
     let mut room = World::crowd(1, 40);
@@ -417,8 +418,8 @@ fn one_who_never_confirms_has_three_stewards_replaced_and_no_more() {
     assert_eq!((room.node_of(0).voice.number, room.epoch_of(0..40)), (number, after));
 }
 
-/// A relay that kept a prekey of last week, and its secret's thief, could have had all epochs
-/// sealed to it. [PROTO-11.1] [PROTO-11.25]
+/// Regression: a relay that kept a prekey of last week, and a thief of its secret, could have had
+/// all epochs sealed to it. [PROTO-11.1] [PROTO-11.25]
 #[test]
 fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
     let mut room = World::crowd(1, 40);
@@ -442,7 +443,7 @@ fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
         room.settle();
         room.wait(1_000);
     };
-    // The second is not too old; but the steward knows a later one.
+    // The second prekey is not too old, but the steward knows a later one.
     let here = [current - 7 * 86_400, current - 1].map(old);
     let own = room.prekey_of(room.device(steward)).clone();
     let own = Signed::sign(own, &room.node_of(steward).key);
@@ -452,7 +453,7 @@ fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
     }
     assert_ne!(room.epoch_of(0..40), before);
     assert_eq!(room.speak(3), (0..40).filter(|it| *it != 3).collect::<Vec<_>>());
-    // Where it tells of no other prekey, nobody gets anything by the old one.
+    // If the relay reports no other prekey, nobody gets anything by the old one.
     let [week, second] = here;
     tell(&mut room, 1 << 41, true, vec![own, week, second]);
     let dealt = room.node_of(steward).voice.epochs.last().unwrap().id().to_owned();
@@ -462,8 +463,8 @@ fn a_relay_that_hands_on_an_old_prekey_achieves_nothing() {
     assert_eq!(holders.place(room.device(victim)), None);
 }
 
-/// A new prekey replaces that of a device that has started anew, also where it made fewer of them
-/// in that run than in the one before. [PROTO-11.1]
+/// A new prekey replaces that of a device that has restarted, even if it made fewer of them in this
+/// run than in the previous one. [PROTO-11.1]
 #[test]
 fn prekeys_go_up_with_the_calendar() {
     let room = |calendar: u64| {
@@ -479,7 +480,7 @@ fn prekeys_go_up_with_the_calendar() {
     let mut again = room(1_800_000_030);
     let issued = |room: &World| room.prekey_of(room.device(3)).issued;
     assert!(issued(&first) < issued(&again));
-    // While the machine sleeps the calendar goes on, and the clock does not.
+    // While the machine sleeps the calendar advances, and the clock does not.
     let now = again.now;
     for node in &mut again.nodes {
         node.squad.set_calendar(now, UnixTime::from_secs(1_800_000_030 + 40 * 3_600));
@@ -489,8 +490,8 @@ fn prekeys_go_up_with_the_calendar() {
     again.epoch_of(0..34);
 }
 
-/// Whoever has a link to a talker, and no seal, did not hear it while it sealed with the epoch.
-/// [PROTO-11.13] [PROTO-11.29]
+/// Regression: a device with a link to a talker, but without a seal, did not hear the talker while
+/// it sealed with the epoch. [PROTO-11.13] [PROTO-11.29]
 #[test]
 fn who_is_no_holder_hears_those_whom_it_is_linked_to() {
     let mut room = World::crowd(1, 40);
@@ -506,13 +507,13 @@ fn who_is_no_holder_hears_those_whom_it_is_linked_to() {
         !room.node_of(39).voice.given.contains_key(&room.device(4)),
         "only of those who give it"
     );
-    // It opens nothing more when it has gone.
+    // When it has gone, it opens nothing more.
     room.unlink(relays + 3, relays + 39);
     room.wait(3_500);
     let after = room.node_of(3).voice.seals.clone().unwrap();
     assert_eq!((before.0.id(), before.1 + 1), (after.0.id(), after.1));
     assert!(!room.node_of(3).voice.roster().contains(&room.device(39)));
-    // A relay that brings no seal and no confirmation to one who is on the list.
+    // The relay brings no seal and no confirmation to a device on the list.
     room.wait(1_000);
     let deaf = relays + 9;
     room.tamper = Some(Box::new(move |from, to, message| {
@@ -521,19 +522,19 @@ fn who_is_no_holder_hears_those_whom_it_is_linked_to() {
     }));
     room.link(relays + 3, deaf);
     room.link(0, relays + 39);
-    // Until no other steward is tried for its sake.
+    // Until no further steward is tried for its sake.
     room.wait(12_000);
     let now = room.now;
     room.nodes[relays + 3].squad.handle_talked(now, target);
     room.settle();
     room.wait(100);
     assert!(room.speak(3).contains(&9));
-    // And in turn is heard by those who do not hold what it seals with.
+    // In turn it is heard by devices that do not hold what it seals with.
     assert!(room.node_of(3).voice.given.contains_key(&room.device(9)));
     assert!(room.speak(9).contains(&3));
 }
 
-/// [PROTO-11.9] Nobody is kept waiting for a steward that deals nothing.
+/// [PROTO-11.9] Nobody has to wait for a steward that deals nothing.
 #[test]
 fn a_talker_is_silent_for_a_second_at_most() {
     let mut room = World::crowd(1, 40);
@@ -554,15 +555,15 @@ fn a_talker_is_silent_for_a_second_at_most() {
     );
 }
 
-/// A relay that told its steward of the highest number had it use up its own: what it dealt after
-/// that was taken by nobody. [PROTO-11.11]
+/// Regression: a relay that reported the highest number to its steward made it use up its numbers.
+/// Nobody accepted what it dealt after that. [PROTO-11.11]
 #[test]
 fn a_steward_takes_no_relays_word_for_the_highest_number() {
     let mut room = World::crowd(2, 40);
     room.fill(40);
     room.wait(5_000);
     let steward = room.steward();
-    // The relay that lies has nothing else to tell.
+    // The lying relay has nothing else to report.
     let leavers: Vec<_> = (0..40).filter(|member| *member != steward).take(3).collect();
     for leaver in &leavers {
         room.unlink(1, room.relays + leaver);

@@ -7,7 +7,7 @@ fn device(number: u64) -> DeviceId {
     DeviceKey::generate(&SeededRandom::new(number)).id()
 }
 
-/// A talker and a relay that serves `listeners`, told of each other without a network.
+/// A talker and a relay that serves `listeners`. They exchange messages without a network.
 struct Pair {
     now: Timestamp,
     numbers: u64,
@@ -27,7 +27,7 @@ impl Pair {
         Self { now: Timestamp::from_millis(1_000), numbers: 0, talker, relay }
     }
 
-    /// Wants one target forwarded to these, and says to whom of them the relay does.
+    /// Wants one target forwarded to these listeners. Returns those to which the relay forwards.
     fn want(&mut self, channel: u8, listeners: &[DeviceId]) -> Vec<DeviceId> {
         let target = Target::of_channel(ChannelId::from_bytes([channel; 16]));
         let hop = Hop { relay: device(RELAY), standby: None, devices: listeners.to_vec() };
@@ -55,7 +55,8 @@ impl Pair {
     }
 }
 
-/// A relay once took the second declaration of a route for an old one, and dropped all that came.
+/// Regression: a relay took the second declaration of a route for an old one, and dropped all its
+/// frames.
 #[test]
 fn a_route_that_was_closed_is_opened_again() {
     let mut pair = Pair::new();
@@ -72,7 +73,7 @@ fn a_route_that_was_closed_is_opened_again() {
     let mut take = |number, only| {
         pair.relay.take_route(pair.now, device(TALKER), target.id(), &route(number, only))
     };
-    // What was sent before comes late, and opens or closes nothing.
+    // What was sent before arrives late, and opens or closes nothing.
     assert!(!take(1, &listeners[..]) && !take(3, &[]));
     assert!(take(20, &[]) && !take(19, &listeners) && take(21, &listeners));
 }
@@ -88,7 +89,7 @@ fn a_peer_that_says_too_much_is_refused_and_costs_nothing() {
         let now = Timestamp::from_millis(from_ms);
         pair.relay.take_route(now, device(TALKER), target.id(), &route)
     };
-    // 64 routes twice over are no flood.
+    // All 64 routes twice are no flood.
     let at_once = (1..=1_000).filter(|number| taken(5_000, *number)).count();
     assert_eq!(at_once, 192);
     // 1,000 more in a second, one each millisecond.
@@ -97,13 +98,13 @@ fn a_peer_that_says_too_much_is_refused_and_costs_nothing() {
     let wanted = Wanted { number: 1, devices: List::truncated([device(3)]) };
     let now = Timestamp::from_millis(6_010);
     assert!(!pair.relay.take_wanted(now, device(TALKER), &wanted));
-    // Whoever else is linked is served as ever.
+    // Other linked devices are served as before.
     pair.relay.link_up(device(7), false);
     assert!(pair.relay.take_wanted(now, device(7), &wanted));
 }
 
-/// The relay had replaced the link, the talker had lost it: what it declared anew counted as old.
-/// [PROTO-10.26]
+/// Regression: the relay had replaced the link, and the talker had lost it. What the talker
+/// declared again counted as old. [PROTO-10.26]
 #[test]
 fn a_route_is_declared_again_to_a_relay_that_keeps_what_the_talker_has_lost() {
     let mut pair = Pair::new();
@@ -120,7 +121,8 @@ fn a_route_is_declared_again_to_a_relay_that_keeps_what_the_talker_has_lost() {
     assert_eq!(pair.want(1, &listeners), listeners);
 }
 
-/// Each change of the first relay sent everybody a copy for a round trip.
+/// Regression: at each change of the first relay, the talker sent to every listener itself for one
+/// round trip.
 #[test]
 fn the_standby_goes_on_until_the_first_has_agreed() {
     let now = Timestamp::from_millis(1_000);
@@ -178,13 +180,13 @@ fn a_relay_that_fails_one_listener_serves_the_others() {
     assert_eq!(relays.timeout(), Some(at(11_000)));
     relays.handle_timeout(at(11_000));
     assert_eq!((served(&relays, 11_000), relays.timeout()), (both.clone(), None));
-    // The second time it is for twice as long, whether or not the relay was linked anew.
+    // The second pause is twice as long, even if the relay was linked again.
     relays.link_up(relay, true);
     let slots = List::truncated([(one, 1), (other, 2)]);
     assert!(relays.take_roster(relay, &Roster { number: 1, slots }));
     assert!(relays.fails(at(12_000), relay, one, false));
     assert_eq!((served(&relays, 31_999), served(&relays, 32_000)), (vec![other], both));
-    // Whoever hears nothing by it any more is not served by it again.
+    // A listener that the relay fails for good is not served by it again.
     assert!(relays.fails(at(40_000), relay, one, true));
     assert!(!relays.fails(at(40_001), relay, one, true), "known");
     relays.handle_timeout(at(9_000_000));
@@ -237,7 +239,7 @@ fn volunteers_are_ranked_by_who_reaches_them_and_then_by_what_they_carry() {
         ranking.iter().map(|(relay, _)| *relay).collect()
     };
     assert_eq!(ranked(&relays, now), [2, 3, 1].map(device));
-    // Whom strangers reach can serve those who come later.
+    // A volunteer that strangers can reach can serve devices that come later.
     assert!(relays.take_offer(now, &reached(device(1), 2, 500, true)));
     assert_eq!(ranked(&relays, now), [1, 2, 3].map(device));
     assert!(relays.take_offer(now, &reached(device(3), 2, 9_000, true)));
@@ -246,14 +248,15 @@ fn volunteers_are_ranked_by_who_reaches_them_and_then_by_what_they_carry() {
         assert!(relays.take_offer(now, &offer(device(number), 3, rate)));
     }
     assert_eq!(ranked(&relays, now), [2, 3, 1].map(device));
-    // One that does not answer rests for five seconds, one that drains for as long as it says so.
+    // A relay that does not answer is not used for five seconds, and one that drains is not used
+    // while it says so.
     relays.silent(now, device(2));
     relays.set_draining(device(3), true);
     assert_eq!(ranked(&relays, now), [device(1)]);
     relays.set_draining(device(3), false);
     let later = now + SILENT_FOR;
     assert_eq!(ranked(&relays, later), [2, 3, 1].map(device));
-    // Their leases end, and what they still pass on comes.
+    // Their leases end, but what they still forward is accepted.
     let end = now + Duration::from_secs(30);
     assert_eq!(ranked(&relays, end), []);
     let lapsed = |at| relays.lapsed(at, charter.state()).len();

@@ -1,11 +1,11 @@
-//! Others are told who has closed the microphone, silenced the loudspeaker or gone away.
+//! Others learn who has muted the microphone, silenced the loudspeaker or gone away.
 
 use super::{records::Crowd, *};
 use crate::{Availability, AvailabilityMessage};
 
 const DEAF: Availability = Availability { muted: false, deafened: true, away: false };
 
-/// What a squad gossips of availability now.
+/// The availability message that a squad gossips now.
 fn gossiped(squad: &mut Squad) -> Option<Vec<u8>> {
     let mut found = None;
     while let Some(transmit) = squad.poll_transmit() {
@@ -26,8 +26,8 @@ fn told(squad: &mut Squad) -> usize {
     count
 }
 
-/// [PROTO-5.12] [PROTO-5.27] Three relays pass it on, and the member at the end of them has no link
-/// to whom it is of.
+/// [PROTO-5.12] [PROTO-5.27] Three relays pass it on. The member at their end has no link to the
+/// device that it is from.
 #[test]
 fn a_member_three_relays_away_is_seen_to_be_deaf() {
     let crowd = Crowd::new(2, 3);
@@ -53,8 +53,8 @@ fn a_member_three_relays_away_is_seen_to_be_deaf() {
     }
 }
 
-/// [PROTO-5.12] [PROTO-5.28] It is said again while there is anything to say, and lapses where
-/// nothing more comes.
+/// [PROTO-5.12] [PROTO-5.28] A report is repeated while there is anything to report. It expires if
+/// no more reports come.
 #[test]
 fn what_a_device_without_a_link_has_said_lapses() {
     let crowd = Crowd::new(2, 1);
@@ -74,7 +74,7 @@ fn what_a_device_without_a_link_has_said_lapses() {
     let again = gossiped(&mut near).expect("said again");
     let relay = crowd.relays[0].id();
     assert_eq!(far.handle_gossip(at(60), Some(relay), &again), Ok(Handled::Done));
-    // The older is known to be older.
+    // The older message is recognised as older.
     assert_eq!(far.handle_gossip(at(61), Some(relay), &first), Ok(Handled::Done));
     far.handle_timeout(at(209));
     assert_eq!(far.availability_of(keys[0].id()), DEAF);
@@ -83,7 +83,7 @@ fn what_a_device_without_a_link_has_said_lapses() {
     far.handle_timeout(at(210));
     assert_eq!(far.availability_of(keys[0].id()), Availability::default());
     assert_eq!(told(&mut far), 1);
-    // Who says again what was said long ago is not listened to, and it is not passed on.
+    // An old report that somebody repeats is ignored, and is not passed on.
     far.set_calendar(at(211), UnixTime::from_secs(1_800_000_000 + 3 * 3_600));
     far.handle_timeout(at(3 * 3_600));
     let mut later = crowd.squad(&keys[1], member(1));
@@ -123,7 +123,7 @@ fn who_changes_all_the_time_is_told_of_as_often_as_others_pass_it_on() {
         assert_eq!(far.handle_gossip(now, None, &bytes), Ok(Handled::Done));
     }
     assert_eq!(far.availability_of(keys[0].id()), last, "the last one is told in any case");
-    // One who does not keep to that is not passed on.
+    // A device that sends more than it may is not passed on.
     let rude = |number: u64| {
         let availability =
             Availability { away: number.is_multiple_of(2), ..Availability::default() };
@@ -134,7 +134,7 @@ fn who_changes_all_the_time_is_told_of_as_often_as_others_pass_it_on() {
     let results: Vec<_> = (0..20).map(|it| far.handle_gossip(now, None, &rude(it))).collect();
     assert!(results[0].is_ok() && results[9] != Err(MessageError::Stale));
     assert_eq!(results[19], Err(MessageError::OverBudget));
-    // Nobody speaks for another, nor does a stranger for itself.
+    // Nobody can report for another device, and a stranger cannot report at all.
     let mut forged = rude(100);
     *forged.last_mut().unwrap() ^= 1;
     let later = now + Duration::from_secs(60);
@@ -147,7 +147,8 @@ fn who_changes_all_the_time_is_told_of_as_often_as_others_pass_it_on() {
     assert_eq!(far.availability_of(stranger.id()), Availability::default());
 }
 
-/// [PROTO-5.12] By links it arrives whatever gossip loses, and nothing of an earlier run is left.
+/// [PROTO-5.12] Over links the report arrives whatever gossip loses, and nothing remains of an
+/// earlier run.
 #[test]
 fn all_who_are_linked_know_who_is_deaf() {
     let mut world = room(7, 4, 30);
@@ -158,7 +159,7 @@ fn all_who_are_linked_know_who_is_deaf() {
     for index in [0, 2, 3] {
         assert_eq!(world.squad(index).availability_of(deaf), DEAF, "{index}");
     }
-    // A newcomer is told, and whoever starts anew has said nothing.
+    // A newcomer is told. A device that has restarted has reported nothing.
     world.crash(3);
     world.run_for(Duration::from_secs(2));
     world.start(3);

@@ -1,4 +1,4 @@
-//! What one peer can have another do. [PROTO-5.11] [PROTO-5.25]
+//! Limits on what one peer can make another do. [PROTO-5.11] [PROTO-5.25]
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -30,7 +30,7 @@ fn record(world: &World, member: usize, number: u64) -> Vec<u8> {
     Message::Records(List::truncated([Signed::sign(record, key)])).encode()
 }
 
-/// A message with an operation of the founder that another has signed.
+/// A message with an operation of the founder that somebody else has signed.
 fn forged(world: &World, number: u8) -> Vec<u8> {
     let squad = &world.nodes[0].squad;
     let mut channel = squad.charter().state().channels().next().unwrap().clone();
@@ -44,7 +44,7 @@ fn forged(world: &World, number: u8) -> Vec<u8> {
     message.encode()
 }
 
-/// A member took all of the thread that moves voice by messages that are cheap to send.
+/// Regression: with messages that are cheap to send, a member used up the thread that moves voice.
 #[test]
 fn one_peer_has_the_thread_work_for_a_twentieth_of_the_time() {
     let mut world = World::together(2);
@@ -76,8 +76,8 @@ fn one_peer_has_the_thread_work_for_a_twentieth_of_the_time() {
             assert_eq!(squad.handle_message(now, other, &honest), Ok(Handled::Done));
         }
     }
-    // A signature and what belongs to it: 110 µs. At first half a second's worth, then 50 ms a
-    // second.
+    // A signature and its overhead cost 110 µs. At first there is half a second's worth, then 50 ms
+    // per second.
     assert!((9_000..=9_100).contains(&taken), "{taken}");
     assert_eq!(
         world.nodes[0].squad.handle_message(start, peer, &[1, 2]),
@@ -85,8 +85,8 @@ fn one_peer_has_the_thread_work_for_a_twentieth_of_the_time() {
     );
 }
 
-/// Each operation that falls early has a large charter told anew, which takes 12 ms: what cannot be
-/// paid for waits, a little of it, and others do not wait for it.
+/// Each operation that comes early in order makes a large charter be computed again, which takes 12
+/// ms. What a peer cannot pay for waits, a little of it, and others do not wait for it.
 #[test]
 fn what_one_peer_sends_of_the_charter_waits_for_its_turn_and_holds_up_nobody() {
     let mut world = World::together(2);
@@ -113,7 +113,7 @@ fn what_one_peer_sends_of_the_charter_waits_for_its_turn_and_holds_up_nobody() {
             assert!(matches!(verdict, Err(MessageError::Piece(_))), "{verdict:?}");
             taken += 1;
         }
-        // As if the charter were large: what waited together is told at once.
+        // Acts as if the charter were large: what waited together is computed at once.
         if taken > before {
             squad.replication.purses.spend(now, peer, cost);
             replays += 1;
@@ -124,13 +124,13 @@ fn what_one_peer_sends_of_the_charter_waits_for_its_turn_and_holds_up_nobody() {
         }
         assert!(squad.poll_timeout().is_some());
     }
-    // At first three seconds' worth, then 100 ms a second: eight in a second.
+    // At first three seconds' worth, then 100 ms per second: eight in a second.
     assert!((300..=430).contains(&replays), "{replays} for {taken} of 20,000");
     assert!(refused > 0, "{refused}");
 }
 
-/// [PROTO-5.10] Everybody passed on what one member announced again and again, and dialled whom it
-/// named.
+/// [PROTO-5.10] Regression: everybody passed on what one member announced again and again, and
+/// dialled the hosts that it named.
 #[test]
 fn who_announces_itself_each_second_is_passed_on_seldom_and_dialled_less() {
     let mut world = World::together(2);

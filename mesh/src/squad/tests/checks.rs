@@ -8,20 +8,20 @@ use crate::{
     squad::{Checked, Handled, MessageError, Seen, Transmit, checks::ChecksMade},
 };
 
-/// Where a device is seen: its host number and port.
+/// The address at which a device is seen, from its host number and port.
 fn at(host: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([203, 0, 113, host], port))
 }
 
-/// Member `a` sees `b` there.
+/// Member `a` sees `b` in the given way.
 fn see(world: &mut World, a: usize, b: usize, seen: Seen) {
     let (now, peer) = (world.now, world.id(b));
     world.nodes[a].squad.handle_path(now, peer, seen);
     world.settle();
 }
 
-/// A founder and so many more, who have links without anybody between; the founder listens in a LAN
-/// and is seen at port 7000 of host 10.
+/// A founder and `others` more members, linked without relays. The founder listens in a LAN, and is
+/// seen at port 7000 of host 10.
 fn world(others: usize) -> World {
     let mut world = World::together(others);
     let own = SocketAddr::from(([192, 168, 1, 5], 7_000));
@@ -35,7 +35,8 @@ fn world(others: usize) -> World {
     world
 }
 
-/// What is sent to check addresses within so long: after how many milliseconds, by whom, where to.
+/// The check packets sent within this time: after how many milliseconds, by which member, and to
+/// which address.
 fn sent(world: &mut World, milliseconds: u64) -> Vec<(u128, usize, SocketAddr)> {
     let start = world.now;
     let mut sent = Vec::new();
@@ -47,7 +48,7 @@ fn sent(world: &mut World, milliseconds: u64) -> Vec<(u128, usize, SocketAddr)> 
     sent
 }
 
-/// The same where each of these addresses lets in whatever comes.
+/// Like [`sent`], where each `open` address lets in every packet.
 fn arrive(world: &mut World, milliseconds: u64, open: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut sent = Vec::new();
     for _ in 0..milliseconds / 50 {
@@ -69,8 +70,8 @@ fn found(world: &World) -> Vec<(SocketAddr, bool)> {
     checked.map(|Checked { address, reachable, .. }| (address, reachable)).collect()
 }
 
-/// [PROTO-5.9] [PROTO-5.20] [PROTO-5.30] Once is enough where it arrives; and it is asked again ten
-/// minutes later.
+/// [PROTO-5.9] [PROTO-5.20] [PROTO-5.30] One packet that arrives is enough. The next check comes
+/// ten minutes later.
 #[test]
 fn an_address_counts_that_a_strangers_packet_has_come_by() {
     let mut world = world(1);
@@ -81,8 +82,8 @@ fn an_address_counts_that_a_strangers_packet_has_come_by() {
     assert_eq!(arrive(&mut world, 75_000, &[at(10, 7_000)]), [at(10, 7_000)]);
 }
 
-/// [PROTO-5.9] Three packets, three seconds apart, that do not arrive; and a router that lets
-/// nobody in any more.
+/// [PROTO-5.9] Three packets, three seconds apart, that do not arrive; and a router that lets in
+/// nobody any more.
 #[test]
 fn an_address_does_not_count_by_which_nothing_comes() {
     let mut world = world(1);
@@ -99,7 +100,7 @@ fn an_address_does_not_count_by_which_nothing_comes() {
     assert_eq!(found(&world), [(at(10, 7_000), false)], "and is not any more");
 }
 
-/// A router that forwards a port of its own to ours may send from another.
+/// A router that forwards one of its ports to ours may send from another one.
 #[test]
 fn the_port_that_is_listened_on_is_tried_as_well() {
     let mut world = world(1);
@@ -109,8 +110,8 @@ fn the_port_that_is_listened_on_is_tried_as_well() {
     assert_eq!(found(&world), [(forwarded, true), (at(10, 61_000), false)]);
 }
 
-/// [PROTO-5.9] [PROTO-5.21] Of what was found nothing is left once others see the device elsewhere;
-/// while nobody sees it, what was found holds for 15 minutes.
+/// [PROTO-5.9] [PROTO-5.21] When others see the device elsewhere, the old result is dropped. While
+/// nobody sees it, the result holds for 15 minutes.
 #[test]
 fn what_was_found_goes_with_what_is_seen() {
     let mut world = world(2);
@@ -132,8 +133,8 @@ fn what_was_found_goes_with_what_is_seen() {
     assert_eq!(found(&world), []);
 }
 
-/// [PROTO-5.9] [PROTO-5.22] Another than the one who was asked says nothing, and what comes twice
-/// says no more.
+/// [PROTO-5.9] [PROTO-5.22] A packet from a device that was not asked proves nothing, and a
+/// repeated one proves nothing more.
 #[test]
 fn only_what_was_asked_for_counts() {
     let mut world = world(1);
@@ -149,7 +150,7 @@ fn only_what_was_asked_for_counts() {
     assert_eq!(found(&world), [(at(10, 7_000), false)], "it came too late");
 }
 
-/// [PROTO-10.5] A volunteer says so in its offer, as soon as that is found.
+/// [PROTO-10.5] A volunteer says so in its offer as soon as this is found.
 #[test]
 fn a_volunteer_offers_what_strangers_reach() {
     let mut world = world(1);
@@ -161,7 +162,7 @@ fn a_volunteer_offers_what_strangers_reach() {
         for (_, _, nonce) in std::mem::take(&mut world.checks) {
             let now = world.now;
             world.nodes[0].squad.handle_checked(now, nonce);
-            // The next turn says so.
+            // The next offer says so.
             world.nodes[0].squad.handle_timeout(now);
             let squad = &mut world.nodes[0].squad;
             let sent = std::iter::from_fn(|| squad.poll_transmit());
@@ -177,7 +178,7 @@ fn a_volunteer_offers_what_strangers_reach() {
     assert_eq!(offers, [true]);
 }
 
-/// Who is in the same LAN, or behind the same router, cannot tell what strangers can.
+/// A device in the same LAN, or behind the same router, cannot find out what strangers can reach.
 #[test]
 fn nobody_inside_is_asked() {
     for (peer, own) in [
@@ -190,14 +191,14 @@ fn nobody_inside_is_asked() {
         see(&mut world, 1, 0, Seen::Direct(own));
         assert_eq!(sent(&mut world, 60_000), []);
     }
-    // Nor whom this device did not meet by the socket that listens.
+    // Nor is a device asked that was not met by the listening socket.
     let mut world = World::together(1);
     see(&mut world, 0, 1, Seen::Punched(at(1, 4_000)));
     see(&mut world, 1, 0, Seen::Punched(at(10, 7_000)));
     assert_eq!(sent(&mut world, 60_000), []);
 }
 
-/// [PROTO-5.9] Nobody is made to send to anybody else than who asks, nor more than a little.
+/// [PROTO-5.9] Nobody can be made to send to anybody but the asking peer, nor more than a little.
 #[test]
 fn a_peer_has_nothing_sent_but_to_itself_and_not_often() {
     let mut world = world(2);
@@ -213,7 +214,7 @@ fn a_peer_has_nothing_sent_but_to_itself_and_not_often() {
         let mut transmits = std::iter::from_fn(|| squad.poll_transmit());
         !transmits.any(|transmit| matches!(transmit, Transmit::Check { .. }))
     };
-    // Another host, no host, no port, all hosts.
+    // Two other hosts, and no port; below them no host and groups of hosts.
     for wild in [at(11, 7_000), at(1, 22), at(10, 0)] {
         assert_eq!(ask(&mut world, now, wild), Err(MessageError::NotThere), "{wild}");
     }
@@ -222,7 +223,7 @@ fn a_peer_has_nothing_sent_but_to_itself_and_not_often() {
         assert_eq!(ask(&mut world, now, wild), Err(MessageError::NotThere), "{wild}");
     }
     assert!(nothing(&mut world));
-    // A port of its own host that it is not seen at: whose port, its router knows.
+    // Another port of the host at which it is seen. Only its router knows whose port that is.
     assert_eq!(ask(&mut world, now, at(10, 5_000)), Ok(Handled::Done));
     let refused = (0..1_000).filter(|_| ask(&mut world, now, at(10, 7_000)).is_err()).count();
     assert_eq!(refused, 1_000);
@@ -230,13 +231,13 @@ fn a_peer_has_nothing_sent_but_to_itself_and_not_often() {
     assert_eq!(ask(&mut world, soon, at(10, 7_000)), Err(MessageError::Busy));
     let later = now + Duration::from_secs(2);
     assert_eq!(ask(&mut world, later, at(10, 7_000)), Ok(Handled::Done));
-    // Whom a relay leads to has no address.
+    // A peer that is reached through a relay has no address.
     see(&mut world, 1, 0, Seen::Relayed);
     let later = now + Duration::from_secs(60);
     assert_eq!(ask(&mut world, later, at(10, 7_000)), Err(MessageError::NotThere));
 }
 
-/// [PROTO-5.9] All together have 32 checks at once and 16 a second.
+/// [PROTO-5.9] All peers together get 32 checks at once and 16 per second.
 #[test]
 fn many_who_ask_at_once_are_told_no() {
     let mut made = ChecksMade::default();
@@ -250,18 +251,18 @@ fn many_who_ask_at_once_are_told_no() {
     assert_eq!(ask(60_000), 32);
 }
 
-/// A peer that says no is not asked again for a while, and others are.
+/// A peer that declines is not asked again for a while, and others are asked.
 #[test]
 fn who_says_no_is_not_asked_again_at_once() {
     let mut world = world(3);
-    // Each sees the founder, and none at an address of its own: they would not send.
+    // Each sees the founder, but is not seen at an address itself, so it would not send.
     let spoilt = |world: &mut World, other: usize, host| {
         let (now, peer) = (world.now, world.id(0));
         world.nodes[other].squad.handle_path(now, peer, Seen::Direct(at(host, 7_000)));
     };
     let order = sent(&mut world, 20_000)[0].1;
     let mut world = self::world(3);
-    // It sees the founder elsewhere from now on, and what it tells of that is lost.
+    // From now on it sees the founder elsewhere, and its report of that is lost.
     spoilt(&mut world, order, 99);
     while world.nodes[order].squad.poll_transmit().is_some() {}
     let by: Vec<_> = sent(&mut world, 20_000).into_iter().map(|(_, by, _)| by).collect();
@@ -269,7 +270,8 @@ fn who_says_no_is_not_asked_again_at_once() {
     assert!(!by.contains(&order));
 }
 
-/// Nobody learns where a device is that hides, and a relay of the charter needs no ticket.
+/// A hidden device asks nobody and checks nothing, so that nobody learns its address. A relay of
+/// the charter need not ask, since the charter gives its addresses.
 #[test]
 fn who_hides_asks_nobody_and_checks_nothing() {
     let mut world = world(1);
@@ -284,7 +286,7 @@ fn who_hides_asks_nobody_and_checks_nothing() {
     assert_eq!(world.nodes[1].squad.handle_gossip(now, None, &bytes), Err(MessageError::ByGossip));
 }
 
-/// The packet is told from those of QUIC and of the fast path, and from nothing else.
+/// The packet cannot be confused with one of QUIC or of the fast path.
 #[test]
 fn a_packet_brings_its_nonce() {
     let nonce = CheckNonce::generate(&SeededRandom::new(5));

@@ -1,4 +1,4 @@
-//! Whoever has no right to it fills nobody's charter, by whichever way the pieces come.
+//! Nobody without the right to it can fill a charter, whichever way the pieces come.
 
 use hark_charter::{CertificateChain, MemberCertificate, content::Change};
 use hark_keys::ObjectHash;
@@ -6,7 +6,7 @@ use hark_keys::ObjectHash;
 use super::*;
 use crate::{MemberRecord, pack::pack};
 
-/// What somebody's key has signed who belongs to nobody: each names a certificate that all hold.
+/// Pieces signed with a key that belongs to no member. Each names a certificate that all hold.
 fn forged(charter: &Charter, key: &DeviceKey, known: ObjectHash, count: u32) -> Vec<Piece> {
     let certificate = |number| MemberCertificate {
         organisation: charter.organisation(),
@@ -19,8 +19,8 @@ fn forged(charter: &Charter, key: &DeviceKey, known: ObjectHash, count: u32) -> 
     (0..count).map(|number| Piece::Certificate(Signed::sign(certificate(number), key))).collect()
 }
 
-/// [CHARTER-3.7] [CHARTER-8.5] Anybody with a link, and a listener on the LAN that refuses, filled
-/// the room for certificates for good, after which nobody could be admitted any more.
+/// [CHARTER-3.7] [CHARTER-8.5] Regression: any linked peer, and any refused listener on the LAN,
+/// could fill the room for certificates for good. After that nobody could be admitted any more.
 #[test]
 fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     const EACH: u32 = 4_000;
@@ -31,7 +31,7 @@ fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     world.run_for(15 * SECOND);
     let random = SeededRandom::new(42);
     let stranger = DeviceKey::generate(&random);
-    // Enough for the peer's purse to pay for each.
+    // Long enough for the peer's purse to pay for each message.
     let pause = SECOND / 4;
     let mut now = world.now;
     let from = world.id(1);
@@ -39,7 +39,7 @@ fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     let (own, member) = (world.id(2), charter.member_of(world.id(2)));
     let known = ObjectHash::from_bytes(charter.certificate_of(member).unwrap().hash());
     let mut pieces = forged(&charter, &stranger, known, EACH);
-    // Operations, too: in the name of a member, by a key that is none of its.
+    // Operations as well: in the name of a member, signed with a key that is not the member's.
     let template = charter.draft(own, member, vec![], vec![]).unwrap();
     for root in 0..EACH / 10 {
         let mut draft = template.clone();
@@ -50,7 +50,7 @@ fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     let squad = world.squad(0);
     for message in pack(pieces.clone()) {
         let bytes = message.encode();
-        // From a member, or a relay: both are linked.
+        // From a member or a relay, since both are linked.
         let _ = squad.handle_message(now, from, &bytes);
         let _ = squad.handle_gossip(now, Some(from), &bytes);
         now = now + pause;
@@ -80,7 +80,7 @@ fn forged_pieces_fill_nobodys_charter_by_whichever_way_they_come() {
     let held = squad.charter_taken();
     assert_eq!((held.digest(), held.snapshot().len()), before);
 
-    // Somebody is admitted, and somebody is removed, and all learn of both.
+    // One member is admitted and one is removed, and all learn of both.
     let newcomer = DeviceKey::generate(&random);
     let founder = Arc::clone(&world.nodes[0].key);
     let founding = charter.member_of(founder.id());

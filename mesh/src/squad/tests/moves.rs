@@ -7,7 +7,7 @@ use crate::{
     squad::{MessageError, MoveError},
 };
 
-/// The founder and two more, of whom the first may move others at nets 1 and 2.
+/// The founder and two more members. The first of them may move others at nets 1 and 2.
 fn world() -> World {
     let mut world = World::together(2);
     let mover = Subject::Member(world.member(1));
@@ -38,7 +38,7 @@ fn whoever_may_moves_a_member_who_is_there() {
     assert_eq!(order(&mut world, 1, 2, Some(1), 2), Ok(()));
     let by = world.id(1);
     assert_eq!(world.nodes[2].voice.moved, [(by, Some(net(1)), net(2))]);
-    // It is the driver that listens elsewhere; until then it may be moved again.
+    // The driver would now listen elsewhere. Until then the member may be moved again.
     world.listen(2, &[2]);
     assert_eq!(order(&mut world, 1, 2, Some(1), 2), Ok(()));
     assert_eq!(world.nodes[2].voice.moved.len(), 1, "it is not on net 1 any more");
@@ -64,7 +64,7 @@ fn a_move_needs_the_right_at_both_ends_and_gives_none() {
     assert!(world.nodes[2].voice.moved.is_empty());
 }
 
-/// Whoever says it may is not believed: the one who is moved looks into its own charter.
+/// A mover's claim to the right is not believed: the moved device checks its own charter.
 #[test]
 fn a_move_of_a_member_without_the_right_is_refused_by_the_one_who_is_moved() {
     let mut world = world();

@@ -1,19 +1,19 @@
-//! Who was not there when checkpoints settled what others have forgotten since.
+//! Members that were absent when checkpoints settled what others have forgotten since.
 
 use hark_charter::content::{Change, Channel};
 use hark_keys::{DecodeError, ObjectHash};
 
 use super::*;
 
-/// A channel behind the first, which all are on, with a name that does not shrink.
+/// A channel after the first one, which all are on, with a name that does not shrink.
 fn channel(number: usize) -> Channel {
     let hash = ObjectHash::from_bytes(blake3::hash(&number.to_be_bytes()).into());
     let id = ChannelId::from_bytes(*hash.as_bytes().first_chunk().unwrap());
     Channel { order: 1, ..Channel::open(id, &hash.to_string()[..32]) }
 }
 
-/// The founder makes four times `count` channels, by fewer operations than are taken from gossip in
-/// a day, and settles them with all that was before.
+/// The founder creates four times `count` channels, by fewer operations than are taken from gossip
+/// in a day. Then it settles them, with everything before.
 fn settle(world: &mut World, count: usize) {
     let (now, founder) = (world.now, Arc::clone(&world.nodes[0].key));
     let squad = world.squad(0);
@@ -36,8 +36,8 @@ fn assert_one_charter(world: &mut World) {
     }
 }
 
-/// [CHARTER-7.5] One has never had any operation, the other had some, and was away for two
-/// checkpoints. What they are told is longer than a message.
+/// [CHARTER-7.5] One member has never had any operation. The other had some, and was absent for two
+/// checkpoints. What they are sent is longer than a message.
 #[test]
 fn who_was_not_there_is_told_what_is_settled() {
     for (seed, loss) in [(31, 0), (32, 10), (33, 10)] {
@@ -58,21 +58,22 @@ fn who_was_not_there_is_told_what_is_settled() {
         world.start(2);
         world.start(3);
         world.run_for(10 * SECOND);
-        // What was lost is asked for again by the comparisons.
+        // What was lost is requested again by the comparisons.
         world.loss = 0;
         world.run_for(15 * SECOND);
         assert_one_charter(&mut world);
-        // They are members like others: one edits, all have it.
+        // They are members like any others: one edits, and all get it.
         let now = world.now;
         world.squad(0).edit(now, vec![Change::Channel(channel(98))]).unwrap();
-        // The founder has made more today than is taken from gossip: comparisons bring it.
+        // The founder has made more operations today than are taken from gossip. Comparisons bring
+        // the rest.
         world.run_for(12 * SECOND);
         assert_one_charter(&mut world);
     }
 }
 
-/// [CHARTER-7.5] A peer, who may have been removed without our knowing, kept a newcomer from the
-/// settled past by sending the first part of one again and again.
+/// [CHARTER-7.5] Regression: a peer, which may have been removed without our knowledge, kept a
+/// newcomer from the settled past. It sent the first part of one again and again.
 #[test]
 fn a_newcomer_is_told_what_is_settled_while_a_peer_repeats_its_first_part() {
     let mut world = World::friends(35, 3, 0);
@@ -86,7 +87,7 @@ fn a_newcomer_is_told_what_is_settled_while_a_peer_repeats_its_first_part() {
     let id = ObjectHash::from_bytes([1; 32]);
     let part = PastPart { id, part: 0, parts: 2, bytes: List::truncated(junk) };
     let part = Message::Past(part).encode();
-    // The peer itself says nothing of what it has.
+    // The peer itself does not say what it has.
     world.start(2);
     for _ in 0..8 {
         let now = world.now;
@@ -96,7 +97,8 @@ fn a_newcomer_is_told_what_is_settled_while_a_peer_repeats_its_first_part() {
     assert_one_charter(&mut world);
 }
 
-/// [CHARTER-7.5] What is no past, or a part of none, is refused, and gossiped by nobody.
+/// [CHARTER-7.5] Bytes that are not a settled past, or not a part of one, are refused, and are not
+/// gossiped.
 #[test]
 fn what_is_no_past_is_refused() {
     let mut world = room(34, 3, 0);

@@ -7,12 +7,13 @@ use crate::{
     squad::{DownReason, MessageError, Seen, Transmit},
 };
 
-/// Where a device is seen: its host number and port.
+/// The address at which a device is seen, from its host number and port.
 fn at(host: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([203, 0, 113, host], port))
 }
 
-/// A founder and three more, all linked; the first two by a relay, all others directly.
+/// A founder and three more members, all linked: the first two through a relay, all others
+/// directly.
 fn world() -> World {
     let mut world = World::together(3);
     for a in 0..4 {
@@ -33,7 +34,7 @@ fn see(world: &mut World, a: u8, b: u8, seen: Seen) {
     world.nodes[usize::from(a)].squad.handle_path(now, peer, seen);
 }
 
-/// What `index` dials now, after all that it says has arrived.
+/// What `index` dials now, after all its messages have arrived.
 fn dials(world: &mut World, index: usize) -> Vec<Dial> {
     let now = world.now;
     let dials = std::iter::from_fn(|| world.nodes[index].squad.poll_dial(now)).collect();
@@ -41,15 +42,15 @@ fn dials(world: &mut World, index: usize) -> Vec<Dial> {
     dials
 }
 
-/// [PROTO-5.7] [PROTO-5.23] Both dial where two others see the other: at once aside from the socket
-/// that listens, and a moment later from that one.
+/// [PROTO-5.7] [PROTO-5.23] Each dials the other where two others see it: at once from another
+/// socket, and a moment later from the listening one.
 #[test]
 fn two_behind_nats_dial_each_other_at_one_time() {
     let mut world = world();
     let ids = [world.id(0), world.id(1)];
     assert!(world.nodes[0].squad.is_relayed(ids[1]));
     dials(&mut world, 0);
-    // What each has as its candidate: where 2 and 3 see it.
+    // The candidate of each is the address at which 2 and 3 see it.
     for (index, peer) in [(1, 0), (0, 1)] {
         let other = at(u8::try_from(peer).unwrap(), 7_000);
         let dial = |way| Dial { device: Some(ids[peer]), addresses: vec![other], way };
@@ -63,7 +64,7 @@ fn two_behind_nats_dial_each_other_at_one_time() {
         let dial = Dial { device: Some(ids[peer]), addresses: vec![other], way: Way::Direct };
         assert_eq!(dials(&mut world, index), [dial]);
     }
-    // Once they are there, nothing more is tried.
+    // Once the paths are direct, nothing more is tried.
     see(&mut world, 0, 1, Seen::Punched(at(1, 7_000)));
     see(&mut world, 1, 0, Seen::Punched(at(0, 7_000)));
     world.settle();
@@ -71,8 +72,8 @@ fn two_behind_nats_dial_each_other_at_one_time() {
     assert!([0, 1].iter().all(|index| dials(&mut world, *index).is_empty()));
 }
 
-/// [PROTO-5.7] One peer alone could make us tell others of any address; of what a punched link
-/// sees, nobody else can make use.
+/// [PROTO-5.7] A single peer could make us report any address to others. What a punched link sees
+/// is of no use to anybody else.
 #[test]
 fn an_address_counts_that_two_others_have_seen() {
     let mut world = world();
@@ -102,7 +103,7 @@ fn an_address_counts_that_two_others_have_seen() {
     assert_eq!(candidates(&mut world), None);
 }
 
-/// A peer that asks again and again makes us dial no more often, nor where nobody can be.
+/// A peer that asks again and again does not make us dial more often, nor at impossible addresses.
 #[test]
 fn a_peer_makes_us_dial_no_crowds() {
     let mut world = World::together(3);
@@ -132,7 +133,7 @@ fn a_peer_makes_us_dial_no_crowds() {
     assert_eq!(gossiped, Err(MessageError::ByGossip));
 }
 
-/// [PROTO-5.6] Whoever is attached to the same relay is dialled through it. [PROTO-10.2]
+/// [PROTO-5.6] A device attached to the same relay is dialled through it. [PROTO-10.2]
 #[test]
 fn a_relay_leads_to_whom_it_has_a_slot_for() {
     let mut world = World::together(2);
@@ -150,7 +151,8 @@ fn a_relay_leads_to_whom_it_has_a_slot_for() {
     assert_eq!(dials(&mut world, 0), [relayed]);
 }
 
-/// [PROTO-10.5] Who came between two rounds of gossip did not know of a volunteer for 10 s.
+/// [PROTO-10.5] Regression: a device that came between two rounds of gossip did not learn of a
+/// volunteer for 10 s.
 #[test]
 fn a_newcomer_hears_of_a_volunteer_at_once() {
     let mut world = World::friends(1, 3, 0);
@@ -164,7 +166,8 @@ fn a_newcomer_hears_of_a_volunteer_at_once() {
     assert!([0, 2].map(|index| world.squad(index).relays.contains(volunteer)) == [true, true]);
 }
 
-/// Whoever had relayed itself heard nothing of what came by the volunteers that were left.
+/// Regression: a device that had relayed itself heard nothing that came by the remaining
+/// volunteers.
 #[test]
 fn who_relays_no_more_uses_the_volunteers_that_are_left() {
     let mut world = World::friends(1, 3, 0);
@@ -181,7 +184,8 @@ fn who_relays_no_more_uses_the_volunteers_that_are_left() {
     assert!(world.squad(1).relays.contains(other));
 }
 
-/// A peer that could not take it once never came to know where it was seen, and opened no NAT.
+/// Regression: a peer that once failed to accept its observed address never learnt it, and opened
+/// no NAT.
 #[test]
 fn where_a_peer_is_seen_is_told_until_it_is_taken() {
     let mut world = world();

@@ -1,4 +1,4 @@
-//! Who is told of whom.
+//! Which records a newcomer is sent.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,7 @@ impl Crowd {
         self.charter.chain_of(self.charter.member_of(key.id()))
     }
 
-    /// A relay, or a member, which knows the records of all.
+    /// The squad of a relay or member that knows the records of all.
     pub(super) fn squad(&self, key: &Arc<DeviceKey>, member: Option<MemberId>) -> Squad {
         let mut directory = Directory::default();
         for key in &self.members {
@@ -80,7 +80,7 @@ impl Crowd {
         }
     }
 
-    /// Of whom `squad` tells this member when it comes.
+    /// The devices whose records `squad` sends to this member when it comes.
     fn told(&self, squad: &mut Squad, newcomer: &DeviceKey) -> BTreeSet<DeviceId> {
         let hello = PeerHello {
             device: newcomer.id(),

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::squad::{DownReason, Event, Service, Squad, Transmit};
 use crate::testing::World;
 
-/// A volunteer who stopped cut off what was being said through it. [PROTO-10.6]
+/// Regression: a volunteer that stopped cut off what was being said through it. [PROTO-10.6]
 #[test]
 fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
     let mut world = World::together(3);
@@ -26,7 +26,7 @@ fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
     assert!(!served(squad).contains(&Service::Stop));
     squad.handle_timeout(now + Duration::from_secs(2));
     assert_eq!(served(squad), [Service::Stop]);
-    // Whoever changes its mind meanwhile begins anew.
+    // A device that changes its mind meanwhile starts again.
     squad.volunteer(now, Some(0));
     squad.volunteer(now, None);
     squad.volunteer(now, Some(0));
@@ -36,8 +36,8 @@ fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
     assert!(!served(squad).contains(&Service::Stop));
 }
 
-/// Whoever heard of a volunteer's end before its talkers did took nothing more of it, and missed
-/// what they still said by it. [PROTO-10.5]
+/// Regression: a device that learnt of a volunteer's end before its talkers did accepted nothing
+/// more from it. So it missed what they still said through the volunteer. [PROTO-10.5]
 #[test]
 fn what_a_volunteer_still_brings_is_taken() {
     let mut world = World::together(2);
@@ -54,7 +54,7 @@ fn what_a_volunteer_still_brings_is_taken() {
             world.nodes[0].squad.handle_gossip(now, Some(volunteer), &bytes).expect("an offer");
         }
     };
-    // Whether the slots of a relay are known, each time that this is told.
+    // Whether the slots of a relay are known, at each report of them.
     let told = |squad: &mut Squad| {
         let events = std::iter::from_fn(|| squad.poll_event());
         let told = events.filter_map(|event| match event {
@@ -71,7 +71,7 @@ fn what_a_volunteer_still_brings_is_taken() {
     assert_eq!(told(squad), []);
     squad.handle_timeout(now + Duration::from_secs(3));
     assert_eq!(told(squad), [false]);
-    // One that volunteers again at once is told everything anew.
+    // A device that volunteers again at once is told everything again.
     tell(&mut world, Some(0));
     tell(&mut world, None);
     tell(&mut world, Some(0));

@@ -1,4 +1,5 @@
-//! Several squads with one charter, whose messages arrive at once: who hears whom through what.
+//! Several squads with one charter, whose messages arrive at once: who hears whom, and by what
+//! means.
 
 use std::collections::BTreeSet;
 
@@ -34,8 +35,8 @@ fn a_listener_of_two_nets_of_one_target_is_reached_once_and_told_both() {
     assert_eq!(world.hears(2, 0, target), [net(3)]);
 }
 
-/// A second link took the place of the first at one end; the other, which had lost the first before
-/// it had the second, was not given keys and nets again, and what it said counted as old.
+/// Regression: a second link replaced the first one at one end. The other end lost the first link
+/// before it had the second. It was not given keys and nets again, and what it said counted as old.
 /// [PROTO-2.23]
 #[test]
 fn who_lost_the_link_that_the_other_end_replaced_is_told_everything_again() {
@@ -93,7 +94,7 @@ fn who_may_not_speak_is_neither_sent_nor_played() {
     let subject = Subject::Member(world.member(1));
     let deny = Capabilities::SPEAK;
     world.edit(0, vec![rule(1, subject, Capabilities::NONE, deny)]).unwrap();
-    // The muted one does not know yet; the others do not play it all the same.
+    // The muted member does not know it yet, but the others do not play it.
     world.link(1, 2);
     assert_eq!(world.hears(2, 1, target), []);
     world.meet_again();
@@ -123,7 +124,7 @@ fn a_kicked_member_loses_links_and_keys_and_is_told() {
     }
 }
 
-/// A driver may tell of many things before it asks what follows from them. [PROTO-6.9]
+/// A driver may report many things before it asks for their consequences. [PROTO-6.9]
 #[test]
 fn who_is_removed_is_sent_nothing_whatever_else_is_told_before_the_first_poll() {
     let mut world = World::together(3);
@@ -210,8 +211,8 @@ fn a_hidden_channel_is_known_to_those_who_may_join_it_and_to_nobody_else() {
     assert!(!world.nodes[2].squad.listening_of(of_ann).contains(&hidden), "nor who is on it");
 }
 
-/// [PROTO-6.13] The key of a new channel's name was taken and forgotten where it came before the
-/// charter did.
+/// [PROTO-6.13] Regression: the key of a new channel's name was taken and forgotten if it came
+/// before the charter.
 #[test]
 fn a_name_stayed_closed_whose_key_came_before_its_channel() {
     let mut world = World::together(1);
@@ -235,8 +236,8 @@ fn a_name_stayed_closed_whose_key_came_before_its_channel() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Whatever officers and listeners do, in whatever order: [`World::check`] holds after each
-    /// step, and in the end everybody hears exactly what the charter says.
+    /// Whatever officers and listeners do, in whatever order, [`World::check`] holds after each
+    /// step. In the end everybody hears exactly what the charter permits.
     #[test]
     fn nobody_hears_what_it_may_not(
         steps in proptest::collection::vec((0..6u8, 0..4usize, 1..4u8, any::<u16>()), 1..40),

@@ -9,12 +9,12 @@ fn at(milliseconds: u64) -> Timestamp {
     Timestamp::from_millis(milliseconds)
 }
 
-/// A talker who speaks by the relay of a member, and a listener.
+/// A talker that speaks by a member's relay, and a listener.
 struct Pair {
     talker: Arc<DeviceKey>,
     relay: DeviceId,
     key: SenderKey,
-    /// The same key in the relay's hands.
+    /// The talker's key in the relay's hands.
     stolen: SenderKey,
     prover: Prover,
     claims: Claims,
@@ -35,8 +35,8 @@ impl Pair {
         Self { talker, relay, key, stolen, prover, claims: Claims::default(), now: 1_000 }
     }
 
-    /// The talker says so many frames; the listener gets what `brings` makes of each. Gives the
-    /// proofs that went with them.
+    /// The talker sends `frames` frames, and the listener gets what `brings` makes of each. Returns
+    /// the proofs that were sent with them.
     fn talk(
         &mut self,
         frames: usize,
@@ -59,13 +59,13 @@ impl Pair {
         proofs
     }
 
-    /// The listener gets a proof; the relay that is found out.
+    /// The listener gets a proof. Returns the relay that it exposes.
     fn hear(&mut self, proof: &[u8]) -> Option<DeviceId> {
         let Ok(Datagram::Proof(proof)) = Datagram::parse(proof) else { panic!("a proof") };
         self.claims.handle_proof(self.talker.id(), &proof).ok().flatten()
     }
 
-    /// The listener asks so much later what it has to ask; the answer.
+    /// The listener asks what is due `later` milliseconds from now. Returns the talker's answer.
     fn ask(&mut self, later: u64) -> Option<Vec<u8>> {
         let now = at(self.now + later);
         let question = self.claims.poll(now)?;
@@ -84,7 +84,7 @@ fn what_was_sealed_is_proven_and_costs_little() {
     let mut pair = Pair::new();
     let proofs = pair.talk(500, |_, _, frame| Some(frame));
     let bytes: usize = proofs.iter().map(Vec::len).sum();
-    // With what stands before it in a datagram to a relay, 5 s of speech.
+    // 5 s of speech, with the header of a datagram to a relay.
     let bits = (bytes + 10 * proofs.len()) * 8 / 5;
     assert!(bits <= 4_000, "{bits} bit/s");
     for proof in &proofs {
@@ -103,7 +103,7 @@ fn one_other_frame_shows_who_has_brought_it() {
         Some(if n == 33 { other } else { frame })
     });
     assert_eq!(proofs.len(), 1);
-    // Nobody else's word counts, and no bit may be another.
+    // A proof signed by anybody else does not count, and no bit may differ.
     let Ok(Datagram::Proof(proof)) = Datagram::parse(&proofs[0]) else { panic!("a proof") };
     assert_eq!(pair.claims.handle_proof(pair.relay, &proof), Err(DropReason::Forged));
     for bit in 0..proofs[0].len() * 8 {
@@ -120,7 +120,7 @@ fn one_other_frame_shows_who_has_brought_it() {
     assert_eq!(pair.hear(&proofs[0]), Some(pair.relay));
 }
 
-/// [PROTO-10.10] [PROTO-10.20] Frames and proofs get lost; nobody is blamed for that.
+/// [PROTO-10.10] [PROTO-10.20] Frames and proofs get lost, and nobody is blamed for that.
 #[test]
 fn what_no_proof_has_shown_is_asked_about() {
     let mut pair = Pair::new();
@@ -137,7 +137,7 @@ fn what_no_proof_has_shown_is_asked_about() {
     assert_eq!((asked, pair.claims.claims.len()), (3, 0), "32 frames an answer");
 }
 
-/// What was neither proven nor answered was forgotten, and played on.
+/// Regression: frames that were neither proven nor answered were forgotten, and playing went on.
 #[test]
 fn what_nobody_shows_in_time_is_told_of() {
     let mut pair = Pair::new();
@@ -145,7 +145,7 @@ fn what_nobody_shows_in_time_is_told_of() {
     for ms in (650..1_770).step_by(200) {
         assert!(pair.claims.poll(at(pair.now + ms)).is_some());
     }
-    // The last frame came 20 ms after the first.
+    // The last frame came 20 ms after the first one.
     assert_eq!(pair.claims.poll_unproven(at(pair.now + 1_779)), None);
     assert_eq!(pair.claims.timeout(), Some(at(pair.now + 1_780)));
     assert_eq!(pair.claims.poll_unproven(at(pair.now + 1_780)), Some(pair.relay));
@@ -155,7 +155,8 @@ fn what_nobody_shows_in_time_is_told_of() {
     assert_eq!((pair.claims.poll_unproven(at(9_000)), pair.claims.timeout()), (None, None));
 }
 
-/// More than could wait was played, and what made room was never asked about.
+/// Regression: more frames than could wait were played, and those that made room were never asked
+/// about.
 #[test]
 fn what_cannot_be_asked_about_is_not_taken() {
     let mut pair = Pair::new();
@@ -174,13 +175,14 @@ fn what_was_never_sealed_is_denied() {
     assert_eq!(pair.claims.poll(at(1_649)), None);
     let denial = pair.ask(650).expect("it is denied");
     assert_eq!(pair.hear(&denial), Some(pair.relay));
-    // A denial says nothing of what it was not asked about: the next frames may be sealed by then.
+    // A denial says nothing about frames that were not asked about. The next frames may be sealed
+    // by then.
     let mut pair = Pair::new();
     pair.talk(1, |_, _, frame| Some(frame));
     assert_eq!(pair.hear(&denial), None);
 }
 
-/// Whoever has a key can find those of the next steps.
+/// A device that has a key can derive those of the next steps.
 #[test]
 fn a_step_that_is_yet_to_come_is_denied_and_one_long_gone_is_not() {
     let random = SeededRandom::new(5);
@@ -207,17 +209,18 @@ fn a_step_that_is_yet_to_come_is_denied_and_one_long_gone_is_not() {
     for (step, frames) in [(4, 1), (6, 1), (3, 2), (2, 2)] {
         assert_eq!(answer(step, frames), Ok(()));
     }
-    // Keys of which it knows nothing more.
+    // Keys that the talker no longer remembers.
     for (step, frames) in [(1, 1), (0, 9)] {
         assert_eq!(answer(step, frames), Err(DropReason::UnknownKey));
     }
-    // Sealed, but too long ago to know what.
+    // Frames that were sealed, but too long ago for the talker to remember them.
     for step in [3, 2] {
         assert_eq!(answer(step, 1), Err(DropReason::TooOld));
     }
 }
 
-/// A relay that asked 128 questions a second had all answers, and the listeners none.
+/// Regression: a relay that asked 128 questions a second got all answers, and the listeners got
+/// none.
 #[test]
 fn nobodys_questions_cost_others_an_answer() {
     let mut pair = Pair::new();

@@ -1,24 +1,24 @@
-//! Two organisations at one desk: whose are the same ids, but not the same keys and members.
+//! Two organisations at one desk. Their ids are the same, but their keys and members are not.
 
 use super::world::{noise, speech};
 use super::*;
 
-/// One of those at the other ends.
+/// A member at the other end of one line.
 struct Other {
     id: DeviceId,
     pipeline: Pipeline,
     heard: Vec<f32>,
 }
 
-/// We at a desk with two lines, and on each a member who hears us and talks to us. Both lines use
-/// the same ids of channel and target, as somebody in both organisations could have arranged.
+/// Our desk with two lines, and on each a member who hears us and talks to us. Both lines use the
+/// same channel and target ids, as somebody in both organisations could have arranged.
 struct Office {
     desk: Console,
     own: [DeviceId; 2],
     others: [Other; 2],
     heard: Vec<f32>,
     now: Timestamp,
-    /// On which line each frame of ours went out, as (line, listener).
+    /// The line and listener of each frame that we sent.
     sent: Vec<(Line, DeviceId)>,
 }
 
@@ -102,7 +102,7 @@ impl Office {
                 if bytes[0] == KIND_VOICE {
                     self.sent.push((line, to));
                 }
-                // Links of a line end at members of its organisation.
+                // The links of a line end at members of its organisation.
                 let other = &mut self.others[line];
                 if other.id == to {
                     other.pipeline.handle_datagram(self.now, self.own[line], &bytes);
@@ -125,7 +125,7 @@ impl Office {
         self.desk.handle_timeout(self.now);
     }
 
-    /// Lines that our frames went out on since the last call, without our last words of before.
+    /// Lines on which our frames were sent since the last call, without our last words from before.
     fn lines(&mut self) -> Vec<Line> {
         let mut lines: Vec<_> = self.sent.drain(..).map(|(line, _)| line).collect();
         lines.sort_unstable();
@@ -133,7 +133,7 @@ impl Office {
         lines
     }
 
-    /// How loud each of the others hears us since the last call.
+    /// How loud each of the others has heard us since the last call.
     fn levels(&mut self) -> [f32; 2] {
         std::array::from_fn(|line| level_dbfs(&std::mem::take(&mut self.others[line].heard)))
     }
@@ -151,7 +151,7 @@ fn our_voice_goes_to_the_organisation_in_front_alone() {
     assert_eq!(office.levels().map(is_heard), [true, false]);
 
     office.tell(1, VoiceCommand::ComeToFront);
-    // The end of the talkspurt is told once more, without a sound.
+    // The end of the talkspurt is repeated, without sound.
     office.say(&noise(9_600));
     office.lines();
     office.levels();
@@ -160,8 +160,8 @@ fn our_voice_goes_to_the_organisation_in_front_alone() {
     assert_eq!(office.levels().map(is_heard), [false, true]);
 }
 
-/// What is said while a key of one organisation is held is not for the other one, though its
-/// microphone is always open and it is in front.
+/// What is said while a key of one organisation is held is not sent to the other one, although the
+/// microphone is always open there and it is in front.
 #[test]
 fn a_key_held_in_one_organisation_silences_the_other() {
     let mut office = Office::new(Transmit::Open);
@@ -185,7 +185,7 @@ fn a_key_held_in_one_organisation_silences_the_other() {
 fn not_one_sample_said_with_a_key_down_reaches_the_organisation_in_front() {
     let mut office = Office::new(Transmit::Open);
     office.say(&[0.0; 48_000]);
-    // Half a frame was captured before the key went down.
+    // Half a frame was captured before the key was pressed.
     office.desk.handle_capture(office.now, &[0.0; 240]);
     office.select(1, Some(TARGET), true);
     office.levels();
@@ -205,8 +205,8 @@ fn keys_held_in_both_talk_to_both() {
     assert_eq!(office.levels().map(is_heard), [true, true]);
 }
 
-/// The microphone stays open for the last words after a key was let go; what is said with another
-/// organisation's key is none of them.
+/// The microphone stays open for the last words after a key is released. Words said with another
+/// organisation's key are not part of them.
 #[test]
 fn the_last_words_for_one_organisation_end_with_a_key_of_another() {
     let mut office = Office::new(Transmit::PushToTalk);
@@ -217,7 +217,7 @@ fn the_last_words_for_one_organisation_end_with_a_key_of_another() {
         office.tell(line, VoiceCommand::PushToTalk(down));
     };
     press(&mut office, 1, true);
-    // What is on the way then is silence.
+    // When the key is released, only silence is still on the way.
     office.say(&[&noise(48_000)[..], &[0.0; 24_000]].concat());
     press(&mut office, 1, false);
     press(&mut office, 0, true);
@@ -226,7 +226,7 @@ fn the_last_words_for_one_organisation_end_with_a_key_of_another() {
     let [first, second] = office.levels();
     assert!(is_heard(first) && second < -100.0, "{first} {second}");
 
-    // Of two keys that are held one is let go.
+    // Two keys are held, and one of them is released.
     press(&mut office, 1, true);
     office.say(&[&noise(24_000)[..], &[0.0; 24_000]].concat());
     assert_eq!(office.levels().map(is_heard), [true, true]);
@@ -236,8 +236,8 @@ fn the_last_words_for_one_organisation_end_with_a_key_of_another() {
     assert!(is_heard(first) && second < -100.0, "{first} {second}");
 }
 
-/// Members of both talk at once, and both are heard, though their targets and nets have the same
-/// ids; a line whose nets are left falls silent alone.
+/// Members of both organisations talk at once, and both are heard, although their targets and nets
+/// have the same ids. If the nets of one line are left, only that line falls silent.
 #[test]
 fn both_organisations_are_heard_at_once() {
     let mut office = Office::new(Transmit::PushToTalk);
@@ -252,7 +252,7 @@ fn both_organisations_are_heard_at_once() {
     talk(&mut office, 1, true);
     office.say(&sound);
     let both = level_dbfs(&std::mem::take(&mut office.heard)[9_600..]);
-    // The same words twice are 6 dB louder, but for what the limiter takes.
+    // The same words twice are 6 dB louder, less what the limiter takes.
     assert!((3.0..7.0).contains(&(both - alone)), "{alone} {both}");
     office.tell(0, VoiceCommand::RemoveNet(NET));
     office.say(&sound);

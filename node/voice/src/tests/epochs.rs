@@ -1,4 +1,4 @@
-//! Talkers who are known by an epoch, and by what a relay says of them.
+//! Talkers that are known by an epoch, and by what a relay says of them.
 
 use hark_keys::{
     DeviceId, DeviceKey, EpochDealer, EpochSecret, SeededRandom, SenderKey, Timestamp,
@@ -47,7 +47,7 @@ fn a_talker_is_heard_by_the_epoch_that_both_hold_and_falls_silent_without() {
     assert_eq!(party.received(0), 5, "and waited for");
     party.run(100);
     assert_eq!(party.received(0), 15);
-    // A key of the same epoch goes on where the one before has ended.
+    // A key of the same epoch continues where the previous one ended.
     let now = party.now();
     party.talkers[0].pipeline.handle_command(now, use_epoch(&secret, 1));
     party.run(100);
@@ -56,19 +56,19 @@ fn a_talker_is_heard_by_the_epoch_that_both_hold_and_falls_silent_without() {
     party.talkers[0].pipeline.handle_command(now, VoiceCommand::DropKey(target(1)));
     party.run(100);
     assert_eq!(party.received(0), 25);
-    // With a new key it speaks on.
+    // With a new key it continues to speak.
     let now = party.now();
     party.talkers[0].pipeline.handle_command(now, use_epoch(&secret, 2));
     party.run(100);
     assert!(party.received(0) >= 34);
-    // Who may not speak any more is not heard.
+    // A talker that may no longer speak is not heard.
     party.command(open(&[&secret], []));
     let received = party.received(0);
     party.run(100);
     assert_eq!(party.received(0), received);
 }
 
-/// [PROTO-11.13] Whoever got no seal is given the key of each talker that it has a link to.
+/// [PROTO-11.13] A listener that got no seal is given the key of each talker that it has a link to.
 #[test]
 fn a_talker_is_heard_by_its_key_in_an_epoch_that_the_listener_does_not_hold() {
     let mut party = Party::new(&[1_000.0], 480);
@@ -93,7 +93,7 @@ fn a_talker_is_heard_by_its_key_in_an_epoch_that_the_listener_does_not_hold() {
     assert_eq!(party.received(0), 15);
 }
 
-/// More than can be listened to at once speak one after the other; none of their frames opens
+/// More talkers than can be listened to at once speak one after another. None of their frames opens
 /// twice.
 #[test]
 fn of_very_many_who_take_turns_all_are_heard_and_none_twice() {
@@ -111,7 +111,7 @@ fn of_very_many_who_take_turns_all_are_heard_and_none_twice() {
         let mut introduction = Vec::new();
         Introduction { slot, device: *device }.encode(&mut introduction);
         let header = FrameHeader { first: true, last: true, talkspurt: 1, media_time: 7 };
-        // A packet of silence, as libopus has it.
+        // A packet of silence, as libopus encodes it.
         let plaintext = [&header.to_bytes()[..], &[0xf8, 0xff, 0xfe]].concat();
         let (mut sealed, mut datagram) = (Vec::new(), Vec::new());
         let mut key = SenderKey::of_epoch(target(1), *device, &secret, 0);
@@ -126,15 +126,15 @@ fn of_very_many_who_take_turns_all_are_heard_and_none_twice() {
     let drops = party.listener.statistics().drops;
     assert!(drops.is_empty(), "{drops:?}");
     assert_eq!(party.listener.statistics().talkers.len(), TALKERS_MAX);
-    // Of one who was forgotten for others it is still known what was heard.
+    // For a talker that was forgotten to make room, it is still known what was heard.
     let now = party.now();
     said.iter().for_each(|datagram| party.listener.handle_datagram(now, relay, datagram));
     let drops = party.listener.statistics().drops;
     assert_eq!(drops[&DropReason::Repeated], count as u64);
 }
 
-/// A relay took what came with lower numbers than before for old: whoever came back to it was not
-/// heard for as long as it had talked by it.
+/// Regression: a relay took lower numbers than before for old datagrams. A talker that came back to
+/// a relay was not heard for as long as it had talked by it before.
 #[test]
 fn a_way_that_is_taken_again_goes_on_with_its_numbers() {
     let random = SeededRandom::new(3);

@@ -1,4 +1,4 @@
-//! Keys that are taken away and come back, and keys that are over.
+//! Keys that are taken away and come back, and keys whose time is over.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use hark_mesh::{datagram::DropReason, topology::Plan};
 use super::party::{Party, net, target};
 use crate::VoiceCommand;
 
-/// A relay could have everything heard again that was said under a key, as soon as the listener had
-/// left the channel and come back, or a right was taken and given. [PROTO-6.7] [PROTO-6.20]
+/// Regression: a relay could replay everything that was said under a key. It worked as soon as the
+/// listener had left the channel and come back, or a right was taken and given again. [PROTO-6.7]
+/// [PROTO-6.20]
 #[test]
 fn what_was_heard_is_not_heard_again_when_its_key_comes_back() {
     let mut party = Party::new(&[1_000.0], 480);
     party.listen(net(1), 1.0, 0.0, 0);
     party.key(0, 1, &[net(1)], false);
-    // One frame is kept back.
+    // One frame is held back.
     party.delivers = |sent| sent != 20;
     party.talk(0, Some(1));
     party.run(500);
@@ -41,8 +42,8 @@ fn what_was_heard_is_not_heard_again_when_its_key_comes_back() {
     assert_eq!(repeat(&mut party), received + 1);
 }
 
-/// The same of epochs: the listener leaves and comes back, the talker loses its right and gets it,
-/// the epochs are taken away and come back, the link with the talker ends. [PROTO-6.7]
+/// The same with epochs: the listener leaves and comes back, the talker loses its right and gets it
+/// again, the epochs are taken away and come back, the link with the talker ends. [PROTO-6.7]
 /// [PROTO-11.10]
 #[test]
 fn what_was_heard_is_not_heard_again_when_its_epoch_comes_back() {
@@ -87,7 +88,7 @@ fn what_was_heard_is_not_heard_again_when_its_epoch_comes_back() {
     assert_eq!(party.received(0), 0, "of the one who is heard anew");
 }
 
-/// [PROTO-6.6] A frame that never came, and a device that is taken two minutes later.
+/// [PROTO-6.6] One frame never arrives, and the device is seized two minutes later.
 #[test]
 fn two_minutes_after_a_sentence_its_listener_cannot_open_it() {
     let mut party = Party::new(&[1_000.0], 480);

@@ -1,4 +1,4 @@
-//! What is said to one target never reaches another.
+//! Speech to one target never reaches another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::{
     codec::{Decoder, FRAME_SAMPLES_MAX},
 };
 
-/// What a person or the network does between two blocks.
+/// An action of a person or of the network between two blocks.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Nothing,
@@ -33,7 +33,7 @@ enum Act {
     Listeners(u8, bool),
 }
 
-/// The whole state that decides who may hear a block, kept apart from the code that is tested.
+/// The whole state that decides who may hear a block, kept separate from the code under test.
 struct Model {
     selected: Option<u8>,
     there: BTreeSet<u8>,
@@ -57,25 +57,25 @@ impl Model {
         }
     }
 
-    /// Whether `target` may hear a block of which this is the state.
+    /// Whether `target` may hear a block in the current state.
     fn may_hear(&self, target: u8) -> bool {
         self.selected == Some(target) && self.there.contains(&target) && !self.muted
     }
 
-    /// Whether the key lets the frame out that is complete now.
+    /// Whether the key lets the frame that is complete now be sent.
     fn is_open(&mut self, now_us: u64) -> bool {
         let open = self.down || self.released.is_some();
-        // The tail after the key is 150 ms.
+        // The time after the key is 150 ms.
         self.released = self.released.filter(|released| now_us < released + 150_000);
         open
     }
 }
 
-/// A talker, and all that comes out of it for each target.
+/// A talker, and everything it sends to each target.
 struct Mouth {
     pipeline: Pipeline,
     random: SeededRandom,
-    /// Who hears each target, the last of whom hears all of them.
+    /// The listeners of each target. The last one hears all targets.
     listeners: Vec<DeviceId>,
     generation: u16,
     rings: Vec<SenderKeyring>,
@@ -138,7 +138,7 @@ impl Mouth {
                 VoiceCommand::SetListeners { target: target(n), plan: all(n).into() }
             }
         };
-        // Of a target that is not there, listeners would make a new one.
+        // If the target does not exist, listeners would create a new one.
         self.pipeline.handle_command(now, command);
     }
 
@@ -151,7 +151,7 @@ impl Mouth {
             let n = voice.target_tag[0];
             let own = self.listeners[usize::from(n)];
             assert!(to == own || to == self.listeners[TARGETS as usize], "for another target");
-            // Datagrams of one link are counted together, whatever they hold. [PROTO-7.3]
+            // All datagrams of one link are counted together, whatever they contain. [PROTO-7.3]
             let expected = self.sequences.get(&to).map_or(0, |last| last.wrapping_add(1));
             assert!(voice.sequence == expected || voice.sequence == 0);
             self.sequences.insert(to, voice.sequence);
@@ -186,7 +186,7 @@ impl Mouth {
     }
 }
 
-/// 2.5 ms: commands come at any place of a frame.
+/// 2.5 ms, so that commands come at any point within a frame.
 const BLOCK: usize = 120;
 const BLOCK_US: u64 = 2_500;
 const TARGETS: u8 = 4;
@@ -215,8 +215,9 @@ fn acts() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// [PROTO-7.7] Whatever is selected, pressed, removed and muted at whichever moment: while one
-    /// target may hear there is silence, and noise all other times. All that it hears is silence.
+    /// [PROTO-7.7] Actions select, press, remove and mute at any moment. While the chosen target
+    /// may hear, the talker is silent; at all other times there is noise. All that the chosen
+    /// target hears must be silence.
     #[test]
     fn no_target_hears_what_was_said_to_another(
         acts in vec(acts(), 400),
@@ -234,10 +235,11 @@ proptest! {
         for frame in acts.as_chunks::<4>().0 {
             let start_us = mouth.now_us();
             let mut may_hear = [false; 4];
-            // The model runs a frame ahead: whether the key lets it out is known at its end.
+            // The model runs a frame ahead, since only the end of a frame shows whether the key
+            // lets it out.
             let mut done = [Act::Nothing; 4];
             for (n, act) in frame.iter().enumerate() {
-                // Without a target there are none to listen to it.
+                // A target that does not exist has no listeners.
                 let known = !matches!(act, Act::Listeners(n, _) if !model.there.contains(n));
                 done[n] = if known { *act } else { Act::Nothing };
                 model.act(done[n], start_us + n as u64 * BLOCK_US);
@@ -258,8 +260,8 @@ proptest! {
     }
 }
 
-/// One key after the other, held over all the time: each target hears all of its own part but the
-/// frame in which another was selected.
+/// One target after another is selected while the key is held all the time. Each target hears its
+/// whole part, except the frame in which another one was selected.
 #[test]
 fn a_talkspurt_follows_the_selection_without_a_pause() {
     let mut mouth = Mouth::new();
@@ -275,7 +277,7 @@ fn a_talkspurt_follows_the_selection_without_a_pause() {
     for _ in 0..40 {
         mouth.say(&loud(&mut dice));
     }
-    // Each has a silent frame at its end, which the next one has not at its beginning.
+    // Each has a silent frame at its end. The next one lacks this frame at its beginning.
     assert_eq!([0, 1, 2].map(|n: usize| mouth.heard[n].len() / 480), [11, 10, 10]);
     for n in 0..3 {
         let heard = &mouth.heard[n];
@@ -291,7 +293,8 @@ fn a_talkspurt_follows_the_selection_without_a_pause() {
     assert_eq!(mouth.events, expected);
 }
 
-/// The last words after the key are for whom it was held, and are cut where another is selected.
+/// The last words after the key are for the target that it was held for. They are cut if another
+/// one is selected.
 #[test]
 fn the_tail_after_the_key_goes_nowhere_else() {
     let mut mouth = Mouth::new();
@@ -307,8 +310,8 @@ fn the_tail_after_the_key_goes_nowhere_else() {
     assert!(mouth.heard[1].is_empty());
 }
 
-/// [PROTO-7.6] The end of a talkspurt is told again to those who do not hear the next one, under
-/// the tag of the talkspurt that has ended.
+/// [PROTO-7.6] The end of a talkspurt is repeated to the listeners that do not hear the next one,
+/// under the tag of the talkspurt that has ended.
 #[test]
 fn the_end_of_a_talkspurt_is_repeated_beside_the_next_one() {
     let mut mouth = Mouth::new();
@@ -336,7 +339,7 @@ fn the_end_of_a_talkspurt_is_repeated_beside_the_next_one() {
     assert_eq!(mouth.pipeline.statistics().own.target, Some(target(1)));
 }
 
-/// Where there are too many targets, further ones are refused and the others work on.
+/// If there are too many targets, further ones are refused and the others continue to work.
 #[test]
 fn too_many_targets_are_refused() {
     let mut mouth = Mouth::new();

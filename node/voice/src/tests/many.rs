@@ -38,7 +38,7 @@ fn each_net_has_its_own_volume_and_side() {
     let found = heard(&party);
     assert!(near(found[0], [0.0, 0.0]) && near(found[1], [0.0, 0.0]), "{found:?}");
     assert!(near(found[3], [0.0, 0.1]), "{found:?}");
-    // Muted it still shows who speaks; nothing but the sound is left out.
+    // A muted net still shows who speaks; only the sound is missing.
     let nets = |k: usize| {
         let statistics = party.listener.statistics();
         let talker = &statistics.talkers[&party.talkers[k].device];
@@ -57,8 +57,8 @@ fn each_net_has_its_own_volume_and_side() {
     }
 }
 
-/// [PROTO-7.8] A listener that a target reaches through two nets gets each frame once, as loud as
-/// the louder of them.
+/// [PROTO-7.8] A listener that a target reaches through two nets gets each frame once. It is as
+/// loud as the louder of the two nets.
 #[test]
 fn two_nets_of_one_target_are_one_copy() {
     let mut party = Party::new(&[1_000.0], 480);
@@ -73,10 +73,11 @@ fn two_nets_of_one_target_are_one_copy() {
     assert_eq!(party.events, [VoiceEvent::TalkStarted { device, nets: vec![net(1), net(2)] }]);
 }
 
-/// The gains of a net end and begin with its talkspurts, to the sample, however the blocks lie.
+/// The gains of a net end and begin with its talkspurts, exact to the sample, wherever blocks
+/// begin.
 #[test]
 fn a_switch_without_a_pause_keeps_nets_exact() {
-    // Of the second run all that tells of the end of the first talkspurt is lost.
+    // In the last run everything that announces the end of the first talkspurt is lost.
     let lossy = |n| !(50..=52).contains(&n);
     for (block, delivers) in
         [(240, (|_| true) as fn(u64) -> bool), (480, |_| true), (960, |_| true), (300, lossy)]
@@ -103,7 +104,7 @@ fn a_switch_without_a_pause_keeps_nets_exact() {
                 between += 1;
             }
         }
-        // The silent last frame, less what the codec has still to say, and no pause behind it.
+        // The silent last frame, less what the codec still plays, and no pause after it.
         assert!(between <= 480 || block == 300, "{between}");
         assert!(first > 20_000 && second > 20_000, "{first} {second}");
         let device = party.talkers[0].device;
@@ -119,7 +120,7 @@ fn a_switch_without_a_pause_keeps_nets_exact() {
     }
 }
 
-/// Levels in windows of 5 ms of a tone on both sides, in decibels against its usual one.
+/// Levels of a tone on both sides in windows of 5 ms, in decibels relative to its usual level.
 fn levels(party: &Party, from: usize, hertz: f32) -> Vec<f32> {
     let windows = party.heard[from..].chunks_exact(240);
     windows.map(|window| decibels(amplitude(window, hertz)[0] / 0.1)).collect()
@@ -138,7 +139,7 @@ fn a_higher_net_turns_the_lower_down_and_back() {
     party.talk(1, Some(2));
     party.run(1_000);
     let level = levels(&party, from, 1_000.0);
-    // As soon as the other's first frame is played.
+    // It starts as soon as the first frame of the other talker is played.
     let begins = level.iter().position(|level| *level < -0.5).unwrap();
     let down = level.iter().position(|level| *level < -17.5).unwrap();
     assert!(begins <= 6, "{begins}");
@@ -151,14 +152,16 @@ fn a_higher_net_turns_the_lower_down_and_back() {
     let begins = level.iter().position(|level| *level > -17.5).unwrap();
     let up = level.iter().position(|level| *level > -0.5).unwrap();
     assert!((72..=82).contains(&(up - begins)), "release: {}", up - begins);
-    // A tone of 0.1 moves by 0.0131 a sample at most.
+    // A tone of 0.1 moves by at most 0.0131 a sample.
     let steps = party.heard[4_800..].windows(2).map(|pair| (pair[1][0] - pair[0][0]).abs());
     assert!(steps.fold(0.0, f32::max) < 0.0145, "nothing clicks");
 }
 
 #[test]
 fn ducking_follows_the_ranks() {
-    // Who talks on what, beside a talker on net 1: its priority, and whether it is turned down.
+    // Each case: the net and its priority of a second talker beside one on net 1 of priority 3,
+    // whether its target has priority over all, the ducking (1.0 for -6 dB, 2.0 for 0 dB), and how
+    // far the first talker is turned down.
     let cases: [(Net, u8, bool, f32, f32); 6] = [
         (net(2), 4, false, 0.0, -18.0),
         (net(2), 3, false, 0.0, 0.0),
@@ -183,14 +186,14 @@ fn ducking_follows_the_ranks() {
         party.run(600);
         let level = decibels(party.amplitude(1_000.0, 200)[0] / 0.1);
         assert!((level - expected).abs() < 0.4, "case {number}: {level}");
-        // Not heard, it turns nobody down.
+        // A talker that is not heard turns nobody down.
         let settings = NetSettings { muted: true, priority: rank, ..NetSettings::default() };
         party.command(VoiceCommand::SetNet { net: other, settings });
         party.run(800);
         let level = decibels(party.amplitude(1_000.0, 200)[0] / 0.1);
         assert!(level.abs() < 0.4, "case {number}, muted: {level}");
     }
-    // A whisper is not turned down, not even by who comes before all.
+    // A whisper is not turned down, not even by a target that has priority over all.
     let mut party = Party::new(&[1_000.0, 0.0], 480);
     party.listen(Net::Whisper, 1.0, 0.0, 0);
     party.listen(net(2), 1.0, 0.0, 9);
@@ -202,7 +205,7 @@ fn ducking_follows_the_ranks() {
     assert!(near(party.amplitude(1_000.0, 200), [0.1, 0.1]));
 }
 
-/// Changes of volume and side are soft within a talkspurt.
+/// Changes of volume and side are smooth within a talkspurt.
 #[test]
 fn changes_do_not_click() {
     let mut party = Party::new(&[200.0], 480);
@@ -224,8 +227,8 @@ fn changes_do_not_click() {
     }
 }
 
-/// What is in the centre and as loud as sent is what the decoder gives, to the last bit, on both
-/// sides, and so in a file with one channel.
+/// Sound in the centre at the original volume is what the decoder gives, to the last bit. This
+/// holds on both sides, and also in a file with one channel.
 #[test]
 fn a_centred_voice_is_played_bit_for_bit() {
     let mut party = Party::new(&[440.0], 480);
@@ -260,7 +263,8 @@ fn a_centred_voice_is_played_bit_for_bit() {
     assert!(heard.iter().copied().zip(both).all(|(heard, decoded)| heard == decoded));
 }
 
-/// [PROTO-7.9] Frames to a target whose key is still on its way wait for it, and for no other.
+/// [PROTO-7.9] Frames to a target whose key is still on its way wait for that key, and for no
+/// other.
 #[test]
 fn a_target_waits_for_its_own_key() {
     let mut party = Party::new(&[1_000.0], 480);
@@ -280,7 +284,7 @@ fn a_target_waits_for_its_own_key() {
     let now = party.now();
     party.talkers[0].pipeline.handle_command(now, key);
     party.run(50);
-    // A key to something else changes nothing.
+    // A key to another target changes nothing.
     party.key(0, 1, &[net(1)], false);
     assert_eq!(party.received(0), 0);
     let heard = vec![net(2)];
@@ -288,7 +292,7 @@ fn a_target_waits_for_its_own_key() {
     assert_eq!(party.received(0), 5);
     party.run(200);
     assert!(near(party.amplitude(1_000.0, 100), [0.1, 0.1]));
-    // A talker whose key is taken is not heard any more, and told to have ended.
+    // A talker whose key is taken away is not heard any more, and its talk is reported as ended.
     party.command(VoiceCommand::RemoveKey { device, target });
     party.run(10);
     party.heard.clear();

@@ -1,4 +1,4 @@
-//! Talkers and a listener in virtual time, and what is measured of what is heard.
+//! Talkers and a listener in virtual time, and measurements of what is heard.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use crate::{
     Net, NetSettings, Pipeline, PipelineConfig, SIDES, Transmit, VoiceCommand, VoiceEvent,
 };
 
-/// Some talkers, each with a tone of its own, and one listener; a millisecond between them.
+/// Some talkers, each with its own tone, and one listener, a millisecond away.
 pub(super) struct Party {
     pub(super) talkers: Vec<Talker>,
     pub(super) listener: Pipeline,
     pub(super) own: DeviceId,
     pub(super) random: SeededRandom,
-    /// Samples of a played block.
+    /// Samples in a played block.
     pub(super) block: usize,
     pub(super) captured: u64,
     pub(super) played: u64,
-    /// Datagrams that come.
+    /// Selects the datagrams that arrive.
     pub(super) delivers: fn(u64) -> bool,
     pub(super) sent: u64,
     pub(super) heard: Vec<[f32; SIDES]>,
@@ -29,7 +29,7 @@ pub(super) struct Talker {
     pub(super) device: DeviceId,
     pub(super) pipeline: Pipeline,
     pub(super) hertz: f32,
-    /// What was sent to the listener.
+    /// The datagrams that were sent to the listener.
     pub(super) datagrams: Vec<Vec<u8>>,
 }
 
@@ -77,7 +77,7 @@ impl Party {
         self.listener.handle_command(now, command);
     }
 
-    /// Talker `k` can talk to target `n`, which the listener hears on `heard`.
+    /// Lets talker `k` talk to target `n`, which the listener hears on `heard`.
     pub(super) fn key(&mut self, k: usize, n: u8, heard: &[Net], priority: bool) {
         let (now, target, tag) = (self.now(), target(n), [n; 4]);
         let secret = KeySecret::generate(1, &self.random);
@@ -93,7 +93,7 @@ impl Party {
         self.command(key);
     }
 
-    /// Talker `k` turns to target `n` and speaks, or to none.
+    /// Talker `k` turns to target `n` and speaks; with `None` it turns to no target.
     pub(super) fn talk(&mut self, k: usize, n: Option<u8>) {
         let now = self.now();
         let pipeline = &mut self.talkers[k].pipeline;
@@ -171,7 +171,7 @@ pub(super) fn net(n: u8) -> Net {
 }
 
 pub(super) fn near(found: [f32; SIDES], wanted: [f32; SIDES]) -> bool {
-    // What the codec makes of a tone.
+    // Allows for what the codec makes of a tone.
     found.iter().zip(wanted).all(|(found, wanted)| (found - wanted).abs() < 0.04 * wanted + 1e-3)
 }
 

@@ -1,4 +1,4 @@
-//! Talkers who are heard by a member who relays, and what becomes of it where somebody lies.
+//! Talkers that are heard by a member's relay, and what happens if one side lies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,18 +15,18 @@ use crate::{NetSettings, Pipeline, PipelineConfig, Transmit, VoiceCommand, Voice
 
 const TAG: [u8; 4] = [1; 4];
 
-/// Talkers, a member who relays for them and holds their keys, and a listener.
+/// Talkers, a member that relays for them and holds their keys, and a listener.
 struct Call {
     talkers: Vec<Talker>,
     relay: DeviceId,
     listener: Pipeline,
     own: DeviceId,
     now: Timestamp,
-    /// What the listener's node is told, and when.
+    /// The events of the listener's node, and when they came.
     events: Vec<(Timestamp, VoiceEvent)>,
-    /// Whether what talkers answer arrives.
+    /// Whether the talkers' answers arrive.
     answers: bool,
-    /// Questions of the relay to each talker in 10 ms.
+    /// Number of questions that the relay asks each talker every 10 ms.
     floods: usize,
 }
 
@@ -34,7 +34,7 @@ struct Talker {
     device: DeviceId,
     pipeline: Pipeline,
     slot: Slot,
-    /// What opens its frames, and makes others under their counters.
+    /// Opens the talker's frames, and makes other frames under their counters.
     opens: SenderKeyring,
     makes: SenderKey,
     frames: u64,
@@ -44,9 +44,9 @@ struct Talker {
 /// What the relay brings of a talker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Brings {
-    /// All that was sent.
+    /// Everything that was sent.
     All,
-    /// All but the proofs.
+    /// Everything except the proofs.
     NoProofs,
     /// Other words in one frame of ten, and no proofs.
     Forged,
@@ -110,7 +110,7 @@ impl Call {
         Self { talkers, relay, listener, own, now, events, answers, floods }
     }
 
-    /// All speak, and the relay brings so of each.
+    /// All talkers speak, and the relay forwards each as `brings` says.
     fn run(&mut self, milliseconds: u64, brings: &[Brings]) {
         for _ in 0..milliseconds / 10 {
             self.now = self.now + Duration::from_millis(10);
@@ -168,13 +168,13 @@ impl Call {
         self.listener.statistics().talkers[&self.talkers[talker].device].frames_received
     }
 
-    /// When the listener's node was first told this, or the talker's.
+    /// When the given event first came.
     fn told(events: &[(Timestamp, VoiceEvent)], wanted: &VoiceEvent) -> Option<Timestamp> {
         events.iter().find(|(_, event)| event == wanted).map(|(at, _)| *at)
     }
 }
 
-/// A relay with the keys of a talker.
+/// A relay that has the keys of a talker.
 struct Forger<'a> {
     opens: &'a mut SenderKeyring,
     makes: &'a mut SenderKey,
@@ -214,8 +214,8 @@ fn bring(
     Some(bytes)
 }
 
-/// A relay that asked the talker 128 questions at the start of each second, before any listener
-/// could, forged for as long as it liked. [PROTO-10.10] [PROTO-10.21]
+/// Regression: a relay that asked the talker 128 questions at the start of each second, before any
+/// listener could, forged for as long as it liked. [PROTO-10.10] [PROTO-10.21]
 #[test]
 fn a_volunteer_that_forges_and_floods_questions_is_left_within_two_seconds() {
     let mut call = Call::new(1);
@@ -235,8 +235,8 @@ fn a_volunteer_that_forges_and_floods_questions_is_left_within_two_seconds() {
     assert_eq!(call.received(0), received, "nothing by it is heard any more");
 }
 
-/// Where no answer came, what was forged was forgotten after three seconds, and the relay kept.
-/// [PROTO-10.10] [PROTO-10.23]
+/// Regression: if no answer came, forged frames were forgotten after three seconds, and the relay
+/// was kept. [PROTO-10.10] [PROTO-10.23]
 #[test]
 fn a_relay_whose_frames_nobody_shows_to_be_the_talkers_is_left_within_two_seconds() {
     let mut call = Call::new(1);
@@ -254,18 +254,18 @@ fn a_relay_whose_frames_nobody_shows_to_be_the_talkers_is_left_within_two_second
     assert!(Call::told(&call.talkers[0].events, &fails).is_some(), "the talker goes another way");
     let forges = VoiceEvent::RelayForges { relay, talker };
     assert_eq!(Call::told(&call.events, &forges), None, "nobody is accused");
-    // It is heard again then.
+    // After the pause it is heard again.
     call.answers = true;
     call.run(500, &[Brings::All]);
     assert!(call.received(0) > received + 40);
 }
 
-/// A talker who sent one frame and signed another had all who heard it leave an honest relay for as
-/// long as they ran. [PROTO-10.10] [PROTO-10.22]
+/// Regression: a talker that sent one frame and signed another made all its listeners leave an
+/// honest relay for as long as they ran. [PROTO-10.10] [PROTO-10.22]
 #[test]
 fn what_a_talker_did_not_sign_costs_the_relay_no_other_talker() {
     let mut call = Call::new(2);
-    // To the listener it is all the same which of the two has made the other frame.
+    // The listener cannot tell which of the two has made the other frame.
     call.run(2_000, &[Brings::ForgedWithProofs, Brings::All]);
     let (relay, talker) = (call.relay, call.talkers[0].device);
     let forges = VoiceEvent::RelayForges { relay, talker };
@@ -280,7 +280,7 @@ fn what_a_talker_did_not_sign_costs_the_relay_no_other_talker() {
     assert_eq!(proofs, 1, "it is told once");
 }
 
-/// A listener does not ask more than a talker answers.
+/// A listener asks no more than a talker answers.
 #[test]
 fn all_that_is_withheld_of_proofs_is_asked_about_in_time() {
     let mut call = Call::new(1);

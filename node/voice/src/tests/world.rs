@@ -29,7 +29,7 @@ pub(super) fn install_key(device: DeviceId, secret: &KeySecret) -> VoiceCommand 
     }
 }
 
-/// A small generator, so that every run is the same.
+/// A small random generator, so that every run is the same.
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -39,7 +39,8 @@ impl Dice {
     }
 }
 
-/// When each datagram arrives, in milliseconds after it was sent; twice, or never.
+/// Maps the number of each datagram to its arrival times, in milliseconds after it was sent. Two
+/// entries mean that it arrives twice, and no entry that it is lost.
 pub(super) type Network = Box<dyn FnMut(u64) -> Vec<f64>>;
 
 pub(super) struct World {
@@ -48,15 +49,15 @@ pub(super) struct World {
     pub(super) talker_id: DeviceId,
     pub(super) listener_id: DeviceId,
     pub(super) network: Network,
-    /// By arrival: to the listener?, what.
+    /// By arrival: whether it is for the listener, and its bytes.
     pub(super) underway: BTreeMap<(Timestamp, u64), (bool, Vec<u8>)>,
     pub(super) sent: u64,
-    /// Samples of a block.
+    /// Samples in a block.
     pub(super) block: usize,
     pub(super) blocks: u64,
     pub(super) captured: Vec<f32>,
     pub(super) heard: Vec<f32>,
-    /// Size of each voice datagram by its number of copies.
+    /// The sizes of voice datagrams, by number of copies.
     pub(super) sizes: BTreeMap<usize, Vec<usize>>,
     pub(super) events: Vec<(u64, VoiceEvent)>,
     pub(super) first_voice_at: Option<Timestamp>,
@@ -105,7 +106,7 @@ impl World {
         self.block as u64 * 1_000_000 / 48_000
     }
 
-    /// Captures `sound`, and half a block after each of its blocks plays one.
+    /// Captures `sound`. Half a block after each of its blocks, one is played.
     pub(super) fn run(&mut self, sound: &[f32]) {
         for block in sound.chunks_exact(self.block) {
             self.blocks += 1;
@@ -166,7 +167,7 @@ impl World {
         self.listener.statistics().talkers[&self.talker_id].clone()
     }
 
-    /// By how many milliseconds playing lags behind capturing: where the two fit best.
+    /// By how many milliseconds playing lags behind capturing, where the two match best.
     pub(super) fn mouth_to_ear_ms(&self, from: usize, length: usize) -> f64 {
         let said = &self.captured[from..from + length];
         let fit = |lag: usize| -> f32 {
@@ -191,7 +192,7 @@ pub(super) fn lossy(loss: f64) -> Network {
     })
 }
 
-/// Voiced sound with syllables and pauses, a little noise under it.
+/// Voiced sound with syllables and pauses, over a little noise.
 pub(super) fn speech(seconds: f64) -> Vec<f32> {
     let mut dice = Dice(5);
     let mut phase = 0.0;
