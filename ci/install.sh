@@ -1,11 +1,11 @@
-# Installs what is missing. Sourced by ./run and ./test.
+# Installs missing packages. Sourced by ./run and ./test.
 
 fail() {
     echo "$(basename "$0"): $*" >&2
     exit 1
 }
 
-# Debian and Ubuntu: `install_packages COMMAND-OR-FILE=PACKAGE …` installs the packages of those that are absent.
+# Debian and Ubuntu: `install_packages COMMAND-OR-FILE=PACKAGE …` installs a package if its command or file is missing.
 install_packages() {
     local missing=() pair
     for pair in "$@"; do
@@ -34,14 +34,14 @@ install_for_build() {
         "/usr/include/alsa/asoundlib.h=libasound2-dev"
 }
 
-# What the second implementation needs, for the user alone. Its tests say so and are skipped where it cannot be installed.
+# Installs for this user alone what the second implementation needs. If that fails, its tests say so and are skipped.
 install_for_second_implementation() {
     python3 -c "import blake3, cryptography.hazmat.primitives.kdf.argon2, zstandard" 2>/dev/null && return 0
     (install_packages python3=python3 && install_libraries blake3 'cryptography>=44' zstandard) ||
         echo "The second implementation is not tested: it needs python3 with blake3, cryptography 44 or later, and zstandard" >&2
 }
 
-# Python's, by pip: into the user's own folder, or the virtual environment that is active.
+# Python packages, by pip: into the user's own folder, or the active virtual environment.
 install_libraries() {
     python3 -m pip --version >/dev/null 2>&1 || install_packages /usr/bin/pip3=python3-pip
     local user=(--user)
