@@ -18,9 +18,9 @@ use hark_keys::{
 use hark_mesh::{
     Directory, Target,
     datagram::{Forward, FromRelay},
-    forwarding::{Forwarder, Limits, Route},
+    forwarding::{ForwardRoute, Forwarder, Limits},
     hello::{PeerHello, Presence},
-    squad::{DownReason, Event, Handled, Persist, Service, Squad, SquadConfig, Transmit},
+    squad::{DownReason, Handled, Persist, Service, Squad, SquadConfig, SquadEvent, SquadTransmit},
 };
 
 const NAMES: [&str; 4] = ["the relay", "Kestrel", "Heron", "Merlin"];
@@ -139,19 +139,21 @@ impl World {
         let squad = &mut self.machines[at].squad;
         if let Some(transmit) = squad.poll_transmit() {
             match transmit {
-                Transmit::Message { to, id, bytes } => self.message((at, from), to, id, &bytes),
-                Transmit::Datagram { to, .. } => {
+                SquadTransmit::Message { to, id, bytes } => {
+                    self.message((at, from), to, id, &bytes)
+                }
+                SquadTransmit::Datagram { to, .. } => {
                     if let Some(to) = self.place(to) {
                         self.machines[to].squad.handle_heard(now, from);
                     }
                 }
                 // It floods to all who are linked.
-                Transmit::Gossip(bytes) => {
+                SquadTransmit::Gossip(bytes) => {
                     for to in (0..NAMES.len()).filter(|to| *to != at) {
                         let _ = self.machines[to].squad.handle_gossip(now, Some(from), &bytes);
                     }
                 }
-                Transmit::Check { .. } => {}
+                SquadTransmit::Check { .. } => {}
             }
         } else if let Some(dial) = squad.poll_dial(now) {
             squad.handle_dial_failed(now, &dial);
@@ -191,25 +193,25 @@ impl World {
         }
     }
 
-    fn event(&mut self, at: usize, event: Event) {
+    fn event(&mut self, at: usize, event: SquadEvent) {
         let (now, id) = (self.now, self.id(at));
         let machine = &mut self.machines[at];
         match event {
-            Event::OwnKey { target, secret } => {
+            SquadEvent::OwnKey { target, secret } => {
                 machine.seals = Some(SenderKey::new(target, id, &secret));
             }
-            Event::TalkerKey { device, secret, .. } => {
+            SquadEvent::TalkerKey { device, secret, .. } => {
                 machine.opens.entry(device).or_default().push(secret);
             }
-            Event::Serve(service) => self.serve(service),
-            Event::CharterChanged if at == RELAY => {
+            SquadEvent::Serve(service) => self.serve(service),
+            SquadEvent::CharterChanged if at == RELAY => {
                 self.forwarder.set_state(machine.squad.charter().state());
             }
-            Event::Evicted { device } => {
+            SquadEvent::Evicted { device } => {
                 println!("{} closes its link to a device that does not belong.", NAMES[at]);
                 machine.squad.handle_link_down(now, device, DownReason::Refused);
             }
-            Event::Removed => println!("{} does not belong any more.", NAMES[at]),
+            SquadEvent::Removed => println!("{} does not belong any more.", NAMES[at]),
             _ => {}
         }
     }
@@ -231,7 +233,7 @@ impl World {
             }
             Service::Route { device, target, only } => {
                 let tag = relay.charter().target_tag(target.id());
-                let route = Route { tag, target, only: only.map(List::truncated) };
+                let route = ForwardRoute { tag, target, only: only.map(List::truncated) };
                 let _ = self.forwarder.set_route(slot(&self.forwarder, device), route);
             }
             Service::Stop => {}
@@ -244,7 +246,7 @@ impl World {
         let target = TargetId::of_channel(channel);
         let tag = self.machines[talker].squad.charter().target_tag(target);
         let slot = self.forwarder.slot_of(device).expect("attached");
-        let route = Route { tag, target: Target::of_channel(channel), only: None };
+        let route = ForwardRoute { tag, target: Target::of_channel(channel), only: None };
         self.forwarder.set_route(slot, route).expect("one route is not too many");
         let key = self.machines[talker].seals.as_mut().expect("it has a key for the channel");
         let (mut frame, mut datagram) = (Vec::new(), Vec::new());

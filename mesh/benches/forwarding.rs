@@ -12,7 +12,7 @@ use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, SeededRandom, Timestam
 use hark_mesh::{
     Target,
     datagram::{Forward, ForwardedReport, Report, Slot},
-    forwarding::{Forwarder, Limits, Rate, Route},
+    forwarding::{ForwardRoute, Forwarder, Limits, Rate},
 };
 
 fn main() {
@@ -50,7 +50,7 @@ impl Relay {
         let slot = slot.expect("there is room");
         self.forwarder.set_listening(slot, [self.channel]);
         let target = Target::of_channel(self.channel);
-        let route = Route { tag: [1; 4], target, only: None };
+        let route = ForwardRoute { tag: [1; 4], target, only: None };
         self.forwarder.set_route(slot, route).expect("a first route is taken");
         slot
     }

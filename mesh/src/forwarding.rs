@@ -49,7 +49,7 @@ use self::{
 };
 pub use self::{
     limits::{Limits, Rate},
-    routes::{ONLY_MAX, ROUTES_MAX, Route},
+    routes::{ForwardRoute, ONLY_MAX, ROUTES_MAX},
     statistics::{Statistics, Traffic},
 };
 use crate::{
@@ -98,7 +98,7 @@ pub struct Forwarder {
 
 /// A datagram to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transmit<'a> {
+pub struct ForwardTransmit<'a> {
     /// Slot of the receiver.
     pub to: Slot,
     /// The datagram, of kind 5 to 9, 11 or 12.
@@ -286,7 +286,7 @@ impl Forwarder {
     }
 
     /// Declares a route. It replaces the one with the same tag, if there is one. [PROTO-9.9]
-    pub fn set_route(&mut self, slot: Slot, route: Route) -> Result<(), RouteError> {
+    pub fn set_route(&mut self, slot: Slot, route: ForwardRoute) -> Result<(), RouteError> {
         let session = self.sessions.get(slot).ok_or(RouteError::NotAttached)?;
         if !route.target.is_sound() {
             return Err(RouteError::Unsound);
@@ -341,7 +341,7 @@ impl Forwarder {
 
     /// Returns the next datagram to send; `None` if there is nothing to send for now. Call it again
     /// after [`Self::handle_datagram`], and at [`Self::poll_timeout`].
-    pub fn poll_transmit(&mut self, now: Timestamp) -> Option<Transmit<'_>> {
+    pub fn poll_transmit(&mut self, now: Timestamp) -> Option<ForwardTransmit<'_>> {
         self.now = now;
         if self.tick_at.is_some_and(|at| at <= now) {
             self.tick(now);
@@ -358,7 +358,7 @@ impl Forwarder {
         outlet.bytes += bytes.len() as u64;
         outlet.deliveries += deliveries;
         self.out.charge(now, self.limits.out, bytes.len());
-        Some(Transmit { to: to.slot, bytes })
+        Some(ForwardTransmit { to: to.slot, bytes })
     }
 
     /// When [`Self::poll_transmit`] may next have something.

@@ -306,13 +306,13 @@ pub fn open_greeting(
     let request = match body {
         GreetingBody::Relay(introduction) => {
             listener.charter.state().relay(remote).ok_or(Refusal::Stranger)?;
-            Request::Member(introduction.of(remote))
+            HelloRequest::Member(introduction.of(remote))
         }
         GreetingBody::Member(introduction, _) => {
             let charter = listener.charter;
             let former = introduction.chain.leaf().map(|leaf| leaf.unverified().member());
             let peer = introduction.verified(charter, remote);
-            Request::Member(peer.map_err(|_| {
+            HelloRequest::Member(peer.map_err(|_| {
                 let ended = former.and_then(|member| charter.ending(member, remote));
                 ended.map_or(Refusal::Certificate, |_| Refusal::Removed)
             })?)
@@ -339,7 +339,7 @@ pub fn open_first_greeting(
     let peer = introduction.rooted(&charter, remote, false).map_err(|_| Refusal::Certificate)?;
     charter.show_chain(&peer.chain);
     charter.introduce(&peer.added);
-    Ok((charter, Opened { exporter: *exporter, request: Request::Member(peer) }))
+    Ok((charter, Opened { exporter: *exporter, request: HelloRequest::Member(peer) }))
 }
 
 /// The request of a dialler that shows a ticket.
@@ -349,7 +349,7 @@ fn redeemed(
     exporter: &[u8; 32],
     remote: DeviceId,
     newcomer: Newcomer,
-) -> Result<Request, Refusal> {
+) -> Result<HelloRequest, Refusal> {
     let Newcomer { redemption, recovery, consent, incarnation, name, addresses } = newcomer;
     let charter = listener.charter;
     if charter.is_kept_out(remote) {
@@ -423,7 +423,7 @@ fn redeemed(
     // with.
     let is_newer = charter.state().last_removal(member) <= invite.removals;
     let role = invite.role.filter(|_| !charter.is_member(member) && is_newer);
-    Ok(Request::Redeem { invite: Box::new(invite.clone()), share, addition, role, peer })
+    Ok(HelloRequest::Redeem { invite: Box::new(invite.clone()), share, addition, role, peer })
 }
 
 /// The answer with the reason why the greeting of `remote` was refused, sealed so that it counts.
@@ -500,12 +500,12 @@ fn open_body(
 /// A valid greeting.
 pub struct Opened {
     exporter: [u8; 32],
-    request: Request,
+    request: HelloRequest,
 }
 
 /// The request of a dialler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum HelloRequest {
     /// The dialler is already a member.
     Member(PeerHello),
     /// The dialler redeems a ticket. If `share` is a number, the door counts the admitted devices
@@ -531,7 +531,7 @@ pub enum Request {
 
 impl Opened {
     /// What the dialler asks for.
-    pub fn request(&self) -> &Request {
+    pub fn request(&self) -> &HelloRequest {
         &self.request
     }
 
@@ -546,8 +546,8 @@ impl Opened {
             None => Introduced::Relay(RelayIntroduction::new(charter, presence)),
         };
         let (peer, admission) = match self.request {
-            Request::Member(peer) => (peer, None),
-            Request::Redeem { peer, .. } => {
+            HelloRequest::Member(peer) => (peer, None),
+            HelloRequest::Redeem { peer, .. } => {
                 let chain = peer.chain.clone();
                 let added = List::truncated(peer.added.iter().cloned());
                 let taken = encode(&(&listener, &chain, &added)).len();

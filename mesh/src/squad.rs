@@ -59,8 +59,8 @@ use hark_keys::{
 pub use checks::Checked;
 pub use jobs::{Job, JobDone};
 pub use moves::MoveError;
-pub use output::{DownReason, Event, Handled, MessageError, Persist, Service, Transmit};
-pub use paths::Seen;
+pub use output::{DownReason, Handled, MessageError, Persist, Service, SquadEvent, SquadTransmit};
+pub use paths::PathSeen;
 
 use crate::{
     Availability, Dial, Directory, Target,
@@ -155,8 +155,8 @@ pub struct Squad {
     doubted_at: Option<Timestamp>,
     /// Devices that no longer belong, and when their links are closed.
     evicting: BTreeMap<DeviceId, Timestamp>,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    transmits: VecDeque<SquadTransmit>,
+    events: VecDeque<SquadEvent>,
 }
 
 impl Squad {
@@ -318,7 +318,7 @@ impl Squad {
     }
 
     /// Takes pieces that claim to prove that this device no longer belongs. They are judged like
-    /// any others; if the claim is true, [`Event::Removed`] follows. [PROTO-3.8] [PROTO-3.22]
+    /// any others; if the claim is true, [`SquadEvent::Removed`] follows. [PROTO-3.8] [PROTO-3.22]
     pub fn handle_proof(&mut self, pieces: Vec<Piece>) {
         self.replication.handle_proof(pieces);
     }
@@ -327,7 +327,7 @@ impl Squad {
     /// key.
     pub fn keep_name(&mut self, now: Timestamp, channel: ChannelId, key: NameKey) {
         if self.names.keep(channel, key) {
-            self.events.push_back(Event::NamesChanged);
+            self.events.push_back(SquadEvent::NamesChanged);
             self.mark(now, Dirty::NAMES);
         }
     }
@@ -368,7 +368,7 @@ impl Squad {
         self.dialling.failed(now, dial);
     }
 
-    /// The key of the last [`Event::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
+    /// The key of the last [`SquadEvent::OwnKey`] for a target has sealed its first frame. [PROTO-6.6]
     pub fn handle_talked(&mut self, now: Timestamp, target: TargetId) {
         self.targets.handle_used(now, target);
         self.mark(now, Dirty::KEYS);
@@ -384,7 +384,7 @@ impl Squad {
     pub fn handle_charter_persisted(&mut self, now: Timestamp, number: u64) {
         if let Some(news) = self.replication.handle_persisted(number) {
             for bytes in news {
-                self.push(Transmit::Gossip(bytes));
+                self.push(SquadTransmit::Gossip(bytes));
             }
             self.mark(now, Dirty::CHARTER);
             self.catch_up();
@@ -411,7 +411,7 @@ impl Squad {
                 Reach::Reachable => {}
                 Reach::Unreachable => {
                     self.dialling.silent(now, device);
-                    self.events.push_back(Event::PeerUnreachable { device });
+                    self.events.push_back(SquadEvent::PeerUnreachable { device });
                 }
                 Reach::Lost => self.targets.leave(now, device),
             }
@@ -420,7 +420,7 @@ impl Squad {
             let mut bytes = Vec::new();
             Heartbeat { number }.encode(&mut bytes);
             for to in self.links.keys().copied().collect::<Vec<_>>() {
-                self.push(Transmit::Datagram { to, bytes: bytes.clone() });
+                self.push(SquadTransmit::Datagram { to, bytes: bytes.clone() });
             }
         }
         self.dialling.handle_timeout(now);
@@ -438,10 +438,10 @@ impl Squad {
         self.handle_relaying_timeout(now);
         self.handle_availability_timeout(now);
         for device in self.evicting.extract_if(.., |_, at| *at <= now).map(|(device, _)| device) {
-            self.events.push_back(Event::Evicted { device });
+            self.events.push_back(SquadEvent::Evicted { device });
         }
         if self.doubted_at.take_if(|at| *at <= now).is_some() && !self.is_held() {
-            self.events.push_back(Event::Removed);
+            self.events.push_back(SquadEvent::Removed);
         }
         if self.list_at.take_if(|at| *at <= now).is_some() {
             self.list_certificates();
@@ -450,7 +450,7 @@ impl Squad {
     }
 
     /// Returns the next thing to send.
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+    pub fn poll_transmit(&mut self) -> Option<SquadTransmit> {
         self.catch_up();
         self.transmits.pop_front()
     }
@@ -493,7 +493,7 @@ impl Squad {
     }
 
     /// Returns the next event.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<SquadEvent> {
         self.catch_up();
         self.events.pop_front()
     }

@@ -11,7 +11,7 @@ use hark_keys::{DeviceKey, MemberId, SeededRandom, Timestamp};
 use hark_mesh::{
     Target,
     datagram::{Forward, ForwardedReport, Report, Slot},
-    forwarding::{Forwarder, Limits, Route},
+    forwarding::{ForwardRoute, Forwarder, Limits},
 };
 
 /// Counts the allocations of this thread.
@@ -55,7 +55,7 @@ fn frames_are_forwarded_without_allocation() {
         let slot = forwarder.attach(now, device, Some(member)).unwrap();
         forwarder.set_listening(slot, [channel]);
         let target = Target::of_channel(channel);
-        forwarder.set_route(slot, Route { tag: [1; 4], target, only: None }).unwrap();
+        forwarder.set_route(slot, ForwardRoute { tag: [1; 4], target, only: None }).unwrap();
         slots.push(slot);
     }
     let mut bytes = Vec::with_capacity(2_000);

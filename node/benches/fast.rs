@@ -22,7 +22,7 @@ use hark_mesh::hello::{HelloError, PeerHello};
 use hark_node::{
     clock::Clock,
     link::{
-        Admission, DatagramSender, Denial, LinkEvent, LinkTransport, Links, Muxer, UdpBinder,
+        Admission, DatagramSender, HelloDenial, LinkEvent, LinkTransport, Links, Muxer, UdpBinder,
         address_of, multiaddr_of,
     },
     random::SystemRandom,
@@ -297,7 +297,7 @@ impl Admission for Everybody {
         peer: DeviceId,
         _: &[u8; 32],
         _: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Denial>) {
+    ) -> (Vec<u8>, Result<PeerHello, HelloDenial>) {
         (b"come in".to_vec(), Ok(hello(peer)))
     }
 

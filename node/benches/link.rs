@@ -262,7 +262,7 @@ fn endpoint(key: &DeviceKey) -> anyhow::Result<Endpoint> {
     let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, b"salt").extract(&[7; 32]);
     let server = quinn::ServerConfig::new(crypto, Arc::new(token_key));
     let socket = UdpBinder.bind(LOOPBACK)?;
-    let config = noise::endpoint_config(key, Arc::new(SystemRandom), noise::Place::Dialler);
+    let config = noise::endpoint_config(key, Arc::new(SystemRandom), noise::EndpointKind::Dialler);
     let runtime = Arc::new(TokioRuntime);
     Ok(Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?)
 }

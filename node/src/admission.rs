@@ -19,12 +19,12 @@ use hark_keys::{
     Timestamp,
 };
 use hark_mesh::hello::{
-    self, Greeting, HelloError, Listener, PeerHello, Presence, Refusal, Request,
+    self, Greeting, HelloError, HelloRequest, Listener, PeerHello, Presence, Refusal,
 };
 
 use crate::{
     clock::Clock,
-    link::{Admission, Denial},
+    link::{Admission, HelloDenial},
 };
 use waiting::{Knocked, WaitingRoom};
 pub use waiting::{WaitingState, WaitingView};
@@ -354,7 +354,8 @@ impl Doorkeeper {
         let listener = Listener { charter, key, member, presence };
         let now = self.clock.unix();
         let opened = hello::open_greeting(now, &listener, exporter, peer, greeting)?;
-        let Request::Redeem { invite, share, addition, role, peer: newcomer } = opened.request()
+        let HelloRequest::Redeem { invite, share, addition, role, peer: newcomer } =
+            opened.request()
         else {
             state.waiting.forget(peer);
             // It has come in elsewhere, and has there what it was promised.
@@ -522,7 +523,7 @@ impl Admission for Doorkeeper {
         peer: DeviceId,
         exporter: &[u8; 32],
         greeting: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Denial>) {
+    ) -> (Vec<u8>, Result<PeerHello, HelloDenial>) {
         let mut state = self.lock();
         let refusal = match self.open(&mut state, peer, exporter, greeting) {
             Ok((answer, hello)) => return (answer, Ok(hello)),
@@ -547,8 +548,9 @@ impl Admission for Doorkeeper {
             }
             _ => None,
         };
-        let denial = led
-            .map_or(Denial::Refused(refusal), |invite| Denial::Led { invite: invite.invite_key });
+        let denial = led.map_or(HelloDenial::Refused(refusal), |invite| HelloDenial::Led {
+            invite: invite.invite_key,
+        });
         (answer, Err(denial))
     }
 

@@ -41,8 +41,8 @@ use hark_keys::Ticket;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ControlError};
-pub use server::{Server, answer};
-pub use service::{Service, ServiceError};
+pub use server::{ControlServer, answer};
+pub use service::{ControlService, ServiceError};
 
 use crate::{
     event::StampedEvent,

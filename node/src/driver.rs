@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, TargetId, Timestamp};
 use hark_mesh::{
     Dial,
-    squad::{self, DownReason, JobDone, Persist, Squad, SquadConfig, Transmit},
+    squad::{self, DownReason, JobDone, Persist, Squad, SquadConfig, SquadTransmit},
 };
 use tokio::sync::{
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -24,7 +24,7 @@ use crate::{
     clock::Clock,
     link::{Admission, Binder, Link, LinkDown, LinkEvent, Links},
     random::SystemRandom,
-    relay::Relay,
+    relay::ForwardingRelay,
     store::{SquadStore, StoreError},
     swarm::{News, SwarmDriver, SwarmDriverConfig, SwarmError},
 };
@@ -58,7 +58,7 @@ pub struct NetworkConfig {
     /// What happens to them.
     pub link_events: UnboundedReceiver<LinkEvent>,
     /// Forwards for others.
-    pub relay: Arc<Relay>,
+    pub relay: Arc<ForwardingRelay>,
     /// Does what waits for the disk.
     pub worker: Worker,
     /// Sees each message to a peer.
@@ -75,7 +75,7 @@ pub struct Network {
     /// All links.
     pub links: Arc<Links>,
     /// Forwards for others.
-    pub relay: Arc<Relay>,
+    pub relay: Arc<ForwardingRelay>,
     /// Does what waits for the disk.
     pub worker: Worker,
     /// Reads time.
@@ -171,7 +171,7 @@ enum WorkDone {
 /// What [`Driver::poll`] leaves to its owner.
 pub enum Effect {
     /// Something happened in the squad.
-    Event(squad::Event),
+    Event(squad::SquadEvent),
     /// This generation of the key for a target has to be on disk before the squad uses it.
     Generation(TargetId, u16),
     /// The squad would like this dialled: the owner calls [`Driver::dial`], or refuses.
@@ -308,7 +308,7 @@ impl Driver {
         let squad = &mut self.squad;
         loop {
             if let Some(event) = squad.poll_event() {
-                self.records_changed |= matches!(event, squad::Event::RecordsChanged);
+                self.records_changed |= matches!(event, squad::SquadEvent::RecordsChanged);
                 return Some(Effect::Event(event));
             } else if let Some((number, result)) = squad.poll_verdict() {
                 network.swarm.conclude(number, &result);
@@ -335,7 +335,7 @@ impl Driver {
                 self.sent = 0;
                 return Some(Effect::Pause);
             } else if let Some(transmit) = squad.poll_transmit() {
-                if let (Some(overhear), Transmit::Message { to, bytes, .. }) =
+                if let (Some(overhear), SquadTransmit::Message { to, bytes, .. }) =
                     (&network.overhear, &transmit)
                 {
                     overhear(*to, bytes);

@@ -21,8 +21,8 @@ use crate::{
         TellJoining,
     },
     random::SystemRandom,
-    reach::{names::Names, ports::Surroundings},
-    relay::{Egress, Relay},
+    reach::{names::PeerNames, ports::Surroundings},
+    relay::{Egress, ForwardingRelay},
     snapshot::TransmitMode,
     store::{Home, Lock, OrganisationStore, StoreError},
 };
@@ -47,7 +47,7 @@ pub struct Parts {
     /// Where to listen, too, if that works.
     pub listen_if_possible: Vec<SocketAddr>,
     /// Addresses and names worth trying.
-    pub names: Option<Names>,
+    pub names: Option<PeerNames>,
     /// Whether to look on the LAN.
     pub mdns: bool,
     /// Whether no member is to learn where this device is: it listens nowhere then, and does not
@@ -190,10 +190,10 @@ impl Launch {
         let own_key = || DeviceKey::from_secret(&secret);
         let held = Arc::new(OnceLock::new());
         let (link_sender, link_events) = unbounded_channel::<LinkEvent>();
-        let relay = Relay::new(clock, Limits::default(), parts.egress);
+        let relay = ForwardingRelay::new(clock, Limits::default(), parts.egress);
         let (forwards, hears) = (Arc::clone(&relay), parts.datagrams);
         let handler: DatagramHandler = Arc::new(move |now, device, datagram| {
-            if Relay::is_for_relays(&datagram) {
+            if ForwardingRelay::is_for_relays(&datagram) {
                 forwards.handle(now, device, &datagram);
             } else {
                 hears(now, device, datagram);

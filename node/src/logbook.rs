@@ -30,7 +30,7 @@ use crate::{
 
 /// Something that happened, as a line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct LogbookEntry {
     /// Unix time in microseconds; of speech, when it began.
     pub at_us: u64,
     /// What happened.
@@ -116,7 +116,7 @@ pub enum What {
     },
 }
 
-impl Entry {
+impl LogbookEntry {
     /// In a line with local time, for a person.
     pub fn describe(&self) -> String {
         let at = local(UnixTime::from_secs(self.at_us / 1_000_000));
@@ -203,7 +203,7 @@ pub fn is_called(path: &str, net: &str) -> bool {
 /// Writes the log of one organisation, on a thread of its own.
 #[derive(Debug)]
 pub struct Logbook {
-    sender: Option<SyncSender<Entry>>,
+    sender: Option<SyncSender<LogbookEntry>>,
     thread: Option<JoinHandle<()>>,
     /// Entries for which there was no room.
     lost: u64,
@@ -250,7 +250,10 @@ impl Logbook {
                 let nets = if channels.is_empty() { began_on } else { channels.clone() };
                 let ms = at_us.saturating_sub(since) / 1_000;
                 let (device, name) = (device.0.to_string(), name.clone());
-                self.write(Entry { at_us: since, what: What::Talked { device, name, nets, ms } });
+                self.write(LogbookEntry {
+                    at_us: since,
+                    what: What::Talked { device, name, nets, ms },
+                });
                 return;
             }
             Event::Standing { standing, .. } => What::Standing { standing: standing.clone() },
@@ -267,13 +270,13 @@ impl Logbook {
             Event::Stopped { reason } => What::Stopped { reason: reason.clone() },
             _ => return,
         };
-        self.write(Entry { at_us, what });
+        self.write(LogbookEntry { at_us, what });
     }
 
-    fn write(&mut self, entry: Entry) {
+    fn write(&mut self, entry: LogbookEntry) {
         let Some(sender) = &self.sender else { return };
         if self.lost > 0 {
-            let lost = Entry { at_us: entry.at_us, what: What::Lost { entries: self.lost } };
+            let lost = LogbookEntry { at_us: entry.at_us, what: What::Lost { entries: self.lost } };
             match sender.try_send(lost) {
                 Ok(()) => self.lost = 0,
                 Err(_) => {
@@ -309,7 +312,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, entries: &Receiver<Entry>) {
+    fn run(&mut self, entries: &Receiver<LogbookEntry>) {
         while let Ok(entry) = entries.recv() {
             // Where the organisation was removed from this device, nothing of it is to come back.
             if is_off(&self.folder) || !self.folder.join(CHARTER).exists() {
@@ -323,7 +326,7 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, entry: &Entry) -> io::Result<()> {
+    fn append(&mut self, entry: &LogbookEntry) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry).map_err(io::Error::other)?;
         line.push(b'\n');
         let path = path_in(&self.folder);
@@ -347,7 +350,7 @@ impl Writer {
 
 /// The log of the organisation in this folder, the oldest entry first; empty if there is none.
 /// Lines that are no entries, as after a loss of power, are passed over.
-pub fn read(folder: &Path) -> io::Result<Vec<Entry>> {
+pub fn read(folder: &Path) -> io::Result<Vec<LogbookEntry>> {
     let now = Clock.unix();
     let file = match File::open(path_in(folder)) {
         Ok(file) => file,
@@ -356,7 +359,7 @@ pub fn read(folder: &Path) -> io::Result<Vec<Entry>> {
     };
     let mut entries = Vec::new();
     for line in BufReader::new(io::Read::take(file, LOG_MAX_BYTES)).split(b'\n') {
-        let entry: Option<Entry> = serde_json::from_slice(&line?).ok();
+        let entry: Option<LogbookEntry> = serde_json::from_slice(&line?).ok();
         entries.extend(entry.filter(|entry| is_young(entry, now)));
     }
     // A talkspurt is written when it ends.
@@ -370,7 +373,7 @@ pub fn add(folder: &Path, what: What) -> io::Result<()> {
         return Ok(());
     }
     let mut writer = Writer { folder: folder.to_owned(), file: None };
-    writer.append(&Entry { at_us: Clock.unix_micros(), what })
+    writer.append(&LogbookEntry { at_us: Clock.unix_micros(), what })
 }
 
 /// Removes the log of the organisation in this folder.
@@ -410,7 +413,7 @@ fn compact(path: &Path, now: UnixTime) -> io::Result<()> {
     let is_full = bytes.len() as u64 > LOG_MAX_BYTES / 2;
     let whole = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     let young = whole.filter(|line| {
-        let entry: Option<Entry> = serde_json::from_slice(line).ok();
+        let entry: Option<LogbookEntry> = serde_json::from_slice(line).ok();
         entry.is_some_and(|entry| is_young(&entry, now))
     });
     let young: Vec<_> = young.collect();
@@ -430,7 +433,7 @@ fn compact(path: &Path, now: UnixTime) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-fn is_young(entry: &Entry, now: UnixTime) -> bool {
+fn is_young(entry: &LogbookEntry, now: UnixTime) -> bool {
     let age = now.as_secs().saturating_sub(entry.at_us / 1_000_000);
     age <= LOG_MAX_AGE.as_secs()
 }
@@ -495,7 +498,7 @@ mod tests {
         vec![at(1, up), at(2, began), at(5, ended), at(6, muted)]
     }
 
-    fn noted(folder: &Path, events: &[StampedEvent]) -> Vec<Entry> {
+    fn noted(folder: &Path, events: &[StampedEvent]) -> Vec<LogbookEntry> {
         fs::write(folder.join(CHARTER), b"").expect("written");
         let mut logbook = Logbook::open(folder).expect("opened");
         events.iter().for_each(|event| logbook.note(event));
@@ -553,7 +556,7 @@ mod tests {
         let entry = |secs: u64, number: u64| {
             let at_us = secs * 1_000_000 + number;
             let reason = "x".repeat(200);
-            let entry = Entry { at_us, what: What::Stopped { reason } };
+            let entry = LogbookEntry { at_us, what: What::Stopped { reason } };
             serde_json::to_string(&entry).expect("JSON") + "\n"
         };
         let old = entry(now - LOG_MAX_AGE.as_secs() - 60, 0);
@@ -563,7 +566,7 @@ mod tests {
         let mut writer = Writer { folder: folder.path().to_owned(), file: None };
         for number in 0..3 {
             let what = What::Lost { entries: number };
-            writer.append(&Entry { at_us: (now + 1) * 1_000_000, what }).expect("written");
+            writer.append(&LogbookEntry { at_us: (now + 1) * 1_000_000, what }).expect("written");
         }
         let length = path.metadata().expect("there").len();
         assert!(length <= LOG_MAX_BYTES / 2 + 300, "{length}");

@@ -34,7 +34,7 @@ use crate::{
     network::{self, Flags, Input, Publisher, TellJoining},
     platform::{Urgency, prefer_this_thread},
     reach::{
-        names::{Dns, Names, Place},
+        names::{Dns, PeerNames, PeerPlace},
         ports::System,
     },
     relay::DirectEgress,
@@ -66,7 +66,7 @@ pub struct NodeConfig {
     /// worth trying and the channels are for the organisation in front.
     pub listen: Vec<SocketAddr>,
     /// Addresses and names worth trying.
-    pub peers: Vec<Place>,
+    pub peers: Vec<PeerPlace>,
     /// Whether to look on the LAN.
     pub mdns: bool,
     /// Whether no member is to learn where this device is: it is linked with members by the
@@ -175,7 +175,7 @@ impl Node {
             let parts = Parts {
                 listen,
                 listen_if_possible,
-                names: (own && !config.peers.is_empty()).then(|| Names {
+                names: (own && !config.peers.is_empty()).then(|| PeerNames {
                     places: config.peers.clone(),
                     source: Arc::new(Dns::default()),
                 }),

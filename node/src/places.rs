@@ -30,7 +30,7 @@ struct State {
 }
 
 /// One connection's place, which is free again when this is dropped.
-pub struct Place {
+pub struct HeldPlace {
     number: u64,
     shared: Arc<Shared>,
 }
@@ -44,12 +44,12 @@ impl Places {
 
     /// Serves a connection that has proven nothing yet, on a task of its own; ends the oldest such
     /// one if there are too many. Must run on a tokio runtime.
-    pub fn serve<F>(&self, connection: impl FnOnce(Place) -> F)
+    pub fn serve<F>(&self, connection: impl FnOnce(HeldPlace) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let number = self.0.state().next_number();
-        let served = connection(Place { number, shared: Arc::clone(&self.0) });
+        let served = connection(HeldPlace { number, shared: Arc::clone(&self.0) });
         // It waits until it can be found: it would begin at once on another thread.
         let (begin, begun) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -85,7 +85,7 @@ impl State {
     }
 }
 
-impl Place {
+impl HeldPlace {
     /// The program at the other end has proven that it may come in: whoever else connects ends this
     /// connection no more. Says whether there was room for it.
     pub fn prove(&self) -> bool {
@@ -100,7 +100,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HeldPlace {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.unproven.remove(&self.number);

@@ -1,14 +1,14 @@
 //! What a node does for others as a relay: a [`Forwarder`] on its links.
 //!
 //! ```text
-//! link ─> Relay::handle ─> Forwarder ─> outlets of the listeners     on the network thread
-//!              squad ─> Relay::serve ─────┘ who is attached, who may hear whom
+//! link ─> ForwardingRelay::handle ─> Forwarder ─> outlets of the listeners     on the network thread
+//!              squad ─> ForwardingRelay::serve ─────┘ who is attached, who may hear whom
 //! ```
 //!
-//! A datagram is forwarded in the turn in which it comes. Where that takes longer than half a
-//! millisecond, [`Relay::run`] goes on with it in turns of its own, and until it is done what comes
-//! is only taken in: what waits in the kernel would grow old there without anybody knowing, and in
-//! the forwarder it is dropped when it is late.
+//! A datagram is forwarded in the turn in which it comes. If that takes longer than half a
+//! millisecond, [`ForwardingRelay::run`] continues in turns of its own. Until then new datagrams
+//! are only taken in: in the kernel they would grow old without anybody knowing, and the forwarder
+//! drops those that are late.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,7 +19,7 @@ use hark_charter::Charter;
 use hark_keys::{DeviceId, List, Timestamp};
 use hark_mesh::{
     datagram::{KIND_FORWARD, KIND_FORWARDED_REPORT, KIND_KNOCK, KIND_TUNNEL, Slot},
-    forwarding::{Forwarder, Limits, Route, Statistics},
+    forwarding::{ForwardRoute, Forwarder, Limits, Statistics},
     squad::Service,
 };
 use tokio::sync::Notify;
@@ -48,7 +48,7 @@ impl Egress for DirectEgress {
 }
 
 /// Forwards the voice and the tunnels of one organisation.
-pub struct Relay {
+pub struct ForwardingRelay {
     clock: Clock,
     egress: Arc<dyn Egress>,
     state: Mutex<State>,
@@ -60,13 +60,13 @@ struct State {
     forwarder: Forwarder,
     /// What sends to each slot.
     outlets: Vec<Option<(DeviceId, Arc<DatagramSender>)>>,
-    /// When [`Relay::run`] looks next; none where it waits to be told.
+    /// When [`ForwardingRelay::run`] looks next; none where it waits to be told.
     looks_at: Option<Timestamp>,
     /// Whether there is more to send than the last turn had time for.
     behind: bool,
 }
 
-impl Relay {
+impl ForwardingRelay {
     /// Nobody is attached.
     pub fn new(clock: Clock, limits: Limits, egress: Arc<dyn Egress>) -> Arc<Self> {
         let forwarder = Forwarder::new(limits);
@@ -135,7 +135,9 @@ impl Relay {
                     only => {
                         let only = only.map(List::truncated);
                         // The squad counts routes as well, and refuses the same.
-                        if let Err(error) = forwarder.set_route(slot, Route { tag, target, only }) {
+                        if let Err(error) =
+                            forwarder.set_route(slot, ForwardRoute { tag, target, only })
+                        {
                             tracing::debug!(%error, "route not taken");
                         }
                     }

@@ -10,7 +10,7 @@ use crate::{
     admission::WaitingView,
     event::{DeviceText, PeerStats, SanctionView},
     profile::ProfileAction,
-    reach::ports::Report,
+    reach::ports::PortReport,
 };
 
 /// Everything that a screen or the local API shows. Made ten times a second.
@@ -68,7 +68,7 @@ pub struct Snapshot {
     /// Those of them who have not shown that they hold it, and may not hear.
     pub unconfirmed: Vec<DeviceText>,
     /// What has come of asking the router for a port; none where it is not to be asked.
-    pub router: Option<Report>,
+    pub router: Option<PortReport>,
     /// Whether strangers reach this device, as others have found, by address.
     pub checked: Vec<CheckedView>,
     /// Mutes and bans of this device's member that hold now.

@@ -5,7 +5,7 @@ use ring::hmac;
 
 /// 32 random bytes as 64 hexadecimal digits.
 #[derive(Clone)]
-pub struct Token {
+pub struct ApiToken {
     text: String,
     /// Comparing hashes of blake3 takes the same time whatever they are.
     hash: blake3::Hash,
@@ -29,7 +29,7 @@ pub struct Nonces<'a> {
     pub node: &'a str,
 }
 
-impl Token {
+impl ApiToken {
     /// A new one.
     pub fn generate(random: &dyn Random) -> Self {
         Self::of(digits(random))
@@ -105,23 +105,23 @@ mod tests {
 
     #[test]
     fn only_the_token_itself_opens() {
-        let token = Token::generate(&SeededRandom::new(5));
+        let token = ApiToken::generate(&SeededRandom::new(5));
         assert_eq!(token.text().len(), 64);
-        let again = Token::read(token.text()).expect("as it was written down");
+        let again = ApiToken::read(token.text()).expect("as it was written down");
         assert!(again.is(token.text()));
-        let other = Token::generate(&SeededRandom::new(6));
+        let other = ApiToken::generate(&SeededRandom::new(6));
         for wrong in ["", "00", &token.text()[..63], other.text()] {
             assert!(!token.is(wrong), "{wrong}");
         }
         for nothing in ["", "token", &token.text()[1..]] {
-            assert!(Token::read(nothing).is_none(), "{nothing}");
+            assert!(ApiToken::read(nothing).is_none(), "{nothing}");
         }
     }
 
     #[test]
     fn a_proof_is_good_for_one_end_of_one_connection() {
         let random = SeededRandom::new(5);
-        let token = Token::generate(&random);
+        let token = ApiToken::generate(&random);
         let [client, node, other] = [(); 3].map(|()| nonce(&random));
         let nonces = Nonces { client: &client, node: &node };
         let proof = token.prove(Prover::Node, nonces);
@@ -131,7 +131,7 @@ mod tests {
         assert!(!token.is_proof(&proof, Prover::Node, again));
         let turned = Nonces { client: &node, node: &client };
         assert!(!token.is_proof(&proof, Prover::Node, turned));
-        assert!(!Token::generate(&random).is_proof(&proof, Prover::Node, nonces));
+        assert!(!ApiToken::generate(&random).is_proof(&proof, Prover::Node, nonces));
         for wrong in ["", "00", &proof[1..], token.text()] {
             assert!(!token.is_proof(wrong, Prover::Node, nonces), "{wrong}");
         }
@@ -141,7 +141,7 @@ mod tests {
     /// -hmac TOKEN`.
     #[test]
     fn a_proof_is_what_other_programs_make() {
-        let token = Token::read(&"0123456789abcdef".repeat(4)).expect("a token");
+        let token = ApiToken::read(&"0123456789abcdef".repeat(4)).expect("a token");
         let (client, node) = ("aa".repeat(32), "bb".repeat(32));
         let nonces = Nonces { client: &client, node: &node };
         assert_eq!(

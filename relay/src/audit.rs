@@ -15,7 +15,7 @@ use serde_json::Value;
 
 /// One change that was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct AuditEntry {
     /// Unix time in microseconds.
     pub at_us: u64,
     /// Who asked.
@@ -44,7 +44,7 @@ impl Audit {
     }
 
     /// Writes a line; it is on disk when this returns.
-    pub fn append(&self, entry: &Entry) -> io::Result<()> {
+    pub fn append(&self, entry: &AuditEntry) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut line = serde_json::to_string(entry)?;
         line.push('\n');
@@ -64,7 +64,7 @@ impl Audit {
 
     /// The newest `count` entries, the oldest of them first. A line that was cut off by a loss of
     /// power is left out.
-    pub fn last(&self, count: usize) -> io::Result<Vec<Entry>> {
+    pub fn last(&self, count: usize) -> io::Result<Vec<AuditEntry>> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = VecDeque::new();
         for path in [&self.earlier(), &self.path] {
@@ -96,7 +96,7 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-fn read(path: &Path, mut take: impl FnMut(Entry)) -> io::Result<()> {
+fn read(path: &Path, mut take: impl FnMut(AuditEntry)) -> io::Result<()> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -116,8 +116,8 @@ mod tests {
 
     use super::*;
 
-    fn entry(number: u64) -> Entry {
-        Entry {
+    fn entry(number: u64) -> AuditEntry {
+        AuditEntry {
             at_us: number,
             remote: [127, 0, 0, 1].into(),
             action: format!("POST /api/v1/drain?{number:05}"),

@@ -10,26 +10,26 @@ use hark_keys::{ChannelId, DeviceId, DeviceKey, MemberId, OrganisationId, UnixTi
 use serde::Serialize;
 
 use crate::{
-    error::RelayError, event::Event, home::TenantStore, metering::Traffic, state::Quotas,
-    text::Text,
+    error::RelayError, event::RelayEvent, home::TenantStore, metering::MeteredTraffic,
+    state::Quotas, text::Text,
 };
 
 /// One organisation at work, on a thread of its own.
 pub trait Carrier: Send + Sync {
     /// Does it soon.
-    fn command(&self, command: Command);
+    fn command(&self, command: CarrierCommand);
 
     /// How it stands; at most a second old.
-    fn snapshot(&self) -> Arc<Snapshot>;
+    fn snapshot(&self) -> Arc<CarrierSnapshot>;
 
     /// Says goodbye to all devices, and returns when all has ended, with all that was carried since
     /// the carrier started.
-    fn stop(self: Box<Self>, reason: &str) -> Traffic;
+    fn stop(self: Box<Self>, reason: &str) -> MeteredTraffic;
 }
 
 /// What a carrier is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum CarrierCommand {
     /// How much the organisation may use from now on.
     SetQuotas(Quotas),
     /// Who is kept out from now on, and sent away who is here.
@@ -61,7 +61,7 @@ pub struct Assignment {
 }
 
 /// Takes what happens in one organisation, from any thread.
-pub type Tell = Arc<dyn Fn(&Event) + Send + Sync>;
+pub type Tell = Arc<dyn Fn(&RelayEvent) + Send + Sync>;
 
 /// Makes carriers. Fails with one line for the operator, such as that the port is in use.
 pub type StartCarrier =
@@ -69,7 +69,7 @@ pub type StartCarrier =
 
 /// How an organisation stands.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Snapshot {
+pub struct CarrierSnapshot {
     /// What its charter calls it; none until a member has brought that.
     pub name: Option<String>,
     /// Whether its charter names this relay, without which members do not use it.
@@ -81,7 +81,7 @@ pub struct Snapshot {
     /// What is heard by somebody who is attached.
     pub channels: Vec<Occupancy>,
     /// What was carried since the carrier started.
-    pub traffic: Traffic,
+    pub traffic: MeteredTraffic,
     /// Packets that were not, since then, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Whether it takes nothing new, and nothing is under way any more.
@@ -105,7 +105,7 @@ pub struct Session {
     pub channels: Vec<Text<ChannelId>>,
     /// What it sent and was sent.
     #[serde(flatten)]
-    pub traffic: Traffic,
+    pub traffic: MeteredTraffic,
     /// Its packets that were not carried.
     pub dropped: u64,
 }

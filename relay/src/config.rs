@@ -79,12 +79,12 @@ struct Contents {
     #[serde(default)]
     log: LogFormat,
     #[serde(default)]
-    organisation: Vec<Entry>,
+    organisation: Vec<TenantEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct TenantEntry {
     id: Spanned<String>,
     name: Option<Spanned<String>>,
     port: Option<Spanned<u16>>,
@@ -111,7 +111,7 @@ impl Config {
             .map_err(|error| at(error.span(), error.message().trim().replace('\n', ", ")))?;
         let mut organisations = BTreeMap::new();
         let mut ports = BTreeMap::new();
-        for Entry { id, name, port, quotas } in contents.organisation {
+        for TenantEntry { id, name, port, quotas } in contents.organisation {
             let span = id.span();
             let id: OrganisationId = id.get_ref().parse().map_err(|_| {
                 let id = id.get_ref();

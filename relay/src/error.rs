@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use hark_node::{store::StoreError, swarm::SwarmError};
 
-use crate::tenants::Refusal;
+use crate::tenants::TenantRefusal;
 
 /// Why a relay, or what it carries for one organisation, does not start or has ended.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum RelayError {
     Store(#[from] StoreError),
     /// The relay's state cannot be changed.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] TenantRefusal),
     /// The swarm cannot be made.
     #[error(transparent)]
     Swarm(#[from] SwarmError),

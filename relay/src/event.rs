@@ -21,7 +21,7 @@ use crate::{error::RelayError, text::Text};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Event {
+pub enum RelayEvent {
     /// The program runs and its admin API answers.
     Started {
         /// Where the API is.
@@ -79,7 +79,7 @@ struct Stamped<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     org: Option<Text<OrganisationId>>,
     #[serde(flatten)]
-    event: &'a Event,
+    event: &'a RelayEvent,
 }
 
 /// Hands events to whoever wants them, as lines of JSON.
@@ -117,7 +117,7 @@ impl Events {
     }
 
     /// Tells everybody.
-    pub fn publish(&self, organisation: Option<OrganisationId>, event: &Event) {
+    pub fn publish(&self, organisation: Option<OrganisationId>, event: &RelayEvent) {
         let at_us = self.clock.unix_micros();
         let stamped = Stamped { at_us, org: organisation.map(Text), event };
         let line = serde_json::to_string(&stamped).expect("text and numbers are JSON");

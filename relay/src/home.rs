@@ -26,10 +26,10 @@ use hark_node::{
     store::{
         AskPassphrase, CHARTER_LIMIT, FileError, Files, Guard, SquadStore, StoreError, SystemDisk,
     },
-    token::Token,
+    token::ApiToken,
 };
 
-use crate::{audit::Audit, metering::Metering, state::State};
+use crate::{audit::Audit, metering::Metering, state::RelayState};
 
 /// The folder of one relay; this process alone uses it.
 pub struct RelayHome {
@@ -72,12 +72,12 @@ impl RelayHome {
     }
 
     /// The secret that opens the admin API; made now if there is none.
-    pub fn token(&self, random: &dyn Random) -> Result<Token, StoreError> {
+    pub fn token(&self, random: &dyn Random) -> Result<ApiToken, StoreError> {
         let path = self.token_path();
         if let Some(text) = self.files.read_text(&path)? {
-            return Token::read(text.trim()).ok_or(StoreError::Damaged(path));
+            return ApiToken::read(text.trim()).ok_or(StoreError::Damaged(path));
         }
-        let token = Token::generate(random);
+        let token = ApiToken::generate(random);
         self.files.write(&path, format!("{}\n", token.text()).as_bytes())?;
         Ok(token)
     }
@@ -116,14 +116,16 @@ impl RelayHome {
     }
 
     /// What was changed over the admin API.
-    pub fn state(&self) -> Result<State, StoreError> {
+    pub fn state(&self) -> Result<RelayState, StoreError> {
         let path = self.state_path();
-        let Some(bytes) = self.files.read(&path, FILE_LIMIT)? else { return Ok(State::default()) };
+        let Some(bytes) = self.files.read(&path, FILE_LIMIT)? else {
+            return Ok(RelayState::default());
+        };
         serde_json::from_slice(&bytes).map_err(|_| StoreError::Damaged(path))
     }
 
     /// Keeps it.
-    pub fn keep_state(&self, state: &State) -> Result<(), StoreError> {
+    pub fn keep_state(&self, state: &RelayState) -> Result<(), StoreError> {
         let text = serde_json::to_vec_pretty(state).expect("text and numbers are JSON");
         Ok(self.files.write(&self.state_path(), &text)?)
     }

@@ -16,7 +16,7 @@ use hark_command_line::{CompletionsArguments, ErrorCode, ManArguments, Program, 
 use hark_relay::{
     config::{Config, LogFormat},
     home::RelayHome,
-    program::{self, Options},
+    program::{self, RelayOptions},
     runner,
 };
 use tracing_subscriber::EnvFilter;
@@ -89,7 +89,7 @@ fn run(arguments: Arguments, program: &mut Program) -> anyhow::Result<()> {
     start_log(config.log);
     let home = arguments.home.or_else(RelayHome::default_path);
     let to_stdout = arguments.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    let options = Options {
+    let options = RelayOptions {
         home: home.context("this account has no home directory: use --home")?,
         config,
         listen: arguments.listen,

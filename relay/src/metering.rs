@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Packets and bytes of forwarded datagrams: what came from devices, and what went to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
+pub struct MeteredTraffic {
     /// Packets from devices.
     pub packets_in: u64,
     /// Their bytes.
@@ -18,7 +18,7 @@ pub struct Traffic {
     pub bytes_out: u64,
 }
 
-impl Traffic {
+impl MeteredTraffic {
     fn map(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             packets_in: combine(self.packets_in, other.packets_in),
@@ -45,18 +45,18 @@ impl Traffic {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metering {
-    days: BTreeMap<String, Traffic>,
+    days: BTreeMap<String, MeteredTraffic>,
     /// What the carrier had counted since its start when it was asked last.
     #[serde(skip)]
-    counted: Traffic,
+    counted: MeteredTraffic,
 }
 
 impl Metering {
     /// Takes what the carrier has counted since its start; says whether that is more than before.
-    pub fn count(&mut self, now: UnixTime, totals: Traffic) -> bool {
+    pub fn count(&mut self, now: UnixTime, totals: MeteredTraffic) -> bool {
         let new = totals.since(self.counted);
         self.counted = totals;
-        if new == Traffic::default() {
+        if new == MeteredTraffic::default() {
             return false;
         }
         let day = self.days.entry(day_of(now)).or_default();
@@ -69,17 +69,17 @@ impl Metering {
 
     /// Another carrier counts from zero.
     pub fn restart(&mut self) {
-        self.counted = Traffic::default();
+        self.counted = MeteredTraffic::default();
     }
 
     /// By day, as `2026-11-21`, the oldest first.
-    pub fn days(&self) -> impl Iterator<Item = (&str, Traffic)> {
+    pub fn days(&self) -> impl Iterator<Item = (&str, MeteredTraffic)> {
         self.days.iter().map(|(day, traffic)| (day.as_str(), *traffic))
     }
 
     /// By month, as `2026-11`, the oldest first.
-    pub fn months(&self) -> BTreeMap<&str, Traffic> {
-        let mut months: BTreeMap<&str, Traffic> = BTreeMap::new();
+    pub fn months(&self) -> BTreeMap<&str, MeteredTraffic> {
+        let mut months: BTreeMap<&str, MeteredTraffic> = BTreeMap::new();
         for (day, traffic) in self.days() {
             let month = months.entry(day.get(..7).unwrap_or(day)).or_default();
             *month = month.plus(traffic);
@@ -112,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    fn traffic(packets: u64) -> Traffic {
-        Traffic {
+    fn traffic(packets: u64) -> MeteredTraffic {
+        MeteredTraffic {
             packets_in: packets,
             bytes_in: 100 * packets,
             packets_out: 9 * packets,
@@ -172,7 +172,7 @@ mod tests {
             counts in proptest::collection::vec((0_u64..4_000, 1_u64..1 << 40), 1..40),
         ) {
             let mut metering = Metering::default();
-            let mut totals = Traffic::default();
+            let mut totals = MeteredTraffic::default();
             for (day, packets) in counts {
                 totals = totals.plus(traffic(packets));
                 metering.count(UnixTime::from_secs(day * DAY), totals);
@@ -181,7 +181,7 @@ mod tests {
             let mut read: Metering = serde_json::from_str(&text).expect("as it was written");
             read.counted = metering.counted;
             prop_assert_eq!(&read, &metering);
-            let all = metering.days().fold(Traffic::default(), |all, (_, day)| all.plus(day));
+            let all = metering.days().fold(MeteredTraffic::default(), |all, (_, day)| all.plus(day));
             prop_assert_eq!(all, totals);
         }
     }

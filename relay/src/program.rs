@@ -12,17 +12,17 @@ use hark_node::{clock::Clock, random::SystemRandom, signals::EndSignals, store::
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::{
-    admin::{Admin, Server},
+    admin::{Admin, AdminServer},
     carrier::StartCarrier,
     config::Config,
     error::RelayError,
-    event::{Event, Events},
+    event::{Events, RelayEvent},
     home::RelayHome,
     tenants::{Tenants, TenantsConfig},
 };
 
 /// What the program is told when it is started.
-pub struct Options {
+pub struct RelayOptions {
     /// Where all is kept.
     pub home: PathBuf,
     /// The configuration file.
@@ -43,7 +43,7 @@ pub struct Options {
 
 /// Runs a relay until it is told to stop. Must run on a tokio
 /// runtime.
-pub async fn run(options: Options, start: StartCarrier) -> Result<(), RelayError> {
+pub async fn run(options: RelayOptions, start: StartCarrier) -> Result<(), RelayError> {
     let clock = Clock;
     let say = options.say;
     let until = options.lasting.map(|lasting| Instant::now() + lasting);
@@ -71,7 +71,7 @@ pub async fn run(options: Options, start: StartCarrier) -> Result<(), RelayError
     })?);
     let admin = Admin::new(Arc::clone(&tenants), Arc::clone(&events), audit, token, clock);
     let address = options.admin.or(options.config.admin).unwrap_or(ADMIN);
-    let server = Server::start(admin, address).await;
+    let server = AdminServer::start(admin, address).await;
     let server = server.map_err(|error| RelayError::Admin { address, error })?;
     let api = server.address();
     say(&format!("admin API: http://{api}, token in {}", token_path.display()));
@@ -79,7 +79,7 @@ pub async fn run(options: Options, start: StartCarrier) -> Result<(), RelayError
         say(&line);
     }
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    events.publish(None, &Event::Started { admin: api.to_string(), version });
+    events.publish(None, &RelayEvent::Started { admin: api.to_string(), version });
 
     let reason = work(&tenants, &mut signals, until).await;
     tenants.retire();
@@ -92,7 +92,7 @@ pub async fn run(options: Options, start: StartCarrier) -> Result<(), RelayError
     }
     drop(server);
     tenants.stop(reason);
-    events.publish(None, &Event::Stopped { reason: reason.to_owned() });
+    events.publish(None, &RelayEvent::Stopped { reason: reason.to_owned() });
     // The journal ends with the last that could write to it.
     drop((tenants, events));
     if let Some(journal) = journal {

@@ -29,15 +29,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::core::Core;
 use crate::{
-    carrier::{Assignment, Carrier, Command, Snapshot},
+    carrier::{Assignment, Carrier, CarrierCommand, CarrierSnapshot},
     error::RelayError,
-    event::Event,
-    metering::Traffic,
+    event::RelayEvent,
+    metering::MeteredTraffic,
 };
 
 /// What comes to a carrier from others.
 enum Order {
-    Do(Command),
+    Do(CarrierCommand),
     /// End, for this reason.
     Stop(String),
 }
@@ -78,13 +78,13 @@ pub fn remote() -> (Remote, Control) {
 
 impl Remote {
     /// Has it do something soon.
-    pub fn command(&self, command: Command) {
+    pub fn command(&self, command: CarrierCommand) {
         // One that has ended shows that.
         let _ = self.orders.send(Order::Do(command));
     }
 
     /// How it stands; at most a second old.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub fn snapshot(&self) -> Arc<CarrierSnapshot> {
         self.shown.get()
     }
 
@@ -97,33 +97,33 @@ impl Remote {
 /// A carrier on a thread.
 struct Running {
     remote: Remote,
-    thread: JoinHandle<Traffic>,
+    thread: JoinHandle<MeteredTraffic>,
 }
 
 /// The newest state.
 #[derive(Clone, Default)]
-struct Shown(Arc<Mutex<Arc<Snapshot>>>);
+struct Shown(Arc<Mutex<Arc<CarrierSnapshot>>>);
 
 impl Shown {
-    fn set(&self, snapshot: Snapshot) {
+    fn set(&self, snapshot: CarrierSnapshot) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
-    fn get(&self) -> Arc<Snapshot> {
+    fn get(&self) -> Arc<CarrierSnapshot> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Carrier for Running {
-    fn command(&self, command: Command) {
+    fn command(&self, command: CarrierCommand) {
         self.remote.command(command);
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
+    fn snapshot(&self) -> Arc<CarrierSnapshot> {
         self.remote.snapshot()
     }
 
-    fn stop(self: Box<Self>, reason: &str) -> Traffic {
+    fn stop(self: Box<Self>, reason: &str) -> MeteredTraffic {
         self.remote.stop(reason);
         // A panic there has shown itself.
         self.thread.join().unwrap_or_default()
@@ -141,7 +141,7 @@ pub fn start(assignment: Assignment) -> Result<Box<dyn Carrier>, RelayError> {
         if traffic.is_err() {
             tracing::error!("an organisation is not carried any more: {reason}");
         }
-        tell(&Event::Stopped { reason });
+        tell(&RelayEvent::Stopped { reason });
         traffic.map(|it| it.0).unwrap_or_default()
     });
     let thread = thread?;
@@ -157,7 +157,7 @@ fn run(
     assignment: Assignment,
     control: Control,
     started: SyncSender<Result<(), RelayError>>,
-) -> Result<(Traffic, String), RelayError> {
+) -> Result<(MeteredTraffic, String), RelayError> {
     let may_gather = Arc::new(AtomicBool::new(false));
     let gathers = Arc::clone(&may_gather);
     let rest = move || {
@@ -190,24 +190,24 @@ pub async fn carry(
     machine: Machine,
     control: Control,
     started: impl FnOnce(Result<(), RelayError>),
-) -> Result<(Traffic, String), RelayError> {
+) -> Result<(MeteredTraffic, String), RelayError> {
     let shown = control.shown.clone();
     let mut core = match Core::new(assignment, machine, control) {
         Ok(core) => core,
         Err(error) => {
             started(Err(error));
-            return Ok((Traffic::default(), "it did not start".to_owned()));
+            return Ok((MeteredTraffic::default(), "it did not start".to_owned()));
         }
     };
     if let Err(error) = core.settle_in().await {
         started(Err(error));
-        return Ok((Traffic::default(), "it did not start".to_owned()));
+        return Ok((MeteredTraffic::default(), "it did not start".to_owned()));
     }
     started(Ok(()));
     let ended = core.run().await;
     let (traffic, reason) =
         (core.traffic(), ended.as_ref().map_or_else(ToString::to_string, String::clone));
-    shown.set(Snapshot { traffic, ended: Some(reason), ..Snapshot::default() });
+    shown.set(CarrierSnapshot { traffic, ended: Some(reason), ..CarrierSnapshot::default() });
     ended.map(|reason| (traffic, reason))
 }
 

@@ -49,7 +49,7 @@ pub type Bans = BTreeMap<Text<DeviceId>, Option<UnixTime>>;
 /// What holds for one organisation besides what its table in the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Entry {
+pub struct TenantEntry {
     /// Whether it was added here, or removed; as the file says where it is neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub served: Option<bool>,
@@ -70,7 +70,7 @@ pub struct Entry {
     pub bans: Bans,
 }
 
-impl Entry {
+impl TenantEntry {
     /// Forgets bans that are over; says whether there were any.
     pub fn expire_bans(&mut self, now: UnixTime) -> bool {
         let before = self.bans.len();
@@ -87,9 +87,9 @@ impl Entry {
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct RelayState {
     /// By organisation.
-    pub organisations: BTreeMap<Text<OrganisationId>, Entry>,
+    pub organisations: BTreeMap<Text<OrganisationId>, TenantEntry>,
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn bans_end_when_their_time_has_come() {
         let device = |number| Text(DeviceKey::from_secret(&[number; 32]).id());
-        let mut entry = Entry::default();
+        let mut entry = TenantEntry::default();
         entry.bans.insert(device(1), Some(UnixTime::from_secs(100)));
         entry.bans.insert(device(2), None);
         assert!(!entry.expire_bans(UnixTime::from_secs(99)));
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn state_is_read_as_it_was_written() {
         let device = Text(DeviceKey::from_secret(&[7; 32]).id());
-        let entry = Entry {
+        let entry = TenantEntry {
             served: Some(true),
             name: Some("Kestrel".to_owned()),
             port: Some(7_301),
@@ -136,10 +136,10 @@ mod tests {
         };
         let id = OrganisationId::from_bytes([3; 32]);
         let gone = OrganisationId::from_bytes([4; 32]);
-        let removed = Entry { served: Some(false), ..Entry::default() };
+        let removed = TenantEntry { served: Some(false), ..TenantEntry::default() };
         let organisations = BTreeMap::from([(Text(id), entry), (Text(gone), removed)]);
-        let state = State { organisations };
+        let state = RelayState { organisations };
         let text = serde_json::to_string(&state).expect("JSON");
-        assert_eq!(serde_json::from_str::<State>(&text).expect("as written"), state);
+        assert_eq!(serde_json::from_str::<RelayState>(&text).expect("as written"), state);
     }
 }

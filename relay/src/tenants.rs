@@ -12,20 +12,22 @@ use hark_node::{clock::Clock, random::SystemRandom, store::StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    carrier::{Assignment, Carrier, Command, Occupancy, Session, Snapshot, StartCarrier},
+    carrier::{
+        Assignment, Carrier, CarrierCommand, CarrierSnapshot, Occupancy, Session, StartCarrier,
+    },
     config::{ORGANISATIONS_MAX, OrganisationConfig, check_name},
     error::RelayError,
     event::Events,
     home::{RelayHome, TenantStore},
-    metering::{Metering, Traffic},
-    state::{Bans, Entry, QuotaChange, Quotas, State},
+    metering::{MeteredTraffic, Metering},
+    state::{Bans, QuotaChange, Quotas, RelayState, TenantEntry},
     text::Text,
 };
 
 /// Why something is not done, in a line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum TenantRefusal {
     /// What is meant is not here.
     #[error("{0}")]
     Unknown(String),
@@ -40,7 +42,7 @@ pub enum Refusal {
     Failed(String),
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for TenantRefusal {
     fn from(error: StoreError) -> Self {
         Self::Failed(error.to_string())
     }
@@ -81,7 +83,7 @@ pub struct View {
     /// Devices kept out.
     pub bans: usize,
     /// What was carried since it started.
-    pub traffic: Traffic,
+    pub traffic: MeteredTraffic,
     /// Packets that were not, since then, by reason.
     pub dropped: BTreeMap<String, u64>,
 }
@@ -90,9 +92,9 @@ pub struct View {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Bill {
     /// By day, as `2026-11-21`.
-    pub days: BTreeMap<String, Traffic>,
+    pub days: BTreeMap<String, MeteredTraffic>,
     /// By month, as `2026-11`.
-    pub months: BTreeMap<String, Traffic>,
+    pub months: BTreeMap<String, MeteredTraffic>,
 }
 
 /// What the tenants are made of.
@@ -123,7 +125,7 @@ pub struct Tenants {
 }
 
 struct Inner {
-    state: State,
+    state: RelayState,
     running: BTreeMap<OrganisationId, Tenant>,
 }
 
@@ -169,7 +171,7 @@ impl Tenants {
 
     /// The organisation with this id, the only one whose id begins so, or the only one that is
     /// called so.
-    pub fn find(&self, text: &str) -> Result<OrganisationId, Refusal> {
+    pub fn find(&self, text: &str) -> Result<OrganisationId, TenantRefusal> {
         let inner = self.lock();
         let ids = || inner.running.keys().copied();
         let begins =
@@ -181,8 +183,8 @@ impl Tenants {
         }
         match found[..] {
             [id] => Ok(id),
-            [] => Err(Refusal::Unknown(format!("no organisation {text:?} is served here"))),
-            _ => Err(Refusal::Invalid(format!("several organisations are called {text:?}"))),
+            [] => Err(TenantRefusal::Unknown(format!("no organisation {text:?} is served here"))),
+            _ => Err(TenantRefusal::Invalid(format!("several organisations are called {text:?}"))),
         }
     }
 
@@ -193,23 +195,23 @@ impl Tenants {
     }
 
     /// One of them.
-    pub fn show(&self, id: OrganisationId) -> Result<View, Refusal> {
+    pub fn show(&self, id: OrganisationId) -> Result<View, TenantRefusal> {
         let inner = self.lock();
         inner.tenant(id)?;
         Ok(self.view(&inner, id))
     }
 
     /// Serves another organisation from now on.
-    pub fn add(&self, addition: Addition) -> Result<View, Refusal> {
+    pub fn add(&self, addition: Addition) -> Result<View, TenantRefusal> {
         let Addition { id: Text(id), name, port, quotas } = addition;
-        let name = name.as_deref().map(check_name).transpose().map_err(Refusal::Invalid)?;
+        let name = name.as_deref().map(check_name).transpose().map_err(TenantRefusal::Invalid)?;
         let mut inner = self.lock();
         if inner.running.contains_key(&id) {
-            return Err(Refusal::Conflict(format!("{} is served here already", id.short())));
+            return Err(TenantRefusal::Conflict(format!("{} is served here already", id.short())));
         }
         if inner.running.len() >= ORGANISATIONS_MAX {
             let full = format!("a relay serves at most {ORGANISATIONS_MAX} organisations");
-            return Err(Refusal::Conflict(full));
+            return Err(TenantRefusal::Conflict(full));
         }
         let mut state = inner.state.clone();
         let entry = state.organisations.entry(Text(id)).or_default();
@@ -220,20 +222,20 @@ impl Tenants {
             && configured != port
         {
             let other = format!("the configuration file gives it port {configured}");
-            return Err(Refusal::Conflict(other));
+            return Err(TenantRefusal::Conflict(other));
         }
         let port = port.or(entry.port);
-        *entry = Entry { served, name, port, quotas, bans, draining: false };
+        *entry = TenantEntry { served, name, port, quotas, bans, draining: false };
         if let Some(port) = port
             && port != 0
             && let Some(other) = self.taken_ports(&state, id).get(&port)
         {
             let taken = format!("port {port} is {}'s: choose another one", other.short());
-            return Err(Refusal::Conflict(taken));
+            return Err(TenantRefusal::Conflict(taken));
         }
         self.give_port(id, &mut state);
         let tenant = self.begin(id, &state);
-        let tenant = tenant.map_err(|error| Refusal::Conflict(format!("{error:#}")))?;
+        let tenant = tenant.map_err(|error| TenantRefusal::Conflict(format!("{error:#}")))?;
         if let Err(refusal) = self.keep(&mut inner, state) {
             tenant.carrier.stop("it could not be kept");
             return Err(refusal);
@@ -243,7 +245,7 @@ impl Tenants {
     }
 
     /// Serves an organisation no longer. Its identity and its metering are kept.
-    pub fn remove(&self, id: OrganisationId) -> Result<(), Refusal> {
+    pub fn remove(&self, id: OrganisationId) -> Result<(), TenantRefusal> {
         let mut inner = self.lock();
         inner.tenant(id)?;
         let mut state = inner.state.clone();
@@ -257,14 +259,18 @@ impl Tenants {
     }
 
     /// How much an organisation may use.
-    pub fn quotas(&self, id: OrganisationId) -> Result<Quotas, Refusal> {
+    pub fn quotas(&self, id: OrganisationId) -> Result<Quotas, TenantRefusal> {
         let inner = self.lock();
         inner.tenant(id)?;
         Ok(self.quotas_in(&inner.state, id))
     }
 
     /// Changes that.
-    pub fn set_quotas(&self, id: OrganisationId, change: QuotaChange) -> Result<Quotas, Refusal> {
+    pub fn set_quotas(
+        &self,
+        id: OrganisationId,
+        change: QuotaChange,
+    ) -> Result<Quotas, TenantRefusal> {
         let before = self.quotas(id)?;
         let after = change.apply(before);
         self.change(id, |entry| entry.quotas = Some(after))?;
@@ -272,28 +278,28 @@ impl Tenants {
     }
 
     /// Who is attached.
-    pub fn sessions(&self, id: OrganisationId) -> Result<Vec<Session>, Refusal> {
+    pub fn sessions(&self, id: OrganisationId) -> Result<Vec<Session>, TenantRefusal> {
         Ok(self.lock().tenant(id)?.carrier.snapshot().sessions.clone())
     }
 
     /// What is heard.
-    pub fn channels(&self, id: OrganisationId) -> Result<Vec<Occupancy>, Refusal> {
+    pub fn channels(&self, id: OrganisationId) -> Result<Vec<Occupancy>, TenantRefusal> {
         Ok(self.lock().tenant(id)?.carrier.snapshot().channels.clone())
     }
 
     /// Ends the link with a device, which may come back.
-    pub fn disconnect(&self, id: OrganisationId, device: DeviceId) -> Result<(), Refusal> {
+    pub fn disconnect(&self, id: OrganisationId, device: DeviceId) -> Result<(), TenantRefusal> {
         let inner = self.lock();
         let tenant = inner.tenant(id)?;
         if tenant.carrier.snapshot().sessions.iter().all(|session| session.device.0 != device) {
-            return Err(Refusal::Unknown(format!("{device} is not attached")));
+            return Err(TenantRefusal::Unknown(format!("{device} is not attached")));
         }
-        tenant.carrier.command(Command::Disconnect(device));
+        tenant.carrier.command(CarrierCommand::Disconnect(device));
         Ok(())
     }
 
     /// Who is kept out, each until a time, or for good.
-    pub fn bans(&self, id: OrganisationId) -> Result<Bans, Refusal> {
+    pub fn bans(&self, id: OrganisationId) -> Result<Bans, TenantRefusal> {
         let inner = self.lock();
         inner.tenant(id)?;
         let entry = inner.state.organisations.get(&Text(id));
@@ -306,12 +312,12 @@ impl Tenants {
         id: OrganisationId,
         device: DeviceId,
         lasting: Option<Duration>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), TenantRefusal> {
         let until = lasting.map(|lasting| self.clock.unix() + lasting);
         let bans = self.bans(id)?;
         if bans.len() >= BANS_MAX && !bans.contains_key(&Text(device)) {
             let full = format!("at most {BANS_MAX} devices are kept out: end other bans first");
-            return Err(Refusal::Conflict(full));
+            return Err(TenantRefusal::Conflict(full));
         }
         self.change(id, |entry| {
             entry.bans.insert(Text(device), until);
@@ -319,9 +325,9 @@ impl Tenants {
     }
 
     /// Lets a device in again.
-    pub fn unban(&self, id: OrganisationId, device: DeviceId) -> Result<(), Refusal> {
+    pub fn unban(&self, id: OrganisationId, device: DeviceId) -> Result<(), TenantRefusal> {
         if !self.bans(id)?.contains_key(&Text(device)) {
-            return Err(Refusal::Unknown(format!("{device} is not banned")));
+            return Err(TenantRefusal::Unknown(format!("{device} is not banned")));
         }
         self.change(id, |entry| {
             entry.bans.remove(&Text(device));
@@ -329,30 +335,30 @@ impl Tenants {
     }
 
     /// Has an organisation's devices go elsewhere, and takes nothing new; or no longer so.
-    pub fn drain(&self, id: OrganisationId, on: bool) -> Result<(), Refusal> {
+    pub fn drain(&self, id: OrganisationId, on: bool) -> Result<(), TenantRefusal> {
         self.change(id, |entry| entry.draining = on)
     }
 
     /// The same for all.
-    pub fn drain_all(&self, on: bool) -> Result<(), Refusal> {
+    pub fn drain_all(&self, on: bool) -> Result<(), TenantRefusal> {
         let mut inner = self.lock();
         let mut state = inner.state.clone();
         for id in inner.running.keys() {
             state.organisations.entry(Text(*id)).or_default().draining = on;
         }
         self.keep(&mut inner, state)?;
-        inner.running.values().for_each(|tenant| tenant.carrier.command(Command::Drain(on)));
+        inner.running.values().for_each(|tenant| tenant.carrier.command(CarrierCommand::Drain(on)));
         Ok(())
     }
 
     /// What was carried.
-    pub fn metering(&self, id: OrganisationId) -> Result<Bill, Refusal> {
+    pub fn metering(&self, id: OrganisationId) -> Result<Bill, TenantRefusal> {
         let now = self.clock.unix();
         let mut inner = self.lock();
         inner.tenant(id)?;
         let tenant = inner.running.get_mut(&id).expect("it was there");
         tenant.count(now);
-        let text = |(day, traffic): (&str, Traffic)| (day.to_owned(), traffic);
+        let text = |(day, traffic): (&str, MeteredTraffic)| (day.to_owned(), traffic);
         let days = tenant.metering.days().map(text).collect();
         Ok(Bill { days, months: tenant.metering.months().into_iter().map(text).collect() })
     }
@@ -381,7 +387,7 @@ impl Tenants {
         }
         for (id, banned) in over {
             if let Some(tenant) = inner.running.get(&id) {
-                tenant.carrier.command(Command::SetBans(banned));
+                tenant.carrier.command(CarrierCommand::SetBans(banned));
             }
         }
     }
@@ -389,7 +395,10 @@ impl Tenants {
     /// Has all devices go elsewhere, for the end of the program: nothing of it is kept.
     pub fn retire(&self) {
         let inner = self.lock();
-        inner.running.values().for_each(|tenant| tenant.carrier.command(Command::Drain(true)));
+        inner
+            .running
+            .values()
+            .for_each(|tenant| tenant.carrier.command(CarrierCommand::Drain(true)));
     }
 
     /// Whether nothing is carried any more.
@@ -415,7 +424,7 @@ impl Tenants {
     }
 
     /// The identity that the next organisation gets, and the first port that is free for it.
-    pub fn next(&self) -> Result<(DeviceId, u16), Refusal> {
+    pub fn next(&self) -> Result<(DeviceId, u16), TenantRefusal> {
         let mut state = self.lock().state.clone();
         let id = OrganisationId::from_bytes([0; 32]);
         self.give_port(id, &mut state);
@@ -434,7 +443,7 @@ impl Tenants {
     }
 
     /// Starts the carrier of an organisation as `state` has it.
-    fn begin(&self, id: OrganisationId, state: &State) -> Result<Tenant, RelayError> {
+    fn begin(&self, id: OrganisationId, state: &RelayState) -> Result<Tenant, RelayError> {
         let entry = &state.organisations[&Text(id)];
         let key = self.home.key(id, &SystemRandom)?;
         let (device, store) = (key.id(), self.home.tenant(id));
@@ -457,7 +466,11 @@ impl Tenants {
     }
 
     /// Changes what holds for an organisation: on disk first, then in its carrier.
-    fn change(&self, id: OrganisationId, change: impl FnOnce(&mut Entry)) -> Result<(), Refusal> {
+    fn change(
+        &self,
+        id: OrganisationId,
+        change: impl FnOnce(&mut TenantEntry),
+    ) -> Result<(), TenantRefusal> {
         let mut inner = self.lock();
         inner.tenant(id)?;
         let mut state = inner.state.clone();
@@ -469,18 +482,18 @@ impl Tenants {
         let quotas = self.quotas_in(&inner.state, id);
         let carrier = &inner.tenant(id)?.carrier;
         if banned != before.0 {
-            carrier.command(Command::SetBans(banned));
+            carrier.command(CarrierCommand::SetBans(banned));
         }
         if draining != before.1 {
-            carrier.command(Command::Drain(draining));
+            carrier.command(CarrierCommand::Drain(draining));
         }
         if quotas != before.2 {
-            carrier.command(Command::SetQuotas(quotas));
+            carrier.command(CarrierCommand::SetQuotas(quotas));
         }
         Ok(())
     }
 
-    fn keep(&self, inner: &mut Inner, state: State) -> Result<(), Refusal> {
+    fn keep(&self, inner: &mut Inner, state: RelayState) -> Result<(), TenantRefusal> {
         if state != inner.state {
             self.home.keep_state(&state)?;
             inner.state = state;
@@ -490,7 +503,7 @@ impl Tenants {
 
     /// Gives an organisation without a port the lowest that is free, for good: its charter names
     /// it.
-    fn give_port(&self, id: OrganisationId, state: &mut State) {
+    fn give_port(&self, id: OrganisationId, state: &mut RelayState) {
         let first = self.listen.first().map_or(0, SocketAddr::port);
         if first == 0 || self.port_in(state, id).is_some() {
             return;
@@ -501,18 +514,18 @@ impl Tenants {
     }
 
     /// The ports of all organisations but `id`, also of those that are not served now.
-    fn taken_ports(&self, state: &State, id: OrganisationId) -> BTreeMap<u16, OrganisationId> {
+    fn taken_ports(&self, state: &RelayState, id: OrganisationId) -> BTreeMap<u16, OrganisationId> {
         let known = state.organisations.keys().map(|id| id.0);
         let all = known.chain(self.configured.keys().copied()).filter(|other| *other != id);
         all.filter_map(|other| Some((self.port_in(state, other)?, other))).collect()
     }
 
-    fn port_in(&self, state: &State, id: OrganisationId) -> Option<u16> {
+    fn port_in(&self, state: &RelayState, id: OrganisationId) -> Option<u16> {
         let configured = self.configured.get(&id).and_then(|it| it.port);
         configured.or_else(|| state.organisations.get(&Text(id))?.port)
     }
 
-    fn quotas_in(&self, state: &State, id: OrganisationId) -> Quotas {
+    fn quotas_in(&self, state: &RelayState, id: OrganisationId) -> Quotas {
         let changed = state.organisations.get(&Text(id)).and_then(|entry| entry.quotas);
         let configured = || self.configured.get(&id).map(|it| it.quotas);
         changed.or_else(configured).unwrap_or_default()
@@ -525,7 +538,8 @@ impl Tenants {
         let chosen = entry.and_then(|entry| entry.name.clone());
         let configured = || self.configured.get(&id)?.name.clone();
         let draining = entry.is_some_and(|entry| entry.draining);
-        let Snapshot { name, named, listen, sessions, channels, traffic, dropped, .. } = &*snapshot;
+        let CarrierSnapshot { name, named, listen, sessions, channels, traffic, dropped, .. } =
+            &*snapshot;
         View {
             id: Text(id),
             name: chosen.or_else(configured).or_else(|| name.clone()),
@@ -554,8 +568,8 @@ impl Tenants {
 }
 
 impl Inner {
-    fn tenant(&self, id: OrganisationId) -> Result<&Tenant, Refusal> {
-        let unknown = || Refusal::Unknown(format!("{} is not served here", id.short()));
+    fn tenant(&self, id: OrganisationId) -> Result<&Tenant, TenantRefusal> {
+        let unknown = || TenantRefusal::Unknown(format!("{} is not served here", id.short()));
         self.running.get(&id).ok_or_else(unknown)
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     measured::Measured,
     record::ExpectationRecord,
     rules,
-    scenario::{Cast, Expectation, Instruction, Names},
+    scenario::{Cast, Expectation, Instruction, ScenarioNames},
     units::Span,
 };
 
@@ -423,8 +423,9 @@ impl<'a> Judge<'a> {
     }
 
     fn who(&self) -> String {
-        let name =
-            |names: &Option<Names>| names.as_ref().map_or("all".to_owned(), ToString::to_string);
+        let name = |names: &Option<ScenarioNames>| {
+            names.as_ref().map_or("all".to_owned(), ToString::to_string)
+        };
         format!("{} from {}:", name(&self.expectation.listener), name(&self.expectation.talker))
     }
 
@@ -440,7 +441,11 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn places(names: Option<&Names>, all: &[&str], default: impl Fn(usize) -> bool) -> Vec<usize> {
+fn places(
+    names: Option<&ScenarioNames>,
+    all: &[&str],
+    default: impl Fn(usize) -> bool,
+) -> Vec<usize> {
     match names {
         Some(names) => names.places(all),
         None => (0..all.len()).filter(|place| default(*place)).collect(),

@@ -31,4 +31,4 @@ mod voice;
 mod witness;
 pub mod world;
 
-pub use voice::Recording;
+pub use voice::HeardSound;

@@ -12,10 +12,10 @@ use hark_voice::{SAMPLE_RATE, level_dbfs};
 
 use crate::{
     observation::{CharterHeads, Observation, SAMPLE},
-    record::{Distribution, EarRecord, Interval, MemberRecord, RunRecord},
+    record::{EarRecord, Interval, MeasuredSpread, MemberMeasures, RunRecord},
     rules::Evidence,
     scenario::{Cast, Expectation},
-    voice::Recording,
+    voice::HeardSound,
 };
 
 /// A run that is over, ready to be judged and reported.
@@ -23,7 +23,7 @@ pub(crate) struct Measured {
     log: Observation,
     /// Delays from mouth to ear by listener and talker: seconds, milliseconds.
     delays: BTreeMap<(usize, usize), Vec<(f64, f64)>>,
-    heard: Vec<Arc<Mutex<Recording>>>,
+    heard: Vec<Arc<Mutex<HeardSound>>>,
     /// Relays and members.
     machines: BTreeMap<DeviceId, String>,
     evidence: Evidence,
@@ -61,7 +61,7 @@ impl Measured {
     pub(crate) fn new(
         log: Observation,
         cast: &Cast,
-        heard: &[Arc<Mutex<Recording>>],
+        heard: &[Arc<Mutex<HeardSound>>],
         (machines, evidence): (BTreeMap<DeviceId, String>, Evidence),
         report: bool,
     ) -> Self {
@@ -306,7 +306,7 @@ impl Measured {
         }
     }
 
-    fn member(&self, cast: &Cast, member: usize) -> MemberRecord {
+    fn member(&self, cast: &Cast, member: usize) -> MemberMeasures {
         let actor = &cast.actors[member];
         let duration = cast.scenario.duration.as_duration();
         let log = &self.log.members[member];
@@ -317,7 +317,7 @@ impl Measured {
             level_dbfs(&spoken)
         });
         let heard = self.heard[member].lock().unwrap_or_else(PoisonError::into_inner);
-        MemberRecord {
+        MemberMeasures {
             name: actor.name.clone(),
             addresses: log.addresses.iter().map(ToString::to_string).collect(),
             running: log.running.iter().map(|span| interval(*span, duration)).collect(),
@@ -368,8 +368,8 @@ impl Measured {
     }
 }
 
-fn distribution(sorted: &[f64]) -> Option<Distribution> {
-    Some(Distribution {
+fn distribution(sorted: &[f64]) -> Option<MeasuredSpread> {
+    Some(MeasuredSpread {
         median: measure::percentile(sorted, 50.0)?,
         p99: measure::percentile(sorted, 99.0)?,
         max: *sorted.last()?,

@@ -27,7 +27,7 @@ use crate::{
     malice::{self, Loot, People},
     network::Fabric,
     scenario::Actor,
-    voice::{Recording, Told, Voice},
+    voice::{HeardSound, Told, Voice},
     witness::Witness,
 };
 
@@ -48,7 +48,7 @@ pub(crate) struct Seat {
     loot: Loot,
     witness: Witness,
     /// What it heard.
-    pub(crate) heard: Arc<Mutex<Recording>>,
+    pub(crate) heard: Arc<Mutex<HeardSound>>,
     state: Mutex<State>,
 }
 

@@ -18,7 +18,7 @@ mod traffic;
 
 pub use fabric::{Fabric, FabricStatistics, PacketEvent, PacketWatcher};
 pub use socket::SimBinder;
-pub use topology::{HostPlan, NetworkId, NetworkPlan, Plan};
+pub use topology::{HostPlan, NetworkId, NetworkPlan, SitePlan};
 
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ pub struct RunRecord {
     /// What the scenario demanded, in its order.
     pub expectations: Vec<ExpectationRecord>,
     /// Everyone who took part, in the scenario's order.
-    pub members: Vec<MemberRecord>,
+    pub members: Vec<MemberMeasures>,
     /// What each listener heard of each talker, by listener and then talker.
     pub ears: Vec<EarRecord>,
     /// Each direction of each link.
@@ -59,7 +59,7 @@ pub struct ExpectationRecord {
 
 /// One member: when it ran, what it said and how loud its ears were.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct MemberRecord {
+pub struct MemberMeasures {
     /// Its call sign.
     pub name: String,
     /// Every address it had, in the order it had them.
@@ -102,7 +102,7 @@ pub struct EarRecord {
     /// How much of what was played was made up.
     pub concealed_percent: f64,
     /// From the talker's microphone to the listener's loudspeaker.
-    pub delay_ms: Option<Distribution>,
+    pub delay_ms: Option<MeasuredSpread>,
     /// The same frame by frame: when it was played, and its delay in milliseconds.
     pub delays: Vec<(f64, f64)>,
     /// The longest time in which the talker spoke and nothing of it was played.
@@ -113,7 +113,7 @@ pub struct EarRecord {
 
 /// A distribution in three numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Distribution {
+pub struct MeasuredSpread {
     /// Half are at most this.
     pub median: f64,
     /// 99 of 100 are at most this.
@@ -217,12 +217,12 @@ mod tests {
             seed: 7,
             duration_s: 1.5,
             expectations: vec![ExpectationRecord::default()],
-            members: vec![MemberRecord {
+            members: vec![MemberMeasures {
                 running: vec![Interval { start_s: 0.25, end_s: 1.0 }],
                 ..Default::default()
             }],
             ears: vec![EarRecord {
-                delay_ms: Some(Distribution { median: 80.0, p99: 90.5, max: 99.0 }),
+                delay_ms: Some(MeasuredSpread { median: 80.0, p99: 90.5, max: 99.0 }),
                 delays: vec![(0.5, 80.0)],
                 series: vec![EarSample::default()],
                 ..Default::default()

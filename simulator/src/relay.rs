@@ -15,7 +15,7 @@ use hark_relay::{
     runner::{self, Machine, Remote},
     state::Quotas,
 };
-pub(crate) use hark_relay::{carrier::Command, event::Event};
+pub(crate) use hark_relay::{carrier::CarrierCommand, event::RelayEvent};
 use rand::RngCore;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     malice::{self, Loot, People},
     network::Fabric,
     random::stream,
-    scenario::Relay,
+    scenario::ScenarioRelay,
     witness::Witness,
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct Station {
 struct State {
     organisation: Option<OrganisationId>,
     run: Option<Remote>,
-    events: Vec<Event>,
+    events: Vec<RelayEvent>,
     /// The hash of the charter that was looked at last.
     charter: Option<[u8; 32]>,
 }
@@ -53,7 +53,7 @@ struct State {
 impl Station {
     /// A machine on which nothing runs yet.
     pub(crate) fn new(
-        relay: &Relay,
+        relay: &ScenarioRelay,
         (host, fabric): (usize, Fabric),
         (people, witness): (&People, &Witness),
         seed: u64,
@@ -85,7 +85,7 @@ impl Station {
     }
 
     /// Has it do something; nothing where it does not run.
-    pub(crate) fn command(&self, command: Command) {
+    pub(crate) fn command(&self, command: CarrierCommand) {
         if let Some(run) = &self.lock().run {
             run.command(command);
         }
@@ -112,7 +112,7 @@ impl Station {
     }
 
     /// What has happened since the last call.
-    pub(crate) fn take_events(&self) -> Vec<Event> {
+    pub(crate) fn take_events(&self) -> Vec<RelayEvent> {
         std::mem::take(&mut self.lock().events)
     }
 
@@ -143,7 +143,7 @@ impl Station {
         };
         let ended = runner::carry(assignment, machine, control, |_| ()).await;
         let reason = ended.map_or_else(|error| format!("{error:#}"), |(_, reason)| reason);
-        self.lock().events.push(Event::Stopped { reason });
+        self.lock().events.push(RelayEvent::Stopped { reason });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

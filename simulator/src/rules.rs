@@ -17,7 +17,7 @@ use hark_mesh::Target;
 use crate::{
     measured::Measured,
     record::ExpectationRecord,
-    scenario::{Cast, FaultKind, Rule},
+    scenario::{Cast, FaultKind, WaiverRule},
     witness::{Frame, Log, MOMENT, opening::Openings},
 };
 
@@ -214,7 +214,7 @@ pub(crate) fn judge(cast: &Cast, measured: &Measured) -> Vec<ExpectationRecord> 
     if rules.evidence.log.frames.is_empty() {
         return Vec::new();
     }
-    Rule::ALL
+    WaiverRule::ALL
         .iter()
         .map(|rule| {
             let found = rules.broken(*rule);
@@ -252,18 +252,18 @@ impl Rules<'_> {
         format!("{} frames, {keys} keys", log.frames.len())
     }
 
-    fn broken(&self, rule: Rule) -> Vec<String> {
+    fn broken(&self, rule: WaiverRule) -> Vec<String> {
         match rule {
-            Rule::Rights => self.opened(|stream, _, at, listener| {
+            WaiverRule::Rights => self.opened(|stream, _, at, listener| {
                 let talker = self.machine_of_talker(stream);
                 let time = (at.saturating_sub(SETTLED), at + MOMENT);
                 self.evidence.is_kept_from(talker, (stream, listener), time)
             }),
-            Rule::Newcomer => self.opened(|_, _, at, listener| {
+            WaiverRule::Newcomer => self.opened(|_, _, at, listener| {
                 let first = self.evidence.log.first_links.get(&listener);
                 first.is_none_or(|first| at + SETTLED < *first)
             }),
-            Rule::Leaver => {
+            WaiverRule::Leaver => {
                 let patience = self.patience();
                 self.opened(|stream, _, at, listener| {
                     let time = (at.saturating_sub(patience), at + SETTLED);
@@ -271,7 +271,7 @@ impl Rules<'_> {
                     self.has_left(talker, (stream, listener), time)
                 })
             }
-            Rule::Roster => self.opened(|_, rosters, at, listener| {
+            WaiverRule::Roster => self.opened(|_, rosters, at, listener| {
                 let listener = self.evidence.log.devices[listener];
                 let from = at.saturating_sub(SETTLED);
                 let began = rosters.partition_point(|(since, _)| *since <= from);
@@ -279,25 +279,25 @@ impl Rules<'_> {
                 let mut shown = shown.iter().take_while(|(since, _)| *since <= at + SETTLED);
                 !shown.any(|(_, holders)| holders.contains(&listener))
             }),
-            Rule::SentByRight => self.sent(|machine, of, at| {
+            WaiverRule::SentByRight => self.sent(|machine, of, at| {
                 let time = (at.saturating_sub(RELAYED), at + MOMENT);
                 self.evidence.is_kept_from(machine, of, time)
             }),
-            Rule::SentToListeners => {
+            WaiverRule::SentToListeners => {
                 let patience = self.patience();
                 self.sent(|machine, of, at| {
                     let time = (at.saturating_sub(patience), at + SETTLED);
                     self.has_left(machine, of, time)
                 })
             }
-            Rule::SealedOnce => {
+            WaiverRule::SealedOnce => {
                 let twice = self.evidence.log.used_twice.iter();
                 let told = twice.map(|(device, at)| {
                     format!("{} at {:.2} s", self.name(*device), at.as_secs_f64())
                 });
                 told.collect()
             }
-            Rule::AllKnown => self.unknown(),
+            WaiverRule::AllKnown => self.unknown(),
         }
     }
 

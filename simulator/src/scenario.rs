@@ -20,19 +20,19 @@ use serde::{
 use toml::Spanned;
 
 pub use self::{
-    expectation::{Expectation, Flags, Paths, Within},
-    fault::{Disk, Fault, FaultKind},
+    expectation::{Expectation, FlagExpectation, Paths, Within},
+    fault::{DiskFault, FaultKind, ScenarioFault},
     malice::Malice,
-    names::Names,
+    names::ScenarioNames,
     order::{Instruction, InstructionKind, Order},
     problem::Problem,
-    relay::Relay,
+    relay::ScenarioRelay,
     stranger::Stranger,
-    waiver::{Rule, Waiver},
+    waiver::{Waiver, WaiverRule},
 };
 use crate::{
     network::{
-        HostPlan, NetworkPlan, Plan,
+        HostPlan, NetworkPlan, SitePlan,
         link::LinkModel,
         nat::{FirewallModel, NatModel},
     },
@@ -65,13 +65,13 @@ pub struct Scenario {
     pub members: Vec<Member>,
     /// Rented relays.
     #[serde(default)]
-    pub relays: Vec<Relay>,
+    pub relays: Vec<ScenarioRelay>,
     /// Those who belong nowhere.
     #[serde(default)]
     pub strangers: Vec<Stranger>,
     /// What goes wrong.
     #[serde(default)]
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ScenarioFault>,
     /// What members do with the charter and their radios.
     #[serde(default)]
     orders: Vec<Order>,
@@ -223,7 +223,7 @@ pub struct Cast {
     /// As it is written.
     pub scenario: Scenario,
     /// The network.
-    pub plan: Plan,
+    pub plan: SitePlan,
     /// Everyone, in order; host n of the plan is actor n, and the relays come after them, and the
     /// strangers after those.
     pub actors: Vec<Actor>,
@@ -309,7 +309,7 @@ struct Director<'a> {
 
 impl Director<'_> {
     fn cast(&mut self) -> Result<Cast, Problem> {
-        let mut plan = Plan { networks: vec![NetworkPlan::default()], hosts: Vec::new() };
+        let mut plan = SitePlan { networks: vec![NetworkPlan::default()], hosts: Vec::new() };
         plan.networks[0].name = INTERNET.to_owned();
         self.place_networks(&mut plan)?;
         let actors = self.place_members(&mut plan)?;
@@ -351,7 +351,7 @@ impl Director<'_> {
         Ok(Cast { scenario: self.scenario.clone(), plan, actors, faults, orders })
     }
 
-    fn place_networks(&self, plan: &mut Plan) -> Result<(), Problem> {
+    fn place_networks(&self, plan: &mut SitePlan) -> Result<(), Problem> {
         let mut left: Vec<_> = self.scenario.networks.iter().collect();
         while !left.is_empty() {
             let before = left.len();
@@ -384,7 +384,7 @@ impl Director<'_> {
         Ok(())
     }
 
-    fn place_members(&mut self, plan: &mut Plan) -> Result<Vec<Actor>, Problem> {
+    fn place_members(&mut self, plan: &mut SitePlan) -> Result<Vec<Actor>, Problem> {
         let members = self.scenario.members.clone();
         let mut actors: Vec<Actor> = Vec::new();
         for member in members {
@@ -428,7 +428,7 @@ impl Director<'_> {
     /// A machine that is no member's.
     fn place_machine(
         &self,
-        plan: &mut Plan,
+        plan: &mut SitePlan,
         name: &Spanned<String>,
         network: Option<&Spanned<String>>,
         link: Option<&Spanned<Road>>,
@@ -444,7 +444,7 @@ impl Director<'_> {
     }
 
     /// A network by its name; the internet where none is named.
-    fn network(&self, plan: &Plan, name: Option<&Spanned<String>>) -> Result<usize, Problem> {
+    fn network(&self, plan: &SitePlan, name: Option<&Spanned<String>>) -> Result<usize, Problem> {
         let Some(name) = name else { return Ok(0) };
         let known: Vec<_> = plan.networks.iter().map(|network| network.name.clone()).collect();
         let place = known.iter().position(|known| known == name.get_ref());

@@ -32,7 +32,7 @@ pub(crate) async fn knock(
     let key = DeviceKey::generate(&SystemRandom);
     let socket = binder.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
     let socket = Arc::new(FirstPackets { socket, answers, sent: Mutex::default() });
-    let config = noise::endpoint_config(&key, Arc::new(SystemRandom), noise::Place::Dialler);
+    let config = noise::endpoint_config(&key, Arc::new(SystemRandom), noise::EndpointKind::Dialler);
     let (sends, runtime) = (Arc::clone(&socket) as _, Arc::new(TokioRuntime));
     let endpoint = Endpoint::new_with_abstract_socket(config, None, sends, runtime)?;
     let mut config = ClientConfig::new(noise::client_config(&key, Arc::new(SystemRandom), None));

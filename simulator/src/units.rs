@@ -61,9 +61,9 @@ impl FromStr for Span {
 
 /// How fast a link sends, in bits per second and never zero: `256 kbit/s`, `2 Mbit/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rate(NonZeroU64);
+pub struct BitRate(NonZeroU64);
 
-impl Rate {
+impl BitRate {
     /// A rate of `bits` in each second.
     pub const fn from_bits_per_second(bits: NonZeroU64) -> Self {
         Self(bits)
@@ -81,13 +81,13 @@ impl Rate {
     }
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for BitRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         RATE.write(self.0.get(), f)
     }
 }
 
-impl FromStr for Rate {
+impl FromStr for BitRate {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
@@ -382,7 +382,7 @@ macro_rules! written_as_text {
 pub(crate) use written_as_text;
 
 written_as_text!(Span, "a duration such as \"10ms\"");
-written_as_text!(Rate, "a rate such as \"2 Mbit/s\"");
+written_as_text!(BitRate, "a rate such as \"2 Mbit/s\"");
 written_as_text!(Size, "a size such as \"64 kB\"");
 
 impl Serialize for Share {

@@ -53,7 +53,7 @@ struct State {
 /// Who is told of a voice.
 pub(crate) struct Told {
     /// Keeps what is heard, if that is kept.
-    pub(crate) heard: Option<Arc<Mutex<Recording>>>,
+    pub(crate) heard: Option<Arc<Mutex<HeardSound>>>,
     /// Keeps the keys that it is given.
     pub(crate) loot: Loot,
     /// Hears everything.
@@ -74,12 +74,12 @@ pub(crate) struct Datagrams {
 
 /// What a member has heard since it was first there, silence where it was not.
 #[derive(Debug, Default)]
-pub struct Recording {
+pub struct HeardSound {
     /// Samples at 48 kHz, the mean of both sides.
     pub samples: Vec<f32>,
 }
 
-impl Recording {
+impl HeardSound {
     /// Appends what is heard at virtual time `at`, after silence up to then.
     fn push(&mut self, at: Duration, stereo: &[f32]) {
         let position = (at.as_nanos() * 3 / 62_500) as usize;

@@ -32,9 +32,9 @@ use crate::{
     record::RunRecord,
     relay::{self, Station},
     rules::Evidence,
-    scenario::{Cast, Disk, Expectation, FaultKind, InstructionKind, TwoWays},
+    scenario::{Cast, DiskFault, Expectation, FaultKind, InstructionKind, TwoWays},
     trace::Trace,
-    voice::Recording,
+    voice::HeardSound,
     witness::{
         Witness,
         export::{self, SealedFrame},
@@ -44,7 +44,7 @@ use crate::{
 
 /// How a scenario is played.
 #[derive(Default)]
-pub struct Options {
+pub struct WorldOptions {
     /// Where all randomness comes from.
     pub seed: u64,
     /// Where the trace goes; it is digested in any case.
@@ -58,17 +58,17 @@ pub struct Options {
 }
 
 /// What a run has shown.
-pub struct Outcome {
+pub struct PlayOutcome {
     /// All that was measured.
     pub record: RunRecord,
     /// What each member heard, in order.
-    pub heard: Vec<Arc<Mutex<Recording>>>,
+    pub heard: Vec<Arc<Mutex<HeardSound>>>,
     /// Some of what was sealed, with its keys; nothing without a report.
     pub frames: Vec<SealedFrame>,
 }
 
 /// Plays `cast`. One simulation a process: what it replaces is the process's own.
-pub fn play(cast: &Cast, options: Options) -> anyhow::Result<Outcome> {
+pub fn play(cast: &Cast, options: WorldOptions) -> anyhow::Result<PlayOutcome> {
     context::begin(options.seed);
     let mut world = World::new(cast, options);
     world.run()?;
@@ -183,8 +183,8 @@ enum Action {
 }
 
 impl<'a> World<'a> {
-    fn new(cast: &'a Cast, options: Options) -> Self {
-        let Options { seed, trace, packets, progress, report } = options;
+    fn new(cast: &'a Cast, options: WorldOptions) -> Self {
+        let WorldOptions { seed, trace, packets, progress, report } = options;
         let fabric = Fabric::new(seed, &cast.plan);
         let names: Vec<_> = cast.plan.hosts.iter().map(|host| host.name.clone()).collect();
         let trace = Arc::new(Mutex::new(Trace::new(trace, names)));
@@ -277,7 +277,7 @@ impl<'a> World<'a> {
             self.plan(stranger.at.as_duration(), Action::Knock(place));
         }
         for (at, fault) in &self.cast.faults {
-            if let FaultKind::Crash { member, disk: Disk::AsOf(at), .. } = fault {
+            if let FaultKind::Crash { member, disk: DiskFault::AsOf(at), .. } = fault {
                 self.plan(*at, Action::Backup { member: *member, at: *at });
             }
             self.plan(*at, Action::Fault(Box::new(fault.clone())));
@@ -364,7 +364,7 @@ impl<'a> World<'a> {
                 self.tell(now, Some(member), "goes on");
             }
             Action::EndDrain(relay) => {
-                self.stations[relay].command(relay::Command::Drain(false));
+                self.stations[relay].command(relay::CarrierCommand::Drain(false));
                 self.tell(now, Some(self.seats.len() + relay), "takes others on again");
             }
             Action::EmptyDisk(member) => {
@@ -634,7 +634,7 @@ impl<'a> World<'a> {
         for (place, station) in self.stations.iter().enumerate() {
             let machine = self.seats.len() + place;
             for event in station.take_events() {
-                if matches!(event, relay::Event::Stopped { .. }) {
+                if matches!(event, relay::RelayEvent::Stopped { .. }) {
                     self.processes[machine].running = false;
                 }
                 let line = serde_json::to_string(&event).unwrap_or_default();
@@ -664,7 +664,7 @@ impl<'a> World<'a> {
         self.trace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finish(self) -> anyhow::Result<Outcome> {
+    fn finish(self) -> anyhow::Result<PlayOutcome> {
         let digest = self.lock_trace().finish()?;
         let heard: Vec<_> = self.seats.iter().map(|seat| Arc::clone(&seat.heard)).collect();
         let log = self.witness.take();
@@ -681,7 +681,7 @@ impl<'a> World<'a> {
         record.links = self.fabric.link_records();
         record.nats = self.fabric.nat_records();
         record.expectations = judge::judge(self.cast, &measured);
-        Ok(Outcome { record, heard, frames })
+        Ok(PlayOutcome { record, heard, frames })
     }
 }
 

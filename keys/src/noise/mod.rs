@@ -63,7 +63,7 @@ pub fn server_config(key: &DeviceKey, random: Arc<dyn Random>) -> Arc<dyn crypto
 
 /// One of a device's endpoints. Each has connection ids and reset tokens of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum EndpointKind {
     /// The endpoint at a socket with this address, where others dial it.
     Socket(SocketAddr),
     /// The endpoint whose packets relays pass on.
@@ -75,11 +75,15 @@ pub enum Place {
 /// An endpoint that speaks only [`QUIC_VERSION`]. It recognises the connections of the run before
 /// at the same `place`, and answers their packets with a stateless reset that the peer accepts. It
 /// does not answer for the ids of another endpoint. [NOISE-26] [NOISE-28] [NOISE-27]
-pub fn endpoint_config(key: &DeviceKey, random: Arc<dyn Random>, place: Place) -> EndpointConfig {
+pub fn endpoint_config(
+    key: &DeviceKey,
+    random: Arc<dyn Random>,
+    place: EndpointKind,
+) -> EndpointConfig {
     let secret = |purpose: &str| match place {
-        Place::Socket(address) => key.derive(&format!("{purpose} at {address}")),
-        Place::Tunnel => key.derive(&format!("{purpose} of tunnels")),
-        Place::Dialler => {
+        EndpointKind::Socket(address) => key.derive(&format!("{purpose} at {address}")),
+        EndpointKind::Tunnel => key.derive(&format!("{purpose} of tunnels")),
+        EndpointKind::Dialler => {
             let mut secret = Zeroizing::new([0; 32]);
             random.fill(secret.as_mut());
             secret

@@ -12,7 +12,7 @@ use std::{
 use bytes::BytesMut;
 use hark_keys::{
     DeviceId, DeviceKey, Random, SeededRandom,
-    noise::{Place, QUIC_VERSION, client_config, endpoint_config, server_config},
+    noise::{EndpointKind, QUIC_VERSION, client_config, endpoint_config, server_config},
 };
 use quinn_proto::{
     ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, Event,
@@ -171,8 +171,11 @@ impl Node {
         let key = DeviceKey::from_secret(&[number; 32]);
         let mut seed = [0; 32];
         random.fill(&mut seed);
-        let mut config =
-            endpoint_config(&key, random.clone(), Place::Socket(address(usize::from(number) - 1)));
+        let mut config = endpoint_config(
+            &key,
+            random.clone(),
+            EndpointKind::Socket(address(usize::from(number) - 1)),
+        );
         config.rng_seed(Some(seed));
         let watch = Watch::default();
         let crypto = watch.server(server_config(&key, random.clone()));

@@ -11,7 +11,7 @@ use crate::{Target, datagram::Slot};
 
 /// What a talker wants to reach through a relay, declared before it talks. [PROTO-9.9]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct ForwardRoute {
     /// The tag by which its datagrams name it.
     pub tag: [u8; 4],
     /// The target of its datagrams, as far as the charter permits.
@@ -22,14 +22,14 @@ pub struct Route {
 
 /// A route as its session stores it.
 pub(super) struct Declared {
-    pub(super) route: Route,
+    pub(super) route: ForwardRoute,
     fan_out: Option<usize>,
     /// The state of the charter that `fan_out` is based on; `None` if it was not needed yet.
     state: Option<u64>,
 }
 
 impl Declared {
-    pub(super) fn new(route: Route) -> Self {
+    pub(super) fn new(route: ForwardRoute) -> Self {
         Self { route, fan_out: None, state: None }
     }
 }
@@ -113,7 +113,7 @@ impl FanOuts {
         Some((&list.target, &list.hearers))
     }
 
-    fn find(&mut self, speaker: MemberId, route: &Route) -> Option<usize> {
+    fn find(&mut self, speaker: MemberId, route: &ForwardRoute) -> Option<usize> {
         let target = route.target.permitted(&self.state, speaker);
         if target.is_empty() {
             return None;

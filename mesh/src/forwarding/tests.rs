@@ -60,7 +60,7 @@ impl World {
     }
 
     pub(super) fn route(&mut self, slot: Slot, tag: u8, target: Target) {
-        let route = Route { tag: [tag; 4], target, only: None };
+        let route = ForwardRoute { tag: [tag; 4], target, only: None };
         self.forwarder.set_route(slot, route).unwrap();
     }
 
@@ -106,7 +106,7 @@ impl World {
     }
 }
 
-pub(super) fn read(transmit: Transmit<'_>) -> Vec<Got> {
+pub(super) fn read(transmit: ForwardTransmit<'_>) -> Vec<Got> {
     let got = |Forwarded { slot, voice }: Forwarded<'_>| Got {
         to: transmit.to.number(),
         from: slot.number(),
@@ -308,7 +308,7 @@ fn a_route_is_for_those_it_names_only() {
     }
     world.attach_to(6, 6, &[2]);
     let only = Some(List::truncated([3, 5, 6, 7].map(device)));
-    let route = Route { tag: [2; 4], target: Target::of_channel(net(1)), only };
+    let route = ForwardRoute { tag: [2; 4], target: Target::of_channel(net(1)), only };
     world.forwarder.set_route(ann, route).unwrap();
     assert_eq!(world.say(ann, 2), Ok(()));
     assert_eq!(world.heard(), [(1, 3), (1, 5)]);
@@ -423,7 +423,7 @@ fn routes_are_limited_replaced_and_removed() {
     for tag in 0..64 {
         world.route(ann, tag, Target::of_channel(net(1)));
     }
-    let route = |tag, target| Route { tag: [tag; 4], target, only: None };
+    let route = |tag, target| ForwardRoute { tag: [tag; 4], target, only: None };
     let more = route(64, Target::of_channel(net(1)));
     assert_eq!(world.forwarder.set_route(ann, more.clone()), Err(RouteError::TooMany));
     let nothing = route(1, Target::default());

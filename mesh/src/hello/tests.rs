@@ -86,7 +86,7 @@ fn a_newcomer_is_admitted_and_then_meets_others_as_a_member() {
     let bob = Party::new(2, "Bob\u{7}");
     let greeting = redeem(&ticket(&charter, &founder, 0, &[&founder]), &bob);
     let opened = open(&charter, &founder, &bob, greeting.bytes()).unwrap();
-    assert!(matches!(opened.request(), Request::Redeem { share: None, .. }));
+    assert!(matches!(opened.request(), HelloRequest::Redeem { share: None, .. }));
     let (answer, peer) = opened.accept(&founder.listener(&charter));
     assert_eq!((peer.device, peer.name.as_str()), (bob.key.id(), "Bob\u{fffd}"));
     let welcome = greeting.read_answer(founder.key.id(), &answer).unwrap();
@@ -106,7 +106,7 @@ fn a_newcomer_is_admitted_and_then_meets_others_as_a_member() {
     let greeting =
         Greeting::member(&welcome.charter, cid.key.id(), &welcome.chain, &cid.presence, EXPORTER);
     let opened = open(&charter, &founder, &cid, greeting.bytes()).unwrap();
-    let Request::Member(peer) = opened.request() else { panic!("Cid is a member") };
+    let HelloRequest::Member(peer) = opened.request() else { panic!("Cid is a member") };
     assert_eq!((peer.incarnation, peer.member), (3, Some(charter.member_of(cid.key.id()))));
     assert_eq!(peer.listening, cid.presence.listening);
     assert_eq!(peer.digest, welcome.charter.digest());
@@ -154,7 +154,7 @@ fn each_refusal_has_its_reason() {
     let limited = redeem(&ticket(&charter, &founder, 3, &[&founder]), &bob);
     assert_eq!(refused(&door, limited.bytes()), Refusal::NotADoor);
     let opened = open(&charter, &founder, &bob, limited.bytes()).unwrap();
-    assert!(matches!(opened.request(), Request::Redeem { share: Some(3), .. }));
+    assert!(matches!(opened.request(), HelloRequest::Redeem { share: Some(3), .. }));
 
     // The issuer is no member.
     let forged = redeem(&ticket(&charter, &bob, 0, &[&bob]), &bob);
@@ -428,7 +428,7 @@ impl Ship {
         let ticket = ticket_for(&self.charter, issuer, 0, &[door], Some(role));
         let greeting = redeem(&ticket, &newcomer);
         let opened = open(&self.charter, door, &newcomer, greeting.bytes())?;
-        let Request::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
+        let HelloRequest::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
         Ok(role.expect("the ticket's"))
     }
 }
@@ -488,7 +488,7 @@ fn a_ticket_gives_no_role_to_whoever_belongs() {
     let role_of = |party: &Party| {
         let greeting = redeem(&ticket, party);
         let opened = open(&ship.charter, &ship.founder, party, greeting.bytes()).unwrap();
-        let Request::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
+        let HelloRequest::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
         *role
     };
     assert_eq!(role_of(&Party::new(9, "Nan")), Some(PILOT));
@@ -517,7 +517,7 @@ fn a_new_ticket_gave_no_role_to_whoever_was_removed_before() {
         let ticket = Ticket::issue(key, organisation, "Ship", terms, vec![door], &random);
         let greeting = redeem(&ticket, party);
         let opened = open(charter, &ship.founder, party, greeting.bytes()).unwrap();
-        let Request::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
+        let HelloRequest::Redeem { role, .. } = opened.request() else { panic!("it redeems") };
         *role
     };
     assert_eq!([before, after].map(|known| role_of(known, &ship.hand)), [None, Some(PILOT)]);

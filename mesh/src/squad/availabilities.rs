@@ -7,7 +7,8 @@ use hark_keys::{DeviceId, DeviceKey, MemberId, Signed, Timestamp, UnixTime};
 use zeroize::Zeroizing;
 
 use super::{
-    Event, MessageError, Purpose, Squad, Transmit, announcement::Announcement, budget::Purses,
+    MessageError, Purpose, Squad, SquadEvent, SquadTransmit, announcement::Announcement,
+    budget::Purses,
 };
 use crate::{Availability, AvailabilityMessage, message::Message};
 
@@ -174,7 +175,7 @@ impl Squad {
         restarted: bool,
     ) {
         if restarted && self.availabilities.forget(device) {
-            self.events.push_back(Event::AvailabilityChanged { device });
+            self.events.push_back(SquadEvent::AvailabilityChanged { device });
         }
         if member.is_some() {
             self.availabilities.link_up(device);
@@ -220,14 +221,14 @@ impl Squad {
         self.availabilities.authors.spend(now, device, SAYING);
         let linked = known_by_link || from.is_some();
         if self.availabilities.keep(now, said, linked) {
-            self.events.push_back(Event::AvailabilityChanged { device });
+            self.events.push_back(SquadEvent::AvailabilityChanged { device });
         }
         Ok(())
     }
 
     pub(super) fn handle_availability_timeout(&mut self, now: Timestamp) {
         for device in self.availabilities.lapse(now) {
-            self.events.push_back(Event::AvailabilityChanged { device });
+            self.events.push_back(SquadEvent::AvailabilityChanged { device });
         }
     }
 
@@ -240,7 +241,7 @@ impl Squad {
         if let Some(bytes) = self.availabilities.say(now, calendar, &self.key)
             && !self.links.is_empty()
         {
-            self.push(Transmit::Gossip(bytes));
+            self.push(SquadTransmit::Gossip(bytes));
         }
         while let Some((to, number, bytes)) = self.availabilities.poll(now, &mut self.numbers) {
             self.send(to, Purpose::Availability(number), Zeroizing::new(bytes));

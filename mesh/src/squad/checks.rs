@@ -17,7 +17,7 @@ use std::{
 use hark_keys::{DeviceId, Random, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, MessageError, Purpose, Squad, Transmit, reconcile::Dirty};
+use super::{MessageError, Purpose, Squad, SquadEvent, SquadTransmit, reconcile::Dirty};
 use crate::{
     AddressKind,
     dialling::can_be_dialled,
@@ -341,7 +341,7 @@ impl Squad {
         self.checks.results()
     }
 
-    /// The nonce of [`Event::AwaitCheck`] has arrived at a listening socket.
+    /// The nonce of [`SquadEvent::AwaitCheck`] has arrived at a listening socket.
     pub fn handle_checked(&mut self, now: Timestamp, nonce: CheckNonce) {
         self.checks.handle_arrived(now, nonce);
         self.mark(now, Dirty::PATHS);
@@ -362,7 +362,7 @@ impl Squad {
         if !self.checks_made.may(now, from) {
             return Err(MessageError::Busy);
         }
-        self.push(Transmit::Check { to: address, nonce });
+        self.push(SquadTransmit::Check { to: address, nonce });
         Ok(())
     }
 
@@ -385,8 +385,8 @@ impl Squad {
             let message = Message::Check(check).encode();
             self.send(to, Purpose::Check(number), Zeroizing::new(message));
         }
-        let awaited = self.checks.poll_awaited().map(Event::AwaitCheck);
-        let changed = self.checks.poll_changed().then_some(Event::Checked);
+        let awaited = self.checks.poll_awaited().map(SquadEvent::AwaitCheck);
+        let changed = self.checks.poll_changed().then_some(SquadEvent::Checked);
         if changed.is_some()
             && let Some(serving) = &mut self.serving
         {

@@ -30,7 +30,7 @@ use self::{
     hub::{Crowd, Hub},
     steward::{Dealt, Stewards},
 };
-use super::{Event, MessageError, Purpose, Squad, reconcile::Dirty, targets::Choice};
+use super::{MessageError, Purpose, Squad, SquadEvent, reconcile::Dirty, targets::Choice};
 use crate::{
     Target,
     epoch::{
@@ -497,9 +497,9 @@ impl Squad {
                     };
                     let secret = epoch.secret.clone();
                     targets.set_epoch_key(target, secret.key_of(target, own, generation));
-                    events.push_back(Event::OwnEpoch { target, secret, generation });
+                    events.push_back(SquadEvent::OwnEpoch { target, secret, generation });
                 }
-                Choice::Silence => events.push_back(Event::NoKey(target)),
+                Choice::Silence => events.push_back(SquadEvent::NoKey(target)),
             }
         }
     }
@@ -520,7 +520,7 @@ impl Squad {
                 && let Some(target) = targets.target(target).cloned()
             {
                 let number = epoch.number;
-                events.push_back(Event::EpochRoster { target, number, devices, unconfirmed });
+                events.push_back(SquadEvent::EpochRoster { target, number, devices, unconfirmed });
             }
         }
         for (to, number, target, message) in given {
@@ -566,7 +566,7 @@ impl Squad {
             if told.map_or(opening.epochs.is_empty(), |told| *told == opening) {
                 continue;
             }
-            self.events.push_back(Event::Epochs {
+            self.events.push_back(SquadEvent::Epochs {
                 channel,
                 hearing: opening.hearing.clone(),
                 secrets,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use hark_charter::Charter;
 use hark_keys::{DeviceId, MemberId, Timestamp};
 
-use super::{DownReason, Event, Squad, Transmit, reconcile::Dirty};
+use super::{DownReason, Squad, SquadEvent, SquadTransmit, reconcile::Dirty};
 use crate::{dialling::Source, hello::PeerHello, liveness::Reach};
 
 /// A peer whose Hello was accepted.
@@ -22,7 +22,7 @@ impl Squad {
     ///
     /// Also call this when the link replaces another one to the same device. [PROTO-2.23] A link
     /// beyond the limit (see [`Self::is_full`]) is ignored. A device that no longer belongs is
-    /// reported as [`Event::Evicted`].
+    /// reported as [`SquadEvent::Evicted`].
     pub fn handle_link_up(&mut self, now: Timestamp, peer: PeerHello, address: Option<SocketAddr>) {
         let PeerHello {
             device,
@@ -50,7 +50,7 @@ impl Squad {
                 self.targets.revoke(now, &[device]);
                 self.handle_link_down(now, device, DownReason::Refused);
             }
-            self.events.push_back(Event::Evicted { device });
+            self.events.push_back(SquadEvent::Evicted { device });
             return;
         }
         let restarted = known.is_some_and(|link| link.incarnation != incarnation);
@@ -60,12 +60,12 @@ impl Squad {
         let link = Link { name: name.clone(), incarnation, member };
         let is_new = self.links.insert(device, link).is_none() || restarted;
         if is_new && member.is_some() {
-            self.events.push_back(Event::PeerUp { device, name, address });
+            self.events.push_back(SquadEvent::PeerUp { device, name, address });
         } else if is_new {
-            self.events.push_back(Event::RelayUp { device, name, address });
+            self.events.push_back(SquadEvent::RelayUp { device, name, address });
         }
         if self.liveness.link_up(now, device).is_some_and(|reach| reach != Reach::Reachable) {
-            self.events.push_back(Event::PeerReachable { device });
+            self.events.push_back(SquadEvent::PeerReachable { device });
         }
         self.paths.link_up(device);
         self.dialling.connected(device, address);
@@ -83,7 +83,7 @@ impl Squad {
         self.link_up_relaying(now, device, member, restarted);
         self.send_records(device);
         self.list_soon(now);
-        self.events.push_back(Event::NetsChanged);
+        self.events.push_back(SquadEvent::NetsChanged);
         self.mark(now, Dirty::LINKS);
     }
 
@@ -105,7 +105,7 @@ impl Squad {
         // Outputs for this peer may still be queued, since another peer's message can end this
         // link.
         self.transmits.retain(|it| {
-            !matches!(it, Transmit::Message { to, .. } | Transmit::Datagram { to, .. } if *to == device)
+            !matches!(it, SquadTransmit::Message { to, .. } | SquadTransmit::Datagram { to, .. } if *to == device)
         });
         self.replication.link_down(device);
         self.nets.link_down(device);
@@ -118,11 +118,11 @@ impl Squad {
         self.availabilities.link_down(now, device);
         self.forget_talker(device);
         self.events.push_back(if was_relay {
-            Event::RelayDown { device, reason }
+            SquadEvent::RelayDown { device, reason }
         } else {
-            Event::PeerDown { device, reason }
+            SquadEvent::PeerDown { device, reason }
         });
-        self.events.push_back(Event::NetsChanged);
+        self.events.push_back(SquadEvent::NetsChanged);
         self.mark(now, Dirty::LINKS);
     }
 
@@ -133,13 +133,13 @@ impl Squad {
             Some(Reach::Unreachable | Reach::Lost) => {}
         }
         self.settle_dialling(now, device);
-        self.events.push_back(Event::PeerReachable { device });
+        self.events.push_back(SquadEvent::PeerReachable { device });
         self.mark(now, Dirty::LINKS);
     }
 
     fn forget_talker(&mut self, device: DeviceId) {
         if self.talkers.remove(device) {
-            self.events.push_back(Event::TalkerGone { device });
+            self.events.push_back(SquadEvent::TalkerGone { device });
         }
     }
 }

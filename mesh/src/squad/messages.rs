@@ -6,7 +6,8 @@ use hark_keys::{ChannelId, DeviceId, TargetId, Timestamp};
 use zeroize::Zeroizing;
 
 use super::{
-    Event, Handled, MessageError, Squad, TRANSMITS_MAX, Transmit, budget::cost_of, reconcile::Dirty,
+    Handled, MessageError, Squad, SquadEvent, SquadTransmit, TRANSMITS_MAX, budget::cost_of,
+    reconcile::Dirty,
 };
 use crate::message::Message;
 
@@ -99,7 +100,7 @@ impl Squad {
             }
             Message::Listening(listening) => {
                 if self.nets.take(from, listening) {
-                    self.events.push_back(Event::NetsChanged);
+                    self.events.push_back(SquadEvent::NetsChanged);
                     self.tell_listening(from);
                     self.epochs.look(now);
                     self.mark(now, Dirty::LISTENING);
@@ -109,7 +110,7 @@ impl Squad {
                 let charter = Arc::clone(self.replication.charter());
                 let (new, early) = self.names.take(&charter, keys.into_vec().into_iter());
                 if new {
-                    self.events.push_back(Event::NamesChanged);
+                    self.events.push_back(SquadEvent::NamesChanged);
                     self.mark(now, Dirty::NAMES);
                 }
                 if early {
@@ -269,10 +270,10 @@ impl Squad {
         self.last_id += 1;
         let id = self.last_id;
         self.under_way.insert((to, id), purpose);
-        self.push(Transmit::Message { to, id, bytes });
+        self.push(SquadTransmit::Message { to, id, bytes });
     }
 
-    pub(super) fn push(&mut self, transmit: Transmit) {
+    pub(super) fn push(&mut self, transmit: SquadTransmit) {
         if self.transmits.len() == TRANSMITS_MAX {
             self.transmits.pop_front();
         }

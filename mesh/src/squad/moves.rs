@@ -7,7 +7,7 @@ use hark_charter::{
 use hark_keys::{ChannelId, DeviceId, MemberId, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, MessageError, Purpose, Squad, reconcile::Dirty};
+use super::{MessageError, Purpose, Squad, SquadEvent, reconcile::Dirty};
 use crate::{
     message::{Message, Move},
     target::LISTEN,
@@ -61,7 +61,7 @@ impl Squad {
         check(self.charter(), mover, own, &order).map_err(MessageError::Move)?;
         // A member that has left `from` meanwhile is where it wants to be.
         if order.from.is_none_or(|from| self.nets.own().contains(&from)) {
-            self.events.push_back(Event::Moved { by, from: order.from, to: order.to });
+            self.events.push_back(SquadEvent::Moved { by, from: order.from, to: order.to });
         }
         Ok(())
     }

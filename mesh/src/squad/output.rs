@@ -12,7 +12,7 @@ use crate::{DirectoryError, Target, message::CheckNonce, target::Hearing, topolo
 
 /// Something to send.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Transmit {
+pub enum SquadTransmit {
     /// A request on a stream of the link to `to`. The driver reports its result by
     /// [`super::Squad::handle_delivered`] or [`super::Squad::handle_failed`].
     Message {
@@ -41,7 +41,7 @@ pub enum Transmit {
     },
 }
 
-impl fmt::Debug for Transmit {
+impl fmt::Debug for SquadTransmit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Message { to, id, bytes } => {
@@ -56,7 +56,7 @@ impl fmt::Debug for Transmit {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum SquadEvent {
     /// A peer is linked, or has restarted.
     PeerUp {
         /// Its device.

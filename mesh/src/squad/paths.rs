@@ -16,7 +16,7 @@ use crate::{
 
 /// How the packets of a linked peer arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum PathSeen {
     /// Directly from this address.
     Direct(SocketAddr),
     /// Directly from this address, through NATs that were opened on purpose.
@@ -44,7 +44,7 @@ pub(super) struct Paths {
 
 /// How a linked peer is seen, and what it was told about it.
 struct Sight {
-    seen: Seen,
+    seen: PathSeen,
     told: Announcement<SocketAddr>,
 }
 
@@ -83,7 +83,7 @@ impl Paths {
             if round.first_half && now >= round.began + FIRST_HALF {
                 round.first_half = false;
                 let sight = self.seen.get(device);
-                if sight.is_some_and(|sight| sight.seen == Seen::Relayed) {
+                if sight.is_some_and(|sight| sight.seen == PathSeen::Relayed) {
                     let addresses = std::mem::take(&mut round.candidates);
                     self.dials.push_back(Dial {
                         device: Some(*device),
@@ -99,7 +99,7 @@ impl Paths {
         let open = self.rounds.values().filter(|round| round.first_half);
         let halves = open.map(|round| round.began + FIRST_HALF);
         // A peer that is meanwhile reached only through a relay is told nothing.
-        let told = self.seen.values().filter(|sight| sight.seen != Seen::Relayed);
+        let told = self.seen.values().filter(|sight| sight.seen != PathSeen::Relayed);
         halves.chain(told.filter_map(|sight| sight.told.timeout())).min()
     }
 
@@ -111,7 +111,9 @@ impl Paths {
         numbers: &mut u64,
     ) -> Option<(DeviceId, u64, SocketAddr)> {
         self.seen.iter_mut().find_map(|(device, sight)| {
-            let (Seen::Direct(address) | Seen::Punched(address)) = sight.seen else { return None };
+            let (PathSeen::Direct(address) | PathSeen::Punched(address)) = sight.seen else {
+                return None;
+            };
             let number = sight.told.poll(now, &address, numbers)?;
             Some((*device, number, address))
         })
@@ -146,8 +148,8 @@ impl Paths {
     /// The address from which a linked peer's packets arrive, unless a relay passes them on.
     pub(super) fn address_of(&self, device: DeviceId) -> Option<SocketAddr> {
         match self.seen.get(&device)?.seen {
-            Seen::Direct(address) | Seen::Punched(address) => Some(address),
-            Seen::Relayed => None,
+            PathSeen::Direct(address) | PathSeen::Punched(address) => Some(address),
+            PathSeen::Relayed => None,
         }
     }
 
@@ -156,14 +158,14 @@ impl Paths {
     pub(super) fn outsiders(&self) -> impl Iterator<Item = (DeviceId, SocketAddr)> {
         let is_public = |address: SocketAddr| AddressKind::of(address.ip()) == AddressKind::Public;
         self.observed.iter().filter_map(move |(device, sees)| {
-            let Seen::Direct(address) = self.seen.get(device)?.seen else { return None };
+            let PathSeen::Direct(address) = self.seen.get(device)?.seen else { return None };
             let outside = is_public(address) && is_public(*sees) && address.ip() != sees.ip();
             outside.then_some((*device, *sees))
         })
     }
 
     pub(super) fn is_relayed(&self, device: DeviceId) -> bool {
-        self.seen.get(&device).is_some_and(|sight| sight.seen == Seen::Relayed)
+        self.seen.get(&device).is_some_and(|sight| sight.seen == PathSeen::Relayed)
     }
 }
 
@@ -187,7 +189,7 @@ impl Squad {
     }
 
     /// The packets of the linked peer `device` arrive in this way from now on.
-    pub fn handle_path(&mut self, now: Timestamp, device: DeviceId, seen: Seen) {
+    pub fn handle_path(&mut self, now: Timestamp, device: DeviceId, seen: PathSeen) {
         if !self.links.contains_key(&device) {
             return;
         }
@@ -200,7 +202,7 @@ impl Squad {
             }
         }
         self.paths.stale |= self.relays.contains(device);
-        if let Seen::Direct(address) = seen {
+        if let PathSeen::Direct(address) = seen {
             self.dialling.met(device, address);
         }
         self.checks.mark();
@@ -249,7 +251,7 @@ impl Squad {
     pub(super) fn take_observed(&mut self, now: Timestamp, from: DeviceId, address: SocketAddr) {
         // A peer that is reached from another socket sees that socket, not the listening one.
         let sight = self.paths.seen.get(&from);
-        let listens = sight.is_some_and(|sight| matches!(sight.seen, Seen::Direct(_)));
+        let listens = sight.is_some_and(|sight| matches!(sight.seen, PathSeen::Direct(_)));
         if !listens || !can_be_dialled(address) {
             return;
         }

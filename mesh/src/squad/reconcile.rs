@@ -13,7 +13,7 @@ use std::{
 use hark_keys::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Event, Purpose, Squad};
+use super::{Purpose, Squad, SquadEvent};
 use crate::message::Message;
 
 /// What has changed since everything was last up to date.
@@ -158,7 +158,7 @@ impl Squad {
         }
         if another_charter {
             self.revalidate_epochs(now);
-            self.events.push_back(Event::CharterChanged);
+            self.events.push_back(SquadEvent::CharterChanged);
         }
         if other_nets {
             self.relisten_epochs(now);
@@ -217,10 +217,15 @@ impl Squad {
     fn tell_keys(&mut self, now: Timestamp) {
         while let Some((target, change)) = self.targets.poll_change() {
             let (generation, step) = (change.secret.generation, change.secret.step);
-            self.events.push_back(Event::OwnKey { target, secret: change.secret });
+            self.events.push_back(SquadEvent::OwnKey { target, secret: change.secret });
             if let Some(target) = self.targets.target(target).cloned() {
                 let devices = change.holders;
-                self.events.push_back(Event::RosterChanged { target, generation, step, devices });
+                self.events.push_back(SquadEvent::RosterChanged {
+                    target,
+                    generation,
+                    step,
+                    devices,
+                });
             }
         }
         while let Some((target, delivery)) = self.targets.poll_delivery(now) {

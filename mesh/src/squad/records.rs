@@ -4,7 +4,9 @@ use hark_charter::Charter;
 use hark_keys::{DeviceId, Signed, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Event, Handled, LINKS_MAX, MessageError, Purpose, Squad, Transmit, budget::AUTHORED};
+use super::{
+    Handled, LINKS_MAX, MessageError, Purpose, Squad, SquadEvent, SquadTransmit, budget::AUTHORED,
+};
 use crate::{ADDRESSES_MAX, Directory, List, MemberRecord, dialling::Source, message::Message};
 
 /// The directory, and when to send it to others. [PROTO-5.2]
@@ -165,11 +167,11 @@ impl Squad {
                 && link.name != name
             {
                 link.name.clone_from(&name);
-                self.events.push_back(Event::PeerRenamed { device, name });
+                self.events.push_back(SquadEvent::PeerRenamed { device, name });
             }
         }
         if changed {
-            self.events.push_back(Event::RecordsChanged);
+            self.events.push_back(SquadEvent::RecordsChanged);
         }
     }
 
@@ -192,7 +194,7 @@ impl Squad {
             let [bytes] = &mut Message::of_records([record])[..] else { return };
             let bytes = std::mem::take(bytes);
             drop(records);
-            self.push(Transmit::Gossip(bytes));
+            self.push(SquadTransmit::Gossip(bytes));
         }
     }
 
@@ -232,7 +234,7 @@ impl Squad {
         let record = Signed::sign(record, &self.key);
         let charter = self.replication.taken();
         match self.records.directory.insert(now, charter, record, |_| false) {
-            Ok(_) => self.events.push_back(Event::RecordsChanged),
+            Ok(_) => self.events.push_back(SquadEvent::RecordsChanged),
             Err(error) => tracing::error!(%error, "this device's own record is not valid"),
         }
         if !self.links.is_empty() {

@@ -11,7 +11,7 @@ use hark_keys::{DeviceId, List, MemberId, Signed, Timestamp};
 use zeroize::Zeroizing;
 
 use super::{
-    Event, MessageError, Purpose, Service, Squad, Transmit,
+    MessageError, Purpose, Service, Squad, SquadEvent, SquadTransmit,
     budget::AUTHORED,
     reconcile::Dirty,
     relays::RelayOrder,
@@ -69,7 +69,7 @@ impl Squad {
             // The last offer, which withdrew the relaying, has the next number.
             self.offered = serving.offers() + 1;
             self.epochs.stop_serving();
-            self.events.push_back(Event::Serve(Service::Stop));
+            self.events.push_back(SquadEvent::Serve(Service::Stop));
         }
     }
 
@@ -80,7 +80,7 @@ impl Squad {
         if self.member.is_some() && draining {
             let number = serving.offers() + 1;
             let offer = self.offer(number, Duration::ZERO, 0);
-            self.push(Transmit::Gossip(Message::Offer(offer).encode()));
+            self.push(SquadTransmit::Gossip(Message::Offer(offer).encode()));
         }
         self.mark(now, Dirty::RELAYS);
     }
@@ -122,7 +122,7 @@ impl Squad {
     pub fn handle_relay_unproven(&mut self, now: Timestamp, relay: DeviceId, talker: DeviceId) {
         let heard = self.liveness.silence(now, talker);
         if heard.is_some_and(|silence| silence < ANSWERS_WITHIN) {
-            self.events.push_back(Event::LeaveRelay { relay, talker });
+            self.events.push_back(SquadEvent::LeaveRelay { relay, talker });
         }
     }
 
@@ -144,11 +144,11 @@ impl Squad {
     pub(super) fn link_down_relaying(&mut self, device: DeviceId) {
         if self.relays.link_down(device) {
             self.paths.relays_changed();
-            self.events.push_back(Event::Slots { relay: device, slots: None });
+            self.events.push_back(SquadEvent::Slots { relay: device, slots: None });
         }
         if let Some(serving) = &mut self.serving {
             serving.link_down(device);
-            self.events.push_back(Event::Serve(Service::Detach(device)));
+            self.events.push_back(SquadEvent::Serve(Service::Detach(device)));
         }
     }
 
@@ -157,9 +157,9 @@ impl Squad {
         let Some(serving) = &mut self.serving else { return };
         serving.link_up(device, restarted);
         if restarted {
-            self.events.push_back(Event::Serve(Service::Detach(device)));
+            self.events.push_back(SquadEvent::Serve(Service::Detach(device)));
         }
-        self.events.push_back(Event::Serve(Service::Attach { device, member }));
+        self.events.push_back(SquadEvent::Serve(Service::Attach { device, member }));
         self.tell_listening(device);
     }
 
@@ -167,7 +167,7 @@ impl Squad {
     pub(super) fn tell_listening(&mut self, device: DeviceId) {
         if self.serving.is_some() {
             let channels = self.nets.of(device).iter().copied().collect();
-            self.events.push_back(Event::Serve(Service::Listening { device, channels }));
+            self.events.push_back(SquadEvent::Serve(Service::Listening { device, channels }));
         }
     }
 
@@ -200,7 +200,7 @@ impl Squad {
         }
         let Route { target, only, .. } = route;
         let only = only.map(List::into_vec);
-        self.events.push_back(Event::Serve(Service::Route { device, target, only }));
+        self.events.push_back(SquadEvent::Serve(Service::Route { device, target, only }));
         Ok(())
     }
 
@@ -216,7 +216,7 @@ impl Squad {
         for relay in self.relays.volunteers(state.state()) {
             self.relays.link_down(relay);
             self.paths.relays_changed();
-            self.events.push_back(Event::Slots { relay, slots: None });
+            self.events.push_back(SquadEvent::Slots { relay, slots: None });
         }
     }
 
@@ -236,7 +236,7 @@ impl Squad {
     fn tell_slots(&mut self, relay: DeviceId) {
         self.paths.relays_changed();
         let slots = Some(self.relays.slots(relay).collect());
-        self.events.push_back(Event::Slots { relay, slots });
+        self.events.push_back(SquadEvent::Slots { relay, slots });
     }
 
     /// Takes an offer, which counts if it is a member's.
@@ -271,7 +271,7 @@ impl Squad {
         for device in self.relays.lapsed(now, self.charter().clone().state()) {
             self.relays.link_down(device);
             self.paths.relays_changed();
-            self.events.push_back(Event::Slots { relay: device, slots: None });
+            self.events.push_back(SquadEvent::Slots { relay: device, slots: None });
         }
         if self.serving.as_ref().is_some_and(|serving| serving.has_ended(now)) {
             self.stop_serving();
@@ -280,7 +280,7 @@ impl Squad {
             serving.handle_timeout(now);
             if let Some((number, lease, rate)) = serving.offer_due(now) {
                 let offer = self.offer(number, lease, rate);
-                self.push(Transmit::Gossip(Message::Offer(offer).encode()));
+                self.push(SquadTransmit::Gossip(Message::Offer(offer).encode()));
             }
         }
     }
@@ -358,7 +358,7 @@ impl Squad {
             let mut plan = self.relays.agreed(target, &wanted);
             plan.direct.retain(|device| self.links.contains_key(device));
             if self.targets.set_plan(target, &plan) {
-                self.events.push_back(Event::Listeners { target, plan });
+                self.events.push_back(SquadEvent::Listeners { target, plan });
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hark_charter::content::{Capabilities, Change, Place};
 use hark_keys::{DeviceId, List, MemberId, Timestamp};
 
-use super::{DownReason, Event, Squad, links::Link, talkers::TalkerChange, targets::Listener};
+use super::{DownReason, Squad, SquadEvent, links::Link, talkers::TalkerChange, targets::Listener};
 use crate::dialling::Source;
 
 /// How long a device waits for more of the charter if its present charter does not mention it.
@@ -25,7 +25,7 @@ impl Squad {
         match self.member.filter(|_| !self.is_held()) {
             None => self.doubted_at = None,
             Some(member) if self.charter().ending(member, self.key.id()).is_some() => {
-                self.events.push_back(Event::Removed);
+                self.events.push_back(SquadEvent::Removed);
             }
             // A newcomer may learn of its door's removal before it learns that the door is back. It
             // stays with its door until it has learnt the rest.
@@ -90,7 +90,7 @@ impl Squad {
             return false;
         }
         self.presence.listening = self.nets.public(&charter);
-        self.events.push_back(Event::NetsChanged);
+        self.events.push_back(SquadEvent::NetsChanged);
         true
     }
 
@@ -98,7 +98,7 @@ impl Squad {
         let Some(member) = self.member else { return };
         let charter = Arc::clone(self.charter());
         for target in self.targets.permit(&charter, member) {
-            self.events.push_back(Event::TargetGone(target));
+            self.events.push_back(SquadEvent::TargetGone(target));
         }
     }
 
@@ -128,18 +128,25 @@ impl Squad {
         for change in self.talkers.weigh(charter.state(), listener, self.nets.own(), member) {
             let event = match change {
                 TalkerChange::Install { device, target, hearing, secret, recipients } => {
-                    self.events.push_back(Event::TalkerKey { device, target, hearing, secret });
+                    self.events.push_back(SquadEvent::TalkerKey {
+                        device,
+                        target,
+                        hearing,
+                        secret,
+                    });
                     let unknown = recipients.iter().copied().filter(|id| !self.knows(*id));
                     let unknown = unknown.collect();
-                    Event::TalkerRoster { device, devices: recipients, unknown }
+                    SquadEvent::TalkerRoster { device, devices: recipients, unknown }
                 }
                 TalkerChange::Hear { device, target, hearing } => {
-                    Event::TalkerHeard { device, target, hearing }
+                    SquadEvent::TalkerHeard { device, target, hearing }
                 }
                 TalkerChange::InstallInEpoch { device, target, hearing, key } => {
-                    Event::TalkerEpochKey { device, target, hearing, key }
+                    SquadEvent::TalkerEpochKey { device, target, hearing, key }
                 }
-                TalkerChange::Remove { device, target } => Event::TalkerKeyGone { device, target },
+                TalkerChange::Remove { device, target } => {
+                    SquadEvent::TalkerKeyGone { device, target }
+                }
             };
             self.events.push_back(event);
         }

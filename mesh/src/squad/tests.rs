@@ -122,7 +122,7 @@ fn the_key_of_an_earlier_run_counts_no_more() {
     let again = world.hello(1);
     let restarted = PeerHello { incarnation: again.incarnation ^ 1, ..again.clone() };
     let squad = world.squad(0);
-    let gone = Event::TalkerGone { device: talker };
+    let gone = SquadEvent::TalkerGone { device: talker };
     squad.handle_link_up(now, again, None);
     assert!(!std::iter::from_fn(|| squad.poll_event()).any(|event| event == gone));
     squad.handle_link_up(now, restarted, None);
@@ -227,7 +227,7 @@ fn records_that_did_not_arrive_come_again_soon() {
         squad.handle_timeout(now);
         let sent = std::iter::from_fn(|| squad.poll_transmit());
         let ids = sent.filter_map(|one| match one {
-            Transmit::Message { to, id, bytes } if to == peer => {
+            SquadTransmit::Message { to, id, bytes } if to == peer => {
                 matches!(Message::decode(&bytes), Ok(Message::Records(_))).then_some(id)
             }
             _ => None,
@@ -345,7 +345,8 @@ fn an_unknown_recipient_is_reported() {
     let message = Message::Key(Signed::sign(message, &world.nodes[1].key)).encode();
     let squad = world.squad(0);
     squad.handle_message(now, peer, &message).unwrap();
-    let roster = Event::TalkerRoster { device: peer, devices: recipients, unknown: vec![stranger] };
+    let roster =
+        SquadEvent::TalkerRoster { device: peer, devices: recipients, unknown: vec![stranger] };
     assert!(std::iter::from_fn(|| squad.poll_event()).any(|event| event == roster));
 }
 
@@ -408,10 +409,12 @@ fn change(world: &mut World, changes: Vec<Change>) -> Vec<DeviceId> {
             }
         }
         keyed.extend(std::iter::from_fn(|| squad.poll_transmit()).filter_map(|sent| match sent {
-            Transmit::Message { to, bytes, .. } => {
+            SquadTransmit::Message { to, bytes, .. } => {
                 matches!(Message::decode(&bytes), Ok(Message::Key(_))).then_some(to)
             }
-            Transmit::Gossip(_) | Transmit::Datagram { .. } | Transmit::Check { .. } => None,
+            SquadTransmit::Gossip(_)
+            | SquadTransmit::Datagram { .. }
+            | SquadTransmit::Check { .. } => None,
         }));
     }
     keyed
@@ -453,7 +456,7 @@ fn who_was_removed_before_its_link_stood_is_evicted() {
     while squad.poll_event().is_some() {}
     squad.handle_link_up(now, hello, None);
     assert_eq!(squad.member_of(device), None);
-    assert_eq!(squad.poll_event(), Some(Event::Evicted { device }));
+    assert_eq!(squad.poll_event(), Some(SquadEvent::Evicted { device }));
     assert_eq!(squad.poll_transmit(), None);
 }
 

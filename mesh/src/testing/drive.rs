@@ -8,15 +8,15 @@ use hark_keys::{DeviceId, DeviceKey, MemberId, Timestamp, UnixTime};
 use crate::{
     Directory,
     hello::{PeerHello, Presence},
-    squad::{Event, Handled, Job, MessageError, Persist, Squad, SquadConfig, Transmit},
+    squad::{Handled, Job, MessageError, Persist, Squad, SquadConfig, SquadEvent, SquadTransmit},
 };
 
 /// One output of a squad. Dials are polled separately.
 pub enum Output {
     /// Something that happened.
-    Event(Event),
+    Event(SquadEvent),
     /// Something to send.
-    Transmit(Transmit),
+    Transmit(SquadTransmit),
     /// Something to write to disk.
     Persist(Persist),
     /// Work for a worker.

@@ -6,7 +6,7 @@ use super::{AT_ONCE_MAX, FIRST_PORT, Kind, Output, RECORDS, World, ordered, pers
 use crate::{
     Dial,
     message::Message,
-    squad::{DownReason, Event, Handled, Job, MessageError, Persist, Transmit},
+    squad::{DownReason, Handled, Job, MessageError, Persist, SquadEvent, SquadTransmit},
 };
 
 impl Kind {
@@ -255,9 +255,9 @@ impl World {
         true
     }
 
-    fn transmit(&mut self, from: usize, transmit: Transmit) {
+    fn transmit(&mut self, from: usize, transmit: SquadTransmit) {
         match transmit {
-            Transmit::Message { to, id, bytes } => {
+            SquadTransmit::Message { to, id, bytes } => {
                 let to = self.places[&to];
                 let Some(link) = self.link_of(from, to).filter(|_| self.carries(&bytes)) else {
                     return;
@@ -276,14 +276,14 @@ impl World {
                 };
                 self.begin(Happening::Message { link, from, to, id, bytes });
             }
-            Transmit::Datagram { to, .. } => {
+            SquadTransmit::Datagram { to, .. } => {
                 let to = self.places[&to];
                 if let Some(link) = self.link_of(from, to) {
                     self.begin(Happening::Datagram { link, from, to });
                 }
             }
-            Transmit::Check { to, nonce } => self.checks.push((from, to, nonce)),
-            Transmit::Gossip(bytes) => {
+            SquadTransmit::Check { to, nonce } => self.checks.push((from, to, nonce)),
+            SquadTransmit::Gossip(bytes) => {
                 self.passed.insert((from, bytes.clone()));
                 self.gossip(from, &bytes);
             }
@@ -306,22 +306,22 @@ impl World {
 
 /// Whether an event is possible in a world where nobody is removed, relays, or is seen from
 /// anywhere.
-fn is_of_friends(event: &Event) -> bool {
+fn is_of_friends(event: &SquadEvent) -> bool {
     !matches!(
         event,
-        Event::TalkerHeard { .. }
-            | Event::TalkerKeyGone { .. }
-            | Event::TargetGone(_)
-            | Event::Removed
-            | Event::Evicted { .. }
-            | Event::Moved { .. }
-            | Event::OwnEpoch { .. }
-            | Event::EpochRoster { .. }
-            | Event::NoKey(_)
-            | Event::Epochs { .. }
-            | Event::TalkerEpochKey { .. }
-            | Event::LeaveRelay { .. }
-            | Event::AwaitCheck(_)
-            | Event::Checked
+        SquadEvent::TalkerHeard { .. }
+            | SquadEvent::TalkerKeyGone { .. }
+            | SquadEvent::TargetGone(_)
+            | SquadEvent::Removed
+            | SquadEvent::Evicted { .. }
+            | SquadEvent::Moved { .. }
+            | SquadEvent::OwnEpoch { .. }
+            | SquadEvent::EpochRoster { .. }
+            | SquadEvent::NoKey(_)
+            | SquadEvent::Epochs { .. }
+            | SquadEvent::TalkerEpochKey { .. }
+            | SquadEvent::LeaveRelay { .. }
+            | SquadEvent::AwaitCheck(_)
+            | SquadEvent::Checked
     )
 }

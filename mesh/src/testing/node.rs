@@ -9,7 +9,7 @@ use hark_charter::Charter;
 use hark_keys::{ChannelId, DeviceId, DeviceKey, EpochKey, EpochSecret, KeySecret, TargetId};
 
 use crate::{
-    squad::{Event, Squad},
+    squad::{Squad, SquadEvent},
     target::Hearing,
     topology::Plan,
 };
@@ -119,10 +119,10 @@ impl Node {
     }
 
     /// Records an event, which must be valid.
-    pub(super) fn observe(&mut self, event: Event) {
+    pub(super) fn observe(&mut self, event: SquadEvent) {
         let voice = &mut self.voice;
         match event {
-            Event::OwnKey { target, secret } => {
+            SquadEvent::OwnKey { target, secret } => {
                 let number = (target, secret.generation, secret.step);
                 let on_disk = self.disk_generations.get(&target).copied().unwrap_or(0);
                 assert!(secret.generation <= on_disk, "verify, persist, then act");
@@ -132,30 +132,30 @@ impl Node {
                 voice.own.insert(target, secret);
                 voice.seals = None;
             }
-            Event::RosterChanged { target, generation, step, devices } => {
+            SquadEvent::RosterChanged { target, generation, step, devices } => {
                 let own = &voice.own[&target.id()];
                 assert_eq!((own.generation, own.step), (generation, step));
                 voice.rosters.insert(target.id(), devices);
             }
-            Event::OwnEpoch { target, secret, generation } => {
+            SquadEvent::OwnEpoch { target, secret, generation } => {
                 let key = (*secret.id(), generation);
                 assert!(self.sealed_in_epochs.insert(key), "no key twice");
                 voice.seals = Some((secret, generation));
                 voice.own.remove(&target);
             }
-            Event::NoKey(_) => voice.seals = None,
-            Event::EpochRoster { target, devices, number, unconfirmed } => {
+            SquadEvent::NoKey(_) => voice.seals = None,
+            SquadEvent::EpochRoster { target, devices, number, unconfirmed } => {
                 voice.rosters.insert(target.id(), devices);
                 (voice.number, voice.unconfirmed) = (number, unconfirmed);
             }
-            Event::Listeners { target, plan } => {
+            SquadEvent::Listeners { target, plan } => {
                 voice.plans.insert(target, plan);
             }
-            Event::TargetGone(target) => {
+            SquadEvent::TargetGone(target) => {
                 voice.plans.remove(&target);
                 voice.own.remove(&target);
             }
-            Event::TalkerKey { device, target, hearing, secret } => {
+            SquadEvent::TalkerKey { device, target, hearing, secret } => {
                 let (talker, number) = ((device, target), (secret.generation, secret.step));
                 let forbidden = self.forbidden.get(&talker);
                 assert!(!forbidden.is_some_and(|list| list.contains(&number)), "key of the past");
@@ -163,37 +163,37 @@ impl Node {
                 voice.opens.insert(talker, secret);
                 voice.hears.insert(talker, hearing);
             }
-            Event::TalkerHeard { device, target, hearing } => {
+            SquadEvent::TalkerHeard { device, target, hearing } => {
                 voice.hears.insert((device, target), hearing).expect("its key is there");
             }
-            Event::TalkerEpochKey { device, target, hearing, key } => {
+            SquadEvent::TalkerEpochKey { device, target, hearing, key } => {
                 voice.given.insert(device, key);
                 voice.hears.insert((device, target), hearing);
             }
-            Event::TalkerKeyGone { device, target } => {
+            SquadEvent::TalkerKeyGone { device, target } => {
                 voice.opens.remove(&(device, target)).expect("what goes was there");
                 voice.hears.remove(&(device, target));
             }
-            Event::TalkerGone { device } => {
+            SquadEvent::TalkerGone { device } => {
                 assert!(voice.hears.keys().any(|(talker, _)| *talker == device), "only talkers go");
                 voice.opens.retain(|(talker, _), _| *talker != device);
                 voice.hears.retain(|(talker, _), _| *talker != device);
                 voice.given.remove(&device);
             }
-            Event::TalkerRoster { devices, .. } => assert!(devices.contains(&self.key.id())),
-            Event::Epochs { secrets, talkers, .. } => {
+            SquadEvent::TalkerRoster { devices, .. } => assert!(devices.contains(&self.key.id())),
+            SquadEvent::Epochs { secrets, talkers, .. } => {
                 self.ever_opened.extend(secrets.iter().map(|secret| *secret.id()));
                 (voice.epochs, voice.talkers) = (secrets, talkers);
             }
-            Event::PeerUnreachable { device } => {
+            SquadEvent::PeerUnreachable { device } => {
                 voice.unreachable.insert(device);
             }
-            Event::PeerReachable { device } | Event::PeerDown { device, .. } => {
+            SquadEvent::PeerReachable { device } | SquadEvent::PeerDown { device, .. } => {
                 voice.unreachable.remove(&device);
             }
-            Event::Evicted { device } => voice.evicted.push(device),
-            Event::Removed => voice.removed = true,
-            Event::Moved { by, from, to } => voice.moved.push((by, from, to)),
+            SquadEvent::Evicted { device } => voice.evicted.push(device),
+            SquadEvent::Removed => voice.removed = true,
+            SquadEvent::Moved { by, from, to } => voice.moved.push((by, from, to)),
             _ => {}
         }
     }

@@ -8,7 +8,8 @@ use hark_charter::content::{
 use hark_keys::{ChannelId, List, RoleId};
 
 use crate::{
-    About, CommandError, Host, How, InputFile, Mistake, Note, Outcome, Refusal, Unchanged,
+    CharterRefusal, CommandError, Host, How, InputFile, Mistake, Note, Outcome, RequestSubject,
+    Unchanged,
     channels::new_id,
     document::{OrganisationFile, RoleEntry, Source},
     edit::{Plan, perform},
@@ -33,7 +34,7 @@ pub(crate) fn apply(
         let why = Unchanged::Matches(file.path.clone());
         return Ok(Outcome::Unchanged { why, notes: plan.notes });
     }
-    plan.about = Some(About::File(file.path.clone()));
+    plan.about = Some(RequestSubject::File(file.path.clone()));
     perform(host, plan, how)
 }
 
@@ -322,7 +323,7 @@ impl Applied<'_> {
             role.id != MEMBER_ROLE && role.capabilities.contains(RADIO) && rank < role.rank
         });
         let Some(highest) = fit.min_by_key(|role| role.rank) else {
-            return Err(Refusal::LeavesDeaf.into());
+            return Err(CharterRefusal::LeavesDeaf.into());
         };
         let members = List::truncated([author]);
         let grant = Grant { role: highest.id, at: Place::Organisation, members };

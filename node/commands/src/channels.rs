@@ -9,8 +9,8 @@ use hark_charter::{
 use hark_keys::{ChannelId, RoleId};
 
 use crate::{
-    About, ChannelLook, ChannelRequest, CommandError, Host, How, Mistake, Note, Outcome,
-    PairRequest,
+    ChannelLook, ChannelRequest, CommandError, Host, How, Mistake, Note, Outcome, PairRequest,
+    RequestSubject,
     apply::RADIO,
     edit::{Plan, perform},
     lists,
@@ -103,7 +103,7 @@ fn add(
     dress(&mut channel, look);
     plan.changes.push(Change::Channel(channel));
     plan.changes.extend(closed_but_to(Place::Channel(id), &only));
-    plan.about = Some(About::Channel(id.to_string()));
+    plan.about = Some(RequestSubject::Channel(id.to_string()));
     perform(host, plan, how)
 }
 

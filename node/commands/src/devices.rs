@@ -4,7 +4,8 @@ use hark_charter::{Charter, content::Change, device_consent};
 use hark_keys::{DeviceId, DeviceKey, MemberId, OrganisationId, Signature, decode, encode};
 
 use crate::{
-    About, CommandError, DeviceRequest, Host, Mistake, Note, Outcome, OwnDevice, OwnDevices,
+    CommandError, DeviceRequest, Host, Mistake, Note, Outcome, OwnDevice, OwnDevices,
+    RequestSubject,
     edit::{Plan, perform},
     file::hex,
     names::unknown,
@@ -30,7 +31,7 @@ pub(crate) fn execute(
                     .map_err(|_| Mistake::OthersConsent)?;
             }
             let mut plan = Plan::of((!known).then_some(Change::AddDevice { device, consent }));
-            plan.about = Some(About::Device(device.to_string()));
+            plan.about = Some(RequestSubject::Device(device.to_string()));
             perform(host, plan, &how)
         }
         DeviceRequest::Retire { device, how } => {

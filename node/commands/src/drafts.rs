@@ -6,8 +6,8 @@ use hark_charter::{Charter, Checkpoint, Operation, Piece, RootDocument, Verdict,
 use hark_keys::{Cosigned, DeviceId, DeviceKey};
 
 use crate::{
-    ChangeView, CheckpointStep, CommandError, DraftContent, FileFault, Host, How, InputFile,
-    Missing, Mistake, Outcome, OutputFile, ReadError, Refusal, Unchanged, Undone,
+    ChangeView, CharterRefusal, CheckpointStep, CommandError, DraftContent, FileFault, Host, How,
+    InputFile, Missing, Mistake, Outcome, OutputFile, ReadError, Unchanged, Undone,
     edit::is_new,
     history::{author, signer},
     refusal::refuse,
@@ -173,7 +173,7 @@ pub(crate) fn checkpoint(host: &mut dyn Host, how: &How) -> Result<Outcome, Comm
         let view = View::new(host);
         let root = charter.root();
         let holders = root.keys.iter().map(|key| signer(&view, key)).collect();
-        return Err(Refusal::CheckpointKeys(root.threshold, holders).into());
+        return Err(CharterRefusal::CheckpointKeys(root.threshold, holders).into());
     }
     let (number, brings_back) = (checkpoint.number, charter.brings_back(&checkpoint));
     let signed = Cosigned::unsigned(checkpoint).signed(host.key());
@@ -186,7 +186,7 @@ pub(crate) fn checkpoint(host: &mut dyn Host, how: &How) -> Result<Outcome, Comm
         }
         None => {
             if let Some(missing) = missing {
-                return Err(Refusal::CheckpointSignatures(missing).into());
+                return Err(CharterRefusal::CheckpointSignatures(missing).into());
             }
             check_readable(host, &Piece::Checkpoint(signed.clone()))?;
             host.commit(vec![Piece::Checkpoint(signed)])?;
@@ -290,8 +290,8 @@ fn check_readable(host: &dyn Host, piece: &Piece) -> Result<(), CommandError> {
     let mut after = host.charter().clone();
     let taken = after.take(piece.clone()).map_err(ReadError::from);
     let read = taken.and_then(|_| Ok(Charter::restore(&after.snapshot())?));
-    if read.map_err(Refusal::NotReadAgain)? != after {
-        return Err(Refusal::NotWhole.into());
+    if read.map_err(CharterRefusal::NotReadAgain)? != after {
+        return Err(CharterRefusal::NotWhole.into());
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use hark_charter::{
 use hark_keys::{ChannelId, Cosigned, DeviceId, MemberId, encode};
 
 use crate::{
-    About, ChangeView, CommandError, Host, How, Mistake, Note, Outcome, OutputFile, Refusal,
-    Unchanged,
+    ChangeView, CharterRefusal, CommandError, Host, How, Mistake, Note, Outcome, OutputFile,
+    RequestSubject, Unchanged,
     refusal::refuse,
     view::{View, unsealed},
 };
@@ -24,7 +24,7 @@ pub(crate) struct Plan {
     /// What else there is to say once it is done.
     pub(crate) notes: Vec<Note>,
     /// What the request is about.
-    pub(crate) about: Option<About>,
+    pub(crate) about: Option<RequestSubject>,
 }
 
 impl Plan {
@@ -171,10 +171,10 @@ fn check_devices(host: &dyn Host, after: &Charter, changes: &[Change]) -> Result
     for change in changes {
         match change {
             Change::AddDevice { device, .. } if !devices.contains(device) => {
-                return Err(Refusal::DeviceNotAdded(device.short()).into());
+                return Err(CharterRefusal::DeviceNotAdded(device.short()).into());
             }
             Change::RetireDevice { device, .. } if devices.contains(device) => {
-                return Err(Refusal::SeniorDevice(device.short()).into());
+                return Err(CharterRefusal::SeniorDevice(device.short()).into());
             }
             _ => {}
         }

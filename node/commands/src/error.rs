@@ -60,7 +60,7 @@ pub enum CommandError {
     },
     /// The asker may not do it, or the charter does not permit it.
     #[error(transparent)]
-    Refused(Box<Refusal>),
+    Refused(Box<CharterRefusal>),
     /// The charter could not be kept.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -72,8 +72,8 @@ impl From<Mistake> for CommandError {
     }
 }
 
-impl From<Refusal> for CommandError {
-    fn from(refusal: Refusal) -> Self {
+impl From<CharterRefusal> for CommandError {
+    fn from(refusal: CharterRefusal) -> Self {
         Self::Refused(Box::new(refusal))
     }
 }
@@ -360,7 +360,7 @@ pub enum FileFault {
 /// Why something is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum CharterRefusal {
     /// The asker may not do it.
     #[error("{wish}, {need}; {able}")]
     Denied {

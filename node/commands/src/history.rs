@@ -9,8 +9,8 @@ use hark_charter::{
 use hark_keys::{ChannelId, Cosigned, DeviceId, MemberId, PresetId, RoleId};
 
 use crate::{
-    CommandError, DenialView, Host, LogEntry, LoggedChange, LoggedOperation, Outcome, Refusal,
-    view::View, views::Check,
+    CharterRefusal, CommandError, DenialView, Host, LogEntry, LoggedChange, LoggedOperation,
+    Outcome, view::View, views::CharterCheck,
 };
 
 /// Operations in the order in which they count; what the asker may not see is left out.
@@ -119,10 +119,10 @@ impl Seen {
 /// Checks all that the charter is made of again, from its bytes.
 pub(crate) fn verify(host: &dyn Host) -> Result<Outcome, CommandError> {
     let charter = host.charter();
-    let mut again = Charter::restore(&charter.snapshot()).map_err(Refusal::DoesNotHold)?;
+    let mut again = Charter::restore(&charter.snapshot()).map_err(CharterRefusal::DoesNotHold)?;
     again.set_calendar(charter.calendar());
     if again != *charter || again.state() != charter.state() {
-        return Err(Refusal::OtherState.into());
+        return Err(CharterRefusal::OtherState.into());
     }
     let (mut void, mut denied) = (0, 0);
     for (_, verdict) in again.log() {
@@ -133,7 +133,7 @@ pub(crate) fn verify(host: &dyn Host) -> Result<Outcome, CommandError> {
     }
     let unlisted = again.members().map(|member| again.unlisted(member).len()).sum();
     let officers = again.members().filter(|it| again.state().rank(*it, Place::Organisation).0 == 0);
-    let check = Check {
+    let check = CharterCheck {
         holds: true,
         digest: again.digest().to_string(),
         roots: again.roots().count(),

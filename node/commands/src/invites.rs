@@ -9,7 +9,7 @@ use hark_charter::{
 use hark_keys::{DeviceId, Door, List, RoleId, Terms, Ticket, UnixTime};
 
 use crate::{
-    CommandError, Host, Mistake, Refusal, Wish,
+    CharterRefusal, CommandError, Host, Mistake, Wish,
     names::{Candidate, find},
     refusal::refuse_to,
     roles::role_to_give,
@@ -121,14 +121,14 @@ fn check(host: &dyn Host, request: &TicketRequest) -> Result<Option<RoleId>, Com
     let (admit, everywhere) = (Capabilities::ADMIT, Place::Organisation);
     let devices = charter.devices_of(member);
     if !devices.contains(&host.key().id()) {
-        return Err(Refusal::FormerDevice(charter.name().to_owned()).into());
+        return Err(CharterRefusal::FormerDevice(charter.name().to_owned()).into());
     }
     if request.device {
         if request.ask {
             return Err(Mistake::DeviceAsks.into());
         }
         if devices.len() >= DEVICES_MAX {
-            return Err(Refusal::DevicesFull(devices.len()).into());
+            return Err(CharterRefusal::DevicesFull(devices.len()).into());
         }
         return Ok(None);
     }
@@ -141,7 +141,7 @@ fn check(host: &dyn Host, request: &TicketRequest) -> Result<Option<RoleId>, Com
         return Err(refuse_to(&View::new(host), Wish::Invite, &change, denial));
     }
     let issued = charter.issue(host.key(), member, host.key().id(), None);
-    issued.map_err(Refusal::CannotInvite)?;
+    issued.map_err(CharterRefusal::CannotInvite)?;
     Ok(None)
 }
 
@@ -153,7 +153,7 @@ fn lasting(charter: &Charter, request: &TicketRequest) -> Result<Duration, Comma
     let usual = if request.device { DEVICE_LASTING } else { LASTING };
     match (request.lasting, longest) {
         (Some(asked), Some(longest)) if asked > longest => {
-            Err(Refusal::TicketTooLong(charter.name().to_owned(), hours).into())
+            Err(CharterRefusal::TicketTooLong(charter.name().to_owned(), hours).into())
         }
         (Some(asked), _) => Ok(asked),
         (None, longest) => Ok(longest.map_or(usual, |longest| usual.min(longest))),

@@ -54,24 +54,24 @@ pub use devices::consent;
 pub use document::{ORGANISATION_EXAMPLE, PRESET_EXAMPLE};
 pub use drafts::sign_with;
 pub use error::{
-    Able, CommandError, FileFault, Mistake, Need, ReadError, Refusal, UnknownRight, Wish,
+    Able, CharterRefusal, CommandError, FileFault, Mistake, Need, ReadError, UnknownRight, Wish,
 };
 pub use file::{InputFile, OutputFile};
 pub use host::{Host, HostError, KnownTicket};
 pub use invites::{TicketRequest, find_waiting, issue_ticket, may_admit, relays_of};
 pub use lookup::{Lookup, TalkTo};
-pub use outcome::{About, CheckpointStep, Note, Outcome, Unchanged, Undone};
+pub use outcome::{CheckpointStep, Note, Outcome, RequestSubject, Unchanged, Undone};
 pub use request::{
     ChannelLook, ChannelRequest, DeviceRequest, GrantRequest, How, LiftRequest, NamedRequest,
     PairRequest, PolicyRequest, PresetRequest, RelayRequest, Request, Right, RoleRequest,
     RootRequest, RuleRequest, SanctionRequest, TicketsRequest,
 };
 pub use views::{
-    At, Brings, ChannelView, Check, DecisionView, DenialView, GrantView, HeldRole, Holder, Holding,
-    LayoutView, LeftView, ListedChannel, LogEntry, LoggedChange, LoggedOperation, Look, MemberView,
-    Missing, MuteOrBan, OrganisationView, OwnDevice, OwnDevices, PlannedNet, PresetSummary,
-    PresetView, RelayView, Rights, RoleView, RootKeyView, RootView, RuleView, SanctionInForce,
-    SeenTicket, SignatureNeed, SourceView, Step, TicketUse, Until, WhyView,
+    At, Brings, ChannelView, CharterCheck, DecisionView, DenialView, GrantView, HeldRole, Holder,
+    Holding, LayoutView, LeftView, ListedChannel, LogEntry, LoggedChange, LoggedOperation, Look,
+    MemberView, Missing, MuteOrBan, OrganisationView, OwnDevice, OwnDevices, PlannedNet,
+    PresetSummary, PresetView, RelayView, Rights, RoleView, RootKeyView, RootView, RuleView,
+    SanctionInForce, SeenTicket, SignatureNeed, SourceView, Step, TicketUse, Until, WhyView,
 };
 
 /// Carries out a request.

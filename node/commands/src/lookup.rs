@@ -6,7 +6,7 @@ use hark_keys::{ChannelId, MemberId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CommandError, Host, Mistake, Refusal, Wish,
+    CharterRefusal, CommandError, Host, Mistake, Wish,
     names::{find_channel, unique_path, unknown},
     view::View,
 };
@@ -139,7 +139,7 @@ impl<'a> Lookup<'a> {
         if self.view.state.allows(member, rights, at) {
             return Ok(());
         }
-        Err(Refusal::Right { wish, rights: rights.into(), at: self.view.at(at) }.into())
+        Err(CharterRefusal::Right { wish, rights: rights.into(), at: self.view.at(at) }.into())
     }
 }
 

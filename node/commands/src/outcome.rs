@@ -8,9 +8,9 @@ use crate::{
     change::{ChangeView, DraftContent, RootChange},
     file::OutputFile,
     views::{
-        At, Check, ListedChannel, LogEntry, Missing, MuteOrBan, OrganisationView, OwnDevices,
-        PresetSummary, PresetView, RelayView, Rights, RoleView, RootView, SeenTicket, Until,
-        WhyView,
+        At, CharterCheck, ListedChannel, LogEntry, Missing, MuteOrBan, OrganisationView,
+        OwnDevices, PresetSummary, PresetView, RelayView, Rights, RoleView, RootView, SeenTicket,
+        Until, WhyView,
     },
 };
 
@@ -32,7 +32,7 @@ pub enum Outcome {
         /// Hashes of the operations that did it.
         operations: Vec<String>,
         /// What the request was about.
-        about: Option<About>,
+        about: Option<RequestSubject>,
         /// What else there is to say.
         notes: Vec<Note>,
     },
@@ -151,7 +151,7 @@ pub enum Outcome {
         /// The organisation's name.
         organisation: String,
         /// What was checked.
-        check: Check,
+        check: CharterCheck,
     },
     /// What decides about a right.
     Why(Box<WhyView>),
@@ -197,7 +197,7 @@ pub enum CheckpointStep {
 /// What a request was about, for scripts that go on with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum About {
+pub enum RequestSubject {
     /// The file of this path.
     File(String),
     /// The channel of this id.

@@ -3,7 +3,7 @@
 use hark_charter::content::Change;
 
 use crate::{
-    About, CommandError, Host, How, InputFile, NamedRequest, Note, Outcome, PresetRequest,
+    CommandError, Host, How, InputFile, NamedRequest, Note, Outcome, PresetRequest, RequestSubject,
     document::{PresetFile, Source},
     edit::{Plan, perform},
     lists,
@@ -67,7 +67,7 @@ fn add(host: &mut dyn Host, file: &InputFile, how: &How) -> Result<Outcome, Comm
     let described: PresetFile = source.parse()?;
     let mut plan = Plan::default();
     let preset = Resolver::new(host, source).preset(&mut plan, &described)?;
-    plan.about = Some(About::Preset(preset.id.to_string()));
+    plan.about = Some(RequestSubject::Preset(preset.id.to_string()));
     let state = host.charter().state();
     if state.presets().all(|known| *known != preset) {
         note_loaded(&mut plan, host, &preset);

@@ -6,14 +6,14 @@ use hark_charter::{
 };
 use hark_keys::MemberId;
 
-use crate::{Able, CommandError, Need, Refusal, Wish, edit::is_new, view::View};
+use crate::{Able, CharterRefusal, CommandError, Need, Wish, edit::is_new, view::View};
 
 /// The refusal of one of `changes`.
 pub(crate) fn refuse(view: &View<'_>, changes: &[Change], error: EditError) -> CommandError {
     let EditError::Denied(place, denial) = error else {
-        return Refusal::Edit(error).into();
+        return CharterRefusal::Edit(error).into();
     };
-    let Some(change) = changes.get(place) else { return Refusal::Edit(error).into() };
+    let Some(change) = changes.get(place) else { return CharterRefusal::Edit(error).into() };
     let named = view.change(change, is_new(view, change));
     let wish = named.map_or(Wish::Unseen, |change| Wish::Change(Box::new(change)));
     refuse_to(view, wish, change, denial)
@@ -27,7 +27,7 @@ pub(crate) fn refuse_to(
     denial: Denial,
 ) -> CommandError {
     let (need, able) = (need(view, change, denial), able(view, change, denial));
-    Refusal::Denied { wish, need, able }.into()
+    CharterRefusal::Denied { wish, need, able }.into()
 }
 
 /// What is missing.

@@ -7,7 +7,8 @@ use hark_charter::{
 use hark_keys::{List, RoleId};
 
 use crate::{
-    About, CommandError, GrantRequest, Host, How, Mistake, Note, Outcome, Right, RoleRequest, Wish,
+    CommandError, GrantRequest, Host, How, Mistake, Note, Outcome, RequestSubject, Right,
+    RoleRequest, Wish,
     channels::{named, new_id},
     edit::{Plan, perform},
     lists,
@@ -29,7 +30,7 @@ pub(crate) fn execute(host: &mut dyn Host, request: RoleRequest) -> Result<Outco
             plan.notes.extend(what_it_adds(host, &role));
             plan.notes.extend(what_a_rank_does_not_give(host, &role));
             plan.changes.push(Change::Role(role));
-            plan.about = Some(About::Role(id.to_string()));
+            plan.about = Some(RequestSubject::Role(id.to_string()));
             perform(host, plan, &how)
         }
         RoleRequest::Edit { role, name, rank, can, how } => {

@@ -4,9 +4,9 @@ use hark_charter::{Piece, RootDocument, RootKeys};
 use hark_keys::{Cosigned, DeviceId, List, MemberId};
 
 use crate::{
-    CommandError, Holder, Host, Missing, Mistake, Note, Outcome, OutputFile, Refusal, RootChange,
-    RootKeyView, RootRequest, RootView, SignatureNeed, channels::named, drafts, names::unknown,
-    view::View,
+    CharterRefusal, CommandError, Holder, Host, Missing, Mistake, Note, Outcome, OutputFile,
+    RootChange, RootKeyView, RootRequest, RootView, SignatureNeed, channels::named, drafts,
+    names::unknown, view::View,
 };
 
 pub(crate) fn execute(host: &mut dyn Host, request: RootRequest) -> Result<Outcome, CommandError> {
@@ -182,7 +182,7 @@ pub(crate) fn sign(
     });
     let before = host.root_signed(version)?.filter(|before| *before != hash);
     if before.is_some() || other.is_some() {
-        return Err(Refusal::SignedOther(version).into());
+        return Err(CharterRefusal::SignedOther(version).into());
     }
     host.keep_root_signed(version, hash)?;
     Ok(document.signed(host.key()))

@@ -6,7 +6,8 @@ use hark_charter::content::{Change, Place, Sanction, SanctionKind};
 use hark_keys::MemberId;
 
 use crate::{
-    About, CommandError, Host, LiftRequest, Mistake, Note, Outcome, SanctionRequest, Unchanged,
+    CommandError, Host, LiftRequest, Mistake, Note, Outcome, RequestSubject, SanctionRequest,
+    Unchanged,
     edit::{Plan, perform},
     view::View,
 };
@@ -31,7 +32,7 @@ pub(crate) fn set(
         plan.changes.push(Change::Remove { member, admission });
     }
     let (member, at) = (member.to_string(), view.at(at));
-    plan.about = Some(About::Sanction { member, at, until: until.into() });
+    plan.about = Some(RequestSubject::Sanction { member, at, until: until.into() });
     perform(host, plan, &request.how)
 }
 

@@ -4,7 +4,7 @@ use hark_charter::content::{Change, Policy, RELAY_ADDRESSES_MAX, Relay};
 use hark_keys::{DeviceId, List};
 
 use crate::{
-    About, CommandError, Host, Mistake, Outcome, PolicyRequest, RelayRequest,
+    CommandError, Host, Mistake, Outcome, PolicyRequest, RelayRequest, RequestSubject,
     channels::named,
     edit::{Plan, perform},
     lists,
@@ -35,7 +35,7 @@ pub(crate) fn relay(host: &mut dyn Host, request: RelayRequest) -> Result<Outcom
             }
             let known = state.relays().any(|it| *it == relay);
             let mut plan = Plan::of((!known).then_some(Change::Relay(relay)));
-            plan.about = Some(About::Device(device.to_string()));
+            plan.about = Some(RequestSubject::Device(device.to_string()));
             perform(host, plan, &how)
         }
         RelayRequest::Remove(request) => {

@@ -7,7 +7,8 @@ use hark_charter::{
 use hark_keys::{Invite, Ticket};
 
 use crate::{
-    About, CommandError, Host, KnownTicket, Mistake, Note, Outcome, TicketsRequest, Unchanged,
+    CommandError, Host, KnownTicket, Mistake, Note, Outcome, RequestSubject, TicketsRequest,
+    Unchanged,
     edit::{Plan, perform},
     lists,
     names::{Candidate, find},
@@ -57,7 +58,7 @@ fn revoke_one(host: &dyn Host, text: &str) -> Result<Result<Plan, Unchanged>, Co
     if held >= TICKETS_MAX {
         plan.notes.push(Note::AllTicketsOf(view.person(issuer)));
     }
-    plan.about = Some(About::Number(number));
+    plan.about = Some(RequestSubject::Number(number));
     Ok(Ok(plan))
 }
 

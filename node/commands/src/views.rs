@@ -531,7 +531,7 @@ pub struct OwnDevice {
 
 /// What a check of the whole charter has found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
+pub struct CharterCheck {
     /// Whether all holds. What does not is an error, and no outcome.
     pub holds: bool,
     /// The hash of the state that follows.

@@ -11,7 +11,7 @@ use hark_node::{
     admission::WaitingView,
     clock::utc,
     control::{Client, ControlError},
-    reach::ports::Report,
+    reach::ports::PortReport,
     snapshot::{CheckedView, Command, NetChange},
     store::{Home, OrganisationStore},
 };
@@ -609,7 +609,7 @@ fn describe_profiles(status: &Value) -> String {
 
 /// The port that the router gives, if it does.
 fn describe_router(router: &Value) -> Option<String> {
-    let report: Report = serde_json::from_value(router.clone()).ok()?;
+    let report: PortReport = serde_json::from_value(router.clone()).ok()?;
     let (by, external) = report.mapped()?;
     let worth = if report.is_double_nat() { ", but is behind another NAT" } else { "" };
     Some(format!("router gives {external} by {by}{worth}"))

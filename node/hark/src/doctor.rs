@@ -10,7 +10,7 @@ mod sound;
 
 use std::io::{self, IsTerminal};
 
-use hark_node::reach::names::Place;
+use hark_node::reach::names::PeerPlace;
 use ratatui::crossterm::{style::Stylize, terminal};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub(crate) struct DoctorArguments {
     home: HomeArguments,
     /// Look up where this name leads, as `hark talk` would; repeatable
     #[arg(long, value_name = "ADDR:PORT|NAME")]
-    peer: Vec<Place>,
+    peer: Vec<PeerPlace>,
     /// Print JSON
     #[arg(long)]
     json: bool,

@@ -8,7 +8,7 @@ use hark_command_line::duration;
 use hark_commands::{ChannelRequest, Outcome, Request};
 use hark_node::{
     clock::Clock,
-    logbook::{self, Entry},
+    logbook::{self, LogbookEntry},
 };
 use serde_json::json;
 
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
     {
         bail!(
             "nobody in the log is called {name:?}: {}",
-            known(entries.iter().flat_map(Entry::names))
+            known(entries.iter().flat_map(LogbookEntry::names))
         );
     }
     if let Some(net) = &arguments.net
@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
         let channels = if let Outcome::Channels(channels) = listed { channels } else { Vec::new() };
         let paths: Vec<_> = channels.iter().map(|it| it.channel.path.as_str()).collect();
         if !paths.iter().any(|path| logbook::is_called(path, net)) {
-            let nets = entries.iter().flat_map(Entry::nets).chain(paths);
+            let nets = entries.iter().flat_map(LogbookEntry::nets).chain(paths);
             bail!("no net is called {net:?}: {}", known(nets));
         }
     }
@@ -119,7 +119,7 @@ pub(crate) fn run(arguments: LogArguments) -> anyhow::Result<()> {
         say_json(&json!(entries));
         return Ok(());
     }
-    let lines: Vec<_> = entries.iter().map(Entry::describe).collect();
+    let lines: Vec<_> = entries.iter().map(LogbookEntry::describe).collect();
     match (lines.is_empty(), logbook::is_off(folder)) {
         (true, true) => say(&format!("no log of {name} is kept: `hark log on` begins one")),
         (true, false) if selects => say("nothing of that is in the log at that time"),

@@ -5,7 +5,7 @@ mod history;
 mod lists;
 
 use hark_commands::{
-    About, CheckpointStep, Missing, Note, Outcome, Unchanged, Undone,
+    CheckpointStep, Missing, Note, Outcome, RequestSubject, Unchanged, Undone,
     names::{counted, listed},
 };
 use serde_json::{Value, json};
@@ -178,9 +178,9 @@ fn dry_run(changes: &[String]) -> Value {
     json!({"changed": false, "dry_run": true, "changes": changes})
 }
 
-fn about_json(about: &About) -> Value {
+fn about_json(about: &RequestSubject) -> Value {
     match about {
-        About::Sanction { member, at, until } => {
+        RequestSubject::Sanction { member, at, until } => {
             json!({"member": member, "at": at, "until": until})
         }
         other => json!(other),

@@ -19,7 +19,7 @@ use hark_keys::{OrganisationId, RecoverySecret, Ticket, UnixTime};
 use hark_node::{
     admission::WaitingState,
     clock::utc,
-    control::Service,
+    control::ControlService,
     device::{InputSpec, OutputSpec},
     event::{Event, StampedEvent, StandingView, place_of},
     logbook::Logbook,
@@ -27,7 +27,7 @@ use hark_node::{
     node::{Node, NodeConfig, NodeHandle},
     profile::{ProfileError, check_profile_name},
     random::SystemRandom,
-    reach::names::Place,
+    reach::names::PeerPlace,
     signals::owns_terminal,
     snapshot::{Command, TransmitMode},
     store::{Home, create_journal},
@@ -69,7 +69,7 @@ pub(crate) struct TalkArguments {
     /// An address worth trying, or a host with its port, or a name whose DNS records (dnsaddr) name
     /// addresses; repeatable
     #[arg(long, value_name = "ADDR:PORT|NAME")]
-    peer: Vec<Place>,
+    peer: Vec<PeerPlace>,
     /// Do not look on the LAN
     #[arg(long)]
     no_mdns: bool,
@@ -265,7 +265,7 @@ struct Session<'a> {
     met_anybody: bool,
     tell: Tell,
     /// The local API of each organisation.
-    services: BTreeMap<String, Service>,
+    services: BTreeMap<String, ControlService>,
     /// What each organisation is called, where the node is in several.
     names: BTreeMap<String, String>,
     summary: Summary,
@@ -449,7 +449,7 @@ impl Session<'_> {
         if node.handles().count() > 1 {
             self.names.insert(organisation.to_owned(), store.charter().name().to_owned());
         }
-        let service = Service::start(Arc::new(handle), store)?;
+        let service = ControlService::start(Arc::new(handle), store)?;
         self.services.insert(organisation.to_owned(), service);
         Ok(())
     }

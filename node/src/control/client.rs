@@ -11,7 +11,7 @@ use tokio_tungstenite::{
 use super::{Description, MESSAGE_LIMIT, VERSION};
 use crate::{
     random::SystemRandom,
-    token::{Nonces, Prover, Token, is_nonce, nonce},
+    token::{ApiToken, Nonces, Prover, is_nonce, nonce},
 };
 
 /// A connection to a running node, for programs that wait for each answer.
@@ -29,7 +29,7 @@ impl Client {
         if description.version != VERSION {
             return Err(ControlError::OtherVersion);
         }
-        let token = Token::read(&description.token).ok_or(ControlError::OtherVersion)?;
+        let token = ApiToken::read(&description.token).ok_or(ControlError::OtherVersion)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -76,7 +76,7 @@ impl Client {
 /// be sent away unheard.
 async fn open(
     address: SocketAddr,
-    token: &Token,
+    token: &ApiToken,
 ) -> Result<WebSocketStream<TcpStream>, ControlError> {
     loop {
         match enter(address, token).await {
@@ -90,7 +90,7 @@ async fn open(
 /// program may listen where a node has ended.
 async fn enter(
     address: SocketAddr,
-    token: &Token,
+    token: &ApiToken,
 ) -> Result<WebSocketStream<TcpStream>, ControlError> {
     let stream = TcpStream::connect(address).await.map_err(|_| ControlError::NotRunning)?;
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_LIMIT));

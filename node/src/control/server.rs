@@ -28,24 +28,24 @@ use tokio_tungstenite::{
 use super::{Controlled, Description, MESSAGE_LIMIT, VERSION};
 use crate::{
     event::StampedEvent,
-    places::{Place, Places},
+    places::{HeldPlace, Places},
     random::SystemRandom,
     request::CommandOutcome,
     snapshot::{Command, TicketRequest},
-    token::{Nonces, Prover, Token, is_nonce, nonce},
+    token::{ApiToken, Nonces, Prover, is_nonce, nonce},
 };
 
 /// The running local API; ends when dropped.
-pub struct Server {
+pub struct ControlServer {
     description: Description,
     task: JoinHandle<()>,
 }
 
-impl Server {
+impl ControlServer {
     /// Listens on a free port of the loopback interface. To be called within a tokio runtime.
     pub async fn start(node: Arc<dyn Controlled>, random: &dyn Random) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let token = Token::generate(random);
+        let token = ApiToken::generate(random);
         let address = listener.local_addr()?;
         let description = Description { version: VERSION, address, token: token.text().to_owned() };
         let door = Arc::new(Door { node, address, token });
@@ -58,7 +58,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -67,7 +67,7 @@ impl Drop for Server {
 struct Door {
     node: Arc<dyn Controlled>,
     address: SocketAddr,
-    token: Token,
+    token: ApiToken,
 }
 
 impl Door {
@@ -125,7 +125,7 @@ impl Drop for Held {
     }
 }
 
-async fn serve(door: Arc<Door>, stream: TcpStream, place: Place) {
+async fn serve(door: Arc<Door>, stream: TcpStream, place: HeldPlace) {
     let Ok(Some(mut socket)) = timeout(PROOF_PATIENCE, enter(&door, stream, &place)).await else {
         return;
     };
@@ -160,7 +160,7 @@ async fn serve(door: Arc<Door>, stream: TcpStream, place: Place) {
 async fn enter(
     door: &Door,
     stream: TcpStream,
-    place: &Place,
+    place: &HeldPlace,
 ) -> Option<WebSocketStream<TcpStream>> {
     // The library wants this very error.
     #[expect(clippy::result_large_err)]
@@ -199,7 +199,7 @@ fn limits(message: usize) -> WebSocketConfig {
 
 /// Both ends prove that they have the token, the node first: what listens where a node has ended
 /// learns nothing of the programs that come there.
-async fn shows_proof(token: &Token, socket: &mut WebSocketStream<TcpStream>) -> bool {
+async fn shows_proof(token: &ApiToken, socket: &mut WebSocketStream<TcpStream>) -> bool {
     let Some(hello) = receive(socket).await else { return false };
     let Some(client) = hello["nonce"].as_str().filter(|text| is_nonce(text)) else { return false };
     let node = nonce(&SystemRandom);

@@ -2,7 +2,7 @@ use std::{sync::Arc, thread::JoinHandle};
 
 use tokio::sync::oneshot;
 
-use super::{Controlled, Server};
+use super::{ControlServer, Controlled};
 use crate::{
     random::SystemRandom,
     store::{OrganisationStore, StoreError},
@@ -22,19 +22,19 @@ pub enum ServiceError {
 
 /// The local API of a node on a thread of its own, announced in the organisation's folder for as
 /// long as it runs. Ends when dropped.
-pub struct Service {
+pub struct ControlService {
     store: OrganisationStore,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-impl Service {
+impl ControlService {
     /// Opens the API of `node`, which runs the organisation of `store`.
     pub fn start(
         node: Arc<dyn Controlled>,
         store: OrganisationStore,
     ) -> Result<Self, ServiceError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let server = runtime.block_on(Server::start(node, &SystemRandom))?;
+        let server = runtime.block_on(ControlServer::start(node, &SystemRandom))?;
         store.keep_control(&server.description())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let thread =
@@ -47,7 +47,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for ControlService {
     fn drop(&mut self) {
         self.store.forget_control();
         if let Some((stop, thread)) = self.running.take() {

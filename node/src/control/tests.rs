@@ -10,7 +10,7 @@ use crate::{
     event::{DeviceText, Event, Path, PeerStats},
     request::{CommandOutcome, RequestError},
     snapshot::{PeerView, TransmitMode, Verification},
-    token::{Nonces, Prover, Token},
+    token::{ApiToken, Nonces, Prover},
 };
 
 struct Fake {
@@ -148,8 +148,9 @@ impl World {
         let controlled: Arc<dyn Controlled> = Arc::clone(&node) as _;
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
-                let server =
-                    Server::start(controlled, &SeededRandom::new(1)).await.expect("a free port");
+                let server = ControlServer::start(controlled, &SeededRandom::new(1))
+                    .await
+                    .expect("a free port");
                 sender.send(server.description()).expect("awaited");
                 let _ = stopped.await;
             });
@@ -172,8 +173,8 @@ impl World {
         self.description()["address"].as_str().expect("text").parse().expect("an address")
     }
 
-    fn token(&self) -> Token {
-        Token::read(self.description()["token"].as_str().expect("text")).expect("a token")
+    fn token(&self) -> ApiToken {
+        ApiToken::read(self.description()["token"].as_str().expect("text")).expect("a token")
     }
 
     /// Connects with the headers given; the status where it is refused.
@@ -195,7 +196,7 @@ impl World {
     }
 
     /// What comes back when a program that proves itself by `token` says this.
-    fn say(&self, token: &Token, message: &str) -> Vec<Value> {
+    fn say(&self, token: &ApiToken, message: &str) -> Vec<Value> {
         runtime().block_on(async {
             let address = format!("ws://{}/", self.address());
             let (mut socket, _) =
@@ -331,7 +332,7 @@ fn the_token_opens_and_nothing_else() {
     let status = json!({"id": 1, "command": "status"}).to_string();
     let heard = world.say(&world.token(), &status);
     assert_eq!((&heard[0], &heard[1]["ok"]), (&json!({"ok": true}), &json!(true)));
-    let other = Token::generate(&SeededRandom::new(2));
+    let other = ApiToken::generate(&SeededRandom::new(2));
     let refused = json!({"id": null, "ok": false, "error": "no proof of the token"});
     assert_eq!(world.say(&other, &status), [refused]);
 }

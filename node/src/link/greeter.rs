@@ -21,7 +21,7 @@ pub trait Admission: Send + Sync {
         peer: DeviceId,
         exporter: &[u8; 32],
         greeting: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Denial>);
+    ) -> (Vec<u8>, Result<PeerHello, HelloDenial>);
 
     /// What the dialler makes of the answer.
     fn conclude(
@@ -34,7 +34,7 @@ pub trait Admission: Send + Sync {
 
 /// Why a dialler does not become a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denial {
+pub enum HelloDenial {
     /// It is told this, and its connection ends.
     Refused(Refusal),
     /// It has shown an invite that is good, and is led to doors. [PROTO-3.10]
@@ -44,11 +44,11 @@ pub enum Denial {
     },
 }
 
-impl From<Denial> for LinkError {
-    fn from(denial: Denial) -> Self {
+impl From<HelloDenial> for LinkError {
+    fn from(denial: HelloDenial) -> Self {
         match denial {
-            Denial::Refused(refusal) => HelloError::Refused(refusal).into(),
-            Denial::Led { invite } => Self::Led { invite },
+            HelloDenial::Refused(refusal) => HelloError::Refused(refusal).into(),
+            HelloDenial::Led { invite } => Self::Led { invite },
         }
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use futures::task::AtomicWaker;
 use hark_keys::{DeviceId, Timestamp, fast};
-use hark_mesh::{hello::PeerHello, squad::Seen};
+use hark_mesh::{hello::PeerHello, squad::PathSeen};
 use libp2p::{Multiaddr, core::multiaddr::Protocol};
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
@@ -94,11 +94,11 @@ impl Link {
     }
 
     /// The same for the squad.
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> PathSeen {
         match (self.address(), self.path) {
-            (Some(address), Path::Direct) => Seen::Direct(address),
-            (Some(address), _) => Seen::Punched(address),
-            (None, _) => Seen::Relayed,
+            (Some(address), Path::Direct) => PathSeen::Direct(address),
+            (Some(address), _) => PathSeen::Punched(address),
+            (None, _) => PathSeen::Relayed,
         }
     }
 

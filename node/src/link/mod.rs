@@ -32,7 +32,7 @@ mod visits;
 
 pub use checks::send_check;
 pub use fast::DatagramSender;
-pub use greeter::{Admission, Denial};
+pub use greeter::{Admission, HelloDenial};
 pub use links::{CloseCode, DatagramHandler, Link, LinkDown, LinkEvent, Links};
 pub use muxer::{Muxer, Stream};
 pub use socket::{

@@ -15,7 +15,7 @@ use hark_keys::Timestamp;
 
 /// The places of one kind.
 pub(super) struct Places<K> {
-    standing: BTreeMap<u64, Place<K>>,
+    standing: BTreeMap<u64, EndpointKind<K>>,
     /// The places that each key holds; never none.
     held: BTreeMap<K, BTreeSet<u64>>,
     /// How many that are, with the oldest of them: first who holds the most.
@@ -28,7 +28,7 @@ pub(super) struct Places<K> {
     spared: Duration,
 }
 
-struct Place<K> {
+struct EndpointKind<K> {
     keys: Vec<K>,
     since: Timestamp,
 }
@@ -63,7 +63,7 @@ impl<K: Ord + Copy> Places<K> {
         for key in keys {
             self.change(*key, |held| held.insert(place));
         }
-        self.standing.insert(place, Place { keys: keys.to_vec(), since: now });
+        self.standing.insert(place, EndpointKind { keys: keys.to_vec(), since: now });
         Ok((place, goes))
     }
 
@@ -78,7 +78,7 @@ impl<K: Ord + Copy> Places<K> {
 
     /// Frees `place`; nothing if it is free already.
     pub(super) fn leave(&mut self, place: u64) {
-        let Some(Place { keys, .. }) = self.standing.remove(&place) else { return };
+        let Some(EndpointKind { keys, .. }) = self.standing.remove(&place) else { return };
         for key in keys {
             self.change(key, |held| held.remove(&place));
         }

@@ -189,8 +189,8 @@ impl LinkTransport {
             let server = serve.then(|| server_config(&self.key, &self.random, outer_config()));
             // [PROTO-2.6] The port is the system's to choose where `address` leaves it open.
             let place = match serve {
-                true => noise::Place::Socket(shared.local_addr()?),
-                false => noise::Place::Dialler,
+                true => noise::EndpointKind::Socket(shared.local_addr()?),
+                false => noise::EndpointKind::Dialler,
             };
             let config = noise::endpoint_config(&self.key, Arc::clone(&self.random), place);
             Ok(Port { endpoint: endpoint(config, server, Arc::new(shared))?, socket })
@@ -633,7 +633,7 @@ fn accept(endpoint: Endpoint) -> BoxFuture<'static, Option<Incoming>> {
 
 /// Where connections come and go that relays pass on.
 fn inner_endpoint(key: &Arc<DeviceKey>, random: &Arc<dyn Random>, links: &Arc<Links>) -> Listener {
-    let mut config = noise::endpoint_config(key, Arc::clone(random), noise::Place::Tunnel);
+    let mut config = noise::endpoint_config(key, Arc::clone(random), noise::EndpointKind::Tunnel);
     config.max_udp_payload_size(INNER_MTU).expect("QUIC allows 1,200 bytes");
     let server = server_config(key, random, inner_config());
     let socket = TunnelSocket::new(Arc::clone(links));

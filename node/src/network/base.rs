@@ -147,7 +147,7 @@ impl Base {
     }
 
     /// The router has answered.
-    pub(super) fn handle_router(&mut self, report: ports::Report, squad: Option<&mut Squad>) {
+    pub(super) fn handle_router(&mut self, report: ports::PortReport, squad: Option<&mut Squad>) {
         let now = self.now();
         let Some(router) = &mut self.router else { return };
         if router.set_report(report) {

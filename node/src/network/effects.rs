@@ -33,27 +33,27 @@ impl Working {
         }
     }
 
-    fn handle_squad(&mut self, event: squad::Event) {
+    fn handle_squad(&mut self, event: squad::SquadEvent) {
         let squad = &self.driver.squad;
         let charter = squad.charter();
         let mut after = None;
         let command = match event {
-            squad::Event::OwnKey { target, secret } => {
+            squad::SquadEvent::OwnKey { target, secret } => {
                 Some(VoiceCommand::UseKey { target, tag: charter.target_tag(target), secret })
             }
-            squad::Event::OwnEpoch { target, secret, generation } => {
+            squad::SquadEvent::OwnEpoch { target, secret, generation } => {
                 let tag = charter.target_tag(target);
                 Some(VoiceCommand::UseEpoch { target, tag, secret, generation })
             }
-            squad::Event::NoKey(target) => Some(VoiceCommand::DropKey(target)),
-            squad::Event::EpochRoster { target, number, devices, unconfirmed } => {
+            squad::SquadEvent::NoKey(target) => Some(VoiceCommand::DropKey(target)),
+            squad::SquadEvent::EpochRoster { target, number, devices, unconfirmed } => {
                 let names = self.view.target_names(squad, &target);
                 let roster = (devices, unconfirmed);
                 let event = self.view.roster_changed(&target, names, number, roster);
                 self.base.publisher.publish(event);
                 None
             }
-            squad::Event::Epochs { channel, hearing, secrets, talkers } => {
+            squad::SquadEvent::Epochs { channel, hearing, secrets, talkers } => {
                 let target = TargetId::of_channel(channel);
                 Some(VoiceCommand::SetEpochs {
                     target,
@@ -63,7 +63,7 @@ impl Working {
                     talkers: talkers.into_iter().collect(),
                 })
             }
-            squad::Event::Listeners { target, plan } => {
+            squad::SquadEvent::Listeners { target, plan } => {
                 if let Some(known) = squad.target_of(target) {
                     let names = self.view.target_names(squad, known);
                     let changed = self.view.relay_changed(target, known, names, &plan);
@@ -71,11 +71,11 @@ impl Working {
                 }
                 Some(VoiceCommand::SetListeners { target, plan })
             }
-            squad::Event::Serve(service) => {
+            squad::SquadEvent::Serve(service) => {
                 self.serve(service);
                 None
             }
-            squad::Event::Slots { relay, slots } => {
+            squad::SquadEvent::Slots { relay, slots } => {
                 let tunnels = self.base.network.links.tunnels();
                 match &slots {
                     None => tunnels.remove_relay(relay),
@@ -88,16 +88,16 @@ impl Working {
                 let is_members = !squad.is_relay(relay);
                 Some(VoiceCommand::SetSlots { relay, slots, is_members })
             }
-            squad::Event::LeaveRelay { relay, talker } => {
+            squad::SquadEvent::LeaveRelay { relay, talker } => {
                 Some(VoiceCommand::LeaveRelay { relay, talker })
             }
-            squad::Event::TargetGone(target) => {
+            squad::SquadEvent::TargetGone(target) => {
                 self.unsettled = true;
                 let gone = Event::TargetGone { target: target.to_string() };
                 self.base.publisher.publish(gone);
                 Some(VoiceCommand::RemoveTarget(target))
             }
-            squad::Event::TalkerKey { device, target, hearing, secret } => {
+            squad::SquadEvent::TalkerKey { device, target, hearing, secret } => {
                 let channels = hearing.channels.into_iter().map(Net::Channel);
                 // The voice side forgets those who go.
                 after = self.volume_of(device);
@@ -110,28 +110,28 @@ impl Working {
                     secret,
                 })
             }
-            squad::Event::TalkerHeard { device, target, hearing } => {
+            squad::SquadEvent::TalkerHeard { device, target, hearing } => {
                 let channels = hearing.channels.into_iter().map(Net::Channel);
                 let heard = channels.chain(hearing.whisper.then_some(Net::Whisper)).collect();
                 let priority = hearing.priority;
                 Some(VoiceCommand::SetHeard { device, target, heard, priority })
             }
-            squad::Event::TalkerEpochKey { device, target, hearing, key } => {
+            squad::SquadEvent::TalkerEpochKey { device, target, hearing, key } => {
                 after = self.volume_of(device);
                 let heard = hearing.channels.into_iter().map(Net::Channel).collect();
                 let tag = charter.target_tag(target);
                 Some(VoiceCommand::InstallEpochKey { device, target, tag, heard, key })
             }
-            squad::Event::TalkerKeyGone { device, target } => {
+            squad::SquadEvent::TalkerKeyGone { device, target } => {
                 Some(VoiceCommand::RemoveKey { device, target })
             }
-            squad::Event::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
-            squad::Event::NetsChanged => {
+            squad::SquadEvent::TalkerGone { device } => Some(VoiceCommand::RemoveTalker(device)),
+            squad::SquadEvent::NetsChanged => {
                 self.base.doorkeeper.set_listening(squad.presence().listening.clone());
                 self.unsettled = true;
                 None
             }
-            squad::Event::CharterChanged => {
+            squad::SquadEvent::CharterChanged => {
                 self.base.network.relay.set_charter(charter);
                 self.base.doorkeeper.set_charter(charter);
                 self.unsettled = true;
@@ -146,7 +146,7 @@ impl Working {
                 self.charter_changed = true;
                 None
             }
-            squad::Event::Moved { by, from, to } => {
+            squad::SquadEvent::Moved { by, from, to } => {
                 if let Err(error) = self.radio.go_along(squad, from, to) {
                     tracing::warn!(%error, "this member is not moved");
                     return;
@@ -158,28 +158,28 @@ impl Working {
                 self.base.publisher.publish(moved);
                 None
             }
-            squad::Event::AwaitCheck(nonce) => {
+            squad::SquadEvent::AwaitCheck(nonce) => {
                 self.await_check(nonce);
                 None
             }
-            squad::Event::Checked => {
+            squad::SquadEvent::Checked => {
                 self.handle_checked();
                 None
             }
-            squad::Event::NamesChanged => {
+            squad::SquadEvent::NamesChanged => {
                 self.unsettled = true;
                 self.keep_names();
                 None
             }
-            squad::Event::Evicted { device } => {
+            squad::SquadEvent::Evicted { device } => {
                 self.base.network.links.close(device);
                 None
             }
-            squad::Event::Removed => {
+            squad::SquadEvent::Removed => {
                 self.removed = true;
                 None
             }
-            squad::Event::RosterChanged { target, generation, step, devices } => {
+            squad::SquadEvent::RosterChanged { target, generation, step, devices } => {
                 let names = self.view.target_names(squad, &target);
                 let epoch = u64::from(generation) * 16 + u64::from(step);
                 let roster = (devices, Vec::new());

@@ -11,7 +11,7 @@ use std::{
 use hark_keys::{DeviceId, Door, Ticket, Timestamp, device_words};
 use hark_mesh::{Dial, Way, datagram::Knock, hello::Refusal};
 
-pub use self::news::{Entry, JoinError, JoiningNews};
+pub use self::news::{JoinError, JoiningNews, TicketDevice};
 use tokio::sync::oneshot;
 
 use self::news::{Progress, issuer};

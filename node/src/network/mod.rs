@@ -44,7 +44,7 @@ use hark_mesh::{hello::Presence, message::CheckNonce, squad::Squad};
 use hark_voice::{VoiceCommand, VoiceEvent, VoiceStatistics};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-pub use self::joining::{Entry, JoinError, JoiningNews};
+pub use self::joining::{JoinError, JoiningNews, TicketDevice};
 pub use self::publisher::{Publisher, SUBSCRIPTION_LIMIT};
 pub use self::standings::StandingChange;
 use self::{
@@ -60,10 +60,10 @@ use crate::{
     event::{Direction, Event},
     link::{Binder, LinkEvent, Links},
     reach::{
-        names::{Found, Names},
+        names::{Found, PeerNames},
         ports::{self, Surroundings},
     },
-    relay::Relay,
+    relay::ForwardingRelay,
     request::{CommandOutcome, RequestError},
     snapshot::{Command, TicketRequest, TransmitMode},
     store::{OrganisationStore, StoreError},
@@ -113,7 +113,7 @@ pub enum Input {
     /// Names lead there.
     Found(Vec<Found>),
     /// What has come of asking the router for a port.
-    Router(ports::Report),
+    Router(ports::PortReport),
     /// A stranger's packet has come to a socket that listens, as was asked for.
     Checked(CheckNonce),
     /// Something is wanted of the charter.
@@ -160,7 +160,7 @@ pub struct RunnerConfig {
     /// Addresses worth trying.
     pub peers: Vec<SocketAddr>,
     /// Others, and names, which are looked up.
-    pub names: Option<Names>,
+    pub names: Option<PeerNames>,
     /// Whether to look on the LAN.
     pub mdns: bool,
     /// Whether no member is to learn where this device is.
@@ -172,7 +172,7 @@ pub struct RunnerConfig {
     /// Their comings and goings.
     pub link_events: UnboundedReceiver<LinkEvent>,
     /// Forwards for others, where this node relays.
-    pub relay: Arc<Relay>,
+    pub relay: Arc<ForwardingRelay>,
     /// Makes sockets.
     pub binder: Box<dyn Binder>,
     /// Told of each message to a peer.

@@ -11,14 +11,14 @@ use super::Input;
 use crate::{
     clock::Clock,
     random::SystemRandom,
-    reach::ports::{self, Report, Surroundings},
+    reach::ports::{self, PortReport, Surroundings},
 };
 
 /// The router, asked beside all else.
 pub(super) struct Router {
     listening: watch::Sender<Vec<SocketAddr>>,
     task: JoinHandle<()>,
-    report: Report,
+    report: PortReport,
 }
 
 impl Router {
@@ -35,7 +35,7 @@ impl Router {
         };
         let random = Arc::new(SystemRandom);
         let task = tokio::spawn(ports::run(surroundings, receiver, random, clock, tell));
-        Self { listening, task, report: Report::default() }
+        Self { listening, task, report: PortReport::default() }
     }
 
     /// Where the node listens.
@@ -50,12 +50,12 @@ impl Router {
     }
 
     /// What has come of it.
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self) -> PortReport {
         self.report
     }
 
     /// Takes a newer report; returns whether the outside reaches this device elsewhere now.
-    pub(super) fn set_report(&mut self, report: Report) -> bool {
+    pub(super) fn set_report(&mut self, report: PortReport) -> bool {
         let before = std::mem::replace(&mut self.report, report);
         if before.mapped() != report.mapped() {
             match report.mapped() {

@@ -335,24 +335,25 @@ impl View {
     pub(super) fn handle_squad(
         &mut self,
         squad: &Squad,
-        event: squad::Event,
+        event: squad::SquadEvent,
         links: &Links,
     ) -> Option<Event> {
         match event {
-            squad::Event::PeerUp { device, name, .. } => {
+            squad::SquadEvent::PeerUp { device, name, .. } => {
                 self.peer(device).name = name;
                 self.label(squad);
                 self.set_up(device, links)
             }
             // A relay is nobody to be heard.
-            squad::Event::PeerReachable { device } | squad::Event::PeerUnreachable { device }
+            squad::SquadEvent::PeerReachable { device }
+            | squad::SquadEvent::PeerUnreachable { device }
                 if !self.peers.contains_key(&device) =>
             {
                 None
             }
-            squad::Event::PeerReachable { device } => self.set_up(device, links),
-            squad::Event::PeerUnreachable { device } => self.set_down(device, "unreachable"),
-            squad::Event::PeerDown { device, reason } => {
+            squad::SquadEvent::PeerReachable { device } => self.set_up(device, links),
+            squad::SquadEvent::PeerUnreachable { device } => self.set_down(device, "unreachable"),
+            squad::SquadEvent::PeerDown { device, reason } => {
                 let member = self.peers.get(&device).and_then(|peer| peer.member);
                 let reason = match reason {
                     _ if people::is_former(squad, device, member) => {
@@ -366,13 +367,13 @@ impl View {
                 };
                 self.set_down(device, reason)
             }
-            squad::Event::AvailabilityChanged { device } => {
+            squad::SquadEvent::AvailabilityChanged { device } => {
                 let Availability { muted, deafened, away } = squad.availability_of(device);
                 let name = self.name_of(device);
                 let device = DeviceText(device);
                 Some(Event::Presence { device, name, muted, deafened, away })
             }
-            squad::Event::PeerRenamed { device, name } => {
+            squad::SquadEvent::PeerRenamed { device, name } => {
                 self.peer(device).name = name;
                 self.label(squad);
                 None

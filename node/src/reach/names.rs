@@ -22,7 +22,7 @@ use crate::link::{address_of, multiaddr_of};
 
 /// Where somebody may be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum PeerPlace {
     /// `203.0.113.9:4000`, or `/ip4/203.0.113.9/udp/4000/quic-v1`.
     Address(Found),
     /// `voice.example.org:4000`, or `/dns/voice.example.org/udp/4000/quic-v1`.
@@ -71,7 +71,7 @@ pub struct Found {
 )]
 pub struct NoPlace;
 
-impl FromStr for Place {
+impl FromStr for PeerPlace {
     type Err = NoPlace;
 
     fn from_str(text: &str) -> Result<Self, NoPlace> {
@@ -97,7 +97,7 @@ impl FromStr for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for PeerPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(found) => write!(f, "{}", found.address),
@@ -107,7 +107,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
+impl PeerPlace {
     fn of_multiaddr(address: &Multiaddr) -> Option<Self> {
         if let Some((address, device)) = address_of(address) {
             return Some(Self::Address(Found { device, address }));
@@ -177,7 +177,7 @@ pub enum NameError {
 
 /// The addresses that `place` leads to, at most 16, in order; an error where there are none.
 /// Follows names of names to a depth of 4, and takes 5 s at most.
-pub async fn resolve(source: &dyn NameSource, place: &Place) -> Result<Vec<Found>, NameError> {
+pub async fn resolve(source: &dyn NameSource, place: &PeerPlace) -> Result<Vec<Found>, NameError> {
     let mut search = Search { source, found: Vec::new(), lookups: 0, error: NameError::Nothing };
     let in_time = tokio::time::timeout(PATIENCE, search.follow(place.clone(), None, 0)).await;
     match (search.found, in_time) {
@@ -198,7 +198,7 @@ impl Search<'_> {
     /// Adds what `place` leads to, if it is `wanted` or nobody in particular is.
     fn follow(
         &mut self,
-        place: Place,
+        place: PeerPlace,
         wanted: Option<DeviceId>,
         depth: usize,
     ) -> BoxFuture<'_, ()> {
@@ -210,12 +210,12 @@ impl Search<'_> {
                 (None, _) => true,
             };
             match place {
-                Place::Address(found) => {
+                PeerPlace::Address(found) => {
                     if stays(found.device) {
                         self.add(found);
                     }
                 }
-                Place::Host { name, family, port, device } => {
+                PeerPlace::Host { name, family, port, device } => {
                     if !stays(device) || !self.may_look_up() {
                         return;
                     }
@@ -231,7 +231,7 @@ impl Search<'_> {
                         Err(error) => self.error = error,
                     }
                 }
-                Place::List { name, device } => {
+                PeerPlace::List { name, device } => {
                     // Both would have to be meant.
                     if device.is_some() && !stays(device) || depth == DEPTH_MAX {
                         return;
@@ -246,7 +246,7 @@ impl Search<'_> {
                                 let Some(text) = text.strip_prefix("dnsaddr=") else { continue };
                                 // What other programs offer there is passed over.
                                 let Ok(address) = text.parse() else { continue };
-                                if let Some(place) = Place::of_multiaddr(&address) {
+                                if let Some(place) = PeerPlace::of_multiaddr(&address) {
                                     self.follow(place, wanted, depth + 1).await;
                                 }
                             }
@@ -271,17 +271,17 @@ impl Search<'_> {
 }
 
 /// Places to look up, and by what.
-pub struct Names {
+pub struct PeerNames {
     /// Where members may be found.
-    pub places: Vec<Place>,
+    pub places: Vec<PeerPlace>,
     /// Who knows.
     pub source: Arc<dyn NameSource>,
 }
 
-impl Names {
+impl PeerNames {
     /// Looks all places up now and then, and tells what is new, or why one leads nowhere, once each
     /// time that it ceases to lead somewhere. Never returns.
-    pub async fn run(self, tell: impl Fn(&Place, Result<Vec<Found>, NameError>)) {
+    pub async fn run(self, tell: impl Fn(&PeerPlace, Result<Vec<Found>, NameError>)) {
         let Self { places, source } = self;
         let (source, tell) = (&*source, &tell);
         futures::future::join_all(places.iter().map(async |place| {

@@ -82,7 +82,7 @@ impl Surroundings for System {
 /// What has come of asking by one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer", content = "detail")]
-pub enum Answer {
+pub enum PortAnswer {
     /// Nothing yet.
     #[default]
     Awaited,
@@ -93,7 +93,7 @@ pub enum Answer {
     /// The router speaks it, and another has given a port.
     Spare,
     /// The router gives no port.
-    Refused(Refusal),
+    Refused(PortRefusal),
     /// Others reach us here.
     Mapped(SocketAddrV4),
 }
@@ -101,7 +101,7 @@ pub enum Answer {
 /// Why a router gives no port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Refusal {
+pub enum PortRefusal {
     /// It is switched off there, or not for us.
     NotAllowed,
     /// It has no address outside itself.
@@ -114,7 +114,7 @@ pub enum Refusal {
     Code(u16),
 }
 
-impl Refusal {
+impl PortRefusal {
     fn of_pcp(result: u8) -> Self {
         match result {
             2 => Self::NotAllowed,
@@ -135,7 +135,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PortRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAllowed => f.write_str("it does not allow it"),
@@ -149,23 +149,23 @@ impl fmt::Display for Refusal {
 
 /// What has come of asking the router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct PortReport {
     /// The router; none where none is known.
     pub gateway: Option<Ipv4Addr>,
     /// By PCP.
-    pub pcp: Answer,
+    pub pcp: PortAnswer,
     /// By NAT-PMP.
-    pub nat_pmp: Answer,
+    pub nat_pmp: PortAnswer,
     /// By UPnP.
-    pub upnp: Answer,
+    pub upnp: PortAnswer,
 }
 
-impl Report {
+impl PortReport {
     /// The external address that the router has given, and by what.
     pub fn mapped(&self) -> Option<(&'static str, SocketAddrV4)> {
         let answers = [("PCP", self.pcp), ("NAT-PMP", self.nat_pmp), ("UPnP", self.upnp)];
         answers.into_iter().find_map(|(by, answer)| match answer {
-            Answer::Mapped(external) => Some((by, external)),
+            PortAnswer::Mapped(external) => Some((by, external)),
             _ => None,
         })
     }
@@ -178,15 +178,15 @@ impl Report {
 
     /// Whether the router that gives a port is itself behind a NAT.
     pub fn is_double_nat(&self) -> bool {
-        let between = Answer::Refused(Refusal::AnotherNat);
+        let between = PortAnswer::Refused(PortRefusal::AnotherNat);
         self.pcp == between || self.mapped().is_some_and(|(_, external)| !is_public(external))
     }
 
     /// Whether nothing more is to be expected soon.
     pub fn is_complete(&self) -> bool {
         let answers = [self.pcp, self.nat_pmp];
-        let given = answers.iter().any(|answer| matches!(answer, Answer::Mapped(_)));
-        self.upnp != Answer::Awaited && (given || !answers.contains(&Answer::Awaited))
+        let given = answers.iter().any(|answer| matches!(answer, PortAnswer::Mapped(_)));
+        self.upnp != PortAnswer::Awaited && (given || !answers.contains(&PortAnswer::Awaited))
     }
 }
 
@@ -201,7 +201,7 @@ pub async fn run(
     mut listening: watch::Receiver<Vec<SocketAddr>>,
     random: Arc<dyn Random>,
     clock: Clock,
-    tell: impl Fn(Report),
+    tell: impl Fn(PortReport),
 ) {
     loop {
         let gateway = surroundings.gateway().unwrap_or_else(|error| {
@@ -213,7 +213,7 @@ pub async fn run(
             let ports = addresses.iter().filter(|it| it.ip() == gateway.own).map(SocketAddr::port);
             ports.min().map(|port| (gateway, SocketAddrV4::new(gateway.own, port)))
         });
-        tell(Report { gateway: gateway.map(|it| *it.router.ip()), ..Report::default() });
+        tell(PortReport { gateway: gateway.map(|it| *it.router.ip()), ..PortReport::default() });
         let Some((gateway, own)) = own else {
             // A router may come with no change of our own addresses.
             match tokio::time::timeout(LOOK_AGAIN, listening.changed()).await {
@@ -253,32 +253,32 @@ impl Session {
     async fn run(
         &self,
         random: &Arc<dyn Random>,
-        tell: impl Fn(Report),
+        tell: impl Fn(PortReport),
         goes: impl Future<Output = bool>,
     ) -> bool {
         let mut client = PortClient::new(self.clock.now(), self.own, random);
         let upnp = Igd::new(self.gateway, self.own);
         let (needed, is_needed) = watch::channel(false);
-        let (upnp_tells, mut upnp_says) = watch::channel(Answer::Awaited);
+        let (upnp_tells, mut upnp_says) = watch::channel(PortAnswer::Awaited);
         let mut goes = std::pin::pin!(goes);
         let mut keep = std::pin::pin!(upnp.keep(is_needed, upnp_tells));
         let grace = self.clock.now() + UPNP_AFTER;
-        let (mut told, mut buffer) = (Report::default(), [0; DATAGRAM_MAX]);
+        let (mut told, mut buffer) = (PortReport::default(), [0; DATAGRAM_MAX]);
         let on = loop {
             while let Some(datagram) = client.poll_transmit() {
                 self.send(&datagram);
             }
             let now = self.clock.now();
             let answers = [client.pcp(), client.nat_pmp()];
-            let given = answers.iter().any(|answer| matches!(answer, Answer::Mapped(_)));
-            let awaited = answers.contains(&Answer::Awaited) && now < grace;
+            let given = answers.iter().any(|answer| matches!(answer, PortAnswer::Mapped(_)));
+            let awaited = answers.contains(&PortAnswer::Awaited) && now < grace;
             needed.send_if_modified(|needed| {
                 let before = std::mem::replace(needed, !given && !awaited);
                 before != *needed
             });
             let gateway = Some(*self.gateway.router.ip());
             let upnp = *upnp_says.borrow_and_update();
-            let report = Report { gateway, pcp: answers[0], nat_pmp: answers[1], upnp };
+            let report = PortReport { gateway, pcp: answers[0], nat_pmp: answers[1], upnp };
             if told != report {
                 told = report;
                 tell(report);

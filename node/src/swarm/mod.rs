@@ -17,7 +17,7 @@ use hark_mesh::{
     Dial, Way,
     hello::{HelloError, Refusal},
     message::{Acknowledgement, Message, Topic},
-    squad::{Handled, MessageError, Squad, Transmit},
+    squad::{Handled, MessageError, Squad, SquadTransmit},
 };
 use libp2p::{
     PeerId, Swarm, TransportError, gossipsub, mdns,
@@ -185,9 +185,9 @@ impl SwarmDriver {
     }
 
     /// Sends what the squad wants sent.
-    pub fn transmit(&mut self, now: Timestamp, transmit: Transmit, squad: &mut Squad) {
+    pub fn transmit(&mut self, now: Timestamp, transmit: SquadTransmit, squad: &mut Squad) {
         match transmit {
-            Transmit::Message { to, id, bytes } => {
+            SquadTransmit::Message { to, id, bytes } => {
                 let messages = &mut self.swarm.behaviour_mut().messages;
                 let holds_key = Message::holds_key(&bytes);
                 let request = messages.send_request(&to.peer_id(), bytes.to_vec());
@@ -198,7 +198,7 @@ impl SwarmDriver {
                     squad.handle_failed(now, sent.to, sent.id);
                 }
             }
-            Transmit::Gossip(bytes) => {
+            SquadTransmit::Gossip(bytes) => {
                 let topic = behaviour::topic(self.organisation, Topic::of(&bytes));
                 if let Err(error) = self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
                     // Nobody there yet, or said already; records are exchanged on each new link.
@@ -206,8 +206,8 @@ impl SwarmDriver {
                 }
             }
             // Heartbeats: the squad sends no other datagrams.
-            Transmit::Datagram { to, bytes } => self.links.send_heartbeat(to, &bytes.into()),
-            Transmit::Check { to, nonce } => {
+            SquadTransmit::Datagram { to, bytes } => self.links.send_heartbeat(to, &bytes.into()),
+            SquadTransmit::Check { to, nonce } => {
                 // Where we listen at one address alone, nothing is to come from another.
                 let mut own = self.useful_addresses().filter(|own| own.is_ipv4() == to.is_ipv4());
                 let only = own.next().filter(|_| own.next().is_none()).map(|own| own.ip());

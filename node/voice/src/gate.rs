@@ -58,24 +58,24 @@ impl Gate {
     }
 
     /// Takes a frame that is complete at `now`, and returns whether it is part of a talkspurt.
-    pub fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> Decision {
+    pub fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> GateDecision {
         let voice = self.voice.handle_frame(now, samples);
         if self.muted {
-            return Decision::Closed;
+            return GateDecision::Closed;
         }
         match self.transmit {
-            Transmit::Open => Decision::Send { last: false },
+            Transmit::Open => GateDecision::Send { last: false },
             Transmit::Voice => voice,
             Transmit::PushToTalk => match self.key {
-                Key::Down => Decision::Send { last: false },
+                Key::Down => GateDecision::Send { last: false },
                 Key::Up { released: Some(released) } => {
                     let last = now.saturating_duration_since(released) >= RELEASE_TAIL;
                     if last {
                         self.key = Key::Up { released: None };
                     }
-                    Decision::Send { last }
+                    GateDecision::Send { last }
                 }
-                Key::Up { released: None } => Decision::Closed,
+                Key::Up { released: None } => GateDecision::Closed,
             },
         }
     }
@@ -88,7 +88,7 @@ impl Gate {
 
 /// What happens to a captured frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum GateDecision {
     /// The frame is sent. The last one of its talkspurt is marked.
     Send {
         /// Whether the talkspurt ends with this frame.
@@ -116,7 +116,7 @@ impl Voice {
         Self { level_dbfs: SILENCE_DBFS, floor: WindowMinimum::new(FLOOR_WINDOW), heard: None }
     }
 
-    fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> Decision {
+    fn handle_frame(&mut self, now: Timestamp, samples: &[f32]) -> GateDecision {
         self.level_dbfs = level_dbfs(samples);
         // The floor is kept in hundredths of a decibel.
         let level = (self.level_dbfs.max(SILENCE_DBFS) * 100.0) as i64;
@@ -133,10 +133,10 @@ impl Voice {
         match self.heard {
             Some(heard) if now.saturating_duration_since(heard) >= HOLD => {
                 self.heard = None;
-                Decision::Send { last: true }
+                GateDecision::Send { last: true }
             }
-            Some(_) => Decision::Send { last: false },
-            None => Decision::Closed,
+            Some(_) => GateDecision::Send { last: false },
+            None => GateDecision::Closed,
         }
     }
 }
@@ -193,7 +193,7 @@ mod tests {
                     .collect();
                 *clock += 10;
                 let now = Timestamp::from_millis(*clock);
-                matches!(gate.handle_frame(now, &frame), Decision::Send { .. })
+                matches!(gate.handle_frame(now, &frame), GateDecision::Send { .. })
             })
             .count()
     }

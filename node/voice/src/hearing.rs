@@ -6,7 +6,7 @@ use super::{
     SIDES,
     fade::{Duck, Fader},
     keyrings::Keyrings,
-    nets::{Aim, Net, Nets, Rank},
+    nets::{Aim, Net, NetRank, Nets},
 };
 
 /// How a talker is heard, kept from one block to the next.
@@ -19,7 +19,7 @@ pub(super) struct Hearing {
     playing: Option<TargetId>,
     /// The nets on which it speaks and that we listen to.
     nets: Vec<Net>,
-    rank: Rank,
+    rank: NetRank,
     duck: Duck,
 }
 
@@ -86,7 +86,7 @@ impl Hearing {
     }
 
     /// The rank of what is heard of the talker right now.
-    pub(super) fn rank_heard(&self) -> Option<Rank> {
+    pub(super) fn rank_heard(&self) -> Option<NetRank> {
         (self.playing.is_some() && self.fader.is_open()).then_some(self.rank)
     }
 

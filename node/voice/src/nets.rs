@@ -52,7 +52,7 @@ impl NetSettings {
 
 /// Decides which talkers turn down which others: the greater rank turns down the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rank {
+pub enum NetRank {
     /// A channel, with its priority.
     Channel(u8),
     /// A whisper. Nothing turns it down.
@@ -67,12 +67,12 @@ pub struct Aim {
     /// Factors of both sides.
     pub sides: [f32; SIDES],
     /// Decides which talkspurts it turns down, and which turn it down.
-    pub rank: Rank,
+    pub rank: NetRank,
 }
 
 impl Aim {
     /// Not heard at all.
-    pub const NOWHERE: Self = Self { sides: [0.0; SIDES], rank: Rank::Channel(0) };
+    pub const NOWHERE: Self = Self { sides: [0.0; SIDES], rank: NetRank::Channel(0) };
 }
 
 /// All nets that are listened to.
@@ -80,7 +80,7 @@ pub struct Nets {
     settings: BTreeMap<Net, NetSettings>,
     ducking_db: f32,
     /// The highest rank that was heard in the last block.
-    highest: Option<Rank>,
+    highest: Option<NetRank>,
 }
 
 impl Default for Nets {
@@ -111,7 +111,7 @@ impl Nets {
     }
 
     /// A block has been mixed, and `rank` is the highest rank heard in it.
-    pub fn set_highest(&mut self, rank: Option<Rank>) {
+    pub fn set_highest(&mut self, rank: Option<NetRank>) {
         self.highest = rank;
     }
 
@@ -133,9 +133,9 @@ impl Nets {
         };
         let loudest = heard().map(|(_, settings)| settings).reduce(louder);
         let rank = |(net, settings): (Net, NetSettings)| match net {
-            _ if priority => Rank::Priority,
-            Net::Whisper => Rank::Whisper,
-            Net::Channel(_) => Rank::Channel(settings.priority),
+            _ if priority => NetRank::Priority,
+            Net::Whisper => NetRank::Whisper,
+            Net::Channel(_) => NetRank::Channel(settings.priority),
         };
         match (loudest, heard().map(rank).max()) {
             (Some(loudest), Some(rank)) => Aim { sides: loudest.sides(), rank },
@@ -144,8 +144,8 @@ impl Nets {
     }
 
     /// Whether a talkspurt of this rank is turned down: in the last block a higher rank was heard.
-    pub fn ducks(&self, rank: Rank) -> bool {
-        rank != Rank::Whisper && self.highest.is_some_and(|highest| highest > rank)
+    pub fn ducks(&self, rank: NetRank) -> bool {
+        rank != NetRank::Whisper && self.highest.is_some_and(|highest| highest > rank)
     }
 
     /// By how many decibels lower ranks are turned down.
@@ -186,7 +186,7 @@ mod tests {
         set(&mut nets, 2, 2.0, 0.5, 1);
         set(&mut nets, 3, 2.0, -0.5, 0);
         let aim = nets.aim(&[net(1), net(2), net(3), net(4)], false);
-        assert_eq!(aim, Aim { sides: [1.0, 2.0], rank: Rank::Channel(9) });
+        assert_eq!(aim, Aim { sides: [1.0, 2.0], rank: NetRank::Channel(9) });
         assert_eq!(nets.aim(&[net(3), net(2)], false).sides, [2.0, 1.0], "of equals the first");
         assert_eq!(nets.aim(&[net(1)], false).sides, [0.5, 0.0]);
         assert_eq!(nets.aim(&[net(4)], true), Aim::NOWHERE, "nobody listens there");

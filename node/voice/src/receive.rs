@@ -18,7 +18,7 @@ use super::{
     jitter::{Frame, Inserted, JitterBuffer, Next},
     keyrings::Keyrings,
     level_dbfs,
-    nets::{Net, Nets, Rank, VOLUME_MAX},
+    nets::{Net, NetRank, Nets, VOLUME_MAX},
     pcm::Pcm,
     proofs::Claims,
     report::Reception,
@@ -297,7 +297,7 @@ impl Talker {
     }
 
     /// The rank of what is heard of the talker right now.
-    pub fn rank_heard(&self) -> Option<Rank> {
+    pub fn rank_heard(&self) -> Option<NetRank> {
         self.hearing.rank_heard()
     }
 

@@ -82,7 +82,7 @@ impl NextHop {
 }
 
 /// The sending state for one listener, or for a relay that forwards to others.
-pub struct Listener {
+pub struct ListenerRedundancy {
     sequence: u16,
     /// The copies that its last reports asked for, newest last.
     asked: VecDeque<(Timestamp, u8)>,
@@ -90,14 +90,14 @@ pub struct Listener {
     held: Option<(Timestamp, u8)>,
 }
 
-impl Default for Listener {
+impl Default for ListenerRedundancy {
     /// A listener that has not reported yet.
     fn default() -> Self {
         Self { sequence: 0, asked: VecDeque::with_capacity(REPORTS_KEPT), held: None }
     }
 }
 
-impl Listener {
+impl ListenerRedundancy {
     /// Creates a listener that goes on with this sequence number. If the number fell, the listener
     /// would take our datagrams for old ones.
     pub fn going_on(sequence: u16) -> Self {
@@ -262,13 +262,13 @@ mod tests {
 
     use super::*;
 
-    fn ask(listener: &mut Listener, at_ms: u64, wanted_copies: u8) {
+    fn ask(listener: &mut ListenerRedundancy, at_ms: u64, wanted_copies: u8) {
         listener.handle_report(Timestamp::from_millis(at_ms), wanted_copies);
     }
 
     #[test]
     fn the_largest_ask_of_a_second_counts_and_ends_after_two() {
-        let mut listener = Listener::default();
+        let mut listener = ListenerRedundancy::default();
         let at = Timestamp::from_millis;
         assert_eq!(listener.copies(at(0)), 0);
         ask(&mut listener, 1_000, 3);
@@ -285,7 +285,7 @@ mod tests {
     /// second.
     #[test]
     fn the_end_of_a_talkspurt_is_sent_again_even_on_a_clean_line() {
-        let mut listener = Listener::default();
+        let mut listener = ListenerRedundancy::default();
         assert_eq!(listener.repeats(Timestamp::ZERO), 1);
         ask(&mut listener, 1_000, 3);
         assert_eq!(listener.repeats(Timestamp::from_millis(1_100)), 3);
@@ -321,7 +321,7 @@ mod tests {
     /// [PROTO-7.2]
     #[test]
     fn datagrams_have_one_size_per_number_of_copies() {
-        let mut listener = Listener::default();
+        let mut listener = ListenerRedundancy::default();
         let way = NextHop::Link(DeviceKey::generate(&SeededRandom::new(1)).id());
         ask(&mut listener, 1_000, 2);
         let mut frames = SealedFrames::default();

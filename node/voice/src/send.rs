@@ -21,9 +21,9 @@ use super::{
     CodecError, Events, Outbox, PipelineConfig, Transmit, UNIT_SAMPLES, VoiceEvent,
     accounts::Accounts,
     codec::Encoder,
-    gate::{Decision, Gate},
+    gate::{Gate, GateDecision},
     proofs::Prover,
-    redundancy::{EndedTalkspurts, Listener, NextHop, SealedFrames},
+    redundancy::{EndedTalkspurts, ListenerRedundancy, NextHop, SealedFrames},
     shunned::FORGED,
     uplinks::Uplinks,
 };
@@ -37,7 +37,7 @@ pub struct Sender {
     /// The target of the next talkspurt.
     selected: Option<TargetId>,
     /// The ways to all targets, and those on which the end of a talkspurt is still to be repeated.
-    listeners: BTreeMap<NextHop, Listener>,
+    listeners: BTreeMap<NextHop, ListenerRedundancy>,
     /// The next sequence numbers of ways that are no longer used.
     left: BTreeMap<NextHop, u16>,
     uplinks: Uplinks,
@@ -212,7 +212,7 @@ impl Sender {
         place.plan.clone_from(&plan);
         for way in ways_of(&plan) {
             let left = &mut self.left;
-            let fresh = || Listener::going_on(left.remove(&way).unwrap_or(0));
+            let fresh = || ListenerRedundancy::going_on(left.remove(&way).unwrap_or(0));
             self.listeners.entry(way).or_insert_with(fresh);
         }
         self.uplinks.retain(self.targets.values().map(|place| &place.plan));
@@ -387,7 +387,7 @@ impl Sender {
 
     fn on_frame(&mut self, now: Timestamp, outbox: &mut Outbox, events: &mut Events) {
         let decision = self.gate.handle_frame(now, &self.block);
-        if self.talkspurt.is_none() && decision == (Decision::Send { last: false }) {
+        if self.talkspurt.is_none() && decision == (GateDecision::Send { last: false }) {
             self.start_talkspurt(events);
         }
         self.ended.repeat(|way, tag, frames| {
@@ -400,15 +400,15 @@ impl Sender {
         let is_heard = |target| self.targets.get(&target).is_some_and(Target::is_heard);
         let heard = is_heard(talkspurt.target);
         match decision {
-            Decision::Send { last } if heard && !talkspurt.over => {
+            GateDecision::Send { last } if heard && !talkspurt.over => {
                 self.send(now, last, false, outbox, events);
                 if last {
                     self.end_talkspurt(now, events);
                 }
             }
             // What is said from now on is for nobody, not even in the last frame.
-            Decision::Send { .. } | Decision::Closed => {
-                let goes_on = decision == Decision::Send { last: false };
+            GateDecision::Send { .. } | GateDecision::Closed => {
+                let goes_on = decision == GateDecision::Send { last: false };
                 self.turning = goes_on && self.selected.is_some_and(is_heard);
                 self.send(now, true, true, outbox, events);
                 self.end_talkspurt(now, events);

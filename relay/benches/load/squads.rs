@@ -17,7 +17,7 @@ use hark_mesh::{
     datagram::{Forward, Forwarded, FromRelay, Slot},
     hello::Presence,
     message::Message,
-    squad::{DownReason, Event, Persist, Squad, SquadConfig, Transmit},
+    squad::{DownReason, Persist, Squad, SquadConfig, SquadEvent, SquadTransmit},
 };
 use hark_node::{
     admission::{Doorkeeper, UseCounter},
@@ -277,19 +277,21 @@ impl State {
         self.opened += u64::from(opened);
     }
 
-    fn handle(&mut self, device: DeviceId, event: Event) {
+    fn handle(&mut self, device: DeviceId, event: SquadEvent) {
         match event {
-            Event::OwnEpoch { target, secret, generation } => {
+            SquadEvent::OwnEpoch { target, secret, generation } => {
                 self.epoch = Some(*secret.id());
                 self.seals = Some(SenderKey::of_epoch(target, device, &secret, generation));
             }
-            Event::NoKey(_) | Event::OwnKey { .. } => (self.epoch, self.seals) = (None, None),
-            Event::EpochRoster { devices, .. } => self.roster = devices,
-            Event::Epochs { secrets, talkers, .. } => {
+            SquadEvent::NoKey(_) | SquadEvent::OwnKey { .. } => {
+                (self.epoch, self.seals) = (None, None)
+            }
+            SquadEvent::EpochRoster { devices, .. } => self.roster = devices,
+            SquadEvent::Epochs { secrets, talkers, .. } => {
                 self.ever.extend(secrets.iter().map(|secret| *secret.id()));
                 (self.opens, self.talkers) = (secrets, talkers.into_iter().collect());
             }
-            Event::Listeners { plan, .. } => self.routed = !plan.hops.is_empty(),
+            SquadEvent::Listeners { plan, .. } => self.routed = !plan.hops.is_empty(),
             // The rest is for people and their sound.
             _ => {}
         }
@@ -353,7 +355,7 @@ impl Driver {
             if let Some(event) = squad.poll_event() {
                 lock(&self.state).handle(self.device, event);
             } else if let Some(transmit) = squad.poll_transmit() {
-                if let Transmit::Message { bytes, .. } = &transmit
+                if let SquadTransmit::Message { bytes, .. } = &transmit
                     && let Ok(Message::Epoch(_)) = Message::decode(bytes)
                 {
                     lock(&self.state).dealt += bytes.len();

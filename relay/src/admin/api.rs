@@ -19,7 +19,7 @@ use super::{
 use crate::{
     audit,
     state::QuotaChange,
-    tenants::{Addition, Refusal},
+    tenants::{Addition, TenantRefusal},
     text::Text,
 };
 
@@ -64,7 +64,7 @@ pub(super) async fn answer(
         if method == Method::GET {
             return outcome;
         }
-        let entry = audit::Entry {
+        let entry = audit::AuditEntry {
             at_us: admin.clock.unix_micros(),
             remote,
             action: format!("{method} {}", uri.path()),
@@ -74,7 +74,7 @@ pub(super) async fn answer(
         let noted = admin.audit.append(&entry);
         noted.map_err(|error| {
             tracing::error!(%error, "the audit log cannot be written");
-            Refusal::Failed(format!("{}, but not in the audit log: {error}", entry.outcome))
+            TenantRefusal::Failed(format!("{}, but not in the audit log: {error}", entry.outcome))
         })?;
         outcome
     });
@@ -106,7 +106,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Response> {
 }
 
 impl Admin {
-    fn answer(&self, asked: &Asked<'_>) -> Result<Value, Refusal> {
+    fn answer(&self, asked: &Asked<'_>) -> Result<Value, TenantRefusal> {
         let tenants = &self.tenants;
         let Asked { method, path, query, body } = asked;
         match (method.as_str(), path.as_slice()) {
@@ -117,7 +117,7 @@ impl Admin {
             })),
             ("GET", ["audit"]) => {
                 let entries = self.audit.last(last(query)?);
-                value(&entries.map_err(|error| Refusal::Failed(error.to_string()))?)
+                value(&entries.map_err(|error| TenantRefusal::Failed(error.to_string()))?)
             }
             ("POST", [way @ ("drain" | "undrain")]) => {
                 nothing(body)?;
@@ -154,7 +154,7 @@ impl Admin {
                         let Ban { device, seconds } = parse(body)?;
                         if seconds.is_some_and(|it| !(1..=BAN_SECONDS_MAX).contains(&it)) {
                             let long = format!("a ban lasts 1 to {BAN_SECONDS_MAX} seconds");
-                            return Err(Refusal::Invalid(long));
+                            return Err(TenantRefusal::Invalid(long));
                         }
                         done(tenants.ban(id, device.0, seconds.map(Duration::from_secs)))
                     }
@@ -175,50 +175,52 @@ impl Admin {
     }
 }
 
-fn status(refusal: &Refusal) -> StatusCode {
+fn status(refusal: &TenantRefusal) -> StatusCode {
     match refusal {
-        Refusal::Unknown(_) => StatusCode::NOT_FOUND,
-        Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
-        Refusal::Conflict(_) => StatusCode::CONFLICT,
-        Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        TenantRefusal::Unknown(_) => StatusCode::NOT_FOUND,
+        TenantRefusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        TenantRefusal::Conflict(_) => StatusCode::CONFLICT,
+        TenantRefusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
-fn unknown(asked: &Asked<'_>) -> Result<Value, Refusal> {
+fn unknown(asked: &Asked<'_>) -> Result<Value, TenantRefusal> {
     let (method, path) = (asked.method, asked.path.join("/"));
-    Err(Refusal::Unknown(format!("there is no {method} /api/v1/{path}")))
+    Err(TenantRefusal::Unknown(format!("there is no {method} /api/v1/{path}")))
 }
 
-fn value(of: &impl Serialize) -> Result<Value, Refusal> {
-    serde_json::to_value(of).map_err(|error| Refusal::Failed(error.to_string()))
+fn value(of: &impl Serialize) -> Result<Value, TenantRefusal> {
+    serde_json::to_value(of).map_err(|error| TenantRefusal::Failed(error.to_string()))
 }
 
-fn done(outcome: Result<(), Refusal>) -> Result<Value, Refusal> {
+fn done(outcome: Result<(), TenantRefusal>) -> Result<Value, TenantRefusal> {
     outcome.map(|()| json!({"done": true}))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, TenantRefusal> {
     let parsed = serde_json::from_slice(body);
-    parsed.map_err(|error| Refusal::Invalid(format!("the body is not what belongs here: {error}")))
+    parsed.map_err(|error| {
+        TenantRefusal::Invalid(format!("the body is not what belongs here: {error}"))
+    })
 }
 
 /// Refuses what would not be looked at.
-fn nothing(body: &[u8]) -> Result<(), Refusal> {
+fn nothing(body: &[u8]) -> Result<(), TenantRefusal> {
     if body.is_empty() { Ok(()) } else { parse(body).map(|Nothing {}| ()) }
 }
 
-fn device(text: &str) -> Result<DeviceId, Refusal> {
-    text.parse().map_err(|error| Refusal::Invalid(format!("{text:?}: {error}")))
+fn device(text: &str) -> Result<DeviceId, TenantRefusal> {
+    text.parse().map_err(|error| TenantRefusal::Invalid(format!("{text:?}: {error}")))
 }
 
 /// How many entries are wanted: `last=N`.
-fn last(query: &str) -> Result<usize, Refusal> {
+fn last(query: &str) -> Result<usize, TenantRefusal> {
     if query.is_empty() {
         return Ok(AUDIT_DEFAULT);
     }
     let number = query.strip_prefix("last=").and_then(|number| number.parse().ok());
     let number = number.filter(|number| (1..=AUDIT_MAX).contains(number));
-    number.ok_or_else(|| Refusal::Invalid(format!("ask for last=N, 1 to {AUDIT_MAX}")))
+    number.ok_or_else(|| TenantRefusal::Invalid(format!("ask for last=N, 1 to {AUDIT_MAX}")))
 }
 
 /// What the audit log says of a body: all of it, if it is JSON and not long.

@@ -9,10 +9,10 @@ use std::{
 
 use axum::http::{HeaderMap, header};
 use hark_keys::Timestamp;
-use hark_node::token::Token;
+use hark_node::token::ApiToken;
 
 /// Whether a request shows the token as `Authorization: Bearer TOKEN`; none if it shows nothing.
-pub(super) fn is_shown(token: &Token, headers: &HeaderMap) -> Option<bool> {
+pub(super) fn is_shown(token: &ApiToken, headers: &HeaderMap) -> Option<bool> {
     headers.get(header::AUTHORIZATION).map(|value| {
         let shown = value.to_str().unwrap_or_default();
         token.is(shown.strip_prefix("Bearer ").unwrap_or_default())
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_request_shows_the_token_as_a_bearer() {
-        let token = Token::generate(&SeededRandom::new(5));
+        let token = ApiToken::generate(&SeededRandom::new(5));
         let shown = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().expect("a header"));

@@ -31,10 +31,10 @@ mod socket;
 use std::sync::{Arc, atomic::AtomicU64};
 
 use hark_keys::Timestamp;
-use hark_node::{clock::Clock, token::Token};
+use hark_node::{clock::Clock, token::ApiToken};
 use tokio::sync::Semaphore;
 
-pub use server::Server;
+pub use server::AdminServer;
 
 use crate::{audit::Audit, event::Events, tenants::Tenants};
 
@@ -43,7 +43,7 @@ pub struct Admin {
     tenants: Arc<Tenants>,
     events: Arc<Events>,
     audit: Audit,
-    token: Token,
+    token: ApiToken,
     clock: Clock,
     started: Timestamp,
     failures: door::Failures,
@@ -57,7 +57,7 @@ impl Admin {
         tenants: Arc<Tenants>,
         events: Arc<Events>,
         audit: Audit,
-        token: Token,
+        token: ApiToken,
         clock: Clock,
     ) -> Arc<Self> {
         Arc::new(Self {

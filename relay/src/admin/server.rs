@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use hark_node::places::{Place, Places};
+use hark_node::places::{HeldPlace, Places};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -31,7 +31,7 @@ use tokio::{
 use super::{Admin, api, door, metrics, socket};
 
 /// The running API; ends when dropped.
-pub struct Server {
+pub struct AdminServer {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -40,7 +40,7 @@ pub struct Server {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remote(pub(super) IpAddr);
 
-impl Server {
+impl AdminServer {
     /// Listens on `address`. To be called within a tokio runtime.
     pub async fn start(admin: Arc<Admin>, address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
@@ -65,7 +65,7 @@ impl Admin {
     }
 }
 
-impl Drop for Server {
+impl Drop for AdminServer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -115,7 +115,7 @@ async fn listen(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve<S>(stream: S, remote: SocketAddr, place: Place, router: Router)
+async fn serve<S>(stream: S, remote: SocketAddr, place: HeldPlace, router: Router)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -157,7 +157,7 @@ async fn health(State(admin): State<Arc<Admin>>) -> Response {
 async fn enter(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let shown = door::is_shown(&admin.token, request.headers());
     if shown == Some(true) {
-        let place = request.extensions().get::<Arc<Place>>();
+        let place = request.extensions().get::<Arc<HeldPlace>>();
         if place.is_some_and(|place| place.prove()) {
             return next.run(request).await;
         }

@@ -25,7 +25,7 @@ use hark_node::{
     driver::{Driver, DriverConfig, Effect, Happened, Network, NetworkConfig},
     link::{Link, LinkEvent, Links},
     random::SystemRandom,
-    relay::Relay,
+    relay::ForwardingRelay,
     store::{SquadStore, StoreError},
     swarm::News,
 };
@@ -36,11 +36,11 @@ use tokio::sync::{
 
 use super::{Control, Machine, Order, Shown, channels::Channels, gate::Gate};
 use crate::{
-    carrier::{Assignment, Command, Tell},
+    carrier::{Assignment, CarrierCommand, Tell},
     error::RelayError,
-    event::Event,
+    event::RelayEvent,
     home::TenantStore,
-    metering::Traffic,
+    metering::MeteredTraffic,
     state::Quotas,
     text::Text,
 };
@@ -101,11 +101,11 @@ impl Core {
             clock,
         );
         let gate = Arc::new(Gate::new(doorkeeper, banned));
-        let relay = Relay::new(clock, limits(quotas), egress);
+        let relay = ForwardingRelay::new(clock, limits(quotas), egress);
         let (link_sender, link_events) = unbounded_channel();
         let (takes, gathers) = (Arc::clone(&relay), Arc::clone(&may_gather));
         let handler = Arc::new(move |now, device, datagram: axum::body::Bytes| {
-            if Relay::is_for_relays(&datagram) {
+            if ForwardingRelay::is_for_relays(&datagram) {
                 gathers.store(false, Ordering::Relaxed);
                 takes.handle(now, device, &datagram);
             }
@@ -183,7 +183,7 @@ impl Core {
         }
         self.show();
         let listen = self.network.swarm.own_addresses().iter().map(ToString::to_string).collect();
-        (self.tell)(&Event::Ready { device: Text(self.key.id()), listen });
+        (self.tell)(&RelayEvent::Ready { device: Text(self.key.id()), listen });
         Ok(())
     }
 
@@ -222,7 +222,7 @@ impl Core {
     }
 
     /// What was carried since the start.
-    pub(super) fn traffic(&self) -> Traffic {
+    pub(super) fn traffic(&self) -> MeteredTraffic {
         traffic(&self.network.relay.statistics().total)
     }
 
@@ -286,24 +286,24 @@ impl Core {
         kept
     }
 
-    fn handle_command(&mut self, now: Timestamp, command: Command) {
+    fn handle_command(&mut self, now: Timestamp, command: CarrierCommand) {
         match command {
-            Command::SetQuotas(quotas) => {
+            CarrierCommand::SetQuotas(quotas) => {
                 self.quotas = quotas;
                 self.network.relay.set_limits(limits(quotas));
                 let changed = self.channels.set_max(quotas.channels as usize);
                 self.tell_listening(changed);
                 self.weigh_room();
             }
-            Command::SetBans(banned) => {
+            CarrierCommand::SetBans(banned) => {
                 self.gate.set_banned(banned.clone());
                 banned.iter().for_each(|device| self.network.links.close(*device));
             }
-            Command::Drain(on) => {
+            CarrierCommand::Drain(on) => {
                 self.drain(now, on);
                 self.weigh_room();
             }
-            Command::Disconnect(device) => self.network.links.close(device),
+            CarrierCommand::Disconnect(device) => self.network.links.close(device),
         }
     }
 
@@ -344,14 +344,14 @@ impl Core {
         }
     }
 
-    fn handle_squad(&mut self, now: Timestamp, event: squad::Event) {
+    fn handle_squad(&mut self, now: Timestamp, event: squad::SquadEvent) {
         let Some(Driver { squad, .. }) = &mut self.driver else { return };
         match event {
-            squad::Event::Serve(Service::Listening { device, channels }) => {
+            squad::SquadEvent::Serve(Service::Listening { device, channels }) => {
                 let changed = self.channels.set(device, channels.into_iter().collect());
                 self.tell_listening(changed);
             }
-            squad::Event::Serve(service) => {
+            squad::SquadEvent::Serve(service) => {
                 if let Service::Detach(device) = service {
                     let changed = self.channels.set(device, Default::default());
                     self.tell_listening(changed);
@@ -364,16 +364,16 @@ impl Core {
                     self.handle_attached(device);
                 }
             }
-            squad::Event::CharterChanged => {
+            squad::SquadEvent::CharterChanged => {
                 self.gate.doorkeeper.set_charter(squad.charter());
                 self.network.relay.set_charter(squad.charter());
                 self.handle_charter();
             }
-            squad::Event::PeerDown { device, reason }
-            | squad::Event::RelayDown { device, reason } => {
+            squad::SquadEvent::PeerDown { device, reason }
+            | squad::SquadEvent::RelayDown { device, reason } => {
                 self.forget(device, reason);
             }
-            squad::Event::Evicted { device } => self.network.links.close(device),
+            squad::SquadEvent::Evicted { device } => self.network.links.close(device),
             // What else a squad has to say is for those who hear and talk.
             _ => {}
         }
@@ -386,7 +386,7 @@ impl Core {
         let Some(link) = self.network.links.best(device) else { return };
         let member = link.hello().member.map(Text);
         let address = address_text(&link);
-        (self.tell)(&Event::SessionUp { device: Text(device), member, address });
+        (self.tell)(&RelayEvent::SessionUp { device: Text(device), member, address });
     }
 
     /// Shows at once what the organisation is called, and whether it is ours to serve.
@@ -394,14 +394,14 @@ impl Core {
         self.show();
         let named = self.shown.get().named;
         if std::mem::replace(&mut self.named, named) != named {
-            (self.tell)(&Event::Named { named });
+            (self.tell)(&RelayEvent::Named { named });
         }
     }
 
     fn forget(&mut self, device: DeviceId, reason: DownReason) {
         if self.attached.remove(&device).is_some() {
             let reason = word(reason).to_owned();
-            (self.tell)(&Event::SessionDown { device: Text(device), reason });
+            (self.tell)(&RelayEvent::SessionDown { device: Text(device), reason });
         }
     }
 
@@ -428,7 +428,7 @@ impl Core {
     /// Tells once that a limit is reached.
     fn reached(&mut self, quota: &'static str, is: bool) {
         if self.told.insert(quota, is) != Some(is) && is {
-            (self.tell)(&Event::QuotaReached { quota: quota.to_owned() });
+            (self.tell)(&RelayEvent::QuotaReached { quota: quota.to_owned() });
         }
     }
 
@@ -461,8 +461,8 @@ fn limits(quotas: Quotas) -> Limits {
     }
 }
 
-fn traffic(carried: &hark_mesh::forwarding::Traffic) -> Traffic {
-    Traffic {
+fn traffic(carried: &hark_mesh::forwarding::Traffic) -> MeteredTraffic {
+    MeteredTraffic {
         packets_in: carried.datagrams_in,
         bytes_in: carried.bytes_in,
         packets_out: carried.datagrams_out,

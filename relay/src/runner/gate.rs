@@ -7,7 +7,7 @@ use hark_keys::DeviceId;
 use hark_mesh::hello::{HelloError, PeerHello, Refusal};
 use hark_node::{
     admission::Doorkeeper,
-    link::{Admission, Denial},
+    link::{Admission, HelloDenial},
 };
 
 /// The doorkeeper of an organisation, and who is kept out by the operator.
@@ -40,11 +40,11 @@ impl Admission for Gate {
         peer: DeviceId,
         exporter: &[u8; 32],
         greeting: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Denial>) {
+    ) -> (Vec<u8>, Result<PeerHello, HelloDenial>) {
         if self.keeps_out(peer) {
             // For this relay there is no room for it; it is a member all the same.
             let answer = self.doorkeeper.refuse(Refusal::Busy, peer, exporter, greeting);
-            return (answer, Err(Denial::Refused(Refusal::Busy)));
+            return (answer, Err(HelloDenial::Refused(Refusal::Busy)));
         }
         self.doorkeeper.answer(peer, exporter, greeting)
     }

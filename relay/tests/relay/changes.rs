@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hark_relay::{carrier::Command, state::Quotas};
+use hark_relay::{carrier::CarrierCommand, state::Quotas};
 use serde_json::{Value, json};
 
 use crate::world::{TAKEN, World, busy, device, named, organisation, traffic};
@@ -22,27 +22,27 @@ fn every_change_reaches_the_carrier_and_the_audit_log() {
     assert_eq!(now, json!({"members": 40, "channels": 0, "kbps": 9000, "packets": 0}));
     assert_eq!(world.get(&format!("{KESTREL}/quotas")), now);
     let quotas_now = Quotas { members: 40, kbps: 9_000, ..Quotas::default() };
-    assert_eq!(world.commands(kestrel), [Command::SetQuotas(quotas_now)]);
+    assert_eq!(world.commands(kestrel), [CarrierCommand::SetQuotas(quotas_now)]);
 
     world.done("DELETE", &format!("{KESTREL}/sessions/{one}"), "");
-    assert_eq!(world.commands(kestrel), [Command::Disconnect(one)]);
+    assert_eq!(world.commands(kestrel), [CarrierCommand::Disconnect(one)]);
 
     let ban = json!({"device": two.to_string()}).to_string();
     world.done("POST", &format!("{KESTREL}/bans"), &ban);
-    assert_eq!(world.commands(kestrel), [Command::SetBans(BTreeSet::from([two]))]);
+    assert_eq!(world.commands(kestrel), [CarrierCommand::SetBans(BTreeSet::from([two]))]);
     let kept_out = json!([{"device": two.to_string(), "until": null}]);
     assert_eq!(world.get(&format!("{KESTREL}/bans")), kept_out);
     world.done("DELETE", &format!("{KESTREL}/bans/{two}"), "");
-    assert_eq!(world.commands(kestrel), [Command::SetBans(BTreeSet::new())]);
+    assert_eq!(world.commands(kestrel), [CarrierCommand::SetBans(BTreeSet::new())]);
     assert_eq!(world.get(&format!("{KESTREL}/bans")), json!([]));
 
     world.done("POST", &format!("{KESTREL}/drain"), "");
-    assert_eq!(world.commands(kestrel), [Command::Drain(true)]);
+    assert_eq!(world.commands(kestrel), [CarrierCommand::Drain(true)]);
     assert_eq!(world.get(KESTREL)["status"], "draining");
     world.fake(kestrel).snapshot.lock().expect("unpoisoned").drained = true;
     assert_eq!(world.get(KESTREL)["status"], "drained");
     world.done("POST", &format!("{KESTREL}/undrain"), "{}");
-    assert_eq!(world.commands(kestrel), [Command::Drain(false)]);
+    assert_eq!(world.commands(kestrel), [CarrierCommand::Drain(false)]);
 
     let addition = json!({"id": other.to_string(), "name": "Falcon", "quotas": {"members": 5}});
     let added = world.done("POST", "/api/v1/organisations", &addition.to_string());
@@ -51,7 +51,7 @@ fn every_change_reaches_the_carrier_and_the_audit_log() {
     assert_eq!(added["device"], key.id().to_string());
     world.done("POST", "/api/v1/drain", "");
     for id in [kestrel, other] {
-        assert_eq!(world.commands(id), [Command::Drain(true)]);
+        assert_eq!(world.commands(id), [CarrierCommand::Drain(true)]);
     }
     world.done("POST", "/api/v1/undrain", "");
     world.done("DELETE", "/api/v1/organisations/Falcon", "");

@@ -1,7 +1,7 @@
 //! Events over the WebSocket.
 
 use futures::{SinkExt, StreamExt};
-use hark_relay::{event::Event, text::Text};
+use hark_relay::{event::RelayEvent, text::Text};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
 
@@ -30,9 +30,9 @@ fn events_come_as_they_happen() {
         let ping = socket.next().await.expect("a message").expect("well formed");
         assert!(ping.is_ping(), "{ping:?}");
         let address = "192.0.2.1:4000".to_owned();
-        let up = Event::SessionUp { device: Text(device(1)), member: None, address };
+        let up = RelayEvent::SessionUp { device: Text(device(1)), member: None, address };
         world.publish(organisation(1), &up);
-        world.publish(organisation(1), &Event::QuotaReached { quota: "members".to_owned() });
+        world.publish(organisation(1), &RelayEvent::QuotaReached { quota: "members".to_owned() });
         let mut heard = Vec::new();
         while heard.len() < 2 {
             if let Message::Text(text) = socket.next().await.expect("open").expect("well formed") {

@@ -11,13 +11,15 @@ use std::{
 use hark_keys::{DeviceId, DeviceKey, OrganisationId, SeededRandom, UnixTime};
 use hark_node::{clock::Clock, swarm::SwarmError};
 use hark_relay::{
-    admin::{Admin, Server},
-    carrier::{Assignment, Carrier, Command, Occupancy, Session, Snapshot, StartCarrier},
+    admin::{Admin, AdminServer},
+    carrier::{
+        Assignment, Carrier, CarrierCommand, CarrierSnapshot, Occupancy, Session, StartCarrier,
+    },
     config::OrganisationConfig,
     error::RelayError,
-    event::{Event, Events},
+    event::{Events, RelayEvent},
     home::RelayHome,
-    metering::Traffic,
+    metering::MeteredTraffic,
     tenants::{Tenants, TenantsConfig},
     text::Text,
 };
@@ -28,23 +30,23 @@ use crate::http::{self, Answer};
 /// What one organisation's carrier was told, and what it says.
 pub(crate) struct Fake {
     pub(crate) assignment: Assignment,
-    pub(crate) commands: Mutex<Vec<Command>>,
-    pub(crate) snapshot: Mutex<Snapshot>,
+    pub(crate) commands: Mutex<Vec<CarrierCommand>>,
+    pub(crate) snapshot: Mutex<CarrierSnapshot>,
     pub(crate) stopped: Mutex<Option<String>>,
 }
 
 struct FakeCarrier(Arc<Fake>);
 
 impl Carrier for FakeCarrier {
-    fn command(&self, command: Command) {
+    fn command(&self, command: CarrierCommand) {
         self.0.commands.lock().expect("unpoisoned").push(command);
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
+    fn snapshot(&self) -> Arc<CarrierSnapshot> {
         Arc::new(self.0.snapshot.lock().expect("unpoisoned").clone())
     }
 
-    fn stop(self: Box<Self>, reason: &str) -> Traffic {
+    fn stop(self: Box<Self>, reason: &str) -> MeteredTraffic {
         *self.0.stopped.lock().expect("unpoisoned") = Some(reason.to_owned());
         self.0.snapshot.lock().expect("unpoisoned").traffic
     }
@@ -85,7 +87,7 @@ impl World {
             let fake = Arc::new(Fake {
                 assignment,
                 commands: Mutex::default(),
-                snapshot: Mutex::new(Snapshot { listen, ..Snapshot::default() }),
+                snapshot: Mutex::new(CarrierSnapshot { listen, ..CarrierSnapshot::default() }),
                 stopped: Mutex::default(),
             });
             known.lock().expect("unpoisoned").insert(organisation, Arc::clone(&fake));
@@ -108,7 +110,7 @@ impl World {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let any = "127.0.0.1:0".parse().expect("an address");
-                let server = Server::start(admin, any).await.expect("a free port");
+                let server = AdminServer::start(admin, any).await.expect("a free port");
                 sender.send(server.address()).expect("awaited");
                 let _ = stopped.await;
             });
@@ -152,11 +154,11 @@ impl World {
     }
 
     /// What the carrier was told since this was asked last.
-    pub(crate) fn commands(&self, id: OrganisationId) -> Vec<Command> {
+    pub(crate) fn commands(&self, id: OrganisationId) -> Vec<CarrierCommand> {
         std::mem::take(&mut *self.fake(id).commands.lock().expect("unpoisoned"))
     }
 
-    pub(crate) fn publish(&self, id: OrganisationId, event: &Event) {
+    pub(crate) fn publish(&self, id: OrganisationId, event: &RelayEvent) {
         self.events.publish(Some(id), event);
     }
 }
@@ -176,8 +178,8 @@ pub(crate) fn named(number: u8, name: &str) -> (OrganisationId, OrganisationConf
     (organisation(number), config)
 }
 
-pub(crate) fn traffic(packets: u64) -> Traffic {
-    Traffic {
+pub(crate) fn traffic(packets: u64) -> MeteredTraffic {
+    MeteredTraffic {
         packets_in: packets,
         bytes_in: 100 * packets,
         packets_out: 3 * packets,
@@ -186,7 +188,7 @@ pub(crate) fn traffic(packets: u64) -> Traffic {
 }
 
 /// Two devices on one channel.
-pub(crate) fn busy(snapshot: &mut Snapshot) {
+pub(crate) fn busy(snapshot: &mut CarrierSnapshot) {
     let channel = Text(hark_keys::ChannelId::from_bytes([5; 16]));
     snapshot.name = Some("Falcon".to_owned());
     snapshot.named = true;

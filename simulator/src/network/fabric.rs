@@ -17,10 +17,10 @@ use serde::Serialize;
 
 use self::state::{Host, Network, Packet, State, timestamp};
 use super::{
-    link::{Link, LinkModel},
+    link::{LinkModel, SimulatedLink},
     nat::{Firewall, Nat},
     socket::{Inbox, SimBinder, Sockets},
-    topology::{NetworkId, Plan, router},
+    topology::{NetworkId, SitePlan, router},
     traffic::Flow,
 };
 use crate::{
@@ -74,7 +74,7 @@ pub struct FabricStatistics {
 
 impl Fabric {
     /// The planned network, at rest.
-    pub fn new(seed: u64, plan: &Plan) -> Self {
+    pub fn new(seed: u64, plan: &SitePlan) -> Self {
         let mut state = State {
             networks: Vec::new(),
             hosts: Vec::new(),
@@ -88,7 +88,10 @@ impl Fabric {
         };
         for network in &plan.networks {
             let link = |model: &LinkModel, way| {
-                Link::new(model.clone(), stream(seed, &format!("network {} {way}", network.name)))
+                SimulatedLink::new(
+                    model.clone(),
+                    stream(seed, &format!("network {} {way}", network.name)),
+                )
             };
             let external = match (&network.nat, network.parent) {
                 (Some(_), Some(parent)) => Some(state.next_address(parent)),
@@ -112,7 +115,10 @@ impl Fabric {
         }
         for host in &plan.hosts {
             let link = |model: &LinkModel, way| {
-                Link::new(model.clone(), stream(seed, &format!("host {} {way}", host.name)))
+                SimulatedLink::new(
+                    model.clone(),
+                    stream(seed, &format!("host {} {way}", host.name)),
+                )
             };
             let address = state.next_address(host.network);
             state.hosts.push(Host {
@@ -376,7 +382,7 @@ impl Fabric {
     }
 }
 
-fn link_record(name: String, link: &Link, queue_ms: Vec<(f64, f64)>) -> LinkRecord {
+fn link_record(name: String, link: &SimulatedLink, queue_ms: Vec<(f64, f64)>) -> LinkRecord {
     let statistics = link.statistics();
     let lost = [
         ("too long", statistics.lost_to_mtu.packets),

@@ -4,10 +4,10 @@
 //!  transmit -> MTU -> queue -> rate or opportunities -> loss -> delay -> order -> corruption
 //! ```
 //!
-//! Nothing waits in here: [`Link::transmit`] says at once when a packet will arrive, or what
-//! loses it, and the caller sees to the arrival. A packet that is lost on the link has used its
-//! place in the queue before, as on a real one. Each kind of chance has its own random stream: a
-//! link that loses more packets delays the others no differently.
+//! Nothing waits in here: [`SimulatedLink::transmit`] says at once when a packet will arrive, or
+//! what loses it, and the caller sees to the arrival. A packet that is lost on the link has used
+//! its place in the queue before, as on a real one. Each kind of chance has its own random stream:
+//! a link that loses more packets delays the others no differently.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -21,9 +21,9 @@ pub use self::{
     delay::{Delay, Distribution, Shape, Spacing, Spikes},
     loss::{GilbertElliott, Loss},
     queue::{QueueLimit, QueueLimitError},
-    trace::{Conditions, LoadError, Opportunities, Series, TraceError, TraceFile},
+    trace::{Conditions, LoadError, Opportunities, RateSeries, TraceError, TraceFile},
 };
-use crate::units::{Rate, Share, Span};
+use crate::units::{BitRate, Share, Span};
 
 mod delay;
 mod loss;
@@ -52,7 +52,7 @@ pub struct LinkModel {
     /// The share that arrives with one bit of its payload changed, unseen by any checksum below.
     pub corrupt: Share,
     /// How fast the link sends. Without it, and without `opportunities`, sending takes no time.
-    pub rate: Option<Rate>,
+    pub rate: Option<BitRate>,
     /// How much may wait to be sent; the rest is dropped at the tail. Large is bufferbloat.
     pub queue: QueueLimit,
     /// The longest IP packet that passes, headers included. Longer ones vanish.
@@ -60,7 +60,7 @@ pub struct LinkModel {
     /// A recording of when the link could send, in the place of `rate`.
     pub opportunities: Option<TraceFile<Opportunities>>,
     /// A recording of delay and loss, which come on top of `delay` and `loss`.
-    pub series: Option<TraceFile<Series>>,
+    pub series: Option<TraceFile<RateSeries>>,
 }
 
 impl LinkModel {
@@ -86,7 +86,7 @@ pub struct Reorder {
 
 /// One direction of a link, with what is under way on it.
 #[derive(Debug)]
-pub struct Link {
+pub struct SimulatedLink {
     model: Arc<LinkModel>,
     transmitter: Transmitter,
     chain: Chain,
@@ -97,7 +97,7 @@ pub struct Link {
     statistics: LinkStatistics,
 }
 
-impl Link {
+impl SimulatedLink {
     /// A link that follows `model` from [`Timestamp::ZERO`], where its recordings start.
     ///
     /// # Panics

@@ -44,7 +44,7 @@ use thiserror::Error;
 use self::model::ANYWHERE;
 pub use self::{
     firewall::{Firewall, FirewallDrop, FirewallModel, FirewallPolicy},
-    model::{Behaviour, NatModel, NatPreset, Pooling, PortAssignment},
+    model::{NatBehaviour, NatModel, NatPreset, Pooling, PortAssignment},
 };
 
 /// A network address translator: its behaviour and its table.

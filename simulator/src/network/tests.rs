@@ -22,7 +22,7 @@ struct World {
 impl World {
     /// Hosts in networks; each network lies in the one named, with a NAT or none.
     fn new(networks: &[(usize, Option<&str>)], hosts: &[usize]) -> Self {
-        let mut plan = Plan { networks: vec![NetworkPlan::default()], hosts: Vec::new() };
+        let mut plan = SitePlan { networks: vec![NetworkPlan::default()], hosts: Vec::new() };
         plan.networks.extend(networks.iter().enumerate().map(|(n, (parent, nat))| NetworkPlan {
             name: format!("network {n}"),
             parent: Some(*parent),

@@ -12,7 +12,7 @@ pub type NetworkId = usize;
 
 /// All networks and the hosts in them. Network 0 is the internet.
 #[derive(Clone, Debug, Default)]
-pub struct Plan {
+pub struct SitePlan {
     /// The networks; a network's parent comes before it.
     pub networks: Vec<NetworkPlan>,
     /// The hosts.

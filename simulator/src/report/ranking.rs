@@ -36,7 +36,7 @@ impl EarRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Distribution, Interval};
+    use crate::record::{Interval, MeasuredSpread};
 
     fn ear(talker: &str, concealed_percent: f64, longest_silence_ms: f64) -> EarRecord {
         EarRecord {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_worst_pair_suffered_most() {
-        let slow = Distribution { median: 100.0, p99: 400.0, max: 500.0 };
+        let slow = MeasuredSpread { median: 100.0, p99: 400.0, max: 500.0 };
         let record = RunRecord {
             ears: vec![
                 ear("fine", 0.0, 0.0),

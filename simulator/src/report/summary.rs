@@ -103,7 +103,7 @@ fn fit(line: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Distribution, ExpectationRecord, Interval, MemberRecord};
+    use crate::record::{ExpectationRecord, Interval, MeasuredSpread, MemberMeasures};
 
     fn ear(listener: &str, talker: &str, concealed_percent: f64, p99: f64) -> EarRecord {
         EarRecord {
@@ -112,7 +112,7 @@ mod tests {
             path: "10.0.0.2:4433".to_owned(),
             heard: vec![Interval { start_s: 1.0, end_s: 3.5 }],
             concealed_percent,
-            delay_ms: Some(Distribution { median: 84.4, p99, max: 400.0 }),
+            delay_ms: Some(MeasuredSpread { median: 84.4, p99, max: 400.0 }),
             longest_silence_ms: 60.0,
             ..Default::default()
         }
@@ -124,7 +124,8 @@ mod tests {
             holds,
             measured: measured.to_owned(),
         };
-        let member = |name: &str| MemberRecord { name: name.to_owned(), ..MemberRecord::default() };
+        let member =
+            |name: &str| MemberMeasures { name: name.to_owned(), ..MemberMeasures::default() };
         RunRecord {
             scenario: "bad_uplink".to_owned(),
             seed: 7,

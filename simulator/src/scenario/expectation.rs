@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::names::{Cast, Error, Names};
+use super::names::{Cast, Error, ScenarioNames};
 use crate::units::{Share, Span};
 
 /// What some listeners must hear of some talkers, or how some members must fare. Every limit that
@@ -14,9 +14,9 @@ use crate::units::{Share, Span};
 #[serde(deny_unknown_fields)]
 pub struct Expectation {
     /// Whom this is about; everyone if not said.
-    pub listener: Option<Names>,
+    pub listener: Option<ScenarioNames>,
     /// Whom they hear; everyone who speaks if not said.
-    pub talker: Option<Names>,
+    pub talker: Option<ScenarioNames>,
     /// What happens before does not count.
     #[serde(default)]
     pub after: Span,
@@ -56,7 +56,7 @@ pub struct Expectation {
     /// sent.
     pub forged: Option<u32>,
     /// By that time the listener has found out that this member forges as a relay, and nobody else.
-    pub flags: Option<Flags>,
+    pub flags: Option<FlagExpectation>,
     /// Whether all that the talker said could be opened by the listener, or nothing of it, with all
     /// keys that it was ever given, had everything come to everybody.
     pub could_open: Option<bool>,
@@ -114,7 +114,7 @@ pub struct Within {
 /// Who is found out, and by when.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Flags {
+pub struct FlagExpectation {
     /// The member whose relay it is.
     pub relay: Spanned<String>,
     /// By this time of the run.

@@ -7,14 +7,14 @@ use toml::Spanned;
 
 use super::{
     Road, TwoWays,
-    names::{Cast, Error, Names},
+    names::{Cast, Error, ScenarioNames},
 };
 use crate::units::{Size, Span};
 
 /// A fault as it is written: a time and one thing that happens.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
+pub struct ScenarioFault {
     /// When.
     pub at: Span,
     /// How long, where it passes.
@@ -31,9 +31,9 @@ pub struct Fault {
     /// The member leaves as people do.
     quit: Option<Spanned<String>>,
     /// Nothing passes between these and all others, or `and` those.
-    cut: Option<Names>,
+    cut: Option<ScenarioNames>,
     /// The other side of a cut.
-    and: Option<Names>,
+    and: Option<ScenarioNames>,
     /// A cut in one direction only: from `cut` to `and`.
     #[serde(default)]
     one_way: bool,
@@ -71,7 +71,7 @@ pub enum FaultKind {
         /// After this long it is started again.
         restart_after: Option<Duration>,
         /// What its disk holds then.
-        disk: Disk,
+        disk: DiskFault,
     },
     /// A member leaves, or a relay's operator stops it.
     Quit(usize),
@@ -141,7 +141,7 @@ pub enum FaultKind {
 
 /// What is on a disk when its machine comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disk {
+pub enum DiskFault {
     /// All that was synced.
     Kept,
     /// Nothing.
@@ -150,7 +150,7 @@ pub enum Disk {
     AsOf(Duration),
 }
 
-impl Fault {
+impl ScenarioFault {
     pub(super) fn resolve(
         &self,
         cast: &Cast,
@@ -163,7 +163,7 @@ impl Fault {
             kinds.push(FaultKind::Crash {
                 member: cast.machine(name)?,
                 restart_after: self.restart_after.map(Duration::from),
-                disk: self.disk.as_ref().map_or(Ok(Disk::Kept), read_disk)?,
+                disk: self.disk.as_ref().map_or(Ok(DiskFault::Kept), read_disk)?,
             });
         }
         if let Some(name) = &self.quit {
@@ -218,12 +218,12 @@ impl Fault {
     }
 }
 
-fn read_disk(text: &Spanned<String>) -> Result<Disk, Error> {
+fn read_disk(text: &Spanned<String>) -> Result<DiskFault, Error> {
     match text.get_ref().as_str() {
-        "kept" => Ok(Disk::Kept),
-        "lost" => Ok(Disk::Lost),
+        "kept" => Ok(DiskFault::Kept),
+        "lost" => Ok(DiskFault::Lost),
         other => match other.strip_prefix("as of ").map(str::parse::<Span>) {
-            Some(Ok(at)) => Ok(Disk::AsOf(at.as_duration())),
+            Some(Ok(at)) => Ok(DiskFault::AsOf(at.as_duration())),
             _ => Err((text.span(), "a disk is \"kept\", \"lost\" or \"as of 5s\"".to_owned())),
         },
     }

@@ -60,7 +60,7 @@ impl Cast {
 
 /// Members by name, or all of them.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Names(Spanned<List>);
+pub struct ScenarioNames(Spanned<List>);
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -70,7 +70,7 @@ enum List {
     Several(Vec<String>),
 }
 
-impl Names {
+impl ScenarioNames {
     /// Their places among `members`; all for "all". Those that are unknown are left out.
     pub fn places(&self, members: &[&str]) -> Vec<usize> {
         let wanted = |name: &str| self.list().iter().any(|known| known == name);
@@ -106,7 +106,7 @@ impl Names {
     }
 }
 
-impl std::fmt::Display for Names {
+impl std::fmt::Display for ScenarioNames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.list().join(", "))
     }

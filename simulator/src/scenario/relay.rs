@@ -11,7 +11,7 @@ use crate::units::Span;
 /// its own.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Relay {
+pub struct ScenarioRelay {
     /// Its name, in the charter too.
     pub name: Spanned<String>,
     /// Where it is.
@@ -31,7 +31,7 @@ pub struct Relay {
     pub malice: Option<Malice>,
 }
 
-impl Relay {
+impl ScenarioRelay {
     /// What an officer does to name it in the charter: its device, and where it listens.
     pub(crate) fn named(&self, device: String, address: String) -> Box<Request> {
         let (members, kbps) = (self.members.to_string(), self.kbps.to_string());

@@ -262,7 +262,7 @@ fn a_rule_is_waived_with_a_reason() {
         format!("{TWO}[[waive]]\nrule = \"{rule}\"\nreason = \"{reason}\"\n")
     };
     let cast = parse(&waives("sent-by-right", "the relay leaks")).expect("it is right");
-    assert_eq!(cast.scenario.waive[0].rule.get_ref(), &Rule::SentByRight);
+    assert_eq!(cast.scenario.waive[0].rule.get_ref(), &WaiverRule::SentByRight);
     let reasonless = problem(&waives("leaver", " "));
     assert_eq!(reasonless, "story.toml:10:8: say in `reason` why the rule does not count");
     let slip = problem(&waives("leavers", "it stays"));

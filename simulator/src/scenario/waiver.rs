@@ -8,7 +8,7 @@ use super::names::Error;
 /// What is asked of every scenario, whatever else it expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rule {
+pub enum WaiverRule {
     /// Nobody can open what the talker's charter keeps from it.
     Rights,
     /// Nobody can open what was said before it came.
@@ -27,7 +27,7 @@ pub enum Rule {
     AllKnown,
 }
 
-impl Rule {
+impl WaiverRule {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Rights,
@@ -60,7 +60,7 @@ impl Rule {
 #[serde(deny_unknown_fields)]
 pub struct Waiver {
     /// Which.
-    pub rule: Spanned<Rule>,
+    pub rule: Spanned<WaiverRule>,
     /// Why.
     pub reason: String,
 }

@@ -12,7 +12,7 @@ fn quantities_are_read_exactly() {
     assert_eq!(nanos("0.000000001s"), 1);
     assert_eq!(nanos("18446744073709551615ns"), u64::MAX);
 
-    let bits = |text: &str| text.parse::<Rate>().unwrap().as_bits_per_second();
+    let bits = |text: &str| text.parse::<BitRate>().unwrap().as_bits_per_second();
     assert_eq!(bits("2 Mbit/s"), 2_000_000);
     assert_eq!(bits("256kbit/s"), 256_000);
     assert_eq!(bits("0.5 Gbit/s"), 500_000_000);
@@ -35,7 +35,7 @@ fn quantities_are_written_with_the_largest_unit_that_leaves_them_whole() {
     assert_eq!(written("1500ms"), "1500ms");
     assert_eq!(written("60s"), "1m");
     assert_eq!(written("0s"), "0ns");
-    assert_eq!("2000 kbit/s".parse::<Rate>().unwrap().to_string(), "2 Mbit/s");
+    assert_eq!("2000 kbit/s".parse::<BitRate>().unwrap().to_string(), "2 Mbit/s");
     assert_eq!("65536 B".parse::<Size>().unwrap().to_string(), "64 KiB");
 }
 
@@ -55,7 +55,7 @@ fn errors_say_what_to_write() {
     );
     assert!(span(&format!("{}s", "9".repeat(60))).contains("too large"));
 
-    let rate = |text: &str| text.parse::<Rate>().unwrap_err().to_string();
+    let rate = |text: &str| text.parse::<BitRate>().unwrap_err().to_string();
     assert_eq!(rate("2"), "`2` has no unit: write 2 kbit/s or 2 Mbit/s");
     assert_eq!(rate("2 Mbps"), "`Mbps` is not a unit of rate: write 2 Mbit/s");
     assert_eq!(
@@ -75,7 +75,7 @@ fn errors_say_what_to_write() {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct File {
     span: Span,
-    rate: Rate,
+    rate: BitRate,
     size: Size,
     shares: Vec<Share>,
 }
@@ -106,7 +106,7 @@ shares = [0.1, 1, "10 %"]
 
 #[test]
 fn a_rate_rounds_up_what_it_takes() {
-    let rate = |text: &str| text.parse::<Rate>().unwrap();
+    let rate = |text: &str| text.parse::<BitRate>().unwrap();
     assert_eq!(rate("1 Mbit/s").time_for(1500), Duration::from_millis(12));
     assert_eq!(rate("3 Gbit/s").time_for(1), Duration::from_nanos(3));
     assert_eq!(rate("1 bit/s").time_for(u64::MAX), Duration::from_nanos(u64::MAX));
@@ -120,7 +120,7 @@ proptest! {
             prop_assert_eq!(span.to_string().parse(), Ok(span));
             prop_assert_eq!(size.to_string().parse(), Ok(size));
             if let Some(bits) = NonZeroU64::new(value) {
-                prop_assert_eq!(Rate(bits).to_string().parse(), Ok(Rate(bits)));
+                prop_assert_eq!(BitRate(bits).to_string().parse(), Ok(BitRate(bits)));
             }
         }
         let share = Share(share);
@@ -132,6 +132,6 @@ proptest! {
         if let Ok(span) = text.parse::<Span>() {
             prop_assert_eq!(span.to_string().parse(), Ok(span));
         }
-        let _ = (text.parse::<Rate>(), text.parse::<Size>(), text.parse::<Share>());
+        let _ = (text.parse::<BitRate>(), text.parse::<Size>(), text.parse::<Share>());
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     disk::Contents,
     relay,
     rules::LINK_ENDS,
-    scenario::{Disk, FaultKind, TwoWays},
+    scenario::{DiskFault, FaultKind, TwoWays},
     stranger,
 };
 
@@ -35,12 +35,12 @@ impl World<'_> {
                     }
                 }
                 let name = match disk {
-                    Disk::Kept => "is killed",
-                    Disk::Lost => {
+                    DiskFault::Kept => "is killed",
+                    DiskFault::Lost => {
                         self.disk(member).restore(Contents::new());
                         "is killed, and its disk is lost"
                     }
-                    Disk::AsOf(at) => {
+                    DiskFault::AsOf(at) => {
                         let backup = self.backups.get(&(at, member)).cloned();
                         self.disk(member).restore(backup.unwrap_or_default());
                         "is killed, and its disk goes back in time"
@@ -59,7 +59,7 @@ impl World<'_> {
                 }
             }
             FaultKind::Drain { relay, lasting } => {
-                self.stations[relay].command(relay::Command::Drain(true));
+                self.stations[relay].command(relay::CarrierCommand::Drain(true));
                 self.tell(now, Some(self.seats.len() + relay), "takes nothing more on");
                 if let Some(lasting) = lasting {
                     self.plan(now + lasting, Action::EndDrain(relay));

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, sync::LazyLock};
 
 use hark_keys::SeededRandom;
-use hark_node::{clock::Clock, token::Token};
+use hark_node::{clock::Clock, token::ApiToken};
 use hark_relay::{
     admin::Admin,
     event::Events,
@@ -72,7 +72,7 @@ struct Relay {
 static RELAY: LazyLock<Relay> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let home = RelayHome::open(folder.path(), Box::new(|| None)).expect("a home");
-    let token = Token::generate(&SeededRandom::new(1));
+    let token = ApiToken::generate(&SeededRandom::new(1));
     let audit = home.audit();
     let (events, _) = Events::new(Clock, None).expect("no file");
     let tenants = Tenants::start(TenantsConfig {

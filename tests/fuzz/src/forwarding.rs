@@ -15,7 +15,7 @@ use hark_mesh::{
         BUNDLE_MAX_BYTES, Forward, ForwardedReport, FromMember, FromRelay, Knock, Report, Slot,
         Tunnel,
     },
-    forwarding::{Forwarder, Limits, Rate, Route},
+    forwarding::{ForwardRoute, Forwarder, Limits, Rate},
 };
 
 use crate::{
@@ -51,7 +51,7 @@ struct Attached {
     newcomer: bool,
     member: MemberId,
     listening: BTreeSet<ChannelId>,
-    routes: BTreeMap<[u8; 4], Route>,
+    routes: BTreeMap<[u8; 4], ForwardRoute>,
 }
 
 impl Run {
@@ -132,7 +132,7 @@ impl Run {
                 let target = Target::new(channels(nets), members, roles);
                 let only = (whispers & 8 != 0)
                     .then(|| List::truncated([WORLD.bob.key.id(), WORLD.cid.key.id()]));
-                let route = Route { tag, target, only };
+                let route = ForwardRoute { tag, target, only };
                 let Some(slot) = slot else { return };
                 if self.forwarder.set_route(slot, route.clone()).is_ok() {
                     let attached = self.attached.get_mut(&slot).expect("it has a slot");

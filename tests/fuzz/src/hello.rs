@@ -5,8 +5,8 @@ use hark_keys::{
 use hark_mesh::{
     ADDRESSES_MAX,
     hello::{
-        Greeting, HELLO_MAX_BYTES, HelloError, Listener, PeerHello, Request, open_first_greeting,
-        open_greeting, refuse,
+        Greeting, HELLO_MAX_BYTES, HelloError, HelloRequest, Listener, PeerHello,
+        open_first_greeting, open_greeting, refuse,
     },
     message::LISTENING_MAX,
 };
@@ -49,12 +49,12 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
         }
     };
     let greeting = match opened.request() {
-        Request::Member(peer) => {
+        HelloRequest::Member(peer) => {
             assert_eq!(remote, WORLD.cid.key.id(), "a member has its own certificates");
             check(peer);
             member_greeting()
         }
-        Request::Redeem { peer, invite, share, addition, role } => {
+        HelloRequest::Redeem { peer, invite, share, addition, role } => {
             assert_eq!(*role, None, "no ticket that we have made promises one");
             assert!(invite.expires > NOW && share.is_some() == addition.is_some());
             check_bounds(peer);
@@ -70,7 +70,7 @@ fn is_greeting(remote: DeviceId, bytes: &[u8]) -> bool {
             newcomer_greeting()
         }
     };
-    let redeems = matches!(opened.request(), Request::Redeem { .. });
+    let redeems = matches!(opened.request(), HelloRequest::Redeem { .. });
     let (answer, peer) = opened.accept(&listener);
     assert!(peer.device == remote && answer.len() <= HELLO_MAX_BYTES);
     // A member that redeems a ticket is no newcomer to the greeting that we have at hand.

@@ -6,7 +6,7 @@ use std::{
 use futures::future::{BoxFuture, FutureExt};
 use hark_node::{
     link::{address_of, multiaddr_of},
-    reach::names::{NameError, NameSource, Place, resolve},
+    reach::names::{NameError, NameSource, PeerPlace, resolve},
 };
 use libp2p::Multiaddr;
 
@@ -27,8 +27,8 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
 }
 
 fn is_place(text: &str) -> bool {
-    let Ok(place) = text.parse::<Place>() else { return false };
-    let again: Place = place.to_string().parse().expect("a place is shown as one");
+    let Ok(place) = text.parse::<PeerPlace>() else { return false };
+    let again: PeerPlace = place.to_string().parse().expect("a place is shown as one");
     assert_eq!(again.to_string(), place.to_string());
     true
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use hark_keys::{Random, SeededRandom, Timestamp};
-use hark_node::reach::ports::{Answer, client::PortClient, nat_pmp, pcp};
+use hark_node::reach::ports::{PortAnswer, client::PortClient, nat_pmp, pcp};
 
 use crate::input::{Input, piece};
 
@@ -63,7 +63,7 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
             pcp::Response::decode(&answer).is_ok() || nat_pmp::Response::decode(&answer).is_ok();
         client.handle_input(now, &answer);
         for given in [client.pcp(), client.nat_pmp()] {
-            if let Answer::Mapped(external) = given {
+            if let PortAnswer::Mapped(external) = given {
                 assert!(external.port() != 0 && !external.ip().is_unspecified());
             }
         }

@@ -6,7 +6,7 @@ use hark_mesh::{
     hello::PeerHello,
     message::{Candidates, Check, CheckNonce, KeyMessage, Listening, Message, Move},
     pack::pack,
-    squad::{DownReason, Persist, Seen, Squad, SquadConfig},
+    squad::{DownReason, PathSeen, Persist, Squad, SquadConfig},
     target::Hearing,
     testing::{self, Output},
 };
@@ -232,9 +232,9 @@ impl Run {
                     self.hosts.insert(address.ip());
                 }
                 match how {
-                    0 => self.squad.handle_path(now, device, Seen::Direct(address)),
-                    1 => self.squad.handle_path(now, device, Seen::Punched(address)),
-                    2 => self.squad.handle_path(now, device, Seen::Relayed),
+                    0 => self.squad.handle_path(now, device, PathSeen::Direct(address)),
+                    1 => self.squad.handle_path(now, device, PathSeen::Punched(address)),
+                    2 => self.squad.handle_path(now, device, PathSeen::Relayed),
                     3 => self.message(device, &Message::Observed(address).encode()),
                     4 => {
                         let nonce = CheckNonce::generate(&self.random);

@@ -8,7 +8,7 @@ use quinn_proto::{
 };
 
 use super::{
-    super::{Place, connection_ids::ConnectionIds, endpoint_config},
+    super::{EndpointKind, connection_ids::ConnectionIds, endpoint_config},
     key, random,
 };
 use crate::DeviceKey;
@@ -106,12 +106,12 @@ fn only_the_endpoint_makes_its_ids() {
     }
 }
 
-fn endpoint(key: &DeviceKey, seed: u64, place: Place) -> Endpoint {
+fn endpoint(key: &DeviceKey, seed: u64, place: EndpointKind) -> Endpoint {
     Endpoint::new(Arc::new(endpoint_config(key, random(seed), place)), None, true, None)
 }
 
-fn socket(address: &str) -> Place {
-    Place::Socket(address.parse().unwrap())
+fn socket(address: &str) -> EndpointKind {
+    EndpointKind::Socket(address.parse().unwrap())
 }
 
 /// The endpoint's answer to a packet for the connection `id`.
@@ -139,8 +139,8 @@ fn an_endpoint_resets_its_own_connections_alone() {
         socket("[::]:4711"),
         socket("0.0.0.0:4712"),
         socket("192.0.2.1:4711"),
-        Place::Tunnel,
-        Place::Dialler,
+        EndpointKind::Tunnel,
+        EndpointKind::Dialler,
     ];
     for (made, place) in places.into_iter().enumerate() {
         let config = endpoint_config(&key(1), random(1), place);
@@ -149,7 +149,11 @@ fn an_endpoint_resets_its_own_connections_alone() {
         let mut tokens = Vec::new();
         for (asked, other) in places.into_iter().enumerate() {
             let token = answer(&mut endpoint(&key(1), 2, other), &SHORT, &id);
-            assert_eq!(token.is_some(), made == asked && place != Place::Dialler, "{place:?}");
+            assert_eq!(
+                token.is_some(),
+                made == asked && place != EndpointKind::Dialler,
+                "{place:?}"
+            );
             tokens.extend(token);
             assert_eq!(answer(&mut endpoint(&key(2), 3, other), &SHORT, &id), None);
         }
@@ -166,9 +170,10 @@ fn tokens_of_one_endpoint_end_no_connection_of_another() {
     let id = [7; 16];
     let initial = [0xc0, b'H', b'A', b'R', b'K', 16];
     let ask = |seed, place| answer(&mut endpoint(&key(1), seed, place), &initial, &id);
-    let places = [socket("0.0.0.0:4711"), socket("[::]:4711"), Place::Tunnel, Place::Dialler];
+    let places =
+        [socket("0.0.0.0:4711"), socket("[::]:4711"), EndpointKind::Tunnel, EndpointKind::Dialler];
     let mut tokens: Vec<_> = places.map(|place| ask(1, place).unwrap()).into();
-    tokens.push(ask(2, Place::Dialler).unwrap());
+    tokens.push(ask(2, EndpointKind::Dialler).unwrap());
     tokens.sort_unstable();
     tokens.dedup();
     assert_eq!(tokens.len(), 5);

@@ -156,7 +156,7 @@ proptest! {
                     let devices = only.clone().map(|only| {
                         List::truncated(only.into_iter().map(|it| device(it.into())))
                     });
-                    let route = Route { tag: [tag; 4], target: target.clone(), only: devices };
+                    let route = ForwardRoute { tag: [tag; 4], target: target.clone(), only: devices };
                     let taken = world.forwarder.set_route(attached.slot, route);
                     prop_assert_eq!(taken.is_ok(), !target.is_empty());
                     if taken.is_ok() {

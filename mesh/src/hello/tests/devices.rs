@@ -41,7 +41,7 @@ fn a_second_device_brings_what_added_it() {
     let (behind, known, founder, _, second, member) = added_while_away();
     let greeting = greet(&known, member, &second);
     let opened = open(&behind, &founder, &second, greeting.bytes()).unwrap();
-    let Request::Member(peer) = opened.request() else { panic!("it is a member") };
+    let HelloRequest::Member(peer) = opened.request() else { panic!("it is a member") };
     assert_eq!((peer.member, peer.device), (Some(member), second.key.id()));
     assert_eq!(peer.added, known.introduction_of(member, second.key.id()));
 
@@ -66,7 +66,7 @@ fn a_second_device_brings_what_added_it() {
     change(&mut further, &second.key, member, add);
     let greeting = greet(&further, member, &third);
     let opened = open(&behind, &founder, &third, greeting.bytes()).unwrap();
-    let Request::Member(peer) = opened.request() else { panic!("it is a member") };
+    let HelloRequest::Member(peer) = opened.request() else { panic!("it is a member") };
     assert_eq!((peer.member, peer.added.len()), (Some(member), 2));
 }
 
@@ -163,14 +163,16 @@ fn by_a_ticket_for_it_a_device_becomes_one_more_of_a_members() {
     let ticket = device_ticket(&charter, &founder, member);
     let greeting = redeem_as_device(&ticket, member, &phone);
     let opened = open(&charter, &founder, &phone, greeting.bytes()).unwrap();
-    let Request::Redeem { share, addition, peer, .. } = opened.request() else { panic!("it asks") };
+    let HelloRequest::Redeem { share, addition, peer, .. } = opened.request() else {
+        panic!("it asks")
+    };
     assert_eq!((*share, peer.member), (Some(1), Some(member)));
     let consent = addition.expect("it is not there yet");
     let add = Change::AddDevice { device: phone.key.id(), consent };
     change(&mut charter, &founder.key, member, vec![add]);
 
     let opened = open(&charter, &founder, &phone, greeting.bytes()).unwrap();
-    assert!(matches!(opened.request(), Request::Redeem { addition: None, .. }));
+    assert!(matches!(opened.request(), HelloRequest::Redeem { addition: None, .. }));
     let (answer, _) = opened.accept(&founder.listener(&charter));
     let welcome = greeting.read_answer(founder.key.id(), &answer).unwrap();
     assert_eq!(welcome.chain.leaf().unwrap().unverified().member(), member);

@@ -81,7 +81,7 @@ fn only_a_device_that_the_charter_names_is_a_relay() {
     // As a dialler it is judged in the same way.
     let dials = Greeting::relay(&charter, relay.key.id(), &relay.presence, EXPORTER);
     let opened = open(&charter, &founder, &relay, dials.bytes()).unwrap();
-    let Request::Member(peer) = opened.request() else { panic!("it redeems nothing") };
+    let HelloRequest::Member(peer) = opened.request() else { panic!("it redeems nothing") };
     assert_eq!((peer.member, peer.device), (None, relay.key.id()));
     let refused = open(&charter, &founder, &bob, dials.bytes());
     assert_eq!(refused.err(), Some(Refusal::Stranger));

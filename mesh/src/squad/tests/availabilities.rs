@@ -9,7 +9,7 @@ const DEAF: Availability = Availability { muted: false, deafened: true, away: fa
 fn gossiped(squad: &mut Squad) -> Option<Vec<u8>> {
     let mut found = None;
     while let Some(transmit) = squad.poll_transmit() {
-        if let Transmit::Gossip(bytes) = transmit
+        if let SquadTransmit::Gossip(bytes) = transmit
             && matches!(Message::decode(&bytes), Ok(Message::Availability(_)))
         {
             found = Some(bytes);
@@ -21,7 +21,7 @@ fn gossiped(squad: &mut Squad) -> Option<Vec<u8>> {
 fn told(squad: &mut Squad) -> usize {
     let mut count = 0;
     while let Some(event) = squad.poll_event() {
-        count += usize::from(matches!(event, Event::AvailabilityChanged { .. }));
+        count += usize::from(matches!(event, SquadEvent::AvailabilityChanged { .. }));
     }
     count
 }

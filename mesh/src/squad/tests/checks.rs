@@ -5,7 +5,7 @@ use hark_keys::{DeviceKey, SeededRandom, Timestamp};
 use crate::testing::World;
 use crate::{
     message::{CHECK_PACKET_BYTES, Check, CheckNonce, Message},
-    squad::{Checked, Handled, MessageError, Seen, Transmit, checks::ChecksMade},
+    squad::{Checked, Handled, MessageError, PathSeen, SquadTransmit, checks::ChecksMade},
 };
 
 /// The address at which a device is seen, from its host number and port.
@@ -14,7 +14,7 @@ fn at(host: u8, port: u16) -> SocketAddr {
 }
 
 /// Member `a` sees `b` in the given way.
-fn see(world: &mut World, a: usize, b: usize, seen: Seen) {
+fn see(world: &mut World, a: usize, b: usize, seen: PathSeen) {
     let (now, peer) = (world.now, world.id(b));
     world.nodes[a].squad.handle_path(now, peer, seen);
     world.settle();
@@ -29,8 +29,8 @@ fn world(others: usize) -> World {
     world.nodes[0].squad.handle_addresses(now, vec![own]);
     for other in 1..=others {
         let host = u8::try_from(other).unwrap();
-        see(&mut world, 0, other, Seen::Direct(at(host, 4_000)));
-        see(&mut world, other, 0, Seen::Direct(at(10, 7_000)));
+        see(&mut world, 0, other, PathSeen::Direct(at(host, 4_000)));
+        see(&mut world, other, 0, PathSeen::Direct(at(10, 7_000)));
     }
     world
 }
@@ -104,7 +104,7 @@ fn an_address_does_not_count_by_which_nothing_comes() {
 #[test]
 fn the_port_that_is_listened_on_is_tried_as_well() {
     let mut world = world(1);
-    see(&mut world, 1, 0, Seen::Direct(at(10, 61_000)));
+    see(&mut world, 1, 0, PathSeen::Direct(at(10, 61_000)));
     let forwarded = at(10, 7_000);
     arrive(&mut world, 30_000, &[forwarded]);
     assert_eq!(found(&world), [(forwarded, true), (at(10, 61_000), false)]);
@@ -117,7 +117,7 @@ fn what_was_found_goes_with_what_is_seen() {
     let mut world = world(2);
     arrive(&mut world, 7_000, &[at(10, 7_000)]);
     for other in [1, 2] {
-        see(&mut world, other, 0, Seen::Direct(at(11, 7_000)));
+        see(&mut world, other, 0, PathSeen::Direct(at(11, 7_000)));
     }
     assert_eq!(found(&world), []);
     arrive(&mut world, 7_000, &[at(11, 7_000)]);
@@ -167,7 +167,7 @@ fn a_volunteer_offers_what_strangers_reach() {
             let squad = &mut world.nodes[0].squad;
             let sent = std::iter::from_fn(|| squad.poll_transmit());
             offers.extend(sent.filter_map(|transmit| match transmit {
-                Transmit::Gossip(bytes) => match Message::decode(&bytes) {
+                SquadTransmit::Gossip(bytes) => match Message::decode(&bytes) {
                     Ok(Message::Offer(offer)) => Some(offer.unverified().reachable),
                     _ => None,
                 },
@@ -187,14 +187,14 @@ fn nobody_inside_is_asked() {
         (at(1, 4_000), SocketAddr::from(([100, 64, 0, 9], 7_000))),
     ] {
         let mut world = World::together(1);
-        see(&mut world, 0, 1, Seen::Direct(peer));
-        see(&mut world, 1, 0, Seen::Direct(own));
+        see(&mut world, 0, 1, PathSeen::Direct(peer));
+        see(&mut world, 1, 0, PathSeen::Direct(own));
         assert_eq!(sent(&mut world, 60_000), []);
     }
     // Nor is a device asked that was not met by the listening socket.
     let mut world = World::together(1);
-    see(&mut world, 0, 1, Seen::Punched(at(1, 4_000)));
-    see(&mut world, 1, 0, Seen::Punched(at(10, 7_000)));
+    see(&mut world, 0, 1, PathSeen::Punched(at(1, 4_000)));
+    see(&mut world, 1, 0, PathSeen::Punched(at(10, 7_000)));
     assert_eq!(sent(&mut world, 60_000), []);
 }
 
@@ -212,7 +212,7 @@ fn a_peer_has_nothing_sent_but_to_itself_and_not_often() {
     let nothing = |world: &mut World| {
         let squad = &mut world.nodes[1].squad;
         let mut transmits = std::iter::from_fn(|| squad.poll_transmit());
-        !transmits.any(|transmit| matches!(transmit, Transmit::Check { .. }))
+        !transmits.any(|transmit| matches!(transmit, SquadTransmit::Check { .. }))
     };
     // Two other hosts, and no port; below them no host and groups of hosts.
     for wild in [at(11, 7_000), at(1, 22), at(10, 0)] {
@@ -232,7 +232,7 @@ fn a_peer_has_nothing_sent_but_to_itself_and_not_often() {
     let later = now + Duration::from_secs(2);
     assert_eq!(ask(&mut world, later, at(10, 7_000)), Ok(Handled::Done));
     // A peer that is reached through a relay has no address.
-    see(&mut world, 1, 0, Seen::Relayed);
+    see(&mut world, 1, 0, PathSeen::Relayed);
     let later = now + Duration::from_secs(60);
     assert_eq!(ask(&mut world, later, at(10, 7_000)), Err(MessageError::NotThere));
 }
@@ -258,7 +258,7 @@ fn who_says_no_is_not_asked_again_at_once() {
     // Each sees the founder, but is not seen at an address itself, so it would not send.
     let spoilt = |world: &mut World, other: usize, host| {
         let (now, peer) = (world.now, world.id(0));
-        world.nodes[other].squad.handle_path(now, peer, Seen::Direct(at(host, 7_000)));
+        world.nodes[other].squad.handle_path(now, peer, PathSeen::Direct(at(host, 7_000)));
     };
     let order = sent(&mut world, 20_000)[0].1;
     let mut world = self::world(3);

@@ -4,7 +4,7 @@ use crate::testing::World;
 use crate::{
     Dial, List, Way,
     message::{Candidates, Message},
-    squad::{DownReason, MessageError, Seen, Transmit},
+    squad::{DownReason, MessageError, PathSeen, SquadTransmit},
 };
 
 /// The address at which a device is seen, from its host number and port.
@@ -19,8 +19,8 @@ fn world() -> World {
     for a in 0..4 {
         for b in (0..4).filter(|b| *b != a) {
             let seen = match (a, b) {
-                (0 | 1, 0 | 1) => Seen::Relayed,
-                _ => Seen::Direct(at(b, 7_000)),
+                (0 | 1, 0 | 1) => PathSeen::Relayed,
+                _ => PathSeen::Direct(at(b, 7_000)),
             };
             see(&mut world, a, b, seen);
         }
@@ -29,7 +29,7 @@ fn world() -> World {
     world
 }
 
-fn see(world: &mut World, a: u8, b: u8, seen: Seen) {
+fn see(world: &mut World, a: u8, b: u8, seen: PathSeen) {
     let (now, peer) = (world.now, world.id(b.into()));
     world.nodes[usize::from(a)].squad.handle_path(now, peer, seen);
 }
@@ -65,8 +65,8 @@ fn two_behind_nats_dial_each_other_at_one_time() {
         assert_eq!(dials(&mut world, index), [dial]);
     }
     // Once the paths are direct, nothing more is tried.
-    see(&mut world, 0, 1, Seen::Punched(at(1, 7_000)));
-    see(&mut world, 1, 0, Seen::Punched(at(0, 7_000)));
+    see(&mut world, 0, 1, PathSeen::Punched(at(1, 7_000)));
+    see(&mut world, 1, 0, PathSeen::Punched(at(0, 7_000)));
     world.settle();
     world.wait(3_000);
     assert!([0, 1].iter().all(|index| dials(&mut world, *index).is_empty()));
@@ -90,15 +90,15 @@ fn an_address_counts_that_two_others_have_seen() {
         let aside = dials.into_iter().find(|dial| dial.way == Way::Aside);
         aside.map(|dial| dial.addresses)
     };
-    see(&mut world, 2, 0, Seen::Direct(at(0, 7_001)));
+    see(&mut world, 2, 0, PathSeen::Direct(at(0, 7_001)));
     world.settle();
     assert_eq!(candidates(&mut world), None, "2 and 3 see different addresses");
-    see(&mut world, 3, 0, Seen::Direct(at(0, 7_001)));
+    see(&mut world, 3, 0, PathSeen::Direct(at(0, 7_001)));
     world.settle();
     assert_eq!(candidates(&mut world), Some(vec![at(0, 7_001)]));
-    see(&mut world, 0, 2, Seen::Punched(at(2, 7_000)));
-    see(&mut world, 2, 0, Seen::Direct(at(0, 7_002)));
-    see(&mut world, 3, 0, Seen::Direct(at(0, 7_002)));
+    see(&mut world, 0, 2, PathSeen::Punched(at(2, 7_000)));
+    see(&mut world, 2, 0, PathSeen::Direct(at(0, 7_002)));
+    see(&mut world, 3, 0, PathSeen::Direct(at(0, 7_002)));
     world.settle();
     assert_eq!(candidates(&mut world), None);
 }
@@ -108,10 +108,10 @@ fn an_address_counts_that_two_others_have_seen() {
 fn a_peer_makes_us_dial_no_crowds() {
     let mut world = World::together(3);
     let (now, peer) = (world.now, world.id(0));
-    see(&mut world, 1, 0, Seen::Relayed);
+    see(&mut world, 1, 0, PathSeen::Relayed);
     for witness in [2, 3] {
-        see(&mut world, 1, witness, Seen::Direct(at(witness, 7_000)));
-        see(&mut world, witness, 1, Seen::Direct(at(1, 7_000)));
+        see(&mut world, 1, witness, PathSeen::Direct(at(witness, 7_000)));
+        see(&mut world, witness, 1, PathSeen::Direct(at(1, 7_000)));
     }
     world.settle();
     let wild = ["0.0.0.0:1", "224.0.0.1:7", "255.255.255.255:7", "203.0.113.9:0"];
@@ -191,10 +191,10 @@ fn where_a_peer_is_seen_is_told_until_it_is_taken() {
     let mut world = world();
     let now = world.now;
     for witness in [2, 3] {
-        see(&mut world, witness, 0, Seen::Direct(at(0, 7_001)));
+        see(&mut world, witness, 0, PathSeen::Direct(at(0, 7_001)));
         let squad = &mut world.nodes[usize::from(witness)].squad;
         while let Some(transmit) = squad.poll_transmit() {
-            if let Transmit::Message { to, id, .. } = transmit {
+            if let SquadTransmit::Message { to, id, .. } = transmit {
                 squad.handle_failed(now, to, id);
             }
         }

@@ -96,7 +96,7 @@ impl Crowd {
         squad.handle_link_up(Timestamp::ZERO, hello, None);
         let mut told = BTreeSet::new();
         while let Some(transmit) = squad.poll_transmit() {
-            if let Transmit::Message { to, bytes, .. } = transmit
+            if let SquadTransmit::Message { to, bytes, .. } = transmit
                 && to == newcomer.id()
                 && let Ok(Message::Records(records)) = Message::decode(&bytes)
             {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::squad::{DownReason, Event, Service, Squad, Transmit};
+use crate::squad::{DownReason, Service, Squad, SquadEvent, SquadTransmit};
 use crate::testing::World;
 
 /// Regression: a volunteer that stopped cut off what was being said through it. [PROTO-10.6]
@@ -14,7 +14,7 @@ fn whoever_volunteers_no_more_forwards_until_talkers_have_heard_of_it() {
     let served = |squad: &mut Squad| {
         let events = std::iter::from_fn(|| squad.poll_event());
         let served = events.filter_map(|event| match event {
-            Event::Serve(service) => Some(service),
+            SquadEvent::Serve(service) => Some(service),
             _ => None,
         });
         served.collect::<Vec<_>>()
@@ -47,7 +47,7 @@ fn what_a_volunteer_still_brings_is_taken() {
         world.nodes[1].squad.handle_timeout(now);
         let transmits = std::iter::from_fn(|| world.nodes[1].squad.poll_transmit());
         let gossip = transmits.filter_map(|it| match it {
-            Transmit::Gossip(bytes) => Some(bytes),
+            SquadTransmit::Gossip(bytes) => Some(bytes),
             _ => None,
         });
         for bytes in gossip.collect::<Vec<_>>() {
@@ -58,7 +58,7 @@ fn what_a_volunteer_still_brings_is_taken() {
     let told = |squad: &mut Squad| {
         let events = std::iter::from_fn(|| squad.poll_event());
         let told = events.filter_map(|event| match event {
-            Event::Slots { relay, slots } if relay == volunteer => Some(slots.is_some()),
+            SquadEvent::Slots { relay, slots } if relay == volunteer => Some(slots.is_some()),
             _ => None,
         });
         told.collect::<Vec<_>>()
@@ -90,7 +90,7 @@ fn a_relay_is_left_for_a_talker_who_could_have_answered_only() {
     squad.handle_heard(now, talker);
     let left = |squad: &mut Squad, after| {
         squad.handle_relay_unproven(now + Duration::from_millis(after), relay, talker);
-        let leaves = Event::LeaveRelay { relay, talker };
+        let leaves = SquadEvent::LeaveRelay { relay, talker };
         std::iter::from_fn(|| squad.poll_event()).any(|event| event == leaves)
     };
     assert!(left(squad, 1_499));

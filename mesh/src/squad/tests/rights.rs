@@ -145,8 +145,10 @@ fn who_is_removed_is_sent_nothing_whatever_else_is_told_before_the_first_poll() 
     squad.handle_heard(now, stays);
     let sent = std::iter::from_fn(|| squad.poll_transmit());
     let sent = sent.filter_map(|transmit| match transmit {
-        Transmit::Message { to, bytes, .. } => Some((to, Message::holds_key(&bytes))),
-        Transmit::Gossip(_) | Transmit::Datagram { .. } | Transmit::Check { .. } => None,
+        SquadTransmit::Message { to, bytes, .. } => Some((to, Message::holds_key(&bytes))),
+        SquadTransmit::Gossip(_) | SquadTransmit::Datagram { .. } | SquadTransmit::Check { .. } => {
+            None
+        }
     });
     let sent: Vec<_> = sent.collect();
     assert!(sent.iter().all(|(to, _)| *to == stays) && sent.contains(&(stays, true)));

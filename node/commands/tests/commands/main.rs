@@ -5,9 +5,9 @@ mod world;
 use std::time::Duration;
 
 use hark_commands::{
-    Able, About, At, ChangeView, CheckpointStep, CommandError, DecisionView, FileFault, Holder,
-    InputFile, LogEntry, Missing, Mistake, MuteOrBan, Need, Note, Outcome, Refusal, Rights, Step,
-    Unchanged, Until, Wish, sign_with,
+    Able, At, ChangeView, CharterRefusal, CheckpointStep, CommandError, DecisionView, FileFault,
+    Holder, InputFile, LogEntry, Missing, Mistake, MuteOrBan, Need, Note, Outcome, RequestSubject,
+    Rights, Step, Unchanged, Until, Wish, sign_with,
 };
 use hark_keys::DeviceKey;
 
@@ -46,7 +46,7 @@ fn a_change_is_told_with_its_names_and_with_the_id_to_go_on_with() {
     };
     assert_eq!((path.as_str(), look.floor, look.limit, look.hidden), ("Flight", Some(2), 8, false));
     let flight = bob.charter.state().channels().find(|it| it.limit == 8).expect("it is there");
-    assert_eq!(about, Some(About::Channel(flight.id.to_string())));
+    assert_eq!(about, Some(RequestSubject::Channel(flight.id.to_string())));
     let again = bob.with("channel edit Flight --floor 2", &[]);
     assert_eq!(again, Outcome::Unchanged { why: Unchanged::Same, notes: Vec::new() });
 }
@@ -58,7 +58,7 @@ fn a_refusal_says_what_is_missing_and_who_could() {
         CommandError::Refused(refusal) => *refusal,
         other => panic!("{other:?}"),
     };
-    let Refusal::Denied { wish: Wish::Change(change), need, able } =
+    let CharterRefusal::Denied { wish: Wish::Change(change), need, able } =
         refusal(cat.cannot_with("channel add Den", &[]))
     else {
         panic!("no change was denied");
@@ -66,7 +66,8 @@ fn a_refusal_says_what_is_missing_and_who_could() {
     assert_eq!(change.words(), ("make", "channel Den".to_owned()));
     assert_eq!(need, Need::Right(rights(&["manage-channels"]), At(None)));
     assert_eq!(able, Able::Members(vec!["Ann".to_owned(), "Bob".to_owned()], 0));
-    let Refusal::Denied { need, able, .. } = refusal(bob.cannot_with("kick Ann", &[])) else {
+    let CharterRefusal::Denied { need, able, .. } = refusal(bob.cannot_with("kick Ann", &[]))
+    else {
         panic!("no change was denied");
     };
     assert_eq!(need, Need::Above { person: "Ann".to_owned(), higher: true, rank: 0 });
@@ -76,7 +77,7 @@ fn a_refusal_says_what_is_missing_and_who_could() {
         world.join(name);
         ann.with(&format!("grant officer {name}"), &[]);
     }
-    let Refusal::Denied { able: Able::Members(named, more), .. } =
+    let CharterRefusal::Denied { able: Able::Members(named, more), .. } =
         refusal(cat.cannot_with("channel add Den", &[]))
     else {
         panic!("no change was denied");
@@ -113,7 +114,7 @@ fn applying_a_file_notes_what_it_does_not_name() {
     let Outcome::Changed { changes, about, notes, .. } = ann.with("apply it.toml", &file) else {
         panic!("nothing was changed");
     };
-    assert!(changes.len() > 20 && about == Some(About::File("it.toml".to_owned())));
+    assert!(changes.len() > 20 && about == Some(RequestSubject::File("it.toml".to_owned())));
     let [Note::NotInFile { channels, roles, presets, rules: 0, links: 0 }] = notes.as_slice()
     else {
         panic!("{notes:?}");

@@ -16,7 +16,7 @@ use futures::StreamExt;
 use hark_mesh::AddressKind;
 use hark_node::{
     link::{Binder, RECEIVE_BUFFER, UdpBinder},
-    reach::names::Place,
+    reach::names::PeerPlace,
 };
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,7 +24,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::Finding;
 use crate::platform;
 
-pub(super) fn check(places: &[Place], home: &Path) -> Vec<Finding> {
+pub(super) fn check(places: &[PeerPlace], home: &Path) -> Vec<Finding> {
     let addresses = match interfaces() {
         Ok(addresses) => addresses,
         Err(error) => {

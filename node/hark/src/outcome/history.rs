@@ -1,8 +1,8 @@
 //! What was done, what was checked, and why somebody may do something.
 
 use hark_commands::{
-    At, Check, DecisionView, LogEntry, LoggedChange, LoggedOperation, RuleView, SourceView, Step,
-    WhyView,
+    At, CharterCheck, DecisionView, LogEntry, LoggedChange, LoggedOperation, RuleView, SourceView,
+    Step, WhyView,
     names::{counted, listed},
 };
 use hark_keys::ObjectHash;
@@ -90,7 +90,7 @@ fn short(hash: &str) -> String {
 }
 
 /// What a check of the whole charter has found.
-pub(super) fn check(organisation: &str, check: &Check) -> String {
+pub(super) fn check(organisation: &str, check: &CharterCheck) -> String {
     let mut lines = vec![
         format!("{organisation} holds: checked anew from its bytes"),
         format!(

@@ -1,3 +1,5 @@
+#[cfg(feature = "voice")]
+mod allocations;
 mod tap;
 
 use std::{
@@ -22,7 +24,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use self::tap::Tap;
 use super::*;
 use crate::link::{
-    Admission, Binder, Denial, LinkEvent, LinkTransport, Links, Muxer, UdpBinder, address_of,
+    Admission, Binder, HelloDenial, LinkEvent, LinkTransport, Links, Muxer, UdpBinder, address_of,
     multiaddr_of,
 };
 
@@ -176,7 +178,7 @@ impl Admission for Everybody {
         peer: DeviceId,
         _: &[u8; 32],
         _: &[u8],
-    ) -> (Vec<u8>, Result<PeerHello, Denial>) {
+    ) -> (Vec<u8>, Result<PeerHello, HelloDenial>) {
         (b"come in".to_vec(), Ok(hello(peer)))
     }
 

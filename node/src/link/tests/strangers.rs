@@ -108,7 +108,7 @@ fn entering(mut door: End) -> UnboundedReceiver<(PeerId, Muxer)> {
 
 /// What begins handshakes at `socket`.
 fn client(key: &DeviceKey, socket: Arc<dyn AsyncUdpSocket>) -> (Endpoint, ClientConfig) {
-    let config = noise::endpoint_config(key, Arc::new(SystemRandom), noise::Place::Dialler);
+    let config = noise::endpoint_config(key, Arc::new(SystemRandom), noise::EndpointKind::Dialler);
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new_with_abstract_socket(config, None, socket, runtime).unwrap();
     let mut config = ClientConfig::new(noise::client_config(key, Arc::new(SystemRandom), None));

@@ -10,13 +10,13 @@ use hark_mesh::{AddressKind, hello::Refusal};
 #[non_exhaustive]
 pub enum JoiningNews {
     /// A device of the ticket is dialled; without an address it is looked for on the LAN.
-    Trying(Entry, Vec<SocketAddr>),
+    Trying(TicketDevice, Vec<SocketAddr>),
     /// A relay of the ticket is dialled.
     TryingRelay(DeviceId, Vec<SocketAddr>),
     /// An address that the person has given is dialled.
     TryingPeer(SocketAddr),
     /// A device of the ticket was found on the LAN.
-    OnThisNetwork(Entry, Vec<SocketAddr>),
+    OnThisNetwork(TicketDevice, Vec<SocketAddr>),
     /// A relay of the ticket answers.
     RelayAnswers,
     /// Somebody answers, and does not let this device in.
@@ -45,14 +45,14 @@ pub enum JoiningNews {
 
 /// A device that a ticket leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry {
+pub struct TicketDevice {
     /// The device.
     pub device: DeviceId,
     /// Whose it is, if the ticket says so.
     pub owner: Option<String>,
 }
 
-impl Entry {
+impl TicketDevice {
     fn of(ticket: &Ticket, device: DeviceId) -> Self {
         let name = ticket.issued_by.as_str();
         // A device without a name calls itself so.
@@ -62,7 +62,7 @@ impl Entry {
     }
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for TicketDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.owner {
             Some(owner) => write!(f, "{owner}'s device"),
@@ -205,7 +205,7 @@ impl Progress<'_> {
     pub(super) fn news(&self, ticket: &Ticket) -> Vec<JoiningNews> {
         let mut news = Vec::new();
         let doors = ticket.doors.iter().filter(|_| !self.hides);
-        let entry = |device| Entry::of(ticket, device);
+        let entry = |device| TicketDevice::of(ticket, device);
         news.extend(
             doors
                 .clone()

@@ -40,7 +40,7 @@ impl NameSource for Map {
     }
 }
 
-fn place(text: &str) -> Place {
+fn place(text: &str) -> PeerPlace {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -55,14 +55,14 @@ fn shown(found: &[Found]) -> Vec<String> {
 #[test]
 fn places_are_written_in_several_ways() {
     let address = |text: &str, device| {
-        Place::Address(Found { device, address: text.parse().expect("an address") })
+        PeerPlace::Address(Found { device, address: text.parse().expect("an address") })
     };
     let ann = device(1);
     assert_eq!(place("192.0.2.7:4000"), address("192.0.2.7:4000", None));
     assert_eq!(place("[2001:db8::7]:4000"), address("[2001:db8::7]:4000", None));
     let named = format!("/ip4/192.0.2.7/udp/4000/quic-v1/p2p/{}", ann.peer_id());
     assert_eq!(place(&named), address("192.0.2.7:4000", Some(ann)));
-    let host = |name: &str, family, device| Place::Host {
+    let host = |name: &str, family, device| PeerPlace::Host {
         name: name.to_owned(),
         family,
         port: 4000,
@@ -73,7 +73,7 @@ fn places_are_written_in_several_ways() {
     assert_eq!(place("/dns/a.example.org/udp/4000/quic-v1"), host("a.example.org", None, None));
     let six = format!("/dns6/a.example.org/udp/4000/quic-v1/p2p/{}", ann.peer_id());
     assert_eq!(place(&six), host("a.example.org", Some(Family::V6), Some(ann)));
-    let list = |device| Place::List { name: "squad.example.org".to_owned(), device };
+    let list = |device| PeerPlace::List { name: "squad.example.org".to_owned(), device };
     assert_eq!(place("squad.example.org"), list(None));
     assert_eq!(place("squad.example.org."), list(None));
     assert_eq!(place("/dnsaddr/squad.example.org"), list(None));
@@ -97,7 +97,7 @@ fn places_are_written_in_several_ways() {
         &long,
         &longer,
     ] {
-        assert_eq!(wrong.parse::<Place>(), Err(NoPlace), "{wrong}");
+        assert_eq!(wrong.parse::<PeerPlace>(), Err(NoPlace), "{wrong}");
     }
 }
 
@@ -204,13 +204,14 @@ async fn places_are_looked_up_side_by_side() {
     names.texts.insert("_dnsaddr.squad.example.org", vec![record]);
     let places = ["nobody.example.org", "192.0.2.7:4000", "squad.example.org"].map(place).to_vec();
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let task = tokio::spawn(Names { places, source: Arc::new(names) }.run(move |place, found| {
-        let told = match found {
-            Ok(found) => shown(&found).concat(),
-            Err(error) => format!("{place}: {error}"),
-        };
-        let _ = tell.send(told);
-    }));
+    let task =
+        tokio::spawn(PeerNames { places, source: Arc::new(names) }.run(move |place, found| {
+            let told = match found {
+                Ok(found) => shown(&found).concat(),
+                Err(error) => format!("{place}: {error}"),
+            };
+            let _ = tell.send(told);
+        }));
     assert_eq!(told.recv().await.as_deref(), Some("nobody.example.org: it has no address"));
     assert_eq!(told.recv().await.as_deref(), Some("/ip4/192.0.2.7/udp/4000/quic-v1"));
     assert_eq!(told.recv().await.as_deref(), Some("/ip4/203.0.113.9/udp/4000/quic-v1"));

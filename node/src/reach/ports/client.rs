@@ -18,15 +18,15 @@ use std::{
 
 use hark_keys::{Random, Timestamp};
 
-use super::{Answer, Refusal, nat_pmp, pcp};
+use super::{PortAnswer, PortRefusal, nat_pmp, pcp};
 
 /// A client of one router, for one UDP port.
 pub struct PortClient {
     own: SocketAddrV4,
     nonce: pcp::Nonce,
     phase: Phase,
-    pcp: Answer,
-    nat_pmp: Answer,
+    pcp: PortAnswer,
+    nat_pmp: PortAnswer,
     /// The external address by NAT-PMP, which tells it apart from the port.
     address: Option<Ipv4Addr>,
     /// What we had last, and would like again.
@@ -79,8 +79,8 @@ impl PortClient {
             own,
             nonce,
             phase: Phase::Asking { attempts: 0, next: now },
-            pcp: Answer::Awaited,
-            nat_pmp: Answer::Awaited,
+            pcp: PortAnswer::Awaited,
+            nat_pmp: PortAnswer::Awaited,
             address: None,
             wish: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, own.port()),
             epoch: None,
@@ -107,7 +107,7 @@ impl PortClient {
         match self.phase {
             Phase::Kept { by, .. } => self.ask(by, 0),
             // The answer may be under way.
-            Phase::Asking { .. } if self.pcp == Answer::Awaited => self.ask(Protocol::Pcp, 0),
+            Phase::Asking { .. } if self.pcp == PortAnswer::Awaited => self.ask(Protocol::Pcp, 0),
             _ => {}
         }
         self.phase = Phase::Released;
@@ -120,8 +120,8 @@ impl PortClient {
                 *attempts += 1;
                 if *attempts > ATTEMPTS {
                     for answer in [&mut self.pcp, &mut self.nat_pmp] {
-                        if *answer == Answer::Awaited {
-                            *answer = Answer::Silent;
+                        if *answer == PortAnswer::Awaited {
+                            *answer = PortAnswer::Silent;
                         }
                     }
                     self.phase = Phase::Pausing { until: now + PAUSE };
@@ -129,11 +129,12 @@ impl PortClient {
                 }
                 let attempts = *attempts;
                 *next = now + FIRST_WAIT * (1 << (attempts - 1));
-                if self.pcp == Answer::Awaited {
+                if self.pcp == PortAnswer::Awaited {
                     self.ask(Protocol::Pcp, LIFETIME);
                 }
                 // PCP first: a router that speaks both is not to give two ports.
-                if self.nat_pmp == Answer::Awaited && (attempts > 1 || self.pcp != Answer::Awaited)
+                if self.nat_pmp == PortAnswer::Awaited
+                    && (attempts > 1 || self.pcp != PortAnswer::Awaited)
                 {
                     self.ask_by_nat_pmp();
                 }
@@ -177,17 +178,17 @@ impl PortClient {
     }
 
     /// What has come of PCP.
-    pub fn pcp(&self) -> Answer {
+    pub fn pcp(&self) -> PortAnswer {
         self.pcp
     }
 
     /// What has come of NAT-PMP, which is asked only where PCP does not answer at once.
-    pub fn nat_pmp(&self) -> Answer {
+    pub fn nat_pmp(&self) -> PortAnswer {
         self.nat_pmp
     }
 
     fn begin(&mut self, now: Timestamp) {
-        (self.pcp, self.nat_pmp) = (Answer::Awaited, Answer::Awaited);
+        (self.pcp, self.nat_pmp) = (PortAnswer::Awaited, PortAnswer::Awaited);
         (self.address, self.epoch) = (None, None);
         self.phase = Phase::Asking { attempts: 0, next: now };
         self.handle_timeout(now);
@@ -198,8 +199,8 @@ impl PortClient {
         match response.about {
             // It speaks PCP, so it is NAT-PMP that it does not. (RFC 6887, 9)
             _ if response.result == UNSUPPORTED_VERSION => {
-                if self.nat_pmp == Answer::Awaited {
-                    self.nat_pmp = Answer::Unsupported;
+                if self.nat_pmp == PortAnswer::Awaited {
+                    self.nat_pmp = PortAnswer::Unsupported;
                 }
             }
             pcp::About::Announce if response.result == 0 => {
@@ -215,14 +216,14 @@ impl PortClient {
                 }
                 match external {
                     Some(external) if response.result == 0 && usable(external, lifetime) => {
-                        self.pcp = Answer::Mapped(external);
+                        self.pcp = PortAnswer::Mapped(external);
                         self.keep(now, Protocol::Pcp, external, lifetime);
                         self.epoch = Some(Epoch { seconds: response.epoch, told: now });
                     }
                     _ => {
                         self.pcp = match response.result {
-                            4 => Answer::Unsupported,
-                            result => Answer::Refused(Refusal::of_pcp(result)),
+                            4 => PortAnswer::Unsupported,
+                            result => PortAnswer::Refused(PortRefusal::of_pcp(result)),
                         };
                         self.was_refused(now, Protocol::Pcp, lifetime);
                     }
@@ -236,14 +237,14 @@ impl PortClient {
             // It is PCP that this router does not speak.
             return self.pcp_is_unsupported(now);
         }
-        if self.keeps(Protocol::Pcp) || self.nat_pmp == Answer::Silent {
+        if self.keeps(Protocol::Pcp) || self.nat_pmp == PortAnswer::Silent {
             return;
         }
         match response.about {
             _ if response.result != 0 => {
                 self.nat_pmp = match response.result {
-                    5 => Answer::Unsupported,
-                    result => Answer::Refused(Refusal::of_nat_pmp(result)),
+                    5 => PortAnswer::Unsupported,
+                    result => PortAnswer::Refused(PortRefusal::of_nat_pmp(result)),
                 };
                 self.was_refused(now, Protocol::NatPmp, Duration::ZERO);
             }
@@ -265,7 +266,7 @@ impl PortClient {
                 let (external, lifetime) =
                     (SocketAddrV4::new(address, external), Duration::from_secs(lifetime.into()));
                 if usable(external, lifetime) {
-                    self.nat_pmp = Answer::Mapped(external);
+                    self.nat_pmp = PortAnswer::Mapped(external);
                     self.keep(now, Protocol::NatPmp, external, lifetime);
                 }
             }
@@ -275,8 +276,8 @@ impl PortClient {
 
     /// Goes on with NAT-PMP at once.
     fn pcp_is_unsupported(&mut self, now: Timestamp) {
-        if self.pcp == Answer::Awaited {
-            self.pcp = Answer::Unsupported;
+        if self.pcp == PortAnswer::Awaited {
+            self.pcp = PortAnswer::Unsupported;
             if let Phase::Asking { attempts: 1, .. } = self.phase {
                 self.phase = Phase::Asking { attempts: 0, next: now };
                 self.handle_timeout(now);
@@ -296,7 +297,9 @@ impl PortClient {
 
     fn was_refused(&mut self, now: Timestamp, by: Protocol, lasting: Duration) {
         let over = match self.phase {
-            Phase::Asking { .. } => self.pcp != Answer::Awaited && self.nat_pmp != Answer::Awaited,
+            Phase::Asking { .. } => {
+                self.pcp != PortAnswer::Awaited && self.nat_pmp != PortAnswer::Awaited
+            }
             Phase::Kept { by: kept, .. } => kept == by,
             Phase::Pausing { .. } | Phase::Released => false,
         };

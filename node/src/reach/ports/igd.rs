@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Answer, Gateway, Refusal};
+use super::{Gateway, PortAnswer, PortRefusal};
 
 /// One port by UPnP, given back by [`Igd::release`].
 pub(super) struct Igd {
@@ -38,24 +38,24 @@ impl Igd {
     pub(super) async fn keep(
         &self,
         mut needed: watch::Receiver<bool>,
-        tell: watch::Sender<Answer>,
+        tell: watch::Sender<PortAnswer>,
     ) -> Infallible {
         loop {
             let pause = match self.find().await {
                 None => {
-                    tell.send_replace(Answer::Silent);
+                    tell.send_replace(PortAnswer::Silent);
                     PAUSE
                 }
                 Some(router) => {
                     if !*needed.borrow() {
-                        tell.send_replace(Answer::Spare);
+                        tell.send_replace(PortAnswer::Spare);
                     }
                     // The driver holds the other end for as long as this runs.
                     let _ = needed.wait_for(|needed| *needed).await;
                     loop {
                         let answer = self.open(&router).await;
                         tell.send_replace(answer);
-                        if !matches!(answer, Answer::Mapped(_)) {
+                        if !matches!(answer, PortAnswer::Mapped(_)) {
                             break;
                         }
                         sleep(RENEW_AFTER).await;
@@ -100,12 +100,12 @@ impl Igd {
     }
 
     /// Opens the port, or has it stay open.
-    async fn open(&self, router: &Router<Tokio>) -> Answer {
+    async fn open(&self, router: &Router<Tokio>) -> PortAnswer {
         let external = match router.get_external_ip().await {
             Ok(IpAddr::V4(ip)) if !ip.is_unspecified() => ip,
             outcome => {
                 tracing::debug!(?outcome, "no external address by UPnP");
-                return Answer::Refused(Refusal::NoNetwork);
+                return PortAnswer::Refused(PortRefusal::NoNetwork);
             }
         };
         let wish = {
@@ -116,14 +116,14 @@ impl Igd {
             Ok(port) => {
                 let open = Some((router.clone(), port));
                 *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
-                Answer::Mapped(SocketAddrV4::new(external, port))
+                PortAnswer::Mapped(SocketAddrV4::new(external, port))
             }
-            Err(refusal) => Answer::Refused(refusal),
+            Err(refusal) => PortAnswer::Refused(refusal),
         }
     }
 
     /// The external port: `wish` where it is free.
-    async fn add(&self, router: &Router<Tokio>, wish: u16) -> Result<u16, Refusal> {
+    async fn add(&self, router: &Router<Tokio>, wish: u16) -> Result<u16, PortRefusal> {
         let own = self.own.into();
         let mut lease = LEASE;
         for _ in 0..2 {
@@ -137,21 +137,21 @@ impl Igd {
                     return any.map_err(|error| {
                         tracing::debug!(%error, "no port by UPnP");
                         match error {
-                            AddAnyPortError::ActionNotAuthorized => Refusal::NotAllowed,
-                            _ => Refusal::Full,
+                            AddAnyPortError::ActionNotAuthorized => PortRefusal::NotAllowed,
+                            _ => PortRefusal::Full,
                         }
                     });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no port by UPnP");
                     return Err(match error {
-                        AddPortError::ActionNotAuthorized => Refusal::NotAllowed,
-                        _ => Refusal::Code(ACTION_FAILED),
+                        AddPortError::ActionNotAuthorized => PortRefusal::NotAllowed,
+                        _ => PortRefusal::Code(ACTION_FAILED),
                     });
                 }
             }
         }
-        Err(Refusal::Code(ACTION_FAILED))
+        Err(PortRefusal::Code(ACTION_FAILED))
     }
 }
 

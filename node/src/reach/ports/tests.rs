@@ -29,7 +29,7 @@ impl Surroundings for Loopback {
 /// A node that listens at port 4000 behind a router which speaks so.
 struct Scene {
     listening: watch::Sender<Vec<SocketAddr>>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<PortReport>,
     /// All that the router was sent.
     heard: mpsc::UnboundedReceiver<Vec<u8>>,
     task: tokio::task::JoinHandle<()>,
@@ -67,7 +67,7 @@ impl Scene {
         Self { listening, reports, heard, task }
     }
 
-    async fn wait_for(&mut self, wanted: impl Fn(&Report) -> bool) -> Report {
+    async fn wait_for(&mut self, wanted: impl Fn(&PortReport) -> bool) -> PortReport {
         loop {
             let report = self.reports.recv().await.expect("the driver runs");
             if wanted(&report) {
@@ -165,7 +165,7 @@ async fn a_port_of_a_router_behind_another_nat_is_not_reachable() {
     let report = scene.wait_for(|report| report.mapped().is_some()).await;
     assert_eq!(report.mapped(), Some(("NAT-PMP", "100.64.3.7:40001".parse().unwrap())));
     assert_eq!((report.reachable(), report.is_double_nat()), (None, true));
-    assert_eq!(report.pcp, Answer::Unsupported);
+    assert_eq!(report.pcp, PortAnswer::Unsupported);
     let all = scene.end().await;
     assert!(is_release(all.last().unwrap()), "{all:?}");
 }
@@ -340,7 +340,7 @@ async fn where_pcp_and_nat_pmp_give_none_a_port_comes_by_upnp_and_is_given_back(
         let mut scene = Scene::new(refusing_router, igd.search).await;
         let report = scene.wait_for(|report| report.mapped().is_some()).await;
         assert_eq!(report.mapped(), Some(("UPnP", "203.0.113.77:4000".parse().unwrap())));
-        assert_eq!(report.pcp, Answer::Refused(Refusal::NotAllowed));
+        assert_eq!(report.pcp, PortAnswer::Refused(PortRefusal::NotAllowed));
         drop(scene.listening);
         scene.task.await.expect("no panic");
         let actions = igd.actions();
@@ -355,7 +355,7 @@ async fn where_pcp_and_nat_pmp_give_none_a_port_comes_by_upnp_and_is_given_back(
 async fn upnp_is_spare_where_pcp_gives_a_port() {
     let igd = Igd::new(false).await;
     let mut scene = Scene::new(pcp_router, igd.search).await;
-    let report = scene.wait_for(|report| report.upnp == Answer::Spare).await;
-    assert!(report.is_complete() || report.pcp == Answer::Awaited);
+    let report = scene.wait_for(|report| report.upnp == PortAnswer::Spare).await;
+    assert!(report.is_complete() || report.pcp == PortAnswer::Awaited);
     assert!(igd.actions().is_empty(), "{:?}", igd.actions());
 }

@@ -7,8 +7,8 @@ use hark_mesh::{datagram::DropReason, forwarding::Statistics, squad::Squad};
 
 use super::{Core, address_text, traffic};
 use crate::{
-    carrier::{Occupancy, Session, Snapshot},
-    event::Event,
+    carrier::{CarrierSnapshot, Occupancy, Session},
+    event::RelayEvent,
     text::Text,
 };
 
@@ -28,7 +28,7 @@ impl Core {
         self.watch_rates();
         self.show();
         if self.is_drained(now) && !std::mem::replace(&mut self.told_drained, true) {
-            (self.tell)(&Event::Drained);
+            (self.tell)(&RelayEvent::Drained);
         }
         if self.ticks.is_multiple_of(TICKS_A_SECOND * RECORDS_EVERY) {
             self.network.links.all().iter().for_each(|link| link.nudge());
@@ -79,7 +79,7 @@ impl Core {
             Occupancy { channel: Text(*id), name, listeners: *listeners }
         });
         let dropped = statistics.total.dropped.iter();
-        let snapshot = Snapshot {
+        let snapshot = CarrierSnapshot {
             name: charter.map(|charter| charter.name().to_owned()),
             named: charter.is_some_and(|it| it.state().relay(self.key.id()).is_some()),
             listen: self.network.swarm.own_addresses(),

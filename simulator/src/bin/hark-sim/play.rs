@@ -20,7 +20,7 @@ use hark_simulator::{
     record::RunRecord,
     report::{self, PcapWriter, SNAP_LENGTH},
     scenario::{Cast, Problem, Scenario},
-    world::{self, Options, Outcome},
+    world::{self, PlayOutcome, WorldOptions},
 };
 
 use crate::{
@@ -57,14 +57,14 @@ fn play(arguments: &RunArguments, source: &Source, cast: &Cast) -> anyhow::Resul
         }
     };
     let (begun, cpu_begun) = (real_elapsed(), real_cpu_time());
-    let options = Options {
+    let options = WorldOptions {
         seed: arguments.seed,
         trace: trace.map(|file| Box::new(BufWriter::new(file)) as _),
         packets,
         progress: io::stderr().is_terminal().then(|| progress(cast)),
         report: arguments.report.is_some(),
     };
-    let Outcome { mut record, heard, frames } = play_apart(cast, options)?;
+    let PlayOutcome { mut record, heard, frames } = play_apart(cast, options)?;
     let (took, cpu) = (real_elapsed() - begun, real_cpu_time() - cpu_begun);
     record.replay = format!("hark-sim run {source} --seed {}", arguments.seed);
     if let Some(folder) = &arguments.report {
@@ -105,7 +105,7 @@ fn play(arguments: &RunArguments, source: &Source, cast: &Cast) -> anyhow::Resul
 
 /// Plays on a thread of its own, while this one waits: what the thread's hash tables and random
 /// number generators begin with then comes from the seed, whatever this program has done before.
-fn play_apart(cast: &Cast, options: Options) -> anyhow::Result<Outcome> {
+fn play_apart(cast: &Cast, options: WorldOptions) -> anyhow::Result<PlayOutcome> {
     std::thread::scope(|scope| {
         let simulation =
             std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {

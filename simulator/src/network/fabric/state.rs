@@ -13,7 +13,7 @@ use hark_keys::Timestamp;
 
 use super::{FabricStatistics, PacketEvent, PacketWatcher};
 use crate::network::{
-    link::{Fate, Link, LossCause},
+    link::{Fate, LossCause, SimulatedLink},
     nat::{Firewall, Nat, NatDrop},
     router,
     socket::{Inbox, Sockets},
@@ -40,8 +40,8 @@ pub(super) struct Network {
     pub(super) external: Option<Ipv4Addr>,
     pub(super) nat: Option<Nat>,
     pub(super) firewall: Option<Firewall>,
-    pub(super) up: Link,
-    pub(super) down: Link,
+    pub(super) up: SimulatedLink,
+    pub(super) down: SimulatedLink,
     pub(super) name: String,
     /// Addresses given out so far.
     pub(super) addresses: usize,
@@ -53,8 +53,8 @@ pub(super) struct Host {
     pub(super) name: String,
     pub(super) network: NetworkId,
     pub(super) address: Ipv4Addr,
-    pub(super) up: Link,
-    pub(super) down: Link,
+    pub(super) up: SimulatedLink,
+    pub(super) down: SimulatedLink,
     pub(super) sockets: Sockets,
     pub(super) next_port: u16,
     pub(super) interfaces: Option<UnboundedSender<(Ipv4Addr, bool)>>,
@@ -119,7 +119,7 @@ impl State {
     }
 
     /// Every direction of every link with its name.
-    pub(super) fn links(&self) -> impl Iterator<Item = (String, &Link)> {
+    pub(super) fn links(&self) -> impl Iterator<Item = (String, &SimulatedLink)> {
         let networks = self.networks.iter().filter(|network| network.parent.is_some());
         let networks = networks.map(|network| (&network.name, &network.up, &network.down));
         let hosts = self.hosts.iter().map(|host| (&host.name, &host.up, &host.down));

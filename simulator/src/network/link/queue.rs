@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Duration};
 use hark_keys::Timestamp;
 
 use super::trace::{Opportunities, Position};
-use crate::units::{Rate, Size, Span, UnitError, written_as_text};
+use crate::units::{BitRate, Size, Span, UnitError, written_as_text};
 
 /// How much may wait for a link; a packet beyond that is dropped at the tail. A packet that is
 /// being sent no longer waits, so a link that is idle takes any packet.
@@ -119,7 +119,7 @@ impl Transmitter {
         &mut self,
         now: Timestamp,
         bytes: u64,
-        rate: Option<Rate>,
+        rate: Option<BitRate>,
         limit: QueueLimit,
     ) -> Option<Timestamp> {
         while let Some(sent) = self.waiting.pop_front_if(|packet| packet.start <= now) {

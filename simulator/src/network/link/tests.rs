@@ -11,8 +11,8 @@ fn model(toml: &str) -> LinkModel {
     toml::from_str(toml).unwrap()
 }
 
-fn link(toml: &str) -> Link {
-    Link::new(model(toml), rng(1))
+fn link(toml: &str) -> SimulatedLink {
+    SimulatedLink::new(model(toml), rng(1))
 }
 
 fn rng(seed: u64) -> ChaCha8Rng {
@@ -34,7 +34,7 @@ fn arrival(fate: Fate) -> Option<Timestamp> {
 
 #[test]
 fn a_default_link_does_nothing() {
-    let mut link = Link::new(LinkModel::default(), rng(1));
+    let mut link = SimulatedLink::new(LinkModel::default(), rng(1));
     for now in [0, 0, 7, 7, 1000] {
         let packet = Delivery { at: ms(now), flipped_bit: None };
         assert_eq!(link.transmit(ms(now), 1200), Fate::Delivered { packet, copy: None });
@@ -314,8 +314,8 @@ proptest! {
         packets in prop::collection::vec((0u64..30_000, 0usize..1400), 1..200),
         seed: u64,
     ) {
-        let mut link = Link::new(models[0].clone(), rng(seed));
-        let mut replay = Link::new(models[0].clone(), rng(seed));
+        let mut link = SimulatedLink::new(models[0].clone(), rng(seed));
+        let mut replay = SimulatedLink::new(models[0].clone(), rng(seed));
         let (mut now, mut last) = (0, Timestamp::ZERO);
         for (i, (gap, bytes)) in packets.into_iter().enumerate() {
             now += gap;

@@ -83,7 +83,7 @@ impl FromStr for Opportunities {
 /// names, each later than the one before. A line holds until the next one does, the first also
 /// before its time, and the last for good.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub struct RateSeries {
     lines: Vec<(Span, Conditions)>,
 }
 
@@ -96,7 +96,7 @@ pub struct Conditions {
     pub loss: Share,
 }
 
-impl Series {
+impl RateSeries {
     /// The conditions `elapsed` after the start.
     pub fn at(&self, elapsed: Duration) -> Conditions {
         let following = self.lines.partition_point(|(time, _)| time.as_duration() <= elapsed);
@@ -104,7 +104,7 @@ impl Series {
     }
 }
 
-impl FromStr for Series {
+impl FromStr for RateSeries {
     type Err = TraceError;
 
     fn from_str(text: &str) -> Result<Self, TraceError> {

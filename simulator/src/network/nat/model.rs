@@ -20,9 +20,9 @@ use crate::units::Span;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NatModel {
     /// When two flows of one inside endpoint share an external endpoint (RFC 4787, section 4.1).
-    pub mapping: Behaviour,
+    pub mapping: NatBehaviour,
     /// Which senders outside a mapping lets in (RFC 4787, section 5).
-    pub filtering: Behaviour,
+    pub filtering: NatBehaviour,
     /// Which external port a new mapping gets (RFC 4787, section 4.2.1).
     pub ports: PortAssignment,
     /// Which external address a new mapping gets (RFC 4787, REQ-2).
@@ -65,8 +65,8 @@ impl Default for NatModel {
 impl From<NatPreset> for NatModel {
     fn from(preset: NatPreset) -> Self {
         let home = Self {
-            mapping: Behaviour::EndpointIndependent,
-            filtering: Behaviour::AddressAndPortDependent,
+            mapping: NatBehaviour::EndpointIndependent,
+            filtering: NatBehaviour::AddressAndPortDependent,
             ports: PortAssignment::Preserving,
             pooling: Pooling::Paired,
             hairpinning: true,
@@ -84,19 +84,19 @@ impl From<NatPreset> for NatModel {
             ..home.clone()
         };
         let symmetric = Self {
-            mapping: Behaviour::AddressAndPortDependent,
+            mapping: NatBehaviour::AddressAndPortDependent,
             ports: PortAssignment::Random,
             hairpinning: false,
             ..home.clone()
         };
         match preset {
             NatPreset::Home => home,
-            NatPreset::FullCone => cone(Behaviour::EndpointIndependent),
-            NatPreset::RestrictedCone => cone(Behaviour::AddressDependent),
-            NatPreset::PortRestrictedCone => cone(Behaviour::AddressAndPortDependent),
+            NatPreset::FullCone => cone(NatBehaviour::EndpointIndependent),
+            NatPreset::RestrictedCone => cone(NatBehaviour::AddressDependent),
+            NatPreset::PortRestrictedCone => cone(NatBehaviour::AddressAndPortDependent),
             NatPreset::Symmetric => symmetric,
             NatPreset::CarrierGrade => Self {
-                filtering: Behaviour::EndpointIndependent,
+                filtering: NatBehaviour::EndpointIndependent,
                 ports: PortAssignment::Random,
                 refresh_inbound: false,
                 port_mapping: true,
@@ -152,7 +152,7 @@ pub enum NatPreset {
 /// What of a remote endpoint matters to a mapping or a filter (RFC 4787, sections 4.1 and 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Behaviour {
+pub enum NatBehaviour {
     /// Nothing: every remote endpoint is treated alike.
     EndpointIndependent,
     /// Its address, whatever the port.
@@ -161,7 +161,7 @@ pub enum Behaviour {
     AddressAndPortDependent,
 }
 
-impl fmt::Display for Behaviour {
+impl fmt::Display for NatBehaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::EndpointIndependent => "endpoint-independent",
@@ -171,7 +171,7 @@ impl fmt::Display for Behaviour {
     }
 }
 
-impl Behaviour {
+impl NatBehaviour {
     /// The part of `remote` that matters, with the rest blanked out: remote endpoints are treated
     /// alike where this is equal.
     pub(super) fn scope(self, remote: SocketAddrV4) -> SocketAddrV4 {
@@ -213,8 +213,8 @@ pub enum Pooling {
 #[serde(deny_unknown_fields)]
 struct NatTable {
     like: Option<NatPreset>,
-    mapping: Option<Behaviour>,
-    filtering: Option<Behaviour>,
+    mapping: Option<NatBehaviour>,
+    filtering: Option<NatBehaviour>,
     ports: Option<PortAssignment>,
     pooling: Option<Pooling>,
     hairpinning: Option<bool>,
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(
             parse(r#"nat = { filtering = "address-dependent", ports_per_host = 9 }"#),
             NatModel {
-                filtering: Behaviour::AddressDependent,
+                filtering: NatBehaviour::AddressDependent,
                 ports_per_host: Some(9),
                 ..NatModel::default()
             }
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn every_field_survives_being_written() {
         let model = NatModel {
-            filtering: Behaviour::AddressDependent,
+            filtering: NatBehaviour::AddressDependent,
             table_size: 77,
             timeout: Span::from_millis(150),
             ..NatPreset::CarrierGrade.into()
@@ -333,7 +333,7 @@ mod tests {
     /// What the documentation of the presets says, and no other, RFC 6888's REQ-4, 7, 8 and 9.
     #[test]
     fn presets_are_as_described() {
-        use Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+        use NatBehaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
         for (name, mapping, filtering) in [
             ("home", EndpointIndependent, AddressAndPortDependent),
             ("full-cone", EndpointIndependent, EndpointIndependent),

@@ -5,9 +5,10 @@ use rand::SeedableRng;
 use super::*;
 use crate::units::Span;
 
-use Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+use NatBehaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
 
-const BEHAVIOURS: [Behaviour; 3] = [EndpointIndependent, AddressDependent, AddressAndPortDependent];
+const BEHAVIOURS: [NatBehaviour; 3] =
+    [EndpointIndependent, AddressDependent, AddressAndPortDependent];
 const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const OTHER_EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 const START: Timestamp = Timestamp::ZERO;
@@ -17,7 +18,7 @@ fn nat(model: NatModel) -> Nat {
 }
 
 /// A NAT with nothing but these behaviours, and random ports.
-fn plain(mapping: Behaviour, filtering: Behaviour) -> Nat {
+fn plain(mapping: NatBehaviour, filtering: NatBehaviour) -> Nat {
     nat(NatModel { mapping, filtering, ports: PortAssignment::Random, ..NatModel::default() })
 }
 

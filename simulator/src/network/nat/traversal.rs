@@ -13,7 +13,7 @@ use hark_keys::Timestamp;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Behaviour, Nat, NatModel, PortAssignment};
+use super::{Nat, NatBehaviour, NatModel, PortAssignment};
 
 /// All 81 pairs, whoever sends first, agree with the oracle.
 #[test]
@@ -43,7 +43,7 @@ fn documented_table_is_the_oracles() {
 /// what the oracle must say of the four NATs of RFC 3489.
 #[test]
 fn oracle_agrees_with_the_literature() {
-    use Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+    use NatBehaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
     let full = (EndpointIndependent, EndpointIndependent);
     let restricted = (EndpointIndependent, AddressDependent);
     let port_restricted = (EndpointIndependent, AddressAndPortDependent);
@@ -75,12 +75,12 @@ const ORDERS: [Order; 3] = [BOTH_AT_ONCE, &[&[A], &[B]], &[&[B], &[A]]];
 const ROUNDS: usize = 5;
 
 /// Mapping and filtering of one NAT.
-type Behaviours = (Behaviour, Behaviour);
+type Behaviours = (NatBehaviour, NatBehaviour);
 
-const BEHAVIOURS: [Behaviour; 3] = [
-    Behaviour::EndpointIndependent,
-    Behaviour::AddressDependent,
-    Behaviour::AddressAndPortDependent,
+const BEHAVIOURS: [NatBehaviour; 3] = [
+    NatBehaviour::EndpointIndependent,
+    NatBehaviour::AddressDependent,
+    NatBehaviour::AddressAndPortDependent,
 ];
 
 fn all_behaviours() -> impl Iterator<Item = Behaviours> {
@@ -158,11 +158,11 @@ impl Oracle {
 }
 
 /// Whether a NAT treats two remote endpoints alike.
-fn alike(behaviour: Behaviour, one: Numbered, other: Numbered) -> bool {
+fn alike(behaviour: NatBehaviour, one: Numbered, other: Numbered) -> bool {
     match behaviour {
-        Behaviour::EndpointIndependent => true,
-        Behaviour::AddressDependent => one.0 == other.0,
-        Behaviour::AddressAndPortDependent => one == other,
+        NatBehaviour::EndpointIndependent => true,
+        NatBehaviour::AddressDependent => one.0 == other.0,
+        NatBehaviour::AddressAndPortDependent => one == other,
     }
 }
 
@@ -237,9 +237,9 @@ impl Pair for TwoNats {
 /// The table as the documentation shows it.
 fn render() -> String {
     let label = |behaviour| match behaviour {
-        Behaviour::EndpointIndependent => "EI",
-        Behaviour::AddressDependent => "AD",
-        Behaviour::AddressAndPortDependent => "APD",
+        NatBehaviour::EndpointIndependent => "EI",
+        NatBehaviour::AddressDependent => "AD",
+        NatBehaviour::AddressAndPortDependent => "APD",
     };
     let name = |(mapping, filtering)| format!("{}/{}", label(mapping), label(filtering));
     let mark =

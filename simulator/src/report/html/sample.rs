@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
                 .iter()
                 .flat_map(|other| super::spans::within(&speaking[*other], &running))
                 .collect();
-            record.members.push(MemberRecord {
+            record.members.push(MemberMeasures {
                 name: (*name).to_owned(),
                 addresses: vec![format!("10.0.{index}.2:4433")],
                 level: self.level(&around),
@@ -212,7 +212,7 @@ impl<'a> Run<'a> {
         let mut sorted: Vec<_> = ear.delays.iter().map(|delay| delay.1).collect();
         sorted.sort_by(f64::total_cmp);
         let quantile = |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize];
-        ear.delay_ms = (!sorted.is_empty()).then(|| Distribution {
+        ear.delay_ms = (!sorted.is_empty()).then(|| MeasuredSpread {
             median: quantile(0.5),
             p99: quantile(0.99),
             max: quantile(1.0),

@@ -10,7 +10,7 @@ use super::{
     words::{Escaped, Palette, RelativePath},
 };
 use crate::{
-    record::{Distribution, Interval, LinkRecord, RunRecord},
+    record::{Interval, LinkRecord, MeasuredSpread, RunRecord},
     report::text::{Milliseconds, Percent},
 };
 
@@ -50,7 +50,7 @@ fn pairs(out: &mut String, record: &RunRecord, palette: &Palette<'_>) -> fmt::Re
             ear.frames_concealed,
             severity(ear.concealed_percent, NOTABLE_CONCEALMENT),
             Percent(ear.concealed_percent),
-            delay(|delay: Distribution| delay.median),
+            delay(|delay: MeasuredSpread| delay.median),
             delay(|delay| delay.p99),
             delay(|delay| delay.max),
             severity(ear.longest_silence_ms, NOTABLE_SILENCE_MS),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{EventRecord, ExpectationRecord, LinkRecord, MemberRecord, NatRecord};
+use crate::record::{EventRecord, ExpectationRecord, LinkRecord, MemberMeasures, NatRecord};
 
 #[test]
 fn every_expectation_appears_with_what_was_measured() {
@@ -39,7 +39,7 @@ fn hostile_texts_stay_texts() {
         replay: evil(),
         trace_digest: evil(),
         expectations: vec![ExpectationRecord { text: evil(), measured: evil(), holds: false }],
-        members: vec![MemberRecord {
+        members: vec![MemberMeasures {
             name: evil(),
             addresses: vec![evil()],
             speaking: vec![span],

@@ -11,7 +11,7 @@ use super::{
     words::{Escaped, Palette, shortened},
 };
 use crate::{
-    record::{EarRecord, EventRecord, Interval, MemberRecord, RunRecord},
+    record::{EarRecord, EventRecord, Interval, MemberMeasures, RunRecord},
     report::text::{Milliseconds, Percent},
 };
 
@@ -69,7 +69,7 @@ pub(super) fn write(out: &mut String, record: &RunRecord, palette: &Palette<'_>)
 fn write_member(
     out: &mut String,
     record: &RunRecord,
-    member: &MemberRecord,
+    member: &MemberMeasures,
     palette: &Palette<'_>,
     axis: &TimeAxis,
     y: f64,

@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write},
 };
 
-use crate::{record::MemberRecord, report::text::printable};
+use crate::{record::MemberMeasures, report::text::printable};
 
 /// Text as it may stand between tags and within quoted attributes.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
@@ -68,7 +68,7 @@ impl<'a> Palette<'a> {
 
     const COLOURS: usize = 8;
 
-    pub(super) fn new(members: &'a [MemberRecord]) -> Self {
+    pub(super) fn new(members: &'a [MemberMeasures]) -> Self {
         Self(members.iter().enumerate().map(|(i, member)| (member.name.as_str(), i)).collect())
     }
 

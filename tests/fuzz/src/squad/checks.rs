@@ -9,7 +9,7 @@ use hark_mesh::{
     AddressKind, Target,
     message::{MESSAGE_MAX_BYTES, Message},
     pack::unpack,
-    squad::{Event, Persist, Transmit},
+    squad::{Persist, SquadEvent, SquadTransmit},
     target::LISTEN,
 };
 
@@ -32,26 +32,28 @@ impl Run {
         }
     }
 
-    pub(super) fn check_transmit(&mut self, transmit: &Transmit) {
+    pub(super) fn check_transmit(&mut self, transmit: &SquadTransmit) {
         match transmit {
-            Transmit::Message { to, id, bytes } => {
+            SquadTransmit::Message { to, id, bytes } => {
                 assert!(self.linked.contains_key(to) && bytes.len() <= MESSAGE_MAX_BYTES);
                 self.last_id = self.last_id.max(*id);
                 self.check_message(*to, Message::decode(bytes).expect("our own message"));
             }
-            Transmit::Gossip(bytes) => match Message::decode(bytes).expect("our own message") {
-                Message::Records(_) => assert!(bytes.len() <= MESSAGE_MAX_BYTES),
-                Message::Pieces(packed) => self.check_pieces(&packed),
-                // [PROTO-5.12]
-                Message::Availability(said) => {
-                    let said = said.verify().expect("signed by us");
-                    assert_eq!(said.device, WORLD.bob.key.id());
+            SquadTransmit::Gossip(bytes) => {
+                match Message::decode(bytes).expect("our own message") {
+                    Message::Records(_) => assert!(bytes.len() <= MESSAGE_MAX_BYTES),
+                    Message::Pieces(packed) => self.check_pieces(&packed),
+                    // [PROTO-5.12]
+                    Message::Availability(said) => {
+                        let said = said.verify().expect("signed by us");
+                        assert_eq!(said.device, WORLD.bob.key.id());
+                    }
+                    other => panic!("{other:?} is not for all"),
                 }
-                other => panic!("{other:?} is not for all"),
-            },
-            Transmit::Datagram { to, .. } => assert!(self.linked.contains_key(to)),
+            }
+            SquadTransmit::Datagram { to, .. } => assert!(self.linked.contains_key(to)),
             // [PROTO-5.9]
-            Transmit::Check { to, .. } => {
+            SquadTransmit::Check { to, .. } => {
                 assert!(self.hosts.contains(&to.ip()) && to.port() != 0, "sent to a third party");
             }
         }
@@ -183,10 +185,10 @@ impl Run {
         charters.into_iter().any(|charter| charter.devices_of(member).contains(&device))
     }
 
-    pub(super) fn check_event(&mut self, event: Event) {
+    pub(super) fn check_event(&mut self, event: SquadEvent) {
         match event {
             // [PROTO-6.3]
-            Event::OwnKey { target, secret } => {
+            SquadEvent::OwnKey { target, secret } => {
                 let number = (secret.generation, secret.step);
                 let on_disk = self.generations.get(&target).copied().unwrap_or(0);
                 assert!(secret.is_valid() && secret.generation <= on_disk);
@@ -194,89 +196,91 @@ impl Run {
                 assert!(before.is_none_or(|before| before < number), "no key comes twice");
                 self.keyed.insert(target);
             }
-            Event::RosterChanged { target, generation, step, devices } => {
+            SquadEvent::RosterChanged { target, generation, step, devices } => {
                 assert_eq!(self.own_keys.get(&target.id()), Some(&(generation, step)));
                 assert!(devices.is_sorted_by(|a, b| a < b));
                 self.check_holders(&target, generation, &devices);
             }
-            Event::Listeners { target, plan } => {
+            SquadEvent::Listeners { target, plan } => {
                 // One that is gone by now was told to be.
                 if let Some(target) = self.squad.target_of(target) {
                     let devices = plan.listeners();
                     assert!(devices.iter().all(|device| self.may_hear(target, *device)));
                 }
             }
-            Event::TargetGone(target) => {
+            SquadEvent::TargetGone(target) => {
                 assert!(self.squad.target_of(target).is_none());
                 self.keyed.remove(&target);
             }
-            Event::TalkerKey { device, target, hearing, secret } => {
+            SquadEvent::TalkerKey { device, target, hearing, secret } => {
                 assert!(secret.is_valid());
                 let number = (secret.generation, secret.step);
                 let before =
                     self.talker_keys.insert((device, target), (number.0, number.1, hearing));
                 assert!(before.is_none_or(|before| (before.0, before.1) < number), "told once");
             }
-            Event::TalkerHeard { device, target, hearing } => {
+            SquadEvent::TalkerHeard { device, target, hearing } => {
                 let known = self.talker_keys.get_mut(&(device, target));
                 known.expect("its key is there").2 = hearing;
             }
-            Event::TalkerKeyGone { device, target } => {
+            SquadEvent::TalkerKeyGone { device, target } => {
                 self.talker_keys.remove(&(device, target));
             }
-            Event::TalkerEpochKey { device, .. } => {
+            SquadEvent::TalkerEpochKey { device, .. } => {
                 assert!(self.linked.contains_key(&device));
             }
-            Event::TalkerGone { device } => {
+            SquadEvent::TalkerGone { device } => {
                 self.talker_keys.retain(|(talker, _), _| *talker != device);
             }
-            Event::TalkerRoster { devices, .. } => {
+            SquadEvent::TalkerRoster { devices, .. } => {
                 assert!(devices.contains(&WORLD.bob.key.id()));
                 assert!(devices.is_sorted_by(|a, b| a < b));
             }
-            Event::PeerUp { name, .. } | Event::PeerRenamed { name, .. } => {
+            SquadEvent::PeerUp { name, .. } | SquadEvent::PeerRenamed { name, .. } => {
                 assert_eq!(clean_name(&name), name);
             }
-            Event::RelayUp { .. } | Event::RelayDown { .. } | Event::LeaveRelay { .. } => {
+            SquadEvent::RelayUp { .. }
+            | SquadEvent::RelayDown { .. }
+            | SquadEvent::LeaveRelay { .. } => {
                 panic!("no relay is named in this world");
             }
-            Event::Serve(_) | Event::Slots { .. } => {}
-            Event::OwnEpoch { .. }
-            | Event::EpochRoster { .. }
-            | Event::NoKey(_)
-            | Event::Epochs { .. } => panic!("nobody deals epochs in this world"),
-            Event::PeerUnreachable { device } | Event::PeerReachable { device } => {
+            SquadEvent::Serve(_) | SquadEvent::Slots { .. } => {}
+            SquadEvent::OwnEpoch { .. }
+            | SquadEvent::EpochRoster { .. }
+            | SquadEvent::NoKey(_)
+            | SquadEvent::Epochs { .. } => panic!("nobody deals epochs in this world"),
+            SquadEvent::PeerUnreachable { device } | SquadEvent::PeerReachable { device } => {
                 assert!(self.linked.contains_key(&device));
             }
             // Also of one that is to be evicted in a moment.
-            Event::PeerDown { device, .. } => {
+            SquadEvent::PeerDown { device, .. } => {
                 assert!(self.squad.member_of(device).is_none());
                 self.linked.remove(&device);
             }
-            Event::Evicted { device } => {
+            SquadEvent::Evicted { device } => {
                 assert!(self.squad.member_of(device).is_none());
                 self.linked.remove(&device);
             }
-            Event::Removed => {
+            SquadEvent::Removed => {
                 let devices = self.in_force.devices_of(WORLD.bob.member);
                 assert!(!devices.contains(&WORLD.bob.key.id()));
                 self.removed = true;
             }
             // [PROTO-6.14]
-            Event::Moved { by, from, to } => {
+            SquadEvent::Moved { by, from, to } => {
                 let state = self.in_force.state();
                 let may = |who, rights, at| state.allows(who, rights, Place::Channel(at));
                 let mover = self.linked[&by];
                 assert!(from.into_iter().chain([to]).all(|at| may(mover, Capabilities::MOVE, at)));
                 assert!(may(WORLD.bob.member, LISTEN, to));
             }
-            Event::AwaitCheck(nonce) => self.awaited = nonce,
-            Event::Checked => assert!(self.squad.checked().count() <= 4),
-            Event::AvailabilityChanged { .. }
-            | Event::NetsChanged
-            | Event::CharterChanged
-            | Event::NamesChanged
-            | Event::RecordsChanged => {}
+            SquadEvent::AwaitCheck(nonce) => self.awaited = nonce,
+            SquadEvent::Checked => assert!(self.squad.checked().count() <= 4),
+            SquadEvent::AvailabilityChanged { .. }
+            | SquadEvent::NetsChanged
+            | SquadEvent::CharterChanged
+            | SquadEvent::NamesChanged
+            | SquadEvent::RecordsChanged => {}
         }
     }
 

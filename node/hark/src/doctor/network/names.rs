@@ -2,12 +2,12 @@
 
 use std::io;
 
-use hark_node::reach::names::{Dns, Found, NameError, Place, resolve};
+use hark_node::reach::names::{Dns, Found, NameError, PeerPlace, resolve};
 use serde_json::json;
 
 use super::Finding;
 
-pub(super) fn check(places: &[Place]) -> Vec<Finding> {
+pub(super) fn check(places: &[PeerPlace]) -> Vec<Finding> {
     let mut findings =
         vec![judge_servers(Dns::servers().map(|servers| {
             servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -30,18 +30,18 @@ fn judge_servers(servers: Result<String, NameError>) -> Finding {
     }
 }
 
-fn look_up(place: &Place) -> io::Result<Result<Vec<Found>, NameError>> {
+fn look_up(place: &PeerPlace) -> io::Result<Result<Vec<Found>, NameError>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(resolve(&Dns::default(), place)))
 }
 
-fn judge(place: &Place, found: Result<Vec<Found>, NameError>) -> Finding {
+fn judge(place: &PeerPlace, found: Result<Vec<Found>, NameError>) -> Finding {
     let shown: Vec<_> = found.iter().flatten().map(ToString::to_string).collect();
     let finding = match &found {
         Ok(_) => Finding::ok(LOOK_UP, format!("{place} leads to {}", shown.join(", "))),
         Err(error) => {
             let advice = match place {
-                Place::List { name, .. } => format!(
+                PeerPlace::List { name, .. } => format!(
                     "it needs TXT records at _dnsaddr.{name}, such as \
                      dnsaddr=/ip4/192.0.2.7/udp/4000/quic-v1; an address does as well"
                 ),
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_name_that_leads_nowhere_is_told_with_what_it_needs() {
-        let place: Place = "squad.example.org".parse().expect("a name");
+        let place: PeerPlace = "squad.example.org".parse().expect("a name");
         let address = "192.0.2.7:4000".parse().expect("an address");
         let found = judge(&place, Ok(vec![Found { device: None, address }]));
         assert_eq!(found.found, "squad.example.org leads to /ip4/192.0.2.7/udp/4000/quic-v1");

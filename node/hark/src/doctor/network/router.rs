@@ -11,7 +11,7 @@ use hark_mesh::AddressKind;
 use hark_node::{
     clock::Clock,
     random::SystemRandom,
-    reach::ports::{self, Answer, Report, Surroundings, System},
+    reach::ports::{self, PortAnswer, PortReport, Surroundings, System},
 };
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -26,8 +26,8 @@ pub(super) fn check(addresses: &[IpAddr]) -> Finding {
 }
 
 /// What the router answers when it is asked as a node would ask.
-fn ask() -> io::Result<Report> {
-    let Some(gateway) = System.gateway()? else { return Ok(Report::default()) };
+fn ask() -> io::Result<PortReport> {
+    let Some(gateway) = System.gateway()? else { return Ok(PortReport::default()) };
     // Nobody else has this port while it is tried.
     let socket = UdpSocket::bind((gateway.own, 0))?;
     let listening = vec![SocketAddr::new(gateway.own.into(), socket.local_addr()?.port())];
@@ -41,7 +41,7 @@ fn ask() -> io::Result<Report> {
         };
         let random = Arc::new(SystemRandom);
         let asking = tokio::spawn(ports::run(Box::new(System), receiver, random, Clock, tell));
-        let mut last = Report::default();
+        let mut last = PortReport::default();
         let listen = async {
             while let Some(report) = reports.recv().await {
                 last = report;
@@ -58,10 +58,10 @@ fn ask() -> io::Result<Report> {
     }))
 }
 
-fn judge(report: Report, addresses: &[IpAddr]) -> Finding {
+fn judge(report: PortReport, addresses: &[IpAddr]) -> Finding {
     let answers = [("PCP", report.pcp), ("NAT-PMP", report.nat_pmp), ("UPnP", report.upnp)];
     let refused = answers.iter().find_map(|(by, answer)| match answer {
-        Answer::Refused(refusal) => Some((by, refusal)),
+        PortAnswer::Refused(refusal) => Some((by, refusal)),
         _ => None,
     });
     let Some(gateway) = report.gateway else {
@@ -107,42 +107,48 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use hark_node::reach::ports::Refusal;
+    use hark_node::reach::ports::PortRefusal;
 
     use super::*;
     use crate::doctor::Verdict;
 
-    fn report(pcp: Answer, upnp: Answer) -> Report {
+    fn report(pcp: PortAnswer, upnp: PortAnswer) -> PortReport {
         let gateway = Some([192, 168, 1, 1].into());
-        Report { gateway, pcp, nat_pmp: Answer::Silent, upnp }
+        PortReport { gateway, pcp, nat_pmp: PortAnswer::Silent, upnp }
     }
 
     #[test]
     fn a_router_is_judged_by_what_its_port_is_worth() {
         let at_home = ["192.168.1.5".parse().expect("an address")];
-        let mapped = |text: &str| Answer::Mapped(text.parse().expect("an address"));
-        let good = judge(report(mapped("203.0.113.9:4000"), Answer::Spare), &at_home);
+        let mapped = |text: &str| PortAnswer::Mapped(text.parse().expect("an address"));
+        let good = judge(report(mapped("203.0.113.9:4000"), PortAnswer::Spare), &at_home);
         assert_eq!(good.verdict, Verdict::Ok);
         assert_eq!(good.found, "192.168.1.1 gives a port by PCP: 203.0.113.9:4000 was tried");
         assert!(good.advice.is_some_and(|advice| advice.contains("--no-port-mapping")));
         assert_eq!(good.values["pcp"]["detail"], "203.0.113.9:4000");
         for external in ["100.64.1.1:4000", "10.0.0.4:4000"] {
-            let double = judge(report(Answer::Unsupported, mapped(external)), &at_home);
+            let double = judge(report(PortAnswer::Unsupported, mapped(external)), &at_home);
             assert_eq!(double.verdict, Verdict::Warning);
             assert!(double.found.contains("another NAT"), "{}", double.found);
             assert_eq!(double.advice.as_deref(), Some(DOUBLE_NAT));
         }
-        let between = judge(report(Answer::Refused(Refusal::AnotherNat), Answer::Silent), &at_home);
+        let between = judge(
+            report(PortAnswer::Refused(PortRefusal::AnotherNat), PortAnswer::Silent),
+            &at_home,
+        );
         assert_eq!(between.advice.as_deref(), Some(DOUBLE_NAT));
-        let refused = judge(report(Answer::Refused(Refusal::NotAllowed), Answer::Silent), &at_home);
+        let refused = judge(
+            report(PortAnswer::Refused(PortRefusal::NotAllowed), PortAnswer::Silent),
+            &at_home,
+        );
         assert_eq!(refused.verdict, Verdict::Warning);
         assert_eq!(refused.found, "192.168.1.1 gives no port by PCP: it does not allow it");
         assert_eq!(refused.advice.as_deref(), Some(BY_HAND));
-        let silent = judge(report(Answer::Awaited, Answer::Silent), &at_home);
+        let silent = judge(report(PortAnswer::Awaited, PortAnswer::Silent), &at_home);
         assert_eq!(silent.verdict, Verdict::Warning);
         let public = ["203.0.113.5".parse().expect("an address")];
-        let unneeded = judge(report(Answer::Silent, Answer::Silent), &public);
+        let unneeded = judge(report(PortAnswer::Silent, PortAnswer::Silent), &public);
         assert_eq!((unneeded.verdict, unneeded.advice), (Verdict::Ok, None));
-        assert_eq!(judge(Report::default(), &at_home).verdict, Verdict::Ok);
+        assert_eq!(judge(PortReport::default(), &at_home).verdict, Verdict::Ok);
     }
 }

@@ -55,7 +55,7 @@ fn kept_by_pcp() -> (PortClient, Vec<u8>) {
     let mut client = client();
     let request = sent(&mut client).remove(0);
     client.handle_input(at(5), &granted(&request, EXTERNAL, 7200, 1000));
-    assert_eq!(client.pcp(), Answer::Mapped(EXTERNAL));
+    assert_eq!(client.pcp(), PortAnswer::Mapped(EXTERNAL));
     (client, request)
 }
 
@@ -91,9 +91,9 @@ fn without_an_answer_a_renewal_is_tried_until_the_port_is_gone() {
         all.iter().filter(|(_, datagram)| datagram.len() == 60).map(|(at, _)| *at).collect();
     assert_eq!(renewals[..3], [3_600_005, 5_400_005, 6_300_005]);
     assert!(renewals.windows(2).all(|pair| pair[1] - pair[0] >= 4_000));
-    assert_eq!(client.pcp(), Answer::Mapped(EXTERNAL));
+    assert_eq!(client.pcp(), PortAnswer::Mapped(EXTERNAL));
     pass(&mut client, 7_200_005);
-    assert_eq!(client.pcp(), Answer::Awaited);
+    assert_eq!(client.pcp(), PortAnswer::Awaited);
 }
 
 /// [PROTO-5.5] Only who saw the request can answer it.
@@ -106,10 +106,10 @@ fn a_grant_with_another_nonce_or_port_is_nobodys() {
         let mut bad = good.clone();
         bad[place] ^= 1;
         client.handle_input(at(5), &bad);
-        assert_eq!(client.pcp(), Answer::Awaited, "{what}");
+        assert_eq!(client.pcp(), PortAnswer::Awaited, "{what}");
     }
     client.handle_input(at(6), &granted(&request, "203.0.113.9:0".parse().unwrap(), 7200, 1));
-    assert!(matches!(client.pcp(), Answer::Refused(_)), "{:?}", client.pcp());
+    assert!(matches!(client.pcp(), PortAnswer::Refused(_)), "{:?}", client.pcp());
 }
 
 #[test]
@@ -118,18 +118,18 @@ fn a_router_that_speaks_nat_pmp_alone_gives_its_port_by_that() {
     assert_eq!(sent(&mut client)[0].len(), 60);
     // RFC 6886, 3.5: an unknown version.
     client.handle_input(at(5), &[0, 129, 0, 1, 0, 0, 0, 9]);
-    assert_eq!((client.pcp(), sent(&mut client)), (Answer::Unsupported, vec![vec![0, 0]]));
+    assert_eq!((client.pcp(), sent(&mut client)), (PortAnswer::Unsupported, vec![vec![0, 0]]));
     client.handle_input(at(9), &[0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 9]);
     let map = nat_pmp::Request::Map { port: 4000, suggested: 4000, lifetime: 7200 }.encode();
     assert_eq!(sent(&mut client), [map]);
     client.handle_input(at(12), &nat_pmp_grant(4001, 4000));
-    assert_eq!(client.nat_pmp(), Answer::Awaited, "another port");
+    assert_eq!(client.nat_pmp(), PortAnswer::Awaited, "another port");
     client.handle_input(at(12), &nat_pmp_grant(4000, 4002));
-    assert_eq!(client.nat_pmp(), Answer::Mapped("203.0.113.9:4002".parse().unwrap()));
+    assert_eq!(client.nat_pmp(), PortAnswer::Mapped("203.0.113.9:4002".parse().unwrap()));
     // A minute later: is the address still the same?
     assert_eq!(pass(&mut client, 60_012), [(60_012, vec![0, 0])]);
     client.handle_input(at(60_020), &[0, 128, 0, 0, 0, 0, 0, 69, 203, 0, 113, 10]);
-    assert_eq!(client.nat_pmp(), Answer::Awaited);
+    assert_eq!(client.nat_pmp(), PortAnswer::Awaited);
     client.release();
     let all = sent(&mut client);
     assert!(
@@ -146,10 +146,10 @@ fn a_router_that_speaks_pcp_alone_is_asked_by_pcp_again() {
     let mut version = vec![2, 0x80, 0, 1];
     version.resize(24, 0);
     client.handle_input(at(255), &version);
-    assert_eq!((client.pcp(), client.nat_pmp()), (Answer::Awaited, Answer::Unsupported));
+    assert_eq!((client.pcp(), client.nat_pmp()), (PortAnswer::Awaited, PortAnswer::Unsupported));
     assert_eq!(pass(&mut client, 750), [(750, request.clone())]);
     client.handle_input(at(755), &granted(&request, EXTERNAL, 7200, 1000));
-    assert_eq!(client.pcp(), Answer::Mapped(EXTERNAL));
+    assert_eq!(client.pcp(), PortAnswer::Mapped(EXTERNAL));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_silent_router_is_asked_more_and_more_rarely() {
     let expected: Vec<_> =
         times.iter().flat_map(|at| [(*at, pcp.clone()), (*at, nat_pmp.clone())]).collect();
     assert_eq!(all, expected);
-    assert_eq!((client.pcp(), client.nat_pmp()), (Answer::Silent, Answer::Silent));
+    assert_eq!((client.pcp(), client.nat_pmp()), (PortAnswer::Silent, PortAnswer::Silent));
     assert_eq!(client.poll_timeout(), Some(at(15_750 + 300_000)));
     assert_eq!(pass(&mut client, 315_750), [(315_750, pcp)]);
 }
@@ -192,15 +192,15 @@ fn refusals_are_told_and_asked_again_when_they_end() {
     let mut client = client();
     let request = sent(&mut client).remove(0);
     client.handle_input(at(5), &refused(&request, 2, 1200));
-    assert_eq!(client.pcp(), Answer::Refused(Refusal::NotAllowed));
+    assert_eq!(client.pcp(), PortAnswer::Refused(PortRefusal::NotAllowed));
     // NAT-PMP may do.
     assert_eq!(sent(&mut client), [[0, 0]]);
     client.handle_input(at(7), &[0, 128, 0, 3, 0, 0, 0, 9, 0, 0, 0, 0]);
-    assert_eq!(client.nat_pmp(), Answer::Refused(Refusal::NoNetwork));
+    assert_eq!(client.nat_pmp(), PortAnswer::Refused(PortRefusal::NoNetwork));
     assert_eq!(client.poll_timeout(), Some(at(300_007)));
     let (mut client, request) = kept_by_pcp();
     client.handle_input(at(9), &refused(&request, 12, 1200));
-    assert_eq!(client.pcp(), Answer::Refused(Refusal::AnotherNat));
+    assert_eq!(client.pcp(), PortAnswer::Refused(PortRefusal::AnotherNat));
     assert_eq!(client.poll_timeout(), Some(at(1_200_009)));
 }
 
@@ -219,7 +219,7 @@ fn a_router_that_has_restarted_is_asked_anew_at_once() {
         assert_eq!(check.len(), 1);
         assert_eq!((check[0].1.len(), &check[0].1[..2]), (24, &[2, 0][..]));
         client.handle_input(at(60_007), &announce(epoch));
-        assert_eq!(client.pcp() == Answer::Awaited, lost, "{epoch}");
+        assert_eq!(client.pcp() == PortAnswer::Awaited, lost, "{epoch}");
         let again = sent(&mut client);
         assert_eq!(again.len(), usize::from(lost));
         if let Some(request) = again.first() {

@@ -11,7 +11,7 @@ fn recorded(opportunities: &str) -> LinkModel {
 
 #[test]
 fn packets_leave_at_the_milliseconds_of_the_file_and_again_when_it_repeats() {
-    let mut link = Link::new(recorded("0\n3\n3\n10\n"), rng(1));
+    let mut link = SimulatedLink::new(recorded("0\n3\n3\n10\n"), rng(1));
     let mut send = |now, bytes| arrival(link.transmit(now, bytes)).unwrap();
     // The opportunity at 0 is over for a packet that comes at 0.
     assert_eq!(send(ms(0), 1472), ms(3));
@@ -31,7 +31,7 @@ fn packets_leave_at_the_milliseconds_of_the_file_and_again_when_it_repeats() {
 
 #[test]
 fn small_packets_share_an_opportunity_and_its_rest_is_lost() {
-    let mut link = Link::new(recorded("5\n10\n15\n"), rng(1));
+    let mut link = SimulatedLink::new(recorded("5\n10\n15\n"), rng(1));
     let mut send = |now, bytes| arrival(link.transmit(now, bytes)).unwrap();
     // 700 and 800 bytes fill the first, of the next 1000 the second takes all.
     assert_eq!(send(ms(0), 672), ms(5));
@@ -48,7 +48,7 @@ fn small_packets_share_an_opportunity_and_its_rest_is_lost() {
 #[test]
 fn a_recording_goes_on_when_the_model_changes_and_a_new_one_starts() {
     let first = recorded("5\n10\n");
-    let mut link = Link::new(first.clone(), rng(1));
+    let mut link = SimulatedLink::new(first.clone(), rng(1));
     assert_eq!(arrival(link.transmit(ms(0), 1472)), Some(ms(5)));
     assert_eq!(arrival(link.transmit(ms(0), 1472)), Some(ms(10)));
     link.set_model(ms(3), LinkModel { delay: Span::from_millis(100).into(), ..first });
@@ -130,7 +130,7 @@ proptest! {
             packet_limit: packet_limit as usize,
         };
         let limit = QueueLimit::Packets(packet_limit);
-        let mut link = Link::new(LinkModel { queue: limit, ..recorded(&file) }, rng(1));
+        let mut link = SimulatedLink::new(LinkModel { queue: limit, ..recorded(&file) }, rng(1));
 
         let (mut now, mut arrivals) = (0, Vec::new());
         for (gap, bytes) in packets {
@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn any_file_is_read_or_refused(text in "([0-9]{0,3}(,[0-9.]{0,3}){0,3}\r?\n){0,5}|\\PC{0,20}") {
-        let _ = (text.parse::<Opportunities>(), text.parse::<Series>());
+        let _ = (text.parse::<Opportunities>(), text.parse::<RateSeries>());
     }
 }
 
@@ -163,7 +163,7 @@ fn malformed_recordings_are_refused_with_the_line() {
     assert!(refused(&"y".repeat(1000)).len() < 100);
     assert!("0\n5\n5".parse::<Opportunities>().is_ok());
 
-    let refused = |text: &str| text.parse::<Series>().unwrap_err().to_string();
+    let refused = |text: &str| text.parse::<RateSeries>().unwrap_err().to_string();
     assert_eq!(refused(""), "the recording is empty");
     assert_eq!(refused("time_ms,delay_ms,loss\n"), "the recording is empty");
     for line in ["5,1", "5,1,0,0", "5,1,1.5", "5,-1,0", "x,1,0", "5,,0", "5,1s,0", ""] {
@@ -176,11 +176,11 @@ fn malformed_recordings_are_refused_with_the_line() {
 
 #[test]
 fn a_series_adds_to_delay_and_loss_until_its_next_line() {
-    let series: Series =
+    let series: RateSeries =
         "time_ms,delay_ms,loss\n0, 20.5, 0\n100,5,100 %\n200.5,1,0\n".parse().unwrap();
     let mut model = model("delay = \"10ms\"");
     model.series = Some(series.into());
-    let mut link = Link::new(model.clone(), rng(1));
+    let mut link = SimulatedLink::new(model.clone(), rng(1));
     let mut send = |now| arrival(link.transmit(now, 1));
     assert_eq!(send(ms(0)), Some(us(30_500)));
     assert_eq!(send(ms(99)), Some(us(129_500)));
@@ -192,14 +192,14 @@ fn a_series_adds_to_delay_and_loss_until_its_next_line() {
     assert_eq!(send(ms(90_000)), Some(ms(90_011)));
 
     // Turned on in mid-way it starts there; changed elsewhere it goes on.
-    let mut link = Link::new(LinkModel::default(), rng(1));
+    let mut link = SimulatedLink::new(LinkModel::default(), rng(1));
     link.set_model(ms(1000), model.clone());
     assert_eq!(arrival(link.transmit(ms(1050), 1)), Some(us(1_080_500)));
     link.set_model(ms(1090), LinkModel { delay: Delay::default(), ..model });
     assert_eq!(arrival(link.transmit(ms(1100), 1)), None);
     assert_eq!(link.statistics().lost_on_link.packets, 1);
 
-    let late: Series = "50,7,0".parse().unwrap();
+    let late: RateSeries = "50,7,0".parse().unwrap();
     assert_eq!(late.at(Duration::ZERO).delay, Span::from_millis(7));
 }
 
@@ -217,7 +217,7 @@ fn recordings_are_loaded_relative_to_a_folder() {
     loaded.load(folder.path()).unwrap();
     loaded.load(folder.path()).unwrap();
     assert_eq!(toml::to_string(&loaded).unwrap(), toml::to_string(&model(text)).unwrap());
-    let mut link = Link::new(loaded, rng(1));
+    let mut link = SimulatedLink::new(loaded, rng(1));
     assert_eq!(arrival(link.transmit(ms(0), 1)), Some(ms(7)));
 
     let refused = |text: &str| model(text).load(folder.path()).unwrap_err().to_string();

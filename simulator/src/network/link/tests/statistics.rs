@@ -25,7 +25,7 @@ fn assert_share(what: &str, count: u64, trials: f64, asked: f64) {
 
 /// Which of a million packets are lost.
 fn losses(toml: &str, seed: u64) -> Vec<bool> {
-    let mut link = Link::new(model(toml), rng(seed));
+    let mut link = SimulatedLink::new(model(toml), rng(seed));
     (0..PACKETS).map(|_| matches!(link.transmit(ms(0), 100), Fate::Lost(_))).collect()
 }
 
@@ -109,7 +109,7 @@ fn check_stationary_loss(losses: &[bool], enter: f64, leave: f64, in_bad: f64, i
 /// turned round by bisection; its slope there is the density, and the standard error of a sample
 /// quantile is sqrt(p (1 - p) / n) / density. `cdf` takes milliseconds.
 fn check_quantiles(toml: &str, seed: u64, cdf: impl Fn(f64) -> f64) {
-    let mut link = Link::new(model(toml), rng(seed));
+    let mut link = SimulatedLink::new(model(toml), rng(seed));
     let mut delays: Vec<Duration> = (0..PACKETS)
         .map(|i| {
             // So far apart that none waits for the one before it.
@@ -179,7 +179,7 @@ fn pareto_delay() {
 
 #[test]
 fn duplicates_corruption_and_reordering() {
-    let mut link = Link::new(
+    let mut link = SimulatedLink::new(
         model(
             "duplicate = 0.03\ncorrupt = 0.002\nreorder = { share = \"2 %\", by = \"30ms\" }\n\
              delay = \"10ms\"",
@@ -204,7 +204,7 @@ fn duplicates_corruption_and_reordering() {
 
 #[test]
 fn which_bit_is_flipped() {
-    let mut link = Link::new(model("corrupt = 1"), rng(52));
+    let mut link = SimulatedLink::new(model("corrupt = 1"), rng(52));
     let mut high = 0;
     for _ in 0..PACKETS {
         let delivery = link.transmit(ms(0), 100).deliveries().next().unwrap();
@@ -217,7 +217,7 @@ fn which_bit_is_flipped() {
 /// one lasts; moments further apart than that are independent.
 #[test]
 fn time_in_spikes() {
-    let mut link = Link::new(
+    let mut link = SimulatedLink::new(
         model("spikes = { every = \"1s\", extra = \"100ms\", lasting = \"300ms\" }"),
         rng(61),
     );
