@@ -140,7 +140,7 @@ impl World {
         if let Some(transmit) = squad.poll_transmit() {
             match transmit {
                 SquadTransmit::Message { to, id, bytes } => {
-                    self.message((at, from), to, id, &bytes)
+                    self.message((at, from), to, id, &bytes);
                 }
                 SquadTransmit::Datagram { to, .. } => {
                     if let Some(to) = self.place(to) {

@@ -282,7 +282,7 @@ pub fn found(
 ) -> Result<OrganisationStore, StoreError> {
     let key = home.next_key(&SystemRandom)?;
     let charter = Charter::found(name, FIRST_CHANNEL, &key, recovery, &SystemRandom);
-    Ok(home.keep(&charter, charter.member_of(key.id()))?)
+    home.keep(&charter, charter.member_of(key.id()))
 }
 
 /// Counts once there is a folder to count in: nobody redeems a ticket before.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, mpsc::SyncSender},
     time::Duration,
 };
@@ -415,7 +416,7 @@ impl Working {
 
     /// Others remember the port of the last run, and routers may be set to it.
     fn keep_port(&mut self) {
-        let port = self.base.network.swarm.listen_addresses().first().map(|it| it.port());
+        let port = self.base.network.swarm.listen_addresses().first().map(SocketAddr::port);
         if self.port == port {
             return;
         }

@@ -284,7 +284,7 @@ impl State {
                 self.seals = Some(SenderKey::of_epoch(target, device, &secret, generation));
             }
             SquadEvent::NoKey(_) | SquadEvent::OwnKey { .. } => {
-                (self.epoch, self.seals) = (None, None)
+                (self.epoch, self.seals) = (None, None);
             }
             SquadEvent::EpochRoster { devices, .. } => self.roster = devices,
             SquadEvent::Epochs { secrets, talkers, .. } => {
