@@ -164,11 +164,25 @@ pub struct FrameNumber {
 impl FrameNumber {
     /// The number of a sealed frame; `None` if it is not a frame of this protocol.
     pub fn of(sealed: &[u8]) -> Option<Self> {
-        let header = SframeHeader::deserialize(sealed).ok()?;
-        let (key, counter) = (header.key_id(), header.counter());
+        // Read by hand, once a frame: the library's parser allocates.
+        let (config, rest) = sealed.split_first()?;
+        let (key, rest) = header_field(config >> 4, rest)?;
+        let (counter, rest) = header_field(*config, rest)?;
+        let length = sealed.len() - rest.len();
         Some(Self { key, counter: counter.try_into().ok()? })
-            .filter(|_| [HEADER_LENGTH, EPOCH_HEADER_LENGTH].contains(&header.len()))
+            .filter(|_| [HEADER_LENGTH, EPOCH_HEADER_LENGTH].contains(&length))
     }
+}
+
+/// A key id or counter of an SFrame header, and what follows it. The low four bits of `config` are
+/// its value, or say in how many bytes it follows. [RFC 9605, section 4.3]
+fn header_field(config: u8, rest: &[u8]) -> Option<(u64, &[u8])> {
+    let low = config & 0b111;
+    if config & 0b1000 == 0 {
+        return Some((low.into(), rest));
+    }
+    let (bytes, rest) = rest.split_at_checked(usize::from(low) + 1)?;
+    Some((bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)), rest))
 }
 
 /// How far a key has been used.

@@ -790,3 +790,23 @@ mod epochs {
         assert_eq!(windows, WINDOWS_KEPT + 1);
     }
 }
+
+/// The number of a frame as the library reads it.
+fn by_library(bytes: &[u8]) -> Option<FrameNumber> {
+    let header = SframeHeader::deserialize(bytes).ok()?;
+    let counter = header.counter().try_into().ok()?;
+    let known = [HEADER_LENGTH, EPOCH_HEADER_LENGTH].contains(&header.len());
+    known.then_some(FrameNumber { key: header.key_id(), counter })
+}
+
+proptest! {
+    /// Each frame cost its talker two allocations, in the library's parser.
+    #[test]
+    fn the_number_of_a_frame_is_read_as_the_library_reads_it(
+        config in any::<u8>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let frame: Vec<u8> = std::iter::once(config).chain(bytes).collect();
+        prop_assert_eq!(FrameNumber::of(&frame), by_library(&frame));
+    }
+}
