@@ -19,8 +19,8 @@
 //! POST         /api/v1/organisations/ORG/drain, …/undrain
 //! ```
 //!
-//! All but `/healthz` need `Authorization: Bearer TOKEN`. Failures are answered with `{"error":
-//! "…"}`.
+//! All but `/healthz` need `Authorization: Bearer TOKEN`. Failures are answered with
+//! `{"error": "…"}`.
 
 mod api;
 mod door;

@@ -31,8 +31,8 @@ pub struct Expectation {
     /// The longest time in which the talker speaks and the listener hears nothing of it. The delay
     /// at the beginning counts too.
     pub silence: Option<Span>,
-    /// The smallest share of speech that must be heard, without concealed speech; 0 with `hears =
-    /// false`.
+    /// The smallest share of speech that must be heard, without concealed speech; 0 with
+    /// `hears = false`.
     pub heard: Option<Share>,
     /// Whether the listener hears anything of the talker.
     pub hears: Option<bool>,

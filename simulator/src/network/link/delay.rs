@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::units::{Span, from_value_or_table};
 
-/// How long packets take to travel: `"40ms"`, or a table with one [`Distribution`] such as `{
-/// normal = { mean = "40ms", deviation = "5ms" } }`.
+/// How long packets take to travel: `"40ms"`, or a table with one [`Distribution`] such as
+/// `{ normal = { mean = "40ms", deviation = "5ms" } }`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Delay {
@@ -76,8 +76,8 @@ pub enum Distribution {
         /// The standard deviation.
         deviation: Span,
     },
-    /// `base` plus a gamma distributed part, of mean `shape * scale` and variance `shape *
-    /// scale^2`.
+    /// `base` plus a gamma distributed part, of mean `shape * scale` and variance
+    /// `shape * scale^2`.
     Gamma {
         /// The smallest delay.
         base: Span,
